@@ -1,0 +1,186 @@
+//! Identifiers. Each is a newtype that can only be built from a valid value.
+
+use std::fmt;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The name of a server in the configuration: 1 to 64 characters of `[A-Za-z0-9._-]`, not starting with `-` or `.`.
+///
+/// A leading dash would read as an option and a leading dot as a hidden or parent directory wherever the name becomes
+/// an argument or a file name. Cloning is cheap: the text is shared.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ServerId(Arc<str>);
+
+/// Why a text is not a [`ServerId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a server id: 1 to 64 of A-Z a-z 0-9 . _ - and neither `-` nor `.` first")]
+pub struct InvalidServerId(pub String);
+
+impl ServerId {
+    /// Longest id, in bytes.
+    pub const MAX_LEN: usize = 64;
+
+    /// Checks `text` and wraps it.
+    pub fn new(text: &str) -> Result<Self, InvalidServerId> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let valid = (1..=Self::MAX_LEN).contains(&text.len())
+            && text.bytes().all(allowed)
+            && !text.starts_with(['-', '.']);
+        if valid { Ok(Self(text.into())) } else { Err(InvalidServerId(text.to_owned())) }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Debug for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+impl AsRef<str> for ServerId {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for ServerId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for ServerId {
+    type Err = InvalidServerId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::new(text)
+    }
+}
+
+impl TryFrom<String> for ServerId {
+    type Error = InvalidServerId;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::new(&text)
+    }
+}
+
+impl From<ServerId> for String {
+    fn from(id: ServerId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
+
+impl JsonSchema for ServerId {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ServerId".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "The name of a server: letters, digits, `.`, `_` and `-`, not starting with `.` or `-`.",
+            "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$",
+        })
+    }
+}
+
+/// The id of one run of the daemon: 16 lower-case hexadecimal digits, drawn at start.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct BootId(Arc<str>);
+
+impl BootId {
+    /// Wraps a number drawn by the caller.
+    pub fn from_random(random: u64) -> Self {
+        Self(format!("{random:016x}").into())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The number of a fact: gapless from 1 within one run of the daemon. 0 stands before the first fact.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// The number that follows.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The how-many-eth launch of a server in this run of the daemon: 1 for the first; 0 means never launched.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct Incarnation(pub u64);
+
+impl Incarnation {
+    /// The launch that follows.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_id_takes_the_documented_characters_only() {
+        for good in ["a", "qwen3_4p0b_q4km_fast", "A.b-c_9", &"x".repeat(64)] {
+            assert_eq!(ServerId::new(good).map(String::from).as_deref(), Ok(good));
+        }
+        for bad in ["", "--host", ".hidden", "..", "a b", "a/b", "ä", "a\n", &"x".repeat(65)] {
+            assert!(ServerId::new(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_server_id_from_json_is_checked() {
+        assert!(serde_json::from_str::<ServerId>("\"ok\"").is_ok());
+        let error = serde_json::from_str::<ServerId>("\"../x\"").expect_err("must be refused");
+        assert!(error.to_string().contains("not a server id"), "{error}");
+    }
+}

@@ -1,0 +1,28 @@
+//! The words of llama-warden: identifiers, facts, commands, envelopes, process ends and reasons.
+//!
+//! Everything that components tell each other is spelled here, and nothing else is. The crate knows no runtime, no
+//! clock and no file: times are handed to it, and it only carries them.
+//!
+//! * A **fact** ([`Event`]) says what happened: a noun and a past participle. It travels in an [`Envelope`].
+//! * A **command** ([`Command`]) asks its one owner to do something: a verb and a noun.
+//! * A **reason** ([`FailureReason`], [`RefusalReason`], [`StopReason`], …) is a closed enum, so that it can be a label.
+
+mod command;
+mod envelope;
+mod fact;
+mod id;
+mod process;
+mod reason;
+mod signal;
+
+pub use command::{
+    Command, CommandKind, CommandSet, LaunchCommand, NoCommand, Refused, SuperviseCommand, TerminateCommand,
+};
+pub use envelope::{Elapsed, Envelope, Timestamp};
+pub use fact::{
+    CommandOutcome, CommandSummary, Event, ListenerOwner, OptionNote, OptionTreatment, Rung, ServerCard, StreamName,
+};
+pub use id::{BootId, Incarnation, InvalidServerId, Seq, ServerId};
+pub use process::ProcessEnd;
+pub use reason::{FailureReason, ReadyVia, RefusalReason, StopReason, Warning};
+pub use signal::{InvalidSignal, Signal};

@@ -1,0 +1,60 @@
+//! How a process ended, without the kernel's types.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Signal;
+
+/// How a process ended, as `waitid(2)` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum ProcessEnd {
+    /// It called `exit`, with this code from 0 to 255.
+    Exited {
+        /// The exit code.
+        code: u8,
+    },
+    /// A signal ended it.
+    Signaled {
+        /// The signal.
+        signal: Signal,
+        /// Whether the kernel wrote a core file.
+        core_dumped: bool,
+    },
+    /// It is gone, and nobody could say how: somebody else reaped it.
+    Unknown,
+}
+
+impl ProcessEnd {
+    /// Whether the process ended by itself and reported success.
+    pub const fn is_success(self) -> bool {
+        matches!(self, Self::Exited { code: 0 })
+    }
+
+    /// Whether this end is what a llama-server shows when it was asked to stop with TERM: exit 0 or 1, TERM or ABRT.
+    ///
+    /// Builds of 2023 and 2024 have no handler and die of the signal, builds of 2025 abort while they stream, and
+    /// builds of 2026 exit with 1 when they are asked twice (measured; `LLAMA_SERVER.md`, section 6).
+    pub const fn is_expected_after_term(self) -> bool {
+        match self {
+            Self::Exited { code } => code <= 1,
+            Self::Signaled { signal, .. } => {
+                matches!(signal, Signal::TERM | Signal::ABRT | Signal::INT)
+            }
+            Self::Unknown => true,
+        }
+    }
+}
+
+impl fmt::Display for ProcessEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited { code } => write!(f, "exit code {code}"),
+            Self::Signaled { signal, core_dumped: false } => write!(f, "signal {signal}"),
+            Self::Signaled { signal, core_dumped: true } => write!(f, "signal {signal} (core dumped)"),
+            Self::Unknown => f.write_str("unknown end"),
+        }
+    }
+}
