@@ -1,1 +1,36 @@
-//! Under construction.
+//! The bus: facts in one numbered line, commands to one named owner, output bytes past taps.
+//!
+//! **Facts.** Anyone publishes a [`Fact`]; one task, the sequencer, numbers it, folds it into the snapshot, keeps it in
+//! a ring and only then makes it visible. A [`Subscription`] starts from a snapshot and yields every later fact once, in
+//! order, or says how many it missed and hands over a snapshot that contains them. Nobody's slowness holds up the line.
+//!
+//! **Commands.** Each set of commands has exactly one owner, which the [`Host`] checks before anything runs. A command
+//! is accepted or refused at once; that it is done is learnt from facts. Stops and kills overtake what is queued.
+//!
+//! **Output.** Lines go through an [`OutputSink`], which never waits: taps see each line in order and without loss,
+//! everybody else reads a ring that forgets the oldest lines and counts what a slow reader lost.
+//!
+//! A [`Component`] gets [`Ports`] to all three lanes and runs until it is cancelled.
+
+mod clock;
+mod commands;
+mod component;
+mod facts;
+mod host;
+mod output;
+mod sequencer;
+mod subscription;
+
+pub use clock::Clock;
+pub use commands::{
+    Accepted, CommandReceiver, CommandSender, CompositionError, Order, PendingReply, Request, Switchboard,
+};
+pub use component::{Component, Ports};
+pub use facts::{BusClosed, Fact, Publisher};
+pub use host::{Host, HostError, HostSettings, RunningHost};
+pub use output::{
+    FollowedLine, Followed, LogLine, OutputCounters, OutputKey, OutputLane, OutputSink, OutputTap, StreamFollower,
+    TapFactory,
+};
+pub use sequencer::Bus;
+pub use subscription::{Delivery, Subscription};

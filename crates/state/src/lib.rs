@@ -1,1 +1,21 @@
-//! Under construction.
+//! The total fold from facts to the snapshot.
+//!
+//! [`Snapshot::apply`] takes any envelope in any state and cannot fail: a stale or impossible fact changes nothing but
+//! the count of anomalies. The snapshot is all that status pages, metrics, the command line and the tests read, and a
+//! replayed event log ends in the same one.
+
+mod fold;
+mod histogram;
+mod phase;
+mod record;
+mod report;
+mod snapshot;
+
+pub use histogram::Histogram;
+pub use phase::{Phase, PhaseName};
+pub use record::{
+    Counters, ExitOutcome, FailureRecord, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord, StopRecord,
+    WarningRecord,
+};
+pub use report::{FailureReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport};
+pub use snapshot::{DaemonPhase, DaemonRecord, Snapshot};

@@ -1,0 +1,220 @@
+//! The host: starts components, joins them, and turns the failure of one into an orderly end of all.
+
+use std::time::Duration;
+
+use llama_warden_events::{BootId, Event, SuperviseCommand};
+use llama_warden_state::DaemonPhase;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Bus, CommandSender, Component, CompositionError, Fact, OutputLane, Ports, Publisher, Switchboard};
+
+/// How the host is set up.
+#[derive(Debug, Clone)]
+pub struct HostSettings {
+    /// The id of this run.
+    pub boot: BootId,
+    /// How many facts stay readable.
+    pub facts_kept: usize,
+    /// Longest time from a failed component to the end.
+    pub drain: Duration,
+    /// Longest time that a cancelled component may take to end.
+    pub cancel: Duration,
+}
+
+/// A component ended before its time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("component `{component}` failed: {error}")]
+pub struct HostError {
+    /// Its name.
+    pub component: &'static str,
+    /// What it said.
+    pub error: String,
+}
+
+/// A daemon under composition.
+#[derive(Debug)]
+pub struct Host {
+    settings: HostSettings,
+    bus: Bus,
+    publisher: Publisher,
+    switchboard: Switchboard,
+    lane: OutputLane,
+    cancel: CancellationToken,
+    tasks: JoinSet<Result<(), String>>,
+    names: Vec<(Id, &'static str)>,
+    gate: CancellationToken,
+}
+
+impl Host {
+    /// A host with a bus and no component.
+    pub fn new(settings: HostSettings) -> Self {
+        let (bus, publisher) = Bus::start(settings.boot.clone(), settings.facts_kept);
+        Self {
+            switchboard: Switchboard::new(bus.clock()),
+            bus,
+            publisher,
+            settings,
+            lane: OutputLane::default(),
+            cancel: CancellationToken::new(),
+            tasks: JoinSet::new(),
+            names: Vec::new(),
+            gate: CancellationToken::new(),
+        }
+    }
+
+    /// The line of facts.
+    pub const fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// The way into the line of facts.
+    pub const fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
+    /// The output lane.
+    pub const fn lane(&self) -> &OutputLane {
+        &self.lane
+    }
+
+    /// A sender to every owner of commands.
+    pub fn commands(&self) -> CommandSender {
+        self.switchboard.sender()
+    }
+
+    /// Adds a component. It begins to run when the host starts.
+    pub fn add<C: Component>(&mut self, component: C) -> Result<(), CompositionError> {
+        let ports = Ports {
+            facts: self.publisher.clone(),
+            events: self.bus.subscribe(C::NAME),
+            commands: self.switchboard.sender(),
+            inbox: self.switchboard.take::<C::Command>(C::NAME)?,
+            clock: self.bus.clock(),
+            cancel: self.cancel.child_token(),
+        };
+        let gate = self.gate.clone();
+        let handle = self.tasks.spawn(async move {
+            gate.cancelled_owned().await;
+            component.run(ports).await.map_err(|error| chain(&error))
+        });
+        self.names.push((handle.id(), C::NAME));
+        Ok(())
+    }
+
+    /// Checks the composition and lets every component run.
+    pub fn start(self) -> Result<RunningHost, CompositionError> {
+        self.switchboard.check()?;
+        self.gate.cancel();
+        Ok(RunningHost {
+            commands: self.switchboard.sender(),
+            settings: self.settings,
+            bus: self.bus,
+            publisher: self.publisher,
+            cancel: self.cancel,
+            tasks: self.tasks,
+            names: self.names,
+        })
+    }
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct RunningHost {
+    settings: HostSettings,
+    bus: Bus,
+    publisher: Publisher,
+    commands: CommandSender,
+    cancel: CancellationToken,
+    tasks: JoinSet<Result<(), String>>,
+    names: Vec<(Id, &'static str)>,
+}
+
+impl RunningHost {
+    /// Waits for the end: `DaemonStopped`, or the failure of a component, which starts a drain.
+    ///
+    /// However it ends, every component is cancelled and joined when this returns.
+    pub async fn join(mut self) -> Result<(), HostError> {
+        let mut snapshots = self.bus.watch();
+        let failure = loop {
+            tokio::select! {
+                stopped = snapshots.wait_for(|snapshot| snapshot.daemon.phase == DaemonPhase::Stopped) => {
+                    // The sequencer lives as long as this host's publisher, so an error cannot come.
+                    break stopped.err().map(|_| HostError { component: "bus", error: "ended early".to_owned() });
+                }
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    if let Some(failure) = self.failure_of(ended) {
+                        self.drain(&failure).await;
+                        break Some(failure);
+                    }
+                }
+            }
+        };
+        self.cancel.cancel();
+        let joined = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.settings.cancel, joined).await.is_err() {
+            tracing::warn!("components did not end in time and are dropped");
+        }
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    fn failure_of(&self, ended: Result<(Id, Result<(), String>), JoinError>) -> Option<HostError> {
+        let (id, error) = match ended {
+            Ok((id, Ok(()))) if self.cancel.is_cancelled() => {
+                tracing::debug!(component = self.name(id), "component ended");
+                return None;
+            }
+            Ok((id, Ok(()))) => (id, "ended by itself".to_owned()),
+            Ok((id, Err(error))) => (id, error),
+            Err(join) => (join.id(), panic_text(join)),
+        };
+        Some(HostError { component: self.name(id), error })
+    }
+
+    fn name(&self, id: Id) -> &'static str {
+        self.names.iter().find(|(known, _)| *known == id).map_or("unknown", |(_, name)| name)
+    }
+
+    /// Publishes the failure and lets the supervisor stop every server; whoever owned the servers may be what failed,
+    /// so the wait is bounded and the launcher's own end kills what is left.
+    async fn drain(&self, failure: &HostError) {
+        let event = Event::ComponentFailed { component: failure.component.to_owned(), error: failure.error.clone() };
+        let published = self.publisher.publish(Fact::daemon(event)).await;
+        let trigger = format!("component {} failed", failure.component);
+        let asked = self.commands.send(SuperviseCommand::ShutDown { trigger, force: false }).await;
+        if published.is_err() || asked.is_err() {
+            return;
+        }
+        let mut snapshots = self.bus.watch();
+        let stopped = snapshots.wait_for(|snapshot| snapshot.daemon.phase == DaemonPhase::Stopped);
+        if tokio::time::timeout(self.settings.drain, stopped).await.is_err() {
+            tracing::warn!("servers were not stopped within the drain; they are killed");
+        }
+    }
+}
+
+fn panic_text(join: JoinError) -> String {
+    match join.try_into_panic() {
+        Ok(payload) => {
+            let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+            format!("panicked: {}", text.as_deref().unwrap_or("without a message"))
+        }
+        Err(join) => join.to_string(),
+    }
+}
+
+/// An error and its sources in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

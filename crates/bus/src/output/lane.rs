@@ -1,0 +1,248 @@
+//! Sinks, taps, rings and followers, by server and stream.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use llama_warden_events::{Incarnation, ServerId, StreamName};
+use tokio::sync::watch;
+
+use super::ring::LineRing;
+
+/// One stream of one launch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputKey {
+    /// Whose.
+    pub server: ServerId,
+    /// Of which launch.
+    pub incarnation: Incarnation,
+    /// Which.
+    pub stream: StreamName,
+}
+
+/// Sees every line of one stream of one launch. Dropped when the stream ends.
+pub trait OutputTap: Send {
+    /// One line without its line end; at most 64 KiB of it. Must not block.
+    fn on_line(&mut self, line: &[u8]);
+}
+
+/// Makes taps.
+pub trait TapFactory: Send + Sync {
+    /// A tap for this stream, or none.
+    fn tap(&self, key: &OutputKey) -> Option<Box<dyn OutputTap>>;
+}
+
+/// Lines of one stream, in this run of the daemon.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OutputCounters {
+    /// Lines that the server wrote.
+    pub lines: u64,
+    /// Lines that followers lost.
+    pub dropped: u64,
+}
+
+/// A kept line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Which stream it came from.
+    pub stream: StreamName,
+    /// Its place among all lines of its server.
+    pub order: u64,
+    /// Its bytes, as the server wrote them, without the line end.
+    pub bytes: Vec<u8>,
+}
+
+/// What a follower gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FollowedLine {
+    /// The next line.
+    Line(LogLine),
+    /// The ring forgot lines before they were read.
+    Lost {
+        /// How many.
+        lines: u64,
+    },
+}
+
+/// What a follower gets at a time.
+pub type Followed = Vec<FollowedLine>;
+
+/// The output lane. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct OutputLane {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    streams: Mutex<BTreeMap<(ServerId, StreamName), Arc<Stream>>>,
+    orders: Mutex<BTreeMap<ServerId, Arc<AtomicU64>>>,
+    taps: Mutex<Vec<Arc<dyn TapFactory>>>,
+}
+
+#[derive(Default)]
+struct Stream {
+    ring: Mutex<LineRing>,
+    dropped: AtomicU64,
+    /// Number of the next line, told only while somebody follows.
+    news: watch::Sender<u64>,
+}
+
+impl fmt::Debug for OutputLane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutputLane").finish_non_exhaustive()
+    }
+}
+
+impl OutputLane {
+    /// Adds a maker of taps; it sees the streams that are opened from now on.
+    pub fn register_taps(&self, factory: Arc<dyn TapFactory>) {
+        lock(&self.shared.taps).push(factory);
+    }
+
+    /// Opens a stream of a new launch. Its ring of `ring_bytes` goes on from the launch before.
+    pub fn open(&self, key: &OutputKey, ring_bytes: usize) -> OutputSink {
+        let taps = lock(&self.shared.taps).iter().filter_map(|factory| factory.tap(key)).collect();
+        let order = lock(&self.shared.orders).entry(key.server.clone()).or_default().clone();
+        let stream = self.stream_or_new(&key.server, key.stream);
+        lock(&stream.ring).resize_if_untouched(ring_bytes);
+        OutputSink { taps, order, stream }
+    }
+
+    /// The latest `most` lines of a server, oldest first; of one stream or of both.
+    pub fn tail(&self, server: &ServerId, stream: Option<StreamName>, most: usize) -> Vec<LogLine> {
+        let mut lines = Vec::new();
+        for name in StreamName::ALL.into_iter().filter(|name| stream.is_none_or(|stream| stream == *name)) {
+            let Some(stream) = self.stream(server, name) else { continue };
+            let ring = lock(&stream.ring);
+            let from = ring.next().saturating_sub(most as u64);
+            lines.extend(ring.read(from, most).into_iter().map(|entry| LogLine {
+                stream: name,
+                order: entry.order,
+                bytes: entry.bytes,
+            }));
+        }
+        lines.sort_by_key(|line| line.order);
+        let surplus = lines.len().saturating_sub(most);
+        lines.drain(..surplus);
+        lines
+    }
+
+    /// Follows one stream from the latest `tail` lines on, also before its first line.
+    pub fn follow(&self, server: &ServerId, stream: StreamName, tail: usize) -> StreamFollower {
+        let shared = self.stream_or_new(server, stream);
+        let news = shared.news.subscribe();
+        let ring = lock(&shared.ring);
+        let next = ring.next().saturating_sub(tail as u64).max(ring.first());
+        drop(ring);
+        StreamFollower { name: stream, stream: shared, news, next }
+    }
+
+    /// Lines written and lost.
+    pub fn counters(&self, server: &ServerId, stream: StreamName) -> OutputCounters {
+        self.stream(server, stream).map_or_else(OutputCounters::default, |stream| OutputCounters {
+            lines: lock(&stream.ring).next(),
+            dropped: stream.dropped.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Forgets a server that is no longer configured.
+    pub fn forget(&self, server: &ServerId) {
+        lock(&self.shared.streams).retain(|(known, _), _| known != server);
+        lock(&self.shared.orders).remove(server);
+    }
+
+    fn stream_or_new(&self, server: &ServerId, stream: StreamName) -> Arc<Stream> {
+        lock(&self.shared.streams).entry((server.clone(), stream)).or_default().clone()
+    }
+
+    fn stream(&self, server: &ServerId, stream: StreamName) -> Option<Arc<Stream>> {
+        lock(&self.shared.streams).get(&(server.clone(), stream)).cloned()
+    }
+}
+
+/// The way into the lane for one stream of one launch.
+pub struct OutputSink {
+    taps: Vec<Box<dyn OutputTap>>,
+    order: Arc<AtomicU64>,
+    stream: Arc<Stream>,
+}
+
+impl fmt::Debug for OutputSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutputSink").field("taps", &self.taps.len()).finish_non_exhaustive()
+    }
+}
+
+impl OutputSink {
+    /// Takes one line without its line end. Never waits.
+    pub fn push(&mut self, line: &[u8]) {
+        for tap in &mut self.taps {
+            tap.on_line(line);
+        }
+        let order = self.order.fetch_add(1, Ordering::Relaxed);
+        let mut ring = lock(&self.stream.ring);
+        ring.push(order, line);
+        let next = ring.next();
+        drop(ring);
+        if self.stream.news.receiver_count() > 0 {
+            self.stream.news.send_replace(next);
+        }
+    }
+}
+
+/// A reader of one stream at its own pace.
+pub struct StreamFollower {
+    name: StreamName,
+    stream: Arc<Stream>,
+    news: watch::Receiver<u64>,
+    next: u64,
+}
+
+impl fmt::Debug for StreamFollower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamFollower").field("stream", &self.name).field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl StreamFollower {
+    /// Lines read at a time.
+    const BATCH: usize = 256;
+
+    /// Waits for lines and returns those that are there, a bounded number of them; what was lost comes first. Safe to
+    /// cancel. Follows the server across launches and never ends by itself.
+    pub async fn next(&mut self) -> Followed {
+        loop {
+            self.news.borrow_and_update();
+            let followed = self.read();
+            if !followed.is_empty() {
+                return followed;
+            }
+            if self.news.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    fn read(&mut self) -> Followed {
+        let ring = lock(&self.stream.ring);
+        let mut followed = Vec::new();
+        if ring.first() > self.next {
+            let lines = ring.first() - self.next;
+            self.stream.dropped.fetch_add(lines, Ordering::Relaxed);
+            self.next = ring.first();
+            followed.push(FollowedLine::Lost { lines });
+        }
+        for entry in ring.read(self.next, Self::BATCH) {
+            self.next = entry.number + 1;
+            followed.push(FollowedLine::Line(LogLine { stream: self.name, order: entry.order, bytes: entry.bytes }));
+        }
+        followed
+    }
+}
+
+/// A poisoned lock only says that a thread died while it copied bytes; the next line is whole again.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

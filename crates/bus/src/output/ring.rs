@@ -1,0 +1,174 @@
+//! A ring of lines in one block of bytes.
+//!
+//! Layout: each line is a header (order within its server, length) followed by its bytes; both may wrap around the end.
+//! Invariant: `used` bytes from `head` on are whole entries, and `first..next` are their numbers.
+
+/// Order (8 bytes) and length (4 bytes).
+const HEADER: usize = 12;
+
+#[derive(Debug)]
+pub(super) struct LineRing {
+    bytes: Box<[u8]>,
+    head: usize,
+    used: usize,
+    first: u64,
+    next: u64,
+}
+
+/// A line as the ring keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) number: u64,
+    pub(super) order: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The smallest ring, until the stream is opened with its size.
+impl Default for LineRing {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl LineRing {
+    /// Untouched pages of the block cost no memory.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { bytes: vec![0; capacity.max(4096)].into(), head: 0, used: 0, first: 0, next: 0 }
+    }
+
+    /// Gives a ring that has seen no line another size.
+    pub(super) fn resize_if_untouched(&mut self, capacity: usize) {
+        if self.next == 0 && self.bytes.len() != capacity.max(4096) {
+            *self = Self::new(capacity);
+        }
+    }
+
+    /// Number of the oldest line that is kept.
+    pub(super) const fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Number that the next line gets.
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Appends a line; one that is longer than the ring keeps its beginning.
+    pub(super) fn push(&mut self, order: u64, line: &[u8]) {
+        let line = &line[..line.len().min(self.bytes.len() - HEADER)];
+        let needed = HEADER + line.len();
+        while self.bytes.len() - self.used < needed {
+            self.forget_oldest();
+        }
+        let mut header = [0; HEADER];
+        header[..8].copy_from_slice(&order.to_le_bytes());
+        header[8..].copy_from_slice(&(line.len() as u32).to_le_bytes());
+        let tail = self.wrap(self.head + self.used);
+        self.write(tail, &header);
+        self.write(self.wrap(tail + HEADER), line);
+        self.used += needed;
+        self.next += 1;
+    }
+
+    /// Up to `most` lines from number `from` on.
+    pub(super) fn read(&self, from: u64, most: usize) -> Vec<Entry> {
+        let mut at = self.head;
+        let mut entries = Vec::new();
+        for number in self.first..self.next {
+            let (order, len) = self.header(at);
+            if number >= from {
+                if entries.len() == most {
+                    break;
+                }
+                entries.push(Entry { number, order, bytes: self.copy(self.wrap(at + HEADER), len) });
+            }
+            at = self.wrap(at + HEADER + len);
+        }
+        entries
+    }
+
+    fn forget_oldest(&mut self) {
+        let (_, len) = self.header(self.head);
+        self.head = self.wrap(self.head + HEADER + len);
+        self.used -= HEADER + len;
+        self.first += 1;
+    }
+
+    fn header(&self, at: usize) -> (u64, usize) {
+        let mut order = [0; 8];
+        let mut len = [0; 4];
+        let bytes = self.copy_array::<HEADER>(at);
+        order.copy_from_slice(&bytes[..8]);
+        len.copy_from_slice(&bytes[8..]);
+        (u64::from_le_bytes(order), u32::from_le_bytes(len) as usize)
+    }
+
+    const fn wrap(&self, at: usize) -> usize {
+        at % self.bytes.len()
+    }
+
+    fn write(&mut self, at: usize, data: &[u8]) {
+        let fits = data.len().min(self.bytes.len() - at);
+        self.bytes[at..at + fits].copy_from_slice(&data[..fits]);
+        self.bytes[..data.len() - fits].copy_from_slice(&data[fits..]);
+    }
+
+    fn copy(&self, at: usize, len: usize) -> Vec<u8> {
+        let fits = len.min(self.bytes.len() - at);
+        let mut data = Vec::with_capacity(len);
+        data.extend_from_slice(&self.bytes[at..at + fits]);
+        data.extend_from_slice(&self.bytes[..len - fits]);
+        data
+    }
+
+    fn copy_array<const N: usize>(&self, at: usize) -> [u8; N] {
+        let mut data = [0; N];
+        let fits = N.min(self.bytes.len() - at);
+        data[..fits].copy_from_slice(&self.bytes[at..at + fits]);
+        data[fits..].copy_from_slice(&self.bytes[..N - fits]);
+        data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_ring_keeps_the_newest_lines_whole(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..900), 0..80)) {
+            let mut ring = LineRing::new(4096);
+            for (order, line) in lines.iter().enumerate() {
+                ring.push(order as u64 * 3, line);
+            }
+            let kept = ring.read(0, usize::MAX);
+            prop_assert_eq!(ring.next(), lines.len() as u64);
+            prop_assert_eq!(ring.next() - ring.first(), kept.len() as u64);
+            for entry in &kept {
+                prop_assert_eq!(&entry.bytes, &lines[entry.number as usize]);
+                prop_assert_eq!(entry.order, entry.number * 3);
+            }
+            // As many as fit are kept.
+            let mut room = 4096;
+            let expected = lines.iter().rev().take_while(|line| {
+                let fits = room >= HEADER + line.len();
+                room = room.saturating_sub(HEADER + line.len());
+                fits
+            }).count();
+            prop_assert_eq!(kept.len(), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_longer_than_the_ring_keeps_its_beginning() {
+        let mut ring = LineRing::new(4096);
+        ring.push(0, b"before");
+        ring.push(1, &[b'x'; 10_000]);
+        let kept = ring.read(0, usize::MAX);
+        assert_eq!((kept.len(), kept[0].number, kept[0].bytes.len()), (1, 1, 4096 - HEADER));
+        ring.push(2, b"after");
+        assert_eq!(ring.read(0, usize::MAX)[0].bytes, b"after");
+    }
+}

@@ -1,0 +1,161 @@
+//! The sequencer: the one task that numbers facts.
+//!
+//! Order of its work for each batch, on which the guarantees rest: number and fold every fact, append them to the ring,
+//! store the snapshot in the watch, then acknowledge. Readers take from the ring only what the stored snapshot
+//! contains, so no fact is visible before its snapshot is.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use llama_warden_events::{BootId, Envelope, Seq, Timestamp};
+use llama_warden_state::Snapshot;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::facts::Draft;
+use crate::{Clock, Publisher, Subscription};
+
+/// Facts that wait to be numbered. When it is full, publishers wait; the sequencer itself never does.
+const INLET: usize = 1024;
+
+/// Facts numbered before the snapshot is stored once for all of them.
+const BATCH: usize = 64;
+
+/// The line of facts, for those who read it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    ledger: Arc<Ledger>,
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    clock: Clock,
+}
+
+impl Bus {
+    /// Starts the sequencer on the current runtime. It ends when every publisher is gone.
+    ///
+    /// `kept` facts stay readable; a subscription that falls further behind gets a gap.
+    pub fn start(boot: BootId, kept: usize) -> (Self, Publisher) {
+        let clock = Clock::start();
+        let (inlet, drafts) = mpsc::channel(INLET);
+        let first = Snapshot::new(boot);
+        let (store, snapshot) = watch::channel(Arc::new(first));
+        let ledger = Arc::new(Ledger { kept: kept.max(1), ring: Mutex::default(), gaps: Mutex::default() });
+        tokio::spawn(sequence(drafts, ledger.clone(), store, clock));
+        (Self { ledger, snapshot, clock }, Publisher::new(inlet))
+    }
+
+    /// Everything known now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// The latest snapshot, for those who wait for a state and not for facts.
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.clone()
+    }
+
+    /// The time base of every fact.
+    pub const fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Facts from now on. `name` labels the gaps of this reader in the metrics.
+    pub fn subscribe(&self, name: &'static str) -> Subscription {
+        let snapshot = self.snapshot();
+        let after = snapshot.seq;
+        Subscription::new(name, self.ledger.clone(), self.snapshot.clone(), snapshot, after)
+    }
+
+    /// Facts after `seq`, as far as they are kept; what is not kept any more comes as a gap.
+    pub fn subscribe_after(&self, name: &'static str, seq: Seq) -> Subscription {
+        let snapshot = self.snapshot();
+        // A number from another run of the daemon, or from the future: start with what is kept.
+        let after = if seq <= snapshot.seq { seq } else { Seq::default() };
+        Subscription::new(name, self.ledger.clone(), self.snapshot.clone(), snapshot, after)
+    }
+
+    /// How many gaps each subscriber had.
+    pub fn gaps(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.ledger.gaps).clone()
+    }
+}
+
+/// The ring of numbered facts. Locks are held for a copy of pointers, never across a wait.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    kept: usize,
+    ring: Mutex<VecDeque<Arc<Envelope>>>,
+    gaps: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Ledger {
+    /// Moves the facts from `next` to `last` into `into`, a bounded number at a time; gives back the first kept number
+    /// if `next` is no longer kept.
+    pub(crate) fn read(&self, next: Seq, last: Seq, into: &mut VecDeque<Arc<Envelope>>) -> Result<(), Seq> {
+        let ring = lock(&self.ring);
+        let Some(first) = ring.front().map(|envelope| envelope.seq) else { return Ok(()) };
+        if next < first {
+            return Err(first);
+        }
+        let from = (next.0 - first.0) as usize;
+        let upto = (last.0 + 1 - first.0) as usize;
+        into.extend(ring.range(from.min(ring.len())..upto.min(ring.len())).take(BATCH).cloned());
+        Ok(())
+    }
+
+    pub(crate) fn first_kept(&self) -> Option<Seq> {
+        lock(&self.ring).front().map(|envelope| envelope.seq)
+    }
+
+    pub(crate) fn count_gap(&self, subscriber: &'static str) {
+        *lock(&self.gaps).entry(subscriber).or_default() += 1;
+    }
+
+    fn append(&self, envelopes: impl Iterator<Item = Arc<Envelope>>) {
+        let mut ring = lock(&self.ring);
+        for envelope in envelopes {
+            if ring.len() == self.kept {
+                ring.pop_front();
+            }
+            ring.push_back(envelope);
+        }
+    }
+}
+
+/// A poisoned lock only says that a thread died while it copied pointers: the data is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn sequence(
+    mut drafts: mpsc::Receiver<Draft>,
+    ledger: Arc<Ledger>,
+    store: watch::Sender<Arc<Snapshot>>,
+    clock: Clock,
+) {
+    let mut snapshot = Snapshot::clone(&store.borrow());
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut numbered: Vec<(Arc<Envelope>, Option<oneshot::Sender<Seq>>)> = Vec::with_capacity(BATCH);
+    while drafts.recv_many(&mut batch, BATCH).await > 0 {
+        for Draft { fact, acknowledge } in batch.drain(..) {
+            let envelope = Envelope {
+                seq: snapshot.seq.next(),
+                boot: snapshot.boot.clone(),
+                at: Timestamp(jiff::Timestamp::now()),
+                elapsed: clock.now(),
+                server: fact.server,
+                incarnation: fact.incarnation,
+                cause: fact.cause,
+                event: fact.event,
+            };
+            snapshot.apply(&envelope);
+            numbered.push((Arc::new(envelope), acknowledge));
+        }
+        ledger.append(numbered.iter().map(|(envelope, _)| envelope.clone()));
+        store.send_replace(Arc::new(snapshot.clone()));
+        for (envelope, acknowledge) in numbered.drain(..) {
+            if let Some(acknowledge) = acknowledge {
+                // The publisher may have been cancelled meanwhile; the fact stands all the same.
+                let _ = acknowledge.send(envelope.seq);
+            }
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! How each fact changes the snapshot.
+//!
+//! Invariants: `seq` only grows; a fact about an incarnation that is not the latest changes no record; a record never
+//! has a process and a settled phase at once; one incarnation becomes ready at most once and fails at most once.
+
+use std::sync::Arc;
+
+use llama_warden_events::{
+    Elapsed, Envelope, Event, FailureReason, Incarnation, ProcessEnd, ServerCard, ServerId, Signal, Timestamp,
+};
+
+use crate::{
+    DaemonPhase, ExitOutcome, FailureRecord, Phase, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord, Snapshot,
+    StopRecord, WarningRecord,
+};
+
+/// Whether a fact fitted the state it met.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fit {
+    Fitted,
+    Anomalous,
+}
+
+use Fit::{Anomalous, Fitted};
+
+impl Snapshot {
+    /// Takes a fact in. An envelope that is not the next one, or whose fact is stale or impossible, is counted as an
+    /// anomaly and changes nothing else.
+    pub fn apply(&mut self, envelope: &Envelope) {
+        if envelope.seq != self.seq.next() || envelope.boot != self.boot {
+            self.anomalies += 1;
+            return;
+        }
+        self.seq = envelope.seq;
+        self.elapsed = envelope.elapsed;
+        *self.facts.entry(envelope.event.kind()).or_default() += 1;
+        let fit = match &envelope.server {
+            Some(server) => self.apply_to_server(server, envelope),
+            None => self.apply_to_daemon(envelope),
+        };
+        if fit == Anomalous {
+            self.anomalies += 1;
+        }
+    }
+
+    fn apply_to_daemon(&mut self, envelope: &Envelope) -> Fit {
+        let daemon = &mut self.daemon;
+        match &envelope.event {
+            Event::DaemonStarted { version, profile, .. } => {
+                daemon.phase = DaemonPhase::Running;
+                daemon.version.clone_from(version);
+                daemon.profile.clone_from(profile);
+                daemon.started_at = Some(envelope.at);
+            }
+            Event::DaemonStopping { trigger } => {
+                daemon.phase = DaemonPhase::Stopping;
+                daemon.trigger = Some(trigger.clone());
+            }
+            Event::DaemonStopped => daemon.phase = DaemonPhase::Stopped,
+            Event::ComponentFailed { component, error } => {
+                daemon.failed_component = Some((component.clone(), error.clone()));
+            }
+            Event::CommandAccepted { .. } | Event::CommandCompleted { .. } => {}
+            _ => return Anomalous,
+        }
+        Fitted
+    }
+
+    fn apply_to_server(&mut self, server: &ServerId, envelope: &Envelope) -> Fit {
+        match &envelope.event {
+            Event::ServerConfigured { card } => {
+                self.configure(server, card, envelope.elapsed);
+                return Fitted;
+            }
+            Event::ServerRemoved => {
+                return if self.servers.remove(server).is_some() { Fitted } else { Anomalous };
+            }
+            _ => {}
+        }
+        let Some(record) = self.servers.get_mut(server) else { return Anomalous };
+        Arc::make_mut(record).apply(envelope)
+    }
+
+    fn configure(&mut self, server: &ServerId, card: &ServerCard, now: Elapsed) {
+        match self.servers.get_mut(server) {
+            Some(record) => Arc::make_mut(record).card = card.clone(),
+            None => {
+                self.servers.insert(server.clone(), Arc::new(ServerRecord::new(card.clone(), now)));
+            }
+        }
+    }
+}
+
+/// When a fact came, for the history of phases.
+#[derive(Clone, Copy)]
+struct Moment {
+    at: Timestamp,
+    elapsed: Elapsed,
+}
+
+impl ServerRecord {
+    fn apply(&mut self, envelope: &Envelope) -> Fit {
+        let moment = Moment { at: envelope.at, elapsed: envelope.elapsed };
+        if let Event::LaunchBegan { .. } = envelope.event {
+            return self.launch(envelope.incarnation, moment);
+        }
+        if envelope.incarnation.is_some_and(|incarnation| incarnation != self.incarnation) {
+            return Anomalous;
+        }
+        match &envelope.event {
+            Event::BinaryIdentified { version, .. } => self.llama_version.clone_from(version),
+            Event::OptionsTranslated { notes } => self.notes = notes.as_slice().into(),
+            Event::DetectorChosen { detector, .. } => self.detector = Some(detector.clone()),
+            Event::ServerSpawned { pid, start_ticks, argv, port } => {
+                let process = ProcessRecord {
+                    pid: *pid,
+                    start_ticks: *start_ticks,
+                    port: *port,
+                    spawned_at: envelope.at,
+                    spawned: envelope.elapsed,
+                };
+                self.argv = argv.as_slice().into();
+                return self.spawn(process, moment);
+            }
+            Event::LoadProgressed { ratio } => match self.phase {
+                Phase::Starting => self.enter(Phase::Loading { progress: *ratio }, moment),
+                Phase::Loading { .. } => self.phase = Phase::Loading { progress: *ratio },
+                _ => return Anomalous,
+            },
+            Event::ReadyReached { via, startup_seconds } => match self.phase {
+                Phase::Starting | Phase::Loading { .. } => {
+                    self.ready = Some(ReadyRecord { via: *via, startup_seconds: *startup_seconds });
+                    *self.counters.became_ready.entry(*via).or_default() += 1;
+                    self.ready_seconds.observe(*startup_seconds);
+                    self.enter(Phase::Ready { via: *via }, moment);
+                }
+                _ => return Anomalous,
+            },
+            Event::ReadyLost { .. } => match self.phase {
+                Phase::Ready { via } => self.enter(Phase::Unready { via }, moment),
+                _ => return Anomalous,
+            },
+            Event::ReadyRegained => match self.phase {
+                Phase::Unready { via } => self.enter(Phase::Ready { via }, moment),
+                _ => return Anomalous,
+            },
+            Event::ServerFailed { reason, detail, lines } => {
+                let failure = FailureRecord {
+                    reason: *reason,
+                    detail: detail.clone(),
+                    at: envelope.at,
+                    incarnation: self.incarnation,
+                    lines: lines.clone(),
+                };
+                return self.fail(failure, moment);
+            }
+            Event::ServerWarned { warning, detail } => {
+                if self.warnings.len() < Self::WARNINGS {
+                    self.warnings.push(WarningRecord { warning: *warning, detail: detail.clone() });
+                }
+            }
+            Event::StopBegan { reason, grace_seconds } => {
+                if self.process.is_none() && !matches!(self.phase, Phase::Launching) || self.stop.is_some() {
+                    return Anomalous;
+                }
+                self.stop = Some(StopRecord {
+                    reason: *reason,
+                    began: envelope.elapsed,
+                    grace_seconds: *grace_seconds,
+                    forced: false,
+                });
+                self.enter(Phase::Stopping { reason: *reason, rung: None }, moment);
+            }
+            Event::StopEscalated { rung } => match &mut self.phase {
+                Phase::Stopping { rung: current, .. } => *current = Some(*rung),
+                _ => return Anomalous,
+            },
+            Event::SignalDelivered { signal, rung } => {
+                *self.counters.signals.entry(*signal).or_default() += 1;
+                if let Phase::Stopping { rung: current, .. } = &mut self.phase {
+                    *current = Some(*rung);
+                }
+                if let (Signal::KILL, Some(stop)) = (*signal, &mut self.stop) {
+                    stop.forced = true;
+                }
+            }
+            Event::ServerExited { end, .. } => return self.exit(*end, moment),
+            Event::ServerStopped { stop_seconds, .. } => {
+                if self.stop.is_none() || self.process.is_some() {
+                    return Anomalous;
+                }
+                self.stop_seconds.observe(*stop_seconds);
+            }
+            Event::RestartScheduled { attempt, delay_seconds } => {
+                if !self.phase.name().is_settled_down() {
+                    return Anomalous;
+                }
+                let delay = std::time::Duration::try_from_secs_f64(*delay_seconds).unwrap_or_default();
+                let until = Elapsed::new(envelope.elapsed.as_duration().saturating_add(delay));
+                let reason = self.failure.as_ref().map_or(FailureReason::Unknown, |failure| failure.reason);
+                *self.counters.restarts.entry(reason).or_default() += 1;
+                self.enter(Phase::BackingOff { attempt: *attempt, until }, moment);
+            }
+            Event::ListenerIdentified { .. }
+            | Event::OutputLost { .. }
+            | Event::ReadyHinted { .. }
+            | Event::CommandAccepted { .. }
+            | Event::CommandCompleted { .. } => {}
+            _ => return Anomalous,
+        }
+        Fitted
+    }
+
+    fn launch(&mut self, incarnation: Option<Incarnation>, moment: Moment) -> Fit {
+        let Some(incarnation) = incarnation.filter(|incarnation| *incarnation > self.incarnation) else {
+            return Anomalous;
+        };
+        if self.process.is_some() {
+            return Anomalous;
+        }
+        self.incarnation = incarnation;
+        self.ready = None;
+        self.stop = None;
+        self.failure = None;
+        self.warnings.clear();
+        self.notes = Arc::default();
+        self.argv = Arc::default();
+        self.detector = None;
+        self.counters.launches += 1;
+        self.enter(Phase::Launching, moment);
+        Fitted
+    }
+
+    fn spawn(&mut self, process: ProcessRecord, moment: Moment) -> Fit {
+        match (self.phase, &self.process) {
+            (Phase::Launching, None) => {
+                self.process = Some(process);
+                self.enter(Phase::Starting, moment);
+            }
+            // A stop that came while the launch was under way: the process still has to go.
+            (Phase::Stopping { .. }, None) => self.process = Some(process),
+            _ => return Anomalous,
+        }
+        Fitted
+    }
+
+    fn fail(&mut self, failure: FailureRecord, moment: Moment) -> Fit {
+        if self.failure.is_some() || self.incarnation == Incarnation::default() {
+            return Anomalous;
+        }
+        let failure = Arc::new(failure);
+        let reason = failure.reason;
+        *self.counters.failures.entry(reason).or_default() += 1;
+        self.failure = Some(failure.clone());
+        self.last_failure = Some(failure);
+        // While the process runs, the phase follows the stop that comes now.
+        if self.process.is_none() {
+            self.enter(Phase::Failed { reason }, moment);
+        }
+        Fitted
+    }
+
+    fn exit(&mut self, end: ProcessEnd, moment: Moment) -> Fit {
+        if self.process.is_none() && !matches!(self.phase, Phase::Launching | Phase::Stopping { .. }) {
+            return Anomalous;
+        }
+        let outcome = match (&self.stop, &self.ready, end) {
+            (Some(StopRecord { forced: true, .. }), _, _) => ExitOutcome::Killed,
+            (Some(_), _, _) => ExitOutcome::Stopped,
+            (None, Some(_), end) if end.is_success() => ExitOutcome::Exited,
+            (None, Some(_), _) => ExitOutcome::Crashed,
+            (None, None, _) => ExitOutcome::Failed,
+        };
+        *self.counters.exits.entry(outcome).or_default() += 1;
+        self.process = None;
+        self.last_end = Some(end);
+        let phase = match &self.failure {
+            Some(failure) => Phase::Failed { reason: failure.reason },
+            None => Phase::Exited { end },
+        };
+        self.enter(phase, moment);
+        Fitted
+    }
+
+    fn enter(&mut self, phase: Phase, moment: Moment) {
+        self.phase = phase;
+        self.phase_since = moment.elapsed;
+        if self.history.len() == Self::HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(PhaseChange {
+            phase: phase.name(),
+            at: moment.at,
+            incarnation: self.incarnation,
+        });
+    }
+}

@@ -1,0 +1,70 @@
+//! A histogram with fixed bounds. It lives in the snapshot, so that a slow scraper cannot miscount.
+
+use serde::Serialize;
+
+/// Counts of observations by upper bound, in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Histogram {
+    #[serde(skip)]
+    bounds: &'static [f64],
+    buckets: Vec<u64>,
+    sum: f64,
+    count: u64,
+}
+
+impl Histogram {
+    /// Spawn to ready: a tiny model takes milliseconds, a large one from a slow disk minutes.
+    pub const READY_SECONDS: &'static [f64] =
+        &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+
+    /// Stop asked to reaped: idle servers take milliseconds, 10 s is the default grace.
+    pub const STOP_SECONDS: &'static [f64] = &[0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
+
+    /// An empty histogram over ascending upper bounds.
+    pub fn new(bounds: &'static [f64]) -> Self {
+        Self { bounds, buckets: vec![0; bounds.len()], sum: 0.0, count: 0 }
+    }
+
+    /// Counts one value; one that is negative or not finite counts as zero.
+    pub fn observe(&mut self, seconds: f64) {
+        let seconds = if seconds.is_finite() { seconds.max(0.0) } else { 0.0 };
+        if let Some(bucket) = self.bounds.iter().position(|bound| seconds <= *bound) {
+            self.buckets[bucket] += 1;
+        }
+        self.sum += seconds;
+        self.count += 1;
+    }
+
+    /// Upper bounds with the count of all values up to each, as Prometheus wants them, without the infinite one.
+    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+        self.bounds.iter().zip(&self.buckets).scan(0, |total, (bound, count)| {
+            *total += count;
+            Some((*bound, *total))
+        })
+    }
+
+    /// Sum of all values.
+    pub const fn sum(&self) -> f64 {
+        self.sum
+    }
+
+    /// Number of all values.
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_counts_in_every_bucket_above_it() {
+        let mut histogram = Histogram::new(&[1.0, 2.0]);
+        for seconds in [0.5, 1.0, 1.5, 9.0, f64::NAN] {
+            histogram.observe(seconds);
+        }
+        assert_eq!(histogram.cumulative().collect::<Vec<_>>(), [(1.0, 3), (2.0, 4)]);
+        assert_eq!((histogram.count(), histogram.sum()), (5, 12.0));
+    }
+}

@@ -1,0 +1,93 @@
+//! The snapshot: everything that is known, in one value.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use llama_warden_events::{BootId, Elapsed, Seq, ServerId, Timestamp};
+use serde::Serialize;
+
+use crate::ServerRecord;
+
+/// Everything that the facts up to [`seq`](Self::seq) say. Cloning copies pointers, not records.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Snapshot {
+    /// The last fact that is in.
+    pub seq: Seq,
+    /// The run of the daemon.
+    pub boot: BootId,
+    /// When the last fact came.
+    pub elapsed: Elapsed,
+    /// The daemon itself.
+    pub daemon: DaemonRecord,
+    /// Every configured server.
+    pub servers: BTreeMap<ServerId, Arc<ServerRecord>>,
+    /// How many facts of each kind.
+    pub facts: BTreeMap<&'static str, u64>,
+    /// Facts that were stale or impossible.
+    pub anomalies: u64,
+}
+
+impl Snapshot {
+    /// The state before the first fact.
+    pub fn new(boot: BootId) -> Self {
+        Self {
+            seq: Seq::default(),
+            boot,
+            elapsed: Elapsed::default(),
+            daemon: DaemonRecord::default(),
+            servers: BTreeMap::new(),
+            facts: BTreeMap::new(),
+            anomalies: 0,
+        }
+    }
+
+    /// Servers that are ready.
+    pub fn ready_servers(&self) -> usize {
+        self.servers.values().filter(|server| server.is_ready()).count()
+    }
+
+    /// Servers with a process.
+    pub fn running_servers(&self) -> usize {
+        self.servers.values().filter(|server| server.is_running()).count()
+    }
+
+    /// Servers that should be ready and are not.
+    pub fn missing_servers(&self) -> impl Iterator<Item = (&ServerId, &ServerRecord)> {
+        self.servers
+            .iter()
+            .map(|(id, server)| (id, server.as_ref()))
+            .filter(|(_, server)| server.card.enabled && !server.is_ready())
+    }
+}
+
+/// The daemon itself.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct DaemonRecord {
+    /// Where it stands.
+    pub phase: DaemonPhase,
+    /// Its version.
+    pub version: String,
+    /// When it started, for people.
+    pub started_at: Option<Timestamp>,
+    /// The profile that is active.
+    pub profile: Option<String>,
+    /// What asked it to stop.
+    pub trigger: Option<String>,
+    /// The component that failed, and what it said.
+    pub failed_component: Option<(String, String)>,
+}
+
+/// Where the daemon stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DaemonPhase {
+    /// Components are coming up.
+    #[default]
+    Starting,
+    /// It takes commands.
+    Running,
+    /// It stops every server.
+    Stopping,
+    /// Every server is gone.
+    Stopped,
+}
