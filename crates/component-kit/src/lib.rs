@@ -1,1 +1,209 @@
-//! Under construction.
+//! A stage on which one component runs against a real bus while the test plays everybody else.
+//!
+//! The test publishes facts, owns the commands that the component sends, and awaits what the component publishes. Every
+//! wait has a deadline; when it passes, the panic shows every fact so far.
+
+#![expect(clippy::panic, reason = "this crate runs in tests only, where a panic is how a test fails")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use llama_warden_bus::{
+    Bus, Clock, CommandReceiver, CommandSender, Component, Delivery, Fact, OutputLane, Ports, Publisher, Request,
+    Subscription, Switchboard,
+};
+use llama_warden_events::{BootId, CommandSet, Envelope, Event, Seq, ServerCard, ServerId};
+use llama_warden_state::Snapshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Longest wait of a test for something that must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A bus with room for one component and a test around it.
+#[derive(Debug)]
+pub struct Stage {
+    bus: Bus,
+    publisher: Publisher,
+    switchboard: Switchboard,
+    lane: OutputLane,
+    cancel: CancellationToken,
+    heard: Subscription,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Stage {
+    /// A stage whose ring keeps 4096 facts.
+    pub fn new() -> Self {
+        Self::keeping(4096)
+    }
+
+    /// A stage whose ring keeps `facts`, to provoke gaps.
+    pub fn keeping(facts: usize) -> Self {
+        let (bus, publisher) = Bus::start(BootId::from_random(1), facts);
+        Self {
+            heard: bus.subscribe("test"),
+            switchboard: Switchboard::new(bus.clock()),
+            bus,
+            publisher,
+            lane: OutputLane::default(),
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    /// The line of facts.
+    pub const fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// The way into the line of facts.
+    pub const fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
+    /// The output lane.
+    pub const fn lane(&self) -> &OutputLane {
+        &self.lane
+    }
+
+    /// The time base.
+    pub const fn clock(&self) -> Clock {
+        self.bus.clock()
+    }
+
+    /// Sends commands to the component.
+    pub fn commands(&self) -> CommandSender {
+        self.switchboard.sender()
+    }
+
+    /// Makes the test the owner of a set of commands.
+    pub fn own<C: CommandSet>(&mut self) -> CommandReceiver<C> {
+        self.switchboard.take("test").unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Ports for a component that the test drives by itself.
+    pub fn ports<C: CommandSet>(&mut self, name: &'static str) -> Ports<C> {
+        Ports {
+            facts: self.publisher.clone(),
+            events: self.bus.subscribe(name),
+            commands: self.switchboard.sender(),
+            inbox: self.switchboard.take(name).unwrap_or_else(|error| panic!("{error}")),
+            clock: self.bus.clock(),
+            cancel: self.cancel.child_token(),
+        }
+    }
+
+    /// Runs a component until [`Performance::end`].
+    pub fn run<C: Component>(&mut self, component: C) -> Performance<C::Error> {
+        let ports = self.ports(C::NAME);
+        Performance { task: tokio::spawn(component.run(ports)), cancel: self.cancel.clone() }
+    }
+
+    /// Publishes a fact and returns its number once everybody can see it.
+    pub async fn publish(&self, fact: Fact) -> Seq {
+        self.publisher.publish_acked(fact).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Configures a server with a plain card, so that facts about it count.
+    pub async fn configure(&self, server: &ServerId) -> Seq {
+        self.publish(Fact::server(server.clone(), Event::ServerConfigured { card: card(server) })).await
+    }
+
+    /// The next fact that `wanted` picks, among those not yet awaited.
+    pub async fn hear(&mut self, wanted: impl Fn(&Event) -> bool) -> Arc<Envelope> {
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                match self.heard.next().await {
+                    Some(Delivery::Event(envelope)) if wanted(&envelope.event) => return Some(envelope),
+                    Some(_) => {}
+                    None => return None,
+                }
+            }
+        });
+        match found.await {
+            Ok(Some(envelope)) => envelope,
+            Ok(None) | Err(_) => panic!("the awaited fact did not come; facts so far:\n{}", self.log()),
+        }
+    }
+
+    /// Waits until the snapshot is as `wanted` says.
+    pub async fn see(&self, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+        let mut snapshots = self.bus.watch();
+        let seen = tokio::time::timeout(PATIENCE, snapshots.wait_for(|snapshot| wanted(snapshot))).await;
+        match seen {
+            Ok(Ok(snapshot)) => snapshot.clone(),
+            _ => panic!("the awaited state did not come; facts so far:\n{}", self.log()),
+        }
+    }
+
+    /// Every fact that is kept, one a line.
+    pub fn log(&self) -> String {
+        let mut history = self.bus.subscribe_after("log", Seq::default());
+        history.skip_forgotten();
+        let mut log = String::new();
+        while let Some(Delivery::Event(envelope)) = history.try_next() {
+            log.push_str(&format!("{} {:?} {:?}\n", envelope.seq, envelope.server, envelope.event));
+        }
+        log
+    }
+}
+
+/// The next command, within [`PATIENCE`].
+pub async fn next_command<C: CommandSet>(inbox: &mut CommandReceiver<C>) -> Request<C> {
+    match tokio::time::timeout(PATIENCE, inbox.recv()).await {
+        Ok(Some(request)) => request,
+        Ok(None) | Err(_) => panic!("the awaited command did not come"),
+    }
+}
+
+/// A card without surprises.
+pub fn card(server: &ServerId) -> ServerCard {
+    ServerCard {
+        display_name: server.to_string(),
+        model: None,
+        port: 8001,
+        host: "127.0.0.1".to_owned(),
+        tier: None,
+        thinking: false,
+        enabled: true,
+    }
+}
+
+/// A server id from a literal.
+pub fn server(id: &str) -> ServerId {
+    ServerId::new(id).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A running component.
+#[derive(Debug)]
+pub struct Performance<E> {
+    task: JoinHandle<Result<(), E>>,
+    cancel: CancellationToken,
+}
+
+impl<E: std::fmt::Debug> Performance<E> {
+    /// Cancels the component and checks that it ends well and soon: every component must.
+    pub async fn end(self) {
+        self.cancel.cancel();
+        match tokio::time::timeout(PATIENCE, self.task).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => panic!("the component failed: {error:?}"),
+            Ok(Err(join)) => panic!("the component panicked: {join}"),
+            Err(_) => panic!("the component did not end when it was cancelled"),
+        }
+    }
+
+    /// Waits for the component to end by itself.
+    pub async fn ended(self) -> Result<(), E> {
+        match tokio::time::timeout(PATIENCE, self.task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(join)) => panic!("the component panicked: {join}"),
+            Err(_) => panic!("the component did not end by itself"),
+        }
+    }
+}

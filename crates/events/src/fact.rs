@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{FailureReason, ProcessEnd, ReadyVia, RefusalReason, Seq, Signal, StopReason, Warning};
+use crate::{FailureReason, ProcessEnd, ReadyVia, RefusalReason, Seq, ServerId, Signal, StopReason, Warning};
 
 /// Something that happened. Who publishes it stands in each comment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,8 +26,12 @@ pub enum Event {
         /// What asked for it, for people: a signal, a command, a failed component.
         trigger: String,
     },
-    /// Every server is gone; the daemon is about to end. (supervisor)
-    DaemonStopped,
+    /// Every server is gone, or the shutdown deadline has passed; the daemon is about to end. (supervisor)
+    DaemonStopped {
+        /// Servers whose process outlived the deadline.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        survivors: Vec<ServerId>,
+    },
     /// A component ended with an error or a panic; the daemon shuts down. (host)
     ComponentFailed {
         /// The component's name.
@@ -208,7 +212,7 @@ impl Event {
         match self {
             Self::DaemonStarted { .. } => "DaemonStarted",
             Self::DaemonStopping { .. } => "DaemonStopping",
-            Self::DaemonStopped => "DaemonStopped",
+            Self::DaemonStopped { .. } => "DaemonStopped",
             Self::ComponentFailed { .. } => "ComponentFailed",
             Self::ServerConfigured { .. } => "ServerConfigured",
             Self::ServerRemoved => "ServerRemoved",
@@ -402,7 +406,7 @@ mod tests {
     #[test]
     fn a_fact_is_named_in_json_as_its_kind_says() {
         let facts = [
-            Event::DaemonStopped,
+            Event::DaemonStopped { survivors: vec![] },
             Event::ServerRemoved,
             Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 },
             Event::ServerFailed { reason: FailureReason::Crashed, detail: String::new(), lines: vec![] },

@@ -56,7 +56,7 @@ impl Snapshot {
                 daemon.phase = DaemonPhase::Stopping;
                 daemon.trigger = Some(trigger.clone());
             }
-            Event::DaemonStopped => daemon.phase = DaemonPhase::Stopped,
+            Event::DaemonStopped { .. } => daemon.phase = DaemonPhase::Stopped,
             Event::ComponentFailed { component, error } => {
                 daemon.failed_component = Some((component.clone(), error.clone()));
             }

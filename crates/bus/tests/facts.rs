@@ -1,0 +1,185 @@
+//! The guarantees of the fact lane, one test each.
+
+use std::time::Duration;
+
+use llama_warden_bus::{Bus, Delivery, Fact};
+use llama_warden_events::{BootId, Event, Seq};
+
+fn fact(number: usize) -> Fact {
+    Fact::daemon(Event::DaemonStopping { trigger: number.to_string() })
+}
+
+fn bus(kept: usize) -> (Bus, llama_warden_bus::Publisher) {
+    Bus::start(BootId::from_random(7), kept)
+}
+
+#[tokio::test]
+async fn every_subscriber_sees_all_facts_in_one_gapless_order() {
+    let (bus, publisher) = bus(10_000);
+    let mut subscriptions: Vec<_> = (0..3).map(|_| bus.subscribe("test")).collect();
+    let publishers: Vec<_> = (0..4)
+        .map(|_| {
+            let publisher = publisher.clone();
+            tokio::spawn(async move {
+                for number in 0..500 {
+                    publisher.publish(fact(number)).await.expect("open");
+                }
+            })
+        })
+        .collect();
+    for publisher in publishers {
+        publisher.await.expect("no panic");
+    }
+    drop(publisher);
+    let mut first = None;
+    for subscription in &mut subscriptions {
+        let mut seen = Vec::new();
+        while let Some(Delivery::Event(envelope)) = subscription.next().await {
+            seen.push(envelope);
+        }
+        assert!(seen.iter().enumerate().all(|(index, envelope)| envelope.seq == Seq(index as u64 + 1)));
+        assert!(seen.is_sorted_by_key(|envelope| envelope.elapsed));
+        assert_eq!(seen.len(), 2000);
+        assert_eq!(*first.get_or_insert_with(|| seen.clone()), seen);
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_is_stored_before_its_fact_is_visible() {
+    let (bus, publisher) = bus(64);
+    let mut subscription = bus.subscribe("test");
+    let reader = tokio::spawn({
+        let bus = bus.clone();
+        async move {
+            let mut checked = 0;
+            while let Some(delivery) = subscription.next().await {
+                let seq = match delivery {
+                    Delivery::Event(envelope) => envelope.seq,
+                    Delivery::Gap { snapshot, .. } => snapshot.seq,
+                };
+                assert!(bus.snapshot().seq >= seq);
+                checked += 1;
+            }
+            checked
+        }
+    });
+    for number in 0..2000 {
+        publisher.publish(fact(number)).await.expect("open");
+    }
+    drop(publisher);
+    assert!(reader.await.expect("no panic") > 0);
+}
+
+#[tokio::test]
+async fn an_acknowledged_fact_is_in_the_snapshot() {
+    let (bus, publisher) = bus(64);
+    for number in 1..=100 {
+        let seq = publisher.publish_acked(fact(number)).await.expect("open");
+        assert_eq!(seq, Seq(number as u64));
+        assert!(bus.snapshot().seq >= seq);
+    }
+}
+
+#[tokio::test]
+async fn a_late_subscriber_starts_from_the_snapshot_and_sees_only_what_follows() {
+    let (bus, publisher) = bus(64);
+    publisher.publish_acked(fact(1)).await.expect("open");
+    let mut subscription = bus.subscribe("test");
+    assert_eq!(subscription.snapshot().seq, Seq(1));
+    publisher.publish_acked(fact(2)).await.expect("open");
+    match subscription.next().await {
+        Some(Delivery::Event(envelope)) => assert_eq!(envelope.seq, Seq(2)),
+        other => panic!("{other:?}"),
+    }
+    assert!(subscription.try_next().is_none());
+}
+
+#[tokio::test]
+async fn a_slow_subscriber_gets_an_exact_gap_and_ends_with_the_truth() {
+    let (bus, publisher) = bus(8);
+    let mut subscription = bus.subscribe("slow");
+    for number in 0..100 {
+        publisher.publish(fact(number)).await.expect("open");
+    }
+    publisher.publish_acked(fact(100)).await.expect("open");
+    let Some(Delivery::Gap { missed, snapshot }) = subscription.next().await else { panic!("no gap") };
+    assert_eq!((missed, snapshot.seq), (101, Seq(101)));
+    publisher.publish_acked(fact(101)).await.expect("open");
+    let Some(Delivery::Event(envelope)) = subscription.next().await else { panic!("no fact") };
+    assert_eq!(envelope.seq, Seq(102));
+    assert_eq!(bus.gaps().get("slow"), Some(&1));
+}
+
+#[tokio::test]
+async fn the_missed_and_the_seen_add_up_whatever_the_pace() {
+    let (bus, publisher) = bus(16);
+    let mut subscription = bus.subscribe("uneven");
+    let writer = tokio::spawn(async move {
+        for number in 0..5000 {
+            publisher.publish(fact(number)).await.expect("open");
+            if number % 37 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let (mut seen, mut last) = (0, Seq::default());
+    while let Some(delivery) = subscription.next().await {
+        match delivery {
+            Delivery::Event(envelope) => {
+                assert_eq!(envelope.seq, last.next());
+                (seen, last) = (seen + 1, envelope.seq);
+            }
+            Delivery::Gap { missed, snapshot } => {
+                assert_eq!(snapshot.seq.0, last.0 + missed);
+                (seen, last) = (seen + missed, snapshot.seq);
+            }
+        }
+    }
+    writer.await.expect("no panic");
+    assert_eq!((seen, last), (5000, Seq(5000)));
+}
+
+#[tokio::test]
+async fn a_subscription_resumes_after_a_number_as_long_as_facts_are_kept() {
+    let (bus, publisher) = bus(10);
+    for number in 0..19 {
+        publisher.publish(fact(number)).await.expect("open");
+    }
+    publisher.publish_acked(fact(19)).await.expect("open");
+    let mut kept = bus.subscribe_after("resume", Seq(15));
+    let Some(Delivery::Event(envelope)) = kept.next().await else { panic!("no fact") };
+    assert_eq!(envelope.seq, Seq(16));
+
+    let mut forgotten = bus.subscribe_after("resume", Seq(3));
+    assert_eq!(forgotten.skip_forgotten(), 7);
+    let Some(Delivery::Event(envelope)) = forgotten.next().await else { panic!("no fact") };
+    assert_eq!(envelope.seq, Seq(11));
+
+    let mut from_another_run = bus.subscribe_after("resume", Seq(900));
+    assert!(matches!(from_another_run.next().await, Some(Delivery::Gap { .. })));
+}
+
+#[tokio::test]
+async fn a_thousand_subscribers_that_never_read_hold_nobody_up() {
+    let (bus, publisher) = bus(64);
+    let idle: Vec<_> = (0..1000).map(|_| bus.subscribe("idle")).collect();
+    let publish = async {
+        for number in 0..5000 {
+            publisher.publish(fact(number)).await.expect("open");
+        }
+        publisher.publish_acked(fact(5000)).await.expect("open")
+    };
+    let last = tokio::time::timeout(Duration::from_secs(60), publish).await.expect("senders do not wait for readers");
+    assert_eq!(last, Seq(5001));
+    drop(idle);
+}
+
+#[tokio::test]
+async fn the_line_ends_when_every_publisher_is_gone() {
+    let (bus, publisher) = bus(64);
+    let mut subscription = bus.subscribe("test");
+    publisher.publish_acked(fact(0)).await.expect("open");
+    drop(publisher);
+    assert!(matches!(subscription.next().await, Some(Delivery::Event(_))));
+    assert!(subscription.next().await.is_none());
+}

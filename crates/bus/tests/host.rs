@@ -1,0 +1,122 @@
+//! The host turns the failure of one component into an orderly end of all.
+
+use std::time::Duration;
+
+use llama_warden_bus::{Component, CompositionError, Fact, Host, HostSettings, Ports};
+use llama_warden_events::{
+    BootId, CommandKind, CommandSet, Event, LaunchCommand, NoCommand, Seq, SuperviseCommand, TerminateCommand,
+};
+
+/// Owns a set of commands and does as its script says.
+struct Actor<C> {
+    script: Script,
+    set: std::marker::PhantomData<fn() -> C>,
+}
+
+#[derive(Clone, Copy)]
+enum Script {
+    Wait,
+    Fail,
+    Panic,
+    EndEarly,
+    StopWhenAsked,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("it broke")]
+struct Broken;
+
+fn actor<C>(script: Script) -> Actor<C> {
+    Actor { script, set: std::marker::PhantomData }
+}
+
+impl<C: CommandSet> Component for Actor<C> {
+    const NAME: &'static str = match C::KIND {
+        Some(CommandKind::Supervise) => "supervisor",
+        Some(_) => "owner",
+        None => "guest",
+    };
+    type Command = C;
+    type Error = Broken;
+
+    async fn run(self, mut ports: Ports<C>) -> Result<(), Broken> {
+        match self.script {
+            Script::Fail => return Err(Broken),
+            Script::Panic => panic!("boom"),
+            Script::EndEarly => return Ok(()),
+            Script::Wait => ports.cancel.cancelled().await,
+            Script::StopWhenAsked => {
+                let request = ports.inbox.recv().await.ok_or(Broken)?;
+                request.accept(None);
+                let stopped = Event::DaemonStopped { survivors: vec![] };
+                ports.facts.publish(Fact::daemon(stopped)).await.map_err(|_| Broken)?;
+                ports.cancel.cancelled().await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn host() -> Host {
+    Host::new(HostSettings {
+        boot: BootId::from_random(1),
+        facts_kept: 64,
+        drain: Duration::from_secs(10),
+        cancel: Duration::from_secs(10),
+    })
+}
+
+fn composed(guest: Script) -> Host {
+    let mut host = host();
+    host.add(actor::<LaunchCommand>(Script::Wait)).expect("first owner");
+    host.add(actor::<TerminateCommand>(Script::Wait)).expect("first owner");
+    host.add(actor::<SuperviseCommand>(Script::StopWhenAsked)).expect("first owner");
+    host.add(actor::<NoCommand>(guest)).expect("owns nothing");
+    host
+}
+
+#[tokio::test]
+async fn a_missing_owner_is_an_error_at_start() {
+    let mut host = host();
+    host.add(actor::<LaunchCommand>(Script::Wait)).expect("first owner");
+    assert_eq!(
+        host.start().map(|_| ()).expect_err("incomplete"),
+        CompositionError::NoOwner { kind: CommandKind::Supervise }
+    );
+}
+
+#[tokio::test]
+async fn the_host_ends_well_when_the_fleet_is_down() {
+    let host = composed(Script::Wait);
+    let commands = host.commands();
+    let running = host.start().expect("complete");
+    let trigger = "test".to_owned();
+    commands.send(SuperviseCommand::ShutDown { trigger, force: false }).await.expect("accepted");
+    assert_eq!(running.join().await, Ok(()));
+}
+
+#[tokio::test]
+async fn an_error_a_panic_and_an_early_end_all_drain_the_fleet_and_are_told() {
+    for (script, told) in
+        [(Script::Fail, "it broke"), (Script::Panic, "panicked: boom"), (Script::EndEarly, "ended by itself")]
+    {
+        let host = composed(script);
+        let bus = host.bus().clone();
+        let error = host.start().expect("complete").join().await.expect_err("a component failed");
+        assert_eq!((error.component, error.error.as_str()), ("guest", told));
+        let snapshot = bus.snapshot();
+        assert_eq!(snapshot.daemon.failed_component, Some(("guest".to_owned(), told.to_owned())));
+        assert_eq!(snapshot.facts.get("DaemonStopped"), Some(&1), "the supervisor was asked to stop the fleet");
+        assert!(snapshot.seq >= Seq(2));
+    }
+}
+
+#[tokio::test]
+async fn a_failed_supervisor_still_lets_everybody_end() {
+    let mut host = host();
+    host.add(actor::<LaunchCommand>(Script::Wait)).expect("first owner");
+    host.add(actor::<TerminateCommand>(Script::Wait)).expect("first owner");
+    host.add(actor::<SuperviseCommand>(Script::Fail)).expect("first owner");
+    let error = host.start().expect("complete").join().await.expect_err("the supervisor failed");
+    assert_eq!(error.component, "supervisor");
+}

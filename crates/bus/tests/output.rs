@@ -1,0 +1,108 @@
+//! The guarantees of the output lane.
+
+use std::sync::{Arc, Mutex};
+
+use llama_warden_bus::{FollowedLine, OutputKey, OutputLane, OutputTap, TapFactory};
+use llama_warden_events::{Incarnation, ServerId, StreamName};
+
+fn key(stream: StreamName) -> OutputKey {
+    OutputKey { server: ServerId::new("a").expect("valid"), incarnation: Incarnation(1), stream }
+}
+
+#[derive(Clone, Default)]
+struct Recorder {
+    lines: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl OutputTap for Recorder {
+    fn on_line(&mut self, line: &[u8]) {
+        self.lines.lock().expect("no panic").push(line.to_vec());
+    }
+}
+
+impl TapFactory for Recorder {
+    fn tap(&self, key: &OutputKey) -> Option<Box<dyn OutputTap>> {
+        (key.stream == StreamName::Stderr).then(|| Box::new(self.clone()) as Box<dyn OutputTap>)
+    }
+}
+
+#[test]
+fn a_tap_sees_every_line_in_order_however_small_the_ring() {
+    let lane = OutputLane::default();
+    let recorder = Recorder::default();
+    lane.register_taps(Arc::new(recorder.clone()));
+    let mut stderr = lane.open(&key(StreamName::Stderr), 4096);
+    let mut stdout = lane.open(&key(StreamName::Stdout), 4096);
+    let expected: Vec<_> = (0..10_000).map(|number| format!("line {number} \u{fffd}").into_bytes()).collect();
+    for line in &expected {
+        stderr.push(line);
+        stdout.push(b"not tapped");
+    }
+    assert_eq!(*recorder.lines.lock().expect("no panic"), expected);
+}
+
+#[tokio::test]
+async fn a_follower_gets_every_line_or_is_told_how_many_it_lost() {
+    let lane = OutputLane::default();
+    let key = key(StreamName::Stderr);
+    let mut follower = lane.follow(&key.server, key.stream, 0);
+    let mut sink = lane.open(&key, 4096);
+    let writer = tokio::task::spawn_blocking(move || {
+        for number in 0..20_000 {
+            sink.push(format!("{number}").as_bytes());
+        }
+    });
+    let mut next = 0;
+    while next < 20_000 {
+        for line in follower.next().await {
+            match line {
+                FollowedLine::Line(line) => {
+                    assert_eq!(line.bytes, next.to_string().into_bytes());
+                    next += 1;
+                }
+                FollowedLine::Lost { lines } => next += lines,
+            }
+        }
+    }
+    writer.await.expect("no panic");
+    assert_eq!(lane.counters(&key.server, key.stream).lines, 20_000);
+}
+
+#[test]
+fn the_tail_of_both_streams_is_in_the_order_of_writing() {
+    let lane = OutputLane::default();
+    let mut stderr = lane.open(&key(StreamName::Stderr), 4096);
+    let mut stdout = lane.open(&key(StreamName::Stdout), 4096);
+    stderr.push(b"one");
+    stdout.push(b"two");
+    stderr.push(b"three");
+    let server = key(StreamName::Stderr).server;
+    let text = |stream, most| {
+        let lines = lane.tail(&server, stream, most);
+        lines.into_iter().map(|line| String::from_utf8(line.bytes).expect("text")).collect::<Vec<_>>()
+    };
+    assert_eq!(text(None, 10), ["one", "two", "three"]);
+    assert_eq!(text(None, 2), ["two", "three"]);
+    assert_eq!(text(Some(StreamName::Stderr), 1), ["three"]);
+}
+
+#[tokio::test]
+async fn a_follower_goes_on_across_launches() {
+    let lane = OutputLane::default();
+    let key = key(StreamName::Stderr);
+    let mut first = lane.open(&key, 4096);
+    first.push(b"first launch");
+    drop(first);
+    let mut follower = lane.follow(&key.server, key.stream, 10);
+    let mut second = lane.open(&OutputKey { incarnation: Incarnation(2), ..key }, 4096);
+    second.push(b"second launch");
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        seen.extend(follower.next().await);
+    }
+    let bytes = |line: &FollowedLine| match line {
+        FollowedLine::Line(line) => line.bytes.clone(),
+        FollowedLine::Lost { .. } => panic!("nothing was lost"),
+    };
+    assert_eq!(seen.iter().map(bytes).collect::<Vec<_>>(), [b"first launch".to_vec(), b"second launch".to_vec()]);
+}

@@ -1,0 +1,249 @@
+//! The fold is total, and tells the story of a server as it happened.
+
+use std::time::Duration;
+
+use llama_warden_events::{
+    BootId, Elapsed, Envelope, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, Rung, Seq, ServerCard,
+    ServerId, Signal, StopReason, Timestamp, Warning,
+};
+use llama_warden_state::{ExitOutcome, PhaseName, ServerRecord, Snapshot, StatusReport};
+use proptest::prelude::*;
+
+fn boot() -> BootId {
+    BootId::from_random(1)
+}
+
+fn server() -> ServerId {
+    ServerId::new("a").expect("valid")
+}
+
+fn configured() -> Event {
+    Event::ServerConfigured {
+        card: ServerCard {
+            display_name: "A".to_owned(),
+            model: None,
+            port: 8001,
+            host: "127.0.0.1".to_owned(),
+            tier: None,
+            thinking: false,
+            enabled: true,
+        },
+    }
+}
+
+fn spawned() -> Event {
+    Event::ServerSpawned { pid: 42, start_ticks: 7, argv: vec!["llama-server".to_owned()], port: 8001 }
+}
+
+fn ready() -> Event {
+    Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 2.0 }
+}
+
+fn failed(reason: FailureReason) -> Event {
+    Event::ServerFailed { reason, detail: "why".to_owned(), lines: vec!["last".to_owned()] }
+}
+
+fn exited(code: u8) -> Event {
+    Event::ServerExited { end: ProcessEnd::Exited { code }, swept: 0 }
+}
+
+fn began() -> Event {
+    Event::LaunchBegan { binary: "llama-server".into() }
+}
+
+fn stop_began() -> Event {
+    Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 }
+}
+
+fn delivered(signal: Signal) -> Event {
+    Event::SignalDelivered { signal, rung: Rung { index: 0, signal } }
+}
+
+/// Applies facts about one server, a second apart.
+struct Story {
+    snapshot: Snapshot,
+}
+
+impl Story {
+    fn of(facts: impl IntoIterator<Item = Event>) -> Self {
+        let mut story = Self { snapshot: Snapshot::new(boot()) };
+        story.tell(0, [configured()]);
+        story.tell(1, facts);
+        story
+    }
+
+    fn tell(&mut self, incarnation: u64, facts: impl IntoIterator<Item = Event>) {
+        for event in facts {
+            let seq = self.snapshot.seq.next();
+            self.snapshot.apply(&envelope(seq, incarnation, event));
+        }
+    }
+
+    fn record(&self) -> &ServerRecord {
+        &self.snapshot.servers["a"]
+    }
+
+    fn phase(&self) -> PhaseName {
+        self.record().phase.name()
+    }
+}
+
+fn envelope(seq: Seq, incarnation: u64, event: Event) -> Envelope {
+    Envelope {
+        seq,
+        boot: boot(),
+        at: Timestamp("2026-01-01T00:00:00Z".parse().expect("valid")),
+        elapsed: Elapsed::new(Duration::from_secs(seq.0)),
+        server: Some(server()),
+        incarnation: (incarnation > 0).then_some(Incarnation(incarnation)),
+        cause: None,
+        event,
+    }
+}
+
+#[test]
+fn a_server_goes_through_its_phases_and_its_totals_grow() {
+    let progress = Event::LoadProgressed { ratio: Some(0.5) };
+    let mut story = Story::of([began(), spawned(), progress.clone(), ready()]);
+    assert_eq!((story.phase(), story.record().is_running()), (PhaseName::Ready, true));
+    story.tell(1, [stop_began(), delivered(Signal::TERM), exited(0)]);
+    let stopped = Event::ServerStopped { reason: StopReason::Requested, forced: false, stop_seconds: 0.2 };
+    story.tell(1, [stopped]);
+    let record = story.record();
+    let phases: Vec<_> = record.history.iter().map(|change| change.phase.as_str()).collect();
+    assert_eq!(phases.join(" "), "launching starting loading ready stopping exited");
+    assert_eq!(record.counters.exits.get(&ExitOutcome::Stopped), Some(&1));
+    assert_eq!(record.counters.signals.get(&Signal::TERM), Some(&1));
+    assert_eq!((record.ready_seconds.count(), record.stop_seconds.count()), (1, 1));
+    assert_eq!(story.snapshot.anomalies, 0);
+}
+
+#[test]
+fn ends_count_by_what_led_to_them() {
+    let kill = [stop_began(), delivered(Signal::TERM), delivered(Signal::KILL)];
+    let cases: [(Vec<Event>, ExitOutcome, PhaseName); 6] = [
+        (vec![began(), spawned(), exited(1), failed(FailureReason::ModelInvalid)], ExitOutcome::Failed, PhaseName::Failed),
+        (vec![began(), spawned(), ready(), exited(0)], ExitOutcome::Exited, PhaseName::Exited),
+        (
+            vec![began(), spawned(), ready(), exited(139), failed(FailureReason::Crashed)],
+            ExitOutcome::Crashed,
+            PhaseName::Failed,
+        ),
+        (vec![began(), spawned(), stop_began(), exited(1)], ExitOutcome::Stopped, PhaseName::Exited),
+        (
+            [vec![began(), spawned(), ready()], kill.to_vec(), vec![exited(0)]].concat(),
+            ExitOutcome::Killed,
+            PhaseName::Exited,
+        ),
+        (
+            vec![began(), spawned(), failed(FailureReason::ReadyTimeout), stop_began(), exited(0)],
+            ExitOutcome::Stopped,
+            PhaseName::Failed,
+        ),
+    ];
+    for (facts, outcome, phase) in cases {
+        let story = Story::of(facts);
+        assert_eq!(story.record().counters.exits.keys().collect::<Vec<_>>(), [&outcome]);
+        assert_eq!(story.phase(), phase, "{outcome}");
+        assert_eq!((story.record().is_running(), story.snapshot.anomalies), (false, 0), "{outcome}");
+    }
+}
+
+#[test]
+fn a_failure_before_the_spawn_is_the_end_of_the_launch() {
+    let mut story = Story::of([began(), failed(FailureReason::ModelNotFound)]);
+    assert_eq!(story.phase(), PhaseName::Failed);
+    assert_eq!(story.record().counters.exits.len(), 0, "there was no process");
+    story.tell(2, [began()]);
+    let record = story.record();
+    assert_eq!((record.phase.name(), record.failure.is_none()), (PhaseName::Launching, true));
+    assert!(record.last_failure.is_some(), "the latest failure stays visible");
+}
+
+#[test]
+fn late_and_repeated_facts_change_nothing_but_the_count_of_anomalies() {
+    let mut story = Story::of([began(), spawned(), ready()]);
+    let before = story.record().clone();
+    story.tell(1, [ready(), began(), spawned()]);
+    story.tell(7, [exited(0), failed(FailureReason::Crashed)]);
+    assert_eq!(*story.record(), before);
+    assert_eq!(story.snapshot.anomalies, 5);
+}
+
+#[test]
+fn a_fact_out_of_line_or_of_another_run_is_not_taken() {
+    let mut story = Story::of([began()]);
+    let before = story.snapshot.clone();
+    story.snapshot.apply(&envelope(Seq(9), 1, spawned()));
+    let foreign = Envelope { boot: BootId::from_random(2), ..envelope(before.seq.next(), 1, spawned()) };
+    story.snapshot.apply(&foreign);
+    assert_eq!(story.snapshot.anomalies, before.anomalies + 2);
+    assert_eq!(story.snapshot.servers, before.servers);
+}
+
+#[test]
+fn a_stop_during_the_launch_ends_the_process_that_still_comes() {
+    let mut story = Story::of([began(), stop_began(), spawned()]);
+    assert_eq!((story.phase(), story.record().is_running()), (PhaseName::Stopping, true));
+    story.tell(1, [exited(0)]);
+    assert_eq!((story.phase(), story.snapshot.anomalies), (PhaseName::Exited, 0));
+}
+
+#[test]
+fn the_report_says_what_a_stop_waits_for_and_shows_no_uptime_of_the_dead() {
+    let mut story = Story::of([began(), spawned(), ready(), stop_began(), delivered(Signal::TERM)]);
+    let now = Elapsed::new(Duration::from_secs(8));
+    let report = StatusReport::of(&story.snapshot, now);
+    assert_eq!(report.servers[0].waiting_for.as_deref(), Some("its end after TERM; KILL in 7.0 s"));
+    assert_eq!((report.servers[0].uptime_seconds, report.servers[0].pid), (5, Some(42)));
+    story.tell(1, [exited(0)]);
+    let report = StatusReport::of(&story.snapshot, now);
+    assert_eq!((report.servers[0].uptime_seconds, report.servers[0].pid), (0, None));
+    assert_eq!((report.total_servers, report.ready_servers, report.running_servers), (1, 0, 0));
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop::sample::select(vec![
+        configured(),
+        began(),
+        spawned(),
+        Event::LoadProgressed { ratio: None },
+        ready(),
+        Event::ReadyLost { detail: "503".to_owned() },
+        Event::ReadyRegained,
+        failed(FailureReason::Crashed),
+        failed(FailureReason::Unkillable),
+        Event::ServerWarned { warning: Warning::ReadyAssumed, detail: String::new() },
+        stop_began(),
+        delivered(Signal::TERM),
+        delivered(Signal::KILL),
+        Event::StopEscalated { rung: Rung { index: 1, signal: Signal::KILL } },
+        exited(0),
+        exited(1),
+        Event::ServerStopped { reason: StopReason::Requested, forced: false, stop_seconds: 1.0 },
+        Event::RestartScheduled { attempt: 1, delay_seconds: 1.0 },
+        Event::ServerRemoved,
+        Event::DaemonStopped { survivors: vec![] },
+    ])
+}
+
+proptest! {
+    #[test]
+    fn any_sequence_of_facts_keeps_the_invariants(facts in prop::collection::vec((any_event(), 0_u64..4), 0..80)) {
+        let mut story = Story { snapshot: Snapshot::new(boot()) };
+        for (event, incarnation) in facts {
+            story.tell(incarnation, [event]);
+            for record in story.snapshot.servers.values() {
+                let phase = record.phase.name();
+                prop_assert!(!(record.is_running() && phase.is_settled_down()), "{phase} with a process");
+                prop_assert!(!record.is_ready() || record.is_running());
+                let ready: u64 = record.counters.became_ready.values().sum();
+                prop_assert!(ready <= record.counters.launches);
+                prop_assert!(record.counters.exits.values().sum::<u64>() <= record.counters.launches);
+                prop_assert!(record.history.len() <= ServerRecord::HISTORY);
+            }
+            prop_assert!(story.snapshot.running_servers() <= story.snapshot.servers.len());
+        }
+        prop_assert_eq!(story.snapshot.facts.values().sum::<u64>(), story.snapshot.seq.0);
+    }
+}

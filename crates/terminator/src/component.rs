@@ -1,0 +1,273 @@
+//! The terminator as a component: requests and ends in, signals and facts out.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use llama_warden_bus::{Accepted, BusClosed, CommandSender, Component, Delivery, Fact, Order, PendingReply, Ports, Publisher, Request};
+use llama_warden_config::{Fleet, StopSpec};
+use llama_warden_events::{
+    Elapsed, Envelope, Event, Incarnation, LaunchCommand, RefusalReason, Refused, Seq, ServerId, Signal,
+    TerminateCommand,
+};
+use llama_warden_state::Snapshot;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::machine::{Action, Stop};
+
+/// Ends processes politely, then surely.
+#[derive(Debug)]
+pub struct Terminator {
+    fleet: watch::Receiver<Fleet>,
+}
+
+/// Why the terminator ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TerminatorError {
+    /// The bus is gone.
+    #[error("could not publish the progress of a stop")]
+    Bus(#[from] BusClosed),
+    /// Nobody can ask any more.
+    #[error("every sender of commands is gone")]
+    NoSender,
+}
+
+impl Terminator {
+    /// A terminator that takes grace and ladder of each server from `fleet`.
+    pub const fn new(fleet: watch::Receiver<Fleet>) -> Self {
+        Self { fleet }
+    }
+}
+
+impl Component for Terminator {
+    const NAME: &'static str = "terminator";
+    type Command = TerminateCommand;
+    type Error = TerminatorError;
+
+    async fn run(self, mut ports: Ports<TerminateCommand>) -> Result<(), TerminatorError> {
+        let mut desk = Desk {
+            fleet: self.fleet,
+            launches: BTreeMap::new(),
+            facts: ports.facts.clone(),
+            commands: ports.commands.clone(),
+            deliveries: JoinSet::new(),
+        };
+        desk.recall(&ports.events.snapshot());
+        loop {
+            let now = ports.clock.now();
+            let next = desk.stops().filter_map(|(_, stop)| stop.machine.next_deadline()).min();
+            tokio::select! {
+                () = ports.cancel.cancelled() => return Ok(()),
+                request = ports.inbox.recv() => match request {
+                    Some(request) => desk.on_request(request, ports.clock.now()).await?,
+                    None => return Err(TerminatorError::NoSender),
+                },
+                delivery = ports.events.next() => match delivery {
+                    Some(Delivery::Event(envelope)) => desk.on_event(&envelope).await?,
+                    Some(Delivery::Gap { snapshot, .. }) => desk.on_gap(&snapshot).await?,
+                    None => return Err(BusClosed.into()),
+                },
+                () = ports.clock.sleep_until(next), if next.is_some_and(|next| next > now) => {
+                    desk.on_deadline(ports.clock.now()).await?;
+                }
+                () = std::future::ready(()), if next.is_some_and(|next| next <= now) => desk.on_deadline(now).await?,
+                Some(delivered) = desk.deliveries.join_next() => {
+                    if let Ok(Err(refused)) = delivered {
+                        // The process ended before the signal came; its end is on the way as a fact.
+                        tracing::debug!(%refused, "signal not delivered");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The latest launch of a server.
+#[derive(Debug)]
+struct Launch {
+    incarnation: Incarnation,
+    life: Life,
+    stop: Option<OpenStop>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    BeforeSpawn,
+    Running,
+    Over,
+}
+
+#[derive(Debug)]
+struct OpenStop {
+    machine: Stop,
+    cause: Option<Seq>,
+}
+
+struct Desk {
+    fleet: watch::Receiver<Fleet>,
+    launches: BTreeMap<ServerId, Launch>,
+    facts: Publisher,
+    commands: CommandSender,
+    deliveries: JoinSet<Result<Accepted, Refused>>,
+}
+
+impl Desk {
+    fn stops(&self) -> impl Iterator<Item = (&ServerId, &OpenStop)> {
+        self.launches.iter().filter_map(|(server, launch)| launch.stop.as_ref().map(|stop| (server, stop)))
+    }
+
+    async fn on_request(
+        &mut self,
+        request: Request<TerminateCommand>,
+        now: Elapsed,
+    ) -> Result<(), TerminatorError> {
+        let TerminateCommand::TerminateServer { server, incarnation, reason, grace } = request.command.clone();
+        let cause = request.cause;
+        // The request may overtake the facts about the launch that it names, but never the other way round.
+        let launch = self.launches.entry(server.clone()).or_insert_with(|| Launch::new(incarnation));
+        if launch.incarnation < incarnation {
+            *launch = Launch::new(incarnation);
+        }
+        if launch.incarnation > incarnation || launch.life == Life::Over {
+            let detail = format!("launch {incarnation} of `{server}` is over");
+            request.refuse(Refused::new(RefusalReason::StaleIncarnation, detail));
+            return Ok(());
+        }
+        request.accept(None);
+        let actions = match &mut launch.stop {
+            Some(stop) => stop.machine.join(grace, now),
+            None => {
+                let spec = spec_of(&self.fleet.borrow(), &server);
+                let (machine, actions) = Stop::begin(&spec, reason, grace, now);
+                launch.stop = Some(OpenStop { machine, cause });
+                actions
+            }
+        };
+        self.perform(&server, incarnation, cause, actions).await
+    }
+
+    async fn on_event(&mut self, envelope: &Envelope) -> Result<(), TerminatorError> {
+        let (Some(server), Some(incarnation)) = (&envelope.server, envelope.incarnation) else { return Ok(()) };
+        if let Event::LaunchBegan { .. } = envelope.event {
+            let known = self.launches.get(server).map(|launch| launch.incarnation);
+            if known.is_none_or(|known| known < incarnation) {
+                self.launches.insert(server.clone(), Launch::new(incarnation));
+            }
+            return Ok(());
+        }
+        let Some(launch) = self.launches.get_mut(server).filter(|launch| launch.incarnation == incarnation) else {
+            return Ok(());
+        };
+        let over = match (&envelope.event, launch.life) {
+            (Event::ServerSpawned { .. }, _) => {
+                launch.life = Life::Running;
+                false
+            }
+            // A failure before there is a process is the end of the launch.
+            (Event::ServerFailed { .. }, Life::BeforeSpawn) | (Event::ServerExited { .. }, _) => true,
+            _ => false,
+        };
+        if !over {
+            return Ok(());
+        }
+        launch.life = Life::Over;
+        let Some(stop) = launch.stop.take() else { return Ok(()) };
+        let stopped = stop.machine.finish(envelope.elapsed);
+        let fact = Fact::incarnation(server.clone(), incarnation, stopped).because(stop.cause.or(Some(envelope.seq)));
+        Ok(self.facts.publish(fact).await?)
+    }
+
+    async fn on_deadline(&mut self, now: Elapsed) -> Result<(), TerminatorError> {
+        let due: Vec<_> = self
+            .launches
+            .iter_mut()
+            .filter_map(|(server, launch)| {
+                let stop = launch.stop.as_mut()?;
+                let actions = stop.machine.on_deadline(now);
+                (!actions.is_empty()).then(|| (server.clone(), launch.incarnation, stop.cause, actions))
+            })
+            .collect();
+        for (server, incarnation, cause, actions) in due {
+            self.perform(&server, incarnation, cause, actions).await?;
+        }
+        Ok(())
+    }
+
+    async fn on_gap(&mut self, snapshot: &Snapshot) -> Result<(), TerminatorError> {
+        let mut ended = Vec::new();
+        for (server, launch) in &mut self.launches {
+            let record = snapshot.servers.get(server);
+            let running = record.is_some_and(|record| {
+                record.incarnation == launch.incarnation && !record.phase.name().is_settled_down()
+            });
+            if !running {
+                launch.life = Life::Over;
+                ended.extend(launch.stop.take().map(|stop| (server.clone(), launch.incarnation, stop)));
+            }
+        }
+        for (server, incarnation, stop) in ended {
+            let stopped = stop.machine.finish(snapshot.elapsed);
+            self.facts.publish(Fact::incarnation(server, incarnation, stopped).because(stop.cause)).await?;
+        }
+        self.recall(snapshot);
+        Ok(())
+    }
+
+    /// Takes over what a snapshot says of launches that were not heard of.
+    fn recall(&mut self, snapshot: &Snapshot) {
+        for (server, record) in &snapshot.servers {
+            let life = match record.phase.name() {
+                phase if phase.is_settled_down() => Life::Over,
+                _ if record.is_running() => Life::Running,
+                _ => Life::BeforeSpawn,
+            };
+            let launch = self.launches.entry(server.clone()).or_insert_with(|| Launch::new(record.incarnation));
+            if launch.incarnation < record.incarnation {
+                *launch = Launch::new(record.incarnation);
+            }
+            if launch.incarnation == record.incarnation {
+                launch.life = life;
+            }
+        }
+    }
+
+    async fn perform(
+        &mut self,
+        server: &ServerId,
+        incarnation: Incarnation,
+        cause: Option<Seq>,
+        actions: Vec<Action>,
+    ) -> Result<(), TerminatorError> {
+        for action in actions {
+            match action {
+                Action::Publish(event) => {
+                    self.facts.publish(Fact::incarnation(server.clone(), incarnation, event).because(cause)).await?;
+                }
+                Action::Deliver(rung) => {
+                    let (server, signal) = (server.clone(), rung.signal);
+                    let command = LaunchCommand::DeliverSignal { server, incarnation, signal, rung };
+                    let reply: PendingReply = self.commands.post(Order::new(command).because(cause));
+                    self.deliveries.spawn(reply);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Launch {
+    const fn new(incarnation: Incarnation) -> Self {
+        Self { incarnation, life: Life::BeforeSpawn, stop: None }
+    }
+}
+
+/// A server that left the configuration while it ran still gets a polite end.
+fn spec_of(fleet: &Fleet, server: &ServerId) -> StopSpec {
+    fleet.get(server.as_str()).map_or_else(
+        || StopSpec {
+            grace: Duration::from_secs(10),
+            ladder: vec![Signal::TERM],
+        },
+        |spec| spec.stop.clone(),
+    )
+}
