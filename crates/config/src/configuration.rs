@@ -1,0 +1,202 @@
+//! The whole of it: a source over the built-in defaults, validated, and resolved for a profile and a machine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::check::Checker;
+use crate::environment::Environment;
+use crate::file::{File, Profile};
+use crate::flags::{self, FlagTable};
+use crate::overrides;
+use crate::plan::Plan;
+use crate::problem::{Document, Layer, Location, Problem, Problems};
+use crate::profile;
+use crate::read::{At, Reader, Value};
+use crate::settings::{DaemonSettings, Host, LogSettings, ProfileSummary, StartSettings};
+use crate::source::{DEFAULT_TOML, Source};
+use crate::spec::{Fleet, ServerSpec};
+use crate::specs::Specs;
+use crate::tree;
+use crate::value::Line;
+use crate::written::Written;
+
+/// A configuration in which nothing is wrong.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) file: File,
+    pub(crate) environment: Environment,
+    pub(crate) written: Written,
+    daemon: DaemonSettings,
+    logs: LogSettings,
+    start: StartSettings,
+    detectors_dir: Option<PathBuf>,
+    model_dirs: Vec<PathBuf>,
+    servers: Vec<Resolvable>,
+}
+
+/// A server of which only the options and the profile are open.
+#[derive(Debug, Clone)]
+struct Resolvable {
+    spec: ServerSpec,
+    flags: Option<At<FlagTable>>,
+    tier: Option<At<Line>>,
+}
+
+impl Configuration {
+    /// Reads a source, lays it over the built-in defaults and the overrides of the environment over both, and
+    /// validates the result. On failure every problem is told, not the first one alone; only broken TOML hides the
+    /// problems behind it.
+    pub fn parse(source: &Source, environment: &Environment) -> Result<Self, Problems> {
+        let mut reader = Reader::default();
+        let built_in = read_tree(&document("config/default.toml", DEFAULT_TOML, Layer::BuiltIn))?;
+        let built_in = File::read(&built_in, &mut reader).unwrap_or_default();
+        let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
+        let mut user = read_tree(&document(&name, &source.text, Layer::User))?;
+        reader.problems.extend(overrides::apply(environment, &mut user));
+        let written = Written::of(&user);
+        let file = built_in.overlaid(File::read(&user, &mut reader).unwrap_or_default());
+
+        let mut checker = Checker { file: &file, written: &written, problems: reader.problems };
+        checker.values();
+        let plan = checker.plan();
+        checker.profiles(&plan);
+        if !checker.problems.is_empty() {
+            return Err(sorted(checker.problems));
+        }
+
+        let specs = Specs { file: &file, directory: &source.directory };
+        let servers = resolvable(&specs, &plan)?;
+        Ok(Self {
+            path: source.path.clone(),
+            daemon: specs.daemon()?,
+            logs: specs.logs()?,
+            start: specs.start()?,
+            detectors_dir: specs.detectors_dir()?,
+            model_dirs: specs.model_dirs()?,
+            servers,
+            environment: environment.clone(),
+            written,
+            file,
+        })
+    }
+
+    /// The fleet for a machine: every configured server, those of the profile enabled.
+    ///
+    /// `profile` = `None` takes `daemon.profile`; an empty name means no profile, which enables what says
+    /// `enabled = true`. Options: `[flags]` < profile < server; those of a profile go to its own servers alone.
+    /// Fails only when there is no such profile.
+    pub fn resolve(&self, profile: Option<&str>, host: &Host) -> Result<Fleet, Problems> {
+        let profile = self.chosen(profile)?;
+        Ok(Fleet::new(self.servers.iter().map(|server| {
+            let member = profile.filter(|profile| includes(profile, server));
+            let tables =
+                [self.file.flags.as_ref(), member.and_then(|profile| profile.flags.as_ref()), server.flags.as_ref()];
+            ServerSpec {
+                flags: flags::merge(tables.map(|table| table.map(|at| &at.value)), host),
+                enabled: profile.map_or(server.spec.enabled, |_| member.is_some()),
+                ..server.spec.clone()
+            }
+        })))
+    }
+
+    /// The name of the profile that [`Self::resolve`] takes for the same argument.
+    pub fn active_profile<'a>(&'a self, requested: Option<&'a str>) -> Option<&'a str> {
+        let configured = self.file.daemon.as_ref().and_then(|daemon| daemon.value.profile.as_ref());
+        requested.or(configured.map(|at| at.value.as_str())).filter(|name| !name.is_empty())
+    }
+
+    /// All profiles, by name.
+    pub fn profiles(&self) -> Vec<ProfileSummary> {
+        let summary = |(name, profile): (&String, &At<Profile>)| ProfileSummary {
+            name: name.clone(),
+            description: profile.value.description.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
+            servers: self
+                .servers
+                .iter()
+                .filter(|server| includes(&profile.value, server))
+                .map(|server| server.spec.id.clone())
+                .collect(),
+        };
+        self.profile_tables().into_iter().flatten().map(summary).collect()
+    }
+
+    /// The file that was read; `None` for the built-in defaults alone.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// `[daemon]`.
+    pub fn daemon(&self) -> &DaemonSettings {
+        &self.daemon
+    }
+
+    /// `[logs]`.
+    pub fn logs(&self) -> LogSettings {
+        self.logs
+    }
+
+    /// `[start]`.
+    pub fn start(&self) -> StartSettings {
+        self.start
+    }
+
+    /// The folder with more detector packs, absolute.
+    pub fn detectors_dir(&self) -> Option<&Path> {
+        self.detectors_dir.as_deref()
+    }
+
+    /// The folders that are scanned for models, absolute.
+    pub fn model_dirs(&self) -> &[PathBuf] {
+        &self.model_dirs
+    }
+
+    pub(crate) fn specs(&self) -> impl Iterator<Item = &ServerSpec> {
+        self.servers.iter().map(|server| &server.spec)
+    }
+
+    fn profile_tables(&self) -> Option<&BTreeMap<String, At<Profile>>> {
+        self.file.profiles.as_ref().map(|at| &at.value)
+    }
+
+    fn chosen(&self, requested: Option<&str>) -> Result<Option<&Profile>, Problems> {
+        let Some(name) = self.active_profile(requested) else { return Ok(None) };
+        let tables = self.profile_tables();
+        match tables.and_then(|tables| tables.get(name)) {
+            Some(profile) => Ok(Some(&profile.value)),
+            None => {
+                let known = tables.into_iter().flat_map(BTreeMap::keys).map(String::as_str);
+                Err(profile::unknown(&Location::Argument("--profile"), name, known).into())
+            }
+        }
+    }
+}
+
+fn includes(profile: &Profile, server: &Resolvable) -> bool {
+    let mut selectors = profile.servers.iter().flat_map(|servers| &servers.value);
+    selectors.any(|selector| selector.value.matches(&server.spec.id, server.tier.as_ref()))
+}
+
+fn resolvable(specs: &Specs<'_>, plan: &Plan<'_>) -> Result<Vec<Resolvable>, Problems> {
+    let server = |planned| {
+        let spec = specs.server(planned)?;
+        Ok(Resolvable { spec, flags: planned.written.flags.clone(), tier: planned.written.tier.clone() })
+    };
+    plan.servers.iter().map(server).collect()
+}
+
+fn document(name: &str, text: &str, layer: Layer) -> Arc<Document> {
+    Arc::new(Document { name: name.to_owned(), text: text.to_owned(), layer })
+}
+
+fn read_tree(document: &Arc<Document>) -> Result<tree::Node, Problems> {
+    tree::parse(document).map_err(sorted)
+}
+
+/// In the order of the file; what lies outside it comes last.
+fn sorted(mut problems: Vec<Problem>) -> Problems {
+    problems.sort_by_key(|problem| problem.location.line_and_column().unwrap_or((usize::MAX, 0)));
+    problems.dedup();
+    Problems(problems)
+}

@@ -1,0 +1,167 @@
+//! Tables of options: which names may be written, what values they take, and whose value wins.
+
+use std::collections::BTreeMap;
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+use crate::problem::{Location, Problem};
+use crate::read::{At, Reader, Value};
+use crate::settings::Host;
+use crate::spec::{Flag, FlagOrigin, FlagValue, Flags};
+use crate::tree::{Data, Node};
+
+/// Options by long name without dashes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct FlagTable(pub(crate) BTreeMap<String, At<FlagValue>>);
+
+/// Options that llama-warden passes itself, and the key of the server that says the same.
+const RESERVED: [(&str, &str); 6] = [
+    ("port", "port"),
+    ("host", "host"),
+    ("model", "model"),
+    ("m", "model"),
+    ("api-key-file", "api-key-file"),
+    ("models-dir", "model"),
+];
+
+impl Value for FlagTable {
+    const EXPECTED: &'static str = "a table";
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let mut flags = BTreeMap::new();
+        for (name, (place, value)) in reader.table::<Self>(node)? {
+            if let Some(problem) = name_problem(name, place) {
+                reader.problems.push(problem);
+            } else if let Some(value) = reader.read(value) {
+                flags.insert(name.clone(), value);
+            }
+        }
+        Some(Self(flags))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let values = FlagValue::schema(generator);
+        json_schema!({
+            "type": "object",
+            "propertyNames": { "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$" },
+            "additionalProperties": values,
+        })
+    }
+
+    fn overlaid(mut self, upper: Self) -> Self {
+        self.0.extend(upper.0);
+        self
+    }
+}
+
+/// Why an option cannot be set under this name.
+fn name_problem(name: &str, place: &Location) -> Option<Problem> {
+    if let Some((_, key)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
+        let problem = Problem::error(place, format!("`{name}` is not set as a flag: llama-warden passes it itself"));
+        return Some(problem.help(format!("set it as the key `{key}` of the server")));
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let bare = name.trim_start_matches('-');
+    if bare.is_empty() || !bare.bytes().all(allowed) {
+        let problem = Problem::error(place, format!("`{}` is not the name of an option", name.escape_debug()));
+        return Some(problem.help("write the long name, such as ctx-size"));
+    }
+    (bare != name).then(|| {
+        let problem = Problem::error(place, format!("`{name}` is written with dashes in front"));
+        problem.help(format!("write `{bare}`"))
+    })
+}
+
+impl Value for FlagValue {
+    const EXPECTED: &'static str = "a boolean, a number, a string or an array of strings";
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        match &node.data {
+            Data::Boolean(value) => Some(Self::Switch(*value)),
+            Data::Integer(value) => Some(Self::Integer(*value)),
+            Data::Float(value) if value.is_finite() => Some(Self::Float(*value)),
+            Data::Float(_) => {
+                reader.refuse(node, "is not a finite number", "write a number such as 0.7");
+                None
+            }
+            Data::String(_) => flag_text(node, reader).map(Self::Text),
+            Data::Untyped(_) => flag_text(node, reader).map(guessed),
+            Data::Array(items) => {
+                let texts: Vec<Option<String>> = items.iter().map(|item| repeated(item, reader)).collect();
+                texts.into_iter().collect::<Option<_>>().map(Self::Many)
+            }
+            Data::Datetime | Data::Table(_) => {
+                reader.mismatch::<Self>(node);
+                None
+            }
+        }
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["boolean", "integer", "number", "string", "array"],
+            "items": { "type": ["string", "integer", "number"] },
+        })
+    }
+}
+
+/// One value of an option that is given several times.
+fn repeated(item: &Node, reader: &mut Reader) -> Option<String> {
+    match &item.data {
+        Data::Integer(value) => Some(value.to_string()),
+        Data::Float(value) => Some(value.to_string()),
+        _ => flag_text(item, reader),
+    }
+}
+
+/// A text that is passed as the value of an option. One that looks like an option would be taken for one by builds
+/// whose option has an optional value, so it can only be meant as smuggled.
+fn flag_text(node: &Node, reader: &mut Reader) -> Option<String> {
+    let text = reader.text::<String>(node)?;
+    if text.contains(['\n', '\r']) {
+        reader.refuse(node, "contains a line break", "write it on one line, or use the option that reads a file");
+        return None;
+    }
+    if text.starts_with("--") {
+        reader.refuse(
+            node,
+            format_args!("is `{text}`, which reads as an option of its own"),
+            "set that option as a flag",
+        );
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// The value that a variable's text means.
+fn guessed(text: String) -> FlagValue {
+    if let Ok(value) = text.parse() {
+        FlagValue::Switch(value)
+    } else if let Ok(value) = text.parse() {
+        FlagValue::Integer(value)
+    } else if let Some(value) = text.parse().ok().filter(|value: &f64| value.is_finite()) {
+        FlagValue::Float(value)
+    } else {
+        FlagValue::Text(text)
+    }
+}
+
+/// The options of one server: the later table wins, name by name.
+pub(crate) fn merge(tables: [Option<&FlagTable>; 3], host: &Host) -> Flags {
+    let entries = tables.into_iter().flatten().flat_map(|table| &table.0);
+    entries.map(|(name, at)| (name.clone(), flag(name, at, host))).collect()
+}
+
+fn flag(name: &str, at: &At<FlagValue>, host: &Host) -> Flag {
+    if !at.location.is_built_in() {
+        return Flag { value: at.value.clone(), origin: FlagOrigin::User };
+    }
+    let value = match &at.value {
+        FlagValue::Integer(threads) if name == "threads" => {
+            let cpus = i64::try_from(host.cpus.max(1)).unwrap_or(i64::MAX);
+            FlagValue::Integer(cpus.min(*threads))
+        }
+        value => value.clone(),
+    };
+    Flag { value, origin: FlagOrigin::BuiltIn }
+}

@@ -1,0 +1,44 @@
+//! Variables that set single values: `LLAMA_WARDEN_<SECTION>__<KEY>`, upper case, `_` for `-`.
+
+use crate::environment::Environment;
+use crate::problem::{Location, Problem};
+use crate::tree::{Data, Node, Table, join};
+
+/// Tables that hold no single values.
+const OUT_OF_REACH: [&str; 2] = ["servers", "profiles"];
+
+/// Lays the overrides over the tree of the file, and says which cannot be used.
+///
+/// Names without `__`, such as `LLAMA_WARDEN_CONFIG`, are no overrides.
+pub(crate) fn apply(environment: &Environment, root: &mut Node) -> Vec<Problem> {
+    let Data::Table(sections) = &mut root.data else { return Vec::new() };
+    let mut problems = Vec::new();
+    for (name, value) in environment.iter() {
+        let Some(name) = name.to_str() else { continue };
+        let Some((section, key)) = name.strip_prefix("LLAMA_WARDEN_").and_then(|rest| rest.split_once("__")) else {
+            continue;
+        };
+        let location = Location::Variable(name.into());
+        let [section, key] = [section, key].map(|part| part.to_ascii_lowercase().replace('_', "-"));
+        if OUT_OF_REACH.contains(&section.as_str()) {
+            let problem = Problem::error(&location, format!("`{section}` cannot be set by an environment variable"));
+            problems.push(problem.help("set it in the configuration file"));
+        } else if let Some(value) = value.to_str() {
+            set(sections, &section, key, value, &location);
+        } else {
+            problems.push(Problem::error(&location, "the value is not UTF-8").help("write it in UTF-8"));
+        }
+    }
+    problems
+}
+
+/// A section that is no table stays as it is: reading it tells what is wrong.
+fn set(sections: &mut Table, section: &str, key: String, value: &str, location: &Location) {
+    let node = |path: String, data| Node { path, location: location.clone(), data };
+    let new = || (location.clone(), node(section.to_owned(), Data::Table(Table::new())));
+    let (_, table) = sections.entry(section.to_owned()).or_insert_with(new);
+    if let Data::Table(keys) = &mut table.data {
+        let value = node(join(section, &key), Data::Untyped(value.to_owned()));
+        keys.insert(key, (location.clone(), value));
+    }
+}

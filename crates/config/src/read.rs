@@ -1,0 +1,208 @@
+//! Reading typed values out of a tree, with every problem collected instead of the first one thrown.
+
+use std::collections::BTreeMap;
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+use crate::problem::{Location, Problem};
+use crate::tree::{Data, Node, Table};
+
+/// A value and where it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) location: Location,
+}
+
+/// Something that a key can be set to.
+pub(crate) trait Value: Sized + Clone {
+    /// What is expected, with its article, for messages: `a duration such as "10s"`.
+    const EXPECTED: &'static str;
+
+    /// Reads it, or reports why not and gives `None`.
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self>;
+
+    /// What an editor should know of it.
+    fn schema(generator: &mut SchemaGenerator) -> Schema;
+
+    /// This value with `upper` laid over it: replaced, unless a type merges.
+    fn overlaid(self, upper: Self) -> Self {
+        upper
+    }
+}
+
+/// Collects problems.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl Reader {
+    /// Reads a value and remembers its place.
+    pub(crate) fn read<T: Value>(&mut self, node: &Node) -> Option<At<T>> {
+        T::read(node, self).map(|value| At { value, location: node.location.clone() })
+    }
+
+    /// Reports that a node has another type than the one expected.
+    pub(crate) fn mismatch<T: Value>(&mut self, node: &Node) {
+        let message = match &node.data {
+            Data::Untyped(text) => format!("`{}` must be {}, not `{text}`", node.path, T::EXPECTED),
+            data => format!("`{}` must be {}, not {}", node.path, T::EXPECTED, data.kind()),
+        };
+        self.problems.push(Problem::error(&node.location, message).help(format!("write {}", T::EXPECTED)));
+    }
+
+    /// Reports that a value has the right type and cannot be taken.
+    pub(crate) fn refuse(&mut self, node: &Node, why: impl std::fmt::Display, help: impl Into<String>) {
+        self.problems.push(Problem::error(&node.location, format!("`{}` {why}", node.path)).help(help));
+    }
+
+    /// The text of a node. A NUL byte ends a C string, so it is refused wherever text is read.
+    pub(crate) fn text<'a, T: Value>(&mut self, node: &'a Node) -> Option<&'a str> {
+        match &node.data {
+            Data::String(text) | Data::Untyped(text) if text.contains('\0') => {
+                self.refuse(node, "contains a NUL character", "remove it: no argument or path can carry one");
+                None
+            }
+            Data::String(text) | Data::Untyped(text) => Some(text),
+            _ => {
+                self.mismatch::<T>(node);
+                None
+            }
+        }
+    }
+
+    /// The entries of a table.
+    pub(crate) fn table<'a, T: Value>(&mut self, node: &'a Node) -> Option<&'a Table> {
+        match &node.data {
+            Data::Table(table) => Some(table),
+            _ => {
+                self.mismatch::<T>(node);
+                None
+            }
+        }
+    }
+
+    /// Reports a key that its table does not know.
+    pub(crate) fn unknown_key(&mut self, location: &Location, path: &str, key: &str, known: &[&str]) {
+        let problem = Problem::error(location, format!("unknown key `{path}`"));
+        let help = crate::suggest::suggestion(key, known.iter().copied());
+        self.problems.push(match help {
+            Some(help) => problem.help(help),
+            None => problem,
+        });
+    }
+}
+
+/// `upper` where it is written, merged with what lies below it.
+pub(crate) fn overlay<T: Value>(lower: Option<At<T>>, upper: Option<At<T>>) -> Option<At<T>> {
+    match (lower, upper) {
+        (Some(lower), Some(upper)) => Some(At { value: lower.value.overlaid(upper.value), location: upper.location }),
+        (lower, upper) => upper.or(lower),
+    }
+}
+
+impl<T: Value> Value for Vec<At<T>> {
+    const EXPECTED: &'static str = "an array";
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        match &node.data {
+            Data::Array(items) => {
+                // All items are read before the first failure counts, so that each is told; half an array is none.
+                let items: Vec<Option<At<T>>> = items.iter().map(|item| reader.read(item)).collect();
+                items.into_iter().collect()
+            }
+            Data::Untyped(_) => {
+                reader.refuse(node, "cannot be set by an environment variable", "set the array in the file");
+                None
+            }
+            _ => {
+                reader.mismatch::<Self>(node);
+                None
+            }
+        }
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let items = T::schema(generator);
+        json_schema!({ "type": "array", "items": items })
+    }
+}
+
+impl<T: Value> Value for BTreeMap<String, At<T>> {
+    const EXPECTED: &'static str = "a table";
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        let table = reader.table::<Self>(node)?;
+        Some(table.iter().filter_map(|(key, (_, node))| Some((key.clone(), reader.read(node)?))).collect())
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let values = T::schema(generator);
+        json_schema!({ "type": "object", "additionalProperties": values })
+    }
+
+    fn overlaid(mut self, upper: Self) -> Self {
+        self.extend(upper);
+        self
+    }
+}
+
+/// Declares a table of the file once: its keys, their types and documentation give the struct, the reader, the
+/// overlay and the schema.
+macro_rules! table {
+    (
+        $(#[doc = $about:literal])+
+        $name:ident {
+            $($(#[doc = $doc:literal])+ $key:literal => $field:ident: $type:ty,)+
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, Default, PartialEq)]
+        pub(crate) struct $name {
+            $($(#[doc = $doc])+ pub(crate) $field: Option<$crate::read::At<$type>>,)+
+        }
+
+        impl $name {
+            /// Every key, in the order of the documentation.
+            pub(crate) const KEYS: &'static [&'static str] = &[$($key),+];
+        }
+
+        impl $crate::read::Value for $name {
+            const EXPECTED: &'static str = "a table";
+
+            fn read(node: &$crate::tree::Node, reader: &mut $crate::read::Reader) -> Option<Self> {
+                let mut this = Self::default();
+                for (key, (place, value)) in reader.table::<Self>(node)? {
+                    match key.as_str() {
+                        $($key => this.$field = reader.read(value),)+
+                        _ => reader.unknown_key(place, &value.path, key, Self::KEYS),
+                    }
+                }
+                Some(this)
+            }
+
+            fn schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                generator.subschema_for::<Self>()
+            }
+
+            fn overlaid(self, upper: Self) -> Self {
+                Self { $($field: $crate::read::overlay(self.$field, upper.$field),)+ }
+            }
+        }
+
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let properties = [$(
+                    ($key, <$type as $crate::read::Value>::schema(generator), concat!($($doc),+)),
+                )+];
+                $crate::schema::table(concat!($($about),+), properties)
+            }
+        }
+    };
+}
+pub(crate) use table;

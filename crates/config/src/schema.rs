@@ -1,0 +1,55 @@
+//! The JSON Schema of the file, for editors: made from the same declarations that read it.
+
+use schemars::generate::SchemaSettings;
+use schemars::{Schema, json_schema};
+use serde_json::{Map, Value as Json};
+
+use crate::file::File;
+use crate::source::DEFAULT_TOML;
+
+/// The JSON Schema (draft 2020-12) of a configuration file. Every key is described; unknown ones are refused.
+pub fn schema() -> Json {
+    let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<File>();
+    let mut schema = schema.to_value();
+    for (table, key) in REQUIRED {
+        schema["$defs"][table]["required"] = Json::from([key]);
+    }
+    show_defaults(&mut schema);
+    schema
+}
+
+/// Keys without a default, by table. Every other key may be left out.
+const REQUIRED: [(&str, &str); 3] = [("Server", "model"), ("Profile", "servers"), ("ByTier", "tier")];
+
+/// Copies the built-in defaults into the schema, where editors show them.
+fn show_defaults(schema: &mut Json) {
+    let defaults = DEFAULT_TOML.parse::<toml::Table>().ok().and_then(|table| serde_json::to_value(table).ok());
+    let Some(Json::Object(sections)) = defaults else { return };
+    for (section, default) in sections {
+        let property = &mut schema["properties"][&section];
+        let definition = property["$ref"].as_str().map(|reference| reference.trim_start_matches('#').to_owned());
+        match (definition.and_then(|pointer| schema.pointer_mut(&pointer)), default) {
+            (Some(table), Json::Object(keys)) => {
+                for (key, default) in keys {
+                    table["properties"][key]["default"] = default;
+                }
+            }
+            (_, default) => schema["properties"][section]["default"] = default,
+        }
+    }
+}
+
+/// The schema of a table with a fixed set of keys.
+pub(crate) fn table<const N: usize>(about: &str, properties: [(&str, Schema, &str); N]) -> Schema {
+    let described = properties.into_iter().map(|(key, mut schema, doc)| {
+        schema.insert("description".into(), doc.trim().into());
+        (key.to_owned(), schema.to_value())
+    });
+    let properties: Map<String, Json> = described.collect();
+    json_schema!({
+        "type": "object",
+        "description": about.trim(),
+        "properties": properties,
+        "additionalProperties": false,
+    })
+}

@@ -1,0 +1,85 @@
+//! What the configuration says about the daemon itself, every default filled in.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::address::TcpAddress;
+
+/// `[daemon]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DaemonSettings {
+    /// The TCP address of HTTP; `None` = the unix socket alone.
+    pub listen: Option<TcpAddress>,
+    /// Where state is kept, absolute; `None` = [`crate::default_state_dir`].
+    pub state_dir: Option<PathBuf>,
+    /// The file with the bearer token, absolute.
+    pub token_file: Option<PathBuf>,
+    /// What becomes of the servers when the daemon dies.
+    pub on_daemon_death: OnDaemonDeath,
+    /// Longest time from the request to end until the daemon is gone; above zero.
+    pub shutdown_deadline: Duration,
+}
+
+/// What becomes of the servers when the daemon dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDaemonDeath {
+    /// They die with it.
+    Kill,
+    /// They live on and the next daemon takes them over. Refused by validation until it is built.
+    Adopt,
+}
+
+/// `[logs]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Bytes kept per output stream.
+    pub ring_bytes: usize,
+    /// Bytes after which the event log is rotated; `None` = no event log.
+    pub event_log_bytes: Option<u64>,
+}
+
+/// `[start]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartSettings {
+    /// How many servers may load at a time; `None` = all.
+    pub max_concurrent: Option<NonZeroU32>,
+    /// What happens when the estimated memory does not suffice.
+    pub memory: AdmissionPolicy,
+}
+
+/// What happens when the estimated memory of a server does not suffice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdmissionPolicy {
+    /// Nothing is estimated.
+    Off,
+    /// It is started, with a warning.
+    Warn,
+    /// It is not started.
+    Enforce,
+}
+
+/// The machine that a configuration is resolved for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Host {
+    /// CPUs that this process may use (affinity, cgroup); at least 1. Caps the built-in default of `threads`.
+    pub cpus: usize,
+}
+
+impl Host {
+    /// This machine. Where the usable CPUs cannot be told, one is assumed.
+    pub fn current() -> Self {
+        Self { cpus: std::thread::available_parallelism().map_or(1, usize::from) }
+    }
+}
+
+/// A profile, for listing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProfileSummary {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// The servers that it starts, by id.
+    pub servers: Vec<llama_warden_events::ServerId>,
+}

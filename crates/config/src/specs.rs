@@ -1,0 +1,177 @@
+//! From the merged file, in which nothing is wrong, to settings and specs with every default filled in.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::file::{Daemon, File, LlamaServer, Logs, Server, Start};
+use crate::file::{Health, Hooks, Readiness, Restart, Stop};
+use crate::plan::Planned;
+use crate::problem::{Location, Problem, Problems};
+use crate::read::{At, Value, overlay};
+use crate::settings::{DaemonSettings, LogSettings, StartSettings};
+use crate::spec::{HealthSpec, HooksSpec, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
+use crate::value::Line;
+
+/// Builds specs out of a file. Relative paths are relative to the directory.
+pub(crate) struct Specs<'a> {
+    pub(crate) file: &'a File,
+    pub(crate) directory: &'a Path,
+}
+
+/// The value of a key that the built-in defaults contain. They are data, so their gaps are an error and no panic.
+fn need<T: Clone>(slot: &Option<At<T>>, key: &str) -> Result<T, Problems> {
+    slot.as_ref().map(|at| at.value.clone()).ok_or_else(|| {
+        let defaults = Location::File("config/default.toml".into());
+        Problem::error(&defaults, format!("has no default for `{key}`")).help("report this: it is a bug").into()
+    })
+}
+
+/// A section with the server's own keys laid over it.
+fn merged<T: Value>(section: &Option<At<T>>, own: &Option<At<T>>, key: &str) -> Result<T, Problems> {
+    need(&overlay(section.clone(), own.clone()), key)
+}
+
+impl Specs<'_> {
+    pub(crate) fn daemon(&self) -> Result<DaemonSettings, Problems> {
+        let daemon: Daemon = need(&self.file.daemon, "daemon")?;
+        Ok(DaemonSettings {
+            listen: need(&daemon.listen, "daemon.listen")?.tcp().cloned(),
+            state_dir: self.path_or_none(&daemon.state_dir),
+            token_file: self.path_or_none(&daemon.token_file),
+            on_daemon_death: need(&daemon.on_daemon_death, "daemon.on-daemon-death")?,
+            shutdown_deadline: need(&daemon.shutdown_deadline, "daemon.shutdown-deadline")?.0,
+        })
+    }
+
+    pub(crate) fn logs(&self) -> Result<LogSettings, Problems> {
+        let logs: Logs = need(&self.file.logs, "logs")?;
+        let ring = need(&logs.ring, "logs.ring")?.0;
+        let event_log = need(&logs.event_log, "logs.event-log")?.0;
+        Ok(LogSettings {
+            ring_bytes: usize::try_from(ring).unwrap_or(usize::MAX),
+            event_log_bytes: (event_log > 0).then_some(event_log),
+        })
+    }
+
+    pub(crate) fn start(&self) -> Result<StartSettings, Problems> {
+        let start: Start = need(&self.file.start, "start")?;
+        Ok(StartSettings {
+            max_concurrent: std::num::NonZeroU32::new(need(&start.max_concurrent, "start.max-concurrent")?),
+            memory: need(&start.memory, "start.memory")?,
+        })
+    }
+
+    pub(crate) fn detectors_dir(&self) -> Result<Option<PathBuf>, Problems> {
+        let readiness: Readiness = need(&self.file.readiness, "readiness")?;
+        Ok(self.path_or_none(&readiness.detectors_dir))
+    }
+
+    pub(crate) fn model_dirs(&self) -> Result<Vec<PathBuf>, Problems> {
+        let models = need(&self.file.models, "models")?;
+        let directories = need(&models.dirs, "models.dirs")?;
+        Ok(directories.iter().map(|directory| self.absolute(&directory.value.0)).collect())
+    }
+
+    /// A server's spec; its options stay empty, since they depend on the profile.
+    pub(crate) fn server(&self, planned: &Planned<'_>) -> Result<ServerSpec, Problems> {
+        let server: &Server = planned.written;
+        let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
+        let own = |line: &Option<At<Line>>| line.as_ref().map(|line| line.value.0.clone());
+        let variables = need(&overlay(shared.env.clone(), server.env.clone()), "llama-server.env")?;
+        Ok(ServerSpec {
+            id: planned.id.clone(),
+            display_name: own(&server.display_name).unwrap_or_else(|| planned.id.to_string()),
+            model: self.absolute(&need(&server.model, "servers.model")?.0),
+            port: planned.port,
+            host: self.host(&need(&server.host.clone().or(shared.host), "llama-server.host")?.0),
+            enabled: server.enabled.as_ref().is_none_or(|enabled| enabled.value),
+            tier: own(&server.tier),
+            thinking: server.thinking.as_ref().is_some_and(|thinking| thinking.value),
+            binary: self.binary(&need(&server.binary.clone().or(shared.binary), "llama-server.binary")?.0),
+            flags: BTreeMap::new(),
+            args: both(&shared.args, &server.args).map(|line| line.value.0.clone()).collect(),
+            env: variables.into_iter().map(|(name, value)| (name, value.value)).collect(),
+            env_pass: both(&shared.env_pass, &server.env_pass).map(|pattern| pattern.value.0.clone()).collect(),
+            api_key_file: self.path_or_none(&server.api_key_file),
+            readiness: readiness(merged(&self.file.readiness, &server.readiness, "readiness")?)?,
+            stop: stop(merged(&self.file.stop, &server.stop, "stop")?)?,
+            restart: restart(merged(&self.file.restart, &server.restart, "restart")?)?,
+            health: health(merged(&self.file.health, &server.health, "health")?)?,
+            hooks: server.hooks.as_ref().map(|hooks| self::hooks(&hooks.value)).unwrap_or_default(),
+            log_ring_bytes: self.logs()?.ring_bytes,
+        })
+    }
+
+    fn absolute(&self, path: &str) -> PathBuf {
+        // Collecting the components drops `.`; `..` stays, since it may cross a symbolic link.
+        self.directory.join(path).components().collect()
+    }
+
+    /// A name without a slash is looked up in PATH.
+    fn binary(&self, binary: &str) -> PathBuf {
+        if binary.contains('/') { self.absolute(binary) } else { PathBuf::from(binary) }
+    }
+
+    fn host(&self, host: &str) -> String {
+        if host.ends_with(".sock") { self.absolute(host).to_string_lossy().into_owned() } else { host.to_owned() }
+    }
+
+    fn path_or_none(&self, path: &Option<At<Line>>) -> Option<PathBuf> {
+        path.as_ref().filter(|path| !path.value.0.is_empty()).map(|path| self.absolute(&path.value.0))
+    }
+}
+
+/// The elements of the section, then those of the server.
+fn both<'a, T>(shared: &'a Option<At<Vec<T>>>, own: &'a Option<At<Vec<T>>>) -> impl Iterator<Item = &'a T> {
+    [shared, own].into_iter().flatten().flat_map(|list| &list.value)
+}
+
+fn readiness(readiness: Readiness) -> Result<ReadinessSpec, Problems> {
+    let stall_timeout = need(&readiness.stall_timeout, "readiness.stall-timeout")?;
+    let detector = need(&readiness.detector, "readiness.detector")?;
+    Ok(ReadinessSpec {
+        timeout: need(&readiness.timeout, "readiness.timeout")?.0,
+        on_timeout: need(&readiness.on_timeout, "readiness.on-timeout")?,
+        stall_timeout: (!stall_timeout.is_zero()).then_some(stall_timeout),
+        detector: (detector != "auto").then_some(detector),
+        confirm: need(&readiness.confirm, "readiness.confirm")?,
+    })
+}
+
+fn stop(stop: Stop) -> Result<StopSpec, Problems> {
+    let ladder = need(&stop.ladder, "stop.ladder")?;
+    Ok(StopSpec {
+        grace: need(&stop.grace, "stop.grace")?,
+        ladder: ladder.into_iter().map(|signal| signal.value).collect(),
+    })
+}
+
+fn restart(restart: Restart) -> Result<RestartSpec, Problems> {
+    Ok(RestartSpec {
+        policy: need(&restart.policy, "restart.policy")?,
+        max_attempts: need(&restart.max_attempts, "restart.max-attempts")?,
+        initial_delay: need(&restart.initial_delay, "restart.initial-delay")?,
+        max_delay: need(&restart.max_delay, "restart.max-delay")?,
+        stable_after: need(&restart.stable_after, "restart.stable-after")?,
+    })
+}
+
+fn health(health: Health) -> Result<HealthSpec, Problems> {
+    Ok(HealthSpec {
+        interval: need(&health.interval, "health.interval")?.0,
+        timeout: need(&health.timeout, "health.timeout")?.0,
+        failures: need(&health.failures, "health.failures")?.get(),
+    })
+}
+
+fn hooks(hooks: &Hooks) -> HooksSpec {
+    let command = |hook: &Option<At<Vec<At<Line>>>>| {
+        hook.as_ref().map(|hook| hook.value.iter().map(|line| line.value.0.clone()).collect())
+    };
+    HooksSpec {
+        pre_start: command(&hooks.pre_start),
+        post_ready: command(&hooks.post_ready),
+        pre_stop: command(&hooks.pre_stop),
+        post_exit: command(&hooks.post_exit),
+    }
+}

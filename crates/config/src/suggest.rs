@@ -1,0 +1,27 @@
+//! The nearest known name, for messages about unknown ones.
+
+/// What to do about an unknown name: the nearest known one, or all of them where none is near.
+pub(crate) fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let known: Vec<&str> = known.into_iter().collect();
+    let nearest = known.iter().map(|name| (strsim::damerau_levenshtein(unknown, name), name)).min()?;
+    let (distance, name) = nearest;
+    if distance <= 1 + unknown.chars().count() / 3 {
+        Some(format!("did you mean `{name}`?"))
+    } else {
+        Some(format!("known here: {}", known.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_near_name_is_suggested_and_a_far_one_is_answered_with_the_list() {
+        let known = ["listen", "state-dir", "profile"];
+        assert_eq!(suggestion("lisen", known).as_deref(), Some("did you mean `listen`?"));
+        assert_eq!(suggestion("state_dir", known).as_deref(), Some("did you mean `state-dir`?"));
+        assert_eq!(suggestion("quantum", known).as_deref(), Some("known here: listen, state-dir, profile"));
+        assert_eq!(suggestion("x", []), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! What can be used and is probably not meant: files that do not exist, secrets in the open, doors left open.
+
+use std::path::{Path, PathBuf};
+
+use llama_warden_events::Signal;
+
+use crate::configuration::Configuration;
+use crate::file::{Server, Stop};
+use crate::flags::FlagTable;
+use crate::problem::Problem;
+use crate::read::At;
+use crate::value::Line;
+
+impl Configuration {
+    /// What deserves a second look. Looks for files each time, since they may have come or gone.
+    pub fn warnings(&self) -> Vec<Problem> {
+        let mut warnings = Vec::new();
+        self.daemon_warnings(&mut warnings);
+        let file = &self.file;
+        secret_flags(file.flags.as_ref(), &mut warnings);
+        ladder(file.stop.as_ref(), &mut warnings);
+        for profile in file.profiles.iter().flat_map(|profiles| profiles.value.values()) {
+            secret_flags(profile.value.flags.as_ref(), &mut warnings);
+        }
+        let servers = file.servers.iter().flat_map(|servers| &servers.value);
+        for (server, spec) in servers.zip(self.specs()) {
+            let Server { model, api_key_file, binary, flags, stop, .. } = &server.value;
+            missing(model.as_ref(), &spec.model, "the model", &mut warnings);
+            if let Some(path) = &spec.api_key_file {
+                missing(api_key_file.as_ref(), path, "the api key file", &mut warnings);
+            }
+            if let Some(binary) = binary {
+                self.missing_program(binary, &spec.binary, &mut warnings);
+            }
+            secret_flags(flags.as_ref(), &mut warnings);
+            ladder(stop.as_ref(), &mut warnings);
+        }
+        let shared = file.llama_server.as_ref().and_then(|section| section.value.binary.as_ref());
+        let user = servers_of_shared_binary(self);
+        if let (Some(binary), Some(path)) = (shared, user) {
+            self.missing_program(binary, &path, &mut warnings);
+        }
+        warnings
+    }
+
+    fn daemon_warnings(&self, warnings: &mut Vec<Problem>) {
+        let Some(daemon) = self.file.daemon.as_ref().map(|at| &at.value) else { return };
+        if let Some(path) = &self.daemon().token_file {
+            missing(daemon.token_file.as_ref(), path, "the token file", warnings);
+        } else if let (Some(listen), Some(tcp)) = (&daemon.listen, &self.daemon().listen)
+            && !tcp.is_loopback()
+        {
+            let message = format!("{tcp} can be reached from other machines and there is no `token-file`");
+            let help = "set `token-file`; without it only /livez, /readyz, /metrics and /api/v1/sd answer there";
+            warnings.push(Problem::warning(&listen.location, message).help(help));
+        }
+    }
+
+    fn missing_program(&self, written: &At<Line>, path: &Path, warnings: &mut Vec<Problem>) {
+        if path.components().count() > 1 {
+            missing(Some(written), path, "the executable", warnings);
+        } else if !self.environment.finds_program(path) {
+            let message = format!("there is no `{}` in PATH", path.display());
+            let help = "install llama.cpp, or set `binary` to the path of a llama-server";
+            warnings.push(Problem::warning(&written.location, message).help(help));
+        }
+    }
+}
+
+/// The executable of the servers that do not name one of their own; `None` where there are none.
+fn servers_of_shared_binary(configuration: &Configuration) -> Option<PathBuf> {
+    let servers = configuration.file.servers.iter().flat_map(|servers| &servers.value);
+    let mut sharing = servers.zip(configuration.specs()).filter(|(server, _)| server.value.binary.is_none());
+    sharing.next().map(|(_, spec)| spec.binary.clone())
+}
+
+fn missing(written: Option<&At<Line>>, path: &Path, what: &str, warnings: &mut Vec<Problem>) {
+    if let Some(written) = written.filter(|_| !path.is_file()) {
+        let state = if path.exists() { "is not a file" } else { "does not exist" };
+        let message = format!("{what} {} {state}", path.display());
+        warnings.push(
+            Problem::warning(&written.location, message).help("relative paths are relative to the configuration file"),
+        );
+    }
+}
+
+fn secret_flags(flags: Option<&At<FlagTable>>, warnings: &mut Vec<Problem>) {
+    if let Some(key) = flags.and_then(|flags| flags.value.0.get("api-key")) {
+        let message = "an `api-key` on the command line can be read by every user of this machine";
+        let help = "write the key into a file and set the server's key `api-key-file`";
+        warnings.push(Problem::warning(&key.location, message).help(help).without_excerpt());
+    }
+}
+
+fn ladder(stop: Option<&At<Stop>>, warnings: &mut Vec<Problem>) {
+    let Some(ladder) = stop.and_then(|stop| stop.value.ladder.as_ref()) else { return };
+    let mut polite = ladder.value.iter().filter(|signal| [Signal::TERM, Signal::INT].contains(&signal.value));
+    if let (Some(first), Some(second)) = (polite.next(), polite.next()) {
+        let message = format!("{} after {} makes some builds of llama-server hang or abort", second.value, first.value);
+        warnings.push(Problem::warning(&second.location, message).help("keep one of TERM and INT"));
+    }
+}

@@ -1,0 +1,305 @@
+//! What a configuration means: whose value wins, who is started, and where paths lead.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
+
+use llama_warden_config::{
+    Configuration, Environment, FlagOrigin, FlagValue, Fleet, Host, Location, Problems, RenderStyle, Severity, Source,
+};
+
+const HOST: Host = Host { cpus: 4 };
+
+const THREE: &str = r#"
+[flags]
+ctx-size = 1000
+parallel = 1
+
+[llama-server]
+args = ["--shared"]
+env = { A = "shared", B = "shared" }
+env-pass = ["SHARED_*"]
+
+[stop]
+grace = "20s"
+
+[[servers]]
+id = "small"
+model = "small.gguf"
+tier = "Q2_K"
+flags = { ctx-size = 3000 }
+args = ["--own"]
+env = { B = "own" }
+env-pass = ["OWN"]
+stop = { ladder = ["INT"] }
+
+[[servers]]
+id = "large"
+model = "/models/large.gguf"
+port = 8001
+tier = "Q8_0"
+
+[[servers]]
+id = "off"
+model = "off.gguf"
+enabled = false
+
+[profiles.tiny]
+description = "for the train"
+servers = [{ tier = "Q2*" }, "off"]
+flags = { ctx-size = 2000, parallel = 2 }
+
+[profiles.all]
+servers = ["*"]
+"#;
+
+fn parse_with(text: &str, variables: &[(&str, &str)]) -> Result<Configuration, Problems> {
+    Configuration::parse(&Source::text("/configuration", text), &variables.iter().copied().collect())
+}
+
+fn parse(text: &str) -> Configuration {
+    parse_with(text, &[]).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+fn enabled(fleet: &Fleet) -> Vec<&str> {
+    fleet.iter().filter(|spec| spec.enabled).map(|spec| spec.id.as_str()).collect()
+}
+
+fn flag(fleet: &Fleet, server: &str, name: &str) -> FlagValue {
+    fleet.get(server).unwrap().flags[name].value.clone()
+}
+
+#[test]
+fn a_servers_flag_wins_over_the_profiles_and_that_over_the_shared_one() {
+    let configuration = parse(THREE);
+    let plain = configuration.resolve(None, &HOST).unwrap();
+    let tiny = configuration.resolve(Some("tiny"), &HOST).unwrap();
+    let integer = FlagValue::Integer;
+    assert_eq!((flag(&plain, "small", "ctx-size"), flag(&plain, "small", "parallel")), (integer(3000), integer(1)));
+    assert_eq!((flag(&tiny, "small", "ctx-size"), flag(&tiny, "small", "parallel")), (integer(3000), integer(2)));
+    assert_eq!((flag(&tiny, "off", "ctx-size"), flag(&tiny, "off", "parallel")), (integer(2000), integer(2)));
+    assert_eq!(flag(&tiny, "large", "ctx-size"), integer(1000), "a profile's flags are for its own servers");
+    assert_eq!(plain.get("small").unwrap().flags["ctx-size"].origin, FlagOrigin::User);
+    assert_eq!(plain.get("small").unwrap().flags["batch-size"].origin, FlagOrigin::BuiltIn);
+}
+
+#[test]
+fn a_profile_enables_its_servers_and_no_others() {
+    let configuration = parse(THREE);
+    for (profile, expected) in [
+        (None, vec!["large", "small"]),
+        (Some(""), vec!["large", "small"]),
+        (Some("tiny"), vec!["off", "small"]),
+        (Some("all"), vec!["large", "off", "small"]),
+    ] {
+        let fleet = configuration.resolve(profile, &HOST).unwrap();
+        assert_eq!(enabled(&fleet), expected, "{profile:?}");
+        assert_eq!(fleet.iter().len(), 3, "every configured server is in the fleet");
+    }
+    let profiles = configuration.profiles();
+    let names: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
+    assert_eq!(names, ["all", "tiny"]);
+    assert_eq!(profiles[1].description, "for the train");
+    assert_eq!(profiles[1].servers.iter().map(|id| id.as_str()).collect::<Vec<_>>(), ["small", "off"]);
+}
+
+#[test]
+fn the_configured_profile_is_taken_where_none_is_asked_for() {
+    let configuration = parse(&format!("[daemon]\nprofile = \"tiny\"\n{THREE}"));
+    assert_eq!(configuration.active_profile(None), Some("tiny"));
+    assert_eq!(enabled(&configuration.resolve(None, &HOST).unwrap()), ["off", "small"]);
+    assert_eq!(configuration.active_profile(Some("all")), Some("all"));
+    assert_eq!(configuration.active_profile(Some("")), None);
+}
+
+#[test]
+fn an_unknown_profile_names_the_nearest_one() {
+    let problems = parse(THREE).resolve(Some("tinny"), &HOST).unwrap_err();
+    assert_eq!(problems.to_string(), "--profile: there is no profile `tinny`");
+    assert_eq!(problems.0[0].help.as_deref(), Some("did you mean `tiny`?"));
+}
+
+#[test]
+fn a_servers_keys_lie_over_those_of_the_sections() {
+    let fleet = parse(THREE).resolve(None, &HOST).unwrap();
+    let spec = fleet.get("small").unwrap();
+    assert_eq!(spec.args, ["--shared", "--own"]);
+    assert_eq!(spec.env_pass, ["SHARED_*", "OWN"]);
+    assert_eq!(spec.env.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["A=shared", "B=own"]);
+    assert_eq!(
+        (spec.stop.grace.as_secs(), spec.stop.ladder.iter().map(|s| s.to_string()).collect()),
+        (20, vec!["INT".to_owned()])
+    );
+}
+
+#[test]
+fn ports_are_the_next_free_ones_in_the_order_of_the_file() {
+    let fleet = parse(THREE).resolve(None, &HOST).unwrap();
+    let ports: Vec<u16> = ["small", "large", "off"].iter().map(|id| fleet.get(id).unwrap().port).collect();
+    assert_eq!(ports, [8002, 8001, 8003]);
+    let text = "[llama-server]\nfirst-port = 9888\n[[servers]]\nmodel = \"a\"";
+    let fleet = parse(text).resolve(None, &HOST).unwrap();
+    assert_eq!(fleet.get("a").unwrap().port, 9889, "the daemon's own port is not given away");
+}
+
+#[test]
+fn the_default_of_threads_is_capped_at_the_usable_cpus_and_a_written_value_is_not() {
+    let server = "[[servers]]\nmodel = \"a\"";
+    for (text, cpus, expected) in [("", 2, 2), ("", 64, 8), ("[flags]\nthreads = 8\n", 2, 8), ("", 0, 1)] {
+        let fleet = parse(&format!("{text}{server}")).resolve(None, &Host { cpus }).unwrap();
+        assert_eq!(flag(&fleet, "a", "threads"), FlagValue::Integer(expected), "{text:?} on {cpus}");
+    }
+}
+
+#[test]
+fn relative_paths_are_relative_to_the_file() {
+    let text = r#"
+[daemon]
+state-dir = "state"
+token-file = "~/token"
+[readiness]
+detectors-dir = "packs"
+[models]
+dirs = ["models", "/models"]
+[[servers]]
+id = "a"
+model = "--host"
+binary = "./llama-server"
+host = "a.sock"
+api-key-file = "../key"
+"#;
+    let configuration = parse(text);
+    let path = |path: Option<&std::path::Path>| path.unwrap().display().to_string();
+    assert_eq!(path(configuration.daemon().state_dir.as_deref()), "/configuration/state");
+    assert_eq!(path(configuration.daemon().token_file.as_deref()), "/configuration/~/token");
+    assert_eq!(path(configuration.detectors_dir()), "/configuration/packs");
+    assert_eq!(
+        configuration.model_dirs().iter().map(|p| path(Some(p))).collect::<Vec<_>>(),
+        ["/configuration/models", "/models"]
+    );
+    let fleet = configuration.resolve(None, &HOST).unwrap();
+    let spec = fleet.get("a").unwrap();
+    assert_eq!(path(Some(&spec.model)), "/configuration/--host");
+    assert_eq!(path(Some(&spec.binary)), "/configuration/llama-server");
+    assert_eq!(spec.host, "/configuration/a.sock");
+    assert_eq!(path(spec.api_key_file.as_deref()), "/configuration/../key");
+}
+
+#[test]
+fn a_variable_overrides_a_single_value() {
+    let variables = [
+        ("LLAMA_WARDEN_DAEMON__LISTEN", ""),
+        ("LLAMA_WARDEN_DAEMON__SHUTDOWN_DEADLINE", "5s"),
+        ("LLAMA_WARDEN_LLAMA_SERVER__FIRST_PORT", "7000"),
+        ("LLAMA_WARDEN_STOP__GRACE", "1s"),
+        ("LLAMA_WARDEN_FLAGS__CTX_SIZE", "4096"),
+        ("LLAMA_WARDEN_FLAGS__FLASH_ATTN", "false"),
+        ("LLAMA_WARDEN_FLAGS__TEMP", "0.5"),
+        ("LLAMA_WARDEN_FLAGS__ALIAS", "x"),
+        ("LLAMA_WARDEN_HEALTH__FAILURES", "9"),
+        ("LLAMA_WARDEN_CONFIG", "ignored"),
+        ("LLAMA_WARDEN_ADDRESS", "ignored"),
+        ("LLAMA_WARDEN_LOG", "ignored"),
+        ("STOP__GRACE", "ignored"),
+    ];
+    let configuration = parse_with("[stop]\ngrace = \"9s\"\n[[servers]]\nmodel = \"a\"", &variables).unwrap();
+    let fleet = configuration.resolve(None, &HOST).unwrap();
+    let spec = fleet.get("a").unwrap();
+    assert_eq!(configuration.daemon().listen, None);
+    assert_eq!(configuration.daemon().shutdown_deadline.as_secs(), 5);
+    assert_eq!((spec.port, spec.stop.grace.as_secs(), spec.health.failures), (7000, 1, 9));
+    for (name, value) in [
+        ("ctx-size", FlagValue::Integer(4096)),
+        ("flash-attn", FlagValue::Switch(false)),
+        ("temp", FlagValue::Float(0.5)),
+        ("alias", FlagValue::Text("x".into())),
+    ] {
+        assert_eq!((&spec.flags[name].value, spec.flags[name].origin), (&value, FlagOrigin::User));
+    }
+}
+
+#[test]
+fn a_bad_variable_is_named() {
+    for (name, value, expected) in [
+        ("LLAMA_WARDEN_STOP__GRACE", "soon", "LLAMA_WARDEN_STOP__GRACE: `stop.grace` is `soon`"),
+        ("LLAMA_WARDEN_STOP__GRASE", "1s", "LLAMA_WARDEN_STOP__GRASE: unknown key `stop.grase`"),
+        ("LLAMA_WARDEN_STOPP__GRACE", "1s", "LLAMA_WARDEN_STOPP__GRACE: unknown key `stopp`"),
+        ("LLAMA_WARDEN_STOP__LADDER", "TERM", "LLAMA_WARDEN_STOP__LADDER: `stop.ladder` cannot be set"),
+        ("LLAMA_WARDEN_SERVERS__ID", "a", "LLAMA_WARDEN_SERVERS__ID: `servers` cannot be set"),
+        ("LLAMA_WARDEN_HEALTH__FAILURES", "many", "LLAMA_WARDEN_HEALTH__FAILURES: `health.failures` must be a number"),
+        ("LLAMA_WARDEN_DAEMON__PROFILE", "x", "LLAMA_WARDEN_DAEMON__PROFILE: there is no profile `x`"),
+        ("LLAMA_WARDEN_LLAMA_SERVER__ENV", "A=1", "LLAMA_WARDEN_LLAMA_SERVER__ENV: `llama-server.env` must be a table"),
+    ] {
+        let problems = parse_with("", &[(name, value)]).unwrap_err();
+        let text = problems.to_string();
+        assert!(problems.0.len() == 1 && text.starts_with(expected), "expected: {expected}\nfound: {text}");
+        assert!(matches!(&problems.0[0].location, Location::Variable(variable) if **variable == *name));
+        assert!(problems.render(RenderStyle::Plain).contains(name));
+    }
+}
+
+#[test]
+fn what_is_probably_not_meant_is_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("there.gguf"), "").unwrap();
+    let text = r#"
+[daemon]
+listen = "0.0.0.0:9888"
+[stop]
+ladder = ["TERM", "INT"]
+[[servers]]
+model = "there.gguf"
+flags = { api-key = "hunter2" }
+[[servers]]
+model = "gone.gguf"
+binary = "./gone"
+api-key-file = "gone.key"
+"#;
+    let source = Source::text(directory.path(), text);
+    let path = [("PATH", directory.path())].into_iter().collect();
+    let configuration = Configuration::parse(&source, &path).unwrap();
+    let warnings = configuration.warnings();
+    let found: Vec<(usize, &str)> = warnings
+        .iter()
+        .map(|warning| (warning.location.line_and_column().unwrap().0, warning.message.split('/').next().unwrap()))
+        .collect();
+    let shared_binary = warnings.last().unwrap().location.line_and_column().unwrap().0;
+    assert_eq!(
+        found,
+        [
+            (3, "0.0.0.0:9888 can be reached from other machines and there is no `token-file`"),
+            (5, "INT after TERM makes some builds of llama-server hang or abort"),
+            (8, "an `api-key` on the command line can be read by every user of this machine"),
+            (10, "the model "),
+            (12, "the api key file "),
+            (11, "the executable "),
+            (shared_binary, "there is no `llama-server` in PATH"),
+        ]
+    );
+    assert!(warnings.iter().all(|warning| warning.severity == Severity::Warning && warning.help.is_some()));
+    let rendered = Problems(warnings).render(RenderStyle::Coloured);
+    assert!(!rendered.contains("hunter2"), "{rendered}");
+
+    std::fs::write(directory.path().join("llama-server"), "").unwrap();
+    assert!(!configuration.warnings().iter().any(|warning| warning.message.contains("PATH")));
+}
+
+#[test]
+fn keys_that_nothing_acts_on_yet_are_listed_where_they_are_written() {
+    let text = "[restart]\npolicy = \"never\"\n[start]\nmemory = \"off\"\n[stop]\ngrace = \"1s\"\n[[servers]]\nmodel = \"a\"\nhooks = { pre-start = [\"true\"] }\n";
+    let configuration = parse_with(text, &[("LLAMA_WARDEN_HEALTH__FAILURES", "2")]).unwrap();
+    let keys: Vec<String> =
+        configuration.not_yet_in_force().iter().map(|key| format!("{} {}", key.location, key.key)).collect();
+    assert_eq!(
+        keys,
+        [
+            "LLAMA_WARDEN_HEALTH__FAILURES health.failures",
+            "configuration:2:1 restart.policy",
+            "configuration:9:11 servers[0].hooks.pre-start",
+            "configuration:4:1 start.memory",
+        ]
+    );
+}
+
+#[test]
+fn a_configuration_can_be_read_with_no_environment_at_all() {
+    assert!(Configuration::parse(&Source::none("/"), &Environment::default()).is_ok());
+}
