@@ -1,1 +1,31 @@
-//! Under construction.
+//! Tiny valid random GGUF models.
+//!
+//! A [`TinyModel`] writes a GGUF version 3 file of the `llama` architecture with random weights. A real
+//! llama-server loads it on a CPU, answers `/health` with 200 and generates noise. Two models with the same
+//! settings and seed are the same bytes, and writing needs about half a megabyte of memory whatever the size of
+//! the file, so that a model which takes seconds to load costs a test nothing but disk.
+//!
+//! ```
+//! # fn main() -> std::io::Result<()> {
+//! # let folder = std::env::temp_dir().join(format!("tiny-gguf-doc-{}", std::process::id()));
+//! # std::fs::create_dir_all(&folder)?;
+//! use llama_warden_tiny_gguf::{Damage, TinyModel, WeightFormat};
+//!
+//! TinyModel::new("Tiny one").seed(7).write(&folder.join("tiny.gguf"))?;
+//! TinyModel::new("Four megabytes").weights(WeightFormat::Q8_0).at_least_bytes(4 << 20).write(&folder.join("big.gguf"))?;
+//! TinyModel::new("Broken").write_damaged(&folder.join("broken.gguf"), Damage::WrongMagic)?;
+//! # std::fs::remove_dir_all(&folder)
+//! # }
+//! ```
+
+mod damage;
+mod format;
+mod model;
+mod shape;
+mod vocabulary;
+mod weights;
+
+pub use damage::Damage;
+pub use model::TinyModel;
+pub use shape::{Shape, ShapeError};
+pub use weights::WeightFormat;

@@ -1,0 +1,139 @@
+//! Performs the deeds of a script.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::process::CommandExt,
+    process::Command,
+    str::FromStr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    sys::signal::{Signal, raise},
+    unistd,
+};
+
+use crate::{
+    dump,
+    ending::{self, Core},
+    grandchild::{self, Grandchild},
+    output::{self, Stream},
+    script::{Deed, Moment},
+    signals,
+    state::Server,
+};
+
+/// Performs the deeds of `moment` one after the other.
+pub(crate) fn perform(server: &Server, moment: Moment) {
+    for act in server.script.at(moment) {
+        thread::sleep(Duration::from_millis(act.after_ms));
+        if let Err(error) = do_it(server, &act.deed) {
+            output::write_text(Stream::Stderr, &format!("stand-in: {:?}: {error}\n", act.deed));
+        }
+    }
+}
+
+/// Performs the deeds of `moment` in a thread of their own, where there are any.
+pub(crate) fn perform_meanwhile(server: &Arc<Server>, moment: Moment) {
+    if !server.script.at(moment).is_empty() {
+        let server = Arc::clone(server);
+        thread::spawn(move || perform(&server, moment));
+    }
+}
+
+fn do_it(server: &Server, deed: &Deed) -> io::Result<()> {
+    match deed {
+        Deed::Say { text, stream } => output::write_text(*stream, &format!("{text}\n")),
+        Deed::Bytes { bytes, stream } => output::write_bytes(*stream, bytes),
+        Deed::HugeLine { megabytes, stream } => huge_line(*megabytes, *stream),
+        Deed::Flood { megabytes, stream } => flood(*megabytes, *stream),
+        Deed::Chat { every_ms, lines } => chat(Duration::from_millis(*every_ms), *lines),
+        Deed::CloseStdio {} => close_stdio()?,
+        Deed::StopSelf {} => raise(Signal::SIGSTOP)?,
+        Deed::Exit { code, last_words } => {
+            say_last_words(last_words.as_deref());
+            ending::leave(*code)
+        }
+        Deed::Die { signal, core, last_words } => {
+            let signal = Signal::from_str(signal)?;
+            say_last_words(last_words.as_deref());
+            ending::die(signal, if *core { Core::Allowed } else { Core::Forbidden })
+        }
+        Deed::Spawn(grandchild) => spawn(server, grandchild)?,
+        Deed::Exec { argv } => return Err(exec(argv)),
+        Deed::Dump { path } => dump::write(&server.inherited, path)?,
+        Deed::Eat { megabytes } => eat(*megabytes),
+        Deed::Zombies { count } => {
+            (0..*count).try_for_each(|_| grandchild::spawn_zombie(&server.settings.program))?;
+        }
+    }
+    Ok(())
+}
+
+fn huge_line(megabytes: u32, stream: Stream) {
+    let megabyte = vec![b'x'; 1 << 20];
+    (0..megabytes).for_each(|_| output::write_bytes(stream, &megabyte));
+    output::write_bytes(stream, b"\n");
+}
+
+fn flood(megabytes: u32, stream: Stream) {
+    let mut line = vec![b'f'; 99];
+    line.push(b'\n');
+    let block = line.repeat((1 << 20) / line.len());
+    (0..megabytes).for_each(|_| output::write_bytes(stream, &block));
+}
+
+fn chat(every: Duration, lines: u32) {
+    let began = Instant::now();
+    for line in 1..=lines {
+        output::write_text(Stream::Stderr, &format!("chat {line}\n"));
+        thread::sleep((every * line).saturating_sub(began.elapsed()));
+    }
+}
+
+/// The descriptors are put on `/dev/null` instead of closed: the next socket would take their numbers, and the log
+/// would go to a client. To the reader it is the same, since both let go of the pipe.
+fn close_stdio() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    unistd::dup2_stdin(&null)?;
+    unistd::dup2_stdout(&null)?;
+    unistd::dup2_stderr(&null)?;
+    Ok(())
+}
+
+fn say_last_words(text: Option<&str>) {
+    output::write_text(Stream::Stderr, text.unwrap_or_default());
+}
+
+fn spawn(server: &Server, grandchild: &Grandchild) -> io::Result<()> {
+    let listener = if grandchild.hold_port { server.listener() } else { None };
+    if let Some(listener) = listener {
+        fcntl(listener, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    }
+    let spawned = grandchild.spawn(&server.settings.program);
+    if let Some(listener) = listener {
+        fcntl(listener, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    }
+    spawned
+}
+
+/// Only a failure returns.
+fn exec(argv: &[String]) -> io::Error {
+    // The mask of this thread outlives the exec, and the new program is to be as mortal as any.
+    let _ = signals::awaited().thread_unblock();
+    match argv.split_first() {
+        Some((program, arguments)) => Command::new(program).args(arguments).exec(),
+        None => io::Error::new(io::ErrorKind::InvalidInput, "exec names no program"),
+    }
+}
+
+/// Keeps the memory until the process ends.
+fn eat(megabytes: u32) {
+    for _ in 0..megabytes {
+        Box::leak(vec![1_u8; 1 << 20].into_boxed_slice());
+    }
+}

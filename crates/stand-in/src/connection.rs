@@ -1,0 +1,171 @@
+//! HTTP/1.1 as far as a llama-server's clients need it: requests with a length, responses with one or in chunks.
+
+use std::{
+    io::{self, Read, Write},
+    time::Duration,
+};
+
+use crate::listener::Wire;
+
+const HEAD_LIMIT: usize = 64 << 10;
+const BODY_LIMIT: usize = 4 << 20;
+/// An idle keep-alive connection is closed after this long.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// A request, read whole.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    /// Without the query.
+    pub(crate) path: String,
+    headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Request {
+    /// The value of the header of this lower-case name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn keeps_alive(&self) -> bool {
+        !self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
+    }
+}
+
+/// A connection with what was read ahead of it.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    wire: Wire,
+    ahead: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) fn new(wire: Wire) -> io::Result<Self> {
+        wire.set_read_timeout(IDLE)?;
+        Ok(Self { wire, ahead: Vec::new() })
+    }
+
+    /// The next request; none when the client is done.
+    pub(crate) fn request(&mut self) -> io::Result<Option<Request>> {
+        let head_end = loop {
+            if let Some(at) = self.ahead.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            if self.ahead.len() > HEAD_LIMIT || !self.read_more()? {
+                return Ok(None);
+            }
+        };
+        let head: Vec<u8> = self.ahead.drain(..head_end).collect();
+        let Some(mut request) = parse_head(&String::from_utf8_lossy(&head)) else { return Ok(None) };
+        let length = request.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0_usize);
+        if length > BODY_LIMIT {
+            return Ok(None);
+        }
+        while self.ahead.len() < length {
+            if !self.read_more()? {
+                return Ok(None);
+            }
+        }
+        request.body = self.ahead.drain(..length).collect();
+        Ok(Some(request))
+    }
+
+    /// Sends a whole response.
+    pub(crate) fn respond(&mut self, response: &Response) -> io::Result<()> {
+        let Response { status, content_type, body } = response;
+        let head = format!(
+            "HTTP/1.1 {status} {}\r\nServer: llama.cpp\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            reason(*status),
+            body.len()
+        );
+        self.send(&[head.as_bytes(), body.as_bytes()].concat())
+    }
+
+    /// Begins a response of server-sent events.
+    pub(crate) fn begin_events(&mut self) -> io::Result<()> {
+        self.send(
+            b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )
+    }
+
+    /// Sends one event.
+    pub(crate) fn event(&mut self, data: &str) -> io::Result<()> {
+        let event = format!("data: {data}\n\n");
+        self.send(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes())
+    }
+
+    pub(crate) fn end_events(&mut self) -> io::Result<()> {
+        self.send(b"0\r\n\r\n")
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.wire.write_all(bytes)
+    }
+
+    /// Waits until the client has gone, whatever it still sends.
+    pub(crate) fn await_hang_up(&mut self) {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.wire.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(_) => {}
+                // The read timeout: an idle client is still there.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn read_more(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 4096];
+        let count = self.wire.read(&mut buffer)?;
+        self.ahead.extend(&buffer[..count]);
+        Ok(count > 0)
+    }
+}
+
+fn parse_head(head: &str) -> Option<Request> {
+    let mut lines = head.split("\r\n");
+    let mut words = lines.next()?.split(' ');
+    let (method, target) = (words.next()?.to_owned(), words.next()?);
+    let path = target.split('?').next()?.to_owned();
+    let headers = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    Some(Request { method, path, headers, body: Vec::new() })
+}
+
+/// A response of known length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: String,
+}
+
+impl Response {
+    pub(crate) fn json(status: u16, body: impl Into<String>) -> Self {
+        Self { status, content_type: "application/json; charset=utf-8", body: body.into() }
+    }
+
+    pub(crate) fn error(status: u16, message: &str, kind: &str) -> Self {
+        Self::json(status, format!(r#"{{"error":{{"message":"{message}","type":"{kind}","code":{status}}}}}"#))
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        302 => "Found",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        404 => "Not Found",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        _ => "Other",
+    }
+}

@@ -1,0 +1,151 @@
+//! Children of the stand-in: the same program with a hidden first argument.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::unix::process::CommandExt,
+    process::{Child, Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{SigSet, Signal},
+    unistd::{alarm, setsid},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    output::{self, Stream},
+    signals,
+};
+
+const ROLE_LIVE: &str = "--stand-in-grandchild";
+const ROLE_DETACH: &str = "--stand-in-detach";
+const ROLE_END: &str = "--stand-in-end";
+/// No grandchild lives longer, whatever the script says.
+const LONGEST_LIFE_MS: u64 = 60_000;
+
+/// How grandchildren behave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grandchild {
+    /// How many; spawning ends at the first that the system refuses.
+    pub count: u32,
+    /// How long each lives; at most 60 000.
+    pub life_ms: u64,
+    /// TERM, INT and HUP do nothing.
+    pub ignore_term: bool,
+    /// A line on stderr this often.
+    pub chat_every_ms: Option<u64>,
+    /// A new session, and the process between ends: the parent is init, or the nearest subreaper.
+    pub detach: bool,
+    /// An empty environment.
+    pub scrub_env: bool,
+    /// stdout and stderr are those of the stand-in, else `/dev/null`.
+    pub hold_pipe: bool,
+    /// The listening socket is inherited, so that the port stays taken; a stop then leaves it open.
+    pub hold_port: bool,
+}
+
+impl Default for Grandchild {
+    fn default() -> Self {
+        Self {
+            count: 1,
+            life_ms: 30_000,
+            ignore_term: false,
+            chat_every_ms: None,
+            detach: false,
+            scrub_env: false,
+            hold_pipe: true,
+            hold_port: false,
+        }
+    }
+}
+
+impl Grandchild {
+    /// Starts them; `program` is the `argv[0]` by which the binary knows that it is the stand-in.
+    pub(crate) fn spawn(&self, program: &OsStr) -> io::Result<()> {
+        let role = if self.detach { ROLE_DETACH } else { ROLE_LIVE };
+        let told = serde_json::to_string(self)?;
+        for _ in 0..self.count {
+            let mut command = own_program(program)?;
+            command.args([role, &told]).stdin(Stdio::null());
+            if self.scrub_env {
+                command.env_clear();
+            }
+            if !self.hold_pipe {
+                command.stdout(Stdio::null()).stderr(Stdio::null());
+            }
+            let child = command.spawn()?;
+            thread::Builder::new().spawn(move || await_end(child))?;
+        }
+        Ok(())
+    }
+}
+
+/// Starts a child that ends at once and is never waited for.
+pub(crate) fn spawn_zombie(program: &OsStr) -> io::Result<()> {
+    // Dropping a Child does not wait for it.
+    own_program(program)?.arg(ROLE_END).stdin(Stdio::null()).spawn().map(drop)
+}
+
+/// Plays the part of a grandchild where the arguments say so.
+pub(crate) fn run_if_asked(args: &[OsString]) -> Option<ExitCode> {
+    let program = args.first()?;
+    let role = args.get(1)?.to_str()?;
+    if role == ROLE_END {
+        return Some(ExitCode::SUCCESS);
+    }
+    if role != ROLE_LIVE && role != ROLE_DETACH {
+        return None;
+    }
+    let told = args.get(2)?;
+    let Ok(manners) = serde_json::from_str::<Grandchild>(&told.to_string_lossy()) else {
+        return Some(ExitCode::FAILURE);
+    };
+    let done = if role == ROLE_DETACH { detach(program, told) } else { live(&manners) };
+    Some(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn detach(program: &OsStr, told: &OsStr) -> io::Result<()> {
+    setsid()?;
+    own_program(program)?.arg(ROLE_LIVE).arg(told).spawn().map(drop)
+}
+
+fn live(manners: &Grandchild) -> io::Result<()> {
+    // The mask is inherited through spawn.
+    signals::awaited().thread_unblock()?;
+    let life = Duration::from_millis(manners.life_ms.min(LONGEST_LIFE_MS));
+    // The kernel's clock also ends one that is blocked in a write.
+    alarm::set(life.as_secs() as u32 + 1);
+    if manners.ignore_term {
+        let mut set = SigSet::empty();
+        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
+        set.thread_block()?;
+    }
+    let deadline = Instant::now() + life;
+    let Some(every_ms) = manners.chat_every_ms else {
+        thread::sleep(life);
+        return Ok(());
+    };
+    for line in 1_u64.. {
+        if Instant::now() >= deadline {
+            break;
+        }
+        output::write_text(Stream::Stderr, &format!("grandchild {} line {line}\n", std::process::id()));
+        thread::sleep(Duration::from_millis(every_ms.max(1)));
+    }
+    Ok(())
+}
+
+/// Whatever its end was: it only has to be reaped.
+fn await_end(mut child: Child) {
+    let _ = child.wait();
+}
+
+fn own_program(program: &OsStr) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg0(program);
+    Ok(command)
+}

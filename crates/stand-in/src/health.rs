@@ -1,0 +1,88 @@
+//! `/health`, by the era and by the script.
+
+use std::{io, thread, time::Duration};
+
+use crate::{
+    connection::{Connection, Response},
+    eras::Era,
+    script::HealthScript,
+    state::{Phase, Server},
+};
+
+/// What is done with the connection after an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It may carry another request.
+    KeepOpen,
+    Close,
+}
+
+/// Answers a request for `/health`, well or badly, and says with which status where there is one.
+pub(crate) fn answer(server: &Server, connection: &mut Connection) -> io::Result<(After, Option<u16>)> {
+    let loading = server.phase() == Phase::Loading;
+    match &server.script.health {
+        HealthScript::Status(status) => send(connection, &with_status(server.script.era, *status)),
+        _ if loading => send(connection, &loading_model()),
+        HealthScript::Era => send(connection, &with_status(server.script.era, 200)),
+        HealthScript::Flap(steps) => {
+            let elapsed = server.since_loaded().as_millis();
+            let step = steps.iter().rev().find(|(after_ms, _)| u128::from(*after_ms) <= elapsed);
+            send(connection, &with_status(server.script.era, step.map_or(200, |(_, status)| *status)))
+        }
+        HealthScript::Delay(ms) => {
+            thread::sleep(Duration::from_millis(*ms));
+            send(connection, &with_status(server.script.era, 200))
+        }
+        HealthScript::Hang => {
+            connection.await_hang_up();
+            Ok((After::Close, None))
+        }
+        HealthScript::Trickle => {
+            let text =
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}";
+            for byte in text {
+                connection.send(&[*byte])?;
+                thread::sleep(Duration::from_secs(1));
+            }
+            Ok((After::KeepOpen, Some(200)))
+        }
+        HealthScript::EndlessBody => {
+            connection.begin_events()?;
+            loop {
+                connection.event(&"x".repeat(4096))?;
+            }
+        }
+        HealthScript::HugeHeader(megabytes) => {
+            connection.send(b"HTTP/1.1 200 OK\r\nX-Huge: ")?;
+            let megabyte = vec![b'x'; 1 << 20];
+            (0..*megabytes).try_for_each(|_| connection.send(&megabyte))?;
+            connection.send(b"\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}")?;
+            Ok((After::KeepOpen, Some(200)))
+        }
+        HealthScript::Redirect(target) => {
+            let head = format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n");
+            connection.send(head.as_bytes())?;
+            Ok((After::KeepOpen, Some(302)))
+        }
+    }
+}
+
+/// The answer to everything while the model loads.
+pub(crate) fn loading_model() -> Response {
+    Response::error(503, "Loading model", "unavailable_error")
+}
+
+fn with_status(era: Era, status: u16) -> Response {
+    match status {
+        200 if era == Era::July2024 => Response::json(200, r#"{"status":"ok","slots_idle":1,"slots_processing":0}"#),
+        200 => Response::json(200, r#"{"status":"ok"}"#),
+        503 => loading_model(),
+        404 => Response::error(404, "File Not Found", "not_found_error"),
+        other => Response::error(other, "scripted", "server_error"),
+    }
+}
+
+fn send(connection: &mut Connection, response: &Response) -> io::Result<(After, Option<u16>)> {
+    connection.respond(response)?;
+    Ok((After::KeepOpen, Some(response.status)))
+}

@@ -1,0 +1,335 @@
+//! The words of the builds: what each prints at the steps of a server's life, as the recordings have it.
+
+use std::time::SystemTime;
+
+use crate::{
+    eras::Era,
+    log::Line,
+    model_file::{self, Header, ModelFault},
+    settings::Settings,
+};
+
+/// The lines of one server.
+#[derive(Debug)]
+pub(crate) struct Words {
+    era: Era,
+    model: String,
+    host: String,
+    context_size: u64,
+    slots: u64,
+    open_to_all: bool,
+}
+
+impl Words {
+    pub(crate) fn new(era: Era, settings: &Settings) -> Self {
+        Self {
+            era,
+            model: settings.model.clone(),
+            host: settings.host.clone(),
+            context_size: if settings.context_size == 0 { 2048 } else { settings.context_size },
+            slots: settings.slots,
+            open_to_all: settings.api_keys.is_empty(),
+        }
+    }
+
+    /// The very first lines.
+    pub(crate) fn opening(&self) -> Vec<Line> {
+        match self.era {
+            Era::December2023 => vec![
+                json("main", 2802, "build info", r#","build":1,"commit":"stand-in""#),
+                json("main", 2809, "system info", r#","n_threads":2,"total_threads":2"#),
+            ],
+            Era::July2024 => vec![
+                columns("INFO", "main", "build info", r#" build=1 commit="stand-in""#),
+                columns("INFO", "main", "system info", " n_threads=2 n_threads_batch=-1 total_threads=2"),
+            ],
+            Era::November2024 | Era::August2025 => vec![
+                Line::info("build: 1 (stand-in) with rustc for x86_64-linux-gnu"),
+                Line::info("system info: n_threads = 2, n_threads_batch = 2, total_threads = 2"),
+                Line::info(""),
+                Line::info("system_info: n_threads = 2 (n_threads_batch = 2) / 2 | "),
+                Line::info(""),
+            ],
+            Era::B11669 => vec![Line::info("srv  llama_server: initializing ...")],
+        }
+    }
+
+    /// What follows the opening, just before the socket is bound.
+    pub(crate) fn before_bind(&self) -> Vec<Line> {
+        match self.era {
+            Era::December2023 | Era::July2024 | Era::November2024 => Vec::new(),
+            Era::August2025 => vec![Line::info("main: binding port with default address family")],
+            Era::B11669 => {
+                let mut lines = vec![Line::info(
+                    "cmn  common_param: common_params_print_info: verbosity = 3 (adjust with the `-lv N` CLI arg)",
+                )];
+                if self.open_to_all {
+                    lines.push(Line::warn(
+                        "srv  llama_server: security: no API key is set and CORS allows all origins \
+                         (see https://github.com/ggml-org/llama.cpp/pull/25655)",
+                    ));
+                }
+                lines
+            }
+        }
+    }
+
+    /// The socket could not be bound.
+    pub(crate) fn bind_failure(&self, port: u16) -> Vec<Line> {
+        let host = &self.host;
+        let classic = format!("couldn't bind to server socket: hostname={host} port={port}");
+        match self.era {
+            Era::December2023 | Era::July2024 => vec![Line::error(""), Line::error(classic), Line::error("")],
+            Era::November2024 => {
+                vec![Line::error(format!("main: couldn't bind HTTP server socket, hostname: {host}, port: {port}"))]
+            }
+            Era::August2025 => {
+                let text = format!("main: couldn't bind HTTP server socket, hostname: {host}, port: {port}");
+                let mut lines = vec![Line::error(text)];
+                lines.extend(self.cleaning_up());
+                lines
+            }
+            Era::B11669 => {
+                let text =
+                    format!("srv         start: couldn't bind HTTP server socket, hostname: {host}, port: {port}");
+                let mut lines = vec![Line::error(text)];
+                lines.extend(self.cleaning_up());
+                lines.push(Line::error("srv  llama_server: exiting due to HTTP server error"));
+                lines
+            }
+        }
+    }
+
+    /// The load begins. Two builds speak of listening here, long before they are ready.
+    pub(crate) fn load_began(&self, port: u16) -> Vec<Line> {
+        let (host, model) = (&self.host, &self.model);
+        let listening = format!("main: HTTP server is listening, hostname: {host}, port: {port}, http threads: 3");
+        let loading = format!("srv    load_model: loading model '{model}'");
+        match self.era {
+            Era::December2023 | Era::July2024 => Vec::new(),
+            Era::November2024 => vec![Line::info(listening), Line::info("main: loading model")],
+            Era::August2025 => vec![Line::info(listening), Line::info("main: loading model"), Line::info(loading)],
+            Era::B11669 => vec![Line::info(loading)],
+        }
+    }
+
+    /// The header was read. The path and the name of the model are echoed here.
+    pub(crate) fn header_read(&self, header: &Header) -> Vec<Line> {
+        if self.era == Era::B11669 {
+            return vec![Line::info("cmn          init: llama threadpool init, n_threads = 2")];
+        }
+        let Header { tensors, pairs, name } = header;
+        let mut lines = vec![Line::info(format!(
+            "llama_model_loader: loaded meta data with {pairs} key-value pairs and {tensors} tensors from {} (version GGUF V3 (latest))",
+            self.model
+        ))];
+        if let Some(name) = name {
+            let key = "general.name str";
+            lines.push(Line::info(format!("llama_model_loader: - kv   1: {key:>42}              = {name}")));
+        }
+        lines
+    }
+
+    /// The model could not be loaded; b11669 tries twice.
+    pub(crate) fn load_failure(&self, fault: &ModelFault) -> Vec<Line> {
+        let model = &self.model;
+        let cause = self.causes(fault);
+        let from = match fault {
+            ModelFault::WeightsCut(tensor) => {
+                format!("tensor '{tensor}' data is not within the file bounds, model is corrupted or incomplete")
+            }
+            _ => format!("llama_model_loader: failed to load model from {model}"),
+        };
+        let load = format!("llama_model_load: error loading model: {from}");
+        let mut lines: Vec<Line> = cause.iter().map(Line::error).collect();
+        lines.push(Line::error(load.as_str()));
+        match self.era {
+            Era::December2023 | Era::July2024 => {
+                lines.push(Line::error("llama_load_model_from_file: failed to load model"));
+                lines.push(Line::error(format!("llama_init_from_gpt_params: error: failed to load model '{model}'")));
+                lines.push(columns(" ERR", "load_model", "unable to load model", &format!(" model=\"{model}\"")));
+            }
+            Era::November2024 | Era::August2025 => {
+                lines.push(Line::error("llama_model_load_from_file_impl: failed to load model"));
+                lines.push(Line::error(format!("common_init_from_params: failed to load model '{model}'")));
+                lines.push(Line::error(format!("srv    load_model: failed to load model, '{model}'")));
+                lines.extend(self.cleaning_up());
+                lines.push(Line::error("main: exiting due to model loading error"));
+            }
+            Era::B11669 => {
+                let attempt = [load.as_str(), "llama_model_load_from_file_impl: failed to load model"];
+                lines.push(Line::error(attempt[1]));
+                lines.push(Line::error(
+                    "common_fit_params: encountered an error while trying to fit params to free device memory: \
+                     failed to load model",
+                ));
+                lines.extend(cause.iter().map(Line::error));
+                lines.extend(attempt.map(Line::error));
+                lines.push(Line::error(format!("cmn  common_init_: failed to load model '{model}'")));
+                lines.push(Line::error(format!("srv    load_model: failed to load model, '{model}'")));
+                lines.extend(self.cleaning_up());
+                lines.push(Line::error("srv  llama_server: exiting due to model loading error"));
+            }
+        }
+        lines
+    }
+
+    /// The load is over, and what follows is the ready line.
+    pub(crate) fn loaded(&self) -> Vec<Line> {
+        let (context_size, slots) = (self.context_size, self.slots);
+        match self.era {
+            Era::December2023 => vec![json("main", 3057, "model loaded", "")],
+            Era::July2024 => vec![
+                columns("INFO", "init", "initializing slots", &format!(" n_slots={slots}")),
+                columns("INFO", "init", "new slot", &format!(" id_slot=0 n_ctx_slot={context_size}")),
+                columns("INFO", "main", "model loaded", ""),
+            ],
+            Era::November2024 | Era::August2025 => vec![
+                Line::info(format!("srv          init: initializing slots, n_slots = {slots}")),
+                Line::info(format!("slot         init: id  0 | task -1 | new slot n_ctx_slot = {context_size}")),
+                Line::info("main: model loaded"),
+            ],
+            Era::B11669 => vec![
+                Line::info(format!(
+                    "srv    load_model: initializing, n_slots = {slots}, n_ctx_slot = {context_size}, kv_unified = 'true'"
+                )),
+                Line::info("srv  llama_server: model loaded"),
+            ],
+        }
+    }
+
+    /// The line that announces the server, for each stream on which the build does so.
+    pub(crate) fn ready(&self, port: u16) -> Vec<Line> {
+        let host = &self.host;
+        match self.era {
+            Era::December2023 => vec![
+                Line::info(format!("llama server listening at http://{host}:{port}")),
+                json("main", 3141, "HTTP server listening", &format!(r#","port":"{port}","hostname":"{host}""#)),
+            ],
+            Era::July2024 => vec![columns(
+                "INFO",
+                "main",
+                "HTTP server listening",
+                &format!(r#" n_threads_http="3" port="{port}" hostname="{host}""#),
+            )],
+            Era::November2024 | Era::August2025 => {
+                vec![Line::info(format!("main: server is listening on http://{host}:{port} - starting the main loop"))]
+            }
+            Era::B11669 if host.ends_with(".sock") => {
+                vec![Line::info(format!("srv  llama_server: listening on unix://{host}"))]
+            }
+            Era::B11669 => vec![Line::info(format!("srv  llama_server: listening on http://{host}:{port}"))],
+        }
+    }
+
+    /// What follows the ready line, and each end of work, in the older builds.
+    pub(crate) fn idle(&self) -> Option<Line> {
+        match self.era {
+            Era::December2023 => Some(Line::info("all slots are idle and system prompt is empty, clear the KV cache")),
+            Era::July2024 => Some(columns("INFO", "update_slots", "all slots are idle", "")),
+            Era::November2024 | Era::August2025 => Some(Line::info("srv  update_slots: all slots are idle")),
+            Era::B11669 => None,
+        }
+    }
+
+    /// A request was answered; today's build keeps quiet about it.
+    pub(crate) fn answered(&self, method: &str, path: &str, status: u16) -> Option<Line> {
+        let request = format!("request: {method} {path} 127.0.0.1 {status}");
+        match self.era {
+            Era::December2023 | Era::B11669 => None,
+            Era::July2024 => {
+                let values = format!(
+                    " remote_addr=\"127.0.0.1\" status={status} method=\"{method}\" path=\"{path}\" params={{}}"
+                );
+                Some(columns("INFO", "log_server_request", "request", &values))
+            }
+            Era::November2024 => Some(Line::info(request)),
+            Era::August2025 => Some(Line::info(format!("srv  log_server_r: {request}"))),
+        }
+    }
+
+    /// Somebody came without the key.
+    pub(crate) fn unauthorized(&self) -> Option<Line> {
+        (self.era == Era::B11669).then(|| Line::warn("srv    operator(): unauthorized: Invalid API Key"))
+    }
+
+    /// A completion begins.
+    pub(crate) fn task_began(&self) -> Vec<Line> {
+        match self.era {
+            Era::December2023 | Era::July2024 => Vec::new(),
+            Era::November2024 | Era::August2025 => {
+                vec![Line::info("slot launch_slot_: id  0 | task 0 | processing task")]
+            }
+            Era::B11669 => vec![
+                Line::info("slot get_availabl: id  0 | task -1 | selected slot by LRU, n_tokens = 0, t_last = -1"),
+                Line::info("slot launch_slot_: id  0 | task 0 | processing task, is_child = 0"),
+            ],
+        }
+    }
+
+    /// A graceful end begins.
+    pub(crate) fn cleaning_up(&self) -> Option<Line> {
+        match self.era {
+            Era::December2023 | Era::November2024 => None,
+            Era::July2024 => self.idle(),
+            Era::August2025 | Era::B11669 => {
+                Some(Line::info("srv    operator(): operator(): cleaning up before exit..."))
+            }
+        }
+    }
+
+    fn causes(&self, fault: &ModelFault) -> Vec<String> {
+        let reader = match self.era {
+            Era::December2023 | Era::July2024 | Era::November2024 => "gguf_init_from_file",
+            Era::August2025 => "gguf_init_from_file_impl",
+            Era::B11669 => "gguf_init_from_reader",
+        };
+        let model = &self.model;
+        match fault {
+            ModelFault::Missing => match self.era {
+                Era::December2023 | Era::July2024 => Vec::new(),
+                Era::November2024 => {
+                    vec![format!("{reader}: failed to open '{model}': '{}'", model_file::missing_text(model))]
+                }
+                Era::August2025 => vec![format!("gguf_init_from_file: failed to open GGUF file '{model}'")],
+                Era::B11669 => vec![format!(
+                    "gguf_init_from_file: failed to open GGUF file '{model}' ({})",
+                    model_file::missing_text(model)
+                )],
+            },
+            ModelFault::NoMagic => vec![format!("{reader}: failed to read magic")],
+            ModelFault::WrongMagic(magic) if self.era <= Era::November2024 => {
+                vec![format!("{reader}: invalid magic characters '{magic}'")]
+            }
+            ModelFault::WrongMagic(magic) => {
+                vec![format!("{reader}: invalid magic characters: '{magic}', expected 'GGUF'")]
+            }
+            ModelFault::FutureVersion(version) => vec![
+                format!(
+                    "{reader}: this GGUF file is version {version} but this software only supports up to version 3"
+                ),
+                format!("{reader}: failed to read header"),
+            ],
+            ModelFault::HeaderCut => vec![format!("{reader}: failed to read key-value pairs")],
+            ModelFault::WeightsCut(_) => Vec::new(),
+        }
+    }
+}
+
+/// A line of mid 2024: level and function in columns, then key=value.
+fn columns(level: &str, function: &str, message: &str, values: &str) -> Line {
+    Line::info(format!("{level} [{function:>24}] {message} | tid=\"1\" timestamp={}{values}", unix_time())).on_stdout()
+}
+
+/// A line of 2023; `values` begins with a comma.
+fn json(function: &str, line: u32, message: &str, values: &str) -> Line {
+    Line::info(format!(
+        r#"{{"timestamp":{},"level":"INFO","function":"{function}","line":{line},"message":"{message}"{values}}}"#,
+        unix_time()
+    ))
+    .on_stdout()
+}
+
+pub(crate) fn unix_time() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map(|elapsed| elapsed.as_secs()).unwrap_or_default()
+}

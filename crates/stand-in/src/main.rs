@@ -1,0 +1,7 @@
+//! The stand-in as a program of its own.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    llama_warden_stand_in::main(std::env::args_os())
+}

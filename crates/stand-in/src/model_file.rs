@@ -1,0 +1,172 @@
+//! Looks into a model file as far as llama-server's failures need it: magic, version, ends.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+};
+
+use crate::eras::Era;
+
+/// What the header of a good file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) tensors: u64,
+    pub(crate) pairs: u64,
+    /// `general.name`.
+    pub(crate) name: Option<String>,
+}
+
+/// Why a model cannot be loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ModelFault {
+    Missing,
+    NoMagic,
+    WrongMagic(String),
+    FutureVersion(u32),
+    HeaderCut,
+    /// The name of the first tensor that is not whole.
+    WeightsCut(String),
+}
+
+/// More of a header than this is not read; the doubles' models are small.
+const HEADER_LIMIT: u64 = 16 << 20;
+
+/// Reads the header of `path` as a build of `era` would.
+pub(crate) fn check(path: &str, era: Era) -> Result<Header, ModelFault> {
+    let Ok(file) = File::open(path) else { return Err(ModelFault::Missing) };
+    let length = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+    let mut bytes = Vec::new();
+    // A directory opens and does not read: to llama-server that is a file without a magic.
+    if file.take(HEADER_LIMIT).read_to_end(&mut bytes).is_err() || bytes.len() < 4 {
+        return Err(ModelFault::NoMagic);
+    }
+    let mut input = Input(&bytes);
+    let magic = input.take(4).unwrap_or_default();
+    if magic != b"GGUF" {
+        return Err(ModelFault::WrongMagic(String::from_utf8_lossy(magic).into_owned()));
+    }
+    let version = input.u32().ok_or(ModelFault::HeaderCut)?;
+    if version > 3 && era.checks_version() {
+        return Err(ModelFault::FutureVersion(version));
+    }
+    let (header, last) = header(&mut input).ok_or(ModelFault::HeaderCut)?;
+    let data_at = ((bytes.len() - input.0.len()) as u64).next_multiple_of(32);
+    match last {
+        // The last tensor's end is unknown without its type's size; its beginning is enough to notice a cut.
+        Some((name, offset)) if data_at.saturating_add(offset) >= length => Err(ModelFault::WeightsCut(name)),
+        _ => Ok(header),
+    }
+}
+
+/// The header after the version, with the name and the offset of the last tensor.
+fn header(input: &mut Input<'_>) -> Option<(Header, Option<(String, u64)>)> {
+    let (tensors, pairs) = (input.u64()?, input.u64()?);
+    let mut name = None;
+    for _ in 0..pairs {
+        let key = input.text()?;
+        let kind = input.u32()?;
+        if key == "general.name" && kind == KIND_TEXT {
+            name = Some(input.text()?);
+        } else {
+            input.skip_value(kind)?;
+        }
+    }
+    let mut last = None;
+    for _ in 0..tensors {
+        let name = input.text()?;
+        let dimensions = input.u32()?;
+        input.take(usize::try_from(dimensions).ok()?.checked_mul(8)?)?;
+        input.u32()?;
+        last = Some((name, input.u64()?));
+    }
+    Some((Header { tensors, pairs, name }, last))
+}
+
+const KIND_TEXT: u32 = 8;
+const KIND_ARRAY: u32 = 9;
+
+/// What is left of the bytes.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    fn text(&mut self) -> Option<String> {
+        let length = usize::try_from(self.u64()?).ok()?;
+        Some(String::from_utf8_lossy(self.take(length)?).into_owned())
+    }
+
+    fn skip_value(&mut self, kind: u32) -> Option<()> {
+        match kind {
+            KIND_TEXT => self.text().map(drop),
+            KIND_ARRAY => {
+                let (item, count) = (self.u32()?, self.u64()?);
+                // An array of arrays would recurse as deep as a hostile file likes; no model has one.
+                if item == KIND_ARRAY {
+                    return None;
+                }
+                (0..count).try_for_each(|_| self.skip_value(item))
+            }
+            _ => self.take(scalar_bytes(kind)?).map(drop),
+        }
+    }
+}
+
+fn scalar_bytes(kind: u32) -> Option<usize> {
+    match kind {
+        0 | 1 | 7 => Some(1),
+        2 | 3 => Some(2),
+        4..=6 => Some(4),
+        10..=12 => Some(8),
+        _ => None,
+    }
+}
+
+/// What the C library says of a file that cannot be opened.
+pub(crate) fn missing_text(path: &str) -> String {
+    match File::open(path).map_err(|error| error.kind()) {
+        Err(io::ErrorKind::PermissionDenied) => "Permission denied".into(),
+        _ => "No such file or directory".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use llama_warden_tiny_gguf::{Damage, TinyModel};
+
+    use super::*;
+
+    #[test]
+    fn a_good_model_is_read_and_each_damage_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.gguf");
+        let text = path.to_str().unwrap();
+        assert_eq!(check(text, Era::B11669), Err(ModelFault::Missing));
+        assert_eq!(check(folder.path().to_str().unwrap(), Era::B11669), Err(ModelFault::NoMagic));
+        TinyModel::new("A name").write(&path).unwrap();
+        let header = check(text, Era::B11669).unwrap();
+        assert_eq!((header.name.as_deref(), header.tensors), (Some("A name"), 21));
+        let fault = |damage, era| {
+            TinyModel::new("A name").write_damaged(&path, damage).unwrap();
+            check(text, era)
+        };
+        assert_eq!(fault(Damage::WrongMagic, Era::B11669), Err(ModelFault::WrongMagic("GGML".into())));
+        assert_eq!(fault(Damage::Empty, Era::B11669), Err(ModelFault::NoMagic));
+        assert_eq!(fault(Damage::HeaderCut, Era::B11669), Err(ModelFault::HeaderCut));
+        assert!(matches!(fault(Damage::WeightsCut, Era::B11669), Err(ModelFault::WeightsCut(_))));
+        assert_eq!(fault(Damage::FutureVersion, Era::B11669), Err(ModelFault::FutureVersion(99)));
+        assert!(fault(Damage::FutureVersion, Era::November2024).is_ok());
+    }
+}

@@ -1,0 +1,107 @@
+//! Replays a transcript: its lines at its times, its health, its end.
+
+use std::{
+    fs,
+    str::FromStr as _,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    ending::{self, Core},
+    output::{self, Stream},
+    script::Replay,
+    state::{Phase, Server},
+};
+
+/// One line of a transcript.
+#[derive(Debug, Deserialize)]
+struct Entry {
+    t_us: u64,
+    stream: String,
+    #[serde(default)]
+    data: Value,
+}
+
+/// What was recorded about the process and is ours now.
+#[derive(Debug, Default)]
+struct Names {
+    port: Option<String>,
+    model: Option<String>,
+}
+
+/// Replays until the recorded stop, or to the last line; a recorded exit ends this process.
+pub(crate) fn run(server: &Server, replay: &Replay) {
+    let text = match fs::read_to_string(&replay.path) {
+        Ok(text) => text,
+        Err(error) => {
+            let path = replay.path.display();
+            output::write_text(Stream::Stderr, &format!("stand-in: cannot replay {path}: {error}\n"));
+            ending::leave(ending::BAD_SCRIPT)
+        }
+    };
+    let entries: Vec<Entry> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let stop = entries.iter().position(|entry| entry.stream == "signal").unwrap_or(entries.len());
+    let entries = &entries[..stop];
+    let ready_at = ready_at(entries);
+    let began = Instant::now();
+    let mut names = Names::default();
+    for (at, entry) in entries.iter().enumerate() {
+        let due = Duration::from_micros(entry.t_us).mul_f64(replay.scale.clamp(0.0, 1000.0));
+        thread::sleep(due.saturating_sub(began.elapsed()));
+        match entry.stream.as_str() {
+            "meta" => names = Names::recorded(&entry.data),
+            "stdout" => print(server, &names, Stream::Stdout, &entry.data),
+            "stderr" => print(server, &names, Stream::Stderr, &entry.data),
+            "exit" => repeat_exit(&entry.data),
+            _ => {}
+        }
+        if ready_at == Some(at) {
+            server.advance(Phase::Ready);
+        }
+    }
+}
+
+/// The entry after which the recorded server was ready: its first healthy answer, or, where nobody asked and it did
+/// not end by itself, its last line before the stop.
+fn ready_at(entries: &[Entry]) -> Option<usize> {
+    if let Some(at) = entries.iter().position(|entry| entry.stream == "health" && entry.data["status"] == 200) {
+        return Some(at);
+    }
+    if entries.iter().any(|entry| entry.stream == "exit") {
+        return None;
+    }
+    entries.iter().rposition(|entry| matches!(entry.stream.as_str(), "stdout" | "stderr"))
+}
+
+fn print(server: &Server, names: &Names, stream: Stream, data: &Value) {
+    let mut text = data.as_str().unwrap_or_default().to_owned();
+    if let Some(port) = &names.port {
+        text = text.replace(port, &server.port().to_string());
+    }
+    if let Some(model) = &names.model {
+        text = text.replace(model, &server.settings.model);
+    }
+    output::write_text(stream, &format!("{text}\n"));
+}
+
+fn repeat_exit(data: &Value) -> ! {
+    match data["signal"].as_str().map(Signal::from_str) {
+        Some(Ok(signal)) => ending::die(signal, Core::Forbidden),
+        Some(Err(_)) | None => {
+            ending::leave(data["code"].as_i64().and_then(|code| i32::try_from(code).ok()).unwrap_or(1))
+        }
+    }
+}
+
+impl Names {
+    fn recorded(meta: &Value) -> Self {
+        let argv: Vec<&str> = meta["argv"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let model = argv.iter().position(|argument| *argument == "-m").and_then(|at| argv.get(at + 1));
+        Self { port: meta["port"].as_u64().map(|port| port.to_string()), model: model.map(|&model| model.to_owned()) }
+    }
+}

@@ -1,0 +1,255 @@
+//! The command line as the builds understand it: strictly.
+
+use std::{collections::BTreeMap, io, path::PathBuf, process::ExitCode};
+
+use crate::{
+    arguments::Arguments,
+    eras::Era,
+    help,
+    options::{self, CliOption, Takes},
+    output::{self, Stream},
+};
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Version,
+    Help,
+    Serve(Settings),
+}
+
+/// The settings of a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// `argv[0]`, so that a re-execution is dispatched as this process was.
+    pub(crate) program: std::ffi::OsString,
+    /// The path as it was given: it is echoed into the log and served.
+    pub(crate) model: String,
+    pub(crate) alias: Option<String>,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) reuse_port: bool,
+    pub(crate) context_size: u64,
+    pub(crate) slots: u64,
+    pub(crate) api_keys: Vec<String>,
+    pub(crate) metrics: bool,
+    /// Seconds; negative means never.
+    pub(crate) sse_ping_interval: i64,
+    pub(crate) log: LogSettings,
+}
+
+/// Where the log goes and how.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LogSettings {
+    pub(crate) disabled: bool,
+    pub(crate) json_lines: bool,
+    pub(crate) colors: bool,
+    pub(crate) bare: bool,
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Why the command line is refused.
+#[derive(Debug)]
+pub(crate) enum BadArgument {
+    Unknown(String),
+    NoValue { option: &'static CliOption, given: String },
+    BadValue { option: &'static CliOption, given: String, problem: String },
+    KeyFile { path: String, source: io::Error },
+    NoModel,
+}
+
+impl Request {
+    /// Reads the arguments as a build of `era` does.
+    pub(crate) fn parse(era: Era, arguments: &Arguments) -> Result<Self, BadArgument> {
+        let given = Given::parse(era, arguments)?;
+        if given.has("--help") {
+            return Ok(Self::Help);
+        }
+        if given.has("--version") {
+            return Ok(Self::Version);
+        }
+        Ok(Self::Serve(given.into_settings(era, arguments)?))
+    }
+}
+
+/// The options with their values, the last of each.
+struct Given(BTreeMap<&'static str, String>);
+
+impl Given {
+    fn parse(era: Era, arguments: &Arguments) -> Result<Self, BadArgument> {
+        let mut values = BTreeMap::new();
+        let mut rest = arguments.rest.iter();
+        while let Some(given) = rest.next() {
+            let option = options::named(era, given).ok_or_else(|| BadArgument::Unknown(given.clone()))?;
+            let value = match option.takes {
+                Takes::Nothing => String::new(),
+                Takes::Text(_) | Takes::Number(_) | Takes::Switch => {
+                    let no_value = || BadArgument::NoValue { option, given: given.clone() };
+                    rest.next().ok_or_else(no_value)?.clone()
+                }
+            };
+            check(option, given, &value)?;
+            // The real builds answer at once, whatever follows.
+            let ends = matches!(option.key(), "--help" | "--version");
+            values.insert(option.key(), value);
+            if ends {
+                break;
+            }
+        }
+        Ok(Self(values))
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        self.0.get(key).cloned()
+    }
+
+    fn number<N: TryFrom<i64>>(&self, key: &str, default: N) -> N {
+        let number = self.0.get(key).and_then(|value| leading_integer(value));
+        number.and_then(|number| N::try_from(number).ok()).unwrap_or(default)
+    }
+
+    fn into_settings(self, era: Era, arguments: &Arguments) -> Result<Settings, BadArgument> {
+        Ok(Settings {
+            program: arguments.program.clone(),
+            model: self.text("--model").ok_or(BadArgument::NoModel)?,
+            alias: self.text("--alias"),
+            host: self.text("--host").unwrap_or_else(|| "127.0.0.1".into()),
+            port: self.number("--port", era.default_port()),
+            reuse_port: self.has("--reuse-port"),
+            context_size: self.number("--ctx-size", 0),
+            slots: self.number("--parallel", if era == Era::B11669 { 4 } else { 1 }),
+            api_keys: self.api_keys()?,
+            metrics: self.has("--metrics"),
+            sse_ping_interval: self.number("--sse-ping-interval", 30),
+            log: LogSettings {
+                disabled: self.has("--log-disable") && era.can_silence_log(),
+                json_lines: self.has("--log-jsonl"),
+                colors: self.text("--log-colors").is_some_and(|value| value == "on"),
+                bare: self.has("--no-log-prefix") || !era.stamps_lines(),
+                file: self.text("--log-file").map(PathBuf::from),
+            },
+        })
+    }
+
+    fn api_keys(&self) -> Result<Vec<String>, BadArgument> {
+        let listed = self.text("--api-key").unwrap_or_default();
+        let mut keys: Vec<String> = listed.split(',').filter(|key| !key.is_empty()).map(str::to_owned).collect();
+        if let Some(path) = self.text("--api-key-file") {
+            let text = std::fs::read_to_string(&path).map_err(|source| BadArgument::KeyFile { path, source })?;
+            keys.extend(text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned));
+        }
+        Ok(keys)
+    }
+}
+
+fn check(option: &'static CliOption, given: &str, value: &str) -> Result<(), BadArgument> {
+    let problem = match option.takes {
+        Takes::Number(_) if leading_integer(value).is_none() => "stoi".to_owned(),
+        Takes::Switch if !matches!(value, "on" | "off" | "auto") => {
+            format!("error: unknown value for {given}: '{value}'")
+        }
+        Takes::Nothing | Takes::Text(_) | Takes::Number(_) | Takes::Switch => return Ok(()),
+    };
+    Err(BadArgument::BadValue { option, given: given.to_owned(), problem })
+}
+
+/// The number at the front of `text`, as C++'s `stoi` reads it.
+fn leading_integer(text: &str) -> Option<i64> {
+    let text = text.trim_start();
+    let digits_at = usize::from(text.starts_with(['-', '+']));
+    let end = text[digits_at..].find(|c: char| !c.is_ascii_digit()).map_or(text.len(), |at| at + digits_at);
+    text[..end].parse().ok()
+}
+
+impl BadArgument {
+    /// Prints what the build prints, and gives its exit code.
+    pub(crate) fn report(&self, era: Era) -> ExitCode {
+        output::write_text(Stream::Stderr, &self.message(era));
+        if era <= Era::July2024 && matches!(self, Self::Unknown(_)) {
+            output::write_text(Stream::Stdout, &help::usage(era));
+        }
+        ExitCode::FAILURE
+    }
+
+    fn message(&self, era: Era) -> String {
+        let old = era <= Era::July2024;
+        match self {
+            Self::Unknown(given) if old => format!("error: unknown argument: {given}\n"),
+            Self::Unknown(given) => format!("error: invalid argument: {given}\n"),
+            Self::NoValue { given, .. } if old => format!("error: invalid parameter for argument: {given}\n"),
+            Self::NoValue { option, given } => with_usage(era, option, given, "expected value for argument"),
+            Self::BadValue { problem, .. } if old => format!("{problem}\n"),
+            Self::BadValue { option, given, problem } => with_usage(era, option, given, problem),
+            Self::KeyFile { path, source } => {
+                format!(
+                    "error while handling argument \"--api-key-file\": error: failed to open file '{path}': {source}\n"
+                )
+            }
+            Self::NoModel => "stand-in: the router mode of a server without a model is not imitated\n".into(),
+        }
+    }
+}
+
+fn with_usage(era: Era, option: &CliOption, given: &str, problem: &str) -> String {
+    let entry = help::entry(era, option);
+    format!(
+        "error while handling argument \"{given}\": {problem}\n\nusage:\n{entry}\n\nto show complete usage, run with -h\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(era: Era, line: &str) -> Result<Request, BadArgument> {
+        let args: Vec<std::ffi::OsString> = line.split_whitespace().map(Into::into).collect();
+        Request::parse(era, &Arguments::split(&args))
+    }
+
+    fn refusal(era: Era, line: &str) -> String {
+        parse(era, line).unwrap_err().message(era)
+    }
+
+    #[test]
+    fn the_seed_flags_meet_the_fate_that_was_recorded() {
+        let exact = "s -m x --ctx-size 32768 --n-gpu-layers 99 --threads 8 --batch-size 512 --ubatch-size 256 \
+                     --flash-attn --no-mmap --log-disable";
+        assert_eq!(refusal(Era::December2023, exact), "error: unknown argument: --ubatch-size\n");
+        assert!(matches!(parse(Era::July2024, exact), Ok(Request::Serve(_))));
+        assert!(matches!(parse(Era::August2025, exact), Ok(Request::Serve(_))));
+        assert!(refusal(Era::B11669, exact).starts_with(
+            "error while handling argument \"--flash-attn\": error: unknown value for --flash-attn: '--no-mmap'\n\nusage:"
+        ));
+        let on = exact.replace("--flash-attn", "--flash-attn on");
+        assert_eq!(refusal(Era::August2025, &on), "error: invalid argument: on\n");
+        assert_eq!(refusal(Era::B11669, &on), "error: invalid argument: --no-mmap\n");
+    }
+
+    #[test]
+    fn bad_and_missing_values_are_reported_with_the_options_usage() {
+        let usage = help::entry(Era::B11669, options::named(Era::B11669, "-c").unwrap());
+        assert_eq!(
+            refusal(Era::B11669, "s -m x --ctx-size abc"),
+            format!(
+                "error while handling argument \"--ctx-size\": stoi\n\nusage:\n{usage}\n\nto show complete usage, run with -h\n"
+            )
+        );
+        assert!(refusal(Era::B11669, "s -m x -c").contains("\"-c\": expected value for argument"));
+    }
+
+    #[test]
+    fn a_number_is_read_as_far_as_it_goes_and_the_last_one_counts() {
+        let Ok(Request::Serve(settings)) = parse(Era::B11669, "s -m x -c 512 -c 1024tokens") else { panic!("serves") };
+        assert_eq!(settings.context_size, 1024);
+    }
+
+    #[test]
+    fn the_version_is_unknown_to_2023() {
+        assert_eq!(refusal(Era::December2023, "s --version"), "error: unknown argument: --version\n");
+        assert!(matches!(parse(Era::July2024, "s --version"), Ok(Request::Version)));
+    }
+}

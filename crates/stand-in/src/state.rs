@@ -1,0 +1,145 @@
+//! What the threads of a server share.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::{dump::Inherited, lines::Words, log::Log, script::Script, settings::Settings};
+
+/// How far the server is; it only ever goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Loading,
+    Ready,
+    Stopping,
+}
+
+/// One server, shared by its threads.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) script: Script,
+    pub(crate) settings: Settings,
+    pub(crate) log: Log,
+    pub(crate) words: Words,
+    pub(crate) inherited: Inherited,
+    listening: OnceLock<Listening>,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Listening {
+    port: u16,
+    socket: OwnedFd,
+}
+
+#[derive(Debug)]
+struct Progress {
+    phase: Phase,
+    loaded_at: Option<Instant>,
+    streams: usize,
+}
+
+impl Server {
+    pub(crate) fn new(script: Script, settings: Settings, inherited: Inherited) -> Self {
+        let log = Log::open(settings.log.clone(), script.silent || script.replay.is_some());
+        let words = Words::new(script.era, &settings);
+        Self {
+            script,
+            settings,
+            log,
+            words,
+            inherited,
+            listening: OnceLock::new(),
+            progress: Mutex::new(Progress { phase: Phase::Loading, loaded_at: None, streams: 0 }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Remembers the socket that was bound.
+    pub(crate) fn listens(&self, port: u16, socket: OwnedFd) {
+        // A server binds once.
+        let _ = self.listening.set(Listening { port, socket });
+    }
+
+    /// The port that is bound, else the one that will be.
+    pub(crate) fn port(&self) -> u16 {
+        self.listening.get().map_or(self.settings.port, |listening| listening.port)
+    }
+
+    /// The listening socket, once there is one.
+    pub(crate) fn listener(&self) -> Option<&OwnedFd> {
+        self.listening.get().map(|listening| &listening.socket)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.progress().phase
+    }
+
+    /// Goes on to `phase`; false where the server is there or further already.
+    pub(crate) fn advance(&self, phase: Phase) -> bool {
+        let mut progress = self.progress();
+        if progress.phase >= phase {
+            return false;
+        }
+        progress.phase = phase;
+        if phase == Phase::Ready {
+            progress.loaded_at = Some(Instant::now());
+        }
+        drop(progress);
+        self.changed.notify_all();
+        true
+    }
+
+    /// The time since the load ended; zero before.
+    pub(crate) fn since_loaded(&self) -> Duration {
+        self.progress().loaded_at.map(|at| at.elapsed()).unwrap_or_default()
+    }
+
+    /// Waits until the load is over.
+    pub(crate) fn await_loaded(&self) {
+        let mut progress = self.progress();
+        while progress.phase == Phase::Loading {
+            progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Counts a client that is being streamed to, until the guard is dropped.
+    pub(crate) fn open_stream(&self) -> StreamGuard<'_> {
+        self.progress().streams += 1;
+        StreamGuard(self)
+    }
+
+    pub(crate) fn is_streaming(&self) -> bool {
+        self.progress().streams > 0
+    }
+
+    /// Waits until nobody is streamed to, at most `limit` long where there is one.
+    pub(crate) fn await_streams(&self, limit: Option<Duration>) {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let mut progress = self.progress();
+        while progress.streams > 0 {
+            progress = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return,
+                Some(left) => self.changed.wait_timeout(progress, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends the count of one stream when dropped.
+pub(crate) struct StreamGuard<'a>(&'a Server);
+
+impl Drop for StreamGuard<'_> {
+    fn drop(&mut self) {
+        self.0.progress().streams -= 1;
+        self.0.changed.notify_all();
+    }
+}

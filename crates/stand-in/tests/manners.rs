@@ -1,0 +1,287 @@
+//! Without a script the stand-in behaves as llama-server b11669 was recorded to; with an era, as an older one.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
+
+mod support;
+
+use std::{net::TcpListener, process::Command, time::Duration};
+
+use llama_warden_stand_in::{Era, Script, Stream};
+use llama_warden_tiny_gguf::{Damage, TinyModel};
+use nix::sys::signal::Signal;
+use support::{PROGRAM, Place, Running, eventually, start, start_on};
+
+fn of(era: Era) -> Script {
+    Script { era, ..Script::default() }
+}
+
+#[test]
+fn it_loads_becomes_ready_and_ends_with_zero_on_term() {
+    let place = Place::new();
+    let mut server = start(&place, &Script::default(), &["--alias", "tiny"]);
+    server.line("I srv    load_model: loading model '");
+    let ready = server.line("I srv  llama_server: listening on http://127.0.0.1:");
+    assert_eq!(ready.0, Stream::Stderr);
+    assert_eq!(server.get("/health"), (200, r#"{"status":"ok"}"#.into()));
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.end(), 0);
+    assert!(server.rest().contains("cleaning up before exit..."));
+}
+
+#[test]
+fn while_it_loads_health_is_503_and_term_kills() {
+    let place = Place::new();
+    let mut server = start(&place, &Script { load_ms: 60_000, ..Script::default() }, &[]);
+    server.line("loading model");
+    let body = r#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#;
+    assert_eq!(server.get("/health"), (503, body.into()));
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.end(), -15);
+}
+
+#[test]
+fn the_model_is_named_by_its_alias_and_by_its_path() {
+    let place = Place::new();
+    let mut server = start(&place, &Script::default(), &["--alias", "tiny"]);
+    server.ready();
+    assert!(server.get("/v1/models").1.contains(r#""id":"tiny""#));
+    let path = place.model().display().to_string();
+    assert!(server.get("/props").1.contains(&format!(r#""model_path":"{path}""#)));
+}
+
+#[test]
+fn without_an_alias_the_id_is_the_path() {
+    let place = Place::new();
+    let mut server = start(&place, &Script::default(), &[]);
+    server.ready();
+    assert!(server.get("/v1/models").1.contains(&format!(r#""id":"{}""#, place.model().display())));
+}
+
+#[test]
+fn a_key_guards_all_but_health() {
+    let place = Place::new();
+    std::fs::write(place.path("keys"), "# comment\nsesame\n").unwrap();
+    let keys = place.path("keys");
+    let mut server = start(&place, &Script::default(), &["--api-key-file", keys.to_str().unwrap(), "--metrics"]);
+    server.ready();
+    assert_eq!(server.get("/health").0, 200);
+    for path in ["/v1/models", "/props", "/slots", "/metrics"] {
+        assert_eq!(server.get(path).0, 401, "{path}");
+        assert_eq!(server.ask("GET", path, "Authorization: Bearer sesame\r\n", "").0, 200, "{path}");
+    }
+}
+
+#[test]
+fn metrics_need_their_option() {
+    let place = Place::new();
+    let mut server = start(&place, &Script::default(), &[]);
+    server.ready();
+    assert_eq!(server.get("/metrics").0, 501);
+}
+
+#[test]
+fn completions_come_whole_and_streamed() {
+    let place = Place::new();
+    let mut server = start(&place, &Script { token_ms: 0, ..Script::default() }, &[]);
+    server.ready();
+    let (status, body) = server.ask("POST", "/completion", "", r#"{"prompt":"x","n_predict":3}"#);
+    assert_eq!(status, 200);
+    assert!(body.contains(r#""content":"all work and""#) && body.contains(r#""tokens_predicted":3"#), "{body}");
+    let (_, body) = server.ask("POST", "/v1/chat/completions", "", r#"{"stream":true,"max_tokens":2}"#);
+    assert_eq!(body.matches("data: ").count(), 4, "{body}");
+    assert!(body.contains("data: [DONE]"), "{body}");
+}
+
+#[test]
+fn a_streamed_stop_lasts_until_the_ping() {
+    let place = Place::new();
+    let mut server = start(&place, &Script::default(), &["--sse-ping-interval", "1"]);
+    server.ready();
+    let client = stream_without_end(&server);
+    server.line("processing task");
+    let began = std::time::Instant::now();
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.end(), 0);
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+    client.join().unwrap();
+}
+
+#[test]
+fn a_streamed_stop_aborts_a_server_of_2025() {
+    let place = Place::new();
+    let mut server = start(&place, &of(Era::August2025), &[]);
+    server.ready();
+    let client = stream_without_end(&server);
+    server.line("processing task");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.end(), -6);
+    assert!(server.rest().contains("terminate called without an active exception"));
+    client.join().unwrap();
+}
+
+fn stream_without_end(server: &Running) -> std::thread::JoinHandle<()> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let body = r#"{"stream":true,"n_predict":-1}"#;
+    write!(stream, "POST /completion HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    // The first bytes prove that the stream is counted.
+    stream.read_exact(&mut [0; 16]).unwrap();
+    std::thread::spawn(move || drop(std::io::copy(&mut stream, &mut std::io::sink())))
+}
+
+#[test]
+fn a_second_term_ends_it_with_one() {
+    let place = Place::new();
+    let script = Script { term: llama_warden_stand_in::TermScript::Slow(60_000), ..Script::default() };
+    let mut server = start(&place, &script, &[]);
+    server.ready();
+    server.signal(Signal::SIGTERM);
+    server.line("cleaning up");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.end(), 1);
+    assert!(server.rest().contains("Received second interrupt, terminating immediately."));
+}
+
+#[test]
+fn a_bad_model_is_reported_in_the_recorded_words() {
+    let place = Place::new();
+    let model = place.path("bad.gguf");
+    let text_of = |damage: Option<Damage>| {
+        if let Some(damage) = damage {
+            TinyModel::new("Bad").write_damaged(&model, damage).unwrap();
+        }
+        let mut server = start_on(0, &model, &Script::default(), &[]);
+        assert_eq!(server.end(), 1, "{damage:?}");
+        let text = server.rest();
+        assert!(text.ends_with("E srv  llama_server: exiting due to model loading error\n"), "{text}");
+        text
+    };
+    let path = model.display();
+    assert!(
+        text_of(None)
+            .contains(&format!("E gguf_init_from_file: failed to open GGUF file '{path}' (No such file or directory)"))
+    );
+    assert!(
+        text_of(Some(Damage::WrongMagic))
+            .contains("E gguf_init_from_reader: invalid magic characters: 'GGML', expected 'GGUF'")
+    );
+    assert!(text_of(Some(Damage::HeaderCut)).contains("failed to read key-value pairs"));
+    assert!(text_of(Some(Damage::WeightsCut)).contains("data is not within the file bounds"));
+    assert!(text_of(Some(Damage::FutureVersion)).contains("this GGUF file is version 99"));
+    assert!(text_of(Some(Damage::Empty)).contains("failed to read magic"));
+}
+
+#[test]
+fn a_busy_port_is_reported_in_the_recorded_words() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut server = start_on(port, &place.model(), &Script::default(), &[]);
+    assert_eq!(server.end(), 1);
+    let text = server.rest();
+    let line = format!("E srv         start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: {port}\n");
+    assert!(text.contains(&line), "{text}");
+    assert!(text.ends_with("E srv  llama_server: exiting due to HTTP server error\n"), "{text}");
+}
+
+#[test]
+fn servers_of_2025_share_a_port() {
+    let place = Place::new();
+    let mut first = start(&place, &of(Era::August2025), &[]);
+    first.ready();
+    let mut second = start_on(first.port, &place.model(), &of(Era::August2025), &[]);
+    second.ready();
+}
+
+#[test]
+fn a_server_of_2025_speaks_of_listening_too_early() {
+    let place = Place::new();
+    let mut server = start(&place, &Script { load_ms: 60_000, ..of(Era::August2025) }, &[]);
+    server.line("main: HTTP server is listening, hostname: 127.0.0.1, port: ");
+    assert_eq!(server.get("/health").0, 503);
+}
+
+#[test]
+fn a_server_of_mid_2024_prints_on_stdout_and_crashes_on_a_bad_model() {
+    let place = Place::new();
+    let mut server = start(&place, &of(Era::July2024), &[]);
+    let line = server.line("HTTP server listening | tid=");
+    assert_eq!(line.0, Stream::Stdout);
+    assert!(server.get("/health").1.contains("slots_idle"));
+    let mut broken = start_on(0, &place.path("none.gguf"), &of(Era::July2024), &[]);
+    assert_eq!(broken.end(), -11);
+}
+
+#[test]
+fn a_server_of_2023_has_no_health_and_dies_of_term() {
+    let place = Place::new();
+    let mut server = start(&place, &of(Era::December2023), &[]);
+    server.line("llama server listening at http://127.0.0.1:");
+    server.line("all slots are idle");
+    assert_eq!(server.get("/health").0, 404);
+    assert_eq!(server.get("/v1/models").0, 200);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.end(), -15);
+}
+
+#[test]
+fn the_version_goes_to_stderr_and_the_help_to_stdout() {
+    let run = |argument: &str| Command::new(PROGRAM).arg(argument).output().unwrap();
+    let version = run("--version");
+    assert!(version.status.success() && version.stdout.is_empty());
+    let text = String::from_utf8(version.stderr).unwrap();
+    assert!(text.starts_with("version: 0.7.0 (build 11669, commit stand-in)\nbuilt with "), "{text}");
+    let help = run("--help");
+    assert!(help.status.success() && help.stderr.is_empty());
+    let text = String::from_utf8(help.stdout).unwrap();
+    assert!(text.contains("--load-mode MODE") && !text.contains("--no-mmap"), "{text}");
+    let unknown = run("--no-such-flag");
+    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(unknown.stderr, b"error: invalid argument: --no-such-flag\n");
+}
+
+#[test]
+fn a_script_beside_the_program_decides_what_it_is() {
+    let place = Place::new();
+    let program = place.path("llama-server");
+    std::os::unix::fs::symlink(PROGRAM, &program).unwrap();
+    of(Era::August2025).write_beside(&program).unwrap();
+    let help = Command::new(&program).arg("--help").output().unwrap();
+    let text = String::from_utf8(help.stdout).unwrap();
+    assert!(text.contains("--no-mmap") && !text.contains("--load-mode") && !text.contains("--sse-ping"), "{text}");
+}
+
+#[test]
+fn a_script_beside_the_model_is_for_one_server_and_a_bad_one_is_refused() {
+    let place = Place::new();
+    Script { model_id: Some("other".into()), ..Script::default() }.write_beside(&place.model()).unwrap();
+    let mut server = start(&place, &Script::default(), &[]);
+    server.ready();
+    assert!(server.get("/v1/models").1.contains(r#""id":"other""#));
+    std::fs::write(Script::sidecar(&place.model()), r#"{"no_such_key": 1}"#).unwrap();
+    let mut refused = start(&place, &Script::default(), &[]);
+    assert_eq!(refused.end(), 64);
+    assert!(refused.rest().contains("no_such_key"));
+}
+
+#[test]
+fn an_undrained_log_hangs_completions_and_not_health() {
+    let place = Place::new();
+    let port = support::free_port();
+    // Nobody reads this pipe, and the script fills it.
+    let script = r#"{"max_life_s": 60, "acts": [{"at": "ready", "do": {"flood": {"megabytes": 1}}}]}"#;
+    let (_reader, writer) = std::io::pipe().unwrap();
+    let mut child = Command::new(PROGRAM)
+        .args(["-m", place.model().to_str().unwrap(), "--port", &port.to_string()])
+        .env("STAND_IN_SCRIPT", script)
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    let server = support::Probe { port };
+    eventually("health", || server.get("/health").0 == 200);
+    let reply = server.raw("POST", "/completion", "", "{}", Duration::from_millis(500));
+    let health = server.get("/health").0;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!((reply.as_str(), health), ("", 200));
+}

@@ -1,0 +1,207 @@
+//! Starts a stand-in, reads its lines, asks it questions, and ends it whatever happens.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails is a failed test")]
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use llama_warden_stand_in::{SCRIPT_VARIABLE, Script, Stream};
+use llama_warden_tiny_gguf::TinyModel;
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_stand-in-llama-server");
+
+/// A folder with a good model.
+pub struct Place {
+    pub folder: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        TinyModel::new("Tiny").write(&folder.path().join("tiny.gguf")).unwrap();
+        Self { folder }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn model(&self) -> PathBuf {
+        self.path("tiny.gguf")
+    }
+}
+
+/// A line of the child, raw, without its newline.
+pub type Line = (Stream, Vec<u8>);
+
+pub struct Running {
+    pub child: Child,
+    pub port: u16,
+    lines: Receiver<Line>,
+    pub seen: Vec<Line>,
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A server of `script` on a free port with the model of `place`.
+pub fn start(place: &Place, script: &Script, more: &[&str]) -> Running {
+    start_on(free_port(), &place.model(), script, more)
+}
+
+pub fn start_on(port: u16, model: &Path, script: &Script, more: &[&str]) -> Running {
+    let mut child = Command::new(PROGRAM)
+        .args(["-m", model.to_str().unwrap(), "--port", &port.to_string()])
+        .args(more)
+        .env(SCRIPT_VARIABLE, script.to_json())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let (sender, lines) = channel();
+    let outputs: [(Stream, Box<dyn Read + Send>); 2] = [
+        (Stream::Stdout, Box::new(child.stdout.take().unwrap())),
+        (Stream::Stderr, Box::new(child.stderr.take().unwrap())),
+    ];
+    for (stream, output) in outputs {
+        let sender = sender.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+                if sender.send((stream, line)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Running { child, port, lines, seen: Vec::new() }
+}
+
+impl Running {
+    /// The next line that contains `text`.
+    pub fn line(&mut self, text: &str) -> Line {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if String::from_utf8_lossy(&line.1).contains(text) {
+                        return line;
+                    }
+                }
+                Err(error) => panic!("no line with {text:?} ({error}) after {}", self.text()),
+            }
+        }
+    }
+
+    /// Everything until both streams end.
+    pub fn rest(&mut self) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            self.seen.push(line);
+        }
+        self.text()
+    }
+
+    pub fn text(&self) -> String {
+        self.seen.iter().map(|(_, line)| format!("{}\n", String::from_utf8_lossy(line))).collect()
+    }
+
+    pub fn ready(&mut self) {
+        self.line("listening on http");
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        nix::sys::signal::kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    /// The exit code, or minus the signal.
+    pub fn end(&mut self) -> i32 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().or(status.signal().map(|signal| -signal)).unwrap();
+            }
+            assert!(Instant::now() < deadline, "it does not end; {}", self.text());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub fn get(&self, path: &str) -> (u16, String) {
+        Probe { port: self.port }.get(path)
+    }
+
+    pub fn ask(&self, method: &str, path: &str, header: &str, body: &str) -> (u16, String) {
+        Probe { port: self.port }.ask(method, path, header, body)
+    }
+
+    pub fn raw(&self, method: &str, path: &str, patience: Duration) -> String {
+        Probe { port: self.port }.raw(method, path, "", "", patience)
+    }
+}
+
+/// A client of whatever listens on a port.
+pub struct Probe {
+    pub port: u16,
+}
+
+impl Probe {
+    pub fn get(&self, path: &str) -> (u16, String) {
+        self.ask("GET", path, "", "")
+    }
+
+    /// One request on its own connection: the status and the body; status 0 when nothing can be read.
+    pub fn ask(&self, method: &str, path: &str, header: &str, body: &str) -> (u16, String) {
+        let reply = self.raw(method, path, header, body, PATIENCE);
+        let status = reply.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
+        (status, reply.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+    }
+
+    pub fn raw(&self, method: &str, path: &str, header: &str, body: &str, patience: Duration) -> String {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return String::new() };
+        stream.set_read_timeout(Some(patience)).unwrap();
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}Content-Length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut reply = Vec::new();
+        let _ = stream.read_to_end(&mut reply);
+        String::from_utf8_lossy(&reply).into_owned()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until `holds`.
+pub fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

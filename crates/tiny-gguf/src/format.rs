@@ -1,0 +1,128 @@
+//! The GGUF container: how a header is laid out in bytes.
+//!
+//! Layout of version 3, little-endian: magic, version, tensor count, key count, the key-value pairs, one record per
+//! tensor, padding to [`ALIGNMENT`], then the tensor data, each tensor padded to [`ALIGNMENT`] too.
+
+/// The first four bytes of a GGUF file.
+pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
+/// The version written; what llama.cpp reads up to.
+pub(crate) const VERSION: u32 = 3;
+/// Where the version lies in the file.
+pub(crate) const VERSION_AT: u64 = 4;
+/// The alignment of tensor data in bytes; the one that readers assume when `general.alignment` is absent.
+pub(crate) const ALIGNMENT: u64 = 32;
+
+/// A metadata value, by the kinds that a llama model needs.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    U32(u32),
+    F32(f32),
+    Bool(bool),
+    String(String),
+    I32Array(Vec<i32>),
+    F32Array(Vec<f32>),
+    StringArray(Vec<String>),
+}
+
+/// The record of one tensor. `offset` counts from the start of the tensor data.
+#[derive(Debug, Clone)]
+pub(crate) struct TensorRecord<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) dimensions: &'a [u64],
+    pub(crate) type_code: u32,
+    pub(crate) offset: u64,
+}
+
+/// Collects a header; the counts at its front are filled in by [`Header::finish`].
+#[derive(Debug, Default)]
+pub(crate) struct Header {
+    pairs: Vec<u8>,
+    pair_count: u64,
+    tensors: Vec<u8>,
+    tensor_count: u64,
+}
+
+impl Header {
+    pub(crate) fn pair(&mut self, key: &str, value: &Value) {
+        string(&mut self.pairs, key);
+        put_value(&mut self.pairs, value);
+        self.pair_count += 1;
+    }
+
+    pub(crate) fn tensor(&mut self, record: &TensorRecord<'_>) {
+        let out = &mut self.tensors;
+        string(out, record.name);
+        out.extend((record.dimensions.len() as u32).to_le_bytes());
+        for dimension in record.dimensions {
+            out.extend(dimension.to_le_bytes());
+        }
+        out.extend(record.type_code.to_le_bytes());
+        out.extend(record.offset.to_le_bytes());
+        self.tensor_count += 1;
+    }
+
+    /// The whole header, padded so that the tensor data may follow at once.
+    pub(crate) fn finish(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(24 + self.pairs.len() + self.tensors.len() + ALIGNMENT as usize);
+        out.extend(MAGIC);
+        out.extend(VERSION.to_le_bytes());
+        out.extend(self.tensor_count.to_le_bytes());
+        out.extend(self.pair_count.to_le_bytes());
+        out.extend(self.pairs);
+        out.extend(self.tensors);
+        out.resize(aligned(out.len() as u64) as usize, 0);
+        out
+    }
+}
+
+/// `bytes` rounded up to [`ALIGNMENT`].
+pub(crate) fn aligned(bytes: u64) -> u64 {
+    bytes.next_multiple_of(ALIGNMENT)
+}
+
+const CODE_U32: u32 = 4;
+const CODE_I32: u32 = 5;
+const CODE_F32: u32 = 6;
+const CODE_BOOL: u32 = 7;
+const CODE_STRING: u32 = 8;
+const CODE_ARRAY: u32 = 9;
+
+fn put_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::U32(number) => scalar(out, CODE_U32, &number.to_le_bytes()),
+        Value::F32(number) => scalar(out, CODE_F32, &number.to_le_bytes()),
+        Value::Bool(flag) => scalar(out, CODE_BOOL, &[u8::from(*flag)]),
+        Value::String(text) => {
+            out.extend(CODE_STRING.to_le_bytes());
+            string(out, text);
+        }
+        Value::I32Array(items) => {
+            array(out, CODE_I32, items.len());
+            items.iter().for_each(|item| out.extend(item.to_le_bytes()));
+        }
+        Value::F32Array(items) => {
+            array(out, CODE_F32, items.len());
+            items.iter().for_each(|item| out.extend(item.to_le_bytes()));
+        }
+        Value::StringArray(items) => {
+            array(out, CODE_STRING, items.len());
+            items.iter().for_each(|item| string(out, item));
+        }
+    }
+}
+
+fn scalar(out: &mut Vec<u8>, code: u32, bytes: &[u8]) {
+    out.extend(code.to_le_bytes());
+    out.extend(bytes);
+}
+
+fn array(out: &mut Vec<u8>, item_code: u32, length: usize) {
+    out.extend(CODE_ARRAY.to_le_bytes());
+    out.extend(item_code.to_le_bytes());
+    out.extend((length as u64).to_le_bytes());
+}
+
+fn string(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}

@@ -1,0 +1,158 @@
+//! The model: its settings, its metadata, and writing it as a stream.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::Path,
+};
+
+use fastrand::Rng;
+
+use crate::{
+    damage::{self, Damage},
+    format::{self, Header, TensorRecord, Value},
+    shape::{Role, Shape},
+    vocabulary,
+    weights::{Pool, WeightFormat},
+};
+
+/// A random model that is yet to be written. The default is [`Shape::TINY`] in `f32`: half a megabyte.
+#[derive(Debug, Clone)]
+pub struct TinyModel {
+    name: String,
+    seed: u64,
+    shape: Shape,
+    weights: WeightFormat,
+    context_length: u32,
+}
+
+impl TinyModel {
+    /// A model whose `general.name` is `name`.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), seed: 0, shape: Shape::TINY, weights: WeightFormat::F32, context_length: 2048 }
+    }
+
+    /// Sets the seed of the weights; the default is 0.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Sets the measures of the network.
+    #[must_use]
+    pub fn shape(self, shape: Shape) -> Self {
+        Self { shape, ..self }
+    }
+
+    /// Sets how the matrices are stored.
+    #[must_use]
+    pub fn weights(self, weights: WeightFormat) -> Self {
+        Self { weights, ..self }
+    }
+
+    /// Sets the context length that the model claims to be trained for, in tokens; the default is 2048.
+    #[must_use]
+    pub fn context_length(self, context_length: u32) -> Self {
+        Self { context_length, ..self }
+    }
+
+    /// Sets a shape whose weights take at least `bytes` in the format that is set *before* this call, so that
+    /// loading takes a while.
+    #[must_use]
+    pub fn at_least_bytes(self, bytes: u64) -> Self {
+        let shape = Shape::at_least_bytes(bytes, self.weights);
+        self.shape(shape)
+    }
+
+    /// Writes the model to `path`, replacing what is there.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        self.write_to(&mut file)?;
+        file.into_inner()?;
+        Ok(())
+    }
+
+    /// Writes the model into `out`, in many pieces.
+    ///
+    /// # Errors
+    /// Whatever `out` says.
+    pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&self.header())?;
+        let mut rng = Rng::with_seed(self.seed);
+        let pool = Pool::new(self.weights, &mut rng);
+        for tensor in self.shape.tensors() {
+            let bytes = tensor.bytes(self.weights);
+            match tensor.role {
+                Role::Matrix => pool.write(bytes, &mut rng, out)?,
+                Role::Norm => write_ones(bytes, out)?,
+            }
+            let padding = format::aligned(bytes) - bytes;
+            out.write_all(&[0; format::ALIGNMENT as usize][..padding as usize])?;
+        }
+        out.flush()
+    }
+
+    /// Writes the model to `path` and then spoils the file.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn write_damaged(&self, path: &Path, damage: Damage) -> io::Result<()> {
+        self.write(path)?;
+        damage::spoil(path, damage, self.header().len() as u64)
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let mut header = Header::default();
+        for (key, value) in self.metadata() {
+            header.pair(key, &value);
+        }
+        let mut offset = 0;
+        for tensor in self.shape.tensors() {
+            header.tensor(&TensorRecord {
+                name: &tensor.name,
+                dimensions: &tensor.dimensions,
+                type_code: tensor.format(self.weights).type_code(),
+                offset,
+            });
+            offset += format::aligned(tensor.bytes(self.weights));
+        }
+        header.finish()
+    }
+
+    fn metadata(&self) -> Vec<(&'static str, Value)> {
+        let shape = self.shape;
+        let (tokens, kinds): (Vec<String>, Vec<i32>) = vocabulary::tokens().unzip();
+        vec![
+            ("general.architecture", Value::String("llama".into())),
+            ("general.name", Value::String(self.name.clone())),
+            ("general.size_label", Value::String(format!("{}K", shape.parameters() / 1000))),
+            ("general.file_type", Value::U32(self.weights.file_type())),
+            ("general.quantization_version", Value::U32(2)),
+            ("llama.block_count", Value::U32(shape.layers())),
+            ("llama.context_length", Value::U32(self.context_length)),
+            ("llama.embedding_length", Value::U32(shape.embedding())),
+            ("llama.feed_forward_length", Value::U32(shape.feed_forward())),
+            ("llama.attention.head_count", Value::U32(shape.heads())),
+            ("llama.attention.head_count_kv", Value::U32(shape.heads())),
+            ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+            ("llama.rope.dimension_count", Value::U32(shape.embedding() / shape.heads())),
+            ("llama.vocab_size", Value::U32(vocabulary::SIZE as u32)),
+            ("tokenizer.ggml.model", Value::String("llama".into())),
+            ("tokenizer.ggml.tokens", Value::StringArray(tokens)),
+            ("tokenizer.ggml.scores", Value::F32Array(vocabulary::scores().collect())),
+            ("tokenizer.ggml.token_type", Value::I32Array(kinds)),
+            ("tokenizer.ggml.unknown_token_id", Value::U32(vocabulary::UNKNOWN)),
+            ("tokenizer.ggml.bos_token_id", Value::U32(vocabulary::BEGIN)),
+            ("tokenizer.ggml.eos_token_id", Value::U32(vocabulary::END)),
+            ("tokenizer.ggml.add_bos_token", Value::Bool(true)),
+            ("tokenizer.chat_template", Value::String(vocabulary::CHAT_TEMPLATE.into())),
+        ]
+    }
+}
+
+fn write_ones(bytes: u64, out: &mut impl Write) -> io::Result<()> {
+    (0..bytes / 4).try_for_each(|_| out.write_all(&1.0_f32.to_le_bytes()))
+}

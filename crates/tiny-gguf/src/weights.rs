@@ -1,0 +1,106 @@
+//! Random weights, cut from one small random pool so that gigabytes cost neither memory nor much time.
+
+use std::io::{self, Write};
+
+use fastrand::Rng;
+
+/// How the matrices of a model are stored. Norms are always `f32`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WeightFormat {
+    /// Four bytes a weight.
+    #[default]
+    F32,
+    /// Two bytes a weight.
+    F16,
+    /// Blocks of 32 weights in 34 bytes: an `f16` scale and 32 signed bytes.
+    Q8_0,
+}
+
+impl WeightFormat {
+    /// The number that a tensor record carries.
+    pub(crate) fn type_code(self) -> u32 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Q8_0 => 8,
+        }
+    }
+
+    /// The number of `general.file_type`.
+    pub(crate) fn file_type(self) -> u32 {
+        match self {
+            Self::F32 => 0,
+            Self::F16 => 1,
+            Self::Q8_0 => 7,
+        }
+    }
+
+    /// The bytes that `elements` weights take; `elements` fills whole blocks.
+    pub(crate) fn bytes(self, elements: u64) -> u64 {
+        elements / self.block_elements() * self.block_bytes()
+    }
+
+    fn block_elements(self) -> u64 {
+        match self {
+            Self::F32 | Self::F16 => 1,
+            Self::Q8_0 => 32,
+        }
+    }
+
+    fn block_bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+            Self::Q8_0 => 34,
+        }
+    }
+
+    /// Appends one random block of weights within ±0.0625.
+    fn push_block(self, rng: &mut Rng, out: &mut Vec<u8>) {
+        match self {
+            Self::F32 => out.extend(((rng.f32() - 0.5) / 8.0).to_le_bytes()),
+            Self::F16 => {
+                // A random sign and fraction with an exponent of 2^-7 to 2^-5: never infinite, never denormal.
+                let exponent = rng.u16(8..10) << 10;
+                out.extend((rng.u16(..) & 0x83FF | exponent).to_le_bytes());
+            }
+            Self::Q8_0 => {
+                const SCALE: u16 = 0x1000; // 2^-11 as f16.
+                out.extend(SCALE.to_le_bytes());
+                out.extend(std::iter::repeat_with(|| rng.i8(-127..=127) as u8).take(32));
+            }
+        }
+    }
+}
+
+/// A source of random weights in one format.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    format: WeightFormat,
+    blocks: Vec<u8>,
+}
+
+/// Blocks in a pool. Not a power of two, so that equal rows of a matrix are rare.
+const POOL_BLOCKS: u64 = 16_381;
+
+impl Pool {
+    pub(crate) fn new(format: WeightFormat, rng: &mut Rng) -> Self {
+        let mut blocks = Vec::with_capacity((POOL_BLOCKS * format.block_bytes()) as usize);
+        (0..POOL_BLOCKS).for_each(|_| format.push_block(rng, &mut blocks));
+        Self { format, blocks }
+    }
+
+    /// Writes `bytes` of weights, beginning at a random place of the pool.
+    pub(crate) fn write(&self, bytes: u64, rng: &mut Rng, out: &mut impl Write) -> io::Result<()> {
+        let mut from = (rng.u64(..POOL_BLOCKS) * self.format.block_bytes()) as usize;
+        let mut left = bytes;
+        while left > 0 {
+            let piece = &self.blocks[from..];
+            let taken = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            out.write_all(&piece[..taken])?;
+            left -= taken as u64;
+            from = 0;
+        }
+        Ok(())
+    }
+}
