@@ -1,0 +1,49 @@
+//! `cargo xtask ci`: all checks, then all tests, each under a heading and with its duration.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use crate::cargo::cargo;
+use crate::error::Error;
+use crate::{schema, shell, test, tidy};
+
+/// A check and the command with which a person repeats it.
+type Step = (&'static str, fn() -> Result<(), Error>);
+
+/// The checks, the quickest first.
+const STEPS: [Step; 5] = [
+    ("cargo fmt --all --check", format),
+    ("cargo xtask tidy", tidy::run),
+    ("cargo clippy --workspace --all-targets -- -D warnings", clippy),
+    ("cargo doc --workspace --no-deps --document-private-items", doc),
+    ("cargo xtask schema --check", schema::check),
+];
+
+/// Runs all steps up to the first that fails.
+///
+/// # Errors
+/// What the failed check says.
+pub fn run() -> Result<ExitCode, Error> {
+    for (command, step) in STEPS {
+        eprintln!("\n== {command}");
+        let started = Instant::now();
+        step()?;
+        eprintln!("== passed after {:.1} s", started.elapsed().as_secs_f64());
+    }
+    // No duration at the end: the runner's summary says it, and comes last.
+    eprintln!("\n== cargo xtask test");
+    test::run(&test::Args::default())
+}
+
+fn format() -> Result<(), Error> {
+    shell::run(cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> Result<(), Error> {
+    shell::run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+}
+
+fn doc() -> Result<(), Error> {
+    let doc = ["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"];
+    shell::run(cargo().args(doc).env("RUSTDOCFLAGS", "-Dwarnings"))
+}

@@ -1,0 +1,109 @@
+//! Makes unpacked Debian programs run from a private folder, beside an older C library.
+//!
+//! The programs get their own loader and library folder written into them, rather than a wrapper script around them: a
+//! test that watches the process must see the program itself, under the pid that it spawned.
+//!
+//! ```text
+//! tree/bin  the programs, and ggml's back ends, which are looked for beside the executable
+//! tree/lib  the loader and all libraries, those from private folders below the library path included
+//! ```
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Error, OnPath};
+use crate::shell;
+
+/// Folders of loadable modules that nothing here loads by file name.
+const MODULE_FOLDERS: [&str; 4] = ["gconv", "engines-3", "ossl-modules", "audit"];
+
+/// Collects `programs` and their libraries from `unpacked` into `tree`, so that they run once `tree` lies at `place`.
+///
+/// # Errors
+/// When a program or the loader is missing, or patchelf fails.
+pub fn relocate(unpacked: &Path, tree: &Path, place: &Path, programs: &[&str]) -> Result<(), Error> {
+    let (bin, lib) = (tree.join("bin"), tree.join("lib"));
+    for folder in [&bin, &lib] {
+        fs::create_dir_all(folder).on("create", folder)?;
+    }
+    collect_libraries(&unpacked.join("usr/lib"), &lib, &bin)?;
+    for program in programs {
+        let from = unpacked.join("usr/bin").join(program);
+        fs::rename(&from, bin.join(program)).on("find the program", &from)?;
+    }
+    let patchelf = Patchelf { loader: loader(&lib)?, lib: lib.clone(), program: unpacked.join("usr/bin/patchelf") };
+    for library in regular_files(&lib)? {
+        // A library with its own path would not look where the program's path points.
+        if patchelf.run(&["--print-rpath"], &library).is_ok_and(|path| !path.trim().is_empty()) {
+            patchelf.run(&["--remove-rpath"], &library)?;
+        }
+    }
+    let interpreter = place.join("lib").join(patchelf.loader.file_name().unwrap_or_default());
+    let interpreter = interpreter.display().to_string();
+    for program in programs {
+        // The old kind of path (not RUNPATH) is inherited by the libraries that the program loads.
+        let settings = ["--set-interpreter", &interpreter, "--force-rpath", "--set-rpath", "$ORIGIN/../lib"];
+        patchelf.run(&settings, &bin.join(program))?;
+    }
+    Ok(())
+}
+
+/// Debian's patchelf, run by the loader and the libraries that came with it.
+struct Patchelf {
+    loader: PathBuf,
+    lib: PathBuf,
+    program: PathBuf,
+}
+
+impl Patchelf {
+    fn run(&self, arguments: &[&str], file: &Path) -> Result<String, Error> {
+        let mut command = Command::new(&self.loader);
+        command.arg("--library-path").args([&self.lib, &self.program]).args(arguments).arg(file);
+        shell::read(&mut command)
+    }
+}
+
+fn collect_libraries(from: &Path, lib: &Path, bin: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(from).on("list", from)? {
+        let path = entry.on("list", from)?.path();
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default().to_owned();
+        if path.is_dir() && !path.is_symlink() {
+            if !MODULE_FOLDERS.contains(&name.as_str()) {
+                collect_libraries(&path, lib, bin)?;
+            }
+        } else if name.starts_with("libggml-cpu") && name.ends_with(".so") {
+            fs::rename(&path, bin.join(&name)).on("move", &path)?;
+        } else if name.ends_with(".so") || name.contains(".so.") {
+            fs::rename(&path, lib.join(&name)).on("move", &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The dynamic loader among the collected libraries, `ld-linux-x86-64.so.2` on amd64.
+fn loader(lib: &Path) -> Result<PathBuf, Error> {
+    let is_loader = |path: &PathBuf| {
+        path.file_name()
+            .and_then(OsStr::to_str)
+            .is_some_and(|name| name.starts_with("ld-linux") || name.starts_with("ld64"))
+    };
+    regular_files(lib)?.into_iter().find(is_loader).ok_or_else(|| {
+        Error::missing(
+            format!("no dynamic loader among the libraries in {}", lib.display()),
+            "this architecture's libc6 is laid out differently: install llama-server yourself and set LLAMA_SERVER",
+        )
+    })
+}
+
+fn regular_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).on("list", folder)? {
+        let path = entry.on("list", folder)?.path();
+        if path.is_file() && !path.is_symlink() {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,55 @@
+//! The one error type of the chores: what was tried, on what, and where it can be known, the next step.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitStatus;
+
+/// Why a chore could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or a process could not be handled.
+    #[error("{what}")]
+    Io {
+        /// What was tried, on what.
+        what: String,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// A program ran and said no.
+    #[error("`{command}` ended with {status}{output}")]
+    Failed {
+        /// The program and its arguments.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The last lines that it wrote, each on a line of its own; empty where they were already shown.
+        output: String,
+    },
+    /// Something that a person has to provide is missing.
+    #[error("{problem}\n  next step: {next}")]
+    Missing {
+        /// What is missing or wrong.
+        problem: String,
+        /// What to do about it.
+        next: String,
+    },
+}
+
+impl Error {
+    /// An error with a next step.
+    pub fn missing(problem: impl Into<String>, next: impl Into<String>) -> Self {
+        Self::Missing { problem: problem.into(), next: next.into() }
+    }
+}
+
+/// Says on which path an I/O operation failed.
+pub trait OnPath<T> {
+    /// Turns an [`io::Error`] into an [`Error`] that reads "cannot VERB PATH".
+    fn on(self, verb: &str, path: &Path) -> Result<T, Error>;
+}
+
+impl<T> OnPath<T> for io::Result<T> {
+    fn on(self, verb: &str, path: &Path) -> Result<T, Error> {
+        self.map_err(|source| Error::Io { what: format!("cannot {verb} {}", path.display()), source })
+    }
+}

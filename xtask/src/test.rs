@@ -1,0 +1,66 @@
+//! `cargo xtask test`: everything that the tests need, then all tests.
+//!
+//! Plain `cargo test` works too: it leaves out the tests whose real part is not named in the environment. Here all parts are
+//! there, and `LLAMA_WARDEN_TEST_ALL` turns a missing part into a failure.
+
+use std::ffi::OsString;
+use std::process::{Command, ExitCode, ExitStatus};
+
+use crate::cargo::cargo;
+use crate::error::Error;
+use crate::llama_server::{self, Build};
+use crate::{hadolint, prometheus, shell};
+
+/// Which tests to run.
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// Arguments for the runner (cargo nextest run, where it is installed, else cargo test); with any, documentation
+    /// examples are left out
+    #[arg(last = true, value_name = "ARG")]
+    runner: Vec<OsString>,
+}
+
+/// Provides the parts, builds the programs and runs the tests; the result is the runner's own exit code, and its summary the
+/// last that is printed.
+///
+/// # Errors
+/// When a part cannot be provided or the programs do not build.
+pub fn run(args: &Args) -> Result<ExitCode, Error> {
+    let parts = [
+        ("LLAMA_WARDEN_TEST_LLAMA_SERVER", llama_server::provide(&Build::Auto)?.into_os_string()),
+        ("LLAMA_WARDEN_TEST_PROMETHEUS", prometheus::provide()?.into_os_string()),
+        ("LLAMA_WARDEN_TEST_HADOLINT", hadolint::provide()?.into_os_string()),
+        ("LLAMA_WARDEN_TEST_ALL", "1".into()),
+    ];
+    // Tests start programs of other packages, which cargo does not build for them. Built together with the tests, both
+    // share one build of each dependency.
+    shell::run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
+    if has_nextest() {
+        // nextest does not run documentation examples. They come first, because the runner's summary comes last.
+        if args.runner.is_empty() {
+            let status = shell::status(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
+            if !status.success() {
+                return Ok(exit_code(status));
+            }
+        }
+        return run_tests(cargo().args(["nextest", "run", "--workspace"]), args, parts);
+    }
+    run_tests(cargo().args(["test", "--workspace", "--no-fail-fast"]), args, parts)
+}
+
+fn run_tests<const N: usize>(
+    runner: &mut Command,
+    args: &Args,
+    parts: [(&str, OsString); N],
+) -> Result<ExitCode, Error> {
+    shell::status(runner.args(&args.runner).envs(parts)).map(exit_code)
+}
+
+fn has_nextest() -> bool {
+    shell::read(cargo().args(["nextest", "--version"])).is_ok()
+}
+
+/// The same exit code; 1 for a runner that was ended by a signal.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}

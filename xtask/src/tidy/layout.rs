@@ -1,0 +1,117 @@
+//! Where files lie, how long they are, and how they open.
+
+use super::{Checkout, Source, Violation};
+
+/// The most lines of a file that is meant to be read in one go.
+const MAX_LINES: usize = 500;
+
+/// The most lines of the binary's list of parts.
+const MAX_MAIN_LINES: usize = 40;
+
+/// Everything that may lie at the root.
+const TOP_LEVEL: [&str; 28] = [
+    ".cargo",
+    ".ci",
+    ".config",
+    ".dockerignore",
+    ".editorconfig",
+    ".gitattributes",
+    ".github",
+    ".gitignore",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "Cargo.lock",
+    "Cargo.toml",
+    "Dockerfile",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "README.md",
+    "SECURITY.md",
+    "clippy.toml",
+    "config",
+    "crates",
+    "docs",
+    "examples",
+    "packaging",
+    "rust-toolchain.toml",
+    "rustfmt.toml",
+    "tests",
+    "xtask",
+];
+
+/// Checks places, lengths and openings.
+pub fn check(checkout: &Checkout) -> Vec<Violation> {
+    let rust = checkout.sources.iter().filter(|source| source.is_rust());
+    top_level(checkout).into_iter().chain(rust.flat_map(check_rust)).collect()
+}
+
+fn top_level(checkout: &Checkout) -> Vec<Violation> {
+    let mut names: Vec<&str> = checkout.paths.iter().filter_map(|path| path.split('/').next()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| !TOP_LEVEL.contains(name));
+    let advice = "move it into a folder, or add it to the list in xtask/src/tidy/layout.rs";
+    names.into_iter().map(|name| Violation::of_file(name, "top level", advice)).collect()
+}
+
+fn check_rust(source: &Source) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let lines = source.text.lines().count();
+    if lines > MAX_LINES {
+        let advice = format!("{lines} lines are more than {MAX_LINES}: split it by jobs");
+        violations.push(Violation::of_file(&source.path, "file length", advice));
+    }
+    if source.path == "crates/llama-warden/src/main.rs" && lines > MAX_MAIN_LINES {
+        let advice = format!("{lines} lines are more than {MAX_MAIN_LINES}: logic belongs in a crate");
+        violations.push(Violation::of_file(&source.path, "thin main", advice));
+    }
+    match source.text.lines().next().and_then(|line| line.strip_prefix("//!")) {
+        None => {
+            let advice = "open the file with a `//!` line that says its purpose";
+            violations.push(Violation::of_line(&source.path, 1, "file purpose", advice));
+        }
+        Some(purpose) if source.file_name() == "lib.rs" && purpose.trim().is_empty() => {
+            let advice = "say the crate's one job in the first `//!` line";
+            violations.push(Violation::of_line(&source.path, 1, "crate purpose", advice));
+        }
+        Some(_) => {}
+    }
+    violations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(path: &str, text: &str) -> Vec<&'static str> {
+        check(&Checkout::of(&[(path, text)])).into_iter().map(|violation| violation.rule).collect()
+    }
+
+    #[test]
+    fn only_listed_names_lie_at_the_root() {
+        assert_eq!(rules("notes.txt", ""), ["top level"]);
+        assert_eq!(rules("docs/notes.txt", ""), [""; 0]);
+    }
+
+    #[test]
+    fn the_list_of_names_is_sorted() {
+        assert!(TOP_LEVEL.is_sorted());
+    }
+
+    #[test]
+    fn the_line_limit_is_inclusive() {
+        let text = |lines: usize| format!("//! Job.\n{}", "\n".repeat(lines - 1));
+        assert_eq!(rules("crates/bus/src/a.rs", &text(MAX_LINES)), [""; 0]);
+        assert_eq!(rules("crates/bus/src/a.rs", &text(MAX_LINES + 1)), ["file length"]);
+        assert_eq!(rules("crates/llama-warden/src/main.rs", &text(MAX_MAIN_LINES)), [""; 0]);
+        assert_eq!(rules("crates/llama-warden/src/main.rs", &text(MAX_MAIN_LINES + 1)), ["thin main"]);
+    }
+
+    #[test]
+    fn a_file_opens_with_its_purpose() {
+        assert_eq!(rules("crates/bus/src/a.rs", "use std::fs;\n"), ["file purpose"]);
+        assert_eq!(rules("crates/bus/src/lib.rs", "//!\n//! Late.\n"), ["crate purpose"]);
+        assert_eq!(rules("crates/bus/src/lib.rs", "//! The bus.\n"), [""; 0]);
+    }
+}

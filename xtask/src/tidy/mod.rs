@@ -1,0 +1,122 @@
+//! `cargo xtask tidy`: the rules of layout that no compiler checks, all violations at once.
+//!
+//! Each rule is a pure function from the text of the checkout to violations; [`Checkout::read`] alone touches the disk.
+
+mod edges;
+mod layout;
+mod words;
+
+use std::fmt;
+use std::fs;
+use std::process::Command;
+
+use crate::error::Error;
+use crate::{paths, shell};
+
+/// A text file of the checkout.
+#[derive(Debug)]
+struct Source {
+    /// Its path from the root, with forward slashes.
+    path: String,
+    text: String,
+}
+
+/// The files that git tracks or would track.
+#[derive(Debug, Default)]
+struct Checkout {
+    sources: Vec<Source>,
+    /// Every path, binary files included.
+    paths: Vec<String>,
+}
+
+/// A rule that is not kept, and what to do about it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Violation {
+    path: String,
+    /// The line, from 1; 0 for the file as a whole.
+    line: usize,
+    rule: &'static str,
+    advice: String,
+}
+
+/// Checks all rules and prints all violations.
+///
+/// # Errors
+/// When git cannot list the files, or a rule is not kept.
+pub fn run() -> Result<(), Error> {
+    let checkout = Checkout::read()?;
+    let mut violations = edges::check(&checkout);
+    violations.extend(layout::check(&checkout));
+    violations.extend(words::check(&checkout));
+    violations.sort();
+    for violation in &violations {
+        eprintln!("{violation}");
+    }
+    match violations.len() {
+        0 => {
+            eprintln!("tidy: {} files, all rules kept", checkout.paths.len());
+            Ok(())
+        }
+        count => Err(Error::missing(
+            format!("{count} violations of the layout rules"),
+            "follow the advice in each line; a rule itself is changed in xtask/src/tidy",
+        )),
+    }
+}
+
+impl Checkout {
+    fn read() -> Result<Self, Error> {
+        let root = paths::root();
+        // A container's root may read a checkout that belongs to somebody else.
+        let trusted = format!("safe.directory={}", root.display());
+        let list = ["-c", &trusted, "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "-z"];
+        let listed = shell::read(Command::new("git").args(list).current_dir(&root))?;
+        let mut checkout = Self::default();
+        for path in listed.split('\0').filter(|path| root.join(path).is_file()) {
+            checkout.paths.push(path.to_owned());
+            // A file that is not UTF-8 is data, and no rule is about data.
+            if let Ok(text) = fs::read_to_string(root.join(path)) {
+                checkout.sources.push(Source { path: path.to_owned(), text });
+            }
+        }
+        Ok(checkout)
+    }
+
+    #[cfg(test)]
+    fn of(files: &[(&str, &str)]) -> Self {
+        let source = |(path, text): &(&str, &str)| Source { path: (*path).to_owned(), text: (*text).to_owned() };
+        Self {
+            sources: files.iter().map(source).collect(),
+            paths: files.iter().map(|(path, _)| (*path).to_owned()).collect(),
+        }
+    }
+}
+
+impl Source {
+    fn is_rust(&self) -> bool {
+        self.path.ends_with(".rs")
+    }
+
+    fn file_name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+impl Violation {
+    fn of_file(path: &str, rule: &'static str, advice: impl Into<String>) -> Self {
+        Self::of_line(path, 0, rule, advice)
+    }
+
+    fn of_line(path: &str, line: usize, rule: &'static str, advice: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), line, rule, advice: advice.into() }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}: {}", self.path, self.rule, self.advice),
+            line => write!(f, "{}:{line}: {}: {}", self.path, self.rule, self.advice),
+        }
+    }
+}
