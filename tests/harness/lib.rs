@@ -1,1 +1,60 @@
-//! The harness of the system tests.
+//! Stages real daemons with real processes, and looks at what they leave behind.
+//!
+//! # How a test is written
+//! [`stage`] gives the test a [`Stage`]: a temporary directory, free ports, and the programs. On it the test writes a
+//! [`Fleet`] (a configuration of stand-ins or real servers), starts a [`Daemon`], and awaits facts: every daemon is followed
+//! through `/api/v1/events` from its first fact on, and [`Daemon::event`] looks at what came and waits for what comes. There is no
+//! sleep; every wait has a deadline of [`PATIENCE`], which is for what must come, on a machine that does much else.
+//!
+//! # What holds after every test, passed or failed
+//! The stage stops each daemon that still runs and asserts that
+//! * the facts replay to what `/api/v1/status` said, and none of them was impossible,
+//! * no zombie is a child of the daemon, which ends with exit code 0,
+//! * the lock of the state directory is free and the control socket is gone,
+//! * no process is left anywhere that carries the stage: every process of a stage has its directory in the environment or
+//!   in the command line.
+//!
+//! When a test fails its facts and the log of its daemons are printed.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod aftermath;
+mod daemon;
+mod feed;
+mod fleet;
+mod http;
+mod parts;
+mod port;
+mod procfs;
+mod program;
+mod scrape;
+mod stage;
+
+use std::time::Duration;
+
+pub use aftermath::Problems;
+pub use daemon::{Daemon, Options};
+pub use feed::Feed;
+pub use fleet::{Fleet, REAL, STAND_IN};
+pub use http::{Answer, Endpoint, Request};
+pub use parts::{Part, real};
+pub use port::Port;
+pub use procfs::{Process, descendants, open_files, processes_with, resident_bytes};
+pub use program::{Ran, daemon_program, stand_in_program};
+pub use scrape::sample;
+pub use stage::{Stage, stage};
+
+/// Longest time for something that must come.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds, for what sends no event: the kernel's tables, and a socket that is not there yet.
+///
+/// # Panics
+/// With `what` when it does not within `limit`.
+pub async fn eventually(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + limit;
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,1 +1,38 @@
-//! Under construction.
+//! One verdict per incarnation: ready, or why not.
+//!
+//! Three parts see, one decides:
+//!
+//! * A **tap** on the output lane runs a [`Matcher`] over every line, in the task that reads the pipe. What it matches is
+//!   a hint (*look now*), a sign of progress, or evidence for the case that the process ends. [`PackLibrary`] holds the
+//!   detector packs that say what the lines of each era of llama-server mean.
+//! * A **probe** asks the server itself, over a fresh connection, bounded in time and size.
+//! * The **identity check** asks which model answers; the launcher, which knows processes, says who listens.
+//! * A pure **machine** per incarnation puts them together: a line makes it look, an answer of our own probe proves.
+//!
+//! [`Readiness`] is the component around them. It knows no pid and no signal.
+
+mod component;
+mod failure;
+mod identity;
+mod library;
+mod line;
+mod machine;
+mod matcher;
+mod pack;
+mod pack_error;
+mod pack_file;
+mod patterns;
+mod probe;
+mod reading;
+mod tap;
+mod target;
+
+pub use component::{Readiness, ReadinessError};
+pub use identity::Identity;
+pub use library::{Choice, GENERIC, LibraryError, PackLibrary, choose};
+pub use matcher::{Matcher, Verdict};
+pub use pack::{Example, Pack, PackOrigin, Pattern, ProbeWay};
+pub use pack_error::PackError;
+pub use pack_file::{BuildRange, ExampleVerdict, PatternVerdict, StreamFilter, detector_schema};
+pub use patterns::PatternMatcher;
+pub use probe::Answer;

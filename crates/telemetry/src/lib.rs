@@ -1,1 +1,21 @@
-//! Under construction.
+//! Facts as log lines and OpenTelemetry spans.
+//!
+//! * [`start_logging`] sets up the log: lines on standard error that never hold up the daemon, whoever reads them.
+//! * [`Telemetry`] is the component that turns each fact into one log event and, with a collector, into spans.
+//! * [`Tracing`] is the connection to the collector. It outlives the components, so that the spans of the last stops
+//!   are sent too; without an endpoint in the environment nothing of it exists.
+//! * [`EventLog`] is the component that keeps every fact as a line of JSON; [`replay`] reads them back.
+
+mod component;
+mod eventlog;
+#[cfg(test)]
+mod heard;
+mod line;
+mod logging;
+mod queue;
+mod spans;
+
+pub use component::Telemetry;
+pub use eventlog::{EventLog, EventLogError, ReplayError, replay};
+pub use logging::{Colour, LogError, LogFormat, LogGuard, LogSettings, start_logging};
+pub use spans::{SpanRecorder, Tracing, TracingError, TracingSettings};

@@ -1,0 +1,67 @@
+//! Bodies of requests: bounded in size and in time. No endpoint needs one, so none is kept.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use crate::Problem;
+
+/// Longest body, in bytes.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// Longest time that a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether the head says that a body follows.
+pub(super) fn is_announced(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING) || length(headers).is_some_and(|length| length > 0)
+}
+
+/// Refuses a body that is announced as too long before a byte of it is read.
+pub(super) fn check_length(headers: &HeaderMap) -> Result<(), Problem> {
+    match length(headers) {
+        Some(length) if length > BODY_LIMIT as u64 => Err(too_long()),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a body to its end and checks that it asks for nothing: it is empty, or an empty JSON object.
+pub(crate) async fn take_body(body: Body) -> Result<(), Problem> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect());
+    let bytes = match read.await {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_long()),
+        Ok(Err(error)) => {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "bad-body", "body not readable", error.to_string()));
+        }
+        Err(_) => {
+            let detail = format!("the body did not arrive within {BODY_TIMEOUT:?}");
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", "body too slow", detail));
+        }
+    };
+    if bytes.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes) {
+        Ok(object) if object.is_empty() => Ok(()),
+        _ => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad-body",
+            "body not understood",
+            "the body is neither empty nor an empty JSON object",
+        )
+        .next_step("send no body: options go into the query")),
+    }
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn too_long() -> Problem {
+    let detail = format!("the body is longer than {BODY_LIMIT} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "body too large", detail)
+        .next_step("send no body: options go into the query")
+}

@@ -1,0 +1,115 @@
+//! The facts as a stream.
+//!
+//! Two readers use it. One keeps a state and follows: what it missed comes as a gap with the state that contains it,
+//! and what follows comes after that state. The other one (`follow=0`) wants history: a gap only says how many facts are
+//! forgotten, and the facts that are kept follow.
+
+use axum::extract::State;
+use axum::response::Response;
+use http::HeaderMap;
+use llama_warden_bus::{Bus, Delivery, Subscription};
+use llama_warden_events::Seq;
+use llama_warden_state::StatusReport;
+use serde::Deserialize;
+
+use super::App;
+use crate::query::{Options, Switch};
+use crate::stream::{self, Encoding, Source, json_line, sse_frame};
+use crate::{EventRecord, GapReport, Problem};
+
+/// The name of the subscription, in the metrics.
+const SUBSCRIBER: &str = "api";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EventsOptions {
+    since: Option<u64>,
+    follow: Option<Switch>,
+}
+
+pub(crate) async fn events(
+    State(app): State<App>,
+    Options(options): Options<EventsOptions>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let encoding = match Encoding::negotiate(&headers, Encoding::EventStream) {
+        Encoding::PlainLines => Encoding::EventStream,
+        encoding => encoding,
+    };
+    // A browser that reconnects repeats the query and adds the header, which is the later number of the two.
+    let since = last_event_id(&headers)?.or(options.since);
+    let follow = options.follow.is_none_or(|follow| follow.0);
+    let source = match (follow, since) {
+        (true, None) => EventSource::following(&app.bus, app.bus.subscribe(SUBSCRIBER), encoding),
+        (true, Some(since)) => {
+            EventSource::following(&app.bus, app.bus.subscribe_after(SUBSCRIBER, Seq(since)), encoding)
+        }
+        (false, since) => EventSource::kept(&app.bus, Seq(since.unwrap_or_default()), encoding),
+    };
+    Ok(stream::respond(source, encoding, app.cancel.clone()))
+}
+
+fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.parse().ok());
+    number.map(Some).ok_or_else(|| Problem::bad_query("Last-Event-ID is not the id of an event"))
+}
+
+struct EventSource {
+    bus: Bus,
+    facts: Subscription,
+    encoding: Encoding,
+    /// Facts that were forgotten before the first one that comes; told first.
+    forgotten: u64,
+    /// The last fact that is sent; `None` to go on.
+    last: Option<Seq>,
+}
+
+impl EventSource {
+    fn following(bus: &Bus, facts: Subscription, encoding: Encoding) -> Self {
+        Self { bus: bus.clone(), facts, encoding, forgotten: 0, last: None }
+    }
+
+    fn kept(bus: &Bus, since: Seq, encoding: Encoding) -> Self {
+        let last = bus.snapshot().seq;
+        let mut facts = bus.subscribe_after(SUBSCRIBER, since);
+        let forgotten = facts.skip_forgotten();
+        Self { bus: bus.clone(), facts, encoding, forgotten, last: Some(last) }
+    }
+
+    async fn delivery(&mut self) -> Option<Delivery> {
+        match self.last {
+            None => self.facts.next().await,
+            Some(last) if self.facts.position() > last => None,
+            Some(_) => self.facts.try_next(),
+        }
+    }
+
+    fn gap(&self, missed: u64, snapshot: Option<StatusReport>) -> Vec<u8> {
+        let gap = GapReport { missed, snapshot };
+        match self.encoding {
+            Encoding::JsonLines => json_line(&EventRecord::Gap { gap }),
+            // Whoever reconnects after a gap has the state up to the snapshot.
+            _ => sse_frame("gap", gap.snapshot.as_ref().map(|snapshot| snapshot.seq.0), &gap),
+        }
+    }
+}
+
+impl Source for EventSource {
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        let forgotten = std::mem::take(&mut self.forgotten);
+        if forgotten > 0 {
+            return Some(self.gap(forgotten, None));
+        }
+        Some(match self.delivery().await? {
+            Delivery::Event(envelope) => match self.encoding {
+                Encoding::JsonLines => json_line(&*envelope),
+                _ => sse_frame(envelope.event.kind(), Some(envelope.seq.0), &*envelope),
+            },
+            Delivery::Gap { missed, snapshot } => {
+                let report = StatusReport::of(&snapshot, self.bus.clock().now());
+                self.gap(missed, Some(report))
+            }
+        })
+    }
+}

@@ -1,0 +1,150 @@
+//! The output of a server: what is kept, then what comes.
+
+use std::collections::VecDeque;
+
+use axum::extract::State;
+use axum::response::Response;
+use futures_util::FutureExt;
+use http::HeaderMap;
+use llama_warden_bus::{Fact, FollowedLine, LogLine, OutputLane, Publisher, StreamFollower};
+use llama_warden_events::{Event, ServerId, StreamName};
+use serde::Deserialize;
+
+use super::{App, KnownServer};
+use crate::LogRecord;
+use crate::query::{Options, Switch};
+use crate::stream::{self, Encoding, Source, json_line, sse_frame};
+
+/// Batches that may go into the first piece: more than a ring of the usual size holds, and a bound for a
+/// server that writes faster than they are copied.
+const FIRST_BATCHES: usize = 1024;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LogsOptions {
+    tail: Option<usize>,
+    follow: Option<Switch>,
+    stream: Option<StreamName>,
+}
+
+pub(crate) async fn logs(
+    State(app): State<App>,
+    KnownServer(server): KnownServer,
+    Options(options): Options<LogsOptions>,
+    headers: HeaderMap,
+) -> Response {
+    let encoding = Encoding::negotiate(&headers, Encoding::PlainLines);
+    let tail = options.tail.unwrap_or(usize::MAX);
+    let mut followers = Followers::default();
+    let records = match options.follow {
+        Some(Switch(true)) => {
+            followers = Followers::open(&app.lane, &server, options.stream, tail);
+            followers.kept(tail)
+        }
+        _ => app.lane.tail(&server, options.stream, tail).into_iter().map(line).collect(),
+    };
+    let source = LogSource { encoding, followers, records, losses: VecDeque::new(), server, facts: app.facts.clone() };
+    stream::respond(source, encoding, app.cancel.clone())
+}
+
+/// The streams that are followed: none, one or both.
+#[derive(Default)]
+struct Followers {
+    stderr: Option<StreamFollower>,
+    stdout: Option<StreamFollower>,
+}
+
+impl Followers {
+    fn open(lane: &OutputLane, server: &ServerId, stream: Option<StreamName>, tail: usize) -> Self {
+        let open = |name| stream.is_none_or(|stream| stream == name).then(|| lane.follow(server, name, tail));
+        Self { stderr: open(StreamName::Stderr), stdout: open(StreamName::Stdout) }
+    }
+
+    /// What is there already, in the order in which it was written; the latest `most` records of it.
+    fn kept(&mut self, most: usize) -> Vec<LogRecord> {
+        let mut kept = Vec::new();
+        for _ in 0..FIRST_BATCHES {
+            let Some(Some(batch)) = self.next().now_or_never() else { break };
+            kept.extend(batch);
+        }
+        kept.sort_by_key(|record| match record {
+            LogRecord::Lost { .. } => None,
+            LogRecord::Line { order, .. } => Some(*order),
+        });
+        let surplus = kept.len().saturating_sub(most);
+        kept.drain(..surplus);
+        kept
+    }
+
+    /// What comes next; `None` where nothing is followed. Safe to cancel.
+    async fn next(&mut self) -> Option<Vec<LogRecord>> {
+        if self.stderr.is_none() && self.stdout.is_none() {
+            return None;
+        }
+        tokio::select! {
+            records = next_of(&mut self.stderr, StreamName::Stderr) => Some(records),
+            records = next_of(&mut self.stdout, StreamName::Stdout) => Some(records),
+        }
+    }
+}
+
+/// The next records of a stream; waits for ever where it is not followed.
+async fn next_of(follower: &mut Option<StreamFollower>, stream: StreamName) -> Vec<LogRecord> {
+    let Some(follower) = follower else { return std::future::pending().await };
+    let record = |followed| match followed {
+        FollowedLine::Line(kept) => line(kept),
+        FollowedLine::Lost { lines } => LogRecord::Lost { stream, lost: lines },
+    };
+    follower.next().await.into_iter().map(record).collect()
+}
+
+fn line(line: LogLine) -> LogRecord {
+    let text = String::from_utf8_lossy(&line.bytes).into_owned();
+    LogRecord::Line { stream: line.stream, order: line.order, line: text }
+}
+
+struct LogSource {
+    encoding: Encoding,
+    followers: Followers,
+    /// Read and not sent.
+    records: Vec<LogRecord>,
+    /// Met and not published.
+    losses: VecDeque<(StreamName, u64)>,
+    server: ServerId,
+    facts: Publisher,
+}
+
+impl Source for LogSource {
+    async fn next(&mut self) -> Option<Vec<u8>> {
+        // Cancelling loses nothing: what was read stays in `records` and `losses` until it is out.
+        loop {
+            while let Some((stream, lines)) = self.losses.front().copied() {
+                let lost = Event::OutputLost { stream, consumer: "logs".to_owned(), lines };
+                // On a closed bus nobody is left to be told; the reader of the log still is, below.
+                let _ = self.facts.publish(Fact::server(self.server.clone(), lost)).await;
+                self.losses.pop_front();
+            }
+            if !self.records.is_empty() {
+                let records = std::mem::take(&mut self.records);
+                return Some(records.iter().flat_map(|record| encode(record, self.encoding)).collect());
+            }
+            self.records = self.followers.next().await?;
+            self.losses.extend(self.records.iter().filter_map(|record| match record {
+                LogRecord::Lost { stream, lost } => Some((*stream, *lost)),
+                LogRecord::Line { .. } => None,
+            }));
+        }
+    }
+}
+
+fn encode(record: &LogRecord, encoding: Encoding) -> Vec<u8> {
+    match (encoding, record) {
+        (Encoding::EventStream, LogRecord::Line { .. }) => sse_frame("line", None, record),
+        (Encoding::EventStream, LogRecord::Lost { .. }) => sse_frame("lost", None, record),
+        (Encoding::JsonLines, record) => json_line(record),
+        (Encoding::PlainLines, LogRecord::Line { line, .. }) => format!("{line}\n").into_bytes(),
+        (Encoding::PlainLines, LogRecord::Lost { stream, lost }) => {
+            format!("[{lost} lines of {stream} lost]\n").into_bytes()
+        }
+    }
+}

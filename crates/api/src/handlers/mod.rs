@@ -1,0 +1,82 @@
+//! What the paths answer. Each handler reads one snapshot, or sends one command.
+
+mod control;
+mod events;
+mod logs;
+mod status;
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{StatusCode, header};
+use llama_warden_bus::{Bus, CommandSender, OutputLane, Publisher};
+use llama_warden_events::ServerId;
+use llama_warden_state::{ServerDetail, Snapshot};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{MetricsSource, Problem};
+
+pub(crate) use control::{restart, shut_down, start, stop};
+pub(crate) use events::events;
+pub(crate) use logs::logs;
+pub(crate) use status::{description, livez, metrics, readyz, server, servers, status};
+
+/// What every handler can use.
+pub(crate) struct Shared {
+    pub(crate) bus: Bus,
+    pub(crate) lane: OutputLane,
+    pub(crate) facts: Publisher,
+    pub(crate) commands: CommandSender,
+    pub(crate) metrics: MetricsSource,
+    pub(crate) cancel: CancellationToken,
+    /// The OpenAPI document.
+    pub(crate) description: Bytes,
+}
+
+pub(crate) type App = Arc<Shared>;
+
+impl Shared {
+    /// The record of a server at this moment; a problem when it is not configured (any more).
+    fn detail(&self, snapshot: &Snapshot, id: &ServerId) -> Result<ServerDetail, Problem> {
+        let server = snapshot.servers.get(id).ok_or_else(|| Problem::unknown_server(id.as_str()))?;
+        Ok(ServerDetail::of(id, server, self.bus.clock().now()))
+    }
+}
+
+/// The `{id}` of a path, if such a server is configured; otherwise a 404.
+pub(crate) struct KnownServer(pub(crate) ServerId);
+
+impl FromRequestParts<App> for KnownServer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let id: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, app).await;
+        let Path(id) = id.map_err(|_| Problem::no_such_path(parts.uri.path()))?;
+        let snapshot = app.bus.snapshot();
+        match snapshot.servers.get_key_value(id.as_str()) {
+            Some((id, _)) => Ok(Self(id.clone())),
+            None => Err(Problem::unknown_server(&id)),
+        }
+    }
+}
+
+/// A value as JSON.
+fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => {
+            let detail = format!("the answer cannot be written as JSON: {error}");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail).into_response()
+        }
+    }
+}
+
+/// Lines of text.
+fn text(status: StatusCode, body: impl Into<String>) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body.into()).into_response()
+}

@@ -1,0 +1,230 @@
+//! The control socket: a unix socket with mode 0600 in a directory with mode 0700, for one user and root.
+//!
+//! The path is only ever replaced when it is a socket of ours that nobody answers on. Whoever can write the directory
+//! could swap the path between a look and a step, which is why the directory is private before the first look.
+
+use std::fs::{self, DirBuilder, Metadata, Permissions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use super::BindError;
+
+/// Longest path: `sun_path` of unix(7) has 108 bytes with the terminating zero.
+const MAX_PATH: usize = 107;
+
+/// The bound socket; removed from the file system when dropped.
+#[derive(Debug)]
+pub(crate) struct ControlSocket {
+    pub(crate) listener: UnixListener,
+    pub(crate) place: Place,
+    pub(crate) peers: PeerPolicy,
+}
+
+/// The socket's path. Dropping it removes the socket, unless another one stands there by now.
+#[derive(Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    inode: (u64, u64),
+}
+
+/// Who may connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PeerPolicy {
+    user: u32,
+}
+
+impl PeerPolicy {
+    /// The daemon's own user, and root.
+    pub(crate) const fn admits(self, peer: u32) -> bool {
+        peer == self.user || peer == 0
+    }
+}
+
+impl ControlSocket {
+    pub(super) fn bind(path: &Path) -> Result<Self, BindError> {
+        let length = path.as_os_str().as_bytes().len();
+        if length > MAX_PATH {
+            return Err(BindError::PathTooLong { path: path.to_owned(), length });
+        }
+        let user = nix::unistd::geteuid().as_raw();
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        prepare_directory(directory, user)?;
+        clear_place(path, user)?;
+        let listener = UnixListener::bind(path).map_err(failed("bind", path))?;
+        listener.set_nonblocking(true).map_err(failed("bind", path))?;
+        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed("protect", path))?;
+        let found = fs::symlink_metadata(path).map_err(failed("inspect", path))?;
+        let place = Place { path: path.to_owned(), inode: (found.dev(), found.ino()) };
+        Ok(Self { listener, place, peers: PeerPolicy { user } })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            // The next start finds it unanswered and removes it.
+            tracing::debug!(path = %self.path.display(), %error, "control socket not removed");
+        }
+    }
+}
+
+/// Makes the directory, or makes an existing one private. A symbolic link to it is followed where its owner is root or
+/// us: systemd's `DynamicUser` makes the state directory one.
+fn prepare_directory(directory: &Path, user: u32) -> Result<(), BindError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("create", directory))?;
+    let link = fs::symlink_metadata(directory).map_err(failed("inspect", directory))?;
+    if link.uid() != 0 {
+        check_owner(directory, &link, user)?;
+    }
+    let target = fs::metadata(directory).map_err(failed("inspect", directory))?;
+    check_owner(directory, &target, user)?;
+    if target.mode() & 0o077 != 0 {
+        fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(failed("protect", directory))?;
+    }
+    Ok(())
+}
+
+/// Removes a socket that a dead daemon left behind; refuses everything else.
+fn clear_place(path: &Path, user: u32) -> Result<(), BindError> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("inspect", path)(error)),
+    };
+    let kind = found.file_type();
+    if !kind.is_socket() {
+        let found = match kind {
+            kind if kind.is_symlink() => "a symbolic link",
+            kind if kind.is_dir() => "a directory",
+            _ => "no socket",
+        };
+        return Err(BindError::InTheWay { path: path.to_owned(), found });
+    }
+    check_owner(path, &found, user)?;
+    match UnixStream::connect(path) {
+        Ok(_) => Err(BindError::Answered { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed("remove", path))
+        }
+        Err(error) => Err(failed("connect to", path)(error)),
+    }
+}
+
+fn check_owner(path: &Path, found: &Metadata, user: u32) -> Result<(), BindError> {
+    if found.uid() == user {
+        return Ok(());
+    }
+    Err(BindError::ForeignOwner { path: path.to_owned(), owner: found.uid(), user })
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BindError {
+    let path = path.to_owned();
+    move |source| BindError::Io { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).expect("exists").mode() & 0o777
+    }
+
+    #[test]
+    fn the_socket_is_private_and_leaves_with_its_owner() {
+        let root = tempfile::tempdir().expect("directory");
+        let path = root.path().join("state/deeper/control.sock");
+        let socket = ControlSocket::bind(&path).expect("binds");
+        assert_eq!((mode(&path), mode(path.parent().expect("has one"))), (0o600, 0o700));
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn an_open_directory_of_ours_is_made_private() {
+        let root = tempfile::tempdir().expect("directory");
+        let state = root.path().join("state");
+        fs::create_dir(&state).expect("made");
+        fs::set_permissions(&state, Permissions::from_mode(0o777)).expect("opened");
+        let _socket = ControlSocket::bind(&state.join("control.sock")).expect("binds");
+        assert_eq!(mode(&state), 0o700);
+    }
+
+    #[test]
+    fn a_socket_that_nobody_answers_on_is_replaced() {
+        let root = tempfile::tempdir().expect("directory");
+        let path = root.path().join("control.sock");
+        drop(UnixListener::bind(&path).expect("binds"));
+        assert!(path.exists(), "a dead daemon leaves its socket behind");
+        let _socket = ControlSocket::bind(&path).expect("replaces it");
+        UnixStream::connect(&path).expect("answers");
+    }
+
+    #[test]
+    fn a_socket_that_somebody_answers_on_is_left_alone() {
+        let root = tempfile::tempdir().expect("directory");
+        let path = root.path().join("control.sock");
+        let first = ControlSocket::bind(&path).expect("binds");
+        let error = ControlSocket::bind(&path).expect_err("taken");
+        assert!(matches!(error, BindError::Answered { .. }) && error.is_taken(), "{error}");
+        UnixStream::connect(&path).expect("the first one still answers");
+        drop(first);
+    }
+
+    #[test]
+    fn what_is_no_socket_is_refused_and_left_alone() {
+        let root = tempfile::tempdir().expect("directory");
+        let elsewhere = root.path().join("elsewhere.sock");
+        let _other = UnixListener::bind(&elsewhere).expect("binds");
+        let link = root.path().join("link.sock");
+        std::os::unix::fs::symlink(&elsewhere, &link).expect("linked");
+        let file = root.path().join("file.sock");
+        fs::write(&file, "precious").expect("written");
+        for path in [&link, &file] {
+            let error = ControlSocket::bind(path).expect_err("refused");
+            assert!(matches!(error, BindError::InTheWay { .. }), "{error}");
+            assert!(fs::symlink_metadata(path).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_path_that_no_socket_address_holds_is_refused() {
+        let root = tempfile::tempdir().expect("directory");
+        let name = |length: usize| root.path().join("x".repeat(length - root.path().as_os_str().len() - 1));
+        assert!(matches!(ControlSocket::bind(&name(108)), Err(BindError::PathTooLong { length: 108, .. })));
+        ControlSocket::bind(&name(107)).expect("the longest fits");
+    }
+
+    #[test]
+    fn the_place_of_another_socket_is_not_removed() {
+        let root = tempfile::tempdir().expect("directory");
+        let path = root.path().join("control.sock");
+        let first = ControlSocket::bind(&path).expect("binds");
+        fs::remove_file(&path).expect("removed");
+        let _second = UnixListener::bind(&path).expect("binds");
+        drop(first);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        let root = tempfile::tempdir().expect("directory");
+        let owner = fs::metadata(root.path()).expect("exists").uid();
+        let error = prepare_directory(root.path(), owner + 1).expect_err("refused");
+        assert!(matches!(error, BindError::ForeignOwner { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_daemons_user_and_root_are_admitted() {
+        let peers = PeerPolicy { user: 1000 };
+        assert!(peers.admits(1000) && peers.admits(0));
+        assert!(!peers.admits(1001));
+    }
+}

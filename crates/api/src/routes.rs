@@ -1,0 +1,341 @@
+//! The one table of paths. The router and the OpenAPI document are both made from it.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
+use http::{HeaderValue, Method, Uri, header};
+use llama_warden_state::{ServerDetail, ServerReport, StatusReport};
+use schemars::{Schema, SchemaGenerator};
+
+use crate::edge::{self, Access, EdgePolicy, Transport};
+use crate::handlers::{self, App};
+use crate::{CommandAnswer, EventRecord, LogRecord, Problem, ShutdownAnswer};
+
+/// One method of one path.
+pub(crate) struct Route {
+    pub(crate) verb: Verb,
+    /// In the syntax of axum and of OpenAPI, which is the same.
+    pub(crate) path: &'static str,
+    /// Its name for generated clients.
+    pub(crate) operation: &'static str,
+    pub(crate) summary: &'static str,
+    pub(crate) access: Access,
+    pub(crate) parameters: &'static [Parameter],
+    /// Answers other than the general problem.
+    pub(crate) answers: &'static [Answer],
+    handler: fn() -> MethodRouter<App>,
+}
+
+/// The methods that are used. HEAD comes with GET.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Get,
+    Post,
+}
+
+/// A parameter of a query.
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) kind: ParameterKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ParameterKind {
+    Switch,
+    Duration,
+    Count,
+    Stream,
+}
+
+/// One status with its forms.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) about: &'static str,
+    pub(crate) content: &'static [(&'static str, Shape)],
+}
+
+/// What a body consists of.
+#[derive(Clone, Copy)]
+pub(crate) enum Shape {
+    Text,
+    Value(fn(&mut SchemaGenerator) -> Schema),
+}
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain";
+const SSE: &str = "text/event-stream";
+const NDJSON: &str = "application/x-ndjson";
+const PROBLEM: (&str, Shape) =
+    (crate::problem::PROBLEM_JSON, Shape::Value(|generator| generator.subschema_for::<Problem>()));
+
+const VERBOSE: Parameter = Parameter { name: "verbose", about: "One line per check.", kind: ParameterKind::Switch };
+const WAIT: Parameter = Parameter {
+    name: "wait",
+    about: "Answer when the command is done, at most this much later. Never changes what the command does.",
+    kind: ParameterKind::Duration,
+};
+const GRACE: Parameter = Parameter {
+    name: "grace",
+    about: "Time before KILL, instead of the configured one.",
+    kind: ParameterKind::Duration,
+};
+const FORCE: Parameter = Parameter { name: "force", about: "Kill at once.", kind: ParameterKind::Switch };
+
+const COMMAND_ANSWER: &[(&str, Shape)] =
+    &[(JSON, Shape::Value(|generator| generator.subschema_for::<CommandAnswer>()))];
+const COMMAND_ANSWERS: &[Answer] = &[
+    Answer { status: 200, about: "Done, with `wait`: the server's record.", content: COMMAND_ANSWER },
+    Answer { status: 202, about: "Accepted and not done yet: the server's record.", content: COMMAND_ANSWER },
+    Answer { status: 404, about: "No such server.", content: &[PROBLEM] },
+    Answer { status: 409, about: "A later command asked for something else.", content: &[PROBLEM] },
+    Answer { status: 502, about: "The server failed, with `wait`; `reason` is the failure's.", content: &[PROBLEM] },
+];
+
+pub(crate) const ROUTES: &[Route] = &[
+    Route {
+        verb: Verb::Get,
+        path: "/livez",
+        operation: "getLiveness",
+        summary: "Whether the daemon runs",
+        access: Access::Open,
+        parameters: &[VERBOSE],
+        answers: &[Answer { status: 200, about: "It does.", content: &[(TEXT, Shape::Text)] }],
+        handler: || get(handlers::livez),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/readyz",
+        operation: "getReadiness",
+        summary: "Whether every enabled server is ready",
+        access: Access::Open,
+        parameters: &[VERBOSE],
+        answers: &[
+            Answer { status: 200, about: "All are.", content: &[(TEXT, Shape::Text)] },
+            Answer { status: 503, about: "These are not.", content: &[PROBLEM, (TEXT, Shape::Text)] },
+        ],
+        handler: || get(handlers::readyz),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/metrics",
+        operation: "getMetrics",
+        summary: "Metrics for Prometheus",
+        access: Access::Open,
+        parameters: &[],
+        answers: &[Answer {
+            status: 200,
+            about: "OpenMetrics where the client asks for it.",
+            content: &[(TEXT, Shape::Text), ("application/openmetrics-text", Shape::Text)],
+        }],
+        handler: || get(handlers::metrics),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/api/v1/status",
+        operation: "getStatus",
+        summary: "All servers at a glance, with totals",
+        access: Access::Guarded,
+        parameters: &[],
+        answers: &[Answer {
+            status: 200,
+            about: "The status.",
+            content: &[(JSON, Shape::Value(|generator| generator.subschema_for::<StatusReport>()))],
+        }],
+        handler: || get(handlers::status),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/api/v1/servers",
+        operation: "listServers",
+        summary: "All servers at a glance",
+        access: Access::Guarded,
+        parameters: &[],
+        answers: &[Answer {
+            status: 200,
+            about: "By id.",
+            content: &[(JSON, Shape::Value(|generator| generator.subschema_for::<Vec<ServerReport>>()))],
+        }],
+        handler: || get(handlers::servers),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/api/v1/servers/{id}",
+        operation: "getServer",
+        summary: "One server: phase, history, last failure, command line, detector",
+        access: Access::Guarded,
+        parameters: &[],
+        answers: &[
+            Answer {
+                status: 200,
+                about: "The server's record.",
+                content: &[(JSON, Shape::Value(|generator| generator.subschema_for::<ServerDetail>()))],
+            },
+            Answer { status: 404, about: "No such server.", content: &[PROBLEM] },
+        ],
+        handler: || get(handlers::server),
+    },
+    Route {
+        verb: Verb::Post,
+        path: "/api/v1/servers/{id}/start",
+        operation: "startServer",
+        summary: "Start a server",
+        access: Access::Guarded,
+        parameters: &[WAIT],
+        answers: COMMAND_ANSWERS,
+        handler: || post(handlers::start),
+    },
+    Route {
+        verb: Verb::Post,
+        path: "/api/v1/servers/{id}/stop",
+        operation: "stopServer",
+        summary: "Stop a server; a repeated stop joins the first",
+        access: Access::Guarded,
+        parameters: &[WAIT, GRACE, FORCE],
+        answers: COMMAND_ANSWERS,
+        handler: || post(handlers::stop),
+    },
+    Route {
+        verb: Verb::Post,
+        path: "/api/v1/servers/{id}/restart",
+        operation: "restartServer",
+        summary: "Stop a server if it runs, then start it",
+        access: Access::Guarded,
+        parameters: &[WAIT, GRACE, FORCE],
+        answers: COMMAND_ANSWERS,
+        handler: || post(handlers::restart),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/api/v1/servers/{id}/logs",
+        operation: "getLogs",
+        summary: "The output of a server: what is kept, then what comes",
+        access: Access::Guarded,
+        parameters: &[
+            Parameter {
+                name: "tail",
+                about: "The latest lines only; all kept ones without it.",
+                kind: ParameterKind::Count,
+            },
+            Parameter { name: "follow", about: "Go on with what comes.", kind: ParameterKind::Switch },
+            Parameter { name: "stream", about: "One stream only.", kind: ParameterKind::Stream },
+        ],
+        answers: &[
+            Answer {
+                status: 200,
+                about: "Lines; `line` and `lost` events with a record as data; or a record a line.",
+                content: &[
+                    (TEXT, Shape::Text),
+                    (SSE, Shape::Value(|generator| generator.subschema_for::<LogRecord>())),
+                    (NDJSON, Shape::Value(|generator| generator.subschema_for::<LogRecord>())),
+                ],
+            },
+            Answer { status: 404, about: "No such server.", content: &[PROBLEM] },
+        ],
+        handler: || get(handlers::logs),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/api/v1/events",
+        operation: "getEvents",
+        summary: "The facts: id is the envelope's seq, event its type, data the envelope; `gap` where facts are missing",
+        access: Access::Guarded,
+        parameters: &[
+            Parameter {
+                name: "since",
+                about: "Begin after this seq, as the header Last-Event-ID does; without both, with what comes.",
+                kind: ParameterKind::Count,
+            },
+            Parameter {
+                name: "follow",
+                about: "0: what is kept, then the end. Without it the stream goes on.",
+                kind: ParameterKind::Switch,
+            },
+        ],
+        answers: &[Answer {
+            status: 200,
+            about: "Events, or a record a line.",
+            content: &[
+                (SSE, Shape::Value(|generator| generator.subschema_for::<EventRecord>())),
+                (NDJSON, Shape::Value(|generator| generator.subschema_for::<EventRecord>())),
+            ],
+        }],
+        handler: || get(handlers::events),
+    },
+    Route {
+        verb: Verb::Post,
+        path: "/api/v1/shutdown",
+        operation: "shutDown",
+        summary: "Stop every server and the daemon",
+        access: Access::Guarded,
+        parameters: &[FORCE],
+        answers: &[Answer {
+            status: 202,
+            about: "Accepted.",
+            content: &[(JSON, Shape::Value(|generator| generator.subschema_for::<ShutdownAnswer>()))],
+        }],
+        handler: || post(handlers::shut_down),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/openapi.json",
+        operation: "getDescription",
+        summary: "This document",
+        access: Access::Guarded,
+        parameters: &[],
+        answers: &[Answer {
+            status: 200,
+            about: "OpenAPI 3.1.",
+            content: &[(JSON, Shape::Value(|_| Schema::from(true)))],
+        }],
+        handler: || get(handlers::description),
+    },
+];
+
+/// The router behind the edge.
+pub(crate) fn router(app: App, policy: Arc<EdgePolicy>) -> Router {
+    ROUTES
+        .iter()
+        .fold(Router::new(), |router, route| router.route(route.path, (route.handler)()))
+        .fallback(async |uri: Uri| Problem::no_such_path(uri.path()))
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
+            Problem::wrong_method(method.as_str(), uri.path())
+        })
+        .with_state(app)
+        .layer(from_fn_with_state(policy, enter))
+}
+
+/// Asks the edge, takes the body off, and marks every answer as not to be stored or guessed at.
+async fn enter(
+    State(policy): State<Arc<EdgePolicy>>,
+    Extension(transport): Extension<Transport>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = match admit(&policy, transport, request).await {
+        Ok(request) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn admit(policy: &EdgePolicy, transport: Transport, request: Request) -> Result<Request, Problem> {
+    let (parts, body) = request.into_parts();
+    policy.check(transport, access(parts.uri.path()), &parts)?;
+    if edge::changes_something(&parts.method) {
+        edge::take_body(body).await?;
+    }
+    Ok(Request::from_parts(parts, axum::body::Body::empty()))
+}
+
+/// What a path asks for; what is not routed is guarded, so that nobody can find out what there is.
+fn access(path: &str) -> Access {
+    ROUTES.iter().find(|route| route.path == path).map_or(Access::Guarded, |route| route.access)
+}

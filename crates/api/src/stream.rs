@@ -1,0 +1,149 @@
+//! Bodies that go on: Server-Sent Events, NDJSON, plain lines.
+//!
+//! A source is pulled only as fast as the client reads, so a client that does not read costs one connection and no
+//! memory. While a source is silent a keep-alive goes out, so that a client that is gone is noticed. The end of the
+//! daemon ends every stream at once.
+
+use std::future::Future;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::{HeaderMap, header};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+/// Longest silence.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// `text/event-stream`.
+    EventStream,
+    /// `application/x-ndjson`: one record a line.
+    JsonLines,
+    /// `text/plain`: one text a line.
+    PlainLines,
+}
+
+impl Encoding {
+    /// The first encoding that the client names, else `default`.
+    pub(crate) fn negotiate(headers: &HeaderMap, default: Self) -> Self {
+        let accept = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+        let ranges = accept.flat_map(|accept| accept.split(','));
+        let essences = ranges.map(|range| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+        essences.into_iter().find_map(|essence| Self::from_media_type(&essence)).unwrap_or(default)
+    }
+
+    fn from_media_type(essence: &str) -> Option<Self> {
+        match essence {
+            "text/event-stream" => Some(Self::EventStream),
+            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Some(Self::JsonLines),
+            "text/plain" => Some(Self::PlainLines),
+            _ => None,
+        }
+    }
+
+    const fn content_type(self) -> &'static str {
+        match self {
+            Self::EventStream => "text/event-stream",
+            Self::JsonLines => "application/x-ndjson",
+            Self::PlainLines => "text/plain; charset=utf-8",
+        }
+    }
+
+    /// What may go out at any time and says nothing; nothing of that kind exists among plain lines.
+    const fn keep_alive(self) -> Option<Bytes> {
+        match self {
+            Self::EventStream => Some(Bytes::from_static(b": keep-alive\n\n")),
+            Self::JsonLines => Some(Bytes::from_static(b"\n")),
+            Self::PlainLines => None,
+        }
+    }
+}
+
+/// One Server-Sent Event. `data` becomes JSON, which has no line end in it.
+pub(crate) fn sse_frame(event: &str, id: Option<u64>, data: &impl Serialize) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(256);
+    if let Some(id) = id {
+        frame.extend_from_slice(format!("id: {id}\n").as_bytes());
+    }
+    frame.extend_from_slice(format!("event: {event}\ndata: ").as_bytes());
+    frame.extend_from_slice(&json_text(data));
+    frame.extend_from_slice(b"\n\n");
+    frame
+}
+
+/// One line of NDJSON.
+pub(crate) fn json_line(record: &impl Serialize) -> Vec<u8> {
+    let mut line = json_text(record);
+    line.push(b'\n');
+    line
+}
+
+/// The records of this crate have texts for keys and finite numbers, so that writing them cannot fail.
+fn json_text(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec())
+}
+
+/// Where the pieces of a stream come from.
+pub(crate) trait Source: Send + 'static {
+    /// The next piece, or `None` at the end. Safe to cancel.
+    fn next(&mut self) -> impl Future<Output = Option<Vec<u8>>> + Send;
+}
+
+/// A response whose body is `source`, until it ends or `cancel` comes.
+pub(crate) fn respond(source: impl Source, encoding: Encoding, cancel: CancellationToken) -> Response {
+    let pieces = unfold((source, cancel), move |(mut source, cancel)| async move {
+        loop {
+            let piece = tokio::select! {
+                () = cancel.cancelled() => return None,
+                piece = source.next() => Bytes::from(piece?),
+                () = tokio::time::sleep(KEEP_ALIVE) => match encoding.keep_alive() {
+                    Some(nothing) => nothing,
+                    None => continue,
+                },
+            };
+            return Some((Ok::<_, std::convert::Infallible>(piece), (source, cancel)));
+        }
+    });
+    // Proxies must not gather what is meant to be seen now.
+    let headers = [(header::CONTENT_TYPE, encoding.content_type()), (X_ACCEL_BUFFERING, "no")];
+    (headers, Body::from_stream(pieces)).into_response()
+}
+
+/// nginx keeps responses back without it.
+const X_ACCEL_BUFFERING: header::HeaderName = header::HeaderName::from_static("x-accel-buffering");
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_client_chooses_the_encoding() {
+        let default = Encoding::PlainLines;
+        for (accept, expected) in [
+            ("*/*", default),
+            ("text/html, application/json", default),
+            ("text/event-stream", Encoding::EventStream),
+            ("Text/Event-Stream; q=0.9, */*", Encoding::EventStream),
+            ("application/x-ndjson", Encoding::JsonLines),
+            ("text/plain, text/event-stream", Encoding::PlainLines),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            assert_eq!(Encoding::negotiate(&headers, default), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_frame_cannot_be_broken_by_its_data() {
+        let frame = sse_frame("line", Some(7), &"a\r\nevent: ready\n\ndata: x");
+        assert_eq!(frame, b"id: 7\nevent: line\ndata: \"a\\r\\nevent: ready\\n\\ndata: x\"\n\n");
+    }
+}

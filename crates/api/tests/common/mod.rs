@@ -1,0 +1,248 @@
+//! A daemon without processes: a real bus and output lane, the api on real sockets, and a scripted owner of commands
+//! that publishes what a supervisor would.
+#![allow(dead_code, reason = "each test file uses its own part of it")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use llama_warden_api::client::{Address, Client};
+use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, Token};
+use llama_warden_bus::{CommandReceiver, Component, Fact, OutputKey, Publisher};
+pub use llama_warden_component_kit::server as id;
+use llama_warden_component_kit::{PATIENCE, Stage, card};
+use llama_warden_events::{
+    CommandOutcome, CommandSummary, Event, FailureReason, Incarnation, ReadyVia, RefusalReason, Refused, ServerCard,
+    ServerId, StreamName, SuperviseCommand,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const TOKEN: &str = "s3cret-t0ken";
+
+/// What a test can set.
+pub struct Setup {
+    pub host: &'static str,
+    pub token: bool,
+    pub facts_kept: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { host: "127.0.0.1", token: false, facts_kept: 1024 }
+    }
+}
+
+pub struct Daemon {
+    pub stage: Stage,
+    pub tcp: SocketAddr,
+    pub socket: PathBuf,
+    /// Commands that reached their owner.
+    pub commands: mpsc::UnboundedReceiver<SuperviseCommand>,
+    cancel: CancellationToken,
+    run: JoinHandle<Result<(), ApiError>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Daemon {
+    pub async fn start() -> Self {
+        Self::start_with(Setup::default()).await
+    }
+
+    /// Starts with the servers `good`, `broken`, `slow` and `locked`; what each does is in [`own`].
+    pub async fn start_with(setup: Setup) -> Self {
+        let directory = tempfile::tempdir().expect("directory");
+        let socket = directory.path().join("control.sock");
+        let listeners =
+            Listeners::bind(&ListenSettings { tcp: Some((setup.host.to_owned(), 0)), control: socket.clone() })
+                .expect("binds");
+        let tcp = SocketAddr::from(([127, 0, 0, 1], listeners.tcp_address().expect("tcp").port()));
+        let mut stage = Stage::keeping(setup.facts_kept);
+        let (seen, commands) = mpsc::unbounded_channel();
+        let inbox = stage.own::<SuperviseCommand>();
+        let parts = ApiParts {
+            listeners,
+            bus: stage.bus().clone(),
+            lane: stage.lane().clone(),
+            metrics: Arc::new(|accept| ("text/plain; version=0.0.4", format!("# {accept:?}\n").into_bytes())),
+            token: setup.token.then(|| Token::new(TOKEN).expect("valid")),
+        };
+        let ports = stage.ports(Api::NAME);
+        let cancel = ports.cancel.clone();
+        tokio::spawn(own(inbox, stage.publisher().clone(), seen, cancel.clone()));
+        let run = tokio::spawn(Api::new(parts).run(ports));
+        let daemon = Self { stage, tcp, socket, cancel, commands, run, _directory: directory };
+        for server in ["broken", "good", "locked", "slow"] {
+            let enabled = matches!(server, "good" | "slow");
+            let card = ServerCard { enabled, ..card(&id(server)) };
+            daemon.publish(Fact::server(id(server), Event::ServerConfigured { card })).await;
+        }
+        daemon.publish(Fact::daemon(started())).await;
+        daemon
+    }
+
+    pub async fn publish(&self, fact: Fact) {
+        self.stage.publish(fact).await;
+    }
+
+    pub async fn make_ready(&self, server: &str) {
+        launch(self.stage.publisher(), &id(server)).await;
+        let event = Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 0.5 };
+        self.publish(Fact::incarnation(id(server), Incarnation(1), event)).await;
+    }
+
+    /// Writes lines as the server would.
+    pub fn write(&self, server: &str, stream: StreamName, lines: &[&[u8]]) {
+        let key = OutputKey { server: id(server), incarnation: Incarnation(1), stream };
+        let mut sink = self.stage.lane().open(&key, 4096);
+        lines.iter().for_each(|line| sink.push(line));
+    }
+
+    pub fn over_tcp(&self) -> Client {
+        let address = Address::Tcp { host: self.tcp.ip().to_string(), port: self.tcp.port() };
+        Client::new(address, Some(TOKEN.to_owned()))
+    }
+
+    pub fn over_socket(&self) -> Client {
+        Client::new(Address::Unix(self.socket.clone()), None)
+    }
+
+    /// Sends a request line and headers (`Host` and `Connection` are added) and returns the whole answer.
+    pub async fn ask(&self, request: &str, headers: &[&str]) -> Answer {
+        self.ask_with_body(request, headers, b"").await
+    }
+
+    pub async fn ask_with_body(&self, request: &str, headers: &[&str], body: &[u8]) -> Answer {
+        let mut head = format!("{request} HTTP/1.1\r\nConnection: close\r\n");
+        if !headers.iter().any(|header| header.to_ascii_lowercase().starts_with("host:")) {
+            head.push_str(&format!("Host: {}\r\n", self.tcp));
+        }
+        headers.iter().for_each(|header| head.push_str(&format!("{header}\r\n")));
+        head.push_str("\r\n");
+        let mut stream = TcpStream::connect(self.tcp).await.expect("connects");
+        stream.write_all(head.as_bytes()).await.expect("written");
+        // The answer may come, and the connection end, before the body is out.
+        let _ = stream.write_all(body).await;
+        Answer::read(stream).await
+    }
+
+    /// What a cancelled component does: it ends without an error.
+    pub async fn end(self) {
+        self.cancel.cancel();
+        within(self.run).await.expect("no panic").expect("no error");
+    }
+}
+
+/// A response, whole.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub async fn read(mut stream: TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        within(stream.read_to_end(&mut bytes)).await.expect("readable to its end");
+        let text = String::from_utf8(bytes).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+        Self { status, head: head.to_ascii_lowercase(), body: dechunk(head, body) }
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// The value of a header, lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+}
+
+fn dechunk(head: &str, body: &str) -> String {
+    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return body.to_owned();
+    }
+    let mut rest = body;
+    let mut whole = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).expect("a size");
+        whole.push_str(&after[..size]);
+        rest = after[size..].trim_start_matches("\r\n");
+    }
+    whole
+}
+
+pub async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+fn started() -> Event {
+    Event::DaemonStarted { version: "0.0.0".to_owned(), pid: 1, profile: None }
+}
+
+async fn launch(facts: &Publisher, server: &ServerId) {
+    let one = Incarnation(1);
+    for event in [
+        Event::LaunchBegan { binary: "llama-server".into() },
+        Event::ServerSpawned { pid: 42, start_ticks: 1, argv: vec!["llama-server".to_owned()], port: 8001 },
+    ] {
+        facts.publish_acked(Fact::incarnation(server.clone(), one, event)).await.expect("open");
+    }
+}
+
+/// The owner: `good` becomes ready, `broken` fails, `slow` is never done, `locked` is refused; a forced shutdown ends the api.
+async fn own(
+    mut inbox: CommandReceiver<SuperviseCommand>,
+    facts: Publisher,
+    seen: mpsc::UnboundedSender<SuperviseCommand>,
+    cancel: CancellationToken,
+) {
+    while let Some(request) = inbox.recv().await {
+        let _ = seen.send(request.command.clone());
+        let forced = matches!(request.command, SuperviseCommand::ShutDown { force: true, .. });
+        let (server, summary) = match &request.command {
+            SuperviseCommand::StartServer { server } => (Some(server.clone()), CommandSummary::Start),
+            SuperviseCommand::StopServer { server, force, .. } => {
+                (Some(server.clone()), CommandSummary::Stop { force: *force })
+            }
+            SuperviseCommand::RestartServer { server, force, .. } => {
+                (Some(server.clone()), CommandSummary::Restart { force: *force })
+            }
+            SuperviseCommand::ShutDown { .. } => (None, CommandSummary::ShutDown),
+        };
+        if server.as_ref().is_some_and(|server| server.as_str() == "locked") {
+            request.refuse(Refused::new(RefusalReason::WrongPhase, "it is locked"));
+            continue;
+        }
+        let accepted = Event::CommandAccepted { command: summary.clone() };
+        let accepted = Fact { server: server.clone(), ..Fact::daemon(accepted) };
+        let command = facts.publish_acked(accepted).await.expect("open");
+        request.accept(Some(command));
+        let Some(server) = server else {
+            if forced {
+                cancel.cancel();
+            }
+            continue;
+        };
+        let outcome = match (server.as_str(), summary) {
+            ("slow", _) => continue,
+            ("good", CommandSummary::Stop { .. }) => CommandOutcome::Stopped,
+            ("good", _) => {
+                launch(&facts, &server).await;
+                let event = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 0.1 };
+                let ready = Fact::incarnation(server.clone(), Incarnation(1), event);
+                facts.publish_acked(ready).await.expect("open");
+                CommandOutcome::Ready
+            }
+            _ => CommandOutcome::Failed { reason: FailureReason::ModelInvalid, detail: "no GGUF".to_owned() },
+        };
+        let completed = Fact::server(server, Event::CommandCompleted { outcome }).because(command);
+        facts.publish_acked(completed).await.expect("open");
+    }
+}

@@ -1,0 +1,160 @@
+//! What goes on: facts and logs.
+
+mod common;
+
+use common::{Daemon, Setup, id, within};
+use llama_warden_api::client::{EventRange, LogOptions, Records};
+use llama_warden_api::{EventRecord, LogRecord};
+use llama_warden_bus::Fact;
+use llama_warden_events::{Event, Incarnation, Seq, StreamName, Warning};
+use serde::de::DeserializeOwned;
+
+async fn next<T: DeserializeOwned>(records: &mut Records<T>) -> Option<T> {
+    within(records.next()).await.expect("the stream is sound")
+}
+
+async fn rest<T: DeserializeOwned>(mut records: Records<T>) -> Vec<T> {
+    let mut rest = Vec::new();
+    while let Some(record) = next(&mut records).await {
+        rest.push(record);
+    }
+    rest
+}
+
+fn seqs(records: &[EventRecord]) -> Vec<u64> {
+    let seq = |record: &EventRecord| match record {
+        EventRecord::Envelope(envelope) => envelope.seq.0,
+        EventRecord::Gap { gap } => panic!("unexpected {gap:?}"),
+    };
+    records.iter().map(seq).collect()
+}
+
+async fn warn(daemon: &Daemon, times: usize) {
+    for _ in 0..times {
+        let event = Event::ServerWarned { warning: Warning::OptionDropped, detail: "x".to_owned() };
+        daemon.publish(Fact::server(id("good"), event)).await;
+    }
+}
+
+#[tokio::test]
+async fn without_following_the_kept_facts_come_and_then_the_end() {
+    let daemon = Daemon::start().await;
+    let all = rest(daemon.over_socket().events(EventRange::Kept(Seq(0))).await.expect("streams")).await;
+    assert_eq!(seqs(&all), [1, 2, 3, 4, 5]);
+    let later = rest(daemon.over_tcp().events(EventRange::Kept(Seq(3))).await.expect("streams")).await;
+    assert_eq!(seqs(&later), [4, 5]);
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn a_follower_resumes_after_what_it_has_and_goes_on() {
+    let daemon = Daemon::start().await;
+    let mut events = daemon.over_tcp().events(EventRange::After(Seq(4))).await.expect("streams");
+    let mut new = daemon.over_tcp().events(EventRange::New).await.expect("streams");
+    let kept = next(&mut events).await.expect("kept");
+    warn(&daemon, 1).await;
+    let came = next(&mut events).await.expect("came");
+    assert_eq!(seqs(&[kept, came]), [5, 6]);
+    assert_eq!(seqs(&[next(&mut new).await.expect("came")]), [6]);
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn an_event_has_its_seq_as_id_its_type_and_its_envelope() {
+    let daemon = Daemon::start().await;
+    let answer = daemon.ask("GET /api/v1/events?follow=0&since=1", &["Last-Event-ID: 4"]).await;
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    let lines: Vec<_> = answer.body.lines().collect();
+    assert_eq!(lines[..2], ["id: 5", "event: DaemonStarted"], "the header is the later of the two");
+    let envelope: serde_json::Value =
+        serde_json::from_str(lines[2].strip_prefix("data: ").expect("data")).expect("JSON");
+    assert_eq!((envelope["seq"].as_u64(), envelope["event"]["type"].as_str()), (Some(5), Some("DaemonStarted")));
+    assert_eq!(lines.len(), 4, "one event and the blank line that ends it");
+    assert_eq!(daemon.ask("GET /api/v1/events", &["Last-Event-ID: x"]).await.status, 400);
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn a_follower_that_fell_behind_gets_a_gap_with_the_state() {
+    let daemon = Daemon::start_with(Setup { facts_kept: 3, ..Setup::default() }).await;
+    daemon.make_ready("good").await;
+    let mut events = daemon.over_tcp().events(EventRange::After(Seq(2))).await.expect("streams");
+    let Some(EventRecord::Gap { gap }) = next(&mut events).await else { panic!("no gap") };
+    let snapshot = gap.snapshot.expect("the state that contains what is missing");
+    assert_eq!((gap.missed, snapshot.seq, snapshot.ready_servers), (6, Seq(8), 1));
+    warn(&daemon, 1).await;
+    assert_eq!(seqs(&[next(&mut events).await.expect("came")]), [9], "what follows comes after the state");
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn history_says_how_much_of_it_is_forgotten() {
+    let daemon = Daemon::start_with(Setup { facts_kept: 3, ..Setup::default() }).await;
+    warn(&daemon, 5).await;
+    let records = rest(daemon.over_tcp().events(EventRange::Kept(Seq(0))).await.expect("streams")).await;
+    let (first, kept) = records.split_first().expect("something");
+    assert!(matches!(first, EventRecord::Gap { gap } if gap.missed == 7 && gap.snapshot.is_none()), "{first:?}");
+    assert_eq!(seqs(kept), [8, 9, 10]);
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn logs_are_the_latest_lines_in_the_order_of_writing() {
+    let daemon = Daemon::start().await;
+    daemon.write("good", StreamName::Stderr, &[b"one", b"tw\xffo"]);
+    daemon.write("good", StreamName::Stdout, &[b"three", b"\x1b[31mfour\r"]);
+    let all = daemon.ask("GET /api/v1/servers/good/logs", &[]).await;
+    assert_eq!((all.status, all.header("content-type")), (200, Some("text/plain; charset=utf-8")));
+    assert_eq!(all.body, "one\ntw\u{fffd}o\nthree\n\u{1b}[31mfour\r\n");
+    assert_eq!(
+        daemon.ask("GET /api/v1/servers/good/logs?tail=3", &[]).await.body,
+        "tw\u{fffd}o\nthree\n\u{1b}[31mfour\r\n"
+    );
+    assert_eq!(daemon.ask("GET /api/v1/servers/good/logs?tail=1&stream=stderr", &[]).await.body, "tw\u{fffd}o\n");
+    assert_eq!(daemon.ask("GET /api/v1/servers/good/logs?tail=0", &[]).await.body, "");
+    assert_eq!(daemon.ask("GET /api/v1/servers/slow/logs", &[]).await.body, "", "it wrote nothing");
+    let events = daemon.ask("GET /api/v1/servers/good/logs?tail=1", &["Accept: text/event-stream"]).await;
+    assert_eq!(events.header("content-type"), Some("text/event-stream"));
+    assert_eq!(
+        events.body,
+        "event: line\ndata: {\"stream\":\"stdout\",\"order\":3,\"line\":\"\\u001b[31mfour\\r\"}\n\n"
+    );
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn a_follower_of_logs_gets_the_kept_lines_once_and_then_what_comes() {
+    let daemon = Daemon::start().await;
+    daemon.write("good", StreamName::Stderr, &[b"old", b"one"]);
+    daemon.write("good", StreamName::Stdout, &[b"two"]);
+    let options = LogOptions { tail: Some(2), follow: true, stream: None };
+    let mut records = daemon.over_socket().logs(&id("good"), options).await.expect("streams");
+    let line = |stream, order, line: &str| LogRecord::Line { stream, order, line: line.to_owned() };
+    assert_eq!(next(&mut records).await, Some(line(StreamName::Stderr, 1, "one")));
+    assert_eq!(next(&mut records).await, Some(line(StreamName::Stdout, 2, "two")));
+    daemon.write("good", StreamName::Stderr, &[b"three"]);
+    assert_eq!(next(&mut records).await, Some(line(StreamName::Stderr, 3, "three")));
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn lines_that_a_slow_reader_lost_are_told_to_it_and_to_all() {
+    let mut daemon = Daemon::start().await;
+    let options = LogOptions { tail: None, follow: true, stream: Some(StreamName::Stdout) };
+    let mut records = daemon.over_tcp().logs(&id("good"), options).await.expect("streams");
+    daemon.write("good", StreamName::Stdout, &[b"begin"]);
+    assert!(matches!(next(&mut records).await, Some(LogRecord::Line { order: 0, .. })));
+    // On this runtime of one thread nobody reads while these are written, and the ring holds some forty of them.
+    let line = [b'x'; 90];
+    daemon.write("good", StreamName::Stdout, &vec![&line[..]; 1000]);
+    let Some(LogRecord::Lost { stream: StreamName::Stdout, lost }) = next(&mut records).await else {
+        panic!("the loss is silent")
+    };
+    let Some(LogRecord::Line { order, .. }) = next(&mut records).await else { panic!("no line after the loss") };
+    assert_eq!(order, lost + 1, "what is told as lost is what is missing");
+    let fact = daemon.stage.hear(|event| matches!(event, Event::OutputLost { .. })).await;
+    assert_eq!((fact.server.as_ref(), fact.incarnation), (Some(&id("good")), None::<Incarnation>));
+    let told = Event::OutputLost { stream: StreamName::Stdout, consumer: "logs".to_owned(), lines: lost };
+    assert_eq!(fact.event, told);
+    daemon.end().await;
+}

@@ -1,0 +1,329 @@
+//! A server's specification and a build's profile to the command line that is run, and why it looks as it does.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use llama_warden_config::{FlagOrigin, ServerSpec};
+use llama_warden_events::{FailureReason, OptionNote, OptionTreatment};
+
+use crate::binary::BinaryProfile;
+use crate::dialect::Dialect;
+use crate::failure::LaunchFailure;
+use crate::redact;
+use crate::translate::{self, Spelling, Translator};
+
+/// What is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The executable, absolute.
+    pub program: PathBuf,
+    /// What follows it.
+    pub arguments: Vec<OsString>,
+    /// One note per option that is not passed as it was written; secrets redacted.
+    pub notes: Vec<OptionNote>,
+    /// What the user asked for and does not get, for people.
+    pub warnings: Vec<String>,
+}
+
+/// An option that no server can be started with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("option `{option}`: {detail}")]
+pub struct BadArgument {
+    /// The option, or the key of the configuration.
+    pub option: String,
+    /// Why, with the next step.
+    pub detail: String,
+}
+
+impl BadArgument {
+    pub(crate) fn new(option: &str, detail: impl Into<String>) -> Self {
+        Self { option: option.to_owned(), detail: detail.into() }
+    }
+}
+
+impl From<BadArgument> for LaunchFailure {
+    fn from(error: BadArgument) -> Self {
+        Self::new(FailureReason::BadArgument, error.to_string())
+    }
+}
+
+/// Seconds between pings on a stream. The default of 30 holds TERM up for 30 s while a client streams (measured).
+const PING_INTERVAL: &str = "1";
+
+/// The command line of `server` for the build that `binary` describes.
+///
+/// `--model`, `--host` and `--port` come first, then what llama-warden adds for its own needs, then the flags by name,
+/// then the verbatim arguments: of an option that is given twice, a llama-server takes the last.
+///
+/// # Errors
+/// If an option is not known to any build, has a value that cannot be passed, or protects and is not listed.
+pub fn plan(server: &ServerSpec, binary: &BinaryProfile, dialect: &Dialect) -> Result<CommandLine, BadArgument> {
+    check_texts(server)?;
+    let mut line = CommandLine {
+        program: binary.path.clone(),
+        arguments: Vec::new(),
+        notes: Vec::new(),
+        warnings: Vec::new(),
+    };
+    line.push(["--model".into(), server.model.clone().into_os_string()]);
+    line.push(["--host", &server.host]);
+    line.push(["--port", &server.port.to_string()]);
+    line.add_own(server, binary)?;
+    line.add_flags(server, binary, dialect)?;
+    line.push(&server.args);
+    Ok(line)
+}
+
+impl CommandLine {
+    /// The whole command line, secrets redacted.
+    pub fn redacted(&self) -> Vec<String> {
+        let arguments = self.arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
+        let program = self.program.to_string_lossy().into_owned();
+        std::iter::once(program).chain(redact::arguments(arguments)).collect()
+    }
+
+    /// The values in it that nobody may see.
+    pub fn secrets(&self) -> Vec<String> {
+        redact::secrets(self.arguments.iter().map(|argument| argument.to_string_lossy().into_owned()))
+    }
+
+    fn push<T: Into<OsString>>(&mut self, arguments: impl IntoIterator<Item = T>) {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+    }
+
+    /// What llama-warden needs, unless the user set it.
+    fn add_own(&mut self, server: &ServerSpec, binary: &BinaryProfile) -> Result<(), BadArgument> {
+        let lists = |name: &str| binary.options.as_ref().is_some_and(|options| options.lists(name));
+        if let Some(file) = &server.api_key_file {
+            if binary.options.is_some() && !lists("api-key-file") {
+                let detail = "this build does not list it, and it is never dropped since it protects";
+                return Err(BadArgument::new("api-key-file", detail));
+            }
+            self.push(["--api-key-file".into(), file.clone().into_os_string()]);
+        }
+        let own = [
+            ("alias", "-a", server.id.as_str(), "the model is recognised by it"),
+            ("sse-ping-interval", "", PING_INTERVAL, "a stop waits for the next ping while a client streams"),
+        ];
+        for (name, short_name, value, because) in own {
+            let long_name = format!("--{name}");
+            let is_set = server.flags.contains_key(name)
+                || server.args.iter().any(|argument| *argument == long_name || argument == short_name);
+            if lists(name) && !is_set {
+                let spelled = vec![long_name, value.to_owned()];
+                self.push(&spelled);
+                self.note(name, OptionTreatment::Added, spelled, because);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_flags(
+        &mut self,
+        server: &ServerSpec,
+        binary: &BinaryProfile,
+        dialect: &Dialect,
+    ) -> Result<(), BadArgument> {
+        let Some(listed) = &binary.options else {
+            for (name, flag) in &server.flags {
+                translate::check(name, &flag.value)?;
+                self.push(translate::as_written(name, &flag.value));
+            }
+            return Ok(());
+        };
+        let flags = translate::unify(&server.flags, dialect);
+        let translator = Translator { dialect, listed, flags: &flags };
+        for (name, flag) in &flags {
+            match translator.spell(name, &flag.value)? {
+                Spelling::Kept(spelled) => self.push(spelled),
+                Spelling::Translated { spelled, because } => {
+                    self.push(&spelled);
+                    self.note(name, OptionTreatment::Translated, spelled, &because);
+                }
+                Spelling::Dropped { because } => {
+                    if flag.origin == FlagOrigin::User {
+                        self.warnings.push(format!("option `{name}` is not passed: {because}"));
+                    }
+                    self.note(name, OptionTreatment::Dropped, Vec::new(), &because);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, option: &str, treatment: OptionTreatment, spelled: Vec<String>, because: &str) {
+        let spelled = redact::arguments(spelled).collect();
+        self.notes.push(OptionNote { option: option.to_owned(), treatment, spelled, because: because.to_owned() });
+    }
+}
+
+/// What stands outside the flags must be passable too.
+fn check_texts(server: &ServerSpec) -> Result<(), BadArgument> {
+    let is_one_line = |bytes: &[u8]| !bytes.iter().any(|byte| matches!(byte, 0 | b'\n'));
+    if !is_one_line(server.model.as_os_str().as_bytes()) {
+        return Err(BadArgument::new("model", "the path contains a line end or a NUL byte"));
+    }
+    if !server.model.is_absolute() {
+        return Err(BadArgument::new("model", "the path is not absolute"));
+    }
+    if !is_one_line(server.host.as_bytes()) || server.host.is_empty() || server.host.starts_with('-') {
+        return Err(BadArgument::new("host", format!("`{}` is not an address", server.host.escape_debug())));
+    }
+    if server.args.iter().any(|argument| argument.contains('\0')) {
+        return Err(BadArgument::new("args", "an argument contains a NUL byte"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use llama_warden_config::{Flag, FlagValue};
+
+    use super::*;
+    use crate::binary::Version;
+    use crate::fixtures::{self, user_flag};
+    use crate::help::OptionList;
+
+    fn profile(build: &str) -> BinaryProfile {
+        let options = Some(OptionList::parse(&fixtures::help(build)));
+        BinaryProfile { path: "/opt/llama-server".into(), version: Version::default(), options }
+    }
+
+    fn planned(server: &ServerSpec, binary: &BinaryProfile) -> Result<CommandLine, BadArgument> {
+        plan(server, binary, &Dialect::built_in().expect("valid"))
+    }
+
+    /// The flags that every build of the table in section 4 of the facts about llama-server was started with.
+    fn seed(log_disable: bool) -> ServerSpec {
+        let mut server = fixtures::server("tiny");
+        let flag = |value| Flag { value, origin: FlagOrigin::BuiltIn };
+        let numbers = [("ctx-size", 32768), ("n-gpu-layers", 99), ("threads", 8), ("batch-size", 512), ("ubatch-size", 256)];
+        let switches = [("flash-attn", true), ("mmap", false), ("log-disable", log_disable)];
+        server.flags.extend(numbers.map(|(name, number)| (name.to_owned(), flag(FlagValue::Integer(number)))));
+        server.flags.extend(switches.map(|(name, on)| (name.to_owned(), flag(FlagValue::Switch(on)))));
+        server
+    }
+
+    #[test]
+    fn the_seed_flags_are_spelled_for_every_recorded_build() {
+        let start = "/opt/llama-server --model /models/tiny.gguf --host 127.0.0.1 --port 8001";
+        let cases = [
+            (
+                "2024-07-py0.2.80",
+                "--batch-size 512 --ctx-size 32768 --flash-attn --log-disable --no-mmap --threads 8 --ubatch-size 256",
+            ),
+            (
+                "2024-11-py0.3.2",
+                "--alias tiny --batch-size 512 --ctx-size 32768 --flash-attn --log-disable --no-mmap --n-gpu-layers 99 \
+                 --threads 8 --ubatch-size 256",
+            ),
+            (
+                "2025-08-py0.3.16",
+                "--alias tiny --batch-size 512 --ctx-size 32768 --flash-attn --log-disable --no-mmap --n-gpu-layers 99 \
+                 --threads 8 --ubatch-size 256",
+            ),
+            (
+                "b11669-debian",
+                "--alias tiny --sse-ping-interval 1 --batch-size 512 --ctx-size 32768 --flash-attn on --log-disable \
+                 --load-mode none --n-gpu-layers 99 --threads 8 --ubatch-size 256",
+            ),
+        ];
+        for (build, expected) in cases {
+            let line = planned(&seed(true), &profile(build)).expect(build);
+            assert_eq!(line.redacted().join(" "), format!("{start} {expected}"), "{build}");
+            assert_eq!(line.warnings, [""; 0], "{build}: defaults are dropped quietly");
+            let silent = planned(&seed(false), &profile(build)).expect(build);
+            assert!(!silent.redacted().contains(&"--log-disable".to_owned()), "{build}");
+        }
+    }
+
+    #[test]
+    fn what_changed_is_noted_and_what_a_user_loses_is_warned_about() {
+        let mut server = seed(false);
+        server.flags.insert("sse-ping-interval".into(), user_flag(FlagValue::Integer(5)));
+        let line = planned(&server, &profile("2024-07-py0.2.80")).expect("planned");
+        let notes: Vec<(&str, OptionTreatment)> =
+            line.notes.iter().map(|note| (note.option.as_str(), note.treatment)).collect();
+        let expected = [
+            ("log-disable", OptionTreatment::Translated),
+            ("n-gpu-layers", OptionTreatment::Dropped),
+            ("sse-ping-interval", OptionTreatment::Dropped),
+        ];
+        assert_eq!(notes, expected);
+        assert_eq!(line.warnings, ["option `sse-ping-interval` is not passed: this build does not list it"]);
+    }
+
+    #[test]
+    fn what_the_user_sets_is_not_added() {
+        let mut server = seed(false);
+        server.flags.insert("alias".into(), user_flag(FlagValue::Text("mine".into())));
+        server.args = vec!["--sse-ping-interval".into(), "-1".into(), "--verbose".into()];
+        let line = planned(&server, &profile("b11669-debian")).expect("planned").redacted().join(" ");
+        assert_eq!(line.matches("--alias").count(), 1, "{line}");
+        assert!(line.contains("--alias mine"), "{line}");
+        assert!(line.ends_with(" --sse-ping-interval -1 --verbose"), "{line}");
+        assert_eq!(line.matches("--sse-ping-interval").count(), 1, "{line}");
+    }
+
+    #[test]
+    fn a_build_without_readable_help_gets_everything_as_written() {
+        let mut server = seed(false);
+        server.flags.insert("no-such-option".into(), user_flag(FlagValue::Switch(true)));
+        server.api_key_file = Some("/keys".into());
+        let line = planned(&server, &BinaryProfile::unknown("/opt/llama-server".into())).expect("planned");
+        assert_eq!(
+            line.redacted().join(" "),
+            "/opt/llama-server --model /models/tiny.gguf --host 127.0.0.1 --port 8001 --api-key-file /keys \
+             --batch-size 512 --ctx-size 32768 --flash-attn --no-log-disable --no-mmap --n-gpu-layers 99 \
+             --no-such-option --threads 8 --ubatch-size 256"
+        );
+    }
+
+    #[test]
+    fn protection_is_never_dropped() {
+        let bare = BinaryProfile {
+            path: "/opt/llama-server".into(),
+            version: Version::default(),
+            options: Some(OptionList::parse("--model FNAME  x")),
+        };
+        let mut with_file = fixtures::server("tiny");
+        with_file.api_key_file = Some("/keys".into());
+        let mut with_key = fixtures::server("tiny");
+        with_key.flags.insert("api-key".into(), user_flag(FlagValue::Text("sk-secret".into())));
+        let mut with_certificate = fixtures::server("tiny");
+        with_certificate.flags.insert("ssl-cert-file".into(), user_flag(FlagValue::Text("/cert".into())));
+        for server in [with_file, with_key, with_certificate] {
+            let error = planned(&server, &bare).expect_err("must be refused");
+            assert!(error.detail.contains("protects") && !error.to_string().contains("sk-secret"), "{error}");
+            planned(&server, &profile("b11669-debian")).expect("listed there");
+        }
+    }
+
+    #[test]
+    fn a_secret_shows_nowhere() {
+        let mut server = fixtures::server("tiny");
+        server.flags.insert("api-key".into(), user_flag(FlagValue::Text("sk-one,sk-two".into())));
+        server.args = vec!["--hf-token".into(), "hf_three".into()];
+        let line = planned(&server, &profile("b11669-debian")).expect("planned");
+        let shown = format!("{:?} {:?} {:?}", line.redacted(), line.notes, line.warnings);
+        for secret in ["sk-one", "sk-two", "hf_three"] {
+            assert!(!shown.contains(secret), "{shown}");
+            assert!(line.secrets().iter().any(|known| known == secret), "{:?}", line.secrets());
+        }
+    }
+
+    #[test]
+    fn texts_that_are_no_single_argument_are_refused() {
+        let change = |change: fn(&mut ServerSpec)| {
+            let mut server = fixtures::server("tiny");
+            change(&mut server);
+            planned(&server, &profile("b11669-debian")).expect_err("must be refused").option
+        };
+        assert_eq!(change(|server| server.model = "/a\nb.gguf".into()), "model");
+        assert_eq!(change(|server| server.model = "--host".into()), "model");
+        assert_eq!(change(|server| server.host = "--port".into()), "host");
+        assert_eq!(change(|server| server.host = "".into()), "host");
+        assert_eq!(change(|server| server.args = vec!["a\0b".into()]), "args");
+    }
+}

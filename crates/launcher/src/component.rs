@@ -1,0 +1,245 @@
+//! The component: takes commands, runs one task per launch, publishes how each ended.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use llama_warden_bus::{Component, OutputLane, Ports, Publisher, Request};
+use llama_warden_config::Fleet;
+use llama_warden_events::{BootId, LaunchCommand, Refused, RefusalReason, ServerId};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::dialect::Dialect;
+use crate::identify::BinaryCache;
+use crate::launch::{Launch, ListenerInquiry, Over, Reporter, Resources, SignalOrder};
+use crate::leftovers;
+use crate::machine::Machine;
+use crate::reaper;
+use crate::spawner::{ShimProgram, Spawner};
+
+/// Signals that wait for one launch. A ladder has few rungs; when it is full the sender may try again.
+const SIGNALS: usize = 8;
+/// Questions that wait for one launch. When it is full, an answer is on its way anyhow.
+const INQUIRIES: usize = 2;
+/// Time to kill what an earlier run left behind.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Owns the processes of every server.
+#[derive(Debug)]
+pub struct Launcher {
+    fleet: watch::Receiver<Fleet>,
+    lane: OutputLane,
+    settings: LauncherSettings,
+}
+
+/// How processes are made.
+#[derive(Debug, Clone)]
+pub struct LauncherSettings {
+    /// The id of this run; part of every child's marker.
+    pub boot: BootId,
+    /// What becomes a server after it has prepared itself.
+    pub shim: ShimProgram,
+    /// What children may inherit from: the daemon's own environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// How options are spelled.
+    pub dialect: Arc<Dialect>,
+    /// Where the ids of earlier runs are kept, whose leftovers are killed at start; `None` kills nothing.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Why the launcher ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum LauncherError {
+    /// No thread to spawn from.
+    #[error("cannot start the spawner thread: {0}")]
+    Spawner(#[source] io::Error),
+    /// No notice of ended children.
+    #[error("cannot listen for ended children: {0}")]
+    Orphans(#[source] io::Error),
+    /// The ids of earlier runs cannot be kept.
+    #[error("cannot keep track of this run in {}: {source}", state_dir.display())]
+    StateDirectory {
+        /// Where.
+        state_dir: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A launch panicked; what became of its process is not known.
+    #[error("a launch failed: {0}")]
+    Launch(#[source] tokio::task::JoinError),
+}
+
+impl Launcher {
+    /// A launcher of the servers in `fleet`, whose output goes into `lane`.
+    pub fn new(fleet: watch::Receiver<Fleet>, lane: OutputLane, settings: LauncherSettings) -> Self {
+        Self { fleet, lane, settings }
+    }
+}
+
+impl Component for Launcher {
+    const NAME: &'static str = "launcher";
+    type Command = LaunchCommand;
+    type Error = LauncherError;
+
+    async fn run(self, mut ports: Ports<LaunchCommand>) -> Result<(), LauncherError> {
+        let mut desk = Desk::open(self, &ports).await?;
+        let mut orphans = reaper::orphan_notices().map_err(LauncherError::Orphans)?;
+        loop {
+            tokio::select! {
+                Some(over) = desk.launches.join_next() => desk.close(over.map_err(LauncherError::Launch)?).await,
+                request = ports.inbox.recv() => match request {
+                    Some(request) => desk.take(request),
+                    None => ports.cancel.cancelled().await,
+                },
+                Some(()) = notice(&mut orphans) => desk.reap_orphans(),
+                () = ports.cancel.cancelled() => break,
+            }
+        }
+        desk.drain().await
+    }
+}
+
+/// The next notice of an ended child; never, for a process that gets no orphans.
+async fn notice(orphans: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+    match orphans {
+        Some(orphans) => orphans.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Everything that the loop works with.
+struct Desk {
+    fleet: watch::Receiver<Fleet>,
+    facts: Publisher,
+    machine: Machine,
+    orders: BTreeMap<ServerId, Orders>,
+    launches: JoinSet<Over>,
+    resources: Arc<Resources>,
+    cancel: CancellationToken,
+}
+
+/// The ways to a launch.
+struct Orders {
+    signals: mpsc::Sender<SignalOrder>,
+    inquiries: mpsc::Sender<ListenerInquiry>,
+}
+
+impl Desk {
+    async fn open(launcher: Launcher, ports: &Ports<LaunchCommand>) -> Result<Self, LauncherError> {
+        let Launcher { fleet, lane, settings } = launcher;
+        let LauncherSettings { boot, shim, environment, dialect, state_dir } = settings;
+        if let Some(state_dir) = state_dir {
+            let deadline = Instant::now() + RECONCILE_TIMEOUT;
+            let swept = leftovers::reconcile(&state_dir, &boot, deadline)
+                .await
+                .map_err(|source| LauncherError::StateDirectory { state_dir, source })?;
+            if swept != Default::default() {
+                tracing::warn!(killed = swept.killed, left = ?swept.left, "an earlier run had left processes behind");
+            }
+        }
+        let spawner = Spawner::start().map_err(LauncherError::Spawner)?;
+        let binaries = BinaryCache::default();
+        Ok(Self {
+            fleet,
+            facts: ports.facts.clone(),
+            machine: Machine::default(),
+            orders: BTreeMap::new(),
+            launches: JoinSet::new(),
+            resources: Arc::new(Resources { boot, lane, spawner, shim, binaries, dialect, environment }),
+            // Not the ports': a launch is told to end only after the loop has stopped taking commands.
+            cancel: CancellationToken::new(),
+        })
+    }
+
+    fn take(&mut self, request: Request<LaunchCommand>) {
+        let (command, cause, reply) = request.split();
+        let taken = match command {
+            LaunchCommand::LaunchServer { server, incarnation } => {
+                let reporter = Reporter { facts: self.facts.clone(), server, incarnation, cause };
+                self.launch(reporter)
+            }
+            LaunchCommand::DeliverSignal { server, incarnation, signal, rung } => {
+                let order = SignalOrder { signal, rung, cause };
+                self.machine.on_order(&server, incarnation).and_then(|()| {
+                    let sent = self.orders.get(&server).map(|orders| orders.signals.try_send(order));
+                    sent.map_or_else(|| Err(over(&server)), |sent| sent.map_err(|error| unsent(&server, &error)))
+                })
+            }
+            LaunchCommand::IdentifyListener { server, incarnation } => {
+                self.machine.on_order(&server, incarnation).and_then(|()| {
+                    let sent = self.orders.get(&server).map(|orders| orders.inquiries.try_send(ListenerInquiry { cause }));
+                    match sent {
+                        Some(Ok(()) | Err(mpsc::error::TrySendError::Full(_))) => Ok(()),
+                        Some(Err(mpsc::error::TrySendError::Closed(_))) | None => Err(over(&server)),
+                    }
+                })
+            }
+        };
+        reply(taken.map(|()| llama_warden_bus::Accepted { id: None }));
+    }
+
+    fn launch(&mut self, reporter: Reporter) -> Result<(), Refused> {
+        let Some(server) = self.fleet.borrow().get(reporter.server.as_str()).cloned() else {
+            let detail = format!("no server `{}` is configured", reporter.server);
+            return Err(Refused::new(RefusalReason::UnknownServer, detail));
+        };
+        self.machine.on_launch(&reporter.server, reporter.incarnation)?;
+        let (signals, signals_inbox) = mpsc::channel(SIGNALS);
+        let (inquiries, inquiries_inbox) = mpsc::channel(INQUIRIES);
+        self.orders.insert(reporter.server.clone(), Orders { signals, inquiries });
+        let launch = Launch {
+            server,
+            reporter,
+            resources: Arc::clone(&self.resources),
+            signals: signals_inbox,
+            inquiries: inquiries_inbox,
+            cancel: self.cancel.clone(),
+        };
+        self.launches.spawn(launch.run());
+        Ok(())
+    }
+
+    /// Frees the server's place before its last fact is seen: who hears of the end may launch again at once.
+    async fn close(&mut self, over: Over) {
+        self.machine.on_over(&over.server, over.incarnation);
+        self.orders.remove(&over.server);
+        if self.facts.publish(over.last).await.is_err() {
+            tracing::debug!(server = %over.server, "the end of a launch is not heard any more: the bus is closed");
+        }
+    }
+
+    fn reap_orphans(&self) {
+        let children = self.resources.spawner.children().clone();
+        // Nobody waits for it: another ended child brings another look.
+        drop(tokio::task::spawn_blocking(move || reaper::reap_orphans(&children)));
+    }
+
+    /// Kills what still runs and sees it through.
+    async fn drain(mut self) -> Result<(), LauncherError> {
+        self.machine.on_drain();
+        self.cancel.cancel();
+        while let Some(over) = self.launches.join_next().await {
+            self.close(over.map_err(LauncherError::Launch)?).await;
+        }
+        Ok(())
+    }
+}
+
+fn over(server: &ServerId) -> Refused {
+    Refused::new(RefusalReason::StaleIncarnation, format!("the launch of {server} is over"))
+}
+
+fn unsent(server: &ServerId, error: &mpsc::error::TrySendError<SignalOrder>) -> Refused {
+    match error {
+        mpsc::error::TrySendError::Full(_) => {
+            Refused::new(RefusalReason::QueueFull, format!("{SIGNALS} signals for {server} are waiting"))
+        }
+        mpsc::error::TrySendError::Closed(_) => over(server),
+    }
+}

@@ -1,0 +1,151 @@
+//! Reads the option list out of `llama-server --help`.
+//!
+//! Names stand at the left (at most 9 columns in, in the builds of 2023 and 2024; at the margin since), separated by
+//! `, ` and padding. A value follows the last name after exactly one space; text for people follows after two or more,
+//! or on further lines that are indented by 32 columns at least.
+
+use std::collections::BTreeMap;
+
+/// What an option takes after its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// Nothing: it is a bare switch.
+    Nothing,
+    /// `on` or `off`, perhaps more: `[on|off|auto]`.
+    OnOff,
+    /// `0` or `1`: `<0|1>`.
+    ZeroOne,
+    /// Any value, or several.
+    Value,
+}
+
+/// The long options that a build lists, by name without dashes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OptionList(BTreeMap<String, Takes>);
+
+/// Deepest indentation of a line that names options.
+const MAX_INDENT: usize = 12;
+
+impl OptionList {
+    /// Reads a help text; one without options gives an empty list.
+    pub fn parse(help: &str) -> Self {
+        Self(help.lines().flat_map(options_of_line).collect())
+    }
+
+    /// Whether `--name` is listed.
+    pub fn lists(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// What `--name` takes; `None` if it is not listed.
+    pub fn takes(&self, name: &str) -> Option<Takes> {
+        self.0.get(name).copied()
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Whether nothing is listed: then the text was no help text.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn options_of_line(line: &str) -> Vec<(String, Takes)> {
+    let mut rest = line.trim_start_matches(' ');
+    if line.len() - rest.len() > MAX_INDENT {
+        return Vec::new();
+    }
+    let mut names = Vec::new();
+    while let Some(length) = name_length(rest) {
+        let (name, after) = rest.split_at(length);
+        names.push(name);
+        match after.strip_prefix(',') {
+            Some(after) => rest = after.trim_start_matches(' '),
+            None => {
+                rest = after;
+                break;
+            }
+        }
+    }
+    let takes = placeholder(rest).map_or(Takes::Nothing, takes_of);
+    let long_names = names.into_iter().filter_map(|name| name.strip_prefix("--"));
+    long_names.map(|name| (name.to_owned(), takes)).collect()
+}
+
+/// The length of the option name that `text` starts with: dashes, a letter, then letters, digits, `-`, `_` or `.`.
+fn name_length(text: &str) -> Option<usize> {
+    let name = text.strip_prefix("--").or_else(|| text.strip_prefix('-'))?;
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let end = name.find(|c| !is_part(c)).unwrap_or(name.len());
+    name.starts_with(|c: char| c.is_ascii_alphabetic()).then_some(text.len() - name.len() + end)
+}
+
+/// What stands after the last name and exactly one space.
+fn placeholder(after_names: &str) -> Option<&str> {
+    let text = after_names.strip_prefix(' ')?;
+    (!text.is_empty() && !text.starts_with(' ')).then(|| text.split("  ").next().unwrap_or(text))
+}
+
+fn takes_of(placeholder: &str) -> Takes {
+    let choices: Vec<&str> = placeholder.trim_matches(['[', ']', '<', '>', '{', '}']).split(['|', ',']).collect();
+    if choices.contains(&"on") && choices.contains(&"off") {
+        Takes::OnOff
+    } else if choices == ["0", "1"] {
+        Takes::ZeroOne
+    } else {
+        Takes::Value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    #[test]
+    fn every_recorded_help_text_is_read_in_full() {
+        for (build, count) in fixtures::HELP_OPTION_COUNTS {
+            let list = OptionList::parse(&fixtures::help(build));
+            assert_eq!(list.names().count(), count, "{build}");
+            for name in ["model", "host", "port", "ctx-size", "threads", "api-key"] {
+                assert_eq!(list.takes(name), Some(Takes::Value), "{build} --{name}");
+            }
+            for name in ["help", "version", "metrics", "log-disable"] {
+                assert_eq!(list.takes(name), Some(Takes::Nothing), "{build} --{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_option_takes_what_its_build_says() {
+        let cases = [
+            ("2024-07-py0.2.80", "flash-attn", Some(Takes::Nothing)),
+            ("2025-08-py0.3.16", "flash-attn", Some(Takes::Nothing)),
+            ("b11669-debian", "flash-attn", Some(Takes::OnOff)),
+            ("b11669-debian", "cpu-strict", Some(Takes::ZeroOne)),
+            ("b11669-debian", "poll", Some(Takes::Value)),
+            ("b11669-debian", "no-perf", Some(Takes::Nothing)),
+            ("2024-07-py0.2.80", "lookup-cache-static", Some(Takes::Value)),
+            ("2024-07-py0.2.80", "in-file", Some(Takes::Value)),
+            ("2025-08-py0.3.16", "no-mmap", Some(Takes::Nothing)),
+            ("b11669-debian", "no-mmap", None),
+            ("b11669-debian", "load-mode", Some(Takes::Value)),
+            ("2025-08-py0.3.16", "load-mode", None),
+            ("b11669-debian", "n-gpu-layers", Some(Takes::Value)),
+            ("b11669-debian", "gpu-layers", Some(Takes::Value)),
+        ];
+        for (build, name, takes) in cases {
+            assert_eq!(OptionList::parse(&fixtures::help(build)).takes(name), takes, "{build} --{name}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_help_lists_nothing() {
+        for text in ["", "error: unknown argument: --help\n", "- none: one\n-- two\n--- three", "\u{fffd}\0"] {
+            assert!(OptionList::parse(text).is_empty(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Everything before the spawn: find the executable, ask it what it is, look before the leap, spell the options.
+//!
+//! Nothing here needs to be undone: a launch that is called off meanwhile just drops the future.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use llama_warden_bus::BusClosed;
+use llama_warden_config::ServerSpec;
+use llama_warden_events::{Event, FailureReason, Warning};
+
+use crate::argv::{self, CommandLine};
+use crate::binary::{self, BinaryProfile};
+use crate::environment::{Environment, EnvironmentPolicy, Marker, child_environment};
+use crate::failure::LaunchFailure;
+use crate::launch::{Reporter, Resources};
+use crate::lines::Redactor;
+use crate::{preflight, redact};
+
+/// What a spawn needs.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) line: CommandLine,
+    pub(crate) environment: Environment,
+    pub(crate) redactor: Redactor,
+}
+
+/// Why there is nothing to spawn.
+#[derive(Debug)]
+pub(crate) enum NotPrepared {
+    /// The launch has failed.
+    Failed(LaunchFailure),
+    /// Nobody hears us any more.
+    Unheard,
+}
+
+impl<E: Into<LaunchFailure>> From<E> for NotPrepared {
+    fn from(failure: E) -> Self {
+        Self::Failed(failure.into())
+    }
+}
+
+impl From<BusClosed> for NotPrepared {
+    fn from(_: BusClosed) -> Self {
+        Self::Unheard
+    }
+}
+
+/// Prepares the launch of `server`, and publishes what it finds out on the way.
+pub(crate) async fn prepare(
+    server: &Arc<ServerSpec>,
+    marker: &Marker,
+    resources: &Resources,
+    reporter: &Reporter,
+) -> Result<Prepared, NotPrepared> {
+    let policy = EnvironmentPolicy { pass: &server.env_pass, set: &server.env };
+    let environment = child_environment(resources.environment.iter().cloned(), policy, Some(marker))
+        .map_err(|error| LaunchFailure::new(FailureReason::BadArgument, format!("`env-pass`: {error}")))?;
+    let search_path = environment.get(std::ffi::OsStr::new("PATH"));
+    let program = binary::resolve(&server.binary, search_path.map(AsRef::as_ref)).map_err(|error| {
+        let detail = format!("{error}; set `binary`, or install llama-server");
+        LaunchFailure::new(FailureReason::BinaryNotFound, detail)
+    })?;
+    let keys = look(Arc::clone(server), program.clone()).await?;
+    let profile = identify(&program, &environment, resources, reporter).await?;
+    let line = argv::plan(server, &profile, &resources.dialect)?;
+    report(&line, reporter).await?;
+    let variables = environment.iter().filter(|(name, _)| redact::is_secret_variable(&name.to_string_lossy()));
+    let variables = variables.map(|(_, value)| value.to_string_lossy().into_owned());
+    let redactor = Redactor::new(line.secrets().into_iter().chain(keys).chain(variables));
+    Ok(Prepared { line, environment, redactor })
+}
+
+/// Looks at files and addresses, off the runtime's threads; returns the keys of the key file.
+async fn look(server: Arc<ServerSpec>, program: PathBuf) -> Result<Vec<String>, LaunchFailure> {
+    let look = move || {
+        preflight::look(&server, &program)?;
+        server.api_key_file.as_deref().map_or(Ok(Vec::new()), read_keys)
+    };
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.unwrap_or_else(|error| Err(LaunchFailure::new(FailureReason::Unknown, format!("the preflight: {error}"))))
+}
+
+/// A server that could not read its keys would serve everybody, or nobody.
+fn read_keys(path: &Path) -> Result<Vec<String>, LaunchFailure> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        LaunchFailure::new(FailureReason::BadArgument, format!("cannot read the key file {}: {error}", path.display()))
+    })?;
+    Ok(text.lines().map(|line| line.trim().to_owned()).collect())
+}
+
+async fn identify(
+    program: &Path,
+    environment: &Environment,
+    resources: &Resources,
+    reporter: &Reporter,
+) -> Result<Arc<BinaryProfile>, BusClosed> {
+    // The questions are not part of the launch, and are not swept with it.
+    let mut unmarked = environment.clone();
+    unmarked.remove(std::ffi::OsStr::new(crate::environment::MARKER_NAME));
+    let profile = match resources.binaries.identify(&resources.spawner, program, &unmarked).await {
+        Ok(profile) => profile,
+        Err(error) => {
+            let detail = format!("{error}; its options are passed as they are written");
+            reporter.publish(Event::ServerWarned { warning: Warning::BinaryUnreadable, detail }).await?;
+            Arc::new(BinaryProfile::unknown(program.to_owned()))
+        }
+    };
+    let identified = Event::BinaryIdentified {
+        binary: profile.path.clone(),
+        version: profile.version.short_name(),
+        build: profile.version.build,
+        options: profile.option_names(),
+    };
+    reporter.publish(identified).await?;
+    Ok(profile)
+}
+
+async fn report(line: &CommandLine, reporter: &Reporter) -> Result<(), BusClosed> {
+    if !line.notes.is_empty() {
+        reporter.publish(Event::OptionsTranslated { notes: line.notes.clone() }).await?;
+    }
+    for detail in &line.warnings {
+        let warned = Event::ServerWarned { warning: Warning::OptionDropped, detail: detail.clone() };
+        reporter.publish(warned).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! One child: signals to its group, its exit, and its status, which is taken last.
+//!
+//! Until [`Process::reap`] the kernel keeps the child's id, and with it the id of its group, from being given to
+//! anybody else: signals that are sent through a `Process` never reach a stranger.
+
+use std::io;
+
+use llama_warden_events::{ProcessEnd, Signal};
+use nix::errno::Errno;
+use nix::sys::signal::{self, kill, killpg};
+use nix::unistd;
+use rustix::process::WaitIdStatus;
+use tokio::time::Instant;
+
+use crate::environment::Marker;
+use crate::pidfd::Pidfd;
+use crate::proc::Stat;
+use crate::reaper;
+use crate::spawner::Spawner;
+use crate::sweep::{self, Sweep};
+
+/// A child that is not reaped. Dropped, it is killed: nothing outlives a task that was cancelled.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: u32,
+    start_ticks: u64,
+    marker: Option<Marker>,
+    pidfd: Pidfd,
+    spawner: Spawner,
+    is_reaped: bool,
+}
+
+/// A signal was not sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SignalError {
+    #[error("signal {0} has no name that the kernel's wrapper takes")]
+    Unnamed(Signal),
+    #[error("cannot send {signal} to process group {group}: {errno}")]
+    Refused { signal: Signal, group: u32, errno: Errno },
+}
+
+impl Process {
+    /// Takes charge of a child that `spawner` made. If that fails the child is killed and reaped.
+    pub(crate) fn new(spawner: &Spawner, pid: u32, marker: Option<Marker>) -> io::Result<Self> {
+        match Pidfd::open(pid) {
+            Ok(pidfd) => {
+                // A child that is not reaped has a stat, also when it has ended.
+                let start_ticks = Stat::of(pid).map_or(0, |stat| stat.start_ticks);
+                Ok(Self { pid, start_ticks, marker, pidfd, spawner: spawner.clone(), is_reaped: false })
+            }
+            Err(error) => {
+                reaper::kill_and_reap(pid, spawner.children());
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// In clock ticks since the machine booted; 0 if `/proc` cannot be read.
+    pub(crate) fn start_ticks(&self) -> u64 {
+        self.start_ticks
+    }
+
+    /// Sends `signal` to the whole group. A signal that a stopped process would not see is followed by CONT.
+    pub(crate) fn deliver(&self, signal: Signal) -> Result<(), SignalError> {
+        let named = signal::Signal::try_from(signal.number()).map_err(|_| SignalError::Unnamed(signal))?;
+        let refused = |errno| SignalError::Refused { signal, group: self.pid, errno };
+        self.send(named).map_err(refused)?;
+        if stays_pending(named) {
+            self.send(signal::Signal::SIGCONT).map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Completes when the child has ended, at once if it has already.
+    pub(crate) async fn exited(&self) -> io::Result<()> {
+        self.pidfd.exited().await
+    }
+
+    /// Kills what outlived the child: its group and whatever carries its marker. See [`sweep::sweep`].
+    pub(crate) async fn sweep(&self, deadline: Instant) -> Sweep {
+        sweep::sweep(Some(self.pid), self.marker.as_ref(), deadline).await
+    }
+
+    /// Takes the status of a child that has ended. From here on its id may belong to somebody else.
+    pub(crate) fn reap(mut self) -> ProcessEnd {
+        self.is_reaped = true;
+        // Somebody else's wait for any child is the one way to lose a status.
+        let status = reaper::reap_child(self.pid, self.spawner.children());
+        status.map_or(ProcessEnd::Unknown, |status| end_of(&status))
+    }
+
+    fn send(&self, signal: signal::Signal) -> Result<(), Errno> {
+        let pid = unistd::Pid::from_raw(i32::try_from(self.pid).map_err(|_| Errno::ESRCH)?);
+        match killpg(pid, signal) {
+            // The shim has not made its session yet.
+            Err(Errno::ESRCH) => kill(pid, signal),
+            result => result,
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if !self.is_reaped {
+            // The task that would have reaped it was cancelled: nothing outlives it, and no zombie stays.
+            let _ = self.send(signal::Signal::SIGKILL);
+            let (pid, children) = (self.pid, self.spawner.children().clone());
+            let reap = move || reaper::kill_and_reap(pid, &children);
+            // Without a thread the zombie stays until the daemon ends.
+            let _ = std::thread::Builder::new().name("reap".into()).spawn(reap);
+        }
+    }
+}
+
+fn stays_pending(signal: signal::Signal) -> bool {
+    use signal::Signal::{SIGCONT, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
+    !matches!(signal, SIGKILL | SIGCONT | SIGSTOP | SIGTSTP | SIGTTIN | SIGTTOU)
+}
+
+fn end_of(status: &WaitIdStatus) -> ProcessEnd {
+    let code = status.exit_status().and_then(|code| u8::try_from(code).ok());
+    let signal = status.terminating_signal().and_then(|number| Signal::from_number(number).ok());
+    match (code, signal) {
+        (Some(code), _) => ProcessEnd::Exited { code },
+        (None, Some(signal)) => ProcessEnd::Signaled { signal, core_dumped: status.dumped() },
+        (None, None) => ProcessEnd::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::spawner::{ShimProgram, SpawnRequest};
+
+    async fn shell(spawner: &Spawner, script: &str) -> Process {
+        let request = SpawnRequest {
+            shim: ShimProgram::None,
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            environment: Default::default(),
+        };
+        let spawned = spawner.spawn(request).await.expect("spawns");
+        Process::new(spawner, spawned.pid, None).expect("is watched")
+    }
+
+    async fn end(process: Process) -> ProcessEnd {
+        let exited = tokio::time::timeout(Duration::from_secs(20), process.exited()).await;
+        exited.expect("ends").expect("is awaited");
+        process.reap()
+    }
+
+    #[tokio::test]
+    async fn every_exit_code_and_every_fatal_signal_is_recorded() {
+        let spawner = Spawner::start().expect("starts");
+        for code in 0..=255 {
+            let process = shell(&spawner, &format!("exit {code}")).await;
+            assert_eq!(end(process).await, ProcessEnd::Exited { code });
+        }
+        // Those that stop, continue or are ignored by default do not end anything; 32 and 33 belong to the C library.
+        let harmless = [17, 18, 19, 20, 21, 22, 23, 28, 32, 33];
+        for number in (1..=64).filter(|number| !harmless.contains(number)) {
+            let process = shell(&spawner, &format!("ulimit -c 0; kill -{number} $$; read never")).await;
+            let expected = Signal::from_number(number).expect("a signal");
+            let end = end(process).await;
+            assert!(matches!(end, ProcessEnd::Signaled { signal, .. } if signal == expected), "{expected}: {end:?}");
+        }
+        assert!(spawner.children().lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn no_exit_is_lost_however_early_it_comes() {
+        let spawner = Spawner::start().expect("starts");
+        for round in 0..1000 {
+            let process = shell(&spawner, "exit 7").await;
+            if round % 2 == 0 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(end(process).await, ProcessEnd::Exited { code: 7 }, "round {round}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stopped_process_sees_term() {
+        let spawner = Spawner::start().expect("starts");
+        let process = shell(&spawner, "kill -STOP $$; exit 3").await;
+        process.deliver(Signal::TERM).expect("is sent");
+        let end = end(process).await;
+        assert!(matches!(end, ProcessEnd::Signaled { signal: Signal::TERM, .. }), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn a_dropped_process_is_killed_and_reaped() {
+        let spawner = Spawner::start().expect("starts");
+        let process = shell(&spawner, "sleep 60; :").await;
+        let watched = Pidfd::open(process.pid()).expect("exists");
+        drop(process);
+        tokio::time::timeout(Duration::from_secs(20), watched.exited()).await.expect("ends").expect("is awaited");
+    }
+
+    #[tokio::test]
+    async fn a_signal_without_a_name_is_refused() {
+        let spawner = Spawner::start().expect("starts");
+        let process = shell(&spawner, "exit 0").await;
+        let unnamed = Signal::from_number(40).expect("a signal");
+        assert!(matches!(process.deliver(unnamed), Err(SignalError::Unnamed(_))));
+        end(process).await;
+    }
+}

@@ -1,0 +1,154 @@
+//! Makes processes, from one thread that lives as long as they do.
+//!
+//! The parent-death signal of a child is bound to the *thread* that spawned it: from a pool thread it would fire when the
+//! pool shrinks. Each [`Spawner`] owns one thread; it ends when the last clone is gone, and every
+//! [`Process`](crate::process::Process) holds a clone. The thread never waits for a child and never reaps one.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::{self, PipeReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+use tokio::sync::oneshot;
+
+use crate::environment::Environment;
+use crate::{reaper, shim};
+
+/// The executable that becomes a llama-server after it has prepared itself; see [`crate::shim`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ShimProgram {
+    /// The daemon's own executable, whose `main` calls [`shim::run_if_requested`].
+    #[default]
+    OwnExecutable,
+    /// Another executable that does.
+    Path(PathBuf),
+    /// None: the program is spawned as a group leader, and outlives the daemon.
+    None,
+}
+
+/// Makes processes. Cheap to clone; see the module.
+#[derive(Debug, Clone)]
+pub struct Spawner {
+    jobs: mpsc::Sender<Job>,
+    children: Children,
+}
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub(crate) struct SpawnRequest {
+    pub(crate) shim: ShimProgram,
+    /// Absolute: std forks instead of using `posix_spawn` for a bare name with a cleared environment.
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    /// The whole environment.
+    pub(crate) environment: Environment,
+}
+
+/// A process that was made, not yet reaped, with our ends of its pipes.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) pid: u32,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+    /// Carries the errno of an exec that failed; ends when it succeeds. `None` without a shim: the exec is done then.
+    pub(crate) exec_errors: Option<OwnedFd>,
+}
+
+/// Ids of the processes that were made and are not reaped, shared with the reaper of orphans.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Children(Arc<Mutex<BTreeSet<u32>>>);
+
+impl Children {
+    /// Holds the set still: no process is made meanwhile.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct Job {
+    request: SpawnRequest,
+    reply: oneshot::Sender<io::Result<Spawned>>,
+}
+
+impl Spawner {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the kernel gives no thread.
+    pub fn start() -> io::Result<Self> {
+        // Unbounded, yet each launch has at most one job in it: it waits for the reply.
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let children = Children::default();
+        let made = children.clone();
+        std::thread::Builder::new().name("spawner".into()).spawn(move || {
+            for Job { request, reply } in inbox {
+                let spawned = {
+                    // Held over the fork, so that the reaper never sees a child that is not in the set.
+                    let mut children = made.lock();
+                    spawn(&request).inspect(|spawned| {
+                        children.insert(spawned.pid);
+                    })
+                };
+                if let Err(Ok(unwanted)) = reply.send(spawned) {
+                    reaper::kill_and_reap(unwanted.pid, &made);
+                }
+            }
+        })?;
+        Ok(Self { jobs, children })
+    }
+
+    pub(crate) fn children(&self) -> &Children {
+        &self.children
+    }
+
+    /// Makes one process. If the caller goes away meanwhile, the process is killed and reaped.
+    pub(crate) async fn spawn(&self, request: SpawnRequest) -> io::Result<Spawned> {
+        let (reply, spawned) = oneshot::channel();
+        let ended = || io::Error::other("the spawner thread has ended");
+        self.jobs.send(Job { request, reply }).map_err(|_| ended())?;
+        spawned.await.map_err(|_| ended())?
+    }
+}
+
+fn spawn(request: &SpawnRequest) -> io::Result<Spawned> {
+    let (stdout, stdout_writer) = io::pipe()?;
+    let (stderr, stderr_writer) = io::pipe()?;
+    let (mut command, exec_errors) = match &request.shim {
+        ShimProgram::OwnExecutable => through_shim(Path::new("/proc/self/exe"), request)?,
+        ShimProgram::Path(path) => through_shim(path, request)?,
+        ShimProgram::None => (directly(request), None),
+    };
+    let child = command
+        .env_clear()
+        .envs(&request.environment)
+        .stdout(Stdio::from(stdout_writer))
+        .stderr(Stdio::from(stderr_writer))
+        .spawn()?;
+    Ok(Spawned {
+        pid: child.id(),
+        stdout: stdout.into(),
+        stderr: stderr.into(),
+        exec_errors: exec_errors.map(OwnedFd::from),
+    })
+}
+
+fn through_shim(shim: &Path, request: &SpawnRequest) -> io::Result<(Command, Option<PipeReader>)> {
+    let (exec_errors, exec_errors_writer) = io::pipe()?;
+    let mut command = Command::new(shim);
+    command
+        .arg0(shim::NAME)
+        .args(shim::arguments(std::process::id(), request.program.as_os_str(), &request.arguments))
+        .stdin(Stdio::from(exec_errors_writer));
+    Ok((command, Some(exec_errors)))
+}
+
+fn directly(request: &SpawnRequest) -> Command {
+    let mut command = Command::new(&request.program);
+    command.args(&request.arguments).stdin(Stdio::null()).process_group(0);
+    command
+}

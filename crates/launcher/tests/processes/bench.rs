@@ -1,0 +1,251 @@
+//! A launcher on a stage, with servers that are shell scripts.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use llama_warden_bus::{Accepted, Component};
+use llama_warden_component_kit::{Performance, Stage};
+use llama_warden_config::{
+    Confirm, Fleet, HealthSpec, HooksSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
+};
+use llama_warden_events::{
+    BootId, Envelope, Event, Incarnation, LaunchCommand, ProcessEnd, Refused, Rung, ServerId, Signal,
+};
+use llama_warden_launcher::{Dialect, Launcher, LauncherSettings, ShimProgram};
+use tokio::sync::watch;
+
+/// Runs `check` on a runtime of its own.
+pub fn on_runtime(check: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("builds");
+    runtime.block_on(check);
+}
+
+/// The server that most tests have.
+pub fn id() -> ServerId {
+    ServerId::new("a").expect("valid")
+}
+
+/// A launcher that runs, and the files of its servers.
+pub struct Bench {
+    pub stage: Stage,
+    pub folder: tempfile::TempDir,
+    performance: Performance<<Launcher as Component>::Error>,
+    fleet: watch::Sender<Fleet>,
+}
+
+impl Bench {
+    /// A launcher without servers, whose daemon has `environment`.
+    pub async fn with_environment(environment: &[(&str, &str)]) -> Self {
+        let mut stage = Stage::new();
+        let (fleet, fleet_seen) = watch::channel(Fleet::default());
+        let inherited = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let settings = LauncherSettings {
+            boot: BootId::from_random(u64::from(std::process::id()) << 32),
+            shim: ShimProgram::OwnExecutable,
+            environment: inherited.collect(),
+            dialect: Arc::new(Dialect::built_in().expect("valid")),
+            state_dir: None,
+        };
+        let performance = stage.run(Launcher::new(fleet_seen, stage.lane().clone(), settings));
+        Self { stage, folder: tempfile::tempdir().expect("tempdir"), performance, fleet }
+    }
+
+    /// A launcher with one server, `a`, that runs `body` in a shell.
+    pub async fn new(body: &str) -> Self {
+        let bench = Self::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let server = bench.server("a", body);
+        bench.configure([server]).await;
+        bench
+    }
+
+    /// A server whose executable answers the questions of the launcher and then runs `body` in a shell.
+    pub fn server(&self, id: &str, body: &str) -> ServerSpec {
+        let help = "--model FNAME  x\\n--host HOST  x\\n--port PORT  x\\n--alias STRING  x\\n";
+        let script = format!(
+            "#!/bin/sh\ncase \"$1\" in\n--version) echo 'version: 9093 (x)' >&2; exit;;\n--help) printf '{help}'; exit;;\nesac\n{body}\n"
+        );
+        let binary = self.write(&format!("{id}-server"), script);
+        let model = self.folder.path().join("tiny.gguf");
+        fs::write(&model, [b"GGUF\x03\0\0\0".as_slice(), &[0; 16]].concat()).expect("write");
+        spec(id, binary, model)
+    }
+
+    /// Writes an executable file.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).expect("write");
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("chmod");
+        path
+    }
+
+    /// A file that servers may write.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Makes these the servers of the fleet.
+    pub async fn configure(&self, servers: impl IntoIterator<Item = ServerSpec>) {
+        let servers: Vec<ServerSpec> = servers.into_iter().collect();
+        for server in &servers {
+            self.stage.configure(&server.id).await;
+        }
+        self.fleet.send_replace(Fleet::new(servers));
+    }
+
+    /// Asks for a launch.
+    pub async fn try_launch(&self, server: &ServerId, incarnation: u64) -> Result<Accepted, Refused> {
+        let incarnation = Incarnation(incarnation);
+        self.stage.commands().send(LaunchCommand::LaunchServer { server: server.clone(), incarnation }).await
+    }
+
+    /// Launches server `a` and returns its process id once it runs.
+    pub async fn launch(&mut self, incarnation: u64) -> u32 {
+        self.try_launch(&id(), incarnation).await.expect("accepted");
+        self.spawned().await
+    }
+
+    /// The process id of the next server that runs.
+    pub async fn spawned(&mut self) -> u32 {
+        let spawned = self.stage.hear(|event| matches!(event, Event::ServerSpawned { .. })).await;
+        match spawned.event {
+            Event::ServerSpawned { pid, .. } => pid,
+            _ => unreachable!("only that was picked"),
+        }
+    }
+
+    /// Sends a signal to server `a`.
+    pub async fn signal(&self, incarnation: u64, signal: Signal) -> Result<Accepted, Refused> {
+        let (server, incarnation, rung) = (id(), Incarnation(incarnation), Rung { index: 0, signal });
+        self.stage.commands().send(LaunchCommand::DeliverSignal { server, incarnation, signal, rung }).await
+    }
+
+    /// The last fact of a launch: its exit or its failure.
+    pub async fn over(&mut self) -> Arc<Envelope> {
+        let is_last = |event: &Event| matches!(event, Event::ServerExited { .. } | Event::ServerFailed { .. });
+        self.stage.hear(is_last).await
+    }
+
+    /// How the next server to exit ended, and how many processes were swept.
+    pub async fn exited(&mut self) -> (ProcessEnd, u32) {
+        match &self.over().await.event {
+            Event::ServerExited { end, swept } => (*end, *swept),
+            other => panic!("expected an exit, got {other:?}:\n{}", self.stage.log()),
+        }
+    }
+
+    /// Waits until server `a` has printed `line`, and returns the line before it.
+    pub async fn printed(&self, line: &str) {
+        let mut followers = llama_warden_events::StreamName::ALL.map(|stream| self.stage.lane().follow(&id(), stream, 1000));
+        let [stderr, stdout] = &mut followers;
+        let is_it = |followed: &llama_warden_bus::FollowedLine| {
+            matches!(followed, llama_warden_bus::FollowedLine::Line(kept) if kept.bytes == line.as_bytes())
+        };
+        let printed = tokio::time::timeout(llama_warden_component_kit::PATIENCE, async {
+            loop {
+                let lines = tokio::select! {
+                    lines = stderr.next() => lines,
+                    lines = stdout.next() => lines,
+                };
+                if lines.iter().any(is_it) {
+                    return;
+                }
+            }
+        });
+        printed.await.unwrap_or_else(|_| panic!("`{line}` was not printed: {:?}", self.lines()));
+    }
+
+    /// Every line of server `a`, as text.
+    pub fn lines(&self) -> Vec<String> {
+        let lines = self.stage.lane().tail(&id(), None, 1000);
+        lines.iter().map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect()
+    }
+
+    /// Ends the launcher, which must not take long.
+    pub async fn end(self) {
+        self.performance.end().await;
+    }
+}
+
+/// Whether a process runs; a zombie does not.
+pub fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Whether a process exists in any form.
+pub fn exists(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Reads the process id that a server wrote into `path`.
+pub fn read_pid(path: &Path) -> u32 {
+    fs::read_to_string(path).expect("was written").trim().parse().expect("a process id")
+}
+
+/// This executable, performing `act`, as a line of a shell script.
+pub fn act(act: &str) -> String {
+    let own = std::env::current_exe().expect("known");
+    format!("exec '{}' act {act}", own.display())
+}
+
+fn spec(id: &str, binary: PathBuf, model: PathBuf) -> ServerSpec {
+    let seconds = Duration::from_secs;
+    ServerSpec {
+        id: ServerId::new(id).expect("valid"),
+        display_name: id.to_owned(),
+        model,
+        port: free_port(),
+        host: "127.0.0.1".to_owned(),
+        enabled: true,
+        tier: None,
+        thinking: false,
+        binary,
+        flags: BTreeMap::new(),
+        args: Vec::new(),
+        env: BTreeMap::new(),
+        env_pass: Vec::new(),
+        api_key_file: None,
+        readiness: ReadinessSpec {
+            timeout: seconds(120),
+            on_timeout: OnTimeout::Fail,
+            stall_timeout: None,
+            detector: None,
+            confirm: Confirm::Health,
+        },
+        stop: StopSpec { grace: seconds(10), ladder: vec![Signal::TERM] },
+        restart: RestartSpec {
+            policy: RestartPolicy::Never,
+            max_attempts: 1,
+            initial_delay: seconds(1),
+            max_delay: seconds(1),
+            stable_after: seconds(1),
+        },
+        health: HealthSpec { interval: seconds(10), timeout: seconds(2), failures: 3 },
+        hooks: HooksSpec::default(),
+        log_ring_bytes: 64 * 1024,
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    listener.local_addr().expect("bound").port()
+}
+
+/// The zombies among the children of this process.
+pub fn zombie_children() -> Vec<u32> {
+    let this = std::process::id().to_string();
+    let entries = fs::read_dir("/proc").expect("readable");
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let is_zombie_child = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').take(2).collect::<Vec<_>>());
+        fields.is_some_and(|fields| fields == ["Z", this.as_str()])
+    };
+    pids.filter(is_zombie_child).collect()
+}

@@ -1,0 +1,123 @@
+//! Launches that come to nothing.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use llama_warden_config::ServerSpec;
+use llama_warden_events::{Event, FailureReason, ProcessEnd, Signal};
+
+use crate::Promise;
+use crate::bench::{Bench, id, on_runtime, runs, zombie_children};
+
+pub const PROMISES: &[Promise] = &[
+    ("what_the_preflight_finds_fails_the_launch_before_a_process_exists", preflight),
+    ("a_failed_exec_is_told_by_the_kernels_own_reason", exec),
+    ("an_early_exit_is_an_exit", early),
+    ("a_launch_that_is_called_off_while_it_is_prepared_ends_by_that_signal", called_off),
+    ("a_question_that_is_not_answered_is_ended", no_answer),
+];
+
+async fn failure(change: impl FnOnce(&Bench, &mut ServerSpec)) -> (FailureReason, String) {
+    let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+    let mut server = bench.server("a", "exit 0");
+    change(&bench, &mut server);
+    bench.configure([server]).await;
+    bench.try_launch(&id(), 1).await.expect("accepted");
+    let over = bench.over().await;
+    let log = bench.stage.log();
+    assert!(!log.contains("ServerSpawned"), "{log}");
+    let Event::ServerFailed { reason, detail, .. } = &over.event else { panic!("{log}") };
+    let failure = (*reason, detail.clone());
+    bench.end().await;
+    assert_eq!(zombie_children(), [0; 0]);
+    failure
+}
+
+fn preflight() {
+    on_runtime(async {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
+        let port = taken.local_addr().expect("bound").port();
+        let (reason, _) = failure(|_, server| server.binary = "no-such-server".into()).await;
+        assert_eq!(reason, FailureReason::BinaryNotFound);
+        let (reason, _) = failure(|bench, server| server.binary = bench.folder.path().to_owned()).await;
+        assert_eq!(reason, FailureReason::BinaryNotFound);
+        let (reason, _) = failure(|_, server| server.model = "/no/such/model.gguf".into()).await;
+        assert_eq!(reason, FailureReason::ModelNotFound);
+        let (reason, _) = failure(|bench, server| server.model = bench.write("text.gguf", "hello")).await;
+        assert_eq!(reason, FailureReason::ModelInvalid);
+        let (reason, detail) = failure(|_, server| server.port = port).await;
+        assert_eq!(reason, FailureReason::PortInUse);
+        assert!(detail.contains(&format!("(pid {})", std::process::id())), "{detail}");
+        let (reason, _) = failure(|_, server| server.host = "--port".into()).await;
+        assert_eq!(reason, FailureReason::BadArgument);
+        let (reason, _) = failure(|_, server| server.api_key_file = Some("/no/such/keys".into())).await;
+        assert_eq!(reason, FailureReason::BadArgument);
+        let (reason, _) = failure(|_, server| server.env_pass = vec!["[".into()]).await;
+        assert_eq!(reason, FailureReason::BadArgument);
+    });
+}
+
+fn exec() {
+    on_runtime(async {
+        let (reason, detail) =
+            failure(|bench, server| server.binary = bench.write("lost", "#!/no/such/interpreter\n")).await;
+        assert_eq!(reason, FailureReason::BinaryNotFound);
+        assert!(detail.contains("No such file or directory"), "{detail}");
+        let too_long = "x".repeat(200_000);
+        let (reason, detail) = failure(|_, server| server.args = vec![too_long]).await;
+        assert_eq!(reason, FailureReason::BadArgument);
+        assert!(detail.contains("too long"), "{detail}");
+    });
+}
+
+fn early() {
+    on_runtime(async {
+        let mut bench = Bench::new("exit 0").await;
+        bench.launch(1).await;
+        assert_eq!(bench.exited().await, (ProcessEnd::Exited { code: 0 }, 0));
+        bench.end().await;
+    });
+}
+
+fn called_off() {
+    on_runtime(async {
+        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let file = bench.path("questioned");
+        let mut server = bench.server("a", "");
+        server.binary = bench.write("hangs", format!("#!/bin/sh\necho $$ > '{}'\nsleep 60\n", file.display()));
+        bench.configure([server]).await;
+        bench.try_launch(&id(), 1).await.expect("accepted");
+        let questioned = async {
+            while std::fs::read_to_string(&file).map_or(true, |text| !text.ends_with('\n')) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), questioned).await.expect("is asked");
+        bench.signal(1, Signal::TERM).await.expect("accepted");
+        let end = ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false };
+        assert_eq!(bench.exited().await, (end, 0));
+        let gone = async {
+            while runs(crate::bench::read_pid(&file)) || !zombie_children().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the question is ended");
+        assert!(!bench.stage.log().contains("SignalDelivered"), "there was nobody to deliver it to");
+        bench.end().await;
+    });
+}
+
+fn no_answer() {
+    on_runtime(async {
+        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let mut server = bench.server("a", "");
+        // It leaves the pipes to a member of its group, floods them, and never ends.
+        server.binary = bench.write("floods", "#!/bin/sh\n[ \"$1\" = --model ] && exit 8\nyes & yes >&2\n");
+        bench.configure([server]).await;
+        bench.launch(1).await;
+        assert_eq!(bench.exited().await.0, ProcessEnd::Exited { code: 8 });
+        assert!(bench.stage.log().contains("lists no options"), "{}", bench.stage.log());
+        bench.end().await;
+        assert_eq!(zombie_children(), [0; 0]);
+    });
+}

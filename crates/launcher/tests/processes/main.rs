@@ -1,0 +1,45 @@
+//! The launcher against real processes, through the shim: the test's own executable is daemon, shim and server.
+//!
+//! It has a `main` of its own because the shim must come first in it, as in the daemon.
+
+mod act;
+mod bench;
+mod cleanup;
+mod failures;
+mod output;
+mod running;
+mod starting;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// A promise and what checks it.
+type Promise = (&'static str, fn());
+
+fn main() -> ExitCode {
+    if let Some(code) = llama_warden_launcher::shim::run_if_requested(std::env::args_os()) {
+        return code;
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("act", act)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return act::perform(act);
+    }
+    let promises: Vec<Promise> =
+        [starting::PROMISES, running::PROMISES, output::PROMISES, cleanup::PROMISES, failures::PROMISES].concat();
+    if arguments.iter().any(|argument| argument == "--list") {
+        promises.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let filter: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let is_wanted = |name: &str| filter.is_empty() || filter.iter().any(|part| name.contains(part.as_str()));
+    let mut failed = 0;
+    for (name, check) in promises.into_iter().filter(|(name, _)| is_wanted(name)) {
+        let start = Instant::now();
+        let is_kept = catch_unwind(AssertUnwindSafe(check)).is_ok();
+        failed += usize::from(!is_kept);
+        println!("test {name} ... {} ({:.2?})", if is_kept { "ok" } else { "FAILED" }, start.elapsed());
+    }
+    println!("\ntest result: {}. {failed} failed", if failed == 0 { "ok" } else { "FAILED" });
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

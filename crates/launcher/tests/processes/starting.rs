@@ -1,0 +1,143 @@
+//! From the command to the running program.
+
+use llama_warden_events::{Event, OptionTreatment, RefusalReason, Signal, Warning};
+
+use crate::Promise;
+use crate::bench::{Bench, act, id, on_runtime};
+
+pub const PROMISES: &[Promise] = &[
+    ("a_child_is_born_with_three_files_no_mask_no_terminal_and_the_allowed_environment", birth),
+    ("facts_of_a_launch_come_in_order_and_name_their_cause", order),
+    ("options_are_spelled_for_the_build_and_losses_are_warned_about", options),
+    ("a_build_that_cannot_be_asked_is_started_with_a_warning", unreadable),
+    ("a_slow_executable_delays_no_other_server", side_by_side),
+    ("a_server_can_be_launched_again_as_soon_as_its_exit_is_heard", again),
+    ("commands_that_make_no_sense_are_refused", refused),
+];
+
+fn birth() {
+    on_runtime(async {
+        let environment =
+            [("PATH", "/usr/bin:/bin"), ("LLAMA_SERVER_ROUTER_PORT", "1"), ("LLAMA_ARG_MMAP", "0"), ("SECRET", "x")];
+        let mut bench = Bench::with_environment(&environment).await;
+        let server = bench.server("a", &act("inspect"));
+        bench.configure([server]).await;
+        bench.launch(1).await;
+        bench.exited().await;
+        let expected = [
+            "files 0=/dev/null 1=pipe 2=pipe",
+            "mask 0",
+            "leads true true",
+            "terminal false",
+            "names GGML_NO_BACKTRACE LLAMA_WARDEN_LAUNCH PATH PWD",
+        ];
+        assert_eq!(bench.lines(), expected);
+        bench.end().await;
+    });
+}
+
+fn order() {
+    on_runtime(async {
+        let mut bench = Bench::new("exit 0").await;
+        bench.launch(1).await;
+        bench.exited().await;
+        let log = bench.stage.log();
+        let kinds: Vec<&str> = log.lines().filter_map(|line| line.split([' ', '{']).nth(2)).collect();
+        let expected = [
+            "ServerConfigured", "LaunchBegan", "BinaryIdentified", "OptionsTranslated", "ServerSpawned", "ServerExited",
+        ];
+        assert_eq!(kinds, expected, "{log}");
+        let snapshot = bench.stage.bus().snapshot();
+        let record = snapshot.servers.get(&id()).expect("is known");
+        assert_eq!((record.llama_version.as_deref(), record.incarnation.0), (Some("b9093"), 1));
+        bench.end().await;
+    });
+}
+
+fn options() {
+    on_runtime(async {
+        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let mut server = bench.server("a", "echo \"$@\"");
+        let flag = |value| llama_warden_config::Flag { value, origin: llama_warden_config::FlagOrigin::User };
+        server.flags.insert("flash-attn".into(), flag(llama_warden_config::FlagValue::Switch(true)));
+        server.args = vec!["--api-key".into(), "sk-12345".into()];
+        let (model, port) = (server.model.display().to_string(), server.port);
+        bench.configure([server]).await;
+        bench.try_launch(&id(), 1).await.expect("accepted");
+        let translated = bench.stage.hear(|event| matches!(event, Event::OptionsTranslated { .. })).await;
+        let Event::OptionsTranslated { notes } = &translated.event else { unreachable!("only that was picked") };
+        let notes: Vec<_> = notes.iter().map(|note| (note.option.as_str(), note.treatment)).collect();
+        assert_eq!(notes, [("alias", OptionTreatment::Added), ("flash-attn", OptionTreatment::Dropped)]);
+        let dropped =
+            bench.stage.hear(|event| matches!(event, Event::ServerWarned { warning: Warning::OptionDropped, .. })).await;
+        assert!(format!("{:?}", dropped.event).contains("flash-attn"));
+        bench.exited().await;
+        let passed = format!("--model {model} --host 127.0.0.1 --port {port} --alias a --api-key");
+        assert_eq!(bench.lines(), [format!("{passed} [redacted]")]);
+        assert!(!bench.stage.log().contains("sk-12345"), "{}", bench.stage.log());
+        bench.end().await;
+    });
+}
+
+fn unreadable() {
+    on_runtime(async {
+        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let mut server = bench.server("a", "");
+        server.binary = bench.write("mute", "#!/bin/sh\necho \"$#\"\n");
+        bench.configure([server]).await;
+        bench.try_launch(&id(), 1).await.expect("accepted");
+        let is_warning = |event: &Event| matches!(event, Event::ServerWarned { warning: Warning::BinaryUnreadable, .. });
+        bench.stage.hear(is_warning).await;
+        bench.spawned().await;
+        bench.exited().await;
+        assert_eq!(bench.lines(), ["6"]);
+        bench.end().await;
+    });
+}
+
+fn side_by_side() {
+    on_runtime(async {
+        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let mut slow = bench.server("slow", "");
+        // Its help does not end before the other server has; nothing but the bounds of a question ends it otherwise.
+        slow.binary = bench.write("slow", "#!/bin/sh\nsleep 60\n");
+        let quick = bench.server("a", "exit 5");
+        let slow_id = slow.id.clone();
+        bench.configure([slow, quick]).await;
+        bench.try_launch(&slow_id, 1).await.expect("accepted");
+        bench.launch(1).await;
+        let over = bench.over().await;
+        assert_eq!(over.server, Some(id()));
+        assert!(over.elapsed.as_duration().as_secs() < 9, "the slow one's questions were awaited");
+        bench.end().await;
+    });
+}
+
+fn again() {
+    on_runtime(async {
+        let mut bench = Bench::new("exit 1").await;
+        for incarnation in 1..=20 {
+            bench.launch(incarnation).await;
+            bench.exited().await;
+        }
+        bench.end().await;
+    });
+}
+
+fn refused() {
+    on_runtime(async {
+        let mut bench = Bench::new("read never < /dev/zero; sleep 60").await;
+        let reason = |result: Result<_, llama_warden_events::Refused>| result.map(drop).map_err(|refused| refused.reason);
+        let stranger = llama_warden_events::ServerId::new("b").expect("valid");
+        assert_eq!(reason(bench.try_launch(&stranger, 1).await), Err(RefusalReason::UnknownServer));
+        assert_eq!(reason(bench.signal(1, Signal::TERM).await), Err(RefusalReason::StaleIncarnation));
+        bench.launch(2).await;
+        assert_eq!(reason(bench.try_launch(&id(), 3).await), Err(RefusalReason::WrongPhase));
+        assert_eq!(reason(bench.signal(1, Signal::KILL).await), Err(RefusalReason::StaleIncarnation));
+        assert_eq!(reason(bench.signal(2, Signal::KILL).await), Ok(()));
+        bench.exited().await;
+        assert_eq!(reason(bench.signal(2, Signal::KILL).await), Err(RefusalReason::StaleIncarnation));
+        assert_eq!(reason(bench.try_launch(&id(), 2).await), Err(RefusalReason::StaleIncarnation));
+        bench.end().await;
+    });
+}

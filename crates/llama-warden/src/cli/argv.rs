@@ -1,0 +1,121 @@
+//! `argv`: the exact command line of a server for a build, and what was translated and why. Needs no daemon.
+
+use std::path::PathBuf;
+
+use llama_warden_config::ServerSpec;
+use llama_warden_events::OptionTreatment;
+use llama_warden_launcher::{
+    BinaryProfile, CommandLine, Dialect, EnvironmentPolicy, Spawner, child_environment, identify, plan, resolve,
+};
+use serde_json::json;
+
+use super::args::{ArgvArgs, Global};
+use super::{print_json, print_line};
+use crate::exit::{Exit, Failure};
+use crate::load::Loaded;
+
+pub async fn run(global: &Global, args: &ArgvArgs) -> Result<Exit, Failure> {
+    let loaded = Loaded::find(global.config.as_deref())?;
+    let fleet = loaded.fleet(None)?;
+    let Some(spec) = fleet.get(args.id.as_str()) else {
+        let known: Vec<_> = fleet.iter().map(|spec| spec.id.as_str()).collect();
+        return Err(Failure::new(Exit::Usage, format!("no server `{}` is configured", args.id))
+            .next_step(format!("configured are: {}", known.join(", "))));
+    };
+    let mut spec = ServerSpec::clone(spec);
+    if let Some(binary) = &args.binary {
+        spec.binary = binary.clone();
+    }
+    let profile = ask(&spec).await?;
+    let dialect = Dialect::built_in().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let line = plan(&spec, &profile, &dialect).map_err(|error| {
+        Failure::new(Exit::Failed, error).next_step("mend the option in the configuration, or use another build")
+    })?;
+    show(global, &profile, &line)
+}
+
+/// Looks the executable up and asks it, in the environment that the server would get.
+async fn ask(spec: &ServerSpec) -> Result<BinaryProfile, Failure> {
+    let search_path = std::env::var_os("PATH");
+    let path: PathBuf = resolve(&spec.binary, search_path.as_deref()).map_err(|error| {
+        Failure::new(Exit::Failed, error)
+            .next_step("install llama.cpp, set llama-server.binary, or try another build with --binary")
+    })?;
+    let policy = EnvironmentPolicy { pass: &spec.env_pass, set: &spec.env };
+    let environment =
+        child_environment(std::env::vars_os(), policy, None).map_err(|error| Failure::new(Exit::Usage, error))?;
+    let spawner = Spawner::start().map_err(|error| Failure::new(Exit::Failed, error))?;
+    match identify(&spawner, &path, &environment).await {
+        Ok(profile) => Ok(profile),
+        Err(error) => {
+            eprintln!("warning: {error}; options are shown as they are written");
+            Ok(BinaryProfile::unknown(path))
+        }
+    }
+}
+
+fn show(global: &Global, profile: &BinaryProfile, line: &CommandLine) -> Result<Exit, Failure> {
+    let argv = line.redacted();
+    if global.json {
+        print_json(&json!({
+            "build": profile.version.short_name(),
+            "argv": argv,
+            "options": line.notes,
+            "warnings": line.warnings,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    print_line(shell_words(&argv))?;
+    let changed: Vec<_> = line.notes.iter().filter(|note| note.treatment != OptionTreatment::Kept).collect();
+    if !changed.is_empty() {
+        let build =
+            profile.version.short_name().map_or_else(|| "this build".to_owned(), |build| format!("build {build}"));
+        print_line(format!("\nfor {build}:"))?;
+    }
+    for note in changed {
+        let spelled = if note.spelled.is_empty() { "nothing".to_owned() } else { note.spelled.join(" ") };
+        print_line(format!("  {} -> {spelled}: {}", note.option, note.because))?;
+    }
+    for warning in &line.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(Exit::Done)
+}
+
+/// The command line as a shell would take it, an option and its value per line.
+fn shell_words(argv: &[String]) -> String {
+    let mut text = String::new();
+    for (index, word) in argv.iter().enumerate() {
+        let starts_option = word.starts_with('-') && word.parse::<f64>().is_err();
+        match index {
+            0 => {}
+            _ if starts_option => text.push_str(" \\\n  "),
+            _ => text.push(' '),
+        }
+        text.push_str(&quoted(word));
+    }
+    text
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_shown_as_a_shell_takes_it() {
+        let argv = ["/opt/my llama/llama-server", "--model", "/m/it's.gguf", "--temp", "-1", "--jinja"];
+        assert_eq!(
+            shell_words(&argv.map(str::to_owned)),
+            "'/opt/my llama/llama-server' \\\n  --model '/m/it'\\''s.gguf' \\\n  --temp -1 \\\n  --jinja"
+        );
+    }
+}

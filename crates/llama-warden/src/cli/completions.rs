@@ -1,0 +1,15 @@
+//! `completions`: what a shell needs to complete our command line.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::args::Cli;
+use crate::exit::{Exit, Failure};
+
+pub fn run(shell: Shell) -> Result<Exit, Failure> {
+    // Into memory first: a reader that closed the pipe must not become a panic in the generator.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "llama-warden", &mut script);
+    print!("{}", String::from_utf8_lossy(&script));
+    Ok(Exit::Done)
+}

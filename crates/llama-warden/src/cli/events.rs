@@ -1,0 +1,53 @@
+//! `events`: what happened.
+
+use llama_warden_api::EventRecord;
+use llama_warden_api::client::EventRange;
+use llama_warden_events::{Envelope, Seq};
+use serde_json::Value;
+
+use super::args::{EventsArgs, Global};
+use super::{peer, print_json, print_line};
+use crate::exit::{Exit, Failure};
+
+pub async fn run(global: &Global, args: &EventsArgs) -> Result<Exit, Failure> {
+    let client = peer::client(global)?;
+    let since = Seq(args.since.unwrap_or_default());
+    let range = if args.follow { EventRange::After(since) } else { EventRange::Kept(since) };
+    let mut records = client.events(range).await.map_err(peer::failure)?;
+    while let Some(record) = records.next().await.map_err(peer::failure)? {
+        match record {
+            EventRecord::Envelope(envelope) if global.json => print_json(&envelope)?,
+            EventRecord::Envelope(envelope) => print_line(line(&envelope))?,
+            EventRecord::Gap { gap } => eprintln!("[{} earlier facts are no longer kept]", gap.missed),
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// `17 13:05:01.123 qwen3#1 ReadyReached via=stderr startup_seconds=4.2`
+fn line(envelope: &Envelope) -> String {
+    let at = envelope.at.to_string();
+    let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time.get(..12).unwrap_or(time));
+    let mut line = format!("{:>5} {time}", envelope.seq);
+    if let Some(server) = &envelope.server {
+        line.push_str(&format!(" {server}"));
+        if let Some(incarnation) = envelope.incarnation {
+            line.push_str(&format!("#{incarnation}"));
+        }
+    }
+    line.push_str(&format!(" {}", envelope.event.kind()));
+    if let Ok(Value::Object(fields)) = serde_json::to_value(&envelope.event) {
+        for (field, value) in fields.iter().filter(|(field, _)| *field != "type") {
+            line.push_str(&format!(" {field}={}", brief(value)));
+        }
+    }
+    line
+}
+
+/// A value in a few words: long lists by their length.
+fn brief(value: &Value) -> String {
+    match value {
+        Value::Array(items) if items.len() > 8 => format!("[{} items]", items.len()),
+        other => other.to_string(),
+    }
+}

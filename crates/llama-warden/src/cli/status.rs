@@ -1,0 +1,80 @@
+//! `status`: every server at a glance.
+
+use std::time::Duration;
+
+use llama_warden_api::client::{Client, EventRange};
+use llama_warden_events::{Seq, ServerId};
+use llama_warden_state::StatusReport;
+
+use super::args::{Global, StatusArgs};
+use super::live::{Picture, only};
+use super::{peer, print_json, print_line};
+use crate::exit::{Exit, Failure};
+use crate::table;
+
+/// How often the passing of time is drawn.
+const TICK: Duration = Duration::from_secs(1);
+
+pub async fn run(global: &Global, args: &StatusArgs) -> Result<Exit, Failure> {
+    let client = peer::client(global)?;
+    let report = fetch(&client, &args.ids).await?;
+    if args.watch {
+        return watch(&client, global, args, report).await;
+    }
+    show(global, &report)?;
+    Ok(Exit::Done)
+}
+
+fn show(global: &Global, report: &StatusReport) -> Result<(), Failure> {
+    if global.json {
+        return print_json(report);
+    }
+    let text = table::render(report);
+    print_line(anstream::adapter::strip_str(&text))
+}
+
+async fn watch(client: &Client, global: &Global, args: &StatusArgs, first: StatusReport) -> Result<Exit, Failure> {
+    let mut picture = Picture::new();
+    let mut report = first;
+    let mut changes = client.events(EventRange::After(report.seq)).await.map_err(peer::failure)?;
+    loop {
+        if global.json {
+            print_json(&report)?;
+        } else {
+            picture.show(&report);
+        }
+        tokio::select! {
+            change = changes.next() => match change {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => {
+                    eprintln!("the daemon has ended");
+                    return Ok(Exit::Done);
+                }
+            },
+            () = tokio::time::sleep(TICK), if picture.is_moving() && !global.json => {}
+        }
+        report = fetch(client, &args.ids).await?;
+    }
+}
+
+/// The report of the servers that are meant.
+pub async fn fetch(client: &Client, ids: &[ServerId]) -> Result<StatusReport, Failure> {
+    let report = client.status().await.map_err(peer::failure)?;
+    let unknown = ids.iter().find(|id| report.servers.iter().all(|server| server.model_id != **id));
+    match unknown {
+        None => Ok(only(report, ids)),
+        Some(unknown) => {
+            let known: Vec<_> = report.servers.iter().map(|server| server.model_id.as_str()).collect();
+            Err(Failure::new(Exit::Failed, format!("no server `{unknown}` is configured"))
+                .next_step(format!("configured are: {}", known.join(", "))))
+        }
+    }
+}
+
+/// Follows every change after `seq`; each item says only that something changed.
+pub async fn changes(
+    client: &Client,
+    seq: Seq,
+) -> Result<llama_warden_api::client::Records<llama_warden_api::EventRecord>, Failure> {
+    client.events(EventRange::After(seq)).await.map_err(peer::failure)
+}

@@ -1,0 +1,82 @@
+//! `up` and `demo`: the daemon in the foreground.
+
+use std::time::Duration;
+
+use llama_warden_bus::Bus;
+use llama_warden_state::StatusReport;
+use llama_warden_telemetry::{LogSettings, start_logging};
+
+use super::args::{Global, UpArgs};
+use super::live::Picture;
+use crate::daemon::{self, Daemon, Order};
+use crate::demo::Demo;
+use crate::exit::{Exit, Failure};
+use crate::load::{self, Loaded};
+
+/// How often a moving picture is drawn without a change.
+const TICK: Duration = Duration::from_secs(1);
+
+pub fn run(global: &Global, args: &UpArgs) -> Result<Exit, Failure> {
+    let loaded = Loaded::find(global.config.as_deref())?;
+    load::report_all(loaded.configuration.warnings());
+    let settings = log_settings()?;
+    let log = start_logging(&settings).map_err(|error| Failure::new(Exit::Failed, error))?;
+    let order = Order { profile: args.profile.clone(), only: args.servers.clone() };
+    let exit = daemon::runtime()?.block_on(async {
+        let daemon = Daemon::prepare(&loaded, &order).await?;
+        let http = daemon.tcp().map_or_else(String::new, |address| format!("http://{address}"));
+        let control = daemon.control_socket();
+        tracing::info!(%http, control = %control.display(), servers = daemon.servers(), "llama-warden is up");
+        if daemon.servers() == 0 {
+            tracing::warn!("no server is configured: write a [[servers]] table, or try `llama-warden demo`");
+        }
+        daemon.run().await
+    });
+    drop(log);
+    exit
+}
+
+pub fn demo() -> Result<Exit, Failure> {
+    let demo = Demo::prepare()?;
+    println!("demo: running {}", demo.binary().describe());
+    let loaded = Loaded::parse(&demo.source(), llama_warden_config::Environment::current())?;
+    // The table tells the story; lines between its lines would tear it.
+    let quiet = LogSettings { filter: "error".to_owned(), ..log_settings()? };
+    let settings = if std::env::var_os("LLAMA_WARDEN_LOG").is_some() { log_settings()? } else { quiet };
+    let log = start_logging(&settings).map_err(|error| Failure::new(Exit::Failed, error))?;
+    let exit = daemon::runtime()?.block_on(async {
+        let daemon = Daemon::prepare(&loaded, &Order::default()).await?;
+        if let Some(address) = daemon.tcp() {
+            println!("  status   curl http://{address}/api/v1/status     (or: llama-warden status)");
+            println!("  metrics  curl http://{address}/metrics");
+            println!("  stop     Ctrl-C\n");
+        }
+        let picture = tokio::spawn(follow(daemon.bus()));
+        let exit = daemon.run().await;
+        // The last facts are in; the picture ends with them.
+        picture.abort();
+        let _ = picture.await;
+        exit
+    })?;
+    drop(log);
+    println!("everything is stopped");
+    Ok(exit)
+}
+
+async fn follow(bus: Bus) {
+    let mut picture = Picture::new();
+    let mut snapshots = bus.watch();
+    loop {
+        let snapshot = snapshots.borrow_and_update().clone();
+        picture.show(&StatusReport::of(&snapshot, bus.clock().now()));
+        tokio::select! {
+            changed = snapshots.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(TICK), if picture.is_moving() => {}
+        }
+    }
+}
+
+fn log_settings() -> Result<LogSettings, Failure> {
+    LogSettings::from_env()
+        .map_err(|error| Failure::new(Exit::Usage, error).next_step("unset it, or set LLAMA_WARDEN_LOG=info"))
+}

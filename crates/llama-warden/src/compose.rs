@@ -1,0 +1,94 @@
+//! The composition: one line per component.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use llama_warden_api::{Api, ApiParts, Listeners, MetricsSource, Token};
+use llama_warden_bus::{CompositionError, Host};
+use llama_warden_config::Fleet;
+use llama_warden_events::{BootId, ServerId};
+use llama_warden_launcher::{Dialect, Launcher, LauncherSettings, ShimProgram};
+use llama_warden_metrics::Exporter;
+use llama_warden_readiness::{PackLibrary, Readiness};
+use llama_warden_supervisor::{Supervisor, SupervisorSettings};
+use llama_warden_terminator::Terminator;
+use tokio::sync::watch;
+
+/// What the components are made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The id of this run.
+    pub boot: BootId,
+    /// What servers may inherit from.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where state is kept.
+    pub state_dir: PathBuf,
+    /// The configured servers.
+    pub fleet: watch::Receiver<Fleet>,
+    /// Start only these by themselves; `None` starts what is enabled.
+    pub only: Option<Vec<ServerId>>,
+    /// Longest time of a shutdown.
+    pub shutdown_limit: Duration,
+    /// How output is read.
+    pub packs: PackLibrary,
+    /// How options are spelled.
+    pub dialect: Arc<Dialect>,
+    /// The addresses that were taken.
+    pub listeners: Listeners,
+    /// What guards the TCP address.
+    pub token: Option<Token>,
+    /// The names of the configured profiles.
+    pub profiles: Vec<String>,
+}
+
+/// Why the daemon cannot be composed.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// A set of commands has two owners.
+    #[error(transparent)]
+    Owners(#[from] CompositionError),
+    /// The table of metrics is inconsistent.
+    #[error("cannot set up the metrics: {0}")]
+    Metrics(String),
+}
+
+/// Adds every component to the host.
+///
+/// # Errors
+/// Where the parts do not fit together.
+pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
+    let Parts { boot, environment, state_dir, fleet, only, shutdown_limit, packs, dialect, listeners, token, profiles } =
+        parts;
+    let (bus, lane) = (host.bus().clone(), host.lane().clone());
+    let metrics = exporter(host, profiles)?;
+    let state_dir = Some(state_dir);
+    let launcher = LauncherSettings { boot, shim: ShimProgram::OwnExecutable, environment, dialect, state_dir };
+    // Readiness before the launcher: its taps must be on the lane before the first line.
+    host.add(Readiness::new(fleet.clone(), packs, &lane))?;
+    host.add(Launcher::new(fleet.clone(), lane.clone(), launcher))?;
+    host.add(Terminator::new(fleet.clone()))?;
+    host.add(Supervisor::new(SupervisorSettings { fleet, only, shutdown_limit }))?;
+    host.add(Api::new(ApiParts { listeners, bus, lane, metrics, token }))?;
+    Ok(())
+}
+
+/// The exporter, as the HTTP edge calls it.
+fn exporter(host: &Host, profiles: Vec<String>) -> Result<MetricsSource, ComposeError> {
+    let (bus, lane) = (host.bus().clone(), host.lane().clone());
+    let exporter = Exporter::new(bus, lane, env!("CARGO_PKG_VERSION"), profiles)
+        .map_err(|error| ComposeError::Metrics(error.to_string()))?;
+    Ok(Arc::new(move |accept| match exporter.render(accept) {
+        Ok(page) => (page.content_type, page.body.into_bytes()),
+        Err(error) => ("text/plain; charset=utf-8", format!("# {error}\n").into_bytes()),
+    }))
+}
+
+/// The detector packs, built-in and of a directory.
+///
+/// # Errors
+/// Where one of them is broken.
+pub fn packs(directory: Option<&Path>) -> Result<PackLibrary, llama_warden_readiness::LibraryError> {
+    directory.map_or_else(|| Ok(PackLibrary::built_in()), PackLibrary::load)
+}

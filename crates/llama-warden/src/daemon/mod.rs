@@ -1,0 +1,213 @@
+//! `up`: the daemon from its first file to its exit code.
+//!
+//! Order, on which the guarantees rest: the state directory is locked before anything is touched, addresses are taken
+//! before anything is launched, and telemetry is flushed after every server is gone.
+
+mod lock;
+mod signals;
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use llama_warden_api::{ListenSettings, Listeners, Token};
+use llama_warden_bus::{Bus, Fact, Host, HostSettings, RunningHost};
+use llama_warden_config::{Fleet, TcpAddress};
+use llama_warden_events::{BootId, Event, ServerId, Signal};
+use llama_warden_launcher::Dialect;
+use tokio::sync::watch;
+
+use crate::compose::{self, Parts};
+use crate::exit::{Exit, Failure};
+use crate::load::Loaded;
+use lock::StateDir;
+use signals::Signals;
+
+/// Facts that stay readable for `events` and for slow readers. At some 300 bytes each, about a megabyte.
+const FACTS_KEPT: usize = 4096;
+
+/// Longest time that a component may take to end once every server is gone.
+const COMPONENTS_END: Duration = Duration::from_secs(5);
+
+/// What `up` is asked to run.
+#[derive(Debug, Clone, Default)]
+pub struct Order {
+    /// The profile; `None` takes the configured one.
+    pub profile: Option<String>,
+    /// Start only these by themselves; empty starts what is enabled.
+    pub only: Vec<ServerId>,
+}
+
+/// A daemon that has taken its state directory and addresses and runs nothing yet.
+#[derive(Debug)]
+pub struct Daemon {
+    state: StateDir,
+    host: Host,
+    signals: Signals,
+    servers: usize,
+    tcp: Option<TcpAddress>,
+}
+
+impl Daemon {
+    /// Takes everything that can be refused, and composes. Must be called on a runtime.
+    ///
+    /// # Errors
+    /// Where the configuration, the state directory or an address does not allow it.
+    pub async fn prepare(loaded: &Loaded, order: &Order) -> Result<Self, Failure> {
+        let signals = Signals::hear()?;
+        let settings = loaded.configuration.daemon();
+        let fleet = loaded.fleet(order.profile.as_deref())?;
+        let only = check_only(&order.only, &fleet)?;
+        let state = StateDir::acquire(&loaded.state_dir()?)?;
+        let token = settings.token_file.as_deref().map(read_token).transpose()?;
+        let listeners = bind(settings.listen.as_ref(), state.path())?;
+        let tcp =
+            listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
+
+        let boot = BootId::from_random(fastrand::u64(..));
+        let mut host = Host::new(HostSettings {
+            boot: boot.clone(),
+            facts_kept: FACTS_KEPT,
+            drain: settings.shutdown_deadline + COMPONENTS_END,
+            cancel: COMPONENTS_END,
+        });
+        let started = Event::DaemonStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            profile: loaded.configuration.active_profile(order.profile.as_deref()).map(str::to_owned),
+        };
+        publish(&host, Fact::daemon(started)).await?;
+        let servers = fleet.iter().len();
+        let parts = Parts {
+            boot,
+            environment: std::env::vars_os().collect::<Vec<(OsString, OsString)>>(),
+            state_dir: state.path().to_owned(),
+            fleet: watch::channel(fleet).1,
+            only,
+            shutdown_limit: settings.shutdown_deadline,
+            packs: compose::packs(loaded.configuration.detectors_dir()).map_err(|error| {
+                Failure::new(Exit::Usage, error).next_step("mend the file, or take it out of readiness.detectors-dir")
+            })?,
+            dialect: Dialect::built_in().map(Arc::new).map_err(failed)?,
+            profiles: loaded.configuration.profiles().into_iter().map(|profile| profile.name).collect(),
+            listeners,
+            token,
+        };
+        compose::compose(&mut host, parts).map_err(failed)?;
+        Ok(Self { state, host, signals, servers, tcp })
+    }
+
+    /// The line of facts, for those who watch from within.
+    pub fn bus(&self) -> Bus {
+        self.host.bus().clone()
+    }
+
+    /// The TCP address that was taken.
+    pub const fn tcp(&self) -> Option<&TcpAddress> {
+        self.tcp.as_ref()
+    }
+
+    /// How many servers are configured.
+    pub const fn servers(&self) -> usize {
+        self.servers
+    }
+
+    /// The control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.state.path().join("control.sock")
+    }
+
+    /// Starts the servers, rules until the end, and says how it ended.
+    ///
+    /// # Errors
+    /// Where a component failed.
+    pub async fn run(self) -> Result<Exit, Failure> {
+        let commands = self.host.commands();
+        let bus = self.host.bus().clone();
+        let running = self.host.start().map_err(failed)?;
+        let (insist, insisted) = watch::channel(None);
+        let exit = tokio::select! {
+            ended = end(running, bus) => ended,
+            // Whoever asks three times wants out. The kernel kills the servers with us.
+            signal = self.signals.rule(commands, insist) => Ok(Exit::Signaled(signal)),
+        };
+        let insisted: Option<Signal> = *insisted.borrow();
+        match (exit, insisted) {
+            (Ok(Exit::Done), Some(signal)) => Ok(Exit::Signaled(signal)),
+            (exit, _) => exit,
+        }
+    }
+}
+
+async fn end(running: RunningHost, bus: Bus) -> Result<Exit, Failure> {
+    running.join().await.map_err(failed)?;
+    let left: Vec<_> = bus
+        .snapshot()
+        .servers
+        .iter()
+        .filter_map(|(server, record)| Some(format!("{server} (pid {})", record.process.as_ref()?.pid)))
+        .collect();
+    match left.is_empty() {
+        true => Ok(Exit::Done),
+        false => Err(Failure::new(
+            Exit::Failed,
+            format!("the shutdown deadline has passed and these are still there: {}", left.join(", ")),
+        )
+        .next_step("the kernel holds them, often in a driver; look at dmesg")),
+    }
+}
+
+async fn publish(host: &Host, fact: Fact) -> Result<(), Failure> {
+    host.publisher().publish(fact).await.map_err(failed)
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Failed, error)
+}
+
+fn bind(listen: Option<&TcpAddress>, state_dir: &Path) -> Result<Listeners, Failure> {
+    let settings = ListenSettings {
+        tcp: listen.map(|address| (address.host.clone(), address.port)),
+        control: state_dir.join("control.sock"),
+    };
+    Listeners::bind(&settings).map_err(|error| {
+        let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+        Failure::new(Exit::Failed, format!("{error}{source}")).next_step(error.next_step())
+    })
+}
+
+fn read_token(path: &Path) -> Result<Token, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(Exit::Usage, format!("cannot use the token file {}: {error}", path.display()))
+            .next_step("write the token into its first line, and let only the daemon's user read it")
+    };
+    let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
+    Token::new(text.lines().next().unwrap_or_default()).map_err(|error| failed(&error))
+}
+
+/// Names of `--server` that are not configured would silently start nothing.
+fn check_only(only: &[ServerId], fleet: &Fleet) -> Result<Option<Vec<ServerId>>, Failure> {
+    if let Some(unknown) = only.iter().find(|server| fleet.get(server.as_str()).is_none()) {
+        let known: Vec<_> = fleet.iter().map(|spec| spec.id.as_str()).collect();
+        return Err(Failure::new(Exit::Usage, format!("no server `{unknown}` is configured"))
+            .next_step(format!("configured are: {}", known.join(", "))));
+    }
+    Ok((!only.is_empty()).then(|| only.to_vec()))
+}
+
+/// A runtime for the daemon: its work is waiting, so two threads serve any number of servers.
+///
+/// # Errors
+/// Where the kernel gives no thread.
+pub fn runtime() -> Result<Arc<tokio::runtime::Runtime>, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .thread_name("llama-warden")
+        .enable_all()
+        .build()
+        .map(Arc::new)
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start the runtime: {error}")))
+}

@@ -1,0 +1,94 @@
+//! The configuration, from the command line's point of view: found, parsed, resolved for this machine.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use llama_warden_config::{
+    Configuration, Environment, Fleet, Host, Problem, Problems, RenderStyle, Source, User, default_state_dir, find,
+};
+
+use crate::exit::{Exit, Failure};
+
+/// A configuration with what it was made from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// It.
+    pub configuration: Configuration,
+    /// The environment that was laid over it.
+    pub environment: Environment,
+}
+
+impl Loaded {
+    /// Finds and parses the configuration.
+    ///
+    /// # Errors
+    /// Every problem, with its place.
+    pub fn find(explicit: Option<&Path>) -> Result<Self, Failure> {
+        let environment = Environment::current();
+        let directory = current_directory()?;
+        let source = find(explicit, &environment, &directory)?;
+        Self::parse(&source, environment)
+    }
+
+    /// Parses a source.
+    ///
+    /// # Errors
+    /// Every problem, with its place.
+    pub fn parse(source: &Source, environment: Environment) -> Result<Self, Failure> {
+        let configuration = Configuration::parse(source, &environment)?;
+        Ok(Self { configuration, environment })
+    }
+
+    /// The servers, for this machine and a profile.
+    ///
+    /// # Errors
+    /// Where there is no such profile.
+    pub fn fleet(&self, profile: Option<&str>) -> Result<Fleet, Failure> {
+        Ok(self.configuration.resolve(profile, &Host::current())?)
+    }
+
+    /// Where the daemon of this configuration keeps its state.
+    ///
+    /// # Errors
+    /// Where none is configured and there is no home to fall back to.
+    pub fn state_dir(&self) -> Result<PathBuf, Failure> {
+        let user = if nix::unistd::geteuid().is_root() { User::Root } else { User::Ordinary };
+        let configured = self.configuration.daemon().state_dir.clone();
+        configured.or_else(|| default_state_dir(&self.environment, user)).ok_or_else(|| {
+            Failure::new(Exit::Usage, "there is no directory for the daemon's state: HOME is not set")
+                .next_step("name one as daemon.state-dir, or in LLAMA_WARDEN_DAEMON__STATE_DIR")
+        })
+    }
+
+    /// The control socket of the daemon of this configuration.
+    ///
+    /// # Errors
+    /// As [`Self::state_dir`].
+    pub fn control_socket(&self) -> Result<PathBuf, Failure> {
+        Ok(self.state_dir()?.join("control.sock"))
+    }
+}
+
+/// Prints problems to standard error, in colour on a terminal.
+pub fn report(problems: &Problems) {
+    eprintln!("{}", problems.render(style()));
+}
+
+/// Prints what deserves a second look.
+pub fn report_all(problems: Vec<Problem>) {
+    if !problems.is_empty() {
+        report(&Problems(problems));
+    }
+}
+
+fn style() -> RenderStyle {
+    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if coloured { RenderStyle::Coloured } else { RenderStyle::Plain }
+}
+
+fn current_directory() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot tell the current directory: {error}"))
+            .next_step("change into a directory that exists")
+    })
+}

@@ -1,0 +1,129 @@
+//! The status as a table for people.
+
+use anstyle::{AnsiColor, Color, Style};
+use comfy_table::{Table, presets};
+use llama_warden_state::{PhaseName, ServerReport, StatusReport};
+
+/// The servers of a report, one line each, and one line of totals.
+pub fn render(report: &StatusReport) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header([
+        "SERVER",
+        "PHASE",
+        "PORT",
+        "PID",
+        "UPTIME",
+        "READY VIA",
+        "BUILD",
+        "NOTE",
+    ]);
+    for server in &report.servers {
+        table.add_row([
+            server.model_id.to_string(),
+            phase(server),
+            server.port.to_string(),
+            server.pid.map_or_else(String::new, |pid| pid.to_string()),
+            if server.is_running { uptime(server.uptime_seconds) } else { String::new() },
+            ready_via(server),
+            server.llama_version.clone().unwrap_or_default(),
+            note(server),
+        ]);
+    }
+    let profile = report.profile.as_ref().map_or_else(String::new, |profile| format!(" · profile {profile}"));
+    format!(
+        "{table}\n{} of {} ready, {} running{profile}",
+        report.ready_servers, report.total_servers, report.running_servers
+    )
+}
+
+/// One change of one server in one line, for output that is not a terminal.
+pub fn line(server: &ServerReport) -> String {
+    let mut line = format!("{}: {}", server.model_id, phase(server));
+    if let (PhaseName::Ready, Some(seconds)) = (server.phase, server.startup_seconds) {
+        line.push_str(&format!(" after {seconds:.2} s via {} on port {}", ready_via(server), server.port));
+    }
+    let note = note(server);
+    if !note.is_empty() {
+        line.push_str(&format!(" ({note})"));
+    }
+    line
+}
+
+/// Colours the phases of a rendered table; the caller's stream takes the colours out where they do not belong.
+pub fn colour(text: &str) -> String {
+    let mut coloured = String::with_capacity(text.len() * 2);
+    for line in text.split_inclusive('\n') {
+        let hit = PhaseName::ALL.into_iter().find_map(|phase| {
+            let at = line.find(&format!(" {phase} "))? + 1;
+            Some((at, phase.as_str().len(), style_of(phase)))
+        });
+        match hit {
+            Some((at, len, style)) => {
+                let (before, rest) = line.split_at(at);
+                let (word, after) = rest.split_at(len);
+                coloured.push_str(&format!("{before}{style}{word}{style:#}{after}"));
+            }
+            None => coloured.push_str(line),
+        }
+    }
+    coloured
+}
+
+fn style_of(phase: PhaseName) -> Style {
+    let colour = match phase {
+        PhaseName::Ready => AnsiColor::Green,
+        PhaseName::Failed | PhaseName::Unready => AnsiColor::Red,
+        PhaseName::Launching | PhaseName::Starting | PhaseName::Loading => AnsiColor::Cyan,
+        PhaseName::Stopping | PhaseName::BackingOff => AnsiColor::Yellow,
+        PhaseName::Idle | PhaseName::Exited => AnsiColor::BrightBlack,
+    };
+    Style::new().fg_color(Some(Color::Ansi(colour)))
+}
+
+fn phase(server: &ServerReport) -> String {
+    match (server.phase, server.progress) {
+        (PhaseName::Loading, Some(progress)) => format!("loading {:.0} %", progress * 100.0),
+        (phase, _) => phase.to_string(),
+    }
+}
+
+fn ready_via(server: &ServerReport) -> String {
+    let via = server.ready_via.filter(|_| server.is_running);
+    via.map_or_else(String::new, |via| via.to_string())
+}
+
+fn note(server: &ServerReport) -> String {
+    match (&server.waiting_for, &server.last_failure) {
+        (Some(waiting_for), _) => format!("waits for {waiting_for}"),
+        (None, Some(failure)) if !server.is_ready => format!("{}: {}", failure.reason, failure.detail),
+        _ if !server.enabled && server.phase == PhaseName::Idle => "not enabled".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// `4s`, `2m07s`, `3h05m`, `2d04h`.
+fn uptime(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_uptime_has_two_units_at_most() {
+        let texts: Vec<_> = [0, 59, 127, 11_100, 187_200].into_iter().map(uptime).collect();
+        assert_eq!(texts, ["0s", "59s", "2m07s", "3h05m", "2d04h"]);
+    }
+
+    #[test]
+    fn a_phase_is_coloured_as_a_word_of_its_own() {
+        let text = colour(" already  ready  8001\n");
+        assert!(text.starts_with(" already  \u{1b}[32mready\u{1b}[0m"), "{text:?}");
+    }
+}

@@ -1,0 +1,155 @@
+//! Every family that is exposed: the one table behind the series and behind `docs/metrics.md`.
+
+use std::fmt;
+
+/// A metric family: what all its series have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    /// Its name, with the prefix and, for counters, with `_total`.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: FamilyKind,
+    /// What it says, in one sentence.
+    pub help: &'static str,
+    /// Its labels, in the order in which they are written.
+    pub labels: &'static [&'static str],
+}
+
+/// The type of a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FamilyKind {
+    /// Only grows while the daemon runs.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations by upper bound.
+    Histogram,
+}
+
+impl FamilyKind {
+    /// The type's one spelling, as `# TYPE` has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+impl fmt::Display for FamilyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Every family, in the order of the documentation.
+pub const fn catalogue() -> &'static [Family] {
+    ALL
+}
+
+macro_rules! families {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)+) => {
+        $(pub(crate) const $constant: Family = Family {
+            name: $name,
+            kind: FamilyKind::$kind,
+            help: $help,
+            labels: &[$($label),*],
+        };)+
+        const ALL: &[Family] = &[$($constant),+];
+    };
+}
+
+families! {
+    BUILD_INFO = Gauge "llama_warden_build_info" ["version", "arch"]
+        "Always 1; the labels say what runs.";
+    PROFILE_ACTIVE = Gauge "llama_warden_profile_active" ["profile"]
+        "1 for the active profile, 0 for the others.";
+
+    SERVER_INFO = Gauge "llama_warden_server_info" ["server", "model", "tier", "port", "detector", "llama_version"]
+        "Always 1; the labels say what the server is. The model is its file name; what is not known is empty.";
+    SERVER_RUNNING = Gauge "llama_warden_server_running" ["server"]
+        "1 while the server has a process.";
+    SERVER_READY = Gauge "llama_warden_server_ready" ["server"]
+        "1 while the server is ready.";
+    SERVER_PHASE = Gauge "llama_warden_server_phase" ["server", "phase"]
+        "1 for the phase that the server is in, 0 for the others.";
+    SERVER_UPTIME = Gauge "llama_warden_server_uptime_seconds" ["server"]
+        "Time since the spawn of the running process; 0 where none runs.";
+    SERVER_START_TIME = Gauge "llama_warden_server_start_time_seconds" ["server"]
+        "Spawn of the running process, in seconds since the Unix epoch; no series where none runs.";
+    SERVER_LOAD_PROGRESS = Gauge "llama_warden_server_load_progress_ratio" ["server"]
+        "How far the model is loaded: 0 before loading, 1 once it is.";
+    SERVER_READY_SECONDS = Histogram "llama_warden_server_ready_seconds" ["server"]
+        "Time from spawn to ready.";
+    SERVER_STOP_SECONDS = Histogram "llama_warden_server_stop_seconds" ["server"]
+        "Time from the request to stop to the reaped process.";
+    SERVER_LAUNCHES = Counter "llama_warden_server_launches_total" ["server"]
+        "Launches that began.";
+    SERVER_BECAME_READY = Counter "llama_warden_server_became_ready_total" ["server", "via"]
+        "Launches that became ready, by what proved it.";
+    SERVER_EXITS = Counter "llama_warden_server_exits_total" ["server", "outcome"]
+        "Processes that ended, by outcome.";
+    SERVER_FAILURES = Counter "llama_warden_server_failures_total" ["server", "reason"]
+        "Launches that failed, by reason.";
+    SERVER_RESTARTS = Counter "llama_warden_server_restarts_total" ["server", "reason"]
+        "Restarts by policy, by the reason of the failure before.";
+    SERVER_SIGNALS = Counter "llama_warden_server_signals_total" ["server", "signal"]
+        "Signals sent by the stop ladder.";
+    SERVER_RESIDENT_MEMORY = Gauge "llama_warden_server_resident_memory_bytes" ["server"]
+        "Resident memory of the running process, mapped model pages included.";
+    SERVER_CPU = Counter "llama_warden_server_cpu_seconds_total" ["server"]
+        "User and system CPU time of the running process; begins at 0 with each launch.";
+    SERVER_OUTPUT_LINES = Counter "llama_warden_server_output_lines_total" ["server", "stream"]
+        "Lines that the server wrote.";
+    SERVER_OUTPUT_DROPPED = Counter "llama_warden_server_output_dropped_lines_total" ["server", "stream"]
+        "Lines that were forgotten before a follower read them.";
+
+    BUS_FACTS = Counter "llama_warden_bus_facts_total" ["kind"]
+        "Facts, by kind.";
+    BUS_GAPS = Counter "llama_warden_bus_gaps_total" ["subscriber"]
+        "Times a subscriber fell so far behind that it missed facts and went on from a snapshot.";
+    BUS_ANOMALIES = Counter "llama_warden_bus_anomalies_total" []
+        "Facts that were stale or impossible in the state they met.";
+
+    PROCESS_CPU = Counter "process_cpu_seconds_total" []
+        "Total user and system CPU time spent in seconds.";
+    PROCESS_OPEN_FDS = Gauge "process_open_fds" []
+        "Number of open file descriptors.";
+    PROCESS_MAX_FDS = Gauge "process_max_fds" []
+        "Maximum number of open file descriptors.";
+    PROCESS_VIRTUAL_MEMORY = Gauge "process_virtual_memory_bytes" []
+        "Virtual memory size in bytes.";
+    PROCESS_RESIDENT_MEMORY = Gauge "process_resident_memory_bytes" []
+        "Resident memory size in bytes.";
+    PROCESS_START_TIME = Gauge "process_start_time_seconds" []
+        "Start time of the process since unix epoch in seconds.";
+    PROCESS_THREADS = Gauge "process_threads" []
+        "Number of OS threads in the process.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions_of_prometheus() {
+        for family in catalogue() {
+            let Family { name, kind, help, labels } = family;
+            assert_eq!(name.ends_with("_total"), *kind == FamilyKind::Counter, "{name}");
+            assert!(name.starts_with("llama_warden_") || name.starts_with("process_"), "{name}");
+            assert!(help.ends_with('.') && !help.contains('\n'), "{name}");
+            let server = name.starts_with("llama_warden_server_");
+            assert_eq!(labels.first() == Some(&"server"), server, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_two_families_clash_in_openmetrics() {
+        let families: BTreeSet<_> =
+            catalogue().iter().map(|family| family.name.strip_suffix("_total").unwrap_or(family.name)).collect();
+        assert_eq!(families.len(), catalogue().len());
+    }
+}

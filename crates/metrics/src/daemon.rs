@@ -1,0 +1,55 @@
+//! The families about the daemon: its build, its profiles, its bus, its process.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use llama_warden_state::Snapshot;
+
+use crate::catalogue::{
+    BUILD_INFO, BUS_ANOMALIES, BUS_FACTS, BUS_GAPS, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS,
+    PROCESS_RESIDENT_MEMORY, PROCESS_START_TIME, PROCESS_THREADS, PROCESS_VIRTUAL_MEMORY, PROFILE_ACTIVE,
+};
+use crate::page::Page;
+use crate::proc::{self, ProcessReading};
+
+/// Adds what is built in and what is configured.
+pub(crate) fn add_build(page: &mut Page, version: &str) {
+    page.value(&BUILD_INFO, &[version, std::env::consts::ARCH], 1.0);
+}
+
+/// Adds every known profile and the active one.
+pub(crate) fn add_profiles(page: &mut Page, known: &BTreeSet<String>, snapshot: &Snapshot) {
+    let active = snapshot.daemon.profile.as_ref();
+    for profile in known.iter().chain(active.filter(|active| !known.contains(*active))) {
+        page.value(&PROFILE_ACTIVE, &[profile], (Some(profile) == active).into());
+    }
+}
+
+/// Adds the counters of the bus.
+pub(crate) fn add_bus(page: &mut Page, snapshot: &Snapshot, gaps: &BTreeMap<&'static str, u64>) {
+    for (kind, count) in &snapshot.facts {
+        page.value(&BUS_FACTS, &[kind], *count as f64);
+    }
+    for (subscriber, count) in gaps {
+        page.value(&BUS_GAPS, &[subscriber], *count as f64);
+    }
+    page.value(&BUS_ANOMALIES, &[], snapshot.anomalies as f64);
+}
+
+/// Adds the daemon's own process, by the standard names. What cannot be read has no series.
+pub(crate) fn add_process(page: &mut Page) {
+    if let Some(reading) = ProcessReading::of_self() {
+        page.value(&PROCESS_CPU, &[], reading.cpu_seconds);
+        page.value(&PROCESS_VIRTUAL_MEMORY, &[], reading.virtual_bytes as f64);
+        page.value(&PROCESS_RESIDENT_MEMORY, &[], reading.resident_bytes as f64);
+        page.value(&PROCESS_THREADS, &[], reading.threads as f64);
+        if let Some(start) = reading.start_time_seconds() {
+            page.value(&PROCESS_START_TIME, &[], start);
+        }
+    }
+    if let Some(open) = proc::open_fds() {
+        page.value(&PROCESS_OPEN_FDS, &[], open as f64);
+    }
+    if let Some(limit) = proc::max_fds() {
+        page.value(&PROCESS_MAX_FDS, &[], limit as f64);
+    }
+}

@@ -1,0 +1,72 @@
+//! A snapshot told fact by fact, with fixed times, for tests.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use llama_warden_events::{BootId, Elapsed, Envelope, Event, Incarnation, ReadyVia, ServerCard, ServerId, Timestamp};
+use llama_warden_state::Snapshot;
+
+/// A snapshot in the making; each fact comes a second after the one before.
+pub(crate) struct Story {
+    pub(crate) snapshot: Snapshot,
+}
+
+impl Default for Story {
+    fn default() -> Self {
+        Self { snapshot: Snapshot::new(BootId::from_random(1)) }
+    }
+}
+
+impl Story {
+    pub(crate) fn id(server: &str) -> ServerId {
+        ServerId::new(server).expect("valid id")
+    }
+
+    pub(crate) fn tell(&mut self, server: &str, incarnation: impl Into<Option<u64>>, event: Event) {
+        let seq = self.snapshot.seq.next();
+        let at = 1_790_000_000 + i64::try_from(seq.0).expect("small");
+        self.snapshot.apply(&Envelope {
+            seq,
+            boot: self.snapshot.boot.clone(),
+            at: Timestamp(jiff::Timestamp::from_second(at).expect("in range")),
+            elapsed: Elapsed::new(Duration::from_secs(seq.0)),
+            server: Some(Self::id(server)),
+            incarnation: incarnation.into().map(Incarnation),
+            cause: None,
+            event,
+        });
+        assert_eq!(self.snapshot.anomalies, 0, "a fact of the test does not fit");
+    }
+
+    pub(crate) fn configure(&mut self, server: &str) {
+        let card = ServerCard {
+            display_name: server.to_uppercase(),
+            model: Some(PathBuf::from("/secret/place/qwen3.gguf")),
+            port: 8001,
+            host: "127.0.0.1".to_owned(),
+            tier: Some("Q4_K_M".to_owned()),
+            thinking: false,
+            enabled: true,
+        };
+        self.tell(server, None, Event::ServerConfigured { card });
+    }
+
+    /// Launches a process that does not exist: its number is above what Linux gives out.
+    pub(crate) fn launch(&mut self, server: &str, incarnation: u64) {
+        self.spawn(server, incarnation, 4_194_305, 1);
+    }
+
+    pub(crate) fn spawn(&mut self, server: &str, incarnation: u64, pid: u32, start_ticks: u64) {
+        self.tell(server, incarnation, Event::LaunchBegan { binary: PathBuf::from("/bin/llama-server") });
+        let version = Some("b11669".to_owned());
+        let binary = PathBuf::from("/bin/llama-server");
+        let identified = Event::BinaryIdentified { binary, version, build: Some(11_669), options: [].into() };
+        self.tell(server, incarnation, identified);
+        self.tell(server, incarnation, Event::ServerSpawned { pid, start_ticks, argv: vec![], port: 8001 });
+    }
+
+    pub(crate) fn become_ready(&mut self, server: &str, incarnation: u64) {
+        let event = Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 4.5 };
+        self.tell(server, incarnation, event);
+    }
+}

@@ -1,0 +1,57 @@
+//! How fast output is read: recorded lines of real builds through every built-in pack, and through the whole tap.
+//!
+//! `cargo bench -p llama-warden-readiness`. The aim is 300 MB/s on one core, far more than any llama-server writes.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::time::Instant;
+
+use llama_warden_bus::{OutputKey, OutputLane};
+use llama_warden_config::Fleet;
+use llama_warden_events::{Incarnation, ServerId, StreamName};
+use llama_warden_readiness::{Matcher, PackLibrary, Readiness};
+
+const TOTAL_BYTES: usize = 256 * 1024 * 1024;
+
+fn main() {
+    let lines = recorded_lines();
+    let bytes: usize = lines.iter().map(Vec::len).sum();
+    println!("{} recorded lines, {} bytes on average", lines.len(), bytes / lines.len());
+    let rounds = TOTAL_BYTES / bytes;
+    for pack in PackLibrary::built_in().iter() {
+        let mut matcher = pack.matcher(Some(8001));
+        measure(pack.name(), rounds, &lines, |line| {
+            black_box(matcher.on_line(StreamName::Stderr, line));
+        });
+    }
+    let lane = OutputLane::default();
+    let (_, fleet) = tokio::sync::watch::channel(Fleet::default());
+    let _readiness = Readiness::new(fleet, PackLibrary::built_in(), &lane);
+    let Ok(server) = ServerId::new("bench") else { return };
+    let key = OutputKey { server, incarnation: Incarnation(1), stream: StreamName::Stderr };
+    let mut sink = lane.open(&key, 256 * 1024);
+    measure("the whole lane", rounds, &lines, |line| sink.push(line));
+}
+
+fn measure(name: &str, rounds: usize, lines: &[Vec<u8>], mut read: impl FnMut(&[u8])) {
+    let began = Instant::now();
+    let mut bytes = 0;
+    for _ in 0..rounds {
+        for line in lines {
+            bytes += line.len() + 1;
+            read(line);
+        }
+    }
+    println!("{name:24} {:8.0} MB/s", bytes as f64 / 1e6 / began.elapsed().as_secs_f64());
+}
+
+fn recorded_lines() -> Vec<Vec<u8>> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/transcripts");
+    let recorded =
+        ["2024-07-py0.2.80", "2024-11-py0.3.2", "2025-08-py0.3.16", "b11669-debian"].iter().flat_map(|build| {
+            let text = std::fs::read_to_string(fixtures.join(build).join("ready-slow.jsonl")).unwrap_or_default();
+            text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).collect::<Vec<_>>()
+        });
+    let is_output = |record: &serde_json::Value| record["stream"] == "stderr" || record["stream"] == "stdout";
+    recorded.filter(is_output).filter_map(|record| Some(record["data"].as_str()?.as_bytes().to_vec())).collect()
+}

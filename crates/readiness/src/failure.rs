@@ -1,0 +1,66 @@
+//! Failures in words: what happened, and what a person does next.
+
+use llama_warden_events::{FailureReason, ProcessEnd};
+
+/// A failed incarnation, before its last lines are put to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) reason: FailureReason,
+    pub(crate) detail: String,
+}
+
+/// A line that tells why a process is about to fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Evidence {
+    pub(crate) reason: FailureReason,
+    /// The lower, the more specific.
+    pub(crate) rank: u16,
+    pub(crate) line: String,
+}
+
+impl Failure {
+    pub(crate) fn new(reason: FailureReason, what: impl std::fmt::Display) -> Self {
+        let detail = match next_step(reason) {
+            Some(step) => format!("{what}: {step}"),
+            None => what.to_string(),
+        };
+        Self { reason, detail }
+    }
+
+    /// The process ended before it was ready.
+    pub(crate) fn at_exit_before_ready(end: ProcessEnd, evidence: Option<Evidence>) -> Self {
+        match evidence {
+            Some(evidence) => Self::new(evidence.reason, format_args!("{} ({end})", evidence.line.trim())),
+            None => Self::new(
+                FailureReason::ExitedBeforeReady,
+                format_args!("ended by itself with {end} before it was ready"),
+            ),
+        }
+    }
+
+    /// The process ended after it was ready, unasked. Only memory explains such an end by a line.
+    pub(crate) fn at_exit_after_ready(end: ProcessEnd, evidence: Option<Evidence>) -> Self {
+        match evidence {
+            Some(Evidence { reason: FailureReason::OutOfMemory, line, .. }) => {
+                Self::new(FailureReason::OutOfMemory, format_args!("{} ({end})", line.trim()))
+            }
+            _ => Self::new(FailureReason::Crashed, format_args!("ended by itself with {end}")),
+        }
+    }
+}
+
+fn next_step(reason: FailureReason) -> Option<&'static str> {
+    Some(match reason {
+        FailureReason::BadArgument => "compare `llama-warden argv` with what this build's --help lists",
+        FailureReason::ModelNotFound => "check the path of the model",
+        FailureReason::ModelInvalid => "fetch or convert the model again, or use a newer build",
+        FailureReason::OutOfMemory => "lower ctx-size, or use a smaller model or fewer GPU layers",
+        FailureReason::PortInUse => {
+            "free the port, configure another one, or check that `host` is an address of this machine"
+        }
+        FailureReason::IdentityMismatch => "check `model`, `port` and --alias",
+        FailureReason::ExitedBeforeReady | FailureReason::Stalled => "`llama-warden logs` shows what it said",
+        FailureReason::ReadyTimeout => "raise `readiness.timeout`, or see `llama-warden logs`",
+        _ => return None,
+    })
+}

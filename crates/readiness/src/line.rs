@@ -1,0 +1,134 @@
+//! A line as it was meant: without colours, carriage returns, NUL bytes and the log prefix.
+//!
+//! Copies only where something has to go from the middle of the line, which is rare.
+
+const ESCAPE: u8 = 0x1b;
+
+/// Cleans lines; keeps one buffer for those that have to be copied.
+#[derive(Debug, Default)]
+pub(crate) struct LineCleaner {
+    scratch: Vec<u8>,
+}
+
+impl LineCleaner {
+    /// The line without terminal control, and without what builds since 2026 put before (and, as JSON, around) a message.
+    pub(crate) fn clean<'a>(&'a mut self, line: &'a [u8]) -> &'a [u8] {
+        without_prefix(self.without_controls(line))
+    }
+
+    fn without_controls<'a>(&'a mut self, line: &'a [u8]) -> &'a [u8] {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Some(first) = memchr::memchr3(ESCAPE, b'\r', 0, line) else { return line };
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&line[..first]);
+        strip_controls(&line[first..], &mut self.scratch);
+        &self.scratch
+    }
+}
+
+/// Appends `bytes` to `out` without escape sequences, carriage returns and NUL bytes.
+pub(crate) fn strip_controls(bytes: &[u8], out: &mut Vec<u8>) {
+    let mut rest = bytes;
+    while let Some(at) = memchr::memchr3(ESCAPE, b'\r', 0, rest) {
+        out.extend_from_slice(&rest[..at]);
+        rest = if rest[at] == ESCAPE { after_escape(&rest[at + 1..]) } else { &rest[at + 1..] };
+    }
+    out.extend_from_slice(rest);
+}
+
+/// What follows an escape sequence (ECMA-48: control sequences, operating system commands, two-byte escapes).
+fn after_escape(rest: &[u8]) -> &[u8] {
+    match rest.first() {
+        Some(b'[') => {
+            let end = rest[1..].iter().position(|byte| (0x40..=0x7e).contains(byte));
+            end.map_or(&[], |end| &rest[end + 2..])
+        }
+        Some(b']') => match memchr::memchr2(0x07, ESCAPE, rest) {
+            Some(end) if rest[end] == ESCAPE => rest.get(end + 2..).unwrap_or_default(),
+            Some(end) => &rest[end + 1..],
+            None => &[],
+        },
+        Some(_) => &rest[1..],
+        None => &[],
+    }
+}
+
+/// Takes off `M.SS.mmm.uuu L ` (default since b9760), or what `--log-jsonl` writes around a message.
+fn without_prefix(line: &[u8]) -> &[u8] {
+    match line.first() {
+        Some(b'0'..=b'9') => without_timestamp(line).unwrap_or(line),
+        Some(b'{') => json_message(line).unwrap_or(line),
+        _ => line,
+    }
+}
+
+fn without_timestamp(line: &[u8]) -> Option<&[u8]> {
+    let minutes = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (stamp, rest) = line[minutes..].split_at_checked(b".SS.mmm.uuu L ".len())?;
+    let fits = stamp.iter().zip(b".00.000.000 A ").all(|(byte, shape)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        b'A' => byte.is_ascii_uppercase(),
+        exact => byte == exact,
+    });
+    fits.then_some(rest)
+}
+
+fn json_message(line: &[u8]) -> Option<&[u8]> {
+    const KEY: &[u8] = b"\"msg\":\"";
+    line.strip_prefix(b"{\"type\":\"log\",")?;
+    // Everything before the message is numbers and a level, so the first key of that name is the right one.
+    let start = memchr::memmem::find(line, KEY)? + KEY.len();
+    let message = &line[start..];
+    Some(message.strip_suffix(b"\\n\"}").or_else(|| message.strip_suffix(b"\"}")).unwrap_or(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: &[u8] = b"srv  llama_server: listening on http://127.0.0.1:8080";
+
+    fn clean(line: &[u8]) -> Vec<u8> {
+        LineCleaner::default().clean(line).to_vec()
+    }
+
+    #[test]
+    fn a_message_is_the_same_however_it_is_dressed() {
+        let dressed: [&[u8]; 8] = [
+            b"srv  llama_server: listening on http://127.0.0.1:8080",
+            b"srv  llama_server: listening on http://127.0.0.1:8080\r",
+            b"0.00.022.002 I srv  llama_server: listening on http://127.0.0.1:8080",
+            b"123.00.022.002 I srv  llama_server: listening on http://127.0.0.1:8080",
+            b"\x1b[34m0.00.244.892\x1b[0m \x1b[32mI \x1b[0msrv  llama_server: listening on http://127.0.0.1:8080",
+            b"srv  llama_server: \0listening \0on http://127.0.0.1:8080\0\r\r",
+            b"\x1b]0;title\x07srv  llama_server: listening on \x1b]8;;x\x1b\\http://127.0.0.1:8080",
+            b"{\"type\":\"log\",\"time\":1,\"level\":\"info\",\"msg\":\"srv  llama_server: listening on http://127.0.0.1:8080\\n\"}",
+        ];
+        for line in dressed {
+            assert_eq!(clean(line), MESSAGE, "{}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_prefix_stays() {
+        for line in
+            [&b"0.00.022.002 i srv"[..], b"0.00.022 I srv", b"12", b"0.", b"{\"type\":\"log\"}", b"{\"level\":1}"]
+        {
+            assert_eq!(clean(line), line, "{}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn a_cut_off_escape_sequence_swallows_only_itself() {
+        for line in [&b"abc\x1b"[..], b"abc\x1b[", b"abc\x1b[31", b"abc\x1b]8;;", b"abc\x1b]8;;\x1b"] {
+            assert_eq!(clean(line), b"abc", "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_plain_line_is_not_copied() {
+        let line = b"llama_context: n_ctx = 512".to_vec();
+        let mut cleaner = LineCleaner::default();
+        assert_eq!(cleaner.clean(&line).as_ptr(), line.as_ptr());
+    }
+}

@@ -1,0 +1,347 @@
+//! A detector pack that was checked: it fits certain builds, and says how to read their output and how to probe them.
+//!
+//! Invariants: every pattern compiles within its limits; a pattern has a reason exactly when it is a failure; every
+//! example of a loaded pack is taken for what it claims.
+
+use std::sync::{Arc, OnceLock};
+
+use llama_warden_events::{FailureReason, StreamName};
+
+use crate::pack_error::Source;
+use crate::pack_file::{ExampleEntry, PackFile, PatternEntry, ProbeEntry};
+use crate::patterns::{self, CompiledPatterns};
+use crate::{BuildRange, ExampleVerdict, Matcher, PackError, PatternMatcher, PatternVerdict, StreamFilter, Verdict};
+
+/// Longest text of a pack, in bytes.
+const TEXT_LIMIT: usize = 256 * 1024;
+/// Most patterns of a pack.
+const PATTERN_LIMIT: usize = 256;
+
+/// A detector pack. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Pack {
+    body: Arc<Body>,
+}
+
+#[derive(Debug)]
+struct Body {
+    name: String,
+    description: String,
+    origin: PackOrigin,
+    builds: Option<BuildRange>,
+    help_lists: Vec<String>,
+    help_lacks: Vec<String>,
+    probe: ProbeWay,
+    /// Its own patterns, then those that stand behind them.
+    patterns: Vec<Pattern>,
+    own_patterns: usize,
+    examples: Vec<Example>,
+    text: String,
+    compiled: OnceLock<CompiledPatterns>,
+}
+
+/// Where a pack comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PackOrigin {
+    /// Part of llama-warden.
+    BuiltIn,
+    /// This file.
+    File(std::path::PathBuf),
+}
+
+/// How to ask a server whether it is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeWay {
+    /// GET this path: 200 is ready, 503 is not.
+    Http {
+        /// The path, from its slash on.
+        path: String,
+    },
+    /// Not at all: the ready line, from a listener of our own, is the proof.
+    None,
+}
+
+/// A checked pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    /// What a line that matches says.
+    pub verdict: PatternVerdict,
+    /// The streams that it is looked for on.
+    pub stream: StreamFilter,
+    /// The regular expression.
+    pub regex: String,
+    /// The reason of a failure.
+    pub reason: Option<FailureReason>,
+    /// Whether a failure counts only when no other one was seen.
+    pub weak: bool,
+}
+
+/// A line with what it has to be taken for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    /// The line.
+    pub line: String,
+    /// Its stream.
+    pub stream: StreamName,
+    /// What it has to be taken for.
+    pub verdict: ExampleVerdict,
+    /// The reason of a failure.
+    pub reason: Option<FailureReason>,
+}
+
+impl Pack {
+    /// Reads and checks a pack. The `behind` patterns (those that every pack shares) come after its own.
+    pub(crate) fn parse(origin: PackOrigin, text: &str, behind: &[Pattern]) -> Result<Self, PackError> {
+        let file = match &origin {
+            PackOrigin::BuiltIn => "built-in pack".to_owned(),
+            PackOrigin::File(path) => path.display().to_string(),
+        };
+        let source = Source { file: &file, text };
+        if text.len() > TEXT_LIMIT {
+            return Err(source.error(None, "the file is larger than 256 KiB", "split it into several packs"));
+        }
+        let parsed: PackFile = toml::from_str(text).map_err(|error| {
+            source.error(error.span(), error.message(), "`llama-warden schema detector` shows what may stand here")
+        })?;
+        Self::check(&source, origin, parsed, behind)
+    }
+
+    fn check(source: &Source<'_>, origin: PackOrigin, file: PackFile, behind: &[Pattern]) -> Result<Self, PackError> {
+        check_name(source, &file)?;
+        if file.pattern.len() > PATTERN_LIMIT {
+            return Err(source.error(None, "there are more than 256 patterns", "join some with `|`"));
+        }
+        let probe = check_probe(source, &file)?;
+        let mut patterns: Vec<_> =
+            file.pattern.iter().map(|entry| check_pattern(source, entry)).collect::<Result<_, _>>()?;
+        let own_patterns = patterns.len();
+        patterns.extend_from_slice(behind);
+        if probe == ProbeWay::None && !patterns.iter().any(|pattern| pattern.verdict == PatternVerdict::Ready) {
+            let span = file.probe.map(|probe| probe.span());
+            return Err(source.error(
+                span,
+                "without a probe and without a `ready` pattern nothing could prove readiness",
+                "add a pattern with verdict = \"ready\", or a probe",
+            ));
+        }
+        let built_in = origin == PackOrigin::BuiltIn;
+        let body = Body {
+            name: file.name.into_inner(),
+            description: file.description,
+            origin,
+            builds: file.builds.map(toml::Spanned::into_inner),
+            help_lists: file.help_lists.iter().map(|option| bare(option)).collect(),
+            help_lacks: file.help_lacks.iter().map(|option| bare(option)).collect(),
+            probe,
+            patterns,
+            own_patterns,
+            examples: file.example.iter().map(Example::from).collect(),
+            text: source.text.to_owned(),
+            compiled: OnceLock::new(),
+        };
+        let pack = Self { body: Arc::new(body) };
+        // Built-in packs are checked by a test, so that a start does not pay for it.
+        if !built_in {
+            pack.check_examples(source, &file.example)?;
+        }
+        Ok(pack)
+    }
+
+    fn check_examples(&self, source: &Source<'_>, examples: &[ExampleEntry]) -> Result<(), PackError> {
+        let compiled = patterns::compile(&self.body.patterns)
+            .map_err(|error| source.error(None, error, "use fewer or simpler patterns"))?;
+        let mut matcher = PatternMatcher::new(compiled, None);
+        for (entry, example) in examples.iter().zip(&self.body.examples) {
+            let verdict = matcher.on_line(example.stream, example.line.as_bytes());
+            if !example.agrees_with(verdict) {
+                return Err(source.error(
+                    Some(entry.line.span()),
+                    format!("this example claims {}, but the patterns say {}", example.claim(), describe(verdict)),
+                    "correct the example, or the order or text of the patterns",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.body.name
+    }
+
+    /// One line for people.
+    pub fn description(&self) -> &str {
+        &self.body.description
+    }
+
+    /// Where it comes from.
+    pub fn origin(&self) -> &PackOrigin {
+        &self.body.origin
+    }
+
+    /// The build numbers that it fits.
+    pub fn builds(&self) -> Option<BuildRange> {
+        self.body.builds
+    }
+
+    /// Long options, without dashes, that the help has to list.
+    pub fn help_lists(&self) -> &[String] {
+        &self.body.help_lists
+    }
+
+    /// Long options, without dashes, that the help must not list.
+    pub fn help_lacks(&self) -> &[String] {
+        &self.body.help_lacks
+    }
+
+    /// How its builds are asked.
+    pub fn probe(&self) -> &ProbeWay {
+        &self.body.probe
+    }
+
+    /// Its own patterns, in order.
+    pub fn patterns(&self) -> &[Pattern] {
+        &self.body.patterns[..self.body.own_patterns]
+    }
+
+    /// Its examples.
+    pub fn examples(&self) -> &[Example] {
+        &self.body.examples
+    }
+
+    /// The file as it was written.
+    pub fn text(&self) -> &str {
+        &self.body.text
+    }
+
+    /// A matcher for one incarnation. A ready line that names another port than `port` counts as nothing; without a
+    /// port, any is taken.
+    pub fn matcher(&self, port: Option<u16>) -> PatternMatcher {
+        let compiled = self.body.compiled.get_or_init(|| {
+            patterns::compile(&self.body.patterns).unwrap_or_else(|error| {
+                // Cannot happen to a pack that was loaded; if it did, the probe would still find the truth.
+                tracing::error!(pack = self.name(), error, "the patterns of a detector pack do not compile");
+                CompiledPatterns::default()
+            })
+        });
+        PatternMatcher::new(compiled.clone(), port)
+    }
+}
+
+impl Example {
+    /// Whether a verdict is what the example claims.
+    pub fn agrees_with(&self, verdict: Verdict) -> bool {
+        match (self.verdict, verdict) {
+            (ExampleVerdict::None, Verdict::Nothing)
+            | (ExampleVerdict::Progress, Verdict::Progress { .. })
+            | (ExampleVerdict::NearlyReady, Verdict::NearlyReady)
+            | (ExampleVerdict::Ready, Verdict::Ready)
+            | (ExampleVerdict::Echo, Verdict::Echo) => true,
+            (ExampleVerdict::Failure, Verdict::Failure { reason, .. }) => {
+                self.reason.is_none_or(|claimed| claimed == reason)
+            }
+            _ => false,
+        }
+    }
+
+    fn claim(&self) -> String {
+        match (self.verdict, self.reason) {
+            (ExampleVerdict::Failure, Some(reason)) => format!("`failure` with `{reason}`"),
+            (ExampleVerdict::Failure, None) => "`failure`".into(),
+            (ExampleVerdict::None, _) => "`none`".into(),
+            (ExampleVerdict::Progress, _) => "`progress`".into(),
+            (ExampleVerdict::NearlyReady, _) => "`nearly-ready`".into(),
+            (ExampleVerdict::Ready, _) => "`ready`".into(),
+            (ExampleVerdict::Echo, _) => "`echo`".into(),
+        }
+    }
+}
+
+impl From<&ExampleEntry> for Example {
+    fn from(entry: &ExampleEntry) -> Self {
+        Self { line: entry.line.as_ref().clone(), stream: entry.stream, verdict: entry.verdict, reason: entry.reason }
+    }
+}
+
+fn describe(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Nothing => "`none`".into(),
+        Verdict::Echo => "`echo`".into(),
+        Verdict::Progress { .. } => "`progress`".into(),
+        Verdict::NearlyReady => "`nearly-ready`".into(),
+        Verdict::Ready => "`ready`".into(),
+        Verdict::Failure { reason, .. } => format!("`failure` with `{reason}`"),
+    }
+}
+
+fn bare(option: &str) -> String {
+    option.trim_start_matches('-').to_owned()
+}
+
+fn check_name(source: &Source<'_>, file: &PackFile) -> Result<(), PackError> {
+    let name = file.name.as_ref();
+    let fits = (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if fits && name != "auto" {
+        return Ok(());
+    }
+    Err(source.error(
+        Some(file.name.span()),
+        format!("`{name}` is no name for a pack"),
+        "use 1 to 64 of A-Z a-z 0-9 . _ -, and not `auto`",
+    ))
+}
+
+fn check_probe(source: &Source<'_>, file: &PackFile) -> Result<ProbeWay, PackError> {
+    if let Some(builds) = &file.builds
+        && let BuildRange { min: Some(min), max: Some(max) } = builds.as_ref()
+        && min > max
+    {
+        let advice = "swap `min` and `max`";
+        return Err(source.error(Some(builds.span()), format!("no build is from {min} to {max}"), advice));
+    }
+    let Some(probe) = &file.probe else { return Ok(ProbeWay::Http { path: "/health".into() }) };
+    match probe.as_ref() {
+        ProbeEntry::Word(_) => Ok(ProbeWay::None),
+        ProbeEntry::Http(http)
+            if http.path.starts_with('/') && http.path.bytes().all(|byte| byte.is_ascii_graphic()) =>
+        {
+            Ok(ProbeWay::Http { path: http.path.clone() })
+        }
+        ProbeEntry::Http(http) => Err(source.error(
+            Some(probe.span()),
+            format!("`{}` is not a path", http.path),
+            "begin with a slash and leave out spaces",
+        )),
+    }
+}
+
+fn check_pattern(source: &Source<'_>, entry: &PatternEntry) -> Result<Pattern, PackError> {
+    let at = Some(entry.regex.span());
+    match (entry.verdict, entry.reason) {
+        (PatternVerdict::Failure, None) => {
+            return Err(source.error(at, "a failure without a reason", "add reason = \"…\" to this pattern"));
+        }
+        (PatternVerdict::Failure, Some(_)) => {}
+        (_, Some(_)) => {
+            return Err(source.error(
+                at,
+                "only failures have a reason",
+                "take `reason` away or say verdict = \"failure\"",
+            ));
+        }
+        (_, None) if entry.weak => {
+            return Err(source.error(at, "only failures can be weak", "take `weak` away from this pattern"));
+        }
+        (_, None) => {}
+    }
+    patterns::check(entry.regex.as_ref())
+        .map_err(|error| source.error(at, error, "see https://docs.rs/regex for what a pattern may contain"))?;
+    Ok(Pattern {
+        verdict: entry.verdict,
+        stream: entry.stream,
+        regex: entry.regex.as_ref().clone(),
+        reason: entry.reason,
+        weak: entry.weak,
+    })
+}

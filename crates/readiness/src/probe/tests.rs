@@ -1,0 +1,200 @@
+//! The probe against servers that mean harm, on loopback and in real time.
+
+use std::time::Instant;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::*;
+use crate::identity::{Identity, identify};
+use crate::target::Key;
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}";
+
+/// What a server writes after it has read a request head: a beginning, then for ever something else.
+#[derive(Clone, Copy)]
+enum Script {
+    Say(&'static [u8]),
+    SayForEver(&'static [u8], &'static [u8]),
+    Trickle(&'static [u8]),
+    Hang,
+    HangUp,
+}
+
+async fn play<S: AsyncReadExt + AsyncWriteExt + Unpin>(mut stream: S, script: Script) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    // The client may be gone at any time; that is its right.
+    match script {
+        Script::Say(text) => {
+            let _ = stream.write_all(text).await;
+            let _ = stream.shutdown().await;
+        }
+        Script::SayForEver(first, rest) => {
+            let _ = stream.write_all(first).await;
+            while stream.write_all(rest).await.is_ok() {}
+        }
+        Script::Trickle(text) => {
+            for byte in text {
+                if stream.write_all(&[*byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+        }
+        Script::Hang => {
+            let _ = stream.read_u8().await;
+        }
+        Script::HangUp => {}
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}
+
+async fn target(script: Script) -> Target {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let port = listener.local_addr().expect("has an address").port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(play(stream, script));
+        }
+    });
+    tcp(port)
+}
+
+fn tcp(port: u16) -> Target {
+    let address = Address::Tcp { host: "127.0.0.1".into(), port };
+    Target { address, prefix: String::new(), key: None, encrypted: false }
+}
+
+async fn answer(script: Script) -> Answer {
+    let target = target(script).await;
+    let began = Instant::now();
+    let answer = probe(&target, "/health").await;
+    assert!(began.elapsed() < PROBE_TIMEOUT + Duration::from_secs(1), "took {:?}", began.elapsed());
+    answer
+}
+
+#[tokio::test]
+async fn an_honest_answer_is_taken_for_what_it_says() {
+    let cases: [(&[u8], Answer); 6] = [
+        (OK, Answer::Ok),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Answer::Ok),
+        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}", Answer::NotReady),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", Answer::NotFound),
+        (b"HTTP/1.0 401 Unauthorized\r\n\r\n", Answer::Other(401)),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", Answer::Other(302)),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(answer(Script::Say(text)).await, expected, "{}", String::from_utf8_lossy(text));
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let port = listener.local_addr().expect("has an address").port();
+    drop(listener);
+    assert_eq!(probe(&tcp(port), "/health").await, Answer::Refused);
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_in_time_gives_no_answer() {
+    let (hang, trickle, broken, hung_up, cut) = tokio::join!(
+        answer(Script::Hang),
+        answer(Script::Trickle(OK)),
+        answer(Script::Say(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{")),
+        answer(Script::HangUp),
+        answer(Script::Say(b"HTTP/1.1 200")),
+    );
+    assert_eq!([hang, trickle, broken, hung_up, cut], [Answer::NoAnswer; 5]);
+}
+
+#[tokio::test]
+async fn what_is_endless_or_no_http_is_garbage() {
+    let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n";
+    let (body, header, length, text) = tokio::join!(
+        answer(Script::SayForEver(head, &[b'x'; 8192])),
+        answer(Script::SayForEver(b"HTTP/1.1 200 OK\r\nX: ", &[b'x'; 8192])),
+        answer(Script::Say(b"HTTP/1.1 200 OK\r\nContent-Length: nine\r\n\r\n")),
+        answer(Script::Say(b"SSH-2.0-OpenSSH_9.2\r\n")),
+    );
+    assert_eq!([body, header, length, text], [Answer::Garbage; 4]);
+}
+
+#[tokio::test]
+async fn the_request_is_plain_and_carries_prefix_and_key() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let port = listener.local_addr().expect("has an address").port();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("accepts");
+        play(stream, Script::Say(OK)).await
+    });
+    let target = Target { prefix: "/llama".into(), ..tcp(port) };
+    let reply = ask(&target, "/v1/models", Some("secret")).await.expect("answers");
+    assert_eq!((reply.status, &*reply.body), (StatusCode::OK, &b"{\"status\":\"ok\"}"[..]));
+    let head = server.await.expect("serves").to_lowercase();
+    assert!(head.starts_with("get /llama/v1/models http/1.1\r\n"), "{head}");
+    for line in [format!("host: 127.0.0.1:{port}"), "connection: close".into(), "authorization: bearer secret".into()] {
+        assert!(head.contains(&format!("\r\n{line}\r\n")), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_asked_too() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let path = directory.path().join("llama.sock");
+    let target = Target { address: Address::Unix(path.clone()), ..tcp(1) };
+    assert_eq!(probe(&target, "/health").await, Answer::Refused);
+    let listener = UnixListener::bind(&path).expect("binds");
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.expect("accepts");
+        play(stream, Script::Say(OK)).await
+    });
+    assert_eq!(probe(&target, "/health").await, Answer::Ok);
+}
+
+#[tokio::test]
+async fn identity_falls_back_to_props_and_reads_the_key_from_its_file() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let file = directory.path().join("key");
+    std::fs::write(&file, "\nsecret\nother\n").expect("writes");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let port = listener.local_addr().expect("has an address").port();
+    let server = tokio::spawn(async move {
+        let mut heads = Vec::new();
+        for answer in [
+            &b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"[..],
+            b"HTTP/1.1 200 OK\r\nContent-Length: 34\r\n\r\n{\"model_path\":\"/models/tiny.gguf\"}",
+        ] {
+            let (stream, _) = listener.accept().await.expect("accepts");
+            heads.push(play(stream, Script::Say(answer)).await.to_lowercase());
+        }
+        heads
+    });
+    let target = Target { key: Some(Key::File(file)), ..tcp(port) };
+    let identity = identify(&target, &["/models/tiny.gguf".into()]).await;
+    let heads = server.await.expect("serves");
+    assert!(heads.iter().all(|head| head.contains("authorization: bearer secret")), "{heads:?}");
+    assert_eq!(identity, Identity::Same);
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_read_is_unknown_not_wrong() {
+    let cases: [&'static [u8]; 4] = [
+        b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\noops",
+        b"no http",
+    ];
+    for text in cases {
+        let identity = identify(&target(Script::Say(text)).await, &["x".into()]).await;
+        assert!(matches!(identity, Identity::Unknown { .. }), "{identity:?}");
+    }
+    let busy = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+    assert_eq!(identify(&target(Script::Say(busy)).await, &["x".into()]).await, Identity::NotReady);
+}

@@ -1,0 +1,355 @@
+//! What was read of one incarnation's output: hits, progress, evidence, and the last lines.
+//!
+//! Written by the tasks that read the two pipes, taken by the component. Nothing is queued: a slot holds the first hit of
+//! each kind until it is taken, and the latest progress, so that no output can fill anything or make a reader wait.
+//!
+//! Lines can come before the component knows how to read them: the launcher opens the output as soon as the process is
+//! published. They are kept, in order, and read once a matcher is there. If they grow beyond [`EARLY_LIMIT`], the generic
+//! patterns read them; the probe finds the truth meanwhile.
+
+use llama_warden_events::{FailureReason, StreamName};
+use tokio::time::Instant;
+
+use crate::failure::Evidence;
+use crate::line::strip_controls;
+use crate::machine::{Hint, HintStrength};
+use crate::{Matcher, Verdict};
+
+/// Most bytes of lines that wait for a matcher.
+const EARLY_LIMIT: usize = 256 * 1024;
+/// How many last lines are kept for a failure.
+const TAIL_LINES: usize = 12;
+/// Most bytes of a line that are kept.
+const LINE_LIMIT: usize = 512;
+
+/// See the module.
+pub(crate) struct Reading {
+    reader: Reader,
+    tail: Tail,
+    /// Lines other than echoes.
+    lines: u64,
+    last_line: Option<Instant>,
+    slots: [Option<String>; 4],
+    progress: Option<Option<f64>>,
+    evidence: Option<(u64, Evidence)>,
+    interest: Interest,
+}
+
+enum Reader {
+    Waiting { early: Vec<(StreamName, Box<[u8]>)>, bytes: usize, fallback: Box<dyn Matcher> },
+    Matching(Box<dyn Matcher>),
+}
+
+/// What the component still wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interest {
+    /// Everything.
+    Readiness,
+    /// The verdict is out: only why the process may end.
+    Failure,
+}
+
+/// What there is to take.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) hints: Vec<Hint>,
+    pub(crate) progress: Option<Option<f64>>,
+    pub(crate) last_line: Option<Instant>,
+}
+
+impl Reading {
+    /// A reading that waits for its matcher; `fallback` reads when it takes too long.
+    pub(crate) fn new(fallback: Box<dyn Matcher>) -> Self {
+        Self {
+            reader: Reader::Waiting { early: Vec::new(), bytes: 0, fallback },
+            tail: Tail::default(),
+            lines: 0,
+            last_line: None,
+            slots: Default::default(),
+            progress: None,
+            evidence: None,
+            interest: Interest::Readiness,
+        }
+    }
+
+    /// Takes a line in. Returns whether there is something new to take.
+    pub(crate) fn on_line(&mut self, stream: StreamName, line: &[u8]) -> bool {
+        let Reader::Waiting { early, bytes, .. } = &mut self.reader else { return self.read(stream, line) };
+        *bytes += line.len();
+        if *bytes <= EARLY_LIMIT && early.len() < EARLY_LIMIT / 16 {
+            early.push((stream, line.into()));
+            return false;
+        }
+        let news = self.begin(None);
+        self.read(stream, line) || news
+    }
+
+    /// Begins to read with `matcher`, the lines that waited first. Returns whether there is something to take.
+    pub(crate) fn read_with(&mut self, matcher: Box<dyn Matcher>) -> bool {
+        self.begin(Some(matcher))
+    }
+
+    fn begin(&mut self, matcher: Option<Box<dyn Matcher>>) -> bool {
+        let waiting = std::mem::replace(&mut self.reader, Reader::Matching(Box::new(Deaf)));
+        let (early, current) = match waiting {
+            Reader::Waiting { early, fallback, .. } => (early, fallback),
+            Reader::Matching(current) => (Vec::new(), current),
+        };
+        self.reader = Reader::Matching(matcher.unwrap_or(current));
+        let mut news = false;
+        for (stream, line) in early {
+            news |= self.read(stream, &line);
+        }
+        news
+    }
+
+    fn read(&mut self, stream: StreamName, line: &[u8]) -> bool {
+        let Reader::Matching(matcher) = &mut self.reader else { return false };
+        let verdict = matcher.on_line(stream, line);
+        if verdict == Verdict::Echo {
+            return false;
+        }
+        self.lines += 1;
+        self.tail.push(line);
+        match verdict {
+            Verdict::Failure { reason, rank } => self.keep_evidence(reason, rank, line),
+            _ if self.interest == Interest::Failure => return false,
+            Verdict::Progress { percent } => {
+                self.progress = Some(percent.or(self.progress.flatten()));
+                self.last_line = Some(Instant::now());
+                return true;
+            }
+            Verdict::NearlyReady => self.fill(stream, HintStrength::NearlyReady, line),
+            Verdict::Ready => self.fill(stream, HintStrength::Ready, line),
+            Verdict::Nothing | Verdict::Echo => {}
+        }
+        if self.interest == Interest::Readiness {
+            self.last_line = Some(Instant::now());
+        }
+        self.slots.iter().any(Option::is_some)
+    }
+
+    fn fill(&mut self, stream: StreamName, strength: HintStrength, line: &[u8]) {
+        let slot = usize::from(stream == StreamName::Stdout) + 2 * usize::from(strength == HintStrength::Ready);
+        self.slots[slot].get_or_insert_with(|| printable(line));
+    }
+
+    /// Before the verdict the most specific line counts; afterwards only a recent one can explain an end.
+    fn keep_evidence(&mut self, reason: FailureReason, rank: u16, line: &[u8]) {
+        let replaces = match &self.evidence {
+            None => true,
+            Some((at, kept)) => rank < kept.rank || self.interest == Interest::Failure && self.is_old(*at),
+        };
+        if replaces {
+            self.evidence = Some((self.lines, Evidence { reason, rank, line: printable(line) }));
+        }
+    }
+
+    const fn is_old(&self, at: u64) -> bool {
+        self.lines - at >= TAIL_LINES as u64
+    }
+
+    /// Takes what is new.
+    pub(crate) fn take(&mut self) -> Taken {
+        let mut hints = Vec::new();
+        for (slot, line) in self.slots.iter_mut().enumerate() {
+            let Some(line) = line.take() else { continue };
+            let stream = if slot % 2 == 0 { StreamName::Stderr } else { StreamName::Stdout };
+            let strength = if slot < 2 { HintStrength::NearlyReady } else { HintStrength::Ready };
+            hints.push(Hint { stream, strength, line });
+        }
+        Taken { hints, progress: self.progress.take(), last_line: self.last_line.take() }
+    }
+
+    /// The verdict is out: from now on only evidence is kept, and what there was explains nothing any more.
+    pub(crate) fn settle(&mut self) {
+        self.interest = Interest::Failure;
+        self.evidence = None;
+        self.slots = Default::default();
+        self.progress = None;
+    }
+
+    /// Why the process ended, as far as lines tell.
+    pub(crate) fn evidence(&self) -> Option<Evidence> {
+        let (at, evidence) = self.evidence.as_ref()?;
+        (self.interest == Interest::Readiness || !self.is_old(*at)).then(|| evidence.clone())
+    }
+
+    /// The last lines, oldest first, fit to be read.
+    pub(crate) fn last_lines(&mut self) -> Vec<String> {
+        // A process that ended before anybody knew how to read it: its lines are still waiting.
+        self.begin(None);
+        self.tail.lines()
+    }
+}
+
+/// Stands in while matchers are exchanged.
+struct Deaf;
+
+impl Matcher for Deaf {
+    fn on_line(&mut self, _: StreamName, _: &[u8]) -> Verdict {
+        Verdict::Nothing
+    }
+}
+
+/// The last lines, in buffers that are used again.
+#[derive(Default)]
+struct Tail {
+    lines: [Vec<u8>; TAIL_LINES],
+    next: usize,
+}
+
+impl Tail {
+    fn push(&mut self, line: &[u8]) {
+        // Empty lines between others tell nothing and would push out those that do.
+        if line.is_empty() {
+            return;
+        }
+        let slot = &mut self.lines[self.next];
+        slot.clear();
+        slot.extend_from_slice(&line[..line.len().min(LINE_LIMIT)]);
+        self.next = (self.next + 1) % TAIL_LINES;
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let (newer, older) = self.lines.split_at(self.next);
+        older.iter().chain(newer).filter(|line| !line.is_empty()).map(|line| printable(line)).collect()
+    }
+}
+
+/// At most [`LINE_LIMIT`] bytes of a line as text, without terminal control.
+fn printable(line: &[u8]) -> String {
+    let mut clean = Vec::with_capacity(line.len().min(LINE_LIMIT));
+    strip_controls(&line[..line.len().min(LINE_LIMIT)], &mut clean);
+    let mut text = String::from_utf8_lossy(&clean).into_owned();
+    // Replacement characters are longer than the bytes that they stand for.
+    while text.len() > LINE_LIMIT {
+        text.pop();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes each line for what its first word says.
+    struct Words;
+
+    impl Matcher for Words {
+        fn on_line(&mut self, _: StreamName, line: &[u8]) -> Verdict {
+            match line.split(|byte| *byte == b' ').next() {
+                Some(b"ready") => Verdict::Ready,
+                Some(b"nearly") => Verdict::NearlyReady,
+                Some(b"echo") => Verdict::Echo,
+                Some(b"load") => Verdict::Progress { percent: None },
+                Some(b"oom") => Verdict::Failure { reason: FailureReason::OutOfMemory, rank: 1 },
+                Some(b"bad") => Verdict::Failure { reason: FailureReason::ModelInvalid, rank: 9 },
+                _ => Verdict::Nothing,
+            }
+        }
+    }
+
+    fn reading() -> Reading {
+        let mut reading = Reading::new(Box::new(Deaf));
+        reading.read_with(Box::new(Words));
+        reading
+    }
+
+    #[tokio::test]
+    async fn lines_that_came_before_the_matcher_are_read_in_order() {
+        let mut reading = Reading::new(Box::new(Deaf));
+        for line in ["one", "ready 1", "oom 2"] {
+            assert!(!reading.on_line(StreamName::Stdout, line.as_bytes()));
+        }
+        assert!(reading.take().hints.is_empty());
+        assert!(reading.read_with(Box::new(Words)));
+        let hints = reading.take().hints;
+        assert_eq!(hints.len(), 1);
+        assert_eq!(
+            (hints[0].stream, hints[0].strength, &*hints[0].line),
+            (StreamName::Stdout, HintStrength::Ready, "ready 1")
+        );
+        assert_eq!(reading.last_lines(), ["one", "ready 1", "oom 2"]);
+        assert_eq!(reading.evidence().expect("evidence").line, "oom 2");
+    }
+
+    #[tokio::test]
+    async fn too_many_early_lines_are_read_by_the_fallback_and_held_no_longer() {
+        let mut reading = Reading::new(Box::new(Words));
+        assert!(!reading.on_line(StreamName::Stderr, b"ready early"));
+        let line = [b'x'; 1024];
+        let mut news = false;
+        for _ in 0..=EARLY_LIMIT / line.len() {
+            news |= reading.on_line(StreamName::Stderr, &line);
+        }
+        assert!(news && matches!(reading.reader, Reader::Matching(_)));
+        assert_eq!(reading.take().hints[0].line, "ready early");
+        // Empty lines cost room too.
+        let mut reading = Reading::new(Box::new(Words));
+        for _ in 0..=EARLY_LIMIT / 16 {
+            reading.on_line(StreamName::Stderr, b"");
+        }
+        assert!(matches!(reading.reader, Reader::Matching(_)));
+    }
+
+    #[tokio::test]
+    async fn a_hit_is_kept_until_it_is_taken_and_a_flood_keeps_one_of_each_kind() {
+        let mut reading = reading();
+        for number in 0..10_000 {
+            reading.on_line(StreamName::Stderr, format!("nearly {number}").as_bytes());
+        }
+        reading.on_line(StreamName::Stderr, b"ready");
+        let hints = reading.take().hints;
+        assert_eq!(hints.iter().map(|hint| &*hint.line).collect::<Vec<_>>(), ["nearly 0", "ready"]);
+        assert!(reading.take().hints.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_echo_is_neither_life_nor_a_last_line() {
+        let mut reading = reading();
+        assert!(!reading.on_line(StreamName::Stderr, b"echo 503"));
+        assert_eq!(reading.take().last_line, None);
+        assert!(reading.last_lines().is_empty());
+        reading.on_line(StreamName::Stderr, b"life");
+        assert!(reading.take().last_line.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_most_specific_line_is_the_evidence() {
+        let mut reading = reading();
+        for line in ["bad 1", "oom 2", "bad 3"] {
+            reading.on_line(StreamName::Stderr, line.as_bytes());
+        }
+        assert_eq!(reading.evidence().map(|evidence| evidence.line).as_deref(), Some("oom 2"));
+    }
+
+    #[tokio::test]
+    async fn after_the_verdict_only_recent_evidence_counts() {
+        let mut reading = reading();
+        reading.on_line(StreamName::Stderr, b"oom before");
+        reading.settle();
+        assert_eq!(reading.evidence(), None);
+        assert!(!reading.on_line(StreamName::Stderr, b"ready again"));
+        reading.on_line(StreamName::Stderr, b"oom survived");
+        for _ in 0..TAIL_LINES {
+            reading.on_line(StreamName::Stderr, b"work");
+        }
+        assert_eq!(reading.evidence(), None);
+        reading.on_line(StreamName::Stderr, b"oom last");
+        assert_eq!(reading.evidence().map(|evidence| evidence.line).as_deref(), Some("oom last"));
+    }
+
+    #[tokio::test]
+    async fn the_last_lines_are_bounded_and_fit_to_be_read() {
+        let mut reading = reading();
+        for number in 0..30 {
+            reading.on_line(StreamName::Stderr, format!("\x1b[31mline {number}\x1b[0m\0\r").as_bytes());
+        }
+        reading.on_line(StreamName::Stdout, &[0xff; 64 * 1024]);
+        let lines = reading.last_lines();
+        assert_eq!(lines.len(), TAIL_LINES);
+        assert_eq!(lines[0], "line 19");
+        assert!(lines.iter().all(|line| line.len() <= LINE_LIMIT));
+    }
+}

@@ -1,0 +1,482 @@
+//! The component on a real bus and real sockets; the test plays the launcher, the output and the server.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use llama_warden_bus::{Fact, OutputKey, OutputSink, Publisher};
+use llama_warden_component_kit::{PATIENCE, Performance, Stage, server};
+use llama_warden_config::{
+    Confirm, Fleet, HealthSpec, HooksSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
+};
+use llama_warden_events::{
+    Event, FailureReason, Incarnation, LaunchCommand, ListenerOwner, ProcessEnd, ReadyVia, ServerId, Signal,
+    StopReason, StreamName, Warning,
+};
+use llama_warden_readiness::{Matcher, PackLibrary, Readiness, ReadinessError, Verdict};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+const FIRST: Incarnation = Incarnation(1);
+const MODEL: &str = "/models/tiny.gguf";
+
+/// A server whose answers the test sets. Status 0 never answers.
+struct FakeServer {
+    port: u16,
+    health: Arc<AtomicU16>,
+}
+
+impl FakeServer {
+    async fn start(health: u16, model: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let port = listener.local_addr().expect("has an address").port();
+        let health = Arc::new(AtomicU16::new(health));
+        let status = health.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let status = status.clone();
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        match stream.read_u8().await {
+                            Ok(byte) => head.push(byte),
+                            Err(_) => return,
+                        }
+                    }
+                    let (status, body) = if head.starts_with(b"GET /health ") {
+                        (status.load(Ordering::SeqCst), "{}".to_owned())
+                    } else if head.starts_with(b"GET /v1/models ") {
+                        (200, format!("{{\"data\":[{{\"id\":\"{model}\"}}]}}"))
+                    } else {
+                        (404, String::new())
+                    };
+                    if status == 0 {
+                        // Until the client gives up.
+                        let _ = stream.read_u8().await;
+                        return;
+                    }
+                    let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                    // The client may be gone.
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                });
+            }
+        });
+        Self { port, health }
+    }
+
+    fn answer(&self, status: u16) {
+        self.health.store(status, Ordering::SeqCst);
+    }
+}
+
+fn spec(id: &ServerId, readiness: ReadinessSpec) -> ServerSpec {
+    ServerSpec {
+        id: id.clone(),
+        display_name: id.to_string(),
+        model: MODEL.into(),
+        port: 1,
+        host: "127.0.0.1".into(),
+        enabled: true,
+        tier: None,
+        thinking: false,
+        binary: "/bin/llama-server".into(),
+        flags: Default::default(),
+        args: Vec::new(),
+        env: Default::default(),
+        env_pass: Vec::new(),
+        api_key_file: None,
+        readiness,
+        stop: StopSpec { grace: Duration::from_secs(10), ladder: vec![Signal::TERM] },
+        restart: RestartSpec {
+            policy: RestartPolicy::Never,
+            max_attempts: 1,
+            initial_delay: Duration::ZERO,
+            max_delay: Duration::ZERO,
+            stable_after: Duration::ZERO,
+        },
+        health: HealthSpec { interval: PATIENCE, timeout: PATIENCE, failures: 1 },
+        hooks: HooksSpec::default(),
+        log_ring_bytes: 4096,
+    }
+}
+
+fn readiness() -> ReadinessSpec {
+    ReadinessSpec {
+        timeout: Duration::from_secs(60),
+        on_timeout: OnTimeout::Fail,
+        stall_timeout: None,
+        detector: None,
+        confirm: Confirm::Health,
+    }
+}
+
+/// The component on its stage, with a launcher that says `owner` whenever it is asked who listens.
+struct Scene {
+    stage: Stage,
+    component: Option<Readiness>,
+    running: Option<Performance<ReadinessError>>,
+}
+
+impl Scene {
+    async fn new(stage: Stage, servers: &[&ServerId], readiness: ReadinessSpec, owner: ListenerOwner) -> Self {
+        Self::with_packs(stage, servers, readiness, owner, PackLibrary::built_in()).await
+    }
+
+    async fn with_packs(
+        mut stage: Stage,
+        servers: &[&ServerId],
+        readiness: ReadinessSpec,
+        owner: ListenerOwner,
+        packs: PackLibrary,
+    ) -> Self {
+        let fleet = Fleet::new(servers.iter().map(|id| spec(id, readiness.clone())));
+        // The last value stays readable when its sender is gone.
+        let (_, fleet) = watch::channel(fleet);
+        let component = Readiness::new(fleet, packs, stage.lane());
+        for id in servers {
+            stage.configure(id).await;
+        }
+        let mut inbox = stage.own::<LaunchCommand>();
+        let publisher = stage.publisher().clone();
+        tokio::spawn(async move {
+            while let Some(request) = inbox.recv().await {
+                if let LaunchCommand::IdentifyListener { server, incarnation } = request.command.clone() {
+                    let listener = owner.clone();
+                    request.accept(None);
+                    say(&publisher, &server, incarnation, Event::ListenerIdentified { listener }).await;
+                }
+            }
+        });
+        Self { stage, component: Some(component), running: None }
+    }
+
+    async fn one(id: &ServerId) -> Self {
+        let mut scene = Self::new(Stage::new(), &[id], readiness(), ListenerOwner::Own).await;
+        scene.raise();
+        scene
+    }
+
+    fn raise(&mut self) {
+        let component = self.component.take().expect("not yet running");
+        self.running = Some(self.stage.run(component));
+    }
+
+    async fn launch(&self, id: &ServerId, incarnation: Incarnation, port: u16) -> OutputSink {
+        let publisher = self.stage.publisher();
+        say(publisher, id, incarnation, Event::LaunchBegan { binary: "llama-server".into() }).await;
+        say(publisher, id, incarnation, identified()).await;
+        say(publisher, id, incarnation, spawned(port)).await;
+        self.open(id, incarnation, StreamName::Stderr)
+    }
+
+    fn open(&self, id: &ServerId, incarnation: Incarnation, stream: StreamName) -> OutputSink {
+        self.stage.lane().open(&OutputKey { server: id.clone(), incarnation, stream }, 4096)
+    }
+
+    async fn say(&self, id: &ServerId, event: Event) {
+        say(self.stage.publisher(), id, FIRST, event).await;
+    }
+
+    async fn exit(&self, id: &ServerId, end: ProcessEnd) {
+        self.say(id, Event::ServerExited { end, swept: 0 }).await;
+    }
+
+    async fn via(&mut self) -> ReadyVia {
+        match &self.stage.hear(|event| matches!(event, Event::ReadyReached { .. })).await.event {
+            Event::ReadyReached { via, .. } => *via,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn failure(&mut self) -> (FailureReason, String, Vec<String>) {
+        match &self.stage.hear(|event| matches!(event, Event::ServerFailed { .. })).await.event {
+            Event::ServerFailed { reason, detail, lines } => (*reason, detail.clone(), lines.clone()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Ends the component and returns every fact, in order.
+    async fn end(mut self) -> String {
+        self.running.take().expect("runs").end().await;
+        self.stage.log()
+    }
+}
+
+async fn say(publisher: &Publisher, id: &ServerId, incarnation: Incarnation, event: Event) {
+    publisher.publish_acked(Fact::incarnation(id.clone(), incarnation, event)).await.expect("the bus is open");
+}
+
+fn identified() -> Event {
+    let options: Arc<[String]> = ["load-mode", "models-dir"].map(String::from).into();
+    Event::BinaryIdentified {
+        binary: "/bin/llama-server".into(),
+        version: Some("b11669".into()),
+        build: Some(11_669),
+        options,
+    }
+}
+
+fn spawned(port: u16) -> Event {
+    Event::ServerSpawned { pid: 1, start_ticks: 1, argv: Vec::new(), port }
+}
+
+fn stopped() -> Event {
+    Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 }
+}
+
+fn ready_line(port: u16) -> String {
+    format!("0.02.299.853 I srv  llama_server: listening on http://127.0.0.1:{port}")
+}
+
+#[tokio::test]
+async fn a_server_that_loads_and_says_so_is_ready_by_its_line() {
+    let id = server("qwen");
+    let fake = FakeServer::start(503, "qwen").await;
+    let mut scene = Scene::one(&id).await;
+    let mut stderr = scene.launch(&id, FIRST, fake.port).await;
+    let chosen = scene.stage.hear(|event| matches!(event, Event::DetectorChosen { .. })).await;
+    assert!(matches!(&chosen.event, Event::DetectorChosen { detector, .. } if detector == "llama-server-b11xxx"));
+    assert!(chosen.cause.is_some());
+    stderr.push(b"0.00.013.600 I srv    load_model: loading model '/models/tiny.gguf'");
+    scene.stage.hear(|event| matches!(event, Event::LoadProgressed { .. })).await;
+    stderr.push(ready_line(fake.port).as_bytes());
+    fake.answer(200);
+    assert_eq!(scene.via().await, ReadyVia::Stderr);
+    let log = scene.end().await;
+    assert_eq!(log.matches("ReadyHinted").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn a_silent_server_is_found_by_the_probe_alone() {
+    let id = server("qwen");
+    let fake = FakeServer::start(503, MODEL).await;
+    let mut scene = Scene::one(&id).await;
+    let _stderr = scene.launch(&id, FIRST, fake.port).await;
+    scene.stage.hear(|event| matches!(event, Event::LoadProgressed { ratio: None })).await;
+    fake.answer(200);
+    assert_eq!(scene.via().await, ReadyVia::Health);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_ready_line_that_came_before_the_component_knew_the_server_counts() {
+    let id = server("qwen");
+    let fake = FakeServer::start(200, "qwen").await;
+    let mut scene = Scene::new(Stage::new(), &[&id], readiness(), ListenerOwner::Own).await;
+    // The component does not even run yet.
+    scene.open(&id, FIRST, StreamName::Stdout).push(ready_line(fake.port).as_bytes());
+    scene.say(&id, Event::LaunchBegan { binary: "llama-server".into() }).await;
+    scene.say(&id, identified()).await;
+    scene.say(&id, spawned(fake.port)).await;
+    scene.raise();
+    assert_eq!(scene.via().await, ReadyVia::Stdout);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_line_without_an_answer_never_makes_a_server_ready() {
+    let id = server("qwen");
+    let short = ReadinessSpec { timeout: Duration::from_millis(400), ..readiness() };
+    let mut scene = Scene::new(Stage::new(), &[&id], short, ListenerOwner::Own).await;
+    scene.raise();
+    let fake = FakeServer::start(503, "qwen").await;
+    let mut stderr = scene.launch(&id, FIRST, fake.port).await;
+    stderr.push(ready_line(fake.port).as_bytes());
+    stderr.push(b"some last line");
+    let (reason, detail, lines) = scene.failure().await;
+    assert_eq!((reason, lines.len()), (FailureReason::ReadyTimeout, 2), "{detail}");
+    let log = scene.end().await;
+    assert!(!log.contains("ReadyReached"), "{log}");
+}
+
+#[tokio::test]
+async fn a_stranger_on_the_port_is_port_in_use() {
+    let id = server("qwen");
+    let fake = FakeServer::start(200, "qwen").await;
+    let stranger = ListenerOwner::Foreign { pid: Some(4), program: Some("nginx".into()) };
+    let mut scene = Scene::new(Stage::new(), &[&id], readiness(), stranger).await;
+    scene.raise();
+    let _stderr = scene.launch(&id, FIRST, fake.port).await;
+    let (reason, detail, _) = scene.failure().await;
+    assert_eq!(reason, FailureReason::PortInUse);
+    assert!(detail.contains("`nginx` (pid 4)"), "{detail}");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn another_model_is_an_identity_mismatch() {
+    let id = server("qwen");
+    let fake = FakeServer::start(200, "other").await;
+    let mut scene = Scene::one(&id).await;
+    let _stderr = scene.launch(&id, FIRST, fake.port).await;
+    assert_eq!(scene.failure().await.0, FailureReason::IdentityMismatch);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_server_that_ends_while_it_loads_fails_for_the_reason_that_it_wrote() {
+    let id = server("qwen");
+    let mut scene = Scene::one(&id).await;
+    let mut stderr = scene.launch(&id, FIRST, 1).await;
+    stderr.push(b"0.00.067.740 E gguf_init_from_reader: invalid magic characters: 'GGML', expected 'GGUF'");
+    stderr.push(b"0.00.068.353 E srv    load_model: failed to load model, '/models/tiny.gguf'");
+    scene.exit(&id, ProcessEnd::Exited { code: 1 }).await;
+    let (reason, detail, lines) = scene.failure().await;
+    assert_eq!((reason, lines.len()), (FailureReason::ModelInvalid, 2));
+    assert!(detail.contains("invalid magic characters") && detail.contains("exit code 1"), "{detail}");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn ready_then_a_crash_are_two_facts_in_order() {
+    let id = server("qwen");
+    let fake = FakeServer::start(200, "qwen").await;
+    let mut scene = Scene::one(&id).await;
+    let _stderr = scene.launch(&id, FIRST, fake.port).await;
+    scene.via().await;
+    scene.exit(&id, ProcessEnd::Signaled { signal: Signal::ABRT, core_dumped: false }).await;
+    assert_eq!(scene.failure().await.0, FailureReason::Crashed);
+    let log = scene.end().await;
+    assert_eq!((log.matches("ReadyReached").count(), log.matches("ServerFailed").count()), (1, 1), "{log}");
+}
+
+#[tokio::test]
+async fn an_end_that_was_asked_for_is_no_failure_whenever_it_was_asked() {
+    // Before the process exists, while it loads, and when it is ready.
+    for when in 0..3 {
+        let id = server("qwen");
+        let fake = FakeServer::start(if when == 2 { 200 } else { 503 }, "qwen").await;
+        let mut scene = Scene::one(&id).await;
+        if when == 0 {
+            scene.say(&id, Event::LaunchBegan { binary: "llama-server".into() }).await;
+            scene.say(&id, stopped()).await;
+            scene.say(&id, spawned(fake.port)).await;
+        } else {
+            scene.launch(&id, FIRST, fake.port).await;
+            let reached = if when == 1 { "LoadProgressed" } else { "ReadyReached" };
+            scene.stage.hear(|event| event.kind() == reached).await;
+            scene.say(&id, stopped()).await;
+        }
+        scene.exit(&id, ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false }).await;
+        // The next launch is watched as if nothing had been.
+        fake.answer(200);
+        scene.launch(&id, Incarnation(2), fake.port).await;
+        scene.stage.see(|snapshot| snapshot.ready_servers() == 1).await;
+        let log = scene.end().await;
+        assert!(!log.contains("ServerFailed"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_delays_no_other() {
+    let (slow, quick) = (server("slow"), server("quick"));
+    let hanging = FakeServer::start(0, "slow").await;
+    let fake = FakeServer::start(200, "quick").await;
+    let mut scene = Scene::new(Stage::new(), &[&slow, &quick], readiness(), ListenerOwner::Own).await;
+    scene.raise();
+    let _slow = scene.launch(&slow, FIRST, hanging.port).await;
+    let _quick = scene.launch(&quick, FIRST, fake.port).await;
+    let ready = scene.stage.hear(|event| matches!(event, Event::ReadyReached { .. })).await;
+    assert_eq!(ready.server, Some(quick));
+    let Event::ReadyReached { startup_seconds, .. } = ready.event else { panic!("{ready:?}") };
+    assert!(startup_seconds < 1.0, "{startup_seconds} s, the time limit of a probe being 2 s");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_component_that_comes_late_knows_what_is_ready_and_what_is_not() {
+    let (old, new) = (server("old"), server("new"));
+    let fake = FakeServer::start(200, "new").await;
+    let mut scene = Scene::new(Stage::new(), &[&old, &new], readiness(), ListenerOwner::Own).await;
+    let _old = scene.launch(&old, FIRST, 1).await;
+    let ready = Event::ReadyReached { via: ReadyVia::Adopted, startup_seconds: 0.0 };
+    say(scene.stage.publisher(), &old, FIRST, ready).await;
+    let _new = scene.launch(&new, FIRST, fake.port).await;
+    scene.raise();
+    scene.stage.see(|snapshot| snapshot.ready_servers() == 2).await;
+    scene.exit(&old, ProcessEnd::Exited { code: 0 }).await;
+    assert_eq!(scene.failure().await.0, FailureReason::Crashed);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn facts_that_were_missed_are_made_up_for() {
+    let (gone, new) = (server("gone"), server("new"));
+    let fake = FakeServer::start(200, "new").await;
+    let stage = Stage::keeping(4);
+    let mut scene = Scene::new(stage, &[&gone, &new], readiness(), ListenerOwner::Own).await;
+    scene.raise();
+    let _gone = scene.launch(&gone, FIRST, 1).await;
+    // Without a pause in between: the sequencer takes them all before the component gets to read one.
+    let exited = Event::ServerExited { end: ProcessEnd::Exited { code: 1 }, swept: 0 };
+    let launched = Event::LaunchBegan { binary: "llama-server".into() };
+    let noise = Event::ServerWarned { warning: Warning::OptionDropped, detail: String::new() };
+    let mut facts = vec![Fact::incarnation(gone.clone(), FIRST, exited)];
+    facts.extend([launched, spawned(fake.port)].map(|event| Fact::incarnation(new.clone(), FIRST, event)));
+    facts.extend(std::iter::repeat_n(Fact::incarnation(new.clone(), FIRST, noise), 30));
+    for fact in facts {
+        scene.stage.publisher().publish(fact).await.expect("the bus is open");
+    }
+    let seen = scene.stage.see(|snapshot| {
+        snapshot.ready_servers() == 1 && snapshot.servers.values().any(|record| record.failure.is_some())
+    });
+    let reason = seen.await.servers[&gone].failure.as_ref().map(|failure| failure.reason);
+    assert_eq!(reason, Some(FailureReason::ExitedBeforeReady));
+    assert!(scene.stage.bus().gaps().contains_key("readiness"), "no gap was provoked");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_build_without_a_health_path_is_ready_by_its_line() {
+    let id = server("qwen");
+    let fake = FakeServer::start(404, "qwen").await;
+    let forced = ReadinessSpec { detector: Some("llama-server-2023-12".into()), ..readiness() };
+    let mut scene = Scene::new(Stage::new(), &[&id], forced, ListenerOwner::Own).await;
+    scene.raise();
+    let mut stderr = scene.launch(&id, FIRST, fake.port).await;
+    stderr.push(format!("llama server listening at http://127.0.0.1:{}", fake.port).as_bytes());
+    assert_eq!(scene.via().await, ReadyVia::Stderr);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_pack_of_the_users_own_is_followed() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let text = "name = 'mine'\nbuilds = { min = 11669 }\nprobe = 'none'\n[[pattern]]\nverdict = 'ready'\nregex = '^up (?P<port>\\d+)$'\n[[pattern]]\nverdict = 'progress'\nregex = '^at (?P<percent>\\d+)'";
+    std::fs::write(Path::new(directory.path()).join("mine.toml"), text).expect("writes");
+    let packs = PackLibrary::load(directory.path()).expect("loads");
+    let id = server("qwen");
+    let mut scene = Scene::with_packs(Stage::new(), &[&id], readiness(), ListenerOwner::Own, packs).await;
+    scene.raise();
+    let mut stderr = scene.launch(&id, FIRST, 4711).await;
+    stderr.push(b"at 50");
+    scene.stage.hear(|event| *event == Event::LoadProgressed { ratio: Some(0.5) }).await;
+    stderr.push(b"up 4712");
+    stderr.push(b"up 4711");
+    assert_eq!(scene.via().await, ReadyVia::Stderr);
+    let log = scene.end().await;
+    assert!(!log.contains("up 4712") && log.contains("detector: \"mine\""), "{log}");
+}
+
+#[tokio::test]
+async fn a_matcher_of_ones_own_is_asked_instead_of_the_pack() {
+    struct Horn;
+
+    impl Matcher for Horn {
+        fn on_line(&mut self, _: StreamName, line: &[u8]) -> Verdict {
+            if line == b"toot" { Verdict::Ready } else { Verdict::Nothing }
+        }
+    }
+
+    let id = server("qwen");
+    let trusting = ReadinessSpec { confirm: Confirm::None, ..readiness() };
+    let mut scene = Scene::new(Stage::new(), &[&id], trusting, ListenerOwner::Own).await;
+    scene.component = scene.component.map(|component| component.with_matchers(|_, _| Some(Box::new(Horn))));
+    scene.raise();
+    let mut stderr = scene.launch(&id, FIRST, 1).await;
+    stderr.push(b"toot");
+    assert_eq!(scene.via().await, ReadyVia::Stderr);
+    scene.end().await;
+}

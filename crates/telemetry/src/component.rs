@@ -1,0 +1,118 @@
+//! The component that tells the outside what happened.
+
+use std::convert::Infallible;
+
+use llama_warden_bus::{Component, Delivery, Ports};
+use llama_warden_events::NoCommand;
+
+use crate::line;
+use crate::spans::SpanRecorder;
+
+/// Turns each fact into one log event and, with a recorder, into spans.
+#[derive(Debug)]
+pub struct Telemetry {
+    spans: Option<SpanRecorder>,
+}
+
+impl Telemetry {
+    /// A component that logs, and records spans if it is given a recorder.
+    pub const fn new(spans: Option<SpanRecorder>) -> Self {
+        Self { spans }
+    }
+
+    fn take(&mut self, delivery: &Delivery) {
+        match delivery {
+            Delivery::Event(envelope) => {
+                line::log(envelope);
+                if let Some(spans) = &mut self.spans {
+                    spans.record(envelope);
+                }
+            }
+            Delivery::Gap { missed, snapshot } => {
+                tracing::warn!(missed, seq = snapshot.seq.0, "facts came too fast; some are not in the log");
+                if let Some(spans) = &mut self.spans {
+                    spans.abandon();
+                }
+            }
+        }
+    }
+}
+
+impl Component for Telemetry {
+    const NAME: &'static str = "telemetry";
+
+    type Command = NoCommand;
+    type Error = Infallible;
+
+    async fn run(mut self, mut ports: Ports<NoCommand>) -> Result<(), Infallible> {
+        loop {
+            let delivery = tokio::select! {
+                delivery = ports.events.next() => delivery,
+                () = ports.cancel.cancelled() => break,
+            };
+            let Some(delivery) = delivery else { return Ok(()) };
+            self.take(&delivery);
+        }
+        // The last facts tell how the daemon ended.
+        while let Some(delivery) = ports.events.try_next() {
+            self.take(&delivery);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use llama_warden_bus::Fact;
+    use llama_warden_component_kit::Stage;
+    use llama_warden_events::Event;
+    use tracing::Level;
+
+    use super::*;
+    use crate::heard::Heard;
+
+    fn stopping(trigger: &str) -> Fact {
+        Fact::daemon(Event::DaemonStopping { trigger: trigger.to_owned() })
+    }
+
+    #[tokio::test]
+    async fn facts_up_to_the_very_end_are_logged() {
+        let heard = Heard::default();
+        let _subscriber = tracing::subscriber::set_default(heard.subscriber());
+        let mut stage = Stage::new();
+        let performance = stage.run(Telemetry::new(None));
+        stage.publish(stopping("first")).await;
+        stage.publish(stopping("last")).await;
+        performance.end().await;
+        let text = format!("{:?}", heard.take());
+        let places = ["first", "last"].map(|trigger| text.find(trigger));
+        assert!(places[0].is_some() && places[0] < places[1], "{text}");
+    }
+
+    #[tokio::test]
+    async fn facts_that_were_missed_are_a_warning() {
+        let heard = Heard::default();
+        let _subscriber = tracing::subscriber::set_default(heard.subscriber());
+        let mut stage = Stage::keeping(1);
+        let ports = stage.ports(Telemetry::NAME);
+        for _ in 0..3 {
+            stage.publish(stopping("many")).await;
+        }
+        ports.cancel.cancel();
+        Telemetry::new(None).run(ports).await.expect("cannot fail");
+        let events = heard.take();
+        let warned = events.iter().any(|(level, fields)| *level == Level::WARN && fields.contains("missed=3"));
+        assert!(warned, "{events:?}");
+    }
+
+    #[tokio::test]
+    async fn without_a_recorder_no_thread_of_the_exporter_exists() {
+        let mut stage = Stage::new();
+        let performance = stage.run(Telemetry::new(None));
+        stage.publish(stopping("now")).await;
+        let threads = std::fs::read_dir("/proc/self/task").expect("readable");
+        let names = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+        assert_eq!(names.filter(|name| name.starts_with("OpenTelemetry")).count(), 0);
+        performance.end().await;
+    }
+}

@@ -1,0 +1,164 @@
+//! The component that keeps the event log.
+//!
+//! A thread does the writing, so a disk that hangs holds up that thread alone: the component waits with the facts, the
+//! bus goes on, and at worst the component misses facts, which it says. The thread is not a task of the runtime, whose
+//! end would wait for it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use llama_warden_bus::{Component, Delivery, Ports, Subscription};
+use llama_warden_events::{Envelope, NoCommand};
+use tokio::sync::{mpsc, oneshot};
+
+use super::file::RotatedFile;
+
+/// Facts that wait for the disk. When it is full, the component waits; its subscription then yields a gap in time.
+const QUEUE: usize = 1024;
+
+/// Bytes that are written at once.
+const BATCH: usize = 64 << 10;
+
+/// How long the end of the daemon waits for the last facts to be written.
+const LAST_FACTS: Duration = Duration::from_secs(2);
+
+/// Keeps every fact as a line of JSON.
+#[derive(Debug)]
+pub struct EventLog {
+    file: RotatedFile,
+}
+
+/// Why the event log cannot be kept. That the disk takes nothing is no such reason: facts are dropped then, counted.
+#[derive(Debug, thiserror::Error)]
+pub enum EventLogError {
+    /// The writer could not be started.
+    #[error("cannot start the writer of the event log")]
+    Writer(#[source] io::Error),
+}
+
+impl EventLog {
+    /// A log in the state directory, rotated after `limit` bytes.
+    pub fn new(state_dir: impl Into<PathBuf>, limit: u64) -> Self {
+        Self { file: RotatedFile::new(&state_dir.into(), limit) }
+    }
+}
+
+impl Component for EventLog {
+    const NAME: &'static str = "event-log";
+
+    type Command = NoCommand;
+    type Error = EventLogError;
+
+    async fn run(self, mut ports: Ports<NoCommand>) -> Result<(), EventLogError> {
+        let (queue, facts) = mpsc::channel(QUEUE);
+        let (done, written) = oneshot::channel();
+        let writer = Writer { file: self.file, health: Health::Good };
+        let work = move || {
+            writer.run(facts);
+            // The component may have given up waiting; the facts are written all the same.
+            let _ = done.send(());
+        };
+        thread::Builder::new().name("event-log".to_owned()).spawn(work).map_err(EventLogError::Writer)?;
+
+        tokio::select! {
+            () = feed(&mut ports.events, &queue) => {}
+            () = ports.cancel.cancelled() => {}
+        }
+        let last_facts = async {
+            while let Some(delivery) = ports.events.try_next() {
+                pass(delivery, &queue).await;
+            }
+            drop(queue);
+            // An error says that the writer is gone, which is what is waited for.
+            let _ = written.await;
+        };
+        if tokio::time::timeout(LAST_FACTS, last_facts).await.is_err() {
+            tracing::warn!("the disk did not take the last facts of the event log in time");
+        }
+        Ok(())
+    }
+}
+
+/// Passes facts on until the bus is closed. Cancelled anywhere, it has not taken a fact that it did not pass on.
+async fn feed(events: &mut Subscription, queue: &mpsc::Sender<Arc<Envelope>>) {
+    while let Ok(room) = queue.reserve().await {
+        match events.next().await {
+            Some(Delivery::Event(envelope)) => room.send(envelope),
+            Some(Delivery::Gap { missed, .. }) => warn_of_gap(missed),
+            None => return,
+        }
+    }
+}
+
+async fn pass(delivery: Delivery, queue: &mpsc::Sender<Arc<Envelope>>) {
+    match delivery {
+        Delivery::Event(envelope) => {
+            if queue.send(envelope).await.is_err() {
+                tracing::debug!("the writer of the event log is gone");
+            }
+        }
+        Delivery::Gap { missed, .. } => warn_of_gap(missed),
+    }
+}
+
+fn warn_of_gap(missed: u64) {
+    tracing::warn!(missed, "the disk is slower than the facts; some are not in the event log");
+}
+
+/// The thread's side.
+struct Writer {
+    file: RotatedFile,
+    health: Health,
+}
+
+/// Whether the disk takes facts.
+enum Health {
+    Good,
+    Failing { lost: u64 },
+}
+
+impl Writer {
+    fn run(mut self, mut facts: mpsc::Receiver<Arc<Envelope>>) {
+        let mut lines = Vec::with_capacity(BATCH);
+        while let Some(first) = facts.blocking_recv() {
+            lines.clear();
+            let mut batched = 1;
+            let mut encoded = encode(&mut lines, &first);
+            while lines.len() < BATCH && encoded.is_ok() {
+                let Ok(next) = facts.try_recv() else { break };
+                batched += 1;
+                encoded = encode(&mut lines, &next);
+            }
+            let written = encoded.and_then(|()| self.file.append(&lines));
+            self.judge(written, batched);
+        }
+        if let Health::Failing { lost } = self.health {
+            tracing::warn!(lost, "the event log is not whole");
+        }
+    }
+
+    fn judge(&mut self, written: io::Result<()>, facts: u64) {
+        let path = self.file.path().display();
+        match (written, &mut self.health) {
+            (Ok(()), Health::Good) => {}
+            (Ok(()), Health::Failing { lost }) => {
+                tracing::warn!(%path, lost, "the event log is written again");
+                self.health = Health::Good;
+            }
+            (Err(error), Health::Good) => {
+                tracing::warn!(%path, %error, "cannot write the event log; facts are dropped until it can be");
+                self.health = Health::Failing { lost: facts };
+            }
+            (Err(_), Health::Failing { lost }) => *lost += facts,
+        }
+    }
+}
+
+fn encode(lines: &mut Vec<u8>, envelope: &Envelope) -> io::Result<()> {
+    serde_json::to_writer(&mut *lines, envelope)?;
+    lines.push(b'\n');
+    Ok(())
+}

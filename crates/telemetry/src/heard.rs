@@ -1,0 +1,38 @@
+//! A subscriber that keeps what it hears, for tests.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::{Level, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::{Layer, Registry};
+
+/// Level and fields of every event.
+#[derive(Clone, Default)]
+pub(crate) struct Heard(Arc<Mutex<Vec<(Level, String)>>>);
+
+impl Heard {
+    pub(crate) fn subscriber(&self) -> impl Subscriber + Send + Sync + 'static {
+        Registry::default().with(self.clone())
+    }
+
+    pub(crate) fn take(&self) -> Vec<(Level, String)> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Layer<Registry> for Heard {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, Registry>) {
+        let mut fields = Fields(String::new());
+        event.record(&mut fields);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((*event.metadata().level(), fields.0));
+    }
+}
+
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.0.push_str(&format!("{field}={value:?} "));
+    }
+}

@@ -1,0 +1,182 @@
+//! A fact as one log event.
+//!
+//! Levels: error means that someone must act, warn that quality is lost, info that the state changed, debug the rest.
+//! The target is `llama_warden::fact`, so that a filter can pick the facts.
+
+use llama_warden_events::{Envelope, Event, ListenerOwner, ServerId, Signal};
+
+/// Writes an event with the place of its fact, fields of its own, and a text without values.
+macro_rules! log {
+    ($level:ident, $envelope:expr, $($fields_and_text:tt)+) => {
+        tracing::$level!(
+            target: "llama_warden::fact",
+            seq = $envelope.seq.0,
+            server = $envelope.server.as_ref().map(ServerId::as_str),
+            incarnation = $envelope.incarnation.map(|incarnation| incarnation.0),
+            $($fields_and_text)+
+        )
+    };
+}
+
+/// Logs a fact.
+pub(crate) fn log(envelope: &Envelope) {
+    match &envelope.event {
+        Event::DaemonStarted { version, pid, profile } => {
+            log!(info, envelope, version, pid, profile, "daemon started");
+        }
+        Event::DaemonStopping { trigger } => log!(info, envelope, trigger, "daemon stops every server"),
+        Event::DaemonStopped { survivors } if survivors.is_empty() => log!(info, envelope, "daemon stopped"),
+        Event::DaemonStopped { survivors } => {
+            log!(error, envelope, ?survivors, "daemon stopped; processes outlived the deadline");
+        }
+        Event::ComponentFailed { component, error } => log!(error, envelope, component, error, "component failed"),
+        Event::ServerConfigured { card } => log!(debug, envelope, port = card.port, "server configured"),
+        Event::ServerRemoved => log!(info, envelope, "server removed from the configuration"),
+        Event::CommandAccepted { command } => log!(info, envelope, ?command, "command accepted"),
+        Event::CommandCompleted { outcome } => {
+            log!(info, envelope, ?outcome, command = envelope.cause.map(|cause| cause.0), "command completed");
+        }
+        Event::RestartScheduled { attempt, delay_seconds } => {
+            log!(info, envelope, attempt, delay_seconds, "restart scheduled");
+        }
+        Event::LaunchBegan { binary } => log!(info, envelope, binary = %binary.display(), "launch began"),
+        Event::BinaryIdentified { binary, version, .. } => {
+            log!(debug, envelope, binary = %binary.display(), version, "binary identified");
+        }
+        Event::OptionsTranslated { notes } => {
+            let options: Vec<&str> = notes.iter().map(|note| note.option.as_str()).collect();
+            log!(debug, envelope, ?options, "options translated");
+        }
+        Event::ServerSpawned { pid, port, .. } => log!(info, envelope, pid, port, "server spawned"),
+        Event::SignalDelivered { signal, rung } => {
+            log!(debug, envelope, %signal, rung = rung.index, "signal delivered");
+        }
+        Event::ListenerIdentified { listener: ListenerOwner::Foreign { pid, program } } => {
+            log!(warn, envelope, pid, program, "somebody else listens on the port");
+        }
+        Event::ListenerIdentified { listener } => log!(debug, envelope, ?listener, "listener identified"),
+        Event::ServerExited { end, swept } => log!(info, envelope, %end, swept, "server exited"),
+        Event::OutputLost { stream, consumer, lines } => {
+            log!(warn, envelope, %stream, consumer, lines, "output was lost to a slow reader");
+        }
+        Event::DetectorChosen { detector, because } => log!(debug, envelope, detector, because, "detector chosen"),
+        Event::ReadyHinted { stream, line } => log!(debug, envelope, %stream, line, "ready hinted"),
+        Event::LoadProgressed { ratio } => log!(debug, envelope, ratio, "load progressed"),
+        Event::ReadyReached { via, startup_seconds } => {
+            log!(info, envelope, %via, startup_seconds, "server is ready");
+        }
+        Event::ReadyLost { detail } => log!(warn, envelope, detail, "server no longer answers as ready"),
+        Event::ReadyRegained => log!(info, envelope, "server answers as ready again"),
+        Event::ServerFailed { reason, detail, lines } => {
+            log!(error, envelope, %reason, detail, last_line = lines.last(), "server failed");
+        }
+        Event::ServerWarned { warning, detail } => log!(warn, envelope, %warning, detail, "server lost quality"),
+        Event::StopBegan { reason, grace_seconds } => {
+            log!(info, envelope, %reason, grace_seconds, "stop began");
+        }
+        Event::StopEscalated { rung } if rung.signal == Signal::KILL => {
+            log!(warn, envelope, signal = %rung.signal, "server did not end in its grace and is killed");
+        }
+        Event::StopEscalated { rung } => {
+            log!(info, envelope, signal = %rung.signal, "stop escalated");
+        }
+        Event::ServerStopped { reason, forced, stop_seconds } => {
+            log!(info, envelope, %reason, forced, stop_seconds, "server stopped");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use llama_warden_component_kit::{card, server};
+    use llama_warden_events::{
+        BootId, CommandOutcome, CommandSummary, Elapsed, FailureReason, Incarnation, ProcessEnd, ReadyVia, Rung, Seq,
+        StopReason, StreamName, Timestamp, Warning,
+    };
+    use tracing::Level;
+
+    use super::*;
+    use crate::heard::Heard;
+
+    fn heard(event: Event) -> (Level, String) {
+        let envelope = Envelope {
+            seq: Seq(17),
+            boot: BootId::from_random(1),
+            at: Timestamp("2026-11-22T13:05:01Z".parse().expect("valid")),
+            elapsed: Elapsed::new(Duration::from_secs(1)),
+            server: Some(server("a")),
+            incarnation: Some(Incarnation(3)),
+            cause: None,
+            event,
+        };
+        let heard = Heard::default();
+        tracing::subscriber::with_default(heard.subscriber(), || log(&envelope));
+        let mut events = heard.take();
+        assert_eq!(events.len(), 1, "one fact is one event");
+        events.remove(0)
+    }
+
+    #[test]
+    fn each_fact_has_the_level_that_its_weight_deserves() {
+        let rung = |signal| Rung { index: 1, signal };
+        let lost = Event::OutputLost { stream: StreamName::Stderr, consumer: "file".into(), lines: 9 };
+        let failed =
+            Event::ServerFailed { reason: FailureReason::Crashed, detail: "gone".into(), lines: vec!["last".into()] };
+        let table = [
+            (Event::DaemonStarted { version: "1".into(), pid: 1, profile: None }, Level::INFO),
+            (Event::DaemonStopping { trigger: "TERM".into() }, Level::INFO),
+            (Event::DaemonStopped { survivors: vec![] }, Level::INFO),
+            (Event::DaemonStopped { survivors: vec![server("a")] }, Level::ERROR),
+            (Event::ComponentFailed { component: "api".into(), error: "bind".into() }, Level::ERROR),
+            (Event::ServerConfigured { card: card(&server("a")) }, Level::DEBUG),
+            (Event::ServerRemoved, Level::INFO),
+            (Event::CommandAccepted { command: CommandSummary::Start }, Level::INFO),
+            (Event::CommandCompleted { outcome: CommandOutcome::Ready }, Level::INFO),
+            (Event::LaunchBegan { binary: "/bin/x".into() }, Level::INFO),
+            (Event::ServerSpawned { pid: 7, start_ticks: 8, argv: vec![], port: 1 }, Level::INFO),
+            (Event::LoadProgressed { ratio: Some(0.5) }, Level::DEBUG),
+            (Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 }, Level::INFO),
+            (Event::ReadyLost { detail: "503".into() }, Level::WARN),
+            (Event::ReadyRegained, Level::INFO),
+            (Event::SignalDelivered { signal: Signal::TERM, rung: rung(Signal::TERM) }, Level::DEBUG),
+            (Event::ListenerIdentified { listener: ListenerOwner::Own }, Level::DEBUG),
+            (Event::ListenerIdentified { listener: ListenerOwner::Foreign { pid: None, program: None } }, Level::WARN),
+            (Event::ServerExited { end: ProcessEnd::Exited { code: 0 }, swept: 0 }, Level::INFO),
+            (lost, Level::WARN),
+            (failed, Level::ERROR),
+            (Event::ServerWarned { warning: Warning::ReadyAssumed, detail: "cap".into() }, Level::WARN),
+            (Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 }, Level::INFO),
+            (Event::StopEscalated { rung: rung(Signal::INT) }, Level::INFO),
+            (Event::StopEscalated { rung: rung(Signal::KILL) }, Level::WARN),
+            (Event::ServerStopped { reason: StopReason::Requested, forced: false, stop_seconds: 0.1 }, Level::INFO),
+            (Event::RestartScheduled { attempt: 1, delay_seconds: 1.0 }, Level::INFO),
+        ];
+        for (event, level) in table {
+            assert_eq!(heard(event.clone()).0, level, "{event:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_fields_and_the_text_is_constant() {
+        let (_, fields) = heard(Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 4.5 });
+        for field in [
+            "message=server is ready ",
+            "seq=17 ",
+            "server=\"a\" ",
+            "incarnation=3 ",
+            "via=stderr ",
+            "startup_seconds=4.5 ",
+        ] {
+            assert!(fields.contains(field), "{field}in {fields}");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_the_command_line_has_no_way_into_the_log() {
+        let argv = vec!["--api-key".to_owned(), "hunter2".to_owned()];
+        let (_, fields) = heard(Event::ServerSpawned { pid: 7, start_ticks: 8, argv, port: 1 });
+        assert!(!fields.contains("hunter2"), "{fields}");
+    }
+}

@@ -1,0 +1,221 @@
+//! The log: what is written of it, how, and where.
+//!
+//! Lines go to standard error through a [`LineQueue`], so a terminal that is stopped, a pipe that nobody reads or a
+//! full disk costs lines, which are counted, and nothing else.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use tracing::Subscriber;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, fmt};
+
+use crate::queue::LineQueue;
+
+/// How long the end of the daemon waits for its last lines.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Directives such as `info` or `warn,llama_warden::fact=debug`.
+    pub filter: String,
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Whether it is coloured.
+    pub colour: Colour,
+}
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Whether lines for people are coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// With terminal colours.
+    On,
+    /// Plain.
+    Off,
+}
+
+/// Why the log cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// `LLAMA_WARDEN_LOG` is not a filter.
+    #[error("LLAMA_WARDEN_LOG=`{filter}` is not a log filter; use error, warn, info or debug")]
+    Filter {
+        /// What it says.
+        filter: String,
+        /// Why not.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// `LLAMA_WARDEN_LOG_FORMAT` names no format.
+    #[error("LLAMA_WARDEN_LOG_FORMAT=`{0}` is not a log format; use human or json")]
+    Format(String),
+    /// Standard error could not be duplicated, or the writer's thread not started.
+    #[error("cannot start the log writer")]
+    Writer(#[source] io::Error),
+    /// This process logs already.
+    #[error("the log is set up twice")]
+    Twice(#[source] tracing_subscriber::util::TryInitError),
+}
+
+impl LogSettings {
+    /// Reads `LLAMA_WARDEN_LOG`, `LLAMA_WARDEN_LOG_FORMAT` and `NO_COLOR`; colours are for terminals only.
+    pub fn from_env() -> Result<Self, LogError> {
+        let colour = if io::stderr().is_terminal() { Colour::On } else { Colour::Off };
+        Self::from_lookup(|name| std::env::var(name).ok(), colour)
+    }
+
+    fn from_lookup(variable: impl Fn(&str) -> Option<String>, colour: Colour) -> Result<Self, LogError> {
+        let variable = |name| variable(name).filter(|value| !value.is_empty());
+        let format = match variable("LLAMA_WARDEN_LOG_FORMAT").as_deref() {
+            None | Some("human") => LogFormat::Human,
+            Some("json") => LogFormat::Json,
+            Some(other) => return Err(LogError::Format(other.to_owned())),
+        };
+        let filter = variable("LLAMA_WARDEN_LOG").unwrap_or_else(|| "info".to_owned());
+        let colour = if variable("NO_COLOR").is_some() { Colour::Off } else { colour };
+        Ok(Self { filter, format, colour })
+    }
+}
+
+/// Keeps the log going; when it is dropped, the last lines are written.
+#[derive(Debug)]
+#[must_use = "the last lines are lost when the guard is dropped early"]
+pub struct LogGuard {
+    queue: LineQueue,
+}
+
+impl LogGuard {
+    /// Lines that standard error did not take.
+    pub fn lost_lines(&self) -> u64 {
+        self.queue.lost()
+    }
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.queue.close(LAST_LINES);
+    }
+}
+
+/// Makes this process log to standard error from now on.
+pub fn start_logging(settings: &LogSettings) -> Result<LogGuard, LogError> {
+    // A descriptor of our own: the writer may be stuck in a write for ever, and must not hold the lock of
+    // `std::io::stderr` then, which a panic message needs.
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::Writer)?;
+    let report = |lost| tracing::warn!(lost, "log lines were lost: standard error did not take them");
+    let queue = LineQueue::start(File::from(stderr), report).map_err(LogError::Writer)?;
+    subscriber(settings, queue.clone())?.try_init().map_err(LogError::Twice)?;
+    Ok(LogGuard { queue })
+}
+
+fn subscriber(settings: &LogSettings, queue: LineQueue) -> Result<impl Subscriber + Send + Sync, LogError> {
+    let filter = EnvFilter::try_new(&settings.filter)
+        .map_err(|source| LogError::Filter { filter: settings.filter.clone(), source })?;
+    let lines = fmt::layer().with_writer(queue);
+    let lines = match settings.format {
+        LogFormat::Human => lines.with_ansi(settings.colour == Colour::On).with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+    };
+    Ok(tracing_subscriber::registry().with(filter).with(lines))
+}
+
+impl<'a> MakeWriter<'a> for LineQueue {
+    type Writer = LineWriter<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        LineWriter { queue: self }
+    }
+}
+
+/// Gets each formatted event in one piece.
+#[derive(Debug)]
+pub(crate) struct LineWriter<'a> {
+    queue: &'a LineQueue,
+}
+
+impl Write for LineWriter<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.queue.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> Result<LogSettings, LogError> {
+        let lookup =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        LogSettings::from_lookup(lookup, Colour::On)
+    }
+
+    /// What one event looks like.
+    fn logged(settings: &LogSettings, event: impl FnOnce()) -> String {
+        let (mut near, far) = UnixStream::pair().expect("makes a pair");
+        let queue = LineQueue::start(far, |_| {}).expect("starts");
+        tracing::subscriber::with_default(subscriber(settings, queue.clone()).expect("valid"), event);
+        queue.close(LAST_LINES * 20);
+        drop(queue);
+        let mut text = String::new();
+        io::Read::read_to_string(&mut near, &mut text).expect("is text");
+        text
+    }
+
+    #[test]
+    fn the_environment_decides_what_is_logged_and_how() {
+        let default = settings(&[]).expect("valid");
+        let human = LogSettings { filter: "info".to_owned(), format: LogFormat::Human, colour: Colour::On };
+        assert_eq!(default, human);
+        let variables = [("LLAMA_WARDEN_LOG", "debug"), ("LLAMA_WARDEN_LOG_FORMAT", "json"), ("NO_COLOR", "1")];
+        let json = LogSettings { filter: "debug".to_owned(), format: LogFormat::Json, colour: Colour::Off };
+        assert_eq!(settings(&variables).expect("valid"), json);
+        assert!(matches!(settings(&[("LLAMA_WARDEN_LOG_FORMAT", "xml")]), Err(LogError::Format(_))));
+        assert_eq!(settings(&[("NO_COLOR", "")]).expect("valid").colour, Colour::On);
+    }
+
+    #[test]
+    fn a_json_line_is_one_flat_object() {
+        let settings = settings(&[("LLAMA_WARDEN_LOG_FORMAT", "json")]).expect("valid");
+        let text = logged(&settings, || tracing::info!(server = "a", seq = 7, "server is ready"));
+        let line: serde_json::Value = serde_json::from_str(&text).expect("one JSON object");
+        assert_eq!((&line["level"], &line["server"], &line["seq"]), (&"INFO".into(), &"a".into(), &7.into()));
+        assert_eq!(line["message"], "server is ready");
+    }
+
+    #[test]
+    fn a_plain_line_has_no_colour_and_no_control_character() {
+        let settings = settings(&[("NO_COLOR", "1")]).expect("valid");
+        let text = logged(&settings, || tracing::warn!(detail = "evil \u{1b}[31m\nline", "warned"));
+        assert!(text.contains("WARN") && text.contains("warned"), "{text:?}");
+        assert!(text.ends_with('\n') && !text.trim_end().contains(['\u{1b}', '\n']), "{text:?}");
+    }
+
+    #[test]
+    fn what_the_filter_excludes_is_not_written() {
+        let text = logged(&settings(&[]).expect("valid"), || tracing::debug!("detail"));
+        assert_eq!(text, "");
+        let wrong = LogSettings { filter: "a=b=c".to_owned(), format: LogFormat::Human, colour: Colour::Off };
+        let queue = LineQueue::start(io::sink(), |_| {}).expect("starts");
+        assert!(matches!(subscriber(&wrong, queue).map(|_| ()), Err(LogError::Filter { .. })));
+    }
+}

@@ -1,0 +1,134 @@
+//! Spans: the story of each launch, for an OpenTelemetry collector.
+//!
+//! One trace per incarnation: `server start` with its steps `launch` and `load`, and later `server stop`. The recorder
+//! builds them from facts; the connection sends them by OTLP over plain HTTP from a thread of its own.
+
+mod collector;
+mod recorder;
+mod settings;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use llama_warden_events::BootId;
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tokio::task::JoinError;
+
+pub use recorder::SpanRecorder;
+pub use settings::TracingSettings;
+
+/// Why spans cannot be sent, or were not.
+#[derive(Debug, thiserror::Error)]
+pub enum TracingError {
+    /// The collector wants TLS.
+    #[error(
+        "{variable}=`{endpoint}`: this build sends spans over plain http only; use the http endpoint of a collector nearby"
+    )]
+    Tls {
+        /// The environment variable.
+        variable: &'static str,
+        /// What it says.
+        endpoint: String,
+    },
+    /// The endpoint is no HTTP address.
+    #[error("{variable}=`{endpoint}` is not an http address such as http://127.0.0.1:4318")]
+    Endpoint {
+        /// The environment variable.
+        variable: &'static str,
+        /// What it says.
+        endpoint: String,
+    },
+    /// The protocol is another than the one that is built in.
+    #[error("{variable}=`{protocol}`: this build sends http/protobuf only")]
+    Protocol {
+        /// The environment variable.
+        variable: &'static str,
+        /// What it says.
+        protocol: String,
+    },
+    /// The exporter does not take its settings.
+    #[error("cannot set up the export of spans")]
+    Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
+    /// The collector refused or did not answer.
+    #[error("{spans} spans did not reach the collector")]
+    Lost {
+        /// How many.
+        spans: u64,
+    },
+    /// The last spans were not sent in time.
+    #[error("the collector did not take the last spans within {} s", bound.as_secs_f64())]
+    Slow {
+        /// The time that it was given.
+        bound: Duration,
+    },
+    /// The exporter ended before its time.
+    #[error("the exporter of spans ended early")]
+    Ended(#[source] OTelSdkError),
+    /// The task that waits for the exporter ended before its time.
+    #[error("the exporter of spans was not awaited")]
+    Unawaited(#[source] JoinError),
+}
+
+/// The connection to a collector. It has to outlive the components: close it with [`finish`](Self::finish).
+#[derive(Debug)]
+pub struct Tracing {
+    provider: SdkTracerProvider,
+    lost: Arc<AtomicU64>,
+}
+
+impl Tracing {
+    /// Starts sending. Must be called on a tokio runtime that lives until [`finish`](Self::finish) returns.
+    pub fn start(settings: &TracingSettings, version: &str, boot: &BootId) -> Result<Self, TracingError> {
+        let lost = Arc::<AtomicU64>::default();
+        let exporter = collector::exporter(settings, lost.clone()).map_err(TracingError::Exporter)?;
+        let provider = SdkTracerProvider::builder()
+            .with_resource(resource(settings, version, boot))
+            .with_batch_exporter(exporter)
+            .build();
+        Ok(Self { provider, lost })
+    }
+
+    /// A recorder whose spans are sent.
+    pub fn recorder(&self) -> SpanRecorder {
+        SpanRecorder::new(self.provider.tracer("llama-warden"))
+    }
+
+    /// Sends the last spans and says what did not arrive. Takes at most `bound`; call it when every server is gone, so
+    /// that a dead collector holds up nothing that matters.
+    pub async fn finish(self, bound: Duration) -> Result<(), TracingError> {
+        let provider = self.provider;
+        let shutdown = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(bound));
+        let started = std::time::Instant::now();
+        let ended = shutdown.await.map_err(TracingError::Unawaited)?;
+        match (ended, self.lost.load(Ordering::Relaxed)) {
+            // The exporter's thread is left to its retries; it ends with the process.
+            (Err(_), _) if started.elapsed() >= bound => Err(TracingError::Slow { bound }),
+            (Err(error), _) => Err(TracingError::Ended(error)),
+            (Ok(()), 0) => Ok(()),
+            (Ok(()), spans) => Err(TracingError::Lost { spans }),
+        }
+    }
+}
+
+/// What sends the spans. What the user says in `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` wins.
+fn resource(settings: &TracingSettings, version: &str, boot: &BootId) -> Resource {
+    let own = [
+        KeyValue::new("service.name", "llama-warden"),
+        KeyValue::new("service.version", version.to_owned()),
+        KeyValue::new("service.instance.id", boot.to_string()),
+    ];
+    let resource = Resource::builder_empty()
+        .with_attributes(own)
+        .with_detector(Box::new(TelemetryResourceDetector))
+        .with_detector(Box::new(EnvResourceDetector::new()));
+    match &settings.service_name {
+        Some(name) => resource.with_service_name(name.clone()).build(),
+        None => resource.build(),
+    }
+}

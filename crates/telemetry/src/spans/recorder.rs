@@ -1,0 +1,275 @@
+//! From facts to spans.
+//!
+//! One trace per incarnation. `server start` lasts from the beginning of the launch until the server is ready, failed,
+//! or asked to stop; within it `launch` lasts until the process exists and `load` from there on. `server stop` follows
+//! in the same trace, with an event per signal; an end that nobody asked for is a `server exit` without length.
+//!
+//! Times: a launch is anchored at the wall time of its first fact, everything later at the time elapsed since then, so
+//! that a clock that jumps bends no span.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use llama_warden_events::{Elapsed, Envelope, Event, FailureReason, Incarnation, ProcessEnd, Rung, ServerId, Signal};
+use opentelemetry::trace::{Span as _, SpanBuilder, Status, TraceContextExt, Tracer};
+use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
+use opentelemetry_sdk::trace::{SdkTracer, Span};
+
+/// Builds spans from facts.
+#[derive(Debug)]
+pub struct SpanRecorder {
+    tracer: SdkTracer,
+    launches: HashMap<ServerId, Launch>,
+}
+
+/// The spans of one incarnation.
+#[derive(Debug)]
+struct Launch {
+    tracer: SdkTracer,
+    incarnation: Incarnation,
+    at: SystemTime,
+    began: Elapsed,
+    /// Holds the span `server start`, which ends once and stays the parent of all others.
+    start: Context,
+    starting: bool,
+    /// `launch`, then `load`.
+    step: Option<Span>,
+    stop: Option<Span>,
+    failure: Option<FailureReason>,
+}
+
+impl SpanRecorder {
+    pub(crate) fn new(tracer: SdkTracer) -> Self {
+        Self { tracer, launches: HashMap::new() }
+    }
+
+    /// Takes a fact in; those that are not about a launch change nothing.
+    pub(crate) fn record(&mut self, envelope: &Envelope) {
+        let Some(server) = &envelope.server else { return };
+        match (&envelope.event, envelope.incarnation) {
+            (Event::LaunchBegan { binary }, Some(incarnation)) => {
+                let launch = Launch::begin(&self.tracer, envelope, server, incarnation);
+                let launch = launch.launching(&binary.to_string_lossy());
+                if let Some(former) = self.launches.insert(server.clone(), launch) {
+                    former.abandon();
+                }
+            }
+            (Event::ServerRemoved, _) => {
+                if let Some(launch) = self.launches.remove(server) {
+                    launch.abandon();
+                }
+            }
+            _ => {
+                let Some(launch) = self.launches.get_mut(server) else { return };
+                if envelope.incarnation.is_none_or(|incarnation| incarnation == launch.incarnation) {
+                    launch.record(envelope);
+                }
+            }
+        }
+    }
+
+    /// Ends every span that is open, marked as incomplete: what would have ended it was missed.
+    pub(crate) fn abandon(&mut self) {
+        for (_, launch) in self.launches.drain() {
+            launch.abandon();
+        }
+    }
+}
+
+impl Drop for SpanRecorder {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+impl Launch {
+    fn begin(tracer: &SdkTracer, envelope: &Envelope, server: &ServerId, incarnation: Incarnation) -> Self {
+        let at = SystemTime::from(envelope.at.0);
+        let attributes = [
+            KeyValue::new("llama_warden.server.id", server.to_string()),
+            KeyValue::new("llama_warden.server.incarnation", count(incarnation.0)),
+        ];
+        let start = SpanBuilder::from_name("server start").with_start_time(at).with_attributes(attributes);
+        Self {
+            tracer: tracer.clone(),
+            incarnation,
+            at,
+            began: envelope.elapsed,
+            start: Context::new().with_span(tracer.build_with_context(start, &Context::new())),
+            starting: true,
+            step: None,
+            stop: None,
+            failure: None,
+        }
+    }
+
+    fn launching(mut self, binary: &str) -> Self {
+        let mut step = self.child("launch", self.at);
+        step.set_attribute(KeyValue::new("process.executable.path", binary.to_owned()));
+        self.step = Some(step);
+        self
+    }
+
+    fn record(&mut self, envelope: &Envelope) {
+        let now = self.at + envelope.elapsed.since(self.began);
+        match &envelope.event {
+            Event::BinaryIdentified { version: Some(version), .. } => {
+                self.describe(KeyValue::new("llama_warden.llama.version", version.clone()));
+            }
+            Event::DetectorChosen { detector, .. } => {
+                self.describe(KeyValue::new("llama_warden.detector", detector.clone()));
+            }
+            Event::ServerSpawned { pid, argv, port, .. } => self.spawned(*pid, argv, *port, now),
+            Event::ServerWarned { warning, .. } => {
+                let attributes = vec![KeyValue::new("llama_warden.warning", warning.as_str())];
+                self.start.span().add_event_with_timestamp("warning", now, attributes);
+            }
+            Event::ReadyReached { via, .. } => {
+                self.describe(KeyValue::new("llama_warden.ready.via", via.as_str()));
+                self.settle(Outcome::Ready, now);
+            }
+            Event::ServerFailed { reason, detail, .. } => self.failed(*reason, detail, now),
+            Event::StopBegan { reason, grace_seconds } => {
+                self.settle(Outcome::Stopped, now);
+                let mut stop = self.child("server stop", now);
+                stop.set_attribute(KeyValue::new("llama_warden.stop.reason", reason.as_str()));
+                stop.set_attribute(KeyValue::new("llama_warden.stop.grace_seconds", *grace_seconds));
+                stop.set_attributes(self.failure.map(error_type));
+                self.stop = Some(stop);
+            }
+            Event::SignalDelivered { signal, rung } => self.signalled(*signal, *rung, now),
+            Event::ServerExited { end, .. } => self.exited(*end, now),
+            Event::ServerStopped { forced, .. } => {
+                if let Some(mut stop) = self.stop.take() {
+                    stop.set_attribute(KeyValue::new("llama_warden.stop.forced", *forced));
+                    stop.end_with_timestamp(now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn spawned(&mut self, pid: u32, argv: &[String], port: u16, now: SystemTime) {
+        let arguments = argv.iter().map(|argument| StringValue::from(argument.clone())).collect();
+        self.describe(KeyValue::new("process.pid", i64::from(pid)));
+        self.describe(KeyValue::new("process.command_args", Value::Array(Array::String(arguments))));
+        self.describe(KeyValue::new("server.port", i64::from(port)));
+        if let Some(program) = argv.first() {
+            self.describe(KeyValue::new("process.executable.path", program.clone()));
+        }
+        if let Some(mut launching) = self.step.take() {
+            launching.end_with_timestamp(now);
+        }
+        // A stop may have come while the launch was under way; then nothing loads any more.
+        self.step = self.starting.then(|| self.child("load", now));
+    }
+
+    fn failed(&mut self, reason: FailureReason, detail: &str, now: SystemTime) {
+        self.failure = Some(reason);
+        let error = error_type(reason);
+        let status = Status::error(detail.to_owned());
+        if let Some(step) = &mut self.step {
+            step.set_attribute(error.clone());
+            step.set_status(status.clone());
+        }
+        if let Some(stop) = &mut self.stop {
+            stop.set_attribute(error.clone());
+            stop.set_status(status.clone());
+        }
+        self.describe(error);
+        self.start.span().set_status(status);
+        self.settle(Outcome::Failed, now);
+    }
+
+    fn signalled(&mut self, signal: Signal, rung: Rung, now: SystemTime) {
+        if let Some(stop) = &mut self.stop {
+            let attributes = vec![
+                KeyValue::new("llama_warden.signal", signal.to_string()),
+                KeyValue::new("llama_warden.rung", i64::from(rung.index)),
+            ];
+            stop.add_event_with_timestamp("signal", now, attributes);
+        }
+    }
+
+    fn exited(&mut self, end: ProcessEnd, now: SystemTime) {
+        let attribute = match end {
+            ProcessEnd::Exited { code } => Some(KeyValue::new("process.exit.code", i64::from(code))),
+            ProcessEnd::Signaled { signal, .. } => Some(KeyValue::new("llama_warden.exit.signal", signal.to_string())),
+            ProcessEnd::Unknown => None,
+        };
+        if let Some(stop) = &mut self.stop {
+            stop.set_attributes(attribute);
+        } else if let Some(mut step) = self.step.take() {
+            // Why it ended comes with the failure, which also ends the start.
+            step.set_attributes(attribute);
+            step.set_status(Status::error(end.to_string()));
+            step.end_with_timestamp(now);
+        } else {
+            let mut exit = self.child("server exit", now);
+            exit.set_attributes(attribute);
+            if !end.is_success() {
+                exit.set_status(Status::error(end.to_string()));
+            }
+            exit.end_with_timestamp(now);
+        }
+    }
+
+    /// Ends the start and the step that is under way. What a start was is decided once.
+    fn settle(&mut self, outcome: Outcome, now: SystemTime) {
+        if let Some(mut step) = self.step.take() {
+            step.end_with_timestamp(now);
+        }
+        if std::mem::replace(&mut self.starting, false) {
+            self.describe(KeyValue::new("llama_warden.start.outcome", outcome.as_str()));
+            self.start.span().end_with_timestamp(now);
+        }
+    }
+
+    fn abandon(self) {
+        let incomplete = KeyValue::new("llama_warden.incomplete", true);
+        for mut span in self.step.into_iter().chain(self.stop) {
+            span.set_attribute(incomplete.clone());
+            span.end();
+        }
+        if self.starting {
+            let start = self.start.span();
+            start.set_attribute(incomplete);
+            start.end();
+        }
+    }
+
+    fn describe(&self, attribute: KeyValue) {
+        self.start.span().set_attribute(attribute);
+    }
+
+    fn child(&self, name: &'static str, now: SystemTime) -> Span {
+        self.tracer.build_with_context(SpanBuilder::from_name(name).with_start_time(now), &self.start)
+    }
+}
+
+/// How a start ended.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    Ready,
+    Failed,
+    Stopped,
+}
+
+impl Outcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+fn error_type(reason: FailureReason) -> KeyValue {
+    KeyValue::new("error.type", reason.as_str())
+}
+
+/// OpenTelemetry has no unsigned numbers.
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,87 @@
+//! What the kernel tells about processes.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+/// A process as `/proc` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// The id of its parent.
+    pub parent: u32,
+    /// Its command line, arguments separated by spaces; the name in brackets where it has none.
+    pub command: String,
+    /// Whether it has ended and nobody has asked how.
+    pub is_zombie: bool,
+}
+
+impl Process {
+    /// The process of this id, if there is one.
+    pub fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in field 2 may hold spaces and parentheses.
+        let (head, tail) = stat.rsplit_once(')')?;
+        let mut fields = tail.split_whitespace();
+        let state = fields.next()?;
+        let parent = fields.next()?.parse().ok()?;
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&words).replace('\0', " ").trim().to_owned();
+        let name = head.split_once('(').map_or("", |(_, name)| name);
+        let command = if line.is_empty() { format!("[{name}]") } else { line };
+        Some(Self { pid, parent, command, is_zombie: matches!(state, "Z" | "X") })
+    }
+}
+
+/// Every process of the machine.
+fn processes() -> Vec<Process> {
+    let entries = fs::read_dir("/proc").expect("/proc is mounted");
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(Process::of).collect()
+}
+
+/// The living processes, except this one, that have `text` in their environment or command line.
+pub fn processes_with(text: &str) -> Vec<Process> {
+    let own = std::process::id();
+    let has = |file: &str, pid: u32| {
+        let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).contains(text)
+    };
+    let mut found = processes();
+    found.retain(|process| {
+        let Process { pid, is_zombie, .. } = *process;
+        pid != own && !is_zombie && (has("environ", pid) || has("cmdline", pid))
+    });
+    found
+}
+
+/// The children of a process, their children, and so on; zombies included.
+pub fn descendants(pid: u32) -> Vec<Process> {
+    let all = processes();
+    let mut family = BTreeSet::from([pid]);
+    let mut found: Vec<Process> = Vec::new();
+    loop {
+        let known = found.len();
+        for process in &all {
+            if family.contains(&process.parent) && family.insert(process.pid) {
+                found.push(process.clone());
+            }
+        }
+        if found.len() == known {
+            return found;
+        }
+    }
+}
+
+/// The memory of a process that is in RAM, in bytes; 0 where it is gone.
+pub fn resident_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
+/// How many files a process has open.
+pub fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}

@@ -1,0 +1,85 @@
+//! The programs under test, and running one to its end.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use tokio::process::Command;
+
+use crate::PATIENCE;
+
+/// What a program that ran to its end left.
+#[derive(Debug)]
+pub struct Ran {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said beside.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Runs `command` to its end.
+    ///
+    /// # Panics
+    /// When it does not start, or does not end within [`PATIENCE`].
+    pub async fn to_end(mut command: Command) -> Self {
+        let shown = format!("{:?}", command.as_std());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{shown}: {error}"));
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+        let output = output.unwrap_or_else(|_| panic!("{shown} does not end")).expect("its output can be read");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// The exit code.
+    ///
+    /// # Panics
+    /// When a signal ended it.
+    pub fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("a signal ended it: {self:?}"))
+    }
+
+    /// Asserts the exit code, showing what was said when it is another one.
+    ///
+    /// # Panics
+    /// When it is another one.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "{self:?}");
+        self
+    }
+
+    /// What it printed, as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// The daemon: the program that `LLAMA_WARDEN_BIN` names, else the one built beside this test.
+pub fn daemon_program() -> PathBuf {
+    match std::env::var_os("LLAMA_WARDEN_BIN") {
+        Some(program) => program.into(),
+        None => beside_this_test("llama-warden"),
+    }
+}
+
+/// The stand-in, built beside this test.
+pub fn stand_in_program() -> PathBuf {
+    beside_this_test("stand-in-llama-server")
+}
+
+/// Cargo puts tests into `target/PROFILE/deps` and programs into `target/PROFILE`. It does not build the programs of other
+/// packages for a test.
+fn beside_this_test(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let folder = test.parent().and_then(Path::parent).expect("tests lie two folders deep");
+    let program = folder.join(name);
+    assert!(program.is_file(), "{} does not exist: run `cargo build --workspace --bins` first", program.display());
+    program
+}
