@@ -24,7 +24,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("start.memory", "memory is not estimated yet"),
     ("models.dirs", "models are not discovered yet"),
     ("servers[].hooks", "hooks are not run yet"),
-    ("logs.event-log", "no event log is written yet"),
 ];
 
 impl Configuration {

@@ -13,6 +13,7 @@ use llama_warden_launcher::{Dialect, Launcher, LauncherSettings, ShimProgram};
 use llama_warden_metrics::Exporter;
 use llama_warden_readiness::{PackLibrary, Readiness};
 use llama_warden_supervisor::{Supervisor, SupervisorSettings};
+use llama_warden_telemetry::{EventLog, SpanRecorder, Telemetry};
 use llama_warden_terminator::Terminator;
 use tokio::sync::watch;
 
@@ -41,6 +42,10 @@ pub struct Parts {
     pub token: Option<Token>,
     /// The names of the configured profiles.
     pub profiles: Vec<String>,
+    /// What records spans, where a collector is named.
+    pub spans: Option<SpanRecorder>,
+    /// Bytes after which the event log is rotated; `None` keeps none.
+    pub event_log_bytes: Option<u64>,
 }
 
 /// Why the daemon cannot be composed.
@@ -59,18 +64,30 @@ pub enum ComposeError {
 /// # Errors
 /// Where the parts do not fit together.
 pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
-    let Parts { boot, environment, state_dir, fleet, only, shutdown_limit, packs, dialect, listeners, token, profiles } =
-        parts;
+    let fleet = parts.fleet;
     let (bus, lane) = (host.bus().clone(), host.lane().clone());
-    let metrics = exporter(host, profiles)?;
-    let state_dir = Some(state_dir);
-    let launcher = LauncherSettings { boot, shim: ShimProgram::OwnExecutable, environment, dialect, state_dir };
+    let launcher = LauncherSettings {
+        boot: parts.boot,
+        shim: ShimProgram::OwnExecutable,
+        environment: parts.environment,
+        dialect: parts.dialect,
+        state_dir: Some(parts.state_dir.clone()),
+    };
+    let supervisor =
+        SupervisorSettings { fleet: fleet.clone(), only: parts.only, shutdown_limit: parts.shutdown_limit };
+    let metrics = exporter(host, parts.profiles)?;
+    let api = ApiParts { listeners: parts.listeners, bus, lane: lane.clone(), metrics, token: parts.token };
+
+    host.add(Telemetry::new(parts.spans))?;
+    if let Some(limit) = parts.event_log_bytes {
+        host.add(EventLog::new(parts.state_dir, limit))?;
+    }
     // Readiness before the launcher: its taps must be on the lane before the first line.
-    host.add(Readiness::new(fleet.clone(), packs, &lane))?;
-    host.add(Launcher::new(fleet.clone(), lane.clone(), launcher))?;
+    host.add(Readiness::new(fleet.clone(), parts.packs, &lane))?;
+    host.add(Launcher::new(fleet.clone(), lane, launcher))?;
     host.add(Terminator::new(fleet.clone()))?;
-    host.add(Supervisor::new(SupervisorSettings { fleet, only, shutdown_limit }))?;
-    host.add(Api::new(ApiParts { listeners, bus, lane, metrics, token }))?;
+    host.add(Supervisor::new(supervisor))?;
+    host.add(Api::new(api))?;
     Ok(())
 }
 

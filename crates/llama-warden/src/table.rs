@@ -95,7 +95,7 @@ fn ready_via(server: &ServerReport) -> String {
 fn note(server: &ServerReport) -> String {
     match (&server.waiting_for, &server.last_failure) {
         (Some(waiting_for), _) => format!("waits for {waiting_for}"),
-        (None, Some(failure)) if !server.is_ready => format!("{}: {}", failure.reason, failure.detail),
+        (None, Some(failure)) if server.phase == PhaseName::Failed => format!("{}: {}", failure.reason, failure.detail),
         _ if !server.enabled && server.phase == PhaseName::Idle => "not enabled".to_owned(),
         _ => String::new(),
     }

@@ -149,8 +149,14 @@ impl Machine {
                     slot.on_failed(incarnation, *reason, detail, actions);
                 });
             }
+            Event::StopBegan { .. } => {
+                self.with_slot(server, &mut actions, |slot, _| slot.on_stop_began(incarnation));
+            }
             Event::ServerExited { .. } => {
                 self.with_slot(server, &mut actions, |slot, actions| slot.on_exited(incarnation, actions));
+            }
+            Event::ServerStopped { .. } => {
+                self.with_slot(server, &mut actions, |slot, actions| slot.on_stopped(incarnation, actions));
             }
             _ => {}
         }

@@ -57,6 +57,8 @@ pub(crate) struct Slot {
     life: Life,
     /// Whether the launch has come as far as a process.
     has_process: bool,
+    /// Whether a stop of the launch was announced; its completion will be too, and is the end.
+    stop_began: bool,
     /// The least launch that is wanted; `None` when the server should be down.
     wanted: Option<Incarnation>,
     /// Wished for while the launcher had not begun.
@@ -71,6 +73,7 @@ impl Slot {
             incarnation: Incarnation(0),
             life: Life::Down,
             has_process: false,
+            stop_began: false,
             wanted: None,
             pending_end: None,
             failure: None,
@@ -158,12 +161,23 @@ impl Slot {
             }
             Life::Down => self.settle(actions),
             // Before there is a process, a failure is the end of the launch.
-            _ if !self.has_process => self.down(actions),
+            _ if !self.has_process && !self.stop_began => self.down(actions),
             _ => {}
         }
     }
 
+    pub(crate) fn on_stop_began(&mut self, incarnation: Incarnation) {
+        self.stop_began |= incarnation == self.incarnation;
+    }
+
+    /// An end during a stop is complete when the stop is: whoever is told of it finds the stop's facts already there.
     pub(crate) fn on_exited(&mut self, incarnation: Incarnation, actions: &mut Vec<SlotAction>) {
+        if incarnation == self.incarnation && self.life != Life::Down && !self.stop_began {
+            self.down(actions);
+        }
+    }
+
+    pub(crate) fn on_stopped(&mut self, incarnation: Incarnation, actions: &mut Vec<SlotAction>) {
         if incarnation == self.incarnation && self.life != Life::Down {
             self.down(actions);
         }
@@ -247,6 +261,7 @@ impl Slot {
             self.incarnation = self.incarnation.next();
             self.life = Life::Asked;
             self.has_process = false;
+            self.stop_began = false;
             self.failure = None;
             actions.push(SlotAction::Launch(self.incarnation));
         }

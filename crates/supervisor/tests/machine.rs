@@ -72,7 +72,11 @@ impl World {
                     if self.running == Some(incarnation) {
                         self.pending.retain(|(_, event)| !matches!(event, Event::ReadyReached { .. }));
                         let end = ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false };
+                        let began = Event::StopBegan { reason, grace_seconds: 10.0 };
+                        let stopped = Event::ServerStopped { reason, forced: false, stop_seconds: 0.1 };
+                        self.pending.push_back((incarnation, began));
                         self.pending.push_back((incarnation, Event::ServerExited { end, swept: 0 }));
+                        self.pending.push_back((incarnation, stopped));
                     }
                 }
                 Action::Complete { id, outcome, .. } => {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use llama_warden_api::client::{Address, Client, EventRange};
+use llama_warden_api::client::{Address, Client, EventRange, Manner};
 
 use super::args::{DownArgs, Global};
 use super::peer;
@@ -13,7 +13,8 @@ pub async fn run(global: &Global, args: &DownArgs) -> Result<Exit, Failure> {
     let client = peer::client(global)?;
     let gone = async {
         let mut facts = client.events(EventRange::New).await.map_err(peer::failure)?;
-        client.shut_down(args.force).await.map_err(peer::failure)?;
+        let manner = if args.force { Manner::Forced } else { Manner::Graceful };
+        client.shut_down(manner).await.map_err(peer::failure)?;
         // The stream ends when the daemon closes it, or breaks off when the daemon is killed; both mean the end.
         while let Ok(Some(_)) = facts.next().await {}
         wait_for_lock(&client).await;

@@ -17,6 +17,7 @@ use llama_warden_bus::{Bus, Fact, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_launcher::Dialect;
+use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
 use tokio::sync::watch;
 
 use crate::compose::{self, Parts};
@@ -30,6 +31,9 @@ const FACTS_KEPT: usize = 4096;
 
 /// Longest time that a component may take to end once every server is gone.
 const COMPONENTS_END: Duration = Duration::from_secs(5);
+
+/// Longest time that a collector may take for the last spans, when every server is gone.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// What `up` is asked to run.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +50,7 @@ pub struct Daemon {
     state: StateDir,
     host: Host,
     signals: Signals,
+    tracing: Option<Tracing>,
     servers: usize,
     tcp: Option<TcpAddress>,
 }
@@ -73,14 +78,11 @@ impl Daemon {
             drain: settings.shutdown_deadline + COMPONENTS_END,
             cancel: COMPONENTS_END,
         });
-        let started = Event::DaemonStarted {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            profile: loaded.configuration.active_profile(order.profile.as_deref()).map(str::to_owned),
-        };
-        publish(&host, Fact::daemon(started)).await?;
         let servers = fleet.iter().len();
+        let tracing = start_tracing(&boot)?;
         let parts = Parts {
+            spans: tracing.as_ref().map(Tracing::recorder),
+            event_log_bytes: loaded.configuration.logs().event_log_bytes,
             boot,
             environment: std::env::vars_os().collect::<Vec<(OsString, OsString)>>(),
             state_dir: state.path().to_owned(),
@@ -96,7 +98,14 @@ impl Daemon {
             token,
         };
         compose::compose(&mut host, parts).map_err(failed)?;
-        Ok(Self { state, host, signals, servers, tcp })
+        // Every component subscribed above, so that each hears of the start.
+        let started = Event::DaemonStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            profile: loaded.configuration.active_profile(order.profile.as_deref()).map(str::to_owned),
+        };
+        publish(&host, Fact::daemon(started)).await?;
+        Ok(Self { state, host, signals, tracing, servers, tcp })
     }
 
     /// The line of facts, for those who watch from within.
@@ -133,6 +142,11 @@ impl Daemon {
             // Whoever asks three times wants out. The kernel kills the servers with us.
             signal = self.signals.rule(commands, insist) => Ok(Exit::Signaled(signal)),
         };
+        if let Some(tracing) = self.tracing
+            && let Err(error) = tracing.finish(LAST_SPANS).await
+        {
+            tracing::warn!(%error, "spans were lost");
+        }
         let insisted: Option<Signal> = *insisted.borrow();
         match (exit, insisted) {
             (Ok(Exit::Done), Some(signal)) => Ok(Exit::Signaled(signal)),
@@ -165,6 +179,13 @@ async fn publish(host: &Host, fact: Fact) -> Result<(), Failure> {
 
 fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, error)
+}
+
+/// Spans are sent where the environment names a collector; else nothing is started.
+fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, Failure> {
+    let failed = |error: TracingError| Failure::new(Exit::Usage, error).next_step("mend or unset the OTEL_* variable");
+    let Some(settings) = TracingSettings::from_env().map_err(failed)? else { return Ok(None) };
+    Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot).map(Some).map_err(failed)
 }
 
 fn bind(listen: Option<&TcpAddress>, state_dir: &Path) -> Result<Listeners, Failure> {

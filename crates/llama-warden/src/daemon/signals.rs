@@ -40,13 +40,13 @@ impl Signals {
     }
 
     async fn next(&mut self) -> Signal {
-        loop {
-            tokio::select! {
-                Some(()) = self.terminate.recv() => return Signal::TERM,
-                Some(()) = self.interrupt.recv() => return Signal::INT,
-                Some(()) = self.quit.recv() => return Signal::QUIT,
-                Some(()) = self.hang_up.recv() => return Signal::HUP,
-            }
+        tokio::select! {
+            Some(()) = self.terminate.recv() => Signal::TERM,
+            Some(()) = self.interrupt.recv() => Signal::INT,
+            Some(()) = self.quit.recv() => Signal::QUIT,
+            Some(()) = self.hang_up.recv() => Signal::HUP,
+            // The handlers live as long as the process.
+            else => std::future::pending().await,
         }
     }
 
