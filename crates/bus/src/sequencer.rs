@@ -59,6 +59,7 @@ impl Bus {
 
     /// Facts from now on. `name` labels the gaps of this reader in the metrics.
     pub fn subscribe(&self, name: &'static str) -> Subscription {
+        self.ledger.know(name);
         let snapshot = self.snapshot();
         let after = snapshot.seq;
         Subscription::new(name, self.ledger.clone(), self.snapshot.clone(), snapshot, after)
@@ -66,6 +67,7 @@ impl Bus {
 
     /// Facts after `seq`, as far as they are kept; what is not kept any more comes as a gap.
     pub fn subscribe_after(&self, name: &'static str, seq: Seq) -> Subscription {
+        self.ledger.know(name);
         let snapshot = self.snapshot();
         // A number from another run of the daemon, or from the future: start with what is kept.
         let after = if seq <= snapshot.seq { seq } else { Seq::default() };
@@ -105,6 +107,11 @@ impl Ledger {
         lock(&self.ring).front().map(|envelope| envelope.seq)
     }
 
+    /// Lets a subscriber's count of gaps start at 0.
+    fn know(&self, subscriber: &'static str) {
+        lock(&self.gaps).entry(subscriber).or_default();
+    }
+
     pub(crate) fn count_gap(&self, subscriber: &'static str) {
         *lock(&self.gaps).entry(subscriber).or_default() += 1;
     }
@@ -139,7 +146,7 @@ async fn sequence(
             let envelope = Envelope {
                 seq: snapshot.seq.next(),
                 boot: snapshot.boot.clone(),
-                at: Timestamp(jiff::Timestamp::now()),
+                at: Timestamp::new(jiff::Timestamp::now()),
                 elapsed: clock.now(),
                 server: fact.server,
                 incarnation: fact.incarnation,

@@ -43,6 +43,11 @@ impl fmt::Display for Timestamp {
 }
 
 impl Timestamp {
+    /// Cuts a time to whole microseconds, so that a value survives being written and read.
+    pub fn new(at: jiff::Timestamp) -> Self {
+        Self(jiff::Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at))
+    }
+
     /// Seconds since the Unix epoch, as Prometheus wants them.
     pub fn as_unix_seconds(self) -> f64 {
         self.0.as_microsecond() as f64 / 1e6

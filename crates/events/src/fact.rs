@@ -207,6 +207,38 @@ fn no_options(options: &std::sync::Arc<[String]>) -> bool {
 }
 
 impl Event {
+    /// Every type of fact, in the order of declaration.
+    pub const KINDS: [&str; 28] = [
+        "DaemonStarted",
+        "DaemonStopping",
+        "DaemonStopped",
+        "ComponentFailed",
+        "ServerConfigured",
+        "ServerRemoved",
+        "CommandAccepted",
+        "CommandCompleted",
+        "LaunchBegan",
+        "BinaryIdentified",
+        "OptionsTranslated",
+        "ServerSpawned",
+        "SignalDelivered",
+        "ListenerIdentified",
+        "ServerExited",
+        "OutputLost",
+        "DetectorChosen",
+        "ReadyHinted",
+        "LoadProgressed",
+        "ReadyReached",
+        "ReadyLost",
+        "ReadyRegained",
+        "ServerFailed",
+        "ServerWarned",
+        "StopBegan",
+        "StopEscalated",
+        "ServerStopped",
+        "RestartScheduled",
+    ];
+
     /// The fact's type, as written in its `type` field.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -402,6 +434,14 @@ impl std::fmt::Display for StreamName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_list_of_kinds_is_complete() {
+        let schema = schemars::schema_for!(Event);
+        let variants = schema.as_value()["oneOf"].as_array().expect("an enum");
+        let kinds: Vec<_> = variants.iter().filter_map(|variant| variant["properties"]["type"]["const"].as_str()).collect();
+        assert_eq!(kinds, Event::KINDS);
+    }
 
     #[test]
     fn a_fact_is_named_in_json_as_its_kind_says() {

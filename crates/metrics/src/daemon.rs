@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use llama_warden_events::Event;
 use llama_warden_state::Snapshot;
 
 use crate::catalogue::{
@@ -26,8 +27,8 @@ pub(crate) fn add_profiles(page: &mut Page, known: &BTreeSet<String>, snapshot: 
 
 /// Adds the counters of the bus.
 pub(crate) fn add_bus(page: &mut Page, snapshot: &Snapshot, gaps: &BTreeMap<&'static str, u64>) {
-    for (kind, count) in &snapshot.facts {
-        page.value(&BUS_FACTS, &[kind], *count as f64);
+    for kind in Event::KINDS {
+        page.value(&BUS_FACTS, &[kind], snapshot.facts.get(kind).copied().unwrap_or_default() as f64);
     }
     for (subscriber, count) in gaps {
         page.value(&BUS_GAPS, &[subscriber], *count as f64);

@@ -35,7 +35,7 @@ impl fmt::Debug for Exporter {
 impl Exporter {
     /// An exporter over the bus and the output lane, for this version of llama-warden and the configured profiles.
     ///
-    /// Fails only where [`catalogue`] and the `prometheus` crate disagree on what a valid family is.
+    /// Fails only where [`catalogue()`] and the `prometheus` crate disagree on what a valid family is.
     pub fn new(
         bus: Bus,
         lane: OutputLane,

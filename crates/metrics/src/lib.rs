@@ -4,7 +4,7 @@
 //! and `/proc`, and writes what it found. So a slow scraper cannot miscount, a server that is removed loses its series
 //! by itself, and a scrape never touches a llama-server.
 //!
-//! [`Exporter::render`] answers a scrape; [`catalogue`] lists every family, for the documentation.
+//! [`Exporter::render`] answers a scrape; [`catalogue()`] lists every family, for the documentation.
 
 mod accept;
 mod catalogue;

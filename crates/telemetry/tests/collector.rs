@@ -1,5 +1,7 @@
 //! Spans as a collector gets them.
 
+#![expect(clippy::expect_used, reason = "a panic is how a test fails")]
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

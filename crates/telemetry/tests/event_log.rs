@@ -1,5 +1,7 @@
 //! The event log holds what the bus said.
 
+#![expect(clippy::expect_used, reason = "a panic is how a test fails")]
+
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -9,12 +11,18 @@ use llama_warden_component_kit::{Stage, server};
 use llama_warden_events::{
     Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, Rung, ServerId, Signal, StopReason, Warning,
 };
-use llama_warden_telemetry::{EventLog, ReplayError, replay};
+use llama_warden_state::Snapshot;
+use llama_warden_telemetry::{EventLog, replay};
 
 const LIMIT: u64 = 1 << 20;
 
 fn open(directory: &Path, name: &str) -> File {
     File::open(directory.join(name)).expect("is there")
+}
+
+/// A snapshot with times as precise as they are written.
+fn written(snapshot: &Snapshot) -> serde_json::Value {
+    serde_json::to_value(snapshot).expect("serializes")
 }
 
 /// A life with fractions, texts and lists of every kind.
@@ -49,23 +57,23 @@ async fn the_log_replays_to_the_same_snapshot() {
     }
     log.end().await;
     let replayed = replay(BufReader::new(open(directory.path(), "events.jsonl"))).expect("replays");
-    assert_eq!(replayed, *stage.bus().snapshot());
+    assert_eq!(written(&replayed), written(&stage.bus().snapshot()));
 }
 
 #[tokio::test]
 async fn a_rotated_log_replays_from_both_files() {
     let directory = tempfile::tempdir().expect("is made");
     let mut stage = Stage::new();
-    let log = stage.run(EventLog::new(directory.path(), 4000));
+    let log = stage.run(EventLog::new(directory.path(), 2500));
     let server = server("a");
     stage.configure(&server).await;
     tell_a_life(&stage, &server, Incarnation(1)).await;
     tell_a_life(&stage, &server, Incarnation(2)).await;
     log.end().await;
     let [former, latest] = ["events.jsonl.1", "events.jsonl"].map(|name| open(directory.path(), name));
-    assert!(former.metadata().expect("readable").len() <= 4000);
+    assert!((2500..3000).contains(&former.metadata().expect("readable").len()));
     let both = BufReader::new(former.chain(latest));
-    assert_eq!(replay(both).expect("replays"), *stage.bus().snapshot());
+    assert_eq!(written(&replay(both).expect("replays")), written(&stage.bus().snapshot()));
 }
 
 #[tokio::test]
@@ -83,19 +91,13 @@ async fn a_new_run_keeps_the_log_of_the_one_before() {
 }
 
 #[tokio::test]
-async fn a_disk_that_takes_nothing_costs_facts_and_nothing_else() {
+async fn a_disk_that_takes_nothing_stops_nothing() {
     let directory = tempfile::tempdir().expect("is made");
-    let missing = directory.path().join("not-yet");
     let mut stage = Stage::new();
-    let log = stage.run(EventLog::new(&missing, LIMIT));
+    let log = stage.run(EventLog::new(directory.path().join("missing"), LIMIT));
     for _ in 0..5000 {
         stage.publish(Fact::daemon(Event::DaemonStopping { trigger: "lost".into() })).await;
     }
-    fs::create_dir(&missing).expect("is made");
-    let last = stage.publish(Fact::daemon(Event::DaemonStopping { trigger: "kept".into() })).await;
     log.end().await;
-    let text = fs::read_to_string(missing.join("events.jsonl")).expect("readable");
-    assert!(text.lines().last().is_some_and(|line| line.contains("kept")), "{text}");
-    let replayed = replay(text.as_bytes());
-    assert!(matches!(replayed, Err(ReplayError::Hole { next, .. }) if next <= last), "{replayed:?}");
+    assert_eq!(stage.bus().snapshot().facts["DaemonStopping"], 5000);
 }

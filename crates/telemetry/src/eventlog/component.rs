@@ -115,6 +115,7 @@ struct Writer {
 }
 
 /// Whether the disk takes facts.
+#[derive(Debug, PartialEq, Eq)]
 enum Health {
     Good,
     Failing { lost: u64 },
@@ -122,22 +123,27 @@ enum Health {
 
 impl Writer {
     fn run(mut self, mut facts: mpsc::Receiver<Arc<Envelope>>) {
-        let mut lines = Vec::with_capacity(BATCH);
         while let Some(first) = facts.blocking_recv() {
-            lines.clear();
-            let mut batched = 1;
-            let mut encoded = encode(&mut lines, &first);
-            while lines.len() < BATCH && encoded.is_ok() {
-                let Ok(next) = facts.try_recv() else { break };
-                batched += 1;
-                encoded = encode(&mut lines, &next);
-            }
-            let written = encoded.and_then(|()| self.file.append(&lines));
-            self.judge(written, batched);
+            self.write(&first, &mut facts);
         }
         if let Health::Failing { lost } = self.health {
             tracing::warn!(lost, "the event log is not whole");
         }
+    }
+
+    /// Writes a fact and those that wait behind it. Nothing stays in a buffer: when no fact waits, all are in the file.
+    fn write(&mut self, first: &Envelope, waiting: &mut mpsc::Receiver<Arc<Envelope>>) {
+        let most = BATCH.min(usize::try_from(self.file.room()).unwrap_or(BATCH));
+        let mut facts = 1;
+        let mut lines = Vec::new();
+        let mut encoded = encode(&mut lines, first);
+        while lines.len() < most && encoded.is_ok() {
+            let Ok(next) = waiting.try_recv() else { break };
+            facts += 1;
+            encoded = encode(&mut lines, &next);
+        }
+        let written = encoded.and_then(|()| self.file.append(&lines));
+        self.judge(written, facts);
     }
 
     fn judge(&mut self, written: io::Result<()>, facts: u64) {
@@ -161,4 +167,62 @@ fn encode(lines: &mut Vec<u8>, envelope: &Envelope) -> io::Result<()> {
     serde_json::to_writer(&mut *lines, envelope)?;
     lines.push(b'\n');
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use llama_warden_events::{BootId, Elapsed, Event, Seq, Timestamp};
+    use tracing::Level;
+
+    use super::*;
+    use crate::heard::Heard;
+
+    fn fact(seq: u64) -> Arc<Envelope> {
+        Arc::new(Envelope {
+            seq: Seq(seq),
+            boot: BootId::from_random(1),
+            at: Timestamp("2026-11-22T13:05:01Z".parse().expect("valid")),
+            elapsed: Elapsed::default(),
+            server: None,
+            incarnation: None,
+            cause: None,
+            event: Event::DaemonStopping { trigger: String::new() },
+        })
+    }
+
+    /// Writes facts as one batch.
+    fn write(writer: &mut Writer, seqs: &[u64]) {
+        let (queue, mut waiting) = mpsc::channel(seqs.len());
+        for seq in &seqs[1..] {
+            queue.try_send(fact(*seq)).expect("has room");
+        }
+        writer.write(&fact(seqs[0]), &mut waiting);
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_warned_of_once_and_used_again_when_it_does() {
+        let directory = tempfile::tempdir().expect("is made");
+        let missing = directory.path().join("not-yet");
+        let mut writer = Writer { file: RotatedFile::new(&missing, 1 << 20), health: Health::Good };
+        let heard = Heard::default();
+        tracing::subscriber::with_default(heard.subscriber(), || {
+            write(&mut writer, &[1, 2, 3]);
+            write(&mut writer, &[4]);
+            assert_eq!(writer.health, Health::Failing { lost: 4 });
+            let warnings = heard.take();
+            assert!(matches!(&warnings[..], [(Level::WARN, text)] if text.contains("cannot write")), "{warnings:?}");
+
+            fs::create_dir(&missing).expect("is made");
+            write(&mut writer, &[5, 6]);
+            assert_eq!(writer.health, Health::Good);
+            let warnings = heard.take();
+            assert!(matches!(&warnings[..], [(Level::WARN, text)] if text.contains("lost=4")), "{warnings:?}");
+        });
+        let text = fs::read_to_string(missing.join("events.jsonl")).expect("readable");
+        let seqs: Vec<_> =
+            text.lines().map(|line| serde_json::from_str::<Envelope>(line).expect("reads").seq).collect();
+        assert_eq!(seqs, [Seq(5), Seq(6)]);
+    }
 }

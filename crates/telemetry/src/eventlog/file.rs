@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 pub(super) struct RotatedFile {
     path: PathBuf,
     former: PathBuf,
-    /// Bytes after which it is rotated.
     limit: u64,
     file: Option<File>,
     written: u64,
@@ -33,6 +32,11 @@ impl RotatedFile {
         }
     }
 
+    /// Bytes that may be appended before it is rotated.
+    pub(super) const fn room(&self) -> u64 {
+        if self.written < self.limit { self.limit - self.written } else { self.limit }
+    }
+
     /// The file that is written.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -40,7 +44,7 @@ impl RotatedFile {
 
     /// Appends whole lines, all or none of them.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.written > 0 && self.written.saturating_add(lines.len() as u64) > self.limit {
+        if self.written >= self.limit {
             self.rotate()?;
         }
         let mut file = match self.file.take() {
@@ -103,7 +107,8 @@ mod tests {
         assert_eq!(read(directory.path(), "events.jsonl").as_deref(), Some("eeee\n"));
         assert_eq!(read(directory.path(), "events.jsonl.1").as_deref(), Some("cccc\ndddd\n"));
         log.append(b"longer than the limit\n").expect("writes");
-        assert_eq!(read(directory.path(), "events.jsonl").as_deref(), Some("longer than the limit\n"));
+        log.append(b"next\n").expect("writes");
+        assert_eq!(read(directory.path(), "events.jsonl").as_deref(), Some("next\n"));
     }
 
     #[test]
