@@ -128,6 +128,7 @@ impl Watchroom {
             Event::BinaryIdentified { build, options, .. } => self.choose(key, *build, options, seq).await?,
             Event::ServerSpawned { port, .. } => self.watch(key, *port, envelope.elapsed, seq).await?,
             Event::ListenerIdentified { listener } => {
+                self.take(&key).await?;
                 self.feed(&key, Input::ListenerIdentified(listener.clone()), seq).await?;
             }
             Event::StopBegan { .. } => self.hear_stop(&key).await?,
@@ -302,7 +303,11 @@ impl Watchroom {
 
     async fn finish(&mut self, done: Result<Finished, tokio::task::JoinError>) -> Result<(), BusClosed> {
         match done {
-            Ok((key, Some(input))) => self.feed(&key, input, None).await,
+            Ok((key, Some(input))) => {
+                // First what was read: a line that came before an answer names the proof.
+                self.take(&key).await?;
+                self.feed(&key, input, None).await
+            }
             Ok((_, None)) => Ok(()),
             // Probes do not panic; if one did, its server is still bounded by its cap.
             Err(error) => {

@@ -148,9 +148,9 @@ impl Default for PackLibrary {
     }
 }
 
-/// Failures and echoes are known by every pack.
+/// Every pack knows what failures, echoes and percentages look like; only hints are the generic pack's own.
 fn shared_patterns(generic: &Pack) -> Vec<Pattern> {
-    let shared = |pattern: &&Pattern| matches!(pattern.verdict, PatternVerdict::Failure | PatternVerdict::Echo);
+    let shared = |pattern: &&Pattern| !matches!(pattern.verdict, PatternVerdict::NearlyReady | PatternVerdict::Ready);
     generic.patterns().iter().filter(shared).cloned().collect()
 }
 
@@ -241,7 +241,10 @@ fn describe_options(pack: &Pack) -> String {
 
 #[cfg(test)]
 mod tests {
+    use llama_warden_events::StreamName;
+
     use super::*;
+    use crate::Verdict;
 
     fn library_of(files: &[(&str, &str)]) -> Result<PackLibrary, LibraryError> {
         let directory = tempfile::tempdir().expect("makes a directory");
@@ -319,15 +322,16 @@ mod tests {
     }
 
     #[test]
-    fn failure_lines_are_known_to_every_pack() {
+    fn failures_and_percentages_are_known_to_every_pack() {
         let library = library_of(&[("a.toml", "name = 'bare'\nbuilds = { min = 5 }")]).expect("loads");
         for pack in library.iter() {
-            let verdict = crate::Matcher::on_line(
-                &mut pack.matcher(None),
-                llama_warden_events::StreamName::Stderr,
-                b"error: invalid argument: --x",
-            );
-            assert!(matches!(verdict, crate::Verdict::Failure { .. }), "{}: {verdict:?}", pack.name());
+            let mut matcher = pack.matcher(None);
+            let mut judge = |line: &[u8]| crate::Matcher::on_line(&mut matcher, StreamName::Stderr, line);
+            let verdict = judge(b"error: invalid argument: --x");
+            assert!(matches!(verdict, Verdict::Failure { .. }), "{}: {verdict:?}", pack.name());
+            for (line, percent) in [(&b"0.01.002.003 I loading 42 %"[..], 42.0), (b"load_model: loaded 7.5%", 7.5)] {
+                assert_eq!(judge(line), Verdict::Progress { percent: Some(percent) }, "{}", pack.name());
+            }
         }
     }
 

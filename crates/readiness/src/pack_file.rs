@@ -166,3 +166,24 @@ pub enum ExampleVerdict {
 pub fn detector_schema() -> schemars::Schema {
     schemars::schema_for!(PackFile)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_describes_every_key_and_allows_no_other() {
+        let schema = detector_schema().to_value();
+        let keys: Vec<_> = schema["properties"].as_object().expect("an object").keys().map(String::as_str).collect();
+        let mut documented =
+            ["name", "description", "builds", "help-lists", "help-lacks", "probe", "pattern", "example"];
+        documented.sort_unstable();
+        assert_eq!(keys, documented);
+        assert_eq!(schema["additionalProperties"], false);
+        for (key, property) in schema["properties"].as_object().expect("an object") {
+            assert!(property["description"].is_string(), "`{key}` is not described");
+        }
+        let reasons = schema["$defs"]["FailureReason"].to_string();
+        assert!(FailureReason::ALL.iter().all(|reason| reasons.contains(reason.as_str())), "{reasons}");
+    }
+}

@@ -1,5 +1,7 @@
 //! The component on a real bus and real sockets; the test plays the launcher, the output and the server.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};

@@ -1,5 +1,7 @@
 //! Recorded output in, verdict out: every built-in pack against what real builds wrote.
 
+#![expect(clippy::expect_used, reason = "a panic is how a test fails")]
+
 use std::path::{Path, PathBuf};
 
 use llama_warden_events::{FailureReason, StreamName};
