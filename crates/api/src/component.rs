@@ -14,9 +14,9 @@ use crate::listen::{ControlSocket, Listeners};
 use crate::serve::{ControlEntrance, serve};
 use crate::{openapi, routes};
 
-/// Renders the metrics for a client that sent this `Accept` header: content type and body. Runs on a thread that may
-/// block.
-pub type MetricsSource = Arc<dyn Fn(Option<&str>) -> (&'static str, Vec<u8>) + Send + Sync>;
+/// Renders the metrics for a client that sent this `Accept` header: content type and body, or why
+/// not. Runs on a thread that may block.
+pub type MetricsSource = Arc<dyn Fn(Option<&str>) -> Result<(&'static str, Vec<u8>), String> + Send + Sync>;
 
 /// What the component is made of.
 pub struct ApiParts {

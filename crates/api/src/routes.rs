@@ -242,7 +242,7 @@ pub(crate) const ROUTES: &[Route] = &[
         verb: Verb::Get,
         path: "/api/v1/events",
         operation: "getEvents",
-        summary: "The facts: id is the envelope's seq, event its type, data the envelope; `gap` where facts are missing",
+        summary: "The facts: id is the seq, event the type, data the envelope; `gap` where facts are missing",
         access: Access::Guarded,
         parameters: &[
             Parameter {

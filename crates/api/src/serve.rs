@@ -121,7 +121,11 @@ pub(crate) async fn serve<E: Entrance>(entrance: E, router: Router, cancel: Canc
                     }
                 }
             },
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "the task of a connection failed");
+                }
+            }
         }
     }
     drop(entrance);
@@ -168,7 +172,10 @@ where
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
-    linger(stream).await;
+    // At the end of the daemon nothing is waited for that no request waits for.
+    if !cancel.is_cancelled() {
+        linger(stream).await;
+    }
 }
 
 /// The answer to a head that does not end. Its sender is told once and need not be able to read it.

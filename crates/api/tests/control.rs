@@ -1,11 +1,13 @@
 //! What can be changed.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 mod common;
 
 use std::time::{Duration, Instant};
 
 use common::{Daemon, id, within};
-use llama_warden_api::client::{Client, ClientError, CommandOptions, Verb};
+use llama_warden_api::client::{Client, ClientError, CommandOptions, Manner, Verb};
 use llama_warden_bus::Fact;
 use llama_warden_component_kit::PATIENCE;
 use llama_warden_events::{CommandOutcome, Event, Seq, SuperviseCommand};
@@ -115,7 +117,7 @@ async fn options_reach_the_owner_as_they_were_written() {
 #[tokio::test]
 async fn the_answer_to_a_shutdown_arrives() {
     let mut daemon = Daemon::start().await;
-    let answer = within(daemon.over_tcp().shut_down(true)).await.expect("answers");
+    let answer = within(daemon.over_tcp().shut_down(Manner::Forced)).await.expect("answers");
     assert!(answer.command.is_some());
     let command = daemon.commands.recv().await;
     assert!(matches!(command, Some(SuperviseCommand::ShutDown { force: true, .. })), "{command:?}");

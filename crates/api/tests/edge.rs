@@ -1,5 +1,7 @@
 //! Who is not let in, over real sockets.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 mod common;
 
 use std::io;

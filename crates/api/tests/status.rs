@@ -1,5 +1,7 @@
 //! What can be read.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
 mod common;
 
 use common::{Daemon, id};

@@ -96,9 +96,9 @@ fn exporter(host: &Host, profiles: Vec<String>) -> Result<MetricsSource, Compose
     let (bus, lane) = (host.bus().clone(), host.lane().clone());
     let exporter = Exporter::new(bus, lane, env!("CARGO_PKG_VERSION"), profiles)
         .map_err(|error| ComposeError::Metrics(error.to_string()))?;
-    Ok(Arc::new(move |accept| match exporter.render(accept) {
-        Ok(page) => (page.content_type, page.body.into_bytes()),
-        Err(error) => ("text/plain; charset=utf-8", format!("# {error}\n").into_bytes()),
+    Ok(Arc::new(move |accept| {
+        let page = exporter.render(accept).map_err(|error| error.to_string())?;
+        Ok((page.content_type, page.body.into_bytes()))
     }))
 }
 

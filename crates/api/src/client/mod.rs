@@ -87,6 +87,15 @@ pub struct CommandOptions {
     pub force: bool,
 }
 
+/// How servers are stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// By the ladder.
+    Graceful,
+    /// By KILL at once.
+    Forced,
+}
+
 /// Which lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogOptions {
@@ -148,9 +157,9 @@ impl Client {
         self.ask(Method::POST, &path, ANSWER_TIMEOUT + options.wait.unwrap_or_default()).await
     }
 
-    /// Stops every server and the daemon.
-    pub async fn shut_down(&self, force: bool) -> Result<ShutdownAnswer, ClientError> {
-        let query = query([("force", force.then(|| "1".to_owned()))]);
+    /// Stops every server and the daemon. The daemon is gone when a stream of it ends.
+    pub async fn shut_down(&self, manner: Manner) -> Result<ShutdownAnswer, ClientError> {
+        let query = query([("force", (manner == Manner::Forced).then(|| "1".to_owned()))]);
         self.ask(Method::POST, &format!("/api/v1/shutdown{query}"), ANSWER_TIMEOUT).await
     }
 

@@ -1,8 +1,8 @@
 //! The facts as a stream.
 //!
 //! Two readers use it. One keeps a state and follows: what it missed comes as a gap with the state that contains it,
-//! and what follows comes after that state. The other one (`follow=0`) wants history: a gap only says how many facts are
-//! forgotten, and the facts that are kept follow.
+//! and what follows comes after that state. The other one (`follow=0`) wants history: a gap only says how many facts
+//! are forgotten, and the facts that are kept follow.
 
 use axum::extract::State;
 use axum::response::Response;

@@ -1,13 +1,14 @@
 //! The output of a server: what is kept, then what comes.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
 use futures_util::FutureExt;
 use http::HeaderMap;
-use llama_warden_bus::{Fact, FollowedLine, LogLine, OutputLane, Publisher, StreamFollower};
-use llama_warden_events::{Event, ServerId, StreamName};
+use llama_warden_bus::{Clock, Fact, FollowedLine, LogLine, OutputLane, Publisher, StreamFollower};
+use llama_warden_events::{Elapsed, Event, ServerId, StreamName};
 use serde::Deserialize;
 
 use super::{App, KnownServer};
@@ -18,6 +19,10 @@ use crate::stream::{self, Encoding, Source, json_line, sse_frame};
 /// Batches that may go into the first piece: more than a ring of the usual size holds, and a bound for a
 /// server that writes faster than they are copied.
 const FIRST_BATCHES: usize = 1024;
+
+/// Shortest time between two reports of lost lines by one reader: facts are no place for a flood. What a reader lost
+/// after its last report is in the lane's counters only, if it leaves before the next.
+const REPORT_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,7 +48,17 @@ pub(crate) async fn logs(
         }
         _ => app.lane.tail(&server, options.stream, tail).into_iter().map(line).collect(),
     };
-    let source = LogSource { encoding, followers, records, losses: VecDeque::new(), server, facts: app.facts.clone() };
+    let mut source = LogSource {
+        encoding,
+        followers,
+        records: Vec::new(),
+        losses: BTreeMap::new(),
+        report_from: Elapsed::default(),
+        clock: app.bus.clock(),
+        server,
+        facts: app.facts.clone(),
+    };
+    source.take_in(records);
     stream::respond(source, encoding, app.cancel.clone())
 }
 
@@ -108,31 +123,55 @@ struct LogSource {
     followers: Followers,
     /// Read and not sent.
     records: Vec<LogRecord>,
-    /// Met and not published.
-    losses: VecDeque<(StreamName, u64)>,
+    /// Lines that were lost and not reported yet.
+    losses: BTreeMap<StreamName, u64>,
+    /// Not before this is the next loss reported.
+    report_from: Elapsed,
+    clock: Clock,
     server: ServerId,
     facts: Publisher,
 }
 
+impl LogSource {
+    fn take_in(&mut self, records: Vec<LogRecord>) {
+        for record in &records {
+            if let LogRecord::Lost { stream, lost } = record {
+                *self.losses.entry(*stream).or_default() += lost;
+            }
+        }
+        self.records = records;
+    }
+
+    /// Publishes what was lost. Safe to cancel: a loss is forgotten only after it is out.
+    async fn report(&mut self) {
+        while let Some((stream, lines)) = self.losses.first_key_value().map(|(stream, lines)| (*stream, *lines)) {
+            let lost = Event::OutputLost { stream, consumer: "logs".to_owned(), lines };
+            // On a closed bus nobody is left to be told; the reader of the log is, by the record.
+            let _ = self.facts.publish(Fact::server(self.server.clone(), lost)).await;
+            self.losses.remove(&stream);
+        }
+        self.report_from = Elapsed::new(self.clock.now().as_duration() + REPORT_PAUSE);
+    }
+}
+
 impl Source for LogSource {
     async fn next(&mut self) -> Option<Vec<u8>> {
-        // Cancelling loses nothing: what was read stays in `records` and `losses` until it is out.
         loop {
-            while let Some((stream, lines)) = self.losses.front().copied() {
-                let lost = Event::OutputLost { stream, consumer: "logs".to_owned(), lines };
-                // On a closed bus nobody is left to be told; the reader of the log still is, below.
-                let _ = self.facts.publish(Fact::server(self.server.clone(), lost)).await;
-                self.losses.pop_front();
-            }
             if !self.records.is_empty() {
                 let records = std::mem::take(&mut self.records);
                 return Some(records.iter().flat_map(|record| encode(record, self.encoding)).collect());
             }
-            self.records = self.followers.next().await?;
-            self.losses.extend(self.records.iter().filter_map(|record| match record {
-                LogRecord::Lost { stream, lost } => Some((*stream, *lost)),
-                LogRecord::Line { .. } => None,
-            }));
+            let report_at = (!self.losses.is_empty()).then_some(self.report_from);
+            // Biased: under a flood of lines there is always a next batch, and the report must come all the same.
+            let records = tokio::select! {
+                biased;
+                () = self.clock.sleep_until(report_at) => None,
+                records = self.followers.next() => Some(records?),
+            };
+            match records {
+                Some(records) => self.take_in(records),
+                None => self.report().await,
+            }
         }
     }
 }

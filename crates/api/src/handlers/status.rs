@@ -34,7 +34,7 @@ pub(crate) async fn readyz(State(app): State<App>, Options(options): Options<Pro
     let ready = missing.is_empty() && snapshot.daemon.phase == DaemonPhase::Running;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if options.is_verbose() {
-        return text(status, checks(&snapshot, ready));
+        return text(status, checks(&snapshot, status));
     }
     if ready {
         return text(status, "ok\n");
@@ -53,7 +53,7 @@ pub(crate) async fn readyz(State(app): State<App>, Options(options): Options<Pro
 }
 
 /// One line per check, in the manner of Kubernetes.
-fn checks(snapshot: &Snapshot, ready: bool) -> String {
+fn checks(snapshot: &Snapshot, status: StatusCode) -> String {
     let mut lines = String::new();
     let mut check = |passed: bool, name: &str, state: &str| {
         let mark = if passed { '+' } else { '-' };
@@ -63,7 +63,7 @@ fn checks(snapshot: &Snapshot, ready: bool) -> String {
     for (id, server) in snapshot.servers.iter().filter(|(_, server)| server.card.enabled) {
         check(server.is_ready(), &format!("server/{id}"), server.phase.name().as_str());
     }
-    lines.push_str(if ready { "readyz check passed\n" } else { "readyz check failed\n" });
+    lines.push_str(if status.is_success() { "readyz check passed\n" } else { "readyz check failed\n" });
     lines
 }
 
@@ -80,7 +80,8 @@ const fn daemon_phase(phase: DaemonPhase) -> &'static str {
 pub(crate) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).map(str::to_owned);
     let render = app.metrics.clone();
-    match tokio::task::spawn_blocking(move || render(accept.as_deref())).await {
+    let rendered = tokio::task::spawn_blocking(move || render(accept.as_deref())).await;
+    match rendered.unwrap_or_else(|error| Err(error.to_string())) {
         Ok((content_type, body)) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
         Err(error) => {
             let detail = format!("the metrics could not be rendered: {error}");

@@ -13,7 +13,7 @@ use crate::edge::Reach;
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenSettings {
-    /// Host (a name or a number without brackets) and port; port 0 takes a free one. `None` is the control socket alone.
+    /// Host (a name or a number without brackets) and port; port 0 takes a free one. `None`: the control socket alone.
     pub tcp: Option<(String, u16)>,
     /// The path of the control socket, at most 107 bytes. Its directory is made, or made private.
     pub control: PathBuf,
@@ -105,7 +105,7 @@ impl BindError {
     pub fn next_step(&self) -> &'static str {
         match self {
             Self::Tcp { .. } if self.is_taken() => {
-                "another program listens there: stop it, or set another `listen` in [daemon] (\"\" is the control socket alone)"
+                "another program listens there: stop it, or set another `listen` in [daemon] (\"\" is no TCP at all)"
             }
             Self::Tcp { .. } => "set `listen` in [daemon] to an address of this machine, such as 127.0.0.1:9888",
             Self::PathTooLong { .. } => "set a shorter `state-dir` in [daemon]",
@@ -118,7 +118,7 @@ impl BindError {
 }
 
 impl Listeners {
-    /// Takes the addresses. The control socket comes first: if another daemon answers there, that is the better message.
+    /// Takes the addresses. The control socket comes first: that another daemon answers there is the better message.
     pub fn bind(settings: &ListenSettings) -> Result<Self, BindError> {
         let control = ControlSocket::bind(&settings.control)?;
         let tcp = settings.tcp.as_ref().map(|(host, port)| TcpEntrance::bind(host, *port)).transpose()?;

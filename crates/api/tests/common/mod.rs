@@ -67,7 +67,7 @@ impl Daemon {
             listeners,
             bus: stage.bus().clone(),
             lane: stage.lane().clone(),
-            metrics: Arc::new(|accept| ("text/plain; version=0.0.4", format!("# {accept:?}\n").into_bytes())),
+            metrics: Arc::new(|accept| Ok(("text/plain; version=0.0.4", format!("# {accept:?}\n").into_bytes()))),
             token: setup.token.then(|| Token::new(TOKEN).expect("valid")),
         };
         let ports = stage.ports(Api::NAME);

@@ -1,7 +1,7 @@
 //! `events`: what happened.
 
 use llama_warden_api::EventRecord;
-use llama_warden_api::client::EventRange;
+use llama_warden_api::client::{Client, EventRange};
 use llama_warden_events::{Envelope, Seq};
 use serde_json::Value;
 
@@ -11,17 +11,28 @@ use crate::exit::{Exit, Failure};
 
 pub async fn run(global: &Global, args: &EventsArgs) -> Result<Exit, Failure> {
     let client = peer::client(global)?;
-    let since = Seq(args.since.unwrap_or_default());
-    let range = if args.follow { EventRange::After(since) } else { EventRange::Kept(since) };
+    let kept = EventRange::Kept(Seq(args.since.unwrap_or_default()));
+    let last = show(global, &client, kept).await?;
+    if args.follow {
+        show(global, &client, EventRange::After(last)).await?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows a range of facts and returns the number of the last one.
+async fn show(global: &Global, client: &Client, range: EventRange) -> Result<Seq, Failure> {
+    let mut last = Seq::default();
     let mut records = client.events(range).await.map_err(peer::failure)?;
     while let Some(record) = records.next().await.map_err(peer::failure)? {
         match record {
-            EventRecord::Envelope(envelope) if global.json => print_json(&envelope)?,
-            EventRecord::Envelope(envelope) => print_line(line(&envelope))?,
-            EventRecord::Gap { gap } => eprintln!("[{} earlier facts are no longer kept]", gap.missed),
+            EventRecord::Envelope(envelope) => {
+                last = envelope.seq;
+                if global.json { print_json(&envelope)? } else { print_line(line(&envelope))? }
+            }
+            EventRecord::Gap { gap } => eprintln!("[{} facts are no longer kept]", gap.missed),
         }
     }
-    Ok(Exit::Done)
+    Ok(last)
 }
 
 /// `17 13:05:01.123 qwen3#1 ReadyReached via=stderr startup_seconds=4.2`
