@@ -7,10 +7,11 @@ use crate::error::{Error, OnPath};
 use crate::{paths, shell};
 
 /// What `llama-warden schema` is asked for, and the file that holds the answer.
-const GENERATED: [(&str, &str); 5] = [
+const GENERATED: [(&str, &str); 6] = [
     ("config", "docs/schema/config.json"),
     ("detector", "docs/schema/detector.json"),
     ("dialect", "docs/schema/dialect.json"),
+    ("openapi", "docs/schema/openapi.json"),
     ("events", "docs/events.md"),
     ("metrics", "docs/metrics.md"),
 ];

@@ -26,11 +26,12 @@ const fn row(name: &'static str, uses: &'static [&'static str], tests_use: &'sta
 
 const KIT: &[&str] = &["component-kit"];
 
-const ROWS: [Row; 17] = [
+const ROWS: [Row; 18] = [
     row("events", &[], &[]),
     row("state", &["events"], &[]),
     row("bus", &["events", "state"], &[]),
     row("config", &["events"], &[]),
+    row("catalog", &["events"], &["tiny-gguf"]),
     row("component-kit", &["events", "state", "bus"], &[]),
     row("launcher", &["events", "state", "bus", "config"], KIT),
     row("readiness", &["events", "state", "bus", "config"], KIT),
@@ -48,6 +49,7 @@ const ROWS: [Row; 17] = [
             "state",
             "bus",
             "config",
+            "catalog",
             "launcher",
             "readiness",
             "terminator",

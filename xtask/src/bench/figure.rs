@@ -1,0 +1,221 @@
+//! A figure: what was measured, beside the baseline of the same run, held against its budget.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+/// What a number counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Milliseconds,
+    MegabytesPerSecond,
+    Mebibytes,
+    Kibibytes,
+    Times,
+}
+
+impl Unit {
+    const fn symbol(self) -> &'static str {
+        match self {
+            Self::Milliseconds => "ms",
+            Self::MegabytesPerSecond => "MB/s",
+            Self::Mebibytes => "MiB",
+            Self::Kibibytes => "KiB",
+            Self::Times => "×",
+        }
+    }
+
+    /// A number with its unit, with as many decimals as a person compares.
+    pub fn spell(self, value: f64) -> String {
+        let decimals = match value.abs() {
+            _ if self == Self::Times && value.fract() == 0.0 => 0,
+            ..10.0 => 2,
+            ..100.0 => 1,
+            _ => 0,
+        };
+        format!("{value:.decimals$} {}", self.symbol())
+    }
+}
+
+/// The values of one quantity, in rising order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Samples(Vec<f64>);
+
+impl Samples {
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        Self(values)
+    }
+
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn median(&self) -> f64 {
+        self.percentile(50)
+    }
+
+    /// The smallest value that `percent` of all values do not exceed; not a number where there are none. Of fewer than a
+    /// hundred values the p99 is the largest.
+    pub fn percentile(&self, percent: usize) -> f64 {
+        let rank = (self.0.len() * percent).div_ceil(100);
+        self.0.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+    }
+
+    fn least(&self) -> f64 {
+        self.percentile(0)
+    }
+}
+
+/// What a figure may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Budget {
+    /// The median and the p99 at most these.
+    AtMost { median: f64, p99: f64 },
+    /// The median at least this.
+    AtLeast(f64),
+    /// The median at most this many times the median of the baseline.
+    TimesBaseline(f64),
+}
+
+impl Budget {
+    /// A bound that no value may exceed.
+    pub const fn never_over(bound: f64) -> Self {
+        Self::AtMost { median: bound, p99: bound }
+    }
+}
+
+/// What the figure is compared with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Baseline {
+    /// What it is, for people.
+    pub what: &'static str,
+    pub samples: Samples,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    pub name: &'static str,
+    pub unit: Unit,
+    pub samples: Samples,
+    pub baseline: Baseline,
+    pub budget: Budget,
+}
+
+/// Whether a figure keeps its budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Ok,
+    Over,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Over => "OVER",
+        })
+    }
+}
+
+impl Figure {
+    /// The median as a multiple of the baseline's.
+    pub fn ratio(&self) -> f64 {
+        self.samples.median() / self.baseline.samples.median()
+    }
+
+    /// A figure without a value is over.
+    pub fn verdict(&self) -> Verdict {
+        let is_kept = match self.budget {
+            Budget::AtMost { median, p99 } => self.samples.median() <= median && self.samples.percentile(99) <= p99,
+            Budget::AtLeast(least) => self.samples.median() >= least,
+            Budget::TimesBaseline(times) => self.ratio() <= times,
+        };
+        if is_kept { Verdict::Ok } else { Verdict::Over }
+    }
+
+    /// The worst value that counts: the p99, or the least where more is better.
+    pub fn worst(&self) -> f64 {
+        match self.budget {
+            Budget::AtLeast(_) => self.samples.least(),
+            Budget::AtMost { .. } | Budget::TimesBaseline(_) => self.samples.percentile(99),
+        }
+    }
+
+    /// The budget, for people.
+    pub fn spell_budget(&self) -> String {
+        match self.budget {
+            Budget::AtMost { median, p99 } if median == p99 => format!("≤ {}", self.unit.spell(median)),
+            Budget::AtMost { median, p99 } => {
+                format!("p50 ≤ {}, p99 ≤ {}", self.unit.spell(median), self.unit.spell(p99))
+            }
+            Budget::AtLeast(least) => format!("≥ {}", self.unit.spell(least)),
+            Budget::TimesBaseline(times) => format!("≤ {times} × baseline"),
+        }
+    }
+
+    pub fn to_json(&self) -> Value {
+        let budget = match self.budget {
+            Budget::AtMost { median, p99 } => json!({ "median_at_most": median, "p99_at_most": p99 }),
+            Budget::AtLeast(least) => json!({ "median_at_least": least }),
+            Budget::TimesBaseline(times) => json!({ "ratio_at_most": times }),
+        };
+        json!({
+            "name": self.name,
+            "unit": self.unit.symbol(),
+            "samples": self.samples.len(),
+            "median": self.samples.median(),
+            "worst": self.worst(),
+            "baseline": { "what": self.baseline.what, "median": self.baseline.samples.median() },
+            "ratio": self.ratio(),
+            "budget": budget,
+            "ok": self.verdict() == Verdict::Ok,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(samples: &[f64], budget: Budget) -> Figure {
+        let baseline = Baseline { what: "ten", samples: Samples::of([10.0]) };
+        let samples = Samples::of(samples.iter().copied());
+        Figure { name: "x", unit: Unit::Milliseconds, samples, baseline, budget }
+    }
+
+    #[test]
+    fn percentiles_are_values_that_were_measured() {
+        let samples = Samples::of([3.0, 1.0, 2.0, 4.0]);
+        assert_eq!((samples.median(), samples.percentile(99), samples.least()), (2.0, 4.0, 1.0));
+        let many = Samples::of((1..=200).map(f64::from));
+        assert_eq!((many.median(), many.percentile(99)), (100.0, 198.0));
+    }
+
+    #[test]
+    fn a_budget_is_kept_up_to_its_bound() {
+        let cases = [
+            (vec![1.0, 5.0, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, Verdict::Ok),
+            (vec![1.0, 5.1, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, Verdict::Over),
+            (vec![1.0, 5.0, 50.1], Budget::AtMost { median: 5.0, p99: 50.0 }, Verdict::Over),
+            (vec![300.0], Budget::AtLeast(300.0), Verdict::Ok),
+            (vec![299.0], Budget::AtLeast(300.0), Verdict::Over),
+            (vec![13.0], Budget::TimesBaseline(1.3), Verdict::Ok),
+            (vec![13.1], Budget::TimesBaseline(1.3), Verdict::Over),
+            (vec![], Budget::never_over(1.0), Verdict::Over),
+            (vec![], Budget::AtLeast(1.0), Verdict::Over),
+            (vec![], Budget::TimesBaseline(1.0), Verdict::Over),
+        ];
+        for (samples, budget, verdict) in cases {
+            assert_eq!(figure(&samples, budget).verdict(), verdict, "{samples:?} {budget:?}");
+        }
+    }
+
+    #[test]
+    fn the_worst_of_a_speed_is_its_least() {
+        assert_eq!(figure(&[1.0, 2.0, 9.0], Budget::AtLeast(2.0)).worst(), 1.0);
+        assert_eq!(figure(&[1.0, 2.0, 9.0], Budget::never_over(9.0)).worst(), 9.0);
+    }
+}

@@ -1,0 +1,93 @@
+//! What the kernel counts about a process: memory, wake-ups, processor time.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{Error, OnPath};
+
+/// Clock ticks in a second: what the kernel shows to programs on x86-64 and aarch64.
+const TICKS_PER_SECOND: u32 = 100;
+
+/// Memory of a process, in KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// In RAM, shared pages of the program file included.
+    pub resident: u64,
+    /// Of that, what belongs to no file: heap and stacks.
+    pub anonymous: u64,
+}
+
+/// The memory of process `pid`.
+///
+/// # Errors
+/// When there is no such process.
+pub fn memory(pid: u32) -> Result<Memory, Error> {
+    let text = read(&format!("/proc/{pid}/smaps_rollup"))?;
+    Ok(Memory { resident: field(&text, "Rss:"), anonymous: field(&text, "Anonymous:") })
+}
+
+/// How often the threads of process `pid` have gone to sleep so far, which is how often they were woken.
+///
+/// # Errors
+/// When there is no such process.
+pub fn sleeps(pid: u32) -> Result<u64, Error> {
+    let tasks = format!("/proc/{pid}/task");
+    let tasks = fs::read_dir(&tasks).on("read", Path::new(&tasks))?;
+    // A thread that ends meanwhile is one that was not idle; it is no longer listed then.
+    let statuses = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
+    Ok(statuses.map(|status| field(&status, "voluntary_ctxt_switches:")).sum())
+}
+
+/// Processor time of process `pid` so far, its ended threads included, to 10 ms.
+///
+/// # Errors
+/// When there is no such process.
+pub fn processor_time(pid: u32) -> Result<Duration, Error> {
+    read(&format!("/proc/{pid}/stat")).map(|stat| ticks(&stat))
+}
+
+/// Processor time of this thread so far, to 10 ms.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn own_thread_time() -> Result<Duration, Error> {
+    read("/proc/thread-self/stat").map(|stat| ticks(&stat))
+}
+
+fn read(path: &str) -> Result<String, Error> {
+    fs::read_to_string(path).on("read", Path::new(path))
+}
+
+/// The number behind `name` at the start of a line; 0 where there is none.
+fn field(text: &str, name: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+    value.unwrap_or_default()
+}
+
+/// User and system time are the 14th and 15th field; the second may hold anything between its parentheses.
+fn ticks(stat: &str) -> Duration {
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let ticks: u32 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
+    Duration::from_secs(1) * ticks / TICKS_PER_SECOND
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_and_has_slept() {
+        let memory = memory(std::process::id()).unwrap();
+        assert!(memory.resident > memory.anonymous && memory.anonymous > 0, "{memory:?}");
+        let before = sleeps(std::process::id()).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(sleeps(std::process::id()).unwrap() > before);
+    }
+
+    #[test]
+    fn processor_time_is_read_behind_a_name_with_parentheses() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 90 0 0 0 150 25 3 4 20 0";
+        assert_eq!(ticks(stat), Duration::from_millis(1750));
+    }
+}

@@ -1,0 +1,159 @@
+//! How soon a real llama-server is known to be ready: from its first healthy answer, as an independent poller sees it, to
+//! the fact `ReadyReached`.
+//!
+//! Both are taken from the wall clock of one machine. A start is *early* if the fact is older than a request of the poller
+//! that was not answered with 200: `/health` does not go back, so that nobody had seen a 200 by then.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use super::Plan;
+use super::daemon::Daemon;
+use super::figure::{Baseline, Budget, Figure, Samples, Unit};
+use super::poller::{Poller, Sighting};
+use super::programs::{self, Programs, quoted};
+use crate::error::Error;
+use crate::llama_server::{self, Build};
+
+/// Bytes of the model that takes a while to load.
+const LARGE: u64 = 300_000_000;
+const BUDGET: Budget = Budget::AtMost { median: 5.0, p99: 50.0 };
+
+/// Where readiness has to be read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Voice {
+    /// The build logs as it does by default.
+    Lines,
+    /// The log is off: only the probe tells.
+    Silent,
+}
+
+/// A start as both sides saw it, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    /// From the first 200 that the poller saw to the fact; negative where our own probe was faster.
+    delay: f64,
+    /// How far apart the poller's last other answer and its first 200 are: it cannot tell any better.
+    resolution: f64,
+    /// How old the fact is when the poller begins a request that is not answered with 200; negative for none.
+    early: f64,
+}
+
+/// Measures starts with lines and without.
+///
+/// # Errors
+/// When there is no real llama-server, or a start fails.
+pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+    let llama_server = llama_server::provide(&Build::Auto)?;
+    let folder = programs::empty_folder()?;
+    let models = [
+        (programs::model(folder.path(), "tiny", 0)?, plan.pick(40, 8)),
+        (programs::model(folder.path(), "large", LARGE)?, plan.pick(10, 2)),
+    ];
+    let mut figures = Vec::new();
+    for voice in [Voice::Lines, Voice::Silent] {
+        let mut starts = Vec::new();
+        for (model, runs) in &models {
+            let home = programs::empty_folder()?;
+            let port = programs::free_ports(1)?[0];
+            let daemon = Daemon::start(&programs.daemon, home.path(), &sections(&llama_server, model, port, voice))?;
+            for _ in 0..*runs {
+                starts.push(start(&daemon, port)?);
+            }
+            daemon.stop()?;
+        }
+        figures.extend(figures_of(voice, &starts));
+    }
+    Ok(figures)
+}
+
+fn sections(llama_server: &Path, model: &Path, port: u16, voice: Voice) -> String {
+    format!(
+        "[llama-server]\nbinary = {}\n\
+         [flags]\nthreads = 2\nctx-size = 512\nlog-disable = {}\n\
+         [[servers]]\nid = \"measured\"\nmodel = {}\nport = {port}\nenabled = false\n",
+        quoted(llama_server),
+        voice == Voice::Silent,
+        quoted(model),
+    )
+}
+
+/// Starts the server, has it watched from both sides, and stops it.
+fn start(daemon: &Daemon, port: u16) -> Result<Start, Error> {
+    let poller = Poller::begin(port);
+    daemon.ask(&["start", "measured", "--wait", "--timeout", "120s"])?;
+    let sighting = poller.sighting();
+    daemon.ask(&["stop", "measured", "--wait", "--timeout", "60s"])?;
+    let facts = daemon.facts()?;
+    let ready = facts.iter().rev().find(|fact| fact["event"]["type"] == "ReadyReached").and_then(at);
+    match (sighting, ready) {
+        (Some(sighting), Some(ready)) => Ok(compare(sighting, ready)),
+        _ => Err(Error::missing("a server became ready that only one side saw", "run it again with `--only readiness`")),
+    }
+}
+
+fn compare(sighting: Sighting, ready: SystemTime) -> Start {
+    Start {
+        delay: milliseconds(sighting.ready, ready),
+        resolution: milliseconds(sighting.not_ready, sighting.ready),
+        early: milliseconds(ready, sighting.not_ready),
+    }
+}
+
+fn figures_of(voice: Voice, starts: &[Start]) -> [Figure; 2] {
+    let [delay, early] = match voice {
+        Voice::Lines => ["ready after /health 200, with lines", "ready too early, with lines"],
+        Voice::Silent => ["ready after /health 200, silent", "ready too early, silent"],
+    };
+    let resolution = || Baseline {
+        what: "between two polls",
+        samples: Samples::of(starts.iter().map(|start| start.resolution)),
+    };
+    let figure = |name, samples, budget| Figure { name, unit: Unit::Milliseconds, samples, baseline: resolution(), budget };
+    [
+        figure(delay, Samples::of(starts.iter().map(|start| start.delay)), BUDGET),
+        figure(early, Samples::of(starts.iter().map(|start| start.early.max(0.0))), Budget::never_over(0.0)),
+    ]
+}
+
+/// The wall time of a fact.
+fn at(fact: &Value) -> Option<SystemTime> {
+    fact["at"].as_str()?.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
+}
+
+/// From one moment to another; negative if that is earlier.
+fn milliseconds(from: SystemTime, to: SystemTime) -> f64 {
+    match to.duration_since(from) {
+        Ok(later) => later.as_secs_f64() * 1e3,
+        Err(earlier) => earlier.duration().as_secs_f64() * -1e3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_fact_before_a_refused_poll_is_early() {
+        let moment = |milliseconds| SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds);
+        let sighting = Sighting { not_ready: moment(100), ready: moment(102) };
+        let late = compare(sighting, moment(103));
+        assert_eq!((late.delay, late.resolution, late.early), (1.0, 2.0, -3.0));
+        // Between two polls our own probe may be the first to see the 200.
+        let first = compare(sighting, moment(101));
+        assert_eq!((first.delay, first.early), (-1.0, -1.0));
+        assert_eq!(compare(sighting, moment(90)).early, 10.0);
+        let figures = figures_of(Voice::Lines, &[late, compare(sighting, moment(90))]);
+        assert_eq!(figures.map(|figure| figure.samples.percentile(99)), [1.0, 10.0]);
+    }
+
+    #[test]
+    fn the_time_of_a_fact_is_read_to_the_microsecond() {
+        let fact = serde_json::json!({ "at": "1970-01-01T00:00:01.000250Z" });
+        assert_eq!(at(&fact), Some(SystemTime::UNIX_EPOCH + Duration::from_micros(1_000_250)));
+    }
+}
