@@ -60,12 +60,8 @@ const PING_INTERVAL: &str = "1";
 /// If an option is not known to any build, has a value that cannot be passed, or protects and is not listed.
 pub fn plan(server: &ServerSpec, binary: &BinaryProfile, dialect: &Dialect) -> Result<CommandLine, BadArgument> {
     check_texts(server)?;
-    let mut line = CommandLine {
-        program: binary.path.clone(),
-        arguments: Vec::new(),
-        notes: Vec::new(),
-        warnings: Vec::new(),
-    };
+    let mut line =
+        CommandLine { program: binary.path.clone(), arguments: Vec::new(), notes: Vec::new(), warnings: Vec::new() };
     line.push(["--model".into(), server.model.clone().into_os_string()]);
     line.push(["--host", &server.host]);
     line.push(["--port", &server.port.to_string()]);
@@ -119,12 +115,7 @@ impl CommandLine {
         Ok(())
     }
 
-    fn add_flags(
-        &mut self,
-        server: &ServerSpec,
-        binary: &BinaryProfile,
-        dialect: &Dialect,
-    ) -> Result<(), BadArgument> {
+    fn add_flags(&mut self, server: &ServerSpec, binary: &BinaryProfile, dialect: &Dialect) -> Result<(), BadArgument> {
         let Some(listed) = &binary.options else {
             for (name, flag) in &server.flags {
                 translate::check(name, &flag.value)?;
@@ -198,7 +189,8 @@ mod tests {
     fn seed(log_disable: bool) -> ServerSpec {
         let mut server = fixtures::server("tiny");
         let flag = |value| Flag { value, origin: FlagOrigin::BuiltIn };
-        let numbers = [("ctx-size", 32768), ("n-gpu-layers", 99), ("threads", 8), ("batch-size", 512), ("ubatch-size", 256)];
+        let numbers =
+            [("ctx-size", 32768), ("n-gpu-layers", 99), ("threads", 8), ("batch-size", 512), ("ubatch-size", 256)];
         let switches = [("flash-attn", true), ("mmap", false), ("log-disable", log_disable)];
         server.flags.extend(numbers.map(|(name, number)| (name.to_owned(), flag(FlagValue::Integer(number)))));
         server.flags.extend(switches.map(|(name, on)| (name.to_owned(), flag(FlagValue::Switch(on)))));

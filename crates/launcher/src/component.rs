@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::{Component, OutputLane, Ports, Publisher, Request};
-use llama_warden_config::Fleet;
-use llama_warden_events::{BootId, LaunchCommand, Refused, RefusalReason, ServerId};
+use llama_warden_config::{Fleet, ServerSpec};
+use llama_warden_events::{BootId, LaunchCommand, RefusalReason, Refused, ServerId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -118,14 +118,15 @@ struct Desk {
     fleet: watch::Receiver<Fleet>,
     facts: Publisher,
     machine: Machine,
-    orders: BTreeMap<ServerId, Orders>,
+    live: BTreeMap<ServerId, Live>,
     launches: JoinSet<Over>,
     resources: Arc<Resources>,
     cancel: CancellationToken,
 }
 
-/// The ways to a launch.
-struct Orders {
+/// A launch that is not over, and the ways to it.
+struct Live {
+    spec: Arc<ServerSpec>,
     signals: mpsc::Sender<SignalOrder>,
     inquiries: mpsc::Sender<ListenerInquiry>,
 }
@@ -149,7 +150,7 @@ impl Desk {
             fleet,
             facts: ports.facts.clone(),
             machine: Machine::default(),
-            orders: BTreeMap::new(),
+            live: BTreeMap::new(),
             launches: JoinSet::new(),
             resources: Arc::new(Resources { boot, lane, spawner, shim, binaries, dialect, environment }),
             // Not the ports': a launch is told to end only after the loop has stopped taking commands.
@@ -167,13 +168,13 @@ impl Desk {
             LaunchCommand::DeliverSignal { server, incarnation, signal, rung } => {
                 let order = SignalOrder { signal, rung, cause };
                 self.machine.on_order(&server, incarnation).and_then(|()| {
-                    let sent = self.orders.get(&server).map(|orders| orders.signals.try_send(order));
+                    let sent = self.live.get(&server).map(|live| live.signals.try_send(order));
                     sent.map_or_else(|| Err(over(&server)), |sent| sent.map_err(|error| unsent(&server, &error)))
                 })
             }
             LaunchCommand::IdentifyListener { server, incarnation } => {
                 self.machine.on_order(&server, incarnation).and_then(|()| {
-                    let sent = self.orders.get(&server).map(|orders| orders.inquiries.try_send(ListenerInquiry { cause }));
+                    let sent = self.live.get(&server).map(|live| live.inquiries.try_send(ListenerInquiry { cause }));
                     match sent {
                         Some(Ok(()) | Err(mpsc::error::TrySendError::Full(_))) => Ok(()),
                         Some(Err(mpsc::error::TrySendError::Closed(_))) | None => Err(over(&server)),
@@ -192,9 +193,12 @@ impl Desk {
         self.machine.on_launch(&reporter.server, reporter.incarnation)?;
         let (signals, signals_inbox) = mpsc::channel(SIGNALS);
         let (inquiries, inquiries_inbox) = mpsc::channel(INQUIRIES);
-        self.orders.insert(reporter.server.clone(), Orders { signals, inquiries });
+        let rival = self.live.values().find(|live| collide(&live.spec, &server)).map(|live| live.spec.id.clone());
+        let spec = Arc::clone(&server);
+        self.live.insert(reporter.server.clone(), Live { spec, signals, inquiries });
         let launch = Launch {
             server,
+            rival,
             reporter,
             resources: Arc::clone(&self.resources),
             signals: signals_inbox,
@@ -208,7 +212,7 @@ impl Desk {
     /// Frees the server's place before its last fact is seen: who hears of the end may launch again at once.
     async fn close(&mut self, over: Over) {
         self.machine.on_over(&over.server, over.incarnation);
-        self.orders.remove(&over.server);
+        self.live.remove(&over.server);
         if self.facts.publish(over.last).await.is_err() {
             tracing::debug!(server = %over.server, "the end of a launch is not heard any more: the bus is closed");
         }
@@ -229,6 +233,16 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+/// Whether two servers would listen in one place. Builds until 2025-08 would share the port, and neither would know.
+fn collide(one: &ServerSpec, other: &ServerSpec) -> bool {
+    let is_unix = |host: &str| host.ends_with(".sock");
+    let is_any = |host: &str| matches!(host, "0.0.0.0" | "::" | "[::]");
+    if is_unix(&one.host) || is_unix(&other.host) {
+        return one.host == other.host;
+    }
+    one.port == other.port && (one.host == other.host || is_any(&one.host) || is_any(&other.host))
 }
 
 fn over(server: &ServerId) -> Refused {

@@ -24,9 +24,15 @@ impl LaunchFailure {
     /// A program that the kernel did not start.
     pub(crate) fn spawn(program: &Path, error: &io::Error) -> Self {
         let reason = match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOENT | Errno::EACCES | Errno::ENOTDIR | Errno::EISDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => {
-                FailureReason::BinaryNotFound
-            }
+            Some(
+                Errno::ENOENT
+                | Errno::EACCES
+                | Errno::ENOTDIR
+                | Errno::EISDIR
+                | Errno::ELOOP
+                | Errno::ENAMETOOLONG
+                | Errno::ENOEXEC,
+            ) => FailureReason::BinaryNotFound,
             Some(Errno::E2BIG | Errno::EINVAL) => FailureReason::BadArgument,
             _ => FailureReason::SpawnFailed,
         };

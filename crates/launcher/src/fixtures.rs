@@ -57,7 +57,7 @@ pub(crate) fn server(id: &str) -> ServerSpec {
             max_delay: seconds(60),
             stable_after: seconds(60),
         },
-        health: HealthSpec { interval: seconds(10), timeout: seconds(2), failures: 3 },
+        health: HealthSpec { interval: seconds(10), timeout: seconds(2), failures: 3, inference: None },
         hooks: HooksSpec::default(),
         log_ring_bytes: 256 * 1024,
     }

@@ -93,7 +93,8 @@ impl BinaryCache {
         path: &Path,
         environment: &Environment,
     ) -> Result<Arc<BinaryProfile>, IdentifyError> {
-        let identity = FileIdentity::of(path).map_err(|source| IdentifyError::Unreadable { path: path.into(), source })?;
+        let identity =
+            FileIdentity::of(path).map_err(|source| IdentifyError::Unreadable { path: path.into(), source })?;
         let entry = {
             let mut profiles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(profiles.entry(identity).or_default())
@@ -157,7 +158,7 @@ impl Question<'_> {
             environment: self.environment.clone(),
         };
         let spawned = self.spawner.spawn(request).await.map_err(not_run)?;
-        let process = Process::new(self.spawner, spawned.pid, None).map_err(not_run)?;
+        let process = Process::new(self.spawner, spawned.child, None).map_err(not_run)?;
         let answer = timeout_at(self.deadline, async {
             tokio::try_join!(read_bounded(spawned.stdout, MAX_ANSWER), read_bounded(spawned.stderr, MAX_ANSWER))
         })

@@ -12,7 +12,8 @@ use std::time::Duration;
 use llama_warden_bus::{BusClosed, Fact, OutputKey, OutputLane, Publisher};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{
-    BootId, Event, Incarnation, ListenerOwner, ProcessEnd, Rung, Seq, ServerId, Signal, StreamName, Warning,
+    BootId, Event, FailureReason, Incarnation, ListenerOwner, ProcessEnd, Rung, Seq, ServerId, Signal, StreamName,
+    Warning,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -92,6 +93,8 @@ pub(crate) struct ListenerInquiry {
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) server: Arc<ServerSpec>,
+    /// A server that is launched and listens in the same place, or will.
+    pub(crate) rival: Option<ServerId>,
     pub(crate) reporter: Reporter,
     pub(crate) resources: Arc<Resources>,
     pub(crate) signals: mpsc::Receiver<SignalOrder>,
@@ -130,6 +133,10 @@ impl Launch {
     async fn proceed(&mut self) -> Result<Event, BusClosed> {
         let began = Event::LaunchBegan { binary: self.server.binary.clone() };
         self.reporter.cause = Some(self.reporter.publish_acked(began).await?);
+        if let Some(rival) = &self.rival {
+            let detail = format!("server {rival} listens on the same port; give this server another `port`");
+            return Ok(failed(LaunchFailure::new(FailureReason::PortInUse, detail)));
+        }
         let marker = Marker::new(&self.resources.boot, &self.reporter.server, self.reporter.incarnation);
         let prepared = tokio::select! {
             prepared = prepare(&self.server, &marker, &self.resources, &self.reporter) => prepared,
@@ -169,8 +176,7 @@ impl Launch {
         };
         let spawner = &self.resources.spawner;
         let spawned = spawner.spawn(request).await.map_err(|error| failure(&error))?;
-        let process =
-            Process::new(spawner, spawned.pid, Some(marker.clone())).map_err(|error| failure(&error))?;
+        let process = Process::new(spawner, spawned.child, Some(marker.clone())).map_err(|error| failure(&error))?;
         if let Some(exec_errors) = spawned.exec_errors {
             let confirmed = tokio::select! {
                 confirmed = read_errno(exec_errors) => confirmed,

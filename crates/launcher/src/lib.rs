@@ -15,6 +15,7 @@
 mod address;
 mod argv;
 mod binary;
+mod child;
 mod component;
 mod dialect;
 mod environment;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use llama_warden_events::{Incarnation, Refused, RefusalReason, ServerId};
+use llama_warden_events::{Incarnation, RefusalReason, Refused, ServerId};
 
 /// The latest launch of every server.
 #[derive(Debug, Default)]

@@ -18,14 +18,20 @@ use crate::address::{self, Address, HostEntry};
 use crate::failure::LaunchFailure;
 use crate::listener;
 
-/// Checks the executable, the model and the addresses of a server. A dead unix socket in the way is removed.
+/// Bytes of a key file that are read.
+const MAX_KEY_FILE: u64 = 64 * 1024;
+
+/// Checks the executable, the model, the key file and the addresses of a server; returns the keys, which must not be
+/// shown. A dead unix socket in the way is removed.
 ///
 /// # Errors
 /// With the first thing that would make the launch fail.
-pub(crate) fn look(server: &ServerSpec, program: &Path) -> Result<(), LaunchFailure> {
+pub(crate) fn look(server: &ServerSpec, program: &Path) -> Result<Vec<String>, LaunchFailure> {
     check_program(program)?;
     check_model(&server.model)?;
-    check_addresses(&server.host, server.port)
+    let keys = server.api_key_file.as_deref().map_or(Ok(Vec::new()), read_keys)?;
+    check_addresses(&server.host, server.port)?;
+    Ok(keys)
 }
 
 /// Checks that the kernel would run the file: std would hand a file that it does not know to a shell.
@@ -58,16 +64,36 @@ fn check_model(path: &Path) -> Result<(), LaunchFailure> {
     let not_found = |error: io::Error| {
         LaunchFailure::new(FailureReason::ModelNotFound, format!("cannot open the model {shown}: {error}"))
     };
-    let invalid = |detail: String| LaunchFailure::new(FailureReason::ModelInvalid, format!("the model {shown} {detail}"));
-    let mut options = OpenOptions::new();
-    let mut file = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(not_found)?;
-    let metadata = file.metadata().map_err(not_found)?;
+    let invalid =
+        |detail: String| LaunchFailure::new(FailureReason::ModelInvalid, format!("the model {shown} {detail}"));
+    let (mut file, metadata) = open(path).map_err(not_found)?;
     if !metadata.is_file() {
         return Err(invalid(format!("is {}, not a file", kind_of(&metadata))));
     }
     let mut header = [0; 24];
     let count = read_up_to(&mut file, &mut header).map_err(not_found)?;
     check_header(&header[..count], metadata.len()).map_err(invalid)
+}
+
+/// The keys in a server's key file, one per line: a server that cannot read it would serve everybody, or nobody.
+fn read_keys(path: &Path) -> Result<Vec<String>, LaunchFailure> {
+    let failure = |why: String| {
+        LaunchFailure::new(FailureReason::BadArgument, format!("cannot read the key file {}: {why}", path.display()))
+    };
+    let (file, metadata) = open(path).map_err(|error| failure(error.to_string()))?;
+    if !metadata.is_file() {
+        return Err(failure(format!("it is {}", kind_of(&metadata))));
+    }
+    let mut text = String::new();
+    file.take(MAX_KEY_FILE).read_to_string(&mut text).map_err(|error| failure(error.to_string()))?;
+    Ok(text.lines().map(str::trim).filter(|line| !line.starts_with('#')).map(str::to_owned).collect())
+}
+
+/// Opens for reading without waiting for the writer of a FIFO.
+fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
 }
 
 /// Checks that a server could bind each of its addresses now.
@@ -283,8 +309,22 @@ mod tests {
         let folder = folder();
         let mut big_endian = gguf(0, 0, 0, 24);
         big_endian[4..8].copy_from_slice(&3_u32.to_be_bytes());
-        for (name, content) in [("1", gguf(1, 0, 0, 16)), ("2", gguf(2, 1, 1, 64)), ("3", gguf(3, 1, 1, 64)), ("be", big_endian)] {
+        for (name, content) in
+            [("1", gguf(1, 0, 0, 16)), ("2", gguf(2, 1, 1, 64)), ("3", gguf(3, 1, 1, 64)), ("be", big_endian)]
+        {
             assert_eq!(check_model(&file(&folder, name, content, 0o644)), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn keys_are_read_line_by_line_and_a_key_file_that_is_none_is_refused() {
+        let folder = folder();
+        let keys = file(&folder, "keys", "# mine\nsk-1\n  sk-2\n", 0o600);
+        assert_eq!(read_keys(&keys), Ok(vec!["sk-1".to_owned(), "sk-2".to_owned()]));
+        let fifo = folder.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+        for path in [&fifo, &folder.path().join("missing")] {
+            assert_eq!(read_keys(path).expect_err("refused").reason, FailureReason::BadArgument);
         }
     }
 
@@ -297,8 +337,7 @@ mod tests {
             assert_eq!(failure.reason, FailureReason::PortInUse);
             assert!(failure.detail.contains(&format!("(pid {})", std::process::id())), "{failure}");
         }
-        drop(taken);
-        assert_eq!(check_addresses("127.0.0.1", port), Ok(()));
+        assert_eq!(check_addresses("127.0.0.1", 0), Ok(()), "the kernel has a free one");
     }
 
     #[test]

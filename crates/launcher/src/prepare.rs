@@ -2,7 +2,6 @@
 //!
 //! Nothing here needs to be undone: a launch that is called off meanwhile just drops the future.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,20 +73,8 @@ pub(crate) async fn prepare(
 
 /// Looks at files and addresses, off the runtime's threads; returns the keys of the key file.
 async fn look(server: Arc<ServerSpec>, program: PathBuf) -> Result<Vec<String>, LaunchFailure> {
-    let look = move || {
-        preflight::look(&server, &program)?;
-        server.api_key_file.as_deref().map_or(Ok(Vec::new()), read_keys)
-    };
-    let looked = tokio::task::spawn_blocking(look).await;
+    let looked = tokio::task::spawn_blocking(move || preflight::look(&server, &program)).await;
     looked.unwrap_or_else(|error| Err(LaunchFailure::new(FailureReason::Unknown, format!("the preflight: {error}"))))
-}
-
-/// A server that could not read its keys would serve everybody, or nobody.
-fn read_keys(path: &Path) -> Result<Vec<String>, LaunchFailure> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        LaunchFailure::new(FailureReason::BadArgument, format!("cannot read the key file {}: {error}", path.display()))
-    })?;
-    Ok(text.lines().map(|line| line.trim().to_owned()).collect())
 }
 
 async fn identify(

@@ -28,10 +28,7 @@ impl Stat {
 
 /// The processes that exist, in no order.
 pub(crate) fn processes() -> impl Iterator<Item = u32> {
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+    fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 /// The program of a process, for people: the file name of its executable, else its short name.

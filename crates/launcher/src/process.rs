@@ -1,33 +1,31 @@
 //! One child: signals to its group, its exit, and its status, which is taken last.
 //!
-//! Until [`Process::reap`] the kernel keeps the child's id, and with it the id of its group, from being given to
-//! anybody else: signals that are sent through a `Process` never reach a stranger.
+//! Dropped, it is killed, as every [`Child`] is: nothing outlives a task that was cancelled.
 
 use std::io;
 
 use llama_warden_events::{ProcessEnd, Signal};
 use nix::errno::Errno;
-use nix::sys::signal::{self, kill, killpg};
-use nix::unistd;
+use nix::sys::signal;
 use rustix::process::WaitIdStatus;
 use tokio::time::Instant;
 
+use crate::child::Child;
 use crate::environment::Marker;
 use crate::pidfd::Pidfd;
 use crate::proc::Stat;
-use crate::reaper;
 use crate::spawner::Spawner;
 use crate::sweep::{self, Sweep};
 
-/// A child that is not reaped. Dropped, it is killed: nothing outlives a task that was cancelled.
+/// A child whose exit is awaited.
 #[derive(Debug)]
 pub(crate) struct Process {
-    pid: u32,
+    child: Child,
     start_ticks: u64,
     marker: Option<Marker>,
     pidfd: Pidfd,
-    spawner: Spawner,
-    is_reaped: bool,
+    /// The kernel kills the child when the thread that made it ends.
+    _spawner: Spawner,
 }
 
 /// A signal was not sent.
@@ -40,23 +38,16 @@ pub(crate) enum SignalError {
 }
 
 impl Process {
-    /// Takes charge of a child that `spawner` made. If that fails the child is killed and reaped.
-    pub(crate) fn new(spawner: &Spawner, pid: u32, marker: Option<Marker>) -> io::Result<Self> {
-        match Pidfd::open(pid) {
-            Ok(pidfd) => {
-                // A child that is not reaped has a stat, also when it has ended.
-                let start_ticks = Stat::of(pid).map_or(0, |stat| stat.start_ticks);
-                Ok(Self { pid, start_ticks, marker, pidfd, spawner: spawner.clone(), is_reaped: false })
-            }
-            Err(error) => {
-                reaper::kill_and_reap(pid, spawner.children());
-                Err(error)
-            }
-        }
+    /// Takes charge of a child that `spawner` made. If that fails the child is killed.
+    pub(crate) fn new(spawner: &Spawner, child: Child, marker: Option<Marker>) -> io::Result<Self> {
+        let pidfd = Pidfd::open(child.pid())?;
+        // A child that is not reaped has a stat, also when it has ended.
+        let start_ticks = Stat::of(child.pid()).map_or(0, |stat| stat.start_ticks);
+        Ok(Self { child, start_ticks, marker, pidfd, _spawner: spawner.clone() })
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.pid
+        self.child.pid()
     }
 
     /// In clock ticks since the machine booted; 0 if `/proc` cannot be read.
@@ -67,10 +58,10 @@ impl Process {
     /// Sends `signal` to the whole group. A signal that a stopped process would not see is followed by CONT.
     pub(crate) fn deliver(&self, signal: Signal) -> Result<(), SignalError> {
         let named = signal::Signal::try_from(signal.number()).map_err(|_| SignalError::Unnamed(signal))?;
-        let refused = |errno| SignalError::Refused { signal, group: self.pid, errno };
-        self.send(named).map_err(refused)?;
+        let refused = |errno| SignalError::Refused { signal, group: self.pid(), errno };
+        self.child.signal(named).map_err(refused)?;
         if stays_pending(named) {
-            self.send(signal::Signal::SIGCONT).map_err(refused)?;
+            self.child.signal(signal::Signal::SIGCONT).map_err(refused)?;
         }
         Ok(())
     }
@@ -82,37 +73,13 @@ impl Process {
 
     /// Kills what outlived the child: its group and whatever carries its marker. See [`sweep::sweep`].
     pub(crate) async fn sweep(&self, deadline: Instant) -> Sweep {
-        sweep::sweep(Some(self.pid), self.marker.as_ref(), deadline).await
+        sweep::sweep(Some(self.pid()), self.marker.as_ref(), deadline).await
     }
 
     /// Takes the status of a child that has ended. From here on its id may belong to somebody else.
-    pub(crate) fn reap(mut self) -> ProcessEnd {
-        self.is_reaped = true;
+    pub(crate) fn reap(self) -> ProcessEnd {
         // Somebody else's wait for any child is the one way to lose a status.
-        let status = reaper::reap_child(self.pid, self.spawner.children());
-        status.map_or(ProcessEnd::Unknown, |status| end_of(&status))
-    }
-
-    fn send(&self, signal: signal::Signal) -> Result<(), Errno> {
-        let pid = unistd::Pid::from_raw(i32::try_from(self.pid).map_err(|_| Errno::ESRCH)?);
-        match killpg(pid, signal) {
-            // The shim has not made its session yet.
-            Err(Errno::ESRCH) => kill(pid, signal),
-            result => result,
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if !self.is_reaped {
-            // The task that would have reaped it was cancelled: nothing outlives it, and no zombie stays.
-            let _ = self.send(signal::Signal::SIGKILL);
-            let (pid, children) = (self.pid, self.spawner.children().clone());
-            let reap = move || reaper::kill_and_reap(pid, &children);
-            // Without a thread the zombie stays until the daemon ends.
-            let _ = std::thread::Builder::new().name("reap".into()).spawn(reap);
-        }
+        self.child.reap().map_or(ProcessEnd::Unknown, |status| end_of(&status))
     }
 }
 
@@ -146,7 +113,7 @@ mod tests {
             environment: Default::default(),
         };
         let spawned = spawner.spawn(request).await.expect("spawns");
-        Process::new(spawner, spawned.pid, None).expect("is watched")
+        Process::new(spawner, spawned.child, None).expect("is watched")
     }
 
     async fn end(process: Process) -> ProcessEnd {

@@ -3,11 +3,10 @@
 //! Only process 1 of a container and a subreaper get any. A wait for *any* child would steal the status of a
 //! llama-server (measured: 86 of 100 lost), so that zombies are looked up in `/proc` and reaped one by one, by id.
 
-use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::child::{Children, reap_now};
 use crate::proc::{self, Stat};
-use crate::spawner::Children;
 
 /// Listens for ended children, if this process can get orphans; `None` if it cannot.
 pub(crate) fn orphan_notices() -> std::io::Result<Option<Signal>> {
@@ -29,28 +28,4 @@ pub(crate) fn reap_orphans(children: &Children) -> usize {
         .filter(|stat| stat.is_zombie && stat.parent == this && !ours.contains(&stat.pid))
         .filter_map(|orphan| reap_now(orphan.pid))
         .count()
-}
-
-/// Ends a child that nobody waits for any more. Takes as long as the kernel needs to kill it.
-pub(crate) fn kill_and_reap(pid: u32, children: &Children) {
-    if let Some(target) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) {
-        // It can only have ended by itself before, and then there is nothing to kill.
-        let _ = rustix::process::kill_process(target, rustix::process::Signal::KILL);
-        let _ = waitid(WaitId::Pid(target), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-    }
-    reap_child(pid, children);
-}
-
-/// Takes the status of a child that has ended; `None` if somebody else did, or if it still runs.
-pub(crate) fn reap_child(pid: u32, children: &Children) -> Option<WaitIdStatus> {
-    // Held until the child is out of the set: from the wait on, a new child may get its id.
-    let mut children = children.lock();
-    let status = reap_now(pid);
-    children.remove(&pid);
-    status
-}
-
-fn reap_now(pid: u32) -> Option<WaitIdStatus> {
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
-    waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok().flatten()
 }

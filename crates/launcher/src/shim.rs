@@ -7,14 +7,15 @@
 //! 1. It leads a session of its own: a group to signal, and no controlling terminal that could send it Ctrl-C.
 //! 2. The kernel kills it when the thread that spawned it ends; a parent that died before that was asked for is
 //!    noticed by its id.
-//! 3. Standard input carries the write end of a pipe. The shim moves it to a close-on-exec descriptor and puts
+//! 3. Every other descriptor is closed but the three standard ones.
+//! 4. Standard input carries the write end of a pipe. The shim moves it to a close-on-exec descriptor and puts
 //!    `/dev/null` in its place. An exec that works closes the pipe; one that fails writes its errno, an `i32` in little
 //!    endian, first.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
@@ -38,7 +39,7 @@ pub fn run_if_requested(arguments: impl IntoIterator<Item = OsString>) -> Option
     let Ok(mut errors) = io::stdin().as_fd().try_clone_to_owned().map(File::from) else {
         return Some(ExitCode::FAILURE);
     };
-    let error = become_target(arguments);
+    let error = become_target(arguments, &errors);
     let errno = error.raw_os_error().unwrap_or(0);
     // The daemon is gone if this cannot be written; then nobody waits for it.
     let _ = errors.write_all(&errno.to_le_bytes());
@@ -54,19 +55,19 @@ pub(crate) fn arguments<'a>(
     [OsString::from(parent.to_string()), program.to_owned()].into_iter().chain(arguments.iter().cloned())
 }
 
-fn become_target(mut arguments: impl Iterator<Item = OsString>) -> io::Error {
+fn become_target(mut arguments: impl Iterator<Item = OsString>, errors: &File) -> io::Error {
     let parent = arguments.next().and_then(|parent| parent.to_str()?.parse::<i32>().ok());
     let (Some(parent), Some(program)) = (parent, arguments.next()) else {
         return io::Error::from(nix::errno::Errno::EINVAL);
     };
-    match prepare(parent) {
+    match prepare(parent, errors) {
         // std empties the signal mask and gives SIGPIPE its default action back before it calls exec.
         Ok(()) => Command::new(program).args(arguments).exec(),
         Err(error) => error,
     }
 }
 
-fn prepare(parent: i32) -> io::Result<()> {
+fn prepare(parent: i32, errors: &File) -> io::Result<()> {
     setsid()?;
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     // The parent may have died before the kernel was asked to tell.
@@ -74,5 +75,21 @@ fn prepare(parent: i32) -> io::Result<()> {
         return Err(nix::errno::Errno::ESRCH.into());
     }
     dup2_stdin(OwnedFd::from(File::open("/dev/null")?))?;
+    close_inherited(errors);
     Ok(())
+}
+
+/// Closes what the daemon itself was started with and did not open: std opens everything close-on-exec, whoever started
+/// the daemon may not have.
+fn close_inherited(errors: &File) {
+    // Listed before anything is closed: the list itself takes a descriptor.
+    let files: Vec<RawFd> = fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for file in files.into_iter().filter(|file| *file > 2 && *file != errors.as_raw_fd()) {
+        // The list's own descriptor is closed already.
+        let _ = nix::unistd::close(file);
+    }
 }

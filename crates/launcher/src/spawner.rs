@@ -4,19 +4,19 @@
 //! pool shrinks. Each [`Spawner`] owns one thread; it ends when the last clone is gone, and every
 //! [`Process`](crate::process::Process) holds a clone. The thread never waits for a child and never reaps one.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, PipeReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc;
 
 use tokio::sync::oneshot;
 
+use crate::child::{Child, Children};
 use crate::environment::Environment;
-use crate::{reaper, shim};
+use crate::shim;
 
 /// The executable that becomes a llama-server after it has prepared itself; see [`crate::shim`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,25 +48,14 @@ pub(crate) struct SpawnRequest {
     pub(crate) environment: Environment,
 }
 
-/// A process that was made, not yet reaped, with our ends of its pipes.
+/// A process that was made, with our ends of its pipes.
 #[derive(Debug)]
 pub(crate) struct Spawned {
-    pub(crate) pid: u32,
+    pub(crate) child: Child,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     /// Carries the errno of an exec that failed; ends when it succeeds. `None` without a shim: the exec is done then.
     pub(crate) exec_errors: Option<OwnedFd>,
-}
-
-/// Ids of the processes that were made and are not reaped, shared with the reaper of orphans.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Children(Arc<Mutex<BTreeSet<u32>>>);
-
-impl Children {
-    /// Holds the set still: no process is made meanwhile.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeSet<u32>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[derive(Debug)]
@@ -87,16 +76,8 @@ impl Spawner {
         let made = children.clone();
         std::thread::Builder::new().name("spawner".into()).spawn(move || {
             for Job { request, reply } in inbox {
-                let spawned = {
-                    // Held over the fork, so that the reaper never sees a child that is not in the set.
-                    let mut children = made.lock();
-                    spawn(&request).inspect(|spawned| {
-                        children.insert(spawned.pid);
-                    })
-                };
-                if let Err(Ok(unwanted)) = reply.send(spawned) {
-                    reaper::kill_and_reap(unwanted.pid, &made);
-                }
+                // One that nobody takes any more is killed when it is dropped.
+                drop(reply.send(spawn(&request, &made)));
             }
         })?;
         Ok(Self { jobs, children })
@@ -106,7 +87,7 @@ impl Spawner {
         &self.children
     }
 
-    /// Makes one process. If the caller goes away meanwhile, the process is killed and reaped.
+    /// Makes one process. If the caller goes away meanwhile, the process is killed.
     pub(crate) async fn spawn(&self, request: SpawnRequest) -> io::Result<Spawned> {
         let (reply, spawned) = oneshot::channel();
         let ended = || io::Error::other("the spawner thread has ended");
@@ -115,7 +96,7 @@ impl Spawner {
     }
 }
 
-fn spawn(request: &SpawnRequest) -> io::Result<Spawned> {
+fn spawn(request: &SpawnRequest, children: &Children) -> io::Result<Spawned> {
     let (stdout, stdout_writer) = io::pipe()?;
     let (stderr, stderr_writer) = io::pipe()?;
     let (mut command, exec_errors) = match &request.shim {
@@ -123,14 +104,17 @@ fn spawn(request: &SpawnRequest) -> io::Result<Spawned> {
         ShimProgram::Path(path) => through_shim(path, request)?,
         ShimProgram::None => (directly(request), None),
     };
-    let child = command
+    command
         .env_clear()
         .envs(&request.environment)
         .stdout(Stdio::from(stdout_writer))
-        .stderr(Stdio::from(stderr_writer))
-        .spawn()?;
+        .stderr(Stdio::from(stderr_writer));
+    // Held over the fork, so that the reaper of orphans never sees a child that is not in the set.
+    let mut pids = children.lock();
+    let pid = command.spawn()?.id();
+    pids.insert(pid);
     Ok(Spawned {
-        pid: child.id(),
+        child: Child::new(pid, children.clone()),
         stdout: stdout.into(),
         stderr: stderr.into(),
         exec_errors: exec_errors.map(OwnedFd::from),

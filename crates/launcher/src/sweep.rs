@@ -72,7 +72,9 @@ async fn find(group: Option<u32>, marker: Option<&Marker>) -> Vec<Survivor> {
 fn is_survivor(pid: u32, group: Option<u32>, marker: Option<&Marker>) -> bool {
     let is_other = Some(pid) != group && pid != std::process::id();
     is_other
-        && Stat::of(pid).is_some_and(|stat| !stat.is_zombie && (Some(stat.group) == group || marker.is_some_and(|marker| proc::carries(pid, marker))))
+        && Stat::of(pid).is_some_and(|stat| {
+            !stat.is_zombie && (Some(stat.group) == group || marker.is_some_and(|marker| proc::carries(pid, marker)))
+        })
 }
 
 fn kill(group: Option<u32>, survivors: &[Survivor]) {

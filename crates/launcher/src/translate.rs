@@ -63,7 +63,10 @@ pub(crate) fn check(name: &str, value: &FlagValue) -> Result<(), BadArgument> {
             return Err(BadArgument::new(name, "its value contains a line end or a NUL byte"));
         }
         if text.starts_with('-') && text.parse::<f64>().is_err() {
-            return Err(BadArgument::new(name, "its value would read as an option; pass it through `args` if it is meant"));
+            return Err(BadArgument::new(
+                name,
+                "its value would read as an option; pass it through `args` if it is meant",
+            ));
         }
     }
     Ok(())
@@ -98,7 +101,9 @@ impl Translator<'_> {
             return Ok(spelled);
         }
         for synonym in self.dialect.synonyms(name) {
-            if let Some(Spelling::Kept(spelled) | Spelling::Translated { spelled, .. }) = self.by_help(synonym, value)? {
+            if let Some(Spelling::Kept(spelled) | Spelling::Translated { spelled, .. }) =
+                self.by_help(synonym, value)?
+            {
                 return Ok(Spelling::Translated { spelled, because: format!("this build calls it {synonym}") });
             }
         }
@@ -127,7 +132,10 @@ impl Translator<'_> {
 
     fn unlisted(&self, name: &str) -> Result<Spelling, BadArgument> {
         if PROTECTING.iter().any(|prefix| name.starts_with(prefix)) {
-            return Err(BadArgument::new(name, "this build does not list it, and it is never dropped since it protects"));
+            return Err(BadArgument::new(
+                name,
+                "this build does not list it, and it is never dropped since it protects",
+            ));
         }
         let positive = name.strip_prefix("no-").unwrap_or(name);
         if self.dialect.knows(name) || self.dialect.knows(positive) || self.listed.lists(positive) {

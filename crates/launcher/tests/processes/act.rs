@@ -14,7 +14,7 @@ pub fn perform(arguments: &[String]) -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["inspect", ..] => inspect(),
         ["listen", rest @ ..] => listen(rest),
-        ["die-with-a-server", body] => die_with_a_server(body),
+        ["die-with-a-server", state_dir, body] => die_with_a_server(state_dir, body),
         ["be-init", orphans] => be_init(orphans),
         _ => return ExitCode::FAILURE,
     }
@@ -58,9 +58,11 @@ fn listen(arguments: &[&str]) {
 }
 
 /// Launches a server, says its process id, and waits to be killed.
-fn die_with_a_server(body: &str) {
+fn die_with_a_server(state_dir: &str, body: &str) {
     on_runtime(async {
-        let mut bench = Bench::new(body).await;
+        let mut bench = Bench::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.into())).await;
+        let server = bench.server("a", body);
+        bench.configure([server]).await;
         println!("{}", bench.launch(1).await);
         std::future::pending::<()>().await;
     });

@@ -42,6 +42,11 @@ pub struct Bench {
 impl Bench {
     /// A launcher without servers, whose daemon has `environment`.
     pub async fn with_environment(environment: &[(&str, &str)]) -> Self {
+        Self::open(environment, None).await
+    }
+
+    /// The same with a state directory.
+    pub async fn open(environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Self {
         let mut stage = Stage::new();
         let (fleet, fleet_seen) = watch::channel(Fleet::default());
         let inherited = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
@@ -50,7 +55,7 @@ impl Bench {
             shim: ShimProgram::OwnExecutable,
             environment: inherited.collect(),
             dialect: Arc::new(Dialect::built_in().expect("valid")),
-            state_dir: None,
+            state_dir,
         };
         let performance = stage.run(Launcher::new(fleet_seen, stage.lane().clone(), settings));
         Self { stage, folder: tempfile::tempdir().expect("tempdir"), performance, fleet }
@@ -68,7 +73,7 @@ impl Bench {
     pub fn server(&self, id: &str, body: &str) -> ServerSpec {
         let help = "--model FNAME  x\\n--host HOST  x\\n--port PORT  x\\n--alias STRING  x\\n";
         let script = format!(
-            "#!/bin/sh\ncase \"$1\" in\n--version) echo 'version: 9093 (x)' >&2; exit;;\n--help) printf '{help}'; exit;;\nesac\n{body}\n"
+            "#!/bin/sh\ncase \"$1\" in\n--version) echo 'version: 9093 (x)' >&2; exit;;\n--help) printf %b '{help}'; exit;;\nesac\n{body}\n"
         );
         let binary = self.write(&format!("{id}-server"), script);
         let model = self.folder.path().join("tiny.gguf");
@@ -141,11 +146,10 @@ impl Bench {
 
     /// Waits until server `a` has printed `line`, and returns the line before it.
     pub async fn printed(&self, line: &str) {
-        let mut followers = llama_warden_events::StreamName::ALL.map(|stream| self.stage.lane().follow(&id(), stream, 1000));
+        let mut followers =
+            llama_warden_events::StreamName::ALL.map(|stream| self.stage.lane().follow(&id(), stream, 1000));
         let [stderr, stdout] = &mut followers;
-        let is_it = |followed: &llama_warden_bus::FollowedLine| {
-            matches!(followed, llama_warden_bus::FollowedLine::Line(kept) if kept.bytes == line.as_bytes())
-        };
+        let is_it = |followed: &llama_warden_bus::FollowedLine| matches!(followed, llama_warden_bus::FollowedLine::Line(kept) if kept.bytes == line.as_bytes());
         let printed = tokio::time::timeout(llama_warden_component_kit::PATIENCE, async {
             loop {
                 let lines = tokio::select! {
@@ -226,7 +230,7 @@ fn spec(id: &str, binary: PathBuf, model: PathBuf) -> ServerSpec {
             max_delay: seconds(1),
             stable_after: seconds(1),
         },
-        health: HealthSpec { interval: seconds(10), timeout: seconds(2), failures: 3 },
+        health: HealthSpec { interval: seconds(10), timeout: seconds(2), failures: 3, inference: None },
         hooks: HooksSpec::default(),
         log_ring_bytes: 64 * 1024,
     }

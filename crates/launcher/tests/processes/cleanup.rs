@@ -1,7 +1,8 @@
 //! What is left behind: nothing.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use llama_warden_events::{ProcessEnd, Signal};
@@ -17,6 +18,7 @@ pub const PROMISES: &[Promise] = &[
     ("draining_ends_when_somebody_unknown_holds_the_pipe", held),
     ("a_cancelled_launcher_leaves_nothing", cancelled),
     ("a_killed_daemon_takes_its_servers_along", killed_daemon),
+    ("the_next_daemon_ends_what_a_killed_one_left", next_daemon),
     ("orphans_are_reaped_and_no_status_is_lost", orphans),
 ];
 
@@ -87,9 +89,9 @@ fn cancelled() {
         bench.configure([server]).await;
         let leader = bench.launch(1).await;
         bench.printed("up").await;
-        let bus = bench.stage.bus().clone();
+        let (bus, grandchild) = (bench.stage.bus().clone(), read_pid(&file));
         bench.end().await;
-        assert!(!exists(leader) && !runs(read_pid(&file)));
+        assert!(!exists(leader) && !runs(grandchild));
         let snapshot = bus.snapshot();
         let record = snapshot.servers.get(&crate::bench::id()).expect("is known");
         let killed = ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false };
@@ -97,17 +99,25 @@ fn cancelled() {
     });
 }
 
-fn killed_daemon() {
+/// A daemon of its own with a server that runs `body`, and the server's process id.
+fn daemon(state_dir: &Path, body: &str) -> (Child, u32) {
     let own = std::env::current_exe().expect("known");
     let mut daemon = Command::new(own)
-        .args(["act", "die-with-a-server", "trap '' TERM HUP; echo up; while :; do read never < /dev/zero; done"])
+        .args(["act", "die-with-a-server", state_dir.to_str().expect("text"), body])
         .stdout(Stdio::piped())
         .spawn()
         .expect("spawns");
     let mut line = String::new();
     BufReader::new(daemon.stdout.take().expect("piped")).read_line(&mut line).expect("says it");
-    let server: u32 = line.trim().parse().expect("a process id");
+    let server = line.trim().parse().expect("a process id");
     assert!(runs(server));
+    (daemon, server)
+}
+
+fn killed_daemon() {
+    let state_dir = tempfile::tempdir().expect("tempdir");
+    let (mut daemon, server) =
+        daemon(state_dir.path(), "trap '' TERM HUP; echo up; while :; do read never < /dev/zero; done");
     daemon.kill().expect("ours");
     daemon.wait().expect("ended");
     let deadline = Instant::now() + Duration::from_secs(1);
@@ -115,6 +125,31 @@ fn killed_daemon() {
         assert!(Instant::now() < deadline, "the server outlived its daemon by a second");
         std::thread::yield_now();
     }
+}
+
+fn next_daemon() {
+    let state_dir = tempfile::tempdir().expect("tempdir");
+    let file = state_dir.path().join("grandchild");
+    let body =
+        format!("setsid sh -c 'echo $$ > {0}; sleep 60' & until [ -s {0} ]; do sleep 0.01; done; wait", file.display());
+    let (mut daemon, _) = daemon(state_dir.path(), &body);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while std::fs::read_to_string(&file).map_or(true, |text| !text.ends_with('\n')) {
+        assert!(Instant::now() < deadline, "no grandchild came up");
+        std::thread::yield_now();
+    }
+    daemon.kill().expect("ours");
+    daemon.wait().expect("ended");
+    let grandchild = read_pid(&file);
+    assert!(runs(grandchild), "only the next daemon can end it");
+    on_runtime(async {
+        let mut bench = Bench::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.path().to_owned())).await;
+        let server = bench.server("a", "exit 0");
+        bench.configure([server]).await;
+        bench.launch(1).await;
+        assert!(!runs(grandchild), "nothing is launched before it is gone");
+        bench.end().await;
+    });
 }
 
 fn orphans() {

@@ -7,11 +7,12 @@ use llama_warden_config::ServerSpec;
 use llama_warden_events::{Event, FailureReason, ProcessEnd, Signal};
 
 use crate::Promise;
-use crate::bench::{Bench, id, on_runtime, runs, zombie_children};
+use crate::bench::{Bench, id, on_runtime, read_pid, runs, zombie_children};
 
 pub const PROMISES: &[Promise] = &[
     ("what_the_preflight_finds_fails_the_launch_before_a_process_exists", preflight),
     ("a_failed_exec_is_told_by_the_kernels_own_reason", exec),
+    ("of_two_servers_with_one_port_the_second_is_not_started", one_port),
     ("an_early_exit_is_an_exit", early),
     ("a_launch_that_is_called_off_while_it_is_prepared_ends_by_that_signal", called_off),
     ("a_question_that_is_not_answered_is_ended", no_answer),
@@ -70,6 +71,23 @@ fn exec() {
     });
 }
 
+fn one_port() {
+    on_runtime(async {
+        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let first = bench.server("a", "echo up; sleep 60");
+        let mut second = bench.server("b", "exit 0");
+        (second.port, second.host) = (first.port, "0.0.0.0".into());
+        let second_id = second.id.clone();
+        bench.configure([first, second]).await;
+        bench.launch(1).await;
+        bench.try_launch(&second_id, 1).await.expect("accepted");
+        let over = bench.over().await;
+        assert_eq!(over.server, Some(second_id));
+        assert!(matches!(over.event, Event::ServerFailed { reason: FailureReason::PortInUse, .. }), "{over:?}");
+        bench.end().await;
+    });
+}
+
 fn early() {
     on_runtime(async {
         let mut bench = Bench::new("exit 0").await;
@@ -84,7 +102,8 @@ fn called_off() {
         let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
         let file = bench.path("questioned");
         let mut server = bench.server("a", "");
-        server.binary = bench.write("hangs", format!("#!/bin/sh\necho $$ > '{}'\nsleep 60\n", file.display()));
+        server.binary = bench
+            .write("hangs", format!("#!/bin/sh\n[ \"$1\" = --help ] && echo $$ > '{}'\nsleep 60\n", file.display()));
         bench.configure([server]).await;
         bench.try_launch(&id(), 1).await.expect("accepted");
         let questioned = async {
@@ -97,11 +116,18 @@ fn called_off() {
         let end = ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false };
         assert_eq!(bench.exited().await, (end, 0));
         let gone = async {
-            while runs(crate::bench::read_pid(&file)) || !zombie_children().is_empty() {
+            while runs(read_pid(&file)) || !zombie_children().is_empty() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the question is ended");
+        let gone = tokio::time::timeout(Duration::from_secs(20), gone).await;
+        assert!(
+            gone.is_ok(),
+            "{:?} runs: {}, zombies: {:?}",
+            read_pid(&file),
+            runs(read_pid(&file)),
+            zombie_children()
+        );
         assert!(!bench.stage.log().contains("SignalDelivered"), "there was nobody to deliver it to");
         bench.end().await;
     });

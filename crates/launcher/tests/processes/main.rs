@@ -2,6 +2,8 @@
 //!
 //! It has a `main` of its own because the shim must come first in it, as in the daemon.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "all of it is a test, which the lints see only with a harness")]
+
 mod act;
 mod bench;
 mod cleanup;

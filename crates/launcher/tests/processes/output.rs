@@ -9,7 +9,7 @@ pub const PROMISES: &[Promise] = &[
     ("the_last_line_is_there_before_the_exit_is_heard_also_without_a_line_end", last_line),
     ("bytes_that_are_not_text_are_kept_and_break_nothing", bytes),
     ("a_line_in_pieces_is_one_line", pieces),
-    ("one_line_of_100_mb_takes_less_than_a_few_mib", long_line),
+    ("one_line_of_100_mb_takes_less_than_a_mib", long_line),
     ("a_flood_on_both_streams_is_read_to_the_end", flood),
     ("closed_streams_are_not_an_exit", closed),
     ("keys_are_redacted_from_the_output", keys),
@@ -53,18 +53,20 @@ fn pieces() {
 
 fn long_line() {
     on_runtime(async {
-        let mut bench = Bench::new("head -c ${1:-1} /dev/zero | tr '\\0' x; echo; echo next").await;
+        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
         let mut server = bench.server("a", "echo up; head -c 100000000 /dev/zero | tr '\\0' x; echo; echo next");
         server.log_ring_bytes = 256 * 1024;
         bench.configure([server]).await;
         bench.launch(1).await;
         bench.printed("up").await;
+        // From here on the kernel measures the peak anew.
+        std::fs::write("/proc/self/clear_refs", "5").expect("write");
         let before = resident_kib();
         bench.exited().await;
         let grown = peak_kib().saturating_sub(before);
         let lengths: Vec<usize> = bench.lines().iter().map(String::len).collect();
         assert_eq!(lengths, [2, 64 * 1024, 4]);
-        assert!(grown < 4096, "the peak of resident memory grew by {grown} KiB");
+        assert!(grown < 1024, "the peak of resident memory grew by {grown} KiB");
         bench.end().await;
     });
 }
@@ -105,7 +107,7 @@ fn keys() {
         let help = "--model FNAME  x\\n--api-key-file FNAME  x\\n";
         server.binary = bench.write(
             "keyed",
-            format!("#!/bin/sh\n[ \"$1\" = --help ] && printf '{help}' && exit\necho sk-from-file $MY_TOKEN\n"),
+            format!("#!/bin/sh\n[ \"$1\" = --help ] && printf %b '{help}' && exit\necho sk-from-file $MY_TOKEN\n"),
         );
         server.api_key_file = Some(file);
         server.env.insert("MY_TOKEN".into(), "from-environment".into());

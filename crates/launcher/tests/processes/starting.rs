@@ -1,5 +1,9 @@
 //! From the command to the running program.
 
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
 use llama_warden_events::{Event, OptionTreatment, RefusalReason, Signal, Warning};
 
 use crate::Promise;
@@ -12,6 +16,7 @@ pub const PROMISES: &[Promise] = &[
     ("a_build_that_cannot_be_asked_is_started_with_a_warning", unreadable),
     ("a_slow_executable_delays_no_other_server", side_by_side),
     ("a_server_can_be_launched_again_as_soon_as_its_exit_is_heard", again),
+    ("a_shim_whose_daemon_is_gone_runs_nothing", lost_shim),
     ("commands_that_make_no_sense_are_refused", refused),
 ];
 
@@ -44,7 +49,12 @@ fn order() {
         let log = bench.stage.log();
         let kinds: Vec<&str> = log.lines().filter_map(|line| line.split([' ', '{']).nth(2)).collect();
         let expected = [
-            "ServerConfigured", "LaunchBegan", "BinaryIdentified", "OptionsTranslated", "ServerSpawned", "ServerExited",
+            "ServerConfigured",
+            "LaunchBegan",
+            "BinaryIdentified",
+            "OptionsTranslated",
+            "ServerSpawned",
+            "ServerExited",
         ];
         assert_eq!(kinds, expected, "{log}");
         let snapshot = bench.stage.bus().snapshot();
@@ -68,8 +78,10 @@ fn options() {
         let Event::OptionsTranslated { notes } = &translated.event else { unreachable!("only that was picked") };
         let notes: Vec<_> = notes.iter().map(|note| (note.option.as_str(), note.treatment)).collect();
         assert_eq!(notes, [("alias", OptionTreatment::Added), ("flash-attn", OptionTreatment::Dropped)]);
-        let dropped =
-            bench.stage.hear(|event| matches!(event, Event::ServerWarned { warning: Warning::OptionDropped, .. })).await;
+        let dropped = bench
+            .stage
+            .hear(|event| matches!(event, Event::ServerWarned { warning: Warning::OptionDropped, .. }))
+            .await;
         assert!(format!("{:?}", dropped.event).contains("flash-attn"));
         bench.exited().await;
         let passed = format!("--model {model} --host 127.0.0.1 --port {port} --alias a --api-key");
@@ -86,7 +98,8 @@ fn unreadable() {
         server.binary = bench.write("mute", "#!/bin/sh\necho \"$#\"\n");
         bench.configure([server]).await;
         bench.try_launch(&id(), 1).await.expect("accepted");
-        let is_warning = |event: &Event| matches!(event, Event::ServerWarned { warning: Warning::BinaryUnreadable, .. });
+        let is_warning =
+            |event: &Event| matches!(event, Event::ServerWarned { warning: Warning::BinaryUnreadable, .. });
         bench.stage.hear(is_warning).await;
         bench.spawned().await;
         bench.exited().await;
@@ -124,10 +137,26 @@ fn again() {
     });
 }
 
+fn lost_shim() {
+    let (mut errors, errors_writer) = std::io::pipe().expect("pipe");
+    let folder = tempfile::tempdir().expect("tempdir");
+    let mark = folder.path().join("mark");
+    let mut shim = Command::new(std::env::current_exe().expect("known"));
+    // Process 1 is not its parent.
+    shim.arg0(llama_warden_launcher::shim::NAME).args(["1", "/usr/bin/touch"]).arg(&mark).stdin(errors_writer);
+    let status = shim.status().expect("runs");
+    drop(shim);
+    let mut errno = Vec::new();
+    errors.read_to_end(&mut errno).expect("reads");
+    assert_eq!(errno, (nix::errno::Errno::ESRCH as i32).to_le_bytes());
+    assert!(!status.success() && !mark.exists());
+}
+
 fn refused() {
     on_runtime(async {
         let mut bench = Bench::new("read never < /dev/zero; sleep 60").await;
-        let reason = |result: Result<_, llama_warden_events::Refused>| result.map(drop).map_err(|refused| refused.reason);
+        let reason =
+            |result: Result<_, llama_warden_events::Refused>| result.map(drop).map_err(|refused| refused.reason);
         let stranger = llama_warden_events::ServerId::new("b").expect("valid");
         assert_eq!(reason(bench.try_launch(&stranger, 1).await), Err(RefusalReason::UnknownServer));
         assert_eq!(reason(bench.signal(1, Signal::TERM).await), Err(RefusalReason::StaleIncarnation));
