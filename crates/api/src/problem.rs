@@ -91,6 +91,14 @@ impl Problem {
             RefusalReason::UnknownServer => {
                 (StatusCode::NOT_FOUND, "unknown server", "GET /api/v1/servers lists what is configured")
             }
+            RefusalReason::UnknownProfile => {
+                (StatusCode::NOT_FOUND, "unknown profile", "GET /api/v1/profiles lists what is configured")
+            }
+            RefusalReason::InvalidConfiguration => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "invalid configuration",
+                "mend it; `llama-warden check` shows each problem with its place",
+            ),
             RefusalReason::WrongPhase => (
                 StatusCode::CONFLICT,
                 "wrong phase",

@@ -14,7 +14,7 @@ use crate::profile::Selector;
 use crate::read::{At, table};
 use crate::settings::{AdmissionPolicy, OnDaemonDeath};
 use crate::spec::{Confirm, OnTimeout, RestartPolicy};
-use crate::value::{ByteSize, Line, Pattern, Positive};
+use crate::value::{ByteSize, Line, OptionalPeriod, Pattern, Positive};
 
 table! {
     /// The configuration of llama-warden.
@@ -145,6 +145,8 @@ table! {
         "timeout" => timeout: Positive,
         /// Consecutive failures before the server counts as lost.
         "failures" => failures: NonZeroU32,
+        /// Time between requests for one token, which find a server that answers and does not work; "off" = none.
+        "inference" => inference: OptionalPeriod,
     }
 }
 

@@ -84,6 +84,15 @@ pub struct ServerSpec {
 }
 
 impl ServerSpec {
+    /// Whether a process made from `other` does not fit this spec any more.
+    pub fn needs_new_process(&self, other: &Self) -> bool {
+        let command = |spec: &Self| {
+            let Self { model, port, host, binary, flags, args, env, env_pass, api_key_file, .. } = spec.clone();
+            (model, port, host, binary, flags, args, env, env_pass, api_key_file)
+        };
+        command(self) != command(other)
+    }
+
     /// What is published of the server before it runs.
     pub fn card(&self) -> ServerCard {
         ServerCard {
@@ -211,6 +220,8 @@ pub struct HealthSpec {
     pub timeout: Duration,
     /// Consecutive failures before the server counts as lost.
     pub failures: u32,
+    /// Time between requests for one token, which find a server that answers and does not work; `None` is off.
+    pub inference: Option<Duration>,
 }
 
 /// Commands around a server's life, as argv arrays without a shell.

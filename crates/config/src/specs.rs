@@ -161,6 +161,7 @@ fn health(health: Health) -> Result<HealthSpec, Problems> {
         interval: need(&health.interval, "health.interval")?.0,
         timeout: need(&health.timeout, "health.timeout")?.0,
         failures: need(&health.failures, "health.failures")?.get(),
+        inference: need(&health.inference, "health.inference")?.0,
     })
 }
 

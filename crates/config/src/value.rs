@@ -181,6 +181,29 @@ impl Value for Positive {
     }
 }
 
+/// How often something happens that may also never happen: a duration above zero, or `off`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct OptionalPeriod(pub(crate) Option<Duration>);
+
+impl Value for OptionalPeriod {
+    const EXPECTED: &'static str = "\"off\", or a duration such as \"60s\"";
+
+    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+        match reader.text::<Self>(node)? {
+            "off" => Some(Self(None)),
+            text if !text.starts_with(|first: char| first.is_ascii_digit()) => {
+                reader.refuse(node, format_args!("is `{text}`"), format!("write {}", Self::EXPECTED));
+                None
+            }
+            _ => Positive::read(node, reader).map(|period| Self(Some(period.0))),
+        }
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["off", "60s", "5m"] })
+    }
+}
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ByteSize(pub(crate) u64);

@@ -62,6 +62,7 @@ fn a_server_with_a_model_alone_has_every_default() {
     assert_eq!((spec.stop.grace, spec.stop.ladder.as_slice()), (Duration::from_secs(10), &[Signal::TERM][..]));
     assert_eq!((spec.restart.policy, spec.restart.max_attempts), (RestartPolicy::OnFailure, 5));
     assert_eq!((spec.health.failures, spec.health.interval), (3, Duration::from_secs(10)));
+    assert_eq!(spec.health.inference, None);
     let flags: Vec<_> =
         spec.flags.iter().map(|(name, flag)| (name.as_str(), flag.value.clone(), flag.origin)).collect();
     let expected = [

@@ -59,6 +59,18 @@ pub enum SuperviseCommand {
         /// Kill at once.
         force: bool,
     },
+    /// Bring the fleet to what a profile says.
+    ActivateProfile {
+        /// Which; absent for every enabled server.
+        profile: Option<String>,
+        /// Only publish the plan.
+        dry_run: bool,
+    },
+    /// Read the configuration again and bring the fleet to what it says.
+    Reload {
+        /// What asked for it, for people.
+        trigger: String,
+    },
     /// Stop every server, side by side, and end the daemon. A second one kills at once.
     ShutDown {
         /// What asked for it, for people.

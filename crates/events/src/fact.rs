@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantNames};
 
-use crate::{FailureReason, ProcessEnd, ReadyVia, RefusalReason, Seq, ServerId, Signal, StopReason, Warning};
+use crate::{
+    CommandOutcome, CommandSummary, DetectorRefusal, FailureReason, HookOutcome, HookPoint, ListenerOwner, OptionNote,
+    ProcessEnd, ProfileCard, ReadyVia, Rung, ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan, Warning,
+};
 
 /// Something that happened. Who publishes it stands in each comment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, IntoStaticStr, VariantNames)]
 #[serde(tag = "type")]
 pub enum Event {
     /// The daemon runs and its components are up. (binary)
@@ -46,6 +50,34 @@ pub enum Event {
     },
     /// A server is no longer part of the configuration. (supervisor)
     ServerRemoved,
+    /// The configuration in force has these profiles. (supervisor)
+    ProfilesConfigured {
+        /// All of them, by name.
+        profiles: Vec<ProfileCard>,
+    },
+    /// It was worked out what a change of profile or configuration does to each server. (supervisor)
+    SwitchPlanned {
+        /// The plan.
+        plan: SwitchPlan,
+    },
+    /// A profile is active from now on; absent means every enabled server. (supervisor)
+    ProfileActivated {
+        /// Its name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        profile: Option<String>,
+    },
+    /// A changed configuration is in force. (supervisor)
+    ConfigurationReloaded {
+        /// What asked for it, for people.
+        trigger: String,
+    },
+    /// A changed configuration cannot be used; what is in force stays. (supervisor)
+    ConfigurationRefused {
+        /// What asked for it, for people.
+        trigger: String,
+        /// Every problem, with its place.
+        detail: String,
+    },
     /// A command was taken up. Its `seq` is the command's id. (supervisor)
     CommandAccepted {
         /// What was asked.
@@ -127,6 +159,19 @@ pub enum Event {
         /// Why this one.
         because: String,
     },
+    /// Files in the detector directory changed. What was taken up reads launches from the next one on; where a file was
+    /// refused, what it said before stays in force. (readiness)
+    DetectorsReloaded {
+        /// The packs that are new or changed, by name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        packs: Vec<String>,
+        /// The packs that are gone, by name; a built-in one of that name is in force again.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        removed: Vec<String>,
+        /// The files that were refused.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        refused: Vec<DetectorRefusal>,
+    },
     /// A line made readiness look at once; it proves nothing yet. (readiness)
     ReadyHinted {
         /// The stream.
@@ -146,6 +191,16 @@ pub enum Event {
         via: ReadyVia,
         /// Seconds from the spawn to this verdict.
         startup_seconds: f64,
+    },
+    /// A check of a ready server came out otherwise than the one before: its first one, every failure, and the first
+    /// success after one. (health)
+    HealthProbed {
+        /// Whether it answered as ready.
+        ok: bool,
+        /// Milliseconds until its answer, or until it was given up.
+        latency_ms: f64,
+        /// Consecutive failures. A server that does not answer while it computes has none.
+        failures: u32,
     },
     /// A ready server no longer answers as ready. (health)
     ReadyLost {
@@ -171,6 +226,15 @@ pub enum Event {
         warning: Warning,
         /// The same for people.
         detail: String,
+    },
+    /// A command that the user put around a server's life has ended. (hooks)
+    HookCompleted {
+        /// When it runs.
+        hook: HookPoint,
+        /// How it ended.
+        outcome: HookOutcome,
+        /// Seconds from its start to its end.
+        seconds: f64,
     },
     /// A stop began; what follows is the ladder. (terminator)
     StopBegan {
@@ -200,235 +264,29 @@ pub enum Event {
         /// Seconds until the launch.
         delay_seconds: f64,
     },
-}
-
-fn no_options(options: &std::sync::Arc<[String]>) -> bool {
-    options.is_empty()
+    /// A scheduled restart does not come: a person decided otherwise. (supervisor)
+    RestartCancelled,
+    /// A failed server is not started again by itself. (supervisor)
+    RestartAbandoned {
+        /// Consecutive failures.
+        attempts: u32,
+        /// Why, for people.
+        because: String,
+    },
 }
 
 impl Event {
     /// Every type of fact, in the order of declaration.
-    pub const KINDS: [&str; 28] = [
-        "DaemonStarted",
-        "DaemonStopping",
-        "DaemonStopped",
-        "ComponentFailed",
-        "ServerConfigured",
-        "ServerRemoved",
-        "CommandAccepted",
-        "CommandCompleted",
-        "LaunchBegan",
-        "BinaryIdentified",
-        "OptionsTranslated",
-        "ServerSpawned",
-        "SignalDelivered",
-        "ListenerIdentified",
-        "ServerExited",
-        "OutputLost",
-        "DetectorChosen",
-        "ReadyHinted",
-        "LoadProgressed",
-        "ReadyReached",
-        "ReadyLost",
-        "ReadyRegained",
-        "ServerFailed",
-        "ServerWarned",
-        "StopBegan",
-        "StopEscalated",
-        "ServerStopped",
-        "RestartScheduled",
-    ];
+    pub const KINDS: &[&str] = Self::VARIANTS;
 
     /// The fact's type, as written in its `type` field.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::DaemonStarted { .. } => "DaemonStarted",
-            Self::DaemonStopping { .. } => "DaemonStopping",
-            Self::DaemonStopped { .. } => "DaemonStopped",
-            Self::ComponentFailed { .. } => "ComponentFailed",
-            Self::ServerConfigured { .. } => "ServerConfigured",
-            Self::ServerRemoved => "ServerRemoved",
-            Self::CommandAccepted { .. } => "CommandAccepted",
-            Self::CommandCompleted { .. } => "CommandCompleted",
-            Self::LaunchBegan { .. } => "LaunchBegan",
-            Self::BinaryIdentified { .. } => "BinaryIdentified",
-            Self::OptionsTranslated { .. } => "OptionsTranslated",
-            Self::ServerSpawned { .. } => "ServerSpawned",
-            Self::SignalDelivered { .. } => "SignalDelivered",
-            Self::ListenerIdentified { .. } => "ListenerIdentified",
-            Self::ServerExited { .. } => "ServerExited",
-            Self::OutputLost { .. } => "OutputLost",
-            Self::DetectorChosen { .. } => "DetectorChosen",
-            Self::ReadyHinted { .. } => "ReadyHinted",
-            Self::LoadProgressed { .. } => "LoadProgressed",
-            Self::ReadyReached { .. } => "ReadyReached",
-            Self::ReadyLost { .. } => "ReadyLost",
-            Self::ReadyRegained => "ReadyRegained",
-            Self::ServerFailed { .. } => "ServerFailed",
-            Self::ServerWarned { .. } => "ServerWarned",
-            Self::StopBegan { .. } => "StopBegan",
-            Self::StopEscalated { .. } => "StopEscalated",
-            Self::ServerStopped { .. } => "ServerStopped",
-            Self::RestartScheduled { .. } => "RestartScheduled",
-        }
+    pub fn kind(&self) -> &'static str {
+        self.into()
     }
 }
 
-/// What is known of a server before it runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ServerCard {
-    /// The name for people.
-    pub display_name: String,
-    /// The model file; absent where the server is given one by its own arguments.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<PathBuf>,
-    /// The port that it is given.
-    pub port: u16,
-    /// The address that it binds.
-    pub host: String,
-    /// Quantisation or another class of quality.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tier: Option<String>,
-    /// Whether the model thinks before it answers.
-    pub thinking: bool,
-    /// Whether it belongs to what is started by itself.
-    pub enabled: bool,
-}
-
-/// What a person or a program asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "verb", rename_all = "kebab-case")]
-pub enum CommandSummary {
-    /// Start the server.
-    Start,
-    /// Stop the server.
-    Stop {
-        /// Kill at once.
-        force: bool,
-    },
-    /// Stop the server, then start it.
-    Restart {
-        /// Kill at once.
-        force: bool,
-    },
-    /// Stop every server and end the daemon.
-    ShutDown,
-}
-
-/// How an accepted command ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "result", rename_all = "kebab-case")]
-pub enum CommandOutcome {
-    /// The server is ready.
-    Ready,
-    /// The server is stopped.
-    Stopped,
-    /// The server failed.
-    Failed {
-        /// Why.
-        reason: FailureReason,
-        /// The same for people.
-        detail: String,
-    },
-    /// A later command asked for something else.
-    Superseded {
-        /// The id of that command.
-        by: Seq,
-    },
-    /// It was refused after it had been accepted.
-    Refused {
-        /// Why.
-        reason: RefusalReason,
-    },
-}
-
-/// One option whose spelling was changed for a build.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OptionNote {
-    /// The option as the user means it.
-    pub option: String,
-    /// What was done.
-    pub treatment: OptionTreatment,
-    /// What was passed instead; empty where nothing is.
-    pub spelled: Vec<String>,
-    /// Why.
-    pub because: String,
-}
-
-/// What happened to an option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum OptionTreatment {
-    /// Passed under the name that the user gave.
-    Kept,
-    /// Spelled otherwise for this build.
-    Translated,
-    /// Not passed: the build does not list it.
-    Dropped,
-    /// Added by llama-warden for its own needs.
-    Added,
-}
-
-/// Who listens on a server's port.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "owner", rename_all = "kebab-case")]
-pub enum ListenerOwner {
-    /// A process of the server's group.
-    Own,
-    /// Somebody else.
-    Foreign {
-        /// Its process id, where the kernel tells.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pid: Option<u32>,
-        /// Its program, where the kernel tells.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        program: Option<String>,
-    },
-    /// Nobody listens.
-    Nobody,
-    /// The kernel does not let us see.
-    Unreadable {
-        /// What stood in the way.
-        detail: String,
-    },
-}
-
-/// A step of the escalation ladder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Rung {
-    /// Its place, from 0.
-    pub index: u8,
-    /// Its signal.
-    pub signal: Signal,
-}
-
-/// One of the two output streams of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum StreamName {
-    /// Standard error.
-    Stderr,
-    /// Standard output.
-    Stdout,
-}
-
-impl StreamName {
-    /// Both streams.
-    pub const ALL: [Self; 2] = [Self::Stderr, Self::Stdout];
-
-    /// The stream's one spelling.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stderr => "stderr",
-            Self::Stdout => "stdout",
-        }
-    }
-}
-
-impl std::fmt::Display for StreamName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
-    }
+fn no_options(options: &std::sync::Arc<[String]>) -> bool {
+    options.is_empty()
 }
 
 #[cfg(test)]
@@ -439,7 +297,8 @@ mod tests {
     fn the_list_of_kinds_is_complete() {
         let schema = schemars::schema_for!(Event);
         let variants = schema.as_value()["oneOf"].as_array().expect("an enum");
-        let kinds: Vec<_> = variants.iter().filter_map(|variant| variant["properties"]["type"]["const"].as_str()).collect();
+        let kinds: Vec<_> =
+            variants.iter().filter_map(|variant| variant["properties"]["type"]["const"].as_str()).collect();
         assert_eq!(kinds, Event::KINDS);
     }
 

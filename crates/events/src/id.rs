@@ -26,9 +26,8 @@ impl ServerId {
     /// Checks `text` and wraps it.
     pub fn new(text: &str) -> Result<Self, InvalidServerId> {
         let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        let valid = (1..=Self::MAX_LEN).contains(&text.len())
-            && text.bytes().all(allowed)
-            && !text.starts_with(['-', '.']);
+        let valid =
+            (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with(['-', '.']);
         if valid { Ok(Self(text.into())) } else { Err(InvalidServerId(text.to_owned())) }
     }
 
@@ -122,9 +121,7 @@ impl fmt::Display for BootId {
 }
 
 /// The number of a fact: gapless from 1 within one run of the daemon. 0 stands before the first fact.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Seq(pub u64);
 
@@ -143,9 +140,7 @@ impl fmt::Display for Seq {
 }
 
 /// The how-many-eth launch of a server in this run of the daemon: 1 for the first; 0 means never launched.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Incarnation(pub u64);
 

@@ -8,8 +8,11 @@
 //! * A **reason** ([`FailureReason`], [`RefusalReason`], [`StopReason`], …) is a closed enum, so that it can be a label.
 
 mod command;
+mod detail;
+mod detector;
 mod envelope;
 mod fact;
+mod hook;
 mod id;
 mod process;
 mod reason;
@@ -18,11 +21,15 @@ mod signal;
 pub use command::{
     Command, CommandKind, CommandSet, LaunchCommand, NoCommand, Refused, SuperviseCommand, TerminateCommand,
 };
-pub use envelope::{Elapsed, Envelope, Timestamp};
-pub use fact::{
-    CommandOutcome, CommandSummary, Event, ListenerOwner, OptionNote, OptionTreatment, Rung, ServerCard, StreamName,
+pub use detail::{
+    CommandOutcome, CommandSummary, ListenerOwner, OptionNote, OptionTreatment, ProfileCard, Rung, ServerCard,
+    StreamName, SwitchPlan,
 };
+pub use detector::DetectorRefusal;
+pub use envelope::{Elapsed, Envelope, Timestamp};
+pub use fact::Event;
+pub use hook::HookOutcome;
 pub use id::{BootId, Incarnation, InvalidServerId, Seq, ServerId};
 pub use process::ProcessEnd;
-pub use reason::{FailureReason, ReadyVia, RefusalReason, StopReason, Warning};
+pub use reason::{FailureReason, HookPoint, ReadyVia, RefusalReason, StopReason, Warning};
 pub use signal::{InvalidSignal, Signal};

@@ -109,6 +109,10 @@ closed_set! {
         WrongPhase = "wrong-phase",
         /// The incarnation that was meant is over.
         StaleIncarnation = "stale-incarnation",
+        /// No profile of that name is configured.
+        UnknownProfile = "unknown-profile",
+        /// The configuration cannot be used; what is in force stays.
+        InvalidConfiguration = "invalid-configuration",
         /// The daemon is shutting down.
         ShuttingDown = "shutting-down",
         /// The owner's queue is full; the caller may try again.
@@ -129,6 +133,8 @@ closed_set! {
         Restart = "restart",
         /// It failed while its process still ran.
         Failed = "failed",
+        /// The configuration or the profile in force no longer wants it, or wants it otherwise.
+        Reconfigured = "reconfigured",
         /// The daemon is shutting down.
         Shutdown = "shutdown",
     }
@@ -151,6 +157,22 @@ closed_set! {
         LoadingPastCap = "loading-past-cap",
         /// A process outside the server's group outlived it.
         DescendantLeft = "descendant-left",
+        /// A command around the server's life failed.
+        HookFailed = "hook-failed",
+    }
+}
+
+closed_set! {
+    /// When a command around a server's life is run.
+    HookPoint {
+        /// Before the launch.
+        PreStart = "pre-start",
+        /// After ready.
+        PostReady = "post-ready",
+        /// Before the first signal of a stop.
+        PreStop = "pre-stop",
+        /// After the exit.
+        PostExit = "post-exit",
     }
 }
 

@@ -3,22 +3,20 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use llama_warden_api::{Api, ApiParts, Listeners, MetricsSource, Token};
 use llama_warden_bus::{CompositionError, Host};
 use llama_warden_config::Fleet;
-use llama_warden_events::{BootId, ServerId};
+use llama_warden_events::{BootId, ProfileCard, ServerId};
 use llama_warden_launcher::{Dialect, Launcher, LauncherSettings, ShimProgram};
 use llama_warden_metrics::Exporter;
 use llama_warden_readiness::{PackLibrary, Readiness};
-use llama_warden_supervisor::{Supervisor, SupervisorSettings};
+use llama_warden_supervisor::{FleetSource, Limits, Supervisor, SupervisorSettings};
 use llama_warden_telemetry::{EventLog, SpanRecorder, Telemetry};
 use llama_warden_terminator::Terminator;
 use tokio::sync::watch;
 
 /// What the components are made of.
-#[derive(Debug)]
 pub struct Parts {
     /// The id of this run.
     pub boot: BootId,
@@ -27,11 +25,13 @@ pub struct Parts {
     /// Where state is kept.
     pub state_dir: PathBuf,
     /// The configured servers.
-    pub fleet: watch::Receiver<Fleet>,
+    pub fleet: Fleet,
+    /// Where other fleets come from.
+    pub source: FleetSource,
     /// Start only these by themselves; `None` starts what is enabled.
     pub only: Option<Vec<ServerId>>,
-    /// Longest time of a shutdown.
-    pub shutdown_limit: Duration,
+    /// Bounds in number and time.
+    pub limits: Limits,
     /// How output is read.
     pub packs: PackLibrary,
     /// How options are spelled.
@@ -40,8 +40,8 @@ pub struct Parts {
     pub listeners: Listeners,
     /// What guards the TCP address.
     pub token: Option<Token>,
-    /// The names of the configured profiles.
-    pub profiles: Vec<String>,
+    /// The configured profiles.
+    pub profiles: Vec<ProfileCard>,
     /// What records spans, where a collector is named.
     pub spans: Option<SpanRecorder>,
     /// Bytes after which the event log is rotated; `None` keeps none.
@@ -64,7 +64,7 @@ pub enum ComposeError {
 /// # Errors
 /// Where the parts do not fit together.
 pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
-    let fleet = parts.fleet;
+    let (fleet_in_force, fleet) = watch::channel(parts.fleet);
     let (bus, lane) = (host.bus().clone(), host.lane().clone());
     let launcher = LauncherSettings {
         boot: parts.boot,
@@ -73,9 +73,17 @@ pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
         dialect: parts.dialect,
         state_dir: Some(parts.state_dir.clone()),
     };
-    let supervisor =
-        SupervisorSettings { fleet: fleet.clone(), only: parts.only, shutdown_limit: parts.shutdown_limit };
-    let metrics = exporter(host, parts.profiles)?;
+    let names: Vec<_> = parts.profiles.iter().map(|profile| profile.name.clone()).collect();
+    let supervisor = SupervisorSettings {
+        fleet: fleet_in_force,
+        profiles: parts.profiles,
+        source: parts.source,
+        only: parts.only,
+        limits: parts.limits,
+        seed: fastrand::u64(..),
+        state_dir: Some(parts.state_dir.clone()),
+    };
+    let metrics = exporter(host, names)?;
     let api = ApiParts { listeners: parts.listeners, bus, lane: lane.clone(), metrics, token: parts.token };
 
     host.add(Telemetry::new(parts.spans))?;

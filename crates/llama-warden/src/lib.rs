@@ -12,4 +12,5 @@ pub mod daemon;
 pub mod demo;
 pub mod exit;
 mod load;
+mod source;
 mod table;

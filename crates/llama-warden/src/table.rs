@@ -31,8 +31,11 @@ pub fn render(report: &StatusReport) -> String {
     }
     let profile = report.profile.as_ref().map_or_else(String::new, |profile| format!(" · profile {profile}"));
     format!(
-        "{table}\n{} of {} ready, {} running{profile}",
-        report.ready_servers, report.total_servers, report.running_servers
+        "{}\n{} of {} ready, {} running{profile}",
+        table.trim_fmt(),
+        report.ready_servers,
+        report.total_servers,
+        report.running_servers
     )
 }
 

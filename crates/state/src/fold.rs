@@ -4,14 +4,16 @@
 //! has a process and a settled phase at once; one incarnation becomes ready at most once and fails at most once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use llama_warden_events::{
-    Elapsed, Envelope, Event, FailureReason, Incarnation, ProcessEnd, ServerCard, ServerId, Signal, Timestamp,
+    Elapsed, Envelope, Event, FailureReason, HookOutcome, Incarnation, ProcessEnd, ServerCard, ServerId, Signal,
+    Timestamp, Warning,
 };
 
 use crate::{
-    DaemonPhase, ExitOutcome, FailureRecord, Phase, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord, Snapshot,
-    StopRecord, WarningRecord,
+    DaemonPhase, ExitOutcome, FailureRecord, HealthRecord, Phase, PhaseChange, ProcessRecord, ReadyRecord,
+    ServerRecord, Snapshot, StopRecord, WarningRecord,
 };
 
 /// Whether a fact fitted the state it met.
@@ -52,6 +54,10 @@ impl Snapshot {
                 daemon.profile.clone_from(profile);
                 daemon.started_at = Some(envelope.at);
             }
+            Event::ProfilesConfigured { profiles } => daemon.profiles = profiles.as_slice().into(),
+            Event::ProfileActivated { profile } => daemon.profile.clone_from(profile),
+            Event::ConfigurationReloaded { .. } => daemon.configuration_refused = None,
+            Event::ConfigurationRefused { detail, .. } => daemon.configuration_refused = Some(detail.clone()),
             Event::DaemonStopping { trigger } => {
                 daemon.phase = DaemonPhase::Stopping;
                 daemon.trigger = Some(trigger.clone());
@@ -60,7 +66,7 @@ impl Snapshot {
             Event::ComponentFailed { component, error } => {
                 daemon.failed_component = Some((component.clone(), error.clone()));
             }
-            Event::CommandAccepted { .. } | Event::CommandCompleted { .. } => {}
+            Event::CommandAccepted { .. } | Event::CommandCompleted { .. } | Event::DetectorsReloaded { .. } => {}
             _ => return Anomalous,
         }
         Fitted
@@ -136,6 +142,13 @@ impl ServerRecord {
                 }
                 _ => return Anomalous,
             },
+            Event::HealthProbed { ok, latency_ms, failures } => {
+                if self.ready.is_none() || self.process.is_none() {
+                    return Anomalous;
+                }
+                let (ok, latency_ms, failures) = (*ok, *latency_ms, *failures);
+                self.health = Some(HealthRecord { at: envelope.at, ok, latency_ms, failures });
+            }
             Event::ReadyLost { .. } => match self.phase {
                 Phase::Ready { via } => self.enter(Phase::Unready { via }, moment),
                 _ => return Anomalous,
@@ -154,10 +167,10 @@ impl ServerRecord {
                 };
                 return self.fail(failure, moment);
             }
-            Event::ServerWarned { warning, detail } => {
-                if self.warnings.len() < Self::WARNINGS {
-                    self.warnings.push(WarningRecord { warning: *warning, detail: detail.clone() });
-                }
+            Event::ServerWarned { warning, detail } => self.warn(*warning, detail.clone()),
+            Event::HookCompleted { outcome: HookOutcome::Succeeded, .. } => {}
+            Event::HookCompleted { hook, outcome: HookOutcome::Failed { detail }, .. } => {
+                self.warn(Warning::HookFailed, format!("{hook}: {detail}"));
             }
             Event::StopBegan { reason, grace_seconds } => {
                 if self.process.is_none() && !matches!(self.phase, Phase::Launching) || self.stop.is_some() {
@@ -195,11 +208,21 @@ impl ServerRecord {
                 if !self.phase.name().is_settled_down() {
                     return Anomalous;
                 }
-                let delay = std::time::Duration::try_from_secs_f64(*delay_seconds).unwrap_or_default();
+                let delay = Duration::try_from_secs_f64(*delay_seconds).unwrap_or_default();
                 let until = Elapsed::new(envelope.elapsed.as_duration().saturating_add(delay));
-                let reason = self.failure.as_ref().map_or(FailureReason::Unknown, |failure| failure.reason);
-                *self.counters.restarts.entry(reason).or_default() += 1;
                 self.enter(Phase::BackingOff { attempt: *attempt, until }, moment);
+            }
+            Event::RestartCancelled => match self.phase {
+                Phase::BackingOff { .. } => self.enter(self.phase_at_rest(), moment),
+                _ => return Anomalous,
+            },
+            Event::RestartAbandoned { because, .. } => {
+                if !self.phase.name().is_settled_down() {
+                    return Anomalous;
+                }
+                let reason = self.failure.as_ref().map_or(FailureReason::Unknown, |failure| failure.reason);
+                *self.counters.restarts_abandoned.entry(reason).or_default() += 1;
+                self.restart_abandoned = Some(because.clone());
             }
             Event::ListenerIdentified { .. }
             | Event::OutputLost { .. }
@@ -218,8 +241,14 @@ impl ServerRecord {
         if self.process.is_some() {
             return Anomalous;
         }
+        if let Phase::BackingOff { .. } = self.phase {
+            let reason = self.failure.as_ref().map_or(FailureReason::Unknown, |failure| failure.reason);
+            *self.counters.restarts.entry(reason).or_default() += 1;
+        }
         self.incarnation = incarnation;
         self.ready = None;
+        self.health = None;
+        self.restart_abandoned = None;
         self.stop = None;
         self.failure = None;
         self.warnings.clear();
@@ -260,6 +289,12 @@ impl ServerRecord {
         Fitted
     }
 
+    fn warn(&mut self, warning: Warning, detail: String) {
+        if self.warnings.len() < Self::WARNINGS {
+            self.warnings.push(WarningRecord { warning, detail });
+        }
+    }
+
     fn exit(&mut self, end: ProcessEnd, moment: Moment) -> Fit {
         if self.process.is_none() && !matches!(self.phase, Phase::Launching | Phase::Stopping { .. }) {
             return Anomalous;
@@ -273,13 +308,19 @@ impl ServerRecord {
         };
         *self.counters.exits.entry(outcome).or_default() += 1;
         self.process = None;
+        self.health = None;
         self.last_end = Some(end);
-        let phase = match &self.failure {
-            Some(failure) => Phase::Failed { reason: failure.reason },
-            None => Phase::Exited { end },
-        };
-        self.enter(phase, moment);
+        self.enter(self.phase_at_rest(), moment);
         Fitted
+    }
+
+    /// The phase of a server that was launched, runs no more and waits for nothing.
+    fn phase_at_rest(&self) -> Phase {
+        match (&self.failure, self.last_end) {
+            (Some(failure), _) => Phase::Failed { reason: failure.reason },
+            (None, Some(end)) => Phase::Exited { end },
+            (None, None) => Phase::Idle,
+        }
     }
 
     fn enter(&mut self, phase: Phase, moment: Moment) {
@@ -288,10 +329,6 @@ impl ServerRecord {
         if self.history.len() == Self::HISTORY {
             self.history.pop_front();
         }
-        self.history.push_back(PhaseChange {
-            phase: phase.name(),
-            at: moment.at,
-            incarnation: self.incarnation,
-        });
+        self.history.push_back(PhaseChange { phase: phase.name(), at: moment.at, incarnation: self.incarnation });
     }
 }

@@ -18,7 +18,8 @@ impl Histogram {
         &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
     /// Stop asked to reaped: idle servers take milliseconds, 10 s is the default grace.
-    pub const STOP_SECONDS: &'static [f64] = &[0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
+    pub const STOP_SECONDS: &'static [f64] =
+        &[0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
 
     /// An empty histogram over ascending upper bounds.
     pub fn new(bounds: &'static [f64]) -> Self {

@@ -14,8 +14,8 @@ mod snapshot;
 pub use histogram::Histogram;
 pub use phase::{Phase, PhaseName};
 pub use record::{
-    Counters, ExitOutcome, FailureRecord, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord, StopRecord,
-    WarningRecord,
+    Counters, ExitOutcome, FailureRecord, HealthRecord, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord,
+    StopRecord, WarningRecord,
 };
 pub use report::{FailureReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport};
 pub use snapshot::{DaemonPhase, DaemonRecord, Snapshot};

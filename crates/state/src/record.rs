@@ -30,6 +30,8 @@ pub struct ServerRecord {
     pub process: Option<ProcessRecord>,
     /// How it became ready in this incarnation.
     pub ready: Option<ReadyRecord>,
+    /// The latest check of this incarnation that came out otherwise than the one before.
+    pub health: Option<HealthRecord>,
     /// The stop of this incarnation, under way or complete.
     pub stop: Option<StopRecord>,
     /// The failure of this incarnation.
@@ -38,6 +40,8 @@ pub struct ServerRecord {
     pub last_failure: Option<Arc<FailureRecord>>,
     /// How the latest process ended.
     pub last_end: Option<ProcessEnd>,
+    /// Why policy does not start it again, if it was given up.
+    pub restart_abandoned: Option<String>,
     /// Losses of quality of this incarnation; at most [`ServerRecord::WARNINGS`].
     pub warnings: Vec<WarningRecord>,
     /// Options that were spelled otherwise for this build.
@@ -72,10 +76,12 @@ impl ServerRecord {
             incarnation: Incarnation::default(),
             process: None,
             ready: None,
+            health: None,
             stop: None,
             failure: None,
             last_failure: None,
             last_end: None,
+            restart_abandoned: None,
             warnings: Vec::new(),
             notes: Arc::default(),
             argv: Arc::default(),
@@ -120,6 +126,19 @@ pub struct ReadyRecord {
     pub via: ReadyVia,
     /// Seconds since the spawn.
     pub startup_seconds: f64,
+}
+
+/// A check of a ready server.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct HealthRecord {
+    /// When, for people.
+    pub at: Timestamp,
+    /// Whether it answered as ready.
+    pub ok: bool,
+    /// Milliseconds until its answer, or until it was given up.
+    pub latency_ms: f64,
+    /// Consecutive failures.
+    pub failures: u32,
 }
 
 /// A stop.
@@ -183,6 +202,8 @@ pub struct Counters {
     pub failures: BTreeMap<FailureReason, u64>,
     /// Restarts by policy, by the reason of the failure before.
     pub restarts: BTreeMap<FailureReason, u64>,
+    /// Times that policy gave up, by the reason of the last failure.
+    pub restarts_abandoned: BTreeMap<FailureReason, u64>,
     /// Signals of the ladder.
     pub signals: BTreeMap<Signal, u64>,
 }

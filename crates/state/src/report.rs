@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use llama_warden_events::{
-    Elapsed, FailureReason, Incarnation, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, Timestamp, Warning,
+    Elapsed, FailureReason, Incarnation, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, Timestamp,
+    Warning,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{FailureRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot};
+use crate::{FailureRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot};
 
 /// All servers at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -68,22 +69,24 @@ pub struct ServerReport {
     pub llama_version: Option<String>,
     /// How far the model is loaded, from 0 to 1, where the build tells.
     pub progress: Option<f64>,
-    /// What a stop waits for.
+    /// What the server waits for: the end of a stop, or the time of a restart.
     pub waiting_for: Option<String>,
-    /// The latest health probe.
+    /// The latest check that came out otherwise than the one before; null before the first and where no process runs.
     pub health: Option<HealthReport>,
     /// The latest failure.
     pub last_failure: Option<FailureReport>,
+    /// Why policy does not start it again, if it was given up.
+    pub restart_abandoned: Option<String>,
 }
 
-/// A health probe.
+/// The latest check of a ready server that came out otherwise than the one before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthReport {
     /// When.
     pub at: Timestamp,
     /// Whether the server answered as ready.
     pub ok: bool,
-    /// How long the answer took.
+    /// Milliseconds until the answer, or until it was given up.
     pub latency_ms: f64,
     /// Consecutive failures.
     pub failures: u32,
@@ -177,8 +180,9 @@ impl ServerReport {
                 _ => None,
             },
             waiting_for: waiting_for(server, now),
-            health: None,
+            health: server.health.map(HealthReport::of),
             last_failure: server.last_failure.as_deref().map(FailureReport::of),
+            restart_abandoned: server.restart_abandoned.clone(),
         }
     }
 }
@@ -204,24 +208,33 @@ impl ServerDetail {
     }
 }
 
-impl FailureReport {
-    fn of(failure: &FailureRecord) -> Self {
-        Self {
-            reason: failure.reason,
-            detail: failure.detail.clone(),
-            at: failure.at,
-            lines: failure.lines.clone(),
-        }
+impl HealthReport {
+    fn of(health: HealthRecord) -> Self {
+        let HealthRecord { at, ok, latency_ms, failures } = health;
+        Self { at, ok, latency_ms, failures }
     }
 }
 
-/// What a stopping server is given time for, in words.
+impl FailureReport {
+    fn of(failure: &FailureRecord) -> Self {
+        Self { reason: failure.reason, detail: failure.detail.clone(), at: failure.at, lines: failure.lines.clone() }
+    }
+}
+
+/// What a server is given time for, in words.
 fn waiting_for(server: &ServerRecord, now: Elapsed) -> Option<String> {
-    let (Phase::Stopping { rung, .. }, Some(stop)) = (server.phase, server.stop) else { return None };
-    let left = (stop.grace_seconds - now.since(stop.began).as_secs_f64()).max(0.0);
-    Some(match rung {
-        Some(rung) if stop.forced => format!("its end after {}", rung.signal),
-        Some(rung) => format!("its end after {}; KILL in {left:.1} s", rung.signal),
-        None => "its first signal".to_owned(),
-    })
+    match (server.phase, server.stop) {
+        (Phase::Stopping { rung, .. }, Some(stop)) => {
+            let left = (stop.grace_seconds - now.since(stop.began).as_secs_f64()).max(0.0);
+            Some(match rung {
+                Some(rung) if stop.forced => format!("its end after {}", rung.signal),
+                Some(rung) => format!("its end after {}; KILL in {left:.1} s", rung.signal),
+                None => "its first signal".to_owned(),
+            })
+        }
+        (Phase::BackingOff { attempt, until }, _) => {
+            Some(format!("restart {attempt} in {:.1} s", until.since(now).as_secs_f64()))
+        }
+        _ => None,
+    }
 }

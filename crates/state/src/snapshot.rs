@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use llama_warden_events::{BootId, Elapsed, Seq, ServerId, Timestamp};
+use llama_warden_events::{BootId, Elapsed, ProfileCard, Seq, ServerId, Timestamp};
 use serde::Serialize;
 
 use crate::ServerRecord;
@@ -71,6 +71,10 @@ pub struct DaemonRecord {
     pub started_at: Option<Timestamp>,
     /// The profile that is active.
     pub profile: Option<String>,
+    /// The configured profiles.
+    pub profiles: Arc<[ProfileCard]>,
+    /// Why the latest changed configuration was refused, until one is taken.
+    pub configuration_refused: Option<String>,
     /// What asked it to stop.
     pub trigger: Option<String>,
     /// The component that failed, and what it said.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use llama_warden_events::{
-    BootId, Elapsed, Envelope, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, Rung, Seq, ServerCard,
-    ServerId, Signal, StopReason, Timestamp, Warning,
+    BootId, Elapsed, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia, Rung,
+    Seq, ServerCard, ServerId, Signal, StopReason, Timestamp, Warning,
 };
 use llama_warden_state::{ExitOutcome, PhaseName, ServerRecord, Snapshot, StatusReport};
 use proptest::prelude::*;
@@ -45,6 +45,15 @@ fn failed(reason: FailureReason) -> Event {
 
 fn exited(code: u8) -> Event {
     Event::ServerExited { end: ProcessEnd::Exited { code }, swept: 0 }
+}
+
+fn probed(ok: bool, failures: u32) -> Event {
+    Event::HealthProbed { ok, latency_ms: 1.5, failures }
+}
+
+fn hook_failed() -> Event {
+    let outcome = HookOutcome::Failed { detail: "exit code 3".to_owned() };
+    Event::HookCompleted { hook: HookPoint::PostReady, outcome, seconds: 0.1 }
 }
 
 fn began() -> Event {
@@ -122,7 +131,11 @@ fn a_server_goes_through_its_phases_and_its_totals_grow() {
 fn ends_count_by_what_led_to_them() {
     let kill = [stop_began(), delivered(Signal::TERM), delivered(Signal::KILL)];
     let cases: [(Vec<Event>, ExitOutcome, PhaseName); 6] = [
-        (vec![began(), spawned(), exited(1), failed(FailureReason::ModelInvalid)], ExitOutcome::Failed, PhaseName::Failed),
+        (
+            vec![began(), spawned(), exited(1), failed(FailureReason::ModelInvalid)],
+            ExitOutcome::Failed,
+            PhaseName::Failed,
+        ),
         (vec![began(), spawned(), ready(), exited(0)], ExitOutcome::Exited, PhaseName::Exited),
         (
             vec![began(), spawned(), ready(), exited(139), failed(FailureReason::Crashed)],
@@ -158,6 +171,24 @@ fn a_failure_before_the_spawn_is_the_end_of_the_launch() {
     let record = story.record();
     assert_eq!((record.phase.name(), record.failure.is_none()), (PhaseName::Launching, true));
     assert!(record.last_failure.is_some(), "the latest failure stays visible");
+}
+
+#[test]
+fn a_restart_counts_when_it_comes_and_not_when_it_is_cancelled() {
+    let scheduled = Event::RestartScheduled { attempt: 1, delay_seconds: 1.0 };
+    let crash = [began(), spawned(), ready(), exited(1), failed(FailureReason::Crashed), scheduled.clone()];
+    let mut story = Story::of(crash);
+    assert_eq!(story.phase(), PhaseName::BackingOff);
+    story.tell(1, [Event::RestartCancelled]);
+    assert_eq!((story.phase(), story.record().counters.restarts_total()), (PhaseName::Failed, 0));
+    story.tell(1, [scheduled]);
+    story.tell(2, [began()]);
+    assert_eq!(story.record().counters.restarts.get(&FailureReason::Crashed), Some(&1));
+    story.tell(2, [failed(FailureReason::PortInUse)]);
+    story.tell(2, [Event::RestartAbandoned { attempts: 2, because: "budget".to_owned() }]);
+    assert_eq!(story.record().restart_abandoned.as_deref(), Some("budget"));
+    assert_eq!(story.record().counters.restarts_abandoned.get(&FailureReason::PortInUse), Some(&1));
+    assert_eq!(story.snapshot.anomalies, 0);
 }
 
 #[test]
@@ -202,6 +233,40 @@ fn the_report_says_what_a_stop_waits_for_and_shows_no_uptime_of_the_dead() {
     assert_eq!((report.total_servers, report.ready_servers, report.running_servers), (1, 0, 0));
 }
 
+#[test]
+fn the_latest_check_is_reported_while_the_process_runs() {
+    let now = Elapsed::default();
+    let health = |story: &Story| StatusReport::of(&story.snapshot, now).servers[0].health.clone();
+    let mut story = Story::of([began(), spawned(), ready()]);
+    assert_eq!(health(&story), None);
+    story.tell(1, [probed(true, 0), probed(false, 2)]);
+    let seen = health(&story).expect("checked");
+    assert_eq!((seen.ok, seen.latency_ms, seen.failures), (false, 1.5, 2));
+    story.tell(1, [exited(0)]);
+    assert_eq!((health(&story), story.snapshot.anomalies), (None, 0));
+    story.tell(1, [probed(true, 0)]);
+    assert_eq!((health(&story), story.snapshot.anomalies), (None, 1), "it came too late");
+}
+
+#[test]
+fn a_lost_server_that_answers_again_is_ready_again() {
+    let lost = Event::ReadyLost { detail: "503".to_owned() };
+    let mut story = Story::of([began(), spawned(), ready(), lost]);
+    assert_eq!((story.phase(), story.record().is_ready()), (PhaseName::Unready, false));
+    story.tell(1, [Event::ReadyRegained]);
+    assert_eq!((story.phase(), story.record().is_ready()), (PhaseName::Ready, true));
+    assert_eq!(story.record().counters.became_ready.values().sum::<u64>(), 1, "it became ready once");
+}
+
+#[test]
+fn a_hook_that_fails_is_a_warning_and_one_that_succeeds_is_none() {
+    let hook = HookPoint::PostReady;
+    let good = Event::HookCompleted { hook, outcome: HookOutcome::Succeeded, seconds: 0.1 };
+    let story = Story::of([began(), spawned(), ready(), good, hook_failed()]);
+    let warnings: Vec<_> = story.record().warnings.iter().map(|warning| warning.detail.as_str()).collect();
+    assert_eq!((warnings, story.snapshot.anomalies), (vec!["post-ready: exit code 3"], 0));
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     prop::sample::select(vec![
         configured(),
@@ -209,8 +274,10 @@ fn any_event() -> impl Strategy<Value = Event> {
         spawned(),
         Event::LoadProgressed { ratio: None },
         ready(),
+        probed(true, 0),
         Event::ReadyLost { detail: "503".to_owned() },
         Event::ReadyRegained,
+        hook_failed(),
         failed(FailureReason::Crashed),
         failed(FailureReason::Unkillable),
         Event::ServerWarned { warning: Warning::ReadyAssumed, detail: String::new() },
@@ -222,6 +289,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         exited(1),
         Event::ServerStopped { reason: StopReason::Requested, forced: false, stop_seconds: 1.0 },
         Event::RestartScheduled { attempt: 1, delay_seconds: 1.0 },
+        Event::RestartCancelled,
+        Event::RestartAbandoned { attempts: 5, because: "budget".to_owned() },
         Event::ServerRemoved,
         Event::DaemonStopped { survivors: vec![] },
     ])

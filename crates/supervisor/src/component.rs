@@ -1,38 +1,59 @@
 //! The supervisor as a component.
 
-use std::time::Duration;
+use std::fmt;
+use std::path::PathBuf;
 
 use llama_warden_bus::{
     Accepted, BusClosed, CommandSender, Component, Delivery, Fact, Order, Ports, Publisher, Request,
 };
 use llama_warden_config::Fleet;
 use llama_warden_events::{
-    CommandSummary, Elapsed, Event, Incarnation, LaunchCommand, Refused, Seq, ServerId, SuperviseCommand, TerminateCommand,
+    CommandOutcome, CommandSummary, Elapsed, Event, Incarnation, LaunchCommand, ProfileCard, Refused, Seq, ServerId,
+    SuperviseCommand, TerminateCommand,
 };
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
-use crate::machine::{Action, Machine};
+use crate::machine::{Action, Limits, Machine};
+use crate::memory::{Failures, Memory};
+use crate::switch::{Change, FleetSource, Resolved, difference};
 
 /// How the supervisor is set up.
-#[derive(Debug, Clone)]
 pub struct SupervisorSettings {
-    /// The configured servers.
-    pub fleet: watch::Receiver<Fleet>,
+    /// The configured servers; everybody who needs them reads the other end.
+    pub fleet: watch::Sender<Fleet>,
+    /// The configured profiles.
+    pub profiles: Vec<ProfileCard>,
+    /// Resolves changes of profile and configuration.
+    pub source: FleetSource,
     /// Start these by themselves; absent means every enabled one.
     pub only: Option<Vec<ServerId>>,
-    /// Longest time from the wish to shut down to the end.
-    pub shutdown_limit: Duration,
+    /// Bounds in number and time.
+    pub limits: Limits,
+    /// What back-offs are drawn from.
+    pub seed: u64,
+    /// Where failures are kept across runs; `None` forgets them.
+    pub state_dir: Option<PathBuf>,
 }
 
-/// Starts what is enabled, stops everything at the end, and does what people ask for in between.
+impl fmt::Debug for SupervisorSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorSettings")
+            .field("only", &self.only)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Starts what is enabled, keeps it running as its policy says, stops everything at the end, and does what people ask
+/// for in between.
 #[derive(Debug)]
 pub struct Supervisor {
     settings: SupervisorSettings,
 }
 
 /// Why the supervisor ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
     /// The bus is gone.
     #[error("could not publish a decision")]
@@ -40,6 +61,9 @@ pub enum SupervisorError {
     /// Nobody can ask any more.
     #[error("every sender of commands is gone")]
     NoSender,
+    /// The resolving of a configuration panicked.
+    #[error("could not resolve a configuration")]
+    Source(#[source] JoinError),
 }
 
 impl Supervisor {
@@ -55,45 +79,41 @@ impl Component for Supervisor {
     type Error = SupervisorError;
 
     async fn run(self, mut ports: Ports<SuperviseCommand>) -> Result<(), SupervisorError> {
-        let fleet = self.settings.fleet.borrow().clone();
-        let servers = fleet.iter().map(|spec| spec.id.clone());
-        let mut machine = Machine::new(servers, self.settings.shutdown_limit);
-        let mut hands = Hands { facts: ports.facts, commands: ports.commands, replies: JoinSet::new() };
-        for spec in fleet.iter() {
-            hands.facts.publish(Fact::server(spec.id.clone(), Event::ServerConfigured { card: spec.card() })).await?;
-        }
-        let enabled = fleet.iter().filter(|spec| match &self.settings.only {
-            Some(only) => only.contains(&spec.id),
-            None => spec.enabled,
-        });
-        let actions = machine.start_all(enabled.map(|spec| &spec.id));
-        hands.perform(actions, None).await?;
+        let mut office = Office::open(self.settings, &ports);
+        office.begin().await?;
         loop {
-            let deadline = machine.next_deadline();
-            let (actions, cause) = tokio::select! {
+            let deadline = office.machine.next_deadline();
+            tokio::select! {
                 () = ports.cancel.cancelled() => return Ok(()),
                 request = ports.inbox.recv() => match request {
-                    Some(request) => hands.take_up(&mut machine, request, ports.clock.now()).await?,
+                    Some(request) => office.take_up(request, ports.clock.now()).await?,
                     None => return Err(SupervisorError::NoSender),
                 },
                 delivery = ports.events.next() => match delivery {
-                    Some(Delivery::Event(envelope)) => (machine.on_event(&envelope), Some(envelope.seq)),
-                    Some(Delivery::Gap { snapshot, .. }) => (machine.on_gap(&snapshot), None),
+                    Some(Delivery::Event(envelope)) => {
+                        let actions = office.machine.on_event(&envelope);
+                        office.perform(actions, Some(envelope.seq)).await?;
+                    }
+                    Some(Delivery::Gap { snapshot, .. }) => {
+                        let actions = office.machine.on_gap(&snapshot);
+                        office.perform(actions, None).await?;
+                    }
                     None => return Err(BusClosed.into()),
                 },
-                Some(reply) = hands.replies.join_next() => match reply {
-                    Ok((Some((server, incarnation)), Err(refused))) => {
-                        tracing::warn!(%server, %incarnation, %refused, "launch refused");
-                        (machine.on_launch_refused(&server, incarnation, &refused), None)
-                    }
+                Some(reply) = office.replies.join_next() => {
                     // A refused stop names a launch that is over; its end is on the way as a fact.
-                    _ => (Vec::new(), None),
-                },
-                () = ports.clock.sleep_until(deadline), if deadline.is_some() => {
-                    (machine.on_deadline(ports.clock.now()), None)
+                    if let Ok((Some((server, incarnation)), Err(refused))) = reply {
+                        tracing::warn!(%server, %incarnation, %refused, "launch refused");
+                        let actions =
+                            office.machine.on_launch_refused(&server, incarnation, &refused, ports.clock.now());
+                        office.perform(actions, None).await?;
+                    }
                 }
-            };
-            hands.perform(actions, cause).await?;
+                () = ports.clock.sleep_until(deadline), if deadline.is_some() => {
+                    let actions = office.machine.on_deadline(ports.clock.now());
+                    office.perform(actions, None).await?;
+                }
+            }
         }
     }
 }
@@ -101,47 +121,146 @@ impl Component for Supervisor {
 /// A launch that was asked for, or nothing for a stop; and the answer.
 type Answer = (Option<(ServerId, Incarnation)>, Result<Accepted, Refused>);
 
-struct Hands {
+struct Office {
+    machine: Machine,
+    fleet: watch::Sender<Fleet>,
+    profiles: Vec<ProfileCard>,
+    source: FleetSource,
+    only: Option<Vec<ServerId>>,
+    memory: Option<Memory>,
+    remembered: Failures,
     facts: Publisher,
     commands: CommandSender,
     replies: JoinSet<Answer>,
 }
 
-impl Hands {
-    async fn take_up(
-        &self,
-        machine: &mut Machine,
-        request: Request<SuperviseCommand>,
-        now: Elapsed,
-    ) -> Result<(Vec<Action>, Option<Seq>), SupervisorError> {
-        if let Some(refused) = machine.refusal(&request.command) {
-            request.refuse(refused);
-            return Ok((Vec::new(), None));
+impl Office {
+    fn open(settings: SupervisorSettings, ports: &Ports<SuperviseCommand>) -> Self {
+        let memory = settings.state_dir.as_deref().map(Memory::new);
+        Self {
+            machine: Machine::new(settings.limits, settings.seed),
+            remembered: memory.as_ref().map(Memory::recall).unwrap_or_default(),
+            fleet: settings.fleet,
+            profiles: settings.profiles,
+            source: settings.source,
+            only: settings.only,
+            memory,
+            facts: ports.facts.clone(),
+            commands: ports.commands.clone(),
+            replies: JoinSet::new(),
         }
-        let (server, summary) = summarize(&request.command);
+    }
+
+    /// Tells what is configured and starts what is enabled.
+    async fn begin(&mut self) -> Result<(), SupervisorError> {
+        let fleet = self.fleet.borrow().clone();
+        for spec in fleet.iter() {
+            let failures = self.remembered.get(&spec.id).copied().unwrap_or_default();
+            self.machine.add(spec.id.clone(), spec.restart.clone(), failures);
+            self.publish(Fact::server(spec.id.clone(), Event::ServerConfigured { card: spec.card() })).await?;
+        }
+        self.publish(Fact::daemon(Event::ProfilesConfigured { profiles: self.profiles.clone() })).await?;
+        let enabled = fleet.iter().filter(|spec| match &self.only {
+            Some(only) => only.contains(&spec.id),
+            None => spec.enabled,
+        });
+        let actions = self.machine.start_all(enabled.map(|spec| &spec.id));
+        self.perform(actions, None).await
+    }
+
+    async fn take_up(&mut self, request: Request<SuperviseCommand>, now: Elapsed) -> Result<(), SupervisorError> {
+        if let Some(refused) = self.machine.refusal(&request.command) {
+            request.refuse(refused);
+            return Ok(());
+        }
+        let change = match &request.command {
+            SuperviseCommand::ActivateProfile { profile, .. } => Change::Profile(profile.clone()),
+            SuperviseCommand::Reload { .. } => Change::Reload,
+            _ => {
+                let id = self.accept(&request.command, request.cause).await?;
+                let actions = self.machine.on_command(request.command.clone(), id, now);
+                request.accept(Some(id));
+                return self.perform(actions, Some(id)).await;
+            }
+        };
+        match self.resolve(change).await? {
+            Ok(resolved) => {
+                let id = self.accept(&request.command, request.cause).await?;
+                let command = request.command.clone();
+                request.accept(Some(id));
+                self.switch(&command, id, resolved).await
+            }
+            Err(refused) => {
+                if let SuperviseCommand::Reload { trigger } = &request.command {
+                    let (trigger, detail) = (trigger.clone(), refused.detail.clone());
+                    self.publish(Fact::daemon(Event::ConfigurationRefused { trigger, detail })).await?;
+                }
+                request.refuse(refused);
+                Ok(())
+            }
+        }
+    }
+
+    async fn accept(&self, command: &SuperviseCommand, cause: Option<Seq>) -> Result<Seq, SupervisorError> {
+        let (server, summary) = summarize(command);
         let accepted = Event::CommandAccepted { command: summary };
         let fact = match server {
             Some(server) => Fact::server(server, accepted),
             None => Fact::daemon(accepted),
         };
-        let id = self.facts.publish_acked(fact.because(request.cause)).await?;
-        let command = request.command.clone();
-        request.accept(Some(id));
-        Ok((machine.on_command(command, id, now), Some(id)))
+        Ok(self.facts.publish_acked(fact.because(cause)).await?)
+    }
+
+    /// Resolving reads files, so it runs where it may block. Commands wait meanwhile: they may depend on the outcome.
+    async fn resolve(&self, change: Change) -> Result<Result<Resolved, Refused>, SupervisorError> {
+        let source = self.source.clone();
+        tokio::task::spawn_blocking(move || source(&change)).await.map_err(SupervisorError::Source)
+    }
+
+    async fn switch(&mut self, command: &SuperviseCommand, id: Seq, next: Resolved) -> Result<(), SupervisorError> {
+        let current = self.fleet.borrow().clone();
+        let difference = difference(&current, &next, |server| self.machine.is_up(server));
+        let planned = Event::SwitchPlanned { plan: difference.plan };
+        self.publish(Fact::daemon(planned).because(id)).await?;
+        if let SuperviseCommand::ActivateProfile { dry_run: true, .. } = command {
+            let outcome = CommandOutcome::Ready;
+            return self.publish(Fact::daemon(Event::CommandCompleted { outcome }).because(id)).await;
+        }
+        // The new specs first: what is launched from now on is launched by them.
+        self.fleet.send_replace(next.fleet.clone());
+        for spec in next.fleet.iter() {
+            let card = spec.card();
+            if current.get(spec.id.as_str()).is_none_or(|old| old.card() != card) {
+                self.publish(Fact::server(spec.id.clone(), Event::ServerConfigured { card }).because(id)).await?;
+            }
+        }
+        if let SuperviseCommand::Reload { trigger } = command {
+            let trigger = trigger.clone();
+            self.publish(Fact::daemon(Event::ConfigurationReloaded { trigger }).because(id)).await?;
+            self.publish(Fact::daemon(Event::ProfilesConfigured { profiles: next.profiles }).because(id)).await?;
+        }
+        self.publish(Fact::daemon(Event::ProfileActivated { profile: next.profile }).because(id)).await?;
+        let actions = self.machine.switch(&difference.members, Some(id));
+        self.perform(actions, Some(id)).await
     }
 
     async fn perform(&mut self, actions: Vec<Action>, cause: Option<Seq>) -> Result<(), SupervisorError> {
         for action in actions {
-            match action {
+            let fact = match action {
                 Action::Launch { server, incarnation } => {
                     let command = LaunchCommand::LaunchServer { server: server.clone(), incarnation };
                     let reply = self.commands.post(Order::new(command).because(cause));
                     self.replies.spawn(async move { (Some((server, incarnation)), reply.await) });
+                    continue;
                 }
                 Action::Terminate { server, incarnation, reason, grace } => {
                     let command = TerminateCommand::TerminateServer { server, incarnation, reason, grace };
                     let reply = self.commands.post(Order::new(command).because(cause));
                     self.replies.spawn(async move { (None, reply.await) });
+                    continue;
+                }
+                Action::Tell { server, incarnation, event } => {
+                    Fact::incarnation(server, incarnation, event).because(cause)
                 }
                 Action::Complete { server, id, outcome } => {
                     let event = Event::CommandCompleted { outcome };
@@ -149,17 +268,36 @@ impl Hands {
                         Some(server) => Fact::server(server, event),
                         None => Fact::daemon(event),
                     };
-                    self.facts.publish(fact.because(id)).await?;
+                    fact.because(id)
                 }
-                Action::AnnounceStopping { trigger } => {
-                    self.facts.publish(Fact::daemon(Event::DaemonStopping { trigger }).because(cause)).await?;
-                }
+                Action::Forget { server } => Fact::server(server, Event::ServerRemoved).because(cause),
+                Action::AnnounceStopping { trigger } => Fact::daemon(Event::DaemonStopping { trigger }).because(cause),
                 Action::AnnounceStopped { survivors } => {
-                    self.facts.publish(Fact::daemon(Event::DaemonStopped { survivors }).because(cause)).await?;
+                    Fact::daemon(Event::DaemonStopped { survivors }).because(cause)
                 }
-            }
+            };
+            self.publish(fact).await?;
         }
+        self.remember();
         Ok(())
+    }
+
+    /// Failures are few and the file is tiny; it is written in place only when a count changed.
+    fn remember(&mut self) {
+        let failures = self.machine.failures();
+        if failures == self.remembered {
+            return;
+        }
+        if let Some(memory) = &self.memory
+            && let Err(error) = memory.keep(&failures)
+        {
+            tracing::warn!(%error, "the failures of servers cannot be kept; a restart of the daemon forgets them");
+        }
+        self.remembered = failures;
+    }
+
+    async fn publish(&self, fact: Fact) -> Result<(), SupervisorError> {
+        Ok(self.facts.publish(fact).await?)
     }
 }
 
@@ -172,6 +310,10 @@ fn summarize(command: &SuperviseCommand) -> (Option<ServerId>, CommandSummary) {
         SuperviseCommand::RestartServer { server, force, .. } => {
             (Some(server.clone()), CommandSummary::Restart { force: *force })
         }
+        SuperviseCommand::ActivateProfile { profile, .. } => {
+            (None, CommandSummary::ActivateProfile { profile: profile.clone() })
+        }
+        SuperviseCommand::Reload { .. } => (None, CommandSummary::Reload),
         SuperviseCommand::ShutDown { .. } => (None, CommandSummary::ShutDown),
     }
 }

@@ -1,21 +1,24 @@
 //! The whole fleet as a plain state machine: wishes and facts in, actions out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use llama_warden_config::RestartSpec;
 use llama_warden_events::{
-    CommandOutcome, Elapsed, Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId,
-    StopReason, SuperviseCommand,
+    CommandOutcome, Elapsed, Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, StopReason,
+    SuperviseCommand,
 };
 use llama_warden_state::Snapshot;
 
-use crate::slot::{Slot, SlotAction};
+use crate::shutdown::Shutdown;
+use crate::slot::{Moment, Slot, SlotAction, Wish};
 
-/// Time kept at the end of a shutdown for KILL to be verified and the last facts to be written.
-const RESERVE: Duration = Duration::from_secs(3);
+/// How many servers policy brings back at a time where `start.max-concurrent` sets no limit: N servers that failed
+/// together would otherwise load together, with the memory and the disk of one machine.
+pub const RESTARTS_AT_ONCE: usize = 2;
 
 /// What the machine wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Have a server launched.
     Launch {
@@ -35,6 +38,15 @@ pub enum Action {
         /// Time before KILL, where it is not the configured one.
         grace: Option<Duration>,
     },
+    /// Tell something about a launch.
+    Tell {
+        /// Which server.
+        server: ServerId,
+        /// Which launch.
+        incarnation: Incarnation,
+        /// What.
+        event: Event,
+    },
     /// Tell how a command ended.
     Complete {
         /// The server that it was about; absent for the whole fleet.
@@ -43,6 +55,11 @@ pub enum Action {
         id: Seq,
         /// How.
         outcome: CommandOutcome,
+    },
+    /// A server that left the configuration is down: forget it.
+    Forget {
+        /// Which.
+        server: ServerId,
     },
     /// Tell that the fleet begins to go down.
     AnnounceStopping {
@@ -56,77 +73,160 @@ pub enum Action {
     },
 }
 
-#[derive(Debug)]
-struct Shutdown {
-    ids: Vec<Seq>,
-    /// When KILL is sent to whatever is left.
-    force_at: Option<Elapsed>,
-    deadline: Elapsed,
-    announced: bool,
+/// What a configuration says of one server, as far as the supervisor needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// Which.
+    pub server: ServerId,
+    /// When it is started again.
+    pub restart: RestartSpec,
+    /// Whether it should run.
+    pub wanted: bool,
+    /// Whether a running process of it no longer fits the configuration.
+    pub changed: bool,
+}
+
+/// How the machine is set up.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Longest time from the wish to shut down to the end.
+    pub shutdown: Duration,
+    /// How many servers may load at a time; `None` is all.
+    pub starts: Option<usize>,
 }
 
 /// The fleet.
 #[derive(Debug)]
 pub struct Machine {
     slots: BTreeMap<ServerId, Slot>,
+    /// Servers whose launch is due, in the order of the wishes.
+    queue: VecDeque<ServerId>,
+    /// Servers that must be down before anything is launched: a switch frees memory before it needs it.
+    holding: BTreeSet<ServerId>,
+    /// Servers that are forgotten once they are down.
+    leaving: BTreeSet<ServerId>,
+    /// Commands about the whole fleet that end when every wanted server has.
+    switches: Vec<Seq>,
     shutdown: Option<Shutdown>,
-    /// Longest time from the wish to shut down to the end.
-    shutdown_limit: Duration,
+    limits: Limits,
+    /// Seeded, so that the machine stays a function of what it is given.
+    chance: fastrand::Rng,
 }
 
 impl Machine {
-    /// A fleet of which nothing runs.
-    pub fn new(servers: impl IntoIterator<Item = ServerId>, shutdown_limit: Duration) -> Self {
-        let slots = servers.into_iter().map(|server| (server, Slot::new())).collect();
-        Self { slots, shutdown: None, shutdown_limit }
+    /// A fleet of which nothing runs. Back-offs are drawn from `seed`.
+    pub fn new(limits: Limits, seed: u64) -> Self {
+        Self {
+            slots: BTreeMap::new(),
+            queue: VecDeque::new(),
+            holding: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            switches: Vec::new(),
+            shutdown: None,
+            limits,
+            chance: fastrand::Rng::with_seed(seed),
+        }
     }
 
-    /// Starts these servers, all at once.
+    /// Adds a server that was never launched, with the consecutive failures of an earlier run.
+    pub fn add(&mut self, server: ServerId, restart: RestartSpec, failures: u32) {
+        self.leaving.remove(&server);
+        self.slots.entry(server).or_insert_with(|| Slot::new(restart, failures));
+    }
+
+    /// Starts these servers.
     pub fn start_all<'a>(&mut self, servers: impl IntoIterator<Item = &'a ServerId>) -> Vec<Action> {
         let mut actions = Vec::new();
         for server in servers {
             self.with_slot(server, &mut actions, |slot, actions| slot.start(None, actions));
         }
+        self.settle(&mut actions);
+        actions
+    }
+
+    /// Brings the fleet to what a configuration says. Servers that it does not name leave; a server that is wanted and
+    /// unchanged is not touched. `id` is answered when every wanted server is ready or has failed.
+    pub fn switch(&mut self, members: &[Member], id: Option<Seq>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let named: BTreeSet<_> = members.iter().map(|member| &member.server).collect();
+        let gone: Vec<_> = self.slots.keys().filter(|server| !named.contains(server)).cloned().collect();
+        for server in gone {
+            self.leaving.insert(server.clone());
+            self.stop_for_switch(&server, &mut actions);
+        }
+        for member in members {
+            self.add(member.server.clone(), member.restart.clone(), 0);
+            self.with_slot(&member.server, &mut actions, |slot, _| slot.set_restart(member.restart.clone()));
+            if !member.wanted {
+                self.stop_for_switch(&member.server, &mut actions);
+            }
+        }
+        for member in members.iter().filter(|member| member.wanted) {
+            let server = &member.server;
+            let runs = self.slots.get(server).is_some_and(|slot| !slot.is_down());
+            if member.changed && runs {
+                self.holding.insert(server.clone());
+                self.with_slot(server, &mut actions, |slot, actions| slot.restart(None, None, actions));
+            } else {
+                self.with_slot(server, &mut actions, |slot, actions| slot.start(None, actions));
+            }
+        }
+        self.switches.extend(id);
+        self.settle(&mut actions);
         actions
     }
 
     /// Whether a command must be refused, and why.
     pub fn refusal(&self, command: &SuperviseCommand) -> Option<Refused> {
-        let (server, is_stop) = match command {
+        let server = match command {
             SuperviseCommand::ShutDown { .. } => return None,
-            SuperviseCommand::StopServer { server, .. } => (server, true),
-            SuperviseCommand::StartServer { server } | SuperviseCommand::RestartServer { server, .. } => (server, false),
+            SuperviseCommand::StopServer { server, .. } => server,
+            _ if self.shutdown.is_some() => {
+                return Some(Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down"));
+            }
+            SuperviseCommand::StartServer { server } | SuperviseCommand::RestartServer { server, .. } => server,
+            SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => return None,
         };
-        if !self.slots.contains_key(server) {
+        let known = self.slots.contains_key(server) && !self.leaving.contains(server);
+        (!known).then(|| {
             let known: Vec<_> = self.slots.keys().map(ServerId::as_str).collect();
             let detail = format!("no server `{server}` is configured; there are: {}", known.join(", "));
-            return Some(Refused::new(RefusalReason::UnknownServer, detail));
-        }
-        if self.shutdown.is_some() && !is_stop {
-            return Some(Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down"));
-        }
-        None
+            Refused::new(RefusalReason::UnknownServer, detail)
+        })
     }
 
-    /// Takes up an accepted command. Its id is the `seq` of its `CommandAccepted`.
+    /// Takes up an accepted command about servers. Its id is the `seq` of its `CommandAccepted`. A change of the
+    /// configuration is resolved by the caller and comes in through [`Self::switch`].
     pub fn on_command(&mut self, command: SuperviseCommand, id: Seq, now: Elapsed) -> Vec<Action> {
         let mut actions = Vec::new();
+        let hurry = |force: bool, grace| if force { Some(Duration::ZERO) } else { grace };
         match command {
             SuperviseCommand::StartServer { server } => {
                 self.with_slot(&server, &mut actions, |slot, actions| slot.start(Some(id), actions));
             }
             SuperviseCommand::StopServer { server, grace, force } => {
-                let grace = if force { Some(Duration::ZERO) } else { grace };
                 self.with_slot(&server, &mut actions, |slot, actions| {
-                    slot.stop(Some(id), StopReason::Requested, grace, actions);
+                    slot.stop(Some(id), StopReason::Requested, hurry(force, grace), actions);
                 });
             }
             SuperviseCommand::RestartServer { server, grace, force } => {
-                let grace = if force { Some(Duration::ZERO) } else { grace };
-                self.with_slot(&server, &mut actions, |slot, actions| slot.restart(id, grace, actions));
+                self.with_slot(&server, &mut actions, |slot, actions| {
+                    slot.restart(Some(id), hurry(force, grace), actions);
+                });
             }
-            SuperviseCommand::ShutDown { trigger, force } => self.shut_down(trigger, force, id, now, &mut actions),
+            SuperviseCommand::ShutDown { trigger, force } => {
+                match &mut self.shutdown {
+                    Some(shutdown) => shutdown.join(id),
+                    None => {
+                        self.shutdown = Some(Shutdown::begin(id, now, self.limits.shutdown));
+                        actions.push(Action::AnnounceStopping { trigger });
+                    }
+                }
+                self.stop_all(force, &mut actions);
+            }
+            SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => {}
         }
+        self.settle(&mut actions);
         actions
     }
 
@@ -134,43 +234,37 @@ impl Machine {
     pub fn on_event(&mut self, envelope: &Envelope) -> Vec<Action> {
         let mut actions = Vec::new();
         let (Some(server), Some(incarnation)) = (&envelope.server, envelope.incarnation) else { return actions };
-        match &envelope.event {
-            Event::LaunchBegan { .. } => {
-                self.with_slot(server, &mut actions, |slot, actions| slot.on_launch_began(incarnation, actions));
-            }
-            Event::ServerSpawned { .. } => {
-                self.with_slot(server, &mut actions, |slot, _| slot.on_spawned(incarnation));
-            }
-            Event::ReadyReached { .. } => {
-                self.with_slot(server, &mut actions, |slot, actions| slot.on_ready(incarnation, actions));
-            }
+        let moment = Moment { now: envelope.elapsed, draw: self.chance.f64() };
+        self.with_slot(server, &mut actions, |slot, actions| match &envelope.event {
+            Event::LaunchBegan { .. } => slot.on_launch_began(incarnation, actions),
+            Event::ServerSpawned { .. } => slot.on_spawned(incarnation),
+            Event::ReadyReached { .. } => slot.on_ready(incarnation, moment.now, actions),
             Event::ServerFailed { reason, detail, .. } => {
-                self.with_slot(server, &mut actions, |slot, actions| {
-                    slot.on_failed(incarnation, *reason, detail, actions);
-                });
+                slot.on_failed(incarnation, (*reason, detail.clone()), moment, actions);
             }
-            Event::StopBegan { .. } => {
-                self.with_slot(server, &mut actions, |slot, _| slot.on_stop_began(incarnation));
-            }
-            Event::ServerExited { .. } => {
-                self.with_slot(server, &mut actions, |slot, actions| slot.on_exited(incarnation, actions));
-            }
-            Event::ServerStopped { .. } => {
-                self.with_slot(server, &mut actions, |slot, actions| slot.on_stopped(incarnation, actions));
-            }
+            Event::StopBegan { .. } => slot.on_stop_began(incarnation),
+            Event::ServerExited { end, .. } => slot.on_exited(incarnation, *end, moment, actions),
+            Event::ServerStopped { .. } => slot.on_stopped(incarnation, moment, actions),
             _ => {}
-        }
-        self.finish_shutdown(&mut actions);
+        });
+        self.settle(&mut actions);
         actions
     }
 
     /// The launcher did not take a launch.
-    pub fn on_launch_refused(&mut self, server: &ServerId, incarnation: Incarnation, refused: &Refused) -> Vec<Action> {
+    pub fn on_launch_refused(
+        &mut self,
+        server: &ServerId,
+        incarnation: Incarnation,
+        refused: &Refused,
+        now: Elapsed,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
+        let moment = Moment { now, draw: self.chance.f64() };
         self.with_slot(server, &mut actions, |slot, actions| {
-            slot.on_launch_refused(incarnation, refused.to_string(), actions);
+            slot.on_launch_refused(incarnation, refused.to_string(), moment, actions);
         });
-        self.finish_shutdown(&mut actions);
+        self.settle(&mut actions);
         actions
     }
 
@@ -178,51 +272,56 @@ impl Machine {
     pub fn on_gap(&mut self, snapshot: &Snapshot) -> Vec<Action> {
         let mut actions = Vec::new();
         for (server, record) in &snapshot.servers {
-            self.with_slot(server, &mut actions, |slot, actions| slot.recall(record, actions));
+            let moment = Moment { now: snapshot.elapsed, draw: self.chance.f64() };
+            self.with_slot(server, &mut actions, |slot, actions| slot.recall(record, moment, actions));
         }
-        self.finish_shutdown(&mut actions);
+        self.settle(&mut actions);
         actions
     }
 
     /// When [`Self::on_deadline`] has something to do.
     pub fn next_deadline(&self) -> Option<Elapsed> {
-        let shutdown = self.shutdown.as_ref().filter(|shutdown| !shutdown.announced)?;
-        Some(shutdown.force_at.unwrap_or(shutdown.deadline))
+        let restarts = self.slots.values().filter_map(Slot::restart_at);
+        restarts.chain(self.shutdown.as_ref().and_then(Shutdown::next_deadline)).min()
     }
 
-    /// Near the shutdown deadline what is left is killed; at the deadline the daemon ends and names what is left.
+    /// Restarts that are due; and near the shutdown deadline what is left is killed, at it the daemon ends.
     pub fn on_deadline(&mut self, now: Elapsed) -> Vec<Action> {
         let mut actions = Vec::new();
-        let Some(shutdown) = self.shutdown.as_mut().filter(|shutdown| !shutdown.announced) else { return actions };
-        if shutdown.force_at.is_some_and(|force_at| force_at <= now) {
-            shutdown.force_at = None;
-            self.stop_all(true, &mut actions);
-        } else if shutdown.deadline <= now {
-            shutdown.announced = true;
-            let left = self.slots.iter().filter(|(_, slot)| !slot.is_down());
-            let survivors = left.map(|(server, _)| server.clone()).collect();
-            actions.push(Action::AnnounceStopped { survivors });
+        let due = |slot: &Slot| slot.restart_at().is_some_and(|at| at <= now);
+        let servers: Vec<_> =
+            self.slots.iter().filter(|(_, slot)| due(slot)).map(|(server, _)| server.clone()).collect();
+        for server in servers {
+            self.with_slot(&server, &mut actions, |slot, _| slot.on_deadline(now));
         }
-        self.finish_shutdown(&mut actions);
+        if self.shutdown.as_mut().is_some_and(|shutdown| shutdown.forces(now)) {
+            self.stop_all(true, &mut actions);
+        }
+        let left: Vec<_> =
+            self.slots.iter().filter(|(_, slot)| !slot.is_down()).map(|(server, _)| server.clone()).collect();
+        if self.shutdown.as_mut().is_some_and(|shutdown| shutdown.gives_up(now)) {
+            actions.push(Action::AnnounceStopped { survivors: left });
+        }
+        self.settle(&mut actions);
         actions
     }
 
-    fn shut_down(&mut self, trigger: String, force: bool, id: Seq, now: Elapsed, actions: &mut Vec<Action>) {
-        match &mut self.shutdown {
-            Some(shutdown) => shutdown.ids.push(id),
-            None => {
-                let after = |wait: Duration| Elapsed::new(now.as_duration().saturating_add(wait));
-                self.shutdown = Some(Shutdown {
-                    ids: vec![id],
-                    force_at: Some(after(self.shutdown_limit.saturating_sub(RESERVE))),
-                    deadline: after(self.shutdown_limit),
-                    announced: false,
-                });
-                actions.push(Action::AnnounceStopping { trigger });
-            }
+    /// Whether a server runs or is on its way.
+    pub fn is_up(&self, server: &ServerId) -> bool {
+        self.slots.get(server).is_some_and(|slot| !slot.is_down() || slot.awaits_launch().is_some())
+    }
+
+    /// Consecutive failures of every server that has some.
+    pub fn failures(&self) -> BTreeMap<ServerId, u32> {
+        let counts = self.slots.iter().map(|(server, slot)| (server.clone(), slot.failures()));
+        counts.filter(|(_, failures)| *failures > 0).collect()
+    }
+
+    fn stop_for_switch(&mut self, server: &ServerId, actions: &mut Vec<Action>) {
+        if self.slots.get(server).is_some_and(|slot| !slot.is_down()) {
+            self.holding.insert(server.clone());
         }
-        self.stop_all(force, actions);
-        self.finish_shutdown(actions);
+        self.with_slot(server, actions, |slot, actions| slot.stop(None, StopReason::Reconfigured, None, actions));
     }
 
     fn stop_all(&mut self, force: bool, actions: &mut Vec<Action>) {
@@ -234,16 +333,57 @@ impl Machine {
         }
     }
 
-    fn finish_shutdown(&mut self, actions: &mut Vec<Action>) {
-        let Some(shutdown) = &mut self.shutdown else { return };
-        if shutdown.announced || !self.slots.values().all(Slot::is_down) {
+    /// What follows once the slots have taken something in: launches within the limits, servers that are forgotten,
+    /// commands about the whole fleet.
+    fn settle(&mut self, actions: &mut Vec<Action>) {
+        let slots = &self.slots;
+        self.holding.retain(|server| slots.get(server).is_some_and(|slot| !slot.is_down()));
+        let left: Vec<_> =
+            self.leaving.iter().filter(|server| slots.get(*server).is_none_or(Slot::is_down)).cloned().collect();
+        for server in left {
+            self.leaving.remove(&server);
+            self.slots.remove(&server);
+            actions.push(Action::Forget { server });
+        }
+        self.admit(actions);
+        let arrived = |slot: &Slot| slot.rises_for().is_none() && slot.awaits_launch().is_none();
+        if self.holding.is_empty() && self.slots.values().all(arrived) {
+            for id in self.switches.drain(..) {
+                actions.push(Action::Complete { server: None, id, outcome: CommandOutcome::Ready });
+            }
+        }
+        let all_down = self.slots.values().all(Slot::is_down);
+        if let Some(ids) = self.shutdown.as_mut().filter(|_| all_down).and_then(Shutdown::complete) {
+            for id in ids {
+                actions.push(Action::Complete { server: None, id, outcome: CommandOutcome::Stopped });
+            }
+            actions.push(Action::AnnounceStopped { survivors: Vec::new() });
+        }
+    }
+
+    fn admit(&mut self, actions: &mut Vec<Action>) {
+        for (server, slot) in &self.slots {
+            if slot.awaits_launch().is_some() && !self.queue.contains(server) {
+                self.queue.push_back(server.clone());
+            }
+        }
+        if !self.holding.is_empty() || self.shutdown.is_some() {
             return;
         }
-        shutdown.announced = true;
-        for id in shutdown.ids.drain(..) {
-            actions.push(Action::Complete { server: None, id, outcome: CommandOutcome::Stopped });
+        let mut rising: Vec<Wish> = self.slots.values().filter_map(Slot::rises_for).collect();
+        let starts = self.limits.starts.unwrap_or(usize::MAX);
+        let restarts = self.limits.starts.unwrap_or(RESTARTS_AT_ONCE);
+        for server in std::mem::take(&mut self.queue) {
+            let Some(slot) = self.slots.get_mut(&server) else { continue };
+            let Some(wish) = slot.awaits_launch() else { continue };
+            let of_policy = rising.iter().filter(|wish| **wish == Wish::Policy).count();
+            if rising.len() < starts && (wish == Wish::Asked || of_policy < restarts) {
+                rising.push(wish);
+                actions.push(Action::Launch { incarnation: slot.launch(), server });
+            } else {
+                self.queue.push_back(server);
+            }
         }
-        actions.push(Action::AnnounceStopped { survivors: Vec::new() });
     }
 
     fn with_slot(
@@ -255,15 +395,23 @@ impl Machine {
         let Some(slot) = self.slots.get_mut(server) else { return };
         let mut wanted = Vec::new();
         work(slot, &mut wanted);
-        actions.extend(wanted.into_iter().map(|action| {
-            let server = server.clone();
-            match action {
-                SlotAction::Launch(incarnation) => Action::Launch { server, incarnation },
-                SlotAction::Terminate { incarnation, reason, grace } => {
-                    Action::Terminate { server, incarnation, reason, grace }
-                }
-                SlotAction::Complete { id, outcome } => Action::Complete { server: Some(server), id, outcome },
+        actions.extend(wanted.into_iter().map(|action| action.of(server.clone())));
+    }
+}
+
+impl SlotAction {
+    fn of(self, server: ServerId) -> Action {
+        match self {
+            Self::Terminate { incarnation, reason, grace } => Action::Terminate { server, incarnation, reason, grace },
+            Self::Complete { id, outcome } => Action::Complete { server: Some(server), id, outcome },
+            Self::ScheduleRestart { incarnation, attempt, delay } => {
+                let event = Event::RestartScheduled { attempt, delay_seconds: delay.as_secs_f64() };
+                Action::Tell { server, incarnation, event }
             }
-        }));
+            Self::CancelRestart { incarnation } => Action::Tell { server, incarnation, event: Event::RestartCancelled },
+            Self::AbandonRestart { incarnation, attempts, because } => {
+                Action::Tell { server, incarnation, event: Event::RestartAbandoned { attempts, because } }
+            }
+        }
     }
 }

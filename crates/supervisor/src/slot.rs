@@ -5,15 +5,22 @@
 
 use std::time::Duration;
 
-use llama_warden_events::{CommandOutcome, FailureReason, Incarnation, RefusalReason, Seq, StopReason};
+use llama_warden_config::RestartSpec;
+use llama_warden_events::{
+    CommandOutcome, Elapsed, FailureReason, Incarnation, ProcessEnd, RefusalReason, Seq, StopReason,
+};
 use llama_warden_state::{PhaseName, ServerRecord};
 
+use crate::backoff::{Backoff, Decision};
+
 /// What the slot wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum SlotAction {
-    Launch(Incarnation),
     Terminate { incarnation: Incarnation, reason: StopReason, grace: Option<Duration> },
     Complete { id: Seq, outcome: CommandOutcome },
+    ScheduleRestart { incarnation: Incarnation, attempt: u32, delay: Duration },
+    CancelRestart { incarnation: Incarnation },
+    AbandonRestart { incarnation: Incarnation, attempts: u32, because: String },
 }
 
 /// How far the latest launch has come.
@@ -51,32 +58,64 @@ struct End {
     grace: Option<Duration>,
 }
 
+/// Who wants the next launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// A person, or the start of the daemon.
+    Asked,
+    /// The restart policy.
+    Policy,
+}
+
+/// What a decision after a failure depends on beside the server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: Elapsed,
+    /// A random number from 0 to 1.
+    pub(crate) draw: f64,
+}
+
 #[derive(Debug)]
 pub(crate) struct Slot {
+    restart: RestartSpec,
+    backoff: Backoff,
+    /// When policy launches it again.
+    restart_at: Option<Elapsed>,
     incarnation: Incarnation,
     life: Life,
     /// Whether the launch has come as far as a process.
     has_process: bool,
     /// Whether a stop of the launch was announced; its completion will be too, and is the end.
     stop_began: bool,
+    end: Option<ProcessEnd>,
     /// The least launch that is wanted; `None` when the server should be down.
     wanted: Option<Incarnation>,
+    wish: Wish,
     /// Wished for while the launcher had not begun.
     pending_end: Option<End>,
     failure: Option<(FailureReason, String)>,
+    /// Whether policy has spoken about the failure.
+    judged: bool,
     tickets: Vec<Ticket>,
 }
 
 impl Slot {
-    pub(crate) const fn new() -> Self {
+    /// A server that was never launched, with the failures of an earlier run of the daemon.
+    pub(crate) const fn new(restart: RestartSpec, failures: u32) -> Self {
         Self {
+            restart,
+            backoff: Backoff::resumed(failures),
+            restart_at: None,
             incarnation: Incarnation(0),
             life: Life::Down,
             has_process: false,
             stop_began: false,
+            end: None,
             wanted: None,
+            wish: Wish::Asked,
             pending_end: None,
             failure: None,
+            judged: false,
             tickets: Vec::new(),
         }
     }
@@ -85,21 +124,70 @@ impl Slot {
         self.life == Life::Down
     }
 
+    /// Whether it is between the wish for a launch and ready, and who wished.
+    pub(crate) fn rises_for(&self) -> Option<Wish> {
+        matches!(self.life, Life::Asked | Life::Rising).then_some(self.wish)
+    }
+
+    /// Whether a launch is due, and who wishes it.
+    pub(crate) fn awaits_launch(&self) -> Option<Wish> {
+        let due = self.life == Life::Down
+            && self.restart_at.is_none()
+            && self.wanted.is_some_and(|wanted| wanted > self.incarnation);
+        due.then_some(self.wish)
+    }
+
+    /// Begins the launch that is due.
+    pub(crate) fn launch(&mut self) -> Incarnation {
+        self.incarnation = self.incarnation.next();
+        self.life = Life::Asked;
+        self.has_process = false;
+        self.stop_began = false;
+        self.end = None;
+        self.failure = None;
+        self.judged = false;
+        self.incarnation
+    }
+
+    /// Consecutive failures, to be kept across runs of the daemon.
+    pub(crate) const fn failures(&self) -> u32 {
+        self.backoff.failures()
+    }
+
+    pub(crate) const fn restart_at(&self) -> Option<Elapsed> {
+        self.restart_at
+    }
+
+    /// Takes over another restart policy.
+    pub(crate) fn set_restart(&mut self, restart: RestartSpec) {
+        self.restart = restart;
+    }
+
     /// `id` is absent for what starts by itself.
     pub(crate) fn start(&mut self, id: Option<Seq>, actions: &mut Vec<SlotAction>) {
         let joinable = matches!(self.life, Life::Asked | Life::Rising | Life::Ready) && self.pending_end.is_none();
         let target = if joinable { self.incarnation } else { self.incarnation.next() };
+        self.forget_failures(id, actions);
         self.want(target, id, actions);
     }
 
-    pub(crate) fn restart(&mut self, id: Seq, grace: Option<Duration>, actions: &mut Vec<SlotAction>) {
+    /// `id` is absent for a change of the configuration.
+    pub(crate) fn restart(&mut self, id: Option<Seq>, grace: Option<Duration>, actions: &mut Vec<SlotAction>) {
+        self.forget_failures(id, actions);
         // The end first: what is launched for this wish must not be ended by it.
         self.end(End { reason: StopReason::Restart, grace }, actions);
-        self.want(self.incarnation.next(), Some(id), actions);
+        self.want(self.incarnation.next(), id, actions);
     }
 
-    pub(crate) fn stop(&mut self, id: Option<Seq>, end: StopReason, grace: Option<Duration>, actions: &mut Vec<SlotAction>) {
+    pub(crate) fn stop(
+        &mut self,
+        id: Option<Seq>,
+        reason: StopReason,
+        grace: Option<Duration>,
+        actions: &mut Vec<SlotAction>,
+    ) {
         self.wanted = None;
+        self.cancel_restart(actions);
         for ticket in self.tickets.extract_if(.., |ticket| matches!(ticket.goal, Goal::Ready(_))) {
             let outcome = match id {
                 Some(by) => CommandOutcome::Superseded { by },
@@ -110,8 +198,17 @@ impl Slot {
         if let Some(id) = id {
             self.tickets.push(Ticket { id, goal: Goal::Down(self.incarnation) });
         }
-        self.end(End { reason: end, grace }, actions);
+        self.end(End { reason, grace }, actions);
         self.settle(actions);
+    }
+
+    /// The time of a scheduled restart has come.
+    pub(crate) fn on_deadline(&mut self, now: Elapsed) {
+        if self.restart_at.is_some_and(|at| at <= now) {
+            self.restart_at = None;
+            self.wanted = Some(self.incarnation.next());
+            self.wish = Wish::Policy;
+        }
     }
 
     pub(crate) fn on_launch_began(&mut self, incarnation: Incarnation, actions: &mut Vec<SlotAction>) {
@@ -124,10 +221,16 @@ impl Slot {
         }
     }
 
-    pub(crate) fn on_launch_refused(&mut self, incarnation: Incarnation, detail: String, actions: &mut Vec<SlotAction>) {
+    pub(crate) fn on_launch_refused(
+        &mut self,
+        incarnation: Incarnation,
+        detail: String,
+        moment: Moment,
+        actions: &mut Vec<SlotAction>,
+    ) {
         if incarnation == self.incarnation && self.life == Life::Asked {
             self.failure = Some((FailureReason::Refused, detail));
-            self.down(actions);
+            self.down(moment, actions);
         }
     }
 
@@ -135,9 +238,10 @@ impl Slot {
         self.has_process |= incarnation == self.incarnation;
     }
 
-    pub(crate) fn on_ready(&mut self, incarnation: Incarnation, actions: &mut Vec<SlotAction>) {
+    pub(crate) fn on_ready(&mut self, incarnation: Incarnation, now: Elapsed, actions: &mut Vec<SlotAction>) {
         if incarnation == self.incarnation && self.life == Life::Rising {
             self.life = Life::Ready;
+            self.backoff.on_ready(now);
             self.settle(actions);
         }
     }
@@ -146,22 +250,23 @@ impl Slot {
     pub(crate) fn on_failed(
         &mut self,
         incarnation: Incarnation,
-        reason: FailureReason,
-        detail: &str,
+        failure: (FailureReason, String),
+        moment: Moment,
         actions: &mut Vec<SlotAction>,
     ) {
         if incarnation != self.incarnation {
             return;
         }
-        self.failure = Some((reason, detail.to_owned()));
+        self.failure = Some(failure);
         match self.life {
             Life::Rising | Life::Ready if self.has_process => {
                 self.end(End { reason: StopReason::Failed, grace: None }, actions);
                 self.settle(actions);
             }
-            Life::Down => self.settle(actions),
+            // The exit came first, as it does for a crash.
+            Life::Down => self.down(moment, actions),
             // Before there is a process, a failure is the end of the launch.
-            _ if !self.has_process && !self.stop_began => self.down(actions),
+            _ if !self.has_process && !self.stop_began => self.down(moment, actions),
             _ => {}
         }
     }
@@ -171,24 +276,34 @@ impl Slot {
     }
 
     /// An end during a stop is complete when the stop is: whoever is told of it finds the stop's facts already there.
-    pub(crate) fn on_exited(&mut self, incarnation: Incarnation, actions: &mut Vec<SlotAction>) {
-        if incarnation == self.incarnation && self.life != Life::Down && !self.stop_began {
-            self.down(actions);
+    pub(crate) fn on_exited(
+        &mut self,
+        incarnation: Incarnation,
+        end: ProcessEnd,
+        moment: Moment,
+        actions: &mut Vec<SlotAction>,
+    ) {
+        if incarnation == self.incarnation && self.life != Life::Down {
+            self.end = Some(end);
+            if !self.stop_began {
+                self.down(moment, actions);
+            }
         }
     }
 
-    pub(crate) fn on_stopped(&mut self, incarnation: Incarnation, actions: &mut Vec<SlotAction>) {
+    pub(crate) fn on_stopped(&mut self, incarnation: Incarnation, moment: Moment, actions: &mut Vec<SlotAction>) {
         if incarnation == self.incarnation && self.life != Life::Down {
-            self.down(actions);
+            self.down(moment, actions);
         }
     }
 
     /// Facts were missed: takes over what the snapshot says.
-    pub(crate) fn recall(&mut self, record: &ServerRecord, actions: &mut Vec<SlotAction>) {
+    pub(crate) fn recall(&mut self, record: &ServerRecord, moment: Moment, actions: &mut Vec<SlotAction>) {
         if record.incarnation != self.incarnation {
             return;
         }
         self.has_process = record.is_running();
+        self.end = record.last_end;
         if let Some(failure) = &record.failure {
             self.failure = Some((failure.reason, failure.detail.clone()));
         }
@@ -196,7 +311,7 @@ impl Slot {
             PhaseName::Idle => {}
             PhaseName::Exited | PhaseName::Failed | PhaseName::BackingOff => {
                 if self.life != Life::Down {
-                    self.down(actions);
+                    self.down(moment, actions);
                 }
             }
             PhaseName::Stopping => self.life = Life::Falling,
@@ -205,13 +320,28 @@ impl Slot {
             }
             PhaseName::Ready | PhaseName::Unready => {
                 self.on_launch_began(record.incarnation, actions);
-                self.on_ready(record.incarnation, actions);
+                self.on_ready(record.incarnation, moment.now, actions);
             }
+        }
+    }
+
+    /// A person's wish clears the count of failures.
+    fn forget_failures(&mut self, id: Option<Seq>, actions: &mut Vec<SlotAction>) {
+        if id.is_some() {
+            self.backoff = Backoff::default();
+        }
+        self.cancel_restart(actions);
+    }
+
+    fn cancel_restart(&mut self, actions: &mut Vec<SlotAction>) {
+        if self.restart_at.take().is_some() {
+            actions.push(SlotAction::CancelRestart { incarnation: self.incarnation });
         }
     }
 
     fn want(&mut self, target: Incarnation, id: Option<Seq>, actions: &mut Vec<SlotAction>) {
         self.wanted = Some(self.wanted.map_or(target, |wanted| wanted.max(target)));
+        self.wish = Wish::Asked;
         self.tickets.extend(id.map(|id| Ticket { id, goal: Goal::Ready(target) }));
         self.settle(actions);
     }
@@ -232,38 +362,46 @@ impl Slot {
         }
     }
 
-    fn down(&mut self, actions: &mut Vec<SlotAction>) {
+    fn down(&mut self, moment: Moment, actions: &mut Vec<SlotAction>) {
         self.life = Life::Down;
         self.pending_end = None;
         self.settle(actions);
+        let satisfied = self.wanted.is_some_and(|wanted| wanted <= self.incarnation);
+        if let (Some((reason, _)), true, false) = (&self.failure, satisfied, self.judged) {
+            self.judged = true;
+            let decision = self.backoff.on_failure(&self.restart, *reason, self.end, moment.now, moment.draw);
+            let incarnation = self.incarnation;
+            match decision {
+                Decision::Leave => {}
+                Decision::Restart { attempt, delay } => {
+                    self.restart_at = Some(Elapsed::new(moment.now.as_duration().saturating_add(delay)));
+                    actions.push(SlotAction::ScheduleRestart { incarnation, attempt, delay });
+                }
+                Decision::Abandon { attempts, because } => {
+                    actions.push(SlotAction::AbandonRestart { incarnation, attempts, because });
+                }
+            }
+        }
     }
 
-    /// Launches what is wanted and answers every ticket whose goal is reached or out of reach.
+    /// Answers every ticket whose goal is reached or out of reach.
     fn settle(&mut self, actions: &mut Vec<SlotAction>) {
-        let launch = self.life == Life::Down && self.wanted.is_some_and(|wanted| wanted > self.incarnation);
         let (incarnation, life) = (self.incarnation, self.life);
-        let failed = self.failure.clone();
+        let failed = self.failure.as_ref();
         let reached = |goal: Goal| match goal {
             Goal::Down(last) if incarnation > last || life == Life::Down => Some(CommandOutcome::Stopped),
             Goal::Ready(target) if incarnation >= target && life == Life::Ready => Some(CommandOutcome::Ready),
-            Goal::Ready(target) if incarnation >= target => failed
-                .as_ref()
-                .map(|(reason, detail)| CommandOutcome::Failed { reason: *reason, detail: detail.clone() }),
+            Goal::Ready(target) if incarnation >= target => {
+                failed.map(|(reason, detail)| CommandOutcome::Failed { reason: *reason, detail: detail.clone() })
+            }
             Goal::Ready(_) | Goal::Down(_) => None,
         };
-        for ticket in std::mem::take(&mut self.tickets) {
-            match reached(ticket.goal) {
-                Some(outcome) => actions.push(SlotAction::Complete { id: ticket.id, outcome }),
-                None => self.tickets.push(ticket),
+        self.tickets.retain(|ticket| match reached(ticket.goal) {
+            Some(outcome) => {
+                actions.push(SlotAction::Complete { id: ticket.id, outcome });
+                false
             }
-        }
-        if launch {
-            self.incarnation = self.incarnation.next();
-            self.life = Life::Asked;
-            self.has_process = false;
-            self.stop_began = false;
-            self.failure = None;
-            actions.push(SlotAction::Launch(self.incarnation));
-        }
+            None => true,
+        });
     }
 }

@@ -3,7 +3,7 @@
 //! Levels: error means that someone must act, warn that quality is lost, info that the state changed, debug the rest.
 //! The target is `llama_warden::fact`, so that a filter can pick the facts.
 
-use llama_warden_events::{Envelope, Event, ListenerOwner, ServerId, Signal};
+use llama_warden_events::{Envelope, Event, HookOutcome, ListenerOwner, ServerId, Signal};
 
 /// Writes an event with the place of its fact, fields of its own, and a text without values.
 macro_rules! log {
@@ -39,6 +39,20 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::RestartScheduled { attempt, delay_seconds } => {
             log!(info, envelope, attempt, delay_seconds, "restart scheduled");
         }
+        Event::RestartCancelled => log!(info, envelope, "restart cancelled"),
+        Event::RestartAbandoned { attempts, because } => {
+            log!(error, envelope, attempts, because, "server is not started again");
+        }
+        Event::ProfilesConfigured { profiles } => log!(debug, envelope, count = profiles.len(), "profiles configured"),
+        Event::SwitchPlanned { plan } => {
+            let (stop, start, restart, keep) = (&plan.stop, &plan.start, &plan.restart, &plan.keep);
+            log!(info, envelope, profile = plan.profile, ?stop, ?start, ?restart, ?keep, "switch planned");
+        }
+        Event::ProfileActivated { profile } => log!(info, envelope, profile, "profile activated"),
+        Event::ConfigurationReloaded { trigger } => log!(info, envelope, trigger, "configuration reloaded"),
+        Event::ConfigurationRefused { trigger, detail } => {
+            log!(error, envelope, trigger, detail, "configuration refused; what is in force stays");
+        }
         Event::LaunchBegan { binary } => log!(info, envelope, binary = %binary.display(), "launch began"),
         Event::BinaryIdentified { binary, version, .. } => {
             log!(debug, envelope, binary = %binary.display(), version, "binary identified");
@@ -60,10 +74,19 @@ pub(crate) fn log(envelope: &Envelope) {
             log!(warn, envelope, %stream, consumer, lines, "output was lost to a slow reader");
         }
         Event::DetectorChosen { detector, because } => log!(debug, envelope, detector, because, "detector chosen"),
+        Event::DetectorsReloaded { packs, removed, refused } if refused.is_empty() => {
+            log!(info, envelope, ?packs, ?removed, "detector packs reloaded");
+        }
+        Event::DetectorsReloaded { packs, removed, refused } => {
+            log!(warn, envelope, ?packs, ?removed, ?refused, "detector packs were refused");
+        }
         Event::ReadyHinted { stream, line } => log!(debug, envelope, %stream, line, "ready hinted"),
         Event::LoadProgressed { ratio } => log!(debug, envelope, ratio, "load progressed"),
         Event::ReadyReached { via, startup_seconds } => {
             log!(info, envelope, %via, startup_seconds, "server is ready");
+        }
+        Event::HealthProbed { ok, latency_ms, failures } => {
+            log!(debug, envelope, ok, latency_ms, failures, "health probed");
         }
         Event::ReadyLost { detail } => log!(warn, envelope, detail, "server no longer answers as ready"),
         Event::ReadyRegained => log!(info, envelope, "server answers as ready again"),
@@ -71,6 +94,12 @@ pub(crate) fn log(envelope: &Envelope) {
             log!(error, envelope, %reason, detail, last_line = lines.last(), "server failed");
         }
         Event::ServerWarned { warning, detail } => log!(warn, envelope, %warning, detail, "server lost quality"),
+        Event::HookCompleted { hook, outcome: HookOutcome::Succeeded, seconds } => {
+            log!(info, envelope, %hook, seconds, "hook completed");
+        }
+        Event::HookCompleted { hook, outcome: HookOutcome::Failed { detail }, seconds } => {
+            log!(warn, envelope, %hook, seconds, detail, "hook failed");
+        }
         Event::StopBegan { reason, grace_seconds } => {
             log!(info, envelope, %reason, grace_seconds, "stop began");
         }
@@ -92,8 +121,8 @@ mod tests {
 
     use llama_warden_component_kit::{card, server};
     use llama_warden_events::{
-        BootId, CommandOutcome, CommandSummary, Elapsed, FailureReason, Incarnation, ProcessEnd, ReadyVia, Rung, Seq,
-        StopReason, StreamName, Timestamp, Warning,
+        BootId, CommandOutcome, CommandSummary, Elapsed, FailureReason, HookPoint, Incarnation, ProcessEnd, ReadyVia,
+        Rung, Seq, StopReason, StreamName, Timestamp, Warning,
     };
     use tracing::Level;
 
@@ -121,6 +150,7 @@ mod tests {
     #[test]
     fn each_fact_has_the_level_that_its_weight_deserves() {
         let rung = |signal| Rung { index: 1, signal };
+        let hook = |outcome| Event::HookCompleted { hook: HookPoint::PostReady, outcome, seconds: 0.1 };
         let lost = Event::OutputLost { stream: StreamName::Stderr, consumer: "file".into(), lines: 9 };
         let failed =
             Event::ServerFailed { reason: FailureReason::Crashed, detail: "gone".into(), lines: vec!["last".into()] };
@@ -138,6 +168,7 @@ mod tests {
             (Event::ServerSpawned { pid: 7, start_ticks: 8, argv: vec![], port: 1 }, Level::INFO),
             (Event::LoadProgressed { ratio: Some(0.5) }, Level::DEBUG),
             (Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 }, Level::INFO),
+            (Event::HealthProbed { ok: true, latency_ms: 1.0, failures: 0 }, Level::DEBUG),
             (Event::ReadyLost { detail: "503".into() }, Level::WARN),
             (Event::ReadyRegained, Level::INFO),
             (Event::SignalDelivered { signal: Signal::TERM, rung: rung(Signal::TERM) }, Level::DEBUG),
@@ -147,6 +178,8 @@ mod tests {
             (lost, Level::WARN),
             (failed, Level::ERROR),
             (Event::ServerWarned { warning: Warning::ReadyAssumed, detail: "cap".into() }, Level::WARN),
+            (hook(HookOutcome::Succeeded), Level::INFO),
+            (hook(HookOutcome::Failed { detail: "code 3".into() }), Level::WARN),
             (Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 }, Level::INFO),
             (Event::StopEscalated { rung: rung(Signal::INT) }, Level::INFO),
             (Event::StopEscalated { rung: rung(Signal::KILL) }, Level::WARN),

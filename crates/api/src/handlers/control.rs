@@ -157,7 +157,9 @@ enum Goal {
 impl Goal {
     fn of(command: &SuperviseCommand, before: &Snapshot) -> Self {
         match command {
-            SuperviseCommand::StartServer { .. } => Self::Ready,
+            SuperviseCommand::StartServer { .. }
+            | SuperviseCommand::ActivateProfile { .. }
+            | SuperviseCommand::Reload { .. } => Self::Ready,
             SuperviseCommand::RestartServer { server, .. } => {
                 Self::ReadyAfter(before.servers.get(server).map_or(Incarnation::default(), |server| server.incarnation))
             }

@@ -17,12 +17,14 @@ use llama_warden_bus::{Bus, Fact, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_launcher::Dialect;
+use llama_warden_supervisor::Limits;
 use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
 use tokio::sync::watch;
 
 use crate::compose::{self, Parts};
 use crate::exit::{Exit, Failure};
 use crate::load::Loaded;
+use crate::source;
 use lock::StateDir;
 use signals::Signals;
 
@@ -86,14 +88,18 @@ impl Daemon {
             boot,
             environment: std::env::vars_os().collect::<Vec<(OsString, OsString)>>(),
             state_dir: state.path().to_owned(),
-            fleet: watch::channel(fleet).1,
+            source: source::source(loaded, order.profile.as_deref(), loaded.configuration.path().map(Path::to_owned)),
+            fleet,
             only,
-            shutdown_limit: settings.shutdown_deadline,
+            limits: Limits {
+                shutdown: settings.shutdown_deadline,
+                starts: loaded.configuration.start().max_concurrent.map(|most| most.get() as usize),
+            },
             packs: compose::packs(loaded.configuration.detectors_dir()).map_err(|error| {
                 Failure::new(Exit::Usage, error).next_step("mend the file, or take it out of readiness.detectors-dir")
             })?,
             dialect: Dialect::built_in().map(Arc::new).map_err(failed)?,
-            profiles: loaded.configuration.profiles().into_iter().map(|profile| profile.name).collect(),
+            profiles: source::profiles(&loaded.configuration),
             listeners,
             token,
         };

@@ -1,0 +1,161 @@
+//! When a failed server is tried again, and when not any more.
+//!
+//! Failures count as consecutive until the server has been ready for `stable-after`. The delay doubles with each of them
+//! up to `max-delay`, with full jitter: it is drawn evenly between nothing and that bound, so that servers which failed
+//! together do not come back together.
+
+use std::time::Duration;
+
+use llama_warden_config::{RestartPolicy, RestartSpec};
+use llama_warden_events::{Elapsed, FailureReason, ProcessEnd};
+
+/// What policy says after a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Nothing: such a server is not started again.
+    Leave,
+    /// Start it again.
+    Restart { attempt: u32, delay: Duration },
+    /// Do not try any more; a person has to look.
+    Abandon { attempts: u32, because: String },
+}
+
+/// The consecutive failures of one server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Backoff {
+    failures: u32,
+    ready_since: Option<Elapsed>,
+}
+
+impl Backoff {
+    /// Goes on from the failures of an earlier run of the daemon.
+    pub(crate) const fn resumed(failures: u32) -> Self {
+        Self { failures, ready_since: None }
+    }
+
+    pub(crate) const fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    pub(crate) fn on_ready(&mut self, now: Elapsed) {
+        self.ready_since = Some(now);
+    }
+
+    /// `draw` is a random number from 0 to 1.
+    pub(crate) fn on_failure(
+        &mut self,
+        spec: &RestartSpec,
+        reason: FailureReason,
+        end: Option<ProcessEnd>,
+        now: Elapsed,
+        draw: f64,
+    ) -> Decision {
+        if self.ready_since.take().is_some_and(|since| now.since(since) >= spec.stable_after) {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        let ended_well = end.is_some_and(ProcessEnd::is_success);
+        let applies = match spec.policy {
+            RestartPolicy::Never => false,
+            RestartPolicy::OnFailure => !ended_well,
+            RestartPolicy::Always => true,
+        };
+        let attempts = self.failures;
+        if !applies {
+            return Decision::Leave;
+        }
+        if reason.is_permanent() {
+            let because = format!("{reason} does not go away by itself; mend it, then start the server");
+            return Decision::Abandon { attempts, because };
+        }
+        if attempts > spec.max_attempts {
+            let because = format!(
+                "{attempts} consecutive failures, restart.max-attempts is {}; the latest: {reason}",
+                spec.max_attempts
+            );
+            return Decision::Abandon { attempts, because };
+        }
+        Decision::Restart { attempt: attempts, delay: bound(spec, attempts).mul_f64(draw.clamp(0.0, 1.0)) }
+    }
+}
+
+/// The longest delay before attempt `attempt`, from 1.
+fn bound(spec: &RestartSpec, attempt: u32) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(31);
+    spec.initial_delay.saturating_mul(1 << doublings).min(spec.max_delay)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(policy: RestartPolicy) -> RestartSpec {
+        RestartSpec {
+            policy,
+            max_attempts: 5,
+            initial_delay: Duration::from_secs(1),
+            max_delay: Duration::from_secs(6),
+            stable_after: Duration::from_secs(60),
+        }
+    }
+
+    fn at(seconds: u64) -> Elapsed {
+        Elapsed::new(Duration::from_secs(seconds))
+    }
+
+    const CRASH: ProcessEnd = ProcessEnd::Exited { code: 1 };
+
+    #[test]
+    fn the_delay_doubles_up_to_its_bound_and_the_budget_ends_it() {
+        let spec = spec(RestartPolicy::OnFailure);
+        let mut backoff = Backoff::default();
+        let mut decide = |draw| backoff.on_failure(&spec, FailureReason::Crashed, Some(CRASH), at(1), draw);
+        for (attempt, seconds) in [(1, 1), (2, 2), (3, 4), (4, 6), (5, 6)] {
+            let delay = Duration::from_secs(seconds);
+            assert_eq!(decide(1.0), Decision::Restart { attempt, delay });
+        }
+        assert!(matches!(decide(1.0), Decision::Abandon { attempts: 6, .. }));
+    }
+
+    #[test]
+    fn the_draw_is_a_share_of_the_bound() {
+        let spec = spec(RestartPolicy::OnFailure);
+        let mut backoff = Backoff::resumed(2);
+        let decision = backoff.on_failure(&spec, FailureReason::Crashed, Some(CRASH), at(1), 0.25);
+        assert_eq!(decision, Decision::Restart { attempt: 3, delay: Duration::from_secs(1) });
+    }
+
+    #[test]
+    fn a_stable_ready_clears_the_count_and_a_short_one_does_not() {
+        let spec = spec(RestartPolicy::OnFailure);
+        let mut backoff = Backoff::resumed(4);
+        backoff.on_ready(at(10));
+        backoff.on_failure(&spec, FailureReason::Crashed, Some(CRASH), at(69), 0.0);
+        assert_eq!(backoff.failures(), 5);
+        backoff.on_ready(at(100));
+        backoff.on_failure(&spec, FailureReason::Crashed, Some(CRASH), at(160), 0.0);
+        assert_eq!(backoff.failures(), 1);
+    }
+
+    #[test]
+    fn policy_and_reason_decide_whether_it_is_tried_at_all() {
+        let well = Some(ProcessEnd::Exited { code: 0 });
+        let cases = [
+            (RestartPolicy::Never, FailureReason::Crashed, Some(CRASH), "leave"),
+            (RestartPolicy::OnFailure, FailureReason::Crashed, well, "leave"),
+            (RestartPolicy::Always, FailureReason::Crashed, well, "restart"),
+            (RestartPolicy::OnFailure, FailureReason::PortInUse, None, "restart"),
+            (RestartPolicy::Always, FailureReason::ModelNotFound, None, "abandon"),
+            (RestartPolicy::OnFailure, FailureReason::BadArgument, Some(CRASH), "abandon"),
+        ];
+        for (policy, reason, end, expected) in cases {
+            let decision = Backoff::default().on_failure(&spec(policy), reason, end, at(1), 0.5);
+            let name = match decision {
+                Decision::Leave => "leave",
+                Decision::Restart { .. } => "restart",
+                Decision::Abandon { .. } => "abandon",
+            };
+            assert_eq!(name, expected, "{policy:?} {reason}");
+        }
+    }
+}
