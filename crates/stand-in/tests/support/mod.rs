@@ -142,6 +142,7 @@ impl Running {
                 return status.code().or(status.signal().map(|signal| -signal)).unwrap();
             }
             assert!(Instant::now() < deadline, "it does not end; {}", self.text());
+            // await: a child of std tells its end to nobody but `try_wait`.
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -202,6 +203,7 @@ pub fn eventually(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");
+        // await: files and sockets of another process, which tell nobody when they change.
         thread::sleep(Duration::from_millis(5));
     }
 }

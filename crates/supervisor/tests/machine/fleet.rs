@@ -1,0 +1,205 @@
+//! Several servers: restarts, limits, switches.
+
+use std::time::Duration;
+
+use llama_warden_config::RestartPolicy;
+use llama_warden_events::{
+    BootId, CommandOutcome, Elapsed, Envelope, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason,
+    Seq, StopReason, SuperviseCommand, Timestamp,
+};
+use llama_warden_supervisor::{Action, Machine, Member, RESTARTS_AT_ONCE};
+
+use crate::support::{id, machine, restart};
+
+const NOW: Elapsed = Elapsed::new(Duration::ZERO);
+
+/// A fleet whose launches the test reports by hand.
+struct Fleet {
+    machine: Machine,
+    seq: u64,
+}
+
+impl Fleet {
+    fn new(names: &[&str], starts: Option<usize>, policy: RestartPolicy) -> Self {
+        let mut machine = machine(starts);
+        for name in names {
+            machine.add(id(name), restart(policy), 0);
+        }
+        Self { machine, seq: 0 }
+    }
+
+    fn tell(&mut self, name: &str, incarnation: u64, at: f64, events: impl IntoIterator<Item = Event>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for event in events {
+            self.seq += 1;
+            let envelope = Envelope {
+                seq: Seq(self.seq),
+                boot: BootId::from_random(1),
+                at: Timestamp("2026-01-01T00:00:00Z".parse().expect("valid")),
+                elapsed: Elapsed::new(Duration::from_secs_f64(at)),
+                server: Some(id(name)),
+                incarnation: Some(Incarnation(incarnation)),
+                cause: None,
+                event,
+            };
+            actions.extend(self.machine.on_event(&envelope));
+        }
+        actions
+    }
+
+    fn rise(&mut self, name: &str, incarnation: u64, at: f64) -> Vec<Action> {
+        let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: vec![], port: 8001 };
+        let ready = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 };
+        self.tell(name, incarnation, at, [Event::LaunchBegan { binary: "x".into() }, spawned, ready])
+    }
+
+    fn crash(&mut self, name: &str, incarnation: u64, at: f64) -> Vec<Action> {
+        let end = ProcessEnd::Exited { code: 1 };
+        let failed = Event::ServerFailed { reason: FailureReason::Crashed, detail: String::new(), lines: vec![] };
+        self.tell(name, incarnation, at, [Event::ServerExited { end, swept: 0 }, failed])
+    }
+}
+
+fn launches(actions: &[Action]) -> Vec<String> {
+    let launch = |action: &Action| match action {
+        Action::Launch { server, incarnation } => Some(format!("{server}#{incarnation}")),
+        _ => None,
+    };
+    actions.iter().filter_map(launch).collect()
+}
+
+fn told(actions: &[Action]) -> Vec<&'static str> {
+    let kind = |action: &Action| match action {
+        Action::Tell { event, .. } => Some(event.kind()),
+        _ => None,
+    };
+    actions.iter().filter_map(kind).collect()
+}
+
+#[test]
+fn a_crashed_server_comes_back_at_exactly_the_drawn_moment_until_the_budget_is_spent() {
+    let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
+    assert_eq!(launches(&fleet.machine.start_all([&id("a")])), ["a#1"]);
+    let mut now = 1.0;
+    for incarnation in 1..=2 {
+        fleet.rise("a", incarnation, now);
+        let actions = fleet.crash("a", incarnation, now);
+        assert_eq!(told(&actions), ["RestartScheduled"]);
+        let due = fleet.machine.next_deadline().expect("scheduled");
+        let early = Elapsed::new(due.as_duration() - Duration::from_micros(1));
+        assert_eq!(launches(&fleet.machine.on_deadline(early)), [""; 0]);
+        assert_eq!(launches(&fleet.machine.on_deadline(due)), [format!("a#{}", incarnation + 1)]);
+        now = due.as_duration().as_secs_f64();
+    }
+    fleet.rise("a", 3, now);
+    assert_eq!(told(&fleet.crash("a", 3, now)), ["RestartAbandoned"]);
+    assert_eq!(fleet.machine.next_deadline(), None);
+    assert_eq!(fleet.machine.failures().get("a"), Some(&3));
+}
+
+#[test]
+fn a_stop_cancels_a_scheduled_restart_and_a_start_forgets_the_failures() {
+    let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
+    fleet.machine.start_all([&id("a")]);
+    fleet.rise("a", 1, 1.0);
+    fleet.crash("a", 1, 1.0);
+    let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
+    let actions = fleet.machine.on_command(stop, Seq(90), NOW);
+    assert_eq!(told(&actions), ["RestartCancelled"]);
+    assert!(matches!(actions.last(), Some(Action::Complete { outcome: CommandOutcome::Stopped, .. })));
+    assert_eq!(fleet.machine.next_deadline(), None);
+    let start = SuperviseCommand::StartServer { server: id("a") };
+    assert_eq!(launches(&fleet.machine.on_command(start, Seq(91), NOW)), ["a#2"]);
+    assert!(fleet.machine.failures().is_empty());
+}
+
+#[test]
+fn no_more_servers_load_at_once_than_the_limit_says_and_they_come_in_order() {
+    let mut fleet = Fleet::new(&["a", "b", "c"], Some(2), RestartPolicy::Never);
+    let names = [id("c"), id("b"), id("a")];
+    assert_eq!(launches(&fleet.machine.start_all(&names)).len(), 2);
+    let next = fleet.rise("a", 1, 1.0);
+    assert_eq!(launches(&next).len(), 1, "a place became free");
+}
+
+#[test]
+fn servers_that_failed_together_do_not_all_load_together_again() {
+    let names = ["a", "b", "c", "d"];
+    let mut fleet = Fleet::new(&names, None, RestartPolicy::OnFailure);
+    fleet.machine.start_all(&names.map(id));
+    for name in names {
+        fleet.rise(name, 1, 1.0);
+    }
+    for name in names {
+        fleet.crash(name, 1, 1.0);
+    }
+    let late = Elapsed::new(Duration::from_secs(100));
+    assert_eq!(launches(&fleet.machine.on_deadline(late)).len(), RESTARTS_AT_ONCE);
+}
+
+#[test]
+fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived() {
+    let member = |name: &str, wanted, changed| Member {
+        server: id(name),
+        restart: restart(RestartPolicy::Never),
+        wanted,
+        changed,
+    };
+    let mut fleet = Fleet::new(&["a", "b", "c", "d"], None, RestartPolicy::Never);
+    fleet.machine.start_all(&["a", "b", "d"].map(id));
+    for name in ["a", "b", "d"] {
+        fleet.rise(name, 1, 1.0);
+    }
+    // a stays, b is stopped, c is started, d changes, e is new.
+    let members = [
+        member("a", true, false),
+        member("b", false, false),
+        member("c", true, false),
+        member("d", true, true),
+        member("e", true, false),
+    ];
+    let actions = fleet.machine.switch(&members, Some(Seq(50)));
+    let stopped: Vec<_> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Terminate { server, reason, .. } => Some(format!("{server} {reason}")),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(stopped, ["b reconfigured", "d restart"]);
+    assert_eq!(launches(&actions), [""; 0], "memory is freed before it is needed");
+    let down = |reason| {
+        let end = ProcessEnd::Exited { code: 0 };
+        [
+            Event::StopBegan { reason, grace_seconds: 10.0 },
+            Event::ServerExited { end, swept: 0 },
+            Event::ServerStopped { reason, forced: false, stop_seconds: 0.1 },
+        ]
+    };
+    assert_eq!(launches(&fleet.tell("b", 1, 2.0, down(StopReason::Reconfigured))), [""; 0]);
+    let mut started = launches(&fleet.tell("d", 1, 2.0, down(StopReason::Restart)));
+    started.sort();
+    assert_eq!(started, ["c#1", "d#2", "e#1"]);
+    fleet.rise("c", 1, 3.0);
+    fleet.rise("d", 2, 3.0);
+    let began = fleet.tell("e", 1, 3.0, [Event::LaunchBegan { binary: "x".into() }]);
+    assert_eq!(began, []);
+    let failed = Event::ServerFailed { reason: FailureReason::PortInUse, detail: String::new(), lines: vec![] };
+    let actions = fleet.tell("e", 1, 3.0, [failed]);
+    let done = Action::Complete { server: None, id: Seq(50), outcome: CommandOutcome::Ready };
+    assert_eq!(actions, [done], "a server that fails does not sink the switch");
+}
+
+#[test]
+fn a_server_that_leaves_the_configuration_is_stopped_and_then_forgotten() {
+    let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
+    fleet.machine.start_all([&id("a")]);
+    fleet.rise("a", 1, 1.0);
+    let actions = fleet.machine.switch(&[], Some(Seq(50)));
+    assert!(matches!(&actions[..], [Action::Terminate { reason: StopReason::Reconfigured, .. }]), "{actions:?}");
+    let start = SuperviseCommand::StartServer { server: id("a") };
+    assert_eq!(fleet.machine.refusal(&start).map(|refused| refused.reason), Some(RefusalReason::UnknownServer));
+    let end = ProcessEnd::Exited { code: 0 };
+    let actions = fleet.tell("a", 1, 2.0, [Event::ServerExited { end, swept: 0 }]);
+    assert!(actions.contains(&Action::Forget { server: id("a") }), "{actions:?}");
+}

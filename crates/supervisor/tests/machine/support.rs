@@ -1,0 +1,25 @@
+//! Names, policies and machines for the tests.
+
+use std::time::Duration;
+
+use llama_warden_config::{RestartPolicy, RestartSpec};
+use llama_warden_events::ServerId;
+use llama_warden_supervisor::{Limits, Machine};
+
+pub fn id(name: &str) -> ServerId {
+    ServerId::new(name).expect("valid")
+}
+
+pub fn machine(starts: Option<usize>) -> Machine {
+    Machine::new(Limits { shutdown: Duration::from_secs(30), starts }, 7)
+}
+
+pub fn restart(policy: RestartPolicy) -> RestartSpec {
+    RestartSpec {
+        policy,
+        max_attempts: 2,
+        initial_delay: Duration::from_secs(1),
+        max_delay: Duration::from_secs(60),
+        stable_after: Duration::from_secs(60),
+    }
+}
