@@ -1,5 +1,7 @@
 //! The guarantees of the command lane.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::time::Duration;
 
 use llama_warden_bus::{Clock, CompositionError, Order, Switchboard};

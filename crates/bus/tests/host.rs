@@ -1,5 +1,7 @@
 //! The host turns the failure of one component into an orderly end of all.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
 use std::time::Duration;
 
 use llama_warden_bus::{Component, CompositionError, Fact, Host, HostSettings, Ports};

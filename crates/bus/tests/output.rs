@@ -1,5 +1,7 @@
 //! The guarantees of the output lane.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::sync::{Arc, Mutex};
 
 use llama_warden_bus::{FollowedLine, OutputKey, OutputLane, OutputTap, TapFactory};

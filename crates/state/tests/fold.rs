@@ -1,5 +1,7 @@
 //! The fold is total, and tells the story of a server as it happened.
 
+#![expect(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::time::Duration;
 
 use llama_warden_events::{

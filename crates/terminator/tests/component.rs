@@ -1,5 +1,7 @@
 //! The terminator on a stage, with time held still.
 
+#![expect(clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
 use std::time::Duration;
 
 use llama_warden_bus::Fact;
