@@ -7,6 +7,10 @@
 //! * A **command** ([`Command`]) asks its one owner to do something: a verb and a noun.
 //! * A **reason** ([`FailureReason`], [`RefusalReason`], [`StopReason`], …) is a closed enum, so that it can be a label.
 
+// Here, since everything else is built after this crate.
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+compile_error!("llama-warden runs on Linux, on x86-64 and aarch64: it needs pidfds, parent-death signals and /proc");
+
 mod command;
 mod detail;
 mod detector;
