@@ -18,6 +18,10 @@ use crate::{openapi, routes};
 /// not. Runs on a thread that may block.
 pub type MetricsSource = Arc<dyn Fn(Option<&str>) -> Result<(&'static str, Vec<u8>), String> + Send + Sync>;
 
+/// What discovery knows of models, as `/api/v1/models` answers it. Called for each request, so it only hands over what was
+/// found before.
+pub type ModelsSource = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
 /// What the component is made of.
 pub struct ApiParts {
     /// Where it listens.
@@ -28,6 +32,8 @@ pub struct ApiParts {
     pub lane: OutputLane,
     /// What `/metrics` answers.
     pub metrics: MetricsSource,
+    /// What `/api/v1/models` answers.
+    pub models: ModelsSource,
     /// What guards the TCP listener.
     pub token: Option<Token>,
 }
@@ -65,13 +71,14 @@ impl Component for Api {
     type Error = ApiError;
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), ApiError> {
-        let ApiParts { listeners, bus, lane, metrics, token } = self.parts;
+        let ApiParts { listeners, bus, lane, metrics, models, token } = self.parts;
         let reach = listeners.tcp.as_ref().map_or(Reach::Loopback, |tcp| tcp.reach());
         let host = listeners.tcp.as_ref().map(|tcp| tcp.host.clone());
         let shared = Shared {
             bus,
             lane,
             metrics,
+            models,
             facts: ports.facts,
             commands: ports.commands,
             cancel: ports.cancel.clone(),

@@ -21,9 +21,12 @@ mod serve;
 mod stream;
 mod wire;
 
-pub use component::{Api, ApiError, ApiParts, MetricsSource};
+pub use component::{Api, ApiError, ApiParts, MetricsSource, ModelsSource};
 pub use edge::{InvalidToken, Token};
 pub use listen::{BindError, ListenSettings, Listeners};
 pub use openapi::document as openapi_document;
 pub use problem::Problem;
-pub use wire::{CommandAnswer, EventRecord, GapReport, LogRecord, ShutdownAnswer};
+pub use wire::{
+    ActiveProfileReport, CommandAnswer, EventRecord, GapReport, LogRecord, ProfileReport, ShutdownAnswer, SwitchAnswer,
+    TargetGroup,
+};

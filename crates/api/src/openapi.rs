@@ -47,6 +47,7 @@ const fn verb(verb: Verb) -> &'static str {
     match verb {
         Verb::Get => "get",
         Verb::Post => "post",
+        Verb::Delete => "delete",
     }
 }
 
@@ -56,7 +57,9 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         responses.insert(answer.status.to_string(), response(answer, generator));
     }
     responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
-    let mut parameters: Vec<_> = route.path.contains("{id}").then(server_parameter).into_iter().collect();
+    let in_path = [("id", "The server's id."), ("name", "The profile's name.")];
+    let in_path = in_path.into_iter().filter(|(name, _)| route.path.contains(&format!("{{{name}}}")));
+    let mut parameters: Vec<_> = in_path.map(|(name, about)| path_parameter(name, about)).collect();
     parameters.extend(route.parameters.iter().map(parameter));
     let mut operation = json!({
         "operationId": route.operation,
@@ -86,12 +89,12 @@ fn response(answer: &Answer, generator: &mut SchemaGenerator) -> Value {
     json!({ "description": answer.about, "content": content })
 }
 
-fn server_parameter() -> Value {
+fn path_parameter(name: &str, about: &str) -> Value {
     json!({
-        "name": "id",
+        "name": name,
         "in": "path",
         "required": true,
-        "description": "The server's id.",
+        "description": about,
         "schema": { "type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$" },
     })
 }

@@ -85,6 +85,11 @@ impl Problem {
         Self::refused(&Refused::new(RefusalReason::UnknownServer, format!("no server is named `{id}`")))
     }
 
+    /// No profile of that name is configured.
+    pub(crate) fn unknown_profile(name: &str) -> Self {
+        Self::refused(&Refused::new(RefusalReason::UnknownProfile, format!("no profile is named `{name}`")))
+    }
+
     /// The owner of a command did not take it.
     pub(crate) fn refused(refused: &Refused) -> Self {
         let (status, title, next_step) = match refused.reason {

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Router};
 use http::{HeaderValue, Method, Uri, header};
 use llama_warden_state::{ServerDetail, ServerReport, StatusReport};
-use schemars::{Schema, SchemaGenerator};
+use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::edge::{self, Access, EdgePolicy, Transport};
 use crate::handlers::{self, App};
-use crate::{CommandAnswer, EventRecord, LogRecord, Problem, ShutdownAnswer};
+use crate::{
+    ActiveProfileReport, CommandAnswer, EventRecord, LogRecord, Problem, ProfileReport, ShutdownAnswer, SwitchAnswer,
+    TargetGroup,
+};
 
 /// One method of one path.
 pub(crate) struct Route {
@@ -35,6 +38,7 @@ pub(crate) struct Route {
 pub(crate) enum Verb {
     Get,
     Post,
+    Delete,
 }
 
 /// A parameter of a query.
@@ -85,6 +89,16 @@ const GRACE: Parameter = Parameter {
     kind: ParameterKind::Duration,
 };
 const FORCE: Parameter = Parameter { name: "force", about: "Kill at once.", kind: ParameterKind::Switch };
+
+const DRY_RUN: Parameter =
+    Parameter { name: "dry_run", about: "Only plan: nothing is touched.", kind: ParameterKind::Switch };
+
+const SWITCH_ANSWER: &[(&str, Shape)] = &[(JSON, Shape::Value(|generator| generator.subschema_for::<SwitchAnswer>()))];
+const SWITCH_ANSWERS: &[Answer] = &[
+    Answer { status: 200, about: "Done, with `wait`, or planned, with `dry_run`.", content: SWITCH_ANSWER },
+    Answer { status: 202, about: "Accepted and not done yet: the plan.", content: SWITCH_ANSWER },
+    Answer { status: 404, about: "No such profile.", content: &[PROBLEM] },
+];
 
 const COMMAND_ANSWER: &[(&str, Shape)] =
     &[(JSON, Shape::Value(|generator| generator.subschema_for::<CommandAnswer>()))];
@@ -267,6 +281,120 @@ pub(crate) const ROUTES: &[Route] = &[
         handler: || get(handlers::events),
     },
     Route {
+        verb: Verb::Get,
+        path: "/api/v1/profiles",
+        operation: "listProfiles",
+        summary: "All configured profiles",
+        access: Access::Guarded,
+        parameters: &[],
+        answers: &[Answer {
+            status: 200,
+            about: "By name.",
+            content: &[(JSON, Shape::Value(|generator| generator.subschema_for::<Vec<ProfileReport>>()))],
+        }],
+        handler: || get(handlers::profiles),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/api/v1/profiles/active",
+        operation: "getActiveProfile",
+        summary: "The active profile: which servers should be ready, and which of them are not",
+        access: Access::Guarded,
+        parameters: &[],
+        answers: &[Answer {
+            status: 200,
+            about: "The profile; null where there is none and every enabled server should be ready.",
+            content: &[(JSON, Shape::Value(|generator| generator.subschema_for::<ActiveProfileReport>()))],
+        }],
+        handler: || get(handlers::active_profile),
+    },
+    Route {
+        verb: Verb::Delete,
+        path: "/api/v1/profiles/active",
+        operation: "deactivateProfile",
+        summary: "Leave the active profile: bring the fleet to every enabled server",
+        access: Access::Guarded,
+        parameters: &[DRY_RUN, WAIT],
+        answers: SWITCH_ANSWERS,
+        handler: || delete(handlers::deactivate),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/api/v1/profiles/{name}",
+        operation: "getProfile",
+        summary: "One profile",
+        access: Access::Guarded,
+        parameters: &[],
+        answers: &[
+            Answer {
+                status: 200,
+                about: "What the configuration says of it.",
+                content: &[(JSON, Shape::Value(|generator| generator.subschema_for::<ProfileReport>()))],
+            },
+            Answer { status: 404, about: "No such profile.", content: &[PROBLEM] },
+        ],
+        handler: || get(handlers::profile),
+    },
+    Route {
+        verb: Verb::Post,
+        path: "/api/v1/profiles/{name}/activate",
+        operation: "activateProfile",
+        summary: "Bring the fleet to what a profile says; what runs as it should is not touched",
+        access: Access::Guarded,
+        parameters: &[DRY_RUN, WAIT],
+        answers: SWITCH_ANSWERS,
+        handler: || post(handlers::activate),
+    },
+    Route {
+        verb: Verb::Post,
+        path: "/api/v1/reload",
+        operation: "reload",
+        summary: "Read the configuration and the folders of models again and bring the fleet to what they say",
+        access: Access::Guarded,
+        parameters: &[WAIT],
+        answers: &[
+            Answer { status: 200, about: "Done, with `wait`.", content: SWITCH_ANSWER },
+            Answer { status: 202, about: "Accepted and not done yet: the plan.", content: SWITCH_ANSWER },
+            Answer {
+                status: 422,
+                about: "It has problems, all in `detail`, and changes nothing.",
+                content: &[PROBLEM],
+            },
+        ],
+        handler: || post(handlers::reload),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/api/v1/models",
+        operation: "listModels",
+        summary: "What discovery knows: models, what was passed over, and files with problems",
+        access: Access::Guarded,
+        parameters: &[],
+        answers: &[Answer {
+            status: 200,
+            about: "As of the start or the latest reload.",
+            content: &[(JSON, Shape::Value(|_| models_schema()))],
+        }],
+        handler: || get(handlers::models),
+    },
+    Route {
+        verb: Verb::Get,
+        path: "/api/v1/sd",
+        operation: "getTargets",
+        summary: "Targets for Prometheus' http_sd_config: the ready servers that serve --metrics",
+        access: Access::Open,
+        parameters: &[],
+        answers: &[
+            Answer {
+                status: 200,
+                about: "Always the full list.",
+                content: &[(JSON, Shape::Value(|generator| generator.subschema_for::<Vec<TargetGroup>>()))],
+            },
+            Answer { status: 503, about: "The daemon is starting.", content: &[PROBLEM] },
+        ],
+        handler: || get(handlers::targets),
+    },
+    Route {
         verb: Verb::Post,
         path: "/api/v1/shutdown",
         operation: "shutDown",
@@ -295,6 +423,24 @@ pub(crate) const ROUTES: &[Route] = &[
         handler: || get(handlers::description),
     },
 ];
+
+/// Discovery is no part of this crate, so its answer is described from outside.
+fn models_schema() -> Schema {
+    let list = |about: &str| json_schema!({ "type": "array", "description": about, "items": { "type": "object" } });
+    json_schema!({
+        "type": "object",
+        "properties": {
+            "directories": {
+                "type": "array",
+                "description": "The folders that were looked through.",
+                "items": { "type": "string" },
+            },
+            "models": list("Each with id, path, port, enabled, tier, thinking, and the server that runs it."),
+            "skipped": list("Sound files that are no model to serve, with what they are."),
+            "problems": list("What cannot be used: path, reason, detail, help."),
+        },
+    })
+}
 
 /// The router behind the edge.
 pub(crate) fn router(app: App, policy: Arc<EdgePolicy>) -> Router {

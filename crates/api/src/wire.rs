@@ -1,6 +1,9 @@
-//! What travels beside the reports of `llama-warden-state`: answers to commands, and the records of the two streams.
+//! What travels beside the reports of `llama-warden-state`: profiles, targets, answers to commands, and the records of the
+//! two streams.
 
-use llama_warden_events::{CommandOutcome, Envelope, Seq, StreamName};
+use std::collections::BTreeMap;
+
+use llama_warden_events::{CommandOutcome, Envelope, ProfileCard, Seq, ServerId, StreamName, SwitchPlan};
 use llama_warden_state::{ServerDetail, StatusReport};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +18,50 @@ pub struct CommandAnswer {
     /// The server.
     #[serde(flatten)]
     pub server: ServerDetail,
+}
+
+/// A configured profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProfileReport {
+    /// What the configuration says of it.
+    #[serde(flatten)]
+    pub card: ProfileCard,
+    /// Whether it is the active one.
+    pub active: bool,
+}
+
+/// What should run at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ActiveProfileReport {
+    /// The active profile; null where every enabled server runs without one.
+    pub profile: Option<String>,
+    /// The servers that should be ready.
+    pub servers: Vec<ServerId>,
+    /// Those of them that are not.
+    pub missing: Vec<ServerId>,
+}
+
+/// The answer to a change of the whole fleet: what it does to each server, and the status at the time of the answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SwitchAnswer {
+    /// The command's id: the `seq` of its `CommandAccepted` fact, and the `cause` of what follows from it.
+    pub command: Seq,
+    /// How it ended; null while it is under way. A server that failed does not sink the change: the status names it.
+    pub outcome: Option<CommandOutcome>,
+    /// The plan.
+    #[serde(flatten)]
+    pub plan: SwitchPlan,
+    /// All servers.
+    pub status: StatusReport,
+}
+
+/// Targets with labels in common, as Prometheus' `http_sd_config` reads them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TargetGroup {
+    /// `HOST:PORT`.
+    pub targets: Vec<String>,
+    /// Labels; those that begin with `__meta_` are for relabelling.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The answer to a shutdown.

@@ -9,16 +9,15 @@ use crate::environment::Environment;
 use crate::file::{File, Profile};
 use crate::flags::{self, FlagTable};
 use crate::overrides;
-use crate::plan::Plan;
+use crate::plan::Planned;
 use crate::problem::{Document, Layer, Location, Problem, Problems};
-use crate::profile;
+use crate::profile::{self, Known, Open};
 use crate::read::{At, Reader, Value};
 use crate::settings::{DaemonSettings, Host, LogSettings, ProfileSummary, StartSettings};
 use crate::source::{DEFAULT_TOML, Source};
 use crate::spec::{Fleet, ServerSpec};
 use crate::specs::Specs;
 use crate::tree;
-use crate::value::Line;
 use crate::written::Written;
 
 /// A configuration in which nothing is wrong.
@@ -33,21 +32,28 @@ pub struct Configuration {
     start: StartSettings,
     detectors_dir: Option<PathBuf>,
     model_dirs: Vec<PathBuf>,
-    servers: Vec<Resolvable>,
+    host: String,
+    first_port: u16,
+    /// What relative paths are relative to.
+    pub(crate) directory: PathBuf,
+    /// The written servers in the order of the file, then those that were discovered.
+    pub(crate) servers: Vec<Resolvable>,
 }
 
 /// A server of which only the options and the profile are open.
 #[derive(Debug, Clone)]
-struct Resolvable {
-    spec: ServerSpec,
-    flags: Option<At<FlagTable>>,
-    tier: Option<At<Line>>,
+pub(crate) struct Resolvable {
+    pub(crate) spec: ServerSpec,
+    pub(crate) flags: Option<At<FlagTable>>,
 }
 
 impl Configuration {
     /// Reads a source, lays it over the built-in defaults and the overrides of the environment over both, and
     /// validates the result. On failure every problem is told, not the first one alone; only broken TOML hides the
     /// problems behind it.
+    ///
+    /// No model file is looked at: what a profile says of models that may lie in the folders of models, or of tiers that
+    /// stand in a model's header, is checked by [`Self::with_discovered`].
     pub fn parse(source: &Source, environment: &Environment) -> Result<Self, Problems> {
         let mut reader = Reader::default();
         let built_in = read_tree(&document("config/default.toml", DEFAULT_TOML, Layer::BuiltIn))?;
@@ -61,20 +67,25 @@ impl Configuration {
         let mut checker = Checker { file: &file, written: &written, problems: reader.problems };
         checker.values();
         let plan = checker.plan();
-        checker.profiles(&plan);
+        let specs = Specs { file: &file, directory: &source.directory };
+        let model_dirs = [source.model_dirs.clone(), specs.model_dirs()?].concat();
+        checker.profiles(&plan.known(&model_dirs));
         if !checker.problems.is_empty() {
             return Err(sorted(checker.problems));
         }
 
-        let specs = Specs { file: &file, directory: &source.directory };
-        let servers = resolvable(&specs, &plan)?;
+        let servers = plan.servers.iter().map(|planned| Resolvable::of(&specs, planned)).collect::<Result<_, _>>()?;
+        let (host, first_port) = specs.shared_address()?;
         Ok(Self {
             path: source.path.clone(),
             daemon: specs.daemon()?,
             logs: specs.logs()?,
             start: specs.start()?,
             detectors_dir: specs.detectors_dir()?,
-            model_dirs: specs.model_dirs()?,
+            model_dirs,
+            host,
+            first_port,
+            directory: source.directory.clone(),
             servers,
             environment: environment.clone(),
             written,
@@ -152,8 +163,27 @@ impl Configuration {
         &self.model_dirs
     }
 
-    pub(crate) fn specs(&self) -> impl Iterator<Item = &ServerSpec> {
+    /// The address that servers without one of their own bind.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The first port for servers without one of their own.
+    pub fn first_port(&self) -> u16 {
+        self.first_port
+    }
+
+    /// Every server, the written ones first, with all but its options, which depend on the profile.
+    pub fn servers(&self) -> impl Iterator<Item = &ServerSpec> {
         self.servers.iter().map(|server| &server.spec)
+    }
+
+    /// Checks the profiles against all servers that there are.
+    pub(crate) fn check_profiles(&self) -> Vec<Problem> {
+        let servers = self.servers().map(|spec| (&spec.id, spec.tier.as_deref())).collect();
+        let mut checker = Checker { file: &self.file, written: &self.written, problems: Vec::new() };
+        checker.profiles(&Known { servers, open: Open::Nothing });
+        checker.problems
     }
 
     fn profile_tables(&self) -> Option<&BTreeMap<String, At<Profile>>> {
@@ -175,15 +205,13 @@ impl Configuration {
 
 fn includes(profile: &Profile, server: &Resolvable) -> bool {
     let mut selectors = profile.servers.iter().flat_map(|servers| &servers.value);
-    selectors.any(|selector| selector.value.matches(&server.spec.id, server.tier.as_ref()))
+    selectors.any(|selector| selector.value.matches(&server.spec.id, server.spec.tier.as_deref()))
 }
 
-fn resolvable(specs: &Specs<'_>, plan: &Plan<'_>) -> Result<Vec<Resolvable>, Problems> {
-    let server = |planned| {
-        let spec = specs.server(planned)?;
-        Ok(Resolvable { spec, flags: planned.written.flags.clone(), tier: planned.written.tier.clone() })
-    };
-    plan.servers.iter().map(server).collect()
+impl Resolvable {
+    pub(crate) fn of(specs: &Specs<'_>, planned: &Planned<'_>) -> Result<Self, Problems> {
+        Ok(Self { spec: specs.server(planned)?, flags: planned.written.flags.clone() })
+    }
 }
 
 fn document(name: &str, text: &str, layer: Layer) -> Arc<Document> {
@@ -195,7 +223,7 @@ fn read_tree(document: &Arc<Document>) -> Result<tree::Node, Problems> {
 }
 
 /// In the order of the file; what lies outside it comes last.
-fn sorted(mut problems: Vec<Problem>) -> Problems {
+pub(crate) fn sorted(mut problems: Vec<Problem>) -> Problems {
     problems.sort_by_key(|problem| problem.location.line_and_column().unwrap_or((usize::MAX, 0)));
     problems.dedup();
     Problems(problems)

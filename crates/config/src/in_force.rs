@@ -6,7 +6,7 @@ use crate::problem::Location;
 /// A key that the user wrote and nothing acts on yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NotInForce {
-    /// Its dotted path, such as `restart.policy` or `servers[0].hooks.pre-start`.
+    /// Its dotted path, such as `start.memory` or `servers[0].hooks.pre-start`.
     pub key: String,
     /// Where it is written.
     pub location: Location,
@@ -16,14 +16,9 @@ pub struct NotInForce {
 
 /// A key or a table, and what does not happen yet. `servers[].X` stands for X of every server.
 const NOT_YET: &[(&str, &str)] = &[
-    ("restart", "servers are not restarted by themselves yet"),
-    ("servers[].restart", "servers are not restarted by themselves yet"),
-    ("health", "ready servers are not watched yet"),
-    ("servers[].health", "ready servers are not watched yet"),
-    ("start.max-concurrent", "all servers are started at once"),
     ("start.memory", "memory is not estimated yet"),
-    ("models.dirs", "models are not discovered yet"),
-    ("servers[].hooks", "hooks are not run yet"),
+    ("servers[].hooks.pre-start", "this hook is not run yet"),
+    ("servers[].hooks.pre-stop", "this hook is not run yet"),
 ];
 
 impl Configuration {
@@ -59,10 +54,10 @@ mod tests {
 
     #[test]
     fn a_row_covers_its_key_and_what_lies_below_it() {
-        assert!(covers("restart", "restart.policy"));
+        assert!(covers("health", "health.interval"));
         assert!(covers("servers[].hooks", "servers[12].hooks.pre-start"));
-        assert!(covers("models.dirs", "models.dirs"));
-        assert!(!covers("restart", "restarts.policy"));
+        assert!(covers("start.memory", "start.memory"));
+        assert!(!covers("health", "healthy.interval"));
         assert!(!covers("start.memory", "start.max-concurrent"));
     }
 }

@@ -1,7 +1,8 @@
 //! A configuration file to validated options and profiles, with errors that point into it.
 //!
-//! [`find`] looks for the file, [`Configuration::parse`] lays it over [`DEFAULT_TOML`] and validates it, and
-//! [`Configuration::resolve`] gives the [`Fleet`] for a profile and a machine. On the way a text becomes
+//! [`find`] looks for the file, [`Configuration::parse`] lays it over [`DEFAULT_TOML`] and validates it,
+//! [`Configuration::with_discovered`] adds what lies in the folders of models, and [`Configuration::resolve`] gives the
+//! [`Fleet`] for a profile and a machine. On the way a text becomes
 //!
 //! 1. a tree in which every key and value knows its place (`tree`), with the environment's overrides laid over it (`overrides`);
 //! 2. the typed tables of the file, every key optional (`file`, read by `read` and `value`);
@@ -14,6 +15,7 @@
 mod address;
 mod check;
 mod configuration;
+mod discovered;
 mod environment;
 mod file;
 mod flags;
@@ -37,6 +39,7 @@ mod written;
 
 pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
 pub use configuration::Configuration;
+pub use discovered::{Discovered, DiscoveredServer};
 pub use environment::{Environment, User, default_state_dir};
 pub use in_force::NotInForce;
 pub use problem::{Document, Excerpt, Layer, Location, Problem, Problems, RenderStyle, Severity};

@@ -1,13 +1,14 @@
 //! Who is who: the id and the port of every server, written or chosen, each unique.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use llama_warden_events::ServerId;
 
 use crate::check::Checker;
 use crate::file::Server;
 use crate::problem::{Location, Problem};
+use crate::profile::{Known, Open};
 use crate::read::At;
 
 /// Every server that has an id and a port, in the order of the file.
@@ -22,6 +23,21 @@ pub(crate) struct Planned<'a> {
     pub(crate) id: ServerId,
     pub(crate) port: u16,
     pub(crate) written: &'a Server,
+}
+
+impl<'a> Plan<'a> {
+    /// What profiles can mean, before the model files are looked at.
+    pub(crate) fn known(&self, model_dirs: &[PathBuf]) -> Known<'_> {
+        let tier = |server: &Planned<'a>| server.written.tier.as_ref().map(|tier| tier.value.0.as_str());
+        let open = if !self.is_complete || !model_dirs.is_empty() {
+            Open::Servers
+        } else if self.servers.iter().any(|server| tier(server).is_none()) {
+            Open::Tiers
+        } else {
+            Open::Nothing
+        };
+        Known { servers: self.servers.iter().map(|server| (&server.id, tier(server))).collect(), open }
+    }
 }
 
 impl<'a> Checker<'a> {

@@ -4,12 +4,11 @@ use llama_warden_events::ServerId;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::check::Checker;
-use crate::plan::Plan;
 use crate::problem::{Location, Problem};
 use crate::read::{At, Reader, Value, table};
 use crate::suggest::suggestion;
 use crate::tree::{Data, Node};
-use crate::value::{Line, Pattern};
+use crate::value::Pattern;
 
 /// Names servers of a profile.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,15 +56,47 @@ impl Value for Selector {
 
 impl Selector {
     /// Whether it means this server.
-    pub(crate) fn matches(&self, id: &ServerId, tier: Option<&At<Line>>) -> bool {
+    pub(crate) fn matches(&self, id: &ServerId, tier: Option<&str>) -> bool {
         match self {
             Self::Id(glob) => matches_glob(glob, id.as_str()),
-            Self::Tier(glob) => tier.is_some_and(|tier| matches_glob(glob, &tier.value.0)),
+            Self::Tier(glob) => tier.is_some_and(|tier| matches_glob(glob, tier)),
         }
     }
 
     fn is_plain(&self) -> bool {
         matches!(self, Self::Id(text) if !text.contains(['*', '?', '[', '{', '\\', '!']))
+    }
+}
+
+/// The servers that profiles can mean.
+#[derive(Debug)]
+pub(crate) struct Known<'a> {
+    /// Ids and tiers.
+    pub(crate) servers: Vec<(&'a ServerId, Option<&'a str>)>,
+    pub(crate) open: Open,
+}
+
+/// What cannot be known before the model files are looked at, or while the file has other problems. A selector of that
+/// kind may mean what is not there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Open {
+    /// Nothing: what matches no server means none.
+    Nothing,
+    /// Tiers of known servers.
+    Tiers,
+    /// Whole servers.
+    Servers,
+}
+
+impl Known<'_> {
+    /// Whether a selector means no server, for sure.
+    fn lacks(&self, selector: &Selector) -> bool {
+        let undecided = match self.open {
+            Open::Nothing => false,
+            Open::Tiers => matches!(selector, Selector::Tier(_)),
+            Open::Servers => true,
+        };
+        !undecided && !self.servers.iter().any(|(id, tier)| selector.matches(id, *tier))
     }
 }
 
@@ -85,7 +116,7 @@ pub(crate) fn unknown<'a>(location: &Location, name: &str, known: impl Iterator<
 
 impl Checker<'_> {
     /// Names, members and the one to start.
-    pub(crate) fn profiles(&mut self, plan: &Plan) {
+    pub(crate) fn profiles(&mut self, known: &Known<'_>) {
         let file = self.file;
         let empty = Default::default();
         let profiles = file.profiles.as_ref().map_or(&empty, |profiles| &profiles.value);
@@ -99,7 +130,7 @@ impl Checker<'_> {
                     let problem = Problem::error(&servers.location, format!("profile `{name}` has no servers"));
                     self.problems.push(problem.help("name at least one id or glob, or remove the profile"));
                 }
-                Some(servers) => servers.value.iter().for_each(|selector| self.selector(name, selector, plan)),
+                Some(servers) => servers.value.iter().for_each(|selector| self.selector(name, selector, known)),
                 None if self.written.contains(&format!("profiles.{name}.servers")) => {}
                 None => {
                     let problem = Problem::error(&profile.location, format!("profile `{name}` has no key `servers`"));
@@ -115,16 +146,13 @@ impl Checker<'_> {
         }
     }
 
-    fn selector(&mut self, profile: &str, selector: &At<Selector>, plan: &Plan) {
-        let matches =
-            plan.servers.iter().any(|server| selector.value.matches(&server.id, server.written.tier.as_ref()));
-        // A server that could not be planned may be the one that is meant.
-        if matches || !plan.is_complete {
+    fn selector(&mut self, profile: &str, selector: &At<Selector>, known: &Known<'_>) {
+        if !known.lacks(&selector.value) {
             return;
         }
         let problem = match &selector.value {
             Selector::Id(name) if selector.value.is_plain() => {
-                let ids = plan.servers.iter().map(|server| server.id.as_str());
+                let ids = known.servers.iter().map(|(id, _)| id.as_str());
                 let help = suggestion(name, ids).unwrap_or_else(|| "add a [[servers]] table for it".into());
                 Problem::error(&selector.location, format!("profile `{profile}` names the unknown server `{name}`"))
                     .help(help)

@@ -9,7 +9,7 @@ use crate::problem::{Location, Problem, Problems};
 /// The built-in defaults, which are also the template: every key with its default and one line of documentation.
 pub const DEFAULT_TOML: &str = include_str!("../../../config/default.toml");
 
-/// The text of a user's configuration, which is laid over [`DEFAULT_TOML`].
+/// What a user configured: a text, which is laid over [`DEFAULT_TOML`], and folders that the command line names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The file as the user names it; `None` where no file was found, and the built-in defaults are all there is.
@@ -18,17 +18,19 @@ pub struct Source {
     pub directory: PathBuf,
     /// What the user wrote.
     pub text: String,
+    /// Folders with models beside those of `models.dirs`, absolute.
+    pub model_dirs: Vec<PathBuf>,
 }
 
 impl Source {
     /// No file: the built-in defaults alone.
     pub fn none(directory: impl Into<PathBuf>) -> Self {
-        Self { path: None, directory: directory.into(), text: String::new() }
+        Self::text(directory, "")
     }
 
     /// A text that lies in no file, such as one that `demo` makes up.
     pub fn text(directory: impl Into<PathBuf>, text: impl Into<String>) -> Self {
-        Self { path: None, directory: directory.into(), text: text.into() }
+        Self { path: None, directory: directory.into(), text: text.into(), model_dirs: Vec::new() }
     }
 
     /// Reads a file. A relative path is relative to `directory`.
@@ -36,7 +38,13 @@ impl Source {
         let absolute = directory.join(path);
         let text = std::fs::read_to_string(&absolute).map_err(|error| unreadable(path, &error))?;
         let parent = absolute.parent().unwrap_or(directory).to_path_buf();
-        Ok(Self { path: Some(path.to_path_buf()), directory: parent, text })
+        Ok(Self { path: Some(path.to_path_buf()), directory: parent, text, model_dirs: Vec::new() })
+    }
+
+    /// With more folders of models, absolute.
+    #[must_use]
+    pub fn with_model_dirs(self, model_dirs: Vec<PathBuf>) -> Self {
+        Self { model_dirs, ..self }
     }
 }
 

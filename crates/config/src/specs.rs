@@ -66,6 +66,13 @@ impl Specs<'_> {
         Ok(self.path_or_none(&readiness.detectors_dir))
     }
 
+    /// The address that servers bind, and the first port for those without one of their own.
+    pub(crate) fn shared_address(&self) -> Result<(String, u16), Problems> {
+        let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
+        let host = self.host(&need(&shared.host, "llama-server.host")?.0);
+        Ok((host, need(&shared.first_port, "llama-server.first-port")?.get()))
+    }
+
     pub(crate) fn model_dirs(&self) -> Result<Vec<PathBuf>, Problems> {
         let models = need(&self.file.models, "models")?;
         let directories = need(&models.dirs, "models.dirs")?;

@@ -23,7 +23,7 @@ impl Configuration {
             secret_flags(profile.value.flags.as_ref(), &mut warnings);
         }
         let servers = file.servers.iter().flat_map(|servers| &servers.value);
-        for (server, spec) in servers.zip(self.specs()) {
+        for (server, spec) in servers.zip(self.servers()) {
             let Server { model, api_key_file, binary, flags, stop, .. } = &server.value;
             missing(model.as_ref(), &spec.model, "the model", &mut warnings);
             if let Some(path) = &spec.api_key_file {
@@ -69,9 +69,11 @@ impl Configuration {
 
 /// The executable of the servers that do not name one of their own; `None` where there are none.
 fn servers_of_shared_binary(configuration: &Configuration) -> Option<PathBuf> {
-    let servers = configuration.file.servers.iter().flat_map(|servers| &servers.value);
-    let mut sharing = servers.zip(configuration.specs()).filter(|(server, _)| server.value.binary.is_none());
-    sharing.next().map(|(_, spec)| spec.binary.clone())
+    let written = configuration.file.servers.iter().flat_map(|servers| &servers.value);
+    // Servers that were discovered follow the written ones, and name nothing.
+    let own = written.map(|server| server.value.binary.is_some()).chain(std::iter::repeat(false));
+    let mut sharing = configuration.servers().zip(own).filter(|(_, has_own)| !has_own);
+    sharing.next().map(|(spec, _)| spec.binary.clone())
 }
 
 fn missing(written: Option<&At<Line>>, path: &Path, what: &str, warnings: &mut Vec<Problem>) {

@@ -44,7 +44,10 @@ fn a_bad_value_is_told_with_its_place() {
         ("[logs]\nring = 4096", ":2:8: `logs.ring` must be a size"),
         ("[health]\ninference = \"never\"", ":2:13: `health.inference` is `never`"),
         ("[health]\ninference = \"0s\"", ":2:13: `health.inference` is zero"),
-        ("[health]\ninference = 60", ":2:13: `health.inference` must be \"off\", or a duration such as \"60s\", not an integer"),
+        (
+            "[health]\ninference = 60",
+            ":2:13: `health.inference` must be \"off\", or a duration such as \"60s\", not an integer",
+        ),
         ("[health]\nfailures = 0", ":2:12: `health.failures` is 0"),
         ("[restart]\nmax-attempts = -1", ":2:16: `restart.max-attempts` is -1"),
         ("[restart]\ninitial-delay = \"5m\"", ":2:17: `initial-delay` (300s) is longer than `max-delay` (60s)"),
@@ -167,7 +170,7 @@ fn a_profile_that_means_nobody_is_told() {
         ("[profiles.p]\n", ":4:1: profile `p` has no key `servers`"),
         ("[profiles.\"a b\"]\nservers = [\"m\"]", ":4:1: `a b` is not the name of a profile"),
     ] {
-        assert_problem(&format!("{}{profile}", server("")), expected);
+        assert_problem(&format!("{}{profile}", server("tier = \"F16\"")), expected);
     }
 }
 

@@ -221,7 +221,7 @@ impl Desk {
     fn reap_orphans(&self) {
         let children = self.resources.spawner.children().clone();
         // Nobody waits for it: another ended child brings another look.
-        drop(tokio::task::spawn_blocking(move || reaper::reap_orphans(&children)));
+        drop(tokio::spawn(reaper::reap_orphans(children)));
     }
 
     /// Kills what still runs and sees it through.

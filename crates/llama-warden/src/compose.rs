@@ -8,6 +8,8 @@ use llama_warden_api::{Api, ApiParts, Listeners, MetricsSource, Token};
 use llama_warden_bus::{CompositionError, Host};
 use llama_warden_config::Fleet;
 use llama_warden_events::{BootId, ProfileCard, ServerId};
+use llama_warden_health::Health;
+use llama_warden_hooks::Hooks;
 use llama_warden_launcher::{Dialect, Launcher, LauncherSettings, ShimProgram};
 use llama_warden_metrics::Exporter;
 use llama_warden_readiness::{PackLibrary, Readiness};
@@ -92,8 +94,10 @@ pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
     }
     // Readiness before the launcher: its taps must be on the lane before the first line.
     host.add(Readiness::new(fleet.clone(), parts.packs, &lane))?;
-    host.add(Launcher::new(fleet.clone(), lane, launcher))?;
+    host.add(Launcher::new(fleet.clone(), lane.clone(), launcher))?;
     host.add(Terminator::new(fleet.clone()))?;
+    host.add(Health::new(fleet.clone(), lane.clone()))?;
+    host.add(Hooks::new(fleet))?;
     host.add(Supervisor::new(supervisor))?;
     host.add(Api::new(api))?;
     Ok(())

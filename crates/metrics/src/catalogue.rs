@@ -94,6 +94,8 @@ families! {
         "Launches that failed, by reason.";
     SERVER_RESTARTS = Counter "llama_warden_server_restarts_total" ["server", "reason"]
         "Restarts by policy, by the reason of the failure before.";
+    SERVER_RESTARTS_ABANDONED = Counter "llama_warden_server_restarts_abandoned_total" ["server", "reason"]
+        "Times that policy gave a server up, by the reason of the last failure.";
     SERVER_SIGNALS = Counter "llama_warden_server_signals_total" ["server", "signal"]
         "Signals sent by the stop ladder.";
     SERVER_RESIDENT_MEMORY = Gauge "llama_warden_server_resident_memory_bytes" ["server"]

@@ -7,7 +7,7 @@ use llama_warden_state::{ExitOutcome, Phase, PhaseName, ServerRecord, Snapshot};
 use crate::catalogue::{
     SERVER_BECAME_READY, SERVER_CPU, SERVER_EXITS, SERVER_FAILURES, SERVER_INFO, SERVER_LAUNCHES, SERVER_LOAD_PROGRESS,
     SERVER_OUTPUT_DROPPED, SERVER_OUTPUT_LINES, SERVER_PHASE, SERVER_READY, SERVER_READY_SECONDS,
-    SERVER_RESIDENT_MEMORY, SERVER_RESTARTS, SERVER_RUNNING, SERVER_SIGNALS, SERVER_START_TIME, SERVER_STOP_SECONDS,
+    SERVER_RESIDENT_MEMORY, SERVER_RESTARTS, SERVER_RESTARTS_ABANDONED, SERVER_RUNNING, SERVER_SIGNALS, SERVER_START_TIME, SERVER_STOP_SECONDS,
     SERVER_UPTIME,
 };
 use crate::page::Page;
@@ -76,6 +76,8 @@ fn add_totals(page: &mut Page, id: &ServerId, record: &ServerRecord) {
     for reason in FailureReason::ALL {
         page.value(&SERVER_FAILURES, &[server, reason.as_str()], count(counters.failures.get(reason)));
         page.value(&SERVER_RESTARTS, &[server, reason.as_str()], count(counters.restarts.get(reason)));
+        let abandoned = count(counters.restarts_abandoned.get(reason));
+        page.value(&SERVER_RESTARTS_ABANDONED, &[server, reason.as_str()], abandoned);
     }
     let unusual = counters.signals.keys().copied().filter(|signal| !USUAL_SIGNALS.contains(signal));
     for signal in USUAL_SIGNALS.into_iter().chain(unusual) {

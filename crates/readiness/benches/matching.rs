@@ -1,6 +1,7 @@
 //! How fast output is read: recorded lines of real builds through every built-in pack, and through the whole tap.
 //!
-//! `cargo bench -p llama-warden-readiness`. The aim is 300 MB/s on one core, far more than any llama-server writes.
+//! `cargo bench -p llama-warden-readiness`. The aims: 300 MB/s on one core, far more than any llama-server writes, and at most
+//! eight times the time of looking for one phrase in each line, which is what start-up scripts do.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -11,18 +12,25 @@ use llama_warden_config::Fleet;
 use llama_warden_events::{Incarnation, ServerId, StreamName};
 use llama_warden_readiness::{Matcher, PackLibrary, Readiness};
 
-const TOTAL_BYTES: usize = 256 * 1024 * 1024;
+const SLICES: usize = 64;
+const SLICE_BYTES: usize = 4 * 1024 * 1024;
 
 fn main() {
     let lines = recorded_lines();
     let bytes: usize = lines.iter().map(Vec::len).sum();
     println!("{} recorded lines, {} bytes on average", lines.len(), bytes / lines.len());
-    let rounds = TOTAL_BYTES / bytes;
+    let rounds = SLICE_BYTES / bytes;
+    let phrase = memchr::memmem::Finder::new("server is listening");
+    let search = measure(rounds, &lines, |line| {
+        black_box(phrase.find(line));
+    });
+    println!("looking for one phrase: {search:.0} MB/s of the same lines");
     for pack in PackLibrary::built_in().iter() {
         let mut matcher = pack.matcher(Some(8001));
-        measure(pack.name(), rounds, &lines, |line| {
+        let speed = measure(rounds, &lines, |line| {
             black_box(matcher.on_line(StreamName::Stderr, line));
         });
+        report(pack.name(), speed, search);
     }
     let lane = OutputLane::default();
     let (_, fleet) = tokio::sync::watch::channel(Fleet::default());
@@ -30,19 +38,22 @@ fn main() {
     let Ok(server) = ServerId::new("bench") else { return };
     let key = OutputKey { server, incarnation: Incarnation(1), stream: StreamName::Stderr };
     let mut sink = lane.open(&key, 256 * 1024);
-    measure("the whole lane", rounds, &lines, |line| sink.push(line));
+    report("the whole lane", measure(rounds, &lines, |line| sink.push(line)), search);
 }
 
-fn measure(name: &str, rounds: usize, lines: &[Vec<u8>], mut read: impl FnMut(&[u8])) {
-    let began = Instant::now();
-    let mut bytes = 0;
-    for _ in 0..rounds {
-        for line in lines {
-            bytes += line.len() + 1;
-            read(line);
-        }
-    }
-    println!("{name:24} {:8.0} MB/s", bytes as f64 / 1e6 / began.elapsed().as_secs_f64());
+fn report(name: &str, speed: f64, search: f64) {
+    println!("{name:24} {:5.1} x the time of one phrase, {speed:6.0} MB/s", search / speed);
+}
+
+/// Megabytes a second, in the best of several slices: other work on the machine only ever makes it slower.
+fn measure(rounds: usize, lines: &[Vec<u8>], mut read: impl FnMut(&[u8])) -> f64 {
+    let bytes: usize = lines.iter().map(|line| line.len() + 1).sum();
+    let slice = || {
+        let began = Instant::now();
+        (0..rounds).for_each(|_| lines.iter().for_each(|line| read(line)));
+        (bytes * rounds) as f64 / 1e6 / began.elapsed().as_secs_f64()
+    };
+    std::iter::repeat_with(slice).take(SLICES).fold(0.0, f64::max)
 }
 
 fn recorded_lines() -> Vec<Vec<u8>> {

@@ -4,6 +4,7 @@
 //! is bounded: a machine has two probes and one identity check on their way at most, each with a time limit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use llama_warden_bus::{BusClosed, Clock, CommandSender, Component, Delivery, Fact, OutputLane, Ports, Publisher};
@@ -11,19 +12,20 @@ use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{
     Elapsed, Envelope, Event, Incarnation, LaunchCommand, ListenerOwner, NoCommand, ProcessEnd, Seq, ServerId,
 };
+use llama_warden_probe::{Target, model_names, probe};
 use llama_warden_state::{Phase, ProcessRecord, ServerRecord, Snapshot};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::machine::{Action, Askable, Input, Machine, Sighting, Terms};
+use crate::shelf::Shelf;
 use crate::tap::{LaunchKey, Readings, SharedReading, lock};
-use crate::target::{Target, model_names};
-use crate::{Matcher, Pack, PackLibrary, ProbeWay, identity, probe};
+use crate::{Matcher, Pack, PackLibrary, ProbeWay, identity};
 
 /// Decides for every incarnation whether it is ready, or why not.
 pub struct Readiness {
     fleet: watch::Receiver<Fleet>,
-    packs: PackLibrary,
+    packs: Shelf,
     readings: Readings,
     make_matcher: Option<Arc<MatcherMaker>>,
 }
@@ -43,7 +45,14 @@ impl Readiness {
     pub fn new(fleet: watch::Receiver<Fleet>, packs: PackLibrary, lane: &OutputLane) -> Self {
         let readings = Readings::new(packs.clone());
         lane.register_taps(Arc::new(readings.clone()));
-        Self { fleet, packs, readings, make_matcher: None }
+        Self { fleet, packs: Shelf::new(packs, None), readings, make_matcher: None }
+    }
+
+    /// Takes up what changes in `directory` (absolute) while the daemon runs: in force from the next launch on.
+    #[must_use]
+    pub fn watching(mut self, directory: PathBuf) -> Self {
+        self.packs = Shelf::new(self.packs.library().clone(), Some(directory));
+        self
     }
 
     /// Reads servers for which `make` gives a matcher with it instead of the detector pack's patterns. `make` gets the
@@ -74,6 +83,7 @@ impl Component for Readiness {
             watches: BTreeMap::new(),
             tasks: JoinSet::new(),
         };
+        watchroom.readiness.packs.open();
         watchroom.catch_up(&ports.events.snapshot()).await?;
         loop {
             let deadline = watchroom.next_deadline();
@@ -85,6 +95,7 @@ impl Component for Readiness {
                     None => return Err(BusClosed.into()),
                 },
                 () = watchroom.readiness.readings.news() => watchroom.take_news().await?,
+                renewed = watchroom.readiness.packs.renewed() => watchroom.take_packs(renewed).await?,
                 Some(done) = watchroom.tasks.join_next() => watchroom.finish(done).await?,
                 () = ports.clock.sleep_until(deadline) => watchroom.meet_deadlines().await?,
             }
@@ -147,7 +158,8 @@ impl Watchroom {
         cause: Option<Seq>,
     ) -> Result<(), BusClosed> {
         let Some(spec) = self.spec(&key.0) else { return Ok(()) };
-        let Some(choice) = self.readiness.packs.choose(build, options, spec.readiness.detector.as_deref()) else {
+        let Some(choice) = self.readiness.packs.library().choose(build, options, spec.readiness.detector.as_deref())
+        else {
             return Ok(());
         };
         let chosen = Event::DetectorChosen { detector: choice.pack.name().to_owned(), because: choice.because };
@@ -246,7 +258,7 @@ impl Watchroom {
         if self.watches.contains_key(key) {
             return Ok(());
         }
-        if let Some(pack) = record.detector.as_deref().and_then(|name| self.readiness.packs.get(name)) {
+        if let Some(pack) = record.detector.as_deref().and_then(|name| self.readiness.packs.library().get(name)) {
             self.chosen.insert(key.clone(), pack.clone());
         }
         self.watch(key.clone(), process.port, process.spawned, None).await?;
@@ -287,6 +299,12 @@ impl Watchroom {
             last_line: taken.last_line.map(|at| Elapsed::new(now.as_duration().saturating_sub(at.elapsed()))),
         };
         self.feed(key, Input::Sighted(sighting), None).await
+    }
+
+    async fn take_packs(&mut self, renewed: Option<Event>) -> Result<(), BusClosed> {
+        let Some(reloaded) = renewed else { return Ok(()) };
+        self.readiness.readings.fall_back_to(self.readiness.packs.library().clone());
+        self.facts.publish(Fact::daemon(reloaded)).await
     }
 
     async fn meet_deadlines(&mut self) -> Result<(), BusClosed> {
@@ -353,7 +371,7 @@ impl Watchroom {
         let Some(watch) = self.watches.get(key) else { return };
         let (key, target, path) = (key.clone(), watch.target.clone(), watch.probe_path.clone());
         self.tasks.spawn(async move {
-            let answer = probe::probe(&target, &path).await;
+            let answer = probe(&target, &path, identity::ASK_TIMEOUT).await;
             (key, Some(Input::Answered(answer)))
         });
     }

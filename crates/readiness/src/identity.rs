@@ -2,11 +2,18 @@
 //!
 //! Older builds lack the one or the other, newer ones ask for the key: what cannot be read is unknown, not wrong.
 
+use std::time::Duration;
+
 use http::StatusCode;
+use llama_warden_probe::{AskError, Question, Reply, Target, ask};
 use serde_json::Value;
 
-use crate::probe::{AskError, Reply, ask};
-use crate::target::Target;
+#[cfg(test)]
+mod over_http;
+
+/// Longest wait for an answer. Builds of mid 2024 take up to a second while they generate; until the model is loaded they
+/// accept and say nothing.
+pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Who answers at the server's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,12 +40,13 @@ pub(crate) async fn identify(target: &Target, names: &[String]) -> Identity {
         Some(key) => key.read().await,
         None => None,
     };
-    let models = ask(target, "/v1/models", key.as_deref()).await;
+    let about = |path| Question::get(path, ASK_TIMEOUT).with_key(key.as_deref());
+    let models = ask(target, about("/v1/models")).await;
     let because = match read(models, |body| judge_models(body, names)) {
         Reading::Judged(identity) => return identity,
         Reading::Silent(because) => because,
     };
-    match read(ask(target, "/props", key.as_deref()).await, |body| judge_props(body, names)) {
+    match read(ask(target, about("/props")).await, |body| judge_props(body, names)) {
         Reading::Judged(identity) => identity,
         Reading::Silent(props) => Identity::Unknown { because: format!("/v1/models: {because}; /props: {props}") },
     }

@@ -11,9 +11,12 @@
 //!
 //! [`Readiness`] is the component around them. It knows no pid and no signal.
 
+mod choice;
 mod component;
+mod directory_watch;
 mod failure;
 mod identity;
+mod learn;
 mod library;
 mod line;
 mod machine;
@@ -22,17 +25,18 @@ mod pack;
 mod pack_error;
 mod pack_file;
 mod patterns;
-mod probe;
 mod reading;
+mod shelf;
 mod tap;
-mod target;
 
+pub use choice::{Choice, choose};
 pub use component::{Readiness, ReadinessError};
 pub use identity::Identity;
-pub use library::{Choice, GENERIC, LibraryError, PackLibrary, choose};
+pub use learn::{GroundTruth, HealthPath, LearnError, Lesson, RecordedLine, Recording, Serving, Subject, learn};
+pub use library::{GENERIC, LibraryError, PackLibrary, Survey};
+pub use llama_warden_probe::Answer;
 pub use matcher::{Matcher, Verdict};
 pub use pack::{Example, Pack, PackOrigin, Pattern, ProbeWay};
 pub use pack_error::PackError;
-pub use pack_file::{BuildRange, ExampleVerdict, PatternVerdict, StreamFilter, detector_schema};
+pub use pack_file::{BuildRange, ExampleVerdict, PatternVerdict, StreamFilter, StructuredSource, detector_schema};
 pub use patterns::PatternMatcher;
-pub use probe::Answer;

@@ -1,29 +1,43 @@
-//! A line as it was meant: without colours, carriage returns, NUL bytes and the log prefix.
+//! A line as it was meant: without colours, carriage returns, NUL bytes and the log prefix, and out of its JSON.
 //!
 //! Copies only where something has to go from the middle of the line, which is rare.
 
+use crate::StructuredSource;
+
 const ESCAPE: u8 = 0x1b;
 
-/// Cleans lines; keeps one buffer for those that have to be copied.
+/// Cleans lines; keeps buffers for those that have to be copied.
 #[derive(Debug, Default)]
 pub(crate) struct LineCleaner {
+    unwraps_json: bool,
     scratch: Vec<u8>,
+    message: String,
 }
 
 impl LineCleaner {
-    /// The line without terminal control, and without what builds since 2026 put before (and, as JSON, around) a message.
-    pub(crate) fn clean<'a>(&'a mut self, line: &'a [u8]) -> &'a [u8] {
-        without_prefix(self.without_controls(line))
+    /// A cleaner that takes messages out of these forms.
+    pub(crate) fn new(structured: &[StructuredSource]) -> Self {
+        Self { unwraps_json: structured.contains(&StructuredSource::LogJsonl), ..Self::default() }
     }
 
-    fn without_controls<'a>(&'a mut self, line: &'a [u8]) -> &'a [u8] {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Some(first) = memchr::memchr3(ESCAPE, b'\r', 0, line) else { return line };
-        self.scratch.clear();
-        self.scratch.extend_from_slice(&line[..first]);
-        strip_controls(&line[first..], &mut self.scratch);
-        &self.scratch
+    /// The line without terminal control, and without what builds since 2026 put before (and, as JSON, around) a message.
+    pub(crate) fn clean<'a>(&'a mut self, line: &'a [u8]) -> &'a [u8] {
+        let line = without_controls(line, &mut self.scratch);
+        match line.first() {
+            Some(b'0'..=b'9') => without_timestamp(line).unwrap_or(line),
+            Some(b'{') if self.unwraps_json => json_message(line, &mut self.message).unwrap_or(line),
+            _ => line,
+        }
     }
+}
+
+fn without_controls<'a>(line: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let Some(first) = memchr::memchr3(ESCAPE, b'\r', 0, line) else { return line };
+    scratch.clear();
+    scratch.extend_from_slice(&line[..first]);
+    strip_controls(&line[first..], scratch);
+    scratch
 }
 
 /// Appends `bytes` to `out` without escape sequences, carriage returns and NUL bytes.
@@ -53,15 +67,7 @@ fn after_escape(rest: &[u8]) -> &[u8] {
     }
 }
 
-/// Takes off `M.SS.mmm.uuu L ` (default since b9760), or what `--log-jsonl` writes around a message.
-fn without_prefix(line: &[u8]) -> &[u8] {
-    match line.first() {
-        Some(b'0'..=b'9') => without_timestamp(line).unwrap_or(line),
-        Some(b'{') => json_message(line).unwrap_or(line),
-        _ => line,
-    }
-}
-
+/// What stands after `M.SS.mmm.uuu L ` (default since b9760).
 fn without_timestamp(line: &[u8]) -> Option<&[u8]> {
     let minutes = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (stamp, rest) = line[minutes..].split_at_checked(b".SS.mmm.uuu L ".len())?;
@@ -73,13 +79,19 @@ fn without_timestamp(line: &[u8]) -> Option<&[u8]> {
     fits.then_some(rest)
 }
 
-fn json_message(line: &[u8]) -> Option<&[u8]> {
-    const KEY: &[u8] = b"\"msg\":\"";
+/// The message of a line of `--log-jsonl`, which writes the keys always in one order.
+fn json_message<'a>(line: &'a [u8], decoded: &'a mut String) -> Option<&'a [u8]> {
+    const KEY: &[u8] = b"\"msg\":";
     line.strip_prefix(b"{\"type\":\"log\",")?;
     // Everything before the message is numbers and a level, so the first key of that name is the right one.
-    let start = memchr::memmem::find(line, KEY)? + KEY.len();
-    let message = &line[start..];
-    Some(message.strip_suffix(b"\\n\"}").or_else(|| message.strip_suffix(b"\"}")).unwrap_or(message))
+    let quoted = line[memchr::memmem::find(line, KEY)? + KEY.len()..].strip_suffix(b"}")?;
+    let message = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let message = message.strip_suffix(b"\\n").unwrap_or(message);
+    if memchr::memchr(b'\\', message).is_none() {
+        return Some(message);
+    }
+    *decoded = serde_json::from_slice(quoted).ok()?;
+    Some(decoded.trim_end_matches('\n').as_bytes())
 }
 
 #[cfg(test)]
@@ -89,7 +101,7 @@ mod tests {
     const MESSAGE: &[u8] = b"srv  llama_server: listening on http://127.0.0.1:8080";
 
     fn clean(line: &[u8]) -> Vec<u8> {
-        LineCleaner::default().clean(line).to_vec()
+        LineCleaner::new(&[StructuredSource::LogJsonl]).clean(line).to_vec()
     }
 
     #[test]
@@ -116,6 +128,15 @@ mod tests {
         {
             assert_eq!(clean(line), line, "{}", String::from_utf8_lossy(line));
         }
+    }
+
+    #[test]
+    fn a_json_message_is_decoded_and_stays_as_it_is_for_a_pack_that_does_not_read_it() {
+        let line = br#"{"type":"log","time":1,"level":"info","msg":"load_model: \"C:\\a\"\n"}"#;
+        assert_eq!(clean(line), br#"load_model: "C:\a""#);
+        assert_eq!(LineCleaner::default().clean(line), line);
+        let cut = br#"{"type":"log","time":1,"level":"info","msg":"load_mo"#;
+        assert_eq!(clean(cut), cut);
     }
 
     #[test]

@@ -36,3 +36,25 @@ pub enum Verdict {
         rank: u16,
     },
 }
+
+impl Verdict {
+    /// Its name, as in a pack.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "none",
+            Self::Echo => "echo",
+            Self::Progress { .. } => "progress",
+            Self::NearlyReady => "nearly-ready",
+            Self::Ready => "ready",
+            Self::Failure { .. } => "failure",
+        }
+    }
+
+    /// It, with its reason, for people.
+    pub fn describe(self) -> String {
+        match self {
+            Self::Failure { reason, .. } => format!("`failure` with `{reason}`"),
+            other => format!("`{}`", other.as_str()),
+        }
+    }
+}

@@ -10,7 +10,10 @@ use llama_warden_events::{FailureReason, StreamName};
 use crate::pack_error::Source;
 use crate::pack_file::{ExampleEntry, PackFile, PatternEntry, ProbeEntry};
 use crate::patterns::{self, CompiledPatterns};
-use crate::{BuildRange, ExampleVerdict, Matcher, PackError, PatternMatcher, PatternVerdict, StreamFilter, Verdict};
+use crate::{
+    BuildRange, ExampleVerdict, Matcher, PackError, PatternMatcher, PatternVerdict, StreamFilter, StructuredSource,
+    Verdict,
+};
 
 /// Longest text of a pack, in bytes.
 const TEXT_LIMIT: usize = 256 * 1024;
@@ -32,6 +35,7 @@ struct Body {
     help_lists: Vec<String>,
     help_lacks: Vec<String>,
     probe: ProbeWay,
+    structured: Vec<StructuredSource>,
     /// Its own patterns, then those that stand behind them.
     patterns: Vec<Pattern>,
     own_patterns: usize,
@@ -47,6 +51,16 @@ pub enum PackOrigin {
     BuiltIn,
     /// This file.
     File(std::path::PathBuf),
+}
+
+impl PackOrigin {
+    /// The file, unless it is built in.
+    pub fn path(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::BuiltIn => None,
+            Self::File(path) => Some(path),
+        }
+    }
 }
 
 /// How to ask a server whether it is ready.
@@ -133,6 +147,7 @@ impl Pack {
             help_lists: file.help_lists.iter().map(|option| bare(option)).collect(),
             help_lacks: file.help_lacks.iter().map(|option| bare(option)).collect(),
             probe,
+            structured: file.structured,
             patterns,
             own_patterns,
             examples: file.example.iter().map(Example::from).collect(),
@@ -150,13 +165,13 @@ impl Pack {
     fn check_examples(&self, source: &Source<'_>, examples: &[ExampleEntry]) -> Result<(), PackError> {
         let compiled = patterns::compile(&self.body.patterns)
             .map_err(|error| source.error(None, error, "use fewer or simpler patterns"))?;
-        let mut matcher = PatternMatcher::new(compiled, None);
+        let mut matcher = PatternMatcher::new(compiled, &self.body.structured, None);
         for (entry, example) in examples.iter().zip(&self.body.examples) {
             let verdict = matcher.on_line(example.stream, example.line.as_bytes());
             if !example.agrees_with(verdict) {
                 return Err(source.error(
                     Some(entry.line.span()),
-                    format!("this example claims {}, but the patterns say {}", example.claim(), describe(verdict)),
+                    format!("this example claims {}, but the patterns say {}", example.claim(), verdict.describe()),
                     "correct the example, or the order or text of the patterns",
                 ));
             }
@@ -199,6 +214,11 @@ impl Pack {
         &self.body.probe
     }
 
+    /// The structured output that it reads.
+    pub fn structured(&self) -> &[StructuredSource] {
+        &self.body.structured
+    }
+
     /// Its own patterns, in order.
     pub fn patterns(&self) -> &[Pattern] {
         &self.body.patterns[..self.body.own_patterns]
@@ -214,6 +234,17 @@ impl Pack {
         &self.body.text
     }
 
+    /// The examples that the patterns take for something else than they claim. None of a pack that was loaded from a
+    /// file: it would have been refused.
+    pub fn contradictions(&self) -> Vec<(&Example, Verdict)> {
+        let mut matcher = self.matcher(None);
+        let judged = self.examples().iter().map(|example| {
+            let verdict = matcher.on_line(example.stream, example.line.as_bytes());
+            (example, verdict)
+        });
+        judged.filter(|(example, verdict)| !example.agrees_with(*verdict)).collect()
+    }
+
     /// A matcher for one incarnation. A ready line that names another port than `port` counts as nothing; without a
     /// port, any is taken.
     pub fn matcher(&self, port: Option<u16>) -> PatternMatcher {
@@ -224,7 +255,7 @@ impl Pack {
                 CompiledPatterns::default()
             })
         });
-        PatternMatcher::new(compiled.clone(), port)
+        PatternMatcher::new(compiled.clone(), &self.body.structured, port)
     }
 }
 
@@ -244,15 +275,11 @@ impl Example {
         }
     }
 
-    fn claim(&self) -> String {
+    /// What it claims, for people.
+    pub fn claim(&self) -> String {
         match (self.verdict, self.reason) {
             (ExampleVerdict::Failure, Some(reason)) => format!("`failure` with `{reason}`"),
-            (ExampleVerdict::Failure, None) => "`failure`".into(),
-            (ExampleVerdict::None, _) => "`none`".into(),
-            (ExampleVerdict::Progress, _) => "`progress`".into(),
-            (ExampleVerdict::NearlyReady, _) => "`nearly-ready`".into(),
-            (ExampleVerdict::Ready, _) => "`ready`".into(),
-            (ExampleVerdict::Echo, _) => "`echo`".into(),
+            (verdict, _) => format!("`{}`", verdict.as_str()),
         }
     }
 }
@@ -260,17 +287,6 @@ impl Example {
 impl From<&ExampleEntry> for Example {
     fn from(entry: &ExampleEntry) -> Self {
         Self { line: entry.line.as_ref().clone(), stream: entry.stream, verdict: entry.verdict, reason: entry.reason }
-    }
-}
-
-fn describe(verdict: Verdict) -> String {
-    match verdict {
-        Verdict::Nothing => "`none`".into(),
-        Verdict::Echo => "`echo`".into(),
-        Verdict::Progress { .. } => "`progress`".into(),
-        Verdict::NearlyReady => "`nearly-ready`".into(),
-        Verdict::Ready => "`ready`".into(),
-        Verdict::Failure { reason, .. } => format!("`failure` with `{reason}`"),
     }
 }
 

@@ -29,6 +29,9 @@ pub(crate) struct PackFile {
     #[serde(default)]
     #[schemars(with = "ProbeEntry")]
     pub(crate) probe: Option<Spanned<ProbeEntry>>,
+    /// Structured output that the pack reads, where a server was told to write it.
+    #[serde(default)]
+    pub(crate) structured: Vec<StructuredSource>,
     /// The patterns. Of several that match a line the first one counts.
     #[serde(default)]
     pub(crate) pattern: Vec<PatternEntry>,
@@ -68,6 +71,15 @@ pub(crate) struct HttpProbeEntry {
 pub(crate) enum ProbeWord {
     /// These builds have no such path: the ready line, from a listener of our own, is the proof.
     None,
+}
+
+/// Structured output of a build, read beside its plain lines. The protocol of a router's child is none of them: it changes
+/// how a server takes TERM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StructuredSource {
+    /// What `--log-jsonl` writes: one JSON object a line on standard output. Patterns see its `msg`.
+    LogJsonl,
 }
 
 /// One pattern.
@@ -162,6 +174,33 @@ pub enum ExampleVerdict {
     Echo,
 }
 
+impl ExampleVerdict {
+    /// Its name, as in a pack.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Progress => "progress",
+            Self::NearlyReady => "nearly-ready",
+            Self::Ready => "ready",
+            Self::Failure => "failure",
+            Self::Echo => "echo",
+        }
+    }
+}
+
+impl PatternVerdict {
+    /// Its name, as in a pack.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Progress => "progress",
+            Self::NearlyReady => "nearly-ready",
+            Self::Ready => "ready",
+            Self::Failure => "failure",
+            Self::Echo => "echo",
+        }
+    }
+}
+
 /// The JSON Schema of a detector pack.
 pub fn detector_schema() -> schemars::Schema {
     schemars::schema_for!(PackFile)
@@ -176,7 +215,7 @@ mod tests {
         let schema = detector_schema().to_value();
         let keys: Vec<_> = schema["properties"].as_object().expect("an object").keys().map(String::as_str).collect();
         let mut documented =
-            ["name", "description", "builds", "help-lists", "help-lacks", "probe", "pattern", "example"];
+            ["name", "description", "builds", "help-lists", "help-lacks", "probe", "structured", "pattern", "example"];
         documented.sort_unstable();
         assert_eq!(keys, documented);
         assert_eq!(schema["additionalProperties"], false);

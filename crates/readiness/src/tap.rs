@@ -21,7 +21,8 @@ pub(crate) struct Readings {
 
 struct Shared {
     readings: Mutex<BTreeMap<LaunchKey, SharedReading>>,
-    packs: PackLibrary,
+    /// Where the patterns come from that read a launch whose pack is not known in time.
+    packs: Mutex<PackLibrary>,
     /// Told when there is something to take. A permit is kept, so news between two waits is not lost.
     news: Arc<Notify>,
 }
@@ -30,6 +31,7 @@ pub(crate) type SharedReading = Arc<Mutex<Reading>>;
 
 impl Readings {
     pub(crate) fn new(packs: PackLibrary) -> Self {
+        let packs = Mutex::new(packs);
         Self { shared: Arc::new(Shared { readings: Mutex::default(), packs, news: Arc::default() }) }
     }
 
@@ -55,8 +57,13 @@ impl Readings {
         self.shared.news.notified().await;
     }
 
+    /// Other packs are in force.
+    pub(crate) fn fall_back_to(&self, packs: PackLibrary) {
+        *lock(&self.shared.packs) = packs;
+    }
+
     fn fallback(&self) -> Box<dyn Matcher> {
-        match self.shared.packs.get(GENERIC) {
+        match lock(&self.shared.packs).get(GENERIC) {
             Some(pack) => Box::new(pack.matcher(None)),
             None => Box::new(crate::PatternMatcher::blank()),
         }
@@ -108,7 +115,7 @@ mod tests {
             let readings = Readings::new(PackLibrary::built_in());
             let key = key(1);
             let reading = readings.of(&(key.server.clone(), key.incarnation));
-            let pack = readings.shared.packs.get("llama-server-b11xxx").expect("there").clone();
+            let pack = lock(&readings.shared.packs).get("llama-server-b11xxx").expect("there").clone();
             let set = || lock(&reading).read_with(Box::new(pack.matcher(Some(8001))));
             let mut tap = readings.tap(&key).expect("a tap");
             let mut push = || tap.on_line(b"0.00.022.002 I srv  llama_server: listening on http://127.0.0.1:8001\r");

@@ -98,7 +98,7 @@ fn spec(id: &ServerId, readiness: ReadinessSpec) -> ServerSpec {
             max_delay: Duration::ZERO,
             stable_after: Duration::ZERO,
         },
-        health: HealthSpec { interval: PATIENCE, timeout: PATIENCE, failures: 1 },
+        health: HealthSpec { interval: PATIENCE, timeout: PATIENCE, failures: 1, inference: None },
         hooks: HooksSpec::default(),
         log_ring_bytes: 4096,
     }

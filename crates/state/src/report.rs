@@ -22,6 +22,9 @@ pub struct StatusReport {
     pub running_servers: usize,
     /// The active profile, if one is.
     pub profile: Option<String>,
+    /// Why the latest change of the configuration was refused, until one is taken.
+    #[serde(default)]
+    pub configuration_refused: Option<String>,
     /// The last fact that this report contains.
     pub seq: Seq,
     /// One entry per configured server, by id.
@@ -146,6 +149,7 @@ impl StatusReport {
             ready_servers: snapshot.ready_servers(),
             running_servers: snapshot.running_servers(),
             profile: snapshot.daemon.profile.clone(),
+            configuration_refused: snapshot.daemon.configuration_refused.clone(),
             seq: snapshot.seq,
             servers: snapshot.servers.iter().map(|(id, server)| ServerReport::of(id, server, now)).collect(),
         }

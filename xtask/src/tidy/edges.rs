@@ -26,17 +26,20 @@ const fn row(name: &'static str, uses: &'static [&'static str], tests_use: &'sta
 
 const KIT: &[&str] = &["component-kit"];
 
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 21] = [
     row("events", &[], &[]),
     row("state", &["events"], &[]),
     row("bus", &["events", "state"], &[]),
     row("config", &["events"], &[]),
     row("catalog", &["events"], &["tiny-gguf"]),
+    row("probe", &["config"], &[]),
     row("component-kit", &["events", "state", "bus"], &[]),
     row("launcher", &["events", "state", "bus", "config"], KIT),
-    row("readiness", &["events", "state", "bus", "config"], KIT),
+    row("readiness", &["events", "state", "bus", "config", "probe"], KIT),
     row("terminator", &["events", "state", "bus", "config"], KIT),
     row("supervisor", &["events", "state", "bus", "config"], KIT),
+    row("health", &["events", "state", "bus", "config", "probe"], KIT),
+    row("hooks", &["events", "state", "bus", "config"], KIT),
     row("api", &["events", "state", "bus", "config"], KIT),
     row("metrics", &["events", "state", "bus"], KIT),
     row("telemetry", &["events", "state", "bus"], KIT),
@@ -54,6 +57,8 @@ const ROWS: [Row; 18] = [
             "readiness",
             "terminator",
             "supervisor",
+            "health",
+            "hooks",
             "api",
             "metrics",
             "telemetry",

@@ -26,13 +26,18 @@ pub use address::{Address, InvalidAddress};
 pub use error::ClientError;
 pub use records::Records;
 
-use crate::{CommandAnswer, EventRecord, LogRecord, Problem, ShutdownAnswer};
+use crate::{
+    ActiveProfileReport, CommandAnswer, EventRecord, LogRecord, Problem, ProfileReport, ShutdownAnswer, SwitchAnswer,
+};
 
 /// Longest time until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest time until an answer begins, beyond the time that the daemon was asked to wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The same for an answer before which the daemon reads files: the configuration, and the headers of all models.
+const FILES_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Longest answer that is no stream, in bytes.
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
@@ -85,6 +90,18 @@ pub struct CommandOptions {
     pub grace: Option<Duration>,
     /// Kill at once.
     pub force: bool,
+}
+
+/// How the fleet is changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SwitchManner {
+    /// The answer comes once the change is accepted.
+    #[default]
+    Begin,
+    /// The answer comes when every server has arrived, at most this much later. To the millisecond, at most 24 h.
+    Wait(Duration),
+    /// Nothing is touched; the answer is the plan.
+    DryRun,
 }
 
 /// How servers are stopped.
@@ -155,6 +172,42 @@ impl Client {
         ]);
         let path = format!("/api/v1/servers/{id}/{}{query}", verb.as_str());
         self.ask(Method::POST, &path, ANSWER_TIMEOUT + options.wait.unwrap_or_default()).await
+    }
+
+    /// Every configured profile.
+    pub async fn profiles(&self) -> Result<Vec<ProfileReport>, ClientError> {
+        self.ask(Method::GET, "/api/v1/profiles", ANSWER_TIMEOUT).await
+    }
+
+    /// What should run at this moment.
+    pub async fn active_profile(&self) -> Result<ActiveProfileReport, ClientError> {
+        self.ask(Method::GET, "/api/v1/profiles/active", ANSWER_TIMEOUT).await
+    }
+
+    /// Brings the fleet to what a profile says; `None` is every enabled server.
+    pub async fn activate(&self, profile: Option<&str>, manner: SwitchManner) -> Result<SwitchAnswer, ClientError> {
+        let (method, path) = match profile {
+            Some(name) => (Method::POST, format!("/api/v1/profiles/{}/activate", escaped(name))),
+            None => (Method::DELETE, "/api/v1/profiles/active".to_owned()),
+        };
+        self.switch(method, &path, manner).await
+    }
+
+    /// Has the configuration read again. One with problems is a [`ClientError::Problem`] that names them all. With `wait`
+    /// the answer comes when every server has arrived, at most this much later. To the millisecond, at most 24 h.
+    pub async fn reload(&self, wait: Option<Duration>) -> Result<SwitchAnswer, ClientError> {
+        self.switch(Method::POST, "/api/v1/reload", wait.map_or(SwitchManner::Begin, SwitchManner::Wait)).await
+    }
+
+    async fn switch(&self, method: Method, path: &str, manner: SwitchManner) -> Result<SwitchAnswer, ClientError> {
+        let (wait, dry_run) = match manner {
+            SwitchManner::Begin => (None, None),
+            SwitchManner::Wait(wait) => (Some(wait), None),
+            SwitchManner::DryRun => (None, Some("1".to_owned())),
+        };
+        let query = query([("wait", wait.map(|wait| format!("{}ms", wait.as_millis()))), ("dry_run", dry_run)]);
+        let limit = FILES_TIMEOUT + wait.unwrap_or_default();
+        self.ask(method, &format!("{path}{query}"), limit).await
     }
 
     /// Stops every server and the daemon. The daemon is gone when a stream of it ends.
@@ -259,4 +312,13 @@ fn query<const N: usize>(parameters: [(&str, Option<String>); N]) -> String {
     let given = parameters.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
     let joined = given.collect::<Vec<_>>().join("&");
     if joined.is_empty() { joined } else { format!("?{joined}") }
+}
+
+/// A text as one segment of a path.
+fn escaped(text: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(escape).collect()
 }

@@ -1,8 +1,11 @@
 //! What the paths answer. Each handler reads one snapshot, or sends one command.
 
+mod completion;
 mod control;
 mod events;
 mod logs;
+mod profiles;
+mod sd;
 mod status;
 
 use std::sync::Arc;
@@ -19,12 +22,14 @@ use llama_warden_state::{ServerDetail, Snapshot};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::{MetricsSource, Problem};
+use crate::{MetricsSource, ModelsSource, Problem};
 
 pub(crate) use control::{restart, shut_down, start, stop};
 pub(crate) use events::events;
 pub(crate) use logs::logs;
-pub(crate) use status::{description, livez, metrics, readyz, server, servers, status};
+pub(crate) use profiles::{activate, active_profile, deactivate, profile, profiles, reload};
+pub(crate) use sd::targets;
+pub(crate) use status::{description, livez, metrics, models, readyz, server, servers, status};
 
 /// What every handler can use.
 pub(crate) struct Shared {
@@ -33,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) facts: Publisher,
     pub(crate) commands: CommandSender,
     pub(crate) metrics: MetricsSource,
+    pub(crate) models: ModelsSource,
     pub(crate) cancel: CancellationToken,
     /// The OpenAPI document.
     pub(crate) description: Bytes,
@@ -45,6 +51,18 @@ impl Shared {
     fn detail(&self, snapshot: &Snapshot, id: &ServerId) -> Result<ServerDetail, Problem> {
         let server = snapshot.servers.get(id).ok_or_else(|| Problem::unknown_server(id.as_str()))?;
         Ok(ServerDetail::of(id, server, self.bus.clock().now()))
+    }
+}
+
+/// The `{name}` of a path, whether or not there is such a profile.
+pub(crate) struct ProfileName(pub(crate) String);
+
+impl FromRequestParts<App> for ProfileName {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let name: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, app).await;
+        name.map(|Path(name)| Self(name)).map_err(|_| Problem::no_such_path(parts.uri.path()))
     }
 }
 

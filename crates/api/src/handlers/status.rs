@@ -111,6 +111,11 @@ pub(crate) async fn server(State(app): State<App>, KnownServer(id): KnownServer)
     }
 }
 
+/// What discovery knows.
+pub(crate) async fn models(State(app): State<App>) -> Response {
+    json(StatusCode::OK, &(app.models)())
+}
+
 /// The OpenAPI document.
 pub(crate) async fn description(State(app): State<App>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], app.description.clone()).into_response()

@@ -7,27 +7,37 @@ use llama_warden_config::{FlagValue, ServerSpec};
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Address {
-    Tcp { host: String, port: u16 },
+pub enum Address {
+    /// On this host and port.
+    Tcp {
+        /// A name or an address, never an unspecified one.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// On a unix socket.
     Unix(PathBuf),
 }
 
 /// A server, as a client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
-    pub(crate) address: Address,
+pub struct Target {
+    /// Where it listens.
+    pub address: Address,
     /// Put before every path (`--api-prefix`); empty, or with a slash at its start only.
-    pub(crate) prefix: String,
+    pub prefix: String,
     /// Sent as a bearer token where a path asks for one.
-    pub(crate) key: Option<Key>,
+    pub key: Option<Key>,
     /// The server speaks TLS, which we do not: it can only be believed by its lines.
-    pub(crate) encrypted: bool,
+    pub encrypted: bool,
 }
 
 /// Where the API key comes from.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Key {
+pub enum Key {
+    /// The key itself.
     Text(String),
+    /// The first line of this file that is not empty.
     File(PathBuf),
 }
 
@@ -42,7 +52,7 @@ impl std::fmt::Debug for Key {
 
 impl Target {
     /// The target of a server that was given `port`.
-    pub(crate) fn new(spec: &ServerSpec, port: u16) -> Self {
+    pub fn new(spec: &ServerSpec, port: u16) -> Self {
         let key = spec.api_key_file.clone().map(Key::File).or_else(|| {
             let file = option(spec, "api-key-file").map(|file| Key::File(file.into()));
             // Several keys are separated by commas; any of them opens.
@@ -61,7 +71,7 @@ impl Target {
 
 impl Key {
     /// The key itself; none when its file cannot be read, in which case the server will not have started either.
-    pub(crate) async fn read(&self) -> Option<String> {
+    pub async fn read(&self) -> Option<String> {
         match self {
             Self::Text(text) => Some(text.clone()),
             Self::File(path) => {
@@ -73,7 +83,7 @@ impl Key {
 }
 
 /// Names under which the right model may answer: what `--alias` was given, and the file.
-pub(crate) fn model_names(spec: &ServerSpec) -> Vec<String> {
+pub fn model_names(spec: &ServerSpec) -> Vec<String> {
     let mut names = vec![spec.id.to_string(), spec.model.display().to_string()];
     names.extend(spec.model.file_name().map(|name| name.to_string_lossy().into_owned()));
     if let Some(aliases) = option(spec, "alias") {

@@ -1,4 +1,4 @@
-//! The probe against servers that mean harm, on loopback and in real time.
+//! Questions to servers that mean harm, on loopback and in real time.
 
 use std::time::Instant;
 
@@ -6,9 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::*;
-use crate::identity::{Identity, identify};
-use crate::target::Key;
 
+const TIMEOUT: Duration = Duration::from_secs(2);
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}";
 
 /// What a server writes after it has read a request head: a beginning, then for ever something else.
@@ -74,8 +73,8 @@ fn tcp(port: u16) -> Target {
 async fn answer(script: Script) -> Answer {
     let target = target(script).await;
     let began = Instant::now();
-    let answer = probe(&target, "/health").await;
-    assert!(began.elapsed() < PROBE_TIMEOUT + Duration::from_secs(1), "took {:?}", began.elapsed());
+    let answer = probe(&target, "/health", TIMEOUT).await;
+    assert!(began.elapsed() < TIMEOUT + Duration::from_secs(1), "took {:?}", began.elapsed());
     answer
 }
 
@@ -99,7 +98,7 @@ async fn nobody_there_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let port = listener.local_addr().expect("has an address").port();
     drop(listener);
-    assert_eq!(probe(&tcp(port), "/health").await, Answer::Refused);
+    assert_eq!(probe(&tcp(port), "/health", TIMEOUT).await, Answer::Refused);
 }
 
 #[tokio::test]
@@ -135,7 +134,7 @@ async fn the_request_is_plain_and_carries_prefix_and_key() {
         play(stream, Script::Say(OK)).await
     });
     let target = Target { prefix: "/llama".into(), ..tcp(port) };
-    let reply = ask(&target, "/v1/models", Some("secret")).await.expect("answers");
+    let reply = ask(&target, Question::get("/v1/models", TIMEOUT).with_key(Some("secret"))).await.expect("answers");
     assert_eq!((reply.status, &*reply.body), (StatusCode::OK, &b"{\"status\":\"ok\"}"[..]));
     let head = server.await.expect("serves").to_lowercase();
     assert!(head.starts_with("get /llama/v1/models http/1.1\r\n"), "{head}");
@@ -149,52 +148,42 @@ async fn a_unix_socket_is_asked_too() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let path = directory.path().join("llama.sock");
     let target = Target { address: Address::Unix(path.clone()), ..tcp(1) };
-    assert_eq!(probe(&target, "/health").await, Answer::Refused);
+    assert_eq!(probe(&target, "/health", TIMEOUT).await, Answer::Refused);
     let listener = UnixListener::bind(&path).expect("binds");
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.expect("accepts");
         play(stream, Script::Say(OK)).await
     });
-    assert_eq!(probe(&target, "/health").await, Answer::Ok);
+    assert_eq!(probe(&target, "/health", TIMEOUT).await, Answer::Ok);
 }
 
 #[tokio::test]
-async fn identity_falls_back_to_props_and_reads_the_key_from_its_file() {
-    let directory = tempfile::tempdir().expect("makes a directory");
-    let file = directory.path().join("key");
-    std::fs::write(&file, "\nsecret\nother\n").expect("writes");
+async fn a_post_carries_its_json() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let port = listener.local_addr().expect("has an address").port();
     let server = tokio::spawn(async move {
-        let mut heads = Vec::new();
-        for answer in [
-            &b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"[..],
-            b"HTTP/1.1 200 OK\r\nContent-Length: 34\r\n\r\n{\"model_path\":\"/models/tiny.gguf\"}",
-        ] {
-            let (stream, _) = listener.accept().await.expect("accepts");
-            heads.push(play(stream, Script::Say(answer)).await.to_lowercase());
+        let (mut stream, _) = listener.accept().await.expect("accepts");
+        let mut request = vec![0; 4096];
+        let mut read = 0;
+        while !request[..read].ends_with(b"{\"n\":1}") {
+            read += stream.read(&mut request[read..]).await.expect("reads");
         }
-        heads
+        stream.write_all(OK).await.expect("writes");
+        String::from_utf8_lossy(&request[..read]).to_lowercase()
     });
-    let target = Target { key: Some(Key::File(file)), ..tcp(port) };
-    let identity = identify(&target, &["/models/tiny.gguf".into()]).await;
-    let heads = server.await.expect("serves");
-    assert!(heads.iter().all(|head| head.contains("authorization: bearer secret")), "{heads:?}");
-    assert_eq!(identity, Identity::Same);
+    let reply = ask(&tcp(port), Question::post("/completion", "{\"n\":1}", TIMEOUT)).await.expect("answers");
+    assert_eq!(reply.status, StatusCode::OK);
+    let request = server.await.expect("serves");
+    assert!(request.starts_with("post /completion http/1.1\r\n"), "{request}");
+    assert!(request.contains("\r\ncontent-type: application/json\r\n"), "{request}");
+    assert!(request.contains("\r\ncontent-length: 7\r\n"), "{request}");
 }
 
 #[tokio::test]
-async fn a_model_that_cannot_be_read_is_unknown_not_wrong() {
-    let cases: [&'static [u8]; 4] = [
-        b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\noops",
-        b"no http",
-    ];
-    for text in cases {
-        let identity = identify(&target(Script::Say(text)).await, &["x".into()]).await;
-        assert!(matches!(identity, Identity::Unknown { .. }), "{identity:?}");
-    }
-    let busy = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
-    assert_eq!(identify(&target(Script::Say(busy)).await, &["x".into()]).await, Identity::NotReady);
+async fn a_connection_alone_tells_whether_somebody_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    let port = listener.local_addr().expect("has an address").port();
+    assert_eq!(connect(&tcp(port), TIMEOUT).await, Answer::Ok);
+    drop(listener);
+    assert_eq!(connect(&tcp(port), TIMEOUT).await, Answer::Refused);
 }

@@ -1,0 +1,111 @@
+//! Targets for Prometheus' `http_sd_config`: the ready servers that serve metrics of their own.
+//!
+//! Prometheus keeps its list when the answer is no 200, so that a daemon that is coming up makes no target vanish.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::uri::Authority;
+use http::{HeaderMap, StatusCode, header};
+use llama_warden_events::ServerId;
+use llama_warden_state::{DaemonPhase, ServerRecord, Snapshot};
+
+use super::{App, json};
+use crate::{Problem, TargetGroup};
+
+/// Every target, always the full list.
+pub(crate) async fn targets(State(app): State<App>, headers: HeaderMap) -> Response {
+    let snapshot = app.bus.snapshot();
+    if snapshot.daemon.phase == DaemonPhase::Starting {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return Problem::new(status, "not-ready", "starting", "the daemon is starting")
+            .next_step("ask again in a second")
+            .into_response();
+    }
+    let asked_as = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    json(StatusCode::OK, &groups(&snapshot, asked_as))
+}
+
+/// The targets of a snapshot, by server; `asked_as` is the `Host` of whoever asks.
+fn groups(snapshot: &Snapshot, asked_as: Option<&str>) -> Vec<TargetGroup> {
+    let ready = snapshot.servers.iter().filter(|(_, server)| server.is_ready());
+    ready.filter_map(|(id, server)| group(id, server, asked_as)).collect()
+}
+
+fn group(id: &ServerId, server: &ServerRecord, asked_as: Option<&str>) -> Option<TargetGroup> {
+    let option = |name: &str| value_of(&server.argv, name);
+    server.argv.iter().any(|argument| argument == "--metrics").then_some(())?;
+    let process = server.process.as_ref()?;
+    let host = reachable(&server.card.host, asked_as)?;
+    let model = server.card.model.as_deref().and_then(|model| model.file_name()).unwrap_or_default();
+    let mut labels = BTreeMap::from([
+        ("server", id.to_string()),
+        ("__meta_llama_warden_server", id.to_string()),
+        ("__meta_llama_warden_model", model.to_string_lossy().into_owned()),
+        ("__meta_llama_warden_tier", server.card.tier.clone().unwrap_or_default()),
+        ("__meta_llama_warden_display_name", server.card.display_name.clone()),
+    ]);
+    if let Some(prefix) = option("--api-prefix") {
+        labels.insert("__metrics_path__", format!("{}/metrics", prefix.trim_end_matches('/')));
+    }
+    if option("--ssl-cert-file").is_some() {
+        labels.insert("__scheme__", "https".to_owned());
+    }
+    let labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Some(TargetGroup { targets: vec![format!("{host}:{}", process.port)], labels })
+}
+
+/// The value of an option, as its own argument or after `=`.
+fn value_of<'a>(argv: &'a [String], name: &str) -> Option<&'a str> {
+    argv.iter().enumerate().find_map(|(index, argument)| match argument.strip_prefix(name)? {
+        "" => argv.get(index + 1).map(String::as_str),
+        rest => rest.strip_prefix('='),
+    })
+}
+
+/// The host under which whoever asks can reach a server; `None` for a unix socket. A server that listens on every
+/// address is reached as the daemon is.
+fn reachable(host: &str, asked_as: Option<&str>) -> Option<String> {
+    if host.ends_with(".sock") {
+        return None;
+    }
+    match host.parse::<IpAddr>() {
+        Ok(address) if address.is_unspecified() => {
+            let authority: Option<Authority> = asked_as.and_then(|host| host.parse().ok());
+            Some(authority.map_or_else(|| "127.0.0.1".to_owned(), |authority| authority.host().to_owned()))
+        }
+        Ok(IpAddr::V6(address)) => Some(format!("[{address}]")),
+        _ => Some(host.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_on_every_address_is_reached_as_the_daemon_is() {
+        for (host, asked_as, expected) in [
+            ("127.0.0.1", Some("box:9888"), Some("127.0.0.1")),
+            ("gpu.lan", None, Some("gpu.lan")),
+            ("::1", None, Some("[::1]")),
+            ("0.0.0.0", Some("box:9888"), Some("box")),
+            ("::", Some("[fd00::1]:9888"), Some("[fd00::1]")),
+            ("0.0.0.0", Some("a b"), Some("127.0.0.1")),
+            ("0.0.0.0", None, Some("127.0.0.1")),
+            ("/run/a.sock", Some("box"), None),
+        ] {
+            assert_eq!(reachable(host, asked_as).as_deref(), expected, "{host} {asked_as:?}");
+        }
+    }
+
+    #[test]
+    fn the_value_of_an_option_is_found_in_either_form() {
+        let argv = ["llama-server", "--api-prefix", "/a", "--ssl-cert-file=/c"].map(str::to_owned);
+        assert_eq!(value_of(&argv, "--api-prefix"), Some("/a"));
+        assert_eq!(value_of(&argv, "--ssl-cert-file"), Some("/c"));
+        assert_eq!(value_of(&argv, "--ssl-cert"), None);
+    }
+}

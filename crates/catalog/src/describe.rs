@@ -1,0 +1,118 @@
+//! From the words of a header and the name of its file to what a model is.
+
+use std::path::Path;
+
+use crate::gguf::{Header, file_type_name};
+use crate::model::ModelKind;
+use crate::name::{Labelled, ShardName, compact, words};
+use crate::report::FileRole;
+
+/// What a sound file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Model,
+    /// It lets a model see or hear.
+    Projector,
+    Other(FileRole),
+}
+
+/// Architectures that turn texts into vectors and never write any.
+const ENCODERS: [&str; 11] = [
+    "bert",
+    "eurobert",
+    "gemma-embedding",
+    "jina-bert-v2",
+    "jina-bert-v3",
+    "llama-embed",
+    "modern-bert",
+    "neo-bert",
+    "nomic-bert",
+    "nomic-bert-moe",
+    "t5encoder",
+];
+
+/// What the chat templates of thinking models mention.
+const THINKING_MARKS: [&str; 7] =
+    ["<think>", "[THINK]", "enable_thinking", "reasoning", "thinking_budget", "<|channel|>analysis", "<seed:think>"];
+
+/// Words in the names of thinking models.
+const THINKING_WORDS: [&str; 7] = ["thinking", "think", "thinker", "reasoning", "reasoner", "r1", "qwq"];
+
+/// `llama_pooling_type` of models that rank.
+const POOLING_NONE: u64 = 0;
+const POOLING_RANK: u64 = 4;
+
+/// The name of a file without its extension.
+pub(crate) fn stem(path: &Path) -> &str {
+    path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
+}
+
+/// A file's name without extension and shard number, split into name and quantisation.
+pub(crate) fn labelled(path: &Path) -> Labelled<'_> {
+    let stem = stem(path);
+    Labelled::parse(ShardName::parse(stem).map_or(stem, |shard| shard.prefix))
+}
+
+/// What the file at `path` is; of a split model `header` holds the tensors of all shards.
+pub(crate) fn role(header: &Header, path: &Path) -> Role {
+    let file_name = stem(path).to_ascii_lowercase();
+    let architecture = header.architecture.as_deref();
+    match header.file_role.as_deref() {
+        Some("adapter") => return Role::Other(FileRole::Adapter),
+        Some("imatrix") => return Role::Other(FileRole::ImportanceMatrix),
+        _ => {}
+    }
+    if header.tensors.count == 0 || file_name.starts_with("ggml-vocab") {
+        Role::Other(FileRole::Vocabulary)
+    } else if architecture == Some("controlvector") {
+        Role::Other(FileRole::ControlVector)
+    } else if architecture == Some("clip")
+        || header.file_role.as_deref() == Some("mmproj")
+        || file_name.starts_with("mmproj")
+    {
+        Role::Projector
+    } else {
+        Role::Model
+    }
+}
+
+/// What the model is for: by its pooling and architecture, else by its name.
+pub(crate) fn kind(header: &Header, path: &Path) -> ModelKind {
+    let named = |wanted: &[&str]| all_words(header, path).any(|word| wanted.contains(&word.as_str()));
+    let is_encoder = header.architecture.as_deref().is_some_and(|name| ENCODERS.contains(&name));
+    match header.pooling_type {
+        Some(POOLING_RANK) => ModelKind::Reranking,
+        Some(POOLING_NONE) | None if !is_encoder && named(&["reranker", "rerank"]) => ModelKind::Reranking,
+        Some(POOLING_NONE) | None if !is_encoder && !named(&["embedding", "embeddings", "embed"]) => {
+            ModelKind::Generative
+        }
+        _ if is_encoder && named(&["reranker", "rerank"]) => ModelKind::Reranking,
+        _ => ModelKind::Embedding,
+    }
+}
+
+/// Whether the model thinks before it answers.
+pub(crate) fn is_thinking(header: &Header, path: &Path) -> bool {
+    let template = header.chat_template.as_deref().unwrap_or_default();
+    kind(header, path) == ModelKind::Generative
+        && (THINKING_MARKS.iter().any(|mark| template.contains(mark))
+            || all_words(header, path).any(|word| THINKING_WORDS.contains(&word.as_str())))
+}
+
+/// The quantisation: what the header says of the whole file, else the label in its name where that refines what most
+/// tensors are, else the latter, else the label.
+pub(crate) fn tier(header: &Header, path: &Path) -> Option<String> {
+    if let Some(name) = header.file_type.and_then(file_type_name) {
+        return Some(name.to_owned());
+    }
+    let label = labelled(path).label.map(str::to_ascii_uppercase);
+    match (header.tensors.dominating_type(), label) {
+        (Some(dominating), Some(label)) if compact(&label).starts_with(&compact(dominating)) => Some(label),
+        (Some(dominating), _) => Some(dominating.to_owned()),
+        (None, label) => label,
+    }
+}
+
+fn all_words(header: &Header, path: &Path) -> impl Iterator<Item = String> {
+    words(header.name.as_deref().unwrap_or_default()).chain(words(stem(path)))
+}

@@ -1,0 +1,144 @@
+//! The discovery from end to end: walk, read, join, describe, name.
+
+use std::path::{Path, PathBuf};
+
+use llama_warden_events::ServerId;
+
+use crate::describe::{self, Role};
+use crate::id::{self, IdSource};
+use crate::model::DiscoveredModel;
+use crate::projector;
+use crate::read;
+use crate::report::{Problem, ProblemReason, Report, Skipped, shown};
+use crate::shards::{self, Whole};
+use crate::walk::{self, Candidate, Limits};
+
+/// Finds the models in `directories` and everything below them.
+///
+/// Never fails: what cannot be used is in the report's problems. Reads a prefix of each file, 64 MiB at the most, on
+/// as many threads as there are usable CPUs, and returns when all is read.
+pub fn discover(directories: &[PathBuf]) -> Report {
+    let walked = walk::walk(directories, Limits::DEFAULT);
+    let outcomes = read::read_all(&walked.candidates);
+    let paths = walked.candidates.into_iter().map(|candidate| candidate.path);
+    let (wholes, broken) = shards::join(paths.zip(outcomes));
+    let mut report = report(wholes);
+    report.problems.extend(walked.problems);
+    report.problems.extend(broken);
+    report.problems.sort_by(|a, b| (&a.path, a.reason).cmp(&(&b.path, b.reason)));
+    report
+}
+
+/// Looks at the one model at `path`, with its other shards, whatever its name ends in; links are followed.
+///
+/// No projector is looked for, and the id is the one that the model has where no other shares it.
+///
+/// # Errors
+/// The [`Problem`] that keeps the model from being served, also when the file is no model at all.
+pub fn inspect(path: &Path) -> Result<DiscoveredModel, Problem> {
+    if !walk::is_presentable(path.as_os_str()) {
+        return Err(Problem::new(path, ProblemReason::NameUnusable, "the name cannot be passed on"));
+    }
+    let path = std::path::absolute(path).map_err(|error| unreadable(path, &error))?;
+    let mut files = Vec::new();
+    for shard in shards::siblings(&path) {
+        match std::fs::canonicalize(&shard) {
+            Ok(target) if target.is_file() => files.push(Candidate { path: shard, target }),
+            Ok(_) => return Err(Problem::new(&shard, ProblemReason::NotAFile, "not a regular file")),
+            Err(error) if shard == path => return Err(unreadable(&shard, &error)),
+            // The shards that are there tell that this one is missing.
+            Err(_) => {}
+        }
+    }
+    let outcomes = read::read_all(&files);
+    let (wholes, broken) = shards::join(files.into_iter().map(|file| file.path).zip(outcomes));
+    let Report { mut models, problems, .. } = report(wholes);
+    models.pop().ok_or_else(|| {
+        let not_a_model = || Problem::new(&path, ProblemReason::NotAModel, "a sound file, but no model to serve");
+        broken.into_iter().chain(problems).next().unwrap_or_else(not_a_model)
+    })
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
+    Problem::new(path, ProblemReason::FileUnreadable, format!("cannot read it: {error}"))
+}
+
+/// Sorts sound files into models, projectors and others.
+fn report(wholes: Vec<Whole>) -> Report {
+    let mut report = Report::default();
+    let (mut models, mut projectors) = (Vec::new(), Vec::new());
+    for whole in wholes {
+        match describe::role(&whole.header, &whole.path) {
+            Role::Projector => projectors.push(whole),
+            Role::Other(role) => report.skipped.push(Skipped { path: shown(&whole.path), role }),
+            Role::Model => match whole.header.architecture.clone() {
+                Some(architecture) => models.push(Sorted::new(whole, architecture)),
+                None => {
+                    let detail = "the header names no architecture";
+                    report.problems.push(Problem::new(&whole.path, ProblemReason::HeaderMalformed, detail));
+                }
+            },
+        }
+    }
+    let wholes: Vec<&Whole> = models.iter().map(|model| &model.whole).collect();
+    let (paired, unpaired) = projector::pair(&wholes, &projectors);
+    let ids = id::ids(&models.iter().map(Sorted::id_source).collect::<Vec<_>>());
+    let named = models.into_iter().zip(ids).zip(paired);
+    report.models = named.filter_map(|((model, id), projector)| Some(model.describe(id?, projector))).collect();
+    report.models.sort_by(|a, b| a.id.cmp(&b.id));
+    report.skipped.sort_by(|a, b| a.path.cmp(&b.path));
+    report.problems.extend(unpaired);
+    report
+}
+
+/// A model whose kind of file is known, yet without a name.
+struct Sorted {
+    whole: Whole,
+    architecture: String,
+    tier: Option<String>,
+}
+
+impl Sorted {
+    fn new(whole: Whole, architecture: String) -> Self {
+        let tier = describe::tier(&whole.header, &whole.path);
+        Self { whole, architecture, tier }
+    }
+
+    fn id_source(&self) -> IdSource<'_> {
+        let Whole { path, header, .. } = &self.whole;
+        let labelled = describe::labelled(path);
+        IdSource {
+            path,
+            file_name: labelled.name,
+            label: labelled.label,
+            header_name: header.name.as_deref(),
+            size_label: header.size_label.as_deref(),
+            parameters: header.tensors.elements,
+            tier: self.tier.as_deref(),
+        }
+    }
+
+    fn describe(self, id: ServerId, projector: Option<PathBuf>) -> DiscoveredModel {
+        let Self { whole: Whole { path, shards, bytes, header }, architecture, tier } = self;
+        DiscoveredModel {
+            id,
+            port: None,
+            enabled: true,
+            tier,
+            thinking: describe::is_thinking(&header, &path),
+            kind: describe::kind(&header, &path),
+            name: header.name.unwrap_or_else(|| describe::stem(&path).to_owned()),
+            architecture,
+            parameters: header.tensors.elements,
+            file_bytes: bytes,
+            context_length: header.context_length,
+            chat_template: header.chat_template.is_some_and(|template| !template.is_empty()),
+            experts: header.experts,
+            experts_used: header.experts_used,
+            shape: header.shape,
+            path,
+            shards,
+            projector,
+        }
+    }
+}

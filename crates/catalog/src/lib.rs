@@ -1,0 +1,31 @@
+//! Model discovery: GGUF headers to [`DiscoveredModel`]s.
+//!
+//! [`discover`] walks through directories, reads the header of every file that is named like a model, joins shards,
+//! pairs projectors, and names what it found. Files are untrusted: each costs bounded time and memory whatever it
+//! holds, tensors are never read, nothing but regular files is opened, and what is wrong with one of them is a
+//! [`Problem`] in the [`Report`] and disturbs no other. [`inspect`] does the same for one model, and [`assign_ports`]
+//! gives the models their ports.
+//!
+//! The crate starts no process and knows no runtime; a call blocks until everything is read.
+
+mod describe;
+mod discover;
+mod gguf;
+mod id;
+mod model;
+mod name;
+mod ports;
+mod projector;
+mod read;
+mod report;
+mod shards;
+#[cfg(test)]
+#[expect(dead_code, reason = "the tests of whole files use the rest")]
+#[path = "../tests/support/gguf.rs"]
+mod testing;
+mod walk;
+
+pub use discover::{discover, inspect};
+pub use model::{DiscoveredModel, ModelKind, NetworkShape};
+pub use ports::{PortsExhausted, assign_ports};
+pub use report::{FileRole, Problem, ProblemReason, Report, Skipped};

@@ -1,0 +1,103 @@
+//! What discovery says of one model.
+
+use std::path::PathBuf;
+
+use llama_warden_events::ServerId;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A model that was found, as the server that it may become.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DiscoveredModel {
+    /// The server's id, unique in its report: name, size and quantisation, such as `qwen3_8b_q4km`.
+    pub id: ServerId,
+    /// The file to load, absolute and valid UTF-8; of a split model the first shard.
+    pub path: PathBuf,
+    /// The server's port; `None` until [`assign_ports`](crate::assign_ports) gives it one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Whether the server is started by itself. Discovery enables everything that it lists.
+    pub enabled: bool,
+    /// The quantisation, such as `Q4_K_M`; `None` where nothing tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// Whether the model thinks before it answers, by its chat template or its name.
+    pub thinking: bool,
+    /// The name that the header gives, else the file's; one line without control characters.
+    pub name: String,
+    /// What the model is for.
+    pub kind: ModelKind,
+    /// The architecture, in llama.cpp's words: `llama`, `qwen3moe`.
+    pub architecture: String,
+    /// Weights in all tensors.
+    pub parameters: u64,
+    /// The size of all shards in bytes, without the projector.
+    pub file_bytes: u64,
+    /// The context that the model is trained for, in tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<u64>,
+    /// Whether the file brings a chat template.
+    pub chat_template: bool,
+    /// The experts of a mixture; `None` for a dense model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<u64>,
+    /// How many of them work on one token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts_used: Option<u64>,
+    /// The measures of the network.
+    pub shape: NetworkShape,
+    /// All shards in order, the first included; empty for a model of one file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<PathBuf>,
+    /// The projector that lets the model see or hear, for `--mmproj`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projector: Option<PathBuf>,
+}
+
+/// What a model is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelKind {
+    /// It writes text.
+    Generative,
+    /// It turns texts into vectors; llama-server wants `--embedding`.
+    Embedding,
+    /// It orders texts by how well they answer a question; llama-server wants `--reranking`.
+    Reranking,
+}
+
+/// The measures of a network, for estimates of memory. Each is absent where the header does not say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NetworkShape {
+    /// Layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_count: Option<u64>,
+    /// The width of the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_length: Option<u64>,
+    /// Attention heads of a layer; where layers differ, of the widest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_count: Option<u64>,
+    /// Key-value heads of all layers together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_heads: Option<u64>,
+    /// The width of one key, where it is not the embedding divided by the heads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_length: Option<u64>,
+    /// The width of one value, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_length: Option<u64>,
+}
+
+impl NetworkShape {
+    /// Numbers that the KV cache holds per token of context; times two for the bytes of an `f16` cache.
+    ///
+    /// Sliding windows are taken for full ones, so that the estimate is an upper bound. `None` where the header lacks
+    /// a measure.
+    pub fn kv_elements_per_token(&self) -> Option<u64> {
+        let head_width = || self.embedding_length?.checked_div(self.head_count?);
+        let key = self.key_length.or_else(head_width)?;
+        let value = self.value_length.or_else(head_width)?;
+        Some(self.kv_heads?.saturating_mul(key.saturating_add(value)))
+    }
+}

@@ -1,0 +1,107 @@
+//! Servers that nobody wrote: models that were found, beside the servers of the file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+
+use llama_warden_events::ServerId;
+
+use crate::configuration::{Configuration, Resolvable, sorted};
+use crate::file::Server;
+use crate::flags::FlagTable;
+use crate::plan::Planned;
+use crate::problem::{Location, Problem, Problems};
+use crate::read::At;
+use crate::spec::FlagValue;
+use crate::specs::Specs;
+use crate::value::Line;
+
+/// What a look at the model files came to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Discovered {
+    /// Models without a server in the file.
+    pub servers: Vec<DiscoveredServer>,
+    /// Tiers by model, for the servers of the file that name none.
+    pub tiers: BTreeMap<PathBuf, String>,
+}
+
+/// A model that was found, as the server that it becomes. Whatever it does not say is as in the file's sections.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiscoveredServer {
+    /// Its id; no other server has it.
+    pub id: ServerId,
+    /// The model, absolute.
+    pub model: PathBuf,
+    /// Its port; no other server has it.
+    pub port: NonZeroU16,
+    /// Whether it is started when no profile is.
+    pub enabled: bool,
+    /// Its name for people.
+    pub display_name: String,
+    /// Quantisation or another class of quality.
+    pub tier: Option<String>,
+    /// Whether the model thinks before it answers.
+    pub thinking: bool,
+    /// Options that the model needs, over those of a profile and of `[flags]`.
+    pub flags: BTreeMap<String, FlagValue>,
+}
+
+impl Configuration {
+    /// Adds what was found in the folders of models, and the tiers of models that the file names.
+    ///
+    /// # Errors
+    /// Profiles that still name what is not there; ids and ports that another server has.
+    pub fn with_discovered(mut self, found: Discovered) -> Result<Self, Problems> {
+        for server in self.servers.iter_mut().filter(|server| server.spec.tier.is_none()) {
+            server.spec.tier = found.tiers.get(&server.spec.model).cloned();
+        }
+        let mut problems = Vec::new();
+        let mut ids: BTreeSet<ServerId> = self.servers().map(|spec| spec.id.clone()).collect();
+        let mut ports: BTreeSet<u16> = self.servers().map(|spec| spec.port).collect();
+        for server in found.servers {
+            let place = Location::File(server.model.clone());
+            if !ids.insert(server.id.clone()) {
+                let problem = Problem::error(&place, format!("another server is called `{}`", server.id));
+                problems.push(problem.help("give one of them another `id`"));
+            } else if !ports.insert(server.port.get()) {
+                let problem = Problem::error(&place, format!("port {} is taken by another server", server.port));
+                problems.push(problem.help("choose another `llama-server.first-port`"));
+            } else {
+                let resolvable = self.resolvable(server)?;
+                self.servers.push(resolvable);
+            }
+        }
+        problems.extend(self.check_profiles());
+        if problems.is_empty() { Ok(self) } else { Err(sorted(problems)) }
+    }
+
+    /// As if it had been written.
+    fn resolvable(&self, server: DiscoveredServer) -> Result<Resolvable, Problems> {
+        let place = Location::File(server.model.clone());
+        let line = |text: &str| at(&place, Line(text.to_owned()));
+        let flags = server.flags.into_iter().map(|(name, value)| (name, at_value(&place, value)));
+        let written = Server {
+            model: line(&text(&server.model)),
+            enabled: at(&place, server.enabled),
+            display_name: line(&server.display_name),
+            tier: server.tier.as_deref().and_then(line),
+            thinking: at(&place, server.thinking),
+            flags: at(&place, FlagTable(flags.collect())),
+            ..Server::default()
+        };
+        let specs = Specs { file: &self.file, directory: &self.directory };
+        Resolvable::of(&specs, &Planned { id: server.id, port: server.port.get(), written: &written })
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn at_value<T>(place: &Location, value: T) -> At<T> {
+    At { value, location: place.clone() }
+}
+
+fn at<T>(place: &Location, value: T) -> Option<At<T>> {
+    Some(at_value(place, value))
+}

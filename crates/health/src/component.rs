@@ -1,0 +1,226 @@
+//! The component: hears who is ready, looks at them in time, and publishes what their machines say.
+//!
+//! Looks run as tasks of their own, so that one slow server delays no other. Their number is bounded: one at a time for
+//! each ready server, each with a time limit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use llama_warden_bus::{BusClosed, Clock, Component, Delivery, Fact, OutputLane, Ports, Publisher};
+use llama_warden_config::Fleet;
+use llama_warden_events::{Elapsed, Envelope, Event, Incarnation, NoCommand, Seq, ServerId, StreamName};
+use llama_warden_probe::Target;
+use llama_warden_state::{Phase, ProcessRecord, ServerRecord, Snapshot};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::cpu::Leader;
+use crate::look::{Observation, Subject, look};
+use crate::machine::{Machine, Standing};
+
+/// How many lines of output go with a failure, and how much of each, in characters.
+const LAST_LINES: (usize, usize) = (12, 512);
+
+/// Watches ready servers.
+#[derive(Debug)]
+pub struct Health {
+    fleet: watch::Receiver<Fleet>,
+    lane: OutputLane,
+}
+
+/// Why the component ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum HealthError {
+    /// Facts come and go no more.
+    #[error("lost the line of facts: {0}")]
+    Bus(#[from] BusClosed),
+}
+
+impl Health {
+    /// The component. Of the lane it reads the last lines of a server that failed.
+    pub const fn new(fleet: watch::Receiver<Fleet>, lane: OutputLane) -> Self {
+        Self { fleet, lane }
+    }
+}
+
+impl Component for Health {
+    const NAME: &'static str = "health";
+    type Command = NoCommand;
+    type Error = HealthError;
+
+    async fn run(self, mut ports: Ports<NoCommand>) -> Result<(), HealthError> {
+        let mut fleet = self.fleet.clone();
+        let mut ward = Ward {
+            health: self,
+            facts: ports.facts,
+            clock: ports.clock,
+            processes: BTreeMap::new(),
+            patients: BTreeMap::new(),
+            looks: JoinSet::new(),
+        };
+        ward.catch_up(&ports.events.snapshot());
+        loop {
+            let deadline = ward.next_deadline();
+            tokio::select! {
+                () = ports.cancel.cancelled() => return Ok(()),
+                delivery = ports.events.next() => match delivery {
+                    Some(Delivery::Event(envelope)) => ward.hear(&envelope),
+                    Some(Delivery::Gap { snapshot, .. }) => ward.catch_up(&snapshot),
+                    None => return Err(BusClosed.into()),
+                },
+                () = changed(&mut fleet) => ward.change_terms(),
+                Some(done) = ward.looks.join_next() => ward.finish_look(done).await?,
+                () = ports.clock.sleep_until(deadline) => ward.begin_looks(),
+            }
+        }
+    }
+}
+
+/// Waits for another configuration; for ever when none can come any more.
+async fn changed(fleet: &mut watch::Receiver<Fleet>) {
+    if fleet.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+type LaunchKey = (ServerId, Incarnation);
+
+struct Ward {
+    health: Health,
+    facts: Publisher,
+    clock: Clock,
+    /// The process of the latest launch of each server.
+    processes: BTreeMap<ServerId, Process>,
+    patients: BTreeMap<LaunchKey, Patient>,
+    looks: JoinSet<(LaunchKey, Observation)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Process {
+    incarnation: Incarnation,
+    leader: Leader,
+    port: u16,
+}
+
+/// A ready server, or one that was.
+struct Patient {
+    machine: Machine,
+    subject: Subject,
+    /// The fact that made it ready, where it was heard.
+    cause: Option<Seq>,
+}
+
+impl Ward {
+    fn hear(&mut self, envelope: &Envelope) {
+        let (Some(server), Some(incarnation)) = (&envelope.server, envelope.incarnation) else { return };
+        match &envelope.event {
+            Event::ServerSpawned { pid, start_ticks, port, .. } => {
+                let leader = Leader { pid: *pid, start_ticks: *start_ticks };
+                self.processes.insert(server.clone(), Process { incarnation, leader, port: *port });
+            }
+            Event::ReadyReached { .. } => {
+                self.admit((server.clone(), incarnation), Standing::Ready, Some(envelope.seq));
+            }
+            Event::StopBegan { .. } | Event::ServerFailed { .. } => self.discharge(server, incarnation),
+            Event::ServerExited { .. } => {
+                self.discharge(server, incarnation);
+                self.processes.remove(server);
+            }
+            _ => {}
+        }
+    }
+
+    /// Begins to watch a server, unless it is watched already.
+    fn admit(&mut self, key: LaunchKey, standing: Standing, cause: Option<Seq>) {
+        let process = self.processes.get(&key.0).filter(|process| process.incarnation == key.1);
+        let Some(spec) = self.health.fleet.borrow().get(key.0.as_str()).cloned() else { return };
+        let (Some(process), false) = (process, self.patients.contains_key(&key)) else { return };
+        let target = Arc::new(Target::new(&spec, process.port));
+        let subject = Subject { target, leader: process.leader, clock: self.clock };
+        let machine = Machine::new(spec.health.clone(), standing, self.clock.now(), fastrand::f64());
+        self.patients.insert(key, Patient { machine, subject, cause });
+    }
+
+    fn discharge(&mut self, server: &ServerId, incarnation: Incarnation) {
+        // A look that is under way ends within its time limits and finds nobody to tell.
+        self.patients.remove(&(server.clone(), incarnation));
+    }
+
+    /// Makes up for facts that were not heard, from the snapshot that contains them.
+    fn catch_up(&mut self, snapshot: &Snapshot) {
+        self.processes.clear();
+        self.patients.retain(|(server, incarnation), _| {
+            let record = snapshot.servers.get(server).filter(|record| record.incarnation == *incarnation);
+            record.is_some_and(|record| standing(record).is_some())
+        });
+        for (server, record) in &snapshot.servers {
+            let Some(ProcessRecord { pid, start_ticks, port, .. }) = record.process else { continue };
+            let incarnation = record.incarnation;
+            let process = Process { incarnation, leader: Leader { pid, start_ticks }, port };
+            self.processes.insert(server.clone(), process);
+            if let Some(standing) = standing(record) {
+                self.admit((server.clone(), incarnation), standing, None);
+            }
+        }
+    }
+
+    /// A server that left the configuration is watched on the terms that it had, for as long as it runs.
+    fn change_terms(&mut self) {
+        let fleet = self.health.fleet.borrow().clone();
+        let now = self.clock.now();
+        for ((server, _), patient) in &mut self.patients {
+            if let Some(spec) = fleet.get(server.as_str()) {
+                patient.machine.change_terms(spec.health.clone(), now);
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Elapsed> {
+        self.patients.values().filter_map(|patient| patient.machine.next_deadline()).min()
+    }
+
+    fn begin_looks(&mut self) {
+        let now = self.clock.now();
+        for (key, patient) in &mut self.patients {
+            if let Some(order) = patient.machine.begin_look(now) {
+                let (key, subject) = (key.clone(), patient.subject.clone());
+                self.looks.spawn(async move { (key, look(&subject, order).await) });
+            }
+        }
+    }
+
+    async fn finish_look(&mut self, done: Result<(LaunchKey, Observation), JoinError>) -> Result<(), BusClosed> {
+        let (key, observation) = match done {
+            Ok(done) => done,
+            // Looks do not panic; if one did, its server goes unwatched, which someone must know.
+            Err(error) => {
+                tracing::error!(%error, "a look at a server failed; it is not watched any more");
+                return Ok(());
+            }
+        };
+        let Some(patient) = self.patients.get_mut(&key) else { return Ok(()) };
+        let cause = patient.cause;
+        for mut event in patient.machine.finish_look(observation, self.clock.now()) {
+            if let Event::ServerFailed { lines, .. } = &mut event {
+                *lines = self.last_lines(&key.0);
+            }
+            self.facts.publish(Fact::incarnation(key.0.clone(), key.1, event).because(cause)).await?;
+        }
+        Ok(())
+    }
+
+    fn last_lines(&self, server: &ServerId) -> Vec<String> {
+        let lines = self.health.lane.tail(server, Some(StreamName::Stderr), LAST_LINES.0);
+        lines.iter().map(|line| String::from_utf8_lossy(&line.bytes).chars().take(LAST_LINES.1).collect()).collect()
+    }
+}
+
+/// How a server stands that is to be watched.
+fn standing(record: &ServerRecord) -> Option<Standing> {
+    match record.phase {
+        _ if record.failure.is_some() || record.stop.is_some() => None,
+        Phase::Ready { .. } => Some(Standing::Ready),
+        Phase::Unready { .. } => Some(Standing::Lost),
+        _ => None,
+    }
+}

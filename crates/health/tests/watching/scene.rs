@@ -1,0 +1,81 @@
+//! The component on its stage, with servers that the test makes ready.
+
+use std::time::Duration;
+
+use llama_warden_bus::Fact;
+use llama_warden_component_kit::{Performance, Stage, card};
+use llama_warden_config::{Configuration, Environment, Fleet, HealthSpec, Host, ServerSpec, Source};
+use llama_warden_events::{Event, Incarnation, ReadyVia, ServerId};
+use llama_warden_health::{Health, HealthError};
+use tokio::sync::watch;
+
+use super::fake::FakeProcess;
+
+pub const FIRST: Incarnation = Incarnation(1);
+
+/// Short enough for a test, long enough to see a process compute on a loaded machine.
+pub fn terms() -> HealthSpec {
+    let millis = Duration::from_millis;
+    HealthSpec { interval: millis(100), timeout: millis(300), failures: 3, inference: None }
+}
+
+pub fn spec(id: &ServerId, health: HealthSpec) -> ServerSpec {
+    let text = format!("[[servers]]\nid = \"{id}\"\nmodel = \"tiny.gguf\"");
+    let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).expect("is valid");
+    let fleet = configuration.resolve(None, &Host { cpus: 1 }).expect("is valid");
+    let spec = fleet.get(id.as_str()).expect("is configured").as_ref().clone();
+    ServerSpec { health, ..spec }
+}
+
+/// See the module.
+pub struct Scene {
+    pub stage: Stage,
+    pub fleet: watch::Sender<Fleet>,
+    performance: Option<Performance<HealthError>>,
+}
+
+impl Scene {
+    /// With these servers configured; the component does not run yet.
+    pub async fn of(stage: Stage, specs: Vec<ServerSpec>) -> Self {
+        for spec in &specs {
+            let card = card(&spec.id);
+            stage.publish(Fact::server(spec.id.clone(), Event::ServerConfigured { card })).await;
+        }
+        Self { stage, fleet: watch::Sender::new(Fleet::new(specs)), performance: None }
+    }
+
+    /// With one server on these terms; the component runs.
+    pub async fn one(id: &ServerId, health: HealthSpec) -> Self {
+        let mut scene = Self::of(Stage::new(), vec![spec(id, health)]).await;
+        scene.raise();
+        scene
+    }
+
+    pub fn raise(&mut self) {
+        let component = Health::new(self.fleet.subscribe(), self.stage.lane().clone());
+        self.performance = Some(self.stage.run(component));
+    }
+
+    pub async fn say(&self, id: &ServerId, event: Event) {
+        self.stage.publish(Fact::incarnation(id.clone(), FIRST, event)).await;
+    }
+
+    /// Launches the server and makes it ready.
+    pub async fn make_ready(&self, id: &ServerId, port: u16, process: &FakeProcess) {
+        let (pid, start_ticks) = (process.pid(), process.start_ticks());
+        self.say(id, Event::LaunchBegan { binary: "llama-server".into() }).await;
+        self.say(id, Event::ServerSpawned { pid, start_ticks, argv: Vec::new(), port }).await;
+        self.say(id, Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 0.1 }).await;
+    }
+
+    /// How many facts of a kind there were.
+    pub fn count(&self, kind: &str) -> u64 {
+        self.stage.bus().watch().borrow().facts.get(kind).copied().unwrap_or_default()
+    }
+
+    pub async fn end(self) {
+        if let Some(performance) = self.performance {
+            performance.end().await;
+        }
+    }
+}

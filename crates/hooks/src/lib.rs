@@ -1,0 +1,17 @@
+//! The user's commands around a server's life.
+//!
+//! `post-ready` runs once for each launch that becomes ready, `post-exit` once for each process that ended. A command is an
+//! argument list without a shell, runs in the daemon's environment with what it needs to know in `LLAMA_WARDEN_*`, ends
+//! within 30 s or is killed with its process group, and its output goes to the log. Commands of one server run one after
+//! the other, in the order of what happened; those of different servers side by side. None of them holds up anything else.
+//!
+//! This crate signals the processes that it made and reaps itself, and no others.
+
+mod call;
+mod component;
+mod output;
+mod process;
+mod queue;
+mod watch;
+
+pub use component::{HOOK_LIMIT, Hooks, HooksError};

@@ -1,0 +1,85 @@
+//! The order of commands: one at a time for each server, first come, first run.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use llama_warden_events::ServerId;
+
+use crate::call::HookCall;
+
+/// Most commands of one server that wait. A crash loop whose commands take longer than its back-off fills it; what comes
+/// then is refused, and its failure published.
+const WAITING: usize = 8;
+
+/// What runs and what waits.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    /// A server is in here while a command of it runs.
+    waiting: BTreeMap<ServerId, VecDeque<HookCall>>,
+}
+
+/// What becomes of a command.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Now(HookCall),
+    Later,
+    Refused(HookCall),
+}
+
+impl Queue {
+    pub(crate) fn add(&mut self, call: HookCall) -> Turn {
+        match self.waiting.get_mut(&call.server) {
+            None => {
+                self.waiting.insert(call.server.clone(), VecDeque::new());
+                Turn::Now(call)
+            }
+            Some(waiting) if waiting.len() < WAITING => {
+                waiting.push_back(call);
+                Turn::Later
+            }
+            Some(_) => Turn::Refused(call),
+        }
+    }
+
+    /// A command of this server has ended: the next one, if one waits.
+    pub(crate) fn next(&mut self, server: &ServerId) -> Option<HookCall> {
+        let next = self.waiting.get_mut(server)?.pop_front();
+        if next.is_none() {
+            self.waiting.remove(server);
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use llama_warden_events::{HookPoint, Incarnation};
+
+    use super::*;
+
+    fn call(server: &str, launch: u64) -> HookCall {
+        let server = ServerId::new(server).expect("valid");
+        HookCall::new(server, Incarnation(launch), HookPoint::PostExit, vec!["x".into()])
+    }
+
+    #[test]
+    fn commands_of_one_server_take_turns_and_those_of_others_do_not_wait() {
+        let mut queue = Queue::default();
+        assert_eq!(queue.add(call("a", 1)), Turn::Now(call("a", 1)));
+        assert_eq!(queue.add(call("a", 2)), Turn::Later);
+        assert_eq!(queue.add(call("b", 1)), Turn::Now(call("b", 1)));
+        let a = call("a", 1).server;
+        assert_eq!(queue.next(&a), Some(call("a", 2)));
+        assert_eq!(queue.next(&a), None);
+        assert_eq!(queue.add(call("a", 3)), Turn::Now(call("a", 3)));
+    }
+
+    #[test]
+    fn a_full_queue_refuses() {
+        let mut queue = Queue::default();
+        queue.add(call("a", 0));
+        for launch in 1..=WAITING as u64 {
+            assert_eq!(queue.add(call("a", launch)), Turn::Later);
+        }
+        assert_eq!(queue.add(call("a", 99)), Turn::Refused(call("a", 99)));
+    }
+}

@@ -1,0 +1,209 @@
+//! One question: a fresh connection, a bound in time and size, no redirects.
+
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::{Address, Target};
+
+#[cfg(test)]
+mod tests;
+
+/// Most bytes of a body that are read.
+const BODY_LIMIT: usize = 64 * 1024;
+/// Most bytes of an answer's head.
+const HEAD_LIMIT: usize = 32 * 1024;
+
+/// What is asked, and how long for.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    path: &'a str,
+    timeout: Duration,
+    key: Option<&'a str>,
+    json: Option<&'a str>,
+}
+
+impl<'a> Question<'a> {
+    /// GETs a path, from its slash on. The timeout covers everything from the connection to the last byte.
+    pub const fn get(path: &'a str, timeout: Duration) -> Self {
+        Self { path, timeout, key: None, json: None }
+    }
+
+    /// POSTs a JSON text to a path.
+    pub const fn post(path: &'a str, json: &'a str, timeout: Duration) -> Self {
+        Self { path, timeout, key: None, json: Some(json) }
+    }
+
+    /// Sends a bearer token along, where there is one.
+    #[must_use]
+    pub const fn with_key(self, key: Option<&'a str>) -> Self {
+        Self { key, ..self }
+    }
+}
+
+/// What came back from a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Nobody listens, or nobody can be reached.
+    Refused,
+    /// 503: somebody listens and says that it is not ready.
+    NotReady,
+    /// 200.
+    Ok,
+    /// 404: this build has no such path.
+    NotFound,
+    /// Another status.
+    Other(u16),
+    /// The connection was taken, and nothing or not all of an answer came in time.
+    NoAnswer,
+    /// What came is no HTTP, or larger than any honest answer.
+    Garbage,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body, at most 64 KiB.
+    pub body: Bytes,
+}
+
+/// Why there is no whole answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// There was no connection.
+    #[error("nobody listens there: {0}")]
+    Refused(io::Error),
+    /// The time was over.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The connection ended in the middle.
+    #[error("the connection broke off: {0}")]
+    BrokenOff(hyper::Error),
+    /// Something else than HTTP came.
+    #[error("the answer is no HTTP: {0}")]
+    NotHttp(hyper::Error),
+    /// More came than any honest answer has.
+    #[error("the answer is larger than {BODY_LIMIT} bytes")]
+    TooLarge,
+    /// The path is no path.
+    #[error("`{0}` cannot be asked for")]
+    BadPath(String),
+}
+
+/// Asks whether the server is ready.
+pub async fn probe(target: &Target, path: &str, timeout: Duration) -> Answer {
+    match ask(target, Question::get(path, timeout)).await {
+        Ok(reply) => match reply.status {
+            StatusCode::OK => Answer::Ok,
+            StatusCode::SERVICE_UNAVAILABLE => Answer::NotReady,
+            StatusCode::NOT_FOUND => Answer::NotFound,
+            other => Answer::Other(other.as_u16()),
+        },
+        Err(AskError::Refused(_)) => Answer::Refused,
+        Err(AskError::TimedOut(_) | AskError::BrokenOff(_)) => Answer::NoAnswer,
+        Err(AskError::NotHttp(_) | AskError::TooLarge | AskError::BadPath(_)) => Answer::Garbage,
+    }
+}
+
+/// Connects and says nothing: `Ok` when somebody listens. For servers whose language we do not speak, such as TLS.
+pub async fn connect(target: &Target, timeout: Duration) -> Answer {
+    let connected = async {
+        match &target.address {
+            Address::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await.map(drop),
+            Address::Unix(path) => UnixStream::connect(path).await.map(drop),
+        }
+    };
+    match tokio::time::timeout(timeout, connected).await {
+        Ok(Ok(())) => Answer::Ok,
+        Ok(Err(_)) => Answer::Refused,
+        Err(_) => Answer::NoAnswer,
+    }
+}
+
+/// Asks a question.
+///
+/// # Errors
+/// Where no whole answer comes in time and size. An answer of any status is one.
+pub async fn ask(target: &Target, question: Question<'_>) -> Result<Reply, AskError> {
+    let request = request(target, question)?;
+    let asked = async {
+        match &target.address {
+            Address::Tcp { host, port } => {
+                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(AskError::Refused)?;
+                exchange(stream, request).await
+            }
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(AskError::Refused)?;
+                exchange(stream, request).await
+            }
+        }
+    };
+    tokio::time::timeout(question.timeout, asked).await.unwrap_or(Err(AskError::TimedOut(question.timeout)))
+}
+
+fn request(target: &Target, question: Question<'_>) -> Result<Request<Full<Bytes>>, AskError> {
+    let host = match &target.address {
+        Address::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+        Address::Tcp { host, port } => format!("{host}:{port}"),
+        Address::Unix(_) => "localhost".into(),
+    };
+    let path = format!("{}{}", target.prefix, question.path);
+    let method = if question.json.is_some() { Method::POST } else { Method::GET };
+    let mut request = Request::builder().method(method).uri(&path).header(HOST, host).header(CONNECTION, "close");
+    if let Some(key) = question.key {
+        request = request.header(AUTHORIZATION, format!("Bearer {key}"));
+    }
+    if question.json.is_some() {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
+    let body = question.json.map(|json| Bytes::copy_from_slice(json.as_bytes())).unwrap_or_default();
+    request.body(Full::new(body)).map_err(|_| AskError::BadPath(path))
+}
+
+/// One request and its answer. The connection is driven here rather than in a task, so that dropping the future, as a
+/// timeout does, leaves nothing behind.
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Reply, AskError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http1::Builder::new().max_buf_size(HEAD_LIMIT).handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(classify)?;
+    let mut connection = pin!(connection);
+    let mut answered = pin!(async move {
+        let response = sender.send_request(request).await.map_err(classify)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await.map_err(classify_body)?;
+        Ok(Reply { status, body: body.to_bytes() })
+    });
+    // The connection may be over before the answer was taken out of it; the answer decides.
+    let mut open = true;
+    loop {
+        tokio::select! {
+            reply = &mut answered => return reply,
+            _ = &mut connection, if open => open = false,
+        }
+    }
+}
+
+fn classify(error: hyper::Error) -> AskError {
+    if error.is_parse() { AskError::NotHttp(error) } else { AskError::BrokenOff(error) }
+}
+
+fn classify_body(error: Box<dyn std::error::Error + Send + Sync>) -> AskError {
+    match error.downcast::<hyper::Error>() {
+        Ok(error) => classify(*error),
+        // What is not of the connection is of the limit.
+        Err(_) => AskError::TooLarge,
+    }
+}

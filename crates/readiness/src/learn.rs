@@ -1,0 +1,146 @@
+//! Learns a detector pack from a build that nobody has seen, started a few times with the probe as the ground truth.
+//!
+//! What comes with readiness in every start and never before it is the ready line; what only looks like it comes before it at least
+//! once. Here is the part that decides; whoever starts the build hands in [`Recording`]s.
+//!
+//! The probe and the line race: a line was seen up to 22 ms before the first 200 and 13 ms after it, and a model may be loaded in
+//! less. So a line counts as early when it comes more than a tenth of the start-up before the first 200, but at least 5 ms
+//! and at most 60 ms.
+
+mod lines;
+mod select;
+mod template;
+mod truth;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use llama_warden_events::StreamName;
+
+use crate::{Matcher, Pack, PackError, PackLibrary, Verdict};
+
+pub use truth::{GroundTruth, Serving};
+
+/// One start of a build, from its spawn until a moment after it was ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    /// The port that it was given.
+    pub port: u16,
+    /// What it printed, in order.
+    pub lines: Vec<RecordedLine>,
+    /// When the ground truth first said that it serves, since the spawn.
+    pub ready: Duration,
+}
+
+/// A line of a recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedLine {
+    /// When it came, since the spawn.
+    pub at: Duration,
+    /// Where.
+    pub stream: StreamName,
+    /// What, without its line end.
+    pub line: Vec<u8>,
+}
+
+/// What was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The name that the pack gets.
+    pub name: String,
+    /// The build number, where its version gives one.
+    pub build: Option<u64>,
+    /// The long options that its help lists, without dashes.
+    pub options: Vec<String>,
+    /// The model, as it was named on the command line.
+    pub model: PathBuf,
+    /// The host, as it was named on the command line.
+    pub host: String,
+    /// How it can be asked.
+    pub health: HealthPath,
+}
+
+/// Whether a build can be asked for its health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthPath {
+    /// `/health` answers 200.
+    Answers,
+    /// There is no such path: the ready line will have to be the proof.
+    Missing,
+}
+
+/// What was learnt.
+#[derive(Debug, Clone)]
+pub struct Lesson {
+    /// The pack, checked as if it were loaded.
+    pub pack: Pack,
+    /// How many lines look like readiness and come before it.
+    pub early: usize,
+}
+
+/// Why nothing was learnt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LearnError {
+    /// There was no start to learn from.
+    #[error("the build was never started")]
+    NoRecording,
+    /// No line is a ready line.
+    #[error("of {lines} lines none comes with readiness in each start and never before it")]
+    NoReadyLine {
+        /// How many lines of the first start were looked at.
+        lines: usize,
+    },
+    /// What was learnt is no valid pack.
+    #[error("what was learnt is no valid pack: {0}")]
+    Invalid(#[from] PackError),
+    /// What was learnt does not say about a recording what the probe said.
+    #[error("what was learnt does not tell when start {start} was ready")]
+    Unproven {
+        /// Which, from 1.
+        start: usize,
+    },
+}
+
+/// Learns a pack that reads `subject`, which is then part of `library`.
+///
+/// # Errors
+/// See [`LearnError`].
+pub fn learn(subject: &Subject, recordings: &[Recording], library: &PackLibrary) -> Result<Lesson, LearnError> {
+    if recordings.is_empty() {
+        return Err(LearnError::NoRecording);
+    }
+    let observed = lines::observe(subject, recordings, library);
+    let selection = select::select(&observed).ok_or(LearnError::NoReadyLine { lines: observed.seen })?;
+    let path = Path::new(&subject.name).with_extension("toml");
+    // Early lines become examples only where the patterns that all packs share say nothing of them.
+    let draft = library.parse(&path, &write::pack(subject, &selection, &[], library))?;
+    let mut matcher = draft.matcher(None);
+    let says_nothing = |line: &&lines::Line| matcher.on_line(line.stream, line.example.as_bytes()) == Verdict::Nothing;
+    let early: Vec<_> = observed.early_looking().filter(says_nothing).take(write::MOST_EARLY).collect();
+    let pack = library.parse(&path, &write::pack(subject, &selection, &early, library))?;
+    prove(&pack, recordings)?;
+    Ok(Lesson { pack, early: early.len() })
+}
+
+/// Checks that the pack sees each start become ready, and none too early.
+fn prove(pack: &Pack, recordings: &[Recording]) -> Result<(), LearnError> {
+    for (index, recording) in recordings.iter().enumerate() {
+        let mut matcher = pack.matcher(Some(recording.port));
+        let says_ready = |line: &&RecordedLine| matcher.on_line(line.stream, &line.line) == Verdict::Ready;
+        let first = recording.lines.iter().find(says_ready);
+        if first.is_none_or(|line| is_early(line.at, recording)) {
+            return Err(LearnError::Unproven { start: index + 1 });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a line came so long before the first 200 that it does not come with it.
+fn is_early(at: Duration, recording: &Recording) -> bool {
+    let tolerance = (recording.ready / 10).clamp(Duration::from_millis(5), Duration::from_millis(60));
+    at + tolerance < recording.ready
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! What was printed, as templates with the times at which they first came in each start.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use llama_warden_events::StreamName;
+
+use super::template::{NamesPort, Passed, Template};
+use super::{Recording, Subject, is_early};
+use crate::line::LineCleaner;
+use crate::{GENERIC, Matcher, PackLibrary, PatternMatcher, StructuredSource, Verdict};
+
+/// Everything that was printed in all starts.
+#[derive(Debug)]
+pub(crate) struct Observed {
+    /// One for each template, in the order in which the first start has them.
+    pub(crate) lines: Vec<Line>,
+    /// Lines of the first start, echoes and known failures left out.
+    pub(crate) seen: usize,
+}
+
+/// A template on a stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) stream: StreamName,
+    pub(crate) template: Template,
+    /// How it looked first, the model's path replaced.
+    pub(crate) example: String,
+    /// Its words, without what was passed and without what the build wraps around a message.
+    pub(crate) words: String,
+    pub(crate) timing: Timing,
+    /// In how many starts it was seen.
+    starts: usize,
+    /// How many starts there were.
+    of: usize,
+    /// Its place in the first start that has it.
+    pub(crate) place: usize,
+}
+
+/// How a line stands to readiness, over all starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Timing {
+    pub(crate) order: Order,
+    /// The most that it was apart from the first 200.
+    pub(crate) apart: Duration,
+}
+
+/// Whether a line was ever seen before readiness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Before,
+    With,
+}
+
+impl Line {
+    /// Whether every start had it.
+    pub(crate) fn is_in_each(&self) -> bool {
+        self.starts == self.of
+    }
+
+    /// Whether it reads like readiness.
+    pub(crate) fn looks_ready(&self) -> bool {
+        const WORDS: [&str; 7] = ["ready", "listening", "listen", "started", "running", "serving", "accepting"];
+        self.template.port == NamesPort::Yes || self.has_word(&WORDS)
+    }
+
+    /// Whether one of its words is one of these, in any case.
+    pub(crate) fn has_word(&self, words: &[&str]) -> bool {
+        let is_part = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+        self.words.split(is_part).any(|word| words.iter().any(|wanted| word.eq_ignore_ascii_case(wanted)))
+    }
+}
+
+impl Observed {
+    /// Lines that read like readiness and came before it.
+    pub(crate) fn early_looking(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(|line| line.timing.order == Order::Before && line.looks_ready())
+    }
+}
+
+/// Collects the templates of all recordings.
+pub(crate) fn observe(subject: &Subject, recordings: &[Recording], library: &PackLibrary) -> Observed {
+    let mut lines: BTreeMap<(StreamName, Template), Line> = BTreeMap::new();
+    let mut seen = 0;
+    for (start, recording) in recordings.iter().enumerate() {
+        let mut known = library.get(GENERIC).map_or_else(PatternMatcher::blank, |pack| pack.matcher(None));
+        let mut cleaner = LineCleaner::new(&[StructuredSource::LogJsonl]);
+        for (place, recorded) in recording.lines.iter().enumerate() {
+            // Echoes are answers to us, and failures are known to every pack.
+            if matches!(known.on_line(recorded.stream, &recorded.line), Verdict::Echo | Verdict::Failure { .. }) {
+                continue;
+            }
+            let Ok(text) = std::str::from_utf8(cleaner.clean(&recorded.line)) else { continue };
+            if text.trim().is_empty() {
+                continue;
+            }
+            seen += usize::from(start == 0);
+            let passed = Passed { port: recording.port, host: &subject.host, model: &subject.model };
+            let template = Template::of(text, passed);
+            let model = subject.model.display().to_string();
+            let apart = recorded.at.abs_diff(recording.ready);
+            let order = if is_early(recorded.at, recording) { Order::Before } else { Order::With };
+            let line = lines.entry((recorded.stream, template.clone())).or_insert_with(|| Line {
+                stream: recorded.stream,
+                template,
+                example: String::from_utf8_lossy(&recorded.line).replace(&model, "/models/model.gguf"),
+                words: text.replace(&model, ""),
+                timing: Timing { order, apart },
+                starts: 0,
+                of: recordings.len(),
+                place,
+            });
+            if order == Order::Before {
+                line.timing.order = Order::Before;
+            }
+            // Only the first of a start says when the line comes.
+            if line.starts == start {
+                line.starts += 1;
+                line.timing.apart = line.timing.apart.max(apart);
+            }
+        }
+    }
+    let mut lines: Vec<Line> = lines.into_values().collect();
+    lines.sort_by_key(|line| line.place);
+    Observed { lines, seen }
+}

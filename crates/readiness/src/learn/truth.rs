@@ -1,0 +1,58 @@
+//! Whether a server serves, asked as hard as it takes to be sure.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use llama_warden_config::ServerSpec;
+use llama_warden_probe::{Answer, Question, Target, ask, probe};
+
+/// Longest wait for an answer. Builds of mid 2024 take a connection and answer it when the model is loaded.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+/// Longest wait for a token.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Asks one server.
+#[derive(Debug, Clone)]
+pub struct GroundTruth {
+    target: Target,
+    key: Option<String>,
+}
+
+/// What a server does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serving {
+    /// Nothing yet.
+    NotYet,
+    /// `/health` answers 200.
+    Healthy,
+    /// There is no `/health`, but it completes a prompt.
+    Completing,
+}
+
+impl GroundTruth {
+    /// Asks the server of `spec` at `port`.
+    pub async fn of(spec: &ServerSpec, port: u16) -> Self {
+        let target = Target::new(spec, port);
+        let key = match &target.key {
+            Some(key) => key.read().await,
+            None => None,
+        };
+        Self { target, key }
+    }
+
+    /// Asks once.
+    pub async fn ask(&self) -> Serving {
+        match probe(&self.target, "/health", ANSWER_TIMEOUT).await {
+            Answer::Ok => Serving::Healthy,
+            // `/v1/models` would not do: some builds answer it while they load.
+            Answer::NotFound if self.completes().await => Serving::Completing,
+            _ => Serving::NotYet,
+        }
+    }
+
+    async fn completes(&self) -> bool {
+        let question = Question::post("/completion", r#"{"prompt":"a","n_predict":1}"#, TOKEN_TIMEOUT);
+        let reply = ask(&self.target, question.with_key(self.key.as_deref())).await;
+        reply.is_ok_and(|reply| reply.status == StatusCode::OK)
+    }
+}

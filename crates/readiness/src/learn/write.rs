@@ -1,0 +1,98 @@
+//! A selection as the text of a pack.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use super::lines::Line;
+use super::select::Selection;
+use super::{HealthPath, Subject};
+use crate::PackLibrary;
+
+/// Most examples of lines that look like readiness and are not.
+pub(crate) const MOST_EARLY: usize = 8;
+
+/// The pack's text.
+pub(crate) fn pack(subject: &Subject, selection: &Selection<'_>, early: &[&Line], library: &PackLibrary) -> String {
+    let mut text = String::from(
+        "# Learnt by `llama-warden detector learn`. docs/detectors.md says how to test and contribute it.\n",
+    );
+    line(&mut text, "name", &quoted(&subject.name));
+    let build = subject.build.filter(|build| *build > 1);
+    let what = build.map_or_else(|| "a build without a number".to_owned(), |build| format!("build {build}"));
+    line(&mut text, "description", &quoted(&format!("Learnt from {what}")));
+    match build {
+        // Another build may speak in other words: then its own pack, or the generic one, is right.
+        Some(build) => line(&mut text, "builds", &format!("{{ min = {build}, max = {build} }}")),
+        None => era(&mut text, subject, library),
+    }
+    match subject.health {
+        HealthPath::Answers => line(&mut text, "probe", "{ path = \"/health\" }"),
+        HealthPath::Missing => line(&mut text, "probe", "\"none\""),
+    }
+    // With `--log-jsonl` the same messages come on standard output.
+    let moves = subject.options.iter().any(|option| option == "log-jsonl");
+    if moves {
+        line(&mut text, "structured", "[\"log-jsonl\"]");
+    }
+    let stream = |found: &Line| if moves { "any" } else { found.stream.as_str() };
+    let mut pattern = |verdict: &str, found: &Line| {
+        let _ = write!(text, "\n[[pattern]]\nverdict = \"{verdict}\"\nstream = \"{}\"\n", stream(found));
+        line(&mut text, "regex", &quoted(&found.template.regex));
+    };
+    pattern("ready", selection.ready);
+    selection.nearly_ready.iter().for_each(|hint| pattern("nearly-ready", hint));
+    selection.progress.iter().for_each(|progress| pattern("progress", progress));
+    example(&mut text, "ready", selection.ready);
+    selection.nearly_ready.iter().for_each(|hint| example(&mut text, "nearly-ready", hint));
+    selection.progress.first().into_iter().for_each(|progress| example(&mut text, "progress", progress));
+    early.iter().for_each(|line| example(&mut text, "none", line));
+    text
+}
+
+/// The options that tell the eras of all known packs apart, as far as this build lists or lacks them.
+fn era(text: &mut String, subject: &Subject, library: &PackLibrary) {
+    let telling = library.iter().flat_map(|pack| pack.help_lists().iter().chain(pack.help_lacks()));
+    let telling: BTreeSet<&String> = telling.collect();
+    let (listed, lacked): (Vec<&String>, Vec<&String>) =
+        telling.into_iter().partition(|option| subject.options.contains(option));
+    for (key, options) in [("help-lists", listed), ("help-lacks", lacked)] {
+        if !options.is_empty() {
+            let options: Vec<String> = options.iter().map(|option| quoted(&format!("--{option}"))).collect();
+            line(text, key, &format!("[{}]", options.join(", ")));
+        }
+    }
+}
+
+fn example(text: &mut String, verdict: &str, found: &Line) {
+    text.push_str("\n[[example]]\n");
+    line(text, "line", &quoted(&found.example));
+    let _ = write!(text, "stream = \"{}\"\nverdict = \"{verdict}\"\n", found.stream);
+}
+
+fn line(text: &mut String, key: &str, value: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{key} = {value}");
+}
+
+/// A TOML string: literal where that can hold it, so that a pattern reads as it is.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c != '\'' && !c.is_control();
+    if text.chars().all(is_plain) {
+        if text.contains(['\\', '"']) { format!("'{text}'") } else { format!("\"{text}\"") }
+    } else {
+        toml::Value::from(text).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_is_quoted_so_that_it_is_read_back() {
+        for text in ["plain", r"^a\d+$", r#"port="8001""#, "it's", "tab\tand \x1b[0m", "'''", "\"\"\"", r"\'"] {
+            let value: toml::Table = format!("x = {}", quoted(text)).parse().expect(text);
+            assert_eq!(value["x"].as_str(), Some(text));
+        }
+    }
+}
