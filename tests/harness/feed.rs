@@ -9,8 +9,8 @@ use llama_warden_state::Snapshot;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::http::{Endpoint, NoAnswer, Request};
 use crate::PATIENCE;
+use crate::http::{Endpoint, NoAnswer, Request};
 
 /// Follows `/api/v1/events` from the first fact on. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -46,7 +46,12 @@ impl Feed {
     /// # Panics
     /// When it does not come within [`PATIENCE`], or the stream ends before.
     #[track_caller]
-    pub fn find(&self, what: &str, after: Seq, predicate: impl Fn(&Envelope) -> bool) -> impl Future<Output = Envelope> {
+    pub fn find(
+        &self,
+        what: &str,
+        after: Seq,
+        predicate: impl Fn(&Envelope) -> bool,
+    ) -> impl Future<Output = Envelope> {
         let caller = std::panic::Location::caller();
         let mut arrivals = self.arrivals.clone();
         let mut seen = 0;

@@ -1,15 +1,16 @@
 //! Stages real daemons with real processes, and looks at what they leave behind.
 //!
 //! # How a test is written
-//! [`stage`] gives the test a [`Stage`]: a temporary directory, free ports, and the programs. On it the test writes a
+//! [`stage()`] gives the test a [`Stage`]: a temporary directory, free ports, and the programs. On it the test writes a
 //! [`Fleet`] (a configuration of stand-ins or real servers), starts a [`Daemon`], and awaits facts: every daemon is followed
 //! through `/api/v1/events` from its first fact on, and [`Daemon::event`] looks at what came and waits for what comes. There is no
 //! sleep; every wait has a deadline of [`PATIENCE`], which is for what must come, on a machine that does much else.
 //!
 //! # What holds after every test, passed or failed
 //! The stage stops each daemon that still runs and asserts that
-//! * the facts replay to what `/api/v1/status` said, and none of them was impossible,
+//! * the facts replay to what `/api/v1/status` said,
 //! * no zombie is a child of the daemon, which ends with exit code 0,
+//! * so does the event log, which ends with the end of the daemon,
 //! * the lock of the state directory is free and the control socket is gone,
 //! * no process is left anywhere that carries the stage: every process of a stage has its directory in the environment or
 //!   in the command line.
@@ -23,6 +24,7 @@ mod daemon;
 mod feed;
 mod fleet;
 mod http;
+mod options;
 mod parts;
 mod port;
 mod procfs;
@@ -32,17 +34,30 @@ mod stage;
 
 use std::time::Duration;
 
+use llama_warden_stand_in::{Act, Deed, Moment};
+
 pub use aftermath::Problems;
-pub use daemon::{Daemon, Options};
+pub use daemon::Daemon;
 pub use feed::Feed;
-pub use fleet::{Fleet, REAL, STAND_IN};
+pub use fleet::Fleet;
 pub use http::{Answer, Endpoint, Request};
-pub use parts::{Part, real};
+pub use options::{Options, Output};
+pub use parts::{Part, is_root, real};
 pub use port::Port;
 pub use procfs::{Process, descendants, open_files, processes_with, resident_bytes};
 pub use program::{Ran, daemon_program, stand_in_program};
 pub use scrape::sample;
 pub use stage::{Stage, stage};
+
+/// A deed at a moment of a stand-in's life.
+pub const fn act(at: Moment, deed: Deed) -> Act {
+    Act { at, after_ms: 0, deed }
+}
+
+/// A deed that comes when the daemon has long seen the server ready, also on a machine that does much else.
+pub const fn after_ready(deed: Deed) -> Act {
+    Act { at: Moment::Ready, after_ms: 3000, deed }
+}
 
 /// Longest time for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -55,6 +70,7 @@ pub async fn eventually(what: &str, limit: Duration, mut condition: impl AsyncFn
     let deadline = tokio::time::Instant::now() + limit;
     while !condition().await {
         assert!(tokio::time::Instant::now() < deadline, "not within {limit:?}: {what}");
+        // await: the kernel tells nobody about its tables.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

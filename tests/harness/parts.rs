@@ -37,14 +37,33 @@ impl Part {
 /// # Panics
 /// When it is not there although `LLAMA_WARDEN_TEST_ALL` demands every part.
 pub fn real(part: Part) -> Option<PathBuf> {
-    if let Some(path) = part.path() {
-        assert!(path.is_file(), "{} names {}, which does not exist", part.variable(), path.display());
-        return Some(path);
+    match part.path() {
+        Some(path) => {
+            assert!(path.is_file(), "{} names {}, which does not exist", part.variable(), path.display());
+            Some(path)
+        }
+        None => {
+            leave_out(&format!("{}; run cargo xtask test", part.describe()));
+            None
+        }
     }
+}
+
+/// Whether this process may become another user; a line says so where it may not and a test has to be left out.
+///
+/// # Panics
+/// When it may not although `LLAMA_WARDEN_TEST_ALL` demands everything.
+pub fn is_root() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        leave_out("root");
+    }
+    is_root
+}
+
+fn leave_out(needs: &str) {
     let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test");
-    let missing = format!("{test} (needs {}; run cargo xtask test)", part.describe());
+    let missing = format!("{} (needs {needs})", thread.name().unwrap_or("a test"));
     assert!(std::env::var_os("LLAMA_WARDEN_TEST_ALL").is_none(), "left out: {missing}");
     println!("left out: {missing}");
-    None
 }

@@ -4,6 +4,7 @@
 pub fn sample(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let has_all = |line: &str| labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\"")));
     let samples = text.lines().filter_map(|line| line.strip_prefix(name));
-    let (_, value) = samples.filter(|rest| rest.starts_with(['{', ' ']) && has_all(rest)).find_map(|rest| rest.rsplit_once(' '))?;
+    let (_, value) =
+        samples.filter(|rest| rest.starts_with(['{', ' ']) && has_all(rest)).find_map(|rest| rest.rsplit_once(' '))?;
     value.parse().ok()
 }

@@ -47,10 +47,17 @@ pub(crate) fn identify(addresses: &[Address], leader: u32, marker: &Marker) -> L
         }
         unowned.retain(|inode| !sockets.contains(inode));
     }
-    match leader_sockets {
-        _ if unowned.is_empty() => ListenerOwner::Own,
-        Ok(_) => ListenerOwner::Foreign { pid: None, program: None },
-        Err(error) => ListenerOwner::Unreadable { detail: format!("cannot read the open files of {leader}: {error}") },
+    if unowned.is_empty() {
+        return ListenerOwner::Own;
+    }
+    if let Err(error) = leader_sockets {
+        return ListenerOwner::Unreadable { detail: format!("cannot read the open files of {leader}: {error}") };
+    }
+    // A socket that was closed between the two looks is nobody's any more; one that is still there is a stranger's whose
+    // files we may not read.
+    match listening_inodes(addresses) {
+        Ok(still) if still.is_disjoint(&unowned) => ListenerOwner::Nobody,
+        _ => ListenerOwner::Foreign { pid: None, program: None },
     }
 }
 

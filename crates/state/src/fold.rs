@@ -131,7 +131,7 @@ impl ServerRecord {
             Event::LoadProgressed { ratio } => match self.phase {
                 Phase::Starting => self.enter(Phase::Loading { progress: *ratio }, moment),
                 Phase::Loading { .. } => self.phase = Phase::Loading { progress: *ratio },
-                _ => return Anomalous,
+                _ => return self.late(),
             },
             Event::ReadyReached { via, startup_seconds } => match self.phase {
                 Phase::Starting | Phase::Loading { .. } => {
@@ -151,11 +151,11 @@ impl ServerRecord {
             }
             Event::ReadyLost { .. } => match self.phase {
                 Phase::Ready { via } => self.enter(Phase::Unready { via }, moment),
-                _ => return Anomalous,
+                _ => return self.late(),
             },
             Event::ReadyRegained => match self.phase {
                 Phase::Unready { via } => self.enter(Phase::Ready { via }, moment),
-                _ => return Anomalous,
+                _ => return self.late(),
             },
             Event::ServerFailed { reason, detail, lines } => {
                 let failure = FailureRecord {
@@ -232,6 +232,15 @@ impl ServerRecord {
             _ => return Anomalous,
         }
         Fitted
+    }
+
+    /// News of a launch that is ending or over: whoever published it had not heard of that yet. Nothing changes, and
+    /// nothing is wrong; in any other phase it is a repetition.
+    const fn late(&self) -> Fit {
+        match self.phase {
+            Phase::Stopping { .. } | Phase::Exited { .. } | Phase::Failed { .. } => Fitted,
+            _ => Anomalous,
+        }
     }
 
     fn launch(&mut self, incarnation: Option<Incarnation>, moment: Moment) -> Fit {

@@ -204,6 +204,15 @@ fn late_and_repeated_facts_change_nothing_but_the_count_of_anomalies() {
 }
 
 #[test]
+fn news_of_a_launch_that_is_over_changes_nothing_and_is_no_anomaly() {
+    let mut story = Story::of([began(), spawned(), stop_began(), exited(0)]);
+    let before = story.record().clone();
+    story.tell(1, [Event::LoadProgressed { ratio: Some(0.9) }, ready(), Event::ReadyRegained]);
+    assert_eq!(*story.record(), before);
+    assert_eq!(story.snapshot.anomalies, 0);
+}
+
+#[test]
 fn a_fact_out_of_line_or_of_another_run_is_not_taken() {
     let mut story = Story::of([began()]);
     let before = story.snapshot.clone();

@@ -1,0 +1,31 @@
+//! Fleets of real servers.
+
+use std::path::Path;
+
+use llama_warden_tests::{Endpoint, Fleet, Request, Stage};
+use llama_warden_tiny_gguf::TinyModel;
+
+/// A fleet whose servers are run by `llama_server`.
+pub fn real_fleet(stage: &Stage, llama_server: &Path) -> Fleet {
+    let mut fleet = stage.fleet();
+    fleet.binary(llama_server);
+    fleet
+}
+
+/// Adds a server of a tiny model, with more keys as lines of TOML.
+pub fn add(fleet: &mut Fleet, id: &str, keys: &str) {
+    let model = fleet.model(id);
+    TinyModel::new(id).write(&model).expect("the stage can be written");
+    fleet.server_of(id, &model, keys);
+}
+
+/// The options of a small server, so that three of them fit anywhere.
+pub const SMALL: &str = "[flags]\nctx-size = 512\nthreads = 1\nparallel = 1";
+
+/// A completion of a few tokens, and the text.
+pub async fn complete(port: u16) -> String {
+    let body = r#"{"prompt": "once upon a time", "n_predict": 8}"#;
+    let request = Request::post("/completion").header("content-type", "application/json").body(body);
+    let answer = request.send(&Endpoint::Tcp(port)).await.expect("an answer").expect(200).json();
+    answer["content"].as_str().expect("a text").to_owned()
+}

@@ -1,0 +1,10 @@
+//! End-to-end tests: the real daemon with a real llama-server and a real Prometheus. `cargo xtask test` provides both.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod demo;
+mod failures;
+mod fleet;
+mod prometheus;
+mod readiness;
+mod stopping;

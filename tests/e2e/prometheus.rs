@@ -1,0 +1,99 @@
+//! A real Prometheus scrapes the daemon.
+
+use std::process::Stdio;
+
+use llama_warden_tests::{Endpoint, PATIENCE, Part, Port, Ran, Request, eventually, real, stage};
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+
+use crate::fleet::{SMALL, add, real_fleet};
+
+/// The value per server of a query, sorted.
+async fn query(prometheus: &Endpoint, query: &str) -> Vec<(String, String)> {
+    let Ok(answer) = Request::get(format!("/api/v1/query?query={query}")).send(prometheus).await else {
+        return Vec::new();
+    };
+    let Ok(answer) = serde_json::from_slice::<Value>(&answer.body) else { return Vec::new() };
+    let results = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut values: Vec<_> =
+        results.iter().map(|result| (text(&result["metric"]["server"]), text(&result["value"][1]))).collect();
+    values.sort();
+    values
+}
+
+#[test]
+fn prometheus_sees_three_ready_servers() {
+    let (Some(llama_server), Some(program)) = (real(Part::LlamaServer), real(Part::Prometheus)) else { return };
+    stage(async |stage| {
+        let mut fleet = real_fleet(stage, &llama_server);
+        fleet.section(SMALL);
+        ["a", "b", "c"].iter().for_each(|id| add(&mut fleet, id, ""));
+        let daemon = stage.up(&fleet).await;
+        for id in ["a", "b", "c"] {
+            daemon.ready(id).await;
+        }
+        let config = stage.file("prometheus.yml");
+        let target = format!("127.0.0.1:{}", fleet.listen());
+        std::fs::write(
+            &config,
+            format!("global: {{scrape_interval: 1s}}\nscrape_configs: [{{job_name: warden, static_configs: [{{targets: ['{target}']}}]}}]\n"),
+        )
+        .unwrap();
+        let port = Port::lease();
+        let _prometheus = stage
+            .program(&program)
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", stage.file("tsdb").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{}", port.number()))
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(stage.file("prometheus.log")).unwrap())
+            .spawn()
+            .unwrap();
+        let prometheus = Endpoint::Tcp(port.number());
+        let ready = ["a", "b", "c"].map(|id| (id.to_owned(), "1".to_owned()));
+        let mut seen = Vec::new();
+        eventually("Prometheus knows three ready servers", PATIENCE, async || {
+            seen = query(&prometheus, "llama_warden_server_ready").await;
+            seen == ready
+        })
+        .await;
+        assert_eq!(query(&prometheus, "llama_warden_server_running").await, ready);
+        daemon.command("b", "stop?wait=50s").await.expect(200);
+        eventually("Prometheus knows that one is stopped", PATIENCE, async || {
+            let values = query(&prometheus, "llama_warden_server_ready").await;
+            values.iter().map(|(_, value)| value.as_str()).eq(["1", "0", "1"])
+        })
+        .await;
+        let up = query(&prometheus, "up").await;
+        assert_eq!(up, [(String::new(), "1".to_owned())]);
+    });
+}
+
+#[test]
+fn promtool_finds_nothing_to_criticise() {
+    let (Some(llama_server), Some(program)) = (real(Part::LlamaServer), real(Part::Prometheus)) else { return };
+    stage(async |stage| {
+        let mut fleet = real_fleet(stage, &llama_server);
+        fleet.section(SMALL);
+        add(&mut fleet, "a", "");
+        fleet.server_of("missing", &stage.file("missing.gguf"), "");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.failure("missing").await;
+        daemon.command("a", "restart?wait=50s").await.expect(200);
+        let text = Request::get("/metrics").send(daemon.http()).await.unwrap().expect(200).text();
+        let checked = promtool(stage.program(program.with_file_name("promtool")), &text).await.expect(0);
+        assert_eq!((checked.stdout.trim(), checked.stderr.trim()), ("", ""));
+    });
+}
+
+/// Runs `promtool check metrics` over `text`.
+async fn promtool(mut command: tokio::process::Command, text: &str) -> Ran {
+    command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap();
+    let read = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ran { status: output.status, stdout: read(output.stdout), stderr: read(output.stderr) }
+}

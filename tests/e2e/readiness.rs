@@ -1,0 +1,145 @@
+//! Real servers become ready, and not too early.
+
+use llama_warden_events::{Event, ReadyVia};
+use llama_warden_tests::{Endpoint, PATIENCE, Part, Request, eventually, real, stage};
+use llama_warden_tiny_gguf::{TinyModel, WeightFormat};
+
+use crate::fleet::{SMALL, add, complete, real_fleet};
+
+#[test]
+fn three_servers_become_ready_by_proof_and_work() {
+    let Some(llama_server) = real(Part::LlamaServer) else { return };
+    stage(async |stage| {
+        let mut fleet = real_fleet(stage, &llama_server);
+        fleet.section(SMALL);
+        ["a", "b", "c"].iter().for_each(|id| add(&mut fleet, id, ""));
+        let daemon = stage.up(&fleet).await;
+        for id in ["a", "b", "c"] {
+            match daemon.ready(id).await.event {
+                Event::ReadyReached { via, .. } => {
+                    assert!([ReadyVia::Stderr, ReadyVia::Health].contains(&via), "{id}: {via}")
+                }
+                _ => unreachable!("a ready was waited for"),
+            }
+            Request::get("/health").send(&Endpoint::Tcp(fleet.port(id))).await.unwrap().expect(200);
+            complete(fleet.port(id)).await;
+        }
+        daemon.get("/readyz").await.expect(200);
+        let status = daemon.status().await;
+        assert_eq!((status.total_servers, status.ready_servers, status.running_servers), (3, 3, 3));
+        for server in &status.servers {
+            assert!(server.llama_version.is_some() && server.detector.is_some(), "{server:?}");
+            assert_eq!(daemon.count(server.model_id.as_str(), "ReadyLost").await, 0);
+            assert!(daemon.server(server.model_id.as_str()).await.warnings.is_empty());
+        }
+    });
+}
+
+/// A model that takes a while to load, and a probe of our own the moment that the fact is here: /health never goes back to
+/// 503, so a verdict that came early would find it there.
+#[test]
+fn a_server_is_never_ready_before_its_health_endpoint_answers_200() {
+    let Some(llama_server) = real(Part::LlamaServer) else { return };
+    stage(async |stage| {
+        let mut fleet = real_fleet(stage, &llama_server);
+        fleet.section(SMALL);
+        let model = stage.file("big.gguf");
+        TinyModel::new("big").weights(WeightFormat::F16).at_least_bytes(300 << 20).write(&model).unwrap();
+        fleet.server_of("big", &model, "enabled = false");
+        let daemon = stage.up(&fleet).await;
+        let port = Endpoint::Tcp(fleet.port("big"));
+        let health = async || Request::get("/health").send(&port).await.ok().map(|answer| answer.status.as_u16());
+        let mut seen_loading = 0;
+        for _ in 0..4 {
+            let before = daemon.status().await.seq;
+            daemon.command("big", "start").await.expect(202);
+            let mut first = None;
+            eventually("it answers", PATIENCE, async || {
+                first = health().await;
+                first.is_some()
+            })
+            .await;
+            seen_loading += usize::from(first == Some(503));
+            daemon.event_after(before, "it is ready", |fact| matches!(fact.event, Event::ReadyReached { .. })).await;
+            assert_eq!(health().await, Some(200));
+            daemon.command("big", "stop?wait=50s").await.expect(200);
+        }
+        assert!(seen_loading > 0, "the model loads too fast for this test to see anything");
+    });
+}
+
+#[test]
+fn without_a_log_the_probe_finds_it() {
+    let Some(llama_server) = real(Part::LlamaServer) else { return };
+    stage(async |stage| {
+        let mut fleet = real_fleet(stage, &llama_server);
+        fleet.section(&format!("{SMALL}\nlog-disable = true"));
+        add(&mut fleet, "a", "");
+        let daemon = stage.up(&fleet).await;
+        match daemon.ready("a").await.event {
+            Event::ReadyReached { via, .. } => assert_eq!(via, ReadyVia::Health),
+            _ => unreachable!("a ready was waited for"),
+        }
+    });
+}
+
+/// The flags of the start script that this project replaces, which no build takes as they are any more.
+#[test]
+fn the_seed_flags_start() {
+    let Some(llama_server) = real(Part::LlamaServer) else { return };
+    stage(async |stage| {
+        let mut fleet = real_fleet(stage, &llama_server);
+        fleet.section(
+            "[flags]\nctx-size = 32768\nn-gpu-layers = 99\nthreads = 8\nbatch-size = 512\nubatch-size = 256\nflash-attn = true\n\
+             mmap = false\nlog-disable = true",
+        );
+        add(&mut fleet, "a", "");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        assert_eq!(daemon.count("a", "ServerWarned").await, 0);
+        complete(fleet.port("a")).await;
+    });
+}
+
+#[test]
+fn a_server_stays_ready_while_it_works() {
+    let Some(llama_server) = real(Part::LlamaServer) else { return };
+    stage(async |stage| {
+        let mut fleet = real_fleet(stage, &llama_server);
+        fleet.section(&format!("{SMALL}\n[health]\ninterval = \"100ms\""));
+        add(&mut fleet, "a", "");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        for _ in 0..20 {
+            complete(fleet.port("a")).await;
+            assert!(daemon.report("a").await.is_ready);
+        }
+        let kinds: Vec<_> = daemon.facts_of("a").await.iter().map(|fact| fact.event.kind()).collect();
+        for unexpected in ["ReadyLost", "ServerFailed", "ServerExited", "OutputLost"] {
+            assert!(!kinds.contains(&unexpected), "{kinds:?}");
+        }
+    });
+}
+
+/// The key reaches the server by file, and readiness does not need it.
+#[test]
+fn a_server_with_a_key_becomes_ready_and_asks_for_it() {
+    let Some(llama_server) = real(Part::LlamaServer) else { return };
+    stage(async |stage| {
+        let key = stage.file("key");
+        std::fs::write(&key, "sk-test-only\n").unwrap();
+        let mut fleet = real_fleet(stage, &llama_server);
+        fleet.section(SMALL);
+        add(&mut fleet, "a", &format!("api-key-file = \"{}\"", key.display()));
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let port = Endpoint::Tcp(fleet.port("a"));
+        let ask = || {
+            Request::post("/completion")
+                .header("content-type", "application/json")
+                .body(r#"{"prompt": "a", "n_predict": 1}"#)
+        };
+        ask().send(&port).await.unwrap().expect(401);
+        ask().header("authorization", "Bearer sk-test-only").send(&port).await.unwrap().expect(200);
+    });
+}

@@ -1,0 +1,107 @@
+//! Real servers end when they are asked to, or when the daemon does.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use llama_warden_events::Event;
+use llama_warden_tests::{Endpoint, PATIENCE, Part, Request, eventually, processes_with, real, stage};
+use nix::sys::signal::Signal;
+use tokio::time::{Instant, timeout};
+
+use crate::fleet::{SMALL, add, real_fleet};
+
+#[test]
+fn term_ends_the_daemon_and_three_servers_quickly() {
+    let Some(llama_server) = real(Part::LlamaServer) else { return };
+    stage(async |stage| {
+        let mut fleet = real_fleet(stage, &llama_server);
+        fleet.section(SMALL);
+        ["a", "b", "c"].iter().for_each(|id| add(&mut fleet, id, ""));
+        let daemon = stage.up(&fleet).await;
+        for id in ["a", "b", "c"] {
+            daemon.ready(id).await;
+        }
+        let asked = Instant::now();
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 0);
+        assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+        assert!(processes_with(&stage.path().to_string_lossy()).is_empty());
+    });
+}
+
+/// C45. Most end in peace; a TERM in the first moments of a stream is sometimes lost by the server, and then it is killed.
+#[test]
+fn a_stop_while_a_client_streams_ends_by_the_grace() {
+    let Some(llama_server) = real(Part::LlamaServer) else { return };
+    stage(async |stage| {
+        let grace = Duration::from_secs(6);
+        let mut fleet = real_fleet(stage, &llama_server);
+        fleet.section(&format!("{SMALL}\n[stop]\ngrace = \"6s\""));
+        add(&mut fleet, "a", "");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let mut forced = 0;
+        for round in 1..=4_u64 {
+            let body = r#"{"prompt": "once", "n_predict": -1, "stream": true, "ignore_eos": true}"#;
+            let request = Request::post("/completion").header("content-type", "application/json").body(body);
+            let mut stream = request.open(&Endpoint::Tcp(fleet.port("a"))).await.unwrap().into_body();
+            for _ in 0..20 {
+                timeout(PATIENCE, stream.frame()).await.expect("tokens come").expect("more").expect("no error");
+            }
+            let reading = tokio::spawn(async move { while let Some(Ok(_)) = stream.frame().await {} });
+            let asked = Instant::now();
+            daemon.command("a", "stop?wait=50s").await.expect(200);
+            let took = asked.elapsed();
+            assert!(took < grace + Duration::from_secs(2 + 5), "round {round}: {took:?}");
+            timeout(PATIENCE, reading).await.expect("the stream ends").unwrap();
+            let last = daemon.facts_of("a").await.into_iter().rev().find_map(|fact| match fact.event {
+                Event::ServerStopped { forced, .. } => Some(forced),
+                _ => None,
+            });
+            forced += usize::from(last.expect("it is stopped"));
+            daemon.command("a", "start?wait=50s").await.expect(200);
+        }
+        assert!(forced < 4, "no stop was graceful");
+    });
+}
+
+/// S1.
+#[test]
+fn a_killed_daemon_leaves_no_real_server_behind() {
+    let Some(llama_server) = real(Part::LlamaServer) else { return };
+    stage(async |stage| {
+        let mut fleet = real_fleet(stage, &llama_server);
+        fleet.section(SMALL);
+        ["a", "b", "c"].iter().for_each(|id| add(&mut fleet, id, ""));
+        let daemon = stage.up(&fleet).await;
+        for id in ["a", "b", "c"] {
+            daemon.ready(id).await;
+        }
+        daemon.signal(Signal::SIGKILL);
+        daemon.exit().await;
+        let home = stage.path().to_string_lossy().into_owned();
+        eventually("every server is gone", Duration::from_secs(3), async || processes_with(&home).is_empty()).await;
+        let next = stage.up(&fleet).await;
+        for id in ["a", "b", "c"] {
+            next.ready(id).await;
+        }
+    });
+}
+
+#[test]
+fn a_restart_gives_a_new_process_on_the_same_port() {
+    let Some(llama_server) = real(Part::LlamaServer) else { return };
+    stage(async |stage| {
+        let mut fleet = real_fleet(stage, &llama_server);
+        fleet.section(SMALL);
+        add(&mut fleet, "a", "");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let before = daemon.report("a").await;
+        daemon.command("a", "restart?wait=50s").await.expect(200);
+        let after = daemon.report("a").await;
+        assert_ne!(before.pid, after.pid);
+        assert_eq!((after.port, after.incarnation.0, after.is_ready), (before.port, 2, true));
+        crate::fleet::complete(fleet.port("a")).await;
+    });
+}

@@ -1,0 +1,171 @@
+//! A configuration, with the models and the scripts that belong to it.
+
+use std::path::{Path, PathBuf};
+
+use llama_warden_stand_in::Script;
+use llama_warden_tiny_gguf::TinyModel;
+use serde_json::json;
+
+use crate::port::Port;
+
+/// A configuration in the making. Paths and ports are those of its stage.
+#[derive(Debug)]
+pub struct Fleet {
+    name: String,
+    directory: PathBuf,
+    binary: PathBuf,
+    listen: Port,
+    daemon: String,
+    llama_server: String,
+    sections: String,
+    servers: Vec<Server>,
+}
+
+#[derive(Debug)]
+struct Server {
+    id: String,
+    model: PathBuf,
+    port: Port,
+    /// More keys of its table.
+    keys: String,
+}
+
+impl Fleet {
+    /// A fleet of none. `name` tells it from others on the stage; `binary` runs its servers.
+    pub(crate) fn new(name: &str, directory: &Path, binary: PathBuf) -> Self {
+        std::fs::create_dir_all(directory.join("models")).expect("the stage can be written");
+        Self {
+            name: name.to_owned(),
+            directory: directory.to_owned(),
+            binary,
+            listen: Port::lease(),
+            daemon: String::new(),
+            llama_server: String::new(),
+            sections: String::new(),
+            servers: Vec::new(),
+        }
+    }
+
+    /// Adds a server with a good model that does what `script` says.
+    pub fn server(&mut self, id: &str, script: Script) -> &mut Self {
+        self.server_with(id, script, "")
+    }
+
+    /// The same with more keys, as lines of TOML. A `port` among them replaces the leased one.
+    pub fn server_with(&mut self, id: &str, script: Script, keys: &str) -> &mut Self {
+        let model = self.model(id);
+        TinyModel::new(id).write(&model).expect("the stage can be written");
+        script.write_beside(&model).expect("the stage can be written");
+        self.server_of(id, &model, keys)
+    }
+
+    /// Adds a server of a model that the test makes itself, or does not.
+    pub fn server_of(&mut self, id: &str, model: &Path, keys: &str) -> &mut Self {
+        let (id, model, keys) = (id.to_owned(), model.to_owned(), keys.to_owned());
+        self.servers.push(Server { id, model, port: Port::lease(), keys });
+        self
+    }
+
+    /// Changes what a stand-in does from its next launch on.
+    pub fn rewrite(&self, id: &str, script: &Script) {
+        script.write_beside(&self.model(id)).expect("the stage can be written");
+    }
+
+    /// Adds keys to `[daemon]`.
+    pub fn daemon(&mut self, keys: &str) -> &mut Self {
+        self.daemon.push_str(keys);
+        self.daemon.push('\n');
+        self
+    }
+
+    /// Adds keys to `[llama-server]`.
+    pub fn llama_server(&mut self, keys: &str) -> &mut Self {
+        self.llama_server.push_str(keys);
+        self.llama_server.push('\n');
+        self
+    }
+
+    /// Adds whole sections.
+    pub fn section(&mut self, toml: &str) -> &mut Self {
+        self.sections.push_str(toml);
+        self.sections.push('\n');
+        self
+    }
+
+    /// Has another program run the servers.
+    pub fn binary(&mut self, program: &Path) -> &mut Self {
+        self.binary = program.to_owned();
+        self
+    }
+
+    /// Where the good model of a server lies.
+    pub fn model(&self, id: &str) -> PathBuf {
+        self.directory.join("models").join(format!("{id}.gguf"))
+    }
+
+    /// The port of a server.
+    ///
+    /// # Panics
+    /// When there is no such server.
+    pub fn port(&self, id: &str) -> u16 {
+        let server = self.servers.iter().find(|server| server.id == id);
+        server.unwrap_or_else(|| panic!("no server {id}")).port.number()
+    }
+
+    /// The port of the daemon.
+    pub fn listen(&self) -> u16 {
+        self.listen.number()
+    }
+
+    /// The daemon's state directory.
+    pub fn state_dir(&self) -> PathBuf {
+        self.directory.join(format!("{}-state", self.name))
+    }
+
+    /// Where [`Self::write`] writes.
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(format!("{}.toml", self.name))
+    }
+
+    /// The configuration as TOML.
+    pub fn toml(&self) -> String {
+        // A JSON string without control characters is a TOML string too.
+        let quoted = |path: &Path| json!(path.to_string_lossy()).to_string();
+        let mut toml = String::from("[daemon]\n");
+        let mut line = |text: String| {
+            toml.push_str(&text);
+            toml.push('\n');
+        };
+        if !self.daemon.contains("listen") {
+            line(format!("listen = \"127.0.0.1:{}\"", self.listen()));
+        }
+        if !self.daemon.contains("state-dir") {
+            line(format!("state-dir = {}", quoted(&self.state_dir())));
+        }
+        line(self.daemon.clone());
+        line(format!("[llama-server]\nbinary = {}\n{}", quoted(&self.binary), self.llama_server));
+        line(self.sections.clone());
+        if !self.sections.contains("[restart]") {
+            // A test is about one launch, unless it is about restarts.
+            line("[restart]\npolicy = \"never\"".to_owned());
+        }
+        for Server { id, model, port, keys } in &self.servers {
+            line(format!("[[servers]]\nid = \"{id}\"\nmodel = {}", quoted(model)));
+            if !keys.lines().any(|key| key.trim_start().starts_with("port")) {
+                line(format!("port = {}", port.number()));
+            }
+            line(keys.clone());
+        }
+        toml
+    }
+
+    /// Writes the configuration and returns where it is. It appears whole, for a daemon that is just reading it.
+    pub fn write(&self) -> PathBuf {
+        let path = self.path();
+        let new = path.with_extension("toml.new");
+        std::fs::write(&new, self.toml())
+            .and_then(|()| std::fs::rename(&new, &path))
+            .expect("the stage can be written");
+        path
+    }
+}

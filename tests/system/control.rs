@@ -1,0 +1,284 @@
+//! Commands that cross, clients that do not read, and what is left of both.
+
+use std::process::Stdio;
+
+use futures_util::future::join_all;
+use llama_warden_events::{CommandOutcome, Event, Seq};
+use llama_warden_stand_in::{Act, Deed, Moment, Script, Stream, TermScript};
+use llama_warden_state::PhaseName;
+use llama_warden_tests::{
+    Endpoint, Feed, Options, Output, PATIENCE, Request, daemon_program, eventually, open_files, sample, stage,
+};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+/// The outcomes of the commands of a daemon, by id.
+fn outcomes(feed: &Feed) -> Vec<(Seq, CommandOutcome)> {
+    let completed = feed.facts().into_iter().filter_map(|fact| match fact.event {
+        Event::CommandCompleted { outcome } => Some((fact.cause.expect("the command"), outcome)),
+        _ => None,
+    });
+    completed.collect()
+}
+
+/// S10.
+#[test]
+fn a_hundred_restarts_at_once_are_each_answered_once_and_end_in_ready() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("a", Script::default());
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let before = daemon.status().await.seq;
+        let answers = join_all((0..100).map(|_| daemon.command("a", "restart?wait=50s"))).await;
+        for answer in answers {
+            let status = answer.status.as_u16();
+            assert!([200, 503].contains(&status), "{status}: {}", answer.text());
+        }
+        let report = daemon.report("a").await;
+        assert_eq!(report.phase, PhaseName::Ready);
+        let facts = daemon.facts_of("a").await;
+        let accepted: Vec<Seq> = facts
+            .iter()
+            .filter(|fact| fact.seq > before && matches!(fact.event, Event::CommandAccepted { .. }))
+            .map(|fact| fact.seq)
+            .collect();
+        assert!(!accepted.is_empty());
+        let outcomes = outcomes(daemon.feed());
+        for id in &accepted {
+            let count = outcomes.iter().filter(|(cause, _)| cause == id).count();
+            assert_eq!(count, 1, "command {id} was completed {count} times");
+        }
+        let (spawned, exited) = (daemon.count("a", "ServerSpawned").await, daemon.count("a", "ServerExited").await);
+        assert_eq!(spawned, exited + 1, "one process at a time, and one in the end");
+    });
+}
+
+/// S10.
+#[test]
+fn the_last_wish_wins() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let slow = Script { load_ms: 2000, term: TermScript::Slow(500), ..Script::default() };
+        fleet.server_with("a", slow, "enabled = false");
+        let daemon = stage.up(&fleet).await;
+        // A stop during a start: who waited for the start learns that a later command overruled it.
+        let start = daemon.command("a", "start?wait=50s");
+        let stop = async {
+            daemon.event("it is launched", |fact| matches!(fact.event, Event::ServerSpawned { .. })).await;
+            daemon.command("a", "stop?wait=50s").await
+        };
+        let (start, stop) = tokio::join!(start, stop);
+        assert_eq!(start.expect(409).json()["reason"], "superseded");
+        stop.expect(200);
+        assert_eq!(daemon.report("a").await.phase, PhaseName::Exited);
+        // A start during a stop: a new launch follows the old one.
+        daemon.command("a", "start?wait=50s").await.expect(200);
+        daemon.command("a", "stop").await.expect(202);
+        daemon.command("a", "start?wait=50s").await.expect(200);
+        let report = daemon.report("a").await;
+        assert_eq!((report.phase, report.incarnation.0), (PhaseName::Ready, 3));
+        // A start of what is ready is done at once and launches nothing.
+        daemon.command("a", "start?wait=50s").await.expect(200);
+        assert_eq!(daemon.report("a").await.incarnation.0, 3);
+        // A stop of what is stopped too.
+        daemon.command("a", "stop?wait=50s").await.expect(200);
+        daemon.command("a", "stop?wait=50s").await.expect(200);
+        assert_eq!(daemon.count("a", "ServerExited").await, 3);
+    });
+}
+
+/// Opened files and threads come back after everything that can happen to a launch.
+#[test]
+fn restarts_leave_no_file_open() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("a", Script::default());
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let rounds = async |count: usize| {
+            for _ in 0..count {
+                daemon.command("a", "restart?wait=50s").await.expect(200);
+            }
+        };
+        rounds(3).await;
+        let before = open_files(daemon.pid());
+        rounds(20).await;
+        // A connection that was answered may still be on its way out.
+        eventually("as many open files as before", PATIENCE, async || open_files(daemon.pid()) <= before).await;
+    });
+}
+
+/// S12.
+#[test]
+fn clients_that_never_read_hold_up_nothing() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("a", Script::default());
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let mut stalled = Vec::new();
+        for client in 0..100 {
+            let mut stream = UnixStream::connect(daemon.state_dir().join("control.sock")).await.unwrap();
+            let path = if client % 2 == 0 { "/api/v1/events?since=0" } else { "/api/v1/servers/a/logs?follow=1" };
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+            stalled.push(stream);
+        }
+        for _ in 0..5 {
+            daemon.command("a", "restart?wait=50s").await.expect(200);
+        }
+        assert!(daemon.report("a").await.is_ready);
+        assert_eq!(
+            sample(&daemon.metrics().await, "llama_warden_server_launches_total", &[("server", "a")]),
+            Some(6.0)
+        );
+        // They do not hold up the end of the daemon either; the stage looks.
+        drop(daemon);
+    });
+}
+
+/// S15.
+#[test]
+fn a_log_that_nobody_can_write_holds_up_nothing() {
+    for output in [Output::Closed, Output::Full, Output::Blocked] {
+        stage(async |stage| {
+            let mut fleet = stage.fleet();
+            fleet.server("a", Script::default());
+            let daemon = stage.up_with(&fleet, &Options { output, ..Options::default() }).await;
+            daemon.ready("a").await;
+            // Far more lines than a pipe takes.
+            for _ in 0..10 {
+                daemon.command("a", "restart?wait=50s").await.expect(200);
+            }
+            assert!(daemon.report("a").await.is_ready, "{output:?}");
+        });
+    }
+}
+
+/// The event stream resumes where a client left it.
+#[test]
+fn the_event_stream_resumes_without_a_gap() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("a", Script::default());
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let all = daemon.get("/api/v1/events?since=0&follow=0").await.expect(200).text();
+        let last: u64 = all.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).max().expect("events");
+        assert_eq!(all.matches("event: ReadyReached").count(), 1);
+        daemon.command("a", "stop?wait=50s").await.expect(200);
+        let resumed = Request::get("/api/v1/events?follow=0").header("last-event-id", &last.to_string());
+        let resumed = daemon.send(resumed).await.expect(200).text();
+        let ids: Vec<u64> = resumed.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
+        assert_eq!(ids.first(), Some(&(last + 1)));
+        assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
+        assert!(resumed.contains("event: ServerStopped"), "{resumed}");
+    });
+}
+
+/// `down`.
+#[test]
+fn down_stops_every_server_and_the_daemon() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("a", Script::default()).server("b", Script { term: TermScript::Slow(700), ..Script::default() });
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.ready("b").await;
+        stage.run(daemon.config(), ["down"]).await.expect(0);
+        assert_eq!(daemon.exit_code().await, 0);
+        assert!(!daemon.state_dir().join("control.sock").exists());
+        let Endpoint::Tcp(port) = daemon.http() else { panic!("a TCP listener") };
+        std::net::TcpListener::bind(("127.0.0.1", *port)).expect("its port is free");
+        stage.run(daemon.config(), ["down"]).await.expect(5);
+    });
+}
+
+/// `up --server`, `up --profile`.
+#[test]
+fn up_starts_what_it_is_asked_for() {
+    stage(async |stage| {
+        let profile = "[profiles.pair]\nservers = [\"b*\"]";
+        for (arguments, started) in [(["--server", "a"], ["a"].as_slice()), (["--profile", "pair"], &["b1", "b2"])] {
+            let mut fleet = stage.fleet_named(started[0]);
+            fleet.section(profile);
+            ["a", "b1", "b2"].iter().for_each(|id| {
+                fleet.server(id, Script::default());
+            });
+            let arguments = arguments.map(str::to_owned).to_vec();
+            let daemon = stage.up_with(&fleet, &Options { arguments, ..Options::default() }).await;
+            for id in started {
+                daemon.ready(id).await;
+            }
+            daemon.get("/readyz").await.expect(200);
+            let running = daemon.status().await.servers.into_iter().filter(|server| server.is_running);
+            let running: Vec<_> = running.map(|server| server.model_id.to_string()).collect();
+            assert_eq!(running, started);
+        }
+    });
+}
+
+/// `logs -f`, `events -f`.
+#[test]
+fn followers_see_what_comes() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let says = Act {
+            at: Moment::Ready,
+            after_ms: 300,
+            deed: Deed::Say { text: "something new".into(), stream: Stream::Stdout },
+        };
+        fleet.server_with("a", Script { acts: vec![says], ..Script::default() }, "enabled = false");
+        let daemon = stage.up(&fleet).await;
+        let follow = |arguments: &[&str]| {
+            let mut command = stage.program(daemon_program());
+            command.arg("--config").arg(daemon.config()).args(arguments).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            (child, lines)
+        };
+        let (_logs, mut log_lines) = follow(&["logs", "-f", "a"]);
+        let (_events, mut event_lines) = follow(&["events", "-f", "--json"]);
+        daemon.command("a", "start?wait=50s").await.expect(200);
+        for (lines, awaited) in [(&mut log_lines, "something new"), (&mut event_lines, "\"ReadyReached\"")] {
+            let seen = timeout(PATIENCE, async {
+                while let Some(line) = lines.next_line().await.unwrap() {
+                    if line.contains(awaited) {
+                        return true;
+                    }
+                }
+                false
+            });
+            assert!(seen.await.expect(awaited), "the follower ended before {awaited}");
+        }
+    });
+}
+
+/// `wait`, `start`, `stop`, `restart`.
+#[test]
+fn the_command_line_drives_and_waits() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("a", Script { load_ms: 500, ..Script::default() });
+        fleet.server_with("broken", Script::default(), "binary = \"/nonexistent\"");
+        let daemon = stage.up(&fleet).await;
+        let run = async |arguments: &[&str]| stage.run(daemon.config(), arguments).await;
+        run(&["wait", "a"]).await.expect(0);
+        run(&["wait", "broken"]).await.expect(3);
+        run(&["restart", "--wait", "a"]).await.expect(0);
+        run(&["stop", "--wait", "a"]).await.expect(0);
+        run(&["wait", "a", "--for", "stopped"]).await.expect(0);
+        run(&["wait", "a", "--timeout", "200ms"]).await.expect(3);
+        run(&["start", "--wait", "a"]).await.expect(0);
+        run(&["start", "nobody"]).await.expect(1);
+        let logs = run(&["logs", "a", "-n", "3"]).await.expect(0);
+        assert_eq!(logs.stdout.lines().count(), 3, "{}", logs.stdout);
+        let events = run(&["events", "--json"]).await.expect(0);
+        assert!(events.stdout.lines().all(|line| serde_json::from_str::<llama_warden_events::Envelope>(line).is_ok()));
+        let status = run(&["status", "--json"]).await.expect(0).json();
+        assert_eq!((&status["total_servers"], &status["ready_servers"]), (&2.into(), &1.into()));
+        let table = run(&["status"]).await.expect(0).stdout;
+        assert!(table.contains("broken") && table.contains("failed") && !table.contains('\u{1b}'), "{table}");
+    });
+}

@@ -1,0 +1,122 @@
+//! The daemon dies, or there are two of them.
+
+use std::time::Duration;
+
+use llama_warden_stand_in::{Script, TermScript};
+use llama_warden_tests::{Options, PATIENCE, descendants, eventually, processes_with, stage};
+use nix::sys::signal::Signal;
+
+/// S1. The children have a second; the machine may be busy.
+#[test]
+fn a_killed_daemon_leaves_no_server_behind_and_the_next_start_is_clean() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let stubborn = Script { term: TermScript::Ignore, ..Script::default() };
+        fleet.server("ready", stubborn.clone()).server("loading", Script { load_ms: 60_000, ..stubborn });
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("ready").await;
+        let pids: Vec<u32> = daemon.status().await.servers.iter().filter_map(|server| server.pid).collect();
+        assert_eq!(pids.len(), 2);
+        daemon.signal(Signal::SIGKILL);
+        assert_eq!(daemon.exit_code().await, 128 + 9);
+        let home = stage.path().to_string_lossy().into_owned();
+        eventually("every server is gone", Duration::from_secs(3), async || processes_with(&home).is_empty()).await;
+
+        fleet.rewrite("loading", &Script::default());
+        let next = stage.up(&fleet).await;
+        for id in ["ready", "loading"] {
+            next.ready(id).await;
+        }
+        assert_ne!(next.feed().boot(), daemon.feed().boot());
+    });
+}
+
+/// S1, while servers are being stopped.
+#[test]
+fn a_daemon_killed_while_it_stops_leaves_no_server_behind() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server_with("a", Script { term: TermScript::Ignore, ..Script::default() }, "stop = { grace = \"1h\" }");
+        fleet.daemon("shutdown-deadline = \"1h\"");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.signal(Signal::SIGTERM);
+        daemon.event("TERM is sent", |fact| fact.event.kind() == "SignalDelivered").await;
+        daemon.signal(Signal::SIGKILL);
+        daemon.exit().await;
+        let home = stage.path().to_string_lossy().into_owned();
+        eventually("the server is gone", Duration::from_secs(3), async || processes_with(&home).is_empty()).await;
+    });
+}
+
+/// S5.
+#[test]
+fn of_daemons_on_one_state_directory_one_wins_and_the_others_name_it() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("a", Script::default());
+        for _ in 0..3 {
+            let contenders: Vec<_> = (0..4).map(|_| stage.launch(&fleet, &Options::default())).collect();
+            let mut ends = Vec::new();
+            eventually("three have given up", PATIENCE, async || {
+                ends = contenders.iter().filter(|daemon| !is_running(daemon.pid())).collect();
+                ends.len() >= 3
+            })
+            .await;
+            let winner = contenders.iter().find(|daemon| is_running(daemon.pid())).expect("one wins");
+            for loser in ends {
+                assert_eq!(loser.exit_code().await, 4, "{}", loser.log());
+                // Who is asked before the winner has written its id cannot be told it.
+                let named = loser.log().contains(&winner.pid().to_string()) || loser.log().contains("another process");
+                assert!(named && loser.log().contains("state directory"), "{}", loser.log());
+            }
+            winner.answering().await;
+            let late = stage.run(&fleet.path(), ["up"]).await.expect(4);
+            assert!(late.stderr.contains(&winner.pid().to_string()), "{}", late.stderr);
+            winner.signal(Signal::SIGTERM);
+            assert_eq!(winner.exit_code().await, 0, "{}", winner.log());
+        }
+    });
+}
+
+fn is_running(pid: u32) -> bool {
+    llama_warden_tests::Process::of(pid).is_some_and(|process| !process.is_zombie)
+}
+
+/// PID 1 of a container: `unshare` gives the daemon a process namespace of its own, which needs root.
+fn as_process_one() -> Options {
+    let under = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    Options { under: under.map(str::to_owned).to_vec(), ..Options::default() }
+}
+
+/// S1 as PID 1, S16.
+#[test]
+fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
+    use llama_warden_stand_in::{Deed, Grandchild, Moment};
+    use llama_warden_tests::{act, is_root};
+    if !is_root() {
+        return;
+    }
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        // Their parent ends at once: they are the daemon's, and end soon.
+        let orphans = Grandchild { count: 30, life_ms: 300, detach: true, hold_pipe: false, ..Grandchild::default() };
+        fleet.server("a", Script { acts: vec![act(Moment::Ready, Deed::Spawn(orphans))], ..Script::default() });
+        fleet.server(
+            "b",
+            Script { acts: vec![act(Moment::Start, Deed::Exit { code: 5, last_words: None })], ..Script::default() },
+        );
+        let daemon = stage.launch(&fleet, &as_process_one());
+        daemon.answering().await;
+        let inner = descendants(daemon.outer_pid()).into_iter().find(|child| child.parent == daemon.outer_pid());
+        daemon.is_process(inner.expect("unshare runs the daemon").pid);
+        daemon.ready("a").await;
+        daemon.exited("b").await;
+        let started = daemon.event("it starts", |fact| fact.event.kind() == "DaemonStarted").await;
+        assert!(matches!(started.event, llama_warden_events::Event::DaemonStarted { pid: 1, .. }), "{started:?}");
+        eventually("only the server is left", PATIENCE, async || descendants(daemon.pid()).len() == 1).await;
+        assert!(daemon.report("a").await.is_ready);
+        assert_eq!(daemon.server("b").await.last_end, Some(llama_warden_events::ProcessEnd::Exited { code: 5 }));
+        daemon.command("a", "restart?wait=50s").await.expect(200);
+    });
+}

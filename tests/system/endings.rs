@@ -1,0 +1,108 @@
+//! How processes end, and that each end is recorded as it was.
+
+use futures_util::future::join_all;
+use llama_warden_events::{Event, FailureReason, ProcessEnd, Signal};
+use llama_warden_stand_in::{Deed, Moment, Script};
+use llama_warden_state::PhaseName;
+use llama_warden_tests::{Daemon, Fleet, act, after_ready, sample, stage};
+
+/// How many servers end side by side.
+const ABREAST: usize = 16;
+
+fn ends_by(deed: Deed) -> Script {
+    Script { silent: true, acts: vec![act(Moment::Start, deed)], ..Script::default() }
+}
+
+fn name(slot: usize) -> String {
+    format!("s{slot}")
+}
+
+/// Launches one server per script and returns how each ended.
+async fn ends_of(daemon: &Daemon, fleet: &Fleet, scripts: Vec<Script>) -> Vec<ProcessEnd> {
+    let end = async |(slot, script): (usize, Script)| {
+        let id = name(slot);
+        fleet.rewrite(&id, &script);
+        daemon.command(&id, "start?wait=30s").await.expect(502);
+        let launch = daemon.report(&id).await.incarnation;
+        let what = format!("launch {launch} of {id} exits");
+        let exited = daemon.event(&what, |fact| {
+            fact.server.as_ref().is_some_and(|server| server.as_str() == id)
+                && fact.incarnation == Some(launch)
+                && matches!(fact.event, Event::ServerExited { .. })
+        });
+        match exited.await.event {
+            Event::ServerExited { end, .. } => end,
+            _ => unreachable!("the predicate takes nothing else"),
+        }
+    };
+    join_all(scripts.into_iter().enumerate().map(end)).await
+}
+
+/// C4. Also C5: none of the 256 exits that come at once is lost.
+#[test]
+fn every_exit_code_is_recorded_as_it_was() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        (0..ABREAST).for_each(|slot| {
+            fleet.server_with(&name(slot), Script::default(), "enabled = false");
+        });
+        let daemon = stage.up(&fleet).await;
+        let codes: Vec<u8> = (0..=255).collect();
+        for codes in codes.chunks(ABREAST) {
+            let scripts =
+                codes.iter().map(|code| ends_by(Deed::Exit { code: i32::from(*code), last_words: None })).collect();
+            let expected: Vec<_> = codes.iter().map(|code| ProcessEnd::Exited { code: *code }).collect();
+            assert_eq!(ends_of(&daemon, &fleet, scripts).await, expected);
+        }
+        let metrics = daemon.metrics().await;
+        let outcomes = metrics.lines().filter(|line| line.starts_with("llama_warden_server_exits_total{"));
+        assert_eq!(outcomes.count(), ABREAST * 5, "labels are a closed set");
+    });
+}
+
+/// C4.
+#[test]
+fn every_deadly_signal_is_recorded_as_it_was() {
+    const DEADLY: [&str; 16] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+        "TERM", "XCPU",
+    ];
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        (0..DEADLY.len()).for_each(|slot| {
+            fleet.server_with(&name(slot), Script::default(), "enabled = false");
+        });
+        let daemon = stage.up(&fleet).await;
+        let dies = |signal: &str| ends_by(Deed::Die { signal: format!("SIG{signal}"), core: false, last_words: None });
+        let ends = ends_of(&daemon, &fleet, DEADLY.map(dies).to_vec()).await;
+        let expected = DEADLY.map(|signal| {
+            let signal: Signal = signal.parse().expect("a signal");
+            ProcessEnd::Signaled { signal, core_dumped: false }
+        });
+        assert_eq!(ends, expected);
+    });
+}
+
+/// C12.
+#[test]
+fn a_crash_after_ready_is_a_failure_after_a_ready() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let crash = Deed::Die { signal: "SIGSEGV".into(), core: false, last_words: None };
+        fleet.server("a", Script { acts: vec![after_ready(crash)], ..Script::default() });
+        let daemon = stage.up(&fleet).await;
+        let (reason, ..) = daemon.failure("a").await;
+        assert_eq!(reason, FailureReason::Crashed);
+        daemon.exited("a").await;
+        let kinds: Vec<_> = daemon.facts_of("a").await.iter().map(|fact| fact.event.kind()).collect();
+        let at = |kind| kinds.iter().position(|known| *known == kind).expect(kind);
+        assert!(at("ReadyReached") < at("ServerExited") && at("ReadyReached") < at("ServerFailed"), "{kinds:?}");
+        let report = daemon.report("a").await;
+        assert_eq!((report.phase, report.is_ready, report.pid), (PhaseName::Failed, false, None));
+        let metrics = daemon.metrics().await;
+        let failures =
+            sample(&metrics, "llama_warden_server_failures_total", &[("server", "a"), ("reason", "crashed")]);
+        let exits = sample(&metrics, "llama_warden_server_exits_total", &[("server", "a"), ("outcome", "crashed")]);
+        assert_eq!((failures, exits), (Some(1.0), Some(1.0)));
+    });
+}

@@ -1,0 +1,145 @@
+//! Servers with processes of their own: none of them outlives its server.
+
+use std::time::Duration;
+
+use llama_warden_events::{Envelope, Event};
+use llama_warden_stand_in::{Act, Deed, Grandchild, Moment, Script, Stream};
+use llama_warden_tests::{
+    Daemon, Fleet, PATIENCE, Process, act, after_ready, descendants, eventually, processes_with, stage,
+};
+use tokio::time::Instant;
+
+fn exits_leaving(grandchild: Grandchild) -> Script {
+    let leave = Act { at: Moment::Ready, after_ms: 500, deed: Deed::Exit { code: 3, last_words: None } };
+    Script { acts: vec![act(Moment::Ready, Deed::Spawn(grandchild)), leave], ..Script::default() }
+}
+
+fn keeps(grandchild: Grandchild) -> Script {
+    Script { acts: vec![act(Moment::Ready, Deed::Spawn(grandchild))], ..Script::default() }
+}
+
+/// The processes that run the model of a server, whoever their parent is.
+fn alive(fleet: &Fleet, id: &str) -> usize {
+    let launch = format!("/{id}/");
+    let marked = processes_with("LLAMA_WARDEN_LAUNCH=").into_iter().filter(|process| {
+        let environment = std::fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        let environment = String::from_utf8_lossy(&environment).into_owned();
+        environment.contains(&launch) && environment.contains(&*fleet.path().parent().unwrap().to_string_lossy())
+    });
+    marked.count()
+}
+
+fn swept(exited: &Envelope) -> u32 {
+    match exited.event {
+        Event::ServerExited { swept, .. } => swept,
+        _ => unreachable!("an exit was waited for"),
+    }
+}
+
+async fn stopped(daemon: &Daemon, id: &str) {
+    daemon.command(id, "stop?wait=50s").await.expect(200);
+}
+
+/// C24, C26, C27.
+#[test]
+fn what_a_dead_server_leaves_is_swept_whatever_it_holds() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let life_ms = 60_000;
+        let cases = [
+            ("pipe", Grandchild { life_ms, ..Grandchild::default() }),
+            ("chatty", Grandchild { life_ms, chat_every_ms: Some(10), ignore_term: true, ..Grandchild::default() }),
+            ("escaped", Grandchild { life_ms, detach: true, ..Grandchild::default() }),
+            (
+                "chatty-escaped",
+                Grandchild {
+                    life_ms,
+                    detach: true,
+                    chat_every_ms: Some(10),
+                    ignore_term: true,
+                    ..Grandchild::default()
+                },
+            ),
+            ("port", Grandchild { life_ms, hold_port: true, hold_pipe: false, ..Grandchild::default() }),
+        ];
+        for (id, grandchild) in &cases {
+            fleet.server(id, exits_leaving(grandchild.clone()));
+        }
+        let daemon = stage.up(&fleet).await;
+        for (id, _) in &cases {
+            let exited = daemon.exited(id).await;
+            assert_eq!(swept(&exited), 1, "{id}");
+            assert_eq!(alive(&fleet, id), 0, "{id}");
+            // The port and the pipe are free again.
+            fleet.rewrite(id, &Script::default());
+            daemon.command(id, "start?wait=50s").await.expect(200);
+        }
+    });
+}
+
+/// C25.
+#[test]
+fn a_stop_returns_only_when_the_grandchildren_are_gone() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let stubborn = Grandchild { count: 3, life_ms: 60_000, ignore_term: true, ..Grandchild::default() };
+        fleet
+            .server("group", keeps(stubborn.clone()))
+            .server("session", keeps(Grandchild { detach: true, ..stubborn }));
+        let daemon = stage.up(&fleet).await;
+        for id in ["group", "session"] {
+            daemon.ready(id).await;
+            eventually("three grandchildren live", PATIENCE, async || alive(&fleet, id) == 4).await;
+            stopped(&daemon, id).await;
+            assert_eq!(alive(&fleet, id), 0, "{id}");
+            assert_eq!(swept(&daemon.exited(id).await), 3, "{id}");
+        }
+    });
+}
+
+/// C31.
+#[test]
+fn a_server_that_becomes_another_program_is_still_supervised() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let exec = Deed::Exec { argv: ["sleep", "300"].map(str::to_owned).to_vec() };
+        fleet.server("a", Script { acts: vec![after_ready(exec)], ..Script::default() });
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let pid = daemon.report("a").await.pid.expect("it runs");
+        eventually("it sleeps", PATIENCE, async || {
+            Process::of(pid).is_some_and(|process| process.command == "sleep 300")
+        })
+        .await;
+        assert_eq!((daemon.report("a").await.pid, daemon.count("a", "ServerExited").await), (Some(pid), 0));
+        stopped(&daemon, "a").await;
+        assert_eq!(Process::of(pid), None);
+    });
+}
+
+/// C29.
+#[test]
+fn two_hundred_zombies_of_its_own_do_not_harm_a_server() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let done = Deed::Say { text: "zombies are there".into(), stream: Stream::Stderr };
+        fleet.server(
+            "a",
+            Script {
+                acts: vec![act(Moment::Ready, Deed::Zombies { count: 200 }), act(Moment::Ready, done)],
+                ..Script::default()
+            },
+        );
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        eventually("the zombies are there", PATIENCE, async || daemon.output("a").await.contains("zombies are there"))
+            .await;
+        let pid = daemon.report("a").await.pid.expect("it runs");
+        let zombies = || descendants(pid).iter().filter(|process| process.is_zombie).count();
+        eventually("all have ended", PATIENCE, async || zombies() == 200).await;
+        assert!(daemon.report("a").await.is_ready);
+        let asked = Instant::now();
+        stopped(&daemon, "a").await;
+        assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    });
+}

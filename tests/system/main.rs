@@ -1,0 +1,21 @@
+//! System tests: the real daemon, the stand-in, real time. Each test is named by its promise; the rows of the fault matrix
+//! that it plays stand in its comment.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod command_line;
+mod control;
+mod daemon_death;
+mod edge;
+mod endings;
+mod families;
+mod harness;
+mod identity;
+mod inheritance;
+mod launching;
+mod output;
+mod readiness;
+mod secrets;
+mod side_by_side;
+mod signals;
+mod stopping;

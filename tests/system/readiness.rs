@@ -1,0 +1,251 @@
+//! When a server is ready, and when it is not.
+
+use llama_warden_events::{Event, FailureReason, ReadyVia};
+use llama_warden_stand_in::{Act, Deed, HealthScript, LineDress, LoadProgress, Moment, ReadyLine, Script, Stream};
+use llama_warden_state::PhaseName;
+use llama_warden_tests::{Daemon, PATIENCE, eventually, stage};
+
+const FAIL_SOON: &str = "readiness = { timeout = \"2s\", on-timeout = \"fail\" }";
+
+async fn assert_failed(daemon: &Daemon, id: &str, expected: FailureReason) {
+    let (reason, detail, _) = daemon.failure(id).await;
+    assert_eq!(reason, expected, "{id}: {detail}");
+    daemon.exited(id).await;
+    assert_eq!(daemon.count(id, "ReadyReached").await, 0, "{id}");
+    let report = daemon.report(id).await;
+    assert_eq!((report.phase, report.pid), (PhaseName::Failed, None), "{id}");
+}
+
+/// C6, C8.
+#[test]
+fn a_server_without_a_sign_of_life_is_stalled() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let keys = "readiness = { timeout = \"60s\", on-timeout = \"fail\", stall-timeout = \"1s\" }";
+        let mute = Script { silent: true, ready_line: ReadyLine::Never, ..Script::default() };
+        fleet.server_with("unbound", Script { never_bind: true, ..mute.clone() }, keys);
+        fleet.server_with(
+            "busy",
+            Script { health: HealthScript::Status(503), load_progress: LoadProgress::None, ..mute },
+            keys,
+        );
+        let daemon = stage.up(&fleet).await;
+        for id in ["unbound", "busy"] {
+            assert_failed(&daemon, id, FailureReason::Stalled).await;
+        }
+    });
+}
+
+/// C7.
+#[test]
+fn a_server_that_answers_503_is_never_assumed_ready() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let loads = || Script {
+            health: HealthScript::Status(503),
+            load_ms: 60_000,
+            load_progress: LoadProgress::Lines,
+            ready_line: ReadyLine::Never,
+            ..Script::default()
+        };
+        fleet.server_with("patient", loads(), "readiness = { timeout = \"1s\" }");
+        fleet.server_with("strict", loads(), FAIL_SOON);
+        let daemon = stage.up(&fleet).await;
+        let warned = daemon.event(
+            "patient is warned of",
+            |fact| matches!(&fact.event, Event::ServerWarned { warning, .. } if warning.as_str() == "loading-past-cap"),
+        );
+        assert_eq!(warned.await.server.expect("of a server").as_str(), "patient");
+        assert_failed(&daemon, "strict", FailureReason::ReadyTimeout).await;
+        assert_eq!(daemon.report("patient").await.phase, PhaseName::Loading);
+        assert_eq!(daemon.count("patient", "ReadyReached").await, 0);
+        assert_eq!(daemon.count("patient", "ServerFailed").await, 0);
+    });
+}
+
+/// C9. A 503 of a ready server is not acted upon by killing it.
+#[test]
+fn a_server_is_not_killed_for_a_503_after_it_was_ready() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let spoken = Act {
+            at: Moment::Ready,
+            after_ms: 5000,
+            deed: Deed::Say { text: "still here".into(), stream: Stream::Stderr },
+        };
+        let health = HealthScript::Flap(vec![(0, 200), (3000, 503), (3400, 200), (3800, 503)]);
+        fleet.server_with(
+            "a",
+            Script { health, acts: vec![spoken], ..Script::default() },
+            "health = { interval = \"100ms\", failures = 1000 }",
+        );
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let pid = daemon.report("a").await.pid;
+        eventually("it speaks", PATIENCE, async || daemon.output("a").await.contains("still here")).await;
+        let report = daemon.report("a").await;
+        assert_eq!((report.pid, report.is_running, report.incarnation.0), (pid, true, 1));
+        assert_eq!(daemon.count("a", "SignalDelivered").await, 0);
+    });
+}
+
+/// C9, before ready: one 200 that does not last is enough, and a flapping start ends in ready.
+#[test]
+fn a_health_endpoint_that_flaps_while_starting_ends_in_ready() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let health = HealthScript::Flap(vec![(0, 503), (300, 200), (310, 503), (700, 200)]);
+        fleet.server("a", Script { health, ..Script::default() });
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        assert_eq!(daemon.count("a", "ReadyReached").await, 1);
+    });
+}
+
+/// C10.
+#[test]
+fn a_ready_line_of_a_server_that_does_not_serve_proves_nothing() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server_with("strict", Script { never_bind: true, ..Script::default() }, FAIL_SOON);
+        // Nobody listens on its port, so it cannot be assumed ready either.
+        let assuming = "readiness = { timeout = \"2s\" }";
+        fleet.server_with("assuming", Script { never_bind: true, silent: true, ..Script::default() }, assuming);
+        fleet.server_with("talking", Script { never_bind: true, ..Script::default() }, assuming);
+        let early = Script { load_ms: 2000, ready_line: ReadyLine::Early, ..Script::default() };
+        fleet.server("early", early);
+        let daemon = stage.up(&fleet).await;
+        for id in ["strict", "assuming"] {
+            assert_failed(&daemon, id, FailureReason::ReadyTimeout).await;
+        }
+        for id in ["strict", "talking"] {
+            assert!(daemon.count(id, "ReadyHinted").await >= 1, "{id}: the line was seen");
+            assert_eq!(daemon.count(id, "ReadyReached").await, 0, "{id}");
+        }
+        match daemon.ready("early").await.event {
+            Event::ReadyReached { startup_seconds, .. } => assert!(startup_seconds >= 1.0, "{startup_seconds}"),
+            _ => unreachable!("a ready was waited for"),
+        }
+    });
+}
+
+/// C11.
+#[test]
+fn a_server_becomes_ready_once_however_often_it_says_so() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("twice", Script { ready_line: ReadyLine::Twice, ..Script::default() });
+        let again = Script { ready_line: ReadyLine::AgainWhenStopping, ..Script::default() };
+        fleet.server("again", again);
+        let daemon = stage.up(&fleet).await;
+        for id in ["twice", "again"] {
+            daemon.ready(id).await;
+            daemon.command(id, "stop?wait=50s").await.expect(200);
+            assert_eq!(daemon.count(id, "ReadyReached").await, 1, "{id}");
+            assert_eq!(daemon.report(id).await.phase, PhaseName::Exited, "{id}");
+        }
+        daemon.command("again", "start?wait=50s").await.expect(200);
+        let facts = daemon.facts_of("again").await;
+        let ready: Vec<_> = facts
+            .iter()
+            .filter(|fact| fact.event.kind() == "ReadyReached")
+            .map(|fact| fact.incarnation.unwrap().0)
+            .collect();
+        assert_eq!(ready, [1, 2], "each launch has its own");
+    });
+}
+
+/// C13. The health endpoint lags behind the line, so that the line is what is seen first.
+#[test]
+fn the_ready_line_is_known_in_every_dress() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let dresses = [
+            ("plain", LineDress::Plain),
+            ("bytes", LineDress::Bytes),
+            ("ansi", LineDress::Ansi),
+            ("crlf", LineDress::CarriageReturn),
+            ("nul", LineDress::Nul),
+            ("not-utf8", LineDress::NotUtf8),
+        ];
+        for (id, ready_dress) in dresses {
+            let health = HealthScript::Flap(vec![(0, 503), (1000, 200)]);
+            fleet.server(id, Script { ready_dress, health, ..Script::default() });
+        }
+        let daemon = stage.up(&fleet).await;
+        for (id, _) in dresses {
+            match daemon.ready(id).await.event {
+                Event::ReadyReached { via, .. } => assert_eq!(via, ReadyVia::Stderr, "{id}"),
+                _ => unreachable!("a ready was waited for"),
+            }
+            let port = fleet.port(id).to_string();
+            let facts = daemon.facts_of(id).await;
+            let seen =
+                facts.iter().any(|fact| matches!(&fact.event, Event::ReadyHinted { line, .. } if line.contains(&port)));
+            assert!(seen, "{id}: no hint names the port");
+        }
+    });
+}
+
+/// C34.
+#[test]
+fn an_endpoint_that_misbehaves_holds_up_its_own_server_only() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let ways = [
+            ("hang", HealthScript::Hang),
+            ("trickle", HealthScript::Trickle),
+            ("endless", HealthScript::EndlessBody),
+            ("header", HealthScript::HugeHeader(10)),
+            ("redirect", HealthScript::Redirect("http://127.0.0.1:1/health".into())),
+            ("error", HealthScript::Status(500)),
+        ];
+        let keys = "readiness = { timeout = \"4s\", on-timeout = \"fail\" }";
+        for (id, health) in &ways {
+            fleet.server_with(id, Script { health: health.clone(), ..Script::default() }, keys);
+        }
+        fleet.server("good", Script::default());
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("good").await;
+        let before = daemon.resident_bytes();
+        for (id, _) in &ways {
+            let (reason, detail, _) = daemon.failure(id).await;
+            // An endless body begins with a 200, which is all that is asked for.
+            assert_eq!(reason, FailureReason::ReadyTimeout, "{id}: {detail}");
+            assert_eq!(daemon.count(id, "ReadyReached").await, 0, "{id}");
+        }
+        let grown = daemon.resident_bytes().saturating_sub(before);
+        assert!(grown < 16 << 20, "bodies and headers are bounded, yet memory grew by {grown} bytes");
+        assert!(daemon.report("good").await.is_ready);
+    });
+}
+
+/// What answers late is slow, not dead.
+#[test]
+fn a_slow_health_endpoint_becomes_ready() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("a", Script { health: HealthScript::Delay(900), ..Script::default() });
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        // Each probe takes that long, and the first one begins after the spawn.
+        assert!(daemon.report("a").await.startup_seconds.expect("it is ready") >= 0.9);
+    });
+}
+
+/// Without lines the probe finds it alone; what cannot be probed and says nothing is assumed ready, with a warning.
+#[test]
+fn readiness_needs_no_lines() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server_with("disabled", Script::default(), "flags = { log-disable = true }");
+        fleet.server("mute", Script { silent: true, ..Script::default() });
+        let daemon = stage.up(&fleet).await;
+        for id in ["disabled", "mute"] {
+            match daemon.ready(id).await.event {
+                Event::ReadyReached { via, .. } => assert_eq!(via, ReadyVia::Health, "{id}"),
+                _ => unreachable!("a ready was waited for"),
+            }
+        }
+    });
+}

@@ -1,0 +1,54 @@
+//! Secrets: a server gets them, nobody else sees them.
+
+use llama_warden_stand_in::{Deed, Moment, Script, Stream};
+use llama_warden_tests::{PATIENCE, act, eventually, stage};
+
+const SECRET: &str = "sk-do-not-tell-anybody";
+const VALUE: &str = "hf_do-not-tell-either";
+
+/// C41.
+#[test]
+fn a_secret_is_shown_nowhere() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let says = |stream| Deed::Say { text: format!("my key is {SECRET} and {VALUE}, said"), stream };
+        let script = Script {
+            acts: vec![act(Moment::Loading, says(Stream::Stderr)), act(Moment::Ready, says(Stream::Stdout))],
+            load_ms: 300,
+            ..Script::default()
+        };
+        let keys = format!("args = [\"--api-key\", \"{SECRET}\"]\nenv = {{ MY_TOKEN = \"{VALUE}\" }}");
+        fleet.server_with("a", script.clone(), &keys);
+        let dies = Deed::Exit { code: 1, last_words: Some(format!("cannot use {SECRET}")) };
+        fleet.server_with("dies", Script { acts: vec![act(Moment::Start, dies)], ..script }, &keys);
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.failure("dies").await;
+        eventually("it is said", PATIENCE, async || daemon.output("a").await.matches(", said").count() == 2).await;
+        let mut shown = Vec::new();
+        for path in ["status", "servers/a", "servers/dies", "servers/a/logs", "servers/dies/logs", "events?follow=0"] {
+            shown.push((path.to_owned(), daemon.get(&format!("/api/v1/{path}")).await.expect(200).text()));
+        }
+        shown.push(("metrics".into(), daemon.metrics().await));
+        shown.push(("log".into(), daemon.log()));
+        for arguments in [
+            ["argv", "a"].as_slice(),
+            &["argv", "a", "--json"],
+            &["status", "--json"],
+            &["logs", "a"],
+            &["events", "--json"],
+        ] {
+            let ran = stage.run(daemon.config(), arguments).await.expect(0);
+            shown.push((arguments.join(" "), ran.stdout + &ran.stderr));
+        }
+        for entry in std::fs::read_dir(daemon.state_dir()).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+            let content = std::fs::read(entry.path()).unwrap();
+            shown.push((entry.path().display().to_string(), String::from_utf8_lossy(&content).into_owned()));
+        }
+        for (place, text) in &shown {
+            assert!(!text.contains(SECRET) && !text.contains(VALUE), "{place} shows it:\n{text}");
+        }
+        let argv = daemon.server("a").await.argv;
+        assert!(argv.windows(2).any(|pair| pair[0] == "--api-key" && pair[1] != SECRET), "{argv:?}");
+    });
+}

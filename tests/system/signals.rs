@@ -1,0 +1,155 @@
+//! Signals to the daemon.
+
+use std::time::Duration;
+
+use llama_warden_events::Event;
+use llama_warden_stand_in::{Script, TermScript};
+use llama_warden_tests::{Daemon, Fleet, Stage, stage};
+use nix::sys::signal::Signal;
+use tokio::time::Instant;
+
+/// A daemon whose server would take an hour to stop, and who has been asked to stop it.
+async fn stopping(stage: &Stage, signal: Signal) -> Daemon {
+    let mut fleet = stage.fleet();
+    stubborn(&mut fleet);
+    let daemon = stage.up(&fleet).await;
+    daemon.ready("a").await;
+    daemon.signal(signal);
+    daemon.event("TERM is sent", |fact| matches!(fact.event, Event::SignalDelivered { .. })).await;
+    daemon
+}
+
+fn stubborn(fleet: &mut Fleet) {
+    fleet.server_with("a", Script { term: TermScript::Ignore, ..Script::default() }, "stop = { grace = \"1h\" }");
+    fleet.daemon("shutdown-deadline = \"1h\"");
+}
+
+/// S8.
+#[test]
+fn the_first_term_or_int_is_a_graceful_stop() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        stage(async |stage| {
+            let mut fleet = stage.fleet();
+            fleet.server("a", Script::default()).server("loading", Script { load_ms: 60_000, ..Script::default() });
+            let daemon = stage.up(&fleet).await;
+            daemon.ready("a").await;
+            daemon.signal(signal);
+            assert_eq!(daemon.exit_code().await, 0, "{signal}");
+        });
+    }
+}
+
+/// S8.
+#[test]
+fn the_second_term_or_int_kills_and_is_told_by_the_exit_code() {
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+        stage(async |stage| {
+            let daemon = stopping(stage, signal).await;
+            let insisted = Instant::now();
+            daemon.signal(signal);
+            assert_eq!(daemon.exit_code().await, code, "{signal}");
+            assert!(insisted.elapsed() < Duration::from_secs(10), "{:?}", insisted.elapsed());
+        });
+    }
+}
+
+/// S8.
+#[test]
+fn quit_kills_at_once() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        stubborn(&mut fleet);
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let asked = Instant::now();
+        daemon.signal(Signal::SIGQUIT);
+        assert_eq!(daemon.exit_code().await, 128 + 3);
+        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    });
+}
+
+/// S8.
+#[test]
+fn signals_that_mean_nothing_to_the_daemon_do_nothing() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("a", Script::default());
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let pid = daemon.report("a").await.pid;
+        daemon.signal(Signal::SIGPIPE);
+        (0..500).for_each(|_| daemon.signal(Signal::SIGCHLD));
+        let report = daemon.report("a").await;
+        assert_eq!((report.pid, report.is_ready), (pid, true));
+        daemon.command("a", "restart?wait=50s").await.expect(200);
+    });
+}
+
+/// S8: without a terminal there is nobody left who could hang up, so it is a polite stop.
+#[test]
+fn a_hang_up_without_a_terminal_is_a_graceful_stop() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("a", Script::default());
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.signal(Signal::SIGHUP);
+        assert_eq!(daemon.exit_code().await, 0);
+    });
+}
+
+/// S9.
+#[test]
+fn nothing_is_launched_once_the_daemon_stops() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        stubborn(&mut fleet);
+        fleet.server_with("off", Script::default(), "enabled = false");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.signal(Signal::SIGTERM);
+        daemon.event("it stops", |fact| fact.event.kind() == "DaemonStopping").await;
+        for command in ["start", "restart"] {
+            let answer = daemon.command("off", command).await.expect(503);
+            assert_eq!(answer.json()["reason"], "shutting-down");
+        }
+        assert_eq!(daemon.count("off", "LaunchBegan").await, 0);
+        daemon.get("/readyz").await.expect(503);
+        daemon.get("/livez").await.expect(200);
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 143);
+    });
+}
+
+/// S9: a TERM in the middle of many launches.
+#[test]
+fn a_term_amid_launches_leaves_nothing() {
+    for _ in 0..3 {
+        stage(async |stage| {
+            let mut fleet = stage.fleet();
+            (0..12).for_each(|slot| {
+                fleet.server(&format!("s{slot}"), Script { load_ms: 60_000, ..Script::default() });
+            });
+            let daemon = stage.up(&fleet).await;
+            daemon.event("the first process", |fact| matches!(fact.event, Event::ServerSpawned { .. })).await;
+            daemon.signal(Signal::SIGTERM);
+            assert_eq!(daemon.exit_code().await, 0);
+        });
+    }
+}
+
+/// The shutdown deadline bounds everything: near it what is left is killed.
+#[test]
+fn a_shutdown_ends_by_its_deadline() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server_with("a", Script { term: TermScript::Ignore, ..Script::default() }, "stop = { grace = \"1h\" }");
+        fleet.daemon("shutdown-deadline = \"5s\"");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let asked = Instant::now();
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 0);
+        assert!(asked.elapsed() < Duration::from_secs(5 + 5), "{:?}", asked.elapsed());
+    });
+}

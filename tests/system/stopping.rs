@@ -1,0 +1,188 @@
+//! The stop ladder against servers of every temper.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use llama_warden_events::{Event, ProcessEnd, Signal};
+use llama_warden_stand_in::{Act, Deed, Moment, Script, TermScript};
+use llama_warden_state::PhaseName;
+use llama_warden_tests::{Daemon, PATIENCE, Stage, act, after_ready, eventually, sample, stage};
+use nix::sys::signal::Signal as KernelSignal;
+use tokio::time::Instant;
+
+/// Time for KILL to be verified, and for a machine that does much else.
+const SLACK: Duration = Duration::from_secs(2 + 5);
+
+fn terms(path: &Path) -> u32 {
+    std::fs::read_to_string(path).expect("the stand-in counts").parse().expect("a number")
+}
+
+fn counting(stage: &Stage, id: &str) -> (PathBuf, Script) {
+    let path = stage.file(&format!("{id}.terms"));
+    (path.clone(), Script { term_count_file: Some(path), ..Script::default() })
+}
+
+/// The `ServerStopped` of a server: whether it was forced.
+async fn was_forced(daemon: &Daemon, id: &str) -> bool {
+    let facts = daemon.facts_of(id).await;
+    let stopped = facts.iter().find_map(|fact| match fact.event {
+        Event::ServerStopped { forced, .. } => Some(forced),
+        _ => None,
+    });
+    stopped.expect("it is stopped")
+}
+
+async fn end_of(daemon: &Daemon, id: &str) -> ProcessEnd {
+    match daemon.exited(id).await.event {
+        Event::ServerExited { end, .. } => end,
+        _ => unreachable!("an exit was waited for"),
+    }
+}
+
+/// C19, C22.
+#[test]
+fn a_server_that_takes_its_time_is_asked_once_and_waited_for() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let (path, script) = counting(stage, "a");
+        // 0.9 of the grace.
+        fleet.server_with("a", Script { term: TermScript::Slow(2700), ..script }, "stop = { grace = \"3s\" }");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let (first, second) = tokio::join!(daemon.command("a", "stop?wait=50s"), daemon.command("a", "stop?wait=50s"));
+        first.expect(200);
+        second.expect(200);
+        assert_eq!(terms(&path), 1, "a second TERM makes llama-server hang or abort");
+        assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Exited { code: 0 });
+        assert!(!was_forced(&daemon, "a").await);
+        let report = daemon.report("a").await;
+        assert_eq!((report.phase, report.last_failure), (PhaseName::Exited, None));
+        let metrics = daemon.metrics().await;
+        let outcome =
+            |outcome| sample(&metrics, "llama_warden_server_exits_total", &[("server", "a"), ("outcome", outcome)]);
+        assert_eq!((outcome("stopped"), outcome("killed"), outcome("crashed")), (Some(1.0), Some(0.0), Some(0.0)));
+    });
+}
+
+/// C20.
+#[test]
+fn a_server_that_ignores_term_is_killed_at_the_end_of_the_grace() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let grace = Duration::from_secs(2);
+        let (path, script) = counting(stage, "a");
+        fleet.server_with("a", Script { term: TermScript::Ignore, ..script }, "stop = { grace = \"2s\" }");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let asked = Instant::now();
+        daemon.command("a", "stop?wait=50s").await.expect(200);
+        let took = asked.elapsed();
+        assert!(took >= grace && took <= grace + SLACK, "{took:?}");
+        assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false });
+        assert!(was_forced(&daemon, "a").await);
+        assert_eq!(terms(&path), 1);
+        let metrics = daemon.metrics().await;
+        let signals =
+            |signal| sample(&metrics, "llama_warden_server_signals_total", &[("server", "a"), ("signal", signal)]);
+        assert_eq!((signals("TERM"), signals("KILL")), (Some(1.0), Some(1.0)));
+    });
+}
+
+/// C21.
+#[test]
+fn the_death_of_a_loading_server_by_our_term_is_no_failure() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("a", Script { load_ms: 60_000, ..Script::default() });
+        let daemon = stage.up(&fleet).await;
+        daemon.event("it loads", |fact| matches!(fact.event, Event::LoadProgressed { .. })).await;
+        daemon.command("a", "stop?wait=50s").await.expect(200);
+        assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false });
+        assert_eq!(daemon.report("a").await.phase, PhaseName::Exited);
+        assert_eq!(daemon.count("a", "ServerFailed").await, 0);
+        assert!(!was_forced(&daemon, "a").await);
+    });
+}
+
+/// C22.
+#[test]
+fn ctrl_c_on_the_terminal_reaches_no_server_a_second_time() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let (path, script) = counting(stage, "a");
+        fleet.server("a", Script { term: TermScript::Slow(1000), ..script });
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.signal_group(KernelSignal::SIGINT);
+        assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Exited { code: 0 }, "a second signal would make it 1");
+        assert_eq!(daemon.exit_code().await, 0);
+        assert_eq!(terms(&path), 1);
+    });
+}
+
+/// C23.
+#[test]
+fn a_server_that_stops_itself_can_be_stopped() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let freezes = |act| Script { acts: vec![act], ..Script::default() };
+        let keys = "stop = { grace = \"2s\" }";
+        let loading = freezes(act(Moment::Loading, Deed::StopSelf {}));
+        fleet.server_with("loading", Script { load_ms: 60_000, ..loading }, keys);
+        fleet.server_with("ready", freezes(after_ready(Deed::StopSelf {})), keys);
+        // After the CONT that follows the TERM.
+        let late = Act { at: Moment::Stopping, after_ms: 500, deed: Deed::StopSelf {} };
+        fleet.server_with("stopping", freezes(late), keys);
+        let daemon = stage.up(&fleet).await;
+        for id in ["ready", "stopping"] {
+            daemon.ready(id).await;
+        }
+        for id in ["loading", "ready"] {
+            eventually("it is stopped by itself", PATIENCE, async || is_frozen(&daemon, id).await).await;
+        }
+        for (id, forced) in [("loading", false), ("ready", false), ("stopping", true)] {
+            let asked = Instant::now();
+            daemon.command(id, "stop?wait=50s").await.expect(200);
+            assert!(asked.elapsed() <= Duration::from_secs(2) + SLACK, "{id}: {:?}", asked.elapsed());
+            assert_eq!(was_forced(&daemon, id).await, forced, "{id}");
+        }
+    });
+}
+
+async fn is_frozen(daemon: &Daemon, id: &str) -> bool {
+    let Some(pid) = daemon.report(id).await.pid else { return false };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|fields| fields.trim_start().starts_with('T'))
+}
+
+/// `--force`, also while a polite stop is under way.
+#[test]
+fn force_kills_at_once_also_when_a_polite_stop_is_under_way() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server_with("a", Script { term: TermScript::Ignore, ..Script::default() }, "stop = { grace = \"1h\" }");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.command("a", "stop").await.expect(202);
+        daemon.event("TERM is sent", |fact| matches!(fact.event, Event::SignalDelivered { .. })).await;
+        let report = daemon.report("a").await;
+        assert_eq!(report.phase, PhaseName::Stopping);
+        assert!(report.waiting_for.is_some_and(|waits| waits.contains("TERM")), "status says what is waited for");
+        daemon.command("a", "stop?force=1&wait=50s").await.expect(200);
+        assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false });
+    });
+}
+
+/// `?grace=`.
+#[test]
+fn a_stop_can_bring_its_own_grace() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server_with("a", Script { term: TermScript::Ignore, ..Script::default() }, "stop = { grace = \"1h\" }");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let asked = Instant::now();
+        daemon.command("a", "stop?grace=500ms&wait=50s").await.expect(200);
+        assert!(asked.elapsed() <= SLACK, "{:?}", asked.elapsed());
+    });
+}
