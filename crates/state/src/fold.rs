@@ -140,11 +140,11 @@ impl ServerRecord {
                     self.ready_seconds.observe(*startup_seconds);
                     self.enter(Phase::Ready { via: *via }, moment);
                 }
-                _ => return Anomalous,
+                _ => return self.late(),
             },
             Event::HealthProbed { ok, latency_ms, failures } => {
                 if self.ready.is_none() || self.process.is_none() {
-                    return Anomalous;
+                    return self.late();
                 }
                 let (ok, latency_ms, failures) = (*ok, *latency_ms, *failures);
                 self.health = Some(HealthRecord { at: envelope.at, ok, latency_ms, failures });
