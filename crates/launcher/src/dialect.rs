@@ -18,6 +18,8 @@ pub const BUILT_IN: &str = include_str!("../../../config/dialects/llama-server.t
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Dialect {
+    /// Its name, for people.
+    name: String,
     /// Options that some build has, by long name without dashes.
     known: BTreeSet<OptionName>,
     /// Groups of names of one and the same option.
@@ -100,6 +102,11 @@ impl Dialect {
                 message: error.message().to_owned(),
             }
         })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The dialect that is built in.
@@ -221,6 +228,7 @@ mod tests {
     fn the_first_rule_whose_conditions_all_hold_is_taken() {
         let dialect = Dialect::parse(
             r#"
+            name = "test"
             known = ["a", "b"]
             [[option]]
             name = "a"

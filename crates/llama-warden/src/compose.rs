@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use llama_warden_api::{Api, ApiParts, Listeners, MetricsSource, Token};
+use llama_warden_api::{Api, ApiParts, Listeners, MetricsSource, ModelsSource, Token};
 use llama_warden_bus::{CompositionError, Host};
 use llama_warden_config::Fleet;
-use llama_warden_events::{BootId, ProfileCard, ServerId};
+use llama_warden_events::{BootId, ProfileCard};
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
 use llama_warden_launcher::{Dialect, Launcher, LauncherSettings, ShimProgram};
@@ -17,6 +17,9 @@ use llama_warden_supervisor::{FleetSource, Limits, Supervisor, SupervisorSetting
 use llama_warden_telemetry::{EventLog, SpanRecorder, Telemetry};
 use llama_warden_terminator::Terminator;
 use tokio::sync::watch;
+
+use crate::Matchers;
+use crate::daemon::ConfigWatch;
 
 /// What the components are made of.
 pub struct Parts {
@@ -30,12 +33,18 @@ pub struct Parts {
     pub fleet: Fleet,
     /// Where other fleets come from.
     pub source: FleetSource,
-    /// Start only these by themselves; `None` starts what is enabled.
-    pub only: Option<Vec<ServerId>>,
+    /// What is known of models.
+    pub models: ModelsSource,
+    /// The watch on the configuration, where there is one.
+    pub watch: Option<ConfigWatch>,
     /// Bounds in number and time.
     pub limits: Limits,
     /// How output is read.
     pub packs: PackLibrary,
+    /// Where other packs appear while the daemon runs.
+    pub detectors_dir: Option<PathBuf>,
+    /// What reads output instead.
+    pub matchers: Option<Matchers>,
     /// How options are spelled.
     pub dialect: Arc<Dialect>,
     /// The addresses that were taken.
@@ -75,38 +84,44 @@ pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
         dialect: parts.dialect,
         state_dir: Some(parts.state_dir.clone()),
     };
-    let names: Vec<_> = parts.profiles.iter().map(|profile| profile.name.clone()).collect();
     let supervisor = SupervisorSettings {
         fleet: fleet_in_force,
         profiles: parts.profiles,
         source: parts.source,
-        only: parts.only,
         limits: parts.limits,
         seed: fastrand::u64(..),
         state_dir: Some(parts.state_dir.clone()),
     };
-    let metrics = exporter(host, names)?;
-    let api = ApiParts { listeners: parts.listeners, bus, lane: lane.clone(), metrics, token: parts.token };
+    let metrics = exporter(host)?;
+    let models = parts.models;
+    let api = ApiParts { listeners: parts.listeners, bus, lane: lane.clone(), metrics, models, token: parts.token };
+
+    let readiness = Readiness::new(fleet.clone(), parts.packs, &lane)
+        .watching(parts.detectors_dir)
+        .with_matchers(move |server, port| parts.matchers.as_ref()?.make(server, port));
 
     host.add(Telemetry::new(parts.spans))?;
     if let Some(limit) = parts.event_log_bytes {
         host.add(EventLog::new(parts.state_dir, limit))?;
     }
     // Readiness before the launcher: its taps must be on the lane before the first line.
-    host.add(Readiness::new(fleet.clone(), parts.packs, &lane))?;
+    host.add(readiness)?;
     host.add(Launcher::new(fleet.clone(), lane.clone(), launcher))?;
     host.add(Terminator::new(fleet.clone()))?;
     host.add(Health::new(fleet.clone(), lane.clone()))?;
     host.add(Hooks::new(fleet))?;
     host.add(Supervisor::new(supervisor))?;
     host.add(Api::new(api))?;
+    if let Some(watch) = parts.watch {
+        host.add(watch)?;
+    }
     Ok(())
 }
 
 /// The exporter, as the HTTP edge calls it.
-fn exporter(host: &Host, profiles: Vec<String>) -> Result<MetricsSource, ComposeError> {
+fn exporter(host: &Host) -> Result<MetricsSource, ComposeError> {
     let (bus, lane) = (host.bus().clone(), host.lane().clone());
-    let exporter = Exporter::new(bus, lane, env!("CARGO_PKG_VERSION"), profiles)
+    let exporter = Exporter::new(bus, lane, env!("CARGO_PKG_VERSION"))
         .map_err(|error| ComposeError::Metrics(error.to_string()))?;
     Ok(Arc::new(move |accept| {
         let page = exporter.render(accept).map_err(|error| error.to_string())?;

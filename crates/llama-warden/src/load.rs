@@ -8,12 +8,15 @@ use llama_warden_config::{
 };
 
 use crate::exit::{Exit, Failure};
+use crate::models::Folders;
 
 /// A configuration with what it was made from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// It.
     pub configuration: Configuration,
+    /// What it was parsed from.
+    pub source: Source,
     /// The environment that was laid over it.
     pub environment: Environment,
 }
@@ -24,10 +27,36 @@ impl Loaded {
     /// # Errors
     /// Every problem, with its place.
     pub fn find(explicit: Option<&Path>) -> Result<Self, Failure> {
+        Self::find_with_models(explicit, &[])
+    }
+
+    /// The same with folders of models that the command line names.
+    ///
+    /// # Errors
+    /// As [`Self::find`].
+    pub fn find_with_models(explicit: Option<&Path>, folders: &[PathBuf]) -> Result<Self, Failure> {
         let environment = Environment::current();
         let directory = current_directory()?;
-        let source = find(explicit, &environment, &directory)?;
+        let folders = folders.iter().map(|folder| directory.join(folder)).collect();
+        let source = find(explicit, &environment, &directory)?.with_model_dirs(folders);
         Self::parse(&source, environment)
+    }
+
+    /// Reads the file again that this was read from. Without one there is nothing to read but the folders of models.
+    ///
+    /// # Errors
+    /// Every problem, with its place.
+    pub fn again(&self) -> Result<Self, Failure> {
+        let folders = self.source.model_dirs.clone();
+        let source = match &self.source.path {
+            Some(path) => Source::read(path, &current_directory()?)?.with_model_dirs(folders),
+            None if !folders.is_empty() => self.source.clone(),
+            None => {
+                return Err(Failure::new(Exit::Usage, "the daemon was started without a configuration file")
+                    .next_step("start it with --config FILE"));
+            }
+        };
+        Self::parse(&source, Environment::current())
     }
 
     /// Parses a source.
@@ -36,7 +65,14 @@ impl Loaded {
     /// Every problem, with its place.
     pub fn parse(source: &Source, environment: Environment) -> Result<Self, Failure> {
         let configuration = Configuration::parse(source, &environment)?;
-        Ok(Self { configuration, environment })
+        Ok(Self { configuration, source: source.clone(), environment })
+    }
+
+    /// The folders that are looked through for models.
+    pub fn folders(&self) -> Folders {
+        let enabled = self.source.model_dirs.clone();
+        let known = self.configuration.model_dirs().iter().skip(enabled.len()).cloned().collect();
+        Folders { enabled, known }
     }
 
     /// The servers, for this machine and a profile.

@@ -1,44 +1,89 @@
-//! Where the supervisor gets fleets from: the configuration in force, and the file that it came from.
+//! Where the supervisor gets fleets from: the configuration in force, and the files that it came from.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use llama_warden_config::{Configuration, Host, Problems};
-use llama_warden_events::{ProfileCard, RefusalReason, Refused};
+use llama_warden_api::ModelsSource;
+use llama_warden_config::{Configuration, Fleet, Host, Problems, ServerSpec};
+use llama_warden_events::{ProfileCard, RefusalReason, Refused, ServerId};
 use llama_warden_supervisor::{Change, FleetSource, Resolved};
+use serde_json::Value;
 
 use crate::exit::{Failure, Told};
 use crate::load::Loaded;
+use crate::models::{Inventory, ModelsReport, PortBook};
 
-/// What is in force.
-struct InForce {
-    configuration: Configuration,
-    profile: Option<String>,
+/// What answers while the daemon runs.
+pub struct Sources {
+    /// For the supervisor.
+    pub fleet: FleetSource,
+    /// For `/api/v1/models`.
+    pub models: ModelsSource,
 }
 
-/// A source that starts with `loaded` and the profile that was asked for. `file` is read again for a reload; without
-/// one (the demo) there is nothing to reload.
-pub fn source(loaded: &Loaded, profile: Option<&str>, file: Option<PathBuf>) -> FleetSource {
-    let in_force = InForce {
-        configuration: loaded.configuration.clone(),
-        profile: loaded.configuration.active_profile(profile).map(str::to_owned),
-    };
-    let in_force = Mutex::new(in_force);
-    Arc::new(move |change| {
+/// What is in force.
+#[derive(Clone)]
+struct InForce {
+    loaded: Loaded,
+    profile: Option<String>,
+    only: Option<Vec<ServerId>>,
+}
+
+/// Sources that start with an inventory, the profile that was asked for, and the servers that alone are started until a
+/// profile is activated. Ports are kept in `ports`.
+pub fn sources(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<ServerId>>, ports: PortBook) -> Sources {
+    let in_force = Mutex::new(InForce {
+        loaded: inventory.loaded.clone(),
+        profile: inventory.loaded.configuration.active_profile(profile).map(str::to_owned),
+        only,
+    });
+    let models = Arc::new(Mutex::new(json(&inventory.models)));
+    let found = models.clone();
+    let fleet = move |change: &Change| {
         let mut in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = match change {
+        let next = |profile: &Option<String>| InForce { profile: profile.clone(), only: None, ..in_force.clone() };
+        match change {
+            Change::Preview(profile) => resolve(&next(profile)),
             Change::Profile(profile) => {
-                InForce { configuration: in_force.configuration.clone(), profile: profile.clone() }
+                let next = next(profile);
+                let resolved = resolve(&next)?;
+                *in_force = next;
+                Ok(resolved)
             }
             Change::Reload => {
-                let configuration = reload(file.clone())?;
-                InForce { configuration, profile: in_force.profile.clone() }
+                let inventory = in_force.loaded.again().and_then(Inventory::take).map_err(invalid)?;
+                let next = InForce { loaded: inventory.loaded, ..in_force.clone() };
+                let resolved = resolve(&next).map_err(|refused| {
+                    let detail = format!("the active profile is not in it any more: {}", refused.detail);
+                    Refused::new(RefusalReason::InvalidConfiguration, detail)
+                })?;
+                warn_of_what_waits(&in_force.loaded.configuration, &next.loaded.configuration);
+                inventory.models.log();
+                keep(&ports, &inventory.ports);
+                *found.lock().unwrap_or_else(PoisonError::into_inner) = json(&inventory.models);
+                *in_force = next;
+                Ok(resolved)
             }
-        };
-        let resolved = resolve(&next)?;
-        *in_force = next;
-        Ok(resolved)
-    })
+        }
+    };
+    let models = move || models.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Sources { fleet: Arc::new(fleet), models: Arc::new(models) }
+}
+
+/// The fleet to begin with: of the enabled servers only these, where some are named.
+pub fn only(fleet: Fleet, only: Option<&[ServerId]>) -> Fleet {
+    match only {
+        None => fleet,
+        Some(only) => Fleet::new(
+            fleet.iter().map(|spec| ServerSpec { enabled: only.contains(&spec.id), ..ServerSpec::clone(spec) }),
+        ),
+    }
+}
+
+/// Keeps ports for the next run. The daemon runs well without; its servers may have other ports next time.
+pub fn keep(book: &PortBook, ports: &crate::models::Ports) {
+    if let Err(error) = book.keep(ports) {
+        tracing::warn!(%error, "the ports of discovered models cannot be kept; they may be others after a restart");
+    }
 }
 
 /// The profiles of a configuration, as facts carry them.
@@ -51,66 +96,118 @@ pub fn profiles(configuration: &Configuration) -> Vec<ProfileCard> {
     configuration.profiles().into_iter().map(card).collect()
 }
 
-fn reload(file: Option<PathBuf>) -> Result<Configuration, Refused> {
-    let invalid = |detail: String| Refused::new(RefusalReason::InvalidConfiguration, detail);
-    let Some(file) = file else {
-        return Err(invalid("the daemon was started without a configuration file".to_owned()));
+fn json(report: &ModelsReport) -> Value {
+    serde_json::to_value(report).unwrap_or_default()
+}
+
+fn invalid(failure: Failure) -> Refused {
+    let detail = match failure.told {
+        Told::Configuration(problems) => problems.to_string(),
+        Told::Text { message, .. } => message,
+        Told::Nothing => "it cannot be read".to_owned(),
     };
-    match Loaded::find(Some(&file)) {
-        Ok(loaded) => Ok(loaded.configuration),
-        Err(Failure { told: Told::Configuration(problems), .. }) => Err(invalid(problems.to_string())),
-        Err(Failure { told: Told::Text { message, .. }, .. }) => Err(invalid(message)),
-        Err(Failure { told: Told::Nothing, .. }) => Err(invalid("it cannot be read".to_owned())),
+    Refused::new(RefusalReason::InvalidConfiguration, detail)
+}
+
+/// What the daemon itself is made of stays as it is until it starts again.
+fn warn_of_what_waits(old: &Configuration, new: &Configuration) {
+    let sections = [
+        ("[daemon]", old.daemon() != new.daemon()),
+        ("[start]", old.start() != new.start()),
+        ("logs.event-log", old.logs().event_log_bytes != new.logs().event_log_bytes),
+        ("readiness.detectors-dir", old.detectors_dir() != new.detectors_dir()),
+    ];
+    for (section, _) in sections.into_iter().filter(|(_, changed)| *changed) {
+        tracing::warn!(section, "a change takes effect when the daemon starts again");
     }
 }
 
 fn resolve(next: &InForce) -> Result<Resolved, Refused> {
     // An empty name is no profile, whatever `daemon.profile` says.
     let name = next.profile.as_deref().unwrap_or("");
-    let unknown = |problems: Problems| Refused::new(RefusalReason::UnknownProfile, problems.to_string());
-    let fleet = next.configuration.resolve(Some(name), &Host::current()).map_err(unknown)?;
-    Ok(Resolved { fleet, profile: next.profile.clone(), profiles: profiles(&next.configuration) })
+    let unknown = |problems: Problems| {
+        let texts: Vec<_> = problems.0.into_iter().map(|problem| problem.message).collect();
+        Refused::new(RefusalReason::UnknownProfile, texts.join("\n"))
+    };
+    let configuration = &next.loaded.configuration;
+    let fleet = configuration.resolve(Some(name), &Host::current()).map_err(unknown)?;
+    let fleet = only(fleet, next.only.as_deref());
+    Ok(Resolved { fleet, profile: next.profile.clone(), profiles: profiles(configuration) })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use llama_warden_config::{Environment, Source};
 
     use super::*;
 
     const TEXT: &str = "[[servers]]\nid='a'\nmodel='a.gguf'\n[[servers]]\nid='b'\nmodel='b.gguf'\nenabled=false\n[profiles.two]\nservers=['b']\n";
 
-    fn loaded(text: &str) -> Loaded {
-        Loaded::parse(&Source::text("/", text), Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"))
+    /// Sources of a file in a folder, and the profile that is asked for.
+    fn sources_of(folder: &Path, profile: Option<&str>, only: Option<Vec<ServerId>>) -> Sources {
+        let file = folder.join("llama-warden.toml");
+        std::fs::write(&file, TEXT).expect("writable");
+        let source = Source::read(&file, folder).expect("readable");
+        let loaded = Loaded::parse(&source, Environment::default()).expect("valid");
+        let inventory = Inventory { loaded, models: ModelsReport::default(), ports: Default::default() };
+        sources(&inventory, profile, only, PortBook::new(folder))
     }
 
     fn enabled(resolved: &Resolved) -> Vec<String> {
         resolved.fleet.iter().filter(|spec| spec.enabled).map(|spec| spec.id.to_string()).collect()
     }
 
+    fn two() -> Option<String> {
+        Some("two".to_owned())
+    }
+
     #[test]
     fn a_profile_enables_its_servers_and_none_the_enabled_ones() {
-        let source = source(&loaded(TEXT), None, None);
-        let two = source(&Change::Profile(Some("two".to_owned()))).expect("known");
-        assert_eq!((enabled(&two), two.profile.as_deref()), (vec!["b".to_owned()], Some("two")));
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let source = sources_of(folder.path(), None, None).fleet;
+        let resolved = source(&Change::Profile(two())).expect("known");
+        assert_eq!((enabled(&resolved), resolved.profile.as_deref()), (vec!["b".to_owned()], Some("two")));
         assert_eq!(enabled(&source(&Change::Profile(None)).expect("always there")), ["a"]);
         let refused = source(&Change::Profile(Some("twoo".to_owned()))).expect_err("unknown");
         assert_eq!(refused.reason, RefusalReason::UnknownProfile);
     }
 
     #[test]
+    fn a_preview_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let source = sources_of(folder.path(), None, None).fleet;
+        assert_eq!(enabled(&source(&Change::Preview(two())).expect("known")), ["b"]);
+        let reloaded = source(&Change::Reload).expect("valid");
+        assert_eq!((enabled(&reloaded), reloaded.profile), (vec!["a".to_owned()], None));
+    }
+
+    #[test]
     fn a_reload_keeps_the_profile_and_a_bad_file_changes_nothing() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let file = folder.path().join("llama-warden.toml");
-        let source = source(&loaded(TEXT), Some("two"), Some(file.clone()));
+        let source = sources_of(folder.path(), Some("two"), None).fleet;
         std::fs::write(&file, TEXT.replace("id='a'", "id='c'")).expect("writable");
         let reloaded = source(&Change::Reload).expect("valid");
         assert_eq!((enabled(&reloaded), reloaded.fleet.get("c").is_some()), (vec!["b".to_owned()], true));
-        std::fs::write(&file, "[[servers]]\nid=1\n").expect("writable");
-        let refused = source(&Change::Reload).expect_err("invalid");
-        assert_eq!(refused.reason, RefusalReason::InvalidConfiguration);
-        assert!(refused.detail.contains("llama-warden.toml:2"), "{}", refused.detail);
+        for (bad, told) in [("[[servers]]\nid=1\n", "llama-warden.toml:2"), ("", "the active profile is not in it")] {
+            std::fs::write(&file, bad).expect("writable");
+            let refused = source(&Change::Reload).expect_err("invalid");
+            assert_eq!(refused.reason, RefusalReason::InvalidConfiguration);
+            assert!(refused.detail.contains(told), "{}", refused.detail);
+        }
         let still = source(&Change::Profile(None)).expect("in force");
         assert!(still.fleet.get("c").is_some());
+    }
+
+    #[test]
+    fn the_servers_that_alone_are_started_stay_so_until_a_profile_is_activated() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let b = ServerId::new("b").expect("valid");
+        let source = sources_of(folder.path(), None, Some(vec![b])).fleet;
+        assert_eq!(enabled(&source(&Change::Reload).expect("valid")), ["b"]);
+        assert_eq!(enabled(&source(&Change::Profile(None)).expect("always there")), ["a"]);
+        assert_eq!(enabled(&source(&Change::Reload).expect("valid")), ["a"]);
     }
 }

@@ -17,10 +17,11 @@ pub(crate) fn add_build(page: &mut Page, version: &str) {
     page.value(&BUILD_INFO, &[version, std::env::consts::ARCH], 1.0);
 }
 
-/// Adds every known profile and the active one.
-pub(crate) fn add_profiles(page: &mut Page, known: &BTreeSet<String>, snapshot: &Snapshot) {
+/// Adds every configured profile and the active one, which a reload may have taken out of the configuration.
+pub(crate) fn add_profiles(page: &mut Page, snapshot: &Snapshot) {
     let active = snapshot.daemon.profile.as_ref();
-    for profile in known.iter().chain(active.filter(|active| !known.contains(*active))) {
+    let known: BTreeSet<&String> = snapshot.daemon.profiles.iter().map(|profile| &profile.name).chain(active).collect();
+    for profile in known {
         page.value(&PROFILE_ACTIVE, &[profile], (Some(profile) == active).into());
     }
 }

@@ -1,6 +1,5 @@
 //! The exporter: a custom collector in a registry, and the answer to a scrape.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use llama_warden_bus::{Bus, OutputLane};
@@ -33,22 +32,11 @@ impl fmt::Debug for Exporter {
 }
 
 impl Exporter {
-    /// An exporter over the bus and the output lane, for this version of llama-warden and the configured profiles.
+    /// An exporter over the bus and the output lane, for this version of llama-warden.
     ///
     /// Fails only where [`catalogue()`] and the `prometheus` crate disagree on what a valid family is.
-    pub fn new(
-        bus: Bus,
-        lane: OutputLane,
-        version: impl Into<String>,
-        profiles: impl IntoIterator<Item = String>,
-    ) -> Result<Self, prometheus::Error> {
-        let collector = Scrape {
-            bus,
-            lane,
-            version: version.into(),
-            profiles: profiles.into_iter().collect(),
-            descriptions: descriptions()?,
-        };
+    pub fn new(bus: Bus, lane: OutputLane, version: impl Into<String>) -> Result<Self, prometheus::Error> {
+        let collector = Scrape { bus, lane, version: version.into(), descriptions: descriptions()? };
         let registry = Registry::new();
         registry.register(Box::new(collector))?;
         Ok(Self { registry })
@@ -79,7 +67,6 @@ struct Scrape {
     bus: Bus,
     lane: OutputLane,
     version: String,
-    profiles: BTreeSet<String>,
     descriptions: Vec<Desc>,
 }
 
@@ -92,7 +79,7 @@ impl Collector for Scrape {
         let snapshot = self.bus.snapshot();
         let mut page = Page::default();
         daemon::add_build(&mut page, &self.version);
-        daemon::add_profiles(&mut page, &self.profiles, &snapshot);
+        daemon::add_profiles(&mut page, &snapshot);
         daemon::add_bus(&mut page, &snapshot, &self.bus.gaps());
         daemon::add_process(&mut page);
         servers::add(&mut page, &snapshot, &self.lane, self.bus.clock().now());
@@ -110,10 +97,10 @@ fn descriptions() -> Result<Vec<Desc>, prometheus::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use llama_warden_bus::{Fact, Publisher};
-    use llama_warden_events::{BootId, Event, ServerCard, ServerId};
+    use llama_warden_events::{BootId, Event, ProfileCard, ServerCard, ServerId};
 
     use super::*;
 
@@ -121,6 +108,9 @@ mod tests {
         let (bus, publisher) = Bus::start(BootId::from_random(1), 4096);
         let started = Event::DaemonStarted { version: "1.2.3".into(), pid: 1, profile: Some("fast".into()) };
         publisher.publish(Fact::daemon(started)).await.expect("open");
+        let profile = |name: &str| ProfileCard { name: name.into(), description: String::new(), servers: Vec::new() };
+        let profiles = ["fast", "small"].map(profile).to_vec();
+        publisher.publish_acked(Fact::daemon(Event::ProfilesConfigured { profiles })).await.expect("open");
         for number in 0..servers {
             let card = ServerCard {
                 display_name: String::new(),
@@ -134,8 +124,7 @@ mod tests {
             let server = ServerId::new(&format!("s{number}")).expect("valid");
             publisher.publish_acked(Fact::server(server, Event::ServerConfigured { card })).await.expect("open");
         }
-        let profiles = ["fast", "small"].map(String::from);
-        let exporter = Exporter::new(bus, OutputLane::default(), "1.2.3", profiles).expect("valid families");
+        let exporter = Exporter::new(bus, OutputLane::default(), "1.2.3").expect("valid families");
         (exporter, publisher)
     }
 
@@ -215,7 +204,7 @@ mod tests {
                 .expect("open");
         }
         assert!(matches!(slow.next().await, Some(llama_warden_bus::Delivery::Gap { .. })));
-        let exporter = Exporter::new(bus, OutputLane::default(), "1", []).expect("valid families");
+        let exporter = Exporter::new(bus, OutputLane::default(), "1").expect("valid families");
         let body = exporter.render(None).expect("renders").body;
         assert!(body.contains("llama_warden_bus_gaps_total{subscriber=\"slow\"} 1\n"), "{body}");
         assert!(body.contains("llama_warden_bus_facts_total{kind=\"DaemonStopping\"} 3\n"), "{body}");

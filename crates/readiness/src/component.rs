@@ -48,10 +48,11 @@ impl Readiness {
         Self { fleet, packs: Shelf::new(packs, None), readings, make_matcher: None }
     }
 
-    /// Takes up what changes in `directory` (absolute) while the daemon runs: in force from the next launch on.
+    /// Takes up what changes in `directory` (absolute) while the daemon runs: in force from the next launch on. Nothing
+    /// is watched without one.
     #[must_use]
-    pub fn watching(mut self, directory: PathBuf) -> Self {
-        self.packs = Shelf::new(self.packs.library().clone(), Some(directory));
+    pub fn watching(mut self, directory: Option<PathBuf>) -> Self {
+        self.packs = Shelf::new(self.packs.library().clone(), directory);
         self
     }
 

@@ -20,7 +20,7 @@ use llama_warden_events::StreamName;
 
 use crate::{Matcher, Pack, PackError, PackLibrary, Verdict};
 
-pub use truth::{GroundTruth, Serving};
+pub use truth::{GroundTruth, Served, Serving};
 
 /// One start of a build, from its spawn until a moment after it was ready.
 #[derive(Debug, Clone, PartialEq, Eq)]

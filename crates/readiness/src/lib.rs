@@ -32,7 +32,9 @@ mod tap;
 pub use choice::{Choice, choose};
 pub use component::{Readiness, ReadinessError};
 pub use identity::Identity;
-pub use learn::{GroundTruth, HealthPath, LearnError, Lesson, RecordedLine, Recording, Serving, Subject, learn};
+pub use learn::{
+    GroundTruth, HealthPath, LearnError, Lesson, RecordedLine, Recording, Served, Serving, Subject, learn,
+};
 pub use library::{GENERIC, LibraryError, PackLibrary, Survey};
 pub use llama_warden_probe::Answer;
 pub use matcher::{Matcher, Verdict};

@@ -26,8 +26,6 @@ pub struct SupervisorSettings {
     pub profiles: Vec<ProfileCard>,
     /// Resolves changes of profile and configuration.
     pub source: FleetSource,
-    /// Start these by themselves; absent means every enabled one.
-    pub only: Option<Vec<ServerId>>,
     /// Bounds in number and time.
     pub limits: Limits,
     /// What back-offs are drawn from.
@@ -38,10 +36,7 @@ pub struct SupervisorSettings {
 
 impl fmt::Debug for SupervisorSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SupervisorSettings")
-            .field("only", &self.only)
-            .field("limits", &self.limits)
-            .finish_non_exhaustive()
+        f.debug_struct("SupervisorSettings").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
@@ -126,7 +121,6 @@ struct Office {
     fleet: watch::Sender<Fleet>,
     profiles: Vec<ProfileCard>,
     source: FleetSource,
-    only: Option<Vec<ServerId>>,
     memory: Option<Memory>,
     remembered: Failures,
     facts: Publisher,
@@ -143,7 +137,6 @@ impl Office {
             fleet: settings.fleet,
             profiles: settings.profiles,
             source: settings.source,
-            only: settings.only,
             memory,
             facts: ports.facts.clone(),
             commands: ports.commands.clone(),
@@ -160,10 +153,7 @@ impl Office {
             self.publish(Fact::server(spec.id.clone(), Event::ServerConfigured { card: spec.card() })).await?;
         }
         self.publish(Fact::daemon(Event::ProfilesConfigured { profiles: self.profiles.clone() })).await?;
-        let enabled = fleet.iter().filter(|spec| match &self.only {
-            Some(only) => only.contains(&spec.id),
-            None => spec.enabled,
-        });
+        let enabled = fleet.iter().filter(|spec| spec.enabled);
         let actions = self.machine.start_all(enabled.map(|spec| &spec.id));
         self.perform(actions, None).await
     }
@@ -174,7 +164,8 @@ impl Office {
             return Ok(());
         }
         let change = match &request.command {
-            SuperviseCommand::ActivateProfile { profile, .. } => Change::Profile(profile.clone()),
+            SuperviseCommand::ActivateProfile { profile, dry_run: true } => Change::Preview(profile.clone()),
+            SuperviseCommand::ActivateProfile { profile, dry_run: false } => Change::Profile(profile.clone()),
             SuperviseCommand::Reload { .. } => Change::Reload,
             _ => {
                 let id = self.accept(&request.command, request.cause).await?;

@@ -12,6 +12,8 @@ use crate::machine::Member;
 pub enum Change {
     /// What a profile says, in the configuration that is in force; `None` is every enabled server.
     Profile(Option<String>),
+    /// The same, and it does not come into force.
+    Preview(Option<String>),
     /// What the configuration says when it is read again, for the profile that is active.
     Reload,
 }

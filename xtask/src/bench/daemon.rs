@@ -81,8 +81,9 @@ impl Daemon {
     pub fn facts(&self) -> Result<Vec<Value>, Error> {
         let lines = self.ask(&["events", "--json"])?;
         let parse = |line: &str| {
-            serde_json::from_str(line)
-                .map_err(|error| Error::missing(format!("no fact ({error}): {line}"), "mend `llama-warden events --json`"))
+            serde_json::from_str(line).map_err(|error| {
+                Error::missing(format!("no fact ({error}): {line}"), "mend `llama-warden events --json`")
+            })
         };
         lines.lines().map(parse).collect()
     }

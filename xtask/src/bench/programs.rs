@@ -27,8 +27,19 @@ impl Programs {
     pub fn build() -> Result<Self, Error> {
         let packages = ["--package", "llama-warden", "--package", "llama-warden-stand-in"];
         shell::run(cargo().args(["build", "--release", "--bins"]).args(packages))?;
-        let release = paths::target().join("release");
-        Ok(Self { daemon: release.join("llama-warden"), stand_in: release.join("stand-in-llama-server") })
+        Self::in_folder(&paths::target().join("release"))
+    }
+
+    /// Takes those that lie in `folder`.
+    ///
+    /// # Errors
+    /// When one of them does not.
+    pub fn in_folder(folder: &Path) -> Result<Self, Error> {
+        let find = |name| {
+            let path = folder.join(name);
+            path.canonicalize().on("find", &path)
+        };
+        Ok(Self { daemon: find("llama-warden")?, stand_in: find("stand-in-llama-server")? })
     }
 }
 

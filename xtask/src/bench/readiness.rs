@@ -90,7 +90,9 @@ fn start(daemon: &Daemon, port: u16) -> Result<Start, Error> {
     let ready = facts.iter().rev().find(|fact| fact["event"]["type"] == "ReadyReached").and_then(at);
     match (sighting, ready) {
         (Some(sighting), Some(ready)) => Ok(compare(sighting, ready)),
-        _ => Err(Error::missing("a server became ready that only one side saw", "run it again with `--only readiness`")),
+        _ => {
+            Err(Error::missing("a server became ready that only one side saw", "run it again with `--only readiness`"))
+        }
     }
 }
 
@@ -107,11 +109,10 @@ fn figures_of(voice: Voice, starts: &[Start]) -> [Figure; 2] {
         Voice::Lines => ["ready after /health 200, with lines", "ready too early, with lines"],
         Voice::Silent => ["ready after /health 200, silent", "ready too early, silent"],
     };
-    let resolution = || Baseline {
-        what: "between two polls",
-        samples: Samples::of(starts.iter().map(|start| start.resolution)),
-    };
-    let figure = |name, samples, budget| Figure { name, unit: Unit::Milliseconds, samples, baseline: resolution(), budget };
+    let resolution =
+        || Baseline { what: "between two polls", samples: Samples::of(starts.iter().map(|start| start.resolution)) };
+    let figure =
+        |name, samples, budget| Figure { name, unit: Unit::Milliseconds, samples, baseline: resolution(), budget };
     [
         figure(delay, Samples::of(starts.iter().map(|start| start.delay)), BUDGET),
         figure(early, Samples::of(starts.iter().map(|start| start.early.max(0.0))), Budget::never_over(0.0)),

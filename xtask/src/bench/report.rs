@@ -8,8 +8,7 @@ const HEADINGS: [&str; 8] = ["figure", "median", "p99", "baseline", "", "ratio",
 
 /// The figures as a table, one a line.
 pub fn table(figures: &[Figure]) -> String {
-    let rows: Vec<[String; 8]> =
-        std::iter::once(HEADINGS.map(str::to_owned)).chain(figures.iter().map(row)).collect();
+    let rows: Vec<[String; 8]> = std::iter::once(HEADINGS.map(str::to_owned)).chain(figures.iter().map(row)).collect();
     let widths: [usize; 8] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default());
     let line = |row: &[String; 8]| {

@@ -41,10 +41,7 @@ pub(crate) async fn profiles(State(app): State<App>) -> Response {
 }
 
 /// One of them.
-pub(crate) async fn profile(
-    State(app): State<App>,
-    ProfileName(name): ProfileName,
-) -> Result<Response, Problem> {
+pub(crate) async fn profile(State(app): State<App>, ProfileName(name): ProfileName) -> Result<Response, Problem> {
     let snapshot = app.bus.snapshot();
     let card = snapshot.daemon.profiles.iter().find(|card| card.name == name);
     card.map(|card| json(StatusCode::OK, &report(&snapshot, card))).ok_or_else(|| Problem::unknown_profile(&name))

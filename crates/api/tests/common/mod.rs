@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use llama_warden_api::client::{Address, Client};
 use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, Token};
-use llama_warden_bus::{CommandReceiver, Component, Fact, OutputKey, Publisher};
+use llama_warden_bus::{CommandReceiver, Component, Fact, OutputKey, Publisher, Request};
 pub use llama_warden_component_kit::server as id;
 use llama_warden_component_kit::{PATIENCE, Stage, card};
 use llama_warden_events::{
-    CommandOutcome, CommandSummary, Event, FailureReason, Incarnation, ReadyVia, RefusalReason, Refused, ServerCard,
-    ServerId, StreamName, SuperviseCommand,
+    CommandOutcome, CommandSummary, Event, FailureReason, Incarnation, ProfileCard, ReadyVia, RefusalReason, Refused,
+    Seq, ServerCard, ServerId, StreamName, SuperviseCommand, SwitchPlan,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,11 +28,13 @@ pub struct Setup {
     pub host: &'static str,
     pub token: bool,
     pub facts_kept: usize,
+    /// Whether the daemon has told that it runs.
+    pub started: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { host: "127.0.0.1", token: false, facts_kept: 1024 }
+        Self { host: "127.0.0.1", token: false, facts_kept: 1024, started: true }
     }
 }
 
@@ -68,6 +70,7 @@ impl Daemon {
             bus: stage.bus().clone(),
             lane: stage.lane().clone(),
             metrics: Arc::new(|accept| Ok(("text/plain; version=0.0.4", format!("# {accept:?}\n").into_bytes()))),
+            models: Arc::new(|| serde_json::json!({ "models": [{ "id": "found" }], "problems": [] })),
             token: setup.token.then(|| Token::new(TOKEN).expect("valid")),
         };
         let ports = stage.ports(Api::NAME);
@@ -80,8 +83,20 @@ impl Daemon {
             let card = ServerCard { enabled, ..card(&id(server)) };
             daemon.publish(Fact::server(id(server), Event::ServerConfigured { card })).await;
         }
-        daemon.publish(Fact::daemon(started())).await;
+        if setup.started {
+            daemon.publish(Fact::daemon(started())).await;
+        }
         daemon
+    }
+
+    /// Tells of the profiles `all` and `night`.
+    pub async fn configure_profiles(&self) {
+        let profiles = ["all", "night"].map(|name| ProfileCard {
+            name: name.to_owned(),
+            description: format!("for {name}"),
+            servers: vec![id("good"), id("slow")],
+        });
+        self.publish(Fact::daemon(Event::ProfilesConfigured { profiles: profiles.to_vec() })).await;
     }
 
     pub async fn publish(&self, fact: Fact) {
@@ -215,6 +230,10 @@ async fn own(
                 (Some(server.clone()), CommandSummary::Restart { force: *force })
             }
             SuperviseCommand::ShutDown { .. } => (None, CommandSummary::ShutDown),
+            SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => {
+                switch(request, &facts).await;
+                continue;
+            }
         };
         if server.as_ref().is_some_and(|server| server.as_str() == "locked") {
             request.refuse(Refused::new(RefusalReason::WrongPhase, "it is locked"));
@@ -245,4 +264,34 @@ async fn own(
         let completed = Fact::server(server, Event::CommandCompleted { outcome }).because(command);
         facts.publish_acked(completed).await.expect("open");
     }
+}
+
+/// `night` arrives, `all` is never done, other profiles are unknown, and the configuration is always invalid.
+async fn switch(request: Request<SuperviseCommand>, facts: &Publisher) {
+    let (profile, dry_run) = match &request.command {
+        SuperviseCommand::ActivateProfile { profile, dry_run } => (profile.clone(), *dry_run),
+        _ => {
+            let detail = "warden.toml:2:1: unknown key `a`\nwarden.toml:3:1: unknown key `b`";
+            return request.refuse(Refused::new(RefusalReason::InvalidConfiguration, detail));
+        }
+    };
+    if !matches!(profile.as_deref(), None | Some("night" | "all")) {
+        return request.refuse(Refused::new(RefusalReason::UnknownProfile, "there is no such profile"));
+    }
+    let command = CommandSummary::ActivateProfile { profile: profile.clone() };
+    let command = facts.publish_acked(Fact::daemon(Event::CommandAccepted { command })).await.expect("open");
+    request.accept(Some(command));
+    let lists = SwitchPlan { start: vec![id("slow")], keep: vec![id("good")], ..SwitchPlan::default() };
+    let plan = SwitchPlan { profile: profile.clone(), ..lists };
+    tell(facts, command, Event::SwitchPlanned { plan }).await;
+    if !dry_run {
+        tell(facts, command, Event::ProfileActivated { profile: profile.clone() }).await;
+    }
+    if dry_run || profile.as_deref() != Some("all") {
+        tell(facts, command, Event::CommandCompleted { outcome: CommandOutcome::Ready }).await;
+    }
+}
+
+async fn tell(facts: &Publisher, cause: Seq, event: Event) {
+    facts.publish_acked(Fact::daemon(event).because(cause)).await.expect("open");
 }

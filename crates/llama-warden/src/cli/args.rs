@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::detector::args::DetectorCommand;
+use super::fleet_args::{ModelsArgs, PatienceArgs, ProfileCommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use llama_warden_events::{ServerId, StreamName};
 
@@ -23,9 +25,11 @@ Examples:
   llama-warden demo                          three servers, a table, metrics; Ctrl-C stops everything
   llama-warden check                         is the configuration right?
   llama-warden up                            start what is enabled, and stay in the foreground
+  llama-warden up --models ~/models          the same with every model in a folder, no configuration needed
   llama-warden status --watch                how is every server?
   llama-warden restart --wait qwen3          restart one and wait until it is ready
   llama-warden logs -f qwen3                 what does it say?
+  llama-warden profile switch --dry-run big  what would a switch do?
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 a server did not become ready, 4 another daemon holds
 the state directory, 5 no daemon to talk to, 130/143 ended by a second INT/TERM.";
@@ -71,6 +75,16 @@ pub enum Command {
     Wait(WaitArgs),
     /// Show the exact command line of a server, and what was translated for its build and why
     Argv(ArgvArgs),
+    /// The packs that read the output of llama-servers
+    #[command(subcommand)]
+    Detector(DetectorCommand),
+    /// Show the models in folders and what is known of each; needs no daemon
+    Models(ModelsArgs),
+    /// Show profiles, and switch between them
+    #[command(subcommand)]
+    Profile(ProfileCommand),
+    /// Have the daemon read its configuration and its folders of models again
+    Reload(PatienceArgs),
     /// Validate the configuration: problems with line, column and a next step
     Check,
     /// Print a JSON Schema, or a catalogue
@@ -90,6 +104,9 @@ pub struct UpArgs {
     /// Start this profile
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
+    /// Start every model in this folder, beside what the configuration says; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub models: Vec<PathBuf>,
     /// Start only this server; repeatable
     #[arg(long = "server", value_name = "ID")]
     pub servers: Vec<ServerId>,
@@ -236,7 +253,7 @@ pub struct HealthArgs {
 }
 
 /// Reads `500ms`, `10s`, `1m 30s`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Result<jiff::SignedDuration, _> = text.parse();
     parsed
         .ok()
@@ -244,7 +261,7 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is not a duration such as 500ms, 10s or 2m"))
 }
 
-fn stream(text: &str) -> Result<StreamName, String> {
+pub(super) fn stream(text: &str) -> Result<StreamName, String> {
     let found = StreamName::ALL.into_iter().find(|stream| stream.as_str() == text);
     found.ok_or_else(|| format!("`{text}` is neither stderr nor stdout"))
 }

@@ -13,10 +13,11 @@ use super::args::{ArgvArgs, Global};
 use super::{print_json, print_line};
 use crate::exit::{Exit, Failure};
 use crate::load::Loaded;
+use crate::models::Inventory;
 
 pub async fn run(global: &Global, args: &ArgvArgs) -> Result<Exit, Failure> {
-    let loaded = Loaded::find(global.config.as_deref())?;
-    let fleet = loaded.fleet(None)?;
+    let inventory = Inventory::take(Loaded::find(global.config.as_deref())?)?;
+    let fleet = inventory.loaded.fleet(None)?;
     let Some(spec) = fleet.get(args.id.as_str()) else {
         let known: Vec<_> = fleet.iter().map(|spec| spec.id.as_str()).collect();
         return Err(Failure::new(Exit::Usage, format!("no server `{}` is configured", args.id))

@@ -1,15 +1,17 @@
 //! `check`: is the configuration right?
 
-use llama_warden_config::{Configuration, Host, Problems};
+use llama_warden_config::{Configuration, Problems};
 use serde_json::json;
 
 use super::args::Global;
+use super::{models, print_json};
 use crate::exit::{Exit, Failure, Told};
 use crate::load::{self, Loaded};
+use crate::models::Inventory;
 
 pub fn run(global: &Global) -> Result<Exit, Failure> {
-    match Loaded::find(global.config.as_deref()).and_then(|loaded| loaded.fleet(None).map(|_| loaded)) {
-        Ok(loaded) => report(global, &loaded.configuration),
+    match Loaded::find(global.config.as_deref()).and_then(Inventory::take) {
+        Ok(inventory) => report(global, &inventory),
         Err(Failure { told: Told::Configuration(problems), .. }) if global.json => {
             println!("{}", json!({ "valid": false, "problems": problems, "warnings": [], "not_in_force": [] }));
             Err(Failure::silent(Exit::Usage))
@@ -18,15 +20,23 @@ pub fn run(global: &Global) -> Result<Exit, Failure> {
     }
 }
 
-fn report(global: &Global, configuration: &Configuration) -> Result<Exit, Failure> {
+fn report(global: &Global, inventory: &Inventory) -> Result<Exit, Failure> {
+    let configuration = &inventory.loaded.configuration;
     let warnings = configuration.warnings();
     let later = configuration.not_yet_in_force();
     if global.json {
         let keys: Vec<_> = later.iter().map(|later| json!({ "key": later.key, "why": later.why })).collect();
-        println!("{}", json!({ "valid": true, "problems": [], "warnings": Problems(warnings), "not_in_force": keys }));
+        print_json(&json!({
+            "valid": true,
+            "problems": [],
+            "warnings": Problems(warnings),
+            "not_in_force": keys,
+            "models": inventory.models,
+        }))?;
         return Ok(Exit::Done);
     }
     load::report_all(warnings);
+    models::report_problems(&inventory.models);
     for later in &later {
         eprintln!("not yet in force: `{}`: {}", later.key, later.why);
     }
@@ -39,8 +49,7 @@ fn report(global: &Global, configuration: &Configuration) -> Result<Exit, Failur
 }
 
 fn count_servers(configuration: &Configuration) -> String {
-    let count = configuration.resolve(Some(""), &Host::current()).map_or(0, |fleet| fleet.iter().len());
-    match count {
+    match configuration.servers().count() {
         1 => "1 server".to_owned(),
         count => format!("{count} servers"),
     }

@@ -10,12 +10,11 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::args::{ControlArgs, Global};
-use super::live::{Picture, only};
 use super::{peer, print_json, print_line, status};
 use crate::exit::{Exit, Failure};
 
 /// The longest wait that the daemon takes.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 type Answer = Result<CommandAnswer, ClientError>;
 
@@ -37,7 +36,7 @@ pub async fn run(global: &Global, verb: Verb, args: &ControlArgs) -> Result<Exit
     }
     let progress = async {
         if args.wait && !global.json {
-            show_progress(&client, &ids).await;
+            status::show_progress(&client, &ids).await;
         }
         std::future::pending::<()>().await
     };
@@ -77,17 +76,6 @@ async fn meant(client: &Client, verb: Verb, args: &ControlArgs) -> Result<Vec<Se
         Verb::Restart => server.enabled || server.is_running,
     });
     Ok(wanted.map(|server| server.model_id).collect())
-}
-
-async fn show_progress(client: &Client, ids: &[ServerId]) {
-    let mut picture = Picture::new();
-    let Ok(report) = client.status().await else { return };
-    let Ok(mut changes) = status::changes(client, report.seq).await else { return };
-    picture.show(&only(report, ids));
-    while let Ok(Some(_)) = changes.next().await {
-        let Ok(report) = client.status().await else { return };
-        picture.show(&only(report, ids));
-    }
 }
 
 fn report(global: &Global, verb: Verb, args: &ControlArgs, id: &ServerId, answer: Answer) -> Result<Exit, Failure> {

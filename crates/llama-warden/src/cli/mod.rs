@@ -5,14 +5,19 @@ mod argv;
 mod check;
 mod completions;
 mod control;
+mod detector;
 mod down;
 mod events;
+mod fleet_args;
 mod health;
 mod live;
 mod logs;
+mod models;
 mod peer;
+mod profile;
 mod schema;
 mod status;
+mod switch;
 mod up;
 mod wait;
 
@@ -22,12 +27,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use crate::Program;
 use crate::exit::{Exit, Failure, Told};
 use crate::load;
 use args::{Cli, Command};
 
 /// Runs what the command line asks for.
-pub fn main() -> ExitCode {
+pub fn main(program: &Program) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -37,7 +43,7 @@ pub fn main() -> ExitCode {
             return if asked { Exit::Done } else { Exit::Usage }.into();
         }
     };
-    match run(&cli) {
+    match run(&cli, program) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             tell(&failure);
@@ -46,11 +52,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli) -> Result<Exit, Failure> {
+fn run(cli: &Cli, program: &Program) -> Result<Exit, Failure> {
     let global = &cli.global;
     match &cli.command {
-        Command::Up(args) => up::run(global, args),
-        Command::Demo => up::demo(),
+        Command::Up(args) => up::run(global, args, program),
+        Command::Demo => up::demo(program),
         Command::Status(args) => on_runtime(status::run(global, args)),
         Command::Start(args) => on_runtime(control::run(global, control::Verb::Start, args)),
         Command::Stop(args) => on_runtime(control::run(global, control::Verb::Stop, args)),
@@ -60,6 +66,10 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Events(args) => on_runtime(events::run(global, args)),
         Command::Wait(args) => on_runtime(wait::run(global, args)),
         Command::Argv(args) => on_runtime(argv::run(global, args)),
+        Command::Detector(command) => detector::run(global, command),
+        Command::Models(args) => models::run(global, args),
+        Command::Profile(command) => on_runtime(profile::run(global, command)),
+        Command::Reload(args) => on_runtime(switch::reload(global, args)),
         Command::Check => check::run(global),
         Command::Schema(args) => schema::run(args),
         Command::Health(args) => on_runtime(health::run(global, args)),

@@ -78,3 +78,16 @@ pub async fn changes(
 ) -> Result<llama_warden_api::client::Records<llama_warden_api::EventRecord>, Failure> {
     client.events(EventRange::After(seq)).await.map_err(peer::failure)
 }
+
+/// Shows servers, all if none is named, until the daemon cannot be followed any more. Progress is no data: what goes wrong
+/// with it is told by the command that it accompanies.
+pub async fn show_progress(client: &Client, ids: &[ServerId]) {
+    let mut picture = Picture::new();
+    let Ok(report) = client.status().await else { return };
+    let Ok(mut changes) = changes(client, report.seq).await else { return };
+    picture.show(&only(report, ids));
+    while let Ok(Some(_)) = changes.next().await {
+        let Ok(report) = client.status().await else { return };
+        picture.show(&only(report, ids));
+    }
+}

@@ -8,27 +8,31 @@ use llama_warden_telemetry::{LogSettings, start_logging};
 
 use super::args::{Global, UpArgs};
 use super::live::Picture;
+use crate::Program;
 use crate::daemon::{self, Daemon, Order};
 use crate::demo::Demo;
 use crate::exit::{Exit, Failure};
 use crate::load::{self, Loaded};
+use crate::models::Inventory;
 
 /// How often a moving picture is drawn without a change.
 const TICK: Duration = Duration::from_secs(1);
 
-pub fn run(global: &Global, args: &UpArgs) -> Result<Exit, Failure> {
-    let loaded = Loaded::find(global.config.as_deref())?;
-    load::report_all(loaded.configuration.warnings());
+pub fn run(global: &Global, args: &UpArgs, program: &Program) -> Result<Exit, Failure> {
+    let inventory = Inventory::take(Loaded::find_with_models(global.config.as_deref(), &args.models)?)?;
+    load::report_all(inventory.loaded.configuration.warnings());
     let settings = log_settings()?;
     let log = start_logging(&settings).map_err(|error| Failure::new(Exit::Failed, error))?;
-    let order = Order { profile: args.profile.clone(), only: args.servers.clone() };
+    let order = Order { profile: args.profile.clone(), only: args.servers.clone(), matchers: program.matchers.clone() };
     let exit = daemon::runtime()?.block_on(async {
-        let daemon = Daemon::prepare(&loaded, &order).await?;
+        let daemon = Daemon::prepare(&inventory, &order).await?;
         let http = daemon.tcp().map_or_else(String::new, |address| format!("http://{address}"));
         let control = daemon.control_socket();
         tracing::info!(%http, control = %control.display(), servers = daemon.servers(), "llama-warden is up");
         if daemon.servers() == 0 {
-            tracing::warn!("no server is configured: write a [[servers]] table, or try `llama-warden demo`");
+            tracing::warn!(
+                "no server is configured: write a [[servers]] table, name a folder with --models, or try `llama-warden demo`"
+            );
         }
         daemon.run().await
     });
@@ -36,16 +40,17 @@ pub fn run(global: &Global, args: &UpArgs) -> Result<Exit, Failure> {
     exit
 }
 
-pub fn demo() -> Result<Exit, Failure> {
+pub fn demo(program: &Program) -> Result<Exit, Failure> {
     let demo = Demo::prepare()?;
     println!("demo: running {}", demo.binary().describe());
-    let loaded = Loaded::parse(&demo.source(), llama_warden_config::Environment::current())?;
+    let inventory = Inventory::take(Loaded::parse(&demo.source(), llama_warden_config::Environment::current())?)?;
     // The table tells the story; lines between its lines would tear it.
     let quiet = LogSettings { filter: "error".to_owned(), ..log_settings()? };
     let settings = if std::env::var_os("LLAMA_WARDEN_LOG").is_some() { log_settings()? } else { quiet };
     let log = start_logging(&settings).map_err(|error| Failure::new(Exit::Failed, error))?;
     let exit = daemon::runtime()?.block_on(async {
-        let daemon = Daemon::prepare(&loaded, &Order::default()).await?;
+        let daemon =
+            Daemon::prepare(&inventory, &Order { matchers: program.matchers.clone(), ..Order::default() }).await?;
         if let Some(address) = daemon.tcp() {
             println!("  status   curl http://{address}/api/v1/status     (or: llama-warden status)");
             println!("  metrics  curl http://{address}/metrics");

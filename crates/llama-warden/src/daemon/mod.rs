@@ -3,6 +3,7 @@
 //! Order, on which the guarantees rest: the state directory is locked before anything is touched, addresses are taken
 //! before anything is launched, and telemetry is flushed after every server is gone.
 
+mod config_watch;
 mod lock;
 mod signals;
 
@@ -14,17 +15,19 @@ use std::time::Duration;
 
 use llama_warden_api::{ListenSettings, Listeners, Token};
 use llama_warden_bus::{Bus, Fact, Host, HostSettings, RunningHost};
-use llama_warden_config::{Fleet, TcpAddress};
+use llama_warden_config::{Fleet, Source, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_launcher::Dialect;
 use llama_warden_supervisor::Limits;
 use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
 use tokio::sync::watch;
 
+use crate::Matchers;
 use crate::compose::{self, Parts};
 use crate::exit::{Exit, Failure};
-use crate::load::Loaded;
-use crate::source;
+use crate::models::{Inventory, PortBook};
+use crate::source::{self, Sources};
+pub use config_watch::ConfigWatch;
 use lock::StateDir;
 use signals::Signals;
 
@@ -44,6 +47,8 @@ pub struct Order {
     pub profile: Option<String>,
     /// Start only these by themselves; empty starts what is enabled.
     pub only: Vec<ServerId>,
+    /// What reads output instead of detector packs.
+    pub matchers: Option<Matchers>,
 }
 
 /// A daemon that has taken its state directory and addresses and runs nothing yet.
@@ -62,12 +67,18 @@ impl Daemon {
     ///
     /// # Errors
     /// Where the configuration, the state directory or an address does not allow it.
-    pub async fn prepare(loaded: &Loaded, order: &Order) -> Result<Self, Failure> {
+    pub async fn prepare(inventory: &Inventory, order: &Order) -> Result<Self, Failure> {
         let signals = Signals::hear()?;
+        let loaded = &inventory.loaded;
         let settings = loaded.configuration.daemon();
         let fleet = loaded.fleet(order.profile.as_deref())?;
         let only = check_only(&order.only, &fleet)?;
+        let fleet = source::only(fleet, only.as_deref());
         let state = StateDir::acquire(&loaded.state_dir()?)?;
+        let ports = PortBook::new(state.path());
+        inventory.models.log();
+        source::keep(&ports, &inventory.ports);
+        let Sources { fleet: source, models } = source::sources(inventory, order.profile.as_deref(), only, ports);
         let token = settings.token_file.as_deref().map(read_token).transpose()?;
         let listeners = bind(settings.listen.as_ref(), state.path())?;
         let tcp =
@@ -88,9 +99,10 @@ impl Daemon {
             boot,
             environment: std::env::vars_os().collect::<Vec<(OsString, OsString)>>(),
             state_dir: state.path().to_owned(),
-            source: source::source(loaded, order.profile.as_deref(), loaded.configuration.path().map(Path::to_owned)),
+            source,
+            models,
+            watch: watch_configuration(&loaded.source),
             fleet,
-            only,
             limits: Limits {
                 shutdown: settings.shutdown_deadline,
                 starts: loaded.configuration.start().max_concurrent.map(|most| most.get() as usize),
@@ -98,6 +110,8 @@ impl Daemon {
             packs: compose::packs(loaded.configuration.detectors_dir()).map_err(|error| {
                 Failure::new(Exit::Usage, error).next_step("mend the file, or take it out of readiness.detectors-dir")
             })?,
+            detectors_dir: loaded.configuration.detectors_dir().map(Path::to_owned),
+            matchers: order.matchers.clone(),
             dialect: Dialect::built_in().map(Arc::new).map_err(failed)?,
             profiles: source::profiles(&loaded.configuration),
             listeners,
@@ -212,6 +226,19 @@ fn read_token(path: &Path) -> Result<Token, Failure> {
     };
     let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
     Token::new(text.lines().next().unwrap_or_default()).map_err(|error| failed(&error))
+}
+
+/// The watch on the file of a configuration. The daemon does without where the kernel gives none: HUP is left.
+fn watch_configuration(source: &Source) -> Option<ConfigWatch> {
+    let path = source.path.as_ref().map(|path| source.directory.join(path.file_name().unwrap_or_default()))?;
+    match ConfigWatch::new(&path, &source.text) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%path, %error, "the configuration is not watched; send HUP after a change");
+            None
+        }
+    }
 }
 
 /// Names of `--server` that are not configured would silently start nothing.

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | TERM, INT | stop every server in peace | KILL what is left now | leave with 128 + its number |
 //! | QUIT | KILL what is left now | leave | |
-//! | HUP | stop in peace if the terminal is gone, else nothing | | |
+//! | HUP | read the configuration again; if the terminal hung up, as TERM | | |
 
 use std::io::IsTerminal;
 
@@ -21,6 +21,37 @@ pub struct Signals {
     interrupt: SignalStream,
     quit: SignalStream,
     hang_up: SignalStream,
+    started_on: Place,
+}
+
+/// Where a daemon runs. The kernel sends HUP to those on a terminal that is gone; on it they are no more
+/// (`isatty(3)` then fails with EIO).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Terminal,
+    Elsewhere,
+}
+
+impl Place {
+    fn now() -> Self {
+        let on_terminal =
+            std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
+        if on_terminal { Self::Terminal } else { Self::Elsewhere }
+    }
+}
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Reload,
+    End,
+}
+
+impl Wish {
+    fn of(signal: Signal, started_on: Place, now: Place) -> Self {
+        let hung_up = started_on == Place::Terminal && now == Place::Elsewhere;
+        if signal == Signal::HUP && !hung_up { Self::Reload } else { Self::End }
+    }
 }
 
 impl Signals {
@@ -36,6 +67,7 @@ impl Signals {
             interrupt: hear(SignalKind::interrupt())?,
             quit: hear(SignalKind::quit())?,
             hang_up: hear(SignalKind::hangup())?,
+            started_on: Place::now(),
         })
     }
 
@@ -50,7 +82,7 @@ impl Signals {
         }
     }
 
-    /// Turns signals into wishes to shut down. Resolves with the signal after which the daemon leaves at once.
+    /// Turns signals into wishes. Resolves with the signal after which the daemon leaves at once.
     pub async fn rule(
         mut self,
         commands: CommandSender,
@@ -59,8 +91,10 @@ impl Signals {
         let mut urgency = 0;
         loop {
             let received = self.next().await;
-            if received == Signal::HUP && std::io::stdin().is_terminal() {
-                tracing::info!("HUP does nothing while the terminal is there");
+            let trigger = format!("signal {received}");
+            if Wish::of(received, self.started_on, Place::now()) == Wish::Reload {
+                // Nobody waits for the answer: what came of it is told by facts, and the next signal may be an end.
+                drop(commands.post(SuperviseCommand::Reload { trigger }));
                 continue;
             }
             urgency = if received == Signal::QUIT { (urgency + 1).max(2) } else { urgency + 1 };
@@ -71,11 +105,29 @@ impl Signals {
             if force {
                 insisted.send_replace(Some(received));
             }
-            let trigger = format!("signal {received}");
             if let Err(refused) = commands.send(SuperviseCommand::ShutDown { trigger, force }).await {
                 tracing::warn!(%refused, "cannot shut down in order");
                 return received;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_terminal_that_is_gone_hangs_up() {
+        use Place::{Elsewhere, Terminal};
+        for (signal, started_on, now, expected) in [
+            (Signal::HUP, Elsewhere, Elsewhere, Wish::Reload),
+            (Signal::HUP, Terminal, Terminal, Wish::Reload),
+            (Signal::HUP, Terminal, Elsewhere, Wish::End),
+            (Signal::TERM, Elsewhere, Elsewhere, Wish::End),
+            (Signal::INT, Terminal, Terminal, Wish::End),
+        ] {
+            assert_eq!(Wish::of(signal, started_on, now), expected, "{signal} {started_on:?} {now:?}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use llama_warden_config::ServerSpec;
 use llama_warden_probe::{Answer, Question, Target, ask, probe};
+use tokio::time::Instant;
 
 /// Longest wait for an answer. Builds of mid 2024 take a connection and answer it when the model is loaded.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
@@ -18,11 +19,18 @@ pub struct GroundTruth {
     key: Option<String>,
 }
 
-/// What a server does.
+/// A server serves.
+#[derive(Debug, Clone, Copy)]
+pub struct Served {
+    /// When it was first seen to.
+    pub at: Instant,
+    /// How it was seen.
+    pub serving: Serving,
+}
+
+/// How a server was seen to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serving {
-    /// Nothing yet.
-    NotYet,
     /// `/health` answers 200.
     Healthy,
     /// There is no `/health`, but it completes a prompt.
@@ -40,13 +48,16 @@ impl GroundTruth {
         Self { target, key }
     }
 
-    /// Asks once.
-    pub async fn ask(&self) -> Serving {
-        match probe(&self.target, "/health", ANSWER_TIMEOUT).await {
-            Answer::Ok => Serving::Healthy,
+    /// Asks once; `None` if it does not serve yet.
+    pub async fn ask(&self) -> Option<Served> {
+        let answer = probe(&self.target, "/health", ANSWER_TIMEOUT).await;
+        // Of a completion this is the beginning: the token itself takes its time.
+        let at = Instant::now();
+        match answer {
+            Answer::Ok => Some(Served { at, serving: Serving::Healthy }),
             // `/v1/models` would not do: some builds answer it while they load.
-            Answer::NotFound if self.completes().await => Serving::Completing,
-            _ => Serving::NotYet,
+            Answer::NotFound if self.completes().await => Some(Served { at, serving: Serving::Completing }),
+            _ => None,
         }
     }
 

@@ -1,0 +1,57 @@
+//! Takes down what a server prints, with the time at which each line came.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use llama_warden_bus::{OutputKey, OutputTap, TapFactory};
+use llama_warden_events::{Incarnation, StreamName};
+use tokio::time::Instant;
+
+/// Most lines of one start that are kept. A server that prints more before it is ready prints no more that is new.
+const MOST_LINES: usize = 20_000;
+
+/// A line, and when it came.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    pub at: Instant,
+    pub stream: StreamName,
+    pub line: Vec<u8>,
+}
+
+/// The lines of every start. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Recorder(Arc<Mutex<BTreeMap<Incarnation, Vec<Taken>>>>);
+
+impl Recorder {
+    /// The lines of a start so far.
+    pub fn lines(&self, incarnation: Incarnation) -> Vec<Taken> {
+        self.lock().get(&incarnation).cloned().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Vec<Taken>>> {
+        // A line is taken down whole or not at all.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TapFactory for Recorder {
+    fn tap(&self, key: &OutputKey) -> Option<Box<dyn OutputTap>> {
+        Some(Box::new(Tap { recorder: self.clone(), incarnation: key.incarnation, stream: key.stream }))
+    }
+}
+
+struct Tap {
+    recorder: Recorder,
+    incarnation: Incarnation,
+    stream: StreamName,
+}
+
+impl OutputTap for Tap {
+    fn on_line(&mut self, line: &[u8]) {
+        let mut starts = self.recorder.lock();
+        let lines = starts.entry(self.incarnation).or_default();
+        if lines.len() < MOST_LINES {
+            lines.push(Taken { at: Instant::now(), stream: self.stream, line: line.to_vec() });
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Starts one server again and again, and takes down how it becomes ready: a component in the supervisor's place.
+//!
+//! Processes are the launcher's, as in the daemon, so that none is ever left behind, whatever becomes of us.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use llama_warden_bus::{BusClosed, Clock, CommandSender, Component, Delivery, Fact, Ports, Publisher, Subscription};
+use llama_warden_config::ServerSpec;
+use llama_warden_events::{
+    Elapsed, Envelope, Event, Incarnation, LaunchCommand, Refused, ServerCard, StopReason, SuperviseCommand,
+    TerminateCommand,
+};
+use llama_warden_readiness::{GroundTruth, HealthPath, RecordedLine, Recording, Serving};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::recorder::Recorder;
+
+/// Between two questions: the finer, the surer which lines came before readiness.
+const PACE: Duration = Duration::from_millis(5);
+/// How long a ready server is listened to: its line may come after its first answer.
+const LINGER: Duration = Duration::from_millis(400);
+/// Longest time for a stop, beyond what the ladder takes.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Starts a server several times.
+#[derive(Debug)]
+pub struct Rounds {
+    pub spec: Arc<ServerSpec>,
+    pub starts: u8,
+    pub timeout: Duration,
+    pub recorder: Recorder,
+    pub report: oneshot::Sender<Result<Outcome, RoundsFailure>>,
+}
+
+/// What the starts brought.
+#[derive(Debug)]
+pub struct Outcome {
+    pub build: Option<u64>,
+    pub options: Vec<String>,
+    pub health: HealthPath,
+    pub recordings: Vec<Recording>,
+}
+
+/// Why the starts did not come to an end.
+#[derive(Debug, thiserror::Error)]
+pub enum RoundsFailure {
+    #[error("start {start} failed: {detail}")]
+    Failed { start: u8, detail: String, lines: Vec<String> },
+    #[error("start {start} is not ready after {} s", timeout.as_secs_f64())]
+    NotReady { start: u8, timeout: Duration },
+    #[error("start {start} does not end")]
+    NotStopped { start: u8 },
+    #[error("the launcher refused: {0}")]
+    Refused(#[from] Refused),
+    #[error("facts were lost")]
+    Lost,
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl From<BusClosed> for RoundsFailure {
+    fn from(_: BusClosed) -> Self {
+        Self::Lost
+    }
+}
+
+impl Component for Rounds {
+    const NAME: &'static str = "rounds";
+    type Command = SuperviseCommand;
+    type Error = BusClosed;
+
+    async fn run(self, ports: Ports<SuperviseCommand>) -> Result<(), BusClosed> {
+        let mut course = Course {
+            outcome: Outcome { build: None, options: Vec::new(), health: HealthPath::Answers, recordings: Vec::new() },
+            spec: self.spec,
+            timeout: self.timeout,
+            recorder: self.recorder,
+        };
+        let Ports { facts, mut events, commands, mut inbox, clock, cancel } = ports;
+        let mut lanes = Lanes { facts: facts.clone(), events: &mut events, commands, clock };
+        let ended = tokio::select! {
+            ended = course.run(&mut lanes, self.starts) => ended,
+            // The only command that anybody sends here is to end.
+            request = inbox.recv() => {
+                request.into_iter().for_each(|request| request.accept(None));
+                Err(RoundsFailure::Interrupted)
+            }
+            () = cancel.cancelled() => Err(RoundsFailure::Interrupted),
+        };
+        // Nobody waits for it any more if it cannot be told.
+        let _ = self.report.send(ended.map(|()| course.outcome));
+        // The host ends every component now, and the launcher with its end whatever still runs.
+        facts.publish(Fact::daemon(Event::DaemonStopped { survivors: Vec::new() })).await?;
+        cancel.cancelled().await;
+        Ok(())
+    }
+}
+
+/// The lanes without the inbox, which is heard beside the work.
+struct Lanes<'a> {
+    facts: Publisher,
+    events: &'a mut Subscription,
+    commands: CommandSender,
+    clock: Clock,
+}
+
+struct Course {
+    spec: Arc<ServerSpec>,
+    timeout: Duration,
+    recorder: Recorder,
+    outcome: Outcome,
+}
+
+impl Course {
+    async fn run(&mut self, lanes: &mut Lanes<'_>, starts: u8) -> Result<(), RoundsFailure> {
+        let card = ServerCard {
+            display_name: self.spec.display_name.clone(),
+            model: Some(self.spec.model.clone()),
+            port: self.spec.port,
+            host: self.spec.host.clone(),
+            tier: None,
+            thinking: false,
+            enabled: true,
+        };
+        let configured = Event::ServerConfigured { card };
+        lanes.facts.publish(Fact::server(self.spec.id.clone(), configured)).await?;
+        for start in 1..=starts {
+            let recording = self.start(lanes, start).await?;
+            let (seconds, lines) = (recording.ready.as_secs_f64(), recording.lines.len());
+            eprintln!("start {start} of {starts}: ready after {seconds:.2} s, {lines} lines");
+            self.outcome.recordings.push(recording);
+            self.stop(lanes, start).await?;
+        }
+        Ok(())
+    }
+
+    async fn start(&mut self, lanes: &mut Lanes<'_>, start: u8) -> Result<Recording, RoundsFailure> {
+        let (server, incarnation) = (self.spec.id.clone(), Incarnation(start.into()));
+        lanes.commands.send(LaunchCommand::LaunchServer { server, incarnation }).await?;
+        let (spawned, port) = self.spawned(lanes, start).await?;
+        let spawned = lanes.clock.instant(spawned);
+        let truth = GroundTruth::of(&self.spec, port).await;
+        let asked = async {
+            loop {
+                if let Some(served) = truth.ask().await {
+                    return served;
+                }
+                tokio::time::sleep(PACE).await;
+            }
+        };
+        let served = tokio::select! {
+            served = asked => served,
+            failure = failure(lanes.events, start) => return Err(failure),
+            () = tokio::time::sleep_until(spawned + self.timeout) => {
+                return Err(RoundsFailure::NotReady { start, timeout: self.timeout });
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep_until(Instant::now() + LINGER) => {}
+            failure = failure(lanes.events, start) => return Err(failure),
+        }
+        if served.serving == Serving::Completing {
+            self.outcome.health = HealthPath::Missing;
+        }
+        let lines = self.recorder.lines(incarnation).into_iter().map(|taken| RecordedLine {
+            at: taken.at.saturating_duration_since(spawned),
+            stream: taken.stream,
+            line: taken.line,
+        });
+        let ready = served.at.saturating_duration_since(spawned);
+        Ok(Recording { port, lines: lines.collect(), ready })
+    }
+
+    /// Waits for the process; notes what its executable said on the way.
+    async fn spawned(&mut self, lanes: &mut Lanes<'_>, start: u8) -> Result<(Elapsed, u16), RoundsFailure> {
+        loop {
+            let envelope = next(lanes.events).await?;
+            match &envelope.event {
+                Event::BinaryIdentified { build, options, .. } => {
+                    self.outcome.build = *build;
+                    self.outcome.options = options.to_vec();
+                }
+                Event::ServerSpawned { port, .. } => return Ok((envelope.elapsed, *port)),
+                event => {
+                    if let Some(failure) = failure_of(event, start) {
+                        return Err(failure);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn stop(&self, lanes: &mut Lanes<'_>, start: u8) -> Result<(), RoundsFailure> {
+        let (server, incarnation) = (self.spec.id.clone(), Incarnation(start.into()));
+        let reason = StopReason::Requested;
+        lanes.commands.send(TerminateCommand::TerminateServer { server, incarnation, reason, grace: None }).await?;
+        let stopped = async {
+            loop {
+                if matches!(next(lanes.events).await?.event, Event::ServerStopped { .. }) {
+                    return Ok(());
+                }
+            }
+        };
+        let limit = STOP_TIMEOUT + self.spec.stop.grace;
+        tokio::time::timeout(limit, stopped).await.unwrap_or(Err(RoundsFailure::NotStopped { start }))
+    }
+}
+
+/// Waits for what ends a start before its time.
+async fn failure(events: &mut Subscription, start: u8) -> RoundsFailure {
+    loop {
+        match next(events).await.map(|envelope| failure_of(&envelope.event, start)) {
+            Ok(None) => {}
+            Ok(Some(failure)) | Err(failure) => return failure,
+        }
+    }
+}
+
+async fn next(events: &mut Subscription) -> Result<Arc<Envelope>, RoundsFailure> {
+    match events.next().await {
+        Some(Delivery::Event(envelope)) => Ok(envelope),
+        Some(Delivery::Gap { .. }) | None => Err(RoundsFailure::Lost),
+    }
+}
+
+fn failure_of(event: &Event, start: u8) -> Option<RoundsFailure> {
+    match event {
+        Event::ServerFailed { reason, detail, lines } => {
+            Some(RoundsFailure::Failed { start, detail: format!("{reason}: {detail}"), lines: lines.clone() })
+        }
+        Event::ServerExited { end, .. } => Some(RoundsFailure::Failed {
+            start,
+            detail: format!("it ended before it was stopped: {end}"),
+            lines: Vec::new(),
+        }),
+        _ => None,
+    }
+}

@@ -1,0 +1,63 @@
+//! `detector show`: one pack, as it is written or as data.
+
+use llama_warden_readiness::{Pack, ProbeWay, StreamFilter, StructuredSource};
+use serde_json::{Value, json};
+
+use super::pack;
+use crate::cli::args::Global;
+use crate::cli::{print_json, print_line};
+use crate::exit::{Exit, Failure};
+
+pub fn run(global: &Global, name: &str) -> Result<Exit, Failure> {
+    let pack = pack(global, name)?;
+    if global.json {
+        print_json(&as_data(&pack))?;
+    } else {
+        print_line(pack.text().trim_end())?;
+    }
+    Ok(Exit::Done)
+}
+
+fn as_data(pack: &Pack) -> Value {
+    let probe = match pack.probe() {
+        ProbeWay::Http { path } => json!({ "path": path }),
+        ProbeWay::None => json!("none"),
+    };
+    let structured = pack.structured().iter().map(|source| match source {
+        StructuredSource::LogJsonl => "log-jsonl",
+    });
+    let patterns = pack.patterns().iter().map(|pattern| {
+        let stream = match pattern.stream {
+            StreamFilter::Any => "any",
+            StreamFilter::Stderr => "stderr",
+            StreamFilter::Stdout => "stdout",
+        };
+        json!({
+            "verdict": pattern.verdict.as_str(),
+            "stream": stream,
+            "regex": pattern.regex,
+            "reason": pattern.reason,
+            "weak": pattern.weak,
+        })
+    });
+    let examples = pack.examples().iter().map(|example| {
+        json!({
+            "line": example.line,
+            "stream": example.stream,
+            "verdict": example.verdict.as_str(),
+            "reason": example.reason,
+        })
+    });
+    json!({
+        "name": pack.name(),
+        "description": pack.description(),
+        "file": pack.origin().path(),
+        "builds": pack.builds().map(|builds| json!({ "min": builds.min, "max": builds.max })),
+        "help_lists": pack.help_lists(),
+        "help_lacks": pack.help_lacks(),
+        "probe": probe,
+        "structured": structured.collect::<Vec<_>>(),
+        "patterns": patterns.collect::<Vec<_>>(),
+        "examples": examples.collect::<Vec<_>>(),
+    })
+}

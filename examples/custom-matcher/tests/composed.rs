@@ -1,0 +1,68 @@
+//! The composed program, with its own stand-in as a fork that has no `/health`: only the matcher can make it ready.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output};
+
+use custom_matcher::GooseMatcher;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_custom-matcher");
+
+/// A daemon that is stopped, and with it its server, whatever becomes of the test.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Its servers die with it.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn run(config: &Path, arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).arg("--config").arg(config).args(arguments).output().expect("runs")
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("binds").port()
+}
+
+#[test]
+fn a_server_becomes_ready_by_the_compiled_matcher() {
+    let folder = tempfile::tempdir().expect("makes a folder");
+    let port = free_port();
+    // The program is a stand-in under this name; its script stands beside it.
+    let fork = folder.path().join("goose-llama-server");
+    let wrapper = format!("#!/bin/sh\nexec -a stand-in-llama-server {PROGRAM} \"$@\"\n").replace("#!/bin/sh", "#!/bin/bash");
+    fs::write(&fork, wrapper).expect("writes");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&fork, mode).expect("sets the mode");
+    let model = folder.path().join("goose.gguf");
+    fs::write(&model, b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0").expect("writes");
+    let landed = format!("goose: landed {}", GooseMatcher::checksum(port));
+    let script = format!(
+        r#"{{"era": "2023-12", "silent": true, "load_ms": 100, "acts": [{{"at": "ready", "do": {{"say": {{"text": "{landed}", "stream": "stdout"}}}}}}]}}"#
+    );
+    fs::write(folder.path().join("goose.gguf.stand-in.json"), script).expect("writes");
+    let config = folder.path().join("llama-warden.toml");
+    let text = format!(
+        "[daemon]\nlisten = \"\"\nstate-dir = \"state\"\n[llama-server]\nbinary = \"{}\"\n[readiness]\non-timeout = \"fail\"\ntimeout = \"60s\"\n\
+         [flags]\nctx-size = 512\n[[servers]]\nid = \"goose\"\nmodel = \"goose.gguf\"\nport = {port}\n",
+        fork.display()
+    );
+    fs::write(&config, text).expect("writes");
+
+    let daemon = Command::new(PROGRAM).arg("--config").arg(&config).arg("up").spawn().expect("starts");
+    let _daemon = Daemon(daemon);
+    let socket = folder.path().join("state/control.sock");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !socket.exists() {
+        assert!(std::time::Instant::now() < deadline, "the daemon does not answer");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let waited = run(&config, &["wait", "goose", "--timeout", "60s"]);
+    let status = String::from_utf8_lossy(&run(&config, &["status", "--json"]).stdout).into_owned();
+    assert!(waited.status.success() && status.contains(r#""ready_via":"stdout""#), "{status}\n{waited:?}");
+    assert!(run(&config, &["down"]).status.success());
+}

@@ -1,0 +1,105 @@
+//! `cargo xtask flood`: writes lines to stderr as fast as they are taken. The double of a talkative llama-server.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, OnPath};
+
+/// Bytes of one write: what a pipe holds by default.
+const BLOCK: usize = 64 * 1024;
+
+/// What to write.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The lines, which are repeated
+    #[arg(long)]
+    text: PathBuf,
+    /// How many bytes
+    #[arg(long)]
+    bytes: usize,
+    /// Where to say how long it took
+    #[arg(long)]
+    report: PathBuf,
+}
+
+/// How a flood went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// All writes together.
+    pub whole: Duration,
+    /// The longest single write, which is the longest that the writer had to wait.
+    pub longest: Duration,
+}
+
+impl Report {
+    /// Reads what a flood left at `path`.
+    ///
+    /// # Errors
+    /// When it left nothing, because it did not come to its end.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).on("read", path)?;
+        let mut numbers = text.split_whitespace().filter_map(|word| word.parse().ok()).map(Duration::from_micros);
+        match (numbers.next(), numbers.next()) {
+            (Some(whole), Some(longest)) => Ok(Self { whole, longest }),
+            _ => Err(Error::missing(format!("{} is no report", path.display()), "see what the flood said")),
+        }
+    }
+}
+
+/// Writes, then reports.
+///
+/// # Errors
+/// When the lines cannot be read, or nobody takes them.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let lines = fs::read(&args.text).on("read", &args.text)?;
+    if lines.is_empty() {
+        return Err(Error::missing("there are no lines to write", "name a file with some"));
+    }
+    // Long enough that every block is one slice of it.
+    let text = lines.repeat(1 + 2 * BLOCK / lines.len());
+    let report = pour(&text, lines.len(), args.bytes, &mut io::stderr()).on("write lines of", &args.text)?;
+    let numbers = format!("{} {}", report.whole.as_micros(), report.longest.as_micros());
+    fs::write(&args.report, numbers).on("write", &args.report)
+}
+
+/// Writes `bytes` bytes of a text that repeats itself every `period` bytes.
+fn pour(text: &[u8], period: usize, bytes: usize, out: &mut impl Write) -> io::Result<Report> {
+    let began = Instant::now();
+    let (mut written, mut longest) = (0, Duration::ZERO);
+    while written < bytes {
+        let from = written % period;
+        let block = &text[from..][..BLOCK.min(bytes - written)];
+        let write = Instant::now();
+        out.write_all(block)?;
+        longest = longest.max(write.elapsed());
+        written += block.len();
+    }
+    Ok(Report { whole: began.elapsed(), longest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_poured_whole_over_the_ends_of_blocks() {
+        let lines = b"one\ntwo and more\n";
+        let text = lines.repeat(1 + 2 * BLOCK / lines.len());
+        let mut poured = Vec::new();
+        pour(&text, lines.len(), 3 * BLOCK + 5, &mut poured).unwrap();
+        assert_eq!(poured.len(), 3 * BLOCK + 5);
+        assert!(poured.chunks(lines.len()).all(|chunk| lines.starts_with(chunk)));
+    }
+
+    #[test]
+    fn a_report_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let [text, report] = ["text", "report"].map(|name| folder.path().join(name));
+        fs::write(&text, "a line\n").unwrap();
+        assert!(Report::read(&report).is_err());
+        run(&Args { text, bytes: 0, report: report.clone() }).unwrap();
+        assert_eq!(Report::read(&report).unwrap().longest, Duration::ZERO);
+    }
+}

@@ -1,0 +1,124 @@
+//! `cargo xtask bench`: figures of release builds, each beside a baseline of the same run and its budget.
+//!
+//! Machines are shared and noisy, so that medians and ratios count. Every figure says on stderr when it is being measured; the
+//! table, or with `--json` one document, is all that goes to stdout.
+
+mod daemon;
+mod figure;
+pub mod flood;
+mod idle;
+mod output;
+mod patterns;
+mod poller;
+mod procfs;
+mod programs;
+mod readiness;
+mod report;
+mod spawning;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+use crate::error::Error;
+use figure::{Figure, Verdict};
+use programs::Programs;
+
+/// What to measure and what to make of it.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Fewer and shorter runs: a look, not a measurement
+    #[arg(long)]
+    quick: bool,
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+    /// Exit with 0 also when a figure is over its budget
+    #[arg(long)]
+    report_only: bool,
+    /// Measure only this; repeatable
+    #[arg(long, value_enum, value_name = "SUBJECT")]
+    only: Vec<Subject>,
+    /// Measure the programs in this folder; nothing is built then but the benchmarks inside crates
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
+}
+
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Subject {
+    /// How soon a real llama-server is known to be ready
+    Readiness,
+    /// How long a hundred servers take to spawn
+    Spawning,
+    /// What an idle daemon costs
+    Idle,
+    /// How fast output is read
+    Output,
+    /// How fast patterns match
+    Patterns,
+}
+
+impl Subject {
+    fn measure(self, programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+        match self {
+            Self::Readiness => readiness::measure(programs, plan),
+            Self::Spawning => spawning::measure(programs, plan),
+            Self::Idle => idle::measure(programs, plan),
+            Self::Output => output::measure(programs, plan),
+            Self::Patterns => patterns::measure(),
+        }
+    }
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plan {
+    /// As much as the figures need.
+    Full,
+    /// Enough to see that it works.
+    Quick,
+}
+
+impl Plan {
+    fn pick<T>(self, full: T, quick: T) -> T {
+        match self {
+            Self::Full => full,
+            Self::Quick => quick,
+        }
+    }
+}
+
+/// Measures and prints; the result is a failure if a figure is over its budget or cannot be measured.
+///
+/// # Errors
+/// When there are no programs to measure.
+pub fn run(args: &Args) -> Result<ExitCode, Error> {
+    let plan = if args.quick { Plan::Quick } else { Plan::Full };
+    let programs = match &args.programs {
+        Some(folder) => Programs::in_folder(folder)?,
+        None => Programs::build()?,
+    };
+    let (mut figures, mut is_whole) = (Vec::new(), true);
+    for subject in
+        Subject::value_variants().iter().filter(|subject| args.only.is_empty() || args.only.contains(subject))
+    {
+        eprintln!("bench: {subject:?}");
+        match subject.measure(&programs, plan) {
+            Ok(measured) => figures.extend(measured),
+            // What was measured before, and what can be measured after, took minutes.
+            Err(error) => {
+                eprintln!("bench: {subject:?} is left out: {error}");
+                is_whole = false;
+            }
+        }
+    }
+    match args.json {
+        true => println!("{}", report::json(&figures)),
+        false => print!("{}", report::table(&figures)),
+    }
+    let is_over = figures.iter().any(|figure| figure.verdict() == Verdict::Over);
+    let is_bad = !is_whole || is_over && !args.report_only;
+    Ok(if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,192 @@
+//! How fast output is read: recorded lines of a real build, from the pipe through redaction and patterns into the ring.
+//!
+//! A script that answers as llama-server does when it is asked what it is floods stderr while it "loads", so that everything
+//! looks at its lines. Speed is bytes per second of the daemon's processor time, its whole life with that server included:
+//! a single task reads a stream, so that this is what one core takes. The baseline is a thread that reads the same flood and
+//! throws it away.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Plan;
+use super::daemon::Daemon;
+use super::figure::{Baseline, Budget, Figure, Samples, Unit};
+use super::flood::Report;
+use super::procfs;
+use super::programs::{self, Programs, quoted, shell_word};
+use crate::error::{Error, OnPath};
+use crate::paths;
+
+/// Recordings of one build that are repeated, below the fixtures of the tests.
+const RECORDINGS: [&str; 4] =
+    ["ready-slow.jsonl", "x-verbose.jsonl", "seed-flags-nofa.jsonl", "shutdown-term-gen.jsonl"];
+const SPEED: Budget = Budget::AtLeast(300.0);
+const WAIT: Budget = Budget::never_over(100.0);
+
+/// A flood as it was taken.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    /// MB per second of the reader's processor time.
+    speed: f64,
+    /// Milliseconds of the longest write.
+    wait: f64,
+}
+
+impl Taken {
+    fn new(bytes: usize, processor_time: Duration, report: Report) -> Self {
+        Self { speed: bytes as f64 / 1e6 / processor_time.as_secs_f64(), wait: report.longest.as_secs_f64() * 1e3 }
+    }
+}
+
+/// The files of a flood.
+struct Flood {
+    text: PathBuf,
+    report: PathBuf,
+    bytes: usize,
+}
+
+impl Flood {
+    /// The words after the name of this program.
+    fn arguments(&self) -> [String; 7] {
+        let [text, report] = [&self.text, &self.report].map(|path| path.display().to_string());
+        ["flood".into(), "--text".into(), text, "--bytes".into(), self.bytes.to_string(), "--report".into(), report]
+    }
+}
+
+/// Measures floods in turns: through a daemon, and thrown away.
+///
+/// # Errors
+/// When the recordings are missing or a flood does not come to its end.
+pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+    let folder = programs::empty_folder()?;
+    let flood = Flood {
+        text: folder.path().join("lines"),
+        report: folder.path().join("report"),
+        bytes: plan.pick(512_000_000, 128_000_000),
+    };
+    fs::write(&flood.text, recorded_lines()?).on("write", &flood.text)?;
+    let (mut ours, mut plain) = (Vec::new(), Vec::new());
+    for _ in 0..plan.pick(5, 2) {
+        ours.push(through_daemon(programs, &flood)?);
+        plain.push(thrown_away(&flood)?);
+    }
+    let figure = |name, unit, value: fn(&Taken) -> f64, budget| Figure {
+        name,
+        unit,
+        samples: Samples::of(ours.iter().map(value)),
+        baseline: Baseline { what: "read and thrown away", samples: Samples::of(plain.iter().map(value)) },
+        budget,
+    };
+    Ok(vec![
+        figure("output through one core", Unit::MegabytesPerSecond, |taken| taken.speed, SPEED),
+        figure("longest wait of a writer", Unit::Milliseconds, |taken| taken.wait, WAIT),
+    ])
+}
+
+fn through_daemon(programs: &Programs, flood: &Flood) -> Result<Taken, Error> {
+    let home = programs::empty_folder()?;
+    let model = programs::model(home.path(), "tiny", 0)?;
+    let binary = talkative_server(home.path(), flood)?;
+    let sections = format!(
+        "[llama-server]\nbinary = {}\nargs = [\"--api-key\", \"sk-of-the-bench\"]\n[restart]\npolicy = \"never\"\n\
+         [[servers]]\nid = \"measured\"\nmodel = {}\nport = {}\nenabled = false\n",
+        quoted(&binary),
+        quoted(&model),
+        programs::free_ports(1)?[0],
+    );
+    let daemon = Daemon::start(&programs.daemon, home.path(), &sections)?;
+    daemon.settle()?;
+    let before = procfs::processor_time(daemon.pid())?;
+    match daemon.ask(&["start", "measured", "--wait", "--timeout", "120s"]) {
+        // It ends without ever having been ready; its output is read to the end by then.
+        Err(Error::Failed { status, .. }) if status.code() == Some(3) => {}
+        Err(error) => return Err(error),
+        Ok(said) => {
+            return Err(Error::missing(format!("a flood became ready: {said}"), "mend xtask/src/bench/output.rs"));
+        }
+    }
+    let processor_time = procfs::processor_time(daemon.pid())?.saturating_sub(before);
+    daemon.stop()?;
+    Ok(Taken::new(flood.bytes, processor_time, Report::read(&flood.report)?))
+}
+
+/// Writes a program that says it is the recorded build, and floods when it is to serve.
+fn talkative_server(folder: &Path, flood: &Flood) -> Result<PathBuf, Error> {
+    let own = std::env::current_exe().on("find", Path::new("/proc/self/exe"))?;
+    let words: Vec<String> = flood.arguments().iter().map(|word| shell_word(Path::new(word))).collect();
+    let script = format!(
+        "#!/bin/sh\ncase \"$1\" in\n--version) echo 'version: 0.7.0 (build 11669, commit x)' >&2; exit;;\n\
+         --help) cat {}; exit;;\nesac\nexec {} {}\n",
+        shell_word(&recordings().join("help.txt")),
+        shell_word(&own),
+        words.join(" "),
+    );
+    let path = folder.join("talkative-server");
+    fs::write(&path, script).on("write", &path)?;
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).on("make executable", &path)?;
+    Ok(path)
+}
+
+fn thrown_away(flood: &Flood) -> Result<Taken, Error> {
+    let own = std::env::current_exe().on("find", Path::new("/proc/self/exe"))?;
+    let mut child = Command::new(&own).args(flood.arguments()).stderr(Stdio::piped()).spawn().on("start", &own)?;
+    let before = procfs::own_thread_time()?;
+    if let Some(mut pipe) = child.stderr.take() {
+        throw_away(&mut pipe).on("read from", &own)?;
+    }
+    let processor_time = procfs::own_thread_time()?.saturating_sub(before);
+    child.wait().on("wait for", &own)?;
+    Ok(Taken::new(flood.bytes, processor_time, Report::read(&flood.report)?))
+}
+
+fn throw_away(pipe: &mut impl Read) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    while pipe.read(&mut buffer)? > 0 {}
+    Ok(())
+}
+
+fn recordings() -> PathBuf {
+    paths::root().join("tests/fixtures/transcripts/b11669-debian")
+}
+
+fn recorded_lines() -> Result<String, Error> {
+    let mut lines = String::new();
+    for name in RECORDINGS {
+        let path = recordings().join(name);
+        let text = fs::read_to_string(&path).on("read", &path)?;
+        for record in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            if let ("stderr" | "stdout", Some(line)) =
+                (record["stream"].as_str().unwrap_or_default(), record["data"].as_str())
+            {
+                lines.push_str(line);
+                lines.push('\n');
+            }
+        }
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recordings_are_there_and_have_lines_of_usual_length() {
+        let lines = recorded_lines().unwrap();
+        let count = lines.lines().count();
+        assert!(count > 800 && (40..200).contains(&(lines.len() / count)), "{count} lines, {} bytes", lines.len());
+    }
+
+    #[test]
+    fn what_is_read_is_thrown_away_to_the_end() {
+        let mut text = io::Cursor::new(vec![b'x'; 200_000]);
+        throw_away(&mut text).unwrap();
+        assert_eq!(text.position(), 200_000);
+    }
+}

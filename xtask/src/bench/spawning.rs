@@ -1,0 +1,64 @@
+//! How long a hundred servers take to spawn, beside a bare loop over the same command lines: judges what the launcher's own
+//! benchmark prints, which can reach what this program cannot.
+
+use super::Plan;
+use super::figure::{Baseline, Budget, Figure, Samples, Unit};
+use super::programs::{self, Programs};
+use crate::cargo::cargo;
+use crate::error::Error;
+use crate::shell;
+
+const BUDGET: Budget = Budget::TimesBaseline(1.3);
+
+/// Measures both ways to spawn them: all at once, and each when the one before runs.
+///
+/// # Errors
+/// When the benchmark does not build or run.
+pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+    let folder = programs::empty_folder()?;
+    let model = programs::model(folder.path(), "tiny", 0)?;
+    let mut bench = cargo();
+    bench.args(["bench", "--quiet", "--package", "llama-warden-launcher", "--bench", "spawning", "--"]);
+    bench.args([&programs.daemon, &programs.stand_in, &model]).arg(plan.pick(9, 3).to_string());
+    let printed = shell::read(&mut bench)?;
+    Ok(vec![
+        figure("spawn 100 stand-ins at once", &printed, "at-once"),
+        figure("spawn one of 100 stand-ins", &printed, "one-by-one"),
+    ])
+}
+
+fn figure(name: &'static str, printed: &str, label: &str) -> Figure {
+    let pairs = || printed.lines().filter_map(|line| pair(line.strip_prefix(label)?));
+    Figure {
+        name,
+        unit: Unit::Milliseconds,
+        samples: Samples::of(pairs().map(|(ours, _)| ours)),
+        baseline: Baseline { what: "bare posix_spawn", samples: Samples::of(pairs().map(|(_, bare)| bare)) },
+        budget: BUDGET,
+    }
+}
+
+fn pair(text: &str) -> Option<(f64, f64)> {
+    let (ours, bare) = text.trim().split_once(' ')?;
+    Some((ours.parse().ok()?, bare.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::figure::Verdict;
+
+    #[test]
+    fn pairs_are_read_by_their_label() {
+        let printed = "noise\nat-once 130.5 100\none-by-one 9 2\nat-once 120 100\n";
+        let at_once = figure("x", printed, "at-once");
+        assert_eq!((at_once.samples.median(), at_once.samples.percentile(99)), (120.0, 130.5));
+        assert_eq!((at_once.ratio(), at_once.verdict()), (1.2, Verdict::Ok));
+        assert_eq!(figure("x", printed, "one-by-one").ratio(), 4.5);
+    }
+
+    #[test]
+    fn a_benchmark_that_printed_nothing_is_over_budget() {
+        assert_eq!(figure("x", "", "at-once").verdict(), Verdict::Over);
+    }
+}
