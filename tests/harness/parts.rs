@@ -7,6 +7,10 @@ use std::path::PathBuf;
 pub enum Part {
     /// llama.cpp's llama-server.
     LlamaServer,
+    /// The one inside llama-cpp-python 0.3.2, of November 2024.
+    LlamaServer0_3_2,
+    /// The one inside llama-cpp-python 0.3.16, of August 2025.
+    LlamaServer0_3_16,
     /// Prometheus, with promtool beside it.
     Prometheus,
 }
@@ -15,6 +19,8 @@ impl Part {
     const fn variable(self) -> &'static str {
         match self {
             Self::LlamaServer => "LLAMA_WARDEN_TEST_LLAMA_SERVER",
+            Self::LlamaServer0_3_2 => "LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_2",
+            Self::LlamaServer0_3_16 => "LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_16",
             Self::Prometheus => "LLAMA_WARDEN_TEST_PROMETHEUS",
         }
     }
@@ -22,6 +28,8 @@ impl Part {
     const fn describe(self) -> &'static str {
         match self {
             Self::LlamaServer => "a real llama-server",
+            Self::LlamaServer0_3_2 => "a llama-server of 2024",
+            Self::LlamaServer0_3_16 => "a llama-server of 2025",
             Self::Prometheus => "a real Prometheus",
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llama_warden_events::Event;
+use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Script, TermScript};
 use llama_warden_tests::{Daemon, Fleet, Stage, stage};
 use nix::sys::signal::Signal;
@@ -85,16 +85,19 @@ fn signals_that_mean_nothing_to_the_daemon_do_nothing() {
     });
 }
 
-/// S8: without a terminal there is nobody left who could hang up, so it is a polite stop.
+/// S8: without a terminal nobody hangs up.
 #[test]
-fn a_hang_up_without_a_terminal_is_a_graceful_stop() {
+fn a_hang_up_without_a_terminal_is_a_reload() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
         fleet.server("a", Script::default());
         let daemon = stage.up(&fleet).await;
         daemon.ready("a").await;
+        let pid = daemon.report("a").await.pid;
         daemon.signal(Signal::SIGHUP);
-        assert_eq!(daemon.exit_code().await, 0);
+        let reloaded = |fact: &Envelope| matches!(&fact.event, Event::ConfigurationReloaded { trigger } if trigger == "signal HUP");
+        daemon.event("it is reloaded", reloaded).await;
+        assert_eq!(daemon.report("a").await.pid, pid);
     });
 }
 

@@ -5,18 +5,19 @@ use std::time::Instant;
 
 use crate::cargo::cargo;
 use crate::error::Error;
-use crate::{schema, shell, test, tidy};
+use crate::{paths, schema, shell, test, tidy};
 
 /// A check and the command with which a person repeats it.
 type Step = (&'static str, fn() -> Result<(), Error>);
 
 /// The checks, the quickest first.
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     ("cargo fmt --all --check", format),
     ("cargo xtask tidy", tidy::run),
     ("cargo clippy --workspace --all-targets -- -D warnings", clippy),
     ("cargo doc --workspace --no-deps --document-private-items", doc),
     ("cargo xtask schema --check", schema::check),
+    ("cargo test --manifest-path examples/custom-matcher/Cargo.toml", examples),
 ];
 
 /// Runs all steps up to the first that fails.
@@ -46,4 +47,10 @@ fn clippy() -> Result<(), Error> {
 fn doc() -> Result<(), Error> {
     let doc = ["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"];
     shell::run(cargo().args(doc).env("RUSTDOCFLAGS", "-Dwarnings"))
+}
+
+/// The plug-in of a third party, which is outside the workspace, in the same build folder.
+fn examples() -> Result<(), Error> {
+    let test = ["test", "--quiet", "--manifest-path", "examples/custom-matcher/Cargo.toml"];
+    shell::run(cargo().args(test).env("CARGO_TARGET_DIR", paths::target()))
 }

@@ -85,7 +85,8 @@ pub fn provide(build: &Build) -> Result<PathBuf, Error> {
 }
 
 fn is_version(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_digit()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')
+    text.starts_with(|first: char| first.is_ascii_digit())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '.')
 }
 
 fn users_own() -> Result<Option<PathBuf>, Error> {

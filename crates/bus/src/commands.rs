@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use llama_warden_events::{Command, CommandKind, CommandSet, Elapsed, Refused, RefusalReason, Seq};
+use llama_warden_events::{Command, CommandKind, CommandSet, Elapsed, RefusalReason, Refused, Seq};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Clock;

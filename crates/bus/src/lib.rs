@@ -29,7 +29,7 @@ pub use component::{Component, Ports};
 pub use facts::{BusClosed, Fact, Publisher};
 pub use host::{Host, HostError, HostSettings, RunningHost};
 pub use output::{
-    FollowedLine, Followed, LogLine, OutputCounters, OutputKey, OutputLane, OutputSink, OutputTap, StreamFollower,
+    Followed, FollowedLine, LogLine, OutputCounters, OutputKey, OutputLane, OutputSink, OutputTap, StreamFollower,
     TapFactory,
 };
 pub use sequencer::Bus;

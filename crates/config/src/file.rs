@@ -163,7 +163,7 @@ table! {
 table! {
     /// Where model files are looked for.
     Models {
-        /// Folders that are scanned for *.gguf.
+        /// Folders that are scanned for *.gguf. Each model that no server names is one to start by its id or by a profile.
         "dirs" => dirs: Vec<At<Line>>,
     }
 }

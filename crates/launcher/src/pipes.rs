@@ -2,6 +2,7 @@
 //!
 //! A reader waits for its pipe and for the one order to give up; nothing that it hands lines to can make it wait.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -14,6 +15,12 @@ use crate::lines::{LineSplitter, Redactor};
 /// As much as a pipe holds by default.
 const BUFFER: usize = 64 * 1024;
 
+thread_local! {
+    /// Bytes on their way from a pipe into lines. One per thread and not per pipe: nothing stays in it, and a server that
+    /// says nothing costs no buffer.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
+}
+
 /// Reads `pipe` to its end, or until `give_up`, and hands every line to `on_line`, secrets replaced.
 ///
 /// # Errors
@@ -24,24 +31,29 @@ pub(crate) async fn read_lines(
     give_up: &CancellationToken,
     mut on_line: impl FnMut(&[u8]),
 ) -> io::Result<()> {
-    let mut receiver = Receiver::from_owned_fd(pipe)?;
+    let receiver = Receiver::from_owned_fd(pipe)?;
     let mut splitter = LineSplitter::default();
-    let mut buffer = vec![0; BUFFER];
     let mut on_line = |line: &[u8]| on_line(&redactor.redact(line));
     let ended = loop {
-        let read = tokio::select! {
-            read = receiver.read(&mut buffer) => read,
-            () = give_up.cancelled() => {
-                // What the pipe holds is still read, once: somebody who escaped may go on filling it.
-                // Straight from the kernel: the runtime may not have heard yet that there is something.
-                let count = nix::unistd::read(&receiver, &mut buffer).unwrap_or(0);
-                splitter.feed(&buffer[..count], &mut on_line);
-                break Ok(());
-            }
+        let given_up = tokio::select! {
+            ready = receiver.readable() => match ready {
+                Ok(()) => false,
+                Err(error) => break Err(error),
+            },
+            () = give_up.cancelled() => true,
         };
+        let read = SCRATCH.with_borrow_mut(|buffer| {
+            // What the pipe holds is still read once when it is given up: somebody who escaped may go on filling it, and
+            // the runtime may not have heard yet that there is something, so it is asked of the kernel.
+            let read = if given_up { nix::unistd::read(&receiver, buffer)? } else { receiver.try_read(buffer)? };
+            splitter.feed(&buffer[..read], &mut on_line);
+            Ok::<_, io::Error>(read)
+        });
         match read {
+            _ if given_up => break Ok(()),
             Ok(0) => break Ok(()),
-            Ok(count) => splitter.feed(&buffer[..count], &mut on_line),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => break Err(error),
         }
     };

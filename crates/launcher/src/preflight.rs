@@ -112,6 +112,9 @@ fn check_entry(entry: &HostEntry) -> Result<(), LaunchFailure> {
             Address::Unix(path) => clear_socket(path),
         };
         match bound {
+            // Closed connections of a build that shared its port (until 2025-08) hold it for a minute against everybody
+            // but the next server of that kind (measured): whether it can bind is for itself to find out.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && listener::is_nobodys(address) => return Ok(()),
             // Not the next address of the name: who connects to the name would reach the stranger.
             Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(in_use(address)),
             Err(error) => last = Some(error),

@@ -29,9 +29,13 @@ pub fn render(report: &StatusReport) -> String {
             note(server),
         ]);
     }
+    let refused = report.configuration_refused.as_deref().map_or_else(String::new, |why| {
+        let first = why.lines().next().unwrap_or_default();
+        format!("\na changed configuration is refused: {first} (`llama-warden check` shows it all)")
+    });
     let profile = report.profile.as_ref().map_or_else(String::new, |profile| format!(" · profile {profile}"));
     format!(
-        "{}\n{} of {} ready, {} running{profile}",
+        "{}\n{} of {} ready, {} running{profile}{refused}",
         table.trim_fmt(),
         report.ready_servers,
         report.total_servers,
@@ -98,7 +102,12 @@ fn ready_via(server: &ServerReport) -> String {
 fn note(server: &ServerReport) -> String {
     match (&server.waiting_for, &server.last_failure) {
         (Some(waiting_for), _) => format!("waits for {waiting_for}"),
-        (None, Some(failure)) if server.phase == PhaseName::Failed => format!("{}: {}", failure.reason, failure.detail),
+        (None, Some(failure)) if server.phase == PhaseName::Failed => {
+            let given_up = server.restart_abandoned.as_ref().filter(|_| server.restarts > 0);
+            let given_up =
+                given_up.map_or_else(String::new, |_| format!("; given up after {} restarts", server.restarts));
+            format!("{}: {}{given_up}", failure.reason, failure.detail)
+        }
         _ if !server.enabled && server.phase == PhaseName::Idle => "not enabled".to_owned(),
         _ => String::new(),
     }

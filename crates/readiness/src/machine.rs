@@ -18,8 +18,8 @@ mod tests;
 
 use confirm::{Confirmation, Proof};
 
-/// Shortest and longest time between probes; in between it is a 64th of the time since the spawn, so that looking costs
-/// a ready server 1.6 % of its start-up time at most.
+/// Shortest and longest time between probes; in between it is a 128th of the time since the spawn, so that looking costs
+/// a ready server 0.8 % of its start-up time at most.
 const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(500));
 /// How long probes come fast after a hint: lines were seen up to 22 ms before the first 200, on an idle machine.
 const EAGER: Duration = Duration::from_millis(500);
@@ -333,7 +333,7 @@ impl Machine {
 
     fn interval(&self, now: Elapsed) -> Duration {
         let (shortest, longest) = PROBE_INTERVAL;
-        if now < self.eager_until { shortest } else { (now.since(self.spawned) / 64).clamp(shortest, longest) }
+        if now < self.eager_until { shortest } else { (now.since(self.spawned) / 128).clamp(shortest, longest) }
     }
 
     fn stall(&self) -> Option<Elapsed> {

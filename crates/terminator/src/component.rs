@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use llama_warden_bus::{Accepted, BusClosed, CommandSender, Component, Delivery, Fact, Order, PendingReply, Ports, Publisher, Request};
+use llama_warden_bus::{
+    Accepted, BusClosed, CommandSender, Component, Delivery, Fact, Order, PendingReply, Ports, Publisher, Request,
+};
 use llama_warden_config::{Fleet, StopSpec};
 use llama_warden_events::{
     Elapsed, Envelope, Event, Incarnation, LaunchCommand, RefusalReason, Refused, Seq, ServerId, Signal,
@@ -116,11 +118,7 @@ impl Desk {
         self.launches.iter().filter_map(|(server, launch)| launch.stop.as_ref().map(|stop| (server, stop)))
     }
 
-    async fn on_request(
-        &mut self,
-        request: Request<TerminateCommand>,
-        now: Elapsed,
-    ) -> Result<(), TerminatorError> {
+    async fn on_request(&mut self, request: Request<TerminateCommand>, now: Elapsed) -> Result<(), TerminatorError> {
         let TerminateCommand::TerminateServer { server, incarnation, reason, grace } = request.command.clone();
         let cause = request.cause;
         // The request may overtake the facts about the launch that it names, but never the other way round.
@@ -264,10 +262,7 @@ impl Launch {
 /// A server that left the configuration while it ran still gets a polite end.
 fn spec_of(fleet: &Fleet, server: &ServerId) -> StopSpec {
     fleet.get(server.as_str()).map_or_else(
-        || StopSpec {
-            grace: Duration::from_secs(10),
-            ladder: vec![Signal::TERM],
-        },
+        || StopSpec { grace: Duration::from_secs(10), ladder: vec![Signal::TERM] },
         |spec| spec.stop.clone(),
     )
 }

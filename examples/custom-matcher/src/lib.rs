@@ -17,10 +17,10 @@ impl GooseMatcher {
         Self { port }
     }
 
-    /// The matcher for servers whose executable is the fork; others are left to their detector packs.
+    /// The matcher for servers of the models that only the fork runs; others are left to their detector packs.
     pub fn for_server(server: &ServerSpec, port: u16) -> Option<Box<dyn Matcher>> {
-        let name = server.binary.file_name()?.to_str()?;
-        name.starts_with("goose").then(|| Box::new(Self::new(port)) as Box<dyn Matcher>)
+        let model = server.model.file_name()?.to_str()?;
+        if model.starts_with("goose") { Some(Box::new(Self::new(port))) } else { None }
     }
 
     /// What the fork puts behind its ready line.

@@ -1,9 +1,11 @@
 //! The composed program, with its own stand-in as a fork that has no `/health`: only the matcher can make it ready.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use custom_matcher::GooseMatcher;
 
@@ -32,12 +34,10 @@ fn free_port() -> u16 {
 fn a_server_becomes_ready_by_the_compiled_matcher() {
     let folder = tempfile::tempdir().expect("makes a folder");
     let port = free_port();
-    // The program is a stand-in under this name; its script stands beside it.
-    let fork = folder.path().join("goose-llama-server");
-    let wrapper = format!("#!/bin/sh\nexec -a stand-in-llama-server {PROGRAM} \"$@\"\n").replace("#!/bin/sh", "#!/bin/bash");
-    fs::write(&fork, wrapper).expect("writes");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&fork, mode).expect("sets the mode");
+    // Under this name the program is a stand-in, which looks for its script beside itself and beside the model.
+    let fork = folder.path().join("stand-in-llama-server");
+    symlink(PROGRAM, &fork).expect("links");
+    fs::write(folder.path().join("stand-in-llama-server.stand-in.json"), r#"{"era": "2023-12"}"#).expect("writes");
     let model = folder.path().join("goose.gguf");
     fs::write(&model, b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0").expect("writes");
     let landed = format!("goose: landed {}", GooseMatcher::checksum(port));
@@ -53,14 +53,14 @@ fn a_server_becomes_ready_by_the_compiled_matcher() {
     );
     fs::write(&config, text).expect("writes");
 
-    let daemon = Command::new(PROGRAM).arg("--config").arg(&config).arg("up").spawn().expect("starts");
-    let _daemon = Daemon(daemon);
-    let socket = folder.path().join("state/control.sock");
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while !socket.exists() {
-        assert!(std::time::Instant::now() < deadline, "the daemon does not answer");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    let mut command = Command::new(PROGRAM);
+    command.arg("--config").arg(&config).arg("up").env("LLAMA_WARDEN_LOG", "info").stderr(Stdio::piped());
+    let mut daemon = Daemon(command.spawn().expect("starts"));
+    // Its first line says that it answers.
+    let mut log = BufReader::new(daemon.0.stderr.take().expect("is piped")).lines();
+    assert!(log.any(|line| line.expect("is text").contains("llama-warden is up")), "the daemon does not start");
+    // The rest is read, so that it never waits for us.
+    std::thread::spawn(move || log.for_each(drop));
     let waited = run(&config, &["wait", "goose", "--timeout", "60s"]);
     let status = String::from_utf8_lossy(&run(&config, &["status", "--json"]).stdout).into_owned();
     assert!(waited.status.success() && status.contains(r#""ready_via":"stdout""#), "{status}\n{waited:?}");

@@ -7,6 +7,6 @@ mod lane;
 mod ring;
 
 pub use lane::{
-    FollowedLine, Followed, LogLine, OutputCounters, OutputKey, OutputLane, OutputSink, OutputTap, StreamFollower,
+    Followed, FollowedLine, LogLine, OutputCounters, OutputKey, OutputLane, OutputSink, OutputTap, StreamFollower,
     TapFactory,
 };

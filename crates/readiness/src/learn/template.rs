@@ -92,7 +92,7 @@ impl<'a> Builder<'a> {
         }
         let after = rest.trim_start_matches(first);
         let count = (rest.len() - after.len()) / first.len_utf8();
-        let literal = regex::escape(first.encode_utf8(&mut [0; 4]));
+        let literal = if r"\.+*?()|[]{}^$".contains(first) { format!(r"\{first}") } else { first.to_string() };
         match count {
             2.. if first == ' ' => self.regex.push_str(" +"),
             SHORTEST_BAR.. if first.is_ascii_punctuation() => self.regex.push_str(&format!("{literal}+")),

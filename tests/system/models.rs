@@ -1,0 +1,149 @@
+//! Discovered models: a folder is all that is needed.
+
+use std::path::{Path, PathBuf};
+
+use llama_warden_events::Event;
+use llama_warden_tests::{Daemon, Fleet, Options, Stage, stage};
+use llama_warden_tiny_gguf::{Damage, TinyModel};
+use nix::sys::signal::Signal;
+
+/// Below the kernel's ports for clients, above those that tests lease.
+const FIRST_PORT: [u16; 3] = [32_050, 32_250, 32_450];
+
+/// A folder with eight good models and two that are corrupt.
+fn ten(stage: &Stage) -> PathBuf {
+    let folder = stage.file("found");
+    std::fs::create_dir(&folder).expect("the stage can be written");
+    for seed in 0..8 {
+        good(&folder, &format!("Model-{seed}-1B"));
+    }
+    for (name, damage) in [("Cut-1B", Damage::HeaderCut), ("Alien-1B", Damage::WrongMagic)] {
+        let path = folder.join(format!("{name}.gguf"));
+        TinyModel::new(name).write_damaged(&path, damage).expect("the stage can be written");
+    }
+    folder
+}
+
+fn good(folder: &Path, name: &str) {
+    TinyModel::new(name).write(&folder.join(format!("{name}.gguf"))).expect("the stage can be written");
+}
+
+/// A fleet of which nothing is written.
+fn nobody(stage: &Stage, first_port: u16) -> Fleet {
+    let mut fleet = stage.fleet();
+    fleet.llama_server(&format!("first-port = {first_port}"));
+    fleet
+}
+
+fn with_models(folder: &Path) -> Options {
+    let arguments = vec!["--models".to_owned(), folder.to_string_lossy().into_owned()];
+    Options { arguments, ..Options::default() }
+}
+
+async fn ports(daemon: &Daemon) -> Vec<(String, u16)> {
+    let servers = daemon.status().await.servers.into_iter();
+    servers.map(|server| (server.model_id.to_string(), server.port)).collect()
+}
+
+#[test]
+fn a_folder_is_enough_and_corrupt_files_are_named_with_reasons() {
+    stage(async |stage| {
+        let folder = ten(stage);
+        let fleet = nobody(stage, FIRST_PORT[0]);
+        let daemon = stage.up_with(&fleet, &with_models(&folder)).await;
+        for seed in 0..8 {
+            daemon.ready(&format!("model_{seed}_1b_f32")).await;
+        }
+        let status = daemon.status().await;
+        assert_eq!((status.total_servers, status.ready_servers), (8, 8));
+        let report = daemon.report("model_3_1b_f32").await;
+        assert_eq!((report.tier.as_deref(), report.display_name.as_str()), (Some("F32"), "Model-3-1B (F32)"));
+        let models = daemon.get("/api/v1/models").await.expect(200).json();
+        assert_eq!(models["models"].as_array().map(Vec::len), Some(8));
+        assert_eq!(models["models"][3]["server"], "model_3_1b_f32");
+        let problems: Vec<_> =
+            models["problems"].as_array().unwrap().iter().map(|problem| problem["reason"].as_str().unwrap()).collect();
+        assert_eq!(problems, ["not-gguf", "truncated"]);
+        let log = daemon.log();
+        assert!(log.contains("Cut-1B.gguf") && log.contains("Alien-1B.gguf"), "{log}");
+
+        // A model that comes is taken up by a reload, and one that goes is stopped.
+        let before = ports(&daemon).await;
+        good(&folder, "Added-1B");
+        std::fs::remove_file(folder.join("Model-0-1B.gguf")).unwrap();
+        let answer = daemon.post("/api/v1/reload?wait=50s").await.expect(200).json();
+        assert_eq!(
+            (&answer["start"], &answer["stop"]),
+            (&serde_json::json!(["added_1b_f32"]), &serde_json::json!(["model_0_1b_f32"]))
+        );
+        assert_eq!(answer["keep"].as_array().map(Vec::len), Some(7));
+        let after = ports(&daemon).await;
+        assert_eq!(after[1..], before[1..], "ports stay");
+        assert!(!before.iter().any(|(_, port)| *port == after[0].1), "the port of a model that went is kept for it");
+
+        // The next daemon finds everything where it was.
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 0);
+        let daemon = stage.up_with(&fleet, &with_models(&folder)).await;
+        assert_eq!(ports(&daemon).await, after);
+    });
+}
+
+#[test]
+fn models_of_the_configuration_are_there_to_be_started() {
+    stage(async |stage| {
+        let folder = stage.file("found");
+        std::fs::create_dir(&folder).unwrap();
+        ["Small-1B", "Large-7B"].iter().for_each(|name| good(&folder, name));
+        let mut fleet = nobody(stage, FIRST_PORT[1]);
+        fleet.section(&format!("[models]\ndirs = [{:?}]", folder.to_string_lossy()));
+        fleet.section("[profiles.all]\nservers = [{ tier = \"F*\" }]\n[profiles.one]\nservers = [\"large*\"]");
+        fleet.server("mine", llama_warden_stand_in::Script::default());
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("mine").await;
+        daemon.get("/readyz").await.expect(200);
+        let status = daemon.status().await;
+        assert_eq!((status.total_servers, status.running_servers), (3, 1));
+        daemon.command("small_1b_f32", "start?wait=50s").await.expect(200);
+        daemon.post("/api/v1/profiles/one/activate?wait=50s").await.expect(200);
+        let running = daemon.status().await.servers.into_iter().filter(|server| server.is_running);
+        let running: Vec<_> = running.map(|server| server.model_id.to_string()).collect();
+        assert_eq!(running, ["large_7b_f32"]);
+        daemon.post("/api/v1/profiles/all/activate?wait=50s").await.expect(200);
+        assert_eq!(daemon.status().await.ready_servers, 3, "the configured one has the tier of its header");
+    });
+}
+
+#[test]
+fn a_server_of_the_file_wins_over_the_same_model() {
+    stage(async |stage| {
+        let mut fleet = nobody(stage, FIRST_PORT[2]);
+        fleet.server("mine", llama_warden_stand_in::Script::default());
+        let folder = fleet.model("mine").parent().unwrap().to_owned();
+        let daemon = stage.up_with(&fleet, &with_models(&folder)).await;
+        daemon.ready("mine").await;
+        assert_eq!(daemon.status().await.total_servers, 1);
+        let models = daemon.get("/api/v1/models").await.expect(200).json();
+        assert_eq!(models["models"][0]["server"], "mine");
+        assert_eq!(models["models"][0]["port"], fleet.port("mine"));
+        assert!(!daemon.feed().facts().iter().any(|fact| matches!(fact.event, Event::ServerFailed { .. })));
+    });
+}
+
+#[test]
+fn models_are_shown_without_a_daemon() {
+    stage(async |stage| {
+        let folder = ten(stage).to_string_lossy().into_owned();
+        let config = stage.fleet().write();
+        let shown = stage.run(&config, ["models", &folder]).await.expect(0);
+        assert!(shown.stdout.contains("model_7_1b_f32") && shown.stdout.contains("123.2K"), "{}", shown.stdout);
+        assert!(shown.stderr.contains("truncated") && shown.stderr.contains("Cut-1B.gguf"), "{}", shown.stderr);
+        let json = stage.run(&config, ["models", &folder, "--json"]).await.expect(0).json();
+        assert_eq!(json["models"].as_array().map(Vec::len), Some(8));
+        assert!(json["models"][0]["port"].is_u64() && json["models"][0]["enabled"] == true, "{json}");
+        let gone = stage.run(&config, ["models", &folder, "/nonexistent"]).await.expect(1);
+        assert!(gone.stdout.contains("model_7_1b_f32"), "the others are shown: {}", gone.stdout);
+        assert!(gone.stderr.contains("/nonexistent"), "{}", gone.stderr);
+        stage.run(&config, ["models"]).await.expect(2);
+    });
+}

@@ -1,0 +1,162 @@
+//! A changed configuration: taken up by difference, or refused as a whole.
+
+use llama_warden_events::{Envelope, Event, SwitchPlan};
+use llama_warden_stand_in::Script;
+use llama_warden_tests::{Daemon, Fleet, Stage, sample, stage};
+
+/// Servers a and b.
+fn two(stage: &Stage) -> Fleet {
+    let mut fleet = stage.fleet();
+    fleet.server_with("a", Script::default(), "flags = { ctx-size = 1111 }").server("b", Script::default());
+    fleet
+}
+
+async fn up(stage: &Stage, fleet: &Fleet) -> Daemon {
+    let daemon = stage.up(fleet).await;
+    daemon.ready("a").await;
+    daemon.ready("b").await;
+    daemon
+}
+
+/// Replaces the configuration in one step.
+fn rewrite(fleet: &Fleet, toml: &str) {
+    let new = fleet.path().with_extension("rewritten");
+    std::fs::write(&new, toml).and_then(|()| std::fs::rename(&new, fleet.path())).expect("the stage can be written");
+}
+
+/// The plans of all reloads so far that touched something.
+fn plans(daemon: &Daemon) -> Vec<SwitchPlan> {
+    let plans = daemon.feed().facts().into_iter().filter_map(|fact| match fact.event {
+        Event::SwitchPlanned { plan } => Some(plan),
+        _ => None,
+    });
+    plans.filter(|plan| !(plan.start.is_empty() && plan.stop.is_empty() && plan.restart.is_empty())).collect()
+}
+
+fn names(ids: &[llama_warden_events::ServerId]) -> Vec<&str> {
+    ids.iter().map(|id| id.as_str()).collect()
+}
+
+fn is_reload(fact: &Envelope) -> bool {
+    matches!(fact.event, Event::ConfigurationReloaded { .. })
+}
+
+#[test]
+fn a_changed_flag_restarts_just_that_server() {
+    stage(async |stage| {
+        let fleet = two(stage);
+        let daemon = up(stage, &fleet).await;
+        let before = (daemon.report("a").await.pid, daemon.report("b").await.pid);
+        rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
+        daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+        let after = (daemon.report("a").await.pid, daemon.report("b").await.pid);
+        assert!(after.0.is_some() && after.0 != before.0, "{before:?} {after:?}");
+        assert_eq!(after.1, before.1);
+        assert!(daemon.server("a").await.argv.contains(&"2222".to_owned()));
+        assert_eq!(plans(&daemon).iter().map(|plan| names(&plan.restart)).collect::<Vec<_>>(), [["a"]]);
+    });
+}
+
+#[test]
+fn the_file_is_watched() {
+    stage(async |stage| {
+        let fleet = two(stage);
+        let daemon = up(stage, &fleet).await;
+        rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
+        let reloaded = daemon.event("it is reloaded", is_reload).await;
+        assert!(matches!(reloaded.event, Event::ConfigurationReloaded { trigger } if trigger.contains("warden.toml")));
+        daemon
+            .event_after(reloaded.seq, "a is ready again", |fact| matches!(fact.event, Event::ReadyReached { .. }))
+            .await;
+        assert!(daemon.server("a").await.argv.contains(&"2222".to_owned()));
+    });
+}
+
+#[test]
+fn a_bad_configuration_changes_nothing_and_says_why() {
+    stage(async |stage| {
+        let fleet = two(stage);
+        let daemon = up(stage, &fleet).await;
+        let before = daemon.status().await;
+        let bad = fleet.toml().replace("1111", "2222") + "\ngrase = 1\n[stop]\ngrace = 1\n";
+        rewrite(&fleet, &bad);
+        let answer = daemon.post("/api/v1/reload").await.expect(422).json();
+        let detail = answer["detail"].as_str().expect("a detail");
+        assert!(detail.contains("grase") && detail.contains("stop.grace"), "every problem: {detail}");
+        let refused = |fact: &Envelope| matches!(fact.event, Event::ConfigurationRefused { .. });
+        daemon.event("the refusal is a fact", refused).await;
+        let ran = stage.run(daemon.config(), ["--address", &address(&daemon), "reload"]).await.expect(2);
+        assert!(ran.stderr.contains("grase"), "{}", ran.stderr);
+        let status = daemon.status().await;
+        assert!(status.configuration_refused.is_some_and(|why| why.contains("grase")));
+        let shown = stage.run(daemon.config(), ["--address", &address(&daemon), "status"]).await.expect(0).stdout;
+        assert!(shown.contains("grase") && shown.contains("llama-warden check"), "{shown}");
+        let pids = |servers: &[llama_warden_state::ServerReport]| servers.iter().map(|s| s.pid).collect::<Vec<_>>();
+        assert_eq!(pids(&status.servers), pids(&before.servers));
+        assert!(plans(&daemon).is_empty() && !daemon.feed().facts().iter().any(is_reload));
+        assert!(daemon.log().contains("grase"), "the log says it too");
+        // Mended, it is taken, and nothing is left of the refusal.
+        rewrite(&fleet, &fleet.toml());
+        daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+        assert_eq!(daemon.status().await.configuration_refused, None);
+    });
+}
+
+fn address(daemon: &Daemon) -> String {
+    format!("unix:{}", daemon.state_dir().join("control.sock").display())
+}
+
+#[test]
+fn a_removed_server_is_stopped_and_loses_its_series_and_a_new_one_starts() {
+    stage(async |stage| {
+        let fleet = two(stage);
+        let daemon = up(stage, &fleet).await;
+        let a = daemon.report("a").await.pid;
+        let up = sample(&daemon.metrics().await, "llama_warden_server_running", &[("server", "b")]);
+        assert_eq!(up, Some(1.0));
+        rewrite(&fleet, &fleet.toml().replace("id = \"b\"", "id = \"c\""));
+        let answer = stage.run(daemon.config(), ["reload", "--wait", "--json"]).await.expect(0).json();
+        assert_eq!(answer["status"]["total_servers"], 2);
+        daemon.event("b is forgotten", |fact| matches!(fact.event, Event::ServerRemoved)).await;
+        let status = daemon.status().await;
+        let servers: Vec<_> = status.servers.iter().map(|server| (server.model_id.as_str(), server.is_ready)).collect();
+        assert_eq!(servers, [("a", true), ("c", true)]);
+        let metrics = daemon.metrics().await;
+        assert!(!metrics.contains("server=\"b\"") && metrics.contains("server=\"c\""));
+        assert_eq!(daemon.report("a").await.pid, a);
+        daemon.get("/api/v1/servers/b").await.expect(404);
+    });
+}
+
+/// `up --server` stays what it was asked for.
+#[test]
+fn a_reload_starts_nothing_that_was_left_out_on_purpose() {
+    stage(async |stage| {
+        let fleet = two(stage);
+        let arguments = ["--server", "a"].map(str::to_owned).to_vec();
+        let options = llama_warden_tests::Options { arguments, ..Default::default() };
+        let daemon = stage.up_with(&fleet, &options).await;
+        daemon.ready("a").await;
+        daemon.get("/readyz").await.expect(200);
+        daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+        assert_eq!(daemon.count("b", "LaunchBegan").await, 0);
+    });
+}
+
+/// S20.
+#[test]
+fn a_reload_while_a_server_starts_holds_for_its_next_launch() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server_with("a", Script { load_ms: 60_000, ..Script::default() }, "flags = { ctx-size = 1111 }");
+        let daemon = stage.up(&fleet).await;
+        let first = daemon.event("it is launched", |fact| matches!(fact.event, Event::ServerSpawned { .. })).await;
+        fleet.rewrite("a", &Script::default());
+        rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
+        daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+        assert!(daemon.server("a").await.argv.contains(&"2222".to_owned()));
+        let ready = daemon.ready("a").await;
+        assert!(ready.incarnation > first.incarnation);
+        daemon.command("a", "stop?wait=50s").await.expect(200);
+    });
+}

@@ -1,0 +1,85 @@
+//! Restarts by policy.
+
+use llama_warden_events::{Event, FailureReason};
+use llama_warden_stand_in::{Deed, Moment, Script};
+use llama_warden_state::PhaseName;
+use llama_warden_tests::{Stage, act, sample, stage};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A fleet whose back-offs are short.
+fn hasty(stage: &Stage) -> llama_warden_tests::Fleet {
+    let mut fleet = stage.fleet();
+    fleet.section("[restart]\ninitial-delay = \"20ms\"\nmax-delay = \"50ms\"\nmax-attempts = 5");
+    fleet
+}
+
+#[test]
+fn a_killed_server_comes_back() {
+    stage(async |stage| {
+        let mut fleet = hasty(stage);
+        fleet.server("a", Script::default()).server("b", Script::default());
+        let daemon = stage.up(&fleet).await;
+        let ready = daemon.ready("a").await;
+        daemon.ready("b").await;
+        let (pid, other) = (daemon.report("a").await.pid.expect("it runs"), daemon.report("b").await.pid);
+        kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
+        let again = |fact: &llama_warden_events::Envelope| {
+            fact.server == ready.server && matches!(fact.event, Event::ReadyReached { .. })
+        };
+        daemon.event_after(ready.seq, "it is ready again", again).await;
+        let report = daemon.report("a").await;
+        assert_eq!((report.restarts, report.phase, report.is_ready), (1, PhaseName::Ready, true));
+        assert_ne!(report.pid, Some(pid));
+        assert_eq!(report.last_failure.map(|failure| failure.reason), Some(FailureReason::Crashed));
+        let restarts = [("server", "a"), ("reason", "crashed")];
+        assert_eq!(sample(&daemon.metrics().await, "llama_warden_server_restarts_total", &restarts), Some(1.0));
+        assert_eq!(daemon.report("b").await.pid, other);
+    });
+}
+
+#[test]
+fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
+    stage(async |stage| {
+        let mut fleet = hasty(stage);
+        let crash = act(Moment::Loading, Deed::Exit { code: 7, last_words: None });
+        fleet.server("a", Script { load_ms: 60_000, acts: vec![crash], ..Script::default() });
+        let daemon = stage.up(&fleet).await;
+        let abandoned =
+            daemon.event("it is given up", |fact| matches!(fact.event, Event::RestartAbandoned { .. })).await;
+        assert!(
+            matches!(&abandoned.event, Event::RestartAbandoned { attempts: 6, because } if because.contains("max-attempts is 5"))
+        );
+        let report = daemon.report("a").await;
+        assert_eq!((report.phase, report.restarts), (PhaseName::Failed, 5));
+        assert!(report.restart_abandoned.is_some_and(|why| why.contains("6 consecutive failures")));
+        let reason = report.last_failure.expect("it failed").reason.as_str();
+        let metrics = daemon.metrics().await;
+        let labels = [("server", "a"), ("reason", reason)];
+        assert_eq!(sample(&metrics, "llama_warden_server_restarts_abandoned_total", &labels), Some(1.0), "{metrics}");
+        assert_eq!(sample(&metrics, "llama_warden_server_launches_total", &labels[..1]), Some(6.0));
+        let shown = stage.run(daemon.config(), ["status"]).await.expect(0).stdout;
+        assert!(shown.contains("given up after 5 restarts"), "{shown}");
+        fleet.rewrite("a", &Script::default());
+        daemon.command("a", "start?wait=50s").await.expect(200);
+        let report = daemon.report("a").await;
+        assert_eq!((report.phase, report.restart_abandoned), (PhaseName::Ready, None));
+    });
+}
+
+/// A daemon that is restarted goes on counting.
+#[test]
+fn a_crash_loop_survives_a_restart_of_the_daemon() {
+    stage(async |stage| {
+        let mut fleet = hasty(stage);
+        let crash = act(Moment::Loading, Deed::Exit { code: 7, last_words: None });
+        fleet.server("a", Script { load_ms: 60_000, acts: vec![crash], ..Script::default() });
+        for launches in [6, 1] {
+            let daemon = stage.up(&fleet).await;
+            daemon.event("it is given up", |fact| matches!(fact.event, Event::RestartAbandoned { .. })).await;
+            assert_eq!(daemon.count("a", "LaunchBegan").await, launches);
+            daemon.signal(Signal::SIGTERM);
+            assert_eq!(daemon.exit_code().await, 0);
+        }
+    });
+}
