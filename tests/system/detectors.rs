@@ -204,6 +204,9 @@ fn the_command_line_says_which_pack_a_build_gets_and_what_it_makes_of_a_log() {
         assert_eq!((&said["verdicts"][0]["stream"], &said["examples"]["checked"]), (&"stdout".into(), &1.into()));
         let broken = stage.file("broken.toml");
         fs::write(&broken, GOOSE.replace("on 8001", "in 8001")).expect("writes");
+        drop_in(&packs, &GOOSE.replace("on 8001", "in 8001"));
+        let checked = stage.run(&config, ["check"]).await.expect(2);
+        assert!(checked.stderr.contains("goose.toml:12:8: this example claims"), "{}", checked.stderr);
         let test = ["detector", "test", &broken.display().to_string(), &log.display().to_string()].map(str::to_owned);
         let refused = stage.run(&config, test).await.expect(1);
         assert!(refused.stderr.contains("broken.toml:12:8: this example claims `ready`"), "{}", refused.stderr);

@@ -53,9 +53,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
 
 /// A llama-server of another year, built once and kept in the cache.
 fn old_build(version: &str) -> Result<OsString, Error> {
-    let build: Build = match version.parse() {
-        Ok(build) => build,
-    };
+    let Ok::<Build, _>(build) = version.parse();
     llama_server::provide(&build).map(PathBuf::into_os_string)
 }
 

@@ -1,6 +1,6 @@
 //! Model discovery: GGUF headers to [`DiscoveredModel`]s.
 //!
-//! [`discover`] walks through directories, reads the header of every file that is named like a model, joins shards,
+//! [`discover()`] walks through directories, reads the header of every file that is named like a model, joins shards,
 //! pairs projectors, and names what it found. Files are untrusted: each costs bounded time and memory whatever it
 //! holds, tensors are never read, nothing but regular files is opened, and what is wrong with one of them is a
 //! [`Problem`] in the [`Report`] and disturbs no other. [`inspect`] does the same for one model, and [`assign_ports`]

@@ -93,7 +93,7 @@ table! {
         "stall-timeout" => stall_timeout: Duration,
         /// The name of a detector pack; "auto" = chosen by build.
         "detector" => detector: String,
-        /// Folder with more detector packs; "" = none. For all servers: only in [readiness].
+        /// Folder with more detector packs; "" = none. For all servers: only in `[readiness]`.
         "detectors-dir" => detectors_dir: Line,
         /// What confirms a ready line: "health" (the probe) or "none" (the line is trusted).
         "confirm" => confirm: Confirm,
@@ -199,15 +199,15 @@ table! {
         "tier" => tier: Line,
         /// Whether the model thinks before it answers.
         "thinking" => thinking: bool,
-        /// Its executable, in place of the one in [llama-server].
+        /// Its executable, in place of the one in `[llama-server]`.
         "binary" => binary: Line,
         /// The address that it binds, or the path of a unix socket that ends in .sock.
         "host" => host: Line,
         /// A file whose first line is the key that the server asks clients for.
         "api-key-file" => api_key_file: Line,
-        /// Its options, over those of the profile and of [flags].
+        /// Its options, over those of the profile and of `[flags]`.
         "flags" => flags: FlagTable,
-        /// Its arguments, verbatim, after those of [llama-server].
+        /// Its arguments, verbatim, after those of `[llama-server]`.
         "args" => args: Vec<At<Line>>,
         /// Added to its environment.
         "env" => env: BTreeMap<String, At<String>>,
@@ -215,13 +215,13 @@ table! {
         "env-pass" => env_pass: Vec<At<Pattern>>,
         /// Commands around its life.
         "hooks" => hooks: Hooks,
-        /// Over [readiness].
+        /// Over `[readiness]`.
         "readiness" => readiness: Readiness,
-        /// Over [stop].
+        /// Over `[stop]`.
         "stop" => stop: Stop,
-        /// Over [restart].
+        /// Over `[restart]`.
         "restart" => restart: Restart,
-        /// Over [health].
+        /// Over `[health]`.
         "health" => health: Health,
     }
 }
@@ -233,7 +233,7 @@ table! {
         "description" => description: String,
         /// Its servers: ids, globs over ids, or { tier = "glob" }. Required.
         "servers" => servers: Vec<At<Selector>>,
-        /// Options of its servers, over [flags].
+        /// Options of its servers, over `[flags]`.
         "flags" => flags: FlagTable,
     }
 }

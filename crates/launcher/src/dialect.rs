@@ -202,7 +202,8 @@ mod tests {
     #[test]
     fn the_built_in_dialect_is_valid_and_knows_every_option_of_every_recorded_build() {
         let dialect = Dialect::built_in().expect("the built-in dialect is valid");
-        for (build, _) in fixtures::HELP_OPTION_COUNTS {
+        let builds = fixtures::HELP_OPTION_COUNTS.iter().map(|(build, _)| *build).chain(["2023-12-py0.2.26"]);
+        for build in builds {
             let list = OptionList::parse(&fixtures::help(build));
             let unknown: Vec<&str> = list.names().filter(|name| !dialect.knows(name)).collect();
             assert!(unknown.is_empty(), "{build}: {unknown:?}");
@@ -254,6 +255,61 @@ mod tests {
         ];
         for (value, help, flags, expected) in cases {
             assert_eq!(spelled(value, help, flags).as_deref(), expected, "{value} {help:?}");
+        }
+    }
+
+    #[test]
+    fn the_seed_flags_are_spelled_for_eras_whose_output_is_not_recorded() {
+        let mut server = fixtures::server("seed");
+        let integers = [("ctx-size", 32_768), ("n-gpu-layers", 99), ("batch-size", 512), ("ubatch-size", 256)];
+        let switches = [("flash-attn", true), ("mmap", false), ("log-disable", true)];
+        server.flags = integers
+            .map(|(name, value)| (name, FlagValue::Integer(value)))
+            .into_iter()
+            .chain(switches.map(|(name, value)| (name, FlagValue::Switch(value))))
+            .map(|(name, value)| (name.to_owned(), fixtures::user_flag(value)))
+            .collect();
+        let common = "-c, --ctx-size N  x\n-ngl, --n-gpu-layers N  x\n-b, --batch-size N  x\n-ub, --ubatch-size N  x\n";
+        let today = "--ctx-size 32768 --n-gpu-layers 99 --batch-size 512 --ubatch-size 256 --flash-attn on";
+        let cases = [
+            // As measured: a CPU build of December 2023 lists neither GPU layers nor the two options that came later.
+            (
+                fixtures::help("2023-12-py0.2.26"),
+                "--batch-size 512 --ctx-size 32768 --log-disable --no-mmap".to_owned(),
+            ),
+            // From 2025-08 to 2026-07 the switch takes a value and `--no-mmap` is still there.
+            (
+                format!("{common}-fa, --flash-attn [on|off|auto]  x\n--mmap, --no-mmap  x\n--log-disable  x\n"),
+                format!("{today} --log-disable --no-mmap"),
+            ),
+            (
+                format!("{common}-fa, --flash-attn [on|off|auto]  x\n-lm, --load-mode MODE  x\n--log-disable  x\n"),
+                format!("{today} --load-mode none --log-disable"),
+            ),
+        ];
+        for (help, expected) in cases {
+            let binary = crate::BinaryProfile {
+                path: "/bin/llama-server".into(),
+                version: crate::Version::default(),
+                options: Some(OptionList::parse(&help)),
+            };
+            let line = crate::plan(&server, &binary, &Dialect::built_in().expect("valid")).expect(&expected);
+            let words: Vec<_> = line.arguments.iter().map(|word| word.to_string_lossy()).collect();
+            let mut given: Vec<String> = Vec::new();
+            // Behind model, host, port and alias; an option with its value, in alphabetical order.
+            for word in &words {
+                match given.last_mut() {
+                    Some(last) if !word.starts_with("--") => last.push_str(&format!(" {word}")),
+                    _ => given.push(word.to_string()),
+                }
+            }
+            given
+                .retain(|option| !["--model", "--host", "--port", "--alias"].iter().any(|own| option.starts_with(own)));
+            given.sort();
+            let mut expected: Vec<String> =
+                expected.split(" --").map(|option| format!("--{}", option.trim_start_matches("--"))).collect();
+            expected.sort();
+            assert_eq!(given, expected, "{help}");
         }
     }
 }

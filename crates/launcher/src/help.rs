@@ -1,8 +1,8 @@
 //! Reads the option list out of `llama-server --help`.
 //!
 //! Names stand at the left (at most 9 columns in, in the builds of 2023 and 2024; at the margin since), separated by
-//! `, ` and padding. A value follows the last name after exactly one space; text for people follows after two or more,
-//! or on further lines that are indented by 32 columns at least.
+//! `, ` and padding. A value follows the last name (in 2023 each name: `-t N, --threads N`) after exactly one space; text
+//! for people follows after two or more, or on further lines that are indented by 32 columns at least.
 
 use std::collections::BTreeMap;
 
@@ -62,7 +62,7 @@ fn options_of_line(line: &str) -> Vec<(String, Takes)> {
     while let Some(length) = name_length(rest) {
         let (name, after) = rest.split_at(length);
         names.push(name);
-        match after.strip_prefix(',') {
+        match after.strip_prefix(',').or_else(|| after_value(after)) {
             Some(after) => rest = after.trim_start_matches(' '),
             None => {
                 rest = after;
@@ -73,6 +73,13 @@ fn options_of_line(line: &str) -> Vec<(String, Takes)> {
     let takes = placeholder(rest).map_or(Takes::Nothing, takes_of);
     let long_names = names.into_iter().filter_map(|name| name.strip_prefix("--"));
     long_names.map(|name| (name.to_owned(), takes)).collect()
+}
+
+/// What follows a value that stands before another name, as in `-t N, --threads N`.
+fn after_value(after_name: &str) -> Option<&str> {
+    let (value, rest) = after_name.strip_prefix(' ')?.split_once(' ')?;
+    let is_value = !value.is_empty() && !value.starts_with('-');
+    (is_value && name_length(rest).is_some()).then_some(rest)
 }
 
 /// The length of the option name that `text` starts with: dashes, a letter, then letters, digits, `-`, `_` or `.`.
@@ -140,6 +147,23 @@ mod tests {
         for (build, name, takes) in cases {
             assert_eq!(OptionList::parse(&fixtures::help(build)).takes(name), takes, "{build} --{name}");
         }
+    }
+
+    #[test]
+    fn a_value_may_stand_behind_each_name() {
+        let of_2023 = OptionList::parse(&fixtures::help("2023-12-py0.2.26"));
+        assert_eq!(of_2023.names().count(), 32);
+        for name in ["threads", "ctx-size", "batch-size", "model", "port", "timeout"] {
+            assert_eq!(of_2023.takes(name), Some(Takes::Value), "{name}");
+        }
+        assert_eq!(of_2023.takes("no-mmap"), Some(Takes::Nothing));
+        let list = OptionList::parse(
+            "  -t N, --threads N         number of threads\n  -ts SPLIT --tensor-split SPLIT\n  -cb, --cont-batching      x\n\
+             --numa          -1 is no option\n",
+        );
+        assert_eq!(list.names().collect::<Vec<_>>(), ["cont-batching", "numa", "tensor-split", "threads"]);
+        assert_eq!(list.takes("threads"), Some(Takes::Value));
+        assert_eq!(list.takes("cont-batching"), Some(Takes::Nothing));
     }
 
     #[test]

@@ -90,8 +90,7 @@ mod tests {
         watch.arm().expect("arms");
     }
 
-    /// Takes the notices of what was done so far. Events of the kernel come in order, so that one more change in the
-    /// directory, once noticed, is the last of them.
+    /// Takes the notices of what was done so far; the kernel's come within a moment.
     async fn drain(watch: &mut DirectoryWatch) {
         while tokio::time::timeout(Duration::from_millis(100), watch.changed()).await.is_ok() {}
     }

@@ -4,13 +4,14 @@ use llama_warden_config::{Configuration, Problems};
 use serde_json::json;
 
 use super::args::Global;
-use super::{models, print_json};
+use super::{detector, models, print_json};
 use crate::exit::{Exit, Failure, Told};
 use crate::load::{self, Loaded};
 use crate::models::Inventory;
 
 pub fn run(global: &Global) -> Result<Exit, Failure> {
-    match Loaded::find(global.config.as_deref()).and_then(Inventory::take) {
+    let inventory = Loaded::find(global.config.as_deref()).and_then(Inventory::take);
+    match inventory.and_then(|inventory| detector::check(&inventory.loaded).map(|()| inventory)) {
         Ok(inventory) => report(global, &inventory),
         Err(Failure { told: Told::Configuration(problems), .. }) if global.json => {
             println!("{}", json!({ "valid": false, "problems": problems, "warnings": [], "not_in_force": [] }));

@@ -30,14 +30,28 @@ pub fn run(global: &Global, command: &DetectorCommand) -> Result<Exit, Failure> 
     }
 }
 
+/// Whether the daemon would take every pack of the configuration's directory.
+pub fn check(loaded: &Loaded) -> Result<(), Failure> {
+    let refused = survey_of(loaded).refused;
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let refused: Vec<_> = refused.iter().map(describe).collect();
+    Err(Failure::new(Exit::Usage, refused.join("\nerror: "))
+        .next_step("mend the files, or take them out of readiness.detectors-dir"))
+}
+
 /// The packs of the configuration's directory and the built-in ones, with what was refused.
 fn survey(global: &Global) -> Result<Survey, Failure> {
-    let loaded = Loaded::find(global.config.as_deref())?;
+    Ok(survey_of(&Loaded::find(global.config.as_deref())?))
+}
+
+fn survey_of(loaded: &Loaded) -> Survey {
     let built_in = PackLibrary::built_in();
-    Ok(match loaded.configuration.detectors_dir() {
+    match loaded.configuration.detectors_dir() {
         Some(directory) => built_in.survey(directory),
         None => Survey { library: built_in, refused: Vec::new() },
-    })
+    }
 }
 
 /// The same, told about what was refused.

@@ -124,3 +124,20 @@ fn a_port_that_is_taken_is_not_given() {
     let remembered = Ports::from([("alpha_1b_f32".parse().expect("valid"), busy + 1)]);
     assert!(find(&loaded, &[], &remembered).ports["alpha_1b_f32"] > busy + 1, "a remembered one neither");
 }
+
+#[test]
+fn a_model_is_launched_as_what_it_is_for() {
+    let models = folder(&["alpha-1B"]);
+    let loaded = parse("[models]\ndirs = ['FOLDER']", models.path());
+    let model = find(&loaded, &[], &Ports::new()).report.models.remove(0).model;
+    let flags = |kind, projector: Option<&str>| {
+        let model = DiscoveredModel { kind, projector: projector.map(PathBuf::from), ..model.clone() };
+        server(&model).expect("it has a port").flags
+    };
+    let on = FlagValue::Switch(true);
+    assert_eq!(flags(ModelKind::Generative, None), BTreeMap::new());
+    assert_eq!(flags(ModelKind::Embedding, None), [("embeddings".to_owned(), on.clone())].into());
+    assert_eq!(flags(ModelKind::Reranking, None), [("reranking".to_owned(), on)].into());
+    let eye = FlagValue::Text("/m/mmproj.gguf".to_owned());
+    assert_eq!(flags(ModelKind::Generative, Some("/m/mmproj.gguf")), [("mmproj".to_owned(), eye)].into());
+}
