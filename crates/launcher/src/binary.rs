@@ -26,7 +26,7 @@ impl BinaryProfile {
 
     /// The names of its options, sorted, as facts carry them.
     pub fn option_names(&self) -> Arc<[String]> {
-        self.options.iter().flat_map(OptionList::names).map(str::to_owned).collect()
+        self.options.as_ref().map(OptionList::shared_names).unwrap_or_default()
     }
 }
 

@@ -5,6 +5,7 @@
 //! for people follows after two or more, or on further lines that are indented by 32 columns at least.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What an option takes after its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,12 @@ pub enum Takes {
 
 /// The long options that a build lists, by name without dashes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OptionList(BTreeMap<String, Takes>);
+pub struct OptionList {
+    /// Sorted. Shared by every fact that carries them: a build of today lists more than 300.
+    names: Arc<[String]>,
+    /// What each takes, in the order of the names.
+    takes: Box<[Takes]>,
+}
 
 /// Deepest indentation of a line that names options.
 const MAX_INDENT: usize = 12;
@@ -29,27 +35,35 @@ const MAX_INDENT: usize = 12;
 impl OptionList {
     /// Reads a help text; one without options gives an empty list.
     pub fn parse(help: &str) -> Self {
-        Self(help.lines().flat_map(options_of_line).collect())
+        let listed: BTreeMap<String, Takes> = help.lines().flat_map(options_of_line).collect();
+        let (names, takes): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
+        Self { names: names.into(), takes: takes.into() }
     }
 
     /// Whether `--name` is listed.
     pub fn lists(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.takes(name).is_some()
     }
 
     /// What `--name` takes; `None` if it is not listed.
     pub fn takes(&self, name: &str) -> Option<Takes> {
-        self.0.get(name).copied()
+        let place = self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()?;
+        self.takes.get(place).copied()
     }
 
     /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.names.iter().map(String::as_str)
+    }
+
+    /// The same, to be kept.
+    pub fn shared_names(&self) -> Arc<[String]> {
+        self.names.clone()
     }
 
     /// Whether nothing is listed: then the text was no help text.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.names.is_empty()
     }
 }
 
