@@ -38,6 +38,26 @@ fn a_killed_server_comes_back() {
     });
 }
 
+/// C23: health finds it, the stop continues it, it obeys with exit code 0, and policy brings it back.
+#[test]
+fn a_stopped_server_is_found_and_comes_back() {
+    stage(async |stage| {
+        let mut fleet = hasty(stage);
+        fleet.section("[health]\ninterval = \"200ms\"\ntimeout = \"200ms\"\nfailures = 2");
+        fleet.server("a", Script::default());
+        let daemon = stage.up(&fleet).await;
+        let ready = daemon.ready("a").await;
+        let pid = daemon.report("a").await.pid.expect("it runs");
+        kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGSTOP).unwrap();
+        let again = |fact: &llama_warden_events::Envelope| matches!(fact.event, Event::ReadyReached { .. });
+        daemon.event_after(ready.seq, "it is ready again", again).await;
+        let report = daemon.report("a").await;
+        assert_eq!(report.last_failure.map(|failure| failure.reason), Some(FailureReason::Unresponsive));
+        assert_eq!((report.restarts, report.is_ready), (1, true));
+        assert_ne!(report.pid, Some(pid));
+    });
+}
+
 #[test]
 fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
     stage(async |stage| {

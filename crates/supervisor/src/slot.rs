@@ -369,7 +369,9 @@ impl Slot {
         let satisfied = self.wanted.is_some_and(|wanted| wanted <= self.incarnation);
         if let (Some((reason, _)), true, false) = (&self.failure, satisfied, self.judged) {
             self.judged = true;
-            let decision = self.backoff.on_failure(&self.restart, *reason, self.end, moment.now, moment.draw);
+            // How it ended says something only where it ended by itself: a wedged server may obey our TERM and exit with 0.
+            let end = self.end.filter(|_| !self.stop_began);
+            let decision = self.backoff.on_failure(&self.restart, *reason, end, moment.now, moment.draw);
             let incarnation = self.incarnation;
             match decision {
                 Decision::Leave => {}

@@ -98,6 +98,22 @@ fn a_crashed_server_comes_back_at_exactly_the_drawn_moment_until_the_budget_is_s
 }
 
 #[test]
+fn an_unresponsive_server_comes_back_however_well_it_obeys_the_stop() {
+    let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
+    fleet.machine.start_all([&id("a")]);
+    fleet.rise("a", 1, 1.0);
+    let failed = Event::ServerFailed { reason: FailureReason::Unresponsive, detail: String::new(), lines: vec![] };
+    let actions = fleet.tell("a", 1, 2.0, [failed]);
+    assert!(matches!(&actions[..], [Action::Terminate { reason: StopReason::Failed, .. }]), "{actions:?}");
+    let ended = [
+        Event::StopBegan { reason: StopReason::Failed, grace_seconds: 10.0 },
+        Event::ServerExited { end: ProcessEnd::Exited { code: 0 }, swept: 0 },
+        Event::ServerStopped { reason: StopReason::Failed, forced: false, stop_seconds: 0.1 },
+    ];
+    assert_eq!(told(&fleet.tell("a", 1, 3.0, ended)), ["RestartScheduled"]);
+}
+
+#[test]
 fn a_stop_cancels_a_scheduled_restart_and_a_start_forgets_the_failures() {
     let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
     fleet.machine.start_all([&id("a")]);
