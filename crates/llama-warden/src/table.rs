@@ -1,4 +1,4 @@
-//! The status as a table for people.
+//! Tables for people: the status, and plain ones.
 
 use anstyle::{AnsiColor, Color, Style};
 use comfy_table::{Table, presets};
@@ -6,19 +6,8 @@ use llama_warden_state::{PhaseName, ServerReport, StatusReport};
 
 /// The servers of a report, one line each, and one line of totals.
 pub fn render(report: &StatusReport) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
-        "SERVER",
-        "PHASE",
-        "PORT",
-        "PID",
-        "UPTIME",
-        "READY VIA",
-        "BUILD",
-        "NOTE",
-    ]);
-    for server in &report.servers {
-        table.add_row([
+    let rows = report.servers.iter().map(|server| {
+        [
             server.model_id.to_string(),
             phase(server),
             server.port.to_string(),
@@ -27,20 +16,25 @@ pub fn render(report: &StatusReport) -> String {
             ready_via(server),
             server.llama_version.clone().unwrap_or_default(),
             note(server),
-        ]);
-    }
+        ]
+    });
+    let table = plain(["SERVER", "PHASE", "PORT", "PID", "UPTIME", "READY VIA", "BUILD", "NOTE"], rows);
     let refused = report.configuration_refused.as_deref().map_or_else(String::new, |why| {
         let first = why.lines().next().unwrap_or_default();
         format!("\na changed configuration is refused: {first} (`llama-warden check` shows it all)")
     });
     let profile = report.profile.as_ref().map_or_else(String::new, |profile| format!(" · profile {profile}"));
     format!(
-        "{}\n{} of {} ready, {} running{profile}{refused}",
-        table.trim_fmt(),
-        report.ready_servers,
-        report.total_servers,
-        report.running_servers
+        "{table}\n{} of {} ready, {} running{profile}{refused}",
+        report.ready_servers, report.total_servers, report.running_servers
     )
+}
+
+/// A table of text: a header and rows, no lines, nothing at the ends.
+pub fn plain<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
+    table.trim_fmt()
 }
 
 /// One change of one server in one line, for output that is not a terminal.

@@ -1,6 +1,5 @@
 //! `models`: what discovery finds in folders. Needs no daemon.
 
-use comfy_table::{Table, presets};
 use llama_warden_catalog::{DiscoveredModel, ModelKind, ProblemReason};
 use llama_warden_config::{Environment, Source};
 
@@ -10,13 +9,14 @@ use super::{print_json, print_line};
 use crate::exit::{Exit, Failure};
 use crate::load::Loaded;
 use crate::models::{Folders, Inventory, ModelsReport, PortBook, look, reason};
+use crate::table;
 
 pub fn run(global: &Global, args: &ModelsArgs) -> Result<Exit, Failure> {
     let report = if args.folders.is_empty() { configured(global)? } else { named(global, args)? };
     if global.json {
         print_json(&report)?;
     } else {
-        print_line(table(&report))?;
+        print_line(listing(&report))?;
         report_problems(&report);
     }
     let folder_lost = |folder: &String| {
@@ -62,14 +62,11 @@ pub fn report_problems(report: &ModelsReport) {
     }
 }
 
-fn table(report: &ModelsReport) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(["ID", "FILE", "ARCH", "PARAMS", "QUANT", "SIZE", "CONTEXT", "THINKING", "KIND"]);
-    for known in &report.models {
+fn listing(report: &ModelsReport) -> String {
+    let header = ["ID", "FILE", "ARCH", "PARAMS", "QUANT", "SIZE", "CONTEXT", "THINKING", "KIND"];
+    let rows = report.models.iter().map(|known| {
         let model = &known.model;
-        table.add_row([
+        [
             model.id.to_string(),
             file(report, model),
             model.architecture.clone(),
@@ -79,11 +76,12 @@ fn table(report: &ModelsReport) -> String {
             model.context_length.map_or_else(String::new, |tokens| tokens.to_string()),
             if model.thinking { "yes" } else { "no" }.to_owned(),
             kind(model.kind).to_owned(),
-        ]);
-    }
+        ]
+    });
+    let table = table::plain(header, rows);
     let found = report.models.len();
     let problems = report.problems.len();
-    format!("{}\n{found} models, {} passed over, {problems} with problems", table.trim_fmt(), report.skipped.len())
+    format!("{table}\n{found} models, {} passed over, {problems} with problems", report.skipped.len())
 }
 
 /// The file, below the folder that was looked through.

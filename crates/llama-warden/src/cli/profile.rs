@@ -2,7 +2,6 @@
 //!
 //! `list` and `show` ask the daemon, which knows what is in force; without one they read the configuration.
 
-use comfy_table::{Table, presets};
 use llama_warden_api::ProfileReport;
 use llama_warden_api::client::ClientError;
 use llama_warden_events::ServerId;
@@ -14,6 +13,7 @@ use crate::exit::{Exit, Failure};
 use crate::load::Loaded;
 use crate::models::Inventory;
 use crate::source;
+use crate::table;
 
 pub async fn run(global: &Global, command: &ProfileCommand) -> Result<Exit, Failure> {
     match command {
@@ -30,13 +30,11 @@ async fn list(global: &Global) -> Result<Exit, Failure> {
         print_json(&profiles)?;
         return Ok(Exit::Done);
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["PROFILE", "ACTIVE", "SERVERS", "DESCRIPTION"]);
-    for ProfileReport { card, active } in &profiles {
+    let rows = profiles.iter().map(|ProfileReport { card, active }| {
         let active = if *active { "yes" } else { "" };
-        table.add_row([&card.name, active, &names(&card.servers), &card.description]);
-    }
-    print_line(table.trim_fmt())?;
+        [card.name.clone(), active.to_owned(), names(&card.servers), card.description.clone()]
+    });
+    print_line(table::plain(["PROFILE", "ACTIVE", "SERVERS", "DESCRIPTION"], rows))?;
     Ok(Exit::Done)
 }
 

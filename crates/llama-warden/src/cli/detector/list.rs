@@ -1,6 +1,5 @@
 //! `detector list`: every pack, in order of precedence.
 
-use comfy_table::{Table, presets};
 use llama_warden_readiness::{BuildRange, Pack, Survey};
 use serde_json::json;
 
@@ -8,6 +7,7 @@ use super::{describe, origin, survey};
 use crate::cli::args::Global;
 use crate::cli::{print_json, print_line};
 use crate::exit::{Exit, Failure};
+use crate::table;
 
 pub fn run(global: &Global) -> Result<Exit, Failure> {
     let Survey { library, refused } = survey(global)?;
@@ -26,12 +26,10 @@ pub fn run(global: &Global) -> Result<Exit, Failure> {
         });
         print_json(&packs.collect::<Vec<_>>())?;
     } else {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(["PACK", "FITS", "FROM", "DESCRIPTION"]);
-        for pack in library.iter() {
-            table.add_row([pack.name().to_owned(), fits(pack), origin(pack), pack.description().to_owned()]);
-        }
-        print_line(&table)?;
+        let rows = library
+            .iter()
+            .map(|pack| [pack.name().to_owned(), fits(pack), origin(pack), pack.description().to_owned()]);
+        print_line(table::plain(["PACK", "FITS", "FROM", "DESCRIPTION"], rows))?;
     }
     refused.iter().for_each(|error| eprintln!("error: {}", describe(error)));
     Ok(if refused.is_empty() { Exit::Done } else { Exit::Failed })
