@@ -164,6 +164,9 @@ impl Reading {
     /// The verdict is out: from now on only evidence is kept, and what there was explains nothing any more.
     pub(crate) fn settle(&mut self) {
         self.interest = Interest::Failure;
+        if let Reader::Matching(matcher) = &mut self.reader {
+            matcher.settle();
+        }
         self.evidence = None;
         self.slots = Default::default();
         self.progress = None;
