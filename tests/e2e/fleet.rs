@@ -19,6 +19,19 @@ pub fn add(fleet: &mut Fleet, id: &str, keys: &str) {
     fleet.server_of(id, &model, keys);
 }
 
+/// The servers of [`three`].
+pub const THREE: [&str; 3] = ["a", "b", "c"];
+
+/// Three small servers.
+pub fn three(stage: &Stage, llama_server: &Path) -> Fleet {
+    let mut fleet = real_fleet(stage, llama_server);
+    fleet.section(SMALL);
+    for id in THREE {
+        add(&mut fleet, id, "");
+    }
+    fleet
+}
+
 /// The options of a small server, so that three of them fit anywhere.
 pub const SMALL: &str = "[flags]\nctx-size = 512\nthreads = 1\nparallel = 1";
 

@@ -6,7 +6,7 @@ use llama_warden_tests::{Endpoint, PATIENCE, Part, Port, Ran, Request, eventuall
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-use crate::fleet::{SMALL, add, real_fleet};
+use crate::fleet::{SMALL, THREE, add, real_fleet, three};
 
 /// The value per server of a query, sorted.
 async fn query(prometheus: &Endpoint, query: &str) -> Vec<(String, String)> {
@@ -26,11 +26,9 @@ async fn query(prometheus: &Endpoint, query: &str) -> Vec<(String, String)> {
 fn prometheus_sees_three_ready_servers() {
     let (Some(llama_server), Some(program)) = (real(Part::LlamaServer), real(Part::Prometheus)) else { return };
     stage(async |stage| {
-        let mut fleet = real_fleet(stage, &llama_server);
-        fleet.section(SMALL);
-        ["a", "b", "c"].iter().for_each(|id| add(&mut fleet, id, ""));
+        let fleet = three(stage, &llama_server);
         let daemon = stage.up(&fleet).await;
-        for id in ["a", "b", "c"] {
+        for id in THREE {
             daemon.ready(id).await;
         }
         let config = stage.file("prometheus.yml");

@@ -4,17 +4,15 @@ use llama_warden_events::{Event, ReadyVia};
 use llama_warden_tests::{Endpoint, PATIENCE, Part, Request, eventually, real, stage};
 use llama_warden_tiny_gguf::{TinyModel, WeightFormat};
 
-use crate::fleet::{SMALL, add, complete, real_fleet};
+use crate::fleet::{SMALL, THREE, add, complete, real_fleet, three};
 
 #[test]
 fn three_servers_become_ready_by_proof_and_work() {
     let Some(llama_server) = real(Part::LlamaServer) else { return };
     stage(async |stage| {
-        let mut fleet = real_fleet(stage, &llama_server);
-        fleet.section(SMALL);
-        ["a", "b", "c"].iter().for_each(|id| add(&mut fleet, id, ""));
+        let fleet = three(stage, &llama_server);
         let daemon = stage.up(&fleet).await;
-        for id in ["a", "b", "c"] {
+        for id in THREE {
             match daemon.ready(id).await.event {
                 Event::ReadyReached { via, .. } => {
                     assert!([ReadyVia::Stderr, ReadyVia::Health].contains(&via), "{id}: {via}")

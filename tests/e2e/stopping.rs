@@ -8,17 +8,15 @@ use llama_warden_tests::{Endpoint, PATIENCE, Part, Request, eventually, processe
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, timeout};
 
-use crate::fleet::{SMALL, add, real_fleet};
+use crate::fleet::{SMALL, THREE, add, real_fleet, three};
 
 #[test]
 fn term_ends_the_daemon_and_three_servers_quickly() {
     let Some(llama_server) = real(Part::LlamaServer) else { return };
     stage(async |stage| {
-        let mut fleet = real_fleet(stage, &llama_server);
-        fleet.section(SMALL);
-        ["a", "b", "c"].iter().for_each(|id| add(&mut fleet, id, ""));
+        let fleet = three(stage, &llama_server);
         let daemon = stage.up(&fleet).await;
-        for id in ["a", "b", "c"] {
+        for id in THREE {
             daemon.ready(id).await;
         }
         let asked = Instant::now();
@@ -70,11 +68,9 @@ fn a_stop_while_a_client_streams_ends_by_the_grace() {
 fn a_killed_daemon_leaves_no_real_server_behind() {
     let Some(llama_server) = real(Part::LlamaServer) else { return };
     stage(async |stage| {
-        let mut fleet = real_fleet(stage, &llama_server);
-        fleet.section(SMALL);
-        ["a", "b", "c"].iter().for_each(|id| add(&mut fleet, id, ""));
+        let fleet = three(stage, &llama_server);
         let daemon = stage.up(&fleet).await;
-        for id in ["a", "b", "c"] {
+        for id in THREE {
             daemon.ready(id).await;
         }
         daemon.signal(Signal::SIGKILL);
@@ -82,7 +78,7 @@ fn a_killed_daemon_leaves_no_real_server_behind() {
         let home = stage.path().to_string_lossy().into_owned();
         eventually("every server is gone", Duration::from_secs(3), async || processes_with(&home).is_empty()).await;
         let next = stage.up(&fleet).await;
-        for id in ["a", "b", "c"] {
+        for id in THREE {
             next.ready(id).await;
         }
     });
