@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
+use tokio::task::coop::consume_budget;
 use tokio_util::sync::CancellationToken;
 
 use crate::lines::{LineSplitter, Redactor};
@@ -35,6 +36,9 @@ pub(crate) async fn read_lines(
     let mut splitter = LineSplitter::default();
     let mut on_line = |line: &[u8]| on_line(&redactor.redact(line));
     let ended = loop {
+        // Waiting for a pipe that is never empty does not count against the task's budget: without this, a server that
+        // floods would keep its worker thread from everybody else.
+        consume_budget().await;
         let given_up = tokio::select! {
             ready = receiver.readable() => match ready {
                 Ok(()) => false,
