@@ -32,20 +32,6 @@ impl ProcessEnd {
     pub const fn is_success(self) -> bool {
         matches!(self, Self::Exited { code: 0 })
     }
-
-    /// Whether this end is what a llama-server shows when it was asked to stop with TERM: exit 0 or 1, TERM or ABRT.
-    ///
-    /// Builds of 2023 and 2024 have no handler and die of the signal, builds of 2025 abort while they stream, and
-    /// builds of 2026 exit with 1 when they are asked twice (measured; `LLAMA_SERVER.md`, section 6).
-    pub const fn is_expected_after_term(self) -> bool {
-        match self {
-            Self::Exited { code } => code <= 1,
-            Self::Signaled { signal, .. } => {
-                matches!(signal, Signal::TERM | Signal::ABRT | Signal::INT)
-            }
-            Self::Unknown => true,
-        }
-    }
 }
 
 impl fmt::Display for ProcessEnd {

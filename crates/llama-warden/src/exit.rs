@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use llama_warden_config::Problems;
-use llama_warden_events::Signal;
+use llama_warden_events::{ServerId, Signal};
 
 /// How the program ends. The numbers are part of the contract with scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,13 @@ impl Failure {
     /// A failure that tells one sentence.
     pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
         Self { exit, told: Told::Text { message: message.to_string(), next_step: None } }
+    }
+
+    /// Somebody named a server that is not configured; these are.
+    pub fn unknown_server<'a>(exit: Exit, unknown: &ServerId, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known: Vec<_> = known.into_iter().collect();
+        Self::new(exit, format!("no server `{unknown}` is configured"))
+            .next_step(format!("configured are: {}", known.join(", ")))
     }
 
     /// A failure that has told everything already.

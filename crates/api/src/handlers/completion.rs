@@ -138,7 +138,7 @@ impl Completion {
 #[cfg(test)]
 mod tests {
     use llama_warden_bus::{Bus, Fact};
-    use llama_warden_events::{BootId, ReadyVia, ServerCard};
+    use llama_warden_events::{BootId, ReadyVia};
 
     use super::*;
 
@@ -147,15 +147,7 @@ mod tests {
         let (bus, facts) = Bus::start(BootId::from_random(1), 2);
         let server = ServerId::new("a").expect("valid");
         let subscriptions = [(); 3].map(|()| bus.subscribe("api"));
-        let card = ServerCard {
-            display_name: "A".to_owned(),
-            model: None,
-            port: 8001,
-            host: "127.0.0.1".to_owned(),
-            tier: None,
-            thinking: false,
-            enabled: true,
-        };
+        let card = llama_warden_component_kit::card(&server);
         facts.publish_acked(Fact::server(server.clone(), Event::ServerConfigured { card })).await.expect("open");
         for event in [
             Event::LaunchBegan { binary: "llama-server".into() },

@@ -19,9 +19,8 @@ pub async fn run(global: &Global, args: &ArgvArgs) -> Result<Exit, Failure> {
     let inventory = Inventory::take(Loaded::find(global.config.as_deref())?)?;
     let fleet = inventory.loaded.fleet(None)?;
     let Some(spec) = fleet.get(args.id.as_str()) else {
-        let known: Vec<_> = fleet.iter().map(|spec| spec.id.as_str()).collect();
-        return Err(Failure::new(Exit::Usage, format!("no server `{}` is configured", args.id))
-            .next_step(format!("configured are: {}", known.join(", "))));
+        let known = fleet.iter().map(|spec| spec.id.as_str());
+        return Err(Failure::unknown_server(Exit::Usage, &args.id, known));
     };
     let mut spec = ServerSpec::clone(spec);
     if let Some(binary) = &args.binary {

@@ -14,6 +14,7 @@ mod which;
 use std::path::Path;
 
 use llama_warden_readiness::{LibraryError, Pack, PackLibrary, Survey};
+use serde_json::{Map, Value, json};
 
 use super::args::Global;
 use crate::exit::{Exit, Failure};
@@ -52,6 +53,21 @@ fn survey_of(loaded: &Loaded) -> Survey {
         Some(directory) => built_in.survey(directory),
         None => Survey { library: built_in, refused: Vec::new() },
     }
+}
+
+/// What a pack is, as data, without what it says.
+fn described(pack: &Pack) -> Map<String, Value> {
+    let mut data = Map::new();
+    data.insert("name".to_owned(), pack.name().into());
+    data.insert("description".to_owned(), pack.description().into());
+    data.insert("file".to_owned(), json!(pack.origin().path()));
+    data.insert(
+        "builds".to_owned(),
+        json!(pack.builds().map(|builds| json!({ "min": builds.min, "max": builds.max }))),
+    );
+    data.insert("help_lists".to_owned(), json!(pack.help_lists()));
+    data.insert("help_lacks".to_owned(), json!(pack.help_lacks()));
+    data
 }
 
 /// The same, told about what was refused.

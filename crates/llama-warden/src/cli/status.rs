@@ -29,14 +29,13 @@ fn show(global: &Global, report: &StatusReport) -> Result<(), Failure> {
     if global.json {
         return print_json(report);
     }
-    let text = table::render(report);
-    print_line(anstream::adapter::strip_str(&text))
+    print_line(table::render(report))
 }
 
 async fn watch(client: &Client, global: &Global, args: &StatusArgs, first: StatusReport) -> Result<Exit, Failure> {
     let mut picture = Picture::new();
     let mut report = first;
-    let mut changes = client.events(EventRange::After(report.seq)).await.map_err(peer::failure)?;
+    let mut changes = changes(client, report.seq).await?;
     loop {
         if global.json {
             print_json(&report)?;
@@ -64,9 +63,8 @@ pub async fn fetch(client: &Client, ids: &[ServerId]) -> Result<StatusReport, Fa
     match unknown {
         None => Ok(only(report, ids)),
         Some(unknown) => {
-            let known: Vec<_> = report.servers.iter().map(|server| server.model_id.as_str()).collect();
-            Err(Failure::new(Exit::Failed, format!("no server `{unknown}` is configured"))
-                .next_step(format!("configured are: {}", known.join(", "))))
+            let known = report.servers.iter().map(|server| server.model_id.as_str());
+            Err(Failure::unknown_server(Exit::Failed, unknown, known))
         }
     }
 }

@@ -244,9 +244,8 @@ fn watch_configuration(source: &Source) -> Option<ConfigWatch> {
 /// Names of `--server` that are not configured would silently start nothing.
 fn check_only(only: &[ServerId], fleet: &Fleet) -> Result<Option<Vec<ServerId>>, Failure> {
     if let Some(unknown) = only.iter().find(|server| fleet.get(server.as_str()).is_none()) {
-        let known: Vec<_> = fleet.iter().map(|spec| spec.id.as_str()).collect();
-        return Err(Failure::new(Exit::Usage, format!("no server `{unknown}` is configured"))
-            .next_step(format!("configured are: {}", known.join(", "))));
+        let known = fleet.iter().map(|spec| spec.id.as_str());
+        return Err(Failure::unknown_server(Exit::Usage, unknown, known));
     }
     Ok((!only.is_empty()).then(|| only.to_vec()))
 }

@@ -1,9 +1,8 @@
 //! `detector list`: every pack, in order of precedence.
 
 use llama_warden_readiness::{BuildRange, Pack, Survey};
-use serde_json::json;
 
-use super::{describe, origin, survey};
+use super::{describe, described, origin, survey};
 use crate::cli::args::Global;
 use crate::cli::{print_json, print_line};
 use crate::exit::{Exit, Failure};
@@ -13,16 +12,10 @@ pub fn run(global: &Global) -> Result<Exit, Failure> {
     let Survey { library, refused } = survey(global)?;
     if global.json {
         let packs = library.iter().map(|pack| {
-            json!({
-                "name": pack.name(),
-                "description": pack.description(),
-                "file": pack.origin().path(),
-                "builds": pack.builds().map(|builds| json!({ "min": builds.min, "max": builds.max })),
-                "help_lists": pack.help_lists(),
-                "help_lacks": pack.help_lacks(),
-                "patterns": pack.patterns().len(),
-                "examples": pack.examples().len(),
-            })
+            let mut data = described(pack);
+            data.insert("patterns".to_owned(), pack.patterns().len().into());
+            data.insert("examples".to_owned(), pack.examples().len().into());
+            data
         });
         print_json(&packs.collect::<Vec<_>>())?;
     } else {

@@ -3,7 +3,7 @@
 use llama_warden_readiness::{Pack, ProbeWay, StreamFilter, StructuredSource};
 use serde_json::{Value, json};
 
-use super::pack;
+use super::{described, pack};
 use crate::cli::args::Global;
 use crate::cli::{print_json, print_line};
 use crate::exit::{Exit, Failure};
@@ -48,16 +48,10 @@ fn as_data(pack: &Pack) -> Value {
             "reason": example.reason,
         })
     });
-    json!({
-        "name": pack.name(),
-        "description": pack.description(),
-        "file": pack.origin().path(),
-        "builds": pack.builds().map(|builds| json!({ "min": builds.min, "max": builds.max })),
-        "help_lists": pack.help_lists(),
-        "help_lacks": pack.help_lacks(),
-        "probe": probe,
-        "structured": structured.collect::<Vec<_>>(),
-        "patterns": patterns.collect::<Vec<_>>(),
-        "examples": examples.collect::<Vec<_>>(),
-    })
+    let mut data = described(pack);
+    data.insert("probe".to_owned(), probe);
+    data.insert("structured".to_owned(), structured.collect());
+    data.insert("patterns".to_owned(), patterns.collect());
+    data.insert("examples".to_owned(), examples.collect());
+    data.into()
 }
