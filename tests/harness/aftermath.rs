@@ -165,7 +165,9 @@ fn check_event_log(daemon: &Daemon, problems: &mut Problems) {
     if let Some((fact, _)) = followed.iter().zip(&logged).find(|(followed, logged)| followed != logged) {
         problems.add(format!("fact {} is another one in {}", fact.seq, path.display()));
     }
-    if !matches!(logged.last().map(|last| &last.event), Some(Event::DaemonStopped { .. })) {
+    // The commands around servers' lives are all that may end after the last server has.
+    let last = logged.iter().map(|fact| &fact.event).rfind(|event| !matches!(event, Event::HookCompleted { .. }));
+    if !matches!(last, Some(Event::DaemonStopped { .. })) {
         problems.add(format!(
             "{} has {} facts and does not end with the end of the daemon",
             path.display(),

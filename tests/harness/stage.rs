@@ -79,12 +79,17 @@ impl Stage {
     /// A stand-in that says that it is a build of `era`, also when it is asked for its options.
     pub fn build_of(&self, era: Era) -> PathBuf {
         let name = serde_json::to_string(&era).expect("an era has a name");
-        let folder = self.file(name.trim_matches('"'));
+        self.build(name.trim_matches('"'), &Script { era, ..Script::default() })
+    }
+
+    /// A stand-in that lies in a folder of its own and answers questions as `script` says.
+    pub fn build(&self, name: &str, script: &Script) -> PathBuf {
+        let folder = self.file(name);
         std::fs::create_dir_all(&folder).expect("the stage can be written");
         let program = folder.join("llama-server");
         // A copy would cost 8 MB; the stand-in looks for its script beside the name by which it is called.
         std::os::unix::fs::symlink(stand_in_program(), &program).expect("the stage can be written");
-        Script { era, ..Script::default() }.write_beside(&program).expect("the stage can be written");
+        script.write_beside(&program).expect("the stage can be written");
         program
     }
 

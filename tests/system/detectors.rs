@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use llama_warden_events::{DetectorRefusal, Event, FailureReason, ReadyVia, Seq};
+use llama_warden_events::{Event, FailureReason, FileRefusal, ReadyVia, Seq};
 use llama_warden_stand_in::{Act, Deed, Era, Moment, ReadyLine, Script, Stream};
 use llama_warden_tests::{Daemon, Fleet, Port, Stage, stage};
 
@@ -50,7 +50,7 @@ fn goose_fleet(stage: &Stage) -> (Fleet, PathBuf, PathBuf) {
     (fleet, packs, binary)
 }
 
-async fn reloaded(daemon: &Daemon, after: Seq) -> (Seq, Vec<String>, Vec<DetectorRefusal>) {
+async fn reloaded(daemon: &Daemon, after: Seq) -> (Seq, Vec<String>, Vec<FileRefusal>) {
     let reloaded = |fact: &llama_warden_events::Envelope| matches!(fact.event, Event::DetectorsReloaded { .. });
     let fact = daemon.event_after(after, "packs are reloaded", reloaded).await;
     match fact.event {

@@ -11,10 +11,11 @@ use crate::{paths, schema, shell, test, tidy};
 type Step = (&'static str, fn() -> Result<(), Error>);
 
 /// The checks, the quickest first.
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     ("cargo fmt --all --check", format),
     ("cargo xtask tidy", tidy::run),
     ("cargo clippy --workspace --all-targets -- -D warnings", clippy),
+    ("cargo clippy --workspace --all-targets --all-features -- -D warnings", clippy_of_all_features),
     ("cargo doc --workspace --no-deps --document-private-items", doc),
     ("cargo xtask schema --check", schema::check),
     ("cargo test --manifest-path examples/custom-matcher/Cargo.toml", examples),
@@ -42,6 +43,12 @@ fn format() -> Result<(), Error> {
 
 fn clippy() -> Result<(), Error> {
     shell::run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+}
+
+/// What is not built by default compiles too, where its libraries are loaded at run time.
+fn clippy_of_all_features() -> Result<(), Error> {
+    let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--quiet", "--", "-D", "warnings"];
+    shell::run(cargo().args(clippy))
 }
 
 fn doc() -> Result<(), Error> {

@@ -3,6 +3,7 @@
 //! A chore prints its result on stdout and its progress on stderr.
 
 mod bench;
+mod build_log;
 mod cargo;
 mod ci;
 mod debian;

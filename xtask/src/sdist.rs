@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::build_log::BuildLog;
 use crate::error::{Error, OnPath};
 use crate::parts::{Draft, Part};
 use crate::{python, shell};
@@ -56,8 +57,12 @@ pub fn provide(sdist: &Sdist) -> Result<PathBuf, Error> {
     let tools = python::environment(draft.folder(), &["cmake", "ninja"])?;
     eprintln!("{name}: downloading {}", sdist.requirement);
     let source = unpack(sdist, &draft)?;
-    eprintln!("{name}: building; this takes from three minutes to half an hour");
-    let program = build(&source, &draft, &tools)?;
+    let log = draft.place().with_file_name(format!("{name}.log"));
+    eprintln!(
+        "{name}: building; this takes from three minutes to half an hour, and says what it does in {}",
+        log.display()
+    );
+    let program = build(&source, draft.folder(), &tools, &mut BuildLog::create(&log, &name)?)?;
     let bin = draft.tree().join("bin");
     fs::create_dir_all(&bin).on("create", &bin)?;
     fs::rename(&program, bin.join("llama-server")).on("move", &program)?;
@@ -97,8 +102,8 @@ fn find_llama_cpp(folder: &Path, depth: u32) -> Option<PathBuf> {
     folders.iter().find_map(|below| find_llama_cpp(below, deeper))
 }
 
-fn build(source: &Path, draft: &Draft<'_>, tools: &Path) -> Result<PathBuf, Error> {
-    let build = draft.folder().join("build");
+fn build(source: &Path, folder: &Path, tools: &Path, log: &mut BuildLog) -> Result<PathBuf, Error> {
+    let build = folder.join("build");
     let cmake = || {
         let mut command = Command::new(tools.join("cmake"));
         command.env("PATH", python::path_with(tools));
@@ -107,14 +112,14 @@ fn build(source: &Path, draft: &Draft<'_>, tools: &Path) -> Result<PathBuf, Erro
     // Each era ignores the names that it does not know.
     let settings = ["CMAKE_BUILD_TYPE=Release", "BUILD_SHARED_LIBS=OFF", "LLAMA_BUILD_TESTS=OFF", "LLAMA_CURL=OFF"]
         .map(|setting| format!("-D{setting}"));
-    shell::run(cmake().args(["-G", "Ninja", "-S"]).arg(source).arg("-B").arg(&build).args(settings))?;
+    log.run(cmake().args(["-G", "Ninja", "-S"]).arg(source).arg("-B").arg(&build).args(settings))?;
     let help = shell::read(cmake().arg("--build").arg(&build).args(["--target", "help"]))?;
     let listed = |target: &&&str| help.lines().any(|line| line.split(':').next() == Some(**target));
     let target = TARGETS.iter().find(listed).copied().unwrap_or(TARGETS[0]);
     // A build of minutes takes what the machine has left over.
     let mut patient = Command::new("nice");
     patient.args(["-n", "19"]).arg(tools.join("cmake")).env("PATH", python::path_with(tools));
-    shell::run(patient.arg("--build").arg(&build).args(["--target", target]))?;
+    log.run(patient.arg("--build").arg(&build).args(["--target", target]))?;
     Ok(build.join("bin").join(target))
 }
 

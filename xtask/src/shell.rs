@@ -71,11 +71,13 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-fn cannot_start(command: &Command, source: std::io::Error) -> Error {
+/// The error of a program that does not start.
+pub fn cannot_start(command: &Command, source: std::io::Error) -> Error {
     Error::Io { what: format!("cannot start `{}`", spelled(command)), source }
 }
 
-fn spelled(command: &Command) -> String {
+/// A command as a person would type it.
+pub fn spelled(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_string_lossy())

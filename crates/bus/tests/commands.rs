@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use llama_warden_bus::{Clock, CompositionError, Order, Switchboard};
 use llama_warden_events::{
-    CommandKind, Incarnation, LaunchCommand, NoCommand, RefusalReason, Refused, Rung, Seq, ServerId, Signal,
-    SuperviseCommand, TerminateCommand,
+    CommandKind, HookCommand, Incarnation, LaunchCommand, NoCommand, RefusalReason, Refused, Rung, Seq, ServerId,
+    Signal, SuperviseCommand, TerminateCommand,
 };
 
 fn server() -> ServerId {
@@ -35,6 +35,7 @@ async fn a_second_owner_and_a_missing_one_are_errors_before_anything_runs() {
     let _supervisor = switchboard.take::<SuperviseCommand>("supervisor").expect("first owner");
     assert_eq!(switchboard.check(), Err(CompositionError::NoOwner { kind: CommandKind::Terminate }));
     let _terminator = switchboard.take::<TerminateCommand>("terminator").expect("first owner");
+    let _hooks = switchboard.take::<HookCommand>("hooks").expect("first owner");
     assert_eq!(switchboard.check(), Ok(()));
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use llama_warden_bus::{Component, CompositionError, Fact, Host, HostSettings, Ports};
 use llama_warden_events::{
-    BootId, CommandKind, CommandSet, Event, LaunchCommand, NoCommand, Seq, SuperviseCommand, TerminateCommand,
+    BootId, CommandKind, CommandSet, Event, HookCommand, LaunchCommand, NoCommand, Seq, SuperviseCommand,
+    TerminateCommand,
 };
 
 /// Owns a set of commands and does as its script says.
@@ -72,6 +73,7 @@ fn composed(guest: Script) -> Host {
     let mut host = host();
     host.add(actor::<LaunchCommand>(Script::Wait)).expect("first owner");
     host.add(actor::<TerminateCommand>(Script::Wait)).expect("first owner");
+    host.add(actor::<HookCommand>(Script::Wait)).expect("first owner");
     host.add(actor::<SuperviseCommand>(Script::StopWhenAsked)).expect("first owner");
     host.add(actor::<NoCommand>(guest)).expect("owns nothing");
     host
@@ -118,6 +120,7 @@ async fn a_failed_supervisor_still_lets_everybody_end() {
     let mut host = host();
     host.add(actor::<LaunchCommand>(Script::Wait)).expect("first owner");
     host.add(actor::<TerminateCommand>(Script::Wait)).expect("first owner");
+    host.add(actor::<HookCommand>(Script::Wait)).expect("first owner");
     host.add(actor::<SuperviseCommand>(Script::Fail)).expect("first owner");
     let error = host.start().expect("complete").join().await.expect_err("the supervisor failed");
     assert_eq!(error.component, "supervisor");

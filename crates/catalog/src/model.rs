@@ -75,12 +75,24 @@ pub struct NetworkShape {
     /// The width of the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding_length: Option<u64>,
+    /// The width of the hidden layer; of a mixture that of all experts which work on one token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feed_forward_length: Option<u64>,
+    /// Words of the vocabulary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<u64>,
     /// Attention heads of a layer; where layers differ, of the widest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_count: Option<u64>,
     /// Key-value heads of all layers together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kv_heads: Option<u64>,
+    /// Those of them that look back no further than `sliding_window`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windowed_kv_heads: Option<u64>,
+    /// How many tokens they look back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<u64>,
     /// The width of one key, where it is not the embedding divided by the heads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_length: Option<u64>,
@@ -95,9 +107,13 @@ impl NetworkShape {
     /// Sliding windows are taken for full ones, so that the estimate is an upper bound. `None` where the header lacks
     /// a measure.
     pub fn kv_elements_per_token(&self) -> Option<u64> {
-        let head_width = || self.embedding_length?.checked_div(self.head_count?);
-        let key = self.key_length.or_else(head_width)?;
-        let value = self.value_length.or_else(head_width)?;
+        let (key, value) = self.head_widths()?;
         Some(self.kv_heads?.saturating_mul(key.saturating_add(value)))
+    }
+
+    /// The widths of one key and of one value; `None` where the header lacks a measure.
+    pub fn head_widths(&self) -> Option<(u64, u64)> {
+        let shared = || self.embedding_length?.checked_div(self.head_count?);
+        Some((self.key_length.or_else(shared)?, self.value_length.or_else(shared)?))
     }
 }

@@ -31,6 +31,7 @@ pub struct Configuration {
     logs: LogSettings,
     start: StartSettings,
     detectors_dir: Option<PathBuf>,
+    dialects_dir: Option<PathBuf>,
     model_dirs: Vec<PathBuf>,
     host: String,
     first_port: u16,
@@ -82,6 +83,7 @@ impl Configuration {
             logs: specs.logs()?,
             start: specs.start()?,
             detectors_dir: specs.detectors_dir()?,
+            dialects_dir: specs.dialects_dir()?,
             model_dirs,
             host,
             first_port,
@@ -156,6 +158,11 @@ impl Configuration {
     /// The folder with more detector packs, absolute.
     pub fn detectors_dir(&self) -> Option<&Path> {
         self.detectors_dir.as_deref()
+    }
+
+    /// The folder with more flag dialects, absolute.
+    pub fn dialects_dir(&self) -> Option<&Path> {
+        self.dialects_dir.as_deref()
     }
 
     /// The folders that are scanned for models, absolute.

@@ -79,6 +79,8 @@ table! {
         "env-pass" => env_pass: Vec<At<Pattern>>,
         /// Arguments of every server, verbatim, after everything else.
         "args" => args: Vec<At<Line>>,
+        /// Folder with more flag dialects; "" = none.
+        "dialects-dir" => dialects_dir: Line,
     }
 }
 
@@ -155,7 +157,8 @@ table! {
     Start {
         /// Servers that may load at a time; 0 = all.
         "max-concurrent" => max_concurrent: u32,
-        /// Admission by estimated memory: "off", "warn" or "enforce".
+        /// Admission by estimated memory: "off" weighs nothing, "warn" starts with a warning what may not fit, "enforce"
+        /// waits for memory that a server is about to give back, and refuses what still does not fit.
         "memory" => memory: AdmissionPolicy,
     }
 }
@@ -171,14 +174,16 @@ table! {
 table! {
     /// Commands around a server's life, as argument lists; no shell.
     Hooks {
-        /// Before the launch.
+        /// Before anything is looked at for a launch, which waits for it and fails with it.
         "pre-start" => pre_start: Vec<At<Line>>,
         /// After ready.
         "post-ready" => post_ready: Vec<At<Line>>,
-        /// Before the first signal of a stop.
+        /// Before the first signal of a stop, which waits for it for a share of its grace.
         "pre-stop" => pre_stop: Vec<At<Line>>,
         /// After the exit.
         "post-exit" => post_exit: Vec<At<Line>>,
+        /// Longest time for each of them; then it is killed with its process group. Default: 30s.
+        "timeout" => timeout: Positive,
     }
 }
 

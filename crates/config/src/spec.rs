@@ -225,9 +225,9 @@ pub struct HealthSpec {
 }
 
 /// Commands around a server's life, as argv arrays without a shell.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HooksSpec {
-    /// Before the spawn.
+    /// Before anything is looked at for a launch.
     pub pre_start: Option<Vec<String>>,
     /// After ready.
     pub post_ready: Option<Vec<String>>,
@@ -235,4 +235,17 @@ pub struct HooksSpec {
     pub pre_stop: Option<Vec<String>>,
     /// After the exit.
     pub post_exit: Option<Vec<String>>,
+    /// Longest time for each of them, above zero.
+    pub timeout: Duration,
+}
+
+impl HooksSpec {
+    /// Longest time for a command where none is set.
+    pub const TIMEOUT: Duration = Duration::from_secs(30);
+}
+
+impl Default for HooksSpec {
+    fn default() -> Self {
+        Self { pre_start: None, post_ready: None, pre_stop: None, post_exit: None, timeout: Self::TIMEOUT }
+    }
 }

@@ -66,6 +66,11 @@ impl Specs<'_> {
         Ok(self.path_or_none(&readiness.detectors_dir))
     }
 
+    pub(crate) fn dialects_dir(&self) -> Result<Option<PathBuf>, Problems> {
+        let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
+        Ok(self.path_or_none(&shared.dialects_dir))
+    }
+
     /// The address that servers bind, and the first port for those without one of their own.
     pub(crate) fn shared_address(&self) -> Result<(String, u16), Problems> {
         let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
@@ -181,5 +186,6 @@ fn hooks(hooks: &Hooks) -> HooksSpec {
         post_ready: command(&hooks.post_ready),
         pre_stop: command(&hooks.pre_stop),
         post_exit: command(&hooks.post_exit),
+        timeout: hooks.timeout.as_ref().map_or(HooksSpec::TIMEOUT, |timeout| timeout.value.0),
     }
 }

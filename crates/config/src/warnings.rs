@@ -25,7 +25,10 @@ impl Configuration {
         let servers = file.servers.iter().flat_map(|servers| &servers.value);
         for (server, spec) in servers.zip(self.servers()) {
             let Server { model, api_key_file, binary, flags, stop, .. } = &server.value;
-            missing(model.as_ref(), &spec.model, "the model", &mut warnings);
+            // That command may be what fetches it.
+            if spec.hooks.pre_start.is_none() {
+                missing(model.as_ref(), &spec.model, "the model", &mut warnings);
+            }
             if let Some(path) = &spec.api_key_file {
                 missing(api_key_file.as_ref(), path, "the api key file", &mut warnings);
             }

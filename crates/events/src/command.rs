@@ -15,6 +15,8 @@ pub enum Command {
     Launch(LaunchCommand),
     /// For the owner of stops.
     Terminate(TerminateCommand),
+    /// For the owner of the user's commands.
+    Hook(HookCommand),
 }
 
 /// The sets of commands. Each has exactly one owner.
@@ -26,11 +28,13 @@ pub enum CommandKind {
     Launch,
     /// [`TerminateCommand`].
     Terminate,
+    /// [`HookCommand`].
+    Hook,
 }
 
 impl CommandKind {
     /// Every set.
-    pub const ALL: [Self; 3] = [Self::Supervise, Self::Launch, Self::Terminate];
+    pub const ALL: [Self; 4] = [Self::Supervise, Self::Launch, Self::Terminate, Self::Hook];
 }
 
 /// Asks for a change of what should run. Owner: supervisor. Accepted commands get an id (a `CommandAccepted` fact).
@@ -126,6 +130,30 @@ pub enum TerminateCommand {
     },
 }
 
+/// Asks for a command of the user that somebody waits for. Owner: hooks. What comes of it is a `HookCompleted` fact about
+/// that launch; the other commands are run by the facts that they follow.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HookCommand {
+    /// Run what goes before a launch. It is called off when that launch is to stop or is over.
+    RunPreStart {
+        /// Which server's.
+        server: ServerId,
+        /// Before which launch.
+        incarnation: Incarnation,
+    },
+    /// Run what goes before the first signal of a stop. It is called off when the process is gone.
+    RunPreStop {
+        /// Which server's.
+        server: ServerId,
+        /// The launch that is stopped.
+        incarnation: Incarnation,
+        /// Why it is stopped.
+        reason: StopReason,
+        /// Longest time from now to its end, its turn included.
+        limit: Duration,
+    },
+}
+
 /// A command was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
@@ -188,6 +216,7 @@ macro_rules! command_set {
 command_set!(SuperviseCommand, Supervise);
 command_set!(LaunchCommand, Launch);
 command_set!(TerminateCommand, Terminate);
+command_set!(HookCommand, Hook);
 
 impl Command {
     /// The set that it belongs to.
@@ -196,6 +225,7 @@ impl Command {
             Self::Supervise(_) => CommandKind::Supervise,
             Self::Launch(_) => CommandKind::Launch,
             Self::Terminate(_) => CommandKind::Terminate,
+            Self::Hook(_) => CommandKind::Hook,
         }
     }
 
@@ -207,6 +237,7 @@ impl Command {
             }
             Self::Launch(command) => matches!(command, LaunchCommand::DeliverSignal { .. }),
             Self::Terminate(_) => true,
+            Self::Hook(command) => matches!(command, HookCommand::RunPreStop { .. }),
         }
     }
 }

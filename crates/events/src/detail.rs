@@ -110,6 +110,19 @@ pub enum CommandOutcome {
     },
 }
 
+/// What a server is estimated to need of memory before it is ready, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MemoryEstimate {
+    /// For the model, its projector, its adapters and its draft model.
+    pub weights_bytes: u64,
+    /// For the cache of keys and values.
+    pub kv_bytes: u64,
+    /// For buffers of the computation, and the process itself.
+    pub compute_bytes: u64,
+    /// How much of all this lies on GPUs.
+    pub gpu_bytes: u64,
+}
+
 /// One option whose spelling was changed for a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OptionNote {
@@ -121,6 +134,9 @@ pub struct OptionNote {
     pub spelled: Vec<String>,
     /// Why.
     pub because: String,
+    /// The dialect whose rule or synonym says so; absent where the build's help alone does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<String>,
 }
 
 /// What happened to an option.

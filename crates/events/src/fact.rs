@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantNames};
 
 use crate::{
-    CommandOutcome, CommandSummary, DetectorRefusal, FailureReason, HookOutcome, HookPoint, ListenerOwner, OptionNote,
-    ProcessEnd, ProfileCard, ReadyVia, Rung, ServerCard, ServerId, Signal, StopReason, StreamName, SwitchPlan, Warning,
+    CommandOutcome, CommandSummary, FailureReason, FileRefusal, HookOutcome, HookPoint, ListenerOwner, MemoryEstimate,
+    OptionNote, ProcessEnd, ProfileCard, ReadyVia, Rung, ServerCard, ServerId, Signal, StopReason, StreamName,
+    SwitchPlan, Warning,
 };
 
 /// Something that happened. Who publishes it stands in each comment.
@@ -88,6 +89,18 @@ pub enum Event {
         /// How it ended.
         outcome: CommandOutcome,
     },
+    /// It was estimated what a server will need of memory, before its launch. (supervisor)
+    MemoryEstimated {
+        /// The estimate, an upper bound of what it takes until it is ready.
+        estimate: MemoryEstimate,
+    },
+    /// A launch that is due waits for memory that is about to be free. (supervisor)
+    LaunchHeld {
+        /// How much it needs, what there is, and what it waits for.
+        because: String,
+    },
+    /// A launch that was held waits no more: it comes, or is refused, or is no longer wanted. (supervisor)
+    LaunchReleased,
     /// The launch of an incarnation began: look before the leap, then spawn. (launcher)
     LaunchBegan {
         /// The executable as configured.
@@ -106,6 +119,26 @@ pub enum Event {
         /// The long options that its help lists, without dashes, sorted. Shared: it is the same for every launch.
         #[serde(default, skip_serializing_if = "no_options")]
         options: std::sync::Arc<[String]>,
+    },
+    /// Files in the dialect directory were found to have changed; it is looked at before each launch. Where a file was
+    /// refused, what it said before stays in force. (launcher)
+    DialectsReloaded {
+        /// The dialects that are new or changed, by name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        dialects: Vec<String>,
+        /// The dialects that are gone, by name; the built-in one of that name is in force again.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        removed: Vec<String>,
+        /// The files that were refused.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        refused: Vec<FileRefusal>,
+    },
+    /// The dialect that spells this incarnation's options was chosen. (launcher)
+    DialectChosen {
+        /// The dialect's name.
+        dialect: String,
+        /// Why this one.
+        because: String,
     },
     /// Options were spelled for this build; only those that did not stay as they were are named. (launcher)
     OptionsTranslated {
@@ -170,7 +203,7 @@ pub enum Event {
         removed: Vec<String>,
         /// The files that were refused.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        refused: Vec<DetectorRefusal>,
+        refused: Vec<FileRefusal>,
     },
     /// A line made readiness look at once; it proves nothing yet. (readiness)
     ReadyHinted {
@@ -209,8 +242,9 @@ pub enum Event {
     },
     /// A server that had lost it answers as ready again. (health)
     ReadyRegained,
-    /// A server failed. Published once per incarnation, by the component that found out: launcher (before the process
-    /// exists), readiness (from the process' start to its end), terminator (unkillable), health.
+    /// A server failed. Published once per incarnation, by the component that found out: supervisor (a launch that is
+    /// refused, of which it is the only fact), launcher (before the process exists), readiness (from the process' start to
+    /// its end), terminator (unkillable), health.
     ServerFailed {
         /// Why, from the closed set.
         reason: FailureReason,
@@ -227,7 +261,8 @@ pub enum Event {
         /// The same for people.
         detail: String,
     },
-    /// A command that the user put around a server's life has ended. (hooks)
+    /// A command that the user put around a server's life has ended. It names its launch where something waits for it:
+    /// `pre-start` and `pre-stop`. (hooks)
     HookCompleted {
         /// When it runs.
         hook: HookPoint,

@@ -13,5 +13,10 @@ pub enum HookOutcome {
     Failed {
         /// What happened, for people.
         detail: String,
+        /// Its last lines of output, oldest first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lines: Vec<String>,
     },
+    /// It was ended, or never begun, because what it was run for is over: a start that is stopped, a stop that is done.
+    CalledOff,
 }

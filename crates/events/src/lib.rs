@@ -13,9 +13,9 @@ compile_error!("llama-warden runs on Linux, on x86-64 and aarch64: it needs pidf
 
 mod command;
 mod detail;
-mod detector;
 mod envelope;
 mod fact;
+mod file_refusal;
 mod hook;
 mod id;
 mod process;
@@ -23,15 +23,16 @@ mod reason;
 mod signal;
 
 pub use command::{
-    Command, CommandKind, CommandSet, LaunchCommand, NoCommand, Refused, SuperviseCommand, TerminateCommand,
+    Command, CommandKind, CommandSet, HookCommand, LaunchCommand, NoCommand, Refused, SuperviseCommand,
+    TerminateCommand,
 };
 pub use detail::{
-    CommandOutcome, CommandSummary, ListenerOwner, OptionNote, OptionTreatment, ProfileCard, Rung, ServerCard,
-    StreamName, SwitchPlan,
+    CommandOutcome, CommandSummary, ListenerOwner, MemoryEstimate, OptionNote, OptionTreatment, ProfileCard, Rung,
+    ServerCard, StreamName, SwitchPlan,
 };
-pub use detector::DetectorRefusal;
 pub use envelope::{Elapsed, Envelope, Timestamp};
 pub use fact::Event;
+pub use file_refusal::FileRefusal;
 pub use hook::HookOutcome;
 pub use id::{BootId, Incarnation, InvalidServerId, Seq, ServerId};
 pub use process::ProcessEnd;

@@ -67,7 +67,7 @@ closed_set! {
         Wedged = "wedged",
         /// It outlived KILL.
         Unkillable = "unkillable",
-        /// Policy refused to launch it.
+        /// It was not launched: there is not enough memory for it, or the launcher did not take it.
         Refused = "refused",
         /// None of the others.
         Unknown = "unknown",
@@ -77,10 +77,7 @@ closed_set! {
 impl FailureReason {
     /// Whether the same launch would fail in the same way again, so that only a person can help.
     pub const fn is_permanent(self) -> bool {
-        matches!(
-            self,
-            Self::BinaryNotFound | Self::BadArgument | Self::ModelNotFound | Self::ModelInvalid | Self::Refused
-        )
+        matches!(self, Self::BinaryNotFound | Self::BadArgument | Self::ModelNotFound | Self::ModelInvalid)
     }
 }
 
@@ -155,6 +152,8 @@ closed_set! {
         ReadyAssumed = "ready-assumed",
         /// The cap has passed and the server still loads.
         LoadingPastCap = "loading-past-cap",
+        /// It was launched although there may not be enough memory for it.
+        MemoryShort = "memory-short",
         /// A process outside the server's group outlived it.
         DescendantLeft = "descendant-left",
         /// A command around the server's life failed.
@@ -165,11 +164,11 @@ closed_set! {
 closed_set! {
     /// When a command around a server's life is run.
     HookPoint {
-        /// Before the launch.
+        /// Before anything is looked at for a launch, which waits for it and fails with it.
         PreStart = "pre-start",
         /// After ready.
         PostReady = "post-ready",
-        /// Before the first signal of a stop.
+        /// Before the first signal of a stop, which waits for it for a share of its grace.
         PreStop = "pre-stop",
         /// After the exit.
         PostExit = "post-exit",

@@ -1,8 +1,11 @@
 //! One command that is to be run, with what it is told.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use llama_warden_config::ServerSpec;
 use llama_warden_events::{HookPoint, Incarnation, ProcessEnd, Seq, ServerId};
+use tokio::time::Instant;
 
 /// Names start with this. A double underscore would make a variable an override of the configuration, for commands of
 /// ours that a hook runs.
@@ -16,6 +19,10 @@ pub(crate) struct HookCall {
     pub(crate) hook: HookPoint,
     /// The program and its arguments.
     pub(crate) argv: Vec<String>,
+    /// Longest time for it.
+    pub(crate) limit: Duration,
+    /// When it has to be over, for one whose turn counts too.
+    pub(crate) deadline: Option<Instant>,
     /// What it is told, by the names of environment variables.
     pub(crate) variables: BTreeMap<String, String>,
     /// The fact that it is run for, where that was heard.
@@ -23,14 +30,42 @@ pub(crate) struct HookCall {
 }
 
 impl HookCall {
-    pub(crate) fn new(server: ServerId, incarnation: Incarnation, hook: HookPoint, argv: Vec<String>) -> Self {
-        let call = Self { server, incarnation, hook, argv, variables: BTreeMap::new(), cause: None };
-        let (server, incarnation) = (call.server.to_string(), incarnation.to_string());
-        call.telling("HOOK", hook.as_str()).telling("SERVER", server).telling("INCARNATION", incarnation)
+    /// The command of `spec` at `hook`, if it has one.
+    pub(crate) fn of(spec: &ServerSpec, incarnation: Incarnation, hook: HookPoint) -> Option<Self> {
+        let argv = match hook {
+            HookPoint::PreStart => &spec.hooks.pre_start,
+            HookPoint::PostReady => &spec.hooks.post_ready,
+            HookPoint::PreStop => &spec.hooks.pre_stop,
+            HookPoint::PostExit => &spec.hooks.post_exit,
+        };
+        let (server, argv, limit) = (spec.id.clone(), argv.clone()?, spec.hooks.timeout);
+        let variables = BTreeMap::new();
+        let call = Self { server, incarnation, hook, argv, limit, deadline: None, variables, cause: None };
+        let call = call
+            .telling("HOOK", hook.as_str())
+            .telling("SERVER", spec.id.to_string())
+            .telling("INCARNATION", incarnation.to_string())
+            .telling("HOST", spec.host.clone())
+            .telling("PORT", spec.port.to_string())
+            .telling("MODEL", spec.model.display().to_string());
+        Some(call)
+    }
+
+    /// Whether somebody waits for its end, and gives it up when what it is run for is over.
+    pub(crate) const fn is_awaited(&self) -> bool {
+        matches!(self.hook, HookPoint::PreStart | HookPoint::PreStop)
     }
 
     pub(crate) fn because(mut self, cause: Option<Seq>) -> Self {
         self.cause = cause;
+        self
+    }
+
+    /// Makes the limit of a command that a stop waits for one that begins now: its turn counts too.
+    pub(crate) fn in_time(mut self, now: Instant) -> Self {
+        if self.hook == HookPoint::PreStop {
+            self.deadline = now.checked_add(self.limit);
+        }
         self
     }
 

@@ -1,9 +1,13 @@
 //! The user's commands around a server's life.
 //!
-//! `post-ready` runs once for each launch that becomes ready, `post-exit` once for each process that ended. A command is an
-//! argument list without a shell, runs in the daemon's environment with what it needs to know in `LLAMA_WARDEN_*`, ends
-//! within 30 s or is killed with its process group, and its output goes to the log. Commands of one server run one after
-//! the other, in the order of what happened; those of different servers side by side. None of them holds up anything else.
+//! `post-ready` runs once for each launch that becomes ready, `post-exit` once for each process that ended; the facts call
+//! for them and nothing waits for them. `pre-start` and `pre-stop` run when the launcher and the terminator ask for them,
+//! who wait for their `HookCompleted`. They are called off once what they are run for is over: a `pre-start` when its launch
+//! is to stop, a `pre-stop` when its process is gone.
+//!
+//! A command is an argument list without a shell, runs in the daemon's environment with what it needs to know in
+//! `LLAMA_WARDEN_*`, ends within its limit or is killed with its process group, and its output goes to the log. Commands of
+//! one server run one after the other, in the order of what happened; those of different servers side by side.
 //!
 //! This crate signals the processes that it made and reaps itself, and no others.
 
@@ -14,4 +18,4 @@ mod process;
 mod queue;
 mod watch;
 
-pub use component::{HOOK_LIMIT, Hooks, HooksError};
+pub use component::{Hooks, HooksError};

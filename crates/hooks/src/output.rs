@@ -1,5 +1,6 @@
-//! What a command says: its lines in the log, bounded in number and length.
+//! What a command says: its lines in the log, bounded in number and length, and its last words.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -13,22 +14,32 @@ use crate::call::HookCall;
 const LINES: usize = 100;
 /// Most bytes of a line that are logged.
 const LINE_BYTES: usize = 1024;
+/// Last lines of a stream that are kept.
+const LAST_LINES: usize = 10;
 
-/// Reads a stream to its end and logs its lines; `last` holds the last line with anything in it.
+/// The last lines of a stream with anything in them, oldest first.
+pub(crate) type LastLines = VecDeque<String>;
+
+/// Reads a stream to its end, logs its first lines, and keeps the last ones.
 pub(crate) async fn log_lines(
     call: &HookCall,
     stream: StreamName,
     pipe: OwnedFd,
-    last: &mut Option<String>,
+    last: &mut LastLines,
 ) -> io::Result<()> {
     let mut pipe = Receiver::from_owned_fd(pipe)?;
     let mut lines = Lines::default();
     let mut chunk = [0; 4096];
     loop {
         let read = pipe.read(&mut chunk).await?;
-        lines.take(&chunk[..read], read == 0, |line| {
-            tracing::info!(server = %call.server, hook = %call.hook, %stream, line, "hook says");
-            *last = Some(line.to_owned());
+        lines.take(&chunk[..read], read == 0, |line, is_logged| {
+            if is_logged {
+                tracing::info!(server = %call.server, hook = %call.hook, %stream, line, "hook says");
+            }
+            if last.len() == LAST_LINES {
+                last.pop_front();
+            }
+            last.push_back(line.to_owned());
         });
         if read == 0 {
             return Ok(());
@@ -43,7 +54,8 @@ struct Lines {
 }
 
 impl Lines {
-    fn take(&mut self, bytes: &[u8], is_end: bool, mut tell: impl FnMut(&str)) {
+    /// Tells each line with anything in it, and whether it is one of the first.
+    fn take(&mut self, bytes: &[u8], is_end: bool, mut tell: impl FnMut(&str, bool)) {
         for &byte in bytes {
             match byte {
                 b'\n' => self.finish(&mut tell),
@@ -56,12 +68,12 @@ impl Lines {
         }
     }
 
-    fn finish(&mut self, tell: &mut impl FnMut(&str)) {
+    fn finish(&mut self, tell: &mut impl FnMut(&str, bool)) {
         let line = String::from_utf8_lossy(&self.begun);
         let line = line.trim_end();
-        if !line.is_empty() && self.told < LINES {
-            self.told += 1;
-            tell(line);
+        if !line.is_empty() {
+            tell(line, self.told < LINES);
+            self.told = self.told.saturating_add(1);
         }
         self.begun.clear();
     }
@@ -71,12 +83,20 @@ impl Lines {
 mod tests {
     use super::*;
 
-    fn lines(chunks: &[&[u8]]) -> Vec<String> {
-        let (mut lines, mut told) = (Lines::default(), Vec::new());
+    /// The lines that are logged, and how many are not.
+    fn told(chunks: &[&[u8]]) -> (Vec<String>, usize) {
+        let (mut lines, mut told) = (Lines::default(), (Vec::new(), 0));
         for (index, chunk) in chunks.iter().enumerate() {
-            lines.take(chunk, index + 1 == chunks.len(), |line| told.push(line.to_owned()));
+            lines.take(chunk, index + 1 == chunks.len(), |line, is_logged| match is_logged {
+                true => told.0.push(line.to_owned()),
+                false => told.1 += 1,
+            });
         }
         told
+    }
+
+    fn lines(chunks: &[&[u8]]) -> Vec<String> {
+        told(chunks).0
     }
 
     #[test]
@@ -86,9 +106,10 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_are_cut_and_many_lines_are_dropped() {
+    fn long_lines_are_cut_and_many_lines_are_not_logged() {
         let long = vec![b'x'; 10 * LINE_BYTES];
         assert_eq!(lines(&[&long])[0].len(), LINE_BYTES);
-        assert_eq!(lines(&["line\n".repeat(10 * LINES).as_bytes()]).len(), LINES);
+        let (logged, others) = told(&["line\n".repeat(10 * LINES).as_bytes()]);
+        assert_eq!((logged.len(), others), (LINES, 9 * LINES));
     }
 }

@@ -1,4 +1,4 @@
-//! The process of a command, from its start to its end or to its limit.
+//! The process of a command, from its start to its end, to its limit, or until it is called off.
 //!
 //! One owner starts, signals and reaps it, so that no signal can meet another process of the same id. A wait for *any*
 //! child would steal the status of a llama-server; this one is for the very child.
@@ -13,27 +13,48 @@ use llama_warden_events::{HookOutcome, StreamName};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio_util::sync::CancellationToken;
 
 use crate::call::HookCall;
-use crate::output::log_lines;
+use crate::output::{LastLines, log_lines};
 
 /// How long output is awaited once the command has ended: something that it left running may hold the pipe for ever.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
+
+/// How long a killed command may take to be gone; one that waits for a disk or a mount in the kernel stays.
+const BURIAL: Duration = Duration::from_secs(2);
 
 /// Variables by which the daemon's own manager speaks to it and to nobody else.
 const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
+/// What ends a command that does not end by itself.
+#[derive(Debug)]
+pub(crate) struct Bounds {
+    /// Longest time for it.
+    pub(crate) limit: Duration,
+    /// Cancelled when nobody wants it any more.
+    pub(crate) call_off: CancellationToken,
+}
+
 /// Runs a command. Dropping the future kills it with its group.
-pub(crate) async fn run(call: &HookCall, limit: Duration) -> HookOutcome {
+pub(crate) async fn run(call: &HookCall, bounds: &Bounds) -> HookOutcome {
     match Hook::start(call).await {
-        Ok(hook) => hook.attend(call, limit).await,
+        Ok(hook) => hook.attend(call, bounds).await,
         Err(error) => failed(format!("`{}` cannot be run: {error}", call.argv.first().map_or("", String::as_str))),
     }
 }
 
-fn failed(detail: String) -> HookOutcome {
-    HookOutcome::Failed { detail }
+/// Of a command that was not run, or said nothing.
+pub(crate) fn failed(detail: impl Into<String>) -> HookOutcome {
+    HookOutcome::Failed { detail: detail.into(), lines: Vec::new() }
+}
+
+/// Why a command is not waited for any longer.
+enum Finish {
+    Ended,
+    OutOfTime,
+    CalledOff,
 }
 
 struct Hook {
@@ -63,10 +84,10 @@ impl Hook {
         tokio::task::spawn_blocking(start).await.map_err(io::Error::other)?
     }
 
-    async fn attend(mut self, call: &HookCall, limit: Duration) -> HookOutcome {
-        let (mut stdout, mut stderr) = (None, None);
+    async fn attend(mut self, call: &HookCall, bounds: &Bounds) -> HookOutcome {
+        let (mut stdout, mut stderr) = (LastLines::new(), LastLines::new());
         let pipes = (self.child.stdout.take().map(OwnedFd::from), self.child.stderr.take().map(OwnedFd::from));
-        let in_time = {
+        let finish = {
             let output = async {
                 let read = async |stream, pipe: Option<OwnedFd>, last: &mut _| match pipe {
                     Some(pipe) => log_lines(call, stream, pipe, last).await,
@@ -78,19 +99,45 @@ impl Hook {
                 )
             };
             let ended = self.end.readable();
-            tokio::time::timeout(limit, until_end(ended, output)).await.is_ok()
+            tokio::select! {
+                () = until_end(ended, output) => Finish::Ended,
+                () = tokio::time::sleep(bounds.limit) => Finish::OutOfTime,
+                () = bounds.call_off.cancelled() => Finish::CalledOff,
+            }
         };
-        if !in_time {
-            kill_group(&self.child);
+        let how = match finish {
+            Finish::Ended => match self.reap().await {
+                Ok(status) if status.success() => return HookOutcome::Succeeded,
+                Ok(status) => describe(status),
+                Err(error) => format!("nobody knows how it ended: {error}"),
+            },
+            Finish::OutOfTime => {
+                let limit = (bounds.limit.as_secs_f64() * 10.0).round() / 10.0;
+                let and_still_there = if self.kill().await { "" } else { "; the kernel holds it still" };
+                format!("killed after {limit} s{and_still_there}")
+            }
+            Finish::CalledOff => {
+                self.kill().await;
+                return HookOutcome::CalledOff;
+            }
+        };
+        let last_line = stderr.back().or(stdout.back()).map(|line| format!("; it said last: {line}"));
+        let detail = how + &last_line.unwrap_or_default();
+        HookOutcome::Failed { detail, lines: stdout.into_iter().chain(stderr).collect() }
+    }
+
+    /// Kills it with its group and says whether it is gone. Who waits for it is not held up by what the kernel holds.
+    async fn kill(mut self) -> bool {
+        kill_group(&self.child);
+        let is_gone = tokio::time::timeout(BURIAL, self.end.readable()).await.is_ok();
+        let burial = async move { self.reap().await };
+        if is_gone {
+            // Its status says nothing, since it was killed.
+            let _ = burial.await;
+        } else {
+            drop(tokio::spawn(burial));
         }
-        let status = self.reap().await;
-        let last_line = stderr.or(stdout).map_or_else(String::new, |line| format!("; it said last: {line}"));
-        match status {
-            _ if !in_time => failed(format!("killed after {} s{last_line}", limit.as_secs_f64())),
-            Ok(status) if status.success() => HookOutcome::Succeeded,
-            Ok(status) => failed(format!("{}{last_line}", describe(status))),
-            Err(error) => failed(format!("nobody knows how it ended: {error}{last_line}")),
-        }
+        is_gone
     }
 
     async fn reap(&mut self) -> io::Result<ExitStatus> {

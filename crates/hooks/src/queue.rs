@@ -40,6 +40,19 @@ impl Queue {
         }
     }
 
+    /// Takes out those that wait and that `is_moot` picks.
+    pub(crate) fn withdraw(&mut self, is_moot: impl Fn(&HookCall) -> bool) -> Vec<HookCall> {
+        self.waiting
+            .values_mut()
+            .flat_map(|waiting| {
+                let (moot, kept) = std::mem::take(waiting).into_iter().partition(|call| is_moot(call));
+                *waiting = kept;
+                let moot: VecDeque<_> = moot;
+                moot
+            })
+            .collect()
+    }
+
     /// A command of this server has ended: the next one, if one waits.
     pub(crate) fn next(&mut self, server: &ServerId) -> Option<HookCall> {
         let next = self.waiting.get_mut(server)?.pop_front();
@@ -52,13 +65,23 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use llama_warden_events::{HookPoint, Incarnation};
 
     use super::*;
 
     fn call(server: &str, launch: u64) -> HookCall {
-        let server = ServerId::new(server).expect("valid");
-        HookCall::new(server, Incarnation(launch), HookPoint::PostExit, vec!["x".into()])
+        HookCall {
+            server: ServerId::new(server).expect("valid"),
+            incarnation: Incarnation(launch),
+            hook: HookPoint::PostExit,
+            argv: vec!["x".into()],
+            limit: Duration::from_secs(30),
+            deadline: None,
+            variables: BTreeMap::new(),
+            cause: None,
+        }
     }
 
     #[test]
@@ -71,6 +94,20 @@ mod tests {
         assert_eq!(queue.next(&a), Some(call("a", 2)));
         assert_eq!(queue.next(&a), None);
         assert_eq!(queue.add(call("a", 3)), Turn::Now(call("a", 3)));
+    }
+
+    #[test]
+    fn what_is_withdrawn_takes_no_turn() {
+        let mut queue = Queue::default();
+        for launch in 1..=3 {
+            queue.add(call("a", launch));
+        }
+        assert_eq!(
+            queue.withdraw(|call| call.incarnation <= Incarnation(2)),
+            [call("a", 2)],
+            "what runs does not wait"
+        );
+        assert_eq!(queue.next(&call("a", 1).server), Some(call("a", 3)));
     }
 
     #[test]

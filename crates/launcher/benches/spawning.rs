@@ -14,14 +14,13 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use llama_warden_bus::Component;
 use llama_warden_component_kit::{Performance, Stage};
 use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
 use llama_warden_events::{BootId, Event, Incarnation, LaunchCommand, Rung, ServerId, Signal};
-use llama_warden_launcher::{Dialect, Launcher, LauncherSettings, ShimProgram, shim};
+use llama_warden_launcher::{DialectLibrary, Launcher, LauncherSettings, ShimProgram, shim};
 use tokio::sync::watch;
 
 const SERVERS: usize = 100;
@@ -97,7 +96,8 @@ impl Launching {
             boot: BootId::from_random(std::process::id().into()),
             shim: ShimProgram::Path(subject.shim.clone()),
             environment: std::env::vars_os().filter(|(name, _)| name == "PATH").collect(),
-            dialect: Arc::new(Dialect::built_in()?),
+            dialects: DialectLibrary::built_in(),
+            dialects_dir: None,
             state_dir: None,
         };
         let performance = stage.run(Launcher::new(watch::channel(fleet).1, stage.lane().clone(), settings));

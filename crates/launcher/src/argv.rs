@@ -10,6 +10,7 @@ use llama_warden_events::{FailureReason, OptionNote, OptionTreatment};
 use crate::binary::BinaryProfile;
 use crate::dialect::Dialect;
 use crate::failure::LaunchFailure;
+use crate::lines::REDACTED;
 use crate::redact;
 use crate::translate::{self, Spelling, Translator};
 
@@ -24,6 +25,8 @@ pub struct CommandLine {
     pub notes: Vec<OptionNote>,
     /// What the user asked for and does not get, for people.
     pub warnings: Vec<String>,
+    /// Values of secret options, whatever a dialect calls them.
+    secrets: Vec<String>,
 }
 
 /// An option that no server can be started with.
@@ -60,44 +63,92 @@ const PING_INTERVAL: &str = "1";
 /// If an option is not known to any build, has a value that cannot be passed, or protects and is not listed.
 pub fn plan(server: &ServerSpec, binary: &BinaryProfile, dialect: &Dialect) -> Result<CommandLine, BadArgument> {
     check_texts(server)?;
-    let mut line =
-        CommandLine { program: binary.path.clone(), arguments: Vec::new(), notes: Vec::new(), warnings: Vec::new() };
-    line.push(["--model".into(), server.model.clone().into_os_string()]);
-    line.push(["--host", &server.host]);
-    line.push(["--port", &server.port.to_string()]);
-    line.add_own(server, binary)?;
-    line.add_flags(server, binary, dialect)?;
+    let mut line = CommandLine::new(binary.path.clone());
+    match &binary.options {
+        Some(listed) => {
+            let flags = translate::unify(&server.flags, dialect);
+            line.add_translated(server, &Translator { dialect, listed, flags: &flags })?;
+        }
+        None => line.add_as_written(server)?,
+    }
     line.push(&server.args);
     Ok(line)
 }
 
 impl CommandLine {
+    fn new(program: PathBuf) -> Self {
+        Self { program, arguments: Vec::new(), notes: Vec::new(), warnings: Vec::new(), secrets: Vec::new() }
+    }
+
     /// The whole command line, secrets redacted.
     pub fn redacted(&self) -> Vec<String> {
         let arguments = self.arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
         let program = self.program.to_string_lossy().into_owned();
-        std::iter::once(program).chain(redact::arguments(arguments)).collect()
+        std::iter::once(program).chain(self.veiled(arguments)).collect()
     }
 
     /// The values in it that nobody may see.
     pub fn secrets(&self) -> Vec<String> {
-        redact::secrets(self.arguments.iter().map(|argument| argument.to_string_lossy().into_owned()))
+        let by_name = redact::secrets(self.arguments.iter().map(|argument| argument.to_string_lossy().into_owned()));
+        by_name.into_iter().chain(self.secrets.iter().cloned()).collect()
+    }
+
+    /// Arguments without what is secret by their names, or by the name that the user gave their values.
+    fn veiled(&self, arguments: impl IntoIterator<Item = String>) -> impl Iterator<Item = String> {
+        // A short one may be part of anything.
+        let is_in =
+            |argument: &str, secret: &str| argument == secret || (secret.len() > 3 && argument.contains(secret));
+        let hides = move |argument: &str| self.secrets.iter().any(|secret| is_in(argument, secret));
+        redact::arguments(arguments).map(move |argument| if hides(&argument) { REDACTED.to_owned() } else { argument })
     }
 
     fn push<T: Into<OsString>>(&mut self, arguments: impl IntoIterator<Item = T>) {
         self.arguments.extend(arguments.into_iter().map(Into::into));
     }
 
-    /// What llama-warden needs, unless the user set it.
-    fn add_own(&mut self, server: &ServerSpec, binary: &BinaryProfile) -> Result<(), BadArgument> {
-        let lists = |name: &str| binary.options.as_ref().is_some_and(|options| options.lists(name));
+    /// Everything as it is written, for a build that does not say what it understands.
+    fn add_as_written(&mut self, server: &ServerSpec) -> Result<(), BadArgument> {
+        for (name, value) in address(server) {
+            self.push([OsString::from(format!("--{name}")), value]);
+        }
         if let Some(file) = &server.api_key_file {
-            if binary.options.is_some() && !lists("api-key-file") {
-                let detail = "this build does not list it, and it is never dropped since it protects";
-                return Err(BadArgument::new("api-key-file", detail));
-            }
             self.push(["--api-key-file".into(), file.clone().into_os_string()]);
         }
+        for (name, flag) in &server.flags {
+            translate::check(name, &flag.value)?;
+            self.push(translate::as_written(name, &flag.value));
+        }
+        Ok(())
+    }
+
+    fn add_translated(&mut self, server: &ServerSpec, translator: &Translator<'_>) -> Result<(), BadArgument> {
+        for (name, value) in address(server) {
+            // Every build has these, whatever its help says. A path that is no text is passed as it is.
+            match value.to_str().and_then(|value| translator.spell_own(name, value)) {
+                Some(spelling) => self.add(name, FlagOrigin::User, spelling),
+                None => self.push([OsString::from(format!("--{name}")), value]),
+            }
+        }
+        if let Some(file) = &server.api_key_file {
+            let spelling = translator.spell_own("api-key-file", &file.to_string_lossy()).ok_or_else(|| {
+                let detail = "this build does not list it, and it is never dropped since it protects";
+                BadArgument::new("api-key-file", detail)
+            })?;
+            self.add("api-key-file", FlagOrigin::User, spelling);
+        }
+        self.add_own(server, translator);
+        for (name, flag) in translator.flags {
+            let spelling = translator.spell(name, &flag.value)?;
+            if redact::is_secret_option(name) {
+                translate::texts(&flag.value).iter().for_each(|value| redact::add_secret(&mut self.secrets, value));
+            }
+            self.add(name, flag.origin, spelling);
+        }
+        Ok(())
+    }
+
+    /// What llama-warden needs, unless the user set it or the build has no way to say it.
+    fn add_own(&mut self, server: &ServerSpec, translator: &Translator<'_>) {
         let own = [
             ("alias", "-a", server.id.as_str(), "the model is recognised by it"),
             ("sse-ping-interval", "", PING_INTERVAL, "a stop waits for the next ping while a client streams"),
@@ -106,47 +157,49 @@ impl CommandLine {
             let long_name = format!("--{name}");
             let is_set = server.flags.contains_key(name)
                 || server.args.iter().any(|argument| *argument == long_name || argument == short_name);
-            if lists(name) && !is_set {
-                let spelled = vec![long_name, value.to_owned()];
+            if let Some(spelling) = translator.spell_own(name, value).filter(|_| !is_set) {
+                let spelled = spelling.into_arguments();
                 self.push(&spelled);
-                self.note(name, OptionTreatment::Added, spelled, because);
+                self.note(name, OptionTreatment::Added, Because { spelled, text: because.to_owned(), dialect: None });
             }
         }
-        Ok(())
     }
 
-    fn add_flags(&mut self, server: &ServerSpec, binary: &BinaryProfile, dialect: &Dialect) -> Result<(), BadArgument> {
-        let Some(listed) = &binary.options else {
-            for (name, flag) in &server.flags {
-                translate::check(name, &flag.value)?;
-                self.push(translate::as_written(name, &flag.value));
+    fn add(&mut self, name: &str, origin: FlagOrigin, spelling: Spelling) {
+        match spelling {
+            Spelling::Kept(spelled) => self.push(spelled),
+            Spelling::Translated { spelled, because, dialect } => {
+                self.push(&spelled);
+                self.note(name, OptionTreatment::Translated, Because { spelled, text: because, dialect });
             }
-            return Ok(());
-        };
-        let flags = translate::unify(&server.flags, dialect);
-        let translator = Translator { dialect, listed, flags: &flags };
-        for (name, flag) in &flags {
-            match translator.spell(name, &flag.value)? {
-                Spelling::Kept(spelled) => self.push(spelled),
-                Spelling::Translated { spelled, because } => {
-                    self.push(&spelled);
-                    self.note(name, OptionTreatment::Translated, spelled, &because);
+            Spelling::Dropped { because } => {
+                if origin == FlagOrigin::User {
+                    self.warnings.push(format!("option `{name}` is not passed: {because}"));
                 }
-                Spelling::Dropped { because } => {
-                    if flag.origin == FlagOrigin::User {
-                        self.warnings.push(format!("option `{name}` is not passed: {because}"));
-                    }
-                    self.note(name, OptionTreatment::Dropped, Vec::new(), &because);
-                }
+                let because = Because { spelled: Vec::new(), text: because, dialect: None };
+                self.note(name, OptionTreatment::Dropped, because);
             }
         }
-        Ok(())
     }
 
-    fn note(&mut self, option: &str, treatment: OptionTreatment, spelled: Vec<String>, because: &str) {
-        let spelled = redact::arguments(spelled).collect();
-        self.notes.push(OptionNote { option: option.to_owned(), treatment, spelled, because: because.to_owned() });
+    fn note(&mut self, option: &str, treatment: OptionTreatment, because: Because) {
+        let Because { spelled, text, dialect } = because;
+        let spelled = self.veiled(spelled).collect();
+        self.notes.push(OptionNote { option: option.to_owned(), treatment, spelled, because: text, dialect });
     }
+}
+
+/// What is passed for an option, why, and which dialect says so.
+struct Because {
+    spelled: Vec<String>,
+    text: String,
+    dialect: Option<String>,
+}
+
+/// What no server can do without.
+fn address(server: &ServerSpec) -> [(&'static str, OsString); 3] {
+    let (host, port) = (server.host.clone().into(), server.port.to_string().into());
+    [("model", server.model.clone().into_os_string()), ("host", host), ("port", port)]
 }
 
 /// What stands outside the flags must be passable too.
@@ -173,6 +226,7 @@ mod tests {
 
     use super::*;
     use crate::binary::Version;
+    use crate::dialect::DialectLibrary;
     use crate::fixtures::{self, user_flag};
     use crate::help::OptionList;
 
@@ -182,7 +236,7 @@ mod tests {
     }
 
     fn planned(server: &ServerSpec, binary: &BinaryProfile) -> Result<CommandLine, BadArgument> {
-        plan(server, binary, &Dialect::built_in().expect("valid"))
+        plan(server, binary, &fixtures::dialect())
     }
 
     /// The flags that every build of the table in section 4 of the facts about llama-server was started with.
@@ -290,6 +344,38 @@ mod tests {
             assert!(error.detail.contains("protects") && !error.to_string().contains("sk-secret"), "{error}");
             planned(&server, &profile("b11669-debian")).expect("listed there");
         }
+    }
+
+    #[test]
+    fn a_dialect_renames_what_llama_warden_passes_itself_and_a_secret_stays_one() {
+        let text = r#"
+            name = "renamed"
+            synonyms = [["port", "listen-port"]]
+            [[option]]
+            name = "api-key-file"
+            rule = [{ spell = ["--keys=@{value}"], because = "renamed" }]
+            [[option]]
+            name = "api-key"
+            rule = [{ spell = ["--pass={value}"], because = "renamed" }]
+        "#;
+        let dialect = DialectLibrary::built_in().parse("/d.toml".as_ref(), text).expect("valid");
+        let options = Some(OptionList::parse("--model F  x\n--host H  x\n--listen-port N  x\n--alias S  x\n"));
+        let binary = BinaryProfile { path: "/bin/x".into(), version: Version::default(), options };
+        let mut server = fixtures::server("tiny");
+        server.api_key_file = Some("/keys".into());
+        server.flags.insert("api-key".into(), user_flag(FlagValue::Text("sk-one,sk-two".into())));
+        let line = plan(&server, &binary, &dialect).expect("planned");
+        assert_eq!(
+            line.redacted().join(" "),
+            "/bin/x --model /models/tiny.gguf --host 127.0.0.1 --listen-port 8001 --keys=@/keys --alias tiny [redacted]"
+        );
+        assert_eq!(line.arguments.last().and_then(|last| last.to_str()), Some("--pass=sk-one,sk-two"));
+        assert!(!format!("{:?}", line.notes).contains("sk-one"), "{:?}", line.notes);
+        assert_eq!(line.secrets(), ["sk-one,sk-two", "sk-one", "sk-two"]);
+        let dialects: Vec<_> = line.notes.iter().map(|note| (note.option.as_str(), note.dialect.as_deref())).collect();
+        let renamed = Some("renamed");
+        let expected = [("port", renamed), ("api-key-file", renamed), ("alias", None), ("api-key", renamed)];
+        assert_eq!(dialects, expected);
     }
 
     #[test]

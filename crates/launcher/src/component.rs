@@ -7,15 +7,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{Component, OutputLane, Ports, Publisher, Request};
+use llama_warden_bus::{Component, Delivery, OutputLane, Ports, Publisher, Request};
 use llama_warden_config::{Fleet, ServerSpec};
-use llama_warden_events::{BootId, LaunchCommand, RefusalReason, Refused, ServerId};
-use tokio::sync::{mpsc, watch};
+use llama_warden_events::{
+    BootId, Event, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId,
+};
+use llama_warden_state::Snapshot;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::dialect::Dialect;
+use crate::dialect::DialectLibrary;
+use crate::dialect_shelf::DialectShelf;
 use crate::identify::BinaryCache;
 use crate::launch::{Launch, ListenerInquiry, Over, Reporter, Resources, SignalOrder};
 use crate::leftovers;
@@ -48,7 +52,9 @@ pub struct LauncherSettings {
     /// What children may inherit from: the daemon's own environment.
     pub environment: Vec<(OsString, OsString)>,
     /// How options are spelled.
-    pub dialect: Arc<Dialect>,
+    pub dialects: DialectLibrary,
+    /// The folder (absolute) from which those are renewed before each launch; `None` renews nothing.
+    pub dialects_dir: Option<PathBuf>,
     /// Where the ids of earlier runs are kept, whose leftovers are killed at start; `None` kills nothing.
     pub state_dir: Option<PathBuf>,
 }
@@ -97,6 +103,7 @@ impl Component for Launcher {
                     Some(request) => desk.take(request),
                     None => ports.cancel.cancelled().await,
                 },
+                Some(delivery) = ports.events.next() => desk.hear(delivery),
                 Some(()) = notice(&mut orphans) => desk.reap_orphans(),
                 () = ports.cancel.cancelled() => break,
             }
@@ -126,7 +133,10 @@ struct Desk {
 
 /// A launch that is not over, and the ways to it.
 struct Live {
+    incarnation: Incarnation,
     spec: Arc<ServerSpec>,
+    /// Waits for the end of the `pre-start` command.
+    pre_start: Option<oneshot::Sender<HookOutcome>>,
     signals: mpsc::Sender<SignalOrder>,
     inquiries: mpsc::Sender<ListenerInquiry>,
 }
@@ -134,7 +144,7 @@ struct Live {
 impl Desk {
     async fn open(launcher: Launcher, ports: &Ports<LaunchCommand>) -> Result<Self, LauncherError> {
         let Launcher { fleet, lane, settings } = launcher;
-        let LauncherSettings { boot, shim, environment, dialect, state_dir } = settings;
+        let LauncherSettings { boot, shim, environment, dialects, dialects_dir, state_dir } = settings;
         if let Some(state_dir) = state_dir {
             let deadline = Instant::now() + RECONCILE_TIMEOUT;
             let swept = leftovers::reconcile(&state_dir, &boot, deadline)
@@ -152,7 +162,16 @@ impl Desk {
             machine: Machine::default(),
             live: BTreeMap::new(),
             launches: JoinSet::new(),
-            resources: Arc::new(Resources { boot, lane, spawner, shim, binaries, dialect, environment }),
+            resources: Arc::new(Resources {
+                boot,
+                lane,
+                commands: ports.commands.clone(),
+                spawner,
+                shim,
+                binaries,
+                dialects: DialectShelf::new(dialects, dialects_dir),
+                environment,
+            }),
             // Not the ports': a launch is told to end only after the loop has stopped taking commands.
             cancel: CancellationToken::new(),
         })
@@ -194,19 +213,44 @@ impl Desk {
         let (signals, signals_inbox) = mpsc::channel(SIGNALS);
         let (inquiries, inquiries_inbox) = mpsc::channel(INQUIRIES);
         let rival = self.live.values().find(|live| collide(&live.spec, &server)).map(|live| live.spec.id.clone());
-        let spec = Arc::clone(&server);
-        self.live.insert(reporter.server.clone(), Live { spec, signals, inquiries });
+        let (tell, pre_start) = server.hooks.pre_start.as_ref().map(|_| oneshot::channel()).unzip();
+        let (spec, incarnation) = (Arc::clone(&server), reporter.incarnation);
+        self.live.insert(reporter.server.clone(), Live { incarnation, spec, pre_start: tell, signals, inquiries });
         let launch = Launch {
             server,
             rival,
             reporter,
             resources: Arc::clone(&self.resources),
+            pre_start,
             signals: signals_inbox,
             inquiries: inquiries_inbox,
             cancel: self.cancel.clone(),
         };
         self.launches.spawn(launch.run());
         Ok(())
+    }
+
+    /// Tells launches how the commands ended that they wait for.
+    fn hear(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Event(envelope) => {
+                let Event::HookCompleted { hook: HookPoint::PreStart, outcome, .. } = &envelope.event else { return };
+                let live = envelope.server.as_ref().and_then(|server| self.live.get_mut(server));
+                if let Some(live) = live.filter(|live| Some(live.incarnation) == envelope.incarnation) {
+                    live.pre_start_ended(outcome);
+                }
+            }
+            Delivery::Gap { snapshot, .. } => self.catch_up(&snapshot),
+        }
+    }
+
+    fn catch_up(&mut self, snapshot: &Snapshot) {
+        for (server, live) in &mut self.live {
+            let record = snapshot.servers.get(server).filter(|record| record.incarnation == live.incarnation);
+            if let Some(outcome) = record.and_then(|record| record.hooks.get(&HookPoint::PreStart)) {
+                live.pre_start_ended(outcome);
+            }
+        }
     }
 
     /// Frees the server's place before its last fact is seen: who hears of the end may launch again at once.
@@ -232,6 +276,13 @@ impl Desk {
             self.close(over.map_err(LauncherError::Launch)?).await;
         }
         Ok(())
+    }
+}
+
+impl Live {
+    fn pre_start_ended(&mut self, outcome: &HookOutcome) {
+        // A launch that was called off meanwhile does not wait any more.
+        let _ = self.pre_start.take().map(|waiting| waiting.send(outcome.clone()));
     }
 }
 

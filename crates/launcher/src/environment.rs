@@ -75,7 +75,12 @@ impl Marker {
         Self(format!("{MARKER_NAME}={boot}/"))
     }
 
-    /// Whether an entry of `/proc/PID/environ` is this marker, or that of a launch of this run.
+    /// Stands for every launch of a server in a run of the daemon.
+    pub(crate) fn of_server(boot: &BootId, server: &ServerId) -> Self {
+        Self(format!("{MARKER_NAME}={boot}/{server}/"))
+    }
+
+    /// Whether an entry of `/proc/PID/environ` is this marker, or that of one of the launches that it stands for.
     pub(crate) fn matches(&self, entry: &[u8]) -> bool {
         let own = self.0.as_bytes();
         if own.ends_with(b"/") { entry.starts_with(own) } else { entry == own }

@@ -14,11 +14,13 @@ pub struct LaunchFailure {
     pub reason: FailureReason,
     /// The same for people.
     pub detail: String,
+    /// The last lines of what failed, oldest first, where it said any.
+    pub lines: Vec<String>,
 }
 
 impl LaunchFailure {
     pub(crate) fn new(reason: FailureReason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: detail.into(), lines: Vec::new() }
     }
 
     /// A program that the kernel did not start.

@@ -8,7 +8,10 @@ use llama_warden_config::{
     Confirm, Flag, FlagOrigin, FlagValue, HealthSpec, HooksSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec,
     ServerSpec, StopSpec,
 };
+use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{ServerId, Signal};
+
+use crate::dialect::{Dialect, DialectLibrary};
 
 /// The builds whose output was recorded, with the number of long options that their help lists.
 pub(crate) const HELP_OPTION_COUNTS: [(&str, usize); 4] =
@@ -18,6 +21,11 @@ pub(crate) const HELP_OPTION_COUNTS: [(&str, usize); 4] =
 pub(crate) fn help(build: &str) -> String {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/transcripts");
     std::fs::read_to_string(folder.join(build).join("help.txt")).expect("the fixture exists")
+}
+
+/// The dialect that is built in.
+pub(crate) fn dialect() -> Dialect {
+    DialectLibrary::built_in().get(Dialect::BASE).expect("the built-in dialect is valid").clone()
 }
 
 pub(crate) fn user_flag(value: FlagValue) -> Flag {

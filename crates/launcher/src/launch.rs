@@ -9,25 +9,26 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, Fact, OutputKey, OutputLane, Publisher};
+use llama_warden_bus::{BusClosed, CommandSender, Fact, OutputKey, OutputLane, Publisher};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{
-    BootId, Event, FailureReason, Incarnation, ListenerOwner, ProcessEnd, Rung, Seq, ServerId, Signal, StreamName,
-    Warning,
+    BootId, Event, FailureReason, HookOutcome, Incarnation, ListenerOwner, ProcessEnd, Rung, Seq, ServerId, Signal,
+    StreamName, Warning,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::address;
-use crate::dialect::Dialect;
+use crate::dialect_shelf::DialectShelf;
 use crate::environment::Marker;
 use crate::failure::LaunchFailure;
 use crate::identify::BinaryCache;
 use crate::lines::Redactor;
 use crate::listener;
 use crate::pipes::{read_bounded, read_lines};
+use crate::pre_start;
 use crate::prepare::{NotPrepared, Prepared, prepare};
 use crate::process::Process;
 use crate::spawner::{ShimProgram, SpawnRequest, Spawner};
@@ -44,10 +45,11 @@ const ERRNO_BYTES: u64 = 4;
 pub(crate) struct Resources {
     pub(crate) boot: BootId,
     pub(crate) lane: OutputLane,
+    pub(crate) commands: CommandSender,
     pub(crate) spawner: Spawner,
     pub(crate) shim: ShimProgram,
     pub(crate) binaries: BinaryCache,
-    pub(crate) dialect: Arc<Dialect>,
+    pub(crate) dialects: DialectShelf,
     /// What children may inherit from.
     pub(crate) environment: Vec<(OsString, OsString)>,
 }
@@ -97,6 +99,8 @@ pub(crate) struct Launch {
     pub(crate) rival: Option<ServerId>,
     pub(crate) reporter: Reporter,
     pub(crate) resources: Arc<Resources>,
+    /// Tells how the `pre-start` command ended, for a server that has one.
+    pub(crate) pre_start: Option<oneshot::Receiver<HookOutcome>>,
     pub(crate) signals: mpsc::Receiver<SignalOrder>,
     pub(crate) inquiries: mpsc::Receiver<ListenerInquiry>,
     pub(crate) cancel: CancellationToken,
@@ -138,8 +142,17 @@ impl Launch {
             return Ok(failed(LaunchFailure::new(FailureReason::PortInUse, detail)));
         }
         let marker = Marker::new(&self.resources.boot, &self.reporter.server, self.reporter.incarnation);
+        let (server, resources, reporter) = (&self.server, &self.resources, &self.reporter);
+        let pre_start = self.pre_start.take();
+        let prepared = async {
+            // Before the first look, since it may make what is looked at: fetch the model, mount its disk.
+            if let Some(ended) = pre_start {
+                pre_start::run(&resources.commands, reporter, ended).await?;
+            }
+            prepare(server, &marker, resources, reporter).await
+        };
         let prepared = tokio::select! {
-            prepared = prepare(&self.server, &marker, &self.resources, &self.reporter) => prepared,
+            prepared = prepared => prepared,
             signal = called_off(&mut self.signals, &self.cancel) => return Ok(exited_by(signal)),
         };
         let prepared = match prepared {
@@ -328,7 +341,7 @@ fn who_listens(server: &ServerSpec, leader: u32, marker: &Marker) -> ListenerOwn
 }
 
 fn failed(failure: LaunchFailure) -> Event {
-    Event::ServerFailed { reason: failure.reason, detail: failure.detail, lines: Vec::new() }
+    Event::ServerFailed { reason: failure.reason, detail: failure.detail, lines: failure.lines }
 }
 
 fn exited_by(signal: Signal) -> Event {

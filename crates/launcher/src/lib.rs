@@ -1,8 +1,8 @@
 //! Owns the processes of llama-servers, from the options that a build understands to the reaped exit status.
 //!
 //! * **What a build understands**: [`BinaryCache`] asks an executable once for its version and options; a [`Dialect`],
-//!   a data file, says how an option is spelled; [`plan`] makes the command line and says what it changed and why.
-//! * **Making a process**: a look before the leap (executable, model, port), then a spawn from one permanent thread
+//!   a data file of a [`DialectLibrary`], says how an option is spelled; [`plan`] makes the command line and says what it changed and why.
+//! * **Making a process**: the user's `pre-start` command, a look before the leap (executable, model, port), then a spawn from one permanent thread
 //!   through the [`shim`], which ties the child's life to the daemon's.
 //! * **While it runs**: one task per launch reads its output for ever, delivers signals to its group, and says who
 //!   listens on its port.
@@ -18,6 +18,8 @@ mod binary;
 mod child;
 mod component;
 mod dialect;
+mod dialect_file;
+mod dialect_shelf;
 mod environment;
 mod failure;
 #[cfg(test)]
@@ -31,6 +33,7 @@ mod listener;
 mod machine;
 mod pidfd;
 mod pipes;
+mod pre_start;
 mod preflight;
 mod prepare;
 mod proc;
@@ -45,7 +48,8 @@ mod translate;
 pub use argv::{BadArgument, CommandLine, plan};
 pub use binary::{BinaryProfile, NotInPath, Version, resolve};
 pub use component::{Launcher, LauncherError, LauncherSettings};
-pub use dialect::{BUILT_IN as BUILT_IN_DIALECT, Dialect, DialectError};
+pub use dialect::{Dialect, DialectLibrary, choose_dialect};
+pub use dialect_file::dialect_schema;
 pub use environment::{Environment, EnvironmentPolicy, MARKER_NAME, Marker, child_environment};
 pub use failure::LaunchFailure;
 pub use help::{OptionList, Takes};

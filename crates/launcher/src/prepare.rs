@@ -4,18 +4,26 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use llama_warden_bus::BusClosed;
+use llama_warden_bus::{BusClosed, Fact};
 use llama_warden_config::ServerSpec;
+use llama_warden_data_files::{DataFile as _, News};
 use llama_warden_events::{Event, FailureReason, Warning};
+use tokio::time::Instant;
 
 use crate::argv::{self, CommandLine};
 use crate::binary::{self, BinaryProfile};
+use crate::dialect::{self, Dialect};
 use crate::environment::{Environment, EnvironmentPolicy, Marker, child_environment};
 use crate::failure::LaunchFailure;
 use crate::launch::{Reporter, Resources};
 use crate::lines::Redactor;
+use crate::sweep::{Sweep, sweep};
 use crate::{preflight, redact};
+
+/// Longest wait for what an earlier launch left on the port.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a spawn needs.
 #[derive(Debug)]
@@ -61,14 +69,31 @@ pub(crate) async fn prepare(
         let detail = format!("{error}; set `binary`, or install llama-server");
         LaunchFailure::new(FailureReason::BinaryNotFound, detail)
     })?;
-    let keys = look(Arc::clone(server), program.clone()).await?;
+    let keys = match look(Arc::clone(server), program.clone()).await {
+        Err(failure) if failure.reason == FailureReason::PortInUse => {
+            await_release(server, resources).await;
+            look(Arc::clone(server), program.clone()).await?
+        }
+        looked => looked?,
+    };
     let profile = identify(&program, &environment, resources, reporter).await?;
-    let line = argv::plan(server, &profile, &resources.dialect)?;
+    let dialect = choose_dialect(&profile, resources, reporter).await?;
+    let line = argv::plan(server, &profile, &dialect)?;
     report(&line, reporter).await?;
     let variables = environment.iter().filter(|(name, _)| redact::is_secret_variable(&name.to_string_lossy()));
     let variables = variables.map(|(_, value)| value.to_string_lossy().into_owned());
     let redactor = Redactor::new(line.secrets().into_iter().chain(keys).chain(variables));
     Ok(Prepared { line, environment, redactor })
+}
+
+/// Ends what earlier launches of this server left, which may be what has its port: a process that could not be killed at
+/// once then. What is left of a stranger is not touched.
+async fn await_release(server: &ServerSpec, resources: &Resources) {
+    let earlier = Marker::of_server(&resources.boot, &server.id);
+    let Sweep { killed, left } = sweep(None, Some(&earlier), Instant::now() + RELEASE_TIMEOUT).await;
+    if killed > 0 || !left.is_empty() {
+        tracing::warn!(server = %server.id, killed, ?left, "processes of an earlier launch still had its port");
+    }
 }
 
 /// Looks at files and addresses, off the runtime's threads; returns the keys of the key file.
@@ -102,6 +127,25 @@ async fn identify(
     };
     reporter.publish(identified).await?;
     Ok(profile)
+}
+
+/// The dialect for a build, after a look at the folder of dialects.
+async fn choose_dialect(
+    profile: &BinaryProfile,
+    resources: &Resources,
+    reporter: &Reporter,
+) -> Result<Dialect, NotPrepared> {
+    let (library, news) = resources.dialects.renewed().await;
+    if let Some(News { taken, removed, refused }) = news {
+        let reloaded = Event::DialectsReloaded { dialects: taken, removed, refused };
+        reporter.facts.publish(Fact::daemon(reloaded).because(reporter.cause)).await?;
+    }
+    let Some(choice) = dialect::choose_dialect(&library, profile) else {
+        return Err(LaunchFailure::new(FailureReason::Unknown, "there is no flag dialect at all").into());
+    };
+    let chosen = Event::DialectChosen { dialect: choice.file.name().to_owned(), because: choice.because };
+    reporter.publish(chosen).await?;
+    Ok(choice.file)
 }
 
 async fn report(line: &CommandLine, reporter: &Reporter) -> Result<(), BusClosed> {

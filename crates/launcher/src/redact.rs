@@ -42,12 +42,16 @@ pub(crate) fn is_secret_variable(name: &str) -> bool {
 
 /// Whether `argument` is an option whose value is a secret.
 fn names_secret(argument: &str) -> bool {
-    let is_option = argument.starts_with('-');
-    let name = argument.trim_start_matches('-');
-    is_option && (name == "hft" || ["api-key", "token", "secret", "password"].iter().any(|end| name.ends_with(end)))
+    argument.starts_with('-') && is_secret_option(argument.trim_start_matches('-'))
 }
 
-fn add_secret(secrets: &mut Vec<String>, value: &str) {
+/// Whether the value of the option of this name, without dashes, is a secret.
+pub(crate) fn is_secret_option(name: &str) -> bool {
+    name == "hft" || ["api-key", "token", "secret", "password"].iter().any(|end| name.ends_with(end))
+}
+
+/// Adds a value, and where it is a list each of its parts.
+pub(crate) fn add_secret(secrets: &mut Vec<String>, value: &str) {
     secrets.push(value.to_owned());
     if value.contains(',') {
         secrets.extend(value.split(',').map(|part| part.trim().to_owned()));

@@ -11,8 +11,8 @@ use crate::help::{OptionList, Takes};
 pub(crate) enum Spelling {
     /// Passed under its own name.
     Kept(Vec<String>),
-    /// Passed in another way, or not at all because the build does the same without.
-    Translated { spelled: Vec<String>, because: String },
+    /// Passed in another way, or not at all because the build does the same without. A dialect says so, or help alone.
+    Translated { spelled: Vec<String>, because: String, dialect: Option<String> },
     /// Not passed: nothing in the build stands for it.
     Dropped { because: String },
 }
@@ -44,7 +44,8 @@ pub(crate) fn unify(flags: &Flags, dialect: &Dialect) -> Flags {
         }
     }
     let is_set_by_user = |name: &str| flags.get(name).is_some_and(|flag| flag.origin == FlagOrigin::User);
-    unified.retain(|name, flag| flag.origin == FlagOrigin::User || !dialect.synonyms(name).any(is_set_by_user));
+    let gives_way = |name: &str| dialect.synonyms(name).iter().any(|synonym| is_set_by_user(synonym.what));
+    unified.retain(|name, flag| flag.origin == FlagOrigin::User || !gives_way(name));
     unified
 }
 
@@ -53,12 +54,7 @@ pub(crate) fn check(name: &str, value: &FlagValue) -> Result<(), BadArgument> {
     if RESERVED.contains(&name) {
         return Err(BadArgument::new(name, format!("set `{name}` of the server itself, not among its flags")));
     }
-    let texts: &[String] = match value {
-        FlagValue::Text(text) => std::slice::from_ref(text),
-        FlagValue::Many(texts) => texts,
-        FlagValue::Switch(_) | FlagValue::Integer(_) | FlagValue::Float(_) => &[],
-    };
-    for text in texts {
+    for text in texts(value) {
         if text.contains(['\0', '\n']) {
             return Err(BadArgument::new(name, "its value contains a line end or a NUL byte"));
         }
@@ -77,10 +73,35 @@ pub(crate) fn as_written(name: &str, value: &FlagValue) -> Vec<String> {
     match value {
         FlagValue::Switch(true) => vec![format!("--{name}")],
         FlagValue::Switch(false) => vec![format!("--no-{name}")],
-        FlagValue::Integer(number) => vec![format!("--{name}"), number.to_string()],
-        FlagValue::Float(number) => vec![format!("--{name}"), number.to_string()],
-        FlagValue::Text(text) => vec![format!("--{name}"), text.clone()],
-        FlagValue::Many(texts) => texts.iter().flat_map(|text| [format!("--{name}"), text.clone()]).collect(),
+        FlagValue::Integer(_) | FlagValue::Float(_) | FlagValue::Text(_) | FlagValue::Many(_) => {
+            texts(value).into_iter().flat_map(|text| [format!("--{name}"), text]).collect()
+        }
+    }
+}
+
+/// The values as the configuration writes them.
+pub(crate) fn texts(value: &FlagValue) -> Vec<String> {
+    match value {
+        FlagValue::Switch(on) => vec![on.to_string()],
+        FlagValue::Integer(number) => vec![number.to_string()],
+        FlagValue::Float(number) => vec![number.to_string()],
+        FlagValue::Text(text) => vec![text.clone()],
+        FlagValue::Many(texts) => texts.clone(),
+    }
+}
+
+/// Whether an option protects a server, which does not start without it.
+pub(crate) fn protects(name: &str) -> bool {
+    PROTECTING.iter().any(|prefix| name.starts_with(prefix))
+}
+
+impl Spelling {
+    /// What is passed.
+    pub(crate) fn into_arguments(self) -> Vec<String> {
+        match self {
+            Self::Kept(spelled) | Self::Translated { spelled, .. } => spelled,
+            Self::Dropped { .. } => Vec::new(),
+        }
     }
 }
 
@@ -91,23 +112,41 @@ impl Translator<'_> {
     /// If neither the build nor the dialect knows it, if its value does not fit, or if it protects and is not listed.
     pub(crate) fn spell(&self, name: &str, value: &FlagValue) -> Result<Spelling, BadArgument> {
         check(name, value)?;
-        if let Some(rule) = self.dialect.rule(name, value, self.listed, self.flags) {
-            let (spelled, because) = (rule.spell.clone(), rule.because.clone());
+        match self.known(name, value)? {
+            Some(spelling) => Ok(spelling),
+            None => self.unlisted(name),
+        }
+    }
+
+    /// Spells what llama-warden sets itself; `None` where neither the build nor the dialect knows a way.
+    pub(crate) fn spell_own(&self, name: &str, value: &str) -> Option<Spelling> {
+        // Where help says that it takes no value, help is not to be relied on.
+        self.known(name, &FlagValue::Text(value.to_owned())).ok().flatten()
+    }
+
+    /// By a rule, by its own name, or by another name that the build lists.
+    fn known(&self, name: &str, value: &FlagValue) -> Result<Option<Spelling>, BadArgument> {
+        if let Some(said) = self.dialect.rule(name, value, self.listed, self.flags) {
+            let (spelled, because) = (said.what.spelled(value), said.what.because.clone());
             let is_kept = spelled.first().is_some_and(|first| first.strip_prefix("--") == Some(name));
             let is_kept = is_kept && spelled == as_written(name, value);
-            return Ok(if is_kept { Spelling::Kept(spelled) } else { Spelling::Translated { spelled, because } });
+            let dialect = Some(said.dialect.to_owned());
+            return Ok(Some(match is_kept {
+                true => Spelling::Kept(spelled),
+                false => Spelling::Translated { spelled, because, dialect },
+            }));
         }
         if let Some(spelled) = self.by_help(name, value)? {
-            return Ok(spelled);
+            return Ok(Some(spelled));
         }
         for synonym in self.dialect.synonyms(name) {
-            if let Some(Spelling::Kept(spelled) | Spelling::Translated { spelled, .. }) =
-                self.by_help(synonym, value)?
-            {
-                return Ok(Spelling::Translated { spelled, because: format!("this build calls it {synonym}") });
+            if let Some(spelling) = self.by_help(synonym.what, value)? {
+                let because = format!("this build calls it {}", synonym.what);
+                let (spelled, dialect) = (spelling.into_arguments(), Some(synonym.dialect.to_owned()));
+                return Ok(Some(Spelling::Translated { spelled, because, dialect }));
             }
         }
-        self.unlisted(name)
+        Ok(None)
     }
 
     /// By what help says of `name`; `None` if it lists neither the option nor its negation.
@@ -131,7 +170,7 @@ impl Translator<'_> {
     }
 
     fn unlisted(&self, name: &str) -> Result<Spelling, BadArgument> {
-        if PROTECTING.iter().any(|prefix| name.starts_with(prefix)) {
+        if protects(name) {
             return Err(BadArgument::new(
                 name,
                 "this build does not list it, and it is never dropped since it protects",
@@ -156,20 +195,21 @@ fn worded(name: &str, word: &str) -> Spelling {
     Spelling::Translated {
         spelled: vec![format!("--{name}"), word.to_owned()],
         because: "takes a value in this build".to_owned(),
+        dialect: None,
     }
 }
 
 fn nothing(because: &str) -> Spelling {
-    Spelling::Translated { spelled: Vec::new(), because: because.to_owned() }
+    Spelling::Translated { spelled: Vec::new(), because: because.to_owned(), dialect: None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{help, user_flag};
+    use crate::fixtures::{self, help, user_flag};
 
     fn spell(build: &str, name: &str, value: FlagValue) -> Result<String, String> {
-        let dialect = Dialect::built_in().expect("valid");
+        let dialect = fixtures::dialect();
         let flags = unify(&Flags::from([(name.to_owned(), user_flag(value))]), &dialect);
         let listed = OptionList::parse(&help(build));
         let translator = Translator { dialect: &dialect, listed: &listed, flags: &flags };
@@ -248,7 +288,7 @@ mod tests {
 
     #[test]
     fn two_wishes_about_loading_make_one_load_mode() {
-        let dialect = Dialect::built_in().expect("valid");
+        let dialect = fixtures::dialect();
         let listed = OptionList::parse(&help("b11669-debian"));
         let cases: [(&[(&str, FlagValue)], &str); 4] = [
             (&[("mmap", FlagValue::Switch(false)), ("mlock", FlagValue::Switch(true))], "--load-mode mlock"),
@@ -261,10 +301,7 @@ mod tests {
             let translator = Translator { dialect: &dialect, listed: &listed, flags: &flags };
             let spelled: Vec<String> = flags
                 .iter()
-                .flat_map(|(name, flag)| match translator.spell(name, &flag.value).expect("is spelled") {
-                    Spelling::Kept(spelled) | Spelling::Translated { spelled, .. } => spelled,
-                    Spelling::Dropped { .. } => Vec::new(),
-                })
+                .flat_map(|(name, flag)| translator.spell(name, &flag.value).expect("is spelled").into_arguments())
                 .collect();
             assert_eq!(spelled.join(" "), expected, "{wishes:?}");
         }
@@ -272,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_default_gives_way_to_the_users_other_name_for_it() {
-        let dialect = Dialect::built_in().expect("valid");
+        let dialect = fixtures::dialect();
         let default = |value| Flag { value, origin: FlagOrigin::BuiltIn };
         let flags = Flags::from([
             ("n-gpu-layers".to_owned(), default(FlagValue::Integer(99))),

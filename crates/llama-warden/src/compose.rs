@@ -7,10 +7,12 @@ use std::sync::Arc;
 use llama_warden_api::{Api, ApiParts, Listeners, MetricsSource, ModelsSource, Token};
 use llama_warden_bus::{CompositionError, Host};
 use llama_warden_config::Fleet;
+use llama_warden_data_files::{DataFile, Library, LibraryError};
 use llama_warden_events::{BootId, ProfileCard};
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
-use llama_warden_launcher::{Dialect, Launcher, LauncherSettings, ShimProgram};
+use llama_warden_launcher::{DialectLibrary, Launcher, LauncherSettings, ShimProgram};
+use llama_warden_memory::SystemScales;
 use llama_warden_metrics::Exporter;
 use llama_warden_readiness::{PackLibrary, Readiness};
 use llama_warden_supervisor::{FleetSource, Limits, Supervisor, SupervisorSettings};
@@ -46,7 +48,9 @@ pub struct Parts {
     /// What reads output instead.
     pub matchers: Option<Matchers>,
     /// How options are spelled.
-    pub dialect: Arc<Dialect>,
+    pub dialects: DialectLibrary,
+    /// Where other dialects appear while the daemon runs.
+    pub dialects_dir: Option<PathBuf>,
     /// The addresses that were taken.
     pub listeners: Listeners,
     /// What guards the TCP address.
@@ -81,7 +85,8 @@ pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
         boot: parts.boot,
         shim: ShimProgram::OwnExecutable,
         environment: parts.environment,
-        dialect: parts.dialect,
+        dialects: parts.dialects,
+        dialects_dir: parts.dialects_dir,
         state_dir: Some(parts.state_dir.clone()),
     };
     let supervisor = SupervisorSettings {
@@ -89,6 +94,7 @@ pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
         profiles: parts.profiles,
         source: parts.source,
         limits: parts.limits,
+        scales: Arc::new(SystemScales::new()),
         seed: fastrand::u64(..),
         state_dir: Some(parts.state_dir.clone()),
     };
@@ -129,10 +135,10 @@ fn exporter(host: &Host) -> Result<MetricsSource, ComposeError> {
     }))
 }
 
-/// The detector packs, built-in and of a directory.
+/// The detector packs or flag dialects, built-in and of a directory.
 ///
 /// # Errors
 /// Where one of them is broken.
-pub fn packs(directory: Option<&Path>) -> Result<PackLibrary, llama_warden_readiness::LibraryError> {
-    directory.map_or_else(|| Ok(PackLibrary::built_in()), PackLibrary::load)
+pub fn library<F: DataFile>(directory: Option<&Path>) -> Result<Library<F>, LibraryError> {
+    directory.map_or_else(|| Ok(Library::built_in()), Library::load)
 }

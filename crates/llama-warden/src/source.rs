@@ -115,6 +115,7 @@ fn warn_of_what_waits(old: &Configuration, new: &Configuration) {
         ("[daemon]", old.daemon() != new.daemon()),
         ("[start]", old.start() != new.start()),
         ("logs.event-log", old.logs().event_log_bytes != new.logs().event_log_bytes),
+        ("llama-server.dialects-dir", old.dialects_dir() != new.dialects_dir()),
         ("readiness.detectors-dir", old.detectors_dir() != new.detectors_dir()),
     ];
     for (section, _) in sections.into_iter().filter(|(_, changed)| *changed) {

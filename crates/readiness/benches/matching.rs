@@ -1,84 +1,117 @@
-//! How fast output is read: recorded lines of real builds through every built-in pack, and through the whole tap.
+//! How fast output is read: every recorded line of real builds through every built-in pack, and through the whole tap.
 //!
 //! `cargo bench -p llama-warden-readiness`. The aims: 300 MB/s on one core, far more than any llama-server writes, and at most
-//! eight times the time of a substring search in each line, which is what start-up scripts do.
+//! eight times the time of a substring search in each line. The strictest such search looks for one phrase, with a searcher
+//! that is built once and uses vector instructions; start-up scripts look for four, here with four of these searchers.
+//!
+//! What is compared is measured in turns, round by round, so that other work on the machine slows all of it alike; each
+//! figure is the median of its rounds.
 
 use std::hint::black_box;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use llama_warden_bus::{OutputKey, OutputLane};
 use llama_warden_config::Fleet;
+use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{Incarnation, ServerId, StreamName};
 use llama_warden_readiness::{Matcher, PackLibrary, Readiness};
+use memchr::memmem::Finder;
 
-const SLICES: usize = 64;
-const SLICE_BYTES: usize = 4 * 1024 * 1024;
+const ROUNDS: usize = 101;
+/// What start-up scripts look for in each line.
+const PHRASES: [&str; 4] = ["http server listening", "server is listening", "listening on", "server started"];
+
+/// One of the things that are compared: reads a line.
+type Reader<'a> = (String, Box<dyn FnMut(StreamName, &[u8]) + 'a>);
 
 fn main() {
     let lines = recorded_lines();
-    let bytes: usize = lines.iter().map(Vec::len).sum();
-    println!("{} recorded lines, {} bytes on average", lines.len(), bytes / lines.len());
-    let rounds = SLICE_BYTES / bytes;
-    // What start-up scripts look for in each line.
-    let phrases = ["http server listening", "server is listening", "listening on", "server started"];
-    let finders = phrases.map(memchr::memmem::Finder::new);
-    let search = |finders: &[memchr::memmem::Finder<'_>]| {
-        measure(rounds, &lines, |line| {
-            black_box(finders.iter().any(|finder| finder.find(line).is_some()));
-        })
+    let bytes: usize = lines.iter().map(|(_, line)| line.len() + 1).sum();
+    println!("{} recorded lines, {} bytes on average", lines.len(), bytes / lines.len().max(1));
+    let finders = PHRASES.map(Finder::new);
+    let one = |_, line: &[u8]| {
+        black_box(finders[0].find(line));
     };
-    let search = Search { one: search(&finders[..1]), four: search(&finders) };
-    println!(
-        "substring search: {:.0} MB/s for one phrase, {:.0} MB/s for four, of the same lines",
-        search.one, search.four
-    );
+    let four = |_, line: &[u8]| {
+        black_box(finders.iter().any(|finder| finder.find(line).is_some()));
+    };
+    let mut readers: Vec<Reader<'_>> =
+        vec![("one phrase".into(), Box::new(one)), ("four phrases".into(), Box::new(four))];
     for pack in PackLibrary::built_in().iter() {
         let mut matcher = pack.matcher(Some(8001));
-        let speed = measure(rounds, &lines, |line| {
-            black_box(matcher.on_line(StreamName::Stderr, line));
-        });
-        report(pack.name(), speed, search);
+        let judge = move |stream, line: &[u8]| {
+            black_box(matcher.on_line(stream, line));
+        };
+        readers.push((pack.name().into(), Box::new(judge)));
     }
     let lane = OutputLane::default();
     let (_, fleet) = tokio::sync::watch::channel(Fleet::default());
     let _readiness = Readiness::new(fleet, PackLibrary::built_in(), &lane);
     let Ok(server) = ServerId::new("bench") else { return };
-    let key = OutputKey { server, incarnation: Incarnation(1), stream: StreamName::Stderr };
-    let mut sink = lane.open(&key, 256 * 1024);
-    report("the whole lane", measure(rounds, &lines, |line| sink.push(line)), search);
-}
-
-/// Megabytes a second of looking for phrases.
-#[derive(Clone, Copy)]
-struct Search {
-    one: f64,
-    four: f64,
-}
-
-fn report(name: &str, speed: f64, search: Search) {
-    let (one, four) = (search.one / speed, search.four / speed);
-    println!("{name:22} {one:5.1} x the time of one phrase, {four:4.1} x of four, {speed:6.0} MB/s");
-}
-
-/// Megabytes a second, in the best of several slices: other work on the machine only ever makes it slower.
-fn measure(rounds: usize, lines: &[Vec<u8>], mut read: impl FnMut(&[u8])) -> f64 {
-    let bytes: usize = lines.iter().map(|line| line.len() + 1).sum();
-    let slice = || {
-        let began = Instant::now();
-        (0..rounds).for_each(|_| lines.iter().for_each(|line| read(line)));
-        (bytes * rounds) as f64 / 1e6 / began.elapsed().as_secs_f64()
+    let open =
+        |stream| lane.open(&OutputKey { server: server.clone(), incarnation: Incarnation(1), stream }, 256 * 1024);
+    let (mut stderr, mut stdout) = (open(StreamName::Stderr), open(StreamName::Stdout));
+    let push = move |stream, line: &[u8]| match stream {
+        StreamName::Stderr => stderr.push(line),
+        StreamName::Stdout => stdout.push(line),
     };
-    std::iter::repeat_with(slice).take(SLICES).fold(0.0, f64::max)
+    readers.push(("the whole lane".into(), Box::new(push)));
+    report(&readers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), &seconds(&mut readers, &lines), bytes);
 }
 
-fn recorded_lines() -> Vec<Vec<u8>> {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/transcripts");
-    let recorded =
-        ["2024-07-py0.2.80", "2024-11-py0.3.2", "2025-08-py0.3.16", "b11669-debian"].iter().flat_map(|build| {
-            let text = std::fs::read_to_string(fixtures.join(build).join("ready-slow.jsonl")).unwrap_or_default();
-            text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).collect::<Vec<_>>()
+/// The seconds that each reader takes for all lines, of each round.
+fn seconds(readers: &mut [Reader<'_>], lines: &[(StreamName, Vec<u8>)]) -> Vec<Vec<f64>> {
+    let round = |readers: &mut [Reader<'_>]| {
+        let turns = readers.iter_mut().map(|(_, read)| {
+            let began = Instant::now();
+            lines.iter().for_each(|(stream, line)| read(*stream, line));
+            began.elapsed().as_secs_f64()
         });
-    let is_output = |record: &serde_json::Value| record["stream"] == "stderr" || record["stream"] == "stdout";
-    recorded.filter(is_output).filter_map(|record| Some(record["data"].as_str()?.as_bytes().to_vec())).collect()
+        turns.collect()
+    };
+    let _warm: Vec<f64> = round(readers);
+    (0..ROUNDS).map(|_| round(readers)).collect()
+}
+
+fn report(names: &[String], rounds: &[Vec<f64>], bytes: usize) {
+    let speed = |reader: usize| bytes as f64 / 1e6 / median(rounds.iter().map(|round| round[reader]));
+    println!("substring search: {:.0} MB/s for one phrase, {:.0} MB/s for four, of the same lines", speed(0), speed(1));
+    for (reader, name) in names.iter().enumerate().skip(2) {
+        let times = |baseline: usize| median(rounds.iter().map(|round| round[reader] / round[baseline]));
+        let (one, four, speed) = (times(0), times(1), speed(reader));
+        println!("{name:22} {one:5.1} x the time of one phrase, {four:5.1} x of four, {speed:6.0} MB/s");
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// What every build wrote in every recorded run, with its stream.
+fn recorded_lines() -> Vec<(StreamName, Vec<u8>)> {
+    let builds = entries(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/transcripts"));
+    let records = builds.iter().flat_map(|build| entries(build)).flat_map(|run| {
+        let text = std::fs::read_to_string(run).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).collect::<Vec<_>>()
+    });
+    let line = |record: serde_json::Value| {
+        let stream = match record["stream"].as_str()? {
+            "stderr" => StreamName::Stderr,
+            "stdout" => StreamName::Stdout,
+            _ => return None,
+        };
+        Some((stream, record["data"].as_str()?.as_bytes().to_vec()))
+    };
+    records.filter_map(line).collect()
+}
+
+/// What a folder has, in order.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use llama_warden_bus::{BusClosed, Clock, CommandSender, Component, Delivery, Fact, OutputLane, Ports, Publisher};
 use llama_warden_config::{Fleet, ServerSpec};
+use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{
     Elapsed, Envelope, Event, Incarnation, LaunchCommand, ListenerOwner, NoCommand, ProcessEnd, Seq, ServerId,
 };
@@ -163,8 +164,8 @@ impl Watchroom {
         else {
             return Ok(());
         };
-        let chosen = Event::DetectorChosen { detector: choice.pack.name().to_owned(), because: choice.because };
-        self.chosen.insert(key.clone(), choice.pack);
+        let chosen = Event::DetectorChosen { detector: choice.file.name().to_owned(), because: choice.because };
+        self.chosen.insert(key.clone(), choice.file);
         self.facts.publish(Fact::incarnation(key.0, key.1, chosen).because(cause)).await
     }
 

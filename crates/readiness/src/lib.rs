@@ -11,7 +11,6 @@
 //!
 //! [`Readiness`] is the component around them. It knows no pid and no signal.
 
-mod choice;
 mod component;
 mod directory_watch;
 mod failure;
@@ -22,23 +21,21 @@ mod line;
 mod machine;
 mod matcher;
 mod pack;
-mod pack_error;
 mod pack_file;
 mod patterns;
 mod reading;
 mod shelf;
 mod tap;
 
-pub use choice::{Choice, choose};
 pub use component::{Readiness, ReadinessError};
 pub use identity::Identity;
 pub use learn::{
     GroundTruth, HealthPath, LearnError, Lesson, RecordedLine, Recording, Served, Serving, Subject, learn,
 };
-pub use library::{GENERIC, LibraryError, PackLibrary, Survey};
+pub use library::{GENERIC, PackLibrary};
+pub use llama_warden_data_files::{BuildRange, FileError as PackError, LibraryError, Origin as PackOrigin};
 pub use llama_warden_probe::Answer;
 pub use matcher::{Matcher, Verdict};
-pub use pack::{Example, Pack, PackOrigin, Pattern, ProbeWay};
-pub use pack_error::PackError;
-pub use pack_file::{BuildRange, ExampleVerdict, PatternVerdict, StreamFilter, StructuredSource, detector_schema};
+pub use pack::{Example, Pack, Pattern, ProbeWay};
+pub use pack_file::{ExampleVerdict, PatternVerdict, StreamFilter, StructuredSource, detector_schema};
 pub use patterns::PatternMatcher;

@@ -32,12 +32,38 @@ impl LineCleaner {
 }
 
 fn without_controls<'a>(line: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    if !has_control(line) {
+        return line;
+    }
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let Some(first) = memchr::memchr3(ESCAPE, b'\r', 0, line) else { return line };
     scratch.clear();
     scratch.extend_from_slice(&line[..first]);
     strip_controls(&line[first..], scratch);
     scratch
+}
+
+/// Whether there is a byte below the space: one comparison stands for the three bytes that matter, which hardly any line has.
+fn has_control(line: &[u8]) -> bool {
+    let (blocks, rest) = line.as_chunks();
+    let mut least = blocks.iter().fold([u8::MAX; 16], least_of);
+    // The last sixteen bytes once more are less work than the rest one by one.
+    let rest = match line.last_chunk() {
+        Some(last) => {
+            least = least_of(least, last);
+            u8::MAX
+        }
+        None => rest.iter().fold(u8::MAX, |least, byte| least.min(*byte)),
+    };
+    least.iter().fold(rest, |least, byte| least.min(*byte)) < b' '
+}
+
+/// The lesser ones of two blocks, which is one instruction.
+fn least_of(mut least: [u8; 16], block: &[u8; 16]) -> [u8; 16] {
+    for (least, byte) in least.iter_mut().zip(block) {
+        *least = (*least).min(*byte);
+    }
+    least
 }
 
 /// Appends `bytes` to `out` without escape sequences, carriage returns and NUL bytes.
@@ -70,12 +96,12 @@ fn after_escape(rest: &[u8]) -> &[u8] {
 /// What stands after `M.SS.mmm.uuu L ` (default since b9760).
 fn without_timestamp(line: &[u8]) -> Option<&[u8]> {
     let minutes = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (stamp, rest) = line[minutes..].split_at_checked(b".SS.mmm.uuu L ".len())?;
-    let fits = stamp.iter().zip(b".00.000.000 A ").all(|(byte, shape)| match shape {
-        b'0' => byte.is_ascii_digit(),
-        b'A' => byte.is_ascii_uppercase(),
-        exact => byte == exact,
-    });
+    let (stamp, rest) = line[minutes..].split_first_chunk::<14>()?;
+    let [dot, s, t, dot2, m, l, i, dot3, u, v, w, space, level, space2] = stamp;
+    let fits = [dot, dot2, dot3] == [&b'.'; 3]
+        && [space, space2] == [&b' '; 2]
+        && level.is_ascii_uppercase()
+        && [s, t, m, l, i, u, v, w].into_iter().all(u8::is_ascii_digit);
     fits.then_some(rest)
 }
 
@@ -102,6 +128,13 @@ mod tests {
 
     fn clean(line: &[u8]) -> Vec<u8> {
         LineCleaner::new(&[StructuredSource::LogJsonl]).clean(line).to_vec()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_control_byte_is_seen_wherever_it_stands(line in proptest::collection::vec(0x1c_u8.., 0..70)) {
+            proptest::prop_assert_eq!(has_control(&line), line.iter().any(|byte| *byte < b' '));
+        }
     }
 
     #[test]

@@ -5,18 +5,14 @@
 
 use std::sync::{Arc, OnceLock};
 
+use llama_warden_data_files::{BuildRange, DataFile, FileError, Fit, Origin, Source};
 use llama_warden_events::{FailureReason, StreamName};
 
-use crate::pack_error::Source;
+use crate::library::{BUILT_IN, GENERIC, GENERIC_TEXT};
 use crate::pack_file::{ExampleEntry, PackFile, PatternEntry, ProbeEntry};
 use crate::patterns::{self, CompiledPatterns};
-use crate::{
-    BuildRange, ExampleVerdict, Matcher, PackError, PatternMatcher, PatternVerdict, StreamFilter, StructuredSource,
-    Verdict,
-};
+use crate::{ExampleVerdict, Matcher, PatternMatcher, PatternVerdict, StreamFilter, StructuredSource, Verdict};
 
-/// Longest text of a pack, in bytes.
-const TEXT_LIMIT: usize = 256 * 1024;
 /// Most patterns of a pack.
 const PATTERN_LIMIT: usize = 256;
 
@@ -30,10 +26,8 @@ pub struct Pack {
 struct Body {
     name: String,
     description: String,
-    origin: PackOrigin,
-    builds: Option<BuildRange>,
-    help_lists: Vec<String>,
-    help_lacks: Vec<String>,
+    origin: Origin,
+    fit: Fit,
     probe: ProbeWay,
     structured: Vec<StructuredSource>,
     /// Its own patterns, then those that stand behind them.
@@ -42,25 +36,6 @@ struct Body {
     examples: Vec<Example>,
     text: String,
     compiled: OnceLock<CompiledPatterns>,
-}
-
-/// Where a pack comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PackOrigin {
-    /// Part of llama-warden.
-    BuiltIn,
-    /// This file.
-    File(std::path::PathBuf),
-}
-
-impl PackOrigin {
-    /// The file, unless it is built in.
-    pub fn path(&self) -> Option<&std::path::Path> {
-        match self {
-            Self::BuiltIn => None,
-            Self::File(path) => Some(path),
-        }
-    }
 }
 
 /// How to ask a server whether it is ready.
@@ -104,24 +79,10 @@ pub struct Example {
 }
 
 impl Pack {
-    /// Reads and checks a pack. The `behind` patterns (those that every pack shares) come after its own.
-    pub(crate) fn parse(origin: PackOrigin, text: &str, behind: &[Pattern]) -> Result<Self, PackError> {
-        let file = match &origin {
-            PackOrigin::BuiltIn => "built-in pack".to_owned(),
-            PackOrigin::File(path) => path.display().to_string(),
-        };
-        let source = Source { file: &file, text };
-        if text.len() > TEXT_LIMIT {
-            return Err(source.error(None, "the file is larger than 256 KiB", "split it into several packs"));
-        }
-        let parsed: PackFile = toml::from_str(text).map_err(|error| {
-            source.error(error.span(), error.message(), "`llama-warden schema detector` shows what may stand here")
-        })?;
-        Self::check(&source, origin, parsed, behind)
-    }
-
-    fn check(source: &Source<'_>, origin: PackOrigin, file: PackFile, behind: &[Pattern]) -> Result<Self, PackError> {
-        check_name(source, &file)?;
+    /// The `behind` patterns (those that every pack shares) come after its own.
+    fn check(source: &Source<'_>, file: PackFile, behind: &[Pattern]) -> Result<Self, FileError> {
+        source.check_name(&file.name, Self::WORD)?;
+        let fit = Fit::check(source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
         if file.pattern.len() > PATTERN_LIMIT {
             return Err(source.error(None, "there are more than 256 patterns", "join some with `|`"));
         }
@@ -138,31 +99,28 @@ impl Pack {
                 "add a pattern with verdict = \"ready\", or a probe",
             ));
         }
-        let built_in = origin == PackOrigin::BuiltIn;
         let body = Body {
             name: file.name.into_inner(),
             description: file.description,
-            origin,
-            builds: file.builds.map(toml::Spanned::into_inner),
-            help_lists: file.help_lists.iter().map(|option| bare(option)).collect(),
-            help_lacks: file.help_lacks.iter().map(|option| bare(option)).collect(),
+            origin: source.origin().clone(),
+            fit,
             probe,
             structured: file.structured,
             patterns,
             own_patterns,
             examples: file.example.iter().map(Example::from).collect(),
-            text: source.text.to_owned(),
+            text: source.text().to_owned(),
             compiled: OnceLock::new(),
         };
         let pack = Self { body: Arc::new(body) };
         // Built-in packs are checked by a test, so that a start does not pay for it.
-        if !built_in {
+        if pack.origin() != &Origin::BuiltIn {
             pack.check_examples(source, &file.example)?;
         }
         Ok(pack)
     }
 
-    fn check_examples(&self, source: &Source<'_>, examples: &[ExampleEntry]) -> Result<(), PackError> {
+    fn check_examples(&self, source: &Source<'_>, examples: &[ExampleEntry]) -> Result<(), FileError> {
         let compiled = patterns::compile(&self.body.patterns)
             .map_err(|error| source.error(None, error, "use fewer or simpler patterns"))?;
         let mut matcher = PatternMatcher::new(compiled, &self.body.structured, None);
@@ -179,34 +137,19 @@ impl Pack {
         Ok(())
     }
 
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.body.name
-    }
-
-    /// One line for people.
-    pub fn description(&self) -> &str {
-        &self.body.description
-    }
-
-    /// Where it comes from.
-    pub fn origin(&self) -> &PackOrigin {
-        &self.body.origin
-    }
-
     /// The build numbers that it fits.
     pub fn builds(&self) -> Option<BuildRange> {
-        self.body.builds
+        self.body.fit.builds
     }
 
     /// Long options, without dashes, that the help has to list.
     pub fn help_lists(&self) -> &[String] {
-        &self.body.help_lists
+        &self.body.fit.help_lists
     }
 
     /// Long options, without dashes, that the help must not list.
     pub fn help_lacks(&self) -> &[String] {
-        &self.body.help_lacks
+        &self.body.fit.help_lacks
     }
 
     /// How its builds are asked.
@@ -224,14 +167,15 @@ impl Pack {
         &self.body.patterns[..self.body.own_patterns]
     }
 
+    /// Every pack knows what failures, echoes and percentages of the generic one look like; only hints are its own.
+    fn shared_patterns(&self) -> impl Iterator<Item = &Pattern> {
+        let is_own = |verdict| matches!(verdict, PatternVerdict::NearlyReady | PatternVerdict::Ready);
+        self.patterns().iter().filter(move |pattern| !is_own(pattern.verdict))
+    }
+
     /// Its examples.
     pub fn examples(&self) -> &[Example] {
         &self.body.examples
-    }
-
-    /// The file as it was written.
-    pub fn text(&self) -> &str {
-        &self.body.text
     }
 
     /// The examples that the patterns take for something else than they claim. None of a pack that was loaded from a
@@ -256,6 +200,40 @@ impl Pack {
             })
         });
         PatternMatcher::new(compiled.clone(), &self.body.structured, port)
+    }
+}
+
+impl DataFile for Pack {
+    const WORD: &'static str = "pack";
+    const BASE: &'static str = GENERIC;
+    const BASE_TEXT: &'static str = GENERIC_TEXT;
+    const BUILT_IN: &'static [&'static str] = &BUILT_IN;
+
+    fn parse(origin: &Origin, text: &str, base: Option<&Self>) -> Result<Self, FileError> {
+        let source = Source::new(origin, text, Self::WORD);
+        let file: PackFile = source.parse("`llama-warden schema detector` shows what may stand here")?;
+        let behind: Vec<Pattern> = base.into_iter().flat_map(Self::shared_patterns).cloned().collect();
+        Self::check(&source, file, &behind)
+    }
+
+    fn name(&self) -> &str {
+        &self.body.name
+    }
+
+    fn description(&self) -> &str {
+        &self.body.description
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.body.origin
+    }
+
+    fn fit(&self) -> &Fit {
+        &self.body.fit
+    }
+
+    fn text(&self) -> &str {
+        &self.body.text
     }
 }
 
@@ -290,32 +268,7 @@ impl From<&ExampleEntry> for Example {
     }
 }
 
-fn bare(option: &str) -> String {
-    option.trim_start_matches('-').to_owned()
-}
-
-fn check_name(source: &Source<'_>, file: &PackFile) -> Result<(), PackError> {
-    let name = file.name.as_ref();
-    let fits = (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    if fits && name != "auto" {
-        return Ok(());
-    }
-    Err(source.error(
-        Some(file.name.span()),
-        format!("`{name}` is no name for a pack"),
-        "use 1 to 64 of A-Z a-z 0-9 . _ -, and not `auto`",
-    ))
-}
-
-fn check_probe(source: &Source<'_>, file: &PackFile) -> Result<ProbeWay, PackError> {
-    if let Some(builds) = &file.builds
-        && let BuildRange { min: Some(min), max: Some(max) } = builds.as_ref()
-        && min > max
-    {
-        let advice = "swap `min` and `max`";
-        return Err(source.error(Some(builds.span()), format!("no build is from {min} to {max}"), advice));
-    }
+fn check_probe(source: &Source<'_>, file: &PackFile) -> Result<ProbeWay, FileError> {
     let Some(probe) = &file.probe else { return Ok(ProbeWay::Http { path: "/health".into() }) };
     match probe.as_ref() {
         ProbeEntry::Word(_) => Ok(ProbeWay::None),
@@ -332,7 +285,7 @@ fn check_probe(source: &Source<'_>, file: &PackFile) -> Result<ProbeWay, PackErr
     }
 }
 
-fn check_pattern(source: &Source<'_>, entry: &PatternEntry) -> Result<Pattern, PackError> {
+fn check_pattern(source: &Source<'_>, entry: &PatternEntry) -> Result<Pattern, FileError> {
     let at = Some(entry.regex.span());
     match (entry.verdict, entry.reason) {
         (PatternVerdict::Failure, None) => {

@@ -1,5 +1,6 @@
 //! The file format of a detector pack, as serde and JSON Schema see it. What serde cannot check is checked in `pack`.
 
+use llama_warden_data_files::BuildRange;
 use llama_warden_events::{FailureReason, StreamName};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -38,16 +39,6 @@ pub(crate) struct PackFile {
     /// Lines with what they have to be taken for; checked when the pack is loaded.
     #[serde(default)]
     pub(crate) example: Vec<ExampleEntry>,
-}
-
-/// A range of build numbers, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BuildRange {
-    /// The first build that fits.
-    pub min: Option<u64>,
-    /// The last build that fits.
-    pub max: Option<u64>,
 }
 
 /// `probe = { path = "/health" }` or `probe = "none"`.

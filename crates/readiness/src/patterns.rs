@@ -1,19 +1,26 @@
 //! Matching a pack's patterns: one pass over a line for all of them, in time proportional to the line.
 //!
-//! Nearly all patterns begin at the line's start, and are done with most lines after a word. A lazy automaton of these alone
-//! says that nothing matches, at half the cost of asking the set; only then is the set asked which ones do.
+//! Nearly all patterns begin at the line's start. One walk of an automaton tells which of these match, and is done with most
+//! lines after a word or two. The others have to see each line to its end; where they need certain texts, a look for these
+//! spares most lines the patterns. The set of all patterns stands behind both, and reads on when their memory is let go.
+
+mod automaton;
+mod lanes;
+mod phrases;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use llama_warden_events::{FailureReason, StreamName};
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
-use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson::{self, NFA};
 use regex_automata::util::syntax;
-use regex_automata::{Anchored, Input, MatchKind};
 
 use crate::line::LineCleaner;
 use crate::{Matcher, Pattern, PatternVerdict, StructuredSource, Verdict};
+use automaton::{Automaton, Learnt};
+use phrases::Phrases;
 
 /// Longest pattern, in bytes.
 const PATTERN_LIMIT: usize = 1024;
@@ -21,8 +28,6 @@ const PATTERN_LIMIT: usize = 1024;
 const COMPILED_LIMIT: usize = 1024 * 1024;
 /// Most memory that all patterns of a pack take for one stream, in bytes; the same again for their lazy automaton.
 const SET_LIMIT: usize = 16 * 1024 * 1024;
-/// Most memory of what an automaton learns for one stream of one incarnation, in bytes. It starts with far less.
-const AUTOMATON_LIMIT: usize = 2 * 1024 * 1024;
 /// Weak failures rank behind every other one.
 const WEAK: u16 = 0x8000;
 
@@ -31,8 +36,8 @@ const WEAK: u16 = 0x8000;
 pub struct PatternMatcher {
     patterns: CompiledPatterns,
     /// What the automata have learnt of the lines so far.
-    stderr: Option<Cache>,
-    stdout: Option<Cache>,
+    stderr: Option<Learnt>,
+    stdout: Option<Learnt>,
     port: Option<u16>,
     cleaner: LineCleaner,
 }
@@ -48,9 +53,11 @@ pub(crate) struct CompiledPatterns {
 #[derive(Debug, Default)]
 struct StreamPatterns {
     anchored: PatternGroup,
-    /// Says whether one of the anchored ones matches; none where it would be too large.
-    automaton: Option<DFA>,
+    /// Says which of the anchored ones match; none where it would be too large.
+    automaton: Option<Automaton>,
     floating: PatternGroup,
+    /// Says that none of the floating ones matches; none where nothing short of themselves could.
+    phrases: Option<Phrases>,
 }
 
 #[derive(Debug)]
@@ -78,39 +85,54 @@ impl Default for PatternGroup {
 
 impl StreamPatterns {
     /// What the first pattern says that has something to say.
-    fn judge(&self, cache: Option<&mut Cache>, line: &[u8], port: Option<u16>) -> Option<Verdict> {
-        let can_match = match (&self.automaton, cache) {
-            (Some(automaton), Some(cache)) => {
-                let input = Input::new(line).anchored(Anchored::Yes).earliest(true);
-                // It may give up where its cache is thrashed; the set never does.
-                automaton.try_search_fwd(cache, &input).map_or(true, |found| found.is_some())
-            }
-            _ => true,
+    fn judge(&self, learnt: Option<&mut Learnt>, line: &[u8], port: Option<u16>) -> Option<Verdict> {
+        let anchored = self.judge_start(learnt, line, port);
+        let can_float = match &self.phrases {
+            Some(phrases) => phrases.may_be_in(line),
+            None => !self.floating.judges.is_empty(),
         };
-        let anchored = can_match.then(|| self.anchored.hits(line)).flatten();
-        let floating = self.floating.hits(line);
-        if anchored.is_none() && floating.is_none() {
-            return None;
+        if !can_float {
+            return anchored.map(|(_, verdict)| verdict);
         }
-        let mut hits: Vec<_> = anchored.into_iter().chain(floating).flatten().collect();
-        hits.sort_unstable_by_key(|(place, _)| *place);
-        hits.into_iter().find_map(|(_, judge)| judge.judge(line, port))
+        let floating = self.floating.search(line, port);
+        [anchored, floating].into_iter().flatten().min_by_key(|(place, _)| *place).map(|(_, verdict)| verdict)
+    }
+
+    fn judge_start(&self, learnt: Option<&mut Learnt>, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
+        if let (Some(automaton), Some(learnt)) = (&self.automaton, learnt)
+            && let Ok(hits) = automaton.hits(learnt, line)
+        {
+            return self.anchored.first(hits?.iter().map(|hit| hit.as_usize()), line, port);
+        }
+        self.anchored.search(line, port)
     }
 }
 
 impl PatternGroup {
-    /// The patterns that match; `None` if none does.
-    fn hits(&self, line: &[u8]) -> Option<impl Iterator<Item = (usize, &Judge)>> {
-        // Hardly any line matches, and only asking which patterns did needs an allocation.
-        let is_hit = !self.judges.is_empty() && self.set.is_match(line);
-        is_hit.then(|| self.set.matches(line).into_iter().map(|hit| (self.judges[hit].0, &self.judges[hit].1)))
+    /// What the first matching pattern says that has something to say, and its place in the pack.
+    fn search(&self, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
+        // Only asking which patterns match needs an allocation.
+        if self.judges.is_empty() || !self.set.is_match(line) {
+            return None;
+        }
+        if self.judges.len() == 1 {
+            return self.first(std::iter::once(0), line, port);
+        }
+        self.first(self.set.matches(line).iter(), line, port)
+    }
+
+    fn first(&self, mut hits: impl Iterator<Item = usize>, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
+        hits.find_map(|hit| {
+            let (place, judge) = self.judges.get(hit)?;
+            Some((*place, judge.judge(line, port)?))
+        })
     }
 }
 
 impl PatternMatcher {
     pub(crate) fn new(patterns: CompiledPatterns, structured: &[StructuredSource], port: Option<u16>) -> Self {
-        let cache = |patterns: &StreamPatterns| patterns.automaton.as_ref().map(DFA::create_cache);
-        let (stderr, stdout) = (cache(&patterns.stderr), cache(&patterns.stdout));
+        let blank = |patterns: &StreamPatterns| patterns.automaton.as_ref().map(Automaton::blank);
+        let (stderr, stdout) = (blank(&patterns.stderr), blank(&patterns.stdout));
         Self { patterns, stderr, stdout, port, cleaner: LineCleaner::new(structured) }
     }
 
@@ -122,12 +144,12 @@ impl PatternMatcher {
 
 impl Matcher for PatternMatcher {
     fn on_line(&mut self, stream: StreamName, line: &[u8]) -> Verdict {
-        let (patterns, cache) = match stream {
+        let (patterns, learnt) = match stream {
             StreamName::Stderr => (&self.patterns.stderr, &mut self.stderr),
             StreamName::Stdout => (&self.patterns.stdout, &mut self.stdout),
         };
         let line = self.cleaner.clean(line);
-        patterns.judge(cache.as_mut(), line, self.port).unwrap_or(Verdict::Nothing)
+        patterns.judge(learnt.as_mut(), line, self.port).unwrap_or(Verdict::Nothing)
     }
 
     /// What the automata have learnt is some 80 KiB per stream; the set, whose memory all servers share, reads on.
@@ -188,25 +210,21 @@ fn compile_stream(patterns: &[Pattern], stream: StreamName) -> Result<StreamPatt
     let admitted = patterns.iter().enumerate().filter(|(_, pattern)| pattern.stream.admits(stream));
     let (anchored, floating): (Vec<_>, Vec<_>) = admitted.partition(|(_, pattern)| is_anchored(&pattern.regex));
     Ok(StreamPatterns {
-        automaton: automaton(&anchored),
+        automaton: Automaton::new(&texts(&anchored)),
         anchored: compile_group(&anchored)?,
+        phrases: Phrases::of(&texts(&floating)),
         floating: compile_group(&floating)?,
     })
+}
+
+fn texts<'a>(patterns: &[(usize, &'a Pattern)]) -> Vec<&'a str> {
+    patterns.iter().map(|(_, pattern)| pattern.regex.as_str()).collect()
 }
 
 /// Whether a pattern can only match at the start of a line.
 fn is_anchored(pattern: &str) -> bool {
     let nfa = NFA::compiler().syntax(bytes()).configure(nfa_limits()).build(pattern);
     nfa.is_ok_and(|nfa| nfa.is_always_start_anchored())
-}
-
-/// The automaton of anchored patterns; `None` where there are none, or it would be too large: the set does without.
-fn automaton(patterns: &[(usize, &Pattern)]) -> Option<DFA> {
-    let patterns: Vec<&str> = patterns.iter().map(|(_, pattern)| pattern.regex.as_str()).collect();
-    let config = DFA::config().match_kind(MatchKind::All).cache_capacity(AUTOMATON_LIMIT);
-    let mut builder = DFA::builder();
-    builder.configure(config).syntax(bytes()).thompson(nfa_limits());
-    if patterns.is_empty() { None } else { builder.build_many(&patterns).ok() }
 }
 
 /// Patterns see bytes, which may be no text.

@@ -6,13 +6,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use llama_warden_events::{DetectorRefusal, Event};
+use llama_warden_data_files::{News, Stock, Survey};
+use llama_warden_events::Event;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::directory_watch::DirectoryWatch;
-use crate::library::Survey;
-use crate::{LibraryError, PackLibrary};
+use crate::{Pack, PackLibrary};
 
 /// How long nothing may change before the directory is looked at: an editor writes in several steps.
 const QUIET: Duration = Duration::from_millis(200);
@@ -22,13 +22,11 @@ const LATEST: Duration = Duration::from_secs(2);
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Shelf {
-    library: PackLibrary,
+    packs: Stock<Pack>,
     directory: Option<PathBuf>,
     watch: Option<DirectoryWatch>,
     unrest: Option<Unrest>,
-    survey: Option<JoinHandle<Survey>>,
-    /// What was told last, so that the same is not told again.
-    refused: Vec<DetectorRefusal>,
+    survey: Option<JoinHandle<Survey<Pack>>>,
 }
 
 /// A change that was not looked at yet.
@@ -47,12 +45,12 @@ impl Unrest {
 impl Shelf {
     /// The packs of `library`, renewed from `directory` once [`Self::open`] was called.
     pub(crate) const fn new(library: PackLibrary, directory: Option<PathBuf>) -> Self {
-        Self { library, directory, watch: None, unrest: None, survey: None, refused: Vec::new() }
+        Self { packs: Stock::new(library), directory, watch: None, unrest: None, survey: None }
     }
 
     /// The packs in force.
     pub(crate) const fn library(&self) -> &PackLibrary {
-        &self.library
+        self.packs.library()
     }
 
     /// Begins to watch. Files that changed since the library was loaded are looked at, too.
@@ -76,7 +74,7 @@ impl Shelf {
                 let surveyed = survey.await;
                 self.survey = None;
                 // A look that failed as a whole changes nothing; the next change leads to another one.
-                return surveyed.ok().and_then(|survey| self.take(survey));
+                return surveyed.ok().and_then(|survey| self.packs.take(survey)).map(reloaded);
             }
             let Some(unrest) = self.unrest else {
                 self.change().await;
@@ -110,65 +108,23 @@ impl Shelf {
         if let Some(Err(error)) = self.watch.as_mut().map(DirectoryWatch::arm) {
             tracing::warn!(%error, directory = %directory.display(), "the detector directory cannot be watched any more");
         }
-        let library = self.library.clone();
+        let library = self.library().clone();
         // Files and patterns of any size take their time elsewhere.
         self.survey = Some(tokio::task::spawn_blocking(move || library.survey(&directory)));
     }
-
-    fn take(&mut self, Survey { library, refused }: Survey) -> Option<Event> {
-        let packs = names_of_changed(&self.library, &library);
-        let removed = names_of_changed(&library, &self.library)
-            .into_iter()
-            .filter(|name| !packs.contains(name))
-            .collect::<Vec<_>>();
-        let refused: Vec<_> = refused.iter().map(refusal).collect();
-        self.library = library;
-        if packs.is_empty() && removed.is_empty() && refused == self.refused {
-            return None;
-        }
-        self.refused.clone_from(&refused);
-        Some(Event::DetectorsReloaded { packs, removed, refused })
-    }
 }
 
-/// The packs from files in `now` that `before` does not have in the same words.
-fn names_of_changed(before: &PackLibrary, now: &PackLibrary) -> Vec<String> {
-    let from_files = now.iter().filter(|pack| pack.origin().path().is_some());
-    let changed = from_files.filter(|pack| {
-        let same = |other: &crate::Pack| other.origin() == pack.origin() && other.text() == pack.text();
-        !before.get(pack.name()).is_some_and(same)
-    });
-    changed.map(|pack| pack.name().to_owned()).collect()
-}
-
-/// A refusal as it is published.
-fn refusal(error: &LibraryError) -> DetectorRefusal {
-    let whole = |file: &std::path::Path, message: String, advice: &str| DetectorRefusal {
-        file: file.to_owned(),
-        line: None,
-        column: None,
-        message,
-        advice: advice.to_owned(),
-    };
-    match error {
-        LibraryError::Pack(error) => DetectorRefusal {
-            file: error.file.clone().into(),
-            line: Some(error.line),
-            column: Some(error.column),
-            message: error.message.clone(),
-            advice: error.advice.clone(),
-        },
-        LibraryError::Directory { path, source } | LibraryError::File { path, source } => {
-            whole(path, format!("{error}: {source}"), "let the daemon's user read it")
-        }
-        LibraryError::SameName { second, .. } => whole(second, error.to_string(), "rename one of the two packs"),
-    }
+/// The news as they are published.
+fn reloaded(News { taken, removed, refused }: News) -> Event {
+    Event::DetectorsReloaded { packs: taken, removed, refused }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
+
+    use llama_warden_events::FileRefusal;
 
     use super::*;
 
@@ -178,7 +134,7 @@ mod tests {
         format!("name = 'mine'\n[[pattern]]\nverdict = 'ready'\nregex = '^{word}$'\n")
     }
 
-    async fn renewed(shelf: &mut Shelf) -> (Vec<String>, Vec<String>, Vec<DetectorRefusal>) {
+    async fn renewed(shelf: &mut Shelf) -> (Vec<String>, Vec<String>, Vec<FileRefusal>) {
         let news = async {
             loop {
                 if let Some(event) = shelf.renewed().await {

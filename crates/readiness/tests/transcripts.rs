@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{FailureReason, StreamName};
 use llama_warden_readiness::{GENERIC, Matcher, Pack, PackLibrary, Verdict};
 use serde_json::Value;
@@ -77,7 +78,7 @@ fn options(build: &str) -> Vec<String> {
 
 fn pack_for(library: &PackLibrary, build: &str) -> Pack {
     let number = BUILDS.iter().find(|(name, ..)| *name == build).expect("a known build").1;
-    library.choose(Some(number), &options(build), None).expect("a pack").pack
+    library.choose(Some(number), &options(build), None).expect("a pack").file
 }
 
 /// Every verdict but `Nothing` on a transcript.
@@ -109,7 +110,7 @@ fn every_recorded_build_gets_the_pack_of_its_era() {
     let library = PackLibrary::built_in();
     for (build, number, expected) in BUILDS {
         let choice = library.choose(Some(number), &options(build), None).expect("a pack");
-        assert_eq!(choice.pack.name(), expected, "{build}: {}", choice.because);
+        assert_eq!(choice.file.name(), expected, "{build}: {}", choice.because);
     }
 }
 

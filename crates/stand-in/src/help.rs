@@ -6,6 +6,7 @@ use crate::{
     eras::Era,
     options::{self, CliOption},
     output::{self, Stream},
+    renames::Renames,
 };
 
 /// Where the help text of an option begins, counted in columns, in the layout of late 2024 and after.
@@ -24,13 +25,13 @@ pub(crate) fn version(era: Era) -> ExitCode {
 }
 
 /// Prints the help to stdout; mid 2024 exits with 1 after it.
-pub(crate) fn help(era: Era) -> ExitCode {
-    output::write_text(Stream::Stdout, &usage(era));
+pub(crate) fn help(era: Era, renames: &Renames) -> ExitCode {
+    output::write_text(Stream::Stdout, &usage(era, renames));
     if era == Era::July2024 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// The whole help text.
-pub(crate) fn usage(era: Era) -> String {
+pub(crate) fn usage(era: Era, renames: &Renames) -> String {
     let mut text = match era {
         Era::December2023 => "usage: llama-server [options]\n\noptions:\n".to_owned(),
         Era::July2024 => "usage: llama-server [options]\n\ngeneral:\n\n".to_owned(),
@@ -40,32 +41,32 @@ pub(crate) fn usage(era: Era) -> String {
         if era >= Era::November2024 && option.key() == "--alias" {
             text.push_str("\n\n----- example-specific params -----\n\n");
         }
-        text.push_str(&entry(era, option));
+        text.push_str(&entry(era, renames, option));
     }
     text
 }
 
 /// The help of one option.
-pub(crate) fn entry(era: Era, option: &CliOption) -> String {
+pub(crate) fn entry(era: Era, renames: &Renames, option: &CliOption) -> String {
     match era {
-        Era::December2023 => entry_of_2023(option),
-        Era::July2024 => entry_of_mid_2024(option),
-        Era::November2024 | Era::August2025 | Era::B11669 => entry_of_today(option),
+        Era::December2023 => entry_of_2023(renames, option),
+        Era::July2024 => entry_of_mid_2024(renames, option),
+        Era::November2024 | Era::August2025 | Era::B11669 => entry_of_today(renames, option),
     }
 }
 
-fn entry_of_2023(option: &CliOption) -> String {
+fn entry_of_2023(renames: &Renames, option: &CliOption) -> String {
     let with_value = |name: &&str| match option.takes.metavariable() {
-        Some(value) => format!("{name} {value}"),
-        None => (*name).to_owned(),
+        Some(value) => format!("{} {value}", renames.new_name(name)),
+        None => renames.new_name(name).to_owned(),
     };
     let names: Vec<String> = option.names.iter().map(with_value).collect();
     format!("  {:<23} {}\n", names.join(", "), option.help)
 }
 
-fn entry_of_mid_2024(option: &CliOption) -> String {
+fn entry_of_mid_2024(renames: &Renames, option: &CliOption) -> String {
     let short = option.short().map(|name| format!("{name},")).unwrap_or_default();
-    let left = format!("  {short:<7}{}", long_names(option));
+    let left = format!("  {short:<7}{}", long_names(renames, option));
     if left.len() < 33 {
         format!("{left:<33} {}\n", option.help)
     } else {
@@ -73,10 +74,10 @@ fn entry_of_mid_2024(option: &CliOption) -> String {
     }
 }
 
-fn entry_of_today(option: &CliOption) -> String {
+fn entry_of_today(renames: &Renames, option: &CliOption) -> String {
     let left = match option.short() {
-        Some(short) => format!("{:<7}{}", format!("{short},"), long_names(option)),
-        None => long_names(option),
+        Some(short) => format!("{:<7}{}", format!("{short},"), long_names(renames, option)),
+        None => long_names(renames, option),
     };
     let mut text = if left.len() < HELP_COLUMN {
         format!("{left:<HELP_COLUMN$}{}\n", option.help)
@@ -90,8 +91,8 @@ fn entry_of_today(option: &CliOption) -> String {
     text
 }
 
-fn long_names(option: &CliOption) -> String {
-    let names: Vec<&str> = option.long().collect();
+fn long_names(renames: &Renames, option: &CliOption) -> String {
+    let names: Vec<&str> = option.long().map(|name| renames.new_name(name)).collect();
     match option.takes.metavariable() {
         Some(value) => format!("{} {value}", names.join(", ")),
         None => names.join(", "),
@@ -104,7 +105,7 @@ mod tests {
 
     #[test]
     fn entries_have_the_layout_of_the_real_help() {
-        let entry_of = |era, name| entry(era, options::named(era, name).unwrap());
+        let entry_of = |era, name| entry(era, &Renames::default(), options::named(era, name).unwrap());
         assert_eq!(
             entry_of(Era::B11669, "-fa").lines().next().unwrap(),
             "-fa,   --flash-attn [on|off|auto]       set Flash Attention use (default: 'auto')"

@@ -48,6 +48,7 @@ mod metrics;
 mod model_file;
 mod options;
 mod output;
+mod renames;
 mod replay;
 mod routes;
 mod script;
@@ -62,6 +63,7 @@ use std::{ffi::OsString, process::ExitCode};
 pub use eras::Era;
 pub use grandchild::Grandchild;
 pub use output::Stream;
+pub use renames::Renames;
 pub use script::{
     Act, Deed, HealthScript, LineDress, LoadProgress, Moment, ReadyLine, Replay, Script, TermScript, Wedge,
 };
@@ -85,10 +87,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(64);
         }
     };
-    match settings::Request::parse(script.era, &arguments) {
+    match settings::Request::parse(script.era, &script.renames, &arguments) {
         Ok(settings::Request::Version) => help::version(script.era),
-        Ok(settings::Request::Help) => help::help(script.era),
+        Ok(settings::Request::Help) => help::help(script.era, &script.renames),
         Ok(settings::Request::Serve(settings)) => serve::run(script, settings, inherited),
-        Err(error) => error.report(script.era),
+        Err(error) => error.report(script.era, &script.renames),
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{eras::Era, grandchild::Grandchild, output::Stream};
+use crate::{eras::Era, grandchild::Grandchild, output::Stream, renames::Renames};
 
 /// What the stand-in does beyond the well-behaved server that [`Script::default`] describes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ use crate::{eras::Era, grandchild::Grandchild, output::Stream};
 pub struct Script {
     /// The build to imitate.
     pub era: Era,
+    /// Options that it calls otherwise than that build.
+    pub renames: Renames,
     /// The kernel ends the process after this many seconds; at least 1.
     pub max_life_s: u32,
     /// How long the load takes.
@@ -59,6 +61,7 @@ impl Default for Script {
     fn default() -> Self {
         Self {
             era: Era::default(),
+            renames: Renames::default(),
             max_life_s: 600,
             load_ms: 0,
             load_progress: LoadProgress::default(),

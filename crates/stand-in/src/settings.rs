@@ -8,6 +8,7 @@ use crate::{
     help,
     options::{self, CliOption, Takes},
     output::{self, Stream},
+    renames::Renames,
 };
 
 /// What the command line asks for.
@@ -60,8 +61,8 @@ pub(crate) enum BadArgument {
 
 impl Request {
     /// Reads the arguments as a build of `era` does.
-    pub(crate) fn parse(era: Era, arguments: &Arguments) -> Result<Self, BadArgument> {
-        let given = Given::parse(era, arguments)?;
+    pub(crate) fn parse(era: Era, renames: &Renames, arguments: &Arguments) -> Result<Self, BadArgument> {
+        let given = Given::parse(era, renames, arguments)?;
         if given.has("--help") {
             return Ok(Self::Help);
         }
@@ -76,11 +77,12 @@ impl Request {
 struct Given(BTreeMap<&'static str, String>);
 
 impl Given {
-    fn parse(era: Era, arguments: &Arguments) -> Result<Self, BadArgument> {
+    fn parse(era: Era, renames: &Renames, arguments: &Arguments) -> Result<Self, BadArgument> {
         let mut values = BTreeMap::new();
         let mut rest = arguments.rest.iter();
         while let Some(given) = rest.next() {
-            let option = options::named(era, given).ok_or_else(|| BadArgument::Unknown(given.clone()))?;
+            let option = renames.old_name(given).and_then(|name| options::named(era, name));
+            let option = option.ok_or_else(|| BadArgument::Unknown(given.clone()))?;
             let value = match option.takes {
                 Takes::Nothing => String::new(),
                 Takes::Text(_) | Takes::Number(_) | Takes::Switch => {
@@ -167,23 +169,25 @@ fn leading_integer(text: &str) -> Option<i64> {
 
 impl BadArgument {
     /// Prints what the build prints, and gives its exit code.
-    pub(crate) fn report(&self, era: Era) -> ExitCode {
-        output::write_text(Stream::Stderr, &self.message(era));
+    pub(crate) fn report(&self, era: Era, renames: &Renames) -> ExitCode {
+        output::write_text(Stream::Stderr, &self.message(era, renames));
         if era <= Era::July2024 && matches!(self, Self::Unknown(_)) {
-            output::write_text(Stream::Stdout, &help::usage(era));
+            output::write_text(Stream::Stdout, &help::usage(era, renames));
         }
         ExitCode::FAILURE
     }
 
-    fn message(&self, era: Era) -> String {
+    fn message(&self, era: Era, renames: &Renames) -> String {
         let old = era <= Era::July2024;
         match self {
             Self::Unknown(given) if old => format!("error: unknown argument: {given}\n"),
             Self::Unknown(given) => format!("error: invalid argument: {given}\n"),
             Self::NoValue { given, .. } if old => format!("error: invalid parameter for argument: {given}\n"),
-            Self::NoValue { option, given } => with_usage(era, option, given, "expected value for argument"),
+            Self::NoValue { option, given } => {
+                with_usage(&help::entry(era, renames, option), given, "expected value for argument")
+            }
             Self::BadValue { problem, .. } if old => format!("{problem}\n"),
-            Self::BadValue { option, given, problem } => with_usage(era, option, given, problem),
+            Self::BadValue { option, given, problem } => with_usage(&help::entry(era, renames, option), given, problem),
             Self::KeyFile { path, source } => {
                 format!(
                     "error while handling argument \"--api-key-file\": error: failed to open file '{path}': {source}\n"
@@ -194,8 +198,7 @@ impl BadArgument {
     }
 }
 
-fn with_usage(era: Era, option: &CliOption, given: &str, problem: &str) -> String {
-    let entry = help::entry(era, option);
+fn with_usage(entry: &str, given: &str, problem: &str) -> String {
     format!(
         "error while handling argument \"{given}\": {problem}\n\nusage:\n{entry}\n\nto show complete usage, run with -h\n"
     )
@@ -207,11 +210,11 @@ mod tests {
 
     fn parse(era: Era, line: &str) -> Result<Request, BadArgument> {
         let args: Vec<std::ffi::OsString> = line.split_whitespace().map(Into::into).collect();
-        Request::parse(era, &Arguments::split(&args))
+        Request::parse(era, &Renames::default(), &Arguments::split(&args))
     }
 
     fn refusal(era: Era, line: &str) -> String {
-        parse(era, line).unwrap_err().message(era)
+        parse(era, line).unwrap_err().message(era, &Renames::default())
     }
 
     #[test]
@@ -231,7 +234,7 @@ mod tests {
 
     #[test]
     fn bad_and_missing_values_are_reported_with_the_options_usage() {
-        let usage = help::entry(Era::B11669, options::named(Era::B11669, "-c").unwrap());
+        let usage = help::entry(Era::B11669, &Renames::default(), options::named(Era::B11669, "-c").unwrap());
         assert_eq!(
             refusal(Era::B11669, "s -m x --ctx-size abc"),
             format!(

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
-    Elapsed, Envelope, Event, FailureReason, HookOutcome, Incarnation, ProcessEnd, ServerCard, ServerId, Signal,
-    Timestamp, Warning,
+    Elapsed, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ServerCard, ServerId,
+    Signal, Timestamp, Warning,
 };
 
 use crate::{
@@ -66,7 +66,10 @@ impl Snapshot {
             Event::ComponentFailed { component, error } => {
                 daemon.failed_component = Some((component.clone(), error.clone()));
             }
-            Event::CommandAccepted { .. } | Event::CommandCompleted { .. } | Event::DetectorsReloaded { .. } => {}
+            Event::CommandAccepted { .. }
+            | Event::CommandCompleted { .. }
+            | Event::DetectorsReloaded { .. }
+            | Event::DialectsReloaded { .. } => {}
             _ => return Anomalous,
         }
         Fitted
@@ -83,8 +86,12 @@ impl Snapshot {
             }
             _ => {}
         }
-        let Some(record) = self.servers.get_mut(server) else { return Anomalous };
-        Arc::make_mut(record).apply(envelope)
+        match self.servers.get_mut(server) {
+            Some(record) => Arc::make_mut(record).apply(envelope),
+            // The command after the last exit may outlive the server's place in the configuration.
+            None if matches!(envelope.event, Event::HookCompleted { .. }) => Fitted,
+            None => Anomalous,
+        }
     }
 
     fn configure(&mut self, server: &ServerId, card: &ServerCard, now: Elapsed) {
@@ -107,14 +114,22 @@ struct Moment {
 impl ServerRecord {
     fn apply(&mut self, envelope: &Envelope) -> Fit {
         let moment = Moment { at: envelope.at, elapsed: envelope.elapsed };
-        if let Event::LaunchBegan { .. } = envelope.event {
-            return self.launch(envelope.incarnation, moment);
+        match &envelope.event {
+            Event::LaunchBegan { .. } => return self.launch(envelope.incarnation, moment),
+            Event::ServerFailed { reason: FailureReason::Refused, .. } => self.refuse(envelope.incarnation),
+            _ => {}
         }
-        if envelope.incarnation.is_some_and(|incarnation| incarnation != self.incarnation) {
-            return Anomalous;
+        if let Some(incarnation) = envelope.incarnation.filter(|incarnation| *incarnation != self.incarnation) {
+            // A command that is called off outlives its launch by a moment, in which the next one may begin.
+            let is_late = incarnation < self.incarnation && matches!(envelope.event, Event::HookCompleted { .. });
+            return if is_late { Fitted } else { Anomalous };
         }
         match &envelope.event {
+            Event::MemoryEstimated { estimate } => self.memory = Some(*estimate),
+            Event::LaunchHeld { because } => self.held = Some(because.clone()),
+            Event::LaunchReleased => self.held = None,
             Event::BinaryIdentified { version, .. } => self.llama_version.clone_from(version),
+            Event::DialectChosen { dialect, .. } => self.dialect = Some(dialect.clone()),
             Event::OptionsTranslated { notes } => self.notes = notes.as_slice().into(),
             Event::DetectorChosen { detector, .. } => self.detector = Some(detector.clone()),
             Event::ServerSpawned { pid, start_ticks, argv, port } => {
@@ -168,9 +183,11 @@ impl ServerRecord {
                 return self.fail(failure, moment);
             }
             Event::ServerWarned { warning, detail } => self.warn(*warning, detail.clone()),
-            Event::HookCompleted { outcome: HookOutcome::Succeeded, .. } => {}
-            Event::HookCompleted { hook, outcome: HookOutcome::Failed { detail }, .. } => {
-                self.warn(Warning::HookFailed, format!("{hook}: {detail}"));
+            Event::HookCompleted { hook, outcome, .. } => {
+                if envelope.incarnation.is_some() {
+                    self.hooks.insert(*hook, outcome.clone());
+                }
+                self.judge_hook(*hook, outcome);
             }
             Event::StopBegan { reason, grace_seconds } => {
                 if self.process.is_none() && !matches!(self.phase, Phase::Launching) || self.stop.is_some() {
@@ -234,6 +251,14 @@ impl ServerRecord {
         Fitted
     }
 
+    /// A launch that is refused never began: its failure is all that is told of it.
+    fn refuse(&mut self, incarnation: Option<Incarnation>) {
+        let is_at_rest = self.phase.name().is_settled_down() || matches!(self.phase, Phase::BackingOff { .. });
+        if let Some(incarnation) = incarnation.filter(|incarnation| is_at_rest && *incarnation > self.incarnation) {
+            self.begin(incarnation);
+        }
+    }
+
     /// News of a launch that is ending or over: whoever published it had not heard of that yet. Nothing changes, and
     /// nothing is wrong; in any other phase it is a repetition.
     const fn late(&self) -> Fit {
@@ -254,19 +279,26 @@ impl ServerRecord {
             let reason = self.failure.as_ref().map_or(FailureReason::Unknown, |failure| failure.reason);
             *self.counters.restarts.entry(reason).or_default() += 1;
         }
+        self.begin(incarnation);
+        self.counters.launches += 1;
+        self.enter(Phase::Launching, moment);
+        Fitted
+    }
+
+    /// Forgets what belongs to the launch before.
+    fn begin(&mut self, incarnation: Incarnation) {
         self.incarnation = incarnation;
         self.ready = None;
         self.health = None;
         self.restart_abandoned = None;
         self.stop = None;
         self.failure = None;
+        self.hooks.clear();
         self.warnings.clear();
         self.notes = Arc::default();
         self.argv = Arc::default();
         self.detector = None;
-        self.counters.launches += 1;
-        self.enter(Phase::Launching, moment);
-        Fitted
+        self.dialect = None;
     }
 
     fn spawn(&mut self, process: ProcessRecord, moment: Moment) -> Fit {
@@ -296,6 +328,13 @@ impl ServerRecord {
             self.enter(Phase::Failed { reason }, moment);
         }
         Fitted
+    }
+
+    fn judge_hook(&mut self, hook: HookPoint, outcome: &HookOutcome) {
+        match outcome {
+            HookOutcome::Succeeded | HookOutcome::CalledOff => {}
+            HookOutcome::Failed { detail, .. } => self.warn(Warning::HookFailed, format!("{hook}: {detail}")),
+        }
     }
 
     fn warn(&mut self, warning: Warning, detail: String) {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use llama_warden_events::{
-    Elapsed, FailureReason, Incarnation, OptionNote, ProcessEnd, ReadyVia, ServerCard, Signal, StopReason, Timestamp,
-    Warning,
+    Elapsed, FailureReason, HookOutcome, HookPoint, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia,
+    ServerCard, Signal, StopReason, Timestamp, Warning,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,14 +42,22 @@ pub struct ServerRecord {
     pub last_end: Option<ProcessEnd>,
     /// Why policy does not start it again, if it was given up.
     pub restart_abandoned: Option<String>,
+    /// How the commands around this incarnation's life ended that something waited for.
+    pub hooks: BTreeMap<HookPoint, HookOutcome>,
     /// Losses of quality of this incarnation; at most [`ServerRecord::WARNINGS`].
     pub warnings: Vec<WarningRecord>,
     /// Options that were spelled otherwise for this build.
     pub notes: Arc<[OptionNote]>,
     /// The command line of the latest process, secrets redacted.
     pub argv: Arc<[String]>,
+    /// What it is estimated to need of memory.
+    pub memory: Option<MemoryEstimate>,
+    /// What a launch that is due waits for.
+    pub held: Option<String>,
     /// The pack that reads its output.
     pub detector: Option<String>,
+    /// The dialect that spelled its options.
+    pub dialect: Option<String>,
     /// What the build calls itself.
     pub llama_version: Option<String>,
     /// Totals of this run of the daemon.
@@ -82,10 +90,14 @@ impl ServerRecord {
             last_failure: None,
             last_end: None,
             restart_abandoned: None,
+            hooks: BTreeMap::new(),
             warnings: Vec::new(),
             notes: Arc::default(),
             argv: Arc::default(),
+            memory: None,
+            held: None,
             detector: None,
+            dialect: None,
             llama_version: None,
             counters: Counters::default(),
             ready_seconds: Histogram::new(Histogram::READY_SECONDS),

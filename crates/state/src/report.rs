@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use llama_warden_events::{
-    Elapsed, FailureReason, Incarnation, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, Timestamp,
-    Warning,
+    Elapsed, FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason,
+    Timestamp, Warning,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,7 @@ pub struct ServerReport {
     pub llama_version: Option<String>,
     /// How far the model is loaded, from 0 to 1, where the build tells.
     pub progress: Option<f64>,
-    /// What the server waits for: the end of a stop, or the time of a restart.
+    /// What the server waits for: the end of a stop, the time of a restart, or memory that is about to be free.
     pub waiting_for: Option<String>,
     /// The latest check that came out otherwise than the one before; null before the first and where no process runs.
     pub health: Option<HealthReport>,
@@ -122,8 +122,13 @@ pub struct ServerDetail {
     pub argv: Vec<String>,
     /// Options that were spelled otherwise for this build.
     pub options: Vec<OptionNote>,
+    /// The dialect that spelled them.
+    pub dialect: Option<String>,
     /// Losses of quality of this incarnation.
     pub warnings: Vec<WarningReport>,
+    /// What it is estimated to need of memory; null before its first launch, and where nothing tells.
+    #[serde(default)]
+    pub memory: Option<MemoryEstimate>,
     /// How the latest process ended.
     pub last_end: Option<ProcessEnd>,
     /// Why it is being stopped or was.
@@ -200,11 +205,13 @@ impl ServerDetail {
             history: server.history.iter().copied().collect(),
             argv: server.argv.to_vec(),
             options: server.notes.to_vec(),
+            dialect: server.dialect.clone(),
             warnings: server
                 .warnings
                 .iter()
                 .map(|record| WarningReport { warning: record.warning, detail: record.detail.clone() })
                 .collect(),
+            memory: server.memory,
             last_end: server.last_end,
             stop_reason: server.stop.map(|stop| stop.reason),
             phase_seconds: now.since(server.phase_since).as_secs_f64(),
@@ -227,6 +234,9 @@ impl FailureReport {
 
 /// What a server is given time for, in words.
 fn waiting_for(server: &ServerRecord, now: Elapsed) -> Option<String> {
+    if let Some(because) = &server.held {
+        return Some(format!("memory: {because}"));
+    }
     match (server.phase, server.stop) {
         (Phase::Stopping { rung, .. }, Some(stop)) => {
             let left = (stop.grace_seconds - now.since(stop.began).as_secs_f64()).max(0.0);

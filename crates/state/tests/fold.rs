@@ -54,7 +54,7 @@ fn probed(ok: bool, failures: u32) -> Event {
 }
 
 fn hook_failed() -> Event {
-    let outcome = HookOutcome::Failed { detail: "exit code 3".to_owned() };
+    let outcome = HookOutcome::Failed { detail: "exit code 3".to_owned(), lines: Vec::new() };
     Event::HookCompleted { hook: HookPoint::PostReady, outcome, seconds: 0.1 }
 }
 
@@ -245,6 +245,36 @@ fn the_report_says_what_a_stop_waits_for_and_shows_no_uptime_of_the_dead() {
 }
 
 #[test]
+fn a_launch_that_is_held_says_for_what_until_it_is_released() {
+    let held = Event::LaunchHeld { because: "needs 2 GiB".to_owned() };
+    let mut story = Story::of([]);
+    story.tell(0, [held]);
+    let waiting = |story: &Story| {
+        let report = StatusReport::of(&story.snapshot, story.snapshot.elapsed);
+        report.servers[0].waiting_for.clone()
+    };
+    assert_eq!(waiting(&story).as_deref(), Some("memory: needs 2 GiB"));
+    story.tell(0, [Event::LaunchReleased]);
+    assert_eq!((waiting(&story), story.snapshot.anomalies), (None, 0));
+}
+
+#[test]
+fn a_refused_launch_is_a_failure_of_its_own_and_no_launch() {
+    let mut story = Story::of([began(), spawned(), ready(), exited(1), failed(FailureReason::Crashed)]);
+    story.tell(2, [failed(FailureReason::Refused)]);
+    let record = story.record();
+    assert_eq!((record.phase.name(), record.incarnation), (PhaseName::Failed, Incarnation(2)));
+    assert_eq!(record.failure.as_ref().map(|failure| failure.reason), Some(FailureReason::Refused));
+    assert_eq!((record.counters.launches, record.counters.failures[&FailureReason::Refused]), (1, 1));
+    assert_eq!((record.ready, record.argv.len(), story.snapshot.anomalies), (None, 0, 0));
+    story.tell(1, [failed(FailureReason::Refused)]);
+    assert_eq!(story.snapshot.anomalies, 1, "a stale one changes nothing");
+    let mut running = Story::of([began(), spawned()]);
+    running.tell(2, [failed(FailureReason::Refused)]);
+    assert_eq!((running.record().incarnation, running.snapshot.anomalies), (Incarnation(1), 1));
+}
+
+#[test]
 fn the_latest_check_is_reported_while_the_process_runs() {
     let now = Elapsed::default();
     let health = |story: &Story| StatusReport::of(&story.snapshot, now).servers[0].health.clone();
@@ -276,6 +306,18 @@ fn a_hook_that_fails_is_a_warning_and_one_that_succeeds_is_none() {
     let story = Story::of([began(), spawned(), ready(), good, hook_failed()]);
     let warnings: Vec<_> = story.record().warnings.iter().map(|warning| warning.detail.as_str()).collect();
     assert_eq!((warnings, story.snapshot.anomalies), (vec!["post-ready: exit code 3"], 0));
+}
+
+#[test]
+fn a_hook_that_something_waits_for_is_kept_with_its_launch_and_may_outlive_it() {
+    let called_off = |hook| Event::HookCompleted { hook, outcome: HookOutcome::CalledOff, seconds: 0.1 };
+    let mut story = Story::of([began(), called_off(HookPoint::PreStart)]);
+    let hooks = |story: &Story| story.record().hooks.clone();
+    assert_eq!(hooks(&story), [(HookPoint::PreStart, HookOutcome::CalledOff)].into());
+    story.tell(2, [began()]);
+    story.tell(1, [called_off(HookPoint::PreStop)]);
+    assert_eq!((hooks(&story), story.snapshot.anomalies), ([].into(), 0), "the launch that it belongs to is over");
+    assert_eq!(story.record().warnings, []);
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

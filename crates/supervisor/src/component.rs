@@ -2,21 +2,26 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use llama_warden_bus::{
     Accepted, BusClosed, CommandSender, Component, Delivery, Fact, Order, Ports, Publisher, Request,
 };
 use llama_warden_config::Fleet;
 use llama_warden_events::{
-    CommandOutcome, CommandSummary, Elapsed, Event, Incarnation, LaunchCommand, ProfileCard, Refused, Seq, ServerId,
-    SuperviseCommand, TerminateCommand,
+    CommandOutcome, CommandSummary, Elapsed, Event, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused,
+    Seq, ServerId, SuperviseCommand, TerminateCommand,
 };
+use llama_warden_memory::Scales;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::machine::{Action, Limits, Machine};
-use crate::memory::{Failures, Memory};
-use crate::switch::{Change, FleetSource, Resolved, difference};
+use crate::action::Action;
+use crate::changes::{Changes, Outcome};
+use crate::failures::{FailureFile, Failures};
+use crate::machine::{Limits, Machine};
+use crate::switch::{FleetSource, Resolved, difference};
+use crate::weighing::{Weighed, Weighing};
 
 /// How the supervisor is set up.
 pub struct SupervisorSettings {
@@ -30,6 +35,8 @@ pub struct SupervisorSettings {
     pub limits: Limits,
     /// What back-offs are drawn from.
     pub seed: u64,
+    /// What tells the memory that servers need, and what there is.
+    pub scales: Arc<dyn Scales>,
     /// Where failures are kept across runs; `None` forgets them.
     pub state_dir: Option<PathBuf>,
 }
@@ -104,6 +111,19 @@ impl Component for Supervisor {
                         office.perform(actions, None).await?;
                     }
                 }
+                resolved = office.changes.next() => {
+                    office.bring_about(resolved.map_err(SupervisorError::Source)?).await?;
+                }
+                weighed = office.weighing.next() => {
+                    let now = ports.clock.now();
+                    let actions = match weighed {
+                        Weighed::Demand { server, ticket, demand } => {
+                            office.machine.on_estimated(&server, ticket, demand, now)
+                        }
+                        Weighed::Memory(reading) => office.machine.on_memory_read(&reading, now),
+                    };
+                    office.perform(actions, None).await?;
+                }
                 () = ports.clock.sleep_until(deadline), if deadline.is_some() => {
                     let actions = office.machine.on_deadline(ports.clock.now());
                     office.perform(actions, None).await?;
@@ -120,27 +140,29 @@ struct Office {
     machine: Machine,
     fleet: watch::Sender<Fleet>,
     profiles: Vec<ProfileCard>,
-    source: FleetSource,
-    memory: Option<Memory>,
+    changes: Changes,
+    failure_file: Option<FailureFile>,
     remembered: Failures,
     facts: Publisher,
     commands: CommandSender,
     replies: JoinSet<Answer>,
+    weighing: Weighing,
 }
 
 impl Office {
     fn open(settings: SupervisorSettings, ports: &Ports<SuperviseCommand>) -> Self {
-        let memory = settings.state_dir.as_deref().map(Memory::new);
+        let failure_file = settings.state_dir.as_deref().map(FailureFile::new);
         Self {
             machine: Machine::new(settings.limits, settings.seed),
-            remembered: memory.as_ref().map(Memory::recall).unwrap_or_default(),
+            remembered: failure_file.as_ref().map(FailureFile::recall).unwrap_or_default(),
             fleet: settings.fleet,
             profiles: settings.profiles,
-            source: settings.source,
-            memory,
+            changes: Changes::new(settings.source),
+            failure_file,
             facts: ports.facts.clone(),
             commands: ports.commands.clone(),
             replies: JoinSet::new(),
+            weighing: Weighing::new(settings.scales),
         }
     }
 
@@ -163,33 +185,39 @@ impl Office {
             request.refuse(refused);
             return Ok(());
         }
-        let change = match &request.command {
-            SuperviseCommand::ActivateProfile { profile, dry_run: true } => Change::Preview(profile.clone()),
-            SuperviseCommand::ActivateProfile { profile, dry_run: false } => Change::Profile(profile.clone()),
-            SuperviseCommand::Reload { .. } => Change::Reload,
-            _ => {
-                let id = self.accept(&request.command, request.cause).await?;
-                let actions = self.machine.on_command(request.command.clone(), id, now);
-                request.accept(Some(id));
-                return self.perform(actions, Some(id)).await;
-            }
-        };
-        match self.resolve(change).await? {
-            Ok(resolved) => {
-                let id = self.accept(&request.command, request.cause).await?;
-                let command = request.command.clone();
-                request.accept(Some(id));
-                self.switch(&command, id, resolved).await
-            }
-            Err(refused) => {
-                if let SuperviseCommand::Reload { trigger } = &request.command {
-                    let (trigger, detail) = (trigger.clone(), refused.detail.clone());
-                    self.publish(Fact::daemon(Event::ConfigurationRefused { trigger, detail })).await?;
+        let Some(request) = self.changes.take_up(request) else { return Ok(()) };
+        if let SuperviseCommand::ShutDown { .. } = &request.command {
+            let ended = Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down");
+            self.changes.call_off().for_each(|change| change.refuse(ended.clone()));
+        }
+        let id = self.accept(&request.command, request.cause).await?;
+        let actions = self.machine.on_command(request.command.clone(), id, now);
+        request.accept(Some(id));
+        self.perform(actions, Some(id)).await
+    }
+
+    /// A change was resolved. Wishes that it was resolved for are answered in their order; after the first of several
+    /// reloads nothing is left to do for the others.
+    async fn bring_about(&mut self, (requests, resolved): Outcome) -> Result<(), SupervisorError> {
+        for request in requests {
+            match resolved.clone() {
+                Ok(resolved) => {
+                    let id = self.accept(&request.command, request.cause).await?;
+                    let command = request.command.clone();
+                    request.accept(Some(id));
+                    self.switch(&command, id, resolved).await?;
                 }
-                request.refuse(refused);
-                Ok(())
+                Err(refused) => {
+                    if let SuperviseCommand::Reload { trigger } = &request.command {
+                        let (trigger, detail) = (trigger.clone(), refused.detail.clone());
+                        self.publish(Fact::daemon(Event::ConfigurationRefused { trigger, detail })).await?;
+                    }
+                    request.refuse(refused);
+                }
             }
         }
+        self.changes.proceed();
+        Ok(())
     }
 
     async fn accept(&self, command: &SuperviseCommand, cause: Option<Seq>) -> Result<Seq, SupervisorError> {
@@ -200,12 +228,6 @@ impl Office {
             None => Fact::daemon(accepted),
         };
         Ok(self.facts.publish_acked(fact.because(cause)).await?)
-    }
-
-    /// Resolving reads files, so it runs where it may block. Commands wait meanwhile: they may depend on the outcome.
-    async fn resolve(&self, change: Change) -> Result<Result<Resolved, Refused>, SupervisorError> {
-        let source = self.source.clone();
-        tokio::task::spawn_blocking(move || source(&change)).await.map_err(SupervisorError::Source)
     }
 
     async fn switch(&mut self, command: &SuperviseCommand, id: Seq, next: Resolved) -> Result<(), SupervisorError> {
@@ -250,6 +272,16 @@ impl Office {
                     self.replies.spawn(async move { (None, reply.await) });
                     continue;
                 }
+                Action::EstimateMemory { server, ticket } => {
+                    let spec = self.fleet.borrow().get(server.as_str()).cloned();
+                    self.weighing.ask_demand(server, ticket, spec);
+                    continue;
+                }
+                Action::ReadMemory { pids } => {
+                    self.weighing.ask_memory(pids);
+                    continue;
+                }
+                Action::Announce { server, event } => Fact::server(server, event).because(cause),
                 Action::Tell { server, incarnation, event } => {
                     Fact::incarnation(server, incarnation, event).because(cause)
                 }
@@ -279,8 +311,8 @@ impl Office {
         if failures == self.remembered {
             return;
         }
-        if let Some(memory) = &self.memory
-            && let Err(error) = memory.keep(&failures)
+        if let Some(file) = &self.failure_file
+            && let Err(error) = file.keep(&failures)
         {
             tracing::warn!(%error, "the failures of servers cannot be kept; a restart of the daemon forgets them");
         }

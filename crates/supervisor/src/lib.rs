@@ -2,17 +2,24 @@
 //!
 //! The supervisor hears what people want and what happened, and asks the launcher and the terminator for the difference.
 //! It never knows how anything is done. Servers start and stop side by side; per server, everything is serialised and
-//! the last wish wins. A failed server is started again as its policy says; a change of profile or configuration is
-//! brought about by the difference alone.
+//! the last wish wins. Before a launch its memory is weighed against what there is and what others were promised. A failed
+//! server is started again as its policy says; a change of profile or configuration is brought about by the difference
+//! alone.
 
+mod action;
+mod admission;
 mod backoff;
+mod balance;
+mod changes;
 mod component;
+mod failures;
 mod machine;
-mod memory;
 mod shutdown;
 mod slot;
 mod switch;
+mod weighing;
 
+pub use action::Action;
 pub use component::{Supervisor, SupervisorError, SupervisorSettings};
-pub use machine::{Action, Limits, Machine, Member, RESTARTS_AT_ONCE};
+pub use machine::{Limits, Machine, Member, RESTARTS_AT_ONCE};
 pub use switch::{Change, FleetSource, Resolved};

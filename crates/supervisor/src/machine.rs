@@ -3,75 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use llama_warden_config::RestartSpec;
+use llama_warden_config::{AdmissionPolicy, RestartSpec};
 use llama_warden_events::{
     CommandOutcome, Elapsed, Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, StopReason,
     SuperviseCommand,
 };
+use llama_warden_memory::{Demand, Reading};
 use llama_warden_state::Snapshot;
 
+use crate::action::{Action, SlotAction};
+use crate::admission::{Admission, Judgement};
 use crate::shutdown::Shutdown;
-use crate::slot::{Moment, Slot, SlotAction, Wish};
+use crate::slot::{Moment, Slot, Wish};
 
 /// How many servers policy brings back at a time where `start.max-concurrent` sets no limit: N servers that failed
 /// together would otherwise load together, with the memory and the disk of one machine.
 pub const RESTARTS_AT_ONCE: usize = 2;
-
-/// What the machine wants done.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Have a server launched.
-    Launch {
-        /// Which.
-        server: ServerId,
-        /// As which launch.
-        incarnation: Incarnation,
-    },
-    /// Have a launch ended.
-    Terminate {
-        /// Which.
-        server: ServerId,
-        /// Which launch.
-        incarnation: Incarnation,
-        /// Why.
-        reason: StopReason,
-        /// Time before KILL, where it is not the configured one.
-        grace: Option<Duration>,
-    },
-    /// Tell something about a launch.
-    Tell {
-        /// Which server.
-        server: ServerId,
-        /// Which launch.
-        incarnation: Incarnation,
-        /// What.
-        event: Event,
-    },
-    /// Tell how a command ended.
-    Complete {
-        /// The server that it was about; absent for the whole fleet.
-        server: Option<ServerId>,
-        /// The command.
-        id: Seq,
-        /// How.
-        outcome: CommandOutcome,
-    },
-    /// A server that left the configuration is down: forget it.
-    Forget {
-        /// Which.
-        server: ServerId,
-    },
-    /// Tell that the fleet begins to go down.
-    AnnounceStopping {
-        /// What asked for it.
-        trigger: String,
-    },
-    /// Tell that the fleet is down.
-    AnnounceStopped {
-        /// Servers that are still there at the deadline.
-        survivors: Vec<ServerId>,
-    },
-}
 
 /// What a configuration says of one server, as far as the supervisor needs it.
 #[derive(Debug, Clone, PartialEq)]
@@ -93,6 +40,8 @@ pub struct Limits {
     pub shutdown: Duration,
     /// How many servers may load at a time; `None` is all.
     pub starts: Option<usize>,
+    /// What happens when the estimated memory does not suffice.
+    pub memory: AdmissionPolicy,
 }
 
 /// The fleet.
@@ -109,6 +58,9 @@ pub struct Machine {
     switches: Vec<Seq>,
     shutdown: Option<Shutdown>,
     limits: Limits,
+    admission: Admission,
+    /// The latest time that was told; what is told without one happens then.
+    now: Elapsed,
     /// Seeded, so that the machine stays a function of what it is given.
     chance: fastrand::Rng,
 }
@@ -123,7 +75,9 @@ impl Machine {
             leaving: BTreeSet::new(),
             switches: Vec::new(),
             shutdown: None,
+            admission: Admission::new(limits.memory),
             limits,
+            now: Elapsed::default(),
             chance: fastrand::Rng::with_seed(seed),
         }
     }
@@ -163,6 +117,10 @@ impl Machine {
         }
         for member in members.iter().filter(|member| member.wanted) {
             let server = &member.server;
+            if member.changed && self.slots.get(server).is_some_and(Slot::is_down) {
+                // What it was weighed with is no longer what it will be launched with.
+                self.admission.close(server, self.now, &mut actions);
+            }
             let runs = self.slots.get(server).is_some_and(|slot| !slot.is_down());
             if member.changed && runs {
                 self.holding.insert(server.clone());
@@ -199,6 +157,7 @@ impl Machine {
     /// configuration is resolved by the caller and comes in through [`Self::switch`].
     pub fn on_command(&mut self, command: SuperviseCommand, id: Seq, now: Elapsed) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.now = now;
         let hurry = |force: bool, grace| if force { Some(Duration::ZERO) } else { grace };
         match command {
             SuperviseCommand::StartServer { server } => {
@@ -234,7 +193,15 @@ impl Machine {
     pub fn on_event(&mut self, envelope: &Envelope) -> Vec<Action> {
         let mut actions = Vec::new();
         let (Some(server), Some(incarnation)) = (&envelope.server, envelope.incarnation) else { return actions };
-        let moment = Moment { now: envelope.elapsed, draw: self.chance.f64() };
+        let moment = self.moment(envelope.elapsed);
+        match envelope.event {
+            Event::ServerSpawned { pid, .. } if self.is_current(server, incarnation) => {
+                self.admission.on_spawned(server, pid);
+            }
+            // What it was promised is there now.
+            Event::ReadyReached { .. } => self.admission.stir(),
+            _ => {}
+        }
         self.with_slot(server, &mut actions, |slot, actions| match &envelope.event {
             Event::LaunchBegan { .. } => slot.on_launch_began(incarnation, actions),
             Event::ServerSpawned { .. } => slot.on_spawned(incarnation),
@@ -260,7 +227,7 @@ impl Machine {
         now: Elapsed,
     ) -> Vec<Action> {
         let mut actions = Vec::new();
-        let moment = Moment { now, draw: self.chance.f64() };
+        let moment = self.moment(now);
         self.with_slot(server, &mut actions, |slot, actions| {
             slot.on_launch_refused(incarnation, refused.to_string(), moment, actions);
         });
@@ -268,11 +235,39 @@ impl Machine {
         actions
     }
 
+    /// What a server will need of memory was found out; `None` where nothing tells.
+    pub fn on_estimated(
+        &mut self,
+        server: &ServerId,
+        ticket: u64,
+        demand: Option<Demand>,
+        now: Elapsed,
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.now = now;
+        self.admission.on_estimated(server, ticket, demand, &mut actions);
+        self.settle(&mut actions);
+        actions
+    }
+
+    /// What memory there is was found out.
+    pub fn on_memory_read(&mut self, reading: &Reading, now: Elapsed) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.now = now;
+        let reading = self.admission.on_reading().then_some(reading);
+        self.settle_with(reading, &mut actions);
+        actions
+    }
+
     /// Facts were missed; the snapshot contains them.
     pub fn on_gap(&mut self, snapshot: &Snapshot) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.admission.stir();
         for (server, record) in &snapshot.servers {
-            let moment = Moment { now: snapshot.elapsed, draw: self.chance.f64() };
+            let moment = self.moment(snapshot.elapsed);
+            if let Some(process) = record.process.as_ref().filter(|_| self.is_current(server, record.incarnation)) {
+                self.admission.on_spawned(server, process.pid);
+            }
             self.with_slot(server, &mut actions, |slot, actions| slot.recall(record, moment, actions));
         }
         self.settle(&mut actions);
@@ -282,12 +277,15 @@ impl Machine {
     /// When [`Self::on_deadline`] has something to do.
     pub fn next_deadline(&self) -> Option<Elapsed> {
         let restarts = self.slots.values().filter_map(Slot::restart_at);
-        restarts.chain(self.shutdown.as_ref().and_then(Shutdown::next_deadline)).min()
+        let others = [self.shutdown.as_ref().and_then(Shutdown::next_deadline), self.admission.next_deadline()];
+        restarts.chain(others.into_iter().flatten()).min()
     }
 
-    /// Restarts that are due; and near the shutdown deadline what is left is killed, at it the daemon ends.
+    /// Restarts that are due, and launches that wait for memory; and near the shutdown deadline what is left is killed, at it the daemon ends.
     pub fn on_deadline(&mut self, now: Elapsed) -> Vec<Action> {
         let mut actions = Vec::new();
+        self.now = now;
+        self.admission.on_deadline(now);
         let due = |slot: &Slot| slot.restart_at().is_some_and(|at| at <= now);
         let servers: Vec<_> =
             self.slots.iter().filter(|(_, slot)| due(slot)).map(|(server, _)| server.clone()).collect();
@@ -336,6 +334,10 @@ impl Machine {
     /// What follows once the slots have taken something in: launches within the limits, servers that are forgotten,
     /// commands about the whole fleet.
     fn settle(&mut self, actions: &mut Vec<Action>) {
+        self.settle_with(None, actions);
+    }
+
+    fn settle_with(&mut self, reading: Option<&Reading>, actions: &mut Vec<Action>) {
         let slots = &self.slots;
         self.holding.retain(|server| slots.get(server).is_some_and(|slot| !slot.is_down()));
         let left: Vec<_> =
@@ -343,9 +345,11 @@ impl Machine {
         for server in left {
             self.leaving.remove(&server);
             self.slots.remove(&server);
+            self.admission.close(&server, self.now, actions);
             actions.push(Action::Forget { server });
         }
-        self.admit(actions);
+        self.close_accounts(actions);
+        self.admit(reading, actions);
         let arrived = |slot: &Slot| slot.rises_for().is_none() && slot.awaits_launch().is_none();
         if self.holding.is_empty() && self.slots.values().all(arrived) {
             for id in self.switches.drain(..) {
@@ -361,7 +365,18 @@ impl Machine {
         }
     }
 
-    fn admit(&mut self, actions: &mut Vec<Action>) {
+    /// Memory that was granted ends with its launch, and a wish for some with the wish for the launch.
+    fn close_accounts(&mut self, actions: &mut Vec<Action>) {
+        let is_over = |(server, is_granted): &(&ServerId, bool)| {
+            self.slots.get(*server).is_none_or(|slot| slot.is_down() && (*is_granted || slot.awaits_launch().is_none()))
+        };
+        let over: Vec<_> = self.admission.accounts().filter(is_over).map(|(server, _)| server.clone()).collect();
+        for server in over {
+            self.admission.close(&server, self.now, actions);
+        }
+    }
+
+    fn admit(&mut self, reading: Option<&Reading>, actions: &mut Vec<Action>) {
         for (server, slot) in &self.slots {
             if slot.awaits_launch().is_some() && !self.queue.contains(server) {
                 self.queue.push_back(server.clone());
@@ -373,17 +388,39 @@ impl Machine {
         let mut rising: Vec<Wish> = self.slots.values().filter_map(Slot::rises_for).collect();
         let starts = self.limits.starts.unwrap_or(usize::MAX);
         let restarts = self.limits.starts.unwrap_or(RESTARTS_AT_ONCE);
+        let stages = self.slots.iter().filter_map(|(server, slot)| Some((server.clone(), slot.stage()?))).collect();
+        let mut round = self.admission.begin(reading, self.now, stages);
         for server in std::mem::take(&mut self.queue) {
-            let Some(slot) = self.slots.get_mut(&server) else { continue };
-            let Some(wish) = slot.awaits_launch() else { continue };
+            let Some(wish) = self.slots.get(&server).and_then(Slot::awaits_launch) else { continue };
             let of_policy = rising.iter().filter(|wish| **wish == Wish::Policy).count();
-            if rising.len() < starts && (wish == Wish::Asked || of_policy < restarts) {
-                rising.push(wish);
-                actions.push(Action::Launch { incarnation: slot.launch(), server });
-            } else {
+            let is_within_limits = rising.len() < starts && (wish == Wish::Asked || of_policy < restarts);
+            if !is_within_limits {
                 self.queue.push_back(server);
+                continue;
+            }
+            match self.admission.judge(&server, &mut round, actions) {
+                Judgement::Granted { warning } => {
+                    let Some(slot) = self.slots.get_mut(&server) else { continue };
+                    rising.push(wish);
+                    actions.push(Action::Launch { incarnation: slot.launch(warning), server });
+                }
+                Judgement::Refused { detail } => {
+                    let moment = self.moment(self.now);
+                    self.with_slot(&server, actions, |slot, actions| slot.refuse(detail, moment, actions));
+                }
+                Judgement::Waiting => self.queue.push_back(server),
             }
         }
+        self.admission.end(&round, actions);
+    }
+
+    fn is_current(&self, server: &ServerId, incarnation: Incarnation) -> bool {
+        self.slots.get(server).is_some_and(|slot| slot.incarnation() == incarnation)
+    }
+
+    fn moment(&mut self, now: Elapsed) -> Moment {
+        self.now = now;
+        Moment { now, draw: self.chance.f64() }
     }
 
     fn with_slot(
@@ -396,22 +433,5 @@ impl Machine {
         let mut wanted = Vec::new();
         work(slot, &mut wanted);
         actions.extend(wanted.into_iter().map(|action| action.of(server.clone())));
-    }
-}
-
-impl SlotAction {
-    fn of(self, server: ServerId) -> Action {
-        match self {
-            Self::Terminate { incarnation, reason, grace } => Action::Terminate { server, incarnation, reason, grace },
-            Self::Complete { id, outcome } => Action::Complete { server: Some(server), id, outcome },
-            Self::ScheduleRestart { incarnation, attempt, delay } => {
-                let event = Event::RestartScheduled { attempt, delay_seconds: delay.as_secs_f64() };
-                Action::Tell { server, incarnation, event }
-            }
-            Self::CancelRestart { incarnation } => Action::Tell { server, incarnation, event: Event::RestartCancelled },
-            Self::AbandonRestart { incarnation, attempts, because } => {
-                Action::Tell { server, incarnation, event: Event::RestartAbandoned { attempts, because } }
-            }
-        }
     }
 }

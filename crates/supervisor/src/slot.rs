@@ -11,17 +11,9 @@ use llama_warden_events::{
 };
 use llama_warden_state::{PhaseName, ServerRecord};
 
+use crate::action::SlotAction;
 use crate::backoff::{Backoff, Decision};
-
-/// What the slot wants done.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum SlotAction {
-    Terminate { incarnation: Incarnation, reason: StopReason, grace: Option<Duration> },
-    Complete { id: Seq, outcome: CommandOutcome },
-    ScheduleRestart { incarnation: Incarnation, attempt: u32, delay: Duration },
-    CancelRestart { incarnation: Incarnation },
-    AbandonRestart { incarnation: Incarnation, attempts: u32, because: String },
-}
+use crate::balance::Stage;
 
 /// How far the latest launch has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +77,8 @@ pub(crate) struct Slot {
     life: Life,
     /// Whether the launch has come as far as a process.
     has_process: bool,
+    /// Whether it has come as far as ready.
+    was_ready: bool,
     /// Whether a stop of the launch was announced; its completion will be too, and is the end.
     stop_began: bool,
     end: Option<ProcessEnd>,
@@ -93,6 +87,8 @@ pub(crate) struct Slot {
     wish: Wish,
     /// Wished for while the launcher had not begun.
     pending_end: Option<End>,
+    /// To be told once the launch has begun.
+    warning: Option<String>,
     failure: Option<(FailureReason, String)>,
     /// Whether policy has spoken about the failure.
     judged: bool,
@@ -109,14 +105,32 @@ impl Slot {
             incarnation: Incarnation(0),
             life: Life::Down,
             has_process: false,
+            was_ready: false,
             stop_began: false,
             end: None,
             wanted: None,
             wish: Wish::Asked,
             pending_end: None,
+            warning: None,
             failure: None,
             judged: false,
             tickets: Vec::new(),
+        }
+    }
+
+    pub(crate) const fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// How far a launch has come that holds memory.
+    pub(crate) fn stage(&self) -> Option<Stage> {
+        match self.life {
+            Life::Down => None,
+            Life::Asked if self.pending_end.is_none() => Some(Stage::Rising),
+            Life::Rising => Some(Stage::Rising),
+            Life::Ready => Some(Stage::Ready),
+            Life::Asked | Life::Falling if !self.was_ready => Some(Stage::CalledOff),
+            Life::Asked | Life::Falling => Some(Stage::Stopping),
         }
     }
 
@@ -137,16 +151,24 @@ impl Slot {
         due.then_some(self.wish)
     }
 
-    /// Begins the launch that is due.
-    pub(crate) fn launch(&mut self) -> Incarnation {
+    /// Begins the launch that is due. `warning` is told when the launcher has begun it.
+    pub(crate) fn launch(&mut self, warning: Option<String>) -> Incarnation {
+        self.warning = warning;
         self.incarnation = self.incarnation.next();
         self.life = Life::Asked;
         self.has_process = false;
+        self.was_ready = false;
         self.stop_began = false;
         self.end = None;
         self.failure = None;
         self.judged = false;
         self.incarnation
+    }
+
+    /// There is no memory for the launch that is due: it fails before it begins.
+    pub(crate) fn refuse(&mut self, detail: String, moment: Moment, actions: &mut Vec<SlotAction>) {
+        let incarnation = self.launch(None);
+        self.on_launch_refused(incarnation, detail, moment, actions);
     }
 
     /// Consecutive failures, to be kept across runs of the daemon.
@@ -216,6 +238,9 @@ impl Slot {
             return;
         }
         self.life = Life::Rising;
+        if let Some(detail) = self.warning.take() {
+            actions.push(SlotAction::Warn { incarnation, detail });
+        }
         if let Some(end) = self.pending_end.take() {
             self.end(end, actions);
         }
@@ -229,6 +254,7 @@ impl Slot {
         actions: &mut Vec<SlotAction>,
     ) {
         if incarnation == self.incarnation && self.life == Life::Asked {
+            actions.push(SlotAction::Refuse { incarnation, detail: detail.clone() });
             self.failure = Some((FailureReason::Refused, detail));
             self.down(moment, actions);
         }
@@ -241,6 +267,7 @@ impl Slot {
     pub(crate) fn on_ready(&mut self, incarnation: Incarnation, now: Elapsed, actions: &mut Vec<SlotAction>) {
         if incarnation == self.incarnation && self.life == Life::Rising {
             self.life = Life::Ready;
+            self.was_ready = true;
             self.backoff.on_ready(now);
             self.settle(actions);
         }

@@ -53,10 +53,20 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::ConfigurationRefused { trigger, detail } => {
             log!(error, envelope, trigger, detail, "configuration refused; what is in force stays");
         }
+        Event::MemoryEstimated { estimate } => log!(debug, envelope, ?estimate, "memory estimated"),
+        Event::LaunchHeld { because } => log!(info, envelope, because, "launch waits for memory"),
+        Event::LaunchReleased => log!(debug, envelope, "launch waits no more"),
         Event::LaunchBegan { binary } => log!(info, envelope, binary = %binary.display(), "launch began"),
         Event::BinaryIdentified { binary, version, .. } => {
             log!(debug, envelope, binary = %binary.display(), version, "binary identified");
         }
+        Event::DialectsReloaded { dialects, removed, refused } if refused.is_empty() => {
+            log!(info, envelope, ?dialects, ?removed, "flag dialects reloaded");
+        }
+        Event::DialectsReloaded { dialects, removed, refused } => {
+            log!(warn, envelope, ?dialects, ?removed, ?refused, "flag dialects were refused");
+        }
+        Event::DialectChosen { dialect, because } => log!(debug, envelope, dialect, because, "dialect chosen"),
         Event::OptionsTranslated { notes } => {
             let options: Vec<&str> = notes.iter().map(|note| note.option.as_str()).collect();
             log!(debug, envelope, ?options, "options translated");
@@ -97,8 +107,11 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::HookCompleted { hook, outcome: HookOutcome::Succeeded, seconds } => {
             log!(info, envelope, %hook, seconds, "hook completed");
         }
-        Event::HookCompleted { hook, outcome: HookOutcome::Failed { detail }, seconds } => {
+        Event::HookCompleted { hook, outcome: HookOutcome::Failed { detail, .. }, seconds } => {
             log!(warn, envelope, %hook, seconds, detail, "hook failed");
+        }
+        Event::HookCompleted { hook, outcome: HookOutcome::CalledOff, seconds } => {
+            log!(info, envelope, %hook, seconds, "hook called off");
         }
         Event::StopBegan { reason, grace_seconds } => {
             log!(info, envelope, %reason, grace_seconds, "stop began");
@@ -121,8 +134,8 @@ mod tests {
 
     use llama_warden_component_kit::{card, server};
     use llama_warden_events::{
-        BootId, CommandOutcome, CommandSummary, Elapsed, FailureReason, HookPoint, Incarnation, ProcessEnd, ReadyVia,
-        Rung, Seq, StopReason, StreamName, Timestamp, Warning,
+        BootId, CommandOutcome, CommandSummary, Elapsed, FailureReason, FileRefusal, HookPoint, Incarnation,
+        ProcessEnd, ReadyVia, Rung, Seq, StopReason, StreamName, Timestamp, Warning,
     };
     use tracing::Level;
 
@@ -154,6 +167,9 @@ mod tests {
         let lost = Event::OutputLost { stream: StreamName::Stderr, consumer: "file".into(), lines: 9 };
         let failed =
             Event::ServerFailed { reason: FailureReason::Crashed, detail: "gone".into(), lines: vec!["last".into()] };
+        let dialects = |refused| Event::DialectsReloaded { dialects: vec![], removed: vec![], refused };
+        let (message, advice) = ("no".to_owned(), "mend it".to_owned());
+        let refusal = FileRefusal { file: "/d.toml".into(), line: Some(1), column: Some(1), message, advice };
         let table = [
             (Event::DaemonStarted { version: "1".into(), pid: 1, profile: None }, Level::INFO),
             (Event::DaemonStopping { trigger: "TERM".into() }, Level::INFO),
@@ -164,6 +180,9 @@ mod tests {
             (Event::ServerRemoved, Level::INFO),
             (Event::CommandAccepted { command: CommandSummary::Start }, Level::INFO),
             (Event::CommandCompleted { outcome: CommandOutcome::Ready }, Level::INFO),
+            (dialects(vec![]), Level::INFO),
+            (dialects(vec![refusal]), Level::WARN),
+            (Event::DialectChosen { dialect: "x".into(), because: "y".into() }, Level::DEBUG),
             (Event::LaunchBegan { binary: "/bin/x".into() }, Level::INFO),
             (Event::ServerSpawned { pid: 7, start_ticks: 8, argv: vec![], port: 1 }, Level::INFO),
             (Event::LoadProgressed { ratio: Some(0.5) }, Level::DEBUG),
@@ -179,7 +198,8 @@ mod tests {
             (failed, Level::ERROR),
             (Event::ServerWarned { warning: Warning::ReadyAssumed, detail: "cap".into() }, Level::WARN),
             (hook(HookOutcome::Succeeded), Level::INFO),
-            (hook(HookOutcome::Failed { detail: "code 3".into() }), Level::WARN),
+            (hook(HookOutcome::Failed { detail: "code 3".into(), lines: vec![] }), Level::WARN),
+            (hook(HookOutcome::CalledOff), Level::INFO),
             (Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 }, Level::INFO),
             (Event::StopEscalated { rung: rung(Signal::INT) }, Level::INFO),
             (Event::StopEscalated { rung: rung(Signal::KILL) }, Level::WARN),

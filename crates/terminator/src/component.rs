@@ -1,21 +1,26 @@
 //! The terminator as a component: requests and ends in, signals and facts out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::{
     Accepted, BusClosed, CommandSender, Component, Delivery, Fact, Order, PendingReply, Ports, Publisher, Request,
+    Subscription,
 };
-use llama_warden_config::{Fleet, StopSpec};
+use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{
-    Elapsed, Envelope, Event, Incarnation, LaunchCommand, RefusalReason, Refused, Seq, ServerId, Signal,
-    TerminateCommand,
+    Elapsed, Envelope, Event, HookCommand, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, Seq,
+    ServerId, Signal, StopReason, TerminateCommand, Warning,
 };
 use llama_warden_state::Snapshot;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::machine::{Action, Stop};
+use crate::machine::{Action, Plan, Stop};
+
+/// For a server of which no configuration is known any more.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
 /// Ends processes politely, then surely.
 #[derive(Debug)]
@@ -53,6 +58,7 @@ impl Component for Terminator {
             facts: ports.facts.clone(),
             commands: ports.commands.clone(),
             deliveries: JoinSet::new(),
+            pre_stops: JoinSet::new(),
         };
         desk.recall(&ports.events.snapshot());
         loop {
@@ -61,12 +67,15 @@ impl Component for Terminator {
             tokio::select! {
                 () = ports.cancel.cancelled() => return Ok(()),
                 request = ports.inbox.recv() => match request {
-                    Some(request) => desk.on_request(request, ports.clock.now()).await?,
+                    Some(request) => {
+                        // What the sender had heard of the launch was published before the request was sent.
+                        desk.hear_all(&mut ports.events).await?;
+                        desk.on_request(request, ports.clock.now()).await?;
+                    }
                     None => return Err(TerminatorError::NoSender),
                 },
                 delivery = ports.events.next() => match delivery {
-                    Some(Delivery::Event(envelope)) => desk.on_event(&envelope).await?,
-                    Some(Delivery::Gap { snapshot, .. }) => desk.on_gap(&snapshot).await?,
+                    Some(delivery) => desk.hear(delivery).await?,
                     None => return Err(BusClosed.into()),
                 },
                 () = ports.clock.sleep_until(next), if next.is_some_and(|next| next > now) => {
@@ -79,6 +88,11 @@ impl Component for Terminator {
                         tracing::debug!(%refused, "signal not delivered");
                     }
                 }
+                Some(asked) = desk.pre_stops.join_next() => {
+                    if let Ok((server, incarnation, Err(refused))) = asked {
+                        desk.on_pre_stop_refused(server, incarnation, refused, ports.clock.now()).await?;
+                    }
+                }
             }
         }
     }
@@ -88,7 +102,11 @@ impl Component for Terminator {
 #[derive(Debug)]
 struct Launch {
     incarnation: Incarnation,
+    /// What it was launched by, for a server that leaves the configuration while it runs.
+    spec: Option<Arc<ServerSpec>>,
     life: Life,
+    /// Only such a server has something that a `pre-stop` command could end in peace.
+    was_ready: bool,
     stop: Option<OpenStop>,
 }
 
@@ -111,6 +129,8 @@ struct Desk {
     facts: Publisher,
     commands: CommandSender,
     deliveries: JoinSet<Result<Accepted, Refused>>,
+    /// Whether the commands that were asked for will be run; how they ended is told by facts.
+    pre_stops: JoinSet<(ServerId, Incarnation, Result<Accepted, Refused>)>,
 }
 
 impl Desk {
@@ -118,13 +138,28 @@ impl Desk {
         self.launches.iter().filter_map(|(server, launch)| launch.stop.as_ref().map(|stop| (server, stop)))
     }
 
+    async fn hear_all(&mut self, events: &mut Subscription) -> Result<(), TerminatorError> {
+        while let Some(delivery) = events.try_next() {
+            self.hear(delivery).await?;
+        }
+        Ok(())
+    }
+
+    async fn hear(&mut self, delivery: Delivery) -> Result<(), TerminatorError> {
+        match delivery {
+            Delivery::Event(envelope) => self.on_event(&envelope).await,
+            Delivery::Gap { snapshot, .. } => self.on_gap(&snapshot).await,
+        }
+    }
+
     async fn on_request(&mut self, request: Request<TerminateCommand>, now: Elapsed) -> Result<(), TerminatorError> {
         let TerminateCommand::TerminateServer { server, incarnation, reason, grace } = request.command.clone();
         let cause = request.cause;
         // The request may overtake the facts about the launch that it names, but never the other way round.
-        let launch = self.launches.entry(server.clone()).or_insert_with(|| Launch::new(incarnation));
+        let spec = self.fleet.borrow().get(server.as_str()).cloned();
+        let launch = self.launches.entry(server.clone()).or_insert_with(|| Launch::new(incarnation, spec.clone()));
         if launch.incarnation < incarnation {
-            *launch = Launch::new(incarnation);
+            *launch = Launch::new(incarnation, spec.clone());
         }
         if launch.incarnation > incarnation || launch.life == Life::Over {
             let detail = format!("launch {incarnation} of `{server}` is over");
@@ -135,8 +170,7 @@ impl Desk {
         let actions = match &mut launch.stop {
             Some(stop) => stop.machine.join(grace, now),
             None => {
-                let spec = spec_of(&self.fleet.borrow(), &server);
-                let (machine, actions) = Stop::begin(&spec, reason, grace, now);
+                let (machine, actions) = Stop::begin(launch.plan(spec.as_deref(), reason, grace), now);
                 launch.stop = Some(OpenStop { machine, cause });
                 actions
             }
@@ -149,9 +183,13 @@ impl Desk {
         if let Event::LaunchBegan { .. } = envelope.event {
             let known = self.launches.get(server).map(|launch| launch.incarnation);
             if known.is_none_or(|known| known < incarnation) {
-                self.launches.insert(server.clone(), Launch::new(incarnation));
+                let spec = self.fleet.borrow().get(server.as_str()).cloned();
+                self.launches.insert(server.clone(), Launch::new(incarnation, spec));
             }
             return Ok(());
+        }
+        if let Event::HookCompleted { hook: HookPoint::PreStop, .. } = envelope.event {
+            return self.on_pre_stop_over(server, incarnation, envelope.elapsed).await;
         }
         let Some(launch) = self.launches.get_mut(server).filter(|launch| launch.incarnation == incarnation) else {
             return Ok(());
@@ -159,6 +197,10 @@ impl Desk {
         let over = match (&envelope.event, launch.life) {
             (Event::ServerSpawned { .. }, _) => {
                 launch.life = Life::Running;
+                false
+            }
+            (Event::ReadyReached { .. }, _) => {
+                launch.was_ready = true;
                 false
             }
             // A failure before there is a process is the end of the launch.
@@ -191,8 +233,34 @@ impl Desk {
         Ok(())
     }
 
+    async fn on_pre_stop_over(
+        &mut self,
+        server: &ServerId,
+        incarnation: Incarnation,
+        now: Elapsed,
+    ) -> Result<(), TerminatorError> {
+        let launch = self.launches.get_mut(server).filter(|launch| launch.incarnation == incarnation);
+        let Some(stop) = launch.and_then(|launch| launch.stop.as_mut()) else { return Ok(()) };
+        let (cause, actions) = (stop.cause, stop.machine.on_pre_stop_over(now));
+        self.perform(server, incarnation, cause, actions).await
+    }
+
+    async fn on_pre_stop_refused(
+        &mut self,
+        server: ServerId,
+        incarnation: Incarnation,
+        refused: Refused,
+        now: Elapsed,
+    ) -> Result<(), TerminatorError> {
+        let detail = format!("{}: {refused}", HookPoint::PreStop);
+        let warned = Event::ServerWarned { warning: Warning::HookFailed, detail };
+        self.facts.publish(Fact::incarnation(server.clone(), incarnation, warned)).await?;
+        self.on_pre_stop_over(&server, incarnation, now).await
+    }
+
     async fn on_gap(&mut self, snapshot: &Snapshot) -> Result<(), TerminatorError> {
         let mut ended = Vec::new();
+        let mut drained = Vec::new();
         for (server, launch) in &mut self.launches {
             let record = snapshot.servers.get(server);
             let running = record.is_some_and(|record| {
@@ -201,11 +269,16 @@ impl Desk {
             if !running {
                 launch.life = Life::Over;
                 ended.extend(launch.stop.take().map(|stop| (server.clone(), launch.incarnation, stop)));
+            } else if record.is_some_and(|record| record.hooks.contains_key(&HookPoint::PreStop)) {
+                drained.push((server.clone(), launch.incarnation));
             }
         }
         for (server, incarnation, stop) in ended {
             let stopped = stop.machine.finish(snapshot.elapsed);
             self.facts.publish(Fact::incarnation(server, incarnation, stopped).because(stop.cause)).await?;
+        }
+        for (server, incarnation) in drained {
+            self.on_pre_stop_over(&server, incarnation, snapshot.elapsed).await?;
         }
         self.recall(snapshot);
         Ok(())
@@ -219,12 +292,14 @@ impl Desk {
                 _ if record.is_running() => Life::Running,
                 _ => Life::BeforeSpawn,
             };
-            let launch = self.launches.entry(server.clone()).or_insert_with(|| Launch::new(record.incarnation));
+            let new = || Launch::new(record.incarnation, self.fleet.borrow().get(server.as_str()).cloned());
+            let launch = self.launches.entry(server.clone()).or_insert_with(new);
             if launch.incarnation < record.incarnation {
-                *launch = Launch::new(record.incarnation);
+                *launch = new();
             }
             if launch.incarnation == record.incarnation {
                 launch.life = life;
+                launch.was_ready = record.ready.is_some();
             }
         }
     }
@@ -241,6 +316,11 @@ impl Desk {
                 Action::Publish(event) => {
                     self.facts.publish(Fact::incarnation(server.clone(), incarnation, event).because(cause)).await?;
                 }
+                Action::RunPreStop { reason, limit } => {
+                    let command = HookCommand::RunPreStop { server: server.clone(), incarnation, reason, limit };
+                    let (server, reply) = (server.clone(), self.commands.post(Order::new(command).because(cause)));
+                    self.pre_stops.spawn(async move { (server, incarnation, reply.await) });
+                }
                 Action::Deliver(rung) => {
                     let (server, signal) = (server.clone(), rung.signal);
                     let command = LaunchCommand::DeliverSignal { server, incarnation, signal, rung };
@@ -254,15 +334,22 @@ impl Desk {
 }
 
 impl Launch {
-    const fn new(incarnation: Incarnation) -> Self {
-        Self { incarnation, life: Life::BeforeSpawn, stop: None }
+    const fn new(incarnation: Incarnation, spec: Option<Arc<ServerSpec>>) -> Self {
+        Self { incarnation, spec, life: Life::BeforeSpawn, was_ready: false, stop: None }
     }
-}
 
-/// A server that left the configuration while it ran still gets a polite end.
-fn spec_of(fleet: &Fleet, server: &ServerId) -> StopSpec {
-    fleet.get(server.as_str()).map_or_else(
-        || StopSpec { grace: Duration::from_secs(10), ladder: vec![Signal::TERM] },
-        |spec| spec.stop.clone(),
-    )
+    /// A stop by what is configured now, else by what it was launched by.
+    fn plan(&self, configured: Option<&ServerSpec>, reason: StopReason, grace: Option<Duration>) -> Plan {
+        let Some(spec) = configured.or(self.spec.as_deref()) else {
+            let (grace, ladder) = (grace.unwrap_or(DEFAULT_GRACE), vec![Signal::TERM]);
+            return Plan { reason, grace, ladder, pre_stop: None };
+        };
+        let has_command = spec.hooks.pre_stop.is_some() && self.was_ready;
+        Plan {
+            reason,
+            grace: grace.unwrap_or(spec.stop.grace),
+            ladder: spec.stop.ladder.clone(),
+            pre_stop: has_command.then_some(spec.hooks.timeout),
+        }
+    }
 }

@@ -1,22 +1,42 @@
 //! One stop as a plain state machine.
 //!
 //! Invariants: each signal of the ladder is sent at most once and in order; KILL is sent at the latest when the grace is
-//! over and never before unless it was asked for; after KILL nothing else is sent.
+//! over and never before unless it was asked for; after KILL nothing else is sent; the `pre-stop` command is asked for at
+//! most once, before every signal, and never puts KILL off.
 
 use std::time::Duration;
 
-use llama_warden_config::StopSpec;
 use llama_warden_events::{Elapsed, Event, FailureReason, Rung, Signal, StopReason};
 
 /// How long a killed process may take to be gone before it is reported as unkillable. KILL of a llama-server with a
 /// 1.6 GB model takes 50 ms (measured).
 pub const KILL_VERIFICATION: Duration = Duration::from_secs(2);
 
+/// How a launch is to be stopped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Why.
+    pub reason: StopReason,
+    /// Time before KILL; zero kills at once.
+    pub grace: Duration,
+    /// Signals before KILL.
+    pub ladder: Vec<Signal>,
+    /// Longest time for the `pre-stop` command of a server that was ready; `None` where there is nothing to run.
+    pub pre_stop: Option<Duration>,
+}
+
 /// What the machine wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Publish this about the stopped launch.
     Publish(Event),
+    /// Have the `pre-stop` command run, and say when it has ended.
+    RunPreStop {
+        /// Why the launch is stopped.
+        reason: StopReason,
+        /// Longest time for it.
+        limit: Duration,
+    },
     /// Have this signal delivered.
     Deliver(Rung),
 }
@@ -31,34 +51,54 @@ pub struct Stop {
     next: usize,
     /// When each step of the ladder is due, and KILL last.
     due: Vec<Elapsed>,
+    awaits_pre_stop: bool,
     verify_by: Option<Elapsed>,
     reported_unkillable: bool,
 }
 
 impl Stop {
-    /// Begins a stop; the first signal is due at once.
-    pub fn begin(spec: &StopSpec, reason: StopReason, grace: Option<Duration>, now: Elapsed) -> (Self, Vec<Action>) {
-        let grace = grace.unwrap_or(spec.grace);
-        let ladder = if grace.is_zero() { Vec::new() } else { spec.ladder.clone() };
+    /// Begins a stop; the first signal is due at once, or when the `pre-stop` command has ended or its time is over.
+    pub fn begin(plan: Plan, now: Elapsed) -> (Self, Vec<Action>) {
+        let pre_stop = plan.time_for_pre_stop();
+        let Plan { reason, grace, ladder, .. } = plan;
+        let ladder = if grace.is_zero() { Vec::new() } else { ladder };
+        let first = later(now, pre_stop.unwrap_or_default());
         let mut stop = Self {
             reason,
             began: now,
-            due: Self::schedule(&ladder, now, grace),
+            due: schedule(ladder.len(), first, later(now, grace)),
             ladder,
             next: 0,
+            awaits_pre_stop: pre_stop.is_some(),
             verify_by: None,
             reported_unkillable: false,
         };
         let mut actions = vec![Action::Publish(Event::StopBegan { reason, grace_seconds: grace.as_secs_f64() })];
+        actions.extend(pre_stop.map(|limit| Action::RunPreStop { reason, limit }));
         stop.climb(now, &mut actions);
         (stop, actions)
+    }
+
+    /// The `pre-stop` command has ended, however it did, or cannot be run: the first signal is due.
+    pub fn on_pre_stop_over(&mut self, now: Elapsed) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.awaits_pre_stop {
+            self.due = schedule(self.ladder.len(), now, self.kill_at().unwrap_or(now));
+            self.climb(now, &mut actions);
+        }
+        actions
     }
 
     /// A repeated request joins: it can bring KILL forward, never put it off.
     pub fn join(&mut self, grace: Option<Duration>, now: Elapsed) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Some(grace) = grace {
-            let kill = Elapsed::new(now.as_duration().saturating_add(grace));
+            let kill = later(now, grace);
+            if self.awaits_pre_stop && self.kill_at().is_some_and(|due| kill < due) {
+                let first = later(now, share(grace, self.ladder.len() + 1));
+                let first = self.due.first().map_or(first, |due| first.min(*due));
+                self.due = schedule(self.ladder.len(), first, kill);
+            }
             for due in &mut self.due {
                 *due = (*due).min(kill);
             }
@@ -110,16 +150,8 @@ impl Stop {
         self.next > self.ladder.len()
     }
 
-    fn schedule(ladder: &[Signal], now: Elapsed, grace: Duration) -> Vec<Elapsed> {
-        let rungs = u32::try_from(ladder.len().max(1)).unwrap_or(u32::MAX);
-        let share = grace / rungs;
-        let at = |rung: usize| {
-            let wait = share.saturating_mul(u32::try_from(rung).unwrap_or(u32::MAX));
-            Elapsed::new(now.as_duration().saturating_add(wait))
-        };
-        let mut due: Vec<_> = (0..ladder.len()).map(at).collect();
-        due.push(Elapsed::new(now.as_duration().saturating_add(grace)));
-        due
+    fn kill_at(&self) -> Option<Elapsed> {
+        self.due.last().copied()
     }
 
     /// Climbs to the highest step that is due. Steps that were overslept (the daemon was stopped, the machine slept) are
@@ -133,11 +165,37 @@ impl Stop {
             actions.push(Action::Publish(Event::StopEscalated { rung }));
         }
         self.next = index + 1;
+        self.awaits_pre_stop = false;
         if signal == Signal::KILL {
             self.verify_by = Some(Elapsed::new(now.as_duration().saturating_add(KILL_VERIFICATION)));
         }
         actions.push(Action::Deliver(rung));
     }
+}
+
+impl Plan {
+    /// The command gets the share of one more rung, so that each signal keeps one: KILL neither comes later for it nor
+    /// instead of the signals. It is not run where it can do no good: for a server that has failed, which no longer does
+    /// what it would be asked for, and when KILL is wanted at once.
+    fn time_for_pre_stop(&self) -> Option<Duration> {
+        let limit = self.pre_stop.filter(|_| self.reason != StopReason::Failed)?;
+        Some(limit.min(share(self.grace, self.ladder.len() + 1))).filter(|limit| !limit.is_zero())
+    }
+}
+
+/// When each of `rungs` signals is due, in equal shares of the time from `first` to `kill`, and KILL last.
+fn schedule(rungs: usize, first: Elapsed, kill: Elapsed) -> Vec<Elapsed> {
+    let share = share(kill.since(first), rungs);
+    let at = |rung: usize| later(first, share.saturating_mul(u32::try_from(rung).unwrap_or(u32::MAX)));
+    (0..rungs).map(at).chain([kill]).collect()
+}
+
+fn share(time: Duration, shares: usize) -> Duration {
+    time / u32::try_from(shares.max(1)).unwrap_or(u32::MAX)
+}
+
+const fn later(time: Elapsed, by: Duration) -> Elapsed {
+    Elapsed::new(time.as_duration().saturating_add(by))
 }
 
 #[cfg(test)]
@@ -146,8 +204,14 @@ mod tests {
 
     use super::*;
 
-    fn spec(grace: u64, ladder: &[Signal]) -> StopSpec {
-        StopSpec { grace: Duration::from_secs(grace), ladder: ladder.to_vec() }
+    fn plan(grace: u64, ladder: &[Signal]) -> Plan {
+        let (reason, grace) = (StopReason::Requested, Duration::from_secs(grace));
+        Plan { reason, grace, ladder: ladder.to_vec(), pre_stop: None }
+    }
+
+    /// With a command that may take `limit` seconds.
+    fn draining(limit: u64, plan: Plan) -> Plan {
+        Plan { pre_stop: Some(Duration::from_secs(limit)), ..plan }
     }
 
     fn at(seconds: f64) -> Elapsed {
@@ -157,14 +221,14 @@ mod tests {
     fn delivered(actions: &[Action]) -> Vec<Signal> {
         let signal = |action: &Action| match action {
             Action::Deliver(rung) => Some(rung.signal),
-            Action::Publish(_) => None,
+            Action::Publish(_) | Action::RunPreStop { .. } => None,
         };
         actions.iter().filter_map(signal).collect()
     }
 
     #[test]
     fn a_stop_sends_term_at_once_and_kill_at_the_grace() {
-        let (mut stop, actions) = Stop::begin(&spec(10, &[Signal::TERM]), StopReason::Requested, None, at(5.0));
+        let (mut stop, actions) = Stop::begin(plan(10, &[Signal::TERM]), at(5.0));
         assert_eq!(delivered(&actions), [Signal::TERM]);
         assert_eq!(stop.next_deadline(), Some(at(15.0)));
         assert_eq!(stop.on_deadline(at(14.9)), []);
@@ -175,7 +239,7 @@ mod tests {
     #[test]
     fn each_signal_of_the_ladder_gets_its_share_of_the_grace() {
         let ladder = [Signal::INT, Signal::TERM];
-        let (mut stop, actions) = Stop::begin(&spec(10, &ladder), StopReason::Requested, None, at(0.0));
+        let (mut stop, actions) = Stop::begin(plan(10, &ladder), at(0.0));
         assert_eq!(delivered(&actions), [Signal::INT]);
         assert_eq!(delivered(&stop.on_deadline(at(5.0))), [Signal::TERM]);
         assert_eq!(delivered(&stop.on_deadline(at(10.0))), [Signal::KILL]);
@@ -183,15 +247,14 @@ mod tests {
 
     #[test]
     fn a_zero_grace_kills_at_once() {
-        let (stop, actions) =
-            Stop::begin(&spec(10, &[Signal::TERM]), StopReason::Failed, Some(Duration::ZERO), at(0.0));
+        let (stop, actions) = Stop::begin(plan(0, &[Signal::TERM]), at(0.0));
         assert_eq!(delivered(&actions), [Signal::KILL]);
         assert!(matches!(stop.finish(at(0.1)), Event::ServerStopped { forced: true, .. }));
     }
 
     #[test]
     fn a_repeated_stop_sends_no_second_term_and_a_forced_one_kills() {
-        let (mut stop, _) = Stop::begin(&spec(10, &[Signal::TERM]), StopReason::Requested, None, at(0.0));
+        let (mut stop, _) = Stop::begin(plan(10, &[Signal::TERM]), at(0.0));
         assert_eq!(stop.join(None, at(1.0)), []);
         assert_eq!(stop.join(Some(Duration::from_secs(60)), at(1.0)), []);
         assert_eq!(stop.next_deadline(), Some(at(10.0)), "a longer grace does not put KILL off");
@@ -203,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_outlives_kill_is_reported_once() {
-        let (mut stop, _) = Stop::begin(&spec(1, &[]), StopReason::Requested, Some(Duration::ZERO), at(0.0));
+        let (mut stop, _) = Stop::begin(plan(0, &[]), at(0.0));
         let reports = |actions: Vec<Action>| {
             actions.iter().filter(|action| matches!(action, Action::Publish(Event::ServerFailed { .. }))).count()
         };
@@ -216,26 +279,105 @@ mod tests {
     #[test]
     fn an_overslept_ladder_is_not_sent_in_one_burst() {
         let ladder = [Signal::INT, Signal::TERM];
-        let (mut stop, _) = Stop::begin(&spec(10, &ladder), StopReason::Requested, None, at(0.0));
+        let (mut stop, _) = Stop::begin(plan(10, &ladder), at(0.0));
         assert_eq!(delivered(&stop.on_deadline(at(3600.0))), [Signal::KILL]);
+    }
+
+    fn asked_to_run(actions: &[Action]) -> Option<Duration> {
+        actions.iter().find_map(|action| match action {
+            Action::RunPreStop { limit, .. } => Some(*limit),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn the_command_gets_a_share_of_the_grace_and_the_signals_what_it_leaves() {
+        let seconds = Duration::from_secs_f64;
+        let (int, both) = ([Signal::INT], [Signal::INT, Signal::TERM]);
+        let plan = |limit, grace, ladder: &[Signal]| draining(limit, plan(grace, ladder));
+        // The time that it gets; when it ends; when the signals come.
+        let cases: [(Plan, f64, f64, &[f64]); 6] = [
+            (plan(30, 10, &int), 5.0, 5.0, &[5.0, 10.0]),
+            (plan(30, 10, &int), 5.0, 1.0, &[1.0, 10.0]),
+            (plan(2, 10, &int), 2.0, 2.0, &[2.0, 10.0]),
+            (plan(30, 12, &both), 4.0, 4.0, &[4.0, 8.0, 12.0]),
+            (plan(30, 12, &both), 4.0, 2.0, &[2.0, 7.0, 12.0]),
+            (plan(30, 10, &[]), 10.0, 3.0, &[10.0]),
+        ];
+        for (plan, time, ends, expected) in cases {
+            let signals = [plan.ladder.as_slice(), &[Signal::KILL]].concat();
+            let (mut stop, actions) = Stop::begin(plan.clone(), at(0.0));
+            assert_eq!(asked_to_run(&actions), Some(seconds(time)), "{plan:?}");
+            assert_eq!(delivered(&actions), [], "no signal comes before its end");
+            let mut sent = if ends < time { delivered(&stop.on_pre_stop_over(at(ends))) } else { Vec::new() };
+            let mut times = vec![ends; sent.len()];
+            while !stop.is_forced() {
+                let due = stop.next_deadline().expect("KILL is to come");
+                let now = delivered(&stop.on_deadline(due));
+                times.extend(now.iter().map(|_| due.as_duration().as_secs_f64()));
+                sent.extend(now);
+            }
+            assert_eq!((times.as_slice(), sent), (expected, signals), "{plan:?} {ends}");
+        }
+    }
+
+    #[test]
+    fn the_command_is_not_run_for_what_has_failed_or_is_to_be_killed_at_once() {
+        let term = [Signal::TERM];
+        let wanted = |reason| asked_to_run(&Stop::begin(Plan { reason, ..draining(30, plan(10, &term)) }, at(0.0)).1);
+        for reason in StopReason::ALL {
+            assert_eq!(wanted(*reason).is_some(), *reason != StopReason::Failed, "{reason}");
+        }
+        let (_, actions) = Stop::begin(draining(30, plan(0, &term)), at(0.0));
+        assert_eq!((asked_to_run(&actions), delivered(&actions)), (None, vec![Signal::KILL]));
+    }
+
+    #[test]
+    fn a_command_that_ends_late_or_twice_sends_nothing_again() {
+        let (mut stop, _) = Stop::begin(draining(30, plan(10, &[Signal::TERM])), at(0.0));
+        assert_eq!(delivered(&stop.on_deadline(at(5.0))), [Signal::TERM], "its time is over");
+        assert_eq!(stop.on_pre_stop_over(at(5.1)), []);
+        assert_eq!(stop.next_deadline(), Some(at(10.0)));
+        let (mut stop, _) = Stop::begin(plan(10, &[Signal::TERM]), at(0.0));
+        assert_eq!(stop.on_pre_stop_over(at(1.0)), [], "there was none");
+    }
+
+    #[test]
+    fn a_stop_that_joins_while_the_command_runs_shortens_it_or_kills() {
+        let begin = || Stop::begin(draining(30, plan(20, &[Signal::TERM])), at(0.0)).0;
+        let mut stop = begin();
+        assert_eq!(stop.join(None, at(1.0)), []);
+        assert_eq!(stop.join(Some(Duration::from_secs(60)), at(1.0)), []);
+        assert_eq!(stop.next_deadline(), Some(at(10.0)), "a longer grace changes nothing");
+        assert_eq!(stop.join(Some(Duration::from_secs(4)), at(1.0)), []);
+        assert_eq!(delivered(&stop.on_deadline(at(3.0))), [Signal::TERM], "both have their share of the shorter grace");
+        assert_eq!(delivered(&stop.on_deadline(at(5.0))), [Signal::KILL]);
+        let mut stop = begin();
+        assert_eq!(delivered(&stop.join(Some(Duration::ZERO), at(1.0))), [Signal::KILL]);
+        assert_eq!(stop.on_pre_stop_over(at(1.1)), []);
+        assert_eq!(stop.next_deadline(), Some(at(3.0)), "only the look whether it is gone is left");
     }
 
     proptest! {
         #[test]
         fn no_signal_is_ever_sent_twice_and_kill_comes_by_the_grace(
             grace in 0_u64..20,
-            steps in prop::collection::vec((0.0_f64..3.0, prop::option::of(0_u64..8)), 1..30),
+            pre_stop in prop::option::of(1_u64..30),
+            steps in prop::collection::vec((0.0_f64..3.0, prop::option::of(0_u64..9)), 1..30),
         ) {
             let ladder = [Signal::INT, Signal::TERM];
-            let (mut stop, actions) = Stop::begin(&spec(grace, &ladder), StopReason::Requested, None, at(0.0));
+            let plan = Plan { pre_stop: pre_stop.map(Duration::from_secs), ..plan(grace, &ladder) };
+            let (mut stop, actions) = Stop::begin(plan, at(0.0));
             let mut sent = delivered(&actions);
             let mut now = 0.0;
-            for (wait, join) in steps {
+            for (wait, step) in steps {
                 now += wait;
-                let actions = match join {
-                    Some(grace) => stop.join(Some(Duration::from_secs(grace)), at(now)),
+                let actions = match step {
+                    Some(0) => stop.on_pre_stop_over(at(now)),
+                    Some(grace) => stop.join(Some(Duration::from_secs(grace - 1)), at(now)),
                     None => stop.on_deadline(at(now)),
                 };
+                prop_assert_eq!(asked_to_run(&actions), None);
                 sent.extend(delivered(&actions));
             }
             sent.extend(delivered(&stop.on_deadline(at(now.max(grace as f64)))));

@@ -1,14 +1,15 @@
 //! The terminator on a stage, with time held still.
 
-#![expect(clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
 use std::time::Duration;
 
 use llama_warden_bus::Fact;
 use llama_warden_component_kit::{Stage, next_command, server};
-use llama_warden_config::Fleet;
+use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
 use llama_warden_events::{
-    Event, FailureReason, Incarnation, LaunchCommand, ProcessEnd, RefusalReason, Signal, StopReason, TerminateCommand,
+    Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, LaunchCommand, ProcessEnd, ReadyVia,
+    RefusalReason, Refused, Signal, StopReason, TerminateCommand, Warning,
 };
 use llama_warden_terminator::Terminator;
 use tokio::sync::watch;
@@ -17,6 +18,14 @@ const FIRST: Incarnation = Incarnation(1);
 
 fn terminator() -> Terminator {
     Terminator::new(watch::channel(Fleet::default()).1)
+}
+
+/// Of a server with a `pre-stop` command.
+fn draining_terminator() -> Terminator {
+    let text = "[[servers]]\nid = \"a\"\nmodel = \"/m.gguf\"\nhooks = { pre-stop = [\"drain\"], timeout = \"1m\" }";
+    let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).expect("is valid");
+    let fleet = configuration.resolve(None, &Host { cpus: 1 }).expect("is valid");
+    Terminator::new(watch::channel(fleet).1)
 }
 
 fn terminate(grace: Option<u64>) -> TerminateCommand {
@@ -124,5 +133,112 @@ async fn a_gap_that_swallowed_the_exit_still_ends_the_stop() {
         stage.publisher().publish(Fact::daemon(Event::DaemonStopping { trigger: "noise".into() })).await.expect("open");
     }
     stage.see(|snapshot| snapshot.servers["a"].stop_seconds.count() == 1).await;
+    performance.end().await;
+}
+
+async fn ready(stage: &Stage) {
+    running(stage).await;
+    let reached = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 };
+    stage.publish(Fact::incarnation(server("a"), FIRST, reached)).await;
+}
+
+fn drained() -> Fact {
+    let event = Event::HookCompleted { hook: HookPoint::PreStop, outcome: HookOutcome::Succeeded, seconds: 1.0 };
+    Fact::incarnation(server("a"), FIRST, event)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_signal_waits_for_the_pre_stop_command() {
+    let mut stage = Stage::new();
+    let (mut launcher, mut hooks) = (stage.own::<LaunchCommand>(), stage.own::<HookCommand>());
+    ready(&stage).await;
+    let performance = stage.run(draining_terminator());
+    stage.commands().send(terminate(Some(8))).await.expect("accepted");
+    let request = next_command(&mut hooks).await;
+    let (reason, limit) = (StopReason::Requested, Duration::from_secs(4));
+    let expected = HookCommand::RunPreStop { server: server("a"), incarnation: FIRST, reason, limit };
+    assert_eq!(request.command, expected);
+    request.accept(None);
+    let before = tokio::time::Instant::now();
+    let publisher = stage.publisher().clone();
+    tokio::spawn(async move {
+        // await: the time that the command takes, on a paused clock.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        publisher.publish(drained()).await
+    });
+    for (expected, seconds) in [(Signal::TERM, 1), (Signal::KILL, 8)] {
+        let request = next_command(&mut launcher).await;
+        assert_eq!((signal(&request.command), before.elapsed().as_secs()), (expected, seconds));
+        request.accept(None);
+    }
+    performance.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_goes_on_without_a_pre_stop_command_that_does_not_end_or_is_not_run() {
+    for (is_accepted, seconds) in [(true, 4), (false, 0)] {
+        let mut stage = Stage::new();
+        let (mut launcher, mut hooks) = (stage.own::<LaunchCommand>(), stage.own::<HookCommand>());
+        ready(&stage).await;
+        let performance = stage.run(draining_terminator());
+        stage.commands().send(terminate(Some(8))).await.expect("accepted");
+        let request = next_command(&mut hooks).await;
+        let before = tokio::time::Instant::now();
+        match is_accepted {
+            true => request.accept(None),
+            false => request.refuse(Refused::new(RefusalReason::QueueFull, "too many")),
+        }
+        let request = next_command(&mut launcher).await;
+        assert_eq!((signal(&request.command), before.elapsed().as_secs()), (Signal::TERM, seconds));
+        if !is_accepted {
+            let warned = stage.hear(|event| matches!(event, Event::ServerWarned { .. })).await;
+            assert!(matches!(warned.event, Event::ServerWarned { warning: Warning::HookFailed, .. }));
+        }
+        performance.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_owner_of_commands_holds_up_no_stop() {
+    let mut stage = Stage::new();
+    let mut launcher = stage.own::<LaunchCommand>();
+    drop(stage.own::<HookCommand>());
+    ready(&stage).await;
+    let performance = stage.run(draining_terminator());
+    stage.commands().send(terminate(None)).await.expect("accepted");
+    let before = tokio::time::Instant::now();
+    assert_eq!(signal(&next_command(&mut launcher).await.command), Signal::TERM);
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    performance.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_never_ready_gets_its_first_signal_at_once() {
+    let mut stage = Stage::new();
+    let (mut launcher, mut hooks) = (stage.own::<LaunchCommand>(), stage.own::<HookCommand>());
+    running(&stage).await;
+    let performance = stage.run(draining_terminator());
+    stage.commands().send(terminate(None)).await.expect("accepted");
+    assert_eq!(signal(&next_command(&mut launcher).await.command), Signal::TERM);
+    let asked = tokio::time::timeout(Duration::from_secs(1), hooks.recv()).await;
+    assert!(asked.is_err(), "{asked:?}");
+    performance.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_swallowed_the_end_of_the_pre_stop_command_lets_the_stop_go_on() {
+    let mut stage = Stage::keeping(2);
+    let (mut launcher, mut hooks) = (stage.own::<LaunchCommand>(), stage.own::<HookCommand>());
+    ready(&stage).await;
+    let performance = stage.run(draining_terminator());
+    stage.commands().send(terminate(Some(1000))).await.expect("accepted");
+    next_command(&mut hooks).await.accept(None);
+    let before = tokio::time::Instant::now();
+    stage.publisher().publish(drained()).await.expect("open");
+    for _ in 0..8 {
+        stage.publisher().publish(Fact::daemon(Event::DaemonStopping { trigger: "noise".into() })).await.expect("open");
+    }
+    assert_eq!(signal(&next_command(&mut launcher).await.command), Signal::TERM);
+    assert_eq!(before.elapsed(), Duration::ZERO);
     performance.end().await;
 }

@@ -1,9 +1,15 @@
-//! How fast lines go through patterns and ring, without a pipe: judges what readiness' own benchmark prints.
+//! How fast lines go through patterns and ring, without a pipe, and what that is to a substring search in each line: judges
+//! what readiness' own benchmark prints.
 
 use super::figure::{Baseline, Budget, Figure, Samples, Unit};
 use crate::cargo::cargo;
 use crate::error::Error;
 use crate::shell;
+
+// How the benchmark names its figures, behind each number.
+const SPEED: &str = " MB/s";
+const ONE_PHRASE: &str = " x the time of one phrase";
+const FOUR_PHRASES: &str = " x of four";
 
 /// Measures.
 ///
@@ -11,19 +17,31 @@ use crate::shell;
 /// When the benchmark does not build or run.
 pub fn measure() -> Result<Vec<Figure>, Error> {
     let bench = ["bench", "--quiet", "--package", "llama-warden-readiness", "--bench", "matching"];
-    Ok(vec![figure(&shell::read(cargo().args(bench))?)])
+    Ok(figures(&shell::read(cargo().args(bench))?))
 }
 
-fn figure(printed: &str) -> Figure {
-    let speed = |line: &str| line.trim_end().strip_suffix("MB/s")?.split_whitespace().last()?.parse().ok();
-    let (whole, alone): (Vec<&str>, Vec<&str>) = printed.lines().partition(|line| line.starts_with("the whole lane"));
-    Figure {
-        name: "patterns and ring alone",
-        unit: Unit::MegabytesPerSecond,
-        samples: Samples::of(whole.into_iter().filter_map(speed)),
-        baseline: Baseline { what: "patterns of each pack", samples: Samples::of(alone.into_iter().filter_map(speed)) },
-        budget: Budget::AtLeast(300.0),
-    }
+fn figures(printed: &str) -> Vec<Figure> {
+    let number = |line: &str, unit: &str| line.split_once(unit)?.0.split_whitespace().last()?.parse().ok();
+    // The line of the searches themselves compares nothing.
+    let compared = printed.lines().filter(|line| line.contains(ONE_PHRASE));
+    let (whole, packs): (Vec<&str>, Vec<&str>) = compared.partition(|line| line.starts_with("the whole lane"));
+    let samples = |lines: &[&str], unit| Samples::of(lines.iter().filter_map(|line| number(line, unit)));
+    vec![
+        Figure {
+            name: "patterns and ring alone",
+            unit: Unit::MegabytesPerSecond,
+            samples: samples(&whole, SPEED),
+            baseline: Baseline { what: "patterns of each pack", samples: samples(&packs, SPEED) },
+            budget: Budget::AtLeast(300.0),
+        },
+        Figure {
+            name: "patterns of each pack, to one substring search",
+            unit: Unit::Times,
+            samples: samples(&packs, ONE_PHRASE),
+            baseline: Baseline { what: "to the four of start-up scripts", samples: samples(&packs, FOUR_PHRASES) },
+            budget: Budget::never_over(8.0),
+        },
+    ]
 }
 
 #[cfg(test)]
@@ -31,9 +49,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_speeds_of_the_other_benchmark_are_read() {
-        let figure =
-            figure("91 recorded lines, 80 bytes on average\na-pack 500 MB/s\nb 700 MB/s\nthe whole lane   412 MB/s\n");
-        assert_eq!((figure.samples.median(), figure.baseline.samples.median()), (412.0, 500.0));
+    fn the_figures_of_the_other_benchmark_are_read() {
+        let figures = figures(
+            "91 recorded lines, 80 bytes on average\n\
+             substring search: 9000 MB/s for one phrase, 2500 MB/s for four, of the same lines\n\
+             a-pack   5.1 x the time of one phrase,   1.5 x of four,   1500 MB/s\n\
+             b        6.2 x the time of one phrase,   1.7 x of four,   1700 MB/s\n\
+             the whole lane  15.0 x the time of one phrase,   5.0 x of four,    412 MB/s\n",
+        );
+        let read = figures.iter().map(|it| (it.samples.percentile(100), it.baseline.samples.percentile(100)));
+        assert_eq!(read.collect::<Vec<_>>(), [(412.0, 1700.0), (6.2, 1.7)]);
     }
 }

@@ -26,18 +26,20 @@ const fn row(name: &'static str, uses: &'static [&'static str], tests_use: &'sta
 
 const KIT: &[&str] = &["component-kit"];
 
-const ROWS: [Row; 21] = [
+const ROWS: [Row; 23] = [
     row("events", &[], &[]),
     row("state", &["events"], &[]),
     row("bus", &["events", "state"], &[]),
     row("config", &["events"], &[]),
+    row("data-files", &["events"], &[]),
     row("catalog", &["events"], &["tiny-gguf"]),
+    row("memory", &["events", "config", "catalog"], &["tiny-gguf"]),
     row("probe", &["config"], &[]),
     row("component-kit", &["events", "state", "bus"], &[]),
-    row("launcher", &["events", "state", "bus", "config"], KIT),
-    row("readiness", &["events", "state", "bus", "config", "probe"], KIT),
+    row("launcher", &["events", "state", "bus", "config", "data-files"], KIT),
+    row("readiness", &["events", "state", "bus", "config", "data-files", "probe"], KIT),
     row("terminator", &["events", "state", "bus", "config"], KIT),
-    row("supervisor", &["events", "state", "bus", "config"], KIT),
+    row("supervisor", &["events", "state", "bus", "config", "memory"], KIT),
     row("health", &["events", "state", "bus", "config", "probe"], KIT),
     row("hooks", &["events", "state", "bus", "config"], KIT),
     row("api", &["events", "state", "bus", "config"], KIT),
@@ -53,10 +55,12 @@ const ROWS: [Row; 21] = [
             "bus",
             "config",
             "catalog",
+            "data-files",
             "launcher",
             "readiness",
             "terminator",
             "supervisor",
+            "memory",
             "health",
             "hooks",
             "api",

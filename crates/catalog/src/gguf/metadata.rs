@@ -40,17 +40,21 @@ const WANTED: [&str; 9] = [
 ];
 
 /// Wanted after the name of any architecture, since that name may come later in the file.
-const WANTED_OF_ARCHITECTURE: [&str; 12] = [
+const WANTED_OF_ARCHITECTURE: [&str; 16] = [
     "attention.head_count",
     "attention.head_count_kv",
     "attention.key_length",
+    "attention.sliding_window",
+    "attention.sliding_window_pattern",
     "attention.value_length",
     "audio.projection_dim",
     "block_count",
     "context_length",
     "embedding_length",
     "expert_count",
+    "expert_feed_forward_length",
     "expert_used_count",
+    "feed_forward_length",
     "pooling_type",
     "vision.projection_dim",
 ];

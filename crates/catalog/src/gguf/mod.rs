@@ -5,6 +5,7 @@
 //! Everything here is bounded by constants, never by a number from the file.
 
 mod error;
+mod layers;
 mod metadata;
 mod prefix;
 mod quantisation;
@@ -18,6 +19,7 @@ pub(crate) use quantisation::file_type_name;
 pub(crate) use tensors::Tensors;
 
 use crate::model::NetworkShape;
+use layers::{Layers, Pattern};
 use metadata::{CHAT_TEMPLATE, Metadata};
 use prefix::Prefix;
 
@@ -93,27 +95,36 @@ impl Header {
             projection_width: own("vision.projection_dim").or_else(|| own("audio.projection_dim")),
             split_count: metadata.number("split.count"),
             split_number: metadata.number("split.no"),
-            shape: network_shape(metadata, &own_key),
+            shape: network_shape(metadata, architecture.as_deref().unwrap_or_default(), &tensors),
             architecture,
             tensors,
         }
     }
 }
 
-fn network_shape(metadata: &Metadata, own_key: &dyn Fn(&str) -> String) -> NetworkShape {
+fn network_shape(metadata: &Metadata, architecture: &str, tensors: &Tensors) -> NetworkShape {
+    let own_key = |key: &str| format!("{architecture}.{key}");
     let number = |key: &str| metadata.number(&own_key(key));
     let per_layer = |key: &str| metadata.numbers(&own_key(key));
+    let widest = |key: &str| per_layer(key).and_then(|widths| widths.iter().max().copied());
     let block_count = number("block_count");
     let heads = per_layer("attention.head_count");
-    let over_all_layers = |counts: &[u64]| match counts {
-        [same] => block_count.map(|blocks| same.saturating_mul(blocks)),
-        each => Some(each.iter().fold(0, |sum: u64, count| sum.saturating_add(*count))),
-    };
+    let kv_heads = per_layer("attention.head_count_kv").or(heads);
+    let sliding_window = number("attention.sliding_window").filter(|window| *window > 0);
+    let pattern = per_layer("attention.sliding_window_pattern");
+    let layers = Layers { count: block_count, pattern: Pattern::of(architecture, pattern) };
     NetworkShape {
         block_count,
         embedding_length: number("embedding_length"),
+        feed_forward_length: widest("feed_forward_length").max(
+            widest("expert_feed_forward_length")
+                .map(|width| width.saturating_mul(number("expert_used_count").unwrap_or(1))),
+        ),
+        vocabulary: tensors.vocabulary,
         head_count: heads.and_then(|heads| heads.iter().max().copied()),
-        kv_heads: per_layer("attention.head_count_kv").or(heads).and_then(over_all_layers),
+        kv_heads: kv_heads.and_then(|counts| layers.sum(counts)),
+        windowed_kv_heads: kv_heads.filter(|_| sliding_window.is_some()).and_then(|counts| layers.sum_windowed(counts)),
+        sliding_window,
         key_length: number("attention.key_length"),
         value_length: number("attention.value_length"),
     }

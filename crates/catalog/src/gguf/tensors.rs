@@ -9,6 +9,9 @@ use super::quantisation::{TENSOR_TYPES, tensor_type};
 /// The most dimensions of a tensor (`GGML_MAX_DIMS`).
 const MAX_DIMENSIONS: u32 = 4;
 
+/// The tensor that has a row for each word.
+const TOKEN_EMBEDDING: &str = "token_embd.weight";
+
 /// The smallest record: a name of no length, no dimension, type and offset.
 const MIN_RECORD_BYTES: u64 = 8 + 4 + 4 + 8;
 
@@ -21,13 +24,16 @@ pub(crate) struct Tensors {
     /// Where the last tensor ends, in bytes from the start of the tensor data. Of tensors whose type is not known
     /// only the start counts.
     pub(crate) data_bytes: u64,
+    /// The rows of the token embedding: words of the vocabulary.
+    pub(crate) vocabulary: Option<u64>,
     elements_by_type: [u64; TENSOR_TYPES],
 }
 
 impl Tensors {
     /// Reads `count` records.
     pub(super) fn read<R: Read + Seek>(prefix: &mut Prefix<R>, count: u64) -> Result<Self, HeaderError> {
-        let mut tensors = Self { count, elements: 0, data_bytes: 0, elements_by_type: [0; TENSOR_TYPES] };
+        let mut tensors =
+            Self { count, elements: 0, data_bytes: 0, vocabulary: None, elements_by_type: [0; TENSOR_TYPES] };
         for _ in 0..count {
             tensors.read_one(prefix)?;
         }
@@ -47,6 +53,7 @@ impl Tensors {
     pub(crate) fn add(&mut self, other: &Self) {
         self.count = self.count.saturating_add(other.count);
         self.elements = self.elements.saturating_add(other.elements);
+        self.vocabulary = self.vocabulary.or(other.vocabulary);
         for (sum, elements) in self.elements_by_type.iter_mut().zip(other.elements_by_type) {
             *sum = sum.saturating_add(elements);
         }
@@ -64,16 +71,22 @@ impl Tensors {
     }
 
     fn read_one<R: Read + Seek>(&mut self, prefix: &mut Prefix<R>) -> Result<(), HeaderError> {
-        prefix.skip_text()?;
+        let name = prefix.text(TOKEN_EMBEDDING.len() + 1)?;
         let dimensions = prefix.u32()?;
         if dimensions > MAX_DIMENSIONS {
             return Err(HeaderError::Malformed { what: "the number of dimensions", found: dimensions.into() });
         }
         let mut elements: u64 = 1;
+        // The last dimension moves slowest: of a matrix its rows.
+        let mut rows = 0;
         for _ in 0..dimensions {
             let length = prefix.u64()?;
             let product = elements.checked_mul(length).filter(|product| i64::try_from(*product).is_ok());
             elements = product.ok_or(HeaderError::Malformed { what: "the length of a dimension", found: length })?;
+            rows = length;
+        }
+        if name == TOKEN_EMBEDDING {
+            self.vocabulary = Some(rows);
         }
         let code = prefix.u32()? as usize;
         let offset = prefix.u64()?;

@@ -17,13 +17,18 @@ use llama_warden_config::{
 use llama_warden_events::{
     BootId, Envelope, Event, Incarnation, LaunchCommand, ProcessEnd, Refused, Rung, ServerId, Signal,
 };
-use llama_warden_launcher::{Dialect, Launcher, LauncherSettings, ShimProgram};
+use llama_warden_launcher::{DialectLibrary, Launcher, LauncherSettings, ShimProgram};
 use tokio::sync::watch;
 
 /// Runs `check` on a runtime of its own.
 pub fn on_runtime(check: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("builds");
     runtime.block_on(check);
+}
+
+/// The run of every launcher in this process.
+pub fn boot() -> BootId {
+    BootId::from_random(u64::from(std::process::id()) << 32)
 }
 
 /// The server that most tests have.
@@ -47,14 +52,19 @@ impl Bench {
 
     /// The same with a state directory.
     pub async fn open(environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Self {
-        let mut stage = Stage::new();
+        Self::on(Stage::new(), environment, state_dir)
+    }
+
+    /// The same on a stage that the test has made.
+    pub fn on(mut stage: Stage, environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Self {
         let (fleet, fleet_seen) = watch::channel(Fleet::default());
         let inherited = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
         let settings = LauncherSettings {
-            boot: BootId::from_random(u64::from(std::process::id()) << 32),
+            boot: boot(),
             shim: ShimProgram::OwnExecutable,
             environment: inherited.collect(),
-            dialect: Arc::new(Dialect::built_in().expect("valid")),
+            dialects: DialectLibrary::built_in(),
+            dialects_dir: None,
             state_dir,
         };
         let performance = stage.run(Launcher::new(fleet_seen, stage.lane().clone(), settings));

@@ -1,14 +1,15 @@
 //! What is left behind: nothing.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use llama_warden_events::{ProcessEnd, Signal};
+use llama_warden_events::{Event, FailureReason, ProcessEnd, Signal};
 
 use crate::Promise;
-use crate::bench::{Bench, exists, on_runtime, read_pid, runs, zombie_children};
+use crate::bench::{Bench, boot, exists, id, on_runtime, read_pid, runs, zombie_children};
 
 pub const PROMISES: &[Promise] = &[
     ("a_grandchild_that_holds_the_pipe_is_swept", grandchild),
@@ -19,6 +20,7 @@ pub const PROMISES: &[Promise] = &[
     ("a_cancelled_launcher_leaves_nothing", cancelled),
     ("a_killed_daemon_takes_its_servers_along", killed_daemon),
     ("the_next_daemon_ends_what_a_killed_one_left", next_daemon),
+    ("what_an_earlier_launch_left_on_the_port_is_ended_and_the_next_one_comes", late_release),
     ("orphans_are_reaped_and_no_status_is_lost", orphans),
 ];
 
@@ -93,7 +95,7 @@ fn cancelled() {
         bench.end().await;
         assert!(!exists(leader) && !runs(grandchild));
         let snapshot = bus.snapshot();
-        let record = snapshot.servers.get(&crate::bench::id()).expect("is known");
+        let record = snapshot.servers.get(&id()).expect("is known");
         let killed = ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false };
         assert_eq!(record.last_end, Some(killed), "the exit was published");
     });
@@ -148,6 +150,42 @@ fn next_daemon() {
         bench.configure([server]).await;
         bench.launch(1).await;
         assert!(!runs(grandchild), "nothing is launched before it is gone");
+        bench.end().await;
+    });
+}
+
+/// A process that outlived the sweep of its launch, and a stranger that has only the same shape.
+fn late_release() {
+    on_runtime(async {
+        let mut bench = Bench::new("echo up; exec sleep 60").await;
+        let server = bench.server("a", "echo up; exec sleep 60");
+        let listening = |marker: String| {
+            let mut holder = Command::new(std::env::current_exe().expect("known"))
+                .args(["act", "listen", "--host", &server.host, "--port", &server.port.to_string()])
+                .env("LLAMA_WARDEN_LAUNCH", marker)
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("spawns");
+            let mut line = String::new();
+            BufReader::new(holder.stdout.take().expect("piped")).read_line(&mut line).expect("says it");
+            assert_eq!(line, "listening\n");
+            holder
+        };
+        bench.configure([server.clone()]).await;
+        let boot = boot();
+        let mut earlier = listening(format!("{boot}/a/1"));
+        bench.launch(2).await;
+        assert_eq!(earlier.wait().expect("ended").signal(), Some(9));
+        bench.signal(2, Signal::KILL).await.expect("runs");
+        bench.exited().await;
+
+        let mut stranger = listening(format!("{boot}/ab/1"));
+        bench.try_launch(&id(), 3).await.expect("accepted");
+        let over = bench.over().await;
+        assert!(matches!(over.event, Event::ServerFailed { reason: FailureReason::PortInUse, .. }), "{over:?}");
+        assert_eq!(stranger.try_wait().expect("ours"), None, "a stranger is not touched");
+        stranger.kill().expect("ours");
+        stranger.wait().expect("ended");
         bench.end().await;
     });
 }

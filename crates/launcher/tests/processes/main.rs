@@ -9,6 +9,7 @@ mod bench;
 mod cleanup;
 mod failures;
 mod output;
+mod pre_start;
 mod running;
 mod starting;
 
@@ -27,8 +28,15 @@ fn main() -> ExitCode {
     if let Some(("act", act)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return act::perform(act);
     }
-    let promises: Vec<Promise> =
-        [starting::PROMISES, running::PROMISES, output::PROMISES, cleanup::PROMISES, failures::PROMISES].concat();
+    let promises: Vec<Promise> = [
+        starting::PROMISES,
+        pre_start::PROMISES,
+        running::PROMISES,
+        output::PROMISES,
+        cleanup::PROMISES,
+        failures::PROMISES,
+    ]
+    .concat();
     if arguments.iter().any(|argument| argument == "--list") {
         // A runner asks once for all and once for those that are left out, of which there are none.
         let asked = if arguments.iter().any(|argument| argument == "--ignored") { &[][..] } else { &promises[..] };

@@ -52,6 +52,7 @@ fn order() {
             "ServerConfigured",
             "LaunchBegan",
             "BinaryIdentified",
+            "DialectChosen",
             "OptionsTranslated",
             "ServerSpawned",
             "ServerExited",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::detector::args::DetectorCommand;
+use super::dialect::DialectCommand;
 use super::fleet_args::{ModelsArgs, PatienceArgs, ProfileCommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use llama_warden_events::{ServerId, StreamName};
@@ -78,6 +79,9 @@ pub enum Command {
     /// The packs that read the output of llama-servers
     #[command(subcommand)]
     Detector(DetectorCommand),
+    /// How options are spelled for the builds of llama-server
+    #[command(subcommand)]
+    Dialect(DialectCommand),
     /// Show the models in folders and what is known of each; needs no daemon
     Models(ModelsArgs),
     /// Show profiles, and switch between them

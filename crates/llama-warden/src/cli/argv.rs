@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use llama_warden_config::ServerSpec;
+use llama_warden_data_files::{Choice, DataFile as _};
 use llama_warden_events::OptionTreatment;
 use llama_warden_launcher::{
-    BinaryProfile, CommandLine, Dialect, EnvironmentPolicy, Spawner, child_environment, identify, plan, resolve,
+    BinaryProfile, CommandLine, Dialect, DialectLibrary, EnvironmentPolicy, Spawner, child_environment, choose_dialect,
+    identify, plan, resolve,
 };
 use serde_json::json;
 
 use super::args::{ArgvArgs, Global};
+use super::data_files::library;
 use super::{print_json, print_line};
 use crate::exit::{Exit, Failure};
 use crate::load::Loaded;
@@ -27,11 +30,13 @@ pub async fn run(global: &Global, args: &ArgvArgs) -> Result<Exit, Failure> {
         spec.binary = binary.clone();
     }
     let profile = ask(&spec).await?;
-    let dialect = Dialect::built_in().map_err(|error| Failure::new(Exit::Failed, error))?;
-    let line = plan(&spec, &profile, &dialect).map_err(|error| {
+    let dialects: DialectLibrary = library(&inventory.loaded);
+    let choice = choose_dialect(&dialects, &profile)
+        .ok_or_else(|| Failure::new(Exit::Failed, "there is no flag dialect at all"))?;
+    let line = plan(&spec, &profile, &choice.file).map_err(|error| {
         Failure::new(Exit::Failed, error).next_step("mend the option in the configuration, or use another build")
     })?;
-    show(global, &profile, &line)
+    show(global, &Answer { profile, choice, line, dialects })
 }
 
 /// Looks the executable up and asks it, in the environment that the server would get.
@@ -54,11 +59,22 @@ async fn ask(spec: &ServerSpec) -> Result<BinaryProfile, Failure> {
     }
 }
 
-fn show(global: &Global, profile: &BinaryProfile, line: &CommandLine) -> Result<Exit, Failure> {
+/// What is shown.
+struct Answer {
+    profile: BinaryProfile,
+    choice: Choice<Dialect>,
+    line: CommandLine,
+    dialects: DialectLibrary,
+}
+
+fn show(global: &Global, answer: &Answer) -> Result<Exit, Failure> {
+    let Answer { profile, choice, line, dialects } = answer;
+    let (name, origin) = (choice.file.name(), choice.file.origin());
     let argv = line.redacted();
     if global.json {
         print_json(&json!({
             "build": profile.version.short_name(),
+            "dialect": { "name": name, "file": origin.path(), "because": choice.because },
             "argv": argv,
             "options": line.notes,
             "warnings": line.warnings,
@@ -70,11 +86,13 @@ fn show(global: &Global, profile: &BinaryProfile, line: &CommandLine) -> Result<
     if !changed.is_empty() {
         let build =
             profile.version.short_name().map_or_else(|| "this build".to_owned(), |build| format!("build {build}"));
-        print_line(format!("\nfor {build}:"))?;
+        print_line(format!("\nfor {build}, by the dialect {name} ({origin}: {}):", choice.because))?;
     }
     for note in changed {
         let spelled = if note.spelled.is_empty() { "nothing".to_owned() } else { note.spelled.join(" ") };
-        print_line(format!("  {} -> {spelled}: {}", note.option, note.because))?;
+        let rule_of = note.dialect.as_deref().and_then(|dialect| dialects.get(dialect));
+        let rule_of = rule_of.map(|dialect| format!(" [{}, {}]", dialect.name(), dialect.origin())).unwrap_or_default();
+        print_line(format!("  {} -> {spelled}: {}{rule_of}", note.option, note.because))?;
     }
     for warning in &line.warnings {
         eprintln!("warning: {warning}");

@@ -1,17 +1,25 @@
 //! `check`: is the configuration right?
 
 use llama_warden_config::{Configuration, Problems};
+use llama_warden_launcher::Dialect;
+use llama_warden_readiness::Pack;
 use serde_json::json;
 
 use super::args::Global;
-use super::{detector, models, print_json};
+use super::memory::MemoryReport;
+use super::{data_files, models, print_json};
 use crate::exit::{Exit, Failure, Told};
 use crate::load::{self, Loaded};
 use crate::models::Inventory;
 
 pub fn run(global: &Global) -> Result<Exit, Failure> {
     let inventory = Loaded::find(global.config.as_deref()).and_then(Inventory::take);
-    match inventory.and_then(|inventory| detector::check(&inventory.loaded).map(|()| inventory)) {
+    let checked = inventory.and_then(|inventory| {
+        data_files::check::<Pack>(&inventory.loaded)?;
+        data_files::check::<Dialect>(&inventory.loaded)?;
+        Ok(inventory)
+    });
+    match checked {
         Ok(inventory) => report(global, &inventory),
         Err(Failure { told: Told::Configuration(problems), .. }) if global.json => {
             println!("{}", json!({ "valid": false, "problems": problems, "warnings": [], "not_in_force": [] }));
@@ -25,6 +33,7 @@ fn report(global: &Global, inventory: &Inventory) -> Result<Exit, Failure> {
     let configuration = &inventory.loaded.configuration;
     let warnings = configuration.warnings();
     let later = configuration.not_yet_in_force();
+    let memory = MemoryReport::of(&inventory.loaded);
     if global.json {
         let keys: Vec<_> = later.iter().map(|later| json!({ "key": later.key, "why": later.why })).collect();
         print_json(&json!({
@@ -33,11 +42,15 @@ fn report(global: &Global, inventory: &Inventory) -> Result<Exit, Failure> {
             "warnings": Problems(warnings),
             "not_in_force": keys,
             "models": inventory.models,
+            "memory": memory,
         }))?;
         return Ok(Exit::Done);
     }
     load::report_all(warnings);
     models::report_problems(&inventory.models);
+    for warning in memory.iter().flat_map(MemoryReport::warnings) {
+        eprintln!("warning: {warning}");
+    }
     for later in &later {
         eprintln!("not yet in force: `{}`: {}", later.key, later.why);
     }

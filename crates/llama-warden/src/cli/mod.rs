@@ -5,13 +5,16 @@ mod argv;
 mod check;
 mod completions;
 mod control;
+mod data_files;
 mod detector;
+mod dialect;
 mod down;
 mod events;
 mod fleet_args;
 mod health;
 mod live;
 mod logs;
+mod memory;
 mod models;
 mod peer;
 mod profile;
@@ -67,6 +70,7 @@ fn run(cli: &Cli, program: &Program) -> Result<Exit, Failure> {
         Command::Wait(args) => on_runtime(wait::run(global, args)),
         Command::Argv(args) => on_runtime(argv::run(global, args)),
         Command::Detector(command) => detector::run(global, command),
+        Command::Dialect(command) => dialect::run(global, command),
         Command::Models(args) => models::run(global, args),
         Command::Profile(command) => on_runtime(profile::run(global, command)),
         Command::Reload(args) => on_runtime(switch::reload(global, args)),

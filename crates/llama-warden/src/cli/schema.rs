@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use llama_warden_events::Envelope;
-use llama_warden_launcher::Dialect;
 use serde_json::Value;
 
 use super::args::{SchemaArgs, SchemaName};
@@ -13,7 +12,7 @@ pub fn run(args: &SchemaArgs) -> Result<Exit, Failure> {
     let text = match args.name {
         SchemaName::Config => pretty(&llama_warden_config::schema())?,
         SchemaName::Detector => pretty(llama_warden_readiness::detector_schema().as_value())?,
-        SchemaName::Dialect => pretty(schemars::schema_for!(Dialect).as_value())?,
+        SchemaName::Dialect => pretty(llama_warden_launcher::dialect_schema().as_value())?,
         SchemaName::Openapi => pretty(&llama_warden_api::openapi_document())?,
         SchemaName::Events => events(),
         SchemaName::Metrics => metrics(),

@@ -24,7 +24,8 @@ pub fn run(global: &Global, args: &UpArgs, program: &Program) -> Result<Exit, Fa
     let settings = log_settings()?;
     let log = start_logging(&settings).map_err(|error| Failure::new(Exit::Failed, error))?;
     let order = Order { profile: args.profile.clone(), only: args.servers.clone(), matchers: program.matchers.clone() };
-    let exit = daemon::runtime()?.block_on(async {
+    let runtime = daemon::runtime()?;
+    let exit = runtime.block_on(async {
         let daemon = Daemon::prepare(&inventory, &order).await?;
         let http = daemon.tcp().map_or_else(String::new, |address| format!("http://{address}"));
         let control = daemon.control_socket();
@@ -36,6 +37,7 @@ pub fn run(global: &Global, args: &UpArgs, program: &Program) -> Result<Exit, Fa
         }
         daemon.run().await
     });
+    daemon::let_go(runtime);
     drop(log);
     exit
 }
@@ -48,7 +50,8 @@ pub fn demo(program: &Program) -> Result<Exit, Failure> {
     let quiet = LogSettings { filter: "error".to_owned(), ..log_settings()? };
     let settings = if std::env::var_os("LLAMA_WARDEN_LOG").is_some() { log_settings()? } else { quiet };
     let log = start_logging(&settings).map_err(|error| Failure::new(Exit::Failed, error))?;
-    let exit = daemon::runtime()?.block_on(async {
+    let runtime = daemon::runtime()?;
+    let exit = runtime.block_on(async {
         let daemon =
             Daemon::prepare(&inventory, &Order { matchers: program.matchers.clone(), ..Order::default() }).await?;
         if let Some(address) = daemon.tcp() {
@@ -63,6 +66,7 @@ pub fn demo(program: &Program) -> Result<Exit, Failure> {
         let _ = picture.await;
         exit
     })?;
+    daemon::let_go(runtime);
     drop(log);
     println!("everything is stopped");
     Ok(exit)

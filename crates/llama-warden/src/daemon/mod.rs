@@ -16,8 +16,8 @@ use std::time::Duration;
 use llama_warden_api::{ListenSettings, Listeners, Token};
 use llama_warden_bus::{Bus, Fact, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, Source, TcpAddress};
+use llama_warden_data_files::{DataFile, Library};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
-use llama_warden_launcher::Dialect;
 use llama_warden_supervisor::Limits;
 use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
 use tokio::sync::watch;
@@ -106,13 +106,13 @@ impl Daemon {
             limits: Limits {
                 shutdown: settings.shutdown_deadline,
                 starts: loaded.configuration.start().max_concurrent.map(|most| most.get() as usize),
+                memory: loaded.configuration.start().memory,
             },
-            packs: compose::packs(loaded.configuration.detectors_dir()).map_err(|error| {
-                Failure::new(Exit::Usage, error).next_step("mend the file, or take it out of readiness.detectors-dir")
-            })?,
+            packs: library(loaded.configuration.detectors_dir(), "readiness.detectors-dir")?,
             detectors_dir: loaded.configuration.detectors_dir().map(Path::to_owned),
             matchers: order.matchers.clone(),
-            dialect: Dialect::built_in().map(Arc::new).map_err(failed)?,
+            dialects: library(loaded.configuration.dialects_dir(), "llama-server.dialects-dir")?,
+            dialects_dir: loaded.configuration.dialects_dir().map(Path::to_owned),
             profiles: source::profiles(&loaded.configuration),
             listeners,
             token,
@@ -208,6 +208,12 @@ fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, Failure> {
     Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot).map(Some).map_err(failed)
 }
 
+/// The data files of a directory, which `key` names, before the built-in ones.
+fn library<F: DataFile>(directory: Option<&Path>, key: &str) -> Result<Library<F>, Failure> {
+    compose::library(directory)
+        .map_err(|error| Failure::new(Exit::Usage, error).next_step(format!("mend the file, or take it out of {key}")))
+}
+
 fn bind(listen: Option<&TcpAddress>, state_dir: &Path) -> Result<Listeners, Failure> {
     let settings = ListenSettings {
         tcp: listen.map(|address| (address.host.clone(), address.port)),
@@ -263,4 +269,11 @@ pub fn runtime() -> Result<Arc<tokio::runtime::Runtime>, Failure> {
         .build()
         .map(Arc::new)
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot start the runtime: {error}")))
+}
+
+/// Ends a runtime whose daemon has ended. What still reads a file somewhere is not waited for: its disk may never answer.
+pub fn let_go(runtime: Arc<tokio::runtime::Runtime>) {
+    if let Some(runtime) = Arc::into_inner(runtime) {
+        runtime.shutdown_background();
+    }
 }

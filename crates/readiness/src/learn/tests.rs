@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{FailureReason, StreamName};
 use serde_json::Value;
 
@@ -89,7 +90,7 @@ fn a_learnt_pack_says_of_every_transcript_what_the_shipped_one_says() {
     let library = PackLibrary::built_in();
     for (build, number) in BUILDS {
         let pack = learnt(build, number);
-        let shipped = library.choose(number, &subject(build, number).options, None).expect("a pack").pack;
+        let shipped = library.choose(number, &subject(build, number).options, None).expect("a pack").file;
         assert_ne!(shipped.name(), GENERIC);
         let mut compared = 0;
         for entry in std::fs::read_dir(folder(build)).expect("a folder") {
@@ -126,13 +127,14 @@ fn a_learnt_pack_is_chosen_for_its_build_and_no_other() {
         let pack = learnt(build, number);
         let packs: Vec<_> = std::iter::once(pack).chain(library.iter().cloned()).collect();
         for (other, other_number) in BUILDS {
-            let choice = crate::choose(&packs, other_number, &subject(other, other_number).options, None);
+            let choice =
+                llama_warden_data_files::choose(&packs, other_number, &subject(other, other_number).options, None);
             let of_one_era = |build: &str| build.starts_with("2024-11") || build.starts_with("2025-08");
             let is_same_era = of_one_era(build) && of_one_era(other);
             if build == other {
-                assert_eq!(choice.expect("a pack").pack.name(), "learnt", "{build}");
+                assert_eq!(choice.expect("a pack").file.name(), "learnt", "{build}");
             } else if !is_same_era {
-                assert_ne!(choice.expect("a pack").pack.name(), "learnt", "{build} for {other}");
+                assert_ne!(choice.expect("a pack").file.name(), "learnt", "{build} for {other}");
             }
         }
     }

@@ -2,8 +2,12 @@
 
 use llama_warden_events::StreamName;
 
+use std::path::Path;
+
+use llama_warden_data_files::{DataFile as _, Survey};
+
 use super::*;
-use crate::Verdict;
+use crate::{LibraryError, PackOrigin, Verdict};
 
 fn library_of(files: &[(&str, &str)]) -> Result<PackLibrary, LibraryError> {
     let directory = tempfile::tempdir().expect("makes a directory");
@@ -15,7 +19,7 @@ fn library_of(files: &[(&str, &str)]) -> Result<PackLibrary, LibraryError> {
 
 fn chosen(library: &PackLibrary, build: Option<u64>, options: &[&str]) -> String {
     let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
-    library.choose(build, &options, None).expect("a pack").pack.name().to_owned()
+    library.choose(build, &options, None).expect("a pack").file.name().to_owned()
 }
 
 #[test]
@@ -73,9 +77,9 @@ fn a_pack_that_asks_for_what_nobody_knows_does_not_fit() {
 fn a_named_pack_is_taken_whatever_fits() {
     let library = PackLibrary::built_in();
     let choice = library.choose(Some(11_669), &["load-mode".into()], Some("llama-server-2023-12")).expect("a pack");
-    assert_eq!((choice.pack.name(), &*choice.because), ("llama-server-2023-12", "the configuration names it"));
+    assert_eq!((choice.file.name(), &*choice.because), ("llama-server-2023-12", "the configuration names it"));
     let choice = library.choose(Some(11_669), &["load-mode".into()], Some("nope")).expect("a pack");
-    assert_eq!(choice.pack.name(), "llama-server-b11xxx");
+    assert_eq!(choice.file.name(), "llama-server-b11xxx");
     assert_eq!(choice.because, "there is no pack `nope`; its help lists --load-mode");
 }
 

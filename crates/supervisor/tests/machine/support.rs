@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llama_warden_config::{RestartPolicy, RestartSpec};
+use llama_warden_config::{AdmissionPolicy, RestartPolicy, RestartSpec};
 use llama_warden_events::ServerId;
 use llama_warden_supervisor::{Limits, Machine};
 
@@ -10,8 +10,13 @@ pub fn id(name: &str) -> ServerId {
     ServerId::new(name).expect("valid")
 }
 
+/// A machine that weighs nothing.
 pub fn machine(starts: Option<usize>) -> Machine {
-    Machine::new(Limits { shutdown: Duration::from_secs(30), starts }, 7)
+    weighing(starts, AdmissionPolicy::Off)
+}
+
+pub fn weighing(starts: Option<usize>, memory: AdmissionPolicy) -> Machine {
+    Machine::new(Limits { shutdown: Duration::from_secs(30), starts, memory }, 7)
 }
 
 pub fn restart(policy: RestartPolicy) -> RestartSpec {

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use llama_warden_bus::{Host, HostSettings};
 use llama_warden_config::{Fleet, ServerSpec};
+use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{BootId, SuperviseCommand};
-use llama_warden_launcher::{Dialect, Launcher, LauncherSettings, ShimProgram};
+use llama_warden_hooks::Hooks;
+use llama_warden_launcher::{DialectLibrary, Launcher, LauncherSettings, ShimProgram};
 use llama_warden_readiness::{LearnError, Lesson, PackLibrary, Subject, learn};
 use llama_warden_terminator::Terminator;
 use serde_json::json;
@@ -105,7 +107,8 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<Outcome, Failure> {
         boot,
         shim: ShimProgram::OwnExecutable,
         environment: std::env::vars_os().collect(),
-        dialect: Arc::new(Dialect::built_in().map_err(|error| failed(&error))?),
+        dialects: DialectLibrary::built_in(),
+        dialects_dir: None,
         state_dir: None,
     };
     let recorder = Recorder::default();
@@ -115,7 +118,9 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<Outcome, Failure> {
     let rounds = Rounds { spec: Arc::new(spec), starts: args.starts, timeout: args.timeout, recorder, report };
     let lane = host.lane().clone();
     host.add(Launcher::new(fleet.clone(), lane, launcher)).map_err(|error| failed(&error))?;
-    host.add(Terminator::new(fleet)).map_err(|error| failed(&error))?;
+    host.add(Terminator::new(fleet.clone())).map_err(|error| failed(&error))?;
+    // The server has none; it owns the commands that launcher and terminator send.
+    host.add(Hooks::new(fleet)).map_err(|error| failed(&error))?;
     host.add(rounds).map_err(|error| failed(&error))?;
 
     let commands = host.commands();

@@ -1,15 +1,16 @@
 //! `detector show`: one pack, as it is written or as data.
 
+use llama_warden_data_files::DataFile as _;
 use llama_warden_readiness::{Pack, ProbeWay, StreamFilter, StructuredSource};
 use serde_json::{Value, json};
 
-use super::{described, pack};
 use crate::cli::args::Global;
+use crate::cli::data_files::{described, find};
 use crate::cli::{print_json, print_line};
 use crate::exit::{Exit, Failure};
 
 pub fn run(global: &Global, name: &str) -> Result<Exit, Failure> {
-    let pack = pack(global, name)?;
+    let pack = find(global, name)?;
     if global.json {
         print_json(&as_data(&pack))?;
     } else {

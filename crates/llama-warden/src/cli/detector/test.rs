@@ -3,14 +3,15 @@
 use std::io::Read;
 use std::path::Path;
 
+use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{FailureReason, StreamName};
 use llama_warden_readiness::{Matcher, Pack, PatternMatcher, Verdict};
 use serde::Serialize;
 
 use super::args::TestArgs;
 use super::log::{Log, LogLine};
-use super::pack;
 use crate::cli::args::Global;
+use crate::cli::data_files::find;
 use crate::cli::{print_json, print_line};
 use crate::exit::{Exit, Failure};
 
@@ -63,7 +64,7 @@ struct Examples {
 }
 
 pub fn run(global: &Global, args: &TestArgs) -> Result<Exit, Failure> {
-    let pack = pack(global, &args.name)?;
+    let pack: Pack = find(global, &args.name)?;
     let log = Log::read(&read(&args.file)?);
     let report = Report::of(&pack, &log, args);
     if global.json {

@@ -2,58 +2,76 @@
 
 use std::path::Path;
 
-use llama_warden_launcher::{BinaryProfile, CommandLine, Dialect, plan};
-use llama_warden_readiness::Choice;
-use serde_json::json;
+use llama_warden_data_files::{Choice, DataFile};
+use llama_warden_launcher::{BinaryProfile, CommandLine, Dialect, choose_dialect, plan};
+use llama_warden_readiness::Pack;
+use serde_json::{Value, json};
 
-use super::{binary, library, origin};
+use super::binary;
 use crate::cli::args::Global;
+use crate::cli::data_files::library;
 use crate::cli::{print_json, print_line};
 use crate::exit::{Exit, Failure};
+use crate::load::Loaded;
 
 /// Any port and model: nothing is started.
 const PORT: u16 = 8001;
 const MODEL: &str = "/model.gguf";
 
 pub async fn run(global: &Global, binary: &Path) -> Result<Exit, Failure> {
-    let library = library(global)?;
+    let loaded = Loaded::find(global.config.as_deref())?;
+    let (packs, dialects) = (library::<Pack>(&loaded), library::<Dialect>(&loaded));
     let binary = binary::locate(binary)?;
     let spec = binary::server("which", &binary, Path::new(MODEL), PORT)?;
     let profile = binary::ask(&spec).await?;
-    let choice = library.choose(profile.version.build, &profile.option_names(), None);
-    let choice = choice.ok_or_else(|| Failure::new(Exit::Failed, "there is no detector pack at all"))?;
-    let dialect = Dialect::built_in().map_err(|error| Failure::new(Exit::Failed, error))?;
-    let line = plan(&spec, &profile, &dialect).map_err(|error| Failure::new(Exit::Failed, error))?;
-    show(global, &profile, &choice, &dialect, &line)
+    let none = |word: &str| Failure::new(Exit::Failed, format!("there is no {word} at all"));
+    let pack =
+        packs.choose(profile.version.build, &profile.option_names(), None).ok_or_else(|| none("detector pack"))?;
+    let dialect = choose_dialect(&dialects, &profile).ok_or_else(|| none("flag dialect"))?;
+    let line = plan(&spec, &profile, &dialect.file).map_err(|error| Failure::new(Exit::Failed, error))?;
+    show(global, &profile, &Answer { pack, dialect, line })
 }
 
-fn show(
-    global: &Global,
-    profile: &BinaryProfile,
-    choice: &Choice,
-    dialect: &Dialect,
-    line: &CommandLine,
-) -> Result<Exit, Failure> {
+/// What a build gets.
+struct Answer {
+    pack: Choice<Pack>,
+    dialect: Choice<Dialect>,
+    /// What the defaults become.
+    line: CommandLine,
+}
+
+fn show(global: &Global, profile: &BinaryProfile, answer: &Answer) -> Result<Exit, Failure> {
+    let Answer { pack, dialect, line } = answer;
     let build = profile.version.short_name();
     let options = profile.option_names().len();
-    let because = format!("its rules go by the {options} options that this build's help lists");
     if global.json {
+        let mut spelling = as_data(dialect);
+        spelling["defaults"] = json!(line.notes);
         print_json(&json!({
             "binary": profile.path,
             "build": build,
             "options": options,
-            "detector": { "name": choice.pack.name(), "file": choice.pack.origin().path(), "because": choice.because },
-            "dialect": { "name": dialect.name(), "because": because, "defaults": line.notes },
+            "detector": as_data(pack),
+            "dialect": spelling,
         }))?;
         return Ok(Exit::Done);
     }
     print_line(format!("binary    {}", profile.path.display()))?;
     print_line(format!("build     {}", build.unwrap_or_else(|| "its version names none".to_owned())))?;
-    print_line(format!("detector  {} ({}): {}", choice.pack.name(), origin(&choice.pack), choice.because))?;
-    print_line(format!("dialect   {} (built in): {because}", dialect.name()))?;
+    print_line(format!("options   {options} in its help"))?;
+    print_line(format!("detector  {}", in_words(pack)))?;
+    print_line(format!("dialect   {}", in_words(dialect)))?;
     for note in &line.notes {
         let spelled = if note.spelled.is_empty() { "nothing".to_owned() } else { note.spelled.join(" ") };
         print_line(format!("          {} -> {spelled}: {}", note.option, note.because))?;
     }
     Ok(Exit::Done)
+}
+
+fn as_data<F: DataFile>(choice: &Choice<F>) -> Value {
+    json!({ "name": choice.file.name(), "file": choice.file.origin().path(), "because": choice.because })
+}
+
+fn in_words<F: DataFile>(choice: &Choice<F>) -> String {
+    format!("{} ({}): {}", choice.file.name(), choice.file.origin(), choice.because)
 }

@@ -22,11 +22,11 @@ pub(crate) type Failures = BTreeMap<ServerId, u32>;
 
 /// The file.
 #[derive(Debug, Clone)]
-pub(crate) struct Memory {
+pub(crate) struct FailureFile {
     path: PathBuf,
 }
 
-impl Memory {
+impl FailureFile {
     pub(crate) fn new(state_dir: &Path) -> Self {
         Self { path: state_dir.join(FILE) }
     }
@@ -62,14 +62,14 @@ mod tests {
     #[test]
     fn failures_survive_and_garbage_counts_as_none() {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let memory = Memory::new(folder.path());
-        assert_eq!(memory.recall(), Failures::new());
+        let file = FailureFile::new(folder.path());
+        assert_eq!(file.recall(), Failures::new());
         let failures = Failures::from([(ServerId::new("a").expect("valid"), 3)]);
-        memory.keep(&failures).expect("writable");
-        assert_eq!(memory.recall(), failures);
+        file.keep(&failures).expect("writable");
+        assert_eq!(file.recall(), failures);
         fs::write(folder.path().join(FILE), "{\"a\":").expect("writable");
-        assert_eq!(memory.recall(), Failures::new());
-        memory.keep(&Failures::new()).expect("writable");
+        assert_eq!(file.recall(), Failures::new());
+        file.keep(&Failures::new()).expect("writable");
         assert!(!folder.path().join(FILE).exists());
     }
 }

@@ -1,13 +1,13 @@
-//! Why a file of the detector directory was not taken up.
+//! Why a detector pack or a flag dialect was not taken up.
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A file that holds no valid detector pack.
+/// A file that is no valid detector pack or flag dialect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct DetectorRefusal {
+pub struct FileRefusal {
     /// The file, or the directory if that cannot be read.
     pub file: PathBuf,
     /// The line of the mistake, from 1, where there is one.

@@ -1,98 +1,19 @@
-//! The component on a real bus with real commands, in real time.
+//! The commands that follow facts.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
-
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use llama_warden_bus::Fact;
-use llama_warden_component_kit::{Performance, Stage, card, server};
-use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
-use llama_warden_events::{
-    Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia, Signal, StopReason,
-};
-use llama_warden_hooks::{Hooks, HooksError};
-use rustix::process::{Pid, test_kill_process};
-use tokio::sync::watch;
+use llama_warden_component_kit::{Stage, server};
+use llama_warden_events::{Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, Signal, StopReason};
 
-const FIRST: Incarnation = Incarnation(1);
-const LIMIT: Duration = Duration::from_secs(15);
-
-/// A fleet of `a`, with these hooks as they stand in a configuration.
-fn fleet(hooks: &str) -> Fleet {
-    let text = format!("[[servers]]\nid = \"a\"\nmodel = \"/models/tiny.gguf\"\nhooks = {{ {hooks} }}");
-    let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).expect("is valid");
-    configuration.resolve(None, &Host { cpus: 1 }).expect("is valid")
-}
-
-fn script(point: &str, script: &str) -> String {
-    format!("{point} = [\"/bin/sh\", \"-c\", '''{script}''']")
-}
-
-struct Scene {
-    stage: Stage,
-    performance: Performance<HooksError>,
-}
-
-impl Scene {
-    async fn with(hooks: &str, limit: Duration) -> Self {
-        Self::on(Stage::new(), hooks, limit).await
-    }
-
-    async fn on(mut stage: Stage, hooks: &str, limit: Duration) -> Self {
-        let a = server("a");
-        stage.publish(Fact::server(a.clone(), Event::ServerConfigured { card: card(&a) })).await;
-        // The last value stays readable when its sender is gone.
-        let (_, fleet) = watch::channel(fleet(hooks));
-        let performance = stage.run(Hooks::new(fleet).with_limit(limit));
-        Self { stage, performance }
-    }
-
-    async fn say(&self, incarnation: u64, events: impl IntoIterator<Item = Event>) {
-        for event in events {
-            self.stage.publish(Fact::incarnation(server("a"), Incarnation(incarnation), event)).await;
-        }
-    }
-
-    async fn completed(&mut self, hook: HookPoint) -> HookOutcome {
-        let completed = |event: &Event| matches!(event, Event::HookCompleted { hook: ended, .. } if *ended == hook);
-        match &self.stage.hear(completed).await.event {
-            Event::HookCompleted { outcome, .. } => outcome.clone(),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-fn detail(outcome: HookOutcome) -> String {
-    match outcome {
-        HookOutcome::Failed { detail } => detail,
-        HookOutcome::Succeeded => panic!("it succeeded"),
-    }
-}
-
-fn launch() -> [Event; 2] {
-    let began = Event::LaunchBegan { binary: "llama-server".into() };
-    [began, Event::ServerSpawned { pid: 4242, start_ticks: 1, argv: Vec::new(), port: 8099 }]
-}
-
-fn ready() -> Event {
-    Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 1.0 }
-}
-
-fn exited(end: ProcessEnd) -> Event {
-    Event::ServerExited { end, swept: 0 }
-}
-
-fn read(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
+use crate::scene::{Scene, detail, exited, is_gone, launch, read, ready, script};
 
 #[tokio::test]
 async fn a_command_runs_once_the_server_is_ready_and_is_told_what_it_needs() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let file = directory.path().join("told");
     let hook = script("post-ready", &format!("env | grep ^LLAMA_WARDEN_ | sort > {}", file.display()));
-    let mut scene = Scene::with(&hook, LIMIT).await;
+    let mut scene = Scene::with(&hook).await;
     scene.say(1, launch()).await;
     scene.say(1, [ready()]).await;
     assert_eq!(scene.completed(HookPoint::PostReady).await, HookOutcome::Succeeded);
@@ -109,7 +30,7 @@ async fn the_reason_of_an_end_is_its_failure_else_its_stop_else_its_exit() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let file = directory.path().join("told");
     let told = "echo $LLAMA_WARDEN_REASON $LLAMA_WARDEN_EXIT_CODE $LLAMA_WARDEN_SIGNAL";
-    let mut scene = Scene::with(&script("post-exit", &format!("{told} > {}", file.display())), LIMIT).await;
+    let mut scene = Scene::with(&script("post-exit", &format!("{told} > {}", file.display()))).await;
     let stop = |reason| Event::StopBegan { reason, grace_seconds: 1.0 };
     let failed = Event::ServerFailed { reason: FailureReason::Unresponsive, detail: String::new(), lines: Vec::new() };
     let killed = exited(ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false });
@@ -135,7 +56,7 @@ async fn a_command_that_fails_says_how_and_stops_nothing() {
         ("post-ready = [\"/nonexistent/hook\"]".to_owned(), "`/nonexistent/hook` cannot be run: "),
     ];
     for (hook, expected) in cases {
-        let mut scene = Scene::with(&hook, LIMIT).await;
+        let mut scene = Scene::with(&hook).await;
         scene.say(1, launch()).await;
         scene.say(1, [ready()]).await;
         let detail = detail(scene.completed(HookPoint::PostReady).await);
@@ -151,27 +72,17 @@ async fn a_command_that_does_not_end_is_killed_with_what_it_started() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let file = directory.path().join("child");
     let hook = script("post-ready", &format!("sleep 60 & echo $! > {}; wait", file.display()));
-    let mut scene = Scene::with(&hook, Duration::from_millis(500)).await;
+    let mut scene = Scene::with(&format!("{hook}, timeout = \"500ms\"")).await;
     scene.say(1, launch()).await;
     scene.say(1, [ready()]).await;
     assert_eq!(detail(scene.completed(HookPoint::PostReady).await), "killed after 0.5 s");
-    let child = read(&file).trim().parse().ok().and_then(Pid::from_raw).expect("a process id");
-    let gone = || match std::fs::read_to_string(format!("/proc/{}/stat", child.as_raw_nonzero())) {
-        // Killed, and not yet reaped by whoever adopted it.
-        Ok(stat) => stat.contains(") Z "),
-        Err(_) => test_kill_process(child).is_err(),
-    };
-    let began = Instant::now();
-    while !gone() {
-        assert!(began.elapsed() < Duration::from_secs(10), "it outlived its hook");
-        tokio::task::yield_now().await;
-    }
+    is_gone(&file).await;
     scene.performance.end().await;
 }
 
 #[tokio::test]
 async fn a_command_that_leaves_something_running_is_not_waited_for_longer() {
-    let mut scene = Scene::with(&script("post-ready", "sleep 20 & exit 0"), LIMIT).await;
+    let mut scene = Scene::with(&script("post-ready", "sleep 20 & exit 0")).await;
     scene.say(1, launch()).await;
     let began = Instant::now();
     scene.say(1, [ready()]).await;
@@ -183,7 +94,7 @@ async fn a_command_that_leaves_something_running_is_not_waited_for_longer() {
 #[tokio::test]
 async fn much_output_blocks_nobody() {
     let hook = script("post-ready", "head -c 3000000 /dev/zero | tr '\\\\0' x; yes line | head -n 100000");
-    let mut scene = Scene::with(&hook, LIMIT).await;
+    let mut scene = Scene::with(&hook).await;
     scene.say(1, launch()).await;
     scene.say(1, [ready()]).await;
     assert_eq!(scene.completed(HookPoint::PostReady).await, HookOutcome::Succeeded);
@@ -199,7 +110,7 @@ async fn commands_of_one_server_run_one_after_the_other() {
         script("post-ready", &format!("sleep 0.5; echo ready >> {path}")),
         script("post-exit", &format!("echo exit >> {path}")),
     ];
-    let mut scene = Scene::with(&hooks.join(", "), LIMIT).await;
+    let mut scene = Scene::with(&hooks.join(", ")).await;
     scene.say(1, launch()).await;
     scene.say(1, [ready(), exited(ProcessEnd::Exited { code: 0 })]).await;
     assert_eq!(scene.completed(HookPoint::PostExit).await, HookOutcome::Succeeded);
@@ -211,7 +122,7 @@ async fn commands_of_one_server_run_one_after_the_other() {
 async fn what_the_last_facts_call_for_still_runs_when_the_daemon_ends() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let file = directory.path().join("told");
-    let scene = Scene::with(&script("post-exit", &format!("echo bye > {}", file.display())), LIMIT).await;
+    let scene = Scene::with(&script("post-exit", &format!("echo bye > {}", file.display()))).await;
     scene.say(1, launch()).await;
     scene.say(1, [exited(ProcessEnd::Exited { code: 0 })]).await;
     scene.performance.end().await;
@@ -221,11 +132,11 @@ async fn what_the_last_facts_call_for_still_runs_when_the_daemon_ends() {
 #[tokio::test]
 async fn a_gap_loses_no_command() {
     let hooks = [script("post-ready", "true"), script("post-exit", "true")].join(", ");
-    let scene = Scene::on(Stage::keeping(2), &hooks, LIMIT).await;
+    let scene = Scene::on(Stage::keeping(2), &hooks).await;
     let publisher = scene.stage.publisher().clone();
     let noise = || Fact::daemon(Event::DaemonStopping { trigger: "noise".into() });
     for event in launch().into_iter().chain([ready()]) {
-        publisher.publish(Fact::incarnation(server("a"), FIRST, event)).await.expect("open");
+        publisher.publish(Fact::incarnation(server("a"), Incarnation(1), event)).await.expect("open");
     }
     for _ in 0..8 {
         publisher.publish(noise()).await.expect("open");
@@ -235,7 +146,7 @@ async fn a_gap_loses_no_command() {
     };
     scene.stage.see(is_done("HookCompleted", 1)).await;
     publisher
-        .publish(Fact::incarnation(server("a"), FIRST, exited(ProcessEnd::Exited { code: 0 })))
+        .publish(Fact::incarnation(server("a"), Incarnation(1), exited(ProcessEnd::Exited { code: 0 })))
         .await
         .expect("open");
     for _ in 0..8 {

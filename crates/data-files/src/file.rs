@@ -1,0 +1,66 @@
+//! One kind of data file.
+
+use std::path::{Path, PathBuf};
+
+use crate::{FileError, Fit};
+
+/// A kind of data file, checked when it is parsed. Cheap to clone.
+pub trait DataFile: Clone {
+    /// What one of them is called, for people: `pack`.
+    const WORD: &'static str;
+    /// The name of the base.
+    const BASE: &'static str;
+    /// The built-in base, as text.
+    const BASE_TEXT: &'static str;
+    /// The other built-in ones, as texts, in order of precedence.
+    const BUILT_IN: &'static [&'static str];
+
+    /// Reads and checks a text in front of `base`; the base itself is read without one.
+    ///
+    /// # Errors
+    /// At the first place that is not as the format demands.
+    fn parse(origin: &Origin, text: &str, base: Option<&Self>) -> Result<Self, FileError>;
+
+    /// Its name.
+    fn name(&self) -> &str;
+
+    /// One line for people.
+    fn description(&self) -> &str;
+
+    /// Where it comes from.
+    fn origin(&self) -> &Origin;
+
+    /// The builds that it fits.
+    fn fit(&self) -> &Fit;
+
+    /// The text that it was parsed from.
+    fn text(&self) -> &str;
+}
+
+/// Where a data file comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Part of llama-warden.
+    BuiltIn,
+    /// This file.
+    File(PathBuf),
+}
+
+impl Origin {
+    /// The file, unless it is built in.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::BuiltIn => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BuiltIn => f.write_str("built in"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}

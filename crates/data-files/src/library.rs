@@ -1,0 +1,287 @@
+//! All files of one kind: those of a directory, before those that are built in.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use llama_warden_events::FileRefusal;
+
+use crate::file_error::TEXT_LIMIT;
+use crate::{Choice, DataFile, FileError, Origin, choose};
+
+#[cfg(test)]
+mod tests;
+
+/// The files in force, those of a directory before the built-in ones, the base last. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Library<F> {
+    files: Arc<[F]>,
+}
+
+/// What a look into a directory brought.
+#[derive(Debug)]
+pub struct Survey<F> {
+    /// The files in force from now on.
+    pub library: Library<F>,
+    /// What was refused. Where a file was valid before, what it said then is still part of the library.
+    pub refused: Vec<LibraryError>,
+}
+
+/// Why a file, or all those of a directory, could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// The directory exists and cannot be read.
+    #[error("cannot read the directory `{}`", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file cannot be read, or is no text.
+    #[error("cannot read the {word} `{}`", path.display())]
+    File {
+        /// What it would be.
+        word: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is not valid.
+    #[error(transparent)]
+    Invalid(#[from] FileError),
+    /// Two files have one name.
+    #[error("`{}` and `{}` both define the {word} `{name}`: rename one", first.display(), second.display())]
+    SameName {
+        /// What they define.
+        word: &'static str,
+        /// The name.
+        name: String,
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+}
+
+impl<F: DataFile> Library<F> {
+    /// The built-in files alone.
+    pub fn built_in() -> Self {
+        // The built-in files are valid: a test of each kind reads all of them.
+        let base = F::parse(&Origin::BuiltIn, F::BASE_TEXT, None);
+        base.map_or_else(|_| Self { files: Arc::new([]) }, |base| Self::complete(Vec::new(), base))
+    }
+
+    /// The files of a directory (`*.toml`, by file name) before the built-in ones. A missing directory is empty.
+    ///
+    /// # Errors
+    /// The first file that is refused.
+    pub fn load(directory: &Path) -> Result<Self, LibraryError> {
+        let Survey { library, refused } = Self::built_in().survey(directory);
+        refused.into_iter().next().map_or(Ok(library), Err)
+    }
+
+    /// The files as the directory is now. What a file said in this library stays where its new text is refused.
+    pub fn survey(&self, directory: &Path) -> Survey<F> {
+        let mut refused = Vec::new();
+        let paths = match data_files(directory) {
+            Ok(paths) => paths,
+            Err(error) => return Survey { library: self.clone(), refused: vec![error] },
+        };
+        let mut texts = Vec::new();
+        for path in paths {
+            match read(&path) {
+                Ok(text) => texts.push((path, Some(text))),
+                // An editor replaced it between listing and reading; the next look sees what is there then.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => {
+                    refused.push(LibraryError::File { word: F::WORD, path: path.clone(), source });
+                    texts.push((path, None));
+                }
+            }
+        }
+        let library = self.assemble(texts, &mut refused);
+        Survey { library, refused }
+    }
+
+    fn assemble(&self, texts: Vec<(PathBuf, Option<String>)>, refused: &mut Vec<LibraryError>) -> Self {
+        let Some(base) = self.base_of(&texts) else { return self.clone() };
+        let is_same_base = self.base().is_some_and(|before| same(before, &base));
+        let mut files: Vec<F> = Vec::new();
+        for (path, text) in texts {
+            let kept = self.of_file(&path);
+            let file = match text {
+                Some(text) if is_same_base && kept.is_some_and(|kept| kept.text() == text) => kept.cloned(),
+                Some(text) => parse(&path, &text, &base)
+                    .map_err(|error| refused.push(error.into()))
+                    .ok()
+                    .or_else(|| kept.cloned()),
+                None => kept.cloned(),
+            };
+            let Some(file) = file else { continue };
+            match files.iter().find(|other| other.name() == file.name()) {
+                None => files.push(file),
+                Some(other) => {
+                    let first = other.origin().path().map(Path::to_owned).unwrap_or_default();
+                    let name = file.name().to_owned();
+                    refused.push(LibraryError::SameName { word: F::WORD, name, first, second: path });
+                }
+            }
+        }
+        Self::complete(files, base)
+    }
+
+    /// The base: one of the directory, else the built-in one.
+    fn base_of(&self, texts: &[(PathBuf, Option<String>)]) -> Option<F> {
+        let of_directory = texts.iter().find_map(|(path, text)| {
+            let kept = self.of_file(path);
+            let parsed = text.as_ref().filter(|text| kept.is_none_or(|kept| kept.text() != *text));
+            let file = match parsed.map(|text| F::parse(&Origin::File(path.clone()), text, None)) {
+                Some(Ok(file)) => Some(file),
+                // It may need the base that it lies before; then it is not the base.
+                Some(Err(_)) | None => kept.cloned(),
+            };
+            file.filter(|file| file.name() == F::BASE)
+        });
+        let built_in = || self.base().filter(|base| base.origin() == &Origin::BuiltIn).cloned();
+        of_directory.or_else(built_in).or_else(|| F::parse(&Origin::BuiltIn, F::BASE_TEXT, None).ok())
+    }
+
+    /// Puts the built-in files behind those of the directory, and the base last.
+    fn complete(mut files: Vec<F>, base: F) -> Self {
+        for text in F::BUILT_IN {
+            // The built-in files are valid: a test of each kind reads all of them.
+            let Ok(file) = F::parse(&Origin::BuiltIn, text, Some(&base)) else { continue };
+            if files.iter().all(|other| other.name() != file.name()) {
+                files.push(file);
+            }
+        }
+        files.retain(|file| file.name() != F::BASE);
+        files.push(base);
+        Self { files: files.into() }
+    }
+
+    /// Reads a file that is no part of the library, as if it were.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or is not valid.
+    pub fn read(&self, path: &Path) -> Result<F, LibraryError> {
+        let text = read(path).map_err(|source| LibraryError::File { word: F::WORD, path: path.to_owned(), source })?;
+        Ok(self.parse(path, &text)?)
+    }
+
+    /// The same from a text that would be the file `path`.
+    ///
+    /// # Errors
+    /// Where it is not valid.
+    pub fn parse(&self, path: &Path, text: &str) -> Result<F, FileError> {
+        match self.base() {
+            Some(base) => parse(path, text, base),
+            None => F::parse(&Origin::File(path.to_owned()), text, None),
+        }
+    }
+
+    /// Every file, in order of precedence.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &F> {
+        self.files.iter()
+    }
+
+    /// The file of that name.
+    pub fn get(&self, name: &str) -> Option<&F> {
+        self.iter().find(|file| file.name() == name)
+    }
+
+    /// The file for a build: the one that is named, else the most specific one that fits. `None` only for an empty
+    /// library.
+    pub fn choose(&self, build: Option<u64>, options: &[String], forced: Option<&str>) -> Option<Choice<F>> {
+        choose(&self.files, build, options, forced)
+    }
+
+    fn base(&self) -> Option<&F> {
+        self.files.last()
+    }
+
+    fn of_file(&self, path: &Path) -> Option<&F> {
+        self.iter().find(|file| file.origin().path() == Some(path))
+    }
+}
+
+impl<F: DataFile> Default for Library<F> {
+    fn default() -> Self {
+        Self::built_in()
+    }
+}
+
+impl LibraryError {
+    /// The same as facts carry it.
+    pub fn refusal(&self) -> FileRefusal {
+        let whole = |file: &Path, message: String, advice: String| FileRefusal {
+            file: file.to_owned(),
+            line: None,
+            column: None,
+            message,
+            advice,
+        };
+        match self {
+            Self::Invalid(error) => FileRefusal {
+                file: error.file.clone().into(),
+                line: Some(error.line),
+                column: Some(error.column),
+                message: error.message.clone(),
+                advice: error.advice.clone(),
+            },
+            Self::Directory { path, source } | Self::File { path, source, .. } => {
+                whole(path, format!("{self}: {source}"), "let the daemon's user read it".to_owned())
+            }
+            Self::SameName { word, second, .. } => {
+                whole(second, self.to_string(), format!("rename one of the two {word}s"))
+            }
+        }
+    }
+}
+
+/// Whether two files are one: nothing in them can differ.
+pub(crate) fn same<F: DataFile>(one: &F, other: &F) -> bool {
+    one.origin() == other.origin() && one.text() == other.text()
+}
+
+/// A file of a directory: the base where it is called so, else what lies before `base`.
+fn parse<F: DataFile>(path: &Path, text: &str, base: &F) -> Result<F, FileError> {
+    match F::parse(&Origin::File(path.to_owned()), text, Some(base)) {
+        Ok(file) if file.name() == F::BASE => F::parse(&Origin::File(path.to_owned()), text, None),
+        parsed => parsed,
+    }
+}
+
+/// A text of any length is read no further than it takes to refuse it.
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(TEXT_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > TEXT_LIMIT {
+        // It is refused for its length, also where that ends within a character.
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+fn data_files(directory: &Path) -> Result<Vec<PathBuf>, LibraryError> {
+    let failed = |source| LibraryError::Directory { path: directory.to_owned(), source };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        // Only regular files: a FIFO of that name would block whoever reads it.
+        if !hidden && path.extension().is_some_and(|extension| extension == "toml") && path.is_file() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}

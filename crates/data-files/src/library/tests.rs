@@ -1,0 +1,153 @@
+//! The promises of a library, with notes: files that only have a name and builds.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::*;
+use crate::{BuildRange, Fit, News, Source, Stock};
+
+#[derive(Debug, Clone, PartialEq)]
+struct Note {
+    name: String,
+    origin: Origin,
+    fit: Fit,
+    text: String,
+    /// What the base says.
+    behind: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct NoteFile {
+    name: Spanned<String>,
+    builds: Option<Spanned<BuildRange>>,
+    #[serde(default)]
+    help_lists: Vec<String>,
+}
+
+impl DataFile for Note {
+    const WORD: &'static str = "note";
+    const BASE: &'static str = "base";
+    const BASE_TEXT: &'static str = "name = 'base'";
+    const BUILT_IN: &'static [&'static str] = &["name = 'new'\nhelp-lists = ['--new']"];
+
+    fn parse(origin: &Origin, text: &str, base: Option<&Self>) -> Result<Self, FileError> {
+        let source = Source::new(origin, text, Self::WORD);
+        let file: NoteFile = source.parse("see the format")?;
+        source.check_name(&file.name, Self::WORD)?;
+        let fit = Fit::check(&source, file.builds, &file.help_lists, &[])?;
+        let behind = base.map(|base| base.text.clone()).unwrap_or_default();
+        Ok(Self { name: file.name.into_inner(), origin: origin.clone(), fit, text: text.to_owned(), behind })
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn description(&self) -> &'static str {
+        ""
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn fit(&self) -> &Fit {
+        &self.fit
+    }
+
+    fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+fn write(directory: &Path, name: &str, text: &str) {
+    fs::write(directory.join(name), text).expect("writes");
+}
+
+fn chosen(library: &Library<Note>, build: Option<u64>, options: &[&str]) -> String {
+    let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
+    library.choose(build, &options, None).expect("a note").file.name
+}
+
+#[test]
+fn the_most_specific_file_is_taken_and_a_file_before_a_built_in_one() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    write(directory.path(), "a.toml", "name = 'mine'\nhelp-lists = ['--new']");
+    write(directory.path(), "b.toml", "name = 'exact'\nbuilds = { min = 7, max = 7 }");
+    write(directory.path(), "c.toml", "name = 'more'\nhelp-lists = ['--new', '--newer']");
+    write(directory.path(), ".hidden.toml", "nonsense");
+    let library = Library::<Note>::load(directory.path()).expect("loads");
+    let cases = [
+        (None, &["old"][..], "base"),
+        (None, &["new"], "mine"),
+        (Some(1), &["new"], "mine"),
+        (Some(6), &["new", "newer"], "more"),
+        (Some(7), &["new", "newer"], "exact"),
+    ];
+    for (build, options, expected) in cases {
+        assert_eq!(chosen(&library, build, options), expected, "{build:?} {options:?}");
+    }
+}
+
+#[test]
+fn a_base_in_the_directory_lies_behind_every_file() {
+    let directory = tempfile::tempdir().expect("makes a directory");
+    let own = "name = 'base'\n# mine";
+    write(directory.path(), "a.toml", "name = 'a'");
+    write(directory.path(), "z.toml", own);
+    let library = Library::<Note>::load(directory.path()).expect("loads");
+    let names: Vec<_> = library.iter().map(|note| (note.name.as_str(), note.behind.as_str())).collect();
+    assert_eq!(names, [("a", own), ("new", own), ("base", "")]);
+    write(directory.path(), "z.toml", "nonsense");
+    let Survey { library, refused } = library.survey(directory.path());
+    assert_eq!((library.get("a").map(|note| note.behind.as_str()), refused.len()), (Some(own), 1), "it stays in force");
+}
+
+#[test]
+fn what_is_refused_is_told_once_and_what_it_said_before_stays() {
+    let root = tempfile::tempdir().expect("makes a directory");
+    let directory = root.path().join("notes");
+    let mut stock = Stock::new(Library::<Note>::load(&directory).expect("a missing directory is empty"));
+    let look = |stock: &mut Stock<Note>| stock.take(stock.library().survey(&directory));
+    assert_eq!(look(&mut stock), None);
+    fs::create_dir(&directory).expect("creates");
+    write(&directory, "a.toml", "name = 'a'");
+    let taken = News { taken: vec!["a".into()], removed: vec![], refused: vec![] };
+    assert_eq!(look(&mut stock), Some(taken));
+    write(&directory, "a.toml", "name = 'a'\nbuilds = { min = 3, max = 2 }");
+    let News { taken, removed, refused } = look(&mut stock).expect("news");
+    assert_eq!((taken.len(), removed.len()), (0, 0));
+    assert_eq!((refused[0].line, refused[0].column), (Some(2), Some(10)), "{refused:?}");
+    assert_eq!(stock.library().get("a").map(|note| note.text.as_str()), Some("name = 'a'"));
+    assert_eq!(look(&mut stock), None, "told once");
+    fs::remove_file(directory.join("a.toml")).expect("removes");
+    let gone = News { taken: vec![], removed: vec!["a".into()], refused: vec![] };
+    assert_eq!(look(&mut stock), Some(gone));
+}
+
+#[test]
+fn a_file_that_cannot_be_taken_is_refused_with_what_to_do() {
+    let huge = format!("name = 'a' # {}", "x".repeat(TEXT_LIMIT));
+    let cases: [(&[u8], &str); 4] = [
+        (b"name = 'no name'", ":1:8: `no name` is no name for a note"),
+        (b"name = 'a'\nbuild = 3", ":2:1: unknown field `build`"),
+        (huge.as_bytes(), "larger than 256 KiB"),
+        (b"name = '\xff'", "cannot read the note"),
+    ];
+    for (text, expected) in cases {
+        let directory = tempfile::tempdir().expect("makes a directory");
+        fs::write(directory.path().join("a.toml"), text).expect("writes");
+        let error = Library::<Note>::load(directory.path()).expect_err(expected);
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(!error.refusal().advice.is_empty(), "{error:?}");
+    }
+    let directory = tempfile::tempdir().expect("makes a directory");
+    write(directory.path(), "a.toml", "name = 'a'");
+    write(directory.path(), "b.toml", "name = 'a'");
+    let error = Library::<Note>::load(directory.path()).expect_err("two of one name");
+    assert!(error.to_string().contains("both define the note `a`"), "{error}");
+}

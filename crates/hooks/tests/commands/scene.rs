@@ -1,0 +1,113 @@
+//! A server `a` with commands around its life, and the component that runs them.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use llama_warden_bus::Fact;
+use llama_warden_component_kit::{PATIENCE, Performance, Stage, card, server};
+use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
+use llama_warden_events::{Event, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia};
+use llama_warden_hooks::{Hooks, HooksError};
+use rustix::process::{Pid, test_kill_process};
+use tokio::sync::watch;
+
+pub struct Scene {
+    pub stage: Stage,
+    pub performance: Performance<HooksError>,
+    fleet: watch::Sender<Fleet>,
+}
+
+impl Scene {
+    /// With these hooks, as they stand in a configuration.
+    pub async fn with(hooks: &str) -> Self {
+        Self::on(Stage::new(), hooks).await
+    }
+
+    pub async fn on(mut stage: Stage, hooks: &str) -> Self {
+        let a = server("a");
+        stage.publish(Fact::server(a.clone(), Event::ServerConfigured { card: card(&a) })).await;
+        let (fleet, seen) = watch::channel(configured(hooks));
+        let performance = stage.run(Hooks::new(seen));
+        Self { stage, performance, fleet }
+    }
+
+    /// Publishes facts about a launch of the server.
+    pub async fn say(&self, incarnation: u64, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.stage.publish(Fact::incarnation(server("a"), Incarnation(incarnation), event)).await;
+        }
+    }
+
+    /// Takes the server out of the configuration.
+    pub fn forget(&self) {
+        self.fleet.send_replace(Fleet::default());
+    }
+
+    pub async fn completed(&mut self, hook: HookPoint) -> HookOutcome {
+        let completed = |event: &Event| matches!(event, Event::HookCompleted { hook: ended, .. } if *ended == hook);
+        match &self.stage.hear(completed).await.event {
+            Event::HookCompleted { outcome, .. } => outcome.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until a command has written `file`.
+    pub async fn is_written(&self, file: &Path) {
+        let began = Instant::now();
+        while !file.exists() {
+            assert!(began.elapsed() < PATIENCE, "the command did not write; facts so far:\n{}", self.stage.log());
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A fleet of `a`.
+fn configured(hooks: &str) -> Fleet {
+    let text = format!("[[servers]]\nid = \"a\"\nmodel = \"/models/tiny.gguf\"\nhooks = {{ {hooks} }}");
+    let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).expect("is valid");
+    configuration.resolve(None, &Host { cpus: 1 }).expect("is valid")
+}
+
+/// A hook that runs a script.
+pub fn script(point: &str, script: &str) -> String {
+    format!("{point} = [\"/bin/sh\", \"-c\", '''{script}''']")
+}
+
+pub fn detail(outcome: HookOutcome) -> String {
+    match outcome {
+        HookOutcome::Failed { detail, .. } => detail,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub fn launch() -> [Event; 2] {
+    let began = Event::LaunchBegan { binary: "llama-server".into() };
+    [began, Event::ServerSpawned { pid: 4242, start_ticks: 1, argv: Vec::new(), port: 8099 }]
+}
+
+pub fn ready() -> Event {
+    Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 1.0 }
+}
+
+pub fn exited(end: ProcessEnd) -> Event {
+    Event::ServerExited { end, swept: 0 }
+}
+
+pub fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Waits until the process is gone whose id was written into `file`.
+pub async fn is_gone(file: &Path) {
+    let child = read(file).trim().parse().ok().and_then(Pid::from_raw).expect("a process id");
+    let gone = || match std::fs::read_to_string(format!("/proc/{}/stat", child.as_raw_nonzero())) {
+        // Killed, and not yet reaped by whoever adopted it.
+        Ok(stat) => stat.contains(") Z "),
+        Err(_) => test_kill_process(child).is_err(),
+    };
+    let began = Instant::now();
+    while !gone() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it outlived its hook");
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,44 @@
+//! The dialects in force, renewed while the daemon runs: the folder is looked at before each launch.
+//!
+//! Nothing is watched, since nothing but a launch needs a dialect. The files are few and small, and read where waiting
+//! for a disk holds up this launch alone.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use llama_warden_data_files::{News, Stock};
+
+use crate::dialect::{Dialect, DialectLibrary};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct DialectShelf {
+    stock: Arc<Mutex<Stock<Dialect>>>,
+    directory: Option<PathBuf>,
+}
+
+impl DialectShelf {
+    /// The dialects of `library`, renewed from `directory`.
+    pub(crate) fn new(library: DialectLibrary, directory: Option<PathBuf>) -> Self {
+        Self { stock: Arc::new(Mutex::new(Stock::new(library))), directory }
+    }
+
+    /// The dialects in force from now on, and what changed since the last look.
+    pub(crate) async fn renewed(&self) -> (DialectLibrary, Option<News>) {
+        let stock = Arc::clone(&self.stock);
+        let Some(directory) = self.directory.clone() else { return (in_force(&stock), None) };
+        let looked = tokio::task::spawn_blocking(move || {
+            // Held during the look: two launches at once see one change one after the other, and tell it once.
+            let mut stock = stock.lock().unwrap_or_else(PoisonError::into_inner);
+            let survey = stock.library().survey(&directory);
+            let news = stock.take(survey);
+            (stock.library().clone(), news)
+        });
+        // A look that failed as a whole changes nothing.
+        looked.await.unwrap_or_else(|_| (in_force(&self.stock), None))
+    }
+}
+
+fn in_force(stock: &Mutex<Stock<Dialect>>) -> DialectLibrary {
+    stock.lock().unwrap_or_else(PoisonError::into_inner).library().clone()
+}

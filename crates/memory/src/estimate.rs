@@ -1,0 +1,313 @@
+//! From a model's header and a server's options to what the server will need.
+//!
+//! An upper bound of what llama-server allocates before it is ready, by the rules of llama.cpp:
+//!
+//! * **weights**: the files of the model, its projector, adapters and draft model. A mapped file (`mmap`) counts once
+//!   too: its pages are cache that the kernel may drop, but a server that loses them reads them again for each token; and
+//!   builds that repack weights for the CPU copy what they have mapped.
+//! * **kv**: cells × key-value heads × (key width × bytes of `cache-type-k` + value width × bytes of `cache-type-v`). The
+//!   cells are `ctx-size` in steps of 256, shared by the slots in equal parts where their number is given, in which case
+//!   `ctx-size = 0` is the model's context for each of them. Layers with a sliding window keep the window of each slot,
+//!   four where their number is left to the build.
+//! * **compute**: the largest of three moments of one `ubatch`: a hidden layer, an attention (without flash attention
+//!   the product of all heads with all cells), the output of builds until 2025, which keep one for every token; and 32 MiB of
+//!   process.
+//!
+//! Where there are GPUs, a build is taken to be one that uses them: `n-gpu-layers` of the layers and the output take their
+//! part of the weights and of the cache there, together with the computation. Weights that the user places tensor by tensor
+//! (`override-tensor`, `cpu-moe`) count as the machine's.
+//!
+//! Not in it: what grows with use (the prompt cache of today's builds takes up to `cache-ram` = 8 GiB of RAM), the
+//! context of a GPU's driver, state of recurrent layers. Where the header lacks a measure, that part counts as nothing.
+//!
+//! Measured against the build's own lines (`model`, `KV`, `compute buffer size`) and its resident anonymous memory when
+//! ready, with random models, MiB, CPU only, build b11669 unless named; estimate / real, the estimate of compute with the
+//! process in it. Buffers of the computation are filled by the first long prompt.
+//!
+//! | model and options | weights | kv | compute | resident |
+//! |---|---|---|---|---|
+//! | 16 layers of 2048, 32k words; ctx 8192, ubatch 256 | 1627 / 1626 | 256 / 256 | 66 / 31 | 1949 / 1915 |
+//! | the same; ctx 32768, ubatch 512 | 1627 / 1626 | 1024 / 1024 | 156 / 85 | 2807 / 2684 |
+//! | the same, caches of `q8_0` | 1627 / 1626 | 544 / 544 | 156 / 85 | 2327 / 2204 |
+//! | the same; ctx 0 of 8192, 3 slots, ubatch 256 | 1627 / 1626 | 768 / 768 | 66 / 31 | 2461 / 2428 |
+//! | the same; ctx 10000, 3 slots, ubatch 256 | 1627 / 1626 | 336 / 336 | 66 / 28 | 2029 / 1996 |
+//! | the same without flash attention; ctx 8192, ubatch 512 | 1627 / 1626 | 256 / 256 | 613 / 554 | 2496 / 1916 |
+//! | gemma3 of 12 layers, window 1024; ctx 32768, ubatch 256 | 486 / 485 | 213 / 213 | 87 / 35 | 786 / 718 |
+//! | 2 layers of 1024, 128k words, 0.3.16; ctx 8192, ubatch 256 | 549 / 546 | 16 / 16 | 158 / 126 | 723 / 584 |
+
+use std::fs;
+use std::path::Path;
+
+use llama_warden_catalog::{DiscoveredModel, inspect};
+use llama_warden_config::ServerSpec;
+
+use crate::demand::{Demand, Parts};
+use crate::options::{CacheType, Options};
+
+/// What a process takes beside its buffers; measured 8 to 33 MiB.
+const PROCESS: u64 = 32 << 20;
+
+/// The cache grows in steps of this many tokens.
+const CELLS_STEP: u64 = 256;
+
+/// Slots of builds that choose their number; none choose more.
+const SLOTS: u64 = 4;
+
+/// Bytes of a number of the computation.
+const F32: u64 = 4;
+
+/// Reads the header of the server's model and says what the server will need, with GPUs that can take layers or without.
+/// Blocks for a look at the files. `None` where the model cannot be read, which the launch tells better.
+pub fn estimate(spec: &ServerSpec, has_gpus: bool) -> Option<Demand> {
+    let options = Options::of(spec);
+    let model = inspect(&spec.model).ok()?;
+    let mut demand = of_model(&model, &options, has_gpus);
+    let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    demand.host.weights += options.extras.iter().map(|path| size(path)).sum::<u64>();
+    if let Some(draft) = options.draft.as_deref().and_then(|path| inspect(path).ok()) {
+        let plain = Options { keys: CacheType::F16, values: CacheType::F16, ..options.clone() };
+        let Demand { host, gpus, .. } = of_model(&draft, &plain, has_gpus);
+        demand.host = sum(demand.host, host);
+        demand.gpus = sum(demand.gpus, gpus);
+    }
+    demand.mapping = options.maps_weights.then(|| fs::canonicalize(&spec.model).unwrap_or_else(|_| spec.model.clone()));
+    Some(demand)
+}
+
+fn of_model(model: &DiscoveredModel, options: &Options, has_gpus: bool) -> Demand {
+    let cells = Cells::of(model, options);
+    let whole =
+        Parts { weights: model.file_bytes, kv: kv(model, options, cells), compute: compute(model, options, cells) };
+    let blocks = model.shape.block_count.unwrap_or(1).max(1);
+    // The output counts as a layer after the last.
+    let offloaded = if has_gpus { options.gpu_layers.min(blocks.saturating_add(1)) } else { 0 };
+    let gpus = Parts {
+        weights: if options.is_placed_by_hand { 0 } else { share(whole.weights, offloaded, blocks.saturating_add(1)) },
+        kv: if options.offloads_kv { share(whole.kv, offloaded.min(blocks), blocks) } else { 0 },
+        compute: if offloaded > 0 { whole.compute } else { 0 },
+    };
+    let host = Parts {
+        weights: whole.weights - gpus.weights,
+        kv: whole.kv - gpus.kv,
+        compute: (whole.compute - gpus.compute).saturating_add(PROCESS),
+    };
+    Demand { host, gpus, mapping: None }
+}
+
+/// Tokens that the cache has room for.
+#[derive(Debug, Clone, Copy)]
+struct Cells {
+    /// In layers that look back over everything.
+    all: u64,
+    /// In layers with a sliding window.
+    windowed: u64,
+    /// Over which one token attends.
+    attended: u64,
+}
+
+impl Cells {
+    fn of(model: &DiscoveredModel, options: &Options) -> Self {
+        let trained = model.context_length.unwrap_or(0);
+        let stepped = |tokens: u64| tokens.checked_next_multiple_of(CELLS_STEP).unwrap_or(tokens);
+        // Caches of their own for slots of a given number, else one for all.
+        let (caches, slots) = match options.slots {
+            Some(slots) if !options.is_unified => (slots, 1),
+            slots => (1, slots.unwrap_or(SLOTS)),
+        };
+        let each = stepped(if options.context == 0 { trained } else { options.context.div_ceil(caches) });
+        let window = model.shape.sliding_window.unwrap_or(0).saturating_mul(slots).saturating_add(options.ubatch);
+        let windowed = if options.keeps_windows_full { each } else { stepped(each.min(window)) };
+        Self { all: each.saturating_mul(caches), windowed: windowed.saturating_mul(caches), attended: each }
+    }
+}
+
+fn kv(model: &DiscoveredModel, options: &Options, cells: Cells) -> u64 {
+    let (Some(heads), Some((key, value))) = (model.shape.kv_heads, model.shape.head_widths()) else { return 0 };
+    let windowed = model.shape.windowed_kv_heads.unwrap_or(0).min(heads);
+    let in_cache = windowed.saturating_mul(cells.windowed).saturating_add((heads - windowed).saturating_mul(cells.all));
+    let bytes = |cache: CacheType, width: u64| cache.bytes(in_cache.saturating_mul(width));
+    bytes(options.keys, key).saturating_add(bytes(options.values, value))
+}
+
+/// The coefficients are those that fit the measured buffers of seven models and option sets of two builds.
+fn compute(model: &DiscoveredModel, options: &Options, cells: Cells) -> u64 {
+    let shape = &model.shape;
+    let width = shape.embedding_length.unwrap_or(0);
+    let numbers = |per_token: u64| per_token.saturating_mul(options.ubatch).saturating_mul(F32);
+    let hidden = shape.feed_forward_length.unwrap_or(0).saturating_mul(3).saturating_add(width.saturating_mul(5));
+    let mask = cells.attended.saturating_mul(options.ubatch);
+    let output = numbers(shape.vocabulary.unwrap_or(0).saturating_add(width));
+    if options.flash_attention {
+        let layer = numbers(hidden).saturating_add(mask.saturating_mul(2));
+        // Until 2025 the mask was kept as `f32` beside its copy as `f16`.
+        let attention = numbers(width.saturating_mul(7)).saturating_add(mask.saturating_mul(6));
+        layer.max(attention).max(output)
+    } else {
+        let heads = shape.head_count.unwrap_or(0).saturating_add(1);
+        numbers(hidden).saturating_add(mask.saturating_mul(F32).saturating_mul(heads)).max(output)
+    }
+}
+
+/// `part` of `of` equal parts.
+fn share(bytes: u64, part: u64, of: u64) -> u64 {
+    let share = u128::from(bytes) * u128::from(part) / u128::from(of.max(1));
+    u64::try_from(share).unwrap_or(bytes).min(bytes)
+}
+
+const fn sum(a: Parts, b: Parts) -> Parts {
+    Parts {
+        weights: a.weights.saturating_add(b.weights),
+        kv: a.kv.saturating_add(b.kv),
+        compute: a.compute.saturating_add(b.compute),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use llama_warden_catalog::{ModelKind, NetworkShape};
+    use llama_warden_events::ServerId;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// The model of most measurements.
+    fn model() -> DiscoveredModel {
+        DiscoveredModel {
+            id: ServerId::new("m").expect("valid"),
+            path: "/m.gguf".into(),
+            port: None,
+            enabled: true,
+            tier: None,
+            thinking: false,
+            name: "m".into(),
+            kind: ModelKind::Generative,
+            architecture: "llama".into(),
+            parameters: 0,
+            file_bytes: 1627 * MIB,
+            context_length: Some(8192),
+            chat_template: false,
+            experts: None,
+            experts_used: None,
+            shape: NetworkShape {
+                block_count: Some(16),
+                embedding_length: Some(2048),
+                feed_forward_length: Some(5632),
+                vocabulary: Some(32000),
+                head_count: Some(32),
+                kv_heads: Some(16 * 8),
+                ..NetworkShape::default()
+            },
+            shards: vec![],
+            projector: None,
+        }
+    }
+
+    fn gemma() -> DiscoveredModel {
+        let shape = NetworkShape {
+            block_count: Some(12),
+            embedding_length: Some(1024),
+            feed_forward_length: Some(4096),
+            vocabulary: Some(32000),
+            head_count: Some(8),
+            kv_heads: Some(12 * 4),
+            windowed_kv_heads: Some(10 * 4),
+            sliding_window: Some(1024),
+            key_length: Some(128),
+            value_length: Some(128),
+        };
+        DiscoveredModel { file_bytes: 486 * MIB, shape, ..model() }
+    }
+
+    fn options(context: u64, ubatch: u64) -> Options {
+        Options { context, ubatch, maps_weights: false, ..Options::default() }
+    }
+
+    /// In whole MiB, rounded up.
+    fn host(model: &DiscoveredModel, options: &Options) -> (u64, u64, u64) {
+        let Parts { weights, kv, compute } = of_model(model, options, false).host;
+        (weights.div_ceil(MIB), kv.div_ceil(MIB), compute.div_ceil(MIB))
+    }
+
+    /// The rows of the module's table: equal in weights and cache, never below in the rest.
+    #[test]
+    fn real_servers_need_what_was_estimated_and_no_more() {
+        let q8 = CacheType::named("q8_0").expect("known");
+        let eight = Options { keys: q8, values: q8, ..options(32768, 512) };
+        let slots = |context| Options { slots: Some(3), ..options(context, 256) };
+        let plain = Options { flash_attention: false, ..options(8192, 512) };
+        let cases = [
+            (model(), options(8192, 256), 256, 31),
+            (model(), options(32768, 512), 1024, 85),
+            (model(), eight, 544, 85),
+            (model(), slots(0), 768, 31),
+            (model(), slots(10_000), 336, 29),
+            (model(), plain, 256, 554),
+            (gemma(), options(32768, 256), 213, 36),
+        ];
+        for (model, options, kv, compute) in cases {
+            let (weights, estimated_kv, estimated) = host(&model, &options);
+            assert_eq!((weights, estimated_kv), (model.file_bytes / MIB, kv), "{options:?}");
+            assert!(estimated >= compute && estimated <= compute + 110, "{estimated} for {compute}: {options:?}");
+        }
+    }
+
+    #[test]
+    fn layers_on_gpus_take_their_weights_and_their_cache_there() {
+        let on_gpus = |options: Options| {
+            let Demand { host, gpus, .. } = of_model(&model(), &options, true);
+            ((host.weights / MIB, host.kv / MIB), (gpus.weights / MIB, gpus.kv / MIB), gpus.compute > 0)
+        };
+        assert_eq!(on_gpus(options(8192, 256)), ((0, 0), (1627, 256), true));
+        let half = Options { gpu_layers: 8, ..options(8192, 256) };
+        assert_eq!(on_gpus(half.clone()), ((861, 128), (765, 128), true));
+        assert_eq!(on_gpus(Options { offloads_kv: false, ..half.clone() }), ((861, 256), (765, 0), true));
+        assert_eq!(on_gpus(Options { is_placed_by_hand: true, ..half }), ((1627, 128), (0, 128), true));
+        assert_eq!(on_gpus(Options { gpu_layers: 0, ..options(8192, 256) }), ((1627, 256), (0, 0), false));
+    }
+
+    #[test]
+    fn a_header_without_measures_and_one_with_absurd_ones_are_estimated_all_the_same() {
+        let silent = DiscoveredModel { shape: NetworkShape::default(), context_length: None, ..model() };
+        assert_eq!(host(&silent, &options(8192, 256)).1, 0);
+        let shape = NetworkShape {
+            block_count: Some(u64::MAX - 1),
+            kv_heads: Some(u64::MAX),
+            key_length: Some(u64::MAX),
+            value_length: Some(u64::MAX),
+            vocabulary: Some(u64::MAX),
+            feed_forward_length: Some(u64::MAX),
+            ..NetworkShape::default()
+        };
+        let absurd = DiscoveredModel { shape, ..model() };
+        assert_eq!(of_model(&absurd, &options(u64::MAX, u64::MAX), false).host.kv, u64::MAX);
+    }
+
+    #[test]
+    fn a_file_is_read_and_what_is_loaded_beside_it_counts() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let model = folder.path().join("m.gguf");
+        llama_warden_tiny_gguf::TinyModel::new("m").context_length(4096).write(&model).expect("writable");
+        let adapter = folder.path().join("lora.gguf");
+        fs::write(&adapter, [0; 1000]).expect("writable");
+        let text = |flags: &str| format!("[[servers]]\nid = \"a\"\nmodel = {:?}\nflags = {{ {flags} }}\n", model);
+        let demand = |flags: &str| {
+            let source = llama_warden_config::Source::text("/", text(flags));
+            let environment = llama_warden_config::Environment::default();
+            let configuration = llama_warden_config::Configuration::parse(&source, &environment).expect("valid");
+            let fleet = configuration.resolve(None, &llama_warden_config::Host { cpus: 1 }).expect("no profile");
+            estimate(fleet.get("a").expect("configured"), false)
+        };
+        let plain = demand("ctx-size = 0").expect("readable");
+        // Two layers of width 64, keys and values, `f16`.
+        assert_eq!(plain.host.kv, 4096 * 2 * 64 * 2 * 2);
+        let bytes = fs::metadata(&model).expect("there").len();
+        assert_eq!((plain.host.weights, &plain.mapping), (bytes, &None));
+        let more = demand(&format!("ctx-size = 0, mmap = true, lora = {adapter:?}")).expect("readable");
+        assert_eq!((more.host.weights, more.mapped()), (bytes + 1000, bytes + 1000));
+        let drafted = demand(&format!("ctx-size = 0, model-draft = {model:?}")).expect("readable");
+        assert_eq!(drafted.host.kv, 2 * plain.host.kv);
+        fs::write(&model, "no model").expect("writable");
+        assert_eq!(demand(""), None);
+    }
+}

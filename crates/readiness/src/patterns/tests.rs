@@ -1,0 +1,198 @@
+//! The fast way to a verdict against the plain one: every pattern alone, in order, on every line.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{PackLibrary, StreamFilter};
+
+/// Patterns of all shapes that a user's pack may have.
+const SHAPES: [&str; 30] = [
+    "",
+    "^",
+    "$",
+    "a*",
+    "^a*",
+    "^(?:a|b|)c",
+    "^[ab]*a[ab]{9}$",
+    "^x|y",
+    "(?m)^a$",
+    r"^\.+$",
+    r"^\.+(?:$|(?:srv +)?GET )",
+    r"^(?:[a-z]+ +)?\w+: (?:error: )?failed",
+    r"^\w+: (?:\w+: )*(?:failed to allocate|unable)",
+    "^load_tensors: ",
+    "(?i)^ERROR: ",
+    "^(?i:error): (?P<port>[0-9]+)?",
+    r"\bload\b",
+    r"\Bing\b",
+    "(?i)listening on",
+    "(?i)(?:http server listening|server is listening|listening on|server started)",
+    "server (?:is|was) listening",
+    "(?:server started)+ *on",
+    "(?i:http) server [lm]istening",
+    "listening(?: on)?$",
+    "(?s).*listening.*on",
+    "[^ -~]",
+    "(?u:é) server started",
+    "(?iu:server started)",
+    "(?i)started|server is listening|failed to allocate|error loading",
+    "(?P<percent>[0-9]+) ?%",
+];
+
+/// What lines are made of.
+const PIECES: [&str; 24] = [
+    "a",
+    "b",
+    "c",
+    "x",
+    "y",
+    ".",
+    " ",
+    ": ",
+    "é",
+    "\n",
+    "\0",
+    "7 %",
+    "80",
+    "error",
+    "ERROR",
+    "load_tensors",
+    "failed",
+    " to allocate",
+    "HTTP ",
+    "server is ",
+    "Listening",
+    "LISTENING ON",
+    " on",
+    "Server Started",
+];
+
+fn patterns(shapes: &[&str]) -> Vec<Pattern> {
+    let verdicts =
+        [PatternVerdict::Ready, PatternVerdict::Progress, PatternVerdict::Failure, PatternVerdict::NearlyReady];
+    let pattern = |(place, shape): (usize, &&str)| Pattern {
+        verdict: verdicts[place % verdicts.len()],
+        stream: StreamFilter::Any,
+        regex: (*shape).to_owned(),
+        reason: Some(FailureReason::Unknown),
+        weak: false,
+    };
+    shapes.iter().enumerate().map(pattern).collect()
+}
+
+/// Each pattern that a stream admits, alone.
+fn plain(patterns: &[Pattern], stream: StreamName) -> Vec<(Regex, Judge)> {
+    let admitted = patterns.iter().enumerate().filter(|(_, pattern)| pattern.stream.admits(stream));
+    admitted
+        .map(|(place, pattern)| (build(&pattern.regex).expect("valid"), judge(place, pattern).expect("valid")))
+        .collect()
+}
+
+fn judge_plainly(plain: &[(Regex, Judge)], line: &[u8], port: Option<u16>) -> Option<Verdict> {
+    plain.iter().filter(|(regex, _)| regex.is_match(line)).find_map(|(_, judge)| judge.judge(line, port))
+}
+
+/// With what was learnt of the lines before, and with nothing learnt.
+fn assert_same(patterns: &[Pattern], stream: StreamName, lines: &[impl AsRef<[u8]>]) {
+    let fast = compile_stream(patterns, stream).expect("valid");
+    let plain = plain(patterns, stream);
+    let mut learnt = fast.automaton.as_ref().map(Automaton::blank);
+    for line in lines.iter().map(AsRef::as_ref) {
+        let expected = judge_plainly(&plain, line, Some(80));
+        let text = String::from_utf8_lossy(line);
+        assert_eq!(fast.judge(learnt.as_mut(), line, Some(80)), expected, "{text:?}");
+        assert_eq!(fast.judge(None, line, Some(80)), expected, "{text:?}, with nothing learnt");
+    }
+}
+
+fn recorded_lines() -> Vec<Vec<u8>> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/transcripts");
+    let entries =
+        |folder: PathBuf| std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("one").path());
+    let files = entries(folder).flat_map(entries).filter(|path| path.extension().is_some_and(|kind| kind == "jsonl"));
+    let records = files.flat_map(|path| {
+        let text = std::fs::read_to_string(path).expect("a transcript");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<serde_json::Value>>()
+    });
+    records.filter_map(|record| Some(record["data"].as_str()?.as_bytes().to_vec())).collect()
+}
+
+#[test]
+fn recorded_lines_get_the_verdict_of_the_plain_patterns_from_every_pack() {
+    let mut cleaner = LineCleaner::default();
+    let mut lines: Vec<_> = recorded_lines().iter().map(|line| cleaner.clean(line).to_vec()).collect();
+    assert!(lines.len() > 5000, "only {} lines", lines.len());
+    lines.sort();
+    lines.dedup();
+    let library = PackLibrary::built_in();
+    let generic = library.get(crate::GENERIC).expect("there");
+    for pack in library.iter() {
+        // Those of the generic pack stand behind the others; here all of them do.
+        let patterns = [pack.patterns(), generic.patterns()].concat();
+        for stream in [StreamName::Stderr, StreamName::Stdout] {
+            assert_same(&patterns, stream, &lines);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_line_gets_the_verdict_of_the_plain_patterns(
+        shapes in prop::collection::vec(prop::sample::select(&SHAPES[..]), 1..6),
+        lines in prop::collection::vec(prop::collection::vec(prop::sample::select(&PIECES[..]), 0..12), 1..20),
+    ) {
+        let lines: Vec<_> = lines.iter().map(|pieces| pieces.concat()).collect();
+        assert_same(&patterns(&shapes), StreamName::Stderr, &lines);
+    }
+
+    #[test]
+    fn a_phrase_is_never_missed_wherever_it_stands(
+        before in prop::collection::vec(any::<u8>(), 0..40),
+        phrase in prop::sample::select(vec!["http SERVER listening", "Server Is Listening", "listening ON", "SERVER started"]),
+        after in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let phrases = Phrases::of(&[SHAPES[19]]).expect("phrases");
+        prop_assert!(phrases.may_be_in(&[&before, phrase.as_bytes(), &after].concat()));
+    }
+}
+
+#[test]
+fn most_lines_without_a_phrase_are_spared_its_pattern() {
+    let phrases = Phrases::of(&[SHAPES[19]]).expect("phrases");
+    let lines = recorded_lines();
+    let spared = lines.iter().filter(|line| !phrases.may_be_in(line)).count();
+    assert!(spared * 100 > lines.len() * 90, "{spared} of {}", lines.len());
+    assert!(!phrases.may_be_in(b""));
+}
+
+#[test]
+fn what_has_no_long_text_in_each_match_is_always_looked_for() {
+    for shapes in [&[][..], &["^a|listening on"], &["[0-9]+ %"], &["(?:listening on)*"], &["a", "listening on"]] {
+        assert!(Phrases::of(shapes).is_none(), "{shapes:?}");
+    }
+    // A letter that is not ASCII may be the capital of one that is.
+    assert!(Phrases::of(&["(?iu:server started)"]).is_none());
+    assert!(Phrases::of(&["first phrase", "second phrase", "a third phrase"]).is_none(), "too many");
+}
+
+#[test]
+fn lines_that_thrash_the_automaton_still_get_their_verdict() {
+    let thrashing = patterns(&["^[ab]*a[ab]{16}$", "^[ab]*b[ab]{15}a$", "^[ab]+$"]);
+    let mut seed = 1_u64;
+    let mut line = |length: usize| {
+        let letter = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if seed >> 63 == 0 { b'a' } else { b'b' }
+        };
+        std::iter::repeat_with(letter).take(length).collect::<Vec<u8>>()
+    };
+    // Whether a short line matches depends on where its walk begins.
+    let lines: Vec<_> = (0..2000).flat_map(|number| [line(64), line(number % 16)]).collect();
+    assert_same(&thrashing, StreamName::Stderr, &lines);
+    let automaton = Automaton::new(&texts(&thrashing.iter().enumerate().collect::<Vec<_>>())).expect("small enough");
+    let mut learnt = automaton.blank();
+    let gave_up = lines.iter().any(|line| automaton.hits(&mut learnt, line).is_err());
+    assert!(gave_up, "the lines do thrash it");
+}

@@ -1,0 +1,47 @@
+//! Options that a build of the stand-in's calls otherwise: a build that nobody has seen.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The new names of options by their old ones, both with their dashes: `{"--ctx-size": "--context-length"}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Renames(BTreeMap<String, String>);
+
+impl Renames {
+    /// The old name of what is given, if the build has an option of that name.
+    pub(crate) fn old_name<'a>(&'a self, given: &'a str) -> Option<&'a str> {
+        match self.0.iter().find(|(_, new)| *new == given) {
+            Some((old, _)) => Some(old),
+            None if self.0.contains_key(given) => None,
+            None => Some(given),
+        }
+    }
+
+    /// What the build calls an option.
+    pub(crate) fn new_name<'a>(&'a self, old: &'a str) -> &'a str {
+        self.0.get(old).map_or(old, String::as_str)
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for Renames {
+    fn from(names: [(&str, &str); N]) -> Self {
+        Self(names.map(|(old, new)| (old.to_owned(), new.to_owned())).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renamed_option_has_its_new_name_alone() {
+        let renames = Renames::from([("--ctx-size", "--context-length")]);
+        assert_eq!(renames.old_name("--context-length"), Some("--ctx-size"));
+        assert_eq!(renames.old_name("--ctx-size"), None);
+        assert_eq!(renames.old_name("--port"), Some("--port"));
+        assert_eq!(renames.new_name("--ctx-size"), "--context-length");
+        assert_eq!(renames.new_name("-c"), "-c");
+    }
+}

@@ -1,0 +1,67 @@
+//! Asks the scales beside the loop, and never waits long for an answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use llama_warden_config::ServerSpec;
+use llama_warden_events::ServerId;
+use llama_warden_memory::{Demand, Gpus, Reading, Scales};
+use tokio::task::JoinSet;
+
+/// Longest wait for an answer; the files may lie on a disk that does not answer, and others wait too. What is not known
+/// then is not weighed.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) enum Weighed {
+    Demand { server: ServerId, ticket: u64, demand: Option<Demand> },
+    Memory(Reading),
+}
+
+/// The questions under way. One a server at most for what it needs, and one for what there is.
+#[derive(Debug)]
+pub(crate) struct Weighing {
+    scales: Arc<dyn Scales>,
+    questions: JoinSet<Weighed>,
+}
+
+impl Weighing {
+    pub(crate) fn new(scales: Arc<dyn Scales>) -> Self {
+        Self { scales, questions: JoinSet::new() }
+    }
+
+    /// Asks what a server will need. One that is not configured needs nothing that is known.
+    pub(crate) fn ask_demand(&mut self, server: ServerId, ticket: u64, spec: Option<Arc<ServerSpec>>) {
+        let scales = Arc::clone(&self.scales);
+        self.questions.spawn(async move {
+            let demand = in_time(move || scales.demand(spec?.as_ref())).await.flatten();
+            Weighed::Demand { server, ticket, demand }
+        });
+    }
+
+    /// Asks what there is, and how much of it these processes hold.
+    pub(crate) fn ask_memory(&mut self, pids: Vec<u32>) {
+        let scales = Arc::clone(&self.scales);
+        let unknown = Reading { host: None, gpus: Gpus::Unmeasured, resident: Default::default() };
+        self.questions
+            .spawn(async move { Weighed::Memory(in_time(move || scales.read(&pids)).await.unwrap_or(unknown)) });
+    }
+
+    /// The next answer; for ever if nothing is asked.
+    pub(crate) async fn next(&mut self) -> Weighed {
+        loop {
+            match self.questions.join_next().await {
+                Some(Ok(weighed)) => return weighed,
+                // The questions neither panic nor are they aborted before this is dropped.
+                Some(Err(error)) => tracing::error!(%error, "a question about memory was lost"),
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// Runs `question` where it may block. `None` where it takes too long, or panics.
+async fn in_time<T: Send + 'static>(question: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(question)).await.ok()?.ok()
+}

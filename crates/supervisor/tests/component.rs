@@ -1,0 +1,232 @@
+//! The supervisor on a stage, with time held still, scales that say what the test wants, and configurations that come when
+//! it wants.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use llama_warden_bus::{CommandReceiver, Fact};
+use llama_warden_component_kit::{Performance, Stage, next_command, server};
+use llama_warden_config::{AdmissionPolicy, Configuration, Environment, Fleet, Host, ServerSpec, Source};
+use llama_warden_events::{
+    Event, FailureReason, Incarnation, LaunchCommand, ProcessEnd, ReadyVia, RefusalReason, StopReason,
+    SuperviseCommand, TerminateCommand,
+};
+use llama_warden_memory::{Available, Bound, Demand, Gpus, Parts, Reading, Scales};
+use llama_warden_supervisor::{FleetSource, Limits, Resolved, Supervisor, SupervisorError, SupervisorSettings};
+use tokio::sync::watch;
+
+/// Scales on which servers weigh as much as their port says, in GiB from 8000 on.
+#[derive(Debug)]
+struct TestScales {
+    /// GiB.
+    available: AtomicU64,
+    readings: AtomicUsize,
+}
+
+impl TestScales {
+    fn with(available: u64) -> Arc<Self> {
+        Arc::new(Self { available: available.into(), readings: AtomicUsize::new(0) })
+    }
+}
+
+impl Scales for TestScales {
+    fn demand(&self, spec: &ServerSpec) -> Option<Demand> {
+        let weights = u64::from(spec.port - 8000) << 30;
+        Some(Demand { host: Parts { weights, ..Parts::default() }, ..Demand::default() })
+    }
+
+    fn read(&self, _: &[u32]) -> Reading {
+        self.readings.fetch_add(1, Ordering::SeqCst);
+        let bytes = self.available.load(Ordering::SeqCst) << 30;
+        let host = Some(Available { bytes, bound: Bound::Machine });
+        Reading { host, gpus: Gpus::Absent, resident: BTreeMap::new() }
+    }
+}
+
+fn fleet(servers: &[(&str, u16)]) -> Fleet {
+    let table = |(id, port): &(&str, u16)| format!("[[servers]]\nid = \"{id}\"\nmodel = \"/m.gguf\"\nport = {port}\n");
+    let text =
+        ["[restart]\npolicy = \"never\"\n".to_owned()].into_iter().chain(servers.iter().map(table)).collect::<String>();
+    let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).expect("valid");
+    configuration.resolve(None, &Host { cpus: 1 }).expect("no profile")
+}
+
+/// A supervisor on a stage on which the test plays the launcher and the terminator.
+struct Play {
+    stage: Stage,
+    launcher: CommandReceiver<LaunchCommand>,
+    terminator: CommandReceiver<TerminateCommand>,
+    performance: Performance<SupervisorError>,
+}
+
+impl Play {
+    fn begin(memory: AdmissionPolicy, scales: Arc<TestScales>, fleet: Fleet, source: FleetSource) -> Self {
+        let mut stage = Stage::new();
+        let (launcher, terminator) = (stage.own(), stage.own());
+        let settings = SupervisorSettings {
+            fleet: watch::channel(fleet).0,
+            profiles: Vec::new(),
+            source,
+            limits: Limits { shutdown: Duration::from_secs(30), starts: None, memory },
+            seed: 1,
+            scales,
+            state_dir: None,
+        };
+        let performance = stage.run(Supervisor::new(settings));
+        Self { stage, launcher, terminator, performance }
+    }
+
+    async fn launched(&mut self) -> String {
+        let request = next_command(&mut self.launcher).await;
+        let LaunchCommand::LaunchServer { server, incarnation } = request.command.clone() else {
+            panic!("{:?}", request.command)
+        };
+        request.accept(None);
+        format!("{server}#{incarnation}")
+    }
+
+    async fn tell(&self, id: &str, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.stage.publish(Fact::incarnation(server(id), Incarnation(1), event)).await;
+        }
+    }
+
+    async fn rise(&self, id: &str) {
+        let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: vec![], port: 8001 };
+        let ready = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 };
+        self.tell(id, [Event::LaunchBegan { binary: "x".into() }, spawned, ready]).await;
+    }
+
+    async fn end(&self, id: &str) {
+        let reason = StopReason::Requested;
+        let exited = Event::ServerExited { end: ProcessEnd::Exited { code: 0 }, swept: 0 };
+        let stopped = Event::ServerStopped { reason, forced: false, stop_seconds: 0.1 };
+        self.tell(id, [Event::StopBegan { reason, grace_seconds: 1.0 }, exited, stopped]).await;
+    }
+}
+
+/// A source that is never asked.
+fn no_source() -> FleetSource {
+    Arc::new(|_| panic!("nobody changes the configuration"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_is_weighed_refused_with_a_fact_and_leaves_the_others_alone() {
+    let fleet = fleet(&[("a", 8004), ("b", 8009)]);
+    let mut play = Play::begin(AdmissionPolicy::Enforce, TestScales::with(10), fleet, no_source());
+    assert_eq!(play.launched().await, "a#1");
+    let failed = play.stage.hear(|event| matches!(event, Event::ServerFailed { .. })).await;
+    assert!(matches!(&failed.event, Event::ServerFailed { reason: FailureReason::Refused, .. }), "{failed:?}");
+    assert_eq!((failed.server.clone(), failed.incarnation), (Some(server("b")), Some(Incarnation(1))));
+    let seen = play.stage.see(|snapshot| snapshot.servers["b"].failure.is_some()).await;
+    assert!(seen.servers["b"].memory.is_some_and(|memory| memory.weights_bytes == 9 << 30));
+    assert_eq!(seen.anomalies, 0);
+    play.performance.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_launch_that_is_held_comes_when_the_end_that_it_waits_for_does() {
+    let scales = TestScales::with(10);
+    let fleet = fleet(&[("a", 8006), ("b", 8007)]);
+    let mut play = Play::begin(AdmissionPolicy::Enforce, Arc::clone(&scales), fleet, no_source());
+    assert_eq!(play.launched().await, "a#1");
+    play.rise("a").await;
+    play.stage.hear(|event| matches!(event, Event::ServerFailed { .. })).await;
+    scales.available.store(4, Ordering::SeqCst);
+    let commands = play.stage.commands();
+    commands
+        .send(SuperviseCommand::StopServer { server: server("a"), grace: None, force: false })
+        .await
+        .expect("accepted");
+    next_command(&mut play.terminator).await.accept(None);
+    commands.send(SuperviseCommand::StartServer { server: server("b") }).await.expect("accepted");
+    play.stage.hear(|event| matches!(event, Event::LaunchHeld { .. })).await;
+    let seen = play.stage.see(|snapshot| snapshot.servers["b"].held.is_some()).await;
+    assert_eq!(seen.anomalies, 0);
+    scales.available.store(10, Ordering::SeqCst);
+    play.end("a").await;
+    assert_eq!(play.launched().await, "b#2", "its first launch was refused");
+    play.stage.hear(|event| matches!(event, Event::LaunchReleased)).await;
+    play.performance.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_read_again_while_nobody_waits() {
+    let fleet = fleet(&[("a", 8001)]);
+    let scales = TestScales::with(10);
+    let mut play = Play::begin(AdmissionPolicy::Enforce, Arc::clone(&scales), fleet, no_source());
+    assert_eq!(play.launched().await, "a#1");
+    play.rise("a").await;
+    tokio::time::advance(Duration::from_secs(3600)).await;
+    play.end("a").await;
+    assert_eq!(scales.readings.load(Ordering::SeqCst), 1);
+    play.performance.end().await;
+}
+
+/// A source that says when it is asked, and answers when the test lets it.
+fn held_source(resolved: Resolved) -> (FleetSource, tokio::sync::mpsc::UnboundedReceiver<()>, mpsc::Sender<()>) {
+    let (asked, questions) = tokio::sync::mpsc::unbounded_channel();
+    let (release, releases) = mpsc::channel();
+    let releases = Mutex::new(releases);
+    let source = move |_: &_| {
+        asked.send(()).expect("the test listens");
+        // The test may have ended: then nobody hears the answer.
+        let _ = releases.lock().expect("one at a time").recv();
+        Ok(resolved.clone())
+    };
+    (Arc::new(source), questions, release)
+}
+
+fn reload() -> SuperviseCommand {
+    SuperviseCommand::Reload { trigger: "test".to_owned() }
+}
+
+#[tokio::test]
+async fn a_reload_that_takes_long_delays_neither_a_command_nor_a_shutdown() {
+    let servers = fleet(&[("a", 8001)]);
+    let (source, mut questions, release) = held_source(Resolved { fleet: servers.clone(), ..Resolved::default() });
+    let mut play = Play::begin(AdmissionPolicy::Off, TestScales::with(1), servers, source);
+    assert_eq!(play.launched().await, "a#1");
+    play.rise("a").await;
+    let commands = play.stage.commands();
+    let pending = commands.post(reload());
+    questions.recv().await.expect("it is resolved");
+    commands.send(SuperviseCommand::StartServer { server: server("a") }).await.expect("accepted");
+    let shut_down = SuperviseCommand::ShutDown { trigger: "test".to_owned(), force: false };
+    commands.send(shut_down).await.expect("accepted");
+    play.stage.hear(|event| matches!(event, Event::DaemonStopping { .. })).await;
+    let refused = pending.await.expect_err("nothing changes any more");
+    assert_eq!(refused.reason, RefusalReason::ShuttingDown);
+    release.send(()).expect("it waits");
+    play.performance.end().await;
+}
+
+#[tokio::test]
+async fn reloads_that_wait_are_resolved_together_and_each_is_answered() {
+    let servers = fleet(&[("a", 8001)]);
+    let (source, mut questions, release) = held_source(Resolved { fleet: servers.clone(), ..Resolved::default() });
+    let mut play = Play::begin(AdmissionPolicy::Off, TestScales::with(1), servers, source);
+    assert_eq!(play.launched().await, "a#1");
+    play.rise("a").await;
+    let commands = play.stage.commands();
+    let first = commands.post(reload());
+    questions.recv().await.expect("it is resolved");
+    let others = [commands.post(reload()), commands.post(reload())];
+    // Taken up after them, in the order of the queue.
+    commands.send(SuperviseCommand::StartServer { server: server("a") }).await.expect("accepted");
+    release.send(()).expect("it waits");
+    first.await.expect("accepted");
+    questions.recv().await.expect("the files may have changed since the first read them");
+    release.send(()).expect("it waits");
+    for other in others {
+        other.await.expect("accepted");
+    }
+    assert!(questions.try_recv().is_err(), "two were resolved at once");
+    let reloaded = |snapshot: &llama_warden_state::Snapshot| snapshot.facts.get("ConfigurationReloaded").copied();
+    play.stage.see(|snapshot| reloaded(snapshot) == Some(3)).await;
+    play.performance.end().await;
+}

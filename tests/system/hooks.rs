@@ -1,0 +1,270 @@
+//! The user's commands that a start and a stop wait for.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use llama_warden_events::{Envelope, Event, FailureReason, HookOutcome, HookPoint};
+use llama_warden_stand_in::Script;
+use llama_warden_state::PhaseName;
+use llama_warden_tests::{Daemon, PATIENCE, Process, eventually, stage};
+use nix::sys::signal::Signal as KernelSignal;
+use tokio::time::Instant;
+
+/// For a machine that does much else.
+const SLACK: Duration = Duration::from_secs(7);
+
+/// The hooks of a server, as a line of its table.
+fn hooks(keys: &[String]) -> String {
+    format!("hooks = {{ {} }}\n", keys.join(", "))
+}
+
+fn script(point: &str, script: &str) -> String {
+    format!("{point} = [\"/bin/sh\", \"-c\", '''{script}''']")
+}
+
+/// A command that never ends, and whose child says in `file` who it is.
+fn hanging(point: &str, file: &Path) -> String {
+    let path = file.display();
+    script(point, &format!("sleep 300 & echo $! > {path}.new; mv {path}.new {path}; wait"))
+}
+
+async fn is_written(file: &Path) {
+    eventually("the command runs", PATIENCE, async || file.exists()).await;
+}
+
+/// The process whose id is in `file` has gone.
+async fn is_gone(file: &Path) {
+    let pid = fs::read_to_string(file).unwrap().trim().parse().unwrap();
+    let gone = async || Process::of(pid).is_none_or(|process| process.is_zombie);
+    eventually("what the command started is gone", PATIENCE, gone).await;
+}
+
+/// Where the first fact of each kind stands among those of a server.
+async fn places<const N: usize>(daemon: &Daemon, id: &str, kinds: [&str; N]) -> [Option<usize>; N] {
+    let facts = daemon.facts_of(id).await;
+    kinds.map(|kind| facts.iter().position(|fact| fact.event.kind() == kind))
+}
+
+fn outcome(facts: &[Envelope], point: HookPoint) -> Option<&HookOutcome> {
+    facts.iter().find_map(|fact| match &fact.event {
+        Event::HookCompleted { hook, outcome, .. } if *hook == point => Some(outcome),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_pre_start_command_can_make_the_model_that_the_launch_then_finds() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let (model, kept) = (fleet.model("a"), stage.file("kept"));
+        let fetch = script("pre-start", &format!("cp {} {}", kept.display(), model.display()));
+        fleet.server_with("a", Script::default(), &hooks(&[fetch]));
+        fs::rename(&model, &kept).unwrap();
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let order = places(&daemon, "a", ["LaunchBegan", "HookCompleted", "BinaryIdentified", "ServerSpawned"]).await;
+        assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}");
+    });
+}
+
+#[test]
+fn a_pre_start_command_that_fails_fails_that_server_alone_which_is_then_started_as_after_any_failure() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let mark = stage.file("mark").display().to_string();
+        let fails_once = format!("test -e {mark} && exit 0; touch {mark}; echo looking; echo no such disk >&2; exit 3");
+        let keys = "restart = { policy = \"on-failure\", initial-delay = \"100ms\" }";
+        let hooks = hooks(&[script("pre-start", &fails_once)]);
+        fleet.server_with("a", Script::default(), &format!("{hooks}{keys}"));
+        fleet.server("b", Script::default());
+        let daemon = stage.up(&fleet).await;
+        let (reason, detail, lines) = daemon.failure("a").await;
+        assert_eq!(reason, FailureReason::SpawnFailed);
+        assert_eq!(detail, "the pre-start command failed: exit code 3; it said last: no such disk");
+        assert_eq!(lines, ["looking", "no such disk"]);
+        daemon.ready("b").await;
+        assert_eq!(daemon.ready("a").await.incarnation.map(|incarnation| incarnation.0), Some(2));
+        assert_eq!((daemon.count("a", "RestartScheduled").await, daemon.count("b", "ServerFailed").await), (1, 0));
+        assert!(daemon.log().contains("no such disk"), "its output is in the log");
+    });
+}
+
+#[test]
+fn a_pre_start_command_that_does_not_end_is_killed_at_its_limit_with_all_that_it_started() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let file = stage.file("child");
+        let keys = [hanging("pre-start", &file), "timeout = \"1s\"".to_owned()];
+        fleet.server_with("a", Script::default(), &format!("{}restart = {{ policy = \"never\" }}", hooks(&keys)));
+        let daemon = stage.up(&fleet).await;
+        let (reason, detail, _) = daemon.failure("a").await;
+        assert_eq!(reason, FailureReason::SpawnFailed);
+        assert!(detail.ends_with("killed after 1 s"), "{detail}");
+        is_gone(&file).await;
+        assert_eq!(daemon.count("a", "ServerSpawned").await, 0);
+    });
+}
+
+#[test]
+fn a_stop_ends_a_running_pre_start_command_and_the_launch_at_once() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let file = stage.file("child");
+        fleet.server_with("a", Script::default(), &hooks(&[hanging("pre-start", &file)]));
+        let daemon = stage.up(&fleet).await;
+        is_written(&file).await;
+        let asked = Instant::now();
+        daemon.command("a", "stop?wait=50s").await.expect(200);
+        assert!(asked.elapsed() <= SLACK, "{:?}", asked.elapsed());
+        is_gone(&file).await;
+        daemon.event("the command has ended", |fact| matches!(fact.event, Event::HookCompleted { .. })).await;
+        let facts = daemon.facts_of("a").await;
+        assert_eq!(outcome(&facts, HookPoint::PreStart), Some(&HookOutcome::CalledOff));
+        assert_eq!(daemon.report("a").await.phase, PhaseName::Exited);
+        assert_eq!(daemon.count("a", "ServerFailed").await, 0);
+    });
+}
+
+#[test]
+fn a_pre_stop_command_ends_before_the_first_signal_of_a_running_server() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let file = stage.file("told");
+        let told = format!("kill -0 $LLAMA_WARDEN_PID && echo $LLAMA_WARDEN_REASON > {}", file.display());
+        fleet.server_with("a", Script::default(), &hooks(&[script("pre-stop", &told)]));
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.command("a", "stop?wait=50s").await.expect(200);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "requested\n");
+        let kinds = ["StopBegan", "HookCompleted", "SignalDelivered", "ServerExited", "ServerStopped"];
+        let order = places(&daemon, "a", kinds).await;
+        assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}");
+    });
+}
+
+#[test]
+fn a_pre_stop_command_that_fails_is_a_warning_and_the_stop_goes_on() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server_with("a", Script::default(), &hooks(&[script("pre-stop", "echo still busy; exit 1")]));
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.command("a", "stop?wait=50s").await.expect(200);
+        let facts = daemon.facts_of("a").await;
+        let Some(HookOutcome::Failed { lines, .. }) = outcome(&facts, HookPoint::PreStop) else { panic!("{facts:?}") };
+        assert_eq!(lines, &["still busy"]);
+        assert_eq!(daemon.report("a").await.phase, PhaseName::Exited);
+    });
+}
+
+#[test]
+fn a_pre_stop_command_that_does_not_end_costs_neither_the_signal_nor_more_than_the_grace() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let file = stage.file("child");
+        let hooks = hooks(&[hanging("pre-stop", &file)]);
+        fleet.server_with("a", Script::default(), &format!("{hooks}stop = {{ grace = \"4s\" }}"));
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.command("a", "stop?wait=50s").await.expect(200);
+        let facts = daemon.facts_of("a").await;
+        let at = |kind: &str| {
+            let fact = facts.iter().find(|fact| fact.event.kind() == kind);
+            fact.unwrap_or_else(|| panic!("{kind}")).elapsed.as_duration()
+        };
+        let waited = at("SignalDelivered") - at("StopBegan");
+        assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(4), "{waited:?}");
+        let forced = facts.iter().any(|fact| matches!(fact.event, Event::ServerStopped { forced: true, .. }));
+        assert!(!forced, "TERM came in time");
+        is_gone(&file).await;
+    });
+}
+
+#[test]
+fn force_runs_no_pre_stop_command_and_ends_a_running_one() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let (skipped, ended) = (stage.file("skipped"), stage.file("ended"));
+        let keys = |file: &Path| {
+            format!("{}stop = {{ grace = \"1h\" }}", hooks(&[hanging("pre-stop", file), "timeout = \"1h\"".to_owned()]))
+        };
+        fleet.server_with("skipped", Script::default(), &keys(&skipped));
+        fleet.server_with("ended", Script::default(), &keys(&ended));
+        let daemon = stage.up(&fleet).await;
+        for id in ["skipped", "ended"] {
+            daemon.ready(id).await;
+        }
+        daemon.command("skipped", "stop?force=1&wait=50s").await.expect(200);
+        assert_eq!((skipped.exists(), daemon.count("skipped", "HookCompleted").await), (false, 0));
+        daemon.command("ended", "stop").await.expect(202);
+        is_written(&ended).await;
+        let asked = Instant::now();
+        daemon.command("ended", "stop?force=1&wait=50s").await.expect(200);
+        assert!(asked.elapsed() <= SLACK, "{:?}", asked.elapsed());
+        is_gone(&ended).await;
+    });
+}
+
+#[test]
+fn a_server_that_ends_while_its_pre_stop_command_runs_is_stopped() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let keys = [script("pre-stop", "kill -KILL $LLAMA_WARDEN_PID; sleep 300"), "timeout = \"1h\"".to_owned()];
+        fleet.server_with("a", Script::default(), &format!("{}stop = {{ grace = \"1h\" }}", hooks(&keys)));
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.command("a", "stop?wait=50s").await.expect(200);
+        let [signal, stopped] = places(&daemon, "a", ["SignalDelivered", "ServerStopped"]).await;
+        assert_eq!((signal, stopped.is_some()), (None, true));
+        assert_eq!(daemon.report("a").await.phase, PhaseName::Exited);
+    });
+}
+
+#[test]
+fn a_server_that_crashed_or_was_never_ready_has_no_pre_stop_command() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let (crashed, loading) = (stage.file("crashed"), stage.file("loading"));
+        let keys = |file: &Path| {
+            let hooks = hooks(&[script("pre-stop", &format!("touch {}", file.display()))]);
+            format!("{hooks}restart = {{ policy = \"never\" }}")
+        };
+        fleet.server_with("crashed", Script::default(), &keys(&crashed));
+        fleet.server_with("loading", Script { load_ms: 60_000, ..Script::default() }, &keys(&loading));
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("crashed").await;
+        let pid = daemon.report("crashed").await.pid.unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), KernelSignal::SIGKILL).unwrap();
+        daemon.exited("crashed").await;
+        daemon.event("it loads", |fact| matches!(fact.event, Event::LoadProgressed { .. })).await;
+        daemon.command("loading", "stop?wait=50s").await.expect(200);
+        for (id, file) in [("crashed", &crashed), ("loading", &loading)] {
+            assert_eq!((daemon.count(id, "HookCompleted").await, file.exists()), (0, false), "{id}");
+        }
+    });
+}
+
+#[test]
+fn a_shutdown_keeps_its_deadline_whatever_the_pre_stop_commands_do() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.daemon("shutdown-deadline = \"5s\"");
+        let files: Vec<_> = ["a", "b", "c"].map(|id| (id, stage.file(id))).into();
+        for (id, file) in &files {
+            let hooks = hooks(&[hanging("pre-stop", file), "timeout = \"1h\"".to_owned()]);
+            fleet.server_with(id, Script::default(), &format!("{hooks}stop = {{ grace = \"1h\" }}"));
+        }
+        let daemon = stage.up(&fleet).await;
+        for (id, _) in &files {
+            daemon.ready(id).await;
+        }
+        let asked = Instant::now();
+        daemon.signal(KernelSignal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 0);
+        assert!(asked.elapsed() <= Duration::from_secs(5) + SLACK, "{:?}", asked.elapsed());
+        for (_, file) in &files {
+            is_gone(file).await;
+        }
+    });
+}

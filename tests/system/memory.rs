@@ -1,0 +1,169 @@
+//! Admission by estimated memory.
+
+use std::fs::File;
+use std::path::Path;
+
+use llama_warden_events::{Event, FailureReason, Warning};
+use llama_warden_stand_in::{Script, TermScript};
+use llama_warden_state::{PhaseName, StatusReport};
+use llama_warden_tests::{Daemon, Fleet, Stage, sample, stage};
+use serde_json::Value;
+
+/// A context that no machine has the memory for: two petabytes of cache.
+const ABSURD: &str = "flags = { ctx-size = 4000000000000 }";
+
+fn weighing(stage: &Stage, policy: &str) -> Fleet {
+    let mut fleet = stage.fleet();
+    fleet.section(&format!("[start]\nmemory = \"{policy}\""));
+    fleet
+}
+
+/// The memory that is left, as the daemon reads it.
+async fn available(stage: &Stage, config: &Path) -> u64 {
+    let report: Value = stage.run(config, ["check", "--json"]).await.expect(0).json();
+    report["memory"]["available_bytes"].as_u64().expect("the kernel tells")
+}
+
+/// Adds a server whose mapped model takes more than half of the memory that is left. The file has holes.
+fn half_of(fleet: &mut Fleet, available: u64, id: &str, script: Script, keys: &str) {
+    fleet.server_with(id, script, &format!("flags = {{ mmap = true }}\n{keys}"));
+    let model = File::options().write(true).open(fleet.model(id)).expect("it was written");
+    model.set_len(available / 10 * 6).expect("the stage has holes");
+}
+
+async fn phase(daemon: &Daemon, id: &str) -> PhaseName {
+    daemon.report(id).await.phase
+}
+
+#[test]
+fn a_server_that_does_not_fit_is_refused_with_the_numbers_and_the_others_run() {
+    stage(async |stage| {
+        let mut fleet = weighing(stage, "enforce");
+        fleet
+            .server("a", Script::default())
+            .server_with("big", Script::default(), ABSURD)
+            .server("c", Script::default());
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.ready("c").await;
+        let (reason, detail, _) = daemon.failure("big").await;
+        assert_eq!(reason, FailureReason::Refused);
+        for part in ["needs ", "KV cache ", "is available", "lower its ctx-size"] {
+            assert!(detail.contains(part), "{detail}");
+        }
+        assert_eq!((phase(&daemon, "big").await, daemon.count("big", "LaunchBegan").await), (PhaseName::Failed, 0));
+        let memory = daemon.server("big").await.memory.expect("it was estimated");
+        // Two layers of width 64, keys and values, two bytes each.
+        assert_eq!(memory.kv_bytes, 4_000_000_000_000 * 2 * 64 * 2 * 2);
+        assert!(daemon.server("a").await.memory.is_some());
+        let refused = [("server", "big"), ("reason", "refused")];
+        assert_eq!(sample(&daemon.metrics().await, "llama_warden_server_failures_total", &refused), Some(1.0));
+        let answer = daemon.command("big", "start?wait=50s").await.expect(502).json();
+        assert_eq!(answer["reason"], "refused");
+        assert_eq!((daemon.count("a", "ServerExited").await, phase(&daemon, "c").await), (0, PhaseName::Ready));
+    });
+}
+
+#[test]
+fn a_refused_server_is_tried_again_by_the_restart_policy_and_then_given_up() {
+    stage(async |stage| {
+        let mut fleet = weighing(stage, "enforce");
+        fleet.section("[restart]\ninitial-delay = \"10ms\"\nmax-delay = \"20ms\"\nmax-attempts = 2");
+        fleet.server_with("big", Script::default(), ABSURD);
+        let daemon = stage.up(&fleet).await;
+        let abandoned = |fact: &llama_warden_events::Envelope| matches!(fact.event, Event::RestartAbandoned { .. });
+        daemon.event("it is given up", abandoned).await;
+        assert_eq!((daemon.count("big", "ServerFailed").await, daemon.count("big", "LaunchBegan").await), (3, 0));
+        let report = daemon.report("big").await;
+        assert!(report.restart_abandoned.is_some_and(|because| because.contains("refused")));
+    });
+}
+
+#[test]
+fn a_server_that_may_not_fit_is_started_with_a_warning() {
+    stage(async |stage| {
+        let mut fleet = weighing(stage, "warn");
+        fleet.server_with("big", Script::default(), ABSURD).server("a", Script::default());
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("big").await;
+        daemon.ready("a").await;
+        let short = |warnings: Vec<llama_warden_state::WarningReport>| {
+            warnings.into_iter().find(|warning| warning.warning == Warning::MemoryShort)
+        };
+        let warning = short(daemon.server("big").await.warnings).expect("it is warned of");
+        assert!(warning.detail.starts_with("needs "), "{}", warning.detail);
+        assert_eq!(short(daemon.server("a").await.warnings), None);
+        assert!(daemon.log().contains("memory-short"), "{}", daemon.log());
+    });
+}
+
+#[test]
+fn nothing_is_weighed_where_nobody_wants_it() {
+    stage(async |stage| {
+        let mut fleet = weighing(stage, "off");
+        fleet.server_with("big", Script::default(), ABSURD);
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("big").await;
+        let detail = daemon.server("big").await;
+        assert_eq!((detail.memory, detail.warnings.len()), (None, 0));
+    });
+}
+
+/// C37: what is about to be free is waited for, and what is held by a server that stays is not.
+#[test]
+fn a_start_waits_for_the_memory_of_a_server_that_is_stopping() {
+    stage(async |stage| {
+        let mut fleet = weighing(stage, "enforce");
+        let available = available(stage, &fleet.write()).await;
+        let slow = Script { term: TermScript::Slow(2500), ..Script::default() };
+        half_of(&mut fleet, available, "a", slow, "");
+        half_of(&mut fleet, available, "b", Script::default(), "enabled = false");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let answer = daemon.command("b", "start?wait=50s").await.expect(502).json();
+        assert_eq!(answer["reason"], "refused", "a holds what b needs: {answer}");
+        daemon.command("a", "stop").await.expect(202);
+        daemon.command("b", "start").await.expect(202);
+        let is_held = |fact: &llama_warden_events::Envelope| matches!(fact.event, Event::LaunchHeld { .. });
+        let held = daemon.event("b is held", is_held).await;
+        let then = StatusReport::of(&daemon.feed().replay(held.seq).await, held.elapsed);
+        let waiting =
+            then.servers.iter().find_map(|server| server.waiting_for.as_deref().filter(|text| text.contains("memory")));
+        assert!(waiting.is_some_and(|text| text.ends_with("waits for the end of a")), "{waiting:?}");
+        let ready = daemon.ready("b").await;
+        let exited = daemon.exited("a").await;
+        assert!(held.seq < exited.seq && exited.seq < ready.seq, "{held:?} {exited:?} {ready:?}");
+        assert_eq!(daemon.report("b").await.waiting_for, None);
+    });
+}
+
+#[test]
+fn a_start_that_waits_for_memory_does_not_hold_up_a_shutdown() {
+    stage(async |stage| {
+        let mut fleet = weighing(stage, "enforce");
+        let available = available(stage, &fleet.write()).await;
+        half_of(&mut fleet, available, "a", Script { term: TermScript::Slow(1500), ..Script::default() }, "");
+        half_of(&mut fleet, available, "b", Script::default(), "enabled = false");
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.command("a", "stop").await.expect(202);
+        daemon.command("b", "start").await.expect(202);
+        daemon.event("b is held", |fact| matches!(fact.event, Event::LaunchHeld { .. })).await;
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 0);
+    });
+}
+
+#[test]
+fn check_tells_which_servers_do_not_fit() {
+    stage(async |stage| {
+        let mut fleet = weighing(stage, "warn");
+        fleet.server("a", Script::default()).server_with("big", Script::default(), ABSURD);
+        let config = fleet.write();
+        let ran = stage.run(&config, ["check"]).await.expect(0);
+        assert!(ran.stderr.contains("server `big` is estimated to need"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("server `a`"), "{}", ran.stderr);
+        let report: Value = stage.run(&config, ["check", "--json"]).await.expect(0).json();
+        assert_eq!(report["memory"]["servers"].as_array().map(Vec::len), Some(2));
+    });
+}

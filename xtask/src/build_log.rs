@@ -1,0 +1,165 @@
+//! A build whose output goes to a file: people see how far it is, and its last lines where it fails.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::{Error, OnPath};
+use crate::shell;
+
+/// How many of a failed build's last lines are shown.
+const TAIL_LINES: usize = 40;
+
+/// The log of one build, and who hears of its steps.
+#[derive(Debug)]
+pub struct BuildLog {
+    path: PathBuf,
+    file: File,
+    progress: Progress,
+}
+
+/// One step of a build, as ninja counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Step {
+    done: u32,
+    total: u32,
+}
+
+/// Tells of steps: each in one line that is rewritten on a terminal, elsewhere one line for each tenth.
+#[derive(Debug)]
+struct Progress {
+    name: String,
+    is_terminal: bool,
+    /// The last that was told, from 0 to 10.
+    tenths: u32,
+}
+
+impl BuildLog {
+    /// A new log of the build of `name` at `path`; what was there is replaced.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn create(path: &Path, name: &str) -> Result<Self, Error> {
+        let file = File::create(path).on("create", path)?;
+        let progress = Progress { name: name.to_owned(), is_terminal: io::stderr().is_terminal(), tenths: 0 };
+        Ok(Self { path: path.to_owned(), file, progress })
+    }
+
+    /// Runs `command` with all its output in the log.
+    ///
+    /// # Errors
+    /// When it cannot be started, or ends with anything but 0; the error then shows its last lines and the log's path.
+    pub fn run(&mut self, command: &mut Command) -> Result<(), Error> {
+        let said = |source| Error::Io { what: "cannot read what a build says".to_owned(), source };
+        let (output, stdout) = io::pipe().map_err(said)?;
+        let stderr = stdout.try_clone().map_err(said)?;
+        let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn();
+        let mut child = child.map_err(|source| shell::cannot_start(command, source))?;
+        // The command holds the pipe's other end; kept, it would never come to its end.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut last: Vec<String> = Vec::new();
+        for line in BufReader::new(output).split(b'\n') {
+            let line = line.map_err(said)?;
+            self.file.write_all(&line).and_then(|()| self.file.write_all(b"\n")).on("write", &self.path)?;
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if let Some(step) = Step::of(&line) {
+                self.progress.tell(step);
+            }
+            if last.len() == TAIL_LINES {
+                last.remove(0);
+            }
+            last.push(line);
+        }
+        let status = child.wait().map_err(said)?;
+        self.progress.end();
+        if status.success() {
+            return Ok(());
+        }
+        let output: String = last.iter().map(|line| format!("\n  | {line}")).collect();
+        let output = format!("{output}\n  everything it said: {}", self.path.display());
+        Err(Error::Failed { command: shell::spelled(command), status, output })
+    }
+}
+
+impl Step {
+    /// The step that a line like `[57/208] Building CXX object …` begins.
+    fn of(line: &str) -> Option<Self> {
+        let (done, total) = line.strip_prefix('[')?.split_once("] ")?.0.split_once('/')?;
+        let step = Self { done: done.trim().parse().ok()?, total: total.parse().ok()? };
+        (step.total > 0 && step.done <= step.total).then_some(step)
+    }
+
+    fn tenths(self) -> u32 {
+        u32::try_from(u64::from(self.done) * 10 / u64::from(self.total)).unwrap_or(10)
+    }
+}
+
+impl Progress {
+    fn tell(&mut self, step: Step) {
+        let line = self.line(step);
+        // Nobody is worse off for a step that is not told.
+        let _ = match line {
+            Some(line) if self.is_terminal => write!(io::stderr(), "\r\x1b[K{line}"),
+            Some(line) => writeln!(io::stderr(), "{line}"),
+            None => Ok(()),
+        };
+    }
+
+    /// What to show of a step, if anything.
+    fn line(&mut self, step: Step) -> Option<String> {
+        let Step { done, total } = step;
+        if self.is_terminal {
+            return Some(format!("{}: [{done}/{total}]", self.name));
+        }
+        let tenths = step.tenths();
+        if tenths == self.tenths {
+            return None;
+        }
+        self.tenths = tenths;
+        Some(format!("{}: {} % ({done} of {total} steps)", self.name, tenths * 10))
+    }
+
+    /// Leaves the line that was rewritten.
+    fn end(&self) {
+        if self.is_terminal {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_read_from_what_ninja_says() {
+        assert_eq!(Step::of("[57/208] Building CXX object a.o"), Some(Step { done: 57, total: 208 }));
+        for line in ["", "[57/208]", "[0/0] x", "[9/8] x", "[a/b] x", "warning: [1/2] x", "[100%] Built target x"] {
+            assert_eq!(Step::of(line), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn off_a_terminal_each_tenth_is_told_once() {
+        let mut progress = Progress { name: "x".to_owned(), is_terminal: false, tenths: 0 };
+        let lines: Vec<String> = (1..=208).filter_map(|done| progress.line(Step { done, total: 208 })).collect();
+        assert_eq!(lines.len(), 10, "{lines:?}");
+        assert_eq!(lines.first().map(String::as_str), Some("x: 10 % (21 of 208 steps)"));
+        assert_eq!(lines.last().map(String::as_str), Some("x: 100 % (208 of 208 steps)"));
+    }
+
+    #[test]
+    fn a_failed_build_shows_its_last_lines_and_where_the_others_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let mut log = BuildLog::create(&path, "a").unwrap();
+        let script = "for n in $(seq 100); do echo line $n; done; echo bad >&2; exit 3";
+        let error = log.run(Command::new("sh").args(["-c", script])).unwrap_err().to_string();
+        assert!(error.contains("exit status: 3\n  | line 62\n") && !error.contains("line 61\n"), "{error}");
+        assert!(error.ends_with(&format!("  | bad\n  everything it said: {}", path.display())), "{error}");
+        log.run(Command::new("echo").arg("after it")).unwrap();
+        let kept = std::fs::read_to_string(&path).unwrap();
+        assert!(kept.starts_with("line 1\n") && kept.ends_with("bad\nafter it\n"), "{kept}");
+    }
+}
