@@ -131,7 +131,7 @@ mod tests {
     /// Texts that are words, or hold what looks like the beginning of one.
     fn texts() -> impl Strategy<Value = Vec<Vec<u8>>> {
         let word = prop::collection::vec(b'a'..=b'z', 0..12);
-        let long = prop::collection::vec(any::<u8>(), 200..600);
+        let long = (any::<u8>(), 200_usize..600).prop_map(|(byte, length)| vec![byte; length]);
         let decoy = prop::collection::vec(prop_oneof![4 => Just(0_u8), 1 => 0_u8..16], 0..60);
         prop::collection::vec(prop_oneof![6 => word, 1 => long, 3 => decoy], 0..500)
     }
