@@ -98,3 +98,17 @@ pub fn quoted(path: &Path) -> String {
 pub fn shell_word(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_port_is_given_out_twice_or_while_somebody_listens() {
+        let first = free_ports(2).unwrap();
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, first[1] + 1)).ok();
+        let second = free_ports(2).unwrap();
+        assert!(first.iter().all(|port| !second.contains(port)), "{first:?} {second:?}");
+        assert!(taken.is_none() || !second.contains(&(first[1] + 1)), "{first:?} {second:?}");
+    }
+}

@@ -65,13 +65,18 @@ fn switch(programs: &Programs) -> Result<Switch, Error> {
     let pids_after = pids(&daemon)?;
     check(&pids_before, before)?;
     check(&pids_after, after)?;
-    match common.iter().find(|id| pids_before.get(*id) != pids_after.get(*id)) {
+    match touched(common, &pids_before, &pids_after) {
         Some(id) => Err(Error::missing(
             format!("the switch touched {id}, which is in both profiles"),
             "mend crates/supervisor/src/switch.rs",
         )),
         None => daemon.stop().map(|()| Switch { whole, alone: stop + start }),
     }
+}
+
+/// The first of these servers that has another process than before.
+fn touched<'a>(ids: &'a [String], before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Option<&'a String> {
+    ids.iter().find(|id| before.get(*id) != after.get(*id))
 }
 
 /// Servers that go stop slowly, servers that come load slowly, the last of each the most.
@@ -103,6 +108,15 @@ fn check(ready: &BTreeMap<String, u64>, wanted: &[String]) -> Result<(), Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_with_another_process_was_touched() {
+        let ids = ["a", "b"].map(str::to_owned);
+        let pids = |of_b| ids.iter().cloned().zip([7, of_b]).collect::<BTreeMap<_, _>>();
+        assert_eq!(touched(&ids, &pids(8), &pids(8)), None);
+        assert_eq!(touched(&ids, &pids(8), &pids(9)), Some(&ids[1]));
+        assert!(check(&pids(8), &ids).is_ok() && check(&pids(8), &ids[..1]).is_err());
+    }
 
     #[test]
     fn the_last_that_goes_and_the_last_that_comes_are_the_slowest() {
