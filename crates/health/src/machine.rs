@@ -11,6 +11,10 @@ use llama_warden_events::{Elapsed, Event, FailureReason};
 use crate::cpu::CpuReading;
 use crate::look::{Finding, Inference, Look, Observation};
 
+/// Looks begin at so many moments of an interval, which are the same for all servers: a daemon that has to wake up for one look
+/// does several at little more cost.
+const MOMENTS: u32 = 10;
+
 #[cfg(test)]
 mod tests;
 
@@ -58,7 +62,7 @@ impl Machine {
     pub(crate) fn new(terms: HealthSpec, standing: Standing, now: Elapsed, spread: f64) -> Self {
         Self {
             standing,
-            next_look: later(now, terms.interval.mul_f64(spread.clamp(0.0, 1.0))),
+            next_look: moment(later(now, terms.interval.mul_f64(spread.clamp(0.0, 1.0))), terms.interval).max(now),
             next_inference: later(now, terms.inference.unwrap_or_default()),
             terms,
             looking: None,
@@ -73,7 +77,7 @@ impl Machine {
 
     /// Takes up other terms. What is due sooner under them comes sooner.
     pub(crate) fn change_terms(&mut self, terms: HealthSpec, now: Elapsed) {
-        self.next_look = self.next_look.min(later(now, terms.interval));
+        self.next_look = self.next_look.min(moment(later(now, terms.interval), terms.interval));
         let inference = later(now, terms.inference.unwrap_or_default());
         self.next_inference =
             if self.terms.inference.is_some() { self.next_inference.min(inference) } else { inference };
@@ -98,7 +102,7 @@ impl Machine {
     /// Takes in what the look brought.
     pub(crate) fn finish_look(&mut self, observation: Observation, now: Elapsed) -> Vec<Event> {
         let Some(underway) = self.looking.take() else { return Vec::new() };
-        self.next_look = later(underway.began, self.terms.interval).max(now);
+        self.next_look = moment(later(underway.began, self.terms.interval), self.terms.interval).max(now);
         if underway.asks_for_token && !matches!(observation.finding, Finding::Gone) {
             self.inference = Inference { cpu: observation.cpu.or(self.inference.cpu), tokens: observation.tokens };
             self.next_inference = later(now, self.terms.inference.unwrap_or_default());
@@ -175,4 +179,11 @@ impl Machine {
 
 const fn later(at: Elapsed, by: Duration) -> Elapsed {
     Elapsed::new(at.as_duration().saturating_add(by))
+}
+
+/// The moment next to `at`; the nearest, so that looks that begin a little late do not drift from one to the next.
+fn moment(at: Elapsed, interval: Duration) -> Elapsed {
+    let (at, step) = (at.as_duration().as_nanos(), (interval / MOMENTS).as_nanos().max(1));
+    let nearest = (at + step / 2) / step * step;
+    Elapsed::new(u64::try_from(nearest).map_or(Duration::MAX, Duration::from_nanos))
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::facts;
 use super::procfs;
 use super::programs::quoted;
 use crate::error::{Error, OnPath};
@@ -66,12 +67,31 @@ impl Daemon {
         self.child.id()
     }
 
+    /// A command of the command line against it.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("--config").arg(&self.config).args(arguments);
+        command
+    }
+
     /// Runs a command of the command line against it and returns what that printed.
     ///
     /// # Errors
     /// When the command ends with anything but 0.
     pub fn ask(&self, arguments: &[&str]) -> Result<String, Error> {
-        shell::read(Command::new(&self.program).arg("--config").arg(&self.config).args(arguments))
+        shell::read(&mut self.command(arguments))
+    }
+
+    /// Asks it for something that takes time and waits; returns the milliseconds from the acceptance of that to its
+    /// completion, by the daemon's own clock.
+    ///
+    /// # Errors
+    /// When the command ends with anything but 0, or what it asked for is not complete.
+    pub fn time(&self, arguments: &[&str]) -> Result<f64, Error> {
+        self.ask(arguments)?;
+        facts::latest_command(&self.facts()?).ok_or_else(|| {
+            Error::missing(format!("`{}` is not complete", arguments.join(" ")), "see what `llama-warden events` says")
+        })
     }
 
     /// Every fact that it keeps, oldest first.

@@ -12,6 +12,8 @@ pub enum Unit {
     Mebibytes,
     Kibibytes,
     Times,
+    /// Of one core's time.
+    Percent,
 }
 
 impl Unit {
@@ -22,6 +24,7 @@ impl Unit {
             Self::Mebibytes => "MiB",
             Self::Kibibytes => "KiB",
             Self::Times => "×",
+            Self::Percent => "%",
         }
     }
 
@@ -77,6 +80,8 @@ pub enum Budget {
     AtLeast(f64),
     /// The median at most this many times the median of the baseline.
     TimesBaseline(f64),
+    /// The median at most this much more than the median of the baseline.
+    OverBaseline(f64),
 }
 
 impl Budget {
@@ -132,6 +137,7 @@ impl Figure {
             Budget::AtMost { median, p99 } => self.samples.median() <= median && self.samples.percentile(99) <= p99,
             Budget::AtLeast(least) => self.samples.median() >= least,
             Budget::TimesBaseline(times) => self.ratio() <= times,
+            Budget::OverBaseline(more) => self.samples.median() <= self.baseline.samples.median() + more,
         };
         if is_kept { Verdict::Ok } else { Verdict::Over }
     }
@@ -140,7 +146,7 @@ impl Figure {
     pub fn worst(&self) -> f64 {
         match self.budget {
             Budget::AtLeast(_) => self.samples.least(),
-            Budget::AtMost { .. } | Budget::TimesBaseline(_) => self.samples.percentile(99),
+            Budget::AtMost { .. } | Budget::TimesBaseline(_) | Budget::OverBaseline(_) => self.samples.percentile(99),
         }
     }
 
@@ -153,6 +159,7 @@ impl Figure {
             }
             Budget::AtLeast(least) => format!("≥ {}", self.unit.spell(least)),
             Budget::TimesBaseline(times) => format!("≤ {times} × baseline"),
+            Budget::OverBaseline(more) => format!("≤ baseline + {}", self.unit.spell(more)),
         }
     }
 
@@ -161,6 +168,7 @@ impl Figure {
             Budget::AtMost { median, p99 } => json!({ "median_at_most": median, "p99_at_most": p99 }),
             Budget::AtLeast(least) => json!({ "median_at_least": least }),
             Budget::TimesBaseline(times) => json!({ "ratio_at_most": times }),
+            Budget::OverBaseline(more) => json!({ "median_over_baseline_at_most": more }),
         };
         json!({
             "name": self.name,
@@ -204,9 +212,12 @@ mod tests {
             (vec![299.0], Budget::AtLeast(300.0), Verdict::Over),
             (vec![13.0], Budget::TimesBaseline(1.3), Verdict::Ok),
             (vec![13.1], Budget::TimesBaseline(1.3), Verdict::Over),
+            (vec![15.0], Budget::OverBaseline(5.0), Verdict::Ok),
+            (vec![15.1], Budget::OverBaseline(5.0), Verdict::Over),
             (vec![], Budget::never_over(1.0), Verdict::Over),
             (vec![], Budget::AtLeast(1.0), Verdict::Over),
             (vec![], Budget::TimesBaseline(1.0), Verdict::Over),
+            (vec![], Budget::OverBaseline(1.0), Verdict::Over),
         ];
         for (samples, budget, verdict) in cases {
             assert_eq!(figure(&samples, budget).verdict(), verdict, "{samples:?} {budget:?}");

@@ -3,18 +3,28 @@
 //! Machines are shared and noisy, so that medians and ratios count. Every figure says on stderr when it is being measured; the
 //! table, or with `--json` one document, is all that goes to stdout.
 
+mod catalogue;
 mod daemon;
+mod death;
+mod facts;
 mod figure;
+mod fleet;
 pub mod flood;
+mod follower;
+mod health;
 mod idle;
+mod killer;
 mod output;
+mod pairs;
 mod patterns;
 mod poller;
 mod procfs;
 mod programs;
 mod readiness;
 mod report;
+mod side_by_side;
 mod spawning;
+mod switch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,6 +68,16 @@ enum Subject {
     Output,
     /// How fast patterns match
     Patterns,
+    /// How long it takes to switch to a profile with much in common
+    Switch,
+    /// How long fifty servers take to load together
+    SideBySide,
+    /// How soon a death is seen and how exactly a restart comes
+    Death,
+    /// What it costs to watch a hundred servers
+    Health,
+    /// How long a thousand models take to discover
+    Catalogue,
 }
 
 impl Subject {
@@ -68,6 +88,11 @@ impl Subject {
             Self::Idle => idle::measure(programs, plan),
             Self::Output => output::measure(programs, plan),
             Self::Patterns => patterns::measure(),
+            Self::Switch => switch::measure(programs, plan),
+            Self::SideBySide => side_by_side::measure(programs, plan),
+            Self::Death => death::measure(programs, plan),
+            Self::Health => health::measure(programs, plan),
+            Self::Catalogue => catalogue::measure(plan),
         }
     }
 }

@@ -74,15 +74,31 @@ fn ticks(stat: &str) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     #[test]
-    fn this_process_has_memory_and_has_slept() {
+    fn this_process_has_memory() {
         let memory = memory(std::process::id()).unwrap();
         assert!(memory.resident > memory.anonymous && memory.anonymous > 0, "{memory:?}");
-        let before = sleeps(std::process::id()).unwrap();
-        std::thread::sleep(Duration::from_millis(1));
-        assert!(sleeps(std::process::id()).unwrap() > before);
+    }
+
+    #[test]
+    fn a_process_that_waits_for_input_has_slept_more_after_it() {
+        // A process of its own: the threads of this one come and go with other tests.
+        let mut echo = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut input, mut output) = (echo.stdin.take().unwrap(), echo.stdout.take().unwrap());
+        let mut say = || {
+            input.write_all(b"x").unwrap();
+            output.read_exact(&mut [0]).unwrap();
+            sleeps(echo.id()).unwrap()
+        };
+        let first = say();
+        assert!((0..1000).any(|_| say() > first));
+        echo.kill().unwrap();
+        echo.wait().unwrap();
     }
 
     #[test]

@@ -7,10 +7,9 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use serde_json::Value;
-
 use super::Plan;
 use super::daemon::Daemon;
+use super::facts::{at, milliseconds};
 use super::figure::{Baseline, Budget, Figure, Samples, Unit};
 use super::poller::{Poller, Sighting};
 use super::programs::{self, Programs, quoted};
@@ -119,19 +118,6 @@ fn figures_of(voice: Voice, starts: &[Start]) -> [Figure; 2] {
     ]
 }
 
-/// The wall time of a fact.
-fn at(fact: &Value) -> Option<SystemTime> {
-    fact["at"].as_str()?.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
-}
-
-/// From one moment to another; negative if that is earlier.
-fn milliseconds(from: SystemTime, to: SystemTime) -> f64 {
-    match to.duration_since(from) {
-        Ok(later) => later.as_secs_f64() * 1e3,
-        Err(earlier) => earlier.duration().as_secs_f64() * -1e3,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -150,11 +136,5 @@ mod tests {
         assert_eq!(compare(sighting, moment(90)).early, 10.0);
         let figures = figures_of(Voice::Lines, &[late, compare(sighting, moment(90))]);
         assert_eq!(figures.map(|figure| figure.samples.percentile(99)), [1.0, 10.0]);
-    }
-
-    #[test]
-    fn the_time_of_a_fact_is_read_to_the_microsecond() {
-        let fact = serde_json::json!({ "at": "1970-01-01T00:00:01.000250Z" });
-        assert_eq!(at(&fact), Some(SystemTime::UNIX_EPOCH + Duration::from_micros(1_000_250)));
     }
 }

@@ -10,6 +10,7 @@ mod metadata;
 mod prefix;
 mod quantisation;
 mod tensors;
+mod texts;
 
 use std::io::{Read, Seek};
 

@@ -6,6 +6,7 @@
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use super::error::HeaderError;
+use super::texts;
 
 /// Bytes read at once, and the longest text that is kept.
 pub(crate) const CHUNK: usize = 64 << 10;
@@ -24,7 +25,8 @@ impl ByteOrder {
     /// The order of this machine, which is the only one that llama.cpp reads.
     pub(crate) const NATIVE: Self = if cfg!(target_endian = "big") { Self::Big } else { Self::Little };
 
-    fn number(self, bytes: [u8; 8]) -> u64 {
+    #[inline]
+    pub(super) fn number(self, bytes: [u8; 8]) -> u64 {
         match self {
             Self::Little => u64::from_le_bytes(bytes),
             Self::Big => u64::from_be_bytes(bytes),
@@ -127,21 +129,11 @@ impl<R: Read + Seek> Prefix<R> {
         }
     }
 
-    /// Passes over those of the next `most` texts that lie in the buffer as a whole, and says how many they are.
-    /// Tokenizers are most of a header, so this loop is most of a discovery.
+    /// Passes over some of the next `most` texts that lie in the buffer as a whole, and says how many they are.
     fn skip_buffered_texts(&mut self, most: u64) -> u64 {
-        let mut unread = &self.buffer[self.start..self.end];
-        let mut passed = 0;
-        while passed < most
-            && let Some((length, rest)) = unread.split_first_chunk()
-            && let Ok(length) = usize::try_from(self.order.number(*length))
-            && let Some(rest) = rest.get(length..)
-        {
-            unread = rest;
-            passed += 1;
-        }
-        self.start = self.end - unread.len();
-        passed
+        let passed = texts::pass(&self.buffer[self.start..self.end], self.order, most);
+        self.start += passed.bytes;
+        passed.texts
     }
 
     /// Passes over `count` bytes.

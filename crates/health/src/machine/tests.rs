@@ -143,6 +143,25 @@ fn looks_come_once_per_interval_one_at_a_time_and_the_first_one_is_spread() {
 }
 
 #[test]
+fn servers_that_became_ready_apart_are_looked_at_together() {
+    let ready = |milliseconds| Elapsed::new(Duration::from_millis(milliseconds));
+    let due =
+        |milliseconds, spread| Machine::new(terms(), Standing::Ready, ready(milliseconds), spread).next_deadline();
+    assert_eq!(due(100_123, 0.31), Some(at(103)));
+    assert_eq!(due(102_876, 0.02), Some(at(103)));
+    assert_eq!(due(100_123, 0.0), Some(ready(100_123)), "not before it became ready");
+}
+
+#[test]
+fn a_look_that_begins_late_delays_no_later_one() {
+    let mut machine = Machine::new(terms(), Standing::Ready, at(100), 0.0);
+    let late = Elapsed::new(Duration::from_millis(100_490));
+    machine.begin_look(late).expect("due");
+    machine.finish_look(observation('w'), late);
+    assert_eq!(machine.next_deadline(), Some(at(110)));
+}
+
+#[test]
 fn the_processor_time_of_a_failed_look_is_what_the_next_one_compares_with() {
     let mut machine = Machine::new(terms(), Standing::Ready, at(0), 0.0);
     let mut seen = Vec::new();

@@ -1,0 +1,177 @@
+//! Passes over texts that lie one behind the other, each with its length before it.
+//!
+//! Tokenizers are most of a header, so this is most of a discovery. Where a text begins is known only from the length of the
+//! one before, so that a single walk waits for memory at each step. Therefore [`LANES`] walks go on at once, each in a part
+//! of its own. All but the first begin where the bytes look like the beginning of a text; what such a walk has passed counts
+//! only if the walk before it arrives exactly there, so that a wrong guess costs time and nothing else.
+
+use super::prefix::ByteOrder;
+
+/// Walks at once.
+const LANES: usize = 4;
+
+/// The bytes of a text's length.
+const LENGTH: usize = 8;
+
+/// Fewer bytes are not worth a guess.
+const WORTH_A_GUESS: usize = 4096;
+
+/// Lengths that a guess takes for the length of a word. No other eight bytes around the beginning of a text without NUL make
+/// up such a number.
+const WORD: std::ops::RangeInclusive<u64> = 1..=255;
+
+/// What was passed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Passed {
+    pub(super) bytes: usize,
+    pub(super) texts: u64,
+}
+
+/// Passes over texts at the front of `bytes` that are there as a whole, at most `most` of them: at least one if there is one,
+/// and all of them unless a guess was wrong.
+pub(super) fn pass(bytes: &[u8], order: ByteOrder, most: u64) -> Passed {
+    let may_hold_more = (bytes.len() / LENGTH) as u64 > most;
+    if may_hold_more || bytes.len() < WORTH_A_GUESS {
+        pass_one_by_one(bytes, order, most)
+    } else {
+        pass_in_lanes(bytes, order)
+    }
+}
+
+fn pass_one_by_one(bytes: &[u8], order: ByteOrder, most: u64) -> Passed {
+    let mut walk = Walk::from(0);
+    while walk.passed < most && walk.step(bytes, order, bytes.len()) {}
+    Passed { bytes: walk.at, texts: walk.passed }
+}
+
+fn pass_in_lanes(bytes: &[u8], order: ByteOrder) -> Passed {
+    let starts: [usize; LANES] = std::array::from_fn(|lane| match lane {
+        0 => 0,
+        _ => guess(bytes, order, bytes.len() / LANES * lane),
+    });
+    let ends: [usize; LANES] = std::array::from_fn(|lane| starts.get(lane + 1).copied().unwrap_or(bytes.len()));
+    let mut lanes = starts.map(Walk::from);
+    // A step of each in turn, so that the processor has four loads to wait for at once.
+    while lanes.iter_mut().zip(ends).fold(false, |any, (lane, end)| lane.step(bytes, order, end) || any) {}
+    let mut passed = Passed::default();
+    for (lane, start) in lanes.into_iter().zip(starts) {
+        if passed.bytes == start {
+            passed = Passed { bytes: lane.at, texts: passed.texts + lane.passed };
+        }
+    }
+    passed
+}
+
+/// Where a text seems to begin at or behind `from`; the end of `bytes` where nothing looks like that.
+fn guess(bytes: &[u8], order: ByteOrder, from: usize) -> usize {
+    let places = bytes[from..].array_windows().take(LENGTH + *WORD.end() as usize);
+    let found = places.map(|length| order.number(*length)).position(|length| WORD.contains(&length));
+    found.map_or(bytes.len(), |offset| from + offset)
+}
+
+/// A walk from text to text.
+#[derive(Debug, Clone, Copy)]
+struct Walk {
+    at: usize,
+    passed: u64,
+}
+
+impl Walk {
+    const fn from(at: usize) -> Self {
+        Self { at, passed: 0 }
+    }
+
+    /// Passes over the next text, if it begins before `end` and is there as a whole.
+    #[inline]
+    fn step(&mut self, bytes: &[u8], order: ByteOrder, end: usize) -> bool {
+        if self.at >= end {
+            return false;
+        }
+        let Some((length, rest)) = bytes[self.at..].split_first_chunk() else { return false };
+        let length = order.number(*length);
+        if length > rest.len() as u64 {
+            return false;
+        }
+        self.at += LENGTH + length as usize;
+        self.passed += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(texts: &[Vec<u8>], order: ByteOrder) -> Vec<u8> {
+        let length = |text: &[u8]| match order {
+            ByteOrder::Little => (text.len() as u64).to_le_bytes(),
+            ByteOrder::Big => (text.len() as u64).to_be_bytes(),
+        };
+        texts.iter().flat_map(|text| length(text).into_iter().chain(text.iter().copied())).collect()
+    }
+
+    /// Passes until nothing is passed any more.
+    fn pass_all(bytes: &[u8], order: ByteOrder) -> Passed {
+        let mut all = Passed::default();
+        loop {
+            let passed = pass(&bytes[all.bytes..], order, u64::MAX);
+            if passed == Passed::default() {
+                return all;
+            }
+            all = Passed { bytes: all.bytes + passed.bytes, texts: all.texts + passed.texts };
+        }
+    }
+
+    fn orders() -> impl Strategy<Value = ByteOrder> {
+        prop_oneof![Just(ByteOrder::Little), Just(ByteOrder::Big)]
+    }
+
+    /// Texts that are words, or hold what looks like the beginning of one.
+    fn texts() -> impl Strategy<Value = Vec<Vec<u8>>> {
+        let word = prop::collection::vec(b'a'..=b'z', 0..12);
+        let long = (any::<u8>(), 200_usize..600).prop_map(|(byte, length)| vec![byte; length]);
+        let decoy = prop::collection::vec(prop_oneof![4 => Just(0_u8), 1 => 0_u8..16], 0..60);
+        prop::collection::vec(prop_oneof![6 => word, 1 => long, 3 => decoy], 0..500)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn every_whole_text_is_passed_whatever_the_guesses_were(
+            texts in texts(), order in orders(), cut in prop_oneof![Just(0_usize), 1_usize..100]
+        ) {
+            let mut bytes = written(&texts, order);
+            bytes.truncate(bytes.len().saturating_sub(cut));
+            let whole = pass_one_by_one(&bytes, order, u64::MAX);
+            prop_assert_eq!(pass_all(&bytes, order), whole);
+            if cut == 0 {
+                prop_assert_eq!(whole, Passed { bytes: bytes.len(), texts: texts.len() as u64 });
+            }
+        }
+
+        #[test]
+        fn anything_at_all_is_passed_as_by_one_walk(bytes in prop::collection::vec(0_u8..3, 0..6000), order in orders()) {
+            prop_assert_eq!(pass_all(&bytes, order), pass_one_by_one(&bytes, order, u64::MAX));
+        }
+
+        #[test]
+        fn no_more_texts_are_passed_than_are_asked_for(texts in texts(), order in orders(), most in 0_u64..700) {
+            let passed = pass(&written(&texts, order), order, most);
+            prop_assert!(passed.texts <= most.min(texts.len() as u64));
+            prop_assert!(passed.texts > 0 || most == 0 || texts.is_empty());
+        }
+    }
+
+    #[test]
+    fn words_are_passed_in_one_go() {
+        let words: Vec<Vec<u8>> = (0..5000).map(|number: usize| vec![b'w'; 1 + number % 13]).collect();
+        for order in [ByteOrder::Little, ByteOrder::Big] {
+            let bytes = written(&words, order);
+            let all = Passed { bytes: bytes.len(), texts: 5000 };
+            assert_eq!(pass(&bytes, order, u64::MAX), all, "{order:?}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! How soon the death of a killed server is known, and how exactly its restart comes when the drawn back-off is over.
+//!
+//! A death is timed from the KILL that we send to the fact `ServerExited`, beside a thread of ours that polls the process; both
+//! on the wall clock. A back-off begins with the fact that the restart was scheduled for and lasts as long as `RestartScheduled`
+//! says; the restart begins with `LaunchBegan`. Beside it stands a thread that sleeps just as long, at the same time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::Plan;
+use super::daemon::Daemon;
+use super::facts::{self, milliseconds};
+use super::figure::{Baseline, Budget, Figure, Samples, Unit};
+use super::fleet::{Fleet, Pace};
+use super::follower::Follower;
+use super::killer::{self, Killing};
+use super::programs::{self, Programs};
+use crate::error::Error;
+
+/// The server has been stable at once, so that every back-off is drawn anew, up to the first delay.
+const RESTARTS: &str = "[restart]\nstable-after = \"0s\"\ninitial-delay = \"200ms\"\n";
+/// The p99 leaves room for a machine whose processors are all taken: several threads have their turn one after the other.
+const SEEN: Budget = Budget::AtMost { median: 10.0, p99: 50.0 };
+/// A timer of the runtime has steps of a millisecond.
+const LATE: Budget = Budget::AtMost { median: 2.0, p99: 50.0 };
+
+/// A death and the restart after it, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Death {
+    /// From the KILL to the fact.
+    seen: f64,
+    /// From the KILL to what the witness saw.
+    witnessed: f64,
+    /// From the end of the back-off to the launch; negative where it was not awaited.
+    late: f64,
+    /// How much longer than the back-off a thread slept.
+    overslept: f64,
+}
+
+/// Measures deaths of one server.
+///
+/// # Errors
+/// When a daemon does not run, or the server is not restarted.
+pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+    let home = programs::empty_folder()?;
+    let fleet = Fleet::write(programs, home.path(), &[Pace::default()])?;
+    let daemon = Daemon::start(&programs.daemon, home.path(), &format!("{RESTARTS}{}", fleet.sections))?;
+    let follower = Follower::begin(&daemon)?;
+    daemon.ask(&["start", &fleet.ids[0]])?;
+    let deaths: Vec<Death> = (0..plan.pick(100, 10)).map(|_| death(&follower)).collect::<Result<_, _>>()?;
+    daemon.stop()?;
+    Ok(figures(&deaths).into())
+}
+
+/// Kills the server once it is ready, and looks on until it is launched again.
+fn death(follower: &Follower) -> Result<Death, Error> {
+    let pid = follower.until("ServerSpawned")?.last().and_then(|fact| fact["event"]["pid"].as_u64());
+    follower.until("ReadyReached")?;
+    let killing = killer::kill(pid.unwrap_or_default())?;
+    let mut facts = follower.until("RestartScheduled")?;
+    let overslept = facts.last().and_then(back_off).map(oversleep).unwrap_or(f64::NAN);
+    facts.extend(follower.until("LaunchBegan")?);
+    Death::read(&facts, killing, overslept).ok_or_else(|| {
+        Error::missing("a restart without the facts that lead to it", "see what `llama-warden events` says")
+    })
+}
+
+impl Death {
+    /// `facts` are those from the KILL to the next launch.
+    fn read(facts: &[Value], killing: Killing, overslept: f64) -> Option<Self> {
+        let first = |kind: &str| facts.iter().find(|fact| facts::is(fact, kind));
+        let scheduled = first("RestartScheduled")?;
+        let due = facts::elapsed(facts::numbered(facts, &scheduled["cause"])?)? + back_off(scheduled)?;
+        let launched = facts::elapsed(first("LaunchBegan")?)?;
+        Some(Self {
+            seen: milliseconds(killing.begun, facts::at(first("ServerExited")?)?),
+            witnessed: milliseconds(killing.begun, killing.witnessed),
+            late: (launched.as_secs_f64() - due.as_secs_f64()) * 1e3,
+            overslept,
+        })
+    }
+}
+
+/// The back-off that was drawn, in whole microseconds as times of facts are.
+fn back_off(scheduled: &Value) -> Option<Duration> {
+    let seconds = scheduled["event"]["delay_seconds"].as_f64()?;
+    Some(Duration::from_micros((seconds * 1e6) as u64))
+}
+
+/// Sleeps, and returns how many milliseconds longer that took.
+fn oversleep(duration: Duration) -> f64 {
+    let began = Instant::now();
+    thread::sleep(duration);
+    began.elapsed().saturating_sub(duration).as_secs_f64() * 1e3
+}
+
+fn figures(deaths: &[Death]) -> [Figure; 3] {
+    let of = |value: fn(&Death) -> f64| Samples::of(deaths.iter().map(value));
+    let figure = |name, samples, baseline, budget| Figure { name, unit: Unit::Milliseconds, samples, baseline, budget };
+    let asleep = || Baseline { what: "a thread oversleeps", samples: of(|death| death.overslept) };
+    let witness = Baseline { what: "witness of our own", samples: of(|death| death.witnessed) };
+    [
+        figure("killed server is seen", of(|death| death.seen), witness, SEEN),
+        figure("restart after its back-off", of(|death| death.late), asleep(), LATE),
+        figure("restart too early", of(|death| (-death.late).max(0.0)), asleep(), Budget::never_over(0.0)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_back_off_is_counted_from_the_fact_that_it_was_drawn_for() {
+        let facts = [
+            json!({ "seq": 7, "at": "1970-01-01T00:00:01.003Z", "elapsed": 5.0, "event": { "type": "ServerExited" } }),
+            json!({ "seq": 8, "elapsed": 5.001, "event": { "type": "ServerFailed" } }),
+            json!({ "seq": 9, "cause": 8, "elapsed": 5.002,
+                "event": { "type": "RestartScheduled", "delay_seconds": 0.1000009 } }),
+            json!({ "seq": 10, "elapsed": 5.1025, "event": { "type": "LaunchBegan" } }),
+        ];
+        let moment = |milliseconds| SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds);
+        let killing = Killing { begun: moment(1000), witnessed: moment(1001) };
+        let death = Death::read(&facts, killing, 0.5).unwrap();
+        assert_eq!((death.seen, death.witnessed, death.overslept), (3.0, 1.0, 0.5));
+        assert!((death.late - 1.5).abs() < 1e-9, "{}", death.late);
+        assert_eq!(Death::read(&facts[..3], killing, 0.5), None);
+    }
+
+    #[test]
+    fn a_restart_before_its_time_is_over_budget() {
+        let death = Death { seen: 1.0, witnessed: 1.0, late: -0.001, overslept: 0.1 };
+        let over = figures(&[death]).map(|figure| figure.verdict() == super::super::figure::Verdict::Over);
+        assert_eq!(over, [false, false, true]);
+    }
+}

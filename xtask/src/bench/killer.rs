@@ -1,0 +1,68 @@
+//! Kills a server behind its daemon's back, and is an independent witness of its death.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::thread;
+use std::time::SystemTime;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::daemon::PATIENCE;
+use crate::error::{Error, OnPath};
+
+/// A death, on the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Killing {
+    /// When KILL was about to be sent.
+    pub begun: SystemTime,
+    /// When a thread of ours that polls the process knew that it is dead.
+    pub witnessed: SystemTime,
+}
+
+/// Kills process `pid` and waits for its death.
+///
+/// # Errors
+/// When there is no such process, or it does not die within [`PATIENCE`].
+pub fn kill(pid: u64) -> Result<Killing, Error> {
+    try_kill(pid).on("kill", Path::new(&format!("/proc/{pid}")))
+}
+
+fn try_kill(pid: u64) -> io::Result<Killing> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    thread::scope(|scope| {
+        let witness = scope.spawn(|| death(&process));
+        let begun = SystemTime::now();
+        pidfd_send_signal(&process, Signal::KILL)?;
+        let witnessed = witness.join().map_err(|_| io::Error::other("the witness panicked"))??;
+        Ok(Killing { begun, witnessed })
+    })
+}
+
+/// Waits for a process to die.
+fn death(process: &OwnedFd) -> io::Result<SystemTime> {
+    let patience = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience))? {
+        0 => Err(io::ErrorKind::TimedOut.into()),
+        _ => Ok(SystemTime::now()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_killed_process_is_dead_when_it_is_witnessed() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let killing = kill(child.id().into()).unwrap();
+        assert!(killing.begun < killing.witnessed);
+        assert_eq!(child.try_wait().unwrap().and_then(|status| status.signal()), Some(9));
+        assert!(kill(child.id().into()).is_err());
+    }
+}
