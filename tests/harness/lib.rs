@@ -10,7 +10,8 @@
 //! The stage stops each daemon that still runs and asserts that
 //! * the facts replay to what `/api/v1/status` said,
 //! * no zombie is a child of the daemon, which ends with exit code 0,
-//! * so does the event log, which ends with the end of the daemon,
+//! * whoever followed the facts got all of them, to the end of the daemon and a clean end of the stream,
+//! * so did the event log,
 //! * the lock of the state directory is free and the control socket is gone,
 //! * no process is left anywhere that carries the stage: every process of a stage has its directory in the environment or
 //!   in the command line.

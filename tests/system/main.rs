@@ -10,6 +10,7 @@ mod detectors;
 mod edge;
 mod endings;
 mod families;
+mod followers;
 mod harness;
 mod identity;
 mod inheritance;
