@@ -71,6 +71,55 @@ fn past_the_cap_a_server_that_loads_goes_on_with_one_warning() {
 }
 
 #[test]
+fn at_the_cap_progress_before_the_ready_line_excuses_nothing() {
+    for (owner, verdict) in [(ListenerOwner::Nobody, "ready-timeout"), (OWN, "ready via timeout")] {
+        let mut bench = Bench::new(terms());
+        bench.percent(2000, Some(100.0));
+        bench.line(3000, HintStrength::Ready);
+        bench.run_until(SPAWNED + 120_000, Some(Answer::Refused));
+        bench.listener(121_001, owner);
+        assert_eq!(bench.verdicts(), [verdict]);
+    }
+}
+
+#[test]
+fn at_the_cap_a_server_that_said_not_ready_and_then_fell_silent_is_not_assumed_ready() {
+    for (answer, verdict) in [(Answer::NoAnswer, "ready-timeout"), (Answer::NotReady, "")] {
+        let mut bench = Bench::new(terms());
+        bench.answer(2000, Answer::NotReady);
+        bench.line(3000, HintStrength::Ready);
+        bench.answer(3001, answer);
+        bench.run_until(SPAWNED + 120_000, Some(answer));
+        assert_eq!(bench.verdicts().join(""), verdict, "{answer:?}");
+    }
+}
+
+#[test]
+fn past_the_cap_a_ready_line_ends_the_patience() {
+    let mut bench = Bench::new(terms());
+    bench.percent(2000, Some(1.0));
+    bench.run_until(SPAWNED + 200_000, Some(Answer::Refused));
+    bench.line(SPAWNED + 200_000, HintStrength::Ready);
+    bench.run_until(SPAWNED + 204_999, Some(Answer::Refused));
+    assert_eq!(bench.verdicts(), [""; 0]);
+    bench.run_until(SPAWNED + 205_000, Some(Answer::Refused));
+    bench.listener(SPAWNED + 205_001, ListenerOwner::Nobody);
+    assert_eq!(bench.verdicts(), ["ready-timeout"]);
+}
+
+#[test]
+fn past_the_cap_progress_after_a_ready_line_goes_on_with_one_warning() {
+    let mut bench = Bench::new(terms());
+    bench.percent(2000, Some(1.0));
+    bench.run_until(SPAWNED + 200_000, Some(Answer::Refused));
+    bench.line(SPAWNED + 200_000, HintStrength::Ready);
+    bench.percent(SPAWNED + 201_000, Some(50.0));
+    bench.run_until(SPAWNED + 300_000, Some(Answer::Refused));
+    assert_eq!(bench.verdicts(), [""; 0]);
+    assert_eq!(warnings(&bench.said), [Warning::LoadingPastCap]);
+}
+
+#[test]
 fn the_policy_fail_ends_every_server_at_the_cap() {
     for answer in [Answer::NotReady, Answer::NoAnswer, Answer::Refused] {
         let mut bench = Bench::new(Terms { on_timeout: OnTimeout::Fail, ..terms() });
