@@ -135,7 +135,7 @@ impl Desk {
     async fn open(launcher: Launcher, ports: &Ports<LaunchCommand>) -> Result<Self, LauncherError> {
         let Launcher { fleet, lane, settings } = launcher;
         let LauncherSettings { boot, shim, environment, dialect, state_dir } = settings;
-        if let Some(state_dir) = state_dir {
+        if let Some(state_dir) = state_dir.clone() {
             let deadline = Instant::now() + RECONCILE_TIMEOUT;
             let swept = leftovers::reconcile(&state_dir, &boot, deadline)
                 .await
@@ -152,7 +152,7 @@ impl Desk {
             machine: Machine::default(),
             live: BTreeMap::new(),
             launches: JoinSet::new(),
-            resources: Arc::new(Resources { boot, lane, spawner, shim, binaries, dialect, environment }),
+            resources: Arc::new(Resources { boot, lane, spawner, shim, binaries, dialect, environment, state_dir }),
             // Not the ports': a launch is told to end only after the loop has stopped taking commands.
             cancel: CancellationToken::new(),
         })

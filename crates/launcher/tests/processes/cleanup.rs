@@ -15,10 +15,13 @@ pub const PROMISES: &[Promise] = &[
     ("a_grandchild_that_ignores_term_is_killed_before_the_exit_is_heard", stubborn),
     ("a_chatty_grandchild_does_not_hold_up_the_exit", chatty),
     ("a_grandchild_that_left_its_session_is_found_by_its_marker", escaped),
+    ("a_grandchild_without_environment_and_session_is_found_by_its_lock", unmarked),
     ("draining_ends_when_somebody_unknown_holds_the_pipe", held),
     ("a_cancelled_launcher_leaves_nothing", cancelled),
     ("a_killed_daemon_takes_its_servers_along", killed_daemon),
+    ("a_dropped_runtime_takes_its_servers_along", dropped_runtime),
     ("the_next_daemon_ends_what_a_killed_one_left", next_daemon),
+    ("the_next_daemon_ends_who_scrubbed_its_environment", next_daemon_unmarked),
     ("orphans_are_reaped_and_no_status_is_lost", orphans),
 ];
 
@@ -61,6 +64,45 @@ fn chatty() {
 
 fn escaped() {
     sweep("(setsid sh -c 'echo $$ > '$F'; echo up; sleep 60' &); until [ -s $F ]; do sleep 0.01; done; exit 0", None);
+}
+
+/// C28.
+fn unmarked() {
+    on_runtime(async {
+        let state_dir = tempfile::tempdir().expect("tempdir");
+        let mut bench = Bench::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.path().to_owned())).await;
+        let file = bench.path("grandchild");
+        let body = format!("F='{}'; {UNMARKED}; exit 2", file.display());
+        let server = bench.server("a", &body);
+        bench.configure([server]).await;
+        bench.launch(1).await;
+        assert_eq!(bench.exited().await, (ProcessEnd::Exited { code: 2 }, 1));
+        assert!(!runs(read_pid(&file)));
+        bench.end().await;
+    });
+}
+
+/// Leaves somebody behind who has nothing of the server's but its lock.
+const UNMARKED: &str = "(env -i setsid sh -c 'echo $$ > '$F'; exec /bin/sleep 60' >/dev/null 2>&1 &); \
+                        until [ -s $F ]; do sleep 0.01; done";
+
+/// S14.
+fn dropped_runtime() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("builds");
+    let (bench, leader) = runtime.block_on(async {
+        let mut bench = Bench::new("trap '' TERM HUP; echo up; while :; do read never < /dev/zero; done").await;
+        let leader = bench.launch(1).await;
+        bench.printed("up").await;
+        (bench, leader)
+    });
+    assert!(runs(leader));
+    drop(runtime);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while exists(leader) {
+        assert!(Instant::now() < deadline, "the server outlived the runtime, or is not reaped");
+        std::thread::yield_now();
+    }
+    drop(bench);
 }
 
 fn held() {
@@ -128,11 +170,19 @@ fn killed_daemon() {
 }
 
 fn next_daemon() {
+    next_daemon_after("setsid sh -c 'echo $$ > '$F'; sleep 60' & until [ -s $F ]; do sleep 0.01; done");
+}
+
+/// C28, S3.
+fn next_daemon_unmarked() {
+    next_daemon_after(UNMARKED);
+}
+
+/// Kills a daemon whose server has left a grandchild, named in `$F`, which the next daemon has to end.
+fn next_daemon_after(body: &str) {
     let state_dir = tempfile::tempdir().expect("tempdir");
     let file = state_dir.path().join("grandchild");
-    let body =
-        format!("setsid sh -c 'echo $$ > {0}; sleep 60' & until [ -s {0} ]; do sleep 0.01; done; wait", file.display());
-    let (mut daemon, _) = daemon(state_dir.path(), &body);
+    let (mut daemon, _) = daemon(state_dir.path(), &format!("F='{}'; {body}; wait; read never", file.display()));
     let deadline = Instant::now() + Duration::from_secs(20);
     while std::fs::read_to_string(&file).map_or(true, |text| !text.ends_with('\n')) {
         assert!(Instant::now() < deadline, "no grandchild came up");
