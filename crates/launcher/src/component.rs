@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use llama_warden_bus::{Component, OutputLane, Ports, Publisher, Request};
 use llama_warden_config::{Fleet, ServerSpec};
-use llama_warden_events::{BootId, LaunchCommand, RefusalReason, Refused, ServerId};
+use llama_warden_events::{BootId, LaunchCommand, RefusalReason, Refused, ServerId, Signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::dialect::Dialect;
@@ -27,6 +27,9 @@ use crate::spawner::{ShimProgram, Spawner};
 const SIGNALS: usize = 8;
 /// Questions that wait for one launch. When it is full, an answer is on its way anyhow.
 const INQUIRIES: usize = 2;
+/// Time from KILL to the end of a launch, at the end of the daemon. What is still there then does not go away by waiting: the
+/// kernel holds it, or it may not be killed by us.
+const KILL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time to kill what an earlier run left behind.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -129,6 +132,8 @@ struct Live {
     spec: Arc<ServerSpec>,
     signals: mpsc::Sender<SignalOrder>,
     inquiries: mpsc::Sender<ListenerInquiry>,
+    /// When KILL was first asked for.
+    killed: Option<Instant>,
 }
 
 impl Desk {
@@ -168,7 +173,13 @@ impl Desk {
             LaunchCommand::DeliverSignal { server, incarnation, signal, rung } => {
                 let order = SignalOrder { signal, rung, cause };
                 self.machine.on_order(&server, incarnation).and_then(|()| {
-                    let sent = self.live.get(&server).map(|live| live.signals.try_send(order));
+                    let live = self.live.get_mut(&server);
+                    let sent = live.map(|live| {
+                        if signal == Signal::KILL {
+                            live.killed.get_or_insert_with(Instant::now);
+                        }
+                        live.signals.try_send(order)
+                    });
                     sent.map_or_else(|| Err(over(&server)), |sent| sent.map_err(|error| unsent(&server, &error)))
                 })
             }
@@ -195,7 +206,7 @@ impl Desk {
         let (inquiries, inquiries_inbox) = mpsc::channel(INQUIRIES);
         let rival = self.live.values().find(|live| collide(&live.spec, &server)).map(|live| live.spec.id.clone());
         let spec = Arc::clone(&server);
-        self.live.insert(reporter.server.clone(), Live { spec, signals, inquiries });
+        self.live.insert(reporter.server.clone(), Live { spec, signals, inquiries, killed: None });
         let launch = Launch {
             server,
             rival,
@@ -224,12 +235,17 @@ impl Desk {
         drop(tokio::spawn(reaper::reap_orphans(children)));
     }
 
-    /// Kills what still runs and sees it through.
+    /// Kills what still runs and sees it through, as long as that can help.
     async fn drain(mut self) -> Result<(), LauncherError> {
         self.machine.on_drain();
         self.cancel.cancel();
-        while let Some(over) = self.launches.join_next().await {
+        let now = Instant::now();
+        let deadline = self.live.values().map(|live| live.killed.unwrap_or(now) + KILL_TIMEOUT).max().unwrap_or(now);
+        while let Ok(Some(over)) = timeout_at(deadline, self.launches.join_next()).await {
             self.close(over.map_err(LauncherError::Launch)?).await;
+        }
+        for server in self.live.keys() {
+            tracing::error!(%server, "its process is left behind: it outlived KILL");
         }
         Ok(())
     }
