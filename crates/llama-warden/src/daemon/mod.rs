@@ -40,6 +40,10 @@ const COMPONENTS_END: Duration = Duration::from_secs(5);
 /// Longest time that a collector may take for the last spans, when every server is gone.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
+/// How long a thread for work that may block stays idle. While there is one, work waits for it where the kernel gives no other;
+/// with none, tokio panics. So the first one is made at the start and none ever ends.
+const THREADS_STAY: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// What `up` is asked to run.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
@@ -255,12 +259,14 @@ fn check_only(only: &[ServerId], fleet: &Fleet) -> Result<Option<Vec<ServerId>>,
 /// # Errors
 /// Where the kernel gives no thread.
 pub fn runtime() -> Result<Arc<tokio::runtime::Runtime>, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)
+        .thread_keep_alive(THREADS_STAY)
         .thread_name("llama-warden")
         .enable_all()
         .build()
-        .map(Arc::new)
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start the runtime: {error}")))
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start the runtime: {error}")))?;
+    drop(runtime.spawn_blocking(|| ()));
+    Ok(Arc::new(runtime))
 }
