@@ -26,6 +26,8 @@ const EAGER: Duration = Duration::from_millis(500);
 /// How long a server whose time is over may take from its ready line to an answer; lines and the first 200 were seen 22 ms
 /// apart at most, on an idle machine.
 const LINE_GRACE: Duration = Duration::from_secs(5);
+/// A deadline that is heard this much too late was overslept: the daemon was stopped, or the machine slept.
+const OVERSLEPT: Duration = Duration::from_secs(1);
 /// Most probes on their way. The second one is for a hint while the first one hangs.
 const MOST_PROBES: u8 = 2;
 /// Most hints that are published of one incarnation.
@@ -297,6 +299,9 @@ impl Machine {
     }
 
     fn on_deadline(&mut self, now: Elapsed, actions: &mut Vec<Action>) {
+        if self.next_deadline().is_some_and(|due| now.since(due) >= OVERSLEPT) {
+            self.excuse(now);
+        }
         if self.stall().is_some_and(|stall| now >= stall) {
             let silent = now.since(self.last_life);
             let what = format!("no sign of life for {:.1} s ({})", silent.as_secs_f64(), self.last_heard());
@@ -315,6 +320,12 @@ impl Machine {
         if matches!(self.stage, Stage::Watching) && self.next_look().is_some_and(|look| now >= look) {
             self.look(now, actions);
         }
+    }
+
+    /// Nobody watched for a while, and what was said meanwhile is yet to be heard: no limit counts that time.
+    fn excuse(&mut self, now: Elapsed) {
+        self.last_life = now;
+        self.cap = self.cap.map(|cap| cap.max(later(now, LINE_GRACE)));
     }
 
     /// Looks whether the server is ready, in the way that can prove it.

@@ -184,3 +184,24 @@ fn only_the_first_hints_are_published() {
     let hints = bench.said.iter().filter(|action| matches!(action, Action::Publish(Event::ReadyHinted { .. })));
     assert_eq!(hints.count(), usize::from(MOST_HINTS));
 }
+
+/// S11.
+#[test]
+fn time_in_which_nobody_watched_counts_for_no_limit() {
+    let strict = Terms { on_timeout: OnTimeout::Fail, stall_timeout: Some(Duration::from_secs(10)), ..terms() };
+    let mut bench = Bench::new(strict);
+    bench.life(5000);
+    // An hour's sleep; then a line comes, or none.
+    bench.on(3_600_000, Input::Deadline);
+    assert_eq!(bench.verdicts(), [""; 0]);
+    bench.run_until(3_604_999, Some(Answer::Refused));
+    assert_eq!(bench.verdicts(), [""; 0]);
+    bench.run_until(3_605_000, Some(Answer::Refused));
+    assert_eq!(bench.verdicts(), ["ready-timeout"], "its time was over long ago");
+    let mut bench = Bench::new(Terms { stall_timeout: Some(Duration::from_secs(10)), ..terms() });
+    bench.on(3_600_000, Input::Deadline);
+    bench.run_until(3_609_999, Some(Answer::NotReady));
+    assert_eq!(bench.verdicts(), [""; 0]);
+    bench.run_until(3_611_000, Some(Answer::NotReady));
+    assert_eq!(bench.verdicts(), ["stalled"]);
+}
