@@ -46,7 +46,7 @@ pub use options::{Options, Output};
 pub use parts::{Part, is_root, real};
 pub use port::Port;
 pub use procfs::{Process, descendants, open_files, processes_with, resident_bytes};
-pub use program::{Ran, daemon_program, stand_in_program};
+pub use program::{Ran, daemon_program, executable, stand_in_program};
 pub use scrape::sample;
 pub use stage::{Stage, stage};
 

@@ -5,6 +5,7 @@
 
 mod command_line;
 mod control;
+mod crash_moments;
 mod daemon_death;
 mod detectors;
 mod edge;
@@ -22,6 +23,9 @@ mod readiness;
 mod reload;
 mod restarts;
 mod secrets;
+mod shortage;
 mod side_by_side;
 mod signals;
+mod state_directory;
 mod stopping;
+mod unkillable;
