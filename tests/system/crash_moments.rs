@@ -6,7 +6,6 @@ use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Act, Deed, Grandchild, Moment, Script};
 use llama_warden_tests::{Daemon, Fleet, Options, Stage, act, processes_with, stage};
 use nix::sys::signal::Signal;
-use tokio::time::sleep;
 
 /// A server that leaves somebody behind, whom neither group nor session nor environment tells.
 fn leaving(life_ms: u64, rest: Vec<Act>) -> Script {
@@ -107,7 +106,7 @@ fn whenever_the_daemon_is_killed_the_next_start_is_clean() {
             fleet.server("a", leaving(life_ms, vec![dies]));
             let daemon = stage.launch(&fleet, &Options::default());
             // await: the moment is what is tested, and any will do.
-            sleep(moment).await;
+            tokio::time::sleep(moment).await;
             kill(&daemon).await;
             assert_next_start_is_clean(stage, &fleet, life_ms, &format!("after {moment:?}")).await;
         });

@@ -45,7 +45,7 @@ fn a_daemon_without_descriptors_goes_on_and_its_failures_pass() {
         eventually("every server is up or given up", PATIENCE, async || settled(&daemon).await).await;
         let status = daemon.status().await;
         let up = status.ready_servers as usize;
-        assert!((2..SERVERS).contains(&up), "{up} are up");
+        assert!((6..SERVERS).contains(&up), "{up} are up");
         let facts = daemon.feed().facts();
         for fact in &facts {
             if let Event::ServerFailed { reason, detail, .. } = &fact.event {
@@ -55,9 +55,13 @@ fn a_daemon_without_descriptors_goes_on_and_its_failures_pass() {
         assert_eq!(running(&daemon).await, (up, up), "nothing leaks");
         // Who is up stays up: that the daemon cannot ask says nothing about a server. And what is free again is used.
         let (up, down): (Vec<_>, Vec<_>) = status.servers.iter().partition(|server| server.is_ready);
-        daemon.command(up[0].model_id.as_str(), "stop?wait=30s").await.expect(200);
+        // A launch takes more descriptors than a server that runs.
+        let (stopped, up) = up.split_at(up.len().min(5));
+        for server in stopped {
+            daemon.command(server.model_id.as_str(), "stop?wait=30s").await.expect(200);
+        }
         daemon.command(down[0].model_id.as_str(), "start?wait=30s").await.expect(200);
-        for before in &up[1..] {
+        for before in up {
             let report = daemon.report(before.model_id.as_str()).await;
             assert_eq!((report.is_ready, report.pid), (true, before.pid), "{}", before.model_id);
         }
