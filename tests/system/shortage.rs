@@ -149,6 +149,23 @@ os.execvp(sys.argv[1], sys.argv[1:])
     });
 }
 
+/// S17: what servers leave behind could not be found.
+#[test]
+fn without_proc_the_daemon_refuses_to_start() {
+    if !is_root() {
+        return;
+    }
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("a", Script::default());
+        let hidden = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /proc && exec \"$@\"", "sh"];
+        let daemon = stage.launch(&fleet, &under(&hidden));
+        assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
+        let log = daemon.log();
+        assert!(log.contains("cannot read /proc") && log.contains("mount -t proc"), "{log}");
+    });
+}
+
 /// S11: the machine sleeps, or somebody stops the daemon.
 #[test]
 fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {

@@ -224,7 +224,8 @@ impl Desk {
     async fn close(&mut self, over: Over) {
         self.machine.on_over(&over.server, over.incarnation);
         self.live.remove(&over.server);
-        if self.facts.publish(over.last).await.is_err() {
+        // Acknowledged: when this component has ended, the snapshot knows of every end that it saw.
+        if self.facts.publish_acked(over.last).await.is_err() {
             tracing::debug!(server = %over.server, "the end of a launch is not heard any more: the bus is closed");
         }
     }

@@ -142,6 +142,7 @@ mod tests {
         assert!(spawner.children().lock().is_empty());
     }
 
+    /// C5.
     #[tokio::test]
     async fn no_exit_is_lost_however_early_it_comes() {
         let spawner = Spawner::start().expect("starts");

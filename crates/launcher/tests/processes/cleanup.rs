@@ -19,6 +19,7 @@ pub const PROMISES: &[Promise] = &[
     ("draining_ends_when_somebody_unknown_holds_the_pipe", held),
     ("a_cancelled_launcher_leaves_nothing", cancelled),
     ("a_killed_daemon_takes_its_servers_along", killed_daemon),
+    ("a_panic_of_another_component_takes_the_servers_along", panic_elsewhere),
     ("a_dropped_runtime_takes_its_servers_along", dropped_runtime),
     ("the_next_daemon_ends_what_a_killed_one_left", next_daemon),
     ("the_next_daemon_ends_who_scrubbed_its_environment", next_daemon_unmarked),
@@ -85,6 +86,21 @@ fn unmarked() {
 /// Leaves somebody behind who has nothing of the server's but its lock.
 const UNMARKED: &str = "(env -i setsid sh -c 'echo $$ > '$F'; exec /bin/sleep 60' >/dev/null 2>&1 &); \
                         until [ -s $F ]; do sleep 0.01; done";
+
+/// S13.
+fn panic_elsewhere() {
+    on_runtime(async {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (error, bus) = crate::panicking::daemon(folder.path()).await;
+        let snapshot = bus.snapshot();
+        assert_eq!((error.component, error.error.as_str()), ("guest", "panicked: boom"));
+        assert_eq!(snapshot.daemon.failed_component, Some(("guest".to_owned(), "panicked: boom".to_owned())));
+        let record = snapshot.servers.get(&crate::bench::id()).expect("is known");
+        let killed = ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false };
+        assert_eq!((record.last_end, snapshot.facts.get("ServerSpawned")), (Some(killed), Some(&1)));
+        assert_eq!(zombie_children(), [0; 0]);
+    });
+}
 
 /// S14.
 fn dropped_runtime() {

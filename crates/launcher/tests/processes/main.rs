@@ -9,6 +9,7 @@ mod bench;
 mod cleanup;
 mod failures;
 mod output;
+mod panicking;
 mod running;
 mod starting;
 

@@ -73,6 +73,7 @@ impl Daemon {
     /// Where the configuration, the state directory or an address does not allow it.
     pub async fn prepare(inventory: &Inventory, order: &Order) -> Result<Self, Failure> {
         let signals = Signals::hear()?;
+        require_proc()?;
         let loaded = &inventory.loaded;
         let settings = loaded.configuration.daemon();
         let fleet = loaded.fleet(order.profile.as_deref())?;
@@ -203,6 +204,14 @@ async fn publish(host: &Host, fact: Fact) -> Result<(), Failure> {
 
 fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, error)
+}
+
+/// Without it nobody is found who outlives a server, and no server is started: the shim is our own executable by its name there.
+fn require_proc() -> Result<(), Failure> {
+    fs::read("/proc/self/stat").map(drop).map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot read /proc/self/stat: {error}"))
+            .next_step("mount it (`mount -t proc proc /proc`): what servers leave behind is found there")
+    })
 }
 
 /// Spans are sent where the environment names a collector; else nothing is started.
