@@ -201,6 +201,7 @@ mod tests {
         assert_eq!(stop.join(Some(Duration::ZERO), at(2.1)), [], "KILL is sent once");
     }
 
+    /// C36.
     #[test]
     fn what_outlives_kill_is_reported_once() {
         let (mut stop, _) = Stop::begin(&spec(1, &[]), StopReason::Requested, Some(Duration::ZERO), at(0.0));
