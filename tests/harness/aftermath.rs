@@ -60,7 +60,7 @@ pub(crate) async fn clear(stage: &Path, daemons: &[Daemon]) -> Problems {
     check_leftovers(stage, &mut problems).await;
     for daemon in daemons {
         check_lock(daemon, &mut problems);
-        check_event_log(daemon, &mut problems);
+        check_facts_to_the_end(daemon, &mut problems).await;
     }
     problems
 }
@@ -144,9 +144,16 @@ fn check_lock(daemon: &Daemon, problems: &mut Problems) {
     }
 }
 
-/// The event log of a daemon that ended in peace has every fact, from the first to the last.
-fn check_event_log(daemon: &Daemon, problems: &mut Problems) {
+/// Who follows a daemon that ends in peace gets every fact, from the first to the last, and so does the event log.
+async fn check_facts_to_the_end(daemon: &Daemon, problems: &mut Problems) {
     let Some(feed) = daemon.followed().filter(|_| daemon.ended_well()) else { return };
+    let followed = match feed.to_end().await {
+        Ok(followed) => followed,
+        Err(problem) => return problems.add(problem),
+    };
+    if !ends_with_the_end(&followed) {
+        problems.add(format!("the follower got {} facts and not the end of the daemon", followed.len()));
+    }
     let path = daemon.state_dir().join("events.jsonl");
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
@@ -157,7 +164,6 @@ fn check_event_log(daemon: &Daemon, problems: &mut Problems) {
         Ok(logged) => logged,
         Err(error) => return problems.add(format!("{} has a line that is no envelope: {error}", path.display())),
     };
-    let followed = feed.facts();
     if followed.first().map(|fact| &fact.boot) != logged.first().map(|fact| &fact.boot) {
         // Another daemon has used the directory since.
         return;
@@ -165,15 +171,19 @@ fn check_event_log(daemon: &Daemon, problems: &mut Problems) {
     if let Some((fact, _)) = followed.iter().zip(&logged).find(|(followed, logged)| followed != logged) {
         problems.add(format!("fact {} is another one in {}", fact.seq, path.display()));
     }
-    // The commands around servers' lives are all that may end after the last server has.
-    let last = logged.iter().map(|fact| &fact.event).rfind(|event| !matches!(event, Event::HookCompleted { .. }));
-    if !matches!(last, Some(Event::DaemonStopped { .. })) {
+    if !ends_with_the_end(&logged) {
         problems.add(format!(
             "{} has {} facts and does not end with the end of the daemon",
             path.display(),
             logged.len()
         ));
     }
+}
+
+/// The commands around servers' lives are all that may end after the last server has.
+fn ends_with_the_end(facts: &[Envelope]) -> bool {
+    let last = facts.iter().map(|fact| &fact.event).rfind(|event| !matches!(event, Event::HookCompleted { .. }));
+    matches!(last, Some(Event::DaemonStopped { .. }))
 }
 
 /// Gives what is dying the time to be gone.

@@ -1,6 +1,6 @@
 //! The facts of a daemon, all of them, as they come.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -18,6 +18,8 @@ pub struct Feed {
     facts: Arc<Mutex<Vec<Envelope>>>,
     /// Changes with each fact; closed when the stream has ended.
     arrivals: watch::Receiver<u64>,
+    /// Set where the stream has not come to its end.
+    broken: Arc<OnceLock<String>>,
 }
 
 impl Feed {
@@ -27,8 +29,16 @@ impl Feed {
         let response = request.open(endpoint).await?;
         let facts = Arc::new(Mutex::new(Vec::new()));
         let (arrived, arrivals) = watch::channel(0);
-        tokio::spawn(read(response.into_body(), Arc::clone(&facts), arrived));
-        Ok(Self { facts, arrivals })
+        let broken = Arc::new(OnceLock::new());
+        let (into, how) = (Arc::clone(&facts), Arc::clone(&broken));
+        tokio::spawn(async move {
+            if let Err(error) = read(response.into_body(), &into, &arrived).await {
+                // Before `arrived` is gone, which tells of the end. This task alone sets it.
+                let _ = how.set(error.to_string());
+            }
+            drop(arrived);
+        });
+        Ok(Self { facts, arrivals, broken })
     }
 
     /// Every fact so far.
@@ -82,6 +92,20 @@ impl Feed {
         }
     }
 
+    /// Every fact, once the stream has ended; or why it did not end as it should.
+    ///
+    /// # Errors
+    /// When it broke off, or goes on for [`PATIENCE`].
+    pub async fn to_end(&self) -> Result<Vec<Envelope>, String> {
+        let mut arrivals = self.arrivals.clone();
+        let ended = timeout(PATIENCE, async { while arrivals.changed().await.is_ok() {} }).await;
+        match (ended, self.broken.get()) {
+            (Err(_), _) => Err("the facts do not end".to_owned()),
+            (Ok(()), Some(error)) => Err(format!("the facts broke off: {error}")),
+            (Ok(()), None) => Ok(self.facts()),
+        }
+    }
+
     /// The state that the facts up to `seq` come to.
     ///
     /// # Panics
@@ -99,10 +123,10 @@ impl Feed {
 }
 
 /// Reads to the end of the stream, which is the end of the daemon.
-async fn read(mut body: Incoming, facts: Arc<Mutex<Vec<Envelope>>>, arrived: watch::Sender<u64>) {
+async fn read(mut body: Incoming, facts: &Mutex<Vec<Envelope>>, arrived: &watch::Sender<u64>) -> hyper::Result<()> {
     let mut partial = Vec::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        let Ok(bytes) = frame.into_data() else { continue };
+    while let Some(frame) = body.frame().await {
+        let Ok(bytes) = frame?.into_data() else { continue };
         partial.extend_from_slice(&bytes);
         while let Some(end) = partial.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = partial.drain(..=end).collect();
@@ -116,4 +140,5 @@ async fn read(mut body: Incoming, facts: Arc<Mutex<Vec<Envelope>>>, arrived: wat
             arrived.send_modify(|count| *count += 1);
         }
     }
+    Ok(())
 }

@@ -10,7 +10,8 @@
 //! The stage stops each daemon that still runs and asserts that
 //! * the facts replay to what `/api/v1/status` said,
 //! * no zombie is a child of the daemon, which ends with exit code 0,
-//! * so does the event log, which ends with the end of the daemon,
+//! * whoever followed the facts got all of them, to the end of the daemon and a clean end of the stream,
+//! * so did the event log,
 //! * the lock of the state directory is free and the control socket is gone,
 //! * no process is left anywhere that carries the stage: every process of a stage has its directory in the environment or
 //!   in the command line.
@@ -45,7 +46,7 @@ pub use options::{Options, Output};
 pub use parts::{Part, is_root, real};
 pub use port::Port;
 pub use procfs::{Process, descendants, open_files, processes_with, resident_bytes};
-pub use program::{Ran, daemon_program, stand_in_program};
+pub use program::{Ran, daemon_program, executable, stand_in_program};
 pub use scrape::sample;
 pub use stage::{Stage, stage};
 

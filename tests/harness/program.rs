@@ -74,6 +74,19 @@ pub fn stand_in_program() -> PathBuf {
     beside_this_test("stand-in-llama-server")
 }
 
+/// Writes a program of text, whose folder is made where it is missing, and returns its path.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn executable(path: &Path, text: &str) -> PathBuf {
+    std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("the stage can be written");
+    // As in `Stage::copy_of_daemon`, no descriptor of ours may be open for writing when the kernel runs it.
+    let mut writer = std::process::Command::new("sh");
+    writer.args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""]).arg(path).arg(text);
+    assert!(writer.status().expect("sh runs").success(), "the stage can be written");
+    path.to_owned()
+}
+
 /// Cargo puts tests into `target/PROFILE/deps` and programs into `target/PROFILE`. It does not build the programs of other
 /// packages for a test.
 fn beside_this_test(name: &str) -> PathBuf {

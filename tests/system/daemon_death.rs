@@ -49,6 +49,38 @@ fn a_daemon_killed_while_it_stops_leaves_no_server_behind() {
     });
 }
 
+/// S2: adopting is not built, and nobody is left to believe that it is.
+#[test]
+fn adopting_is_refused_with_a_clear_error() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.daemon("on-daemon-death = \"adopt\"").server("a", Script::default());
+        for command in ["check", "up"] {
+            let refused = stage.run(&fleet.write(), [command]).await.expect(2);
+            assert!(
+                refused.stderr.contains("on-daemon-death") && refused.stderr.contains("\"kill\""),
+                "{}",
+                refused.stderr
+            );
+        }
+    });
+}
+
+/// S13: the launcher cannot keep its state, which ends the daemon in order and is told.
+#[test]
+fn a_component_that_fails_ends_the_daemon_with_an_error() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.server("a", Script::default());
+        // In the way of the file that becomes `boots`.
+        std::fs::create_dir_all(fleet.state_dir().join("boots.new")).expect("the stage can be written");
+        let daemon = stage.launch(&fleet, &Options::default());
+        assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
+        let log = daemon.log();
+        assert!(log.contains("component `launcher` failed") && log.contains("cannot keep track"), "{log}");
+    });
+}
+
 /// S5.
 #[test]
 fn of_daemons_on_one_state_directory_one_wins_and_the_others_name_it() {

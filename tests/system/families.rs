@@ -77,6 +77,35 @@ fn what_a_dead_server_leaves_is_swept_whatever_it_holds() {
     });
 }
 
+/// C28, C18.
+#[test]
+fn who_scrubbed_its_environment_and_left_its_session_is_swept_too() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let escaped =
+            |life_ms| Grandchild { life_ms, detach: true, scrub_env: true, ignore_term: true, ..Grandchild::default() };
+        let lives: Vec<u64> = (0..2).map(|_| fastrand::u64(40_000..60_000)).collect();
+        let cases = [
+            ("silent", Grandchild { hold_pipe: false, ..escaped(lives[0]) }),
+            ("chatty", Grandchild { chat_every_ms: Some(10), ..escaped(lives[1]) }),
+        ];
+        for (id, grandchild) in &cases {
+            fleet.server(id, exits_leaving(grandchild.clone()));
+        }
+        let daemon = stage.up(&fleet).await;
+        for (id, grandchild) in &cases {
+            let exited = daemon.exited(id).await;
+            assert_eq!(swept(&exited), 1, "{id}");
+            let left = processes_with(&format!("\"life_ms\":{}", grandchild.life_ms));
+            assert!(left.is_empty(), "{id}: {left:?}");
+            let report = daemon.report(id).await;
+            assert_eq!((report.is_running, report.pid), (false, None), "{id}");
+            fleet.rewrite(id, &Script::default());
+            daemon.command(id, "start?wait=50s").await.expect(200);
+        }
+    });
+}
+
 /// C25.
 #[test]
 fn a_stop_returns_only_when_the_grandchildren_are_gone() {

@@ -68,8 +68,11 @@ fn a_server_inherits_what_is_allowed_and_nothing_else() {
         let boot = daemon.feed().boot().expect("there are facts");
         assert_eq!(environment["LLAMA_WARDEN_LAUNCH"], format!("{boot}/a/1"));
 
-        let open: Vec<&str> = dump["fds"].as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(open, ["0", "1", "2"], "{}", dump["fds"]);
+        let lock = daemon.state_dir().join("locks/a").display().to_string();
+        let (locks, open): (Vec<_>, Vec<_>) =
+            dump["fds"].as_object().unwrap().iter().partition(|(_, file)| **file == lock);
+        assert_eq!(open.iter().map(|(fd, _)| fd.as_str()).collect::<Vec<_>>(), ["0", "1", "2"], "{}", dump["fds"]);
+        assert_eq!(locks.len(), 1, "the instance lock: {}", dump["fds"]);
         assert_eq!(dump["fds"]["0"], "/dev/null");
         assert_eq!(dump["signals_blocked"], serde_json::json!([]));
         assert_eq!(dump["controlling_tty"], false);

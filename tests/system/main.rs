@@ -5,12 +5,14 @@
 
 mod command_line;
 mod control;
+mod crash_moments;
 mod daemon_death;
 mod detectors;
 mod dialects;
 mod edge;
 mod endings;
 mod families;
+mod followers;
 mod harness;
 mod hooks;
 mod identity;
@@ -24,6 +26,9 @@ mod readiness;
 mod reload;
 mod restarts;
 mod secrets;
+mod shortage;
 mod side_by_side;
 mod signals;
+mod state_directory;
 mod stopping;
+mod unkillable;

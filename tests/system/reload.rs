@@ -1,8 +1,8 @@
 //! A changed configuration: taken up by difference, or refused as a whole.
 
 use llama_warden_events::{Envelope, Event, SwitchPlan};
-use llama_warden_stand_in::Script;
-use llama_warden_tests::{Daemon, Fleet, Stage, sample, stage};
+use llama_warden_stand_in::{Deed, Moment, Script};
+use llama_warden_tests::{Daemon, Fleet, Stage, act, sample, stage};
 
 /// Servers a and b.
 fn two(stage: &Stage) -> Fleet {
@@ -158,5 +158,47 @@ fn a_reload_while_a_server_starts_holds_for_its_next_launch() {
         let ready = daemon.ready("a").await;
         assert!(ready.incarnation > first.incarnation);
         daemon.command("a", "stop?wait=50s").await.expect(200);
+    });
+}
+
+/// S20.
+#[test]
+fn a_reload_while_a_server_crash_loops_holds_for_its_next_launch_and_loses_no_stop() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.section("[restart]\ninitial-delay = \"300ms\"\nmax-delay = \"300ms\"\nmax-attempts = 1000");
+        let crash = act(Moment::Loading, Deed::Exit { code: 7, last_words: None });
+        let crashing = Script { load_ms: 60_000, acts: vec![crash], ..Script::default() };
+        fleet.server_with("a", crashing.clone(), "flags = { ctx-size = 1111 }");
+        fleet.server_with("b", crashing, "flags = { ctx-size = 1111 }");
+        let daemon = stage.up(&fleet).await;
+        for id in ["a", "b"] {
+            daemon
+                .event(&format!("{id} crash-loops"), |fact| {
+                    fact.server.as_ref().is_some_and(|server| server.as_str() == id)
+                        && matches!(fact.event, Event::RestartScheduled { .. })
+                })
+                .await;
+        }
+        // A stop of the one and a change of both, whichever comes first; the watch of the file brings a second change.
+        rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
+        fleet.rewrite("a", &Script::default());
+        let (reload, stop) = tokio::join!(daemon.post("/api/v1/reload"), daemon.command("b", "stop?wait=30s"));
+        reload.expect(202);
+        stop.expect(200);
+        let ready = daemon.ready("a").await;
+        assert!(ready.incarnation.is_some_and(|launch| launch.0 > 1));
+        assert!(daemon.server("a").await.argv.contains(&"2222".to_owned()));
+        let before = daemon.count("b", "LaunchBegan").await;
+        daemon.post("/api/v1/reload?wait=30s").await.expect(200);
+        assert_eq!(daemon.count("b", "LaunchBegan").await, before, "a stopped server stays down");
+        assert!(!daemon.report("b").await.is_running);
+        daemon.command("b", "start").await.expect(202);
+        daemon
+            .event_after(ready.seq, "b is launched", |fact| {
+                fact.server.as_ref().is_some_and(|server| server.as_str() == "b")
+                    && matches!(&fact.event, Event::ServerSpawned { argv, .. } if argv.contains(&"2222".to_owned()))
+            })
+            .await;
     });
 }

@@ -14,6 +14,7 @@ fn hasty(stage: &Stage) -> llama_warden_tests::Fleet {
     fleet
 }
 
+/// C35, as far as the kernel leaves no word of it: KILL from nowhere is a crash, and policy applies.
 #[test]
 fn a_killed_server_comes_back() {
     stage(async |stage| {
@@ -58,6 +59,7 @@ fn a_stopped_server_is_found_and_comes_back() {
     });
 }
 
+/// C40.
 #[test]
 fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
     stage(async |stage| {
@@ -101,5 +103,31 @@ fn a_crash_loop_survives_a_restart_of_the_daemon() {
             daemon.signal(Signal::SIGTERM);
             assert_eq!(daemon.exit_code().await, 0);
         }
+    });
+}
+
+/// C37: the address of a server that is gone stays taken for a while.
+#[test]
+fn a_restart_waits_for_a_port_that_is_released_late() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.section("[restart]\ninitial-delay = \"100ms\"\nmax-delay = \"200ms\"\nmax-attempts = 100");
+        fleet.server("a", Script::default());
+        let port = fleet.port("a");
+        let daemon = stage.up(&fleet).await;
+        let ready = daemon.ready("a").await;
+        daemon.command("a", "stop?wait=30s").await.expect(200);
+        let late = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("it is free");
+        daemon.command("a", "start").await.expect(202);
+        let refused = |fact: &llama_warden_events::Envelope| {
+            matches!(fact.event, Event::ServerFailed { reason: FailureReason::PortInUse, .. })
+        };
+        let first = daemon.event("the port is found taken", refused).await;
+        daemon.event_after(first.seq, "it is tried again", refused).await;
+        drop(late);
+        let again = |fact: &llama_warden_events::Envelope| matches!(fact.event, Event::ReadyReached { .. });
+        daemon.event_after(ready.seq, "it is ready again", again).await;
+        let report = daemon.report("a").await;
+        assert!(report.is_ready && report.restart_abandoned.is_none(), "{report:?}");
     });
 }

@@ -1,8 +1,9 @@
 //! Bodies that go on: Server-Sent Events, NDJSON, plain lines.
 //!
 //! A source is pulled only as fast as the client reads, so a client that does not read costs one connection and no
-//! memory. While a source is silent a keep-alive goes out, so that a client that is gone is noticed. The end of the
-//! daemon ends every stream at once.
+//! memory. While a source is silent a keep-alive goes out, so that a client that is gone is noticed. At the end of the
+//! daemon each stream still hands over what is there, up to the daemon's last fact, and ends; the connection bounds the time
+//! that a client may take for it.
 
 use std::future::Future;
 use std::time::Duration;
@@ -93,14 +94,17 @@ fn json_text(value: &impl Serialize) -> Vec<u8> {
 pub(crate) trait Source: Send + 'static {
     /// The next piece, or `None` at the end. Safe to cancel.
     fn next(&mut self) -> impl Future<Output = Option<Vec<u8>>> + Send;
+
+    /// The next piece if there is one already.
+    fn try_next(&mut self) -> Option<Vec<u8>>;
 }
 
-/// A response whose body is `source`, until it ends or `cancel` comes.
+/// A response whose body is `source`, until it ends, or until it has nothing more when `cancel` has come.
 pub(crate) fn respond(source: impl Source, encoding: Encoding, cancel: CancellationToken) -> Response {
     let pieces = unfold((source, cancel), move |(mut source, cancel)| async move {
         loop {
             let piece = tokio::select! {
-                () = cancel.cancelled() => return None,
+                () = cancel.cancelled() => Bytes::from(source.try_next()?),
                 piece = source.next() => Bytes::from(piece?),
                 () = tokio::time::sleep(KEEP_ALIVE) => match encoding.keep_alive() {
                     Some(nothing) => nothing,

@@ -10,6 +10,8 @@ use llama_warden_api::{EventRecord, LogRecord};
 use llama_warden_bus::Fact;
 use llama_warden_events::{Event, Incarnation, Seq, StreamName, Warning};
 use serde::de::DeserializeOwned;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 async fn next<T: DeserializeOwned>(records: &mut Records<T>) -> Option<T> {
     within(records.next()).await.expect("the stream is sound")
@@ -158,5 +160,67 @@ async fn lines_that_a_slow_reader_lost_are_told_to_it_and_to_all() {
     assert_eq!((fact.server.as_ref(), fact.incarnation), (Some(&id("good")), None::<Incarnation>));
     let told = Event::OutputLost { stream: StreamName::Stdout, consumer: "logs".to_owned(), lines: lost };
     assert_eq!(fact.event, told);
+    daemon.end().await;
+}
+
+#[tokio::test]
+async fn at_the_end_a_follower_still_gets_every_fact_and_then_a_clean_end() {
+    for _ in 0..50 {
+        let daemon = Daemon::start().await;
+        let followers = [daemon.over_tcp(), daemon.over_socket()];
+        let mut streams = Vec::new();
+        for follower in followers {
+            streams.push(follower.events(EventRange::After(Seq(0))).await.expect("streams"));
+        }
+        // On this runtime of one thread nobody reads between the last fact and the end.
+        warn(&daemon, 300).await;
+        let stopped = Event::DaemonStopped { survivors: Vec::new() };
+        daemon.publish(Fact::daemon(stopped.clone())).await;
+        daemon.begin_end();
+        let (over_tcp, over_socket, ()) = tokio::join!(rest(streams.remove(0)), rest(streams.remove(0)), daemon.end());
+        for records in [over_tcp, over_socket] {
+            assert_eq!(seqs(&records), (1..=306).collect::<Vec<_>>());
+            assert!(matches!(records.last(), Some(EventRecord::Envelope(last)) if last.event == stopped));
+        }
+    }
+}
+
+#[tokio::test]
+async fn at_the_end_a_follower_of_logs_still_gets_every_line() {
+    let daemon = Daemon::start().await;
+    let follow = |stream| LogOptions { tail: None, follow: true, stream };
+    let mut stderr = daemon.over_tcp().logs(&id("good"), follow(Some(StreamName::Stderr))).await.expect("streams");
+    daemon.write("good", StreamName::Stderr, &[b"first"]);
+    next(&mut stderr).await.expect("came");
+    let both = daemon.over_tcp().logs(&id("good"), follow(None)).await.expect("streams");
+    daemon.write("good", StreamName::Stderr, &[&b"x"[..]; 40]);
+    daemon.write("good", StreamName::Stdout, &[b"last"]);
+    daemon.begin_end();
+    let (stderr, both, ()) = tokio::join!(rest(stderr), rest(both), daemon.end());
+    let orders = |records: &[LogRecord]| -> Vec<u64> {
+        let order = |record: &LogRecord| match record {
+            LogRecord::Line { order, .. } => *order,
+            LogRecord::Lost { .. } => panic!("unexpected {record:?}"),
+        };
+        let mut orders: Vec<_> = records.iter().map(order).collect();
+        orders.sort_unstable();
+        orders
+    };
+    assert_eq!(orders(&stderr), (1..=40).collect::<Vec<_>>());
+    assert_eq!(orders(&both), (0..=41).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_follower_that_never_reads_does_not_hold_up_the_end() {
+    let daemon = Daemon::start_with(Setup { facts_kept: 100_000, ..Setup::default() }).await;
+    let mut stalled = TcpStream::connect(daemon.tcp).await.expect("connects");
+    let request = format!("GET /api/v1/events?since=0 HTTP/1.1\r\nHost: {}\r\n\r\n", daemon.tcp);
+    stalled.write_all(request.as_bytes()).await.expect("written");
+    // More than the kernel takes for a client that does not read.
+    let detail = "x".repeat(10_000);
+    for _ in 0..2000 {
+        let event = Event::ServerWarned { warning: Warning::OptionDropped, detail: detail.clone() };
+        daemon.publish(Fact::server(id("good"), event)).await;
+    }
     daemon.end().await;
 }

@@ -173,7 +173,7 @@ pub enum Event {
     ServerExited {
         /// How it ended.
         end: ProcessEnd,
-        /// How many processes of its group or marker outlived it and were killed.
+        /// How many processes of its group, marker or lock outlived it and were killed.
         swept: u32,
     },
     /// Lines were lost to a slow consumer of the output lane. (whoever read too slowly)

@@ -10,12 +10,12 @@ use std::time::Duration;
 use llama_warden_bus::{Component, Delivery, OutputLane, Ports, Publisher, Request};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{
-    BootId, Event, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId,
+    BootId, Event, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId, Signal,
 };
 use llama_warden_state::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::dialect::DialectLibrary;
@@ -31,6 +31,9 @@ use crate::spawner::{ShimProgram, Spawner};
 const SIGNALS: usize = 8;
 /// Questions that wait for one launch. When it is full, an answer is on its way anyhow.
 const INQUIRIES: usize = 2;
+/// Time from KILL to the end of a launch, at the end of the daemon. What is still there then does not go away by waiting: the
+/// kernel holds it, or it may not be killed by us.
+const KILL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Time to kill what an earlier run left behind.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -139,13 +142,15 @@ struct Live {
     pre_start: Option<oneshot::Sender<HookOutcome>>,
     signals: mpsc::Sender<SignalOrder>,
     inquiries: mpsc::Sender<ListenerInquiry>,
+    /// When KILL was first asked for.
+    killed: Option<Instant>,
 }
 
 impl Desk {
     async fn open(launcher: Launcher, ports: &Ports<LaunchCommand>) -> Result<Self, LauncherError> {
         let Launcher { fleet, lane, settings } = launcher;
         let LauncherSettings { boot, shim, environment, dialects, dialects_dir, state_dir } = settings;
-        if let Some(state_dir) = state_dir {
+        if let Some(state_dir) = state_dir.clone() {
             let deadline = Instant::now() + RECONCILE_TIMEOUT;
             let swept = leftovers::reconcile(&state_dir, &boot, deadline)
                 .await
@@ -171,6 +176,7 @@ impl Desk {
                 binaries,
                 dialects: DialectShelf::new(dialects, dialects_dir),
                 environment,
+                state_dir,
             }),
             // Not the ports': a launch is told to end only after the loop has stopped taking commands.
             cancel: CancellationToken::new(),
@@ -187,7 +193,13 @@ impl Desk {
             LaunchCommand::DeliverSignal { server, incarnation, signal, rung } => {
                 let order = SignalOrder { signal, rung, cause };
                 self.machine.on_order(&server, incarnation).and_then(|()| {
-                    let sent = self.live.get(&server).map(|live| live.signals.try_send(order));
+                    let live = self.live.get_mut(&server);
+                    let sent = live.map(|live| {
+                        if signal == Signal::KILL {
+                            live.killed.get_or_insert_with(Instant::now);
+                        }
+                        live.signals.try_send(order)
+                    });
                     sent.map_or_else(|| Err(over(&server)), |sent| sent.map_err(|error| unsent(&server, &error)))
                 })
             }
@@ -215,7 +227,8 @@ impl Desk {
         let rival = self.live.values().find(|live| collide(&live.spec, &server)).map(|live| live.spec.id.clone());
         let (tell, pre_start) = server.hooks.pre_start.as_ref().map(|_| oneshot::channel()).unzip();
         let (spec, incarnation) = (Arc::clone(&server), reporter.incarnation);
-        self.live.insert(reporter.server.clone(), Live { incarnation, spec, pre_start: tell, signals, inquiries });
+        let live = Live { incarnation, spec, pre_start: tell, signals, inquiries, killed: None };
+        self.live.insert(reporter.server.clone(), live);
         let launch = Launch {
             server,
             rival,
@@ -257,7 +270,8 @@ impl Desk {
     async fn close(&mut self, over: Over) {
         self.machine.on_over(&over.server, over.incarnation);
         self.live.remove(&over.server);
-        if self.facts.publish(over.last).await.is_err() {
+        // Acknowledged: when this component has ended, the snapshot knows of every end that it saw.
+        if self.facts.publish_acked(over.last).await.is_err() {
             tracing::debug!(server = %over.server, "the end of a launch is not heard any more: the bus is closed");
         }
     }
@@ -268,12 +282,17 @@ impl Desk {
         drop(tokio::spawn(reaper::reap_orphans(children)));
     }
 
-    /// Kills what still runs and sees it through.
+    /// Kills what still runs and sees it through, as long as that can help.
     async fn drain(mut self) -> Result<(), LauncherError> {
         self.machine.on_drain();
         self.cancel.cancel();
-        while let Some(over) = self.launches.join_next().await {
+        let now = Instant::now();
+        let deadline = self.live.values().map(|live| live.killed.unwrap_or(now) + KILL_TIMEOUT).max().unwrap_or(now);
+        while let Ok(Some(over)) = timeout_at(deadline, self.launches.join_next()).await {
             self.close(over.map_err(LauncherError::Launch)?).await;
+        }
+        for server in self.live.keys() {
+            tracing::error!(%server, "its process is left behind: it outlived KILL");
         }
         Ok(())
     }

@@ -23,6 +23,12 @@ impl LaunchFailure {
         Self { reason, detail: detail.into(), lines: Vec::new() }
     }
 
+    /// Something that could not be opened, bound or read, for `reason`, unless the daemon or the machine ran out of what that
+    /// takes: this says nothing about the thing itself, and passes.
+    pub(crate) fn of_io(reason: FailureReason, detail: impl Into<String>, error: &io::Error) -> Self {
+        Self::new(if is_exhaustion(error) { FailureReason::SpawnFailed } else { reason }, detail)
+    }
+
     /// A program that the kernel did not start.
     pub(crate) fn spawn(program: &Path, error: &io::Error) -> Self {
         let reason = match error.raw_os_error().map(Errno::from_raw) {
@@ -42,6 +48,14 @@ impl LaunchFailure {
     }
 }
 
+fn is_exhaustion(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN | Errno::ENOSPC)
+    )
+}
+
 impl fmt::Display for LaunchFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.reason, self.detail)
@@ -49,3 +63,28 @@ impl fmt::Display for LaunchFailure {
 }
 
 impl std::error::Error for LaunchFailure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S7.
+    #[test]
+    fn what_the_daemon_lacks_passes_and_is_no_fault_of_the_server() {
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EAGAIN] {
+            let error = io::Error::from(errno);
+            let failures = [
+                LaunchFailure::spawn(Path::new("/bin/server"), &error),
+                LaunchFailure::of_io(FailureReason::ModelNotFound, "cannot open the model", &error),
+            ];
+            for failure in failures {
+                assert_eq!(failure.reason, FailureReason::SpawnFailed, "{errno}");
+                assert!(!failure.reason.is_permanent(), "{errno}");
+            }
+        }
+        let missing = io::Error::from(Errno::ENOENT);
+        let failure = LaunchFailure::of_io(FailureReason::ModelNotFound, "cannot open the model", &missing);
+        assert_eq!(failure.reason, FailureReason::ModelNotFound);
+        assert_eq!(LaunchFailure::spawn(Path::new("/bin/server"), &missing).reason, FailureReason::BinaryNotFound);
+    }
+}

@@ -20,6 +20,7 @@ use crate::help::OptionList;
 use crate::pipes::read_bounded;
 use crate::process::Process;
 use crate::spawner::{ShimProgram, SpawnRequest, Spawner};
+use crate::sweep::Traces;
 
 /// Time for both questions.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -156,9 +157,10 @@ impl Question<'_> {
             program: self.path.into(),
             arguments: vec![self.argument.into()],
             environment: self.environment.clone(),
+            lock: None,
         };
         let spawned = self.spawner.spawn(request).await.map_err(not_run)?;
-        let process = Process::new(self.spawner, spawned.child, None).map_err(not_run)?;
+        let process = Process::new(self.spawner, spawned.child, Traces::default()).map_err(not_run)?;
         let answer = timeout_at(self.deadline, async {
             tokio::try_join!(read_bounded(spawned.stdout, MAX_ANSWER), read_bounded(spawned.stderr, MAX_ANSWER))
         })

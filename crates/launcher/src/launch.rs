@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,11 +28,13 @@ use crate::failure::LaunchFailure;
 use crate::identify::BinaryCache;
 use crate::lines::Redactor;
 use crate::listener;
+use crate::lock::InstanceLock;
 use crate::pipes::{read_bounded, read_lines};
 use crate::pre_start;
 use crate::prepare::{NotPrepared, Prepared, prepare};
 use crate::process::Process;
 use crate::spawner::{ShimProgram, SpawnRequest, Spawner};
+use crate::sweep::{Left, Traces, sweep};
 
 /// Time to kill what outlived the server.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -52,6 +55,8 @@ pub(crate) struct Resources {
     pub(crate) dialects: DialectShelf,
     /// What children may inherit from.
     pub(crate) environment: Vec<(OsString, OsString)>,
+    /// Where the locks of servers are; `None` has none.
+    pub(crate) state_dir: Option<PathBuf>,
 }
 
 /// Publishes facts about one launch.
@@ -181,15 +186,18 @@ impl Launch {
         let Prepared { line, environment, redactor } = prepared;
         let program = line.program.clone();
         let failure = |error: &io::Error| failed(LaunchFailure::spawn(&program, error));
+        let lock = self.lock().await.map_err(failed)?;
         let request = SpawnRequest {
             shim: self.resources.shim.clone(),
             program: line.program,
             arguments: line.arguments,
             environment,
+            lock: lock.as_ref().map(|lock| lock.path().to_owned()),
         };
         let spawner = &self.resources.spawner;
         let spawned = spawner.spawn(request).await.map_err(|error| failure(&error))?;
-        let process = Process::new(spawner, spawned.child, Some(marker.clone())).map_err(|error| failure(&error))?;
+        let traces = Traces { marker: Some(marker.clone()), lock, group: None };
+        let process = Process::new(spawner, spawned.child, traces).map_err(|error| failure(&error))?;
         if let Some(exec_errors) = spawned.exec_errors {
             let confirmed = tokio::select! {
                 confirmed = read_errno(exec_errors) => confirmed,
@@ -206,6 +214,28 @@ impl Launch {
             }
         }
         Ok(Running { process, stdout: spawned.stdout, stderr: spawned.stderr, redactor })
+    }
+
+    /// The lock that the launch is to hold. Who is left of an earlier launch and still holds it is killed first; beside one
+    /// that cannot be, nothing is started.
+    async fn lock(&self) -> Result<Option<InstanceLock>, LaunchFailure> {
+        let Some(state_dir) = self.resources.state_dir.clone() else { return Ok(None) };
+        let (folder, server) = (state_dir.clone(), self.reporter.server.clone());
+        let make = move || InstanceLock::of(&folder, &server).map(|lock| (lock.is_held(), lock));
+        let made = tokio::task::spawn_blocking(make).await.unwrap_or_else(|error| Err(error.into()));
+        let (is_held, lock) = made.map_err(|error| {
+            let detail = format!("cannot make a lock in the state directory {}: {error}", state_dir.display());
+            LaunchFailure::new(FailureReason::SpawnFailed, detail)
+        })?;
+        if is_held {
+            let holders = Traces { lock: Some(lock.clone()), ..Traces::default() };
+            let left = sweep(&holders, Instant::now() + SWEEP_TIMEOUT).await.left;
+            if !left.is_empty() {
+                let detail = format!("{} of an earlier launch is still there and cannot be killed", listed(&left));
+                return Err(LaunchFailure::new(FailureReason::Unkillable, detail));
+            }
+        }
+        Ok(Some(lock))
     }
 
     /// Reads the output, delivers signals and answers questions until the process has ended; then cleans up.
@@ -258,7 +288,7 @@ impl Launch {
         }
         let Finished { end, swept, left } = finish(process, readers, give_up).await;
         if !left.is_empty() {
-            let detail = format!("processes {left:?} outlived the server and cannot be killed");
+            let detail = format!("{} outlived the server and cannot be killed", listed(&left));
             self.reporter.publish(Event::ServerWarned { warning: Warning::DescendantLeft, detail }).await?;
         }
         Ok(Event::ServerExited { end, swept })
@@ -281,7 +311,7 @@ impl Launch {
 struct Finished {
     end: ProcessEnd,
     swept: u32,
-    left: Vec<u32>,
+    left: Vec<Left>,
 }
 
 impl Finished {
@@ -338,6 +368,10 @@ fn who_listens(server: &ServerSpec, leader: u32, marker: &Marker) -> ListenerOwn
         }
         Err((host, error)) => ListenerOwner::Unreadable { detail: format!("cannot resolve `{host}`: {error}") },
     }
+}
+
+fn listed(left: &[Left]) -> String {
+    left.iter().map(Left::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn failed(failure: LaunchFailure) -> Event {

@@ -2,7 +2,8 @@
 //!
 //! Every process of a launch carries a marker that begins with the id of the run. The ids of the runs whose processes
 //! may still exist stand in one file of the state directory, written once per start: before anything is launched, so
-//! that no moment of a crash is without it. An id is drawn at random, so that no bystander carries it.
+//! that no moment of a crash is without it. An id is drawn at random, so that no bystander carries it. Who scrubbed its marker
+//! is found by the lock of its server.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,8 @@ use llama_warden_events::BootId;
 use tokio::time::Instant;
 
 use crate::environment::Marker;
-use crate::sweep::{Sweep, sweep};
+use crate::lock::InstanceLock;
+use crate::sweep::{Sweep, Traces, sweep};
 
 /// The file's name in the state directory.
 const FILE: &str = "boots";
@@ -30,12 +32,20 @@ pub(crate) async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant
     let mut total = Sweep::default();
     let mut unfinished = Vec::new();
     for run in &earlier {
-        let swept = sweep(None, Some(&Marker::of_run(run)), deadline).await;
+        let marked = Traces { marker: Some(Marker::of_run(run)), ..Traces::default() };
+        let swept = sweep(&marked, deadline).await;
         total.killed += swept.killed;
         if !swept.left.is_empty() {
             unfinished.push(run.as_str());
             total.left.extend(swept.left);
         }
+    }
+    // Whoever cleared its environment still holds the lock of its server, whichever run that was.
+    for lock in InstanceLock::all(state_dir) {
+        let holding = Traces { lock: Some(lock), ..Traces::default() };
+        let swept = sweep(&holding, deadline).await;
+        total.killed += swept.killed;
+        total.left.extend(swept.left);
     }
     write(&path, unfinished.into_iter().chain([boot.as_str()])).await?;
     Ok(total)

@@ -62,7 +62,8 @@ fn check_program(path: &Path) -> Result<(), LaunchFailure> {
 fn check_model(path: &Path) -> Result<(), LaunchFailure> {
     let shown = path.display();
     let not_found = |error: io::Error| {
-        LaunchFailure::new(FailureReason::ModelNotFound, format!("cannot open the model {shown}: {error}"))
+        let detail = format!("cannot open the model {shown}: {error}");
+        LaunchFailure::of_io(FailureReason::ModelNotFound, detail, &error)
     };
     let invalid =
         |detail: String| LaunchFailure::new(FailureReason::ModelInvalid, format!("the model {shown} {detail}"));
@@ -77,15 +78,16 @@ fn check_model(path: &Path) -> Result<(), LaunchFailure> {
 
 /// The keys in a server's key file, one per line: a server that cannot read it would serve everybody, or nobody.
 fn read_keys(path: &Path) -> Result<Vec<String>, LaunchFailure> {
-    let failure = |why: String| {
-        LaunchFailure::new(FailureReason::BadArgument, format!("cannot read the key file {}: {why}", path.display()))
+    let failure = |error: io::Error| {
+        let detail = format!("cannot read the key file {}: {error}", path.display());
+        LaunchFailure::of_io(FailureReason::BadArgument, detail, &error)
     };
-    let (file, metadata) = open(path).map_err(|error| failure(error.to_string()))?;
+    let (file, metadata) = open(path).map_err(failure)?;
     if !metadata.is_file() {
-        return Err(failure(format!("it is {}", kind_of(&metadata))));
+        return Err(failure(io::Error::other(format!("it is {}", kind_of(&metadata)))));
     }
     let mut text = String::new();
-    file.take(MAX_KEY_FILE).read_to_string(&mut text).map_err(|error| failure(error.to_string()))?;
+    file.take(MAX_KEY_FILE).read_to_string(&mut text).map_err(failure)?;
     Ok(text.lines().map(str::trim).filter(|line| !line.starts_with('#')).map(str::to_owned).collect())
 }
 
@@ -99,7 +101,8 @@ fn open(path: &Path) -> io::Result<(File, Metadata)> {
 /// Checks that a server could bind each of its addresses now.
 fn check_addresses(host: &str, port: u16) -> Result<(), LaunchFailure> {
     let entries = address::resolve(host, port).map_err(|(text, error)| {
-        LaunchFailure::new(FailureReason::BadArgument, format!("cannot resolve the host `{text}`: {error}"))
+        let detail = format!("cannot resolve the host `{text}`: {error}");
+        LaunchFailure::of_io(FailureReason::BadArgument, detail, &error)
     })?;
     entries.iter().try_for_each(check_entry)
 }
@@ -121,8 +124,9 @@ fn check_entry(entry: &HostEntry) -> Result<(), LaunchFailure> {
             Ok(()) => return Ok(()),
         }
     }
-    let why = last.map_or_else(|| "it has no address".to_owned(), |error| error.to_string());
-    Err(LaunchFailure::new(FailureReason::BadArgument, format!("cannot listen on `{}`: {why}", entry.text)))
+    let error = last.unwrap_or_else(|| io::Error::other("it has no address"));
+    let detail = format!("cannot listen on `{}`: {error}", entry.text);
+    Err(LaunchFailure::of_io(FailureReason::BadArgument, detail, &error))
 }
 
 fn in_use(address: &Address) -> LaunchFailure {

@@ -19,7 +19,7 @@ use crate::environment::{Environment, EnvironmentPolicy, Marker, child_environme
 use crate::failure::LaunchFailure;
 use crate::launch::{Reporter, Resources};
 use crate::lines::Redactor;
-use crate::sweep::{Sweep, sweep};
+use crate::sweep::{Sweep, Traces, sweep};
 use crate::{preflight, redact};
 
 /// Longest wait for what an earlier launch left on the port.
@@ -89,8 +89,8 @@ pub(crate) async fn prepare(
 /// Ends what earlier launches of this server left, which may be what has its port: a process that could not be killed at
 /// once then. What is left of a stranger is not touched.
 async fn await_release(server: &ServerSpec, resources: &Resources) {
-    let earlier = Marker::of_server(&resources.boot, &server.id);
-    let Sweep { killed, left } = sweep(None, Some(&earlier), Instant::now() + RELEASE_TIMEOUT).await;
+    let marked = Traces { marker: Some(Marker::of_server(&resources.boot, &server.id)), ..Traces::default() };
+    let Sweep { killed, left } = sweep(&marked, Instant::now() + RELEASE_TIMEOUT).await;
     if killed > 0 || !left.is_empty() {
         tracing::warn!(server = %server.id, killed, ?left, "processes of an earlier launch still had its port");
     }

@@ -11,19 +11,18 @@ use rustix::process::WaitIdStatus;
 use tokio::time::Instant;
 
 use crate::child::Child;
-use crate::environment::Marker;
-use crate::pidfd::Pidfd;
+use crate::pin::ProcessPin;
 use crate::proc::Stat;
 use crate::spawner::Spawner;
-use crate::sweep::{self, Sweep};
+use crate::sweep::{self, Sweep, Traces};
 
 /// A child whose exit is awaited.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
     start_ticks: u64,
-    marker: Option<Marker>,
-    pidfd: Pidfd,
+    traces: Traces,
+    pin: ProcessPin,
     /// The kernel kills the child when the thread that made it ends.
     _spawner: Spawner,
 }
@@ -38,12 +37,14 @@ pub(crate) enum SignalError {
 }
 
 impl Process {
-    /// Takes charge of a child that `spawner` made. If that fails the child is killed.
-    pub(crate) fn new(spawner: &Spawner, child: Child, marker: Option<Marker>) -> io::Result<Self> {
-        let pidfd = Pidfd::open(child.pid())?;
+    /// Takes charge of a child that `spawner` made, and of what it makes by these `traces` and the group that it leads. If
+    /// that fails the child is killed.
+    pub(crate) fn new(spawner: &Spawner, child: Child, traces: Traces) -> io::Result<Self> {
+        let pin = ProcessPin::new(child.pid())?;
         // A child that is not reaped has a stat, also when it has ended.
         let start_ticks = Stat::of(child.pid()).map_or(0, |stat| stat.start_ticks);
-        Ok(Self { child, start_ticks, marker, pidfd, _spawner: spawner.clone() })
+        let traces = Traces { group: Some(child.pid()), ..traces };
+        Ok(Self { child, start_ticks, traces, pin, _spawner: spawner.clone() })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -68,12 +69,12 @@ impl Process {
 
     /// Completes when the child has ended, at once if it has already.
     pub(crate) async fn exited(&self) -> io::Result<()> {
-        self.pidfd.exited().await
+        self.pin.exited().await
     }
 
-    /// Kills what outlived the child: its group and whatever carries its marker. See [`sweep::sweep`].
+    /// Kills what outlived the child, by its traces. See [`sweep::sweep`].
     pub(crate) async fn sweep(&self, deadline: Instant) -> Sweep {
-        sweep::sweep(Some(self.pid()), self.marker.as_ref(), deadline).await
+        sweep::sweep(&self.traces, deadline).await
     }
 
     /// Takes the status of a child that has ended. From here on its id may belong to somebody else.
@@ -111,9 +112,10 @@ mod tests {
             program: "/bin/sh".into(),
             arguments: vec!["-c".into(), script.into()],
             environment: Default::default(),
+            lock: None,
         };
         let spawned = spawner.spawn(request).await.expect("spawns");
-        Process::new(spawner, spawned.child, None).expect("is watched")
+        Process::new(spawner, spawned.child, Traces::default()).expect("is watched")
     }
 
     async fn end(process: Process) -> ProcessEnd {
@@ -140,6 +142,7 @@ mod tests {
         assert!(spawner.children().lock().is_empty());
     }
 
+    /// C5.
     #[tokio::test]
     async fn no_exit_is_lost_however_early_it_comes() {
         let spawner = Spawner::start().expect("starts");
@@ -165,7 +168,7 @@ mod tests {
     async fn a_dropped_process_is_killed_and_reaped() {
         let spawner = Spawner::start().expect("starts");
         let process = shell(&spawner, "sleep 60; :").await;
-        let watched = Pidfd::open(process.pid()).expect("exists");
+        let watched = ProcessPin::new(process.pid()).expect("exists");
         drop(process);
         tokio::time::timeout(Duration::from_secs(20), watched.exited()).await.expect("ends").expect("is awaited");
     }

@@ -8,20 +8,25 @@
 //! 2. The kernel kills it when the thread that spawned it ends; a parent that died before that was asked for is
 //!    noticed by its id.
 //! 3. Every other descriptor is closed but the three standard ones.
-//! 4. Standard input carries the write end of a pipe. The shim moves it to a close-on-exec descriptor and puts
+//! 4. The instance lock is opened, which the target and its descendants keep.
+//! 5. Standard input carries the write end of a pipe. The shim moves it to a close-on-exec descriptor and puts
 //!    `/dev/null` in its place. An exec that works closes the pipe; one that fails writes its errno, an `i32` in little
 //!    endian, first.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{dup2_stdin, getppid, setsid};
+
+use crate::lock;
+use crate::spawner::SpawnRequest;
 
 /// The `argv[0]` under which the daemon's own executable acts as the shim.
 pub const NAME: &str = "llama-warden-shim";
@@ -46,28 +51,28 @@ pub fn run_if_requested(arguments: impl IntoIterator<Item = OsString>) -> Option
     Some(ExitCode::FAILURE)
 }
 
-/// The arguments that make the shim run `program` for the daemon whose process id is `parent`.
-pub(crate) fn arguments<'a>(
-    parent: u32,
-    program: &'a OsStr,
-    arguments: &'a [OsString],
-) -> impl Iterator<Item = OsString> + 'a {
-    [OsString::from(parent.to_string()), program.to_owned()].into_iter().chain(arguments.iter().cloned())
+/// The arguments that make the shim do what is requested, for this daemon.
+pub(crate) fn arguments(request: &SpawnRequest) -> impl Iterator<Item = OsString> {
+    let parent = std::process::id().to_string();
+    let lock = request.lock.clone().unwrap_or_default();
+    let words = [parent.into(), lock.into(), request.program.clone().into()];
+    words.into_iter().chain(request.arguments.iter().cloned())
 }
 
 fn become_target(mut arguments: impl Iterator<Item = OsString>, errors: &File) -> io::Error {
     let parent = arguments.next().and_then(|parent| parent.to_str()?.parse::<i32>().ok());
-    let (Some(parent), Some(program)) = (parent, arguments.next()) else {
+    let (Some(parent), Some(lock), Some(program)) = (parent, arguments.next(), arguments.next()) else {
         return io::Error::from(nix::errno::Errno::EINVAL);
     };
-    match prepare(parent, errors) {
+    match prepare(parent, Path::new(&lock), errors) {
         // std empties the signal mask and gives SIGPIPE its default action back before it calls exec.
         Ok(()) => Command::new(program).args(arguments).exec(),
         Err(error) => error,
     }
 }
 
-fn prepare(parent: i32, errors: &File) -> io::Result<()> {
+/// An empty `lock` is none.
+fn prepare(parent: i32, lock: &Path, errors: &File) -> io::Result<()> {
     setsid()?;
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     // The parent may have died before the kernel was asked to tell.
@@ -76,7 +81,7 @@ fn prepare(parent: i32, errors: &File) -> io::Result<()> {
     }
     dup2_stdin(OwnedFd::from(File::open("/dev/null")?))?;
     close_inherited(errors);
-    Ok(())
+    if lock.as_os_str().is_empty() { Ok(()) } else { lock::hold(lock) }
 }
 
 /// Closes what the daemon itself was started with and did not open: std opens everything close-on-exec, whoever started

@@ -46,6 +46,8 @@ pub(crate) struct SpawnRequest {
     pub(crate) arguments: Vec<OsString>,
     /// The whole environment.
     pub(crate) environment: Environment,
+    /// The file that the process and its descendants hold; the shim opens it.
+    pub(crate) lock: Option<PathBuf>,
 }
 
 /// A process that was made, with our ends of its pipes.
@@ -124,10 +126,7 @@ fn spawn(request: &SpawnRequest, children: &Children) -> io::Result<Spawned> {
 fn through_shim(shim: &Path, request: &SpawnRequest) -> io::Result<(Command, Option<PipeReader>)> {
     let (exec_errors, exec_errors_writer) = io::pipe()?;
     let mut command = Command::new(shim);
-    command
-        .arg0(shim::NAME)
-        .args(shim::arguments(std::process::id(), request.program.as_os_str(), &request.arguments))
-        .stdin(Stdio::from(exec_errors_writer));
+    command.arg0(shim::NAME).args(shim::arguments(request)).stdin(Stdio::from(exec_errors_writer));
     Ok((command, Some(exec_errors)))
 }
 

@@ -23,6 +23,11 @@ use confirm::{Confirmation, Proof};
 const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(500));
 /// How long probes come fast after a hint: lines were seen up to 22 ms before the first 200, on an idle machine.
 const EAGER: Duration = Duration::from_millis(500);
+/// How long a server whose time is over may take from its ready line to an answer; lines and the first 200 were seen 22 ms
+/// apart at most, on an idle machine.
+const LINE_GRACE: Duration = Duration::from_secs(5);
+/// A deadline that is heard this much too late was overslept: the daemon was stopped, or the machine slept.
+const OVERSLEPT: Duration = Duration::from_secs(1);
 /// Most probes on their way. The second one is for a hint while the first one hangs.
 const MOST_PROBES: u8 = 2;
 /// Most hints that are published of one incarnation.
@@ -143,10 +148,15 @@ pub(crate) struct Machine {
     ready_line: Option<StreamName>,
     no_health_path: bool,
     not_ready_seen: bool,
+    /// Progress was seen, and no ready line since: the load is said to go on.
+    load_goes_on: bool,
     /// What was published of the progress: nothing, life without a measure, or whole percents.
     told: Option<Option<u8>>,
     hints_told: u8,
-    cap_passed: bool,
+    /// When policy decides; `None` while the server loads on after its time.
+    cap: Option<Elapsed>,
+    /// It was told that the server loads on after its time.
+    past_cap_told: bool,
     round: u32,
 }
 
@@ -166,9 +176,11 @@ impl Machine {
             ready_line: None,
             no_health_path: false,
             not_ready_seen: false,
+            load_goes_on: false,
             told: None,
             hints_told: 0,
-            cap_passed: false,
+            cap: Some(later(spawned, terms.timeout)),
+            past_cap_told: false,
             round: 0,
         }
     }
@@ -208,7 +220,7 @@ impl Machine {
     /// When `Input::Deadline` is due.
     pub(crate) fn next_deadline(&self) -> Option<Elapsed> {
         let stage = match &self.stage {
-            Stage::Watching => [self.next_look(), self.cap()].into_iter().flatten().min(),
+            Stage::Watching => [self.next_look(), self.cap].into_iter().flatten().min(),
             Stage::Confirming(confirmation) => Some(confirmation.deadline()),
             Stage::Ready | Stage::Over => return None,
         };
@@ -220,6 +232,7 @@ impl Machine {
             self.last_life = self.last_life.max(at);
         }
         if let Some(percent) = sighting.progress {
+            self.load_goes_on = true;
             self.tell_progress(percent, actions);
         }
         for hint in sighting.hints {
@@ -230,7 +243,12 @@ impl Machine {
     fn on_hint(&mut self, hint: Hint, now: Elapsed, actions: &mut Vec<Action>) {
         match hint.strength {
             HintStrength::NearlyReady => self.nearly_line = self.nearly_line.or(Some(hint.stream)),
-            HintStrength::Ready => self.ready_line = self.ready_line.or(Some(hint.stream)),
+            HintStrength::Ready => {
+                self.ready_line = self.ready_line.or(Some(hint.stream));
+                self.load_goes_on = false;
+                // It said that it loads, which was why its time did not end; now it says that it is done.
+                self.cap = self.cap.or(Some(later(now, LINE_GRACE)));
+            }
         }
         self.eager_until = later(now, EAGER);
         if self.hints_told < MOST_HINTS {
@@ -281,6 +299,9 @@ impl Machine {
     }
 
     fn on_deadline(&mut self, now: Elapsed, actions: &mut Vec<Action>) {
+        if self.next_deadline().is_some_and(|due| now.since(due) >= OVERSLEPT) {
+            self.excuse(now);
+        }
         if self.stall().is_some_and(|stall| now >= stall) {
             let silent = now.since(self.last_life);
             let what = format!("no sign of life for {:.1} s ({})", silent.as_secs_f64(), self.last_heard());
@@ -293,12 +314,18 @@ impl Machine {
             }
             return;
         }
-        if self.cap().is_some_and(|cap| now >= cap) {
+        if self.cap.is_some_and(|cap| now >= cap) {
             self.on_cap(now, actions);
         }
         if matches!(self.stage, Stage::Watching) && self.next_look().is_some_and(|look| now >= look) {
             self.look(now, actions);
         }
+    }
+
+    /// Nobody watched for a while, and what was said meanwhile is yet to be heard: no limit counts that time.
+    fn excuse(&mut self, now: Elapsed) {
+        self.last_life = now;
+        self.cap = self.cap.map(|cap| cap.max(later(now, LINE_GRACE)));
     }
 
     /// Looks whether the server is ready, in the way that can prove it.
@@ -340,23 +367,30 @@ impl Machine {
         self.terms.stall_timeout.map(|timeout| later(self.last_life, timeout))
     }
 
-    fn cap(&self) -> Option<Elapsed> {
-        (!self.cap_passed).then(|| later(self.spawned, self.terms.timeout))
-    }
-
     fn on_cap(&mut self, now: Elapsed, actions: &mut Vec<Action>) {
         match self.terms.on_timeout {
             OnTimeout::Fail => self.fail_at_cap("", actions),
-            OnTimeout::AssumeReady if self.not_ready_seen || self.told.is_some() => self.pass_cap(now, actions),
+            OnTimeout::AssumeReady if self.is_loading() => self.pass_cap(now, actions),
+            // It said that it is done and then fell silent; what said "not ready" is never assumed to be ready.
+            OnTimeout::AssumeReady if self.not_ready_seen => self.fail_at_cap("", actions),
             OnTimeout::AssumeReady => self.confirm(Proof::Cap, now, actions),
         }
     }
 
-    /// The server loads on after its time; only the stall timeout bounds it now.
+    /// Whether the server says that it loads: 503 is its latest answer, or there was a 503 or progress and no ready line since.
+    fn is_loading(&self) -> bool {
+        let said_so = self.load_goes_on || (self.not_ready_seen && self.ready_line.is_none());
+        said_so || self.last_answer == Some(Answer::NotReady)
+    }
+
+    /// The server loads on after its time; only the stall timeout bounds it now, until it says that it is done.
     fn pass_cap(&mut self, now: Elapsed, actions: &mut Vec<Action>) {
-        self.cap_passed = true;
+        self.cap = None;
         self.stage = Stage::Watching;
         self.next_probe = later(now, self.interval(now));
+        if std::mem::replace(&mut self.past_cap_told, true) {
+            return;
+        }
         let bound = match self.terms.stall_timeout {
             Some(timeout) => format!("it fails after {:.0} s without a sign of life", timeout.as_secs_f64()),
             None => "set `readiness.stall-timeout` to bound it".to_owned(),

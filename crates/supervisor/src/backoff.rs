@@ -87,6 +87,8 @@ fn bound(spec: &RestartSpec, attempt: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use llama_warden_events::Signal;
+
     use super::*;
 
     fn spec(policy: RestartPolicy) -> RestartSpec {
@@ -105,11 +107,15 @@ mod tests {
 
     const CRASH: ProcessEnd = ProcessEnd::Exited { code: 1 };
 
+    /// C40: a fast crash loop; the exit codes make no difference.
     #[test]
     fn the_delay_doubles_up_to_its_bound_and_the_budget_ends_it() {
         let spec = spec(RestartPolicy::OnFailure);
         let mut backoff = Backoff::default();
-        let mut decide = |draw| backoff.on_failure(&spec, FailureReason::Crashed, Some(CRASH), at(1), draw);
+        let ends =
+            [CRASH, ProcessEnd::Exited { code: 139 }, ProcessEnd::Signaled { signal: Signal::ABRT, core_dumped: true }];
+        let mut ends = ends.into_iter().cycle();
+        let mut decide = |draw| backoff.on_failure(&spec, FailureReason::Crashed, ends.next(), at(1), draw);
         for (attempt, seconds) in [(1, 1), (2, 2), (3, 4), (4, 6), (5, 6)] {
             let delay = Duration::from_secs(seconds);
             assert_eq!(decide(1.0), Decision::Restart { attempt, delay });
@@ -135,6 +141,25 @@ mod tests {
         backoff.on_ready(at(100));
         backoff.on_failure(&spec, FailureReason::Crashed, Some(CRASH), at(160), 0.0);
         assert_eq!(backoff.failures(), 1);
+    }
+
+    /// C40: a slow one, 65 s after ready each time, is tried for ever at the first delay; one a little faster is given up.
+    #[test]
+    fn a_crash_after_a_stable_ready_is_always_the_first_and_one_before_it_never_forgets() {
+        let spec = spec(RestartPolicy::OnFailure);
+        for (ready_for, given_up) in [(65, false), (59, true)] {
+            let mut backoff = Backoff::default();
+            let decisions: Vec<_> = (1..=100)
+                .map(|round| {
+                    backoff.on_ready(at(round * 100));
+                    let crashed = at(round * 100 + ready_for);
+                    backoff.on_failure(&spec, FailureReason::Crashed, Some(CRASH), crashed, 1.0)
+                })
+                .collect();
+            let first = Decision::Restart { attempt: 1, delay: Duration::from_secs(1) };
+            assert_eq!(decisions.iter().all(|decision| *decision == first), !given_up, "{ready_for} s");
+            assert_eq!(matches!(decisions[5], Decision::Abandon { .. }), given_up, "{ready_for} s");
+        }
     }
 
     #[test]

@@ -232,7 +232,10 @@ impl Office {
 
     async fn switch(&mut self, command: &SuperviseCommand, id: Seq, next: Resolved) -> Result<(), SupervisorError> {
         let current = self.fleet.borrow().clone();
-        let difference = difference(&current, &next, |server| self.machine.is_up(server));
+        // Who activates a profile asks for its servers; a configuration that is read again, often by itself, does not.
+        let is_reload = matches!(command, SuperviseCommand::Reload { .. });
+        let is_held = |server: &ServerId| is_reload && self.machine.is_held(server);
+        let difference = difference(&current, &next, |server| self.machine.is_up(server), is_held);
         let planned = Event::SwitchPlanned { plan: difference.plan };
         self.publish(Fact::daemon(planned).because(id)).await?;
         if let SuperviseCommand::ActivateProfile { dry_run: true, .. } = command {

@@ -309,6 +309,11 @@ impl Machine {
         self.slots.get(server).is_some_and(|slot| !slot.is_down() || slot.awaits_launch().is_some())
     }
 
+    /// Whether a person stopped a server and nobody has asked for it since.
+    pub fn is_held(&self, server: &ServerId) -> bool {
+        self.slots.get(server).is_some_and(Slot::is_held)
+    }
+
     /// Consecutive failures of every server that has some.
     pub fn failures(&self) -> BTreeMap<ServerId, u32> {
         let counts = self.slots.iter().map(|(server, slot)| (server.clone(), slot.failures()));

@@ -85,6 +85,8 @@ pub(crate) struct Slot {
     /// The least launch that is wanted; `None` when the server should be down.
     wanted: Option<Incarnation>,
     wish: Wish,
+    /// A person stopped it, and nobody has asked for it since.
+    is_held: bool,
     /// Wished for while the launcher had not begun.
     pending_end: Option<End>,
     /// To be told once the launch has begun.
@@ -110,6 +112,7 @@ impl Slot {
             end: None,
             wanted: None,
             wish: Wish::Asked,
+            is_held: false,
             pending_end: None,
             warning: None,
             failure: None,
@@ -141,6 +144,10 @@ impl Slot {
     /// Whether it is between the wish for a launch and ready, and who wished.
     pub(crate) fn rises_for(&self) -> Option<Wish> {
         matches!(self.life, Life::Asked | Life::Rising).then_some(self.wish)
+    }
+
+    pub(crate) const fn is_held(&self) -> bool {
+        self.is_held
     }
 
     /// Whether a launch is due, and who wishes it.
@@ -209,6 +216,7 @@ impl Slot {
         actions: &mut Vec<SlotAction>,
     ) {
         self.wanted = None;
+        self.is_held |= reason == StopReason::Requested;
         self.cancel_restart(actions);
         for ticket in self.tickets.extract_if(.., |ticket| matches!(ticket.goal, Goal::Ready(_))) {
             let outcome = match id {
@@ -369,6 +377,7 @@ impl Slot {
     fn want(&mut self, target: Incarnation, id: Option<Seq>, actions: &mut Vec<SlotAction>) {
         self.wanted = Some(self.wanted.map_or(target, |wanted| wanted.max(target)));
         self.wish = Wish::Asked;
+        self.is_held = false;
         self.tickets.extend(id.map(|id| Ticket { id, goal: Goal::Ready(target) }));
         self.settle(actions);
     }

@@ -39,13 +39,19 @@ pub(crate) struct Difference {
     pub(crate) members: Vec<Member>,
 }
 
-/// `is_up` says which servers run, or are on their way.
-pub(crate) fn difference(current: &Fleet, next: &Resolved, is_up: impl Fn(&ServerId) -> bool) -> Difference {
+/// `is_up` says which servers run, or are on their way; `is_held` which of them stay down although they are enabled.
+pub(crate) fn difference(
+    current: &Fleet,
+    next: &Resolved,
+    is_up: impl Fn(&ServerId) -> bool,
+    is_held: impl Fn(&ServerId) -> bool,
+) -> Difference {
     let mut plan = SwitchPlan { profile: next.profile.clone(), ..SwitchPlan::default() };
     let mut members = Vec::new();
     for spec in next.fleet.iter() {
         let changed = current.get(spec.id.as_str()).is_some_and(|old| spec.needs_new_process(old));
-        let list = match (is_up(&spec.id), spec.enabled, changed) {
+        let wanted = spec.enabled && !is_held(&spec.id);
+        let list = match (is_up(&spec.id), wanted, changed) {
             (true, true, false) => Some(&mut plan.keep),
             (true, true, true) => Some(&mut plan.restart),
             (true, false, _) => Some(&mut plan.stop),
@@ -55,7 +61,7 @@ pub(crate) fn difference(current: &Fleet, next: &Resolved, is_up: impl Fn(&Serve
         if let Some(list) = list {
             list.push(spec.id.clone());
         }
-        members.push(Member { server: spec.id.clone(), restart: spec.restart.clone(), wanted: spec.enabled, changed });
+        members.push(Member { server: spec.id.clone(), restart: spec.restart.clone(), wanted, changed });
     }
     let gone = current.iter().filter(|old| next.fleet.get(old.id.as_str()).is_none());
     plan.stop.extend(gone.map(|old| old.id.clone()).filter(is_up));

@@ -77,11 +77,29 @@ impl EventSource {
         Self { bus: bus.clone(), facts, encoding, forgotten, last: Some(last) }
     }
 
-    async fn delivery(&mut self) -> Option<Delivery> {
+    /// What is told before any fact.
+    fn foreword(&mut self) -> Option<Vec<u8>> {
+        let forgotten = std::mem::take(&mut self.forgotten);
+        (forgotten > 0).then(|| self.gap(forgotten, None))
+    }
+
+    fn there(&mut self) -> Option<Delivery> {
         match self.last {
-            None => self.facts.next().await,
             Some(last) if self.facts.position() > last => None,
-            Some(_) => self.facts.try_next(),
+            _ => self.facts.try_next(),
+        }
+    }
+
+    fn piece(&self, delivery: Delivery) -> Vec<u8> {
+        match delivery {
+            Delivery::Event(envelope) => match self.encoding {
+                Encoding::JsonLines => json_line(&*envelope),
+                _ => sse_frame(envelope.event.kind(), Some(envelope.seq.0), &*envelope),
+            },
+            Delivery::Gap { missed, snapshot } => {
+                let report = StatusReport::of(&snapshot, self.bus.clock().now());
+                self.gap(missed, Some(report))
+            }
         }
     }
 
@@ -97,19 +115,20 @@ impl EventSource {
 
 impl Source for EventSource {
     async fn next(&mut self) -> Option<Vec<u8>> {
-        let forgotten = std::mem::take(&mut self.forgotten);
-        if forgotten > 0 {
-            return Some(self.gap(forgotten, None));
+        if let Some(foreword) = self.foreword() {
+            return Some(foreword);
         }
-        Some(match self.delivery().await? {
-            Delivery::Event(envelope) => match self.encoding {
-                Encoding::JsonLines => json_line(&*envelope),
-                _ => sse_frame(envelope.event.kind(), Some(envelope.seq.0), &*envelope),
-            },
-            Delivery::Gap { missed, snapshot } => {
-                let report = StatusReport::of(&snapshot, self.bus.clock().now());
-                self.gap(missed, Some(report))
-            }
+        let delivery = match self.last {
+            None => self.facts.next().await?,
+            Some(_) => self.there()?,
+        };
+        Some(self.piece(delivery))
+    }
+
+    fn try_next(&mut self) -> Option<Vec<u8>> {
+        self.foreword().or_else(|| {
+            let delivery = self.there()?;
+            Some(self.piece(delivery))
         })
     }
 }

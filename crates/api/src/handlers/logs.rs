@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use futures_util::FutureExt;
 use http::HeaderMap;
 use llama_warden_bus::{Clock, Fact, FollowedLine, LogLine, OutputLane, Publisher, StreamFollower};
 use llama_warden_events::{Elapsed, Event, ServerId, StreamName};
@@ -79,7 +78,10 @@ impl Followers {
     fn kept(&mut self, most: usize) -> Vec<LogRecord> {
         let mut kept = Vec::new();
         for _ in 0..FIRST_BATCHES {
-            let Some(Some(batch)) = self.next().now_or_never() else { break };
+            let batch = self.there();
+            if batch.is_empty() {
+                break;
+            }
             kept.extend(batch);
         }
         kept.sort_by_key(|record| match record {
@@ -89,6 +91,16 @@ impl Followers {
         let surplus = kept.len().saturating_sub(most);
         kept.drain(..surplus);
         kept
+    }
+
+    /// A batch of what is there already.
+    fn there(&mut self) -> Vec<LogRecord> {
+        let mut there = Vec::new();
+        for (stream, follower) in [(StreamName::Stderr, &mut self.stderr), (StreamName::Stdout, &mut self.stdout)] {
+            let followed = follower.as_mut().map(StreamFollower::try_next).unwrap_or_default();
+            there.extend(followed.into_iter().map(|followed| record(stream, followed)));
+        }
+        there
     }
 
     /// What comes next; `None` where nothing is followed. Safe to cancel.
@@ -106,11 +118,14 @@ impl Followers {
 /// The next records of a stream; waits for ever where it is not followed.
 async fn next_of(follower: &mut Option<StreamFollower>, stream: StreamName) -> Vec<LogRecord> {
     let Some(follower) = follower else { return std::future::pending().await };
-    let record = |followed| match followed {
+    follower.next().await.into_iter().map(|followed| record(stream, followed)).collect()
+}
+
+fn record(stream: StreamName, followed: FollowedLine) -> LogRecord {
+    match followed {
         FollowedLine::Line(kept) => line(kept),
         FollowedLine::Lost { lines } => LogRecord::Lost { stream, lost: lines },
-    };
-    follower.next().await.into_iter().map(record).collect()
+    }
 }
 
 fn line(line: LogLine) -> LogRecord {
@@ -152,14 +167,19 @@ impl LogSource {
         }
         self.report_from = Elapsed::new(self.clock.now().as_duration() + REPORT_PAUSE);
     }
+
+    /// The records that were taken in, as a piece; `None` where there are none.
+    fn piece(&mut self) -> Option<Vec<u8>> {
+        let records = std::mem::take(&mut self.records);
+        (!records.is_empty()).then(|| records.iter().flat_map(|record| encode(record, self.encoding)).collect())
+    }
 }
 
 impl Source for LogSource {
     async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
-            if !self.records.is_empty() {
-                let records = std::mem::take(&mut self.records);
-                return Some(records.iter().flat_map(|record| encode(record, self.encoding)).collect());
+            if let Some(piece) = self.piece() {
+                return Some(piece);
             }
             let report_at = (!self.losses.is_empty()).then_some(self.report_from);
             // Biased: under a flood of lines there is always a next batch, and the report must come all the same.
@@ -173,6 +193,14 @@ impl Source for LogSource {
                 None => self.report().await,
             }
         }
+    }
+
+    fn try_next(&mut self) -> Option<Vec<u8>> {
+        self.piece().or_else(|| {
+            let there = self.followers.there();
+            self.take_in(there);
+            self.piece()
+        })
     }
 }
 

@@ -146,8 +146,13 @@ impl Daemon {
 
     /// What a cancelled component does: it ends without an error.
     pub async fn end(self) {
-        self.cancel.cancel();
+        self.begin_end();
         within(self.run).await.expect("no panic").expect("no error");
+    }
+
+    /// Cancels the component, which ends as soon as it can.
+    pub fn begin_end(&self) {
+        self.cancel.cancel();
     }
 }
 

@@ -215,7 +215,7 @@ impl StreamFollower {
     pub async fn next(&mut self) -> Followed {
         loop {
             self.news.borrow_and_update();
-            let followed = self.read();
+            let followed = self.try_next();
             if !followed.is_empty() {
                 return followed;
             }
@@ -225,7 +225,8 @@ impl StreamFollower {
         }
     }
 
-    fn read(&mut self) -> Followed {
+    /// What [`Self::next`] would return at once; empty where it would wait.
+    pub fn try_next(&mut self) -> Followed {
         let ring = lock(&self.stream.ring);
         let mut followed = Vec::new();
         if ring.first() > self.next {

@@ -58,16 +58,8 @@ impl Bench {
     /// The same on a stage that the test has made.
     pub fn on(mut stage: Stage, environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Self {
         let (fleet, fleet_seen) = watch::channel(Fleet::default());
-        let inherited = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        let settings = LauncherSettings {
-            boot: boot(),
-            shim: ShimProgram::OwnExecutable,
-            environment: inherited.collect(),
-            dialects: DialectLibrary::built_in(),
-            dialects_dir: None,
-            state_dir,
-        };
-        let performance = stage.run(Launcher::new(fleet_seen, stage.lane().clone(), settings));
+        let launcher = Launcher::new(fleet_seen, stage.lane().clone(), settings(environment, state_dir));
+        let performance = stage.run(launcher);
         Self { stage, folder: tempfile::tempdir().expect("tempdir"), performance, fleet }
     }
 
@@ -81,22 +73,12 @@ impl Bench {
 
     /// A server whose executable answers the questions of the launcher and then runs `body` in a shell.
     pub fn server(&self, id: &str, body: &str) -> ServerSpec {
-        let help = "--model FNAME  x\\n--host HOST  x\\n--port PORT  x\\n--alias STRING  x\\n";
-        let script = format!(
-            "#!/bin/sh\ncase \"$1\" in\n--version) echo 'version: 9093 (x)' >&2; exit;;\n--help) printf %b '{help}'; exit;;\nesac\n{body}\n"
-        );
-        let binary = self.write(&format!("{id}-server"), script);
-        let model = self.folder.path().join("tiny.gguf");
-        fs::write(&model, [b"GGUF\x03\0\0\0".as_slice(), &[0; 16]].concat()).expect("write");
-        spec(id, binary, model)
+        server_in(self.folder.path(), id, body)
     }
 
     /// Writes an executable file.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.folder.path().join(name);
-        fs::write(&path, content).expect("write");
-        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("chmod");
-        path
+        executable(&self.folder.path().join(name), content)
     }
 
     /// A file that servers may write.
@@ -184,6 +166,37 @@ impl Bench {
     pub async fn end(self) {
         self.performance.end().await;
     }
+}
+
+/// How a launcher makes processes that inherit from `environment`.
+pub fn settings(environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> LauncherSettings {
+    let inherited = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    LauncherSettings {
+        boot: boot(),
+        shim: ShimProgram::OwnExecutable,
+        environment: inherited.collect(),
+        dialects: DialectLibrary::built_in(),
+        dialects_dir: None,
+        state_dir,
+    }
+}
+
+/// A server in `folder`; see [`Bench::server`].
+pub fn server_in(folder: &Path, id: &str, body: &str) -> ServerSpec {
+    let help = "--model FNAME  x\\n--host HOST  x\\n--port PORT  x\\n--alias STRING  x\\n";
+    let script = format!(
+        "#!/bin/sh\ncase \"$1\" in\n--version) echo 'version: 9093 (x)' >&2; exit;;\n--help) printf %b '{help}'; exit;;\nesac\n{body}\n"
+    );
+    let binary = executable(&folder.join(format!("{id}-server")), script);
+    let model = folder.join("tiny.gguf");
+    fs::write(&model, [b"GGUF\x03\0\0\0".as_slice(), &[0; 16]].concat()).expect("write");
+    spec(id, binary, model)
+}
+
+fn executable(path: &Path, content: impl AsRef<[u8]>) -> PathBuf {
+    fs::write(path, content).expect("write");
+    fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("chmod");
+    path.to_owned()
 }
 
 /// Whether a process runs; a zombie does not.

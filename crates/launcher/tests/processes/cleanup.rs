@@ -16,11 +16,15 @@ pub const PROMISES: &[Promise] = &[
     ("a_grandchild_that_ignores_term_is_killed_before_the_exit_is_heard", stubborn),
     ("a_chatty_grandchild_does_not_hold_up_the_exit", chatty),
     ("a_grandchild_that_left_its_session_is_found_by_its_marker", escaped),
+    ("a_grandchild_without_environment_and_session_is_found_by_its_lock", unmarked),
     ("draining_ends_when_somebody_unknown_holds_the_pipe", held),
     ("a_cancelled_launcher_leaves_nothing", cancelled),
     ("a_killed_daemon_takes_its_servers_along", killed_daemon),
+    ("a_panic_of_another_component_takes_the_servers_along", panic_elsewhere),
+    ("a_dropped_runtime_takes_its_servers_along", dropped_runtime),
     ("the_next_daemon_ends_what_a_killed_one_left", next_daemon),
     ("what_an_earlier_launch_left_on_the_port_is_ended_and_the_next_one_comes", late_release),
+    ("the_next_daemon_ends_who_scrubbed_its_environment", next_daemon_unmarked),
     ("orphans_are_reaped_and_no_status_is_lost", orphans),
 ];
 
@@ -63,6 +67,60 @@ fn chatty() {
 
 fn escaped() {
     sweep("(setsid sh -c 'echo $$ > '$F'; echo up; sleep 60' &); until [ -s $F ]; do sleep 0.01; done; exit 0", None);
+}
+
+/// C28.
+fn unmarked() {
+    on_runtime(async {
+        let state_dir = tempfile::tempdir().expect("tempdir");
+        let mut bench = Bench::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.path().to_owned())).await;
+        let file = bench.path("grandchild");
+        let body = format!("F='{}'; {UNMARKED}; exit 2", file.display());
+        let server = bench.server("a", &body);
+        bench.configure([server]).await;
+        bench.launch(1).await;
+        assert_eq!(bench.exited().await, (ProcessEnd::Exited { code: 2 }, 1));
+        assert!(!runs(read_pid(&file)));
+        bench.end().await;
+    });
+}
+
+/// Leaves somebody behind who has nothing of the server's but its lock.
+const UNMARKED: &str = "(env -i setsid sh -c 'echo $$ > '$F'; exec /bin/sleep 60' >/dev/null 2>&1 &); \
+                        until [ -s $F ]; do sleep 0.01; done";
+
+/// S13.
+fn panic_elsewhere() {
+    on_runtime(async {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (error, bus) = crate::panicking::daemon(folder.path()).await;
+        let snapshot = bus.snapshot();
+        assert_eq!((error.component, error.error.as_str()), ("guest", "panicked: boom"));
+        assert_eq!(snapshot.daemon.failed_component, Some(("guest".to_owned(), "panicked: boom".to_owned())));
+        let record = snapshot.servers.get(&id()).expect("is known");
+        let killed = ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false };
+        assert_eq!((record.last_end, snapshot.facts.get("ServerSpawned")), (Some(killed), Some(&1)));
+        assert_eq!(zombie_children(), [0; 0]);
+    });
+}
+
+/// S14.
+fn dropped_runtime() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("builds");
+    let (bench, leader) = runtime.block_on(async {
+        let mut bench = Bench::new("trap '' TERM HUP; echo up; while :; do read never < /dev/zero; done").await;
+        let leader = bench.launch(1).await;
+        bench.printed("up").await;
+        (bench, leader)
+    });
+    assert!(runs(leader));
+    drop(runtime);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while exists(leader) {
+        assert!(Instant::now() < deadline, "the server outlived the runtime, or is not reaped");
+        std::thread::yield_now();
+    }
+    drop(bench);
 }
 
 fn held() {
@@ -130,11 +188,19 @@ fn killed_daemon() {
 }
 
 fn next_daemon() {
+    next_daemon_after("setsid sh -c 'echo $$ > '$F'; sleep 60' & until [ -s $F ]; do sleep 0.01; done");
+}
+
+/// C28, S3.
+fn next_daemon_unmarked() {
+    next_daemon_after(UNMARKED);
+}
+
+/// Kills a daemon whose server has left a grandchild, named in `$F`, which the next daemon has to end.
+fn next_daemon_after(body: &str) {
     let state_dir = tempfile::tempdir().expect("tempdir");
     let file = state_dir.path().join("grandchild");
-    let body =
-        format!("setsid sh -c 'echo $$ > {0}; sleep 60' & until [ -s {0} ]; do sleep 0.01; done; wait", file.display());
-    let (mut daemon, _) = daemon(state_dir.path(), &body);
+    let (mut daemon, _) = daemon(state_dir.path(), &format!("F='{}'; {body}; wait; read never", file.display()));
     let deadline = Instant::now() + Duration::from_secs(20);
     while std::fs::read_to_string(&file).map_or(true, |text| !text.ends_with('\n')) {
         assert!(Instant::now() < deadline, "no grandchild came up");

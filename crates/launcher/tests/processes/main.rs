@@ -9,6 +9,7 @@ mod bench;
 mod cleanup;
 mod failures;
 mod output;
+mod panicking;
 mod pre_start;
 mod running;
 mod starting;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llama_warden_api::client::{Client, EventRange};
+use llama_warden_api::client::{Client, ClientError, EventRange};
 use llama_warden_events::{Seq, ServerId};
 use llama_warden_state::StatusReport;
 
@@ -45,20 +45,26 @@ async fn watch(client: &Client, global: &Global, args: &StatusArgs, first: Statu
         tokio::select! {
             change = changes.next() => match change {
                 Ok(Some(_)) => {}
-                Ok(None) | Err(_) => {
-                    eprintln!("the daemon has ended");
-                    return Ok(Exit::Done);
-                }
+                Ok(None) | Err(_) => return Ok(ended()),
             },
             () = tokio::time::sleep(TICK), if picture.is_moving() && !global.json => {}
         }
-        report = fetch(client, &args.ids).await?;
+        let Some(changed) = fetch_changed(client, &args.ids).await? else { return Ok(ended()) };
+        report = changed;
     }
+}
+
+fn ended() -> Exit {
+    eprintln!("the daemon has ended");
+    Exit::Done
 }
 
 /// The report of the servers that are meant.
 pub async fn fetch(client: &Client, ids: &[ServerId]) -> Result<StatusReport, Failure> {
-    let report = client.status().await.map_err(peer::failure)?;
+    named(client.status().await.map_err(peer::failure)?, ids)
+}
+
+fn named(report: StatusReport, ids: &[ServerId]) -> Result<StatusReport, Failure> {
     let unknown = ids.iter().find(|id| report.servers.iter().all(|server| server.model_id != **id));
     match unknown {
         None => Ok(only(report, ids)),
@@ -66,6 +72,16 @@ pub async fn fetch(client: &Client, ids: &[ServerId]) -> Result<StatusReport, Fa
             let known = report.servers.iter().map(|server| server.model_id.as_str());
             Err(Failure::unknown_server(Exit::Failed, unknown, known))
         }
+    }
+}
+
+/// The report after a change, unless the daemon takes no questions any more: then it is ending, and the stream of its
+/// changes, which it still finishes, tells when.
+pub async fn fetch_changed(client: &Client, ids: &[ServerId]) -> Result<Option<StatusReport>, Failure> {
+    match client.status().await {
+        Ok(report) => named(report, ids).map(Some),
+        Err(ClientError::Unreachable { .. } | ClientError::Protocol { .. }) => Ok(None),
+        Err(error) => Err(peer::failure(error)),
     }
 }
 

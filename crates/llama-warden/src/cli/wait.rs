@@ -19,7 +19,7 @@ pub async fn run(global: &Global, args: &WaitArgs) -> Result<Exit, Failure> {
                 return Ok((report, exit));
             }
             match changes.next().await {
-                Ok(Some(_)) => report = status::fetch(&client, &args.ids).await?,
+                Ok(Some(_)) => report = status::fetch_changed(&client, &args.ids).await?.unwrap_or(report),
                 // A daemon that has ended has stopped every server.
                 Ok(None) if args.goal == Goal::Stopped => return Ok((report, Exit::Done)),
                 Ok(None) => return Err(Failure::new(Exit::NotReached, "the daemon has ended")),

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use llama_warden_bus::{Component, PendingReply, Ports};
 use llama_warden_events::{Elapsed, NoCommand, RefusalReason, Refused, SuperviseCommand};
+use nix::errno::Errno;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
@@ -75,17 +76,29 @@ impl ConfigWatch {
         Ok(())
     }
 
-    /// Looks at the file: whether it says something new, or can no longer be read.
-    fn has_changed(&mut self) -> bool {
+    /// Looks at the file: whether it says something new, or can no longer be read. That the daemon ran out of descriptors
+    /// says nothing of the file.
+    ///
+    /// # Errors
+    /// Where it cannot be told now.
+    fn has_changed(&mut self) -> io::Result<bool> {
         if let Err(error) = self.arm() {
             let path = self.path.display();
             tracing::warn!(%path, %error, "the configuration may not be watched any more; send HUP after a change");
         }
-        let text = read(&self.path).ok();
+        let text = match read(&self.path) {
+            Err(error) if is_exhaustion(&error) => return Err(error),
+            text => text.ok(),
+        };
         let changed = text != self.text;
         self.text = text;
-        changed
+        Ok(changed)
     }
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -117,9 +130,16 @@ impl Component for ConfigWatch {
                 }
                 () = ports.clock.sleep_until(look_at), if look_at.is_some() => {
                     (changed_at, look_at) = (None, None);
-                    if self.has_changed() {
-                        let trigger = format!("a change of {}", self.path.display());
-                        reply = Some(ports.commands.post(SuperviseCommand::Reload { trigger }));
+                    match self.has_changed() {
+                        Ok(true) => {
+                            let trigger = format!("a change of {}", self.path.display());
+                            reply = Some(ports.commands.post(SuperviseCommand::Reload { trigger }));
+                        }
+                        Ok(false) => {}
+                        Err(error) => {
+                            tracing::debug!(%error, "the configuration cannot be looked at now");
+                            look_at = Some(Elapsed::new(ports.clock.now().as_duration() + LONGEST));
+                        }
                     }
                 }
                 answer = answer(&mut reply), if reply.is_some() => {

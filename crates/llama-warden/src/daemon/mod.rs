@@ -40,6 +40,10 @@ const COMPONENTS_END: Duration = Duration::from_secs(5);
 /// Longest time that a collector may take for the last spans, when every server is gone.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
+/// How long a thread for work that may block stays idle. While there is one, work waits for it where the kernel gives no other;
+/// with none, tokio panics. So the first one is made at the start and none ever ends.
+const THREADS_STAY: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// What `up` is asked to run.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
@@ -69,6 +73,7 @@ impl Daemon {
     /// Where the configuration, the state directory or an address does not allow it.
     pub async fn prepare(inventory: &Inventory, order: &Order) -> Result<Self, Failure> {
         let signals = Signals::hear()?;
+        require_proc()?;
         let loaded = &inventory.loaded;
         let settings = loaded.configuration.daemon();
         let fleet = loaded.fleet(order.profile.as_deref())?;
@@ -201,6 +206,14 @@ fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, error)
 }
 
+/// Without it nobody is found who outlives a server, and no server is started: the shim is our own executable by its name there.
+fn require_proc() -> Result<(), Failure> {
+    fs::read("/proc/self/stat").map(drop).map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot read /proc/self/stat: {error}"))
+            .next_step("mount it (`mount -t proc proc /proc`): what servers leave behind is found there")
+    })
+}
+
 /// Spans are sent where the environment names a collector; else nothing is started.
 fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, Failure> {
     let failed = |error: TracingError| Failure::new(Exit::Usage, error).next_step("mend or unset the OTEL_* variable");
@@ -261,14 +274,16 @@ fn check_only(only: &[ServerId], fleet: &Fleet) -> Result<Option<Vec<ServerId>>,
 /// # Errors
 /// Where the kernel gives no thread.
 pub fn runtime() -> Result<Arc<tokio::runtime::Runtime>, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)
+        .thread_keep_alive(THREADS_STAY)
         .thread_name("llama-warden")
         .enable_all()
         .build()
-        .map(Arc::new)
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start the runtime: {error}")))
+        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start the runtime: {error}")))?;
+    drop(runtime.spawn_blocking(|| ()));
+    Ok(Arc::new(runtime))
 }
 
 /// Ends a runtime whose daemon has ended. What still reads a file somewhere is not waited for: its disk may never answer.

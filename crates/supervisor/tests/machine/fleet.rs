@@ -219,3 +219,23 @@ fn a_server_that_leaves_the_configuration_is_stopped_and_then_forgotten() {
     let actions = fleet.tell("a", 1, 2.0, [Event::ServerExited { end, swept: 0 }]);
     assert!(actions.contains(&Action::Forget { server: id("a") }), "{actions:?}");
 }
+
+/// S20.
+#[test]
+fn a_stop_by_hand_holds_until_somebody_asks_for_the_server_again() {
+    let mut fleet = Fleet::new(&["a"], None, RestartPolicy::Always);
+    fleet.machine.start_all([&id("a")]);
+    fleet.rise("a", 1, 1.0);
+    assert!(!fleet.machine.is_held(&id("a")));
+    let now = Elapsed::new(Duration::from_secs(2));
+    let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
+    fleet.machine.on_command(stop, Seq(50), now);
+    assert!(fleet.machine.is_held(&id("a")), "from the wish on, not from the end of the process");
+    let reason = StopReason::Requested;
+    let end = ProcessEnd::Exited { code: 0 };
+    fleet.tell("a", 1, 3.0, [Event::ServerExited { end, swept: 0 }]);
+    fleet.tell("a", 1, 3.0, [Event::ServerStopped { reason, forced: false, stop_seconds: 0.1 }]);
+    assert!(fleet.machine.is_held(&id("a")));
+    fleet.machine.on_command(SuperviseCommand::StartServer { server: id("a") }, Seq(60), now);
+    assert!(!fleet.machine.is_held(&id("a")));
+}

@@ -71,6 +71,55 @@ fn past_the_cap_a_server_that_loads_goes_on_with_one_warning() {
 }
 
 #[test]
+fn at_the_cap_progress_before_the_ready_line_excuses_nothing() {
+    for (owner, verdict) in [(ListenerOwner::Nobody, "ready-timeout"), (OWN, "ready via timeout")] {
+        let mut bench = Bench::new(terms());
+        bench.percent(2000, Some(100.0));
+        bench.line(3000, HintStrength::Ready);
+        bench.run_until(SPAWNED + 120_000, Some(Answer::Refused));
+        bench.listener(121_001, owner);
+        assert_eq!(bench.verdicts(), [verdict]);
+    }
+}
+
+#[test]
+fn at_the_cap_a_server_that_said_not_ready_and_then_fell_silent_is_not_assumed_ready() {
+    for (answer, verdict) in [(Answer::NoAnswer, "ready-timeout"), (Answer::NotReady, "")] {
+        let mut bench = Bench::new(terms());
+        bench.answer(2000, Answer::NotReady);
+        bench.line(3000, HintStrength::Ready);
+        bench.answer(3001, answer);
+        bench.run_until(SPAWNED + 120_000, Some(answer));
+        assert_eq!(bench.verdicts().join(""), verdict, "{answer:?}");
+    }
+}
+
+#[test]
+fn past_the_cap_a_ready_line_ends_the_patience() {
+    let mut bench = Bench::new(terms());
+    bench.percent(2000, Some(1.0));
+    bench.run_until(SPAWNED + 200_000, Some(Answer::Refused));
+    bench.line(SPAWNED + 200_000, HintStrength::Ready);
+    bench.run_until(SPAWNED + 204_999, Some(Answer::Refused));
+    assert_eq!(bench.verdicts(), [""; 0]);
+    bench.run_until(SPAWNED + 205_000, Some(Answer::Refused));
+    bench.listener(SPAWNED + 205_001, ListenerOwner::Nobody);
+    assert_eq!(bench.verdicts(), ["ready-timeout"]);
+}
+
+#[test]
+fn past_the_cap_progress_after_a_ready_line_goes_on_with_one_warning() {
+    let mut bench = Bench::new(terms());
+    bench.percent(2000, Some(1.0));
+    bench.run_until(SPAWNED + 200_000, Some(Answer::Refused));
+    bench.line(SPAWNED + 200_000, HintStrength::Ready);
+    bench.percent(SPAWNED + 201_000, Some(50.0));
+    bench.run_until(SPAWNED + 300_000, Some(Answer::Refused));
+    assert_eq!(bench.verdicts(), [""; 0]);
+    assert_eq!(warnings(&bench.said), [Warning::LoadingPastCap]);
+}
+
+#[test]
 fn the_policy_fail_ends_every_server_at_the_cap() {
     for answer in [Answer::NotReady, Answer::NoAnswer, Answer::Refused] {
         let mut bench = Bench::new(Terms { on_timeout: OnTimeout::Fail, ..terms() });
@@ -134,4 +183,25 @@ fn only_the_first_hints_are_published() {
     }
     let hints = bench.said.iter().filter(|action| matches!(action, Action::Publish(Event::ReadyHinted { .. })));
     assert_eq!(hints.count(), usize::from(MOST_HINTS));
+}
+
+/// S11.
+#[test]
+fn time_in_which_nobody_watched_counts_for_no_limit() {
+    let strict = Terms { on_timeout: OnTimeout::Fail, stall_timeout: Some(Duration::from_secs(10)), ..terms() };
+    let mut bench = Bench::new(strict);
+    bench.life(5000);
+    // An hour's sleep; then a line comes, or none.
+    bench.on(3_600_000, Input::Deadline);
+    assert_eq!(bench.verdicts(), [""; 0]);
+    bench.run_until(3_604_999, Some(Answer::Refused));
+    assert_eq!(bench.verdicts(), [""; 0]);
+    bench.run_until(3_605_000, Some(Answer::Refused));
+    assert_eq!(bench.verdicts(), ["ready-timeout"], "its time was over long ago");
+    let mut bench = Bench::new(Terms { stall_timeout: Some(Duration::from_secs(10)), ..terms() });
+    bench.on(3_600_000, Input::Deadline);
+    bench.run_until(3_609_999, Some(Answer::NotReady));
+    assert_eq!(bench.verdicts(), [""; 0]);
+    bench.run_until(3_611_000, Some(Answer::NotReady));
+    assert_eq!(bench.verdicts(), ["stalled"]);
 }

@@ -1,0 +1,79 @@
+//! A daemon in which another component panics as soon as a server runs.
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::time::Duration;
+
+use llama_warden_bus::{Bus, Component, Delivery, Fact, Host, HostError, HostSettings, Ports};
+use llama_warden_component_kit::card;
+use llama_warden_config::Fleet;
+use llama_warden_events::{
+    BootId, CommandSet, Event, Incarnation, LaunchCommand, NoCommand, SuperviseCommand, TerminateCommand,
+};
+use llama_warden_launcher::Launcher;
+use tokio::sync::watch;
+
+use crate::bench::{id, server_in, settings};
+
+/// Accepts its commands and does nothing, so that it is left to the launcher's own end to stop the server.
+struct Idle<C>(std::marker::PhantomData<fn() -> C>);
+
+impl<C: CommandSet> Component for Idle<C> {
+    const NAME: &'static str = "idle";
+    type Command = C;
+    type Error = Infallible;
+
+    async fn run(self, mut ports: Ports<C>) -> Result<(), Infallible> {
+        loop {
+            tokio::select! {
+                Some(request) = ports.inbox.recv() => request.accept(None),
+                () = ports.cancel.cancelled() => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Panics when a server runs.
+struct Guest;
+
+impl Component for Guest {
+    const NAME: &'static str = "guest";
+    type Command = NoCommand;
+    type Error = Infallible;
+
+    async fn run(self, mut ports: Ports<NoCommand>) -> Result<(), Infallible> {
+        while let Some(delivery) = ports.events.next().await {
+            if let Delivery::Event(envelope) = delivery
+                && matches!(envelope.event, Event::ServerSpawned { .. })
+            {
+                panic!("boom");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs the daemon to its end, and returns why it ended and what was told.
+pub async fn daemon(folder: &Path) -> (HostError, Bus) {
+    let mut host = Host::new(HostSettings {
+        boot: BootId::from_random(7),
+        facts_kept: 64,
+        drain: Duration::from_millis(200),
+        cancel: Duration::from_secs(10),
+    });
+    let server = server_in(folder, "a", "trap '' TERM; while :; do read never < /dev/zero; done");
+    let (_fleet, fleet) = watch::channel(Fleet::new(vec![server]));
+    let launcher = Launcher::new(fleet, host.lane().clone(), settings(&[("PATH", "/usr/bin:/bin")], None));
+    host.add(launcher).expect("first owner");
+    host.add(Idle::<TerminateCommand>(std::marker::PhantomData)).expect("first owner");
+    host.add(Idle::<SuperviseCommand>(std::marker::PhantomData)).expect("first owner");
+    host.add(Guest).expect("owns nothing");
+    let configured = Event::ServerConfigured { card: card(&id()) };
+    host.publisher().publish(Fact::server(id(), configured)).await.expect("open");
+    let (commands, bus) = (host.commands(), host.bus().clone());
+    let running = host.start().expect("complete");
+    let launch = LaunchCommand::LaunchServer { server: id(), incarnation: Incarnation(1) };
+    commands.send(launch).await.expect("accepted");
+    let error = running.join().await.expect_err("a component panicked");
+    (error, bus)
+}

@@ -1,0 +1,114 @@
+//! The daemon is killed at every step: the next start finds what is left, or proves that nothing is.
+
+use std::time::Duration;
+
+use llama_warden_events::{Envelope, Event};
+use llama_warden_stand_in::{Act, Deed, Grandchild, Moment, Script};
+use llama_warden_tests::{Daemon, Fleet, Options, Stage, act, processes_with, stage};
+use nix::sys::signal::Signal;
+
+/// A server that leaves somebody behind, whom neither group nor session nor environment tells.
+fn leaving(life_ms: u64, rest: Vec<Act>) -> Script {
+    let escaped = Grandchild {
+        life_ms,
+        detach: true,
+        scrub_env: true,
+        hold_pipe: false,
+        ignore_term: true,
+        ..Grandchild::default()
+    };
+    let mut acts = vec![act(Moment::Start, Deed::Spawn(escaped))];
+    acts.extend(rest);
+    Script { acts, ..Script::default() }
+}
+
+/// A number that only one test's grandchildren have in their command line, as the length of their life.
+fn signature() -> u64 {
+    fastrand::u64(40_000..60_000)
+}
+
+/// The grandchildren with this signature, and the servers of the fleet, that run now.
+fn family(fleet: &Fleet, life_ms: u64) -> (usize, usize) {
+    let grandchildren = processes_with(&format!("\"life_ms\":{life_ms}"));
+    // The process that detaches a grandchild is on its way out.
+    let alive = grandchildren.iter().filter(|process| process.command.contains("--stand-in-grandchild"));
+    let model = fleet.model("a");
+    (alive.count(), processes_with(&format!("--model\0{}", model.display())).len())
+}
+
+async fn kill(daemon: &Daemon) {
+    daemon.signal(Signal::SIGKILL);
+    daemon.exit().await;
+}
+
+/// Starts the next daemon; once its server is ready, nobody is left but what is its own.
+async fn assert_next_start_is_clean(stage: &Stage, fleet: &Fleet, life_ms: u64, when: &str) {
+    fleet.rewrite("a", &leaving(life_ms, Vec::new()));
+    let next = stage.up(fleet).await;
+    next.ready("a").await;
+    assert_eq!(family(fleet, life_ms), (1, 1), "killed {when}");
+    next.signal(Signal::SIGTERM);
+    assert_eq!(next.exit_code().await, 0, "{}", next.log());
+    assert_eq!(family(fleet, life_ms), (0, 0), "killed {when}, and stopped");
+}
+
+fn has_come(step: &str, fact: &Envelope) -> bool {
+    fact.event.kind() == step && !matches!(fact.event, Event::CommandAccepted { .. })
+}
+
+/// S3.
+#[test]
+fn whatever_step_the_daemon_is_killed_at_the_next_start_is_clean() {
+    let steps = [
+        "DaemonStarted",
+        "LaunchBegan",
+        "BinaryIdentified",
+        "ServerSpawned",
+        "ReadyReached",
+        "StopBegan",
+        "SignalDelivered",
+    ];
+    for step in steps {
+        stage(async |stage| {
+            let life_ms = signature();
+            let mut fleet = stage.fleet();
+            fleet.server_with("a", leaving(life_ms, Vec::new()), "stop = { grace = \"1h\" }");
+            let lingers = Act { at: Moment::Stopping, after_ms: 60_000, deed: Deed::Zombies { count: 0 } };
+            fleet.rewrite("a", &leaving(life_ms, vec![lingers]));
+            let daemon = stage.up(&fleet).await;
+            if ["StopBegan", "SignalDelivered"].contains(&step) {
+                daemon.ready("a").await;
+                daemon.command("a", "stop").await.expect(202);
+            }
+            daemon.event(step, |fact| has_come(step, fact)).await;
+            kill(&daemon).await;
+            assert_next_start_is_clean(stage, &fleet, life_ms, step).await;
+        });
+    }
+}
+
+/// S18. `LLAMA_WARDEN_TEST_CRASHES` raises how often, and the moment of each is drawn from a seed that is printed.
+#[test]
+fn whenever_the_daemon_is_killed_the_next_start_is_clean() {
+    let rounds = std::env::var("LLAMA_WARDEN_TEST_CRASHES").map_or(6, |rounds| rounds.parse().expect("a number"));
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..rounds {
+        let moment = Duration::from_micros(random.u64(0..500_000));
+        stage(async |stage| {
+            let life_ms = signature();
+            let mut fleet = stage.fleet();
+            fleet.section(
+                "[restart]\npolicy = \"always\"\ninitial-delay = \"10ms\"\nmax-delay = \"20ms\"\nmax-attempts = 1000",
+            );
+            let dies = Act { at: Moment::Ready, after_ms: 50, deed: Deed::Exit { code: 1, last_words: None } };
+            fleet.server("a", leaving(life_ms, vec![dies]));
+            let daemon = stage.launch(&fleet, &Options::default());
+            // await: the moment is what is tested, and any will do.
+            tokio::time::sleep(moment).await;
+            kill(&daemon).await;
+            assert_next_start_is_clean(stage, &fleet, life_ms, &format!("after {moment:?}")).await;
+        });
+    }
+}

@@ -1,0 +1,127 @@
+//! Who follows a daemon to its end.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use llama_warden_events::{Envelope, Event};
+use llama_warden_stand_in::{Deed, Moment, Script, Stream};
+use llama_warden_tests::{Daemon, PATIENCE, Request, Stage, act, daemon_program, eventually, sample, stage};
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::process::{Child, ChildStdout};
+use tokio::time::{Instant, timeout};
+
+/// Daemons that end, each with followers: what a race loses, it loses in some of them.
+const ENDS: usize = 50;
+
+/// Followers over TCP; the stage's own follows over the control socket and is judged after every test.
+const FOLLOWERS: usize = 4;
+
+#[test]
+fn every_follower_gets_the_last_fact_and_a_clean_end_of_the_stream() {
+    for _ in 0..ENDS {
+        stage(async |stage| {
+            let daemon = stage.up(&stage.fleet()).await;
+            let mut bodies = Vec::new();
+            for _ in 0..FOLLOWERS {
+                let request = Request::get("/api/v1/events?since=0").header("accept", "application/x-ndjson");
+                bodies.push(request.open(daemon.http()).await.expect("it answers").into_body());
+            }
+            daemon.signal(Signal::SIGTERM);
+            assert_eq!(daemon.exit_code().await, 0);
+            for body in bodies {
+                let bytes = http_body_util::BodyExt::collect(body).await.expect("a clean end").to_bytes();
+                let last = bytes.trim_ascii().rsplit(|byte| *byte == b'\n').next().expect("something");
+                let last: Envelope = serde_json::from_slice(last).expect("an envelope");
+                assert!(matches!(last.event, Event::DaemonStopped { .. }), "{last:?}");
+            }
+        });
+    }
+}
+
+/// A command that follows, and what it has shown.
+struct Follower {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    shown: Vec<String>,
+}
+
+impl Follower {
+    fn start(stage: &Stage, daemon: &Daemon, arguments: &[&str]) -> Self {
+        let mut command = stage.program(daemon_program());
+        command.arg("--config").arg(daemon.config()).args(arguments).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        Self { child, lines, shown: Vec::new() }
+    }
+
+    /// Reads on until `text` is shown; whether it was.
+    async fn shows(&mut self, text: &str) -> bool {
+        while let Some(line) = timeout(PATIENCE, self.lines.next_line()).await.expect(text).expect("it is read") {
+            self.shown.push(line);
+            if self.shown.last().is_some_and(|line| line.contains(text)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Asserts that it ends well and without another line.
+    async fn ends(mut self) {
+        assert!(!self.shows("nothing says this").await);
+        assert!(self.child.wait().await.expect("waited for").success(), "{:#?}", self.shown);
+    }
+}
+
+#[test]
+fn followers_on_the_command_line_show_the_end_and_end_well() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let says = |at, text: &str| act(at, Deed::Say { text: text.to_owned(), stream: Stream::Stderr });
+        let acts = vec![says(Moment::Ready, "its first words"), says(Moment::Stopping, "its last words")];
+        fleet.server("a", Script { acts, ..Script::default() });
+        fleet.server("b", Script::default());
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("a").await;
+        let mut logs = Follower::start(stage, &daemon, &["logs", "-f", "a"]);
+        assert!(logs.shows("its first words").await);
+        let mut events = Follower::start(stage, &daemon, &["events", "-f", "--json"]);
+        daemon.command("b", "stop?wait=50s").await.expect(200);
+        // Only who follows shows what came after the beginning.
+        assert!(events.shows("\"ServerStopped\"").await);
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 0);
+        assert!(logs.shows("its last words").await, "{:#?}", logs.shown);
+        assert!(events.shows("\"DaemonStopped\"").await, "{:#?}", events.shown);
+        logs.ends().await;
+        events.ends().await;
+    });
+}
+
+#[test]
+fn a_follower_that_never_reads_does_not_hold_up_the_end_of_the_daemon() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.section("[logs]\nring = \"16MiB\"");
+        let flood = Deed::Flood { megabytes: 12, stream: Stream::Stderr };
+        fleet.server("a", Script { acts: vec![act(Moment::Ready, flood)], ..Script::default() });
+        let daemon = stage.up(&fleet).await;
+        let mut stalled = UnixStream::connect(daemon.state_dir().join("control.sock")).await.unwrap();
+        let request = b"GET /api/v1/servers/a/logs?follow=1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        stalled.write_all(request).await.unwrap();
+        let flooded = f64::from(12 * ((1 << 20) / 100));
+        let labels = [("server", "a"), ("stream", "stderr")];
+        eventually("far more is there than a socket takes", PATIENCE, async || {
+            sample(&daemon.metrics().await, "llama_warden_server_output_lines_total", &labels) >= Some(flooded)
+        })
+        .await;
+        daemon.command("a", "stop?wait=50s").await.expect(200);
+        let asked = Instant::now();
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 0);
+        // Streams have a second to be read to their end; the machine may do much else.
+        assert!(asked.elapsed() < Duration::from_secs(1 + 4), "{:?}", asked.elapsed());
+        drop(stalled);
+    });
+}

@@ -1,0 +1,176 @@
+//! Processes that the daemon cannot kill: root without the right to signal others runs a server as another user, which is
+//! as deaf to it as one that the kernel holds.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use llama_warden_events::{Envelope, Event, FailureReason};
+use llama_warden_stand_in::{Deed, Moment, Script, TermScript};
+use llama_warden_state::PhaseName;
+use llama_warden_tests::{
+    Daemon, Options, PATIENCE, Process, Stage, act, eventually, executable, is_root, processes_with, stage,
+    stand_in_program,
+};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::time::Instant;
+
+/// A user that is nobody else's.
+const STRANGER: &str = "setpriv --reuid=65534 --inh-caps=+dac_override --ambient-caps=+dac_override --";
+
+fn powerless() -> Options {
+    let under = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"];
+    Options { under: under.map(str::to_owned).to_vec(), ..Options::default() }
+}
+
+/// A llama-server that belongs to a stranger as soon as it serves.
+fn strangers_server(stage: &Stage) -> PathBuf {
+    let stand_in = stand_in_program();
+    let stand_in = stand_in.display();
+    let script = format!(
+        "#!/bin/sh\ncase \"$1\" in --version|--help) exec '{stand_in}' \"$@\";; esac\nexec {STRANGER} '{stand_in}' \"$@\"\n"
+    );
+    executable(&stage.file("stranger/llama-server"), &script)
+}
+
+/// Ends what only the test can end.
+async fn bury(pids: impl IntoIterator<Item = u32>) {
+    for pid in pids {
+        kill(Pid::from_raw(i32::try_from(pid).expect("a process id")), Signal::SIGKILL).expect("it is still there");
+        eventually("it is gone", PATIENCE, async || Process::of(pid).is_none_or(|process| process.is_zombie)).await;
+    }
+}
+
+fn binary(path: &Path) -> String {
+    format!("binary = \"{}\"\nstop = {{ grace = \"200ms\" }}", path.display())
+}
+
+async fn becomes_unkillable(daemon: &Daemon, id: &str) {
+    let unkillable =
+        |fact: &Envelope| matches!(fact.event, Event::ServerFailed { reason: FailureReason::Unkillable, .. });
+    daemon.event(&format!("{id} is unkillable"), unkillable).await;
+}
+
+/// C36.
+#[test]
+fn a_server_that_outlives_kill_keeps_its_slot_and_is_not_started_again() {
+    if !is_root() {
+        return;
+    }
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.section("[restart]\npolicy = \"always\"\ninitial-delay = \"10ms\"");
+        fleet.server_with("a", Script::default(), &binary(&strangers_server(stage))).server("b", Script::default());
+        fleet.daemon("shutdown-deadline = \"3s\"");
+        let daemon = stage.up_with(&fleet, &powerless()).await;
+        daemon.ready("a").await;
+        daemon.ready("b").await;
+        let pid = daemon.report("a").await.pid.expect("it runs");
+        daemon.command("a", "restart").await.expect(202);
+        becomes_unkillable(&daemon, "a").await;
+        let report = daemon.report("a").await;
+        assert_eq!((report.pid, report.is_running, report.is_ready), (Some(pid), true, false));
+        assert_eq!(report.last_failure.map(|failure| failure.reason), Some(FailureReason::Unkillable));
+        assert_eq!(daemon.count("a", "LaunchBegan").await, 1, "its slot is taken");
+        assert!(daemon.report("b").await.is_ready);
+        // Gone after all, it makes room.
+        bury([pid]).await;
+        daemon
+            .event("it is launched again", |fact| {
+                matches!(fact.event, Event::ReadyReached { .. }) && fact.incarnation.is_some_and(|launch| launch.0 == 2)
+            })
+            .await;
+        let next = daemon.report("a").await.pid.expect("it runs");
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
+        bury([next]).await;
+    });
+}
+
+/// S19.
+#[test]
+fn a_shutdown_with_one_that_cannot_be_killed_ends_at_its_deadline_and_names_it() {
+    if !is_root() {
+        return;
+    }
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        fleet.daemon("shutdown-deadline = \"6s\"");
+        fleet.server_with("deaf", Script::default(), &binary(&strangers_server(stage)));
+        let slow = ["s1", "s2", "s3", "s4", "s5"];
+        for id in slow {
+            fleet.server(id, Script { term: TermScript::Slow(1000), ..Script::default() });
+        }
+        let daemon = stage.up_with(&fleet, &powerless()).await;
+        for id in ["deaf"].into_iter().chain(slow) {
+            daemon.ready(id).await;
+        }
+        let pid = daemon.report("deaf").await.pid.expect("it runs");
+        let asked = Instant::now();
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 1);
+        let took = asked.elapsed();
+        assert!(took < Duration::from_secs(6 + 3), "{took:?}");
+        assert!(daemon.log().contains(&format!("deaf (pid {pid})")), "{}", daemon.log());
+        let facts = daemon.feed().facts();
+        let forced = |id: &str| {
+            facts.iter().find_map(|fact| match fact.event {
+                Event::ServerStopped { forced, .. }
+                    if fact.server.as_ref().is_some_and(|server| server.as_str() == id) =>
+                {
+                    Some(forced)
+                }
+                _ => None,
+            })
+        };
+        assert_eq!(slow.map(forced), [Some(false); 5], "the others had their time");
+        let named = facts.iter().any(|fact| {
+            matches!(&fact.event, Event::DaemonStopped { survivors } if survivors.iter().map(|id| id.as_str()).eq(["deaf"]))
+        });
+        assert!(named, "the last fact names it");
+        bury([pid]).await;
+    });
+}
+
+/// C28, C18: reported by its id, and nothing is started beside it; what it writes after our reader ended changes nothing.
+#[test]
+fn beside_a_descendant_that_cannot_be_killed_nothing_is_started() {
+    if !is_root() {
+        return;
+    }
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let name = format!("stray-{:x}", fastrand::u64(..));
+        let once = stage.file("once");
+        let stray = format!("trap \"\" PIPE; : {name}; for i in $(seq 600); do echo chatter; sleep 0.1; done");
+        let binary = executable(
+            &stage.file("leaves-a-stray/llama-server"),
+            &format!(
+                "#!/bin/sh\n[ \"$1\" = --model ] && [ ! -e '{once}' ] && touch '{once}' && \
+                 (setsid env -i {STRANGER} sh -c '{stray}' &)\nexec '{stand_in}' \"$@\"\n",
+                once = once.display(),
+                stand_in = stand_in_program().display(),
+            ),
+        );
+        let mut leave = act(Moment::Ready, Deed::Exit { code: 3, last_words: None });
+        leave.after_ms = 500;
+        let keys = format!("binary = \"{}\"", binary.display());
+        fleet.server_with("a", Script { acts: vec![leave], ..Script::default() }, &keys);
+        let daemon = stage.up_with(&fleet, &powerless()).await;
+        let exited = daemon.exited("a").await;
+        let strays = || processes_with(&format!(": {name};"));
+        assert_eq!(strays().len(), 1, "{:?}", strays());
+        let pid = strays()[0].pid;
+        let reported = |fact: &Envelope| matches!(&fact.event, Event::ServerWarned { detail, .. } if detail.contains(&format!("process {pid}")));
+        assert!(daemon.event("it is reported", reported).await.seq < exited.seq);
+        let output = daemon.output("a").await;
+        fleet.rewrite("a", &Script::default());
+        let refused = daemon.command("a", "start?wait=30s").await.expect(502);
+        assert_eq!(refused.json()["reason"], "unkillable", "{}", refused.text());
+        let report = daemon.report("a").await;
+        assert_eq!((report.phase, report.pid), (PhaseName::Failed, None));
+        assert_eq!(daemon.output("a").await, output, "it still writes, and nobody reads it");
+        bury([pid]).await;
+        daemon.command("a", "start?wait=30s").await.expect(200);
+    });
+}
