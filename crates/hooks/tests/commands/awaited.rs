@@ -45,7 +45,9 @@ async fn a_pre_start_command_runs_when_asked_and_names_its_launch_and_its_cause(
     let completed = scene.stage.hear(|event| matches!(event, Event::HookCompleted { .. })).await;
     assert_eq!((completed.incarnation, &completed.server), (Some(Incarnation(3)), &Some(server("a"))));
     let told = read(&file);
-    let names: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("LLAMA_WARDEN_")?.split_once('=')).collect();
+    let told = told.lines().filter_map(|line| line.strip_prefix("LLAMA_WARDEN_")?.split_once('='));
+    // What says where the real parts are is of the tests' own environment.
+    let names: Vec<_> = told.filter(|(name, _)| !name.starts_with("TEST_")).collect();
     let expected = [
         ("HOOK", "pre-start"),
         ("HOST", "127.0.0.1"),

@@ -8,7 +8,7 @@ use llama_warden_bus::{Bus, Component, Delivery, Fact, Host, HostError, HostSett
 use llama_warden_component_kit::card;
 use llama_warden_config::Fleet;
 use llama_warden_events::{
-    BootId, CommandSet, Event, Incarnation, LaunchCommand, NoCommand, SuperviseCommand, TerminateCommand,
+    BootId, CommandSet, Event, HookCommand, Incarnation, LaunchCommand, NoCommand, SuperviseCommand, TerminateCommand,
 };
 use llama_warden_launcher::Launcher;
 use tokio::sync::watch;
@@ -66,6 +66,7 @@ pub async fn daemon(folder: &Path) -> (HostError, Bus) {
     let launcher = Launcher::new(fleet, host.lane().clone(), settings(&[("PATH", "/usr/bin:/bin")], None));
     host.add(launcher).expect("first owner");
     host.add(Idle::<TerminateCommand>(std::marker::PhantomData)).expect("first owner");
+    host.add(Idle::<HookCommand>(std::marker::PhantomData)).expect("first owner");
     host.add(Idle::<SuperviseCommand>(std::marker::PhantomData)).expect("first owner");
     host.add(Guest).expect("owns nothing");
     let configured = Event::ServerConfigured { card: card(&id()) };
