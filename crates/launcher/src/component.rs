@@ -10,23 +10,20 @@ use std::time::Duration;
 use llama_warden_bus::{Component, OutputLane, Ports, Publisher, Request};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{BootId, LaunchCommand, RefusalReason, Refused, ServerId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::dialect::Dialect;
 use crate::identify::BinaryCache;
-use crate::launch::{Launch, ListenerInquiry, Over, Reporter, Resources, SignalOrder};
+use crate::launch::{LOOKS, Launch, Over, Reporter, Resources};
 use crate::leftovers;
 use crate::machine::Machine;
+use crate::mailbox::{ListenerInquiry, Postman, SIGNALS, SignalOrder, Undelivered, mailbox};
 use crate::reaper;
 use crate::spawner::{ShimProgram, Spawner};
 
-/// Signals that wait for one launch. A ladder has few rungs; when it is full the sender may try again.
-const SIGNALS: usize = 8;
-/// Questions that wait for one launch. When it is full, an answer is on its way anyhow.
-const INQUIRIES: usize = 2;
 /// Time to kill what an earlier run left behind.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -127,8 +124,7 @@ struct Desk {
 /// A launch that is not over, and the ways to it.
 struct Live {
     spec: Arc<ServerSpec>,
-    signals: mpsc::Sender<SignalOrder>,
-    inquiries: mpsc::Sender<ListenerInquiry>,
+    postman: Postman,
 }
 
 impl Desk {
@@ -152,7 +148,16 @@ impl Desk {
             machine: Machine::default(),
             live: BTreeMap::new(),
             launches: JoinSet::new(),
-            resources: Arc::new(Resources { boot, lane, spawner, shim, binaries, dialect, environment }),
+            resources: Arc::new(Resources {
+                boot,
+                lane,
+                spawner,
+                shim,
+                binaries,
+                dialect,
+                environment,
+                looks: Semaphore::new(LOOKS),
+            }),
             // Not the ports': a launch is told to end only after the loop has stopped taking commands.
             cancel: CancellationToken::new(),
         })
@@ -168,17 +173,15 @@ impl Desk {
             LaunchCommand::DeliverSignal { server, incarnation, signal, rung } => {
                 let order = SignalOrder { signal, rung, cause };
                 self.machine.on_order(&server, incarnation).and_then(|()| {
-                    let sent = self.live.get(&server).map(|live| live.signals.try_send(order));
-                    sent.map_or_else(|| Err(over(&server)), |sent| sent.map_err(|error| unsent(&server, &error)))
+                    let live = self.live.get(&server).ok_or_else(|| over(&server))?;
+                    live.postman.signal(order).map_err(|undelivered| unsent(&server, undelivered))
                 })
             }
             LaunchCommand::IdentifyListener { server, incarnation } => {
                 self.machine.on_order(&server, incarnation).and_then(|()| {
-                    let sent = self.live.get(&server).map(|live| live.inquiries.try_send(ListenerInquiry { cause }));
-                    match sent {
-                        Some(Ok(()) | Err(mpsc::error::TrySendError::Full(_))) => Ok(()),
-                        Some(Err(mpsc::error::TrySendError::Closed(_))) | None => Err(over(&server)),
-                    }
+                    let live = self.live.get(&server).ok_or_else(|| over(&server))?;
+                    let inquiry = ListenerInquiry { cause };
+                    live.postman.inquire(inquiry).map_err(|undelivered| unsent(&server, undelivered))
                 })
             }
         };
@@ -191,18 +194,16 @@ impl Desk {
             return Err(Refused::new(RefusalReason::UnknownServer, detail));
         };
         self.machine.on_launch(&reporter.server, reporter.incarnation)?;
-        let (signals, signals_inbox) = mpsc::channel(SIGNALS);
-        let (inquiries, inquiries_inbox) = mpsc::channel(INQUIRIES);
+        let (postman, mailbox) = mailbox();
         let rival = self.live.values().find(|live| collide(&live.spec, &server)).map(|live| live.spec.id.clone());
         let spec = Arc::clone(&server);
-        self.live.insert(reporter.server.clone(), Live { spec, signals, inquiries });
+        self.live.insert(reporter.server.clone(), Live { spec, postman });
         let launch = Launch {
             server,
             rival,
             reporter,
             resources: Arc::clone(&self.resources),
-            signals: signals_inbox,
-            inquiries: inquiries_inbox,
+            mailbox,
             cancel: self.cancel.clone(),
         };
         self.launches.spawn(launch.run());
@@ -249,11 +250,11 @@ fn over(server: &ServerId) -> Refused {
     Refused::new(RefusalReason::StaleIncarnation, format!("the launch of {server} is over"))
 }
 
-fn unsent(server: &ServerId, error: &mpsc::error::TrySendError<SignalOrder>) -> Refused {
-    match error {
-        mpsc::error::TrySendError::Full(_) => {
+fn unsent(server: &ServerId, undelivered: Undelivered) -> Refused {
+    match undelivered {
+        Undelivered::Full => {
             Refused::new(RefusalReason::QueueFull, format!("{SIGNALS} signals for {server} are waiting"))
         }
-        mpsc::error::TrySendError::Closed(_) => over(server),
+        Undelivered::Over => over(server),
     }
 }

@@ -29,6 +29,7 @@ mod leftovers;
 mod lines;
 mod listener;
 mod machine;
+mod mailbox;
 mod pidfd;
 mod pipes;
 mod preflight;

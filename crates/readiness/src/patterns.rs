@@ -1,27 +1,30 @@
 //! Matching a pack's patterns: one pass over a line for all of them, in time proportional to the line.
 //!
-//! Nearly all patterns begin at the line's start, and are done with most lines after a word. A lazy automaton of these alone
-//! says that nothing matches, at half the cost of asking the set; only then is the set asked which ones do.
+//! Nearly all patterns begin at the line's start, and are done with most lines after a word: a lazy automaton of these alone
+//! is asked first whether anything matches, and only then what does. What an automaton learns of lines belongs to the pack
+//! and not to a server, so that a hundred servers cost no more than one, and each reads fast from its first line on.
 
-use std::sync::Arc;
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 
 use llama_warden_events::{FailureReason, StreamName};
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::nfa::thompson::{self, NFA};
+use regex_automata::util::pool::Pool;
 use regex_automata::util::syntax;
-use regex_automata::{Anchored, Input, MatchKind};
+use regex_automata::{Anchored, Input, MatchKind, PatternSet};
 
 use crate::line::LineCleaner;
-use crate::{Matcher, Pattern, PatternVerdict, StructuredSource, Verdict};
+use crate::{Matcher, Pattern, PatternVerdict, StreamFilter, StructuredSource, Verdict};
 
 /// Longest pattern, in bytes.
 const PATTERN_LIMIT: usize = 1024;
 /// Most memory that one compiled pattern takes, in bytes.
 const COMPILED_LIMIT: usize = 1024 * 1024;
-/// Most memory that all patterns of a pack take for one stream, in bytes; the same again for their lazy automaton.
+/// Most memory that all patterns of a pack take, in bytes.
 const SET_LIMIT: usize = 16 * 1024 * 1024;
-/// Most memory of what an automaton learns for one stream of one incarnation, in bytes. It starts with far less.
+/// Most memory of what an automaton learns, in bytes, for each thread that reads at the same time. It starts with far less.
 const AUTOMATON_LIMIT: usize = 2 * 1024 * 1024;
 /// Weak failures rank behind every other one.
 const WEAK: u16 = 0x8000;
@@ -30,9 +33,6 @@ const WEAK: u16 = 0x8000;
 #[derive(Debug)]
 pub struct PatternMatcher {
     patterns: CompiledPatterns,
-    /// What the automata have learnt of the lines so far.
-    stderr: Option<Cache>,
-    stdout: Option<Cache>,
     port: Option<u16>,
     cleaner: LineCleaner,
 }
@@ -40,78 +40,116 @@ pub struct PatternMatcher {
 /// The patterns of a pack, for both streams. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CompiledPatterns {
-    stderr: Arc<StreamPatterns>,
-    stdout: Arc<StreamPatterns>,
+    groups: Arc<[PatternGroup]>,
 }
 
-/// Patterns that can only match at the start of a line, and the others, which have to see each line to its end.
-#[derive(Debug, Default)]
-struct StreamPatterns {
-    anchored: PatternGroup,
-    /// Says whether one of the anchored ones matches; none where it would be too large.
-    automaton: Option<DFA>,
-    floating: PatternGroup,
+/// Patterns that are matched together: those that can only match at the start of a line, or the others, which have to see
+/// each line to its end.
+#[derive(Debug)]
+struct PatternGroup {
+    engine: Engine,
+    judges: Vec<Judge>,
 }
 
 #[derive(Debug)]
-struct PatternGroup {
-    set: RegexSet,
-    /// With the place of their pattern in the pack.
-    judges: Vec<(usize, Judge)>,
+enum Engine {
+    Automaton(Box<Automaton>),
+    Set(RegexSet),
+}
+
+/// An automaton of patterns that begin at the line's start.
+#[derive(Debug)]
+struct Automaton {
+    dfa: DFA,
+    /// What was learnt, once per thread that reads at the same time.
+    caches: Pool<Cache, Box<dyn Fn() -> Cache + Send + Sync>>,
+}
+
+/// A pattern once it has matched.
+#[derive(Debug)]
+struct Judge {
+    /// Its place in the pack.
+    place: usize,
+    stream: StreamFilter,
+    meaning: Meaning,
 }
 
 /// What a matching pattern means; the expression once more where a group has to be read.
 #[derive(Debug)]
-enum Judge {
+enum Meaning {
     Echo,
-    Progress(Option<Regex>),
-    NearlyReady(Option<Regex>),
-    Ready(Option<Regex>),
+    Progress(Option<Reader>),
+    NearlyReady(Option<Reader>),
+    Ready(Option<Reader>),
     Failure { reason: FailureReason, rank: u16 },
 }
 
-impl Default for PatternGroup {
-    fn default() -> Self {
-        Self { set: RegexSet::empty(), judges: Vec::new() }
-    }
+/// Reads a group of a pattern. Compiled with the first line that matches: most patterns never see one.
+#[derive(Debug)]
+struct Reader {
+    pattern: String,
+    group: &'static str,
+    regex: OnceLock<Option<Regex>>,
 }
 
-impl StreamPatterns {
+impl CompiledPatterns {
     /// What the first pattern says that has something to say.
-    fn judge(&self, cache: Option<&mut Cache>, line: &[u8], port: Option<u16>) -> Option<Verdict> {
-        let can_match = match (&self.automaton, cache) {
-            (Some(automaton), Some(cache)) => {
-                let input = Input::new(line).anchored(Anchored::Yes).earliest(true);
-                // It may give up where its cache is thrashed; the set never does.
-                automaton.try_search_fwd(cache, &input).map_or(true, |found| found.is_some())
-            }
-            _ => true,
-        };
-        let anchored = can_match.then(|| self.anchored.hits(line)).flatten();
-        let floating = self.floating.hits(line);
-        if anchored.is_none() && floating.is_none() {
-            return None;
+    fn judge(&self, stream: StreamName, line: &[u8], port: Option<u16>) -> Option<Verdict> {
+        let mut hits: Vec<&Judge> = Vec::new();
+        for group in &*self.groups {
+            group.add_hits(line, &mut hits);
         }
-        let mut hits: Vec<_> = anchored.into_iter().chain(floating).flatten().collect();
-        hits.sort_unstable_by_key(|(place, _)| *place);
-        hits.into_iter().find_map(|(_, judge)| judge.judge(line, port))
+        hits.retain(|judge| judge.stream.admits(stream));
+        hits.sort_unstable_by_key(|judge| judge.place);
+        hits.into_iter().find_map(|judge| judge.meaning.judge(line, port))
     }
 }
 
 impl PatternGroup {
-    /// The patterns that match; `None` if none does.
-    fn hits(&self, line: &[u8]) -> Option<impl Iterator<Item = (usize, &Judge)>> {
-        // Hardly any line matches, and only asking which patterns did needs an allocation.
-        let is_hit = !self.judges.is_empty() && self.set.is_match(line);
-        is_hit.then(|| self.set.matches(line).into_iter().map(|hit| (self.judges[hit].0, &self.judges[hit].1)))
+    fn new(engine: Engine, patterns: &[(usize, &Pattern)]) -> Self {
+        let judges = patterns.iter().map(|(place, pattern)| Judge::new(*place, pattern)).collect();
+        Self { engine, judges }
+    }
+
+    /// Adds the patterns that match. Hardly any line matches, and only asking which patterns did needs an allocation.
+    fn add_hits<'a>(&'a self, line: &[u8], hits: &mut Vec<&'a Judge>) {
+        match &self.engine {
+            Engine::Automaton(automaton) => {
+                let matched = automaton.matched(line, self.judges.len());
+                hits.extend(matched.iter().flat_map(PatternSet::iter).map(|hit| &self.judges[hit.as_usize()]));
+            }
+            Engine::Set(set) if set.is_match(line) => {
+                hits.extend(set.matches(line).into_iter().map(|hit| &self.judges[hit]));
+            }
+            Engine::Set(_) => {}
+        }
+    }
+}
+
+impl Automaton {
+    fn new(dfa: DFA) -> Self {
+        let template = dfa.clone();
+        Self { dfa, caches: Pool::new(Box::new(move || template.create_cache())) }
+    }
+
+    /// Which of its `patterns` match; `None` if none does.
+    fn matched(&self, line: &[u8], patterns: usize) -> Option<PatternSet> {
+        let mut cache = self.caches.get();
+        let input = Input::new(line).anchored(Anchored::Yes);
+        // It can give up neither for a byte nor for its cache: it is not configured to.
+        let is_hit = self.dfa.try_search_fwd(&mut cache, &input.clone().earliest(true)).is_ok_and(|hit| hit.is_some());
+        if !is_hit {
+            return None;
+        }
+        let mut matched = PatternSet::new(patterns);
+        self.dfa.try_which_overlapping_matches(&mut cache, &input, &mut matched).ok()?;
+        Some(matched)
     }
 }
 
 impl PatternMatcher {
     pub(crate) fn new(patterns: CompiledPatterns, structured: &[StructuredSource], port: Option<u16>) -> Self {
-        let cache = |patterns: &StreamPatterns| patterns.automaton.as_ref().map(DFA::create_cache);
-        let (stderr, stdout) = (cache(&patterns.stderr), cache(&patterns.stdout));
-        Self { patterns, stderr, stdout, port, cleaner: LineCleaner::new(structured) }
+        Self { patterns, port, cleaner: LineCleaner::new(structured) }
     }
 
     /// A matcher to which no line says anything.
@@ -122,46 +160,67 @@ impl PatternMatcher {
 
 impl Matcher for PatternMatcher {
     fn on_line(&mut self, stream: StreamName, line: &[u8]) -> Verdict {
-        let (patterns, cache) = match stream {
-            StreamName::Stderr => (&self.patterns.stderr, &mut self.stderr),
-            StreamName::Stdout => (&self.patterns.stdout, &mut self.stdout),
-        };
         let line = self.cleaner.clean(line);
-        patterns.judge(cache.as_mut(), line, self.port).unwrap_or(Verdict::Nothing)
-    }
-
-    /// What the automata have learnt is some 80 KiB per stream; the set, whose memory all servers share, reads on.
-    fn settle(&mut self) {
-        (self.stderr, self.stdout) = (None, None);
+        self.patterns.judge(stream, line, self.port).unwrap_or(Verdict::Nothing)
     }
 }
 
 impl Judge {
+    fn new(place: usize, pattern: &Pattern) -> Self {
+        let meaning = match pattern.verdict {
+            PatternVerdict::Echo => Meaning::Echo,
+            PatternVerdict::Progress => Meaning::Progress(Reader::new(&pattern.regex, "percent")),
+            PatternVerdict::NearlyReady => Meaning::NearlyReady(Reader::new(&pattern.regex, "port")),
+            PatternVerdict::Ready => Meaning::Ready(Reader::new(&pattern.regex, "port")),
+            PatternVerdict::Failure => {
+                let place = u16::try_from(place).unwrap_or(WEAK - 1).min(WEAK - 1);
+                let rank = if pattern.weak { WEAK | place } else { place };
+                Meaning::Failure { reason: pattern.reason.unwrap_or(FailureReason::Unknown), rank }
+            }
+        };
+        Self { place, stream: pattern.stream, meaning }
+    }
+}
+
+impl Meaning {
     /// The verdict, or none where the line speaks of another port.
     fn judge(&self, line: &[u8], port: Option<u16>) -> Option<Verdict> {
         match self {
             Self::Echo => Some(Verdict::Echo),
-            Self::Progress(regex) => {
-                let percent = regex.as_ref().and_then(|regex| group(regex, line, "percent"));
+            Self::Progress(reader) => {
+                let percent = reader.as_ref().and_then(|reader| number(reader.read(line)?));
                 Some(Verdict::Progress { percent: percent.filter(|percent: &f64| (0.0..=100.0).contains(percent)) })
             }
-            Self::NearlyReady(regex) => is_our_port(regex.as_ref(), line, port).then_some(Verdict::NearlyReady),
-            Self::Ready(regex) => is_our_port(regex.as_ref(), line, port).then_some(Verdict::Ready),
+            Self::NearlyReady(reader) => is_our_port(reader.as_ref(), line, port).then_some(Verdict::NearlyReady),
+            Self::Ready(reader) => is_our_port(reader.as_ref(), line, port).then_some(Verdict::Ready),
             Self::Failure { reason, rank } => Some(Verdict::Failure { reason: *reason, rank: *rank }),
         }
     }
 }
 
-/// Whether the line names our port, or none at all.
-fn is_our_port(regex: Option<&Regex>, line: &[u8], ours: Option<u16>) -> bool {
-    let (Some(regex), Some(ours)) = (regex, ours) else { return true };
-    let Some(named) = regex.captures(line).and_then(|captures| captures.name("port")) else { return true };
-    std::str::from_utf8(named.as_bytes()).ok().and_then(|text| text.parse().ok()) == Some(ours)
+impl Reader {
+    /// A reader of `group`, where the pattern has it.
+    fn new(pattern: &str, group: &'static str) -> Option<Self> {
+        let has_group = pattern.contains(&format!("<{group}>"));
+        has_group.then(|| Self { pattern: pattern.to_owned(), group, regex: OnceLock::new() })
+    }
+
+    /// What the group holds on this line.
+    fn read<'a>(&self, line: &'a [u8]) -> Option<&'a [u8]> {
+        // It was compiled once before, when its pack was checked.
+        let regex = self.regex.get_or_init(|| build(&self.pattern).ok()).as_ref()?;
+        Some(regex.captures(line)?.name(self.group)?.as_bytes())
+    }
 }
 
-fn group<T: std::str::FromStr>(regex: &Regex, line: &[u8], name: &str) -> Option<T> {
-    let captures = regex.captures(line)?;
-    std::str::from_utf8(captures.name(name)?.as_bytes()).ok()?.parse().ok()
+/// Whether the line names our port, or none at all.
+fn is_our_port(reader: Option<&Reader>, line: &[u8], ours: Option<u16>) -> bool {
+    let (Some(reader), Some(ours)) = (reader, ours) else { return true };
+    reader.read(line).is_none_or(|named| number(named) == Some(ours))
+}
+
+fn number<T: FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Whether a pattern is taken; says why not.
@@ -178,20 +237,14 @@ pub(crate) fn check(pattern: &str) -> Result<(), String> {
 
 /// Compiles the patterns of a pack, in order.
 pub(crate) fn compile(patterns: &[Pattern]) -> Result<CompiledPatterns, String> {
-    Ok(CompiledPatterns {
-        stderr: Arc::new(compile_stream(patterns, StreamName::Stderr)?),
-        stdout: Arc::new(compile_stream(patterns, StreamName::Stdout)?),
-    })
-}
-
-fn compile_stream(patterns: &[Pattern], stream: StreamName) -> Result<StreamPatterns, String> {
-    let admitted = patterns.iter().enumerate().filter(|(_, pattern)| pattern.stream.admits(stream));
-    let (anchored, floating): (Vec<_>, Vec<_>) = admitted.partition(|(_, pattern)| is_anchored(&pattern.regex));
-    Ok(StreamPatterns {
-        automaton: automaton(&anchored),
-        anchored: compile_group(&anchored)?,
-        floating: compile_group(&floating)?,
-    })
+    let (anchored, floating): (Vec<_>, Vec<_>) =
+        patterns.iter().enumerate().partition(|(_, pattern)| is_anchored(&pattern.regex));
+    let anchored = match automaton(&anchored) {
+        Some(automaton) => PatternGroup::new(Engine::Automaton(Box::new(automaton)), &anchored),
+        None => PatternGroup::new(set(&anchored)?, &anchored),
+    };
+    let floating = PatternGroup::new(set(&floating)?, &floating);
+    Ok(CompiledPatterns { groups: Arc::new([anchored, floating]) })
 }
 
 /// Whether a pattern can only match at the start of a line.
@@ -200,13 +253,13 @@ fn is_anchored(pattern: &str) -> bool {
     nfa.is_ok_and(|nfa| nfa.is_always_start_anchored())
 }
 
-/// The automaton of anchored patterns; `None` where there are none, or it would be too large: the set does without.
-fn automaton(patterns: &[(usize, &Pattern)]) -> Option<DFA> {
+/// The automaton of anchored patterns; `None` where it would be too large, or one of them looks further than bytes.
+fn automaton(patterns: &[(usize, &Pattern)]) -> Option<Automaton> {
     let patterns: Vec<&str> = patterns.iter().map(|(_, pattern)| pattern.regex.as_str()).collect();
     let config = DFA::config().match_kind(MatchKind::All).cache_capacity(AUTOMATON_LIMIT);
     let mut builder = DFA::builder();
     builder.configure(config).syntax(bytes()).thompson(nfa_limits());
-    if patterns.is_empty() { None } else { builder.build_many(&patterns).ok() }
+    builder.build_many(&patterns).ok().map(Automaton::new)
 }
 
 /// Patterns see bytes, which may be no text.
@@ -218,34 +271,14 @@ fn nfa_limits() -> thompson::Config {
     thompson::Config::new().utf8(false).nfa_size_limit(Some(SET_LIMIT))
 }
 
-fn compile_group(patterns: &[(usize, &Pattern)]) -> Result<PatternGroup, String> {
+fn set(patterns: &[(usize, &Pattern)]) -> Result<Engine, String> {
     let set = RegexSetBuilder::new(patterns.iter().map(|(_, pattern)| &pattern.regex))
         .unicode(false)
         .size_limit(SET_LIMIT)
         .dfa_size_limit(SET_LIMIT)
         .build()
         .map_err(|error| explain(&error))?;
-    let judges = patterns.iter().map(|(place, pattern)| Ok((*place, judge(*place, pattern)?)));
-    Ok(PatternGroup { set, judges: judges.collect::<Result<_, String>>()? })
-}
-
-fn judge(place: usize, pattern: &Pattern) -> Result<Judge, String> {
-    let reader = |group: &str| {
-        let regex = build(&pattern.regex)?;
-        let wanted = regex.capture_names().flatten().any(|name| name == group);
-        Ok::<_, String>(wanted.then_some(regex))
-    };
-    Ok(match pattern.verdict {
-        PatternVerdict::Echo => Judge::Echo,
-        PatternVerdict::Progress => Judge::Progress(reader("percent")?),
-        PatternVerdict::NearlyReady => Judge::NearlyReady(reader("port")?),
-        PatternVerdict::Ready => Judge::Ready(reader("port")?),
-        PatternVerdict::Failure => {
-            let place = u16::try_from(place).unwrap_or(WEAK - 1).min(WEAK - 1);
-            let rank = if pattern.weak { WEAK | place } else { place };
-            Judge::Failure { reason: pattern.reason.unwrap_or(FailureReason::Unknown), rank }
-        }
-    })
+    Ok(Engine::Set(set))
 }
 
 fn build(pattern: &str) -> Result<Regex, String> {

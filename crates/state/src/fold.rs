@@ -115,7 +115,7 @@ impl ServerRecord {
         }
         match &envelope.event {
             Event::BinaryIdentified { version, .. } => self.llama_version.clone_from(version),
-            Event::OptionsTranslated { notes } => self.notes = notes.as_slice().into(),
+            Event::OptionsTranslated { notes } => self.notes = Arc::clone(notes),
             Event::DetectorChosen { detector, .. } => self.detector = Some(detector.clone()),
             Event::ServerSpawned { pid, start_ticks, argv, port } => {
                 let process = ProcessRecord {
@@ -125,7 +125,7 @@ impl ServerRecord {
                     spawned_at: envelope.at,
                     spawned: envelope.elapsed,
                 };
-                self.argv = argv.as_slice().into();
+                self.argv = Arc::clone(argv);
                 return self.spawn(process, moment);
             }
             Event::LoadProgressed { ratio } => match self.phase {

@@ -250,14 +250,18 @@ fn check_only(only: &[ServerId], fleet: &Fleet) -> Result<Option<Vec<ServerId>>,
     Ok((!only.is_empty()).then(|| only.to_vec()))
 }
 
-/// A runtime for the daemon: its work is waiting, so two threads serve any number of servers.
+/// Time after which a thread that looked at files or processes, and has nothing more to do, ends.
+const IDLE_THREADS_END: Duration = Duration::from_secs(1);
+
+/// A runtime for the daemon: its work is waiting, so that one thread serves any number of servers, from one heap. What may
+/// block has threads of its own.
 ///
 /// # Errors
 /// Where the kernel gives no thread.
 pub fn runtime() -> Result<Arc<tokio::runtime::Runtime>, Failure> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(16)
+        .thread_keep_alive(IDLE_THREADS_END)
         .thread_name("llama-warden")
         .enable_all()
         .build()
