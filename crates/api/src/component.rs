@@ -11,8 +11,8 @@ use tokio::net::{TcpListener, UnixListener};
 use crate::edge::{EdgePolicy, Reach, Token};
 use crate::handlers::Shared;
 use crate::listen::{ControlSocket, Listeners};
+use crate::routes;
 use crate::serve::{ControlEntrance, serve};
-use crate::{openapi, routes};
 
 /// Renders the metrics for a client that sent this `Accept` header: content type and body, or why
 /// not. Runs on a thread that may block.
@@ -82,7 +82,6 @@ impl Component for Api {
             facts: ports.facts,
             commands: ports.commands,
             cancel: ports.cancel.clone(),
-            description: openapi::document().to_string().into(),
         };
         let router = routes::router(Arc::new(shared), Arc::new(EdgePolicy::new(reach, host, token)));
 

@@ -135,6 +135,16 @@ impl Configuration {
         self.profile_tables().into_iter().flatten().map(summary).collect()
     }
 
+    /// Lets go of the servers as they were written and of where each value stands. What needs them, [`Self::warnings`] and
+    /// the checks of [`Self::with_discovered`], comes before.
+    #[must_use]
+    pub fn without_text(mut self) -> Self {
+        self.file.servers = None;
+        self.written = Written::default();
+        self.servers.shrink_to_fit();
+        self
+    }
+
     /// The file that was read; `None` for the built-in defaults alone.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()

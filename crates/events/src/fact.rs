@@ -142,8 +142,8 @@ pub enum Event {
     },
     /// Options were spelled for this build; only those that did not stay as they were are named. (launcher)
     OptionsTranslated {
-        /// One note per option.
-        notes: Vec<OptionNote>,
+        /// One note per option. Shared with the snapshot.
+        notes: std::sync::Arc<[OptionNote]>,
     },
     /// The process exists and its executable is loaded. (launcher)
     ServerSpawned {
@@ -152,8 +152,8 @@ pub enum Event {
         /// Start time in clock ticks since the machine booted: field 22 of `/proc/PID/stat`. With `pid` it names the
         /// process for good.
         start_ticks: u64,
-        /// The command line, secrets redacted.
-        argv: Vec<String>,
+        /// The command line, secrets redacted. Shared with the snapshot.
+        argv: std::sync::Arc<[String]>,
         /// The port that was passed.
         port: u16,
     },

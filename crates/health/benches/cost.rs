@@ -69,7 +69,7 @@ async fn measure() {
         stage.publish(Fact::server(id.clone(), Event::ServerConfigured { card: card(&id) })).await;
         for event in [
             Event::LaunchBegan { binary: "llama-server".into() },
-            Event::ServerSpawned { pid: servers.id(), start_ticks: 1, argv: Vec::new(), port },
+            Event::ServerSpawned { pid: servers.id(), start_ticks: 1, argv: [].into(), port },
             Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 },
         ] {
             stage.publish(Fact::incarnation(id.clone(), Incarnation(1), event)).await;

@@ -13,7 +13,7 @@ use llama_warden_events::{
     BootId, Event, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId, Signal,
 };
 use llama_warden_state::Snapshot;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -21,16 +21,13 @@ use tokio_util::sync::CancellationToken;
 use crate::dialect::DialectLibrary;
 use crate::dialect_shelf::DialectShelf;
 use crate::identify::BinaryCache;
-use crate::launch::{Launch, ListenerInquiry, Over, Reporter, Resources, SignalOrder};
+use crate::launch::{LOOKS, Launch, Over, Reporter, Resources};
 use crate::leftovers;
 use crate::machine::Machine;
+use crate::mailbox::{ListenerInquiry, Postman, SIGNALS, SignalOrder, Undelivered, mailbox};
 use crate::reaper;
 use crate::spawner::{ShimProgram, Spawner};
 
-/// Signals that wait for one launch. A ladder has few rungs; when it is full the sender may try again.
-const SIGNALS: usize = 8;
-/// Questions that wait for one launch. When it is full, an answer is on its way anyhow.
-const INQUIRIES: usize = 2;
 /// Time from KILL to the end of a launch, at the end of the daemon. What is still there then does not go away by waiting: the
 /// kernel holds it, or it may not be killed by us.
 const KILL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -140,8 +137,7 @@ struct Live {
     spec: Arc<ServerSpec>,
     /// Waits for the end of the `pre-start` command.
     pre_start: Option<oneshot::Sender<HookOutcome>>,
-    signals: mpsc::Sender<SignalOrder>,
-    inquiries: mpsc::Sender<ListenerInquiry>,
+    postman: Postman,
     /// When KILL was first asked for.
     killed: Option<Instant>,
 }
@@ -177,6 +173,7 @@ impl Desk {
                 dialects: DialectShelf::new(dialects, dialects_dir),
                 environment,
                 state_dir,
+                looks: Semaphore::new(LOOKS),
             }),
             // Not the ports': a launch is told to end only after the loop has stopped taking commands.
             cancel: CancellationToken::new(),
@@ -193,23 +190,18 @@ impl Desk {
             LaunchCommand::DeliverSignal { server, incarnation, signal, rung } => {
                 let order = SignalOrder { signal, rung, cause };
                 self.machine.on_order(&server, incarnation).and_then(|()| {
-                    let live = self.live.get_mut(&server);
-                    let sent = live.map(|live| {
-                        if signal == Signal::KILL {
-                            live.killed.get_or_insert_with(Instant::now);
-                        }
-                        live.signals.try_send(order)
-                    });
-                    sent.map_or_else(|| Err(over(&server)), |sent| sent.map_err(|error| unsent(&server, &error)))
+                    let live = self.live.get_mut(&server).ok_or_else(|| over(&server))?;
+                    if signal == Signal::KILL {
+                        live.killed.get_or_insert_with(Instant::now);
+                    }
+                    live.postman.signal(order).map_err(|undelivered| unsent(&server, undelivered))
                 })
             }
             LaunchCommand::IdentifyListener { server, incarnation } => {
                 self.machine.on_order(&server, incarnation).and_then(|()| {
-                    let sent = self.live.get(&server).map(|live| live.inquiries.try_send(ListenerInquiry { cause }));
-                    match sent {
-                        Some(Ok(()) | Err(mpsc::error::TrySendError::Full(_))) => Ok(()),
-                        Some(Err(mpsc::error::TrySendError::Closed(_))) | None => Err(over(&server)),
-                    }
+                    let live = self.live.get(&server).ok_or_else(|| over(&server))?;
+                    let inquiry = ListenerInquiry { cause };
+                    live.postman.inquire(inquiry).map_err(|undelivered| unsent(&server, undelivered))
                 })
             }
         };
@@ -222,12 +214,11 @@ impl Desk {
             return Err(Refused::new(RefusalReason::UnknownServer, detail));
         };
         self.machine.on_launch(&reporter.server, reporter.incarnation)?;
-        let (signals, signals_inbox) = mpsc::channel(SIGNALS);
-        let (inquiries, inquiries_inbox) = mpsc::channel(INQUIRIES);
+        let (postman, mailbox) = mailbox();
         let rival = self.live.values().find(|live| collide(&live.spec, &server)).map(|live| live.spec.id.clone());
         let (tell, pre_start) = server.hooks.pre_start.as_ref().map(|_| oneshot::channel()).unzip();
         let (spec, incarnation) = (Arc::clone(&server), reporter.incarnation);
-        let live = Live { incarnation, spec, pre_start: tell, signals, inquiries, killed: None };
+        let live = Live { incarnation, spec, pre_start: tell, postman, killed: None };
         self.live.insert(reporter.server.clone(), live);
         let launch = Launch {
             server,
@@ -235,8 +226,7 @@ impl Desk {
             reporter,
             resources: Arc::clone(&self.resources),
             pre_start,
-            signals: signals_inbox,
-            inquiries: inquiries_inbox,
+            mailbox,
             cancel: self.cancel.clone(),
         };
         self.launches.spawn(launch.run());
@@ -319,11 +309,11 @@ fn over(server: &ServerId) -> Refused {
     Refused::new(RefusalReason::StaleIncarnation, format!("the launch of {server} is over"))
 }
 
-fn unsent(server: &ServerId, error: &mpsc::error::TrySendError<SignalOrder>) -> Refused {
-    match error {
-        mpsc::error::TrySendError::Full(_) => {
+fn unsent(server: &ServerId, undelivered: Undelivered) -> Refused {
+    match undelivered {
+        Undelivered::Full => {
             Refused::new(RefusalReason::QueueFull, format!("{SIGNALS} signals for {server} are waiting"))
         }
-        mpsc::error::TrySendError::Closed(_) => over(server),
+        Undelivered::Over => over(server),
     }
 }

@@ -13,10 +13,10 @@ use std::time::Duration;
 use llama_warden_bus::{BusClosed, CommandSender, Fact, OutputKey, OutputLane, Publisher};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{
-    BootId, Event, FailureReason, HookOutcome, Incarnation, ListenerOwner, ProcessEnd, Rung, Seq, ServerId, Signal,
+    BootId, Event, FailureReason, HookOutcome, Incarnation, ListenerOwner, ProcessEnd, Seq, ServerId, Signal,
     StreamName, Warning,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use crate::identify::BinaryCache;
 use crate::lines::Redactor;
 use crate::listener;
 use crate::lock::InstanceLock;
+use crate::mailbox::{ListenerInquiry, Mailbox, SignalOrder};
 use crate::pipes::{read_bounded, read_lines};
 use crate::pre_start;
 use crate::prepare::{NotPrepared, Prepared, prepare};
@@ -42,6 +43,9 @@ const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 /// Bytes of an errno on the shim's pipe.
 const ERRNO_BYTES: u64 = 4;
+
+/// Looks at who listens that go on at a time.
+pub(crate) const LOOKS: usize = 2;
 
 /// What all launches share.
 #[derive(Debug)]
@@ -57,6 +61,19 @@ pub(crate) struct Resources {
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// Where the locks of servers are; `None` has none.
     pub(crate) state_dir: Option<PathBuf>,
+    /// Looks at who listens that go on at a time, [`LOOKS`] of them: each takes a thread and its memory, and none waits for
+    /// anything but a processor.
+    pub(crate) looks: Semaphore,
+}
+
+impl Resources {
+    /// Who listens where `server` should, off the runtime's thread.
+    async fn who_listens(&self, server: Arc<ServerSpec>, leader: u32, marker: Marker) -> ListenerOwner {
+        // Never closed, and without a permit it would only be one more.
+        let _permit = self.looks.acquire().await;
+        let looked = tokio::task::spawn_blocking(move || who_listens(&server, leader, &marker)).await;
+        looked.unwrap_or_else(|error| ListenerOwner::Unreadable { detail: format!("the look has failed: {error}") })
+    }
 }
 
 /// Publishes facts about one launch.
@@ -82,20 +99,6 @@ impl Reporter {
     }
 }
 
-/// A signal that was asked for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SignalOrder {
-    pub(crate) signal: Signal,
-    pub(crate) rung: Rung,
-    pub(crate) cause: Option<Seq>,
-}
-
-/// Somebody asked who listens.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ListenerInquiry {
-    pub(crate) cause: Option<Seq>,
-}
-
 /// A launch and the orders that come for it.
 #[derive(Debug)]
 pub(crate) struct Launch {
@@ -106,8 +109,7 @@ pub(crate) struct Launch {
     pub(crate) resources: Arc<Resources>,
     /// Tells how the `pre-start` command ended, for a server that has one.
     pub(crate) pre_start: Option<oneshot::Receiver<HookOutcome>>,
-    pub(crate) signals: mpsc::Receiver<SignalOrder>,
-    pub(crate) inquiries: mpsc::Receiver<ListenerInquiry>,
+    pub(crate) mailbox: Mailbox,
     pub(crate) cancel: CancellationToken,
 }
 
@@ -122,6 +124,7 @@ pub(crate) struct Over {
 /// What is left of a spawned process once it runs its program.
 struct Running {
     process: Process,
+    marker: Marker,
     stdout: OwnedFd,
     stderr: OwnedFd,
     redactor: Redactor,
@@ -130,7 +133,13 @@ struct Running {
 impl Launch {
     /// Runs the launch to its end.
     pub(crate) async fn run(mut self) -> Over {
-        let last = match self.proceed().await {
+        // Boxed, as everything that is over soon: a future is as large as its largest part, and this one lives for months.
+        let last = match Box::pin(self.begin()).await {
+            Ok(Ok(running)) => self.attend(running).await,
+            Ok(Err(last)) => Ok(last),
+            Err(closed) => Err(closed),
+        };
+        let last = match last {
             Ok(last) => last,
             // Nobody hears what happens any more; the process, if there was one, was killed when it was dropped.
             Err(BusClosed) => Event::ServerExited { end: ProcessEnd::Unknown, swept: 0 },
@@ -139,12 +148,13 @@ impl Launch {
         Over { server, incarnation, last: self.reporter.fact(last) }
     }
 
-    async fn proceed(&mut self) -> Result<Event, BusClosed> {
+    /// Everything until the process is known to all; the inner error is the launch's last fact.
+    async fn begin(&mut self) -> Result<Result<Running, Event>, BusClosed> {
         let began = Event::LaunchBegan { binary: self.server.binary.clone() };
         self.reporter.cause = Some(self.reporter.publish_acked(began).await?);
         if let Some(rival) = &self.rival {
             let detail = format!("server {rival} listens on the same port; give this server another `port`");
-            return Ok(failed(LaunchFailure::new(FailureReason::PortInUse, detail)));
+            return Ok(Err(failed(LaunchFailure::new(FailureReason::PortInUse, detail))));
         }
         let marker = Marker::new(&self.resources.boot, &self.reporter.server, self.reporter.incarnation);
         let (server, resources, reporter) = (&self.server, &self.resources, &self.reporter);
@@ -158,17 +168,17 @@ impl Launch {
         };
         let prepared = tokio::select! {
             prepared = prepared => prepared,
-            signal = called_off(&mut self.signals, &self.cancel) => return Ok(exited_by(signal)),
+            signal = called_off(&self.mailbox, &self.cancel) => return Ok(Err(exited_by(signal))),
         };
         let prepared = match prepared {
             Ok(prepared) => prepared,
-            Err(NotPrepared::Failed(failure)) => return Ok(failed(failure)),
+            Err(NotPrepared::Failed(failure)) => return Ok(Err(failed(failure))),
             Err(NotPrepared::Unheard) => return Err(BusClosed),
         };
-        let argv = prepared.line.redacted();
-        let running = match self.spawn(prepared, &marker).await {
+        let argv = prepared.line.redacted().into();
+        let running = match self.spawn(prepared, marker).await {
             Ok(running) => running,
-            Err(last) => return Ok(last),
+            Err(last) => return Ok(Err(last)),
         };
         let spawned = Event::ServerSpawned {
             pid: running.process.pid(),
@@ -178,11 +188,11 @@ impl Launch {
         };
         // Acknowledged, so that nothing that a line leads to can come before it.
         self.reporter.cause = Some(self.reporter.publish_acked(spawned).await?);
-        self.attend(running, &marker).await
+        Ok(Ok(running))
     }
 
     /// Makes the process and waits until it runs its program; the error is the launch's last fact.
-    async fn spawn(&mut self, prepared: Prepared, marker: &Marker) -> Result<Running, Event> {
+    async fn spawn(&self, prepared: Prepared, marker: Marker) -> Result<Running, Event> {
         let Prepared { line, environment, redactor } = prepared;
         let program = line.program.clone();
         let failure = |error: &io::Error| failed(LaunchFailure::spawn(&program, error));
@@ -201,7 +211,7 @@ impl Launch {
         if let Some(exec_errors) = spawned.exec_errors {
             let confirmed = tokio::select! {
                 confirmed = read_errno(exec_errors) => confirmed,
-                signal = called_off(&mut self.signals, &self.cancel) => {
+                signal = called_off(&self.mailbox, &self.cancel) => {
                     // The shim would only be in the way of the signal's meaning: nothing runs yet.
                     kill(&process);
                     return Err(finish(process, JoinSet::new(), CancellationToken::new()).await.map_end(signal));
@@ -213,7 +223,7 @@ impl Launch {
                 return Err(failure(&error));
             }
         }
-        Ok(Running { process, stdout: spawned.stdout, stderr: spawned.stderr, redactor })
+        Ok(Running { process, marker, stdout: spawned.stdout, stderr: spawned.stderr, redactor })
     }
 
     /// The lock that the launch is to hold. Who is left of an earlier launch and still holds it is killed first; beside one
@@ -239,8 +249,8 @@ impl Launch {
     }
 
     /// Reads the output, delivers signals and answers questions until the process has ended; then cleans up.
-    async fn attend(&mut self, running: Running, marker: &Marker) -> Result<Event, BusClosed> {
-        let Running { process, stdout, stderr, redactor } = running;
+    async fn attend(&mut self, running: Running) -> Result<Event, BusClosed> {
+        let Running { process, marker, stdout, stderr, redactor } = running;
         let give_up = CancellationToken::new();
         let mut readers = JoinSet::new();
         let redactor = Arc::new(redactor);
@@ -269,15 +279,15 @@ impl Launch {
                     }
                     break;
                 }
-                Some(order) = self.signals.recv() => self.deliver(&process, order).await?,
-                Some(ListenerInquiry { cause }) = self.inquiries.recv(), if inquiry.is_empty() => {
+                order = self.mailbox.next_signal() => Box::pin(self.deliver(&process, order)).await?,
+                ListenerInquiry { cause } = self.mailbox.next_inquiry(), if inquiry.is_empty() => {
                     let (server, marker, leader) = (Arc::clone(&self.server), marker.clone(), process.pid());
-                    inquiry.spawn_blocking(move || (who_listens(&server, leader, &marker), cause));
+                    let resources = Arc::clone(&self.resources);
+                    inquiry.spawn(async move { (resources.who_listens(server, leader, marker).await, cause) });
                 }
                 Some(answer) = inquiry.join_next() => {
                     if let Ok((listener, cause)) = answer {
-                        let fact = self.reporter.fact(Event::ListenerIdentified { listener }).because(cause);
-                        self.reporter.facts.publish(fact).await?;
+                        Box::pin(self.tell_who_listens(listener, cause)).await?;
                     }
                 }
                 () = self.cancel.cancelled(), if !is_cancelled => {
@@ -286,6 +296,21 @@ impl Launch {
                 }
             }
         }
+        Box::pin(self.conclude(process, readers, give_up)).await
+    }
+
+    async fn tell_who_listens(&self, listener: ListenerOwner, cause: Option<Seq>) -> Result<(), BusClosed> {
+        let fact = self.reporter.fact(Event::ListenerIdentified { listener }).because(cause);
+        self.reporter.facts.publish(fact).await
+    }
+
+    /// Cleans up after a process that has ended; returns the launch's last fact.
+    async fn conclude(
+        &self,
+        process: Process,
+        readers: JoinSet<()>,
+        give_up: CancellationToken,
+    ) -> Result<Event, BusClosed> {
         let Finished { end, swept, left } = finish(process, readers, give_up).await;
         if !left.is_empty() {
             let detail = format!("{} outlived the server and cannot be killed", listed(&left));
@@ -336,10 +361,10 @@ async fn finish(process: Process, mut readers: JoinSet<()>, give_up: Cancellatio
 }
 
 /// The signal by which a launch is called off before its program runs: the first that is asked for that would end it.
-async fn called_off(signals: &mut mpsc::Receiver<SignalOrder>, cancel: &CancellationToken) -> Signal {
+async fn called_off(mailbox: &Mailbox, cancel: &CancellationToken) -> Signal {
     loop {
         tokio::select! {
-            Some(order) = signals.recv() => if order.signal != Signal::CONT { return order.signal },
+            order = mailbox.next_signal() => if order.signal != Signal::CONT { return order.signal },
             () = cancel.cancelled() => return Signal::KILL,
         }
     }

@@ -32,6 +32,7 @@ mod lines;
 mod listener;
 mod lock;
 mod machine;
+mod mailbox;
 mod pin;
 mod pipes;
 mod pre_start;

@@ -150,7 +150,7 @@ async fn choose_dialect(
 
 async fn report(line: &CommandLine, reporter: &Reporter) -> Result<(), BusClosed> {
     if !line.notes.is_empty() {
-        reporter.publish(Event::OptionsTranslated { notes: line.notes.clone() }).await?;
+        reporter.publish(Event::OptionsTranslated { notes: line.notes.as_slice().into() }).await?;
     }
     for detail in &line.warnings {
         let warned = Event::ServerWarned { warning: Warning::OptionDropped, detail: detail.clone() };

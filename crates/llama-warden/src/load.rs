@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use llama_warden_config::{
     Configuration, Environment, Fleet, Host, Problem, Problems, RenderStyle, Source, User, default_state_dir, find,
@@ -13,8 +14,8 @@ use crate::models::Folders;
 /// A configuration with what it was made from.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// It.
-    pub configuration: Configuration,
+    /// It. Shared, since it is as large as the file that it came from.
+    pub configuration: Arc<Configuration>,
     /// What it was parsed from.
     pub source: Source,
     /// The environment that was laid over it.
@@ -65,7 +66,7 @@ impl Loaded {
     /// Every problem, with its place.
     pub fn parse(source: &Source, environment: Environment) -> Result<Self, Failure> {
         let configuration = Configuration::parse(source, &environment)?;
-        Ok(Self { configuration, source: source.clone(), environment })
+        Ok(Self { configuration: Arc::new(configuration), source: source.clone(), environment })
     }
 
     /// The folders that are looked through for models.

@@ -50,7 +50,7 @@ pub fn sources(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<Se
                 Ok(resolved)
             }
             Change::Reload => {
-                let inventory = in_force.loaded.again().and_then(Inventory::take).map_err(invalid)?;
+                let inventory = in_force.loaded.again().and_then(Inventory::take).map_err(invalid)?.resting();
                 let next = InForce { loaded: inventory.loaded, ..in_force.clone() };
                 let resolved = resolve(&next).map_err(|refused| {
                     let detail = format!("the active profile is not in it any more: {}", refused.detail);

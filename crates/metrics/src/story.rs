@@ -62,7 +62,7 @@ impl Story {
         let binary = PathBuf::from("/bin/llama-server");
         let identified = Event::BinaryIdentified { binary, version, build: Some(11_669), options: [].into() };
         self.tell(server, incarnation, identified);
-        self.tell(server, incarnation, Event::ServerSpawned { pid, start_ticks, argv: vec![], port: 8001 });
+        self.tell(server, incarnation, Event::ServerSpawned { pid, start_ticks, argv: [].into(), port: 8001 });
     }
 
     pub(crate) fn become_ready(&mut self, server: &str, incarnation: u64) {

@@ -10,10 +10,6 @@ use llama_warden_events::{FailureReason, StreamName};
 pub trait Matcher: Send {
     /// Judges one line without its line end, at most 64 KiB of it, in any encoding.
     fn on_line(&mut self, stream: StreamName, line: &[u8]) -> Verdict;
-
-    /// The verdict on readiness is out. From now on only failures count, and the server may live for months: a good moment
-    /// to let go of memory that only makes lines faster to read.
-    fn settle(&mut self) {}
 }
 
 /// What a line says.

@@ -2,7 +2,8 @@
 //!
 //! Nearly all patterns begin at the line's start. One walk of an automaton tells which of these match, and is done with most
 //! lines after a word or two. The others have to see each line to its end; where they need certain texts, a look for these
-//! spares most lines the patterns. The set of all patterns stands behind both, and reads on when their memory is let go.
+//! spares most lines the patterns. What the automaton learns of lines belongs to the pack and not to a server, so that a
+//! hundred servers cost no more than one, and each reads fast from its first line on.
 
 mod automaton;
 mod lanes;
@@ -10,7 +11,8 @@ mod phrases;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 
 use llama_warden_events::{FailureReason, StreamName};
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
@@ -19,7 +21,7 @@ use regex_automata::util::syntax;
 
 use crate::line::LineCleaner;
 use crate::{Matcher, Pattern, PatternVerdict, StructuredSource, Verdict};
-use automaton::{Automaton, Learnt};
+use automaton::{Automaton, GaveUp};
 use phrases::Phrases;
 
 /// Longest pattern, in bytes.
@@ -35,11 +37,19 @@ const WEAK: u16 = 0x8000;
 #[derive(Debug)]
 pub struct PatternMatcher {
     patterns: CompiledPatterns,
-    /// What the automata have learnt of the lines so far.
-    stderr: Option<Learnt>,
-    stdout: Option<Learnt>,
+    /// Whether the lines of a stream can be learnt of.
+    stderr: Learning,
+    stdout: Learning,
     port: Option<u16>,
     cleaner: LineCleaner,
+}
+
+/// Whether the lines of one stream of one incarnation go past the automaton.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Learning {
+    On,
+    /// They teach nothing that is seen twice, and would push out what others have taught.
+    GivenUp,
 }
 
 /// The patterns of a pack, for both streams. Cheap to clone.
@@ -60,9 +70,11 @@ struct StreamPatterns {
     phrases: Option<Phrases>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct PatternGroup {
-    set: RegexSet,
+    texts: Vec<String>,
+    /// All of them. Behind an automaton it is compiled when that gives up.
+    set: OnceLock<RegexSet>,
     /// With the place of their pattern in the pack.
     judges: Vec<(usize, Judge)>,
 }
@@ -71,22 +83,24 @@ struct PatternGroup {
 #[derive(Debug)]
 enum Judge {
     Echo,
-    Progress(Option<Regex>),
-    NearlyReady(Option<Regex>),
-    Ready(Option<Regex>),
+    Progress(Option<Reader>),
+    NearlyReady(Option<Reader>),
+    Ready(Option<Reader>),
     Failure { reason: FailureReason, rank: u16 },
 }
 
-impl Default for PatternGroup {
-    fn default() -> Self {
-        Self { set: RegexSet::empty(), judges: Vec::new() }
-    }
+/// Reads a group of a pattern. Compiled with the first line that matches: most patterns never see one.
+#[derive(Debug)]
+struct Reader {
+    pattern: String,
+    group: &'static str,
+    regex: OnceLock<Option<Regex>>,
 }
 
 impl StreamPatterns {
     /// What the first pattern says that has something to say.
-    fn judge(&self, learnt: Option<&mut Learnt>, line: &[u8], port: Option<u16>) -> Option<Verdict> {
-        let anchored = self.judge_start(learnt, line, port);
+    fn judge(&self, learning: &mut Learning, line: &[u8], port: Option<u16>) -> Option<Verdict> {
+        let anchored = self.judge_start(learning, line, port);
         let can_float = match &self.phrases {
             Some(phrases) => phrases.may_be_in(line),
             None => !self.floating.judges.is_empty(),
@@ -98,27 +112,49 @@ impl StreamPatterns {
         [anchored, floating].into_iter().flatten().min_by_key(|(place, _)| *place).map(|(_, verdict)| verdict)
     }
 
-    fn judge_start(&self, learnt: Option<&mut Learnt>, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
-        if let (Some(automaton), Some(learnt)) = (&self.automaton, learnt)
-            && let Ok(hits) = automaton.hits(learnt, line)
-        {
-            return self.anchored.first(hits?.iter().map(|hit| hit.as_usize()), line, port);
+    fn judge_start(&self, learning: &mut Learning, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
+        if let (Some(automaton), Learning::On) = (&self.automaton, *learning) {
+            let mut learnt = automaton.learnt();
+            match automaton.hits(&mut learnt, line) {
+                Ok(hits) => return self.anchored.first(hits?.iter().map(|hit| hit.as_usize()), line, port),
+                Err(GaveUp) => {
+                    *learnt = automaton.blank();
+                    *learning = Learning::GivenUp;
+                }
+            }
         }
         self.anchored.search(line, port)
     }
 }
 
 impl PatternGroup {
+    fn new(patterns: &[(usize, &Pattern)]) -> Self {
+        let judges = patterns.iter().map(|(place, pattern)| (*place, Judge::new(*place, pattern)));
+        let texts = patterns.iter().map(|(_, pattern)| pattern.regex.clone());
+        Self { texts: texts.collect(), set: OnceLock::new(), judges: judges.collect() }
+    }
+
+    fn compile(&self) -> Result<(), String> {
+        let set = compile_set(&self.texts)?;
+        self.set.get_or_init(|| set);
+        Ok(())
+    }
+
     /// What the first matching pattern says that has something to say, and its place in the pack.
     fn search(&self, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
         // Only asking which patterns match needs an allocation.
-        if self.judges.is_empty() || !self.set.is_match(line) {
+        if self.judges.is_empty() {
+            return None;
+        }
+        // What an automaton could be made of, a set can.
+        let set = self.set.get_or_init(|| compile_set(&self.texts).unwrap_or_else(|_| RegexSet::empty()));
+        if !set.is_match(line) {
             return None;
         }
         if self.judges.len() == 1 {
             return self.first(std::iter::once(0), line, port);
         }
-        self.first(self.set.matches(line).iter(), line, port)
+        self.first(set.matches(line).iter(), line, port)
     }
 
     fn first(&self, mut hits: impl Iterator<Item = usize>, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
@@ -131,8 +167,7 @@ impl PatternGroup {
 
 impl PatternMatcher {
     pub(crate) fn new(patterns: CompiledPatterns, structured: &[StructuredSource], port: Option<u16>) -> Self {
-        let blank = |patterns: &StreamPatterns| patterns.automaton.as_ref().map(Automaton::blank);
-        let (stderr, stdout) = (blank(&patterns.stderr), blank(&patterns.stdout));
+        let (stderr, stdout) = (Learning::On, Learning::On);
         Self { patterns, stderr, stdout, port, cleaner: LineCleaner::new(structured) }
     }
 
@@ -144,46 +179,68 @@ impl PatternMatcher {
 
 impl Matcher for PatternMatcher {
     fn on_line(&mut self, stream: StreamName, line: &[u8]) -> Verdict {
-        let (patterns, learnt) = match stream {
+        let (patterns, learning) = match stream {
             StreamName::Stderr => (&self.patterns.stderr, &mut self.stderr),
             StreamName::Stdout => (&self.patterns.stdout, &mut self.stdout),
         };
         let line = self.cleaner.clean(line);
-        patterns.judge(learnt.as_mut(), line, self.port).unwrap_or(Verdict::Nothing)
-    }
-
-    /// What the automata have learnt is some 80 KiB per stream; the set, whose memory all servers share, reads on.
-    fn settle(&mut self) {
-        (self.stderr, self.stdout) = (None, None);
+        patterns.judge(learning, line, self.port).unwrap_or(Verdict::Nothing)
     }
 }
 
 impl Judge {
+    fn new(place: usize, pattern: &Pattern) -> Self {
+        match pattern.verdict {
+            PatternVerdict::Echo => Self::Echo,
+            PatternVerdict::Progress => Self::Progress(Reader::new(&pattern.regex, "percent")),
+            PatternVerdict::NearlyReady => Self::NearlyReady(Reader::new(&pattern.regex, "port")),
+            PatternVerdict::Ready => Self::Ready(Reader::new(&pattern.regex, "port")),
+            PatternVerdict::Failure => {
+                let place = u16::try_from(place).unwrap_or(WEAK - 1).min(WEAK - 1);
+                let rank = if pattern.weak { WEAK | place } else { place };
+                Self::Failure { reason: pattern.reason.unwrap_or(FailureReason::Unknown), rank }
+            }
+        }
+    }
+
     /// The verdict, or none where the line speaks of another port.
     fn judge(&self, line: &[u8], port: Option<u16>) -> Option<Verdict> {
         match self {
             Self::Echo => Some(Verdict::Echo),
-            Self::Progress(regex) => {
-                let percent = regex.as_ref().and_then(|regex| group(regex, line, "percent"));
+            Self::Progress(reader) => {
+                let percent = reader.as_ref().and_then(|reader| number(reader.read(line)?));
                 Some(Verdict::Progress { percent: percent.filter(|percent: &f64| (0.0..=100.0).contains(percent)) })
             }
-            Self::NearlyReady(regex) => is_our_port(regex.as_ref(), line, port).then_some(Verdict::NearlyReady),
-            Self::Ready(regex) => is_our_port(regex.as_ref(), line, port).then_some(Verdict::Ready),
+            Self::NearlyReady(reader) => is_our_port(reader.as_ref(), line, port).then_some(Verdict::NearlyReady),
+            Self::Ready(reader) => is_our_port(reader.as_ref(), line, port).then_some(Verdict::Ready),
             Self::Failure { reason, rank } => Some(Verdict::Failure { reason: *reason, rank: *rank }),
         }
     }
 }
 
-/// Whether the line names our port, or none at all.
-fn is_our_port(regex: Option<&Regex>, line: &[u8], ours: Option<u16>) -> bool {
-    let (Some(regex), Some(ours)) = (regex, ours) else { return true };
-    let Some(named) = regex.captures(line).and_then(|captures| captures.name("port")) else { return true };
-    std::str::from_utf8(named.as_bytes()).ok().and_then(|text| text.parse().ok()) == Some(ours)
+impl Reader {
+    /// A reader of `group`, where the pattern has it.
+    fn new(pattern: &str, group: &'static str) -> Option<Self> {
+        let has_group = pattern.contains(&format!("<{group}>"));
+        has_group.then(|| Self { pattern: pattern.to_owned(), group, regex: OnceLock::new() })
+    }
+
+    /// What the group holds on this line.
+    fn read<'a>(&self, line: &'a [u8]) -> Option<&'a [u8]> {
+        // It was compiled once before, when its pack was checked.
+        let regex = self.regex.get_or_init(|| build(&self.pattern).ok()).as_ref()?;
+        Some(regex.captures(line)?.name(self.group)?.as_bytes())
+    }
 }
 
-fn group<T: std::str::FromStr>(regex: &Regex, line: &[u8], name: &str) -> Option<T> {
-    let captures = regex.captures(line)?;
-    std::str::from_utf8(captures.name(name)?.as_bytes()).ok()?.parse().ok()
+/// Whether the line names our port, or none at all.
+fn is_our_port(reader: Option<&Reader>, line: &[u8], ours: Option<u16>) -> bool {
+    let (Some(reader), Some(ours)) = (reader, ours) else { return true };
+    reader.read(line).is_none_or(|named| number(named) == Some(ours))
+}
+
+fn number<T: FromStr>(text: &[u8]) -> Option<T> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Whether a pattern is taken; says why not.
@@ -198,23 +255,26 @@ pub(crate) fn check(pattern: &str) -> Result<(), String> {
     }
 }
 
-/// Compiles the patterns of a pack, in order.
+/// Compiles the patterns of a pack, in order. Those that say the same of both streams are there once.
 pub(crate) fn compile(patterns: &[Pattern]) -> Result<CompiledPatterns, String> {
-    Ok(CompiledPatterns {
-        stderr: Arc::new(compile_stream(patterns, StreamName::Stderr)?),
-        stdout: Arc::new(compile_stream(patterns, StreamName::Stdout)?),
-    })
+    let stderr = Arc::new(compile_stream(patterns, StreamName::Stderr)?);
+    let is_same = patterns.iter().all(|pattern| StreamName::ALL.iter().all(|stream| pattern.stream.admits(*stream)));
+    let stdout = if is_same { Arc::clone(&stderr) } else { Arc::new(compile_stream(patterns, StreamName::Stdout)?) };
+    Ok(CompiledPatterns { stderr, stdout })
 }
 
 fn compile_stream(patterns: &[Pattern], stream: StreamName) -> Result<StreamPatterns, String> {
     let admitted = patterns.iter().enumerate().filter(|(_, pattern)| pattern.stream.admits(stream));
     let (anchored, floating): (Vec<_>, Vec<_>) = admitted.partition(|(_, pattern)| is_anchored(&pattern.regex));
-    Ok(StreamPatterns {
-        automaton: Automaton::new(&texts(&anchored)),
-        anchored: compile_group(&anchored)?,
-        phrases: Phrases::of(&texts(&floating)),
-        floating: compile_group(&floating)?,
-    })
+    let automaton = Automaton::new(&texts(&anchored));
+    let anchored = PatternGroup::new(&anchored);
+    if automaton.is_none() {
+        anchored.compile()?;
+    }
+    let phrases = Phrases::of(&texts(&floating));
+    let floating = PatternGroup::new(&floating);
+    floating.compile()?;
+    Ok(StreamPatterns { anchored, automaton, floating, phrases })
 }
 
 fn texts<'a>(patterns: &[(usize, &'a Pattern)]) -> Vec<&'a str> {
@@ -236,34 +296,13 @@ fn nfa_limits() -> thompson::Config {
     thompson::Config::new().utf8(false).nfa_size_limit(Some(SET_LIMIT))
 }
 
-fn compile_group(patterns: &[(usize, &Pattern)]) -> Result<PatternGroup, String> {
-    let set = RegexSetBuilder::new(patterns.iter().map(|(_, pattern)| &pattern.regex))
+fn compile_set(patterns: &[String]) -> Result<RegexSet, String> {
+    RegexSetBuilder::new(patterns)
         .unicode(false)
         .size_limit(SET_LIMIT)
         .dfa_size_limit(SET_LIMIT)
         .build()
-        .map_err(|error| explain(&error))?;
-    let judges = patterns.iter().map(|(place, pattern)| Ok((*place, judge(*place, pattern)?)));
-    Ok(PatternGroup { set, judges: judges.collect::<Result<_, String>>()? })
-}
-
-fn judge(place: usize, pattern: &Pattern) -> Result<Judge, String> {
-    let reader = |group: &str| {
-        let regex = build(&pattern.regex)?;
-        let wanted = regex.capture_names().flatten().any(|name| name == group);
-        Ok::<_, String>(wanted.then_some(regex))
-    };
-    Ok(match pattern.verdict {
-        PatternVerdict::Echo => Judge::Echo,
-        PatternVerdict::Progress => Judge::Progress(reader("percent")?),
-        PatternVerdict::NearlyReady => Judge::NearlyReady(reader("port")?),
-        PatternVerdict::Ready => Judge::Ready(reader("port")?),
-        PatternVerdict::Failure => {
-            let place = u16::try_from(place).unwrap_or(WEAK - 1).min(WEAK - 1);
-            let rank = if pattern.weak { WEAK | place } else { place };
-            Judge::Failure { reason: pattern.reason.unwrap_or(FailureReason::Unknown), rank }
-        }
-    })
+        .map_err(|error| explain(&error))
 }
 
 fn build(pattern: &str) -> Result<Regex, String> {

@@ -7,6 +7,8 @@
 //! published. They are kept, in order, and read once a matcher is there. If they grow beyond [`EARLY_LIMIT`], the generic
 //! patterns read them; the probe finds the truth meanwhile.
 
+use std::collections::VecDeque;
+
 use llama_warden_events::{FailureReason, StreamName};
 use tokio::time::Instant;
 
@@ -22,6 +24,9 @@ const TAIL_LINES: usize = 12;
 /// Most bytes of a line that are kept.
 const LINE_LIMIT: usize = 512;
 
+/// Makes the matcher that reads when the right one takes too long to come: hardly ever.
+pub(crate) type Fallback = Box<dyn FnOnce() -> Box<dyn Matcher> + Send>;
+
 /// See the module.
 pub(crate) struct Reading {
     reader: Reader,
@@ -36,7 +41,7 @@ pub(crate) struct Reading {
 }
 
 enum Reader {
-    Waiting { early: Vec<(StreamName, Box<[u8]>)>, bytes: usize, fallback: Box<dyn Matcher> },
+    Waiting { early: Vec<(StreamName, Box<[u8]>)>, bytes: usize, fallback: Fallback },
     Matching(Box<dyn Matcher>),
 }
 
@@ -58,8 +63,8 @@ pub(crate) struct Taken {
 }
 
 impl Reading {
-    /// A reading that waits for its matcher; `fallback` reads when it takes too long.
-    pub(crate) fn new(fallback: Box<dyn Matcher>) -> Self {
+    /// A reading that waits for its matcher; what `fallback` makes reads when it takes too long.
+    pub(crate) fn new(fallback: Fallback) -> Self {
         Self {
             reader: Reader::Waiting { early: Vec::new(), bytes: 0, fallback },
             tail: Tail::default(),
@@ -91,11 +96,11 @@ impl Reading {
 
     fn begin(&mut self, matcher: Option<Box<dyn Matcher>>) -> bool {
         let waiting = std::mem::replace(&mut self.reader, Reader::Matching(Box::new(Deaf)));
-        let (early, current) = match waiting {
-            Reader::Waiting { early, fallback, .. } => (early, fallback),
-            Reader::Matching(current) => (Vec::new(), current),
+        let (early, matcher) = match waiting {
+            Reader::Waiting { early, fallback, .. } => (early, matcher.unwrap_or_else(fallback)),
+            Reader::Matching(current) => (Vec::new(), matcher.unwrap_or(current)),
         };
-        self.reader = Reader::Matching(matcher.unwrap_or(current));
+        self.reader = Reader::Matching(matcher);
         let mut news = false;
         for (stream, line) in early {
             news |= self.read(stream, &line);
@@ -164,9 +169,6 @@ impl Reading {
     /// The verdict is out: from now on only evidence is kept, and what there was explains nothing any more.
     pub(crate) fn settle(&mut self) {
         self.interest = Interest::Failure;
-        if let Reader::Matching(matcher) = &mut self.reader {
-            matcher.settle();
-        }
         self.evidence = None;
         self.slots = Default::default();
         self.progress = None;
@@ -195,11 +197,12 @@ impl Matcher for Deaf {
     }
 }
 
-/// The last lines, in buffers that are used again.
+/// The last lines, one behind the other.
 #[derive(Default)]
 struct Tail {
-    lines: [Vec<u8>; TAIL_LINES],
-    next: usize,
+    bytes: VecDeque<u8>,
+    /// Of each line, the oldest first; 0 where there is none yet.
+    lengths: [u16; TAIL_LINES],
 }
 
 impl Tail {
@@ -208,15 +211,19 @@ impl Tail {
         if line.is_empty() {
             return;
         }
-        let slot = &mut self.lines[self.next];
-        slot.clear();
-        slot.extend_from_slice(&line[..line.len().min(LINE_LIMIT)]);
-        self.next = (self.next + 1) % TAIL_LINES;
+        let line = &line[..line.len().min(LINE_LIMIT)];
+        self.bytes.drain(..usize::from(self.lengths[0]));
+        // Exactly, since a server that is ready may say nothing more for months.
+        self.bytes.reserve_exact(line.len());
+        self.bytes.extend(line);
+        self.lengths.rotate_left(1);
+        self.lengths[TAIL_LINES - 1] = line.len() as u16;
     }
 
     fn lines(&self) -> Vec<String> {
-        let (newer, older) = self.lines.split_at(self.next);
-        older.iter().chain(newer).filter(|line| !line.is_empty()).map(|line| printable(line)).collect()
+        let mut bytes = self.bytes.iter().copied();
+        let lines = self.lengths.iter().map(|length| bytes.by_ref().take((*length).into()).collect::<Vec<u8>>());
+        lines.filter(|line| !line.is_empty()).map(|line| printable(&line)).collect()
     }
 }
 
@@ -254,14 +261,14 @@ mod tests {
     }
 
     fn reading() -> Reading {
-        let mut reading = Reading::new(Box::new(Deaf));
+        let mut reading = Reading::new(Box::new(|| Box::new(Deaf)));
         reading.read_with(Box::new(Words));
         reading
     }
 
     #[tokio::test]
     async fn lines_that_came_before_the_matcher_are_read_in_order() {
-        let mut reading = Reading::new(Box::new(Deaf));
+        let mut reading = Reading::new(Box::new(|| Box::new(Deaf)));
         for line in ["one", "ready 1", "oom 2"] {
             assert!(!reading.on_line(StreamName::Stdout, line.as_bytes()));
         }
@@ -279,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn too_many_early_lines_are_read_by_the_fallback_and_held_no_longer() {
-        let mut reading = Reading::new(Box::new(Words));
+        let mut reading = Reading::new(Box::new(|| Box::new(Words)));
         assert!(!reading.on_line(StreamName::Stderr, b"ready early"));
         let line = [b'x'; 1024];
         let mut news = false;
@@ -289,7 +296,7 @@ mod tests {
         assert!(news && matches!(reading.reader, Reader::Matching(_)));
         assert_eq!(reading.take().hints[0].line, "ready early");
         // Empty lines cost room too.
-        let mut reading = Reading::new(Box::new(Words));
+        let mut reading = Reading::new(Box::new(|| Box::new(Words)));
         for _ in 0..=EARLY_LIMIT / 16 {
             reading.on_line(StreamName::Stderr, b"");
         }

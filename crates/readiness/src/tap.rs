@@ -7,8 +7,8 @@ use llama_warden_bus::{OutputKey, OutputTap, TapFactory};
 use llama_warden_events::{Incarnation, ServerId, StreamName};
 use tokio::sync::Notify;
 
-use crate::reading::Reading;
-use crate::{GENERIC, Matcher, PackLibrary};
+use crate::reading::{Fallback, Reading};
+use crate::{GENERIC, PackLibrary, PatternMatcher};
 
 /// One launch of a server.
 pub(crate) type LaunchKey = (ServerId, Incarnation);
@@ -62,11 +62,12 @@ impl Readings {
         *lock(&self.shared.packs) = packs;
     }
 
-    fn fallback(&self) -> Box<dyn Matcher> {
-        match lock(&self.shared.packs).get(GENERIC) {
+    fn fallback(&self) -> Fallback {
+        let generic = lock(&self.shared.packs).get(GENERIC).cloned();
+        Box::new(|| match generic {
             Some(pack) => Box::new(pack.matcher(None)),
-            None => Box::new(crate::PatternMatcher::blank()),
-        }
+            None => Box::new(PatternMatcher::blank()),
+        })
     }
 }
 

@@ -221,7 +221,7 @@ fn identified() -> Event {
 }
 
 fn spawned(port: u16) -> Event {
-    Event::ServerSpawned { pid: 1, start_ticks: 1, argv: Vec::new(), port }
+    Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port }
 }
 
 fn stopped() -> Event {

@@ -130,7 +130,7 @@ impl ServerRecord {
             Event::LaunchReleased => self.held = None,
             Event::BinaryIdentified { version, .. } => self.llama_version.clone_from(version),
             Event::DialectChosen { dialect, .. } => self.dialect = Some(dialect.clone()),
-            Event::OptionsTranslated { notes } => self.notes = notes.as_slice().into(),
+            Event::OptionsTranslated { notes } => self.notes = Arc::clone(notes),
             Event::DetectorChosen { detector, .. } => self.detector = Some(detector.clone()),
             Event::ServerSpawned { pid, start_ticks, argv, port } => {
                 let process = ProcessRecord {
@@ -140,7 +140,7 @@ impl ServerRecord {
                     spawned_at: envelope.at,
                     spawned: envelope.elapsed,
                 };
-                self.argv = argv.as_slice().into();
+                self.argv = Arc::clone(argv);
                 return self.spawn(process, moment);
             }
             Event::LoadProgressed { ratio } => match self.phase {

@@ -34,7 +34,7 @@ fn configured() -> Event {
 }
 
 fn spawned() -> Event {
-    Event::ServerSpawned { pid: 42, start_ticks: 7, argv: vec!["llama-server".to_owned()], port: 8001 }
+    Event::ServerSpawned { pid: 42, start_ticks: 7, argv: ["llama-server".to_owned()].into(), port: 8001 }
 }
 
 fn ready() -> Event {

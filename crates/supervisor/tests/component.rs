@@ -96,7 +96,7 @@ impl Play {
     }
 
     async fn rise(&self, id: &str) {
-        let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: vec![], port: 8001 };
+        let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 };
         let ready = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 };
         self.tell(id, [Event::LaunchBegan { binary: "x".into() }, spawned, ready]).await;
     }

@@ -184,7 +184,7 @@ mod tests {
             (dialects(vec![refusal]), Level::WARN),
             (Event::DialectChosen { dialect: "x".into(), because: "y".into() }, Level::DEBUG),
             (Event::LaunchBegan { binary: "/bin/x".into() }, Level::INFO),
-            (Event::ServerSpawned { pid: 7, start_ticks: 8, argv: vec![], port: 1 }, Level::INFO),
+            (Event::ServerSpawned { pid: 7, start_ticks: 8, argv: [].into(), port: 1 }, Level::INFO),
             (Event::LoadProgressed { ratio: Some(0.5) }, Level::DEBUG),
             (Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 }, Level::INFO),
             (Event::HealthProbed { ok: true, latency_ms: 1.0, failures: 0 }, Level::DEBUG),
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_secret_of_the_command_line_has_no_way_into_the_log() {
-        let argv = vec!["--api-key".to_owned(), "hunter2".to_owned()];
+        let argv = ["--api-key".to_owned(), "hunter2".to_owned()].into();
         let (_, fields) = heard(Event::ServerSpawned { pid: 7, start_ticks: 8, argv, port: 1 });
         assert!(!fields.contains("hunter2"), "{fields}");
     }

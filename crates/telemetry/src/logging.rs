@@ -9,10 +9,11 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use tracing::Subscriber;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt};
+use tracing_subscriber::{Layer, fmt};
 
 use crate::queue::LineQueue;
 
@@ -122,7 +123,9 @@ pub fn start_logging(settings: &LogSettings) -> Result<LogGuard, LogError> {
 }
 
 fn subscriber(settings: &LogSettings, queue: LineQueue) -> Result<impl Subscriber + Send + Sync, LogError> {
-    let filter = EnvFilter::try_new(&settings.filter)
+    let filter = settings
+        .filter
+        .parse::<Targets>()
         .map_err(|source| LogError::Filter { filter: settings.filter.clone(), source })?;
     let lines = fmt::layer().with_writer(queue);
     let lines = match settings.format {

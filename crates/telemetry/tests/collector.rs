@@ -70,7 +70,7 @@ async fn play(tracing: &Tracing, events: impl IntoIterator<Item = Event>) {
 }
 
 fn launch() -> [Event; 2] {
-    let argv = ["/opt/llama-server", "--api-key", "<redacted>"].map(String::from).to_vec();
+    let argv = ["/opt/llama-server", "--api-key", "<redacted>"].map(String::from).into();
     [
         Event::LaunchBegan { binary: "llama-server".into() },
         Event::ServerSpawned { pid: 4711, start_ticks: 9, argv, port: 8001 },

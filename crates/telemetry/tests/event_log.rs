@@ -30,7 +30,7 @@ async fn tell_a_life(stage: &Stage, server: &ServerId, incarnation: Incarnation)
     let rung = Rung { index: 0, signal: Signal::TERM };
     let life = [
         Event::LaunchBegan { binary: "/bin/llama-server".into() },
-        Event::ServerSpawned { pid: 7, start_ticks: 9, argv: vec!["a".into(), "\"b\"\n".into()], port: 8001 },
+        Event::ServerSpawned { pid: 7, start_ticks: 9, argv: ["a".into(), "\"b\"\n".into()].into(), port: 8001 },
         Event::LoadProgressed { ratio: Some(0.1 + 0.2) },
         Event::ServerWarned { warning: Warning::ModelUnverified, detail: "why".into() },
         Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 1.0 / 3.0 },

@@ -35,7 +35,7 @@ fn terminate(grace: Option<u64>) -> TerminateCommand {
 
 async fn running(stage: &Stage) {
     stage.configure(&server("a")).await;
-    let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: vec![], port: 8001 };
+    let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 };
     for event in [Event::LaunchBegan { binary: "x".into() }, spawned] {
         stage.publish(Fact::incarnation(server("a"), FIRST, event)).await;
     }

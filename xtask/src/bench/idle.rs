@@ -3,6 +3,8 @@
 //! Servers are stand-ins that are ready and say as much as a llama-server does. Wake-ups are the sleeps that end: voluntary
 //! context switches of all threads. The health interval is longer than the measurement, so that none is due.
 //!
+//! The daemon is the one of the `dist` profile: see [`Programs::as_shipped`].
+//!
 //! Memory of a further server is the growth of anonymous memory (heap and stacks; pages of the program file are shared by all)
 //! from 3 to 103 servers that have filled both of their log rings, less the size of those rings. Both daemons are new, so that
 //! it holds what was freed and not given back too.

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: figures of release builds, each beside a baseline of the same run and its budget.
+//! `cargo xtask bench`: figures of optimized builds, each beside a baseline of the same run and its budget.
 //!
 //! Machines are shared and noisy, so that medians and ratios count. Every figure says on stderr when it is being measured; the
 //! table, or with `--json` one document, is all that goes to stdout.
@@ -85,7 +85,7 @@ impl Subject {
         match self {
             Self::Readiness => readiness::measure(programs, plan),
             Self::Spawning => spawning::measure(programs, plan),
-            Self::Idle => idle::measure(programs, plan),
+            Self::Idle => idle::measure(&programs.as_shipped()?, plan),
             Self::Output => output::measure(programs, plan),
             Self::Patterns => patterns::measure(),
             Self::Switch => switch::measure(programs, plan),

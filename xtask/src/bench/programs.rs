@@ -1,4 +1,7 @@
-//! What is measured: release builds of our programs, and a folder to run them in.
+//! What is measured: builds of our programs, and a folder to run them in.
+//!
+//! Speed is measured with the `release` profile, which everybody builds. What stays in memory is measured with `dist`, the
+//! profile of what is shipped: most of it is the text of the program, and `dist` is about having less of that.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -18,6 +21,16 @@ pub struct Programs {
     pub daemon: PathBuf,
     /// The double of llama-server.
     pub stand_in: PathBuf,
+    origin: Origin,
+}
+
+/// Where programs come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// We built them.
+    Built,
+    /// Somebody else did; they are measured as they are.
+    Given,
 }
 
 impl Programs {
@@ -28,7 +41,23 @@ impl Programs {
     pub fn build() -> Result<Self, Error> {
         let packages = ["--package", "llama-warden", "--package", "llama-warden-stand-in"];
         shell::run(cargo().args(["build", "--release", "--bins"]).args(packages))?;
-        Self::in_folder(&paths::target().join("release"))
+        Ok(Self { origin: Origin::Built, ..Self::in_folder(&paths::target().join("release"))? })
+    }
+
+    /// The same with the daemon as it is shipped.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub fn as_shipped(&self) -> Result<Self, Error> {
+        let daemon = match self.origin {
+            Origin::Given => self.daemon.clone(),
+            Origin::Built => {
+                eprintln!("bench: building the `dist` profile, which takes minutes");
+                shell::run(cargo().args(["build", "--profile", "dist", "--bins", "--package", "llama-warden"]))?;
+                find(&paths::target().join("dist"), "llama-warden")?
+            }
+        };
+        Ok(Self { daemon, stand_in: self.stand_in.clone(), origin: self.origin })
     }
 
     /// Takes those that lie in `folder`.
@@ -36,12 +65,14 @@ impl Programs {
     /// # Errors
     /// When one of them does not.
     pub fn in_folder(folder: &Path) -> Result<Self, Error> {
-        let find = |name| {
-            let path = folder.join(name);
-            path.canonicalize().on("find", &path)
-        };
-        Ok(Self { daemon: find("llama-warden")?, stand_in: find("stand-in-llama-server")? })
+        let [daemon, stand_in] = [find(folder, "llama-warden")?, find(folder, "stand-in-llama-server")?];
+        Ok(Self { daemon, stand_in, origin: Origin::Given })
     }
+}
+
+fn find(folder: &Path, name: &str) -> Result<PathBuf, Error> {
+    let path = folder.join(name);
+    path.canonicalize().on("find", &path)
 }
 
 /// An empty folder that is gone with the value.

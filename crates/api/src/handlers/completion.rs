@@ -151,7 +151,7 @@ mod tests {
         facts.publish_acked(Fact::server(server.clone(), Event::ServerConfigured { card })).await.expect("open");
         for event in [
             Event::LaunchBegan { binary: "llama-server".into() },
-            Event::ServerSpawned { pid: 1, start_ticks: 1, argv: Vec::new(), port: 8001 },
+            Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 },
             Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 0.1 },
         ] {
             facts.publish_acked(Fact::incarnation(server.clone(), Incarnation(1), event)).await.expect("open");

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::request::Parts;
 use http::{StatusCode, header};
 use llama_warden_bus::{Bus, CommandSender, OutputLane, Publisher};
@@ -40,8 +39,6 @@ pub(crate) struct Shared {
     pub(crate) metrics: MetricsSource,
     pub(crate) models: ModelsSource,
     pub(crate) cancel: CancellationToken,
-    /// The OpenAPI document.
-    pub(crate) description: Bytes,
 }
 
 pub(crate) type App = Arc<Shared>;

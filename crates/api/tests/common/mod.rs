@@ -210,7 +210,7 @@ async fn launch(facts: &Publisher, server: &ServerId) {
     let one = Incarnation(1);
     for event in [
         Event::LaunchBegan { binary: "llama-server".into() },
-        Event::ServerSpawned { pid: 42, start_ticks: 1, argv: vec!["llama-server".to_owned()], port: 8001 },
+        Event::ServerSpawned { pid: 42, start_ticks: 1, argv: ["llama-server".to_owned()].into(), port: 8001 },
     ] {
         facts.publish_acked(Fact::incarnation(server.clone(), one, event)).await.expect("open");
     }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use llama_warden_events::{Incarnation, ServerId, StreamName};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::ring::LineRing;
 
@@ -85,8 +85,9 @@ struct Shared {
 struct Stream {
     ring: Mutex<LineRing>,
     dropped: AtomicU64,
-    /// Number of the next line, told only while somebody follows.
-    news: watch::Sender<u64>,
+    followers: AtomicUsize,
+    /// Told of new lines, only while somebody follows.
+    news: Notify,
 }
 
 impl fmt::Debug for OutputLane {
@@ -132,11 +133,12 @@ impl OutputLane {
     /// Follows one stream from the latest `tail` lines on, also before its first line.
     pub fn follow(&self, server: &ServerId, stream: StreamName, tail: usize) -> StreamFollower {
         let shared = self.stream_or_new(server, stream);
-        let news = shared.news.subscribe();
+        // Before the ring is read: a line that comes after that finds the follower counted.
+        shared.followers.fetch_add(1, Ordering::Relaxed);
         let ring = lock(&shared.ring);
         let next = ring.next().saturating_sub(tail as u64).max(ring.first());
         drop(ring);
-        StreamFollower { name: stream, stream: shared, news, next }
+        StreamFollower { name: stream, stream: shared, next }
     }
 
     /// Lines written and lost.
@@ -184,10 +186,9 @@ impl OutputSink {
         let order = self.order.fetch_add(1, Ordering::Relaxed);
         let mut ring = lock(&self.stream.ring);
         ring.push(order, line);
-        let next = ring.next();
         drop(ring);
-        if self.stream.news.receiver_count() > 0 {
-            self.stream.news.send_replace(next);
+        if self.stream.followers.load(Ordering::Relaxed) > 0 {
+            self.stream.news.notify_waiters();
         }
     }
 }
@@ -196,8 +197,13 @@ impl OutputSink {
 pub struct StreamFollower {
     name: StreamName,
     stream: Arc<Stream>,
-    news: watch::Receiver<u64>,
     next: u64,
+}
+
+impl Drop for StreamFollower {
+    fn drop(&mut self) {
+        self.stream.followers.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl fmt::Debug for StreamFollower {
@@ -213,15 +219,15 @@ impl StreamFollower {
     /// Waits for lines and returns those that are there, a bounded number of them; what was lost comes first. Safe to
     /// cancel. Follows the server across launches and never ends by itself.
     pub async fn next(&mut self) -> Followed {
+        let stream = Arc::clone(&self.stream);
         loop {
-            self.news.borrow_and_update();
+            // Before the look: what comes after it is heard.
+            let news = stream.news.notified();
             let followed = self.try_next();
             if !followed.is_empty() {
                 return followed;
             }
-            if self.news.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            news.await;
         }
     }
 

@@ -5,6 +5,10 @@
 
 /// Order (8 bytes) and length (4 bytes).
 const HEADER: usize = 12;
+/// The smallest block.
+const LEAST: usize = 4096;
+/// What an allocator may put before a block, so that a block of whole pages does not need one more for it.
+const BOOKKEEPING: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct LineRing {
@@ -31,14 +35,14 @@ impl Default for LineRing {
 }
 
 impl LineRing {
-    /// Untouched pages of the block cost no memory.
+    /// A ring whose block takes `capacity` bytes of memory, or the least that there is. Untouched pages of it cost nothing.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { bytes: vec![0; capacity.max(4096)].into(), head: 0, used: 0, first: 0, next: 0 }
+        Self { bytes: vec![0; room(capacity)].into(), head: 0, used: 0, first: 0, next: 0 }
     }
 
     /// Gives a ring that has seen no line another size.
     pub(super) fn resize_if_untouched(&mut self, capacity: usize) {
-        if self.next == 0 && self.bytes.len() != capacity.max(4096) {
+        if self.next == 0 && self.bytes.len() != room(capacity) {
             *self = Self::new(capacity);
         }
     }
@@ -130,6 +134,11 @@ impl LineRing {
     }
 }
 
+/// Bytes for lines in a block of `capacity` bytes.
+fn room(capacity: usize) -> usize {
+    capacity.max(LEAST) - BOOKKEEPING
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -151,7 +160,7 @@ mod tests {
                 prop_assert_eq!(entry.order, entry.number * 3);
             }
             // As many as fit are kept.
-            let mut room = 4096;
+            let mut room = room(4096);
             let expected = lines.iter().rev().take_while(|line| {
                 let fits = room >= HEADER + line.len();
                 room = room.saturating_sub(HEADER + line.len());
@@ -167,7 +176,7 @@ mod tests {
         ring.push(0, b"before");
         ring.push(1, &[b'x'; 10_000]);
         let kept = ring.read(0, usize::MAX);
-        assert_eq!((kept.len(), kept[0].number, kept[0].bytes.len()), (1, 1, 4096 - HEADER));
+        assert_eq!((kept.len(), kept[0].number, kept[0].bytes.len()), (1, 1, room(4096) - HEADER));
         ring.push(2, b"after");
         assert_eq!(ring.read(0, usize::MAX)[0].bytes, b"after");
     }

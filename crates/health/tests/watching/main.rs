@@ -289,7 +289,7 @@ async fn what_a_gap_swallowed_is_found_in_the_snapshot() {
         Event::ServerSpawned {
             pid: process.pid(),
             start_ticks: process.start_ticks(),
-            argv: Vec::new(),
+            argv: [].into(),
             port: second.port,
         },
         Event::ReadyReached { via: llama_warden_events::ReadyVia::Health, startup_seconds: 0.1 },

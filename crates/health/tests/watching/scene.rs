@@ -64,7 +64,7 @@ impl Scene {
     pub async fn make_ready(&self, id: &ServerId, port: u16, process: &FakeProcess) {
         let (pid, start_ticks) = (process.pid(), process.start_ticks());
         self.say(id, Event::LaunchBegan { binary: "llama-server".into() }).await;
-        self.say(id, Event::ServerSpawned { pid, start_ticks, argv: Vec::new(), port }).await;
+        self.say(id, Event::ServerSpawned { pid, start_ticks, argv: [].into(), port }).await;
         self.say(id, Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 0.1 }).await;
     }
 

@@ -82,7 +82,7 @@ pub fn detail(outcome: HookOutcome) -> String {
 
 pub fn launch() -> [Event; 2] {
     let began = Event::LaunchBegan { binary: "llama-server".into() };
-    [began, Event::ServerSpawned { pid: 4242, start_ticks: 1, argv: Vec::new(), port: 8099 }]
+    [began, Event::ServerSpawned { pid: 4242, start_ticks: 1, argv: [].into(), port: 8099 }]
 }
 
 pub fn ready() -> Event {

@@ -21,6 +21,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub fn run(global: &Global, args: &UpArgs, program: &Program) -> Result<Exit, Failure> {
     let inventory = Inventory::take(Loaded::find_with_models(global.config.as_deref(), &args.models)?)?;
     load::report_all(inventory.loaded.configuration.warnings());
+    let inventory = inventory.resting();
     let settings = log_settings()?;
     let log = start_logging(&settings).map_err(|error| Failure::new(Exit::Failed, error))?;
     let order = Order { profile: args.profile.clone(), only: args.servers.clone(), matchers: program.matchers.clone() };

@@ -269,13 +269,13 @@ fn check_only(only: &[ServerId], fleet: &Fleet) -> Result<Option<Vec<ServerId>>,
     Ok((!only.is_empty()).then(|| only.to_vec()))
 }
 
-/// A runtime for the daemon: its work is waiting, so two threads serve any number of servers.
+/// A runtime for the daemon: its work is waiting, so that one thread serves any number of servers, from one heap. What may
+/// block has threads of its own.
 ///
 /// # Errors
 /// Where the kernel gives no thread.
 pub fn runtime() -> Result<Arc<tokio::runtime::Runtime>, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(16)
         .thread_keep_alive(THREADS_STAY)
         .thread_name("llama-warden")

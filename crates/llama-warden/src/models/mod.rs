@@ -11,6 +11,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use llama_warden_catalog::{DiscoveredModel, ModelKind, Report, assign_ports, discover, inspect};
 use llama_warden_config::{Configuration, Discovered, DiscoveredServer, FlagValue, ServerSpec};
@@ -60,8 +61,16 @@ impl Inventory {
     pub fn take(loaded: Loaded) -> Result<Self, Failure> {
         let remembered = loaded.state_dir().map(|state| PortBook::new(&state).recall()).unwrap_or_default();
         let Findings { discovered, report, ports } = look(&loaded.configuration, &loaded.folders(), &remembered)?;
-        let configuration = loaded.configuration.with_discovered(discovered)?;
-        Ok(Self { loaded: Loaded { configuration, ..loaded }, models: report, ports })
+        let configuration = Arc::unwrap_or_clone(loaded.configuration).with_discovered(discovered)?;
+        Ok(Self { loaded: Loaded { configuration: Arc::new(configuration), ..loaded }, models: report, ports })
+    }
+
+    /// The same for a daemon, which lives on it for months: without what only reports of the configuration need.
+    #[must_use]
+    pub fn resting(mut self) -> Self {
+        let configuration = Arc::unwrap_or_clone(self.loaded.configuration).without_text();
+        self.loaded.configuration = Arc::new(configuration);
+        self
     }
 }
 

@@ -52,7 +52,7 @@ fn models_become_servers_that_are_enabled_where_their_folder_was_named() {
     assert_eq!(findings.discovered.servers[0].display_name, "alpha-1B (F32)");
     let problems: Vec<_> = findings.report.problems.iter().map(reason).collect();
     assert_eq!(problems, ["not-gguf"]);
-    let configuration = loaded.configuration.with_discovered(findings.discovered).expect("valid");
+    let configuration = Arc::unwrap_or_clone(loaded.configuration).with_discovered(findings.discovered).expect("valid");
     let fleet = configuration.resolve(None, &Host { cpus: 1 }).expect("no profile");
     assert_eq!(fleet.iter().filter(|spec| spec.enabled).count(), 1);
 }
@@ -75,7 +75,7 @@ fn a_configured_server_wins_over_the_model_that_it_runs_and_over_its_own_id() {
         .map(|known| (known.server.as_ref().map(ServerId::as_str), known.model.port))
         .collect();
     assert_eq!(runs[..2], [(Some("mine"), Some(4001)), (None, None)]);
-    let configuration = loaded.configuration.with_discovered(findings.discovered).expect("valid");
+    let configuration = Arc::unwrap_or_clone(loaded.configuration).with_discovered(findings.discovered).expect("valid");
     let tiers: Vec<_> = configuration.servers().map(|spec| spec.tier.clone().unwrap_or_default()).collect();
     assert_eq!(tiers, ["F32", "own", "F32"]);
 }

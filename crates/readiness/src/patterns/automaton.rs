@@ -3,11 +3,12 @@
 
 use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa::{Cache, DFA};
+use regex_automata::util::pool::{Pool, PoolGuard};
 use regex_automata::{Anchored, Input, MatchKind, PatternSet};
 
 use super::{bytes, nfa_limits};
 
-/// Most memory of what an automaton learns for one stream of one incarnation, in bytes. It starts with far less.
+/// Most memory of what an automaton learns, in bytes, for each thread that reads at the same time. It starts with far less.
 const LEARNT_LIMIT: usize = 2 * 1024 * 1024;
 /// How often that memory may fill up. Lines that fill it more often teach nothing that is seen twice.
 const FILLINGS: usize = 3;
@@ -18,7 +19,11 @@ const STRIDE: usize = 8;
 #[derive(Debug)]
 pub(super) struct Automaton {
     dfa: DFA,
+    /// What was learnt, once per thread that reads at the same time.
+    learnt: Pool<Learnt, Blank>,
 }
+
+type Blank = Box<dyn Fn() -> Learnt + Send + Sync>;
 
 /// What an automaton has learnt of the lines so far, and the patterns that the last walk found.
 #[derive(Debug)]
@@ -33,6 +38,12 @@ pub(super) struct Learnt {
 #[derive(Debug)]
 pub(super) struct GaveUp;
 
+impl Learnt {
+    fn blank(dfa: &DFA) -> Self {
+        Self { cache: dfa.create_cache(), start: None, hits: PatternSet::new(dfa.pattern_len()) }
+    }
+}
+
 impl Automaton {
     /// The automaton of patterns that can only match at a line's start; `None` where there are none, or it would be too
     /// large.
@@ -43,12 +54,20 @@ impl Automaton {
             .minimum_cache_clear_count(Some(FILLINGS));
         let mut builder = DFA::builder();
         builder.configure(config).syntax(bytes()).thompson(nfa_limits());
-        if patterns.is_empty() { None } else { Some(Self { dfa: builder.build_many(patterns).ok()? }) }
+        let dfa = if patterns.is_empty() { return None } else { builder.build_many(patterns).ok()? };
+        let template = dfa.clone();
+        Some(Self { dfa, learnt: Pool::new(Box::new(move || Learnt::blank(&template))) })
+    }
+
+    /// What was learnt so far, for as long as a line is looked at.
+    #[inline]
+    pub(super) fn learnt(&self) -> PoolGuard<'_, Learnt, Blank> {
+        self.learnt.get()
     }
 
     /// Nothing learnt yet.
     pub(super) fn blank(&self) -> Learnt {
-        Learnt { cache: self.dfa.create_cache(), start: None, hits: PatternSet::new(self.dfa.pattern_len()) }
+        Learnt::blank(&self.dfa)
     }
 
     /// The patterns that match, by their place among those of the automaton; `None` where there are none.

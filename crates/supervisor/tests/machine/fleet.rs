@@ -48,7 +48,7 @@ impl Fleet {
     }
 
     fn rise(&mut self, name: &str, incarnation: u64, at: f64) -> Vec<Action> {
-        let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: vec![], port: 8001 };
+        let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 };
         let ready = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 };
         self.tell(name, incarnation, at, [Event::LaunchBegan { binary: "x".into() }, spawned, ready])
     }

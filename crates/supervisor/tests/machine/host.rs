@@ -156,7 +156,7 @@ impl Host {
     pub fn spawn(&mut self, name: &str, incarnation: u64, units: u64) {
         let pid = self.processes.keys().max().map_or(1, |pid| pid + 1);
         self.processes.insert(pid, (id(name), Incarnation(incarnation), units));
-        let spawned = Event::ServerSpawned { pid, start_ticks: 1, argv: vec![], port: 8001 };
+        let spawned = Event::ServerSpawned { pid, start_ticks: 1, argv: [].into(), port: 8001 };
         self.tell(name, incarnation, [Event::LaunchBegan { binary: "x".into() }, spawned]);
     }
 

@@ -90,7 +90,7 @@ impl World {
     }
 
     fn launcher_tells(&mut self, incarnation: Incarnation) {
-        let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: vec![], port: 8001 };
+        let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 };
         let failed = |reason| Event::ServerFailed { reason, detail: "why".to_owned(), lines: vec![] };
         let tell = &mut self.pending;
         tell.push_back((incarnation, Event::LaunchBegan { binary: "llama-server".into() }));
