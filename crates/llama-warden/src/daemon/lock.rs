@@ -7,8 +7,17 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, Failure};
+
+/// How long a lock may outlive its holder. A child that was being made when the daemon was killed has a copy of the descriptor
+/// until its exec, milliseconds later.
+const LAST_BREATH: Duration = Duration::from_secs(2);
+
+/// Pause between two looks at such a lock.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The exclusive right to a state directory, as long as it is kept.
 #[derive(Debug)]
@@ -42,10 +51,19 @@ impl StateDir {
             .mode(0o600)
             .open(&file)
             .map_err(|error| unusable("cannot open daemon.lock", &error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(held(&path, &mut lock)),
-            Err(TryLockError::Error(error)) => return Err(unusable("cannot lock daemon.lock", &error)),
+        let deadline = Instant::now() + LAST_BREATH;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(unusable("cannot lock daemon.lock", &error)),
+            }
+            let holder = read_holder(&mut lock);
+            if holder.is_none_or(is_running) || Instant::now() >= deadline {
+                return Err(held(&path, holder));
+            }
+            // The kernel tells nobody of a lock that becomes free but who waits for it without a limit.
+            thread::sleep(LOOK_INTERVAL);
         }
         // Who holds it, for people; the lock itself does not depend on it.
         let written =
@@ -60,12 +78,21 @@ impl StateDir {
     }
 }
 
-fn held(path: &Path, lock: &mut File) -> Failure {
-    let mut holder = String::new();
-    let holder = match lock.read_to_string(&mut holder) {
-        Ok(_) if !holder.trim().is_empty() => format!("process {}", holder.trim()),
-        _ => "another process".to_owned(),
-    };
+/// The process that took the lock last; `None` where it has not said so yet.
+fn read_holder(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.rewind().and_then(|()| lock.read_to_string(&mut text)).ok()?;
+    text.trim().parse().ok()
+}
+
+/// A zombie holds nothing any more.
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
+}
+
+fn held(path: &Path, holder: Option<u32>) -> Failure {
+    let holder = holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
     Failure::new(Exit::Held, format!("the state directory {} is held by {holder}", path.display())).next_step(
         "talk to that daemon (llama-warden status), end it (llama-warden down), or name another daemon.state-dir",
     )
@@ -87,5 +114,23 @@ mod tests {
         assert!(message.ends_with(&format!("process {}", std::process::id())), "{message}");
         drop(first);
         StateDir::acquire(&path).expect("free again");
+    }
+
+    /// S3, S6.
+    #[test]
+    fn a_lock_that_outlives_its_holder_for_a_moment_is_waited_for() {
+        let path = tempfile::tempdir().expect("a temporary directory");
+        let mut ended = std::process::Command::new("true").spawn().expect("spawns");
+        ended.wait().expect("ended");
+        let copy = File::create(path.path().join("daemon.lock")).expect("is made");
+        copy.lock().expect("free");
+        (&copy).write_all(ended.id().to_string().as_bytes()).expect("fits");
+        let released = thread::spawn(move || {
+            // await: the first look of the other thread, of which nothing tells.
+            thread::sleep(Duration::from_millis(100));
+            drop(copy);
+        });
+        StateDir::acquire(path.path()).expect("its holder is gone");
+        released.join().expect("no panic");
     }
 }
