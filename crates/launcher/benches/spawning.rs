@@ -125,7 +125,7 @@ impl Launching {
             let heard = |event: &Event| matches!(event, Event::ServerSpawned { .. } | Event::ServerFailed { .. });
             let spawned = self.stage.hear(heard).await;
             match (&spawned.event, &spawned.server) {
-                (Event::ServerSpawned { argv, .. }, Some(server)) => self.lines.insert(server.clone(), argv.clone()),
+                (Event::ServerSpawned { argv, .. }, Some(server)) => self.lines.insert(server.clone(), argv.to_vec()),
                 (other, _) => return Err(format!("a server was not spawned: {other:?}").into()),
             };
         }
