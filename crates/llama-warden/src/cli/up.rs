@@ -46,7 +46,8 @@ pub fn run(global: &Global, args: &UpArgs, program: &Program) -> Result<Exit, Fa
 pub fn demo(program: &Program) -> Result<Exit, Failure> {
     let demo = Demo::prepare()?;
     println!("demo: running {}", demo.binary().describe());
-    let inventory = Inventory::take(Loaded::parse(&demo.source(), llama_warden_config::Environment::current())?)?;
+    let inventory =
+        Inventory::take(Loaded::parse(&demo.source(), llama_warden_config::Environment::current())?)?.resting();
     // The table tells the story; lines between its lines would tear it.
     let quiet = LogSettings { filter: "error".to_owned(), ..log_settings()? };
     let settings = if std::env::var_os("LLAMA_WARDEN_LOG").is_some() { log_settings()? } else { quiet };
