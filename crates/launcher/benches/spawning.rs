@@ -44,7 +44,7 @@ fn main() -> Result<()> {
     };
     let rounds = rounds.to_string_lossy().parse()?;
     let subject = Subject { shim: shim.into(), program: program.into(), model: model.into(), rounds };
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?.block_on(measure(&subject))
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(&subject))
 }
 
 async fn measure(subject: &Subject) -> Result<()> {
