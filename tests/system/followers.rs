@@ -67,7 +67,7 @@ impl Follower {
         false
     }
 
-    /// Asserts that it ends well and without another line.
+    /// Asserts that it ends well.
     async fn ends(mut self) {
         assert!(!self.shows("nothing says this").await);
         assert!(self.child.wait().await.expect("waited for").success(), "{:#?}", self.shown);
@@ -96,6 +96,24 @@ fn followers_on_the_command_line_show_the_end_and_end_well() {
         assert!(events.shows("\"DaemonStopped\"").await, "{:#?}", events.shown);
         logs.ends().await;
         events.ends().await;
+    });
+}
+
+#[test]
+fn who_follows_a_server_that_leaves_the_configuration_is_let_go() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let words = act(Moment::Ready, Deed::Say { text: "its first words".to_owned(), stream: Stream::Stderr });
+        fleet.server("stays", Script::default());
+        let without = fleet.toml();
+        fleet.server("leaves", Script { acts: vec![words], ..Script::default() });
+        let daemon = stage.up(&fleet).await;
+        daemon.ready("leaves").await;
+        let mut logs = Follower::start(stage, &daemon, &["logs", "-f", "leaves"]);
+        assert!(logs.shows("its first words").await);
+        std::fs::write(fleet.path(), without).unwrap();
+        daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+        logs.ends().await;
     });
 }
 

@@ -56,7 +56,7 @@ async fn a_follower_gets_every_line_or_is_told_how_many_it_lost() {
     });
     let mut next = 0;
     while next < 20_000 {
-        for line in follower.next().await {
+        for line in follower.next().await.expect("configured") {
             match line {
                 FollowedLine::Line(line) => {
                     assert_eq!(line.bytes, next.to_string().into_bytes());
@@ -100,11 +100,30 @@ async fn a_follower_goes_on_across_launches() {
     second.push(b"second launch");
     let mut seen = Vec::new();
     while seen.len() < 2 {
-        seen.extend(follower.next().await);
+        seen.extend(follower.next().await.expect("configured"));
     }
     let bytes = |line: &FollowedLine| match line {
         FollowedLine::Line(line) => line.bytes.clone(),
         FollowedLine::Lost { .. } => panic!("nothing was lost"),
     };
     assert_eq!(seen.iter().map(bytes).collect::<Vec<_>>(), [b"first launch".to_vec(), b"second launch".to_vec()]);
+}
+
+#[tokio::test]
+async fn who_follows_a_server_that_is_forgotten_gets_what_is_there_and_then_the_end() {
+    let lane = OutputLane::default();
+    let key = key(StreamName::Stderr);
+    let mut reader = lane.follow(&key.server, key.stream, 0);
+    let mut waiting = lane.follow(&key.server, key.stream, 0);
+    let waits = tokio::spawn(async move { (waiting.next().await, waiting.next().await) });
+    lane.open(&key, 4096).push(b"last");
+    let server = key.server.clone();
+    lane.retain(|known| *known != server);
+    let (line, end) = waits.await.expect("no panic");
+    assert!(line.is_some() && end.is_none(), "{line:?}, then {end:?}");
+    assert_eq!(reader.next().await.expect("a line").len(), 1);
+    assert_eq!(reader.next().await, None);
+    assert!(lane.tail(&key.server, None, 10).is_empty());
+    lane.open(&key, 4096).push(b"configured again");
+    assert_eq!(lane.counters(&key.server, key.stream).lines, 1);
 }

@@ -1,4 +1,4 @@
-//! Keys that are read and validated, and that nothing acts on yet. One row each; built means removed.
+//! Keys that are read and validated, and that nothing acts on yet: one row each, and none while everything is acted on.
 
 use crate::configuration::Configuration;
 use crate::problem::Location;
@@ -6,7 +6,7 @@ use crate::problem::Location;
 /// A key that the user wrote and nothing acts on yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NotInForce {
-    /// Its dotted path, such as `health.interval` or `servers[0].hooks`.
+    /// Its dotted path, as in `section.key` or `servers[0].key`.
     pub key: String,
     /// Where it is written.
     pub location: Location,
@@ -14,7 +14,7 @@ pub struct NotInForce {
     pub why: &'static str,
 }
 
-/// A key or a table, and what does not happen yet. `servers[].X` stands for X of every server.
+/// Each key or table, and what does not happen yet. `servers[].X` stands for X of every server.
 const NOT_YET: &[(&str, &str)] = &[];
 
 impl Configuration {

@@ -233,21 +233,27 @@ impl Desk {
         Ok(())
     }
 
-    /// Tells launches how the commands ended that they wait for.
+    /// Tells launches how the commands ended that they wait for, and forgets the output of who is gone.
     fn hear(&mut self, delivery: Delivery) {
-        match delivery {
-            Delivery::Event(envelope) => {
-                let Event::HookCompleted { hook: HookPoint::PreStart, outcome, .. } = &envelope.event else { return };
-                let live = envelope.server.as_ref().and_then(|server| self.live.get_mut(server));
-                if let Some(live) = live.filter(|live| Some(live.incarnation) == envelope.incarnation) {
+        let envelope = match delivery {
+            Delivery::Event(envelope) => envelope,
+            Delivery::Gap { snapshot, .. } => return self.catch_up(&snapshot),
+        };
+        let Some(server) = &envelope.server else { return };
+        match &envelope.event {
+            Event::HookCompleted { hook: HookPoint::PreStart, outcome, .. } => {
+                let live = self.live.get_mut(server).filter(|live| Some(live.incarnation) == envelope.incarnation);
+                if let Some(live) = live {
                     live.pre_start_ended(outcome);
                 }
             }
-            Delivery::Gap { snapshot, .. } => self.catch_up(&snapshot),
+            Event::ServerRemoved => self.resources.lane.retain(|known| known != server),
+            _ => {}
         }
     }
 
     fn catch_up(&mut self, snapshot: &Snapshot) {
+        self.resources.lane.retain(|known| snapshot.servers.contains_key(known));
         for (server, live) in &mut self.live {
             let record = snapshot.servers.get(server).filter(|record| record.incarnation == live.incarnation);
             if let Some(outcome) = record.and_then(|record| record.hooks.get(&HookPoint::PreStart)) {

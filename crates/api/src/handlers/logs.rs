@@ -103,22 +103,29 @@ impl Followers {
         there
     }
 
-    /// What comes next; `None` where nothing is followed. Safe to cancel.
+    /// What comes next; `None` where nothing is followed any more. Safe to cancel.
     async fn next(&mut self) -> Option<Vec<LogRecord>> {
-        if self.stderr.is_none() && self.stdout.is_none() {
-            return None;
+        while self.stderr.is_some() || self.stdout.is_some() {
+            tokio::select! {
+                records = next_of(&mut self.stderr, StreamName::Stderr) => match records {
+                    None => self.stderr = None,
+                    records => return records,
+                },
+                records = next_of(&mut self.stdout, StreamName::Stdout) => match records {
+                    None => self.stdout = None,
+                    records => return records,
+                },
+            }
         }
-        tokio::select! {
-            records = next_of(&mut self.stderr, StreamName::Stderr) => Some(records),
-            records = next_of(&mut self.stdout, StreamName::Stdout) => Some(records),
-        }
+        None
     }
 }
 
-/// The next records of a stream; waits for ever where it is not followed.
-async fn next_of(follower: &mut Option<StreamFollower>, stream: StreamName) -> Vec<LogRecord> {
+/// The next records of a stream, `None` at its end; waits for ever where it is not followed.
+async fn next_of(follower: &mut Option<StreamFollower>, stream: StreamName) -> Option<Vec<LogRecord>> {
     let Some(follower) = follower else { return std::future::pending().await };
-    follower.next().await.into_iter().map(|followed| record(stream, followed)).collect()
+    let followed = follower.next().await?;
+    Some(followed.into_iter().map(|followed| record(stream, followed)).collect())
 }
 
 fn record(stream: StreamName, followed: FollowedLine) -> LogRecord {

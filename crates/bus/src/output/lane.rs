@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use llama_warden_events::{Incarnation, ServerId, StreamName};
@@ -86,8 +86,10 @@ struct Stream {
     ring: Mutex<LineRing>,
     dropped: AtomicU64,
     followers: AtomicUsize,
-    /// Told of new lines, only while somebody follows.
+    /// Told of new lines, only while somebody follows, and of the end.
     news: Notify,
+    /// Its server is no longer configured.
+    is_over: AtomicBool,
 }
 
 impl fmt::Debug for OutputLane {
@@ -149,10 +151,17 @@ impl OutputLane {
         })
     }
 
-    /// Forgets a server that is no longer configured.
-    pub fn forget(&self, server: &ServerId) {
-        lock(&self.shared.streams).retain(|(known, _), _| known != server);
-        lock(&self.shared.orders).remove(server);
+    /// Forgets every server that is no longer configured. Who follows it gets the lines that are there, and then the end.
+    pub fn retain(&self, is_configured: impl Fn(&ServerId) -> bool) {
+        lock(&self.shared.streams).retain(|(server, _), stream| {
+            let stays = is_configured(server);
+            if !stays {
+                stream.is_over.store(true, Ordering::Release);
+                stream.news.notify_waiters();
+            }
+            stays
+        });
+        lock(&self.shared.orders).retain(|server, _| is_configured(server));
     }
 
     fn stream_or_new(&self, server: &ServerId, stream: StreamName) -> Arc<Stream> {
@@ -217,21 +226,25 @@ impl StreamFollower {
     const BATCH: usize = 256;
 
     /// Waits for lines and returns those that are there, a bounded number of them; what was lost comes first. Safe to
-    /// cancel. Follows the server across launches and never ends by itself.
-    pub async fn next(&mut self) -> Followed {
+    /// cancel. Follows the server across launches; `None` once it is no longer configured.
+    pub async fn next(&mut self) -> Option<Followed> {
         let stream = Arc::clone(&self.stream);
         loop {
             // Before the look: what comes after it is heard.
             let news = stream.news.notified();
+            let is_over = stream.is_over.load(Ordering::Acquire);
             let followed = self.try_next();
             if !followed.is_empty() {
-                return followed;
+                return Some(followed);
+            }
+            if is_over {
+                return None;
             }
             news.await;
         }
     }
 
-    /// What [`Self::next`] would return at once; empty where it would wait.
+    /// What [`Self::next`] would return at once; empty where it would wait, or has ended.
     pub fn try_next(&mut self) -> Followed {
         let ring = lock(&self.stream.ring);
         let mut followed = Vec::new();

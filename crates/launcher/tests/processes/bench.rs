@@ -148,7 +148,7 @@ impl Bench {
                     lines = stderr.next() => lines,
                     lines = stdout.next() => lines,
                 };
-                if lines.iter().any(is_it) {
+                if lines.iter().flatten().any(is_it) {
                     return;
                 }
             }
