@@ -17,7 +17,7 @@ use llama_warden_events::{
     StreamName, Warning,
 };
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -44,8 +44,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 /// Bytes of an errno on the shim's pipe.
 const ERRNO_BYTES: u64 = 4;
 
-/// Looks at who listens that go on at a time.
+/// Looks at files and processes that go on at a time: each takes a thread and its memory.
 pub(crate) const LOOKS: usize = 2;
+/// Longest wait for a turn to look.
+const TURN: Duration = Duration::from_secs(1);
 
 /// What all launches share.
 #[derive(Debug)]
@@ -61,17 +63,24 @@ pub(crate) struct Resources {
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// Where the locks of servers are; `None` has none.
     pub(crate) state_dir: Option<PathBuf>,
-    /// Looks at who listens that go on at a time, [`LOOKS`] of them: each takes a thread and its memory, and none waits for
-    /// anything but a processor.
+    /// The turns of what may block, [`LOOKS`] of them.
     pub(crate) looks: Semaphore,
 }
 
 impl Resources {
-    /// Who listens where `server` should, off the runtime's thread.
+    /// Looks at files or processes, off the runtime's thread, when its turn comes.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        // Who waited long enough is one more: the disk that holds up the others may not be its own.
+        let _turn = timeout(TURN, self.looks.acquire()).await;
+        tokio::task::spawn_blocking(look).await
+    }
+
+    /// Who listens where `server` should.
     async fn who_listens(&self, server: Arc<ServerSpec>, leader: u32, marker: Marker) -> ListenerOwner {
-        // Never closed, and without a permit it would only be one more.
-        let _permit = self.looks.acquire().await;
-        let looked = tokio::task::spawn_blocking(move || who_listens(&server, leader, &marker)).await;
+        let looked = self.look(move || who_listens(&server, leader, &marker)).await;
         looked.unwrap_or_else(|error| ListenerOwner::Unreadable { detail: format!("the look has failed: {error}") })
     }
 }
@@ -232,7 +241,7 @@ impl Launch {
         let Some(state_dir) = self.resources.state_dir.clone() else { return Ok(None) };
         let (folder, server) = (state_dir.clone(), self.reporter.server.clone());
         let make = move || InstanceLock::of(&folder, &server).map(|lock| (lock.is_held(), lock));
-        let made = tokio::task::spawn_blocking(make).await.unwrap_or_else(|error| Err(error.into()));
+        let made = self.resources.look(make).await.unwrap_or_else(|error| Err(error.into()));
         let (is_held, lock) = made.map_err(|error| {
             let detail = format!("cannot make a lock in the state directory {}: {error}", state_dir.display());
             LaunchFailure::new(FailureReason::SpawnFailed, detail)

@@ -2,7 +2,7 @@
 //!
 //! Nothing here needs to be undone: a launch that is called off meanwhile just drops the future.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,10 +69,10 @@ pub(crate) async fn prepare(
         let detail = format!("{error}; set `binary`, or install llama-server");
         LaunchFailure::new(FailureReason::BinaryNotFound, detail)
     })?;
-    let keys = match look(Arc::clone(server), program.clone()).await {
+    let keys = match look(server, &program, resources).await {
         Err(failure) if failure.reason == FailureReason::PortInUse => {
             await_release(server, resources).await;
-            look(Arc::clone(server), program.clone()).await?
+            look(server, &program, resources).await?
         }
         looked => looked?,
     };
@@ -97,8 +97,9 @@ async fn await_release(server: &ServerSpec, resources: &Resources) {
 }
 
 /// Looks at files and addresses, off the runtime's threads; returns the keys of the key file.
-async fn look(server: Arc<ServerSpec>, program: PathBuf) -> Result<Vec<String>, LaunchFailure> {
-    let looked = tokio::task::spawn_blocking(move || preflight::look(&server, &program)).await;
+async fn look(server: &Arc<ServerSpec>, program: &Path, resources: &Resources) -> Result<Vec<String>, LaunchFailure> {
+    let (server, program) = (Arc::clone(server), program.to_owned());
+    let looked = resources.look(move || preflight::look(&server, &program)).await;
     looked.unwrap_or_else(|error| Err(LaunchFailure::new(FailureReason::Unknown, format!("the preflight: {error}"))))
 }
 
