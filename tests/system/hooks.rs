@@ -1,13 +1,14 @@
 //! The user's commands that a start and a stop wait for.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event, FailureReason, HookOutcome, HookPoint};
 use llama_warden_stand_in::Script;
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Daemon, PATIENCE, Process, eventually, stage};
+use llama_warden_tests::{Daemon, Options, PATIENCE, Process, eventually, stage};
 use nix::sys::signal::Signal as KernelSignal;
 use tokio::time::Instant;
 
@@ -65,6 +66,22 @@ fn a_pre_start_command_can_make_the_model_that_the_launch_then_finds() {
         daemon.ready("a").await;
         let order = places(&daemon, "a", ["LaunchBegan", "HookCompleted", "BinaryIdentified", "ServerSpawned"]).await;
         assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}");
+    });
+}
+
+#[test]
+fn a_command_with_a_slash_is_relative_to_the_configuration_file() {
+    stage(async |stage| {
+        let mut fleet = stage.fleet();
+        let mark = stage.file("mark");
+        symlink("/bin/sh", fleet.path().with_file_name("shell")).unwrap();
+        let hook = format!("pre-start = [\"./shell\", \"-c\", \"touch {}\"]", mark.display());
+        fleet.server_with("a", Script::default(), &hooks(&[hook]));
+        let elsewhere = Options { under: ["env", "--chdir=/"].map(str::to_owned).to_vec(), ..Options::default() };
+        let daemon = stage.up_with(&fleet, &elsewhere).await;
+        daemon.ready("a").await;
+        assert!(mark.exists());
+        assert!(matches!(outcome(&daemon.facts_of("a").await, HookPoint::PreStart), Some(HookOutcome::Succeeded)));
     });
 }
 

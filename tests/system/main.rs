@@ -13,6 +13,7 @@ mod edge;
 mod endings;
 mod families;
 mod followers;
+mod hands_on;
 mod harness;
 mod hooks;
 mod identity;

@@ -81,7 +81,7 @@ fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
         assert_eq!(sample(&metrics, "llama_warden_server_restarts_abandoned_total", &labels), Some(1.0), "{metrics}");
         assert_eq!(sample(&metrics, "llama_warden_server_launches_total", &labels[..1]), Some(6.0));
         let shown = stage.run(daemon.config(), ["status"]).await.expect(0).stdout;
-        assert!(shown.contains("given up after 5 restarts"), "{shown}");
+        assert!(shown.contains("given up: 6 consecutive failures"), "{shown}");
         fleet.rewrite("a", &Script::default());
         daemon.command("a", "start?wait=50s").await.expect(200);
         let report = daemon.report("a").await;

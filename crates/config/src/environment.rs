@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Environment variables, by name.
@@ -34,8 +35,14 @@ impl Environment {
 
     /// Whether an executable of this name lies in a directory of `PATH`.
     pub(crate) fn finds_program(&self, name: &Path) -> bool {
-        self.get("PATH").is_some_and(|path| std::env::split_paths(path).any(|directory| directory.join(name).is_file()))
+        self.get("PATH")
+            .is_some_and(|path| std::env::split_paths(path).any(|directory| is_executable(&directory.join(name))))
     }
+}
+
+/// Whether this is a file that somebody may execute.
+pub(crate) fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
 impl<N: Into<OsString>, V: Into<OsString>> FromIterator<(N, V)> for Environment {

@@ -145,7 +145,8 @@ table! {
         "interval" => interval: Positive,
         /// Longest time for an answer.
         "timeout" => timeout: Positive,
-        /// Consecutive failures before the server counts as lost.
+        /// Failed looks in a row before the server counts as not ready. It fails at one more in which it neither answers nor
+        /// computes.
         "failures" => failures: NonZeroU32,
         /// Time between requests for one token, which find a server that answers and does not work; "off" = none.
         "inference" => inference: OptionalPeriod,
@@ -172,7 +173,8 @@ table! {
 }
 
 table! {
-    /// Commands around a server's life, as argument lists; no shell.
+    /// Commands around a server's life, as argument lists; no shell. A program with a slash is relative to the configuration
+    /// file; one without is looked up in PATH.
     Hooks {
         /// Before anything is looked at for a launch, which waits for it and fails with it.
         "pre-start" => pre_start: Vec<At<Line>>,

@@ -218,13 +218,14 @@ pub struct HealthSpec {
     pub interval: Duration,
     /// Longest answer.
     pub timeout: Duration,
-    /// Consecutive failures before the server counts as lost.
+    /// Failed looks in a row before the server counts as not ready; it fails at one more in which it neither answers nor
+    /// computes. 1 or more.
     pub failures: u32,
     /// Time between requests for one token, which find a server that answers and does not work; `None` is off.
     pub inference: Option<Duration>,
 }
 
-/// Commands around a server's life, as argv arrays without a shell.
+/// Commands around a server's life, as argv arrays without a shell. A program that is a path is absolute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HooksSpec {
     /// Before anything is looked at for a launch.

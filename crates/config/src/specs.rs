@@ -99,7 +99,7 @@ impl Specs<'_> {
             enabled: server.enabled.as_ref().is_none_or(|enabled| enabled.value),
             tier: own(&server.tier),
             thinking: server.thinking.as_ref().is_some_and(|thinking| thinking.value),
-            binary: self.binary(&need(&server.binary.clone().or(shared.binary), "llama-server.binary")?.0),
+            binary: self.program(&need(&server.binary.clone().or(shared.binary), "llama-server.binary")?.0),
             flags: BTreeMap::new(),
             args: both(&shared.args, &server.args).map(|line| line.value.0.clone()).collect(),
             env: variables.into_iter().map(|(name, value)| (name, value.value)).collect(),
@@ -109,7 +109,7 @@ impl Specs<'_> {
             stop: stop(merged(&self.file.stop, &server.stop, "stop")?)?,
             restart: restart(merged(&self.file.restart, &server.restart, "restart")?)?,
             health: health(merged(&self.file.health, &server.health, "health")?)?,
-            hooks: server.hooks.as_ref().map(|hooks| self::hooks(&hooks.value)).unwrap_or_default(),
+            hooks: server.hooks.as_ref().map(|hooks| self.hooks(&hooks.value)).unwrap_or_default(),
             log_ring_bytes: self.logs()?.ring_bytes,
         })
     }
@@ -120,8 +120,25 @@ impl Specs<'_> {
     }
 
     /// A name without a slash is looked up in PATH.
-    fn binary(&self, binary: &str) -> PathBuf {
-        if binary.contains('/') { self.absolute(binary) } else { PathBuf::from(binary) }
+    fn program(&self, program: &str) -> PathBuf {
+        if program.contains('/') { self.absolute(program) } else { PathBuf::from(program) }
+    }
+
+    fn hooks(&self, hooks: &Hooks) -> HooksSpec {
+        let command = |hook: &Option<At<Vec<At<Line>>>>| {
+            let mut argv: Vec<String> = hook.as_ref()?.value.iter().map(|line| line.value.0.clone()).collect();
+            if let Some(program) = argv.first_mut() {
+                *program = self.program(program).to_string_lossy().into_owned();
+            }
+            Some(argv)
+        };
+        HooksSpec {
+            pre_start: command(&hooks.pre_start),
+            post_ready: command(&hooks.post_ready),
+            pre_stop: command(&hooks.pre_stop),
+            post_exit: command(&hooks.post_exit),
+            timeout: hooks.timeout.as_ref().map_or(HooksSpec::TIMEOUT, |timeout| timeout.value.0),
+        }
     }
 
     fn host(&self, host: &str) -> String {
@@ -175,17 +192,4 @@ fn health(health: Health) -> Result<HealthSpec, Problems> {
         failures: need(&health.failures, "health.failures")?.get(),
         inference: need(&health.inference, "health.inference")?.0,
     })
-}
-
-fn hooks(hooks: &Hooks) -> HooksSpec {
-    let command = |hook: &Option<At<Vec<At<Line>>>>| {
-        hook.as_ref().map(|hook| hook.value.iter().map(|line| line.value.0.clone()).collect())
-    };
-    HooksSpec {
-        pre_start: command(&hooks.pre_start),
-        post_ready: command(&hooks.post_ready),
-        pre_stop: command(&hooks.pre_stop),
-        post_exit: command(&hooks.post_exit),
-        timeout: hooks.timeout.as_ref().map_or(HooksSpec::TIMEOUT, |timeout| timeout.value.0),
-    }
 }

@@ -1,15 +1,24 @@
 //! What can be used and is probably not meant: files that do not exist, secrets in the open, doors left open.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use llama_warden_events::Signal;
 
 use crate::configuration::Configuration;
-use crate::file::{Server, Stop};
+use crate::environment::is_executable;
+use crate::file::{Hooks, Server, Stop};
 use crate::flags::FlagTable;
 use crate::problem::Problem;
 use crate::read::At;
+use crate::spec::HooksSpec;
 use crate::value::Line;
+
+/// What to do where PATH has no llama-server.
+const NO_LLAMA_SERVER: &str = "install llama.cpp, or set `binary` to the path of a llama-server";
+/// What to do where PATH has no such command.
+const NO_COMMAND: &str = "install it, or write the path of the command";
 
 impl Configuration {
     /// What deserves a second look. Looks for files each time, since they may have come or gone.
@@ -24,16 +33,20 @@ impl Configuration {
         }
         let servers = file.servers.iter().flat_map(|servers| &servers.value);
         for (server, spec) in servers.zip(self.servers()) {
-            let Server { model, api_key_file, binary, flags, stop, .. } = &server.value;
+            let Server { model, api_key_file, binary, flags, hooks, stop, .. } = &server.value;
             // That command may be what fetches it.
             if spec.hooks.pre_start.is_none() {
                 missing(model.as_ref(), &spec.model, "the model", &mut warnings);
+                not_gguf(model.as_ref(), &spec.model, &mut warnings);
             }
             if let Some(path) = &spec.api_key_file {
                 missing(api_key_file.as_ref(), path, "the api key file", &mut warnings);
             }
             if let Some(binary) = binary {
-                self.missing_program(binary, &spec.binary, &mut warnings);
+                self.missing_program(binary, &spec.binary, NO_LLAMA_SERVER, &mut warnings);
+            }
+            if let Some(hooks) = hooks {
+                self.missing_commands(&hooks.value, &spec.hooks, &mut warnings);
             }
             secret_flags(flags.as_ref(), &mut warnings);
             ladder(stop.as_ref(), &mut warnings);
@@ -41,7 +54,7 @@ impl Configuration {
         let shared = file.llama_server.as_ref().and_then(|section| section.value.binary.as_ref());
         let user = servers_of_shared_binary(self);
         if let (Some(binary), Some(path)) = (shared, user) {
-            self.missing_program(binary, &path, &mut warnings);
+            self.missing_program(binary, &path, NO_LLAMA_SERVER, &mut warnings);
         }
         warnings
     }
@@ -59,13 +72,34 @@ impl Configuration {
         }
     }
 
-    fn missing_program(&self, written: &At<Line>, path: &Path, warnings: &mut Vec<Problem>) {
+    fn missing_commands(&self, written: &Hooks, spec: &HooksSpec, warnings: &mut Vec<Problem>) {
+        let hooks = [
+            (&written.pre_start, &spec.pre_start),
+            (&written.post_ready, &spec.post_ready),
+            (&written.pre_stop, &spec.pre_stop),
+            (&written.post_exit, &spec.post_exit),
+        ];
+        for (written, argv) in hooks {
+            let written = written.as_ref().and_then(|hook| hook.value.first());
+            let program = argv.as_ref().and_then(|argv| argv.first());
+            if let (Some(written), Some(program)) = (written, program) {
+                self.missing_program(written, Path::new(program), NO_COMMAND, warnings);
+            }
+        }
+    }
+
+    /// `not_in_path` is what to do about a name that PATH does not have.
+    fn missing_program(&self, written: &At<Line>, path: &Path, not_in_path: &str, warnings: &mut Vec<Problem>) {
         if path.components().count() > 1 {
             missing(Some(written), path, "the executable", warnings);
+            if path.is_file() && !is_executable(path) {
+                let message = format!("{} is not executable", path.display());
+                let help = format!("run `chmod +x {}`, or name another file", path.display());
+                warnings.push(Problem::warning(&written.location, message).help(help));
+            }
         } else if !self.environment.finds_program(path) {
             let message = format!("there is no `{}` in PATH", path.display());
-            let help = "install llama.cpp, or set `binary` to the path of a llama-server";
-            warnings.push(Problem::warning(&written.location, message).help(help));
+            warnings.push(Problem::warning(&written.location, message).help(not_in_path));
         }
     }
 }
@@ -87,6 +121,23 @@ fn missing(written: Option<&At<Line>>, path: &Path, what: &str, warnings: &mut V
             Problem::warning(&written.location, message).help("relative paths are relative to the configuration file"),
         );
     }
+}
+
+/// A file that cannot be read is left to who launches it, who may be somebody else.
+fn not_gguf(written: Option<&At<Line>>, path: &Path, warnings: &mut Vec<Problem>) {
+    let Some(written) = written.filter(|_| path.is_file()) else { return };
+    if first_bytes(path).is_ok_and(|bytes| bytes != b"GGUF") {
+        let message = format!("the model {} is not a GGUF file", path.display());
+        let help = "name a file that begins with `GGUF`, or fetch it again if it should be one";
+        warnings.push(Problem::warning(&written.location, message).help(help));
+    }
+}
+
+/// The first four, or fewer of a shorter file.
+fn first_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(4).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn secret_flags(flags: Option<&At<FlagTable>>, warnings: &mut Vec<Problem>) {

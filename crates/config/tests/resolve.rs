@@ -2,8 +2,13 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use llama_warden_config::{
-    Configuration, Environment, FlagOrigin, FlagValue, Fleet, Host, Location, Problems, RenderStyle, Severity, Source,
+    Configuration, Environment, FlagOrigin, FlagValue, Fleet, Host, Location, Problem, Problems, RenderStyle, Severity,
+    Source,
 };
 
 const HOST: Host = Host { cpus: 4 };
@@ -167,9 +172,10 @@ model = "--host"
 binary = "./llama-server"
 host = "a.sock"
 api-key-file = "../key"
+hooks = { pre-start = ["./fetch", "./a"], post-ready = ["tools/tell"], pre-stop = ["drain"], post-exit = ["/bin/sweep"] }
 "#;
     let configuration = parse(text);
-    let path = |path: Option<&std::path::Path>| path.unwrap().display().to_string();
+    let path = |path: Option<&Path>| path.unwrap().display().to_string();
     assert_eq!(path(configuration.daemon().state_dir.as_deref()), "/configuration/state");
     assert_eq!(path(configuration.daemon().token_file.as_deref()), "/configuration/~/token");
     assert_eq!(path(configuration.detectors_dir()), "/configuration/packs");
@@ -184,6 +190,13 @@ api-key-file = "../key"
     assert_eq!(path(Some(&spec.binary)), "/configuration/llama-server");
     assert_eq!(spec.host, "/configuration/a.sock");
     assert_eq!(path(spec.api_key_file.as_deref()), "/configuration/../key");
+    let hooks = &spec.hooks;
+    assert_eq!(
+        [&hooks.pre_start, &hooks.post_ready, &hooks.pre_stop, &hooks.post_exit]
+            .map(|hook| hook.as_ref().unwrap().join(" ")),
+        ["/configuration/fetch ./a", "/configuration/tools/tell", "drain", "/bin/sweep"],
+        "only the program of a command, and no name that is looked up in PATH"
+    );
 }
 
 #[test]
@@ -242,7 +255,7 @@ fn a_bad_variable_is_named() {
 #[test]
 fn what_is_probably_not_meant_is_a_warning() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("there.gguf"), "").unwrap();
+    std::fs::write(directory.path().join("there.gguf"), "GGUF").unwrap();
     let text = r#"
 [daemon]
 listen = "0.0.0.0:9888"
@@ -281,8 +294,61 @@ api-key-file = "gone.key"
     let rendered = Problems(warnings).render(RenderStyle::Coloured);
     assert!(!rendered.contains("hunter2"), "{rendered}");
 
-    std::fs::write(directory.path().join("llama-server"), "").unwrap();
-    assert!(!configuration.warnings().iter().any(|warning| warning.message.contains("PATH")));
+    let misses_server = || configuration.warnings().iter().any(|warning| warning.message.contains("PATH"));
+    write_program(&directory.path().join("llama-server"), 0o644);
+    assert!(misses_server(), "a file that nobody may execute is passed over");
+    write_program(&directory.path().join("llama-server"), 0o755);
+    assert!(!misses_server());
+}
+
+fn write_program(path: &Path, mode: u32) {
+    std::fs::write(path, "").unwrap();
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_program_that_cannot_be_run_is_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    write_program(&directory.path().join("runs"), 0o755);
+    write_program(&directory.path().join("plain"), 0o644);
+    let here = directory.path().display();
+    let cases = [
+        ("hooks = { pre-start = ['./runs'], post-ready = ['runs', './gone'] }", None),
+        ("binary = './runs'", None),
+        ("binary = './plain'", Some(format!("{here}/plain is not executable"))),
+        ("hooks = { pre-start = ['./plain'] }", Some(format!("{here}/plain is not executable"))),
+        ("hooks = { post-ready = ['./gone', 'x'] }", Some(format!("the executable {here}/gone does not exist"))),
+        ("hooks = { pre-stop = ['plain'] }", Some("there is no `plain` in PATH".to_owned())),
+        ("hooks = { post-exit = ['../'] }", Some(format!("the executable {here}/.. is not a file"))),
+    ];
+    for (keys, expected) in cases {
+        let text = format!("[[servers]]\nid = 'a'\nmodel = 'a.gguf'\n{keys}\n");
+        let path = [("PATH", directory.path())].into_iter().collect();
+        let configuration = Configuration::parse(&Source::text(directory.path(), &text), &path).unwrap();
+        let warnings = configuration.warnings();
+        let about = |warning: &&Problem| warning.location.line_and_column().is_some_and(|(line, _)| line == 4);
+        let messages: Vec<_> = warnings.iter().filter(about).map(|warning| warning.message.clone()).collect();
+        assert_eq!(messages, expected.into_iter().collect::<Vec<_>>(), "{keys}");
+        assert!(warnings.iter().all(|warning| warning.help.is_some()));
+    }
+}
+
+#[test]
+fn a_model_that_is_no_gguf_file_is_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let model = directory.path().join("a.gguf");
+    let text = "[[servers]]\nmodel = 'a.gguf'\n";
+    for (content, is_warned_of) in [("GGUF\u{3}", false), ("GGU", true), ("", true), ("<!DOCTYPE html>", true)] {
+        std::fs::write(&model, content).unwrap();
+        let source = Source::text(directory.path(), text);
+        let warnings = Configuration::parse(&source, &Environment::default()).unwrap().warnings();
+        let message = format!("the model {} is not a GGUF file", model.display());
+        assert_eq!(
+            warnings.iter().any(|warning| warning.message == message),
+            is_warned_of,
+            "{content:?}: {warnings:?}"
+        );
+    }
 }
 
 #[test]

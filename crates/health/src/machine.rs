@@ -146,6 +146,8 @@ impl Machine {
         }
     }
 
+    /// Readiness goes first and the server one look later, so that nobody sends it requests any more when it is ended, and a
+    /// server that was only slow can still come back.
     fn stand_still(&mut self, reason: FailureReason, detail: &str, latency: Duration, events: &mut Vec<Event>) {
         let was_lost = self.standing == Standing::Lost;
         self.standstills = self.standstills.saturating_add(1);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use llama_warden_config::{
     Configuration, Environment, Fleet, Host, Problem, Problems, RenderStyle, Source, User, default_state_dir, find,
 };
+use toml::de::DeTable;
 
 use crate::exit::{Exit, Failure};
 use crate::models::Folders;
@@ -34,11 +35,11 @@ impl Loaded {
     /// The same with folders of models that the command line names.
     ///
     /// # Errors
-    /// As [`Self::find`].
+    /// As [`Self::find`]; a folder that cannot be read.
     pub fn find_with_models(explicit: Option<&Path>, folders: &[PathBuf]) -> Result<Self, Failure> {
         let environment = Environment::current();
         let directory = current_directory()?;
-        let folders = folders.iter().map(|folder| directory.join(folder)).collect();
+        let folders = folders.iter().map(|folder| models_folder(folder, &directory)).collect::<Result<_, _>>()?;
         let source = find(explicit, &environment, &directory)?.with_model_dirs(folders);
         Self::parse(&source, environment)
     }
@@ -67,6 +68,18 @@ impl Loaded {
     pub fn parse(source: &Source, environment: Environment) -> Result<Self, Failure> {
         let configuration = Configuration::parse(source, &environment)?;
         Ok(Self { configuration: Arc::new(configuration), source: source.clone(), environment })
+    }
+
+    /// Finds the configuration and takes from it only what leads to its daemon, as far as that is right. The rest of the
+    /// file may be invalid: it may have been edited since the daemon read it.
+    ///
+    /// # Errors
+    /// Where the environment is wrong.
+    pub fn whereabouts(explicit: Option<&Path>) -> Result<Self, Failure> {
+        let environment = Environment::current();
+        let directory = current_directory().unwrap_or_else(|_| "/".into());
+        let source = find(explicit, &environment, &directory).unwrap_or_else(|_| Source::none(directory));
+        Self::parse(&only_whereabouts(&source), environment)
     }
 
     /// The folders that are looked through for models.
@@ -106,6 +119,30 @@ impl Loaded {
     }
 }
 
+/// A source without all that does not lead to its daemon. Where the syntax is broken, what the parser makes of it counts.
+fn only_whereabouts(source: &Source) -> Source {
+    let (table, _) = DeTable::parse_recoverable(&source.text);
+    let daemon = table.get_ref().get("daemon").and_then(|daemon| daemon.get_ref().as_table());
+    let with = |text: String| Source { text, ..source.clone() };
+    ["state-dir", "token-file"].into_iter().fold(with("[daemon]\n".to_owned()), |kept, key| {
+        let value = daemon.and_then(|daemon| daemon.get(key)?.get_ref().as_str());
+        let more = value.map(|value| with(format!("{}{key} = {}\n", kept.text, toml::Value::from(value))));
+        more.filter(|more| Configuration::parse(more, &Environment::default()).is_ok()).unwrap_or(kept)
+    })
+}
+
+/// A folder of models that the command line names, absolute. Without it nothing of what was asked for can run.
+fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, Failure> {
+    let absolute = directory.join(folder);
+    match std::fs::read_dir(&absolute) {
+        Ok(_) => Ok(absolute),
+        Err(error) => {
+            let message = format!("--models {}: cannot be read as a folder: {error}", folder.display());
+            Err(Failure::new(Exit::Usage, message).next_step("name an existing folder with GGUF files in or below it"))
+        }
+    }
+}
+
 /// Prints problems to standard error, in colour on a terminal.
 pub fn report(problems: &Problems) {
     eprintln!("{}", problems.render(style()));
@@ -133,6 +170,28 @@ fn current_directory() -> Result<PathBuf, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of a text that is invalid in some way: the state directory and the token file that are still found.
+    fn found(text: &str) -> (Option<PathBuf>, Option<PathBuf>) {
+        let kept = only_whereabouts(&Source::text("/etc/warden", text));
+        let loaded = Loaded::parse(&kept, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"));
+        let daemon = loaded.configuration.daemon();
+        (daemon.state_dir.clone(), daemon.token_file.clone())
+    }
+
+    #[test]
+    fn an_invalid_configuration_still_leads_to_its_daemon() {
+        let state = Some(PathBuf::from("/etc/warden/st\"ate"));
+        let token = Some(PathBuf::from("/etc/warden/token"));
+        let right = "[daemon]\nstate-dir = 'st\"ate'\ntoken-file = 'token'\n";
+        for wrong in ["bogus = 1\n", "listen = 'nonsense'\n", "[[servers]]\nid = 1\n", "[stop\ngrace = \n"] {
+            assert_eq!(found(&format!("{right}{wrong}")), (state.clone(), token.clone()), "{wrong}");
+        }
+        assert_eq!(found("[daemon]\nstate-dir = 1\ntoken-file = 'token'\n"), (None, token));
+        for nothing in ["", "daemon = 1\n", "\"\"\"", "[stop]\ngrase = '1s'\n"] {
+            assert_eq!(found(nothing), (None, None), "{nothing}");
+        }
+    }
 
     #[test]
     fn the_shipped_configurations_are_valid() {

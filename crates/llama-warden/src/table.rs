@@ -6,6 +6,8 @@ use llama_warden_state::{PhaseName, ServerReport, StatusReport};
 
 /// The servers of a report, one line each, and one line of totals.
 pub fn render(report: &StatusReport) -> String {
+    let left_out =
+        report.profile.as_ref().map_or_else(|| "not enabled".to_owned(), |profile| format!("not in profile {profile}"));
     let rows = report.servers.iter().map(|server| {
         [
             server.model_id.to_string(),
@@ -15,7 +17,7 @@ pub fn render(report: &StatusReport) -> String {
             if server.is_running { uptime(server.uptime_seconds) } else { String::new() },
             ready_via(server),
             server.llama_version.clone().unwrap_or_default(),
-            note(server),
+            note(server, &left_out),
         ]
     });
     let table = plain(["SERVER", "PHASE", "PORT", "PID", "UPTIME", "READY VIA", "BUILD", "NOTE"], rows);
@@ -43,7 +45,7 @@ pub fn line(server: &ServerReport) -> String {
     if let (PhaseName::Ready, Some(seconds)) = (server.phase, server.startup_seconds) {
         line.push_str(&format!(" after {seconds:.2} s via {} on port {}", ready_via(server), server.port));
     }
-    let note = note(server);
+    let note = note(server, "not started by itself");
     if !note.is_empty() {
         line.push_str(&format!(" ({note})"));
     }
@@ -93,16 +95,20 @@ fn ready_via(server: &ServerReport) -> String {
     via.map_or_else(String::new, |via| via.to_string())
 }
 
-fn note(server: &ServerReport) -> String {
+/// `left_out` is said of a server that is down because it is not among those that are started by themselves.
+fn note(server: &ServerReport, left_out: &str) -> String {
     match (&server.waiting_for, &server.last_failure) {
+        (Some(waiting_for), Some(failure)) if server.phase == PhaseName::BackingOff => {
+            format!("{}; waits for {waiting_for}", failure.reason)
+        }
         (Some(waiting_for), _) => format!("waits for {waiting_for}"),
         (None, Some(failure)) if server.phase == PhaseName::Failed => {
-            let given_up = server.restart_abandoned.as_ref().filter(|_| server.restarts > 0);
-            let given_up =
-                given_up.map_or_else(String::new, |_| format!("; given up after {} restarts", server.restarts));
+            // That a permanent failure is not tried again goes without saying.
+            let given_up = server.restart_abandoned.as_ref().filter(|_| !failure.reason.is_permanent());
+            let given_up = given_up.map_or_else(String::new, |because| format!("; given up: {because}"));
             format!("{}: {}{given_up}", failure.reason, failure.detail)
         }
-        _ if !server.enabled && server.phase == PhaseName::Idle => "not enabled".to_owned(),
+        _ if !server.enabled && matches!(server.phase, PhaseName::Idle | PhaseName::Exited) => left_out.to_owned(),
         _ => String::new(),
     }
 }
@@ -119,12 +125,77 @@ fn uptime(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use llama_warden_events::{Elapsed, FailureReason, Seq, ServerCard, ServerId, Timestamp};
+    use llama_warden_state::{FailureReport, ServerRecord};
+
     use super::*;
 
     #[test]
     fn an_uptime_has_two_units_at_most() {
         let texts: Vec<_> = [0, 59, 127, 11_100, 187_200].into_iter().map(uptime).collect();
         assert_eq!(texts, ["0s", "59s", "2m07s", "3h05m", "2d04h"]);
+    }
+
+    /// A server that is down, with the failure `reason` where one is named.
+    fn report(phase: PhaseName, reason: Option<FailureReason>) -> ServerReport {
+        let card = ServerCard {
+            display_name: "A".to_owned(),
+            model: None,
+            port: 8001,
+            host: "127.0.0.1".to_owned(),
+            tier: None,
+            thinking: false,
+            enabled: true,
+        };
+        let record = ServerRecord::new(card, Elapsed::default());
+        let at = Timestamp("2026-11-22T13:05:01Z".parse().expect("valid"));
+        let failure = |reason| FailureReport { reason, detail: "why".to_owned(), at, lines: Vec::new() };
+        ServerReport {
+            phase,
+            last_failure: reason.map(failure),
+            restarts: 10,
+            ..ServerReport::of(&ServerId::new("a").expect("valid"), &record, Elapsed::default())
+        }
+    }
+
+    #[test]
+    fn a_note_says_why_a_server_is_down_and_what_comes() {
+        let waits = |report| ServerReport { waiting_for: Some("restart 3 in 0.2 s".to_owned()), ..report };
+        let abandoned = |report| ServerReport { restart_abandoned: Some("6 failures".to_owned()), ..report };
+        let left_out = |phase| ServerReport { enabled: false, ..report(phase, None) };
+        let (crashed, busy) = (Some(FailureReason::Crashed), Some(FailureReason::PortInUse));
+        let absent = Some(FailureReason::ModelNotFound);
+        let table = [
+            (waits(report(PhaseName::BackingOff, busy)), "port-in-use; waits for restart 3 in 0.2 s"),
+            (waits(report(PhaseName::Stopping, busy)), "waits for restart 3 in 0.2 s"),
+            (report(PhaseName::Failed, crashed), "crashed: why"),
+            (abandoned(report(PhaseName::Failed, crashed)), "crashed: why; given up: 6 failures"),
+            (abandoned(report(PhaseName::Failed, absent)), "model-not-found: why"),
+            (report(PhaseName::Idle, None), ""),
+            (left_out(PhaseName::Idle), "left out"),
+            (left_out(PhaseName::Exited), "left out"),
+            (left_out(PhaseName::Ready), ""),
+        ];
+        for (report, expected) in table {
+            assert_eq!(note(&report, "left out"), expected, "{:?}", report.phase);
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_left_out_is_told_from_one_that_is_not_enabled() {
+        let status = |profile: Option<&str>| StatusReport {
+            total_servers: 1,
+            ready_servers: 0,
+            running_servers: 0,
+            profile: profile.map(str::to_owned),
+            configuration_refused: None,
+            seq: Seq::default(),
+            servers: vec![ServerReport { enabled: false, ..report(PhaseName::Idle, None) }],
+        };
+        for (profile, expected) in [(Some("night"), "not in profile night"), (None, "not enabled")] {
+            let shown = render(&status(profile));
+            assert!(shown.lines().any(|line| line.ends_with(expected)), "{shown}");
+        }
     }
 
     #[test]

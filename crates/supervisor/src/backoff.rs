@@ -69,10 +69,7 @@ impl Backoff {
             return Decision::Abandon { attempts, because };
         }
         if attempts > spec.max_attempts {
-            let because = format!(
-                "{attempts} consecutive failures, restart.max-attempts is {}; the latest: {reason}",
-                spec.max_attempts
-            );
+            let because = format!("{attempts} consecutive failures, restart.max-attempts is {}", spec.max_attempts);
             return Decision::Abandon { attempts, because };
         }
         Decision::Restart { attempt: attempts, delay: bound(spec, attempts).mul_f64(draw.clamp(0.0, 1.0)) }
@@ -120,7 +117,8 @@ mod tests {
             let delay = Duration::from_secs(seconds);
             assert_eq!(decide(1.0), Decision::Restart { attempt, delay });
         }
-        assert!(matches!(decide(1.0), Decision::Abandon { attempts: 6, .. }));
+        let because = "6 consecutive failures, restart.max-attempts is 5".to_owned();
+        assert_eq!(decide(1.0), Decision::Abandon { attempts: 6, because });
     }
 
     #[test]

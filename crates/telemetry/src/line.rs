@@ -3,7 +3,7 @@
 //! Levels: error means that someone must act, warn that quality is lost, info that the state changed, debug the rest.
 //! The target is `llama_warden::fact`, so that a filter can pick the facts.
 
-use llama_warden_events::{Envelope, Event, HookOutcome, ListenerOwner, ServerId, Signal};
+use llama_warden_events::{Envelope, Event, FileRefusal, HookOutcome, ListenerOwner, ServerId, Signal};
 
 /// Writes an event with the place of its fact, fields of its own, and a text without values.
 macro_rules! log {
@@ -64,7 +64,7 @@ pub(crate) fn log(envelope: &Envelope) {
             log!(info, envelope, ?dialects, ?removed, "flag dialects reloaded");
         }
         Event::DialectsReloaded { dialects, removed, refused } => {
-            log!(warn, envelope, ?dialects, ?removed, ?refused, "flag dialects were refused");
+            log!(warn, envelope, ?dialects, ?removed, refused = said(refused), "flag dialects were refused");
         }
         Event::DialectChosen { dialect, because } => log!(debug, envelope, dialect, because, "dialect chosen"),
         Event::OptionsTranslated { notes } => {
@@ -88,7 +88,7 @@ pub(crate) fn log(envelope: &Envelope) {
             log!(info, envelope, ?packs, ?removed, "detector packs reloaded");
         }
         Event::DetectorsReloaded { packs, removed, refused } => {
-            log!(warn, envelope, ?packs, ?removed, ?refused, "detector packs were refused");
+            log!(warn, envelope, ?packs, ?removed, refused = said(refused), "detector packs were refused");
         }
         Event::ReadyHinted { stream, line } => log!(debug, envelope, %stream, line, "ready hinted"),
         Event::LoadProgressed { ratio } => log!(debug, envelope, ratio, "load progressed"),
@@ -128,14 +128,24 @@ pub(crate) fn log(envelope: &Envelope) {
     }
 }
 
+/// Refused files as people and editors read them: place, problem, what to do.
+fn said(refused: &[FileRefusal]) -> String {
+    let said = |refusal: &FileRefusal| {
+        let FileRefusal { file, line, column, message, advice } = refusal;
+        let place: String = [line, column].into_iter().flatten().map(|number| format!(":{number}")).collect();
+        format!("{}{place}: {message}; {advice}", file.display())
+    };
+    refused.iter().map(said).collect::<Vec<_>>().join(" | ")
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use llama_warden_component_kit::{card, server};
     use llama_warden_events::{
-        BootId, CommandOutcome, CommandSummary, Elapsed, FailureReason, FileRefusal, HookPoint, Incarnation,
-        ProcessEnd, ReadyVia, Rung, Seq, StopReason, StreamName, Timestamp, Warning,
+        BootId, CommandOutcome, CommandSummary, Elapsed, FailureReason, HookPoint, Incarnation, ProcessEnd, ReadyVia,
+        Rung, Seq, StopReason, StreamName, Timestamp, Warning,
     };
     use tracing::Level;
 
@@ -223,6 +233,26 @@ mod tests {
             "startup_seconds=4.5 ",
         ] {
             assert!(fields.contains(field), "{field}in {fields}");
+        }
+    }
+
+    #[test]
+    fn refused_files_are_said_with_place_problem_and_advice() {
+        let refusal = |file: &str, line, column| FileRefusal {
+            file: file.into(),
+            line,
+            column,
+            message: "unknown key `bulids`".into(),
+            advice: "write `builds`".into(),
+        };
+        let refused = vec![refusal("/d/a.toml", Some(4), Some(1)), refusal("/d/b.toml", None, None)];
+        let expected = "refused=\"/d/a.toml:4:1: unknown key `bulids`; write `builds` \
+                        | /d/b.toml: unknown key `bulids`; write `builds`\" ";
+        let detectors = Event::DetectorsReloaded { packs: vec![], removed: vec![], refused: refused.clone() };
+        let dialects = Event::DialectsReloaded { dialects: vec![], removed: vec![], refused };
+        for event in [detectors, dialects] {
+            let (_, fields) = heard(event);
+            assert!(fields.contains(expected), "{fields}");
         }
     }
 

@@ -106,11 +106,13 @@ fn a_server_that_says_that_it_is_not_ready_is_alive() {
 }
 
 #[test]
-fn one_failure_is_enough_to_lose_readiness_where_the_user_says_so() {
-    let terms = HealthSpec { failures: 1, ..terms() };
-    let mut machine = Machine::new(terms, Standing::Ready, at(0), 0.0);
-    let events = tell_story(&mut machine, "ss");
-    assert_eq!(events.iter().map(short).collect::<Vec<_>>().join(" "), "-1 lost -2 unresponsive");
+fn readiness_is_lost_at_as_many_failures_as_the_user_says_and_the_server_at_one_more() {
+    for (failures, expected) in [(1, "-1 lost -2 unresponsive"), (2, "-1 -2 lost -3 unresponsive")] {
+        let terms = HealthSpec { failures, ..terms() };
+        let mut machine = Machine::new(terms, Standing::Ready, at(0), 0.0);
+        let events = tell_story(&mut machine, "ssss");
+        assert_eq!(events.iter().map(short).collect::<Vec<_>>().join(" "), expected);
+    }
 }
 
 #[test]

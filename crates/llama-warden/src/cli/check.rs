@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::args::Global;
 use super::memory::MemoryReport;
-use super::{data_files, models, print_json};
+use super::{data_files, models, print_json, print_line};
 use crate::exit::{Exit, Failure, Told};
 use crate::load::{self, Loaded};
 use crate::models::Inventory;
@@ -22,7 +22,7 @@ pub fn run(global: &Global) -> Result<Exit, Failure> {
     match checked {
         Ok(inventory) => report(global, &inventory),
         Err(Failure { told: Told::Configuration(problems), .. }) if global.json => {
-            println!("{}", json!({ "valid": false, "problems": problems, "warnings": [], "not_in_force": [] }));
+            print_json(&json!({ "valid": false, "problems": problems, "warnings": [], "not_in_force": [] }))?;
             Err(Failure::silent(Exit::Usage))
         }
         Err(failure) => Err(failure),
@@ -58,7 +58,7 @@ fn report(global: &Global, inventory: &Inventory) -> Result<Exit, Failure> {
         || "no configuration file was found; the built-in defaults".to_owned(),
         |path| path.display().to_string(),
     );
-    println!("{name}: valid, {} configured", count_servers(configuration));
+    print_line(format_args!("{name}: valid, {} configured", count_servers(configuration)))?;
     Ok(Exit::Done)
 }
 

@@ -4,12 +4,13 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use super::args::Cli;
+use super::print_line;
 use crate::exit::{Exit, Failure};
 
 pub fn run(shell: Shell) -> Result<Exit, Failure> {
     // Into memory first: a reader that closed the pipe must not become a panic in the generator.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "llama-warden", &mut script);
-    print!("{}", String::from_utf8_lossy(&script));
+    print_line(String::from_utf8_lossy(&script).trim_end())?;
     Ok(Exit::Done)
 }

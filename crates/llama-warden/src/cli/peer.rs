@@ -3,7 +3,6 @@
 use std::os::unix::net::UnixStream;
 
 use llama_warden_api::client::{Address, Client, ClientError};
-use llama_warden_config::{Environment, Source};
 
 use super::args::Global;
 use crate::exit::{Exit, Failure};
@@ -39,10 +38,10 @@ fn configuration(global: &Global) -> Option<Loaded> {
         .or_else(|_| {
             if global.address.is_none() {
                 eprintln!(
-                    "warning: the configuration is invalid (see `llama-warden check`); looking in the usual places"
+                    "warning: the configuration is invalid (see `llama-warden check`); only the way to the daemon is taken from it"
                 );
             }
-            Loaded::parse(&Source::none("/"), Environment::current())
+            Loaded::whereabouts(global.config.as_deref())
         })
         .ok()
 }

@@ -6,6 +6,7 @@ use llama_warden_events::Envelope;
 use serde_json::Value;
 
 use super::args::{SchemaArgs, SchemaName};
+use super::print_line;
 use crate::exit::{Exit, Failure};
 
 pub fn run(args: &SchemaArgs) -> Result<Exit, Failure> {
@@ -17,7 +18,7 @@ pub fn run(args: &SchemaArgs) -> Result<Exit, Failure> {
         SchemaName::Events => events(),
         SchemaName::Metrics => metrics(),
     };
-    println!("{}", text.trim_end());
+    print_line(text.trim_end())?;
     Ok(Exit::Done)
 }
 

@@ -8,6 +8,7 @@ use llama_warden_telemetry::{LogSettings, start_logging};
 
 use super::args::{Global, UpArgs};
 use super::live::Picture;
+use super::print_line;
 use crate::Program;
 use crate::daemon::{self, Daemon, Order};
 use crate::demo::Demo;
@@ -45,7 +46,7 @@ pub fn run(global: &Global, args: &UpArgs, program: &Program) -> Result<Exit, Fa
 
 pub fn demo(program: &Program) -> Result<Exit, Failure> {
     let demo = Demo::prepare()?;
-    println!("demo: running {}", demo.binary().describe());
+    print_line(format_args!("demo: running {}", demo.binary().describe()))?;
     let inventory =
         Inventory::take(Loaded::parse(&demo.source(), llama_warden_config::Environment::current())?)?.resting();
     // The table tells the story; lines between its lines would tear it.
@@ -57,9 +58,9 @@ pub fn demo(program: &Program) -> Result<Exit, Failure> {
         let daemon =
             Daemon::prepare(&inventory, &Order { matchers: program.matchers.clone(), ..Order::default() }).await?;
         if let Some(address) = daemon.tcp() {
-            println!("  status   curl http://{address}/api/v1/status     (or: llama-warden status)");
-            println!("  metrics  curl http://{address}/metrics");
-            println!("  stop     Ctrl-C\n");
+            print_line(format_args!("  status   curl http://{address}/api/v1/status     (or: llama-warden status)"))?;
+            print_line(format_args!("  metrics  curl http://{address}/metrics"))?;
+            print_line("  stop     Ctrl-C\n")?;
         }
         let picture = tokio::spawn(follow(daemon.bus()));
         let exit = daemon.run().await;
@@ -70,7 +71,7 @@ pub fn demo(program: &Program) -> Result<Exit, Failure> {
     })?;
     daemon::let_go(runtime);
     drop(log);
-    println!("everything is stopped");
+    print_line("everything is stopped")?;
     Ok(exit)
 }
 

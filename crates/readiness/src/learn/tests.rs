@@ -140,6 +140,18 @@ fn a_learnt_pack_is_chosen_for_its_build_and_no_other() {
     }
 }
 
+#[test]
+fn a_learnt_pack_reads_its_build_and_later_ones_and_no_earlier_one() {
+    let (build, number) = ("b11669-debian", 11_669);
+    let pack = learnt(build, Some(number));
+    assert!(pack.text().contains("\nbuilds = { min = 11669 }\n"), "{}", pack.text());
+    let packs: Vec<_> = std::iter::once(pack).chain(PackLibrary::built_in().iter().cloned()).collect();
+    for (other, is_learnt) in [(number - 1, false), (number, true), (number + 1, true), (20_000, true)] {
+        let choice = llama_warden_data_files::choose(&packs, Some(other), &subject(build, None).options, None);
+        assert_eq!(choice.expect("a pack").file.name() == "learnt", is_learnt, "{other}");
+    }
+}
+
 fn made_up(start: u16, lines: &[(u64, &str)]) -> Recording {
     let line = |(at, line): &(u64, &str)| RecordedLine {
         at: Duration::from_millis(*at),
