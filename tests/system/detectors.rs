@@ -99,6 +99,13 @@ fn made_up_words_are_understood_after_one_file_is_dropped_in_and_a_broken_one_di
     });
 }
 
+/// `detector learn` from two starts.
+fn learn(out: &Path, binary: &Path, model: &Path) -> Vec<String> {
+    let path = |path: &Path| path.display().to_string();
+    let words = ["detector", "learn", "--starts", "2", "--out"].map(str::to_owned).into_iter();
+    words.chain([path(out), "--".to_owned(), path(binary), "--model".to_owned(), path(model)]).collect()
+}
+
 #[test]
 fn a_learnt_pack_makes_the_words_the_proof() {
     stage(async |stage| {
@@ -114,21 +121,8 @@ fn a_learnt_pack_makes_the_words_the_proof() {
         fleet.rewrite("goose", &script);
         let out = packs.join("learnt.toml");
         let number = port.number().to_string();
-        let command = [
-            "detector",
-            "learn",
-            "--starts",
-            "2",
-            "--out",
-            &out.display().to_string(),
-            "--",
-            &binary.display().to_string(),
-            "--model",
-            &model.display().to_string(),
-            "--port",
-            &number,
-        ]
-        .map(str::to_owned);
+        let mut command = learn(&out, &binary, &model);
+        command.extend(["--port".to_owned(), number]);
         let ran = stage.run(&fleet.write(), command).await.expect(0);
         let text = fs::read_to_string(&out).expect("it was written");
         assert!(
@@ -154,19 +148,7 @@ fn a_build_that_cannot_be_learnt_is_an_error_and_leaves_no_file() {
         let (config, binary) = (fleet.write(), stage.build_of(Era::B11669));
         for (id, message) in [("mute", "of 0 lines none"), ("ends", "start 1 failed")] {
             let out = stage.file("out.toml");
-            let command = [
-                "detector",
-                "learn",
-                "--starts",
-                "2",
-                "--out",
-                &out.display().to_string(),
-                "--",
-                &binary.display().to_string(),
-                "--model",
-                &fleet.model(id).display().to_string(),
-            ]
-            .map(str::to_owned);
+            let command = learn(&out, &binary, &fleet.model(id));
             let ran = stage.run(&config, command).await.expect(1);
             assert!(ran.stderr.contains(message) && ran.stderr.contains("next:"), "{}", ran.stderr);
             assert!(!out.exists(), "{id}");

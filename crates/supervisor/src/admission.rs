@@ -1,9 +1,9 @@
 //! Whether there is memory for a launch that is due.
 //!
 //! A launch is weighed in two steps, both of which the caller performs beside its loop: once what the server will need,
-//! then what there is. Launches are weighed in the order of the wishes. Nothing is decided by a reading that was taken before somebody gave memory back. What is granted
-//! is an account, which stays until the server is down; what does not fit yet and will is held, and looked at again
-//! whenever memory is given back, and every [`RECHECK`].
+//! then what there is. Launches are weighed in the order of the wishes. Nothing is decided by a reading that was taken
+//! before somebody gave memory back. What is granted is an account, which stays until the server is down; what does not
+//! fit yet and will is held, and looked at again whenever memory is given back, and every [`RECHECK`].
 
 use std::collections::BTreeMap;
 use std::time::Duration;

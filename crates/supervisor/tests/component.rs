@@ -181,17 +181,23 @@ fn held_source(resolved: Resolved) -> (FleetSource, tokio::sync::mpsc::Unbounded
     (Arc::new(source), questions, release)
 }
 
+/// A server that is ready, and a source that is held.
+async fn play_with_held_source() -> (Play, tokio::sync::mpsc::UnboundedReceiver<()>, mpsc::Sender<()>) {
+    let servers = fleet(&[("a", 8001)]);
+    let (source, questions, release) = held_source(Resolved { fleet: servers.clone(), ..Resolved::default() });
+    let mut play = Play::begin(AdmissionPolicy::Off, TestScales::with(1), servers, source);
+    assert_eq!(play.launched().await, "a#1");
+    play.rise("a").await;
+    (play, questions, release)
+}
+
 fn reload() -> SuperviseCommand {
     SuperviseCommand::Reload { trigger: "test".to_owned() }
 }
 
 #[tokio::test]
 async fn a_reload_that_takes_long_delays_neither_a_command_nor_a_shutdown() {
-    let servers = fleet(&[("a", 8001)]);
-    let (source, mut questions, release) = held_source(Resolved { fleet: servers.clone(), ..Resolved::default() });
-    let mut play = Play::begin(AdmissionPolicy::Off, TestScales::with(1), servers, source);
-    assert_eq!(play.launched().await, "a#1");
-    play.rise("a").await;
+    let (mut play, mut questions, release) = play_with_held_source().await;
     let commands = play.stage.commands();
     let pending = commands.post(reload());
     questions.recv().await.expect("it is resolved");
@@ -207,11 +213,7 @@ async fn a_reload_that_takes_long_delays_neither_a_command_nor_a_shutdown() {
 
 #[tokio::test]
 async fn reloads_that_wait_are_resolved_together_and_each_is_answered() {
-    let servers = fleet(&[("a", 8001)]);
-    let (source, mut questions, release) = held_source(Resolved { fleet: servers.clone(), ..Resolved::default() });
-    let mut play = Play::begin(AdmissionPolicy::Off, TestScales::with(1), servers, source);
-    assert_eq!(play.launched().await, "a#1");
-    play.rise("a").await;
+    let (play, mut questions, release) = play_with_held_source().await;
     let commands = play.stage.commands();
     let first = commands.post(reload());
     questions.recv().await.expect("it is resolved");

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use llama_warden_config::RestartPolicy;
 use llama_warden_events::{
-    BootId, CommandOutcome, Elapsed, Envelope, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason,
-    Seq, StopReason, SuperviseCommand, Timestamp,
+    CommandOutcome, Elapsed, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason, Seq, StopReason,
+    SuperviseCommand,
 };
 use llama_warden_supervisor::{Action, Machine, Member, RESTARTS_AT_ONCE};
 
-use crate::support::{id, machine, restart};
+use crate::support::{fact, id, machine, restart};
 
 const NOW: Elapsed = Elapsed::new(Duration::ZERO);
 
@@ -32,16 +32,8 @@ impl Fleet {
         let mut actions = Vec::new();
         for event in events {
             self.seq += 1;
-            let envelope = Envelope {
-                seq: Seq(self.seq),
-                boot: BootId::from_random(1),
-                at: Timestamp("2026-01-01T00:00:00Z".parse().expect("valid")),
-                elapsed: Elapsed::new(Duration::from_secs_f64(at)),
-                server: Some(id(name)),
-                incarnation: Some(Incarnation(incarnation)),
-                cause: None,
-                event,
-            };
+            let envelope =
+                fact(self.seq, Elapsed::new(Duration::from_secs_f64(at)), id(name), Incarnation(incarnation), event);
             actions.extend(self.machine.on_event(&envelope));
         }
         actions

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use llama_warden_config::{AdmissionPolicy, RestartPolicy};
 use llama_warden_events::{
-    BootId, CommandOutcome, Elapsed, Envelope, Event, Incarnation, ProcessEnd, ReadyVia, Seq, ServerId, StopReason,
-    SuperviseCommand, Timestamp,
+    CommandOutcome, Elapsed, Event, Incarnation, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, SuperviseCommand,
 };
 use llama_warden_memory::{Available, Bound, Demand, Gpu, Gpus, Parts, Reading};
 use llama_warden_supervisor::{Action, Machine};
 
-use crate::support::{id, restart, weighing};
+use crate::support::{fact, id, restart, weighing};
 
 /// Servers need whole units.
 pub const UNIT: u64 = 1 << 30;
@@ -137,16 +136,7 @@ impl Host {
     pub fn tell(&mut self, name: &str, incarnation: u64, events: impl IntoIterator<Item = Event>) {
         for event in events {
             self.seq += 1;
-            let envelope = Envelope {
-                seq: Seq(self.seq),
-                boot: BootId::from_random(1),
-                at: Timestamp("2026-01-01T00:00:00Z".parse().expect("valid")),
-                elapsed: self.elapsed(),
-                server: Some(id(name)),
-                incarnation: Some(Incarnation(incarnation)),
-                cause: None,
-                event,
-            };
+            let envelope = fact(self.seq, self.elapsed(), id(name), Incarnation(incarnation), event);
             let actions = self.machine.on_event(&envelope);
             self.take(actions);
         }

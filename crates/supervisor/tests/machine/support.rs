@@ -3,11 +3,25 @@
 use std::time::Duration;
 
 use llama_warden_config::{AdmissionPolicy, RestartPolicy, RestartSpec};
-use llama_warden_events::ServerId;
+use llama_warden_events::{BootId, Elapsed, Envelope, Event, Incarnation, Seq, ServerId, Timestamp};
 use llama_warden_supervisor::{Limits, Machine};
 
 pub fn id(name: &str) -> ServerId {
     ServerId::new(name).expect("valid")
+}
+
+/// A fact about a launch.
+pub fn fact(seq: u64, elapsed: Elapsed, server: ServerId, incarnation: Incarnation, event: Event) -> Envelope {
+    Envelope {
+        seq: Seq(seq),
+        boot: BootId::from_random(1),
+        at: Timestamp("2026-01-01T00:00:00Z".parse().expect("valid")),
+        elapsed,
+        server: Some(server),
+        incarnation: Some(incarnation),
+        cause: None,
+        event,
+    }
 }
 
 /// A machine that weighs nothing.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use llama_warden_config::RestartPolicy;
 use llama_warden_events::{
-    BootId, CommandOutcome, Elapsed, Envelope, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason,
-    Refused, Seq, ServerId, Signal, StopReason, SuperviseCommand, Timestamp,
+    CommandOutcome, Elapsed, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason, Refused, Seq,
+    ServerId, Signal, StopReason, SuperviseCommand,
 };
 use llama_warden_supervisor::{Action, Machine};
 use proptest::prelude::*;
 
-use crate::support::{id, machine, restart};
+use crate::support::{self, id, machine, restart};
 
 const NOW: Elapsed = Elapsed::new(Duration::ZERO);
 
@@ -127,16 +127,7 @@ impl World {
 
     fn fact(&mut self, incarnation: Incarnation, event: Event) {
         self.seq += 1;
-        let envelope = Envelope {
-            seq: Seq(self.seq),
-            boot: BootId::from_random(1),
-            at: Timestamp("2026-01-01T00:00:00Z".parse().expect("valid")),
-            elapsed: NOW,
-            server: Some(self.server.clone()),
-            incarnation: Some(incarnation),
-            cause: None,
-            event,
-        };
+        let envelope = support::fact(self.seq, NOW, self.server.clone(), incarnation, event);
         let actions = self.machine.on_event(&envelope);
         self.take(actions);
     }
