@@ -20,6 +20,7 @@ mod host;
 mod output;
 mod sequencer;
 mod subscription;
+mod turns;
 
 pub use clock::Clock;
 pub use commands::{
@@ -34,3 +35,4 @@ pub use output::{
 };
 pub use sequencer::Bus;
 pub use subscription::{Delivery, Subscription};
+pub use turns::Turns;

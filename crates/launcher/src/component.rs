@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{Component, Delivery, OutputLane, Ports, Publisher, Request};
+use llama_warden_bus::{Component, Delivery, OutputLane, Ports, Publisher, Request, Turns};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{
     BootId, Event, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId, Signal,
 };
 use llama_warden_state::Snapshot;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::dialect::DialectLibrary;
 use crate::dialect_shelf::DialectShelf;
 use crate::identify::BinaryCache;
-use crate::launch::{LOOKS, Launch, Over, Reporter, Resources};
+use crate::launch::{Launch, Over, Reporter, Resources};
 use crate::leftovers;
 use crate::machine::Machine;
 use crate::mailbox::{ListenerInquiry, Postman, SIGNALS, SignalOrder, Undelivered, mailbox};
@@ -173,7 +173,7 @@ impl Desk {
                 dialects: DialectShelf::new(dialects, dialects_dir),
                 environment,
                 state_dir,
-                looks: Semaphore::new(LOOKS),
+                looks: Turns::new(),
             }),
             // Not the ports': a launch is told to end only after the loop has stopped taking commands.
             cancel: CancellationToken::new(),

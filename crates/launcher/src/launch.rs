@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, CommandSender, Fact, OutputKey, OutputLane, Publisher};
+use llama_warden_bus::{BusClosed, CommandSender, Fact, OutputKey, OutputLane, Publisher, Turns};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{
     BootId, Event, FailureReason, HookOutcome, Incarnation, ListenerOwner, ProcessEnd, Seq, ServerId, Signal,
     StreamName, Warning,
 };
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -44,11 +44,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 /// Bytes of an errno on the shim's pipe.
 const ERRNO_BYTES: u64 = 4;
 
-/// Looks at files and processes that go on at a time: each takes a thread and its memory.
-pub(crate) const LOOKS: usize = 2;
-/// Longest wait for a turn to look.
-const TURN: Duration = Duration::from_secs(1);
-
 /// What all launches share.
 #[derive(Debug)]
 pub(crate) struct Resources {
@@ -63,8 +58,8 @@ pub(crate) struct Resources {
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// Where the locks of servers are; `None` has none.
     pub(crate) state_dir: Option<PathBuf>,
-    /// The turns of what may block, [`LOOKS`] of them.
-    pub(crate) looks: Semaphore,
+    /// The turns of looks at files and processes.
+    pub(crate) looks: Turns,
 }
 
 impl Resources {
@@ -73,8 +68,7 @@ impl Resources {
         &self,
         look: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
-        // Who waited long enough is one more: the disk that holds up the others may not be its own.
-        let _turn = timeout(TURN, self.looks.acquire()).await;
+        let _turn = self.looks.take().await;
         tokio::task::spawn_blocking(look).await
     }
 

@@ -3,22 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use llama_warden_bus::Turns;
 use llama_warden_config::ServerSpec;
 use llama_warden_events::ServerId;
 use llama_warden_memory::{Demand, Gpus, Reading, Scales};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Longest wait for an answer; the files may lie on a disk that does not answer, and others wait too. What is not known
 /// then is not weighed.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Questions that go on at a time: each takes a thread and its memory.
-const TURNS: usize = 2;
-
-/// Longest wait for a turn: the disk that holds up the others may not be its own.
-const TURN: Duration = Duration::from_secs(1);
 
 /// An answer.
 #[derive(Debug)]
@@ -31,20 +25,20 @@ pub(crate) enum Weighed {
 #[derive(Debug)]
 pub(crate) struct Weighing {
     scales: Arc<dyn Scales>,
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
     questions: JoinSet<Weighed>,
 }
 
 impl Weighing {
     pub(crate) fn new(scales: Arc<dyn Scales>) -> Self {
-        Self { scales, turns: Arc::new(Semaphore::new(TURNS)), questions: JoinSet::new() }
+        Self { scales, turns: Arc::default(), questions: JoinSet::new() }
     }
 
     /// Asks what a server will need. One that is not configured needs nothing that is known.
     pub(crate) fn ask_demand(&mut self, server: ServerId, ticket: u64, spec: Option<Arc<ServerSpec>>) {
         let (scales, turns) = (Arc::clone(&self.scales), Arc::clone(&self.turns));
         self.questions.spawn(async move {
-            let _turn = timeout(TURN, turns.acquire()).await;
+            let _turn = turns.take().await;
             let demand = in_time(move || scales.demand(spec?.as_ref())).await.flatten();
             Weighed::Demand { server, ticket, demand }
         });
