@@ -1,8 +1,12 @@
 //! One kind of data file.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use crate::{FileError, Fit};
+
+/// The text of a data file; that of a built-in one is part of the program and not copied.
+pub type Text = Cow<'static, str>;
 
 /// A kind of data file, checked when it is parsed. Cheap to clone.
 pub trait DataFile: Clone {
@@ -19,7 +23,7 @@ pub trait DataFile: Clone {
     ///
     /// # Errors
     /// At the first place that is not as the format demands.
-    fn parse(origin: &Origin, text: &str, base: Option<&Self>) -> Result<Self, FileError>;
+    fn parse(origin: &Origin, text: Text, base: Option<&Self>) -> Result<Self, FileError>;
 
     /// Its name.
     fn name(&self) -> &str;

@@ -70,7 +70,7 @@ impl<F: DataFile> Library<F> {
     /// The built-in files alone.
     pub fn built_in() -> Self {
         // The built-in files are valid: a test of each kind reads all of them.
-        let base = F::parse(&Origin::BuiltIn, F::BASE_TEXT, None);
+        let base = F::parse(&Origin::BuiltIn, F::BASE_TEXT.into(), None);
         base.map_or_else(|_| Self { files: Arc::new([]) }, |base| Self::complete(Vec::new(), base))
     }
 
@@ -138,7 +138,7 @@ impl<F: DataFile> Library<F> {
         let of_directory = texts.iter().find_map(|(path, text)| {
             let kept = self.of_file(path);
             let parsed = text.as_ref().filter(|text| kept.is_none_or(|kept| kept.text() != *text));
-            let file = match parsed.map(|text| F::parse(&Origin::File(path.clone()), text, None)) {
+            let file = match parsed.map(|text| F::parse(&Origin::File(path.clone()), text.clone().into(), None)) {
                 Some(Ok(file)) => Some(file),
                 // It may need the base that it lies before; then it is not the base.
                 Some(Err(_)) | None => kept.cloned(),
@@ -146,14 +146,14 @@ impl<F: DataFile> Library<F> {
             file.filter(|file| file.name() == F::BASE)
         });
         let built_in = || self.base().filter(|base| base.origin() == &Origin::BuiltIn).cloned();
-        of_directory.or_else(built_in).or_else(|| F::parse(&Origin::BuiltIn, F::BASE_TEXT, None).ok())
+        of_directory.or_else(built_in).or_else(|| F::parse(&Origin::BuiltIn, F::BASE_TEXT.into(), None).ok())
     }
 
     /// Puts the built-in files behind those of the directory, and the base last.
     fn complete(mut files: Vec<F>, base: F) -> Self {
         for text in F::BUILT_IN {
             // The built-in files are valid: a test of each kind reads all of them.
-            let Ok(file) = F::parse(&Origin::BuiltIn, text, Some(&base)) else { continue };
+            let Ok(file) = F::parse(&Origin::BuiltIn, (*text).into(), Some(&base)) else { continue };
             if files.iter().all(|other| other.name() != file.name()) {
                 files.push(file);
             }
@@ -179,7 +179,7 @@ impl<F: DataFile> Library<F> {
     pub fn parse(&self, path: &Path, text: &str) -> Result<F, FileError> {
         match self.base() {
             Some(base) => parse(path, text, base),
-            None => F::parse(&Origin::File(path.to_owned()), text, None),
+            None => F::parse(&Origin::File(path.to_owned()), text.to_owned().into(), None),
         }
     }
 
@@ -249,8 +249,9 @@ pub(crate) fn same<F: DataFile>(one: &F, other: &F) -> bool {
 
 /// A file of a directory: the base where it is called so, else what lies before `base`.
 fn parse<F: DataFile>(path: &Path, text: &str, base: &F) -> Result<F, FileError> {
-    match F::parse(&Origin::File(path.to_owned()), text, Some(base)) {
-        Ok(file) if file.name() == F::BASE => F::parse(&Origin::File(path.to_owned()), text, None),
+    let origin = Origin::File(path.to_owned());
+    match F::parse(&origin, text.to_owned().into(), Some(base)) {
+        Ok(file) if file.name() == F::BASE => F::parse(&origin, text.to_owned().into(), None),
         parsed => parsed,
     }
 }

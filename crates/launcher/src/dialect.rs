@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use llama_warden_config::{Flag, FlagOrigin, FlagValue, Flags};
-use llama_warden_data_files::{Choice, DataFile, FileError, Fit, Library, Origin, Source};
+use llama_warden_data_files::{Choice, DataFile, FileError, Fit, Library, Origin, Source, Text};
 
 use crate::binary::BinaryProfile;
 use crate::dialect_file::{DialectFile, Example, OptionRules, Rule};
@@ -36,7 +36,7 @@ struct Body {
     file: DialectFile,
     origin: Origin,
     fit: Fit,
-    text: String,
+    text: Text,
     /// What has the word where this one says nothing.
     behind: Option<Dialect>,
 }
@@ -166,8 +166,8 @@ impl DataFile for Dialect {
     const BASE_TEXT: &'static str = include_str!("../../../config/dialects/llama-server.toml");
     const BUILT_IN: &'static [&'static str] = &[];
 
-    fn parse(origin: &Origin, text: &str, base: Option<&Self>) -> Result<Self, FileError> {
-        let source = Source::new(origin, text, Self::WORD);
+    fn parse(origin: &Origin, text: Text, base: Option<&Self>) -> Result<Self, FileError> {
+        let source = Source::new(origin, &text, Self::WORD);
         let file: DialectFile = source.parse("`llama-warden schema dialect` shows what may stand here")?;
         source.check_name(&file.name, Self::WORD)?;
         let fit = Fit::check(&source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
@@ -179,7 +179,7 @@ impl DataFile for Dialect {
             check_rules(&source, option)?;
         }
         let is_built_in = origin == &Origin::BuiltIn;
-        let body = Body { file, origin: origin.clone(), fit, text: text.to_owned(), behind: base.cloned() };
+        let body = Body { file, origin: origin.clone(), fit, text: text.clone(), behind: base.cloned() };
         let dialect = Self { body: Arc::new(body) };
         // The built-in dialect is checked by a test, so that a start does not pay for it.
         if !is_built_in {

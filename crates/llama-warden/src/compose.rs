@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::Matchers;
 use crate::daemon::ConfigWatch;
+use crate::daemon::heap::Heap;
 
 /// What the components are made of.
 pub struct Parts {
@@ -118,6 +119,7 @@ pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
     host.add(Hooks::new(fleet))?;
     host.add(Supervisor::new(supervisor))?;
     host.add(Api::new(api))?;
+    host.add(Heap)?;
     if let Some(watch) = parts.watch {
         host.add(watch)?;
     }

@@ -348,6 +348,7 @@ impl Watchroom {
         let lines = if lines { lock(&watch.reading).last_lines() } else { Vec::new() };
         if settled {
             lock(&watch.reading).settle();
+            self.rest();
         }
         for action in actions {
             match action {
@@ -363,6 +364,13 @@ impl Watchroom {
             }
         }
         Ok(())
+    }
+
+    /// What loading has taught is not needed by servers that only serve. It is much, and it is learnt again within a few lines.
+    fn rest(&self) {
+        if !self.watches.values().any(|watch| watch.machine.is_watching()) {
+            self.readiness.packs.library().iter().for_each(Pack::forget);
+        }
     }
 
     async fn publish(&self, key: &LaunchKey, event: Event, cause: Option<Seq>) -> Result<(), BusClosed> {

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use llama_warden_data_files::{BuildRange, DataFile, FileError, Fit, Origin, Source};
+use llama_warden_data_files::{BuildRange, DataFile, FileError, Fit, Origin, Source, Text};
 use llama_warden_events::{FailureReason, StreamName};
 
 use crate::library::{BUILT_IN, GENERIC, GENERIC_TEXT};
@@ -34,7 +34,7 @@ struct Body {
     patterns: Vec<Pattern>,
     own_patterns: usize,
     examples: Vec<Example>,
-    text: String,
+    text: Text,
     compiled: OnceLock<CompiledPatterns>,
 }
 
@@ -58,7 +58,7 @@ pub struct Pattern {
     /// The streams that it is looked for on.
     pub stream: StreamFilter,
     /// The regular expression.
-    pub regex: String,
+    pub regex: Arc<str>,
     /// The reason of a failure.
     pub reason: Option<FailureReason>,
     /// Whether a failure counts only when no other one was seen.
@@ -80,7 +80,7 @@ pub struct Example {
 
 impl Pack {
     /// The `behind` patterns (those that every pack shares) come after its own.
-    fn check(source: &Source<'_>, file: PackFile, behind: &[Pattern]) -> Result<Self, FileError> {
+    fn check(source: &Source<'_>, text: Text, file: PackFile, behind: &[Pattern]) -> Result<Self, FileError> {
         source.check_name(&file.name, Self::WORD)?;
         let fit = Fit::check(source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
         if file.pattern.len() > PATTERN_LIMIT {
@@ -109,7 +109,7 @@ impl Pack {
             patterns,
             own_patterns,
             examples: file.example.iter().map(Example::from).collect(),
-            text: source.text().to_owned(),
+            text,
             compiled: OnceLock::new(),
         };
         let pack = Self { body: Arc::new(body) };
@@ -201,6 +201,13 @@ impl Pack {
         });
         PatternMatcher::new(compiled.clone(), &self.body.structured, port)
     }
+
+    /// Forgets what the lines that this thread has read have taught: it is learnt again with those to come.
+    pub(crate) fn forget(&self) {
+        if let Some(compiled) = self.body.compiled.get() {
+            compiled.forget();
+        }
+    }
 }
 
 impl DataFile for Pack {
@@ -209,11 +216,11 @@ impl DataFile for Pack {
     const BASE_TEXT: &'static str = GENERIC_TEXT;
     const BUILT_IN: &'static [&'static str] = &BUILT_IN;
 
-    fn parse(origin: &Origin, text: &str, base: Option<&Self>) -> Result<Self, FileError> {
-        let source = Source::new(origin, text, Self::WORD);
+    fn parse(origin: &Origin, text: Text, base: Option<&Self>) -> Result<Self, FileError> {
+        let source = Source::new(origin, &text, Self::WORD);
         let file: PackFile = source.parse("`llama-warden schema detector` shows what may stand here")?;
         let behind: Vec<Pattern> = base.into_iter().flat_map(Self::shared_patterns).cloned().collect();
-        Self::check(&source, file, &behind)
+        Self::check(&source, text.clone(), file, &behind)
     }
 
     fn name(&self) -> &str {
@@ -309,7 +316,7 @@ fn check_pattern(source: &Source<'_>, entry: &PatternEntry) -> Result<Pattern, F
     Ok(Pattern {
         verdict: entry.verdict,
         stream: entry.stream,
-        regex: entry.regex.as_ref().clone(),
+        regex: entry.regex.as_ref().as_str().into(),
         reason: entry.reason,
         weak: entry.weak,
     })

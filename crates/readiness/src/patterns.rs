@@ -12,7 +12,7 @@ mod phrases;
 mod tests;
 
 use std::str::FromStr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use llama_warden_events::{FailureReason, StreamName};
 use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
@@ -20,7 +20,7 @@ use regex_automata::nfa::thompson::{self, NFA};
 use regex_automata::util::syntax;
 
 use crate::line::LineCleaner;
-use crate::{Matcher, Pattern, PatternVerdict, StructuredSource, Verdict};
+use crate::{Matcher, Pattern, PatternVerdict, StreamFilter, StructuredSource, Verdict};
 use automaton::{Automaton, GaveUp};
 use phrases::Phrases;
 
@@ -54,14 +54,11 @@ enum Learning {
 
 /// The patterns of a pack, for both streams. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct CompiledPatterns {
-    stderr: Arc<StreamPatterns>,
-    stdout: Arc<StreamPatterns>,
-}
+pub(crate) struct CompiledPatterns(Arc<Patterns>);
 
 /// Patterns that can only match at the start of a line, and the others, which have to see each line to its end.
 #[derive(Debug, Default)]
-struct StreamPatterns {
+struct Patterns {
     anchored: PatternGroup,
     /// Says which of the anchored ones match; none where it would be too large.
     automaton: Option<Automaton>,
@@ -72,11 +69,18 @@ struct StreamPatterns {
 
 #[derive(Debug, Default)]
 struct PatternGroup {
-    texts: Vec<String>,
+    texts: Vec<Arc<str>>,
     /// All of them. Behind an automaton it is compiled when that gives up.
     set: OnceLock<RegexSet>,
-    /// With the place of their pattern in the pack.
-    judges: Vec<(usize, Judge)>,
+    judges: Vec<Placed>,
+}
+
+/// A judge with the place of its pattern in the pack and the streams that the pattern reads.
+#[derive(Debug)]
+struct Placed {
+    place: usize,
+    streams: StreamFilter,
+    judge: Judge,
 }
 
 /// What a matching pattern means; the expression once more where a group has to be read.
@@ -92,44 +96,68 @@ enum Judge {
 /// Reads a group of a pattern. Compiled with the first line that matches: most patterns never see one.
 #[derive(Debug)]
 struct Reader {
-    pattern: String,
+    pattern: Arc<str>,
     group: &'static str,
-    regex: OnceLock<Option<Regex>>,
+    regex: Mutex<Option<Regex>>,
 }
 
-impl StreamPatterns {
+/// A line with what a judge has to know beside it.
+#[derive(Debug, Clone, Copy)]
+struct Heard<'a> {
+    stream: StreamName,
+    line: &'a [u8],
+    /// The port that the server was given, where it is known.
+    port: Option<u16>,
+}
+
+impl CompiledPatterns {
+    /// Forgets what this thread's lines have taught: it is learnt again with the lines to come.
+    pub(crate) fn forget(&self) {
+        let Patterns { anchored, automaton, floating, phrases: _ } = &*self.0;
+        if let Some(automaton) = automaton {
+            *automaton.learnt() = None;
+        }
+        anchored.judges.iter().chain(&floating.judges).for_each(|placed| placed.judge.forget());
+    }
+}
+
+impl Patterns {
     /// What the first pattern says that has something to say.
-    fn judge(&self, learning: &mut Learning, line: &[u8], port: Option<u16>) -> Option<Verdict> {
-        let anchored = self.judge_start(learning, line, port);
+    fn judge(&self, learning: &mut Learning, heard: Heard<'_>) -> Option<Verdict> {
+        let anchored = self.judge_start(learning, heard);
         let can_float = match &self.phrases {
-            Some(phrases) => phrases.may_be_in(line),
+            Some(phrases) => phrases.may_be_in(heard.line),
             None => !self.floating.judges.is_empty(),
         };
         if !can_float {
             return anchored.map(|(_, verdict)| verdict);
         }
-        let floating = self.floating.search(line, port);
+        let floating = self.floating.search(heard);
         [anchored, floating].into_iter().flatten().min_by_key(|(place, _)| *place).map(|(_, verdict)| verdict)
     }
 
-    fn judge_start(&self, learning: &mut Learning, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
+    fn judge_start(&self, learning: &mut Learning, heard: Heard<'_>) -> Option<(usize, Verdict)> {
         if let (Some(automaton), Learning::On) = (&self.automaton, *learning) {
             let mut learnt = automaton.learnt();
-            match automaton.hits(&mut learnt, line) {
-                Ok(hits) => return self.anchored.first(hits?.iter().map(|hit| hit.as_usize()), line, port),
+            match automaton.hits(&mut learnt, heard.line) {
+                Ok(hits) => return self.anchored.first(hits?.iter().map(|hit| hit.as_usize()), heard),
                 Err(GaveUp) => {
-                    *learnt = automaton.blank();
+                    *learnt = None;
                     *learning = Learning::GivenUp;
                 }
             }
         }
-        self.anchored.search(line, port)
+        self.anchored.search(heard)
     }
 }
 
 impl PatternGroup {
     fn new(patterns: &[(usize, &Pattern)]) -> Self {
-        let judges = patterns.iter().map(|(place, pattern)| (*place, Judge::new(*place, pattern)));
+        let judges = patterns.iter().map(|(place, pattern)| Placed {
+            place: *place,
+            streams: pattern.stream,
+            judge: Judge::new(*place, pattern),
+        });
         let texts = patterns.iter().map(|(_, pattern)| pattern.regex.clone());
         Self { texts: texts.collect(), set: OnceLock::new(), judges: judges.collect() }
     }
@@ -141,26 +169,26 @@ impl PatternGroup {
     }
 
     /// What the first matching pattern says that has something to say, and its place in the pack.
-    fn search(&self, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
+    fn search(&self, heard: Heard<'_>) -> Option<(usize, Verdict)> {
         // Only asking which patterns match needs an allocation.
         if self.judges.is_empty() {
             return None;
         }
         // What an automaton could be made of, a set can.
         let set = self.set.get_or_init(|| compile_set(&self.texts).unwrap_or_else(|_| RegexSet::empty()));
-        if !set.is_match(line) {
+        if !set.is_match(heard.line) {
             return None;
         }
         if self.judges.len() == 1 {
-            return self.first(std::iter::once(0), line, port);
+            return self.first(std::iter::once(0), heard);
         }
-        self.first(set.matches(line).iter(), line, port)
+        self.first(set.matches(heard.line).iter(), heard)
     }
 
-    fn first(&self, mut hits: impl Iterator<Item = usize>, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
+    fn first(&self, mut hits: impl Iterator<Item = usize>, heard: Heard<'_>) -> Option<(usize, Verdict)> {
         hits.find_map(|hit| {
-            let (place, judge) = self.judges.get(hit)?;
-            Some((*place, judge.judge(line, port)?))
+            let placed = self.judges.get(hit).filter(|placed| placed.streams.admits(heard.stream))?;
+            Some((placed.place, placed.judge.judge(heard.line, heard.port)?))
         })
     }
 }
@@ -179,12 +207,12 @@ impl PatternMatcher {
 
 impl Matcher for PatternMatcher {
     fn on_line(&mut self, stream: StreamName, line: &[u8]) -> Verdict {
-        let (patterns, learning) = match stream {
-            StreamName::Stderr => (&self.patterns.stderr, &mut self.stderr),
-            StreamName::Stdout => (&self.patterns.stdout, &mut self.stdout),
+        let learning = match stream {
+            StreamName::Stderr => &mut self.stderr,
+            StreamName::Stdout => &mut self.stdout,
         };
-        let line = self.cleaner.clean(line);
-        patterns.judge(learning, line, self.port).unwrap_or(Verdict::Nothing)
+        let heard = Heard { stream, line: self.cleaner.clean(line), port: self.port };
+        self.patterns.0.judge(learning, heard).unwrap_or(Verdict::Nothing)
     }
 }
 
@@ -216,20 +244,37 @@ impl Judge {
             Self::Failure { reason, rank } => Some(Verdict::Failure { reason: *reason, rank: *rank }),
         }
     }
+
+    /// Drops what was made with the lines so far.
+    fn forget(&self) {
+        match self {
+            Self::Progress(Some(reader)) | Self::NearlyReady(Some(reader)) | Self::Ready(Some(reader)) => {
+                *reader.regex() = None;
+            }
+            Self::Progress(None) | Self::NearlyReady(None) | Self::Ready(None) | Self::Echo | Self::Failure { .. } => {}
+        }
+    }
 }
 
 impl Reader {
     /// A reader of `group`, where the pattern has it.
-    fn new(pattern: &str, group: &'static str) -> Option<Self> {
+    fn new(pattern: &Arc<str>, group: &'static str) -> Option<Self> {
         let has_group = pattern.contains(&format!("<{group}>"));
-        has_group.then(|| Self { pattern: pattern.to_owned(), group, regex: OnceLock::new() })
+        has_group.then(|| Self { pattern: pattern.clone(), group, regex: Mutex::default() })
     }
 
     /// What the group holds on this line.
     fn read<'a>(&self, line: &'a [u8]) -> Option<&'a [u8]> {
-        // It was compiled once before, when its pack was checked.
-        let regex = self.regex.get_or_init(|| build(&self.pattern).ok()).as_ref()?;
-        Some(regex.captures(line)?.name(self.group)?.as_bytes())
+        let mut regex = self.regex();
+        if regex.is_none() {
+            // It was compiled once before, when its pack was checked.
+            *regex = build(&self.pattern).ok();
+        }
+        Some(regex.as_ref()?.captures(line)?.name(self.group)?.as_bytes())
+    }
+
+    fn regex(&self) -> MutexGuard<'_, Option<Regex>> {
+        self.regex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -255,17 +300,10 @@ pub(crate) fn check(pattern: &str) -> Result<(), String> {
     }
 }
 
-/// Compiles the patterns of a pack, in order. Those that say the same of both streams are there once.
+/// Compiles the patterns of a pack, in order.
 pub(crate) fn compile(patterns: &[Pattern]) -> Result<CompiledPatterns, String> {
-    let stderr = Arc::new(compile_stream(patterns, StreamName::Stderr)?);
-    let is_same = patterns.iter().all(|pattern| StreamName::ALL.iter().all(|stream| pattern.stream.admits(*stream)));
-    let stdout = if is_same { Arc::clone(&stderr) } else { Arc::new(compile_stream(patterns, StreamName::Stdout)?) };
-    Ok(CompiledPatterns { stderr, stdout })
-}
-
-fn compile_stream(patterns: &[Pattern], stream: StreamName) -> Result<StreamPatterns, String> {
-    let admitted = patterns.iter().enumerate().filter(|(_, pattern)| pattern.stream.admits(stream));
-    let (anchored, floating): (Vec<_>, Vec<_>) = admitted.partition(|(_, pattern)| is_anchored(&pattern.regex));
+    let places = patterns.iter().enumerate();
+    let (anchored, floating): (Vec<_>, Vec<_>) = places.partition(|(_, pattern)| is_anchored(&pattern.regex));
     let automaton = Automaton::new(&texts(&anchored));
     let anchored = PatternGroup::new(&anchored);
     if automaton.is_none() {
@@ -274,11 +312,11 @@ fn compile_stream(patterns: &[Pattern], stream: StreamName) -> Result<StreamPatt
     let phrases = Phrases::of(&texts(&floating));
     let floating = PatternGroup::new(&floating);
     floating.compile()?;
-    Ok(StreamPatterns { anchored, automaton, floating, phrases })
+    Ok(CompiledPatterns(Arc::new(Patterns { anchored, automaton, floating, phrases })))
 }
 
 fn texts<'a>(patterns: &[(usize, &'a Pattern)]) -> Vec<&'a str> {
-    patterns.iter().map(|(_, pattern)| pattern.regex.as_str()).collect()
+    patterns.iter().map(|(_, pattern)| &*pattern.regex).collect()
 }
 
 /// Whether a pattern can only match at the start of a line.
@@ -296,7 +334,7 @@ fn nfa_limits() -> thompson::Config {
     thompson::Config::new().utf8(false).nfa_size_limit(Some(SET_LIMIT))
 }
 
-fn compile_set(patterns: &[String]) -> Result<RegexSet, String> {
+fn compile_set(patterns: &[Arc<str>]) -> Result<RegexSet, String> {
     RegexSetBuilder::new(patterns)
         .unicode(false)
         .size_limit(SET_LIMIT)

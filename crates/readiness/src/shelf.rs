@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn words(shelf: &Shelf) -> Option<String> {
-        Some(shelf.library().get("mine")?.patterns()[0].regex.clone())
+        Some(shelf.library().get("mine")?.patterns()[0].regex.to_string())
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::*;
-use crate::{BuildRange, Fit, News, Source, Stock};
+use crate::{BuildRange, Fit, News, Source, Stock, Text};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Note {
@@ -34,13 +34,13 @@ impl DataFile for Note {
     const BASE_TEXT: &'static str = "name = 'base'";
     const BUILT_IN: &'static [&'static str] = &["name = 'new'\nhelp-lists = ['--new']"];
 
-    fn parse(origin: &Origin, text: &str, base: Option<&Self>) -> Result<Self, FileError> {
-        let source = Source::new(origin, text, Self::WORD);
+    fn parse(origin: &Origin, text: Text, base: Option<&Self>) -> Result<Self, FileError> {
+        let source = Source::new(origin, &text, Self::WORD);
         let file: NoteFile = source.parse("see the format")?;
         source.check_name(&file.name, Self::WORD)?;
         let fit = Fit::check(&source, file.builds, &file.help_lists, &[])?;
         let behind = base.map(|base| base.text.clone()).unwrap_or_default();
-        Ok(Self { name: file.name.into_inner(), origin: origin.clone(), fit, text: text.to_owned(), behind })
+        Ok(Self { name: file.name.into_inner(), origin: origin.clone(), fit, text: text.clone().into_owned(), behind })
     }
 
     fn name(&self) -> &str {

@@ -17,7 +17,7 @@ fn the_built_in_dialect_holds_its_examples_and_knows_every_option_of_every_recor
 }
 
 fn parse(text: &str) -> Result<Dialect, FileError> {
-    Dialect::parse(&Origin::File("/d.toml".into()), text, Some(&fixtures::dialect()))
+    Dialect::parse(&Origin::File("/d.toml".into()), text.to_owned().into(), Some(&fixtures::dialect()))
 }
 
 #[test]

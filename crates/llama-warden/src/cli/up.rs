@@ -10,7 +10,7 @@ use super::args::{Global, UpArgs};
 use super::live::Picture;
 use super::print_line;
 use crate::Program;
-use crate::daemon::{self, Daemon, Order};
+use crate::daemon::{self, Daemon, Order, heap};
 use crate::demo::Demo;
 use crate::exit::{Exit, Failure};
 use crate::load::{self, Loaded};
@@ -20,6 +20,7 @@ use crate::models::Inventory;
 const TICK: Duration = Duration::from_secs(1);
 
 pub fn run(global: &Global, args: &UpArgs, program: &Program) -> Result<Exit, Failure> {
+    heap::share();
     let inventory = Inventory::take(Loaded::find_with_models(global.config.as_deref(), &args.models)?)?;
     load::report_all(inventory.loaded.configuration.warnings());
     let inventory = inventory.resting();
@@ -45,6 +46,7 @@ pub fn run(global: &Global, args: &UpArgs, program: &Program) -> Result<Exit, Fa
 }
 
 pub fn demo(program: &Program) -> Result<Exit, Failure> {
+    heap::share();
     let demo = Demo::prepare()?;
     print_line(format_args!("demo: running {}", demo.binary().describe()))?;
     let inventory =

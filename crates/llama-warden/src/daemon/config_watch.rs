@@ -6,6 +6,7 @@
 //! with, so that a change during the start is not lost.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -105,17 +106,13 @@ fn read(path: &Path) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
-/// It never ends by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum Never {}
-
 impl Component for ConfigWatch {
     const NAME: &'static str = "config-watch";
 
     type Command = NoCommand;
-    type Error = Never;
+    type Error = Infallible;
 
-    async fn run(mut self, ports: Ports<NoCommand>) -> Result<(), Never> {
+    async fn run(mut self, ports: Ports<NoCommand>) -> Result<(), Infallible> {
         let mut changed_at: Option<Elapsed> = None;
         let mut look_at: Option<Elapsed> = None;
         let mut reply: Option<PendingReply> = None;
@@ -179,7 +176,7 @@ mod tests {
 
     struct Watched {
         inbox: CommandReceiver<SuperviseCommand>,
-        task: JoinHandle<Result<(), Never>>,
+        task: JoinHandle<Result<(), Infallible>>,
         cancel: CancellationToken,
     }
 

@@ -4,6 +4,7 @@
 //! before anything is launched, and telemetry is flushed after every server is gone.
 
 mod config_watch;
+pub mod heap;
 mod lock;
 mod signals;
 

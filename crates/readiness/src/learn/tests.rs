@@ -171,7 +171,7 @@ fn the_line_that_names_the_port_is_taken_before_others() {
     let lines: &[(u64, &str)] =
         &[(1, "ready soon on PORT"), (498, "goose is up"), (501, "humming at PORT"), (502, "ready to chat")];
     let lesson = learn_made_up(&[lines, lines]).expect("learns");
-    let ready: Vec<_> = lesson.pack.patterns().iter().map(|pattern| pattern.regex.as_str()).collect();
+    let ready: Vec<_> = lesson.pack.patterns().iter().map(|pattern| &*pattern.regex).collect();
     assert_eq!(ready, [r"^humming at (?P<port>\d+)$"], "{}", lesson.pack.text());
     assert_eq!(lesson.early, 1);
 }

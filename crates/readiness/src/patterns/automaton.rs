@@ -8,7 +8,7 @@ use regex_automata::{Anchored, Input, MatchKind, PatternSet};
 
 use super::{bytes, nfa_limits};
 
-/// Most memory of what an automaton learns, in bytes, for each thread that reads at the same time. It starts with far less.
+/// Most memory of what an automaton learns, in bytes, for each thread that reads at the same time. It starts with nothing.
 const LEARNT_LIMIT: usize = 2 * 1024 * 1024;
 /// How often that memory may fill up. Lines that fill it more often teach nothing that is seen twice.
 const FILLINGS: usize = 3;
@@ -19,11 +19,11 @@ const STRIDE: usize = 8;
 #[derive(Debug)]
 pub(super) struct Automaton {
     dfa: DFA,
-    /// What was learnt, once per thread that reads at the same time.
-    learnt: Pool<Learnt, Blank>,
+    /// What was learnt, once per thread that reads at the same time; nothing before its first line.
+    learnt: Pool<Option<Learnt>, Nothing>,
 }
 
-type Blank = Box<dyn Fn() -> Learnt + Send + Sync>;
+type Nothing = fn() -> Option<Learnt>;
 
 /// What an automaton has learnt of the lines so far, and the patterns that the last walk found.
 #[derive(Debug)]
@@ -55,23 +55,22 @@ impl Automaton {
         let mut builder = DFA::builder();
         builder.configure(config).syntax(bytes()).thompson(nfa_limits());
         let dfa = if patterns.is_empty() { return None } else { builder.build_many(patterns).ok()? };
-        let template = dfa.clone();
-        Some(Self { dfa, learnt: Pool::new(Box::new(move || Learnt::blank(&template))) })
+        Some(Self { dfa, learnt: Pool::new(|| None) })
     }
 
-    /// What was learnt so far, for as long as a line is looked at.
+    /// What this thread has learnt so far, for as long as a line is looked at; `None` forgets it.
     #[inline]
-    pub(super) fn learnt(&self) -> PoolGuard<'_, Learnt, Blank> {
+    pub(super) fn learnt(&self) -> PoolGuard<'_, Option<Learnt>, Nothing> {
         self.learnt.get()
     }
 
-    /// Nothing learnt yet.
-    pub(super) fn blank(&self) -> Learnt {
-        Learnt::blank(&self.dfa)
-    }
-
     /// The patterns that match, by their place among those of the automaton; `None` where there are none.
-    pub(super) fn hits<'a>(&self, learnt: &'a mut Learnt, line: &[u8]) -> Result<Option<&'a PatternSet>, GaveUp> {
+    pub(super) fn hits<'a>(
+        &self,
+        learnt: &'a mut Option<Learnt>,
+        line: &[u8],
+    ) -> Result<Option<&'a PatternSet>, GaveUp> {
+        let learnt = learnt.get_or_insert_with(|| Learnt::blank(&self.dfa));
         let mut state = self.start(learnt)?;
         let Learnt { cache, hits, .. } = learnt;
         let mut is_hit = false;

@@ -72,10 +72,11 @@ const PIECES: [&str; 24] = [
 fn patterns(shapes: &[&str]) -> Vec<Pattern> {
     let verdicts =
         [PatternVerdict::Ready, PatternVerdict::Progress, PatternVerdict::Failure, PatternVerdict::NearlyReady];
+    let streams = [StreamFilter::Any, StreamFilter::Stderr, StreamFilter::Stdout];
     let pattern = |(place, shape): (usize, &&str)| Pattern {
         verdict: verdicts[place % verdicts.len()],
-        stream: StreamFilter::Any,
-        regex: (*shape).to_owned(),
+        stream: streams[place % streams.len()],
+        regex: (*shape).into(),
         reason: Some(FailureReason::Unknown),
         weak: false,
     };
@@ -94,14 +95,19 @@ fn judge_plainly(plain: &[(Regex, Judge)], line: &[u8], port: Option<u16>) -> Op
 
 /// With the automaton, as long as it does not give up, and without.
 fn assert_same(patterns: &[Pattern], stream: StreamName, lines: &[impl AsRef<[u8]>]) {
-    let fast = compile_stream(patterns, stream).expect("valid");
+    let compiled = compile(patterns).expect("valid");
+    let fast = &compiled.0;
     let plain = plain(patterns, stream);
     let mut learning = Learning::On;
-    for line in lines.iter().map(AsRef::as_ref) {
+    for (number, line) in lines.iter().map(AsRef::as_ref).enumerate() {
         let expected = judge_plainly(&plain, line, Some(80));
         let text = String::from_utf8_lossy(line);
-        assert_eq!(fast.judge(&mut learning, line, Some(80)), expected, "{text:?}");
-        assert_eq!(fast.judge(&mut Learning::GivenUp, line, Some(80)), expected, "{text:?}, without");
+        let heard = Heard { stream, line, port: Some(80) };
+        if number % 1024 == 0 {
+            compiled.forget();
+        }
+        assert_eq!(fast.judge(&mut learning, heard), expected, "{text:?}");
+        assert_eq!(fast.judge(&mut Learning::GivenUp, heard), expected, "{text:?}, without");
     }
 }
 
@@ -129,7 +135,7 @@ fn recorded_lines_get_the_verdict_of_the_plain_patterns_from_every_pack() {
     for pack in library.iter() {
         // Those of the generic pack stand behind the others; here all of them do.
         let patterns = [pack.patterns(), generic.patterns()].concat();
-        for stream in [StreamName::Stderr, StreamName::Stdout] {
+        for stream in StreamName::ALL {
             assert_same(&patterns, stream, &lines);
         }
     }
@@ -142,7 +148,9 @@ proptest! {
         lines in prop::collection::vec(prop::collection::vec(prop::sample::select(&PIECES[..]), 0..12), 1..20),
     ) {
         let lines: Vec<_> = lines.iter().map(|pieces| pieces.concat()).collect();
-        assert_same(&patterns(&shapes), StreamName::Stderr, &lines);
+        for stream in StreamName::ALL {
+            assert_same(&patterns(&shapes), stream, &lines);
+        }
     }
 
     #[test]
@@ -190,7 +198,7 @@ fn lines_that_thrash_the_automaton_still_get_their_verdict() {
     let lines: Vec<_> = (0..2000).flat_map(|number| [line(64), line(number % 16)]).collect();
     assert_same(&thrashing, StreamName::Stderr, &lines);
     let automaton = Automaton::new(&texts(&thrashing.iter().enumerate().collect::<Vec<_>>())).expect("small enough");
-    let mut learnt = automaton.blank();
+    let mut learnt = None;
     let gave_up = lines.iter().any(|line| automaton.hits(&mut learnt, line).is_err());
     assert!(gave_up, "the lines do thrash it");
 }

@@ -204,7 +204,7 @@ fn hand_over(global: &Global, args: &LearnArgs, lesson: &Lesson) -> Result<Exit,
     } else if args.out.is_none() {
         print_line(pack.text().trim_end())?;
     }
-    let ready = pack.patterns().first().map_or("", |pattern| pattern.regex.as_str());
+    let ready = pack.patterns().first().map_or("", |pattern| &*pattern.regex);
     eprintln!("learnt {}: ready is {ready}; {} lines only look like it", pack.name(), lesson.early);
     if let Some(out) = &args.out {
         eprintln!("wrote {}: put it into the folder that readiness.detectors-dir names", out.display());
