@@ -123,6 +123,30 @@ fn argv_shows_what_was_translated_and_why() {
 }
 
 #[test]
+fn the_program_says_of_itself_what_was_generated() {
+    stage(async |stage| {
+        let fleet = stage.fleet();
+        let config = fleet.write();
+        let openapi = include_str!("../../docs/schema/openapi.json");
+        for (name, kept) in [
+            ("config", include_str!("../../docs/schema/config.json")),
+            ("detector", include_str!("../../docs/schema/detector.json")),
+            ("dialect", include_str!("../../docs/schema/dialect.json")),
+            ("openapi", openapi),
+            ("events", include_str!("../../docs/events.md")),
+            ("metrics", include_str!("../../docs/metrics.md")),
+        ] {
+            let printed = stage.run(&config, ["schema", name]).await.expect(0).stdout;
+            assert!(printed == kept, "schema {name}: {printed}");
+        }
+        let daemon = stage.up(&fleet).await;
+        let served = daemon.get("/openapi.json").await.expect(200);
+        assert_eq!(served.headers["content-type"], "application/json");
+        assert!(served.text() == openapi, "{}", served.text());
+    });
+}
+
+#[test]
 fn usage_errors_end_with_two() {
     stage(async |stage| {
         let config = stage.fleet().write();

@@ -46,7 +46,7 @@ enum Chore {
     Test(test::Args),
     /// Check the rules of layout that no compiler checks
     Tidy,
-    /// Write the files below docs/ that the program generates
+    /// Write the files below docs/ that are generated from the types
     Schema(schema::Args),
     /// Write a small random model that a real llama-server loads
     Gguf(gguf::Args),

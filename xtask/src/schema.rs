@@ -1,25 +1,16 @@
-//! `cargo xtask schema`: the files below `docs/` that the program generates about itself.
+//! `cargo xtask schema`: the files below `docs/` that are generated from the types, and that the program embeds.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use crate::cargo::cargo;
 use crate::error::{Error, OnPath};
 use crate::{paths, shell};
 
-/// What `llama-warden schema` is asked for, and the file that holds the answer.
-const GENERATED: [(&str, &str); 6] = [
-    ("config", "docs/schema/config.json"),
-    ("detector", "docs/schema/detector.json"),
-    ("dialect", "docs/schema/dialect.json"),
-    ("openapi", "docs/schema/openapi.json"),
-    ("events", "docs/events.md"),
-    ("metrics", "docs/metrics.md"),
-];
-
 /// What to do with the generated files.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Change nothing; fail if a file is not what the program generates
+    /// Change nothing; fail if a file is not what the types say
     #[arg(long)]
     check: bool,
 }
@@ -27,25 +18,21 @@ pub struct Args {
 /// Writes the files, or checks them.
 ///
 /// # Errors
-/// When the program does not build or run, or, in a check, when a file differs.
+/// When the generator does not build or run, or, in a check, when a file differs.
 pub fn run(args: &Args) -> Result<(), Error> {
     if args.check { check() } else { write() }
 }
 
-/// Fails if a file is not what the program generates, naming all that differ.
+/// Fails if a file is not what the types say, naming all that differ.
 ///
 /// # Errors
 /// The files that differ, and where.
 pub fn check() -> Result<(), Error> {
     let mut stale = Vec::new();
-    for (name, file) in GENERATED {
-        let kept = fs::read_to_string(paths::root().join(file)).unwrap_or_default();
-        let fresh = generate(name)?;
+    for (file, fresh) in generate()? {
+        let kept = fs::read_to_string(paths::root().join(&file)).unwrap_or_default();
         if kept != fresh {
-            stale.push(format!(
-                "{file} differs from what the program generates, first in line {}",
-                differs_at(&kept, &fresh)
-            ));
+            stale.push(format!("{file} differs from what the types say, first in line {}", differs_at(&kept, &fresh)));
         }
     }
     if stale.is_empty() {
@@ -55,9 +42,8 @@ pub fn check() -> Result<(), Error> {
 }
 
 fn write() -> Result<(), Error> {
-    for (name, file) in GENERATED {
-        let path = paths::root().join(file);
-        let fresh = generate(name)?;
+    for (file, fresh) in generate()? {
+        let path = paths::root().join(&file);
         if fs::read_to_string(&path).is_ok_and(|kept| kept == fresh) {
             continue;
         }
@@ -70,8 +56,11 @@ fn write() -> Result<(), Error> {
     Ok(())
 }
 
-fn generate(name: &str) -> Result<String, Error> {
-    shell::read(cargo().args(["run", "--quiet", "--package", "llama-warden", "--", "schema", name]))
+/// The texts by the paths of their files in the checkout.
+fn generate() -> Result<BTreeMap<String, String>, Error> {
+    let texts = shell::read(cargo().args(["run", "--quiet", "--package", "llama-warden-schema"]))?;
+    let what = "cannot read what llama-warden-schema printed".to_owned();
+    serde_json::from_str(&texts).map_err(|error| Error::Io { what, source: error.into() })
 }
 
 /// The number of the first line, from 1, that is not the same in both.

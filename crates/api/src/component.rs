@@ -34,6 +34,8 @@ pub struct ApiParts {
     pub metrics: MetricsSource,
     /// What `/api/v1/models` answers.
     pub models: ModelsSource,
+    /// What `/openapi.json` answers: the text of [`openapi_document`](crate::openapi_document), generated beforehand.
+    pub description: &'static str,
     /// What guards the TCP listener.
     pub token: Option<Token>,
 }
@@ -71,7 +73,7 @@ impl Component for Api {
     type Error = ApiError;
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), ApiError> {
-        let ApiParts { listeners, bus, lane, metrics, models, token } = self.parts;
+        let ApiParts { listeners, bus, lane, metrics, models, description, token } = self.parts;
         let reach = listeners.tcp.as_ref().map_or(Reach::Loopback, |tcp| tcp.reach());
         let host = listeners.tcp.as_ref().map(|tcp| tcp.host.clone());
         let shared = Shared {
@@ -79,6 +81,7 @@ impl Component for Api {
             lane,
             metrics,
             models,
+            description,
             facts: ports.facts,
             commands: ports.commands,
             cancel: ports.cancel.clone(),

@@ -3,7 +3,7 @@
 //! The crate knows facts, snapshots and commands; who performs a command, it does not know. Every answer is made from
 //! one snapshot. [`Listeners`] are bound before anything is launched; [`Api`] is the component that serves them.
 //!
-//! * `routes` is one table: the router and `/openapi.json` are both made from it, so they cannot differ.
+//! * `routes` is one table: the router and the paths of [`openapi_document`] are made from it, so they cannot differ.
 //! * `edge` decides which requests come in at all: host, origin, token, content type, size. It is pure.
 //! * `serve` is the loop around hyper: limits, timeouts, the orderly end.
 //! * [`client`] speaks to the same endpoints and decodes the same types.

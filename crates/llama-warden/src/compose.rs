@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::Matchers;
 use crate::daemon::ConfigWatch;
 use crate::daemon::heap::Heap;
+use crate::documents;
 
 /// What the components are made of.
 pub struct Parts {
@@ -100,8 +101,15 @@ pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
         state_dir: Some(parts.state_dir.clone()),
     };
     let metrics = exporter(host)?;
-    let models = parts.models;
-    let api = ApiParts { listeners: parts.listeners, bus, lane: lane.clone(), metrics, models, token: parts.token };
+    let api = ApiParts {
+        listeners: parts.listeners,
+        bus,
+        lane: lane.clone(),
+        metrics,
+        models: parts.models,
+        description: documents::OPENAPI,
+        token: parts.token,
+    };
 
     let readiness = Readiness::new(fleet.clone(), parts.packs, &lane)
         .watching(parts.detectors_dir)

@@ -4,6 +4,7 @@
 //! * [`cli`] reads the command line and talks to people.
 //! * [`daemon`] is `up`: it takes the state directory and the addresses, composes, runs, and ends with an exit code.
 //! * `compose` is the list of components.
+//! * `documents` is what the program says about itself, which is generated beforehand.
 //! * `models` makes servers of the models that discovery finds.
 //!
 //! Everything that decides or acts lives in the crates of the components.
@@ -12,6 +13,7 @@ pub mod cli;
 mod compose;
 pub mod daemon;
 pub mod demo;
+mod documents;
 pub mod exit;
 mod load;
 mod models;

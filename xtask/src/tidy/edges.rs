@@ -26,7 +26,7 @@ const fn row(name: &'static str, uses: &'static [&'static str], tests_use: &'sta
 
 const KIT: &[&str] = &["component-kit"];
 
-const ROWS: [Row; 23] = [
+const ROWS: [Row; 24] = [
     row("events", &[], &[]),
     row("state", &["events"], &[]),
     row("bus", &["events", "state"], &[]),
@@ -45,6 +45,7 @@ const ROWS: [Row; 23] = [
     row("api", &["events", "state", "bus", "config"], KIT),
     row("metrics", &["events", "state", "bus"], KIT),
     row("telemetry", &["events", "state", "bus"], KIT),
+    row("schema", &["events", "config", "launcher", "readiness", "api", "metrics"], &[]),
     row("stand-in", &[], &["tiny-gguf"]),
     row("tiny-gguf", &[], &[]),
     row(

@@ -38,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) commands: CommandSender,
     pub(crate) metrics: MetricsSource,
     pub(crate) models: ModelsSource,
+    pub(crate) description: &'static str,
     pub(crate) cancel: CancellationToken,
 }
 

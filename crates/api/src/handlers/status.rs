@@ -7,8 +7,8 @@ use llama_warden_state::{DaemonPhase, ServerReport, Snapshot, StatusReport};
 use serde::Deserialize;
 
 use super::{App, KnownServer, json, text};
+use crate::Problem;
 use crate::query::{Options, Switch};
-use crate::{Problem, openapi};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,7 +117,6 @@ pub(crate) async fn models(State(app): State<App>) -> Response {
 }
 
 /// The OpenAPI document.
-pub(crate) async fn description() -> Response {
-    // Made when it is asked for, which is rarely: it takes a millisecond to make, and over a megabyte while it is made.
-    ([(header::CONTENT_TYPE, "application/json")], openapi::document().to_string()).into_response()
+pub(crate) async fn description(State(app): State<App>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], app.description).into_response()
 }

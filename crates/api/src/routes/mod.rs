@@ -1,4 +1,6 @@
-//! Paths: what a route is, and the router. The router and the OpenAPI document are both made from one table.
+//! Paths: what a route is, and the router. The router and the paths of the OpenAPI document are made from one table.
+//!
+//! What only the document says of a route is not in the table, so that a daemon does not hold it.
 
 mod table;
 
@@ -10,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use axum::{Extension, Router};
 use http::{HeaderValue, Method, Uri, header};
-use schemars::{Schema, SchemaGenerator};
+use serde::Serialize;
 
 use crate::Problem;
 use crate::edge::{self, Access, EdgePolicy, Transport};
@@ -22,13 +24,8 @@ pub(crate) struct Route {
     pub(crate) verb: Verb,
     /// In the syntax of axum and of OpenAPI, which is the same.
     pub(crate) path: &'static str,
-    /// Its name for generated clients.
-    pub(crate) operation: &'static str,
-    pub(crate) summary: &'static str,
+    pub(crate) operation: Operation,
     pub(crate) access: Access,
-    pub(crate) parameters: &'static [Parameter],
-    /// Answers other than the general problem.
-    pub(crate) answers: &'static [Answer],
     handler: fn() -> MethodRouter<App>,
 }
 
@@ -40,33 +37,31 @@ pub(crate) enum Verb {
     Delete,
 }
 
-/// A parameter of a query.
-pub(crate) struct Parameter {
-    pub(crate) name: &'static str,
-    pub(crate) about: &'static str,
-    pub(crate) kind: ParameterKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ParameterKind {
-    Switch,
-    Duration,
-    Count,
-    Stream,
-}
-
-/// One status with its forms.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) about: &'static str,
-    pub(crate) content: &'static [(&'static str, Shape)],
-}
-
-/// What a body consists of.
-#[derive(Clone, Copy)]
-pub(crate) enum Shape {
-    Text,
-    Value(fn(&mut SchemaGenerator) -> Schema),
+/// What a route does, by the name that it has in generated clients. `openapi` describes each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Operation {
+    GetLiveness,
+    GetReadiness,
+    GetMetrics,
+    GetStatus,
+    ListServers,
+    GetServer,
+    StartServer,
+    StopServer,
+    RestartServer,
+    GetLogs,
+    GetEvents,
+    ListProfiles,
+    GetActiveProfile,
+    DeactivateProfile,
+    GetProfile,
+    ActivateProfile,
+    Reload,
+    ListModels,
+    GetTargets,
+    ShutDown,
+    GetDescription,
 }
 
 /// The router behind the edge.

@@ -4,10 +4,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use llama_warden_api::client::{Address, Client};
-use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, Token};
+use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, Token, openapi_document};
 use llama_warden_bus::{CommandReceiver, Component, Fact, OutputKey, Publisher, Request};
 pub use llama_warden_component_kit::server as id;
 use llama_warden_component_kit::{PATIENCE, Stage, card};
@@ -22,6 +22,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub const TOKEN: &str = "s3cret-t0ken";
+
+/// What the types say at this moment, whatever was generated last.
+static DESCRIPTION: LazyLock<String> = LazyLock::new(|| openapi_document().to_string());
 
 /// What a test can set.
 pub struct Setup {
@@ -71,6 +74,7 @@ impl Daemon {
             lane: stage.lane().clone(),
             metrics: Arc::new(|accept| Ok(("text/plain; version=0.0.4", format!("# {accept:?}\n").into_bytes()))),
             models: Arc::new(|| serde_json::json!({ "models": [{ "id": "found" }], "problems": [] })),
+            description: &DESCRIPTION,
             token: setup.token.then(|| Token::new(TOKEN).expect("valid")),
         };
         let ports = stage.ports(Api::NAME);

@@ -1,4 +1,9 @@
-//! The OpenAPI 3.1 document, from the table of paths and the schemas of the types that handlers answer with.
+//! The OpenAPI 3.1 document, from the table of paths, the descriptions of operations and the schemas of the types that
+//! handlers answer with.
+//!
+//! Nothing here is called by a daemon, which serves what was generated beforehand.
+
+mod operations;
 
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -6,9 +11,10 @@ use serde_json::{Map, Value, json};
 
 use crate::Problem;
 use crate::edge::Access;
-use crate::routes::{Answer, Parameter, ParameterKind, ROUTES, Route, Shape, Verb};
+use crate::routes::{ROUTES, Route, Verb};
+use operations::{Answer, Description, Parameter, ParameterKind, Shape, describe};
 
-/// The document. Everything in it is made from the table that the router is made from.
+/// Generates the document. Its paths are those of the table that the router is made from.
 pub fn document() -> Value {
     let mut settings = SchemaSettings::draft2020_12().for_serialize();
     settings.definitions_path = "/components/schemas".into();
@@ -52,18 +58,19 @@ const fn verb(verb: Verb) -> &'static str {
 }
 
 fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
+    let Description { summary, parameters: in_query, answers } = describe(route.operation);
     let mut responses = Map::new();
-    for answer in route.answers {
+    for answer in answers {
         responses.insert(answer.status.to_string(), response(answer, generator));
     }
     responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
     let in_path = [("id", "The server's id."), ("name", "The profile's name.")];
     let in_path = in_path.into_iter().filter(|(name, _)| route.path.contains(&format!("{{{name}}}")));
     let mut parameters: Vec<_> = in_path.map(|(name, about)| path_parameter(name, about)).collect();
-    parameters.extend(route.parameters.iter().map(parameter));
+    parameters.extend(in_query.iter().map(parameter));
     let mut operation = json!({
         "operationId": route.operation,
-        "summary": route.summary,
+        "summary": summary,
         "parameters": parameters,
         "responses": responses,
     });
@@ -136,10 +143,10 @@ mod tests {
     }
 
     #[test]
-    fn operations_have_names_of_their_own() {
-        let mut names: Vec<_> = ROUTES.iter().map(|route| route.operation).collect();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), ROUTES.len());
+    fn every_route_is_an_operation_of_its_own() {
+        let mut operations: Vec<_> = ROUTES.iter().map(|route| route.operation).collect();
+        operations.sort_unstable();
+        operations.dedup();
+        assert_eq!(operations.len(), ROUTES.len());
     }
 }

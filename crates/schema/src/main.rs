@@ -1,0 +1,48 @@
+//! Generates what the program says about itself: JSON Schemas, the OpenAPI document, and catalogues as Markdown.
+//!
+//! Prints one JSON object, from the path of each file in the checkout to its text; `cargo xtask schema` keeps the files.
+//! The program embeds them and holds nothing of what generates them, and this depends on the libraries alone: whatever the
+//! files say, or if they are missing, they can be generated.
+
+mod catalogues;
+
+use serde_json::{Map, Value};
+
+/// A file, by its path in the checkout, and what generates its text.
+type Document = (&'static str, fn() -> String);
+
+const DOCUMENTS: [Document; 6] = [
+    ("docs/schema/config.json", || pretty(&llama_warden_config::schema())),
+    ("docs/schema/detector.json", || pretty(llama_warden_readiness::detector_schema().as_value())),
+    ("docs/schema/dialect.json", || pretty(llama_warden_launcher::dialect_schema().as_value())),
+    ("docs/schema/openapi.json", || pretty(&llama_warden_api::openapi_document())),
+    ("docs/events.md", catalogues::events),
+    ("docs/metrics.md", catalogues::metrics),
+];
+
+fn main() {
+    let texts: Map<_, _> =
+        DOCUMENTS.into_iter().map(|(path, generate)| (path.to_owned(), Value::from(generate()))).collect();
+    println!("{}", Value::from(texts));
+}
+
+fn pretty(schema: &Value) -> String {
+    format!("{schema:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_files_say_what_the_types_say() {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for (path, generate) in DOCUMENTS {
+            let kept = fs::read_to_string(checkout.join(path)).unwrap_or_default();
+            assert!(kept == generate(), "{path} differs from what the types say: run `cargo xtask schema`");
+        }
+    }
+}
