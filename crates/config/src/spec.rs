@@ -67,7 +67,7 @@ pub struct ServerSpec {
     /// Arguments passed verbatim, after everything else.
     pub args: Vec<String>,
     /// Set in the child's environment.
-    pub env: BTreeMap<String, String>,
+    pub env: Shared<BTreeMap<String, String>>,
     /// More names, as globs, that the child inherits.
     pub env_pass: Vec<String>,
     /// A file whose first line is the key that the server asks clients for.
@@ -87,7 +87,7 @@ pub struct ServerSpec {
 }
 
 /// A spec is kept for each server as long as the daemon runs.
-const _: () = assert!(size_of::<ServerSpec>() <= 288);
+const _: () = assert!(size_of::<ServerSpec>() <= 248);
 
 impl ServerSpec {
     /// The same server, started by itself or not. Shared where that is what it says already.

@@ -1,5 +1,6 @@
 //! From the merged file, in which nothing is wrong, to settings and specs with every default filled in.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub(crate) struct Specs<'a> {
 pub(crate) struct Common {
     pub(crate) host: Text,
     binary: Arc<Path>,
+    env: Shared<BTreeMap<String, String>>,
     readiness: Shared<ReadinessSpec>,
     stop: Shared<StopSpec>,
     restart: Shared<RestartSpec>,
@@ -103,6 +105,7 @@ impl Specs<'_> {
         Ok(Common {
             host: self.host(&need(&shared.host, "llama-server.host")?.0),
             binary: self.program(&need(&shared.binary, "llama-server.binary")?.0).into(),
+            env: variables(need(&shared.env, "llama-server.env")?).into(),
             readiness: readiness(need(&self.file.readiness, "readiness")?)?.into(),
             stop: stop(need(&self.file.stop, "stop")?)?.into(),
             restart: restart(need(&self.file.restart, "restart")?)?.into(),
@@ -127,7 +130,6 @@ impl Specs<'_> {
         let own_host = server.host.as_ref().map(|host| self.host(&host.value.0));
         let own_hooks = server.hooks.as_ref().map(|hooks| self.hooks(&hooks.value).into());
         let own_binary = server.binary.as_ref().map(|binary| self.program(&binary.value.0).into());
-        let variables = need(&overlay(shared.env.clone(), server.env.clone()), "llama-server.env")?;
         Ok(ServerSpec {
             id: planned.id.clone(),
             display_name: own(&server.display_name).unwrap_or_else(|| planned.id.clone().into()),
@@ -140,7 +142,7 @@ impl Specs<'_> {
             binary: own_binary.unwrap_or_else(|| Arc::clone(&common.binary)),
             flags: Shared::default(),
             args: both(&shared.args, &server.args).map(|line| line.value.0.clone()).collect(),
-            env: variables.into_iter().map(|(name, value)| (name, value.value)).collect(),
+            env: or_own(&common.env, &shared.env, &server.env, |env| Ok(variables(env)))?,
             env_pass: both(&shared.env_pass, &server.env_pass).map(|pattern| pattern.value.0.clone()).collect(),
             api_key_file: self.path_or_none(&server.api_key_file),
             readiness: or_own(&common.readiness, &file.readiness, &server.readiness, readiness)?,
@@ -191,6 +193,10 @@ impl Specs<'_> {
 /// The elements of the section, then those of the server.
 fn both<'a, T>(shared: &'a Option<At<Vec<T>>>, own: &'a Option<At<Vec<T>>>) -> impl Iterator<Item = &'a T> {
     [shared, own].into_iter().flatten().flat_map(|list| &list.value)
+}
+
+fn variables(written: BTreeMap<String, At<String>>) -> BTreeMap<String, String> {
+    written.into_iter().map(|(name, value)| (name, value.value)).collect()
 }
 
 fn readiness(readiness: Readiness) -> Result<ReadinessSpec, Problems> {

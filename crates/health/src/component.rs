@@ -128,10 +128,8 @@ impl Ward {
                 self.admit(server, incarnation, Standing::Ready, Some(envelope.seq));
             }
             Event::StopBegan { .. } | Event::ServerFailed { .. } => self.discharge(server, incarnation),
-            Event::ServerExited { .. } => {
-                if self.process(server, incarnation).is_some() {
-                    self.processes.remove(server);
-                }
+            Event::ServerExited { .. } if self.process(server, incarnation).is_some() => {
+                self.processes.remove(server);
             }
             _ => {}
         }

@@ -1,6 +1,5 @@
 //! What the unit tests share: recorded help texts and a server's specification.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,7 +46,7 @@ pub(crate) fn server(id: &str) -> ServerSpec {
         binary: Path::new("llama-server").into(),
         flags: Default::default(),
         args: Vec::new(),
-        env: BTreeMap::new(),
+        env: Default::default(),
         env_pass: Vec::new(),
         api_key_file: None,
         readiness: ReadinessSpec {

@@ -160,7 +160,7 @@ mod tests {
         let source = Source::read(&file, folder).expect("readable");
         let loaded = Loaded::parse(&source, Environment::default()).expect("valid");
         let inventory = Inventory { loaded, models: ModelsReport::default(), ports: Default::default() };
-        sources(&inventory, profile, only, PortBook::new(folder))
+        sources(&inventory.resting(profile, &Fleet::default()), profile, only, PortBook::new(folder))
     }
 
     fn enabled(resolved: &Resolved) -> Vec<String> {
@@ -207,6 +207,18 @@ mod tests {
         }
         let still = source(&Change::Profile(None)).expect("in force");
         assert!(still.fleet.get("c").is_some());
+    }
+
+    #[test]
+    fn a_server_that_a_reload_does_not_change_is_kept_once() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let source = sources_of(folder.path(), None, None).fleet;
+        let before = source(&Change::Profile(None)).expect("always there").fleet;
+        let text = TEXT.replace("b.gguf", "other.gguf");
+        std::fs::write(folder.path().join("llama-warden.toml"), text).expect("writable");
+        let after = source(&Change::Reload).expect("valid").fleet;
+        let is_kept = |id: &str| Arc::ptr_eq(before.get(id).expect("known"), after.get(id).expect("known"));
+        assert_eq!((is_kept("a"), is_kept("b")), (true, false));
     }
 
     #[test]

@@ -317,8 +317,9 @@ impl Admission {
     }
 
     fn holders<'a>(&'a self, round: &Round<'_>, reading: &Reading) -> Vec<Holder<'a>> {
-        let granted = self.accounts.iter().filter(|(_, account)| account.standing == Standing::Granted);
-        let holder = |(server, account): (&ServerId, &'a Box<Account>)| Holder {
+        let accounts = self.accounts.iter().map(|(server, account)| (server, account.as_ref()));
+        let granted = accounts.filter(|(_, account)| account.standing == Standing::Granted);
+        let holder = |(server, account): (&ServerId, &'a Account)| Holder {
             demand: match &account.demand {
                 Answer::Given(demand) => demand.as_ref(),
                 Answer::Awaited => None,

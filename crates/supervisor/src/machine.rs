@@ -347,7 +347,7 @@ impl Machine {
         let slots = &self.slots;
         self.holding.retain(|server| slots.get(server).is_some_and(|slot| !slot.is_down()));
         let left: Vec<_> =
-            self.leaving.iter().filter(|server| slots.get(*server).is_none_or(Slot::is_down)).cloned().collect();
+            self.leaving.iter().filter(|server| slots.get(server).is_none_or(Slot::is_down)).cloned().collect();
         for server in left {
             self.leaving.remove(&server);
             self.slots.remove(&server);
@@ -374,7 +374,7 @@ impl Machine {
     /// Memory that was granted ends with its launch, and a wish for some with the wish for the launch.
     fn close_accounts(&mut self, actions: &mut Vec<Action>) {
         let is_over = |(server, is_granted): &(&ServerId, bool)| {
-            self.slots.get(*server).is_none_or(|slot| slot.is_down() && (*is_granted || slot.awaits_launch().is_none()))
+            self.slots.get(server).is_none_or(|slot| slot.is_down() && (*is_granted || slot.awaits_launch().is_none()))
         };
         let over: Vec<_> = self.admission.accounts().filter(is_over).map(|(server, _)| server.clone()).collect();
         for server in over {

@@ -1,6 +1,5 @@
 //! A launcher on a stage, with servers that are shell scripts.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::future::Future;
@@ -235,7 +234,7 @@ fn spec(id: &str, binary: PathBuf, model: PathBuf) -> ServerSpec {
         binary: binary.into(),
         flags: Default::default(),
         args: Vec::new(),
-        env: BTreeMap::new(),
+        env: Default::default(),
         env_pass: Vec::new(),
         api_key_file: None,
         readiness: ReadinessSpec {
