@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::check::Checker;
 use crate::environment::Environment;
 use crate::file::{File, Profile};
-use crate::flags::{self, FlagTable};
+use crate::flags::{self, OwnFlags};
 use crate::overrides;
 use crate::plan::Planned;
 use crate::problem::{Document, Layer, Location, Problem, Problems};
@@ -16,7 +16,8 @@ use crate::read::{At, Reader, Value};
 use crate::settings::{DaemonSettings, Host, LogSettings, ProfileSummary, StartSettings};
 use crate::source::{DEFAULT_TOML, Source};
 use crate::spec::{Fleet, ServerSpec};
-use crate::specs::Specs;
+use crate::specs::{Common, Specs};
+use crate::text::Text;
 use crate::tree;
 use crate::written::Written;
 
@@ -33,7 +34,7 @@ pub struct Configuration {
     detectors_dir: Option<PathBuf>,
     dialects_dir: Option<PathBuf>,
     model_dirs: Vec<PathBuf>,
-    host: String,
+    pub(crate) common: Common,
     first_port: u16,
     /// What relative paths are relative to.
     pub(crate) directory: PathBuf,
@@ -44,8 +45,11 @@ pub struct Configuration {
 /// A server of which only the options and the profile are open.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolvable {
-    pub(crate) spec: ServerSpec,
-    pub(crate) flags: Option<At<FlagTable>>,
+    /// The server. What it says of options and of being enabled is decided anew by each resolution.
+    pub(crate) spec: Arc<ServerSpec>,
+    /// Whether it is started when no profile is.
+    enabled: bool,
+    flags: OwnFlags,
 }
 
 impl Configuration {
@@ -57,10 +61,10 @@ impl Configuration {
     /// stand in a model's header, is checked by [`Self::with_discovered`].
     pub fn parse(source: &Source, environment: &Environment) -> Result<Self, Problems> {
         let mut reader = Reader::default();
-        let built_in = read_tree(&document("config/default.toml", DEFAULT_TOML, Layer::BuiltIn))?;
+        let built_in = read_tree(&document("config/default.toml", DEFAULT_TOML.into(), Layer::BuiltIn))?;
         let built_in = File::read(&built_in, &mut reader).unwrap_or_default();
         let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
-        let mut user = read_tree(&document(&name, &source.text, Layer::User))?;
+        let mut user = read_tree(&document(&name, source.text.clone(), Layer::User))?;
         reader.problems.extend(overrides::apply(environment, &mut user));
         let written = Written::of(&user);
         let file = built_in.overlaid(File::read(&user, &mut reader).unwrap_or_default());
@@ -75,8 +79,9 @@ impl Configuration {
             return Err(sorted(checker.problems));
         }
 
-        let servers = plan.servers.iter().map(|planned| Resolvable::of(&specs, planned)).collect::<Result<_, _>>()?;
-        let (host, first_port) = specs.shared_address()?;
+        let common = specs.common()?;
+        let resolvable = |planned| Resolvable::of(&specs, planned, &common);
+        let servers = plan.servers.iter().map(resolvable).collect::<Result<_, _>>()?;
         Ok(Self {
             path: source.path.clone(),
             daemon: specs.daemon()?,
@@ -85,8 +90,8 @@ impl Configuration {
             detectors_dir: specs.detectors_dir()?,
             dialects_dir: specs.dialects_dir()?,
             model_dirs,
-            host,
-            first_port,
+            first_port: specs.first_port()?,
+            common,
             directory: source.directory.clone(),
             servers,
             environment: environment.clone(),
@@ -102,15 +107,15 @@ impl Configuration {
     /// Fails only when there is no such profile.
     pub fn resolve(&self, profile: Option<&str>, host: &Host) -> Result<Fleet, Problems> {
         let profile = self.chosen(profile)?;
+        let merged = |over: Option<&Profile>| {
+            let tables = [self.file.flags.as_ref(), over.and_then(|profile| profile.flags.as_ref())];
+            flags::merge(tables.map(|table| table.map(|at| &at.value)), host)
+        };
+        let (flags, flags_of_members) = (merged(None), merged(profile));
         Ok(Fleet::new(self.servers.iter().map(|server| {
-            let member = profile.filter(|profile| includes(profile, server));
-            let tables =
-                [self.file.flags.as_ref(), member.and_then(|profile| profile.flags.as_ref()), server.flags.as_ref()];
-            ServerSpec {
-                flags: flags::merge(tables.map(|table| table.map(|at| &at.value)), host),
-                enabled: profile.map_or(server.spec.enabled, |_| member.is_some()),
-                ..server.spec.clone()
-            }
+            let member = profile.map(|profile| includes(profile, server));
+            let flags = if member == Some(true) { &flags_of_members } else { &flags };
+            server.spec.resolved(&flags::with_own(flags, &server.flags), member.unwrap_or(server.enabled))
         })))
     }
 
@@ -142,6 +147,19 @@ impl Configuration {
         self.file.servers = None;
         self.written = Written::default();
         self.servers.shrink_to_fit();
+        self
+    }
+
+    /// Shares the servers of `fleet` that are the same but for what a resolution decides. What it is resolved to from then on
+    /// shares them too, so that a server is kept once.
+    #[must_use]
+    pub fn sharing(mut self, fleet: &Fleet) -> Self {
+        for server in &mut self.servers {
+            let same = fleet.get(server.spec.id.as_str()).filter(|spec| server.spec.is_resolved_to(spec));
+            if let Some(spec) = same {
+                server.spec = Arc::clone(spec);
+            }
+        }
         self
     }
 
@@ -182,7 +200,7 @@ impl Configuration {
 
     /// The address that servers without one of their own bind.
     pub fn host(&self) -> &str {
-        &self.host
+        &self.common.host
     }
 
     /// The first port for servers without one of their own.
@@ -190,9 +208,10 @@ impl Configuration {
         self.first_port
     }
 
-    /// Every server, the written ones first, with all but its options, which depend on the profile.
+    /// Every server, the written ones first, with all but what depends on the profile: its options, and whether it is enabled
+    /// there.
     pub fn servers(&self) -> impl Iterator<Item = &ServerSpec> {
-        self.servers.iter().map(|server| &server.spec)
+        self.servers.iter().map(|server| &*server.spec)
     }
 
     /// Checks the profiles against all servers that there are.
@@ -226,13 +245,15 @@ fn includes(profile: &Profile, server: &Resolvable) -> bool {
 }
 
 impl Resolvable {
-    pub(crate) fn of(specs: &Specs<'_>, planned: &Planned<'_>) -> Result<Self, Problems> {
-        Ok(Self { spec: specs.server(planned)?, flags: planned.written.flags.clone() })
+    pub(crate) fn of(specs: &Specs<'_>, planned: &Planned<'_>, common: &Common) -> Result<Self, Problems> {
+        let spec = specs.server(planned, common)?;
+        let flags = planned.written.flags.as_ref().map(|at| at.value.own()).unwrap_or_default();
+        Ok(Self { enabled: spec.enabled, spec: Arc::new(spec), flags })
     }
 }
 
-fn document(name: &str, text: &str, layer: Layer) -> Arc<Document> {
-    Arc::new(Document { name: name.to_owned(), text: text.to_owned(), layer })
+fn document(name: &str, text: Text, layer: Layer) -> Arc<Document> {
+    Arc::new(Document { name: name.to_owned(), text, layer })
 }
 
 fn read_tree(document: &Arc<Document>) -> Result<tree::Node, Problems> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use llama_warden_events::ServerId;
 
@@ -14,6 +15,7 @@ use crate::problem::{Location, Problem, Problems};
 use crate::read::At;
 use crate::spec::FlagValue;
 use crate::specs::Specs;
+use crate::text::Text;
 use crate::value::Line;
 
 /// What a look at the model files came to.
@@ -52,8 +54,11 @@ impl Configuration {
     /// # Errors
     /// Profiles that still name what is not there; ids and ports that another server has.
     pub fn with_discovered(mut self, found: Discovered) -> Result<Self, Problems> {
-        for server in self.servers.iter_mut().filter(|server| server.spec.tier.is_none()) {
-            server.spec.tier = found.tiers.get(&server.spec.model).cloned();
+        let mut tiers = Tiers::default();
+        for server in &mut self.servers {
+            let spec = Arc::make_mut(&mut server.spec);
+            let tier = spec.tier.take().or_else(|| found.tiers.get(&spec.model).map(|tier| tier.as_str().into()));
+            spec.tier = tier.map(|tier| tiers.shared(tier));
         }
         let mut problems = Vec::new();
         let mut ids: BTreeSet<ServerId> = self.servers().map(|spec| spec.id.clone()).collect();
@@ -67,7 +72,9 @@ impl Configuration {
                 let problem = Problem::error(&place, format!("port {} is taken by another server", server.port));
                 problems.push(problem.help("choose another `llama-server.first-port`"));
             } else {
-                let resolvable = self.resolvable(server)?;
+                let mut resolvable = self.resolvable(server)?;
+                let spec = Arc::make_mut(&mut resolvable.spec);
+                spec.tier = spec.tier.take().map(|tier| tiers.shared(tier));
                 self.servers.push(resolvable);
             }
         }
@@ -90,7 +97,22 @@ impl Configuration {
             ..Server::default()
         };
         let specs = Specs { file: &self.file, directory: &self.directory };
-        Resolvable::of(&specs, &Planned { id: server.id, port: server.port.get(), written: &written })
+        let planned = Planned { id: server.id, port: server.port.get(), written: &written };
+        Resolvable::of(&specs, &planned, &self.common)
+    }
+}
+
+/// The tiers of all servers. There are few, each of which is kept once.
+#[derive(Debug, Default)]
+struct Tiers(BTreeSet<Text>);
+
+impl Tiers {
+    fn shared(&mut self, tier: Text) -> Text {
+        let known = self.0.get(&tier).cloned();
+        known.unwrap_or_else(|| {
+            self.0.insert(tier.clone());
+            tier
+        })
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+use crate::text::Text;
+
 /// Everything that is wrong with a configuration. Never empty as an error.
 ///
 /// `Display` gives one line per problem, [`Problems::render`] the lines of the file with a caret.
@@ -105,7 +107,7 @@ pub struct Document {
     /// The file as the user names it.
     pub name: String,
     /// All of it.
-    pub text: String,
+    pub text: Text,
     /// Who wrote it.
     pub layer: Layer,
 }

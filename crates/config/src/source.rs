@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::environment::Environment;
 use crate::problem::{Location, Problem, Problems};
+use crate::text::Text;
 
 /// The built-in defaults, which are also the template: every key with its default and one line of documentation.
 pub const DEFAULT_TOML: &str = include_str!("../../../config/default.toml");
@@ -16,8 +17,8 @@ pub struct Source {
     pub path: Option<PathBuf>,
     /// What relative paths in it are relative to; absolute.
     pub directory: PathBuf,
-    /// What the user wrote.
-    pub text: String,
+    /// What the user wrote. Shared, since it is as large as the file.
+    pub text: Text,
     /// Folders with models beside those of `models.dirs`, absolute.
     pub model_dirs: Vec<PathBuf>,
 }
@@ -30,7 +31,7 @@ impl Source {
 
     /// A text that lies in no file, such as one that `demo` makes up.
     pub fn text(directory: impl Into<PathBuf>, text: impl Into<String>) -> Self {
-        Self { path: None, directory: directory.into(), text: text.into(), model_dirs: Vec::new() }
+        Self { path: None, directory: directory.into(), text: text.into().into(), model_dirs: Vec::new() }
     }
 
     /// Reads a file. A relative path is relative to `directory`.
@@ -38,7 +39,7 @@ impl Source {
         let absolute = directory.join(path);
         let text = std::fs::read_to_string(&absolute).map_err(|error| unreadable(path, &error))?;
         let parent = absolute.parent().unwrap_or(directory).to_path_buf();
-        Ok(Self { path: Some(path.to_path_buf()), directory: parent, text, model_dirs: Vec::new() })
+        Ok(Self { path: Some(path.to_path_buf()), directory: parent, text: text.into(), model_dirs: Vec::new() })
     }
 
     /// With more folders of models, absolute.

@@ -3,11 +3,14 @@
 //! Nothing here can be wrong any more: paths are absolute, ids and ports are unique, durations are in range.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{ServerCard, ServerId, Signal};
+
+use crate::shared::Shared;
+use crate::text::Text;
 
 /// All servers of a configuration, by id. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -17,8 +20,8 @@ pub struct Fleet {
 
 impl Fleet {
     /// Collects specs; of two with one id the later one wins (validation lets that never happen).
-    pub fn new(specs: impl IntoIterator<Item = ServerSpec>) -> Self {
-        let servers = specs.into_iter().map(|spec| (spec.id.clone(), Arc::new(spec))).collect();
+    pub fn new<S: Into<Arc<ServerSpec>>>(specs: impl IntoIterator<Item = S>) -> Self {
+        let servers = specs.into_iter().map(Into::into).map(|spec| (spec.id.clone(), spec)).collect();
         Self { servers: Arc::new(servers) }
     }
 
@@ -38,52 +41,74 @@ impl Fleet {
     }
 }
 
-/// One server, every default filled in.
+/// One server, every default filled in. What most servers have in common is shared by all that say the same.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerSpec {
     /// Its name.
     pub id: ServerId,
     /// Its name for people.
-    pub display_name: String,
+    pub display_name: Text,
     /// The model file, absolute.
     pub model: PathBuf,
     /// The port, 1 to 65535, unique in the fleet.
     pub port: u16,
     /// The address that the server binds, or the path of a unix socket (ends in `.sock`).
-    pub host: String,
+    pub host: Text,
     /// Whether it is started by itself.
     pub enabled: bool,
     /// Quantisation or another class of quality.
-    pub tier: Option<String>,
+    pub tier: Option<Text>,
     /// Whether the model thinks before it answers.
     pub thinking: bool,
     /// The executable: an absolute path, or a bare name that is looked up in PATH at launch.
-    pub binary: PathBuf,
+    pub binary: Arc<Path>,
     /// Options by long name without dashes, translated for the build at launch.
-    pub flags: Flags,
+    pub flags: Shared<Flags>,
     /// Arguments passed verbatim, after everything else.
     pub args: Vec<String>,
     /// Set in the child's environment.
-    pub env: BTreeMap<String, String>,
+    pub env: Shared<BTreeMap<String, String>>,
     /// More names, as globs, that the child inherits.
     pub env_pass: Vec<String>,
     /// A file whose first line is the key that the server asks clients for.
     pub api_key_file: Option<PathBuf>,
     /// How it becomes ready.
-    pub readiness: ReadinessSpec,
+    pub readiness: Shared<ReadinessSpec>,
     /// How it is stopped.
-    pub stop: StopSpec,
+    pub stop: Shared<StopSpec>,
     /// When it is started again.
-    pub restart: RestartSpec,
+    pub restart: Shared<RestartSpec>,
     /// How a ready server is watched.
-    pub health: HealthSpec,
+    pub health: Shared<HealthSpec>,
     /// Commands around its life.
-    pub hooks: HooksSpec,
+    pub hooks: Shared<HooksSpec>,
     /// Bytes kept per output stream.
     pub log_ring_bytes: usize,
 }
 
+/// A spec is kept for each server as long as the daemon runs.
+const _: () = assert!(size_of::<ServerSpec>() <= 248);
+
 impl ServerSpec {
+    /// The same server, started by itself or not. Shared where that is what it says already.
+    #[must_use]
+    pub fn enabled_as(self: &Arc<Self>, enabled: bool) -> Arc<Self> {
+        self.resolved(&self.flags, enabled)
+    }
+
+    /// The same server with other options, shared where they are not.
+    pub(crate) fn resolved(self: &Arc<Self>, flags: &Shared<Flags>, enabled: bool) -> Arc<Self> {
+        if self.enabled == enabled && self.flags == *flags {
+            return Arc::clone(self);
+        }
+        Arc::new(Self { flags: flags.clone(), enabled, ..Self::clone(self) })
+    }
+
+    /// Whether a resolution can come to `other`.
+    pub(crate) fn is_resolved_to(self: &Arc<Self>, other: &Self) -> bool {
+        *self.resolved(&other.flags, other.enabled) == *other
+    }
+
     /// Whether a process made from `other` does not fit this spec any more.
     pub fn needs_new_process(&self, other: &Self) -> bool {
         let command = |spec: &Self| {
@@ -96,11 +121,11 @@ impl ServerSpec {
     /// What is published of the server before it runs.
     pub fn card(&self) -> ServerCard {
         ServerCard {
-            display_name: self.display_name.clone(),
+            display_name: String::from(&self.display_name),
             model: Some(self.model.clone()),
             port: self.port,
-            host: self.host.clone(),
-            tier: self.tier.clone(),
+            host: String::from(&self.host),
+            tier: self.tier.as_ref().map(String::from),
             thinking: self.thinking,
             enabled: self.enabled,
         }

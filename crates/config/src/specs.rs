@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::file::{Daemon, File, LlamaServer, Logs, Server, Start};
 use crate::file::{Health, Hooks, Readiness, Restart, Stop};
@@ -9,13 +10,29 @@ use crate::plan::Planned;
 use crate::problem::{Location, Problem, Problems};
 use crate::read::{At, Value, overlay};
 use crate::settings::{DaemonSettings, LogSettings, StartSettings};
+use crate::shared::Shared;
 use crate::spec::{HealthSpec, HooksSpec, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
+use crate::text::Text;
 use crate::value::Line;
 
 /// Builds specs out of a file. Relative paths are relative to the directory.
 pub(crate) struct Specs<'a> {
     pub(crate) file: &'a File,
     pub(crate) directory: &'a Path,
+}
+
+/// What servers are that say nothing else of their own, kept once for all of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Common {
+    pub(crate) host: Text,
+    binary: Arc<Path>,
+    env: Shared<BTreeMap<String, String>>,
+    readiness: Shared<ReadinessSpec>,
+    stop: Shared<StopSpec>,
+    restart: Shared<RestartSpec>,
+    health: Shared<HealthSpec>,
+    hooks: Shared<HooksSpec>,
+    log_ring_bytes: usize,
 }
 
 /// The value of a key that the built-in defaults contain. They are data, so their gaps are an error and no panic.
@@ -26,9 +43,15 @@ fn need<T: Clone>(slot: &Option<At<T>>, key: &str) -> Result<T, Problems> {
     })
 }
 
-/// A section with the server's own keys laid over it.
-fn merged<T: Value>(section: &Option<At<T>>, own: &Option<At<T>>, key: &str) -> Result<T, Problems> {
-    need(&overlay(section.clone(), own.clone()), key)
+/// What a section says with the server's own keys laid over it; what it says alone where there are none.
+fn or_own<T: Value, S>(
+    common: &Shared<S>,
+    section: &Option<At<T>>,
+    own: &Option<At<T>>,
+    spec: impl FnOnce(T) -> Result<S, Problems>,
+) -> Result<Shared<S>, Problems> {
+    let merged = own.is_some().then(|| overlay(section.clone(), own.clone())).flatten();
+    merged.map_or_else(|| Ok(common.clone()), |merged| spec(merged.value).map(Shared::from))
 }
 
 impl Specs<'_> {
@@ -71,11 +94,25 @@ impl Specs<'_> {
         Ok(self.path_or_none(&shared.dialects_dir))
     }
 
-    /// The address that servers bind, and the first port for those without one of their own.
-    pub(crate) fn shared_address(&self) -> Result<(String, u16), Problems> {
+    /// The first port for servers without one of their own.
+    pub(crate) fn first_port(&self) -> Result<u16, Problems> {
         let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
-        let host = self.host(&need(&shared.host, "llama-server.host")?.0);
-        Ok((host, need(&shared.first_port, "llama-server.first-port")?.get()))
+        Ok(need(&shared.first_port, "llama-server.first-port")?.get())
+    }
+
+    pub(crate) fn common(&self) -> Result<Common, Problems> {
+        let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
+        Ok(Common {
+            host: self.host(&need(&shared.host, "llama-server.host")?.0),
+            binary: self.program(&need(&shared.binary, "llama-server.binary")?.0).into(),
+            env: variables(need(&shared.env, "llama-server.env")?).into(),
+            readiness: readiness(need(&self.file.readiness, "readiness")?)?.into(),
+            stop: stop(need(&self.file.stop, "stop")?)?.into(),
+            restart: restart(need(&self.file.restart, "restart")?)?.into(),
+            health: health(need(&self.file.health, "health")?)?.into(),
+            hooks: Shared::default(),
+            log_ring_bytes: self.logs()?.ring_bytes,
+        })
     }
 
     pub(crate) fn model_dirs(&self) -> Result<Vec<PathBuf>, Problems> {
@@ -85,32 +122,35 @@ impl Specs<'_> {
     }
 
     /// A server's spec; its options stay empty, since they depend on the profile.
-    pub(crate) fn server(&self, planned: &Planned<'_>) -> Result<ServerSpec, Problems> {
+    pub(crate) fn server(&self, planned: &Planned<'_>, common: &Common) -> Result<ServerSpec, Problems> {
         let server: &Server = planned.written;
-        let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
-        let own = |line: &Option<At<Line>>| line.as_ref().map(|line| line.value.0.clone());
-        let variables = need(&overlay(shared.env.clone(), server.env.clone()), "llama-server.env")?;
+        let file = self.file;
+        let shared: LlamaServer = need(&file.llama_server, "llama-server")?;
+        let own = |line: &Option<At<Line>>| line.as_ref().map(|line| Text::from(line.value.0.as_str()));
+        let own_host = server.host.as_ref().map(|host| self.host(&host.value.0));
+        let own_hooks = server.hooks.as_ref().map(|hooks| self.hooks(&hooks.value).into());
+        let own_binary = server.binary.as_ref().map(|binary| self.program(&binary.value.0).into());
         Ok(ServerSpec {
             id: planned.id.clone(),
-            display_name: own(&server.display_name).unwrap_or_else(|| planned.id.to_string()),
+            display_name: own(&server.display_name).unwrap_or_else(|| planned.id.clone().into()),
             model: self.absolute(&need(&server.model, "servers.model")?.0),
             port: planned.port,
-            host: self.host(&need(&server.host.clone().or(shared.host), "llama-server.host")?.0),
+            host: own_host.unwrap_or_else(|| common.host.clone()),
             enabled: server.enabled.as_ref().is_none_or(|enabled| enabled.value),
             tier: own(&server.tier),
             thinking: server.thinking.as_ref().is_some_and(|thinking| thinking.value),
-            binary: self.program(&need(&server.binary.clone().or(shared.binary), "llama-server.binary")?.0),
-            flags: BTreeMap::new(),
+            binary: own_binary.unwrap_or_else(|| Arc::clone(&common.binary)),
+            flags: Shared::default(),
             args: both(&shared.args, &server.args).map(|line| line.value.0.clone()).collect(),
-            env: variables.into_iter().map(|(name, value)| (name, value.value)).collect(),
+            env: or_own(&common.env, &shared.env, &server.env, |env| Ok(variables(env)))?,
             env_pass: both(&shared.env_pass, &server.env_pass).map(|pattern| pattern.value.0.clone()).collect(),
             api_key_file: self.path_or_none(&server.api_key_file),
-            readiness: readiness(merged(&self.file.readiness, &server.readiness, "readiness")?)?,
-            stop: stop(merged(&self.file.stop, &server.stop, "stop")?)?,
-            restart: restart(merged(&self.file.restart, &server.restart, "restart")?)?,
-            health: health(merged(&self.file.health, &server.health, "health")?)?,
-            hooks: server.hooks.as_ref().map(|hooks| self.hooks(&hooks.value)).unwrap_or_default(),
-            log_ring_bytes: self.logs()?.ring_bytes,
+            readiness: or_own(&common.readiness, &file.readiness, &server.readiness, readiness)?,
+            stop: or_own(&common.stop, &file.stop, &server.stop, stop)?,
+            restart: or_own(&common.restart, &file.restart, &server.restart, restart)?,
+            health: or_own(&common.health, &file.health, &server.health, health)?,
+            hooks: own_hooks.unwrap_or_else(|| common.hooks.clone()),
+            log_ring_bytes: common.log_ring_bytes,
         })
     }
 
@@ -141,8 +181,8 @@ impl Specs<'_> {
         }
     }
 
-    fn host(&self, host: &str) -> String {
-        if host.ends_with(".sock") { self.absolute(host).to_string_lossy().into_owned() } else { host.to_owned() }
+    fn host(&self, host: &str) -> Text {
+        if host.ends_with(".sock") { self.absolute(host).to_string_lossy().as_ref().into() } else { host.into() }
     }
 
     fn path_or_none(&self, path: &Option<At<Line>>) -> Option<PathBuf> {
@@ -153,6 +193,10 @@ impl Specs<'_> {
 /// The elements of the section, then those of the server.
 fn both<'a, T>(shared: &'a Option<At<Vec<T>>>, own: &'a Option<At<Vec<T>>>) -> impl Iterator<Item = &'a T> {
     [shared, own].into_iter().flatten().flat_map(|list| &list.value)
+}
+
+fn variables(written: BTreeMap<String, At<String>>) -> BTreeMap<String, String> {
+    written.into_iter().map(|(name, value)| (name, value.value)).collect()
 }
 
 fn readiness(readiness: Readiness) -> Result<ReadinessSpec, Problems> {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use llama_warden_events::Signal;
 
@@ -54,7 +54,7 @@ impl Configuration {
         let shared = file.llama_server.as_ref().and_then(|section| section.value.binary.as_ref());
         let user = servers_of_shared_binary(self);
         if let (Some(binary), Some(path)) = (shared, user) {
-            self.missing_program(binary, &path, NO_LLAMA_SERVER, &mut warnings);
+            self.missing_program(binary, path, NO_LLAMA_SERVER, &mut warnings);
         }
         warnings
     }
@@ -105,12 +105,12 @@ impl Configuration {
 }
 
 /// The executable of the servers that do not name one of their own; `None` where there are none.
-fn servers_of_shared_binary(configuration: &Configuration) -> Option<PathBuf> {
+fn servers_of_shared_binary(configuration: &Configuration) -> Option<&Path> {
     let written = configuration.file.servers.iter().flat_map(|servers| &servers.value);
     // Servers that were discovered follow the written ones, and name nothing.
     let own = written.map(|server| server.value.binary.is_some()).chain(std::iter::repeat(false));
     let mut sharing = configuration.servers().zip(own).filter(|(_, has_own)| !has_own);
-    sharing.next().map(|(spec, _)| spec.binary.clone())
+    sharing.next().map(|(spec, _)| &*spec.binary)
 }
 
 fn missing(written: Option<&At<Line>>, path: &Path, what: &str, warnings: &mut Vec<Problem>) {

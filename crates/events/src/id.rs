@@ -83,6 +83,12 @@ impl From<ServerId> for String {
     }
 }
 
+impl From<ServerId> for Arc<str> {
+    fn from(id: ServerId) -> Self {
+        id.0
+    }
+}
+
 impl JsonSchema for ServerId {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "ServerId".into()

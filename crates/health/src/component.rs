@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use llama_warden_bus::{BusClosed, Clock, Component, Delivery, Fact, OutputLane, Ports, Publisher};
-use llama_warden_config::Fleet;
+use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{Elapsed, Envelope, Event, Incarnation, NoCommand, Seq, ServerId, StreamName};
 use llama_warden_probe::Target;
 use llama_warden_state::{Phase, ProcessRecord, ServerRecord, Snapshot};
@@ -55,7 +55,6 @@ impl Component for Health {
             facts: ports.facts,
             clock: ports.clock,
             processes: BTreeMap::new(),
-            patients: BTreeMap::new(),
             looks: JoinSet::new(),
         };
         ward.catch_up(&ports.events.snapshot());
@@ -90,24 +89,31 @@ struct Ward {
     facts: Publisher,
     clock: Clock,
     /// The process of the latest launch of each server.
-    processes: BTreeMap<ServerId, Process>,
-    patients: BTreeMap<LaunchKey, Patient>,
+    processes: BTreeMap<ServerId, Box<Process>>,
     looks: JoinSet<(LaunchKey, Observation)>,
 }
 
-#[derive(Debug, Clone, Copy)]
 struct Process {
     incarnation: Incarnation,
     leader: Leader,
     port: u16,
+    /// While it is watched.
+    patient: Option<Patient>,
 }
 
 /// A ready server, or one that was.
 struct Patient {
     machine: Machine,
-    subject: Subject,
+    /// What it was launched by tells where and how it is asked.
+    spec: Arc<ServerSpec>,
     /// The fact that made it ready, where it was heard.
     cause: Option<Seq>,
+}
+
+impl Process {
+    const fn new(incarnation: Incarnation, leader: Leader, port: u16) -> Self {
+        Self { incarnation, leader, port, patient: None }
+    }
 }
 
 impl Ward {
@@ -116,14 +122,13 @@ impl Ward {
         match &envelope.event {
             Event::ServerSpawned { pid, start_ticks, port, .. } => {
                 let leader = Leader { pid: *pid, start_ticks: *start_ticks };
-                self.processes.insert(server.clone(), Process { incarnation, leader, port: *port });
+                self.processes.insert(server.clone(), Box::new(Process::new(incarnation, leader, *port)));
             }
             Event::ReadyReached { .. } => {
-                self.admit((server.clone(), incarnation), Standing::Ready, Some(envelope.seq));
+                self.admit(server, incarnation, Standing::Ready, Some(envelope.seq));
             }
             Event::StopBegan { .. } | Event::ServerFailed { .. } => self.discharge(server, incarnation),
-            Event::ServerExited { .. } => {
-                self.discharge(server, incarnation);
+            Event::ServerExited { .. } if self.process(server, incarnation).is_some() => {
                 self.processes.remove(server);
             }
             _ => {}
@@ -131,35 +136,39 @@ impl Ward {
     }
 
     /// Begins to watch a server, unless it is watched already.
-    fn admit(&mut self, key: LaunchKey, standing: Standing, cause: Option<Seq>) {
-        let process = self.processes.get(&key.0).filter(|process| process.incarnation == key.1);
-        let Some(spec) = self.health.fleet.borrow().get(key.0.as_str()).cloned() else { return };
-        let (Some(process), false) = (process, self.patients.contains_key(&key)) else { return };
-        let target = Arc::new(Target::new(&spec, process.port));
-        let subject = Subject { target, leader: process.leader, clock: self.clock };
-        let machine = Machine::new(spec.health.clone(), standing, self.clock.now(), fastrand::f64());
-        self.patients.insert(key, Patient { machine, subject, cause });
+    fn admit(&mut self, server: &ServerId, incarnation: Incarnation, standing: Standing, cause: Option<Seq>) {
+        let Some(spec) = self.health.fleet.borrow().get(server.as_str()).cloned() else { return };
+        let now = self.clock.now();
+        let Some(process) = self.process(server, incarnation).filter(|process| process.patient.is_none()) else {
+            return;
+        };
+        let machine = Machine::new(spec.health.clone(), standing, now, fastrand::f64());
+        process.patient = Some(Patient { machine, spec, cause });
     }
 
     fn discharge(&mut self, server: &ServerId, incarnation: Incarnation) {
-        // A look that is under way ends within its time limits and finds nobody to tell.
-        self.patients.remove(&(server.clone(), incarnation));
+        if let Some(process) = self.process(server, incarnation) {
+            // A look that is under way ends within its time limits and finds nobody to tell.
+            process.patient = None;
+        }
+    }
+
+    fn process(&mut self, server: &ServerId, incarnation: Incarnation) -> Option<&mut Process> {
+        self.processes.get_mut(server).map(Box::as_mut).filter(|process| process.incarnation == incarnation)
     }
 
     /// Makes up for facts that were not heard, from the snapshot that contains them.
     fn catch_up(&mut self, snapshot: &Snapshot) {
-        self.processes.clear();
-        self.patients.retain(|(server, incarnation), _| {
-            let record = snapshot.servers.get(server).filter(|record| record.incarnation == *incarnation);
-            record.is_some_and(|record| standing(record).is_some())
-        });
+        let mut known = std::mem::take(&mut self.processes);
         for (server, record) in &snapshot.servers {
             let Some(ProcessRecord { pid, start_ticks, port, .. }) = record.process else { continue };
             let incarnation = record.incarnation;
-            let process = Process { incarnation, leader: Leader { pid, start_ticks }, port };
-            self.processes.insert(server.clone(), process);
-            if let Some(standing) = standing(record) {
-                self.admit((server.clone(), incarnation), standing, None);
+            let new = || Box::new(Process::new(incarnation, Leader { pid, start_ticks }, port));
+            let process = known.remove(server).filter(|process| process.incarnation == incarnation);
+            self.processes.insert(server.clone(), process.unwrap_or_else(new));
+            match standing(record) {
+                Some(standing) => self.admit(server, incarnation, standing, None),
+                None => self.discharge(server, incarnation),
             }
         }
     }
@@ -168,22 +177,27 @@ impl Ward {
     fn change_terms(&mut self) {
         let fleet = self.health.fleet.borrow().clone();
         let now = self.clock.now();
-        for ((server, _), patient) in &mut self.patients {
-            if let Some(spec) = fleet.get(server.as_str()) {
+        for (server, process) in &mut self.processes {
+            if let (Some(patient), Some(spec)) = (&mut process.patient, fleet.get(server.as_str())) {
                 patient.machine.change_terms(spec.health.clone(), now);
             }
         }
     }
 
     fn next_deadline(&self) -> Option<Elapsed> {
-        self.patients.values().filter_map(|patient| patient.machine.next_deadline()).min()
+        let patients = self.processes.values().filter_map(|process| process.patient.as_ref());
+        patients.filter_map(|patient| patient.machine.next_deadline()).min()
     }
 
     fn begin_looks(&mut self) {
         let now = self.clock.now();
-        for (key, patient) in &mut self.patients {
+        for (server, process) in &mut self.processes {
+            let Some(patient) = &mut process.patient else { continue };
             if let Some(order) = patient.machine.begin_look(now) {
-                let (key, subject) = (key.clone(), patient.subject.clone());
+                let key = (server.clone(), process.incarnation);
+                // Made anew for each look: what is kept of a server is kept for each of them.
+                let target = Target::new(&patient.spec, process.port);
+                let subject = Subject { target, leader: process.leader, clock: self.clock };
                 self.looks.spawn(async move { (key, look(&subject, order).await) });
             }
         }
@@ -198,9 +212,12 @@ impl Ward {
                 return Ok(());
             }
         };
-        let Some(patient) = self.patients.get_mut(&key) else { return Ok(()) };
+        let now = self.clock.now();
+        let Some(patient) = self.process(&key.0, key.1).and_then(|process| process.patient.as_mut()) else {
+            return Ok(());
+        };
         let cause = patient.cause;
-        for mut event in patient.machine.finish_look(observation, self.clock.now()) {
+        for mut event in patient.machine.finish_look(observation, now) {
             if let Event::ServerFailed { lines, .. } = &mut event {
                 *lines = self.last_lines(&key.0);
             }

@@ -3,7 +3,6 @@
 //! A look takes four time limits at most (health, props, one token, slots) and holds up nobody but itself.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -19,9 +18,9 @@ use crate::telling::{is_asleep, tokens_handled};
 const ONE_TOKEN: &str = r#"{"prompt":"1","n_predict":1,"temperature":0,"cache_prompt":false,"stream":false}"#;
 
 /// Whom to look at.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Subject {
-    pub(crate) target: Arc<Target>,
+    pub(crate) target: Target,
     pub(crate) leader: Leader,
     pub(crate) clock: Clock,
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use llama_warden_config::HealthSpec;
+use llama_warden_config::{HealthSpec, Shared};
 use llama_warden_events::{Elapsed, Event, FailureReason};
 
 use crate::cpu::CpuReading;
@@ -31,7 +31,7 @@ pub(crate) enum Standing {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    terms: HealthSpec,
+    terms: Shared<HealthSpec>,
     standing: Standing,
     next_look: Elapsed,
     /// The look under way.
@@ -43,8 +43,9 @@ pub(crate) struct Machine {
     /// What was last published: whether it was well, and the failures.
     told: Option<(bool, u32)>,
     /// The processor time at the last look, if that failed.
-    cpu: Option<CpuReading>,
-    inference: Inference,
+    cpu: Option<Box<CpuReading>>,
+    /// What the last question for a token brought, where one was asked.
+    inference: Option<Box<Inference>>,
     next_inference: Elapsed,
     /// A request hung at the last one: every look asks for a token until that is settled.
     is_suspect: bool,
@@ -59,7 +60,8 @@ struct Underway {
 impl Machine {
     /// A machine for a server that is ready, or has lost it. Its first look comes after `spread` (0 to 1) of an interval, so
     /// that servers that became ready together are not looked at together.
-    pub(crate) fn new(terms: HealthSpec, standing: Standing, now: Elapsed, spread: f64) -> Self {
+    pub(crate) fn new(terms: impl Into<Shared<HealthSpec>>, standing: Standing, now: Elapsed, spread: f64) -> Self {
+        let terms = terms.into();
         Self {
             standing,
             next_look: moment(later(now, terms.interval.mul_f64(spread.clamp(0.0, 1.0))), terms.interval).max(now),
@@ -70,13 +72,14 @@ impl Machine {
             standstills: 0,
             told: None,
             cpu: None,
-            inference: Inference::default(),
+            inference: None,
             is_suspect: false,
         }
     }
 
     /// Takes up other terms. What is due sooner under them comes sooner.
-    pub(crate) fn change_terms(&mut self, terms: HealthSpec, now: Elapsed) {
+    pub(crate) fn change_terms(&mut self, terms: impl Into<Shared<HealthSpec>>, now: Elapsed) {
+        let terms = terms.into();
         self.next_look = self.next_look.min(moment(later(now, terms.interval), terms.interval));
         let inference = later(now, terms.inference.unwrap_or_default());
         self.next_inference =
@@ -96,7 +99,8 @@ impl Machine {
         }
         let asks_for_token = self.terms.inference.is_some() && (self.is_suspect || now >= self.next_inference);
         self.looking = Some(Underway { began: now, asks_for_token });
-        Some(Look { timeout: self.terms.timeout, cpu: self.cpu, inference: asks_for_token.then_some(self.inference) })
+        let inference = asks_for_token.then(|| self.inference.as_deref().copied().unwrap_or_default());
+        Some(Look { timeout: self.terms.timeout, cpu: self.cpu.as_deref().copied(), inference })
     }
 
     /// Takes in what the look brought.
@@ -104,7 +108,8 @@ impl Machine {
         let Some(underway) = self.looking.take() else { return Vec::new() };
         self.next_look = moment(later(underway.began, self.terms.interval), self.terms.interval).max(now);
         if underway.asks_for_token && !matches!(observation.finding, Finding::Gone) {
-            self.inference = Inference { cpu: observation.cpu.or(self.inference.cpu), tokens: observation.tokens };
+            let cpu = observation.cpu.or(self.inference.as_ref().and_then(|before| before.cpu));
+            self.inference = Some(Box::new(Inference { cpu, tokens: observation.tokens }));
             self.next_inference = later(now, self.terms.inference.unwrap_or_default());
         }
         let mut events = Vec::new();
@@ -113,7 +118,7 @@ impl Machine {
             Finding::Well => self.be_well(observation.latency, &mut events),
             Finding::Busy => {
                 self.standstills = 0;
-                self.cpu = observation.cpu;
+                self.cpu = observation.cpu.map(Box::new);
                 self.tell(false, observation.latency, &mut events);
             }
             Finding::NotReady { detail } => {
@@ -122,7 +127,7 @@ impl Machine {
                 self.count_failure(&detail, observation.latency, &mut events);
             }
             Finding::Silent { detail } => {
-                self.cpu = observation.cpu;
+                self.cpu = observation.cpu.map(Box::new);
                 self.stand_still(FailureReason::Unresponsive, &detail, observation.latency, &mut events);
             }
             Finding::Hung { detail } => {

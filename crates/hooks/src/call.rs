@@ -45,7 +45,7 @@ impl HookCall {
             .telling("HOOK", hook.as_str())
             .telling("SERVER", spec.id.to_string())
             .telling("INCARNATION", incarnation.to_string())
-            .telling("HOST", spec.host.clone())
+            .telling("HOST", &spec.host)
             .telling("PORT", spec.port.to_string())
             .telling("MODEL", spec.model.display().to_string());
         Some(call)

@@ -114,7 +114,7 @@ impl CommandLine {
         if let Some(file) = &server.api_key_file {
             self.push(["--api-key-file".into(), file.clone().into_os_string()]);
         }
-        for (name, flag) in &server.flags {
+        for (name, flag) in server.flags.iter() {
             translate::check(name, &flag.value)?;
             self.push(translate::as_written(name, &flag.value));
         }
@@ -198,7 +198,7 @@ struct Because {
 
 /// What no server can do without.
 fn address(server: &ServerSpec) -> [(&'static str, OsString); 3] {
-    let (host, port) = (server.host.clone().into(), server.port.to_string().into());
+    let (host, port) = (server.host.as_str().into(), server.port.to_string().into());
     [("model", server.model.clone().into_os_string()), ("host", host), ("port", port)]
 }
 

@@ -1,12 +1,11 @@
 //! What the unit tests share: recorded help texts and a server's specification.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use llama_warden_config::{
-    Confirm, Flag, FlagOrigin, FlagValue, HealthSpec, HooksSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec,
-    ServerSpec, StopSpec,
+    Confirm, Flag, FlagOrigin, FlagValue, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec,
+    StopSpec,
 };
 use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{ServerId, Signal};
@@ -37,17 +36,17 @@ pub(crate) fn server(id: &str) -> ServerSpec {
     let seconds = Duration::from_secs;
     ServerSpec {
         id: ServerId::new(id).expect("a valid id"),
-        display_name: id.to_owned(),
+        display_name: id.into(),
         model: PathBuf::from("/models/tiny.gguf"),
         port: 8001,
-        host: "127.0.0.1".to_owned(),
+        host: "127.0.0.1".into(),
         enabled: true,
         tier: None,
         thinking: false,
-        binary: PathBuf::from("llama-server"),
-        flags: BTreeMap::new(),
+        binary: Path::new("llama-server").into(),
+        flags: Default::default(),
         args: Vec::new(),
-        env: BTreeMap::new(),
+        env: Default::default(),
         env_pass: Vec::new(),
         api_key_file: None,
         readiness: ReadinessSpec {
@@ -56,17 +55,19 @@ pub(crate) fn server(id: &str) -> ServerSpec {
             stall_timeout: None,
             detector: None,
             confirm: Confirm::Health,
-        },
-        stop: StopSpec { grace: seconds(10), ladder: vec![Signal::TERM] },
+        }
+        .into(),
+        stop: StopSpec { grace: seconds(10), ladder: vec![Signal::TERM] }.into(),
         restart: RestartSpec {
             policy: RestartPolicy::OnFailure,
             max_attempts: 5,
             initial_delay: seconds(1),
             max_delay: seconds(60),
             stable_after: seconds(60),
-        },
-        health: HealthSpec { interval: seconds(10), timeout: seconds(2), failures: 3, inference: None },
-        hooks: HooksSpec::default(),
+        }
+        .into(),
+        health: HealthSpec { interval: seconds(10), timeout: seconds(2), failures: 3, inference: None }.into(),
+        hooks: Default::default(),
         log_ring_bytes: 256 * 1024,
     }
 }

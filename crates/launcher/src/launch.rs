@@ -153,7 +153,7 @@ impl Launch {
 
     /// Everything until the process is known to all; the inner error is the launch's last fact.
     async fn begin(&mut self) -> Result<Result<Running, Event>, BusClosed> {
-        let began = Event::LaunchBegan { binary: self.server.binary.clone() };
+        let began = Event::LaunchBegan { binary: self.server.binary.to_path_buf() };
         self.reporter.cause = Some(self.reporter.publish_acked(began).await?);
         if let Some(rival) = &self.rival {
             let detail = format!("server {rival} listens on the same port; give this server another `port`");

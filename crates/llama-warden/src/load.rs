@@ -123,7 +123,7 @@ impl Loaded {
 fn only_whereabouts(source: &Source) -> Source {
     let (table, _) = DeTable::parse_recoverable(&source.text);
     let daemon = table.get_ref().get("daemon").and_then(|daemon| daemon.get_ref().as_table());
-    let with = |text: String| Source { text, ..source.clone() };
+    let with = |text: String| Source { text: text.into(), ..source.clone() };
     ["state-dir", "token-file"].into_iter().fold(with("[daemon]\n".to_owned()), |kept, key| {
         let value = daemon.and_then(|daemon| daemon.get(key)?.get_ref().as_str());
         let more = value.map(|value| with(format!("{}{key} = {}\n", kept.text, toml::Value::from(value))));

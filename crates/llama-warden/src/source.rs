@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use llama_warden_api::ModelsSource;
-use llama_warden_config::{Configuration, Fleet, Host, Problems, ServerSpec};
+use llama_warden_config::{Configuration, Fleet, Host, Problems};
 use llama_warden_events::{ProfileCard, RefusalReason, Refused, ServerId};
 use llama_warden_supervisor::{Change, FleetSource, Resolved};
 use serde_json::Value;
@@ -28,6 +28,17 @@ struct InForce {
     only: Option<Vec<ServerId>>,
 }
 
+impl InForce {
+    /// The profile for [`Configuration::resolve`]: an empty name is none, whatever `daemon.profile` says.
+    fn profile(&self) -> &str {
+        self.profile.as_deref().unwrap_or("")
+    }
+
+    fn fleet(&self) -> Result<Fleet, Problems> {
+        self.loaded.configuration.resolve(Some(self.profile()), &Host::current())
+    }
+}
+
 /// Sources that start with an inventory, the profile that was asked for, and the servers that alone are started until a
 /// profile is activated. Ports are kept in `ports`.
 pub fn sources(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<ServerId>>, ports: PortBook) -> Sources {
@@ -50,7 +61,9 @@ pub fn sources(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<Se
                 Ok(resolved)
             }
             Change::Reload => {
-                let inventory = in_force.loaded.again().and_then(Inventory::take).map_err(invalid)?.resting();
+                let inventory = in_force.loaded.again().and_then(Inventory::take).map_err(invalid)?;
+                let before = in_force.fleet().unwrap_or_default();
+                let inventory = inventory.resting(Some(in_force.profile()), &before);
                 let next = InForce { loaded: inventory.loaded, ..in_force.clone() };
                 let resolved = resolve(&next).map_err(|refused| {
                     let detail = format!("the active profile is not in it any more: {}", refused.detail);
@@ -73,9 +86,7 @@ pub fn sources(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<Se
 pub fn only(fleet: Fleet, only: Option<&[ServerId]>) -> Fleet {
     match only {
         None => fleet,
-        Some(only) => Fleet::new(
-            fleet.iter().map(|spec| ServerSpec { enabled: only.contains(&spec.id), ..ServerSpec::clone(spec) }),
-        ),
+        Some(only) => Fleet::new(fleet.iter().map(|spec| spec.enabled_as(only.contains(&spec.id)))),
     }
 }
 
@@ -124,16 +135,12 @@ fn warn_of_what_waits(old: &Configuration, new: &Configuration) {
 }
 
 fn resolve(next: &InForce) -> Result<Resolved, Refused> {
-    // An empty name is no profile, whatever `daemon.profile` says.
-    let name = next.profile.as_deref().unwrap_or("");
     let unknown = |problems: Problems| {
         let texts: Vec<_> = problems.0.into_iter().map(|problem| problem.message).collect();
         Refused::new(RefusalReason::UnknownProfile, texts.join("\n"))
     };
-    let configuration = &next.loaded.configuration;
-    let fleet = configuration.resolve(Some(name), &Host::current()).map_err(unknown)?;
-    let fleet = only(fleet, next.only.as_deref());
-    Ok(Resolved { fleet, profile: next.profile.clone(), profiles: profiles(configuration) })
+    let fleet = only(next.fleet().map_err(unknown)?, next.only.as_deref());
+    Ok(Resolved { fleet, profile: next.profile.clone(), profiles: profiles(&next.loaded.configuration) })
 }
 
 #[cfg(test)]
@@ -153,7 +160,7 @@ mod tests {
         let source = Source::read(&file, folder).expect("readable");
         let loaded = Loaded::parse(&source, Environment::default()).expect("valid");
         let inventory = Inventory { loaded, models: ModelsReport::default(), ports: Default::default() };
-        sources(&inventory, profile, only, PortBook::new(folder))
+        sources(&inventory.resting(profile, &Fleet::default()), profile, only, PortBook::new(folder))
     }
 
     fn enabled(resolved: &Resolved) -> Vec<String> {
@@ -200,6 +207,18 @@ mod tests {
         }
         let still = source(&Change::Profile(None)).expect("in force");
         assert!(still.fleet.get("c").is_some());
+    }
+
+    #[test]
+    fn a_server_that_a_reload_does_not_change_is_kept_once() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let source = sources_of(folder.path(), None, None).fleet;
+        let before = source(&Change::Profile(None)).expect("always there").fleet;
+        let text = TEXT.replace("b.gguf", "other.gguf");
+        std::fs::write(folder.path().join("llama-warden.toml"), text).expect("writable");
+        let after = source(&Change::Reload).expect("valid").fleet;
+        let is_kept = |id: &str| Arc::ptr_eq(before.get(id).expect("known"), after.get(id).expect("known"));
+        assert_eq!((is_kept("a"), is_kept("b")), (true, false));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use llama_warden_config::{FlagValue, ServerSpec};
+use llama_warden_config::{FlagValue, ServerSpec, Text};
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub enum Address {
     /// On this host and port.
     Tcp {
         /// A name or an address, never an unspecified one.
-        host: String,
+        host: Text,
         /// The port.
         port: u16,
     },
@@ -95,15 +95,15 @@ pub fn model_names(spec: &ServerSpec) -> Vec<String> {
     names
 }
 
-fn address(host: &str, port: u16) -> Address {
-    if Path::new(host).extension().is_some_and(|extension| extension == "sock") {
-        return Address::Unix(host.into());
+fn address(host: &Text, port: u16) -> Address {
+    if Path::new(&**host).extension().is_some_and(|extension| extension == "sock") {
+        return Address::Unix(host.as_str().into());
     }
     let host = match host.parse::<IpAddr>() {
         // A server that listens on every address also does on loopback.
-        Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => Ipv4Addr::LOCALHOST.to_string(),
-        Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => Ipv6Addr::LOCALHOST.to_string(),
-        _ => host.to_owned(),
+        Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => Ipv4Addr::LOCALHOST.to_string().into(),
+        Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => Ipv6Addr::LOCALHOST.to_string().into(),
+        _ => host.clone(),
     };
     Address::Tcp { host, port }
 }
@@ -136,8 +136,8 @@ mod tests {
         for (host, asked) in
             [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.0.0.7", "10.0.0.7"), ("localhost", "localhost")]
         {
-            assert_eq!(address(host, 8001), Address::Tcp { host: asked.into(), port: 8001 });
+            assert_eq!(address(&host.into(), 8001), Address::Tcp { host: asked.into(), port: 8001 });
         }
-        assert_eq!(address("/run/a.sock", 8001), Address::Unix("/run/a.sock".into()));
+        assert_eq!(address(&"/run/a.sock".into(), 8001), Address::Unix("/run/a.sock".into()));
     }
 }

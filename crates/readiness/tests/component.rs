@@ -10,7 +10,7 @@ use std::time::Duration;
 use llama_warden_bus::{Fact, OutputKey, OutputSink, Publisher};
 use llama_warden_component_kit::{PATIENCE, Performance, Stage, server};
 use llama_warden_config::{
-    Confirm, Fleet, HealthSpec, HooksSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
+    Confirm, Fleet, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
 };
 use llama_warden_events::{
     Event, FailureReason, Incarnation, LaunchCommand, ListenerOwner, ProcessEnd, ReadyVia, ServerId, Signal,
@@ -76,30 +76,31 @@ impl FakeServer {
 fn spec(id: &ServerId, readiness: ReadinessSpec) -> ServerSpec {
     ServerSpec {
         id: id.clone(),
-        display_name: id.to_string(),
+        display_name: id.as_str().into(),
         model: MODEL.into(),
         port: 1,
         host: "127.0.0.1".into(),
         enabled: true,
         tier: None,
         thinking: false,
-        binary: "/bin/llama-server".into(),
+        binary: Path::new("/bin/llama-server").into(),
         flags: Default::default(),
         args: Vec::new(),
         env: Default::default(),
         env_pass: Vec::new(),
         api_key_file: None,
-        readiness,
-        stop: StopSpec { grace: Duration::from_secs(10), ladder: vec![Signal::TERM] },
+        readiness: readiness.into(),
+        stop: StopSpec { grace: Duration::from_secs(10), ladder: vec![Signal::TERM] }.into(),
         restart: RestartSpec {
             policy: RestartPolicy::Never,
             max_attempts: 1,
             initial_delay: Duration::ZERO,
             max_delay: Duration::ZERO,
             stable_after: Duration::ZERO,
-        },
-        health: HealthSpec { interval: PATIENCE, timeout: PATIENCE, failures: 1, inference: None },
-        hooks: HooksSpec::default(),
+        }
+        .into(),
+        health: HealthSpec { interval: PATIENCE, timeout: PATIENCE, failures: 1, inference: None }.into(),
+        hooks: Default::default(),
         log_ring_bytes: 4096,
     }
 }
@@ -213,7 +214,7 @@ async fn say(publisher: &Publisher, id: &ServerId, incarnation: Incarnation, eve
 fn identified() -> Event {
     let options: Arc<[String]> = ["load-mode", "models-dir"].map(String::from).into();
     Event::BinaryIdentified {
-        binary: "/bin/llama-server".into(),
+        binary: Path::new("/bin/llama-server").into(),
         version: Some("b11669".into()),
         build: Some(11_669),
         options,

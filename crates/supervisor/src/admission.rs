@@ -37,7 +37,7 @@ pub(crate) enum Judgement {
 #[derive(Debug)]
 pub(crate) struct Admission {
     policy: AdmissionPolicy,
-    accounts: BTreeMap<ServerId, Account>,
+    accounts: BTreeMap<ServerId, Box<Account>>,
     tickets: u64,
     question: Question,
     /// Whether what is held deserves another look.
@@ -201,7 +201,7 @@ impl Admission {
         if self.policy == AdmissionPolicy::Off {
             return Judgement::Granted { warning: None };
         }
-        let (standing, demand) = match self.accounts.get(server) {
+        let (standing, demand) = match self.accounts.get(server).map(Box::as_ref) {
             None => {
                 self.open(server, actions);
                 return self.await_estimate(round);
@@ -275,7 +275,7 @@ impl Admission {
         self.tickets += 1;
         let ticket = self.tickets;
         let account = Account { ticket, demand: Answer::Awaited, standing: Standing::Due, pid: None };
-        self.accounts.insert(server.clone(), account);
+        self.accounts.insert(server.clone(), Box::new(account));
         actions.push(Action::EstimateMemory { server: server.clone(), ticket });
     }
 
@@ -317,7 +317,8 @@ impl Admission {
     }
 
     fn holders<'a>(&'a self, round: &Round<'_>, reading: &Reading) -> Vec<Holder<'a>> {
-        let granted = self.accounts.iter().filter(|(_, account)| account.standing == Standing::Granted);
+        let accounts = self.accounts.iter().map(|(server, account)| (server, account.as_ref()));
+        let granted = accounts.filter(|(_, account)| account.standing == Standing::Granted);
         let holder = |(server, account): (&ServerId, &'a Account)| Holder {
             demand: match &account.demand {
                 Answer::Given(demand) => demand.as_ref(),

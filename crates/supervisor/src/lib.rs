@@ -16,6 +16,7 @@ mod failures;
 mod machine;
 mod shutdown;
 mod slot;
+mod slots;
 mod switch;
 mod weighing;
 

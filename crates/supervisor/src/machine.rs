@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use llama_warden_config::{AdmissionPolicy, RestartSpec};
+use llama_warden_config::{AdmissionPolicy, RestartSpec, Shared};
 use llama_warden_events::{
     CommandOutcome, Elapsed, Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, StopReason,
     SuperviseCommand,
@@ -15,6 +15,7 @@ use crate::action::{Action, SlotAction};
 use crate::admission::{Admission, Judgement};
 use crate::shutdown::Shutdown;
 use crate::slot::{Moment, Slot, Wish};
+use crate::slots::Slots;
 
 /// How many servers policy brings back at a time where `start.max-concurrent` sets no limit: N servers that failed
 /// together would otherwise load together, with the memory and the disk of one machine.
@@ -26,7 +27,7 @@ pub struct Member {
     /// Which.
     pub server: ServerId,
     /// When it is started again.
-    pub restart: RestartSpec,
+    pub restart: Shared<RestartSpec>,
     /// Whether it should run.
     pub wanted: bool,
     /// Whether a running process of it no longer fits the configuration.
@@ -47,7 +48,7 @@ pub struct Limits {
 /// The fleet.
 #[derive(Debug)]
 pub struct Machine {
-    slots: BTreeMap<ServerId, Slot>,
+    slots: Slots,
     /// Servers whose launch is due, in the order of the wishes.
     queue: VecDeque<ServerId>,
     /// Servers that must be down before anything is launched: a switch frees memory before it needs it.
@@ -69,7 +70,7 @@ impl Machine {
     /// A fleet of which nothing runs. Back-offs are drawn from `seed`.
     pub fn new(limits: Limits, seed: u64) -> Self {
         Self {
-            slots: BTreeMap::new(),
+            slots: Slots::default(),
             queue: VecDeque::new(),
             holding: BTreeSet::new(),
             leaving: BTreeSet::new(),
@@ -83,9 +84,9 @@ impl Machine {
     }
 
     /// Adds a server that was never launched, with the consecutive failures of an earlier run.
-    pub fn add(&mut self, server: ServerId, restart: RestartSpec, failures: u32) {
+    pub fn add(&mut self, server: ServerId, restart: Shared<RestartSpec>, failures: u32) {
         self.leaving.remove(&server);
-        self.slots.entry(server).or_insert_with(|| Slot::new(restart, failures));
+        self.slots.add(server, || Slot::new(restart, failures));
     }
 
     /// Starts these servers.
@@ -103,7 +104,7 @@ impl Machine {
     pub fn switch(&mut self, members: &[Member], id: Option<Seq>) -> Vec<Action> {
         let mut actions = Vec::new();
         let named: BTreeSet<_> = members.iter().map(|member| &member.server).collect();
-        let gone: Vec<_> = self.slots.keys().filter(|server| !named.contains(server)).cloned().collect();
+        let gone: Vec<_> = self.slots.servers().filter(|server| !named.contains(server)).cloned().collect();
         for server in gone {
             self.leaving.insert(server.clone());
             self.stop_for_switch(&server, &mut actions);
@@ -145,9 +146,9 @@ impl Machine {
             SuperviseCommand::StartServer { server } | SuperviseCommand::RestartServer { server, .. } => server,
             SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => return None,
         };
-        let known = self.slots.contains_key(server) && !self.leaving.contains(server);
+        let known = self.slots.contains(server) && !self.leaving.contains(server);
         (!known).then(|| {
-            let known: Vec<_> = self.slots.keys().map(ServerId::as_str).collect();
+            let known: Vec<_> = self.slots.servers().map(ServerId::as_str).collect();
             let detail = format!("no server `{server}` is configured; there are: {}", known.join(", "));
             Refused::new(RefusalReason::UnknownServer, detail)
         })
@@ -328,7 +329,7 @@ impl Machine {
     }
 
     fn stop_all(&mut self, force: bool, actions: &mut Vec<Action>) {
-        let servers: Vec<_> = self.slots.keys().cloned().collect();
+        let servers: Vec<_> = self.slots.servers().cloned().collect();
         for server in servers {
             self.with_slot(&server, actions, |slot, actions| {
                 slot.stop(None, StopReason::Shutdown, force.then_some(Duration::ZERO), actions);
@@ -346,7 +347,7 @@ impl Machine {
         let slots = &self.slots;
         self.holding.retain(|server| slots.get(server).is_some_and(|slot| !slot.is_down()));
         let left: Vec<_> =
-            self.leaving.iter().filter(|server| slots.get(*server).is_none_or(Slot::is_down)).cloned().collect();
+            self.leaving.iter().filter(|server| slots.get(server).is_none_or(Slot::is_down)).cloned().collect();
         for server in left {
             self.leaving.remove(&server);
             self.slots.remove(&server);
@@ -373,7 +374,7 @@ impl Machine {
     /// Memory that was granted ends with its launch, and a wish for some with the wish for the launch.
     fn close_accounts(&mut self, actions: &mut Vec<Action>) {
         let is_over = |(server, is_granted): &(&ServerId, bool)| {
-            self.slots.get(*server).is_none_or(|slot| slot.is_down() && (*is_granted || slot.awaits_launch().is_none()))
+            self.slots.get(server).is_none_or(|slot| slot.is_down() && (*is_granted || slot.awaits_launch().is_none()))
         };
         let over: Vec<_> = self.admission.accounts().filter(is_over).map(|(server, _)| server.clone()).collect();
         for server in over {
@@ -382,7 +383,7 @@ impl Machine {
     }
 
     fn admit(&mut self, reading: Option<&Reading>, actions: &mut Vec<Action>) {
-        for (server, slot) in &self.slots {
+        for (server, slot) in self.slots.iter() {
             if slot.awaits_launch().is_some() && !self.queue.contains(server) {
                 self.queue.push_back(server.clone());
             }

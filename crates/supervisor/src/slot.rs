@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use llama_warden_config::RestartSpec;
+use llama_warden_config::{RestartSpec, Shared};
 use llama_warden_events::{
     CommandOutcome, Elapsed, FailureReason, Incarnation, ProcessEnd, RefusalReason, Seq, StopReason,
 };
@@ -69,7 +69,7 @@ pub(crate) struct Moment {
 
 #[derive(Debug)]
 pub(crate) struct Slot {
-    restart: RestartSpec,
+    restart: Shared<RestartSpec>,
     backoff: Backoff,
     /// When policy launches it again.
     restart_at: Option<Elapsed>,
@@ -90,8 +90,8 @@ pub(crate) struct Slot {
     /// Wished for while the launcher had not begun.
     pending_end: Option<End>,
     /// To be told once the launch has begun.
-    warning: Option<String>,
-    failure: Option<(FailureReason, String)>,
+    warning: Option<Box<str>>,
+    failure: Option<Box<(FailureReason, String)>>,
     /// Whether policy has spoken about the failure.
     judged: bool,
     tickets: Vec<Ticket>,
@@ -99,7 +99,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// A server that was never launched, with the failures of an earlier run of the daemon.
-    pub(crate) const fn new(restart: RestartSpec, failures: u32) -> Self {
+    pub(crate) const fn new(restart: Shared<RestartSpec>, failures: u32) -> Self {
         Self {
             restart,
             backoff: Backoff::resumed(failures),
@@ -160,7 +160,7 @@ impl Slot {
 
     /// Begins the launch that is due. `warning` is told when the launcher has begun it.
     pub(crate) fn launch(&mut self, warning: Option<String>) -> Incarnation {
-        self.warning = warning;
+        self.warning = warning.map(String::into_boxed_str);
         self.incarnation = self.incarnation.next();
         self.life = Life::Asked;
         self.has_process = false;
@@ -188,7 +188,7 @@ impl Slot {
     }
 
     /// Takes over another restart policy.
-    pub(crate) fn set_restart(&mut self, restart: RestartSpec) {
+    pub(crate) fn set_restart(&mut self, restart: Shared<RestartSpec>) {
         self.restart = restart;
     }
 
@@ -247,7 +247,7 @@ impl Slot {
         }
         self.life = Life::Rising;
         if let Some(detail) = self.warning.take() {
-            actions.push(SlotAction::Warn { incarnation, detail });
+            actions.push(SlotAction::Warn { incarnation, detail: detail.into() });
         }
         if let Some(end) = self.pending_end.take() {
             self.end(end, actions);
@@ -263,7 +263,7 @@ impl Slot {
     ) {
         if incarnation == self.incarnation && self.life == Life::Asked {
             actions.push(SlotAction::Refuse { incarnation, detail: detail.clone() });
-            self.failure = Some((FailureReason::Refused, detail));
+            self.failure = Some(Box::new((FailureReason::Refused, detail)));
             self.down(moment, actions);
         }
     }
@@ -292,7 +292,7 @@ impl Slot {
         if incarnation != self.incarnation {
             return;
         }
-        self.failure = Some(failure);
+        self.failure = Some(Box::new(failure));
         match self.life {
             Life::Rising | Life::Ready if self.has_process => {
                 self.end(End { reason: StopReason::Failed, grace: None }, actions);
@@ -340,7 +340,7 @@ impl Slot {
         self.has_process = record.is_running();
         self.end = record.last_end;
         if let Some(failure) = &record.failure {
-            self.failure = Some((failure.reason, failure.detail.clone()));
+            self.failure = Some(Box::new((failure.reason, failure.detail.clone())));
         }
         match record.phase.name() {
             PhaseName::Idle => {}
@@ -403,7 +403,7 @@ impl Slot {
         self.pending_end = None;
         self.settle(actions);
         let satisfied = self.wanted.is_some_and(|wanted| wanted <= self.incarnation);
-        if let (Some((reason, _)), true, false) = (&self.failure, satisfied, self.judged) {
+        if let (Some((reason, _)), true, false) = (self.failure.as_deref(), satisfied, self.judged) {
             self.judged = true;
             // How it ended says something only where it ended by itself: a wedged server may obey our TERM and exit with 0.
             let end = self.end.filter(|_| !self.stop_began);
@@ -425,7 +425,7 @@ impl Slot {
     /// Answers every ticket whose goal is reached or out of reach.
     fn settle(&mut self, actions: &mut Vec<SlotAction>) {
         let (incarnation, life) = (self.incarnation, self.life);
-        let failed = self.failure.as_ref();
+        let failed = self.failure.as_deref();
         let reached = |goal: Goal| match goal {
             Goal::Down(last) if incarnation > last || life == Life::Down => Some(CommandOutcome::Stopped),
             Goal::Ready(target) if incarnation >= target && life == Life::Ready => Some(CommandOutcome::Ready),

@@ -107,7 +107,8 @@ struct Launch {
     life: Life,
     /// Only such a server has something that a `pre-stop` command could end in peace.
     was_ready: bool,
-    stop: Option<OpenStop>,
+    /// Of the few that are being stopped.
+    stop: Option<Box<OpenStop>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +136,7 @@ struct Desk {
 
 impl Desk {
     fn stops(&self) -> impl Iterator<Item = (&ServerId, &OpenStop)> {
-        self.launches.iter().filter_map(|(server, launch)| launch.stop.as_ref().map(|stop| (server, stop)))
+        self.launches.iter().filter_map(|(server, launch)| launch.stop.as_deref().map(|stop| (server, stop)))
     }
 
     async fn hear_all(&mut self, events: &mut Subscription) -> Result<(), TerminatorError> {
@@ -171,7 +172,7 @@ impl Desk {
             Some(stop) => stop.machine.join(grace, now),
             None => {
                 let (machine, actions) = Stop::begin(launch.plan(spec.as_deref(), reason, grace), now);
-                launch.stop = Some(OpenStop { machine, cause });
+                launch.stop = Some(Box::new(OpenStop { machine, cause }));
                 actions
             }
         };

@@ -24,7 +24,7 @@ pub fn spec(id: &ServerId, health: HealthSpec) -> ServerSpec {
     let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).expect("is valid");
     let fleet = configuration.resolve(None, &Host { cpus: 1 }).expect("is valid");
     let spec = fleet.get(id.as_str()).expect("is configured").as_ref().clone();
-    ServerSpec { health, ..spec }
+    ServerSpec { health: health.into(), ..spec }
 }
 
 /// See the module.

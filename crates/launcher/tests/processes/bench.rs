@@ -1,6 +1,5 @@
 //! A launcher on a stage, with servers that are shell scripts.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::future::Future;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use llama_warden_bus::{Accepted, Component};
 use llama_warden_component_kit::{Performance, Stage};
 use llama_warden_config::{
-    Confirm, Fleet, HealthSpec, HooksSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
+    Confirm, Fleet, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
 };
 use llama_warden_events::{
     BootId, Envelope, Event, Incarnation, LaunchCommand, ProcessEnd, Refused, Rung, ServerId, Signal,
@@ -225,17 +224,17 @@ fn spec(id: &str, binary: PathBuf, model: PathBuf) -> ServerSpec {
     let seconds = Duration::from_secs;
     ServerSpec {
         id: ServerId::new(id).expect("valid"),
-        display_name: id.to_owned(),
+        display_name: id.into(),
         model,
         port: free_port(),
-        host: "127.0.0.1".to_owned(),
+        host: "127.0.0.1".into(),
         enabled: true,
         tier: None,
         thinking: false,
-        binary,
-        flags: BTreeMap::new(),
+        binary: binary.into(),
+        flags: Default::default(),
         args: Vec::new(),
-        env: BTreeMap::new(),
+        env: Default::default(),
         env_pass: Vec::new(),
         api_key_file: None,
         readiness: ReadinessSpec {
@@ -244,17 +243,19 @@ fn spec(id: &str, binary: PathBuf, model: PathBuf) -> ServerSpec {
             stall_timeout: None,
             detector: None,
             confirm: Confirm::Health,
-        },
-        stop: StopSpec { grace: seconds(10), ladder: vec![Signal::TERM] },
+        }
+        .into(),
+        stop: StopSpec { grace: seconds(10), ladder: vec![Signal::TERM] }.into(),
         restart: RestartSpec {
             policy: RestartPolicy::Never,
             max_attempts: 1,
             initial_delay: seconds(1),
             max_delay: seconds(1),
             stable_after: seconds(1),
-        },
-        health: HealthSpec { interval: seconds(10), timeout: seconds(2), failures: 3, inference: None },
-        hooks: HooksSpec::default(),
+        }
+        .into(),
+        health: HealthSpec { interval: seconds(10), timeout: seconds(2), failures: 3, inference: None }.into(),
+        hooks: Default::default(),
         log_ring_bytes: 64 * 1024,
     }
 }

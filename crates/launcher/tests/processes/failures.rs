@@ -1,6 +1,7 @@
 //! Launches that come to nothing.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::time::Duration;
 
 use llama_warden_config::ServerSpec;
@@ -38,9 +39,9 @@ fn preflight() {
     on_runtime(async {
         let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = taken.local_addr().expect("bound").port();
-        let (reason, _) = failure(|_, server| server.binary = "no-such-server".into()).await;
+        let (reason, _) = failure(|_, server| server.binary = Path::new("no-such-server").into()).await;
         assert_eq!(reason, FailureReason::BinaryNotFound);
-        let (reason, _) = failure(|bench, server| server.binary = bench.folder.path().to_owned()).await;
+        let (reason, _) = failure(|bench, server| server.binary = bench.folder.path().into()).await;
         assert_eq!(reason, FailureReason::BinaryNotFound);
         let (reason, _) = failure(|_, server| server.model = "/no/such/model.gguf".into()).await;
         assert_eq!(reason, FailureReason::ModelNotFound);
@@ -61,7 +62,7 @@ fn preflight() {
 fn exec() {
     on_runtime(async {
         let (reason, detail) =
-            failure(|bench, server| server.binary = bench.write("lost", "#!/no/such/interpreter\n")).await;
+            failure(|bench, server| server.binary = bench.write("lost", "#!/no/such/interpreter\n").into()).await;
         assert_eq!(reason, FailureReason::BinaryNotFound);
         assert!(detail.contains("No such file or directory"), "{detail}");
         let too_long = "x".repeat(200_000);
@@ -103,7 +104,8 @@ fn called_off() {
         let file = bench.path("questioned");
         let mut server = bench.server("a", "");
         server.binary = bench
-            .write("hangs", format!("#!/bin/sh\n[ \"$1\" = --help ] && echo $$ > '{}'\nsleep 60\n", file.display()));
+            .write("hangs", format!("#!/bin/sh\n[ \"$1\" = --help ] && echo $$ > '{}'\nsleep 60\n", file.display()))
+            .into();
         bench.configure([server]).await;
         bench.try_launch(&id(), 1).await.expect("accepted");
         let questioned = async {
@@ -138,7 +140,7 @@ fn no_answer() {
         let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
         let mut server = bench.server("a", "");
         // It leaves the pipes to a member of its group, floods them, and never ends.
-        server.binary = bench.write("floods", "#!/bin/sh\n[ \"$1\" = --model ] && exit 8\nyes & yes >&2\n");
+        server.binary = bench.write("floods", "#!/bin/sh\n[ \"$1\" = --model ] && exit 8\nyes & yes >&2\n").into();
         bench.configure([server]).await;
         bench.launch(1).await;
         assert_eq!(bench.exited().await.0, ProcessEnd::Exited { code: 8 });

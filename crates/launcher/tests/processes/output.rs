@@ -105,10 +105,12 @@ fn keys() {
         std::fs::write(&file, "sk-from-file\n").expect("write");
         let mut server = bench.server("a", "echo sk-from-file $MY_TOKEN $@");
         let help = "--model FNAME  x\\n--api-key-file FNAME  x\\n";
-        server.binary = bench.write(
-            "keyed",
-            format!("#!/bin/sh\n[ \"$1\" = --help ] && printf %b '{help}' && exit\necho sk-from-file $MY_TOKEN\n"),
-        );
+        server.binary = bench
+            .write(
+                "keyed",
+                format!("#!/bin/sh\n[ \"$1\" = --help ] && printf %b '{help}' && exit\necho sk-from-file $MY_TOKEN\n"),
+            )
+            .into();
         server.api_key_file = Some(file);
         server.env.insert("MY_TOKEN".into(), "from-environment".into());
         bench.configure([server]).await;

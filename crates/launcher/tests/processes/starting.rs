@@ -96,7 +96,7 @@ fn unreadable() {
     on_runtime(async {
         let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
         let mut server = bench.server("a", "");
-        server.binary = bench.write("mute", "#!/bin/sh\necho \"$#\"\n");
+        server.binary = bench.write("mute", "#!/bin/sh\necho \"$#\"\n").into();
         bench.configure([server]).await;
         bench.try_launch(&id(), 1).await.expect("accepted");
         let is_warning =
@@ -114,7 +114,7 @@ fn side_by_side() {
         let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
         let mut slow = bench.server("slow", "");
         // Its help does not end before the other server has; nothing but the bounds of a question ends it otherwise.
-        slow.binary = bench.write("slow", "#!/bin/sh\nsleep 60\n");
+        slow.binary = bench.write("slow", "#!/bin/sh\nsleep 60\n").into();
         let quick = bench.server("a", "exit 5");
         let slow_id = slow.id.clone();
         bench.configure([slow, quick]).await;

@@ -27,7 +27,7 @@ pub async fn run(global: &Global, args: &ArgvArgs) -> Result<Exit, Failure> {
     };
     let mut spec = ServerSpec::clone(spec);
     if let Some(binary) = &args.binary {
-        spec.binary = binary.clone();
+        spec.binary = binary.as_path().into();
     }
     let profile = ask(&spec).await?;
     let dialects: DialectLibrary = library(&inventory.loaded);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use llama_warden_bus::Bus;
+use llama_warden_config::{Environment, Fleet};
 use llama_warden_state::StatusReport;
 use llama_warden_telemetry::{LogSettings, start_logging};
 
@@ -23,13 +24,13 @@ pub fn run(global: &Global, args: &UpArgs, program: &Program) -> Result<Exit, Fa
     heap::share();
     let inventory = Inventory::take(Loaded::find_with_models(global.config.as_deref(), &args.models)?)?;
     load::report_all(inventory.loaded.configuration.warnings());
-    let inventory = inventory.resting();
+    let inventory = inventory.resting(args.profile.as_deref(), &Fleet::default());
     let settings = log_settings()?;
     let log = start_logging(&settings).map_err(|error| Failure::new(Exit::Failed, error))?;
     let order = Order { profile: args.profile.clone(), only: args.servers.clone(), matchers: program.matchers.clone() };
     let runtime = daemon::runtime()?;
     let exit = runtime.block_on(async {
-        let daemon = Daemon::prepare(&inventory, &order).await?;
+        let daemon = Daemon::prepare(inventory, &order).await?;
         let http = daemon.tcp().map_or_else(String::new, |address| format!("http://{address}"));
         let control = daemon.control_socket();
         tracing::info!(%http, control = %control.display(), servers = daemon.servers(), "llama-warden is up");
@@ -50,7 +51,7 @@ pub fn demo(program: &Program) -> Result<Exit, Failure> {
     let demo = Demo::prepare()?;
     print_line(format_args!("demo: running {}", demo.binary().describe()))?;
     let inventory =
-        Inventory::take(Loaded::parse(&demo.source(), llama_warden_config::Environment::current())?)?.resting();
+        Inventory::take(Loaded::parse(&demo.source(), Environment::current())?)?.resting(None, &Fleet::default());
     // The table tells the story; lines between its lines would tear it.
     let quiet = LogSettings { filter: "error".to_owned(), ..log_settings()? };
     let settings = if std::env::var_os("LLAMA_WARDEN_LOG").is_some() { log_settings()? } else { quiet };
@@ -58,7 +59,7 @@ pub fn demo(program: &Program) -> Result<Exit, Failure> {
     let runtime = daemon::runtime()?;
     let exit = runtime.block_on(async {
         let daemon =
-            Daemon::prepare(&inventory, &Order { matchers: program.matchers.clone(), ..Order::default() }).await?;
+            Daemon::prepare(inventory, &Order { matchers: program.matchers.clone(), ..Order::default() }).await?;
         if let Some(address) = daemon.tcp() {
             print_line(format_args!("  status   curl http://{address}/api/v1/status     (or: llama-warden status)"))?;
             print_line(format_args!("  metrics  curl http://{address}/metrics"))?;

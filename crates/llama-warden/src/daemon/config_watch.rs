@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::{Component, PendingReply, Ports};
+use llama_warden_config::Text;
 use llama_warden_events::{Elapsed, NoCommand, RefusalReason, Refused, SuperviseCommand};
 use nix::errno::Errno;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -30,7 +31,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 pub struct ConfigWatch {
     path: PathBuf,
     /// What the file said last; `None` where it could not be read.
-    text: Option<String>,
+    text: Option<Text>,
     watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
     /// Told on each change. A permit is kept, so a change between two waits is not lost, and many are one.
@@ -42,7 +43,7 @@ impl ConfigWatch {
     ///
     /// # Errors
     /// Where the kernel gives no watch.
-    pub fn new(path: &Path, text: &str) -> notify::Result<Self> {
+    pub fn new(path: &Path, text: Text) -> notify::Result<Self> {
         let changes = Arc::new(Notify::new());
         let told = changes.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -52,8 +53,7 @@ impl ConfigWatch {
             }
             told.notify_one();
         })?;
-        let text = Some(text.to_owned());
-        let mut watch = Self { path: path.to_owned(), text, watcher, watched: BTreeSet::new(), changes };
+        let mut watch = Self { path: path.to_owned(), text: Some(text), watcher, watched: BTreeSet::new(), changes };
         watch.arm()?;
         // What changed before the watch stood is found by the first look.
         watch.changes.notify_one();
@@ -91,8 +91,10 @@ impl ConfigWatch {
             Err(error) if is_exhaustion(&error) => return Err(error),
             text => text.ok(),
         };
-        let changed = text != self.text;
-        self.text = text;
+        let changed = text.as_deref() != self.text.as_deref();
+        if changed {
+            self.text = text.map(Text::from);
+        }
         Ok(changed)
     }
 }
@@ -193,7 +195,7 @@ mod tests {
             cancel: cancel.clone(),
         };
         let inbox = switchboard.take("test").expect("free");
-        let watch = ConfigWatch::new(path, text).expect("the kernel has watches");
+        let watch = ConfigWatch::new(path, text.into()).expect("the kernel has watches");
         Watched { inbox, task: tokio::spawn(watch.run(ports)), cancel }
     }
 

@@ -72,7 +72,7 @@ impl Daemon {
     ///
     /// # Errors
     /// Where the configuration, the state directory or an address does not allow it.
-    pub async fn prepare(inventory: &Inventory, order: &Order) -> Result<Self, Failure> {
+    pub async fn prepare(inventory: Inventory, order: &Order) -> Result<Self, Failure> {
         let signals = Signals::hear()?;
         require_proc()?;
         let loaded = &inventory.loaded;
@@ -84,7 +84,7 @@ impl Daemon {
         let ports = PortBook::new(state.path());
         inventory.models.log();
         source::keep(&ports, &inventory.ports);
-        let Sources { fleet: source, models } = source::sources(inventory, order.profile.as_deref(), only, ports);
+        let Sources { fleet: source, models } = source::sources(&inventory, order.profile.as_deref(), only, ports);
         let token = settings.token_file.as_deref().map(read_token).transpose()?;
         let listeners = bind(settings.listen.as_ref(), state.path())?;
         let tcp =
@@ -251,7 +251,7 @@ fn read_token(path: &Path) -> Result<Token, Failure> {
 /// The watch on the file of a configuration. The daemon does without where the kernel gives none: HUP is left.
 fn watch_configuration(source: &Source) -> Option<ConfigWatch> {
     let path = source.path.as_ref().map(|path| source.directory.join(path.file_name().unwrap_or_default()))?;
-    match ConfigWatch::new(&path, &source.text) {
+    match ConfigWatch::new(&path, source.text.clone()) {
         Ok(watch) => Some(watch),
         Err(error) => {
             let path = path.display();

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use llama_warden_catalog::{DiscoveredModel, ModelKind, Report, assign_ports, discover, inspect};
-use llama_warden_config::{Configuration, Discovered, DiscoveredServer, FlagValue, ServerSpec};
+use llama_warden_config::{Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, Host, ServerSpec};
 use llama_warden_events::ServerId;
 
 use crate::exit::{Exit, Failure};
@@ -65,11 +65,14 @@ impl Inventory {
         Ok(Self { loaded: Loaded { configuration: Arc::new(configuration), ..loaded }, models: report, ports })
     }
 
-    /// The same for a daemon, which lives on it for months: without what only reports of the configuration need.
+    /// The same for a daemon, which lives on it for months: without what only reports of the configuration need, and with
+    /// one copy of each server for what is configured, what is in force for `profile`, and what `before` was.
     #[must_use]
-    pub fn resting(mut self) -> Self {
-        let configuration = Arc::unwrap_or_clone(self.loaded.configuration).without_text();
-        self.loaded.configuration = Arc::new(configuration);
+    pub fn resting(mut self, profile: Option<&str>, before: &Fleet) -> Self {
+        let configuration = Arc::unwrap_or_clone(self.loaded.configuration).without_text().sharing(before);
+        // Whoever takes the profile up is told that there is none.
+        let in_force = configuration.resolve(profile, &Host::current()).unwrap_or_default();
+        self.loaded.configuration = Arc::new(configuration.sharing(&in_force));
         self
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llama_warden_config::{AdmissionPolicy, RestartPolicy, RestartSpec};
+use llama_warden_config::{AdmissionPolicy, RestartPolicy, RestartSpec, Shared};
 use llama_warden_events::{BootId, Elapsed, Envelope, Event, Incarnation, Seq, ServerId, Timestamp};
 use llama_warden_supervisor::{Limits, Machine};
 
@@ -33,12 +33,12 @@ pub fn weighing(starts: Option<usize>, memory: AdmissionPolicy) -> Machine {
     Machine::new(Limits { shutdown: Duration::from_secs(30), starts, memory }, 7)
 }
 
-pub fn restart(policy: RestartPolicy) -> RestartSpec {
-    RestartSpec {
+pub fn restart(policy: RestartPolicy) -> Shared<RestartSpec> {
+    Shared::from(RestartSpec {
         policy,
         max_attempts: 2,
         initial_delay: Duration::from_secs(1),
         max_delay: Duration::from_secs(60),
         stable_after: Duration::from_secs(60),
-    }
+    })
 }

@@ -41,7 +41,7 @@ pub fn run(global: &Global, args: &LearnArgs) -> Result<Exit, Failure> {
         build: outcome.build,
         options: outcome.options,
         model: spec.model,
-        host: spec.host,
+        host: String::from(&spec.host),
         health: outcome.health,
     };
     let lesson = learn(&subject, &outcome.recordings, &PackLibrary::built_in()).map_err(not_learnt)?;
@@ -86,7 +86,7 @@ fn server(command: &[OsString]) -> Result<ServerSpec, Failure> {
     spec.flags.clear();
     spec.args = rest;
     if let Some(host) = host {
-        spec.host = host;
+        spec.host = host.into();
     }
     Ok(spec)
 }

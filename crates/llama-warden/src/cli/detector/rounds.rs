@@ -116,10 +116,10 @@ struct Course {
 impl Course {
     async fn run(&mut self, lanes: &mut Lanes<'_>, starts: u8) -> Result<(), RoundsFailure> {
         let card = ServerCard {
-            display_name: self.spec.display_name.clone(),
+            display_name: String::from(&self.spec.display_name),
             model: Some(self.spec.model.clone()),
             port: self.spec.port,
-            host: self.spec.host.clone(),
+            host: String::from(&self.spec.host),
             tier: None,
             thinking: false,
             enabled: true,
