@@ -42,6 +42,7 @@ mod proc;
 mod process;
 mod reaper;
 mod redact;
+mod running;
 pub mod shim;
 mod spawner;
 mod sweep;
