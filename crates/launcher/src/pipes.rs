@@ -67,8 +67,8 @@ impl<L: FnMut(&[u8])> Output<L> {
     }
 
     /// Reads both pipes to their end, or until it is given up.
+    #[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice, and this one lives for months")]
     pub(crate) fn read(mut self, mut given_up: GivenUp) -> impl Future<Output = ()> {
-        // Not an async fn, which would hold its arguments twice.
         async move {
             while let Pause::Turn = poll_fn(|context| self.poll(&mut given_up, context)).await {
                 // Unlike a wake of our own, this lets the runtime hear of other pipes and connections too.
@@ -181,8 +181,10 @@ mod tests {
     /// Lines of both streams, as they were handed on.
     type Heard = Arc<Mutex<Vec<(StreamName, Vec<u8>)>>>;
 
+    type Listener = Box<dyn FnMut(&[u8]) + Send>;
+
     /// An output whose lines are heard, with the other ends of its pipes: of standard error and of standard output.
-    fn output(redactor: Redactor) -> (Output<impl FnMut(&[u8])>, Heard, [PipeWriter; 2]) {
+    fn output(redactor: Redactor) -> (Output<Listener>, Heard, [PipeWriter; 2]) {
         let heard = Heard::default();
         let [(error, error_writer), (out, out_writer)] = StreamName::ALL.map(|stream| {
             let (reader, writer) = io::pipe().expect("pipe");
@@ -191,7 +193,7 @@ mod tests {
                 assert_ne!(line, b"panic");
                 heard.lock().expect("whole").push((stream, line.to_vec()));
             };
-            (Pipe::new(stream, reader.into(), on_line), writer)
+            (Pipe::new(stream, reader.into(), Box::new(on_line) as Listener), writer)
         });
         (Output::new([error, out], redactor), heard, [error_writer, out_writer])
     }
