@@ -24,6 +24,7 @@ use crate::launch::{Launch, Obstacles, Over, Reporter, Resources};
 use crate::leftovers;
 use crate::machine::Machine;
 use crate::mailbox::{ListenerInquiry, Postman, SIGNALS, SignalOrder, Undelivered, mailbox};
+use crate::notes::NoteShelf;
 use crate::reaper;
 use crate::spawner::{ShimProgram, Spawner};
 
@@ -169,6 +170,7 @@ impl Desk {
                 shim,
                 binaries,
                 dialects: DialectShelf::new(dialects, dialects_dir),
+                notes: NoteShelf::default(),
                 environment,
                 state_dir,
                 looks: Turns::new(),

@@ -25,6 +25,7 @@ use crate::identify::BinaryCache;
 use crate::listener;
 use crate::lock::InstanceLock;
 use crate::mailbox::{Mailbox, Order};
+use crate::notes::NoteShelf;
 use crate::pipes::read_bounded;
 use crate::pre_start;
 use crate::prepare::{NotPrepared, Prepared, prepare};
@@ -48,6 +49,7 @@ pub(crate) struct Resources {
     pub(crate) shim: ShimProgram,
     pub(crate) binaries: BinaryCache,
     pub(crate) dialects: DialectShelf,
+    pub(crate) notes: NoteShelf,
     /// What children may inherit from.
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// Where the locks of servers are; `None` has none.

@@ -33,6 +33,7 @@ mod listener;
 mod lock;
 mod machine;
 mod mailbox;
+mod notes;
 mod pin;
 mod pipes;
 mod pre_start;
