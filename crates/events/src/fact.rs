@@ -143,7 +143,7 @@ pub enum Event {
     /// Options were spelled for this build; only those that did not stay as they were are named. (launcher)
     OptionsTranslated {
         /// One note per option. Shared with the snapshot.
-        notes: std::sync::Arc<[OptionNote]>,
+        notes: std::sync::Arc<[std::sync::Arc<OptionNote>]>,
     },
     /// The process exists and its executable is loaded. (launcher)
     ServerSpawned {

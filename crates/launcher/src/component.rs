@@ -16,15 +16,15 @@ use llama_warden_state::Snapshot;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
 
 use crate::dialect::DialectLibrary;
 use crate::dialect_shelf::DialectShelf;
 use crate::identify::BinaryCache;
-use crate::launch::{Launch, Over, Reporter, Resources};
+use crate::launch::{Launch, Obstacles, Over, Reporter, Resources};
 use crate::leftovers;
 use crate::machine::Machine;
 use crate::mailbox::{ListenerInquiry, Postman, SIGNALS, SignalOrder, Undelivered, mailbox};
+use crate::notes::NoteShelf;
 use crate::reaper;
 use crate::spawner::{ShimProgram, Spawner};
 
@@ -128,7 +128,6 @@ struct Desk {
     live: BTreeMap<ServerId, Live>,
     launches: JoinSet<Over>,
     resources: Arc<Resources>,
-    cancel: CancellationToken,
 }
 
 /// A launch that is not over, and the ways to it.
@@ -171,12 +170,11 @@ impl Desk {
                 shim,
                 binaries,
                 dialects: DialectShelf::new(dialects, dialects_dir),
+                notes: NoteShelf::default(),
                 environment,
                 state_dir,
                 looks: Turns::new(),
             }),
-            // Not the ports': a launch is told to end only after the loop has stopped taking commands.
-            cancel: CancellationToken::new(),
         })
     }
 
@@ -220,16 +218,8 @@ impl Desk {
         let (spec, incarnation) = (Arc::clone(&server), reporter.incarnation);
         let live = Live { incarnation, spec, pre_start: tell, postman, killed: None };
         self.live.insert(reporter.server.clone(), live);
-        let launch = Launch {
-            server,
-            rival,
-            reporter,
-            resources: Arc::clone(&self.resources),
-            pre_start,
-            mailbox,
-            cancel: self.cancel.clone(),
-        };
-        self.launches.spawn(launch.run());
+        let launch = Launch { server, reporter, resources: Arc::clone(&self.resources), mailbox };
+        self.launches.spawn(launch.run(Obstacles { rival, pre_start }));
         Ok(())
     }
 
@@ -281,7 +271,7 @@ impl Desk {
     /// Kills what still runs and sees it through, as long as that can help.
     async fn drain(mut self) -> Result<(), LauncherError> {
         self.machine.on_drain();
-        self.cancel.cancel();
+        self.live.values().for_each(|live| live.postman.call_off());
         let now = Instant::now();
         let deadline = self.live.values().map(|live| live.killed.unwrap_or(now) + KILL_TIMEOUT).max().unwrap_or(now);
         while let Ok(Some(over)) = timeout_at(deadline, self.launches.join_next()).await {

@@ -160,7 +160,7 @@ impl Question<'_> {
             lock: None,
         };
         let spawned = self.spawner.spawn(request).await.map_err(not_run)?;
-        let process = Process::new(self.spawner, spawned.child, Traces::default()).map_err(not_run)?;
+        let process = Process::new(self.spawner, spawned.child).map_err(not_run)?;
         let answer = timeout_at(self.deadline, async {
             tokio::try_join!(read_bounded(spawned.stdout, MAX_ANSWER), read_bounded(spawned.stderr, MAX_ANSWER))
         })
@@ -179,7 +179,7 @@ impl Question<'_> {
         // It may have ended by itself; then there is nothing to signal.
         let _ = process.deliver(Signal::KILL);
         process.exited().await?;
-        process.sweep(Instant::now() + SWEEP_TIMEOUT).await;
+        process.sweep(Traces::default(), Instant::now() + SWEEP_TIMEOUT).await;
         process.reap();
         Ok(())
     }

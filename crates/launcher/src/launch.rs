@@ -1,7 +1,5 @@
-//! One launch, from the first look to the reaped process. The one task that signals and reaps its child.
-//!
-//! The order at the end is fixed: exit seen, group and marker swept, pipes read to their end or to a deadline, status
-//! taken. The zombie holds its process-group id until then, so that every signal reaches our processes or nobody.
+//! One launch, from the first look to the process that all know of; [`Running`] sees it through from there. The one task that
+//! signals and reaps its child.
 
 use std::ffi::OsString;
 use std::io;
@@ -10,37 +8,34 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, CommandSender, Fact, OutputKey, OutputLane, Publisher, Turns};
+use llama_warden_bus::{BusClosed, CommandSender, Fact, OutputLane, Publisher, Turns};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{
     BootId, Event, FailureReason, HookOutcome, Incarnation, ListenerOwner, ProcessEnd, Seq, ServerId, Signal,
-    StreamName, Warning,
 };
 use tokio::sync::oneshot;
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::task::JoinError;
+use tokio::time::Instant;
 
 use crate::address;
 use crate::dialect_shelf::DialectShelf;
 use crate::environment::Marker;
 use crate::failure::LaunchFailure;
 use crate::identify::BinaryCache;
-use crate::lines::Redactor;
 use crate::listener;
 use crate::lock::InstanceLock;
-use crate::mailbox::{ListenerInquiry, Mailbox, SignalOrder};
-use crate::pipes::{read_bounded, read_lines};
+use crate::mailbox::{Mailbox, Order};
+use crate::notes::NoteShelf;
+use crate::pipes::read_bounded;
 use crate::pre_start;
 use crate::prepare::{NotPrepared, Prepared, prepare};
 use crate::process::Process;
+use crate::running::{OutputPipes, Running, finish, kill, listed};
 use crate::spawner::{ShimProgram, SpawnRequest, Spawner};
-use crate::sweep::{Left, Traces, sweep};
+use crate::sweep::{Traces, sweep};
 
 /// Time to kill what outlived the server.
-const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time for the pipes to end after that: somebody who cannot be found may hold them.
-const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
+pub(crate) const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of an errno on the shim's pipe.
 const ERRNO_BYTES: u64 = 4;
 
@@ -54,6 +49,7 @@ pub(crate) struct Resources {
     pub(crate) shim: ShimProgram,
     pub(crate) binaries: BinaryCache,
     pub(crate) dialects: DialectShelf,
+    pub(crate) notes: NoteShelf,
     /// What children may inherit from.
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// Where the locks of servers are; `None` has none.
@@ -73,7 +69,7 @@ impl Resources {
     }
 
     /// Who listens where `server` should.
-    async fn who_listens(&self, server: Arc<ServerSpec>, leader: u32, marker: Marker) -> ListenerOwner {
+    pub(crate) async fn who_listens(&self, server: Arc<ServerSpec>, leader: u32, marker: Marker) -> ListenerOwner {
         let looked = self.look(move || who_listens(&server, leader, &marker)).await;
         looked.unwrap_or_else(|error| ListenerOwner::Unreadable { detail: format!("the look has failed: {error}") })
     }
@@ -97,7 +93,12 @@ impl Reporter {
         self.facts.publish(self.fact(event)).await
     }
 
-    async fn publish_acked(&self, event: Event) -> Result<Seq, BusClosed> {
+    /// Publishes what another fact or command than the launch's own led to.
+    pub(crate) async fn publish_because(&self, event: Event, cause: Option<Seq>) -> Result<(), BusClosed> {
+        self.facts.publish(self.fact(event).because(cause)).await
+    }
+
+    pub(crate) async fn publish_acked(&self, event: Event) -> Result<Seq, BusClosed> {
         self.facts.publish_acked(self.fact(event)).await
     }
 }
@@ -106,14 +107,18 @@ impl Reporter {
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) server: Arc<ServerSpec>,
-    /// A server that is launched and listens in the same place, or will.
-    pub(crate) rival: Option<ServerId>,
     pub(crate) reporter: Reporter,
     pub(crate) resources: Arc<Resources>,
+    pub(crate) mailbox: Mailbox,
+}
+
+/// What comes before a launch, or between it and its process.
+#[derive(Debug)]
+pub(crate) struct Obstacles {
+    /// A server that is launched and listens in the same place, or will.
+    pub(crate) rival: Option<ServerId>,
     /// Tells how the `pre-start` command ended, for a server that has one.
     pub(crate) pre_start: Option<oneshot::Receiver<HookOutcome>>,
-    pub(crate) mailbox: Mailbox,
-    pub(crate) cancel: CancellationToken,
 }
 
 /// How a launch ended: its last fact is published when the next launch may begin.
@@ -124,44 +129,58 @@ pub(crate) struct Over {
     pub(crate) last: Fact,
 }
 
-/// What is left of a spawned process once it runs its program.
-struct Running {
+/// A process that is being made, until all know of it.
+struct Spawning {
     process: Process,
-    marker: Marker,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-    redactor: Redactor,
+    output: OutputPipes,
 }
 
 impl Launch {
     /// Runs the launch to its end.
-    pub(crate) async fn run(mut self) -> Over {
+    pub(crate) fn run(self, obstacles: Obstacles) -> impl Future<Output = Over> {
         // Boxed, as everything that is over soon: a future is as large as its largest part, and this one lives for months.
-        let last = match Box::pin(self.begin()).await {
-            Ok(Ok(running)) => self.attend(running).await,
-            Ok(Err(last)) => Ok(last),
-            Err(closed) => Err(closed),
-        };
-        let last = match last {
-            Ok(last) => last,
-            // Nobody hears what happens any more; the process, if there was one, was killed when it was dropped.
-            Err(BusClosed) => Event::ServerExited { end: ProcessEnd::Unknown, swept: 0 },
-        };
-        let Reporter { server, incarnation, .. } = self.reporter.clone();
-        Over { server, incarnation, last: self.reporter.fact(last) }
+        let began = Box::pin(self.begin(obstacles));
+        async move {
+            let mut running = match began.await {
+                Ok(running) => running,
+                Err(over) => return over,
+            };
+            let attended = running.attend().await;
+            Box::pin(running.conclude(attended)).await
+        }
     }
 
-    /// Everything until the process is known to all; the inner error is the launch's last fact.
-    async fn begin(&mut self) -> Result<Result<Running, Event>, BusClosed> {
+    /// Everything until the process is known to all, and its output read.
+    async fn begin(mut self, obstacles: Obstacles) -> Result<Running, Over> {
+        match self.make(obstacles).await {
+            Ok(Ok(Spawning { process, output })) => Ok(Running::new(self, process, output)),
+            Ok(Err(last)) => Err(self.over(last)),
+            Err(BusClosed) => Err(self.unheard()),
+        }
+    }
+
+    /// The end of the launch, with its last fact.
+    pub(crate) fn over(self, last: Event) -> Over {
+        let last = self.reporter.fact(last);
+        Over { server: self.reporter.server, incarnation: self.reporter.incarnation, last }
+    }
+
+    /// Nobody hears what happens any more; the process, if there was one, is killed when it is dropped.
+    pub(crate) fn unheard(self) -> Over {
+        self.over(Event::ServerExited { end: ProcessEnd::Unknown, swept: 0 })
+    }
+
+    /// Makes the process and tells all of it; the inner error is the launch's last fact.
+    async fn make(&mut self, obstacles: Obstacles) -> Result<Result<Spawning, Event>, BusClosed> {
+        let Obstacles { rival, pre_start } = obstacles;
         let began = Event::LaunchBegan { binary: self.server.binary.to_path_buf() };
         self.reporter.cause = Some(self.reporter.publish_acked(began).await?);
-        if let Some(rival) = &self.rival {
+        if let Some(rival) = rival {
             let detail = format!("server {rival} listens on the same port; give this server another `port`");
             return Ok(Err(failed(LaunchFailure::new(FailureReason::PortInUse, detail))));
         }
-        let marker = Marker::new(&self.resources.boot, &self.reporter.server, self.reporter.incarnation);
+        let marker = self.marker();
         let (server, resources, reporter) = (&self.server, &self.resources, &self.reporter);
-        let pre_start = self.pre_start.take();
         let prepared = async {
             // Before the first look, since it may make what is looked at: fetch the model, mount its disk.
             if let Some(ended) = pre_start {
@@ -171,7 +190,7 @@ impl Launch {
         };
         let prepared = tokio::select! {
             prepared = prepared => prepared,
-            signal = called_off(&self.mailbox, &self.cancel) => return Ok(Err(exited_by(signal))),
+            signal = called_off(&self.mailbox) => return Ok(Err(exited_by(signal))),
         };
         let prepared = match prepared {
             Ok(prepared) => prepared,
@@ -179,23 +198,23 @@ impl Launch {
             Err(NotPrepared::Unheard) => return Err(BusClosed),
         };
         let argv = prepared.line.redacted().into();
-        let running = match self.spawn(prepared, marker).await {
-            Ok(running) => running,
+        let spawning = match self.spawn(prepared).await {
+            Ok(spawning) => spawning,
             Err(last) => return Ok(Err(last)),
         };
         let spawned = Event::ServerSpawned {
-            pid: running.process.pid(),
-            start_ticks: running.process.start_ticks(),
+            pid: spawning.process.pid(),
+            start_ticks: spawning.process.start_ticks(),
             argv,
             port: self.server.port,
         };
         // Acknowledged, so that nothing that a line leads to can come before it.
         self.reporter.cause = Some(self.reporter.publish_acked(spawned).await?);
-        Ok(Ok(running))
+        Ok(Ok(spawning))
     }
 
     /// Makes the process and waits until it runs its program; the error is the launch's last fact.
-    async fn spawn(&self, prepared: Prepared, marker: Marker) -> Result<Running, Event> {
+    async fn spawn(&self, prepared: Prepared) -> Result<Spawning, Event> {
         let Prepared { line, environment, redactor } = prepared;
         let program = line.program.clone();
         let failure = |error: &io::Error| failed(LaunchFailure::spawn(&program, error));
@@ -209,24 +228,35 @@ impl Launch {
         };
         let spawner = &self.resources.spawner;
         let spawned = spawner.spawn(request).await.map_err(|error| failure(&error))?;
-        let traces = Traces { marker: Some(marker.clone()), lock, group: None };
-        let process = Process::new(spawner, spawned.child, traces).map_err(|error| failure(&error))?;
+        let process = Process::new(spawner, spawned.child).map_err(|error| failure(&error))?;
         if let Some(exec_errors) = spawned.exec_errors {
             let confirmed = tokio::select! {
                 confirmed = read_errno(exec_errors) => confirmed,
-                signal = called_off(&self.mailbox, &self.cancel) => {
+                signal = called_off(&self.mailbox) => {
                     // The shim would only be in the way of the signal's meaning: nothing runs yet.
                     kill(&process);
-                    return Err(finish(process, JoinSet::new(), CancellationToken::new()).await.map_end(signal));
+                    return Err(finish(process, self.traces(), None).await.map_end(signal));
                 }
             };
             if let Err(error) = confirmed {
                 kill(&process);
-                finish(process, JoinSet::new(), CancellationToken::new()).await;
+                finish(process, self.traces(), None).await;
                 return Err(failure(&error));
             }
         }
-        Ok(Running { process, marker, stdout: spawned.stdout, stderr: spawned.stderr, redactor })
+        let output = OutputPipes { stdout: spawned.stdout, stderr: spawned.stderr, redactor };
+        Ok(Spawning { process, output })
+    }
+
+    /// By what the launch's processes are recognised.
+    pub(crate) fn marker(&self) -> Marker {
+        Marker::new(&self.resources.boot, &self.reporter.server, self.reporter.incarnation)
+    }
+
+    pub(crate) fn traces(&self) -> Traces {
+        let state_dir = self.resources.state_dir.as_deref();
+        let lock = state_dir.map(|state_dir| InstanceLock::that_is_made(state_dir, &self.reporter.server));
+        Traces { marker: Some(self.marker()), lock, group: None }
     }
 
     /// The lock that the launch is to hold. Who is left of an earlier launch and still holds it is killed first; beside one
@@ -250,132 +280,16 @@ impl Launch {
         }
         Ok(Some(lock))
     }
-
-    /// Reads the output, delivers signals and answers questions until the process has ended; then cleans up.
-    async fn attend(&mut self, running: Running) -> Result<Event, BusClosed> {
-        let Running { process, marker, stdout, stderr, redactor } = running;
-        let give_up = CancellationToken::new();
-        let mut readers = JoinSet::new();
-        let redactor = Arc::new(redactor);
-        // Both are open before either is read: a tap of one stream may count on the other's.
-        let opened = [(StreamName::Stdout, stdout), (StreamName::Stderr, stderr)].map(|(stream, pipe)| {
-            let (server, incarnation) = (self.reporter.server.clone(), self.reporter.incarnation);
-            let key = OutputKey { server, incarnation, stream };
-            (stream, pipe, self.resources.lane.open(&key, self.server.log_ring_bytes))
-        });
-        for (stream, pipe, mut sink) in opened {
-            let (redactor, give_up) = (Arc::clone(&redactor), give_up.clone());
-            readers.spawn(async move {
-                if let Err(error) = read_lines(pipe, &redactor, &give_up, |line| sink.push(line)).await {
-                    tracing::warn!(%stream, %error, "the output of a server cannot be read");
-                }
-            });
-        }
-        let mut inquiry: JoinSet<(ListenerOwner, Option<Seq>)> = JoinSet::new();
-        let mut is_cancelled = false;
-        loop {
-            tokio::select! {
-                exited = process.exited() => {
-                    if let Err(error) = exited {
-                        tracing::error!(pid = process.pid(), %error, "an exit cannot be awaited; the server is killed");
-                        kill(&process);
-                    }
-                    break;
-                }
-                order = self.mailbox.next_signal() => Box::pin(self.deliver(&process, order)).await?,
-                ListenerInquiry { cause } = self.mailbox.next_inquiry(), if inquiry.is_empty() => {
-                    let (server, marker, leader) = (Arc::clone(&self.server), marker.clone(), process.pid());
-                    let resources = Arc::clone(&self.resources);
-                    inquiry.spawn(async move { (resources.who_listens(server, leader, marker).await, cause) });
-                }
-                Some(answer) = inquiry.join_next() => {
-                    if let Ok((listener, cause)) = answer {
-                        Box::pin(self.tell_who_listens(listener, cause)).await?;
-                    }
-                }
-                () = self.cancel.cancelled(), if !is_cancelled => {
-                    is_cancelled = true;
-                    kill(&process);
-                }
-            }
-        }
-        Box::pin(self.conclude(process, readers, give_up)).await
-    }
-
-    async fn tell_who_listens(&self, listener: ListenerOwner, cause: Option<Seq>) -> Result<(), BusClosed> {
-        let fact = self.reporter.fact(Event::ListenerIdentified { listener }).because(cause);
-        self.reporter.facts.publish(fact).await
-    }
-
-    /// Cleans up after a process that has ended; returns the launch's last fact.
-    async fn conclude(
-        &self,
-        process: Process,
-        readers: JoinSet<()>,
-        give_up: CancellationToken,
-    ) -> Result<Event, BusClosed> {
-        let Finished { end, swept, left } = finish(process, readers, give_up).await;
-        if !left.is_empty() {
-            let detail = format!("{} outlived the server and cannot be killed", listed(&left));
-            self.reporter.publish(Event::ServerWarned { warning: Warning::DescendantLeft, detail }).await?;
-        }
-        Ok(Event::ServerExited { end, swept })
-    }
-
-    async fn deliver(&mut self, process: &Process, order: SignalOrder) -> Result<(), BusClosed> {
-        let SignalOrder { signal, rung, cause } = order;
-        if let Err(error) = process.deliver(signal) {
-            // The next rung of the ladder is KILL, which always has a name.
-            tracing::error!(server = %self.reporter.server, %error, "a signal was not delivered");
-            return Ok(());
-        }
-        let fact = self.reporter.fact(Event::SignalDelivered { signal, rung }).because(cause);
-        self.reporter.cause = Some(self.reporter.facts.publish_acked(fact).await?);
-        Ok(())
-    }
-}
-
-/// What is known when a process is gone.
-struct Finished {
-    end: ProcessEnd,
-    swept: u32,
-    left: Vec<Left>,
-}
-
-impl Finished {
-    /// The last fact of a launch that `signal` called off before its program ran.
-    fn map_end(self, signal: Signal) -> Event {
-        Event::ServerExited { end: ProcessEnd::Signaled { signal, core_dumped: false }, swept: self.swept }
-    }
-}
-
-/// Sweeps what outlived the process, lets the readers come to the end, reaps.
-async fn finish(process: Process, mut readers: JoinSet<()>, give_up: CancellationToken) -> Finished {
-    if let Err(error) = process.exited().await {
-        tracing::error!(pid = process.pid(), %error, "an exit cannot be awaited");
-    }
-    let sweep = process.sweep(Instant::now() + SWEEP_TIMEOUT).await;
-    let drained = timeout(DRAIN_TIMEOUT, async { while readers.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        give_up.cancel();
-        while readers.join_next().await.is_some() {}
-    }
-    Finished { end: process.reap(), swept: sweep.killed, left: sweep.left }
 }
 
 /// The signal by which a launch is called off before its program runs: the first that is asked for that would end it.
-async fn called_off(mailbox: &Mailbox, cancel: &CancellationToken) -> Signal {
+async fn called_off(mailbox: &Mailbox) -> Signal {
     loop {
-        tokio::select! {
-            order = mailbox.next_signal() => if order.signal != Signal::CONT { return order.signal },
-            () = cancel.cancelled() => return Signal::KILL,
+        match mailbox.next_order().await {
+            Order::Signal(order) if order.signal == Signal::CONT => {}
+            Order::Signal(order) => return order.signal,
+            Order::CallOff => return Signal::KILL,
         }
-    }
-}
-
-fn kill(process: &Process) {
-    if let Err(error) = process.deliver(Signal::KILL) {
-        tracing::error!(pid = process.pid(), %error, "a process cannot be killed");
     }
 }
 
@@ -396,10 +310,6 @@ fn who_listens(server: &ServerSpec, leader: u32, marker: &Marker) -> ListenerOwn
         }
         Err((host, error)) => ListenerOwner::Unreadable { detail: format!("cannot resolve `{host}`: {error}") },
     }
-}
-
-fn listed(left: &[Left]) -> String {
-    left.iter().map(Left::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn failed(failure: LaunchFailure) -> Event {

@@ -32,11 +32,15 @@ impl InstanceLock {
     /// # Errors
     /// If the state directory cannot be written.
     pub(crate) fn of(state_dir: &Path, server: &ServerId) -> io::Result<Self> {
-        let folder = state_dir.join(FOLDER);
-        fs::create_dir_all(&folder)?;
-        let path = folder.join(server.as_str());
-        OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
-        Ok(Self { path })
+        fs::create_dir_all(state_dir.join(FOLDER))?;
+        let lock = Self::that_is_made(state_dir, server);
+        OpenOptions::new().write(true).create(true).truncate(false).open(&lock.path)?;
+        Ok(lock)
+    }
+
+    /// The lock of a server for which [`Self::of`] has made the file.
+    pub(crate) fn that_is_made(state_dir: &Path, server: &ServerId) -> Self {
+        Self { path: state_dir.join(FOLDER).join(server.as_str()) }
     }
 
     /// The locks of all servers that ever ran.

@@ -3,14 +3,23 @@
 //! Hardly anything ever is, and a launch lives for months, so that a place with nothing in it costs next to nothing: a
 //! channel would keep room for 32 messages. Invariant: what waits has a bound.
 
-use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use llama_warden_events::{Rung, Seq, Signal};
-use tokio::sync::Notify;
 
 /// Signals that wait. A ladder has few rungs; when there is no room the sender may try again.
 pub(crate) const SIGNALS: usize = 8;
+
+/// What a launch is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Somebody asked for a signal.
+    Signal(SignalOrder),
+    /// The launcher ends, and its launches with it.
+    CallOff,
+}
 
 /// A signal that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +50,7 @@ pub(crate) struct Postman {
     shared: Arc<Shared>,
 }
 
-/// A launch's own end. Dropped, it takes nothing any more.
+/// A launch's own end, for the one task of the launch. Dropped, it takes nothing any more.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     shared: Arc<Shared>,
@@ -50,14 +59,16 @@ pub(crate) struct Mailbox {
 #[derive(Debug, Default)]
 struct Shared {
     waiting: Mutex<Waiting>,
-    news: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    signals: VecDeque<SignalOrder>,
+    signals: Vec<SignalOrder>,
     inquiry: Option<ListenerInquiry>,
+    is_called_off: bool,
     is_over: bool,
+    /// The launch's task, while it waits.
+    reader: Option<Waker>,
 }
 
 /// An empty mailbox and the way to it.
@@ -71,7 +82,7 @@ impl Postman {
     pub(crate) fn signal(&self, order: SignalOrder) -> Result<(), Undelivered> {
         self.bring(|waiting| {
             let has_room = waiting.signals.len() < SIGNALS;
-            has_room.then(|| waiting.signals.push_back(order)).ok_or(Undelivered::Full)
+            has_room.then(|| waiting.signals.push(order)).ok_or(Undelivered::Full)
         })
     }
 
@@ -83,44 +94,71 @@ impl Postman {
         })
     }
 
+    /// Tells the launch to end at once; it goes before all signals that wait.
+    pub(crate) fn call_off(&self) {
+        // One that is over has ended already.
+        let _ = self.bring(|waiting| {
+            waiting.is_called_off = true;
+            Ok(())
+        });
+    }
+
     fn bring(&self, put: impl FnOnce(&mut Waiting) -> Result<(), Undelivered>) -> Result<(), Undelivered> {
         let mut waiting = self.shared.waiting();
         if waiting.is_over {
             return Err(Undelivered::Over);
         }
         put(&mut waiting)?;
+        let reader = waiting.reader.take();
         drop(waiting);
-        self.shared.news.notify_waiters();
+        if let Some(reader) = reader {
+            reader.wake();
+        }
         Ok(())
     }
 }
 
 impl Mailbox {
-    /// The next signal. Safe to cancel.
-    pub(crate) async fn next_signal(&self) -> SignalOrder {
-        self.next(|waiting| waiting.signals.pop_front()).await
+    /// The next order. Safe to cancel.
+    pub(crate) async fn next_order(&self) -> Order {
+        poll_fn(|context| self.poll_order(context)).await
     }
 
-    /// The next question. Safe to cancel.
-    pub(crate) async fn next_inquiry(&self) -> ListenerInquiry {
-        self.next(|waiting| waiting.inquiry.take()).await
+    /// The next order, or a wake when there is one.
+    pub(crate) fn poll_order(&self, context: &Context<'_>) -> Poll<Order> {
+        self.poll(context, Waiting::next_order)
     }
 
-    async fn next<T>(&self, take: impl Fn(&mut Waiting) -> Option<T>) -> T {
-        loop {
-            // Before the look: what comes after it is heard.
-            let news = self.shared.news.notified();
-            if let Some(mail) = take(&mut self.shared.waiting()) {
-                return mail;
-            }
-            news.await;
+    /// The next question, or a wake when there is one.
+    pub(crate) fn poll_inquiry(&self, context: &Context<'_>) -> Poll<ListenerInquiry> {
+        self.poll(context, |waiting| waiting.inquiry.take())
+    }
+
+    /// Wakes the latest task that asked, so that a task may wait for several things and several tasks may not.
+    fn poll<T>(&self, context: &Context<'_>, take: impl Fn(&mut Waiting) -> Option<T>) -> Poll<T> {
+        let mut waiting = self.shared.waiting();
+        if let Some(mail) = take(&mut waiting) {
+            return Poll::Ready(mail);
         }
+        waiting.reader = Some(context.waker().clone());
+        Poll::Pending
     }
 }
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        self.shared.waiting().is_over = true;
+        let mut waiting = self.shared.waiting();
+        waiting.is_over = true;
+        waiting.reader = None;
+    }
+}
+
+impl Waiting {
+    fn next_order(&mut self) -> Option<Order> {
+        if std::mem::take(&mut self.is_called_off) {
+            return Some(Order::CallOff);
+        }
+        (!self.signals.is_empty()).then(|| Order::Signal(self.signals.remove(0)))
     }
 }
 
@@ -144,24 +182,39 @@ mod tests {
         let (postman, mailbox) = mailbox();
         postman.signal(order(0)).expect("room");
         postman.signal(order(1)).expect("room");
-        assert_eq!(mailbox.next_signal().await, order(0));
-        assert_eq!(mailbox.next_signal().await, order(1));
-        let waits = tokio::spawn(async move { mailbox.next_signal().await });
+        assert_eq!(mailbox.next_order().await, Order::Signal(order(0)));
+        assert_eq!(mailbox.next_order().await, Order::Signal(order(1)));
+        let waits = tokio::spawn(async move { mailbox.next_order().await });
         tokio::task::yield_now().await;
         postman.signal(order(2)).expect("room");
-        assert_eq!(waits.await.expect("no panic"), order(2));
+        assert_eq!(waits.await.expect("no panic"), Order::Signal(order(2)));
     }
 
     #[tokio::test]
     async fn a_signal_and_a_question_reach_whoever_waits_for_both() {
         let (postman, mailbox) = mailbox();
         let waits = tokio::spawn(async move {
-            tokio::join!(mailbox.next_signal(), mailbox.next_inquiry());
+            tokio::join!(mailbox.next_order(), poll_fn(|context| mailbox.poll_inquiry(context)));
         });
         tokio::task::yield_now().await;
         postman.inquire(ListenerInquiry { cause: None }).expect("room");
+        tokio::task::yield_now().await;
         postman.signal(order(0)).expect("room");
         waits.await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn who_is_called_off_hears_that_first_and_once() {
+        let (postman, mailbox) = mailbox();
+        postman.signal(order(0)).expect("room");
+        postman.call_off();
+        assert_eq!(mailbox.next_order().await, Order::CallOff);
+        assert_eq!(mailbox.next_order().await, Order::Signal(order(0)));
+        let waits = tokio::spawn(async move { mailbox.next_order().await });
+        tokio::task::yield_now().await;
+        postman.call_off();
+        assert_eq!(waits.await.expect("no panic"), Order::CallOff);
+        postman.call_off();
     }
 
     #[tokio::test]
@@ -174,7 +227,8 @@ mod tests {
         for cause in [Some(Seq(1)), Some(Seq(2))] {
             postman.inquire(ListenerInquiry { cause }).expect("room");
         }
-        assert_eq!(mailbox.next_inquiry().await.cause, Some(Seq(1)));
+        let inquiry = poll_fn(|context| mailbox.poll_inquiry(context)).await;
+        assert_eq!(inquiry.cause, Some(Seq(1)));
         drop(mailbox);
         assert_eq!(postman.inquire(ListenerInquiry { cause: None }), Err(Undelivered::Over));
     }

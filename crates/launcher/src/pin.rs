@@ -4,6 +4,7 @@
 //! process that is not our child is known by its id and start time: between a look and a signal its id may, in theory,
 //! become another's. That this is so is logged once.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Once;
@@ -62,18 +63,15 @@ impl ProcessPin {
         Ok(Self(Way::Look(looked)))
     }
 
-    /// Completes when the process has ended, at once if it has already. Safe to cancel.
-    pub(crate) async fn exited(&self) -> io::Result<()> {
-        match &self.0 {
+    /// Completes when the process has ended, at once if it has already. Safe to cancel; one task waits at a time. As small
+    /// as can be, since it is awaited for months.
+    pub(crate) fn exited(&self) -> impl Future<Output = io::Result<()>> + Unpin {
+        let mut looking = None;
+        poll_fn(move |context| match &self.0 {
             // The descriptor stays readable for good, so that the readiness is never cleared.
-            Way::Descriptor(pidfd) => pidfd.readable().await.map(drop),
-            Way::Look(looked) => {
-                while !looked.has_ended() {
-                    tokio::time::sleep(LOOK_INTERVAL).await;
-                }
-                Ok(())
-            }
-        }
+            Way::Descriptor(pidfd) => pidfd.poll_read_ready(context).map_ok(drop),
+            Way::Look(looked) => looking.get_or_insert_with(|| Box::pin(looked.ended())).as_mut().poll(context).map(Ok),
+        })
     }
 
     /// Kills the process, if it still runs.
@@ -89,6 +87,12 @@ impl ProcessPin {
 }
 
 impl Looked {
+    async fn ended(&self) {
+        while !self.has_ended() {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    }
+
     fn has_ended(&self) -> bool {
         // Without NOWAIT this would take the status, and with it the claim to the id.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;

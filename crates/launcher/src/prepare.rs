@@ -9,7 +9,7 @@ use std::time::Duration;
 use llama_warden_bus::{BusClosed, Fact};
 use llama_warden_config::ServerSpec;
 use llama_warden_data_files::{DataFile as _, News};
-use llama_warden_events::{Event, FailureReason, Warning};
+use llama_warden_events::{Event, FailureReason, OptionNote, Warning};
 use tokio::time::Instant;
 
 use crate::argv::{self, CommandLine};
@@ -78,8 +78,9 @@ pub(crate) async fn prepare(
     };
     let profile = identify(&program, &environment, resources, reporter).await?;
     let dialect = choose_dialect(&profile, resources, reporter).await?;
-    let line = argv::plan(server, &profile, &dialect)?;
-    report(&line, reporter).await?;
+    let mut line = argv::plan(server, &profile, &dialect)?;
+    let notes = resources.notes.share(std::mem::take(&mut line.notes));
+    report(notes, &line.warnings, reporter).await?;
     let variables = environment.iter().filter(|(name, _)| redact::is_secret_variable(&name.to_string_lossy()));
     let variables = variables.map(|(_, value)| value.to_string_lossy().into_owned());
     let redactor = Redactor::new(line.secrets().into_iter().chain(keys).chain(variables));
@@ -149,11 +150,11 @@ async fn choose_dialect(
     Ok(choice.file)
 }
 
-async fn report(line: &CommandLine, reporter: &Reporter) -> Result<(), BusClosed> {
-    if !line.notes.is_empty() {
-        reporter.publish(Event::OptionsTranslated { notes: line.notes.as_slice().into() }).await?;
+async fn report(notes: Arc<[Arc<OptionNote>]>, warnings: &[String], reporter: &Reporter) -> Result<(), BusClosed> {
+    if !notes.is_empty() {
+        reporter.publish(Event::OptionsTranslated { notes }).await?;
     }
-    for detail in &line.warnings {
+    for detail in warnings {
         let warned = Event::ServerWarned { warning: Warning::OptionDropped, detail: detail.clone() };
         reporter.publish(warned).await?;
     }

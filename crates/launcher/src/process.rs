@@ -20,8 +20,6 @@ use crate::sweep::{self, Sweep, Traces};
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    start_ticks: u64,
-    traces: Traces,
     pin: ProcessPin,
     /// The kernel kills the child when the thread that made it ends.
     _spawner: Spawner,
@@ -37,14 +35,10 @@ pub(crate) enum SignalError {
 }
 
 impl Process {
-    /// Takes charge of a child that `spawner` made, and of what it makes by these `traces` and the group that it leads. If
-    /// that fails the child is killed.
-    pub(crate) fn new(spawner: &Spawner, child: Child, traces: Traces) -> io::Result<Self> {
+    /// Takes charge of a child that `spawner` made. If that fails the child is killed.
+    pub(crate) fn new(spawner: &Spawner, child: Child) -> io::Result<Self> {
         let pin = ProcessPin::new(child.pid())?;
-        // A child that is not reaped has a stat, also when it has ended.
-        let start_ticks = Stat::of(child.pid()).map_or(0, |stat| stat.start_ticks);
-        let traces = Traces { group: Some(child.pid()), ..traces };
-        Ok(Self { child, start_ticks, traces, pin, _spawner: spawner.clone() })
+        Ok(Self { child, pin, _spawner: spawner.clone() })
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -53,7 +47,8 @@ impl Process {
 
     /// In clock ticks since the machine booted; 0 if `/proc` cannot be read.
     pub(crate) fn start_ticks(&self) -> u64 {
-        self.start_ticks
+        // A child that is not reaped has a stat, also when it has ended.
+        Stat::of(self.pid()).map_or(0, |stat| stat.start_ticks)
     }
 
     /// Sends `signal` to the whole group. A signal that a stopped process would not see is followed by CONT.
@@ -67,14 +62,14 @@ impl Process {
         Ok(())
     }
 
-    /// Completes when the child has ended, at once if it has already.
-    pub(crate) async fn exited(&self) -> io::Result<()> {
-        self.pin.exited().await
+    /// Completes when the child has ended, at once if it has already. Safe to cancel; one task waits at a time.
+    pub(crate) fn exited(&self) -> impl Future<Output = io::Result<()>> + Unpin {
+        self.pin.exited()
     }
 
-    /// Kills what outlived the child, by its traces. See [`sweep::sweep`].
-    pub(crate) async fn sweep(&self, deadline: Instant) -> Sweep {
-        sweep::sweep(&self.traces, deadline).await
+    /// Kills what outlived the child, by these `traces` and the group that it led. See [`sweep::sweep`].
+    pub(crate) async fn sweep(&self, traces: Traces, deadline: Instant) -> Sweep {
+        sweep::sweep(&Traces { group: Some(self.pid()), ..traces }, deadline).await
     }
 
     /// Takes the status of a child that has ended. From here on its id may belong to somebody else.
@@ -115,7 +110,7 @@ mod tests {
             lock: None,
         };
         let spawned = spawner.spawn(request).await.expect("spawns");
-        Process::new(spawner, spawned.child, Traces::default()).expect("is watched")
+        Process::new(spawner, spawned.child).expect("is watched")
     }
 
     async fn end(process: Process) -> ProcessEnd {

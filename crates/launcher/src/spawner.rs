@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 
@@ -33,6 +33,12 @@ pub enum ShimProgram {
 /// Makes processes. Cheap to clone; see the module.
 #[derive(Debug, Clone)]
 pub struct Spawner {
+    thread: Arc<Thread>,
+}
+
+/// The way to the thread, which ends when it is dropped.
+#[derive(Debug)]
+struct Thread {
     jobs: mpsc::Sender<Job>,
     children: Children,
 }
@@ -82,18 +88,18 @@ impl Spawner {
                 drop(reply.send(spawn(&request, &made)));
             }
         })?;
-        Ok(Self { jobs, children })
+        Ok(Self { thread: Arc::new(Thread { jobs, children }) })
     }
 
     pub(crate) fn children(&self) -> &Children {
-        &self.children
+        &self.thread.children
     }
 
     /// Makes one process. If the caller goes away meanwhile, the process is killed.
     pub(crate) async fn spawn(&self, request: SpawnRequest) -> io::Result<Spawned> {
         let (reply, spawned) = oneshot::channel();
         let ended = || io::Error::other("the spawner thread has ended");
-        self.jobs.send(Job { request, reply }).map_err(|_| ended())?;
+        self.thread.jobs.send(Job { request, reply }).map_err(|_| ended())?;
         spawned.await.map_err(|_| ended())?
     }
 }

@@ -124,11 +124,25 @@ struct Watchroom {
 struct Watch {
     machine: Machine,
     reading: SharedReading,
-    target: Arc<Target>,
-    probe_path: Arc<str>,
-    model_names: Arc<[String]>,
+    /// None once nothing is asked any more: the verdict is out.
+    asked: Option<Arc<Asked>>,
     /// The fact that made the process known.
     spawned: Option<Seq>,
+}
+
+/// Where a server is asked, and as whom it is known.
+struct Asked {
+    target: Target,
+    probe_path: Box<str>,
+    model_names: Vec<String>,
+}
+
+impl Watch {
+    /// The verdict is out: what only served to find it is kept no longer.
+    fn settle(&mut self) {
+        lock(&self.reading).settle();
+        self.asked = None;
+    }
 }
 
 impl Watchroom {
@@ -197,18 +211,17 @@ impl Watchroom {
         let pack = self.chosen.remove(key)?;
         let target = Target::new(&spec, port);
         let (askable, probe_path) = match pack.probe() {
-            ProbeWay::Http { path } if !target.encrypted => (Askable::Yes, path.as_str().into()),
-            ProbeWay::Http { .. } | ProbeWay::None => (Askable::No, "/health".into()),
+            ProbeWay::Http { path } if !target.encrypted => (Askable::Yes, path.as_str()),
+            ProbeWay::Http { .. } | ProbeWay::None => (Askable::No, "/health"),
         };
+        let asked = Asked { target, probe_path: probe_path.into(), model_names: model_names(&spec) };
         let reading = self.readiness.readings.of(key);
         let own = self.readiness.make_matcher.as_ref().and_then(|make| make(&spec, port));
         lock(&reading).read_with(own.unwrap_or_else(|| Box::new(pack.matcher(Some(port)))));
         Some(Watch {
             machine: Machine::new(Terms::new(&spec.readiness, askable), spawned),
             reading,
-            target: Arc::new(target),
-            probe_path,
-            model_names: model_names(&spec).into(),
+            asked: Some(Arc::new(asked)),
             spawned: cause,
         })
     }
@@ -266,7 +279,7 @@ impl Watchroom {
         self.watch(key.clone(), process.port, process.spawned, None).await?;
         if let (Phase::Ready { .. } | Phase::Unready { .. }, Some(watch)) = (record.phase, self.watches.get_mut(key)) {
             watch.machine.note_ready();
-            lock(&watch.reading).settle();
+            watch.settle();
         }
         Ok(())
     }
@@ -347,7 +360,7 @@ impl Watchroom {
         let lines = actions.iter().any(|action| matches!(action, Action::Fail(_)));
         let lines = if lines { lock(&watch.reading).last_lines() } else { Vec::new() };
         if settled {
-            lock(&watch.reading).settle();
+            watch.settle();
             self.rest();
         }
         for action in actions {
@@ -378,19 +391,17 @@ impl Watchroom {
     }
 
     fn start_probe(&mut self, key: &LaunchKey) {
-        let Some(watch) = self.watches.get(key) else { return };
-        let (key, target, path) = (key.clone(), watch.target.clone(), watch.probe_path.clone());
+        let (Some(asked), key) = (self.asked(key), key.clone()) else { return };
         self.tasks.spawn(async move {
-            let answer = probe(&target, &path, identity::ASK_TIMEOUT).await;
+            let answer = probe(&asked.target, &asked.probe_path, identity::ASK_TIMEOUT).await;
             (key, Some(Input::Answered(answer)))
         });
     }
 
     fn start_identity_check(&mut self, key: &LaunchKey, round: u32) {
-        let Some(watch) = self.watches.get(key) else { return };
-        let (key, target, names) = (key.clone(), watch.target.clone(), watch.model_names.clone());
+        let (Some(asked), key) = (self.asked(key), key.clone()) else { return };
         self.tasks.spawn(async move {
-            let identity = identity::identify(&target, &names).await;
+            let identity = identity::identify(&asked.target, &asked.model_names).await;
             (key, Some(Input::IdentityChecked { round, identity }))
         });
     }
@@ -409,6 +420,10 @@ impl Watchroom {
 
     fn next_deadline(&self) -> Option<Elapsed> {
         self.watches.values().filter_map(|watch| watch.machine.next_deadline()).min()
+    }
+
+    fn asked(&self, key: &LaunchKey) -> Option<Arc<Asked>> {
+        self.watches.get(key)?.asked.clone()
     }
 
     fn spec(&self, server: &ServerId) -> Option<Arc<ServerSpec>> {

@@ -6,10 +6,15 @@ use crate::StructuredSource;
 
 const ESCAPE: u8 = 0x1b;
 
-/// Cleans lines; keeps buffers for those that have to be copied.
-#[derive(Debug, Default)]
+/// Cleans lines.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LineCleaner {
     unwraps_json: bool,
+}
+
+/// Room for lines that have to be copied. Whoever cleans lines of many servers needs one for all.
+#[derive(Debug, Default)]
+pub(crate) struct Copies {
     scratch: Vec<u8>,
     message: String,
 }
@@ -17,15 +22,15 @@ pub(crate) struct LineCleaner {
 impl LineCleaner {
     /// A cleaner that takes messages out of these forms.
     pub(crate) fn new(structured: &[StructuredSource]) -> Self {
-        Self { unwraps_json: structured.contains(&StructuredSource::LogJsonl), ..Self::default() }
+        Self { unwraps_json: structured.contains(&StructuredSource::LogJsonl) }
     }
 
     /// The line without terminal control, and without what builds since 2026 put before (and, as JSON, around) a message.
-    pub(crate) fn clean<'a>(&'a mut self, line: &'a [u8]) -> &'a [u8] {
-        let line = without_controls(line, &mut self.scratch);
+    pub(crate) fn clean<'a>(self, line: &'a [u8], copies: &'a mut Copies) -> &'a [u8] {
+        let line = without_controls(line, &mut copies.scratch);
         match line.first() {
             Some(b'0'..=b'9') => without_timestamp(line).unwrap_or(line),
-            Some(b'{') if self.unwraps_json => json_message(line, &mut self.message).unwrap_or(line),
+            Some(b'{') if self.unwraps_json => json_message(line, &mut copies.message).unwrap_or(line),
             _ => line,
         }
     }
@@ -127,7 +132,7 @@ mod tests {
     const MESSAGE: &[u8] = b"srv  llama_server: listening on http://127.0.0.1:8080";
 
     fn clean(line: &[u8]) -> Vec<u8> {
-        LineCleaner::new(&[StructuredSource::LogJsonl]).clean(line).to_vec()
+        LineCleaner::new(&[StructuredSource::LogJsonl]).clean(line, &mut Copies::default()).to_vec()
     }
 
     proptest::proptest! {
@@ -167,7 +172,7 @@ mod tests {
     fn a_json_message_is_decoded_and_stays_as_it_is_for_a_pack_that_does_not_read_it() {
         let line = br#"{"type":"log","time":1,"level":"info","msg":"load_model: \"C:\\a\"\n"}"#;
         assert_eq!(clean(line), br#"load_model: "C:\a""#);
-        assert_eq!(LineCleaner::default().clean(line), line);
+        assert_eq!(LineCleaner::default().clean(line, &mut Copies::default()), line);
         let cut = br#"{"type":"log","time":1,"level":"info","msg":"load_mo"#;
         assert_eq!(clean(cut), cut);
     }
@@ -182,7 +187,6 @@ mod tests {
     #[test]
     fn a_plain_line_is_not_copied() {
         let line = b"llama_context: n_ctx = 512".to_vec();
-        let mut cleaner = LineCleaner::default();
-        assert_eq!(cleaner.clean(&line).as_ptr(), line.as_ptr());
+        assert_eq!(LineCleaner::default().clean(&line, &mut Copies::default()).as_ptr(), line.as_ptr());
     }
 }

@@ -131,9 +131,17 @@ enum Stage {
     Over,
 }
 
-/// See the module.
+/// See the module. Once a server is ready, which it may be for months, nothing is kept of how it became so.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub(crate) enum Machine {
+    Starting(Box<Startup>),
+    Ready,
+    Over,
+}
+
+/// A server on its way to the first verdict.
+#[derive(Debug)]
+pub(crate) struct Startup {
     terms: Terms,
     spawned: Elapsed,
     stage: Stage,
@@ -162,6 +170,53 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(terms: Terms, spawned: Elapsed) -> Self {
+        Self::Starting(Box::new(Startup::new(terms, spawned)))
+    }
+
+    /// The server was ready before anybody watched it.
+    pub(crate) fn note_ready(&mut self) {
+        *self = Self::Ready;
+    }
+
+    /// Whether lines can still change anything but the evidence.
+    pub(crate) const fn is_watching(&self) -> bool {
+        matches!(self, Self::Starting(_))
+    }
+
+    /// Takes an input in.
+    pub(crate) fn on(&mut self, input: Input, now: Elapsed) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match (&mut *self, input) {
+            (Self::Over, _) => {}
+            (_, Input::StopBegan | Input::FailedElsewhere) => *self = Self::Over,
+            (Self::Ready, Input::Exited { end, evidence }) => {
+                *self = Self::Over;
+                actions.push(Action::Fail(Failure::at_exit_after_ready(end, evidence)));
+            }
+            (Self::Ready, _) => {}
+            (Self::Starting(startup), input) => {
+                startup.on(input, now, &mut actions);
+                match startup.stage {
+                    Stage::Watching | Stage::Confirming(_) => {}
+                    Stage::Ready => *self = Self::Ready,
+                    Stage::Over => *self = Self::Over,
+                }
+            }
+        }
+        actions
+    }
+
+    /// When `Input::Deadline` is due.
+    pub(crate) fn next_deadline(&self) -> Option<Elapsed> {
+        match self {
+            Self::Starting(startup) => startup.next_deadline(),
+            Self::Ready | Self::Over => None,
+        }
+    }
+}
+
+impl Startup {
+    fn new(terms: Terms, spawned: Elapsed) -> Self {
         Self {
             terms,
             spawned,
@@ -185,40 +240,19 @@ impl Machine {
         }
     }
 
-    /// The server was ready before anybody watched it.
-    pub(crate) fn note_ready(&mut self) {
-        self.stage = Stage::Ready;
-    }
-
-    /// Whether lines can still change anything but the evidence.
-    pub(crate) const fn is_watching(&self) -> bool {
-        matches!(self.stage, Stage::Watching | Stage::Confirming(_))
-    }
-
-    /// Takes an input in.
-    pub(crate) fn on(&mut self, input: Input, now: Elapsed) -> Vec<Action> {
-        let mut actions = Vec::new();
-        match (input, &self.stage) {
-            (_, Stage::Over) => {}
-            (Input::StopBegan | Input::FailedElsewhere, _) => self.stage = Stage::Over,
-            (Input::Exited { end, evidence }, Stage::Ready) => {
-                self.fail(Failure::at_exit_after_ready(end, evidence), &mut actions);
-            }
-            (Input::Exited { end, evidence }, _) => {
-                self.fail(Failure::at_exit_before_ready(end, evidence), &mut actions);
-            }
-            (_, Stage::Ready) => {}
-            (Input::Sighted(sighting), _) => self.on_sighting(sighting, now, &mut actions),
-            (Input::Answered(answer), _) => self.on_answer(answer, now, &mut actions),
-            (Input::ListenerIdentified(owner), _) => self.on_listener(owner, now, &mut actions),
-            (Input::IdentityChecked { round, identity }, _) => self.on_identity(round, identity, now, &mut actions),
-            (Input::Deadline, _) => self.on_deadline(now, &mut actions),
+    fn on(&mut self, input: Input, now: Elapsed, actions: &mut Vec<Action>) {
+        match input {
+            Input::StopBegan | Input::FailedElsewhere => self.stage = Stage::Over,
+            Input::Exited { end, evidence } => self.fail(Failure::at_exit_before_ready(end, evidence), actions),
+            Input::Sighted(sighting) => self.on_sighting(sighting, now, actions),
+            Input::Answered(answer) => self.on_answer(answer, now, actions),
+            Input::ListenerIdentified(owner) => self.on_listener(owner, now, actions),
+            Input::IdentityChecked { round, identity } => self.on_identity(round, identity, now, actions),
+            Input::Deadline => self.on_deadline(now, actions),
         }
-        actions
     }
 
-    /// When `Input::Deadline` is due.
-    pub(crate) fn next_deadline(&self) -> Option<Elapsed> {
+    fn next_deadline(&self) -> Option<Elapsed> {
         let stage = match &self.stage {
             Stage::Watching => [self.next_look(), self.cap].into_iter().flatten().min(),
             Stage::Confirming(confirmation) => Some(confirmation.deadline()),

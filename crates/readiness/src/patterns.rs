@@ -11,6 +11,7 @@ mod phrases;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -19,7 +20,7 @@ use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use regex_automata::nfa::thompson::{self, NFA};
 use regex_automata::util::syntax;
 
-use crate::line::LineCleaner;
+use crate::line::{Copies, LineCleaner};
 use crate::{Matcher, Pattern, PatternVerdict, StreamFilter, StructuredSource, Verdict};
 use automaton::{Automaton, GaveUp};
 use phrases::Phrases;
@@ -32,6 +33,11 @@ const COMPILED_LIMIT: usize = 1024 * 1024;
 const SET_LIMIT: usize = 16 * 1024 * 1024;
 /// Weak failures rank behind every other one.
 const WEAK: u16 = 0x8000;
+
+thread_local! {
+    /// One per thread and not per server: nothing stays in it.
+    static COPIES: RefCell<Copies> = RefCell::default();
+}
 
 /// Follows the patterns of a pack for one incarnation.
 #[derive(Debug)]
@@ -211,8 +217,10 @@ impl Matcher for PatternMatcher {
             StreamName::Stderr => &mut self.stderr,
             StreamName::Stdout => &mut self.stdout,
         };
-        let heard = Heard { stream, line: self.cleaner.clean(line), port: self.port };
-        self.patterns.0.judge(learning, heard).unwrap_or(Verdict::Nothing)
+        COPIES.with_borrow_mut(|copies| {
+            let heard = Heard { stream, line: self.cleaner.clean(line, copies), port: self.port };
+            self.patterns.0.judge(learning, heard).unwrap_or(Verdict::Nothing)
+        })
     }
 }
 

@@ -33,25 +33,35 @@ pub(crate) struct Reading {
     tail: Tail,
     /// Lines other than echoes.
     lines: u64,
-    last_line: Option<Instant>,
-    slots: [Option<String>; 4],
-    progress: Option<Option<f64>>,
-    evidence: Option<(u64, Evidence)>,
-    interest: Interest,
+    evidence: Option<Box<Sighted>>,
+    /// What the component still wants to know beside why the process may end: nothing, once the verdict is out.
+    news: Option<Box<News>>,
 }
 
 enum Reader {
-    Waiting { early: Vec<(StreamName, Box<[u8]>)>, bytes: usize, fallback: Fallback },
+    Waiting(Box<Waiting>),
     Matching(Box<dyn Matcher>),
 }
 
-/// What the component still wants to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Interest {
-    /// Everything.
-    Readiness,
-    /// The verdict is out: only why the process may end.
-    Failure,
+/// Lines that came before their matcher.
+struct Waiting {
+    early: Vec<(StreamName, Box<[u8]>)>,
+    bytes: usize,
+    fallback: Fallback,
+}
+
+/// Evidence, and after how many lines it came.
+struct Sighted {
+    at: u64,
+    evidence: Evidence,
+}
+
+/// What was read of a server that is on its way, until it is taken.
+#[derive(Default)]
+struct News {
+    last_line: Option<Instant>,
+    slots: [Option<String>; 4],
+    progress: Option<Option<f64>>,
 }
 
 /// What there is to take.
@@ -66,23 +76,20 @@ impl Reading {
     /// A reading that waits for its matcher; what `fallback` makes reads when it takes too long.
     pub(crate) fn new(fallback: Fallback) -> Self {
         Self {
-            reader: Reader::Waiting { early: Vec::new(), bytes: 0, fallback },
+            reader: Reader::Waiting(Box::new(Waiting { early: Vec::new(), bytes: 0, fallback })),
             tail: Tail::default(),
             lines: 0,
-            last_line: None,
-            slots: Default::default(),
-            progress: None,
             evidence: None,
-            interest: Interest::Readiness,
+            news: Some(Box::default()),
         }
     }
 
     /// Takes a line in. Returns whether there is something new to take.
     pub(crate) fn on_line(&mut self, stream: StreamName, line: &[u8]) -> bool {
-        let Reader::Waiting { early, bytes, .. } = &mut self.reader else { return self.read(stream, line) };
-        *bytes += line.len();
-        if *bytes <= EARLY_LIMIT && early.len() < EARLY_LIMIT / 16 {
-            early.push((stream, line.into()));
+        let Reader::Waiting(waiting) = &mut self.reader else { return self.read(stream, line) };
+        waiting.bytes += line.len();
+        if waiting.bytes <= EARLY_LIMIT && waiting.early.len() < EARLY_LIMIT / 16 {
+            waiting.early.push((stream, line.into()));
             return false;
         }
         let news = self.begin(None);
@@ -97,7 +104,10 @@ impl Reading {
     fn begin(&mut self, matcher: Option<Box<dyn Matcher>>) -> bool {
         let waiting = std::mem::replace(&mut self.reader, Reader::Matching(Box::new(Deaf)));
         let (early, matcher) = match waiting {
-            Reader::Waiting { early, fallback, .. } => (early, matcher.unwrap_or_else(fallback)),
+            Reader::Waiting(waiting) => {
+                let Waiting { early, fallback, .. } = *waiting;
+                (early, matcher.unwrap_or_else(fallback))
+            }
             Reader::Matching(current) => (Vec::new(), matcher.unwrap_or(current)),
         };
         self.reader = Reader::Matching(matcher);
@@ -116,37 +126,21 @@ impl Reading {
         }
         self.lines += 1;
         self.tail.push(line);
-        match verdict {
-            Verdict::Failure { reason, rank } => self.keep_evidence(reason, rank, line),
-            _ if self.interest == Interest::Failure => return false,
-            Verdict::Progress { percent } => {
-                self.progress = Some(percent.or(self.progress.flatten()));
-                self.last_line = Some(Instant::now());
-                return true;
-            }
-            Verdict::NearlyReady => self.fill(stream, HintStrength::NearlyReady, line),
-            Verdict::Ready => self.fill(stream, HintStrength::Ready, line),
-            Verdict::Nothing | Verdict::Echo => {}
+        if let Verdict::Failure { reason, rank } = verdict {
+            self.keep_evidence(reason, rank, line);
         }
-        if self.interest == Interest::Readiness {
-            self.last_line = Some(Instant::now());
-        }
-        self.slots.iter().any(Option::is_some)
-    }
-
-    fn fill(&mut self, stream: StreamName, strength: HintStrength, line: &[u8]) {
-        let slot = usize::from(stream == StreamName::Stdout) + 2 * usize::from(strength == HintStrength::Ready);
-        self.slots[slot].get_or_insert_with(|| printable(line));
+        self.news.as_mut().is_some_and(|news| news.read(stream, verdict, line))
     }
 
     /// Before the verdict the most specific line counts; afterwards only a recent one can explain an end.
     fn keep_evidence(&mut self, reason: FailureReason, rank: u16, line: &[u8]) {
         let replaces = match &self.evidence {
             None => true,
-            Some((at, kept)) => rank < kept.rank || self.interest == Interest::Failure && self.is_old(*at),
+            Some(kept) => rank < kept.evidence.rank || self.news.is_none() && self.is_old(kept.at),
         };
         if replaces {
-            self.evidence = Some((self.lines, Evidence { reason, rank, line: printable(line) }));
+            let evidence = Evidence { reason, rank, line: printable(line) };
+            self.evidence = Some(Box::new(Sighted { at: self.lines, evidence }));
         }
     }
 
@@ -156,6 +150,51 @@ impl Reading {
 
     /// Takes what is new.
     pub(crate) fn take(&mut self) -> Taken {
+        self.news.as_mut().map(|news| news.take()).unwrap_or_default()
+    }
+
+    /// The verdict is out: from now on only evidence is kept, and what there was explains nothing any more.
+    pub(crate) fn settle(&mut self) {
+        self.news = None;
+        self.evidence = None;
+    }
+
+    /// Why the process ended, as far as lines tell.
+    pub(crate) fn evidence(&self) -> Option<Evidence> {
+        let Sighted { at, evidence } = &**self.evidence.as_ref()?;
+        (self.news.is_some() || !self.is_old(*at)).then(|| evidence.clone())
+    }
+
+    /// The last lines, oldest first, fit to be read.
+    pub(crate) fn last_lines(&mut self) -> Vec<String> {
+        // A process that ended before anybody knew how to read it: its lines are still waiting.
+        self.begin(None);
+        self.tail.lines()
+    }
+}
+
+impl News {
+    /// Takes a line in that is no echo. Returns whether there is something new to take.
+    fn read(&mut self, stream: StreamName, verdict: Verdict, line: &[u8]) -> bool {
+        self.last_line = Some(Instant::now());
+        match verdict {
+            Verdict::Progress { percent } => {
+                self.progress = Some(percent.or(self.progress.flatten()));
+                return true;
+            }
+            Verdict::NearlyReady => self.fill(stream, HintStrength::NearlyReady, line),
+            Verdict::Ready => self.fill(stream, HintStrength::Ready, line),
+            Verdict::Nothing | Verdict::Echo | Verdict::Failure { .. } => {}
+        }
+        self.slots.iter().any(Option::is_some)
+    }
+
+    fn fill(&mut self, stream: StreamName, strength: HintStrength, line: &[u8]) {
+        let slot = usize::from(stream == StreamName::Stdout) + 2 * usize::from(strength == HintStrength::Ready);
+        self.slots[slot].get_or_insert_with(|| printable(line));
+    }
+
+    fn take(&mut self) -> Taken {
         let mut hints = Vec::new();
         for (slot, line) in self.slots.iter_mut().enumerate() {
             let Some(line) = line.take() else { continue };
@@ -164,27 +203,6 @@ impl Reading {
             hints.push(Hint { stream, strength, line });
         }
         Taken { hints, progress: self.progress.take(), last_line: self.last_line.take() }
-    }
-
-    /// The verdict is out: from now on only evidence is kept, and what there was explains nothing any more.
-    pub(crate) fn settle(&mut self) {
-        self.interest = Interest::Failure;
-        self.evidence = None;
-        self.slots = Default::default();
-        self.progress = None;
-    }
-
-    /// Why the process ended, as far as lines tell.
-    pub(crate) fn evidence(&self) -> Option<Evidence> {
-        let (at, evidence) = self.evidence.as_ref()?;
-        (self.interest == Interest::Readiness || !self.is_old(*at)).then(|| evidence.clone())
-    }
-
-    /// The last lines, oldest first, fit to be read.
-    pub(crate) fn last_lines(&mut self) -> Vec<String> {
-        // A process that ended before anybody knew how to read it: its lines are still waiting.
-        self.begin(None);
-        self.tail.lines()
     }
 }
 

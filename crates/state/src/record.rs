@@ -47,7 +47,7 @@ pub struct ServerRecord {
     /// Losses of quality of this incarnation; at most [`ServerRecord::WARNINGS`].
     pub warnings: Vec<WarningRecord>,
     /// Options that were spelled otherwise for this build.
-    pub notes: Arc<[OptionNote]>,
+    pub notes: Arc<[Arc<OptionNote>]>,
     /// The command line of the latest process, secrets redacted.
     pub argv: Arc<[String]>,
     /// What it is estimated to need of memory.

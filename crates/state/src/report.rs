@@ -204,7 +204,7 @@ impl ServerDetail {
             model: server.card.model.clone(),
             history: server.history.iter().copied().collect(),
             argv: server.argv.to_vec(),
-            options: server.notes.to_vec(),
+            options: server.notes.iter().map(|note| OptionNote::clone(note)).collect(),
             dialect: server.dialect.clone(),
             warnings: server
                 .warnings

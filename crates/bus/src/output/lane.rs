@@ -175,7 +175,7 @@ impl OutputLane {
 
 /// The way into the lane for one stream of one launch.
 pub struct OutputSink {
-    taps: Vec<Box<dyn OutputTap>>,
+    taps: Box<[Box<dyn OutputTap>]>,
     order: Arc<AtomicU64>,
     stream: Arc<Stream>,
 }

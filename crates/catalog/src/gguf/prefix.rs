@@ -1,6 +1,6 @@
 //! A bounded forward reader over the first bytes of a file.
 //!
-//! Memory is one buffer of [`CHUNK`] bytes whatever the file says, and no byte at or after [`HEADER_LIMIT`] is read.
+//! Memory is one buffer of at most [`CHUNK`] bytes whatever the file says, and no byte at or after [`HEADER_LIMIT`] is read.
 //! What is skipped beyond the buffer is passed over by a seek and never read.
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -10,6 +10,9 @@ use super::texts;
 
 /// Bytes read at once, and the longest text that is kept.
 pub(crate) const CHUNK: usize = 64 << 10;
+
+/// Bytes read at first: many files are no models, and the header of a small one is no longer.
+const FIRST_CHUNK: usize = 8 << 10;
 
 /// The longest header that is read, in bytes. Tokenizers of 260 000 words take about 10 MB.
 pub(crate) const HEADER_LIMIT: u64 = 64 << 20;
@@ -39,7 +42,8 @@ pub(crate) struct Prefix<R> {
     source: R,
     file_bytes: u64,
     order: ByteOrder,
-    buffer: Box<[u8]>,
+    /// [`FIRST_CHUNK`] bytes until more are needed, then [`CHUNK`].
+    buffer: Vec<u8>,
     /// The unread bytes of the buffer.
     start: usize,
     end: usize,
@@ -50,7 +54,7 @@ pub(crate) struct Prefix<R> {
 impl<R: Read + Seek> Prefix<R> {
     /// Reads `source`, which stands at its start and is `file_bytes` long, as little-endian until told otherwise.
     pub(crate) fn new(source: R, file_bytes: u64) -> Self {
-        let buffer = vec![0; CHUNK].into_boxed_slice();
+        let buffer = vec![0; FIRST_CHUNK];
         Self { source, file_bytes, order: ByteOrder::Little, buffer, start: 0, end: 0, read_to: 0 }
     }
 
@@ -164,8 +168,11 @@ impl<R: Read + Seek> Prefix<R> {
         let needed = self.within_limits(count as u64)?;
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
+        if self.read_to > 0 || count > self.buffer.len() {
+            self.buffer.resize(CHUNK, 0);
+        }
         while self.end < count {
-            let room = (HEADER_LIMIT - self.read_to).min((CHUNK - self.end) as u64) as usize;
+            let room = (HEADER_LIMIT - self.read_to).min((self.buffer.len() - self.end) as u64) as usize;
             match self.source.read(&mut self.buffer[self.end..self.end + room]) {
                 // The file has become shorter since its length was taken.
                 Ok(0) => return Err(HeaderError::HeaderCut { needed, file_bytes: self.read_to }),

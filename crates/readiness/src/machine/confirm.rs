@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use llama_warden_events::{Elapsed, Event, FailureReason, ListenerOwner, ReadyVia, StreamName, Warning};
 
-use super::{Action, Machine, Stage, later};
+use super::{Action, Stage, Startup, later};
 use crate::Identity;
 use crate::failure::Failure;
 
@@ -55,7 +55,7 @@ impl Confirmation {
     }
 }
 
-impl Machine {
+impl Startup {
     pub(super) fn confirm(&mut self, proof: Proof, now: Elapsed, actions: &mut Vec<Action>) {
         self.round += 1;
         let speaks_http = match proof {

@@ -35,6 +35,11 @@ impl Bench {
         Self { machine: Machine::new(terms, at(SPAWNED)), now: at(SPAWNED), said: Vec::new() }
     }
 
+    fn startup(&mut self) -> &mut Startup {
+        let Machine::Starting(startup) = &mut self.machine else { panic!("it has its verdict") };
+        startup
+    }
+
     fn on(&mut self, ms: u64, input: Input) -> Vec<Action> {
         self.now = self.now.max(at(ms));
         let actions = self.machine.on(input, self.now);
@@ -64,7 +69,8 @@ impl Bench {
     }
 
     fn identity(&mut self, ms: u64, identity: Identity) -> Vec<Action> {
-        let round = self.machine.round;
+        // Once the verdict is out, no round is awaited any more.
+        let round = if self.machine.is_watching() { self.startup().round } else { 0 };
         self.on(ms, Input::IdentityChecked { round, identity })
     }
 

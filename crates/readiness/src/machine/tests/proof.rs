@@ -118,7 +118,7 @@ fn a_trusted_line_is_ready_once_our_child_listens() {
     assert_eq!(actions[1..], [Action::IdentifyListener]);
     // It said so and does not listen: it is asked again.
     assert_eq!(bench.listener(1102, ListenerOwner::Nobody), []);
-    bench.machine.in_flight = 0;
+    bench.startup().in_flight = 0;
     assert!(bench.run_until(1200, None).contains(&Action::IdentifyListener));
     bench.listener(1201, OWN);
     assert_eq!(bench.verdicts(), ["ready via stdout"]);
