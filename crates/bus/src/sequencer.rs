@@ -97,8 +97,8 @@ impl Ledger {
         if next < first {
             return Err(first);
         }
-        let from = (next.0 - first.0) as usize;
-        let upto = (last.0 + 1 - first.0) as usize;
+        let from = (next.get() - first.get()) as usize;
+        let upto = (last.get() + 1 - first.get()) as usize;
         into.extend(ring.range(from.min(ring.len())..upto.min(ring.len())).take(BATCH).cloned());
         Ok(())
     }
@@ -145,7 +145,7 @@ async fn sequence(
         for Draft { fact, acknowledge } in batch.drain(..) {
             let envelope = Envelope {
                 seq: snapshot.seq.next(),
-                boot: snapshot.boot.clone(),
+                boot: snapshot.boot,
                 at: Timestamp::new(jiff::Timestamp::now()),
                 elapsed: clock.now(),
                 server: fact.server,
