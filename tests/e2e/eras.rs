@@ -25,7 +25,7 @@ async fn ready_via(stage: &Stage, part: Part, sections: &str) -> Option<Vec<Read
     let daemon = stage.up(&fleet).await;
     let mut vias = Vec::new();
     for round in 0..2 {
-        let before = if round == 0 { llama_warden_events::Seq(0) } else { daemon.status().await.seq };
+        let before = if round == 0 { llama_warden_events::Seq::new(0) } else { daemon.status().await.seq };
         if round > 0 {
             // Builds until 2025 leave closed connections behind that hold the port.
             daemon.command("a", "restart").await.expect(202);

@@ -97,7 +97,7 @@ fn a_restart_gives_a_new_process_on_the_same_port() {
         daemon.command("a", "restart?wait=50s").await.expect(200);
         let after = daemon.report("a").await;
         assert_ne!(before.pid, after.pid);
-        assert_eq!((after.port, after.incarnation.0, after.is_ready), (before.port, 2, true));
+        assert_eq!((after.port, after.incarnation.get(), after.is_ready), (before.port, 2, true));
         crate::fleet::complete(fleet.port("a")).await;
     });
 }

@@ -215,7 +215,7 @@ pub(crate) fn tell(daemons: &[Daemon]) {
             let server = fact.server.as_ref().map_or("-", |server| server.as_str());
             let event = serde_json::to_string(&fact.event).unwrap_or_default();
             let shown: String = event.chars().take(600).collect();
-            eprintln!("{:>5} {:>10} {server} {shown}", fact.seq.0, fact.elapsed.to_string());
+            eprintln!("{:>5} {:>10} {server} {shown}", fact.seq.get(), fact.elapsed.to_string());
         }
         let log = daemon.log();
         let tail = log.lines().count().saturating_sub(SHOWN);

@@ -213,7 +213,7 @@ impl Daemon {
 
     /// The first fact that `predicate` takes, once it is there.
     pub async fn event(&self, what: &str, predicate: impl Fn(&Envelope) -> bool) -> Envelope {
-        self.feed().find(what, Seq(0), predicate).await
+        self.feed().find(what, Seq::new(0), predicate).await
     }
 
     /// The first fact after `after` that `predicate` takes, once it is there.

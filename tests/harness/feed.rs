@@ -48,7 +48,7 @@ impl Feed {
 
     /// The run of the daemon; `None` before the first fact.
     pub fn boot(&self) -> Option<BootId> {
-        self.lock().first().map(|first| first.boot.clone())
+        self.lock().first().map(|first| first.boot)
     }
 
     /// The first fact after `after` that `predicate` takes, once it is there.
@@ -111,7 +111,7 @@ impl Feed {
     /// # Panics
     /// As [`Self::find`], for the fact `seq`.
     pub async fn replay(&self, seq: Seq) -> Snapshot {
-        let last = self.find(&format!("fact {seq}"), Seq(seq.0.saturating_sub(1)), |_| true).await;
+        let last = self.find(&format!("fact {seq}"), Seq::new(seq.get().saturating_sub(1)), |_| true).await;
         let mut snapshot = Snapshot::new(last.boot);
         self.lock().iter().take_while(|fact| fact.seq <= seq).for_each(|fact| snapshot.apply(fact));
         snapshot

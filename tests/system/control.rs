@@ -86,10 +86,10 @@ fn the_last_wish_wins() {
         daemon.command("a", "stop").await.expect(202);
         daemon.command("a", "start?wait=50s").await.expect(200);
         let report = daemon.report("a").await;
-        assert_eq!((report.phase, report.incarnation.0), (PhaseName::Ready, 3));
+        assert_eq!((report.phase, report.incarnation.get()), (PhaseName::Ready, 3));
         // A start of what is ready is done at once and launches nothing.
         daemon.command("a", "start?wait=50s").await.expect(200);
-        assert_eq!(daemon.report("a").await.incarnation.0, 3);
+        assert_eq!(daemon.report("a").await.incarnation.get(), 3);
         // A stop of what is stopped too.
         daemon.command("a", "stop?wait=50s").await.expect(200);
         daemon.command("a", "stop?wait=50s").await.expect(200);

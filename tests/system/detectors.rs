@@ -54,7 +54,7 @@ async fn reloaded(daemon: &Daemon, after: Seq) -> (Seq, Vec<String>, Vec<FileRef
     let reloaded = |fact: &llama_warden_events::Envelope| matches!(fact.event, Event::DetectorsReloaded { .. });
     let fact = daemon.event_after(after, "packs are reloaded", reloaded).await;
     match fact.event {
-        Event::DetectorsReloaded { packs, refused, .. } => (fact.seq, packs, refused),
+        Event::DetectorsReloaded { packs, refused, .. } => (fact.seq, packs.into(), refused.into()),
         _ => unreachable!("the predicate takes nothing else"),
     }
 }
@@ -83,7 +83,7 @@ fn made_up_words_are_understood_after_one_file_is_dropped_in_and_a_broken_one_di
         assert_eq!(daemon.failure("goose").await.0, FailureReason::ReadyTimeout, "nobody knows its words");
         daemon.exited("goose").await;
         drop_in(&packs, GOOSE);
-        let (seq, taken, refused) = reloaded(&daemon, Seq(0)).await;
+        let (seq, taken, refused) = reloaded(&daemon, Seq::new(0)).await;
         assert_eq!((taken, refused), (vec!["goose".to_owned()], vec![]));
         assert_eq!(started(&daemon, seq).await, ReadyVia::Stdout);
         assert_eq!(daemon.report("goose").await.detector.as_deref(), Some("goose"));

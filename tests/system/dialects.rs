@@ -55,7 +55,7 @@ async fn told(daemon: &Daemon) -> Vec<(Vec<String>, Vec<FileRefusal>)> {
     daemon.feed().replay(seq).await;
     let facts = daemon.feed().facts().into_iter();
     let told = facts.filter_map(|fact| match fact.event {
-        Event::DialectsReloaded { dialects, refused, .. } => Some((dialects, refused)),
+        Event::DialectsReloaded { dialects, refused, .. } => Some((dialects.into(), refused.into())),
         _ => None,
     });
     told.collect()
@@ -84,7 +84,7 @@ fn a_renamed_option_is_passed_after_one_file_is_dropped_in_and_a_broken_one_chan
         let after = daemon.server("a").await;
         assert_eq!((after.dialect.as_deref(), after.warnings.len()), (Some("renamed"), 0));
         assert_eq!(told(&daemon).await, [(vec!["renamed".to_owned()], vec![])]);
-        assert_eq!(daemon.report("b").await.incarnation, Incarnation(1), "nothing else is disturbed");
+        assert_eq!(daemon.report("b").await.incarnation, Incarnation::new(1), "nothing else is disturbed");
 
         drop_in(&dialects, &RENAMED.replace("\"--lanes\", \"{value}\"", "\"lanes\", \"{value}\""));
         assert_eq!(restarted(&daemon).await, line, "the old file stays in force");

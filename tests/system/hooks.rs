@@ -101,7 +101,7 @@ fn a_pre_start_command_that_fails_fails_that_server_alone_which_is_then_started_
         assert_eq!(detail, "the pre-start command failed: exit code 3; it said last: no such disk");
         assert_eq!(lines, ["looking", "no such disk"]);
         daemon.ready("b").await;
-        assert_eq!(daemon.ready("a").await.incarnation.map(|incarnation| incarnation.0), Some(2));
+        assert_eq!(daemon.ready("a").await.incarnation.map(|incarnation| incarnation.get()), Some(2));
         assert_eq!((daemon.count("a", "RestartScheduled").await, daemon.count("b", "ServerFailed").await), (1, 0));
         assert!(daemon.log().contains("no such disk"), "its output is in the log");
     });
@@ -170,7 +170,7 @@ fn a_pre_stop_command_that_fails_is_a_warning_and_the_stop_goes_on() {
         daemon.command("a", "stop?wait=50s").await.expect(200);
         let facts = daemon.facts_of("a").await;
         let Some(HookOutcome::Failed { lines, .. }) = outcome(&facts, HookPoint::PreStop) else { panic!("{facts:?}") };
-        assert_eq!(lines, &["still busy"]);
+        assert_eq!(**lines, ["still busy"]);
         assert_eq!(daemon.report("a").await.phase, PhaseName::Exited);
     });
 }

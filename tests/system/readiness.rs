@@ -84,7 +84,7 @@ fn a_server_is_not_killed_for_a_503_after_it_was_ready() {
         let pid = daemon.report("a").await.pid;
         eventually("it speaks", PATIENCE, async || daemon.output("a").await.contains("still here")).await;
         let report = daemon.report("a").await;
-        assert_eq!((report.pid, report.is_running, report.incarnation.0), (pid, true, 1));
+        assert_eq!((report.pid, report.is_running, report.incarnation.get()), (pid, true, 1));
         assert_eq!(daemon.count("a", "SignalDelivered").await, 0);
     });
 }
@@ -150,7 +150,7 @@ fn a_server_becomes_ready_once_however_often_it_says_so() {
         let ready: Vec<_> = facts
             .iter()
             .filter(|fact| fact.event.kind() == "ReadyReached")
-            .map(|fact| fact.incarnation.unwrap().0)
+            .map(|fact| fact.incarnation.unwrap().get())
             .collect();
         assert_eq!(ready, [1, 2], "each launch has its own");
     });

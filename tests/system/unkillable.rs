@@ -77,7 +77,8 @@ fn a_server_that_outlives_kill_keeps_its_slot_and_is_not_started_again() {
         bury([pid]).await;
         daemon
             .event("it is launched again", |fact| {
-                matches!(fact.event, Event::ReadyReached { .. }) && fact.incarnation.is_some_and(|launch| launch.0 == 2)
+                matches!(fact.event, Event::ReadyReached { .. })
+                    && fact.incarnation.is_some_and(|launch| launch.get() == 2)
             })
             .await;
         let next = daemon.report("a").await.pid.expect("it runs");

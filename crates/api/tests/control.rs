@@ -21,7 +21,10 @@ fn waiting(wait: Duration) -> CommandOptions {
 async fn a_command_is_answered_with_its_id_at_once() {
     let daemon = Daemon::start().await;
     let answer = daemon.ask("POST /api/v1/servers/slow/start", &[]).await;
-    assert_eq!((answer.status, answer.json()["command"].as_u64()), (202, Some(daemon.stage.bus().snapshot().seq.0)));
+    assert_eq!(
+        (answer.status, answer.json()["command"].as_u64()),
+        (202, Some(daemon.stage.bus().snapshot().seq.get()))
+    );
     assert_eq!(
         (answer.json()["model_id"].as_str(), &answer.json()["outcome"]),
         (Some("slow"), &serde_json::Value::Null)
@@ -60,9 +63,9 @@ async fn a_wait_hears_only_its_own_command() {
     within(daemon.commands.recv()).await.expect("the owner has it");
     let command = daemon.stage.see(|snapshot| snapshot.facts.contains_key("CommandAccepted")).await.seq;
     let completed =
-        |cause: u64, outcome| Fact::server(id("slow"), Event::CommandCompleted { outcome }).because(Seq(cause));
-    daemon.publish(completed(command.0 - 1, CommandOutcome::Stopped)).await;
-    daemon.publish(completed(command.0, CommandOutcome::Superseded { by: Seq(99) })).await;
+        |cause: u64, outcome| Fact::server(id("slow"), Event::CommandCompleted { outcome }).because(Seq::new(cause));
+    daemon.publish(completed(command.get() - 1, CommandOutcome::Stopped)).await;
+    daemon.publish(completed(command.get(), CommandOutcome::Superseded { by: Seq::new(99) })).await;
     let error = within(waiter).await.expect("no panic").expect_err("superseded");
     assert!(
         matches!(&error, ClientError::Problem(problem) if problem.reason == "superseded" && problem.status == 409),

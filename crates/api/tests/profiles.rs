@@ -120,14 +120,14 @@ async fn launch(daemon: &Daemon, server: &str, port: u16, argv: &[&str]) {
         tier: Some("Q4_K_M".to_owned()),
         ..llama_warden_component_kit::card(&id(server))
     };
-    daemon.publish(Fact::server(id(server), Event::ServerConfigured { card })).await;
+    daemon.publish(Fact::server(id(server), Event::ServerConfigured { card: card.into() })).await;
     let argv = argv.iter().map(ToString::to_string).collect();
     for event in [
         Event::LaunchBegan { binary: "llama-server".into() },
         Event::ServerSpawned { pid: 7, start_ticks: 1, argv, port },
         Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 0.1 },
     ] {
-        daemon.publish(Fact::incarnation(id(server), Incarnation(1), event)).await;
+        daemon.publish(Fact::incarnation(id(server), Incarnation::new(1), event)).await;
     }
 }
 
@@ -155,7 +155,7 @@ async fn ready_servers_that_serve_metrics_are_targets() {
         })
     );
     let lost = Event::ReadyLost { detail: "503".to_owned() };
-    daemon.publish(Fact::incarnation(id("told"), Incarnation(1), lost)).await;
+    daemon.publish(Fact::incarnation(id("told"), Incarnation::new(1), lost)).await;
     assert_eq!(targets().await.json().as_array().map(Vec::len), Some(1), "no longer ready");
     daemon.end().await;
 }

@@ -56,10 +56,12 @@ async fn readiness_names_enabled_servers_that_are_not_ready() {
     daemon.make_ready("slow").await;
     let answer = daemon.ask("GET /readyz", &[]).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"));
-    daemon.publish(Fact::incarnation(id("slow"), Incarnation(1), Event::ReadyLost { detail: "503".to_owned() })).await;
+    daemon
+        .publish(Fact::incarnation(id("slow"), Incarnation::new(1), Event::ReadyLost { detail: "503".to_owned() }))
+        .await;
     assert_eq!(daemon.ask("GET /readyz", &[]).await.status, 503, "no longer");
 
-    daemon.publish(Fact::incarnation(id("slow"), Incarnation(1), Event::ReadyRegained)).await;
+    daemon.publish(Fact::incarnation(id("slow"), Incarnation::new(1), Event::ReadyRegained)).await;
     daemon.publish(Fact::daemon(Event::DaemonStopping { trigger: "test".to_owned() })).await;
     let answer = daemon.ask("GET /readyz", &[]).await;
     assert_eq!((answer.status, answer.json()["detail"].as_str()), (503, Some("the daemon is stopping")));

@@ -27,7 +27,7 @@ async fn rest<T: DeserializeOwned>(mut records: Records<T>) -> Vec<T> {
 
 fn seqs(records: &[EventRecord]) -> Vec<u64> {
     let seq = |record: &EventRecord| match record {
-        EventRecord::Envelope(envelope) => envelope.seq.0,
+        EventRecord::Envelope(envelope) => envelope.seq.get(),
         EventRecord::Gap { gap } => panic!("unexpected {gap:?}"),
     };
     records.iter().map(seq).collect()
@@ -43,9 +43,9 @@ async fn warn(daemon: &Daemon, times: usize) {
 #[tokio::test]
 async fn without_following_the_kept_facts_come_and_then_the_end() {
     let daemon = Daemon::start().await;
-    let all = rest(daemon.over_socket().events(EventRange::Kept(Seq(0))).await.expect("streams")).await;
+    let all = rest(daemon.over_socket().events(EventRange::Kept(Seq::new(0))).await.expect("streams")).await;
     assert_eq!(seqs(&all), [1, 2, 3, 4, 5]);
-    let later = rest(daemon.over_tcp().events(EventRange::Kept(Seq(3))).await.expect("streams")).await;
+    let later = rest(daemon.over_tcp().events(EventRange::Kept(Seq::new(3))).await.expect("streams")).await;
     assert_eq!(seqs(&later), [4, 5]);
     daemon.end().await;
 }
@@ -53,7 +53,7 @@ async fn without_following_the_kept_facts_come_and_then_the_end() {
 #[tokio::test]
 async fn a_follower_resumes_after_what_it_has_and_goes_on() {
     let daemon = Daemon::start().await;
-    let mut events = daemon.over_tcp().events(EventRange::After(Seq(4))).await.expect("streams");
+    let mut events = daemon.over_tcp().events(EventRange::After(Seq::new(4))).await.expect("streams");
     let mut new = daemon.over_tcp().events(EventRange::New).await.expect("streams");
     let kept = next(&mut events).await.expect("kept");
     warn(&daemon, 1).await;
@@ -82,10 +82,10 @@ async fn an_event_has_its_seq_as_id_its_type_and_its_envelope() {
 async fn a_follower_that_fell_behind_gets_a_gap_with_the_state() {
     let daemon = Daemon::start_with(Setup { facts_kept: 3, ..Setup::default() }).await;
     daemon.make_ready("good").await;
-    let mut events = daemon.over_tcp().events(EventRange::After(Seq(2))).await.expect("streams");
+    let mut events = daemon.over_tcp().events(EventRange::After(Seq::new(2))).await.expect("streams");
     let Some(EventRecord::Gap { gap }) = next(&mut events).await else { panic!("no gap") };
     let snapshot = gap.snapshot.expect("the state that contains what is missing");
-    assert_eq!((gap.missed, snapshot.seq, snapshot.ready_servers), (6, Seq(8), 1));
+    assert_eq!((gap.missed, snapshot.seq, snapshot.ready_servers), (6, Seq::new(8), 1));
     warn(&daemon, 1).await;
     assert_eq!(seqs(&[next(&mut events).await.expect("came")]), [9], "what follows comes after the state");
     daemon.end().await;
@@ -95,7 +95,7 @@ async fn a_follower_that_fell_behind_gets_a_gap_with_the_state() {
 async fn history_says_how_much_of_it_is_forgotten() {
     let daemon = Daemon::start_with(Setup { facts_kept: 3, ..Setup::default() }).await;
     warn(&daemon, 5).await;
-    let records = rest(daemon.over_tcp().events(EventRange::Kept(Seq(0))).await.expect("streams")).await;
+    let records = rest(daemon.over_tcp().events(EventRange::Kept(Seq::new(0))).await.expect("streams")).await;
     let (first, kept) = records.split_first().expect("something");
     assert!(matches!(first, EventRecord::Gap { gap } if gap.missed == 7 && gap.snapshot.is_none()), "{first:?}");
     assert_eq!(seqs(kept), [8, 9, 10]);
@@ -170,7 +170,7 @@ async fn at_the_end_a_follower_still_gets_every_fact_and_then_a_clean_end() {
         let followers = [daemon.over_tcp(), daemon.over_socket()];
         let mut streams = Vec::new();
         for follower in followers {
-            streams.push(follower.events(EventRange::After(Seq(0))).await.expect("streams"));
+            streams.push(follower.events(EventRange::After(Seq::new(0))).await.expect("streams"));
         }
         // On this runtime of one thread nobody reads between the last fact and the end.
         warn(&daemon, 300).await;

@@ -49,7 +49,7 @@ pub struct Host {
 impl Host {
     /// A host with a bus and no component.
     pub fn new(settings: HostSettings) -> Self {
-        let (bus, publisher) = Bus::start(settings.boot.clone(), settings.facts_kept);
+        let (bus, publisher) = Bus::start(settings.boot, settings.facts_kept);
         Self {
             switchboard: Switchboard::new(bus.clock()),
             bus,

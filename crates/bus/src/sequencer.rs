@@ -17,6 +17,9 @@ use crate::{Clock, Publisher, Subscription};
 /// Facts that wait to be numbered. When it is full, publishers wait; the sequencer itself never does.
 const INLET: usize = 1024;
 
+/// Facts for which the ring makes room at a time. If it doubled, half of it would be empty.
+const ROOM: usize = 256;
+
 /// Facts numbered before the snapshot is stored once for all of them.
 const BATCH: usize = 64;
 
@@ -97,8 +100,8 @@ impl Ledger {
         if next < first {
             return Err(first);
         }
-        let from = (next.0 - first.0) as usize;
-        let upto = (last.0 + 1 - first.0) as usize;
+        let from = (next.get() - first.get()) as usize;
+        let upto = (last.get() + 1 - first.get()) as usize;
         into.extend(ring.range(from.min(ring.len())..upto.min(ring.len())).take(BATCH).cloned());
         Ok(())
     }
@@ -122,6 +125,10 @@ impl Ledger {
             if ring.len() == self.kept {
                 ring.pop_front();
             }
+            if ring.len() == ring.capacity() {
+                let missing = self.kept - ring.len();
+                ring.reserve_exact(missing.min(ROOM));
+            }
             ring.push_back(envelope);
         }
     }
@@ -138,14 +145,15 @@ async fn sequence(
     store: watch::Sender<Arc<Snapshot>>,
     clock: Clock,
 ) {
-    let mut snapshot = Snapshot::clone(&store.borrow());
+    let mut snapshot = store.borrow().clone();
     let mut batch = Vec::with_capacity(BATCH);
     let mut numbered: Vec<(Arc<Envelope>, Option<oneshot::Sender<Seq>>)> = Vec::with_capacity(BATCH);
     while drafts.recv_many(&mut batch, BATCH).await > 0 {
+        let state = Arc::make_mut(&mut snapshot);
         for Draft { fact, acknowledge } in batch.drain(..) {
             let envelope = Envelope {
-                seq: snapshot.seq.next(),
-                boot: snapshot.boot.clone(),
+                seq: state.seq.next(),
+                boot: state.boot,
                 at: Timestamp::new(jiff::Timestamp::now()),
                 elapsed: clock.now(),
                 server: fact.server,
@@ -153,11 +161,11 @@ async fn sequence(
                 cause: fact.cause,
                 event: fact.event,
             };
-            snapshot.apply(&envelope);
+            state.apply(&envelope);
             numbered.push((Arc::new(envelope), acknowledge));
         }
         ledger.append(numbered.iter().map(|(envelope, _)| envelope.clone()));
-        store.send_replace(Arc::new(snapshot.clone()));
+        store.send_replace(Arc::clone(&snapshot));
         for (envelope, acknowledge) in numbered.drain(..) {
             if let Some(acknowledge) = acknowledge {
                 // The publisher may have been cancelled meanwhile; the fact stands all the same.

@@ -74,12 +74,12 @@ impl Subscription {
                 return None;
             }
             if self.ledger.read(self.next, snapshot.seq, &mut self.batch).is_err() {
-                let missed = snapshot.seq.0 + 1 - self.next.0;
+                let missed = snapshot.seq.get() + 1 - self.next.get();
                 self.next = snapshot.seq.next();
                 self.ledger.count_gap(self.name);
                 return Some(Delivery::Gap { missed, snapshot });
             }
-            self.next = Seq(self.next.0 + self.batch.len() as u64);
+            self.next = Seq::new(self.next.get() + self.batch.len() as u64);
         }
         self.batch.pop_front().map(Delivery::Event)
     }
@@ -89,7 +89,7 @@ impl Subscription {
     pub fn skip_forgotten(&mut self) -> u64 {
         match self.ledger.first_kept() {
             Some(first) if first > self.next && self.batch.is_empty() => {
-                let missed = first.0 - self.next.0;
+                let missed = first.get() - self.next.get();
                 self.next = first;
                 missed
             }

@@ -15,12 +15,12 @@ fn server() -> ServerId {
 }
 
 fn launch(incarnation: u64) -> LaunchCommand {
-    LaunchCommand::LaunchServer { server: server(), incarnation: Incarnation(incarnation) }
+    LaunchCommand::LaunchServer { server: server(), incarnation: Incarnation::new(incarnation) }
 }
 
 fn deliver() -> LaunchCommand {
     let rung = Rung { index: 0, signal: Signal::TERM };
-    LaunchCommand::DeliverSignal { server: server(), incarnation: Incarnation(1), signal: Signal::TERM, rung }
+    LaunchCommand::DeliverSignal { server: server(), incarnation: Incarnation::new(1), signal: Signal::TERM, rung }
 }
 
 #[tokio::test]
@@ -43,14 +43,14 @@ async fn a_second_owner_and_a_missing_one_are_errors_before_anything_runs() {
 async fn a_command_is_answered_by_its_owner() {
     let mut switchboard = Switchboard::new(Clock::start());
     let mut inbox = switchboard.take::<LaunchCommand>("launcher").expect("first owner");
-    let accepted = switchboard.sender().post(Order::new(launch(1)).because(Seq(4)));
+    let accepted = switchboard.sender().post(Order::new(launch(1)).because(Seq::new(4)));
     let refused = switchboard.sender().post(launch(2));
     let request = inbox.recv().await.expect("sent");
-    assert_eq!((&request.command, request.cause), (&launch(1), Some(Seq(4))));
-    request.accept(Some(Seq(9)));
+    assert_eq!((&request.command, request.cause), (&launch(1), Some(Seq::new(4))));
+    request.accept(Some(Seq::new(9)));
     let refusal = Refused::new(RefusalReason::StaleIncarnation, "over");
     inbox.recv().await.expect("sent").refuse(refusal.clone());
-    assert_eq!(accepted.await.expect("accepted").id, Some(Seq(9)));
+    assert_eq!(accepted.await.expect("accepted").id, Some(Seq::new(9)));
     assert_eq!(refused.await, Err(refusal));
 }
 

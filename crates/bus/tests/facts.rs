@@ -37,7 +37,7 @@ async fn every_subscriber_sees_all_facts_in_one_gapless_order() {
         while let Some(Delivery::Event(envelope)) = subscription.next().await {
             seen.push(envelope);
         }
-        assert!(seen.iter().enumerate().all(|(index, envelope)| envelope.seq == Seq(index as u64 + 1)));
+        assert!(seen.iter().enumerate().all(|(index, envelope)| envelope.seq == Seq::new(index as u64 + 1)));
         assert!(seen.is_sorted_by_key(|envelope| envelope.elapsed));
         assert_eq!(seen.len(), 2000);
         assert_eq!(*first.get_or_insert_with(|| seen.clone()), seen);
@@ -75,7 +75,7 @@ async fn an_acknowledged_fact_is_in_the_snapshot() {
     let (bus, publisher) = bus(64);
     for number in 1..=100 {
         let seq = publisher.publish_acked(fact(number)).await.expect("open");
-        assert_eq!(seq, Seq(number as u64));
+        assert_eq!(seq, Seq::new(number as u64));
         assert!(bus.snapshot().seq >= seq);
     }
 }
@@ -85,10 +85,10 @@ async fn a_late_subscriber_starts_from_the_snapshot_and_sees_only_what_follows()
     let (bus, publisher) = bus(64);
     publisher.publish_acked(fact(1)).await.expect("open");
     let mut subscription = bus.subscribe("test");
-    assert_eq!(subscription.snapshot().seq, Seq(1));
+    assert_eq!(subscription.snapshot().seq, Seq::new(1));
     publisher.publish_acked(fact(2)).await.expect("open");
     match subscription.next().await {
-        Some(Delivery::Event(envelope)) => assert_eq!(envelope.seq, Seq(2)),
+        Some(Delivery::Event(envelope)) => assert_eq!(envelope.seq, Seq::new(2)),
         other => panic!("{other:?}"),
     }
     assert!(subscription.try_next().is_none());
@@ -103,10 +103,10 @@ async fn a_slow_subscriber_gets_an_exact_gap_and_ends_with_the_truth() {
     }
     publisher.publish_acked(fact(100)).await.expect("open");
     let Some(Delivery::Gap { missed, snapshot }) = subscription.next().await else { panic!("no gap") };
-    assert_eq!((missed, snapshot.seq), (101, Seq(101)));
+    assert_eq!((missed, snapshot.seq), (101, Seq::new(101)));
     publisher.publish_acked(fact(101)).await.expect("open");
     let Some(Delivery::Event(envelope)) = subscription.next().await else { panic!("no fact") };
-    assert_eq!(envelope.seq, Seq(102));
+    assert_eq!(envelope.seq, Seq::new(102));
     assert_eq!(bus.gaps().get("slow"), Some(&1));
 }
 
@@ -130,13 +130,13 @@ async fn the_missed_and_the_seen_add_up_whatever_the_pace() {
                 (seen, last) = (seen + 1, envelope.seq);
             }
             Delivery::Gap { missed, snapshot } => {
-                assert_eq!(snapshot.seq.0, last.0 + missed);
+                assert_eq!(snapshot.seq.get(), last.get() + missed);
                 (seen, last) = (seen + missed, snapshot.seq);
             }
         }
     }
     writer.await.expect("no panic");
-    assert_eq!((seen, last), (5000, Seq(5000)));
+    assert_eq!((seen, last), (5000, Seq::new(5000)));
 }
 
 #[tokio::test]
@@ -146,16 +146,16 @@ async fn a_subscription_resumes_after_a_number_as_long_as_facts_are_kept() {
         publisher.publish(fact(number)).await.expect("open");
     }
     publisher.publish_acked(fact(19)).await.expect("open");
-    let mut kept = bus.subscribe_after("resume", Seq(15));
+    let mut kept = bus.subscribe_after("resume", Seq::new(15));
     let Some(Delivery::Event(envelope)) = kept.next().await else { panic!("no fact") };
-    assert_eq!(envelope.seq, Seq(16));
+    assert_eq!(envelope.seq, Seq::new(16));
 
-    let mut forgotten = bus.subscribe_after("resume", Seq(3));
+    let mut forgotten = bus.subscribe_after("resume", Seq::new(3));
     assert_eq!(forgotten.skip_forgotten(), 7);
     let Some(Delivery::Event(envelope)) = forgotten.next().await else { panic!("no fact") };
-    assert_eq!(envelope.seq, Seq(11));
+    assert_eq!(envelope.seq, Seq::new(11));
 
-    let mut from_another_run = bus.subscribe_after("resume", Seq(900));
+    let mut from_another_run = bus.subscribe_after("resume", Seq::new(900));
     assert!(matches!(from_another_run.next().await, Some(Delivery::Gap { .. })));
 }
 
@@ -170,7 +170,7 @@ async fn a_thousand_subscribers_that_never_read_hold_nobody_up() {
         publisher.publish_acked(fact(5000)).await.expect("open")
     };
     let last = tokio::time::timeout(Duration::from_secs(60), publish).await.expect("senders do not wait for readers");
-    assert_eq!(last, Seq(5001));
+    assert_eq!(last, Seq::new(5001));
     drop(idle);
 }
 

@@ -111,7 +111,7 @@ async fn an_error_a_panic_and_an_early_end_all_drain_the_fleet_and_are_told() {
         let snapshot = bus.snapshot();
         assert_eq!(snapshot.daemon.failed_component, Some(("guest".to_owned(), told.to_owned())));
         assert_eq!(snapshot.facts.get("DaemonStopped"), Some(&1), "the supervisor was asked to stop the fleet");
-        assert!(snapshot.seq >= Seq(2));
+        assert!(snapshot.seq >= Seq::new(2));
     }
 }
 

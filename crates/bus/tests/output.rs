@@ -8,7 +8,7 @@ use llama_warden_bus::{FollowedLine, OutputKey, OutputLane, OutputTap, TapFactor
 use llama_warden_events::{Incarnation, ServerId, StreamName};
 
 fn key(stream: StreamName) -> OutputKey {
-    OutputKey { server: ServerId::new("a").expect("valid"), incarnation: Incarnation(1), stream }
+    OutputKey { server: ServerId::new("a").expect("valid"), incarnation: Incarnation::new(1), stream }
 }
 
 #[derive(Clone, Default)]
@@ -96,7 +96,7 @@ async fn a_follower_goes_on_across_launches() {
     first.push(b"first launch");
     drop(first);
     let mut follower = lane.follow(&key.server, key.stream, 10);
-    let mut second = lane.open(&OutputKey { incarnation: Incarnation(2), ..key }, 4096);
+    let mut second = lane.open(&OutputKey { incarnation: Incarnation::new(2), ..key }, 4096);
     second.push(b"second launch");
     let mut seen = Vec::new();
     while seen.len() < 2 {

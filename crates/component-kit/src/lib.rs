@@ -111,7 +111,7 @@ impl Stage {
 
     /// Configures a server with a plain card, so that facts about it count.
     pub async fn configure(&self, server: &ServerId) -> Seq {
-        self.publish(Fact::server(server.clone(), Event::ServerConfigured { card: card(server) })).await
+        self.publish(Fact::server(server.clone(), Event::ServerConfigured { card: card(server).into() })).await
     }
 
     /// The next fact that `wanted` picks, among those not yet awaited.

@@ -1,11 +1,12 @@
 //! What facts carry: cards, summaries, outcomes, plans.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{FailureReason, RefusalReason, Seq, ServerId, Signal};
+use crate::{FailureReason, RefusalReason, Seq, ServerId, Signal, Texts};
 
 /// What is known of a server before it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +27,23 @@ pub struct ServerCard {
     pub thinking: bool,
     /// Whether it belongs to what is started by itself.
     pub enabled: bool,
+}
+
+/// What an executable said of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub struct BinaryIdentity {
+    /// The executable, as an absolute path.
+    pub binary: PathBuf,
+    /// The build in short form (`b11669`), where its version says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Arc<str>>,
+    /// The build number, where its version gives one. Builds inside llama-cpp-python say 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<u64>,
+    /// The long options that its help lists, without dashes, sorted. Shared: it is the same for every launch.
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    pub options: Arc<[String]>,
 }
 
 /// What a person or a program asked for.
@@ -127,16 +145,16 @@ pub struct MemoryEstimate {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OptionNote {
     /// The option as the user means it.
-    pub option: String,
+    pub option: Box<str>,
     /// What was done.
     pub treatment: OptionTreatment,
     /// What was passed instead; empty where nothing is.
-    pub spelled: Vec<String>,
+    pub spelled: Texts,
     /// Why.
-    pub because: String,
+    pub because: Box<str>,
     /// The dialect whose rule or synonym says so; absent where the build's help alone does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dialect: Option<String>,
+    pub dialect: Option<Box<str>>,
 }
 
 /// What happened to an option.

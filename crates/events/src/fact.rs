@@ -1,15 +1,16 @@
 //! The facts: what happened, in the past tense. The comment on each variant is its entry in `docs/events.md`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantNames};
 
 use crate::{
-    CommandOutcome, CommandSummary, FailureReason, FileRefusal, HookOutcome, HookPoint, ListenerOwner, MemoryEstimate,
-    OptionNote, ProcessEnd, ProfileCard, ReadyVia, Rung, ServerCard, ServerId, Signal, StopReason, StreamName,
-    SwitchPlan, Warning,
+    BinaryIdentity, CommandOutcome, CommandSummary, FailureReason, FileRefusal, HookOutcome, HookPoint, ListenerOwner,
+    MemoryEstimate, OptionNote, ProcessEnd, ProfileCard, ReadyVia, Rung, ServerCard, ServerId, Signal, StopReason,
+    StreamName, SwitchPlan, Texts, Warning,
 };
 
 /// Something that happened. Who publishes it stands in each comment.
@@ -47,7 +48,7 @@ pub enum Event {
     /// A server is part of the configuration in force. (supervisor)
     ServerConfigured {
         /// What is known of it before it runs.
-        card: ServerCard,
+        card: Arc<ServerCard>,
     },
     /// A server is no longer part of the configuration. (supervisor)
     ServerRemoved,
@@ -59,7 +60,7 @@ pub enum Event {
     /// It was worked out what a change of profile or configuration does to each server. (supervisor)
     SwitchPlanned {
         /// The plan.
-        plan: SwitchPlan,
+        plan: Box<SwitchPlan>,
     },
     /// A profile is active from now on; absent means every enabled server. (supervisor)
     ProfileActivated {
@@ -107,43 +108,31 @@ pub enum Event {
         binary: PathBuf,
     },
     /// The executable said what it is. (launcher)
-    BinaryIdentified {
-        /// The executable, as an absolute path.
-        binary: PathBuf,
-        /// The build in short form (`b11669`), where its version says so.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        version: Option<String>,
-        /// The build number, where its version gives one. Builds inside llama-cpp-python say 1.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        build: Option<u64>,
-        /// The long options that its help lists, without dashes, sorted. Shared: it is the same for every launch.
-        #[serde(default, skip_serializing_if = "no_options")]
-        options: std::sync::Arc<[String]>,
-    },
+    BinaryIdentified(Arc<BinaryIdentity>),
     /// Files in the dialect directory were found to have changed; it is looked at before each launch. Where a file was
     /// refused, what it said before stays in force. (launcher)
     DialectsReloaded {
         /// The dialects that are new or changed, by name.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        dialects: Vec<String>,
+        #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+        dialects: Box<[String]>,
         /// The dialects that are gone, by name; the built-in one of that name is in force again.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        removed: Vec<String>,
+        #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+        removed: Box<[String]>,
         /// The files that were refused.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        refused: Vec<FileRefusal>,
+        #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+        refused: Box<[FileRefusal]>,
     },
     /// The dialect that spells this incarnation's options was chosen. (launcher)
     DialectChosen {
         /// The dialect's name.
-        dialect: String,
+        dialect: Arc<str>,
         /// Why this one.
         because: String,
     },
     /// Options were spelled for this build; only those that did not stay as they were are named. (launcher)
     OptionsTranslated {
         /// One note per option. Shared with the snapshot.
-        notes: std::sync::Arc<[std::sync::Arc<OptionNote>]>,
+        notes: Arc<[Arc<OptionNote>]>,
     },
     /// The process exists and its executable is loaded. (launcher)
     ServerSpawned {
@@ -153,7 +142,7 @@ pub enum Event {
         /// process for good.
         start_ticks: u64,
         /// The command line, secrets redacted. Shared with the snapshot.
-        argv: std::sync::Arc<[String]>,
+        argv: Texts,
         /// The port that was passed.
         port: u16,
     },
@@ -188,7 +177,7 @@ pub enum Event {
     /// The pack that reads this incarnation's output was chosen. (readiness)
     DetectorChosen {
         /// The pack's name.
-        detector: String,
+        detector: Arc<str>,
         /// Why this one.
         because: String,
     },
@@ -196,14 +185,14 @@ pub enum Event {
     /// refused, what it said before stays in force. (readiness)
     DetectorsReloaded {
         /// The packs that are new or changed, by name.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        packs: Vec<String>,
+        #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+        packs: Box<[String]>,
         /// The packs that are gone, by name; a built-in one of that name is in force again.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        removed: Vec<String>,
+        #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+        removed: Box<[String]>,
         /// The files that were refused.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        refused: Vec<FileRefusal>,
+        #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+        refused: Box<[FileRefusal]>,
     },
     /// A line made readiness look at once; it proves nothing yet. (readiness)
     ReadyHinted {
@@ -318,10 +307,6 @@ impl Event {
     pub fn kind(&self) -> &'static str {
         self.into()
     }
-}
-
-fn no_options(options: &std::sync::Arc<[String]>) -> bool {
-    options.is_empty()
 }
 
 #[cfg(test)]

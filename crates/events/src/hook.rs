@@ -14,8 +14,8 @@ pub enum HookOutcome {
         /// What happened, for people.
         detail: String,
         /// Its last lines of output, oldest first.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        lines: Vec<String>,
+        #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+        lines: Box<[String]>,
     },
     /// It was ended, or never begun, because what it was run for is over: a start that is stopped, a stop that is done.
     CalledOff,

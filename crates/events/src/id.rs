@@ -6,6 +6,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::number::Number;
+
 /// The name of a server in the configuration: 1 to 64 characters of `[A-Za-z0-9._-]`, not starting with `-` or `.`.
 ///
 /// A leading dash would read as an option and a leading dot as a hidden or parent directory wherever the name becomes
@@ -104,38 +106,84 @@ impl JsonSchema for ServerId {
 }
 
 /// The id of one run of the daemon: 16 lower-case hexadecimal digits, drawn at start.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct BootId(Arc<str>);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BootId(u64);
+
+/// Why a text is not a [`BootId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the id of a run: 16 lower-case hexadecimal digits")]
+pub struct InvalidBootId(pub String);
 
 impl BootId {
     /// Wraps a number drawn by the caller.
-    pub fn from_random(random: u64) -> Self {
-        Self(format!("{random:016x}").into())
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub const fn from_random(random: u64) -> Self {
+        Self(random)
     }
 }
 
 impl fmt::Display for BootId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl TryFrom<String> for BootId {
+    type Error = InvalidBootId;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match u64::from_str_radix(&text, 16).map(Self) {
+            Ok(id) if id.to_string() == text => Ok(id),
+            _ => Err(InvalidBootId(text)),
+        }
+    }
+}
+
+impl From<BootId> for String {
+    fn from(id: BootId) -> Self {
+        id.to_string()
+    }
+}
+
+impl JsonSchema for BootId {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "BootId".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "description": "The id of one run of the daemon: 16 lower-case hexadecimal digits, drawn at start.",
+        })
     }
 }
 
 /// The number of a fact: gapless from 1 within one run of the daemon. 0 stands before the first fact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Seq(pub u64);
+pub struct Seq(Number);
 
 impl Seq {
+    /// Wraps a number.
+    pub const fn new(number: u64) -> Self {
+        Self(Number::new(number))
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
+
     /// The number that follows.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self::new(self.get() + 1)
     }
 }
 
@@ -148,13 +196,23 @@ impl fmt::Display for Seq {
 /// The how-many-eth launch of a server in this run of the daemon: 1 for the first; 0 means never launched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Incarnation(pub u64);
+pub struct Incarnation(Number);
 
 impl Incarnation {
+    /// Wraps a number.
+    pub const fn new(number: u64) -> Self {
+        Self(Number::new(number))
+    }
+
+    /// The number.
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
+
     /// The launch that follows.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self::new(self.get() + 1)
     }
 }
 
@@ -175,6 +233,15 @@ mod tests {
         }
         for bad in ["", "--host", ".hidden", "..", "a b", "a/b", "ä", "a\n", &"x".repeat(65)] {
             assert!(ServerId::new(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_run_is_read_as_it_is_written() {
+        let id = BootId::from_random(0xabc);
+        assert_eq!(BootId::try_from(id.to_string()), Ok(id));
+        for bad in ["", "abc", "0000000000000ABC", "+000000000000abc", "00000000000000abc", "g000000000000000"] {
+            assert!(BootId::try_from(bad.to_owned()).is_err(), "{bad:?} was taken");
         }
     }
 

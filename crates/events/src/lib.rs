@@ -18,23 +18,26 @@ mod fact;
 mod file_refusal;
 mod hook;
 mod id;
+mod number;
 mod process;
 mod reason;
 mod signal;
+mod texts;
 
 pub use command::{
     Command, CommandKind, CommandSet, HookCommand, LaunchCommand, NoCommand, Refused, SuperviseCommand,
     TerminateCommand,
 };
 pub use detail::{
-    CommandOutcome, CommandSummary, ListenerOwner, MemoryEstimate, OptionNote, OptionTreatment, ProfileCard, Rung,
-    ServerCard, StreamName, SwitchPlan,
+    BinaryIdentity, CommandOutcome, CommandSummary, ListenerOwner, MemoryEstimate, OptionNote, OptionTreatment,
+    ProfileCard, Rung, ServerCard, StreamName, SwitchPlan,
 };
 pub use envelope::{Elapsed, Envelope, Timestamp};
 pub use fact::Event;
 pub use file_refusal::FileRefusal;
 pub use hook::HookOutcome;
-pub use id::{BootId, Incarnation, InvalidServerId, Seq, ServerId};
+pub use id::{BootId, Incarnation, InvalidBootId, InvalidServerId, Seq, ServerId};
 pub use process::ProcessEnd;
 pub use reason::{FailureReason, HookPoint, ReadyVia, RefusalReason, StopReason, Warning};
 pub use signal::{InvalidSignal, Signal};
+pub use texts::{Texts, TextsIter};

@@ -66,13 +66,13 @@ async fn measure() {
     let health = stage.run(Health::new(fleet.subscribe(), stage.lane().clone()));
     for (number, port) in ports.into_iter().enumerate() {
         let id = server(&format!("s{number}"));
-        stage.publish(Fact::server(id.clone(), Event::ServerConfigured { card: card(&id) })).await;
+        stage.publish(Fact::server(id.clone(), Event::ServerConfigured { card: card(&id).into() })).await;
         for event in [
             Event::LaunchBegan { binary: "llama-server".into() },
             Event::ServerSpawned { pid: servers.id(), start_ticks: 1, argv: [].into(), port },
             Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 },
         ] {
-            stage.publish(Fact::incarnation(id.clone(), Incarnation(1), event)).await;
+            stage.publish(Fact::incarnation(id.clone(), Incarnation::new(1), event)).await;
         }
     }
     tokio::time::sleep(INTERVAL).await;

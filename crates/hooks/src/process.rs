@@ -47,7 +47,7 @@ pub(crate) async fn run(call: &HookCall, bounds: &Bounds) -> HookOutcome {
 
 /// Of a command that was not run, or said nothing.
 pub(crate) fn failed(detail: impl Into<String>) -> HookOutcome {
-    HookOutcome::Failed { detail: detail.into(), lines: Vec::new() }
+    HookOutcome::Failed { detail: detail.into(), lines: Box::default() }
 }
 
 /// Why a command is not waited for any longer.

@@ -74,7 +74,7 @@ mod tests {
     fn call(server: &str, launch: u64) -> HookCall {
         HookCall {
             server: ServerId::new(server).expect("valid"),
-            incarnation: Incarnation(launch),
+            incarnation: Incarnation::new(launch),
             hook: HookPoint::PostExit,
             argv: vec!["x".into()],
             limit: Duration::from_secs(30),
@@ -103,7 +103,7 @@ mod tests {
             queue.add(call("a", launch));
         }
         assert_eq!(
-            queue.withdraw(|call| call.incarnation <= Incarnation(2)),
+            queue.withdraw(|call| call.incarnation <= Incarnation::new(2)),
             [call("a", 2)],
             "what runs does not wait"
         );

@@ -50,10 +50,10 @@ fn main() -> Result<()> {
 async fn measure(subject: &Subject) -> Result<()> {
     let mut launching = Launching::new(subject)?;
     // The first launch asks the program what it is; no other does.
-    launching.launch_all(Incarnation(0)).await?;
-    launching.kill_all(Incarnation(0)).await?;
+    launching.launch_all(Incarnation::new(0)).await?;
+    launching.kill_all(Incarnation::new(0)).await?;
     for round in 0..subject.rounds {
-        let incarnation = Incarnation(1 + 2 * round);
+        let incarnation = Incarnation::new(1 + 2 * round);
         let ours = launching.launch_all(incarnation).await?;
         launching.kill_all(incarnation).await?;
         let bare = launching.bare_all(&subject.shim)?;

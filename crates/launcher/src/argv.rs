@@ -185,7 +185,8 @@ impl CommandLine {
     fn note(&mut self, option: &str, treatment: OptionTreatment, because: Because) {
         let Because { spelled, text, dialect } = because;
         let spelled = self.veiled(spelled).collect();
-        self.notes.push(OptionNote { option: option.to_owned(), treatment, spelled, because: text, dialect });
+        let (because, dialect) = (text.into(), dialect.map(Into::into));
+        self.notes.push(OptionNote { option: option.into(), treatment, spelled, because, dialect });
     }
 }
 
@@ -232,7 +233,7 @@ mod tests {
 
     fn profile(build: &str) -> BinaryProfile {
         let options = Some(OptionList::parse(&fixtures::help(build)));
-        BinaryProfile { path: "/opt/llama-server".into(), version: Version::default(), options }
+        BinaryProfile::new("/opt/llama-server".into(), Version::default(), options)
     }
 
     fn planned(server: &ServerSpec, binary: &BinaryProfile) -> Result<CommandLine, BadArgument> {
@@ -290,7 +291,7 @@ mod tests {
         server.flags.insert("sse-ping-interval".into(), user_flag(FlagValue::Integer(5)));
         let line = planned(&server, &profile("2024-07-py0.2.80")).expect("planned");
         let notes: Vec<(&str, OptionTreatment)> =
-            line.notes.iter().map(|note| (note.option.as_str(), note.treatment)).collect();
+            line.notes.iter().map(|note| (&*note.option, note.treatment)).collect();
         let expected = [
             ("log-disable", OptionTreatment::Translated),
             ("n-gpu-layers", OptionTreatment::Dropped),
@@ -328,11 +329,11 @@ mod tests {
 
     #[test]
     fn protection_is_never_dropped() {
-        let bare = BinaryProfile {
-            path: "/opt/llama-server".into(),
-            version: Version::default(),
-            options: Some(OptionList::parse("--model FNAME  x")),
-        };
+        let bare = BinaryProfile::new(
+            "/opt/llama-server".into(),
+            Version::default(),
+            Some(OptionList::parse("--model FNAME  x")),
+        );
         let mut with_file = fixtures::server("tiny");
         with_file.api_key_file = Some("/keys".into());
         let mut with_key = fixtures::server("tiny");
@@ -360,7 +361,7 @@ mod tests {
         "#;
         let dialect = DialectLibrary::built_in().parse("/d.toml".as_ref(), text).expect("valid");
         let options = Some(OptionList::parse("--model F  x\n--host H  x\n--listen-port N  x\n--alias S  x\n"));
-        let binary = BinaryProfile { path: "/bin/x".into(), version: Version::default(), options };
+        let binary = BinaryProfile::new("/bin/x".into(), Version::default(), options);
         let mut server = fixtures::server("tiny");
         server.api_key_file = Some("/keys".into());
         server.flags.insert("api-key".into(), user_flag(FlagValue::Text("sk-one,sk-two".into())));
@@ -372,7 +373,7 @@ mod tests {
         assert_eq!(line.arguments.last().and_then(|last| last.to_str()), Some("--pass=sk-one,sk-two"));
         assert!(!format!("{:?}", line.notes).contains("sk-one"), "{:?}", line.notes);
         assert_eq!(line.secrets(), ["sk-one,sk-two", "sk-one", "sk-two"]);
-        let dialects: Vec<_> = line.notes.iter().map(|note| (note.option.as_str(), note.dialect.as_deref())).collect();
+        let dialects: Vec<_> = line.notes.iter().map(|note| (&*note.option, note.dialect.as_deref())).collect();
         let renamed = Some("renamed");
         let expected = [("port", renamed), ("api-key-file", renamed), ("alias", None), ("api-key", renamed)];
         assert_eq!(dialects, expected);

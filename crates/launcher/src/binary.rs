@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use llama_warden_events::BinaryIdentity;
+
 use crate::help::OptionList;
 
 /// What an executable said of itself.
@@ -16,17 +18,25 @@ pub struct BinaryProfile {
     pub version: Version,
     /// What its help lists; `None` if that could not be read.
     pub options: Option<OptionList>,
+    /// The same, as facts carry it. Shared by every launch.
+    pub identity: Arc<BinaryIdentity>,
 }
 
 impl BinaryProfile {
-    /// The profile of an executable that told nothing.
-    pub fn unknown(path: PathBuf) -> Self {
-        Self { path, version: Version::default(), options: None }
+    /// The profile of an executable that told this.
+    pub fn new(path: PathBuf, version: Version, options: Option<OptionList>) -> Self {
+        let identity = BinaryIdentity {
+            binary: path.clone(),
+            version: version.short_name().map(Arc::from),
+            build: version.build,
+            options: options.as_ref().map(OptionList::shared_names).unwrap_or_default(),
+        };
+        Self { path, version, options, identity: identity.into() }
     }
 
-    /// The names of its options, sorted, as facts carry them.
-    pub fn option_names(&self) -> Arc<[String]> {
-        self.options.as_ref().map(OptionList::shared_names).unwrap_or_default()
+    /// The profile of an executable that told nothing.
+    pub fn unknown(path: PathBuf) -> Self {
+        Self::new(path, Version::default(), None)
     }
 }
 

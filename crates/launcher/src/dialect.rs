@@ -50,7 +50,7 @@ pub(crate) struct Said<'a, T> {
 
 /// The dialect for a build: the most specific one that fits. `None` only for an empty library.
 pub fn choose_dialect(library: &DialectLibrary, binary: &BinaryProfile) -> Option<Choice<Dialect>> {
-    library.choose(binary.version.build, &binary.option_names(), None)
+    library.choose(binary.version.build, &binary.identity.options, None)
 }
 
 impl Dialect {

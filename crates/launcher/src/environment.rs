@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_launch_is_marked_and_a_marker_is_never_inherited() {
         let server = ServerId::new("qwen3").expect("valid");
-        let marker = Marker::new(&BootId::from_random(0xabc), &server, Incarnation(2));
+        let marker = Marker::new(&BootId::from_random(0xabc), &server, Incarnation::new(2));
         let run = Marker::of_run("0000000000000abc");
         for (entry, is_launch, is_run) in [
             ("LLAMA_WARDEN_LAUNCH=0000000000000abc/qwen3/2", true, true),

@@ -137,7 +137,7 @@ pub async fn identify(
     }
     // Builds of 2023 know no `--version`; the options tell enough.
     let version = version.map(|text| Version::parse(&text)).unwrap_or_default();
-    Ok(BinaryProfile { path: path.into(), version, options: Some(options) })
+    Ok(BinaryProfile::new(path.into(), version, Some(options)))
 }
 
 struct Question<'a> {

@@ -26,7 +26,7 @@ const FILE: &str = "boots";
 /// # Errors
 /// If the file cannot be written: then a crash of this run would leave no trace.
 pub(crate) async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant) -> io::Result<Sweep> {
-    let path = state_dir.join(FILE);
+    let (path, boot) = (state_dir.join(FILE), boot.to_string());
     let earlier = read(&path);
     write(&path, earlier.iter().map(String::as_str).chain([boot.as_str()])).await?;
     let mut total = Sweep::default();

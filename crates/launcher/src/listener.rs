@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     fn marker() -> Marker {
-        Marker::new(&BootId::from_random(1), &ServerId::new("a").expect("valid"), Incarnation(1))
+        Marker::new(&BootId::from_random(1), &ServerId::new("a").expect("valid"), Incarnation::new(1))
     }
 
     fn tcp(address: &str) -> Address {

@@ -77,33 +77,37 @@ mod tests {
     #[test]
     fn a_server_has_one_launch_at_a_time() {
         let mut machine = Machine::default();
-        assert_eq!(reason(machine.on_launch(&server("a"), Incarnation(1))), None);
-        assert_eq!(reason(machine.on_launch(&server("a"), Incarnation(2))), Some(RefusalReason::WrongPhase));
-        assert_eq!(reason(machine.on_launch(&server("b"), Incarnation(1))), None);
-        machine.on_over(&server("a"), Incarnation(1));
-        assert_eq!(reason(machine.on_launch(&server("a"), Incarnation(1))), Some(RefusalReason::StaleIncarnation));
-        assert_eq!(reason(machine.on_launch(&server("a"), Incarnation(2))), None);
+        assert_eq!(reason(machine.on_launch(&server("a"), Incarnation::new(1))), None);
+        assert_eq!(reason(machine.on_launch(&server("a"), Incarnation::new(2))), Some(RefusalReason::WrongPhase));
+        assert_eq!(reason(machine.on_launch(&server("b"), Incarnation::new(1))), None);
+        machine.on_over(&server("a"), Incarnation::new(1));
+        assert_eq!(reason(machine.on_launch(&server("a"), Incarnation::new(1))), Some(RefusalReason::StaleIncarnation));
+        assert_eq!(reason(machine.on_launch(&server("a"), Incarnation::new(2))), None);
     }
 
     #[test]
     fn orders_are_for_the_launch_that_is_not_over() {
         let mut machine = Machine::default();
-        assert_eq!(reason(machine.on_order(&server("a"), Incarnation(1))), Some(RefusalReason::StaleIncarnation));
-        machine.on_launch(&server("a"), Incarnation(2)).expect("taken");
-        assert_eq!(reason(machine.on_order(&server("a"), Incarnation(1))), Some(RefusalReason::StaleIncarnation));
-        assert_eq!(reason(machine.on_order(&server("a"), Incarnation(2))), None);
-        machine.on_over(&server("a"), Incarnation(1));
-        assert_eq!(reason(machine.on_order(&server("a"), Incarnation(2))), None, "a late word about an older launch");
-        machine.on_over(&server("a"), Incarnation(2));
-        assert_eq!(reason(machine.on_order(&server("a"), Incarnation(2))), Some(RefusalReason::StaleIncarnation));
+        assert_eq!(reason(machine.on_order(&server("a"), Incarnation::new(1))), Some(RefusalReason::StaleIncarnation));
+        machine.on_launch(&server("a"), Incarnation::new(2)).expect("taken");
+        assert_eq!(reason(machine.on_order(&server("a"), Incarnation::new(1))), Some(RefusalReason::StaleIncarnation));
+        assert_eq!(reason(machine.on_order(&server("a"), Incarnation::new(2))), None);
+        machine.on_over(&server("a"), Incarnation::new(1));
+        assert_eq!(
+            reason(machine.on_order(&server("a"), Incarnation::new(2))),
+            None,
+            "a late word about an older launch"
+        );
+        machine.on_over(&server("a"), Incarnation::new(2));
+        assert_eq!(reason(machine.on_order(&server("a"), Incarnation::new(2))), Some(RefusalReason::StaleIncarnation));
     }
 
     #[test]
     fn a_draining_launcher_still_delivers_signals_and_launches_nothing() {
         let mut machine = Machine::default();
-        machine.on_launch(&server("a"), Incarnation(1)).expect("taken");
+        machine.on_launch(&server("a"), Incarnation::new(1)).expect("taken");
         machine.on_drain();
-        assert_eq!(reason(machine.on_launch(&server("b"), Incarnation(1))), Some(RefusalReason::ShuttingDown));
-        assert_eq!(reason(machine.on_order(&server("a"), Incarnation(1))), None);
+        assert_eq!(reason(machine.on_launch(&server("b"), Incarnation::new(1))), Some(RefusalReason::ShuttingDown));
+        assert_eq!(reason(machine.on_order(&server("a"), Incarnation::new(1))), None);
     }
 }

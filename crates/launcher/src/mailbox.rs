@@ -224,11 +224,11 @@ mod tests {
             postman.signal(order(u8::try_from(rung).expect("small"))).expect("room");
         }
         assert_eq!(postman.signal(order(9)), Err(Undelivered::Full));
-        for cause in [Some(Seq(1)), Some(Seq(2))] {
+        for cause in [Some(Seq::new(1)), Some(Seq::new(2))] {
             postman.inquire(ListenerInquiry { cause }).expect("room");
         }
         let inquiry = poll_fn(|context| mailbox.poll_inquiry(context)).await;
-        assert_eq!(inquiry.cause, Some(Seq(1)));
+        assert_eq!(inquiry.cause, Some(Seq::new(1)));
         drop(mailbox);
         assert_eq!(postman.inquire(ListenerInquiry { cause: None }), Err(Undelivered::Over));
     }

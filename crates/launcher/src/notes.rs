@@ -31,13 +31,18 @@ impl NoteShelf {
 
 #[cfg(test)]
 mod tests {
-    use llama_warden_events::OptionTreatment;
+    use llama_warden_events::{OptionTreatment, Texts};
 
     use super::*;
 
     fn note(option: &str) -> OptionNote {
-        let (option, because) = (option.to_owned(), "this build does not list it".to_owned());
-        OptionNote { option, treatment: OptionTreatment::Dropped, spelled: Vec::new(), because, dialect: None }
+        OptionNote {
+            option: option.into(),
+            treatment: OptionTreatment::Dropped,
+            spelled: Texts::default(),
+            because: "this build does not list it".into(),
+            dialect: None,
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) async fn run(
     commands.send(order).await.map_err(|refused| failure(refused_detail(&refused), Vec::new()))?;
     match ended.await {
         Ok(HookOutcome::Succeeded) => Ok(()),
-        Ok(HookOutcome::Failed { detail, lines }) => Err(failure(detail, lines)),
+        Ok(HookOutcome::Failed { detail, lines }) => Err(failure(detail, lines.into())),
         Ok(HookOutcome::CalledOff) | Err(_) => std::future::pending().await,
     }
 }

@@ -121,13 +121,7 @@ async fn identify(
             Arc::new(BinaryProfile::unknown(program.to_owned()))
         }
     };
-    let identified = Event::BinaryIdentified {
-        binary: profile.path.clone(),
-        version: profile.version.short_name(),
-        build: profile.version.build,
-        options: profile.option_names(),
-    };
-    reporter.publish(identified).await?;
+    reporter.publish(Event::BinaryIdentified(Arc::clone(&profile.identity))).await?;
     Ok(profile)
 }
 
@@ -139,13 +133,14 @@ async fn choose_dialect(
 ) -> Result<Dialect, NotPrepared> {
     let (library, news) = resources.dialects.renewed().await;
     if let Some(News { taken, removed, refused }) = news {
-        let reloaded = Event::DialectsReloaded { dialects: taken, removed, refused };
+        let reloaded =
+            Event::DialectsReloaded { dialects: taken.into(), removed: removed.into(), refused: refused.into() };
         reporter.facts.publish(Fact::daemon(reloaded).because(reporter.cause)).await?;
     }
     let Some(choice) = dialect::choose_dialect(&library, profile) else {
         return Err(LaunchFailure::new(FailureReason::Unknown, "there is no flag dialect at all").into());
     };
-    let chosen = Event::DialectChosen { dialect: choice.file.name().to_owned(), because: choice.because };
+    let chosen = Event::DialectChosen { dialect: choice.file.name().into(), because: choice.because };
     reporter.publish(chosen).await?;
     Ok(choice.file)
 }

@@ -147,8 +147,8 @@ mod tests {
             thinking: false,
             enabled: true,
         };
-        let record = ServerRecord::new(card, Elapsed::default());
-        let at = Timestamp("2026-11-22T13:05:01Z".parse().expect("valid"));
+        let record = ServerRecord::new(card.into(), Elapsed::default());
+        let at = Timestamp::new("2026-11-22T13:05:01Z".parse().expect("valid"));
         let failure = |reason| FailureReport { reason, detail: "why".to_owned(), at, lines: Vec::new() };
         ServerReport {
             phase,

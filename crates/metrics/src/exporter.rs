@@ -122,7 +122,10 @@ mod tests {
                 enabled: true,
             };
             let server = ServerId::new(&format!("s{number}")).expect("valid");
-            publisher.publish_acked(Fact::server(server, Event::ServerConfigured { card })).await.expect("open");
+            publisher
+                .publish_acked(Fact::server(server, Event::ServerConfigured { card: card.into() }))
+                .await
+                .expect("open");
         }
         let exporter = Exporter::new(bus, OutputLane::default(), "1.2.3").expect("valid families");
         (exporter, publisher)

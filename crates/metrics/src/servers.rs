@@ -63,25 +63,24 @@ fn load_progress(record: &ServerRecord) -> f64 {
 fn add_totals(page: &mut Page, id: &ServerId, record: &ServerRecord) {
     let server = id.as_str();
     let counters = &record.counters;
-    let count = |total: Option<&u64>| total.copied().unwrap_or(0) as f64;
     page.histogram(&SERVER_READY_SECONDS, &[server], &record.ready_seconds);
     page.histogram(&SERVER_STOP_SECONDS, &[server], &record.stop_seconds);
     page.value(&SERVER_LAUNCHES, &[server], counters.launches as f64);
     for via in ReadyVia::ALL {
-        page.value(&SERVER_BECAME_READY, &[server, via.as_str()], count(counters.became_ready.get(via)));
+        page.value(&SERVER_BECAME_READY, &[server, via.as_str()], counters.became_ready.of(*via) as f64);
     }
     for outcome in ExitOutcome::ALL {
-        page.value(&SERVER_EXITS, &[server, outcome.as_str()], count(counters.exits.get(&outcome)));
+        page.value(&SERVER_EXITS, &[server, outcome.as_str()], counters.exits.of(outcome) as f64);
     }
     for reason in FailureReason::ALL {
-        page.value(&SERVER_FAILURES, &[server, reason.as_str()], count(counters.failures.get(reason)));
-        page.value(&SERVER_RESTARTS, &[server, reason.as_str()], count(counters.restarts.get(reason)));
-        let abandoned = count(counters.restarts_abandoned.get(reason));
+        page.value(&SERVER_FAILURES, &[server, reason.as_str()], counters.failures.of(*reason) as f64);
+        page.value(&SERVER_RESTARTS, &[server, reason.as_str()], counters.restarts.of(*reason) as f64);
+        let abandoned = counters.restarts_abandoned.of(*reason) as f64;
         page.value(&SERVER_RESTARTS_ABANDONED, &[server, reason.as_str()], abandoned);
     }
-    let unusual = counters.signals.keys().copied().filter(|signal| !USUAL_SIGNALS.contains(signal));
+    let unusual = counters.signals.keys().filter(|signal| !USUAL_SIGNALS.contains(signal));
     for signal in USUAL_SIGNALS.into_iter().chain(unusual) {
-        page.value(&SERVER_SIGNALS, &[server, &signal.to_string()], count(counters.signals.get(&signal)));
+        page.value(&SERVER_SIGNALS, &[server, &signal.to_string()], counters.signals.of(signal) as f64);
     }
 }
 
@@ -139,7 +138,8 @@ mod tests {
         story.launch("ready", 1);
         story.become_ready("ready", 1);
         let lane = OutputLane::default();
-        let key = OutputKey { server: Story::id("ready"), incarnation: Incarnation(1), stream: StreamName::Stderr };
+        let key =
+            OutputKey { server: Story::id("ready"), incarnation: Incarnation::new(1), stream: StreamName::Stderr };
         let mut sink = lane.open(&key, 4096);
         sink.push(b"main: server is listening");
         insta::assert_snapshot!(text(&story.snapshot, &lane, Elapsed::new(Duration::from_secs(127))));

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use llama_warden_events::{BootId, Elapsed, Envelope, Event, Incarnation, ReadyVia, ServerCard, ServerId, Timestamp};
+use llama_warden_events::{
+    BinaryIdentity, BootId, Elapsed, Envelope, Event, Incarnation, ReadyVia, ServerCard, ServerId, Timestamp,
+};
 use llama_warden_state::Snapshot;
 
 /// A snapshot in the making; each fact comes a second after the one before.
@@ -24,14 +26,14 @@ impl Story {
 
     pub(crate) fn tell(&mut self, server: &str, incarnation: impl Into<Option<u64>>, event: Event) {
         let seq = self.snapshot.seq.next();
-        let at = 1_790_000_000 + i64::try_from(seq.0).expect("small");
+        let at = 1_790_000_000 + i64::try_from(seq.get()).expect("small");
         self.snapshot.apply(&Envelope {
             seq,
-            boot: self.snapshot.boot.clone(),
-            at: Timestamp(jiff::Timestamp::from_second(at).expect("in range")),
-            elapsed: Elapsed::new(Duration::from_secs(seq.0)),
+            boot: self.snapshot.boot,
+            at: Timestamp::new(jiff::Timestamp::from_second(at).expect("in range")),
+            elapsed: Elapsed::new(Duration::from_secs(seq.get())),
             server: Some(Self::id(server)),
-            incarnation: incarnation.into().map(Incarnation),
+            incarnation: incarnation.into().map(Incarnation::new),
             cause: None,
             event,
         });
@@ -48,7 +50,7 @@ impl Story {
             thinking: false,
             enabled: true,
         };
-        self.tell(server, None, Event::ServerConfigured { card });
+        self.tell(server, None, Event::ServerConfigured { card: card.into() });
     }
 
     /// Launches a process that does not exist: its number is above what Linux gives out.
@@ -58,10 +60,13 @@ impl Story {
 
     pub(crate) fn spawn(&mut self, server: &str, incarnation: u64, pid: u32, start_ticks: u64) {
         self.tell(server, incarnation, Event::LaunchBegan { binary: PathBuf::from("/bin/llama-server") });
-        let version = Some("b11669".to_owned());
-        let binary = PathBuf::from("/bin/llama-server");
-        let identified = Event::BinaryIdentified { binary, version, build: Some(11_669), options: [].into() };
-        self.tell(server, incarnation, identified);
+        let identity = BinaryIdentity {
+            binary: PathBuf::from("/bin/llama-server"),
+            version: Some("b11669".into()),
+            build: Some(11_669),
+            options: [].into(),
+        };
+        self.tell(server, incarnation, Event::BinaryIdentified(identity.into()));
         self.tell(server, incarnation, Event::ServerSpawned { pid, start_ticks, argv: [].into(), port: 8001 });
     }
 

@@ -50,7 +50,7 @@ fn main() {
     let _readiness = Readiness::new(fleet, PackLibrary::built_in(), &lane);
     let Ok(server) = ServerId::new("bench") else { return };
     let open =
-        |stream| lane.open(&OutputKey { server: server.clone(), incarnation: Incarnation(1), stream }, 256 * 1024);
+        |stream| lane.open(&OutputKey { server: server.clone(), incarnation: Incarnation::new(1), stream }, 256 * 1024);
     let (mut stderr, mut stdout) = (open(StreamName::Stderr), open(StreamName::Stdout));
     let push = move |stream, line: &[u8]| match stream {
         StreamName::Stderr => stderr.push(line),

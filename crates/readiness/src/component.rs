@@ -152,7 +152,7 @@ impl Watchroom {
         let seq = Some(envelope.seq);
         match &envelope.event {
             Event::LaunchBegan { .. } => self.forget_before(server, incarnation),
-            Event::BinaryIdentified { build, options, .. } => self.choose(key, *build, options, seq).await?,
+            Event::BinaryIdentified(binary) => self.choose(key, binary.build, &binary.options, seq).await?,
             Event::ServerSpawned { port, .. } => self.watch(key, *port, envelope.elapsed, seq).await?,
             Event::ListenerIdentified { listener } => {
                 self.take(&key).await?;
@@ -178,7 +178,7 @@ impl Watchroom {
         else {
             return Ok(());
         };
-        let chosen = Event::DetectorChosen { detector: choice.file.name().to_owned(), because: choice.because };
+        let chosen = Event::DetectorChosen { detector: choice.file.name().into(), because: choice.because };
         self.chosen.insert(key.clone(), choice.file);
         self.facts.publish(Fact::incarnation(key.0, key.1, chosen).because(cause)).await
     }

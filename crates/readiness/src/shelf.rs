@@ -116,7 +116,7 @@ impl Shelf {
 
 /// The news as they are published.
 fn reloaded(News { taken, removed, refused }: News) -> Event {
-    Event::DetectorsReloaded { packs: taken, removed, refused }
+    Event::DetectorsReloaded { packs: taken.into(), removed: removed.into(), refused: refused.into() }
 }
 
 #[cfg(test)]
@@ -143,7 +143,7 @@ mod tests {
             }
         };
         match tokio::time::timeout(Duration::from_secs(20), news).await.expect("is noticed") {
-            Event::DetectorsReloaded { packs, removed, refused } => (packs, removed, refused),
+            Event::DetectorsReloaded { packs, removed, refused } => (packs.into(), removed.into(), refused.into()),
             other => panic!("{other:?}"),
         }
     }

@@ -105,7 +105,7 @@ mod tests {
     fn key(incarnation: u32) -> OutputKey {
         OutputKey {
             server: ServerId::new("a").expect("valid"),
-            incarnation: Incarnation(incarnation.into()),
+            incarnation: Incarnation::new(incarnation.into()),
             stream: StreamName::Stderr,
         }
     }

@@ -13,15 +13,15 @@ use llama_warden_config::{
     Confirm, Fleet, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
 };
 use llama_warden_events::{
-    Event, FailureReason, Incarnation, LaunchCommand, ListenerOwner, ProcessEnd, ReadyVia, ServerId, Signal,
-    StopReason, StreamName, Warning,
+    BinaryIdentity, Event, FailureReason, Incarnation, LaunchCommand, ListenerOwner, ProcessEnd, ReadyVia, ServerId,
+    Signal, StopReason, StreamName, Warning,
 };
 use llama_warden_readiness::{Matcher, PackLibrary, Readiness, ReadinessError, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-const FIRST: Incarnation = Incarnation(1);
+const FIRST: Incarnation = Incarnation::new(1);
 const MODEL: &str = "/models/tiny.gguf";
 
 /// A server whose answers the test sets. Status 0 never answers.
@@ -212,13 +212,13 @@ async fn say(publisher: &Publisher, id: &ServerId, incarnation: Incarnation, eve
 }
 
 fn identified() -> Event {
-    let options: Arc<[String]> = ["load-mode", "models-dir"].map(String::from).into();
-    Event::BinaryIdentified {
+    let identity = BinaryIdentity {
         binary: Path::new("/bin/llama-server").into(),
         version: Some("b11669".into()),
         build: Some(11_669),
-        options,
-    }
+        options: ["load-mode", "models-dir"].map(String::from).into(),
+    };
+    Event::BinaryIdentified(identity.into())
 }
 
 fn spawned(port: u16) -> Event {
@@ -240,7 +240,7 @@ async fn a_server_that_loads_and_says_so_is_ready_by_its_line() {
     let mut scene = Scene::one(&id).await;
     let mut stderr = scene.launch(&id, FIRST, fake.port).await;
     let chosen = scene.stage.hear(|event| matches!(event, Event::DetectorChosen { .. })).await;
-    assert!(matches!(&chosen.event, Event::DetectorChosen { detector, .. } if detector == "llama-server-b11xxx"));
+    assert!(matches!(&chosen.event, Event::DetectorChosen { detector, .. } if &**detector == "llama-server-b11xxx"));
     assert!(chosen.cause.is_some());
     stderr.push(b"0.00.013.600 I srv    load_model: loading model '/models/tiny.gguf'");
     scene.stage.hear(|event| matches!(event, Event::LoadProgressed { .. })).await;
@@ -365,7 +365,7 @@ async fn an_end_that_was_asked_for_is_no_failure_whenever_it_was_asked() {
         scene.exit(&id, ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false }).await;
         // The next launch is watched as if nothing had been.
         fake.answer(200);
-        scene.launch(&id, Incarnation(2), fake.port).await;
+        scene.launch(&id, Incarnation::new(2), fake.port).await;
         scene.stage.see(|snapshot| snapshot.ready_servers() == 1).await;
         let log = scene.end().await;
         assert!(!log.contains("ServerFailed"), "{log}");

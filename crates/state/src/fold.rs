@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use llama_warden_events::{
     Elapsed, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ServerCard, ServerId,
-    Signal, Timestamp, Warning,
+    Signal, Texts, Timestamp, Warning,
 };
 
 use crate::{
@@ -94,11 +94,11 @@ impl Snapshot {
         }
     }
 
-    fn configure(&mut self, server: &ServerId, card: &ServerCard, now: Elapsed) {
+    fn configure(&mut self, server: &ServerId, card: &Arc<ServerCard>, now: Elapsed) {
         match self.servers.get_mut(server) {
-            Some(record) => Arc::make_mut(record).card = card.clone(),
+            Some(record) => Arc::make_mut(record).card = Arc::clone(card),
             None => {
-                self.servers.insert(server.clone(), Arc::new(ServerRecord::new(card.clone(), now)));
+                self.servers.insert(server.clone(), Arc::new(ServerRecord::new(Arc::clone(card), now)));
             }
         }
     }
@@ -128,7 +128,7 @@ impl ServerRecord {
             Event::MemoryEstimated { estimate } => self.memory = Some(*estimate),
             Event::LaunchHeld { because } => self.held = Some(because.clone()),
             Event::LaunchReleased => self.held = None,
-            Event::BinaryIdentified { version, .. } => self.llama_version.clone_from(version),
+            Event::BinaryIdentified(identity) => self.llama_version.clone_from(&identity.version),
             Event::DialectChosen { dialect, .. } => self.dialect = Some(dialect.clone()),
             Event::OptionsTranslated { notes } => self.notes = Arc::clone(notes),
             Event::DetectorChosen { detector, .. } => self.detector = Some(detector.clone()),
@@ -140,7 +140,7 @@ impl ServerRecord {
                     spawned_at: envelope.at,
                     spawned: envelope.elapsed,
                 };
-                self.argv = Arc::clone(argv);
+                self.argv = argv.clone();
                 return self.spawn(process, moment);
             }
             Event::LoadProgressed { ratio } => match self.phase {
@@ -151,7 +151,7 @@ impl ServerRecord {
             Event::ReadyReached { via, startup_seconds } => match self.phase {
                 Phase::Starting | Phase::Loading { .. } => {
                     self.ready = Some(ReadyRecord { via: *via, startup_seconds: *startup_seconds });
-                    *self.counters.became_ready.entry(*via).or_default() += 1;
+                    self.counters.became_ready.count(*via);
                     self.ready_seconds.observe(*startup_seconds);
                     self.enter(Phase::Ready { via: *via }, moment);
                 }
@@ -206,7 +206,7 @@ impl ServerRecord {
                 _ => return Anomalous,
             },
             Event::SignalDelivered { signal, rung } => {
-                *self.counters.signals.entry(*signal).or_default() += 1;
+                self.counters.signals.count(*signal);
                 if let Phase::Stopping { rung: current, .. } = &mut self.phase {
                     *current = Some(*rung);
                 }
@@ -238,7 +238,7 @@ impl ServerRecord {
                     return Anomalous;
                 }
                 let reason = self.failure.as_ref().map_or(FailureReason::Unknown, |failure| failure.reason);
-                *self.counters.restarts_abandoned.entry(reason).or_default() += 1;
+                self.counters.restarts_abandoned.count(reason);
                 self.restart_abandoned = Some(because.clone());
             }
             Event::ListenerIdentified { .. }
@@ -277,7 +277,7 @@ impl ServerRecord {
         }
         if let Phase::BackingOff { .. } = self.phase {
             let reason = self.failure.as_ref().map_or(FailureReason::Unknown, |failure| failure.reason);
-            *self.counters.restarts.entry(reason).or_default() += 1;
+            self.counters.restarts.count(reason);
         }
         self.begin(incarnation);
         self.counters.launches += 1;
@@ -296,7 +296,7 @@ impl ServerRecord {
         self.hooks.clear();
         self.warnings.clear();
         self.notes = Arc::default();
-        self.argv = Arc::default();
+        self.argv = Texts::default();
         self.detector = None;
         self.dialect = None;
     }
@@ -320,7 +320,7 @@ impl ServerRecord {
         }
         let failure = Arc::new(failure);
         let reason = failure.reason;
-        *self.counters.failures.entry(reason).or_default() += 1;
+        self.counters.failures.count(reason);
         self.failure = Some(failure.clone());
         self.last_failure = Some(failure);
         // While the process runs, the phase follows the stop that comes now.
@@ -354,7 +354,7 @@ impl ServerRecord {
             (None, Some(_), _) => ExitOutcome::Crashed,
             (None, None, _) => ExitOutcome::Failed,
         };
-        *self.counters.exits.entry(outcome).or_default() += 1;
+        self.counters.exits.count(outcome);
         self.process = None;
         self.health = None;
         self.last_end = Some(end);
@@ -374,9 +374,8 @@ impl ServerRecord {
     fn enter(&mut self, phase: Phase, moment: Moment) {
         self.phase = phase;
         self.phase_since = moment.elapsed;
-        if self.history.len() == Self::HISTORY {
-            self.history.pop_front();
-        }
-        self.history.push_back(PhaseChange { phase: phase.name(), at: moment.at, incarnation: self.incarnation });
+        let change = PhaseChange { phase: phase.name(), at: moment.at, incarnation: self.incarnation };
+        let forgotten = (self.history.len() + 1).saturating_sub(Self::HISTORY);
+        self.history = self.history[forgotten..].iter().copied().chain([change]).collect();
     }
 }

@@ -2,12 +2,15 @@
 
 use serde::Serialize;
 
+use crate::Tally;
+
 /// Counts of observations by upper bound, in seconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Histogram {
     #[serde(skip)]
     bounds: &'static [f64],
-    buckets: Vec<u64>,
+    /// By the place of the bound. What is above the last one is in none.
+    buckets: Tally<usize>,
     sum: f64,
     count: u64,
 }
@@ -23,14 +26,14 @@ impl Histogram {
 
     /// An empty histogram over ascending upper bounds.
     pub fn new(bounds: &'static [f64]) -> Self {
-        Self { bounds, buckets: vec![0; bounds.len()], sum: 0.0, count: 0 }
+        Self { bounds, buckets: Tally::default(), sum: 0.0, count: 0 }
     }
 
     /// Counts one value; one that is negative or not finite counts as zero.
     pub fn observe(&mut self, seconds: f64) {
         let seconds = if seconds.is_finite() { seconds.max(0.0) } else { 0.0 };
         if let Some(bucket) = self.bounds.iter().position(|bound| seconds <= *bound) {
-            self.buckets[bucket] += 1;
+            self.buckets.count(bucket);
         }
         self.sum += seconds;
         self.count += 1;
@@ -38,8 +41,8 @@ impl Histogram {
 
     /// Upper bounds with the count of all values up to each, as Prometheus wants them, without the infinite one.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
-        self.bounds.iter().zip(&self.buckets).scan(0, |total, (bound, count)| {
-            *total += count;
+        self.bounds.iter().enumerate().scan(0, |total, (bucket, bound)| {
+            *total += self.buckets.of(bucket);
             Some((*bound, *total))
         })
     }

@@ -10,6 +10,7 @@ mod phase;
 mod record;
 mod report;
 mod snapshot;
+mod tally;
 
 pub use histogram::Histogram;
 pub use phase::{Phase, PhaseName};
@@ -19,3 +20,4 @@ pub use record::{
 };
 pub use report::{FailureReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport};
 pub use snapshot::{DaemonPhase, DaemonRecord, Snapshot};
+pub use tally::Tally;

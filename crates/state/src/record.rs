@@ -1,29 +1,29 @@
 //! What the snapshot keeps of one server.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use llama_warden_events::{
     Elapsed, FailureReason, HookOutcome, HookPoint, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia,
-    ServerCard, Signal, StopReason, Timestamp, Warning,
+    ServerCard, Signal, StopReason, Texts, Timestamp, Warning,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Histogram, Phase, PhaseName};
+use crate::{Histogram, Phase, PhaseName, Tally};
 
 /// One server. What belongs to a launch is cleared when the next one begins; totals stay.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ServerRecord {
     /// What is known of it before it runs.
-    pub card: ServerCard,
+    pub card: Arc<ServerCard>,
     /// Where it stands.
     pub phase: Phase,
     /// Since when.
     pub phase_since: Elapsed,
     /// The latest phases, oldest first; at most [`ServerRecord::HISTORY`].
-    pub history: VecDeque<PhaseChange>,
+    pub history: Box<[PhaseChange]>,
     /// The latest launch; 0 before the first.
     pub incarnation: Incarnation,
     /// The running process.
@@ -49,17 +49,17 @@ pub struct ServerRecord {
     /// Options that were spelled otherwise for this build.
     pub notes: Arc<[Arc<OptionNote>]>,
     /// The command line of the latest process, secrets redacted.
-    pub argv: Arc<[String]>,
+    pub argv: Texts,
     /// What it is estimated to need of memory.
     pub memory: Option<MemoryEstimate>,
     /// What a launch that is due waits for.
     pub held: Option<String>,
     /// The pack that reads its output.
-    pub detector: Option<String>,
+    pub detector: Option<Arc<str>>,
     /// The dialect that spelled its options.
-    pub dialect: Option<String>,
+    pub dialect: Option<Arc<str>>,
     /// What the build calls itself.
-    pub llama_version: Option<String>,
+    pub llama_version: Option<Arc<str>>,
     /// Totals of this run of the daemon.
     pub counters: Counters,
     /// Spawn to ready.
@@ -75,12 +75,12 @@ impl ServerRecord {
     pub const WARNINGS: usize = 16;
 
     /// A server that was just configured.
-    pub fn new(card: ServerCard, now: Elapsed) -> Self {
+    pub fn new(card: Arc<ServerCard>, now: Elapsed) -> Self {
         Self {
             card,
             phase: Phase::Idle,
             phase_since: now,
-            history: VecDeque::new(),
+            history: Box::default(),
             incarnation: Incarnation::default(),
             process: None,
             ready: None,
@@ -93,7 +93,7 @@ impl ServerRecord {
             hooks: BTreeMap::new(),
             warnings: Vec::new(),
             notes: Arc::default(),
-            argv: Arc::default(),
+            argv: Texts::default(),
             memory: None,
             held: None,
             detector: None,
@@ -207,23 +207,23 @@ pub struct Counters {
     /// Launches.
     pub launches: u64,
     /// Times it became ready, by proof.
-    pub became_ready: BTreeMap<ReadyVia, u64>,
+    pub became_ready: Tally<ReadyVia>,
     /// Ends, by outcome.
-    pub exits: BTreeMap<ExitOutcome, u64>,
+    pub exits: Tally<ExitOutcome>,
     /// Failures, by reason.
-    pub failures: BTreeMap<FailureReason, u64>,
+    pub failures: Tally<FailureReason>,
     /// Restarts by policy, by the reason of the failure before.
-    pub restarts: BTreeMap<FailureReason, u64>,
+    pub restarts: Tally<FailureReason>,
     /// Times that policy gave up, by the reason of the last failure.
-    pub restarts_abandoned: BTreeMap<FailureReason, u64>,
+    pub restarts_abandoned: Tally<FailureReason>,
     /// Signals of the ladder.
-    pub signals: BTreeMap<Signal, u64>,
+    pub signals: Tally<Signal>,
 }
 
 impl Counters {
     /// Restarts for any reason.
     pub fn restarts_total(&self) -> u64 {
-        self.restarts.values().sum()
+        self.restarts.total()
     }
 }
 

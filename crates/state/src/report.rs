@@ -182,8 +182,8 @@ impl ServerReport {
             startup_seconds: server.ready.map(|ready| ready.startup_seconds),
             incarnation: server.incarnation,
             restarts: server.counters.restarts_total(),
-            detector: server.detector.clone(),
-            llama_version: server.llama_version.clone(),
+            detector: server.detector.as_deref().map(str::to_owned),
+            llama_version: server.llama_version.as_deref().map(str::to_owned),
             progress: match server.phase {
                 Phase::Loading { progress } => progress,
                 _ => None,
@@ -202,10 +202,10 @@ impl ServerDetail {
         Self {
             report: ServerReport::of(id, server, now),
             model: server.card.model.clone(),
-            history: server.history.iter().copied().collect(),
+            history: server.history.to_vec(),
             argv: server.argv.to_vec(),
             options: server.notes.iter().map(|note| OptionNote::clone(note)).collect(),
-            dialect: server.dialect.clone(),
+            dialect: server.dialect.as_deref().map(str::to_owned),
             warnings: server
                 .warnings
                 .iter()

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
@@ -21,7 +22,7 @@ fn server() -> ServerId {
 
 fn configured() -> Event {
     Event::ServerConfigured {
-        card: ServerCard {
+        card: Arc::new(ServerCard {
             display_name: "A".to_owned(),
             model: None,
             port: 8001,
@@ -29,12 +30,12 @@ fn configured() -> Event {
             tier: None,
             thinking: false,
             enabled: true,
-        },
+        }),
     }
 }
 
 fn spawned() -> Event {
-    Event::ServerSpawned { pid: 42, start_ticks: 7, argv: ["llama-server".to_owned()].into(), port: 8001 }
+    Event::ServerSpawned { pid: 42, start_ticks: 7, argv: ["llama-server"].into(), port: 8001 }
 }
 
 fn ready() -> Event {
@@ -54,7 +55,7 @@ fn probed(ok: bool, failures: u32) -> Event {
 }
 
 fn hook_failed() -> Event {
-    let outcome = HookOutcome::Failed { detail: "exit code 3".to_owned(), lines: Vec::new() };
+    let outcome = HookOutcome::Failed { detail: "exit code 3".to_owned(), lines: [].into() };
     Event::HookCompleted { hook: HookPoint::PostReady, outcome, seconds: 0.1 }
 }
 
@@ -103,10 +104,10 @@ fn envelope(seq: Seq, incarnation: u64, event: Event) -> Envelope {
     Envelope {
         seq,
         boot: boot(),
-        at: Timestamp("2026-01-01T00:00:00Z".parse().expect("valid")),
-        elapsed: Elapsed::new(Duration::from_secs(seq.0)),
+        at: Timestamp::new("2026-01-01T00:00:00Z".parse().expect("valid")),
+        elapsed: Elapsed::new(Duration::from_secs(seq.get())),
         server: Some(server()),
-        incarnation: (incarnation > 0).then_some(Incarnation(incarnation)),
+        incarnation: (incarnation > 0).then_some(Incarnation::new(incarnation)),
         cause: None,
         event,
     }
@@ -123,8 +124,8 @@ fn a_server_goes_through_its_phases_and_its_totals_grow() {
     let record = story.record();
     let phases: Vec<_> = record.history.iter().map(|change| change.phase.as_str()).collect();
     assert_eq!(phases.join(" "), "launching starting loading ready stopping exited");
-    assert_eq!(record.counters.exits.get(&ExitOutcome::Stopped), Some(&1));
-    assert_eq!(record.counters.signals.get(&Signal::TERM), Some(&1));
+    assert_eq!(record.counters.exits.of(ExitOutcome::Stopped), 1);
+    assert_eq!(record.counters.signals.of(Signal::TERM), 1);
     assert_eq!((record.ready_seconds.count(), record.stop_seconds.count()), (1, 1));
     assert_eq!(story.snapshot.anomalies, 0);
 }
@@ -158,7 +159,7 @@ fn ends_count_by_what_led_to_them() {
     ];
     for (facts, outcome, phase) in cases {
         let story = Story::of(facts);
-        assert_eq!(story.record().counters.exits.keys().collect::<Vec<_>>(), [&outcome]);
+        assert_eq!(story.record().counters.exits.keys().collect::<Vec<_>>(), [outcome]);
         assert_eq!(story.phase(), phase, "{outcome}");
         assert_eq!((story.record().is_running(), story.snapshot.anomalies), (false, 0), "{outcome}");
     }
@@ -168,7 +169,7 @@ fn ends_count_by_what_led_to_them() {
 fn a_failure_before_the_spawn_is_the_end_of_the_launch() {
     let mut story = Story::of([began(), failed(FailureReason::ModelNotFound)]);
     assert_eq!(story.phase(), PhaseName::Failed);
-    assert_eq!(story.record().counters.exits.len(), 0, "there was no process");
+    assert_eq!(story.record().counters.exits.total(), 0, "there was no process");
     story.tell(2, [began()]);
     let record = story.record();
     assert_eq!((record.phase.name(), record.failure.is_none()), (PhaseName::Launching, true));
@@ -185,11 +186,11 @@ fn a_restart_counts_when_it_comes_and_not_when_it_is_cancelled() {
     assert_eq!((story.phase(), story.record().counters.restarts_total()), (PhaseName::Failed, 0));
     story.tell(1, [scheduled]);
     story.tell(2, [began()]);
-    assert_eq!(story.record().counters.restarts.get(&FailureReason::Crashed), Some(&1));
+    assert_eq!(story.record().counters.restarts.of(FailureReason::Crashed), 1);
     story.tell(2, [failed(FailureReason::PortInUse)]);
     story.tell(2, [Event::RestartAbandoned { attempts: 2, because: "budget".to_owned() }]);
     assert_eq!(story.record().restart_abandoned.as_deref(), Some("budget"));
-    assert_eq!(story.record().counters.restarts_abandoned.get(&FailureReason::PortInUse), Some(&1));
+    assert_eq!(story.record().counters.restarts_abandoned.of(FailureReason::PortInUse), 1);
     assert_eq!(story.snapshot.anomalies, 0);
 }
 
@@ -216,7 +217,7 @@ fn news_of_a_launch_that_is_over_changes_nothing_and_is_no_anomaly() {
 fn a_fact_out_of_line_or_of_another_run_is_not_taken() {
     let mut story = Story::of([began()]);
     let before = story.snapshot.clone();
-    story.snapshot.apply(&envelope(Seq(9), 1, spawned()));
+    story.snapshot.apply(&envelope(Seq::new(9), 1, spawned()));
     let foreign = Envelope { boot: BootId::from_random(2), ..envelope(before.seq.next(), 1, spawned()) };
     story.snapshot.apply(&foreign);
     assert_eq!(story.snapshot.anomalies, before.anomalies + 2);
@@ -263,15 +264,15 @@ fn a_refused_launch_is_a_failure_of_its_own_and_no_launch() {
     let mut story = Story::of([began(), spawned(), ready(), exited(1), failed(FailureReason::Crashed)]);
     story.tell(2, [failed(FailureReason::Refused)]);
     let record = story.record();
-    assert_eq!((record.phase.name(), record.incarnation), (PhaseName::Failed, Incarnation(2)));
+    assert_eq!((record.phase.name(), record.incarnation), (PhaseName::Failed, Incarnation::new(2)));
     assert_eq!(record.failure.as_ref().map(|failure| failure.reason), Some(FailureReason::Refused));
-    assert_eq!((record.counters.launches, record.counters.failures[&FailureReason::Refused]), (1, 1));
-    assert_eq!((record.ready, record.argv.len(), story.snapshot.anomalies), (None, 0, 0));
+    assert_eq!((record.counters.launches, record.counters.failures.of(FailureReason::Refused)), (1, 1));
+    assert_eq!((record.ready, record.argv.is_empty(), story.snapshot.anomalies), (None, true, 0));
     story.tell(1, [failed(FailureReason::Refused)]);
     assert_eq!(story.snapshot.anomalies, 1, "a stale one changes nothing");
     let mut running = Story::of([began(), spawned()]);
     running.tell(2, [failed(FailureReason::Refused)]);
-    assert_eq!((running.record().incarnation, running.snapshot.anomalies), (Incarnation(1), 1));
+    assert_eq!((running.record().incarnation, running.snapshot.anomalies), (Incarnation::new(1), 1));
 }
 
 #[test]
@@ -296,7 +297,7 @@ fn a_lost_server_that_answers_again_is_ready_again() {
     assert_eq!((story.phase(), story.record().is_ready()), (PhaseName::Unready, false));
     story.tell(1, [Event::ReadyRegained]);
     assert_eq!((story.phase(), story.record().is_ready()), (PhaseName::Ready, true));
-    assert_eq!(story.record().counters.became_ready.values().sum::<u64>(), 1, "it became ready once");
+    assert_eq!(story.record().counters.became_ready.total(), 1, "it became ready once");
 }
 
 #[test]
@@ -359,13 +360,12 @@ proptest! {
                 let phase = record.phase.name();
                 prop_assert!(!(record.is_running() && phase.is_settled_down()), "{phase} with a process");
                 prop_assert!(!record.is_ready() || record.is_running());
-                let ready: u64 = record.counters.became_ready.values().sum();
-                prop_assert!(ready <= record.counters.launches);
-                prop_assert!(record.counters.exits.values().sum::<u64>() <= record.counters.launches);
+                prop_assert!(record.counters.became_ready.total() <= record.counters.launches);
+                prop_assert!(record.counters.exits.total() <= record.counters.launches);
                 prop_assert!(record.history.len() <= ServerRecord::HISTORY);
             }
             prop_assert!(story.snapshot.running_servers() <= story.snapshot.servers.len());
         }
-        prop_assert_eq!(story.snapshot.facts.values().sum::<u64>(), story.snapshot.seq.0);
+        prop_assert_eq!(story.snapshot.facts.values().sum::<u64>(), story.snapshot.seq.get());
     }
 }

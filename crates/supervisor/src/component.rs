@@ -172,7 +172,7 @@ impl Office {
         for spec in fleet.iter() {
             let failures = self.remembered.get(&spec.id).copied().unwrap_or_default();
             self.machine.add(spec.id.clone(), spec.restart.clone(), failures);
-            self.publish(Fact::server(spec.id.clone(), Event::ServerConfigured { card: spec.card() })).await?;
+            self.publish(Fact::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() })).await?;
         }
         self.publish(Fact::daemon(Event::ProfilesConfigured { profiles: self.profiles.clone() })).await?;
         let enabled = fleet.iter().filter(|spec| spec.enabled);
@@ -236,7 +236,7 @@ impl Office {
         let is_reload = matches!(command, SuperviseCommand::Reload { .. });
         let is_held = |server: &ServerId| is_reload && self.machine.is_held(server);
         let difference = difference(&current, &next, |server| self.machine.is_up(server), is_held);
-        let planned = Event::SwitchPlanned { plan: difference.plan };
+        let planned = Event::SwitchPlanned { plan: difference.plan.into() };
         self.publish(Fact::daemon(planned).because(id)).await?;
         if let SuperviseCommand::ActivateProfile { dry_run: true, .. } = command {
             let outcome = CommandOutcome::Ready;
@@ -247,7 +247,8 @@ impl Office {
         for spec in next.fleet.iter() {
             let card = spec.card();
             if current.get(spec.id.as_str()).is_none_or(|old| old.card() != card) {
-                self.publish(Fact::server(spec.id.clone(), Event::ServerConfigured { card }).because(id)).await?;
+                let configured = Event::ServerConfigured { card: card.into() };
+                self.publish(Fact::server(spec.id.clone(), configured).because(id)).await?;
             }
         }
         if let SuperviseCommand::Reload { trigger } = command {

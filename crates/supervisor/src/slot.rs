@@ -104,7 +104,7 @@ impl Slot {
             restart,
             backoff: Backoff::resumed(failures),
             restart_at: None,
-            incarnation: Incarnation(0),
+            incarnation: Incarnation::new(0),
             life: Life::Down,
             has_process: false,
             was_ready: false,

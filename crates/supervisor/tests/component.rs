@@ -91,7 +91,7 @@ impl Play {
 
     async fn tell(&self, id: &str, events: impl IntoIterator<Item = Event>) {
         for event in events {
-            self.stage.publish(Fact::incarnation(server(id), Incarnation(1), event)).await;
+            self.stage.publish(Fact::incarnation(server(id), Incarnation::new(1), event)).await;
         }
     }
 
@@ -121,7 +121,7 @@ async fn a_launch_is_weighed_refused_with_a_fact_and_leaves_the_others_alone() {
     assert_eq!(play.launched().await, "a#1");
     let failed = play.stage.hear(|event| matches!(event, Event::ServerFailed { .. })).await;
     assert!(matches!(&failed.event, Event::ServerFailed { reason: FailureReason::Refused, .. }), "{failed:?}");
-    assert_eq!((failed.server.clone(), failed.incarnation), (Some(server("b")), Some(Incarnation(1))));
+    assert_eq!((failed.server.clone(), failed.incarnation), (Some(server("b")), Some(Incarnation::new(1))));
     let seen = play.stage.see(|snapshot| snapshot.servers["b"].failure.is_some()).await;
     assert!(seen.servers["b"].memory.is_some_and(|memory| memory.weights_bytes == 9 << 30));
     assert_eq!(seen.anomalies, 0);

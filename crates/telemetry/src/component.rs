@@ -29,7 +29,7 @@ impl Telemetry {
                 }
             }
             Delivery::Gap { missed, snapshot } => {
-                tracing::warn!(missed, seq = snapshot.seq.0, "facts came too fast; some are not in the log");
+                tracing::warn!(missed, seq = snapshot.seq.get(), "facts came too fast; some are not in the log");
                 if let Some(spans) = &mut self.spans {
                     spans.abandon();
                 }

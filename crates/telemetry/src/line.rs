@@ -10,9 +10,9 @@ macro_rules! log {
     ($level:ident, $envelope:expr, $($fields_and_text:tt)+) => {
         tracing::$level!(
             target: "llama_warden::fact",
-            seq = $envelope.seq.0,
+            seq = $envelope.seq.get(),
             server = $envelope.server.as_ref().map(ServerId::as_str),
-            incarnation = $envelope.incarnation.map(|incarnation| incarnation.0),
+            incarnation = $envelope.incarnation.map(|incarnation| incarnation.get()),
             $($fields_and_text)+
         )
     };
@@ -34,7 +34,7 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::ServerRemoved => log!(info, envelope, "server removed from the configuration"),
         Event::CommandAccepted { command } => log!(info, envelope, ?command, "command accepted"),
         Event::CommandCompleted { outcome } => {
-            log!(info, envelope, ?outcome, command = envelope.cause.map(|cause| cause.0), "command completed");
+            log!(info, envelope, ?outcome, command = envelope.cause.map(|cause| cause.get()), "command completed");
         }
         Event::RestartScheduled { attempt, delay_seconds } => {
             log!(info, envelope, attempt, delay_seconds, "restart scheduled");
@@ -57,8 +57,9 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::LaunchHeld { because } => log!(info, envelope, because, "launch waits for memory"),
         Event::LaunchReleased => log!(debug, envelope, "launch waits no more"),
         Event::LaunchBegan { binary } => log!(info, envelope, binary = %binary.display(), "launch began"),
-        Event::BinaryIdentified { binary, version, .. } => {
-            log!(debug, envelope, binary = %binary.display(), version, "binary identified");
+        Event::BinaryIdentified(identity) => {
+            let (binary, version) = (identity.binary.display(), identity.version.as_deref());
+            log!(debug, envelope, %binary, version, "binary identified");
         }
         Event::DialectsReloaded { dialects, removed, refused } if refused.is_empty() => {
             log!(info, envelope, ?dialects, ?removed, "flag dialects reloaded");
@@ -66,9 +67,11 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::DialectsReloaded { dialects, removed, refused } => {
             log!(warn, envelope, ?dialects, ?removed, refused = said(refused), "flag dialects were refused");
         }
-        Event::DialectChosen { dialect, because } => log!(debug, envelope, dialect, because, "dialect chosen"),
+        Event::DialectChosen { dialect, because } => {
+            log!(debug, envelope, dialect = &**dialect, because, "dialect chosen")
+        }
         Event::OptionsTranslated { notes } => {
-            let options: Vec<&str> = notes.iter().map(|note| note.option.as_str()).collect();
+            let options: Vec<&str> = notes.iter().map(|note| &*note.option).collect();
             log!(debug, envelope, ?options, "options translated");
         }
         Event::ServerSpawned { pid, port, .. } => log!(info, envelope, pid, port, "server spawned"),
@@ -83,7 +86,9 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::OutputLost { stream, consumer, lines } => {
             log!(warn, envelope, %stream, consumer, lines, "output was lost to a slow reader");
         }
-        Event::DetectorChosen { detector, because } => log!(debug, envelope, detector, because, "detector chosen"),
+        Event::DetectorChosen { detector, because } => {
+            log!(debug, envelope, detector = &**detector, because, "detector chosen")
+        }
         Event::DetectorsReloaded { packs, removed, refused } if refused.is_empty() => {
             log!(info, envelope, ?packs, ?removed, "detector packs reloaded");
         }
@@ -154,12 +159,12 @@ mod tests {
 
     fn heard(event: Event) -> (Level, String) {
         let envelope = Envelope {
-            seq: Seq(17),
+            seq: Seq::new(17),
             boot: BootId::from_random(1),
-            at: Timestamp("2026-11-22T13:05:01Z".parse().expect("valid")),
+            at: Timestamp::new("2026-11-22T13:05:01Z".parse().expect("valid")),
             elapsed: Elapsed::new(Duration::from_secs(1)),
             server: Some(server("a")),
-            incarnation: Some(Incarnation(3)),
+            incarnation: Some(Incarnation::new(3)),
             cause: None,
             event,
         };
@@ -177,7 +182,7 @@ mod tests {
         let lost = Event::OutputLost { stream: StreamName::Stderr, consumer: "file".into(), lines: 9 };
         let failed =
             Event::ServerFailed { reason: FailureReason::Crashed, detail: "gone".into(), lines: vec!["last".into()] };
-        let dialects = |refused| Event::DialectsReloaded { dialects: vec![], removed: vec![], refused };
+        let dialects = |refused| Event::DialectsReloaded { dialects: [].into(), removed: [].into(), refused };
         let (message, advice) = ("no".to_owned(), "mend it".to_owned());
         let refusal = FileRefusal { file: "/d.toml".into(), line: Some(1), column: Some(1), message, advice };
         let table = [
@@ -186,12 +191,12 @@ mod tests {
             (Event::DaemonStopped { survivors: vec![] }, Level::INFO),
             (Event::DaemonStopped { survivors: vec![server("a")] }, Level::ERROR),
             (Event::ComponentFailed { component: "api".into(), error: "bind".into() }, Level::ERROR),
-            (Event::ServerConfigured { card: card(&server("a")) }, Level::DEBUG),
+            (Event::ServerConfigured { card: card(&server("a")).into() }, Level::DEBUG),
             (Event::ServerRemoved, Level::INFO),
             (Event::CommandAccepted { command: CommandSummary::Start }, Level::INFO),
             (Event::CommandCompleted { outcome: CommandOutcome::Ready }, Level::INFO),
-            (dialects(vec![]), Level::INFO),
-            (dialects(vec![refusal]), Level::WARN),
+            (dialects([].into()), Level::INFO),
+            (dialects([refusal].into()), Level::WARN),
             (Event::DialectChosen { dialect: "x".into(), because: "y".into() }, Level::DEBUG),
             (Event::LaunchBegan { binary: "/bin/x".into() }, Level::INFO),
             (Event::ServerSpawned { pid: 7, start_ticks: 8, argv: [].into(), port: 1 }, Level::INFO),
@@ -208,7 +213,7 @@ mod tests {
             (failed, Level::ERROR),
             (Event::ServerWarned { warning: Warning::ReadyAssumed, detail: "cap".into() }, Level::WARN),
             (hook(HookOutcome::Succeeded), Level::INFO),
-            (hook(HookOutcome::Failed { detail: "code 3".into(), lines: vec![] }), Level::WARN),
+            (hook(HookOutcome::Failed { detail: "code 3".into(), lines: [].into() }), Level::WARN),
             (hook(HookOutcome::CalledOff), Level::INFO),
             (Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 }, Level::INFO),
             (Event::StopEscalated { rung: rung(Signal::INT) }, Level::INFO),
@@ -245,11 +250,11 @@ mod tests {
             message: "unknown key `bulids`".into(),
             advice: "write `builds`".into(),
         };
-        let refused = vec![refusal("/d/a.toml", Some(4), Some(1)), refusal("/d/b.toml", None, None)];
+        let refused: Box<[_]> = Box::new([refusal("/d/a.toml", Some(4), Some(1)), refusal("/d/b.toml", None, None)]);
         let expected = "refused=\"/d/a.toml:4:1: unknown key `bulids`; write `builds` \
                         | /d/b.toml: unknown key `bulids`; write `builds`\" ";
-        let detectors = Event::DetectorsReloaded { packs: vec![], removed: vec![], refused: refused.clone() };
-        let dialects = Event::DialectsReloaded { dialects: vec![], removed: vec![], refused };
+        let detectors = Event::DetectorsReloaded { packs: [].into(), removed: [].into(), refused: refused.clone() };
+        let dialects = Event::DialectsReloaded { dialects: [].into(), removed: [].into(), refused };
         for event in [detectors, dialects] {
             let (_, fields) = heard(event);
             assert!(fields.contains(expected), "{fields}");
@@ -258,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_secret_of_the_command_line_has_no_way_into_the_log() {
-        let argv = ["--api-key".to_owned(), "hunter2".to_owned()].into();
+        let argv = ["--api-key", "hunter2"].into();
         let (_, fields) = heard(Event::ServerSpawned { pid: 7, start_ticks: 8, argv, port: 1 });
         assert!(!fields.contains("hunter2"), "{fields}");
     }

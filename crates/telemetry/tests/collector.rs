@@ -64,13 +64,13 @@ async fn play(tracing: &Tracing, events: impl IntoIterator<Item = Event>) {
     let server = server("a");
     stage.configure(&server).await;
     for event in events {
-        stage.publish(Fact::incarnation(server.clone(), Incarnation(1), event)).await;
+        stage.publish(Fact::incarnation(server.clone(), Incarnation::new(1), event)).await;
     }
     performance.end().await;
 }
 
 fn launch() -> [Event; 2] {
-    let argv = ["/opt/llama-server", "--api-key", "<redacted>"].map(String::from).into();
+    let argv = ["/opt/llama-server", "--api-key", "<redacted>"].into();
     [
         Event::LaunchBegan { binary: "llama-server".into() },
         Event::ServerSpawned { pid: 4711, start_ticks: 9, argv, port: 8001 },

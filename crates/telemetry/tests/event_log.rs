@@ -30,7 +30,7 @@ async fn tell_a_life(stage: &Stage, server: &ServerId, incarnation: Incarnation)
     let rung = Rung { index: 0, signal: Signal::TERM };
     let life = [
         Event::LaunchBegan { binary: "/bin/llama-server".into() },
-        Event::ServerSpawned { pid: 7, start_ticks: 9, argv: ["a".into(), "\"b\"\n".into()].into(), port: 8001 },
+        Event::ServerSpawned { pid: 7, start_ticks: 9, argv: ["a", "\"b\"\n"].into(), port: 8001 },
         Event::LoadProgressed { ratio: Some(0.1 + 0.2) },
         Event::ServerWarned { warning: Warning::ModelUnverified, detail: "why".into() },
         Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 1.0 / 3.0 },
@@ -53,7 +53,7 @@ async fn the_log_replays_to_the_same_snapshot() {
     let server = server("a");
     stage.configure(&server).await;
     for incarnation in 1..=20 {
-        tell_a_life(&stage, &server, Incarnation(incarnation)).await;
+        tell_a_life(&stage, &server, Incarnation::new(incarnation)).await;
     }
     log.end().await;
     let replayed = replay(BufReader::new(open(directory.path(), "events.jsonl"))).expect("replays");
@@ -67,8 +67,8 @@ async fn a_rotated_log_replays_from_both_files() {
     let log = stage.run(EventLog::new(directory.path(), 2500));
     let server = server("a");
     stage.configure(&server).await;
-    tell_a_life(&stage, &server, Incarnation(1)).await;
-    tell_a_life(&stage, &server, Incarnation(2)).await;
+    tell_a_life(&stage, &server, Incarnation::new(1)).await;
+    tell_a_life(&stage, &server, Incarnation::new(2)).await;
     log.end().await;
     let [former, latest] = ["events.jsonl.1", "events.jsonl"].map(|name| open(directory.path(), name));
     assert!((2500..3000).contains(&former.metadata().expect("readable").len()));

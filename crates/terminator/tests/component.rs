@@ -14,7 +14,7 @@ use llama_warden_events::{
 use llama_warden_terminator::Terminator;
 use tokio::sync::watch;
 
-const FIRST: Incarnation = Incarnation(1);
+const FIRST: Incarnation = Incarnation::new(1);
 
 fn terminator() -> Terminator {
     Terminator::new(watch::channel(Fleet::default()).1)

@@ -148,19 +148,22 @@ mod tests {
         let server = ServerId::new("a").expect("valid");
         let subscriptions = [(); 3].map(|()| bus.subscribe("api"));
         let card = llama_warden_component_kit::card(&server);
-        facts.publish_acked(Fact::server(server.clone(), Event::ServerConfigured { card })).await.expect("open");
+        facts
+            .publish_acked(Fact::server(server.clone(), Event::ServerConfigured { card: card.into() }))
+            .await
+            .expect("open");
         for event in [
             Event::LaunchBegan { binary: "llama-server".into() },
             Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 },
             Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 0.1 },
         ] {
-            facts.publish_acked(Fact::incarnation(server.clone(), Incarnation(1), event)).await.expect("open");
+            facts.publish_acked(Fact::incarnation(server.clone(), Incarnation::new(1), event)).await.expect("open");
         }
         drop(facts);
-        let goals = [Goal::Ready(server.clone()), Goal::ReadyAfter(server.clone(), Incarnation(1)), Goal::Settled];
+        let goals = [Goal::Ready(server.clone()), Goal::ReadyAfter(server.clone(), Incarnation::new(1)), Goal::Settled];
         let mut outcomes = Vec::new();
         for (facts, goal) in subscriptions.into_iter().zip(goals) {
-            outcomes.push(Completion { facts, command: Seq(1), goal }.wait().await);
+            outcomes.push(Completion { facts, command: Seq::new(1), goal }.wait().await);
         }
         let ready = Some(CommandOutcome::Ready);
         assert_eq!(outcomes, [ready.clone(), None, ready], "a restart is not done by the launch before it");

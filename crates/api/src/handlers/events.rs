@@ -42,9 +42,9 @@ pub(crate) async fn events(
     let source = match (follow, since) {
         (true, None) => EventSource::following(&app.bus, app.bus.subscribe(SUBSCRIBER), encoding),
         (true, Some(since)) => {
-            EventSource::following(&app.bus, app.bus.subscribe_after(SUBSCRIBER, Seq(since)), encoding)
+            EventSource::following(&app.bus, app.bus.subscribe_after(SUBSCRIBER, Seq::new(since)), encoding)
         }
-        (false, since) => EventSource::kept(&app.bus, Seq(since.unwrap_or_default()), encoding),
+        (false, since) => EventSource::kept(&app.bus, Seq::new(since.unwrap_or_default()), encoding),
     };
     Ok(stream::respond(source, encoding, app.cancel.clone()))
 }
@@ -94,7 +94,7 @@ impl EventSource {
         match delivery {
             Delivery::Event(envelope) => match self.encoding {
                 Encoding::JsonLines => json_line(&*envelope),
-                _ => sse_frame(envelope.event.kind(), Some(envelope.seq.0), &*envelope),
+                _ => sse_frame(envelope.event.kind(), Some(envelope.seq.get()), &*envelope),
             },
             Delivery::Gap { missed, snapshot } => {
                 let report = StatusReport::of(&snapshot, self.bus.clock().now());
@@ -108,7 +108,7 @@ impl EventSource {
         match self.encoding {
             Encoding::JsonLines => json_line(&EventRecord::Gap { gap }),
             // Whoever reconnects after a gap has the state up to the snapshot.
-            _ => sse_frame("gap", gap.snapshot.as_ref().map(|snapshot| snapshot.seq.0), &gap),
+            _ => sse_frame("gap", gap.snapshot.as_ref().map(|snapshot| snapshot.seq.get()), &gap),
         }
     }
 }

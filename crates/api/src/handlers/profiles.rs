@@ -124,7 +124,7 @@ async fn plan(facts: &mut Subscription, command: Seq) -> Option<SwitchPlan> {
                 if let Event::SwitchPlanned { plan } = &envelope.event
                     && envelope.cause == Some(command)
                 {
-                    return Some(plan.clone());
+                    return Some(SwitchPlan::clone(plan));
                 }
             }
             Delivery::Gap { .. } => return None,

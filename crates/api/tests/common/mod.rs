@@ -85,7 +85,7 @@ impl Daemon {
         for server in ["broken", "good", "locked", "slow"] {
             let enabled = matches!(server, "good" | "slow");
             let card = ServerCard { enabled, ..card(&id(server)) };
-            daemon.publish(Fact::server(id(server), Event::ServerConfigured { card })).await;
+            daemon.publish(Fact::server(id(server), Event::ServerConfigured { card: card.into() })).await;
         }
         if setup.started {
             daemon.publish(Fact::daemon(started())).await;
@@ -110,12 +110,12 @@ impl Daemon {
     pub async fn make_ready(&self, server: &str) {
         launch(self.stage.publisher(), &id(server)).await;
         let event = Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 0.5 };
-        self.publish(Fact::incarnation(id(server), Incarnation(1), event)).await;
+        self.publish(Fact::incarnation(id(server), Incarnation::new(1), event)).await;
     }
 
     /// Writes lines as the server would.
     pub fn write(&self, server: &str, stream: StreamName, lines: &[&[u8]]) {
-        let key = OutputKey { server: id(server), incarnation: Incarnation(1), stream };
+        let key = OutputKey { server: id(server), incarnation: Incarnation::new(1), stream };
         let mut sink = self.stage.lane().open(&key, 4096);
         lines.iter().for_each(|line| sink.push(line));
     }
@@ -211,10 +211,10 @@ fn started() -> Event {
 }
 
 async fn launch(facts: &Publisher, server: &ServerId) {
-    let one = Incarnation(1);
+    let one = Incarnation::new(1);
     for event in [
         Event::LaunchBegan { binary: "llama-server".into() },
-        Event::ServerSpawned { pid: 42, start_ticks: 1, argv: ["llama-server".to_owned()].into(), port: 8001 },
+        Event::ServerSpawned { pid: 42, start_ticks: 1, argv: ["llama-server"].into(), port: 8001 },
     ] {
         facts.publish_acked(Fact::incarnation(server.clone(), one, event)).await.expect("open");
     }
@@ -264,7 +264,7 @@ async fn own(
             ("good", _) => {
                 launch(&facts, &server).await;
                 let event = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 0.1 };
-                let ready = Fact::incarnation(server.clone(), Incarnation(1), event);
+                let ready = Fact::incarnation(server.clone(), Incarnation::new(1), event);
                 facts.publish_acked(ready).await.expect("open");
                 CommandOutcome::Ready
             }
@@ -292,7 +292,7 @@ async fn switch(request: Request<SuperviseCommand>, facts: &Publisher) {
     request.accept(Some(command));
     let lists = SwitchPlan { start: vec![id("slow")], keep: vec![id("good")], ..SwitchPlan::default() };
     let plan = SwitchPlan { profile: profile.clone(), ..lists };
-    tell(facts, command, Event::SwitchPlanned { plan }).await;
+    tell(facts, command, Event::SwitchPlanned { plan: plan.into() }).await;
     if !dry_run {
         tell(facts, command, Event::ProfileActivated { profile: profile.clone() }).await;
     }

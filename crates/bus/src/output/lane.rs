@@ -76,9 +76,19 @@ pub struct OutputLane {
 
 #[derive(Default)]
 struct Shared {
-    streams: Mutex<BTreeMap<(ServerId, StreamName), Arc<Stream>>>,
-    orders: Mutex<BTreeMap<ServerId, Arc<AtomicU64>>>,
+    outputs: Mutex<BTreeMap<ServerId, Arc<Output>>>,
     taps: Mutex<Vec<Arc<dyn TapFactory>>>,
+}
+
+/// What one server writes.
+#[derive(Default)]
+struct Output {
+    /// Lines of both streams so far.
+    lines: AtomicU64,
+    stderr: Stream,
+    stdout: Stream,
+    /// The server is no longer configured.
+    is_over: AtomicBool,
 }
 
 #[derive(Default)]
@@ -88,8 +98,15 @@ struct Stream {
     followers: AtomicUsize,
     /// Told of new lines, only while somebody follows, and of the end.
     news: Notify,
-    /// Its server is no longer configured.
-    is_over: AtomicBool,
+}
+
+impl Output {
+    const fn stream(&self, name: StreamName) -> &Stream {
+        match name {
+            StreamName::Stderr => &self.stderr,
+            StreamName::Stdout => &self.stdout,
+        }
+    }
 }
 
 impl fmt::Debug for OutputLane {
@@ -107,18 +124,17 @@ impl OutputLane {
     /// Opens a stream of a new launch. Its ring of `ring_bytes` goes on from the launch before.
     pub fn open(&self, key: &OutputKey, ring_bytes: usize) -> OutputSink {
         let taps = lock(&self.shared.taps).iter().filter_map(|factory| factory.tap(key)).collect();
-        let order = lock(&self.shared.orders).entry(key.server.clone()).or_default().clone();
-        let stream = self.stream_or_new(&key.server, key.stream);
-        lock(&stream.ring).resize_if_untouched(ring_bytes);
-        OutputSink { taps, order, stream }
+        let output = self.output_or_new(&key.server);
+        lock(&output.stream(key.stream).ring).resize_if_untouched(ring_bytes);
+        OutputSink { taps, name: key.stream, output }
     }
 
     /// The latest `most` lines of a server, oldest first; of one stream or of both.
     pub fn tail(&self, server: &ServerId, stream: Option<StreamName>, most: usize) -> Vec<LogLine> {
+        let Some(output) = self.output(server) else { return Vec::new() };
         let mut lines = Vec::new();
         for name in StreamName::ALL.into_iter().filter(|name| stream.is_none_or(|stream| stream == *name)) {
-            let Some(stream) = self.stream(server, name) else { continue };
-            let ring = lock(&stream.ring);
+            let ring = lock(&output.stream(name).ring);
             let from = ring.next().saturating_sub(most as u64);
             lines.extend(ring.read(from, most).into_iter().map(|entry| LogLine {
                 stream: name,
@@ -134,50 +150,51 @@ impl OutputLane {
 
     /// Follows one stream from the latest `tail` lines on, also before its first line.
     pub fn follow(&self, server: &ServerId, stream: StreamName, tail: usize) -> StreamFollower {
-        let shared = self.stream_or_new(server, stream);
+        let output = self.output_or_new(server);
+        let followed = output.stream(stream);
         // Before the ring is read: a line that comes after that finds the follower counted.
-        shared.followers.fetch_add(1, Ordering::Relaxed);
-        let ring = lock(&shared.ring);
+        followed.followers.fetch_add(1, Ordering::Relaxed);
+        let ring = lock(&followed.ring);
         let next = ring.next().saturating_sub(tail as u64).max(ring.first());
         drop(ring);
-        StreamFollower { name: stream, stream: shared, next }
+        StreamFollower { name: stream, output, next }
     }
 
     /// Lines written and lost.
     pub fn counters(&self, server: &ServerId, stream: StreamName) -> OutputCounters {
-        self.stream(server, stream).map_or_else(OutputCounters::default, |stream| OutputCounters {
-            lines: lock(&stream.ring).next(),
-            dropped: stream.dropped.load(Ordering::Relaxed),
+        self.output(server).map_or_else(OutputCounters::default, |output| {
+            let stream = output.stream(stream);
+            OutputCounters { lines: lock(&stream.ring).next(), dropped: stream.dropped.load(Ordering::Relaxed) }
         })
     }
 
     /// Forgets every server that is no longer configured. Who follows it gets the lines that are there, and then the end.
     pub fn retain(&self, is_configured: impl Fn(&ServerId) -> bool) {
-        lock(&self.shared.streams).retain(|(server, _), stream| {
+        lock(&self.shared.outputs).retain(|server, output| {
             let stays = is_configured(server);
             if !stays {
-                stream.is_over.store(true, Ordering::Release);
-                stream.news.notify_waiters();
+                output.is_over.store(true, Ordering::Release);
+                output.stderr.news.notify_waiters();
+                output.stdout.news.notify_waiters();
             }
             stays
         });
-        lock(&self.shared.orders).retain(|server, _| is_configured(server));
     }
 
-    fn stream_or_new(&self, server: &ServerId, stream: StreamName) -> Arc<Stream> {
-        lock(&self.shared.streams).entry((server.clone(), stream)).or_default().clone()
+    fn output_or_new(&self, server: &ServerId) -> Arc<Output> {
+        lock(&self.shared.outputs).entry(server.clone()).or_default().clone()
     }
 
-    fn stream(&self, server: &ServerId, stream: StreamName) -> Option<Arc<Stream>> {
-        lock(&self.shared.streams).get(&(server.clone(), stream)).cloned()
+    fn output(&self, server: &ServerId) -> Option<Arc<Output>> {
+        lock(&self.shared.outputs).get(server).cloned()
     }
 }
 
 /// The way into the lane for one stream of one launch.
 pub struct OutputSink {
     taps: Box<[Box<dyn OutputTap>]>,
-    order: Arc<AtomicU64>,
-    stream: Arc<Stream>,
+    name: StreamName,
+    output: Arc<Output>,
 }
 
 impl fmt::Debug for OutputSink {
@@ -192,12 +209,13 @@ impl OutputSink {
         for tap in &mut self.taps {
             tap.on_line(line);
         }
-        let order = self.order.fetch_add(1, Ordering::Relaxed);
-        let mut ring = lock(&self.stream.ring);
+        let order = self.output.lines.fetch_add(1, Ordering::Relaxed);
+        let stream = self.output.stream(self.name);
+        let mut ring = lock(&stream.ring);
         ring.push(order, line);
         drop(ring);
-        if self.stream.followers.load(Ordering::Relaxed) > 0 {
-            self.stream.news.notify_waiters();
+        if stream.followers.load(Ordering::Relaxed) > 0 {
+            stream.news.notify_waiters();
         }
     }
 }
@@ -205,13 +223,13 @@ impl OutputSink {
 /// A reader of one stream at its own pace.
 pub struct StreamFollower {
     name: StreamName,
-    stream: Arc<Stream>,
+    output: Arc<Output>,
     next: u64,
 }
 
 impl Drop for StreamFollower {
     fn drop(&mut self) {
-        self.stream.followers.fetch_sub(1, Ordering::Relaxed);
+        self.output.stream(self.name).followers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -228,11 +246,11 @@ impl StreamFollower {
     /// Waits for lines and returns those that are there, a bounded number of them; what was lost comes first. Safe to
     /// cancel. Follows the server across launches; `None` once it is no longer configured.
     pub async fn next(&mut self) -> Option<Followed> {
-        let stream = Arc::clone(&self.stream);
+        let output = Arc::clone(&self.output);
         loop {
             // Before the look: what comes after it is heard.
-            let news = stream.news.notified();
-            let is_over = stream.is_over.load(Ordering::Acquire);
+            let news = output.stream(self.name).news.notified();
+            let is_over = output.is_over.load(Ordering::Acquire);
             let followed = self.try_next();
             if !followed.is_empty() {
                 return Some(followed);
@@ -246,11 +264,12 @@ impl StreamFollower {
 
     /// What [`Self::next`] would return at once; empty where it would wait, or has ended.
     pub fn try_next(&mut self) -> Followed {
-        let ring = lock(&self.stream.ring);
+        let stream = self.output.stream(self.name);
+        let ring = lock(&stream.ring);
         let mut followed = Vec::new();
         if ring.first() > self.next {
             let lines = ring.first() - self.next;
-            self.stream.dropped.fetch_add(lines, Ordering::Relaxed);
+            stream.dropped.fetch_add(lines, Ordering::Relaxed);
             self.next = ring.first();
             followed.push(FollowedLine::Lost { lines });
         }

@@ -10,7 +10,8 @@ const LEAST: usize = 4096;
 /// What an allocator may put before a block, so that a block of whole pages does not need one more for it.
 const BOOKKEEPING: usize = 64;
 
-#[derive(Debug)]
+/// By default without a block, until the stream is opened with its size.
+#[derive(Debug, Default)]
 pub(super) struct LineRing {
     bytes: Box<[u8]>,
     head: usize,
@@ -25,13 +26,6 @@ pub(super) struct Entry {
     pub(super) number: u64,
     pub(super) order: u64,
     pub(super) bytes: Vec<u8>,
-}
-
-/// The smallest ring, until the stream is opened with its size.
-impl Default for LineRing {
-    fn default() -> Self {
-        Self::new(0)
-    }
 }
 
 impl LineRing {

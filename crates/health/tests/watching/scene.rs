@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::fake::FakeProcess;
 
-pub const FIRST: Incarnation = Incarnation(1);
+pub const FIRST: Incarnation = Incarnation::new(1);
 
 /// Short enough for a test, long enough to see a process compute on a loaded machine.
 pub fn terms() -> HealthSpec {
@@ -39,7 +39,7 @@ impl Scene {
     pub async fn of(stage: Stage, specs: Vec<ServerSpec>) -> Self {
         for spec in &specs {
             let card = card(&spec.id);
-            stage.publish(Fact::server(spec.id.clone(), Event::ServerConfigured { card })).await;
+            stage.publish(Fact::server(spec.id.clone(), Event::ServerConfigured { card: card.into() })).await;
         }
         Self { stage, fleet: watch::Sender::new(Fleet::new(specs)), performance: None }
     }

@@ -10,11 +10,11 @@ use llama_warden_events::{
 use crate::scene::{Scene, exited, is_gone, launch, read, ready, script};
 
 fn pre_start(incarnation: u64) -> HookCommand {
-    HookCommand::RunPreStart { server: server("a"), incarnation: Incarnation(incarnation) }
+    HookCommand::RunPreStart { server: server("a"), incarnation: Incarnation::new(incarnation) }
 }
 
 fn pre_stop(limit: Duration) -> HookCommand {
-    let (server, incarnation) = (server("a"), Incarnation(1));
+    let (server, incarnation) = (server("a"), Incarnation::new(1));
     HookCommand::RunPreStop { server, incarnation, reason: StopReason::Requested, limit }
 }
 
@@ -43,7 +43,7 @@ async fn a_pre_start_command_runs_when_asked_and_names_its_launch_and_its_cause(
     scene.say(3, [began()]).await;
     scene.stage.commands().send(pre_start(3)).await.expect("accepted");
     let completed = scene.stage.hear(|event| matches!(event, Event::HookCompleted { .. })).await;
-    assert_eq!((completed.incarnation, &completed.server), (Some(Incarnation(3)), &Some(server("a"))));
+    assert_eq!((completed.incarnation, &completed.server), (Some(Incarnation::new(3)), &Some(server("a"))));
     let told = read(&file);
     let told = told.lines().filter_map(|line| line.strip_prefix("LLAMA_WARDEN_")?.split_once('='));
     // What says where the real parts are is of the tests' own environment.
@@ -81,7 +81,7 @@ async fn a_failure_carries_the_last_lines() {
     let HookOutcome::Failed { detail, lines } = scene.completed(HookPoint::PreStart).await else { panic!("it failed") };
     assert_eq!(detail, "exit code 3; it said last: no disk");
     let last: Vec<_> = (291..=300).map(|number| number.to_string()).chain(["no disk".to_owned()]).collect();
-    assert_eq!(lines, last);
+    assert_eq!(*lines, *last);
     scene.performance.end().await;
 }
 
@@ -175,7 +175,7 @@ async fn a_command_that_was_taken_out_of_the_configuration_holds_up_nothing() {
     scene.say(1, [began()]).await;
     scene.stage.commands().send(pre_start(1)).await.expect("accepted");
     assert_eq!(scene.completed(HookPoint::PreStart).await, HookOutcome::Succeeded);
-    let stranger = HookCommand::RunPreStart { server: server("b"), incarnation: Incarnation(1) };
+    let stranger = HookCommand::RunPreStart { server: server("b"), incarnation: Incarnation::new(1) };
     let refused = scene.stage.commands().send(stranger).await.expect_err("unknown");
     assert_eq!(refused.reason, RefusalReason::UnknownServer);
     scene.performance.end().await;

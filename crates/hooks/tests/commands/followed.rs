@@ -136,7 +136,7 @@ async fn a_gap_loses_no_command() {
     let publisher = scene.stage.publisher().clone();
     let noise = || Fact::daemon(Event::DaemonStopping { trigger: "noise".into() });
     for event in launch().into_iter().chain([ready()]) {
-        publisher.publish(Fact::incarnation(server("a"), Incarnation(1), event)).await.expect("open");
+        publisher.publish(Fact::incarnation(server("a"), Incarnation::new(1), event)).await.expect("open");
     }
     for _ in 0..8 {
         publisher.publish(noise()).await.expect("open");
@@ -146,7 +146,7 @@ async fn a_gap_loses_no_command() {
     };
     scene.stage.see(is_done("HookCompleted", 1)).await;
     publisher
-        .publish(Fact::incarnation(server("a"), Incarnation(1), exited(ProcessEnd::Exited { code: 0 })))
+        .publish(Fact::incarnation(server("a"), Incarnation::new(1), exited(ProcessEnd::Exited { code: 0 })))
         .await
         .expect("open");
     for _ in 0..8 {

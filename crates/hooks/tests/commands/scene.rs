@@ -25,7 +25,7 @@ impl Scene {
 
     pub async fn on(mut stage: Stage, hooks: &str) -> Self {
         let a = server("a");
-        stage.publish(Fact::server(a.clone(), Event::ServerConfigured { card: card(&a) })).await;
+        stage.publish(Fact::server(a.clone(), Event::ServerConfigured { card: card(&a).into() })).await;
         let (fleet, seen) = watch::channel(configured(hooks));
         let performance = stage.run(Hooks::new(seen));
         Self { stage, performance, fleet }
@@ -34,7 +34,7 @@ impl Scene {
     /// Publishes facts about a launch of the server.
     pub async fn say(&self, incarnation: u64, events: impl IntoIterator<Item = Event>) {
         for event in events {
-            self.stage.publish(Fact::incarnation(server("a"), Incarnation(incarnation), event)).await;
+            self.stage.publish(Fact::incarnation(server("a"), Incarnation::new(incarnation), event)).await;
         }
     }
 

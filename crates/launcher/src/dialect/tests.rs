@@ -145,11 +145,8 @@ fn the_seed_flags_are_spelled_for_eras_whose_output_is_not_recorded() {
         ),
     ];
     for (help, expected) in cases {
-        let binary = BinaryProfile {
-            path: "/bin/llama-server".into(),
-            version: crate::Version::default(),
-            options: Some(OptionList::parse(&help)),
-        };
+        let binary =
+            BinaryProfile::new("/bin/llama-server".into(), crate::Version::default(), Some(OptionList::parse(&help)));
         let line = crate::plan(&server, &binary, &fixtures::dialect()).expect(&expected);
         let words: Vec<_> = line.arguments.iter().map(|word| word.to_string_lossy()).collect();
         let mut given: Vec<String> = Vec::new();

@@ -96,7 +96,7 @@ impl Bench {
 
     /// Asks for a launch.
     pub async fn try_launch(&self, server: &ServerId, incarnation: u64) -> Result<Accepted, Refused> {
-        let incarnation = Incarnation(incarnation);
+        let incarnation = Incarnation::new(incarnation);
         self.stage.commands().send(LaunchCommand::LaunchServer { server: server.clone(), incarnation }).await
     }
 
@@ -117,7 +117,7 @@ impl Bench {
 
     /// Sends a signal to server `a`.
     pub async fn signal(&self, incarnation: u64, signal: Signal) -> Result<Accepted, Refused> {
-        let (server, incarnation, rung) = (id(), Incarnation(incarnation), Rung { index: 0, signal });
+        let (server, incarnation, rung) = (id(), Incarnation::new(incarnation), Rung { index: 0, signal });
         self.stage.commands().send(LaunchCommand::DeliverSignal { server, incarnation, signal, rung }).await
     }
 

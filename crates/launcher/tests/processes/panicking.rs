@@ -69,11 +69,11 @@ pub async fn daemon(folder: &Path) -> (HostError, Bus) {
     host.add(Idle::<HookCommand>(std::marker::PhantomData)).expect("first owner");
     host.add(Idle::<SuperviseCommand>(std::marker::PhantomData)).expect("first owner");
     host.add(Guest).expect("owns nothing");
-    let configured = Event::ServerConfigured { card: card(&id()) };
+    let configured = Event::ServerConfigured { card: card(&id()).into() };
     host.publisher().publish(Fact::server(id(), configured)).await.expect("open");
     let (commands, bus) = (host.commands(), host.bus().clone());
     let running = host.start().expect("complete");
-    let launch = LaunchCommand::LaunchServer { server: id(), incarnation: Incarnation(1) };
+    let launch = LaunchCommand::LaunchServer { server: id(), incarnation: Incarnation::new(1) };
     commands.send(launch).await.expect("accepted");
     let error = running.join().await.expect_err("a component panicked");
     (error, bus)

@@ -19,7 +19,7 @@ pub const PROMISES: &[Promise] = &[
 ];
 
 const PATH: &[(&str, &str)] = &[("PATH", "/usr/bin:/bin")];
-const FIRST: Incarnation = Incarnation(1);
+const FIRST: Incarnation = Incarnation::new(1);
 
 /// A bench whose server `a` has a command and whose launch has just asked for it.
 async fn asked(mut bench: Bench) -> (Bench, CommandReceiver<HookCommand>) {
@@ -52,7 +52,7 @@ fn before_the_look() {
         fetch(&bench);
         // Of another launch: it says nothing about this one.
         let stale = Event::HookCompleted { hook: HookPoint::PreStart, outcome: failed(), seconds: 0.1 };
-        bench.stage.publish(Fact::incarnation(id(), Incarnation(7), stale)).await;
+        bench.stage.publish(Fact::incarnation(id(), Incarnation::new(7), stale)).await;
         bench.stage.publish(completed(HookOutcome::Succeeded)).await;
         bench.spawned().await;
         assert_eq!(bench.exited().await.0, ProcessEnd::Exited { code: 0 });
@@ -61,7 +61,7 @@ fn before_the_look() {
 }
 
 fn failed() -> HookOutcome {
-    HookOutcome::Failed { detail: "exit code 3".to_owned(), lines: vec!["no disk".to_owned()] }
+    HookOutcome::Failed { detail: "exit code 3".to_owned(), lines: ["no disk".to_owned()].into() }
 }
 
 fn failing() {

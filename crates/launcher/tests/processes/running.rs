@@ -47,7 +47,7 @@ fn stopped() {
 }
 
 async fn owner(bench: &mut Bench) -> ListenerOwner {
-    let inquiry = LaunchCommand::IdentifyListener { server: id(), incarnation: Incarnation(1) };
+    let inquiry = LaunchCommand::IdentifyListener { server: id(), incarnation: Incarnation::new(1) };
     bench.stage.commands().send(inquiry).await.expect("accepted");
     let identified = bench.stage.hear(|event| matches!(event, Event::ListenerIdentified { .. })).await;
     match &identified.event {

@@ -89,7 +89,7 @@ fn show(global: &Global, answer: &Answer) -> Result<Exit, Failure> {
         print_line(format!("\nfor {build}, by the dialect {name} ({origin}: {}):", choice.because))?;
     }
     for note in changed {
-        let spelled = if note.spelled.is_empty() { "nothing".to_owned() } else { note.spelled.join(" ") };
+        let spelled = if note.spelled.is_empty() { "nothing".to_owned() } else { note.spelled.to_vec().join(" ") };
         let rule_of = note.dialect.as_deref().and_then(|dialect| dialects.get(dialect));
         let rule_of = rule_of.map(|dialect| format!(" [{}, {}]", dialect.name(), dialect.origin())).unwrap_or_default();
         print_line(format!("  {} -> {spelled}: {}{rule_of}", note.option, note.because))?;

@@ -11,7 +11,7 @@ use crate::exit::{Exit, Failure};
 
 pub async fn run(global: &Global, args: &EventsArgs) -> Result<Exit, Failure> {
     let client = peer::client(global)?;
-    let kept = EventRange::Kept(Seq(args.since.unwrap_or_default()));
+    let kept = EventRange::Kept(Seq::new(args.since.unwrap_or_default()));
     let last = show(global, &client, kept).await?;
     if args.follow {
         show(global, &client, EventRange::After(last)).await?;

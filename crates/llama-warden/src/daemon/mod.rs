@@ -92,7 +92,7 @@ impl Daemon {
 
         let boot = BootId::from_random(fastrand::u64(..));
         let mut host = Host::new(HostSettings {
-            boot: boot.clone(),
+            boot,
             facts_kept: FACTS_KEPT,
             drain: settings.shutdown_deadline + COMPONENTS_END,
             cancel: COMPONENTS_END,

@@ -32,8 +32,13 @@ impl Fleet {
         let mut actions = Vec::new();
         for event in events {
             self.seq += 1;
-            let envelope =
-                fact(self.seq, Elapsed::new(Duration::from_secs_f64(at)), id(name), Incarnation(incarnation), event);
+            let envelope = fact(
+                self.seq,
+                Elapsed::new(Duration::from_secs_f64(at)),
+                id(name),
+                Incarnation::new(incarnation),
+                event,
+            );
             actions.extend(self.machine.on_event(&envelope));
         }
         actions
@@ -112,12 +117,12 @@ fn a_stop_cancels_a_scheduled_restart_and_a_start_forgets_the_failures() {
     fleet.rise("a", 1, 1.0);
     fleet.crash("a", 1, 1.0);
     let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
-    let actions = fleet.machine.on_command(stop, Seq(90), NOW);
+    let actions = fleet.machine.on_command(stop, Seq::new(90), NOW);
     assert_eq!(told(&actions), ["RestartCancelled"]);
     assert!(matches!(actions.last(), Some(Action::Complete { outcome: CommandOutcome::Stopped, .. })));
     assert_eq!(fleet.machine.next_deadline(), None);
     let start = SuperviseCommand::StartServer { server: id("a") };
-    assert_eq!(launches(&fleet.machine.on_command(start, Seq(91), NOW)), ["a#2"]);
+    assert_eq!(launches(&fleet.machine.on_command(start, Seq::new(91), NOW)), ["a#2"]);
     assert!(fleet.machine.failures().is_empty());
 }
 
@@ -166,7 +171,7 @@ fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived(
         member("d", true, true),
         member("e", true, false),
     ];
-    let actions = fleet.machine.switch(&members, Some(Seq(50)));
+    let actions = fleet.machine.switch(&members, Some(Seq::new(50)));
     let stopped: Vec<_> = actions
         .iter()
         .filter_map(|action| match action {
@@ -194,7 +199,7 @@ fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived(
     assert_eq!(began, []);
     let failed = Event::ServerFailed { reason: FailureReason::PortInUse, detail: String::new(), lines: vec![] };
     let actions = fleet.tell("e", 1, 3.0, [failed]);
-    let done = Action::Complete { server: None, id: Seq(50), outcome: CommandOutcome::Ready };
+    let done = Action::Complete { server: None, id: Seq::new(50), outcome: CommandOutcome::Ready };
     assert_eq!(actions, [done], "a server that fails does not sink the switch");
 }
 
@@ -203,7 +208,7 @@ fn a_server_that_leaves_the_configuration_is_stopped_and_then_forgotten() {
     let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
     fleet.machine.start_all([&id("a")]);
     fleet.rise("a", 1, 1.0);
-    let actions = fleet.machine.switch(&[], Some(Seq(50)));
+    let actions = fleet.machine.switch(&[], Some(Seq::new(50)));
     assert!(matches!(&actions[..], [Action::Terminate { reason: StopReason::Reconfigured, .. }]), "{actions:?}");
     let start = SuperviseCommand::StartServer { server: id("a") };
     assert_eq!(fleet.machine.refusal(&start).map(|refused| refused.reason), Some(RefusalReason::UnknownServer));
@@ -221,13 +226,13 @@ fn a_stop_by_hand_holds_until_somebody_asks_for_the_server_again() {
     assert!(!fleet.machine.is_held(&id("a")));
     let now = Elapsed::new(Duration::from_secs(2));
     let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
-    fleet.machine.on_command(stop, Seq(50), now);
+    fleet.machine.on_command(stop, Seq::new(50), now);
     assert!(fleet.machine.is_held(&id("a")), "from the wish on, not from the end of the process");
     let reason = StopReason::Requested;
     let end = ProcessEnd::Exited { code: 0 };
     fleet.tell("a", 1, 3.0, [Event::ServerExited { end, swept: 0 }]);
     fleet.tell("a", 1, 3.0, [Event::ServerStopped { reason, forced: false, stop_seconds: 0.1 }]);
     assert!(fleet.machine.is_held(&id("a")));
-    fleet.machine.on_command(SuperviseCommand::StartServer { server: id("a") }, Seq(60), now);
+    fleet.machine.on_command(SuperviseCommand::StartServer { server: id("a") }, Seq::new(60), now);
     assert!(!fleet.machine.is_held(&id("a")));
 }

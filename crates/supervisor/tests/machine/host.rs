@@ -124,9 +124,9 @@ impl Host {
 
     pub fn command(&mut self, command: SuperviseCommand) -> Seq {
         self.seq += 1;
-        let actions = self.machine.on_command(command, Seq(self.seq), self.elapsed());
+        let actions = self.machine.on_command(command, Seq::new(self.seq), self.elapsed());
         self.take(actions);
-        Seq(self.seq)
+        Seq::new(self.seq)
     }
 
     pub fn stop(&mut self, name: &str) -> Seq {
@@ -136,7 +136,7 @@ impl Host {
     pub fn tell(&mut self, name: &str, incarnation: u64, events: impl IntoIterator<Item = Event>) {
         for event in events {
             self.seq += 1;
-            let envelope = fact(self.seq, self.elapsed(), id(name), Incarnation(incarnation), event);
+            let envelope = fact(self.seq, self.elapsed(), id(name), Incarnation::new(incarnation), event);
             let actions = self.machine.on_event(&envelope);
             self.take(actions);
         }
@@ -145,7 +145,7 @@ impl Host {
     /// The process exists and has this many units.
     pub fn spawn(&mut self, name: &str, incarnation: u64, units: u64) {
         let pid = self.processes.keys().max().map_or(1, |pid| pid + 1);
-        self.processes.insert(pid, (id(name), Incarnation(incarnation), units));
+        self.processes.insert(pid, (id(name), Incarnation::new(incarnation), units));
         let spawned = Event::ServerSpawned { pid, start_ticks: 1, argv: [].into(), port: 8001 };
         self.tell(name, incarnation, [Event::LaunchBegan { binary: "x".into() }, spawned]);
     }

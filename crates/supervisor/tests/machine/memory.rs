@@ -238,7 +238,7 @@ fn a_switch_weighs_what_it_starts_with_the_memory_that_it_has_freed() {
         wanted,
         changed: false,
     };
-    let actions = host.machine.switch(&[member("a", false), member("b", true)], Some(Seq(500)));
+    let actions = host.machine.switch(&[member("a", false), member("b", true)], Some(Seq::new(500)));
     host.take(actions);
     assert_eq!(host.settle(), [""; 0]);
     host.exit("a", 1);

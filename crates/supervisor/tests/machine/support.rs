@@ -13,9 +13,9 @@ pub fn id(name: &str) -> ServerId {
 /// A fact about a launch.
 pub fn fact(seq: u64, elapsed: Elapsed, server: ServerId, incarnation: Incarnation, event: Event) -> Envelope {
     Envelope {
-        seq: Seq(seq),
+        seq: Seq::new(seq),
         boot: BootId::from_random(1),
-        at: Timestamp("2026-01-01T00:00:00Z".parse().expect("valid")),
+        at: Timestamp::new("2026-01-01T00:00:00Z".parse().expect("valid")),
         elapsed,
         server: Some(server),
         incarnation: Some(incarnation),

@@ -63,8 +63,8 @@ impl World {
             match action {
                 Action::Launch { incarnation, .. } => {
                     assert_eq!(self.running, None, "never two launches at once");
-                    assert!(incarnation.0 > self.launches, "launches are numbered upwards");
-                    self.launches = incarnation.0;
+                    assert!(incarnation.get() > self.launches, "launches are numbered upwards");
+                    self.launches = incarnation.get();
                     self.running = Some(incarnation);
                     self.launcher_tells(incarnation);
                 }
@@ -138,7 +138,7 @@ impl World {
 
     fn command(&mut self, command: SuperviseCommand) -> Seq {
         self.seq += 1;
-        let id = Seq(self.seq);
+        let id = Seq::new(self.seq);
         let actions = self.machine.on_command(command, id, NOW);
         self.take(actions);
         id
@@ -196,7 +196,7 @@ fn a_failed_server_whose_process_still_runs_is_stopped() {
     world.settle();
     let failed =
         Event::ServerFailed { reason: FailureReason::ReadyTimeout, detail: "not ready".to_owned(), lines: vec![] };
-    world.fact(Incarnation(1), failed);
+    world.fact(Incarnation::new(1), failed);
     assert_eq!(world.stops, [(StopReason::Failed, None)]);
     assert!(matches!(world.outcomes[&id], CommandOutcome::Failed { reason: FailureReason::ReadyTimeout, .. }));
     world.settle();
@@ -225,7 +225,7 @@ fn a_start_while_stopping_waits_for_the_end_and_launches_again() {
     world.settle();
     assert_eq!(world.outcomes[&stop], CommandOutcome::Stopped);
     assert_eq!(world.outcomes[&start], CommandOutcome::Ready);
-    assert_eq!((world.running, world.launches), (Some(Incarnation(2)), 2));
+    assert_eq!((world.running, world.launches), (Some(Incarnation::new(2)), 2));
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn a_restart_is_done_when_a_later_launch_is_ready() {
     assert_eq!(world.stops, [(StopReason::Restart, None)]);
     assert_eq!(world.outcomes.get(&restart), None);
     world.settle();
-    assert_eq!((world.outcomes[&restart].clone(), world.running), (CommandOutcome::Ready, Some(Incarnation(2))));
+    assert_eq!((world.outcomes[&restart].clone(), world.running), (CommandOutcome::Ready, Some(Incarnation::new(2))));
 }
 
 #[test]
@@ -264,9 +264,9 @@ fn a_crash_leaves_the_server_down_and_a_stop_of_it_is_done_at_once() {
     world.settle();
     let end = ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false };
     world.running = None;
-    world.fact(Incarnation(1), Event::ServerExited { end, swept: 0 });
+    world.fact(Incarnation::new(1), Event::ServerExited { end, swept: 0 });
     let crashed = Event::ServerFailed { reason: FailureReason::Crashed, detail: String::new(), lines: vec![] };
-    world.fact(Incarnation(1), crashed);
+    world.fact(Incarnation::new(1), crashed);
     assert_eq!((world.launches, world.stops.len()), (1, 0));
     let stop = world.stop();
     assert_eq!(world.outcomes[&stop], CommandOutcome::Stopped);
@@ -296,7 +296,7 @@ fn a_shutdown_kills_near_its_deadline_and_names_the_survivors_at_it() {
     world.start();
     world.settle();
     let trigger = "test".to_owned();
-    let actions = world.machine.on_command(SuperviseCommand::ShutDown { trigger, force: false }, Seq(90), NOW);
+    let actions = world.machine.on_command(SuperviseCommand::ShutDown { trigger, force: false }, Seq::new(90), NOW);
     assert!(actions.iter().any(|action| matches!(action, Action::Terminate { grace: None, .. })));
     let at = |seconds| Elapsed::new(Duration::from_secs(seconds));
     assert_eq!(world.machine.next_deadline(), Some(at(27)));
@@ -321,7 +321,7 @@ fn a_refused_launch_reaches_the_caller() {
     let start = world.start();
     let refused = Refused::new(RefusalReason::QueueFull, "too many");
     let server = world.server.clone();
-    let actions = world.machine.on_launch_refused(&server, Incarnation(1), &refused, NOW);
+    let actions = world.machine.on_launch_refused(&server, Incarnation::new(1), &refused, NOW);
     world.running = None;
     world.take(actions);
     assert!(matches!(world.outcomes[&start], CommandOutcome::Failed { reason: FailureReason::Refused, .. }));

@@ -181,9 +181,9 @@ mod tests {
 
     fn fact(seq: u64) -> Arc<Envelope> {
         Arc::new(Envelope {
-            seq: Seq(seq),
+            seq: Seq::new(seq),
             boot: BootId::from_random(1),
-            at: Timestamp("2026-11-22T13:05:01Z".parse().expect("valid")),
+            at: Timestamp::new("2026-11-22T13:05:01Z".parse().expect("valid")),
             elapsed: Elapsed::default(),
             server: None,
             incarnation: None,
@@ -223,6 +223,6 @@ mod tests {
         let text = fs::read_to_string(missing.join("events.jsonl")).expect("readable");
         let seqs: Vec<_> =
             text.lines().map(|line| serde_json::from_str::<Envelope>(line).expect("reads").seq).collect();
-        assert_eq!(seqs, [Seq(5), Seq(6)]);
+        assert_eq!(seqs, [Seq::new(5), Seq::new(6)]);
     }
 }

@@ -50,9 +50,9 @@ pub fn replay(log: impl BufRead) -> Result<Snapshot, ReplayError> {
         let line_number = index + 1;
         let envelope: Envelope =
             serde_json::from_str(&line?).map_err(|source| ReplayError::Envelope { line: line_number, source })?;
-        let snapshot = replayed.get_or_insert_with(|| Snapshot::new(envelope.boot.clone()));
+        let snapshot = replayed.get_or_insert_with(|| Snapshot::new(envelope.boot));
         if envelope.boot != snapshot.boot {
-            let (found, expected) = (envelope.boot, snapshot.boot.clone());
+            let (found, expected) = (envelope.boot, snapshot.boot);
             return Err(ReplayError::Boot { line: line_number, found, expected });
         }
         if envelope.seq != snapshot.seq.next() {
@@ -77,17 +77,25 @@ mod tests {
         replay(lines.join("\n").as_bytes())
     }
 
+    /// The numbers around the first hole.
+    fn hole(lines: &[String]) -> Option<(u64, u64)> {
+        match replayed(lines) {
+            Err(ReplayError::Hole { after, next }) => Some((after.get(), next.get())),
+            _ => None,
+        }
+    }
+
     #[test]
     fn whole_logs_replay() {
         let snapshot = replayed(&[line(1, 7), line(2, 7)]).expect("replays");
-        assert_eq!((snapshot.seq, snapshot.daemon.trigger.as_deref()), (Seq(2), Some("t")));
+        assert_eq!((snapshot.seq, snapshot.daemon.trigger.as_deref()), (Seq::new(2), Some("t")));
     }
 
     #[test]
     fn a_log_that_is_not_whole_says_where() {
         assert!(matches!(replayed(&[]), Err(ReplayError::Empty)));
-        assert!(matches!(replayed(&[line(2, 7)]), Err(ReplayError::Hole { after: Seq(0), next: Seq(2) })));
-        assert!(matches!(replayed(&[line(1, 7), line(3, 7)]), Err(ReplayError::Hole { after: Seq(1), next: Seq(3) })));
+        assert_eq!(hole(&[line(2, 7)]), Some((0, 2)));
+        assert_eq!(hole(&[line(1, 7), line(3, 7)]), Some((1, 3)));
         assert!(matches!(replayed(&[line(1, 7), line(2, 8)]), Err(ReplayError::Boot { line: 2, .. })));
         assert!(matches!(replayed(&[line(1, 7), "{".to_owned()]), Err(ReplayError::Envelope { line: 2, .. })));
     }

@@ -10,7 +10,9 @@
 use std::collections::HashMap;
 use std::time::SystemTime;
 
-use llama_warden_events::{Elapsed, Envelope, Event, FailureReason, Incarnation, ProcessEnd, Rung, ServerId, Signal};
+use llama_warden_events::{
+    Elapsed, Envelope, Event, FailureReason, Incarnation, ProcessEnd, Rung, ServerId, Signal, Texts,
+};
 use opentelemetry::trace::{Span as _, SpanBuilder, Status, TraceContextExt, Tracer};
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
@@ -84,10 +86,10 @@ impl Drop for SpanRecorder {
 
 impl Launch {
     fn begin(tracer: &SdkTracer, envelope: &Envelope, server: &ServerId, incarnation: Incarnation) -> Self {
-        let at = SystemTime::from(envelope.at.0);
+        let at = SystemTime::from(envelope.at);
         let attributes = [
             KeyValue::new("llama_warden.server.id", server.to_string()),
-            KeyValue::new("llama_warden.server.incarnation", count(incarnation.0)),
+            KeyValue::new("llama_warden.server.incarnation", count(incarnation.get())),
         ];
         let start = SpanBuilder::from_name("server start").with_start_time(at).with_attributes(attributes);
         Self {
@@ -113,8 +115,10 @@ impl Launch {
     fn record(&mut self, envelope: &Envelope) {
         let now = self.at + envelope.elapsed.since(self.began);
         match &envelope.event {
-            Event::BinaryIdentified { version: Some(version), .. } => {
-                self.describe(KeyValue::new("llama_warden.llama.version", version.clone()));
+            Event::BinaryIdentified(identity) => {
+                if let Some(version) = &identity.version {
+                    self.describe(KeyValue::new("llama_warden.llama.version", version.clone()));
+                }
             }
             Event::DetectorChosen { detector, .. } => {
                 self.describe(KeyValue::new("llama_warden.detector", detector.clone()));
@@ -149,13 +153,13 @@ impl Launch {
         }
     }
 
-    fn spawned(&mut self, pid: u32, argv: &[String], port: u16, now: SystemTime) {
-        let arguments = argv.iter().map(|argument| StringValue::from(argument.clone())).collect();
+    fn spawned(&mut self, pid: u32, argv: &Texts, port: u16, now: SystemTime) {
+        let arguments = argv.iter().map(|argument| StringValue::from(argument.to_owned())).collect();
         self.describe(KeyValue::new("process.pid", i64::from(pid)));
         self.describe(KeyValue::new("process.command_args", Value::Array(Array::String(arguments))));
         self.describe(KeyValue::new("server.port", i64::from(port)));
-        if let Some(program) = argv.first() {
-            self.describe(KeyValue::new("process.executable.path", program.clone()));
+        if let Some(program) = argv.iter().next() {
+            self.describe(KeyValue::new("process.executable.path", program.to_owned()));
         }
         if let Some(mut launching) = self.step.take() {
             launching.end_with_timestamp(now);

@@ -102,7 +102,7 @@ fn free_port() -> Result<u16, Failure> {
 async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<Outcome, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, error);
     let boot = BootId::from_random(fastrand::u64(..));
-    let mut host = Host::new(HostSettings { boot: boot.clone(), facts_kept: FACTS_KEPT, drain: END, cancel: END });
+    let mut host = Host::new(HostSettings { boot, facts_kept: FACTS_KEPT, drain: END, cancel: END });
     let launcher = LauncherSettings {
         boot,
         shim: ShimProgram::OwnExecutable,

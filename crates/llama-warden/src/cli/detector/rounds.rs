@@ -124,7 +124,7 @@ impl Course {
             thinking: false,
             enabled: true,
         };
-        let configured = Event::ServerConfigured { card };
+        let configured = Event::ServerConfigured { card: card.into() };
         lanes.facts.publish(Fact::server(self.spec.id.clone(), configured)).await?;
         for start in 1..=starts {
             let recording = self.start(lanes, start).await?;
@@ -137,7 +137,7 @@ impl Course {
     }
 
     async fn start(&mut self, lanes: &mut Lanes<'_>, start: u8) -> Result<Recording, RoundsFailure> {
-        let (server, incarnation) = (self.spec.id.clone(), Incarnation(start.into()));
+        let (server, incarnation) = (self.spec.id.clone(), Incarnation::new(start.into()));
         lanes.commands.send(LaunchCommand::LaunchServer { server, incarnation }).await?;
         let (spawned, port) = self.spawned(lanes, start).await?;
         let spawned = lanes.clock.instant(spawned);
@@ -178,9 +178,9 @@ impl Course {
         loop {
             let envelope = next(lanes.events).await?;
             match &envelope.event {
-                Event::BinaryIdentified { build, options, .. } => {
-                    self.outcome.build = *build;
-                    self.outcome.options = options.to_vec();
+                Event::BinaryIdentified(identity) => {
+                    self.outcome.build = identity.build;
+                    self.outcome.options = identity.options.to_vec();
                 }
                 Event::ServerSpawned { port, .. } => return Ok((envelope.elapsed, *port)),
                 event => {
@@ -193,7 +193,7 @@ impl Course {
     }
 
     async fn stop(&self, lanes: &mut Lanes<'_>, start: u8) -> Result<(), RoundsFailure> {
-        let (server, incarnation) = (self.spec.id.clone(), Incarnation(start.into()));
+        let (server, incarnation) = (self.spec.id.clone(), Incarnation::new(start.into()));
         let reason = StopReason::Requested;
         lanes.commands.send(TerminateCommand::TerminateServer { server, incarnation, reason, grace: None }).await?;
         let stopped = async {

@@ -26,7 +26,7 @@ pub async fn run(global: &Global, binary: &Path) -> Result<Exit, Failure> {
     let profile = binary::ask(&spec).await?;
     let none = |word: &str| Failure::new(Exit::Failed, format!("there is no {word} at all"));
     let pack =
-        packs.choose(profile.version.build, &profile.option_names(), None).ok_or_else(|| none("detector pack"))?;
+        packs.choose(profile.version.build, &profile.identity.options, None).ok_or_else(|| none("detector pack"))?;
     let dialect = choose_dialect(&dialects, &profile).ok_or_else(|| none("flag dialect"))?;
     let line = plan(&spec, &profile, &dialect.file).map_err(|error| Failure::new(Exit::Failed, error))?;
     show(global, &profile, &Answer { pack, dialect, line })
@@ -43,7 +43,7 @@ struct Answer {
 fn show(global: &Global, profile: &BinaryProfile, answer: &Answer) -> Result<Exit, Failure> {
     let Answer { pack, dialect, line } = answer;
     let build = profile.version.short_name();
-    let options = profile.option_names().len();
+    let options = profile.identity.options.len();
     if global.json {
         let mut spelling = as_data(dialect);
         spelling["defaults"] = json!(line.notes);
@@ -62,7 +62,7 @@ fn show(global: &Global, profile: &BinaryProfile, answer: &Answer) -> Result<Exi
     print_line(format!("detector  {}", in_words(pack)))?;
     print_line(format!("dialect   {}", in_words(dialect)))?;
     for note in &line.notes {
-        let spelled = if note.spelled.is_empty() { "nothing".to_owned() } else { note.spelled.join(" ") };
+        let spelled = if note.spelled.is_empty() { "nothing".to_owned() } else { note.spelled.to_vec().join(" ") };
         print_line(format!("          {} -> {spelled}: {}", note.option, note.because))?;
     }
     Ok(Exit::Done)
