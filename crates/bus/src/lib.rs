@@ -12,6 +12,7 @@
 //!
 //! A [`Component`] gets [`Ports`] to all three lanes and runs until it is cancelled.
 
+mod blocking;
 mod clock;
 mod commands;
 mod component;
@@ -20,8 +21,8 @@ mod host;
 mod output;
 mod sequencer;
 mod subscription;
-mod turns;
 
+pub use blocking::{BLOCKING_THREADS, Unfinished, blocking};
 pub use clock::Clock;
 pub use commands::{
     Accepted, CommandReceiver, CommandSender, CompositionError, Order, PendingReply, Request, Switchboard,
@@ -35,4 +36,3 @@ pub use output::{
 };
 pub use sequencer::Bus;
 pub use subscription::{Delivery, Subscription};
-pub use turns::Turns;

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use http::StatusCode;
-use llama_warden_bus::Clock;
+use llama_warden_bus::{Clock, blocking};
 use llama_warden_probe::{Answer, AskError, Question, Target, ask, connect, probe};
 use serde_json::Value;
 
@@ -210,5 +210,5 @@ async fn read_tokens(subject: &Subject, timeout: Duration, key: Option<&str>) ->
 /// Reads beside the runtime: there may be thousands of processes.
 async fn read_cpu(subject: &Subject) -> Option<CpuReading> {
     let (leader, now) = (subject.leader, subject.clock.now());
-    tokio::task::spawn_blocking(move || CpuReading::of(leader, now)).await.ok().flatten()
+    blocking(move || CpuReading::of(leader, now)).await.ok().flatten()
 }

@@ -9,6 +9,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use llama_warden_bus::blocking;
 use llama_warden_events::{HookOutcome, StreamName};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use tokio::io::Interest;
@@ -81,7 +82,7 @@ impl Hook {
                 }
             }
         };
-        tokio::task::spawn_blocking(start).await.map_err(io::Error::other)?
+        blocking(start).await.map_err(io::Error::other)?
     }
 
     async fn attend(mut self, call: &HookCall, bounds: &Bounds) -> HookOutcome {

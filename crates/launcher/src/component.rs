@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{Component, Delivery, OutputLane, Ports, Publisher, Request, Turns};
+use llama_warden_bus::{Component, Delivery, OutputLane, Ports, Publisher, Request};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{
     BootId, Event, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId, Signal,
@@ -173,7 +173,6 @@ impl Desk {
                 notes: NoteShelf::default(),
                 environment,
                 state_dir,
-                looks: Turns::new(),
             }),
         })
     }

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use llama_warden_bus::blocking;
 use llama_warden_data_files::{News, Stock};
 
 use crate::dialect::{Dialect, DialectLibrary};
@@ -27,7 +28,7 @@ impl DialectShelf {
     pub(crate) async fn renewed(&self) -> (DialectLibrary, Option<News>) {
         let stock = Arc::clone(&self.stock);
         let Some(directory) = self.directory.clone() else { return (in_force(&stock), None) };
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = blocking(move || {
             // Held during the look: two launches at once see one change one after the other, and tell it once.
             let mut stock = stock.lock().unwrap_or_else(PoisonError::into_inner);
             let survey = stock.library().survey(&directory);

@@ -8,13 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, CommandSender, Fact, OutputLane, Publisher, Turns};
+use llama_warden_bus::{BusClosed, CommandSender, Fact, OutputLane, Publisher, blocking};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{
     BootId, Event, FailureReason, HookOutcome, Incarnation, ListenerOwner, ProcessEnd, Seq, ServerId, Signal,
 };
 use tokio::sync::oneshot;
-use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use crate::address;
@@ -54,23 +53,12 @@ pub(crate) struct Resources {
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// Where the locks of servers are; `None` has none.
     pub(crate) state_dir: Option<PathBuf>,
-    /// The turns of looks at files and processes.
-    pub(crate) looks: Turns,
 }
 
 impl Resources {
-    /// Looks at files or processes, off the runtime's thread, when its turn comes.
-    pub(crate) async fn look<T: Send + 'static>(
-        &self,
-        look: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, JoinError> {
-        let _turn = self.looks.take().await;
-        tokio::task::spawn_blocking(look).await
-    }
-
     /// Who listens where `server` should.
     pub(crate) async fn who_listens(&self, server: Arc<ServerSpec>, leader: u32, marker: Marker) -> ListenerOwner {
-        let looked = self.look(move || who_listens(&server, leader, &marker)).await;
+        let looked = blocking(move || who_listens(&server, leader, &marker)).await;
         looked.unwrap_or_else(|error| ListenerOwner::Unreadable { detail: format!("the look has failed: {error}") })
     }
 }
@@ -265,7 +253,7 @@ impl Launch {
         let Some(state_dir) = self.resources.state_dir.clone() else { return Ok(None) };
         let (folder, server) = (state_dir.clone(), self.reporter.server.clone());
         let make = move || InstanceLock::of(&folder, &server).map(|lock| (lock.is_held(), lock));
-        let made = self.resources.look(make).await.unwrap_or_else(|error| Err(error.into()));
+        let made = blocking(make).await.unwrap_or_else(|error| Err(io::Error::other(error)));
         let (is_held, lock) = made.map_err(|error| {
             let detail = format!("cannot make a lock in the state directory {}: {error}", state_dir.display());
             LaunchFailure::new(FailureReason::SpawnFailed, detail)

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use llama_warden_bus::blocking;
 use llama_warden_events::BootId;
 use tokio::time::Instant;
 
@@ -67,7 +68,7 @@ async fn write<'a>(path: &Path, runs: impl Iterator<Item = &'a str>) -> io::Resu
         file.sync_all()?;
         fs::rename(new, path)
     };
-    tokio::task::spawn_blocking(replace).await.map_err(io::Error::other)?
+    blocking(replace).await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]

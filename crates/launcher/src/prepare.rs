@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, Fact};
+use llama_warden_bus::{BusClosed, Fact, blocking};
 use llama_warden_config::ServerSpec;
 use llama_warden_data_files::{DataFile as _, News};
 use llama_warden_events::{Event, FailureReason, OptionNote, Warning};
@@ -69,10 +69,10 @@ pub(crate) async fn prepare(
         let detail = format!("{error}; set `binary`, or install llama-server");
         LaunchFailure::new(FailureReason::BinaryNotFound, detail)
     })?;
-    let keys = match look(server, &program, resources).await {
+    let keys = match look(server, &program).await {
         Err(failure) if failure.reason == FailureReason::PortInUse => {
             await_release(server, resources).await;
-            look(server, &program, resources).await?
+            look(server, &program).await?
         }
         looked => looked?,
     };
@@ -98,9 +98,9 @@ async fn await_release(server: &ServerSpec, resources: &Resources) {
 }
 
 /// Looks at files and addresses, off the runtime's threads; returns the keys of the key file.
-async fn look(server: &Arc<ServerSpec>, program: &Path, resources: &Resources) -> Result<Vec<String>, LaunchFailure> {
+async fn look(server: &Arc<ServerSpec>, program: &Path) -> Result<Vec<String>, LaunchFailure> {
     let (server, program) = (Arc::clone(server), program.to_owned());
-    let looked = resources.look(move || preflight::look(&server, &program)).await;
+    let looked = blocking(move || preflight::look(&server, &program)).await;
     looked.unwrap_or_else(|error| Err(LaunchFailure::new(FailureReason::Unknown, format!("the preflight: {error}"))))
 }
 

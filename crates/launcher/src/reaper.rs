@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use llama_warden_bus::blocking;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::child::{Children, reap_now};
@@ -31,13 +32,13 @@ pub(crate) async fn reap_orphans(children: Children) {
         let children = children.clone();
         move || unclaimed(&children)
     };
-    let Ok(seen) = tokio::task::spawn_blocking(look).await else { return };
+    let Ok(seen) = blocking(look).await else { return };
     if seen.is_empty() {
         return;
     }
     tokio::time::sleep(UNCLAIMED_AFTER).await;
     let reap = move || unclaimed(&children).intersection(&seen).filter_map(|(pid, _)| reap_now(*pid)).count();
-    if let Ok(reaped) = tokio::task::spawn_blocking(reap).await {
+    if let Ok(reaped) = blocking(reap).await {
         tracing::debug!(reaped, "orphans reaped");
     }
 }

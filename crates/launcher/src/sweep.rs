@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use llama_warden_bus::blocking;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd;
 use tokio::time::{Instant, timeout_at};
@@ -108,7 +109,7 @@ async fn find(traces: &Traces) -> Found {
         }
     };
     // The join fails only while the runtime shuts down; the children die with the spawner's thread then.
-    tokio::task::spawn_blocking(search).await.unwrap_or_default()
+    blocking(search).await.unwrap_or_default()
 }
 
 /// Pins each living process that is meant, which is asked again once it is pinned.

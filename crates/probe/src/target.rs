@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
+use llama_warden_bus::blocking;
 use llama_warden_config::{FlagValue, ServerSpec, Text};
 
 /// Where a server listens.
@@ -75,7 +76,8 @@ impl Key {
         match self {
             Self::Text(text) => Some(text.clone()),
             Self::File(path) => {
-                let text = tokio::fs::read_to_string(path).await.ok()?;
+                let path = path.clone();
+                let text = blocking(move || std::fs::read_to_string(path)).await.ok()?.ok()?;
                 text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
             }
         }

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use llama_warden_bus::{Unfinished, blocking};
 use llama_warden_data_files::{News, Stock, Survey};
 use llama_warden_events::Event;
 use tokio::task::JoinHandle;
@@ -26,7 +27,7 @@ pub(crate) struct Shelf {
     directory: Option<PathBuf>,
     watch: Option<DirectoryWatch>,
     unrest: Option<Unrest>,
-    survey: Option<JoinHandle<Survey<Pack>>>,
+    survey: Option<JoinHandle<Result<Survey<Pack>, Unfinished>>>,
 }
 
 /// A change that was not looked at yet.
@@ -74,7 +75,7 @@ impl Shelf {
                 let surveyed = survey.await;
                 self.survey = None;
                 // A look that failed as a whole changes nothing; the next change leads to another one.
-                return surveyed.ok().and_then(|survey| self.packs.take(survey)).map(reloaded);
+                return surveyed.ok().and_then(Result::ok).and_then(|survey| self.packs.take(survey)).map(reloaded);
             }
             let Some(unrest) = self.unrest else {
                 self.change().await;
@@ -110,7 +111,7 @@ impl Shelf {
         }
         let library = self.library().clone();
         // Files and patterns of any size take their time elsewhere.
-        self.survey = Some(tokio::task::spawn_blocking(move || library.survey(&directory)));
+        self.survey = Some(tokio::spawn(blocking(move || library.survey(&directory))));
     }
 }
 

@@ -6,9 +6,9 @@
 
 use std::collections::VecDeque;
 
-use llama_warden_bus::Request;
+use llama_warden_bus::{Request, Unfinished, blocking};
 use llama_warden_events::{RefusalReason, Refused, SuperviseCommand};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::switch::{Change, FleetSource, Resolved};
 
@@ -24,7 +24,7 @@ pub(crate) struct Changes {
     waiting: VecDeque<Request<SuperviseCommand>>,
     /// Those that the resolution under way is for.
     current: Vec<Request<SuperviseCommand>>,
-    resolution: JoinSet<Result<Resolved, Refused>>,
+    resolution: JoinSet<Result<Result<Resolved, Refused>, Unfinished>>,
 }
 
 impl Changes {
@@ -50,9 +50,9 @@ impl Changes {
     ///
     /// # Errors
     /// If it panicked.
-    pub(crate) async fn next(&mut self) -> Result<Outcome, JoinError> {
+    pub(crate) async fn next(&mut self) -> Result<Outcome, Unfinished> {
         match self.resolution.join_next().await {
-            Some(resolved) => Ok((std::mem::take(&mut self.current), resolved?)),
+            Some(resolved) => Ok((std::mem::take(&mut self.current), resolved.unwrap_or(Err(Unfinished))?)),
             None => std::future::pending().await,
         }
     }
@@ -72,7 +72,7 @@ impl Changes {
             self.current.push(next);
         }
         let source = self.source.clone();
-        self.resolution.spawn_blocking(move || source(&change));
+        self.resolution.spawn(blocking(move || source(&change)));
     }
 
     /// Gives every wish back. A resolution under way goes on, and nobody hears of it.

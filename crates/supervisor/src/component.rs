@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use llama_warden_bus::{
-    Accepted, BusClosed, CommandSender, Component, Delivery, Fact, Order, Ports, Publisher, Request,
+    Accepted, BusClosed, CommandSender, Component, Delivery, Fact, Order, Ports, Publisher, Request, Unfinished,
 };
 use llama_warden_config::Fleet;
 use llama_warden_events::{
@@ -14,7 +14,7 @@ use llama_warden_events::{
 };
 use llama_warden_memory::Scales;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::action::Action;
 use crate::changes::{Changes, Outcome};
@@ -65,7 +65,7 @@ pub enum SupervisorError {
     NoSender,
     /// The resolving of a configuration panicked.
     #[error("could not resolve a configuration")]
-    Source(#[source] JoinError),
+    Source(#[source] Unfinished),
 }
 
 impl Supervisor {

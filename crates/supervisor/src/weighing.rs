@@ -1,12 +1,14 @@
 //! Asks the scales beside the loop, and never waits long for an answer.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::Turns;
+use llama_warden_bus::blocking;
 use llama_warden_config::ServerSpec;
 use llama_warden_events::ServerId;
 use llama_warden_memory::{Demand, Gpus, Reading, Scales};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -25,20 +27,18 @@ pub(crate) enum Weighed {
 #[derive(Debug)]
 pub(crate) struct Weighing {
     scales: Arc<dyn Scales>,
-    turns: Arc<Turns>,
     questions: JoinSet<Weighed>,
 }
 
 impl Weighing {
     pub(crate) fn new(scales: Arc<dyn Scales>) -> Self {
-        Self { scales, turns: Arc::default(), questions: JoinSet::new() }
+        Self { scales, questions: JoinSet::new() }
     }
 
     /// Asks what a server will need. One that is not configured needs nothing that is known.
     pub(crate) fn ask_demand(&mut self, server: ServerId, ticket: u64, spec: Option<Arc<ServerSpec>>) {
-        let (scales, turns) = (Arc::clone(&self.scales), Arc::clone(&self.turns));
+        let scales = Arc::clone(&self.scales);
         self.questions.spawn(async move {
-            let _turn = turns.take().await;
             let demand = in_time(move || scales.demand(spec?.as_ref())).await.flatten();
             Weighed::Demand { server, ticket, demand }
         });
@@ -65,7 +65,20 @@ impl Weighing {
     }
 }
 
-/// Runs `question` where it may block. `None` where it takes too long, or panics.
+/// Runs `question` where it may block. `None` where it takes too long once it has begun, or panics.
 async fn in_time<T: Send + 'static>(question: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    timeout(PATIENCE, tokio::task::spawn_blocking(question)).await.ok()?.ok()
+    let (begin, begun) = oneshot::channel();
+    let asked = blocking(move || {
+        // Who asked may have gone.
+        let _ = begin.send(());
+        question()
+    });
+    let mut asked = pin!(asked);
+    // It may be answered as soon as it begins, and no answer is lost by a later look.
+    tokio::select! {
+        biased;
+        answer = &mut asked => return answer.ok(),
+        _ = begun => {}
+    }
+    timeout(PATIENCE, asked).await.ok()?.ok()
 }

@@ -34,7 +34,7 @@ const ROWS: [Row; 24] = [
     row("data-files", &["events"], &[]),
     row("catalog", &["events"], &["tiny-gguf"]),
     row("memory", &["events", "config", "catalog"], &["tiny-gguf"]),
-    row("probe", &["config"], &[]),
+    row("probe", &["bus", "config"], &[]),
     row("component-kit", &["events", "state", "bus"], &[]),
     row("launcher", &["events", "state", "bus", "config", "data-files"], KIT),
     row("readiness", &["events", "state", "bus", "config", "data-files", "probe"], KIT),

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
+use llama_warden_bus::blocking;
 use llama_warden_state::{DaemonPhase, ServerReport, Snapshot, StatusReport};
 use serde::Deserialize;
 
@@ -80,7 +81,7 @@ const fn daemon_phase(phase: DaemonPhase) -> &'static str {
 pub(crate) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).map(str::to_owned);
     let render = app.metrics.clone();
-    let rendered = tokio::task::spawn_blocking(move || render(accept.as_deref())).await;
+    let rendered = blocking(move || render(accept.as_deref())).await;
     match rendered.unwrap_or_else(|error| Err(error.to_string())) {
         Ok((content_type, body)) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
         Err(error) => {

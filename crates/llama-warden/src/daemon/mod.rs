@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_api::{ListenSettings, Listeners, Token};
-use llama_warden_bus::{Bus, Fact, Host, HostSettings, RunningHost};
+use llama_warden_bus::{BLOCKING_THREADS, Bus, Fact, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, Source, TcpAddress};
 use llama_warden_data_files::{DataFile, Library};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
@@ -277,7 +277,7 @@ fn check_only(only: &[ServerId], fleet: &Fleet) -> Result<Option<Vec<ServerId>>,
 /// Where the kernel gives no thread.
 pub fn runtime() -> Result<Arc<tokio::runtime::Runtime>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .max_blocking_threads(16)
+        .max_blocking_threads(BLOCKING_THREADS)
         .thread_keep_alive(THREADS_STAY)
         .thread_name("llama-warden")
         .enable_all()
