@@ -194,6 +194,8 @@ impl Bare {
         command
             .arg0(shim::NAME)
             .arg(std::process::id().to_string())
+            // No lock.
+            .arg("")
             .args(line)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -2,6 +2,8 @@
 //!
 //! Copies only where something has to go from the middle of the line, which is rare.
 
+use std::borrow::Cow;
+
 use crate::StructuredSource;
 
 const ESCAPE: u8 = 0x1b;
@@ -12,13 +14,6 @@ pub(crate) struct LineCleaner {
     unwraps_json: bool,
 }
 
-/// Room for lines that have to be copied. Whoever cleans lines of many servers needs one for all.
-#[derive(Debug, Default)]
-pub(crate) struct Copies {
-    scratch: Vec<u8>,
-    message: String,
-}
-
 impl LineCleaner {
     /// A cleaner that takes messages out of these forms.
     pub(crate) fn new(structured: &[StructuredSource]) -> Self {
@@ -26,26 +21,27 @@ impl LineCleaner {
     }
 
     /// The line without terminal control, and without what builds since 2026 put before (and, as JSON, around) a message.
-    pub(crate) fn clean<'a>(self, line: &'a [u8], copies: &'a mut Copies) -> &'a [u8] {
-        let line = without_controls(line, &mut copies.scratch);
+    #[inline]
+    pub(crate) fn clean(self, line: &[u8]) -> Cow<'_, [u8]> {
+        if !has_control(line) {
+            return self.message(line);
+        }
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Some(first) = memchr::memchr3(ESCAPE, b'\r', 0, line) else { return self.message(line) };
+        let mut clean = Vec::with_capacity(line.len());
+        clean.extend_from_slice(&line[..first]);
+        strip_controls(&line[first..], &mut clean);
+        Cow::Owned(self.message(&clean).into_owned())
+    }
+
+    #[inline]
+    fn message(self, line: &[u8]) -> Cow<'_, [u8]> {
         match line.first() {
-            Some(b'0'..=b'9') => without_timestamp(line).unwrap_or(line),
-            Some(b'{') if self.unwraps_json => json_message(line, &mut copies.message).unwrap_or(line),
-            _ => line,
+            Some(b'0'..=b'9') => Cow::Borrowed(without_timestamp(line).unwrap_or(line)),
+            Some(b'{') if self.unwraps_json => json_message(line).unwrap_or(Cow::Borrowed(line)),
+            _ => Cow::Borrowed(line),
         }
     }
-}
-
-fn without_controls<'a>(line: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
-    if !has_control(line) {
-        return line;
-    }
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let Some(first) = memchr::memchr3(ESCAPE, b'\r', 0, line) else { return line };
-    scratch.clear();
-    scratch.extend_from_slice(&line[..first]);
-    strip_controls(&line[first..], scratch);
-    scratch
 }
 
 /// Whether there is a byte below the space: one comparison stands for the three bytes that matter, which hardly any line has.
@@ -111,7 +107,7 @@ fn without_timestamp(line: &[u8]) -> Option<&[u8]> {
 }
 
 /// The message of a line of `--log-jsonl`, which writes the keys always in one order.
-fn json_message<'a>(line: &'a [u8], decoded: &'a mut String) -> Option<&'a [u8]> {
+fn json_message(line: &[u8]) -> Option<Cow<'_, [u8]>> {
     const KEY: &[u8] = b"\"msg\":";
     line.strip_prefix(b"{\"type\":\"log\",")?;
     // Everything before the message is numbers and a level, so the first key of that name is the right one.
@@ -119,10 +115,11 @@ fn json_message<'a>(line: &'a [u8], decoded: &'a mut String) -> Option<&'a [u8]>
     let message = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     let message = message.strip_suffix(b"\\n").unwrap_or(message);
     if memchr::memchr(b'\\', message).is_none() {
-        return Some(message);
+        return Some(Cow::Borrowed(message));
     }
-    *decoded = serde_json::from_slice(quoted).ok()?;
-    Some(decoded.trim_end_matches('\n').as_bytes())
+    let mut decoded: String = serde_json::from_slice(quoted).ok()?;
+    decoded.truncate(decoded.trim_end_matches('\n').len());
+    Some(Cow::Owned(decoded.into_bytes()))
 }
 
 #[cfg(test)]
@@ -132,7 +129,7 @@ mod tests {
     const MESSAGE: &[u8] = b"srv  llama_server: listening on http://127.0.0.1:8080";
 
     fn clean(line: &[u8]) -> Vec<u8> {
-        LineCleaner::new(&[StructuredSource::LogJsonl]).clean(line, &mut Copies::default()).to_vec()
+        LineCleaner::new(&[StructuredSource::LogJsonl]).clean(line).into_owned()
     }
 
     proptest::proptest! {
@@ -172,7 +169,7 @@ mod tests {
     fn a_json_message_is_decoded_and_stays_as_it_is_for_a_pack_that_does_not_read_it() {
         let line = br#"{"type":"log","time":1,"level":"info","msg":"load_model: \"C:\\a\"\n"}"#;
         assert_eq!(clean(line), br#"load_model: "C:\a""#);
-        assert_eq!(LineCleaner::default().clean(line, &mut Copies::default()), line);
+        assert_eq!(LineCleaner::default().clean(line), line.as_slice());
         let cut = br#"{"type":"log","time":1,"level":"info","msg":"load_mo"#;
         assert_eq!(clean(cut), cut);
     }
@@ -187,6 +184,6 @@ mod tests {
     #[test]
     fn a_plain_line_is_not_copied() {
         let line = b"llama_context: n_ctx = 512".to_vec();
-        assert_eq!(LineCleaner::default().clean(&line, &mut Copies::default()).as_ptr(), line.as_ptr());
+        assert_eq!(LineCleaner::default().clean(&line).as_ptr(), line.as_ptr());
     }
 }

@@ -121,9 +121,9 @@ impl Pack {
     }
 
     fn check_examples(&self, source: &Source<'_>, examples: &[ExampleEntry]) -> Result<(), FileError> {
-        let compiled = patterns::compile(&self.body.patterns)
+        patterns::check_all(&self.body.patterns)
             .map_err(|error| source.error(None, error, "use fewer or simpler patterns"))?;
-        let mut matcher = PatternMatcher::new(compiled, &self.body.structured, None);
+        let mut matcher = self.matcher(None);
         for (entry, example) in examples.iter().zip(&self.body.examples) {
             let verdict = matcher.on_line(example.stream, example.line.as_bytes());
             if !example.agrees_with(verdict) {
@@ -192,13 +192,7 @@ impl Pack {
     /// A matcher for one incarnation. A ready line that names another port than `port` counts as nothing; without a
     /// port, any is taken.
     pub fn matcher(&self, port: Option<u16>) -> PatternMatcher {
-        let compiled = self.body.compiled.get_or_init(|| {
-            patterns::compile(&self.body.patterns).unwrap_or_else(|error| {
-                // Cannot happen to a pack that was loaded; if it did, the probe would still find the truth.
-                tracing::error!(pack = self.name(), error, "the patterns of a detector pack do not compile");
-                CompiledPatterns::default()
-            })
-        });
+        let compiled = self.body.compiled.get_or_init(|| CompiledPatterns::new(&self.body.patterns));
         PatternMatcher::new(compiled.clone(), &self.body.structured, port)
     }
 

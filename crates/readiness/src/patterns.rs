@@ -11,7 +11,6 @@ mod phrases;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -20,8 +19,8 @@ use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use regex_automata::nfa::thompson::{self, NFA};
 use regex_automata::util::syntax;
 
-use crate::line::{Copies, LineCleaner};
-use crate::{Matcher, Pattern, PatternVerdict, StreamFilter, StructuredSource, Verdict};
+use crate::line::LineCleaner;
+use crate::{Matcher, Pattern, PatternVerdict, StructuredSource, Verdict};
 use automaton::{Automaton, GaveUp};
 use phrases::Phrases;
 
@@ -33,11 +32,6 @@ const COMPILED_LIMIT: usize = 1024 * 1024;
 const SET_LIMIT: usize = 16 * 1024 * 1024;
 /// Weak failures rank behind every other one.
 const WEAK: u16 = 0x8000;
-
-thread_local! {
-    /// One per thread and not per server: nothing stays in it.
-    static COPIES: RefCell<Copies> = RefCell::default();
-}
 
 /// Follows the patterns of a pack for one incarnation.
 #[derive(Debug)]
@@ -58,9 +52,18 @@ enum Learning {
     GivenUp,
 }
 
-/// The patterns of a pack, for both streams. Cheap to clone.
+/// The patterns of a pack. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct CompiledPatterns(Arc<Patterns>);
+pub(crate) struct CompiledPatterns(Arc<ByStream>);
+
+/// The patterns that each stream admits, compiled with its first line: most servers write to one of them only. Those of both
+/// in one automaton would make each line of one stream walk through the patterns of the other.
+#[derive(Debug, Default)]
+struct ByStream {
+    patterns: Box<[Pattern]>,
+    stderr: OnceLock<Patterns>,
+    stdout: OnceLock<Patterns>,
+}
 
 /// Patterns that can only match at the start of a line, and the others, which have to see each line to its end.
 #[derive(Debug, Default)]
@@ -78,15 +81,8 @@ struct PatternGroup {
     texts: Vec<Arc<str>>,
     /// All of them. Behind an automaton it is compiled when that gives up.
     set: OnceLock<RegexSet>,
-    judges: Vec<Placed>,
-}
-
-/// A judge with the place of its pattern in the pack and the streams that the pattern reads.
-#[derive(Debug)]
-struct Placed {
-    place: usize,
-    streams: StreamFilter,
-    judge: Judge,
+    /// With the place of their pattern in the pack.
+    judges: Vec<(usize, Judge)>,
 }
 
 /// What a matching pattern means; the expression once more where a group has to be read.
@@ -107,63 +103,74 @@ struct Reader {
     regex: Mutex<Option<Regex>>,
 }
 
-/// A line with what a judge has to know beside it.
-#[derive(Debug, Clone, Copy)]
-struct Heard<'a> {
-    stream: StreamName,
-    line: &'a [u8],
-    /// The port that the server was given, where it is known.
-    port: Option<u16>,
-}
-
 impl CompiledPatterns {
+    /// The patterns of a pack, in order; those of a stream are compiled when it has a line.
+    pub(crate) fn new(patterns: &[Pattern]) -> Self {
+        Self(Arc::new(ByStream { patterns: patterns.into(), ..ByStream::default() }))
+    }
+
+    fn of(&self, stream: StreamName) -> &Patterns {
+        self.of_stream(stream).get_or_init(|| {
+            compile(&self.0.patterns, stream).unwrap_or_else(|error| {
+                // Cannot happen to a pack that was loaded; if it did, the probe would still find the truth.
+                tracing::error!(error, "the patterns of a detector pack do not compile");
+                Patterns::default()
+            })
+        })
+    }
+
+    fn of_stream(&self, stream: StreamName) -> &OnceLock<Patterns> {
+        match stream {
+            StreamName::Stderr => &self.0.stderr,
+            StreamName::Stdout => &self.0.stdout,
+        }
+    }
+
     /// Forgets what this thread's lines have taught: it is learnt again with the lines to come.
     pub(crate) fn forget(&self) {
-        let Patterns { anchored, automaton, floating, phrases: _ } = &*self.0;
-        if let Some(automaton) = automaton {
-            *automaton.learnt() = None;
+        for patterns in StreamName::ALL.into_iter().filter_map(|stream| self.of_stream(stream).get()) {
+            let Patterns { anchored, automaton, floating, phrases: _ } = patterns;
+            if let Some(automaton) = automaton {
+                *automaton.learnt() = None;
+            }
+            anchored.judges.iter().chain(&floating.judges).for_each(|(_, judge)| judge.forget());
         }
-        anchored.judges.iter().chain(&floating.judges).for_each(|placed| placed.judge.forget());
     }
 }
 
 impl Patterns {
     /// What the first pattern says that has something to say.
-    fn judge(&self, learning: &mut Learning, heard: Heard<'_>) -> Option<Verdict> {
-        let anchored = self.judge_start(learning, heard);
+    fn judge(&self, learning: &mut Learning, line: &[u8], port: Option<u16>) -> Option<Verdict> {
+        let anchored = self.judge_start(learning, line, port);
         let can_float = match &self.phrases {
-            Some(phrases) => phrases.may_be_in(heard.line),
+            Some(phrases) => phrases.may_be_in(line),
             None => !self.floating.judges.is_empty(),
         };
         if !can_float {
             return anchored.map(|(_, verdict)| verdict);
         }
-        let floating = self.floating.search(heard);
+        let floating = self.floating.search(line, port);
         [anchored, floating].into_iter().flatten().min_by_key(|(place, _)| *place).map(|(_, verdict)| verdict)
     }
 
-    fn judge_start(&self, learning: &mut Learning, heard: Heard<'_>) -> Option<(usize, Verdict)> {
+    fn judge_start(&self, learning: &mut Learning, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
         if let (Some(automaton), Learning::On) = (&self.automaton, *learning) {
             let mut learnt = automaton.learnt();
-            match automaton.hits(&mut learnt, heard.line) {
-                Ok(hits) => return self.anchored.first(hits?.iter().map(|hit| hit.as_usize()), heard),
+            match automaton.hits(&mut learnt, line) {
+                Ok(hits) => return self.anchored.first(hits?.iter().map(|hit| hit.as_usize()), line, port),
                 Err(GaveUp) => {
                     *learnt = None;
                     *learning = Learning::GivenUp;
                 }
             }
         }
-        self.anchored.search(heard)
+        self.anchored.search(line, port)
     }
 }
 
 impl PatternGroup {
     fn new(patterns: &[(usize, &Pattern)]) -> Self {
-        let judges = patterns.iter().map(|(place, pattern)| Placed {
-            place: *place,
-            streams: pattern.stream,
-            judge: Judge::new(*place, pattern),
-        });
+        let judges = patterns.iter().map(|(place, pattern)| (*place, Judge::new(*place, pattern)));
         let texts = patterns.iter().map(|(_, pattern)| pattern.regex.clone());
         Self { texts: texts.collect(), set: OnceLock::new(), judges: judges.collect() }
     }
@@ -175,26 +182,26 @@ impl PatternGroup {
     }
 
     /// What the first matching pattern says that has something to say, and its place in the pack.
-    fn search(&self, heard: Heard<'_>) -> Option<(usize, Verdict)> {
+    fn search(&self, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
         // Only asking which patterns match needs an allocation.
         if self.judges.is_empty() {
             return None;
         }
         // What an automaton could be made of, a set can.
         let set = self.set.get_or_init(|| compile_set(&self.texts).unwrap_or_else(|_| RegexSet::empty()));
-        if !set.is_match(heard.line) {
+        if !set.is_match(line) {
             return None;
         }
         if self.judges.len() == 1 {
-            return self.first(std::iter::once(0), heard);
+            return self.first(std::iter::once(0), line, port);
         }
-        self.first(set.matches(heard.line).iter(), heard)
+        self.first(set.matches(line).iter(), line, port)
     }
 
-    fn first(&self, mut hits: impl Iterator<Item = usize>, heard: Heard<'_>) -> Option<(usize, Verdict)> {
+    fn first(&self, mut hits: impl Iterator<Item = usize>, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
         hits.find_map(|hit| {
-            let placed = self.judges.get(hit).filter(|placed| placed.streams.admits(heard.stream))?;
-            Some((placed.place, placed.judge.judge(heard.line, heard.port)?))
+            let (place, judge) = self.judges.get(hit)?;
+            Some((*place, judge.judge(line, port)?))
         })
     }
 }
@@ -217,10 +224,8 @@ impl Matcher for PatternMatcher {
             StreamName::Stderr => &mut self.stderr,
             StreamName::Stdout => &mut self.stdout,
         };
-        COPIES.with_borrow_mut(|copies| {
-            let heard = Heard { stream, line: self.cleaner.clean(line, copies), port: self.port };
-            self.patterns.0.judge(learning, heard).unwrap_or(Verdict::Nothing)
-        })
+        let line = self.cleaner.clean(line);
+        self.patterns.of(stream).judge(learning, &line, self.port).unwrap_or(Verdict::Nothing)
     }
 }
 
@@ -308,10 +313,15 @@ pub(crate) fn check(pattern: &str) -> Result<(), String> {
     }
 }
 
-/// Compiles the patterns of a pack, in order.
-pub(crate) fn compile(patterns: &[Pattern]) -> Result<CompiledPatterns, String> {
-    let places = patterns.iter().enumerate();
-    let (anchored, floating): (Vec<_>, Vec<_>) = places.partition(|(_, pattern)| is_anchored(&pattern.regex));
+/// Whether all patterns of a pack compile together; says why not.
+pub(crate) fn check_all(patterns: &[Pattern]) -> Result<(), String> {
+    StreamName::ALL.into_iter().try_for_each(|stream| compile(patterns, stream).map(drop))
+}
+
+/// Compiles the patterns that a stream admits, in order.
+fn compile(patterns: &[Pattern], stream: StreamName) -> Result<Patterns, String> {
+    let admitted = patterns.iter().enumerate().filter(|(_, pattern)| pattern.stream.admits(stream));
+    let (anchored, floating): (Vec<_>, Vec<_>) = admitted.partition(|(_, pattern)| is_anchored(&pattern.regex));
     let automaton = Automaton::new(&texts(&anchored));
     let anchored = PatternGroup::new(&anchored);
     if automaton.is_none() {
@@ -320,7 +330,7 @@ pub(crate) fn compile(patterns: &[Pattern]) -> Result<CompiledPatterns, String> 
     let phrases = Phrases::of(&texts(&floating));
     let floating = PatternGroup::new(&floating);
     floating.compile()?;
-    Ok(CompiledPatterns(Arc::new(Patterns { anchored, automaton, floating, phrases })))
+    Ok(Patterns { anchored, automaton, floating, phrases })
 }
 
 fn texts<'a>(patterns: &[(usize, &'a Pattern)]) -> Vec<&'a str> {

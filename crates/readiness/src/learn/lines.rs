@@ -7,7 +7,7 @@ use llama_warden_events::StreamName;
 
 use super::template::{NamesPort, Passed, Template};
 use super::{Recording, Subject, is_early};
-use crate::line::{Copies, LineCleaner};
+use crate::line::LineCleaner;
 use crate::{GENERIC, Matcher, PackLibrary, PatternMatcher, StructuredSource, Verdict};
 
 /// Everything that was printed in all starts.
@@ -84,13 +84,14 @@ pub(crate) fn observe(subject: &Subject, recordings: &[Recording], library: &Pac
     let mut seen = 0;
     for (start, recording) in recordings.iter().enumerate() {
         let mut known = library.get(GENERIC).map_or_else(PatternMatcher::blank, |pack| pack.matcher(None));
-        let (cleaner, mut copies) = (LineCleaner::new(&[StructuredSource::LogJsonl]), Copies::default());
+        let cleaner = LineCleaner::new(&[StructuredSource::LogJsonl]);
         for (place, recorded) in recording.lines.iter().enumerate() {
             // Echoes are answers to us, and failures are known to every pack.
             if matches!(known.on_line(recorded.stream, &recorded.line), Verdict::Echo | Verdict::Failure { .. }) {
                 continue;
             }
-            let Ok(text) = std::str::from_utf8(cleaner.clean(&recorded.line, &mut copies)) else { continue };
+            let line = cleaner.clean(&recorded.line);
+            let Ok(text) = std::str::from_utf8(&line) else { continue };
             if text.trim().is_empty() {
                 continue;
             }

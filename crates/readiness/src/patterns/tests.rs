@@ -95,19 +95,19 @@ fn judge_plainly(plain: &[(Regex, Judge)], line: &[u8], port: Option<u16>) -> Op
 
 /// With the automaton, as long as it does not give up, and without.
 fn assert_same(patterns: &[Pattern], stream: StreamName, lines: &[impl AsRef<[u8]>]) {
-    let compiled = compile(patterns).expect("valid");
-    let fast = &compiled.0;
+    check_all(patterns).expect("valid");
+    let compiled = CompiledPatterns::new(patterns);
+    let fast = compiled.of(stream);
     let plain = plain(patterns, stream);
     let mut learning = Learning::On;
     for (number, line) in lines.iter().map(AsRef::as_ref).enumerate() {
         let expected = judge_plainly(&plain, line, Some(80));
         let text = String::from_utf8_lossy(line);
-        let heard = Heard { stream, line, port: Some(80) };
         if number % 1024 == 0 {
             compiled.forget();
         }
-        assert_eq!(fast.judge(&mut learning, heard), expected, "{text:?}");
-        assert_eq!(fast.judge(&mut Learning::GivenUp, heard), expected, "{text:?}, without");
+        assert_eq!(fast.judge(&mut learning, line, Some(80)), expected, "{text:?}");
+        assert_eq!(fast.judge(&mut Learning::GivenUp, line, Some(80)), expected, "{text:?}, without");
     }
 }
 
@@ -125,8 +125,7 @@ fn recorded_lines() -> Vec<Vec<u8>> {
 
 #[test]
 fn recorded_lines_get_the_verdict_of_the_plain_patterns_from_every_pack() {
-    let mut copies = Copies::default();
-    let clean = |line: &Vec<u8>| LineCleaner::default().clean(line, &mut copies).to_vec();
+    let clean = |line: &Vec<u8>| LineCleaner::default().clean(line).into_owned();
     let mut lines: Vec<_> = recorded_lines().iter().map(clean).collect();
     assert!(lines.len() > 5000, "only {} lines", lines.len());
     lines.sort();
