@@ -219,11 +219,11 @@ mod tests {
     }
 
     /// A launch lives for months, and there may be hundreds: with what the runtime adds, these take three lines of its
-    /// allocator's 128 bytes each.
+    /// allocator's 128 bytes each. A build that is not optimized keeps a word more.
     #[test]
     fn what_a_launch_keeps_while_its_server_runs_is_small() {
         assert!(size(Launch::run) <= 280, "{}", size(Launch::run));
         let reading = size(Output::<Box<dyn FnMut(&[u8])>>::read);
-        assert!(reading <= 232, "{reading} beside the sinks");
+        assert!(reading <= 240, "{reading} beside the sinks");
     }
 }
