@@ -150,7 +150,8 @@ fn a_reload_while_a_server_starts_holds_for_its_next_launch() {
         let mut fleet = stage.fleet();
         fleet.server_with("a", Script { load_ms: 60_000, ..Script::default() }, "flags = { ctx-size = 1111 }");
         let daemon = stage.up(&fleet).await;
-        let first = daemon.event("it is launched", |fact| matches!(fact.event, Event::ServerSpawned { .. })).await;
+        // It has read its script by then.
+        let first = daemon.event("it loads", |fact| matches!(fact.event, Event::LoadProgressed { .. })).await;
         fleet.rewrite("a", &Script::default());
         rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
         daemon.post("/api/v1/reload?wait=50s").await.expect(200);
