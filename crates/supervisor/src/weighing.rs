@@ -1,16 +1,15 @@
 //! Asks the scales beside the loop, and never waits long for an answer.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use llama_warden_bus::blocking;
 use llama_warden_config::ServerSpec;
 use llama_warden_events::ServerId;
 use llama_warden_memory::{Demand, Gpus, Reading, Scales};
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// Longest wait for an answer; the files may lie on a disk that does not answer, and others wait too. What is not known
 /// then is not weighed.
@@ -67,18 +66,20 @@ impl Weighing {
 
 /// Runs `question` where it may block. `None` where it takes too long once it has begun, or panics.
 async fn in_time<T: Send + 'static>(question: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (begin, begun) = oneshot::channel();
+    let began = Arc::new(OnceLock::new());
+    let begin = Arc::clone(&began);
     let asked = blocking(move || {
-        // Who asked may have gone.
-        let _ = begin.send(());
+        begin.get_or_init(Instant::now);
         question()
     });
     let mut asked = pin!(asked);
-    // It may be answered as soon as it begins, and no answer is lost by a later look.
-    tokio::select! {
-        biased;
-        answer = &mut asked => return answer.ok(),
-        _ = begun => {}
+    loop {
+        // It waits for its turn first, which is looked at only when time is up: a wake in between would delay the answer.
+        let since = began.get().copied().unwrap_or_else(Instant::now);
+        match timeout_at(since + PATIENCE, asked.as_mut()).await {
+            Ok(answer) => return answer.ok(),
+            Err(_) if began.get().is_some_and(|began| began.elapsed() >= PATIENCE) => return None,
+            Err(_) => {}
+        }
     }
-    timeout(PATIENCE, asked).await.ok()?.ok()
 }
