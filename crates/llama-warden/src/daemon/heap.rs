@@ -57,6 +57,7 @@ fn give_back() {
     let _ = unsafe { nix::libc::malloc_trim(0) };
 }
 
+/// Nothing: this C library has one heap.
 #[cfg(not(target_env = "gnu"))]
 pub fn share() {}
 
