@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use llama_warden_bus::{Unfinished, blocking};
 use llama_warden_events::BootId;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
@@ -18,7 +19,6 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tokio::task::JoinError;
 
 pub use recorder::SpanRecorder;
 pub use settings::TracingSettings;
@@ -72,7 +72,7 @@ pub enum TracingError {
     Ended(#[source] OTelSdkError),
     /// The task that waits for the exporter ended before its time.
     #[error("the exporter of spans was not awaited")]
-    Unawaited(#[source] JoinError),
+    Unawaited(#[source] Unfinished),
 }
 
 /// The connection to a collector. It has to outlive the components: close it with [`finish`](Self::finish).
@@ -103,8 +103,8 @@ impl Tracing {
     /// that a dead collector holds up nothing that matters.
     pub async fn finish(self, bound: Duration) -> Result<(), TracingError> {
         let provider = self.provider;
-        let shutdown = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(bound));
         let started = std::time::Instant::now();
+        let shutdown = blocking(move || provider.shutdown_with_timeout(bound.saturating_sub(started.elapsed())));
         let ended = shutdown.await.map_err(TracingError::Unawaited)?;
         match (ended, self.lost.load(Ordering::Relaxed)) {
             // The exporter's thread is left to its retries; it ends with the process.
