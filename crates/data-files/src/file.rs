@@ -5,8 +5,20 @@ use std::path::{Path, PathBuf};
 
 use crate::{FileError, Fit};
 
-/// The text of a data file; that of a built-in one is part of the program and not copied.
-pub type Text = Cow<'static, str>;
+/// What every data file is, whatever its kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct About {
+    /// Its name.
+    pub name: String,
+    /// One line for people.
+    pub description: String,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// The builds that it fits.
+    pub fit: Fit,
+    /// The text that it was parsed from. That of a built-in one is part of the program and not copied.
+    pub text: Cow<'static, str>,
+}
 
 /// A kind of data file, checked when it is parsed. Cheap to clone.
 pub trait DataFile: Clone {
@@ -23,22 +35,35 @@ pub trait DataFile: Clone {
     ///
     /// # Errors
     /// At the first place that is not as the format demands.
-    fn parse(origin: &Origin, text: Text, base: Option<&Self>) -> Result<Self, FileError>;
+    fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError>;
+
+    /// What it is.
+    fn about(&self) -> &About;
 
     /// Its name.
-    fn name(&self) -> &str;
+    fn name(&self) -> &str {
+        &self.about().name
+    }
 
     /// One line for people.
-    fn description(&self) -> &str;
+    fn description(&self) -> &str {
+        &self.about().description
+    }
 
     /// Where it comes from.
-    fn origin(&self) -> &Origin;
+    fn origin(&self) -> &Origin {
+        &self.about().origin
+    }
 
     /// The builds that it fits.
-    fn fit(&self) -> &Fit;
+    fn fit(&self) -> &Fit {
+        &self.about().fit
+    }
 
     /// The text that it was parsed from.
-    fn text(&self) -> &str;
+    fn text(&self) -> &str {
+        &self.about().text
+    }
 }
 
 /// Where a data file comes from.

@@ -13,7 +13,7 @@ mod fit;
 mod library;
 mod stock;
 
-pub use file::{DataFile, Origin, Text};
+pub use file::{About, DataFile, Origin};
 pub use file_error::{FileError, Source};
 pub use fit::{BuildRange, Choice, Fit, choose};
 pub use library::{Library, LibraryError, Survey};

@@ -6,13 +6,15 @@
 //!
 //! Invariants: no rule drops an option that protects a server; every example of a loaded dialect holds.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use llama_warden_config::{Flag, FlagOrigin, FlagValue, Flags};
-use llama_warden_data_files::{Choice, DataFile, FileError, Fit, Library, Origin, Source, Text};
+use llama_warden_data_files::{About, Choice, DataFile, FileError, Fit, Library, Origin, Source};
 
 use crate::binary::BinaryProfile;
-use crate::dialect_file::{DialectFile, Example, OptionRules, Rule};
+use crate::dialect_file::{DialectFile, Example, OptionName, OptionRules, Rule};
 use crate::help::{OptionList, Takes};
 use crate::translate::{self, Translator};
 
@@ -33,10 +35,11 @@ pub struct Dialect {
 
 #[derive(Debug)]
 struct Body {
-    file: DialectFile,
-    origin: Origin,
-    fit: Fit,
-    text: Text,
+    about: About,
+    known: BTreeSet<OptionName>,
+    synonyms: Vec<Vec<OptionName>>,
+    options: Vec<OptionRules>,
+    examples: Vec<Example>,
     /// What has the word where this one says nothing.
     behind: Option<Dialect>,
 }
@@ -56,12 +59,12 @@ pub fn choose_dialect(library: &DialectLibrary, binary: &BinaryProfile) -> Optio
 impl Dialect {
     /// How many rules it has itself, without those behind it.
     pub fn rule_count(&self) -> usize {
-        self.body.file.option.iter().map(|option| option.rules.len()).sum()
+        self.body.options.iter().map(|option| option.rules.len()).sum()
     }
 
     /// How many examples it has.
     pub fn example_count(&self) -> usize {
-        self.body.file.example.len()
+        self.body.examples.len()
     }
 
     /// The first rule for `option` with `value` that holds for a build that lists `listed`, among `flags`.
@@ -87,8 +90,7 @@ impl Dialect {
         let mut name = option;
         loop {
             for dialect in self.layers() {
-                let groups =
-                    dialect.body.file.synonyms.iter().filter(|group| group.iter().any(|known| known.0 == name));
+                let groups = dialect.body.synonyms.iter().filter(|group| group.iter().any(|known| known.0 == name));
                 for other in groups.flatten().map(|other| other.0.as_str()) {
                     if other != option && found.iter().all(|known| known.what != other) {
                         found.push(Said { what: other, dialect: dialect.name() });
@@ -109,8 +111,8 @@ impl Dialect {
     /// Every option that some build has.
     pub(crate) fn known_names(&self) -> impl Iterator<Item = &str> {
         let names = self.layers().flat_map(|dialect| {
-            let DialectFile { known, synonyms, option, .. } = &dialect.body.file;
-            known.iter().chain(synonyms.iter().flatten()).chain(option.iter().map(|rules| &rules.name))
+            let Body { known, synonyms, options, .. } = &*dialect.body;
+            known.iter().chain(synonyms.iter().flatten()).chain(options.iter().map(|rules| &rules.name))
         });
         names.map(|name| name.0.as_str())
     }
@@ -122,13 +124,13 @@ impl Dialect {
 
     fn rules(&self, option: &str) -> impl Iterator<Item = Said<'_, &Rule>> {
         self.layers().flat_map(move |dialect| {
-            let options = dialect.body.file.option.iter().filter(move |rules| rules.name.0 == option);
+            let options = dialect.body.options.iter().filter(move |rules| rules.name.0 == option);
             options.flat_map(|rules| &rules.rules).map(|rule| Said { what: rule, dialect: dialect.name() })
         })
     }
 
     fn check_examples(&self, source: &Source<'_>) -> Result<(), FileError> {
-        for example in &self.body.file.example {
+        for example in &self.body.examples {
             let advice = "correct the example, or the order or conditions of the rules";
             let at = Some(example.spell.span());
             match self.spelled(example) {
@@ -166,7 +168,7 @@ impl DataFile for Dialect {
     const BASE_TEXT: &'static str = include_str!("../../../config/dialects/llama-server.toml");
     const BUILT_IN: &'static [&'static str] = &[];
 
-    fn parse(origin: &Origin, text: Text, base: Option<&Self>) -> Result<Self, FileError> {
+    fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError> {
         let source = Source::new(origin, &text, Self::WORD);
         let file: DialectFile = source.parse("`llama-warden schema dialect` shows what may stand here")?;
         source.check_name(&file.name, Self::WORD)?;
@@ -179,7 +181,21 @@ impl DataFile for Dialect {
             check_rules(&source, option)?;
         }
         let is_built_in = origin == &Origin::BuiltIn;
-        let body = Body { file, origin: origin.clone(), fit, text: text.clone(), behind: base.cloned() };
+        let about = About {
+            name: file.name.into_inner(),
+            description: file.description,
+            origin: origin.clone(),
+            fit,
+            text: text.clone(),
+        };
+        let body = Body {
+            about,
+            known: file.known,
+            synonyms: file.synonyms,
+            options: file.option,
+            examples: file.example,
+            behind: base.cloned(),
+        };
         let dialect = Self { body: Arc::new(body) };
         // The built-in dialect is checked by a test, so that a start does not pay for it.
         if !is_built_in {
@@ -188,24 +204,8 @@ impl DataFile for Dialect {
         Ok(dialect)
     }
 
-    fn name(&self) -> &str {
-        self.body.file.name.as_ref()
-    }
-
-    fn description(&self) -> &str {
-        &self.body.file.description
-    }
-
-    fn origin(&self) -> &Origin {
-        &self.body.origin
-    }
-
-    fn fit(&self) -> &Fit {
-        &self.body.fit
-    }
-
-    fn text(&self) -> &str {
-        &self.body.text
+    fn about(&self) -> &About {
+        &self.body.about
     }
 }
 

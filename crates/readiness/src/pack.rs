@@ -3,9 +3,10 @@
 //! Invariants: every pattern compiles within its limits; a pattern has a reason exactly when it is a failure; every
 //! example of a loaded pack is taken for what it claims.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
-use llama_warden_data_files::{BuildRange, DataFile, FileError, Fit, Origin, Source, Text};
+use llama_warden_data_files::{About, BuildRange, DataFile, FileError, Fit, Origin, Source};
 use llama_warden_events::{FailureReason, StreamName};
 
 use crate::library::{BUILT_IN, GENERIC, GENERIC_TEXT};
@@ -24,17 +25,13 @@ pub struct Pack {
 
 #[derive(Debug)]
 struct Body {
-    name: String,
-    description: String,
-    origin: Origin,
-    fit: Fit,
+    about: About,
     probe: ProbeWay,
     structured: Vec<StructuredSource>,
     /// Its own patterns, then those that stand behind them.
     patterns: Vec<Pattern>,
     own_patterns: usize,
     examples: Vec<Example>,
-    text: Text,
     compiled: OnceLock<CompiledPatterns>,
 }
 
@@ -80,7 +77,12 @@ pub struct Example {
 
 impl Pack {
     /// The `behind` patterns (those that every pack shares) come after its own.
-    fn check(source: &Source<'_>, text: Text, file: PackFile, behind: &[Pattern]) -> Result<Self, FileError> {
+    fn check(
+        source: &Source<'_>,
+        text: Cow<'static, str>,
+        file: PackFile,
+        behind: &[Pattern],
+    ) -> Result<Self, FileError> {
         source.check_name(&file.name, Self::WORD)?;
         let fit = Fit::check(source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
         if file.pattern.len() > PATTERN_LIMIT {
@@ -99,17 +101,20 @@ impl Pack {
                 "add a pattern with verdict = \"ready\", or a probe",
             ));
         }
-        let body = Body {
+        let about = About {
             name: file.name.into_inner(),
             description: file.description,
             origin: source.origin().clone(),
             fit,
+            text,
+        };
+        let body = Body {
+            about,
             probe,
             structured: file.structured,
             patterns,
             own_patterns,
             examples: file.example.iter().map(Example::from).collect(),
-            text,
             compiled: OnceLock::new(),
         };
         let pack = Self { body: Arc::new(body) };
@@ -121,9 +126,9 @@ impl Pack {
     }
 
     fn check_examples(&self, source: &Source<'_>, examples: &[ExampleEntry]) -> Result<(), FileError> {
-        patterns::check_all(&self.body.patterns)
+        let compiled = CompiledPatterns::checked(&self.body.patterns)
             .map_err(|error| source.error(None, error, "use fewer or simpler patterns"))?;
-        let mut matcher = self.matcher(None);
+        let mut matcher = PatternMatcher::new(compiled, &self.body.structured, None);
         for (entry, example) in examples.iter().zip(&self.body.examples) {
             let verdict = matcher.on_line(example.stream, example.line.as_bytes());
             if !example.agrees_with(verdict) {
@@ -139,17 +144,17 @@ impl Pack {
 
     /// The build numbers that it fits.
     pub fn builds(&self) -> Option<BuildRange> {
-        self.body.fit.builds
+        self.fit().builds
     }
 
     /// Long options, without dashes, that the help has to list.
     pub fn help_lists(&self) -> &[String] {
-        &self.body.fit.help_lists
+        &self.fit().help_lists
     }
 
     /// Long options, without dashes, that the help must not list.
     pub fn help_lacks(&self) -> &[String] {
-        &self.body.fit.help_lacks
+        &self.fit().help_lacks
     }
 
     /// How its builds are asked.
@@ -210,31 +215,15 @@ impl DataFile for Pack {
     const BASE_TEXT: &'static str = GENERIC_TEXT;
     const BUILT_IN: &'static [&'static str] = &BUILT_IN;
 
-    fn parse(origin: &Origin, text: Text, base: Option<&Self>) -> Result<Self, FileError> {
+    fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError> {
         let source = Source::new(origin, &text, Self::WORD);
         let file: PackFile = source.parse("`llama-warden schema detector` shows what may stand here")?;
         let behind: Vec<Pattern> = base.into_iter().flat_map(Self::shared_patterns).cloned().collect();
         Self::check(&source, text.clone(), file, &behind)
     }
 
-    fn name(&self) -> &str {
-        &self.body.name
-    }
-
-    fn description(&self) -> &str {
-        &self.body.description
-    }
-
-    fn origin(&self) -> &Origin {
-        &self.body.origin
-    }
-
-    fn fit(&self) -> &Fit {
-        &self.body.fit
-    }
-
-    fn text(&self) -> &str {
-        &self.body.text
+    fn about(&self) -> &About {
+        &self.body.about
     }
 }
 

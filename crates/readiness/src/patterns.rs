@@ -109,6 +109,16 @@ impl CompiledPatterns {
         Self(Arc::new(ByStream { patterns: patterns.into(), ..ByStream::default() }))
     }
 
+    /// The same, compiled at once; says why that cannot be.
+    pub(crate) fn checked(patterns: &[Pattern]) -> Result<Self, String> {
+        let compiled = Self::new(patterns);
+        for stream in StreamName::ALL {
+            let patterns = compile(patterns, stream)?;
+            compiled.of_stream(stream).get_or_init(|| patterns);
+        }
+        Ok(compiled)
+    }
+
     fn of(&self, stream: StreamName) -> &Patterns {
         self.of_stream(stream).get_or_init(|| {
             compile(&self.0.patterns, stream).unwrap_or_else(|error| {
@@ -311,11 +321,6 @@ pub(crate) fn check(pattern: &str) -> Result<(), String> {
         Some(name) => Err(format!("a group may be named `port` or `percent`, not `{name}`")),
         None => Ok(()),
     }
-}
-
-/// Whether all patterns of a pack compile together; says why not.
-pub(crate) fn check_all(patterns: &[Pattern]) -> Result<(), String> {
-    StreamName::ALL.into_iter().try_for_each(|stream| compile(patterns, stream).map(drop))
 }
 
 /// Compiles the patterns that a stream admits, in order.

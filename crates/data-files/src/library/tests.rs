@@ -1,5 +1,6 @@
 //! The promises of a library, with notes: files that only have a name and builds.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
@@ -7,14 +8,11 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::*;
-use crate::{BuildRange, Fit, News, Source, Stock, Text};
+use crate::{About, BuildRange, Fit, News, Source, Stock};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Note {
-    name: String,
-    origin: Origin,
-    fit: Fit,
-    text: String,
+    about: About,
     /// What the base says.
     behind: String,
 }
@@ -34,33 +32,24 @@ impl DataFile for Note {
     const BASE_TEXT: &'static str = "name = 'base'";
     const BUILT_IN: &'static [&'static str] = &["name = 'new'\nhelp-lists = ['--new']"];
 
-    fn parse(origin: &Origin, text: Text, base: Option<&Self>) -> Result<Self, FileError> {
+    fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError> {
         let source = Source::new(origin, &text, Self::WORD);
         let file: NoteFile = source.parse("see the format")?;
         source.check_name(&file.name, Self::WORD)?;
         let fit = Fit::check(&source, file.builds, &file.help_lists, &[])?;
-        let behind = base.map(|base| base.text.clone()).unwrap_or_default();
-        Ok(Self { name: file.name.into_inner(), origin: origin.clone(), fit, text: text.clone().into_owned(), behind })
+        let behind = base.map(|base| base.text().to_owned()).unwrap_or_default();
+        let about = About {
+            name: file.name.into_inner(),
+            description: String::new(),
+            origin: origin.clone(),
+            fit,
+            text: text.clone(),
+        };
+        Ok(Self { about, behind })
     }
 
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn description(&self) -> &'static str {
-        ""
-    }
-
-    fn origin(&self) -> &Origin {
-        &self.origin
-    }
-
-    fn fit(&self) -> &Fit {
-        &self.fit
-    }
-
-    fn text(&self) -> &str {
-        &self.text
+    fn about(&self) -> &About {
+        &self.about
     }
 }
 
@@ -70,7 +59,7 @@ fn write(directory: &Path, name: &str, text: &str) {
 
 fn chosen(library: &Library<Note>, build: Option<u64>, options: &[&str]) -> String {
     let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
-    library.choose(build, &options, None).expect("a note").file.name
+    library.choose(build, &options, None).expect("a note").file.name().to_owned()
 }
 
 #[test]
@@ -100,7 +89,7 @@ fn a_base_in_the_directory_lies_behind_every_file() {
     write(directory.path(), "a.toml", "name = 'a'");
     write(directory.path(), "z.toml", own);
     let library = Library::<Note>::load(directory.path()).expect("loads");
-    let names: Vec<_> = library.iter().map(|note| (note.name.as_str(), note.behind.as_str())).collect();
+    let names: Vec<_> = library.iter().map(|note| (note.name(), note.behind.as_str())).collect();
     assert_eq!(names, [("a", own), ("new", own), ("base", "")]);
     write(directory.path(), "z.toml", "nonsense");
     let Survey { library, refused } = library.survey(directory.path());
@@ -122,7 +111,7 @@ fn what_is_refused_is_told_once_and_what_it_said_before_stays() {
     let News { taken, removed, refused } = look(&mut stock).expect("news");
     assert_eq!((taken.len(), removed.len()), (0, 0));
     assert_eq!((refused[0].line, refused[0].column), (Some(2), Some(10)), "{refused:?}");
-    assert_eq!(stock.library().get("a").map(|note| note.text.as_str()), Some("name = 'a'"));
+    assert_eq!(stock.library().get("a").map(|note| note.text()), Some("name = 'a'"));
     assert_eq!(look(&mut stock), None, "told once");
     fs::remove_file(directory.join("a.toml")).expect("removes");
     let gone = News { taken: vec![], removed: vec!["a".into()], refused: vec![] };

@@ -32,7 +32,7 @@ pub use config_watch::ConfigWatch;
 use lock::StateDir;
 use signals::Signals;
 
-/// Facts that stay readable for `events` and for slow readers. At some 300 bytes each, about a megabyte.
+/// Facts that stay readable for `events` and for slow readers. At 140 bytes each and what some of them own, about a megabyte.
 const FACTS_KEPT: usize = 4096;
 
 /// Longest time that a component may take to end once every server is gone.

@@ -64,22 +64,13 @@ impl Automaton {
         self.learnt.get()
     }
 
-    #[cold]
-    #[inline(never)]
-    fn begin<'a>(&self, nothing: &'a mut Option<Learnt>) -> &'a mut Learnt {
-        nothing.insert(Learnt::blank(&self.dfa))
-    }
-
     /// The patterns that match, by their place among those of the automaton; `None` where there are none.
     pub(super) fn hits<'a>(
         &self,
         learnt: &'a mut Option<Learnt>,
         line: &[u8],
     ) -> Result<Option<&'a PatternSet>, GaveUp> {
-        let learnt = match learnt {
-            Some(learnt) => learnt,
-            nothing => self.begin(nothing),
-        };
+        let learnt = learnt.get_or_insert_with(|| Learnt::blank(&self.dfa));
         let mut state = self.start(learnt)?;
         let Learnt { cache, hits, .. } = learnt;
         let mut is_hit = false;

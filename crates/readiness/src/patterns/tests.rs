@@ -95,8 +95,7 @@ fn judge_plainly(plain: &[(Regex, Judge)], line: &[u8], port: Option<u16>) -> Op
 
 /// With the automaton, as long as it does not give up, and without.
 fn assert_same(patterns: &[Pattern], stream: StreamName, lines: &[impl AsRef<[u8]>]) {
-    check_all(patterns).expect("valid");
-    let compiled = CompiledPatterns::new(patterns);
+    let compiled = CompiledPatterns::checked(patterns).expect("valid");
     let fast = compiled.of(stream);
     let plain = plain(patterns, stream);
     let mut learning = Learning::On;
