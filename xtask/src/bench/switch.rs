@@ -68,7 +68,7 @@ fn switch(programs: &Programs) -> Result<Switch, Error> {
     match touched(common, &pids_before, &pids_after) {
         Some(id) => Err(Error::missing(
             format!("the switch touched {id}, which is in both profiles"),
-            "mend crates/supervisor/src/switch.rs",
+            "mend crates/components/supervisor/src/switch.rs",
         )),
         None => daemon.stop().map(|()| Switch { whole, alone: stop + start }),
     }

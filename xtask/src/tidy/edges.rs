@@ -100,7 +100,10 @@ pub fn check(checkout: &Checkout) -> Vec<Violation> {
 /// The short name of the crate whose manifest this is.
 fn crate_of(path: &str) -> Option<&str> {
     let folder = path.strip_suffix("/Cargo.toml")?;
-    let name = folder.strip_prefix("crates/").unwrap_or(folder);
+    let name = match folder.strip_prefix("crates/") {
+        Some(place) => place.split_once('/')?.1,
+        None => folder,
+    };
     (!name.contains('/')).then_some(name)
 }
 
@@ -157,14 +160,16 @@ mod tests {
     fn an_allowed_edge_passes() {
         let manifest = "[dependencies]\nllama-warden-bus.workspace = true\nserde = \"1\"\n\
                         [dev-dependencies]\nllama-warden-component-kit.workspace = true\n";
-        assert_eq!(violations("crates/launcher", manifest), []);
+        assert_eq!(violations("crates/components/launcher", manifest), []);
     }
 
     #[test]
     fn a_component_may_not_use_another_even_in_its_tests() {
         for section in ["dependencies", "dev-dependencies", "build-dependencies", "target.'cfg(unix)'.dependencies"] {
-            let found =
-                violations("crates/launcher", &format!("[{section}]\nllama-warden-readiness.workspace = true\n"));
+            let found = violations(
+                "crates/components/launcher",
+                &format!("[{section}]\nllama-warden-readiness.workspace = true\n"),
+            );
             assert_eq!(found.len(), 1, "{section}");
             assert_eq!(found[0].line, 2);
         }
@@ -173,7 +178,7 @@ mod tests {
     #[test]
     fn a_tool_for_tests_may_not_be_used_outside_them() {
         let manifest = "[dependencies]\nllama-warden-component-kit.workspace = true\n";
-        assert_eq!(violations("crates/launcher", manifest).len(), 1);
+        assert_eq!(violations("crates/components/launcher", manifest).len(), 1);
     }
 
     #[test]
@@ -190,6 +195,6 @@ mod tests {
     fn the_workspace_manifest_is_no_crate() {
         assert_eq!(crate_of("Cargo.toml"), None);
         assert_eq!(crate_of("examples/own-component/Cargo.toml"), None);
-        assert_eq!(crate_of("crates/bus/Cargo.toml"), Some("bus"));
+        assert_eq!(crate_of("crates/core/bus/Cargo.toml"), Some("bus"));
     }
 }

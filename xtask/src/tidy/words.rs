@@ -106,9 +106,9 @@ fn is_recorded(source: &Source) -> bool {
 
 /// The launcher; the program's own handling of signals; and the doubles and tests that play the outside world.
 fn may_signal(path: &str) -> bool {
-    path.starts_with("crates/launcher/")
-        || path.starts_with("crates/stand-in/")
-        || path.starts_with("crates/llama-warden/src/signal")
+    path.starts_with("crates/components/launcher/")
+        || path.starts_with("crates/dev/stand-in/")
+        || path.starts_with("crates/bin/llama-warden/src/signal")
         || path.starts_with("tests/")
         || path.contains("/tests/")
         || path.starts_with("xtask/src/tidy/")
@@ -140,18 +140,21 @@ mod tests {
     #[test]
     fn clocks_are_banned_in_machines_only() {
         let line = "let now = Instant::now();";
-        assert_eq!(rules("crates/readiness/src/machine.rs", line), ["pure machine"]);
-        assert_eq!(rules("crates/readiness/src/machine/stall.rs", line), ["pure machine"]);
-        assert_eq!(rules("crates/readiness/src/component.rs", line), [""; 0]);
-        assert_eq!(rules("crates/readiness/src/machine.rs", "// Instantly."), [""; 0]);
+        assert_eq!(rules("crates/components/readiness/src/machine.rs", line), ["pure machine"]);
+        assert_eq!(rules("crates/components/readiness/src/machine/stall.rs", line), ["pure machine"]);
+        assert_eq!(rules("crates/components/readiness/src/component.rs", line), [""; 0]);
+        assert_eq!(rules("crates/components/readiness/src/machine.rs", "// Instantly."), [""; 0]);
     }
 
     #[test]
     fn only_the_launcher_and_the_outside_world_signal() {
         let line = "use nix::sys::signal::Signal;";
-        assert_eq!(rules("crates/terminator/src/component.rs", line), ["one owner of signals"]);
-        for path in ["crates/launcher/src/signal.rs", "crates/llama-warden/src/signals.rs", "crates/api/tests/stop.rs"]
-        {
+        assert_eq!(rules("crates/components/terminator/src/component.rs", line), ["one owner of signals"]);
+        for path in [
+            "crates/components/launcher/src/signal.rs",
+            "crates/bin/llama-warden/src/signals.rs",
+            "crates/components/api/tests/stop.rs",
+        ] {
             assert_eq!(rules(path, line), [""; 0], "{path}");
         }
     }
@@ -160,8 +163,8 @@ mod tests {
     fn a_sleep_in_a_test_needs_a_reason() {
         let line = concat!("tokio::time::sl", "eep(wait).await;");
         assert_eq!(rules("tests/system/stop.rs", line), ["no sleeping tests"]);
-        assert_eq!(rules("crates/bus/tests/order.rs", line), ["no sleeping tests"]);
-        assert_eq!(rules("crates/bus/src/clock.rs", line), [""; 0]);
+        assert_eq!(rules("crates/core/bus/tests/order.rs", line), ["no sleeping tests"]);
+        assert_eq!(rules("crates/core/bus/src/clock.rs", line), [""; 0]);
         let reason = concat!("// aw", "ait: the kernel says nothing when a port is free again");
         assert_eq!(rules("tests/system/stop.rs", &format!("{line} {reason}")), [""; 0]);
         assert_eq!(rules("tests/system/stop.rs", &format!("{reason}\n{line}")), [""; 0]);

@@ -28,7 +28,7 @@ struct Transcript {
 }
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/transcripts")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures/transcripts")
 }
 
 fn transcript(path: &Path) -> Transcript {

@@ -165,7 +165,7 @@ impl Dialect {
 impl DataFile for Dialect {
     const WORD: &'static str = "dialect";
     const BASE: &'static str = "llama-server";
-    const BASE_TEXT: &'static str = include_str!("../../../config/dialects/llama-server.toml");
+    const BASE_TEXT: &'static str = include_str!("../../../../config/dialects/llama-server.toml");
     const BUILT_IN: &'static [&'static str] = &[];
 
     fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError> {

@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn the_files_say_what_the_types_say() {
-        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");
         for (path, generate) in DOCUMENTS {
             let kept = fs::read_to_string(checkout.join(path)).unwrap_or_default();
             assert!(kept == generate(), "{path} differs from what the types say: run `cargo xtask schema`");

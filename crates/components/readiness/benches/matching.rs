@@ -92,7 +92,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 /// What every build wrote in every recorded run, with its stream.
 fn recorded_lines() -> Vec<(StreamName, Vec<u8>)> {
-    let builds = entries(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/transcripts"));
+    let builds = entries(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures/transcripts"));
     let records = builds.iter().flat_map(|build| entries(build)).flat_map(|run| {
         let text = std::fs::read_to_string(run).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).collect::<Vec<_>>()

@@ -18,7 +18,7 @@ const BUILDS: [(&str, Option<u64>); 4] = [
 ];
 
 fn folder(build: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/transcripts").join(build)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures/transcripts").join(build)
 }
 
 /// A transcript as a recording; `ready` is zero where it was never asked or never ready.

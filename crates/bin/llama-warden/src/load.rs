@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn the_shipped_configurations_are_valid() {
-        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../config");
         for (file, servers) in [("default.toml", 0), ("llama-warden.example.toml", 3), ("docker/llama-warden.toml", 0)]
         {
             let source = Source::read(&config.join(file), &config).expect("readable");

@@ -111,7 +111,7 @@ fn assert_same(patterns: &[Pattern], stream: StreamName, lines: &[impl AsRef<[u8
 }
 
 fn recorded_lines() -> Vec<Vec<u8>> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/transcripts");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures/transcripts");
     let entries =
         |folder: PathBuf| std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("one").path());
     let files = entries(folder).flat_map(entries).filter(|path| path.extension().is_some_and(|kind| kind == "jsonl"));
