@@ -47,7 +47,7 @@ fn of_ten_files_eight_are_served_and_two_are_named_with_reasons() {
         let pid = before[0].expect("it runs");
         let seq = daemon.status().await.seq;
         kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
-        let again = |fact: &Envelope| matches!(fact.event, Event::ReadyReached { .. });
+        let again = |event: &Envelope| matches!(event.event, Event::ReadyReached { .. });
         daemon.event_after(seq, "it is ready again", again).await;
         let report = daemon.report("tiny_0_1m_f32").await;
         assert_eq!((report.restarts, report.is_ready), (1, true));

@@ -1,7 +1,7 @@
 //! Real builds of several years under one configuration: each starts, and nothing is ready early.
 
 use llama_warden_events::{Event, ReadyVia};
-use llama_warden_tests::{Endpoint, Part, Request, Stage, real, stage};
+use llama_warden_tests::{Endpoint, Part, Request, Sandbox, real, stage};
 
 use crate::fleet::{add, complete, real_fleet};
 
@@ -17,7 +17,7 @@ const SEED: &str = "[flags]\nctx-size = 32768\nn-gpu-layers = 99\nthreads = 8\nb
                     flash-attn = true\nmmap = false\n";
 
 /// Starts the build twice under the same port, and says how it became ready.
-async fn ready_via(stage: &Stage, part: Part, sections: &str) -> Option<Vec<ReadyVia>> {
+async fn ready_via(stage: &Sandbox, part: Part, sections: &str) -> Option<Vec<ReadyVia>> {
     let llama_server = real(part)?;
     let mut fleet = real_fleet(stage, &llama_server);
     fleet.section(sections);
@@ -31,7 +31,7 @@ async fn ready_via(stage: &Stage, part: Part, sections: &str) -> Option<Vec<Read
             daemon.command("a", "restart").await.expect(202);
         }
         let ready =
-            daemon.event_after(before, "it is ready", |fact| matches!(fact.event, Event::ReadyReached { .. })).await;
+            daemon.event_after(before, "it is ready", |event| matches!(event.event, Event::ReadyReached { .. })).await;
         // What became ready once never answers otherwise again: an early verdict would find it loading.
         Request::get("/health").send(&Endpoint::Tcp(fleet.port("a"))).await.expect("an answer").expect(200);
         if let Event::ReadyReached { via, .. } = ready.event {

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use llama_warden_tests::{Endpoint, Fleet, Request, Stage};
+use llama_warden_tests::{Endpoint, Fleet, Request, Sandbox};
 use llama_warden_tiny_gguf::TinyModel;
 
 /// A fleet whose servers are run by `llama_server`.
-pub fn real_fleet(stage: &Stage, llama_server: &Path) -> Fleet {
+pub fn real_fleet(stage: &Sandbox, llama_server: &Path) -> Fleet {
     let mut fleet = stage.fleet();
     fleet.binary(llama_server);
     fleet
@@ -23,7 +23,7 @@ pub fn add(fleet: &mut Fleet, id: &str, keys: &str) {
 pub const THREE: [&str; 3] = ["a", "b", "c"];
 
 /// Three small servers.
-pub fn three(stage: &Stage, llama_server: &Path) -> Fleet {
+pub fn three(stage: &Sandbox, llama_server: &Path) -> Fleet {
     let mut fleet = real_fleet(stage, llama_server);
     fleet.section(SMALL);
     for id in THREE {

@@ -33,7 +33,7 @@ fn three_servers_become_ready_by_proof_and_work() {
     });
 }
 
-/// A model that takes a while to load, and a probe of our own the moment that the fact is here: /health never goes back to
+/// A model that takes a while to load, and a probe of our own the moment that the event is here: /health never goes back to
 /// 503, so a verdict that came early would find it there.
 #[test]
 fn a_server_is_never_ready_before_its_health_endpoint_answers_200() {
@@ -58,7 +58,7 @@ fn a_server_is_never_ready_before_its_health_endpoint_answers_200() {
             })
             .await;
             seen_loading += usize::from(first == Some(503));
-            daemon.event_after(before, "it is ready", |fact| matches!(fact.event, Event::ReadyReached { .. })).await;
+            daemon.event_after(before, "it is ready", |event| matches!(event.event, Event::ReadyReached { .. })).await;
             assert_eq!(health().await, Some(200));
             daemon.command("big", "stop?wait=50s").await.expect(200);
         }
@@ -112,7 +112,7 @@ fn a_server_stays_ready_while_it_works() {
             complete(fleet.port("a")).await;
             assert!(daemon.report("a").await.is_ready);
         }
-        let kinds: Vec<_> = daemon.facts_of("a").await.iter().map(|fact| fact.event.kind()).collect();
+        let kinds: Vec<_> = daemon.events_of("a").await.iter().map(|event| event.event.kind()).collect();
         for unexpected in ["ReadyLost", "ServerFailed", "ServerExited", "OutputLost"] {
             assert!(!kinds.contains(&unexpected), "{kinds:?}");
         }

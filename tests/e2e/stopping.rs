@@ -52,7 +52,7 @@ fn a_stop_while_a_client_streams_ends_by_the_grace() {
             let took = asked.elapsed();
             assert!(took < grace + Duration::from_secs(2 + 5), "round {round}: {took:?}");
             timeout(PATIENCE, reading).await.expect("the stream ends").unwrap();
-            let last = daemon.facts_of("a").await.into_iter().rev().find_map(|fact| match fact.event {
+            let last = daemon.events_of("a").await.into_iter().rev().find_map(|event| match event.event {
                 Event::ServerStopped { forced, .. } => Some(forced),
                 _ => None,
             });

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
-use llama_warden_events::{Elapsed, Envelope, Event};
+use llama_warden_events::{Envelope, Event, Uptime};
 use llama_warden_state::StatusReport;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,7 +17,7 @@ use crate::{Daemon, PATIENCE};
 
 /// How long the kernel may take to bury what was killed.
 const BURIAL: Duration = Duration::from_secs(5);
-/// How many facts are shown when a test has failed.
+/// How many events are shown when a test has failed.
 const SHOWN: usize = 400;
 
 /// What does not hold.
@@ -60,12 +60,12 @@ pub(crate) async fn clear(stage: &Path, daemons: &[Daemon]) -> Problems {
     check_leftovers(stage, &mut problems).await;
     for daemon in daemons {
         check_lock(daemon, &mut problems);
-        check_facts_to_the_end(daemon, &mut problems).await;
+        check_events_to_the_end(daemon, &mut problems).await;
     }
     problems
 }
 
-/// The facts come to what the status said.
+/// The events come to what the status said.
 async fn check_replay(daemon: &Daemon, problems: &mut Problems) {
     let answer = match Request::get("/api/v1/status").send(daemon.control()).await {
         Ok(answer) => answer,
@@ -76,12 +76,12 @@ async fn check_replay(daemon: &Daemon, problems: &mut Problems) {
         Err(error) => return problems.add(format!("not a status report ({error}): {}", answer.text())),
     };
     let Ok(replayed) = timeout(PATIENCE, daemon.feed().replay(said.seq)).await else {
-        return problems.add(format!("fact {} does not come", said.seq));
+        return problems.add(format!("event {} does not come", said.seq));
     };
     let said = timeless(said);
-    let replayed = timeless(StatusReport::of(&replayed, Elapsed::default()));
+    let replayed = timeless(StatusReport::of(&replayed, Uptime::default()));
     if said != replayed {
-        problems.add(format!("the facts come to\n  {replayed:?}\nthe status said\n  {said:?}"));
+        problems.add(format!("the events come to\n  {replayed:?}\nthe status said\n  {said:?}"));
     }
 }
 
@@ -144,15 +144,15 @@ fn check_lock(daemon: &Daemon, problems: &mut Problems) {
     }
 }
 
-/// Who follows a daemon that ends in peace gets every fact, from the first to the last, and so does the event log.
-async fn check_facts_to_the_end(daemon: &Daemon, problems: &mut Problems) {
+/// Who follows a daemon that ends in peace gets every event, from the first to the last, and so does the event log.
+async fn check_events_to_the_end(daemon: &Daemon, problems: &mut Problems) {
     let Some(feed) = daemon.followed().filter(|_| daemon.ended_well()) else { return };
     let followed = match feed.to_end().await {
         Ok(followed) => followed,
         Err(problem) => return problems.add(problem),
     };
     if !ends_with_the_end(&followed) {
-        problems.add(format!("the follower got {} facts and not the end of the daemon", followed.len()));
+        problems.add(format!("the follower got {} events and not the end of the daemon", followed.len()));
     }
     let path = daemon.state_dir().join("events.jsonl");
     let text = match std::fs::read_to_string(&path) {
@@ -164,16 +164,16 @@ async fn check_facts_to_the_end(daemon: &Daemon, problems: &mut Problems) {
         Ok(logged) => logged,
         Err(error) => return problems.add(format!("{} has a line that is no envelope: {error}", path.display())),
     };
-    if followed.first().map(|fact| &fact.boot) != logged.first().map(|fact| &fact.boot) {
+    if followed.first().map(|event| &event.boot) != logged.first().map(|event| &event.boot) {
         // Another daemon has used the directory since.
         return;
     }
-    if let Some((fact, _)) = followed.iter().zip(&logged).find(|(followed, logged)| followed != logged) {
-        problems.add(format!("fact {} is another one in {}", fact.seq, path.display()));
+    if let Some((event, _)) = followed.iter().zip(&logged).find(|(followed, logged)| followed != logged) {
+        problems.add(format!("event {} is another one in {}", event.seq, path.display()));
     }
     if !ends_with_the_end(&logged) {
         problems.add(format!(
-            "{} has {} facts and does not end with the end of the daemon",
+            "{} has {} events and does not end with the end of the daemon",
             path.display(),
             logged.len()
         ));
@@ -181,8 +181,8 @@ async fn check_facts_to_the_end(daemon: &Daemon, problems: &mut Problems) {
 }
 
 /// The commands around servers' lives are all that may end after the last server has.
-fn ends_with_the_end(facts: &[Envelope]) -> bool {
-    let last = facts.iter().map(|fact| &fact.event).rfind(|event| !matches!(event, Event::HookCompleted { .. }));
+fn ends_with_the_end(events: &[Envelope]) -> bool {
+    let last = events.iter().map(|event| &event.event).rfind(|event| !matches!(event, Event::HookCompleted { .. }));
     matches!(last, Some(Event::DaemonStopped { .. }))
 }
 
@@ -206,16 +206,16 @@ fn kill_one(pid: u32) {
     }
 }
 
-/// Prints the facts and the log of each daemon.
+/// Prints the events and the log of each daemon.
 pub(crate) fn tell(daemons: &[Daemon]) {
     for daemon in daemons {
-        let facts = daemon.followed().map(|feed| feed.facts()).unwrap_or_default();
-        eprintln!("--- facts of {}, {} in all", daemon.config().display(), facts.len());
-        for fact in facts.iter().skip(facts.len().saturating_sub(SHOWN)) {
-            let server = fact.server.as_ref().map_or("-", |server| server.as_str());
-            let event = serde_json::to_string(&fact.event).unwrap_or_default();
+        let events = daemon.followed().map(|feed| feed.events()).unwrap_or_default();
+        eprintln!("--- events of {}, {} in all", daemon.config().display(), events.len());
+        for envelope in events.iter().skip(events.len().saturating_sub(SHOWN)) {
+            let server = envelope.server.as_ref().map_or("-", |server| server.as_str());
+            let event = serde_json::to_string(&envelope.event).unwrap_or_default();
             let shown: String = event.chars().take(600).collect();
-            eprintln!("{:>5} {:>10} {server} {shown}", fact.seq.get(), fact.elapsed.to_string());
+            eprintln!("{:>5} {:>10} {server} {shown}", envelope.seq.get(), envelope.elapsed.to_string());
         }
         let log = daemon.log();
         let tail = log.lines().count().saturating_sub(SHOWN);

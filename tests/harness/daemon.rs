@@ -87,7 +87,7 @@ impl Daemon {
         }))
     }
 
-    /// Waits until it answers, and begins to follow its facts.
+    /// Waits until it answers, and begins to follow its events.
     ///
     /// # Panics
     /// When it ends instead, or does not answer within [`PATIENCE`].
@@ -103,11 +103,11 @@ impl Daemon {
             control.answers("/livez").await
         })
         .await;
-        let feed = Feed::open(control).await.unwrap_or_else(|error| panic!("no facts: {error:?}\n{}", self.log()));
+        let feed = Feed::open(control).await.unwrap_or_else(|error| panic!("no events: {error:?}\n{}", self.log()));
         self.0.feed.set(feed).expect("it is followed once");
     }
 
-    /// The facts.
+    /// The events.
     ///
     /// # Panics
     /// Before [`Self::answering`].
@@ -211,27 +211,27 @@ impl Daemon {
         self.get("/metrics").await.expect(200).text()
     }
 
-    /// The first fact that `predicate` takes, once it is there.
+    /// The first event that `predicate` takes, once it is there.
     pub async fn event(&self, what: &str, predicate: impl Fn(&Envelope) -> bool) -> Envelope {
         self.feed().find(what, Seq::new(0), predicate).await
     }
 
-    /// The first fact after `after` that `predicate` takes, once it is there.
+    /// The first event after `after` that `predicate` takes, once it is there.
     pub async fn event_after(&self, after: Seq, what: &str, predicate: impl Fn(&Envelope) -> bool) -> Envelope {
         self.feed().find(what, after, predicate).await
     }
 
     /// Waits for the first ready of a server.
     pub async fn ready(&self, id: &str) -> Envelope {
-        self.event(&format!("{id} is ready"), |fact| {
-            is_of(fact, id) && matches!(fact.event, Event::ReadyReached { .. })
+        self.event(&format!("{id} is ready"), |event| {
+            is_of(event, id) && matches!(event.event, Event::ReadyReached { .. })
         })
         .await
     }
 
     /// Waits for the first failure of a server and returns its reason, its detail and its last lines.
     pub async fn failure(&self, id: &str) -> (FailureReason, String, Vec<String>) {
-        let failed = |fact: &Envelope| is_of(fact, id) && matches!(fact.event, Event::ServerFailed { .. });
+        let failed = |event: &Envelope| is_of(event, id) && matches!(event.event, Event::ServerFailed { .. });
         match self.event(&format!("{id} fails"), failed).await.event {
             Event::ServerFailed { reason, detail, lines } => (reason, detail, lines),
             _ => unreachable!("the predicate takes nothing else"),
@@ -240,20 +240,22 @@ impl Daemon {
 
     /// Waits for the first exit of a server's process.
     pub async fn exited(&self, id: &str) -> Envelope {
-        self.event(&format!("{id} exits"), |fact| is_of(fact, id) && matches!(fact.event, Event::ServerExited { .. }))
-            .await
+        self.event(&format!("{id} exits"), |event| {
+            is_of(event, id) && matches!(event.event, Event::ServerExited { .. })
+        })
+        .await
     }
 
-    /// Every fact so far about a server. What the daemon knows now is in.
-    pub async fn facts_of(&self, id: &str) -> Vec<Envelope> {
+    /// Every event so far about a server. What the daemon knows now is in.
+    pub async fn events_of(&self, id: &str) -> Vec<Envelope> {
         let seq = self.status().await.seq;
         self.feed().replay(seq).await;
-        self.feed().facts().into_iter().filter(|fact| is_of(fact, id)).collect()
+        self.feed().events().into_iter().filter(|event| is_of(event, id)).collect()
     }
 
-    /// How many facts of a kind there are about a server.
+    /// How many events of a kind there are about a server.
     pub async fn count(&self, id: &str, kind: &str) -> usize {
-        self.facts_of(id).await.iter().filter(|fact| fact.event.kind() == kind).count()
+        self.events_of(id).await.iter().filter(|event| event.event.kind() == kind).count()
     }
 
     /// Sends a signal to the daemon.
@@ -302,7 +304,7 @@ fn raw(pid: u32) -> Pid {
     Pid::from_raw(i32::try_from(pid).expect("a process id"))
 }
 
-/// Whether a fact is about a server.
-fn is_of(fact: &Envelope, id: &str) -> bool {
-    fact.server.as_ref().is_some_and(|server| server.as_str() == id)
+/// Whether an event is about a server.
+fn is_of(event: &Envelope, id: &str) -> bool {
+    event.server.as_ref().is_some_and(|server| server.as_str() == id)
 }

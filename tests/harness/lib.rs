@@ -1,22 +1,22 @@
 //! Stages real daemons with real processes, and looks at what they leave behind.
 //!
 //! # How a test is written
-//! [`stage()`] gives the test a [`Stage`]: a temporary directory, free ports, and the programs. On it the test writes a
-//! [`Fleet`] (a configuration of stand-ins or real servers), starts a [`Daemon`], and awaits facts: every daemon is followed
-//! through `/api/v1/events` from its first fact on, and [`Daemon::event`] looks at what came and waits for what comes. There is no
+//! [`stage()`] gives the test a [`Sandbox`]: a temporary directory, free ports, and the programs. On it the test writes a
+//! [`Fleet`] (a configuration of stand-ins or real servers), starts a [`Daemon`], and awaits events: every daemon is followed
+//! through `/api/v1/events` from its first event on, and [`Daemon::event`] looks at what came and waits for what comes. There is no
 //! sleep; every wait has a deadline of [`PATIENCE`], which is for what must come, on a machine that does much else.
 //!
 //! # What holds after every test, passed or failed
 //! The stage stops each daemon that still runs and asserts that
-//! * the facts replay to what `/api/v1/status` said,
+//! * the events replay to what `/api/v1/status` said,
 //! * no zombie is a child of the daemon, which ends with exit code 0,
-//! * whoever followed the facts got all of them, to the end of the daemon and a clean end of the stream,
+//! * whoever followed the events got all of them, to the end of the daemon and a clean end of the stream,
 //! * so did the event log,
 //! * the lock of the state directory is free and the control socket is gone,
 //! * no process is left anywhere that carries the stage: every process of a stage has its directory in the environment or
 //!   in the command line.
 //!
-//! When a test fails its facts and the log of its daemons are printed.
+//! When a test fails its events and the log of its daemons are printed.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -48,7 +48,7 @@ pub use port::Port;
 pub use procfs::{Process, descendants, open_files, processes_with, resident_bytes};
 pub use program::{Ran, daemon_program, executable, stand_in_program};
 pub use scrape::sample;
-pub use stage::{Stage, stage};
+pub use stage::{Sandbox, stage};
 
 /// A deed at a moment of a stand-in's life.
 pub const fn act(at: Moment, deed: Deed) -> Act {

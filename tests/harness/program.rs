@@ -80,7 +80,7 @@ pub fn stand_in_program() -> PathBuf {
 /// When it cannot be written.
 pub fn executable(path: &Path, text: &str) -> PathBuf {
     std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("the stage can be written");
-    // As in `Stage::copy_of_daemon`, no descriptor of ours may be open for writing when the kernel runs it.
+    // As in `Sandbox::copy_of_daemon`, no descriptor of ours may be open for writing when the kernel runs it.
     let mut writer = std::process::Command::new("sh");
     writer.args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""]).arg(path).arg(text);
     assert!(writer.status().expect("sh runs").success(), "the stage can be written");

@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 /// A directory, and the daemons that run in it.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Sandbox {
     directory: TempDir,
     daemons: RefCell<Vec<Daemon>>,
 }
@@ -32,10 +32,10 @@ pub struct Stage {
 ///
 /// # Panics
 /// When the test does, or when something was left behind.
-pub fn stage(test: impl AsyncFnOnce(&Stage)) {
+pub fn stage(test: impl AsyncFnOnce(&Sandbox)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let directory = TempDir::with_prefix("lw-").expect("the temporary directory can be written");
-    let stage = Stage { directory, daemons: RefCell::default() };
+    let stage = Sandbox { directory, daemons: RefCell::default() };
     runtime.block_on(async {
         let played = AssertUnwindSafe(timeout(LIMIT, test(&stage))).catch_unwind().await;
         let daemons = stage.daemons.take();
@@ -55,7 +55,7 @@ pub fn stage(test: impl AsyncFnOnce(&Stage)) {
     });
 }
 
-impl Stage {
+impl Sandbox {
     /// Its directory: HOME of everything that runs on it.
     pub fn path(&self) -> &Path {
         self.directory.path()

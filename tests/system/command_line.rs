@@ -4,12 +4,12 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use llama_warden_stand_in::{Era, Script};
-use llama_warden_tests::{Endpoint, PATIENCE, Port, Ran, Request, Stage, eventually, processes_with, stage};
+use llama_warden_tests::{Endpoint, PATIENCE, Port, Ran, Request, Sandbox, eventually, processes_with, stage};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-async fn check(stage: &Stage, toml: &str) -> Ran {
+async fn check(stage: &Sandbox, toml: &str) -> Ran {
     let path = stage.file("bad.toml");
     std::fs::write(&path, toml).unwrap();
     stage.run(&path, ["check"]).await

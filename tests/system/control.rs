@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 /// The outcomes of the commands of a daemon, by id.
 fn outcomes(feed: &Feed) -> Vec<(Seq, CommandOutcome)> {
-    let completed = feed.facts().into_iter().filter_map(|fact| match fact.event {
-        Event::CommandCompleted { outcome } => Some((fact.cause.expect("the command"), outcome)),
+    let completed = feed.events().into_iter().filter_map(|event| match event.event {
+        Event::CommandCompleted { outcome } => Some((event.cause.expect("the command"), outcome)),
         _ => None,
     });
     completed.collect()
@@ -39,11 +39,11 @@ fn a_hundred_restarts_at_once_are_each_answered_once_and_end_in_ready() {
         }
         let report = daemon.report("a").await;
         assert_eq!(report.phase, PhaseName::Ready);
-        let facts = daemon.facts_of("a").await;
-        let accepted: Vec<Seq> = facts
+        let events = daemon.events_of("a").await;
+        let accepted: Vec<Seq> = events
             .iter()
-            .filter(|fact| fact.seq > before && matches!(fact.event, Event::CommandAccepted { .. }))
-            .map(|fact| fact.seq)
+            .filter(|event| event.seq > before && matches!(event.event, Event::CommandAccepted { .. }))
+            .map(|event| event.seq)
             .collect();
         assert!(!accepted.is_empty());
         let outcomes = outcomes(daemon.feed());
@@ -53,7 +53,7 @@ fn a_hundred_restarts_at_once_are_each_answered_once_and_end_in_ready() {
         }
         // A launch that is called off before its program runs ends without having been spawned, so launches are counted.
         let of_kind = |kind: &str| -> BTreeSet<_> {
-            facts.iter().filter(|fact| fact.event.kind() == kind).filter_map(|fact| fact.incarnation).collect()
+            events.iter().filter(|event| event.event.kind() == kind).filter_map(|event| event.incarnation).collect()
         };
         let ended = of_kind("ServerExited");
         for kind in ["LaunchBegan", "ServerSpawned"] {
@@ -74,7 +74,7 @@ fn the_last_wish_wins() {
         // A stop during a start: who waited for the start learns that a later command overruled it.
         let start = daemon.command("a", "start?wait=50s");
         let stop = async {
-            daemon.event("it is launched", |fact| matches!(fact.event, Event::ServerSpawned { .. })).await;
+            daemon.event("it is launched", |event| matches!(event.event, Event::ServerSpawned { .. })).await;
             daemon.command("a", "stop?wait=50s").await
         };
         let (start, stop) = tokio::join!(start, stop);

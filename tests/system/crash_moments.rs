@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Act, Deed, Grandchild, Moment, Script};
-use llama_warden_tests::{Daemon, Fleet, Options, Stage, act, processes_with, stage};
+use llama_warden_tests::{Daemon, Fleet, Options, Sandbox, act, processes_with, stage};
 use nix::sys::signal::Signal;
 
 /// A server that leaves somebody behind, whom neither group nor session nor environment tells.
@@ -42,7 +42,7 @@ async fn kill(daemon: &Daemon) {
 }
 
 /// Starts the next daemon; once its server is ready, nobody is left but what is its own.
-async fn assert_next_start_is_clean(stage: &Stage, fleet: &Fleet, life_ms: u64, when: &str) {
+async fn assert_next_start_is_clean(stage: &Sandbox, fleet: &Fleet, life_ms: u64, when: &str) {
     fleet.rewrite("a", &leaving(life_ms, Vec::new()));
     let next = stage.up(fleet).await;
     next.ready("a").await;
@@ -52,8 +52,8 @@ async fn assert_next_start_is_clean(stage: &Stage, fleet: &Fleet, life_ms: u64, 
     assert_eq!(family(fleet, life_ms), (0, 0), "killed {when}, and stopped");
 }
 
-fn has_come(step: &str, fact: &Envelope) -> bool {
-    fact.event.kind() == step && !matches!(fact.event, Event::CommandAccepted { .. })
+fn has_come(step: &str, event: &Envelope) -> bool {
+    event.event.kind() == step && !matches!(event.event, Event::CommandAccepted { .. })
 }
 
 /// S3.
@@ -80,7 +80,7 @@ fn whatever_step_the_daemon_is_killed_at_the_next_start_is_clean() {
                 daemon.ready("a").await;
                 daemon.command("a", "stop").await.expect(202);
             }
-            daemon.event(step, |fact| has_come(step, fact)).await;
+            daemon.event(step, |event| has_come(step, event)).await;
             kill(&daemon).await;
             assert_next_start_is_clean(stage, &fleet, life_ms, step).await;
         });

@@ -41,7 +41,7 @@ fn a_daemon_killed_while_it_stops_leaves_no_server_behind() {
         let daemon = stage.up(&fleet).await;
         daemon.ready("a").await;
         daemon.signal(Signal::SIGTERM);
-        daemon.event("TERM is sent", |fact| fact.event.kind() == "SignalDelivered").await;
+        daemon.event("TERM is sent", |event| event.event.kind() == "SignalDelivered").await;
         daemon.signal(Signal::SIGKILL);
         daemon.exit().await;
         let home = stage.path().to_string_lossy().into_owned();
@@ -144,7 +144,7 @@ fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
         daemon.is_process(inner.expect("unshare runs the daemon").pid);
         daemon.ready("a").await;
         daemon.exited("b").await;
-        let started = daemon.event("it starts", |fact| fact.event.kind() == "DaemonStarted").await;
+        let started = daemon.event("it starts", |event| event.event.kind() == "DaemonStarted").await;
         assert!(matches!(started.event, llama_warden_events::Event::DaemonStarted { pid: 1, .. }), "{started:?}");
         eventually("only the server is left", PATIENCE, async || descendants(daemon.pid()).len() == 1).await;
         assert!(daemon.report("a").await.is_ready);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use llama_warden_events::{Event, FailureReason, FileRefusal, ReadyVia, Seq};
 use llama_warden_stand_in::{Act, Deed, Era, Moment, ReadyLine, Script, Stream};
-use llama_warden_tests::{Daemon, Fleet, Port, Stage, stage};
+use llama_warden_tests::{Daemon, Fleet, Port, Sandbox, stage};
 
 /// A build that nobody has seen, with no `/health`: only its words can prove that it is ready.
 fn goose(port: u16) -> Script {
@@ -36,7 +36,7 @@ verdict = "ready"
 "#;
 
 /// A fleet of one, the folder of its packs, and its executable.
-fn goose_fleet(stage: &Stage) -> (Fleet, PathBuf, PathBuf) {
+fn goose_fleet(stage: &Sandbox) -> (Fleet, PathBuf, PathBuf) {
     let mut fleet = stage.fleet();
     let packs = stage.file("packs");
     fleet.section(&format!(
@@ -51,17 +51,17 @@ fn goose_fleet(stage: &Stage) -> (Fleet, PathBuf, PathBuf) {
 }
 
 async fn reloaded(daemon: &Daemon, after: Seq) -> (Seq, Vec<String>, Vec<FileRefusal>) {
-    let reloaded = |fact: &llama_warden_events::Envelope| matches!(fact.event, Event::DetectorsReloaded { .. });
-    let fact = daemon.event_after(after, "packs are reloaded", reloaded).await;
-    match fact.event {
-        Event::DetectorsReloaded { packs, refused, .. } => (fact.seq, packs.into(), refused.into()),
+    let reloaded = |event: &llama_warden_events::Envelope| matches!(event.event, Event::DetectorsReloaded { .. });
+    let event = daemon.event_after(after, "packs are reloaded", reloaded).await;
+    match event.event {
+        Event::DetectorsReloaded { packs, refused, .. } => (event.seq, packs.into(), refused.into()),
         _ => unreachable!("the predicate takes nothing else"),
     }
 }
 
 async fn started(daemon: &Daemon, after: Seq) -> ReadyVia {
     daemon.command("goose", "start").await.expect(202);
-    let ready = |fact: &llama_warden_events::Envelope| matches!(fact.event, Event::ReadyReached { .. });
+    let ready = |event: &llama_warden_events::Envelope| matches!(event.event, Event::ReadyReached { .. });
     match daemon.event_after(after, "the goose is ready", ready).await.event {
         Event::ReadyReached { via, .. } => via,
         _ => unreachable!("the predicate takes nothing else"),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use llama_warden_events::{Event, FailureReason, FileRefusal, Incarnation, Warning};
 use llama_warden_stand_in::{Renames, Script};
-use llama_warden_tests::{Daemon, Fleet, Stage, stage};
+use llama_warden_tests::{Daemon, Fleet, Sandbox, stage};
 
 const RENAMED: &str = r#"name = "renamed"
 help-lists = ["--context-length"]
@@ -22,7 +22,7 @@ spell = ["--context-length", "512", "--lanes", "2"]
 "#;
 
 /// A fleet of a build that calls three options otherwise than any other, and the folder of its dialects.
-fn renamed_fleet(stage: &Stage) -> (Fleet, PathBuf) {
+fn renamed_fleet(stage: &Sandbox) -> (Fleet, PathBuf) {
     let mut fleet = stage.fleet();
     let dialects = stage.file("dialects");
     fleet.binary(&stage.build("renamed", &renamed()));
@@ -53,8 +53,8 @@ async fn restarted(daemon: &Daemon) -> String {
 async fn told(daemon: &Daemon) -> Vec<(Vec<String>, Vec<FileRefusal>)> {
     let seq = daemon.status().await.seq;
     daemon.feed().replay(seq).await;
-    let facts = daemon.feed().facts().into_iter();
-    let told = facts.filter_map(|fact| match fact.event {
+    let events = daemon.feed().events().into_iter();
+    let told = events.filter_map(|event| match event.event {
         Event::DialectsReloaded { dialects, refused, .. } => Some((dialects.into(), refused.into())),
         _ => None,
     });
@@ -118,8 +118,8 @@ fn an_option_that_protects_is_never_dropped_and_stays_a_secret_under_another_nam
         daemon.command("a", "start?wait=30s").await.expect(200);
         let server = daemon.server("a").await;
         assert!(server.argv.join(" ").contains("--pass-phrase [redacted]"), "{:?}", server.argv);
-        let facts = serde_json::to_string(&daemon.feed().facts()).expect("facts are JSON");
-        assert!(!facts.contains("sk-of-nobody") && !daemon.log().contains("sk-of-nobody"));
+        let events = serde_json::to_string(&daemon.feed().events()).expect("events are JSON");
+        assert!(!events.contains("sk-of-nobody") && !daemon.log().contains("sk-of-nobody"));
     });
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use llama_warden_stand_in::Script;
-use llama_warden_tests::{Fleet, Options, PATIENCE, Ran, Request, Stage, is_root, stage};
+use llama_warden_tests::{Fleet, Options, PATIENCE, Ran, Request, Sandbox, is_root, stage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -100,7 +100,7 @@ fn a_slow_loris_is_shown_the_door_and_holds_up_nobody() {
     });
 }
 
-async fn refused(stage: &Stage, fleet: &Fleet, words: &[&str]) {
+async fn refused(stage: &Sandbox, fleet: &Fleet, words: &[&str]) {
     let daemon = stage.launch(fleet, &Options::default());
     let code = daemon.exit_code().await;
     assert!([1, 2].contains(&code), "exit code {code}: {}", daemon.log());

@@ -25,10 +25,10 @@ async fn ends_of(daemon: &Daemon, fleet: &Fleet, scripts: Vec<Script>) -> Vec<Pr
         daemon.command(&id, "start?wait=30s").await.expect(502);
         let launch = daemon.report(&id).await.incarnation;
         let what = format!("launch {launch} of {id} exits");
-        let exited = daemon.event(&what, |fact| {
-            fact.server.as_ref().is_some_and(|server| server.as_str() == id)
-                && fact.incarnation == Some(launch)
-                && matches!(fact.event, Event::ServerExited { .. })
+        let exited = daemon.event(&what, |event| {
+            event.server.as_ref().is_some_and(|server| server.as_str() == id)
+                && event.incarnation == Some(launch)
+                && matches!(event.event, Event::ServerExited { .. })
         });
         match exited.await.event {
             Event::ServerExited { end, .. } => end,
@@ -94,7 +94,7 @@ fn a_crash_after_ready_is_a_failure_after_a_ready() {
         let (reason, ..) = daemon.failure("a").await;
         assert_eq!(reason, FailureReason::Crashed);
         daemon.exited("a").await;
-        let kinds: Vec<_> = daemon.facts_of("a").await.iter().map(|fact| fact.event.kind()).collect();
+        let kinds: Vec<_> = daemon.events_of("a").await.iter().map(|event| event.event.kind()).collect();
         let at = |kind| kinds.iter().position(|known| *known == kind).expect(kind);
         assert!(at("ReadyReached") < at("ServerExited") && at("ReadyReached") < at("ServerFailed"), "{kinds:?}");
         let report = daemon.report("a").await;

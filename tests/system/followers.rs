@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Deed, Moment, Script, Stream};
-use llama_warden_tests::{Daemon, PATIENCE, Request, Stage, act, daemon_program, eventually, sample, stage};
+use llama_warden_tests::{Daemon, PATIENCE, Request, Sandbox, act, daemon_program, eventually, sample, stage};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
@@ -19,7 +19,7 @@ const ENDS: usize = 50;
 const FOLLOWERS: usize = 4;
 
 #[test]
-fn every_follower_gets_the_last_fact_and_a_clean_end_of_the_stream() {
+fn every_follower_gets_the_last_event_and_a_clean_end_of_the_stream() {
     for _ in 0..ENDS {
         stage(async |stage| {
             let daemon = stage.up(&stage.fleet()).await;
@@ -48,7 +48,7 @@ struct Follower {
 }
 
 impl Follower {
-    fn start(stage: &Stage, daemon: &Daemon, arguments: &[&str]) -> Self {
+    fn start(stage: &Sandbox, daemon: &Daemon, arguments: &[&str]) -> Self {
         let mut command = stage.program(daemon_program());
         command.arg("--config").arg(daemon.config()).args(arguments).stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");

@@ -3,11 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use llama_warden_stand_in::{Deed, Grandchild, Moment, Script};
-use llama_warden_tests::{PATIENCE, Process, Stage, act, eventually, processes_with, stage};
+use llama_warden_tests::{PATIENCE, Process, Sandbox, act, eventually, processes_with, stage};
 use nix::sys::signal::Signal;
 
 /// What the stage says of a test.
-fn verdict(test: impl AsyncFnOnce(&Stage)) -> Option<String> {
+fn verdict(test: impl AsyncFnOnce(&Sandbox)) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(|| stage(test))).err()?;
     Some(panic.downcast_ref::<String>().expect("a panic with a message").clone())
 }

@@ -41,14 +41,14 @@ async fn is_gone(file: &Path) {
     eventually("what the command started is gone", PATIENCE, gone).await;
 }
 
-/// Where the first fact of each kind stands among those of a server.
+/// Where the first event of each kind stands among those of a server.
 async fn places<const N: usize>(daemon: &Daemon, id: &str, kinds: [&str; N]) -> [Option<usize>; N] {
-    let facts = daemon.facts_of(id).await;
-    kinds.map(|kind| facts.iter().position(|fact| fact.event.kind() == kind))
+    let events = daemon.events_of(id).await;
+    kinds.map(|kind| events.iter().position(|event| event.event.kind() == kind))
 }
 
-fn outcome(facts: &[Envelope], point: HookPoint) -> Option<&HookOutcome> {
-    facts.iter().find_map(|fact| match &fact.event {
+fn outcome(events: &[Envelope], point: HookPoint) -> Option<&HookOutcome> {
+    events.iter().find_map(|event| match &event.event {
         Event::HookCompleted { hook, outcome, .. } if *hook == point => Some(outcome),
         _ => None,
     })
@@ -81,7 +81,7 @@ fn a_command_with_a_slash_is_relative_to_the_configuration_file() {
         let daemon = stage.up_with(&fleet, &elsewhere).await;
         daemon.ready("a").await;
         assert!(mark.exists());
-        assert!(matches!(outcome(&daemon.facts_of("a").await, HookPoint::PreStart), Some(HookOutcome::Succeeded)));
+        assert!(matches!(outcome(&daemon.events_of("a").await, HookPoint::PreStart), Some(HookOutcome::Succeeded)));
     });
 }
 
@@ -135,9 +135,9 @@ fn a_stop_ends_a_running_pre_start_command_and_the_launch_at_once() {
         daemon.command("a", "stop?wait=50s").await.expect(200);
         assert!(asked.elapsed() <= SLACK, "{:?}", asked.elapsed());
         is_gone(&file).await;
-        daemon.event("the command has ended", |fact| matches!(fact.event, Event::HookCompleted { .. })).await;
-        let facts = daemon.facts_of("a").await;
-        assert_eq!(outcome(&facts, HookPoint::PreStart), Some(&HookOutcome::CalledOff));
+        daemon.event("the command has ended", |event| matches!(event.event, Event::HookCompleted { .. })).await;
+        let events = daemon.events_of("a").await;
+        assert_eq!(outcome(&events, HookPoint::PreStart), Some(&HookOutcome::CalledOff));
         assert_eq!(daemon.report("a").await.phase, PhaseName::Exited);
         assert_eq!(daemon.count("a", "ServerFailed").await, 0);
     });
@@ -168,8 +168,10 @@ fn a_pre_stop_command_that_fails_is_a_warning_and_the_stop_goes_on() {
         let daemon = stage.up(&fleet).await;
         daemon.ready("a").await;
         daemon.command("a", "stop?wait=50s").await.expect(200);
-        let facts = daemon.facts_of("a").await;
-        let Some(HookOutcome::Failed { lines, .. }) = outcome(&facts, HookPoint::PreStop) else { panic!("{facts:?}") };
+        let events = daemon.events_of("a").await;
+        let Some(HookOutcome::Failed { lines, .. }) = outcome(&events, HookPoint::PreStop) else {
+            panic!("{events:?}")
+        };
         assert_eq!(**lines, ["still busy"]);
         assert_eq!(daemon.report("a").await.phase, PhaseName::Exited);
     });
@@ -185,14 +187,14 @@ fn a_pre_stop_command_that_does_not_end_costs_neither_the_signal_nor_more_than_t
         let daemon = stage.up(&fleet).await;
         daemon.ready("a").await;
         daemon.command("a", "stop?wait=50s").await.expect(200);
-        let facts = daemon.facts_of("a").await;
+        let events = daemon.events_of("a").await;
         let at = |kind: &str| {
-            let fact = facts.iter().find(|fact| fact.event.kind() == kind);
-            fact.unwrap_or_else(|| panic!("{kind}")).elapsed.as_duration()
+            let event = events.iter().find(|event| event.event.kind() == kind);
+            event.unwrap_or_else(|| panic!("{kind}")).elapsed.as_duration()
         };
         let waited = at("SignalDelivered") - at("StopBegan");
         assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(4), "{waited:?}");
-        let forced = facts.iter().any(|fact| matches!(fact.event, Event::ServerStopped { forced: true, .. }));
+        let forced = events.iter().any(|event| matches!(event.event, Event::ServerStopped { forced: true, .. }));
         assert!(!forced, "TERM came in time");
         is_gone(&file).await;
     });
@@ -254,7 +256,7 @@ fn a_server_that_crashed_or_was_never_ready_has_no_pre_stop_command() {
         let pid = daemon.report("crashed").await.pid.unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), KernelSignal::SIGKILL).unwrap();
         daemon.exited("crashed").await;
-        daemon.event("it loads", |fact| matches!(fact.event, Event::LoadProgressed { .. })).await;
+        daemon.event("it loads", |event| matches!(event.event, Event::LoadProgressed { .. })).await;
         daemon.command("loading", "stop?wait=50s").await.expect(200);
         for (id, file) in [("crashed", &crashed), ("loading", &loading)] {
             assert_eq!((daemon.count(id, "HookCompleted").await, file.exists()), (0, false), "{id}");

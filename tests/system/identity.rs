@@ -58,12 +58,12 @@ fn a_ready_phrase_in_a_path_or_a_name_is_no_hint() {
         for id in ["named", "path", "old-path", "echoed"] {
             let (reason, detail, _) = daemon.failure(id).await;
             assert_eq!(reason, FailureReason::ReadyTimeout, "{id}: {detail}");
-            let facts = daemon.facts_of(id).await;
-            let misled = facts.iter().find(|fact| {
-                matches!(&fact.event, Event::ReadyHinted { line, .. } if line.contains("127.0.0.1.gguf") || line.contains("general.name"))
+            let events = daemon.events_of(id).await;
+            let misled = events.iter().find(|event| {
+                matches!(&event.event, Event::ReadyHinted { line, .. } if line.contains("127.0.0.1.gguf") || line.contains("general.name"))
             });
             assert_eq!(misled, None, "{id}");
-            assert!(!facts.iter().any(|fact| fact.event.kind() == "ReadyReached"), "{id}");
+            assert!(!events.iter().any(|event| event.event.kind() == "ReadyReached"), "{id}");
         }
     });
 }

@@ -65,7 +65,7 @@ fn a_server_inherits_what_is_allowed_and_nothing_else() {
         ];
         assert_eq!(names, expected);
         assert!(!environment.values().any(|value| value == "poison"), "{environment:?}");
-        let boot = daemon.feed().boot().expect("there are facts");
+        let boot = daemon.feed().boot().expect("there are events");
         assert_eq!(environment["LLAMA_WARDEN_LAUNCH"], format!("{boot}/a/1"));
 
         let lock = daemon.state_dir().join("locks/a").display().to_string();

@@ -17,8 +17,8 @@ use tokio::net::TcpListener;
 async fn assert_refused_before_spawn(daemon: &Daemon, id: &str, expected: FailureReason) -> String {
     let (reason, detail, _) = daemon.failure(id).await;
     assert_eq!(reason, expected, "{detail}");
-    let facts = daemon.facts_of(id).await;
-    let count = |kind: &str| facts.iter().filter(|fact| fact.event.kind() == kind).count();
+    let events = daemon.events_of(id).await;
+    let count = |kind: &str| events.iter().filter(|event| event.event.kind() == kind).count();
     assert_eq!((count("ServerSpawned"), count("ServerFailed"), count("LaunchBegan")), (0, 1, 1), "{id}");
     let report = daemon.report(id).await;
     assert_eq!((report.phase, report.pid), (PhaseName::Failed, None));
@@ -26,8 +26,8 @@ async fn assert_refused_before_spawn(daemon: &Daemon, id: &str, expected: Failur
     detail
 }
 
-fn elapsed(facts: &[Envelope], kind: &str) -> Duration {
-    facts.iter().find(|fact| fact.event.kind() == kind).expect(kind).elapsed.as_duration()
+fn elapsed(events: &[Envelope], kind: &str) -> Duration {
+    events.iter().find(|event| event.event.kind() == kind).expect(kind).elapsed.as_duration()
 }
 
 /// C1.
@@ -58,8 +58,8 @@ fn what_is_no_executable_fails_permanently_and_at_once() {
         for (id, binary) in cases {
             let detail = assert_refused_before_spawn(&daemon, id, FailureReason::BinaryNotFound).await;
             assert!(detail.contains(&*binary.to_string_lossy()), "{id}: {detail}");
-            let facts = daemon.facts_of(id).await;
-            let took = elapsed(&facts, "ServerFailed") - elapsed(&facts, "LaunchBegan");
+            let events = daemon.events_of(id).await;
+            let took = elapsed(&events, "ServerFailed") - elapsed(&events, "LaunchBegan");
             assert!(took < Duration::from_secs(2), "{id}: {took:?}");
         }
         daemon.ready("good").await;
@@ -216,7 +216,7 @@ fn a_start_that_fails_is_answered_with_the_reason() {
         assert_eq!(answer.json()["reason"], "model-not-found");
         let wait = stage.run(daemon.config(), ["start", "a", "--wait"]).await.expect(3);
         assert!(wait.stderr.contains("/nonexistent/a.gguf"), "{}", wait.stderr);
-        let launches = daemon.facts_of("a").await;
-        assert_eq!(launches.iter().filter(|fact| matches!(fact.event, Event::LaunchBegan { .. })).count(), 2);
+        let launches = daemon.events_of("a").await;
+        assert_eq!(launches.iter().filter(|event| matches!(event.event, Event::LaunchBegan { .. })).count(), 2);
     });
 }

@@ -6,20 +6,20 @@ use std::path::Path;
 use llama_warden_events::{Event, FailureReason, Warning};
 use llama_warden_stand_in::{Script, TermScript};
 use llama_warden_state::{PhaseName, StatusReport};
-use llama_warden_tests::{Daemon, Fleet, Stage, sample, stage};
+use llama_warden_tests::{Daemon, Fleet, Sandbox, sample, stage};
 use serde_json::Value;
 
 /// A context that no machine has the memory for: two petabytes of cache.
 const ABSURD: &str = "flags = { ctx-size = 4000000000000 }";
 
-fn weighing(stage: &Stage, policy: &str) -> Fleet {
+fn weighing(stage: &Sandbox, policy: &str) -> Fleet {
     let mut fleet = stage.fleet();
     fleet.section(&format!("[start]\nmemory = \"{policy}\""));
     fleet
 }
 
 /// The memory that is left, as the daemon reads it.
-async fn available(stage: &Stage, config: &Path) -> u64 {
+async fn available(stage: &Sandbox, config: &Path) -> u64 {
     let report: Value = stage.run(config, ["check", "--json"]).await.expect(0).json();
     report["memory"]["available_bytes"].as_u64().expect("the kernel tells")
 }
@@ -71,7 +71,7 @@ fn a_refused_server_is_tried_again_by_the_restart_policy_and_then_given_up() {
         fleet.section("[restart]\ninitial-delay = \"10ms\"\nmax-delay = \"20ms\"\nmax-attempts = 2");
         fleet.server_with("big", Script::default(), ABSURD);
         let daemon = stage.up(&fleet).await;
-        let abandoned = |fact: &llama_warden_events::Envelope| matches!(fact.event, Event::RestartAbandoned { .. });
+        let abandoned = |event: &llama_warden_events::Envelope| matches!(event.event, Event::RestartAbandoned { .. });
         daemon.event("it is given up", abandoned).await;
         assert_eq!((daemon.count("big", "ServerFailed").await, daemon.count("big", "LaunchBegan").await), (3, 0));
         let report = daemon.report("big").await;
@@ -124,7 +124,7 @@ fn a_start_waits_for_the_memory_of_a_server_that_is_stopping() {
         assert_eq!(answer["reason"], "refused", "a holds what b needs: {answer}");
         daemon.command("a", "stop").await.expect(202);
         daemon.command("b", "start").await.expect(202);
-        let is_held = |fact: &llama_warden_events::Envelope| matches!(fact.event, Event::LaunchHeld { .. });
+        let is_held = |event: &llama_warden_events::Envelope| matches!(event.event, Event::LaunchHeld { .. });
         let held = daemon.event("b is held", is_held).await;
         let then = StatusReport::of(&daemon.feed().replay(held.seq).await, held.elapsed);
         let waiting =
@@ -148,7 +148,7 @@ fn a_start_that_waits_for_memory_does_not_hold_up_a_shutdown() {
         daemon.ready("a").await;
         daemon.command("a", "stop").await.expect(202);
         daemon.command("b", "start").await.expect(202);
-        daemon.event("b is held", |fact| matches!(fact.event, Event::LaunchHeld { .. })).await;
+        daemon.event("b is held", |event| matches!(event.event, Event::LaunchHeld { .. })).await;
         daemon.signal(nix::sys::signal::Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
     });

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use llama_warden_events::Event;
-use llama_warden_tests::{Daemon, Fleet, Options, Stage, stage};
+use llama_warden_tests::{Daemon, Fleet, Options, Sandbox, stage};
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 use nix::sys::signal::Signal;
 
@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 const FIRST_PORT: [u16; 3] = [32_050, 32_250, 32_450];
 
 /// A folder with eight good models and two that are corrupt.
-fn ten(stage: &Stage) -> PathBuf {
+fn ten(stage: &Sandbox) -> PathBuf {
     let folder = stage.file("found");
     std::fs::create_dir(&folder).expect("the stage can be written");
     for seed in 0..8 {
@@ -29,7 +29,7 @@ fn good(folder: &Path, name: &str) {
 }
 
 /// A fleet of which nothing is written.
-fn nobody(stage: &Stage, first_port: u16) -> Fleet {
+fn nobody(stage: &Sandbox, first_port: u16) -> Fleet {
     let mut fleet = stage.fleet();
     fleet.llama_server(&format!("first-port = {first_port}"));
     fleet
@@ -126,7 +126,7 @@ fn a_server_of_the_file_wins_over_the_same_model() {
         let models = daemon.get("/api/v1/models").await.expect(200).json();
         assert_eq!(models["models"][0]["server"], "mine");
         assert_eq!(models["models"][0]["port"], fleet.port("mine"));
-        assert!(!daemon.feed().facts().iter().any(|fact| matches!(fact.event, Event::ServerFailed { .. })));
+        assert!(!daemon.feed().events().iter().any(|event| matches!(event.event, Event::ServerFailed { .. })));
     });
 }
 

@@ -3,10 +3,10 @@
 use llama_warden_events::{Event, SwitchPlan};
 use llama_warden_stand_in::Script;
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Daemon, Stage, stage};
+use llama_warden_tests::{Daemon, Sandbox, stage};
 
 /// Servers a to c, one that cannot start, and profiles of them; `first` is active.
-async fn up(stage: &Stage) -> Daemon {
+async fn up(stage: &Sandbox) -> Daemon {
     let mut fleet = stage.fleet();
     fleet.daemon("profile = \"first\"").section(
         "[profiles.first]\ndescription = \"by day\"\nservers = [\"a\", \"b\"]\n\
@@ -65,12 +65,12 @@ fn a_switch_does_not_touch_what_both_profiles_have() {
         assert_eq!((running, daemon.report("b").await.pid), (vec!["b".to_owned(), "c".to_owned()], before));
         assert!(daemon.metrics().await.contains("llama_warden_profile_active{profile=\"second\"} 1"));
         // What is in the way frees its memory before the next one needs it.
-        let facts = daemon.feed().facts();
+        let events = daemon.feed().events();
         let seq = |id: &str, kind: &str| {
-            let of = |fact: &&llama_warden_events::Envelope| {
-                fact.server.as_ref().is_some_and(|server| server.as_str() == id) && fact.event.kind() == kind
+            let of = |event: &&llama_warden_events::Envelope| {
+                event.server.as_ref().is_some_and(|server| server.as_str() == id) && event.event.kind() == kind
             };
-            facts.iter().find(of).expect("it happened").seq
+            events.iter().find(of).expect("it happened").seq
         };
         assert!(seq("a", "ServerExited") < seq("c", "LaunchBegan"));
         // The same servers with other flags are restarted.
@@ -109,8 +109,8 @@ fn an_unknown_profile_changes_nothing() {
         assert_eq!(answer["reason"], "unknown-profile");
         let ran = stage.run(daemon.config(), ["profile", "switch", "frist"]).await.expect(1);
         assert!(ran.stderr.contains("frist"), "{}", ran.stderr);
-        let is_plan = |fact: &llama_warden_events::Envelope| matches!(fact.event, Event::SwitchPlanned { .. });
-        assert_eq!((pids(&daemon).await, daemon.feed().facts().iter().any(is_plan)), (before, false));
+        let is_plan = |event: &llama_warden_events::Envelope| matches!(event.event, Event::SwitchPlanned { .. });
+        assert_eq!((pids(&daemon).await, daemon.feed().events().iter().any(is_plan)), (before, false));
     });
 }
 

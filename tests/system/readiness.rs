@@ -53,7 +53,7 @@ fn a_server_that_answers_503_is_never_assumed_ready() {
         let daemon = stage.up(&fleet).await;
         let warned = daemon.event(
             "patient is warned of",
-            |fact| matches!(&fact.event, Event::ServerWarned { warning, .. } if warning.as_str() == "loading-past-cap"),
+            |event| matches!(&event.event, Event::ServerWarned { warning, .. } if warning.as_str() == "loading-past-cap"),
         );
         assert_eq!(warned.await.server.expect("of a server").as_str(), "patient");
         assert_failed(&daemon, "strict", FailureReason::ReadyTimeout).await;
@@ -146,11 +146,11 @@ fn a_server_becomes_ready_once_however_often_it_says_so() {
             assert_eq!(daemon.report(id).await.phase, PhaseName::Exited, "{id}");
         }
         daemon.command("again", "start?wait=50s").await.expect(200);
-        let facts = daemon.facts_of("again").await;
-        let ready: Vec<_> = facts
+        let events = daemon.events_of("again").await;
+        let ready: Vec<_> = events
             .iter()
-            .filter(|fact| fact.event.kind() == "ReadyReached")
-            .map(|fact| fact.incarnation.unwrap().get())
+            .filter(|event| event.event.kind() == "ReadyReached")
+            .map(|event| event.incarnation.unwrap().get())
             .collect();
         assert_eq!(ready, [1, 2], "each launch has its own");
     });
@@ -180,9 +180,10 @@ fn the_ready_line_is_known_in_every_dress() {
                 _ => unreachable!("a ready was waited for"),
             }
             let port = fleet.port(id).to_string();
-            let facts = daemon.facts_of(id).await;
-            let seen =
-                facts.iter().any(|fact| matches!(&fact.event, Event::ReadyHinted { line, .. } if line.contains(&port)));
+            let events = daemon.events_of(id).await;
+            let seen = events
+                .iter()
+                .any(|event| matches!(&event.event, Event::ReadyHinted { line, .. } if line.contains(&port)));
             assert!(seen, "{id}: no hint names the port");
         }
     });

@@ -2,16 +2,16 @@
 
 use llama_warden_events::{Envelope, Event, SwitchPlan};
 use llama_warden_stand_in::{Deed, Moment, Script};
-use llama_warden_tests::{Daemon, Fleet, Stage, act, sample, stage};
+use llama_warden_tests::{Daemon, Fleet, Sandbox, act, sample, stage};
 
 /// Servers a and b.
-fn two(stage: &Stage) -> Fleet {
+fn two(stage: &Sandbox) -> Fleet {
     let mut fleet = stage.fleet();
     fleet.server_with("a", Script::default(), "flags = { ctx-size = 1111 }").server("b", Script::default());
     fleet
 }
 
-async fn up(stage: &Stage, fleet: &Fleet) -> Daemon {
+async fn up(stage: &Sandbox, fleet: &Fleet) -> Daemon {
     let daemon = stage.up(fleet).await;
     daemon.ready("a").await;
     daemon.ready("b").await;
@@ -26,7 +26,7 @@ fn rewrite(fleet: &Fleet, toml: &str) {
 
 /// The plans of all reloads so far that touched something.
 fn plans(daemon: &Daemon) -> Vec<SwitchPlan> {
-    let plans = daemon.feed().facts().into_iter().filter_map(|fact| match fact.event {
+    let plans = daemon.feed().events().into_iter().filter_map(|event| match event.event {
         Event::SwitchPlanned { plan } => Some(*plan),
         _ => None,
     });
@@ -37,8 +37,8 @@ fn names(ids: &[llama_warden_events::ServerId]) -> Vec<&str> {
     ids.iter().map(|id| id.as_str()).collect()
 }
 
-fn is_reload(fact: &Envelope) -> bool {
-    matches!(fact.event, Event::ConfigurationReloaded { .. })
+fn is_reload(event: &Envelope) -> bool {
+    matches!(event.event, Event::ConfigurationReloaded { .. })
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn the_file_is_watched() {
         let reloaded = daemon.event("it is reloaded", is_reload).await;
         assert!(matches!(reloaded.event, Event::ConfigurationReloaded { trigger } if trigger.contains("warden.toml")));
         daemon
-            .event_after(reloaded.seq, "a is ready again", |fact| matches!(fact.event, Event::ReadyReached { .. }))
+            .event_after(reloaded.seq, "a is ready again", |event| matches!(event.event, Event::ReadyReached { .. }))
             .await;
         assert!(daemon.server("a").await.argv.iter().any(|argument| argument == "2222"));
     });
@@ -83,8 +83,8 @@ fn a_bad_configuration_changes_nothing_and_says_why() {
         let answer = daemon.post("/api/v1/reload").await.expect(422).json();
         let detail = answer["detail"].as_str().expect("a detail");
         assert!(detail.contains("grase") && detail.contains("stop.grace"), "every problem: {detail}");
-        let refused = |fact: &Envelope| matches!(fact.event, Event::ConfigurationRefused { .. });
-        daemon.event("the refusal is a fact", refused).await;
+        let refused = |event: &Envelope| matches!(event.event, Event::ConfigurationRefused { .. });
+        daemon.event("the refusal is an event", refused).await;
         let ran = stage.run(daemon.config(), ["--address", &address(&daemon), "reload"]).await.expect(2);
         assert!(ran.stderr.contains("grase"), "{}", ran.stderr);
         let status = daemon.status().await;
@@ -93,7 +93,7 @@ fn a_bad_configuration_changes_nothing_and_says_why() {
         assert!(shown.contains("grase") && shown.contains("llama-warden check"), "{shown}");
         let pids = |servers: &[llama_warden_state::ServerReport]| servers.iter().map(|s| s.pid).collect::<Vec<_>>();
         assert_eq!(pids(&status.servers), pids(&before.servers));
-        assert!(plans(&daemon).is_empty() && !daemon.feed().facts().iter().any(is_reload));
+        assert!(plans(&daemon).is_empty() && !daemon.feed().events().iter().any(is_reload));
         assert!(daemon.log().contains("grase"), "the log says it too");
         // Mended, it is taken, and nothing is left of the refusal.
         rewrite(&fleet, &fleet.toml());
@@ -117,7 +117,7 @@ fn a_removed_server_is_stopped_and_loses_its_series_and_a_new_one_starts() {
         rewrite(&fleet, &fleet.toml().replace("id = \"b\"", "id = \"c\""));
         let answer = stage.run(daemon.config(), ["reload", "--wait", "--json"]).await.expect(0).json();
         assert_eq!(answer["status"]["total_servers"], 2);
-        daemon.event("b is forgotten", |fact| matches!(fact.event, Event::ServerRemoved)).await;
+        daemon.event("b is forgotten", |event| matches!(event.event, Event::ServerRemoved)).await;
         let status = daemon.status().await;
         let servers: Vec<_> = status.servers.iter().map(|server| (server.model_id.as_str(), server.is_ready)).collect();
         assert_eq!(servers, [("a", true), ("c", true)]);
@@ -151,7 +151,7 @@ fn a_reload_while_a_server_starts_holds_for_its_next_launch() {
         fleet.server_with("a", Script { load_ms: 60_000, ..Script::default() }, "flags = { ctx-size = 1111 }");
         let daemon = stage.up(&fleet).await;
         // It has read its script by then.
-        let first = daemon.event("it loads", |fact| matches!(fact.event, Event::LoadProgressed { .. })).await;
+        let first = daemon.event("it loads", |event| matches!(event.event, Event::LoadProgressed { .. })).await;
         fleet.rewrite("a", &Script::default());
         rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
         daemon.post("/api/v1/reload?wait=50s").await.expect(200);
@@ -175,9 +175,9 @@ fn a_reload_while_a_server_crash_loops_holds_for_its_next_launch_and_loses_no_st
         let daemon = stage.up(&fleet).await;
         for id in ["a", "b"] {
             daemon
-                .event(&format!("{id} crash-loops"), |fact| {
-                    fact.server.as_ref().is_some_and(|server| server.as_str() == id)
-                        && matches!(fact.event, Event::RestartScheduled { .. })
+                .event(&format!("{id} crash-loops"), |event| {
+                    event.server.as_ref().is_some_and(|server| server.as_str() == id)
+                        && matches!(event.event, Event::RestartScheduled { .. })
                 })
                 .await;
         }
@@ -196,9 +196,9 @@ fn a_reload_while_a_server_crash_loops_holds_for_its_next_launch_and_loses_no_st
         assert!(!daemon.report("b").await.is_running);
         daemon.command("b", "start").await.expect(202);
         daemon
-            .event_after(ready.seq, "b is launched", |fact| {
-                fact.server.as_ref().is_some_and(|server| server.as_str() == "b")
-                    && matches!(&fact.event, Event::ServerSpawned { argv, .. } if argv.iter().any(|argument| argument == "2222"))
+            .event_after(ready.seq, "b is launched", |event| {
+                event.server.as_ref().is_some_and(|server| server.as_str() == "b")
+                    && matches!(&event.event, Event::ServerSpawned { argv, .. } if argv.iter().any(|argument| argument == "2222"))
             })
             .await;
     });

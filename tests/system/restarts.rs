@@ -3,12 +3,12 @@
 use llama_warden_events::{Event, FailureReason};
 use llama_warden_stand_in::{Deed, Moment, Script};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Stage, act, sample, stage};
+use llama_warden_tests::{Sandbox, act, sample, stage};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// A fleet whose back-offs are short.
-fn hasty(stage: &Stage) -> llama_warden_tests::Fleet {
+fn hasty(stage: &Sandbox) -> llama_warden_tests::Fleet {
     let mut fleet = stage.fleet();
     fleet.section("[restart]\ninitial-delay = \"20ms\"\nmax-delay = \"50ms\"\nmax-attempts = 5");
     fleet
@@ -25,8 +25,8 @@ fn a_killed_server_comes_back() {
         daemon.ready("b").await;
         let (pid, other) = (daemon.report("a").await.pid.expect("it runs"), daemon.report("b").await.pid);
         kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
-        let again = |fact: &llama_warden_events::Envelope| {
-            fact.server == ready.server && matches!(fact.event, Event::ReadyReached { .. })
+        let again = |event: &llama_warden_events::Envelope| {
+            event.server == ready.server && matches!(event.event, Event::ReadyReached { .. })
         };
         daemon.event_after(ready.seq, "it is ready again", again).await;
         let report = daemon.report("a").await;
@@ -50,7 +50,7 @@ fn a_stopped_server_is_found_and_comes_back() {
         let ready = daemon.ready("a").await;
         let pid = daemon.report("a").await.pid.expect("it runs");
         kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGSTOP).unwrap();
-        let again = |fact: &llama_warden_events::Envelope| matches!(fact.event, Event::ReadyReached { .. });
+        let again = |event: &llama_warden_events::Envelope| matches!(event.event, Event::ReadyReached { .. });
         daemon.event_after(ready.seq, "it is ready again", again).await;
         let report = daemon.report("a").await;
         assert_eq!(report.last_failure.map(|failure| failure.reason), Some(FailureReason::Unresponsive));
@@ -68,7 +68,7 @@ fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
         fleet.server("a", Script { load_ms: 60_000, acts: vec![crash], ..Script::default() });
         let daemon = stage.up(&fleet).await;
         let abandoned =
-            daemon.event("it is given up", |fact| matches!(fact.event, Event::RestartAbandoned { .. })).await;
+            daemon.event("it is given up", |event| matches!(event.event, Event::RestartAbandoned { .. })).await;
         assert!(
             matches!(&abandoned.event, Event::RestartAbandoned { attempts: 6, because } if because.contains("max-attempts is 5"))
         );
@@ -98,7 +98,7 @@ fn a_crash_loop_survives_a_restart_of_the_daemon() {
         fleet.server("a", Script { load_ms: 60_000, acts: vec![crash], ..Script::default() });
         for launches in [6, 1] {
             let daemon = stage.up(&fleet).await;
-            daemon.event("it is given up", |fact| matches!(fact.event, Event::RestartAbandoned { .. })).await;
+            daemon.event("it is given up", |event| matches!(event.event, Event::RestartAbandoned { .. })).await;
             assert_eq!(daemon.count("a", "LaunchBegan").await, launches);
             daemon.signal(Signal::SIGTERM);
             assert_eq!(daemon.exit_code().await, 0);
@@ -119,13 +119,13 @@ fn a_restart_waits_for_a_port_that_is_released_late() {
         daemon.command("a", "stop?wait=30s").await.expect(200);
         let late = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("it is free");
         daemon.command("a", "start").await.expect(202);
-        let refused = |fact: &llama_warden_events::Envelope| {
-            matches!(fact.event, Event::ServerFailed { reason: FailureReason::PortInUse, .. })
+        let refused = |event: &llama_warden_events::Envelope| {
+            matches!(event.event, Event::ServerFailed { reason: FailureReason::PortInUse, .. })
         };
         let first = daemon.event("the port is found taken", refused).await;
         daemon.event_after(first.seq, "it is tried again", refused).await;
         drop(late);
-        let again = |fact: &llama_warden_events::Envelope| matches!(fact.event, Event::ReadyReached { .. });
+        let again = |event: &llama_warden_events::Envelope| matches!(event.event, Event::ReadyReached { .. });
         daemon.event_after(ready.seq, "it is ready again", again).await;
         let report = daemon.report("a").await;
         assert!(report.is_ready && report.restart_abandoned.is_none(), "{report:?}");

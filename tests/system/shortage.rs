@@ -46,10 +46,10 @@ fn a_daemon_without_descriptors_goes_on_and_its_failures_pass() {
         let status = daemon.status().await;
         let up = status.ready_servers as usize;
         assert!((6..SERVERS).contains(&up), "{up} are up");
-        let facts = daemon.feed().facts();
-        for fact in &facts {
-            if let Event::ServerFailed { reason, detail, .. } = &fact.event {
-                assert_eq!(*reason, FailureReason::SpawnFailed, "{:?}: {detail}", fact.server);
+        let events = daemon.feed().events();
+        for event in &events {
+            if let Event::ServerFailed { reason, detail, .. } = &event.event {
+                assert_eq!(*reason, FailureReason::SpawnFailed, "{:?}: {detail}", event.server);
             }
         }
         assert_eq!(running(&daemon).await, (up, up), "nothing leaks");
@@ -141,7 +141,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
         let pid = daemon.report("a").await.pid.expect("it runs");
         eventually("the grandchild is there", PATIENCE, async || daemon.output("a").await.len() > 1).await;
         kill(Pid::from_raw(i32::try_from(pid).expect("a process id")), Signal::SIGKILL).expect("it runs");
-        let again = |fact: &Envelope| matches!(fact.event, Event::ReadyReached { .. });
+        let again = |event: &Envelope| matches!(event.event, Event::ReadyReached { .. });
         daemon.event_after(ready.seq, "it comes back", again).await;
         daemon.command("a", "stop?wait=30s").await.expect(200);
         assert_eq!(Process::of(pid), None);
@@ -179,7 +179,7 @@ fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
         fleet.server_with("loading", Script { load_ms: 6000, acts: vec![chat], ..Script::default() }, keys);
         let daemon = stage.up(&fleet).await;
         daemon.ready("ready").await;
-        daemon.event("it speaks", |fact| matches!(fact.event, Event::LoadProgressed { .. })).await;
+        daemon.event("it speaks", |event| matches!(event.event, Event::LoadProgressed { .. })).await;
         let files = open_files(daemon.pid());
         daemon.signal(Signal::SIGSTOP);
         // await: being stopped is what is tested; it is longer than every limit above.
@@ -192,8 +192,8 @@ fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
             assert_eq!(daemon.count(id, "ServerFailed").await, 0, "{id}");
             assert_eq!(daemon.count(id, "SignalDelivered").await, 0, "{id}");
         }
-        let facts = daemon.feed().facts();
-        assert!(facts.len() < 100, "no storm of {} facts", facts.len());
+        let events = daemon.feed().events();
+        assert!(events.len() < 100, "no storm of {} events", events.len());
         eventually("no connection is left over", PATIENCE, async || open_files(daemon.pid()) <= files + 3).await;
         Request::get("/readyz").send(daemon.control()).await.expect("it answers").expect(200);
     });
@@ -221,21 +221,21 @@ fn no_exit_is_lost_however_soon_it_comes() {
         });
         let daemon = stage.up(&fleet).await;
         for id in &ids {
-            let given_up = |fact: &Envelope| {
-                fact.server.as_ref().is_some_and(|server| server.as_str() == id)
-                    && matches!(fact.event, Event::RestartAbandoned { .. })
+            let given_up = |event: &Envelope| {
+                event.server.as_ref().is_some_and(|server| server.as_str() == id)
+                    && matches!(event.event, Event::RestartAbandoned { .. })
             };
             daemon.event("every launch has ended", given_up).await;
-            let facts = daemon.facts_of(id).await;
-            let count = |kind: &str| facts.iter().filter(|fact| fact.event.kind() == kind).count();
+            let events = daemon.events_of(id).await;
+            let count = |kind: &str| events.iter().filter(|event| event.event.kind() == kind).count();
             assert_eq!((count("ServerSpawned"), count("ServerExited")), (attempts + 1, attempts + 1), "{id}");
-            let seven = |fact: &&Envelope| {
+            let seven = |event: &&Envelope| {
                 matches!(
-                    fact.event,
+                    event.event,
                     Event::ServerExited { end: llama_warden_events::ProcessEnd::Exited { code: 7 }, .. }
                 )
             };
-            assert_eq!(facts.iter().filter(seven).count(), attempts + 1, "{id}");
+            assert_eq!(events.iter().filter(seven).count(), attempts + 1, "{id}");
         }
     });
 }

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Script, TermScript};
-use llama_warden_tests::{Daemon, Fleet, Stage, stage};
+use llama_warden_tests::{Daemon, Fleet, Sandbox, stage};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 /// A daemon whose server would take an hour to stop, and who has been asked to stop it.
-async fn stopping(stage: &Stage, signal: Signal) -> Daemon {
+async fn stopping(stage: &Sandbox, signal: Signal) -> Daemon {
     let mut fleet = stage.fleet();
     stubborn(&mut fleet);
     let daemon = stage.up(&fleet).await;
     daemon.ready("a").await;
     daemon.signal(signal);
-    daemon.event("TERM is sent", |fact| matches!(fact.event, Event::SignalDelivered { .. })).await;
+    daemon.event("TERM is sent", |event| matches!(event.event, Event::SignalDelivered { .. })).await;
     daemon
 }
 
@@ -95,7 +95,7 @@ fn a_hang_up_without_a_terminal_is_a_reload() {
         daemon.ready("a").await;
         let pid = daemon.report("a").await.pid;
         daemon.signal(Signal::SIGHUP);
-        let reloaded = |fact: &Envelope| matches!(&fact.event, Event::ConfigurationReloaded { trigger } if trigger == "signal HUP");
+        let reloaded = |event: &Envelope| matches!(&event.event, Event::ConfigurationReloaded { trigger } if trigger == "signal HUP");
         daemon.event("it is reloaded", reloaded).await;
         assert_eq!(daemon.report("a").await.pid, pid);
     });
@@ -111,7 +111,7 @@ fn nothing_is_launched_once_the_daemon_stops() {
         let daemon = stage.up(&fleet).await;
         daemon.ready("a").await;
         daemon.signal(Signal::SIGTERM);
-        daemon.event("it stops", |fact| fact.event.kind() == "DaemonStopping").await;
+        daemon.event("it stops", |event| event.event.kind() == "DaemonStopping").await;
         for command in ["start", "restart"] {
             let answer = daemon.command("off", command).await.expect(503);
             assert_eq!(answer.json()["reason"], "shutting-down");
@@ -134,7 +134,7 @@ fn a_term_amid_launches_leaves_nothing() {
                 fleet.server(&format!("s{slot}"), Script { load_ms: 60_000, ..Script::default() });
             });
             let daemon = stage.up(&fleet).await;
-            daemon.event("the first process", |fact| matches!(fact.event, Event::ServerSpawned { .. })).await;
+            daemon.event("the first process", |event| matches!(event.event, Event::ServerSpawned { .. })).await;
             daemon.signal(Signal::SIGTERM);
             assert_eq!(daemon.exit_code().await, 0);
         });

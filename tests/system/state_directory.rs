@@ -5,14 +5,14 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use llama_warden_stand_in::{Deed, Moment, Script};
-use llama_warden_tests::{Daemon, Fleet, Options, Process, Stage, act, is_root, stage};
+use llama_warden_tests::{Daemon, Fleet, Options, Process, Sandbox, act, is_root, stage};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use tokio::process::Child;
 
 /// A process that is nobody's.
-fn bystander(stage: &Stage) -> Child {
+fn bystander(stage: &Sandbox) -> Child {
     let mut command = stage.program("sleep");
     command.env_clear().current_dir("/").arg("300").kill_on_drop(true).spawn().expect("it starts")
 }
@@ -56,7 +56,7 @@ fn state_files_that_are_garbage_harm_nobody_and_are_made_anew() {
         for text in garbage {
             let daemon = stage.up(&fleet).await;
             daemon.ready("a").await;
-            daemon.event("the other is given up", |fact| fact.event.kind() == "RestartAbandoned").await;
+            daemon.event("the other is given up", |event| event.event.kind() == "RestartAbandoned").await;
             end(&daemon).await;
             let state = files(daemon.state_dir());
             assert!(state.len() >= 4, "{state:?}");
@@ -141,7 +141,7 @@ fn a_state_directory_that_cannot_be_written_is_refused_with_a_clear_error() {
     });
 }
 
-async fn refused(stage: &Stage, fleet: &Fleet) {
+async fn refused(stage: &Sandbox, fleet: &Fleet) {
     let daemon = stage.launch(fleet, &Options::default());
     assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
     let log = daemon.log();
@@ -180,7 +180,7 @@ fn a_full_state_directory_is_refused_at_start_and_survived_later() {
         daemon.command("a", "stop?wait=30s").await.expect(200);
         end(&daemon).await;
         assert!(daemon.log().contains("cannot write the event log"), "{}", daemon.log());
-        // Its log of facts has a hole, and the next daemon begins another.
+        // Its log of events has a hole, and the next daemon begins another.
         stage.up(&fleet).await.ready("a").await;
     });
 }
@@ -190,7 +190,7 @@ fn fill(path: &Path) {
     fs::write(path, text).expect_err("the disk is smaller");
 }
 
-async fn refused_for_space(stage: &Stage, fleet: &Fleet) {
+async fn refused_for_space(stage: &Sandbox, fleet: &Fleet) {
     let daemon = stage.launch(fleet, &Options::default());
     assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
     let log = daemon.log();

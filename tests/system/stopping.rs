@@ -6,7 +6,7 @@ use std::time::Duration;
 use llama_warden_events::{Event, ProcessEnd, Signal};
 use llama_warden_stand_in::{Act, Deed, Moment, Script, TermScript};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Daemon, PATIENCE, Stage, act, after_ready, eventually, sample, stage};
+use llama_warden_tests::{Daemon, PATIENCE, Sandbox, act, after_ready, eventually, sample, stage};
 use nix::sys::signal::Signal as KernelSignal;
 use tokio::time::Instant;
 
@@ -17,15 +17,15 @@ fn terms(path: &Path) -> u32 {
     std::fs::read_to_string(path).expect("the stand-in counts").parse().expect("a number")
 }
 
-fn counting(stage: &Stage, id: &str) -> (PathBuf, Script) {
+fn counting(stage: &Sandbox, id: &str) -> (PathBuf, Script) {
     let path = stage.file(&format!("{id}.terms"));
     (path.clone(), Script { term_count_file: Some(path), ..Script::default() })
 }
 
 /// The `ServerStopped` of a server: whether it was forced.
 async fn was_forced(daemon: &Daemon, id: &str) -> bool {
-    let facts = daemon.facts_of(id).await;
-    let stopped = facts.iter().find_map(|fact| match fact.event {
+    let events = daemon.events_of(id).await;
+    let stopped = events.iter().find_map(|event| match event.event {
         Event::ServerStopped { forced, .. } => Some(forced),
         _ => None,
     });
@@ -95,7 +95,7 @@ fn the_death_of_a_loading_server_by_our_term_is_no_failure() {
         let mut fleet = stage.fleet();
         fleet.server("a", Script { load_ms: 60_000, ..Script::default() });
         let daemon = stage.up(&fleet).await;
-        daemon.event("it loads", |fact| matches!(fact.event, Event::LoadProgressed { .. })).await;
+        daemon.event("it loads", |event| matches!(event.event, Event::LoadProgressed { .. })).await;
         daemon.command("a", "stop?wait=50s").await.expect(200);
         assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false });
         assert_eq!(daemon.report("a").await.phase, PhaseName::Exited);
@@ -164,7 +164,7 @@ fn force_kills_at_once_also_when_a_polite_stop_is_under_way() {
         let daemon = stage.up(&fleet).await;
         daemon.ready("a").await;
         daemon.command("a", "stop").await.expect(202);
-        daemon.event("TERM is sent", |fact| matches!(fact.event, Event::SignalDelivered { .. })).await;
+        daemon.event("TERM is sent", |event| matches!(event.event, Event::SignalDelivered { .. })).await;
         let report = daemon.report("a").await;
         assert_eq!(report.phase, PhaseName::Stopping);
         assert!(report.waiting_for.is_some_and(|waits| waits.contains("TERM")), "status says what is waited for");

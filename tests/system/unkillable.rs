@@ -8,7 +8,7 @@ use llama_warden_events::{Envelope, Event, FailureReason};
 use llama_warden_stand_in::{Deed, Moment, Script, TermScript};
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{
-    Daemon, Options, PATIENCE, Process, Stage, act, eventually, executable, is_root, processes_with, stage,
+    Daemon, Options, PATIENCE, Process, Sandbox, act, eventually, executable, is_root, processes_with, stage,
     stand_in_program,
 };
 use nix::sys::signal::{Signal, kill};
@@ -24,7 +24,7 @@ fn powerless() -> Options {
 }
 
 /// A llama-server that belongs to a stranger as soon as it serves.
-fn strangers_server(stage: &Stage) -> PathBuf {
+fn strangers_server(stage: &Sandbox) -> PathBuf {
     let stand_in = stand_in_program();
     let stand_in = stand_in.display();
     let script = format!(
@@ -47,7 +47,7 @@ fn binary(path: &Path) -> String {
 
 async fn becomes_unkillable(daemon: &Daemon, id: &str) {
     let unkillable =
-        |fact: &Envelope| matches!(fact.event, Event::ServerFailed { reason: FailureReason::Unkillable, .. });
+        |event: &Envelope| matches!(event.event, Event::ServerFailed { reason: FailureReason::Unkillable, .. });
     daemon.event(&format!("{id} is unkillable"), unkillable).await;
 }
 
@@ -76,9 +76,9 @@ fn a_server_that_outlives_kill_keeps_its_slot_and_is_not_started_again() {
         // Gone after all, it makes room.
         bury([pid]).await;
         daemon
-            .event("it is launched again", |fact| {
-                matches!(fact.event, Event::ReadyReached { .. })
-                    && fact.incarnation.is_some_and(|launch| launch.get() == 2)
+            .event("it is launched again", |event| {
+                matches!(event.event, Event::ReadyReached { .. })
+                    && event.incarnation.is_some_and(|launch| launch.get() == 2)
             })
             .await;
         let next = daemon.report("a").await.pid.expect("it runs");
@@ -113,11 +113,11 @@ fn a_shutdown_with_one_that_cannot_be_killed_ends_at_its_deadline_and_names_it()
         let took = asked.elapsed();
         assert!(took < Duration::from_secs(6 + 3), "{took:?}");
         assert!(daemon.log().contains(&format!("deaf (pid {pid})")), "{}", daemon.log());
-        let facts = daemon.feed().facts();
+        let events = daemon.feed().events();
         let forced = |id: &str| {
-            facts.iter().find_map(|fact| match fact.event {
+            events.iter().find_map(|event| match event.event {
                 Event::ServerStopped { forced, .. }
-                    if fact.server.as_ref().is_some_and(|server| server.as_str() == id) =>
+                    if event.server.as_ref().is_some_and(|server| server.as_str() == id) =>
                 {
                     Some(forced)
                 }
@@ -125,10 +125,10 @@ fn a_shutdown_with_one_that_cannot_be_killed_ends_at_its_deadline_and_names_it()
             })
         };
         assert_eq!(slow.map(forced), [Some(false); 5], "the others had their time");
-        let named = facts.iter().any(|fact| {
-            matches!(&fact.event, Event::DaemonStopped { survivors } if survivors.iter().map(|id| id.as_str()).eq(["deaf"]))
+        let named = events.iter().any(|event| {
+            matches!(&event.event, Event::DaemonStopped { survivors } if survivors.iter().map(|id| id.as_str()).eq(["deaf"]))
         });
-        assert!(named, "the last fact names it");
+        assert!(named, "the last event names it");
         bury([pid]).await;
     });
 }
@@ -162,7 +162,7 @@ fn beside_a_descendant_that_cannot_be_killed_nothing_is_started() {
         let strays = || processes_with(&format!(": {name};"));
         assert_eq!(strays().len(), 1, "{:?}", strays());
         let pid = strays()[0].pid;
-        let reported = |fact: &Envelope| matches!(&fact.event, Event::ServerWarned { detail, .. } if detail.contains(&format!("process {pid}")));
+        let reported = |event: &Envelope| matches!(&event.event, Event::ServerWarned { detail, .. } if detail.contains(&format!("process {pid}")));
         assert!(daemon.event("it is reported", reported).await.seq < exited.seq);
         let output = daemon.output("a").await;
         fleet.rewrite("a", &Script::default());

@@ -58,8 +58,8 @@ fn write() -> Result<(), Error> {
 
 /// The texts by the paths of their files in the checkout.
 fn generate() -> Result<BTreeMap<String, String>, Error> {
-    let texts = shell::read(cargo().args(["run", "--quiet", "--package", "llama-warden-schema"]))?;
-    let what = "cannot read what llama-warden-schema printed".to_owned();
+    let texts = shell::read(cargo().args(["run", "--quiet", "--package", "llama-warden-schema-gen"]))?;
+    let what = "cannot read what llama-warden-schema-gen printed".to_owned();
     serde_json::from_str(&texts).map_err(|error| Error::Io { what, source: error.into() })
 }
 

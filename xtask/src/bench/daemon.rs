@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::facts;
+use super::events;
 use super::procfs;
 use super::programs::quoted;
 use crate::error::{Error, OnPath};
@@ -89,20 +89,20 @@ impl Daemon {
     /// When the command ends with anything but 0, or what it asked for is not complete.
     pub fn time(&self, arguments: &[&str]) -> Result<f64, Error> {
         self.ask(arguments)?;
-        facts::latest_command(&self.facts()?).ok_or_else(|| {
+        events::latest_command(&self.events()?).ok_or_else(|| {
             Error::missing(format!("`{}` is not complete", arguments.join(" ")), "see what `llama-warden events` says")
         })
     }
 
-    /// Every fact that it keeps, oldest first.
+    /// Every event that it keeps, oldest first.
     ///
     /// # Errors
     /// When it does not answer, or with anything but JSON.
-    pub fn facts(&self) -> Result<Vec<Value>, Error> {
+    pub fn events(&self) -> Result<Vec<Value>, Error> {
         let lines = self.ask(&["events", "--json"])?;
         let parse = |line: &str| {
             serde_json::from_str(line).map_err(|error| {
-                Error::missing(format!("no fact ({error}): {line}"), "mend `llama-warden events --json`")
+                Error::missing(format!("no event ({error}): {line}"), "mend `llama-warden events --json`")
             })
         };
         lines.lines().map(parse).collect()

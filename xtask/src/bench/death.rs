@@ -1,7 +1,7 @@
 //! How soon the death of a killed server is known, and how exactly its restart comes when the drawn back-off is over.
 //!
-//! A death is timed from the KILL that we send to the fact `ServerExited`, beside a thread of ours that polls the process; both
-//! on the wall clock. A back-off begins with the fact that the restart was scheduled for and lasts as long as `RestartScheduled`
+//! A death is timed from the KILL that we send to the event `ServerExited`, beside a thread of ours that polls the process; both
+//! on the wall clock. A back-off begins with the event that the restart was scheduled for and lasts as long as `RestartScheduled`
 //! says; the restart begins with `LaunchBegan`. Beside it stands a thread that sleeps just as long, at the same time.
 
 use std::thread;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::Plan;
 use super::daemon::Daemon;
-use super::facts::{self, milliseconds};
+use super::events::{self, milliseconds};
 use super::figure::{Baseline, Budget, Figure, Samples, Unit};
 use super::fleet::{Fleet, Pace};
 use super::follower::Follower;
@@ -29,7 +29,7 @@ const LATE: Budget = Budget::AtMost { median: 2.0, p99: 50.0 };
 /// A death and the restart after it, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Death {
-    /// From the KILL to the fact.
+    /// From the KILL to the event.
     seen: f64,
     /// From the KILL to what the witness saw.
     witnessed: f64,
@@ -56,26 +56,26 @@ pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
 
 /// Kills the server once it is ready, and looks on until it is launched again.
 fn death(follower: &Follower) -> Result<Death, Error> {
-    let pid = follower.until("ServerSpawned")?.last().and_then(|fact| fact["event"]["pid"].as_u64());
+    let pid = follower.until("ServerSpawned")?.last().and_then(|event| event["event"]["pid"].as_u64());
     follower.until("ReadyReached")?;
     let killing = killer::kill(pid.unwrap_or_default())?;
-    let mut facts = follower.until("RestartScheduled")?;
-    let overslept = facts.last().and_then(back_off).map(oversleep).unwrap_or(f64::NAN);
-    facts.extend(follower.until("LaunchBegan")?);
-    Death::read(&facts, killing, overslept).ok_or_else(|| {
-        Error::missing("a restart without the facts that lead to it", "see what `llama-warden events` says")
+    let mut events = follower.until("RestartScheduled")?;
+    let overslept = events.last().and_then(back_off).map(oversleep).unwrap_or(f64::NAN);
+    events.extend(follower.until("LaunchBegan")?);
+    Death::read(&events, killing, overslept).ok_or_else(|| {
+        Error::missing("a restart without the events that lead to it", "see what `llama-warden events` says")
     })
 }
 
 impl Death {
-    /// `facts` are those from the KILL to the next launch.
-    fn read(facts: &[Value], killing: Killing, overslept: f64) -> Option<Self> {
-        let first = |kind: &str| facts.iter().find(|fact| facts::is(fact, kind));
+    /// `events` are those from the KILL to the next launch.
+    fn read(events: &[Value], killing: Killing, overslept: f64) -> Option<Self> {
+        let first = |kind: &str| events.iter().find(|event| events::is(event, kind));
         let scheduled = first("RestartScheduled")?;
-        let due = facts::elapsed(facts::numbered(facts, &scheduled["cause"])?)? + back_off(scheduled)?;
-        let launched = facts::elapsed(first("LaunchBegan")?)?;
+        let due = events::elapsed(events::numbered(events, &scheduled["cause"])?)? + back_off(scheduled)?;
+        let launched = events::elapsed(first("LaunchBegan")?)?;
         Some(Self {
-            seen: milliseconds(killing.begun, facts::at(first("ServerExited")?)?),
+            seen: milliseconds(killing.begun, events::at(first("ServerExited")?)?),
             witnessed: milliseconds(killing.begun, killing.witnessed),
             late: (launched.as_secs_f64() - due.as_secs_f64()) * 1e3,
             overslept,
@@ -83,7 +83,7 @@ impl Death {
     }
 }
 
-/// The back-off that was drawn, in whole microseconds as times of facts are.
+/// The back-off that was drawn, in whole microseconds as times of events are.
 fn back_off(scheduled: &Value) -> Option<Duration> {
     let seconds = scheduled["event"]["delay_seconds"].as_f64()?;
     Some(Duration::from_micros((seconds * 1e6) as u64))
@@ -117,8 +117,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_back_off_is_counted_from_the_fact_that_it_was_drawn_for() {
-        let facts = [
+    fn a_back_off_is_counted_from_the_event_that_it_was_drawn_for() {
+        let events = [
             json!({ "seq": 7, "at": "1970-01-01T00:00:01.003Z", "elapsed": 5.0, "event": { "type": "ServerExited" } }),
             json!({ "seq": 8, "elapsed": 5.001, "event": { "type": "ServerFailed" } }),
             json!({ "seq": 9, "cause": 8, "elapsed": 5.002,
@@ -127,10 +127,10 @@ mod tests {
         ];
         let moment = |milliseconds| SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds);
         let killing = Killing { begun: moment(1000), witnessed: moment(1001) };
-        let death = Death::read(&facts, killing, 0.5).unwrap();
+        let death = Death::read(&events, killing, 0.5).unwrap();
         assert_eq!((death.seen, death.witnessed, death.overslept), (3.0, 1.0, 0.5));
         assert!((death.late - 1.5).abs() < 1e-9, "{}", death.late);
-        assert_eq!(Death::read(&facts[..3], killing, 0.5), None);
+        assert_eq!(Death::read(&events[..3], killing, 0.5), None);
     }
 
     #[test]

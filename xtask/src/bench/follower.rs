@@ -1,4 +1,4 @@
-//! Follows the facts of a daemon as they come.
+//! Follows the events of a daemon as they come.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -8,21 +8,21 @@ use std::thread;
 use serde_json::Value;
 
 use super::daemon::{Daemon, PATIENCE};
-use super::facts;
+use super::events;
 use crate::error::{Error, OnPath};
 
-/// Facts that wait to be looked at. Where there are more, the pipe fills and `llama-warden events` waits.
+/// Events that wait to be looked at. Where there are more, the pipe fills and `llama-warden events` waits.
 const WAITING: usize = 1024;
 
 /// A `llama-warden events --follow` that runs. Dropped, it is killed.
 #[derive(Debug)]
 pub struct Follower {
     child: Child,
-    facts: Receiver<Value>,
+    events: Receiver<Value>,
 }
 
 impl Follower {
-    /// Begins to follow, with the oldest fact that is kept.
+    /// Begins to follow, with the oldest event that is kept.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -31,31 +31,31 @@ impl Follower {
         let program = std::path::PathBuf::from(command.get_program());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().on("start", &program)?;
-        let (sender, facts) = sync_channel(WAITING);
+        let (sender, events) = sync_channel(WAITING);
         if let Some(pipe) = child.stdout.take() {
             // It ends with the pipe, which ends with the child, or when nobody looks any more.
             thread::spawn(move || {
                 let lines = BufReader::new(pipe).lines().map_while(Result::ok);
-                let facts = lines.map_while(|line| serde_json::from_str(&line).ok());
-                facts.map_while(|fact| sender.send(fact).ok()).for_each(drop);
+                let events = lines.map_while(|line| serde_json::from_str(&line).ok());
+                events.map_while(|event| sender.send(event).ok()).for_each(drop);
             });
         }
-        Ok(Self { child, facts })
+        Ok(Self { child, events })
     }
 
-    /// The facts that were not looked at yet, up to the first of this kind, which is the last that is returned.
+    /// The events that were not looked at yet, up to the first of this kind, which is the last that is returned.
     ///
     /// # Errors
     /// When none comes within [`PATIENCE`].
     pub fn until(&self, kind: &str) -> Result<Vec<Value>, Error> {
         let mut passed = Vec::new();
         loop {
-            let fact = self.facts.recv_timeout(PATIENCE).map_err(|error| {
+            let event = self.events.recv_timeout(PATIENCE).map_err(|error| {
                 let last = passed.last().map_or_else(|| "nothing".to_owned(), Value::to_string);
                 Error::missing(format!("no {kind} came ({error}) after {last}"), "see what the daemon does instead")
             })?;
-            let is_last = facts::is(&fact, kind);
-            passed.push(fact);
+            let is_last = events::is(&event, kind);
+            passed.push(event);
             if is_last {
                 return Ok(passed);
             }

@@ -28,7 +28,7 @@ pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
     let watching = watched(programs, homes[0].path(), "")?;
     let resting = watched(programs, homes[1].path(), "[health]\ninterval = \"1h\"\n")?;
     resting.settle()?;
-    // The first check of each server is told as a fact, which none of the later ones is while all is well.
+    // The first check of each server is told as an event, which none of the later ones is while all is well.
     thread::sleep(INTERVAL);
     let (mut health, mut rest) = (Vec::new(), Vec::new());
     let window = INTERVAL * plan.pick(4, 2);

@@ -6,7 +6,7 @@
 mod catalogue;
 mod daemon;
 mod death;
-mod facts;
+mod events;
 mod figure;
 mod fleet;
 pub mod flood;

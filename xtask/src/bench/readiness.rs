@@ -1,7 +1,7 @@
 //! How soon a real llama-server is known to be ready: from its first healthy answer, as an independent poller sees it, to
-//! the fact `ReadyReached`.
+//! the event `ReadyReached`.
 //!
-//! Both are taken from the wall clock of one machine. A start is *early* if the fact is older than a request of the poller
+//! Both are taken from the wall clock of one machine. A start is *early* if the event is older than a request of the poller
 //! that was not answered with 200: `/health` does not go back, so that nobody had seen a 200 by then.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::Plan;
 use super::daemon::Daemon;
-use super::facts::{at, milliseconds};
+use super::events::{at, milliseconds};
 use super::figure::{Baseline, Budget, Figure, Samples, Unit};
 use super::poller::{Poller, Sighting};
 use super::programs::{self, Programs, quoted};
@@ -32,11 +32,11 @@ enum Voice {
 /// A start as both sides saw it, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 struct Start {
-    /// From the first 200 that the poller saw to the fact; negative where our own probe was faster.
+    /// From the first 200 that the poller saw to the event; negative where our own probe was faster.
     delay: f64,
     /// How far apart the poller's last other answer and its first 200 are: it cannot tell any better.
     resolution: f64,
-    /// How old the fact is when the poller begins a request that is not answered with 200; negative for none.
+    /// How old the event is when the poller begins a request that is not answered with 200; negative for none.
     early: f64,
 }
 
@@ -85,8 +85,8 @@ fn start(daemon: &Daemon, port: u16) -> Result<Start, Error> {
     daemon.ask(&["start", "measured", "--wait", "--timeout", "120s"])?;
     let sighting = poller.sighting();
     daemon.ask(&["stop", "measured", "--wait", "--timeout", "60s"])?;
-    let facts = daemon.facts()?;
-    let ready = facts.iter().rev().find(|fact| fact["event"]["type"] == "ReadyReached").and_then(at);
+    let events = daemon.events()?;
+    let ready = events.iter().rev().find(|event| event["event"]["type"] == "ReadyReached").and_then(at);
     match (sighting, ready) {
         (Some(sighting), Some(ready)) => Ok(compare(sighting, ready)),
         _ => {
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fact_before_a_refused_poll_is_early() {
+    fn an_event_before_a_refused_poll_is_early() {
         let moment = |milliseconds| SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds);
         let sighting = Sighting { not_ready: moment(100), ready: moment(102) };
         let late = compare(sighting, moment(103));

@@ -31,13 +31,13 @@ const ROWS: [Row; 24] = [
     row("state", &["events"], &[]),
     row("bus", &["events", "state"], &[]),
     row("config", &["events"], &[]),
-    row("data-files", &["events"], &[]),
+    row("plugin-files", &["events"], &[]),
     row("catalog", &["events"], &["tiny-gguf"]),
     row("memory", &["events", "config", "catalog"], &["tiny-gguf"]),
     row("probe", &["bus", "config"], &[]),
     row("component-kit", &["events", "state", "bus"], &[]),
-    row("launcher", &["events", "state", "bus", "config", "data-files"], KIT),
-    row("readiness", &["events", "state", "bus", "config", "data-files", "probe"], KIT),
+    row("launcher", &["events", "state", "bus", "config", "plugin-files"], KIT),
+    row("readiness", &["events", "state", "bus", "config", "plugin-files", "probe"], KIT),
     row("terminator", &["events", "state", "bus", "config"], KIT),
     row("supervisor", &["events", "state", "bus", "config", "memory"], KIT),
     row("health", &["events", "state", "bus", "config", "probe"], KIT),
@@ -45,7 +45,7 @@ const ROWS: [Row; 24] = [
     row("api", &["events", "state", "bus", "config"], KIT),
     row("metrics", &["events", "state", "bus"], KIT),
     row("telemetry", &["events", "state", "bus"], KIT),
-    row("schema", &["events", "config", "launcher", "readiness", "api", "metrics"], &[]),
+    row("schema-gen", &["events", "config", "launcher", "readiness", "api", "metrics"], &[]),
     row("stand-in", &[], &["tiny-gguf"]),
     row("tiny-gguf", &[], &[]),
     row(
@@ -56,7 +56,7 @@ const ROWS: [Row; 24] = [
             "bus",
             "config",
             "catalog",
-            "data-files",
+            "plugin-files",
             "launcher",
             "readiness",
             "terminator",
@@ -126,7 +126,7 @@ fn check_manifest(row: &Row, manifest: &Source) -> Vec<Violation> {
         for used in edges.filter_map(|package| short_name(package)) {
             if !allowed.iter().any(|names| names.contains(&used)) {
                 let advice =
-                    format!("`{}` may not use `{used}` in [{key}]: pass facts or commands over the bus", row.name);
+                    format!("`{}` may not use `{used}` in [{key}]: pass events or commands over the bus", row.name);
                 violations.push(Violation::of_line(&manifest.path, line_of(&manifest.text, used), RULE, advice));
             }
         }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use llama_warden_api::{Api, ApiParts, Listeners, MetricsSource, ModelsSource, Token};
 use llama_warden_bus::{CompositionError, Host};
 use llama_warden_config::Fleet;
-use llama_warden_data_files::{DataFile, Library, LibraryError};
 use llama_warden_events::{BootId, ProfileCard};
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
-use llama_warden_launcher::{DialectLibrary, Launcher, LauncherSettings, ShimProgram};
+use llama_warden_launcher::{DialectSet, Launcher, LauncherSettings, ShimProgram};
 use llama_warden_memory::SystemScales;
 use llama_warden_metrics::Exporter;
-use llama_warden_readiness::{PackLibrary, Readiness};
+use llama_warden_plugin_files::{PluginFile, PluginSet, PluginSetError};
+use llama_warden_readiness::{PackSet, Readiness};
 use llama_warden_supervisor::{FleetSource, Limits, Supervisor, SupervisorSettings};
 use llama_warden_telemetry::{EventLog, SpanRecorder, Telemetry};
 use llama_warden_terminator::Terminator;
@@ -44,13 +44,13 @@ pub struct Parts {
     /// Bounds in number and time.
     pub limits: Limits,
     /// How output is read.
-    pub packs: PackLibrary,
+    pub packs: PackSet,
     /// Where other packs appear while the daemon runs.
     pub detectors_dir: Option<PathBuf>,
     /// What reads output instead.
     pub matchers: Option<Matchers>,
     /// How options are spelled.
-    pub dialects: DialectLibrary,
+    pub dialects: DialectSet,
     /// Where other dialects appear while the daemon runs.
     pub dialects_dir: Option<PathBuf>,
     /// The addresses that were taken.
@@ -149,6 +149,6 @@ fn exporter(host: &Host) -> Result<MetricsSource, ComposeError> {
 ///
 /// # Errors
 /// Where one of them is broken.
-pub fn library<F: DataFile>(directory: Option<&Path>) -> Result<Library<F>, LibraryError> {
-    directory.map_or_else(|| Ok(Library::built_in()), Library::load)
+pub fn library<F: PluginFile>(directory: Option<&Path>) -> Result<PluginSet<F>, PluginSetError> {
+    directory.map_or_else(|| Ok(PluginSet::built_in()), PluginSet::load)
 }

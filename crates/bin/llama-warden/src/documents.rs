@@ -14,7 +14,7 @@ pub const DIALECT_SCHEMA: &str = include_str!("../../../../docs/schema/dialect.j
 /// The OpenAPI document.
 pub const OPENAPI: &str = include_str!("../../../../docs/schema/openapi.json");
 
-/// The catalogue of facts.
+/// The catalogue of events.
 pub const EVENTS: &str = include_str!("../../../../docs/events.md");
 
 /// The catalogue of metrics.

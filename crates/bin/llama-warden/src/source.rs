@@ -97,7 +97,7 @@ pub fn keep(book: &PortBook, ports: &crate::models::Ports) {
     }
 }
 
-/// The profiles of a configuration, as facts carry them.
+/// The profiles of a configuration, as events carry them.
 pub fn profiles(configuration: &Configuration) -> Vec<ProfileCard> {
     let card = |profile: llama_warden_config::ProfileSummary| ProfileCard {
         name: profile.name,

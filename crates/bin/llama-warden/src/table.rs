@@ -125,7 +125,7 @@ fn uptime(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use llama_warden_events::{Elapsed, FailureReason, Seq, ServerCard, ServerId, Timestamp};
+    use llama_warden_events::{FailureReason, Seq, ServerCard, ServerId, Timestamp, Uptime};
     use llama_warden_state::{FailureReport, ServerRecord};
 
     use super::*;
@@ -147,14 +147,14 @@ mod tests {
             thinking: false,
             enabled: true,
         };
-        let record = ServerRecord::new(card.into(), Elapsed::default());
+        let record = ServerRecord::new(card.into(), Uptime::default());
         let at = Timestamp::new("2026-11-22T13:05:01Z".parse().expect("valid"));
         let failure = |reason| FailureReport { reason, detail: "why".to_owned(), at, lines: Vec::new() };
         ServerReport {
             phase,
             last_failure: reason.map(failure),
             restarts: 10,
-            ..ServerReport::of(&ServerId::new("a").expect("valid"), &record, Elapsed::default())
+            ..ServerReport::of(&ServerId::new("a").expect("valid"), &record, Uptime::default())
         }
     }
 

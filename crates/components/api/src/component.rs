@@ -26,7 +26,7 @@ pub type ModelsSource = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 pub struct ApiParts {
     /// Where it listens.
     pub listeners: Listeners,
-    /// The line of facts, to read.
+    /// The line of events, to read.
     pub bus: Bus,
     /// The output of the servers.
     pub lane: OutputLane,
@@ -82,7 +82,7 @@ impl Component for Api {
             metrics,
             models,
             description,
-            facts: ports.facts,
+            events: ports.events,
             commands: ports.commands,
             cancel: ports.cancel.clone(),
         };

@@ -1,6 +1,6 @@
 //! Status and control over HTTP, on a TCP address and on a unix socket, and the client that the command line uses.
 //!
-//! The crate knows facts, snapshots and commands; who performs a command, it does not know. Every answer is made from
+//! The crate knows events, snapshots and commands; who performs a command, it does not know. Every answer is made from
 //! one snapshot. [`Listeners`] are bound before anything is launched; [`Api`] is the component that serves them.
 //!
 //! * `routes` is one table: the router and the paths of [`openapi_document`] are made from it, so they cannot differ.

@@ -2,7 +2,7 @@
 //!
 //! A source is pulled only as fast as the client reads, so a client that does not read costs one connection and no
 //! memory. While a source is silent a keep-alive goes out, so that a client that is gone is noticed. At the end of the
-//! daemon each stream still hands over what is there, up to the daemon's last fact, and ends; the connection bounds the time
+//! daemon each stream still hands over what is there, up to the daemon's last event, and ends; the connection bounds the time
 //! that a client may take for it.
 
 use std::future::Future;

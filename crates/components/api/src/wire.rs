@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// The answer to a start, stop or restart: the command and the server's record at the time of the answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CommandAnswer {
-    /// The command's id: the `seq` of its `CommandAccepted` fact, and the `cause` of what follows from it.
+    /// The command's id: the `seq` of its `CommandAccepted` event, and the `cause` of what follows from it.
     pub command: Option<Seq>,
     /// How it ended; null while it is under way.
     pub outcome: Option<CommandOutcome>,
@@ -44,7 +44,7 @@ pub struct ActiveProfileReport {
 /// The answer to a change of the whole fleet: what it does to each server, and the status at the time of the answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SwitchAnswer {
-    /// The command's id: the `seq` of its `CommandAccepted` fact, and the `cause` of what follows from it.
+    /// The command's id: the `seq` of its `CommandAccepted` event, and the `cause` of what follows from it.
     pub command: Seq,
     /// How it ended; null while it is under way. A server that failed does not sink the change: the status names it.
     pub outcome: Option<CommandOutcome>,
@@ -75,9 +75,9 @@ pub struct ShutdownAnswer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum EventRecord {
-    /// A fact.
+    /// An event.
     Envelope(Box<Envelope>),
-    /// Facts that the daemon no longer keeps.
+    /// Events that the daemon no longer keeps.
     Gap {
         /// How many, and what they came to.
         gap: GapReport,
@@ -87,10 +87,10 @@ pub enum EventRecord {
 /// A hole in the event stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GapReport {
-    /// How many facts are missing.
+    /// How many events are missing.
     pub missed: u64,
     /// The state that contains them; what follows in the stream comes after its `seq`. Null where the stream goes on
-    /// with older facts that are still kept (`follow=0`).
+    /// with older events that are still kept (`follow=0`).
     pub snapshot: Option<StatusReport>,
 }
 

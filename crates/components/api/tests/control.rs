@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{Daemon, id, within};
 use llama_warden_api::client::{Client, ClientError, CommandOptions, Manner, Verb};
-use llama_warden_bus::Fact;
+use llama_warden_bus::EventDraft;
 use llama_warden_component_kit::PATIENCE;
 use llama_warden_events::{CommandOutcome, Event, Seq, SuperviseCommand};
 use llama_warden_state::PhaseName;
@@ -61,9 +61,10 @@ async fn a_wait_hears_only_its_own_command() {
     let client = daemon.over_tcp();
     let waiter = tokio::spawn(async move { client.command(Verb::Start, &id("slow"), waiting(PATIENCE)).await });
     within(daemon.commands.recv()).await.expect("the owner has it");
-    let command = daemon.stage.see(|snapshot| snapshot.facts.contains_key("CommandAccepted")).await.seq;
-    let completed =
-        |cause: u64, outcome| Fact::server(id("slow"), Event::CommandCompleted { outcome }).because(Seq::new(cause));
+    let command = daemon.stage.see(|snapshot| snapshot.events.contains_key("CommandAccepted")).await.seq;
+    let completed = |cause: u64, outcome| {
+        EventDraft::server(id("slow"), Event::CommandCompleted { outcome }).because(Seq::new(cause))
+    };
     daemon.publish(completed(command.get() - 1, CommandOutcome::Stopped)).await;
     daemon.publish(completed(command.get(), CommandOutcome::Superseded { by: Seq::new(99) })).await;
     let error = within(waiter).await.expect("no panic").expect_err("superseded");
@@ -140,7 +141,7 @@ async fn the_end_cuts_waits_and_streams_short_and_takes_the_socket_away() {
     assert!(asked.elapsed() < Duration::from_secs(1), "took {:?}", asked.elapsed());
     let answer = within(waiter).await.expect("no panic").expect("answered all the same");
     assert_eq!(answer.outcome, None);
-    // Facts from before the end may still be on their way.
+    // Events from before the end may still be on their way.
     while within(events.next()).await.expect("ends in order").is_some() {}
     assert!(!socket.exists());
     assert!(matches!(unreachable_error(&client).await, ClientError::Unreachable { .. }));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Daemon, Setup, id};
 use llama_warden_api::client::{ClientError, SwitchManner};
-use llama_warden_bus::Fact;
+use llama_warden_bus::EventDraft;
 use llama_warden_events::{CommandOutcome, Event, Incarnation, ReadyVia, ServerCard, SuperviseCommand};
 use serde_json::{Value, json};
 
@@ -98,9 +98,9 @@ async fn the_status_says_why_a_configuration_was_refused() {
     let refused = || daemon.ask("GET /api/v1/status", &[]);
     assert_eq!(refused().await.json()["configuration_refused"], Value::Null);
     let event = Event::ConfigurationRefused { trigger: "test".to_owned(), detail: "line 2".to_owned() };
-    daemon.publish(Fact::daemon(event)).await;
+    daemon.publish(EventDraft::daemon(event)).await;
     assert_eq!(refused().await.json()["configuration_refused"], "line 2");
-    daemon.publish(Fact::daemon(Event::ConfigurationReloaded { trigger: "test".to_owned() })).await;
+    daemon.publish(EventDraft::daemon(Event::ConfigurationReloaded { trigger: "test".to_owned() })).await;
     assert_eq!(refused().await.json()["configuration_refused"], Value::Null);
     daemon.end().await;
 }
@@ -120,14 +120,14 @@ async fn launch(daemon: &Daemon, server: &str, port: u16, argv: &[&str]) {
         tier: Some("Q4_K_M".to_owned()),
         ..llama_warden_component_kit::card(&id(server))
     };
-    daemon.publish(Fact::server(id(server), Event::ServerConfigured { card: card.into() })).await;
+    daemon.publish(EventDraft::server(id(server), Event::ServerConfigured { card: card.into() })).await;
     let argv = argv.iter().map(ToString::to_string).collect();
     for event in [
         Event::LaunchBegan { binary: "llama-server".into() },
         Event::ServerSpawned { pid: 7, start_ticks: 1, argv, port },
         Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 0.1 },
     ] {
-        daemon.publish(Fact::incarnation(id(server), Incarnation::new(1), event)).await;
+        daemon.publish(EventDraft::incarnation(id(server), Incarnation::new(1), event)).await;
     }
 }
 
@@ -155,7 +155,7 @@ async fn ready_servers_that_serve_metrics_are_targets() {
         })
     );
     let lost = Event::ReadyLost { detail: "503".to_owned() };
-    daemon.publish(Fact::incarnation(id("told"), Incarnation::new(1), lost)).await;
+    daemon.publish(EventDraft::incarnation(id("told"), Incarnation::new(1), lost)).await;
     assert_eq!(targets().await.json().as_array().map(Vec::len), Some(1), "no longer ready");
     daemon.end().await;
 }

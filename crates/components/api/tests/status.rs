@@ -6,7 +6,7 @@ mod common;
 
 use common::{Daemon, id};
 use llama_warden_api::client::ClientError;
-use llama_warden_bus::Fact;
+use llama_warden_bus::EventDraft;
 use llama_warden_events::{Event, Incarnation};
 use llama_warden_state::PhaseName;
 
@@ -57,12 +57,16 @@ async fn readiness_names_enabled_servers_that_are_not_ready() {
     let answer = daemon.ask("GET /readyz", &[]).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "ok\n"));
     daemon
-        .publish(Fact::incarnation(id("slow"), Incarnation::new(1), Event::ReadyLost { detail: "503".to_owned() }))
+        .publish(EventDraft::incarnation(
+            id("slow"),
+            Incarnation::new(1),
+            Event::ReadyLost { detail: "503".to_owned() },
+        ))
         .await;
     assert_eq!(daemon.ask("GET /readyz", &[]).await.status, 503, "no longer");
 
-    daemon.publish(Fact::incarnation(id("slow"), Incarnation::new(1), Event::ReadyRegained)).await;
-    daemon.publish(Fact::daemon(Event::DaemonStopping { trigger: "test".to_owned() })).await;
+    daemon.publish(EventDraft::incarnation(id("slow"), Incarnation::new(1), Event::ReadyRegained)).await;
+    daemon.publish(EventDraft::daemon(Event::DaemonStopping { trigger: "test".to_owned() })).await;
     let answer = daemon.ask("GET /readyz", &[]).await;
     assert_eq!((answer.status, answer.json()["detail"].as_str()), (503, Some("the daemon is stopping")));
     assert_eq!(daemon.ask("GET /livez", &[]).await.status, 200, "it lives all the same");

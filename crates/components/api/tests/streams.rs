@@ -1,4 +1,4 @@
-//! What goes on: facts and logs.
+//! What goes on: events and logs.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
@@ -7,7 +7,7 @@ mod common;
 use common::{Daemon, Setup, id, within};
 use llama_warden_api::client::{EventRange, LogOptions, Records};
 use llama_warden_api::{EventRecord, LogRecord};
-use llama_warden_bus::Fact;
+use llama_warden_bus::EventDraft;
 use llama_warden_events::{Event, Incarnation, Seq, StreamName, Warning};
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt;
@@ -36,12 +36,12 @@ fn seqs(records: &[EventRecord]) -> Vec<u64> {
 async fn warn(daemon: &Daemon, times: usize) {
     for _ in 0..times {
         let event = Event::ServerWarned { warning: Warning::OptionDropped, detail: "x".to_owned() };
-        daemon.publish(Fact::server(id("good"), event)).await;
+        daemon.publish(EventDraft::server(id("good"), event)).await;
     }
 }
 
 #[tokio::test]
-async fn without_following_the_kept_facts_come_and_then_the_end() {
+async fn without_following_the_kept_events_come_and_then_the_end() {
     let daemon = Daemon::start().await;
     let all = rest(daemon.over_socket().events(EventRange::Kept(Seq::new(0))).await.expect("streams")).await;
     assert_eq!(seqs(&all), [1, 2, 3, 4, 5]);
@@ -80,7 +80,7 @@ async fn an_event_has_its_seq_as_id_its_type_and_its_envelope() {
 
 #[tokio::test]
 async fn a_follower_that_fell_behind_gets_a_gap_with_the_state() {
-    let daemon = Daemon::start_with(Setup { facts_kept: 3, ..Setup::default() }).await;
+    let daemon = Daemon::start_with(Setup { events_kept: 3, ..Setup::default() }).await;
     daemon.make_ready("good").await;
     let mut events = daemon.over_tcp().events(EventRange::After(Seq::new(2))).await.expect("streams");
     let Some(EventRecord::Gap { gap }) = next(&mut events).await else { panic!("no gap") };
@@ -93,7 +93,7 @@ async fn a_follower_that_fell_behind_gets_a_gap_with_the_state() {
 
 #[tokio::test]
 async fn history_says_how_much_of_it_is_forgotten() {
-    let daemon = Daemon::start_with(Setup { facts_kept: 3, ..Setup::default() }).await;
+    let daemon = Daemon::start_with(Setup { events_kept: 3, ..Setup::default() }).await;
     warn(&daemon, 5).await;
     let records = rest(daemon.over_tcp().events(EventRange::Kept(Seq::new(0))).await.expect("streams")).await;
     let (first, kept) = records.split_first().expect("something");
@@ -156,15 +156,15 @@ async fn lines_that_a_slow_reader_lost_are_told_to_it_and_to_all() {
     };
     let Some(LogRecord::Line { order, .. }) = next(&mut records).await else { panic!("no line after the loss") };
     assert_eq!(order, lost + 1, "what is told as lost is what is missing");
-    let fact = daemon.stage.hear(|event| matches!(event, Event::OutputLost { .. })).await;
-    assert_eq!((fact.server.as_ref(), fact.incarnation), (Some(&id("good")), None::<Incarnation>));
+    let event = daemon.stage.hear(|event| matches!(event, Event::OutputLost { .. })).await;
+    assert_eq!((event.server.as_ref(), event.incarnation), (Some(&id("good")), None::<Incarnation>));
     let told = Event::OutputLost { stream: StreamName::Stdout, consumer: "logs".to_owned(), lines: lost };
-    assert_eq!(fact.event, told);
+    assert_eq!(event.event, told);
     daemon.end().await;
 }
 
 #[tokio::test]
-async fn at_the_end_a_follower_still_gets_every_fact_and_then_a_clean_end() {
+async fn at_the_end_a_follower_still_gets_every_event_and_then_a_clean_end() {
     for _ in 0..50 {
         let daemon = Daemon::start().await;
         let followers = [daemon.over_tcp(), daemon.over_socket()];
@@ -172,10 +172,10 @@ async fn at_the_end_a_follower_still_gets_every_fact_and_then_a_clean_end() {
         for follower in followers {
             streams.push(follower.events(EventRange::After(Seq::new(0))).await.expect("streams"));
         }
-        // On this runtime of one thread nobody reads between the last fact and the end.
+        // On this runtime of one thread nobody reads between the last event and the end.
         warn(&daemon, 300).await;
         let stopped = Event::DaemonStopped { survivors: Vec::new() };
-        daemon.publish(Fact::daemon(stopped.clone())).await;
+        daemon.publish(EventDraft::daemon(stopped.clone())).await;
         daemon.begin_end();
         let (over_tcp, over_socket, ()) = tokio::join!(rest(streams.remove(0)), rest(streams.remove(0)), daemon.end());
         for records in [over_tcp, over_socket] {
@@ -212,7 +212,7 @@ async fn at_the_end_a_follower_of_logs_still_gets_every_line() {
 
 #[tokio::test]
 async fn a_follower_that_never_reads_does_not_hold_up_the_end() {
-    let daemon = Daemon::start_with(Setup { facts_kept: 100_000, ..Setup::default() }).await;
+    let daemon = Daemon::start_with(Setup { events_kept: 100_000, ..Setup::default() }).await;
     let mut stalled = TcpStream::connect(daemon.tcp).await.expect("connects");
     let request = format!("GET /api/v1/events?since=0 HTTP/1.1\r\nHost: {}\r\n\r\n", daemon.tcp);
     stalled.write_all(request.as_bytes()).await.expect("written");
@@ -220,7 +220,7 @@ async fn a_follower_that_never_reads_does_not_hold_up_the_end() {
     let detail = "x".repeat(10_000);
     for _ in 0..2000 {
         let event = Event::ServerWarned { warning: Warning::OptionDropped, detail: detail.clone() };
-        daemon.publish(Fact::server(id("good"), event)).await;
+        daemon.publish(EventDraft::server(id("good"), event)).await;
     }
     daemon.end().await;
 }

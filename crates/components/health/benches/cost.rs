@@ -9,8 +9,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use llama_warden_bus::Fact;
-use llama_warden_component_kit::{Stage, card, server};
+use llama_warden_bus::EventDraft;
+use llama_warden_component_kit::{TestBus, card, server};
 use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
 use llama_warden_events::{Event, Incarnation, ReadyVia};
 use llama_warden_health::Health;
@@ -62,17 +62,17 @@ async fn measure() {
     let ports: Vec<u16> = lines.take(SERVERS).map(|line| line.expect("reads").parse().expect("a port")).collect();
 
     let fleet = watch::Sender::new(fleet());
-    let mut stage = Stage::new();
+    let mut stage = TestBus::new();
     let health = stage.run(Health::new(fleet.subscribe(), stage.lane().clone()));
     for (number, port) in ports.into_iter().enumerate() {
         let id = server(&format!("s{number}"));
-        stage.publish(Fact::server(id.clone(), Event::ServerConfigured { card: card(&id).into() })).await;
+        stage.publish(EventDraft::server(id.clone(), Event::ServerConfigured { card: card(&id).into() })).await;
         for event in [
             Event::LaunchBegan { binary: "llama-server".into() },
             Event::ServerSpawned { pid: servers.id(), start_ticks: 1, argv: [].into(), port },
             Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 },
         ] {
-            stage.publish(Fact::incarnation(id.clone(), Incarnation::new(1), event)).await;
+            stage.publish(EventDraft::incarnation(id.clone(), Incarnation::new(1), event)).await;
         }
     }
     tokio::time::sleep(INTERVAL).await;

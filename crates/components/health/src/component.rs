@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use llama_warden_bus::{BusClosed, Clock, Component, Delivery, Fact, OutputLane, Ports, Publisher};
+use llama_warden_bus::{BusClosed, Clock, Component, Delivery, EventDraft, OutputLane, Ports, Publisher};
 use llama_warden_config::{Fleet, ServerSpec};
-use llama_warden_events::{Elapsed, Envelope, Event, Incarnation, NoCommand, Seq, ServerId, StreamName};
+use llama_warden_events::{Envelope, Event, Incarnation, NoCommand, Seq, ServerId, StreamName, Uptime};
 use llama_warden_probe::Target;
 use llama_warden_state::{Phase, ProcessRecord, ServerRecord, Snapshot};
 use tokio::sync::watch;
@@ -31,8 +31,8 @@ pub struct Health {
 /// Why the component ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
-    /// Facts come and go no more.
-    #[error("lost the line of facts: {0}")]
+    /// Events come and go no more.
+    #[error("lost the line of events: {0}")]
     Bus(#[from] BusClosed),
 }
 
@@ -52,17 +52,17 @@ impl Component for Health {
         let mut fleet = self.fleet.clone();
         let mut ward = Ward {
             health: self,
-            facts: ports.facts,
+            events: ports.events,
             clock: ports.clock,
             processes: BTreeMap::new(),
             looks: JoinSet::new(),
         };
-        ward.catch_up(&ports.events.snapshot());
+        ward.catch_up(&ports.subscription.snapshot());
         loop {
             let deadline = ward.next_deadline();
             tokio::select! {
                 () = ports.cancel.cancelled() => return Ok(()),
-                delivery = ports.events.next() => match delivery {
+                delivery = ports.subscription.next() => match delivery {
                     Some(Delivery::Event(envelope)) => ward.hear(&envelope),
                     Some(Delivery::Gap { snapshot, .. }) => ward.catch_up(&snapshot),
                     None => return Err(BusClosed.into()),
@@ -86,7 +86,7 @@ type LaunchKey = (ServerId, Incarnation);
 
 struct Ward {
     health: Health,
-    facts: Publisher,
+    events: Publisher,
     clock: Clock,
     /// The process of the latest launch of each server.
     processes: BTreeMap<ServerId, Box<Process>>,
@@ -106,7 +106,7 @@ struct Patient {
     machine: Machine,
     /// What it was launched by tells where and how it is asked.
     spec: Arc<ServerSpec>,
-    /// The fact that made it ready, where it was heard.
+    /// The event that made it ready, where it was heard.
     cause: Option<Seq>,
 }
 
@@ -157,7 +157,7 @@ impl Ward {
         self.processes.get_mut(server).map(Box::as_mut).filter(|process| process.incarnation == incarnation)
     }
 
-    /// Makes up for facts that were not heard, from the snapshot that contains them.
+    /// Makes up for events that were not heard, from the snapshot that contains them.
     fn catch_up(&mut self, snapshot: &Snapshot) {
         let mut known = std::mem::take(&mut self.processes);
         for (server, record) in &snapshot.servers {
@@ -184,7 +184,7 @@ impl Ward {
         }
     }
 
-    fn next_deadline(&self) -> Option<Elapsed> {
+    fn next_deadline(&self) -> Option<Uptime> {
         let patients = self.processes.values().filter_map(|process| process.patient.as_ref());
         patients.filter_map(|patient| patient.machine.next_deadline()).min()
     }
@@ -221,7 +221,7 @@ impl Ward {
             if let Event::ServerFailed { lines, .. } = &mut event {
                 *lines = self.last_lines(&key.0);
             }
-            self.facts.publish(Fact::incarnation(key.0.clone(), key.1, event).because(cause)).await?;
+            self.events.publish(EventDraft::incarnation(key.0.clone(), key.1, event).because(cause)).await?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use std::fs;
 
-use llama_warden_events::Elapsed;
+use llama_warden_events::Uptime;
 
 /// Least share of one core that counts as computing. An idle llama-server needs none at all, and our questions need about
 /// a millisecond each.
@@ -27,7 +27,7 @@ pub(crate) struct CpuReading {
     /// User and system time, in clock ticks.
     pub(crate) ticks: u64,
     pub(crate) motion: Motion,
-    pub(crate) at: Elapsed,
+    pub(crate) at: Uptime,
 }
 
 /// Whether the kernel lets the leader run.
@@ -40,7 +40,7 @@ pub(crate) enum Motion {
 
 impl CpuReading {
     /// Reads the group of a leader; none if the leader is gone.
-    pub(crate) fn of(leader: Leader, at: Elapsed) -> Option<Self> {
+    pub(crate) fn of(leader: Leader, at: Uptime) -> Option<Self> {
         let own = Stat::of(leader.pid).filter(|stat| stat.start_ticks == leader.start_ticks)?;
         let others: u64 = processes()
             .filter(|pid| *pid != leader.pid)
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn reading(seconds: u64, ticks: u64) -> CpuReading {
-        CpuReading { ticks, motion: Motion::Free, at: Elapsed::new(Duration::from_secs(seconds)) }
+        CpuReading { ticks, motion: Motion::Free, at: Uptime::new(Duration::from_secs(seconds)) }
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
         let stat = Stat::of(leader.id()).expect("runs");
         let key = Leader { pid: leader.id(), start_ticks: stat.start_ticks };
         let began = Instant::now();
-        let now = || Elapsed::new(began.elapsed());
+        let now = || Uptime::new(began.elapsed());
         let first = CpuReading::of(key, now()).expect("runs");
         let mut computed = false;
         while !computed && began.elapsed() < Duration::from_secs(20) {

@@ -68,7 +68,7 @@ pub(crate) enum Finding {
     Silent { detail: String },
     /// It answers, but a request for a token hangs while nothing is computed.
     Hung { detail: String },
-    /// There is no such process any more; its end is on the way as a fact.
+    /// There is no such process any more; its end is on the way as an event.
     Gone,
 }
 

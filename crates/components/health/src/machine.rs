@@ -1,4 +1,4 @@
-//! The judgement on one ready server, as a pure machine: findings go in with the time, facts come out.
+//! The judgement on one ready server, as a pure machine: findings go in with the time, events come out.
 //!
 //! Invariants: one look at a time; ready is lost and regained in turn; a server fails at most once, never while it
 //! computes, never while it answers that it is not ready, and never before it has lost its readiness.
@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use llama_warden_config::{HealthSpec, Shared};
-use llama_warden_events::{Elapsed, Event, FailureReason};
+use llama_warden_events::{Event, FailureReason, Uptime};
 
 use crate::cpu::CpuReading;
 use crate::look::{Finding, Inference, Look, Observation};
@@ -33,7 +33,7 @@ pub(crate) enum Standing {
 pub(crate) struct Machine {
     terms: Shared<HealthSpec>,
     standing: Standing,
-    next_look: Elapsed,
+    next_look: Uptime,
     /// The look under way.
     looking: Option<Underway>,
     /// Looks in a row that failed in any way.
@@ -46,21 +46,21 @@ pub(crate) struct Machine {
     cpu: Option<Box<CpuReading>>,
     /// What the last question for a token brought, where one was asked.
     inference: Option<Box<Inference>>,
-    next_inference: Elapsed,
+    next_inference: Uptime,
     /// A request hung at the last one: every look asks for a token until that is settled.
     is_suspect: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Underway {
-    began: Elapsed,
+    began: Uptime,
     asks_for_token: bool,
 }
 
 impl Machine {
     /// A machine for a server that is ready, or has lost it. Its first look comes after `spread` (0 to 1) of an interval, so
     /// that servers that became ready together are not looked at together.
-    pub(crate) fn new(terms: impl Into<Shared<HealthSpec>>, standing: Standing, now: Elapsed, spread: f64) -> Self {
+    pub(crate) fn new(terms: impl Into<Shared<HealthSpec>>, standing: Standing, now: Uptime, spread: f64) -> Self {
         let terms = terms.into();
         Self {
             standing,
@@ -78,7 +78,7 @@ impl Machine {
     }
 
     /// Takes up other terms. What is due sooner under them comes sooner.
-    pub(crate) fn change_terms(&mut self, terms: impl Into<Shared<HealthSpec>>, now: Elapsed) {
+    pub(crate) fn change_terms(&mut self, terms: impl Into<Shared<HealthSpec>>, now: Uptime) {
         let terms = terms.into();
         self.next_look = self.next_look.min(moment(later(now, terms.interval), terms.interval));
         let inference = later(now, terms.inference.unwrap_or_default());
@@ -88,12 +88,12 @@ impl Machine {
     }
 
     /// When a look is due; none while one is under way or when there is nothing left to see.
-    pub(crate) fn next_deadline(&self) -> Option<Elapsed> {
+    pub(crate) fn next_deadline(&self) -> Option<Uptime> {
         (self.looking.is_none() && self.standing != Standing::Failed).then_some(self.next_look)
     }
 
     /// Begins the look that is due, if one is.
-    pub(crate) fn begin_look(&mut self, now: Elapsed) -> Option<Look> {
+    pub(crate) fn begin_look(&mut self, now: Uptime) -> Option<Look> {
         if self.next_deadline().is_none_or(|due| now < due) {
             return None;
         }
@@ -104,7 +104,7 @@ impl Machine {
     }
 
     /// Takes in what the look brought.
-    pub(crate) fn finish_look(&mut self, observation: Observation, now: Elapsed) -> Vec<Event> {
+    pub(crate) fn finish_look(&mut self, observation: Observation, now: Uptime) -> Vec<Event> {
         let Some(underway) = self.looking.take() else { return Vec::new() };
         self.next_look = moment(later(underway.began, self.terms.interval), self.terms.interval).max(now);
         if underway.asks_for_token && !matches!(observation.finding, Finding::Gone) {
@@ -184,13 +184,13 @@ impl Machine {
     }
 }
 
-const fn later(at: Elapsed, by: Duration) -> Elapsed {
-    Elapsed::new(at.as_duration().saturating_add(by))
+const fn later(at: Uptime, by: Duration) -> Uptime {
+    Uptime::new(at.as_duration().saturating_add(by))
 }
 
 /// The moment next to `at`; the nearest, so that looks that begin a little late do not drift from one to the next.
-fn moment(at: Elapsed, interval: Duration) -> Elapsed {
+fn moment(at: Uptime, interval: Duration) -> Uptime {
     let (at, step) = (at.as_duration().as_nanos(), (interval / MOMENTS).as_nanos().max(1));
     let nearest = (at + step / 2) / step * step;
-    Elapsed::new(u64::try_from(nearest).map_or(Duration::MAX, Duration::from_nanos))
+    Uptime::new(u64::try_from(nearest).map_or(Duration::MAX, Duration::from_nanos))
 }

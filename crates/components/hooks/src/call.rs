@@ -25,7 +25,7 @@ pub(crate) struct HookCall {
     pub(crate) deadline: Option<Instant>,
     /// What it is told, by the names of environment variables.
     pub(crate) variables: BTreeMap<String, String>,
-    /// The fact that it is run for, where that was heard.
+    /// The event that it is run for, where that was heard.
     pub(crate) cause: Option<Seq>,
 }
 

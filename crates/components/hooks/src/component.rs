@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use llama_warden_bus::{Accepted, BusClosed, Component, Delivery, Fact, Ports, Publisher, Request, Subscription};
+use llama_warden_bus::{
+    Accepted, BusClosed, Component, Delivery, EventDraft, Ports, Publisher, ReceivedCommand, Subscription,
+};
 use llama_warden_config::Fleet;
 use llama_warden_events::{Event, HookCommand, HookOutcome, HookPoint, Incarnation, RefusalReason, Refused, ServerId};
 use tokio::sync::watch;
@@ -28,8 +30,8 @@ pub struct Hooks {
 /// Why the component ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum HooksError {
-    /// Facts come and go no more.
-    #[error("lost the line of facts: {0}")]
+    /// Events come and go no more.
+    #[error("lost the line of events: {0}")]
     Bus(#[from] BusClosed),
 }
 
@@ -46,26 +48,26 @@ impl Component for Hooks {
     type Error = HooksError;
 
     async fn run(self, mut ports: Ports<HookCommand>) -> Result<(), HooksError> {
-        let watch = Watch::begin(&ports.events.snapshot(), &self.fleet.borrow());
+        let watch = Watch::begin(&ports.subscription.snapshot(), &self.fleet.borrow());
         let mut desk = Desk {
             fleet: self.fleet,
             watch,
-            facts: ports.facts,
+            events: ports.events,
             queue: Queue::default(),
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
         };
         loop {
             tokio::select! {
-                () = ports.cancel.cancelled() => return desk.say_farewell(&mut ports.events).await,
-                delivery = ports.events.next() => match delivery {
+                () = ports.cancel.cancelled() => return desk.say_farewell(&mut ports.subscription).await,
+                delivery = ports.subscription.next() => match delivery {
                     Some(delivery) => desk.hear(delivery).await?,
                     None => return Err(BusClosed.into()),
                 },
                 request = ports.inbox.recv() => match request {
                     Some(request) => {
                         // What it is about was published before it was sent.
-                        desk.hear_all(&mut ports.events).await?;
+                        desk.hear_all(&mut ports.subscription).await?;
                         desk.take(request).await?;
                     }
                     None => ports.cancel.cancelled().await,
@@ -91,7 +93,7 @@ struct Running {
 
 struct Desk {
     fleet: watch::Receiver<Fleet>,
-    facts: Publisher,
+    events: Publisher,
     watch: Watch,
     queue: Queue,
     tasks: JoinSet<HookOutcome>,
@@ -123,7 +125,7 @@ impl Desk {
     }
 
     /// Answers at once; what is not refused gets its `HookCompleted`.
-    async fn take(&mut self, request: Request<HookCommand>) -> Result<(), BusClosed> {
+    async fn take(&mut self, request: ReceivedCommand<HookCommand>) -> Result<(), BusClosed> {
         let fleet = self.fleet.borrow().clone();
         let (command, cause, reply) = request.split();
         let call = match self.watch.asked(&command, &fleet) {
@@ -133,7 +135,7 @@ impl Desk {
                 let (server, incarnation, hook) = subject(command);
                 // It was taken out of the configuration a moment ago.
                 let event = Event::HookCompleted { hook, outcome: HookOutcome::Succeeded, seconds: 0.0 };
-                return self.facts.publish(Fact::incarnation(server, incarnation, event).because(cause)).await;
+                return self.events.publish(EventDraft::incarnation(server, incarnation, event).because(cause)).await;
             }
             Err(refused) => {
                 reply(Err(refused));
@@ -205,12 +207,12 @@ impl Desk {
         let is_awaited = call.is_awaited();
         let HookCall { server, incarnation, hook, cause, .. } = call;
         let event = Event::HookCompleted { hook, outcome, seconds: took.as_secs_f64() };
-        let fact = match is_awaited {
-            true => Fact::incarnation(server, incarnation, event),
+        let event = match is_awaited {
+            true => EventDraft::incarnation(server, incarnation, event),
             // Without the launch: the next one may have begun while the command of the last one ran.
-            false => Fact::server(server, event),
+            false => EventDraft::server(server, event),
         };
-        self.facts.publish(fact.because(cause)).await
+        self.events.publish(event.because(cause)).await
     }
 
     /// Takes up what was told already, since the end of a daemon is when most servers exit, and waits a little.

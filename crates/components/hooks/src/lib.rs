@@ -1,6 +1,6 @@
 //! The user's commands around a server's life.
 //!
-//! `post-ready` runs once for each launch that becomes ready, `post-exit` once for each process that ended; the facts call
+//! `post-ready` runs once for each launch that becomes ready, `post-exit` once for each process that ended; the events call
 //! for them and nothing waits for them. `pre-start` and `pre-stop` run when the launcher and the terminator ask for them,
 //! who wait for their `HookCompleted`. They are called off once what they are run for is over: a `pre-start` when its launch
 //! is to stop, a `pre-stop` when its process is gone.

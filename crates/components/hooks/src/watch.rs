@@ -1,4 +1,4 @@
-//! What is known of each server's launch, which commands a fact calls for, and which are no longer wanted. Pure.
+//! What is known of each server's launch, which commands an event calls for, and which are no longer wanted. Pure.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -65,7 +65,7 @@ impl Watch {
             Event::StopBegan { reason, .. } => launch.stop = Some(*reason),
             Event::ServerFailed { reason, .. } => {
                 launch.failure = Some(*reason);
-                // Without a process it is the last fact of the launch.
+                // Without a process it is the last event of the launch.
                 launch.is_over = launch.process.is_none();
             }
             Event::ReadyReached { via, .. } => {
@@ -81,7 +81,7 @@ impl Watch {
         None
     }
 
-    /// What the facts that were not heard call for.
+    /// What the events that were not heard call for.
     pub(crate) fn catch_up(&mut self, snapshot: &Snapshot, fleet: &Fleet) -> Vec<HookCall> {
         let mut calls = Vec::new();
         let known = std::mem::replace(self, Self::begin(snapshot, fleet));
@@ -143,7 +143,7 @@ impl Watch {
             Ordering::Less => true,
             Ordering::Equal if call.hook == HookPoint::PreStart => launch.is_over || launch.stop.is_some(),
             Ordering::Equal => launch.is_over,
-            // The fact that began it is on the way.
+            // The event that began it is on the way.
             Ordering::Greater => false,
         }
     }

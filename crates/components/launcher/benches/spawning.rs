@@ -17,10 +17,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use llama_warden_bus::Component;
-use llama_warden_component_kit::{Performance, Stage};
+use llama_warden_component_kit::{RunningComponent, TestBus};
 use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
 use llama_warden_events::{BootId, Event, Incarnation, LaunchCommand, Rung, ServerId, Signal};
-use llama_warden_launcher::{DialectLibrary, Launcher, LauncherSettings, ShimProgram, shim};
+use llama_warden_launcher::{DialectSet, Launcher, LauncherSettings, ShimProgram, shim};
 use tokio::sync::watch;
 
 const SERVERS: usize = 100;
@@ -80,8 +80,8 @@ fn milliseconds(duration: Duration) -> f64 {
 
 /// A launcher with its servers.
 struct Launching {
-    stage: Stage,
-    performance: Performance<<Launcher as Component>::Error>,
+    stage: TestBus,
+    performance: RunningComponent<<Launcher as Component>::Error>,
     servers: Vec<ServerId>,
     /// The command line of each, program first, as it was spawned the last time.
     lines: BTreeMap<ServerId, Vec<String>>,
@@ -89,14 +89,14 @@ struct Launching {
 
 impl Launching {
     fn new(subject: &Subject) -> Result<Self> {
-        let mut stage = Stage::new();
+        let mut stage = TestBus::new();
         let fleet = fleet(subject)?;
         let servers = fleet.iter().map(|server| server.id.clone()).collect();
         let settings = LauncherSettings {
             boot: BootId::from_random(std::process::id().into()),
             shim: ShimProgram::Path(subject.shim.clone()),
             environment: std::env::vars_os().filter(|(name, _)| name == "PATH").collect(),
-            dialects: DialectLibrary::built_in(),
+            dialects: DialectSet::built_in(),
             dialects_dir: None,
             state_dir: None,
         };

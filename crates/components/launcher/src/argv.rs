@@ -227,7 +227,7 @@ mod tests {
 
     use super::*;
     use crate::binary::Version;
-    use crate::dialect::DialectLibrary;
+    use crate::dialect::DialectSet;
     use crate::fixtures::{self, user_flag};
     use crate::help::OptionList;
 
@@ -359,7 +359,7 @@ mod tests {
             name = "api-key"
             rule = [{ spell = ["--pass={value}"], because = "renamed" }]
         "#;
-        let dialect = DialectLibrary::built_in().parse("/d.toml".as_ref(), text).expect("valid");
+        let dialect = DialectSet::built_in().parse("/d.toml".as_ref(), text).expect("valid");
         let options = Some(OptionList::parse("--model F  x\n--host H  x\n--listen-port N  x\n--alias S  x\n"));
         let binary = BinaryProfile::new("/bin/x".into(), Version::default(), options);
         let mut server = fixtures::server("tiny");

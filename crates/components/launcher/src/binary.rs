@@ -18,7 +18,7 @@ pub struct BinaryProfile {
     pub version: Version,
     /// What its help lists; `None` if that could not be read.
     pub options: Option<OptionList>,
-    /// The same, as facts carry it. Shared by every launch.
+    /// The same, as events carry it. Shared by every launch.
     pub identity: Arc<BinaryIdentity>,
 }
 

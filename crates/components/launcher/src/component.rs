@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{Component, Delivery, OutputLane, Ports, Publisher, Request};
+use llama_warden_bus::{Component, Delivery, OutputLane, Ports, Publisher, ReceivedCommand};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{
     BootId, Event, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId, Signal,
@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::dialect::DialectLibrary;
+use crate::dialect::DialectSet;
 use crate::dialect_shelf::DialectShelf;
 use crate::identify::BinaryCache;
 use crate::launch::{Launch, Obstacles, Over, Reporter, Resources};
@@ -52,7 +52,7 @@ pub struct LauncherSettings {
     /// What children may inherit from: the daemon's own environment.
     pub environment: Vec<(OsString, OsString)>,
     /// How options are spelled.
-    pub dialects: DialectLibrary,
+    pub dialects: DialectSet,
     /// The folder (absolute) from which those are renewed before each launch; `None` renews nothing.
     pub dialects_dir: Option<PathBuf>,
     /// Where the ids of earlier runs are kept, whose leftovers are killed at start; `None` kills nothing.
@@ -103,7 +103,7 @@ impl Component for Launcher {
                     Some(request) => desk.take(request),
                     None => ports.cancel.cancelled().await,
                 },
-                Some(delivery) = ports.events.next() => desk.hear(delivery),
+                Some(delivery) = ports.subscription.next() => desk.hear(delivery),
                 Some(()) = notice(&mut orphans) => desk.reap_orphans(),
                 () = ports.cancel.cancelled() => break,
             }
@@ -123,7 +123,7 @@ async fn notice(orphans: &mut Option<tokio::signal::unix::Signal>) -> Option<()>
 /// Everything that the loop works with.
 struct Desk {
     fleet: watch::Receiver<Fleet>,
-    facts: Publisher,
+    events: Publisher,
     machine: Machine,
     live: BTreeMap<ServerId, Live>,
     launches: JoinSet<Over>,
@@ -158,7 +158,7 @@ impl Desk {
         let binaries = BinaryCache::default();
         Ok(Self {
             fleet,
-            facts: ports.facts.clone(),
+            events: ports.events.clone(),
             machine: Machine::default(),
             live: BTreeMap::new(),
             launches: JoinSet::new(),
@@ -177,11 +177,11 @@ impl Desk {
         })
     }
 
-    fn take(&mut self, request: Request<LaunchCommand>) {
+    fn take(&mut self, request: ReceivedCommand<LaunchCommand>) {
         let (command, cause, reply) = request.split();
         let taken = match command {
             LaunchCommand::LaunchServer { server, incarnation } => {
-                let reporter = Reporter { facts: self.facts.clone(), server, incarnation, cause };
+                let reporter = Reporter { events: self.events.clone(), server, incarnation, cause };
                 self.launch(reporter)
             }
             LaunchCommand::DeliverSignal { server, incarnation, signal, rung } => {
@@ -251,12 +251,12 @@ impl Desk {
         }
     }
 
-    /// Frees the server's place before its last fact is seen: who hears of the end may launch again at once.
+    /// Frees the server's place before its last event is seen: who hears of the end may launch again at once.
     async fn close(&mut self, over: Over) {
         self.machine.on_over(&over.server, over.incarnation);
         self.live.remove(&over.server);
         // Acknowledged: when this component has ended, the snapshot knows of every end that it saw.
-        if self.facts.publish_acked(over.last).await.is_err() {
+        if self.events.publish_acked(over.last).await.is_err() {
             tracing::debug!(server = %over.server, "the end of a launch is not heard any more: the bus is closed");
         }
     }

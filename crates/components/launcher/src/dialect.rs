@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use llama_warden_config::{Flag, FlagOrigin, FlagValue, Flags};
-use llama_warden_data_files::{About, Choice, DataFile, FileError, Fit, Library, Origin, Source};
+use llama_warden_plugin_files::{About, Choice, FileError, Fit, Origin, PluginFile, PluginSet, Source};
 
 use crate::binary::BinaryProfile;
 use crate::dialect_file::{DialectFile, Example, OptionName, OptionRules, Rule};
@@ -22,7 +22,7 @@ use crate::translate::{self, Translator};
 mod tests;
 
 /// The dialects in force. The one called `llama-server` fits every build and lies behind all others.
-pub type DialectLibrary = Library<Dialect>;
+pub type DialectSet = PluginSet<Dialect>;
 
 /// What stands for the user's value in a rule.
 const VALUE: &str = "{value}";
@@ -52,7 +52,7 @@ pub(crate) struct Said<'a, T> {
 }
 
 /// The dialect for a build: the most specific one that fits. `None` only for an empty library.
-pub fn choose_dialect(library: &DialectLibrary, binary: &BinaryProfile) -> Option<Choice<Dialect>> {
+pub fn choose_dialect(library: &DialectSet, binary: &BinaryProfile) -> Option<Choice<Dialect>> {
     library.choose(binary.version.build, &binary.identity.options, None)
 }
 
@@ -162,7 +162,7 @@ impl Dialect {
     }
 }
 
-impl DataFile for Dialect {
+impl PluginFile for Dialect {
     const WORD: &'static str = "dialect";
     const BASE: &'static str = "llama-server";
     const BASE_TEXT: &'static str = include_str!("../../../../config/dialects/llama-server.toml");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use llama_warden_config::FlagValue;
-use llama_warden_data_files::BuildRange;
+use llama_warden_plugin_files::BuildRange;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;

@@ -7,25 +7,25 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use llama_warden_bus::blocking;
-use llama_warden_data_files::{News, Stock};
+use llama_warden_plugin_files::{Changes, ReloadTracker};
 
-use crate::dialect::{Dialect, DialectLibrary};
+use crate::dialect::{Dialect, DialectSet};
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct DialectShelf {
-    stock: Arc<Mutex<Stock<Dialect>>>,
+    stock: Arc<Mutex<ReloadTracker<Dialect>>>,
     directory: Option<PathBuf>,
 }
 
 impl DialectShelf {
     /// The dialects of `library`, renewed from `directory`.
-    pub(crate) fn new(library: DialectLibrary, directory: Option<PathBuf>) -> Self {
-        Self { stock: Arc::new(Mutex::new(Stock::new(library))), directory }
+    pub(crate) fn new(library: DialectSet, directory: Option<PathBuf>) -> Self {
+        Self { stock: Arc::new(Mutex::new(ReloadTracker::new(library))), directory }
     }
 
     /// The dialects in force from now on, and what changed since the last look.
-    pub(crate) async fn renewed(&self) -> (DialectLibrary, Option<News>) {
+    pub(crate) async fn renewed(&self) -> (DialectSet, Option<Changes>) {
         let stock = Arc::clone(&self.stock);
         let Some(directory) = self.directory.clone() else { return (in_force(&stock), None) };
         let looked = blocking(move || {
@@ -40,6 +40,6 @@ impl DialectShelf {
     }
 }
 
-fn in_force(stock: &Mutex<Stock<Dialect>>) -> DialectLibrary {
+fn in_force(stock: &Mutex<ReloadTracker<Dialect>>) -> DialectSet {
     stock.lock().unwrap_or_else(PoisonError::into_inner).library().clone()
 }

@@ -7,10 +7,10 @@ use llama_warden_config::{
     Confirm, Flag, FlagOrigin, FlagValue, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec,
     StopSpec,
 };
-use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{ServerId, Signal};
+use llama_warden_plugin_files::PluginFile as _;
 
-use crate::dialect::{Dialect, DialectLibrary};
+use crate::dialect::{Dialect, DialectSet};
 
 /// The builds whose output was recorded, with the number of long options that their help lists.
 pub(crate) const HELP_OPTION_COUNTS: [(&str, usize); 4] =
@@ -24,7 +24,7 @@ pub(crate) fn help(build: &str) -> String {
 
 /// The dialect that is built in.
 pub(crate) fn dialect() -> Dialect {
-    DialectLibrary::built_in().get(Dialect::BASE).expect("the built-in dialect is valid").clone()
+    DialectSet::built_in().get(Dialect::BASE).expect("the built-in dialect is valid").clone()
 }
 
 pub(crate) fn user_flag(value: FlagValue) -> Flag {

@@ -23,7 +23,7 @@ pub enum Takes {
 /// The long options that a build lists, by name without dashes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OptionList {
-    /// Sorted. Shared by every fact that carries them: a build of today lists more than 300.
+    /// Sorted. Shared by every event that carries them: a build of today lists more than 300.
     names: Arc<[String]>,
     /// What each takes, in the order of the names.
     takes: Box<[Takes]>,

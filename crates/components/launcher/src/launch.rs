@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, CommandSender, Fact, OutputLane, Publisher, blocking};
+use llama_warden_bus::{BusClosed, CommandSender, EventDraft, OutputLane, Publisher, blocking};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{
     BootId, Event, FailureReason, HookOutcome, Incarnation, ListenerOwner, ProcessEnd, Seq, ServerId, Signal,
@@ -63,31 +63,31 @@ impl Resources {
     }
 }
 
-/// Publishes facts about one launch.
+/// Publishes events about one launch.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter {
-    pub(crate) facts: Publisher,
+    pub(crate) events: Publisher,
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
     pub(crate) cause: Option<Seq>,
 }
 
 impl Reporter {
-    pub(crate) fn fact(&self, event: Event) -> Fact {
-        Fact::incarnation(self.server.clone(), self.incarnation, event).because(self.cause)
+    pub(crate) fn draft(&self, event: Event) -> EventDraft {
+        EventDraft::incarnation(self.server.clone(), self.incarnation, event).because(self.cause)
     }
 
     pub(crate) async fn publish(&self, event: Event) -> Result<(), BusClosed> {
-        self.facts.publish(self.fact(event)).await
+        self.events.publish(self.draft(event)).await
     }
 
-    /// Publishes what another fact or command than the launch's own led to.
+    /// Publishes what another event or command than the launch's own led to.
     pub(crate) async fn publish_because(&self, event: Event, cause: Option<Seq>) -> Result<(), BusClosed> {
-        self.facts.publish(self.fact(event).because(cause)).await
+        self.events.publish(self.draft(event).because(cause)).await
     }
 
     pub(crate) async fn publish_acked(&self, event: Event) -> Result<Seq, BusClosed> {
-        self.facts.publish_acked(self.fact(event)).await
+        self.events.publish_acked(self.draft(event)).await
     }
 }
 
@@ -109,12 +109,12 @@ pub(crate) struct Obstacles {
     pub(crate) pre_start: Option<oneshot::Receiver<HookOutcome>>,
 }
 
-/// How a launch ended: its last fact is published when the next launch may begin.
+/// How a launch ended: its last event is published when the next launch may begin.
 #[derive(Debug)]
 pub(crate) struct Over {
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
-    pub(crate) last: Fact,
+    pub(crate) last: EventDraft,
 }
 
 /// A process that is being made, until all know of it.
@@ -147,9 +147,9 @@ impl Launch {
         }
     }
 
-    /// The end of the launch, with its last fact.
+    /// The end of the launch, with its last event.
     pub(crate) fn over(self, last: Event) -> Over {
-        let last = self.reporter.fact(last);
+        let last = self.reporter.draft(last);
         Over { server: self.reporter.server, incarnation: self.reporter.incarnation, last }
     }
 
@@ -158,7 +158,7 @@ impl Launch {
         self.over(Event::ServerExited { end: ProcessEnd::Unknown, swept: 0 })
     }
 
-    /// Makes the process and tells all of it; the inner error is the launch's last fact.
+    /// Makes the process and tells all of it; the inner error is the launch's last event.
     async fn make(&mut self, obstacles: Obstacles) -> Result<Result<Spawning, Event>, BusClosed> {
         let Obstacles { rival, pre_start } = obstacles;
         let began = Event::LaunchBegan { binary: self.server.binary.to_path_buf() };
@@ -201,7 +201,7 @@ impl Launch {
         Ok(Ok(spawning))
     }
 
-    /// Makes the process and waits until it runs its program; the error is the launch's last fact.
+    /// Makes the process and waits until it runs its program; the error is the launch's last event.
     async fn spawn(&self, prepared: Prepared) -> Result<Spawning, Event> {
         let Prepared { line, environment, redactor } = prepared;
         let program = line.program.clone();

@@ -1,7 +1,7 @@
 //! Owns the processes of llama-servers, from the options that a build understands to the reaped exit status.
 //!
 //! * **What a build understands**: [`BinaryCache`] asks an executable once for its version and options; a [`Dialect`],
-//!   a data file of a [`DialectLibrary`], says how an option is spelled; [`plan`] makes the command line and says what it changed and why.
+//!   a data file of a [`DialectSet`], says how an option is spelled; [`plan`] makes the command line and says what it changed and why.
 //! * **Making a process**: the user's `pre-start` command, a look before the leap (executable, model, port), then a spawn from one permanent thread
 //!   through the [`shim`], which ties the child's life to the daemon's.
 //! * **While it runs**: one task per launch reads its output for ever, delivers signals to its group, and says who
@@ -52,7 +52,7 @@ mod translate;
 pub use argv::{BadArgument, CommandLine, plan};
 pub use binary::{BinaryProfile, NotInPath, Version, resolve};
 pub use component::{Launcher, LauncherError, LauncherSettings};
-pub use dialect::{Dialect, DialectLibrary, choose_dialect};
+pub use dialect::{Dialect, DialectSet, choose_dialect};
 pub use dialect_file::dialect_schema;
 pub use environment::{Environment, EnvironmentPolicy, MARKER_NAME, Marker, child_environment};
 pub use failure::LaunchFailure;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use llama_warden_events::OptionNote;
 
-/// The notes that some fact or snapshot still holds.
+/// The notes that some event or snapshot still holds.
 #[derive(Debug, Default)]
 pub(crate) struct NoteShelf {
     held: Mutex<Vec<Weak<OptionNote>>>,

@@ -1,6 +1,6 @@
 //! The user's command before a launch: asked for, awaited, judged.
 
-use llama_warden_bus::{CommandSender, Order};
+use llama_warden_bus::{CommandSender, CommandRequest};
 use llama_warden_events::{FailureReason, HookCommand, HookOutcome, HookPoint, Refused};
 use tokio::sync::oneshot;
 
@@ -16,7 +16,7 @@ pub(crate) async fn run(
     ended: oneshot::Receiver<HookOutcome>,
 ) -> Result<(), LaunchFailure> {
     let (server, incarnation) = (reporter.server.clone(), reporter.incarnation);
-    let order = Order::new(HookCommand::RunPreStart { server, incarnation }).because(reporter.cause);
+    let order = CommandRequest::new(HookCommand::RunPreStart { server, incarnation }).because(reporter.cause);
     commands.send(order).await.map_err(|refused| failure(refused_detail(&refused), Vec::new()))?;
     match ended.await {
         Ok(HookOutcome::Succeeded) => Ok(()),

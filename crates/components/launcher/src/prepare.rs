@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, Fact, blocking};
+use llama_warden_bus::{BusClosed, EventDraft, blocking};
 use llama_warden_config::ServerSpec;
-use llama_warden_data_files::{DataFile as _, News};
 use llama_warden_events::{Event, FailureReason, OptionNote, Warning};
+use llama_warden_plugin_files::{Changes, PluginFile as _};
 use tokio::time::Instant;
 
 use crate::argv::{self, CommandLine};
@@ -132,10 +132,10 @@ async fn choose_dialect(
     reporter: &Reporter,
 ) -> Result<Dialect, NotPrepared> {
     let (library, news) = resources.dialects.renewed().await;
-    if let Some(News { taken, removed, refused }) = news {
+    if let Some(Changes { taken, removed, refused }) = news {
         let reloaded =
             Event::DialectsReloaded { dialects: taken.into(), removed: removed.into(), refused: refused.into() };
-        reporter.facts.publish(Fact::daemon(reloaded).because(reporter.cause)).await?;
+        reporter.events.publish(EventDraft::daemon(reloaded).because(reporter.cause)).await?;
     }
     let Some(choice) = dialect::choose_dialect(&library, profile) else {
         return Err(LaunchFailure::new(FailureReason::Unknown, "there is no flag dialect at all").into());

@@ -129,8 +129,8 @@ impl Running {
             tracing::error!(server = %reporter.server, %error, "a signal was not delivered");
             return Ok(());
         }
-        let fact = reporter.fact(Event::SignalDelivered { signal, rung }).because(cause);
-        reporter.cause = Some(reporter.facts.publish_acked(fact).await?);
+        let draft = reporter.draft(Event::SignalDelivered { signal, rung }).because(cause);
+        reporter.cause = Some(reporter.events.publish_acked(draft).await?);
         Ok(())
     }
 
@@ -176,7 +176,7 @@ fn read(launch: &Launch, output: OutputPipes) -> OutputReader {
 }
 
 impl Finished {
-    /// The last fact of a launch that `signal` called off before its program ran.
+    /// The last event of a launch that `signal` called off before its program ran.
     pub(crate) fn map_end(self, signal: Signal) -> Event {
         Event::ServerExited { end: ProcessEnd::Signaled { signal, core_dumped: false }, swept: self.swept }
     }

@@ -108,11 +108,11 @@ families! {
         "Lines that were forgotten before a follower read them.";
 
     BUS_FACTS = Counter "llama_warden_bus_facts_total" ["kind"]
-        "Facts, by kind.";
+        "Events, by kind.";
     BUS_GAPS = Counter "llama_warden_bus_gaps_total" ["subscriber"]
-        "Times a subscriber fell so far behind that it missed facts and went on from a snapshot.";
+        "Times a subscriber fell so far behind that it missed events and went on from a snapshot.";
     BUS_ANOMALIES = Counter "llama_warden_bus_anomalies_total" []
-        "Facts that were stale or impossible in the state they met.";
+        "Events that were stale or impossible in the state they met.";
 
     PROCESS_CPU = Counter "process_cpu_seconds_total" []
         "Total user and system CPU time spent in seconds.";

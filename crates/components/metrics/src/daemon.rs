@@ -29,7 +29,7 @@ pub(crate) fn add_profiles(page: &mut Page, snapshot: &Snapshot) {
 /// Adds the counters of the bus.
 pub(crate) fn add_bus(page: &mut Page, snapshot: &Snapshot, gaps: &BTreeMap<&'static str, u64>) {
     for kind in Event::KINDS {
-        page.value(&BUS_FACTS, &[kind], snapshot.facts.get(kind).copied().unwrap_or_default() as f64);
+        page.value(&BUS_FACTS, &[kind], snapshot.events.get(kind).copied().unwrap_or_default() as f64);
     }
     for (subscriber, count) in gaps {
         page.value(&BUS_GAPS, &[subscriber], *count as f64);

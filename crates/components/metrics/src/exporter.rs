@@ -99,7 +99,7 @@ fn descriptions() -> Result<Vec<Desc>, prometheus::Error> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use llama_warden_bus::{Fact, Publisher};
+    use llama_warden_bus::{EventDraft, Publisher};
     use llama_warden_events::{BootId, Event, ProfileCard, ServerCard, ServerId};
 
     use super::*;
@@ -107,10 +107,10 @@ mod tests {
     async fn exporter_with(servers: usize) -> (Exporter, Publisher) {
         let (bus, publisher) = Bus::start(BootId::from_random(1), 4096);
         let started = Event::DaemonStarted { version: "1.2.3".into(), pid: 1, profile: Some("fast".into()) };
-        publisher.publish(Fact::daemon(started)).await.expect("open");
+        publisher.publish(EventDraft::daemon(started)).await.expect("open");
         let profile = |name: &str| ProfileCard { name: name.into(), description: String::new(), servers: Vec::new() };
         let profiles = ["fast", "small"].map(profile).to_vec();
-        publisher.publish_acked(Fact::daemon(Event::ProfilesConfigured { profiles })).await.expect("open");
+        publisher.publish_acked(EventDraft::daemon(Event::ProfilesConfigured { profiles })).await.expect("open");
         for number in 0..servers {
             let card = ServerCard {
                 display_name: String::new(),
@@ -123,7 +123,7 @@ mod tests {
             };
             let server = ServerId::new(&format!("s{number}")).expect("valid");
             publisher
-                .publish_acked(Fact::server(server, Event::ServerConfigured { card: card.into() }))
+                .publish_acked(EventDraft::server(server, Event::ServerConfigured { card: card.into() }))
                 .await
                 .expect("open");
         }
@@ -202,7 +202,7 @@ mod tests {
         let mut slow = bus.subscribe("slow");
         for _ in 0..3 {
             publisher
-                .publish_acked(Fact::daemon(Event::DaemonStopping { trigger: String::new() }))
+                .publish_acked(EventDraft::daemon(Event::DaemonStopping { trigger: String::new() }))
                 .await
                 .expect("open");
         }

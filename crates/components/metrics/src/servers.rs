@@ -1,7 +1,7 @@
 //! The families about servers: one set of series per configured server.
 
 use llama_warden_bus::OutputLane;
-use llama_warden_events::{Elapsed, FailureReason, ReadyVia, ServerId, Signal, StreamName};
+use llama_warden_events::{FailureReason, ReadyVia, ServerId, Signal, StreamName, Uptime};
 use llama_warden_state::{ExitOutcome, Phase, PhaseName, ServerRecord, Snapshot};
 
 use crate::catalogue::{
@@ -17,7 +17,7 @@ use crate::proc::ProcessReading;
 const USUAL_SIGNALS: [Signal; 2] = [Signal::TERM, Signal::KILL];
 
 /// Adds every server of the snapshot as of `now`.
-pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, now: Elapsed) {
+pub(crate) fn add(page: &mut Page, snapshot: &Snapshot, lane: &OutputLane, now: Uptime) {
     for (id, record) in &snapshot.servers {
         add_info(page, id, record);
         add_state(page, id, record, now);
@@ -37,7 +37,7 @@ fn add_info(page: &mut Page, id: &ServerId, record: &ServerRecord) {
     page.value(&SERVER_INFO, &[id.as_str(), &model, tier, &port, detector, version], 1.0);
 }
 
-fn add_state(page: &mut Page, id: &ServerId, record: &ServerRecord, now: Elapsed) {
+fn add_state(page: &mut Page, id: &ServerId, record: &ServerRecord, now: Uptime) {
     let server = id.as_str();
     page.value(&SERVER_RUNNING, &[server], record.is_running().into());
     page.value(&SERVER_READY, &[server], record.is_ready().into());
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use crate::story::Story;
 
-    fn text(snapshot: &Snapshot, lane: &OutputLane, now: Elapsed) -> String {
+    fn text(snapshot: &Snapshot, lane: &OutputLane, now: Uptime) -> String {
         let mut page = Page::default();
         add(&mut page, snapshot, lane, now);
         TextEncoder::new().encode_to_string(&page.into_families()).expect("encodes")
@@ -142,7 +142,7 @@ mod tests {
             OutputKey { server: Story::id("ready"), incarnation: Incarnation::new(1), stream: StreamName::Stderr };
         let mut sink = lane.open(&key, 4096);
         sink.push(b"main: server is listening");
-        insta::assert_snapshot!(text(&story.snapshot, &lane, Elapsed::new(Duration::from_secs(127))));
+        insta::assert_snapshot!(text(&story.snapshot, &lane, Uptime::new(Duration::from_secs(127))));
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! A snapshot told fact by fact, with fixed times, for tests.
+//! A snapshot told event by event, with fixed times, for tests.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use llama_warden_events::{
-    BinaryIdentity, BootId, Elapsed, Envelope, Event, Incarnation, ReadyVia, ServerCard, ServerId, Timestamp,
+    BinaryIdentity, BootId, Envelope, Event, Incarnation, ReadyVia, ServerCard, ServerId, Timestamp, Uptime,
 };
 use llama_warden_state::Snapshot;
 
-/// A snapshot in the making; each fact comes a second after the one before.
+/// A snapshot in the making; each event comes a second after the one before.
 pub(crate) struct Story {
     pub(crate) snapshot: Snapshot,
 }
@@ -31,13 +31,13 @@ impl Story {
             seq,
             boot: self.snapshot.boot,
             at: Timestamp::new(jiff::Timestamp::from_second(at).expect("in range")),
-            elapsed: Elapsed::new(Duration::from_secs(seq.get())),
+            elapsed: Uptime::new(Duration::from_secs(seq.get())),
             server: Some(Self::id(server)),
             incarnation: incarnation.into().map(Incarnation::new),
             cause: None,
             event,
         });
-        assert_eq!(self.snapshot.anomalies, 0, "a fact of the test does not fit");
+        assert_eq!(self.snapshot.anomalies, 0, "an event of the test does not fit");
     }
 
     pub(crate) fn configure(&mut self, server: &str) {

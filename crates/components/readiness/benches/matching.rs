@@ -13,9 +13,9 @@ use std::time::Instant;
 
 use llama_warden_bus::{OutputKey, OutputLane};
 use llama_warden_config::Fleet;
-use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{Incarnation, ServerId, StreamName};
-use llama_warden_readiness::{Matcher, PackLibrary, Readiness};
+use llama_warden_plugin_files::PluginFile as _;
+use llama_warden_readiness::{Matcher, PackSet, Readiness};
 use memchr::memmem::Finder;
 
 const ROUNDS: usize = 101;
@@ -38,7 +38,7 @@ fn main() {
     };
     let mut readers: Vec<Reader<'_>> =
         vec![("one phrase".into(), Box::new(one)), ("four phrases".into(), Box::new(four))];
-    for pack in PackLibrary::built_in().iter() {
+    for pack in PackSet::built_in().iter() {
         let mut matcher = pack.matcher(Some(8001));
         let judge = move |stream, line: &[u8]| {
             black_box(matcher.on_line(stream, line));
@@ -47,7 +47,7 @@ fn main() {
     }
     let lane = OutputLane::default();
     let (_, fleet) = tokio::sync::watch::channel(Fleet::default());
-    let _readiness = Readiness::new(fleet, PackLibrary::built_in(), &lane);
+    let _readiness = Readiness::new(fleet, PackSet::built_in(), &lane);
     let Ok(server) = ServerId::new("bench") else { return };
     let open =
         |stream| lane.open(&OutputKey { server: server.clone(), incarnation: Incarnation::new(1), stream }, 256 * 1024);

@@ -1,4 +1,4 @@
-//! The component: hears facts and taps, lets a machine per incarnation decide, performs what it wants.
+//! The component: hears events and taps, lets a machine per incarnation decide, performs what it wants.
 //!
 //! Probes, identity checks and commands run as tasks of their own, so that one slow server delays no other. Their number
 //! is bounded: a machine has two probes and one identity check on their way at most, each with a time limit.
@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use llama_warden_bus::{BusClosed, Clock, CommandSender, Component, Delivery, Fact, OutputLane, Ports, Publisher};
-use llama_warden_config::{Fleet, ServerSpec};
-use llama_warden_data_files::DataFile as _;
-use llama_warden_events::{
-    Elapsed, Envelope, Event, Incarnation, LaunchCommand, ListenerOwner, NoCommand, ProcessEnd, Seq, ServerId,
+use llama_warden_bus::{
+    BusClosed, Clock, CommandSender, Component, Delivery, EventDraft, OutputLane, Ports, Publisher,
 };
+use llama_warden_config::{Fleet, ServerSpec};
+use llama_warden_events::{
+    Envelope, Event, Incarnation, LaunchCommand, ListenerOwner, NoCommand, ProcessEnd, Seq, ServerId, Uptime,
+};
+use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_probe::{Target, model_names, probe};
 use llama_warden_state::{Phase, ProcessRecord, ServerRecord, Snapshot};
 use tokio::sync::watch;
@@ -21,7 +23,7 @@ use tokio::task::JoinSet;
 use crate::machine::{Action, Askable, Input, Machine, Sighting, Terms};
 use crate::shelf::Shelf;
 use crate::tap::{LaunchKey, Readings, SharedReading, lock};
-use crate::{Matcher, Pack, PackLibrary, ProbeWay, identity};
+use crate::{Matcher, Pack, PackSet, ProbeWay, identity};
 
 /// Decides for every incarnation whether it is ready, or why not.
 pub struct Readiness {
@@ -36,14 +38,14 @@ type MatcherMaker = dyn Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send 
 /// Why the component ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadinessError {
-    /// Facts come and go no more.
-    #[error("lost the line of facts: {0}")]
+    /// Events come and go no more.
+    #[error("lost the line of events: {0}")]
     Bus(#[from] BusClosed),
 }
 
 impl Readiness {
     /// The component. Its taps are on the lane from now on, so that no line of a first launch is missed.
-    pub fn new(fleet: watch::Receiver<Fleet>, packs: PackLibrary, lane: &OutputLane) -> Self {
+    pub fn new(fleet: watch::Receiver<Fleet>, packs: PackSet, lane: &OutputLane) -> Self {
         let readings = Readings::new(packs.clone());
         lane.register_taps(Arc::new(readings.clone()));
         Self { fleet, packs: Shelf::new(packs, None), readings, make_matcher: None }
@@ -77,7 +79,7 @@ impl Component for Readiness {
     async fn run(self, mut ports: Ports<NoCommand>) -> Result<(), ReadinessError> {
         let mut watchroom = Watchroom {
             readiness: self,
-            facts: ports.facts,
+            events: ports.events,
             commands: ports.commands,
             clock: ports.clock,
             chosen: BTreeMap::new(),
@@ -86,12 +88,12 @@ impl Component for Readiness {
             tasks: JoinSet::new(),
         };
         watchroom.readiness.packs.open();
-        watchroom.catch_up(&ports.events.snapshot()).await?;
+        watchroom.catch_up(&ports.subscription.snapshot()).await?;
         loop {
             let deadline = watchroom.next_deadline();
             tokio::select! {
                 () = ports.cancel.cancelled() => return Ok(()),
-                delivery = ports.events.next() => match delivery {
+                delivery = ports.subscription.next() => match delivery {
                     Some(Delivery::Event(envelope)) => watchroom.hear(&envelope).await?,
                     Some(Delivery::Gap { snapshot, .. }) => watchroom.catch_up(&snapshot).await?,
                     None => return Err(BusClosed.into()),
@@ -110,7 +112,7 @@ type Finished = (LaunchKey, Option<Input>);
 
 struct Watchroom {
     readiness: Readiness,
-    facts: Publisher,
+    events: Publisher,
     commands: CommandSender,
     clock: Clock,
     /// Packs of launches whose process does not exist yet.
@@ -126,7 +128,7 @@ struct Watch {
     reading: SharedReading,
     /// None once nothing is asked any more: the verdict is out.
     asked: Option<Arc<Asked>>,
-    /// The fact that made the process known.
+    /// The event that made the process known.
     spawned: Option<Seq>,
 }
 
@@ -180,21 +182,15 @@ impl Watchroom {
         };
         let chosen = Event::DetectorChosen { detector: choice.file.name().into(), because: choice.because };
         self.chosen.insert(key.clone(), choice.file);
-        self.facts.publish(Fact::incarnation(key.0, key.1, chosen).because(cause)).await
+        self.events.publish(EventDraft::incarnation(key.0, key.1, chosen).because(cause)).await
     }
 
-    async fn watch(
-        &mut self,
-        key: LaunchKey,
-        port: u16,
-        spawned: Elapsed,
-        cause: Option<Seq>,
-    ) -> Result<(), BusClosed> {
+    async fn watch(&mut self, key: LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Result<(), BusClosed> {
         if self.stopping.contains(&key) {
             return Ok(());
         }
         if !self.chosen.contains_key(&key) {
-            // The build was not identified, or that fact was missed.
+            // The build was not identified, or that event was missed.
             self.choose(key.clone(), None, &[], cause).await?;
         }
         let Some(watch) = self.new_watch(&key, port, spawned, cause) else { return Ok(()) };
@@ -203,7 +199,7 @@ impl Watchroom {
         self.take(&key).await
     }
 
-    fn new_watch(&mut self, key: &LaunchKey, port: u16, spawned: Elapsed, cause: Option<Seq>) -> Option<Watch> {
+    fn new_watch(&mut self, key: &LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Option<Watch> {
         let Some(spec) = self.spec(&key.0) else {
             tracing::warn!(server = %key.0, "a server was launched that is not configured; nobody watches it");
             return None;
@@ -242,7 +238,7 @@ impl Watchroom {
         Ok(())
     }
 
-    /// Makes up for facts that were not heard, from the snapshot that contains them.
+    /// Makes up for events that were not heard, from the snapshot that contains them.
     async fn catch_up(&mut self, snapshot: &Snapshot) -> Result<(), BusClosed> {
         let gone: Vec<_> = self.watches.keys().filter(|key| !is_latest(snapshot, key)).cloned().collect();
         for key in gone {
@@ -311,7 +307,7 @@ impl Watchroom {
         let sighting = Sighting {
             hints: taken.hints,
             progress: taken.progress,
-            last_line: taken.last_line.map(|at| Elapsed::new(now.as_duration().saturating_sub(at.elapsed()))),
+            last_line: taken.last_line.map(|at| Uptime::new(now.as_duration().saturating_sub(at.elapsed()))),
         };
         self.feed(key, Input::Sighted(sighting), None).await
     }
@@ -319,7 +315,7 @@ impl Watchroom {
     async fn take_packs(&mut self, renewed: Option<Event>) -> Result<(), BusClosed> {
         let Some(reloaded) = renewed else { return Ok(()) };
         self.readiness.readings.fall_back_to(self.readiness.packs.library().clone());
-        self.facts.publish(Fact::daemon(reloaded)).await
+        self.events.publish(EventDraft::daemon(reloaded)).await
     }
 
     async fn meet_deadlines(&mut self) -> Result<(), BusClosed> {
@@ -350,7 +346,7 @@ impl Watchroom {
         }
     }
 
-    /// Gives an input to the machine of a launch and does what it wants. `cause` is the fact that led here.
+    /// Gives an input to the machine of a launch and does what it wants. `cause` is the event that led here.
     async fn feed(&mut self, key: &LaunchKey, input: Input, cause: Option<Seq>) -> Result<(), BusClosed> {
         let Some(watch) = self.watches.get_mut(key) else { return Ok(()) };
         let was_watching = watch.machine.is_watching();
@@ -387,7 +383,7 @@ impl Watchroom {
     }
 
     async fn publish(&self, key: &LaunchKey, event: Event, cause: Option<Seq>) -> Result<(), BusClosed> {
-        self.facts.publish(Fact::incarnation(key.0.clone(), key.1, event).because(cause)).await
+        self.events.publish(EventDraft::incarnation(key.0.clone(), key.1, event).because(cause)).await
     }
 
     fn start_probe(&mut self, key: &LaunchKey) {
@@ -406,7 +402,7 @@ impl Watchroom {
         });
     }
 
-    /// The answer comes as a fact; only a refusal comes from here.
+    /// The answer comes as an event; only a refusal comes from here.
     fn ask_for_listener(&mut self, key: &LaunchKey) {
         let command = LaunchCommand::IdentifyListener { server: key.0.clone(), incarnation: key.1 };
         let reply = self.commands.post(command);
@@ -418,7 +414,7 @@ impl Watchroom {
         });
     }
 
-    fn next_deadline(&self) -> Option<Elapsed> {
+    fn next_deadline(&self) -> Option<Uptime> {
         self.watches.values().filter_map(|watch| watch.machine.next_deadline()).min()
     }
 

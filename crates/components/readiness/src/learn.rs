@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use llama_warden_events::StreamName;
 
-use crate::{Matcher, Pack, PackError, PackLibrary, Verdict};
+use crate::{Matcher, Pack, PackError, PackSet, Verdict};
 
 pub use truth::{GroundTruth, Served, Serving};
 
@@ -106,7 +106,7 @@ pub enum LearnError {
 ///
 /// # Errors
 /// See [`LearnError`].
-pub fn learn(subject: &Subject, recordings: &[Recording], library: &PackLibrary) -> Result<Lesson, LearnError> {
+pub fn learn(subject: &Subject, recordings: &[Recording], library: &PackSet) -> Result<Lesson, LearnError> {
     if recordings.is_empty() {
         return Err(LearnError::NoRecording);
     }

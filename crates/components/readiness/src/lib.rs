@@ -3,7 +3,7 @@
 //! Three parts see, one decides:
 //!
 //! * A **tap** on the output lane runs a [`Matcher`] over every line, in the task that reads the pipe. What it matches is
-//!   a hint (*look now*), a sign of progress, or evidence for the case that the process ends. [`PackLibrary`] holds the
+//!   a hint (*look now*), a sign of progress, or evidence for the case that the process ends. [`PackSet`] holds the
 //!   detector packs that say what the lines of each era of llama-server mean.
 //! * A **probe** asks the server itself, over a fresh connection, bounded in time and size.
 //! * The **identity check** asks which model answers; the launcher, which knows processes, says who listens.
@@ -32,8 +32,8 @@ pub use identity::Identity;
 pub use learn::{
     GroundTruth, HealthPath, LearnError, Lesson, RecordedLine, Recording, Served, Serving, Subject, learn,
 };
-pub use library::{GENERIC, PackLibrary};
-pub use llama_warden_data_files::{BuildRange, FileError as PackError, LibraryError, Origin as PackOrigin};
+pub use library::{GENERIC, PackSet};
+pub use llama_warden_plugin_files::{BuildRange, FileError as PackError, Origin as PackOrigin, PluginSetError};
 pub use llama_warden_probe::Answer;
 pub use matcher::{Matcher, Verdict};
 pub use pack::{Example, Pack, Pattern, ProbeWay};

@@ -1,6 +1,6 @@
 //! All detector packs: those of a directory, before those that are built in.
 
-use llama_warden_data_files::Library;
+use llama_warden_plugin_files::PluginSet;
 
 use crate::Pack;
 
@@ -8,7 +8,7 @@ use crate::Pack;
 mod tests;
 
 /// The packs in force. The generic one fits every build and lies behind all others.
-pub type PackLibrary = Library<Pack>;
+pub type PackSet = PluginSet<Pack>;
 
 /// The name of the pack that fits every build.
 pub const GENERIC: &str = "generic";

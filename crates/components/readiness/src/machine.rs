@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use llama_warden_config::{Confirm, OnTimeout, ReadinessSpec};
-use llama_warden_events::{Elapsed, Event, FailureReason, ListenerOwner, ProcessEnd, ReadyVia, StreamName, Warning};
+use llama_warden_events::{Event, FailureReason, ListenerOwner, ProcessEnd, ReadyVia, StreamName, Uptime, Warning};
 
 use crate::failure::{Evidence, Failure};
 use crate::{Answer, Identity};
@@ -92,7 +92,7 @@ pub(crate) struct Sighting {
     /// The latest progress, with its percentage where there is one.
     pub(crate) progress: Option<Option<f64>>,
     /// When the last line came that is no echo of our own.
-    pub(crate) last_line: Option<Elapsed>,
+    pub(crate) last_line: Option<Uptime>,
 }
 
 /// A line that says that it is worth looking.
@@ -143,14 +143,14 @@ pub(crate) enum Machine {
 #[derive(Debug)]
 pub(crate) struct Startup {
     terms: Terms,
-    spawned: Elapsed,
+    spawned: Uptime,
     stage: Stage,
     in_flight: u8,
     /// A hint came while two probes were on their way.
     wanted: bool,
-    next_probe: Elapsed,
-    eager_until: Elapsed,
-    last_life: Elapsed,
+    next_probe: Uptime,
+    eager_until: Uptime,
+    last_life: Uptime,
     last_answer: Option<Answer>,
     nearly_line: Option<StreamName>,
     ready_line: Option<StreamName>,
@@ -162,14 +162,14 @@ pub(crate) struct Startup {
     told: Option<Option<u8>>,
     hints_told: u8,
     /// When policy decides; `None` while the server loads on after its time.
-    cap: Option<Elapsed>,
+    cap: Option<Uptime>,
     /// It was told that the server loads on after its time.
     past_cap_told: bool,
     round: u32,
 }
 
 impl Machine {
-    pub(crate) fn new(terms: Terms, spawned: Elapsed) -> Self {
+    pub(crate) fn new(terms: Terms, spawned: Uptime) -> Self {
         Self::Starting(Box::new(Startup::new(terms, spawned)))
     }
 
@@ -184,7 +184,7 @@ impl Machine {
     }
 
     /// Takes an input in.
-    pub(crate) fn on(&mut self, input: Input, now: Elapsed) -> Vec<Action> {
+    pub(crate) fn on(&mut self, input: Input, now: Uptime) -> Vec<Action> {
         let mut actions = Vec::new();
         match (&mut *self, input) {
             (Self::Over, _) => {}
@@ -207,7 +207,7 @@ impl Machine {
     }
 
     /// When `Input::Deadline` is due.
-    pub(crate) fn next_deadline(&self) -> Option<Elapsed> {
+    pub(crate) fn next_deadline(&self) -> Option<Uptime> {
         match self {
             Self::Starting(startup) => startup.next_deadline(),
             Self::Ready | Self::Over => None,
@@ -216,7 +216,7 @@ impl Machine {
 }
 
 impl Startup {
-    fn new(terms: Terms, spawned: Elapsed) -> Self {
+    fn new(terms: Terms, spawned: Uptime) -> Self {
         Self {
             terms,
             spawned,
@@ -240,7 +240,7 @@ impl Startup {
         }
     }
 
-    fn on(&mut self, input: Input, now: Elapsed, actions: &mut Vec<Action>) {
+    fn on(&mut self, input: Input, now: Uptime, actions: &mut Vec<Action>) {
         match input {
             Input::StopBegan | Input::FailedElsewhere => self.stage = Stage::Over,
             Input::Exited { end, evidence } => self.fail(Failure::at_exit_before_ready(end, evidence), actions),
@@ -252,7 +252,7 @@ impl Startup {
         }
     }
 
-    fn next_deadline(&self) -> Option<Elapsed> {
+    fn next_deadline(&self) -> Option<Uptime> {
         let stage = match &self.stage {
             Stage::Watching => [self.next_look(), self.cap].into_iter().flatten().min(),
             Stage::Confirming(confirmation) => Some(confirmation.deadline()),
@@ -261,7 +261,7 @@ impl Startup {
         [stage, self.stall()].into_iter().flatten().min()
     }
 
-    fn on_sighting(&mut self, sighting: Sighting, now: Elapsed, actions: &mut Vec<Action>) {
+    fn on_sighting(&mut self, sighting: Sighting, now: Uptime, actions: &mut Vec<Action>) {
         if let Some(at) = sighting.last_line {
             self.last_life = self.last_life.max(at);
         }
@@ -274,7 +274,7 @@ impl Startup {
         }
     }
 
-    fn on_hint(&mut self, hint: Hint, now: Elapsed, actions: &mut Vec<Action>) {
+    fn on_hint(&mut self, hint: Hint, now: Uptime, actions: &mut Vec<Action>) {
         match hint.strength {
             HintStrength::NearlyReady => self.nearly_line = self.nearly_line.or(Some(hint.stream)),
             HintStrength::Ready => {
@@ -299,7 +299,7 @@ impl Startup {
         }
     }
 
-    fn on_answer(&mut self, answer: Answer, now: Elapsed, actions: &mut Vec<Action>) {
+    fn on_answer(&mut self, answer: Answer, now: Uptime, actions: &mut Vec<Action>) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if self.last_answer.replace(answer) != Some(answer) {
             self.last_life = now;
@@ -332,7 +332,7 @@ impl Startup {
         }
     }
 
-    fn on_deadline(&mut self, now: Elapsed, actions: &mut Vec<Action>) {
+    fn on_deadline(&mut self, now: Uptime, actions: &mut Vec<Action>) {
         if self.next_deadline().is_some_and(|due| now.since(due) >= OVERSLEPT) {
             self.excuse(now);
         }
@@ -357,13 +357,13 @@ impl Startup {
     }
 
     /// Nobody watched for a while, and what was said meanwhile is yet to be heard: no limit counts that time.
-    fn excuse(&mut self, now: Elapsed) {
+    fn excuse(&mut self, now: Uptime) {
         self.last_life = now;
         self.cap = self.cap.map(|cap| cap.max(later(now, LINE_GRACE)));
     }
 
     /// Looks whether the server is ready, in the way that can prove it.
-    fn look(&mut self, now: Elapsed, actions: &mut Vec<Action>) {
+    fn look(&mut self, now: Uptime, actions: &mut Vec<Action>) {
         self.next_probe = later(now, self.interval(now));
         match self.line_proof() {
             Some(stream) => self.confirm(Proof::Line(stream), now, actions),
@@ -387,21 +387,21 @@ impl Startup {
     }
 
     /// When to look again by itself; not while a probe is on its way, since its answer comes first.
-    fn next_look(&self) -> Option<Elapsed> {
+    fn next_look(&self) -> Option<Uptime> {
         let by_itself = self.terms.askable == Askable::Yes || self.line_proof().is_some();
         (by_itself && self.in_flight == 0).then_some(self.next_probe)
     }
 
-    fn interval(&self, now: Elapsed) -> Duration {
+    fn interval(&self, now: Uptime) -> Duration {
         let (shortest, longest) = PROBE_INTERVAL;
         if now < self.eager_until { shortest } else { (now.since(self.spawned) / 128).clamp(shortest, longest) }
     }
 
-    fn stall(&self) -> Option<Elapsed> {
+    fn stall(&self) -> Option<Uptime> {
         self.terms.stall_timeout.map(|timeout| later(self.last_life, timeout))
     }
 
-    fn on_cap(&mut self, now: Elapsed, actions: &mut Vec<Action>) {
+    fn on_cap(&mut self, now: Uptime, actions: &mut Vec<Action>) {
         match self.terms.on_timeout {
             OnTimeout::Fail => self.fail_at_cap("", actions),
             OnTimeout::AssumeReady if self.is_loading() => self.pass_cap(now, actions),
@@ -418,7 +418,7 @@ impl Startup {
     }
 
     /// The server loads on after its time; only the stall timeout bounds it now, until it says that it is done.
-    fn pass_cap(&mut self, now: Elapsed, actions: &mut Vec<Action>) {
+    fn pass_cap(&mut self, now: Uptime, actions: &mut Vec<Action>) {
         self.cap = None;
         self.stage = Stage::Watching;
         self.next_probe = later(now, self.interval(now));
@@ -465,7 +465,7 @@ impl Startup {
         }
     }
 
-    fn become_ready(&mut self, via: ReadyVia, now: Elapsed, actions: &mut Vec<Action>) {
+    fn become_ready(&mut self, via: ReadyVia, now: Uptime, actions: &mut Vec<Action>) {
         self.stage = Stage::Ready;
         let startup_seconds = now.since(self.spawned).as_secs_f64();
         actions.push(Action::Publish(Event::ReadyReached { via, startup_seconds }));
@@ -477,6 +477,6 @@ impl Startup {
     }
 }
 
-const fn later(at: Elapsed, by: Duration) -> Elapsed {
-    Elapsed::new(at.as_duration().saturating_add(by))
+const fn later(at: Uptime, by: Duration) -> Uptime {
+    Uptime::new(at.as_duration().saturating_add(by))
 }

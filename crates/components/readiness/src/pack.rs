@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
-use llama_warden_data_files::{About, BuildRange, DataFile, FileError, Fit, Origin, Source};
 use llama_warden_events::{FailureReason, StreamName};
+use llama_warden_plugin_files::{About, BuildRange, FileError, Fit, Origin, PluginFile, Source};
 
 use crate::library::{BUILT_IN, GENERIC, GENERIC_TEXT};
 use crate::pack_file::{ExampleEntry, PackFile, PatternEntry, ProbeEntry};
@@ -209,7 +209,7 @@ impl Pack {
     }
 }
 
-impl DataFile for Pack {
+impl PluginFile for Pack {
     const WORD: &'static str = "pack";
     const BASE: &'static str = GENERIC;
     const BASE_TEXT: &'static str = GENERIC_TEXT;

@@ -1,7 +1,7 @@
 //! The file format of a detector pack, as serde and JSON Schema see it. What serde cannot check is checked in `pack`.
 
-use llama_warden_data_files::BuildRange;
 use llama_warden_events::{FailureReason, StreamName};
+use llama_warden_plugin_files::BuildRange;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;

@@ -35,7 +35,7 @@ pub(crate) struct Reading {
     lines: u64,
     evidence: Option<Box<Sighted>>,
     /// What the component still wants to know beside why the process may end: nothing, once the verdict is out.
-    news: Option<Box<News>>,
+    news: Option<Box<Changes>>,
 }
 
 enum Reader {
@@ -58,7 +58,7 @@ struct Sighted {
 
 /// What was read of a server that is on its way, until it is taken.
 #[derive(Default)]
-struct News {
+struct Changes {
     last_line: Option<Instant>,
     slots: [Option<String>; 4],
     progress: Option<Option<f64>>,
@@ -173,7 +173,7 @@ impl Reading {
     }
 }
 
-impl News {
+impl Changes {
     /// Takes a line in that is no echo. Returns whether there is something new to take.
     fn read(&mut self, stream: StreamName, verdict: Verdict, line: &[u8]) -> bool {
         self.last_line = Some(Instant::now());

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use llama_warden_bus::{Unfinished, blocking};
-use llama_warden_data_files::{News, Stock, Survey};
 use llama_warden_events::Event;
+use llama_warden_plugin_files::{Changes, ReloadTracker, ScanResult};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::directory_watch::DirectoryWatch;
-use crate::{Pack, PackLibrary};
+use crate::{Pack, PackSet};
 
 /// How long nothing may change before the directory is looked at: an editor writes in several steps.
 const QUIET: Duration = Duration::from_millis(200);
@@ -23,11 +23,11 @@ const LATEST: Duration = Duration::from_secs(2);
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Shelf {
-    packs: Stock<Pack>,
+    packs: ReloadTracker<Pack>,
     directory: Option<PathBuf>,
     watch: Option<DirectoryWatch>,
     unrest: Option<Unrest>,
-    survey: Option<JoinHandle<Result<Survey<Pack>, Unfinished>>>,
+    survey: Option<JoinHandle<Result<ScanResult<Pack>, Unfinished>>>,
 }
 
 /// A change that was not looked at yet.
@@ -45,12 +45,12 @@ impl Unrest {
 
 impl Shelf {
     /// The packs of `library`, renewed from `directory` once [`Self::open`] was called.
-    pub(crate) const fn new(library: PackLibrary, directory: Option<PathBuf>) -> Self {
-        Self { packs: Stock::new(library), directory, watch: None, unrest: None, survey: None }
+    pub(crate) const fn new(library: PackSet, directory: Option<PathBuf>) -> Self {
+        Self { packs: ReloadTracker::new(library), directory, watch: None, unrest: None, survey: None }
     }
 
     /// The packs in force.
-    pub(crate) const fn library(&self) -> &PackLibrary {
+    pub(crate) const fn library(&self) -> &PackSet {
         self.packs.library()
     }
 
@@ -116,7 +116,7 @@ impl Shelf {
 }
 
 /// The news as they are published.
-fn reloaded(News { taken, removed, refused }: News) -> Event {
+fn reloaded(Changes { taken, removed, refused }: Changes) -> Event {
     Event::DetectorsReloaded { packs: taken.into(), removed: removed.into(), refused: refused.into() }
 }
 
@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn open(directory: &Path) -> Shelf {
-        let library = PackLibrary::load(directory).expect("loads");
+        let library = PackSet::load(directory).expect("loads");
         let mut shelf = Shelf::new(library, Some(directory.to_owned()));
         shelf.open();
         shelf
@@ -190,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn a_file_that_changed_between_the_load_and_the_watch_is_taken_up() {
         let directory = tempfile::tempdir().expect("makes a directory");
-        let library = PackLibrary::load(directory.path()).expect("loads");
+        let library = PackSet::load(directory.path()).expect("loads");
         let mut shelf = Shelf::new(library, Some(directory.path().to_owned()));
         fs::write(directory.path().join("mine.toml"), pack("one")).expect("writes");
         shelf.open();

@@ -8,7 +8,7 @@ use llama_warden_events::{Incarnation, ServerId, StreamName};
 use tokio::sync::Notify;
 
 use crate::reading::{Fallback, Reading};
-use crate::{GENERIC, PackLibrary, PatternMatcher};
+use crate::{GENERIC, PackSet, PatternMatcher};
 
 /// One launch of a server.
 pub(crate) type LaunchKey = (ServerId, Incarnation);
@@ -22,7 +22,7 @@ pub(crate) struct Readings {
 struct Shared {
     readings: Mutex<BTreeMap<LaunchKey, SharedReading>>,
     /// Where the patterns come from that read a launch whose pack is not known in time.
-    packs: Mutex<PackLibrary>,
+    packs: Mutex<PackSet>,
     /// Told when there is something to take. A permit is kept, so news between two waits is not lost.
     news: Arc<Notify>,
 }
@@ -30,7 +30,7 @@ struct Shared {
 pub(crate) type SharedReading = Arc<Mutex<Reading>>;
 
 impl Readings {
-    pub(crate) fn new(packs: PackLibrary) -> Self {
+    pub(crate) fn new(packs: PackSet) -> Self {
         let packs = Mutex::new(packs);
         Self { shared: Arc::new(Shared { readings: Mutex::default(), packs, news: Arc::default() }) }
     }
@@ -58,7 +58,7 @@ impl Readings {
     }
 
     /// Other packs are in force.
-    pub(crate) fn fall_back_to(&self, packs: PackLibrary) {
+    pub(crate) fn fall_back_to(&self, packs: PackSet) {
         *lock(&self.shared.packs) = packs;
     }
 
@@ -113,7 +113,7 @@ mod tests {
     #[tokio::test]
     async fn a_line_before_and_after_its_matcher_wakes_the_component() {
         for matcher_comes_first in [true, false] {
-            let readings = Readings::new(PackLibrary::built_in());
+            let readings = Readings::new(PackSet::built_in());
             let key = key(1);
             let reading = readings.of(&(key.server.clone(), key.incarnation));
             let pack = lock(&readings.shared.packs).get("llama-server-b11xxx").expect("there").clone();
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_new_launch_replaces_the_reading_of_the_one_before() {
-        let readings = Readings::new(PackLibrary::built_in());
+        let readings = Readings::new(PackSet::built_in());
         let _late = readings.tap(&key(1));
         let _tap = readings.tap(&key(2));
         assert_eq!(lock(&readings.shared.readings).len(), 1);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use llama_warden_bus::{Fact, OutputKey, OutputSink, Publisher};
-use llama_warden_component_kit::{PATIENCE, Performance, Stage, server};
+use llama_warden_bus::{EventDraft, OutputKey, OutputSink, Publisher};
+use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, server};
 use llama_warden_config::{
     Confirm, Fleet, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
 };
@@ -16,7 +16,7 @@ use llama_warden_events::{
     BinaryIdentity, Event, FailureReason, Incarnation, LaunchCommand, ListenerOwner, ProcessEnd, ReadyVia, ServerId,
     Signal, StopReason, StreamName, Warning,
 };
-use llama_warden_readiness::{Matcher, PackLibrary, Readiness, ReadinessError, Verdict};
+use llama_warden_readiness::{Matcher, PackSet, Readiness, ReadinessError, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -117,22 +117,22 @@ fn readiness() -> ReadinessSpec {
 
 /// The component on its stage, with a launcher that says `owner` whenever it is asked who listens.
 struct Scene {
-    stage: Stage,
+    stage: TestBus,
     component: Option<Readiness>,
-    running: Option<Performance<ReadinessError>>,
+    running: Option<RunningComponent<ReadinessError>>,
 }
 
 impl Scene {
-    async fn new(stage: Stage, servers: &[&ServerId], readiness: ReadinessSpec, owner: ListenerOwner) -> Self {
-        Self::with_packs(stage, servers, readiness, owner, PackLibrary::built_in()).await
+    async fn new(stage: TestBus, servers: &[&ServerId], readiness: ReadinessSpec, owner: ListenerOwner) -> Self {
+        Self::with_packs(stage, servers, readiness, owner, PackSet::built_in()).await
     }
 
     async fn with_packs(
-        mut stage: Stage,
+        mut stage: TestBus,
         servers: &[&ServerId],
         readiness: ReadinessSpec,
         owner: ListenerOwner,
-        packs: PackLibrary,
+        packs: PackSet,
     ) -> Self {
         let fleet = Fleet::new(servers.iter().map(|id| spec(id, readiness.clone())));
         // The last value stays readable when its sender is gone.
@@ -156,7 +156,7 @@ impl Scene {
     }
 
     async fn one(id: &ServerId) -> Self {
-        let mut scene = Self::new(Stage::new(), &[id], readiness(), ListenerOwner::Own).await;
+        let mut scene = Self::new(TestBus::new(), &[id], readiness(), ListenerOwner::Own).await;
         scene.raise();
         scene
     }
@@ -200,7 +200,7 @@ impl Scene {
         }
     }
 
-    /// Ends the component and returns every fact, in order.
+    /// Ends the component and returns every event, in order.
     async fn end(mut self) -> String {
         self.running.take().expect("runs").end().await;
         self.stage.log()
@@ -208,7 +208,7 @@ impl Scene {
 }
 
 async fn say(publisher: &Publisher, id: &ServerId, incarnation: Incarnation, event: Event) {
-    publisher.publish_acked(Fact::incarnation(id.clone(), incarnation, event)).await.expect("the bus is open");
+    publisher.publish_acked(EventDraft::incarnation(id.clone(), incarnation, event)).await.expect("the bus is open");
 }
 
 fn identified() -> Event {
@@ -267,7 +267,7 @@ async fn a_silent_server_is_found_by_the_probe_alone() {
 async fn a_ready_line_that_came_before_the_component_knew_the_server_counts() {
     let id = server("qwen");
     let fake = FakeServer::start(200, "qwen").await;
-    let mut scene = Scene::new(Stage::new(), &[&id], readiness(), ListenerOwner::Own).await;
+    let mut scene = Scene::new(TestBus::new(), &[&id], readiness(), ListenerOwner::Own).await;
     // The component does not even run yet.
     scene.open(&id, FIRST, StreamName::Stdout).push(ready_line(fake.port).as_bytes());
     scene.say(&id, Event::LaunchBegan { binary: "llama-server".into() }).await;
@@ -282,7 +282,7 @@ async fn a_ready_line_that_came_before_the_component_knew_the_server_counts() {
 async fn a_line_without_an_answer_never_makes_a_server_ready() {
     let id = server("qwen");
     let short = ReadinessSpec { timeout: Duration::from_millis(400), ..readiness() };
-    let mut scene = Scene::new(Stage::new(), &[&id], short, ListenerOwner::Own).await;
+    let mut scene = Scene::new(TestBus::new(), &[&id], short, ListenerOwner::Own).await;
     scene.raise();
     let fake = FakeServer::start(503, "qwen").await;
     let mut stderr = scene.launch(&id, FIRST, fake.port).await;
@@ -299,7 +299,7 @@ async fn a_stranger_on_the_port_is_port_in_use() {
     let id = server("qwen");
     let fake = FakeServer::start(200, "qwen").await;
     let stranger = ListenerOwner::Foreign { pid: Some(4), program: Some("nginx".into()) };
-    let mut scene = Scene::new(Stage::new(), &[&id], readiness(), stranger).await;
+    let mut scene = Scene::new(TestBus::new(), &[&id], readiness(), stranger).await;
     scene.raise();
     let _stderr = scene.launch(&id, FIRST, fake.port).await;
     let (reason, detail, _) = scene.failure().await;
@@ -333,7 +333,7 @@ async fn a_server_that_ends_while_it_loads_fails_for_the_reason_that_it_wrote() 
 }
 
 #[tokio::test]
-async fn ready_then_a_crash_are_two_facts_in_order() {
+async fn ready_then_a_crash_are_two_events_in_order() {
     let id = server("qwen");
     let fake = FakeServer::start(200, "qwen").await;
     let mut scene = Scene::one(&id).await;
@@ -377,7 +377,7 @@ async fn a_server_that_hangs_delays_no_other() {
     let (slow, quick) = (server("slow"), server("quick"));
     let hanging = FakeServer::start(0, "slow").await;
     let fake = FakeServer::start(200, "quick").await;
-    let mut scene = Scene::new(Stage::new(), &[&slow, &quick], readiness(), ListenerOwner::Own).await;
+    let mut scene = Scene::new(TestBus::new(), &[&slow, &quick], readiness(), ListenerOwner::Own).await;
     scene.raise();
     let _slow = scene.launch(&slow, FIRST, hanging.port).await;
     let _quick = scene.launch(&quick, FIRST, fake.port).await;
@@ -392,7 +392,7 @@ async fn a_server_that_hangs_delays_no_other() {
 async fn a_component_that_comes_late_knows_what_is_ready_and_what_is_not() {
     let (old, new) = (server("old"), server("new"));
     let fake = FakeServer::start(200, "new").await;
-    let mut scene = Scene::new(Stage::new(), &[&old, &new], readiness(), ListenerOwner::Own).await;
+    let mut scene = Scene::new(TestBus::new(), &[&old, &new], readiness(), ListenerOwner::Own).await;
     let _old = scene.launch(&old, FIRST, 1).await;
     let ready = Event::ReadyReached { via: ReadyVia::Adopted, startup_seconds: 0.0 };
     say(scene.stage.publisher(), &old, FIRST, ready).await;
@@ -405,10 +405,10 @@ async fn a_component_that_comes_late_knows_what_is_ready_and_what_is_not() {
 }
 
 #[tokio::test]
-async fn facts_that_were_missed_are_made_up_for() {
+async fn events_that_were_missed_are_made_up_for() {
     let (gone, new) = (server("gone"), server("new"));
     let fake = FakeServer::start(200, "new").await;
-    let stage = Stage::keeping(4);
+    let stage = TestBus::keeping(4);
     let mut scene = Scene::new(stage, &[&gone, &new], readiness(), ListenerOwner::Own).await;
     scene.raise();
     let _gone = scene.launch(&gone, FIRST, 1).await;
@@ -416,11 +416,11 @@ async fn facts_that_were_missed_are_made_up_for() {
     let exited = Event::ServerExited { end: ProcessEnd::Exited { code: 1 }, swept: 0 };
     let launched = Event::LaunchBegan { binary: "llama-server".into() };
     let noise = Event::ServerWarned { warning: Warning::OptionDropped, detail: String::new() };
-    let mut facts = vec![Fact::incarnation(gone.clone(), FIRST, exited)];
-    facts.extend([launched, spawned(fake.port)].map(|event| Fact::incarnation(new.clone(), FIRST, event)));
-    facts.extend(std::iter::repeat_n(Fact::incarnation(new.clone(), FIRST, noise), 30));
-    for fact in facts {
-        scene.stage.publisher().publish(fact).await.expect("the bus is open");
+    let mut events = vec![EventDraft::incarnation(gone.clone(), FIRST, exited)];
+    events.extend([launched, spawned(fake.port)].map(|event| EventDraft::incarnation(new.clone(), FIRST, event)));
+    events.extend(std::iter::repeat_n(EventDraft::incarnation(new.clone(), FIRST, noise), 30));
+    for event in events {
+        scene.stage.publisher().publish(event).await.expect("the bus is open");
     }
     let seen = scene.stage.see(|snapshot| {
         snapshot.ready_servers() == 1 && snapshot.servers.values().any(|record| record.failure.is_some())
@@ -436,7 +436,7 @@ async fn a_build_without_a_health_path_is_ready_by_its_line() {
     let id = server("qwen");
     let fake = FakeServer::start(404, "qwen").await;
     let forced = ReadinessSpec { detector: Some("llama-server-2023-12".into()), ..readiness() };
-    let mut scene = Scene::new(Stage::new(), &[&id], forced, ListenerOwner::Own).await;
+    let mut scene = Scene::new(TestBus::new(), &[&id], forced, ListenerOwner::Own).await;
     scene.raise();
     let mut stderr = scene.launch(&id, FIRST, fake.port).await;
     stderr.push(format!("llama server listening at http://127.0.0.1:{}", fake.port).as_bytes());
@@ -449,9 +449,9 @@ async fn a_pack_of_the_users_own_is_followed() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let text = "name = 'mine'\nbuilds = { min = 11669 }\nprobe = 'none'\n[[pattern]]\nverdict = 'ready'\nregex = '^up (?P<port>\\d+)$'\n[[pattern]]\nverdict = 'progress'\nregex = '^at (?P<percent>\\d+)'";
     std::fs::write(Path::new(directory.path()).join("mine.toml"), text).expect("writes");
-    let packs = PackLibrary::load(directory.path()).expect("loads");
+    let packs = PackSet::load(directory.path()).expect("loads");
     let id = server("qwen");
-    let mut scene = Scene::with_packs(Stage::new(), &[&id], readiness(), ListenerOwner::Own, packs).await;
+    let mut scene = Scene::with_packs(TestBus::new(), &[&id], readiness(), ListenerOwner::Own, packs).await;
     scene.raise();
     let mut stderr = scene.launch(&id, FIRST, 4711).await;
     stderr.push(b"at 50");
@@ -475,7 +475,7 @@ async fn a_matcher_of_ones_own_is_asked_instead_of_the_pack() {
 
     let id = server("qwen");
     let trusting = ReadinessSpec { confirm: Confirm::None, ..readiness() };
-    let mut scene = Scene::new(Stage::new(), &[&id], trusting, ListenerOwner::Own).await;
+    let mut scene = Scene::new(TestBus::new(), &[&id], trusting, ListenerOwner::Own).await;
     scene.component = scene.component.map(|component| component.with_matchers(|_, _| Some(Box::new(Horn))));
     scene.raise();
     let mut stderr = scene.launch(&id, FIRST, 1).await;

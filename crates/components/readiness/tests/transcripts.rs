@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
-use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{FailureReason, StreamName};
-use llama_warden_readiness::{GENERIC, Matcher, Pack, PackLibrary, Verdict};
+use llama_warden_plugin_files::PluginFile as _;
+use llama_warden_readiness::{GENERIC, Matcher, Pack, PackSet, Verdict};
 use serde_json::Value;
 
 /// Build folder, the build number that it reports, and the pack that has to be chosen for it.
@@ -76,7 +76,7 @@ fn options(build: &str) -> Vec<String> {
         .collect()
 }
 
-fn pack_for(library: &PackLibrary, build: &str) -> Pack {
+fn pack_for(library: &PackSet, build: &str) -> Pack {
     let number = BUILDS.iter().find(|(name, ..)| *name == build).expect("a known build").1;
     library.choose(Some(number), &options(build), None).expect("a pack").file
 }
@@ -107,7 +107,7 @@ fn failure(pack: &Pack, transcript: &Transcript) -> Option<FailureReason> {
 
 #[test]
 fn every_recorded_build_gets_the_pack_of_its_era() {
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     for (build, number, expected) in BUILDS {
         let choice = library.choose(Some(number), &options(build), None).expect("a pack");
         assert_eq!(choice.file.name(), expected, "{build}: {}", choice.because);
@@ -119,7 +119,7 @@ fn a_ready_line_is_never_early_and_never_missed_where_one_was_written() {
     // Under load, the answer to a probe was seen up to 62 ms after the line; the early phrases of a model that takes
     // seconds to load come seconds before.
     const BEFORE_US: u64 = 100_000;
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     let mut seen = 0;
     for (build, ..) in BUILDS {
         let pack = pack_for(&library, build);
@@ -143,7 +143,7 @@ fn a_ready_line_is_never_early_and_never_missed_where_one_was_written() {
 
 #[test]
 fn a_server_that_fails_never_says_ready() {
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     for (build, ..) in BUILDS {
         let pack = pack_for(&library, build);
         for transcript in transcripts(build, &["fail-", "shutdown-term-loading"]) {
@@ -160,7 +160,7 @@ fn a_server_that_fails_never_says_ready() {
 fn every_recorded_failure_has_its_reason() {
     use FailureReason::{BadArgument, IdentityMismatch, ModelInvalid, ModelNotFound, OutOfMemory, PortInUse};
 
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     let mut judged = 0;
     for (build, ..) in BUILDS {
         let pack = pack_for(&library, build);
@@ -188,7 +188,7 @@ fn every_recorded_failure_has_its_reason() {
 
 #[test]
 fn seed_flags_fail_by_a_bad_argument_or_become_ready() {
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     for (build, ..) in BUILDS {
         let pack = pack_for(&library, build);
         for transcript in transcripts(build, &["seed-flags"]) {
@@ -200,7 +200,7 @@ fn seed_flags_fail_by_a_bad_argument_or_become_ready() {
 
 #[test]
 fn a_server_that_becomes_ready_gives_no_evidence_of_failure() {
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     for (build, ..) in BUILDS {
         let pack = pack_for(&library, build);
         for transcript in transcripts(build, &["ready-", "trap-", "shutdown-term-", "x-"]) {
@@ -211,7 +211,7 @@ fn a_server_that_becomes_ready_gives_no_evidence_of_failure() {
 
 #[test]
 fn spoofed_phrases_are_no_ready_lines_whatever_their_port() {
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     for (build, ..) in BUILDS {
         let pack = pack_for(&library, build);
         for transcript in transcripts(build, &["trap-"]) {
@@ -228,7 +228,7 @@ fn spoofed_phrases_are_no_ready_lines_whatever_their_port() {
 
 #[test]
 fn the_generic_pack_hints_and_never_proves() {
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     let generic = library.get(GENERIC).expect("there");
     for (build, ..) in BUILDS {
         for transcript in transcripts(build, &[""]) {
@@ -243,7 +243,7 @@ fn the_generic_pack_hints_and_never_proves() {
 
 #[test]
 fn our_own_requests_in_the_log_are_no_sign_of_life() {
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     for (build, ..) in BUILDS {
         let pack = pack_for(&library, build);
         for transcript in transcripts(build, &[""]) {
@@ -263,7 +263,7 @@ fn our_own_requests_in_the_log_are_no_sign_of_life() {
 
 #[test]
 fn a_line_is_matched_as_one_however_it_is_dressed() {
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     let pack = library.get("llama-server-b11xxx").expect("there");
     let mut matcher = pack.matcher(Some(8001));
     let line = "0.00.244.892 I srv  llama_server: listening on http://127.0.0.1:8001";

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use llama_warden_config::AdmissionPolicy;
-use llama_warden_events::{Elapsed, Event, ServerId};
+use llama_warden_events::{Event, ServerId, Uptime};
 use llama_warden_memory::{Demand, Reading};
 
 use crate::action::Action;
@@ -42,9 +42,9 @@ pub(crate) struct Admission {
     question: Question,
     /// Whether what is held deserves another look.
     is_stirred: bool,
-    recheck_at: Option<Elapsed>,
+    recheck_at: Option<Uptime>,
     /// When a server that had memory of GPUs went down.
-    gpus_freed: Option<Elapsed>,
+    gpus_freed: Option<Uptime>,
 }
 
 #[derive(Debug)]
@@ -86,7 +86,7 @@ enum Question {
 #[derive(Debug)]
 pub(crate) struct Round<'r> {
     reading: Option<&'r Reading>,
-    now: Elapsed,
+    now: Uptime,
     stages: BTreeMap<ServerId, Stage>,
     /// What is spoken for by those who wait already.
     ahead: Amount,
@@ -148,18 +148,18 @@ impl Admission {
         }
     }
 
-    pub(crate) const fn next_deadline(&self) -> Option<Elapsed> {
+    pub(crate) const fn next_deadline(&self) -> Option<Uptime> {
         self.recheck_at
     }
 
-    pub(crate) fn on_deadline(&mut self, now: Elapsed) {
+    pub(crate) fn on_deadline(&mut self, now: Uptime) {
         if self.recheck_at.take_if(|at| *at <= now).is_some() {
             self.is_stirred = true;
         }
     }
 
     /// Closes the account of a server that is down, or whose launch is no longer due.
-    pub(crate) fn close(&mut self, server: &ServerId, now: Elapsed, actions: &mut Vec<Action>) {
+    pub(crate) fn close(&mut self, server: &ServerId, now: Uptime, actions: &mut Vec<Action>) {
         let Some(account) = self.accounts.remove(server) else { return };
         match account.standing {
             Standing::Due => {}
@@ -182,7 +182,7 @@ impl Admission {
     pub(crate) fn begin<'r>(
         &self,
         reading: Option<&'r Reading>,
-        now: Elapsed,
+        now: Uptime,
         stages: BTreeMap<ServerId, Stage>,
     ) -> Round<'r> {
         Round {
@@ -261,7 +261,7 @@ impl Admission {
         if !round.holds_any {
             self.recheck_at = None;
         } else if round.reading.is_some() {
-            self.recheck_at = Some(Elapsed::new(round.now.as_duration().saturating_add(RECHECK)));
+            self.recheck_at = Some(Uptime::new(round.now.as_duration().saturating_add(RECHECK)));
         }
     }
 

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use llama_warden_config::{RestartPolicy, RestartSpec};
-use llama_warden_events::{Elapsed, FailureReason, ProcessEnd};
+use llama_warden_events::{FailureReason, ProcessEnd, Uptime};
 
 /// What policy says after a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) enum Decision {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Backoff {
     failures: u32,
-    ready_since: Option<Elapsed>,
+    ready_since: Option<Uptime>,
 }
 
 impl Backoff {
@@ -37,7 +37,7 @@ impl Backoff {
         self.failures
     }
 
-    pub(crate) fn on_ready(&mut self, now: Elapsed) {
+    pub(crate) fn on_ready(&mut self, now: Uptime) {
         self.ready_since = Some(now);
     }
 
@@ -47,7 +47,7 @@ impl Backoff {
         spec: &RestartSpec,
         reason: FailureReason,
         end: Option<ProcessEnd>,
-        now: Elapsed,
+        now: Uptime,
         draw: f64,
     ) -> Decision {
         if self.ready_since.take().is_some_and(|since| now.since(since) >= spec.stable_after) {
@@ -98,8 +98,8 @@ mod tests {
         }
     }
 
-    fn at(seconds: u64) -> Elapsed {
-        Elapsed::new(Duration::from_secs(seconds))
+    fn at(seconds: u64) -> Uptime {
+        Uptime::new(Duration::from_secs(seconds))
     }
 
     const CRASH: ProcessEnd = ProcessEnd::Exited { code: 1 };

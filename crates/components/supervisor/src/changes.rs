@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use llama_warden_bus::{Request, Unfinished, blocking};
+use llama_warden_bus::{ReceivedCommand, Unfinished, blocking};
 use llama_warden_events::{RefusalReason, Refused, SuperviseCommand};
 use tokio::task::JoinSet;
 
@@ -16,14 +16,14 @@ use crate::switch::{Change, FleetSource, Resolved};
 const WAITING: usize = 32;
 
 /// Wishes of one resolution, in their order, and what came of it.
-pub(crate) type Outcome = (Vec<Request<SuperviseCommand>>, Result<Resolved, Refused>);
+pub(crate) type Outcome = (Vec<ReceivedCommand<SuperviseCommand>>, Result<Resolved, Refused>);
 
 /// Changes that are resolved or wait to be.
 pub(crate) struct Changes {
     source: FleetSource,
-    waiting: VecDeque<Request<SuperviseCommand>>,
+    waiting: VecDeque<ReceivedCommand<SuperviseCommand>>,
     /// Those that the resolution under way is for.
-    current: Vec<Request<SuperviseCommand>>,
+    current: Vec<ReceivedCommand<SuperviseCommand>>,
     resolution: JoinSet<Result<Result<Resolved, Refused>, Unfinished>>,
 }
 
@@ -33,7 +33,10 @@ impl Changes {
     }
 
     /// Takes a wish up, or gives it back where it is no change. Begins at once if nothing is under way.
-    pub(crate) fn take_up(&mut self, request: Request<SuperviseCommand>) -> Option<Request<SuperviseCommand>> {
+    pub(crate) fn take_up(
+        &mut self,
+        request: ReceivedCommand<SuperviseCommand>,
+    ) -> Option<ReceivedCommand<SuperviseCommand>> {
         if change(&request.command).is_none() {
             return Some(request);
         }
@@ -76,7 +79,7 @@ impl Changes {
     }
 
     /// Gives every wish back. A resolution under way goes on, and nobody hears of it.
-    pub(crate) fn call_off(&mut self) -> impl Iterator<Item = Request<SuperviseCommand>> {
+    pub(crate) fn call_off(&mut self) -> impl Iterator<Item = ReceivedCommand<SuperviseCommand>> {
         self.resolution.detach_all();
         std::mem::take(&mut self.current).into_iter().chain(std::mem::take(&mut self.waiting))
     }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use llama_warden_bus::{
-    Accepted, BusClosed, CommandSender, Component, Delivery, Fact, Order, Ports, Publisher, Request, Unfinished,
+    Accepted, BusClosed, CommandRequest, CommandSender, Component, Delivery, EventDraft, Ports, Publisher,
+    ReceivedCommand, Unfinished,
 };
 use llama_warden_config::Fleet;
 use llama_warden_events::{
-    CommandOutcome, CommandSummary, Elapsed, Event, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused,
-    Seq, ServerId, SuperviseCommand, TerminateCommand,
+    CommandOutcome, CommandSummary, Event, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused, Seq,
+    ServerId, SuperviseCommand, TerminateCommand, Uptime,
 };
 use llama_warden_memory::Scales;
 use tokio::sync::watch;
@@ -91,7 +92,7 @@ impl Component for Supervisor {
                     Some(request) => office.take_up(request, ports.clock.now()).await?,
                     None => return Err(SupervisorError::NoSender),
                 },
-                delivery = ports.events.next() => match delivery {
+                delivery = ports.subscription.next() => match delivery {
                     Some(Delivery::Event(envelope)) => {
                         let actions = office.machine.on_event(&envelope);
                         office.perform(actions, Some(envelope.seq)).await?;
@@ -103,7 +104,7 @@ impl Component for Supervisor {
                     None => return Err(BusClosed.into()),
                 },
                 Some(reply) = office.replies.join_next() => {
-                    // A refused stop names a launch that is over; its end is on the way as a fact.
+                    // A refused stop names a launch that is over; its end is on the way as an event.
                     if let Ok((Some((server, incarnation)), Err(refused))) = reply {
                         tracing::warn!(%server, %incarnation, %refused, "launch refused");
                         let actions =
@@ -143,7 +144,7 @@ struct Office {
     changes: Changes,
     failure_file: Option<FailureFile>,
     remembered: Failures,
-    facts: Publisher,
+    events: Publisher,
     commands: CommandSender,
     replies: JoinSet<Answer>,
     weighing: Weighing,
@@ -159,7 +160,7 @@ impl Office {
             profiles: settings.profiles,
             changes: Changes::new(settings.source),
             failure_file,
-            facts: ports.facts.clone(),
+            events: ports.events.clone(),
             commands: ports.commands.clone(),
             replies: JoinSet::new(),
             weighing: Weighing::new(settings.scales),
@@ -172,15 +173,20 @@ impl Office {
         for spec in fleet.iter() {
             let failures = self.remembered.get(&spec.id).copied().unwrap_or_default();
             self.machine.add(spec.id.clone(), spec.restart.clone(), failures);
-            self.publish(Fact::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() })).await?;
+            self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }))
+                .await?;
         }
-        self.publish(Fact::daemon(Event::ProfilesConfigured { profiles: self.profiles.clone() })).await?;
+        self.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: self.profiles.clone() })).await?;
         let enabled = fleet.iter().filter(|spec| spec.enabled);
         let actions = self.machine.start_all(enabled.map(|spec| &spec.id));
         self.perform(actions, None).await
     }
 
-    async fn take_up(&mut self, request: Request<SuperviseCommand>, now: Elapsed) -> Result<(), SupervisorError> {
+    async fn take_up(
+        &mut self,
+        request: ReceivedCommand<SuperviseCommand>,
+        now: Uptime,
+    ) -> Result<(), SupervisorError> {
         if let Some(refused) = self.machine.refusal(&request.command) {
             request.refuse(refused);
             return Ok(());
@@ -210,7 +216,7 @@ impl Office {
                 Err(refused) => {
                     if let SuperviseCommand::Reload { trigger } = &request.command {
                         let (trigger, detail) = (trigger.clone(), refused.detail.clone());
-                        self.publish(Fact::daemon(Event::ConfigurationRefused { trigger, detail })).await?;
+                        self.publish(EventDraft::daemon(Event::ConfigurationRefused { trigger, detail })).await?;
                     }
                     request.refuse(refused);
                 }
@@ -223,11 +229,11 @@ impl Office {
     async fn accept(&self, command: &SuperviseCommand, cause: Option<Seq>) -> Result<Seq, SupervisorError> {
         let (server, summary) = summarize(command);
         let accepted = Event::CommandAccepted { command: summary };
-        let fact = match server {
-            Some(server) => Fact::server(server, accepted),
-            None => Fact::daemon(accepted),
+        let event = match server {
+            Some(server) => EventDraft::server(server, accepted),
+            None => EventDraft::daemon(accepted),
         };
-        Ok(self.facts.publish_acked(fact.because(cause)).await?)
+        Ok(self.events.publish_acked(event.because(cause)).await?)
     }
 
     async fn switch(&mut self, command: &SuperviseCommand, id: Seq, next: Resolved) -> Result<(), SupervisorError> {
@@ -237,10 +243,10 @@ impl Office {
         let is_held = |server: &ServerId| is_reload && self.machine.is_held(server);
         let difference = difference(&current, &next, |server| self.machine.is_up(server), is_held);
         let planned = Event::SwitchPlanned { plan: difference.plan.into() };
-        self.publish(Fact::daemon(planned).because(id)).await?;
+        self.publish(EventDraft::daemon(planned).because(id)).await?;
         if let SuperviseCommand::ActivateProfile { dry_run: true, .. } = command {
             let outcome = CommandOutcome::Ready;
-            return self.publish(Fact::daemon(Event::CommandCompleted { outcome }).because(id)).await;
+            return self.publish(EventDraft::daemon(Event::CommandCompleted { outcome }).because(id)).await;
         }
         // The new specs first: what is launched from now on is launched by them.
         self.fleet.send_replace(next.fleet.clone());
@@ -248,31 +254,31 @@ impl Office {
             let card = spec.card();
             if current.get(spec.id.as_str()).is_none_or(|old| old.card() != card) {
                 let configured = Event::ServerConfigured { card: card.into() };
-                self.publish(Fact::server(spec.id.clone(), configured).because(id)).await?;
+                self.publish(EventDraft::server(spec.id.clone(), configured).because(id)).await?;
             }
         }
         if let SuperviseCommand::Reload { trigger } = command {
             let trigger = trigger.clone();
-            self.publish(Fact::daemon(Event::ConfigurationReloaded { trigger }).because(id)).await?;
-            self.publish(Fact::daemon(Event::ProfilesConfigured { profiles: next.profiles }).because(id)).await?;
+            self.publish(EventDraft::daemon(Event::ConfigurationReloaded { trigger }).because(id)).await?;
+            self.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: next.profiles }).because(id)).await?;
         }
-        self.publish(Fact::daemon(Event::ProfileActivated { profile: next.profile }).because(id)).await?;
+        self.publish(EventDraft::daemon(Event::ProfileActivated { profile: next.profile }).because(id)).await?;
         let actions = self.machine.switch(&difference.members, Some(id));
         self.perform(actions, Some(id)).await
     }
 
     async fn perform(&mut self, actions: Vec<Action>, cause: Option<Seq>) -> Result<(), SupervisorError> {
         for action in actions {
-            let fact = match action {
+            let event = match action {
                 Action::Launch { server, incarnation } => {
                     let command = LaunchCommand::LaunchServer { server: server.clone(), incarnation };
-                    let reply = self.commands.post(Order::new(command).because(cause));
+                    let reply = self.commands.post(CommandRequest::new(command).because(cause));
                     self.replies.spawn(async move { (Some((server, incarnation)), reply.await) });
                     continue;
                 }
                 Action::Terminate { server, incarnation, reason, grace } => {
                     let command = TerminateCommand::TerminateServer { server, incarnation, reason, grace };
-                    let reply = self.commands.post(Order::new(command).because(cause));
+                    let reply = self.commands.post(CommandRequest::new(command).because(cause));
                     self.replies.spawn(async move { (None, reply.await) });
                     continue;
                 }
@@ -285,25 +291,27 @@ impl Office {
                     self.weighing.ask_memory(pids);
                     continue;
                 }
-                Action::Announce { server, event } => Fact::server(server, event).because(cause),
+                Action::Announce { server, event } => EventDraft::server(server, event).because(cause),
                 Action::Tell { server, incarnation, event } => {
-                    Fact::incarnation(server, incarnation, event).because(cause)
+                    EventDraft::incarnation(server, incarnation, event).because(cause)
                 }
                 Action::Complete { server, id, outcome } => {
                     let event = Event::CommandCompleted { outcome };
-                    let fact = match server {
-                        Some(server) => Fact::server(server, event),
-                        None => Fact::daemon(event),
+                    let event = match server {
+                        Some(server) => EventDraft::server(server, event),
+                        None => EventDraft::daemon(event),
                     };
-                    fact.because(id)
+                    event.because(id)
                 }
-                Action::Forget { server } => Fact::server(server, Event::ServerRemoved).because(cause),
-                Action::AnnounceStopping { trigger } => Fact::daemon(Event::DaemonStopping { trigger }).because(cause),
+                Action::Forget { server } => EventDraft::server(server, Event::ServerRemoved).because(cause),
+                Action::AnnounceStopping { trigger } => {
+                    EventDraft::daemon(Event::DaemonStopping { trigger }).because(cause)
+                }
                 Action::AnnounceStopped { survivors } => {
-                    Fact::daemon(Event::DaemonStopped { survivors }).because(cause)
+                    EventDraft::daemon(Event::DaemonStopped { survivors }).because(cause)
                 }
             };
-            self.publish(fact).await?;
+            self.publish(event).await?;
         }
         self.remember();
         Ok(())
@@ -323,8 +331,8 @@ impl Office {
         self.remembered = failures;
     }
 
-    async fn publish(&self, fact: Fact) -> Result<(), SupervisorError> {
-        Ok(self.facts.publish(fact).await?)
+    async fn publish(&self, event: EventDraft) -> Result<(), SupervisorError> {
+        Ok(self.events.publish(event).await?)
     }
 }
 

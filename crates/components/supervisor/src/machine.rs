@@ -1,12 +1,12 @@
-//! The whole fleet as a plain state machine: wishes and facts in, actions out.
+//! The whole fleet as a plain state machine: wishes and events in, actions out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use llama_warden_config::{AdmissionPolicy, RestartSpec, Shared};
 use llama_warden_events::{
-    CommandOutcome, Elapsed, Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, StopReason,
-    SuperviseCommand,
+    CommandOutcome, Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, StopReason, SuperviseCommand,
+    Uptime,
 };
 use llama_warden_memory::{Demand, Reading};
 use llama_warden_state::Snapshot;
@@ -61,7 +61,7 @@ pub struct Machine {
     limits: Limits,
     admission: Admission,
     /// The latest time that was told; what is told without one happens then.
-    now: Elapsed,
+    now: Uptime,
     /// Seeded, so that the machine stays a function of what it is given.
     chance: fastrand::Rng,
 }
@@ -78,7 +78,7 @@ impl Machine {
             shutdown: None,
             admission: Admission::new(limits.memory),
             limits,
-            now: Elapsed::default(),
+            now: Uptime::default(),
             chance: fastrand::Rng::with_seed(seed),
         }
     }
@@ -156,7 +156,7 @@ impl Machine {
 
     /// Takes up an accepted command about servers. Its id is the `seq` of its `CommandAccepted`. A change of the
     /// configuration is resolved by the caller and comes in through [`Self::switch`].
-    pub fn on_command(&mut self, command: SuperviseCommand, id: Seq, now: Elapsed) -> Vec<Action> {
+    pub fn on_command(&mut self, command: SuperviseCommand, id: Seq, now: Uptime) -> Vec<Action> {
         let mut actions = Vec::new();
         self.now = now;
         let hurry = |force: bool, grace| if force { Some(Duration::ZERO) } else { grace };
@@ -190,7 +190,7 @@ impl Machine {
         actions
     }
 
-    /// Takes a fact in.
+    /// Takes an event in.
     pub fn on_event(&mut self, envelope: &Envelope) -> Vec<Action> {
         let mut actions = Vec::new();
         let (Some(server), Some(incarnation)) = (&envelope.server, envelope.incarnation) else { return actions };
@@ -225,7 +225,7 @@ impl Machine {
         server: &ServerId,
         incarnation: Incarnation,
         refused: &Refused,
-        now: Elapsed,
+        now: Uptime,
     ) -> Vec<Action> {
         let mut actions = Vec::new();
         let moment = self.moment(now);
@@ -237,13 +237,7 @@ impl Machine {
     }
 
     /// What a server will need of memory was found out; `None` where nothing tells.
-    pub fn on_estimated(
-        &mut self,
-        server: &ServerId,
-        ticket: u64,
-        demand: Option<Demand>,
-        now: Elapsed,
-    ) -> Vec<Action> {
+    pub fn on_estimated(&mut self, server: &ServerId, ticket: u64, demand: Option<Demand>, now: Uptime) -> Vec<Action> {
         let mut actions = Vec::new();
         self.now = now;
         self.admission.on_estimated(server, ticket, demand, &mut actions);
@@ -252,7 +246,7 @@ impl Machine {
     }
 
     /// What memory there is was found out.
-    pub fn on_memory_read(&mut self, reading: &Reading, now: Elapsed) -> Vec<Action> {
+    pub fn on_memory_read(&mut self, reading: &Reading, now: Uptime) -> Vec<Action> {
         let mut actions = Vec::new();
         self.now = now;
         let reading = self.admission.on_reading().then_some(reading);
@@ -260,7 +254,7 @@ impl Machine {
         actions
     }
 
-    /// Facts were missed; the snapshot contains them.
+    /// Events were missed; the snapshot contains them.
     pub fn on_gap(&mut self, snapshot: &Snapshot) -> Vec<Action> {
         let mut actions = Vec::new();
         self.admission.stir();
@@ -276,14 +270,14 @@ impl Machine {
     }
 
     /// When [`Self::on_deadline`] has something to do.
-    pub fn next_deadline(&self) -> Option<Elapsed> {
+    pub fn next_deadline(&self) -> Option<Uptime> {
         let restarts = self.slots.values().filter_map(Slot::restart_at);
         let others = [self.shutdown.as_ref().and_then(Shutdown::next_deadline), self.admission.next_deadline()];
         restarts.chain(others.into_iter().flatten()).min()
     }
 
     /// Restarts that are due, and launches that wait for memory; and near the shutdown deadline what is left is killed, at it the daemon ends.
-    pub fn on_deadline(&mut self, now: Elapsed) -> Vec<Action> {
+    pub fn on_deadline(&mut self, now: Uptime) -> Vec<Action> {
         let mut actions = Vec::new();
         self.now = now;
         self.admission.on_deadline(now);
@@ -424,7 +418,7 @@ impl Machine {
         self.slots.get(server).is_some_and(|slot| slot.incarnation() == incarnation)
     }
 
-    fn moment(&mut self, now: Elapsed) -> Moment {
+    fn moment(&mut self, now: Uptime) -> Moment {
         self.now = now;
         Moment { now, draw: self.chance.f64() }
     }

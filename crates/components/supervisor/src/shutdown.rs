@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use llama_warden_events::{Elapsed, Seq};
+use llama_warden_events::{Seq, Uptime};
 
-/// Time kept at the end of a shutdown for KILL to be verified and the last facts to be written.
+/// Time kept at the end of a shutdown for KILL to be verified and the last events to be written.
 const RESERVE: Duration = Duration::from_secs(3);
 
 /// A shutdown under way.
@@ -12,14 +12,14 @@ const RESERVE: Duration = Duration::from_secs(3);
 pub(crate) struct Shutdown {
     ids: Vec<Seq>,
     /// When KILL is sent to whatever is left.
-    force_at: Option<Elapsed>,
-    deadline: Elapsed,
+    force_at: Option<Uptime>,
+    deadline: Uptime,
     announced: bool,
 }
 
 impl Shutdown {
-    pub(crate) fn begin(id: Seq, now: Elapsed, limit: Duration) -> Self {
-        let after = |wait: Duration| Elapsed::new(now.as_duration().saturating_add(wait));
+    pub(crate) fn begin(id: Seq, now: Uptime, limit: Duration) -> Self {
+        let after = |wait: Duration| Uptime::new(now.as_duration().saturating_add(wait));
         Self {
             ids: vec![id],
             force_at: Some(after(limit.saturating_sub(RESERVE))),
@@ -33,17 +33,17 @@ impl Shutdown {
         self.ids.push(id);
     }
 
-    pub(crate) fn next_deadline(&self) -> Option<Elapsed> {
+    pub(crate) fn next_deadline(&self) -> Option<Uptime> {
         (!self.announced).then(|| self.force_at.unwrap_or(self.deadline))
     }
 
     /// Whether it is time for KILL; says so once.
-    pub(crate) fn forces(&mut self, now: Elapsed) -> bool {
+    pub(crate) fn forces(&mut self, now: Uptime) -> bool {
         self.force_at.take_if(|at| *at <= now).is_some()
     }
 
     /// Whether the deadline has passed; says so once, and nothing is announced after it.
-    pub(crate) fn gives_up(&mut self, now: Elapsed) -> bool {
+    pub(crate) fn gives_up(&mut self, now: Uptime) -> bool {
         let passed = !self.announced && self.deadline <= now;
         self.announced |= passed;
         passed

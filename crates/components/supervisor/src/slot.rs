@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use llama_warden_config::{RestartSpec, Shared};
 use llama_warden_events::{
-    CommandOutcome, Elapsed, FailureReason, Incarnation, ProcessEnd, RefusalReason, Seq, StopReason,
+    CommandOutcome, FailureReason, Incarnation, ProcessEnd, RefusalReason, Seq, StopReason, Uptime,
 };
 use llama_warden_state::{PhaseName, ServerRecord};
 
@@ -62,7 +62,7 @@ pub(crate) enum Wish {
 /// What a decision after a failure depends on beside the server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
-    pub(crate) now: Elapsed,
+    pub(crate) now: Uptime,
     /// A random number from 0 to 1.
     pub(crate) draw: f64,
 }
@@ -72,7 +72,7 @@ pub(crate) struct Slot {
     restart: Shared<RestartSpec>,
     backoff: Backoff,
     /// When policy launches it again.
-    restart_at: Option<Elapsed>,
+    restart_at: Option<Uptime>,
     incarnation: Incarnation,
     life: Life,
     /// Whether the launch has come as far as a process.
@@ -183,7 +183,7 @@ impl Slot {
         self.backoff.failures()
     }
 
-    pub(crate) const fn restart_at(&self) -> Option<Elapsed> {
+    pub(crate) const fn restart_at(&self) -> Option<Uptime> {
         self.restart_at
     }
 
@@ -233,7 +233,7 @@ impl Slot {
     }
 
     /// The time of a scheduled restart has come.
-    pub(crate) fn on_deadline(&mut self, now: Elapsed) {
+    pub(crate) fn on_deadline(&mut self, now: Uptime) {
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;
             self.wanted = Some(self.incarnation.next());
@@ -272,7 +272,7 @@ impl Slot {
         self.has_process |= incarnation == self.incarnation;
     }
 
-    pub(crate) fn on_ready(&mut self, incarnation: Incarnation, now: Elapsed, actions: &mut Vec<SlotAction>) {
+    pub(crate) fn on_ready(&mut self, incarnation: Incarnation, now: Uptime, actions: &mut Vec<SlotAction>) {
         if incarnation == self.incarnation && self.life == Life::Rising {
             self.life = Life::Ready;
             self.was_ready = true;
@@ -310,7 +310,7 @@ impl Slot {
         self.stop_began |= incarnation == self.incarnation;
     }
 
-    /// An end during a stop is complete when the stop is: whoever is told of it finds the stop's facts already there.
+    /// An end during a stop is complete when the stop is: whoever is told of it finds the stop's events already there.
     pub(crate) fn on_exited(
         &mut self,
         incarnation: Incarnation,
@@ -332,7 +332,7 @@ impl Slot {
         }
     }
 
-    /// Facts were missed: takes over what the snapshot says.
+    /// Events were missed: takes over what the snapshot says.
     pub(crate) fn recall(&mut self, record: &ServerRecord, moment: Moment, actions: &mut Vec<SlotAction>) {
         if record.incarnation != self.incarnation {
             return;
@@ -412,7 +412,7 @@ impl Slot {
             match decision {
                 Decision::Leave => {}
                 Decision::Restart { attempt, delay } => {
-                    self.restart_at = Some(Elapsed::new(moment.now.as_duration().saturating_add(delay)));
+                    self.restart_at = Some(Uptime::new(moment.now.as_duration().saturating_add(delay)));
                     actions.push(SlotAction::ScheduleRestart { incarnation, attempt, delay });
                 }
                 Decision::Abandon { attempts, because } => {

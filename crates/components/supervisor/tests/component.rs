@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use llama_warden_bus::{CommandReceiver, Fact};
-use llama_warden_component_kit::{Performance, Stage, next_command, server};
+use llama_warden_bus::{CommandReceiver, EventDraft};
+use llama_warden_component_kit::{RunningComponent, TestBus, next_command, server};
 use llama_warden_config::{AdmissionPolicy, Configuration, Environment, Fleet, Host, ServerSpec, Source};
 use llama_warden_events::{
     Event, FailureReason, Incarnation, LaunchCommand, ProcessEnd, ReadyVia, RefusalReason, StopReason,
@@ -57,15 +57,15 @@ fn fleet(servers: &[(&str, u16)]) -> Fleet {
 
 /// A supervisor on a stage on which the test plays the launcher and the terminator.
 struct Play {
-    stage: Stage,
+    stage: TestBus,
     launcher: CommandReceiver<LaunchCommand>,
     terminator: CommandReceiver<TerminateCommand>,
-    performance: Performance<SupervisorError>,
+    performance: RunningComponent<SupervisorError>,
 }
 
 impl Play {
     fn begin(memory: AdmissionPolicy, scales: Arc<TestScales>, fleet: Fleet, source: FleetSource) -> Self {
-        let mut stage = Stage::new();
+        let mut stage = TestBus::new();
         let (launcher, terminator) = (stage.own(), stage.own());
         let settings = SupervisorSettings {
             fleet: watch::channel(fleet).0,
@@ -91,7 +91,7 @@ impl Play {
 
     async fn tell(&self, id: &str, events: impl IntoIterator<Item = Event>) {
         for event in events {
-            self.stage.publish(Fact::incarnation(server(id), Incarnation::new(1), event)).await;
+            self.stage.publish(EventDraft::incarnation(server(id), Incarnation::new(1), event)).await;
         }
     }
 
@@ -115,7 +115,7 @@ fn no_source() -> FleetSource {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_launch_is_weighed_refused_with_a_fact_and_leaves_the_others_alone() {
+async fn a_launch_is_weighed_refused_with_an_event_and_leaves_the_others_alone() {
     let fleet = fleet(&[("a", 8004), ("b", 8009)]);
     let mut play = Play::begin(AdmissionPolicy::Enforce, TestScales::with(10), fleet, no_source());
     assert_eq!(play.launched().await, "a#1");
@@ -228,7 +228,7 @@ async fn reloads_that_wait_are_resolved_together_and_each_is_answered() {
         other.await.expect("accepted");
     }
     assert!(questions.try_recv().is_err(), "two were resolved at once");
-    let reloaded = |snapshot: &llama_warden_state::Snapshot| snapshot.facts.get("ConfigurationReloaded").copied();
+    let reloaded = |snapshot: &llama_warden_state::Snapshot| snapshot.events.get("ConfigurationReloaded").copied();
     play.stage.see(|snapshot| reloaded(snapshot) == Some(3)).await;
     play.performance.end().await;
 }

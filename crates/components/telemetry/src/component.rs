@@ -8,7 +8,7 @@ use llama_warden_events::NoCommand;
 use crate::line;
 use crate::spans::SpanRecorder;
 
-/// Turns each fact into one log event and, with a recorder, into spans.
+/// Turns each event into one log line and, with a recorder, into spans.
 #[derive(Debug)]
 pub struct Telemetry {
     spans: Option<SpanRecorder>,
@@ -29,7 +29,7 @@ impl Telemetry {
                 }
             }
             Delivery::Gap { missed, snapshot } => {
-                tracing::warn!(missed, seq = snapshot.seq.get(), "facts came too fast; some are not in the log");
+                tracing::warn!(missed, seq = snapshot.seq.get(), "events came too fast; some are not in the log");
                 if let Some(spans) = &mut self.spans {
                     spans.abandon();
                 }
@@ -47,14 +47,14 @@ impl Component for Telemetry {
     async fn run(mut self, mut ports: Ports<NoCommand>) -> Result<(), Infallible> {
         loop {
             let delivery = tokio::select! {
-                delivery = ports.events.next() => delivery,
+                delivery = ports.subscription.next() => delivery,
                 () = ports.cancel.cancelled() => break,
             };
             let Some(delivery) = delivery else { return Ok(()) };
             self.take(&delivery);
         }
-        // The last facts tell how the daemon ended.
-        while let Some(delivery) = ports.events.try_next() {
+        // The last events tell how the daemon ended.
+        while let Some(delivery) = ports.subscription.try_next() {
             self.take(&delivery);
         }
         Ok(())
@@ -63,23 +63,23 @@ impl Component for Telemetry {
 
 #[cfg(test)]
 mod tests {
-    use llama_warden_bus::Fact;
-    use llama_warden_component_kit::Stage;
+    use llama_warden_bus::EventDraft;
+    use llama_warden_component_kit::TestBus;
     use llama_warden_events::Event;
     use tracing::Level;
 
     use super::*;
     use crate::heard::Heard;
 
-    fn stopping(trigger: &str) -> Fact {
-        Fact::daemon(Event::DaemonStopping { trigger: trigger.to_owned() })
+    fn stopping(trigger: &str) -> EventDraft {
+        EventDraft::daemon(Event::DaemonStopping { trigger: trigger.to_owned() })
     }
 
     #[tokio::test]
-    async fn facts_up_to_the_very_end_are_logged() {
+    async fn events_up_to_the_very_end_are_logged() {
         let heard = Heard::default();
         let _subscriber = tracing::subscriber::set_default(heard.subscriber());
-        let mut stage = Stage::new();
+        let mut stage = TestBus::new();
         let performance = stage.run(Telemetry::new(None));
         stage.publish(stopping("first")).await;
         stage.publish(stopping("last")).await;
@@ -90,10 +90,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn facts_that_were_missed_are_a_warning() {
+    async fn events_that_were_missed_are_a_warning() {
         let heard = Heard::default();
         let _subscriber = tracing::subscriber::set_default(heard.subscriber());
-        let mut stage = Stage::keeping(1);
+        let mut stage = TestBus::keeping(1);
         let ports = stage.ports(Telemetry::NAME);
         for _ in 0..3 {
             stage.publish(stopping("many")).await;
@@ -107,7 +107,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_recorder_no_thread_of_the_exporter_exists() {
-        let mut stage = Stage::new();
+        let mut stage = TestBus::new();
         let performance = stage.run(Telemetry::new(None));
         stage.publish(stopping("now")).await;
         let threads = std::fs::read_dir("/proc/self/task").expect("readable");

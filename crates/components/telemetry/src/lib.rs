@@ -1,10 +1,10 @@
-//! Facts as log lines and OpenTelemetry spans.
+//! Events as log lines and OpenTelemetry spans.
 //!
 //! * [`start_logging`] sets up the log: lines on standard error that never hold up the daemon, whoever reads them.
-//! * [`Telemetry`] is the component that turns each fact into one log event and, with a collector, into spans.
+//! * [`Telemetry`] is the component that turns each event into one log line and, with a collector, into spans.
 //! * [`Tracing`] is the connection to the collector. It outlives the components, so that the spans of the last stops
 //!   are sent too; without an endpoint in the environment nothing of it exists.
-//! * [`EventLog`] is the component that keeps every fact as a line of JSON; [`replay`] reads them back.
+//! * [`EventLog`] is the component that keeps every event as a line of JSON; [`replay`] reads them back.
 
 mod component;
 mod eventlog;

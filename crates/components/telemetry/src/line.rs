@@ -1,11 +1,11 @@
-//! A fact as one log event.
+//! An event as one log line.
 //!
 //! Levels: error means that someone must act, warn that quality is lost, info that the state changed, debug the rest.
-//! The target is `llama_warden::fact`, so that a filter can pick the facts.
+//! The target is `llama_warden::fact`, so that a filter can pick the events.
 
 use llama_warden_events::{Envelope, Event, FileRefusal, HookOutcome, ListenerOwner, ServerId, Signal};
 
-/// Writes an event with the place of its fact, fields of its own, and a text without values.
+/// Writes an event with the place of its macro, fields of its own, and a text without values.
 macro_rules! log {
     ($level:ident, $envelope:expr, $($fields_and_text:tt)+) => {
         tracing::$level!(
@@ -18,7 +18,7 @@ macro_rules! log {
     };
 }
 
-/// Logs a fact.
+/// Logs an event.
 pub(crate) fn log(envelope: &Envelope) {
     match &envelope.event {
         Event::DaemonStarted { version, pid, profile } => {
@@ -149,8 +149,8 @@ mod tests {
 
     use llama_warden_component_kit::{card, server};
     use llama_warden_events::{
-        BootId, CommandOutcome, CommandSummary, Elapsed, FailureReason, HookPoint, Incarnation, ProcessEnd, ReadyVia,
-        Rung, Seq, StopReason, StreamName, Timestamp, Warning,
+        BootId, CommandOutcome, CommandSummary, FailureReason, HookPoint, Incarnation, ProcessEnd, ReadyVia, Rung, Seq,
+        StopReason, StreamName, Timestamp, Uptime, Warning,
     };
     use tracing::Level;
 
@@ -162,7 +162,7 @@ mod tests {
             seq: Seq::new(17),
             boot: BootId::from_random(1),
             at: Timestamp::new("2026-11-22T13:05:01Z".parse().expect("valid")),
-            elapsed: Elapsed::new(Duration::from_secs(1)),
+            elapsed: Uptime::new(Duration::from_secs(1)),
             server: Some(server("a")),
             incarnation: Some(Incarnation::new(3)),
             cause: None,
@@ -171,12 +171,12 @@ mod tests {
         let heard = Heard::default();
         tracing::subscriber::with_default(heard.subscriber(), || log(&envelope));
         let mut events = heard.take();
-        assert_eq!(events.len(), 1, "one fact is one event");
+        assert_eq!(events.len(), 1, "one event is one line");
         events.remove(0)
     }
 
     #[test]
-    fn each_fact_has_the_level_that_its_weight_deserves() {
+    fn each_event_has_the_level_that_its_weight_deserves() {
         let rung = |signal| Rung { index: 1, signal };
         let hook = |outcome| Event::HookCompleted { hook: HookPoint::PostReady, outcome, seconds: 0.1 };
         let lost = Event::OutputLost { stream: StreamName::Stderr, consumer: "file".into(), lines: 9 };

@@ -1,7 +1,7 @@
 //! Spans: the story of each launch, for an OpenTelemetry collector.
 //!
 //! One trace per incarnation: `server start` with its steps `launch` and `load`, and later `server stop`. The recorder
-//! builds them from facts; the connection sends them by OTLP over plain HTTP from a thread of its own.
+//! builds them from events; the connection sends them by OTLP over plain HTTP from a thread of its own.
 
 mod collector;
 mod recorder;

@@ -10,8 +10,8 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::routing::post;
-use llama_warden_bus::Fact;
-use llama_warden_component_kit::{Stage, server};
+use llama_warden_bus::EventDraft;
+use llama_warden_component_kit::{TestBus, server};
 use llama_warden_events::{BootId, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, Rung, Signal, StopReason};
 use llama_warden_telemetry::{Telemetry, Tracing, TracingError, TracingSettings};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -57,14 +57,14 @@ fn tracing(endpoint: &str) -> Tracing {
     Tracing::start(&settings, "1.2.3", &BootId::from_random(7)).expect("starts")
 }
 
-/// Plays facts about one launch to the component and lets it end.
+/// Plays events about one launch to the component and lets it end.
 async fn play(tracing: &Tracing, events: impl IntoIterator<Item = Event>) {
-    let mut stage = Stage::new();
+    let mut stage = TestBus::new();
     let performance = stage.run(Telemetry::new(Some(tracing.recorder())));
     let server = server("a");
     stage.configure(&server).await;
     for event in events {
-        stage.publish(Fact::incarnation(server.clone(), Incarnation::new(1), event)).await;
+        stage.publish(EventDraft::incarnation(server.clone(), Incarnation::new(1), event)).await;
     }
     performance.end().await;
 }

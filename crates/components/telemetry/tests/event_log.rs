@@ -6,8 +6,8 @@ use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use llama_warden_bus::Fact;
-use llama_warden_component_kit::{Stage, server};
+use llama_warden_bus::EventDraft;
+use llama_warden_component_kit::{TestBus, server};
 use llama_warden_events::{
     Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, Rung, ServerId, Signal, StopReason, Warning,
 };
@@ -26,7 +26,7 @@ fn written(snapshot: &Snapshot) -> serde_json::Value {
 }
 
 /// A life with fractions, texts and lists of every kind.
-async fn tell_a_life(stage: &Stage, server: &ServerId, incarnation: Incarnation) {
+async fn tell_a_life(stage: &TestBus, server: &ServerId, incarnation: Incarnation) {
     let rung = Rung { index: 0, signal: Signal::TERM };
     let life = [
         Event::LaunchBegan { binary: "/bin/llama-server".into() },
@@ -41,14 +41,14 @@ async fn tell_a_life(stage: &Stage, server: &ServerId, incarnation: Incarnation)
         Event::ServerFailed { reason: FailureReason::Unknown, detail: "late".into(), lines: vec!["x".into()] },
     ];
     for event in life {
-        stage.publish(Fact::incarnation(server.clone(), incarnation, event)).await;
+        stage.publish(EventDraft::incarnation(server.clone(), incarnation, event)).await;
     }
 }
 
 #[tokio::test]
 async fn the_log_replays_to_the_same_snapshot() {
     let directory = tempfile::tempdir().expect("is made");
-    let mut stage = Stage::new();
+    let mut stage = TestBus::new();
     let log = stage.run(EventLog::new(directory.path(), LIMIT));
     let server = server("a");
     stage.configure(&server).await;
@@ -63,7 +63,7 @@ async fn the_log_replays_to_the_same_snapshot() {
 #[tokio::test]
 async fn a_rotated_log_replays_from_both_files() {
     let directory = tempfile::tempdir().expect("is made");
-    let mut stage = Stage::new();
+    let mut stage = TestBus::new();
     let log = stage.run(EventLog::new(directory.path(), 2500));
     let server = server("a");
     stage.configure(&server).await;
@@ -80,9 +80,9 @@ async fn a_rotated_log_replays_from_both_files() {
 async fn a_new_run_keeps_the_log_of_the_one_before() {
     let directory = tempfile::tempdir().expect("is made");
     for run in ["first", "second"] {
-        let mut stage = Stage::new();
+        let mut stage = TestBus::new();
         let log = stage.run(EventLog::new(directory.path(), LIMIT));
-        stage.publish(Fact::daemon(Event::DaemonStopping { trigger: run.into() })).await;
+        stage.publish(EventDraft::daemon(Event::DaemonStopping { trigger: run.into() })).await;
         log.end().await;
     }
     let text = |name| fs::read_to_string(directory.path().join(name)).expect("readable");
@@ -93,11 +93,11 @@ async fn a_new_run_keeps_the_log_of_the_one_before() {
 #[tokio::test]
 async fn a_disk_that_takes_nothing_stops_nothing() {
     let directory = tempfile::tempdir().expect("is made");
-    let mut stage = Stage::new();
+    let mut stage = TestBus::new();
     let log = stage.run(EventLog::new(directory.path().join("missing"), LIMIT));
     for _ in 0..5000 {
-        stage.publish(Fact::daemon(Event::DaemonStopping { trigger: "lost".into() })).await;
+        stage.publish(EventDraft::daemon(Event::DaemonStopping { trigger: "lost".into() })).await;
     }
     log.end().await;
-    assert_eq!(stage.bus().snapshot().facts["DaemonStopping"], 5000);
+    assert_eq!(stage.bus().snapshot().events["DaemonStopping"], 5000);
 }

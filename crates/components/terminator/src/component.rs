@@ -1,17 +1,17 @@
-//! The terminator as a component: requests and ends in, signals and facts out.
+//! The terminator as a component: requests and ends in, signals and events out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::{
-    Accepted, BusClosed, CommandSender, Component, Delivery, Fact, Order, PendingReply, Ports, Publisher, Request,
-    Subscription,
+    Accepted, BusClosed, CommandRequest, CommandSender, Component, Delivery, EventDraft, PendingReply, Ports,
+    Publisher, ReceivedCommand, Subscription,
 };
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{
-    Elapsed, Envelope, Event, HookCommand, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, Seq,
-    ServerId, Signal, StopReason, TerminateCommand, Warning,
+    Envelope, Event, HookCommand, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, Seq, ServerId, Signal,
+    StopReason, TerminateCommand, Uptime, Warning,
 };
 use llama_warden_state::Snapshot;
 use tokio::sync::watch;
@@ -55,12 +55,12 @@ impl Component for Terminator {
         let mut desk = Desk {
             fleet: self.fleet,
             launches: BTreeMap::new(),
-            facts: ports.facts.clone(),
+            events: ports.events.clone(),
             commands: ports.commands.clone(),
             deliveries: JoinSet::new(),
             pre_stops: JoinSet::new(),
         };
-        desk.recall(&ports.events.snapshot());
+        desk.recall(&ports.subscription.snapshot());
         loop {
             let now = ports.clock.now();
             let next = desk.stops().filter_map(|(_, stop)| stop.machine.next_deadline()).min();
@@ -69,12 +69,12 @@ impl Component for Terminator {
                 request = ports.inbox.recv() => match request {
                     Some(request) => {
                         // What the sender had heard of the launch was published before the request was sent.
-                        desk.hear_all(&mut ports.events).await?;
+                        desk.hear_all(&mut ports.subscription).await?;
                         desk.on_request(request, ports.clock.now()).await?;
                     }
                     None => return Err(TerminatorError::NoSender),
                 },
-                delivery = ports.events.next() => match delivery {
+                delivery = ports.subscription.next() => match delivery {
                     Some(delivery) => desk.hear(delivery).await?,
                     None => return Err(BusClosed.into()),
                 },
@@ -84,7 +84,7 @@ impl Component for Terminator {
                 () = std::future::ready(()), if next.is_some_and(|next| next <= now) => desk.on_deadline(now).await?,
                 Some(delivered) = desk.deliveries.join_next() => {
                     if let Ok(Err(refused)) = delivered {
-                        // The process ended before the signal came; its end is on the way as a fact.
+                        // The process ended before the signal came; its end is on the way as an event.
                         tracing::debug!(%refused, "signal not delivered");
                     }
                 }
@@ -127,10 +127,10 @@ struct OpenStop {
 struct Desk {
     fleet: watch::Receiver<Fleet>,
     launches: BTreeMap<ServerId, Launch>,
-    facts: Publisher,
+    events: Publisher,
     commands: CommandSender,
     deliveries: JoinSet<Result<Accepted, Refused>>,
-    /// Whether the commands that were asked for will be run; how they ended is told by facts.
+    /// Whether the commands that were asked for will be run; how they ended is told by events.
     pre_stops: JoinSet<(ServerId, Incarnation, Result<Accepted, Refused>)>,
 }
 
@@ -153,10 +153,14 @@ impl Desk {
         }
     }
 
-    async fn on_request(&mut self, request: Request<TerminateCommand>, now: Elapsed) -> Result<(), TerminatorError> {
+    async fn on_request(
+        &mut self,
+        request: ReceivedCommand<TerminateCommand>,
+        now: Uptime,
+    ) -> Result<(), TerminatorError> {
         let TerminateCommand::TerminateServer { server, incarnation, reason, grace } = request.command.clone();
         let cause = request.cause;
-        // The request may overtake the facts about the launch that it names, but never the other way round.
+        // The request may overtake the events about the launch that it names, but never the other way round.
         let spec = self.fleet.borrow().get(server.as_str()).cloned();
         let launch = self.launches.entry(server.clone()).or_insert_with(|| Launch::new(incarnation, spec.clone()));
         if launch.incarnation < incarnation {
@@ -214,11 +218,12 @@ impl Desk {
         launch.life = Life::Over;
         let Some(stop) = launch.stop.take() else { return Ok(()) };
         let stopped = stop.machine.finish(envelope.elapsed);
-        let fact = Fact::incarnation(server.clone(), incarnation, stopped).because(stop.cause.or(Some(envelope.seq)));
-        Ok(self.facts.publish(fact).await?)
+        let event =
+            EventDraft::incarnation(server.clone(), incarnation, stopped).because(stop.cause.or(Some(envelope.seq)));
+        Ok(self.events.publish(event).await?)
     }
 
-    async fn on_deadline(&mut self, now: Elapsed) -> Result<(), TerminatorError> {
+    async fn on_deadline(&mut self, now: Uptime) -> Result<(), TerminatorError> {
         let due: Vec<_> = self
             .launches
             .iter_mut()
@@ -238,7 +243,7 @@ impl Desk {
         &mut self,
         server: &ServerId,
         incarnation: Incarnation,
-        now: Elapsed,
+        now: Uptime,
     ) -> Result<(), TerminatorError> {
         let launch = self.launches.get_mut(server).filter(|launch| launch.incarnation == incarnation);
         let Some(stop) = launch.and_then(|launch| launch.stop.as_mut()) else { return Ok(()) };
@@ -251,11 +256,11 @@ impl Desk {
         server: ServerId,
         incarnation: Incarnation,
         refused: Refused,
-        now: Elapsed,
+        now: Uptime,
     ) -> Result<(), TerminatorError> {
         let detail = format!("{}: {refused}", HookPoint::PreStop);
         let warned = Event::ServerWarned { warning: Warning::HookFailed, detail };
-        self.facts.publish(Fact::incarnation(server.clone(), incarnation, warned)).await?;
+        self.events.publish(EventDraft::incarnation(server.clone(), incarnation, warned)).await?;
         self.on_pre_stop_over(&server, incarnation, now).await
     }
 
@@ -276,7 +281,7 @@ impl Desk {
         }
         for (server, incarnation, stop) in ended {
             let stopped = stop.machine.finish(snapshot.elapsed);
-            self.facts.publish(Fact::incarnation(server, incarnation, stopped).because(stop.cause)).await?;
+            self.events.publish(EventDraft::incarnation(server, incarnation, stopped).because(stop.cause)).await?;
         }
         for (server, incarnation) in drained {
             self.on_pre_stop_over(&server, incarnation, snapshot.elapsed).await?;
@@ -315,17 +320,20 @@ impl Desk {
         for action in actions {
             match action {
                 Action::Publish(event) => {
-                    self.facts.publish(Fact::incarnation(server.clone(), incarnation, event).because(cause)).await?;
+                    self.events
+                        .publish(EventDraft::incarnation(server.clone(), incarnation, event).because(cause))
+                        .await?;
                 }
                 Action::RunPreStop { reason, limit } => {
                     let command = HookCommand::RunPreStop { server: server.clone(), incarnation, reason, limit };
-                    let (server, reply) = (server.clone(), self.commands.post(Order::new(command).because(cause)));
+                    let (server, reply) =
+                        (server.clone(), self.commands.post(CommandRequest::new(command).because(cause)));
                     self.pre_stops.spawn(async move { (server, incarnation, reply.await) });
                 }
                 Action::Deliver(rung) => {
                     let (server, signal) = (server.clone(), rung.signal);
                     let command = LaunchCommand::DeliverSignal { server, incarnation, signal, rung };
-                    let reply: PendingReply = self.commands.post(Order::new(command).because(cause));
+                    let reply: PendingReply = self.commands.post(CommandRequest::new(command).because(cause));
                     self.deliveries.spawn(reply);
                 }
             }

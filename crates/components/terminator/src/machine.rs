@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use llama_warden_events::{Elapsed, Event, FailureReason, Rung, Signal, StopReason};
+use llama_warden_events::{Event, FailureReason, Rung, Signal, StopReason, Uptime};
 
 /// How long a killed process may take to be gone before it is reported as unkillable. KILL of a llama-server with a
 /// 1.6 GB model takes 50 ms (measured).
@@ -45,20 +45,20 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stop {
     reason: StopReason,
-    began: Elapsed,
+    began: Uptime,
     ladder: Vec<Signal>,
     /// The next step; the one after the ladder is KILL, and beyond that there is none.
     next: usize,
     /// When each step of the ladder is due, and KILL last.
-    due: Vec<Elapsed>,
+    due: Vec<Uptime>,
     awaits_pre_stop: bool,
-    verify_by: Option<Elapsed>,
+    verify_by: Option<Uptime>,
     reported_unkillable: bool,
 }
 
 impl Stop {
     /// Begins a stop; the first signal is due at once, or when the `pre-stop` command has ended or its time is over.
-    pub fn begin(plan: Plan, now: Elapsed) -> (Self, Vec<Action>) {
+    pub fn begin(plan: Plan, now: Uptime) -> (Self, Vec<Action>) {
         let pre_stop = plan.time_for_pre_stop();
         let Plan { reason, grace, ladder, .. } = plan;
         let ladder = if grace.is_zero() { Vec::new() } else { ladder };
@@ -80,7 +80,7 @@ impl Stop {
     }
 
     /// The `pre-stop` command has ended, however it did, or cannot be run: the first signal is due.
-    pub fn on_pre_stop_over(&mut self, now: Elapsed) -> Vec<Action> {
+    pub fn on_pre_stop_over(&mut self, now: Uptime) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.awaits_pre_stop {
             self.due = schedule(self.ladder.len(), now, self.kill_at().unwrap_or(now));
@@ -90,7 +90,7 @@ impl Stop {
     }
 
     /// A repeated request joins: it can bring KILL forward, never put it off.
-    pub fn join(&mut self, grace: Option<Duration>, now: Elapsed) -> Vec<Action> {
+    pub fn join(&mut self, grace: Option<Duration>, now: Uptime) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Some(grace) = grace {
             let kill = later(now, grace);
@@ -111,7 +111,7 @@ impl Stop {
     }
 
     /// What is due at `now`.
-    pub fn on_deadline(&mut self, now: Elapsed) -> Vec<Action> {
+    pub fn on_deadline(&mut self, now: Uptime) -> Vec<Action> {
         let mut actions = Vec::new();
         self.climb(now, &mut actions);
         if self.verify_by.is_some_and(|verify_by| verify_by <= now) && !self.reported_unkillable {
@@ -129,15 +129,15 @@ impl Stop {
     }
 
     /// When [`Self::on_deadline`] has something to do.
-    pub fn next_deadline(&self) -> Option<Elapsed> {
+    pub fn next_deadline(&self) -> Option<Uptime> {
         match self.due.get(self.next) {
             Some(due) => Some(*due),
             None => self.verify_by.filter(|_| !self.reported_unkillable),
         }
     }
 
-    /// The process is gone: the last fact of the stop.
-    pub fn finish(&self, now: Elapsed) -> Event {
+    /// The process is gone: the last event of the stop.
+    pub fn finish(&self, now: Uptime) -> Event {
         Event::ServerStopped {
             reason: self.reason,
             forced: self.is_forced(),
@@ -150,13 +150,13 @@ impl Stop {
         self.next > self.ladder.len()
     }
 
-    fn kill_at(&self) -> Option<Elapsed> {
+    fn kill_at(&self) -> Option<Uptime> {
         self.due.last().copied()
     }
 
     /// Climbs to the highest step that is due. Steps that were overslept (the daemon was stopped, the machine slept) are
     /// skipped rather than sent in one burst.
-    fn climb(&mut self, now: Elapsed, actions: &mut Vec<Action>) {
+    fn climb(&mut self, now: Uptime, actions: &mut Vec<Action>) {
         let due = self.due.iter().enumerate().skip(self.next).take_while(|(_, due)| **due <= now).last();
         let Some((index, _)) = due else { return };
         let signal = self.ladder.get(index).copied().unwrap_or(Signal::KILL);
@@ -167,7 +167,7 @@ impl Stop {
         self.next = index + 1;
         self.awaits_pre_stop = false;
         if signal == Signal::KILL {
-            self.verify_by = Some(Elapsed::new(now.as_duration().saturating_add(KILL_VERIFICATION)));
+            self.verify_by = Some(Uptime::new(now.as_duration().saturating_add(KILL_VERIFICATION)));
         }
         actions.push(Action::Deliver(rung));
     }
@@ -184,7 +184,7 @@ impl Plan {
 }
 
 /// When each of `rungs` signals is due, in equal shares of the time from `first` to `kill`, and KILL last.
-fn schedule(rungs: usize, first: Elapsed, kill: Elapsed) -> Vec<Elapsed> {
+fn schedule(rungs: usize, first: Uptime, kill: Uptime) -> Vec<Uptime> {
     let share = share(kill.since(first), rungs);
     let at = |rung: usize| later(first, share.saturating_mul(u32::try_from(rung).unwrap_or(u32::MAX)));
     (0..rungs).map(at).chain([kill]).collect()
@@ -194,8 +194,8 @@ fn share(time: Duration, shares: usize) -> Duration {
     time / u32::try_from(shares.max(1)).unwrap_or(u32::MAX)
 }
 
-const fn later(time: Elapsed, by: Duration) -> Elapsed {
-    Elapsed::new(time.as_duration().saturating_add(by))
+const fn later(time: Uptime, by: Duration) -> Uptime {
+    Uptime::new(time.as_duration().saturating_add(by))
 }
 
 #[cfg(test)]
@@ -214,8 +214,8 @@ mod tests {
         Plan { pre_stop: Some(Duration::from_secs(limit)), ..plan }
     }
 
-    fn at(seconds: f64) -> Elapsed {
-        Elapsed::new(Duration::from_secs_f64(seconds))
+    fn at(seconds: f64) -> Uptime {
+        Uptime::new(Duration::from_secs_f64(seconds))
     }
 
     fn delivered(actions: &[Action]) -> Vec<Signal> {

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use llama_warden_bus::Fact;
-use llama_warden_component_kit::{Stage, next_command, server};
+use llama_warden_bus::EventDraft;
+use llama_warden_component_kit::{TestBus, next_command, server};
 use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
 use llama_warden_events::{
     Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, LaunchCommand, ProcessEnd, ReadyVia,
@@ -33,17 +33,17 @@ fn terminate(grace: Option<u64>) -> TerminateCommand {
     TerminateCommand::TerminateServer { server: server("a"), incarnation: FIRST, reason: StopReason::Requested, grace }
 }
 
-async fn running(stage: &Stage) {
+async fn running(stage: &TestBus) {
     stage.configure(&server("a")).await;
     let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 };
     for event in [Event::LaunchBegan { binary: "x".into() }, spawned] {
-        stage.publish(Fact::incarnation(server("a"), FIRST, event)).await;
+        stage.publish(EventDraft::incarnation(server("a"), FIRST, event)).await;
     }
 }
 
-fn exited() -> Fact {
+fn exited() -> EventDraft {
     let end = ProcessEnd::Exited { code: 0 };
-    Fact::incarnation(server("a"), FIRST, Event::ServerExited { end, swept: 0 })
+    EventDraft::incarnation(server("a"), FIRST, Event::ServerExited { end, swept: 0 })
 }
 
 fn signal(command: &LaunchCommand) -> Signal {
@@ -55,7 +55,7 @@ fn signal(command: &LaunchCommand) -> Signal {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_is_term_then_kill_then_told() {
-    let mut stage = Stage::new();
+    let mut stage = TestBus::new();
     let mut launcher = stage.own::<LaunchCommand>();
     running(&stage).await;
     let performance = stage.run(terminator());
@@ -82,7 +82,7 @@ async fn a_stop_is_term_then_kill_then_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_process_that_outlives_kill_is_reported() {
-    let mut stage = Stage::new();
+    let mut stage = TestBus::new();
     let mut launcher = stage.own::<LaunchCommand>();
     running(&stage).await;
     let performance = stage.run(terminator());
@@ -95,7 +95,7 @@ async fn a_process_that_outlives_kill_is_reported() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_of_a_launch_that_is_over_is_refused() {
-    let mut stage = Stage::new();
+    let mut stage = TestBus::new();
     let _launcher = stage.own::<LaunchCommand>();
     running(&stage).await;
     stage.publish(exited()).await;
@@ -107,22 +107,22 @@ async fn a_stop_of_a_launch_that_is_over_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_that_fails_before_it_has_a_process_ends_its_stop() {
-    let mut stage = Stage::new();
+    let mut stage = TestBus::new();
     let mut launcher = stage.own::<LaunchCommand>();
     stage.configure(&server("a")).await;
-    stage.publish(Fact::incarnation(server("a"), FIRST, Event::LaunchBegan { binary: "x".into() })).await;
+    stage.publish(EventDraft::incarnation(server("a"), FIRST, Event::LaunchBegan { binary: "x".into() })).await;
     let performance = stage.run(terminator());
     stage.commands().send(terminate(None)).await.expect("accepted");
     next_command(&mut launcher).await.accept(None);
     let failed = Event::ServerFailed { reason: FailureReason::PortInUse, detail: String::new(), lines: vec![] };
-    stage.publish(Fact::incarnation(server("a"), FIRST, failed)).await;
+    stage.publish(EventDraft::incarnation(server("a"), FIRST, failed)).await;
     stage.hear(|event| matches!(event, Event::ServerStopped { forced: false, .. })).await;
     performance.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_that_swallowed_the_exit_still_ends_the_stop() {
-    let mut stage = Stage::keeping(2);
+    let mut stage = TestBus::keeping(2);
     let mut launcher = stage.own::<LaunchCommand>();
     running(&stage).await;
     let performance = stage.run(terminator());
@@ -130,26 +130,30 @@ async fn a_gap_that_swallowed_the_exit_still_ends_the_stop() {
     next_command(&mut launcher).await.accept(None);
     stage.publisher().publish(exited()).await.expect("open");
     for _ in 0..8 {
-        stage.publisher().publish(Fact::daemon(Event::DaemonStopping { trigger: "noise".into() })).await.expect("open");
+        stage
+            .publisher()
+            .publish(EventDraft::daemon(Event::DaemonStopping { trigger: "noise".into() }))
+            .await
+            .expect("open");
     }
     stage.see(|snapshot| snapshot.servers["a"].stop_seconds.count() == 1).await;
     performance.end().await;
 }
 
-async fn ready(stage: &Stage) {
+async fn ready(stage: &TestBus) {
     running(stage).await;
     let reached = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 };
-    stage.publish(Fact::incarnation(server("a"), FIRST, reached)).await;
+    stage.publish(EventDraft::incarnation(server("a"), FIRST, reached)).await;
 }
 
-fn drained() -> Fact {
+fn drained() -> EventDraft {
     let event = Event::HookCompleted { hook: HookPoint::PreStop, outcome: HookOutcome::Succeeded, seconds: 1.0 };
-    Fact::incarnation(server("a"), FIRST, event)
+    EventDraft::incarnation(server("a"), FIRST, event)
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_first_signal_waits_for_the_pre_stop_command() {
-    let mut stage = Stage::new();
+    let mut stage = TestBus::new();
     let (mut launcher, mut hooks) = (stage.own::<LaunchCommand>(), stage.own::<HookCommand>());
     ready(&stage).await;
     let performance = stage.run(draining_terminator());
@@ -177,7 +181,7 @@ async fn the_first_signal_waits_for_the_pre_stop_command() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_goes_on_without_a_pre_stop_command_that_does_not_end_or_is_not_run() {
     for (is_accepted, seconds) in [(true, 4), (false, 0)] {
-        let mut stage = Stage::new();
+        let mut stage = TestBus::new();
         let (mut launcher, mut hooks) = (stage.own::<LaunchCommand>(), stage.own::<HookCommand>());
         ready(&stage).await;
         let performance = stage.run(draining_terminator());
@@ -200,7 +204,7 @@ async fn a_stop_goes_on_without_a_pre_stop_command_that_does_not_end_or_is_not_r
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_owner_of_commands_holds_up_no_stop() {
-    let mut stage = Stage::new();
+    let mut stage = TestBus::new();
     let mut launcher = stage.own::<LaunchCommand>();
     drop(stage.own::<HookCommand>());
     ready(&stage).await;
@@ -214,7 +218,7 @@ async fn a_dead_owner_of_commands_holds_up_no_stop() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_was_never_ready_gets_its_first_signal_at_once() {
-    let mut stage = Stage::new();
+    let mut stage = TestBus::new();
     let (mut launcher, mut hooks) = (stage.own::<LaunchCommand>(), stage.own::<HookCommand>());
     running(&stage).await;
     let performance = stage.run(draining_terminator());
@@ -227,7 +231,7 @@ async fn a_server_that_was_never_ready_gets_its_first_signal_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_that_swallowed_the_end_of_the_pre_stop_command_lets_the_stop_go_on() {
-    let mut stage = Stage::keeping(2);
+    let mut stage = TestBus::keeping(2);
     let (mut launcher, mut hooks) = (stage.own::<LaunchCommand>(), stage.own::<HookCommand>());
     ready(&stage).await;
     let performance = stage.run(draining_terminator());
@@ -236,7 +240,11 @@ async fn a_gap_that_swallowed_the_end_of_the_pre_stop_command_lets_the_stop_go_o
     let before = tokio::time::Instant::now();
     stage.publisher().publish(drained()).await.expect("open");
     for _ in 0..8 {
-        stage.publisher().publish(Fact::daemon(Event::DaemonStopping { trigger: "noise".into() })).await.expect("open");
+        stage
+            .publisher()
+            .publish(EventDraft::daemon(Event::DaemonStopping { trigger: "noise".into() }))
+            .await
+            .expect("open");
     }
     assert_eq!(signal(&next_command(&mut launcher).await.command), Signal::TERM);
     assert_eq!(before.elapsed(), Duration::ZERO);

@@ -1,6 +1,6 @@
 //! Time since the start of the daemon.
 
-use llama_warden_events::Elapsed;
+use llama_warden_events::Uptime;
 use tokio::time::Instant;
 
 /// Tells the time since the start of the daemon. Follows tokio's clock, so that tests can hold it still.
@@ -16,17 +16,17 @@ impl Clock {
     }
 
     /// Time since the start.
-    pub fn now(&self) -> Elapsed {
-        Elapsed::new(self.origin.elapsed())
+    pub fn now(&self) -> Uptime {
+        Uptime::new(self.origin.elapsed())
     }
 
     /// The instant at which the clock shows `elapsed`, for timers.
-    pub fn instant(&self, elapsed: Elapsed) -> Instant {
+    pub fn instant(&self, elapsed: Uptime) -> Instant {
         self.origin + elapsed.as_duration()
     }
 
     /// Waits until the clock shows `deadline`; for ever if there is none.
-    pub async fn sleep_until(&self, deadline: Option<Elapsed>) {
+    pub async fn sleep_until(&self, deadline: Option<Uptime>) {
         match deadline {
             Some(deadline) => tokio::time::sleep_until(self.instant(deadline)).await,
             None => std::future::pending().await,

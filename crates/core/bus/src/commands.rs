@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use llama_warden_events::{Command, CommandKind, CommandSet, Elapsed, RefusalReason, Refused, Seq};
+use llama_warden_events::{Command, CommandKind, CommandSet, RefusalReason, Refused, Seq, Uptime};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Clock;
@@ -17,28 +17,28 @@ const QUEUE: usize = 1024;
 
 /// A command with what goes along.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Order {
+pub struct CommandRequest {
     /// What is asked.
     pub command: Command,
-    /// The fact that led here.
+    /// The event that led here.
     pub cause: Option<Seq>,
     /// When it stops making sense; the owner never sees it after that.
-    pub deadline: Option<Elapsed>,
+    pub deadline: Option<Uptime>,
 }
 
-impl<C: Into<Command>> From<C> for Order {
+impl<C: Into<Command>> From<C> for CommandRequest {
     fn from(command: C) -> Self {
         Self { command: command.into(), cause: None, deadline: None }
     }
 }
 
-impl Order {
+impl CommandRequest {
     /// An order without a cause or a deadline.
     pub fn new(command: impl Into<Command>) -> Self {
         command.into().into()
     }
 
-    /// Names the fact that led here.
+    /// Names the event that led here.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Option<Seq>>) -> Self {
         self.cause = cause.into();
@@ -47,7 +47,7 @@ impl Order {
 
     /// Sets when it stops making sense.
     #[must_use]
-    pub fn by(mut self, deadline: Elapsed) -> Self {
+    pub fn by(mut self, deadline: Uptime) -> Self {
         self.deadline = Some(deadline);
         self
     }
@@ -56,7 +56,7 @@ impl Order {
 /// A command was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
-    /// The command's id, where the owner gives one: the `seq` of its `CommandAccepted` fact.
+    /// The command's id, where the owner gives one: the `seq` of its `CommandAccepted` event.
     pub id: Option<Seq>,
 }
 
@@ -82,41 +82,41 @@ pub enum CompositionError {
 type Reply = oneshot::Sender<Result<Accepted, Refused>>;
 
 #[derive(Debug)]
-struct Letter {
-    order: Order,
+struct QueuedCommand {
+    order: CommandRequest,
     reply: Reply,
 }
 
 #[derive(Debug, Clone)]
 struct Route {
-    urgent: mpsc::Sender<Letter>,
-    ordinary: mpsc::Sender<Letter>,
+    urgent: mpsc::Sender<QueuedCommand>,
+    ordinary: mpsc::Sender<QueuedCommand>,
 }
 
 #[derive(Debug)]
-struct Letterbox {
-    urgent: mpsc::Receiver<Letter>,
-    ordinary: mpsc::Receiver<Letter>,
+struct CommandQueue {
+    urgent: mpsc::Receiver<QueuedCommand>,
+    ordinary: mpsc::Receiver<QueuedCommand>,
 }
 
 /// Connects senders with owners while the daemon is composed.
 #[derive(Debug)]
-pub struct Switchboard {
+pub struct CommandRouter {
     routes: Arc<[Route]>,
-    boxes: Vec<(CommandKind, Option<Letterbox>)>,
+    boxes: Vec<(CommandKind, Option<CommandQueue>)>,
     clock: Clock,
 }
 
-impl Switchboard {
-    /// A switchboard on which no set has an owner.
+impl CommandRouter {
+    /// A router on which no set has an owner.
     pub fn new(clock: Clock) -> Self {
         let (routes, boxes): (Vec<_>, Vec<_>) = CommandKind::ALL
             .into_iter()
             .map(|kind| {
-                let (urgent, urgent_box) = mpsc::channel(QUEUE);
-                let (ordinary, ordinary_box) = mpsc::channel(QUEUE);
-                let letterbox = Letterbox { urgent: urgent_box, ordinary: ordinary_box };
-                (Route { urgent, ordinary }, (kind, Some(letterbox)))
+                let (urgent, urgent_queue) = mpsc::channel(QUEUE);
+                let (ordinary, ordinary_queue) = mpsc::channel(QUEUE);
+                let queue = CommandQueue { urgent: urgent_queue, ordinary: ordinary_queue };
+                (Route { urgent, ordinary }, (kind, Some(queue)))
             })
             .unzip();
         Self { routes: routes.into(), boxes, clock }
@@ -129,14 +129,14 @@ impl Switchboard {
 
     /// Makes `owner` the owner of the set `C`.
     pub fn take<C: CommandSet>(&mut self, owner: &'static str) -> Result<CommandReceiver<C>, CompositionError> {
-        let letterbox = match C::KIND {
+        let queue = match C::KIND {
             None => None,
             Some(kind) => {
                 let slot = self.boxes.iter_mut().find(|(known, _)| *known == kind).and_then(|(_, slot)| slot.take());
                 Some(slot.ok_or(CompositionError::SecondOwner { kind, second: owner })?)
             }
         };
-        Ok(CommandReceiver { letterbox, clock: self.clock, set: PhantomData })
+        Ok(CommandReceiver { queue, clock: self.clock, set: PhantomData })
     }
 
     /// Checks that every set has its owner.
@@ -158,17 +158,17 @@ impl CommandSender {
     /// Posts a command without waiting; what comes back resolves when the owner has answered.
     ///
     /// A component polls it beside its other work and never waits for it alone.
-    pub fn post(&self, order: impl Into<Order>) -> PendingReply {
+    pub fn post(&self, order: impl Into<CommandRequest>) -> PendingReply {
         let order = order.into();
         let (reply, answer) = oneshot::channel();
         let kind = order.command.kind();
         let urgent = order.command.is_urgent();
-        let letter = Letter { order, reply };
+        let queued = QueuedCommand { order, reply };
         let refused = match CommandKind::ALL.iter().position(|known| *known == kind) {
             Some(index) => {
                 let route = &self.routes[index];
                 let queue = if urgent { &route.urgent } else { &route.ordinary };
-                queue.try_send(letter).err().map(|error| match error {
+                queue.try_send(queued).err().map(|error| match error {
                     mpsc::error::TrySendError::Full(_) => {
                         Refused::new(RefusalReason::QueueFull, "too many commands wait; try again")
                     }
@@ -181,7 +181,7 @@ impl CommandSender {
     }
 
     /// Sends a command and waits for the owner's answer.
-    pub async fn send(&self, order: impl Into<Order>) -> Result<Accepted, Refused> {
+    pub async fn send(&self, order: impl Into<CommandRequest>) -> Result<Accepted, Refused> {
         self.post(order).await
     }
 }
@@ -211,7 +211,7 @@ impl Future for PendingReply {
 /// The owner's end of a set of commands.
 #[derive(Debug)]
 pub struct CommandReceiver<C> {
-    letterbox: Option<Letterbox>,
+    queue: Option<CommandQueue>,
     clock: Clock,
     set: PhantomData<fn() -> C>,
 }
@@ -219,24 +219,26 @@ pub struct CommandReceiver<C> {
 impl<C: CommandSet> CommandReceiver<C> {
     /// The next command, urgent ones first. Never resolves for a component that owns none; `None` when every sender is
     /// gone. Expired commands are refused here. Safe to cancel.
-    pub async fn recv(&mut self) -> Option<Request<C>> {
-        let Some(letterbox) = &mut self.letterbox else { return std::future::pending().await };
+    pub async fn recv(&mut self) -> Option<ReceivedCommand<C>> {
+        let Some(queue) = &mut self.queue else { return std::future::pending().await };
         loop {
             // Biased: a stop must overtake a hundred starts that were queued before it.
-            let letter = tokio::select! {
+            let queued = tokio::select! {
                 biased;
-                Some(letter) = letterbox.urgent.recv() => letter,
-                Some(letter) = letterbox.ordinary.recv() => letter,
+                Some(queued) = queue.urgent.recv() => queued,
+                Some(queued) = queue.ordinary.recv() => queued,
                 else => return None,
             };
-            if letter.order.deadline.is_some_and(|deadline| deadline < self.clock.now()) {
-                answer(letter.reply, Err(Refused::new(RefusalReason::Expired, "its deadline had passed")));
+            if queued.order.deadline.is_some_and(|deadline| deadline < self.clock.now()) {
+                answer(queued.reply, Err(Refused::new(RefusalReason::Expired, "its deadline had passed")));
                 continue;
             }
-            match C::from_command(letter.order.command) {
-                Ok(command) => return Some(Request { command, cause: letter.order.cause, reply: letter.reply }),
+            match C::from_command(queued.order.command) {
+                Ok(command) => {
+                    return Some(ReceivedCommand { command, cause: queued.order.cause, reply: queued.reply });
+                }
                 // Routes are by set, so this cannot happen; if it did, the sender would have to know.
-                Err(_) => answer(letter.reply, Err(owner_gone())),
+                Err(_) => answer(queued.reply, Err(owner_gone())),
             }
         }
     }
@@ -244,16 +246,16 @@ impl<C: CommandSet> CommandReceiver<C> {
 
 /// A command that waits for an answer. Dropping it unanswered refuses it.
 #[derive(Debug)]
-pub struct Request<C> {
+pub struct ReceivedCommand<C> {
     /// What is asked.
     pub command: C,
-    /// The fact that led here.
+    /// The event that led here.
     pub cause: Option<Seq>,
     reply: Reply,
 }
 
-impl<C> Request<C> {
-    /// Accepts; `id` is the `seq` of the `CommandAccepted` fact, where one was published.
+impl<C> ReceivedCommand<C> {
+    /// Accepts; `id` is the `seq` of the `CommandAccepted` event, where one was published.
     pub fn accept(self, id: Option<Seq>) {
         answer(self.reply, Ok(Accepted { id }));
     }

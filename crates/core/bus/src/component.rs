@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Clock, CommandReceiver, CommandSender, Publisher, Subscription};
 
-/// A part of the daemon that hears facts, performs the commands that it owns, and publishes what came of it.
+/// A part of the daemon that hears events, performs the commands that it owns, and publishes what came of it.
 pub trait Component: Send + 'static {
     /// Its name, in logs and in `ComponentFailed`.
     const NAME: &'static str;
@@ -25,10 +25,10 @@ pub trait Component: Send + 'static {
 /// The lanes, as one component sees them.
 #[derive(Debug)]
 pub struct Ports<C: CommandSet> {
-    /// Where it publishes facts.
-    pub facts: Publisher,
-    /// The facts, from a snapshot on.
-    pub events: Subscription,
+    /// Where it publishes events.
+    pub events: Publisher,
+    /// The events, from a snapshot on.
+    pub subscription: Subscription,
     /// Where it sends commands.
     pub commands: CommandSender,
     /// The commands that it owns.

@@ -7,15 +7,15 @@ use llama_warden_state::DaemonPhase;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bus, CommandSender, Component, CompositionError, Fact, OutputLane, Ports, Publisher, Switchboard};
+use crate::{Bus, CommandRouter, CommandSender, Component, CompositionError, EventDraft, OutputLane, Ports, Publisher};
 
 /// How the host is set up.
 #[derive(Debug, Clone)]
 pub struct HostSettings {
     /// The id of this run.
     pub boot: BootId,
-    /// How many facts stay readable.
-    pub facts_kept: usize,
+    /// How many events stay readable.
+    pub events_kept: usize,
     /// Longest time from a failed component to the end.
     pub drain: Duration,
     /// Longest time that a cancelled component may take to end.
@@ -38,7 +38,7 @@ pub struct Host {
     settings: HostSettings,
     bus: Bus,
     publisher: Publisher,
-    switchboard: Switchboard,
+    router: CommandRouter,
     lane: OutputLane,
     cancel: CancellationToken,
     tasks: JoinSet<Result<(), String>>,
@@ -49,9 +49,9 @@ pub struct Host {
 impl Host {
     /// A host with a bus and no component.
     pub fn new(settings: HostSettings) -> Self {
-        let (bus, publisher) = Bus::start(settings.boot, settings.facts_kept);
+        let (bus, publisher) = Bus::start(settings.boot, settings.events_kept);
         Self {
-            switchboard: Switchboard::new(bus.clock()),
+            router: CommandRouter::new(bus.clock()),
             bus,
             publisher,
             settings,
@@ -63,12 +63,12 @@ impl Host {
         }
     }
 
-    /// The line of facts.
+    /// The line of events.
     pub const fn bus(&self) -> &Bus {
         &self.bus
     }
 
-    /// The way into the line of facts.
+    /// The way into the line of events.
     pub const fn publisher(&self) -> &Publisher {
         &self.publisher
     }
@@ -80,16 +80,16 @@ impl Host {
 
     /// A sender to every owner of commands.
     pub fn commands(&self) -> CommandSender {
-        self.switchboard.sender()
+        self.router.sender()
     }
 
     /// Adds a component. It begins to run when the host starts.
     pub fn add<C: Component>(&mut self, component: C) -> Result<(), CompositionError> {
         let ports = Ports {
-            facts: self.publisher.clone(),
-            events: self.bus.subscribe(C::NAME),
-            commands: self.switchboard.sender(),
-            inbox: self.switchboard.take::<C::Command>(C::NAME)?,
+            events: self.publisher.clone(),
+            subscription: self.bus.subscribe(C::NAME),
+            commands: self.router.sender(),
+            inbox: self.router.take::<C::Command>(C::NAME)?,
             clock: self.bus.clock(),
             cancel: self.cancel.child_token(),
         };
@@ -104,10 +104,10 @@ impl Host {
 
     /// Checks the composition and lets every component run.
     pub fn start(self) -> Result<RunningHost, CompositionError> {
-        self.switchboard.check()?;
+        self.router.check()?;
         self.gate.cancel();
         Ok(RunningHost {
-            commands: self.switchboard.sender(),
+            commands: self.router.sender(),
             settings: self.settings,
             bus: self.bus,
             publisher: self.publisher,
@@ -182,7 +182,7 @@ impl RunningHost {
     /// so the wait is bounded and the launcher's own end kills what is left.
     async fn drain(&self, failure: &HostError) {
         let event = Event::ComponentFailed { component: failure.component.to_owned(), error: failure.error.clone() };
-        let published = self.publisher.publish(Fact::daemon(event)).await;
+        let published = self.publisher.publish(EventDraft::daemon(event)).await;
         let trigger = format!("component {} failed", failure.component);
         let asked = self.commands.send(SuperviseCommand::ShutDown { trigger, force: false }).await;
         if published.is_err() || asked.is_err() {

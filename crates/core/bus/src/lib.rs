@@ -1,11 +1,11 @@
-//! The bus: facts in one numbered line, commands to one named owner, output bytes past taps.
+//! The bus: events in one numbered line, commands to one named owner, output bytes past taps.
 //!
-//! **Facts.** Anyone publishes a [`Fact`]; one task, the sequencer, numbers it, folds it into the snapshot, keeps it in
-//! a ring and only then makes it visible. A [`Subscription`] starts from a snapshot and yields every later fact once, in
+//! **Events.** Anyone publishes a [`EventDraft`]; one task, the sequencer, numbers it, folds it into the snapshot, keeps it in
+//! a ring and only then makes it visible. A [`Subscription`] starts from a snapshot and yields every later event once, in
 //! order, or says how many it missed and hands over a snapshot that contains them. Nobody's slowness holds up the line.
 //!
 //! **Commands.** Each set of commands has exactly one owner, which the [`Host`] checks before anything runs. A command
-//! is accepted or refused at once; that it is done is learnt from facts. Stops and kills overtake what is queued.
+//! is accepted or refused at once; that it is done is learnt from events. Stops and kills overtake what is queued.
 //!
 //! **Output.** Lines go through an [`OutputSink`], which never waits: taps see each line in order and without loss,
 //! everybody else reads a ring that forgets the oldest lines and counts what a slow reader lost.
@@ -16,23 +16,24 @@ mod blocking;
 mod clock;
 mod commands;
 mod component;
-mod facts;
 mod host;
 mod output;
+mod publish;
 mod sequencer;
 mod subscription;
 
 pub use blocking::{BLOCKING_THREADS, Unfinished, blocking};
 pub use clock::Clock;
 pub use commands::{
-    Accepted, CommandReceiver, CommandSender, CompositionError, Order, PendingReply, Request, Switchboard,
+    Accepted, CommandReceiver, CommandRequest, CommandRouter, CommandSender, CompositionError, PendingReply,
+    ReceivedCommand,
 };
 pub use component::{Component, Ports};
-pub use facts::{BusClosed, Fact, Publisher};
 pub use host::{Host, HostError, HostSettings, RunningHost};
 pub use output::{
     Followed, FollowedLine, LogLine, OutputCounters, OutputKey, OutputLane, OutputSink, OutputTap, StreamFollower,
     TapFactory,
 };
+pub use publish::{BusClosed, EventDraft, Publisher};
 pub use sequencer::Bus;
 pub use subscription::{Delivery, Subscription};

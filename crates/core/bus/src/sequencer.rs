@@ -1,8 +1,8 @@
-//! The sequencer: the one task that numbers facts.
+//! The sequencer: the one task that numbers events.
 //!
-//! Order of its work for each batch, on which the guarantees rest: number and fold every fact, append them to the ring,
+//! CommandRequest of its work for each batch, on which the guarantees rest: number and fold every event, append them to the ring,
 //! store the snapshot in the watch, then acknowledge. Readers take from the ring only what the stored snapshot
-//! contains, so no fact is visible before its snapshot is.
+//! contains, so no event is visible before its snapshot is.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,22 +11,22 @@ use llama_warden_events::{BootId, Envelope, Seq, Timestamp};
 use llama_warden_state::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::facts::Draft;
+use crate::publish::QueuedDraft;
 use crate::{Clock, Publisher, Subscription};
 
-/// Facts that wait to be numbered. When it is full, publishers wait; the sequencer itself never does.
+/// Events that wait to be numbered. When it is full, publishers wait; the sequencer itself never does.
 const INLET: usize = 1024;
 
-/// Facts for which the ring makes room at a time. If it doubled, half of it would be empty.
+/// Events for which the ring makes room at a time. If it doubled, half of it would be empty.
 const ROOM: usize = 256;
 
-/// Facts numbered before the snapshot is stored once for all of them.
+/// Events numbered before the snapshot is stored once for all of them.
 const BATCH: usize = 64;
 
-/// The line of facts, for those who read it. Cheap to clone.
+/// The line of events, for those who read it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Bus {
-    ledger: Arc<Ledger>,
+    ring: Arc<EventRing>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     clock: Clock,
 }
@@ -34,15 +34,15 @@ pub struct Bus {
 impl Bus {
     /// Starts the sequencer on the current runtime. It ends when every publisher is gone.
     ///
-    /// `kept` facts stay readable; a subscription that falls further behind gets a gap.
+    /// `kept` events stay readable; a subscription that falls further behind gets a gap.
     pub fn start(boot: BootId, kept: usize) -> (Self, Publisher) {
         let clock = Clock::start();
         let (inlet, drafts) = mpsc::channel(INLET);
         let first = Snapshot::new(boot);
         let (store, snapshot) = watch::channel(Arc::new(first));
-        let ledger = Arc::new(Ledger { kept: kept.max(1), ring: Mutex::default(), gaps: Mutex::default() });
-        tokio::spawn(sequence(drafts, ledger.clone(), store, clock));
-        (Self { ledger, snapshot, clock }, Publisher::new(inlet))
+        let ring = Arc::new(EventRing { kept: kept.max(1), ring: Mutex::default(), gaps: Mutex::default() });
+        tokio::spawn(sequence(drafts, ring.clone(), store, clock));
+        (Self { ring, snapshot, clock }, Publisher::new(inlet))
     }
 
     /// Everything known now.
@@ -50,49 +50,49 @@ impl Bus {
         self.snapshot.borrow().clone()
     }
 
-    /// The latest snapshot, for those who wait for a state and not for facts.
+    /// The latest snapshot, for those who wait for a state and not for events.
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshot.clone()
     }
 
-    /// The time base of every fact.
+    /// The time base of every event.
     pub const fn clock(&self) -> Clock {
         self.clock
     }
 
-    /// Facts from now on. `name` labels the gaps of this reader in the metrics.
+    /// Events from now on. `name` labels the gaps of this reader in the metrics.
     pub fn subscribe(&self, name: &'static str) -> Subscription {
-        self.ledger.know(name);
+        self.ring.know(name);
         let snapshot = self.snapshot();
         let after = snapshot.seq;
-        Subscription::new(name, self.ledger.clone(), self.snapshot.clone(), snapshot, after)
+        Subscription::new(name, self.ring.clone(), self.snapshot.clone(), snapshot, after)
     }
 
-    /// Facts after `seq`, as far as they are kept; what is not kept any more comes as a gap.
+    /// Events after `seq`, as far as they are kept; what is not kept any more comes as a gap.
     pub fn subscribe_after(&self, name: &'static str, seq: Seq) -> Subscription {
-        self.ledger.know(name);
+        self.ring.know(name);
         let snapshot = self.snapshot();
         // A number from another run of the daemon, or from the future: start with what is kept.
         let after = if seq <= snapshot.seq { seq } else { Seq::default() };
-        Subscription::new(name, self.ledger.clone(), self.snapshot.clone(), snapshot, after)
+        Subscription::new(name, self.ring.clone(), self.snapshot.clone(), snapshot, after)
     }
 
     /// How many gaps each subscriber had.
     pub fn gaps(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.ledger.gaps).clone()
+        lock(&self.ring.gaps).clone()
     }
 }
 
-/// The ring of numbered facts. Locks are held for a copy of pointers, never across a wait.
+/// The ring of numbered events. Locks are held for a copy of pointers, never across a wait.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct EventRing {
     kept: usize,
     ring: Mutex<VecDeque<Arc<Envelope>>>,
     gaps: Mutex<BTreeMap<&'static str, u64>>,
 }
 
-impl Ledger {
-    /// Moves the facts from `next` to `last` into `into`, a bounded number at a time; gives back the first kept number
+impl EventRing {
+    /// Moves the events from `next` to `last` into `into`, a bounded number at a time; gives back the first kept number
     /// if `next` is no longer kept.
     pub(crate) fn read(&self, next: Seq, last: Seq, into: &mut VecDeque<Arc<Envelope>>) -> Result<(), Seq> {
         let ring = lock(&self.ring);
@@ -140,8 +140,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 async fn sequence(
-    mut drafts: mpsc::Receiver<Draft>,
-    ledger: Arc<Ledger>,
+    mut drafts: mpsc::Receiver<QueuedDraft>,
+    ring: Arc<EventRing>,
     store: watch::Sender<Arc<Snapshot>>,
     clock: Clock,
 ) {
@@ -150,25 +150,25 @@ async fn sequence(
     let mut numbered: Vec<(Arc<Envelope>, Option<oneshot::Sender<Seq>>)> = Vec::with_capacity(BATCH);
     while drafts.recv_many(&mut batch, BATCH).await > 0 {
         let state = Arc::make_mut(&mut snapshot);
-        for Draft { fact, acknowledge } in batch.drain(..) {
+        for QueuedDraft { draft, acknowledge } in batch.drain(..) {
             let envelope = Envelope {
                 seq: state.seq.next(),
                 boot: state.boot,
                 at: Timestamp::new(jiff::Timestamp::now()),
                 elapsed: clock.now(),
-                server: fact.server,
-                incarnation: fact.incarnation,
-                cause: fact.cause,
-                event: fact.event,
+                server: draft.server,
+                incarnation: draft.incarnation,
+                cause: draft.cause,
+                event: draft.event,
             };
             state.apply(&envelope);
             numbered.push((Arc::new(envelope), acknowledge));
         }
-        ledger.append(numbered.iter().map(|(envelope, _)| envelope.clone()));
+        ring.append(numbered.iter().map(|(envelope, _)| envelope.clone()));
         store.send_replace(Arc::clone(&snapshot));
         for (envelope, acknowledge) in numbered.drain(..) {
             if let Some(acknowledge) = acknowledge {
-                // The publisher may have been cancelled meanwhile; the fact stands all the same.
+                // The publisher may have been cancelled meanwhile; the event stands all the same.
                 let _ = acknowledge.send(envelope.seq);
             }
         }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use llama_warden_bus::{Clock, CompositionError, Order, Switchboard};
+use llama_warden_bus::{Clock, CommandRequest, CommandRouter, CompositionError};
 use llama_warden_events::{
     CommandKind, HookCommand, Incarnation, LaunchCommand, NoCommand, RefusalReason, Refused, Rung, Seq, ServerId,
     Signal, SuperviseCommand, TerminateCommand,
@@ -25,26 +25,26 @@ fn deliver() -> LaunchCommand {
 
 #[tokio::test]
 async fn a_second_owner_and_a_missing_one_are_errors_before_anything_runs() {
-    let mut switchboard = Switchboard::new(Clock::start());
-    let _launcher = switchboard.take::<LaunchCommand>("launcher").expect("first owner");
+    let mut router = CommandRouter::new(Clock::start());
+    let _launcher = router.take::<LaunchCommand>("launcher").expect("first owner");
     assert_eq!(
-        switchboard.take::<LaunchCommand>("impostor").map(|_| ()),
+        router.take::<LaunchCommand>("impostor").map(|_| ()),
         Err(CompositionError::SecondOwner { kind: CommandKind::Launch, second: "impostor" })
     );
-    let _none = switchboard.take::<NoCommand>("listener").expect("owning nothing is fine");
-    let _supervisor = switchboard.take::<SuperviseCommand>("supervisor").expect("first owner");
-    assert_eq!(switchboard.check(), Err(CompositionError::NoOwner { kind: CommandKind::Terminate }));
-    let _terminator = switchboard.take::<TerminateCommand>("terminator").expect("first owner");
-    let _hooks = switchboard.take::<HookCommand>("hooks").expect("first owner");
-    assert_eq!(switchboard.check(), Ok(()));
+    let _none = router.take::<NoCommand>("listener").expect("owning nothing is fine");
+    let _supervisor = router.take::<SuperviseCommand>("supervisor").expect("first owner");
+    assert_eq!(router.check(), Err(CompositionError::NoOwner { kind: CommandKind::Terminate }));
+    let _terminator = router.take::<TerminateCommand>("terminator").expect("first owner");
+    let _hooks = router.take::<HookCommand>("hooks").expect("first owner");
+    assert_eq!(router.check(), Ok(()));
 }
 
 #[tokio::test]
 async fn a_command_is_answered_by_its_owner() {
-    let mut switchboard = Switchboard::new(Clock::start());
-    let mut inbox = switchboard.take::<LaunchCommand>("launcher").expect("first owner");
-    let accepted = switchboard.sender().post(Order::new(launch(1)).because(Seq::new(4)));
-    let refused = switchboard.sender().post(launch(2));
+    let mut router = CommandRouter::new(Clock::start());
+    let mut inbox = router.take::<LaunchCommand>("launcher").expect("first owner");
+    let accepted = router.sender().post(CommandRequest::new(launch(1)).because(Seq::new(4)));
+    let refused = router.sender().post(launch(2));
     let request = inbox.recv().await.expect("sent");
     assert_eq!((&request.command, request.cause), (&launch(1), Some(Seq::new(4))));
     request.accept(Some(Seq::new(9)));
@@ -56,9 +56,9 @@ async fn a_command_is_answered_by_its_owner() {
 
 #[tokio::test]
 async fn stops_and_kills_overtake_what_is_queued() {
-    let mut switchboard = Switchboard::new(Clock::start());
-    let mut inbox = switchboard.take::<LaunchCommand>("launcher").expect("first owner");
-    let sender = switchboard.sender();
+    let mut router = CommandRouter::new(Clock::start());
+    let mut inbox = router.take::<LaunchCommand>("launcher").expect("first owner");
+    let sender = router.sender();
     let _replies: Vec<_> = (0..100).map(|incarnation| sender.post(launch(incarnation))).collect();
     let _urgent = sender.post(deliver());
     assert_eq!(inbox.recv().await.expect("sent").command, deliver());
@@ -67,9 +67,9 @@ async fn stops_and_kills_overtake_what_is_queued() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_and_does_not_wait() {
-    let mut switchboard = Switchboard::new(Clock::start());
-    let _inbox = switchboard.take::<LaunchCommand>("launcher").expect("first owner");
-    let sender = switchboard.sender();
+    let mut router = CommandRouter::new(Clock::start());
+    let _inbox = router.take::<LaunchCommand>("launcher").expect("first owner");
+    let sender = router.sender();
     let replies: Vec<_> = (0..1024).map(|incarnation| sender.post(launch(incarnation))).collect();
     let refused = sender.send(launch(9999)).await.expect_err("the queue is full");
     assert_eq!(refused.reason, RefusalReason::QueueFull);
@@ -79,10 +79,10 @@ async fn a_full_queue_refuses_and_does_not_wait() {
 #[tokio::test(start_paused = true)]
 async fn an_expired_command_is_refused_and_its_owner_never_sees_it() {
     let clock = Clock::start();
-    let mut switchboard = Switchboard::new(clock);
-    let mut inbox = switchboard.take::<LaunchCommand>("launcher").expect("first owner");
-    let sender = switchboard.sender();
-    let late = sender.post(Order::new(launch(1)).by(clock.now()));
+    let mut router = CommandRouter::new(clock);
+    let mut inbox = router.take::<LaunchCommand>("launcher").expect("first owner");
+    let sender = router.sender();
+    let late = sender.post(CommandRequest::new(launch(1)).by(clock.now()));
     tokio::time::advance(Duration::from_secs(1)).await;
     let timely = sender.post(launch(2));
     let request = inbox.recv().await.expect("sent");
@@ -94,11 +94,11 @@ async fn an_expired_command_is_refused_and_its_owner_never_sees_it() {
 
 #[tokio::test]
 async fn a_command_without_a_living_owner_is_refused() {
-    let mut switchboard = Switchboard::new(Clock::start());
-    let inbox = switchboard.take::<LaunchCommand>("launcher").expect("first owner");
-    let unanswered = switchboard.sender().post(launch(1));
+    let mut router = CommandRouter::new(Clock::start());
+    let inbox = router.take::<LaunchCommand>("launcher").expect("first owner");
+    let unanswered = router.sender().post(launch(1));
     drop(inbox);
-    let sender = switchboard.sender();
+    let sender = router.sender();
     assert_eq!(unanswered.await.expect_err("dropped").reason, RefusalReason::OwnerGone);
     assert_eq!(sender.send(launch(2)).await.expect_err("gone").reason, RefusalReason::OwnerGone);
 }

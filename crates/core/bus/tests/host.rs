@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use llama_warden_bus::{Component, CompositionError, Fact, Host, HostSettings, Ports};
+use llama_warden_bus::{Component, CompositionError, EventDraft, Host, HostSettings, Ports};
 use llama_warden_events::{
     BootId, CommandKind, CommandSet, Event, HookCommand, LaunchCommand, NoCommand, Seq, SuperviseCommand,
     TerminateCommand,
@@ -52,7 +52,7 @@ impl<C: CommandSet> Component for Actor<C> {
                 let request = ports.inbox.recv().await.ok_or(Broken)?;
                 request.accept(None);
                 let stopped = Event::DaemonStopped { survivors: vec![] };
-                ports.facts.publish(Fact::daemon(stopped)).await.map_err(|_| Broken)?;
+                ports.events.publish(EventDraft::daemon(stopped)).await.map_err(|_| Broken)?;
                 ports.cancel.cancelled().await;
             }
         }
@@ -63,7 +63,7 @@ impl<C: CommandSet> Component for Actor<C> {
 fn host() -> Host {
     Host::new(HostSettings {
         boot: BootId::from_random(1),
-        facts_kept: 64,
+        events_kept: 64,
         drain: Duration::from_secs(10),
         cancel: Duration::from_secs(10),
     })
@@ -110,7 +110,7 @@ async fn an_error_a_panic_and_an_early_end_all_drain_the_fleet_and_are_told() {
         assert_eq!((error.component, error.error.as_str()), ("guest", told));
         let snapshot = bus.snapshot();
         assert_eq!(snapshot.daemon.failed_component, Some(("guest".to_owned(), told.to_owned())));
-        assert_eq!(snapshot.facts.get("DaemonStopped"), Some(&1), "the supervisor was asked to stop the fleet");
+        assert_eq!(snapshot.events.get("DaemonStopped"), Some(&1), "the supervisor was asked to stop the fleet");
         assert!(snapshot.seq >= Seq::new(2));
     }
 }

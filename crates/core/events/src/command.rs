@@ -1,6 +1,6 @@
 //! The commands: what a component is asked to do. Each set has one owner, fixed at composition.
 //!
-//! A command is answered at once with *accepted* or [`Refused`]; that it is done is learnt from facts.
+//! A command is answered at once with *accepted* or [`Refused`]; that it is done is learnt from events.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl CommandKind {
     pub const ALL: [Self; 4] = [Self::Supervise, Self::Launch, Self::Terminate, Self::Hook];
 }
 
-/// Asks for a change of what should run. Owner: supervisor. Accepted commands get an id (a `CommandAccepted` fact).
+/// Asks for a change of what should run. Owner: supervisor. Accepted commands get an id (a `CommandAccepted` event).
 #[derive(Debug, Clone, PartialEq)]
 pub enum SuperviseCommand {
     /// Start a server; done at once if it is ready.
@@ -105,7 +105,7 @@ pub enum LaunchCommand {
         /// The step of the ladder that asks for it.
         rung: Rung,
     },
-    /// Find out who listens on the port of an incarnation; answered by a `ListenerIdentified` fact.
+    /// Find out who listens on the port of an incarnation; answered by a `ListenerIdentified` event.
     IdentifyListener {
         /// Which.
         server: ServerId,
@@ -130,8 +130,8 @@ pub enum TerminateCommand {
     },
 }
 
-/// Asks for a command of the user that somebody waits for. Owner: hooks. What comes of it is a `HookCompleted` fact about
-/// that launch; the other commands are run by the facts that they follow.
+/// Asks for a command of the user that somebody waits for. Owner: hooks. What comes of it is a `HookCompleted` event about
+/// that launch; the other commands are run by the events that they follow.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HookCommand {
     /// Run what goes before a launch. It is called off when that launch is to stop or is over.

@@ -1,4 +1,4 @@
-//! What facts carry: cards, summaries, outcomes, plans.
+//! What events carry: cards, summaries, outcomes, plans.
 
 use std::path::PathBuf;
 use std::sync::Arc;

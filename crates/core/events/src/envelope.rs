@@ -1,4 +1,4 @@
-//! The envelope: who, when and because of what, around a fact.
+//! The envelope: who, when and because of what, around an event.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{BootId, Event, Incarnation, Seq, ServerId};
 
-/// A fact with its place in the line.
+/// An event with its place in the line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Envelope {
     /// Its number, gapless from 1 within one run of the daemon. Only the sequencer gives it out.
@@ -18,17 +18,17 @@ pub struct Envelope {
     /// Wall time, for people. Never subtracted: clocks jump.
     pub at: Timestamp,
     /// Time since the start of the daemon. Every duration comes from it.
-    pub elapsed: Elapsed,
-    /// The server that the fact is about.
+    pub elapsed: Uptime,
+    /// The server that the event is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerId>,
-    /// The launch of that server that the fact is about.
+    /// The launch of that server that the event is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
-    /// The fact that led here.
+    /// The event that led here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Seq>,
-    /// The fact itself.
+    /// The event itself.
     pub event: Event,
 }
 
@@ -97,11 +97,11 @@ impl JsonSchema for Timestamp {
 
 /// Time since the start of the daemon, to the microsecond; written as seconds.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Elapsed {
+pub struct Uptime {
     microseconds: u64,
 }
 
-impl Elapsed {
+impl Uptime {
     /// Cuts `since_start` to whole microseconds, so that a value survives being written and read.
     pub const fn new(since_start: Duration) -> Self {
         Self { microseconds: since_start.as_micros() as u64 }
@@ -118,25 +118,25 @@ impl Elapsed {
     }
 }
 
-impl fmt::Display for Elapsed {
+impl fmt::Display for Uptime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.6}", self.as_duration().as_secs_f64())
     }
 }
 
-impl fmt::Debug for Elapsed {
+impl fmt::Debug for Uptime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.as_duration(), f)
     }
 }
 
-impl Serialize for Elapsed {
+impl Serialize for Uptime {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64(self.microseconds as f64 / 1e6)
     }
 }
 
-impl<'de> Deserialize<'de> for Elapsed {
+impl<'de> Deserialize<'de> for Uptime {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let seconds = f64::deserialize(deserializer)?;
         let microseconds = (seconds * 1e6).round();
@@ -147,9 +147,9 @@ impl<'de> Deserialize<'de> for Elapsed {
     }
 }
 
-impl JsonSchema for Elapsed {
+impl JsonSchema for Uptime {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Elapsed".into()
+        "Uptime".into()
     }
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -161,7 +161,7 @@ impl JsonSchema for Elapsed {
     }
 }
 
-/// Some thirteen facts per server are kept for as long as it runs: what a fact takes, a fleet takes a thousand times.
+/// Some thirteen events per server are kept for as long as it runs: what an event takes, a fleet takes a thousand times.
 const _: () = assert!(size_of::<Envelope>() <= 120);
 
 #[cfg(test)]
@@ -174,7 +174,7 @@ mod tests {
             seq: Seq::new(17),
             boot: BootId::from_random(0xabc),
             at: Timestamp::new("2026-11-22T13:05:01.123456Z".parse().expect("valid")),
-            elapsed: Elapsed::new(Duration::from_nanos(4_211_903_999)),
+            elapsed: Uptime::new(Duration::from_nanos(4_211_903_999)),
             server: Some(ServerId::new("qwen3").expect("valid")),
             incarnation: Some(Incarnation::new(1)),
             cause: Some(Seq::new(12)),

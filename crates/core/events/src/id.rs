@@ -164,7 +164,7 @@ impl JsonSchema for BootId {
     }
 }
 
-/// The number of a fact: gapless from 1 within one run of the daemon. 0 stands before the first fact.
+/// The number of an event: gapless from 1 within one run of the daemon. 0 stands before the first event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Seq(Number);

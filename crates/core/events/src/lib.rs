@@ -1,9 +1,9 @@
-//! The words of llama-warden: identifiers, facts, commands, envelopes, process ends and reasons.
+//! The words of llama-warden: identifiers, events, commands, envelopes, process ends and reasons.
 //!
 //! Everything that components tell each other is spelled here, and nothing else is. The crate knows no runtime, no
 //! clock and no file: times are handed to it, and it only carries them.
 //!
-//! * A **fact** ([`Event`]) says what happened: a noun and a past participle. It travels in an [`Envelope`].
+//! * A **event** ([`Event`]) says what happened: a noun and a past participle. It travels in an [`Envelope`].
 //! * A **command** ([`Command`]) asks its one owner to do something: a verb and a noun.
 //! * A **reason** ([`FailureReason`], [`RefusalReason`], [`StopReason`], …) is a closed enum, so that it can be a label.
 
@@ -14,7 +14,7 @@ compile_error!("llama-warden runs on Linux, on x86-64 and aarch64: it needs pidf
 mod command;
 mod detail;
 mod envelope;
-mod fact;
+mod event;
 mod file_refusal;
 mod hook;
 mod id;
@@ -32,8 +32,8 @@ pub use detail::{
     BinaryIdentity, CommandOutcome, CommandSummary, ListenerOwner, MemoryEstimate, OptionNote, OptionTreatment,
     ProfileCard, Rung, ServerCard, StreamName, SwitchPlan,
 };
-pub use envelope::{Elapsed, Envelope, Timestamp};
-pub use fact::Event;
+pub use envelope::{Envelope, Timestamp, Uptime};
+pub use event::Event;
 pub use file_refusal::FileRefusal;
 pub use hook::HookOutcome;
 pub use id::{BootId, Incarnation, InvalidBootId, InvalidServerId, Seq, ServerId};

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A number whose `Option` is no larger than itself: facts by the thousand carry numbers that may be absent.
+/// A number whose `Option` is no larger than itself: events by the thousand carry numbers that may be absent.
 ///
 /// Kept as its successor, which is never 0. So the largest `u64` is one too many; it is taken for the one before it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,14 +1,14 @@
-//! How each fact changes the snapshot.
+//! How each event changes the snapshot.
 //!
-//! Invariants: `seq` only grows; a fact about an incarnation that is not the latest changes no record; a record never
+//! Invariants: `seq` only grows; an event about an incarnation that is not the latest changes no record; a record never
 //! has a process and a settled phase at once; one incarnation becomes ready at most once and fails at most once.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
-    Elapsed, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ServerCard, ServerId,
-    Signal, Texts, Timestamp, Warning,
+    Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ServerCard, ServerId, Signal,
+    Texts, Timestamp, Uptime, Warning,
 };
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     ServerRecord, Snapshot, StopRecord, WarningRecord,
 };
 
-/// Whether a fact fitted the state it met.
+/// Whether an event fitted the state it met.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fit {
     Fitted,
@@ -26,7 +26,7 @@ enum Fit {
 use Fit::{Anomalous, Fitted};
 
 impl Snapshot {
-    /// Takes a fact in. An envelope that is not the next one, or whose fact is stale or impossible, is counted as an
+    /// Takes an event in. An envelope that is not the next one, or whose event is stale or impossible, is counted as an
     /// anomaly and changes nothing else.
     pub fn apply(&mut self, envelope: &Envelope) {
         if envelope.seq != self.seq.next() || envelope.boot != self.boot {
@@ -35,7 +35,7 @@ impl Snapshot {
         }
         self.seq = envelope.seq;
         self.elapsed = envelope.elapsed;
-        *self.facts.entry(envelope.event.kind()).or_default() += 1;
+        *self.events.entry(envelope.event.kind()).or_default() += 1;
         let fit = match &envelope.server {
             Some(server) => self.apply_to_server(server, envelope),
             None => self.apply_to_daemon(envelope),
@@ -94,7 +94,7 @@ impl Snapshot {
         }
     }
 
-    fn configure(&mut self, server: &ServerId, card: &Arc<ServerCard>, now: Elapsed) {
+    fn configure(&mut self, server: &ServerId, card: &Arc<ServerCard>, now: Uptime) {
         match self.servers.get_mut(server) {
             Some(record) => Arc::make_mut(record).card = Arc::clone(card),
             None => {
@@ -104,11 +104,11 @@ impl Snapshot {
     }
 }
 
-/// When a fact came, for the history of phases.
+/// When an event came, for the history of phases.
 #[derive(Clone, Copy)]
 struct Moment {
     at: Timestamp,
-    elapsed: Elapsed,
+    elapsed: Uptime,
 }
 
 impl ServerRecord {
@@ -226,7 +226,7 @@ impl ServerRecord {
                     return Anomalous;
                 }
                 let delay = Duration::try_from_secs_f64(*delay_seconds).unwrap_or_default();
-                let until = Elapsed::new(envelope.elapsed.as_duration().saturating_add(delay));
+                let until = Uptime::new(envelope.elapsed.as_duration().saturating_add(delay));
                 self.enter(Phase::BackingOff { attempt: *attempt, until }, moment);
             }
             Event::RestartCancelled => match self.phase {

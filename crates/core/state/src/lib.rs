@@ -1,6 +1,6 @@
-//! The total fold from facts to the snapshot.
+//! The total fold from events to the snapshot.
 //!
-//! [`Snapshot::apply`] takes any envelope in any state and cannot fail: a stale or impossible fact changes nothing but
+//! [`Snapshot::apply`] takes any envelope in any state and cannot fail: a stale or impossible event changes nothing but
 //! the count of anomalies. The snapshot is all that status pages, metrics, the command line and the tests read, and a
 //! replayed event log ends in the same one.
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use llama_warden_events::{Elapsed, FailureReason, ProcessEnd, ReadyVia, Rung, StopReason};
+use llama_warden_events::{FailureReason, ProcessEnd, ReadyVia, Rung, StopReason, Uptime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub enum Phase {
         /// Consecutive failures.
         attempt: u32,
         /// When the launch comes.
-        until: Elapsed,
+        until: Uptime,
     },
     /// It ended, and that was no failure, or nobody has said yet that it was.
     Exited {

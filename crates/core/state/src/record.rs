@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use llama_warden_events::{
-    Elapsed, FailureReason, HookOutcome, HookPoint, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia,
-    ServerCard, Signal, StopReason, Texts, Timestamp, Warning,
+    FailureReason, HookOutcome, HookPoint, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, ServerCard,
+    Signal, StopReason, Texts, Timestamp, Uptime, Warning,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub struct ServerRecord {
     /// Where it stands.
     pub phase: Phase,
     /// Since when.
-    pub phase_since: Elapsed,
+    pub phase_since: Uptime,
     /// The latest phases, oldest first; at most [`ServerRecord::HISTORY`].
     pub history: Box<[PhaseChange]>,
     /// The latest launch; 0 before the first.
@@ -75,7 +75,7 @@ impl ServerRecord {
     pub const WARNINGS: usize = 16;
 
     /// A server that was just configured.
-    pub fn new(card: Arc<ServerCard>, now: Elapsed) -> Self {
+    pub fn new(card: Arc<ServerCard>, now: Uptime) -> Self {
         Self {
             card,
             phase: Phase::Idle,
@@ -128,7 +128,7 @@ pub struct ProcessRecord {
     /// When it was made, for people.
     pub spawned_at: Timestamp,
     /// When it was made, for durations.
-    pub spawned: Elapsed,
+    pub spawned: Uptime,
 }
 
 /// How a server became ready.
@@ -159,7 +159,7 @@ pub struct StopRecord {
     /// Why.
     pub reason: StopReason,
     /// When it began.
-    pub began: Elapsed,
+    pub began: Uptime,
     /// Seconds before KILL.
     pub grace_seconds: f64,
     /// Whether KILL was sent.

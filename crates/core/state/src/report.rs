@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use llama_warden_events::{
-    Elapsed, FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason,
-    Timestamp, Warning,
+    FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, Timestamp,
+    Uptime, Warning,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ pub struct StatusReport {
     /// Why the latest change of the configuration was refused, until one is taken.
     #[serde(default)]
     pub configuration_refused: Option<String>,
-    /// The last fact that this report contains.
+    /// The last event that this report contains.
     pub seq: Seq,
     /// One entry per configured server, by id.
     pub servers: Vec<ServerReport>,
@@ -148,7 +148,7 @@ pub struct WarningReport {
 
 impl StatusReport {
     /// The report at `now`.
-    pub fn of(snapshot: &Snapshot, now: Elapsed) -> Self {
+    pub fn of(snapshot: &Snapshot, now: Uptime) -> Self {
         Self {
             total_servers: snapshot.servers.len(),
             ready_servers: snapshot.ready_servers(),
@@ -163,7 +163,7 @@ impl StatusReport {
 
 impl ServerReport {
     /// The report of one server at `now`.
-    pub fn of(id: &ServerId, server: &ServerRecord, now: Elapsed) -> Self {
+    pub fn of(id: &ServerId, server: &ServerRecord, now: Uptime) -> Self {
         let process = server.process.as_ref();
         Self {
             model_id: id.clone(),
@@ -198,7 +198,7 @@ impl ServerReport {
 
 impl ServerDetail {
     /// The whole of one server at `now`.
-    pub fn of(id: &ServerId, server: &ServerRecord, now: Elapsed) -> Self {
+    pub fn of(id: &ServerId, server: &ServerRecord, now: Uptime) -> Self {
         Self {
             report: ServerReport::of(id, server, now),
             model: server.card.model.clone(),
@@ -233,7 +233,7 @@ impl FailureReport {
 }
 
 /// What a server is given time for, in words.
-fn waiting_for(server: &ServerRecord, now: Elapsed) -> Option<String> {
+fn waiting_for(server: &ServerRecord, now: Uptime) -> Option<String> {
     if let Some(because) = &server.held {
         return Some(format!("memory: {because}"));
     }

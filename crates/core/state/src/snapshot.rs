@@ -3,40 +3,40 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use llama_warden_events::{BootId, Elapsed, ProfileCard, Seq, ServerId, Timestamp};
+use llama_warden_events::{BootId, ProfileCard, Seq, ServerId, Timestamp, Uptime};
 use serde::Serialize;
 
 use crate::ServerRecord;
 
-/// Everything that the facts up to [`seq`](Self::seq) say. Cloning copies pointers, not records.
+/// Everything that the events up to [`seq`](Self::seq) say. Cloning copies pointers, not records.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Snapshot {
-    /// The last fact that is in.
+    /// The last event that is in.
     pub seq: Seq,
     /// The run of the daemon.
     pub boot: BootId,
-    /// When the last fact came.
-    pub elapsed: Elapsed,
+    /// When the last event came.
+    pub elapsed: Uptime,
     /// The daemon itself.
     pub daemon: DaemonRecord,
     /// Every configured server.
     pub servers: BTreeMap<ServerId, Arc<ServerRecord>>,
-    /// How many facts of each kind.
-    pub facts: BTreeMap<&'static str, u64>,
-    /// Facts that were stale or impossible.
+    /// How many events of each kind.
+    pub events: BTreeMap<&'static str, u64>,
+    /// Events that were stale or impossible.
     pub anomalies: u64,
 }
 
 impl Snapshot {
-    /// The state before the first fact.
+    /// The state before the first event.
     pub fn new(boot: BootId) -> Self {
         Self {
             seq: Seq::default(),
             boot,
-            elapsed: Elapsed::default(),
+            elapsed: Uptime::default(),
             daemon: DaemonRecord::default(),
             servers: BTreeMap::new(),
-            facts: BTreeMap::new(),
+            events: BTreeMap::new(),
             anomalies: 0,
         }
     }

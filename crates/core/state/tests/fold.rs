@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
-    BootId, Elapsed, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia, Rung,
-    Seq, ServerCard, ServerId, Signal, StopReason, Timestamp, Warning,
+    BootId, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia, Rung, Seq,
+    ServerCard, ServerId, Signal, StopReason, Timestamp, Uptime, Warning,
 };
 use llama_warden_state::{ExitOutcome, PhaseName, ServerRecord, Snapshot, StatusReport};
 use proptest::prelude::*;
@@ -71,21 +71,21 @@ fn delivered(signal: Signal) -> Event {
     Event::SignalDelivered { signal, rung: Rung { index: 0, signal } }
 }
 
-/// Applies facts about one server, a second apart.
+/// Applies events about one server, a second apart.
 struct Story {
     snapshot: Snapshot,
 }
 
 impl Story {
-    fn of(facts: impl IntoIterator<Item = Event>) -> Self {
+    fn of(events: impl IntoIterator<Item = Event>) -> Self {
         let mut story = Self { snapshot: Snapshot::new(boot()) };
         story.tell(0, [configured()]);
-        story.tell(1, facts);
+        story.tell(1, events);
         story
     }
 
-    fn tell(&mut self, incarnation: u64, facts: impl IntoIterator<Item = Event>) {
-        for event in facts {
+    fn tell(&mut self, incarnation: u64, events: impl IntoIterator<Item = Event>) {
+        for event in events {
             let seq = self.snapshot.seq.next();
             self.snapshot.apply(&envelope(seq, incarnation, event));
         }
@@ -105,7 +105,7 @@ fn envelope(seq: Seq, incarnation: u64, event: Event) -> Envelope {
         seq,
         boot: boot(),
         at: Timestamp::new("2026-01-01T00:00:00Z".parse().expect("valid")),
-        elapsed: Elapsed::new(Duration::from_secs(seq.get())),
+        elapsed: Uptime::new(Duration::from_secs(seq.get())),
         server: Some(server()),
         incarnation: (incarnation > 0).then_some(Incarnation::new(incarnation)),
         cause: None,
@@ -157,8 +157,8 @@ fn ends_count_by_what_led_to_them() {
             PhaseName::Failed,
         ),
     ];
-    for (facts, outcome, phase) in cases {
-        let story = Story::of(facts);
+    for (events, outcome, phase) in cases {
+        let story = Story::of(events);
         assert_eq!(story.record().counters.exits.keys().collect::<Vec<_>>(), [outcome]);
         assert_eq!(story.phase(), phase, "{outcome}");
         assert_eq!((story.record().is_running(), story.snapshot.anomalies), (false, 0), "{outcome}");
@@ -195,7 +195,7 @@ fn a_restart_counts_when_it_comes_and_not_when_it_is_cancelled() {
 }
 
 #[test]
-fn late_and_repeated_facts_change_nothing_but_the_count_of_anomalies() {
+fn late_and_repeated_events_change_nothing_but_the_count_of_anomalies() {
     let mut story = Story::of([began(), spawned(), ready()]);
     let before = story.record().clone();
     story.tell(1, [ready(), began(), spawned()]);
@@ -214,7 +214,7 @@ fn news_of_a_launch_that_is_over_changes_nothing_and_is_no_anomaly() {
 }
 
 #[test]
-fn a_fact_out_of_line_or_of_another_run_is_not_taken() {
+fn an_event_out_of_line_or_of_another_run_is_not_taken() {
     let mut story = Story::of([began()]);
     let before = story.snapshot.clone();
     story.snapshot.apply(&envelope(Seq::new(9), 1, spawned()));
@@ -235,7 +235,7 @@ fn a_stop_during_the_launch_ends_the_process_that_still_comes() {
 #[test]
 fn the_report_says_what_a_stop_waits_for_and_shows_no_uptime_of_the_dead() {
     let mut story = Story::of([began(), spawned(), ready(), stop_began(), delivered(Signal::TERM)]);
-    let now = Elapsed::new(Duration::from_secs(8));
+    let now = Uptime::new(Duration::from_secs(8));
     let report = StatusReport::of(&story.snapshot, now);
     assert_eq!(report.servers[0].waiting_for.as_deref(), Some("its end after TERM; KILL in 7.0 s"));
     assert_eq!((report.servers[0].uptime_seconds, report.servers[0].pid), (5, Some(42)));
@@ -277,7 +277,7 @@ fn a_refused_launch_is_a_failure_of_its_own_and_no_launch() {
 
 #[test]
 fn the_latest_check_is_reported_while_the_process_runs() {
-    let now = Elapsed::default();
+    let now = Uptime::default();
     let health = |story: &Story| StatusReport::of(&story.snapshot, now).servers[0].health.clone();
     let mut story = Story::of([began(), spawned(), ready()]);
     assert_eq!(health(&story), None);
@@ -352,9 +352,9 @@ fn any_event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #[test]
-    fn any_sequence_of_facts_keeps_the_invariants(facts in prop::collection::vec((any_event(), 0_u64..4), 0..80)) {
+    fn any_sequence_of_events_keeps_the_invariants(events in prop::collection::vec((any_event(), 0_u64..4), 0..80)) {
         let mut story = Story { snapshot: Snapshot::new(boot()) };
-        for (event, incarnation) in facts {
+        for (event, incarnation) in events {
             story.tell(incarnation, [event]);
             for record in story.snapshot.servers.values() {
                 let phase = record.phase.name();
@@ -366,6 +366,6 @@ proptest! {
             }
             prop_assert!(story.snapshot.running_servers() <= story.snapshot.servers.len());
         }
-        prop_assert_eq!(story.snapshot.facts.values().sum::<u64>(), story.snapshot.seq.get());
+        prop_assert_eq!(story.snapshot.events.values().sum::<u64>(), story.snapshot.seq.get());
     }
 }

@@ -1,7 +1,7 @@
 //! A stage on which one component runs against a real bus while the test plays everybody else.
 //!
-//! The test publishes facts, owns the commands that the component sends, and awaits what the component publishes. Every
-//! wait has a deadline; when it passes, the panic shows every fact so far.
+//! The test publishes events, owns the commands that the component sends, and awaits what the component publishes. Every
+//! wait has a deadline; when it passes, the panic shows every event so far.
 
 #![expect(clippy::panic, reason = "this crate runs in tests only, where a panic is how a test fails")]
 
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::{
-    Bus, Clock, CommandReceiver, CommandSender, Component, Delivery, Fact, OutputLane, Ports, Publisher, Request,
-    Subscription, Switchboard,
+    Bus, Clock, CommandReceiver, CommandRouter, CommandSender, Component, Delivery, EventDraft, OutputLane, Ports,
+    Publisher, ReceivedCommand, Subscription,
 };
 use llama_warden_events::{BootId, CommandSet, Envelope, Event, Seq, ServerCard, ServerId};
 use llama_warden_state::Snapshot;
@@ -22,33 +22,33 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A bus with room for one component and a test around it.
 #[derive(Debug)]
-pub struct Stage {
+pub struct TestBus {
     bus: Bus,
     publisher: Publisher,
-    switchboard: Switchboard,
+    router: CommandRouter,
     lane: OutputLane,
     cancel: CancellationToken,
     heard: Subscription,
 }
 
-impl Default for Stage {
+impl Default for TestBus {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Stage {
-    /// A stage whose ring keeps 4096 facts.
+impl TestBus {
+    /// A stage whose ring keeps 4096 events.
     pub fn new() -> Self {
         Self::keeping(4096)
     }
 
-    /// A stage whose ring keeps `facts`, to provoke gaps.
-    pub fn keeping(facts: usize) -> Self {
-        let (bus, publisher) = Bus::start(BootId::from_random(1), facts);
+    /// A stage whose ring keeps `events`, to provoke gaps.
+    pub fn keeping(events: usize) -> Self {
+        let (bus, publisher) = Bus::start(BootId::from_random(1), events);
         Self {
             heard: bus.subscribe("test"),
-            switchboard: Switchboard::new(bus.clock()),
+            router: CommandRouter::new(bus.clock()),
             bus,
             publisher,
             lane: OutputLane::default(),
@@ -56,12 +56,12 @@ impl Stage {
         }
     }
 
-    /// The line of facts.
+    /// The line of events.
     pub const fn bus(&self) -> &Bus {
         &self.bus
     }
 
-    /// The way into the line of facts.
+    /// The way into the line of events.
     pub const fn publisher(&self) -> &Publisher {
         &self.publisher
     }
@@ -78,43 +78,43 @@ impl Stage {
 
     /// Sends commands to the component.
     pub fn commands(&self) -> CommandSender {
-        self.switchboard.sender()
+        self.router.sender()
     }
 
     /// Makes the test the owner of a set of commands.
     pub fn own<C: CommandSet>(&mut self) -> CommandReceiver<C> {
-        self.switchboard.take("test").unwrap_or_else(|error| panic!("{error}"))
+        self.router.take("test").unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Ports for a component that the test drives by itself.
     pub fn ports<C: CommandSet>(&mut self, name: &'static str) -> Ports<C> {
         Ports {
-            facts: self.publisher.clone(),
-            events: self.bus.subscribe(name),
-            commands: self.switchboard.sender(),
-            inbox: self.switchboard.take(name).unwrap_or_else(|error| panic!("{error}")),
+            events: self.publisher.clone(),
+            subscription: self.bus.subscribe(name),
+            commands: self.router.sender(),
+            inbox: self.router.take(name).unwrap_or_else(|error| panic!("{error}")),
             clock: self.bus.clock(),
             cancel: self.cancel.child_token(),
         }
     }
 
-    /// Runs a component until [`Performance::end`].
-    pub fn run<C: Component>(&mut self, component: C) -> Performance<C::Error> {
+    /// Runs a component until [`RunningComponent::end`].
+    pub fn run<C: Component>(&mut self, component: C) -> RunningComponent<C::Error> {
         let ports = self.ports(C::NAME);
-        Performance { task: tokio::spawn(component.run(ports)), cancel: self.cancel.clone() }
+        RunningComponent { task: tokio::spawn(component.run(ports)), cancel: self.cancel.clone() }
     }
 
-    /// Publishes a fact and returns its number once everybody can see it.
-    pub async fn publish(&self, fact: Fact) -> Seq {
-        self.publisher.publish_acked(fact).await.unwrap_or_else(|error| panic!("{error}"))
+    /// Publishes an event and returns its number once everybody can see it.
+    pub async fn publish(&self, event: EventDraft) -> Seq {
+        self.publisher.publish_acked(event).await.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Configures a server with a plain card, so that facts about it count.
+    /// Configures a server with a plain card, so that events about it count.
     pub async fn configure(&self, server: &ServerId) -> Seq {
-        self.publish(Fact::server(server.clone(), Event::ServerConfigured { card: card(server).into() })).await
+        self.publish(EventDraft::server(server.clone(), Event::ServerConfigured { card: card(server).into() })).await
     }
 
-    /// The next fact that `wanted` picks, among those not yet awaited.
+    /// The next event that `wanted` picks, among those not yet awaited.
     pub async fn hear(&mut self, wanted: impl Fn(&Event) -> bool) -> Arc<Envelope> {
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
@@ -127,7 +127,7 @@ impl Stage {
         });
         match found.await {
             Ok(Some(envelope)) => envelope,
-            Ok(None) | Err(_) => panic!("the awaited fact did not come; facts so far:\n{}", self.log()),
+            Ok(None) | Err(_) => panic!("the awaited event did not come; events so far:\n{}", self.log()),
         }
     }
 
@@ -137,11 +137,11 @@ impl Stage {
         let seen = tokio::time::timeout(PATIENCE, snapshots.wait_for(|snapshot| wanted(snapshot))).await;
         match seen {
             Ok(Ok(snapshot)) => snapshot.clone(),
-            _ => panic!("the awaited state did not come; facts so far:\n{}", self.log()),
+            _ => panic!("the awaited state did not come; events so far:\n{}", self.log()),
         }
     }
 
-    /// Every fact that is kept, one a line.
+    /// Every event that is kept, one a line.
     pub fn log(&self) -> String {
         let mut history = self.bus.subscribe_after("log", Seq::default());
         history.skip_forgotten();
@@ -154,7 +154,7 @@ impl Stage {
 }
 
 /// The next command, within [`PATIENCE`].
-pub async fn next_command<C: CommandSet>(inbox: &mut CommandReceiver<C>) -> Request<C> {
+pub async fn next_command<C: CommandSet>(inbox: &mut CommandReceiver<C>) -> ReceivedCommand<C> {
     match tokio::time::timeout(PATIENCE, inbox.recv()).await {
         Ok(Some(request)) => request,
         Ok(None) | Err(_) => panic!("the awaited command did not come"),
@@ -181,12 +181,12 @@ pub fn server(id: &str) -> ServerId {
 
 /// A running component.
 #[derive(Debug)]
-pub struct Performance<E> {
+pub struct RunningComponent<E> {
     task: JoinHandle<Result<(), E>>,
     cancel: CancellationToken,
 }
 
-impl<E: std::fmt::Debug> Performance<E> {
+impl<E: std::fmt::Debug> RunningComponent<E> {
     /// Cancels the component and checks that it ends well and soon: every component must.
     pub async fn end(self) {
         self.cancel.cancel();

@@ -40,7 +40,7 @@ impl Demand {
         if self.mapping.is_some() { self.host.weights } else { 0 }
     }
 
-    /// As facts carry it.
+    /// As events carry it.
     pub const fn card(&self) -> MemoryEstimate {
         let Self { host, gpus, .. } = self;
         MemoryEstimate {

@@ -1,6 +1,6 @@
 //! Asking a llama-server over HTTP, bounded in time and size.
 //!
-//! A plain library: it knows where a server listens and what it answers, and neither facts nor what an answer means.
+//! A plain library: it knows where a server listens and what it answers, and neither events nor what an answer means.
 //! Each question has a connection of its own, so that no asker shares fate with another one or with an earlier answer.
 
 mod ask;

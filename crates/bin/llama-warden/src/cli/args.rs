@@ -240,7 +240,7 @@ pub enum SchemaName {
     Detector,
     /// JSON Schema of a flag dialect
     Dialect,
-    /// The catalogue of facts, as Markdown
+    /// The catalogue of events, as Markdown
     Events,
     /// The catalogue of metrics, as Markdown
     Metrics,

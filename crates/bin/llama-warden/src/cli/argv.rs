@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use llama_warden_config::ServerSpec;
-use llama_warden_data_files::{Choice, DataFile as _};
 use llama_warden_events::OptionTreatment;
 use llama_warden_launcher::{
-    BinaryProfile, CommandLine, Dialect, DialectLibrary, EnvironmentPolicy, Spawner, child_environment, choose_dialect,
+    BinaryProfile, CommandLine, Dialect, DialectSet, EnvironmentPolicy, Spawner, child_environment, choose_dialect,
     identify, plan, resolve,
 };
+use llama_warden_plugin_files::{Choice, PluginFile as _};
 use serde_json::json;
 
 use super::args::{ArgvArgs, Global};
@@ -30,7 +30,7 @@ pub async fn run(global: &Global, args: &ArgvArgs) -> Result<Exit, Failure> {
         spec.binary = binary.as_path().into();
     }
     let profile = ask(&spec).await?;
-    let dialects: DialectLibrary = library(&inventory.loaded);
+    let dialects: DialectSet = library(&inventory.loaded);
     let choice = choose_dialect(&dialects, &profile)
         .ok_or_else(|| Failure::new(Exit::Failed, "there is no flag dialect at all"))?;
     let line = plan(&spec, &profile, &choice.file).map_err(|error| {
@@ -64,7 +64,7 @@ struct Answer {
     profile: BinaryProfile,
     choice: Choice<Dialect>,
     line: CommandLine,
-    dialects: DialectLibrary,
+    dialects: DialectSet,
 }
 
 fn show(global: &Global, answer: &Answer) -> Result<Exit, Failure> {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use llama_warden_config::Configuration;
-use llama_warden_data_files::{DataFile, Library, LibraryError, Survey};
 use llama_warden_launcher::Dialect;
+use llama_warden_plugin_files::{PluginFile, PluginSet, PluginSetError, ScanResult};
 use llama_warden_readiness::Pack;
 use serde_json::{Map, Value, json};
 
@@ -15,7 +15,7 @@ use crate::load::Loaded;
 use crate::table;
 
 /// A kind of data file, as people meet it.
-pub trait Kind: DataFile {
+pub trait Kind: PluginFile {
     /// The key that names its directory.
     const KEY: &'static str;
     /// Where its format is described.
@@ -55,17 +55,17 @@ pub fn check<F: Kind>(loaded: &Loaded) -> Result<(), Failure> {
 }
 
 /// The files of the configuration's directory and the built-in ones, with what was refused.
-pub fn survey<F: Kind>(loaded: &Loaded) -> Survey<F> {
-    let built_in = Library::built_in();
+pub fn survey<F: Kind>(loaded: &Loaded) -> ScanResult<F> {
+    let built_in = PluginSet::built_in();
     match F::directory(&loaded.configuration) {
         Some(directory) => built_in.survey(directory),
-        None => Survey { library: built_in, refused: Vec::new() },
+        None => ScanResult { library: built_in, refused: Vec::new() },
     }
 }
 
 /// The same, told about what was refused.
-pub fn library<F: Kind>(loaded: &Loaded) -> Library<F> {
-    let Survey { library, refused } = survey(loaded);
+pub fn library<F: Kind>(loaded: &Loaded) -> PluginSet<F> {
+    let ScanResult { library, refused } = survey(loaded);
     refused.iter().for_each(|error| eprintln!("warning: {}", describe(error)));
     library
 }
@@ -85,13 +85,13 @@ pub fn find<F: Kind>(global: &Global, name: &str) -> Result<F, Failure> {
 }
 
 /// A file that need not lie in the directory, as if it did.
-pub fn read<F: Kind>(library: &Library<F>, path: &Path) -> Result<F, Failure> {
+pub fn read<F: Kind>(library: &PluginSet<F>, path: &Path) -> Result<F, Failure> {
     library.read(path).map_err(|error| Failure::new(Exit::Failed, describe(&error)).next_step(F::FORMAT))
 }
 
 /// Every file, in order of precedence; `more` adds to what is said as data.
 pub fn list<F: Kind>(global: &Global, more: impl Fn(&F, &mut Map<String, Value>)) -> Result<Exit, Failure> {
-    let Survey { library, refused } = survey::<F>(&Loaded::find(global.config.as_deref())?);
+    let ScanResult { library, refused } = survey::<F>(&Loaded::find(global.config.as_deref())?);
     if global.json {
         let files = library.iter().map(|file| {
             let mut data = described(file);
@@ -110,7 +110,7 @@ pub fn list<F: Kind>(global: &Global, more: impl Fn(&F, &mut Map<String, Value>)
 }
 
 /// What a file is, as data, without what it says.
-pub fn described<F: DataFile>(file: &F) -> Map<String, Value> {
+pub fn described<F: PluginFile>(file: &F) -> Map<String, Value> {
     let fit = file.fit();
     let data = [
         ("name", file.name().into()),
@@ -124,7 +124,7 @@ pub fn described<F: DataFile>(file: &F) -> Map<String, Value> {
 }
 
 /// An error with its source.
-fn describe(error: &LibraryError) -> String {
+fn describe(error: &PluginSetError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

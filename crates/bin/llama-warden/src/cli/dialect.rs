@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use llama_warden_data_files::DataFile as _;
 use llama_warden_launcher::Dialect;
+use llama_warden_plugin_files::PluginFile as _;
 use serde_json::json;
 
 use super::args::Global;

@@ -12,11 +12,11 @@ use crate::exit::{Exit, Failure};
 pub async fn run(global: &Global, args: &DownArgs) -> Result<Exit, Failure> {
     let client = peer::client(global)?;
     let gone = async {
-        let mut facts = client.events(EventRange::New).await.map_err(peer::failure)?;
+        let mut events = client.events(EventRange::New).await.map_err(peer::failure)?;
         let manner = if args.force { Manner::Forced } else { Manner::Graceful };
         client.shut_down(manner).await.map_err(peer::failure)?;
         // The stream ends when the daemon closes it, or breaks off when the daemon is killed; both mean the end.
-        while let Ok(Some(_)) = facts.next().await {}
+        while let Ok(Some(_)) = events.next().await {}
         wait_for_lock(&client).await;
         Ok(Exit::Done)
     };

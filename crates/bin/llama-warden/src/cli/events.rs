@@ -19,7 +19,7 @@ pub async fn run(global: &Global, args: &EventsArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// Shows a range of facts and returns the number of the last one.
+/// Shows a range of events and returns the number of the last one.
 async fn show(global: &Global, client: &Client, range: EventRange) -> Result<Seq, Failure> {
     let mut last = Seq::default();
     let mut records = client.events(range).await.map_err(peer::failure)?;
@@ -29,7 +29,7 @@ async fn show(global: &Global, client: &Client, range: EventRange) -> Result<Seq
                 last = envelope.seq;
                 if global.json { print_json(&envelope)? } else { print_line(line(&envelope))? }
             }
-            EventRecord::Gap { gap } => eprintln!("[{} facts are no longer kept]", gap.missed),
+            EventRecord::Gap { gap } => eprintln!("[{} events are no longer kept]", gap.missed),
         }
     }
     Ok(last)

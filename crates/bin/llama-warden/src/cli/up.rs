@@ -67,7 +67,7 @@ pub fn demo(program: &Program) -> Result<Exit, Failure> {
         }
         let picture = tokio::spawn(follow(daemon.bus()));
         let exit = daemon.run().await;
-        // The last facts are in; the picture ends with them.
+        // The last events are in; the picture ends with them.
         picture.abort();
         let _ = picture.await;
         exit

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use llama_warden_bus::{Component, PendingReply, Ports};
 use llama_warden_config::Text;
-use llama_warden_events::{Elapsed, NoCommand, RefusalReason, Refused, SuperviseCommand};
+use llama_warden_events::{NoCommand, RefusalReason, Refused, SuperviseCommand, Uptime};
 use nix::errno::Errno;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
@@ -115,8 +115,8 @@ impl Component for ConfigWatch {
     type Error = Infallible;
 
     async fn run(mut self, ports: Ports<NoCommand>) -> Result<(), Infallible> {
-        let mut changed_at: Option<Elapsed> = None;
-        let mut look_at: Option<Elapsed> = None;
+        let mut changed_at: Option<Uptime> = None;
+        let mut look_at: Option<Uptime> = None;
         let mut reply: Option<PendingReply> = None;
         loop {
             tokio::select! {
@@ -125,7 +125,7 @@ impl Component for ConfigWatch {
                     let now = ports.clock.now();
                     let first = *changed_at.get_or_insert(now);
                     let look = (now.as_duration() + DEBOUNCE).min(first.as_duration() + LONGEST);
-                    look_at = Some(Elapsed::new(look));
+                    look_at = Some(Uptime::new(look));
                 }
                 () = ports.clock.sleep_until(look_at), if look_at.is_some() => {
                     (changed_at, look_at) = (None, None);
@@ -137,13 +137,13 @@ impl Component for ConfigWatch {
                         Ok(false) => {}
                         Err(error) => {
                             tracing::debug!(%error, "the configuration cannot be looked at now");
-                            look_at = Some(Elapsed::new(ports.clock.now().as_duration() + LONGEST));
+                            look_at = Some(Uptime::new(ports.clock.now().as_duration() + LONGEST));
                         }
                     }
                 }
                 answer = answer(&mut reply), if reply.is_some() => {
                     reply = None;
-                    // Why a configuration is refused is told as a fact.
+                    // Why a configuration is refused is told as an event.
                     if let Err(refused) = answer
                         && refused.reason != RefusalReason::InvalidConfiguration
                     {
@@ -166,7 +166,7 @@ async fn answer(reply: &mut Option<PendingReply>) -> Result<(), Refused> {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use llama_warden_bus::{Bus, CommandReceiver, Switchboard};
+    use llama_warden_bus::{Bus, CommandReceiver, CommandRouter};
     use llama_warden_events::BootId;
     use tokio::task::JoinHandle;
     use tokio_util::sync::CancellationToken;
@@ -183,18 +183,18 @@ mod tests {
     }
 
     fn watch(path: &Path, text: &str) -> Watched {
-        let (bus, facts) = Bus::start(BootId::from_random(1), 16);
-        let mut switchboard = Switchboard::new(bus.clock());
+        let (bus, events) = Bus::start(BootId::from_random(1), 16);
+        let mut router = CommandRouter::new(bus.clock());
         let cancel = CancellationToken::new();
         let ports = Ports {
-            facts,
-            events: bus.subscribe("config-watch"),
-            commands: switchboard.sender(),
-            inbox: switchboard.take("config-watch").expect("free"),
+            events,
+            subscription: bus.subscribe("config-watch"),
+            commands: router.sender(),
+            inbox: router.take("config-watch").expect("free"),
             clock: bus.clock(),
             cancel: cancel.clone(),
         };
-        let inbox = switchboard.take("test").expect("free");
+        let inbox = router.take("test").expect("free");
         let watch = ConfigWatch::new(path, text.into()).expect("the kernel has watches");
         Watched { inbox, task: tokio::spawn(watch.run(ports)), cancel }
     }

@@ -2,15 +2,15 @@
 //!
 //! The C library gives each thread an arena of its own, of which it never gives back what is free below its end. A daemon
 //! whose threads mostly wait needs one. Launches leave holes in it, between things that stay for months; those that span whole
-//! pages are given back once no fact has come for a while. Other C libraries look after that themselves, or cannot be told.
+//! pages are given back once no event has come for a while. Other C libraries look after that themselves, or cannot be told.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use llama_warden_bus::{Component, Ports};
-use llama_warden_events::{Elapsed, NoCommand};
+use llama_warden_events::{NoCommand, Uptime};
 
-/// How long no fact has to come.
+/// How long no event has to come.
 const QUIET: Duration = Duration::from_millis(500);
 
 /// Gives back memory whenever nothing happens.
@@ -24,12 +24,12 @@ impl Component for Heap {
     type Error = Infallible;
 
     async fn run(self, mut ports: Ports<NoCommand>) -> Result<(), Infallible> {
-        let mut due: Option<Elapsed> = None;
+        let mut due: Option<Uptime> = None;
         loop {
             tokio::select! {
                 () = ports.cancel.cancelled() => return Ok(()),
-                delivery = ports.events.next() => match delivery {
-                    Some(_) => due = Some(Elapsed::new(ports.clock.now().as_duration() + QUIET)),
+                delivery = ports.subscription.next() => match delivery {
+                    Some(_) => due = Some(Uptime::new(ports.clock.now().as_duration() + QUIET)),
                     None => return Ok(()),
                 },
                 () = ports.clock.sleep_until(due) => {

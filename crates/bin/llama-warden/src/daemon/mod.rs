@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_api::{ListenSettings, Listeners, Token};
-use llama_warden_bus::{BLOCKING_THREADS, Bus, Fact, Host, HostSettings, RunningHost};
+use llama_warden_bus::{BLOCKING_THREADS, Bus, EventDraft, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, Source, TcpAddress};
-use llama_warden_data_files::{DataFile, Library};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
+use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_supervisor::Limits;
 use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
 use tokio::sync::watch;
@@ -32,7 +32,7 @@ pub use config_watch::ConfigWatch;
 use lock::StateDir;
 use signals::Signals;
 
-/// Facts that stay readable for `events` and for slow readers. At 140 bytes each and what some of them own, about a megabyte.
+/// Events that stay readable for `events` and for slow readers. At 140 bytes each and what some of them own, about a megabyte.
 const FACTS_KEPT: usize = 4096;
 
 /// Longest time that a component may take to end once every server is gone.
@@ -93,7 +93,7 @@ impl Daemon {
         let boot = BootId::from_random(fastrand::u64(..));
         let mut host = Host::new(HostSettings {
             boot,
-            facts_kept: FACTS_KEPT,
+            events_kept: FACTS_KEPT,
             drain: settings.shutdown_deadline + COMPONENTS_END,
             cancel: COMPONENTS_END,
         });
@@ -130,11 +130,11 @@ impl Daemon {
             pid: std::process::id(),
             profile: loaded.configuration.active_profile(order.profile.as_deref()).map(str::to_owned),
         };
-        publish(&host, Fact::daemon(started)).await?;
+        publish(&host, EventDraft::daemon(started)).await?;
         Ok(Self { state, host, signals, tracing, servers, tcp })
     }
 
-    /// The line of facts, for those who watch from within.
+    /// The line of events, for those who watch from within.
     pub fn bus(&self) -> Bus {
         self.host.bus().clone()
     }
@@ -199,8 +199,8 @@ async fn end(running: RunningHost, bus: Bus) -> Result<Exit, Failure> {
     }
 }
 
-async fn publish(host: &Host, fact: Fact) -> Result<(), Failure> {
-    host.publisher().publish(fact).await.map_err(failed)
+async fn publish(host: &Host, event: EventDraft) -> Result<(), Failure> {
+    host.publisher().publish(event).await.map_err(failed)
 }
 
 fn failed(error: impl std::fmt::Display) -> Failure {
@@ -223,7 +223,7 @@ fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, Failure> {
 }
 
 /// The data files of a directory, which `key` names, before the built-in ones.
-fn library<F: DataFile>(directory: Option<&Path>, key: &str) -> Result<Library<F>, Failure> {
+fn library<F: PluginFile>(directory: Option<&Path>, key: &str) -> Result<PluginSet<F>, Failure> {
     compose::library(directory)
         .map_err(|error| Failure::new(Exit::Usage, error).next_step(format!("mend the file, or take it out of {key}")))
 }

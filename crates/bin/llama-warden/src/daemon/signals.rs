@@ -93,7 +93,7 @@ impl Signals {
             let received = self.next().await;
             let trigger = format!("signal {received}");
             if Wish::of(received, self.started_on, Place::now()) == Wish::Reload {
-                // Nobody waits for the answer: what came of it is told by facts, and the next signal may be an end.
+                // Nobody waits for the answer: what came of it is told by events, and the next signal may be an end.
                 drop(commands.post(SuperviseCommand::Reload { trigger }));
                 continue;
             }

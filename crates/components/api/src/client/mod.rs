@@ -124,7 +124,7 @@ pub struct LogOptions {
     pub stream: Option<StreamName>,
 }
 
-/// Which facts.
+/// Which events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventRange {
     /// Those after this one that are kept, then the end. 0 for all.
@@ -226,7 +226,7 @@ impl Client {
         self.records(&format!("/api/v1/servers/{id}/logs{query}")).await
     }
 
-    /// The facts.
+    /// The events.
     pub async fn events(&self, range: EventRange) -> Result<Records<EventRecord>, ClientError> {
         let (since, follow) = match range {
             EventRange::Kept(since) => (Some(since.to_string()), "0"),

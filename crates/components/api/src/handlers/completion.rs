@@ -1,13 +1,13 @@
 //! Commands on their way: taken up or refused at once, done later.
 //!
-//! What an accepted command came to is told by its `CommandCompleted` fact. Waiting for it never changes what the command
+//! What an accepted command came to is told by its `CommandCompleted` event. Waiting for it never changes what the command
 //! does.
 
 use std::time::Duration;
 
-use llama_warden_bus::{Accepted, Delivery, Order, Subscription};
+use llama_warden_bus::{Accepted, CommandRequest, Delivery, Subscription};
 use llama_warden_events::{
-    CommandOutcome, Elapsed, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, SuperviseCommand,
+    CommandOutcome, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, SuperviseCommand, Uptime,
 };
 use llama_warden_state::{PhaseName, ServerRecord, Snapshot};
 
@@ -24,11 +24,11 @@ pub(super) const TAKE_UP_FILES: Duration = Duration::from_secs(60);
 /// Sends a command and returns when it is taken up, at most `limit` later.
 pub(super) async fn send(app: &App, command: SuperviseCommand, limit: Duration) -> Result<Accepted, Problem> {
     let clock = app.bus.clock();
-    let deadline = Elapsed::new(clock.now().as_duration() + limit);
+    let deadline = Uptime::new(clock.now().as_duration() + limit);
     // Biased: the answer to a shutdown and the end that it brings about can come in the same moment.
     let answer = tokio::select! {
         biased;
-        answer = app.commands.send(Order::new(command).by(deadline)) => answer,
+        answer = app.commands.send(CommandRequest::new(command).by(deadline)) => answer,
         () = clock.sleep_until(Some(deadline)) => {
             Err(Refused::new(RefusalReason::Expired, format!("the command was not taken up within {limit:?}")))
         }
@@ -93,7 +93,7 @@ fn is_settled(server: &ServerRecord) -> bool {
 
 /// Waits for the end of one command.
 pub(super) struct Completion {
-    pub(super) facts: Subscription,
+    pub(super) events: Subscription,
     pub(super) command: Seq,
     pub(super) goal: Goal,
 }
@@ -102,7 +102,7 @@ impl Completion {
     /// How the command ended; `None` when the time, the daemon or the bus came to an end before.
     pub(super) async fn within(self, app: &App, limit: Duration) -> Option<CommandOutcome> {
         let clock = app.bus.clock();
-        let deadline = Elapsed::new(clock.now().as_duration() + limit);
+        let deadline = Uptime::new(clock.now().as_duration() + limit);
         // Biased, as above: what is done is told as done.
         tokio::select! {
             biased;
@@ -112,9 +112,9 @@ impl Completion {
         }
     }
 
-    /// The fact itself may fall into a gap; then the state in which the gap ends tells whether the goal is reached.
+    /// The event itself may fall into a gap; then the state in which the gap ends tells whether the goal is reached.
     async fn wait(mut self) -> Option<CommandOutcome> {
-        while let Some(delivery) = self.facts.next().await {
+        while let Some(delivery) = self.events.next().await {
             match delivery {
                 Delivery::Event(envelope) => {
                     if let Event::CommandCompleted { outcome } = &envelope.event
@@ -137,19 +137,19 @@ impl Completion {
 
 #[cfg(test)]
 mod tests {
-    use llama_warden_bus::{Bus, Fact};
+    use llama_warden_bus::{Bus, EventDraft};
     use llama_warden_events::{BootId, ReadyVia};
 
     use super::*;
 
     #[tokio::test]
     async fn a_completion_that_fell_into_a_gap_is_read_from_the_state() {
-        let (bus, facts) = Bus::start(BootId::from_random(1), 2);
+        let (bus, events) = Bus::start(BootId::from_random(1), 2);
         let server = ServerId::new("a").expect("valid");
         let subscriptions = [(); 3].map(|()| bus.subscribe("api"));
         let card = llama_warden_component_kit::card(&server);
-        facts
-            .publish_acked(Fact::server(server.clone(), Event::ServerConfigured { card: card.into() }))
+        events
+            .publish_acked(EventDraft::server(server.clone(), Event::ServerConfigured { card: card.into() }))
             .await
             .expect("open");
         for event in [
@@ -157,13 +157,16 @@ mod tests {
             Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 },
             Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 0.1 },
         ] {
-            facts.publish_acked(Fact::incarnation(server.clone(), Incarnation::new(1), event)).await.expect("open");
+            events
+                .publish_acked(EventDraft::incarnation(server.clone(), Incarnation::new(1), event))
+                .await
+                .expect("open");
         }
-        drop(facts);
+        drop(events);
         let goals = [Goal::Ready(server.clone()), Goal::ReadyAfter(server.clone(), Incarnation::new(1)), Goal::Settled];
         let mut outcomes = Vec::new();
-        for (facts, goal) in subscriptions.into_iter().zip(goals) {
-            outcomes.push(Completion { facts, command: Seq::new(1), goal }.wait().await);
+        for (events, goal) in subscriptions.into_iter().zip(goals) {
+            outcomes.push(Completion { events, command: Seq::new(1), goal }.wait().await);
         }
         let ready = Some(CommandOutcome::Ready);
         assert_eq!(outcomes, [ready.clone(), None, ready], "a restart is not done by the launch before it");

@@ -91,11 +91,11 @@ async fn perform(
     wait: Option<Span>,
 ) -> Result<Response, Problem> {
     // Before the command is sent, so that its completion cannot be missed.
-    let facts = app.bus.subscribe("api");
-    let goal = Goal::of(&command, &facts.snapshot());
+    let events = app.bus.subscribe("api");
+    let goal = Goal::of(&command, &events.snapshot());
     let accepted = send(&app, command, TAKE_UP).await?;
     let outcome = match (wait, accepted.id) {
-        (Some(wait), Some(command)) => Completion { facts, command, goal }.within(&app, wait.0).await,
+        (Some(wait), Some(command)) => Completion { events, command, goal }.within(&app, wait.0).await,
         _ => None,
     };
     let status = match &outcome {

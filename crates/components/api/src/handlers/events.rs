@@ -1,8 +1,8 @@
-//! The facts as a stream.
+//! The events as a stream.
 //!
 //! Two readers use it. One keeps a state and follows: what it missed comes as a gap with the state that contains it,
-//! and what follows comes after that state. The other one (`follow=0`) wants history: a gap only says how many facts
-//! are forgotten, and the facts that are kept follow.
+//! and what follows comes after that state. The other one (`follow=0`) wants history: a gap only says how many events
+//! are forgotten, and the events that are kept follow.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -57,27 +57,27 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
 
 struct EventSource {
     bus: Bus,
-    facts: Subscription,
+    events: Subscription,
     encoding: Encoding,
-    /// Facts that were forgotten before the first one that comes; told first.
+    /// Events that were forgotten before the first one that comes; told first.
     forgotten: u64,
-    /// The last fact that is sent; `None` to go on.
+    /// The last event that is sent; `None` to go on.
     last: Option<Seq>,
 }
 
 impl EventSource {
-    fn following(bus: &Bus, facts: Subscription, encoding: Encoding) -> Self {
-        Self { bus: bus.clone(), facts, encoding, forgotten: 0, last: None }
+    fn following(bus: &Bus, events: Subscription, encoding: Encoding) -> Self {
+        Self { bus: bus.clone(), events, encoding, forgotten: 0, last: None }
     }
 
     fn kept(bus: &Bus, since: Seq, encoding: Encoding) -> Self {
         let last = bus.snapshot().seq;
-        let mut facts = bus.subscribe_after(SUBSCRIBER, since);
-        let forgotten = facts.skip_forgotten();
-        Self { bus: bus.clone(), facts, encoding, forgotten, last: Some(last) }
+        let mut events = bus.subscribe_after(SUBSCRIBER, since);
+        let forgotten = events.skip_forgotten();
+        Self { bus: bus.clone(), events, encoding, forgotten, last: Some(last) }
     }
 
-    /// What is told before any fact.
+    /// What is told before any event.
     fn foreword(&mut self) -> Option<Vec<u8>> {
         let forgotten = std::mem::take(&mut self.forgotten);
         (forgotten > 0).then(|| self.gap(forgotten, None))
@@ -85,8 +85,8 @@ impl EventSource {
 
     fn there(&mut self) -> Option<Delivery> {
         match self.last {
-            Some(last) if self.facts.position() > last => None,
-            _ => self.facts.try_next(),
+            Some(last) if self.events.position() > last => None,
+            _ => self.events.try_next(),
         }
     }
 
@@ -119,7 +119,7 @@ impl Source for EventSource {
             return Some(foreword);
         }
         let delivery = match self.last {
-            None => self.facts.next().await?,
+            None => self.events.next().await?,
             Some(_) => self.there()?,
         };
         Some(self.piece(delivery))

@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
-use llama_warden_bus::{Clock, Fact, FollowedLine, LogLine, OutputLane, Publisher, StreamFollower};
-use llama_warden_events::{Elapsed, Event, ServerId, StreamName};
+use llama_warden_bus::{Clock, EventDraft, FollowedLine, LogLine, OutputLane, Publisher, StreamFollower};
+use llama_warden_events::{Event, ServerId, StreamName, Uptime};
 use serde::Deserialize;
 
 use super::{App, KnownServer};
@@ -19,7 +19,7 @@ use crate::stream::{self, Encoding, Source, json_line, sse_frame};
 /// server that writes faster than they are copied.
 const FIRST_BATCHES: usize = 1024;
 
-/// Shortest time between two reports of lost lines by one reader: facts are no place for a flood. What a reader lost
+/// Shortest time between two reports of lost lines by one reader: events are no place for a flood. What a reader lost
 /// after its last report is in the lane's counters only, if it leaves before the next.
 const REPORT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -52,10 +52,10 @@ pub(crate) async fn logs(
         followers,
         records: Vec::new(),
         losses: BTreeMap::new(),
-        report_from: Elapsed::default(),
+        report_from: Uptime::default(),
         clock: app.bus.clock(),
         server,
-        facts: app.facts.clone(),
+        events: app.events.clone(),
     };
     source.take_in(records);
     stream::respond(source, encoding, app.cancel.clone())
@@ -148,10 +148,10 @@ struct LogSource {
     /// Lines that were lost and not reported yet.
     losses: BTreeMap<StreamName, u64>,
     /// Not before this is the next loss reported.
-    report_from: Elapsed,
+    report_from: Uptime,
     clock: Clock,
     server: ServerId,
-    facts: Publisher,
+    events: Publisher,
 }
 
 impl LogSource {
@@ -169,10 +169,10 @@ impl LogSource {
         while let Some((stream, lines)) = self.losses.first_key_value().map(|(stream, lines)| (*stream, *lines)) {
             let lost = Event::OutputLost { stream, consumer: "logs".to_owned(), lines };
             // On a closed bus nobody is left to be told; the reader of the log is, by the record.
-            let _ = self.facts.publish(Fact::server(self.server.clone(), lost)).await;
+            let _ = self.events.publish(EventDraft::server(self.server.clone(), lost)).await;
             self.losses.remove(&stream);
         }
-        self.report_from = Elapsed::new(self.clock.now().as_duration() + REPORT_PAUSE);
+        self.report_from = Uptime::new(self.clock.now().as_duration() + REPORT_PAUSE);
     }
 
     /// The records that were taken in, as a piece; `None` where there are none.

@@ -34,7 +34,7 @@ pub(crate) use status::{description, livez, metrics, models, readyz, server, ser
 pub(crate) struct Shared {
     pub(crate) bus: Bus,
     pub(crate) lane: OutputLane,
-    pub(crate) facts: Publisher,
+    pub(crate) events: Publisher,
     pub(crate) commands: CommandSender,
     pub(crate) metrics: MetricsSource,
     pub(crate) models: ModelsSource,

@@ -96,12 +96,12 @@ async fn perform(app: &App, command: SuperviseCommand, wait: Option<Span>) -> Re
     let goal = Goal::of(&command, &app.bus.snapshot());
     let accepted = send(app, command, TAKE_UP_FILES).await?;
     let command = accepted.id.ok_or_else(|| lost("it has no id"))?;
-    // The facts after the command's own, which are kept far longer than it takes to come here.
-    let mut facts = app.bus.subscribe_after("api", command);
-    let plan = tokio::time::timeout(PLANNING, plan(&mut facts, command)).await.ok().flatten();
+    // The events after the command's own, which are kept far longer than it takes to come here.
+    let mut events = app.bus.subscribe_after("api", command);
+    let plan = tokio::time::timeout(PLANNING, plan(&mut events, command)).await.ok().flatten();
     let plan = plan.ok_or_else(|| lost(&format!("command {command} was accepted")))?;
     let outcome = match wait {
-        Some(wait) => Completion { facts, command, goal }.within(app, wait.0).await,
+        Some(wait) => Completion { events, command, goal }.within(app, wait.0).await,
         None => None,
     };
     let status = match &outcome {
@@ -117,9 +117,9 @@ async fn perform(app: &App, command: SuperviseCommand, wait: Option<Span>) -> Re
 }
 
 /// The plan of a command; `None` when the bus closed, or the plan fell into a gap.
-async fn plan(facts: &mut Subscription, command: Seq) -> Option<SwitchPlan> {
+async fn plan(events: &mut Subscription, command: Seq) -> Option<SwitchPlan> {
     loop {
-        match facts.next().await? {
+        match events.next().await? {
             Delivery::Event(envelope) => {
                 if let Event::SwitchPlanned { plan } = &envelope.event
                     && envelope.cause == Some(command)

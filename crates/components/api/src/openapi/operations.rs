@@ -178,7 +178,7 @@ pub(super) const fn describe(operation: Operation) -> Description {
             ],
         },
         Operation::GetEvents => Description {
-            summary: "The facts: id is the seq, event the type, data the envelope; `gap` where facts are missing",
+            summary: "The events: id is the seq, event the type, data the envelope; `gap` where events are missing",
             parameters: &[
                 Parameter {
                     name: "since",

@@ -8,9 +8,9 @@ use std::sync::{Arc, LazyLock};
 
 use llama_warden_api::client::{Address, Client};
 use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, Token, openapi_document};
-use llama_warden_bus::{CommandReceiver, Component, Fact, OutputKey, Publisher, Request};
+use llama_warden_bus::{CommandReceiver, Component, EventDraft, OutputKey, Publisher, ReceivedCommand};
 pub use llama_warden_component_kit::server as id;
-use llama_warden_component_kit::{PATIENCE, Stage, card};
+use llama_warden_component_kit::{PATIENCE, TestBus, card};
 use llama_warden_events::{
     CommandOutcome, CommandSummary, Event, FailureReason, Incarnation, ProfileCard, ReadyVia, RefusalReason, Refused,
     Seq, ServerCard, ServerId, StreamName, SuperviseCommand, SwitchPlan,
@@ -30,19 +30,19 @@ static DESCRIPTION: LazyLock<String> = LazyLock::new(|| openapi_document().to_st
 pub struct Setup {
     pub host: &'static str,
     pub token: bool,
-    pub facts_kept: usize,
+    pub events_kept: usize,
     /// Whether the daemon has told that it runs.
     pub started: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { host: "127.0.0.1", token: false, facts_kept: 1024, started: true }
+        Self { host: "127.0.0.1", token: false, events_kept: 1024, started: true }
     }
 }
 
 pub struct Daemon {
-    pub stage: Stage,
+    pub stage: TestBus,
     pub tcp: SocketAddr,
     pub socket: PathBuf,
     /// Commands that reached their owner.
@@ -65,7 +65,7 @@ impl Daemon {
             Listeners::bind(&ListenSettings { tcp: Some((setup.host.to_owned(), 0)), control: socket.clone() })
                 .expect("binds");
         let tcp = SocketAddr::from(([127, 0, 0, 1], listeners.tcp_address().expect("tcp").port()));
-        let mut stage = Stage::keeping(setup.facts_kept);
+        let mut stage = TestBus::keeping(setup.events_kept);
         let (seen, commands) = mpsc::unbounded_channel();
         let inbox = stage.own::<SuperviseCommand>();
         let parts = ApiParts {
@@ -85,10 +85,10 @@ impl Daemon {
         for server in ["broken", "good", "locked", "slow"] {
             let enabled = matches!(server, "good" | "slow");
             let card = ServerCard { enabled, ..card(&id(server)) };
-            daemon.publish(Fact::server(id(server), Event::ServerConfigured { card: card.into() })).await;
+            daemon.publish(EventDraft::server(id(server), Event::ServerConfigured { card: card.into() })).await;
         }
         if setup.started {
-            daemon.publish(Fact::daemon(started())).await;
+            daemon.publish(EventDraft::daemon(started())).await;
         }
         daemon
     }
@@ -100,17 +100,17 @@ impl Daemon {
             description: format!("for {name}"),
             servers: vec![id("good"), id("slow")],
         });
-        self.publish(Fact::daemon(Event::ProfilesConfigured { profiles: profiles.to_vec() })).await;
+        self.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: profiles.to_vec() })).await;
     }
 
-    pub async fn publish(&self, fact: Fact) {
-        self.stage.publish(fact).await;
+    pub async fn publish(&self, event: EventDraft) {
+        self.stage.publish(event).await;
     }
 
     pub async fn make_ready(&self, server: &str) {
         launch(self.stage.publisher(), &id(server)).await;
         let event = Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 0.5 };
-        self.publish(Fact::incarnation(id(server), Incarnation::new(1), event)).await;
+        self.publish(EventDraft::incarnation(id(server), Incarnation::new(1), event)).await;
     }
 
     /// Writes lines as the server would.
@@ -210,20 +210,20 @@ fn started() -> Event {
     Event::DaemonStarted { version: "0.0.0".to_owned(), pid: 1, profile: None }
 }
 
-async fn launch(facts: &Publisher, server: &ServerId) {
+async fn launch(events: &Publisher, server: &ServerId) {
     let one = Incarnation::new(1);
     for event in [
         Event::LaunchBegan { binary: "llama-server".into() },
         Event::ServerSpawned { pid: 42, start_ticks: 1, argv: ["llama-server"].into(), port: 8001 },
     ] {
-        facts.publish_acked(Fact::incarnation(server.clone(), one, event)).await.expect("open");
+        events.publish_acked(EventDraft::incarnation(server.clone(), one, event)).await.expect("open");
     }
 }
 
 /// The owner: `good` becomes ready, `broken` fails, `slow` is never done, `locked` is refused; a forced shutdown ends the api.
 async fn own(
     mut inbox: CommandReceiver<SuperviseCommand>,
-    facts: Publisher,
+    events: Publisher,
     seen: mpsc::UnboundedSender<SuperviseCommand>,
     cancel: CancellationToken,
 ) {
@@ -240,7 +240,7 @@ async fn own(
             }
             SuperviseCommand::ShutDown { .. } => (None, CommandSummary::ShutDown),
             SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => {
-                switch(request, &facts).await;
+                switch(request, &events).await;
                 continue;
             }
         };
@@ -249,8 +249,8 @@ async fn own(
             continue;
         }
         let accepted = Event::CommandAccepted { command: summary.clone() };
-        let accepted = Fact { server: server.clone(), ..Fact::daemon(accepted) };
-        let command = facts.publish_acked(accepted).await.expect("open");
+        let accepted = EventDraft { server: server.clone(), ..EventDraft::daemon(accepted) };
+        let command = events.publish_acked(accepted).await.expect("open");
         request.accept(Some(command));
         let Some(server) = server else {
             if forced {
@@ -262,21 +262,21 @@ async fn own(
             ("slow", _) => continue,
             ("good", CommandSummary::Stop { .. }) => CommandOutcome::Stopped,
             ("good", _) => {
-                launch(&facts, &server).await;
+                launch(&events, &server).await;
                 let event = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 0.1 };
-                let ready = Fact::incarnation(server.clone(), Incarnation::new(1), event);
-                facts.publish_acked(ready).await.expect("open");
+                let ready = EventDraft::incarnation(server.clone(), Incarnation::new(1), event);
+                events.publish_acked(ready).await.expect("open");
                 CommandOutcome::Ready
             }
             _ => CommandOutcome::Failed { reason: FailureReason::ModelInvalid, detail: "no GGUF".to_owned() },
         };
-        let completed = Fact::server(server, Event::CommandCompleted { outcome }).because(command);
-        facts.publish_acked(completed).await.expect("open");
+        let completed = EventDraft::server(server, Event::CommandCompleted { outcome }).because(command);
+        events.publish_acked(completed).await.expect("open");
     }
 }
 
 /// `night` arrives, `all` is never done, other profiles are unknown, and the configuration is always invalid.
-async fn switch(request: Request<SuperviseCommand>, facts: &Publisher) {
+async fn switch(request: ReceivedCommand<SuperviseCommand>, events: &Publisher) {
     let (profile, dry_run) = match &request.command {
         SuperviseCommand::ActivateProfile { profile, dry_run } => (profile.clone(), *dry_run),
         _ => {
@@ -288,19 +288,19 @@ async fn switch(request: Request<SuperviseCommand>, facts: &Publisher) {
         return request.refuse(Refused::new(RefusalReason::UnknownProfile, "there is no such profile"));
     }
     let command = CommandSummary::ActivateProfile { profile: profile.clone() };
-    let command = facts.publish_acked(Fact::daemon(Event::CommandAccepted { command })).await.expect("open");
+    let command = events.publish_acked(EventDraft::daemon(Event::CommandAccepted { command })).await.expect("open");
     request.accept(Some(command));
     let lists = SwitchPlan { start: vec![id("slow")], keep: vec![id("good")], ..SwitchPlan::default() };
     let plan = SwitchPlan { profile: profile.clone(), ..lists };
-    tell(facts, command, Event::SwitchPlanned { plan: plan.into() }).await;
+    tell(events, command, Event::SwitchPlanned { plan: plan.into() }).await;
     if !dry_run {
-        tell(facts, command, Event::ProfileActivated { profile: profile.clone() }).await;
+        tell(events, command, Event::ProfileActivated { profile: profile.clone() }).await;
     }
     if dry_run || profile.as_deref() != Some("all") {
-        tell(facts, command, Event::CommandCompleted { outcome: CommandOutcome::Ready }).await;
+        tell(events, command, Event::CommandCompleted { outcome: CommandOutcome::Ready }).await;
     }
 }
 
-async fn tell(facts: &Publisher, cause: Seq, event: Event) {
-    facts.publish_acked(Fact::daemon(event).because(cause)).await.expect("open");
+async fn tell(events: &Publisher, cause: Seq, event: Event) {
+    events.publish_acked(EventDraft::daemon(event).because(cause)).await.expect("open");
 }

@@ -1,4 +1,4 @@
-//! Findings in, facts out; time is a number of seconds.
+//! Findings in, events out; time is a number of seconds.
 
 use proptest::prelude::*;
 
@@ -12,8 +12,8 @@ fn terms() -> HealthSpec {
     HealthSpec { interval, timeout: Duration::from_secs(2), failures: 3, inference: None }
 }
 
-fn at(seconds: u64) -> Elapsed {
-    Elapsed::new(Duration::from_secs(seconds))
+fn at(seconds: u64) -> Uptime {
+    Uptime::new(Duration::from_secs(seconds))
 }
 
 fn cpu(ticks: u64) -> CpuReading {
@@ -146,7 +146,7 @@ fn looks_come_once_per_interval_one_at_a_time_and_the_first_one_is_spread() {
 
 #[test]
 fn servers_that_became_ready_apart_are_looked_at_together() {
-    let ready = |milliseconds| Elapsed::new(Duration::from_millis(milliseconds));
+    let ready = |milliseconds| Uptime::new(Duration::from_millis(milliseconds));
     let due =
         |milliseconds, spread| Machine::new(terms(), Standing::Ready, ready(milliseconds), spread).next_deadline();
     assert_eq!(due(100_123, 0.31), Some(at(103)));
@@ -157,7 +157,7 @@ fn servers_that_became_ready_apart_are_looked_at_together() {
 #[test]
 fn a_look_that_begins_late_delays_no_later_one() {
     let mut machine = Machine::new(terms(), Standing::Ready, at(100), 0.0);
-    let late = Elapsed::new(Duration::from_millis(100_490));
+    let late = Uptime::new(Duration::from_millis(100_490));
     machine.begin_look(late).expect("due");
     machine.finish_look(observation('w'), late);
     assert_eq!(machine.next_deadline(), Some(at(110)));
@@ -227,7 +227,7 @@ proptest! {
         let mut is_over = false;
         for letter in letters.chars() {
             let events = tell_story(&mut machine, &letter.to_string());
-            prop_assert!(!is_over || events.is_empty(), "facts after the failure");
+            prop_assert!(!is_over || events.is_empty(), "events after the failure");
             for event in events {
                 match event {
                     Event::ReadyLost { .. } => {

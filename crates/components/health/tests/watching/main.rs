@@ -8,8 +8,8 @@ mod scene;
 use std::time::{Duration, Instant};
 
 use fake::{FakeProcess, FakeServer, Reaction};
-use llama_warden_bus::{Fact, OutputKey};
-use llama_warden_component_kit::{Stage, server};
+use llama_warden_bus::{EventDraft, OutputKey};
+use llama_warden_component_kit::{TestBus, server};
 use llama_warden_config::{Fleet, HealthSpec};
 use llama_warden_events::{Event, FailureReason, ServerId, StopReason, StreamName};
 use scene::{FIRST, Scene, spec, terms};
@@ -136,7 +136,7 @@ async fn a_server_that_speaks_tls_is_alive_when_it_takes_connections() {
     let (fake, process) = (FakeServer::start(&[]).await, FakeProcess::idle());
     let mut spec = spec(&a, terms());
     spec.args = ["--ssl-cert-file", "cert.pem"].map(String::from).to_vec();
-    let mut scene = Scene::of(Stage::new(), vec![spec]).await;
+    let mut scene = Scene::of(TestBus::new(), vec![spec]).await;
     scene.raise();
     scene.make_ready(&a, fake.port, &process).await;
     fake.asked("connection", 3).await;
@@ -241,7 +241,7 @@ async fn a_slow_server_delays_no_other() {
     let ids: Vec<ServerId> = (0..21).map(|number| server(&format!("s{number}"))).collect();
     let patient = HealthSpec { timeout: Duration::from_secs(30), ..terms() };
     let specs = ids.iter().map(|id| spec(id, patient.clone())).collect();
-    let mut scene = Scene::of(Stage::new(), specs).await;
+    let mut scene = Scene::of(TestBus::new(), specs).await;
     scene.raise();
     let (good, slow) = (FakeServer::healthy().await, FakeServer::start(&[("GET /health", Reaction::Hang)]).await);
     let process = FakeProcess::idle();
@@ -260,14 +260,14 @@ async fn a_slow_server_delays_no_other() {
 #[tokio::test]
 async fn a_server_that_is_asked_to_stop_is_left_alone() {
     let (a, b) = (server("a"), server("b"));
-    let mut scene = Scene::of(Stage::new(), vec![spec(&a, terms()), spec(&b, terms())]).await;
+    let mut scene = Scene::of(TestBus::new(), vec![spec(&a, terms()), spec(&b, terms())]).await;
     scene.raise();
     let (first, second, process) = (FakeServer::healthy().await, FakeServer::healthy().await, FakeProcess::idle());
     scene.make_ready(&a, first.port, &process).await;
     scene.make_ready(&b, second.port, &process).await;
     first.asked("GET /health", 1).await;
     scene.say(&a, Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 }).await;
-    // The component hears facts in order: once it looks at b again, it has heard of the stop, but for a look under way.
+    // The component hears events in order: once it looks at b again, it has heard of the stop, but for a look under way.
     second.asked("GET /health", 2).await;
     let before = first.times("GET /health");
     second.asked("GET /health", 4).await;
@@ -278,13 +278,13 @@ async fn a_server_that_is_asked_to_stop_is_left_alone() {
 #[tokio::test]
 async fn what_a_gap_swallowed_is_found_in_the_snapshot() {
     let (a, b) = (server("a"), server("b"));
-    let mut scene = Scene::of(Stage::keeping(2), vec![spec(&a, terms()), spec(&b, terms())]).await;
+    let mut scene = Scene::of(TestBus::keeping(2), vec![spec(&a, terms()), spec(&b, terms())]).await;
     let (first, second, process) = (FakeServer::healthy().await, FakeServer::healthy().await, FakeProcess::idle());
-    // Before the component runs, and so many facts at once that it cannot have heard each.
+    // Before the component runs, and so many events at once that it cannot have heard each.
     scene.make_ready(&a, first.port, &process).await;
     scene.raise();
     let publisher = scene.stage.publisher().clone();
-    let facts = [
+    let events = [
         Event::LaunchBegan { binary: "x".into() },
         Event::ServerSpawned {
             pid: process.pid(),
@@ -294,11 +294,11 @@ async fn what_a_gap_swallowed_is_found_in_the_snapshot() {
         },
         Event::ReadyReached { via: llama_warden_events::ReadyVia::Health, startup_seconds: 0.1 },
     ];
-    for event in facts {
-        publisher.publish(Fact::incarnation(b.clone(), FIRST, event)).await.expect("open");
+    for event in events {
+        publisher.publish(EventDraft::incarnation(b.clone(), FIRST, event)).await.expect("open");
     }
     for _ in 0..8 {
-        publisher.publish(Fact::daemon(Event::DaemonStopping { trigger: "noise".into() })).await.expect("open");
+        publisher.publish(EventDraft::daemon(Event::DaemonStopping { trigger: "noise".into() })).await.expect("open");
     }
     first.asked("GET /health", 2).await;
     second.asked("GET /health", 2).await;

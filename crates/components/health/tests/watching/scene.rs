@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use llama_warden_bus::Fact;
-use llama_warden_component_kit::{Performance, Stage, card};
+use llama_warden_bus::EventDraft;
+use llama_warden_component_kit::{RunningComponent, TestBus, card};
 use llama_warden_config::{Configuration, Environment, Fleet, HealthSpec, Host, ServerSpec, Source};
 use llama_warden_events::{Event, Incarnation, ReadyVia, ServerId};
 use llama_warden_health::{Health, HealthError};
@@ -29,24 +29,24 @@ pub fn spec(id: &ServerId, health: HealthSpec) -> ServerSpec {
 
 /// See the module.
 pub struct Scene {
-    pub stage: Stage,
+    pub stage: TestBus,
     pub fleet: watch::Sender<Fleet>,
-    performance: Option<Performance<HealthError>>,
+    performance: Option<RunningComponent<HealthError>>,
 }
 
 impl Scene {
     /// With these servers configured; the component does not run yet.
-    pub async fn of(stage: Stage, specs: Vec<ServerSpec>) -> Self {
+    pub async fn of(stage: TestBus, specs: Vec<ServerSpec>) -> Self {
         for spec in &specs {
             let card = card(&spec.id);
-            stage.publish(Fact::server(spec.id.clone(), Event::ServerConfigured { card: card.into() })).await;
+            stage.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: card.into() })).await;
         }
         Self { stage, fleet: watch::Sender::new(Fleet::new(specs)), performance: None }
     }
 
     /// With one server on these terms; the component runs.
     pub async fn one(id: &ServerId, health: HealthSpec) -> Self {
-        let mut scene = Self::of(Stage::new(), vec![spec(id, health)]).await;
+        let mut scene = Self::of(TestBus::new(), vec![spec(id, health)]).await;
         scene.raise();
         scene
     }
@@ -57,7 +57,7 @@ impl Scene {
     }
 
     pub async fn say(&self, id: &ServerId, event: Event) {
-        self.stage.publish(Fact::incarnation(id.clone(), FIRST, event)).await;
+        self.stage.publish(EventDraft::incarnation(id.clone(), FIRST, event)).await;
     }
 
     /// Launches the server and makes it ready.
@@ -68,9 +68,9 @@ impl Scene {
         self.say(id, Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 0.1 }).await;
     }
 
-    /// How many facts of a kind there were.
+    /// How many events of a kind there were.
     pub fn count(&self, kind: &str) -> u64 {
-        self.stage.bus().watch().borrow().facts.get(kind).copied().unwrap_or_default()
+        self.stage.bus().watch().borrow().events.get(kind).copied().unwrap_or_default()
     }
 
     pub async fn end(self) {

@@ -1,9 +1,9 @@
-//! The commands that follow facts.
+//! The commands that follow events.
 
 use std::time::{Duration, Instant};
 
-use llama_warden_bus::Fact;
-use llama_warden_component_kit::{Stage, server};
+use llama_warden_bus::EventDraft;
+use llama_warden_component_kit::{TestBus, server};
 use llama_warden_events::{Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, Signal, StopReason};
 
 use crate::scene::{Scene, detail, exited, is_gone, launch, read, ready, script};
@@ -39,9 +39,9 @@ async fn the_reason_of_an_end_is_its_failure_else_its_stop_else_its_exit() {
         (vec![stop(StopReason::Requested), exited(ProcessEnd::Exited { code: 0 })], "requested 0\n"),
         (vec![failed, stop(StopReason::Failed), killed], "unresponsive KILL\n"),
     ];
-    for (number, (facts, expected)) in (1..).zip(cases) {
+    for (number, (events, expected)) in (1..).zip(cases) {
         scene.say(number, launch()).await;
-        scene.say(number, facts).await;
+        scene.say(number, events).await;
         assert_eq!(scene.completed(HookPoint::PostExit).await, HookOutcome::Succeeded);
         assert_eq!(read(&file), expected);
     }
@@ -119,7 +119,7 @@ async fn commands_of_one_server_run_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn what_the_last_facts_call_for_still_runs_when_the_daemon_ends() {
+async fn what_the_last_events_call_for_still_runs_when_the_daemon_ends() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let file = directory.path().join("told");
     let scene = Scene::with(&script("post-exit", &format!("echo bye > {}", file.display()))).await;
@@ -132,21 +132,21 @@ async fn what_the_last_facts_call_for_still_runs_when_the_daemon_ends() {
 #[tokio::test]
 async fn a_gap_loses_no_command() {
     let hooks = [script("post-ready", "true"), script("post-exit", "true")].join(", ");
-    let scene = Scene::on(Stage::keeping(2), &hooks).await;
+    let scene = Scene::on(TestBus::keeping(2), &hooks).await;
     let publisher = scene.stage.publisher().clone();
-    let noise = || Fact::daemon(Event::DaemonStopping { trigger: "noise".into() });
+    let noise = || EventDraft::daemon(Event::DaemonStopping { trigger: "noise".into() });
     for event in launch().into_iter().chain([ready()]) {
-        publisher.publish(Fact::incarnation(server("a"), Incarnation::new(1), event)).await.expect("open");
+        publisher.publish(EventDraft::incarnation(server("a"), Incarnation::new(1), event)).await.expect("open");
     }
     for _ in 0..8 {
         publisher.publish(noise()).await.expect("open");
     }
     let is_done = |kind: &'static str, times: u64| {
-        move |snapshot: &llama_warden_state::Snapshot| snapshot.facts.get(kind).is_some_and(|count| *count == times)
+        move |snapshot: &llama_warden_state::Snapshot| snapshot.events.get(kind).is_some_and(|count| *count == times)
     };
     scene.stage.see(is_done("HookCompleted", 1)).await;
     publisher
-        .publish(Fact::incarnation(server("a"), Incarnation::new(1), exited(ProcessEnd::Exited { code: 0 })))
+        .publish(EventDraft::incarnation(server("a"), Incarnation::new(1), exited(ProcessEnd::Exited { code: 0 })))
         .await
         .expect("open");
     for _ in 0..8 {

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use llama_warden_bus::Fact;
-use llama_warden_component_kit::{PATIENCE, Performance, Stage, card, server};
+use llama_warden_bus::EventDraft;
+use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, card, server};
 use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
 use llama_warden_events::{Event, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia};
 use llama_warden_hooks::{Hooks, HooksError};
@@ -12,29 +12,29 @@ use rustix::process::{Pid, test_kill_process};
 use tokio::sync::watch;
 
 pub struct Scene {
-    pub stage: Stage,
-    pub performance: Performance<HooksError>,
+    pub stage: TestBus,
+    pub performance: RunningComponent<HooksError>,
     fleet: watch::Sender<Fleet>,
 }
 
 impl Scene {
     /// With these hooks, as they stand in a configuration.
     pub async fn with(hooks: &str) -> Self {
-        Self::on(Stage::new(), hooks).await
+        Self::on(TestBus::new(), hooks).await
     }
 
-    pub async fn on(mut stage: Stage, hooks: &str) -> Self {
+    pub async fn on(mut stage: TestBus, hooks: &str) -> Self {
         let a = server("a");
-        stage.publish(Fact::server(a.clone(), Event::ServerConfigured { card: card(&a).into() })).await;
+        stage.publish(EventDraft::server(a.clone(), Event::ServerConfigured { card: card(&a).into() })).await;
         let (fleet, seen) = watch::channel(configured(hooks));
         let performance = stage.run(Hooks::new(seen));
         Self { stage, performance, fleet }
     }
 
-    /// Publishes facts about a launch of the server.
+    /// Publishes events about a launch of the server.
     pub async fn say(&self, incarnation: u64, events: impl IntoIterator<Item = Event>) {
         for event in events {
-            self.stage.publish(Fact::incarnation(server("a"), Incarnation::new(incarnation), event)).await;
+            self.stage.publish(EventDraft::incarnation(server("a"), Incarnation::new(incarnation), event)).await;
         }
     }
 
@@ -55,7 +55,7 @@ impl Scene {
     pub async fn is_written(&self, file: &Path) {
         let began = Instant::now();
         while !file.exists() {
-            assert!(began.elapsed() < PATIENCE, "the command did not write; facts so far:\n{}", self.stage.log());
+            assert!(began.elapsed() < PATIENCE, "the command did not write; events so far:\n{}", self.stage.log());
             tokio::task::yield_now().await;
         }
     }

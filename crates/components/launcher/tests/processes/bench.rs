@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::{Accepted, Component};
-use llama_warden_component_kit::{Performance, Stage};
+use llama_warden_component_kit::{RunningComponent, TestBus};
 use llama_warden_config::{
     Confirm, Fleet, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
 };
 use llama_warden_events::{
     BootId, Envelope, Event, Incarnation, LaunchCommand, ProcessEnd, Refused, Rung, ServerId, Signal,
 };
-use llama_warden_launcher::{DialectLibrary, Launcher, LauncherSettings, ShimProgram};
+use llama_warden_launcher::{DialectSet, Launcher, LauncherSettings, ShimProgram};
 use tokio::sync::watch;
 
 /// Runs `check` on a runtime of its own.
@@ -37,9 +37,9 @@ pub fn id() -> ServerId {
 
 /// A launcher that runs, and the files of its servers.
 pub struct Bench {
-    pub stage: Stage,
+    pub stage: TestBus,
     pub folder: tempfile::TempDir,
-    performance: Performance<<Launcher as Component>::Error>,
+    performance: RunningComponent<<Launcher as Component>::Error>,
     fleet: watch::Sender<Fleet>,
 }
 
@@ -51,11 +51,11 @@ impl Bench {
 
     /// The same with a state directory.
     pub async fn open(environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Self {
-        Self::on(Stage::new(), environment, state_dir)
+        Self::on(TestBus::new(), environment, state_dir)
     }
 
     /// The same on a stage that the test has made.
-    pub fn on(mut stage: Stage, environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Self {
+    pub fn on(mut stage: TestBus, environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Self {
         let (fleet, fleet_seen) = watch::channel(Fleet::default());
         let launcher = Launcher::new(fleet_seen, stage.lane().clone(), settings(environment, state_dir));
         let performance = stage.run(launcher);
@@ -121,7 +121,7 @@ impl Bench {
         self.stage.commands().send(LaunchCommand::DeliverSignal { server, incarnation, signal, rung }).await
     }
 
-    /// The last fact of a launch: its exit or its failure.
+    /// The last event of a launch: its exit or its failure.
     pub async fn over(&mut self) -> Arc<Envelope> {
         let is_last = |event: &Event| matches!(event, Event::ServerExited { .. } | Event::ServerFailed { .. });
         self.stage.hear(is_last).await
@@ -174,7 +174,7 @@ pub fn settings(environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Lau
         boot: boot(),
         shim: ShimProgram::OwnExecutable,
         environment: inherited.collect(),
-        dialects: DialectLibrary::built_in(),
+        dialects: DialectSet::built_in(),
         dialects_dir: None,
         state_dir,
     }

@@ -99,7 +99,7 @@ fn panic_elsewhere() {
         assert_eq!(snapshot.daemon.failed_component, Some(("guest".to_owned(), "panicked: boom".to_owned())));
         let record = snapshot.servers.get(&id()).expect("is known");
         let killed = ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false };
-        assert_eq!((record.last_end, snapshot.facts.get("ServerSpawned")), (Some(killed), Some(&1)));
+        assert_eq!((record.last_end, snapshot.events.get("ServerSpawned")), (Some(killed), Some(&1)));
         assert_eq!(zombie_children(), [0; 0]);
     });
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
-use llama_warden_bus::{Bus, Component, Delivery, Fact, Host, HostError, HostSettings, Ports};
+use llama_warden_bus::{Bus, Component, Delivery, EventDraft, Host, HostError, HostSettings, Ports};
 use llama_warden_component_kit::card;
 use llama_warden_config::Fleet;
 use llama_warden_events::{
@@ -42,7 +42,7 @@ impl Component for Guest {
     type Error = Infallible;
 
     async fn run(self, mut ports: Ports<NoCommand>) -> Result<(), Infallible> {
-        while let Some(delivery) = ports.events.next().await {
+        while let Some(delivery) = ports.subscription.next().await {
             if let Delivery::Event(envelope) = delivery
                 && matches!(envelope.event, Event::ServerSpawned { .. })
             {
@@ -57,7 +57,7 @@ impl Component for Guest {
 pub async fn daemon(folder: &Path) -> (HostError, Bus) {
     let mut host = Host::new(HostSettings {
         boot: BootId::from_random(7),
-        facts_kept: 64,
+        events_kept: 64,
         drain: Duration::from_millis(200),
         cancel: Duration::from_secs(10),
     });
@@ -70,7 +70,7 @@ pub async fn daemon(folder: &Path) -> (HostError, Bus) {
     host.add(Idle::<SuperviseCommand>(std::marker::PhantomData)).expect("first owner");
     host.add(Guest).expect("owns nothing");
     let configured = Event::ServerConfigured { card: card(&id()).into() };
-    host.publisher().publish(Fact::server(id(), configured)).await.expect("open");
+    host.publisher().publish(EventDraft::server(id(), configured)).await.expect("open");
     let (commands, bus) = (host.commands(), host.bus().clone());
     let running = host.start().expect("complete");
     let launch = LaunchCommand::LaunchServer { server: id(), incarnation: Incarnation::new(1) };

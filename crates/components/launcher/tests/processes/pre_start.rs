@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use llama_warden_bus::{CommandReceiver, Fact};
-use llama_warden_component_kit::{Stage, next_command};
+use llama_warden_bus::{CommandReceiver, EventDraft};
+use llama_warden_component_kit::{TestBus, next_command};
 use llama_warden_events::{
     Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, ProcessEnd, RefusalReason, Refused, Signal,
 };
@@ -37,8 +37,8 @@ async fn asked(mut bench: Bench) -> (Bench, CommandReceiver<HookCommand>) {
     (bench, hooks)
 }
 
-fn completed(outcome: HookOutcome) -> Fact {
-    Fact::incarnation(id(), FIRST, Event::HookCompleted { hook: HookPoint::PreStart, outcome, seconds: 0.1 })
+fn completed(outcome: HookOutcome) -> EventDraft {
+    EventDraft::incarnation(id(), FIRST, Event::HookCompleted { hook: HookPoint::PreStart, outcome, seconds: 0.1 })
 }
 
 fn fetch(bench: &Bench) {
@@ -52,7 +52,7 @@ fn before_the_look() {
         fetch(&bench);
         // Of another launch: it says nothing about this one.
         let stale = Event::HookCompleted { hook: HookPoint::PreStart, outcome: failed(), seconds: 0.1 };
-        bench.stage.publish(Fact::incarnation(id(), Incarnation::new(7), stale)).await;
+        bench.stage.publish(EventDraft::incarnation(id(), Incarnation::new(7), stale)).await;
         bench.stage.publish(completed(HookOutcome::Succeeded)).await;
         bench.spawned().await;
         assert_eq!(bench.exited().await.0, ProcessEnd::Exited { code: 0 });
@@ -105,12 +105,15 @@ fn gap() {
     // One thread, so that the launcher hears nothing while the ring is overrun.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("builds");
     runtime.block_on(async {
-        let (bench, _hooks) = asked(Bench::on(Stage::keeping(2), PATH, None)).await;
+        let (bench, _hooks) = asked(Bench::on(TestBus::keeping(2), PATH, None)).await;
         fetch(&bench);
         let publisher = bench.stage.publisher().clone();
         publisher.publish(completed(HookOutcome::Succeeded)).await.expect("open");
         for _ in 0..8 {
-            publisher.publish(Fact::daemon(Event::DaemonStopping { trigger: "noise".into() })).await.expect("open");
+            publisher
+                .publish(EventDraft::daemon(Event::DaemonStopping { trigger: "noise".into() }))
+                .await
+                .expect("open");
         }
         bench.stage.see(|snapshot| snapshot.servers[&id()].last_end.is_some()).await;
         assert!(bench.stage.bus().gaps()["launcher"] > 0);

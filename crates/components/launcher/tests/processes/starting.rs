@@ -11,7 +11,7 @@ use crate::bench::{Bench, act, id, on_runtime};
 
 pub const PROMISES: &[Promise] = &[
     ("a_child_is_born_with_three_files_no_mask_no_terminal_and_the_allowed_environment", birth),
-    ("facts_of_a_launch_come_in_order_and_name_their_cause", order),
+    ("events_of_a_launch_come_in_order_and_name_their_cause", order),
     ("options_are_spelled_for_the_build_and_losses_are_warned_about", options),
     ("a_build_that_cannot_be_asked_is_started_with_a_warning", unreadable),
     ("a_slow_executable_delays_no_other_server", side_by_side),

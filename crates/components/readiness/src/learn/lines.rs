@@ -8,7 +8,7 @@ use llama_warden_events::StreamName;
 use super::template::{NamesPort, Passed, Template};
 use super::{Recording, Subject, is_early};
 use crate::line::LineCleaner;
-use crate::{GENERIC, Matcher, PackLibrary, PatternMatcher, StructuredSource, Verdict};
+use crate::{GENERIC, Matcher, PackSet, PatternMatcher, StructuredSource, Verdict};
 
 /// Everything that was printed in all starts.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Observed {
 }
 
 /// Collects the templates of all recordings.
-pub(crate) fn observe(subject: &Subject, recordings: &[Recording], library: &PackLibrary) -> Observed {
+pub(crate) fn observe(subject: &Subject, recordings: &[Recording], library: &PackSet) -> Observed {
     let mut lines: BTreeMap<(StreamName, Template), Line> = BTreeMap::new();
     let mut seen = 0;
     for (start, recording) in recordings.iter().enumerate() {

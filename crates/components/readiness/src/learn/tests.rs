@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{FailureReason, StreamName};
+use llama_warden_plugin_files::PluginFile as _;
 use serde_json::Value;
 
 use super::*;
@@ -66,7 +66,7 @@ fn learnt(build: &str, number: Option<u64>) -> Pack {
     let recordings: Vec<_> =
         starts.iter().map(|start| recording(&folder(build).join(format!("{start}.jsonl")))).collect();
     assert!(recordings.iter().all(|recording| !recording.ready.is_zero()), "{build}");
-    learn(&subject(build, number), &recordings, &PackLibrary::built_in()).expect(build).pack
+    learn(&subject(build, number), &recordings, &PackSet::built_in()).expect(build).pack
 }
 
 /// What a pack says of a whole run: when it is ready, and why it would have failed.
@@ -87,7 +87,7 @@ fn judge(pack: &Pack, recording: &Recording) -> (Option<Duration>, Option<Failur
 
 #[test]
 fn a_learnt_pack_says_of_every_transcript_what_the_shipped_one_says() {
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     for (build, number) in BUILDS {
         let pack = learnt(build, number);
         let shipped = library.choose(number, &subject(build, number).options, None).expect("a pack").file;
@@ -122,13 +122,13 @@ fn phrases_that_come_early_become_examples_of_what_is_none() {
 
 #[test]
 fn a_learnt_pack_is_chosen_for_its_build_and_no_other() {
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     for (build, number) in BUILDS {
         let pack = learnt(build, number);
         let packs: Vec<_> = std::iter::once(pack).chain(library.iter().cloned()).collect();
         for (other, other_number) in BUILDS {
             let choice =
-                llama_warden_data_files::choose(&packs, other_number, &subject(other, other_number).options, None);
+                llama_warden_plugin_files::choose(&packs, other_number, &subject(other, other_number).options, None);
             let of_one_era = |build: &str| build.starts_with("2024-11") || build.starts_with("2025-08");
             let is_same_era = of_one_era(build) && of_one_era(other);
             if build == other {
@@ -145,9 +145,9 @@ fn a_learnt_pack_reads_its_build_and_later_ones_and_no_earlier_one() {
     let (build, number) = ("b11669-debian", 11_669);
     let pack = learnt(build, Some(number));
     assert!(pack.text().contains("\nbuilds = { min = 11669 }\n"), "{}", pack.text());
-    let packs: Vec<_> = std::iter::once(pack).chain(PackLibrary::built_in().iter().cloned()).collect();
+    let packs: Vec<_> = std::iter::once(pack).chain(PackSet::built_in().iter().cloned()).collect();
     for (other, is_learnt) in [(number - 1, false), (number, true), (number + 1, true), (20_000, true)] {
-        let choice = llama_warden_data_files::choose(&packs, Some(other), &subject(build, None).options, None);
+        let choice = llama_warden_plugin_files::choose(&packs, Some(other), &subject(build, None).options, None);
         assert_eq!(choice.expect("a pack").file.name() == "learnt", is_learnt, "{other}");
     }
 }
@@ -163,7 +163,7 @@ fn made_up(start: u16, lines: &[(u64, &str)]) -> Recording {
 
 fn learn_made_up(starts: &[&[(u64, &str)]]) -> Result<Lesson, LearnError> {
     let recordings: Vec<_> = starts.iter().zip(1..).map(|(lines, start)| made_up(start, lines)).collect();
-    learn(&subject("b11669-debian", None), &recordings, &PackLibrary::built_in())
+    learn(&subject("b11669-debian", None), &recordings, &PackSet::built_in())
 }
 
 #[test]

@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 use super::lines::Line;
 use super::select::Selection;
 use super::{HealthPath, Subject};
-use crate::PackLibrary;
+use crate::PackSet;
 
 /// Most examples of lines that look like readiness and are not.
 pub(crate) const MOST_EARLY: usize = 8;
 
 /// The pack's text.
-pub(crate) fn pack(subject: &Subject, selection: &Selection<'_>, early: &[&Line], library: &PackLibrary) -> String {
+pub(crate) fn pack(subject: &Subject, selection: &Selection<'_>, early: &[&Line], library: &PackSet) -> String {
     let mut text = String::from(
         "# Learnt by `llama-warden detector learn`. docs/detectors.md says how to test and contribute it.\n",
     );
@@ -50,7 +50,7 @@ pub(crate) fn pack(subject: &Subject, selection: &Selection<'_>, early: &[&Line]
 }
 
 /// The options that tell the eras of all known packs apart, as far as this build lists or lacks them.
-fn era(text: &mut String, subject: &Subject, library: &PackLibrary) {
+fn era(text: &mut String, subject: &Subject, library: &PackSet) {
     let telling = library.iter().flat_map(|pack| pack.help_lists().iter().chain(pack.help_lacks()));
     let telling: BTreeSet<&String> = telling.collect();
     let (listed, lacked): (Vec<&String>, Vec<&String>) =

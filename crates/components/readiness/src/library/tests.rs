@@ -4,27 +4,27 @@ use llama_warden_events::StreamName;
 
 use std::path::Path;
 
-use llama_warden_data_files::{DataFile as _, Survey};
+use llama_warden_plugin_files::{PluginFile as _, ScanResult};
 
 use super::*;
-use crate::{LibraryError, PackOrigin, Verdict};
+use crate::{PackOrigin, PluginSetError, Verdict};
 
-fn library_of(files: &[(&str, &str)]) -> Result<PackLibrary, LibraryError> {
+fn library_of(files: &[(&str, &str)]) -> Result<PackSet, PluginSetError> {
     let directory = tempfile::tempdir().expect("makes a directory");
     for (name, text) in files {
         std::fs::write(directory.path().join(name), text).expect("writes");
     }
-    PackLibrary::load(directory.path())
+    PackSet::load(directory.path())
 }
 
-fn chosen(library: &PackLibrary, build: Option<u64>, options: &[&str]) -> String {
+fn chosen(library: &PackSet, build: Option<u64>, options: &[&str]) -> String {
     let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
     library.choose(build, &options, None).expect("a pack").file.name().to_owned()
 }
 
 #[test]
 fn every_built_in_example_is_taken_for_what_it_claims() {
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     assert_eq!(library.iter().len(), BUILT_IN.len() + 1);
     for pack in library.iter() {
         assert!(!pack.examples().is_empty(), "{} has no example", pack.name());
@@ -38,15 +38,15 @@ fn every_built_in_example_is_taken_for_what_it_claims() {
 
 #[test]
 fn an_unknown_build_gets_the_generic_pack() {
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     assert_eq!(chosen(&library, None, &[]), GENERIC);
     assert_eq!(chosen(&library, Some(99_999), &["listen", "weights"]), GENERIC);
 }
 
 #[test]
 fn a_missing_directory_is_empty() {
-    let library = PackLibrary::load(Path::new("/nonexistent/detectors")).expect("loads");
-    assert_eq!(library.iter().len(), PackLibrary::built_in().iter().len());
+    let library = PackSet::load(Path::new("/nonexistent/detectors")).expect("loads");
+    assert_eq!(library.iter().len(), PackSet::built_in().iter().len());
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_pack_of_the_directory_wins_by_name_and_at_equal_fit() {
         ("c.toml", "name = 'exact'\nbuilds = { min = 11669, max = 11669 }"),
     ];
     let library = library_of(&files).expect("loads");
-    assert_eq!(library.iter().len(), PackLibrary::built_in().iter().len() + 2);
+    assert_eq!(library.iter().len(), PackSet::built_in().iter().len() + 2);
     assert_eq!(chosen(&library, Some(11_434), &["models-dir", "load-mode"]), "mine");
     assert_eq!(chosen(&library, Some(11_669), &["models-dir", "load-mode"]), "exact");
     let replaced = library.get("llama-server-b9xxx").expect("there");
@@ -75,7 +75,7 @@ fn a_pack_that_asks_for_what_nobody_knows_does_not_fit() {
 
 #[test]
 fn a_named_pack_is_taken_whatever_fits() {
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     let choice = library.choose(Some(11_669), &["load-mode".into()], Some("llama-server-2023-12")).expect("a pack");
     assert_eq!((choice.file.name(), &*choice.because), ("llama-server-2023-12", "the configuration names it"));
     let choice = library.choose(Some(11_669), &["load-mode".into()], Some("nope")).expect("a pack");
@@ -142,12 +142,12 @@ fn each_file_is_judged_by_itself_and_what_it_said_before_stays() {
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("writes");
     write("a.toml", "name = 'a'\ndescription = 'old'");
     write("generic.toml", "name = 'generic'\n[[pattern]]\nverdict = 'echo'\nregex = '^mine$'");
-    let before = PackLibrary::load(directory.path()).expect("loads");
+    let before = PackSet::load(directory.path()).expect("loads");
     write("a.toml", "name = 'a'\ndescription = 3");
     write("b.toml", "name = 'b'");
     write("c.toml", "name = 'b'");
     write("generic.toml", "name = 'generic'\nnonsense");
-    let Survey { library, refused } = before.survey(directory.path());
+    let ScanResult { library, refused } = before.survey(directory.path());
     let refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
     assert_eq!(refused.len(), 3, "{refused:?}");
     assert!(refused[0].contains("a.toml:2:15"), "{refused:?}");

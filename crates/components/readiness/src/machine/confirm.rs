@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llama_warden_events::{Elapsed, Event, FailureReason, ListenerOwner, ReadyVia, StreamName, Warning};
+use llama_warden_events::{Event, FailureReason, ListenerOwner, ReadyVia, StreamName, Uptime, Warning};
 
 use super::{Action, Stage, Startup, later};
 use crate::Identity;
@@ -33,13 +33,13 @@ pub(super) enum Finding<T> {
 #[derive(Debug)]
 pub(super) struct Confirmation {
     pub(super) proof: Proof,
-    since: Elapsed,
+    since: Uptime,
     listener: Finding<ListenerOwner>,
     identity: Finding<Identity>,
 }
 
 impl Confirmation {
-    pub(super) const fn deadline(&self) -> Elapsed {
+    pub(super) const fn deadline(&self) -> Uptime {
         later(self.since, CONFIRM_TIMEOUT)
     }
 
@@ -56,7 +56,7 @@ impl Confirmation {
 }
 
 impl Startup {
-    pub(super) fn confirm(&mut self, proof: Proof, now: Elapsed, actions: &mut Vec<Action>) {
+    pub(super) fn confirm(&mut self, proof: Proof, now: Uptime, actions: &mut Vec<Action>) {
         self.round += 1;
         let speaks_http = match proof {
             Proof::Probe => true,
@@ -71,14 +71,14 @@ impl Startup {
         }
     }
 
-    pub(super) fn on_listener(&mut self, owner: ListenerOwner, now: Elapsed, actions: &mut Vec<Action>) {
+    pub(super) fn on_listener(&mut self, owner: ListenerOwner, now: Uptime, actions: &mut Vec<Action>) {
         if let Stage::Confirming(confirmation) = &mut self.stage {
             confirmation.listener = Finding::Known(owner);
             self.settle(now, actions);
         }
     }
 
-    pub(super) fn on_identity(&mut self, round: u32, identity: Identity, now: Elapsed, actions: &mut Vec<Action>) {
+    pub(super) fn on_identity(&mut self, round: u32, identity: Identity, now: Uptime, actions: &mut Vec<Action>) {
         if let Stage::Confirming(confirmation) = &mut self.stage
             && round == self.round
         {
@@ -88,7 +88,7 @@ impl Startup {
     }
 
     /// Decides as soon as enough is known. A foreign listener goes before a foreign model: it explains it.
-    pub(super) fn settle(&mut self, now: Elapsed, actions: &mut Vec<Action>) {
+    pub(super) fn settle(&mut self, now: Uptime, actions: &mut Vec<Action>) {
         let Stage::Confirming(confirmation) = &self.stage else { return };
         let proof = confirmation.proof;
         match (&confirmation.listener, &confirmation.identity) {

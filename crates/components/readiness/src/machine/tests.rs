@@ -26,7 +26,7 @@ fn terms() -> Terms {
 struct Bench {
     machine: Machine,
     /// Time does not run backwards, also where a test lets a deadline pass unheard.
-    now: Elapsed,
+    now: Uptime,
     said: Vec<Action>,
 }
 
@@ -102,8 +102,8 @@ impl Bench {
     }
 }
 
-fn at(ms: u64) -> Elapsed {
-    Elapsed::new(Duration::from_millis(ms))
+fn at(ms: u64) -> Uptime {
+    Uptime::new(Duration::from_millis(ms))
 }
 
 fn verdict(action: &Action) -> Option<String> {

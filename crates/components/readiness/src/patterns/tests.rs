@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{PackLibrary, StreamFilter};
+use crate::{PackSet, StreamFilter};
 
 /// Patterns of all shapes that a user's pack may have.
 const SHAPES: [&str; 30] = [
@@ -129,7 +129,7 @@ fn recorded_lines_get_the_verdict_of_the_plain_patterns_from_every_pack() {
     assert!(lines.len() > 5000, "only {} lines", lines.len());
     lines.sort();
     lines.dedup();
-    let library = PackLibrary::built_in();
+    let library = PackSet::built_in();
     let generic = library.get(crate::GENERIC).expect("there");
     for pack in library.iter() {
         // Those of the generic pack stand behind the others; here all of them do.

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use llama_warden_config::RestartPolicy;
 use llama_warden_events::{
-    CommandOutcome, Elapsed, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason, Seq, StopReason,
-    SuperviseCommand,
+    CommandOutcome, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason, Seq, StopReason,
+    SuperviseCommand, Uptime,
 };
 use llama_warden_supervisor::{Action, Machine, Member, RESTARTS_AT_ONCE};
 
-use crate::support::{fact, id, machine, restart};
+use crate::support::{envelope, id, machine, restart};
 
-const NOW: Elapsed = Elapsed::new(Duration::ZERO);
+const NOW: Uptime = Uptime::new(Duration::ZERO);
 
 /// A fleet whose launches the test reports by hand.
 struct Fleet {
@@ -32,9 +32,9 @@ impl Fleet {
         let mut actions = Vec::new();
         for event in events {
             self.seq += 1;
-            let envelope = fact(
+            let envelope = envelope(
                 self.seq,
-                Elapsed::new(Duration::from_secs_f64(at)),
+                Uptime::new(Duration::from_secs_f64(at)),
                 id(name),
                 Incarnation::new(incarnation),
                 event,
@@ -83,7 +83,7 @@ fn a_crashed_server_comes_back_at_exactly_the_drawn_moment_until_the_budget_is_s
         let actions = fleet.crash("a", incarnation, now);
         assert_eq!(told(&actions), ["RestartScheduled"]);
         let due = fleet.machine.next_deadline().expect("scheduled");
-        let early = Elapsed::new(due.as_duration() - Duration::from_micros(1));
+        let early = Uptime::new(due.as_duration() - Duration::from_micros(1));
         assert_eq!(launches(&fleet.machine.on_deadline(early)), [""; 0]);
         assert_eq!(launches(&fleet.machine.on_deadline(due)), [format!("a#{}", incarnation + 1)]);
         now = due.as_duration().as_secs_f64();
@@ -146,7 +146,7 @@ fn servers_that_failed_together_do_not_all_load_together_again() {
     for name in names {
         fleet.crash(name, 1, 1.0);
     }
-    let late = Elapsed::new(Duration::from_secs(100));
+    let late = Uptime::new(Duration::from_secs(100));
     assert_eq!(launches(&fleet.machine.on_deadline(late)).len(), RESTARTS_AT_ONCE);
 }
 
@@ -224,7 +224,7 @@ fn a_stop_by_hand_holds_until_somebody_asks_for_the_server_again() {
     fleet.machine.start_all([&id("a")]);
     fleet.rise("a", 1, 1.0);
     assert!(!fleet.machine.is_held(&id("a")));
-    let now = Elapsed::new(Duration::from_secs(2));
+    let now = Uptime::new(Duration::from_secs(2));
     let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
     fleet.machine.on_command(stop, Seq::new(50), now);
     assert!(fleet.machine.is_held(&id("a")), "from the wish on, not from the end of the process");

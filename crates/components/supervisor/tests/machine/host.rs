@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use llama_warden_config::{AdmissionPolicy, RestartPolicy};
 use llama_warden_events::{
-    CommandOutcome, Elapsed, Event, Incarnation, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, SuperviseCommand,
+    CommandOutcome, Event, Incarnation, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, SuperviseCommand, Uptime,
 };
 use llama_warden_memory::{Available, Bound, Demand, Gpu, Gpus, Parts, Reading};
 use llama_warden_supervisor::{Action, Machine};
 
-use crate::support::{fact, id, restart, weighing};
+use crate::support::{envelope, id, restart, weighing};
 
 /// Servers need whole units.
 pub const UNIT: u64 = 1 << 30;
@@ -29,7 +29,7 @@ pub struct Host {
     /// Units that each process has, by its number.
     pub processes: BTreeMap<u32, (ServerId, Incarnation, u64)>,
     pub launched: Vec<String>,
-    pub facts: Vec<(ServerId, Event)>,
+    pub events: Vec<(ServerId, Event)>,
     pub outcomes: BTreeMap<Seq, CommandOutcome>,
     pub questions: VecDeque<Action>,
 }
@@ -56,14 +56,14 @@ impl Host {
             demands: servers.iter().map(|(name, units)| (id(name), Some(demand(*units)))).collect(),
             processes: BTreeMap::new(),
             launched: Vec::new(),
-            facts: Vec::new(),
+            events: Vec::new(),
             outcomes: BTreeMap::new(),
             questions: VecDeque::new(),
         }
     }
 
-    pub fn elapsed(&self) -> Elapsed {
-        Elapsed::new(Duration::from_secs_f64(self.now))
+    pub fn elapsed(&self) -> Uptime {
+        Uptime::new(Duration::from_secs_f64(self.now))
     }
 
     pub fn take(&mut self, actions: Vec<Action>) {
@@ -71,7 +71,7 @@ impl Host {
             match action {
                 Action::Launch { server, incarnation } => self.launched.push(format!("{server}#{incarnation}")),
                 Action::Announce { server, event } | Action::Tell { server, event, .. } => {
-                    self.facts.push((server, event));
+                    self.events.push((server, event));
                 }
                 Action::Complete { id, outcome, .. } => drop(self.outcomes.insert(id, outcome)),
                 Action::EstimateMemory { .. } | Action::ReadMemory { .. } => self.questions.push_back(action),
@@ -136,7 +136,7 @@ impl Host {
     pub fn tell(&mut self, name: &str, incarnation: u64, events: impl IntoIterator<Item = Event>) {
         for event in events {
             self.seq += 1;
-            let envelope = fact(self.seq, self.elapsed(), id(name), Incarnation::new(incarnation), event);
+            let envelope = envelope(self.seq, self.elapsed(), id(name), Incarnation::new(incarnation), event);
             let actions = self.machine.on_event(&envelope);
             self.take(actions);
         }
@@ -177,15 +177,15 @@ impl Host {
         self.settle()
     }
 
-    /// The facts about a server, by kind.
+    /// The events about a server, by kind.
     pub fn told(&self, name: &str) -> Vec<&'static str> {
-        self.facts.iter().filter(|(server, _)| server.as_str() == name).map(|(_, event)| event.kind()).collect()
+        self.events.iter().filter(|(server, _)| server.as_str() == name).map(|(_, event)| event.kind()).collect()
     }
 
-    /// What the latest fact about a server says, for people.
+    /// What the latest event about a server says, for people.
     pub fn detail(&self, name: &str) -> String {
         let mut texts =
-            self.facts.iter().filter(|(server, _)| server.as_str() == name).filter_map(|(_, event)| match event {
+            self.events.iter().filter(|(server, _)| server.as_str() == name).filter_map(|(_, event)| match event {
                 Event::ServerFailed { detail, .. } | Event::ServerWarned { detail, .. } => Some(detail.clone()),
                 Event::LaunchHeld { because } => Some(because.clone()),
                 _ => None,

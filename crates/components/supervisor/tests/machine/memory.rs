@@ -137,7 +137,7 @@ fn where_memory_is_short_a_warning_is_told_once_the_launch_has_begun() {
     assert_eq!(host.told("a"), ["MemoryEstimated"]);
     host.rise("a", 1, 9);
     assert_eq!(host.told("a"), ["MemoryEstimated", "ServerWarned"]);
-    let (_, event) = &host.facts[1];
+    let (_, event) = &host.events[1];
     assert!(matches!(event, Event::ServerWarned { warning: Warning::MemoryShort, .. }), "{event:?}");
     let mut host = Host::new(10, AdmissionPolicy::Warn, &[("a", 6), ("b", 6)]);
     host.start(&["a"]);
@@ -152,7 +152,7 @@ fn one_that_is_launched_although_it_may_not_fit_makes_nobody_else_short() {
     assert_eq!(host.start(&["a", "b"]), ["a#1", "b#1"]);
     host.spawn("a", 1, 0);
     host.spawn("b", 1, 0);
-    assert_eq!((host.told("a").len(), host.told("b").len()), (2, 1), "{:?}", host.facts);
+    assert_eq!((host.told("a").len(), host.told("b").len()), (2, 1), "{:?}", host.events);
 }
 
 #[test]

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use llama_warden_config::{AdmissionPolicy, RestartPolicy, RestartSpec, Shared};
-use llama_warden_events::{BootId, Elapsed, Envelope, Event, Incarnation, Seq, ServerId, Timestamp};
+use llama_warden_events::{BootId, Envelope, Event, Incarnation, Seq, ServerId, Timestamp, Uptime};
 use llama_warden_supervisor::{Limits, Machine};
 
 pub fn id(name: &str) -> ServerId {
     ServerId::new(name).expect("valid")
 }
 
-/// A fact about a launch.
-pub fn fact(seq: u64, elapsed: Elapsed, server: ServerId, incarnation: Incarnation, event: Event) -> Envelope {
+/// An event about a launch.
+pub fn envelope(seq: u64, elapsed: Uptime, server: ServerId, incarnation: Incarnation, event: Event) -> Envelope {
     Envelope {
         seq: Seq::new(seq),
         boot: BootId::from_random(1),

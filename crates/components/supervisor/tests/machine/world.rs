@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use llama_warden_config::RestartPolicy;
 use llama_warden_events::{
-    CommandOutcome, Elapsed, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason, Refused, Seq,
-    ServerId, Signal, StopReason, SuperviseCommand,
+    CommandOutcome, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason, Refused, Seq, ServerId,
+    Signal, StopReason, SuperviseCommand, Uptime,
 };
 use llama_warden_supervisor::{Action, Machine};
 use proptest::prelude::*;
 
 use crate::support::{self, id, machine, restart};
 
-const NOW: Elapsed = Elapsed::new(Duration::ZERO);
+const NOW: Uptime = Uptime::new(Duration::ZERO);
 
-/// Turns actions into the facts that a launcher and a terminator would publish.
+/// Turns actions into the events that a launcher and a terminator would publish.
 struct World {
     machine: Machine,
     server: ServerId,
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// Lets one pending fact happen.
+    /// Lets one pending event happen.
     fn step(&mut self) -> bool {
         let Some((incarnation, event)) = self.pending.pop_front() else { return false };
         if self.running != Some(incarnation) && matches!(event, Event::ServerExited { .. }) {
@@ -121,13 +121,13 @@ impl World {
         if over {
             self.running = None;
         }
-        self.fact(incarnation, event);
+        self.event(incarnation, event);
         true
     }
 
-    fn fact(&mut self, incarnation: Incarnation, event: Event) {
+    fn event(&mut self, incarnation: Incarnation, event: Event) {
         self.seq += 1;
-        let envelope = support::fact(self.seq, NOW, self.server.clone(), incarnation, event);
+        let envelope = support::envelope(self.seq, NOW, self.server.clone(), incarnation, event);
         let actions = self.machine.on_event(&envelope);
         self.take(actions);
     }
@@ -196,7 +196,7 @@ fn a_failed_server_whose_process_still_runs_is_stopped() {
     world.settle();
     let failed =
         Event::ServerFailed { reason: FailureReason::ReadyTimeout, detail: "not ready".to_owned(), lines: vec![] };
-    world.fact(Incarnation::new(1), failed);
+    world.event(Incarnation::new(1), failed);
     assert_eq!(world.stops, [(StopReason::Failed, None)]);
     assert!(matches!(world.outcomes[&id], CommandOutcome::Failed { reason: FailureReason::ReadyTimeout, .. }));
     world.settle();
@@ -264,9 +264,9 @@ fn a_crash_leaves_the_server_down_and_a_stop_of_it_is_done_at_once() {
     world.settle();
     let end = ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false };
     world.running = None;
-    world.fact(Incarnation::new(1), Event::ServerExited { end, swept: 0 });
+    world.event(Incarnation::new(1), Event::ServerExited { end, swept: 0 });
     let crashed = Event::ServerFailed { reason: FailureReason::Crashed, detail: String::new(), lines: vec![] };
-    world.fact(Incarnation::new(1), crashed);
+    world.event(Incarnation::new(1), crashed);
     assert_eq!((world.launches, world.stops.len()), (1, 0));
     let stop = world.stop();
     assert_eq!(world.outcomes[&stop], CommandOutcome::Stopped);
@@ -298,7 +298,7 @@ fn a_shutdown_kills_near_its_deadline_and_names_the_survivors_at_it() {
     let trigger = "test".to_owned();
     let actions = world.machine.on_command(SuperviseCommand::ShutDown { trigger, force: false }, Seq::new(90), NOW);
     assert!(actions.iter().any(|action| matches!(action, Action::Terminate { grace: None, .. })));
-    let at = |seconds| Elapsed::new(Duration::from_secs(seconds));
+    let at = |seconds| Uptime::new(Duration::from_secs(seconds));
     assert_eq!(world.machine.next_deadline(), Some(at(27)));
     let forced = world.machine.on_deadline(at(27));
     assert!(matches!(&forced[..], [Action::Terminate { grace: Some(Duration::ZERO), .. }]), "{forced:?}");

@@ -1,7 +1,7 @@
 //! The component that keeps the event log.
 //!
-//! A thread does the writing, so a disk that hangs holds up that thread alone: the component waits with the facts, the
-//! bus goes on, and at worst the component misses facts, which it says. The thread is not a task of the runtime, whose
+//! A thread does the writing, so a disk that hangs holds up that thread alone: the component waits with the events, the
+//! bus goes on, and at worst the component misses events, which it says. The thread is not a task of the runtime, whose
 //! end would wait for it.
 
 use std::io;
@@ -16,22 +16,22 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::file::RotatedFile;
 
-/// Facts that wait for the disk. When it is full, the component waits; its subscription then yields a gap in time.
+/// Events that wait for the disk. When it is full, the component waits; its subscription then yields a gap in time.
 const QUEUE: usize = 1024;
 
 /// Bytes that are written at once.
 const BATCH: usize = 64 << 10;
 
-/// How long the end of the daemon waits for the last facts to be written.
+/// How long the end of the daemon waits for the last events to be written.
 const LAST_FACTS: Duration = Duration::from_secs(2);
 
-/// Keeps every fact as a line of JSON.
+/// Keeps every event as a line of JSON.
 #[derive(Debug)]
 pub struct EventLog {
     file: RotatedFile,
 }
 
-/// Why the event log cannot be kept. That the disk takes nothing is no such reason: facts are dropped then, counted.
+/// Why the event log cannot be kept. That the disk takes nothing is no such reason: events are dropped then, counted.
 #[derive(Debug, thiserror::Error)]
 pub enum EventLogError {
     /// The writer could not be started.
@@ -53,36 +53,36 @@ impl Component for EventLog {
     type Error = EventLogError;
 
     async fn run(self, mut ports: Ports<NoCommand>) -> Result<(), EventLogError> {
-        let (queue, facts) = mpsc::channel(QUEUE);
+        let (queue, events) = mpsc::channel(QUEUE);
         let (done, written) = oneshot::channel();
         let writer = Writer { file: self.file, health: Health::Good };
         let work = move || {
-            writer.run(facts);
-            // The component may have given up waiting; the facts are written all the same.
+            writer.run(events);
+            // The component may have given up waiting; the events are written all the same.
             let _ = done.send(());
         };
         thread::Builder::new().name("event-log".to_owned()).spawn(work).map_err(EventLogError::Writer)?;
 
         tokio::select! {
-            () = feed(&mut ports.events, &queue) => {}
+            () = feed(&mut ports.subscription, &queue) => {}
             () = ports.cancel.cancelled() => {}
         }
-        let last_facts = async {
-            while let Some(delivery) = ports.events.try_next() {
+        let last_events = async {
+            while let Some(delivery) = ports.subscription.try_next() {
                 pass(delivery, &queue).await;
             }
             drop(queue);
             // An error says that the writer is gone, which is what is waited for.
             let _ = written.await;
         };
-        if tokio::time::timeout(LAST_FACTS, last_facts).await.is_err() {
-            tracing::warn!("the disk did not take the last facts of the event log in time");
+        if tokio::time::timeout(LAST_FACTS, last_events).await.is_err() {
+            tracing::warn!("the disk did not take the last events of the event log in time");
         }
         Ok(())
     }
 }
 
-/// Passes facts on until the bus is closed. Cancelled anywhere, it has not taken a fact that it did not pass on.
+/// Passes events on until the bus is closed. Cancelled anywhere, it has not taken an event that it did not pass on.
 async fn feed(events: &mut Subscription, queue: &mpsc::Sender<Arc<Envelope>>) {
     while let Ok(room) = queue.reserve().await {
         match events.next().await {
@@ -105,7 +105,7 @@ async fn pass(delivery: Delivery, queue: &mpsc::Sender<Arc<Envelope>>) {
 }
 
 fn warn_of_gap(missed: u64) {
-    tracing::warn!(missed, "the disk is slower than the facts; some are not in the event log");
+    tracing::warn!(missed, "the disk is slower than the events; some are not in the event log");
 }
 
 /// The thread's side.
@@ -114,7 +114,7 @@ struct Writer {
     health: Health,
 }
 
-/// Whether the disk takes facts.
+/// Whether the disk takes events.
 #[derive(Debug, PartialEq, Eq)]
 enum Health {
     Good,
@@ -122,31 +122,31 @@ enum Health {
 }
 
 impl Writer {
-    fn run(mut self, mut facts: mpsc::Receiver<Arc<Envelope>>) {
-        while let Some(first) = facts.blocking_recv() {
-            self.write(&first, &mut facts);
+    fn run(mut self, mut events: mpsc::Receiver<Arc<Envelope>>) {
+        while let Some(first) = events.blocking_recv() {
+            self.write(&first, &mut events);
         }
         if let Health::Failing { lost } = self.health {
             tracing::warn!(lost, "the event log is not whole");
         }
     }
 
-    /// Writes a fact and those that wait behind it. Nothing stays in a buffer: when no fact waits, all are in the file.
+    /// Writes an event and those that wait behind it. Nothing stays in a buffer: when no event waits, all are in the file.
     fn write(&mut self, first: &Envelope, waiting: &mut mpsc::Receiver<Arc<Envelope>>) {
         let most = BATCH.min(usize::try_from(self.file.room()).unwrap_or(BATCH));
-        let mut facts = 1;
+        let mut events = 1;
         let mut lines = Vec::new();
         let mut encoded = encode(&mut lines, first);
         while lines.len() < most && encoded.is_ok() {
             let Ok(next) = waiting.try_recv() else { break };
-            facts += 1;
+            events += 1;
             encoded = encode(&mut lines, &next);
         }
         let written = encoded.and_then(|()| self.file.append(&lines));
-        self.judge(written, facts);
+        self.judge(written, events);
     }
 
-    fn judge(&mut self, written: io::Result<()>, facts: u64) {
+    fn judge(&mut self, written: io::Result<()>, events: u64) {
         let path = self.file.path().display();
         match (written, &mut self.health) {
             (Ok(()), Health::Good) => {}
@@ -155,10 +155,10 @@ impl Writer {
                 self.health = Health::Good;
             }
             (Err(error), Health::Good) => {
-                tracing::warn!(%path, %error, "cannot write the event log; facts are dropped until it can be");
-                self.health = Health::Failing { lost: facts };
+                tracing::warn!(%path, %error, "cannot write the event log; events are dropped until it can be");
+                self.health = Health::Failing { lost: events };
             }
-            (Err(_), Health::Failing { lost }) => *lost += facts,
+            (Err(_), Health::Failing { lost }) => *lost += events,
         }
     }
 }
@@ -173,18 +173,18 @@ fn encode(lines: &mut Vec<u8>, envelope: &Envelope) -> io::Result<()> {
 mod tests {
     use std::fs;
 
-    use llama_warden_events::{BootId, Elapsed, Event, Seq, Timestamp};
+    use llama_warden_events::{BootId, Event, Seq, Timestamp, Uptime};
     use tracing::Level;
 
     use super::*;
     use crate::heard::Heard;
 
-    fn fact(seq: u64) -> Arc<Envelope> {
+    fn event(seq: u64) -> Arc<Envelope> {
         Arc::new(Envelope {
             seq: Seq::new(seq),
             boot: BootId::from_random(1),
             at: Timestamp::new("2026-11-22T13:05:01Z".parse().expect("valid")),
-            elapsed: Elapsed::default(),
+            elapsed: Uptime::default(),
             server: None,
             incarnation: None,
             cause: None,
@@ -192,13 +192,13 @@ mod tests {
         })
     }
 
-    /// Writes facts as one batch.
+    /// Writes events as one batch.
     fn write(writer: &mut Writer, seqs: &[u64]) {
         let (queue, mut waiting) = mpsc::channel(seqs.len());
         for seq in &seqs[1..] {
-            queue.try_send(fact(*seq)).expect("has room");
+            queue.try_send(event(*seq)).expect("has room");
         }
-        writer.write(&fact(seqs[0]), &mut waiting);
+        writer.write(&event(seqs[0]), &mut waiting);
     }
 
     #[test]

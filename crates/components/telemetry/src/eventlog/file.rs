@@ -68,7 +68,7 @@ impl RotatedFile {
     }
 
     fn open(&mut self) -> io::Result<File> {
-        // Facts name paths and arguments: for the owner's eyes.
+        // Events name paths and arguments: for the owner's eyes.
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
         let length = file.metadata()?.len();
         if length > self.written {

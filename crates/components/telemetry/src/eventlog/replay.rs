@@ -19,15 +19,15 @@ pub enum ReplayError {
         /// Why not.
         source: serde_json::Error,
     },
-    /// Facts are missing: the disk did not take them, or the beginning was rotated away.
-    #[error("the event log goes from fact {after} to fact {next}")]
+    /// Events are missing: the disk did not take them, or the beginning was rotated away.
+    #[error("the event log goes from event {after} to event {next}")]
     Hole {
-        /// The last fact before the hole; 0 before the first.
+        /// The last event before the hole; 0 before the first.
         after: Seq,
-        /// The first fact behind it.
+        /// The first event behind it.
         next: Seq,
     },
-    /// It holds facts of another run of the daemon.
+    /// It holds events of another run of the daemon.
     #[error("line {line} of the event log belongs to run {found} of the daemon, not to {expected}")]
     Boot {
         /// The number of the line, from 1.
@@ -37,12 +37,12 @@ pub enum ReplayError {
         /// The run of the lines before.
         expected: BootId,
     },
-    /// It holds no fact.
+    /// It holds no event.
     #[error("the event log is empty")]
     Empty,
 }
 
-/// Folds the facts of one run of the daemon into the snapshot that they led to. For a log that was rotated, chain
+/// Folds the events of one run of the daemon into the snapshot that they led to. For a log that was rotated, chain
 /// `events.jsonl.1` and `events.jsonl`.
 pub fn replay(log: impl BufRead) -> Result<Snapshot, ReplayError> {
     let mut replayed: Option<Snapshot> = None;

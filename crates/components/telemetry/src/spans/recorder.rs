@@ -1,23 +1,23 @@
-//! From facts to spans.
+//! From events to spans.
 //!
 //! One trace per incarnation. `server start` lasts from the beginning of the launch until the server is ready, failed,
 //! or asked to stop; within it `launch` lasts until the process exists and `load` from there on. `server stop` follows
 //! in the same trace, with an event per signal; an end that nobody asked for is a `server exit` without length.
 //!
-//! Times: a launch is anchored at the wall time of its first fact, everything later at the time elapsed since then, so
+//! Times: a launch is anchored at the wall time of its first event, everything later at the time elapsed since then, so
 //! that a clock that jumps bends no span.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
 
 use llama_warden_events::{
-    Elapsed, Envelope, Event, FailureReason, Incarnation, ProcessEnd, Rung, ServerId, Signal, Texts,
+    Envelope, Event, FailureReason, Incarnation, ProcessEnd, Rung, ServerId, Signal, Texts, Uptime,
 };
 use opentelemetry::trace::{Span as _, SpanBuilder, Status, TraceContextExt, Tracer};
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SdkTracer, Span};
 
-/// Builds spans from facts.
+/// Builds spans from events.
 #[derive(Debug)]
 pub struct SpanRecorder {
     tracer: SdkTracer,
@@ -30,7 +30,7 @@ struct Launch {
     tracer: SdkTracer,
     incarnation: Incarnation,
     at: SystemTime,
-    began: Elapsed,
+    began: Uptime,
     /// Holds the span `server start`, which ends once and stays the parent of all others.
     start: Context,
     starting: bool,
@@ -45,7 +45,7 @@ impl SpanRecorder {
         Self { tracer, launches: HashMap::new() }
     }
 
-    /// Takes a fact in; those that are not about a launch change nothing.
+    /// Takes an event in; those that are not about a launch change nothing.
     pub(crate) fn record(&mut self, envelope: &Envelope) {
         let Some(server) = &envelope.server else { return };
         match (&envelope.event, envelope.incarnation) {

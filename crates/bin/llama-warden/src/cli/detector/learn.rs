@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use llama_warden_bus::{Host, HostSettings};
 use llama_warden_config::{Fleet, ServerSpec};
-use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{BootId, SuperviseCommand};
 use llama_warden_hooks::Hooks;
-use llama_warden_launcher::{DialectLibrary, Launcher, LauncherSettings, ShimProgram};
-use llama_warden_readiness::{LearnError, Lesson, PackLibrary, Subject, learn};
+use llama_warden_launcher::{DialectSet, Launcher, LauncherSettings, ShimProgram};
+use llama_warden_plugin_files::PluginFile as _;
+use llama_warden_readiness::{LearnError, Lesson, PackSet, Subject, learn};
 use llama_warden_terminator::Terminator;
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
@@ -28,7 +28,7 @@ use crate::exit::{Exit, Failure};
 
 /// The name of the server that is started.
 const ID: &str = "learn";
-/// More facts than all starts have.
+/// More events than all starts have.
 const FACTS_KEPT: usize = 16_384;
 /// Longest time for the components to end, a killed server included.
 const END: Duration = Duration::from_secs(20);
@@ -44,7 +44,7 @@ pub fn run(global: &Global, args: &LearnArgs) -> Result<Exit, Failure> {
         host: String::from(&spec.host),
         health: outcome.health,
     };
-    let lesson = learn(&subject, &outcome.recordings, &PackLibrary::built_in()).map_err(not_learnt)?;
+    let lesson = learn(&subject, &outcome.recordings, &PackSet::built_in()).map_err(not_learnt)?;
     hand_over(global, args, &lesson)
 }
 
@@ -102,12 +102,12 @@ fn free_port() -> Result<u16, Failure> {
 async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<Outcome, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, error);
     let boot = BootId::from_random(fastrand::u64(..));
-    let mut host = Host::new(HostSettings { boot, facts_kept: FACTS_KEPT, drain: END, cancel: END });
+    let mut host = Host::new(HostSettings { boot, events_kept: FACTS_KEPT, drain: END, cancel: END });
     let launcher = LauncherSettings {
         boot,
         shim: ShimProgram::OwnExecutable,
         environment: std::env::vars_os().collect(),
-        dialects: DialectLibrary::built_in(),
+        dialects: DialectSet::built_in(),
         dialects_dir: None,
         state_dir: None,
     };

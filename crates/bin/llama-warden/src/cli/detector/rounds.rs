@@ -5,11 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, Clock, CommandSender, Component, Delivery, Fact, Ports, Publisher, Subscription};
+use llama_warden_bus::{
+    BusClosed, Clock, CommandSender, Component, Delivery, EventDraft, Ports, Publisher, Subscription,
+};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{
-    Elapsed, Envelope, Event, Incarnation, LaunchCommand, Refused, ServerCard, StopReason, SuperviseCommand,
-    TerminateCommand,
+    Envelope, Event, Incarnation, LaunchCommand, Refused, ServerCard, StopReason, SuperviseCommand, TerminateCommand,
+    Uptime,
 };
 use llama_warden_readiness::{GroundTruth, HealthPath, RecordedLine, Recording, Serving};
 use tokio::sync::oneshot;
@@ -54,7 +56,7 @@ pub enum RoundsFailure {
     NotStopped { start: u8 },
     #[error("the launcher refused: {0}")]
     Refused(#[from] Refused),
-    #[error("facts were lost")]
+    #[error("events were lost")]
     Lost,
     #[error("interrupted")]
     Interrupted,
@@ -78,8 +80,8 @@ impl Component for Rounds {
             timeout: self.timeout,
             recorder: self.recorder,
         };
-        let Ports { facts, mut events, commands, mut inbox, clock, cancel } = ports;
-        let mut lanes = Lanes { facts: facts.clone(), events: &mut events, commands, clock };
+        let Ports { events, mut subscription, commands, mut inbox, clock, cancel } = ports;
+        let mut lanes = Lanes { events: events.clone(), subscription: &mut subscription, commands, clock };
         let ended = tokio::select! {
             ended = course.run(&mut lanes, self.starts) => ended,
             // The only command that anybody sends here is to end.
@@ -92,7 +94,7 @@ impl Component for Rounds {
         // Nobody waits for it any more if it cannot be told.
         let _ = self.report.send(ended.map(|()| course.outcome));
         // The host ends every component now, and the launcher with its end whatever still runs.
-        facts.publish(Fact::daemon(Event::DaemonStopped { survivors: Vec::new() })).await?;
+        events.publish(EventDraft::daemon(Event::DaemonStopped { survivors: Vec::new() })).await?;
         cancel.cancelled().await;
         Ok(())
     }
@@ -100,8 +102,8 @@ impl Component for Rounds {
 
 /// The lanes without the inbox, which is heard beside the work.
 struct Lanes<'a> {
-    facts: Publisher,
-    events: &'a mut Subscription,
+    events: Publisher,
+    subscription: &'a mut Subscription,
     commands: CommandSender,
     clock: Clock,
 }
@@ -125,7 +127,7 @@ impl Course {
             enabled: true,
         };
         let configured = Event::ServerConfigured { card: card.into() };
-        lanes.facts.publish(Fact::server(self.spec.id.clone(), configured)).await?;
+        lanes.events.publish(EventDraft::server(self.spec.id.clone(), configured)).await?;
         for start in 1..=starts {
             let recording = self.start(lanes, start).await?;
             let (seconds, lines) = (recording.ready.as_secs_f64(), recording.lines.len());
@@ -152,14 +154,14 @@ impl Course {
         };
         let served = tokio::select! {
             served = asked => served,
-            failure = failure(lanes.events, start) => return Err(failure),
+            failure = failure(lanes.subscription, start) => return Err(failure),
             () = tokio::time::sleep_until(spawned + self.timeout) => {
                 return Err(RoundsFailure::NotReady { start, timeout: self.timeout });
             }
         };
         tokio::select! {
             () = tokio::time::sleep_until(Instant::now() + LINGER) => {}
-            failure = failure(lanes.events, start) => return Err(failure),
+            failure = failure(lanes.subscription, start) => return Err(failure),
         }
         if served.serving == Serving::Completing {
             self.outcome.health = HealthPath::Missing;
@@ -174,9 +176,9 @@ impl Course {
     }
 
     /// Waits for the process; notes what its executable said on the way.
-    async fn spawned(&mut self, lanes: &mut Lanes<'_>, start: u8) -> Result<(Elapsed, u16), RoundsFailure> {
+    async fn spawned(&mut self, lanes: &mut Lanes<'_>, start: u8) -> Result<(Uptime, u16), RoundsFailure> {
         loop {
-            let envelope = next(lanes.events).await?;
+            let envelope = next(lanes.subscription).await?;
             match &envelope.event {
                 Event::BinaryIdentified(identity) => {
                     self.outcome.build = identity.build;
@@ -198,7 +200,7 @@ impl Course {
         lanes.commands.send(TerminateCommand::TerminateServer { server, incarnation, reason, grace: None }).await?;
         let stopped = async {
             loop {
-                if matches!(next(lanes.events).await?.event, Event::ServerStopped { .. }) {
+                if matches!(next(lanes.subscription).await?.event, Event::ServerStopped { .. }) {
                     return Ok(());
                 }
             }
@@ -209,17 +211,17 @@ impl Course {
 }
 
 /// Waits for what ends a start before its time.
-async fn failure(events: &mut Subscription, start: u8) -> RoundsFailure {
+async fn failure(subscription: &mut Subscription, start: u8) -> RoundsFailure {
     loop {
-        match next(events).await.map(|envelope| failure_of(&envelope.event, start)) {
+        match next(subscription).await.map(|envelope| failure_of(&envelope.event, start)) {
             Ok(None) => {}
             Ok(Some(failure)) | Err(failure) => return failure,
         }
     }
 }
 
-async fn next(events: &mut Subscription) -> Result<Arc<Envelope>, RoundsFailure> {
-    match events.next().await {
+async fn next(subscription: &mut Subscription) -> Result<Arc<Envelope>, RoundsFailure> {
+    match subscription.next().await {
         Some(Delivery::Event(envelope)) => Ok(envelope),
         Some(Delivery::Gap { .. }) | None => Err(RoundsFailure::Lost),
     }

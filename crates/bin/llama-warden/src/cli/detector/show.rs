@@ -1,6 +1,6 @@
 //! `detector show`: one pack, as it is written or as data.
 
-use llama_warden_data_files::DataFile as _;
+use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_readiness::{Pack, ProbeWay, StreamFilter, StructuredSource};
 use serde_json::{Value, json};
 

@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
-use llama_warden_data_files::DataFile as _;
 use llama_warden_events::{FailureReason, StreamName};
+use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_readiness::{Matcher, Pack, PatternMatcher, Verdict};
 use serde::Serialize;
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use llama_warden_data_files::{Choice, DataFile};
 use llama_warden_launcher::{BinaryProfile, CommandLine, Dialect, choose_dialect, plan};
+use llama_warden_plugin_files::{Choice, PluginFile};
 use llama_warden_readiness::Pack;
 use serde_json::{Value, json};
 
@@ -68,10 +68,10 @@ fn show(global: &Global, profile: &BinaryProfile, answer: &Answer) -> Result<Exi
     Ok(Exit::Done)
 }
 
-fn as_data<F: DataFile>(choice: &Choice<F>) -> Value {
+fn as_data<F: PluginFile>(choice: &Choice<F>) -> Value {
     json!({ "name": choice.file.name(), "file": choice.file.origin().path(), "because": choice.because })
 }
 
-fn in_words<F: DataFile>(choice: &Choice<F>) -> String {
+fn in_words<F: PluginFile>(choice: &Choice<F>) -> String {
     format!("{} ({}): {}", choice.file.name(), choice.file.origin(), choice.because)
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::{DataFile, FileError, Source};
+use crate::{FileError, PluginFile, Source};
 
 /// A range of build numbers, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -41,7 +41,7 @@ type Specificity = (usize, usize);
 
 /// The file for a build: the one that `forced` names, else the most specific one that fits; of equally specific ones the
 /// first. `options` are the long options of the build's help, without dashes. `None` only without files.
-pub fn choose<F: DataFile>(
+pub fn choose<F: PluginFile>(
     files: &[F],
     build: Option<u64>,
     options: &[String],

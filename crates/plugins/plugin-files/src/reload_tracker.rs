@@ -2,19 +2,19 @@
 
 use llama_warden_events::FileRefusal;
 
-use crate::library::same;
-use crate::{DataFile, Library, Survey};
+use crate::plugin_set::same;
+use crate::{PluginFile, PluginSet, ScanResult};
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct Stock<F> {
-    library: Library<F>,
+pub struct ReloadTracker<F> {
+    library: PluginSet<F>,
     refused: Vec<FileRefusal>,
 }
 
 /// What changed with a look into the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
+pub struct Changes {
     /// The files that are new or say something else, by name.
     pub taken: Vec<String>,
     /// The files that are gone, by name; a built-in one of that name is in force again.
@@ -23,34 +23,34 @@ pub struct News {
     pub refused: Vec<FileRefusal>,
 }
 
-impl<F: DataFile> Stock<F> {
+impl<F: PluginFile> ReloadTracker<F> {
     /// A library of which nothing was refused.
-    pub const fn new(library: Library<F>) -> Self {
+    pub const fn new(library: PluginSet<F>) -> Self {
         Self { library, refused: Vec::new() }
     }
 
     /// The files in force.
-    pub const fn library(&self) -> &Library<F> {
+    pub const fn library(&self) -> &PluginSet<F> {
         &self.library
     }
 
     /// Takes up what a look brought; nothing where the directory says what it said before.
-    pub fn take(&mut self, Survey { library, refused }: Survey<F>) -> Option<News> {
+    pub fn take(&mut self, ScanResult { library, refused }: ScanResult<F>) -> Option<Changes> {
         let taken = names_of_changed(&self.library, &library);
         let mut removed = names_of_changed(&library, &self.library);
         removed.retain(|name| !taken.contains(name));
-        let refused: Vec<_> = refused.iter().map(crate::LibraryError::refusal).collect();
+        let refused: Vec<_> = refused.iter().map(crate::PluginSetError::refusal).collect();
         self.library = library;
         if taken.is_empty() && removed.is_empty() && refused == self.refused {
             return None;
         }
         self.refused.clone_from(&refused);
-        Some(News { taken, removed, refused })
+        Some(Changes { taken, removed, refused })
     }
 }
 
 /// The names of files of the directory in `now` that `before` does not have in the same words.
-fn names_of_changed<F: DataFile>(before: &Library<F>, now: &Library<F>) -> Vec<String> {
+fn names_of_changed<F: PluginFile>(before: &PluginSet<F>, now: &PluginSet<F>) -> Vec<String> {
     let from_files = now.iter().filter(|file| file.origin().path().is_some());
     let changed = from_files.filter(|file| !before.get(file.name()).is_some_and(|other| same(*file, other)));
     changed.map(|file| file.name().to_owned()).collect()

@@ -21,7 +21,7 @@ pub struct About {
 }
 
 /// A kind of data file, checked when it is parsed. Cheap to clone.
-pub trait DataFile: Clone {
+pub trait PluginFile: Clone {
     /// What one of them is called, for people: `pack`.
     const WORD: &'static str;
     /// The name of the base.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::*;
-use crate::{About, BuildRange, Fit, News, Source, Stock};
+use crate::{About, BuildRange, Changes, Fit, ReloadTracker, Source};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Note {
@@ -26,7 +26,7 @@ struct NoteFile {
     help_lists: Vec<String>,
 }
 
-impl DataFile for Note {
+impl PluginFile for Note {
     const WORD: &'static str = "note";
     const BASE: &'static str = "base";
     const BASE_TEXT: &'static str = "name = 'base'";
@@ -57,7 +57,7 @@ fn write(directory: &Path, name: &str, text: &str) {
     fs::write(directory.join(name), text).expect("writes");
 }
 
-fn chosen(library: &Library<Note>, build: Option<u64>, options: &[&str]) -> String {
+fn chosen(library: &PluginSet<Note>, build: Option<u64>, options: &[&str]) -> String {
     let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
     library.choose(build, &options, None).expect("a note").file.name().to_owned()
 }
@@ -69,7 +69,7 @@ fn the_most_specific_file_is_taken_and_a_file_before_a_built_in_one() {
     write(directory.path(), "b.toml", "name = 'exact'\nbuilds = { min = 7, max = 7 }");
     write(directory.path(), "c.toml", "name = 'more'\nhelp-lists = ['--new', '--newer']");
     write(directory.path(), ".hidden.toml", "nonsense");
-    let library = Library::<Note>::load(directory.path()).expect("loads");
+    let library = PluginSet::<Note>::load(directory.path()).expect("loads");
     let cases = [
         (None, &["old"][..], "base"),
         (None, &["new"], "mine"),
@@ -88,11 +88,11 @@ fn a_base_in_the_directory_lies_behind_every_file() {
     let own = "name = 'base'\n# mine";
     write(directory.path(), "a.toml", "name = 'a'");
     write(directory.path(), "z.toml", own);
-    let library = Library::<Note>::load(directory.path()).expect("loads");
+    let library = PluginSet::<Note>::load(directory.path()).expect("loads");
     let names: Vec<_> = library.iter().map(|note| (note.name(), note.behind.as_str())).collect();
     assert_eq!(names, [("a", own), ("new", own), ("base", "")]);
     write(directory.path(), "z.toml", "nonsense");
-    let Survey { library, refused } = library.survey(directory.path());
+    let ScanResult { library, refused } = library.survey(directory.path());
     assert_eq!((library.get("a").map(|note| note.behind.as_str()), refused.len()), (Some(own), 1), "it stays in force");
 }
 
@@ -100,21 +100,21 @@ fn a_base_in_the_directory_lies_behind_every_file() {
 fn what_is_refused_is_told_once_and_what_it_said_before_stays() {
     let root = tempfile::tempdir().expect("makes a directory");
     let directory = root.path().join("notes");
-    let mut stock = Stock::new(Library::<Note>::load(&directory).expect("a missing directory is empty"));
-    let look = |stock: &mut Stock<Note>| stock.take(stock.library().survey(&directory));
+    let mut stock = ReloadTracker::new(PluginSet::<Note>::load(&directory).expect("a missing directory is empty"));
+    let look = |stock: &mut ReloadTracker<Note>| stock.take(stock.library().survey(&directory));
     assert_eq!(look(&mut stock), None);
     fs::create_dir(&directory).expect("creates");
     write(&directory, "a.toml", "name = 'a'");
-    let taken = News { taken: vec!["a".into()], removed: vec![], refused: vec![] };
+    let taken = Changes { taken: vec!["a".into()], removed: vec![], refused: vec![] };
     assert_eq!(look(&mut stock), Some(taken));
     write(&directory, "a.toml", "name = 'a'\nbuilds = { min = 3, max = 2 }");
-    let News { taken, removed, refused } = look(&mut stock).expect("news");
+    let Changes { taken, removed, refused } = look(&mut stock).expect("news");
     assert_eq!((taken.len(), removed.len()), (0, 0));
     assert_eq!((refused[0].line, refused[0].column), (Some(2), Some(10)), "{refused:?}");
     assert_eq!(stock.library().get("a").map(|note| note.text()), Some("name = 'a'"));
     assert_eq!(look(&mut stock), None, "told once");
     fs::remove_file(directory.join("a.toml")).expect("removes");
-    let gone = News { taken: vec![], removed: vec!["a".into()], refused: vec![] };
+    let gone = Changes { taken: vec![], removed: vec!["a".into()], refused: vec![] };
     assert_eq!(look(&mut stock), Some(gone));
 }
 
@@ -130,13 +130,13 @@ fn a_file_that_cannot_be_taken_is_refused_with_what_to_do() {
     for (text, expected) in cases {
         let directory = tempfile::tempdir().expect("makes a directory");
         fs::write(directory.path().join("a.toml"), text).expect("writes");
-        let error = Library::<Note>::load(directory.path()).expect_err(expected);
+        let error = PluginSet::<Note>::load(directory.path()).expect_err(expected);
         assert!(error.to_string().contains(expected), "{error}");
         assert!(!error.refusal().advice.is_empty(), "{error:?}");
     }
     let directory = tempfile::tempdir().expect("makes a directory");
     write(directory.path(), "a.toml", "name = 'a'");
     write(directory.path(), "b.toml", "name = 'a'");
-    let error = Library::<Note>::load(directory.path()).expect_err("two of one name");
+    let error = PluginSet::<Note>::load(directory.path()).expect_err("two of one name");
     assert!(error.to_string().contains("both define the note `a`"), "{error}");
 }

@@ -8,29 +8,29 @@ use std::sync::Arc;
 use llama_warden_events::FileRefusal;
 
 use crate::file_error::TEXT_LIMIT;
-use crate::{Choice, DataFile, FileError, Origin, choose};
+use crate::{Choice, FileError, Origin, PluginFile, choose};
 
 #[cfg(test)]
 mod tests;
 
 /// The files in force, those of a directory before the built-in ones, the base last. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Library<F> {
+pub struct PluginSet<F> {
     files: Arc<[F]>,
 }
 
 /// What a look into a directory brought.
 #[derive(Debug)]
-pub struct Survey<F> {
+pub struct ScanResult<F> {
     /// The files in force from now on.
-    pub library: Library<F>,
+    pub library: PluginSet<F>,
     /// What was refused. Where a file was valid before, what it said then is still part of the library.
-    pub refused: Vec<LibraryError>,
+    pub refused: Vec<PluginSetError>,
 }
 
 /// Why a file, or all those of a directory, could not be loaded.
 #[derive(Debug, thiserror::Error)]
-pub enum LibraryError {
+pub enum PluginSetError {
     /// The directory exists and cannot be read.
     #[error("cannot read the directory `{}`", path.display())]
     Directory {
@@ -66,7 +66,7 @@ pub enum LibraryError {
     },
 }
 
-impl<F: DataFile> Library<F> {
+impl<F: PluginFile> PluginSet<F> {
     /// The built-in files alone.
     pub fn built_in() -> Self {
         // The built-in files are valid: a test of each kind reads all of them.
@@ -78,17 +78,17 @@ impl<F: DataFile> Library<F> {
     ///
     /// # Errors
     /// The first file that is refused.
-    pub fn load(directory: &Path) -> Result<Self, LibraryError> {
-        let Survey { library, refused } = Self::built_in().survey(directory);
+    pub fn load(directory: &Path) -> Result<Self, PluginSetError> {
+        let ScanResult { library, refused } = Self::built_in().survey(directory);
         refused.into_iter().next().map_or(Ok(library), Err)
     }
 
     /// The files as the directory is now. What a file said in this library stays where its new text is refused.
-    pub fn survey(&self, directory: &Path) -> Survey<F> {
+    pub fn survey(&self, directory: &Path) -> ScanResult<F> {
         let mut refused = Vec::new();
         let paths = match data_files(directory) {
             Ok(paths) => paths,
-            Err(error) => return Survey { library: self.clone(), refused: vec![error] },
+            Err(error) => return ScanResult { library: self.clone(), refused: vec![error] },
         };
         let mut texts = Vec::new();
         for path in paths {
@@ -97,16 +97,16 @@ impl<F: DataFile> Library<F> {
                 // An editor replaced it between listing and reading; the next look sees what is there then.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => {
-                    refused.push(LibraryError::File { word: F::WORD, path: path.clone(), source });
+                    refused.push(PluginSetError::File { word: F::WORD, path: path.clone(), source });
                     texts.push((path, None));
                 }
             }
         }
         let library = self.assemble(texts, &mut refused);
-        Survey { library, refused }
+        ScanResult { library, refused }
     }
 
-    fn assemble(&self, texts: Vec<(PathBuf, Option<String>)>, refused: &mut Vec<LibraryError>) -> Self {
+    fn assemble(&self, texts: Vec<(PathBuf, Option<String>)>, refused: &mut Vec<PluginSetError>) -> Self {
         let Some(base) = self.base_of(&texts) else { return self.clone() };
         let is_same_base = self.base().is_some_and(|before| same(before, &base));
         let mut files: Vec<F> = Vec::new();
@@ -126,7 +126,7 @@ impl<F: DataFile> Library<F> {
                 Some(other) => {
                     let first = other.origin().path().map(Path::to_owned).unwrap_or_default();
                     let name = file.name().to_owned();
-                    refused.push(LibraryError::SameName { word: F::WORD, name, first, second: path });
+                    refused.push(PluginSetError::SameName { word: F::WORD, name, first, second: path });
                 }
             }
         }
@@ -167,8 +167,9 @@ impl<F: DataFile> Library<F> {
     ///
     /// # Errors
     /// Where the file cannot be read, or is not valid.
-    pub fn read(&self, path: &Path) -> Result<F, LibraryError> {
-        let text = read(path).map_err(|source| LibraryError::File { word: F::WORD, path: path.to_owned(), source })?;
+    pub fn read(&self, path: &Path) -> Result<F, PluginSetError> {
+        let text =
+            read(path).map_err(|source| PluginSetError::File { word: F::WORD, path: path.to_owned(), source })?;
         Ok(self.parse(path, &text)?)
     }
 
@@ -208,14 +209,14 @@ impl<F: DataFile> Library<F> {
     }
 }
 
-impl<F: DataFile> Default for Library<F> {
+impl<F: PluginFile> Default for PluginSet<F> {
     fn default() -> Self {
         Self::built_in()
     }
 }
 
-impl LibraryError {
-    /// The same as facts carry it.
+impl PluginSetError {
+    /// The same as events carry it.
     pub fn refusal(&self) -> FileRefusal {
         let whole = |file: &Path, message: String, advice: String| FileRefusal {
             file: file.to_owned(),
@@ -243,12 +244,12 @@ impl LibraryError {
 }
 
 /// Whether two files are one: nothing in them can differ.
-pub(crate) fn same<F: DataFile>(one: &F, other: &F) -> bool {
+pub(crate) fn same<F: PluginFile>(one: &F, other: &F) -> bool {
     one.origin() == other.origin() && one.text() == other.text()
 }
 
 /// A file of a directory: the base where it is called so, else what lies before `base`.
-fn parse<F: DataFile>(path: &Path, text: &str, base: &F) -> Result<F, FileError> {
+fn parse<F: PluginFile>(path: &Path, text: &str, base: &F) -> Result<F, FileError> {
     let origin = Origin::File(path.to_owned());
     match F::parse(&origin, text.to_owned().into(), Some(base)) {
         Ok(file) if file.name() == F::BASE => F::parse(&origin, text.to_owned().into(), None),
@@ -267,8 +268,8 @@ fn read(path: &Path) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-fn data_files(directory: &Path) -> Result<Vec<PathBuf>, LibraryError> {
-    let failed = |source| LibraryError::Directory { path: directory.to_owned(), source };
+fn data_files(directory: &Path) -> Result<Vec<PathBuf>, PluginSetError> {
+    let failed = |source| PluginSetError::Directory { path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,4 +1,4 @@
-//! The facts: what happened, in the past tense. The comment on each variant is its entry in `docs/events.md`.
+//! The events: what happened, in the past tense. The comment on each variant is its entry in `docs/events.md`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -232,7 +232,7 @@ pub enum Event {
     /// A server that had lost it answers as ready again. (health)
     ReadyRegained,
     /// A server failed. Published once per incarnation, by the component that found out: supervisor (a launch that is
-    /// refused, of which it is the only fact), launcher (before the process exists), readiness (from the process' start to
+    /// refused, of which it is the only event), launcher (before the process exists), readiness (from the process' start to
     /// its end), terminator (unkillable), health.
     ServerFailed {
         /// Why, from the closed set.
@@ -300,10 +300,10 @@ pub enum Event {
 }
 
 impl Event {
-    /// Every type of fact, in the order of declaration.
+    /// Every type of event, in the order of declaration.
     pub const KINDS: &[&str] = Self::VARIANTS;
 
-    /// The fact's type, as written in its `type` field.
+    /// The event's type, as written in its `type` field.
     pub fn kind(&self) -> &'static str {
         self.into()
     }
@@ -323,16 +323,16 @@ mod tests {
     }
 
     #[test]
-    fn a_fact_is_named_in_json_as_its_kind_says() {
-        let facts = [
+    fn an_event_is_named_in_json_as_its_kind_says() {
+        let events = [
             Event::DaemonStopped { survivors: vec![] },
             Event::ServerRemoved,
             Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 },
             Event::ServerFailed { reason: FailureReason::Crashed, detail: String::new(), lines: vec![] },
         ];
-        for fact in facts {
-            let json = serde_json::to_value(&fact).expect("serializes");
-            assert_eq!(json["type"], fact.kind());
+        for event in events {
+            let json = serde_json::to_value(&event).expect("serializes");
+            assert_eq!(json["type"], event.kind());
         }
     }
 }

@@ -10,11 +10,11 @@
 mod file;
 mod file_error;
 mod fit;
-mod library;
-mod stock;
+mod plugin_set;
+mod reload_tracker;
 
-pub use file::{About, DataFile, Origin};
+pub use file::{About, Origin, PluginFile};
 pub use file_error::{FileError, Source};
 pub use fit::{BuildRange, Choice, Fit, choose};
-pub use library::{Library, LibraryError, Survey};
-pub use stock::{News, Stock};
+pub use plugin_set::{PluginSet, PluginSetError, ScanResult};
+pub use reload_tracker::{Changes, ReloadTracker};

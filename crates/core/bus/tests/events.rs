@@ -1,12 +1,12 @@
-//! The guarantees of the fact lane, one test each.
+//! The guarantees of the event lane, one test each.
 
 use std::time::Duration;
 
-use llama_warden_bus::{Bus, Delivery, Fact};
+use llama_warden_bus::{Bus, Delivery, EventDraft};
 use llama_warden_events::{BootId, Event, Seq};
 
-fn fact(number: usize) -> Fact {
-    Fact::daemon(Event::DaemonStopping { trigger: number.to_string() })
+fn event(number: usize) -> EventDraft {
+    EventDraft::daemon(Event::DaemonStopping { trigger: number.to_string() })
 }
 
 fn bus(kept: usize) -> (Bus, llama_warden_bus::Publisher) {
@@ -14,7 +14,7 @@ fn bus(kept: usize) -> (Bus, llama_warden_bus::Publisher) {
 }
 
 #[tokio::test]
-async fn every_subscriber_sees_all_facts_in_one_gapless_order() {
+async fn every_subscriber_sees_all_events_in_one_gapless_order() {
     let (bus, publisher) = bus(10_000);
     let mut subscriptions: Vec<_> = (0..3).map(|_| bus.subscribe("test")).collect();
     let publishers: Vec<_> = (0..4)
@@ -22,7 +22,7 @@ async fn every_subscriber_sees_all_facts_in_one_gapless_order() {
             let publisher = publisher.clone();
             tokio::spawn(async move {
                 for number in 0..500 {
-                    publisher.publish(fact(number)).await.expect("open");
+                    publisher.publish(event(number)).await.expect("open");
                 }
             })
         })
@@ -45,7 +45,7 @@ async fn every_subscriber_sees_all_facts_in_one_gapless_order() {
 }
 
 #[tokio::test]
-async fn a_snapshot_is_stored_before_its_fact_is_visible() {
+async fn a_snapshot_is_stored_before_its_event_is_visible() {
     let (bus, publisher) = bus(64);
     let mut subscription = bus.subscribe("test");
     let reader = tokio::spawn({
@@ -64,17 +64,17 @@ async fn a_snapshot_is_stored_before_its_fact_is_visible() {
         }
     });
     for number in 0..2000 {
-        publisher.publish(fact(number)).await.expect("open");
+        publisher.publish(event(number)).await.expect("open");
     }
     drop(publisher);
     assert!(reader.await.expect("no panic") > 0);
 }
 
 #[tokio::test]
-async fn an_acknowledged_fact_is_in_the_snapshot() {
+async fn an_acknowledged_event_is_in_the_snapshot() {
     let (bus, publisher) = bus(64);
     for number in 1..=100 {
-        let seq = publisher.publish_acked(fact(number)).await.expect("open");
+        let seq = publisher.publish_acked(event(number)).await.expect("open");
         assert_eq!(seq, Seq::new(number as u64));
         assert!(bus.snapshot().seq >= seq);
     }
@@ -83,10 +83,10 @@ async fn an_acknowledged_fact_is_in_the_snapshot() {
 #[tokio::test]
 async fn a_late_subscriber_starts_from_the_snapshot_and_sees_only_what_follows() {
     let (bus, publisher) = bus(64);
-    publisher.publish_acked(fact(1)).await.expect("open");
+    publisher.publish_acked(event(1)).await.expect("open");
     let mut subscription = bus.subscribe("test");
     assert_eq!(subscription.snapshot().seq, Seq::new(1));
-    publisher.publish_acked(fact(2)).await.expect("open");
+    publisher.publish_acked(event(2)).await.expect("open");
     match subscription.next().await {
         Some(Delivery::Event(envelope)) => assert_eq!(envelope.seq, Seq::new(2)),
         other => panic!("{other:?}"),
@@ -99,13 +99,13 @@ async fn a_slow_subscriber_gets_an_exact_gap_and_ends_with_the_truth() {
     let (bus, publisher) = bus(8);
     let mut subscription = bus.subscribe("slow");
     for number in 0..100 {
-        publisher.publish(fact(number)).await.expect("open");
+        publisher.publish(event(number)).await.expect("open");
     }
-    publisher.publish_acked(fact(100)).await.expect("open");
+    publisher.publish_acked(event(100)).await.expect("open");
     let Some(Delivery::Gap { missed, snapshot }) = subscription.next().await else { panic!("no gap") };
     assert_eq!((missed, snapshot.seq), (101, Seq::new(101)));
-    publisher.publish_acked(fact(101)).await.expect("open");
-    let Some(Delivery::Event(envelope)) = subscription.next().await else { panic!("no fact") };
+    publisher.publish_acked(event(101)).await.expect("open");
+    let Some(Delivery::Event(envelope)) = subscription.next().await else { panic!("no event") };
     assert_eq!(envelope.seq, Seq::new(102));
     assert_eq!(bus.gaps().get("slow"), Some(&1));
 }
@@ -116,7 +116,7 @@ async fn the_missed_and_the_seen_add_up_whatever_the_pace() {
     let mut subscription = bus.subscribe("uneven");
     let writer = tokio::spawn(async move {
         for number in 0..5000 {
-            publisher.publish(fact(number)).await.expect("open");
+            publisher.publish(event(number)).await.expect("open");
             if number % 37 == 0 {
                 tokio::task::yield_now().await;
             }
@@ -140,19 +140,19 @@ async fn the_missed_and_the_seen_add_up_whatever_the_pace() {
 }
 
 #[tokio::test]
-async fn a_subscription_resumes_after_a_number_as_long_as_facts_are_kept() {
+async fn a_subscription_resumes_after_a_number_as_long_as_events_are_kept() {
     let (bus, publisher) = bus(10);
     for number in 0..19 {
-        publisher.publish(fact(number)).await.expect("open");
+        publisher.publish(event(number)).await.expect("open");
     }
-    publisher.publish_acked(fact(19)).await.expect("open");
+    publisher.publish_acked(event(19)).await.expect("open");
     let mut kept = bus.subscribe_after("resume", Seq::new(15));
-    let Some(Delivery::Event(envelope)) = kept.next().await else { panic!("no fact") };
+    let Some(Delivery::Event(envelope)) = kept.next().await else { panic!("no event") };
     assert_eq!(envelope.seq, Seq::new(16));
 
     let mut forgotten = bus.subscribe_after("resume", Seq::new(3));
     assert_eq!(forgotten.skip_forgotten(), 7);
-    let Some(Delivery::Event(envelope)) = forgotten.next().await else { panic!("no fact") };
+    let Some(Delivery::Event(envelope)) = forgotten.next().await else { panic!("no event") };
     assert_eq!(envelope.seq, Seq::new(11));
 
     let mut from_another_run = bus.subscribe_after("resume", Seq::new(900));
@@ -165,9 +165,9 @@ async fn a_thousand_subscribers_that_never_read_hold_nobody_up() {
     let idle: Vec<_> = (0..1000).map(|_| bus.subscribe("idle")).collect();
     let publish = async {
         for number in 0..5000 {
-            publisher.publish(fact(number)).await.expect("open");
+            publisher.publish(event(number)).await.expect("open");
         }
-        publisher.publish_acked(fact(5000)).await.expect("open")
+        publisher.publish_acked(event(5000)).await.expect("open")
     };
     let last = tokio::time::timeout(Duration::from_secs(60), publish).await.expect("senders do not wait for readers");
     assert_eq!(last, Seq::new(5001));
@@ -178,7 +178,7 @@ async fn a_thousand_subscribers_that_never_read_hold_nobody_up() {
 async fn the_line_ends_when_every_publisher_is_gone() {
     let (bus, publisher) = bus(64);
     let mut subscription = bus.subscribe("test");
-    publisher.publish_acked(fact(0)).await.expect("open");
+    publisher.publish_acked(event(0)).await.expect("open");
     drop(publisher);
     assert!(matches!(subscription.next().await, Some(Delivery::Event(_))));
     assert!(subscription.next().await.is_none());
