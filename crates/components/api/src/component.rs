@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use llama_warden_bus::{Bus, Component, OutputLane, Ports};
+use llama_warden_bus::{Bus, OutputLane};
+use llama_warden_component::{Component, Ports};
 use llama_warden_events::NoCommand;
 use tokio::net::{TcpListener, UnixListener};
 

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use llama_warden_bus::{BusClosed, Clock, Component, Delivery, EventDraft, OutputLane, Ports, Publisher};
+use llama_warden_bus::{BusClosed, Clock, Delivery, EventDraft, OutputLane, Publisher};
+use llama_warden_component::{Component, Ports};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{Envelope, Event, Incarnation, NoCommand, Seq, ServerId, StreamName, Uptime};
 use llama_warden_probe::Target;

@@ -6,8 +6,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use http::StatusCode;
-use llama_warden_bus::{Clock, blocking};
+use llama_warden_bus::Clock;
 use llama_warden_probe::{Answer, AskError, Question, Target, ask, connect, probe};
+use llama_warden_support::blocking;
 use serde_json::Value;
 
 use crate::cpu::{CpuReading, Leader, Motion};

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use llama_warden_bus::{
-    Accepted, BusClosed, Component, Delivery, EventDraft, Ports, Publisher, ReceivedCommand, Subscription,
-};
+use llama_warden_bus::{Accepted, BusClosed, Delivery, EventDraft, Publisher, ReceivedCommand, Subscription};
+use llama_warden_component::{Component, Ports};
 use llama_warden_config::Fleet;
 use llama_warden_events::{Event, HookCommand, HookOutcome, HookPoint, Incarnation, RefusalReason, Refused, ServerId};
 use tokio::sync::watch;

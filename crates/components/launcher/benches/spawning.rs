@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use llama_warden_bus::Component;
+use llama_warden_component::Component;
 use llama_warden_component_kit::{RunningComponent, TestBus};
 use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
 use llama_warden_events::{BootId, Event, Incarnation, LaunchCommand, Rung, ServerId, Signal};

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{Component, Delivery, OutputLane, Ports, Publisher, ReceivedCommand};
+use llama_warden_bus::{Delivery, OutputLane, Publisher, ReceivedCommand};
+use llama_warden_component::{Component, Ports};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{
     BootId, Event, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId, Signal,

@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use llama_warden_bus::blocking;
 use llama_warden_plugin_files::{Changes, ReloadTracker};
+use llama_warden_support::blocking;
 
 use crate::dialect::{Dialect, DialectSet};
 

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, CommandSender, EventDraft, OutputLane, Publisher, blocking};
+use llama_warden_bus::{BusClosed, CommandSender, EventDraft, OutputLane, Publisher};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{
     BootId, Event, FailureReason, HookOutcome, Incarnation, ListenerOwner, ProcessEnd, Seq, ServerId, Signal,
 };
+use llama_warden_support::blocking;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 

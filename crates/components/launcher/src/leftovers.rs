@@ -9,8 +9,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use llama_warden_bus::blocking;
 use llama_warden_events::BootId;
+use llama_warden_support::blocking;
 use tokio::time::Instant;
 
 use crate::environment::Marker;

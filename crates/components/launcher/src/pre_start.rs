@@ -1,6 +1,6 @@
 //! The user's command before a launch: asked for, awaited, judged.
 
-use llama_warden_bus::{CommandSender, CommandRequest};
+use llama_warden_bus::{CommandRequest, CommandSender};
 use llama_warden_events::{FailureReason, HookCommand, HookOutcome, HookPoint, Refused};
 use tokio::sync::oneshot;
 

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, EventDraft, blocking};
+use llama_warden_bus::{BusClosed, EventDraft};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{Event, FailureReason, OptionNote, Warning};
 use llama_warden_plugin_files::{Changes, PluginFile as _};
+use llama_warden_support::blocking;
 use tokio::time::Instant;
 
 use crate::argv::{self, CommandLine};

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use llama_warden_bus::blocking;
+use llama_warden_support::blocking;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::child::{Children, reap_now};

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use llama_warden_bus::blocking;
+use llama_warden_support::blocking;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd;
 use tokio::time::{Instant, timeout_at};

@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use llama_warden_bus::{
-    BusClosed, Clock, CommandSender, Component, Delivery, EventDraft, OutputLane, Ports, Publisher,
-};
+use llama_warden_bus::{BusClosed, Clock, CommandSender, Delivery, EventDraft, OutputLane, Publisher};
+use llama_warden_component::{Component, Ports};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{
     Envelope, Event, Incarnation, LaunchCommand, ListenerOwner, NoCommand, ProcessEnd, Seq, ServerId, Uptime,

@@ -6,9 +6,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use llama_warden_bus::{Unfinished, blocking};
 use llama_warden_events::Event;
 use llama_warden_plugin_files::{Changes, ReloadTracker, ScanResult};
+use llama_warden_support::{BlockingError, blocking};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ pub(crate) struct Shelf {
     directory: Option<PathBuf>,
     watch: Option<DirectoryWatch>,
     unrest: Option<Unrest>,
-    survey: Option<JoinHandle<Result<ScanResult<Pack>, Unfinished>>>,
+    survey: Option<JoinHandle<Result<ScanResult<Pack>, BlockingError>>>,
 }
 
 /// A change that was not looked at yet.

@@ -6,8 +6,9 @@
 
 use std::collections::VecDeque;
 
-use llama_warden_bus::{ReceivedCommand, Unfinished, blocking};
+use llama_warden_bus::ReceivedCommand;
 use llama_warden_events::{RefusalReason, Refused, SuperviseCommand};
+use llama_warden_support::{BlockingError, blocking};
 use tokio::task::JoinSet;
 
 use crate::switch::{Change, FleetSource, Resolved};
@@ -24,7 +25,7 @@ pub(crate) struct Changes {
     waiting: VecDeque<ReceivedCommand<SuperviseCommand>>,
     /// Those that the resolution under way is for.
     current: Vec<ReceivedCommand<SuperviseCommand>>,
-    resolution: JoinSet<Result<Result<Resolved, Refused>, Unfinished>>,
+    resolution: JoinSet<Result<Result<Resolved, Refused>, BlockingError>>,
 }
 
 impl Changes {
@@ -53,9 +54,9 @@ impl Changes {
     ///
     /// # Errors
     /// If it panicked.
-    pub(crate) async fn next(&mut self) -> Result<Outcome, Unfinished> {
+    pub(crate) async fn next(&mut self) -> Result<Outcome, BlockingError> {
         match self.resolution.join_next().await {
-            Some(resolved) => Ok((std::mem::take(&mut self.current), resolved.unwrap_or(Err(Unfinished))?)),
+            Some(resolved) => Ok((std::mem::take(&mut self.current), resolved.unwrap_or(Err(BlockingError))?)),
             None => std::future::pending().await,
         }
     }

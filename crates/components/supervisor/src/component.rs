@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use llama_warden_bus::{
-    Accepted, BusClosed, CommandRequest, CommandSender, Component, Delivery, EventDraft, Ports, Publisher,
-    ReceivedCommand, Unfinished,
+    Accepted, BusClosed, CommandRequest, CommandSender, Delivery, EventDraft, Publisher, ReceivedCommand,
 };
+use llama_warden_component::{Component, Ports};
 use llama_warden_config::Fleet;
 use llama_warden_events::{
     CommandOutcome, CommandSummary, Event, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused, Seq,
     ServerId, SuperviseCommand, TerminateCommand, Uptime,
 };
 use llama_warden_memory::Scales;
+use llama_warden_support::BlockingError;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -66,7 +67,7 @@ pub enum SupervisorError {
     NoSender,
     /// The resolving of a configuration panicked.
     #[error("could not resolve a configuration")]
-    Source(#[source] Unfinished),
+    Source(#[source] BlockingError),
 }
 
 impl Supervisor {

@@ -4,10 +4,10 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use llama_warden_bus::blocking;
 use llama_warden_config::ServerSpec;
 use llama_warden_events::ServerId;
 use llama_warden_memory::{Demand, Gpus, Reading, Scales};
+use llama_warden_support::blocking;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 

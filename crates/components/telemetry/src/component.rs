@@ -2,7 +2,8 @@
 
 use std::convert::Infallible;
 
-use llama_warden_bus::{Component, Delivery, Ports};
+use llama_warden_bus::Delivery;
+use llama_warden_component::{Component, Ports};
 use llama_warden_events::NoCommand;
 
 use crate::line;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use llama_warden_bus::{Unfinished, blocking};
 use llama_warden_events::BootId;
+use llama_warden_support::{BlockingError, blocking};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
@@ -72,7 +72,7 @@ pub enum TracingError {
     Ended(#[source] OTelSdkError),
     /// The task that waits for the exporter ended before its time.
     #[error("the exporter of spans was not awaited")]
-    Unawaited(#[source] Unfinished),
+    Unawaited(#[source] BlockingError),
 }
 
 /// The connection to a collector. It has to outlive the components: close it with [`finish`](Self::finish).

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::{
-    Accepted, BusClosed, CommandRequest, CommandSender, Component, Delivery, EventDraft, PendingReply, Ports,
-    Publisher, ReceivedCommand, Subscription,
+    Accepted, BusClosed, CommandRequest, CommandSender, Delivery, EventDraft, PendingReply, Publisher, ReceivedCommand,
+    Subscription,
 };
+use llama_warden_component::{Component, Ports};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{
     Envelope, Event, HookCommand, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, Seq, ServerId, Signal,

@@ -4,32 +4,24 @@
 //! a ring and only then makes it visible. A [`Subscription`] starts from a snapshot and yields every later event once, in
 //! order, or says how many it missed and hands over a snapshot that contains them. Nobody's slowness holds up the line.
 //!
-//! **Commands.** Each set of commands has exactly one owner, which the [`Host`] checks before anything runs. A command
+//! **Commands.** Each set of commands has exactly one owner, which the host checks before anything runs. A command
 //! is accepted or refused at once; that it is done is learnt from events. Stops and kills overtake what is queued.
 //!
 //! **Output.** Lines go through an [`OutputSink`], which never waits: taps see each line in order and without loss,
 //! everybody else reads a ring that forgets the oldest lines and counts what a slow reader lost.
-//!
-//! A [`Component`] gets [`Ports`] to all three lanes and runs until it is cancelled.
 
-mod blocking;
 mod clock;
 mod commands;
-mod component;
-mod host;
 mod output;
 mod publish;
 mod sequencer;
 mod subscription;
 
-pub use blocking::{BLOCKING_THREADS, Unfinished, blocking};
 pub use clock::Clock;
 pub use commands::{
     Accepted, CommandReceiver, CommandRequest, CommandRouter, CommandSender, CompositionError, PendingReply,
     ReceivedCommand,
 };
-pub use component::{Component, Ports};
-pub use host::{Host, HostError, HostSettings, RunningHost};
 pub use output::{
     Followed, FollowedLine, LogLine, OutputCounters, OutputKey, OutputLane, OutputSink, OutputTap, StreamFollower,
     TapFactory,

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::{
-    Bus, Clock, CommandReceiver, CommandRouter, CommandSender, Component, Delivery, EventDraft, OutputLane, Ports,
-    Publisher, ReceivedCommand, Subscription,
+    Bus, Clock, CommandReceiver, CommandRouter, CommandSender, Delivery, EventDraft, OutputLane, Publisher,
+    ReceivedCommand, Subscription,
 };
+use llama_warden_component::{Component, Ports};
 use llama_warden_events::{BootId, CommandSet, Envelope, Event, Seq, ServerCard, ServerId};
 use llama_warden_state::Snapshot;
 use tokio::task::JoinHandle;

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use llama_warden_bus::blocking;
 use llama_warden_config::{FlagValue, ServerSpec, Text};
+use llama_warden_support::blocking;
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]

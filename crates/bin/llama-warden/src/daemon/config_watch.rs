@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{Component, PendingReply, Ports};
+use llama_warden_bus::PendingReply;
+use llama_warden_component::{Component, Ports};
 use llama_warden_config::Text;
 use llama_warden_events::{NoCommand, RefusalReason, Refused, SuperviseCommand, Uptime};
 use nix::errno::Errno;

@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use llama_warden_bus::{Component, Ports};
+use llama_warden_component::{Component, Ports};
 use llama_warden_events::{NoCommand, Uptime};
 
 /// How long no event has to come.

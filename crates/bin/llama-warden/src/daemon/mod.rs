@@ -15,11 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_api::{ListenSettings, Listeners, Token};
-use llama_warden_bus::{BLOCKING_THREADS, Bus, EventDraft, Host, HostSettings, RunningHost};
+use llama_warden_bus::{Bus, EventDraft};
+use llama_warden_component::{Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, Source, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_supervisor::Limits;
+use llama_warden_support::BLOCKING_THREADS;
 use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
 use tokio::sync::watch;
 

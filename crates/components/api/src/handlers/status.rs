@@ -3,8 +3,8 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
-use llama_warden_bus::blocking;
 use llama_warden_state::{DaemonPhase, ServerReport, Snapshot, StatusReport};
+use llama_warden_support::blocking;
 use serde::Deserialize;
 
 use super::{App, KnownServer, json, text};

@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock};
 
 use llama_warden_api::client::{Address, Client};
 use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, Token, openapi_document};
-use llama_warden_bus::{CommandReceiver, Component, EventDraft, OutputKey, Publisher, ReceivedCommand};
+use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher, ReceivedCommand};
+use llama_warden_component::Component;
 pub use llama_warden_component_kit::server as id;
 use llama_warden_component_kit::{PATIENCE, TestBus, card};
 use llama_warden_events::{

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{Accepted, Component};
+use llama_warden_bus::Accepted;
+use llama_warden_component::Component;
 use llama_warden_component_kit::{RunningComponent, TestBus};
 use llama_warden_config::{
     Confirm, Fleet, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,

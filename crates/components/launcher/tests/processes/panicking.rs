@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
-use llama_warden_bus::{Bus, Component, Delivery, EventDraft, Host, HostError, HostSettings, Ports};
+use llama_warden_bus::{Bus, Delivery, EventDraft};
+use llama_warden_component::{Component, Host, HostError, HostSettings, Ports};
 use llama_warden_component_kit::card;
 use llama_warden_config::Fleet;
 use llama_warden_events::{

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use llama_warden_bus::{Component, Delivery, Ports, Subscription};
+use llama_warden_bus::{Delivery, Subscription};
+use llama_warden_component::{Component, Ports};
 use llama_warden_events::{Envelope, NoCommand};
 use tokio::sync::{mpsc, oneshot};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{Host, HostSettings};
+use llama_warden_component::{Host, HostSettings};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_events::{BootId, SuperviseCommand};
 use llama_warden_hooks::Hooks;

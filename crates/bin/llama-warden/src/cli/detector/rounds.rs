@@ -5,9 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{
-    BusClosed, Clock, CommandSender, Component, Delivery, EventDraft, Ports, Publisher, Subscription,
-};
+use llama_warden_bus::{BusClosed, Clock, CommandSender, Delivery, EventDraft, Publisher, Subscription};
+use llama_warden_component::{Component, Ports};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{
     Envelope, Event, Incarnation, LaunchCommand, Refused, ServerCard, StopReason, SuperviseCommand, TerminateCommand,

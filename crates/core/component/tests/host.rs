@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use llama_warden_bus::{Component, CompositionError, EventDraft, Host, HostSettings, Ports};
+use llama_warden_bus::{CompositionError, EventDraft};
+use llama_warden_component::{Component, Host, HostSettings, Ports};
 use llama_warden_events::{
     BootId, CommandKind, CommandSet, Event, HookCommand, LaunchCommand, NoCommand, Seq, SuperviseCommand,
     TerminateCommand,

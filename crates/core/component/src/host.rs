@@ -7,7 +7,8 @@ use llama_warden_state::DaemonPhase;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Bus, CommandRouter, CommandSender, Component, CompositionError, EventDraft, OutputLane, Ports, Publisher};
+use crate::{Component, Ports};
+use llama_warden_bus::{Bus, CommandRouter, CommandSender, CompositionError, EventDraft, OutputLane, Publisher};
 
 /// How the host is set up.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::future::Future;
 use llama_warden_events::CommandSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Clock, CommandReceiver, CommandSender, Publisher, Subscription};
+use llama_warden_bus::{Clock, CommandReceiver, CommandSender, Publisher, Subscription};
 
 /// A part of the daemon that hears events, performs the commands that it owns, and publishes what came of it.
 pub trait Component: Send + 'static {
