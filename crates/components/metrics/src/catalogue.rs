@@ -114,6 +114,9 @@ families! {
     BUS_ANOMALIES = Counter "llama_warden_bus_anomalies_total" []
         "Events that were stale or impossible in the state they met.";
 
+    EXTENSION_EVENTS = Counter "llama_warden_extension_events_total" ["source", "kind"]
+        "Events of components that are not part of llama-warden, by the component and its kind of event.";
+
     PROCESS_CPU = Counter "process_cpu_seconds_total" []
         "Total user and system CPU time spent in seconds.";
     PROCESS_OPEN_FDS = Gauge "process_open_fds" []

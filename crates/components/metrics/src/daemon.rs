@@ -6,7 +6,7 @@ use llama_warden_events::Event;
 use llama_warden_state::Snapshot;
 
 use crate::catalogue::{
-    BUILD_INFO, BUS_ANOMALIES, BUS_FACTS, BUS_GAPS, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS,
+    BUILD_INFO, BUS_ANOMALIES, BUS_FACTS, BUS_GAPS, EXTENSION_EVENTS, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS,
     PROCESS_RESIDENT_MEMORY, PROCESS_START_TIME, PROCESS_THREADS, PROCESS_VIRTUAL_MEMORY, PROFILE_ACTIVE,
 };
 use crate::page::Page;
@@ -33,6 +33,9 @@ pub(crate) fn add_bus(page: &mut Page, snapshot: &Snapshot, gaps: &BTreeMap<&'st
     }
     for (subscriber, count) in gaps {
         page.value(&BUS_GAPS, &[subscriber], *count as f64);
+    }
+    for (source, kind, count) in snapshot.extensions.iter() {
+        page.value(&EXTENSION_EVENTS, &[source, kind], count as f64);
     }
     page.value(&BUS_ANOMALIES, &[], snapshot.anomalies as f64);
 }

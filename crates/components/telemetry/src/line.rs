@@ -39,6 +39,9 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::RestartScheduled { attempt, delay_seconds } => {
             log!(info, envelope, attempt, delay_seconds, "restart scheduled");
         }
+        Event::Extension(event) => {
+            log!(info, envelope, source = event.source, kind = event.kind, data = %event.data, "extension event");
+        }
         Event::RestartCancelled => log!(info, envelope, "restart cancelled"),
         Event::RestartAbandoned { attempts, because } => {
             log!(error, envelope, attempts, because, "server is not started again");

@@ -297,9 +297,30 @@ pub enum Event {
         /// Why, for people.
         because: String,
     },
+    /// Something that a component of others publishes. The state counts it, and changes by it in no other way. (extension)
+    Extension(Box<ExtensionEvent>),
+}
+
+/// An event of a component that llama-warden does not know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ExtensionEvent {
+    /// The name of the component that publishes it.
+    pub source: String,
+    /// What kind of event of that component: a noun and a past participle, such as `PageSent`. Becomes a label of a metric, so
+    /// there are few.
+    pub kind: String,
+    /// Whatever belongs to it.
+    #[serde(default)]
+    pub data: serde_json::Value,
 }
 
 impl Event {
+    /// An event of the component `source`. `data` is what serializes to it; what does not is null.
+    pub fn extension(source: &str, kind: &str, data: impl Serialize) -> Self {
+        let data = serde_json::to_value(data).unwrap_or_default();
+        Self::Extension(Box::new(ExtensionEvent { source: source.to_owned(), kind: kind.to_owned(), data }))
+    }
+
     /// Every type of event, in the order of declaration.
     pub const KINDS: &[&str] = Self::VARIANTS;
 

@@ -33,7 +33,7 @@ pub use detail::{
     ProfileCard, Rung, ServerCard, StreamName, SwitchPlan,
 };
 pub use envelope::{Envelope, Timestamp, Uptime};
-pub use event::Event;
+pub use event::{Event, ExtensionEvent};
 pub use file_refusal::FileRefusal;
 pub use hook::HookOutcome;
 pub use id::{BootId, Incarnation, InvalidBootId, InvalidServerId, Seq, ServerId};

@@ -36,9 +36,13 @@ impl Snapshot {
         self.seq = envelope.seq;
         self.elapsed = envelope.elapsed;
         *self.events.entry(envelope.event.kind()).or_default() += 1;
-        let fit = match &envelope.server {
-            Some(server) => self.apply_to_server(server, envelope),
-            None => self.apply_to_daemon(envelope),
+        let fit = match (&envelope.event, &envelope.server) {
+            (Event::Extension(event), _) => {
+                self.extensions.count(event);
+                Fitted
+            }
+            (_, Some(server)) => self.apply_to_server(server, envelope),
+            (_, None) => self.apply_to_daemon(envelope),
         };
         if fit == Anomalous {
             self.anomalies += 1;
@@ -69,22 +73,51 @@ impl Snapshot {
             Event::CommandAccepted { .. }
             | Event::CommandCompleted { .. }
             | Event::DetectorsReloaded { .. }
-            | Event::DialectsReloaded { .. } => {}
-            _ => return Anomalous,
+            | Event::DialectsReloaded { .. }
+            | Event::SwitchPlanned { .. } => {}
+            // Every event is named, so that a new one does not compile until somebody has thought of it.
+            Event::ServerConfigured { .. }
+            | Event::ServerRemoved
+            | Event::MemoryEstimated { .. }
+            | Event::LaunchHeld { .. }
+            | Event::LaunchReleased
+            | Event::LaunchBegan { .. }
+            | Event::BinaryIdentified(_)
+            | Event::DialectChosen { .. }
+            | Event::OptionsTranslated { .. }
+            | Event::ServerSpawned { .. }
+            | Event::SignalDelivered { .. }
+            | Event::ListenerIdentified { .. }
+            | Event::ServerExited { .. }
+            | Event::OutputLost { .. }
+            | Event::DetectorChosen { .. }
+            | Event::ReadyHinted { .. }
+            | Event::LoadProgressed { .. }
+            | Event::ReadyReached { .. }
+            | Event::HealthProbed { .. }
+            | Event::ReadyLost { .. }
+            | Event::ReadyRegained
+            | Event::ServerFailed { .. }
+            | Event::ServerWarned { .. }
+            | Event::HookCompleted { .. }
+            | Event::StopBegan { .. }
+            | Event::StopEscalated { .. }
+            | Event::ServerStopped { .. }
+            | Event::RestartScheduled { .. }
+            | Event::RestartCancelled
+            | Event::RestartAbandoned { .. }
+            | Event::Extension(_) => return Anomalous,
         }
         Fitted
     }
 
     fn apply_to_server(&mut self, server: &ServerId, envelope: &Envelope) -> Fit {
-        match &envelope.event {
-            Event::ServerConfigured { card } => {
-                self.configure(server, card, envelope.elapsed);
-                return Fitted;
-            }
-            Event::ServerRemoved => {
-                return if self.servers.remove(server).is_some() { Fitted } else { Anomalous };
-            }
-            _ => {}
+        if let Event::ServerConfigured { card } = &envelope.event {
+            self.configure(server, card, envelope.elapsed);
+            return Fitted;
+        }
+        if let Event::ServerRemoved = envelope.event {
+            return if self.servers.remove(server).is_some() { Fitted } else { Anomalous };
         }
         match self.servers.get_mut(server) {
             Some(record) => Arc::make_mut(record).apply(envelope),
@@ -114,10 +147,11 @@ struct Moment {
 impl ServerRecord {
     fn apply(&mut self, envelope: &Envelope) -> Fit {
         let moment = Moment { at: envelope.at, elapsed: envelope.elapsed };
-        match &envelope.event {
-            Event::LaunchBegan { .. } => return self.launch(envelope.incarnation, moment),
-            Event::ServerFailed { reason: FailureReason::Refused, .. } => self.refuse(envelope.incarnation),
-            _ => {}
+        if let Event::LaunchBegan { .. } = envelope.event {
+            return self.launch(envelope.incarnation, moment);
+        }
+        if let Event::ServerFailed { reason: FailureReason::Refused, .. } = envelope.event {
+            self.refuse(envelope.incarnation);
         }
         if let Some(incarnation) = envelope.incarnation.filter(|incarnation| *incarnation != self.incarnation) {
             // A command that is called off outlives its launch by a moment, in which the next one may begin.
@@ -246,7 +280,21 @@ impl ServerRecord {
             | Event::ReadyHinted { .. }
             | Event::CommandAccepted { .. }
             | Event::CommandCompleted { .. } => {}
-            _ => return Anomalous,
+            Event::DaemonStarted { .. }
+            | Event::DaemonStopping { .. }
+            | Event::DaemonStopped { .. }
+            | Event::ComponentFailed { .. }
+            | Event::ServerConfigured { .. }
+            | Event::ServerRemoved
+            | Event::ProfilesConfigured { .. }
+            | Event::SwitchPlanned { .. }
+            | Event::ProfileActivated { .. }
+            | Event::ConfigurationReloaded { .. }
+            | Event::ConfigurationRefused { .. }
+            | Event::LaunchBegan { .. }
+            | Event::DialectsReloaded { .. }
+            | Event::DetectorsReloaded { .. }
+            | Event::Extension(_) => return Anomalous,
         }
         Fitted
     }

@@ -19,5 +19,5 @@ pub use record::{
     StopRecord, WarningRecord,
 };
 pub use report::{FailureReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport};
-pub use snapshot::{DaemonPhase, DaemonRecord, Snapshot};
+pub use snapshot::{DaemonPhase, DaemonRecord, ExtensionCounts, Snapshot};
 pub use tally::Tally;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use llama_warden_events::{BootId, ProfileCard, Seq, ServerId, Timestamp, Uptime};
+use llama_warden_events::{BootId, ExtensionEvent, ProfileCard, Seq, ServerId, Timestamp, Uptime};
 use serde::Serialize;
 
 use crate::ServerRecord;
@@ -25,6 +25,37 @@ pub struct Snapshot {
     pub events: BTreeMap<&'static str, u64>,
     /// Events that were stale or impossible.
     pub anomalies: u64,
+    /// Events of components that llama-warden does not know.
+    pub extensions: ExtensionCounts,
+}
+
+/// How many extension events came, by the component that published them and their kind.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ExtensionCounts(BTreeMap<String, BTreeMap<String, u64>>);
+
+impl ExtensionCounts {
+    /// Kinds of one component, and components, that are counted apart; those beyond count as `other`. A component that invents
+    /// kinds without end must not fill the memory, nor the metrics page.
+    const KINDS: usize = 32;
+
+    /// Counts an event.
+    pub fn count(&mut self, event: &ExtensionEvent) {
+        let kinds = bounded(&mut self.0, &event.source);
+        *bounded(kinds, &event.kind) += 1;
+    }
+
+    /// Component, kind and count, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, u64)> {
+        self.0
+            .iter()
+            .flat_map(|(source, kinds)| kinds.iter().map(|(kind, count)| (source.as_str(), kind.as_str(), *count)))
+    }
+}
+
+/// The entry of `key`, or of `other` once the map is full.
+fn bounded<'a, V: Default>(map: &'a mut BTreeMap<String, V>, key: &str) -> &'a mut V {
+    let key = if map.contains_key(key) || map.len() < ExtensionCounts::KINDS { key } else { "other" };
+    map.entry(key.to_owned()).or_default()
 }
 
 impl Snapshot {
@@ -38,6 +69,7 @@ impl Snapshot {
             servers: BTreeMap::new(),
             events: BTreeMap::new(),
             anomalies: 0,
+            extensions: ExtensionCounts::default(),
         }
     }
 
