@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use llama_warden_api::{Api, ApiParts, Listeners, MetricsSource, ModelsSource, Token};
-use llama_warden_bus::CompositionError;
+use llama_warden_component::CompositionError;
 use llama_warden_component::Host;
 use llama_warden_config::Fleet;
 use llama_warden_events::{BootId, ProfileCard};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use llama_warden_component::LaunchedProcess;
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{HookPoint, Incarnation, ProcessEnd, Seq, ServerId};
 use tokio::time::Instant;
@@ -79,6 +80,16 @@ impl HookCall {
             ProcessEnd::Exited { code } => self.telling("EXIT_CODE", code.to_string()),
             ProcessEnd::Signaled { signal, .. } => self.telling("SIGNAL", signal.to_string()),
             ProcessEnd::Unknown => self,
+        }
+    }
+
+    /// Names the process, where there is one.
+    pub(crate) fn of_process(self, process: Option<LaunchedProcess>) -> Self {
+        match process {
+            Some(LaunchedProcess { pid, port, .. }) => {
+                self.telling("PID", pid.to_string()).telling("PORT", port.to_string())
+            }
+            None => self,
         }
     }
 }

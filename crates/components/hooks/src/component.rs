@@ -1,12 +1,18 @@
-//! The component: hears what happened and what is asked, runs what the user put there, and publishes how it went.
+//! The component: reacts to launches and requests, runs the user's commands, and publishes how each went.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::time::Duration;
 
-use llama_warden_bus::{Accepted, BusClosed, Delivery, EventDraft, Publisher, ReceivedCommand, Subscription};
-use llama_warden_component::{Component, Ports};
+use llama_warden_bus::{Accepted, BusClosed, Delivery, EventDraft, Inbox, Publisher, ReceivedCommand};
+use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker};
 use llama_warden_config::Fleet;
-use llama_warden_events::{Event, HookCommand, HookOutcome, HookPoint, Incarnation, RefusalReason, Refused, ServerId};
+use llama_warden_events::{
+    Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, ProcessEnd, RefusalReason, Refused,
+    ServerId, StopReason, Uptime,
+};
+use llama_warden_state::Snapshot;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -15,9 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::call::HookCall;
 use crate::process::{self, Bounds, failed};
 use crate::queue::{Queue, Turn};
-use crate::watch::Watch;
 
-/// Longest time for what still runs when the daemon ends; the host waits a little longer. What is left is killed.
+/// Longest time for commands that still run when the daemon ends; the host waits a little longer. What is left is killed.
 const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Runs the commands around servers' lives.
@@ -29,7 +34,7 @@ pub struct Hooks {
 /// Why the component ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum HooksError {
-    /// Events come and go no more.
+    /// The bus is closed.
     #[error("lost the line of events: {0}")]
     Bus(#[from] BusClosed),
 }
@@ -46,34 +51,15 @@ impl Component for Hooks {
     type Command = HookCommand;
     type Error = HooksError;
 
-    async fn run(self, mut ports: Ports<HookCommand>) -> Result<(), HooksError> {
-        let watch = Watch::begin(&ports.subscription.snapshot(), &self.fleet.borrow());
-        let mut desk = Desk {
-            fleet: self.fleet,
-            watch,
-            events: ports.events,
+    async fn run(self, ports: Ports<HookCommand>) -> Result<(), HooksError> {
+        let worker = HooksWorker {
+            launches: LaunchTracker::new(self.fleet),
+            events: ports.events.clone(),
             queue: Queue::default(),
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
         };
-        loop {
-            tokio::select! {
-                () = ports.cancel.cancelled() => return desk.say_farewell(&mut ports.subscription).await,
-                delivery = ports.subscription.next() => match delivery {
-                    Some(delivery) => desk.hear(delivery).await?,
-                    None => return Err(BusClosed.into()),
-                },
-                request = ports.inbox.recv() => match request {
-                    Some(request) => {
-                        // What it is about was published before it was sent.
-                        desk.hear_all(&mut ports.subscription).await?;
-                        desk.take(request).await?;
-                    }
-                    None => ports.cancel.cancelled().await,
-                },
-                Some(done) = desk.tasks.join_next_with_id() => desk.finish(done).await?,
-            }
-        }
+        ports.drive(worker).await
     }
 }
 
@@ -90,32 +76,31 @@ struct Running {
     call_off: CancellationToken,
 }
 
-struct Desk {
-    fleet: watch::Receiver<Fleet>,
+struct HooksWorker {
+    launches: LaunchTracker<()>,
     events: Publisher,
-    watch: Watch,
     queue: Queue,
     tasks: JoinSet<HookOutcome>,
-    /// One of each server at a time; the queue sees to it.
+    /// At most one for each server; the queue makes sure of it.
     running: BTreeMap<ServerId, Running>,
 }
 
-impl Desk {
-    async fn hear_all(&mut self, events: &mut Subscription) -> Result<(), BusClosed> {
-        while let Some(delivery) = events.try_next() {
-            self.hear(delivery).await?;
-        }
+impl Worker for HooksWorker {
+    type Command = HookCommand;
+    type Error = HooksError;
+    type Input = Done;
+
+    async fn on_start(&mut self, snapshot: &Snapshot, _: Uptime) -> Result<(), HooksError> {
+        // The commands of launches that began before this component did have been run.
+        self.launches.on_snapshot(snapshot);
         Ok(())
     }
 
-    async fn hear(&mut self, delivery: Delivery) -> Result<(), BusClosed> {
-        let fleet = self.fleet.borrow().clone();
-        let calls = match delivery {
-            Delivery::Event(envelope) => self.watch.hear(&envelope, &fleet).into_iter().collect(),
-            Delivery::Gap { snapshot, .. } => self.watch.catch_up(&snapshot, &fleet),
-        };
+    async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), HooksError> {
+        let changes = self.launches.on_event(&delivery);
         self.call_off().await?;
-        for call in calls {
+        for change in changes {
+            let Some(call) = self.call_for(change) else { continue };
             if let Some(call) = self.add(call) {
                 self.publish(call, failed(TOO_MANY), Duration::ZERO).await?;
             }
@@ -124,32 +109,100 @@ impl Desk {
     }
 
     /// Answers at once; what is not refused gets its `HookCompleted`.
-    async fn take(&mut self, request: ReceivedCommand<HookCommand>) -> Result<(), BusClosed> {
-        let fleet = self.fleet.borrow().clone();
-        let (command, cause, reply) = request.split();
-        let call = match self.watch.asked(&command, &fleet) {
+    async fn on_command(&mut self, received: ReceivedCommand<HookCommand>, _: Uptime) -> Result<(), HooksError> {
+        let (command, cause, reply) = received.split();
+        let call = match self.requested(&command) {
             Ok(Some(call)) => call.because(cause).in_time(Instant::now()),
             Ok(None) => {
                 reply(Ok(Accepted { id: None }));
                 let (server, incarnation, hook) = subject(command);
-                // It was taken out of the configuration a moment ago.
+                // The hook was taken out of the configuration a moment ago, and the sender waits for its completion.
                 let event = Event::HookCompleted { hook, outcome: HookOutcome::Succeeded, seconds: 0.0 };
-                return self.events.publish(EventDraft::incarnation(server, incarnation, event).because(cause)).await;
+                let completed = EventDraft::incarnation(server, incarnation, event).because(cause);
+                return Ok(self.events.publish(completed).await?);
             }
             Err(refused) => {
                 reply(Err(refused));
                 return Ok(());
             }
         };
-        if self.watch.is_moot(&call) {
+        if is_moot(&self.launches, &call) {
             reply(Ok(Accepted { id: None }));
-            return self.publish(call, HookOutcome::CalledOff, Duration::ZERO).await;
+            return Ok(self.publish(call, HookOutcome::CalledOff, Duration::ZERO).await?);
         }
         reply(match self.add(call) {
             None => Ok(Accepted { id: None }),
             Some(_) => Err(Refused::new(RefusalReason::QueueFull, TOO_MANY)),
         });
         Ok(())
+    }
+
+    async fn next_input(&mut self) -> Done {
+        match self.tasks.join_next_with_id().await {
+            Some(done) => done,
+            None => pending().await,
+        }
+    }
+
+    async fn on_input(&mut self, done: Done, _: Uptime) -> Result<(), HooksError> {
+        Ok(self.finish(done).await?)
+    }
+
+    /// Most servers exit while the daemon ends, so the events that were not read yet are acted upon, and their commands get a
+    /// bounded time.
+    async fn on_cancel(&mut self, inbox: &mut Inbox<HookCommand>) -> Result<(), HooksError> {
+        while let Some(delivery) = inbox.try_next_event() {
+            self.on_event(delivery, Uptime::default()).await?;
+        }
+        let deadline = Instant::now() + FAREWELL;
+        while let Ok(Some(done)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await {
+            self.finish(done).await?;
+        }
+        Ok(())
+    }
+}
+
+impl HooksWorker {
+    /// The command that follows a step of a launch. A launch without a process has none.
+    fn call_for(&self, change: LaunchChange<()>) -> Option<HookCall> {
+        let LaunchChange { server, incarnation, cause, transition, .. } = change;
+        let configured = self.launches.configured(&server);
+        let call = match transition {
+            Transition::BecameReady(via) => {
+                let launch = self.launches.get(&server).filter(|launch| launch.incarnation == incarnation)?;
+                let spec = configured.or_else(|| launch.spec.clone())?;
+                let call = HookCall::of(&spec, incarnation, HookPoint::PostReady)?;
+                call.of_process(Some(launch.process?)).telling("READY_VIA", via.as_str())
+            }
+            Transition::Ended { end, launch } => {
+                let spec = configured.or_else(|| launch.spec.clone())?;
+                let call = HookCall::of(&spec, incarnation, HookPoint::PostExit)?;
+                // The reason of the failure where there is one, else of the stop; an end that nobody asked for is `exited`.
+                let failure = launch.failure.map(FailureReason::as_str);
+                let reason = failure.or(launch.stop.map(StopReason::as_str)).unwrap_or("exited");
+                let call = call.of_process(Some(launch.process?)).telling("REASON", reason);
+                call.telling_end(end.unwrap_or(ProcessEnd::Unknown))
+            }
+            _ => return None,
+        };
+        Some(call.because(cause))
+    }
+
+    /// The command that somebody asks for; `None` where the server has none (any more).
+    fn requested(&self, command: &HookCommand) -> Result<Option<HookCall>, Refused> {
+        let (server, incarnation, hook) = subject(command.clone());
+        let launch = self.launches.get(&server).filter(|launch| launch.incarnation == incarnation);
+        let spec = self.launches.configured(&server).or_else(|| launch.and_then(|launch| launch.spec.clone()));
+        let Some(spec) = spec else {
+            return Err(Refused::new(RefusalReason::UnknownServer, format!("no server `{server}` is configured")));
+        };
+        let call = HookCall::of(&spec, incarnation, hook).map(|call| match command {
+            HookCommand::RunPreStart { .. } => call,
+            HookCommand::RunPreStop { reason, limit, .. } => {
+                HookCall { limit: call.limit.min(*limit), ..call }.telling("REASON", reason.as_str())
+            }
+        });
+        Ok(call.map(|call| call.of_process(launch.and_then(|launch| launch.process))))
     }
 
     /// Runs a command now or in its turn; gives it back where too many wait.
@@ -191,12 +244,13 @@ impl Desk {
         self.publish(call, outcome, began.elapsed()).await
     }
 
-    /// Ends what nobody wants any more.
+    /// Cancels the commands that nobody waits for any more.
     async fn call_off(&mut self) -> Result<(), BusClosed> {
-        for running in self.running.values().filter(|running| self.watch.is_moot(&running.call)) {
+        for running in self.running.values().filter(|running| is_moot(&self.launches, &running.call)) {
             running.call_off.cancel();
         }
-        for call in self.queue.withdraw(|call| self.watch.is_moot(call)) {
+        let launches = &self.launches;
+        for call in self.queue.withdraw(|call| is_moot(launches, call)) {
             self.publish(call, HookOutcome::CalledOff, Duration::ZERO).await?;
         }
         Ok(())
@@ -213,16 +267,6 @@ impl Desk {
         };
         self.events.publish(event.because(cause)).await
     }
-
-    /// Takes up what was told already, since the end of a daemon is when most servers exit, and waits a little.
-    async fn say_farewell(&mut self, events: &mut Subscription) -> Result<(), HooksError> {
-        self.hear_all(events).await?;
-        let deadline = Instant::now() + FAREWELL;
-        while let Ok(Some(done)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await {
-            self.finish(done).await?;
-        }
-        Ok(())
-    }
 }
 
 /// What a command is about.
@@ -230,5 +274,17 @@ fn subject(command: HookCommand) -> (ServerId, Incarnation, HookPoint) {
     match command {
         HookCommand::RunPreStart { server, incarnation } => (server, incarnation, HookPoint::PreStart),
         HookCommand::RunPreStop { server, incarnation, .. } => (server, incarnation, HookPoint::PreStop),
+    }
+}
+
+/// Whether nobody waits for an awaited command any more.
+fn is_moot(launches: &LaunchTracker<()>, call: &HookCall) -> bool {
+    let Some(launch) = launches.get(&call.server).filter(|_| call.is_awaited()) else { return false };
+    match call.incarnation.cmp(&launch.incarnation) {
+        Ordering::Less => true,
+        Ordering::Equal if call.hook == HookPoint::PreStart => launch.is_over || launch.stop.is_some(),
+        Ordering::Equal => launch.is_over,
+        // The event that began the launch is on the way.
+        Ordering::Greater => false,
     }
 }

@@ -16,6 +16,5 @@ mod component;
 mod output;
 mod process;
 mod queue;
-mod watch;
 
 pub use component::{Hooks, HooksError};

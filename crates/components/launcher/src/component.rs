@@ -94,17 +94,15 @@ impl Component for Launcher {
     type Command = LaunchCommand;
     type Error = LauncherError;
 
-    async fn run(self, mut ports: Ports<LaunchCommand>) -> Result<(), LauncherError> {
+    async fn run(self, ports: Ports<LaunchCommand>) -> Result<(), LauncherError> {
         let mut desk = Desk::open(self, &ports).await?;
+        let (mut subscription, mut inbox) = ports.inbox.split();
         let mut orphans = reaper::orphan_notices().map_err(LauncherError::Orphans)?;
         loop {
             tokio::select! {
                 Some(over) = desk.launches.join_next() => desk.close(over.map_err(LauncherError::Launch)?).await,
-                request = ports.inbox.recv() => match request {
-                    Some(request) => desk.take(request),
-                    None => ports.cancel.cancelled().await,
-                },
-                Some(delivery) = ports.subscription.next() => desk.hear(delivery),
+                request = inbox.recv() => desk.take(request),
+                Some(delivery) = subscription.next() => desk.hear(delivery),
                 Some(()) = notice(&mut orphans) => desk.reap_orphans(),
                 () = ports.cancel.cancelled() => break,
             }

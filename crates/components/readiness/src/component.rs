@@ -75,7 +75,8 @@ impl Component for Readiness {
     type Command = NoCommand;
     type Error = ReadinessError;
 
-    async fn run(self, mut ports: Ports<NoCommand>) -> Result<(), ReadinessError> {
+    async fn run(self, ports: Ports<NoCommand>) -> Result<(), ReadinessError> {
+        let (mut subscription, _) = ports.inbox.split();
         let mut watchroom = Watchroom {
             readiness: self,
             events: ports.events,
@@ -87,12 +88,12 @@ impl Component for Readiness {
             tasks: JoinSet::new(),
         };
         watchroom.readiness.packs.open();
-        watchroom.catch_up(&ports.subscription.snapshot()).await?;
+        watchroom.catch_up(&subscription.snapshot()).await?;
         loop {
             let deadline = watchroom.next_deadline();
             tokio::select! {
                 () = ports.cancel.cancelled() => return Ok(()),
-                delivery = ports.subscription.next() => match delivery {
+                delivery = subscription.next() => match delivery {
                     Some(Delivery::Event(envelope)) => watchroom.hear(&envelope).await?,
                     Some(Delivery::Gap { snapshot, .. }) => watchroom.catch_up(&snapshot).await?,
                     None => return Err(BusClosed.into()),

@@ -144,7 +144,8 @@ impl Scene {
         let mut inbox = stage.own::<LaunchCommand>();
         let publisher = stage.publisher().clone();
         tokio::spawn(async move {
-            while let Some(request) = inbox.recv().await {
+            loop {
+                let request = inbox.recv().await;
                 if let LaunchCommand::IdentifyListener { server, incarnation } = request.command.clone() {
                     let listener = owner.clone();
                     request.accept(None);

@@ -62,9 +62,6 @@ pub enum SupervisorError {
     /// The bus is gone.
     #[error("could not publish a decision")]
     Bus(#[from] BusClosed),
-    /// Nobody can ask any more.
-    #[error("every sender of commands is gone")]
-    NoSender,
     /// The resolving of a configuration panicked.
     #[error("could not resolve a configuration")]
     Source(#[source] BlockingError),
@@ -82,18 +79,16 @@ impl Component for Supervisor {
     type Command = SuperviseCommand;
     type Error = SupervisorError;
 
-    async fn run(self, mut ports: Ports<SuperviseCommand>) -> Result<(), SupervisorError> {
+    async fn run(self, ports: Ports<SuperviseCommand>) -> Result<(), SupervisorError> {
         let mut office = Office::open(self.settings, &ports);
+        let (mut subscription, mut inbox) = ports.inbox.split();
         office.begin().await?;
         loop {
             let deadline = office.machine.next_deadline();
             tokio::select! {
                 () = ports.cancel.cancelled() => return Ok(()),
-                request = ports.inbox.recv() => match request {
-                    Some(request) => office.take_up(request, ports.clock.now()).await?,
-                    None => return Err(SupervisorError::NoSender),
-                },
-                delivery = ports.subscription.next() => match delivery {
+                request = inbox.recv() => office.take_up(request, ports.clock.now()).await?,
+                delivery = subscription.next() => match delivery {
                     Some(Delivery::Event(envelope)) => {
                         let actions = office.machine.on_event(&envelope);
                         office.perform(actions, Some(envelope.seq)).await?;

@@ -45,17 +45,18 @@ impl Component for Telemetry {
     type Command = NoCommand;
     type Error = Infallible;
 
-    async fn run(mut self, mut ports: Ports<NoCommand>) -> Result<(), Infallible> {
+    async fn run(mut self, ports: Ports<NoCommand>) -> Result<(), Infallible> {
+        let (mut subscription, _) = ports.inbox.split();
         loop {
             let delivery = tokio::select! {
-                delivery = ports.subscription.next() => delivery,
+                delivery = subscription.next() => delivery,
                 () = ports.cancel.cancelled() => break,
             };
             let Some(delivery) = delivery else { return Ok(()) };
             self.take(&delivery);
         }
         // The last events tell how the daemon ended.
-        while let Some(delivery) = ports.subscription.try_next() {
+        while let Some(delivery) = subscription.try_next() {
             self.take(&delivery);
         }
         Ok(())

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use llama_warden_bus::EventDraft;
-use llama_warden_component_kit::{TestBus, next_command, server};
+use llama_warden_component_kit::{TestBus, compliance, next_command, server};
 use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
 use llama_warden_events::{
     Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, LaunchCommand, ProcessEnd, ReadyVia,
@@ -249,4 +249,9 @@ async fn a_gap_that_swallowed_the_end_of_the_pre_stop_command_lets_the_stop_go_o
     assert_eq!(signal(&next_command(&mut launcher).await.command), Signal::TERM);
     assert_eq!(before.elapsed(), Duration::ZERO);
     performance.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_terminator_complies() {
+    compliance::check(|_| terminator()).await;
 }

@@ -25,9 +25,11 @@ impl Clock {
         self.origin + elapsed.as_duration()
     }
 
-    /// Waits until the clock shows `deadline`; for ever if there is none.
+    /// Waits until the clock shows `deadline`; for ever if there is none. A deadline that has passed needs no timer, whose
+    /// steps are a millisecond.
     pub async fn sleep_until(&self, deadline: Option<Uptime>) {
         match deadline {
+            Some(deadline) if deadline <= self.now() => {}
             Some(deadline) => tokio::time::sleep_until(self.instant(deadline)).await,
             None => std::future::pending().await,
         }

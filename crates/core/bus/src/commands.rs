@@ -1,15 +1,19 @@
 //! The lane of commands: one owner for each set, known before anything runs.
+//!
+//! A set is a type ([`CommandSet`]), so that a component of others brings sets of its own. Each command carries the number of the
+//! last event that its sender could have seen; an [`Inbox`](crate::Inbox) delivers it behind that event.
 
+use std::any::{Any, TypeId};
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use llama_warden_events::{Command, CommandKind, CommandSet, RefusalReason, Refused, Seq, Uptime};
+use llama_warden_events::{CommandSet, NoCommand, RefusalReason, Refused, Seq, Uptime};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::Clock;
+use crate::{Bus, Clock};
 
 /// Commands of one set that wait for their owner, urgent and other ones each. When it is full, the sender is refused
 /// with `queue-full` and may try again.
@@ -17,25 +21,25 @@ const QUEUE: usize = 1024;
 
 /// A command with what goes along.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CommandRequest {
+pub struct CommandRequest<C> {
     /// What is asked.
-    pub command: Command,
+    pub command: C,
     /// The event that led here.
     pub cause: Option<Seq>,
     /// When it stops making sense; the owner never sees it after that.
     pub deadline: Option<Uptime>,
 }
 
-impl<C: Into<Command>> From<C> for CommandRequest {
+impl<C: CommandSet> From<C> for CommandRequest<C> {
     fn from(command: C) -> Self {
-        Self { command: command.into(), cause: None, deadline: None }
+        Self::new(command)
     }
 }
 
-impl CommandRequest {
-    /// An order without a cause or a deadline.
-    pub fn new(command: impl Into<Command>) -> Self {
-        command.into().into()
+impl<C> CommandRequest<C> {
+    /// A request without a cause or a deadline.
+    pub const fn new(command: C) -> Self {
+        Self { command, cause: None, deadline: None }
     }
 
     /// Names the event that led here.
@@ -60,89 +64,121 @@ pub struct Accepted {
     pub id: Option<Seq>,
 }
 
-/// How the composition of commands and owners is wrong.
+/// A command set, by its type.
+#[derive(Debug, Clone, Copy)]
+pub struct CommandSetId {
+    set: TypeId,
+    name: &'static str,
+}
+
+impl CommandSetId {
+    /// The id of the set `C`.
+    pub const fn of<C: CommandSet>() -> Self {
+        Self { set: TypeId::of::<C>(), name: C::NAME }
+    }
+}
+
+/// A command set has no owner, or two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CompositionError {
+pub enum OwnerError {
     /// Two components own one set.
-    #[error("component `{second}` owns {kind:?} commands, which already have an owner")]
+    #[error("components `{first}` and `{second}` both own the `{set}` commands; one of them has to go")]
     SecondOwner {
-        /// The set.
-        kind: CommandKind,
-        /// Who came second.
+        /// The set's name.
+        set: &'static str,
+        /// The component that owns it already.
+        first: &'static str,
+        /// The component that came second.
         second: &'static str,
     },
-    /// Nobody owns a set.
-    #[error("no component owns {kind:?} commands")]
+    /// A component sends commands that nobody owns.
+    #[error("component `{sender}` sends `{set}` commands, which no component owns; add their owner")]
     NoOwner {
-        /// The set.
-        kind: CommandKind,
+        /// The set's name.
+        set: &'static str,
+        /// The component that sends them.
+        sender: &'static str,
     },
 }
 
 type Reply = oneshot::Sender<Result<Accepted, Refused>>;
 
 #[derive(Debug)]
-struct QueuedCommand {
-    order: CommandRequest,
+struct QueuedCommand<C> {
+    request: CommandRequest<C>,
+    /// The last event that was visible when it was sent.
+    after: Seq,
     reply: Reply,
 }
 
-#[derive(Debug, Clone)]
-struct Route {
-    urgent: mpsc::Sender<QueuedCommand>,
-    ordinary: mpsc::Sender<QueuedCommand>,
+/// The sender's ends of one set's queues.
+#[derive(Debug)]
+struct Route<C> {
+    urgent: mpsc::Sender<QueuedCommand<C>>,
+    ordinary: mpsc::Sender<QueuedCommand<C>>,
 }
 
-#[derive(Debug)]
-struct CommandQueue {
-    urgent: mpsc::Receiver<QueuedCommand>,
-    ordinary: mpsc::Receiver<QueuedCommand>,
+impl<C> Clone for Route<C> {
+    fn clone(&self) -> Self {
+        Self { urgent: self.urgent.clone(), ordinary: self.ordinary.clone() }
+    }
 }
+
+/// One set's owner, and its `Route` behind a type that the map can hold.
+#[derive(Debug)]
+struct Owner {
+    name: &'static str,
+    route: Box<dyn Any + Send + Sync>,
+}
+
+type Owners = Mutex<BTreeMap<TypeId, Owner>>;
 
 /// Connects senders with owners while the daemon is composed.
 #[derive(Debug)]
 pub struct CommandRouter {
-    routes: Arc<[Route]>,
-    boxes: Vec<(CommandKind, Option<CommandQueue>)>,
-    clock: Clock,
+    owners: Arc<Owners>,
+    bus: Bus,
 }
 
 impl CommandRouter {
-    /// A router on which no set has an owner.
-    pub fn new(clock: Clock) -> Self {
-        let (routes, boxes): (Vec<_>, Vec<_>) = CommandKind::ALL
-            .into_iter()
-            .map(|kind| {
-                let (urgent, urgent_queue) = mpsc::channel(QUEUE);
-                let (ordinary, ordinary_queue) = mpsc::channel(QUEUE);
-                let queue = CommandQueue { urgent: urgent_queue, ordinary: ordinary_queue };
-                (Route { urgent, ordinary }, (kind, Some(queue)))
-            })
-            .unzip();
-        Self { routes: routes.into(), boxes, clock }
+    /// A router on which no set has an owner. Commands are ordered behind the events of `bus`.
+    pub fn new(bus: Bus) -> Self {
+        Self { owners: Arc::default(), bus }
     }
 
-    /// A sender to every owner.
+    /// A sender to every owner, those that come later included.
     pub fn sender(&self) -> CommandSender {
-        CommandSender { routes: self.routes.clone() }
+        CommandSender { owners: self.owners.clone(), bus: self.bus.clone() }
     }
 
     /// Makes `owner` the owner of the set `C`.
-    pub fn take<C: CommandSet>(&mut self, owner: &'static str) -> Result<CommandReceiver<C>, CompositionError> {
-        let queue = match C::KIND {
-            None => None,
-            Some(kind) => {
-                let slot = self.boxes.iter_mut().find(|(known, _)| *known == kind).and_then(|(_, slot)| slot.take());
-                Some(slot.ok_or(CompositionError::SecondOwner { kind, second: owner })?)
-            }
-        };
-        Ok(CommandReceiver { queue, clock: self.clock, set: PhantomData })
+    ///
+    /// # Errors
+    /// If the set has an owner already.
+    pub fn own<C: CommandSet>(&mut self, owner: &'static str) -> Result<CommandReceiver<C>, OwnerError> {
+        let clock = self.bus.clock();
+        let set = TypeId::of::<C>();
+        if set == TypeId::of::<NoCommand>() {
+            return Ok(CommandReceiver { queues: None, clock });
+        }
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = owners.get(&set) {
+            return Err(OwnerError::SecondOwner { set: C::NAME, first: known.name, second: owner });
+        }
+        let (urgent, urgent_queue) = mpsc::channel(QUEUE);
+        let (ordinary, ordinary_queue) = mpsc::channel(QUEUE);
+        owners.insert(set, Owner { name: owner, route: Box::new(Route::<C> { urgent, ordinary }) });
+        Ok(CommandReceiver { queues: Some(CommandQueues { urgent: urgent_queue, ordinary: ordinary_queue }), clock })
     }
 
-    /// Checks that every set has its owner.
-    pub fn check(&self) -> Result<(), CompositionError> {
-        match self.boxes.iter().find(|(_, slot)| slot.is_some()) {
-            Some((kind, _)) => Err(CompositionError::NoOwner { kind: *kind }),
+    /// Checks that each set that `sender` sends has an owner.
+    ///
+    /// # Errors
+    /// For the first set that has none.
+    pub fn check(&self, sender: &'static str, sends: &[CommandSetId]) -> Result<(), OwnerError> {
+        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        match sends.iter().find(|id| !owners.contains_key(&id.set)) {
+            Some(id) => Err(OwnerError::NoOwner { set: id.name, sender }),
             None => Ok(()),
         }
     }
@@ -151,23 +187,21 @@ impl CommandRouter {
 /// Sends commands to their owners. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct CommandSender {
-    routes: Arc<[Route]>,
+    owners: Arc<Owners>,
+    bus: Bus,
 }
 
 impl CommandSender {
     /// Posts a command without waiting; what comes back resolves when the owner has answered.
     ///
     /// A component polls it beside its other work and never waits for it alone.
-    pub fn post(&self, order: impl Into<CommandRequest>) -> PendingReply {
-        let order = order.into();
+    pub fn post<C: CommandSet>(&self, request: impl Into<CommandRequest<C>>) -> PendingReply {
+        let request = request.into();
         let (reply, answer) = oneshot::channel();
-        let kind = order.command.kind();
-        let urgent = order.command.is_urgent();
-        let queued = QueuedCommand { order, reply };
-        let refused = match CommandKind::ALL.iter().position(|known| *known == kind) {
-            Some(index) => {
-                let route = &self.routes[index];
-                let queue = if urgent { &route.urgent } else { &route.ordinary };
+        let refused = match self.route::<C>() {
+            Some(route) => {
+                let queue = if request.command.is_urgent() { &route.urgent } else { &route.ordinary };
+                let queued = QueuedCommand { request, after: self.bus.latest_seq(), reply };
                 queue.try_send(queued).err().map(|error| match error {
                     mpsc::error::TrySendError::Full(_) => {
                         Refused::new(RefusalReason::QueueFull, "too many commands wait; try again")
@@ -181,8 +215,16 @@ impl CommandSender {
     }
 
     /// Sends a command and waits for the owner's answer.
-    pub async fn send(&self, order: impl Into<CommandRequest>) -> Result<Accepted, Refused> {
-        self.post(order).await
+    ///
+    /// # Errors
+    /// If the owner refuses it or is gone, or if too many commands wait.
+    pub async fn send<C: CommandSet>(&self, request: impl Into<CommandRequest<C>>) -> Result<Accepted, Refused> {
+        self.post(request).await
+    }
+
+    fn route<C: CommandSet>(&self) -> Option<Route<C>> {
+        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.get(&TypeId::of::<C>())?.route.downcast_ref::<Route<C>>().cloned()
     }
 }
 
@@ -208,38 +250,41 @@ impl Future for PendingReply {
     }
 }
 
+#[derive(Debug)]
+struct CommandQueues<C> {
+    urgent: mpsc::Receiver<QueuedCommand<C>>,
+    ordinary: mpsc::Receiver<QueuedCommand<C>>,
+}
+
 /// The owner's end of a set of commands.
 #[derive(Debug)]
 pub struct CommandReceiver<C> {
-    queue: Option<CommandQueue>,
+    /// `None` for a component that owns none.
+    queues: Option<CommandQueues<C>>,
     clock: Clock,
-    set: PhantomData<fn() -> C>,
 }
 
 impl<C: CommandSet> CommandReceiver<C> {
-    /// The next command, urgent ones first. Never resolves for a component that owns none; `None` when every sender is
-    /// gone. Expired commands are refused here. Safe to cancel.
-    pub async fn recv(&mut self) -> Option<ReceivedCommand<C>> {
-        let Some(queue) = &mut self.queue else { return std::future::pending().await };
+    /// The next command, urgent ones first. Never resolves for a component that owns none, nor when no command comes any
+    /// more: a component ends by cancellation. Expired commands are refused here. Safe to cancel.
+    ///
+    /// Commands come in the order in which they were sent, but not in order with events: that is what [`Inbox`](crate::Inbox)
+    /// is for.
+    pub async fn recv(&mut self) -> ReceivedCommand<C> {
+        let Some(queues) = &mut self.queues else { return std::future::pending().await };
         loop {
             // Biased: a stop must overtake a hundred starts that were queued before it.
-            let queued = tokio::select! {
+            let QueuedCommand { request, after, reply } = tokio::select! {
                 biased;
-                Some(queued) = queue.urgent.recv() => queued,
-                Some(queued) = queue.ordinary.recv() => queued,
-                else => return None,
+                Some(queued) = queues.urgent.recv() => queued,
+                Some(queued) = queues.ordinary.recv() => queued,
+                else => return std::future::pending().await,
             };
-            if queued.order.deadline.is_some_and(|deadline| deadline < self.clock.now()) {
-                answer(queued.reply, Err(Refused::new(RefusalReason::Expired, "its deadline had passed")));
+            if request.deadline.is_some_and(|deadline| deadline < self.clock.now()) {
+                answer(reply, Err(Refused::new(RefusalReason::Expired, "its deadline had passed")));
                 continue;
             }
-            match C::from_command(queued.order.command) {
-                Ok(command) => {
-                    return Some(ReceivedCommand { command, cause: queued.order.cause, reply: queued.reply });
-                }
-                // Routes are by set, so this cannot happen; if it did, the sender would have to know.
-                Err(_) => answer(queued.reply, Err(owner_gone())),
-            }
+            return ReceivedCommand { command: request.command, cause: request.cause, after, reply };
         }
     }
 }
@@ -251,6 +296,8 @@ pub struct ReceivedCommand<C> {
     pub command: C,
     /// The event that led here.
     pub cause: Option<Seq>,
+    /// The last event that was visible when it was sent.
+    pub(crate) after: Seq,
     reply: Reply,
 }
 

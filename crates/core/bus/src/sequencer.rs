@@ -1,6 +1,6 @@
 //! The sequencer: the one task that numbers events.
 //!
-//! CommandRequest of its work for each batch, on which the guarantees rest: number and fold every event, append them to the ring,
+//! The order of its work for each batch, on which the guarantees rest: number and fold every event, append them to the ring,
 //! store the snapshot in the watch, then acknowledge. Readers take from the ring only what the stored snapshot
 //! contains, so no event is visible before its snapshot is.
 
@@ -48,6 +48,11 @@ impl Bus {
     /// Everything known now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
+    }
+
+    /// The number of the last event that is visible.
+    pub fn latest_seq(&self) -> Seq {
+        self.snapshot.borrow().seq
     }
 
     /// The latest snapshot, for those who wait for a state and not for events.

@@ -1,16 +1,18 @@
-//! What a component is, and what it is given.
+//! The component trait, and the ports through which a component sees the bus.
 
 use std::future::Future;
 
+use llama_warden_bus::{Clock, CommandSender, CommandSetId, Inbox, Publisher};
 use llama_warden_events::CommandSet;
 use tokio_util::sync::CancellationToken;
 
-use llama_warden_bus::{Clock, CommandReceiver, CommandSender, Publisher, Subscription};
-
-/// A part of the daemon that hears events, performs the commands that it owns, and publishes what came of it.
+/// A part of the daemon that reacts to events, performs the commands that it owns, and publishes what came of it.
 pub trait Component: Send + 'static {
-    /// Its name, in logs and in `ComponentFailed`.
+    /// Its name, in logs and in `ComponentFailed`. No two components of a daemon share one.
     const NAME: &'static str;
+
+    /// The command sets that it sends, so that a missing owner is an error at start.
+    const SENDS: &'static [CommandSetId] = &[];
 
     /// The commands that it owns; [`NoCommand`](llama_warden_events::NoCommand) for none.
     type Command: CommandSet;
@@ -22,19 +24,17 @@ pub trait Component: Send + 'static {
     fn run(self, ports: Ports<Self::Command>) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// The lanes, as one component sees them.
+/// The lanes of the bus, as one component sees them.
 #[derive(Debug)]
 pub struct Ports<C: CommandSet> {
     /// Where it publishes events.
     pub events: Publisher,
-    /// The events, from a snapshot on.
-    pub subscription: Subscription,
     /// Where it sends commands.
     pub commands: CommandSender,
-    /// The commands that it owns.
-    pub inbox: CommandReceiver<C>,
+    /// The events, from a snapshot on, and the commands that it owns, each behind the events that its sender had seen.
+    pub inbox: Inbox<C>,
     /// The time base.
     pub clock: Clock,
-    /// When it has to end.
+    /// Cancelled when it has to end.
     pub cancel: CancellationToken,
 }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use llama_warden_bus::{
+    Bus, CommandRouter, CommandSender, CommandSetId, EventDraft, Inbox, OutputLane, OwnerError, Publisher,
+};
 use llama_warden_events::{BootId, Event, SuperviseCommand};
 use llama_warden_state::DaemonPhase;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Component, Ports};
-use llama_warden_bus::{Bus, CommandRouter, CommandSender, CompositionError, EventDraft, OutputLane, Publisher};
 
 /// How the host is set up.
 #[derive(Debug, Clone)]
@@ -43,8 +45,36 @@ pub struct Host {
     lane: OutputLane,
     cancel: CancellationToken,
     tasks: JoinSet<Result<(), String>>,
-    names: Vec<(Id, &'static str)>,
+    members: Vec<Member>,
     gate: CancellationToken,
+}
+
+/// A component that was added.
+#[derive(Debug)]
+struct Member {
+    task: Id,
+    name: &'static str,
+    /// The path of its type, which tells apart two components of one name.
+    type_name: &'static str,
+    sends: &'static [CommandSetId],
+}
+
+/// The components do not fit together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CompositionError {
+    /// Two components have one name.
+    #[error("two components are called `{name}`: {first} and {second}; rename one of them")]
+    SameName {
+        /// The name.
+        name: &'static str,
+        /// The type of the one that was added first.
+        first: &'static str,
+        /// The type of the other.
+        second: &'static str,
+    },
+    /// A command set has no owner, or two.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
 }
 
 impl Host {
@@ -52,14 +82,14 @@ impl Host {
     pub fn new(settings: HostSettings) -> Self {
         let (bus, publisher) = Bus::start(settings.boot, settings.events_kept);
         Self {
-            router: CommandRouter::new(bus.clock()),
+            router: CommandRouter::new(bus.clone()),
             bus,
             publisher,
             settings,
             lane: OutputLane::default(),
             cancel: CancellationToken::new(),
             tasks: JoinSet::new(),
-            names: Vec::new(),
+            members: Vec::new(),
             gate: CancellationToken::new(),
         }
     }
@@ -85,12 +115,18 @@ impl Host {
     }
 
     /// Adds a component. It begins to run when the host starts.
+    ///
+    /// # Errors
+    /// If another component has its name, or owns its commands.
     pub fn add<C: Component>(&mut self, component: C) -> Result<(), CompositionError> {
+        let (name, type_name) = (C::NAME, std::any::type_name::<C>());
+        if let Some(first) = self.members.iter().find(|member| member.name == name) {
+            return Err(CompositionError::SameName { name, first: first.type_name, second: type_name });
+        }
         let ports = Ports {
             events: self.publisher.clone(),
-            subscription: self.bus.subscribe(C::NAME),
             commands: self.router.sender(),
-            inbox: self.router.take::<C::Command>(C::NAME)?,
+            inbox: Inbox::new(self.bus.subscribe(name), self.router.own::<C::Command>(name)?),
             clock: self.bus.clock(),
             cancel: self.cancel.child_token(),
         };
@@ -99,13 +135,24 @@ impl Host {
             gate.cancelled_owned().await;
             component.run(ports).await.map_err(|error| chain(&error))
         });
-        self.names.push((handle.id(), C::NAME));
+        self.members.push(Member { task: handle.id(), name, type_name, sends: C::SENDS });
         Ok(())
     }
 
+    /// The names of the components that were added so far, in that order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.members.iter().map(|member| member.name)
+    }
+
     /// Checks the composition and lets every component run.
+    ///
+    /// # Errors
+    /// If a component sends commands that nobody owns. The host itself sends the shutdown.
     pub fn start(self) -> Result<RunningHost, CompositionError> {
-        self.router.check()?;
+        self.router.check("host", &[CommandSetId::of::<SuperviseCommand>()])?;
+        for member in &self.members {
+            self.router.check(member.name, member.sends)?;
+        }
         self.gate.cancel();
         Ok(RunningHost {
             commands: self.router.sender(),
@@ -114,7 +161,7 @@ impl Host {
             publisher: self.publisher,
             cancel: self.cancel,
             tasks: self.tasks,
-            names: self.names,
+            members: self.members,
         })
     }
 }
@@ -128,7 +175,7 @@ pub struct RunningHost {
     commands: CommandSender,
     cancel: CancellationToken,
     tasks: JoinSet<Result<(), String>>,
-    names: Vec<(Id, &'static str)>,
+    members: Vec<Member>,
 }
 
 impl RunningHost {
@@ -176,7 +223,7 @@ impl RunningHost {
     }
 
     fn name(&self, id: Id) -> &'static str {
-        self.names.iter().find(|(known, _)| *known == id).map_or("unknown", |(_, name)| name)
+        self.members.iter().find(|member| member.task == id).map_or("unknown", |member| member.name)
     }
 
     /// Publishes the failure and lets the supervisor stop every server; whoever owned the servers may be what failed,

@@ -1,7 +1,11 @@
-//! What a component is built with: the trait, its ports to the bus, and the host that runs it.
+//! What a component is built with: the trait, its ports to the bus, its loop, the launches it follows, and the host.
 
 mod component;
 mod host;
+mod tracker;
+mod worker;
 
 pub use component::{Component, Ports};
-pub use host::{Host, HostError, HostSettings, RunningHost};
+pub use host::{CompositionError, Host, HostError, HostSettings, RunningHost};
+pub use tracker::{LaunchChange, LaunchReadiness, LaunchTracker, LaunchedProcess, TrackedLaunch, Transition};
+pub use worker::{Worker, next_task};

@@ -4,12 +4,9 @@
 
 use std::time::Duration;
 
-use llama_warden_bus::{CompositionError, EventDraft};
-use llama_warden_component::{Component, Host, HostSettings, Ports};
-use llama_warden_events::{
-    BootId, CommandKind, CommandSet, Event, HookCommand, LaunchCommand, NoCommand, Seq, SuperviseCommand,
-    TerminateCommand,
-};
+use llama_warden_bus::{CommandSetId, EventDraft, Incoming, OwnerError};
+use llama_warden_component::{Component, CompositionError, Host, HostSettings, Ports};
+use llama_warden_events::{BootId, CommandSet, Event, LaunchCommand, NoCommand, Seq, SuperviseCommand};
 
 /// Owns a set of commands and does as its script says.
 struct Actor<C> {
@@ -35,11 +32,7 @@ fn actor<C>(script: Script) -> Actor<C> {
 }
 
 impl<C: CommandSet> Component for Actor<C> {
-    const NAME: &'static str = match C::KIND {
-        Some(CommandKind::Supervise) => "supervisor",
-        Some(_) => "owner",
-        None => "guest",
-    };
+    const NAME: &'static str = C::NAME;
     type Command = C;
     type Error = Broken;
 
@@ -50,8 +43,12 @@ impl<C: CommandSet> Component for Actor<C> {
             Script::EndEarly => return Ok(()),
             Script::Wait => ports.cancel.cancelled().await,
             Script::StopWhenAsked => {
-                let request = ports.inbox.recv().await.ok_or(Broken)?;
-                request.accept(None);
+                loop {
+                    if let Incoming::Command(command) = ports.inbox.next().await.map_err(|_| Broken)? {
+                        command.accept(None);
+                        break;
+                    }
+                }
                 let stopped = Event::DaemonStopped { survivors: vec![] };
                 ports.events.publish(EventDraft::daemon(stopped)).await.map_err(|_| Broken)?;
                 ports.cancel.cancelled().await;
@@ -73,8 +70,6 @@ fn host() -> Host {
 fn composed(guest: Script) -> Host {
     let mut host = host();
     host.add(actor::<LaunchCommand>(Script::Wait)).expect("first owner");
-    host.add(actor::<TerminateCommand>(Script::Wait)).expect("first owner");
-    host.add(actor::<HookCommand>(Script::Wait)).expect("first owner");
     host.add(actor::<SuperviseCommand>(Script::StopWhenAsked)).expect("first owner");
     host.add(actor::<NoCommand>(guest)).expect("owns nothing");
     host
@@ -86,8 +81,55 @@ async fn a_missing_owner_is_an_error_at_start() {
     host.add(actor::<LaunchCommand>(Script::Wait)).expect("first owner");
     assert_eq!(
         host.start().map(|_| ()).expect_err("incomplete"),
-        CompositionError::NoOwner { kind: CommandKind::Supervise }
+        CompositionError::Owner(OwnerError::NoOwner { set: "supervise", sender: "host" })
     );
+}
+
+/// Sends commands that it hopes somebody owns.
+struct Sender;
+
+impl Component for Sender {
+    const NAME: &'static str = "sender";
+    const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<LaunchCommand>()];
+    type Command = NoCommand;
+    type Error = Broken;
+
+    async fn run(self, ports: Ports<NoCommand>) -> Result<(), Broken> {
+        ports.cancel.cancelled().await;
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_component_whose_commands_nobody_owns_is_an_error_at_start_that_names_it() {
+    let mut host = host();
+    host.add(actor::<SuperviseCommand>(Script::Wait)).expect("first owner");
+    host.add(Sender).expect("owns nothing");
+    let error = host.start().map(|_| ()).expect_err("incomplete");
+    assert_eq!(error, CompositionError::Owner(OwnerError::NoOwner { set: "launch", sender: "sender" }));
+}
+
+mod other {
+    /// Another component of the same name, from another module.
+    pub(super) struct Sender;
+}
+
+impl Component for other::Sender {
+    const NAME: &'static str = "sender";
+    type Command = NoCommand;
+    type Error = Broken;
+
+    async fn run(self, _: Ports<NoCommand>) -> Result<(), Broken> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn two_components_of_one_name_are_an_error_that_names_both() {
+    let mut host = host();
+    host.add(Sender).expect("owns nothing");
+    let error = host.add(other::Sender).expect_err("the name is taken").to_string();
+    assert!(error.contains("`sender`: host::Sender and host::other::Sender"), "{error}");
 }
 
 #[tokio::test]
@@ -108,9 +150,9 @@ async fn an_error_a_panic_and_an_early_end_all_drain_the_fleet_and_are_told() {
         let host = composed(script);
         let bus = host.bus().clone();
         let error = host.start().expect("complete").join().await.expect_err("a component failed");
-        assert_eq!((error.component, error.error.as_str()), ("guest", told));
+        assert_eq!((error.component, error.error.as_str()), ("none", told));
         let snapshot = bus.snapshot();
-        assert_eq!(snapshot.daemon.failed_component, Some(("guest".to_owned(), told.to_owned())));
+        assert_eq!(snapshot.daemon.failed_component, Some(("none".to_owned(), told.to_owned())));
         assert_eq!(snapshot.events.get("DaemonStopped"), Some(&1), "the supervisor was asked to stop the fleet");
         assert!(snapshot.seq >= Seq::new(2));
     }
@@ -120,9 +162,7 @@ async fn an_error_a_panic_and_an_early_end_all_drain_the_fleet_and_are_told() {
 async fn a_failed_supervisor_still_lets_everybody_end() {
     let mut host = host();
     host.add(actor::<LaunchCommand>(Script::Wait)).expect("first owner");
-    host.add(actor::<TerminateCommand>(Script::Wait)).expect("first owner");
-    host.add(actor::<HookCommand>(Script::Wait)).expect("first owner");
     host.add(actor::<SuperviseCommand>(Script::Fail)).expect("first owner");
     let error = host.start().expect("complete").join().await.expect_err("the supervisor failed");
-    assert_eq!(error.component, "supervisor");
+    assert_eq!(error.component, "supervise");
 }

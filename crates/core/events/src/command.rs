@@ -6,37 +6,6 @@ use std::time::Duration;
 
 use crate::{Incarnation, RefusalReason, Rung, ServerId, Signal, StopReason};
 
-/// Any command, with the set that it belongs to.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Command {
-    /// For the owner of desired state.
-    Supervise(SuperviseCommand),
-    /// For the owner of processes.
-    Launch(LaunchCommand),
-    /// For the owner of stops.
-    Terminate(TerminateCommand),
-    /// For the owner of the user's commands.
-    Hook(HookCommand),
-}
-
-/// The sets of commands. Each has exactly one owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CommandKind {
-    /// [`SuperviseCommand`].
-    Supervise,
-    /// [`LaunchCommand`].
-    Launch,
-    /// [`TerminateCommand`].
-    Terminate,
-    /// [`HookCommand`].
-    Hook,
-}
-
-impl CommandKind {
-    /// Every set.
-    pub const ALL: [Self; 4] = [Self::Supervise, Self::Launch, Self::Terminate, Self::Hook];
-}
-
 /// Asks for a change of what should run. Owner: supervisor. Accepted commands get an id (a `CommandAccepted` event).
 #[derive(Debug, Clone, PartialEq)]
 pub enum SuperviseCommand {
@@ -171,13 +140,17 @@ impl Refused {
     }
 }
 
-/// A set of commands that one component owns.
-pub trait CommandSet: Sized + Send + 'static {
-    /// The set, or none for a component that owns nothing.
-    const KIND: Option<CommandKind>;
+/// A set of commands. One component owns it; anybody may send it.
+///
+/// A component of others brings a set of its own: an enum with this trait.
+pub trait CommandSet: Send + 'static {
+    /// Its name in errors at start, one word: `launch`.
+    const NAME: &'static str;
 
-    /// Takes the command out of the general form; gives it back when it belongs to another set.
-    fn from_command(command: Command) -> Result<Self, Command>;
+    /// Whether the command overtakes whatever is queued. Stops and kills do.
+    fn is_urgent(&self) -> bool {
+        false
+    }
 }
 
 /// The set of a component that owns no command.
@@ -185,59 +158,37 @@ pub trait CommandSet: Sized + Send + 'static {
 pub enum NoCommand {}
 
 impl CommandSet for NoCommand {
-    const KIND: Option<CommandKind> = None;
+    const NAME: &'static str = "none";
+}
 
-    fn from_command(command: Command) -> Result<Self, Command> {
-        Err(command)
+impl CommandSet for SuperviseCommand {
+    const NAME: &'static str = "supervise";
+
+    fn is_urgent(&self) -> bool {
+        matches!(self, Self::StopServer { .. } | Self::ShutDown { .. })
     }
 }
 
-macro_rules! command_set {
-    ($set:ident, $variant:ident) => {
-        impl From<$set> for Command {
-            fn from(command: $set) -> Self {
-                Self::$variant(command)
-            }
-        }
+impl CommandSet for LaunchCommand {
+    const NAME: &'static str = "launch";
 
-        impl CommandSet for $set {
-            const KIND: Option<CommandKind> = Some(CommandKind::$variant);
-
-            fn from_command(command: Command) -> Result<Self, Command> {
-                match command {
-                    Command::$variant(command) => Ok(command),
-                    other => Err(other),
-                }
-            }
-        }
-    };
+    fn is_urgent(&self) -> bool {
+        matches!(self, Self::DeliverSignal { .. })
+    }
 }
 
-command_set!(SuperviseCommand, Supervise);
-command_set!(LaunchCommand, Launch);
-command_set!(TerminateCommand, Terminate);
-command_set!(HookCommand, Hook);
+impl CommandSet for TerminateCommand {
+    const NAME: &'static str = "terminate";
 
-impl Command {
-    /// The set that it belongs to.
-    pub const fn kind(&self) -> CommandKind {
-        match self {
-            Self::Supervise(_) => CommandKind::Supervise,
-            Self::Launch(_) => CommandKind::Launch,
-            Self::Terminate(_) => CommandKind::Terminate,
-            Self::Hook(_) => CommandKind::Hook,
-        }
+    fn is_urgent(&self) -> bool {
+        true
     }
+}
 
-    /// Whether it goes before whatever is queued: stops and kills do.
-    pub const fn is_urgent(&self) -> bool {
-        match self {
-            Self::Supervise(command) => {
-                matches!(command, SuperviseCommand::StopServer { .. } | SuperviseCommand::ShutDown { .. })
-            }
-            Self::Launch(command) => matches!(command, LaunchCommand::DeliverSignal { .. }),
-            Self::Terminate(_) => true,
-            Self::Hook(command) => matches!(command, HookCommand::RunPreStop { .. }),
-        }
+impl CommandSet for HookCommand {
+    const NAME: &'static str = "hook";
+
+    fn is_urgent(&self) -> bool {
+        matches!(self, Self::RunPreStop { .. })
     }
 }

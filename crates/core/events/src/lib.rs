@@ -4,7 +4,7 @@
 //! clock and no file: times are handed to it, and it only carries them.
 //!
 //! * A **event** ([`Event`]) says what happened: a noun and a past participle. It travels in an [`Envelope`].
-//! * A **command** ([`Command`]) asks its one owner to do something: a verb and a noun.
+//! * A **command** (a [`CommandSet`]) asks its one owner to do something: a verb and a noun.
 //! * A **reason** ([`FailureReason`], [`RefusalReason`], [`StopReason`], …) is a closed enum, so that it can be a label.
 
 // Here, since everything else is built after this crate.
@@ -24,10 +24,7 @@ mod reason;
 mod signal;
 mod texts;
 
-pub use command::{
-    Command, CommandKind, CommandSet, HookCommand, LaunchCommand, NoCommand, Refused, SuperviseCommand,
-    TerminateCommand,
-};
+pub use command::{CommandSet, HookCommand, LaunchCommand, NoCommand, Refused, SuperviseCommand, TerminateCommand};
 pub use detail::{
     BinaryIdentity, CommandOutcome, CommandSummary, ListenerOwner, MemoryEstimate, OptionNote, OptionTreatment,
     ProfileCard, Rung, ServerCard, StreamName, SwitchPlan,

@@ -167,7 +167,7 @@ async fn answer(reply: &mut Option<PendingReply>) -> Result<(), Refused> {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use llama_warden_bus::{Bus, CommandReceiver, CommandRouter};
+    use llama_warden_bus::{Bus, CommandReceiver, CommandRouter, Inbox};
     use llama_warden_events::BootId;
     use tokio::task::JoinHandle;
     use tokio_util::sync::CancellationToken;
@@ -185,24 +185,23 @@ mod tests {
 
     fn watch(path: &Path, text: &str) -> Watched {
         let (bus, events) = Bus::start(BootId::from_random(1), 16);
-        let mut router = CommandRouter::new(bus.clock());
+        let mut router = CommandRouter::new(bus.clone());
         let cancel = CancellationToken::new();
         let ports = Ports {
             events,
-            subscription: bus.subscribe("config-watch"),
             commands: router.sender(),
-            inbox: router.take("config-watch").expect("free"),
+            inbox: Inbox::new(bus.subscribe("config-watch"), router.own("config-watch").expect("free")),
             clock: bus.clock(),
             cancel: cancel.clone(),
         };
-        let inbox = router.take("test").expect("free");
+        let inbox = router.own("test").expect("free");
         let watch = ConfigWatch::new(path, text.into()).expect("the kernel has watches");
         Watched { inbox, task: tokio::spawn(watch.run(ports)), cancel }
     }
 
     impl Watched {
         async fn expect_reload(&mut self, what: &str) {
-            let request = tokio::time::timeout(PATIENCE, self.inbox.recv()).await.expect(what).expect("it runs");
+            let request = tokio::time::timeout(PATIENCE, self.inbox.recv()).await.expect(what);
             assert!(matches!(&request.command, SuperviseCommand::Reload { trigger } if trigger.contains("a.toml")));
             request.refuse(Refused::new(RefusalReason::InvalidConfiguration, "a test"));
         }

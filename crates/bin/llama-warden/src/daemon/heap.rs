@@ -23,12 +23,13 @@ impl Component for Heap {
     type Command = NoCommand;
     type Error = Infallible;
 
-    async fn run(self, mut ports: Ports<NoCommand>) -> Result<(), Infallible> {
+    async fn run(self, ports: Ports<NoCommand>) -> Result<(), Infallible> {
+        let (mut subscription, _) = ports.inbox.split();
         let mut due: Option<Uptime> = None;
         loop {
             tokio::select! {
                 () = ports.cancel.cancelled() => return Ok(()),
-                delivery = ports.subscription.next() => match delivery {
+                delivery = subscription.next() => match delivery {
                     Some(_) => due = Some(Uptime::new(ports.clock.now().as_duration() + QUIET)),
                     None => return Ok(()),
                 },

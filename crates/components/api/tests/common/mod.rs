@@ -228,7 +228,8 @@ async fn own(
     seen: mpsc::UnboundedSender<SuperviseCommand>,
     cancel: CancellationToken,
 ) {
-    while let Some(request) = inbox.recv().await {
+    loop {
+        let request = inbox.recv().await;
         let _ = seen.send(request.command.clone());
         let forced = matches!(request.command, SuperviseCommand::ShutDown { force: true, .. });
         let (server, summary) = match &request.command {

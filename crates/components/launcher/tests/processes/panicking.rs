@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
-use llama_warden_bus::{Bus, Delivery, EventDraft};
+use llama_warden_bus::{Bus, Delivery, EventDraft, Incoming};
 use llama_warden_component::{Component, Host, HostError, HostSettings, Ports};
 use llama_warden_component_kit::card;
 use llama_warden_config::Fleet;
@@ -20,14 +20,15 @@ use crate::bench::{id, server_in, settings};
 struct Idle<C>(std::marker::PhantomData<fn() -> C>);
 
 impl<C: CommandSet> Component for Idle<C> {
-    const NAME: &'static str = "idle";
+    const NAME: &'static str = C::NAME;
     type Command = C;
     type Error = Infallible;
 
-    async fn run(self, mut ports: Ports<C>) -> Result<(), Infallible> {
+    async fn run(self, ports: Ports<C>) -> Result<(), Infallible> {
+        let (_, mut commands) = ports.inbox.split();
         loop {
             tokio::select! {
-                Some(request) = ports.inbox.recv() => request.accept(None),
+                command = commands.recv() => command.accept(None),
                 () = ports.cancel.cancelled() => return Ok(()),
             }
         }
@@ -43,8 +44,8 @@ impl Component for Guest {
     type Error = Infallible;
 
     async fn run(self, mut ports: Ports<NoCommand>) -> Result<(), Infallible> {
-        while let Some(delivery) = ports.subscription.next().await {
-            if let Delivery::Event(envelope) = delivery
+        while let Ok(incoming) = ports.inbox.next().await {
+            if let Incoming::Delivery(Delivery::Event(envelope)) = incoming
                 && matches!(envelope.event, Event::ServerSpawned { .. })
             {
                 panic!("boom");

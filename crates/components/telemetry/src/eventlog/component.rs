@@ -53,7 +53,8 @@ impl Component for EventLog {
     type Command = NoCommand;
     type Error = EventLogError;
 
-    async fn run(self, mut ports: Ports<NoCommand>) -> Result<(), EventLogError> {
+    async fn run(self, ports: Ports<NoCommand>) -> Result<(), EventLogError> {
+        let (mut subscription, _) = ports.inbox.split();
         let (queue, events) = mpsc::channel(QUEUE);
         let (done, written) = oneshot::channel();
         let writer = Writer { file: self.file, health: Health::Good };
@@ -65,11 +66,11 @@ impl Component for EventLog {
         thread::Builder::new().name("event-log".to_owned()).spawn(work).map_err(EventLogError::Writer)?;
 
         tokio::select! {
-            () = feed(&mut ports.subscription, &queue) => {}
+            () = feed(&mut subscription, &queue) => {}
             () = ports.cancel.cancelled() => {}
         }
         let last_events = async {
-            while let Some(delivery) = ports.subscription.try_next() {
+            while let Some(delivery) = subscription.try_next() {
                 pass(delivery, &queue).await;
             }
             drop(queue);

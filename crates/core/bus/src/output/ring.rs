@@ -3,7 +3,7 @@
 //! Layout: each line is a header (order within its server, length) followed by its bytes; both may wrap around the end.
 //! Invariant: `used` bytes from `head` on are whole entries, and `first..next` are their numbers.
 
-/// CommandRequest (8 bytes) and length (4 bytes).
+/// Order within the server (8 bytes) and length (4 bytes).
 const HEADER: usize = 12;
 /// The smallest block.
 const LEAST: usize = 4096;

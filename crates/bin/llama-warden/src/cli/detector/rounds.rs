@@ -79,13 +79,14 @@ impl Component for Rounds {
             timeout: self.timeout,
             recorder: self.recorder,
         };
-        let Ports { events, mut subscription, commands, mut inbox, clock, cancel } = ports;
+        let Ports { events, commands, inbox, clock, cancel } = ports;
+        let (mut subscription, mut inbox) = inbox.split();
         let mut lanes = Lanes { events: events.clone(), subscription: &mut subscription, commands, clock };
         let ended = tokio::select! {
             ended = course.run(&mut lanes, self.starts) => ended,
             // The only command that anybody sends here is to end.
             request = inbox.recv() => {
-                request.into_iter().for_each(|request| request.accept(None));
+                request.accept(None);
                 Err(RoundsFailure::Interrupted)
             }
             () = cancel.cancelled() => Err(RoundsFailure::Interrupted),
