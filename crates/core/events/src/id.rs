@@ -6,8 +6,6 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::number::Number;
-
 /// The name of a server in the configuration: 1 to 64 characters of `[A-Za-z0-9._-]`, not starting with `-` or `.`.
 ///
 /// A leading dash would read as an option and a leading dot as a hidden or parent directory wherever the name becomes
@@ -167,23 +165,23 @@ impl JsonSchema for BootId {
 /// The number of an event: gapless from 1 within one run of the daemon. 0 stands before the first event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Seq(Number);
+pub struct Seq(u64);
 
 impl Seq {
     /// Wraps a number.
     pub const fn new(number: u64) -> Self {
-        Self(Number::new(number))
+        Self(number)
     }
 
     /// The number.
     pub const fn get(self) -> u64 {
-        self.0.get()
+        self.0
     }
 
     /// The number that follows.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self::new(self.get() + 1)
+        Self(self.0 + 1)
     }
 }
 
@@ -193,26 +191,26 @@ impl fmt::Display for Seq {
     }
 }
 
-/// The how-many-eth launch of a server in this run of the daemon: 1 for the first; 0 means never launched.
+/// The number of a launch of a server in this run of the daemon: 1 for the first; 0 means never launched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Incarnation(Number);
+pub struct Incarnation(u64);
 
 impl Incarnation {
     /// Wraps a number.
     pub const fn new(number: u64) -> Self {
-        Self(Number::new(number))
+        Self(number)
     }
 
     /// The number.
     pub const fn get(self) -> u64 {
-        self.0.get()
+        self.0
     }
 
     /// The launch that follows.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self::new(self.get() + 1)
+        Self(self.0 + 1)
     }
 }
 

@@ -18,7 +18,6 @@ mod event;
 mod file_refusal;
 mod hook;
 mod id;
-mod number;
 mod process;
 mod reason;
 mod signal;

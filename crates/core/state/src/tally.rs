@@ -1,62 +1,39 @@
 //! Counts by key.
 
-use std::fmt;
+use std::collections::BTreeMap;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-/// How often each key came. Takes no room for keys that never came: each server has several tallies, and most of them
-/// stay empty.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Tally<K>(Box<[(K, u64)]>);
+/// How often each key came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Tally<K: Ord>(BTreeMap<K, u64>);
 
 impl<K: Copy + Ord> Tally<K> {
     /// Counts a key once more.
     pub fn count(&mut self, key: K) {
-        match self.find(key) {
-            Ok(place) => self.0[place].1 += 1,
-            Err(place) => {
-                let mut counts = std::mem::take(&mut self.0).into_vec();
-                counts.insert(place, (key, 1));
-                self.0 = counts.into();
-            }
-        }
+        *self.0.entry(key).or_default() += 1;
     }
 
     /// How often a key came.
     pub fn of(&self, key: K) -> u64 {
-        self.find(key).map_or(0, |place| self.0[place].1)
+        self.0.get(&key).copied().unwrap_or_default()
     }
 
     /// The keys that came, in order.
     pub fn keys(&self) -> impl Iterator<Item = K> {
-        self.0.iter().map(|(key, _)| *key)
+        self.0.keys().copied()
     }
 
     /// How often any key came.
     pub fn total(&self) -> u64 {
-        self.0.iter().map(|(_, count)| count).sum()
-    }
-
-    fn find(&self, key: K) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&key, |(key, _)| *key)
+        self.0.values().sum()
     }
 }
 
-impl<K> Default for Tally<K> {
+impl<K: Ord> Default for Tally<K> {
     fn default() -> Self {
-        Self(Box::default())
-    }
-}
-
-impl<K: fmt::Debug> fmt::Debug for Tally<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.0.iter().map(|(key, count)| (key, count))).finish()
-    }
-}
-
-impl<K: Serialize> Serialize for Tally<K> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(key, count)| (key, count)))
+        Self(BTreeMap::new())
     }
 }
 
