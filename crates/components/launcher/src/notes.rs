@@ -31,7 +31,7 @@ impl NoteShelf {
 
 #[cfg(test)]
 mod tests {
-    use llama_warden_events::{OptionTreatment, Texts};
+    use llama_warden_events::{ArgumentList, OptionTreatment};
 
     use super::*;
 
@@ -39,7 +39,7 @@ mod tests {
         OptionNote {
             option: option.into(),
             treatment: OptionTreatment::Dropped,
-            spelled: Texts::default(),
+            spelled: ArgumentList::default(),
             because: "this build does not list it".into(),
             dialect: None,
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{FailureReason, RefusalReason, Seq, ServerId, Signal, Texts};
+use crate::{ArgumentList, FailureReason, RefusalReason, Seq, ServerId, Signal};
 
 /// What is known of a server before it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -149,7 +149,7 @@ pub struct OptionNote {
     /// What was done.
     pub treatment: OptionTreatment,
     /// What was passed instead; empty where nothing is.
-    pub spelled: Texts,
+    pub spelled: ArgumentList,
     /// Why.
     pub because: Box<str>,
     /// The dialect whose rule or synonym says so; absent where the build's help alone does.

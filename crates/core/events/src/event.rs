@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantNames};
 
 use crate::{
-    BinaryIdentity, CommandOutcome, CommandSummary, FailureReason, FileRefusal, HookOutcome, HookPoint, ListenerOwner,
-    MemoryEstimate, OptionNote, ProcessEnd, ProfileCard, ReadyVia, Rung, ServerCard, ServerId, Signal, StopReason,
-    StreamName, SwitchPlan, Texts, Warning,
+    ArgumentList, BinaryIdentity, CommandOutcome, CommandSummary, FailureReason, FileRefusal, HookOutcome, HookPoint,
+    ListenerOwner, MemoryEstimate, OptionNote, ProcessEnd, ProfileCard, ReadyVia, Rung, ServerCard, ServerId, Signal,
+    StopReason, StreamName, SwitchPlan, Warning,
 };
 
 /// Something that happened. Who publishes it stands in each comment.
@@ -142,7 +142,7 @@ pub enum Event {
         /// process for good.
         start_ticks: u64,
         /// The command line, secrets redacted. Shared with the snapshot.
-        argv: Texts,
+        argv: ArgumentList,
         /// The port that was passed.
         port: u16,
     },

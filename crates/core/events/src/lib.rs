@@ -11,6 +11,7 @@
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("llama-warden runs on Linux, on x86-64 and aarch64: it needs pidfds, parent-death signals and /proc");
 
+mod argument_list;
 mod command;
 mod detail;
 mod envelope;
@@ -21,8 +22,8 @@ mod id;
 mod process;
 mod reason;
 mod signal;
-mod texts;
 
+pub use argument_list::ArgumentList;
 pub use command::{CommandSet, HookCommand, LaunchCommand, NoCommand, Refused, SuperviseCommand, TerminateCommand};
 pub use detail::{
     BinaryIdentity, CommandOutcome, CommandSummary, ListenerOwner, MemoryEstimate, OptionNote, OptionTreatment,
@@ -36,4 +37,3 @@ pub use id::{BootId, Incarnation, InvalidBootId, InvalidServerId, Seq, ServerId}
 pub use process::ProcessEnd;
 pub use reason::{FailureReason, HookPoint, ReadyVia, RefusalReason, StopReason, Warning};
 pub use signal::{InvalidSignal, Signal};
-pub use texts::{Texts, TextsIter};

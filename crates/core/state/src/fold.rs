@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
-    Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ServerCard, ServerId, Signal,
-    Texts, Timestamp, Uptime, Warning,
+    ArgumentList, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ServerCard,
+    ServerId, Signal, Timestamp, Uptime, Warning,
 };
 
 use crate::{
@@ -344,7 +344,7 @@ impl ServerRecord {
         self.hooks.clear();
         self.warnings.clear();
         self.notes = Arc::default();
-        self.argv = Texts::default();
+        self.argv = ArgumentList::default();
         self.detector = None;
         self.dialect = None;
     }

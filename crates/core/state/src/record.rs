@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use llama_warden_events::{
-    FailureReason, HookOutcome, HookPoint, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, ServerCard,
-    Signal, StopReason, Texts, Timestamp, Uptime, Warning,
+    ArgumentList, FailureReason, HookOutcome, HookPoint, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia,
+    ServerCard, Signal, StopReason, Timestamp, Uptime, Warning,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,7 @@ pub struct ServerRecord {
     /// Options that were spelled otherwise for this build.
     pub notes: Arc<[Arc<OptionNote>]>,
     /// The command line of the latest process, secrets redacted.
-    pub argv: Texts,
+    pub argv: ArgumentList,
     /// What it is estimated to need of memory.
     pub memory: Option<MemoryEstimate>,
     /// What a launch that is due waits for.
@@ -93,7 +93,7 @@ impl ServerRecord {
             hooks: BTreeMap::new(),
             warnings: Vec::new(),
             notes: Arc::default(),
-            argv: Texts::default(),
+            argv: ArgumentList::default(),
             memory: None,
             held: None,
             detector: None,

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, header};
-use llama_warden_events::{ServerId, Texts};
+use llama_warden_events::{ArgumentList, ServerId};
 use llama_warden_state::{DaemonPhase, ServerRecord, Snapshot};
 
 use super::{App, json};
@@ -58,7 +58,7 @@ fn group(id: &ServerId, server: &ServerRecord, asked_as: Option<&str>) -> Option
 }
 
 /// The value of an option, as its own argument or after `=`.
-fn value_of<'a>(argv: &'a Texts, name: &str) -> Option<&'a str> {
+fn value_of<'a>(argv: &'a ArgumentList, name: &str) -> Option<&'a str> {
     let mut arguments = argv.iter();
     while let Some(argument) = arguments.next() {
         match argument.split_once('=') {
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_value_of_an_option_is_found_in_either_form() {
-        let argv = Texts::from(["llama-server", "--api-prefix", "/a", "--ssl-cert-file=/c"]);
+        let argv = ArgumentList::from(["llama-server", "--api-prefix", "/a", "--ssl-cert-file=/c"]);
         assert_eq!(value_of(&argv, "--api-prefix"), Some("/a"));
         assert_eq!(value_of(&argv, "--ssl-cert-file"), Some("/c"));
         assert_eq!(value_of(&argv, "--ssl-cert"), None);

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::time::SystemTime;
 
 use llama_warden_events::{
-    Envelope, Event, FailureReason, Incarnation, ProcessEnd, Rung, ServerId, Signal, Texts, Uptime,
+    ArgumentList, Envelope, Event, FailureReason, Incarnation, ProcessEnd, Rung, ServerId, Signal, Uptime,
 };
 use opentelemetry::trace::{Span as _, SpanBuilder, Status, TraceContextExt, Tracer};
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
@@ -153,7 +153,7 @@ impl Launch {
         }
     }
 
-    fn spawned(&mut self, pid: u32, argv: &Texts, port: u16, now: SystemTime) {
+    fn spawned(&mut self, pid: u32, argv: &ArgumentList, port: u16, now: SystemTime) {
         let arguments = argv.iter().map(|argument| StringValue::from(argument.to_owned())).collect();
         self.describe(KeyValue::new("process.pid", i64::from(pid)));
         self.describe(KeyValue::new("process.command_args", Value::Array(Array::String(arguments))));
