@@ -303,6 +303,7 @@ pub enum Event {
 
 /// An event of a component that llama-warden does not know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(inline)]
 pub struct ExtensionEvent {
     /// The name of the component that publishes it.
     pub source: String,
