@@ -1,22 +1,22 @@
-//! The commands: what a component is asked to do. Each set has one owner, fixed at composition.
+//! The commands of llama-warden. Each set has one owner, fixed at composition.
 //!
-//! A command is answered at once with *accepted* or [`Refused`]; that it is done is learnt from events.
+//! The owner answers a command at once with *accepted* or [`Refused`]; its completion is reported by events.
 
 use std::time::Duration;
 
 use crate::{Incarnation, RefusalReason, Rung, ServerId, Signal, StopReason};
 
-/// Asks for a change of what should run. Owner: supervisor. Accepted commands get an id (a `CommandAccepted` event).
+/// Changes what should run. Owner: supervisor. An accepted command gets an id: the seq of its `CommandAccepted` event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SuperviseCommand {
     /// Start a server; done at once if it is ready.
     StartServer {
-        /// Which.
+        /// The server.
         server: ServerId,
     },
     /// Stop a server; joins a stop that is under way.
     StopServer {
-        /// Which.
+        /// The server.
         server: ServerId,
         /// Overrides the configured time before KILL.
         grace: Option<Duration>,
@@ -25,7 +25,7 @@ pub enum SuperviseCommand {
     },
     /// Stop a server if it runs, then start it.
     RestartServer {
-        /// Which.
+        /// The server.
         server: ServerId,
         /// Overrides the configured time before KILL.
         grace: Option<Duration>,
@@ -34,102 +34,102 @@ pub enum SuperviseCommand {
     },
     /// Bring the fleet to what a profile says.
     ActivateProfile {
-        /// Which; absent for every enabled server.
+        /// The profile; absent for every enabled server.
         profile: Option<String>,
         /// Only publish the plan.
         dry_run: bool,
     },
     /// Read the configuration again and bring the fleet to what it says.
     Reload {
-        /// What asked for it, for people.
+        /// Who asked for it, for people.
         trigger: String,
     },
     /// Stop every server, side by side, and end the daemon. A second one kills at once.
     ShutDown {
-        /// What asked for it, for people.
+        /// Who asked for it, for people.
         trigger: String,
         /// Kill at once.
         force: bool,
     },
 }
 
-/// Asks for something to be done to a process. Owner: launcher.
+/// Starts, signals and inspects processes. Owner: launcher.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LaunchCommand {
-    /// Launch a server as this incarnation.
+    /// Launch a server.
     LaunchServer {
-        /// Which.
+        /// The server.
         server: ServerId,
         /// The number that the launch gets.
         incarnation: Incarnation,
     },
-    /// Send a signal to the process group of an incarnation, followed by CONT where it would stay pending otherwise.
+    /// Send a signal to the process group of a launch, followed by CONT if it would stay pending otherwise.
     DeliverSignal {
-        /// Which.
+        /// The server.
         server: ServerId,
-        /// Of which launch.
+        /// The launch.
         incarnation: Incarnation,
-        /// What.
+        /// The signal.
         signal: Signal,
-        /// The step of the ladder that asks for it.
+        /// The step of the ladder that it belongs to.
         rung: Rung,
     },
-    /// Find out who listens on the port of an incarnation; answered by a `ListenerIdentified` event.
+    /// Identify the process that listens on the port of a launch; answered by a `ListenerIdentified` event.
     IdentifyListener {
-        /// Which.
+        /// The server.
         server: ServerId,
-        /// Of which launch.
+        /// The launch.
         incarnation: Incarnation,
     },
 }
 
-/// Asks for a process to be ended. Owner: terminator.
+/// Ends processes. Owner: terminator.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TerminateCommand {
-    /// Climb the ladder until the process is gone. A repeated one joins the first; grace 0 kills at once.
+    /// Send the signals of the ladder until the process is gone. A repeated command joins the first; grace 0 kills at once.
     TerminateServer {
-        /// Which.
+        /// The server.
         server: ServerId,
-        /// Of which launch.
+        /// The launch.
         incarnation: Incarnation,
-        /// Why.
+        /// Why the launch is stopped.
         reason: StopReason,
         /// Time before KILL; absent means the server's configured one.
         grace: Option<Duration>,
     },
 }
 
-/// Asks for a command of the user that somebody waits for. Owner: hooks. What comes of it is a `HookCompleted` event about
-/// that launch; the other commands are run by the events that they follow.
+/// Runs the hooks that a launch or a stop waits for. Owner: hooks. The result is a `HookCompleted` event about that launch; the
+/// other hooks follow events and are not requested.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HookCommand {
-    /// Run what goes before a launch. It is called off when that launch is to stop or is over.
+    /// Run the `pre-start` hook. It is cancelled if its launch is stopped or fails.
     RunPreStart {
-        /// Which server's.
+        /// The server.
         server: ServerId,
-        /// Before which launch.
+        /// The launch that waits for it.
         incarnation: Incarnation,
     },
-    /// Run what goes before the first signal of a stop. It is called off when the process is gone.
+    /// Run the `pre-stop` hook. It is cancelled if the process is gone.
     RunPreStop {
-        /// Which server's.
+        /// The server.
         server: ServerId,
         /// The launch that is stopped.
         incarnation: Incarnation,
-        /// Why it is stopped.
+        /// Why the launch is stopped.
         reason: StopReason,
-        /// Longest time from now to its end, its turn included.
+        /// Longest time from now to its end; the time that it waits for another hook of the server counts.
         limit: Duration,
     },
 }
 
-/// A command was not accepted.
+/// A command that its owner did not accept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct Refused {
-    /// Why, from the closed set.
+    /// The reason, from the closed set.
     pub reason: RefusalReason,
-    /// The same for people.
+    /// The reason in words, with the next step where there is one.
     pub detail: String,
 }
 

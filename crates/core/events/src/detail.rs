@@ -1,4 +1,4 @@
-//! What events carry: cards, summaries, outcomes, plans.
+//! The data of events: server cards, command summaries, outcomes, plans.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ArgumentList, FailureReason, RefusalReason, Seq, ServerId, Signal};
 
-/// What is known of a server before it runs.
+/// A configured server, as it is known before it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerCard {
     /// The name for people.
     pub display_name: String,
-    /// The model file; absent where the server is given one by its own arguments.
+    /// The model file; absent if the server's own arguments name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<PathBuf>,
-    /// The port that it is given.
+    /// The port that it listens on.
     pub port: u16,
     /// The address that it binds.
     pub host: String,
@@ -25,11 +25,11 @@ pub struct ServerCard {
     pub tier: Option<String>,
     /// Whether the model thinks before it answers.
     pub thinking: bool,
-    /// Whether it belongs to what is started by itself.
+    /// Whether it starts with the daemon.
     pub enabled: bool,
 }
 
-/// What an executable said of itself.
+/// What an executable printed about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(inline)]
 pub struct BinaryIdentity {
@@ -46,7 +46,7 @@ pub struct BinaryIdentity {
     pub options: Arc<[String]>,
 }
 
-/// What a person or a program asked for.
+/// A command of a person or a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
 pub enum CommandSummary {
@@ -64,7 +64,7 @@ pub enum CommandSummary {
     },
     /// Bring the fleet to what a profile says.
     ActivateProfile {
-        /// Which; absent for every enabled server.
+        /// The profile; absent for every enabled server.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         profile: Option<String>,
     },
@@ -79,13 +79,13 @@ pub enum CommandSummary {
 pub struct ProfileCard {
     /// Its name.
     pub name: String,
-    /// What it is for.
+    /// Its purpose, for people.
     pub description: String,
     /// The servers that it runs.
     pub servers: Vec<ServerId>,
 }
 
-/// What a change of profile or configuration does to each server.
+/// The effect of a change of profile or configuration on each server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SwitchPlan {
     /// The profile that becomes active; absent means every enabled server.
@@ -111,9 +111,9 @@ pub enum CommandOutcome {
     Stopped,
     /// The server failed.
     Failed {
-        /// Why.
+        /// The reason of its failure.
         reason: FailureReason,
-        /// The same for people.
+        /// The reason in words.
         detail: String,
     },
     /// A later command asked for something else.
@@ -121,23 +121,23 @@ pub enum CommandOutcome {
         /// The id of that command.
         by: Seq,
     },
-    /// It was refused after it had been accepted.
+    /// The command was refused after it had been accepted.
     Refused {
-        /// Why.
+        /// The reason of the refusal.
         reason: RefusalReason,
     },
 }
 
-/// What a server is estimated to need of memory before it is ready, in bytes.
+/// The estimated memory need of a server until it is ready, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MemoryEstimate {
-    /// For the model, its projector, its adapters and its draft model.
+    /// The model, its projector, its adapters and its draft model.
     pub weights_bytes: u64,
-    /// For the cache of keys and values.
+    /// The KV cache.
     pub kv_bytes: u64,
-    /// For buffers of the computation, and the process itself.
+    /// Compute buffers, and the process itself.
     pub compute_bytes: u64,
-    /// How much of all this lies on GPUs.
+    /// The part of the sum that lies on GPUs.
     pub gpu_bytes: u64,
 }
 
@@ -146,13 +146,13 @@ pub struct MemoryEstimate {
 pub struct OptionNote {
     /// The option as the user means it.
     pub option: Box<str>,
-    /// What was done.
+    /// What llama-warden did with it.
     pub treatment: OptionTreatment,
-    /// What was passed instead; empty where nothing is.
+    /// The arguments that were passed instead; empty if none was.
     pub spelled: ArgumentList,
-    /// Why.
+    /// Why, for people.
     pub because: Box<str>,
-    /// The dialect whose rule or synonym says so; absent where the build's help alone does.
+    /// The dialect whose rule or synonym applied; absent if the build's help alone decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialect: Option<Box<str>>,
 }
@@ -171,26 +171,26 @@ pub enum OptionTreatment {
     Added,
 }
 
-/// Who listens on a server's port.
+/// The owner of the socket that listens on a server's port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "owner", rename_all = "kebab-case")]
 pub enum ListenerOwner {
     /// A process of the server's group.
     Own,
-    /// Somebody else.
+    /// A process that does not belong to the server.
     Foreign {
-        /// Its process id, where the kernel tells.
+        /// Its process id, if it can be read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pid: Option<u32>,
-        /// Its program, where the kernel tells.
+        /// Its program, if it can be read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         program: Option<String>,
     },
-    /// Nobody listens.
+    /// No process listens.
     Nobody,
-    /// The kernel does not let us see.
+    /// The owner cannot be determined.
     Unreadable {
-        /// What stood in the way.
+        /// What prevented it.
         detail: String,
     },
 }
@@ -198,7 +198,7 @@ pub enum ListenerOwner {
 /// A step of the escalation ladder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rung {
-    /// Its place, from 0.
+    /// Its position on the ladder, from 0.
     pub index: u8,
     /// Its signal.
     pub signal: Signal,

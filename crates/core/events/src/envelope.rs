@@ -1,4 +1,4 @@
-//! The envelope: who, when and because of what, around an event.
+//! The envelope of an event: its number, times, server, launch and cause.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -8,10 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{BootId, Event, Incarnation, Seq, ServerId};
 
-/// An event with its place in the line.
+/// An event with its number, times, server, launch and cause.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Envelope {
-    /// Its number, gapless from 1 within one run of the daemon. Only the sequencer gives it out.
+    /// Its number, gapless from 1 within one run of the daemon. Only the sequencer assigns it.
     pub seq: Seq,
     /// The run of the daemon.
     pub boot: BootId,
@@ -25,7 +25,7 @@ pub struct Envelope {
     /// The launch of that server that the event is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Incarnation>,
-    /// The event that led here.
+    /// The event or command that led to this event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Seq>,
     /// The event itself.

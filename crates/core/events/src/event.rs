@@ -1,4 +1,4 @@
-//! The events: what happened, in the past tense. The comment on each variant is its entry in `docs/events.md`.
+//! Every event of llama-warden, in the past tense. The comment on each variant is its entry in `docs/events.md`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use crate::{
     StopReason, StreamName, SwitchPlan, Warning,
 };
 
-/// Something that happened. Who publishes it stands in each comment.
+/// Something that happened. The component that publishes it is in parentheses at the end of each comment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, IntoStaticStr, VariantNames)]
 #[serde(tag = "type")]
 pub enum Event {
-    /// The daemon runs and its components are up. (binary)
+    /// The daemon runs and every component has started. (daemon)
     DaemonStarted {
         /// Version of llama-warden.
         version: String,
@@ -27,12 +27,12 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         profile: Option<String>,
     },
-    /// The daemon begins to stop every server, and starts none any more. (supervisor)
+    /// The daemon begins to stop every server and starts none from now on. (supervisor)
     DaemonStopping {
-        /// What asked for it, for people: a signal, a command, a failed component.
+        /// Who asked for it: a signal, a command, a failed component. Text for people.
         trigger: String,
     },
-    /// Every server is gone, or the shutdown deadline has passed; the daemon is about to end. (supervisor)
+    /// No server runs any more, or the shutdown deadline has passed; the daemon is about to end. (supervisor)
     DaemonStopped {
         /// Servers whose process outlived the deadline.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -42,12 +42,12 @@ pub enum Event {
     ComponentFailed {
         /// The component's name.
         component: String,
-        /// What it said.
+        /// Its error message, or the message of its panic.
         error: String,
     },
     /// A server is part of the configuration in force. (supervisor)
     ServerConfigured {
-        /// What is known of it before it runs.
+        /// Its name, model, port and the like, as configured.
         card: Arc<ServerCard>,
     },
     /// A server is no longer part of the configuration. (supervisor)
@@ -57,9 +57,9 @@ pub enum Event {
         /// All of them, by name.
         profiles: Vec<ProfileCard>,
     },
-    /// It was worked out what a change of profile or configuration does to each server. (supervisor)
+    /// The effect of a change of profile or configuration on each server was computed. (supervisor)
     SwitchPlanned {
-        /// The plan.
+        /// The servers to stop, start, restart and keep.
         plan: Box<SwitchPlan>,
     },
     /// A profile is active from now on; absent means every enabled server. (supervisor)
@@ -70,47 +70,47 @@ pub enum Event {
     },
     /// A changed configuration is in force. (supervisor)
     ConfigurationReloaded {
-        /// What asked for it, for people.
+        /// Who asked for it, for people.
         trigger: String,
     },
-    /// A changed configuration cannot be used; what is in force stays. (supervisor)
+    /// A changed configuration is invalid; the one in force stays. (supervisor)
     ConfigurationRefused {
-        /// What asked for it, for people.
+        /// Who asked for it, for people.
         trigger: String,
-        /// Every problem, with its place.
+        /// Every problem, with line and column.
         detail: String,
     },
-    /// A command was taken up. Its `seq` is the command's id. (supervisor)
+    /// A command was accepted. The `seq` of this event is the command's id. (supervisor)
     CommandAccepted {
-        /// What was asked.
+        /// The command.
         command: CommandSummary,
     },
-    /// What an accepted command asked for has come true, or cannot any more; `cause` is the command's id. (supervisor)
+    /// An accepted command has reached its goal, or can no longer reach it; `cause` is the command's id. (supervisor)
     CommandCompleted {
         /// How it ended.
         outcome: CommandOutcome,
     },
-    /// It was estimated what a server will need of memory, before its launch. (supervisor)
+    /// The memory need of a server was estimated before its launch. (supervisor)
     MemoryEstimated {
-        /// The estimate, an upper bound of what it takes until it is ready.
+        /// The estimate: an upper bound of what the server takes until it is ready.
         estimate: MemoryEstimate,
     },
-    /// A launch that is due waits for memory that is about to be free. (supervisor)
+    /// A launch is due but waits for memory that an ending server will free. (supervisor)
     LaunchHeld {
-        /// How much it needs, what there is, and what it waits for.
+        /// What it needs, what is available, and what it waits for.
         because: String,
     },
-    /// A launch that was held waits no more: it comes, or is refused, or is no longer wanted. (supervisor)
+    /// A held launch waits no longer: it was granted, refused or cancelled. (supervisor)
     LaunchReleased,
-    /// The launch of an incarnation began: look before the leap, then spawn. (launcher)
+    /// A launch began: its executable, model and port are checked, then it is spawned. (launcher)
     LaunchBegan {
         /// The executable as configured.
         binary: PathBuf,
     },
-    /// The executable said what it is. (launcher)
+    /// The executable printed its version and its options. (launcher)
     BinaryIdentified(Arc<BinaryIdentity>),
-    /// Files in the dialect directory were found to have changed; it is looked at before each launch. Where a file was
-    /// refused, what it said before stays in force. (launcher)
+    /// Files in the dialect directory have changed since the last launch. For a refused file, its former content stays in
+    /// force. (launcher)
     DialectsReloaded {
         /// The dialects that are new or changed, by name.
         #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
@@ -122,67 +122,67 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
         refused: Box<[FileRefusal]>,
     },
-    /// The dialect that spells this incarnation's options was chosen. (launcher)
+    /// The dialect that spells the options of this launch was chosen. (launcher)
     DialectChosen {
         /// The dialect's name.
         dialect: Arc<str>,
-        /// Why this one.
+        /// Why this one was chosen, for people.
         because: String,
     },
-    /// Options were spelled for this build; only those that did not stay as they were are named. (launcher)
+    /// Options were translated for this build; options that stayed as they were are left out. (launcher)
     OptionsTranslated {
-        /// One note per option. Shared with the snapshot.
+        /// One note for each changed option. Shared with the snapshot.
         notes: Arc<[Arc<OptionNote>]>,
     },
-    /// The process exists and its executable is loaded. (launcher)
+    /// The process exists and has executed the server's program. (launcher)
     ServerSpawned {
         /// Process id, also the id of its process group.
         pid: u32,
-        /// Start time in clock ticks since the machine booted: field 22 of `/proc/PID/stat`. With `pid` it names the
-        /// process for good.
+        /// Start time in clock ticks since the machine booted: field 22 of `/proc/PID/stat`. Together with `pid` it
+        /// identifies the process, also after the id was reused.
         start_ticks: u64,
         /// The command line, secrets redacted. Shared with the snapshot.
         argv: ArgumentList,
-        /// The port that was passed.
+        /// The port in its command line.
         port: u16,
     },
-    /// A signal was sent to the group of a server. (launcher)
+    /// A signal was sent to the process group of a server. (launcher)
     SignalDelivered {
         /// The signal.
         signal: Signal,
         /// The step of the ladder that it belongs to.
         rung: Rung,
     },
-    /// It was found out who listens on a server's port. (launcher)
+    /// The process that listens on a server's port was identified. (launcher)
     ListenerIdentified {
-        /// Who it is.
+        /// Whether it is the server's own.
         listener: ListenerOwner,
     },
-    /// The process ended; its group is swept, its output read to the end, its status reaped. (launcher)
+    /// The process ended: its descendants are killed, its output is read to the end, its status is reaped. (launcher)
     ServerExited {
         /// How it ended.
         end: ProcessEnd,
-        /// How many processes of its group, marker or lock outlived it and were killed.
+        /// How many descendants outlived it and were killed: those of its group, its launch tag or its lock.
         swept: u32,
     },
-    /// Lines were lost to a slow consumer of the output lane. (whoever read too slowly)
+    /// A consumer of the output lane read too slowly and lost lines. (the consumer)
     OutputLost {
         /// The stream.
         stream: StreamName,
         /// The consumer.
         consumer: String,
-        /// How many lines.
+        /// The number of lines.
         lines: u64,
     },
-    /// The pack that reads this incarnation's output was chosen. (readiness)
+    /// The detector pack that reads the output of this launch was chosen. (readiness)
     DetectorChosen {
         /// The pack's name.
         detector: Arc<str>,
-        /// Why this one.
+        /// Why this one was chosen, for people.
         because: String,
     },
-    /// Files in the detector directory changed. What was taken up reads launches from the next one on; where a file was
-    /// refused, what it said before stays in force. (readiness)
+    /// Files in the detector directory have changed, with effect from the next launch on. For a refused file, its former
+    /// content stays in force. (readiness)
     DetectorsReloaded {
         /// The packs that are new or changed, by name.
         #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
@@ -194,82 +194,82 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
         refused: Box<[FileRefusal]>,
     },
-    /// A line made readiness look at once; it proves nothing yet. (readiness)
+    /// A line made readiness probe at once. It proves nothing. (readiness)
     ReadyHinted {
         /// The stream.
         stream: StreamName,
         /// The line, at most 512 bytes of it.
         line: String,
     },
-    /// The model is being loaded; published at most once per percent. (readiness)
+    /// The model is loading; published at most once per percent. (readiness)
     LoadProgressed {
-        /// From 0 to 1; absent where the server shows life without a measure.
+        /// From 0 to 1; absent if the build prints no progress.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ratio: Option<f64>,
     },
     /// The server is ready: this process, this model, alive, answering. (readiness)
     ReadyReached {
-        /// What proved it.
+        /// What proved that it is ready.
         via: ReadyVia,
         /// Seconds from the spawn to this verdict.
         startup_seconds: f64,
     },
-    /// A check of a ready server came out otherwise than the one before: its first one, every failure, and the first
-    /// success after one. (health)
+    /// The result of a health check changed: published for the first check, every failure, and the first success after a
+    /// failure. (health)
     HealthProbed {
         /// Whether it answered as ready.
         ok: bool,
-        /// Milliseconds until its answer, or until it was given up.
+        /// Milliseconds until the answer or the timeout.
         latency_ms: f64,
-        /// Consecutive failures. A server that does not answer while it computes has none.
+        /// Consecutive failures. A server that computes while it does not answer has none.
         failures: u32,
     },
     /// A ready server no longer answers as ready. (health)
     ReadyLost {
-        /// What it answered.
+        /// What it answered, or why there was no answer.
         detail: String,
     },
-    /// A server that had lost it answers as ready again. (health)
+    /// A server that had lost its readiness answers as ready again. (health)
     ReadyRegained,
-    /// A server failed. Published once per incarnation, by the component that found out: supervisor (a launch that is
-    /// refused, of which it is the only event), launcher (before the process exists), readiness (from the process' start to
-    /// its end), terminator (unkillable), health.
+    /// A launch failed. Published once per launch, by the component that detects it: supervisor (a refused launch, which has
+    /// no other event), launcher (before the process exists), readiness (while the process runs, and at its end), terminator
+    /// (a process that outlives KILL), health (a ready server that hangs).
     ServerFailed {
-        /// Why, from the closed set.
+        /// The reason, from the closed set.
         reason: FailureReason,
-        /// The same for people, with the next step where there is one.
+        /// The reason in words, with the next step where there is one.
         detail: String,
         /// The last lines of output, oldest first.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         lines: Vec<String>,
     },
-    /// Quality was lost; nothing stops. (anyone)
+    /// Something works worse than configured, but goes on. (any component)
     ServerWarned {
-        /// What kind.
+        /// The kind of warning.
         warning: Warning,
-        /// The same for people.
+        /// The warning in words.
         detail: String,
     },
-    /// A command that the user put around a server's life has ended. It names its launch where something waits for it:
-    /// `pre-start` and `pre-stop`. (hooks)
+    /// A hook has ended. The event names a launch only for the hooks that a launch or a stop waits for: `pre-start` and
+    /// `pre-stop`. (hooks)
     HookCompleted {
-        /// When it runs.
+        /// Which hook.
         hook: HookPoint,
         /// How it ended.
         outcome: HookOutcome,
         /// Seconds from its start to its end.
         seconds: f64,
     },
-    /// A stop began; what follows is the ladder. (terminator)
+    /// A stop began; the signals of the ladder follow. (terminator)
     StopBegan {
-        /// Why.
+        /// Why the server is stopped.
         reason: StopReason,
         /// Seconds before KILL; 0 kills at once.
         grace_seconds: f64,
     },
-    /// A rung of the ladder ran out and the next one is climbed. (terminator)
+    /// The time of a rung is over and the next rung of the ladder begins. (terminator)
     StopEscalated {
-        /// The step that begins.
+        /// The rung that begins.
         rung: Rung,
     },
     /// A stop is complete: the process is gone. (terminator)
@@ -281,23 +281,23 @@ pub enum Event {
         /// Seconds from the request to the reaped process.
         stop_seconds: f64,
     },
-    /// A restart was scheduled by policy. (supervisor)
+    /// The restart policy scheduled a restart. (supervisor)
     RestartScheduled {
         /// Consecutive failures so far.
         attempt: u32,
         /// Seconds until the launch.
         delay_seconds: f64,
     },
-    /// A scheduled restart does not come: a person decided otherwise. (supervisor)
+    /// A scheduled restart was cancelled by a command. (supervisor)
     RestartCancelled,
-    /// A failed server is not started again by itself. (supervisor)
+    /// The restart policy gave up: a failed server is not started again by itself. (supervisor)
     RestartAbandoned {
-        /// Consecutive failures.
+        /// Consecutive failures so far.
         attempts: u32,
-        /// Why, for people.
+        /// Why it gave up, for people.
         because: String,
     },
-    /// Something that a component of others publishes. The state counts it, and changes by it in no other way. (extension)
+    /// An event of a component that is not part of llama-warden. The snapshot counts it and is otherwise unchanged. (extension)
     Extension(Box<ExtensionEvent>),
 }
 
@@ -307,10 +307,10 @@ pub enum Event {
 pub struct ExtensionEvent {
     /// The name of the component that publishes it.
     pub source: String,
-    /// What kind of event of that component: a noun and a past participle, such as `PageSent`. Becomes a label of a metric, so
-    /// there are few.
+    /// The kind of event: a noun and a past participle, such as `PageSent`. It becomes the label of a metric, so a component has
+    /// few kinds.
     pub kind: String,
-    /// Whatever belongs to it.
+    /// Anything else that belongs to the event.
     #[serde(default)]
     pub data: serde_json::Value,
 }

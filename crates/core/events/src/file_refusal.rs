@@ -1,11 +1,11 @@
-//! Why a detector pack or a flag dialect was not taken up.
+//! Why a detector pack or a flag dialect was refused.
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A file that is no valid detector pack or flag dialect.
+/// A file that is not a valid detector pack or flag dialect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileRefusal {
     /// The file, or the directory if that cannot be read.
@@ -18,6 +18,6 @@ pub struct FileRefusal {
     pub column: Option<usize>,
     /// What is wrong.
     pub message: String,
-    /// What to do.
+    /// What to do about it.
     pub advice: String,
 }

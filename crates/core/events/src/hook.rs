@@ -1,15 +1,15 @@
-//! How a command around a server's life ended.
+//! How a hook ended.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How a command around a server's life ended.
+/// How a hook ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "result", rename_all = "kebab-case")]
 pub enum HookOutcome {
     /// It ended with code 0.
     Succeeded,
-    /// It could not be run, ended in another way, or was killed at its limit.
+    /// It could not be started, ended with another code or by a signal, or was killed at its time limit.
     Failed {
         /// What happened, for people.
         detail: String,
@@ -17,6 +17,6 @@ pub enum HookOutcome {
         #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
         lines: Box<[String]>,
     },
-    /// It was ended, or never begun, because what it was run for is over: a start that is stopped, a stop that is done.
+    /// It was cancelled, or never started, because its launch was stopped or its process is gone.
     CalledOff,
 }

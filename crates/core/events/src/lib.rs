@@ -1,7 +1,6 @@
-//! The words of llama-warden: identifiers, events, commands, envelopes, process ends and reasons.
+//! The vocabulary of llama-warden: identifiers, events, commands, envelopes, process ends and reasons.
 //!
-//! Everything that components tell each other is spelled here, and nothing else is. The crate knows no runtime, no
-//! clock and no file: times are handed to it, and it only carries them.
+//! Components exchange nothing but these types. The crate has no runtime, no clock and no file access: times are passed to it.
 //!
 //! * A **event** ([`Event`]) says what happened: a noun and a past participle. It travels in an [`Envelope`].
 //! * A **command** (a [`CommandSet`]) asks its one owner to do something: a verb and a noun.

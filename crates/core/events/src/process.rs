@@ -1,4 +1,4 @@
-//! How a process ended, without the kernel's types.
+//! How a process ended, independent of the kernel's types.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub enum ProcessEnd {
         /// Whether the kernel wrote a core file.
         core_dumped: bool,
     },
-    /// It is gone, and nobody could say how: somebody else reaped it.
+    /// It is gone and its status is unknown: another process reaped it.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! The closed sets of reasons. Each value has one spelling, in kebab case, wherever it is seen.
+//! The closed sets of reasons. Each value has one spelling, in kebab case, in JSON, logs, metrics and text.
 
 use std::fmt;
 
@@ -37,37 +37,37 @@ macro_rules! closed_set {
 closed_set! {
     /// Why a server failed.
     FailureReason {
-        /// There is no such executable, or it may not be executed.
+        /// The executable does not exist or is not executable.
         BinaryNotFound = "binary-not-found",
-        /// The process could not be made for another reason.
+        /// The kernel refused to create the process for another reason.
         SpawnFailed = "spawn-failed",
-        /// The build does not take an argument, or an option that must not be dropped is not known to it.
+        /// The build rejects an argument, or does not know an option that must not be dropped.
         BadArgument = "bad-argument",
         /// The model file does not exist or cannot be opened.
         ModelNotFound = "model-not-found",
-        /// The model file is no GGUF, cut off, corrupt, or of a version the build does not read.
+        /// The model file is not GGUF, truncated, corrupt, or of a version that the build does not read.
         ModelInvalid = "model-invalid",
-        /// Memory of the host or the device did not suffice.
+        /// The host or the device has too little memory.
         OutOfMemory = "out-of-memory",
-        /// Somebody else listens on the port.
+        /// Another process listens on the port.
         PortInUse = "port-in-use",
-        /// What answers on the port is not our child, or not our model.
+        /// The process that answers on the port is not our child, or serves another model.
         IdentityMismatch = "identity-mismatch",
-        /// It ended before it was ready, and nothing tells why.
+        /// The process ended before it was ready, for an unknown reason.
         ExitedBeforeReady = "exited-before-ready",
-        /// It was not ready at the cap.
+        /// It was not ready when `readiness.timeout` was over.
         ReadyTimeout = "ready-timeout",
         /// It showed no sign of life for the stall timeout.
         Stalled = "stalled",
-        /// It was ready and ended unasked.
+        /// It was ready and ended although no stop was requested.
         Crashed = "crashed",
         /// It was ready and no longer answers its health endpoint.
         Unresponsive = "unresponsive",
-        /// Its health endpoint answers, its work does not move.
+        /// Its health endpoint answers, but its requests make no progress.
         Wedged = "wedged",
-        /// It outlived KILL.
+        /// Its process outlived KILL.
         Unkillable = "unkillable",
-        /// It was not launched: there is not enough memory for it, or the launcher did not take it.
+        /// It was not launched: memory is short, or the launcher refused the command.
         Refused = "refused",
         /// None of the others.
         Unknown = "unknown",
@@ -75,7 +75,7 @@ closed_set! {
 }
 
 impl FailureReason {
-    /// Whether the same launch would fail in the same way again, so that only a person can help.
+    /// Whether another launch would fail in the same way until a person changes something.
     pub const fn is_permanent(self) -> bool {
         matches!(self, Self::BinaryNotFound | Self::BadArgument | Self::ModelNotFound | Self::ModelInvalid)
     }
@@ -90,9 +90,9 @@ closed_set! {
         Stdout = "stdout",
         /// The probe alone.
         Health = "health",
-        /// Nothing: the cap was reached and the policy assumed it.
+        /// No proof: the timeout was reached and the policy assumes readiness.
         Timeout = "timeout",
-        /// It was ready when this daemon found it.
+        /// It was ready when this daemon adopted it.
         Adopted = "adopted",
     }
 }
@@ -102,19 +102,19 @@ closed_set! {
     RefusalReason {
         /// No server of that name is configured.
         UnknownServer = "unknown-server",
-        /// The server is in a phase in which the command makes no sense.
+        /// The command does not apply in the server's phase.
         WrongPhase = "wrong-phase",
-        /// The incarnation that was meant is over.
+        /// The launch that the command names is over.
         StaleIncarnation = "stale-incarnation",
         /// No profile of that name is configured.
         UnknownProfile = "unknown-profile",
-        /// The configuration cannot be used; what is in force stays.
+        /// The configuration is invalid; the one in force stays.
         InvalidConfiguration = "invalid-configuration",
         /// The daemon is shutting down.
         ShuttingDown = "shutting-down",
         /// The owner's queue is full; the caller may try again.
         QueueFull = "queue-full",
-        /// The command's deadline had passed when its owner came to it.
+        /// The command's deadline passed before its owner received it.
         Expired = "expired",
         /// The owner has ended.
         OwnerGone = "owner-gone",
@@ -130,7 +130,7 @@ closed_set! {
         Restart = "restart",
         /// It failed while its process still ran.
         Failed = "failed",
-        /// The configuration or the profile in force no longer wants it, or wants it otherwise.
+        /// A change of configuration or profile removes it or changes its command line.
         Reconfigured = "reconfigured",
         /// The daemon is shutting down.
         Shutdown = "shutdown",
@@ -138,39 +138,39 @@ closed_set! {
 }
 
 closed_set! {
-    /// A loss of quality that stops nothing.
+    /// Something that works worse than configured, but goes on.
     Warning {
-        /// An option was not passed, since the build does not list it.
+        /// An option was not passed because the build does not list it.
         OptionDropped = "option-dropped",
         /// The build's identity or option list could not be read.
         BinaryUnreadable = "binary-unreadable",
-        /// Nothing could tell whether the listener belongs to our child.
+        /// It could not be determined whether the listener belongs to our child.
         ListenerUnverified = "listener-unverified",
-        /// Nothing could tell whether the right model answers.
+        /// It could not be determined whether the right model answers.
         ModelUnverified = "model-unverified",
-        /// Readiness was assumed at the cap.
+        /// Readiness was assumed when the timeout was over.
         ReadyAssumed = "ready-assumed",
-        /// The cap has passed and the server still loads.
+        /// The timeout is over and the server still loads.
         LoadingPastCap = "loading-past-cap",
-        /// It was launched although there may not be enough memory for it.
+        /// It was launched although memory may be short.
         MemoryShort = "memory-short",
         /// A process outside the server's group outlived it.
         DescendantLeft = "descendant-left",
-        /// A command around the server's life failed.
+        /// A hook failed.
         HookFailed = "hook-failed",
     }
 }
 
 closed_set! {
-    /// When a command around a server's life is run.
+    /// When a hook runs.
     HookPoint {
-        /// Before anything is looked at for a launch, which waits for it and fails with it.
+        /// Before the checks of a launch, which waits for the hook and fails with it.
         PreStart = "pre-start",
-        /// After ready.
+        /// After the server became ready.
         PostReady = "post-ready",
-        /// Before the first signal of a stop, which waits for it for a share of its grace.
+        /// Before the first signal of a stop, which waits for the hook for a share of the grace.
         PreStop = "pre-stop",
-        /// After the exit.
+        /// After the process exited.
         PostExit = "post-exit",
     }
 }

@@ -1,4 +1,4 @@
-//! Signals by their portable names, without a dependency on a kernel's header.
+//! Signals by their portable names, independent of the kernel's headers.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct Signal(u8);
 
-/// Why a text or number is no [`Signal`].
+/// A text or number that is not a [`Signal`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a signal: use a name such as TERM, INT, QUIT or KILL")]
 pub struct InvalidSignal(pub String);
