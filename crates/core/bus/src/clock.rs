@@ -3,7 +3,7 @@
 use llama_warden_events::Uptime;
 use tokio::time::Instant;
 
-/// Tells the time since the start of the daemon. Follows tokio's clock, so that tests can hold it still.
+/// Measures the time since the start of the daemon. It follows tokio's clock, so tests can pause it.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     origin: Instant,

@@ -19,14 +19,14 @@ use crate::{Bus, Clock};
 /// with `queue-full` and may try again.
 const QUEUE: usize = 1024;
 
-/// A command with what goes along.
+/// A command with its cause and its deadline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommandRequest<C> {
-    /// What is asked.
+    /// The command.
     pub command: C,
-    /// The event that led here.
+    /// The event that led to it.
     pub cause: Option<Seq>,
-    /// When it stops making sense; the owner never sees it after that.
+    /// After this time the command is refused instead of delivered.
     pub deadline: Option<Uptime>,
 }
 
@@ -42,14 +42,14 @@ impl<C> CommandRequest<C> {
         Self { command, cause: None, deadline: None }
     }
 
-    /// Names the event that led here.
+    /// Sets the event that led to it.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Option<Seq>>) -> Self {
         self.cause = cause.into();
         self
     }
 
-    /// Sets when it stops making sense.
+    /// Sets its deadline.
     #[must_use]
     pub fn by(mut self, deadline: Uptime) -> Self {
         self.deadline = Some(deadline);
@@ -192,7 +192,7 @@ pub struct CommandSender {
 }
 
 impl CommandSender {
-    /// Posts a command without waiting; what comes back resolves when the owner has answered.
+    /// Posts a command without waiting. The returned future resolves when the owner has answered.
     ///
     /// A component polls it beside its other work and never waits for it alone.
     pub fn post<C: CommandSet>(&self, request: impl Into<CommandRequest<C>>) -> PendingReply {
@@ -232,7 +232,7 @@ fn owner_gone() -> Refused {
     Refused::new(RefusalReason::OwnerGone, "the component that does this has ended")
 }
 
-/// The owner's answer, once it comes.
+/// The owner's answer, as a future.
 #[derive(Debug)]
 pub struct PendingReply {
     answer: oneshot::Receiver<Result<Accepted, Refused>>,
@@ -292,9 +292,9 @@ impl<C: CommandSet> CommandReceiver<C> {
 /// A command that waits for an answer. Dropping it unanswered refuses it.
 #[derive(Debug)]
 pub struct ReceivedCommand<C> {
-    /// What is asked.
+    /// The command.
     pub command: C,
-    /// The event that led here.
+    /// The event that led to it.
     pub cause: Option<Seq>,
     /// The last event that was visible when it was sent.
     pub(crate) after: Seq,
@@ -312,14 +312,14 @@ impl<C> ReceivedCommand<C> {
         answer(self.reply, Err(refused));
     }
 
-    /// Takes the command out, so that the answer can come later.
+    /// Separates the command from its answer, which can then come later.
     pub fn split(self) -> (C, Option<Seq>, impl FnOnce(Result<Accepted, Refused>)) {
         let reply = self.reply;
         (self.command, self.cause, move |result| answer(reply, result))
     }
 }
 
-/// The sender may have gone away meanwhile; then nobody needs the answer.
+/// The sender may have been cancelled meanwhile and need no answer.
 fn answer(reply: Reply, result: Result<Accepted, Refused>) {
     let _ = reply.send(result);
 }

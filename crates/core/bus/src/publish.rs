@@ -1,16 +1,16 @@
-//! Publishing: an event before it has a number, and the inlet to the sequencer.
+//! Publishing: event drafts, and the inlet to the sequencer.
 
 use llama_warden_events::{Event, Incarnation, Seq, ServerId};
 use tokio::sync::{mpsc, oneshot};
 
-/// An event that has no number yet.
+/// An event before the sequencer has numbered it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventDraft {
     /// The server that it is about.
     pub server: Option<ServerId>,
     /// The launch of that server.
     pub incarnation: Option<Incarnation>,
-    /// The event that led here.
+    /// The event that led to it.
     pub cause: Option<Seq>,
     /// What happened.
     pub event: Event,
@@ -22,7 +22,7 @@ impl EventDraft {
         Self { server: None, incarnation: None, cause: None, event }
     }
 
-    /// An event about a server, whatever its launch.
+    /// An event about a server, independent of a launch.
     pub const fn server(server: ServerId, event: Event) -> Self {
         Self { server: Some(server), incarnation: None, cause: None, event }
     }
@@ -32,7 +32,7 @@ impl EventDraft {
         Self { server: Some(server), incarnation: Some(incarnation), cause: None, event }
     }
 
-    /// Names the event that led here.
+    /// Sets the event that led to it.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Option<Seq>>) -> Self {
         self.cause = cause.into();
@@ -40,12 +40,12 @@ impl EventDraft {
     }
 }
 
-/// The sequencer has ended; no event is taken any more.
+/// The sequencer has ended and accepts no more events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the bus is closed")]
 pub struct BusClosed;
 
-/// The way into the line of events. Cheap to clone.
+/// Publishes events. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     inlet: mpsc::Sender<QueuedDraft>,
@@ -63,12 +63,12 @@ impl Publisher {
         Self { inlet }
     }
 
-    /// Hands an event over. Waits while the inlet is full, which the sequencer empties without ever waiting itself.
+    /// Publishes an event. Waits while the inlet is full; the sequencer empties it without waiting for anybody.
     pub async fn publish(&self, draft: EventDraft) -> Result<(), BusClosed> {
         self.inlet.send(QueuedDraft { draft, acknowledge: None }).await.map_err(|_| BusClosed)
     }
 
-    /// Hands an event over and returns its number once the snapshot contains it and everybody can see it.
+    /// Publishes an event and returns its number once the snapshot contains it and every subscriber can read it.
     pub async fn publish_acked(&self, draft: EventDraft) -> Result<Seq, BusClosed> {
         let (acknowledge, acknowledged) = oneshot::channel();
         self.inlet.send(QueuedDraft { draft, acknowledge: Some(acknowledge) }).await.map_err(|_| BusClosed)?;

@@ -17,13 +17,13 @@ use crate::{Clock, Publisher, Subscription};
 /// Events that wait to be numbered. When it is full, publishers wait; the sequencer itself never does.
 const INLET: usize = 1024;
 
-/// Events for which the ring makes room at a time. If it doubled, half of it would be empty.
+/// The ring grows by this many events. Doubling would leave half of it empty.
 const ROOM: usize = 256;
 
 /// Events numbered before the snapshot is stored once for all of them.
 const BATCH: usize = 64;
 
-/// The line of events, for those who read it. Cheap to clone.
+/// Reads events and snapshots. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Bus {
     ring: Arc<EventRing>,
@@ -45,7 +45,7 @@ impl Bus {
         (Self { ring, snapshot, clock }, Publisher::new(inlet))
     }
 
-    /// Everything known now.
+    /// The latest snapshot.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
     }
@@ -55,7 +55,7 @@ impl Bus {
         self.snapshot.borrow().seq
     }
 
-    /// The latest snapshot, for those who wait for a state and not for events.
+    /// The latest snapshot, to wait for a state instead of events.
     pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshot.clone()
     }
@@ -73,11 +73,11 @@ impl Bus {
         Subscription::new(name, self.ring.clone(), self.snapshot.clone(), snapshot, after)
     }
 
-    /// Events after `seq`, as far as they are kept; what is not kept any more comes as a gap.
+    /// Events after `seq`. Events that the ring no longer holds come as a gap.
     pub fn subscribe_after(&self, name: &'static str, seq: Seq) -> Subscription {
         self.ring.know(name);
         let snapshot = self.snapshot();
-        // A number from another run of the daemon, or from the future: start with what is kept.
+        // The number is from another run of the daemon, or from the future: start with the oldest event in the ring.
         let after = if seq <= snapshot.seq { seq } else { Seq::default() };
         Subscription::new(name, self.ring.clone(), self.snapshot.clone(), snapshot, after)
     }
@@ -88,7 +88,7 @@ impl Bus {
     }
 }
 
-/// The ring of numbered events. Locks are held for a copy of pointers, never across a wait.
+/// The ring of numbered events. A lock is held while pointers are copied, never across a wait.
 #[derive(Debug)]
 pub(crate) struct EventRing {
     kept: usize,
@@ -97,8 +97,8 @@ pub(crate) struct EventRing {
 }
 
 impl EventRing {
-    /// Moves the events from `next` to `last` into `into`, a bounded number at a time; gives back the first kept number
-    /// if `next` is no longer kept.
+    /// Moves the events from `next` to `last` into `into`, at most a batch at a time. If the ring no longer holds `next`, returns
+    /// the first number that it holds as the error.
     pub(crate) fn read(&self, next: Seq, last: Seq, into: &mut VecDeque<Arc<Envelope>>) -> Result<(), Seq> {
         let ring = lock(&self.ring);
         let Some(first) = ring.front().map(|envelope| envelope.seq) else { return Ok(()) };
@@ -115,7 +115,7 @@ impl EventRing {
         lock(&self.ring).front().map(|envelope| envelope.seq)
     }
 
-    /// Lets a subscriber's count of gaps start at 0.
+    /// Starts a subscriber's count of gaps at 0, so that the metric exists before the first gap.
     fn know(&self, subscriber: &'static str) {
         lock(&self.gaps).entry(subscriber).or_default();
     }
@@ -139,7 +139,7 @@ impl EventRing {
     }
 }
 
-/// A poisoned lock only says that a thread died while it copied pointers: the data is whole.
+/// A poisoned lock means that a thread panicked while it copied pointers: the data is intact.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -173,7 +173,7 @@ async fn sequence(
         store.send_replace(Arc::clone(&snapshot));
         for (envelope, acknowledge) in numbered.drain(..) {
             if let Some(acknowledge) = acknowledge {
-                // The publisher may have been cancelled meanwhile; the event stands all the same.
+                // The publisher may have been cancelled meanwhile; the event is published all the same.
                 let _ = acknowledge.send(envelope.seq);
             }
         }

@@ -1,4 +1,4 @@
-//! Reading the line of events.
+//! Subscriptions: reading events in order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use crate::sequencer::EventRing;
 pub enum Delivery {
     /// The next event.
     Event(Arc<Envelope>),
-    /// Events were forgotten before they were read. The snapshot contains them; what follows comes after it.
+    /// The ring dropped events before this subscriber read them. The snapshot contains them; the next delivery follows it.
     Gap {
-        /// How many events are only in the snapshot.
+        /// The number of missed events.
         missed: u64,
-        /// Everything known up to here.
+        /// The state after the missed events.
         snapshot: Arc<Snapshot>,
     },
 }
 
-/// A reader of the line: each event at most once, in order, and a gap is never silent.
+/// Reads events: each at most once, in order, and a gap is always reported.
 #[derive(Debug)]
 pub struct Subscription {
     name: &'static str,
@@ -45,8 +45,8 @@ impl Subscription {
         Self { name, ring, latest, start, next: after.next(), batch: VecDeque::new() }
     }
 
-    /// What was known when the subscription began. Events up to its `seq` are not yielded, unless it was asked for
-    /// earlier ones.
+    /// The snapshot at the start of the subscription. Events up to its `seq` are not yielded, unless the subscription starts at
+    /// an earlier one.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.start.clone()
     }
@@ -84,7 +84,7 @@ impl Subscription {
         self.batch.pop_front().map(Delivery::Event)
     }
 
-    /// Skips to the oldest event that is still kept and says how many are not, for readers who want history rather than
+    /// Skips to the oldest event in the ring and returns how many events were skipped: for readers that want history instead of
     /// state.
     pub fn skip_forgotten(&mut self) -> u64 {
         match self.ring.first_kept() {

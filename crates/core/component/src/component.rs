@@ -17,10 +17,10 @@ pub trait Component: Send + 'static {
     /// The commands that it owns; [`NoCommand`](llama_warden_events::NoCommand) for none.
     type Command: CommandSet;
 
-    /// Why it can end by itself.
+    /// Why it can fail.
     type Error: std::error::Error + Send + Sync + 'static;
 
-    /// Works until `ports.cancel` is cancelled. To end earlier is a failure of the daemon, which then shuts down.
+    /// Runs until `ports.cancel` is cancelled. If it ends earlier, the daemon publishes `ComponentFailed` and shuts down.
     fn run(self, ports: Ports<Self::Command>) -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 

@@ -12,12 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Component, Ports};
 
-/// How the host is set up.
+/// The settings of a host.
 #[derive(Debug, Clone)]
 pub struct HostSettings {
     /// The id of this run.
     pub boot: BootId,
-    /// How many events stay readable.
+    /// How many events the ring keeps.
     pub events_kept: usize,
     /// Longest time from a failed component to the end.
     pub drain: Duration,
@@ -31,7 +31,7 @@ pub struct HostSettings {
 pub struct HostError {
     /// Its name.
     pub component: &'static str,
-    /// What it said.
+    /// Its error or the message of its panic.
     pub error: String,
 }
 
@@ -54,7 +54,7 @@ pub struct Host {
 struct Member {
     task: Id,
     name: &'static str,
-    /// The path of its type, which tells apart two components of one name.
+    /// The path of its type, to distinguish two components of one name in the error.
     type_name: &'static str,
     sends: &'static [CommandSetId],
 }
@@ -94,12 +94,12 @@ impl Host {
         }
     }
 
-    /// The line of events.
+    /// Events and snapshots.
     pub const fn bus(&self) -> &Bus {
         &self.bus
     }
 
-    /// The way into the line of events.
+    /// Publishes events.
     pub const fn publisher(&self) -> &Publisher {
         &self.publisher
     }
@@ -226,8 +226,8 @@ impl RunningHost {
         self.members.iter().find(|member| member.task == id).map_or("unknown", |member| member.name)
     }
 
-    /// Publishes the failure and lets the supervisor stop every server; whoever owned the servers may be what failed,
-    /// so the wait is bounded and the launcher's own end kills what is left.
+    /// Publishes the failure and asks the supervisor to stop every server. The failed component may be the one that would have to
+    /// do it, so the wait is bounded; the end of the launcher kills the servers that are left.
     async fn drain(&self, failure: &HostError) {
         let event = Event::ComponentFailed { component: failure.component.to_owned(), error: failure.error.clone() };
         let published = self.publisher.publish(EventDraft::daemon(event)).await;

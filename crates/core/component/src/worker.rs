@@ -2,8 +2,8 @@
 //!
 //! A component with state implements [`Worker`] and calls [`Ports::drive`]. The verbs are the same everywhere: `on_event` for
 //! what happened, `on_command` for what is asked, `on_deadline` for what is due, `on_input` for what its own tasks bring. What is
-//! hard to get right is decided here once: cancellation is heard at every turn, commands come behind the events that led to them,
-//! a deadline that has passed is met without a timer, and nothing is lost when a wait is cancelled.
+//! hard to get right is decided here once: cancellation is noticed at every turn, a command comes
+//! behind the events that led to it, a deadline that has passed needs no timer, and a cancelled wait loses nothing.
 
 use std::future::{Future, pending, ready};
 
@@ -21,7 +21,7 @@ pub trait Worker: Send {
     /// The commands that it owns.
     type Command: CommandSet;
 
-    /// Why it can end by itself.
+    /// Why it can fail.
     type Error: From<BusClosed> + Send;
 
     /// What wakes it beside the bus: results of its tasks, a changed configuration, a notice of the kernel.

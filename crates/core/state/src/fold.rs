@@ -1,7 +1,7 @@
-//! How each event changes the snapshot.
+//! The fold: how each event changes the snapshot.
 //!
-//! Invariants: `seq` only grows; an event about an incarnation that is not the latest changes no record; a record never
-//! has a process and a settled phase at once; one incarnation becomes ready at most once and fails at most once.
+//! Invariants: `seq` only grows; an event about a launch that is not the latest changes no record; a record never has both a
+//! process and a settled phase; a launch becomes ready at most once and fails at most once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::{
     ServerRecord, Snapshot, StopRecord, WarningRecord,
 };
 
-/// Whether an event fitted the state it met.
+/// Whether an event was possible in the state it met.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fit {
     Fitted,
@@ -26,8 +26,8 @@ enum Fit {
 use Fit::{Anomalous, Fitted};
 
 impl Snapshot {
-    /// Takes an event in. An envelope that is not the next one, or whose event is stale or impossible, is counted as an
-    /// anomaly and changes nothing else.
+    /// Applies an event. An envelope that is not the next one, or whose event is stale or impossible, is counted as an anomaly and
+    /// changes nothing else.
     pub fn apply(&mut self, envelope: &Envelope) {
         if envelope.seq != self.seq.next() || envelope.boot != self.boot {
             self.anomalies += 1;
@@ -75,7 +75,7 @@ impl Snapshot {
             | Event::DetectorsReloaded { .. }
             | Event::DialectsReloaded { .. }
             | Event::SwitchPlanned { .. } => {}
-            // Every event is named, so that a new one does not compile until somebody has thought of it.
+            // Every event is named: a new variant does not compile until somebody decides what it changes.
             Event::ServerConfigured { .. }
             | Event::ServerRemoved
             | Event::MemoryEstimated { .. }
@@ -121,7 +121,7 @@ impl Snapshot {
         }
         match self.servers.get_mut(server) {
             Some(record) => Arc::make_mut(record).apply(envelope),
-            // The command after the last exit may outlive the server's place in the configuration.
+            // A `post-exit` hook may complete after its server was removed from the configuration.
             None if matches!(envelope.event, Event::HookCompleted { .. }) => Fitted,
             None => Anomalous,
         }
@@ -137,7 +137,7 @@ impl Snapshot {
     }
 }
 
-/// When an event came, for the history of phases.
+/// The times of an event, for the history of phases.
 #[derive(Clone, Copy)]
 struct Moment {
     at: Timestamp,
@@ -154,7 +154,7 @@ impl ServerRecord {
             self.refuse(envelope.incarnation);
         }
         if let Some(incarnation) = envelope.incarnation.filter(|incarnation| *incarnation != self.incarnation) {
-            // A command that is called off outlives its launch by a moment, in which the next one may begin.
+            // A cancelled hook completes a moment after its launch is over; the next launch may have begun by then.
             let is_late = incarnation < self.incarnation && matches!(envelope.event, Event::HookCompleted { .. });
             return if is_late { Fitted } else { Anomalous };
         }
@@ -299,7 +299,7 @@ impl ServerRecord {
         Fitted
     }
 
-    /// A launch that is refused never began: its failure is all that is told of it.
+    /// A refused launch has no `LaunchBegan`: its failure is its only event.
     fn refuse(&mut self, incarnation: Option<Incarnation>) {
         let is_at_rest = self.phase.name().is_settled_down() || matches!(self.phase, Phase::BackingOff { .. });
         if let Some(incarnation) = incarnation.filter(|incarnation| is_at_rest && *incarnation > self.incarnation) {
@@ -307,8 +307,8 @@ impl ServerRecord {
         }
     }
 
-    /// News of a launch that is ending or over: whoever published it had not heard of that yet. Nothing changes, and
-    /// nothing is wrong; in any other phase it is a repetition.
+    /// An event from a publisher that had not seen the stop or the end yet: ignored. In any other phase it is a duplicate, and an
+    /// anomaly.
     const fn late(&self) -> Fit {
         match self.phase {
             Phase::Stopping { .. } | Phase::Exited { .. } | Phase::Failed { .. } => Fitted,
@@ -333,7 +333,7 @@ impl ServerRecord {
         Fitted
     }
 
-    /// Forgets what belongs to the launch before.
+    /// Clears what belongs to the former launch.
     fn begin(&mut self, incarnation: Incarnation) {
         self.incarnation = incarnation;
         self.ready = None;
@@ -355,7 +355,7 @@ impl ServerRecord {
                 self.process = Some(process);
                 self.enter(Phase::Starting, moment);
             }
-            // A stop that came while the launch was under way: the process still has to go.
+            // The stop came while the launch was being prepared: the process exists now and still has to be ended.
             (Phase::Stopping { .. }, None) => self.process = Some(process),
             _ => return Anomalous,
         }
@@ -371,7 +371,7 @@ impl ServerRecord {
         self.counters.failures.count(reason);
         self.failure = Some(failure.clone());
         self.last_failure = Some(failure);
-        // While the process runs, the phase follows the stop that comes now.
+        // A running process is stopped next, and that stop sets the phase.
         if self.process.is_none() {
             self.enter(Phase::Failed { reason }, moment);
         }
@@ -410,7 +410,7 @@ impl ServerRecord {
         Fitted
     }
 
-    /// The phase of a server that was launched, runs no more and waits for nothing.
+    /// The phase of a server whose launch is over and that waits for no restart.
     fn phase_at_rest(&self) -> Phase {
         match (&self.failure, self.last_end) {
             (Some(failure), _) => Phase::Failed { reason: failure.reason },

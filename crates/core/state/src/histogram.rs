@@ -1,4 +1,4 @@
-//! A histogram with fixed bounds. It lives in the snapshot, so that a slow scraper cannot miscount.
+//! A histogram with fixed bounds. It is part of the snapshot, so a slow scraper cannot miss observations.
 
 use serde::Serialize;
 
@@ -9,18 +9,18 @@ use crate::Tally;
 pub struct Histogram {
     #[serde(skip)]
     bounds: &'static [f64],
-    /// By the place of the bound. What is above the last one is in none.
+    /// Counts by the index of the bound. Values above the last bound are in no bucket.
     buckets: Tally<usize>,
     sum: f64,
     count: u64,
 }
 
 impl Histogram {
-    /// Spawn to ready: a tiny model takes milliseconds, a large one from a slow disk minutes.
+    /// Bounds for the time from spawn to ready: a tiny model takes milliseconds, a large one from a slow disk minutes.
     pub const READY_SECONDS: &'static [f64] =
         &[0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
-    /// Stop asked to reaped: idle servers take milliseconds, 10 s is the default grace.
+    /// Bounds for the time from a stop request to the reaped process: idle servers take milliseconds, 10 s is the default grace.
     pub const STOP_SECONDS: &'static [f64] =
         &[0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
 
@@ -39,7 +39,7 @@ impl Histogram {
         self.count += 1;
     }
 
-    /// Upper bounds with the count of all values up to each, as Prometheus wants them, without the infinite one.
+    /// Upper bounds with the count of all values up to each, as Prometheus defines buckets, without the infinite one.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
         self.bounds.iter().enumerate().scan(0, |total, (bucket, bound)| {
             *total += self.buckets.of(bucket);

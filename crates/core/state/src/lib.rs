@@ -1,8 +1,8 @@
 //! The total fold from events to the snapshot.
 //!
-//! [`Snapshot::apply`] takes any envelope in any state and cannot fail: a stale or impossible event changes nothing but
-//! the count of anomalies. The snapshot is all that status pages, metrics, the command line and the tests read, and a
-//! replayed event log ends in the same one.
+//! [`Snapshot::apply`] accepts any envelope in any state and cannot fail: a stale or impossible event changes only the count of
+//! anomalies. Status pages, metrics, the command line and the tests read nothing but the snapshot, and a replayed event log
+//! produces the same one.
 
 mod fold;
 mod histogram;

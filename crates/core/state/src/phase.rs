@@ -6,53 +6,53 @@ use llama_warden_events::{FailureReason, ProcessEnd, ReadyVia, Rung, StopReason,
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where a server stands, with what belongs to that phase alone.
+/// The phase of a server, with the data of that phase.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]
 pub enum Phase {
     /// Configured, not launched in this run of the daemon.
     Idle,
-    /// Being looked at before the process is made.
+    /// The launch is being checked and prepared; there is no process yet.
     Launching,
-    /// The process runs and has shown nothing yet.
+    /// The process runs and has shown no progress yet.
     Starting,
     /// The model is being loaded.
     Loading {
-        /// From 0 to 1, where the build tells.
+        /// From 0 to 1; `None` if the build prints no progress.
         progress: Option<f64>,
     },
-    /// It answers.
+    /// It answers as ready.
     Ready {
-        /// What proved it.
+        /// What proved that it is ready.
         via: ReadyVia,
     },
-    /// It was ready and no longer answers as such.
+    /// It was ready and no longer answers as ready.
     Unready {
-        /// What had proved it ready.
+        /// What had proved that it was ready.
         via: ReadyVia,
     },
-    /// It was asked to end.
+    /// It is being stopped.
     Stopping {
-        /// Why.
+        /// Why it is stopped.
         reason: StopReason,
-        /// The step of the ladder, once a signal was sent.
+        /// The current rung of the ladder; `None` before the first signal.
         rung: Option<Rung>,
     },
-    /// It waits to be launched again.
+    /// It waits for its next restart.
     BackingOff {
         /// Consecutive failures.
         attempt: u32,
-        /// When the launch comes.
+        /// When the restart is due.
         until: Uptime,
     },
-    /// It ended, and that was no failure, or nobody has said yet that it was.
+    /// Its process ended, and no failure was published (yet).
     Exited {
-        /// How.
+        /// How it ended.
         end: ProcessEnd,
     },
     /// It failed.
     Failed {
-        /// Why.
+        /// The reason of the failure.
         reason: FailureReason,
     },
 }
@@ -63,19 +63,19 @@ pub enum Phase {
 pub enum PhaseName {
     /// Configured, not launched in this run of the daemon.
     Idle,
-    /// Being looked at before the process is made.
+    /// The launch is being checked and prepared; there is no process yet.
     Launching,
-    /// The process runs and has shown nothing yet.
+    /// The process runs and has shown no progress yet.
     Starting,
     /// The model is being loaded.
     Loading,
-    /// It answers.
+    /// It answers as ready.
     Ready,
-    /// It was ready and no longer answers as such.
+    /// It was ready and no longer answers as ready.
     Unready,
-    /// It was asked to end.
+    /// It is being stopped.
     Stopping,
-    /// It waits to be launched again.
+    /// It waits for its next restart.
     BackingOff,
     /// It ended without a failure.
     Exited,
@@ -114,7 +114,7 @@ impl PhaseName {
         }
     }
 
-    /// Whether nothing runs and nothing is on its way.
+    /// Whether no process runs and neither a launch nor a restart is under way.
     pub const fn is_settled_down(self) -> bool {
         matches!(self, Self::Idle | Self::Exited | Self::Failed)
     }

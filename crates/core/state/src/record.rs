@@ -1,4 +1,4 @@
-//! What the snapshot keeps of one server.
+//! The record of one server in the snapshot.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,65 +13,65 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Histogram, Phase, PhaseName, Tally};
 
-/// One server. What belongs to a launch is cleared when the next one begins; totals stay.
+/// The record of one server. Fields of a launch are cleared when the next launch begins; totals stay.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ServerRecord {
-    /// What is known of it before it runs.
+    /// Its name, model, port and the like, as configured.
     pub card: Arc<ServerCard>,
-    /// Where it stands.
+    /// Its current phase.
     pub phase: Phase,
-    /// Since when.
+    /// When the current phase began.
     pub phase_since: Uptime,
     /// The latest phases, oldest first; at most [`ServerRecord::HISTORY`].
     pub history: Box<[PhaseChange]>,
-    /// The latest launch; 0 before the first.
+    /// The number of the latest launch; 0 before the first.
     pub incarnation: Incarnation,
     /// The running process.
     pub process: Option<ProcessRecord>,
-    /// How it became ready in this incarnation.
+    /// How this launch became ready.
     pub ready: Option<ReadyRecord>,
-    /// The latest check of this incarnation that came out otherwise than the one before.
+    /// The latest published health check of this launch.
     pub health: Option<HealthRecord>,
-    /// The stop of this incarnation, under way or complete.
+    /// The stop of this launch, under way or complete.
     pub stop: Option<StopRecord>,
-    /// The failure of this incarnation.
+    /// The failure of this launch.
     pub failure: Option<Arc<FailureRecord>>,
-    /// The latest failure of any incarnation.
+    /// The latest failure of any launch.
     pub last_failure: Option<Arc<FailureRecord>>,
     /// How the latest process ended.
     pub last_end: Option<ProcessEnd>,
-    /// Why policy does not start it again, if it was given up.
+    /// Why the restart policy gave up, if it did.
     pub restart_abandoned: Option<String>,
-    /// How the commands around this incarnation's life ended that something waited for.
+    /// The outcomes of the hooks that this launch or its stop waited for.
     pub hooks: BTreeMap<HookPoint, HookOutcome>,
-    /// Losses of quality of this incarnation; at most [`ServerRecord::WARNINGS`].
+    /// Warnings of this launch; at most [`ServerRecord::WARNINGS`].
     pub warnings: Vec<WarningRecord>,
-    /// Options that were spelled otherwise for this build.
+    /// Options that were translated for this build.
     pub notes: Arc<[Arc<OptionNote>]>,
     /// The command line of the latest process, secrets redacted.
     pub argv: ArgumentList,
-    /// What it is estimated to need of memory.
+    /// Its estimated memory need.
     pub memory: Option<MemoryEstimate>,
-    /// What a launch that is due waits for.
+    /// What a held launch waits for.
     pub held: Option<String>,
     /// The pack that reads its output.
     pub detector: Option<Arc<str>>,
-    /// The dialect that spelled its options.
+    /// The dialect that translated its options.
     pub dialect: Option<Arc<str>>,
-    /// What the build calls itself.
+    /// The version that the build prints.
     pub llama_version: Option<Arc<str>>,
     /// Totals of this run of the daemon.
     pub counters: Counters,
-    /// Spawn to ready.
+    /// Times from spawn to ready, in seconds.
     pub ready_seconds: Histogram,
-    /// Stop asked to reaped.
+    /// Times from the stop request to the reaped process, in seconds.
     pub stop_seconds: Histogram,
 }
 
 impl ServerRecord {
     /// How many phases are kept.
     pub const HISTORY: usize = 16;
-    /// How many warnings of an incarnation are kept.
+    /// How many warnings of a launch are kept.
     pub const WARNINGS: usize = 16;
 
     /// A server that was just configured.
@@ -119,22 +119,22 @@ impl ServerRecord {
 /// A running process.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProcessRecord {
-    /// Its id.
+    /// Its process id.
     pub pid: u32,
-    /// Its start in clock ticks since the machine booted; with the pid it names the process for good.
+    /// Its start in clock ticks since the machine booted; together with the pid it identifies the process.
     pub start_ticks: u64,
-    /// The port that it was given.
+    /// The port in its command line.
     pub port: u16,
-    /// When it was made, for people.
+    /// When it was spawned, as wall time.
     pub spawned_at: Timestamp,
-    /// When it was made, for durations.
+    /// When it was spawned, for durations.
     pub spawned: Uptime,
 }
 
 /// How a server became ready.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ReadyRecord {
-    /// What proved it.
+    /// What proved that it is ready.
     pub via: ReadyVia,
     /// Seconds since the spawn.
     pub startup_seconds: f64,
@@ -143,11 +143,11 @@ pub struct ReadyRecord {
 /// A check of a ready server.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct HealthRecord {
-    /// When, for people.
+    /// The wall time, for people.
     pub at: Timestamp,
     /// Whether it answered as ready.
     pub ok: bool,
-    /// Milliseconds until its answer, or until it was given up.
+    /// Milliseconds until the answer or the timeout.
     pub latency_ms: f64,
     /// Consecutive failures.
     pub failures: u32,
@@ -156,7 +156,7 @@ pub struct HealthRecord {
 /// A stop.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct StopRecord {
-    /// Why.
+    /// The reason.
     pub reason: StopReason,
     /// When it began.
     pub began: Uptime,
@@ -169,24 +169,24 @@ pub struct StopRecord {
 /// A failure.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FailureRecord {
-    /// Why.
+    /// The reason.
     pub reason: FailureReason,
-    /// The same for people.
+    /// The same in words, for people.
     pub detail: String,
-    /// When, for people.
+    /// The wall time, for people.
     pub at: Timestamp,
-    /// Of which launch.
+    /// The launch that it belongs to.
     pub incarnation: Incarnation,
     /// The last lines of output, oldest first.
     pub lines: Vec<String>,
 }
 
-/// A loss of quality.
+/// A warning.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct WarningRecord {
-    /// What kind.
+    /// The kind of warning.
     pub warning: Warning,
-    /// The same for people.
+    /// The same in words, for people.
     pub detail: String,
 }
 
@@ -195,28 +195,28 @@ pub struct WarningRecord {
 pub struct PhaseChange {
     /// The phase that began.
     pub phase: PhaseName,
-    /// When, for people.
+    /// The wall time, for people.
     pub at: Timestamp,
-    /// Of which launch.
+    /// The launch that it belongs to.
     pub incarnation: Incarnation,
 }
 
 /// Totals of one run of the daemon.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
-    /// Launches.
+    /// Launches that began.
     pub launches: u64,
-    /// Times it became ready, by proof.
+    /// Launches that became ready, by proof.
     pub became_ready: Tally<ReadyVia>,
-    /// Ends, by outcome.
+    /// Processes that ended, by outcome.
     pub exits: Tally<ExitOutcome>,
-    /// Failures, by reason.
+    /// Failed launches, by reason.
     pub failures: Tally<FailureReason>,
     /// Restarts by policy, by the reason of the failure before.
     pub restarts: Tally<FailureReason>,
-    /// Times that policy gave up, by the reason of the last failure.
+    /// Times that the restart policy gave up, by the reason of the last failure.
     pub restarts_abandoned: Tally<FailureReason>,
-    /// Signals of the ladder.
+    /// Signals that were sent, by signal.
     pub signals: Tally<Signal>,
 }
 
@@ -227,19 +227,19 @@ impl Counters {
     }
 }
 
-/// How an end counts.
+/// The outcome of a process, as the metrics count it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExitOutcome {
-    /// Asked to end, and it did.
+    /// It was asked to end and did.
     Stopped,
-    /// Asked to end, and KILL was needed.
+    /// It was asked to end, and KILL was needed.
     Killed,
-    /// Was ready and ended unasked with code 0.
+    /// It was ready and ended unasked with code 0.
     Exited,
-    /// Was ready and ended unasked in another way.
+    /// It was ready and ended unasked in another way.
     Crashed,
-    /// Ended before it was ready.
+    /// It ended before it was ready.
     Failed,
 }
 
@@ -247,7 +247,7 @@ impl ExitOutcome {
     /// Every outcome.
     pub const ALL: [Self; 5] = [Self::Stopped, Self::Killed, Self::Exited, Self::Crashed, Self::Failed];
 
-    /// The outcome's one spelling.
+    /// The outcome's label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stopped => "stopped",

@@ -1,4 +1,4 @@
-//! The snapshot: everything that is known, in one value.
+//! The snapshot: the whole state of the daemon and its servers in one value.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,20 +8,20 @@ use serde::Serialize;
 
 use crate::ServerRecord;
 
-/// Everything that the events up to [`seq`](Self::seq) say. Cloning copies pointers, not records.
+/// The state after the event [`seq`](Self::seq). Cloning copies pointers, not records.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Snapshot {
-    /// The last event that is in.
+    /// The last event that was applied.
     pub seq: Seq,
     /// The run of the daemon.
     pub boot: BootId,
-    /// When the last event came.
+    /// The time of the last event.
     pub elapsed: Uptime,
-    /// The daemon itself.
+    /// The state of the daemon itself.
     pub daemon: DaemonRecord,
     /// Every configured server.
     pub servers: BTreeMap<ServerId, Arc<ServerRecord>>,
-    /// How many events of each kind.
+    /// The number of events of each kind.
     pub events: BTreeMap<&'static str, u64>,
     /// Events that were stale or impossible.
     pub anomalies: u64,
@@ -34,8 +34,8 @@ pub struct Snapshot {
 pub struct ExtensionCounts(BTreeMap<String, BTreeMap<String, u64>>);
 
 impl ExtensionCounts {
-    /// Kinds of one component, and components, that are counted apart; those beyond count as `other`. A component that invents
-    /// kinds without end must not fill the memory, nor the metrics page.
+    /// Most components, and most kinds of one component, that are counted by name; further ones count as `other`. A component that
+    /// invents kinds without end must fill neither the memory nor the metrics page.
     const KINDS: usize = 32;
 
     /// Counts an event.
@@ -83,7 +83,7 @@ impl Snapshot {
         self.servers.values().filter(|server| server.is_running()).count()
     }
 
-    /// Servers that should be ready and are not.
+    /// Enabled servers that are not ready.
     pub fn missing_servers(&self) -> impl Iterator<Item = (&ServerId, &ServerRecord)> {
         self.servers
             .iter()
@@ -92,10 +92,10 @@ impl Snapshot {
     }
 }
 
-/// The daemon itself.
+/// The state of the daemon itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct DaemonRecord {
-    /// Where it stands.
+    /// Its phase.
     pub phase: DaemonPhase,
     /// Its version.
     pub version: String,
@@ -105,25 +105,25 @@ pub struct DaemonRecord {
     pub profile: Option<String>,
     /// The configured profiles.
     pub profiles: Arc<[ProfileCard]>,
-    /// Why the latest changed configuration was refused, until one is taken.
+    /// Why the latest changed configuration was refused; cleared by the next one that is accepted.
     pub configuration_refused: Option<String>,
-    /// What asked it to stop.
+    /// Who asked it to stop.
     pub trigger: Option<String>,
-    /// The component that failed, and what it said.
+    /// The component that failed, and its error.
     pub failed_component: Option<(String, String)>,
 }
 
-/// Where the daemon stands.
+/// The phase of the daemon.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DaemonPhase {
-    /// Components are coming up.
+    /// Components are starting.
     #[default]
     Starting,
-    /// It takes commands.
+    /// It accepts commands.
     Running,
     /// It stops every server.
     Stopping,
-    /// Every server is gone.
+    /// No server runs any more.
     Stopped,
 }

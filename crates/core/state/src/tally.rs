@@ -4,28 +4,28 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// How often each key came.
+/// The number of occurrences of each key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Tally<K: Ord>(BTreeMap<K, u64>);
 
 impl<K: Copy + Ord> Tally<K> {
-    /// Counts a key once more.
+    /// Counts one occurrence.
     pub fn count(&mut self, key: K) {
         *self.0.entry(key).or_default() += 1;
     }
 
-    /// How often a key came.
+    /// The occurrences of one key.
     pub fn of(&self, key: K) -> u64 {
         self.0.get(&key).copied().unwrap_or_default()
     }
 
-    /// The keys that came, in order.
+    /// The keys that occurred, in order.
     pub fn keys(&self) -> impl Iterator<Item = K> {
         self.0.keys().copied()
     }
 
-    /// How often any key came.
+    /// The occurrences of all keys.
     pub fn total(&self) -> u64 {
         self.0.values().sum()
     }

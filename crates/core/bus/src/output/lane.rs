@@ -13,11 +13,11 @@ use super::ring::LineRing;
 /// One stream of one launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputKey {
-    /// Whose.
+    /// The server.
     pub server: ServerId,
-    /// Of which launch.
+    /// Its launch.
     pub incarnation: Incarnation,
-    /// Which.
+    /// Standard error or standard output.
     pub stream: StreamName,
 }
 
@@ -27,13 +27,13 @@ pub trait OutputTap: Send {
     fn on_line(&mut self, line: &[u8]);
 }
 
-/// Makes taps.
+/// Creates taps.
 pub trait TapFactory: Send + Sync {
     /// A tap for this stream, or none.
     fn tap(&self, key: &OutputKey) -> Option<Box<dyn OutputTap>>;
 }
 
-/// Lines of one stream, in this run of the daemon.
+/// Line counts of one stream in this run of the daemon.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OutputCounters {
     /// Lines that the server wrote.
@@ -42,30 +42,30 @@ pub struct OutputCounters {
     pub dropped: u64,
 }
 
-/// A kept line.
+/// A line in a ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// Which stream it came from.
+    /// Its stream.
     pub stream: StreamName,
-    /// Its place among all lines of its server.
+    /// Its position among all lines of its server, both streams counted.
     pub order: u64,
     /// Its bytes, as the server wrote them, without the line end.
     pub bytes: Vec<u8>,
 }
 
-/// What a follower gets.
+/// What a follower reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FollowedLine {
     /// The next line.
     Line(LogLine),
-    /// The ring forgot lines before they were read.
+    /// The ring dropped lines before the follower read them.
     Lost {
-        /// How many.
+        /// The number of lines.
         lines: u64,
     },
 }
 
-/// What a follower gets at a time.
+/// What a follower reads at a time.
 pub type Followed = Vec<FollowedLine>;
 
 /// The output lane. Cheap to clone.
@@ -80,7 +80,7 @@ struct Shared {
     taps: Mutex<Vec<Arc<dyn TapFactory>>>,
 }
 
-/// What one server writes.
+/// The output of one server.
 #[derive(Default)]
 struct Output {
     /// Lines of both streams so far.
@@ -96,7 +96,7 @@ struct Stream {
     ring: Mutex<LineRing>,
     dropped: AtomicU64,
     followers: AtomicUsize,
-    /// Told of new lines, only while somebody follows, and of the end.
+    /// Notified of new lines while somebody follows, and of the end.
     news: Notify,
 }
 
@@ -116,7 +116,7 @@ impl fmt::Debug for OutputLane {
 }
 
 impl OutputLane {
-    /// Adds a maker of taps; it sees the streams that are opened from now on.
+    /// Adds a factory of taps; it is asked for each stream that is opened from now on.
     pub fn register_taps(&self, factory: Arc<dyn TapFactory>) {
         lock(&self.shared.taps).push(factory);
     }
@@ -152,7 +152,7 @@ impl OutputLane {
     pub fn follow(&self, server: &ServerId, stream: StreamName, tail: usize) -> StreamFollower {
         let output = self.output_or_new(server);
         let followed = output.stream(stream);
-        // Before the ring is read: a line that comes after that finds the follower counted.
+        // Counted before the ring is read, so that a line that is pushed in between notifies this follower.
         followed.followers.fetch_add(1, Ordering::Relaxed);
         let ring = lock(&followed.ring);
         let next = ring.next().saturating_sub(tail as u64).max(ring.first());
@@ -160,7 +160,7 @@ impl OutputLane {
         StreamFollower { name: stream, output, next }
     }
 
-    /// Lines written and lost.
+    /// The line counts of one stream.
     pub fn counters(&self, server: &ServerId, stream: StreamName) -> OutputCounters {
         self.output(server).map_or_else(OutputCounters::default, |output| {
             let stream = output.stream(stream);
@@ -168,7 +168,7 @@ impl OutputLane {
         })
     }
 
-    /// Forgets every server that is no longer configured. Who follows it gets the lines that are there, and then the end.
+    /// Drops the output of every server that `keep` rejects. Its followers read the lines that are left, and then the end.
     pub fn retain(&self, is_configured: impl Fn(&ServerId) -> bool) {
         lock(&self.shared.outputs).retain(|server, output| {
             let stays = is_configured(server);
@@ -190,7 +190,7 @@ impl OutputLane {
     }
 }
 
-/// The way into the lane for one stream of one launch.
+/// The writing end of one stream of one launch.
 pub struct OutputSink {
     taps: Box<[Box<dyn OutputTap>]>,
     name: StreamName,
@@ -204,7 +204,7 @@ impl fmt::Debug for OutputSink {
 }
 
 impl OutputSink {
-    /// Takes one line without its line end. Never waits.
+    /// Pushes one line without its line end. Never waits.
     pub fn push(&mut self, line: &[u8]) {
         for tap in &mut self.taps {
             tap.on_line(line);
@@ -243,12 +243,12 @@ impl StreamFollower {
     /// Lines read at a time.
     const BATCH: usize = 256;
 
-    /// Waits for lines and returns those that are there, a bounded number of them; what was lost comes first. Safe to
-    /// cancel. Follows the server across launches; `None` once it is no longer configured.
+    /// Waits for lines and returns a bounded number of them; a loss comes first. Safe to cancel. Follows the server across launches;
+    /// `None` once it is no longer configured.
     pub async fn next(&mut self) -> Option<Followed> {
         let output = Arc::clone(&self.output);
         loop {
-            // Before the look: what comes after it is heard.
+            // Registered before the ring is read, so that a line pushed in between is not missed.
             let news = output.stream(self.name).news.notified();
             let is_over = output.is_over.load(Ordering::Acquire);
             let followed = self.try_next();
@@ -262,7 +262,7 @@ impl StreamFollower {
         }
     }
 
-    /// What [`Self::next`] would return at once; empty where it would wait, or has ended.
+    /// What [`Self::next`] would return at once; empty if it would wait or has ended.
     pub fn try_next(&mut self) -> Followed {
         let stream = self.output.stream(self.name);
         let ring = lock(&stream.ring);
@@ -281,7 +281,7 @@ impl StreamFollower {
     }
 }
 
-/// A poisoned lock only says that a thread died while it copied bytes; the next line is whole again.
+/// A poisoned lock means that a thread panicked while it copied bytes; the next line is intact again.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

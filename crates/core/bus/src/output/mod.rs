@@ -1,7 +1,7 @@
-//! The output lane: lines of the servers, past taps into rings.
+//! The output lane: lines of servers go past taps into rings.
 //!
-//! Pushing never waits. Taps are called in the reader's own task, in order and without loss. Everybody else reads the
-//! ring of a stream with a cursor of their own; what the ring forgot before they came is counted, never silent.
+//! Pushing never waits. Taps are called in the task that reads the pipe, in order and without loss. Followers read the ring of a
+//! stream with a cursor of their own; lines that the ring dropped before a follower read them are counted and reported.
 
 mod lane;
 mod ring;

@@ -7,10 +7,10 @@
 const HEADER: usize = 12;
 /// The smallest block.
 const LEAST: usize = 4096;
-/// What an allocator may put before a block, so that a block of whole pages does not need one more for it.
+/// Room for the allocator's header, so that a block of whole pages does not need one page more.
 const BOOKKEEPING: usize = 64;
 
-/// By default without a block, until the stream is opened with its size.
+/// A ring of lines; the default one has no block until its stream is opened with a size.
 #[derive(Debug, Default)]
 pub(super) struct LineRing {
     bytes: Box<[u8]>,
@@ -34,7 +34,7 @@ impl LineRing {
         Self { bytes: vec![0; room(capacity)].into(), head: 0, used: 0, first: 0, next: 0 }
     }
 
-    /// Gives a ring that has seen no line another size.
+    /// Resizes a ring that holds no line yet.
     pub(super) fn resize_if_untouched(&mut self, capacity: usize) {
         if self.next == 0 && self.bytes.len() != room(capacity) {
             *self = Self::new(capacity);
