@@ -10,6 +10,7 @@ use std::time::Duration;
 use llama_warden_bus::{Delivery, OutputLane, Publisher, ReceivedCommand};
 use llama_warden_component::{Component, Ports};
 use llama_warden_config::{Fleet, ServerSpec};
+use llama_warden_dialects::DialectSet;
 use llama_warden_events::{
     BootId, Event, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId, Signal,
 };
@@ -18,7 +19,6 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::dialect::DialectSet;
 use crate::dialect_shelf::DialectShelf;
 use crate::identify::BinaryCache;
 use crate::launch::{Launch, Obstacles, Over, Reporter, Resources};

@@ -6,10 +6,9 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use llama_warden_dialects::{Dialect, DialectSet};
 use llama_warden_plugin_files::{Changes, ReloadTracker};
 use llama_warden_support::blocking;
-
-use crate::dialect::{Dialect, DialectSet};
 
 /// See the module.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use llama_warden_dialects::BadArgument;
 use llama_warden_events::FailureReason;
 use nix::errno::Errno;
 
@@ -54,6 +55,12 @@ fn is_exhaustion(error: &io::Error) -> bool {
         errno,
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN | Errno::ENOSPC)
     )
+}
+
+impl From<BadArgument> for LaunchFailure {
+    fn from(error: BadArgument) -> Self {
+        Self::new(FailureReason::BadArgument, error.to_string())
+    }
 }
 
 impl fmt::Display for LaunchFailure {

@@ -10,13 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use llama_warden_dialects::{BinaryProfile, OptionList, Version};
 use llama_warden_events::Signal;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
-use crate::binary::{BinaryProfile, Version};
 use crate::environment::Environment;
-use crate::help::OptionList;
 use crate::pipes::read_bounded;
 use crate::process::Process;
 use crate::spawner::{ShimProgram, SpawnRequest, Spawner};

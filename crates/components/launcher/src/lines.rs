@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use llama_warden_dialects::REDACTED;
 use memchr::{memchr, memmem};
 
 /// Longest line, in bytes without the line end.
@@ -67,9 +68,6 @@ pub(crate) struct Redactor {
 
 /// Shorter ones would blank out ordinary text.
 const MIN_SECRET: usize = 4;
-
-/// What stands in place of a secret.
-pub(crate) const REDACTED: &str = "[redacted]";
 
 impl Redactor {
     /// Replaces each of `secrets` that has at least four bytes.

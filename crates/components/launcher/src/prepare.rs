@@ -8,20 +8,18 @@ use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, EventDraft};
 use llama_warden_config::ServerSpec;
+use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, is_secret_variable, plan};
 use llama_warden_events::{Event, FailureReason, OptionNote, Warning};
 use llama_warden_plugin_files::{Changes, PluginFile as _};
 use llama_warden_support::blocking;
 use tokio::time::Instant;
 
-use crate::argv::{self, CommandLine};
-use crate::binary::{self, BinaryProfile};
-use crate::dialect::{self, Dialect};
 use crate::environment::{Environment, EnvironmentPolicy, Marker, child_environment};
 use crate::failure::LaunchFailure;
 use crate::launch::{Reporter, Resources};
 use crate::lines::Redactor;
 use crate::sweep::{Sweep, Traces, sweep};
-use crate::{preflight, redact};
+use crate::{binary, preflight};
 
 /// Longest wait for what an earlier launch left on the port.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,10 +77,10 @@ pub(crate) async fn prepare(
     };
     let profile = identify(&program, &environment, resources, reporter).await?;
     let dialect = choose_dialect(&profile, resources, reporter).await?;
-    let mut line = argv::plan(server, &profile, &dialect)?;
+    let mut line = plan(server, &profile, &dialect)?;
     let notes = resources.notes.share(std::mem::take(&mut line.notes));
     report(notes, &line.warnings, reporter).await?;
-    let variables = environment.iter().filter(|(name, _)| redact::is_secret_variable(&name.to_string_lossy()));
+    let variables = environment.iter().filter(|(name, _)| is_secret_variable(&name.to_string_lossy()));
     let variables = variables.map(|(_, value)| value.to_string_lossy().into_owned());
     let redactor = Redactor::new(line.secrets().into_iter().chain(keys).chain(variables));
     Ok(Prepared { line, environment, redactor })
@@ -138,7 +136,7 @@ async fn choose_dialect(
             Event::DialectsReloaded { dialects: taken.into(), removed: removed.into(), refused: refused.into() };
         reporter.events.publish(EventDraft::daemon(reloaded).because(reporter.cause)).await?;
     }
-    let Some(choice) = dialect::choose_dialect(&library, profile) else {
+    let Some(choice) = llama_warden_dialects::choose_dialect(&library, profile) else {
         return Err(LaunchFailure::new(FailureReason::Unknown, "there is no flag dialect at all").into());
     };
     let chosen = Event::DialectChosen { dialect: choice.file.name().into(), because: choice.because };

@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 
 use llama_warden_config::ServerSpec;
+use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, DialectSet, choose_dialect, plan};
 use llama_warden_events::OptionTreatment;
-use llama_warden_launcher::{
-    BinaryProfile, CommandLine, Dialect, DialectSet, EnvironmentPolicy, Spawner, child_environment, choose_dialect,
-    identify, plan, resolve,
-};
+use llama_warden_launcher::{EnvironmentPolicy, Spawner, child_environment, identify, resolve};
 use llama_warden_plugin_files::{Choice, PluginFile as _};
 use serde_json::json;
 

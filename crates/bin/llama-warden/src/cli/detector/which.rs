@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llama_warden_launcher::{BinaryProfile, CommandLine, Dialect, choose_dialect, plan};
+use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, choose_dialect, plan};
 use llama_warden_plugin_files::{Choice, PluginFile};
 use llama_warden_readiness::Pack;
 use serde_json::{Value, json};

@@ -5,13 +5,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use llama_warden_config::{FlagOrigin, ServerSpec};
-use llama_warden_events::{FailureReason, OptionNote, OptionTreatment};
+use llama_warden_events::{OptionNote, OptionTreatment};
 
 use crate::binary::BinaryProfile;
 use crate::dialect::Dialect;
-use crate::failure::LaunchFailure;
-use crate::lines::REDACTED;
-use crate::redact;
+use crate::redact::{self, REDACTED};
 use crate::translate::{self, Spelling, Translator};
 
 /// What is run.
@@ -42,12 +40,6 @@ pub struct BadArgument {
 impl BadArgument {
     pub(crate) fn new(option: &str, detail: impl Into<String>) -> Self {
         Self { option: option.to_owned(), detail: detail.into() }
-    }
-}
-
-impl From<BadArgument> for LaunchFailure {
-    fn from(error: BadArgument) -> Self {
-        Self::new(FailureReason::BadArgument, error.to_string())
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) const HELP_OPTION_COUNTS: [(&str, usize); 4] =
 
 /// The recorded help text of a build.
 pub(crate) fn help(build: &str) -> String {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/transcripts");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures/transcripts");
     std::fs::read_to_string(folder.join(build).join("help.txt")).expect("the fixture exists")
 }
 

@@ -1,6 +1,7 @@
 //! Finds secrets in a command line and keeps them from being shown.
 
-use crate::lines::REDACTED;
+/// What stands in place of a secret.
+pub const REDACTED: &str = "[redacted]";
 
 /// The arguments with every secret value replaced, `--api-key VALUE` and `--api-key=VALUE` alike.
 pub fn arguments(arguments: impl IntoIterator<Item = String>) -> impl Iterator<Item = String> {
@@ -36,7 +37,7 @@ pub(crate) fn secrets(arguments: impl IntoIterator<Item = String>) -> Vec<String
 }
 
 /// Whether the value of an environment variable of this name is a secret.
-pub(crate) fn is_secret_variable(name: &str) -> bool {
+pub fn is_secret_variable(name: &str) -> bool {
     ["KEY", "TOKEN", "SECRET", "PASSWORD"].iter().any(|suffix| name.to_ascii_uppercase().ends_with(suffix))
 }
 
