@@ -6,42 +6,34 @@
 //!
 //! Invariants: no rule drops an option that protects a server; every example of a loaded dialect holds.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use llama_warden_config::{Flag, FlagOrigin, FlagValue, Flags};
-use llama_warden_plugin_files::{About, Choice, FileError, Fit, Origin, PluginFile, PluginSet, Source};
+use llama_warden_config::{FlagValue, Flags};
+use llama_warden_plugin_files::About;
 
-use crate::binary::BinaryProfile;
-use crate::dialect_file::{DialectFile, Example, OptionName, OptionRules, Rule};
+use crate::file::{Example, OptionName, OptionRules, Rule};
+use crate::flag_value;
 use crate::help::{OptionList, Takes};
-use crate::translate::{self, Translator};
-
-#[cfg(test)]
-mod tests;
-
-/// The dialects in force. The one called `llama-server` fits every build and lies behind all others.
-pub type DialectSet = PluginSet<Dialect>;
 
 /// What stands for the user's value in a rule.
-const VALUE: &str = "{value}";
+pub(crate) const VALUE: &str = "{value}";
 
 /// A dialect that was checked, with the one that lies behind it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Dialect {
-    body: Arc<Body>,
+    pub(crate) body: Arc<Body>,
 }
 
 #[derive(Debug)]
-struct Body {
-    about: About,
-    known: BTreeSet<OptionName>,
-    synonyms: Vec<Vec<OptionName>>,
-    options: Vec<OptionRules>,
-    examples: Vec<Example>,
+pub(crate) struct Body {
+    pub(crate) about: About,
+    pub(crate) known: BTreeSet<OptionName>,
+    pub(crate) synonyms: Vec<Vec<OptionName>>,
+    pub(crate) options: Vec<OptionRules>,
+    pub(crate) examples: Vec<Example>,
     /// What has the word where this one says nothing.
-    behind: Option<Dialect>,
+    pub(crate) behind: Option<Dialect>,
 }
 
 /// Something that a dialect says, with its name.
@@ -49,11 +41,6 @@ struct Body {
 pub(crate) struct Said<'a, T> {
     pub(crate) what: T,
     pub(crate) dialect: &'a str,
-}
-
-/// The dialect for a build: the most specific one that fits. `None` only for an empty library.
-pub fn choose_dialect(library: &DialectSet, binary: &BinaryProfile) -> Option<Choice<Dialect>> {
-    library.choose(binary.version.build, &binary.identity.options, None)
 }
 
 impl Dialect {
@@ -93,7 +80,7 @@ impl Dialect {
                 let groups = dialect.body.synonyms.iter().filter(|group| group.iter().any(|known| known.0 == name));
                 for other in groups.flatten().map(|other| other.0.as_str()) {
                     if other != option && found.iter().all(|known| known.what != other) {
-                        found.push(Said { what: other, dialect: dialect.name() });
+                        found.push(Said { what: other, dialect: &dialect.body.about.name });
                     }
                 }
             }
@@ -118,94 +105,15 @@ impl Dialect {
     }
 
     /// This dialect, then what lies behind it.
-    fn layers(&self) -> impl Iterator<Item = &Self> {
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |dialect| dialect.body.behind.as_ref())
     }
 
     fn rules(&self, option: &str) -> impl Iterator<Item = Said<'_, &Rule>> {
         self.layers().flat_map(move |dialect| {
             let options = dialect.body.options.iter().filter(move |rules| rules.name.0 == option);
-            options.flat_map(|rules| &rules.rules).map(|rule| Said { what: rule, dialect: dialect.name() })
+            options.flat_map(|rules| &rules.rules).map(|rule| Said { what: rule, dialect: &dialect.body.about.name })
         })
-    }
-
-    fn check_examples(&self, source: &Source<'_>) -> Result<(), FileError> {
-        for example in &self.body.examples {
-            let advice = "correct the example, or the order or conditions of the rules";
-            let at = Some(example.spell.span());
-            match self.spelled(example) {
-                Ok(spelled) if spelled == *example.spell.as_ref() => {}
-                Ok(spelled) => {
-                    let message =
-                        format!("this example claims {:?}, but {spelled:?} is passed", example.spell.as_ref());
-                    return Err(source.error(at, message, advice));
-                }
-                Err(error) => return Err(source.error(at, format!("this example cannot be: {error}"), advice)),
-            }
-        }
-        Ok(())
-    }
-
-    /// What is passed for the options of an example.
-    fn spelled(&self, example: &Example) -> Result<Vec<String>, crate::BadArgument> {
-        let flags = example.flags.iter().map(|(name, value)| {
-            (name.0.clone(), Flag { value: FlagValue::from(value.clone()), origin: FlagOrigin::User })
-        });
-        let flags = translate::unify(&flags.collect(), self);
-        let listed = OptionList::parse(&example.help.join("\n"));
-        let translator = Translator { dialect: self, listed: &listed, flags: &flags };
-        let mut spelled = Vec::new();
-        for (name, flag) in &flags {
-            spelled.extend(translator.spell(name, &flag.value)?.into_arguments());
-        }
-        Ok(spelled)
-    }
-}
-
-impl PluginFile for Dialect {
-    const WORD: &'static str = "dialect";
-    const BASE: &'static str = "llama-server";
-    const BASE_TEXT: &'static str = include_str!("../../../../config/dialects/llama-server.toml");
-    const BUILT_IN: &'static [&'static str] = &[];
-
-    fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError> {
-        let source = Source::new(origin, &text, Self::WORD);
-        let file: DialectFile = source.parse("`llama-warden schema dialect` shows what may stand here")?;
-        source.check_name(&file.name, Self::WORD)?;
-        let fit = Fit::check(&source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
-        if file.name.as_ref() == Self::BASE && !fit.is_every_build() {
-            let advice = "take `builds`, `help-lists` and `help-lacks` away, or give it a name of its own";
-            return Err(source.error(Some(file.name.span()), "the dialect behind all others fits every build", advice));
-        }
-        for option in &file.option {
-            check_rules(&source, option)?;
-        }
-        let is_built_in = origin == &Origin::BuiltIn;
-        let about = About {
-            name: file.name.into_inner(),
-            description: file.description,
-            origin: origin.clone(),
-            fit,
-            text: text.clone(),
-        };
-        let body = Body {
-            about,
-            known: file.known,
-            synonyms: file.synonyms,
-            options: file.option,
-            examples: file.example,
-            behind: base.cloned(),
-        };
-        let dialect = Self { body: Arc::new(body) };
-        // The built-in dialect is checked by a test, so that a start does not pay for it.
-        if !is_built_in {
-            dialect.check_examples(&source)?;
-        }
-        Ok(dialect)
-    }
-
-    fn about(&self) -> &About {
-        &self.body.about
     }
 }
 
@@ -216,7 +124,7 @@ impl Rule {
         if !spell.iter().any(|word| word.contains(VALUE)) {
             return spell.clone();
         }
-        let values = translate::texts(value);
+        let values = flag_value::texts(value);
         values.iter().flat_map(|value| spell.iter().map(move |word| word.replace(VALUE, value))).collect()
     }
 
@@ -230,23 +138,4 @@ impl Rule {
                 .iter()
                 .all(|(name, pattern)| flags.get(&name.0).is_some_and(|flag| pattern.matches(&flag.value)))
     }
-}
-
-/// What is passed has to read as an option, and must not drop what protects a server.
-fn check_rules(source: &Source<'_>, option: &OptionRules) -> Result<(), FileError> {
-    for rule in &option.rules {
-        let (spell, at) = (rule.spell.as_ref(), Some(rule.spell.span()));
-        if let Some(first) = spell.first().filter(|first| !first.starts_with('-')) {
-            let advice = "begin with the option and its dashes, then its value as an element of its own";
-            return Err(source.error(at, format!("`{first}` would not read as an option"), advice));
-        }
-        if spell.iter().any(|word| word.contains(['\0', '\n'])) {
-            return Err(source.error(at, "an argument contains a line end or a NUL byte", "take it away"));
-        }
-        if translate::protects(&option.name.0) && !spell.iter().any(|word| word.contains(VALUE)) {
-            let message = format!("`{}` protects a server, and this rule would drop its value", option.name.0);
-            return Err(source.error(at, message, "pass its value on as `{value}`, or take the rule away"));
-        }
-    }
-    Ok(())
 }

@@ -10,7 +10,8 @@ use llama_warden_config::{
 use llama_warden_events::{ServerId, Signal};
 use llama_warden_plugin_files::PluginFile as _;
 
-use crate::dialect::{Dialect, DialectSet};
+use crate::dialect::Dialect;
+use crate::load::DialectSet;
 
 /// The builds whose output was recorded, with the number of long options that their help lists.
 pub(crate) const HELP_OPTION_COUNTS: [(&str, usize); 4] =

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use llama_warden_config::{FlagOrigin, ServerSpec};
 use llama_warden_events::{OptionNote, OptionTreatment};
 
-use crate::binary::BinaryProfile;
+use crate::bad_argument::BadArgument;
 use crate::dialect::Dialect;
+use crate::flag_value;
+use crate::profile::BinaryProfile;
 use crate::redact::{self, REDACTED};
 use crate::translate::{self, Spelling, Translator};
 
@@ -25,22 +27,6 @@ pub struct CommandLine {
     pub warnings: Vec<String>,
     /// Values of secret options, whatever a dialect calls them.
     secrets: Vec<String>,
-}
-
-/// An option that no server can be started with.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("option `{option}`: {detail}")]
-pub struct BadArgument {
-    /// The option, or the key of the configuration.
-    pub option: String,
-    /// Why, with the next step.
-    pub detail: String,
-}
-
-impl BadArgument {
-    pub(crate) fn new(option: &str, detail: impl Into<String>) -> Self {
-        Self { option: option.to_owned(), detail: detail.into() }
-    }
 }
 
 /// Seconds between pings on a stream. The default of 30 holds TERM up for 30 s while a client streams (measured).
@@ -108,7 +94,7 @@ impl CommandLine {
         }
         for (name, flag) in server.flags.iter() {
             translate::check(name, &flag.value)?;
-            self.push(translate::as_written(name, &flag.value));
+            self.push(flag_value::as_written(name, &flag.value));
         }
         Ok(())
     }
@@ -132,7 +118,7 @@ impl CommandLine {
         for (name, flag) in translator.flags {
             let spelling = translator.spell(name, &flag.value)?;
             if redact::is_secret_option(name) {
-                translate::texts(&flag.value).iter().for_each(|value| redact::add_secret(&mut self.secrets, value));
+                flag_value::texts(&flag.value).iter().for_each(|value| redact::add_secret(&mut self.secrets, value));
             }
             self.add(name, flag.origin, spelling);
         }
@@ -218,10 +204,10 @@ mod tests {
     use llama_warden_config::{Flag, FlagValue};
 
     use super::*;
-    use crate::binary::Version;
-    use crate::dialect::DialectSet;
     use crate::fixtures::{self, user_flag};
     use crate::help::OptionList;
+    use crate::load::DialectSet;
+    use crate::profile::Version;
 
     fn profile(build: &str) -> BinaryProfile {
         let options = Some(OptionList::parse(&fixtures::help(build)));

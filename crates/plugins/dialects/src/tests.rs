@@ -1,12 +1,18 @@
 //! Every promise of a dialect, with the built-in one behind it.
 
-use super::*;
-use crate::fixtures;
+use llama_warden_config::{FlagValue, Flags};
+use llama_warden_plugin_files::{FileError, Origin, PluginFile as _, Source};
+
+use crate::dialect::Dialect;
+use crate::help::OptionList;
+use crate::load::check_examples;
+use crate::profile::BinaryProfile;
+use crate::{fixtures, plan};
 
 #[test]
 fn the_built_in_dialect_holds_its_examples_and_knows_every_option_of_every_recorded_build() {
     let dialect = fixtures::dialect();
-    dialect.check_examples(&Source::new(&Origin::BuiltIn, Dialect::BASE_TEXT, "dialect")).expect("its examples hold");
+    check_examples(&dialect, &Source::new(&Origin::BuiltIn, Dialect::BASE_TEXT, "dialect")).expect("its examples hold");
     assert!(dialect.example_count() > 0 && dialect.layers().count() == 1);
     let builds = fixtures::HELP_OPTION_COUNTS.iter().map(|(build, _)| *build).chain(["2023-12-py0.2.26"]);
     for build in builds {
@@ -147,7 +153,7 @@ fn the_seed_flags_are_spelled_for_eras_whose_output_is_not_recorded() {
     for (help, expected) in cases {
         let binary =
             BinaryProfile::new("/bin/llama-server".into(), crate::Version::default(), Some(OptionList::parse(&help)));
-        let line = crate::plan(&server, &binary, &fixtures::dialect()).expect(&expected);
+        let line = plan(&server, &binary, &fixtures::dialect()).expect(&expected);
         let words: Vec<_> = line.arguments.iter().map(|word| word.to_string_lossy()).collect();
         let mut given: Vec<String> = Vec::new();
         // Behind model, host, port and alias; an option with its value, in alphabetical order.
