@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use llama_warden_dialects::BadArgument;
+use llama_warden_dialects::OptionError;
 use llama_warden_events::FailureReason;
 use nix::errno::Errno;
 
@@ -57,8 +57,8 @@ fn is_exhaustion(error: &io::Error) -> bool {
     )
 }
 
-impl From<BadArgument> for LaunchFailure {
-    fn from(error: BadArgument) -> Self {
+impl From<OptionError> for LaunchFailure {
+    fn from(error: OptionError) -> Self {
         Self::new(FailureReason::BadArgument, error.to_string())
     }
 }

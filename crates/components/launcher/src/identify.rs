@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use llama_warden_dialects::{BinaryProfile, OptionList, Version};
+use llama_warden_dialects::{BinaryProfile, BuildVersion, OptionList};
 use llama_warden_events::Signal;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
@@ -135,7 +135,7 @@ pub async fn identify(
         return Err(IdentifyError::NoOptions { path: path.into() });
     }
     // Builds of 2023 know no `--version`; the options tell enough.
-    let version = version.map(|text| Version::parse(&text)).unwrap_or_default();
+    let version = version.map(|text| BuildVersion::parse(&text)).unwrap_or_default();
     Ok(BinaryProfile::new(path.into(), version, Some(options)))
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, EventDraft};
 use llama_warden_config::ServerSpec;
-use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, is_secret_variable, plan};
+use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, build_command_line, is_secret_variable};
 use llama_warden_events::{Event, FailureReason, OptionNote, Warning};
 use llama_warden_plugin_files::{Changes, PluginFile as _};
 use llama_warden_support::blocking;
@@ -77,7 +77,7 @@ pub(crate) async fn prepare(
     };
     let profile = identify(&program, &environment, resources, reporter).await?;
     let dialect = choose_dialect(&profile, resources, reporter).await?;
-    let mut line = plan(server, &profile, &dialect)?;
+    let mut line = build_command_line(server, &profile, &dialect)?;
     let notes = resources.notes.share(std::mem::take(&mut line.notes));
     report(notes, &line.warnings, reporter).await?;
     let variables = environment.iter().filter(|(name, _)| is_secret_variable(&name.to_string_lossy()));

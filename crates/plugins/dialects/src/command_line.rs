@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use llama_warden_config::{FlagOrigin, ServerSpec};
 use llama_warden_events::{OptionNote, OptionTreatment};
 
-use crate::bad_argument::BadArgument;
 use crate::dialect::Dialect;
 use crate::flag_value;
+use crate::option_error::OptionError;
 use crate::profile::BinaryProfile;
 use crate::redact::{self, REDACTED};
 use crate::translate::{self, Spelling, Translator};
@@ -39,12 +39,16 @@ const PING_INTERVAL: &str = "1";
 ///
 /// # Errors
 /// If an option is not known to any build, has a value that cannot be passed, or protects and is not listed.
-pub fn plan(server: &ServerSpec, binary: &BinaryProfile, dialect: &Dialect) -> Result<CommandLine, BadArgument> {
-    check_texts(server)?;
+pub fn build_command_line(
+    server: &ServerSpec,
+    binary: &BinaryProfile,
+    dialect: &Dialect,
+) -> Result<CommandLine, OptionError> {
+    check_server(server)?;
     let mut line = CommandLine::new(binary.path.clone());
     match &binary.options {
         Some(listed) => {
-            let flags = translate::unify(&server.flags, dialect);
+            let flags = translate::merge_names(&server.flags, dialect);
             line.add_translated(server, &Translator { dialect, listed, flags: &flags })?;
         }
         None => line.add_as_written(server)?,
@@ -62,7 +66,7 @@ impl CommandLine {
     pub fn redacted(&self) -> Vec<String> {
         let arguments = self.arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
         let program = self.program.to_string_lossy().into_owned();
-        std::iter::once(program).chain(self.veiled(arguments)).collect()
+        std::iter::once(program).chain(self.redact_arguments(arguments)).collect()
     }
 
     /// The values in it that nobody may see.
@@ -72,7 +76,7 @@ impl CommandLine {
     }
 
     /// Arguments without what is secret by their names, or by the name that the user gave their values.
-    fn veiled(&self, arguments: impl IntoIterator<Item = String>) -> impl Iterator<Item = String> {
+    fn redact_arguments(&self, arguments: impl IntoIterator<Item = String>) -> impl Iterator<Item = String> {
         // A short one may be part of anything.
         let is_in =
             |argument: &str, secret: &str| argument == secret || (secret.len() > 3 && argument.contains(secret));
@@ -85,8 +89,8 @@ impl CommandLine {
     }
 
     /// Everything as it is written, for a build that does not say what it understands.
-    fn add_as_written(&mut self, server: &ServerSpec) -> Result<(), BadArgument> {
-        for (name, value) in address(server) {
+    fn add_as_written(&mut self, server: &ServerSpec) -> Result<(), OptionError> {
+        for (name, value) in required_options(server) {
             self.push([OsString::from(format!("--{name}")), value]);
         }
         if let Some(file) = &server.api_key_file {
@@ -99,22 +103,22 @@ impl CommandLine {
         Ok(())
     }
 
-    fn add_translated(&mut self, server: &ServerSpec, translator: &Translator<'_>) -> Result<(), BadArgument> {
-        for (name, value) in address(server) {
+    fn add_translated(&mut self, server: &ServerSpec, translator: &Translator<'_>) -> Result<(), OptionError> {
+        for (name, value) in required_options(server) {
             // Every build has these, whatever its help says. A path that is no text is passed as it is.
-            match value.to_str().and_then(|value| translator.spell_own(name, value)) {
+            match value.to_str().and_then(|value| translator.spell_internal(name, value)) {
                 Some(spelling) => self.add(name, FlagOrigin::User, spelling),
                 None => self.push([OsString::from(format!("--{name}")), value]),
             }
         }
         if let Some(file) = &server.api_key_file {
-            let spelling = translator.spell_own("api-key-file", &file.to_string_lossy()).ok_or_else(|| {
+            let spelling = translator.spell_internal("api-key-file", &file.to_string_lossy()).ok_or_else(|| {
                 let detail = "this build does not list it, and it is never dropped since it protects";
-                BadArgument::new("api-key-file", detail)
+                OptionError::new("api-key-file", detail)
             })?;
             self.add("api-key-file", FlagOrigin::User, spelling);
         }
-        self.add_own(server, translator);
+        self.add_internal(server, translator);
         for (name, flag) in translator.flags {
             let spelling = translator.spell(name, &flag.value)?;
             if redact::is_secret_option(name) {
@@ -126,7 +130,7 @@ impl CommandLine {
     }
 
     /// What llama-warden needs, unless the user set it or the build has no way to say it.
-    fn add_own(&mut self, server: &ServerSpec, translator: &Translator<'_>) {
+    fn add_internal(&mut self, server: &ServerSpec, translator: &Translator<'_>) {
         let own = [
             ("alias", "-a", server.id.as_str(), "the model is recognised by it"),
             ("sse-ping-interval", "", PING_INTERVAL, "a stop waits for the next ping while a client streams"),
@@ -135,10 +139,14 @@ impl CommandLine {
             let long_name = format!("--{name}");
             let is_set = server.flags.contains_key(name)
                 || server.args.iter().any(|argument| *argument == long_name || argument == short_name);
-            if let Some(spelling) = translator.spell_own(name, value).filter(|_| !is_set) {
+            if let Some(spelling) = translator.spell_internal(name, value).filter(|_| !is_set) {
                 let spelled = spelling.into_arguments();
                 self.push(&spelled);
-                self.note(name, OptionTreatment::Added, Because { spelled, text: because.to_owned(), dialect: None });
+                self.note(
+                    name,
+                    OptionTreatment::Added,
+                    NoteReason { spelled, text: because.to_owned(), dialect: None },
+                );
             }
         }
     }
@@ -148,53 +156,53 @@ impl CommandLine {
             Spelling::Kept(spelled) => self.push(spelled),
             Spelling::Translated { spelled, because, dialect } => {
                 self.push(&spelled);
-                self.note(name, OptionTreatment::Translated, Because { spelled, text: because, dialect });
+                self.note(name, OptionTreatment::Translated, NoteReason { spelled, text: because, dialect });
             }
             Spelling::Dropped { because } => {
                 if origin == FlagOrigin::User {
                     self.warnings.push(format!("option `{name}` is not passed: {because}"));
                 }
-                let because = Because { spelled: Vec::new(), text: because, dialect: None };
+                let because = NoteReason { spelled: Vec::new(), text: because, dialect: None };
                 self.note(name, OptionTreatment::Dropped, because);
             }
         }
     }
 
-    fn note(&mut self, option: &str, treatment: OptionTreatment, because: Because) {
-        let Because { spelled, text, dialect } = because;
-        let spelled = self.veiled(spelled).collect();
+    fn note(&mut self, option: &str, treatment: OptionTreatment, because: NoteReason) {
+        let NoteReason { spelled, text, dialect } = because;
+        let spelled = self.redact_arguments(spelled).collect();
         let (because, dialect) = (text.into(), dialect.map(Into::into));
         self.notes.push(OptionNote { option: option.into(), treatment, spelled, because, dialect });
     }
 }
 
 /// What is passed for an option, why, and which dialect says so.
-struct Because {
+struct NoteReason {
     spelled: Vec<String>,
     text: String,
     dialect: Option<String>,
 }
 
 /// What no server can do without.
-fn address(server: &ServerSpec) -> [(&'static str, OsString); 3] {
+fn required_options(server: &ServerSpec) -> [(&'static str, OsString); 3] {
     let (host, port) = (server.host.as_str().into(), server.port.to_string().into());
     [("model", server.model.clone().into_os_string()), ("host", host), ("port", port)]
 }
 
 /// What stands outside the flags must be passable too.
-fn check_texts(server: &ServerSpec) -> Result<(), BadArgument> {
+fn check_server(server: &ServerSpec) -> Result<(), OptionError> {
     let is_one_line = |bytes: &[u8]| !bytes.iter().any(|byte| matches!(byte, 0 | b'\n'));
     if !is_one_line(server.model.as_os_str().as_bytes()) {
-        return Err(BadArgument::new("model", "the path contains a line end or a NUL byte"));
+        return Err(OptionError::new("model", "the path contains a line end or a NUL byte"));
     }
     if !server.model.is_absolute() {
-        return Err(BadArgument::new("model", "the path is not absolute"));
+        return Err(OptionError::new("model", "the path is not absolute"));
     }
     if !is_one_line(server.host.as_bytes()) || server.host.is_empty() || server.host.starts_with('-') {
-        return Err(BadArgument::new("host", format!("`{}` is not an address", server.host.escape_debug())));
+        return Err(OptionError::new("host", format!("`{}` is not an address", server.host.escape_debug())));
     }
     if server.args.iter().any(|argument| argument.contains('\0')) {
-        return Err(BadArgument::new("args", "an argument contains a NUL byte"));
+        return Err(OptionError::new("args", "an argument contains a NUL byte"));
     }
     Ok(())
 }
@@ -207,15 +215,15 @@ mod tests {
     use crate::fixtures::{self, user_flag};
     use crate::help::OptionList;
     use crate::load::DialectSet;
-    use crate::profile::Version;
+    use crate::profile::BuildVersion;
 
     fn profile(build: &str) -> BinaryProfile {
         let options = Some(OptionList::parse(&fixtures::help(build)));
-        BinaryProfile::new("/opt/llama-server".into(), Version::default(), options)
+        BinaryProfile::new("/opt/llama-server".into(), BuildVersion::default(), options)
     }
 
-    fn planned(server: &ServerSpec, binary: &BinaryProfile) -> Result<CommandLine, BadArgument> {
-        plan(server, binary, &fixtures::dialect())
+    fn planned(server: &ServerSpec, binary: &BinaryProfile) -> Result<CommandLine, OptionError> {
+        build_command_line(server, binary, &fixtures::dialect())
     }
 
     /// The flags that every build of the table in section 4 of the facts about llama-server was started with.
@@ -309,7 +317,7 @@ mod tests {
     fn protection_is_never_dropped() {
         let bare = BinaryProfile::new(
             "/opt/llama-server".into(),
-            Version::default(),
+            BuildVersion::default(),
             Some(OptionList::parse("--model FNAME  x")),
         );
         let mut with_file = fixtures::server("tiny");
@@ -339,11 +347,11 @@ mod tests {
         "#;
         let dialect = DialectSet::built_in().parse("/d.toml".as_ref(), text).expect("valid");
         let options = Some(OptionList::parse("--model F  x\n--host H  x\n--listen-port N  x\n--alias S  x\n"));
-        let binary = BinaryProfile::new("/bin/x".into(), Version::default(), options);
+        let binary = BinaryProfile::new("/bin/x".into(), BuildVersion::default(), options);
         let mut server = fixtures::server("tiny");
         server.api_key_file = Some("/keys".into());
         server.flags.insert("api-key".into(), user_flag(FlagValue::Text("sk-one,sk-two".into())));
-        let line = plan(&server, &binary, &dialect).expect("planned");
+        let line = build_command_line(&server, &binary, &dialect).expect("planned");
         assert_eq!(
             line.redacted().join(" "),
             "/bin/x --model /models/tiny.gguf --host 127.0.0.1 --listen-port 8001 --keys=@/keys --alias tiny [redacted]"

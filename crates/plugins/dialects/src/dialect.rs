@@ -12,9 +12,9 @@ use std::sync::Arc;
 use llama_warden_config::{FlagValue, Flags};
 use llama_warden_plugin_files::About;
 
-use crate::file::{Example, OptionName, OptionRules, Rule};
+use crate::file::{DialectExample, DialectRule, OptionName, OptionRules};
 use crate::flag_value;
-use crate::help::{OptionList, Takes};
+use crate::help::{OptionList, ValueKind};
 
 /// What stands for the user's value in a rule.
 pub(crate) const VALUE: &str = "{value}";
@@ -31,15 +31,15 @@ pub(crate) struct Body {
     pub(crate) known: BTreeSet<OptionName>,
     pub(crate) synonyms: Vec<Vec<OptionName>>,
     pub(crate) options: Vec<OptionRules>,
-    pub(crate) examples: Vec<Example>,
+    pub(crate) examples: Vec<DialectExample>,
     /// What has the word where this one says nothing.
-    pub(crate) behind: Option<Dialect>,
+    pub(crate) fallback: Option<Dialect>,
 }
 
 /// Something that a dialect says, with its name.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Said<'a, T> {
-    pub(crate) what: T,
+pub(crate) struct Attributed<'a, T> {
+    pub(crate) item: T,
     pub(crate) dialect: &'a str,
 }
 
@@ -61,8 +61,8 @@ impl Dialect {
         value: &FlagValue,
         listed: &OptionList,
         flags: &Flags,
-    ) -> Option<Said<'_, &Rule>> {
-        self.rules(option).find(|said| said.what.holds(option, value, listed, flags))
+    ) -> Option<Attributed<'_, &DialectRule>> {
+        self.rules(option).find(|rule| rule.item.holds(option, value, listed, flags))
     }
 
     /// Whether `option` has rules of its own.
@@ -71,21 +71,21 @@ impl Dialect {
     }
 
     /// Other names of `option`, those of other names included.
-    pub(crate) fn synonyms(&self, option: &str) -> Vec<Said<'_, &str>> {
-        let mut found: Vec<Said<'_, &str>> = Vec::new();
+    pub(crate) fn synonyms(&self, option: &str) -> Vec<Attributed<'_, &str>> {
+        let mut found: Vec<Attributed<'_, &str>> = Vec::new();
         let mut looked_at = 0;
         let mut name = option;
         loop {
             for dialect in self.layers() {
                 let groups = dialect.body.synonyms.iter().filter(|group| group.iter().any(|known| known.0 == name));
                 for other in groups.flatten().map(|other| other.0.as_str()) {
-                    if other != option && found.iter().all(|known| known.what != other) {
-                        found.push(Said { what: other, dialect: &dialect.body.about.name });
+                    if other != option && found.iter().all(|known| known.item != other) {
+                        found.push(Attributed { item: other, dialect: &dialect.body.about.name });
                     }
                 }
             }
             let Some(next) = found.get(looked_at) else { return found };
-            name = next.what;
+            name = next.item;
             looked_at += 1;
         }
     }
@@ -106,18 +106,20 @@ impl Dialect {
 
     /// This dialect, then what lies behind it.
     pub(crate) fn layers(&self) -> impl Iterator<Item = &Self> {
-        std::iter::successors(Some(self), |dialect| dialect.body.behind.as_ref())
+        std::iter::successors(Some(self), |dialect| dialect.body.fallback.as_ref())
     }
 
-    fn rules(&self, option: &str) -> impl Iterator<Item = Said<'_, &Rule>> {
+    fn rules(&self, option: &str) -> impl Iterator<Item = Attributed<'_, &DialectRule>> {
         self.layers().flat_map(move |dialect| {
             let options = dialect.body.options.iter().filter(move |rules| rules.name.0 == option);
-            options.flat_map(|rules| &rules.rules).map(|rule| Said { what: rule, dialect: &dialect.body.about.name })
+            options
+                .flat_map(|rules| &rules.rules)
+                .map(|rule| Attributed { item: rule, dialect: &dialect.body.about.name })
         })
     }
 }
 
-impl Rule {
+impl DialectRule {
     /// What is passed for `value`; once for each, where there are several.
     pub(crate) fn spelled(&self, value: &FlagValue) -> Vec<String> {
         let spell = self.spell.as_ref();
@@ -129,7 +131,7 @@ impl Rule {
     }
 
     fn holds(&self, option: &str, value: &FlagValue, listed: &OptionList, flags: &Flags) -> bool {
-        let takes_value = listed.takes(option).map(|takes| takes != Takes::Nothing);
+        let takes_value = listed.value_kind(option).map(|takes| takes != ValueKind::Nothing);
         self.value.as_ref().is_none_or(|pattern| pattern.matches(value))
             && self.when_lists.iter().all(|name| listed.lists(&name.0))
             && self.when_takes_value.is_none_or(|wanted| takes_value == Some(wanted))

@@ -39,7 +39,7 @@ pub(crate) struct DialectFile {
     pub(crate) option: Vec<OptionRules>,
     /// Options with what has to be passed for them; checked when the dialect is loaded.
     #[serde(default)]
-    pub(crate) example: Vec<Example>,
+    pub(crate) example: Vec<DialectExample>,
 }
 
 /// The rules of one option.
@@ -50,15 +50,15 @@ pub(crate) struct OptionRules {
     pub(crate) name: OptionName,
     /// Tried in order; the first whose conditions all hold is taken.
     #[serde(rename = "rule")]
-    pub(crate) rules: Vec<Rule>,
+    pub(crate) rules: Vec<DialectRule>,
 }
 
 /// How an option is spelled where some conditions hold.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Rule {
+pub(crate) struct DialectRule {
     /// Holds for this value of the option; absent means any.
-    pub(crate) value: Option<Pattern>,
+    pub(crate) value: Option<ValuePattern>,
     /// Holds where `--help` lists all of these.
     #[serde(default)]
     pub(crate) when_lists: Vec<OptionName>,
@@ -66,7 +66,7 @@ pub(crate) struct Rule {
     pub(crate) when_takes_value: Option<bool>,
     /// Holds where these other options are set to these values.
     #[serde(default)]
-    pub(crate) when_set: BTreeMap<OptionName, Pattern>,
+    pub(crate) when_set: BTreeMap<OptionName, ValuePattern>,
     /// What is passed; nothing where it is empty. `{value}` stands for the value that the user gave.
     #[schemars(with = "Vec<String>")]
     pub(crate) spell: Spanned<Vec<String>>,
@@ -77,7 +77,7 @@ pub(crate) struct Rule {
 /// Options with what has to be passed for them.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Example {
+pub(crate) struct DialectExample {
     /// Lines of `--help`, from their beginning to the value's placeholder: `-c, --ctx-size N`.
     pub(crate) help: Vec<String>,
     /// The options that the user sets.
@@ -95,7 +95,7 @@ pub(crate) struct OptionName(pub(crate) String);
 /// A value in a rule; the text `*` stands for any.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub(crate) enum Pattern {
+pub(crate) enum ValuePattern {
     Switch(bool),
     Integer(i64),
     Text(String),
@@ -112,7 +112,7 @@ pub(crate) enum ExampleValue {
     Many(Vec<String>),
 }
 
-impl Pattern {
+impl ValuePattern {
     pub(crate) fn matches(&self, value: &FlagValue) -> bool {
         match (self, value) {
             (Self::Text(pattern), _) if pattern == "*" => true,

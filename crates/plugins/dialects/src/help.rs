@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// What an option takes after its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
+pub enum ValueKind {
     /// Nothing: it is a bare switch.
     Nothing,
     /// `on` or `off`, perhaps more: `[on|off|auto]`.
@@ -26,7 +26,7 @@ pub struct OptionList {
     /// Sorted. Shared by every event that carries them: a build of today lists more than 300.
     names: Arc<[String]>,
     /// What each takes, in the order of the names.
-    takes: Box<[Takes]>,
+    kinds: Box<[ValueKind]>,
 }
 
 /// Deepest indentation of a line that names options.
@@ -35,20 +35,20 @@ const MAX_INDENT: usize = 12;
 impl OptionList {
     /// Reads a help text; one without options gives an empty list.
     pub fn parse(help: &str) -> Self {
-        let listed: BTreeMap<String, Takes> = help.lines().flat_map(options_of_line).collect();
-        let (names, takes): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
-        Self { names: names.into(), takes: takes.into() }
+        let listed: BTreeMap<String, ValueKind> = help.lines().flat_map(options_of_line).collect();
+        let (names, kinds): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
+        Self { names: names.into(), kinds: kinds.into() }
     }
 
     /// Whether `--name` is listed.
     pub fn lists(&self, name: &str) -> bool {
-        self.takes(name).is_some()
+        self.value_kind(name).is_some()
     }
 
     /// What `--name` takes; `None` if it is not listed.
-    pub fn takes(&self, name: &str) -> Option<Takes> {
+    pub fn value_kind(&self, name: &str) -> Option<ValueKind> {
         let place = self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()?;
-        self.takes.get(place).copied()
+        self.kinds.get(place).copied()
     }
 
     /// All names, sorted.
@@ -67,7 +67,7 @@ impl OptionList {
     }
 }
 
-fn options_of_line(line: &str) -> Vec<(String, Takes)> {
+fn options_of_line(line: &str) -> Vec<(String, ValueKind)> {
     let mut rest = line.trim_start_matches(' ');
     if line.len() - rest.len() > MAX_INDENT {
         return Vec::new();
@@ -84,9 +84,9 @@ fn options_of_line(line: &str) -> Vec<(String, Takes)> {
             }
         }
     }
-    let takes = placeholder(rest).map_or(Takes::Nothing, takes_of);
+    let kind = placeholder(rest).map_or(ValueKind::Nothing, value_kind_of);
     let long_names = names.into_iter().filter_map(|name| name.strip_prefix("--"));
-    long_names.map(|name| (name.to_owned(), takes)).collect()
+    long_names.map(|name| (name.to_owned(), kind)).collect()
 }
 
 /// What follows a value that stands before another name, as in `-t N, --threads N`.
@@ -110,14 +110,14 @@ fn placeholder(after_names: &str) -> Option<&str> {
     (!text.is_empty() && !text.starts_with(' ')).then(|| text.split("  ").next().unwrap_or(text))
 }
 
-fn takes_of(placeholder: &str) -> Takes {
+fn value_kind_of(placeholder: &str) -> ValueKind {
     let choices: Vec<&str> = placeholder.trim_matches(['[', ']', '<', '>', '{', '}']).split(['|', ',']).collect();
     if choices.contains(&"on") && choices.contains(&"off") {
-        Takes::OnOff
+        ValueKind::OnOff
     } else if choices == ["0", "1"] {
-        Takes::ZeroOne
+        ValueKind::ZeroOne
     } else {
-        Takes::Value
+        ValueKind::Value
     }
 }
 
@@ -132,10 +132,10 @@ mod tests {
             let list = OptionList::parse(&fixtures::help(build));
             assert_eq!(list.names().count(), count, "{build}");
             for name in ["model", "host", "port", "ctx-size", "threads", "api-key"] {
-                assert_eq!(list.takes(name), Some(Takes::Value), "{build} --{name}");
+                assert_eq!(list.value_kind(name), Some(ValueKind::Value), "{build} --{name}");
             }
             for name in ["help", "version", "metrics", "log-disable"] {
-                assert_eq!(list.takes(name), Some(Takes::Nothing), "{build} --{name}");
+                assert_eq!(list.value_kind(name), Some(ValueKind::Nothing), "{build} --{name}");
             }
         }
     }
@@ -143,23 +143,23 @@ mod tests {
     #[test]
     fn an_option_takes_what_its_build_says() {
         let cases = [
-            ("2024-07-py0.2.80", "flash-attn", Some(Takes::Nothing)),
-            ("2025-08-py0.3.16", "flash-attn", Some(Takes::Nothing)),
-            ("b11669-debian", "flash-attn", Some(Takes::OnOff)),
-            ("b11669-debian", "cpu-strict", Some(Takes::ZeroOne)),
-            ("b11669-debian", "poll", Some(Takes::Value)),
-            ("b11669-debian", "no-perf", Some(Takes::Nothing)),
-            ("2024-07-py0.2.80", "lookup-cache-static", Some(Takes::Value)),
-            ("2024-07-py0.2.80", "in-file", Some(Takes::Value)),
-            ("2025-08-py0.3.16", "no-mmap", Some(Takes::Nothing)),
+            ("2024-07-py0.2.80", "flash-attn", Some(ValueKind::Nothing)),
+            ("2025-08-py0.3.16", "flash-attn", Some(ValueKind::Nothing)),
+            ("b11669-debian", "flash-attn", Some(ValueKind::OnOff)),
+            ("b11669-debian", "cpu-strict", Some(ValueKind::ZeroOne)),
+            ("b11669-debian", "poll", Some(ValueKind::Value)),
+            ("b11669-debian", "no-perf", Some(ValueKind::Nothing)),
+            ("2024-07-py0.2.80", "lookup-cache-static", Some(ValueKind::Value)),
+            ("2024-07-py0.2.80", "in-file", Some(ValueKind::Value)),
+            ("2025-08-py0.3.16", "no-mmap", Some(ValueKind::Nothing)),
             ("b11669-debian", "no-mmap", None),
-            ("b11669-debian", "load-mode", Some(Takes::Value)),
+            ("b11669-debian", "load-mode", Some(ValueKind::Value)),
             ("2025-08-py0.3.16", "load-mode", None),
-            ("b11669-debian", "n-gpu-layers", Some(Takes::Value)),
-            ("b11669-debian", "gpu-layers", Some(Takes::Value)),
+            ("b11669-debian", "n-gpu-layers", Some(ValueKind::Value)),
+            ("b11669-debian", "gpu-layers", Some(ValueKind::Value)),
         ];
         for (build, name, takes) in cases {
-            assert_eq!(OptionList::parse(&fixtures::help(build)).takes(name), takes, "{build} --{name}");
+            assert_eq!(OptionList::parse(&fixtures::help(build)).value_kind(name), takes, "{build} --{name}");
         }
     }
 
@@ -168,16 +168,16 @@ mod tests {
         let of_2023 = OptionList::parse(&fixtures::help("2023-12-py0.2.26"));
         assert_eq!(of_2023.names().count(), 32);
         for name in ["threads", "ctx-size", "batch-size", "model", "port", "timeout"] {
-            assert_eq!(of_2023.takes(name), Some(Takes::Value), "{name}");
+            assert_eq!(of_2023.value_kind(name), Some(ValueKind::Value), "{name}");
         }
-        assert_eq!(of_2023.takes("no-mmap"), Some(Takes::Nothing));
+        assert_eq!(of_2023.value_kind("no-mmap"), Some(ValueKind::Nothing));
         let list = OptionList::parse(
             "  -t N, --threads N         number of threads\n  -ts SPLIT --tensor-split SPLIT\n  -cb, --cont-batching      x\n\
              --numa          -1 is no option\n",
         );
         assert_eq!(list.names().collect::<Vec<_>>(), ["cont-batching", "numa", "tensor-split", "threads"]);
-        assert_eq!(list.takes("threads"), Some(Takes::Value));
-        assert_eq!(list.takes("cont-batching"), Some(Takes::Nothing));
+        assert_eq!(list.value_kind("threads"), Some(ValueKind::Value));
+        assert_eq!(list.value_kind("cont-batching"), Some(ValueKind::Nothing));
     }
 
     #[test]

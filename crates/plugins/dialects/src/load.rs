@@ -6,11 +6,11 @@ use std::sync::Arc;
 use llama_warden_config::{Flag, FlagOrigin, FlagValue};
 use llama_warden_plugin_files::{About, Choice, FileError, Fit, Origin, PluginFile, PluginSet, Source};
 
-use crate::bad_argument::BadArgument;
 use crate::dialect::{Body, Dialect, VALUE};
-use crate::file::{DialectFile, Example, OptionRules};
+use crate::file::{DialectExample, DialectFile, OptionRules};
 use crate::flag_value;
 use crate::help::OptionList;
+use crate::option_error::OptionError;
 use crate::profile::BinaryProfile;
 use crate::translate::{self, Translator};
 
@@ -54,7 +54,7 @@ impl PluginFile for Dialect {
             synonyms: file.synonyms,
             options: file.option,
             examples: file.example,
-            behind: base.cloned(),
+            fallback: base.cloned(),
         };
         let dialect = Self { body: Arc::new(body) };
         // The built-in dialect is checked by a test, so that a start does not pay for it.
@@ -104,11 +104,11 @@ pub(crate) fn check_examples(dialect: &Dialect, source: &Source<'_>) -> Result<(
 }
 
 /// What is passed for the options of an example.
-fn spelled(dialect: &Dialect, example: &Example) -> Result<Vec<String>, BadArgument> {
+fn spelled(dialect: &Dialect, example: &DialectExample) -> Result<Vec<String>, OptionError> {
     let flags = example.flags.iter().map(|(name, value)| {
         (name.0.clone(), Flag { value: FlagValue::from(value.clone()), origin: FlagOrigin::User })
     });
-    let flags = translate::unify(&flags.collect(), dialect);
+    let flags = translate::merge_names(&flags.collect(), dialect);
     let listed = OptionList::parse(&example.help.join("\n"));
     let translator = Translator { dialect, listed: &listed, flags: &flags };
     let mut spelled = Vec::new();

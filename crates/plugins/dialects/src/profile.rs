@@ -13,7 +13,7 @@ pub struct BinaryProfile {
     /// The executable, absolute.
     pub path: PathBuf,
     /// Which build it is.
-    pub version: Version,
+    pub version: BuildVersion,
     /// What its help lists; `None` if that could not be read.
     pub options: Option<OptionList>,
     /// The same, as events carry it. Shared by every launch.
@@ -22,7 +22,7 @@ pub struct BinaryProfile {
 
 impl BinaryProfile {
     /// The profile of an executable that told this.
-    pub fn new(path: PathBuf, version: Version, options: Option<OptionList>) -> Self {
+    pub fn new(path: PathBuf, version: BuildVersion, options: Option<OptionList>) -> Self {
         let identity = BinaryIdentity {
             binary: path.clone(),
             version: version.short_name().map(Arc::from),
@@ -34,18 +34,18 @@ impl BinaryProfile {
 
     /// The profile of an executable that told nothing.
     pub fn unknown(path: PathBuf) -> Self {
-        Self::new(path, Version::default(), None)
+        Self::new(path, BuildVersion::default(), None)
     }
 }
 
 /// What `--version` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Version {
+pub struct BuildVersion {
     /// The build number. Every llama-server inside llama-cpp-python says 1, whatever its age.
     pub build: Option<u64>,
 }
 
-impl Version {
+impl BuildVersion {
     /// Reads `version: 0.7.0 (build 11669, commit Debian)`, `version: 9093 (unknown)` or `version: 1 (4227c9b)`, which
     /// may stand below lines of a device library.
     pub fn parse(text: &str) -> Self {
@@ -83,7 +83,7 @@ mod tests {
             ("", None, None),
         ];
         for (text, build, short_name) in cases {
-            let version = Version::parse(text);
+            let version = BuildVersion::parse(text);
             assert_eq!((version.build, version.short_name().as_deref()), (build, short_name), "{text:?}");
         }
     }

@@ -7,7 +7,7 @@ use crate::dialect::Dialect;
 use crate::help::OptionList;
 use crate::load::check_examples;
 use crate::profile::BinaryProfile;
-use crate::{fixtures, plan};
+use crate::{build_command_line, fixtures};
 
 #[test]
 fn the_built_in_dialect_holds_its_examples_and_knows_every_option_of_every_recorded_build() {
@@ -88,8 +88,8 @@ fn a_dialect_says_what_is_different_and_the_one_behind_it_says_the_rest() {
         "#,
     );
     let dialect = dialect.expect("its examples hold");
-    let said = |option| dialect.synonyms(option).iter().map(|said| (said.what, said.dialect)).collect::<Vec<_>>();
-    assert_eq!(said("n-gpu-layers"), [("gpu-layers", "llama-server"), ("offload", "mine")]);
+    let names = |option| dialect.synonyms(option).iter().map(|rule| (rule.item, rule.dialect)).collect::<Vec<_>>();
+    assert_eq!(names("n-gpu-layers"), [("gpu-layers", "llama-server"), ("offload", "mine")]);
 }
 
 #[test]
@@ -108,8 +108,8 @@ fn the_first_rule_whose_conditions_all_hold_is_taken() {
     )
     .expect("valid");
     let spelled = |value: i64, help: &str, flags: &Flags| {
-        let said = dialect.rule("a", &FlagValue::Integer(value), &OptionList::parse(help), flags);
-        said.map(|said| said.what.spell.as_ref().join(" "))
+        let rule = dialect.rule("a", &FlagValue::Integer(value), &OptionList::parse(help), flags);
+        rule.map(|rule| rule.item.spell.as_ref().join(" "))
     };
     let b = Flags::from([("b".to_owned(), fixtures::user_flag(FlagValue::Switch(true)))]);
     let cases = [
@@ -151,9 +151,12 @@ fn the_seed_flags_are_spelled_for_eras_whose_output_is_not_recorded() {
         ),
     ];
     for (help, expected) in cases {
-        let binary =
-            BinaryProfile::new("/bin/llama-server".into(), crate::Version::default(), Some(OptionList::parse(&help)));
-        let line = plan(&server, &binary, &fixtures::dialect()).expect(&expected);
+        let binary = BinaryProfile::new(
+            "/bin/llama-server".into(),
+            crate::BuildVersion::default(),
+            Some(OptionList::parse(&help)),
+        );
+        let line = build_command_line(&server, &binary, &fixtures::dialect()).expect(&expected);
         let words: Vec<_> = line.arguments.iter().map(|word| word.to_string_lossy()).collect();
         let mut given: Vec<String> = Vec::new();
         // Behind model, host, port and alias; an option with its value, in alphabetical order.

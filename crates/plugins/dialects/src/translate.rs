@@ -2,10 +2,10 @@
 
 use llama_warden_config::{Flag, FlagOrigin, FlagValue, Flags};
 
-use crate::bad_argument::BadArgument;
 use crate::dialect::Dialect;
 use crate::flag_value::{as_written, protects, texts};
-use crate::help::{OptionList, Takes};
+use crate::help::{OptionList, ValueKind};
+use crate::option_error::OptionError;
 
 /// What becomes of one option.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) struct Translator<'a> {
 
 /// The flags with one name per option: `no-mmap = true` becomes `mmap = false` where a dialect has rules for it, and a
 /// default gives way to the user's synonym of it.
-pub(crate) fn unify(flags: &Flags, dialect: &Dialect) -> Flags {
+pub(crate) fn merge_names(flags: &Flags, dialect: &Dialect) -> Flags {
     let mut unified = flags.clone();
     for (name, flag) in flags {
         if let (Some(positive), FlagValue::Switch(on)) = (name.strip_prefix("no-"), &flag.value)
@@ -42,22 +42,22 @@ pub(crate) fn unify(flags: &Flags, dialect: &Dialect) -> Flags {
         }
     }
     let is_set_by_user = |name: &str| flags.get(name).is_some_and(|flag| flag.origin == FlagOrigin::User);
-    let gives_way = |name: &str| dialect.synonyms(name).iter().any(|synonym| is_set_by_user(synonym.what));
+    let gives_way = |name: &str| dialect.synonyms(name).iter().any(|synonym| is_set_by_user(synonym.item));
     unified.retain(|name, flag| flag.origin == FlagOrigin::User || !gives_way(name));
     unified
 }
 
 /// Refuses values that are not one argument, or that a server would read as an option.
-pub(crate) fn check(name: &str, value: &FlagValue) -> Result<(), BadArgument> {
+pub(crate) fn check(name: &str, value: &FlagValue) -> Result<(), OptionError> {
     if RESERVED.contains(&name) {
-        return Err(BadArgument::new(name, format!("set `{name}` of the server itself, not among its flags")));
+        return Err(OptionError::new(name, format!("set `{name}` of the server itself, not among its flags")));
     }
     for text in texts(value) {
         if text.contains(['\0', '\n']) {
-            return Err(BadArgument::new(name, "its value contains a line end or a NUL byte"));
+            return Err(OptionError::new(name, "its value contains a line end or a NUL byte"));
         }
         if text.starts_with('-') && text.parse::<f64>().is_err() {
-            return Err(BadArgument::new(
+            return Err(OptionError::new(
                 name,
                 "its value would read as an option; pass it through `args` if it is meant",
             ));
@@ -81,38 +81,38 @@ impl Translator<'_> {
     ///
     /// # Errors
     /// If neither the build nor the dialect knows it, if its value does not fit, or if it protects and is not listed.
-    pub(crate) fn spell(&self, name: &str, value: &FlagValue) -> Result<Spelling, BadArgument> {
+    pub(crate) fn spell(&self, name: &str, value: &FlagValue) -> Result<Spelling, OptionError> {
         check(name, value)?;
-        match self.known(name, value)? {
+        match self.from_rules_or_help(name, value)? {
             Some(spelling) => Ok(spelling),
             None => self.unlisted(name),
         }
     }
 
     /// Spells what llama-warden sets itself; `None` where neither the build nor the dialect knows a way.
-    pub(crate) fn spell_own(&self, name: &str, value: &str) -> Option<Spelling> {
+    pub(crate) fn spell_internal(&self, name: &str, value: &str) -> Option<Spelling> {
         // Where help says that it takes no value, help is not to be relied on.
-        self.known(name, &FlagValue::Text(value.to_owned())).ok().flatten()
+        self.from_rules_or_help(name, &FlagValue::Text(value.to_owned())).ok().flatten()
     }
 
     /// By a rule, by its own name, or by another name that the build lists.
-    fn known(&self, name: &str, value: &FlagValue) -> Result<Option<Spelling>, BadArgument> {
-        if let Some(said) = self.dialect.rule(name, value, self.listed, self.flags) {
-            let (spelled, because) = (said.what.spelled(value), said.what.because.clone());
+    fn from_rules_or_help(&self, name: &str, value: &FlagValue) -> Result<Option<Spelling>, OptionError> {
+        if let Some(rule) = self.dialect.rule(name, value, self.listed, self.flags) {
+            let (spelled, because) = (rule.item.spelled(value), rule.item.because.clone());
             let is_kept = spelled.first().is_some_and(|first| first.strip_prefix("--") == Some(name));
             let is_kept = is_kept && spelled == as_written(name, value);
-            let dialect = Some(said.dialect.to_owned());
+            let dialect = Some(rule.dialect.to_owned());
             return Ok(Some(match is_kept {
                 true => Spelling::Kept(spelled),
                 false => Spelling::Translated { spelled, because, dialect },
             }));
         }
-        if let Some(spelled) = self.by_help(name, value)? {
+        if let Some(spelled) = self.from_help(name, value)? {
             return Ok(Some(spelled));
         }
         for synonym in self.dialect.synonyms(name) {
-            if let Some(spelling) = self.by_help(synonym.what, value)? {
-                let because = format!("this build calls it {}", synonym.what);
+            if let Some(spelling) = self.from_help(synonym.item, value)? {
+                let because = format!("this build calls it {}", synonym.item);
                 let (spelled, dialect) = (spelling.into_arguments(), Some(synonym.dialect.to_owned()));
                 return Ok(Some(Spelling::Translated { spelled, because, dialect }));
             }
@@ -121,18 +121,18 @@ impl Translator<'_> {
     }
 
     /// By what help says of `name`; `None` if it lists neither the option nor its negation.
-    fn by_help(&self, name: &str, value: &FlagValue) -> Result<Option<Spelling>, BadArgument> {
+    fn from_help(&self, name: &str, value: &FlagValue) -> Result<Option<Spelling>, OptionError> {
         let is_negation_listed = self.listed.lists(&format!("no-{name}"));
-        let spelling = match (value, self.listed.takes(name)) {
-            (FlagValue::Switch(on), Some(Takes::OnOff)) => worded(name, if *on { "on" } else { "off" }),
-            (FlagValue::Switch(on), Some(Takes::ZeroOne)) => worded(name, if *on { "1" } else { "0" }),
-            (FlagValue::Switch(_), Some(Takes::Value)) => return Err(BadArgument::new(name, "it takes a value")),
-            (FlagValue::Switch(true), Some(Takes::Nothing)) => Spelling::Kept(as_written(name, value)),
+        let spelling = match (value, self.listed.value_kind(name)) {
+            (FlagValue::Switch(on), Some(ValueKind::OnOff)) => with_word(name, if *on { "on" } else { "off" }),
+            (FlagValue::Switch(on), Some(ValueKind::ZeroOne)) => with_word(name, if *on { "1" } else { "0" }),
+            (FlagValue::Switch(_), Some(ValueKind::Value)) => return Err(OptionError::new(name, "it takes a value")),
+            (FlagValue::Switch(true), Some(ValueKind::Nothing)) => Spelling::Kept(as_written(name, value)),
             (FlagValue::Switch(false), _) if is_negation_listed => Spelling::Kept(as_written(name, value)),
-            (FlagValue::Switch(false), Some(Takes::Nothing)) => nothing("off without the switch"),
-            (FlagValue::Switch(true), None) if is_negation_listed => nothing("on without a switch in this build"),
-            (_, Some(Takes::Nothing)) => {
-                return Err(BadArgument::new(name, format!("it takes no value in this build; write `{name} = true`")));
+            (FlagValue::Switch(false), Some(ValueKind::Nothing)) => omitted("off without the switch"),
+            (FlagValue::Switch(true), None) if is_negation_listed => omitted("on without a switch in this build"),
+            (_, Some(ValueKind::Nothing)) => {
+                return Err(OptionError::new(name, format!("it takes no value in this build; write `{name} = true`")));
             }
             (_, Some(_)) => Spelling::Kept(as_written(name, value)),
             (_, None) => return Ok(None),
@@ -140,9 +140,9 @@ impl Translator<'_> {
         Ok(Some(spelling))
     }
 
-    fn unlisted(&self, name: &str) -> Result<Spelling, BadArgument> {
+    fn unlisted(&self, name: &str) -> Result<Spelling, OptionError> {
         if protects(name) {
-            return Err(BadArgument::new(
+            return Err(OptionError::new(
                 name,
                 "this build does not list it, and it is never dropped since it protects",
             ));
@@ -152,7 +152,7 @@ impl Translator<'_> {
             return Ok(Spelling::Dropped { because: "this build does not list it".to_owned() });
         }
         let near = self.nearest(name).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-        Err(BadArgument::new(name, format!("no llama-server is known to have this option{near}")))
+        Err(OptionError::new(name, format!("no llama-server is known to have this option{near}")))
     }
 
     fn nearest(&self, name: &str) -> Option<&str> {
@@ -162,7 +162,7 @@ impl Translator<'_> {
     }
 }
 
-fn worded(name: &str, word: &str) -> Spelling {
+fn with_word(name: &str, word: &str) -> Spelling {
     Spelling::Translated {
         spelled: vec![format!("--{name}"), word.to_owned()],
         because: "takes a value in this build".to_owned(),
@@ -170,7 +170,7 @@ fn worded(name: &str, word: &str) -> Spelling {
     }
 }
 
-fn nothing(because: &str) -> Spelling {
+fn omitted(because: &str) -> Spelling {
     Spelling::Translated { spelled: Vec::new(), because: because.to_owned(), dialect: None }
 }
 
@@ -181,7 +181,7 @@ mod tests {
 
     fn spell(build: &str, name: &str, value: FlagValue) -> Result<String, String> {
         let dialect = fixtures::dialect();
-        let flags = unify(&Flags::from([(name.to_owned(), user_flag(value))]), &dialect);
+        let flags = merge_names(&Flags::from([(name.to_owned(), user_flag(value))]), &dialect);
         let listed = OptionList::parse(&help(build));
         let translator = Translator { dialect: &dialect, listed: &listed, flags: &flags };
         let (name, flag) = flags.first_key_value().expect("one flag");
@@ -292,6 +292,6 @@ mod tests {
             ("gpu-layers".to_owned(), user_flag(FlagValue::Integer(7))),
             ("mmap".to_owned(), user_flag(FlagValue::Switch(true))),
         ]);
-        assert_eq!(unify(&flags, &dialect), expected);
+        assert_eq!(merge_names(&flags, &dialect), expected);
     }
 }
