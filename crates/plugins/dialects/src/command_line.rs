@@ -1,4 +1,7 @@
-//! A server's specification and a build's profile to the command line that is run, and why it looks as it does.
+//! Builds the command line of a server for one build, with a note for every option that is not passed as it was written.
+//!
+//! Invariants: no secret appears in a note, in a warning or in [`CommandLine::redacted`]; every argument is one that the kernel
+//! can pass and that a server reads as what it is.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -8,37 +11,38 @@ use llama_warden_config::{FlagOrigin, ServerSpec};
 use llama_warden_events::{OptionNote, OptionTreatment};
 
 use crate::dialect::Dialect;
-use crate::flag_value;
+use crate::flag_value::{self, PROTECTION_UNLISTED};
 use crate::option_error::OptionError;
 use crate::profile::BinaryProfile;
 use crate::redact::{self, REDACTED};
-use crate::translate::{self, Spelling, Translator};
+use crate::translate::{self, Spelling, SpellingChange, Translator};
 
-/// What is run.
+/// A program with its arguments, and how the arguments differ from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
-    /// The executable, absolute.
+    /// The absolute path of the executable.
     pub program: PathBuf,
-    /// What follows it.
+    /// The arguments after the program's name.
     pub arguments: Vec<OsString>,
     /// One note per option that is not passed as it was written; secrets redacted.
     pub notes: Vec<OptionNote>,
-    /// What the user asked for and does not get, for people.
+    /// One sentence per option that the user set and that is not passed.
     pub warnings: Vec<String>,
-    /// Values of secret options, whatever a dialect calls them.
+    /// Values of secret options. A dialect may pass them under another name, so that the arguments alone do not show them.
     secrets: Vec<String>,
 }
 
-/// Seconds between pings on a stream. The default of 30 holds TERM up for 30 s while a client streams (measured).
+/// Seconds between pings on a stream. With the default of 30, a server that streams to a client ends up to 30 s after TERM
+/// (measured).
 const PING_INTERVAL: &str = "1";
 
-/// The command line of `server` for the build that `binary` describes.
+/// Builds the command line of `server` for the build that `binary` describes.
 ///
-/// `--model`, `--host` and `--port` come first, then what llama-warden adds for its own needs, then the flags by name,
-/// then the verbatim arguments: of an option that is given twice, a llama-server takes the last.
+/// `--model`, `--host` and `--port` come first, then the options that llama-warden adds for itself, then the flags by name,
+/// then the verbatim arguments. llama-server uses the last of equal options, so that the user's verbatim arguments win.
 ///
 /// # Errors
-/// If an option is not known to any build, has a value that cannot be passed, or protects and is not listed.
+/// If an option is not known to any build, has a value that cannot be passed, or protects the server and is not listed.
 pub fn build_command_line(
     server: &ServerSpec,
     binary: &BinaryProfile,
@@ -62,22 +66,25 @@ impl CommandLine {
         Self { program, arguments: Vec::new(), notes: Vec::new(), warnings: Vec::new(), secrets: Vec::new() }
     }
 
-    /// The whole command line, secrets redacted.
+    /// The program and its arguments, secrets redacted.
     pub fn redacted(&self) -> Vec<String> {
-        let arguments = self.arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
         let program = self.program.to_string_lossy().into_owned();
-        std::iter::once(program).chain(self.redact_arguments(arguments)).collect()
+        std::iter::once(program).chain(self.redact(self.texts())).collect()
     }
 
-    /// The values in it that nobody may see.
+    /// The secret values in it, for redacting the output of the process.
     pub fn secrets(&self) -> Vec<String> {
-        let by_name = redact::secrets(self.arguments.iter().map(|argument| argument.to_string_lossy().into_owned()));
+        let by_name = redact::secrets(self.texts());
         by_name.into_iter().chain(self.secrets.iter().cloned()).collect()
     }
 
-    /// Arguments without what is secret by their names, or by the name that the user gave their values.
-    fn redact_arguments(&self, arguments: impl IntoIterator<Item = String>) -> impl Iterator<Item = String> {
-        // A short one may be part of anything.
+    fn texts(&self) -> impl Iterator<Item = String> {
+        self.arguments.iter().map(|argument| argument.to_string_lossy().into_owned())
+    }
+
+    /// Replaces arguments that are secret by their own name, or by the name under which the user set their value.
+    fn redact(&self, arguments: impl IntoIterator<Item = String>) -> impl Iterator<Item = String> {
+        // A secret of up to three bytes would match parts of ordinary arguments: it has to be the whole argument.
         let is_in =
             |argument: &str, secret: &str| argument == secret || (secret.len() > 3 && argument.contains(secret));
         let hides = move |argument: &str| self.secrets.iter().any(|secret| is_in(argument, secret));
@@ -88,7 +95,7 @@ impl CommandLine {
         self.arguments.extend(arguments.into_iter().map(Into::into));
     }
 
-    /// Everything as it is written, for a build that does not say what it understands.
+    /// Adds everything as it is written, for a build whose help could not be read.
     fn add_as_written(&mut self, server: &ServerSpec) -> Result<(), OptionError> {
         for (name, value) in required_options(server) {
             self.push([OsString::from(format!("--{name}")), value]);
@@ -105,22 +112,21 @@ impl CommandLine {
 
     fn add_translated(&mut self, server: &ServerSpec, translator: &Translator<'_>) -> Result<(), OptionError> {
         for (name, value) in required_options(server) {
-            // Every build has these, whatever its help says. A path that is no text is passed as it is.
+            // Every build has these options, whatever its help says. A path that is not UTF-8 is passed as it is.
             match value.to_str().and_then(|value| translator.spell_internal(name, value)) {
                 Some(spelling) => self.add(name, FlagOrigin::User, spelling),
                 None => self.push([OsString::from(format!("--{name}")), value]),
             }
         }
         if let Some(file) = &server.api_key_file {
-            let spelling = translator.spell_internal("api-key-file", &file.to_string_lossy()).ok_or_else(|| {
-                let detail = "this build does not list it, and it is never dropped since it protects";
-                OptionError::new("api-key-file", detail)
-            })?;
+            let spelling = translator.spell_internal("api-key-file", &file.to_string_lossy());
+            let spelling = spelling.ok_or_else(|| OptionError::new("api-key-file", PROTECTION_UNLISTED))?;
             self.add("api-key-file", FlagOrigin::User, spelling);
         }
         self.add_internal(server, translator);
         for (name, flag) in translator.flags {
             let spelling = translator.spell(name, &flag.value)?;
+            // Before the note is made, which is redacted by these.
             if redact::is_secret_option(name) {
                 flag_value::texts(&flag.value).iter().for_each(|value| redact::add_secret(&mut self.secrets, value));
             }
@@ -129,23 +135,21 @@ impl CommandLine {
         Ok(())
     }
 
-    /// What llama-warden needs, unless the user set it or the build has no way to say it.
+    /// Adds the options that llama-warden needs, unless the user set them or the build has no way to pass them.
     fn add_internal(&mut self, server: &ServerSpec, translator: &Translator<'_>) {
-        let own = [
+        let internal = [
             ("alias", "-a", server.id.as_str(), "the model is recognised by it"),
             ("sse-ping-interval", "", PING_INTERVAL, "a stop waits for the next ping while a client streams"),
         ];
-        for (name, short_name, value, because) in own {
+        for (name, short_name, value, because) in internal {
             let long_name = format!("--{name}");
             let is_set = server.flags.contains_key(name)
                 || server.args.iter().any(|argument| *argument == long_name || argument == short_name);
             if let Some(spelling) = translator.spell_internal(name, value).filter(|_| !is_set) {
-                let spelled = spelling.into_arguments();
-                self.push(&spelled);
-                self.note(
+                self.add_changed(
                     name,
                     OptionTreatment::Added,
-                    NoteReason { spelled, text: because.to_owned(), dialect: None },
+                    SpellingChange::by_help(spelling.into_arguments(), because),
                 );
             }
         }
@@ -154,42 +158,33 @@ impl CommandLine {
     fn add(&mut self, name: &str, origin: FlagOrigin, spelling: Spelling) {
         match spelling {
             Spelling::Kept(spelled) => self.push(spelled),
-            Spelling::Translated { spelled, because, dialect } => {
-                self.push(&spelled);
-                self.note(name, OptionTreatment::Translated, NoteReason { spelled, text: because, dialect });
-            }
-            Spelling::Dropped { because } => {
+            Spelling::Translated(change) => self.add_changed(name, OptionTreatment::Translated, change),
+            Spelling::Dropped(change) => {
+                // A default that a build cannot understand is no loss that the user has to know of.
                 if origin == FlagOrigin::User {
-                    self.warnings.push(format!("option `{name}` is not passed: {because}"));
+                    self.warnings.push(format!("option `{name}` is not passed: {}", change.because));
                 }
-                let because = NoteReason { spelled: Vec::new(), text: because, dialect: None };
-                self.note(name, OptionTreatment::Dropped, because);
+                self.add_changed(name, OptionTreatment::Dropped, change);
             }
         }
     }
 
-    fn note(&mut self, option: &str, treatment: OptionTreatment, because: NoteReason) {
-        let NoteReason { spelled, text, dialect } = because;
-        let spelled = self.redact_arguments(spelled).collect();
-        let (because, dialect) = (text.into(), dialect.map(Into::into));
+    fn add_changed(&mut self, option: &str, treatment: OptionTreatment, change: SpellingChange) {
+        let SpellingChange { spelled, because, dialect } = change;
+        self.push(&spelled);
+        let spelled = self.redact(spelled).collect();
+        let (because, dialect) = (because.into(), dialect.map(Into::into));
         self.notes.push(OptionNote { option: option.into(), treatment, spelled, because, dialect });
     }
 }
 
-/// What is passed for an option, why, and which dialect says so.
-struct NoteReason {
-    spelled: Vec<String>,
-    text: String,
-    dialect: Option<String>,
-}
-
-/// What no server can do without.
+/// The options that every server is started with.
 fn required_options(server: &ServerSpec) -> [(&'static str, OsString); 3] {
     let (host, port) = (server.host.as_str().into(), server.port.to_string().into());
     [("model", server.model.clone().into_os_string()), ("host", host), ("port", port)]
 }
 
-/// What stands outside the flags must be passable too.
+/// Checks the values that are not flags: the model, the host and the verbatim arguments.
 fn check_server(server: &ServerSpec) -> Result<(), OptionError> {
     let is_one_line = |bytes: &[u8]| !bytes.iter().any(|byte| matches!(byte, 0 | b'\n'));
     if !is_one_line(server.model.as_os_str().as_bytes()) {
@@ -226,7 +221,7 @@ mod tests {
         build_command_line(server, binary, &fixtures::dialect())
     }
 
-    /// The flags that every build of the table in section 4 of the facts about llama-server was started with.
+    /// Flags that every recorded build was started with by hand, to see how it spells them.
     fn seed(log_disable: bool) -> ServerSpec {
         let mut server = fixtures::server("tiny");
         let flag = |value| Flag { value, origin: FlagOrigin::BuiltIn };

@@ -1,4 +1,5 @@
-//! The file format of a flag dialect, as serde and JSON Schema see it. What serde cannot check is checked in `dialect`.
+//! The file format of a flag dialect, for serde and JSON Schema. Doc comments are the descriptions in the schema. `load` checks
+//! what serde cannot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,31 +14,31 @@ use toml::Spanned;
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(title = "Flag dialect")]
 pub(crate) struct DialectFile {
-    /// Its name, 1 to 64 of `A-Z a-z 0-9 . _ -`. `llama-server` replaces the built-in dialect, which lies behind all others.
+    /// Its name, 1 to 64 of `A-Z a-z 0-9 . _ -`. `llama-server` replaces the built-in dialect, the fallback of all others.
     #[schemars(with = "String", regex(pattern = r"^[A-Za-z0-9._-]{1,64}$"))]
     pub(crate) name: Spanned<String>,
-    /// One line for people.
+    /// One line about it.
     #[serde(default)]
     pub(crate) description: String,
-    /// The build numbers that it fits. Not judged where a build says no number, or 1, as those in llama-cpp-python do.
+    /// The build numbers that it fits. Not checked if a build prints no number, or 1, as those in llama-cpp-python do.
     #[schemars(with = "Option<BuildRange>")]
     pub(crate) builds: Option<Spanned<BuildRange>>,
-    /// Long options that the build's `--help` has to list, all of them.
+    /// Long options all of which the build's `--help` has to list.
     #[serde(default)]
     pub(crate) help_lists: Vec<String>,
-    /// Long options that the build's `--help` must not list, none of them.
+    /// Long options none of which the build's `--help` may list.
     #[serde(default)]
     pub(crate) help_lacks: Vec<String>,
-    /// Options that some build has, by long name without dashes; those of the dialect behind need not be repeated.
+    /// Options that some build has, by long name without dashes; those of the fallback need not be repeated.
     #[serde(default)]
     pub(crate) known: BTreeSet<OptionName>,
     /// Groups of names of one and the same option. The first that the build lists is passed.
     #[serde(default)]
     pub(crate) synonyms: Vec<Vec<OptionName>>,
-    /// Options with rules of their own; the rules of the dialect behind come after them.
+    /// Options with rules of their own; the rules of the fallback are tried after them.
     #[serde(default)]
     pub(crate) option: Vec<OptionRules>,
-    /// Options with what has to be passed for them; checked when the dialect is loaded.
+    /// Options with the arguments that must be passed for them; checked when the dialect is loaded.
     #[serde(default)]
     pub(crate) example: Vec<DialectExample>,
 }
@@ -48,41 +49,41 @@ pub(crate) struct DialectFile {
 pub(crate) struct OptionRules {
     /// Its long name, without dashes.
     pub(crate) name: OptionName,
-    /// Tried in order; the first whose conditions all hold is taken.
+    /// Tried in order; the first whose conditions all hold decides.
     #[serde(rename = "rule")]
     pub(crate) rules: Vec<DialectRule>,
 }
 
-/// How an option is spelled where some conditions hold.
+/// The arguments for an option if some conditions hold.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct DialectRule {
-    /// Holds for this value of the option; absent means any.
+    /// Condition: the option has this value. Absent means any value.
     pub(crate) value: Option<ValuePattern>,
-    /// Holds where `--help` lists all of these.
+    /// Condition: `--help` lists all of these options.
     #[serde(default)]
     pub(crate) when_lists: Vec<OptionName>,
-    /// Holds where `--help` lists the option with a value (true), or as a bare switch (false).
+    /// Condition: `--help` lists the option with a value (true), or as a bare switch (false).
     pub(crate) when_takes_value: Option<bool>,
-    /// Holds where these other options are set to these values.
+    /// Condition: these other options are set to these values.
     #[serde(default)]
     pub(crate) when_set: BTreeMap<OptionName, ValuePattern>,
-    /// What is passed; nothing where it is empty. `{value}` stands for the value that the user gave.
+    /// The arguments to pass; none if it is empty. `{value}` stands for the value that the user set.
     #[schemars(with = "Vec<String>")]
     pub(crate) spell: Spanned<Vec<String>>,
-    /// Why, for people.
+    /// The reason, shown by `llama-warden argv`.
     pub(crate) because: String,
 }
 
-/// Options with what has to be passed for them.
+/// Options with the arguments that must be passed for them.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct DialectExample {
-    /// Lines of `--help`, from their beginning to the value's placeholder: `-c, --ctx-size N`.
+    /// Lines of `--help`, each from its start to the value's placeholder: `-c, --ctx-size N`.
     pub(crate) help: Vec<String>,
     /// The options that the user sets.
     pub(crate) flags: BTreeMap<OptionName, ExampleValue>,
-    /// What is passed for all of them, in the alphabetical order of their names.
+    /// The arguments for all of them, in the alphabetical order of their names.
     #[schemars(with = "Vec<String>")]
     pub(crate) spell: Spanned<Vec<String>>,
 }
@@ -92,7 +93,7 @@ pub(crate) struct DialectExample {
 #[serde(try_from = "String")]
 pub(crate) struct OptionName(pub(crate) String);
 
-/// A value in a rule; the text `*` stands for any.
+/// A value in a condition; the text `*` matches any value.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum ValuePattern {
@@ -101,7 +102,7 @@ pub(crate) enum ValuePattern {
     Text(String),
 }
 
-/// A value as `[flags]` takes it.
+/// A value as in `[flags]` of the configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum ExampleValue {

@@ -1,4 +1,4 @@
-//! What the unit tests share: recorded help texts and a server's specification.
+//! Recorded help texts and a server's specification, for unit tests.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use llama_warden_plugin_files::PluginFile as _;
 use crate::dialect::Dialect;
 use crate::load::DialectSet;
 
-/// The builds whose output was recorded, with the number of long options that their help lists.
+/// The builds with recorded output, and the number of long options that their help lists.
 pub(crate) const HELP_OPTION_COUNTS: [(&str, usize); 4] =
     [("2024-07-py0.2.80", 162), ("2024-11-py0.3.2", 133), ("2025-08-py0.3.16", 187), ("b11669-debian", 331)];
 
@@ -23,7 +23,7 @@ pub(crate) fn help(build: &str) -> String {
     std::fs::read_to_string(folder.join(build).join("help.txt")).expect("the fixture exists")
 }
 
-/// The dialect that is built in.
+/// The built-in dialect.
 pub(crate) fn dialect() -> Dialect {
     DialectSet::built_in().get(Dialect::BASE).expect("the built-in dialect is valid").clone()
 }
@@ -32,7 +32,7 @@ pub(crate) fn user_flag(value: FlagValue) -> Flag {
     Flag { value, origin: FlagOrigin::User }
 }
 
-/// A server with nothing special.
+/// A server without flags.
 pub(crate) fn server(id: &str) -> ServerSpec {
     let seconds = Duration::from_secs;
     ServerSpec {

@@ -1,18 +1,21 @@
-//! Reads the option list out of `llama-server --help`.
+//! Reads the list of options out of `llama-server --help`.
 //!
-//! Names stand at the left (at most 9 columns in, in the builds of 2023 and 2024; at the margin since), separated by
-//! `, ` and padding. A value follows the last name (in 2023 each name: `-t N, --threads N`) after exactly one space; text
-//! for people follows after two or more, or on further lines that are indented by 32 columns at least.
+//! The format, as recorded from builds of 2023 to 2026 (`tests/fixtures/transcripts`): a line that names options starts with
+//! them, indented by at most 9 columns, and separates them by `, ` and padding. A value follows the last name after exactly
+//! one space (in 2023 it follows each name: `-t N, --threads N`). The description follows after two or more spaces, or on
+//! further lines that are indented by at least 32 columns.
+//!
+//! Invariant: text in another format gives an empty list, never an error. The caller decides what that means.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What an option takes after its name.
+/// The kind of value that an option takes, according to its placeholder in the help text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueKind {
-    /// Nothing: it is a bare switch.
+    /// No value: the option is a bare switch.
     Nothing,
-    /// `on` or `off`, perhaps more: `[on|off|auto]`.
+    /// `on` or `off`, perhaps further words: `[on|off|auto]`.
     OnOff,
     /// `0` or `1`: `<0|1>`.
     ZeroOne,
@@ -23,50 +26,51 @@ pub enum ValueKind {
 /// The long options that a build lists, by name without dashes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OptionList {
-    /// Sorted. Shared by every event that carries them: a build of today lists more than 300.
+    /// Sorted. Events share this allocation: a build of 2026 lists more than 300 names.
     names: Arc<[String]>,
-    /// What each takes, in the order of the names.
+    /// One entry per name, in the same order.
     kinds: Box<[ValueKind]>,
 }
 
-/// Deepest indentation of a line that names options.
+/// Deepest indentation, in columns, of a line that names options. Descriptions start at column 32.
 const MAX_INDENT: usize = 12;
 
 impl OptionList {
-    /// Reads a help text; one without options gives an empty list.
+    /// Reads a help text. A text without options gives an empty list.
     pub fn parse(help: &str) -> Self {
         let listed: BTreeMap<String, ValueKind> = help.lines().flat_map(options_of_line).collect();
         let (names, kinds): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
         Self { names: names.into(), kinds: kinds.into() }
     }
 
-    /// Whether `--name` is listed.
+    /// Whether the build lists `--name`.
     pub fn lists(&self, name: &str) -> bool {
         self.value_kind(name).is_some()
     }
 
-    /// What `--name` takes; `None` if it is not listed.
+    /// The kind of value that `--name` takes; `None` if the build does not list it.
     pub fn value_kind(&self, name: &str) -> Option<ValueKind> {
-        let place = self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()?;
-        self.kinds.get(place).copied()
+        let index = self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()?;
+        self.kinds.get(index).copied()
     }
 
-    /// All names, sorted.
+    /// All names without dashes, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
     }
 
-    /// The same, to be kept.
+    /// All names without dashes, sorted, as a shared allocation.
     pub fn shared_names(&self) -> Arc<[String]> {
         self.names.clone()
     }
 
-    /// Whether nothing is listed: then the text was no help text.
+    /// Whether the list has no option, because the text was not a help text.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 }
 
+/// Reads the options that one line of the help text names; all of them take the value that follows the last name.
 fn options_of_line(line: &str) -> Vec<(String, ValueKind)> {
     let mut rest = line.trim_start_matches(' ');
     if line.len() - rest.len() > MAX_INDENT {
@@ -76,7 +80,7 @@ fn options_of_line(line: &str) -> Vec<(String, ValueKind)> {
     while let Some(length) = name_length(rest) {
         let (name, after) = rest.split_at(length);
         names.push(name);
-        match after.strip_prefix(',').or_else(|| after_value(after)) {
+        match after.strip_prefix(',').or_else(|| skip_value(after)) {
             Some(after) => rest = after.trim_start_matches(' '),
             None => {
                 rest = after;
@@ -89,14 +93,14 @@ fn options_of_line(line: &str) -> Vec<(String, ValueKind)> {
     long_names.map(|name| (name.to_owned(), kind)).collect()
 }
 
-/// What follows a value that stands before another name, as in `-t N, --threads N`.
-fn after_value(after_name: &str) -> Option<&str> {
+/// Skips a value that stands between two names, as in `-t N, --threads N`; `None` if no other name follows.
+fn skip_value(after_name: &str) -> Option<&str> {
     let (value, rest) = after_name.strip_prefix(' ')?.split_once(' ')?;
     let is_value = !value.is_empty() && !value.starts_with('-');
     (is_value && name_length(rest).is_some()).then_some(rest)
 }
 
-/// The length of the option name that `text` starts with: dashes, a letter, then letters, digits, `-`, `_` or `.`.
+/// The length in bytes of the option name that `text` starts with: dashes, a letter, then letters, digits, `-`, `_` or `.`.
 fn name_length(text: &str) -> Option<usize> {
     let name = text.strip_prefix("--").or_else(|| text.strip_prefix('-'))?;
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -104,7 +108,7 @@ fn name_length(text: &str) -> Option<usize> {
     name.starts_with(|c: char| c.is_ascii_alphabetic()).then_some(text.len() - name.len() + end)
 }
 
-/// What stands after the last name and exactly one space.
+/// The placeholder of the value, which follows the last name after exactly one space.
 fn placeholder(after_names: &str) -> Option<&str> {
     let text = after_names.strip_prefix(' ')?;
     (!text.is_empty() && !text.starts_with(' ')).then(|| text.split("  ").next().unwrap_or(text))

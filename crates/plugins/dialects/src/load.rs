@@ -1,4 +1,7 @@
-//! Reads and checks a dialect file, and chooses the dialect for a build.
+//! Reads and checks dialect files, and chooses the dialect for a build.
+//!
+//! A file that breaks a rule of the format is refused with its place and a next step. Its examples are checked by
+//! translating them, which is why this file knows both the dialect and the translator.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,12 +17,12 @@ use crate::option_error::OptionError;
 use crate::profile::BinaryProfile;
 use crate::translate::{self, Translator};
 
-/// The dialects in force. The one called `llama-server` fits every build and lies behind all others.
+/// The dialects in force. The one called `llama-server` fits every build and is the fallback of all others.
 pub type DialectSet = PluginSet<Dialect>;
 
-/// The dialect for a build: the most specific one that fits. `None` only for an empty library.
-pub fn choose_dialect(library: &DialectSet, binary: &BinaryProfile) -> Option<Choice<Dialect>> {
-    library.choose(binary.version.build, &binary.identity.options, None)
+/// The most specific dialect that fits the build of `binary`. `None` only for an empty set.
+pub fn choose_dialect(dialects: &DialectSet, binary: &BinaryProfile) -> Option<Choice<Dialect>> {
+    dialects.choose(binary.version.build, &binary.identity.options, None)
 }
 
 impl PluginFile for Dialect {
@@ -34,13 +37,12 @@ impl PluginFile for Dialect {
         source.check_name(&file.name, Self::WORD)?;
         let fit = Fit::check(&source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
         if file.name.as_ref() == Self::BASE && !fit.is_every_build() {
-            let advice = "take `builds`, `help-lists` and `help-lacks` away, or give it a name of its own";
+            let advice = "remove `builds`, `help-lists` and `help-lacks`, or give it another name";
             return Err(source.error(Some(file.name.span()), "the dialect behind all others fits every build", advice));
         }
         for option in &file.option {
             check_rules(&source, option)?;
         }
-        let is_built_in = origin == &Origin::BuiltIn;
         let about = About {
             name: file.name.into_inner(),
             description: file.description,
@@ -57,8 +59,8 @@ impl PluginFile for Dialect {
             fallback: base.cloned(),
         };
         let dialect = Self { body: Arc::new(body) };
-        // The built-in dialect is checked by a test, so that a start does not pay for it.
-        if !is_built_in {
+        // A test checks the examples of the built-in dialect, so that no start of the daemon spends time on them.
+        if origin != &Origin::BuiltIn {
             check_examples(&dialect, &source)?;
         }
         Ok(dialect)
@@ -69,42 +71,42 @@ impl PluginFile for Dialect {
     }
 }
 
-/// What is passed has to read as an option, and must not drop what protects a server.
+/// Checks that the arguments of each rule read as an option, and that no rule drops an option that protects a server.
 fn check_rules(source: &Source<'_>, option: &OptionRules) -> Result<(), FileError> {
     for rule in &option.rules {
         let (spell, at) = (rule.spell.as_ref(), Some(rule.spell.span()));
         if let Some(first) = spell.first().filter(|first| !first.starts_with('-')) {
-            let advice = "begin with the option and its dashes, then its value as an element of its own";
+            let advice = "begin with the option and its dashes; its value is an element of its own";
             return Err(source.error(at, format!("`{first}` would not read as an option"), advice));
         }
         if spell.iter().any(|word| word.contains(['\0', '\n'])) {
-            return Err(source.error(at, "an argument contains a line end or a NUL byte", "take it away"));
+            return Err(source.error(at, "an argument contains a line end or a NUL byte", "remove it"));
         }
         if flag_value::protects(&option.name.0) && !spell.iter().any(|word| word.contains(VALUE)) {
             let message = format!("`{}` protects a server, and this rule would drop its value", option.name.0);
-            return Err(source.error(at, message, "pass its value on as `{value}`, or take the rule away"));
-        }
-    }
-    Ok(())
-}
-pub(crate) fn check_examples(dialect: &Dialect, source: &Source<'_>) -> Result<(), FileError> {
-    for example in &dialect.body.examples {
-        let advice = "correct the example, or the order or conditions of the rules";
-        let at = Some(example.spell.span());
-        match spelled(dialect, example) {
-            Ok(spelled) if spelled == *example.spell.as_ref() => {}
-            Ok(spelled) => {
-                let message = format!("this example claims {:?}, but {spelled:?} is passed", example.spell.as_ref());
-                return Err(source.error(at, message, advice));
-            }
-            Err(error) => return Err(source.error(at, format!("this example cannot be: {error}"), advice)),
+            return Err(source.error(at, message, "pass its value on as `{value}`, or remove the rule"));
         }
     }
     Ok(())
 }
 
-/// What is passed for the options of an example.
-fn spelled(dialect: &Dialect, example: &DialectExample) -> Result<Vec<String>, OptionError> {
+/// Checks that each example of `dialect` is translated as it claims.
+pub(crate) fn check_examples(dialect: &Dialect, source: &Source<'_>) -> Result<(), FileError> {
+    for example in &dialect.body.examples {
+        let expected = example.spell.as_ref();
+        let message = match spell_example(dialect, example) {
+            Ok(spelled) if spelled == *expected => continue,
+            Ok(spelled) => format!("this example claims {expected:?}, but {spelled:?} is passed"),
+            Err(error) => format!("this example cannot be: {error}"),
+        };
+        let advice = "correct the example, or the order or conditions of the rules";
+        return Err(source.error(Some(example.spell.span()), message, advice));
+    }
+    Ok(())
+}
+
+/// The arguments for the options of an example.
+fn spell_example(dialect: &Dialect, example: &DialectExample) -> Result<Vec<String>, OptionError> {
     let flags = example.flags.iter().map(|(name, value)| {
         (name.0.clone(), Flag { value: FlagValue::from(value.clone()), origin: FlagOrigin::User })
     });

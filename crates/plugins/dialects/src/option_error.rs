@@ -1,12 +1,12 @@
-//! The error of an option that cannot be passed.
+//! The error of this crate: an option with which no server can be started.
 
-/// An option that no server can be started with.
+/// An option that cannot be passed to a build. Its text never contains the option's value, which may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("option `{option}`: {detail}")]
 pub struct OptionError {
-    /// The option, or the key of the configuration.
+    /// The option's long name without dashes, or the key of the configuration.
     pub option: String,
-    /// Why, with the next step.
+    /// What is wrong, with the next step.
     pub detail: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a llama-server executable is: which build it is, which options it lists.
+//! What a llama-server executable printed about itself: its build number and its options.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,21 +7,21 @@ use llama_warden_events::BinaryIdentity;
 
 use crate::help::OptionList;
 
-/// What an executable said of itself.
+/// An executable with its build number and its options. Running the executable is the launcher's job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BinaryProfile {
-    /// The executable, absolute.
+    /// The absolute path of the executable.
     pub path: PathBuf,
-    /// Which build it is.
+    /// The build number, if `--version` printed one.
     pub version: BuildVersion,
-    /// What its help lists; `None` if that could not be read.
+    /// The options that `--help` lists; `None` if its output could not be read.
     pub options: Option<OptionList>,
-    /// The same, as events carry it. Shared by every launch.
+    /// The same data as events carry it, shared by every launch of the executable.
     pub identity: Arc<BinaryIdentity>,
 }
 
 impl BinaryProfile {
-    /// The profile of an executable that told this.
+    /// The profile of the executable at `path` (absolute).
     pub fn new(path: PathBuf, version: BuildVersion, options: Option<OptionList>) -> Self {
         let identity = BinaryIdentity {
             binary: path.clone(),
@@ -32,34 +32,35 @@ impl BinaryProfile {
         Self { path, version, options, identity: identity.into() }
     }
 
-    /// The profile of an executable that told nothing.
+    /// The profile of an executable whose output could not be read: options are passed to it as they are written.
     pub fn unknown(path: PathBuf) -> Self {
         Self::new(path, BuildVersion::default(), None)
     }
 }
 
-/// What `--version` says.
+/// The version that an executable prints on `--version`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BuildVersion {
-    /// The build number. Every llama-server inside llama-cpp-python says 1, whatever its age.
+    /// The build number. Every llama-server inside llama-cpp-python prints 1, whatever its age.
     pub build: Option<u64>,
 }
 
 impl BuildVersion {
-    /// Reads `version: 0.7.0 (build 11669, commit Debian)`, `version: 9093 (unknown)` or `version: 1 (4227c9b)`, which
-    /// may stand below lines of a device library.
+    /// Reads `version: 0.7.0 (build 11669, commit Debian)`, `version: 9093 (unknown)` or `version: 1 (4227c9b)`. Lines that a
+    /// device library prints before it are skipped.
     pub fn parse(text: &str) -> Self {
         let line = text.lines().find_map(|line| line.trim().strip_prefix("version: "));
         let build = line.and_then(|line| leading_number(line.split_once("(build ").map_or(line, |(_, after)| after)));
         Self { build }
     }
 
-    /// The build in short form, `b11669`; `None` where the number names no build.
+    /// The build in short form, `b11669`; `None` if there is no number, or one that names no build (0 and 1).
     pub fn short_name(&self) -> Option<String> {
         self.build.filter(|build| *build > 1).map(|build| format!("b{build}"))
     }
 }
 
+/// The number that `text` starts with. `0.7.0` is a release, not a build number, and gives `None`.
 fn leading_number(text: &str) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let is_whole_word = !text[end..].starts_with('.');

@@ -1,62 +1,65 @@
-//! Finds secrets in a command line and keeps them from being shown.
+//! Finds secrets in a command line and replaces them before it is shown.
 
-/// What stands in place of a secret.
+/// Replaces a secret wherever a command line or output is shown.
 pub const REDACTED: &str = "[redacted]";
 
 /// The arguments with every secret value replaced, `--api-key VALUE` and `--api-key=VALUE` alike.
-pub fn arguments(arguments: impl IntoIterator<Item = String>) -> impl Iterator<Item = String> {
-    let mut is_secret = false;
-    arguments.into_iter().map(move |argument| {
-        if std::mem::take(&mut is_secret) {
-            return REDACTED.to_owned();
+pub(crate) fn arguments(arguments: impl IntoIterator<Item = String>) -> impl Iterator<Item = String> {
+    with_secrets(arguments).map(|(mut argument, secret_at)| {
+        if let Some(start) = secret_at {
+            argument.replace_range(start.., REDACTED);
         }
-        match argument.split_once('=') {
-            Some((name, _)) if names_secret(name) => format!("{name}={REDACTED}"),
-            _ => {
-                is_secret = names_secret(&argument);
-                argument
-            }
-        }
+        argument
     })
 }
 
-/// The secret values among the arguments; a list of several gives each.
+/// The secret values among the arguments; of a comma-separated list also each part.
 pub(crate) fn secrets(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut secrets = Vec::new();
-    let mut is_secret = false;
-    for argument in arguments {
-        if std::mem::take(&mut is_secret) {
-            add_secret(&mut secrets, &argument);
-        } else if let Some((_, value)) = argument.split_once('=').filter(|(name, _)| names_secret(name)) {
-            add_secret(&mut secrets, value);
-        } else {
-            is_secret = names_secret(&argument);
+    for (argument, secret_at) in with_secrets(arguments) {
+        if let Some(start) = secret_at {
+            add_secret(&mut secrets, &argument[start..]);
         }
     }
     secrets
 }
 
-/// Whether the value of an environment variable of this name is a secret.
+/// Whether the value of the environment variable `name` is a secret.
 pub fn is_secret_variable(name: &str) -> bool {
     ["KEY", "TOKEN", "SECRET", "PASSWORD"].iter().any(|suffix| name.to_ascii_uppercase().ends_with(suffix))
 }
 
-/// Whether `argument` is an option whose value is a secret.
-fn names_secret(argument: &str) -> bool {
-    argument.starts_with('-') && is_secret_option(argument.trim_start_matches('-'))
-}
-
-/// Whether the value of the option of this name, without dashes, is a secret.
+/// Whether the value of the option `name`, without dashes, is a secret.
 pub(crate) fn is_secret_option(name: &str) -> bool {
     name == "hft" || ["api-key", "token", "secret", "password"].iter().any(|end| name.ends_with(end))
 }
 
-/// Adds a value, and where it is a list each of its parts.
+/// Adds a value, and each part of it if it is a comma-separated list.
 pub(crate) fn add_secret(secrets: &mut Vec<String>, value: &str) {
     secrets.push(value.to_owned());
     if value.contains(',') {
         secrets.extend(value.split(',').map(|part| part.trim().to_owned()));
     }
+}
+
+/// Each argument with the byte at which a secret starts in it, if one does.
+fn with_secrets(arguments: impl IntoIterator<Item = String>) -> impl Iterator<Item = (String, Option<usize>)> {
+    let mut is_value = false;
+    arguments.into_iter().map(move |argument| {
+        if std::mem::take(&mut is_value) {
+            // A secret may itself look like an option: its position decides.
+            return (argument, Some(0));
+        }
+        let name = argument.split_once('=').map(|(name, _)| name).filter(|name| names_secret(name));
+        let secret_at = name.map(|name| name.len() + 1);
+        is_value = secret_at.is_none() && names_secret(&argument);
+        (argument, secret_at)
+    })
+}
+
+/// Whether `argument` is an option whose value is a secret.
+fn names_secret(argument: &str) -> bool {
+    argument.starts_with('-') && is_secret_option(argument.trim_start_matches('-'))
 }
 
 #[cfg(test)]

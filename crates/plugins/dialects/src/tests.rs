@@ -1,4 +1,4 @@
-//! Every promise of a dialect, with the built-in one behind it.
+//! Tests of dialects as files, with the built-in one as fallback.
 
 use llama_warden_config::{FlagValue, Flags};
 use llama_warden_plugin_files::{FileError, Origin, PluginFile as _, Source};
@@ -61,7 +61,7 @@ fn a_mistake_is_refused_with_its_place_and_a_next_step() {
 }
 
 #[test]
-fn a_dialect_says_what_is_different_and_the_one_behind_it_says_the_rest() {
+fn a_dialect_says_what_is_different_and_its_fallback_says_the_rest() {
     let dialect = parse(
         r#"
         name = "mine"
