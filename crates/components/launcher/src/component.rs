@@ -19,15 +19,17 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::dialect_shelf::DialectShelf;
-use crate::identify::BinaryCache;
-use crate::launch::{Launch, Obstacles, Over, Reporter, Resources};
-use crate::leftovers;
+use crate::launch::context::{Launch, Over, Reporter, Resources};
+use crate::launch::dialect_shelf::DialectShelf;
+use crate::launch::identify::BinaryCache;
+use crate::launch::mailbox::{ListenerInquiry, Postman, SIGNALS, SignalOrder, Undelivered, mailbox};
+use crate::launch::notes::NoteShelf;
+use crate::launch::task::Obstacles;
 use crate::machine::Machine;
-use crate::mailbox::{ListenerInquiry, Postman, SIGNALS, SignalOrder, Undelivered, mailbox};
-use crate::notes::NoteShelf;
-use crate::reaper;
-use crate::spawner::{ShimProgram, Spawner};
+use crate::process::leftovers;
+use crate::process::reaper;
+use crate::process::spawn_request::ShimProgram;
+use crate::process::spawner::Spawner;
 
 /// Time from KILL to the end of a launch, at the end of the daemon. What is still there then does not go away by waiting: the
 /// kernel holds it, or it may not be killed by us.

@@ -11,38 +11,18 @@
 //! signal to send. A launch that is told to end before its program runs is called off, and ends with `ServerExited` by
 //! that signal; one that fails before its program runs ends with `ServerFailed` and no exit.
 
-mod address;
-mod binary;
-mod child;
 mod component;
-mod dialect_shelf;
-mod environment;
-mod failure;
-mod identify;
 mod launch;
-mod leftovers;
-mod lines;
-mod listener;
-mod lock;
 mod machine;
-mod mailbox;
-mod notes;
-mod pin;
-mod pipes;
-mod pre_start;
-mod preflight;
-mod prepare;
-mod proc;
+mod output;
 mod process;
-mod reaper;
-mod running;
-pub mod shim;
-mod spawner;
-mod sweep;
 
-pub use binary::{NotInPath, resolve};
 pub use component::{Launcher, LauncherError, LauncherSettings};
-pub use environment::{Environment, EnvironmentPolicy, MARKER_NAME, Marker, child_environment};
-pub use failure::LaunchFailure;
-pub use identify::{BinaryCache, IdentifyError, identify};
-pub use spawner::{ShimProgram, Spawner};
+pub use launch::executable::{NotInPath, resolve};
+pub use launch::failure::LaunchFailure;
+pub use launch::identify::{BinaryCache, IdentifyError, identify};
+pub use process::environment::{Environment, EnvironmentPolicy, child_environment};
+pub use process::launch_tag::{MARKER_NAME, Marker};
+pub use process::shim;
+pub use process::spawn_request::ShimProgram;
+pub use process::spawner::Spawner;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use llama_warden_support::blocking;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::child::{Children, reap_now};
-use crate::proc::{self, Stat};
+use super::child::{Children, reap_now};
+use super::proc::{self, Stat};
 
 /// Listens for ended children, if this process can get orphans; `None` if it cannot.
 pub(crate) fn orphan_notices() -> std::io::Result<Option<Signal>> {

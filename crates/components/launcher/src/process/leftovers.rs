@@ -13,9 +13,9 @@ use llama_warden_events::BootId;
 use llama_warden_support::blocking;
 use tokio::time::Instant;
 
-use crate::environment::Marker;
-use crate::lock::InstanceLock;
-use crate::sweep::{Sweep, Traces, sweep};
+use super::launch_tag::Marker;
+use super::lock::InstanceLock;
+use super::sweep::{Sweep, Traces, sweep};
 
 /// The file's name in the state directory.
 const FILE: &str = "boots";
@@ -81,7 +81,7 @@ mod tests {
 
     fn marked(value: &str) -> Child {
         let mut command = Command::new("/bin/sleep");
-        command.arg("60").env(crate::environment::MARKER_NAME, value).spawn().expect("spawns")
+        command.arg("60").env(crate::process::launch_tag::MARKER_NAME, value).spawn().expect("spawns")
     }
 
     #[tokio::test]

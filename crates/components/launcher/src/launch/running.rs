@@ -20,12 +20,12 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use crate::launch::{Launch, Over, SWEEP_TIMEOUT};
-use crate::lines::Redactor;
-use crate::mailbox::{ListenerInquiry, Order, SignalOrder};
-use crate::pipes::{GiveUp, Output, Pipe};
-use crate::process::Process;
-use crate::sweep::{Left, Traces};
+use super::context::{Launch, Over, SWEEP_TIMEOUT};
+use super::mailbox::{ListenerInquiry, Order, SignalOrder};
+use crate::output::lines::Redactor;
+use crate::output::pipes::{GiveUp, Output, Pipe};
+use crate::process::child_process::Process;
+use crate::process::sweep::{Left, Traces};
 
 /// Time for the pipes to end once nobody is left: somebody who cannot be found may hold them.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);

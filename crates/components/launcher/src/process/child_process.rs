@@ -10,11 +10,11 @@ use nix::sys::signal;
 use rustix::process::WaitIdStatus;
 use tokio::time::Instant;
 
-use crate::child::Child;
-use crate::pin::ProcessPin;
-use crate::proc::Stat;
-use crate::spawner::Spawner;
-use crate::sweep::{self, Sweep, Traces};
+use super::child::Child;
+use super::pin::ProcessPin;
+use super::proc::Stat;
+use super::spawner::Spawner;
+use super::sweep::{self, Sweep, Traces};
 
 /// A child whose exit is awaited.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::spawner::{ShimProgram, SpawnRequest};
+    use crate::process::spawn_request::{ShimProgram, SpawnRequest};
 
     async fn shell(spawner: &Spawner, script: &str) -> Process {
         let request = SpawnRequest {

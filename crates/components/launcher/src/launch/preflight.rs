@@ -14,9 +14,9 @@ use llama_warden_config::ServerSpec;
 use llama_warden_events::FailureReason;
 use nix::fcntl::OFlag;
 
-use crate::address::{self, Address, HostEntry};
-use crate::failure::LaunchFailure;
-use crate::listener;
+use super::failure::LaunchFailure;
+use crate::process::address::{self, Address, HostEntry};
+use crate::process::listener;
 
 /// Bytes of a key file that are read.
 const MAX_KEY_FILE: u64 = 64 * 1024;

@@ -2,33 +2,20 @@
 //!
 //! The parent-death signal of a child is bound to the *thread* that spawned it: from a pool thread it would fire when the
 //! pool shrinks. Each [`Spawner`] owns one thread; it ends when the last clone is gone, and every
-//! [`Process`](crate::process::Process) holds a clone. The thread never waits for a child and never reaps one.
+//! [`Process`](super::child_process::Process) holds a clone. The thread never waits for a child and never reaps one.
 
-use std::ffi::OsString;
 use std::io::{self, PipeReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 
-use crate::child::{Child, Children};
-use crate::environment::Environment;
-use crate::shim;
-
-/// The executable that becomes a llama-server after it has prepared itself; see [`crate::shim`].
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum ShimProgram {
-    /// The daemon's own executable, whose `main` calls [`shim::run_if_requested`].
-    #[default]
-    OwnExecutable,
-    /// Another executable that does.
-    Path(PathBuf),
-    /// None: the program is spawned as a group leader, and outlives the daemon.
-    None,
-}
+use super::child::{Child, Children};
+use super::shim;
+use super::spawn_request::{ShimProgram, SpawnRequest};
 
 /// Makes processes. Cheap to clone; see the module.
 #[derive(Debug, Clone)]
@@ -41,19 +28,6 @@ pub struct Spawner {
 struct Thread {
     jobs: mpsc::Sender<Job>,
     children: Children,
-}
-
-/// What to run.
-#[derive(Debug, Clone)]
-pub(crate) struct SpawnRequest {
-    pub(crate) shim: ShimProgram,
-    /// Absolute: std forks instead of using `posix_spawn` for a bare name with a cleared environment.
-    pub(crate) program: PathBuf,
-    pub(crate) arguments: Vec<OsString>,
-    /// The whole environment.
-    pub(crate) environment: Environment,
-    /// The file that the process and its descendants hold; the shim opens it.
-    pub(crate) lock: Option<PathBuf>,
 }
 
 /// A process that was made, with our ends of its pipes.

@@ -14,12 +14,13 @@ use llama_warden_plugin_files::{Changes, PluginFile as _};
 use llama_warden_support::blocking;
 use tokio::time::Instant;
 
-use crate::environment::{Environment, EnvironmentPolicy, Marker, child_environment};
-use crate::failure::LaunchFailure;
-use crate::launch::{Reporter, Resources};
-use crate::lines::Redactor;
-use crate::sweep::{Sweep, Traces, sweep};
-use crate::{binary, preflight};
+use super::context::{Reporter, Resources};
+use super::failure::LaunchFailure;
+use super::{executable, preflight};
+use crate::output::lines::Redactor;
+use crate::process::environment::{Environment, EnvironmentPolicy, child_environment};
+use crate::process::launch_tag::{MARKER_NAME, Marker};
+use crate::process::sweep::{Sweep, Traces, sweep};
 
 /// Longest wait for what an earlier launch left on the port.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,7 +65,7 @@ pub(crate) async fn prepare(
     let environment = child_environment(resources.environment.iter().cloned(), policy, Some(marker))
         .map_err(|error| LaunchFailure::new(FailureReason::BadArgument, format!("`env-pass`: {error}")))?;
     let search_path = environment.get(std::ffi::OsStr::new("PATH"));
-    let program = binary::resolve(&server.binary, search_path.map(AsRef::as_ref)).map_err(|error| {
+    let program = executable::resolve(&server.binary, search_path.map(AsRef::as_ref)).map_err(|error| {
         let detail = format!("{error}; set `binary`, or install llama-server");
         LaunchFailure::new(FailureReason::BinaryNotFound, detail)
     })?;
@@ -111,7 +112,7 @@ async fn identify(
 ) -> Result<Arc<BinaryProfile>, BusClosed> {
     // The questions are not part of the launch, and are not swept with it.
     let mut unmarked = environment.clone();
-    unmarked.remove(std::ffi::OsStr::new(crate::environment::MARKER_NAME));
+    unmarked.remove(std::ffi::OsStr::new(MARKER_NAME));
     let profile = match resources.binaries.identify(&resources.spawner, program, &unmarked).await {
         Ok(profile) => profile,
         Err(error) => {

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::environment::Marker;
+use super::launch_tag::Marker;
 
 /// The fields of `/proc/PID/stat` that name a process and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,9 +12,9 @@ use std::{fs, io};
 
 use llama_warden_events::ListenerOwner;
 
-use crate::address::Address;
-use crate::environment::Marker;
-use crate::proc::{self, Stat};
+use super::address::Address;
+use super::launch_tag::Marker;
+use super::proc::{self, Stat};
 
 /// `TCP_LISTEN` as `/proc/net/tcp` writes it.
 const LISTEN: &str = "0A";

@@ -25,8 +25,8 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{dup2_stdin, getppid, setsid};
 
-use crate::lock;
-use crate::spawner::SpawnRequest;
+use super::lock;
+use super::spawn_request::SpawnRequest;
 
 /// The `argv[0]` under which the daemon's own executable acts as the shim.
 pub const NAME: &str = "llama-warden-shim";

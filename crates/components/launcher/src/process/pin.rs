@@ -17,7 +17,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::proc::Stat;
+use super::proc::Stat;
 
 /// Pause between two looks at a process without a descriptor.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);

@@ -12,10 +12,10 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd;
 use tokio::time::{Instant, timeout_at};
 
-use crate::environment::Marker;
-use crate::lock::InstanceLock;
-use crate::pin::ProcessPin;
-use crate::proc::{self, Stat};
+use super::launch_tag::Marker;
+use super::lock::InstanceLock;
+use super::pin::ProcessPin;
+use super::proc::{self, Stat};
 
 /// By what the processes of a launch are recognised, whoever their parent is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

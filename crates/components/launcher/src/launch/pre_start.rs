@@ -4,8 +4,8 @@ use llama_warden_bus::{CommandRequest, CommandSender};
 use llama_warden_events::{FailureReason, HookCommand, HookOutcome, HookPoint, Refused};
 use tokio::sync::oneshot;
 
-use crate::failure::LaunchFailure;
-use crate::launch::Reporter;
+use super::context::Reporter;
+use super::failure::LaunchFailure;
 
 /// Has the `pre-start` command of a launch run; `ended` resolves with how it ended.
 ///

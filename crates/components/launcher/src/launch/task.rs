@@ -1,105 +1,29 @@
 //! One launch, from the first look to the process that all know of; [`Running`] sees it through from there. The one task that
 //! signals and reaps its child.
 
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, CommandSender, EventDraft, OutputLane, Publisher};
-use llama_warden_config::ServerSpec;
-use llama_warden_events::{
-    BootId, Event, FailureReason, HookOutcome, Incarnation, ListenerOwner, ProcessEnd, Seq, ServerId, Signal,
-};
+use llama_warden_bus::BusClosed;
+use llama_warden_events::{Event, FailureReason, HookOutcome, ProcessEnd, ServerId, Signal};
 use llama_warden_support::blocking;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::address;
-use crate::dialect_shelf::DialectShelf;
-use crate::environment::Marker;
-use crate::failure::LaunchFailure;
-use crate::identify::BinaryCache;
-use crate::listener;
-use crate::lock::InstanceLock;
-use crate::mailbox::{Mailbox, Order};
-use crate::notes::NoteShelf;
-use crate::pipes::read_bounded;
-use crate::pre_start;
-use crate::prepare::{NotPrepared, Prepared, prepare};
-use crate::process::Process;
-use crate::running::{OutputPipes, Running, finish, kill, listed};
-use crate::spawner::{ShimProgram, SpawnRequest, Spawner};
-use crate::sweep::{Traces, sweep};
+use super::context::{Launch, Over, SWEEP_TIMEOUT};
+use super::failure::LaunchFailure;
+use super::mailbox::{Mailbox, Order};
+use super::pre_start;
+use super::prepare::{NotPrepared, Prepared, prepare};
+use super::running::{OutputPipes, Running, finish, kill, listed};
+use crate::output::pipes::read_bounded;
+use crate::process::child_process::Process;
+use crate::process::lock::InstanceLock;
+use crate::process::spawn_request::SpawnRequest;
+use crate::process::sweep::{Traces, sweep};
 
-/// Time to kill what outlived the server.
-pub(crate) const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of an errno on the shim's pipe.
 const ERRNO_BYTES: u64 = 4;
-
-/// What all launches share.
-#[derive(Debug)]
-pub(crate) struct Resources {
-    pub(crate) boot: BootId,
-    pub(crate) lane: OutputLane,
-    pub(crate) commands: CommandSender,
-    pub(crate) spawner: Spawner,
-    pub(crate) shim: ShimProgram,
-    pub(crate) binaries: BinaryCache,
-    pub(crate) dialects: DialectShelf,
-    pub(crate) notes: NoteShelf,
-    /// What children may inherit from.
-    pub(crate) environment: Vec<(OsString, OsString)>,
-    /// Where the locks of servers are; `None` has none.
-    pub(crate) state_dir: Option<PathBuf>,
-}
-
-impl Resources {
-    /// Who listens where `server` should.
-    pub(crate) async fn who_listens(&self, server: Arc<ServerSpec>, leader: u32, marker: Marker) -> ListenerOwner {
-        let looked = blocking(move || who_listens(&server, leader, &marker)).await;
-        looked.unwrap_or_else(|error| ListenerOwner::Unreadable { detail: format!("the look has failed: {error}") })
-    }
-}
-
-/// Publishes events about one launch.
-#[derive(Debug, Clone)]
-pub(crate) struct Reporter {
-    pub(crate) events: Publisher,
-    pub(crate) server: ServerId,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) cause: Option<Seq>,
-}
-
-impl Reporter {
-    pub(crate) fn draft(&self, event: Event) -> EventDraft {
-        EventDraft::incarnation(self.server.clone(), self.incarnation, event).because(self.cause)
-    }
-
-    pub(crate) async fn publish(&self, event: Event) -> Result<(), BusClosed> {
-        self.events.publish(self.draft(event)).await
-    }
-
-    /// Publishes what another event or command than the launch's own led to.
-    pub(crate) async fn publish_because(&self, event: Event, cause: Option<Seq>) -> Result<(), BusClosed> {
-        self.events.publish(self.draft(event).because(cause)).await
-    }
-
-    pub(crate) async fn publish_acked(&self, event: Event) -> Result<Seq, BusClosed> {
-        self.events.publish_acked(self.draft(event)).await
-    }
-}
-
-/// A launch and the orders that come for it.
-#[derive(Debug)]
-pub(crate) struct Launch {
-    pub(crate) server: Arc<ServerSpec>,
-    pub(crate) reporter: Reporter,
-    pub(crate) resources: Arc<Resources>,
-    pub(crate) mailbox: Mailbox,
-}
 
 /// What comes before a launch, or between it and its process.
 #[derive(Debug)]
@@ -108,14 +32,6 @@ pub(crate) struct Obstacles {
     pub(crate) rival: Option<ServerId>,
     /// Tells how the `pre-start` command ended, for a server that has one.
     pub(crate) pre_start: Option<oneshot::Receiver<HookOutcome>>,
-}
-
-/// How a launch ended: its last event is published when the next launch may begin.
-#[derive(Debug)]
-pub(crate) struct Over {
-    pub(crate) server: ServerId,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) last: EventDraft,
 }
 
 /// A process that is being made, until all know of it.
@@ -146,17 +62,6 @@ impl Launch {
             Ok(Err(last)) => Err(self.over(last)),
             Err(BusClosed) => Err(self.unheard()),
         }
-    }
-
-    /// The end of the launch, with its last event.
-    pub(crate) fn over(self, last: Event) -> Over {
-        let last = self.reporter.draft(last);
-        Over { server: self.reporter.server, incarnation: self.reporter.incarnation, last }
-    }
-
-    /// Nobody hears what happens any more; the process, if there was one, is killed when it is dropped.
-    pub(crate) fn unheard(self) -> Over {
-        self.over(Event::ServerExited { end: ProcessEnd::Unknown, swept: 0 })
     }
 
     /// Makes the process and tells all of it; the inner error is the launch's last event.
@@ -237,17 +142,6 @@ impl Launch {
         Ok(Spawning { process, output })
     }
 
-    /// By what the launch's processes are recognised.
-    pub(crate) fn marker(&self) -> Marker {
-        Marker::new(&self.resources.boot, &self.reporter.server, self.reporter.incarnation)
-    }
-
-    pub(crate) fn traces(&self) -> Traces {
-        let state_dir = self.resources.state_dir.as_deref();
-        let lock = state_dir.map(|state_dir| InstanceLock::that_is_made(state_dir, &self.reporter.server));
-        Traces { marker: Some(self.marker()), lock, group: None }
-    }
-
     /// The lock that the launch is to hold. Who is left of an earlier launch and still holds it is killed first; beside one
     /// that cannot be, nothing is started.
     async fn lock(&self) -> Result<Option<InstanceLock>, LaunchFailure> {
@@ -288,16 +182,6 @@ async fn read_errno(exec_errors: OwnedFd) -> io::Result<()> {
     match <[u8; 4]>::try_from(report) {
         Ok(errno) => Err(io::Error::from_raw_os_error(i32::from_le_bytes(errno))),
         Err(_) => Ok(()),
-    }
-}
-
-fn who_listens(server: &ServerSpec, leader: u32, marker: &Marker) -> ListenerOwner {
-    match address::resolve(&server.host, server.port) {
-        Ok(entries) => {
-            let addresses: Vec<_> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
-            listener::identify(&addresses, leader, marker)
-        }
-        Err((host, error)) => ListenerOwner::Unreadable { detail: format!("cannot resolve `{host}`: {error}") },
     }
 }
 

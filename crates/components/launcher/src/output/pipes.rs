@@ -18,7 +18,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
-use crate::lines::{LineSplitter, Redactor};
+use super::lines::{LineSplitter, Redactor};
 
 /// As much as a pipe holds by default.
 const BUFFER: usize = 64 * 1024;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use llama_warden_events::{BootId, Incarnation, ServerId};
+
+use super::launch_tag::{MARKER_NAME, Marker};
 
 /// Names that every child inherits, as globs.
 const INHERITED: &[&str] = &[
@@ -42,9 +43,6 @@ const INHERITED: &[&str] = &[
 const NEVER_INHERITED: &[&str] =
     &["LLAMA_ARG_*", "LLAMA_SERVER_*", "LLAMA_API_KEY", "HF_TOKEN", "AIP_*", "NOTIFY_SOCKET", "WATCHDOG_*", "LISTEN_*"];
 
-/// The variable by which the processes of a launch are recognised, descendants included.
-pub const MARKER_NAME: &str = "LLAMA_WARDEN_LAUNCH";
-
 /// Keeps a build that aborts from running gdb on itself for 1.5 s (measured).
 const NO_BACKTRACE: &str = "GGML_NO_BACKTRACE";
 
@@ -58,38 +56,6 @@ pub struct EnvironmentPolicy<'a> {
     pub pass: &'a [String],
     /// Set as they are, over everything inherited.
     pub set: &'a BTreeMap<String, String>,
-}
-
-/// The entry `LLAMA_WARDEN_LAUNCH=boot/server/incarnation` in the environment of a launch and its descendants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Marker(String);
-
-impl Marker {
-    /// The marker of one launch.
-    pub fn new(boot: &BootId, server: &ServerId, incarnation: Incarnation) -> Self {
-        Self(format!("{MARKER_NAME}={boot}/{server}/{incarnation}"))
-    }
-
-    /// Stands for every launch of a run of the daemon.
-    pub(crate) fn of_run(boot: &str) -> Self {
-        Self(format!("{MARKER_NAME}={boot}/"))
-    }
-
-    /// Stands for every launch of a server in a run of the daemon.
-    pub(crate) fn of_server(boot: &BootId, server: &ServerId) -> Self {
-        Self(format!("{MARKER_NAME}={boot}/{server}/"))
-    }
-
-    /// Whether an entry of `/proc/PID/environ` is this marker, or that of one of the launches that it stands for.
-    pub(crate) fn matches(&self, entry: &[u8]) -> bool {
-        let own = self.0.as_bytes();
-        if own.ends_with(b"/") { entry.starts_with(own) } else { entry == own }
-    }
-
-    /// What stands after the `=`.
-    pub fn value(&self) -> &str {
-        self.0.split_once('=').map_or("", |(_, value)| value)
-    }
 }
 
 /// The environment of a child: of `inherited` what may pass, then what `policy` sets, then the marker.
@@ -124,6 +90,8 @@ fn names<'a>(globs: impl IntoIterator<Item = &'a str>) -> Result<GlobSet, globse
 
 #[cfg(test)]
 mod tests {
+    use llama_warden_events::{BootId, Incarnation, ServerId};
+
     use super::*;
 
     fn child(inherited: &[(&str, &str)], pass: &[&str], set: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -207,17 +175,6 @@ mod tests {
     fn a_launch_is_marked_and_a_marker_is_never_inherited() {
         let server = ServerId::new("qwen3").expect("valid");
         let marker = Marker::new(&BootId::from_random(0xabc), &server, Incarnation::new(2));
-        let run = Marker::of_run("0000000000000abc");
-        for (entry, is_launch, is_run) in [
-            ("LLAMA_WARDEN_LAUNCH=0000000000000abc/qwen3/2", true, true),
-            ("LLAMA_WARDEN_LAUNCH=0000000000000abc/qwen3/22", false, true),
-            ("LLAMA_WARDEN_LAUNCH=0000000000000abd/qwen3/2", false, false),
-            ("A=LLAMA_WARDEN_LAUNCH=0000000000000abc/qwen3/2", false, false),
-            ("", false, false),
-        ] {
-            assert_eq!(marker.matches(entry.as_bytes()), is_launch, "{entry}");
-            assert_eq!(run.matches(entry.as_bytes()), is_run, "{entry}");
-        }
         let policy = EnvironmentPolicy { pass: &[MARKER_NAME.to_owned()], set: &BTreeMap::new() };
         let outer = (OsString::from(MARKER_NAME), OsString::from("outer"));
         let unmarked = child_environment([outer.clone()], policy, None).expect("valid globs");

@@ -15,11 +15,12 @@ use llama_warden_events::Signal;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
-use crate::environment::Environment;
-use crate::pipes::read_bounded;
-use crate::process::Process;
-use crate::spawner::{ShimProgram, SpawnRequest, Spawner};
-use crate::sweep::Traces;
+use crate::output::pipes::read_bounded;
+use crate::process::child_process::Process;
+use crate::process::environment::Environment;
+use crate::process::spawn_request::{ShimProgram, SpawnRequest};
+use crate::process::spawner::Spawner;
+use crate::process::sweep::Traces;
 
 /// Time for both questions.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,0 +1,14 @@
+//! One launch, from the command to its last event.
+
+pub(crate) mod context;
+pub(crate) mod dialect_shelf;
+pub(crate) mod executable;
+pub(crate) mod failure;
+pub(crate) mod identify;
+pub(crate) mod mailbox;
+pub(crate) mod notes;
+mod pre_start;
+mod preflight;
+mod prepare;
+mod running;
+pub(crate) mod task;
