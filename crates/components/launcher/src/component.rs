@@ -19,12 +19,14 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::launch::context::{Launch, Over, Reporter, Resources};
-use crate::launch::dialect_shelf::DialectShelf;
+use crate::launch::context::{EndedLaunch, Launch, LaunchReporter, LaunchResources};
+use crate::launch::dialect_reloader::DialectReloader;
 use crate::launch::identify::BinaryCache;
-use crate::launch::mailbox::{ListenerInquiry, Postman, SIGNALS, SignalOrder, Undelivered, mailbox};
-use crate::launch::notes::NoteShelf;
-use crate::launch::task::Obstacles;
+use crate::launch::interner::Interner;
+use crate::launch::orders::{
+    LaunchHandle, ListenerInquiry, MAX_QUEUED_SIGNALS, SignalOrder, Undelivered, launch_channel,
+};
+use crate::launch::task::LaunchPreconditions;
 use crate::machine::Machine;
 use crate::process::leftovers;
 use crate::process::reaper;
@@ -48,7 +50,7 @@ pub struct Launcher {
 /// How processes are made.
 #[derive(Debug, Clone)]
 pub struct LauncherSettings {
-    /// The id of this run; part of every child's marker.
+    /// The id of this run; part of every child's tag.
     pub boot: BootId,
     /// What becomes a server after it has prepared itself.
     pub shim: ShimProgram,
@@ -97,26 +99,26 @@ impl Component for Launcher {
     type Error = LauncherError;
 
     async fn run(self, mut ports: Ports<LaunchCommand>) -> Result<(), LauncherError> {
-        let mut desk = Desk::open(self, &ports).await?;
+        let mut worker = LauncherWorker::start(self, &ports).await?;
         let mut orphans = reaper::orphan_notices().map_err(LauncherError::Orphans)?;
         loop {
             tokio::select! {
-                Some(over) = desk.launches.join_next() => desk.close(over.map_err(LauncherError::Launch)?).await,
+                Some(over) = worker.launches.join_next() => worker.on_launch_ended(over.map_err(LauncherError::Launch)?).await,
                 request = ports.inbox.recv() => match request {
-                    Some(request) => desk.take(request),
+                    Some(request) => worker.on_command(request),
                     None => ports.cancel.cancelled().await,
                 },
-                Some(delivery) = ports.subscription.next() => desk.hear(delivery),
-                Some(()) = notice(&mut orphans) => desk.reap_orphans(),
+                Some(delivery) = ports.subscription.next() => worker.on_delivery(delivery),
+                Some(()) = next_orphan_notice(&mut orphans) => worker.reap_orphans(),
                 () = ports.cancel.cancelled() => break,
             }
         }
-        desk.drain().await
+        worker.drain().await
     }
 }
 
 /// The next notice of an ended child; never, for a process that gets no orphans.
-async fn notice(orphans: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+async fn next_orphan_notice(orphans: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
     match orphans {
         Some(orphans) => orphans.recv().await,
         None => std::future::pending().await,
@@ -124,13 +126,13 @@ async fn notice(orphans: &mut Option<tokio::signal::unix::Signal>) -> Option<()>
 }
 
 /// Everything that the loop works with.
-struct Desk {
+struct LauncherWorker {
     fleet: watch::Receiver<Fleet>,
     events: Publisher,
     machine: Machine,
     live: BTreeMap<ServerId, Live>,
-    launches: JoinSet<Over>,
-    resources: Arc<Resources>,
+    launches: JoinSet<EndedLaunch>,
+    resources: Arc<LaunchResources>,
 }
 
 /// A launch that is not over, and the ways to it.
@@ -139,13 +141,13 @@ struct Live {
     spec: Arc<ServerSpec>,
     /// Waits for the end of the `pre-start` command.
     pre_start: Option<oneshot::Sender<HookOutcome>>,
-    postman: Postman,
+    handle: LaunchHandle,
     /// When KILL was first asked for.
     killed: Option<Instant>,
 }
 
-impl Desk {
-    async fn open(launcher: Launcher, ports: &Ports<LaunchCommand>) -> Result<Self, LauncherError> {
+impl LauncherWorker {
+    async fn start(launcher: Launcher, ports: &Ports<LaunchCommand>) -> Result<Self, LauncherError> {
         let Launcher { fleet, lane, settings } = launcher;
         let LauncherSettings { boot, shim, environment, dialects, dialects_dir, state_dir } = settings;
         if let Some(state_dir) = state_dir.clone() {
@@ -154,7 +156,7 @@ impl Desk {
                 .await
                 .map_err(|source| LauncherError::StateDirectory { state_dir, source })?;
             if swept != Default::default() {
-                tracing::warn!(killed = swept.killed, left = ?swept.left, "an earlier run had left processes behind");
+                tracing::warn!(killed = swept.killed, left = ?swept.survivors, "an earlier run had left processes behind");
             }
         }
         let spawner = Spawner::start().map_err(LauncherError::Spawner)?;
@@ -165,26 +167,26 @@ impl Desk {
             machine: Machine::default(),
             live: BTreeMap::new(),
             launches: JoinSet::new(),
-            resources: Arc::new(Resources {
+            resources: Arc::new(LaunchResources {
                 boot,
                 lane,
                 commands: ports.commands.clone(),
                 spawner,
                 shim,
                 binaries,
-                dialects: DialectShelf::new(dialects, dialects_dir),
-                notes: NoteShelf::default(),
+                dialects: DialectReloader::new(dialects, dialects_dir),
+                notes: Interner::default(),
                 environment,
                 state_dir,
             }),
         })
     }
 
-    fn take(&mut self, request: ReceivedCommand<LaunchCommand>) {
+    fn on_command(&mut self, request: ReceivedCommand<LaunchCommand>) {
         let (command, cause, reply) = request.split();
-        let taken = match command {
+        let result = match command {
             LaunchCommand::LaunchServer { server, incarnation } => {
-                let reporter = Reporter { events: self.events.clone(), server, incarnation, cause };
+                let reporter = LaunchReporter { events: self.events.clone(), server, incarnation, cause };
                 self.launch(reporter)
             }
             LaunchCommand::DeliverSignal { server, incarnation, signal, rung } => {
@@ -194,42 +196,43 @@ impl Desk {
                     if signal == Signal::KILL {
                         live.killed.get_or_insert_with(Instant::now);
                     }
-                    live.postman.signal(order).map_err(|undelivered| unsent(&server, undelivered))
+                    live.handle.signal(order).map_err(|undelivered| unsent(&server, undelivered))
                 })
             }
             LaunchCommand::IdentifyListener { server, incarnation } => {
                 self.machine.on_order(&server, incarnation).and_then(|()| {
                     let live = self.live.get(&server).ok_or_else(|| over(&server))?;
                     let inquiry = ListenerInquiry { cause };
-                    live.postman.inquire(inquiry).map_err(|undelivered| unsent(&server, undelivered))
+                    live.handle.ask_listener(inquiry).map_err(|undelivered| unsent(&server, undelivered))
                 })
             }
         };
-        reply(taken.map(|()| llama_warden_bus::Accepted { id: None }));
+        reply(result.map(|()| llama_warden_bus::Accepted { id: None }));
     }
 
-    fn launch(&mut self, reporter: Reporter) -> Result<(), Refused> {
+    fn launch(&mut self, reporter: LaunchReporter) -> Result<(), Refused> {
         let Some(server) = self.fleet.borrow().get(reporter.server.as_str()).cloned() else {
             let detail = format!("no server `{}` is configured", reporter.server);
             return Err(Refused::new(RefusalReason::UnknownServer, detail));
         };
         self.machine.on_launch(&reporter.server, reporter.incarnation)?;
-        let (postman, mailbox) = mailbox();
-        let rival = self.live.values().find(|live| collide(&live.spec, &server)).map(|live| live.spec.id.clone());
+        let (handle, inbox) = launch_channel();
+        let conflict =
+            self.live.values().find(|live| listen_in_one_place(&live.spec, &server)).map(|live| live.spec.id.clone());
         let (tell, pre_start) = server.hooks.pre_start.as_ref().map(|_| oneshot::channel()).unzip();
         let (spec, incarnation) = (Arc::clone(&server), reporter.incarnation);
-        let live = Live { incarnation, spec, pre_start: tell, postman, killed: None };
+        let live = Live { incarnation, spec, pre_start: tell, handle, killed: None };
         self.live.insert(reporter.server.clone(), live);
-        let launch = Launch { server, reporter, resources: Arc::clone(&self.resources), mailbox };
-        self.launches.spawn(launch.run(Obstacles { rival, pre_start }));
+        let launch = Launch { server, reporter, resources: Arc::clone(&self.resources), inbox };
+        self.launches.spawn(launch.run(LaunchPreconditions { conflict, pre_start }));
         Ok(())
     }
 
     /// Tells launches how the commands ended that they wait for, and forgets the output of who is gone.
-    fn hear(&mut self, delivery: Delivery) {
+    fn on_delivery(&mut self, delivery: Delivery) {
         let envelope = match delivery {
             Delivery::Event(envelope) => envelope,
-            Delivery::Gap { snapshot, .. } => return self.catch_up(&snapshot),
+            Delivery::Gap { snapshot, .. } => return self.on_gap(&snapshot),
         };
         let Some(server) = &envelope.server else { return };
         match &envelope.event {
@@ -244,7 +247,7 @@ impl Desk {
         }
     }
 
-    fn catch_up(&mut self, snapshot: &Snapshot) {
+    fn on_gap(&mut self, snapshot: &Snapshot) {
         self.resources.lane.retain(|known| snapshot.servers.contains_key(known));
         for (server, live) in &mut self.live {
             let record = snapshot.servers.get(server).filter(|record| record.incarnation == live.incarnation);
@@ -255,7 +258,7 @@ impl Desk {
     }
 
     /// Frees the server's place before its last event is seen: who hears of the end may launch again at once.
-    async fn close(&mut self, over: Over) {
+    async fn on_launch_ended(&mut self, over: EndedLaunch) {
         self.machine.on_over(&over.server, over.incarnation);
         self.live.remove(&over.server);
         // Acknowledged: when this component has ended, the snapshot knows of every end that it saw.
@@ -273,11 +276,11 @@ impl Desk {
     /// Kills what still runs and sees it through, as long as that can help.
     async fn drain(mut self) -> Result<(), LauncherError> {
         self.machine.on_drain();
-        self.live.values().for_each(|live| live.postman.call_off());
+        self.live.values().for_each(|live| live.handle.call_off());
         let now = Instant::now();
         let deadline = self.live.values().map(|live| live.killed.unwrap_or(now) + KILL_TIMEOUT).max().unwrap_or(now);
         while let Ok(Some(over)) = timeout_at(deadline, self.launches.join_next()).await {
-            self.close(over.map_err(LauncherError::Launch)?).await;
+            self.on_launch_ended(over.map_err(LauncherError::Launch)?).await;
         }
         for server in self.live.keys() {
             tracing::error!(%server, "its process is left behind: it outlived KILL");
@@ -294,7 +297,7 @@ impl Live {
 }
 
 /// Whether two servers would listen in one place. Builds until 2025-08 would share the port, and neither would know.
-fn collide(one: &ServerSpec, other: &ServerSpec) -> bool {
+fn listen_in_one_place(one: &ServerSpec, other: &ServerSpec) -> bool {
     let is_unix = |host: &str| host.ends_with(".sock");
     let is_any = |host: &str| matches!(host, "0.0.0.0" | "::" | "[::]");
     if is_unix(&one.host) || is_unix(&other.host) {
@@ -310,7 +313,7 @@ fn over(server: &ServerId) -> Refused {
 fn unsent(server: &ServerId, undelivered: Undelivered) -> Refused {
     match undelivered {
         Undelivered::Full => {
-            Refused::new(RefusalReason::QueueFull, format!("{SIGNALS} signals for {server} are waiting"))
+            Refused::new(RefusalReason::QueueFull, format!("{MAX_QUEUED_SIGNALS} signals for {server} are waiting"))
         }
         Undelivered::Over => over(server),
     }

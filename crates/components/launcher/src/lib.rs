@@ -5,7 +5,7 @@
 //!   through the [`shim`], which ties the child's life to the daemon's.
 //! * **While it runs**: one task per launch reads its output for ever, delivers signals to its group, and says who
 //!   listens on its port.
-//! * **The end**: exit seen, group and marker swept, pipes read out, status reaped, in this order.
+//! * **The end**: exit seen, group and tag swept, pipes read out, status reaped, in this order.
 //!
 //! [`Launcher`] is the component. It knows nothing about readiness and decides nothing about stops: it is told which
 //! signal to send. A launch that is told to end before its program runs is called off, and ends with `ServerExited` by
@@ -21,8 +21,8 @@ pub use component::{Launcher, LauncherError, LauncherSettings};
 pub use launch::executable::{NotInPath, resolve};
 pub use launch::failure::LaunchFailure;
 pub use launch::identify::{BinaryCache, IdentifyError, identify};
-pub use process::environment::{Environment, EnvironmentPolicy, child_environment};
-pub use process::launch_tag::{MARKER_NAME, Marker};
+pub use process::environment::{ChildEnvironment, EnvironmentPolicy, child_environment};
+pub use process::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
 pub use process::shim;
 pub use process::spawn_request::ShimProgram;
 pub use process::spawner::Spawner;

@@ -10,56 +10,56 @@ use llama_warden_config::ServerSpec;
 use llama_warden_events::{BootId, Event, Incarnation, ListenerOwner, ProcessEnd, Seq, ServerId};
 use llama_warden_support::blocking;
 
-use super::dialect_shelf::DialectShelf;
+use super::dialect_reloader::DialectReloader;
 use super::identify::BinaryCache;
-use super::mailbox::Mailbox;
-use super::notes::NoteShelf;
-use crate::process::address;
-use crate::process::launch_tag::Marker;
+use super::interner::Interner;
+use super::orders::LaunchInbox;
+use crate::process::launch_tag::LaunchTag;
 use crate::process::listener;
 use crate::process::lock::InstanceLock;
+use crate::process::server_address;
 use crate::process::spawn_request::ShimProgram;
 use crate::process::spawner::Spawner;
-use crate::process::sweep::Traces;
+use crate::process::sweep::ProcessSelector;
 
 /// Time to kill what outlived the server.
 pub(crate) const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What all launches share.
 #[derive(Debug)]
-pub(crate) struct Resources {
+pub(crate) struct LaunchResources {
     pub(crate) boot: BootId,
     pub(crate) lane: OutputLane,
     pub(crate) commands: CommandSender,
     pub(crate) spawner: Spawner,
     pub(crate) shim: ShimProgram,
     pub(crate) binaries: BinaryCache,
-    pub(crate) dialects: DialectShelf,
-    pub(crate) notes: NoteShelf,
+    pub(crate) dialects: DialectReloader,
+    pub(crate) notes: Interner,
     /// What children may inherit from.
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// Where the locks of servers are; `None` has none.
     pub(crate) state_dir: Option<PathBuf>,
 }
 
-impl Resources {
+impl LaunchResources {
     /// Who listens where `server` should.
-    pub(crate) async fn who_listens(&self, server: Arc<ServerSpec>, leader: u32, marker: Marker) -> ListenerOwner {
-        let looked = blocking(move || who_listens(&server, leader, &marker)).await;
+    pub(crate) async fn who_listens(&self, server: Arc<ServerSpec>, leader: u32, tag: LaunchTag) -> ListenerOwner {
+        let looked = blocking(move || who_listens(&server, leader, &tag)).await;
         looked.unwrap_or_else(|error| ListenerOwner::Unreadable { detail: format!("the look has failed: {error}") })
     }
 }
 
 /// Publishes events about one launch.
 #[derive(Debug, Clone)]
-pub(crate) struct Reporter {
+pub(crate) struct LaunchReporter {
     pub(crate) events: Publisher,
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
     pub(crate) cause: Option<Seq>,
 }
 
-impl Reporter {
+impl LaunchReporter {
     pub(crate) fn draft(&self, event: Event) -> EventDraft {
         EventDraft::incarnation(self.server.clone(), self.incarnation, event).because(self.cause)
     }
@@ -82,14 +82,14 @@ impl Reporter {
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) server: Arc<ServerSpec>,
-    pub(crate) reporter: Reporter,
-    pub(crate) resources: Arc<Resources>,
-    pub(crate) mailbox: Mailbox,
+    pub(crate) reporter: LaunchReporter,
+    pub(crate) resources: Arc<LaunchResources>,
+    pub(crate) inbox: LaunchInbox,
 }
 
 /// How a launch ended: its last event is published when the next launch may begin.
 #[derive(Debug)]
-pub(crate) struct Over {
+pub(crate) struct EndedLaunch {
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
     pub(crate) last: EventDraft,
@@ -97,33 +97,33 @@ pub(crate) struct Over {
 
 impl Launch {
     /// The end of the launch, with its last event.
-    pub(crate) fn over(self, last: Event) -> Over {
+    pub(crate) fn over(self, last: Event) -> EndedLaunch {
         let last = self.reporter.draft(last);
-        Over { server: self.reporter.server, incarnation: self.reporter.incarnation, last }
+        EndedLaunch { server: self.reporter.server, incarnation: self.reporter.incarnation, last }
     }
 
     /// Nobody hears what happens any more; the process, if there was one, is killed when it is dropped.
-    pub(crate) fn unheard(self) -> Over {
+    pub(crate) fn end_unheard(self) -> EndedLaunch {
         self.over(Event::ServerExited { end: ProcessEnd::Unknown, swept: 0 })
     }
 
     /// By what the launch's processes are recognised.
-    pub(crate) fn marker(&self) -> Marker {
-        Marker::new(&self.resources.boot, &self.reporter.server, self.reporter.incarnation)
+    pub(crate) fn tag(&self) -> LaunchTag {
+        LaunchTag::new(&self.resources.boot, &self.reporter.server, self.reporter.incarnation)
     }
 
-    pub(crate) fn traces(&self) -> Traces {
+    pub(crate) fn selector(&self) -> ProcessSelector {
         let state_dir = self.resources.state_dir.as_deref();
         let lock = state_dir.map(|state_dir| InstanceLock::that_is_made(state_dir, &self.reporter.server));
-        Traces { marker: Some(self.marker()), lock, group: None }
+        ProcessSelector { tag: Some(self.tag()), lock, group: None }
     }
 }
 
-fn who_listens(server: &ServerSpec, leader: u32, marker: &Marker) -> ListenerOwner {
-    match address::resolve(&server.host, server.port) {
+fn who_listens(server: &ServerSpec, leader: u32, tag: &LaunchTag) -> ListenerOwner {
+    match server_address::resolve(&server.host, server.port) {
         Ok(entries) => {
             let addresses: Vec<_> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
-            listener::identify(&addresses, leader, marker)
+            listener::identify(&addresses, leader, tag)
         }
         Err((host, error)) => ListenerOwner::Unreadable { detail: format!("cannot resolve `{host}`: {error}") },
     }

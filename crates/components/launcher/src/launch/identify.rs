@@ -16,15 +16,15 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use crate::output::pipes::read_bounded;
-use crate::process::child_process::Process;
-use crate::process::environment::Environment;
+use crate::process::child_process::ChildProcess;
+use crate::process::environment::ChildEnvironment;
 use crate::process::spawn_request::{ShimProgram, SpawnRequest};
 use crate::process::spawner::Spawner;
-use crate::process::sweep::Traces;
+use crate::process::sweep::ProcessSelector;
 
 /// Time for both questions.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Output that is read of each stream. The longest known help text has 60 KiB.
+/// ServerOutput that is read of each stream. The longest known help text has 60 KiB.
 const MAX_ANSWER: u64 = 1024 * 1024;
 /// Time to kill what a question leaves behind.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -92,7 +92,7 @@ impl BinaryCache {
         &self,
         spawner: &Spawner,
         path: &Path,
-        environment: &Environment,
+        environment: &ChildEnvironment,
     ) -> Result<Arc<BinaryProfile>, IdentifyError> {
         let identity =
             FileIdentity::of(path).map_err(|source| IdentifyError::Unreadable { path: path.into(), source })?;
@@ -125,7 +125,7 @@ impl FileIdentity {
 pub async fn identify(
     spawner: &Spawner,
     path: &Path,
-    environment: &Environment,
+    environment: &ChildEnvironment,
 ) -> Result<BinaryProfile, IdentifyError> {
     let deadline = Instant::now() + ANSWER_TIMEOUT;
     let question = |argument| Question { spawner, path, argument, environment, deadline };
@@ -144,7 +144,7 @@ struct Question<'a> {
     spawner: &'a Spawner,
     path: &'a Path,
     argument: &'static str,
-    environment: &'a Environment,
+    environment: &'a ChildEnvironment,
     deadline: Instant,
 }
 
@@ -160,7 +160,7 @@ impl Question<'_> {
             lock: None,
         };
         let spawned = self.spawner.spawn(request).await.map_err(not_run)?;
-        let process = Process::new(self.spawner, spawned.child).map_err(not_run)?;
+        let process = ChildProcess::new(self.spawner, spawned.child).map_err(not_run)?;
         let answer = timeout_at(self.deadline, async {
             tokio::try_join!(read_bounded(spawned.stdout, MAX_ANSWER), read_bounded(spawned.stderr, MAX_ANSWER))
         })
@@ -175,11 +175,11 @@ impl Question<'_> {
     }
 
     /// What it prints is all that counts, so that it is ended as soon as that is read.
-    async fn end(&self, process: Process) -> io::Result<()> {
+    async fn end(&self, process: ChildProcess) -> io::Result<()> {
         // It may have ended by itself; then there is nothing to signal.
         let _ = process.deliver(Signal::KILL);
         process.exited().await?;
-        process.sweep(Traces::default(), Instant::now() + SWEEP_TIMEOUT).await;
+        process.sweep(ProcessSelector::default(), Instant::now() + SWEEP_TIMEOUT).await;
         process.reap();
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! One launch, from the command to its last event.
 
 pub(crate) mod context;
-pub(crate) mod dialect_shelf;
+pub(crate) mod dialect_reloader;
 pub(crate) mod executable;
 pub(crate) mod failure;
 pub(crate) mod identify;
-pub(crate) mod mailbox;
-pub(crate) mod notes;
+pub(crate) mod interner;
+pub(crate) mod orders;
 mod pre_start;
 mod preflight;
 mod prepare;

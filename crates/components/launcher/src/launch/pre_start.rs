@@ -4,7 +4,7 @@ use llama_warden_bus::{CommandRequest, CommandSender};
 use llama_warden_events::{FailureReason, HookCommand, HookOutcome, HookPoint, Refused};
 use tokio::sync::oneshot;
 
-use super::context::Reporter;
+use super::context::LaunchReporter;
 use super::failure::LaunchFailure;
 
 /// Has the `pre-start` command of a launch run; `ended` resolves with how it ended.
@@ -12,7 +12,7 @@ use super::failure::LaunchFailure;
 /// Never returns where the command is called off: the launch is to stop, and its owner hears of that.
 pub(crate) async fn run(
     commands: &CommandSender,
-    reporter: &Reporter,
+    reporter: &LaunchReporter,
     ended: oneshot::Receiver<HookOutcome>,
 ) -> Result<(), LaunchFailure> {
     let (server, incarnation) = (reporter.server.clone(), reporter.incarnation);

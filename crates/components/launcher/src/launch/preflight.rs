@@ -15,8 +15,8 @@ use llama_warden_events::FailureReason;
 use nix::fcntl::OFlag;
 
 use super::failure::LaunchFailure;
-use crate::process::address::{self, Address, HostEntry};
 use crate::process::listener;
+use crate::process::server_address::{self, HostEntry, ServerAddress};
 
 /// Bytes of a key file that are read.
 const MAX_KEY_FILE: u64 = 64 * 1024;
@@ -26,7 +26,7 @@ const MAX_KEY_FILE: u64 = 64 * 1024;
 ///
 /// # Errors
 /// With the first thing that would make the launch fail.
-pub(crate) fn look(server: &ServerSpec, program: &Path) -> Result<Vec<String>, LaunchFailure> {
+pub(crate) fn check(server: &ServerSpec, program: &Path) -> Result<Vec<String>, LaunchFailure> {
     check_program(program)?;
     check_model(&server.model)?;
     let keys = server.api_key_file.as_deref().map_or(Ok(Vec::new()), read_keys)?;
@@ -100,7 +100,7 @@ fn open(path: &Path) -> io::Result<(File, Metadata)> {
 
 /// Checks that a server could bind each of its addresses now.
 fn check_addresses(host: &str, port: u16) -> Result<(), LaunchFailure> {
-    let entries = address::resolve(host, port).map_err(|(text, error)| {
+    let entries = server_address::resolve(host, port).map_err(|(text, error)| {
         let detail = format!("cannot resolve the host `{text}`: {error}");
         LaunchFailure::of_io(FailureReason::BadArgument, detail, &error)
     })?;
@@ -111,8 +111,8 @@ fn check_entry(entry: &HostEntry) -> Result<(), LaunchFailure> {
     let mut last = None;
     for address in &entry.addresses {
         let bound = match address {
-            Address::Tcp(address) => TcpListener::bind(address).map(drop),
-            Address::Unix(path) => clear_socket(path),
+            ServerAddress::Tcp(address) => TcpListener::bind(address).map(drop),
+            ServerAddress::Unix(path) => clear_socket(path),
         };
         match bound {
             // Closed connections of a build that shared its port (until 2025-08) hold it for a minute against everybody
@@ -129,10 +129,10 @@ fn check_entry(entry: &HostEntry) -> Result<(), LaunchFailure> {
     Err(LaunchFailure::of_io(FailureReason::BadArgument, detail, &error))
 }
 
-fn in_use(address: &Address) -> LaunchFailure {
+fn in_use(address: &ServerAddress) -> LaunchFailure {
     let place = match address {
-        Address::Tcp(address) => address.to_string(),
-        Address::Unix(path) => path.display().to_string(),
+        ServerAddress::Tcp(address) => address.to_string(),
+        ServerAddress::Unix(path) => path.display().to_string(),
     };
     let owner = listener::describe_owner(address).unwrap_or_else(|| "another process".to_owned());
     let detail = format!("{owner} already listens on {place}; stop it, or give this server another `port`");

@@ -14,22 +14,22 @@ use llama_warden_plugin_files::{Changes, PluginFile as _};
 use llama_warden_support::blocking;
 use tokio::time::Instant;
 
-use super::context::{Reporter, Resources};
+use super::context::{LaunchReporter, LaunchResources};
 use super::failure::LaunchFailure;
 use super::{executable, preflight};
 use crate::output::lines::Redactor;
-use crate::process::environment::{Environment, EnvironmentPolicy, child_environment};
-use crate::process::launch_tag::{MARKER_NAME, Marker};
-use crate::process::sweep::{Sweep, Traces, sweep};
+use crate::process::environment::{ChildEnvironment, EnvironmentPolicy, child_environment};
+use crate::process::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
+use crate::process::sweep::{ProcessSelector, Sweep, sweep};
 
 /// Longest wait for what an earlier launch left on the port.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a spawn needs.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct PreparedLaunch {
     pub(crate) line: CommandLine,
-    pub(crate) environment: Environment,
+    pub(crate) environment: ChildEnvironment,
     pub(crate) redactor: Redactor,
 }
 
@@ -57,63 +57,64 @@ impl From<BusClosed> for NotPrepared {
 /// Prepares the launch of `server`, and publishes what it finds out on the way.
 pub(crate) async fn prepare(
     server: &Arc<ServerSpec>,
-    marker: &Marker,
-    resources: &Resources,
-    reporter: &Reporter,
-) -> Result<Prepared, NotPrepared> {
+    tag: &LaunchTag,
+    resources: &LaunchResources,
+    reporter: &LaunchReporter,
+) -> Result<PreparedLaunch, NotPrepared> {
     let policy = EnvironmentPolicy { pass: &server.env_pass, set: &server.env };
-    let environment = child_environment(resources.environment.iter().cloned(), policy, Some(marker))
+    let environment = child_environment(resources.environment.iter().cloned(), policy, Some(tag))
         .map_err(|error| LaunchFailure::new(FailureReason::BadArgument, format!("`env-pass`: {error}")))?;
     let search_path = environment.get(std::ffi::OsStr::new("PATH"));
     let program = executable::resolve(&server.binary, search_path.map(AsRef::as_ref)).map_err(|error| {
         let detail = format!("{error}; set `binary`, or install llama-server");
         LaunchFailure::new(FailureReason::BinaryNotFound, detail)
     })?;
-    let keys = match look(server, &program).await {
+    let keys = match run_preflight(server, &program).await {
         Err(failure) if failure.reason == FailureReason::PortInUse => {
             await_release(server, resources).await;
-            look(server, &program).await?
+            run_preflight(server, &program).await?
         }
-        looked => looked?,
+        checked => checked?,
     };
     let profile = identify(&program, &environment, resources, reporter).await?;
     let dialect = choose_dialect(&profile, resources, reporter).await?;
     let mut line = build_command_line(server, &profile, &dialect)?;
-    let notes = resources.notes.share(std::mem::take(&mut line.notes));
+    let notes = resources.notes.intern(std::mem::take(&mut line.notes));
     report(notes, &line.warnings, reporter).await?;
     let variables = environment.iter().filter(|(name, _)| is_secret_variable(&name.to_string_lossy()));
     let variables = variables.map(|(_, value)| value.to_string_lossy().into_owned());
     let redactor = Redactor::new(line.secrets().into_iter().chain(keys).chain(variables));
-    Ok(Prepared { line, environment, redactor })
+    Ok(PreparedLaunch { line, environment, redactor })
 }
 
 /// Ends what earlier launches of this server left, which may be what has its port: a process that could not be killed at
 /// once then. What is left of a stranger is not touched.
-async fn await_release(server: &ServerSpec, resources: &Resources) {
-    let marked = Traces { marker: Some(Marker::of_server(&resources.boot, &server.id)), ..Traces::default() };
-    let Sweep { killed, left } = sweep(&marked, Instant::now() + RELEASE_TIMEOUT).await;
+async fn await_release(server: &ServerSpec, resources: &LaunchResources) {
+    let tagged =
+        ProcessSelector { tag: Some(LaunchTag::of_server(&resources.boot, &server.id)), ..ProcessSelector::default() };
+    let Sweep { killed, survivors: left } = sweep(&tagged, Instant::now() + RELEASE_TIMEOUT).await;
     if killed > 0 || !left.is_empty() {
         tracing::warn!(server = %server.id, killed, ?left, "processes of an earlier launch still had its port");
     }
 }
 
 /// Looks at files and addresses, off the runtime's threads; returns the keys of the key file.
-async fn look(server: &Arc<ServerSpec>, program: &Path) -> Result<Vec<String>, LaunchFailure> {
+async fn run_preflight(server: &Arc<ServerSpec>, program: &Path) -> Result<Vec<String>, LaunchFailure> {
     let (server, program) = (Arc::clone(server), program.to_owned());
-    let looked = blocking(move || preflight::look(&server, &program)).await;
-    looked.unwrap_or_else(|error| Err(LaunchFailure::new(FailureReason::Unknown, format!("the preflight: {error}"))))
+    let checked = blocking(move || preflight::check(&server, &program)).await;
+    checked.unwrap_or_else(|error| Err(LaunchFailure::new(FailureReason::Unknown, format!("the preflight: {error}"))))
 }
 
 async fn identify(
     program: &Path,
-    environment: &Environment,
-    resources: &Resources,
-    reporter: &Reporter,
+    environment: &ChildEnvironment,
+    resources: &LaunchResources,
+    reporter: &LaunchReporter,
 ) -> Result<Arc<BinaryProfile>, BusClosed> {
     // The questions are not part of the launch, and are not swept with it.
-    let mut unmarked = environment.clone();
-    unmarked.remove(std::ffi::OsStr::new(MARKER_NAME));
-    let profile = match resources.binaries.identify(&resources.spawner, program, &unmarked).await {
+    let mut untagged = environment.clone();
+    untagged.remove(std::ffi::OsStr::new(LAUNCH_TAG_VARIABLE));
+    let profile = match resources.binaries.identify(&resources.spawner, program, &untagged).await {
         Ok(profile) => profile,
         Err(error) => {
             let detail = format!("{error}; its options are passed as they are written");
@@ -128,10 +129,10 @@ async fn identify(
 /// The dialect for a build, after a look at the folder of dialects.
 async fn choose_dialect(
     profile: &BinaryProfile,
-    resources: &Resources,
-    reporter: &Reporter,
+    resources: &LaunchResources,
+    reporter: &LaunchReporter,
 ) -> Result<Dialect, NotPrepared> {
-    let (library, news) = resources.dialects.renewed().await;
+    let (library, news) = resources.dialects.reload().await;
     if let Some(Changes { taken, removed, refused }) = news {
         let reloaded =
             Event::DialectsReloaded { dialects: taken.into(), removed: removed.into(), refused: refused.into() };
@@ -145,7 +146,11 @@ async fn choose_dialect(
     Ok(choice.file)
 }
 
-async fn report(notes: Arc<[Arc<OptionNote>]>, warnings: &[String], reporter: &Reporter) -> Result<(), BusClosed> {
+async fn report(
+    notes: Arc<[Arc<OptionNote>]>,
+    warnings: &[String],
+    reporter: &LaunchReporter,
+) -> Result<(), BusClosed> {
     if !notes.is_empty() {
         reporter.publish(Event::OptionsTranslated { notes }).await?;
     }

@@ -1,4 +1,4 @@
-//! One launch, from the first look to the process that all know of; [`Running`] sees it through from there. The one task that
+//! One launch, from the first look to the process that all know of; [`RunningServer`] sees it through from there. The one task that
 //! signals and reaps its child.
 
 use std::io;
@@ -10,81 +10,81 @@ use llama_warden_support::blocking;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::context::{Launch, Over, SWEEP_TIMEOUT};
+use super::context::{EndedLaunch, Launch, SWEEP_TIMEOUT};
 use super::failure::LaunchFailure;
-use super::mailbox::{Mailbox, Order};
+use super::orders::{LaunchInbox, LaunchOrder};
 use super::pre_start;
-use super::prepare::{NotPrepared, Prepared, prepare};
-use super::running::{OutputPipes, Running, finish, kill, listed};
+use super::prepare::{NotPrepared, PreparedLaunch, prepare};
+use super::running::{OutputPipes, RunningServer, kill, listed, sweep_and_reap};
 use crate::output::pipes::read_bounded;
-use crate::process::child_process::Process;
+use crate::process::child_process::ChildProcess;
 use crate::process::lock::InstanceLock;
 use crate::process::spawn_request::SpawnRequest;
-use crate::process::sweep::{Traces, sweep};
+use crate::process::sweep::{ProcessSelector, sweep};
 
 /// Bytes of an errno on the shim's pipe.
 const ERRNO_BYTES: u64 = 4;
 
 /// What comes before a launch, or between it and its process.
 #[derive(Debug)]
-pub(crate) struct Obstacles {
+pub(crate) struct LaunchPreconditions {
     /// A server that is launched and listens in the same place, or will.
-    pub(crate) rival: Option<ServerId>,
+    pub(crate) conflict: Option<ServerId>,
     /// Tells how the `pre-start` command ended, for a server that has one.
     pub(crate) pre_start: Option<oneshot::Receiver<HookOutcome>>,
 }
 
 /// A process that is being made, until all know of it.
 struct Spawning {
-    process: Process,
+    process: ChildProcess,
     output: OutputPipes,
 }
 
 impl Launch {
     /// Runs the launch to its end.
-    pub(crate) fn run(self, obstacles: Obstacles) -> impl Future<Output = Over> {
+    pub(crate) fn run(self, preconditions: LaunchPreconditions) -> impl Future<Output = EndedLaunch> {
         // Boxed, as everything that is over soon: a future is as large as its largest part, and this one lives for months.
-        let began = Box::pin(self.begin(obstacles));
+        let began = Box::pin(self.begin(preconditions));
         async move {
             let mut running = match began.await {
                 Ok(running) => running,
                 Err(over) => return over,
             };
-            let attended = running.attend().await;
+            let attended = running.run_until_exit().await;
             Box::pin(running.conclude(attended)).await
         }
     }
 
     /// Everything until the process is known to all, and its output read.
-    async fn begin(mut self, obstacles: Obstacles) -> Result<Running, Over> {
-        match self.make(obstacles).await {
-            Ok(Ok(Spawning { process, output })) => Ok(Running::new(self, process, output)),
+    async fn begin(mut self, preconditions: LaunchPreconditions) -> Result<RunningServer, EndedLaunch> {
+        match self.make(preconditions).await {
+            Ok(Ok(Spawning { process, output })) => Ok(RunningServer::new(self, process, output)),
             Ok(Err(last)) => Err(self.over(last)),
-            Err(BusClosed) => Err(self.unheard()),
+            Err(BusClosed) => Err(self.end_unheard()),
         }
     }
 
     /// Makes the process and tells all of it; the inner error is the launch's last event.
-    async fn make(&mut self, obstacles: Obstacles) -> Result<Result<Spawning, Event>, BusClosed> {
-        let Obstacles { rival, pre_start } = obstacles;
+    async fn make(&mut self, preconditions: LaunchPreconditions) -> Result<Result<Spawning, Event>, BusClosed> {
+        let LaunchPreconditions { conflict, pre_start } = preconditions;
         let began = Event::LaunchBegan { binary: self.server.binary.to_path_buf() };
         self.reporter.cause = Some(self.reporter.publish_acked(began).await?);
-        if let Some(rival) = rival {
-            let detail = format!("server {rival} listens on the same port; give this server another `port`");
+        if let Some(conflict) = conflict {
+            let detail = format!("server {conflict} listens on the same port; give this server another `port`");
             return Ok(Err(failed(LaunchFailure::new(FailureReason::PortInUse, detail))));
         }
-        let marker = self.marker();
+        let tag = self.tag();
         let (server, resources, reporter) = (&self.server, &self.resources, &self.reporter);
         let prepared = async {
             // Before the first look, since it may make what is looked at: fetch the model, mount its disk.
             if let Some(ended) = pre_start {
                 pre_start::run(&resources.commands, reporter, ended).await?;
             }
-            prepare(server, &marker, resources, reporter).await
+            prepare(server, &tag, resources, reporter).await
         };
         let prepared = tokio::select! {
             prepared = prepared => prepared,
-            signal = called_off(&self.mailbox) => return Ok(Err(exited_by(signal))),
+            signal = called_off(&self.inbox) => return Ok(Err(exited_by(signal))),
         };
         let prepared = match prepared {
             Ok(prepared) => prepared,
@@ -108,8 +108,8 @@ impl Launch {
     }
 
     /// Makes the process and waits until it runs its program; the error is the launch's last event.
-    async fn spawn(&self, prepared: Prepared) -> Result<Spawning, Event> {
-        let Prepared { line, environment, redactor } = prepared;
+    async fn spawn(&self, prepared: PreparedLaunch) -> Result<Spawning, Event> {
+        let PreparedLaunch { line, environment, redactor } = prepared;
         let program = line.program.clone();
         let failure = |error: &io::Error| failed(LaunchFailure::spawn(&program, error));
         let lock = self.lock().await.map_err(failed)?;
@@ -122,19 +122,19 @@ impl Launch {
         };
         let spawner = &self.resources.spawner;
         let spawned = spawner.spawn(request).await.map_err(|error| failure(&error))?;
-        let process = Process::new(spawner, spawned.child).map_err(|error| failure(&error))?;
+        let process = ChildProcess::new(spawner, spawned.child).map_err(|error| failure(&error))?;
         if let Some(exec_errors) = spawned.exec_errors {
             let confirmed = tokio::select! {
                 confirmed = read_errno(exec_errors) => confirmed,
-                signal = called_off(&self.mailbox) => {
+                signal = called_off(&self.inbox) => {
                     // The shim would only be in the way of the signal's meaning: nothing runs yet.
                     kill(&process);
-                    return Err(finish(process, self.traces(), None).await.map_end(signal));
+                    return Err(sweep_and_reap(process, self.selector(), None).await.map_end(signal));
                 }
             };
             if let Err(error) = confirmed {
                 kill(&process);
-                finish(process, self.traces(), None).await;
+                sweep_and_reap(process, self.selector(), None).await;
                 return Err(failure(&error));
             }
         }
@@ -154,10 +154,10 @@ impl Launch {
             LaunchFailure::new(FailureReason::SpawnFailed, detail)
         })?;
         if is_held {
-            let holders = Traces { lock: Some(lock.clone()), ..Traces::default() };
-            let left = sweep(&holders, Instant::now() + SWEEP_TIMEOUT).await.left;
-            if !left.is_empty() {
-                let detail = format!("{} of an earlier launch is still there and cannot be killed", listed(&left));
+            let holders = ProcessSelector { lock: Some(lock.clone()), ..ProcessSelector::default() };
+            let survivors = sweep(&holders, Instant::now() + SWEEP_TIMEOUT).await.survivors;
+            if !survivors.is_empty() {
+                let detail = format!("{} of an earlier launch is still there and cannot be killed", listed(&survivors));
                 return Err(LaunchFailure::new(FailureReason::Unkillable, detail));
             }
         }
@@ -166,12 +166,12 @@ impl Launch {
 }
 
 /// The signal by which a launch is called off before its program runs: the first that is asked for that would end it.
-async fn called_off(mailbox: &Mailbox) -> Signal {
+async fn called_off(inbox: &LaunchInbox) -> Signal {
     loop {
-        match mailbox.next_order().await {
-            Order::Signal(order) if order.signal == Signal::CONT => {}
-            Order::Signal(order) => return order.signal,
-            Order::CallOff => return Signal::KILL,
+        match inbox.next_order().await {
+            LaunchOrder::Signal(order) if order.signal == Signal::CONT => {}
+            LaunchOrder::Signal(order) => return order.signal,
+            LaunchOrder::CallOff => return Signal::KILL,
         }
     }
 }

@@ -33,13 +33,13 @@ thread_local! {
 }
 
 /// Both pipes of a child, of which every line is handed on, secrets replaced.
-pub(crate) struct Output<L> {
-    pipes: [Pipe<L>; 2],
+pub(crate) struct ServerOutput<L> {
+    pipes: [OutputPipe<L>; 2],
     redactor: Redactor,
 }
 
 /// One pipe, on its way into lines.
-pub(crate) struct Pipe<L> {
+pub(crate) struct OutputPipe<L> {
     stream: StreamName,
     /// None once it is read to its end.
     receiver: Option<Receiver>,
@@ -48,10 +48,10 @@ pub(crate) struct Pipe<L> {
 }
 
 /// The order to give up, which is given by dropping it.
-pub(crate) type GiveUp = oneshot::Sender<Infallible>;
+pub(crate) type ReadCancel = oneshot::Sender<Infallible>;
 
 /// The end at which that order arrives.
-pub(crate) type GivenUp = oneshot::Receiver<Infallible>;
+pub(crate) type ReadCancelled = oneshot::Receiver<Infallible>;
 
 /// Why a poll of the output returns.
 enum Pause {
@@ -61,14 +61,14 @@ enum Pause {
     Turn,
 }
 
-impl<L: FnMut(&[u8])> Output<L> {
-    pub(crate) fn new(pipes: [Pipe<L>; 2], redactor: Redactor) -> Self {
+impl<L: FnMut(&[u8])> ServerOutput<L> {
+    pub(crate) fn new(pipes: [OutputPipe<L>; 2], redactor: Redactor) -> Self {
         Self { pipes, redactor }
     }
 
     /// Reads both pipes to their end, or until it is given up.
     #[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice, and this one lives for months")]
-    pub(crate) fn read(mut self, mut given_up: GivenUp) -> impl Future<Output = ()> {
+    pub(crate) fn read(mut self, mut given_up: ReadCancelled) -> impl Future<Output = ()> {
         async move {
             while let Pause::Turn = poll_fn(|context| self.poll(&mut given_up, context)).await {
                 // Unlike a wake of our own, this lets the runtime hear of other pipes and connections too.
@@ -77,7 +77,7 @@ impl<L: FnMut(&[u8])> Output<L> {
         }
     }
 
-    fn poll(&mut self, given_up: &mut GivenUp, context: &mut Context<'_>) -> Poll<Pause> {
+    fn poll(&mut self, given_up: &mut ReadCancelled, context: &mut Context<'_>) -> Poll<Pause> {
         if Pin::new(given_up).poll(context).is_ready() {
             self.pipes.iter_mut().for_each(|pipe| pipe.read_rest(&self.redactor));
             return Poll::Ready(Pause::Ended);
@@ -98,7 +98,7 @@ impl<L: FnMut(&[u8])> Output<L> {
     }
 }
 
-impl<L: FnMut(&[u8])> Pipe<L> {
+impl<L: FnMut(&[u8])> OutputPipe<L> {
     /// A pipe that cannot be read counts as ended.
     pub(crate) fn new(stream: StreamName, pipe: OwnedFd, on_line: L) -> Self {
         let receiver = Receiver::from_owned_fd(pipe).inspect_err(|error| warn_unreadable(stream, error)).ok();
@@ -184,7 +184,7 @@ mod tests {
     type Listener = Box<dyn FnMut(&[u8]) + Send>;
 
     /// An output whose lines are heard, with the other ends of its pipes: of standard error and of standard output.
-    fn output(redactor: Redactor) -> (Output<Listener>, Heard, [PipeWriter; 2]) {
+    fn output(redactor: Redactor) -> (ServerOutput<Listener>, Heard, [PipeWriter; 2]) {
         let heard = Heard::default();
         let [(error, error_writer), (out, out_writer)] = StreamName::ALL.map(|stream| {
             let (reader, writer) = io::pipe().expect("pipe");
@@ -193,9 +193,9 @@ mod tests {
                 assert_ne!(line, b"panic");
                 heard.lock().expect("whole").push((stream, line.to_vec()));
             };
-            (Pipe::new(stream, reader.into(), Box::new(on_line) as Listener), writer)
+            (OutputPipe::new(stream, reader.into(), Box::new(on_line) as Listener), writer)
         });
-        (Output::new([error, out], redactor), heard, [error_writer, out_writer])
+        (ServerOutput::new([error, out], redactor), heard, [error_writer, out_writer])
     }
 
     fn lines(heard: &Heard, stream: StreamName) -> Vec<Vec<u8>> {
@@ -254,13 +254,13 @@ mod tests {
                 let on_line = move |_: &[u8]| {
                     read.fetch_add(1, Ordering::Relaxed);
                 };
-                (Pipe::new(stream, reader.into(), on_line), std::thread::spawn(flood))
+                (OutputPipe::new(stream, reader.into(), on_line), std::thread::spawn(flood))
             })
             .into_iter()
             .collect::<(Vec<_>, Vec<_>)>();
         let Ok(pipes) = pipes.try_into() else { unreachable!("there are two streams") };
         let (_give_up, given_up) = oneshot::channel();
-        let reading = tokio::spawn(Output::new(pipes, Redactor::default()).read(given_up));
+        let reading = tokio::spawn(ServerOutput::new(pipes, Redactor::default()).read(given_up));
         let (mut before, mut longest) = (0, 0);
         while !reading.is_finished() {
             yield_now().await;

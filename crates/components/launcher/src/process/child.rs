@@ -1,7 +1,7 @@
 //! A child that is not reaped, as a value with one owner: whoever drops it kills it.
 //!
 //! Until it is reaped the kernel keeps its id, and with it the id of its group, from being given to anybody else: a
-//! signal that is sent through a [`Child`] never reaches a stranger.
+//! signal that is sent through a [`UnreapedChild`] never reaches a stranger.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,9 +13,9 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 /// Ids of the children that are not reaped, shared with the reaper of orphans.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Children(Arc<Mutex<BTreeSet<u32>>>);
+pub(crate) struct ChildSet(Arc<Mutex<BTreeSet<u32>>>);
 
-impl Children {
+impl ChildSet {
     /// Holds the set still: while it is held no child is made and none is reaped.
     pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeSet<u32>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -24,15 +24,15 @@ impl Children {
 
 /// A child that is not reaped.
 #[derive(Debug)]
-pub(crate) struct Child {
+pub(crate) struct UnreapedChild {
     pid: u32,
-    children: Children,
+    children: ChildSet,
     is_reaped: bool,
 }
 
-impl Child {
+impl UnreapedChild {
     /// Takes charge of a child that was just made and is in the set.
-    pub(crate) fn new(pid: u32, children: Children) -> Self {
+    pub(crate) fn new(pid: u32, children: ChildSet) -> Self {
         Self { pid, children, is_reaped: false }
     }
 
@@ -52,7 +52,7 @@ impl Child {
     }
 }
 
-impl Drop for Child {
+impl Drop for UnreapedChild {
     fn drop(&mut self) {
         if self.is_reaped {
             return;
@@ -74,7 +74,7 @@ pub(crate) fn reap_now(pid: u32) -> Option<WaitIdStatus> {
     waitid(WaitId::Pid(raw(pid)?), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok().flatten()
 }
 
-fn reap(pid: u32, children: &Children) -> Option<WaitIdStatus> {
+fn reap(pid: u32, children: &ChildSet) -> Option<WaitIdStatus> {
     // Held until the child is out of the set: from the wait on, a new child may get its id.
     let mut children = children.lock();
     let status = reap_now(pid);

@@ -1,6 +1,6 @@
 //! One child: signals to its group, its exit, and its status, which is taken last.
 //!
-//! Dropped, it is killed, as every [`Child`] is: nothing outlives a task that was cancelled.
+//! Dropped, it is killed, as every [`UnreapedChild`] is: nothing outlives a task that was cancelled.
 
 use std::io;
 
@@ -10,17 +10,17 @@ use nix::sys::signal;
 use rustix::process::WaitIdStatus;
 use tokio::time::Instant;
 
-use super::child::Child;
-use super::pin::ProcessPin;
-use super::proc::Stat;
+use super::child::UnreapedChild;
+use super::proc::ProcStat;
+use super::process_handle::ProcessHandle;
 use super::spawner::Spawner;
-use super::sweep::{self, Sweep, Traces};
+use super::sweep::{self, ProcessSelector, Sweep};
 
 /// A child whose exit is awaited.
 #[derive(Debug)]
-pub(crate) struct Process {
-    child: Child,
-    pin: ProcessPin,
+pub(crate) struct ChildProcess {
+    child: UnreapedChild,
+    pin: ProcessHandle,
     /// The kernel kills the child when the thread that made it ends.
     _spawner: Spawner,
 }
@@ -34,10 +34,10 @@ pub(crate) enum SignalError {
     Refused { signal: Signal, group: u32, errno: Errno },
 }
 
-impl Process {
+impl ChildProcess {
     /// Takes charge of a child that `spawner` made. If that fails the child is killed.
-    pub(crate) fn new(spawner: &Spawner, child: Child) -> io::Result<Self> {
-        let pin = ProcessPin::new(child.pid())?;
+    pub(crate) fn new(spawner: &Spawner, child: UnreapedChild) -> io::Result<Self> {
+        let pin = ProcessHandle::new(child.pid())?;
         Ok(Self { child, pin, _spawner: spawner.clone() })
     }
 
@@ -48,7 +48,7 @@ impl Process {
     /// In clock ticks since the machine booted; 0 if `/proc` cannot be read.
     pub(crate) fn start_ticks(&self) -> u64 {
         // A child that is not reaped has a stat, also when it has ended.
-        Stat::of(self.pid()).map_or(0, |stat| stat.start_ticks)
+        ProcStat::of(self.pid()).map_or(0, |stat| stat.start_ticks)
     }
 
     /// Sends `signal` to the whole group. A signal that a stopped process would not see is followed by CONT.
@@ -67,9 +67,9 @@ impl Process {
         self.pin.exited()
     }
 
-    /// Kills what outlived the child, by these `traces` and the group that it led. See [`sweep::sweep`].
-    pub(crate) async fn sweep(&self, traces: Traces, deadline: Instant) -> Sweep {
-        sweep::sweep(&Traces { group: Some(self.pid()), ..traces }, deadline).await
+    /// Kills what outlived the child, by these `selector` and the group that it led. See [`sweep::sweep`].
+    pub(crate) async fn sweep(&self, selector: ProcessSelector, deadline: Instant) -> Sweep {
+        sweep::sweep(&ProcessSelector { group: Some(self.pid()), ..selector }, deadline).await
     }
 
     /// Takes the status of a child that has ended. From here on its id may belong to somebody else.
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::process::spawn_request::{ShimProgram, SpawnRequest};
 
-    async fn shell(spawner: &Spawner, script: &str) -> Process {
+    async fn shell(spawner: &Spawner, script: &str) -> ChildProcess {
         let request = SpawnRequest {
             shim: ShimProgram::None,
             program: "/bin/sh".into(),
@@ -110,10 +110,10 @@ mod tests {
             lock: None,
         };
         let spawned = spawner.spawn(request).await.expect("spawns");
-        Process::new(spawner, spawned.child).expect("is watched")
+        ChildProcess::new(spawner, spawned.child).expect("is watched")
     }
 
-    async fn end(process: Process) -> ProcessEnd {
+    async fn end(process: ChildProcess) -> ProcessEnd {
         let exited = tokio::time::timeout(Duration::from_secs(20), process.exited()).await;
         exited.expect("ends").expect("is awaited");
         process.reap()
@@ -163,7 +163,7 @@ mod tests {
     async fn a_dropped_process_is_killed_and_reaped() {
         let spawner = Spawner::start().expect("starts");
         let process = shell(&spawner, "sleep 60; :").await;
-        let watched = ProcessPin::new(process.pid()).expect("exists");
+        let watched = ProcessHandle::new(process.pid()).expect("exists");
         drop(process);
         tokio::time::timeout(Duration::from_secs(20), watched.exited()).await.expect("ends").expect("is awaited");
     }

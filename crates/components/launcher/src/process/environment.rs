@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
-use super::launch_tag::{MARKER_NAME, Marker};
+use super::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
 
 /// Names that every child inherits, as globs.
 const INHERITED: &[&str] = &[
@@ -47,7 +47,7 @@ const NEVER_INHERITED: &[&str] =
 const NO_BACKTRACE: &str = "GGML_NO_BACKTRACE";
 
 /// A whole environment.
-pub type Environment = BTreeMap<OsString, OsString>;
+pub type ChildEnvironment = BTreeMap<OsString, OsString>;
 
 /// What is special about one server's environment.
 #[derive(Debug, Clone, Copy)]
@@ -58,24 +58,24 @@ pub struct EnvironmentPolicy<'a> {
     pub set: &'a BTreeMap<String, String>,
 }
 
-/// The environment of a child: of `inherited` what may pass, then what `policy` sets, then the marker.
+/// The environment of a child: of `inherited` what may pass, then what `policy` sets, then the tag.
 ///
 /// # Errors
 /// If a name in `policy.pass` is not a glob.
 pub fn child_environment(
     inherited: impl IntoIterator<Item = (OsString, OsString)>,
     policy: EnvironmentPolicy<'_>,
-    marker: Option<&Marker>,
-) -> Result<Environment, globset::Error> {
+    tag: Option<&LaunchTag>,
+) -> Result<ChildEnvironment, globset::Error> {
     let allowed = names(INHERITED.iter().copied().chain(policy.pass.iter().map(String::as_str)))?;
     let forbidden = names(NEVER_INHERITED.iter().copied())?;
-    let may_pass = |name: &OsStr| name != MARKER_NAME && allowed.is_match(name) && !forbidden.is_match(name);
+    let may_pass = |name: &OsStr| name != LAUNCH_TAG_VARIABLE && allowed.is_match(name) && !forbidden.is_match(name);
 
-    let mut environment: Environment = inherited.into_iter().filter(|(name, _)| may_pass(name)).collect();
+    let mut environment: ChildEnvironment = inherited.into_iter().filter(|(name, _)| may_pass(name)).collect();
     environment.insert(NO_BACKTRACE.into(), "1".into());
     environment.extend(policy.set.iter().map(|(name, value)| (name.into(), value.into())));
-    if let Some(marker) = marker {
-        environment.insert(MARKER_NAME.into(), marker.value().into());
+    if let Some(tag) = tag {
+        environment.insert(LAUNCH_TAG_VARIABLE.into(), tag.value().into());
     }
     Ok(environment)
 }
@@ -148,7 +148,7 @@ mod tests {
             "MY_HOME",
             "Http_Proxy",
             "LLAMA_WARDEN_CONFIG",
-            MARKER_NAME,
+            LAUNCH_TAG_VARIABLE,
         ];
         let all: Vec<(&str, &str)> = inherited.iter().chain(&not).map(|name| (*name, "x")).collect();
         let mut expected: Vec<&str> = inherited.into_iter().chain([NO_BACKTRACE]).collect();
@@ -174,13 +174,13 @@ mod tests {
     #[test]
     fn a_launch_is_marked_and_a_marker_is_never_inherited() {
         let server = ServerId::new("qwen3").expect("valid");
-        let marker = Marker::new(&BootId::from_random(0xabc), &server, Incarnation::new(2));
-        let policy = EnvironmentPolicy { pass: &[MARKER_NAME.to_owned()], set: &BTreeMap::new() };
-        let outer = (OsString::from(MARKER_NAME), OsString::from("outer"));
-        let unmarked = child_environment([outer.clone()], policy, None).expect("valid globs");
-        assert_eq!(unmarked.get(OsStr::new(MARKER_NAME)), None);
-        let marked = child_environment([outer], policy, Some(&marker)).expect("valid globs");
-        assert_eq!(marked[OsStr::new(MARKER_NAME)], "0000000000000abc/qwen3/2");
+        let tag = LaunchTag::new(&BootId::from_random(0xabc), &server, Incarnation::new(2));
+        let policy = EnvironmentPolicy { pass: &[LAUNCH_TAG_VARIABLE.to_owned()], set: &BTreeMap::new() };
+        let outer = (OsString::from(LAUNCH_TAG_VARIABLE), OsString::from("outer"));
+        let untagged = child_environment([outer.clone()], policy, None).expect("valid globs");
+        assert_eq!(untagged.get(OsStr::new(LAUNCH_TAG_VARIABLE)), None);
+        let tagged = child_environment([outer], policy, Some(&tag)).expect("valid globs");
+        assert_eq!(tagged[OsStr::new(LAUNCH_TAG_VARIABLE)], "0000000000000abc/qwen3/2");
     }
 
     #[test]

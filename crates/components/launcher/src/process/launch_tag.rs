@@ -3,29 +3,29 @@
 use llama_warden_events::{BootId, Incarnation, ServerId};
 
 /// The variable by which the processes of a launch are recognised, descendants included.
-pub const MARKER_NAME: &str = "LLAMA_WARDEN_LAUNCH";
+pub const LAUNCH_TAG_VARIABLE: &str = "LLAMA_WARDEN_LAUNCH";
 
 /// The entry `LLAMA_WARDEN_LAUNCH=boot/server/incarnation` in the environment of a launch and its descendants.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Marker(String);
+pub struct LaunchTag(String);
 
-impl Marker {
-    /// The marker of one launch.
+impl LaunchTag {
+    /// The tag of one launch.
     pub fn new(boot: &BootId, server: &ServerId, incarnation: Incarnation) -> Self {
-        Self(format!("{MARKER_NAME}={boot}/{server}/{incarnation}"))
+        Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/{server}/{incarnation}"))
     }
 
     /// Stands for every launch of a run of the daemon.
     pub(crate) fn of_run(boot: &str) -> Self {
-        Self(format!("{MARKER_NAME}={boot}/"))
+        Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/"))
     }
 
     /// Stands for every launch of a server in a run of the daemon.
     pub(crate) fn of_server(boot: &BootId, server: &ServerId) -> Self {
-        Self(format!("{MARKER_NAME}={boot}/{server}/"))
+        Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/{server}/"))
     }
 
-    /// Whether an entry of `/proc/PID/environ` is this marker, or that of one of the launches that it stands for.
+    /// Whether an entry of `/proc/PID/environ` is this tag, or that of one of the launches that it stands for.
     pub(crate) fn matches(&self, entry: &[u8]) -> bool {
         let own = self.0.as_bytes();
         if own.ends_with(b"/") { entry.starts_with(own) } else { entry == own }
@@ -44,8 +44,8 @@ mod tests {
     #[test]
     fn a_marker_stands_for_a_launch_or_a_whole_run() {
         let server = ServerId::new("qwen3").expect("valid");
-        let marker = Marker::new(&BootId::from_random(0xabc), &server, Incarnation::new(2));
-        let run = Marker::of_run("0000000000000abc");
+        let tag = LaunchTag::new(&BootId::from_random(0xabc), &server, Incarnation::new(2));
+        let run = LaunchTag::of_run("0000000000000abc");
         for (entry, is_launch, is_run) in [
             ("LLAMA_WARDEN_LAUNCH=0000000000000abc/qwen3/2", true, true),
             ("LLAMA_WARDEN_LAUNCH=0000000000000abc/qwen3/22", false, true),
@@ -53,7 +53,7 @@ mod tests {
             ("A=LLAMA_WARDEN_LAUNCH=0000000000000abc/qwen3/2", false, false),
             ("", false, false),
         ] {
-            assert_eq!(marker.matches(entry.as_bytes()), is_launch, "{entry}");
+            assert_eq!(tag.matches(entry.as_bytes()), is_launch, "{entry}");
             assert_eq!(run.matches(entry.as_bytes()), is_run, "{entry}");
         }
     }

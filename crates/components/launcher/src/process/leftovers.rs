@@ -1,8 +1,8 @@
 //! Finds what an earlier run of the daemon left behind, and ends it.
 //!
-//! Every process of a launch carries a marker that begins with the id of the run. The ids of the runs whose processes
+//! Every process of a launch has_tag a tag that begins with the id of the run. The ids of the runs whose processes
 //! may still exist stand in one file of the state directory, written once per start: before anything is launched, so
-//! that no moment of a crash is without it. An id is drawn at random, so that no bystander carries it. Who scrubbed its marker
+//! that no moment of a crash is without it. An id is drawn at random, so that no bystander has_tag it. Who scrubbed its tag
 //! is found by the lock of its server.
 
 use std::io::Write;
@@ -13,9 +13,9 @@ use llama_warden_events::BootId;
 use llama_warden_support::blocking;
 use tokio::time::Instant;
 
-use super::launch_tag::Marker;
+use super::launch_tag::LaunchTag;
 use super::lock::InstanceLock;
-use super::sweep::{Sweep, Traces, sweep};
+use super::sweep::{ProcessSelector, Sweep, sweep};
 
 /// The file's name in the state directory.
 const FILE: &str = "boots";
@@ -33,20 +33,20 @@ pub(crate) async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant
     let mut total = Sweep::default();
     let mut unfinished = Vec::new();
     for run in &earlier {
-        let marked = Traces { marker: Some(Marker::of_run(run)), ..Traces::default() };
-        let swept = sweep(&marked, deadline).await;
+        let tagged = ProcessSelector { tag: Some(LaunchTag::of_run(run)), ..ProcessSelector::default() };
+        let swept = sweep(&tagged, deadline).await;
         total.killed += swept.killed;
-        if !swept.left.is_empty() {
+        if !swept.survivors.is_empty() {
             unfinished.push(run.as_str());
-            total.left.extend(swept.left);
+            total.survivors.extend(swept.survivors);
         }
     }
     // Whoever cleared its environment still holds the lock of its server, whichever run that was.
     for lock in InstanceLock::all(state_dir) {
-        let holding = Traces { lock: Some(lock), ..Traces::default() };
+        let holding = ProcessSelector { lock: Some(lock), ..ProcessSelector::default() };
         let swept = sweep(&holding, deadline).await;
         total.killed += swept.killed;
-        total.left.extend(swept.left);
+        total.survivors.extend(swept.survivors);
     }
     write(&path, unfinished.into_iter().chain([boot.as_str()])).await?;
     Ok(total)
@@ -79,9 +79,9 @@ mod tests {
 
     use super::*;
 
-    fn marked(value: &str) -> Child {
+    fn tagged(value: &str) -> Child {
         let mut command = Command::new("/bin/sleep");
-        command.arg("60").env(crate::process::launch_tag::MARKER_NAME, value).spawn().expect("spawns")
+        command.arg("60").env(crate::process::launch_tag::LAUNCH_TAG_VARIABLE, value).spawn().expect("spawns")
     }
 
     #[tokio::test]
@@ -91,10 +91,10 @@ mod tests {
         let deadline = || Instant::now() + Duration::from_secs(10);
         assert_eq!(reconcile(state_dir.path(), &earlier, deadline()).await.expect("works"), Sweep::default());
 
-        let mut leftover = marked(&format!("{earlier}/a/1"));
-        let mut bystander = marked(&format!("{}/a/1", BootId::from_random(0xdead_0003)));
+        let mut leftover = tagged(&format!("{earlier}/a/1"));
+        let mut bystander = tagged(&format!("{}/a/1", BootId::from_random(0xdead_0003)));
         let swept = reconcile(state_dir.path(), &now, deadline()).await.expect("works");
-        assert_eq!(swept, Sweep { killed: 1, left: Vec::new() });
+        assert_eq!(swept, Sweep { killed: 1, survivors: Vec::new() });
         assert_eq!(leftover.wait().expect("ended").signal(), Some(9));
         assert_eq!(bystander.try_wait().expect("readable"), None, "the bystander lives");
         assert_eq!(read(&state_dir.path().join(FILE)), [now.to_string()]);
@@ -105,7 +105,7 @@ mod tests {
     #[tokio::test]
     async fn a_garbled_file_names_nobody() {
         let state_dir = tempfile::tempdir().expect("tempdir");
-        let mut bystander = marked("/a/1");
+        let mut bystander = tagged("/a/1");
         let boot = BootId::from_random(0xdead_0004);
         for garbage in [&b""[..], b"\n\n\n", b"\xff\xfe", b"0000", b"../../etc/passwd\n", b"{\"boot\": 1}\n"] {
             fs::write(state_dir.path().join(FILE), garbage).expect("write");

@@ -12,9 +12,9 @@ use std::{fs, io};
 
 use llama_warden_events::ListenerOwner;
 
-use super::address::Address;
-use super::launch_tag::Marker;
-use super::proc::{self, Stat};
+use super::launch_tag::LaunchTag;
+use super::proc::{self, ProcStat};
+use super::server_address::ServerAddress;
 
 /// `TCP_LISTEN` as `/proc/net/tcp` writes it.
 const LISTEN: &str = "0A";
@@ -25,7 +25,7 @@ const ACCEPTING: &str = "00010000";
 /// Says who listens on any of `addresses`: the launch whose leader is `leader`, or somebody else.
 ///
 /// Reads a handful of files where the leader itself listens, and those of every process otherwise.
-pub(crate) fn identify(addresses: &[Address], leader: u32, marker: &Marker) -> ListenerOwner {
+pub(crate) fn identify(addresses: &[ServerAddress], leader: u32, tag: &LaunchTag) -> ListenerOwner {
     let mut unowned = match listening_inodes(addresses) {
         Ok(inodes) if inodes.is_empty() => return ListenerOwner::Nobody,
         Ok(inodes) => inodes,
@@ -43,7 +43,7 @@ pub(crate) fn identify(addresses: &[Address], leader: u32, marker: &Marker) -> L
         if sockets.is_disjoint(&unowned) {
             continue;
         }
-        if !belongs(pid, leader, marker) {
+        if !belongs(pid, leader, tag) {
             return ListenerOwner::Foreign { pid: Some(pid), program: proc::program(pid) };
         }
         unowned.retain(|inode| !sockets.contains(inode));
@@ -63,13 +63,13 @@ pub(crate) fn identify(addresses: &[Address], leader: u32, marker: &Marker) -> L
 }
 
 /// Whether surely nobody listens on a TCP address.
-pub(crate) fn is_nobodys(address: &Address) -> bool {
+pub(crate) fn is_nobodys(address: &ServerAddress) -> bool {
     let listening = || listening_inodes(std::slice::from_ref(address));
-    matches!(address, Address::Tcp(_)) && listening().is_ok_and(|inodes| inodes.is_empty())
+    matches!(address, ServerAddress::Tcp(_)) && listening().is_ok_and(|inodes| inodes.is_empty())
 }
 
 /// The process that listens on `address`, for people, if the kernel lets us see it.
-pub(crate) fn describe_owner(address: &Address) -> Option<String> {
+pub(crate) fn describe_owner(address: &ServerAddress) -> Option<String> {
     let inodes = listening_inodes(std::slice::from_ref(address)).ok()?;
     let is_owner =
         |pid: &u32| proc::socket_inodes(*pid).is_ok_and(|own| own.iter().any(|inode| inodes.contains(inode)));
@@ -77,19 +77,19 @@ pub(crate) fn describe_owner(address: &Address) -> Option<String> {
     Some(format!("{} (pid {pid})", proc::program(pid).unwrap_or_else(|| "a process".to_owned())))
 }
 
-/// The group of the leader, and whoever left it with the marker.
-fn belongs(pid: u32, leader: u32, marker: &Marker) -> bool {
-    Stat::of(pid).is_some_and(|stat| stat.group == leader) || proc::carries(pid, marker)
+/// The group of the leader, and whoever left it with the tag.
+fn belongs(pid: u32, leader: u32, tag: &LaunchTag) -> bool {
+    ProcStat::of(pid).is_some_and(|stat| stat.group == leader) || proc::has_tag(pid, tag)
 }
 
-fn listening_inodes(addresses: &[Address]) -> io::Result<BTreeSet<u64>> {
+fn listening_inodes(addresses: &[ServerAddress]) -> io::Result<BTreeSet<u64>> {
     let mut inodes = BTreeSet::new();
-    if addresses.iter().any(|address| matches!(address, Address::Tcp(_))) {
+    if addresses.iter().any(|address| matches!(address, ServerAddress::Tcp(_))) {
         inodes.extend(tcp_inodes(&listening_table("/proc/net/tcp")?, addresses));
         // Absent where the kernel has no IPv6.
         inodes.extend(tcp_inodes(&listening_table("/proc/net/tcp6").unwrap_or_default(), addresses));
     }
-    if addresses.iter().any(|address| matches!(address, Address::Unix(_))) {
+    if addresses.iter().any(|address| matches!(address, ServerAddress::Unix(_))) {
         // Paths are bytes.
         let table = fs::read("/proc/net/unix")?;
         inodes.extend(unix_inodes(&String::from_utf8_lossy(&table), addresses));
@@ -113,20 +113,21 @@ fn listening_table(path: &str) -> io::Result<String> {
     }
 }
 
-fn tcp_inodes(table: &str, addresses: &[Address]) -> Vec<u64> {
+fn tcp_inodes(table: &str, addresses: &[ServerAddress]) -> Vec<u64> {
     let listening = table.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
         let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
         (*state == LISTEN).then_some((parse_socket(local)?, inode.parse().ok()?))
     });
     let is_wanted = |local: &SocketAddr| {
-        addresses.iter().any(|address| matches!(address, Address::Tcp(wanted) if overlaps(local, wanted)))
+        addresses.iter().any(|address| matches!(address, ServerAddress::Tcp(wanted) if overlaps(local, wanted)))
     };
     listening.filter(|(local, _)| is_wanted(local)).map(|(_, inode)| inode).collect()
 }
 
-fn unix_inodes(table: &str, addresses: &[Address]) -> Vec<u64> {
-    let is_wanted = |path: &str| addresses.iter().any(|address| *address == Address::Unix(Path::new(path).into()));
+fn unix_inodes(table: &str, addresses: &[ServerAddress]) -> Vec<u64> {
+    let is_wanted =
+        |path: &str| addresses.iter().any(|address| *address == ServerAddress::Unix(Path::new(path).into()));
     let listening = table.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().take(8).collect();
         let (flags, inode, path) = (fields.get(3)?, fields.get(6)?, fields.get(7)?);
@@ -169,12 +170,12 @@ mod tests {
 
     use super::*;
 
-    fn marker() -> Marker {
-        Marker::new(&BootId::from_random(1), &ServerId::new("a").expect("valid"), Incarnation::new(1))
+    fn tag() -> LaunchTag {
+        LaunchTag::new(&BootId::from_random(1), &ServerId::new("a").expect("valid"), Incarnation::new(1))
     }
 
-    fn tcp(address: &str) -> Address {
-        Address::Tcp(address.parse().expect("an address"))
+    fn tcp(address: &str) -> ServerAddress {
+        ServerAddress::Tcp(address.parse().expect("an address"))
     }
 
     const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
@@ -206,9 +207,9 @@ mod tests {
         let any = TcpListener::bind("0.0.0.0:0").expect("bind");
         let _unix = UnixListener::bind(&path).expect("bind");
         let leader = std::process::id();
-        let address = |listener: &TcpListener| Address::Tcp(listener.local_addr().expect("bound"));
-        for address in [address(&v4), address(&any), Address::Unix(path)] {
-            assert_eq!(identify(std::slice::from_ref(&address), leader, &marker()), ListenerOwner::Own, "{address:?}");
+        let address = |listener: &TcpListener| ServerAddress::Tcp(listener.local_addr().expect("bound"));
+        for address in [address(&v4), address(&any), ServerAddress::Unix(path)] {
+            assert_eq!(identify(std::slice::from_ref(&address), leader, &tag()), ListenerOwner::Own, "{address:?}");
             let described = describe_owner(&address).expect("visible");
             assert!(described.ends_with(&format!("(pid {leader})")), "{described}");
         }
@@ -217,9 +218,9 @@ mod tests {
     #[test]
     fn a_listener_of_another_process_is_foreign() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let address = Address::Tcp(listener.local_addr().expect("bound"));
+        let address = ServerAddress::Tcp(listener.local_addr().expect("bound"));
         // Process 1 exists and is not of our group.
-        let owner = identify(&[address], 1, &marker());
+        let owner = identify(&[address], 1, &tag());
         assert!(
             matches!(owner, ListenerOwner::Foreign { pid: Some(pid), program: Some(_) } if pid == std::process::id()),
             "{owner:?}"
@@ -230,6 +231,6 @@ mod tests {
     fn a_free_port_is_nobodys() {
         // A port that was open a moment ago may still be held by a child on its way to exec.
         let address = tcp("127.83.12.9:1");
-        assert_eq!(identify(&[address], std::process::id(), &marker()), ListenerOwner::Nobody);
+        assert_eq!(identify(&[address], std::process::id(), &tag()), ListenerOwner::Nobody);
     }
 }

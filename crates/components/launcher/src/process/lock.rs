@@ -53,7 +53,7 @@ impl InstanceLock {
         &self.path
     }
 
-    /// Whether a process holds it. A file system without locks says no: the other traces are left.
+    /// Whether a process holds it. A file system without locks says no: the other selector are left.
     pub(crate) fn is_held(&self) -> bool {
         let Ok(file) = File::open(&self.path) else { return false };
         match file.try_lock() {

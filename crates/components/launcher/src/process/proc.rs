@@ -6,11 +6,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::launch_tag::Marker;
+use super::launch_tag::LaunchTag;
 
 /// The fields of `/proc/PID/stat` that name a process and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stat {
+pub(crate) struct ProcStat {
     pub(crate) pid: u32,
     pub(crate) parent: u32,
     pub(crate) group: u32,
@@ -19,7 +19,7 @@ pub(crate) struct Stat {
     pub(crate) is_zombie: bool,
 }
 
-impl Stat {
+impl ProcStat {
     /// Reads the stat of one process; `None` if it is gone or cannot be read.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
@@ -38,12 +38,12 @@ pub(crate) fn program(pid: u32) -> Option<String> {
     file_name.or_else(|| Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end().to_owned()))
 }
 
-/// Whether the environment that a process was started with contains `marker`.
+/// Whether the environment that a process was started with contains `tag`.
 ///
 /// A process that cannot be read counts as not carrying it: only our own user's processes are ours.
-pub(crate) fn carries(pid: u32, marker: &Marker) -> bool {
+pub(crate) fn has_tag(pid: u32, tag: &LaunchTag) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|entry| marker.matches(entry))
+    environment.split(|byte| *byte == 0).any(|entry| tag.matches(entry))
 }
 
 /// The inodes of the sockets among the open files of a process.
@@ -58,11 +58,11 @@ pub(crate) fn socket_inodes(pid: u32) -> std::io::Result<Vec<u64>> {
 }
 
 /// The name of a program stands in parentheses and may contain anything, so that fields count from the last `)`.
-fn parse_stat(text: &str) -> Option<Stat> {
+fn parse_stat(text: &str) -> Option<ProcStat> {
     let pid = text.split(' ').next()?.parse().ok()?;
     let fields: Vec<&str> = text.get(text.rfind(')')? + 2..)?.split(' ').collect();
     let field = |number: usize| fields.get(number - 3).copied();
-    Some(Stat {
+    Some(ProcStat {
         pid,
         is_zombie: matches!(field(3)?, "Z" | "X"),
         parent: field(4)?.parse().ok()?,
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn a_program_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
         let text = "42 (a) b (c) Z 7 40 40 0 -1 4228 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3\n";
-        let expected = Stat { pid: 42, parent: 7, group: 40, start_ticks: 98765, is_zombie: true };
+        let expected = ProcStat { pid: 42, parent: 7, group: 40, start_ticks: 98765, is_zombie: true };
         assert_eq!(parse_stat(text), Some(expected));
     }
 
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn this_process_is_read() {
-        let stat = Stat::of(std::process::id()).expect("we exist");
+        let stat = ProcStat::of(std::process::id()).expect("we exist");
         assert_eq!(stat.pid, std::process::id());
         assert!(!stat.is_zombie && stat.start_ticks > 0);
         assert!(processes().any(|pid| pid == stat.pid));

@@ -9,8 +9,8 @@ use std::time::Duration;
 use llama_warden_support::blocking;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::child::{Children, reap_now};
-use super::proc::{self, Stat};
+use super::child::{ChildSet, reap_now};
+use super::proc::{self, ProcStat};
 
 /// Listens for ended children, if this process can get orphans; `None` if it cannot.
 pub(crate) fn orphan_notices() -> std::io::Result<Option<Signal>> {
@@ -27,7 +27,7 @@ pub(crate) fn orphan_notices() -> std::io::Result<Option<Signal>> {
 const UNCLAIMED_AFTER: Duration = Duration::from_millis(500);
 
 /// Reaps every zombie that is our child, is not in `children`, and is still there after [`UNCLAIMED_AFTER`].
-pub(crate) async fn reap_orphans(children: Children) {
+pub(crate) async fn reap_orphans(children: ChildSet) {
     let look = {
         let children = children.clone();
         move || unclaimed(&children)
@@ -44,12 +44,12 @@ pub(crate) async fn reap_orphans(children: Children) {
 }
 
 /// Zombies that are our children and not in `children`, by pid and start.
-fn unclaimed(children: &Children) -> BTreeSet<(u32, u64)> {
+fn unclaimed(children: &ChildSet) -> BTreeSet<(u32, u64)> {
     // Held over the look: a child that is made meanwhile would look like an orphan.
     let ours = children.lock();
     let this = std::process::id();
     proc::processes()
-        .filter_map(Stat::of)
+        .filter_map(ProcStat::of)
         .filter(|stat| stat.is_zombie && stat.parent == this && !ours.contains(&stat.pid))
         .map(|stat| (stat.pid, stat.start_ticks))
         .collect()

@@ -9,7 +9,7 @@
 //!    noticed by its id.
 //! 3. Every other descriptor is closed but the three standard ones.
 //! 4. The instance lock is opened, which the target and its descendants keep.
-//! 5. Standard input carries the write end of a pipe. The shim moves it to a close-on-exec descriptor and puts
+//! 5. Standard input has_tag the write end of a pipe. The shim moves it to a close-on-exec descriptor and puts
 //!    `/dev/null` in its place. An exec that works closes the pipe; one that fails writes its errno, an `i32` in little
 //!    endian, first.
 

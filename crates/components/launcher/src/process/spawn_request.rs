@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::environment::Environment;
+use super::environment::ChildEnvironment;
 
 /// The executable that becomes a llama-server after it has prepared itself; see [`crate::shim`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,7 +25,7 @@ pub(crate) struct SpawnRequest {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     /// The whole environment.
-    pub(crate) environment: Environment,
+    pub(crate) environment: ChildEnvironment,
     /// The file that the process and its descendants hold; the shim opens it.
     pub(crate) lock: Option<PathBuf>,
 }

@@ -2,7 +2,7 @@
 //!
 //! The parent-death signal of a child is bound to the *thread* that spawned it: from a pool thread it would fire when the
 //! pool shrinks. Each [`Spawner`] owns one thread; it ends when the last clone is gone, and every
-//! [`Process`](super::child_process::Process) holds a clone. The thread never waits for a child and never reaps one.
+//! [`ChildProcess`](super::child_process::ChildProcess) holds a clone. The thread never waits for a child and never reaps one.
 
 use std::io::{self, PipeReader};
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use std::sync::{Arc, mpsc};
 
 use tokio::sync::oneshot;
 
-use super::child::{Child, Children};
+use super::child::{ChildSet, UnreapedChild};
 use super::shim;
 use super::spawn_request::{ShimProgram, SpawnRequest};
 
@@ -27,13 +27,13 @@ pub struct Spawner {
 #[derive(Debug)]
 struct Thread {
     jobs: mpsc::Sender<Job>,
-    children: Children,
+    children: ChildSet,
 }
 
 /// A process that was made, with our ends of its pipes.
 #[derive(Debug)]
 pub(crate) struct Spawned {
-    pub(crate) child: Child,
+    pub(crate) child: UnreapedChild,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     /// Carries the errno of an exec that failed; ends when it succeeds. `None` without a shim: the exec is done then.
@@ -54,7 +54,7 @@ impl Spawner {
     pub fn start() -> io::Result<Self> {
         // Unbounded, yet each launch has at most one job in it: it waits for the reply.
         let (jobs, inbox) = mpsc::channel::<Job>();
-        let children = Children::default();
+        let children = ChildSet::default();
         let made = children.clone();
         std::thread::Builder::new().name("spawner".into()).spawn(move || {
             for Job { request, reply } in inbox {
@@ -65,7 +65,7 @@ impl Spawner {
         Ok(Self { thread: Arc::new(Thread { jobs, children }) })
     }
 
-    pub(crate) fn children(&self) -> &Children {
+    pub(crate) fn children(&self) -> &ChildSet {
         &self.thread.children
     }
 
@@ -78,7 +78,7 @@ impl Spawner {
     }
 }
 
-fn spawn(request: &SpawnRequest, children: &Children) -> io::Result<Spawned> {
+fn spawn(request: &SpawnRequest, children: &ChildSet) -> io::Result<Spawned> {
     let (stdout, stdout_writer) = io::pipe()?;
     let (stderr, stderr_writer) = io::pipe()?;
     let (mut command, exec_errors) = match &request.shim {
@@ -96,7 +96,7 @@ fn spawn(request: &SpawnRequest, children: &Children) -> io::Result<Spawned> {
     let pid = command.spawn()?.id();
     pids.insert(pid);
     Ok(Spawned {
-        child: Child::new(pid, children.clone()),
+        child: UnreapedChild::new(pid, children.clone()),
         stdout: stdout.into(),
         stderr: stderr.into(),
         exec_errors: exec_errors.map(OwnedFd::from),

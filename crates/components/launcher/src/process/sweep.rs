@@ -1,8 +1,8 @@
-//! Kills what outlived a server: the rest of its process group, whoever left the group but carries its marker, and whoever
+//! Kills what outlived a server: the rest of its process group, whoever left the group but has_tag its tag, and whoever
 //! scrubbed that too but holds its lock.
 //!
 //! The server itself is a zombie meanwhile, which keeps the group's id from being given to others. Each survivor is
-//! pinned before it is looked at a second time and killed, so that no stranger with a recycled id is hit.
+//! found before it is looked at a second time and killed, so that no stranger with a recycled id is hit.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -12,17 +12,17 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd;
 use tokio::time::{Instant, timeout_at};
 
-use super::launch_tag::Marker;
+use super::launch_tag::LaunchTag;
 use super::lock::InstanceLock;
-use super::pin::ProcessPin;
-use super::proc::{self, Stat};
+use super::proc::{self, ProcStat};
+use super::process_handle::ProcessHandle;
 
 /// By what the processes of a launch are recognised, whoever their parent is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Traces {
+pub(crate) struct ProcessSelector {
     /// The group that the server leads, or led as long as it is not reaped.
     pub(crate) group: Option<u32>,
-    pub(crate) marker: Option<Marker>,
+    pub(crate) tag: Option<LaunchTag>,
     pub(crate) lock: Option<InstanceLock>,
 }
 
@@ -32,19 +32,19 @@ pub(crate) struct Sweep {
     /// How many processes were found and are gone.
     pub(crate) killed: u32,
     /// Who was still there at the deadline.
-    pub(crate) left: Vec<Left>,
+    pub(crate) survivors: Vec<Survivor>,
 }
 
 /// Somebody who outlived a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Left {
+pub(crate) enum Survivor {
     /// A process that does not die, or may not be killed by us.
     Process(u32),
     /// Somebody who holds the lock and whose files we may not see.
     Hidden,
 }
 
-impl fmt::Display for Left {
+impl fmt::Display for Survivor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process(pid) => write!(f, "process {pid}"),
@@ -53,94 +53,94 @@ impl fmt::Display for Left {
     }
 }
 
-/// Kills every living process with one of `traces`, except the leader of the group, until none is left or `deadline` has
+/// Kills every living process with one of `selector`, except the leader of the group, until none is left or `deadline` has
 /// passed.
-pub(crate) async fn sweep(traces: &Traces, deadline: Instant) -> Sweep {
+pub(crate) async fn sweep(selector: &ProcessSelector, deadline: Instant) -> Sweep {
     let mut seen = BTreeSet::new();
     loop {
-        let found = find(traces).await;
+        let found = find(selector).await;
         if found.survivors.is_empty() {
-            return Sweep { killed: count(&seen), left: found.left() };
+            return Sweep { killed: count(&seen), survivors: found.survivors() };
         }
-        kill(traces.group, &found.survivors);
+        kill(selector.group, &found.survivors);
         seen.extend(found.survivors.iter().map(|survivor| survivor.pid));
         for survivor in found.survivors {
-            if timeout_at(deadline, survivor.pin.exited()).await.is_err() {
-                let left = find(traces).await.left();
-                seen.retain(|pid| !left.contains(&Left::Process(*pid)));
-                return Sweep { killed: count(&seen), left };
+            if timeout_at(deadline, survivor.handle.exited()).await.is_err() {
+                let left = find(selector).await.survivors();
+                seen.retain(|pid| !left.contains(&Survivor::Process(*pid)));
+                return Sweep { killed: count(&seen), survivors: left };
             }
         }
     }
 }
 
-/// A living process, pinned.
-struct Survivor {
+/// A living process, found.
+struct FoundProcess {
     pid: u32,
-    pin: ProcessPin,
+    handle: ProcessHandle,
 }
 
 #[derive(Default)]
 struct Found {
-    survivors: Vec<Survivor>,
+    survivors: Vec<FoundProcess>,
     /// The lock is held by nobody who can be seen.
-    is_hidden: bool,
+    has_hidden_holder: bool,
 }
 
 impl Found {
-    fn left(&self) -> Vec<Left> {
-        let seen = self.survivors.iter().map(|survivor| Left::Process(survivor.pid));
-        seen.chain(self.is_hidden.then_some(Left::Hidden)).collect()
+    fn survivors(&self) -> Vec<Survivor> {
+        let seen = self.survivors.iter().map(|survivor| Survivor::Process(survivor.pid));
+        seen.chain(self.has_hidden_holder.then_some(Survivor::Hidden)).collect()
     }
 }
 
 /// Reads a few files for each process of the machine, off the runtime's threads.
-async fn find(traces: &Traces) -> Found {
-    let traces = traces.clone();
+async fn find(selector: &ProcessSelector) -> Found {
+    let selector = selector.clone();
     let search = move || {
-        let survivors = pin_all(&traces, |pid| traces.claim(pid));
+        let survivors = find_all(&selector, |pid| selector.matches(pid));
         // Looking at everybody's open files costs far more, and only who hides well needs it.
-        match &traces.lock {
+        match &selector.lock {
             Some(lock) if survivors.is_empty() && lock.is_held() => {
-                let survivors = pin_all(&traces, |pid| lock.is_held_by(pid));
-                Found { is_hidden: survivors.is_empty() && lock.is_held(), survivors }
+                let survivors = find_all(&selector, |pid| lock.is_held_by(pid));
+                Found { has_hidden_holder: survivors.is_empty() && lock.is_held(), survivors }
             }
-            _ => Found { survivors, is_hidden: false },
+            _ => Found { survivors, has_hidden_holder: false },
         }
     };
     // The join fails only while the runtime shuts down; the children die with the spawner's thread then.
     blocking(search).await.unwrap_or_default()
 }
 
-/// Pins each living process that is meant, which is asked again once it is pinned.
-fn pin_all(traces: &Traces, is_meant: impl Fn(u32) -> bool) -> Vec<Survivor> {
+/// Pins each living process that is meant, which is asked again once it is found.
+fn find_all(selector: &ProcessSelector, is_meant: impl Fn(u32) -> bool) -> Vec<FoundProcess> {
     let is_survivor = |pid: u32| {
-        let is_other = Some(pid) != traces.group && pid != std::process::id();
-        is_other && Stat::of(pid).is_some_and(|stat| !stat.is_zombie) && is_meant(pid)
+        let is_other = Some(pid) != selector.group && pid != std::process::id();
+        is_other && ProcStat::of(pid).is_some_and(|stat| !stat.is_zombie) && is_meant(pid)
     };
-    let pinned = |pid: u32| {
-        let pin = ProcessPin::new(pid).ok()?;
-        is_survivor(pid).then_some(Survivor { pid, pin })
+    let found = |pid: u32| {
+        let handle = ProcessHandle::new(pid).ok()?;
+        is_survivor(pid).then_some(FoundProcess { pid, handle })
     };
-    proc::processes().filter(|pid| is_survivor(*pid)).filter_map(pinned).collect()
+    proc::processes().filter(|pid| is_survivor(*pid)).filter_map(found).collect()
 }
 
-impl Traces {
-    /// Whether a process is of the group or carries the marker.
-    fn claim(&self, pid: u32) -> bool {
-        let of_group = self.group.is_some() && Stat::of(pid).map(|stat| stat.group) == self.group;
-        of_group || self.marker.as_ref().is_some_and(|marker| proc::carries(pid, marker))
+impl ProcessSelector {
+    /// Whether a process is of the group or has_tag the tag.
+    fn matches(&self, pid: u32) -> bool {
+        let of_group = self.group.is_some() && ProcStat::of(pid).map(|stat| stat.group) == self.group;
+        of_group || self.tag.as_ref().is_some_and(|tag| proc::has_tag(pid, tag))
     }
 }
 
-fn kill(group: Option<u32>, survivors: &[Survivor]) {
+fn kill(group: Option<u32>, survivors: &[FoundProcess]) {
     // The whole group in one step, or a fork bomb would outrun us. It may be empty: ESRCH says so.
     if let Some(group) = group.and_then(|group| i32::try_from(group).ok()) {
         let _ = killpg(unistd::Pid::from_raw(group), Signal::SIGKILL);
     }
     for survivor in survivors {
         // One that may not be killed is still there at the deadline, and reported.
-        let _ = survivor.pin.kill();
+        let _ = survivor.handle.kill();
     }
 }
 

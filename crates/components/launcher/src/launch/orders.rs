@@ -10,11 +10,11 @@ use std::task::{Context, Poll, Waker};
 use llama_warden_events::{Rung, Seq, Signal};
 
 /// Signals that wait. A ladder has few rungs; when there is no room the sender may try again.
-pub(crate) const SIGNALS: usize = 8;
+pub(crate) const MAX_QUEUED_SIGNALS: usize = 8;
 
 /// What a launch is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum LaunchOrder {
     /// Somebody asked for a signal.
     Signal(SignalOrder),
     /// The launcher ends, and its launches with it.
@@ -46,13 +46,13 @@ pub(crate) enum Undelivered {
 
 /// The way to a launch.
 #[derive(Debug)]
-pub(crate) struct Postman {
+pub(crate) struct LaunchHandle {
     shared: Arc<Shared>,
 }
 
 /// A launch's own end, for the one task of the launch. Dropped, it takes nothing any more.
 #[derive(Debug)]
-pub(crate) struct Mailbox {
+pub(crate) struct LaunchInbox {
     shared: Arc<Shared>,
 }
 
@@ -71,24 +71,24 @@ struct Waiting {
     reader: Option<Waker>,
 }
 
-/// An empty mailbox and the way to it.
-pub(crate) fn mailbox() -> (Postman, Mailbox) {
+/// An empty inbox and the way to it.
+pub(crate) fn launch_channel() -> (LaunchHandle, LaunchInbox) {
     let shared = Arc::new(Shared::default());
-    (Postman { shared: Arc::clone(&shared) }, Mailbox { shared })
+    (LaunchHandle { shared: Arc::clone(&shared) }, LaunchInbox { shared })
 }
 
-impl Postman {
+impl LaunchHandle {
     /// Brings a signal; signals are taken in the order in which they came.
     pub(crate) fn signal(&self, order: SignalOrder) -> Result<(), Undelivered> {
-        self.bring(|waiting| {
-            let has_room = waiting.signals.len() < SIGNALS;
+        self.update(|waiting| {
+            let has_room = waiting.signals.len() < MAX_QUEUED_SIGNALS;
             has_room.then(|| waiting.signals.push(order)).ok_or(Undelivered::Full)
         })
     }
 
     /// Brings a question; one that waits already is answered with it.
-    pub(crate) fn inquire(&self, inquiry: ListenerInquiry) -> Result<(), Undelivered> {
-        self.bring(|waiting| {
+    pub(crate) fn ask_listener(&self, inquiry: ListenerInquiry) -> Result<(), Undelivered> {
+        self.update(|waiting| {
             waiting.inquiry.get_or_insert(inquiry);
             Ok(())
         })
@@ -97,13 +97,13 @@ impl Postman {
     /// Tells the launch to end at once; it goes before all signals that wait.
     pub(crate) fn call_off(&self) {
         // One that is over has ended already.
-        let _ = self.bring(|waiting| {
+        let _ = self.update(|waiting| {
             waiting.is_called_off = true;
             Ok(())
         });
     }
 
-    fn bring(&self, put: impl FnOnce(&mut Waiting) -> Result<(), Undelivered>) -> Result<(), Undelivered> {
+    fn update(&self, put: impl FnOnce(&mut Waiting) -> Result<(), Undelivered>) -> Result<(), Undelivered> {
         let mut waiting = self.shared.waiting();
         if waiting.is_over {
             return Err(Undelivered::Over);
@@ -118,14 +118,14 @@ impl Postman {
     }
 }
 
-impl Mailbox {
+impl LaunchInbox {
     /// The next order. Safe to cancel.
-    pub(crate) async fn next_order(&self) -> Order {
+    pub(crate) async fn next_order(&self) -> LaunchOrder {
         poll_fn(|context| self.poll_order(context)).await
     }
 
     /// The next order, or a wake when there is one.
-    pub(crate) fn poll_order(&self, context: &Context<'_>) -> Poll<Order> {
+    pub(crate) fn poll_order(&self, context: &Context<'_>) -> Poll<LaunchOrder> {
         self.poll(context, Waiting::next_order)
     }
 
@@ -145,7 +145,7 @@ impl Mailbox {
     }
 }
 
-impl Drop for Mailbox {
+impl Drop for LaunchInbox {
     fn drop(&mut self) {
         let mut waiting = self.shared.waiting();
         waiting.is_over = true;
@@ -154,11 +154,11 @@ impl Drop for Mailbox {
 }
 
 impl Waiting {
-    fn next_order(&mut self) -> Option<Order> {
+    fn next_order(&mut self) -> Option<LaunchOrder> {
         if std::mem::take(&mut self.is_called_off) {
-            return Some(Order::CallOff);
+            return Some(LaunchOrder::CallOff);
         }
-        (!self.signals.is_empty()).then(|| Order::Signal(self.signals.remove(0)))
+        (!self.signals.is_empty()).then(|| LaunchOrder::Signal(self.signals.remove(0)))
     }
 }
 
@@ -179,57 +179,57 @@ mod tests {
 
     #[tokio::test]
     async fn signals_are_taken_in_order_whether_they_come_before_or_after_the_wait() {
-        let (postman, mailbox) = mailbox();
-        postman.signal(order(0)).expect("room");
-        postman.signal(order(1)).expect("room");
-        assert_eq!(mailbox.next_order().await, Order::Signal(order(0)));
-        assert_eq!(mailbox.next_order().await, Order::Signal(order(1)));
-        let waits = tokio::spawn(async move { mailbox.next_order().await });
+        let (handle, inbox) = launch_channel();
+        handle.signal(order(0)).expect("room");
+        handle.signal(order(1)).expect("room");
+        assert_eq!(inbox.next_order().await, LaunchOrder::Signal(order(0)));
+        assert_eq!(inbox.next_order().await, LaunchOrder::Signal(order(1)));
+        let waits = tokio::spawn(async move { inbox.next_order().await });
         tokio::task::yield_now().await;
-        postman.signal(order(2)).expect("room");
-        assert_eq!(waits.await.expect("no panic"), Order::Signal(order(2)));
+        handle.signal(order(2)).expect("room");
+        assert_eq!(waits.await.expect("no panic"), LaunchOrder::Signal(order(2)));
     }
 
     #[tokio::test]
     async fn a_signal_and_a_question_reach_whoever_waits_for_both() {
-        let (postman, mailbox) = mailbox();
+        let (handle, inbox) = launch_channel();
         let waits = tokio::spawn(async move {
-            tokio::join!(mailbox.next_order(), poll_fn(|context| mailbox.poll_inquiry(context)));
+            tokio::join!(inbox.next_order(), poll_fn(|context| inbox.poll_inquiry(context)));
         });
         tokio::task::yield_now().await;
-        postman.inquire(ListenerInquiry { cause: None }).expect("room");
+        handle.ask_listener(ListenerInquiry { cause: None }).expect("room");
         tokio::task::yield_now().await;
-        postman.signal(order(0)).expect("room");
+        handle.signal(order(0)).expect("room");
         waits.await.expect("no panic");
     }
 
     #[tokio::test]
     async fn who_is_called_off_hears_that_first_and_once() {
-        let (postman, mailbox) = mailbox();
-        postman.signal(order(0)).expect("room");
-        postman.call_off();
-        assert_eq!(mailbox.next_order().await, Order::CallOff);
-        assert_eq!(mailbox.next_order().await, Order::Signal(order(0)));
-        let waits = tokio::spawn(async move { mailbox.next_order().await });
+        let (handle, inbox) = launch_channel();
+        handle.signal(order(0)).expect("room");
+        handle.call_off();
+        assert_eq!(inbox.next_order().await, LaunchOrder::CallOff);
+        assert_eq!(inbox.next_order().await, LaunchOrder::Signal(order(0)));
+        let waits = tokio::spawn(async move { inbox.next_order().await });
         tokio::task::yield_now().await;
-        postman.call_off();
-        assert_eq!(waits.await.expect("no panic"), Order::CallOff);
-        postman.call_off();
+        handle.call_off();
+        assert_eq!(waits.await.expect("no panic"), LaunchOrder::CallOff);
+        handle.call_off();
     }
 
     #[tokio::test]
     async fn signals_have_a_bound_and_questions_are_joined() {
-        let (postman, mailbox) = mailbox();
-        for rung in 0..SIGNALS {
-            postman.signal(order(u8::try_from(rung).expect("small"))).expect("room");
+        let (handle, inbox) = launch_channel();
+        for rung in 0..MAX_QUEUED_SIGNALS {
+            handle.signal(order(u8::try_from(rung).expect("small"))).expect("room");
         }
-        assert_eq!(postman.signal(order(9)), Err(Undelivered::Full));
+        assert_eq!(handle.signal(order(9)), Err(Undelivered::Full));
         for cause in [Some(Seq::new(1)), Some(Seq::new(2))] {
-            postman.inquire(ListenerInquiry { cause }).expect("room");
+            handle.ask_listener(ListenerInquiry { cause }).expect("room");
         }
-        let inquiry = poll_fn(|context| mailbox.poll_inquiry(context)).await;
+        let inquiry = poll_fn(|context| inbox.poll_inquiry(context)).await;
         assert_eq!(inquiry.cause, Some(Seq::new(1)));
-        drop(mailbox);
-        assert_eq!(postman.inquire(ListenerInquiry { cause: None }), Err(Undelivered::Over));
+        drop(inbox);
+        assert_eq!(handle.ask_listener(ListenerInquiry { cause: None }), Err(Undelivered::Over));
     }
 }

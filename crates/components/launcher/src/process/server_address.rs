@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// One place to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Address {
+pub(crate) enum ServerAddress {
     /// A TCP socket.
     Tcp(SocketAddr),
     /// The path of a unix socket.
@@ -19,7 +19,7 @@ pub(crate) struct HostEntry {
     /// As it was written.
     pub(crate) text: String,
     /// A name may stand for several; a server binds the first that works.
-    pub(crate) addresses: Vec<Address>,
+    pub(crate) addresses: Vec<ServerAddress>,
 }
 
 /// Resolves each entry of `host`. May ask a name server, so it belongs on a thread that may wait.
@@ -31,11 +31,11 @@ pub(crate) fn resolve(host: &str, port: u16) -> Result<Vec<HostEntry>, (String, 
         .map(str::trim)
         .map(|text| {
             let addresses = if text.ends_with(".sock") {
-                vec![Address::Unix(text.into())]
+                vec![ServerAddress::Unix(text.into())]
             } else {
                 let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
                 let resolved = (bare, port).to_socket_addrs().map_err(|error| (text.to_owned(), error))?;
-                resolved.map(Address::Tcp).collect()
+                resolved.map(ServerAddress::Tcp).collect()
             };
             Ok(HostEntry { text: text.to_owned(), addresses })
         })
@@ -48,18 +48,18 @@ mod tests {
 
     #[test]
     fn every_kind_of_host_is_resolved() {
-        let tcp = |address: &str| Address::Tcp(address.parse().expect("an address"));
+        let tcp = |address: &str| ServerAddress::Tcp(address.parse().expect("an address"));
         let cases = [
             ("127.0.0.1", vec![tcp("127.0.0.1:8001")]),
             ("0.0.0.0", vec![tcp("0.0.0.0:8001")]),
             ("::1", vec![tcp("[::1]:8001")]),
             ("[::1]", vec![tcp("[::1]:8001")]),
-            ("/run/a.sock", vec![Address::Unix("/run/a.sock".into())]),
-            ("127.0.0.1, /run/a.sock", vec![tcp("127.0.0.1:8001"), Address::Unix("/run/a.sock".into())]),
+            ("/run/a.sock", vec![ServerAddress::Unix("/run/a.sock".into())]),
+            ("127.0.0.1, /run/a.sock", vec![tcp("127.0.0.1:8001"), ServerAddress::Unix("/run/a.sock".into())]),
         ];
         for (host, expected) in cases {
             let entries = resolve(host, 8001).expect(host);
-            let addresses: Vec<Address> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
+            let addresses: Vec<ServerAddress> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
             assert_eq!(addresses, expected, "{host}");
         }
         assert_eq!(resolve("127.0.0.1,no such host", 1).expect_err("no address").0, "no such host");

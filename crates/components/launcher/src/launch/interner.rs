@@ -7,17 +7,17 @@ use llama_warden_events::OptionNote;
 
 /// The notes that some event or snapshot still holds.
 #[derive(Debug, Default)]
-pub(crate) struct NoteShelf {
-    held: Mutex<Vec<Weak<OptionNote>>>,
+pub(crate) struct Interner {
+    entries: Mutex<Vec<Weak<OptionNote>>>,
 }
 
-impl NoteShelf {
+impl Interner {
     /// The same notes, those that are held already in place of their equals.
-    pub(crate) fn share(&self, notes: Vec<OptionNote>) -> Arc<[Arc<OptionNote>]> {
+    pub(crate) fn intern(&self, notes: Vec<OptionNote>) -> Arc<[Arc<OptionNote>]> {
         // A poisoned lock only says that a thread died while it compared.
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|note| note.strong_count() > 0);
-        let share = |note: OptionNote| {
+        let intern = |note: OptionNote| {
             let equal = held.iter().filter_map(Weak::upgrade).find(|known| **known == note);
             equal.unwrap_or_else(|| {
                 let note = Arc::new(note);
@@ -25,7 +25,7 @@ impl NoteShelf {
                 note
             })
         };
-        notes.into_iter().map(share).collect()
+        notes.into_iter().map(intern).collect()
     }
 }
 
@@ -47,13 +47,13 @@ mod tests {
 
     #[test]
     fn what_is_equal_is_kept_once_and_only_while_it_is_held() {
-        let shelf = NoteShelf::default();
-        let first = shelf.share(vec![note("mlock"), note("alias")]);
-        let second = shelf.share(vec![note("alias"), note("jinja")]);
+        let interner = Interner::default();
+        let first = interner.intern(vec![note("mlock"), note("alias")]);
+        let second = interner.intern(vec![note("alias"), note("jinja")]);
         assert!(Arc::ptr_eq(&first[1], &second[0]) && !Arc::ptr_eq(&first[0], &second[1]));
         assert_eq!(*second[1], note("jinja"));
         drop((first, second));
-        shelf.share(Vec::new());
-        assert!(shelf.held.lock().expect("whole").is_empty());
+        interner.intern(Vec::new());
+        assert!(interner.entries.lock().expect("whole").is_empty());
     }
 }

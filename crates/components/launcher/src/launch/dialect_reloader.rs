@@ -12,33 +12,33 @@ use llama_warden_support::blocking;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct DialectShelf {
-    stock: Arc<Mutex<ReloadTracker<Dialect>>>,
+pub(crate) struct DialectReloader {
+    tracker: Arc<Mutex<ReloadTracker<Dialect>>>,
     directory: Option<PathBuf>,
 }
 
-impl DialectShelf {
+impl DialectReloader {
     /// The dialects of `library`, renewed from `directory`.
     pub(crate) fn new(library: DialectSet, directory: Option<PathBuf>) -> Self {
-        Self { stock: Arc::new(Mutex::new(ReloadTracker::new(library))), directory }
+        Self { tracker: Arc::new(Mutex::new(ReloadTracker::new(library))), directory }
     }
 
     /// The dialects in force from now on, and what changed since the last look.
-    pub(crate) async fn renewed(&self) -> (DialectSet, Option<Changes>) {
-        let stock = Arc::clone(&self.stock);
-        let Some(directory) = self.directory.clone() else { return (in_force(&stock), None) };
-        let looked = blocking(move || {
+    pub(crate) async fn reload(&self) -> (DialectSet, Option<Changes>) {
+        let tracker = Arc::clone(&self.tracker);
+        let Some(directory) = self.directory.clone() else { return (current(&tracker), None) };
+        let reloaded = blocking(move || {
             // Held during the look: two launches at once see one change one after the other, and tell it once.
-            let mut stock = stock.lock().unwrap_or_else(PoisonError::into_inner);
-            let survey = stock.library().survey(&directory);
-            let news = stock.take(survey);
-            (stock.library().clone(), news)
+            let mut tracker = tracker.lock().unwrap_or_else(PoisonError::into_inner);
+            let survey = tracker.library().survey(&directory);
+            let changes = tracker.take(survey);
+            (tracker.library().clone(), changes)
         });
         // A look that failed as a whole changes nothing.
-        looked.await.unwrap_or_else(|_| (in_force(&self.stock), None))
+        reloaded.await.unwrap_or_else(|_| (current(&self.tracker), None))
     }
 }
 
-fn in_force(stock: &Mutex<ReloadTracker<Dialect>>) -> DialectSet {
-    stock.lock().unwrap_or_else(PoisonError::into_inner).library().clone()
+fn current(tracker: &Mutex<ReloadTracker<Dialect>>) -> DialectSet {
+    tracker.lock().unwrap_or_else(PoisonError::into_inner).library().clone()
 }

@@ -1,6 +1,6 @@
 //! A process that stays the same one, whatever becomes of its id: by descriptor, or by looking where there is none.
 //!
-//! Kernels before 5.3 and some sandboxes give no pidfd. Then the end of a process is looked for every [`LOOK_INTERVAL`], and a
+//! Kernels before 5.3 and some sandboxes give no pidfd. Then the end of a process is looked for every [`POLL_INTERVAL`], and a
 //! process that is not our child is known by its id and start time: between a look and a signal its id may, in theory,
 //! become another's. That this is so is logged once.
 
@@ -17,36 +17,36 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::proc::Stat;
+use super::proc::ProcStat;
 
 /// Pause between two looks at a process without a descriptor.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A process that exists, or a zombie that is not reaped.
 #[derive(Debug)]
-pub(crate) struct ProcessPin(Way);
+pub(crate) struct ProcessHandle(Backend);
 
 #[derive(Debug)]
-enum Way {
+enum Backend {
     Descriptor(AsyncFd<OwnedFd>),
-    Look(Looked),
+    Poll(PolledProcess),
 }
 
 /// Names a process for good, as long as ids are not recycled within a clock tick.
 #[derive(Debug)]
-struct Looked {
+struct PolledProcess {
     pid: Pid,
     /// 0 where `/proc` cannot be read.
     start_ticks: u64,
 }
 
-impl ProcessPin {
+impl ProcessHandle {
     /// Pins the process that has this id now. Needs a runtime.
     pub(crate) fn new(pid: u32) -> io::Result<Self> {
         match Self::by_descriptor(pid) {
             Err(error) if is_unavailable(&error) => {
                 announce(&error);
-                Self::by_look(pid)
+                Self::by_polling(pid)
             }
             pinned => pinned,
         }
@@ -55,12 +55,13 @@ impl ProcessPin {
     #[expect(deprecated, reason = "what replaces it is an unsafe function, whose demand an OwnedFd meets")]
     fn by_descriptor(pid: u32) -> io::Result<Self> {
         let pidfd = pidfd_open(raw(pid)?, PidfdFlags::empty())?;
-        AsyncFd::with_interest(pidfd, Interest::READABLE).map(|pidfd| Self(Way::Descriptor(pidfd)))
+        AsyncFd::with_interest(pidfd, Interest::READABLE).map(|pidfd| Self(Backend::Descriptor(pidfd)))
     }
 
-    fn by_look(pid: u32) -> io::Result<Self> {
-        let looked = Looked { pid: raw(pid)?, start_ticks: Stat::of(pid).map_or(0, |stat| stat.start_ticks) };
-        Ok(Self(Way::Look(looked)))
+    fn by_polling(pid: u32) -> io::Result<Self> {
+        let looked =
+            PolledProcess { pid: raw(pid)?, start_ticks: ProcStat::of(pid).map_or(0, |stat| stat.start_ticks) };
+        Ok(Self(Backend::Poll(looked)))
     }
 
     /// Completes when the process has ended, at once if it has already. Safe to cancel; one task waits at a time. As small
@@ -69,27 +70,29 @@ impl ProcessPin {
         let mut looking = None;
         poll_fn(move |context| match &self.0 {
             // The descriptor stays readable for good, so that the readiness is never cleared.
-            Way::Descriptor(pidfd) => pidfd.poll_read_ready(context).map_ok(drop),
-            Way::Look(looked) => looking.get_or_insert_with(|| Box::pin(looked.ended())).as_mut().poll(context).map(Ok),
+            Backend::Descriptor(pidfd) => pidfd.poll_read_ready(context).map_ok(drop),
+            Backend::Poll(looked) => {
+                looking.get_or_insert_with(|| Box::pin(looked.ended())).as_mut().poll(context).map(Ok)
+            }
         })
     }
 
     /// Kills the process, if it still runs.
     pub(crate) fn kill(&self) -> io::Result<()> {
         match &self.0 {
-            Way::Descriptor(pidfd) => Ok(pidfd_send_signal(pidfd.get_ref(), Signal::KILL)?),
-            Way::Look(looked) if looked.has_ended() => Err(Errno::ESRCH.into()),
-            Way::Look(looked) => {
+            Backend::Descriptor(pidfd) => Ok(pidfd_send_signal(pidfd.get_ref(), Signal::KILL)?),
+            Backend::Poll(looked) if looked.has_ended() => Err(Errno::ESRCH.into()),
+            Backend::Poll(looked) => {
                 Ok(signal::kill(unistd::Pid::from_raw(looked.pid.as_raw_nonzero().get()), signal::Signal::SIGKILL)?)
             }
         }
     }
 }
 
-impl Looked {
+impl PolledProcess {
     async fn ended(&self) {
         while !self.has_ended() {
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -99,7 +102,7 @@ impl Looked {
         match waitid(WaitId::Pid(self.pid), options) {
             Ok(ended) => ended.is_some(),
             // Not our child: what `/proc` does not show is gone.
-            Err(_) => Stat::of(self.pid.as_raw_nonzero().get().unsigned_abs())
+            Err(_) => ProcStat::of(self.pid.as_raw_nonzero().get().unsigned_abs())
                 .is_none_or(|stat| stat.is_zombie || stat.start_ticks != self.start_ticks),
         }
     }
@@ -113,7 +116,7 @@ fn is_unavailable(error: &io::Error) -> bool {
 fn announce(error: &io::Error) {
     static ANNOUNCED: Once = Once::new();
     ANNOUNCED.call_once(|| {
-        tracing::warn!(%error, "no pidfd here: the ends of processes are looked for every {LOOK_INTERVAL:?}");
+        tracing::warn!(%error, "no pidfd here: the ends of processes are looked for every {POLL_INTERVAL:?}");
     });
 }
 
@@ -137,7 +140,7 @@ mod tests {
     /// S17.
     #[tokio::test]
     async fn a_process_is_killed_and_its_end_is_seen_in_either_way() {
-        for pin in [ProcessPin::by_descriptor, ProcessPin::by_look] {
+        for pin in [ProcessHandle::by_descriptor, ProcessHandle::by_polling] {
             let mut child = sleeper();
             let pinned = pin(child.id()).expect("exists");
             pinned.kill().expect("runs");
@@ -153,8 +156,8 @@ mod tests {
     async fn a_stranger_with_the_same_id_is_not_the_process() {
         let mut child = sleeper();
         // Process 1 is nobody's child here, and started long before.
-        let recycled = Looked { pid: raw(1).expect("exists"), start_ticks: u64::MAX };
-        assert!(recycled.has_ended() && ProcessPin(Way::Look(recycled)).kill().is_err());
+        let recycled = PolledProcess { pid: raw(1).expect("exists"), start_ticks: u64::MAX };
+        assert!(recycled.has_ended() && ProcessHandle(Backend::Poll(recycled)).kill().is_err());
         child.kill().expect("ours");
         child.wait().expect("ended");
     }
