@@ -15,6 +15,7 @@ use llama_warden_events::{
     BootId, Event, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId, Signal,
 };
 use llama_warden_state::Snapshot;
+use llama_warden_support::Interner;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -22,7 +23,6 @@ use tokio::time::{Instant, timeout_at};
 use crate::launch::context::{EndedLaunch, Launch, LaunchReporter, LaunchResources};
 use crate::launch::dialect_reloader::DialectReloader;
 use crate::launch::identify::BinaryCache;
-use crate::launch::interner::Interner;
 use crate::launch::orders::{
     LaunchHandle, ListenerInquiry, MAX_QUEUED_SIGNALS, SignalOrder, Undelivered, launch_channel,
 };

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, CommandSender, EventDraft, OutputLane, Publisher};
 use llama_warden_config::ServerSpec;
-use llama_warden_events::{BootId, Event, Incarnation, ListenerOwner, ProcessEnd, Seq, ServerId};
-use llama_warden_support::blocking;
+use llama_warden_events::{BootId, Event, Incarnation, ListenerOwner, OptionNote, ProcessEnd, Seq, ServerId};
+use llama_warden_support::{Interner, blocking};
 
 use super::dialect_reloader::DialectReloader;
 use super::identify::BinaryCache;
-use super::interner::Interner;
 use super::orders::LaunchInbox;
 use crate::process::launch_tag::LaunchTag;
 use crate::process::listener;
@@ -35,7 +34,7 @@ pub(crate) struct LaunchResources {
     pub(crate) shim: ShimProgram,
     pub(crate) binaries: BinaryCache,
     pub(crate) dialects: DialectReloader,
-    pub(crate) notes: Interner,
+    pub(crate) notes: Interner<OptionNote>,
     /// What children may inherit from.
     pub(crate) environment: Vec<(OsString, OsString)>,
     /// Where the locks of servers are; `None` has none.

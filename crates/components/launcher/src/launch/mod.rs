@@ -5,7 +5,6 @@ pub(crate) mod dialect_reloader;
 pub(crate) mod executable;
 pub(crate) mod failure;
 pub(crate) mod identify;
-pub(crate) mod interner;
 pub(crate) mod orders;
 mod pre_start;
 mod preflight;

@@ -1,27 +1,26 @@
-//! What is asked of a launch, until its task takes it.
+//! Orders for a running launch, queued until its task takes them.
 //!
-//! Hardly anything ever is, and a launch lives for months, so that a place with nothing in it costs next to nothing: a
-//! channel would keep room for 32 messages. Invariant: what waits has a bound.
+//! Hardly any order ever comes, and a launch lives for months, hence the slot channel. Invariant: the queue is bounded.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use llama_warden_events::{Rung, Seq, Signal};
+use llama_warden_support::{SlotReceiver, SlotSender, slot_channel};
 
-/// Signals that wait. A ladder has few rungs; when there is no room the sender may try again.
+/// Signals that may be queued. A ladder has few rungs; a sender that finds the queue full may try again.
 pub(crate) const MAX_QUEUED_SIGNALS: usize = 8;
 
-/// What a launch is told.
+/// An order that a launch carries out at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LaunchOrder {
-    /// Somebody asked for a signal.
+    /// Deliver a signal.
     Signal(SignalOrder),
-    /// The launcher ends, and its launches with it.
+    /// End now, because the launcher ends.
     CallOff,
 }
 
-/// A signal that was asked for.
+/// A signal to deliver, and what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SignalOrder {
     pub(crate) signal: Signal,
@@ -29,92 +28,67 @@ pub(crate) struct SignalOrder {
     pub(crate) cause: Option<Seq>,
 }
 
-/// Somebody asked who listens.
+/// The question who listens on the server's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ListenerInquiry {
     pub(crate) cause: Option<Seq>,
 }
 
-/// Why an order does not wait.
+/// An order that was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Undelivered {
-    /// As many wait as there is room for.
+    /// [`MAX_QUEUED_SIGNALS`] signals are queued already.
     Full,
-    /// The launch is over.
+    /// The launch has ended.
     Over,
 }
 
-/// The way to a launch.
+/// Sends orders to a launch.
 #[derive(Debug)]
-pub(crate) struct LaunchHandle {
-    shared: Arc<Shared>,
-}
+pub(crate) struct LaunchHandle(SlotSender<QueuedOrders>);
 
-/// A launch's own end, for the one task of the launch. Dropped, it takes nothing any more.
+/// Receives the orders, in the one task of the launch. Dropping it ends the launch for every sender.
 #[derive(Debug)]
-pub(crate) struct LaunchInbox {
-    shared: Arc<Shared>,
-}
+pub(crate) struct LaunchInbox(SlotReceiver<QueuedOrders>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
+struct QueuedOrders {
     signals: Vec<SignalOrder>,
     inquiry: Option<ListenerInquiry>,
     is_called_off: bool,
-    is_over: bool,
-    /// The launch's task, while it waits.
-    reader: Option<Waker>,
 }
 
-/// An empty inbox and the way to it.
+/// An empty inbox and the handle that sends to it.
 pub(crate) fn launch_channel() -> (LaunchHandle, LaunchInbox) {
-    let shared = Arc::new(Shared::default());
-    (LaunchHandle { shared: Arc::clone(&shared) }, LaunchInbox { shared })
+    let (sender, receiver) = slot_channel();
+    (LaunchHandle(sender), LaunchInbox(receiver))
 }
 
 impl LaunchHandle {
-    /// Brings a signal; signals are taken in the order in which they came.
+    /// Queues a signal; signals are taken in the order in which they came.
     pub(crate) fn signal(&self, order: SignalOrder) -> Result<(), Undelivered> {
-        self.update(|waiting| {
-            let has_room = waiting.signals.len() < MAX_QUEUED_SIGNALS;
-            has_room.then(|| waiting.signals.push(order)).ok_or(Undelivered::Full)
+        self.update(|queued| {
+            let has_room = queued.signals.len() < MAX_QUEUED_SIGNALS;
+            has_room.then(|| queued.signals.push(order)).ok_or(Undelivered::Full)
         })
     }
 
-    /// Brings a question; one that waits already is answered with it.
+    /// Queues a question. If one is queued already, its answer answers both.
     pub(crate) fn ask_listener(&self, inquiry: ListenerInquiry) -> Result<(), Undelivered> {
-        self.update(|waiting| {
-            waiting.inquiry.get_or_insert(inquiry);
+        self.update(|queued| {
+            queued.inquiry.get_or_insert(inquiry);
             Ok(())
         })
     }
 
-    /// Tells the launch to end at once; it goes before all signals that wait.
+    /// Has the launch end at once, before it takes any queued signal.
     pub(crate) fn call_off(&self) {
-        // One that is over has ended already.
-        let _ = self.update(|waiting| {
-            waiting.is_called_off = true;
-            Ok(())
-        });
+        // A closed channel is a launch that has ended already.
+        let _ = self.0.update(|queued| queued.is_called_off = true);
     }
 
-    fn update(&self, put: impl FnOnce(&mut Waiting) -> Result<(), Undelivered>) -> Result<(), Undelivered> {
-        let mut waiting = self.shared.waiting();
-        if waiting.is_over {
-            return Err(Undelivered::Over);
-        }
-        put(&mut waiting)?;
-        let reader = waiting.reader.take();
-        drop(waiting);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-        Ok(())
+    fn update(&self, change: impl FnOnce(&mut QueuedOrders) -> Result<(), Undelivered>) -> Result<(), Undelivered> {
+        self.0.update(change).unwrap_or(Err(Undelivered::Over))
     }
 }
 
@@ -126,46 +100,21 @@ impl LaunchInbox {
 
     /// The next order, or a wake when there is one.
     pub(crate) fn poll_order(&self, context: &Context<'_>) -> Poll<LaunchOrder> {
-        self.poll(context, Waiting::next_order)
+        self.0.poll_take(context, QueuedOrders::next_order)
     }
 
     /// The next question, or a wake when there is one.
     pub(crate) fn poll_inquiry(&self, context: &Context<'_>) -> Poll<ListenerInquiry> {
-        self.poll(context, |waiting| waiting.inquiry.take())
-    }
-
-    /// Wakes the latest task that asked, so that a task may wait for several things and several tasks may not.
-    fn poll<T>(&self, context: &Context<'_>, take: impl Fn(&mut Waiting) -> Option<T>) -> Poll<T> {
-        let mut waiting = self.shared.waiting();
-        if let Some(mail) = take(&mut waiting) {
-            return Poll::Ready(mail);
-        }
-        waiting.reader = Some(context.waker().clone());
-        Poll::Pending
+        self.0.poll_take(context, |queued| queued.inquiry.take())
     }
 }
 
-impl Drop for LaunchInbox {
-    fn drop(&mut self) {
-        let mut waiting = self.shared.waiting();
-        waiting.is_over = true;
-        waiting.reader = None;
-    }
-}
-
-impl Waiting {
+impl QueuedOrders {
     fn next_order(&mut self) -> Option<LaunchOrder> {
         if std::mem::take(&mut self.is_called_off) {
             return Some(LaunchOrder::CallOff);
         }
         (!self.signals.is_empty()).then(|| LaunchOrder::Signal(self.signals.remove(0)))
-    }
-}
-
-impl Shared {
-    /// A poisoned lock only says that a thread died while it moved a value: each is whole.
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -191,20 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_signal_and_a_question_reach_whoever_waits_for_both() {
-        let (handle, inbox) = launch_channel();
-        let waits = tokio::spawn(async move {
-            tokio::join!(inbox.next_order(), poll_fn(|context| inbox.poll_inquiry(context)));
-        });
-        tokio::task::yield_now().await;
-        handle.ask_listener(ListenerInquiry { cause: None }).expect("room");
-        tokio::task::yield_now().await;
-        handle.signal(order(0)).expect("room");
-        waits.await.expect("no panic");
-    }
-
-    #[tokio::test]
-    async fn who_is_called_off_hears_that_first_and_once() {
+    async fn a_call_off_comes_before_queued_signals_and_once() {
         let (handle, inbox) = launch_channel();
         handle.signal(order(0)).expect("room");
         handle.call_off();
@@ -218,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn signals_have_a_bound_and_questions_are_joined() {
+    async fn signals_are_bounded_and_questions_are_joined() {
         let (handle, inbox) = launch_channel();
         for rung in 0..MAX_QUEUED_SIGNALS {
             handle.signal(order(u8::try_from(rung).expect("small"))).expect("room");
