@@ -13,7 +13,7 @@
 
 mod component;
 mod launch;
-mod machine;
+mod launch_table;
 mod output;
 mod process;
 
