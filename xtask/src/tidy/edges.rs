@@ -26,7 +26,7 @@ const fn row(name: &'static str, uses: &'static [&'static str], tests_use: &'sta
 
 const KIT: &[&str] = &["component-kit"];
 
-const ROWS: [Row; 26] = [
+const ROWS: [Row; 27] = [
     row("events", &[], &[]),
     row("state", &["events"], &[]),
     row("bus", &["events", "state"], &[]),
@@ -34,11 +34,12 @@ const ROWS: [Row; 26] = [
     row("support", &[], &[]),
     row("config", &["events"], &[]),
     row("plugin-files", &["events"], &[]),
+    row("dialects", &["events", "config", "plugin-files"], &[]),
     row("catalog", &["events"], &["tiny-gguf"]),
     row("memory", &["events", "config", "catalog"], &["tiny-gguf"]),
     row("probe", &["support", "config"], &[]),
     row("component-kit", &["events", "state", "bus", "component", "config"], &[]),
-    row("launcher", &["events", "state", "bus", "component", "support", "config", "plugin-files"], KIT),
+    row("launcher", &["events", "state", "bus", "component", "support", "config", "plugin-files", "dialects"], KIT),
     row("readiness", &["events", "state", "bus", "component", "support", "config", "plugin-files", "probe"], KIT),
     row("terminator", &["events", "state", "bus", "component", "config"], KIT),
     row("supervisor", &["events", "state", "bus", "component", "support", "config", "memory"], KIT),
@@ -47,7 +48,7 @@ const ROWS: [Row; 26] = [
     row("api", &["events", "state", "bus", "component", "support", "config"], KIT),
     row("metrics", &["events", "state", "bus"], KIT),
     row("telemetry", &["events", "state", "bus", "component", "support"], KIT),
-    row("schema-gen", &["events", "config", "launcher", "readiness", "api", "metrics"], &[]),
+    row("schema-gen", &["events", "config", "dialects", "readiness", "api", "metrics"], &[]),
     row("stand-in", &[], &["tiny-gguf"]),
     row("tiny-gguf", &[], &[]),
     row(
@@ -61,6 +62,7 @@ const ROWS: [Row; 26] = [
             "config",
             "catalog",
             "plugin-files",
+            "dialects",
             "launcher",
             "readiness",
             "terminator",

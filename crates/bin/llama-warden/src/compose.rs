@@ -8,10 +8,11 @@ use llama_warden_api::{Api, ApiParts, Listeners, MetricsSource, ModelsSource, To
 use llama_warden_component::CompositionError;
 use llama_warden_component::Host;
 use llama_warden_config::Fleet;
+use llama_warden_dialects::DialectSet;
 use llama_warden_events::{BootId, ProfileCard};
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
-use llama_warden_launcher::{DialectSet, Launcher, LauncherSettings, ShimProgram};
+use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram};
 use llama_warden_memory::SystemScales;
 use llama_warden_metrics::Exporter;
 use llama_warden_plugin_files::{PluginFile, PluginSet, PluginSetError};

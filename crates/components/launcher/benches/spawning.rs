@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 use llama_warden_component::Component;
 use llama_warden_component_kit::{RunningComponent, TestBus};
 use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
+use llama_warden_dialects::DialectSet;
 use llama_warden_events::{BootId, Event, Incarnation, LaunchCommand, Rung, ServerId, Signal};
-use llama_warden_launcher::{DialectSet, Launcher, LauncherSettings, ShimProgram, shim};
+use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram, shim};
 use tokio::sync::watch;
 
 const SERVERS: usize = 100;

@@ -1,41 +1,47 @@
-//! The component: takes commands, runs one task per launch, publishes how each ended.
+//! The component: receives commands, runs one task per launch, and publishes the last event of each.
+//!
+//! Only a launch's task signals and reaps its process. The loop passes orders to the task and waits for none of it.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{Delivery, OutputLane, Publisher, ReceivedCommand};
+use llama_warden_bus::{Accepted, Delivery, OutputLane, Publisher, ReceivedCommand};
 use llama_warden_component::{Component, Ports};
 use llama_warden_config::{Fleet, ServerSpec};
+use llama_warden_dialects::DialectSet;
 use llama_warden_events::{
     BootId, Event, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId, Signal,
 };
 use llama_warden_state::Snapshot;
+use llama_warden_support::Interner;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::dialect::DialectSet;
-use crate::dialect_shelf::DialectShelf;
-use crate::identify::BinaryCache;
-use crate::launch::{Launch, Obstacles, Over, Reporter, Resources};
-use crate::leftovers;
-use crate::machine::Machine;
-use crate::mailbox::{ListenerInquiry, Postman, SIGNALS, SignalOrder, Undelivered, mailbox};
-use crate::notes::NoteShelf;
-use crate::reaper;
-use crate::spawner::{ShimProgram, Spawner};
+use crate::launch::context::{EndedLaunch, Launch, LaunchReporter, LaunchResources};
+use crate::launch::dialect_reloader::DialectReloader;
+use crate::launch::identify::BinaryCache;
+use crate::launch::orders::{
+    LaunchHandle, ListenerInquiry, MAX_QUEUED_SIGNALS, SignalOrder, Undelivered, launch_channel,
+};
+use crate::launch::task::LaunchPreconditions;
+use crate::launch_table::{LaunchTable, ended};
+use crate::process::leftovers;
+use crate::process::reaper;
+use crate::process::spawn_request::ShimProgram;
+use crate::process::spawner::Spawner;
+use crate::process::sweep::Sweep;
 
-/// Time from KILL to the end of a launch, at the end of the daemon. What is still there then does not go away by waiting: the
-/// kernel holds it, or it may not be killed by us.
+/// Time from KILL to the end of a launch when the daemon ends. A process that is still there then is stuck in the kernel, or may
+/// not be killed by us: a longer wait does not help.
 const KILL_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time to kill what an earlier run left behind.
+/// Time to kill the processes of an earlier run of the daemon.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Owns the processes of every server.
+/// The component that owns the processes of all servers.
 #[derive(Debug)]
 pub struct Launcher {
     fleet: watch::Receiver<Fleet>,
@@ -43,47 +49,48 @@ pub struct Launcher {
     settings: LauncherSettings,
 }
 
-/// How processes are made.
+/// The parts of the daemon that the launcher makes processes with.
 #[derive(Debug, Clone)]
 pub struct LauncherSettings {
-    /// The id of this run; part of every child's marker.
+    /// The id of this run of the daemon; part of every child's launch tag.
     pub boot: BootId,
-    /// What becomes a server after it has prepared itself.
+    /// The program that prepares its own process and then becomes the server.
     pub shim: ShimProgram,
-    /// What children may inherit from: the daemon's own environment.
+    /// The daemon's own environment, from which children inherit allowed names.
     pub environment: Vec<(OsString, OsString)>,
-    /// How options are spelled.
+    /// The flag dialects in force at the start.
     pub dialects: DialectSet,
-    /// The folder (absolute) from which those are renewed before each launch; `None` renews nothing.
+    /// The folder (absolute) from which dialects are reloaded before each launch; `None` reloads nothing.
     pub dialects_dir: Option<PathBuf>,
-    /// Where the ids of earlier runs are kept, whose leftovers are killed at start; `None` kills nothing.
+    /// The folder for the ids of earlier runs and the instance locks. Processes of earlier runs are killed at the start; `None`
+    /// keeps no ids and kills nothing.
     pub state_dir: Option<PathBuf>,
 }
 
-/// Why the launcher ended by itself.
+/// An error that ends the launcher, and with it the daemon.
 #[derive(Debug, thiserror::Error)]
 pub enum LauncherError {
-    /// No thread to spawn from.
+    /// The kernel gave no thread to spawn from.
     #[error("cannot start the spawner thread: {0}")]
     Spawner(#[source] io::Error),
-    /// No notice of ended children.
+    /// The signal handler for ended children was not installed.
     #[error("cannot listen for ended children: {0}")]
     Orphans(#[source] io::Error),
-    /// The ids of earlier runs cannot be kept.
+    /// The ids of runs cannot be written, so that a crash of this run would leave processes that nobody finds.
     #[error("cannot keep track of this run in {}: {source}", state_dir.display())]
     StateDirectory {
-        /// Where.
+        /// The state directory.
         state_dir: PathBuf,
-        /// What the kernel said.
+        /// The error of the file system.
         source: io::Error,
     },
-    /// A launch panicked; what became of its process is not known.
+    /// The task of a launch panicked; the state of its process is unknown.
     #[error("a launch failed: {0}")]
     Launch(#[source] tokio::task::JoinError),
 }
 
 impl Launcher {
-    /// A launcher of the servers in `fleet`, whose output goes into `lane`.
+    /// A launcher for the servers in `fleet`; their output goes into `lane`.
     pub fn new(fleet: watch::Receiver<Fleet>, lane: OutputLane, settings: LauncherSettings) -> Self {
         Self { fleet, lane, settings }
     }
@@ -95,53 +102,55 @@ impl Component for Launcher {
     type Error = LauncherError;
 
     async fn run(self, ports: Ports<LaunchCommand>) -> Result<(), LauncherError> {
-        let mut desk = Desk::open(self, &ports).await?;
+        let mut worker = LauncherWorker::start(self, &ports).await?;
         let (mut subscription, mut inbox) = ports.inbox.split();
         let mut orphans = reaper::orphan_notices().map_err(LauncherError::Orphans)?;
         loop {
             tokio::select! {
-                Some(over) = desk.launches.join_next() => desk.close(over.map_err(LauncherError::Launch)?).await,
-                request = inbox.recv() => desk.take(request),
-                Some(delivery) = subscription.next() => desk.hear(delivery),
-                Some(()) = notice(&mut orphans) => desk.reap_orphans(),
+                Some(ended) = worker.tasks.join_next() => {
+                    worker.on_launch_ended(ended.map_err(LauncherError::Launch)?).await;
+                }
+                command = inbox.recv() => worker.on_command(command),
+                Some(delivery) = subscription.next() => worker.on_delivery(delivery),
+                Some(()) = next_orphan_notice(&mut orphans) => worker.reap_orphans(),
                 () = ports.cancel.cancelled() => break,
             }
         }
-        desk.drain().await
+        worker.drain().await
     }
 }
 
-/// The next notice of an ended child; never, for a process that gets no orphans.
-async fn notice(orphans: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+/// Waits until the kernel says that a child has ended; for ever in a process that gets no orphans.
+async fn next_orphan_notice(orphans: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
     match orphans {
         Some(orphans) => orphans.recv().await,
         None => std::future::pending().await,
     }
 }
 
-/// Everything that the loop works with.
-struct Desk {
+/// The state of the component's loop.
+struct LauncherWorker {
     fleet: watch::Receiver<Fleet>,
     events: Publisher,
-    machine: Machine,
-    live: BTreeMap<ServerId, Live>,
-    launches: JoinSet<Over>,
-    resources: Arc<Resources>,
+    launches: LaunchTable<LiveLaunch>,
+    /// One task per launch that has not ended.
+    tasks: JoinSet<EndedLaunch>,
+    resources: Arc<LaunchResources>,
 }
 
-/// A launch that is not over, and the ways to it.
-struct Live {
-    incarnation: Incarnation,
+/// A launch that has not ended, and the channels to its task.
+struct LiveLaunch {
     spec: Arc<ServerSpec>,
-    /// Waits for the end of the `pre-start` command.
+    /// Completes the task's wait for the `pre-start` command; `None` without a command, or after its end.
     pre_start: Option<oneshot::Sender<HookOutcome>>,
-    postman: Postman,
-    /// When KILL was first asked for.
+    handle: LaunchHandle,
+    /// The time of the first request for KILL.
     killed: Option<Instant>,
 }
 
-impl Desk {
-    async fn open(launcher: Launcher, ports: &Ports<LaunchCommand>) -> Result<Self, LauncherError> {
+impl LauncherWorker {
+    /// Kills what an earlier run of the daemon left behind, then starts the spawner thread.
+    async fn start(launcher: Launcher, ports: &Ports<LaunchCommand>) -> Result<Self, LauncherError> {
         let Launcher { fleet, lane, settings } = launcher;
         let LauncherSettings { boot, shim, environment, dialects, dialects_dir, state_dir } = settings;
         if let Some(state_dir) = state_dir.clone() {
@@ -150,89 +159,89 @@ impl Desk {
                 .await
                 .map_err(|source| LauncherError::StateDirectory { state_dir, source })?;
             if swept != Default::default() {
-                tracing::warn!(killed = swept.killed, left = ?swept.left, "an earlier run had left processes behind");
+                let Sweep { killed, survivors: left } = swept;
+                tracing::warn!(killed, ?left, "an earlier run had left processes behind");
             }
         }
         let spawner = Spawner::start().map_err(LauncherError::Spawner)?;
-        let binaries = BinaryCache::default();
         Ok(Self {
             fleet,
             events: ports.events.clone(),
-            machine: Machine::default(),
-            live: BTreeMap::new(),
-            launches: JoinSet::new(),
-            resources: Arc::new(Resources {
+            launches: LaunchTable::default(),
+            tasks: JoinSet::new(),
+            resources: Arc::new(LaunchResources {
                 boot,
                 lane,
                 commands: ports.commands.clone(),
                 spawner,
                 shim,
-                binaries,
-                dialects: DialectShelf::new(dialects, dialects_dir),
-                notes: NoteShelf::default(),
+                binaries: BinaryCache::default(),
+                dialects: DialectReloader::new(dialects, dialects_dir),
+                notes: Interner::default(),
                 environment,
                 state_dir,
             }),
         })
     }
 
-    fn take(&mut self, request: ReceivedCommand<LaunchCommand>) {
+    fn on_command(&mut self, request: ReceivedCommand<LaunchCommand>) {
         let (command, cause, reply) = request.split();
-        let taken = match command {
+        let result = match command {
             LaunchCommand::LaunchServer { server, incarnation } => {
-                let reporter = Reporter { events: self.events.clone(), server, incarnation, cause };
+                let reporter = LaunchReporter { events: self.events.clone(), server, incarnation, cause };
                 self.launch(reporter)
             }
             LaunchCommand::DeliverSignal { server, incarnation, signal, rung } => {
-                let order = SignalOrder { signal, rung, cause };
-                self.machine.on_order(&server, incarnation).and_then(|()| {
-                    let live = self.live.get_mut(&server).ok_or_else(|| over(&server))?;
+                self.launches.require(&server, incarnation).and_then(|launch| {
                     if signal == Signal::KILL {
-                        live.killed.get_or_insert_with(Instant::now);
+                        launch.killed.get_or_insert_with(Instant::now);
                     }
-                    live.postman.signal(order).map_err(|undelivered| unsent(&server, undelivered))
+                    let order = SignalOrder { signal, rung, cause };
+                    launch.handle.signal(order).map_err(|undelivered| refused(&server, incarnation, undelivered))
                 })
             }
             LaunchCommand::IdentifyListener { server, incarnation } => {
-                self.machine.on_order(&server, incarnation).and_then(|()| {
-                    let live = self.live.get(&server).ok_or_else(|| over(&server))?;
+                self.launches.require(&server, incarnation).and_then(|launch| {
                     let inquiry = ListenerInquiry { cause };
-                    live.postman.inquire(inquiry).map_err(|undelivered| unsent(&server, undelivered))
+                    launch
+                        .handle
+                        .ask_listener(inquiry)
+                        .map_err(|undelivered| refused(&server, incarnation, undelivered))
                 })
             }
         };
-        reply(taken.map(|()| llama_warden_bus::Accepted { id: None }));
+        reply(result.map(|()| Accepted { id: None }));
     }
 
-    fn launch(&mut self, reporter: Reporter) -> Result<(), Refused> {
+    fn launch(&mut self, reporter: LaunchReporter) -> Result<(), Refused> {
         let Some(server) = self.fleet.borrow().get(reporter.server.as_str()).cloned() else {
             let detail = format!("no server `{}` is configured", reporter.server);
             return Err(Refused::new(RefusalReason::UnknownServer, detail));
         };
-        self.machine.on_launch(&reporter.server, reporter.incarnation)?;
-        let (postman, mailbox) = mailbox();
-        let rival = self.live.values().find(|live| collide(&live.spec, &server)).map(|live| live.spec.id.clone());
-        let (tell, pre_start) = server.hooks.pre_start.as_ref().map(|_| oneshot::channel()).unzip();
-        let (spec, incarnation) = (Arc::clone(&server), reporter.incarnation);
-        let live = Live { incarnation, spec, pre_start: tell, postman, killed: None };
-        self.live.insert(reporter.server.clone(), live);
-        let launch = Launch { server, reporter, resources: Arc::clone(&self.resources), mailbox };
-        self.launches.spawn(launch.run(Obstacles { rival, pre_start }));
+        // Before this launch is in the table, or it would be in conflict with itself.
+        let conflict = self.launches.running().find(|(_, other)| share_address(&other.spec, &server));
+        let conflict = conflict.map(|(id, _)| id.clone());
+        let (handle, inbox) = launch_channel();
+        let (pre_start, ended) = server.hooks.pre_start.as_ref().map(|_| oneshot::channel()).unzip();
+        let launch = LiveLaunch { spec: Arc::clone(&server), pre_start, handle, killed: None };
+        self.launches.begin(&reporter.server, reporter.incarnation, launch)?;
+        let launch = Launch { server, reporter, resources: Arc::clone(&self.resources), inbox };
+        self.tasks.spawn(launch.run(LaunchPreconditions { conflict, pre_start: ended }));
         Ok(())
     }
 
-    /// Tells launches how the commands ended that they wait for, and forgets the output of who is gone.
-    fn hear(&mut self, delivery: Delivery) {
+    /// Passes the end of a `pre-start` command to its launch, and drops the output of removed servers.
+    fn on_delivery(&mut self, delivery: Delivery) {
         let envelope = match delivery {
             Delivery::Event(envelope) => envelope,
-            Delivery::Gap { snapshot, .. } => return self.catch_up(&snapshot),
+            Delivery::Gap { snapshot, .. } => return self.on_gap(&snapshot),
         };
         let Some(server) = &envelope.server else { return };
         match &envelope.event {
             Event::HookCompleted { hook: HookPoint::PreStart, outcome, .. } => {
-                let live = self.live.get_mut(server).filter(|live| Some(live.incarnation) == envelope.incarnation);
-                if let Some(live) = live {
-                    live.pre_start_ended(outcome);
+                let launch = envelope.incarnation.and_then(|incarnation| self.launches.find(server, incarnation));
+                if let Some(launch) = launch {
+                    launch.on_pre_start_ended(outcome);
                 }
             }
             Event::ServerRemoved => self.resources.lane.retain(|known| known != server),
@@ -240,57 +249,62 @@ impl Desk {
         }
     }
 
-    fn catch_up(&mut self, snapshot: &Snapshot) {
+    fn on_gap(&mut self, snapshot: &Snapshot) {
         self.resources.lane.retain(|known| snapshot.servers.contains_key(known));
-        for (server, live) in &mut self.live {
-            let record = snapshot.servers.get(server).filter(|record| record.incarnation == live.incarnation);
+        for (server, incarnation, launch) in self.launches.running_mut() {
+            let record = snapshot.servers.get(server).filter(|record| record.incarnation == incarnation);
             if let Some(outcome) = record.and_then(|record| record.hooks.get(&HookPoint::PreStart)) {
-                live.pre_start_ended(outcome);
+                launch.on_pre_start_ended(outcome);
             }
         }
     }
 
-    /// Frees the server's place before its last event is seen: who hears of the end may launch again at once.
-    async fn close(&mut self, over: Over) {
-        self.machine.on_over(&over.server, over.incarnation);
-        self.live.remove(&over.server);
-        // Acknowledged: when this component has ended, the snapshot knows of every end that it saw.
-        if self.events.publish_acked(over.last).await.is_err() {
-            tracing::debug!(server = %over.server, "the end of a launch is not heard any more: the bus is closed");
+    /// Publishes the last event of a launch. The server can be launched again before anybody sees that event, since its
+    /// reader may ask for the next launch at once.
+    async fn on_launch_ended(&mut self, ended: EndedLaunch) {
+        self.launches.end(&ended.server, ended.incarnation);
+        // Acknowledged: when this component has ended, the snapshot has every end that it saw.
+        if self.events.publish_acked(ended.last).await.is_err() {
+            tracing::debug!(server = %ended.server, "the bus is closed: the end of a launch was not published");
         }
     }
 
     fn reap_orphans(&self) {
         let children = self.resources.spawner.children().clone();
-        // Nobody waits for it: another ended child brings another look.
+        // Detached and without a result: the next ended child starts another search.
         drop(tokio::spawn(reaper::reap_orphans(children)));
     }
 
-    /// Kills what still runs and sees it through, as long as that can help.
+    /// Kills every process that still runs, and waits until its launch has ended or [`KILL_TIMEOUT`] has passed since KILL.
     async fn drain(mut self) -> Result<(), LauncherError> {
-        self.machine.on_drain();
-        self.live.values().for_each(|live| live.postman.call_off());
+        self.launches.drain();
         let now = Instant::now();
-        let deadline = self.live.values().map(|live| live.killed.unwrap_or(now) + KILL_TIMEOUT).max().unwrap_or(now);
-        while let Ok(Some(over)) = timeout_at(deadline, self.launches.join_next()).await {
-            self.close(over.map_err(LauncherError::Launch)?).await;
+        let mut deadline = now;
+        for (_, launch) in self.launches.running() {
+            launch.handle.call_off();
+            // The terminator may have asked for KILL long ago: no second wait for a process that does not die of it.
+            deadline = deadline.max(launch.killed.unwrap_or(now) + KILL_TIMEOUT);
         }
-        for server in self.live.keys() {
+        while let Ok(Some(ended)) = timeout_at(deadline, self.tasks.join_next()).await {
+            self.on_launch_ended(ended.map_err(LauncherError::Launch)?).await;
+        }
+        for (server, _) in self.launches.running() {
             tracing::error!(%server, "its process is left behind: it outlived KILL");
         }
         Ok(())
     }
 }
 
-impl Live {
-    fn pre_start_ended(&mut self, outcome: &HookOutcome) {
+impl LiveLaunch {
+    fn on_pre_start_ended(&mut self, outcome: &HookOutcome) {
         // A launch that was called off meanwhile does not wait any more.
         let _ = self.pre_start.take().map(|waiting| waiting.send(outcome.clone()));
     }
 }
 
-/// Whether two servers would listen in one place. Builds until 2025-08 would share the port, and neither would know.
-fn collide(one: &ServerSpec, other: &ServerSpec) -> bool {
+/// Whether two servers would listen on the same address. Builds until 2025-08 share a port without an error, and a client then
+/// reaches either of them.
+fn share_address(one: &ServerSpec, other: &ServerSpec) -> bool {
     let is_unix = |host: &str| host.ends_with(".sock");
     let is_any = |host: &str| matches!(host, "0.0.0.0" | "::" | "[::]");
     if is_unix(&one.host) || is_unix(&other.host) {
@@ -299,15 +313,13 @@ fn collide(one: &ServerSpec, other: &ServerSpec) -> bool {
     one.port == other.port && (one.host == other.host || is_any(&one.host) || is_any(&other.host))
 }
 
-fn over(server: &ServerId) -> Refused {
-    Refused::new(RefusalReason::StaleIncarnation, format!("the launch of {server} is over"))
-}
-
-fn unsent(server: &ServerId, undelivered: Undelivered) -> Refused {
+/// The refusal of an order that was not queued.
+fn refused(server: &ServerId, incarnation: Incarnation, undelivered: Undelivered) -> Refused {
     match undelivered {
         Undelivered::Full => {
-            Refused::new(RefusalReason::QueueFull, format!("{SIGNALS} signals for {server} are waiting"))
+            let detail = format!("{MAX_QUEUED_SIGNALS} signals are queued for {server} already");
+            Refused::new(RefusalReason::QueueFull, detail)
         }
-        Undelivered::Over => over(server),
+        Undelivered::Over => ended(server, incarnation),
     }
 }

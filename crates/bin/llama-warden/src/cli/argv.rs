@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 
 use llama_warden_config::ServerSpec;
+use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, DialectSet, build_command_line, choose_dialect};
 use llama_warden_events::OptionTreatment;
-use llama_warden_launcher::{
-    BinaryProfile, CommandLine, Dialect, DialectSet, EnvironmentPolicy, Spawner, child_environment, choose_dialect,
-    identify, plan, resolve,
-};
+use llama_warden_launcher::{EnvironmentPolicy, Spawner, child_environment, identify, resolve};
 use llama_warden_plugin_files::{Choice, PluginFile as _};
 use serde_json::json;
 
@@ -33,7 +31,7 @@ pub async fn run(global: &Global, args: &ArgvArgs) -> Result<Exit, Failure> {
     let dialects: DialectSet = library(&inventory.loaded);
     let choice = choose_dialect(&dialects, &profile)
         .ok_or_else(|| Failure::new(Exit::Failed, "there is no flag dialect at all"))?;
-    let line = plan(&spec, &profile, &choice.file).map_err(|error| {
+    let line = build_command_line(&spec, &profile, &choice.file).map_err(|error| {
         Failure::new(Exit::Failed, error).next_step("mend the option in the configuration, or use another build")
     })?;
     show(global, &Answer { profile, choice, line, dialects })

@@ -1,7 +1,7 @@
 //! `check`: is the configuration right?
 
 use llama_warden_config::{Configuration, Problems};
-use llama_warden_launcher::Dialect;
+use llama_warden_dialects::Dialect;
 use llama_warden_readiness::Pack;
 use serde_json::json;
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use llama_warden_config::Configuration;
-use llama_warden_launcher::Dialect;
+use llama_warden_dialects::Dialect;
 use llama_warden_plugin_files::{PluginFile, PluginSet, PluginSetError, ScanResult};
 use llama_warden_readiness::Pack;
 use serde_json::{Map, Value, json};

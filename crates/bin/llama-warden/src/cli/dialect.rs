@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use llama_warden_launcher::Dialect;
+use llama_warden_dialects::Dialect;
 use llama_warden_plugin_files::PluginFile as _;
 use serde_json::json;
 

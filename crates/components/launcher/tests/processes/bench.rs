@@ -14,10 +14,11 @@ use llama_warden_component_kit::{RunningComponent, TestBus};
 use llama_warden_config::{
     Confirm, Fleet, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
 };
+use llama_warden_dialects::DialectSet;
 use llama_warden_events::{
     BootId, Envelope, Event, Incarnation, LaunchCommand, ProcessEnd, Refused, Rung, ServerId, Signal,
 };
-use llama_warden_launcher::{DialectSet, Launcher, LauncherSettings, ShimProgram};
+use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram};
 use tokio::sync::watch;
 
 /// Runs `check` on a runtime of its own.

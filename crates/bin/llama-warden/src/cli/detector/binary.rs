@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use llama_warden_config::{Environment, Host, ServerSpec, Source};
-use llama_warden_launcher::{
-    BinaryProfile, EnvironmentPolicy, IdentifyError, Spawner, child_environment, identify, resolve,
-};
+use llama_warden_dialects::BinaryProfile;
+use llama_warden_launcher::{EnvironmentPolicy, IdentifyError, Spawner, child_environment, identify, resolve};
 
 use crate::exit::{Exit, Failure};
 use crate::load::Loaded;

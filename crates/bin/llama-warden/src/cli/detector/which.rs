@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llama_warden_launcher::{BinaryProfile, CommandLine, Dialect, choose_dialect, plan};
+use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, build_command_line, choose_dialect};
 use llama_warden_plugin_files::{Choice, PluginFile};
 use llama_warden_readiness::Pack;
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ pub async fn run(global: &Global, binary: &Path) -> Result<Exit, Failure> {
     let pack =
         packs.choose(profile.version.build, &profile.identity.options, None).ok_or_else(|| none("detector pack"))?;
     let dialect = choose_dialect(&dialects, &profile).ok_or_else(|| none("flag dialect"))?;
-    let line = plan(&spec, &profile, &dialect.file).map_err(|error| Failure::new(Exit::Failed, error))?;
+    let line = build_command_line(&spec, &profile, &dialect.file).map_err(|error| Failure::new(Exit::Failed, error))?;
     show(global, &profile, &Answer { pack, dialect, line })
 }
 

@@ -1,0 +1,58 @@
+//! Where a llama-server executable lies.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Why an executable was not found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no executable `{}` in PATH ({})", name.display(), path.display())]
+pub struct NotInPath {
+    /// What was looked for.
+    pub name: PathBuf,
+    /// Where.
+    pub path: PathBuf,
+}
+
+/// Where `binary` lies: a bare name is looked up in `search_path` (the value of PATH), anything else stays as it is.
+///
+/// # Errors
+/// If no folder of the path holds an executable file of that name.
+pub fn resolve(binary: &Path, search_path: Option<&OsStr>) -> Result<PathBuf, NotInPath> {
+    if binary.components().count() != 1 || binary.is_absolute() {
+        return Ok(std::path::absolute(binary).unwrap_or_else(|_| binary.to_owned()));
+    }
+    let search_path = search_path.unwrap_or_default();
+    std::env::split_paths(search_path)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(binary))
+        .find(|candidate| is_executable_file(candidate))
+        .ok_or_else(|| NotInPath { name: binary.to_owned(), path: search_path.into() })
+}
+
+fn is_executable_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_looked_up_and_a_path_is_not() {
+        let folder = tempfile::tempdir().expect("tempdir");
+        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+        for (folder, mode) in [(&first, 0o644), (&second, 0o755)] {
+            std::fs::create_dir(folder).expect("create");
+            let file = folder.join("llama-server");
+            std::fs::write(&file, "").expect("write");
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).expect("chmod");
+        }
+        let search_path = std::env::join_paths([Path::new("relative"), &first, &second]).expect("join");
+        let found = resolve(Path::new("llama-server"), Some(&search_path));
+        assert_eq!(found, Ok(second.join("llama-server")), "the first is not executable");
+        assert_eq!(resolve(Path::new("/no/such/file"), Some(&search_path)), Ok("/no/such/file".into()));
+        assert!(resolve(Path::new("llama-other"), Some(&search_path)).is_err());
+        assert!(resolve(Path::new("llama-server"), None).is_err());
+    }
+}

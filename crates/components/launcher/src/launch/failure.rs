@@ -1,0 +1,97 @@
+//! Why a launch failed before there was a process.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use llama_warden_dialects::OptionError;
+use llama_warden_events::FailureReason;
+use nix::errno::Errno;
+
+/// A reason from the closed set, and the same for people with the next step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaunchFailure {
+    /// Why.
+    pub reason: FailureReason,
+    /// The same for people.
+    pub detail: String,
+    /// The last lines of what failed, oldest first, where it said any.
+    pub lines: Vec<String>,
+}
+
+impl LaunchFailure {
+    pub(crate) fn new(reason: FailureReason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), lines: Vec::new() }
+    }
+
+    /// Something that could not be opened, bound or read, for `reason`, unless the daemon or the machine ran out of what that
+    /// takes: this says nothing about the thing itself, and passes.
+    pub(crate) fn of_io(reason: FailureReason, detail: impl Into<String>, error: &io::Error) -> Self {
+        Self::new(if is_exhaustion(error) { FailureReason::SpawnFailed } else { reason }, detail)
+    }
+
+    /// A program that the kernel did not start.
+    pub(crate) fn spawn(program: &Path, error: &io::Error) -> Self {
+        let reason = match error.raw_os_error().map(Errno::from_raw) {
+            Some(
+                Errno::ENOENT
+                | Errno::EACCES
+                | Errno::ENOTDIR
+                | Errno::EISDIR
+                | Errno::ELOOP
+                | Errno::ENAMETOOLONG
+                | Errno::ENOEXEC,
+            ) => FailureReason::BinaryNotFound,
+            Some(Errno::E2BIG | Errno::EINVAL) => FailureReason::BadArgument,
+            _ => FailureReason::SpawnFailed,
+        };
+        Self::new(reason, format!("cannot run {}: {error}", program.display()))
+    }
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN | Errno::ENOSPC)
+    )
+}
+
+impl From<OptionError> for LaunchFailure {
+    fn from(error: OptionError) -> Self {
+        Self::new(FailureReason::BadArgument, error.to_string())
+    }
+}
+
+impl fmt::Display for LaunchFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, self.detail)
+    }
+}
+
+impl std::error::Error for LaunchFailure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// S7.
+    #[test]
+    fn what_the_daemon_lacks_passes_and_is_no_fault_of_the_server() {
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EAGAIN] {
+            let error = io::Error::from(errno);
+            let failures = [
+                LaunchFailure::spawn(Path::new("/bin/server"), &error),
+                LaunchFailure::of_io(FailureReason::ModelNotFound, "cannot open the model", &error),
+            ];
+            for failure in failures {
+                assert_eq!(failure.reason, FailureReason::SpawnFailed, "{errno}");
+                assert!(!failure.reason.is_permanent(), "{errno}");
+            }
+        }
+        let missing = io::Error::from(Errno::ENOENT);
+        let failure = LaunchFailure::of_io(FailureReason::ModelNotFound, "cannot open the model", &missing);
+        assert_eq!(failure.reason, FailureReason::ModelNotFound);
+        assert_eq!(LaunchFailure::spawn(Path::new("/bin/server"), &missing).reason, FailureReason::BinaryNotFound);
+    }
+}

@@ -1,0 +1,103 @@
+//! A child that is not reaped, as a value with one owner: whoever drops it kills it.
+//!
+//! Until it is reaped the kernel keeps its id, and with it the id of its group, from being given to anybody else: a
+//! signal that is sent through a [`UnreapedChild`] never reaches a stranger.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd;
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
+
+/// Ids of the children that are not reaped, shared with the reaper of orphans.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ChildSet(Arc<Mutex<BTreeSet<u32>>>);
+
+impl ChildSet {
+    /// Holds the set still: while it is held no child is made and none is reaped.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A child that is not reaped.
+#[derive(Debug)]
+pub(crate) struct UnreapedChild {
+    pid: u32,
+    children: ChildSet,
+    is_reaped: bool,
+}
+
+impl UnreapedChild {
+    /// Takes charge of a child that was just made and is in the set.
+    pub(crate) fn new(pid: u32, children: ChildSet) -> Self {
+        Self { pid, children, is_reaped: false }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends `signal` to the whole group of the child.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
+        signal_group(self.pid, signal)
+    }
+
+    /// Takes the status of a child that has ended; `None` if somebody else did. From here on its id may be another's.
+    pub(crate) fn reap(mut self) -> Option<WaitIdStatus> {
+        self.is_reaped = true;
+        reap(self.pid, &self.children)
+    }
+}
+
+impl Drop for UnreapedChild {
+    fn drop(&mut self) {
+        if self.is_reaped {
+            return;
+        }
+        // It may have ended by itself; then there is nothing to kill.
+        let _ = signal_group(self.pid, Signal::SIGKILL);
+        let (pid, children) = (self.pid, self.children.clone());
+        let reap = move || {
+            wait(pid);
+            reap(pid, &children);
+        };
+        // The kernel may need a moment to end it. Without a thread the zombie stays until the daemon ends.
+        let _ = std::thread::Builder::new().name("reap".into()).spawn(reap);
+    }
+}
+
+/// Takes the status of an orphan that has ended, whose id is in no set.
+pub(crate) fn reap_now(pid: u32) -> Option<WaitIdStatus> {
+    waitid(WaitId::Pid(raw(pid)?), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok().flatten()
+}
+
+fn reap(pid: u32, children: &ChildSet) -> Option<WaitIdStatus> {
+    // Held until the child is out of the set: from the wait on, a new child may get its id.
+    let mut children = children.lock();
+    let status = reap_now(pid);
+    children.remove(&pid);
+    status
+}
+
+/// Waits until a child has ended, and leaves its status where it is.
+fn wait(pid: u32) {
+    let Some(pid) = raw(pid) else { return };
+    let ended = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    while matches!(ended(), Err(rustix::io::Errno::INTR)) {}
+}
+
+fn signal_group(pid: u32, signal: Signal) -> Result<(), Errno> {
+    let pid = unistd::Pid::from_raw(i32::try_from(pid).map_err(|_| Errno::ESRCH)?);
+    match killpg(pid, signal) {
+        // The shim has not made its session yet.
+        Err(Errno::ESRCH) => kill(pid, signal),
+        result => result,
+    }
+}
+
+fn raw(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}

@@ -1,0 +1,125 @@
+//! Finds what an earlier run of the daemon left behind, and ends it.
+//!
+//! Every process of a launch has_tag a tag that begins with the id of the run. The ids of the runs whose processes
+//! may still exist stand in one file of the state directory, written once per start: before anything is launched, so
+//! that no moment of a crash is without it. An id is drawn at random, so that no bystander has_tag it. Who scrubbed its tag
+//! is found by the lock of its server.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use llama_warden_events::BootId;
+use llama_warden_support::blocking;
+use tokio::time::Instant;
+
+use super::launch_tag::LaunchTag;
+use super::lock::InstanceLock;
+use super::sweep::{ProcessSelector, Sweep, sweep};
+
+/// The file's name in the state directory.
+const FILE: &str = "boots";
+
+/// Kills every process of earlier runs that used `state_dir`, until `deadline`, and notes that `boot` runs now.
+///
+/// A file that is cut off or garbage names no run; what it may have named is not touched.
+///
+/// # Errors
+/// If the file cannot be written: then a crash of this run would leave no trace.
+pub(crate) async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant) -> io::Result<Sweep> {
+    let (path, boot) = (state_dir.join(FILE), boot.to_string());
+    let earlier = read(&path);
+    write(&path, earlier.iter().map(String::as_str).chain([boot.as_str()])).await?;
+    let mut total = Sweep::default();
+    let mut unfinished = Vec::new();
+    for run in &earlier {
+        let tagged = ProcessSelector { tag: Some(LaunchTag::of_run(run)), ..ProcessSelector::default() };
+        let swept = sweep(&tagged, deadline).await;
+        total.killed += swept.killed;
+        if !swept.survivors.is_empty() {
+            unfinished.push(run.as_str());
+            total.survivors.extend(swept.survivors);
+        }
+    }
+    // Whoever cleared its environment still holds the lock of its server, whichever run that was.
+    for lock in InstanceLock::all(state_dir) {
+        let holding = ProcessSelector { lock: Some(lock), ..ProcessSelector::default() };
+        let swept = sweep(&holding, deadline).await;
+        total.killed += swept.killed;
+        total.survivors.extend(swept.survivors);
+    }
+    write(&path, unfinished.into_iter().chain([boot.as_str()])).await?;
+    Ok(total)
+}
+
+fn read(path: &Path) -> Vec<String> {
+    let text = fs::read(path).unwrap_or_default();
+    let is_id = |line: &&str| line.len() == 16 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
+    String::from_utf8_lossy(&text).lines().filter(is_id).map(str::to_owned).collect()
+}
+
+/// Replaces the file in one step: a crash leaves the old one or the new one.
+async fn write<'a>(path: &Path, runs: impl Iterator<Item = &'a str>) -> io::Result<()> {
+    let text: String = runs.flat_map(|run| [run, "\n"]).collect();
+    let (path, new): (PathBuf, PathBuf) = (path.to_owned(), path.with_extension("new"));
+    let replace = move || {
+        let mut file = fs::File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(new, path)
+    };
+    blocking(replace).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn tagged(value: &str) -> Child {
+        let mut command = Command::new("/bin/sleep");
+        command.arg("60").env(crate::process::launch_tag::LAUNCH_TAG_VARIABLE, value).spawn().expect("spawns")
+    }
+
+    #[tokio::test]
+    async fn processes_of_an_earlier_run_are_killed_and_bystanders_are_not() {
+        let state_dir = tempfile::tempdir().expect("tempdir");
+        let (earlier, now) = (BootId::from_random(0xdead_0001), BootId::from_random(0xdead_0002));
+        let deadline = || Instant::now() + Duration::from_secs(10);
+        assert_eq!(reconcile(state_dir.path(), &earlier, deadline()).await.expect("works"), Sweep::default());
+
+        let mut leftover = tagged(&format!("{earlier}/a/1"));
+        let mut bystander = tagged(&format!("{}/a/1", BootId::from_random(0xdead_0003)));
+        let swept = reconcile(state_dir.path(), &now, deadline()).await.expect("works");
+        assert_eq!(swept, Sweep { killed: 1, survivors: Vec::new() });
+        assert_eq!(leftover.wait().expect("ended").signal(), Some(9));
+        assert_eq!(bystander.try_wait().expect("readable"), None, "the bystander lives");
+        assert_eq!(read(&state_dir.path().join(FILE)), [now.to_string()]);
+        bystander.kill().expect("ours");
+        bystander.wait().expect("ended");
+    }
+
+    #[tokio::test]
+    async fn a_garbled_file_names_nobody() {
+        let state_dir = tempfile::tempdir().expect("tempdir");
+        let mut bystander = tagged("/a/1");
+        let boot = BootId::from_random(0xdead_0004);
+        for garbage in [&b""[..], b"\n\n\n", b"\xff\xfe", b"0000", b"../../etc/passwd\n", b"{\"boot\": 1}\n"] {
+            fs::write(state_dir.path().join(FILE), garbage).expect("write");
+            let swept = reconcile(state_dir.path(), &boot, Instant::now()).await.expect("works");
+            assert_eq!(swept, Sweep::default(), "{garbage:?}");
+        }
+        assert_eq!(bystander.try_wait().expect("readable"), None, "the bystander lives");
+        bystander.kill().expect("ours");
+        bystander.wait().expect("ended");
+    }
+
+    #[tokio::test]
+    async fn a_state_directory_that_cannot_be_written_is_an_error() {
+        let boot = BootId::from_random(0xdead_0005);
+        assert!(reconcile(Path::new("/no/such/folder"), &boot, Instant::now()).await.is_err());
+    }
+}

@@ -1,0 +1,114 @@
+//! The instance lock: a file that every process of a launch holds open, so that one which cleared its environment and left its
+//! group and session is still known.
+//!
+//! The shim opens the file of its server for writing, takes a shared lock on it, and lets exec keep it. The kernel frees the
+//! lock when the last descendant that inherited it is gone (flock(2)): one that nobody holds proves that nobody is left.
+//! The daemon opens the file for reading only, so that it is never taken for a holder.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::fd::IntoRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use llama_warden_events::ServerId;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+/// The folder's name in the state directory.
+const FOLDER: &str = "locks";
+
+/// The permission of an entry of `/proc/PID/fd` that says that the file is open for writing.
+const OPEN_FOR_WRITING: u32 = 0o200;
+
+/// The lock of one server, for all of its launches: they never overlap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InstanceLock {
+    path: PathBuf,
+}
+
+impl InstanceLock {
+    /// The lock of a server; the file is made where it is missing.
+    ///
+    /// # Errors
+    /// If the state directory cannot be written.
+    pub(crate) fn of(state_dir: &Path, server: &ServerId) -> io::Result<Self> {
+        fs::create_dir_all(state_dir.join(FOLDER))?;
+        let lock = Self::that_is_made(state_dir, server);
+        OpenOptions::new().write(true).create(true).truncate(false).open(&lock.path)?;
+        Ok(lock)
+    }
+
+    /// The lock of a server for which [`Self::of`] has made the file.
+    pub(crate) fn that_is_made(state_dir: &Path, server: &ServerId) -> Self {
+        Self { path: state_dir.join(FOLDER).join(server.as_str()) }
+    }
+
+    /// The locks of all servers that ever ran.
+    pub(crate) fn all(state_dir: &Path) -> Vec<Self> {
+        let entries = fs::read_dir(state_dir.join(FOLDER)).into_iter().flatten().flatten();
+        entries.map(|entry| Self { path: entry.path() }).collect()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a process holds it. A file system without locks says no: the other selector are left.
+    pub(crate) fn is_held(&self) -> bool {
+        let Ok(file) = File::open(&self.path) else { return false };
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(path = %self.path.display(), %error, "a lock cannot be asked for");
+                false
+            }
+            Ok(()) => {
+                // Not left to the end of the descriptor, of which a process that is just being made may have a copy.
+                let _ = file.unlock();
+                false
+            }
+        }
+    }
+
+    /// Whether this process holds it. One whose files cannot be read counts as not holding it.
+    pub(crate) fn is_held_by(&self, pid: u32) -> bool {
+        let Ok(lock) = fs::metadata(&self.path) else { return false };
+        let is_it = |entry: &fs::DirEntry| {
+            let is_writing = entry.metadata().is_ok_and(|link| link.mode() & OPEN_FOR_WRITING != 0);
+            let target = fs::metadata(entry.path());
+            is_writing && target.is_ok_and(|target| (target.dev(), target.ino()) == (lock.dev(), lock.ino()))
+        };
+        fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().any(|entry| is_it(&entry))
+    }
+}
+
+/// Has this process, and whatever it becomes and makes, hold the lock at `path`.
+pub(crate) fn hold(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.lock_shared()?;
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    // Open until the last descendant is gone.
+    let _ = file.into_raw_fd();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_held_as_long_as_a_holder_has_it_open() {
+        let state_dir = tempfile::tempdir().expect("tempdir");
+        let server = ServerId::new("a").expect("valid");
+        let lock = InstanceLock::of(state_dir.path(), &server).expect("is made");
+        assert!(!lock.is_held());
+        let holder = OpenOptions::new().write(true).open(lock.path()).expect("opens");
+        holder.lock_shared().expect("is free");
+        assert!(lock.is_held() && lock.is_held_by(std::process::id()));
+        drop(holder);
+        let reader = File::open(lock.path()).expect("opens");
+        assert!(!lock.is_held() && !lock.is_held_by(std::process::id()), "who only reads is no holder");
+        drop(reader);
+        assert_eq!(InstanceLock::all(state_dir.path()), [lock]);
+    }
+}

@@ -1,0 +1,67 @@
+//! Where a server is told to listen: `host` and `port` of its specification, resolved.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+/// One place to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ServerAddress {
+    /// A TCP socket.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+/// One entry of `host`, which newer builds take a comma-separated list of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostEntry {
+    /// As it was written.
+    pub(crate) text: String,
+    /// A name may stand for several; a server binds the first that works.
+    pub(crate) addresses: Vec<ServerAddress>,
+}
+
+/// Resolves each entry of `host`. May ask a name server, so it belongs on a thread that may wait.
+///
+/// # Errors
+/// With the entry that names no address, and why.
+pub(crate) fn resolve(host: &str, port: u16) -> Result<Vec<HostEntry>, (String, io::Error)> {
+    host.split(',')
+        .map(str::trim)
+        .map(|text| {
+            let addresses = if text.ends_with(".sock") {
+                vec![ServerAddress::Unix(text.into())]
+            } else {
+                let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+                let resolved = (bare, port).to_socket_addrs().map_err(|error| (text.to_owned(), error))?;
+                resolved.map(ServerAddress::Tcp).collect()
+            };
+            Ok(HostEntry { text: text.to_owned(), addresses })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_host_is_resolved() {
+        let tcp = |address: &str| ServerAddress::Tcp(address.parse().expect("an address"));
+        let cases = [
+            ("127.0.0.1", vec![tcp("127.0.0.1:8001")]),
+            ("0.0.0.0", vec![tcp("0.0.0.0:8001")]),
+            ("::1", vec![tcp("[::1]:8001")]),
+            ("[::1]", vec![tcp("[::1]:8001")]),
+            ("/run/a.sock", vec![ServerAddress::Unix("/run/a.sock".into())]),
+            ("127.0.0.1, /run/a.sock", vec![tcp("127.0.0.1:8001"), ServerAddress::Unix("/run/a.sock".into())]),
+        ];
+        for (host, expected) in cases {
+            let entries = resolve(host, 8001).expect(host);
+            let addresses: Vec<ServerAddress> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
+            assert_eq!(addresses, expected, "{host}");
+        }
+        assert_eq!(resolve("127.0.0.1,no such host", 1).expect_err("no address").0, "no such host");
+    }
+}

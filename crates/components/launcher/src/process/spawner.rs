@@ -1,0 +1,117 @@
+//! Makes processes, from one thread that lives as long as they do.
+//!
+//! The parent-death signal of a child is bound to the *thread* that spawned it: from a pool thread it would fire when the
+//! pool shrinks. Each [`Spawner`] owns one thread; it ends when the last clone is gone, and every
+//! [`ChildProcess`](super::child_process::ChildProcess) holds a clone. The thread never waits for a child and never reaps one.
+
+use std::io::{self, PipeReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, mpsc};
+
+use tokio::sync::oneshot;
+
+use super::child::{ChildSet, UnreapedChild};
+use super::shim;
+use super::spawn_request::{ShimProgram, SpawnRequest};
+
+/// Makes processes. Cheap to clone; see the module.
+#[derive(Debug, Clone)]
+pub struct Spawner {
+    thread: Arc<Thread>,
+}
+
+/// The way to the thread, which ends when it is dropped.
+#[derive(Debug)]
+struct Thread {
+    jobs: mpsc::Sender<Job>,
+    children: ChildSet,
+}
+
+/// A process that was made, with our ends of its pipes.
+#[derive(Debug)]
+pub(crate) struct Spawned {
+    pub(crate) child: UnreapedChild,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+    /// Carries the errno of an exec that failed; ends when it succeeds. `None` without a shim: the exec is done then.
+    pub(crate) exec_errors: Option<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Job {
+    request: SpawnRequest,
+    reply: oneshot::Sender<io::Result<Spawned>>,
+}
+
+impl Spawner {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If the kernel gives no thread.
+    pub fn start() -> io::Result<Self> {
+        // Unbounded, yet each launch has at most one job in it: it waits for the reply.
+        let (jobs, inbox) = mpsc::channel::<Job>();
+        let children = ChildSet::default();
+        let made = children.clone();
+        std::thread::Builder::new().name("spawner".into()).spawn(move || {
+            for Job { request, reply } in inbox {
+                // One that nobody takes any more is killed when it is dropped.
+                drop(reply.send(spawn(&request, &made)));
+            }
+        })?;
+        Ok(Self { thread: Arc::new(Thread { jobs, children }) })
+    }
+
+    pub(crate) fn children(&self) -> &ChildSet {
+        &self.thread.children
+    }
+
+    /// Makes one process. If the caller goes away meanwhile, the process is killed.
+    pub(crate) async fn spawn(&self, request: SpawnRequest) -> io::Result<Spawned> {
+        let (reply, spawned) = oneshot::channel();
+        let ended = || io::Error::other("the spawner thread has ended");
+        self.thread.jobs.send(Job { request, reply }).map_err(|_| ended())?;
+        spawned.await.map_err(|_| ended())?
+    }
+}
+
+fn spawn(request: &SpawnRequest, children: &ChildSet) -> io::Result<Spawned> {
+    let (stdout, stdout_writer) = io::pipe()?;
+    let (stderr, stderr_writer) = io::pipe()?;
+    let (mut command, exec_errors) = match &request.shim {
+        ShimProgram::OwnExecutable => through_shim(Path::new("/proc/self/exe"), request)?,
+        ShimProgram::Path(path) => through_shim(path, request)?,
+        ShimProgram::None => (directly(request), None),
+    };
+    command
+        .env_clear()
+        .envs(&request.environment)
+        .stdout(Stdio::from(stdout_writer))
+        .stderr(Stdio::from(stderr_writer));
+    // Held over the fork, so that the reaper of orphans never sees a child that is not in the set.
+    let mut pids = children.lock();
+    let pid = command.spawn()?.id();
+    pids.insert(pid);
+    Ok(Spawned {
+        child: UnreapedChild::new(pid, children.clone()),
+        stdout: stdout.into(),
+        stderr: stderr.into(),
+        exec_errors: exec_errors.map(OwnedFd::from),
+    })
+}
+
+fn through_shim(shim: &Path, request: &SpawnRequest) -> io::Result<(Command, Option<PipeReader>)> {
+    let (exec_errors, exec_errors_writer) = io::pipe()?;
+    let mut command = Command::new(shim);
+    command.arg0(shim::NAME).args(shim::arguments(request)).stdin(Stdio::from(exec_errors_writer));
+    Ok((command, Some(exec_errors)))
+}
+
+fn directly(request: &SpawnRequest) -> Command {
+    let mut command = Command::new(&request.program);
+    command.args(&request.arguments).stdin(Stdio::null()).process_group(0);
+    command
+}
