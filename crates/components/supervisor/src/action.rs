@@ -6,7 +6,7 @@ use llama_warden_events::{CommandOutcome, Event, FailureReason, Incarnation, Seq
 
 /// What the machine wants done.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Action {
+pub enum SupervisorAction {
     /// Have a server launched.
     Launch {
         /// Which.
@@ -25,7 +25,7 @@ pub enum Action {
         /// Time before KILL, where it is not the configured one.
         grace: Option<Duration>,
     },
-    /// Find out what a server will need of memory; [`on_estimated`](crate::Machine::on_estimated) is told.
+    /// Find out what a server will need of memory; [`on_estimated`](crate::SupervisorMachine::on_estimated) is told.
     EstimateMemory {
         /// Which.
         server: ServerId,
@@ -33,7 +33,7 @@ pub enum Action {
         ticket: u64,
     },
     /// Find out what memory there is, and how much of it these processes hold;
-    /// [`on_memory_read`](crate::Machine::on_memory_read) is told.
+    /// [`on_memory_read`](crate::SupervisorMachine::on_memory_read) is told.
     ReadMemory {
         /// Which processes.
         pids: Vec<u32>,
@@ -82,7 +82,7 @@ pub enum Action {
 
 /// What a slot wants done.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum SlotAction {
+pub(crate) enum ServerStateAction {
     Terminate { incarnation: Incarnation, reason: StopReason, grace: Option<Duration> },
     Complete { id: Seq, outcome: CommandOutcome },
     ScheduleRestart { incarnation: Incarnation, attempt: u32, delay: Duration },
@@ -92,27 +92,31 @@ pub(crate) enum SlotAction {
     AbandonRestart { incarnation: Incarnation, attempts: u32, because: String },
 }
 
-impl SlotAction {
+impl ServerStateAction {
     /// The same as an action of the machine.
-    pub(crate) fn of(self, server: ServerId) -> Action {
+    pub(crate) fn of(self, server: ServerId) -> SupervisorAction {
         match self {
-            Self::Terminate { incarnation, reason, grace } => Action::Terminate { server, incarnation, reason, grace },
-            Self::Complete { id, outcome } => Action::Complete { server: Some(server), id, outcome },
+            Self::Terminate { incarnation, reason, grace } => {
+                SupervisorAction::Terminate { server, incarnation, reason, grace }
+            }
+            Self::Complete { id, outcome } => SupervisorAction::Complete { server: Some(server), id, outcome },
             Self::ScheduleRestart { incarnation, attempt, delay } => {
                 let event = Event::RestartScheduled { attempt, delay_seconds: delay.as_secs_f64() };
-                Action::Tell { server, incarnation, event }
+                SupervisorAction::Tell { server, incarnation, event }
             }
             Self::Warn { incarnation, detail } => {
                 let event = Event::ServerWarned { warning: Warning::MemoryShort, detail };
-                Action::Tell { server, incarnation, event }
+                SupervisorAction::Tell { server, incarnation, event }
             }
             Self::Refuse { incarnation, detail } => {
                 let event = Event::ServerFailed { reason: FailureReason::Refused, detail, lines: Vec::new() };
-                Action::Tell { server, incarnation, event }
+                SupervisorAction::Tell { server, incarnation, event }
             }
-            Self::CancelRestart { incarnation } => Action::Tell { server, incarnation, event: Event::RestartCancelled },
+            Self::CancelRestart { incarnation } => {
+                SupervisorAction::Tell { server, incarnation, event: Event::RestartCancelled }
+            }
             Self::AbandonRestart { incarnation, attempts, because } => {
-                Action::Tell { server, incarnation, event: Event::RestartAbandoned { attempts, because } }
+                SupervisorAction::Tell { server, incarnation, event: Event::RestartAbandoned { attempts, because } }
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A launch is weighed in two steps, both of which the caller performs beside its loop: once what the server will need,
 //! then what there is. Launches are weighed in the order of the wishes. Nothing is decided by a reading that was taken
-//! before somebody gave memory back. What is granted is an account, which stays until the server is down; what does not
+//! before somebody gave memory back. What is granted is an record, which stays until the server is down; what does not
 //! fit yet and will is held, and looked at again whenever memory is given back, and every [`RECHECK`].
 
 use std::collections::BTreeMap;
@@ -12,8 +12,8 @@ use llama_warden_config::AdmissionPolicy;
 use llama_warden_events::{Event, ServerId, Uptime};
 use llama_warden_memory::{Demand, Reading};
 
-use crate::action::Action;
-use crate::balance::{Amount, Balance, Fit, Holder, Stage};
+use crate::action::SupervisorAction;
+use crate::budget::{MemoryAmount, MemoryBudget, MemoryFit, Reservation, ReservationStage};
 
 /// How often what is held is looked at again: others than our servers give memory back too.
 pub(crate) const RECHECK: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(crate) const GPU_RELEASE: Duration = Duration::from_secs(5);
 
 /// What becomes of a launch that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Judgement {
+pub(crate) enum AdmissionDecision {
     /// It is granted, with a warning where the memory may not suffice.
     Granted { warning: Option<String> },
     /// There is not enough memory, and nothing is under way that would free it.
@@ -33,26 +33,26 @@ pub(crate) enum Judgement {
     Waiting,
 }
 
-/// The accounts of all servers.
+/// The records of all servers.
 #[derive(Debug)]
 pub(crate) struct Admission {
     policy: AdmissionPolicy,
-    accounts: BTreeMap<ServerId, Box<Account>>,
+    records: BTreeMap<ServerId, Box<AdmissionRecord>>,
     tickets: u64,
     question: Question,
     /// Whether what is held deserves another look.
-    is_stirred: bool,
+    is_dirty: bool,
     recheck_at: Option<Uptime>,
     /// When a server that had memory of GPUs went down.
     gpus_freed: Option<Uptime>,
 }
 
 #[derive(Debug)]
-struct Account {
+struct AdmissionRecord {
     /// Names the question about its demand, so that an answer to an older one is told apart.
     ticket: u64,
     demand: Answer,
-    standing: Standing,
+    state: AdmissionState,
     /// Its process.
     pid: Option<u32>,
 }
@@ -65,10 +65,10 @@ enum Answer {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum AdmissionState {
     /// Due and not weighed yet.
     Due,
-    /// Weighed, and waiting for what is about to be free.
+    /// MemoryAnswer, and waiting for what is about to be free.
     Held,
     Granted,
 }
@@ -84,12 +84,12 @@ enum Question {
 
 /// One pass over all launches that are due.
 #[derive(Debug)]
-pub(crate) struct Round<'r> {
+pub(crate) struct AdmissionPass<'r> {
     reading: Option<&'r Reading>,
     now: Uptime,
-    stages: BTreeMap<ServerId, Stage>,
+    stages: BTreeMap<ServerId, ReservationStage>,
     /// What is spoken for by those who wait already.
-    ahead: Amount,
+    queued_before: MemoryAmount,
     wants_reading: bool,
     holds_any: bool,
     /// Whether somebody further ahead is still being estimated.
@@ -100,10 +100,10 @@ impl Admission {
     pub(crate) const fn new(policy: AdmissionPolicy) -> Self {
         Self {
             policy,
-            accounts: BTreeMap::new(),
+            records: BTreeMap::new(),
             tickets: 0,
             question: Question::NotAsked,
-            is_stirred: false,
+            is_dirty: false,
             recheck_at: None,
             gpus_freed: None,
         }
@@ -111,8 +111,8 @@ impl Admission {
 
     /// A process of a server that was granted its launch.
     pub(crate) fn on_spawned(&mut self, server: &ServerId, pid: u32) {
-        if let Some(account) = self.accounts.get_mut(server).filter(|account| account.standing == Standing::Granted) {
-            account.pid = Some(pid);
+        if let Some(record) = self.records.get_mut(server).filter(|record| record.state == AdmissionState::Granted) {
+            record.pid = Some(pid);
         }
     }
 
@@ -122,27 +122,27 @@ impl Admission {
         server: &ServerId,
         ticket: u64,
         demand: Option<Demand>,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<SupervisorAction>,
     ) {
-        let Some(account) = self.accounts.get_mut(server).filter(|account| account.ticket == ticket) else { return };
+        let Some(record) = self.records.get_mut(server).filter(|record| record.ticket == ticket) else { return };
         if let Some(demand) = &demand {
             let event = Event::MemoryEstimated { estimate: demand.card() };
-            actions.push(Action::Announce { server: server.clone(), event });
+            actions.push(SupervisorAction::Announce { server: server.clone(), event });
         }
-        account.demand = Answer::Given(demand);
+        record.demand = Answer::Given(demand);
     }
 
     /// The answer to what there is; whether it can be used.
     pub(crate) fn on_reading(&mut self) -> bool {
         let is_fresh = self.question == Question::Asked;
         self.question = Question::NotAsked;
-        self.is_stirred |= !is_fresh;
+        self.is_dirty |= !is_fresh;
         is_fresh
     }
 
     /// Memory was given back, or loaded: what is held deserves another look, and a reading under way is too old.
-    pub(crate) fn stir(&mut self) {
-        self.is_stirred = true;
+    pub(crate) fn mark_dirty(&mut self) {
+        self.is_dirty = true;
         if self.question == Question::Asked {
             self.question = Question::Outdated;
         }
@@ -154,28 +154,28 @@ impl Admission {
 
     pub(crate) fn on_deadline(&mut self, now: Uptime) {
         if self.recheck_at.take_if(|at| *at <= now).is_some() {
-            self.is_stirred = true;
+            self.is_dirty = true;
         }
     }
 
-    /// Closes the account of a server that is down, or whose launch is no longer due.
-    pub(crate) fn close(&mut self, server: &ServerId, now: Uptime, actions: &mut Vec<Action>) {
-        let Some(account) = self.accounts.remove(server) else { return };
-        match account.standing {
-            Standing::Due => {}
-            Standing::Held => actions.push(released(server)),
-            Standing::Granted => {
-                if matches!(&account.demand, Answer::Given(Some(demand)) if demand.gpus.total() > 0) {
+    /// Closes the record of a server that is down, or whose launch is no longer due.
+    pub(crate) fn close(&mut self, server: &ServerId, now: Uptime, actions: &mut Vec<SupervisorAction>) {
+        let Some(record) = self.records.remove(server) else { return };
+        match record.state {
+            AdmissionState::Due => {}
+            AdmissionState::Held => actions.push(released(server)),
+            AdmissionState::Granted => {
+                if matches!(&record.demand, Answer::Given(Some(demand)) if demand.gpus.total() > 0) {
                     self.gpus_freed = Some(now);
                 }
-                self.stir();
+                self.mark_dirty();
             }
         }
     }
 
-    /// The servers that have an account, and whether it is one of a launch that was granted.
-    pub(crate) fn accounts(&self) -> impl Iterator<Item = (&ServerId, bool)> {
-        self.accounts.iter().map(|(server, account)| (server, account.standing == Standing::Granted))
+    /// The servers that have an record, and whether it is one of a launch that was granted.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (&ServerId, bool)> {
+        self.records.iter().map(|(server, record)| (server, record.state == AdmissionState::Granted))
     }
 
     /// Begins a pass. `stages` says how far each server that was granted a launch has come.
@@ -183,13 +183,13 @@ impl Admission {
         &self,
         reading: Option<&'r Reading>,
         now: Uptime,
-        stages: BTreeMap<ServerId, Stage>,
-    ) -> Round<'r> {
-        Round {
+        stages: BTreeMap<ServerId, ReservationStage>,
+    ) -> AdmissionPass<'r> {
+        AdmissionPass {
             reading,
             now,
             stages,
-            ahead: Amount::default(),
+            queued_before: MemoryAmount::default(),
             wants_reading: false,
             holds_any: false,
             is_blocked: false,
@@ -197,66 +197,71 @@ impl Admission {
     }
 
     /// Says what becomes of a launch that is due.
-    pub(crate) fn judge(&mut self, server: &ServerId, round: &mut Round<'_>, actions: &mut Vec<Action>) -> Judgement {
+    pub(crate) fn judge(
+        &mut self,
+        server: &ServerId,
+        round: &mut AdmissionPass<'_>,
+        actions: &mut Vec<SupervisorAction>,
+    ) -> AdmissionDecision {
         if self.policy == AdmissionPolicy::Off {
-            return Judgement::Granted { warning: None };
+            return AdmissionDecision::Granted { warning: None };
         }
-        let (standing, demand) = match self.accounts.get(server).map(Box::as_ref) {
+        let (state, demand) = match self.records.get(server).map(Box::as_ref) {
             None => {
                 self.open(server, actions);
                 return self.await_estimate(round);
             }
-            Some(Account { demand: Answer::Awaited, .. }) => return self.await_estimate(round),
-            Some(Account { demand: Answer::Given(demand), standing, .. }) => (*standing, demand.clone()),
+            Some(AdmissionRecord { demand: Answer::Awaited, .. }) => return self.await_estimate(round),
+            Some(AdmissionRecord { demand: Answer::Given(demand), state, .. }) => (*state, demand.clone()),
         };
         if round.is_blocked {
-            round.holds_any |= standing == Standing::Held;
-            return Judgement::Waiting;
+            round.holds_any |= state == AdmissionState::Held;
+            return AdmissionDecision::Waiting;
         }
         // The launch tells better what is wrong with a model that cannot be read.
         let Some(demand) = demand else { return self.grant(server, round, None, actions) };
         let Some(reading) = round.reading else {
-            round.wants_reading |= standing == Standing::Due || self.is_stirred;
-            round.holds_any |= standing == Standing::Held;
-            return Judgement::Waiting;
+            round.wants_reading |= state == AdmissionState::Due || self.is_dirty;
+            round.holds_any |= state == AdmissionState::Held;
+            return AdmissionDecision::Waiting;
         };
-        let holders = self.holders(round, reading);
-        let balance = Balance::strike(reading, &holders);
-        let fit = balance.weigh(&demand, round.ahead);
+        let reservations = self.reservations(round, reading);
+        let budget = MemoryBudget::compute(reading, &reservations);
+        let fit = budget.weigh(&demand, round.queued_before);
         let frees_gpus = self.gpus_freed.is_some_and(|at| round.now.since(at) < GPU_RELEASE);
-        let awaits_driver = fit != Fit::Now && frees_gpus && balance.lacks_gpus(&demand);
-        let (text, ahead) = (balance.describe(&demand), balance.queue(&demand, round.ahead));
+        let awaits_driver = fit != MemoryFit::Now && frees_gpus && budget.lacks_gpus(&demand);
+        let (text, queued_before) = (budget.describe(&demand), budget.queue(&demand, round.queued_before));
         match (fit, self.policy) {
-            (Fit::Now, _) => self.grant(server, round, None, actions),
+            (MemoryFit::Now, _) => self.grant(server, round, None, actions),
             _ if awaits_driver => {
                 let because = format!("{text}; a driver may still be freeing what a server had");
-                round.ahead = ahead;
+                round.queued_before = queued_before;
                 self.hold(server, because, round, actions)
             }
-            (Fit::Soon, AdmissionPolicy::Enforce) => {
+            (MemoryFit::Later, AdmissionPolicy::Enforce) => {
                 let because = format!("{text}; {}", round.awaited());
-                round.ahead = ahead;
+                round.queued_before = queued_before;
                 self.hold(server, because, round, actions)
             }
-            (Fit::Never, AdmissionPolicy::Enforce) => {
-                self.accounts.remove(server);
-                if standing == Standing::Held {
+            (MemoryFit::Never, AdmissionPolicy::Enforce) => {
+                self.records.remove(server);
+                if state == AdmissionState::Held {
                     actions.push(released(server));
                 }
                 let next = "lower its ctx-size or cache types, stop another server, or set start.memory = \"warn\"";
-                Judgement::Refused { detail: format!("{text}; {next}") }
+                AdmissionDecision::Refused { detail: format!("{text}; {next}") }
             }
-            (Fit::Soon | Fit::Never, _) => self.grant(server, round, Some(text), actions),
+            (MemoryFit::Later | MemoryFit::Never, _) => self.grant(server, round, Some(text), actions),
         }
     }
 
     /// Ends a pass: asks what there is if somebody waits for that, and remembers when to look again.
-    pub(crate) fn end(&mut self, round: &Round<'_>, actions: &mut Vec<Action>) {
+    pub(crate) fn end(&mut self, round: &AdmissionPass<'_>, actions: &mut Vec<SupervisorAction>) {
         if round.wants_reading && self.question == Question::NotAsked {
             self.question = Question::Asked;
-            self.is_stirred = false;
-            let pids = self.accounts.values().filter_map(|account| account.pid).collect();
-            actions.push(Action::ReadMemory { pids });
+            self.is_dirty = false;
+            let pids = self.records.values().filter_map(|record| record.pid).collect();
+            actions.push(SupervisorAction::ReadMemory { pids });
         }
         if !round.holds_any {
             self.recheck_at = None;
@@ -266,38 +271,38 @@ impl Admission {
     }
 
     /// Who gets the memory must not depend on whose file is read first. Where all get it, nobody waits.
-    fn await_estimate(&self, round: &mut Round<'_>) -> Judgement {
+    fn await_estimate(&self, round: &mut AdmissionPass<'_>) -> AdmissionDecision {
         round.is_blocked |= self.policy == AdmissionPolicy::Enforce;
-        Judgement::Waiting
+        AdmissionDecision::Waiting
     }
 
-    fn open(&mut self, server: &ServerId, actions: &mut Vec<Action>) {
+    fn open(&mut self, server: &ServerId, actions: &mut Vec<SupervisorAction>) {
         self.tickets += 1;
         let ticket = self.tickets;
-        let account = Account { ticket, demand: Answer::Awaited, standing: Standing::Due, pid: None };
-        self.accounts.insert(server.clone(), Box::new(account));
-        actions.push(Action::EstimateMemory { server: server.clone(), ticket });
+        let record = AdmissionRecord { ticket, demand: Answer::Awaited, state: AdmissionState::Due, pid: None };
+        self.records.insert(server.clone(), Box::new(record));
+        actions.push(SupervisorAction::EstimateMemory { server: server.clone(), ticket });
     }
 
     fn grant(
         &mut self,
         server: &ServerId,
-        round: &mut Round<'_>,
+        round: &mut AdmissionPass<'_>,
         warning: Option<String>,
-        actions: &mut Vec<Action>,
-    ) -> Judgement {
-        if let Some(account) = self.accounts.get_mut(server) {
-            if account.standing == Standing::Held {
+        actions: &mut Vec<SupervisorAction>,
+    ) -> AdmissionDecision {
+        if let Some(record) = self.records.get_mut(server) {
+            if record.state == AdmissionState::Held {
                 actions.push(released(server));
             }
-            account.standing = Standing::Granted;
+            record.state = AdmissionState::Granted;
             if warning.is_some() {
                 // It takes its chances: what was not there is not promised to it, or everybody after it would be warned of too.
-                account.demand = Answer::Given(None);
+                record.demand = Answer::Given(None);
             }
         }
-        round.stages.insert(server.clone(), Stage::Rising);
-        Judgement::Granted { warning }
+        round.stages.insert(server.clone(), ReservationStage::Starting);
+        AdmissionDecision::Granted { warning }
     }
 
     /// Tells once that it waits; the numbers would change with every look.
@@ -305,33 +310,33 @@ impl Admission {
         &mut self,
         server: &ServerId,
         because: String,
-        round: &mut Round<'_>,
-        actions: &mut Vec<Action>,
-    ) -> Judgement {
+        round: &mut AdmissionPass<'_>,
+        actions: &mut Vec<SupervisorAction>,
+    ) -> AdmissionDecision {
         round.holds_any = true;
-        if let Some(account) = self.accounts.get_mut(server).filter(|account| account.standing == Standing::Due) {
-            account.standing = Standing::Held;
-            actions.push(Action::Announce { server: server.clone(), event: Event::LaunchHeld { because } });
+        if let Some(record) = self.records.get_mut(server).filter(|record| record.state == AdmissionState::Due) {
+            record.state = AdmissionState::Held;
+            actions.push(SupervisorAction::Announce { server: server.clone(), event: Event::LaunchHeld { because } });
         }
-        Judgement::Waiting
+        AdmissionDecision::Waiting
     }
 
-    fn holders<'a>(&'a self, round: &Round<'_>, reading: &Reading) -> Vec<Holder<'a>> {
-        let accounts = self.accounts.iter().map(|(server, account)| (server, account.as_ref()));
-        let granted = accounts.filter(|(_, account)| account.standing == Standing::Granted);
-        let holder = |(server, account): (&ServerId, &'a Account)| Holder {
-            demand: match &account.demand {
+    fn reservations<'a>(&'a self, round: &AdmissionPass<'_>, reading: &Reading) -> Vec<Reservation<'a>> {
+        let records = self.records.iter().map(|(server, record)| (server, record.as_ref()));
+        let granted = records.filter(|(_, record)| record.state == AdmissionState::Granted);
+        let reservation = |(server, record): (&ServerId, &'a AdmissionRecord)| Reservation {
+            demand: match &record.demand {
                 Answer::Given(demand) => demand.as_ref(),
                 Answer::Awaited => None,
             },
-            resident: account.pid.and_then(|pid| reading.resident.get(&pid)).copied().unwrap_or(0),
-            stage: round.stages.get(server).copied().unwrap_or(Stage::Rising),
+            resident: record.pid.and_then(|pid| reading.resident.get(&pid)).copied().unwrap_or(0),
+            stage: round.stages.get(server).copied().unwrap_or(ReservationStage::Starting),
         };
-        granted.map(holder).collect()
+        granted.map(reservation).collect()
     }
 }
 
-impl Round<'_> {
+impl AdmissionPass<'_> {
     /// What those who wait are waiting for.
     fn awaited(&self) -> String {
         let ending = self.stages.iter().filter(|(_, stage)| stage.is_ending());
@@ -344,6 +349,6 @@ impl Round<'_> {
     }
 }
 
-fn released(server: &ServerId) -> Action {
-    Action::Announce { server: server.clone(), event: Event::LaunchReleased }
+fn released(server: &ServerId) -> SupervisorAction {
+    SupervisorAction::Announce { server: server.clone(), event: Event::LaunchReleased }
 }

@@ -41,14 +41,14 @@ impl Backoff {
         self.ready_since = Some(now);
     }
 
-    /// `draw` is a random number from 0 to 1.
+    /// `jitter` is a random number from 0 to 1.
     pub(crate) fn on_failure(
         &mut self,
         spec: &RestartSpec,
         reason: FailureReason,
         end: Option<ProcessEnd>,
         now: Uptime,
-        draw: f64,
+        jitter: f64,
     ) -> Decision {
         if self.ready_since.take().is_some_and(|since| now.since(since) >= spec.stable_after) {
             self.failures = 0;
@@ -72,7 +72,7 @@ impl Backoff {
             let because = format!("{attempts} consecutive failures, restart.max-attempts is {}", spec.max_attempts);
             return Decision::Abandon { attempts, because };
         }
-        Decision::Restart { attempt: attempts, delay: bound(spec, attempts).mul_f64(draw.clamp(0.0, 1.0)) }
+        Decision::Restart { attempt: attempts, delay: bound(spec, attempts).mul_f64(jitter.clamp(0.0, 1.0)) }
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
         let ends =
             [CRASH, ProcessEnd::Exited { code: 139 }, ProcessEnd::Signaled { signal: Signal::ABRT, core_dumped: true }];
         let mut ends = ends.into_iter().cycle();
-        let mut decide = |draw| backoff.on_failure(&spec, FailureReason::Crashed, ends.next(), at(1), draw);
+        let mut decide = |jitter| backoff.on_failure(&spec, FailureReason::Crashed, ends.next(), at(1), jitter);
         for (attempt, seconds) in [(1, 1), (2, 2), (3, 4), (4, 6), (5, 6)] {
             let delay = Duration::from_secs(seconds);
             assert_eq!(decide(1.0), Decision::Restart { attempt, delay });

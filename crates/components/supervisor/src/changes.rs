@@ -1,4 +1,4 @@
-//! Changes of profile and configuration, on their way from a wish to what the configuration says.
+//! ChangeQueue of profile and configuration, on their way from a wish to what the configuration says.
 //!
 //! Resolving reads files, perhaps of a large and cold folder, so it runs beside the loop, one change after the other: each
 //! is resolved on top of the one before. A reload that waits is joined by the next one, since both read the same files; one
@@ -17,10 +17,10 @@ use crate::switch::{Change, FleetSource, Resolved};
 const WAITING: usize = 32;
 
 /// Wishes of one resolution, in their order, and what came of it.
-pub(crate) type Outcome = (Vec<ReceivedCommand<SuperviseCommand>>, Result<Resolved, Refused>);
+pub(crate) type ResolvedChange = (Vec<ReceivedCommand<SuperviseCommand>>, Result<Resolved, Refused>);
 
-/// Changes that are resolved or wait to be.
-pub(crate) struct Changes {
+/// ChangeQueue that are resolved or wait to be.
+pub(crate) struct ChangeQueue {
     source: FleetSource,
     waiting: VecDeque<ReceivedCommand<SuperviseCommand>>,
     /// Those that the resolution under way is for.
@@ -28,7 +28,7 @@ pub(crate) struct Changes {
     resolution: JoinSet<Result<Result<Resolved, Refused>, BlockingError>>,
 }
 
-impl Changes {
+impl ChangeQueue {
     pub(crate) fn new(source: FleetSource) -> Self {
         Self { source, waiting: VecDeque::new(), current: Vec::new(), resolution: JoinSet::new() }
     }
@@ -54,7 +54,7 @@ impl Changes {
     ///
     /// # Errors
     /// If it panicked.
-    pub(crate) async fn next(&mut self) -> Result<Outcome, BlockingError> {
+    pub(crate) async fn next(&mut self) -> Result<ResolvedChange, BlockingError> {
         match self.resolution.join_next().await {
             Some(resolved) => Ok((std::mem::take(&mut self.current), resolved.unwrap_or(Err(BlockingError))?)),
             None => std::future::pending().await,

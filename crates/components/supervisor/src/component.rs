@@ -18,12 +18,12 @@ use llama_warden_support::BlockingError;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::action::Action;
-use crate::changes::{Changes, Outcome};
+use crate::action::SupervisorAction;
+use crate::changes::{ChangeQueue, ResolvedChange};
 use crate::failures::{FailureFile, Failures};
-use crate::machine::{Limits, Machine};
+use crate::machine::{SupervisorLimits, SupervisorMachine};
+use crate::memory_queries::{MemoryAnswer, MemoryQueries};
 use crate::switch::{FleetSource, Resolved, difference};
-use crate::weighing::{Weighed, Weighing};
 
 /// How the supervisor is set up.
 pub struct SupervisorSettings {
@@ -34,11 +34,11 @@ pub struct SupervisorSettings {
     /// Resolves changes of profile and configuration.
     pub source: FleetSource,
     /// Bounds in number and time.
-    pub limits: Limits,
+    pub limits: SupervisorLimits,
     /// What back-offs are drawn from.
     pub seed: u64,
     /// What tells the memory that servers need, and what there is.
-    pub scales: Arc<dyn Scales>,
+    pub memory_probe: Arc<dyn Scales>,
     /// Where failures are kept across runs; `None` forgets them.
     pub state_dir: Option<PathBuf>,
 }
@@ -83,52 +83,52 @@ impl Component for Supervisor {
     type Error = SupervisorError;
 
     async fn run(self, mut ports: Ports<SuperviseCommand>) -> Result<(), SupervisorError> {
-        let mut office = Office::open(self.settings, &ports);
-        office.begin().await?;
+        let mut worker = SupervisorWorker::open(self.settings, &ports);
+        worker.begin().await?;
         loop {
-            let deadline = office.machine.next_deadline();
+            let deadline = worker.machine.next_deadline();
             tokio::select! {
                 () = ports.cancel.cancelled() => return Ok(()),
                 request = ports.inbox.recv() => match request {
-                    Some(request) => office.take_up(request, ports.clock.now()).await?,
+                    Some(request) => worker.take_up(request, ports.clock.now()).await?,
                     None => return Err(SupervisorError::NoSender),
                 },
                 delivery = ports.subscription.next() => match delivery {
                     Some(Delivery::Event(envelope)) => {
-                        let actions = office.machine.on_event(&envelope);
-                        office.perform(actions, Some(envelope.seq)).await?;
+                        let actions = worker.machine.on_event(&envelope);
+                        worker.perform(actions, Some(envelope.seq)).await?;
                     }
                     Some(Delivery::Gap { snapshot, .. }) => {
-                        let actions = office.machine.on_gap(&snapshot);
-                        office.perform(actions, None).await?;
+                        let actions = worker.machine.on_gap(&snapshot);
+                        worker.perform(actions, None).await?;
                     }
                     None => return Err(BusClosed.into()),
                 },
-                Some(reply) = office.replies.join_next() => {
+                Some(reply) = worker.replies.join_next() => {
                     // A refused stop names a launch that is over; its end is on the way as an event.
                     if let Ok((Some((server, incarnation)), Err(refused))) = reply {
                         tracing::warn!(%server, %incarnation, %refused, "launch refused");
                         let actions =
-                            office.machine.on_launch_refused(&server, incarnation, &refused, ports.clock.now());
-                        office.perform(actions, None).await?;
+                            worker.machine.on_launch_refused(&server, incarnation, &refused, ports.clock.now());
+                        worker.perform(actions, None).await?;
                     }
                 }
-                resolved = office.changes.next() => {
-                    office.bring_about(resolved.map_err(SupervisorError::Source)?).await?;
+                resolved = worker.changes.next() => {
+                    worker.bring_about(resolved.map_err(SupervisorError::Source)?).await?;
                 }
-                weighed = office.weighing.next() => {
+                weighed = worker.memory_queries.next() => {
                     let now = ports.clock.now();
                     let actions = match weighed {
-                        Weighed::Demand { server, ticket, demand } => {
-                            office.machine.on_estimated(&server, ticket, demand, now)
+                        MemoryAnswer::Requirement { server, ticket, demand } => {
+                            worker.machine.on_estimated(&server, ticket, demand, now)
                         }
-                        Weighed::Memory(reading) => office.machine.on_memory_read(&reading, now),
+                        MemoryAnswer::Reading(reading) => worker.machine.on_memory_read(&reading, now),
                     };
-                    office.perform(actions, None).await?;
+                    worker.perform(actions, None).await?;
                 }
                 () = ports.clock.sleep_until(deadline), if deadline.is_some() => {
-                    let actions = office.machine.on_deadline(ports.clock.now());
-                    office.perform(actions, None).await?;
+                    let actions = worker.machine.on_deadline(ports.clock.now());
+                    worker.perform(actions, None).await?;
                 }
             }
         }
@@ -138,33 +138,33 @@ impl Component for Supervisor {
 /// A launch that was asked for, or nothing for a stop; and the answer.
 type Answer = (Option<(ServerId, Incarnation)>, Result<Accepted, Refused>);
 
-struct Office {
-    machine: Machine,
+struct SupervisorWorker {
+    machine: SupervisorMachine,
     fleet: watch::Sender<Fleet>,
     profiles: Vec<ProfileCard>,
-    changes: Changes,
+    changes: ChangeQueue,
     failure_file: Option<FailureFile>,
     remembered: Failures,
     events: Publisher,
     commands: CommandSender,
     replies: JoinSet<Answer>,
-    weighing: Weighing,
+    memory_queries: MemoryQueries,
 }
 
-impl Office {
+impl SupervisorWorker {
     fn open(settings: SupervisorSettings, ports: &Ports<SuperviseCommand>) -> Self {
         let failure_file = settings.state_dir.as_deref().map(FailureFile::new);
         Self {
-            machine: Machine::new(settings.limits, settings.seed),
+            machine: SupervisorMachine::new(settings.limits, settings.seed),
             remembered: failure_file.as_ref().map(FailureFile::recall).unwrap_or_default(),
             fleet: settings.fleet,
             profiles: settings.profiles,
-            changes: Changes::new(settings.source),
+            changes: ChangeQueue::new(settings.source),
             failure_file,
             events: ports.events.clone(),
             commands: ports.commands.clone(),
             replies: JoinSet::new(),
-            weighing: Weighing::new(settings.scales),
+            memory_queries: MemoryQueries::new(settings.memory_probe),
         }
     }
 
@@ -205,7 +205,7 @@ impl Office {
 
     /// A change was resolved. Wishes that it was resolved for are answered in their order; after the first of several
     /// reloads nothing is left to do for the others.
-    async fn bring_about(&mut self, (requests, resolved): Outcome) -> Result<(), SupervisorError> {
+    async fn bring_about(&mut self, (requests, resolved): ResolvedChange) -> Result<(), SupervisorError> {
         for request in requests {
             match resolved.clone() {
                 Ok(resolved) => {
@@ -241,8 +241,8 @@ impl Office {
         let current = self.fleet.borrow().clone();
         // Who activates a profile asks for its servers; a configuration that is read again, often by itself, does not.
         let is_reload = matches!(command, SuperviseCommand::Reload { .. });
-        let is_held = |server: &ServerId| is_reload && self.machine.is_held(server);
-        let difference = difference(&current, &next, |server| self.machine.is_up(server), is_held);
+        let is_stopped_by_user = |server: &ServerId| is_reload && self.machine.is_stopped_by_user(server);
+        let difference = difference(&current, &next, |server| self.machine.is_up(server), is_stopped_by_user);
         let planned = Event::SwitchPlanned { plan: difference.plan.into() };
         self.publish(EventDraft::daemon(planned).because(id)).await?;
         if let SuperviseCommand::ActivateProfile { dry_run: true, .. } = command {
@@ -268,35 +268,35 @@ impl Office {
         self.perform(actions, Some(id)).await
     }
 
-    async fn perform(&mut self, actions: Vec<Action>, cause: Option<Seq>) -> Result<(), SupervisorError> {
+    async fn perform(&mut self, actions: Vec<SupervisorAction>, cause: Option<Seq>) -> Result<(), SupervisorError> {
         for action in actions {
             let event = match action {
-                Action::Launch { server, incarnation } => {
+                SupervisorAction::Launch { server, incarnation } => {
                     let command = LaunchCommand::LaunchServer { server: server.clone(), incarnation };
                     let reply = self.commands.post(CommandRequest::new(command).because(cause));
                     self.replies.spawn(async move { (Some((server, incarnation)), reply.await) });
                     continue;
                 }
-                Action::Terminate { server, incarnation, reason, grace } => {
+                SupervisorAction::Terminate { server, incarnation, reason, grace } => {
                     let command = TerminateCommand::TerminateServer { server, incarnation, reason, grace };
                     let reply = self.commands.post(CommandRequest::new(command).because(cause));
                     self.replies.spawn(async move { (None, reply.await) });
                     continue;
                 }
-                Action::EstimateMemory { server, ticket } => {
+                SupervisorAction::EstimateMemory { server, ticket } => {
                     let spec = self.fleet.borrow().get(server.as_str()).cloned();
-                    self.weighing.ask_demand(server, ticket, spec);
+                    self.memory_queries.ask_demand(server, ticket, spec);
                     continue;
                 }
-                Action::ReadMemory { pids } => {
-                    self.weighing.ask_memory(pids);
+                SupervisorAction::ReadMemory { pids } => {
+                    self.memory_queries.ask_memory(pids);
                     continue;
                 }
-                Action::Announce { server, event } => EventDraft::server(server, event).because(cause),
-                Action::Tell { server, incarnation, event } => {
+                SupervisorAction::Announce { server, event } => EventDraft::server(server, event).because(cause),
+                SupervisorAction::Tell { server, incarnation, event } => {
                     EventDraft::incarnation(server, incarnation, event).because(cause)
                 }
-                Action::Complete { server, id, outcome } => {
+                SupervisorAction::Complete { server, id, outcome } => {
                     let event = Event::CommandCompleted { outcome };
                     let event = match server {
                         Some(server) => EventDraft::server(server, event),
@@ -304,11 +304,11 @@ impl Office {
                     };
                     event.because(id)
                 }
-                Action::Forget { server } => EventDraft::server(server, Event::ServerRemoved).because(cause),
-                Action::AnnounceStopping { trigger } => {
+                SupervisorAction::Forget { server } => EventDraft::server(server, Event::ServerRemoved).because(cause),
+                SupervisorAction::AnnounceStopping { trigger } => {
                     EventDraft::daemon(Event::DaemonStopping { trigger }).because(cause)
                 }
-                Action::AnnounceStopped { survivors } => {
+                SupervisorAction::AnnounceStopped { survivors } => {
                     EventDraft::daemon(Event::DaemonStopped { survivors }).because(cause)
                 }
             };

@@ -9,18 +9,18 @@
 mod action;
 mod admission;
 mod backoff;
-mod balance;
+mod budget;
 mod changes;
 mod component;
 mod failures;
 mod machine;
+mod memory_queries;
+mod server_state;
+mod server_states;
 mod shutdown;
-mod slot;
-mod slots;
 mod switch;
-mod weighing;
 
-pub use action::Action;
+pub use action::SupervisorAction;
 pub use component::{Supervisor, SupervisorError, SupervisorSettings};
-pub use machine::{Limits, Machine, Member, RESTARTS_AT_ONCE};
+pub use machine::{DesiredServer, RESTARTS_AT_ONCE, SupervisorLimits, SupervisorMachine};
 pub use switch::{Change, FleetSource, Resolved};

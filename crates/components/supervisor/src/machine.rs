@@ -11,11 +11,11 @@ use llama_warden_events::{
 use llama_warden_memory::{Demand, Reading};
 use llama_warden_state::Snapshot;
 
-use crate::action::{Action, SlotAction};
-use crate::admission::{Admission, Judgement};
+use crate::action::{ServerStateAction, SupervisorAction};
+use crate::admission::{Admission, AdmissionDecision};
+use crate::server_state::{BackoffInput, ServerState, StartReason};
+use crate::server_states::ServerStates;
 use crate::shutdown::Shutdown;
-use crate::slot::{Moment, Slot, Wish};
-use crate::slots::Slots;
 
 /// How many servers policy brings back at a time where `start.max-concurrent` sets no limit: N servers that failed
 /// together would otherwise load together, with the memory and the disk of one machine.
@@ -23,7 +23,7 @@ pub const RESTARTS_AT_ONCE: usize = 2;
 
 /// What a configuration says of one server, as far as the supervisor needs it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Member {
+pub struct DesiredServer {
     /// Which.
     pub server: ServerId,
     /// When it is started again.
@@ -36,7 +36,7 @@ pub struct Member {
 
 /// How the machine is set up.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct SupervisorLimits {
     /// Longest time from the wish to shut down to the end.
     pub shutdown: Duration,
     /// How many servers may load at a time; `None` is all.
@@ -47,18 +47,18 @@ pub struct Limits {
 
 /// The fleet.
 #[derive(Debug)]
-pub struct Machine {
-    slots: Slots,
+pub struct SupervisorMachine {
+    servers: ServerStates,
     /// Servers whose launch is due, in the order of the wishes.
     queue: VecDeque<ServerId>,
     /// Servers that must be down before anything is launched: a switch frees memory before it needs it.
-    holding: BTreeSet<ServerId>,
+    stopping_first: BTreeSet<ServerId>,
     /// Servers that are forgotten once they are down.
-    leaving: BTreeSet<ServerId>,
+    removed: BTreeSet<ServerId>,
     /// Commands about the whole fleet that end when every wanted server has.
     switches: Vec<Seq>,
     shutdown: Option<Shutdown>,
-    limits: Limits,
+    limits: SupervisorLimits,
     admission: Admission,
     /// The latest time that was told; what is told without one happens then.
     now: Uptime,
@@ -66,14 +66,14 @@ pub struct Machine {
     chance: fastrand::Rng,
 }
 
-impl Machine {
+impl SupervisorMachine {
     /// A fleet of which nothing runs. Back-offs are drawn from `seed`.
-    pub fn new(limits: Limits, seed: u64) -> Self {
+    pub fn new(limits: SupervisorLimits, seed: u64) -> Self {
         Self {
-            slots: Slots::default(),
+            servers: ServerStates::default(),
             queue: VecDeque::new(),
-            holding: BTreeSet::new(),
-            leaving: BTreeSet::new(),
+            stopping_first: BTreeSet::new(),
+            removed: BTreeSet::new(),
             switches: Vec::new(),
             shutdown: None,
             admission: Admission::new(limits.memory),
@@ -85,12 +85,12 @@ impl Machine {
 
     /// Adds a server that was never launched, with the consecutive failures of an earlier run.
     pub fn add(&mut self, server: ServerId, restart: Shared<RestartSpec>, failures: u32) {
-        self.leaving.remove(&server);
-        self.slots.add(server, || Slot::new(restart, failures));
+        self.removed.remove(&server);
+        self.servers.add(server, || ServerState::new(restart, failures));
     }
 
     /// Starts these servers.
-    pub fn start_all<'a>(&mut self, servers: impl IntoIterator<Item = &'a ServerId>) -> Vec<Action> {
+    pub fn start_all<'a>(&mut self, servers: impl IntoIterator<Item = &'a ServerId>) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         for server in servers {
             self.with_slot(server, &mut actions, |slot, actions| slot.start(None, actions));
@@ -101,12 +101,12 @@ impl Machine {
 
     /// Brings the fleet to what a configuration says. Servers that it does not name leave; a server that is wanted and
     /// unchanged is not touched. `id` is answered when every wanted server is ready or has failed.
-    pub fn switch(&mut self, members: &[Member], id: Option<Seq>) -> Vec<Action> {
+    pub fn switch(&mut self, members: &[DesiredServer], id: Option<Seq>) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         let named: BTreeSet<_> = members.iter().map(|member| &member.server).collect();
-        let gone: Vec<_> = self.slots.servers().filter(|server| !named.contains(server)).cloned().collect();
+        let gone: Vec<_> = self.servers.servers().filter(|server| !named.contains(server)).cloned().collect();
         for server in gone {
-            self.leaving.insert(server.clone());
+            self.removed.insert(server.clone());
             self.stop_for_switch(&server, &mut actions);
         }
         for member in members {
@@ -118,13 +118,13 @@ impl Machine {
         }
         for member in members.iter().filter(|member| member.wanted) {
             let server = &member.server;
-            if member.changed && self.slots.get(server).is_some_and(Slot::is_down) {
+            if member.changed && self.servers.get(server).is_some_and(ServerState::is_down) {
                 // What it was weighed with is no longer what it will be launched with.
                 self.admission.close(server, self.now, &mut actions);
             }
-            let runs = self.slots.get(server).is_some_and(|slot| !slot.is_down());
+            let runs = self.servers.get(server).is_some_and(|slot| !slot.is_down());
             if member.changed && runs {
-                self.holding.insert(server.clone());
+                self.stopping_first.insert(server.clone());
                 self.with_slot(server, &mut actions, |slot, actions| slot.restart(None, None, actions));
             } else {
                 self.with_slot(server, &mut actions, |slot, actions| slot.start(None, actions));
@@ -146,9 +146,9 @@ impl Machine {
             SuperviseCommand::StartServer { server } | SuperviseCommand::RestartServer { server, .. } => server,
             SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => return None,
         };
-        let known = self.slots.contains(server) && !self.leaving.contains(server);
+        let known = self.servers.contains(server) && !self.removed.contains(server);
         (!known).then(|| {
-            let known: Vec<_> = self.slots.servers().map(ServerId::as_str).collect();
+            let known: Vec<_> = self.servers.servers().map(ServerId::as_str).collect();
             let detail = format!("no server `{server}` is configured; there are: {}", known.join(", "));
             Refused::new(RefusalReason::UnknownServer, detail)
         })
@@ -156,7 +156,7 @@ impl Machine {
 
     /// Takes up an accepted command about servers. Its id is the `seq` of its `CommandAccepted`. A change of the
     /// configuration is resolved by the caller and comes in through [`Self::switch`].
-    pub fn on_command(&mut self, command: SuperviseCommand, id: Seq, now: Uptime) -> Vec<Action> {
+    pub fn on_command(&mut self, command: SuperviseCommand, id: Seq, now: Uptime) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         self.now = now;
         let hurry = |force: bool, grace| if force { Some(Duration::ZERO) } else { grace };
@@ -179,7 +179,7 @@ impl Machine {
                     Some(shutdown) => shutdown.join(id),
                     None => {
                         self.shutdown = Some(Shutdown::begin(id, now, self.limits.shutdown));
-                        actions.push(Action::AnnounceStopping { trigger });
+                        actions.push(SupervisorAction::AnnounceStopping { trigger });
                     }
                 }
                 self.stop_all(force, &mut actions);
@@ -191,7 +191,7 @@ impl Machine {
     }
 
     /// Takes an event in.
-    pub fn on_event(&mut self, envelope: &Envelope) -> Vec<Action> {
+    pub fn on_event(&mut self, envelope: &Envelope) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         let (Some(server), Some(incarnation)) = (&envelope.server, envelope.incarnation) else { return actions };
         let moment = self.moment(envelope.elapsed);
@@ -200,7 +200,7 @@ impl Machine {
                 self.admission.on_spawned(server, pid);
             }
             // What it was promised is there now.
-            Event::ReadyReached { .. } => self.admission.stir(),
+            Event::ReadyReached { .. } => self.admission.mark_dirty(),
             _ => {}
         }
         self.with_slot(server, &mut actions, |slot, actions| match &envelope.event {
@@ -226,7 +226,7 @@ impl Machine {
         incarnation: Incarnation,
         refused: &Refused,
         now: Uptime,
-    ) -> Vec<Action> {
+    ) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         let moment = self.moment(now);
         self.with_slot(server, &mut actions, |slot, actions| {
@@ -237,7 +237,13 @@ impl Machine {
     }
 
     /// What a server will need of memory was found out; `None` where nothing tells.
-    pub fn on_estimated(&mut self, server: &ServerId, ticket: u64, demand: Option<Demand>, now: Uptime) -> Vec<Action> {
+    pub fn on_estimated(
+        &mut self,
+        server: &ServerId,
+        ticket: u64,
+        demand: Option<Demand>,
+        now: Uptime,
+    ) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         self.now = now;
         self.admission.on_estimated(server, ticket, demand, &mut actions);
@@ -246,7 +252,7 @@ impl Machine {
     }
 
     /// What memory there is was found out.
-    pub fn on_memory_read(&mut self, reading: &Reading, now: Uptime) -> Vec<Action> {
+    pub fn on_memory_read(&mut self, reading: &Reading, now: Uptime) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         self.now = now;
         let reading = self.admission.on_reading().then_some(reading);
@@ -255,9 +261,9 @@ impl Machine {
     }
 
     /// Events were missed; the snapshot contains them.
-    pub fn on_gap(&mut self, snapshot: &Snapshot) -> Vec<Action> {
+    pub fn on_gap(&mut self, snapshot: &Snapshot) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
-        self.admission.stir();
+        self.admission.mark_dirty();
         for (server, record) in &snapshot.servers {
             let moment = self.moment(snapshot.elapsed);
             if let Some(process) = record.process.as_ref().filter(|_| self.is_current(server, record.incarnation)) {
@@ -271,19 +277,19 @@ impl Machine {
 
     /// When [`Self::on_deadline`] has something to do.
     pub fn next_deadline(&self) -> Option<Uptime> {
-        let restarts = self.slots.values().filter_map(Slot::restart_at);
+        let restarts = self.servers.values().filter_map(ServerState::restart_at);
         let others = [self.shutdown.as_ref().and_then(Shutdown::next_deadline), self.admission.next_deadline()];
         restarts.chain(others.into_iter().flatten()).min()
     }
 
     /// Restarts that are due, and launches that wait for memory; and near the shutdown deadline what is left is killed, at it the daemon ends.
-    pub fn on_deadline(&mut self, now: Uptime) -> Vec<Action> {
+    pub fn on_deadline(&mut self, now: Uptime) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         self.now = now;
         self.admission.on_deadline(now);
-        let due = |slot: &Slot| slot.restart_at().is_some_and(|at| at <= now);
+        let due = |slot: &ServerState| slot.restart_at().is_some_and(|at| at <= now);
         let servers: Vec<_> =
-            self.slots.iter().filter(|(_, slot)| due(slot)).map(|(server, _)| server.clone()).collect();
+            self.servers.iter().filter(|(_, slot)| due(slot)).map(|(server, _)| server.clone()).collect();
         for server in servers {
             self.with_slot(&server, &mut actions, |slot, _| slot.on_deadline(now));
         }
@@ -291,9 +297,9 @@ impl Machine {
             self.stop_all(true, &mut actions);
         }
         let left: Vec<_> =
-            self.slots.iter().filter(|(_, slot)| !slot.is_down()).map(|(server, _)| server.clone()).collect();
+            self.servers.iter().filter(|(_, slot)| !slot.is_down()).map(|(server, _)| server.clone()).collect();
         if self.shutdown.as_mut().is_some_and(|shutdown| shutdown.gives_up(now)) {
-            actions.push(Action::AnnounceStopped { survivors: left });
+            actions.push(SupervisorAction::AnnounceStopped { survivors: left });
         }
         self.settle(&mut actions);
         actions
@@ -301,29 +307,29 @@ impl Machine {
 
     /// Whether a server runs or is on its way.
     pub fn is_up(&self, server: &ServerId) -> bool {
-        self.slots.get(server).is_some_and(|slot| !slot.is_down() || slot.awaits_launch().is_some())
+        self.servers.get(server).is_some_and(|slot| !slot.is_down() || slot.awaits_launch().is_some())
     }
 
     /// Whether a person stopped a server and nobody has asked for it since.
-    pub fn is_held(&self, server: &ServerId) -> bool {
-        self.slots.get(server).is_some_and(Slot::is_held)
+    pub fn is_stopped_by_user(&self, server: &ServerId) -> bool {
+        self.servers.get(server).is_some_and(ServerState::is_stopped_by_user)
     }
 
     /// Consecutive failures of every server that has some.
     pub fn failures(&self) -> BTreeMap<ServerId, u32> {
-        let counts = self.slots.iter().map(|(server, slot)| (server.clone(), slot.failures()));
+        let counts = self.servers.iter().map(|(server, slot)| (server.clone(), slot.failures()));
         counts.filter(|(_, failures)| *failures > 0).collect()
     }
 
-    fn stop_for_switch(&mut self, server: &ServerId, actions: &mut Vec<Action>) {
-        if self.slots.get(server).is_some_and(|slot| !slot.is_down()) {
-            self.holding.insert(server.clone());
+    fn stop_for_switch(&mut self, server: &ServerId, actions: &mut Vec<SupervisorAction>) {
+        if self.servers.get(server).is_some_and(|slot| !slot.is_down()) {
+            self.stopping_first.insert(server.clone());
         }
         self.with_slot(server, actions, |slot, actions| slot.stop(None, StopReason::Reconfigured, None, actions));
     }
 
-    fn stop_all(&mut self, force: bool, actions: &mut Vec<Action>) {
-        let servers: Vec<_> = self.slots.servers().cloned().collect();
+    fn stop_all(&mut self, force: bool, actions: &mut Vec<SupervisorAction>) {
+        let servers: Vec<_> = self.servers.servers().cloned().collect();
         for server in servers {
             self.with_slot(&server, actions, |slot, actions| {
                 slot.stop(None, StopReason::Shutdown, force.then_some(Duration::ZERO), actions);
@@ -331,105 +337,111 @@ impl Machine {
         }
     }
 
-    /// What follows once the slots have taken something in: launches within the limits, servers that are forgotten,
+    /// What follows once the servers have taken something in: launches within the limits, servers that are forgotten,
     /// commands about the whole fleet.
-    fn settle(&mut self, actions: &mut Vec<Action>) {
+    fn settle(&mut self, actions: &mut Vec<SupervisorAction>) {
         self.settle_with(None, actions);
     }
 
-    fn settle_with(&mut self, reading: Option<&Reading>, actions: &mut Vec<Action>) {
-        let slots = &self.slots;
-        self.holding.retain(|server| slots.get(server).is_some_and(|slot| !slot.is_down()));
-        let left: Vec<_> =
-            self.leaving.iter().filter(|server| slots.get(server).is_none_or(Slot::is_down)).cloned().collect();
+    fn settle_with(&mut self, reading: Option<&Reading>, actions: &mut Vec<SupervisorAction>) {
+        let servers = &self.servers;
+        self.stopping_first.retain(|server| servers.get(server).is_some_and(|slot| !slot.is_down()));
+        let left: Vec<_> = self
+            .removed
+            .iter()
+            .filter(|server| servers.get(server).is_none_or(ServerState::is_down))
+            .cloned()
+            .collect();
         for server in left {
-            self.leaving.remove(&server);
-            self.slots.remove(&server);
+            self.removed.remove(&server);
+            self.servers.remove(&server);
             self.admission.close(&server, self.now, actions);
-            actions.push(Action::Forget { server });
+            actions.push(SupervisorAction::Forget { server });
         }
         self.close_accounts(actions);
         self.admit(reading, actions);
-        let arrived = |slot: &Slot| slot.rises_for().is_none() && slot.awaits_launch().is_none();
-        if self.holding.is_empty() && self.slots.values().all(arrived) {
+        let arrived = |slot: &ServerState| slot.rises_for().is_none() && slot.awaits_launch().is_none();
+        if self.stopping_first.is_empty() && self.servers.values().all(arrived) {
             for id in self.switches.drain(..) {
-                actions.push(Action::Complete { server: None, id, outcome: CommandOutcome::Ready });
+                actions.push(SupervisorAction::Complete { server: None, id, outcome: CommandOutcome::Ready });
             }
         }
-        let all_down = self.slots.values().all(Slot::is_down);
+        let all_down = self.servers.values().all(ServerState::is_down);
         if let Some(ids) = self.shutdown.as_mut().filter(|_| all_down).and_then(Shutdown::complete) {
             for id in ids {
-                actions.push(Action::Complete { server: None, id, outcome: CommandOutcome::Stopped });
+                actions.push(SupervisorAction::Complete { server: None, id, outcome: CommandOutcome::Stopped });
             }
-            actions.push(Action::AnnounceStopped { survivors: Vec::new() });
+            actions.push(SupervisorAction::AnnounceStopped { survivors: Vec::new() });
         }
     }
 
     /// Memory that was granted ends with its launch, and a wish for some with the wish for the launch.
-    fn close_accounts(&mut self, actions: &mut Vec<Action>) {
+    fn close_accounts(&mut self, actions: &mut Vec<SupervisorAction>) {
         let is_over = |(server, is_granted): &(&ServerId, bool)| {
-            self.slots.get(server).is_none_or(|slot| slot.is_down() && (*is_granted || slot.awaits_launch().is_none()))
+            self.servers
+                .get(server)
+                .is_none_or(|slot| slot.is_down() && (*is_granted || slot.awaits_launch().is_none()))
         };
-        let over: Vec<_> = self.admission.accounts().filter(is_over).map(|(server, _)| server.clone()).collect();
+        let over: Vec<_> = self.admission.records().filter(is_over).map(|(server, _)| server.clone()).collect();
         for server in over {
             self.admission.close(&server, self.now, actions);
         }
     }
 
-    fn admit(&mut self, reading: Option<&Reading>, actions: &mut Vec<Action>) {
-        for (server, slot) in self.slots.iter() {
+    fn admit(&mut self, reading: Option<&Reading>, actions: &mut Vec<SupervisorAction>) {
+        for (server, slot) in self.servers.iter() {
             if slot.awaits_launch().is_some() && !self.queue.contains(server) {
                 self.queue.push_back(server.clone());
             }
         }
-        if !self.holding.is_empty() || self.shutdown.is_some() {
+        if !self.stopping_first.is_empty() || self.shutdown.is_some() {
             return;
         }
-        let mut rising: Vec<Wish> = self.slots.values().filter_map(Slot::rises_for).collect();
+        let mut rising: Vec<StartReason> = self.servers.values().filter_map(ServerState::rises_for).collect();
         let starts = self.limits.starts.unwrap_or(usize::MAX);
         let restarts = self.limits.starts.unwrap_or(RESTARTS_AT_ONCE);
-        let stages = self.slots.iter().filter_map(|(server, slot)| Some((server.clone(), slot.stage()?))).collect();
+        let stages = self.servers.iter().filter_map(|(server, slot)| Some((server.clone(), slot.stage()?))).collect();
         let mut round = self.admission.begin(reading, self.now, stages);
         for server in std::mem::take(&mut self.queue) {
-            let Some(wish) = self.slots.get(&server).and_then(Slot::awaits_launch) else { continue };
-            let of_policy = rising.iter().filter(|wish| **wish == Wish::Policy).count();
-            let is_within_limits = rising.len() < starts && (wish == Wish::Asked || of_policy < restarts);
+            let Some(wish) = self.servers.get(&server).and_then(ServerState::awaits_launch) else { continue };
+            let of_policy = rising.iter().filter(|wish| **wish == StartReason::RestartPolicy).count();
+            let is_within_limits = rising.len() < starts && (wish == StartReason::Requested || of_policy < restarts);
             if !is_within_limits {
                 self.queue.push_back(server);
                 continue;
             }
             match self.admission.judge(&server, &mut round, actions) {
-                Judgement::Granted { warning } => {
-                    let Some(slot) = self.slots.get_mut(&server) else { continue };
+                AdmissionDecision::Granted { warning } => {
+                    let Some(slot) = self.servers.get_mut(&server) else { continue };
                     rising.push(wish);
-                    actions.push(Action::Launch { incarnation: slot.launch(warning), server });
+                    actions.push(SupervisorAction::Launch { incarnation: slot.launch(warning), server });
                 }
-                Judgement::Refused { detail } => {
+                AdmissionDecision::Refused { detail } => {
                     let moment = self.moment(self.now);
                     self.with_slot(&server, actions, |slot, actions| slot.refuse(detail, moment, actions));
                 }
-                Judgement::Waiting => self.queue.push_back(server),
+                AdmissionDecision::Waiting => self.queue.push_back(server),
             }
         }
         self.admission.end(&round, actions);
     }
 
     fn is_current(&self, server: &ServerId, incarnation: Incarnation) -> bool {
-        self.slots.get(server).is_some_and(|slot| slot.incarnation() == incarnation)
+        self.servers.get(server).is_some_and(|slot| slot.incarnation() == incarnation)
     }
 
-    fn moment(&mut self, now: Uptime) -> Moment {
+    fn moment(&mut self, now: Uptime) -> BackoffInput {
         self.now = now;
-        Moment { now, draw: self.chance.f64() }
+        BackoffInput { now, jitter: self.chance.f64() }
     }
 
     fn with_slot(
         &mut self,
         server: &ServerId,
-        actions: &mut Vec<Action>,
-        work: impl FnOnce(&mut Slot, &mut Vec<SlotAction>),
+        actions: &mut Vec<SupervisorAction>,
+        work: impl FnOnce(&mut ServerState, &mut Vec<ServerStateAction>),
     ) {
-        let Some(slot) = self.slots.get_mut(server) else { return };
+        let Some(slot) = self.servers.get_mut(server) else { return };
         let mut wanted = Vec::new();
         work(slot, &mut wanted);
         actions.extend(wanted.into_iter().map(|action| action.of(server.clone())));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use llama_warden_config::Fleet;
 use llama_warden_events::{ProfileCard, Refused, ServerId, SwitchPlan};
 
-use crate::machine::Member;
+use crate::machine::DesiredServer;
 
 /// What is asked of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,21 +36,21 @@ pub struct Resolved {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Difference {
     pub(crate) plan: SwitchPlan,
-    pub(crate) members: Vec<Member>,
+    pub(crate) members: Vec<DesiredServer>,
 }
 
-/// `is_up` says which servers run, or are on their way; `is_held` which of them stay down although they are enabled.
+/// `is_up` says which servers run, or are on their way; `is_stopped_by_user` which of them stay down although they are enabled.
 pub(crate) fn difference(
     current: &Fleet,
     next: &Resolved,
     is_up: impl Fn(&ServerId) -> bool,
-    is_held: impl Fn(&ServerId) -> bool,
+    is_stopped_by_user: impl Fn(&ServerId) -> bool,
 ) -> Difference {
     let mut plan = SwitchPlan { profile: next.profile.clone(), ..SwitchPlan::default() };
     let mut members = Vec::new();
     for spec in next.fleet.iter() {
         let changed = current.get(spec.id.as_str()).is_some_and(|old| spec.needs_new_process(old));
-        let wanted = spec.enabled && !is_held(&spec.id);
+        let wanted = spec.enabled && !is_stopped_by_user(&spec.id);
         let list = match (is_up(&spec.id), wanted, changed) {
             (true, true, false) => Some(&mut plan.keep),
             (true, true, true) => Some(&mut plan.restart),
@@ -61,7 +61,7 @@ pub(crate) fn difference(
         if let Some(list) = list {
             list.push(spec.id.clone());
         }
-        members.push(Member { server: spec.id.clone(), restart: spec.restart.clone(), wanted, changed });
+        members.push(DesiredServer { server: spec.id.clone(), restart: spec.restart.clone(), wanted, changed });
     }
     let gone = current.iter().filter(|old| next.fleet.get(old.id.as_str()).is_none());
     plan.stop.extend(gone.map(|old| old.id.clone()).filter(is_up));

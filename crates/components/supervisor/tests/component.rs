@@ -1,4 +1,4 @@
-//! The supervisor on a stage, with time held still, scales that say what the test wants, and configurations that come when
+//! The supervisor on a stage, with time held still, memory_probe that say what the test wants, and configurations that come when
 //! it wants.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
@@ -16,24 +16,26 @@ use llama_warden_events::{
     SuperviseCommand, TerminateCommand,
 };
 use llama_warden_memory::{Available, Bound, Demand, Gpus, Parts, Reading, Scales};
-use llama_warden_supervisor::{FleetSource, Limits, Resolved, Supervisor, SupervisorError, SupervisorSettings};
+use llama_warden_supervisor::{
+    FleetSource, Resolved, Supervisor, SupervisorError, SupervisorLimits, SupervisorSettings,
+};
 use tokio::sync::watch;
 
 /// Scales on which servers weigh as much as their port says, in GiB from 8000 on.
 #[derive(Debug)]
-struct TestScales {
+struct TestMemoryProbe {
     /// GiB.
     available: AtomicU64,
     readings: AtomicUsize,
 }
 
-impl TestScales {
+impl TestMemoryProbe {
     fn with(available: u64) -> Arc<Self> {
         Arc::new(Self { available: available.into(), readings: AtomicUsize::new(0) })
     }
 }
 
-impl Scales for TestScales {
+impl Scales for TestMemoryProbe {
     fn demand(&self, spec: &ServerSpec) -> Option<Demand> {
         let weights = u64::from(spec.port - 8000) << 30;
         Some(Demand { host: Parts { weights, ..Parts::default() }, ..Demand::default() })
@@ -64,16 +66,16 @@ struct Play {
 }
 
 impl Play {
-    fn begin(memory: AdmissionPolicy, scales: Arc<TestScales>, fleet: Fleet, source: FleetSource) -> Self {
+    fn begin(memory: AdmissionPolicy, memory_probe: Arc<TestMemoryProbe>, fleet: Fleet, source: FleetSource) -> Self {
         let mut stage = TestBus::new();
         let (launcher, terminator) = (stage.own(), stage.own());
         let settings = SupervisorSettings {
             fleet: watch::channel(fleet).0,
             profiles: Vec::new(),
             source,
-            limits: Limits { shutdown: Duration::from_secs(30), starts: None, memory },
+            limits: SupervisorLimits { shutdown: Duration::from_secs(30), starts: None, memory },
             seed: 1,
-            scales,
+            memory_probe,
             state_dir: None,
         };
         let performance = stage.run(Supervisor::new(settings));
@@ -117,7 +119,7 @@ fn no_source() -> FleetSource {
 #[tokio::test(start_paused = true)]
 async fn a_launch_is_weighed_refused_with_an_event_and_leaves_the_others_alone() {
     let fleet = fleet(&[("a", 8004), ("b", 8009)]);
-    let mut play = Play::begin(AdmissionPolicy::Enforce, TestScales::with(10), fleet, no_source());
+    let mut play = Play::begin(AdmissionPolicy::Enforce, TestMemoryProbe::with(10), fleet, no_source());
     assert_eq!(play.launched().await, "a#1");
     let failed = play.stage.hear(|event| matches!(event, Event::ServerFailed { .. })).await;
     assert!(matches!(&failed.event, Event::ServerFailed { reason: FailureReason::Refused, .. }), "{failed:?}");
@@ -130,13 +132,13 @@ async fn a_launch_is_weighed_refused_with_an_event_and_leaves_the_others_alone()
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_that_is_held_comes_when_the_end_that_it_waits_for_does() {
-    let scales = TestScales::with(10);
+    let memory_probe = TestMemoryProbe::with(10);
     let fleet = fleet(&[("a", 8006), ("b", 8007)]);
-    let mut play = Play::begin(AdmissionPolicy::Enforce, Arc::clone(&scales), fleet, no_source());
+    let mut play = Play::begin(AdmissionPolicy::Enforce, Arc::clone(&memory_probe), fleet, no_source());
     assert_eq!(play.launched().await, "a#1");
     play.rise("a").await;
     play.stage.hear(|event| matches!(event, Event::ServerFailed { .. })).await;
-    scales.available.store(4, Ordering::SeqCst);
+    memory_probe.available.store(4, Ordering::SeqCst);
     let commands = play.stage.commands();
     commands
         .send(SuperviseCommand::StopServer { server: server("a"), grace: None, force: false })
@@ -147,7 +149,7 @@ async fn a_launch_that_is_held_comes_when_the_end_that_it_waits_for_does() {
     play.stage.hear(|event| matches!(event, Event::LaunchHeld { .. })).await;
     let seen = play.stage.see(|snapshot| snapshot.servers["b"].held.is_some()).await;
     assert_eq!(seen.anomalies, 0);
-    scales.available.store(10, Ordering::SeqCst);
+    memory_probe.available.store(10, Ordering::SeqCst);
     play.end("a").await;
     assert_eq!(play.launched().await, "b#2", "its first launch was refused");
     play.stage.hear(|event| matches!(event, Event::LaunchReleased)).await;
@@ -157,13 +159,13 @@ async fn a_launch_that_is_held_comes_when_the_end_that_it_waits_for_does() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_read_again_while_nobody_waits() {
     let fleet = fleet(&[("a", 8001)]);
-    let scales = TestScales::with(10);
-    let mut play = Play::begin(AdmissionPolicy::Enforce, Arc::clone(&scales), fleet, no_source());
+    let memory_probe = TestMemoryProbe::with(10);
+    let mut play = Play::begin(AdmissionPolicy::Enforce, Arc::clone(&memory_probe), fleet, no_source());
     assert_eq!(play.launched().await, "a#1");
     play.rise("a").await;
     tokio::time::advance(Duration::from_secs(3600)).await;
     play.end("a").await;
-    assert_eq!(scales.readings.load(Ordering::SeqCst), 1);
+    assert_eq!(memory_probe.readings.load(Ordering::SeqCst), 1);
     play.performance.end().await;
 }
 
@@ -185,7 +187,7 @@ fn held_source(resolved: Resolved) -> (FleetSource, tokio::sync::mpsc::Unbounded
 async fn play_with_held_source() -> (Play, tokio::sync::mpsc::UnboundedReceiver<()>, mpsc::Sender<()>) {
     let servers = fleet(&[("a", 8001)]);
     let (source, questions, release) = held_source(Resolved { fleet: servers.clone(), ..Resolved::default() });
-    let mut play = Play::begin(AdmissionPolicy::Off, TestScales::with(1), servers, source);
+    let mut play = Play::begin(AdmissionPolicy::Off, TestMemoryProbe::with(1), servers, source);
     assert_eq!(play.launched().await, "a#1");
     play.rise("a").await;
     (play, questions, release)

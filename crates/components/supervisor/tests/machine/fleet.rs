@@ -7,15 +7,15 @@ use llama_warden_events::{
     CommandOutcome, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason, Seq, StopReason,
     SuperviseCommand, Uptime,
 };
-use llama_warden_supervisor::{Action, Machine, Member, RESTARTS_AT_ONCE};
+use llama_warden_supervisor::{DesiredServer, RESTARTS_AT_ONCE, SupervisorAction, SupervisorMachine};
 
-use crate::support::{envelope, id, machine, restart};
+use crate::fixtures::{envelope, id, machine, restart};
 
 const NOW: Uptime = Uptime::new(Duration::ZERO);
 
 /// A fleet whose launches the test reports by hand.
 struct Fleet {
-    machine: Machine,
+    machine: SupervisorMachine,
     seq: u64,
 }
 
@@ -28,7 +28,13 @@ impl Fleet {
         Self { machine, seq: 0 }
     }
 
-    fn tell(&mut self, name: &str, incarnation: u64, at: f64, events: impl IntoIterator<Item = Event>) -> Vec<Action> {
+    fn tell(
+        &mut self,
+        name: &str,
+        incarnation: u64,
+        at: f64,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         for event in events {
             self.seq += 1;
@@ -44,30 +50,30 @@ impl Fleet {
         actions
     }
 
-    fn rise(&mut self, name: &str, incarnation: u64, at: f64) -> Vec<Action> {
+    fn rise(&mut self, name: &str, incarnation: u64, at: f64) -> Vec<SupervisorAction> {
         let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 };
         let ready = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 };
         self.tell(name, incarnation, at, [Event::LaunchBegan { binary: "x".into() }, spawned, ready])
     }
 
-    fn crash(&mut self, name: &str, incarnation: u64, at: f64) -> Vec<Action> {
+    fn crash(&mut self, name: &str, incarnation: u64, at: f64) -> Vec<SupervisorAction> {
         let end = ProcessEnd::Exited { code: 1 };
         let failed = Event::ServerFailed { reason: FailureReason::Crashed, detail: String::new(), lines: vec![] };
         self.tell(name, incarnation, at, [Event::ServerExited { end, swept: 0 }, failed])
     }
 }
 
-fn launches(actions: &[Action]) -> Vec<String> {
-    let launch = |action: &Action| match action {
-        Action::Launch { server, incarnation } => Some(format!("{server}#{incarnation}")),
+fn launches(actions: &[SupervisorAction]) -> Vec<String> {
+    let launch = |action: &SupervisorAction| match action {
+        SupervisorAction::Launch { server, incarnation } => Some(format!("{server}#{incarnation}")),
         _ => None,
     };
     actions.iter().filter_map(launch).collect()
 }
 
-fn told(actions: &[Action]) -> Vec<&'static str> {
-    let kind = |action: &Action| match action {
-        Action::Tell { event, .. } => Some(event.kind()),
+fn told(actions: &[SupervisorAction]) -> Vec<&'static str> {
+    let kind = |action: &SupervisorAction| match action {
+        SupervisorAction::Tell { event, .. } => Some(event.kind()),
         _ => None,
     };
     actions.iter().filter_map(kind).collect()
@@ -101,7 +107,7 @@ fn an_unresponsive_server_comes_back_however_well_it_obeys_the_stop() {
     fleet.rise("a", 1, 1.0);
     let failed = Event::ServerFailed { reason: FailureReason::Unresponsive, detail: String::new(), lines: vec![] };
     let actions = fleet.tell("a", 1, 2.0, [failed]);
-    assert!(matches!(&actions[..], [Action::Terminate { reason: StopReason::Failed, .. }]), "{actions:?}");
+    assert!(matches!(&actions[..], [SupervisorAction::Terminate { reason: StopReason::Failed, .. }]), "{actions:?}");
     let ended = [
         Event::StopBegan { reason: StopReason::Failed, grace_seconds: 10.0 },
         Event::ServerExited { end: ProcessEnd::Exited { code: 0 }, swept: 0 },
@@ -119,7 +125,7 @@ fn a_stop_cancels_a_scheduled_restart_and_a_start_forgets_the_failures() {
     let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
     let actions = fleet.machine.on_command(stop, Seq::new(90), NOW);
     assert_eq!(told(&actions), ["RestartCancelled"]);
-    assert!(matches!(actions.last(), Some(Action::Complete { outcome: CommandOutcome::Stopped, .. })));
+    assert!(matches!(actions.last(), Some(SupervisorAction::Complete { outcome: CommandOutcome::Stopped, .. })));
     assert_eq!(fleet.machine.next_deadline(), None);
     let start = SuperviseCommand::StartServer { server: id("a") };
     assert_eq!(launches(&fleet.machine.on_command(start, Seq::new(91), NOW)), ["a#2"]);
@@ -152,7 +158,7 @@ fn servers_that_failed_together_do_not_all_load_together_again() {
 
 #[test]
 fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived() {
-    let member = |name: &str, wanted, changed| Member {
+    let member = |name: &str, wanted, changed| DesiredServer {
         server: id(name),
         restart: restart(RestartPolicy::Never),
         wanted,
@@ -175,7 +181,7 @@ fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived(
     let stopped: Vec<_> = actions
         .iter()
         .filter_map(|action| match action {
-            Action::Terminate { server, reason, .. } => Some(format!("{server} {reason}")),
+            SupervisorAction::Terminate { server, reason, .. } => Some(format!("{server} {reason}")),
             _ => None,
         })
         .collect();
@@ -199,7 +205,7 @@ fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived(
     assert_eq!(began, []);
     let failed = Event::ServerFailed { reason: FailureReason::PortInUse, detail: String::new(), lines: vec![] };
     let actions = fleet.tell("e", 1, 3.0, [failed]);
-    let done = Action::Complete { server: None, id: Seq::new(50), outcome: CommandOutcome::Ready };
+    let done = SupervisorAction::Complete { server: None, id: Seq::new(50), outcome: CommandOutcome::Ready };
     assert_eq!(actions, [done], "a server that fails does not sink the switch");
 }
 
@@ -209,12 +215,15 @@ fn a_server_that_leaves_the_configuration_is_stopped_and_then_forgotten() {
     fleet.machine.start_all([&id("a")]);
     fleet.rise("a", 1, 1.0);
     let actions = fleet.machine.switch(&[], Some(Seq::new(50)));
-    assert!(matches!(&actions[..], [Action::Terminate { reason: StopReason::Reconfigured, .. }]), "{actions:?}");
+    assert!(
+        matches!(&actions[..], [SupervisorAction::Terminate { reason: StopReason::Reconfigured, .. }]),
+        "{actions:?}"
+    );
     let start = SuperviseCommand::StartServer { server: id("a") };
     assert_eq!(fleet.machine.refusal(&start).map(|refused| refused.reason), Some(RefusalReason::UnknownServer));
     let end = ProcessEnd::Exited { code: 0 };
     let actions = fleet.tell("a", 1, 2.0, [Event::ServerExited { end, swept: 0 }]);
-    assert!(actions.contains(&Action::Forget { server: id("a") }), "{actions:?}");
+    assert!(actions.contains(&SupervisorAction::Forget { server: id("a") }), "{actions:?}");
 }
 
 /// S20.
@@ -223,16 +232,16 @@ fn a_stop_by_hand_holds_until_somebody_asks_for_the_server_again() {
     let mut fleet = Fleet::new(&["a"], None, RestartPolicy::Always);
     fleet.machine.start_all([&id("a")]);
     fleet.rise("a", 1, 1.0);
-    assert!(!fleet.machine.is_held(&id("a")));
+    assert!(!fleet.machine.is_stopped_by_user(&id("a")));
     let now = Uptime::new(Duration::from_secs(2));
     let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
     fleet.machine.on_command(stop, Seq::new(50), now);
-    assert!(fleet.machine.is_held(&id("a")), "from the wish on, not from the end of the process");
+    assert!(fleet.machine.is_stopped_by_user(&id("a")), "from the wish on, not from the end of the process");
     let reason = StopReason::Requested;
     let end = ProcessEnd::Exited { code: 0 };
     fleet.tell("a", 1, 3.0, [Event::ServerExited { end, swept: 0 }]);
     fleet.tell("a", 1, 3.0, [Event::ServerStopped { reason, forced: false, stop_seconds: 0.1 }]);
-    assert!(fleet.machine.is_held(&id("a")));
+    assert!(fleet.machine.is_stopped_by_user(&id("a")));
     fleet.machine.on_command(SuperviseCommand::StartServer { server: id("a") }, Seq::new(60), now);
-    assert!(!fleet.machine.is_held(&id("a")));
+    assert!(!fleet.machine.is_stopped_by_user(&id("a")));
 }

@@ -1,10 +1,10 @@
-//! The supervisor's machine: one server in a simulated world, a fleet whose launches are reported by hand, and one
+//! The supervisor's machine: one server whose launches are simulated, a fleet whose launches are reported by hand, and one
 //! on a machine whose memory is short.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod fixtures;
 mod fleet;
-mod host;
 mod memory;
-mod support;
-mod world;
+mod memory_simulation;
+mod single_server;

@@ -13,40 +13,40 @@ use llama_warden_memory::{Available, Bound, Bytes, Demand, Parts, Reading};
 
 /// How far a server that was granted memory has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum ReservationStage {
     /// On its way to ready.
-    Rising,
+    Starting,
     Ready,
     /// Its end was asked for on its way to ready.
-    CalledOff,
+    Cancelled,
     /// Its end was asked for when it was ready.
     Stopping,
 }
 
-impl Stage {
+impl ReservationStage {
     pub(crate) const fn is_ending(self) -> bool {
-        matches!(self, Self::CalledOff | Self::Stopping)
+        matches!(self, Self::Cancelled | Self::Stopping)
     }
 }
 
 /// A server that was granted memory.
 #[derive(Debug, Clone)]
-pub(crate) struct Holder<'a> {
+pub(crate) struct Reservation<'a> {
     /// `None` where nothing tells.
     pub(crate) demand: Option<&'a Demand>,
     /// Bytes that it has already.
     pub(crate) resident: u64,
-    pub(crate) stage: Stage,
+    pub(crate) stage: ReservationStage,
 }
 
 /// An amount of memory of each kind, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Amount {
+pub(crate) struct MemoryAmount {
     pub(crate) host: u64,
     pub(crate) gpus: u64,
 }
 
-impl Amount {
+impl MemoryAmount {
     pub(crate) const fn plus(self, other: Self) -> Self {
         Self { host: self.host.saturating_add(other.host), gpus: self.gpus.saturating_add(other.gpus) }
     }
@@ -62,16 +62,16 @@ impl Amount {
 
 /// Whether there is room for a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fit {
+pub(crate) enum MemoryFit {
     Now,
     /// When those that are ending have ended, and those who wait already have theirs.
-    Soon,
+    Later,
     Never,
 }
 
 /// What is free at one moment.
 #[derive(Debug)]
-pub(crate) struct Balance<'a> {
+pub(crate) struct MemoryBudget<'a> {
     reading: &'a Reading,
     now: Free<'a>,
     /// Once those that are ending have ended.
@@ -80,44 +80,49 @@ pub(crate) struct Balance<'a> {
 
 #[derive(Debug)]
 struct Free<'a> {
-    amount: Amount,
-    promised: Amount,
+    amount: MemoryAmount,
+    promised: MemoryAmount,
     /// Files that are mapped already, and promised.
     mapped: BTreeSet<&'a Path>,
 }
 
-impl<'a> Balance<'a> {
-    pub(crate) fn strike(reading: &'a Reading, holders: &[Holder<'a>]) -> Self {
+impl<'a> MemoryBudget<'a> {
+    pub(crate) fn compute(reading: &'a Reading, reservations: &[Reservation<'a>]) -> Self {
         // What nothing tells is not weighed.
-        let there = Amount {
+        let there = MemoryAmount {
             host: reading.host.as_ref().map_or(u64::MAX, |available| available.bytes),
             gpus: reading.gpus.free().unwrap_or(u64::MAX),
         };
-        let is_ending = |holder: &&Holder<'_>| holder.stage.is_ending();
-        let given_back = holders.iter().filter(is_ending).map(Holder::gives_back).fold(Amount::default(), Amount::plus);
+        let is_ending = |reservation: &&Reservation<'_>| reservation.stage.is_ending();
+        let given_back = reservations
+            .iter()
+            .filter(is_ending)
+            .map(Reservation::gives_back)
+            .fold(MemoryAmount::default(), MemoryAmount::plus);
         Self {
             reading,
-            now: Free::of(there, holders.iter()),
-            soon: Free::of(there.plus(given_back), holders.iter().filter(|holder| !is_ending(holder))),
+            now: Free::of(there, reservations.iter()),
+            soon: Free::of(there.plus(given_back), reservations.iter().filter(|reservation| !is_ending(reservation))),
         }
     }
 
-    /// Whether there is room for `demand`, when others wait already that need what is `ahead`: nobody overtakes them with
+    /// Whether there is room for `demand`, when others wait already that need what is `queued_before`: nobody overtakes them with
     /// what they are waiting for.
-    pub(crate) fn weigh(&self, demand: &Demand, ahead: Amount) -> Fit {
+    pub(crate) fn weigh(&self, demand: &Demand, queued_before: MemoryAmount) -> MemoryFit {
         let [now, soon] = [&self.now, &self.soon].map(|free| free.needed_by(demand));
         if !soon.fits_into(self.soon.amount) && !now.fits_into(self.now.amount) {
-            return Fit::Never;
+            return MemoryFit::Never;
         }
-        let leaves_theirs = ahead == Amount::default() || soon.plus(ahead).fits_into(self.soon.amount);
-        if now.fits_into(self.now.amount) && leaves_theirs { Fit::Now } else { Fit::Soon }
+        let leaves_theirs =
+            queued_before == MemoryAmount::default() || soon.plus(queued_before).fits_into(self.soon.amount);
+        if now.fits_into(self.now.amount) && leaves_theirs { MemoryFit::Now } else { MemoryFit::Later }
     }
 
-    /// What is spoken for once `demand` waits behind what is `ahead`. One that there will be no room for beside those
+    /// What is spoken for once `demand` waits behind what is `queued_before`. One that there will be no room for beside those
     /// speaks for nothing.
-    pub(crate) fn queue(&self, demand: &Demand, ahead: Amount) -> Amount {
-        let together = ahead.plus(self.soon.needed_by(demand));
-        if together.fits_into(self.soon.amount) { together } else { ahead }
+    pub(crate) fn queue(&self, demand: &Demand, queued_before: MemoryAmount) -> MemoryAmount {
+        let together = queued_before.plus(self.soon.needed_by(demand));
+        if together.fits_into(self.soon.amount) { together } else { queued_before }
     }
 
     /// Whether it is on GPUs that room is missing now.
@@ -158,15 +163,15 @@ impl<'a> Balance<'a> {
 }
 
 impl<'a> Free<'a> {
-    fn of<'h>(there: Amount, holders: impl Iterator<Item = &'h Holder<'a>>) -> Self
+    fn of<'h>(there: MemoryAmount, reservations: impl Iterator<Item = &'h Reservation<'a>>) -> Self
     where
         'a: 'h,
     {
-        let mut promised = Amount::default();
+        let mut promised = MemoryAmount::default();
         let mut mappings: BTreeMap<&Path, u64> = BTreeMap::new();
-        for holder in holders {
-            promised = promised.plus(holder.lacks());
-            if let Some((file, bytes)) = holder.maps() {
+        for reservation in reservations {
+            promised = promised.plus(reservation.lacks());
+            if let Some((file, bytes)) = reservation.maps() {
                 let most = mappings.entry(file).or_default();
                 *most = bytes.max(*most);
             }
@@ -176,22 +181,26 @@ impl<'a> Free<'a> {
         Self { amount: there.minus(promised), promised, mapped: mappings.into_keys().collect() }
     }
 
-    fn needed_by(&self, demand: &Demand) -> Amount {
+    fn needed_by(&self, demand: &Demand) -> MemoryAmount {
         let is_mapped = demand.mapping.as_ref().is_some_and(|file| self.mapped.contains(file.as_path()));
         let shared = if is_mapped { demand.mapped() } else { 0 };
-        Amount { host: demand.host.total().saturating_sub(shared), gpus: demand.gpus.total() }
+        MemoryAmount { host: demand.host.total().saturating_sub(shared), gpus: demand.gpus.total() }
     }
 }
 
-impl<'a> Holder<'a> {
+impl<'a> Reservation<'a> {
     /// What was granted and is not there yet, without mapped files.
-    fn lacks(&self) -> Amount {
-        let Some(demand) = self.demand else { return Amount::default() };
+    fn lacks(&self) -> MemoryAmount {
+        let Some(demand) = self.demand else { return MemoryAmount::default() };
         let missing = self.missing(demand);
         let unmapped = missing.saturating_sub(demand.mapped());
         match self.stage {
-            Stage::Rising | Stage::CalledOff => Amount { host: unmapped, gpus: demand.gpus.total() },
-            Stage::Ready | Stage::Stopping => Amount { host: unmapped.min(demand.host.compute), gpus: 0 },
+            ReservationStage::Starting | ReservationStage::Cancelled => {
+                MemoryAmount { host: unmapped, gpus: demand.gpus.total() }
+            }
+            ReservationStage::Ready | ReservationStage::Stopping => {
+                MemoryAmount { host: unmapped.min(demand.host.compute), gpus: 0 }
+            }
         }
     }
 
@@ -208,9 +217,9 @@ impl<'a> Holder<'a> {
 
     /// What its end gives back. What it has is counted on the process that was started; where that one is a wrapper, the
     /// estimate is nearer to the truth.
-    fn gives_back(&self) -> Amount {
+    fn gives_back(&self) -> MemoryAmount {
         let estimated = self.demand.map_or(0, |demand| demand.host.total().saturating_sub(demand.mapped()));
-        Amount { host: self.resident.max(estimated), gpus: self.demand.map_or(0, |demand| demand.gpus.total()) }
+        MemoryAmount { host: self.resident.max(estimated), gpus: self.demand.map_or(0, |demand| demand.gpus.total()) }
     }
 }
 
@@ -248,73 +257,100 @@ mod tests {
         Demand { mapping: Some(file.into()), ..demand(weights, 0) }
     }
 
-    fn holder(demand: &Demand, resident: u64, stage: Stage) -> Holder<'_> {
-        Holder { demand: Some(demand), resident: resident * GIB, stage }
+    fn reservation(demand: &Demand, resident: u64, stage: ReservationStage) -> Reservation<'_> {
+        Reservation { demand: Some(demand), resident: resident * GIB, stage }
     }
 
-    fn free(reading: &Reading, holders: &[Holder<'_>]) -> (u64, u64) {
-        let balance = Balance::strike(reading, holders);
-        (balance.now.amount.host / GIB, balance.soon.amount.host / GIB)
+    fn free(reading: &Reading, reservations: &[Reservation<'_>]) -> (u64, u64) {
+        let budget = MemoryBudget::compute(reading, reservations);
+        (budget.now.amount.host / GIB, budget.soon.amount.host / GIB)
     }
 
     #[test]
     fn what_was_granted_and_is_not_there_yet_is_not_given_away_again() {
         let (six, reading) = (demand(4, 1), reading(20, None));
-        assert_eq!(free(&reading, &[holder(&six, 0, Stage::Rising)]), (14, 14));
-        assert_eq!(free(&reading, &[holder(&six, 4, Stage::Rising)]), (18, 18));
-        assert_eq!(free(&reading, &[holder(&six, 9, Stage::Rising)]), (20, 20), "it took more than was estimated");
-        assert_eq!(free(&reading, &[holder(&six, 2, Stage::Ready)]), (19, 19), "only its buffers are to come");
+        assert_eq!(free(&reading, &[reservation(&six, 0, ReservationStage::Starting)]), (14, 14));
+        assert_eq!(free(&reading, &[reservation(&six, 4, ReservationStage::Starting)]), (18, 18));
+        assert_eq!(
+            free(&reading, &[reservation(&six, 9, ReservationStage::Starting)]),
+            (20, 20),
+            "it took more than was estimated"
+        );
+        assert_eq!(
+            free(&reading, &[reservation(&six, 2, ReservationStage::Ready)]),
+            (19, 19),
+            "only its buffers are to come"
+        );
     }
 
     #[test]
     fn what_ends_gives_back_what_it_has() {
         let (six, reading) = (demand(4, 1), reading(20, None));
-        assert_eq!(free(&reading, &[holder(&six, 5, Stage::Stopping)]), (19, 26));
-        assert_eq!(free(&reading, &[holder(&six, 1, Stage::CalledOff)]), (15, 26), "it may take more until it is gone");
-        assert_eq!(free(&reading, &[Holder { demand: None, resident: 3 * GIB, stage: Stage::Stopping }]), (20, 23));
-        assert_eq!(free(&reading, &[Holder { demand: None, resident: 3 * GIB, stage: Stage::Ready }]), (20, 20));
+        assert_eq!(free(&reading, &[reservation(&six, 5, ReservationStage::Stopping)]), (19, 26));
+        assert_eq!(
+            free(&reading, &[reservation(&six, 1, ReservationStage::Cancelled)]),
+            (15, 26),
+            "it may take more until it is gone"
+        );
+        assert_eq!(
+            free(&reading, &[Reservation { demand: None, resident: 3 * GIB, stage: ReservationStage::Stopping }]),
+            (20, 23)
+        );
+        assert_eq!(
+            free(&reading, &[Reservation { demand: None, resident: 3 * GIB, stage: ReservationStage::Ready }]),
+            (20, 20)
+        );
     }
 
     #[test]
     fn a_mapped_model_stays_promised_and_is_shared() {
         let (a, b, reading) = (mapped(5, "/a"), mapped(5, "/b"), reading(20, None));
-        let ready = |demand| holder(demand, 1, Stage::Ready);
+        let ready = |demand| reservation(demand, 1, ReservationStage::Ready);
         assert_eq!(free(&reading, &[ready(&a)]), (15, 15));
         assert_eq!(free(&reading, &[ready(&a), ready(&a)]), (15, 15));
         assert_eq!(free(&reading, &[ready(&a), ready(&b)]), (10, 10));
-        assert_eq!(free(&reading, &[holder(&a, 6, Stage::Ready)]), (20, 20), "the build copied what it had mapped");
-        let balance = Balance::strike(&reading, &[]);
-        assert_eq!(balance.queue(&a, Amount::default()).host, 6 * GIB);
-        let holders = [ready(&a)];
-        let balance = Balance::strike(&reading, &holders);
-        assert_eq!(balance.queue(&a, Amount::default()).host, GIB, "only its buffers are its own");
+        assert_eq!(
+            free(&reading, &[reservation(&a, 6, ReservationStage::Ready)]),
+            (20, 20),
+            "the build copied what it had mapped"
+        );
+        let budget = MemoryBudget::compute(&reading, &[]);
+        assert_eq!(budget.queue(&a, MemoryAmount::default()).host, 6 * GIB);
+        let reservations = [ready(&a)];
+        let budget = MemoryBudget::compute(&reading, &reservations);
+        assert_eq!(budget.queue(&a, MemoryAmount::default()).host, GIB, "only its buffers are its own");
     }
 
     #[test]
     fn a_server_fits_now_or_soon_or_never_and_overtakes_nobody() {
         let (big, reading) = (demand(8, 1), reading(12, None));
-        let holders = [holder(&big, 9, Stage::Stopping)];
-        let balance = Balance::strike(&reading, &holders);
-        let weigh = |weights, ahead| balance.weigh(&demand(weights, 0), Amount { host: ahead * GIB, gpus: 0 });
+        let reservations = [reservation(&big, 9, ReservationStage::Stopping)];
+        let budget = MemoryBudget::compute(&reading, &reservations);
+        let weigh = |weights, queued_before| {
+            budget.weigh(&demand(weights, 0), MemoryAmount { host: queued_before * GIB, gpus: 0 })
+        };
         // 11 now, 22 soon.
-        assert_eq!([10, 11, 21, 22].map(|weights| weigh(weights, 0)), [Fit::Now, Fit::Soon, Fit::Soon, Fit::Never]);
-        assert_eq!([2, 3].map(|weights| weigh(weights, 19)), [Fit::Now, Fit::Soon]);
-        let queue = |weights| balance.queue(&demand(weights, 0), Amount { host: 19 * GIB, gpus: 0 }).host / GIB;
+        assert_eq!(
+            [10, 11, 21, 22].map(|weights| weigh(weights, 0)),
+            [MemoryFit::Now, MemoryFit::Later, MemoryFit::Later, MemoryFit::Never]
+        );
+        assert_eq!([2, 3].map(|weights| weigh(weights, 19)), [MemoryFit::Now, MemoryFit::Later]);
+        let queue = |weights| budget.queue(&demand(weights, 0), MemoryAmount { host: 19 * GIB, gpus: 0 }).host / GIB;
         assert_eq!([2, 3].map(queue), [22, 19]);
     }
 
     #[test]
     fn gpus_are_a_room_of_their_own_and_what_is_not_measured_is_not_weighed() {
         let gpu = Demand { gpus: Parts { weights: 8 * GIB, ..Parts::default() }, ..demand(0, 0) };
-        let fits = |reading: &Reading, holders: &[Holder<'_>]| {
-            Balance::strike(reading, holders).weigh(&gpu, Amount::default())
+        let fits = |reading: &Reading, reservations: &[Reservation<'_>]| {
+            MemoryBudget::compute(reading, reservations).weigh(&gpu, MemoryAmount::default())
         };
-        assert_eq!(fits(&reading(4, Some(8)), &[]), Fit::Now);
-        assert_eq!(fits(&reading(4, Some(7)), &[]), Fit::Never);
-        assert_eq!(fits(&reading(4, Some(12)), &[holder(&gpu, 0, Stage::Rising)]), Fit::Never);
-        assert_eq!(fits(&reading(4, Some(4)), &[holder(&gpu, 0, Stage::Stopping)]), Fit::Soon);
-        assert_eq!(fits(&Reading { gpus: Gpus::Unmeasured, ..reading(4, None) }, &[]), Fit::Now);
-        assert_eq!(fits(&Reading { host: None, ..reading(0, Some(8)) }, &[]), Fit::Now);
+        assert_eq!(fits(&reading(4, Some(8)), &[]), MemoryFit::Now);
+        assert_eq!(fits(&reading(4, Some(7)), &[]), MemoryFit::Never);
+        assert_eq!(fits(&reading(4, Some(12)), &[reservation(&gpu, 0, ReservationStage::Starting)]), MemoryFit::Never);
+        assert_eq!(fits(&reading(4, Some(4)), &[reservation(&gpu, 0, ReservationStage::Stopping)]), MemoryFit::Later);
+        assert_eq!(fits(&Reading { gpus: Gpus::Unmeasured, ..reading(4, None) }, &[]), MemoryFit::Now);
+        assert_eq!(fits(&Reading { host: None, ..reading(0, Some(8)) }, &[]), MemoryFit::Now);
     }
 
     #[test]
@@ -322,9 +358,9 @@ mod tests {
         let (six, four) = (demand(4, 1), demand(3, 0));
         let bound = Bound::Cgroup("/sys/fs/cgroup/svc".into());
         let reading = Reading { host: Some(Available { bytes: 7 * GIB, bound }), ..reading(0, None) };
-        let holders = [holder(&four, 0, Stage::Rising)];
+        let reservations = [reservation(&four, 0, ReservationStage::Starting)];
         assert_eq!(
-            Balance::strike(&reading, &holders).describe(&six),
+            MemoryBudget::compute(&reading, &reservations).describe(&six),
             "needs 6.0 GiB of memory (weights 4.0 GiB, KV cache 1.0 GiB, computation 1.0 GiB); 7.0 GiB is available within \
              the limit of the control group /sys/fs/cgroup/svc, 4.0 GiB of it promised to other servers"
         );

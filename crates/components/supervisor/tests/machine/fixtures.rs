@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use llama_warden_config::{AdmissionPolicy, RestartPolicy, RestartSpec, Shared};
 use llama_warden_events::{BootId, Envelope, Event, Incarnation, Seq, ServerId, Timestamp, Uptime};
-use llama_warden_supervisor::{Limits, Machine};
+use llama_warden_supervisor::{SupervisorLimits, SupervisorMachine};
 
 pub fn id(name: &str) -> ServerId {
     ServerId::new(name).expect("valid")
@@ -25,12 +25,12 @@ pub fn envelope(seq: u64, elapsed: Uptime, server: ServerId, incarnation: Incarn
 }
 
 /// A machine that weighs nothing.
-pub fn machine(starts: Option<usize>) -> Machine {
+pub fn machine(starts: Option<usize>) -> SupervisorMachine {
     weighing(starts, AdmissionPolicy::Off)
 }
 
-pub fn weighing(starts: Option<usize>, memory: AdmissionPolicy) -> Machine {
-    Machine::new(Limits { shutdown: Duration::from_secs(30), starts, memory }, 7)
+pub fn weighing(starts: Option<usize>, memory: AdmissionPolicy) -> SupervisorMachine {
+    SupervisorMachine::new(SupervisorLimits { shutdown: Duration::from_secs(30), starts, memory }, 7)
 }
 
 pub fn restart(policy: RestartPolicy) -> Shared<RestartSpec> {

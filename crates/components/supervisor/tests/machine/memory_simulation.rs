@@ -8,16 +8,16 @@ use llama_warden_events::{
     CommandOutcome, Event, Incarnation, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, SuperviseCommand, Uptime,
 };
 use llama_warden_memory::{Available, Bound, Demand, Gpu, Gpus, Parts, Reading};
-use llama_warden_supervisor::{Action, Machine};
+use llama_warden_supervisor::{SupervisorAction, SupervisorMachine};
 
-use crate::support::{envelope, id, restart, weighing};
+use crate::fixtures::{envelope, id, restart, weighing};
 
 /// Servers need whole units.
 pub const UNIT: u64 = 1 << 30;
 
 /// A machine with `total` units, of which servers take what they were estimated to need. Launches are reported by hand.
-pub struct Host {
-    pub machine: Machine,
+pub struct MemorySimulation {
+    pub machine: SupervisorMachine,
     pub seq: u64,
     pub now: f64,
     pub total: u64,
@@ -31,10 +31,10 @@ pub struct Host {
     pub launched: Vec<String>,
     pub events: Vec<(ServerId, Event)>,
     pub outcomes: BTreeMap<Seq, CommandOutcome>,
-    pub questions: VecDeque<Action>,
+    pub questions: VecDeque<SupervisorAction>,
 }
 
-impl Host {
+impl MemorySimulation {
     pub fn new(total: u64, memory: AdmissionPolicy, servers: &[(&str, u64)]) -> Self {
         Self::with_policy(total, memory, RestartPolicy::Never, servers)
     }
@@ -66,15 +66,19 @@ impl Host {
         Uptime::new(Duration::from_secs_f64(self.now))
     }
 
-    pub fn take(&mut self, actions: Vec<Action>) {
+    pub fn take(&mut self, actions: Vec<SupervisorAction>) {
         for action in actions {
             match action {
-                Action::Launch { server, incarnation } => self.launched.push(format!("{server}#{incarnation}")),
-                Action::Announce { server, event } | Action::Tell { server, event, .. } => {
+                SupervisorAction::Launch { server, incarnation } => {
+                    self.launched.push(format!("{server}#{incarnation}"))
+                }
+                SupervisorAction::Announce { server, event } | SupervisorAction::Tell { server, event, .. } => {
                     self.events.push((server, event));
                 }
-                Action::Complete { id, outcome, .. } => drop(self.outcomes.insert(id, outcome)),
-                Action::EstimateMemory { .. } | Action::ReadMemory { .. } => self.questions.push_back(action),
+                SupervisorAction::Complete { id, outcome, .. } => drop(self.outcomes.insert(id, outcome)),
+                SupervisorAction::EstimateMemory { .. } | SupervisorAction::ReadMemory { .. } => {
+                    self.questions.push_back(action)
+                }
                 _ => {}
             }
         }
@@ -83,11 +87,11 @@ impl Host {
     /// Answers the oldest question.
     pub fn answer(&mut self) -> bool {
         let actions = match self.questions.pop_front() {
-            Some(Action::EstimateMemory { server, ticket }) => {
+            Some(SupervisorAction::EstimateMemory { server, ticket }) => {
                 let demand = self.demands[&server].clone();
                 self.machine.on_estimated(&server, ticket, demand, self.elapsed())
             }
-            Some(Action::ReadMemory { pids }) => {
+            Some(SupervisorAction::ReadMemory { pids }) => {
                 let reading = self.reading(&pids);
                 self.machine.on_memory_read(&reading, self.elapsed())
             }

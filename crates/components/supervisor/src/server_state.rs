@@ -11,22 +11,22 @@ use llama_warden_events::{
 };
 use llama_warden_state::{PhaseName, ServerRecord};
 
-use crate::action::SlotAction;
+use crate::action::ServerStateAction;
 use crate::backoff::{Backoff, Decision};
-use crate::balance::Stage;
+use crate::budget::ReservationStage;
 
 /// How far the latest launch has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
+enum LaunchState {
     /// Nothing runs and nothing is on its way.
     Down,
     /// The launcher was asked and has not begun; a signal would find nothing yet.
-    Asked,
+    Requested,
     /// On its way to ready.
-    Rising,
+    Starting,
     Ready,
     /// Its end was asked for.
-    Falling,
+    Stopping,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ enum Goal {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Ticket {
+struct PendingCommand {
     id: Seq,
     goal: Goal,
 }
@@ -52,29 +52,29 @@ struct End {
 
 /// Who wants the next launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum StartReason {
     /// A person, or the start of the daemon.
-    Asked,
+    Requested,
     /// The restart policy.
-    Policy,
+    RestartPolicy,
 }
 
 /// What a decision after a failure depends on beside the server.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment {
+pub(crate) struct BackoffInput {
     pub(crate) now: Uptime,
     /// A random number from 0 to 1.
-    pub(crate) draw: f64,
+    pub(crate) jitter: f64,
 }
 
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct ServerState {
     restart: Shared<RestartSpec>,
     backoff: Backoff,
     /// When policy launches it again.
     restart_at: Option<Uptime>,
     incarnation: Incarnation,
-    life: Life,
+    life: LaunchState,
     /// Whether the launch has come as far as a process.
     has_process: bool,
     /// Whether it has come as far as ready.
@@ -84,9 +84,9 @@ pub(crate) struct Slot {
     end: Option<ProcessEnd>,
     /// The least launch that is wanted; `None` when the server should be down.
     wanted: Option<Incarnation>,
-    wish: Wish,
+    wish: StartReason,
     /// A person stopped it, and nobody has asked for it since.
-    is_held: bool,
+    is_stopped_by_user: bool,
     /// Wished for while the launcher had not begun.
     pending_end: Option<End>,
     /// To be told once the launch has begun.
@@ -94,10 +94,10 @@ pub(crate) struct Slot {
     failure: Option<Box<(FailureReason, String)>>,
     /// Whether policy has spoken about the failure.
     judged: bool,
-    tickets: Vec<Ticket>,
+    pending_commands: Vec<PendingCommand>,
 }
 
-impl Slot {
+impl ServerState {
     /// A server that was never launched, with the failures of an earlier run of the daemon.
     pub(crate) const fn new(restart: Shared<RestartSpec>, failures: u32) -> Self {
         Self {
@@ -105,19 +105,19 @@ impl Slot {
             backoff: Backoff::resumed(failures),
             restart_at: None,
             incarnation: Incarnation::new(0),
-            life: Life::Down,
+            life: LaunchState::Down,
             has_process: false,
             was_ready: false,
             stop_began: false,
             end: None,
             wanted: None,
-            wish: Wish::Asked,
-            is_held: false,
+            wish: StartReason::Requested,
+            is_stopped_by_user: false,
             pending_end: None,
             warning: None,
             failure: None,
             judged: false,
-            tickets: Vec::new(),
+            pending_commands: Vec::new(),
         }
     }
 
@@ -126,33 +126,33 @@ impl Slot {
     }
 
     /// How far a launch has come that holds memory.
-    pub(crate) fn stage(&self) -> Option<Stage> {
+    pub(crate) fn stage(&self) -> Option<ReservationStage> {
         match self.life {
-            Life::Down => None,
-            Life::Asked if self.pending_end.is_none() => Some(Stage::Rising),
-            Life::Rising => Some(Stage::Rising),
-            Life::Ready => Some(Stage::Ready),
-            Life::Asked | Life::Falling if !self.was_ready => Some(Stage::CalledOff),
-            Life::Asked | Life::Falling => Some(Stage::Stopping),
+            LaunchState::Down => None,
+            LaunchState::Requested if self.pending_end.is_none() => Some(ReservationStage::Starting),
+            LaunchState::Starting => Some(ReservationStage::Starting),
+            LaunchState::Ready => Some(ReservationStage::Ready),
+            LaunchState::Requested | LaunchState::Stopping if !self.was_ready => Some(ReservationStage::Cancelled),
+            LaunchState::Requested | LaunchState::Stopping => Some(ReservationStage::Stopping),
         }
     }
 
     pub(crate) fn is_down(&self) -> bool {
-        self.life == Life::Down
+        self.life == LaunchState::Down
     }
 
     /// Whether it is between the wish for a launch and ready, and who wished.
-    pub(crate) fn rises_for(&self) -> Option<Wish> {
-        matches!(self.life, Life::Asked | Life::Rising).then_some(self.wish)
+    pub(crate) fn rises_for(&self) -> Option<StartReason> {
+        matches!(self.life, LaunchState::Requested | LaunchState::Starting).then_some(self.wish)
     }
 
-    pub(crate) const fn is_held(&self) -> bool {
-        self.is_held
+    pub(crate) const fn is_stopped_by_user(&self) -> bool {
+        self.is_stopped_by_user
     }
 
     /// Whether a launch is due, and who wishes it.
-    pub(crate) fn awaits_launch(&self) -> Option<Wish> {
-        let due = self.life == Life::Down
+    pub(crate) fn awaits_launch(&self) -> Option<StartReason> {
+        let due = self.life == LaunchState::Down
             && self.restart_at.is_none()
             && self.wanted.is_some_and(|wanted| wanted > self.incarnation);
         due.then_some(self.wish)
@@ -162,7 +162,7 @@ impl Slot {
     pub(crate) fn launch(&mut self, warning: Option<String>) -> Incarnation {
         self.warning = warning.map(String::into_boxed_str);
         self.incarnation = self.incarnation.next();
-        self.life = Life::Asked;
+        self.life = LaunchState::Requested;
         self.has_process = false;
         self.was_ready = false;
         self.stop_began = false;
@@ -173,7 +173,7 @@ impl Slot {
     }
 
     /// There is no memory for the launch that is due: it fails before it begins.
-    pub(crate) fn refuse(&mut self, detail: String, moment: Moment, actions: &mut Vec<SlotAction>) {
+    pub(crate) fn refuse(&mut self, detail: String, moment: BackoffInput, actions: &mut Vec<ServerStateAction>) {
         let incarnation = self.launch(None);
         self.on_launch_refused(incarnation, detail, moment, actions);
     }
@@ -193,15 +193,16 @@ impl Slot {
     }
 
     /// `id` is absent for what starts by itself.
-    pub(crate) fn start(&mut self, id: Option<Seq>, actions: &mut Vec<SlotAction>) {
-        let joinable = matches!(self.life, Life::Asked | Life::Rising | Life::Ready) && self.pending_end.is_none();
+    pub(crate) fn start(&mut self, id: Option<Seq>, actions: &mut Vec<ServerStateAction>) {
+        let joinable = matches!(self.life, LaunchState::Requested | LaunchState::Starting | LaunchState::Ready)
+            && self.pending_end.is_none();
         let target = if joinable { self.incarnation } else { self.incarnation.next() };
         self.forget_failures(id, actions);
         self.want(target, id, actions);
     }
 
     /// `id` is absent for a change of the configuration.
-    pub(crate) fn restart(&mut self, id: Option<Seq>, grace: Option<Duration>, actions: &mut Vec<SlotAction>) {
+    pub(crate) fn restart(&mut self, id: Option<Seq>, grace: Option<Duration>, actions: &mut Vec<ServerStateAction>) {
         self.forget_failures(id, actions);
         // The end first: what is launched for this wish must not be ended by it.
         self.end(End { reason: StopReason::Restart, grace }, actions);
@@ -213,20 +214,20 @@ impl Slot {
         id: Option<Seq>,
         reason: StopReason,
         grace: Option<Duration>,
-        actions: &mut Vec<SlotAction>,
+        actions: &mut Vec<ServerStateAction>,
     ) {
         self.wanted = None;
-        self.is_held |= reason == StopReason::Requested;
+        self.is_stopped_by_user |= reason == StopReason::Requested;
         self.cancel_restart(actions);
-        for ticket in self.tickets.extract_if(.., |ticket| matches!(ticket.goal, Goal::Ready(_))) {
+        for ticket in self.pending_commands.extract_if(.., |ticket| matches!(ticket.goal, Goal::Ready(_))) {
             let outcome = match id {
                 Some(by) => CommandOutcome::Superseded { by },
                 None => CommandOutcome::Refused { reason: RefusalReason::ShuttingDown },
             };
-            actions.push(SlotAction::Complete { id: ticket.id, outcome });
+            actions.push(ServerStateAction::Complete { id: ticket.id, outcome });
         }
         if let Some(id) = id {
-            self.tickets.push(Ticket { id, goal: Goal::Down(self.incarnation) });
+            self.pending_commands.push(PendingCommand { id, goal: Goal::Down(self.incarnation) });
         }
         self.end(End { reason, grace }, actions);
         self.settle(actions);
@@ -237,17 +238,17 @@ impl Slot {
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;
             self.wanted = Some(self.incarnation.next());
-            self.wish = Wish::Policy;
+            self.wish = StartReason::RestartPolicy;
         }
     }
 
-    pub(crate) fn on_launch_began(&mut self, incarnation: Incarnation, actions: &mut Vec<SlotAction>) {
-        if incarnation != self.incarnation || self.life != Life::Asked {
+    pub(crate) fn on_launch_began(&mut self, incarnation: Incarnation, actions: &mut Vec<ServerStateAction>) {
+        if incarnation != self.incarnation || self.life != LaunchState::Requested {
             return;
         }
-        self.life = Life::Rising;
+        self.life = LaunchState::Starting;
         if let Some(detail) = self.warning.take() {
-            actions.push(SlotAction::Warn { incarnation, detail: detail.into() });
+            actions.push(ServerStateAction::Warn { incarnation, detail: detail.into() });
         }
         if let Some(end) = self.pending_end.take() {
             self.end(end, actions);
@@ -258,11 +259,11 @@ impl Slot {
         &mut self,
         incarnation: Incarnation,
         detail: String,
-        moment: Moment,
-        actions: &mut Vec<SlotAction>,
+        moment: BackoffInput,
+        actions: &mut Vec<ServerStateAction>,
     ) {
-        if incarnation == self.incarnation && self.life == Life::Asked {
-            actions.push(SlotAction::Refuse { incarnation, detail: detail.clone() });
+        if incarnation == self.incarnation && self.life == LaunchState::Requested {
+            actions.push(ServerStateAction::Refuse { incarnation, detail: detail.clone() });
             self.failure = Some(Box::new((FailureReason::Refused, detail)));
             self.down(moment, actions);
         }
@@ -272,9 +273,9 @@ impl Slot {
         self.has_process |= incarnation == self.incarnation;
     }
 
-    pub(crate) fn on_ready(&mut self, incarnation: Incarnation, now: Uptime, actions: &mut Vec<SlotAction>) {
-        if incarnation == self.incarnation && self.life == Life::Rising {
-            self.life = Life::Ready;
+    pub(crate) fn on_ready(&mut self, incarnation: Incarnation, now: Uptime, actions: &mut Vec<ServerStateAction>) {
+        if incarnation == self.incarnation && self.life == LaunchState::Starting {
+            self.life = LaunchState::Ready;
             self.was_ready = true;
             self.backoff.on_ready(now);
             self.settle(actions);
@@ -286,20 +287,20 @@ impl Slot {
         &mut self,
         incarnation: Incarnation,
         failure: (FailureReason, String),
-        moment: Moment,
-        actions: &mut Vec<SlotAction>,
+        moment: BackoffInput,
+        actions: &mut Vec<ServerStateAction>,
     ) {
         if incarnation != self.incarnation {
             return;
         }
         self.failure = Some(Box::new(failure));
         match self.life {
-            Life::Rising | Life::Ready if self.has_process => {
+            LaunchState::Starting | LaunchState::Ready if self.has_process => {
                 self.end(End { reason: StopReason::Failed, grace: None }, actions);
                 self.settle(actions);
             }
             // The exit came first, as it does for a crash.
-            Life::Down => self.down(moment, actions),
+            LaunchState::Down => self.down(moment, actions),
             // Before there is a process, a failure is the end of the launch.
             _ if !self.has_process && !self.stop_began => self.down(moment, actions),
             _ => {}
@@ -315,10 +316,10 @@ impl Slot {
         &mut self,
         incarnation: Incarnation,
         end: ProcessEnd,
-        moment: Moment,
-        actions: &mut Vec<SlotAction>,
+        moment: BackoffInput,
+        actions: &mut Vec<ServerStateAction>,
     ) {
-        if incarnation == self.incarnation && self.life != Life::Down {
+        if incarnation == self.incarnation && self.life != LaunchState::Down {
             self.end = Some(end);
             if !self.stop_began {
                 self.down(moment, actions);
@@ -326,14 +327,19 @@ impl Slot {
         }
     }
 
-    pub(crate) fn on_stopped(&mut self, incarnation: Incarnation, moment: Moment, actions: &mut Vec<SlotAction>) {
-        if incarnation == self.incarnation && self.life != Life::Down {
+    pub(crate) fn on_stopped(
+        &mut self,
+        incarnation: Incarnation,
+        moment: BackoffInput,
+        actions: &mut Vec<ServerStateAction>,
+    ) {
+        if incarnation == self.incarnation && self.life != LaunchState::Down {
             self.down(moment, actions);
         }
     }
 
     /// Events were missed: takes over what the snapshot says.
-    pub(crate) fn recall(&mut self, record: &ServerRecord, moment: Moment, actions: &mut Vec<SlotAction>) {
+    pub(crate) fn recall(&mut self, record: &ServerRecord, moment: BackoffInput, actions: &mut Vec<ServerStateAction>) {
         if record.incarnation != self.incarnation {
             return;
         }
@@ -345,11 +351,11 @@ impl Slot {
         match record.phase.name() {
             PhaseName::Idle => {}
             PhaseName::Exited | PhaseName::Failed | PhaseName::BackingOff => {
-                if self.life != Life::Down {
+                if self.life != LaunchState::Down {
                     self.down(moment, actions);
                 }
             }
-            PhaseName::Stopping => self.life = Life::Falling,
+            PhaseName::Stopping => self.life = LaunchState::Stopping,
             PhaseName::Launching | PhaseName::Starting | PhaseName::Loading => {
                 self.on_launch_began(record.incarnation, actions);
             }
@@ -361,45 +367,45 @@ impl Slot {
     }
 
     /// A person's wish clears the count of failures.
-    fn forget_failures(&mut self, id: Option<Seq>, actions: &mut Vec<SlotAction>) {
+    fn forget_failures(&mut self, id: Option<Seq>, actions: &mut Vec<ServerStateAction>) {
         if id.is_some() {
             self.backoff = Backoff::default();
         }
         self.cancel_restart(actions);
     }
 
-    fn cancel_restart(&mut self, actions: &mut Vec<SlotAction>) {
+    fn cancel_restart(&mut self, actions: &mut Vec<ServerStateAction>) {
         if self.restart_at.take().is_some() {
-            actions.push(SlotAction::CancelRestart { incarnation: self.incarnation });
+            actions.push(ServerStateAction::CancelRestart { incarnation: self.incarnation });
         }
     }
 
-    fn want(&mut self, target: Incarnation, id: Option<Seq>, actions: &mut Vec<SlotAction>) {
+    fn want(&mut self, target: Incarnation, id: Option<Seq>, actions: &mut Vec<ServerStateAction>) {
         self.wanted = Some(self.wanted.map_or(target, |wanted| wanted.max(target)));
-        self.wish = Wish::Asked;
-        self.is_held = false;
-        self.tickets.extend(id.map(|id| Ticket { id, goal: Goal::Ready(target) }));
+        self.wish = StartReason::Requested;
+        self.is_stopped_by_user = false;
+        self.pending_commands.extend(id.map(|id| PendingCommand { id, goal: Goal::Ready(target) }));
         self.settle(actions);
     }
 
-    fn end(&mut self, end: End, actions: &mut Vec<SlotAction>) {
+    fn end(&mut self, end: End, actions: &mut Vec<ServerStateAction>) {
         match self.life {
-            Life::Down => {}
-            Life::Asked => self.pending_end = Some(end),
-            Life::Rising | Life::Ready | Life::Falling => {
+            LaunchState::Down => {}
+            LaunchState::Requested => self.pending_end = Some(end),
+            LaunchState::Starting | LaunchState::Ready | LaunchState::Stopping => {
                 // A stop under way is joined: the terminator lets a repeated request only shorten it.
-                let joins_silently = self.life == Life::Falling && end.grace.is_none();
-                self.life = Life::Falling;
+                let joins_silently = self.life == LaunchState::Stopping && end.grace.is_none();
+                self.life = LaunchState::Stopping;
                 if !joins_silently {
                     let End { reason, grace } = end;
-                    actions.push(SlotAction::Terminate { incarnation: self.incarnation, reason, grace });
+                    actions.push(ServerStateAction::Terminate { incarnation: self.incarnation, reason, grace });
                 }
             }
         }
     }
 
-    fn down(&mut self, moment: Moment, actions: &mut Vec<SlotAction>) {
-        self.life = Life::Down;
+    fn down(&mut self, moment: BackoffInput, actions: &mut Vec<ServerStateAction>) {
+        self.life = LaunchState::Down;
         self.pending_end = None;
         self.settle(actions);
         let satisfied = self.wanted.is_some_and(|wanted| wanted <= self.incarnation);
@@ -407,36 +413,36 @@ impl Slot {
             self.judged = true;
             // How it ended says something only where it ended by itself: a wedged server may obey our TERM and exit with 0.
             let end = self.end.filter(|_| !self.stop_began);
-            let decision = self.backoff.on_failure(&self.restart, *reason, end, moment.now, moment.draw);
+            let decision = self.backoff.on_failure(&self.restart, *reason, end, moment.now, moment.jitter);
             let incarnation = self.incarnation;
             match decision {
                 Decision::Leave => {}
                 Decision::Restart { attempt, delay } => {
                     self.restart_at = Some(Uptime::new(moment.now.as_duration().saturating_add(delay)));
-                    actions.push(SlotAction::ScheduleRestart { incarnation, attempt, delay });
+                    actions.push(ServerStateAction::ScheduleRestart { incarnation, attempt, delay });
                 }
                 Decision::Abandon { attempts, because } => {
-                    actions.push(SlotAction::AbandonRestart { incarnation, attempts, because });
+                    actions.push(ServerStateAction::AbandonRestart { incarnation, attempts, because });
                 }
             }
         }
     }
 
     /// Answers every ticket whose goal is reached or out of reach.
-    fn settle(&mut self, actions: &mut Vec<SlotAction>) {
+    fn settle(&mut self, actions: &mut Vec<ServerStateAction>) {
         let (incarnation, life) = (self.incarnation, self.life);
         let failed = self.failure.as_deref();
         let reached = |goal: Goal| match goal {
-            Goal::Down(last) if incarnation > last || life == Life::Down => Some(CommandOutcome::Stopped),
-            Goal::Ready(target) if incarnation >= target && life == Life::Ready => Some(CommandOutcome::Ready),
+            Goal::Down(last) if incarnation > last || life == LaunchState::Down => Some(CommandOutcome::Stopped),
+            Goal::Ready(target) if incarnation >= target && life == LaunchState::Ready => Some(CommandOutcome::Ready),
             Goal::Ready(target) if incarnation >= target => {
                 failed.map(|(reason, detail)| CommandOutcome::Failed { reason: *reason, detail: detail.clone() })
             }
             Goal::Ready(_) | Goal::Down(_) => None,
         };
-        self.tickets.retain(|ticket| match reached(ticket.goal) {
+        self.pending_commands.retain(|ticket| match reached(ticket.goal) {
             Some(outcome) => {
-                actions.push(SlotAction::Complete { id: ticket.id, outcome });
+                actions.push(ServerStateAction::Complete { id: ticket.id, outcome });
                 false
             }
             None => true,

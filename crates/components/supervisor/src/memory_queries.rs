@@ -1,4 +1,4 @@
-//! Asks the scales beside the loop, and never waits long for an answer.
+//! Asks the memory_probe beside the loop, and never waits long for an answer.
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -13,46 +13,47 @@ use tokio::time::{Instant, timeout_at};
 
 /// Longest wait for an answer; the files may lie on a disk that does not answer, and others wait too. What is not known
 /// then is not weighed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An answer.
 #[derive(Debug)]
-pub(crate) enum Weighed {
-    Demand { server: ServerId, ticket: u64, demand: Option<Demand> },
-    Memory(Reading),
+pub(crate) enum MemoryAnswer {
+    Requirement { server: ServerId, ticket: u64, demand: Option<Demand> },
+    Reading(Reading),
 }
 
 /// The questions under way. One a server at most for what it needs, and one for what there is.
 #[derive(Debug)]
-pub(crate) struct Weighing {
-    scales: Arc<dyn Scales>,
-    questions: JoinSet<Weighed>,
+pub(crate) struct MemoryQueries {
+    memory_probe: Arc<dyn Scales>,
+    questions: JoinSet<MemoryAnswer>,
 }
 
-impl Weighing {
-    pub(crate) fn new(scales: Arc<dyn Scales>) -> Self {
-        Self { scales, questions: JoinSet::new() }
+impl MemoryQueries {
+    pub(crate) fn new(memory_probe: Arc<dyn Scales>) -> Self {
+        Self { memory_probe, questions: JoinSet::new() }
     }
 
     /// Asks what a server will need. One that is not configured needs nothing that is known.
     pub(crate) fn ask_demand(&mut self, server: ServerId, ticket: u64, spec: Option<Arc<ServerSpec>>) {
-        let scales = Arc::clone(&self.scales);
+        let memory_probe = Arc::clone(&self.memory_probe);
         self.questions.spawn(async move {
-            let demand = in_time(move || scales.demand(spec?.as_ref())).await.flatten();
-            Weighed::Demand { server, ticket, demand }
+            let demand = in_time(move || memory_probe.demand(spec?.as_ref())).await.flatten();
+            MemoryAnswer::Requirement { server, ticket, demand }
         });
     }
 
     /// Asks what there is, and how much of it these processes hold.
     pub(crate) fn ask_memory(&mut self, pids: Vec<u32>) {
-        let scales = Arc::clone(&self.scales);
+        let memory_probe = Arc::clone(&self.memory_probe);
         let unknown = Reading { host: None, gpus: Gpus::Unmeasured, resident: Default::default() };
-        self.questions
-            .spawn(async move { Weighed::Memory(in_time(move || scales.read(&pids)).await.unwrap_or(unknown)) });
+        self.questions.spawn(async move {
+            MemoryAnswer::Reading(in_time(move || memory_probe.read(&pids)).await.unwrap_or(unknown))
+        });
     }
 
     /// The next answer; for ever if nothing is asked.
-    pub(crate) async fn next(&mut self) -> Weighed {
+    pub(crate) async fn next(&mut self) -> MemoryAnswer {
         loop {
             match self.questions.join_next().await {
                 Some(Ok(weighed)) => return weighed,
@@ -76,9 +77,9 @@ async fn in_time<T: Send + 'static>(question: impl FnOnce() -> T + Send + 'stati
     loop {
         // It waits for its turn first, which is looked at only when time is up: a wake in between would delay the answer.
         let since = began.get().copied().unwrap_or_else(Instant::now);
-        match timeout_at(since + PATIENCE, asked.as_mut()).await {
+        match timeout_at(since + QUERY_TIMEOUT, asked.as_mut()).await {
             Ok(answer) => return answer.ok(),
-            Err(_) if began.get().is_some_and(|began| began.elapsed() >= PATIENCE) => return None,
+            Err(_) if began.get().is_some_and(|began| began.elapsed() >= QUERY_TIMEOUT) => return None,
             Err(_) => {}
         }
     }

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use llama_warden_events::ServerId;
 
-use crate::slot::Slot;
+use crate::server_state::ServerState;
 
-/// Slots by server. Each in a box of its own: a map has room for almost twice as many values as there are.
+/// ServerStates by server. Each in a box of its own: a map has room for almost twice as many values as there are.
 #[derive(Debug, Default)]
-pub(crate) struct Slots {
-    slots: BTreeMap<ServerId, Box<Slot>>,
+pub(crate) struct ServerStates {
+    slots: BTreeMap<ServerId, Box<ServerState>>,
 }
 
-impl Slots {
-    pub(crate) fn get(&self, server: &ServerId) -> Option<&Slot> {
+impl ServerStates {
+    pub(crate) fn get(&self, server: &ServerId) -> Option<&ServerState> {
         self.slots.get(server).map(Box::as_ref)
     }
 
-    pub(crate) fn get_mut(&mut self, server: &ServerId) -> Option<&mut Slot> {
+    pub(crate) fn get_mut(&mut self, server: &ServerId) -> Option<&mut ServerState> {
         self.slots.get_mut(server).map(Box::as_mut)
     }
 
@@ -26,7 +26,7 @@ impl Slots {
     }
 
     /// Adds a slot, unless the server has one.
-    pub(crate) fn add(&mut self, server: ServerId, slot: impl FnOnce() -> Slot) {
+    pub(crate) fn add(&mut self, server: ServerId, slot: impl FnOnce() -> ServerState) {
         self.slots.entry(server).or_insert_with(|| Box::new(slot()));
     }
 
@@ -38,11 +38,11 @@ impl Slots {
         self.slots.keys()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ServerId, &Slot)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ServerId, &ServerState)> {
         self.slots.iter().map(|(server, slot)| (server, slot.as_ref()))
     }
 
-    pub(crate) fn values(&self) -> impl Iterator<Item = &Slot> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = &ServerState> {
         self.slots.values().map(Box::as_ref)
     }
 }
