@@ -30,7 +30,7 @@ pub enum SupervisorAction {
         /// Which.
         server: ServerId,
         /// Goes back with the answer.
-        ticket: u64,
+        estimate_id: u64,
     },
     /// Find out what memory there is, and how much of it these processes hold;
     /// [`on_memory_read`](crate::SupervisorMachine::on_memory_read) is told.

@@ -38,8 +38,8 @@ pub(crate) enum AdmissionDecision {
 pub(crate) struct Admission {
     policy: AdmissionPolicy,
     records: BTreeMap<ServerId, Box<AdmissionRecord>>,
-    tickets: u64,
-    question: Question,
+    last_estimate_id: u64,
+    reading: ReadingState,
     /// Whether what is held deserves another look.
     is_dirty: bool,
     recheck_at: Option<Uptime>,
@@ -49,19 +49,19 @@ pub(crate) struct Admission {
 
 #[derive(Debug)]
 struct AdmissionRecord {
-    /// Names the question about its demand, so that an answer to an older one is told apart.
-    ticket: u64,
-    demand: Answer,
+    /// Names the reading about its requirement, so that an answer to an older one is told apart.
+    estimate_id: u64,
+    requirement: Estimate,
     state: AdmissionState,
     /// Its process.
     pid: Option<u32>,
 }
 
 #[derive(Debug)]
-enum Answer {
-    Awaited,
+enum Estimate {
+    Pending,
     /// `None` where nothing tells.
-    Given(Option<Demand>),
+    Known(Option<Demand>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,11 +73,11 @@ enum AdmissionState {
     Granted,
 }
 
-/// The question what there is.
+/// The reading what there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Question {
-    NotAsked,
-    Asked,
+enum ReadingState {
+    Idle,
+    Requested,
     /// Asked before somebody gave memory back: its answer is too old.
     Outdated,
 }
@@ -90,10 +90,10 @@ pub(crate) struct AdmissionPass<'r> {
     stages: BTreeMap<ServerId, ReservationStage>,
     /// What is spoken for by those who wait already.
     queued_before: MemoryAmount,
-    wants_reading: bool,
-    holds_any: bool,
+    needs_reading: bool,
+    any_held: bool,
     /// Whether somebody further ahead is still being estimated.
-    is_blocked: bool,
+    awaits_estimate: bool,
 }
 
 impl Admission {
@@ -101,8 +101,8 @@ impl Admission {
         Self {
             policy,
             records: BTreeMap::new(),
-            tickets: 0,
-            question: Question::NotAsked,
+            last_estimate_id: 0,
+            reading: ReadingState::Idle,
             is_dirty: false,
             recheck_at: None,
             gpus_freed: None,
@@ -120,22 +120,24 @@ impl Admission {
     pub(crate) fn on_estimated(
         &mut self,
         server: &ServerId,
-        ticket: u64,
-        demand: Option<Demand>,
+        estimate_id: u64,
+        requirement: Option<Demand>,
         actions: &mut Vec<SupervisorAction>,
     ) {
-        let Some(record) = self.records.get_mut(server).filter(|record| record.ticket == ticket) else { return };
-        if let Some(demand) = &demand {
-            let event = Event::MemoryEstimated { estimate: demand.card() };
+        let Some(record) = self.records.get_mut(server).filter(|record| record.estimate_id == estimate_id) else {
+            return;
+        };
+        if let Some(requirement) = &requirement {
+            let event = Event::MemoryEstimated { estimate: requirement.card() };
             actions.push(SupervisorAction::Announce { server: server.clone(), event });
         }
-        record.demand = Answer::Given(demand);
+        record.requirement = Estimate::Known(requirement);
     }
 
     /// The answer to what there is; whether it can be used.
     pub(crate) fn on_reading(&mut self) -> bool {
-        let is_fresh = self.question == Question::Asked;
-        self.question = Question::NotAsked;
+        let is_fresh = self.reading == ReadingState::Requested;
+        self.reading = ReadingState::Idle;
         self.is_dirty |= !is_fresh;
         is_fresh
     }
@@ -143,8 +145,8 @@ impl Admission {
     /// Memory was given back, or loaded: what is held deserves another look, and a reading under way is too old.
     pub(crate) fn mark_dirty(&mut self) {
         self.is_dirty = true;
-        if self.question == Question::Asked {
-            self.question = Question::Outdated;
+        if self.reading == ReadingState::Requested {
+            self.reading = ReadingState::Outdated;
         }
     }
 
@@ -159,13 +161,13 @@ impl Admission {
     }
 
     /// Closes the record of a server that is down, or whose launch is no longer due.
-    pub(crate) fn close(&mut self, server: &ServerId, now: Uptime, actions: &mut Vec<SupervisorAction>) {
+    pub(crate) fn release(&mut self, server: &ServerId, now: Uptime, actions: &mut Vec<SupervisorAction>) {
         let Some(record) = self.records.remove(server) else { return };
         match record.state {
             AdmissionState::Due => {}
-            AdmissionState::Held => actions.push(released(server)),
+            AdmissionState::Held => actions.push(launch_released(server)),
             AdmissionState::Granted => {
-                if matches!(&record.demand, Answer::Given(Some(demand)) if demand.gpus.total() > 0) {
+                if matches!(&record.requirement, Estimate::Known(Some(requirement)) if requirement.gpus.total() > 0) {
                     self.gpus_freed = Some(now);
                 }
                 self.mark_dirty();
@@ -174,12 +176,12 @@ impl Admission {
     }
 
     /// The servers that have an record, and whether it is one of a launch that was granted.
-    pub(crate) fn records(&self) -> impl Iterator<Item = (&ServerId, bool)> {
+    pub(crate) fn tracked(&self) -> impl Iterator<Item = (&ServerId, bool)> {
         self.records.iter().map(|(server, record)| (server, record.state == AdmissionState::Granted))
     }
 
     /// Begins a pass. `stages` says how far each server that was granted a launch has come.
-    pub(crate) fn begin<'r>(
+    pub(crate) fn begin_pass<'r>(
         &self,
         reading: Option<&'r Reading>,
         now: Uptime,
@@ -190,118 +192,122 @@ impl Admission {
             now,
             stages,
             queued_before: MemoryAmount::default(),
-            wants_reading: false,
-            holds_any: false,
-            is_blocked: false,
+            needs_reading: false,
+            any_held: false,
+            awaits_estimate: false,
         }
     }
 
     /// Says what becomes of a launch that is due.
-    pub(crate) fn judge(
+    pub(crate) fn decide(
         &mut self,
         server: &ServerId,
-        round: &mut AdmissionPass<'_>,
+        pass: &mut AdmissionPass<'_>,
         actions: &mut Vec<SupervisorAction>,
     ) -> AdmissionDecision {
         if self.policy == AdmissionPolicy::Off {
             return AdmissionDecision::Granted { warning: None };
         }
-        let (state, demand) = match self.records.get(server).map(Box::as_ref) {
+        let (state, requirement) = match self.records.get(server).map(Box::as_ref) {
             None => {
-                self.open(server, actions);
-                return self.await_estimate(round);
+                self.request_estimate(server, actions);
+                return self.wait_for_estimate(pass);
             }
-            Some(AdmissionRecord { demand: Answer::Awaited, .. }) => return self.await_estimate(round),
-            Some(AdmissionRecord { demand: Answer::Given(demand), state, .. }) => (*state, demand.clone()),
+            Some(AdmissionRecord { requirement: Estimate::Pending, .. }) => return self.wait_for_estimate(pass),
+            Some(AdmissionRecord { requirement: Estimate::Known(requirement), state, .. }) => {
+                (*state, requirement.clone())
+            }
         };
-        if round.is_blocked {
-            round.holds_any |= state == AdmissionState::Held;
+        if pass.awaits_estimate {
+            pass.any_held |= state == AdmissionState::Held;
             return AdmissionDecision::Waiting;
         }
         // The launch tells better what is wrong with a model that cannot be read.
-        let Some(demand) = demand else { return self.grant(server, round, None, actions) };
-        let Some(reading) = round.reading else {
-            round.wants_reading |= state == AdmissionState::Due || self.is_dirty;
-            round.holds_any |= state == AdmissionState::Held;
+        let Some(requirement) = requirement else { return self.grant(server, pass, None, actions) };
+        let Some(reading) = pass.reading else {
+            pass.needs_reading |= state == AdmissionState::Due || self.is_dirty;
+            pass.any_held |= state == AdmissionState::Held;
             return AdmissionDecision::Waiting;
         };
-        let reservations = self.reservations(round, reading);
+        let reservations = self.reservations(pass, reading);
         let budget = MemoryBudget::compute(reading, &reservations);
-        let fit = budget.weigh(&demand, round.queued_before);
-        let frees_gpus = self.gpus_freed.is_some_and(|at| round.now.since(at) < GPU_RELEASE);
-        let awaits_driver = fit != MemoryFit::Now && frees_gpus && budget.lacks_gpus(&demand);
-        let (text, queued_before) = (budget.describe(&demand), budget.queue(&demand, round.queued_before));
+        let fit = budget.fit(&requirement, pass.queued_before);
+        let frees_gpus = self.gpus_freed.is_some_and(|at| pass.now.since(at) < GPU_RELEASE);
+        let awaits_driver = fit != MemoryFit::Now && frees_gpus && budget.gpus_are_short(&requirement);
+        let (text, queued_before) =
+            (budget.describe(&requirement), budget.queue_behind(&requirement, pass.queued_before));
         match (fit, self.policy) {
-            (MemoryFit::Now, _) => self.grant(server, round, None, actions),
+            (MemoryFit::Now, _) => self.grant(server, pass, None, actions),
             _ if awaits_driver => {
                 let because = format!("{text}; a driver may still be freeing what a server had");
-                round.queued_before = queued_before;
-                self.hold(server, because, round, actions)
+                pass.queued_before = queued_before;
+                self.hold(server, because, pass, actions)
             }
             (MemoryFit::Later, AdmissionPolicy::Enforce) => {
-                let because = format!("{text}; {}", round.awaited());
-                round.queued_before = queued_before;
-                self.hold(server, because, round, actions)
+                let because = format!("{text}; {}", pass.waits_for());
+                pass.queued_before = queued_before;
+                self.hold(server, because, pass, actions)
             }
             (MemoryFit::Never, AdmissionPolicy::Enforce) => {
                 self.records.remove(server);
                 if state == AdmissionState::Held {
-                    actions.push(released(server));
+                    actions.push(launch_released(server));
                 }
                 let next = "lower its ctx-size or cache types, stop another server, or set start.memory = \"warn\"";
                 AdmissionDecision::Refused { detail: format!("{text}; {next}") }
             }
-            (MemoryFit::Later | MemoryFit::Never, _) => self.grant(server, round, Some(text), actions),
+            (MemoryFit::Later | MemoryFit::Never, _) => self.grant(server, pass, Some(text), actions),
         }
     }
 
     /// Ends a pass: asks what there is if somebody waits for that, and remembers when to look again.
-    pub(crate) fn end(&mut self, round: &AdmissionPass<'_>, actions: &mut Vec<SupervisorAction>) {
-        if round.wants_reading && self.question == Question::NotAsked {
-            self.question = Question::Asked;
+    pub(crate) fn end_pass(&mut self, pass: &AdmissionPass<'_>, actions: &mut Vec<SupervisorAction>) {
+        if pass.needs_reading && self.reading == ReadingState::Idle {
+            self.reading = ReadingState::Requested;
             self.is_dirty = false;
             let pids = self.records.values().filter_map(|record| record.pid).collect();
             actions.push(SupervisorAction::ReadMemory { pids });
         }
-        if !round.holds_any {
+        if !pass.any_held {
             self.recheck_at = None;
-        } else if round.reading.is_some() {
-            self.recheck_at = Some(Uptime::new(round.now.as_duration().saturating_add(RECHECK)));
+        } else if pass.reading.is_some() {
+            self.recheck_at = Some(Uptime::new(pass.now.as_duration().saturating_add(RECHECK)));
         }
     }
 
     /// Who gets the memory must not depend on whose file is read first. Where all get it, nobody waits.
-    fn await_estimate(&self, round: &mut AdmissionPass<'_>) -> AdmissionDecision {
-        round.is_blocked |= self.policy == AdmissionPolicy::Enforce;
+    fn wait_for_estimate(&self, pass: &mut AdmissionPass<'_>) -> AdmissionDecision {
+        pass.awaits_estimate |= self.policy == AdmissionPolicy::Enforce;
         AdmissionDecision::Waiting
     }
 
-    fn open(&mut self, server: &ServerId, actions: &mut Vec<SupervisorAction>) {
-        self.tickets += 1;
-        let ticket = self.tickets;
-        let record = AdmissionRecord { ticket, demand: Answer::Awaited, state: AdmissionState::Due, pid: None };
+    fn request_estimate(&mut self, server: &ServerId, actions: &mut Vec<SupervisorAction>) {
+        self.last_estimate_id += 1;
+        let estimate_id = self.last_estimate_id;
+        let record =
+            AdmissionRecord { estimate_id, requirement: Estimate::Pending, state: AdmissionState::Due, pid: None };
         self.records.insert(server.clone(), Box::new(record));
-        actions.push(SupervisorAction::EstimateMemory { server: server.clone(), ticket });
+        actions.push(SupervisorAction::EstimateMemory { server: server.clone(), estimate_id });
     }
 
     fn grant(
         &mut self,
         server: &ServerId,
-        round: &mut AdmissionPass<'_>,
+        pass: &mut AdmissionPass<'_>,
         warning: Option<String>,
         actions: &mut Vec<SupervisorAction>,
     ) -> AdmissionDecision {
         if let Some(record) = self.records.get_mut(server) {
             if record.state == AdmissionState::Held {
-                actions.push(released(server));
+                actions.push(launch_released(server));
             }
             record.state = AdmissionState::Granted;
             if warning.is_some() {
                 // It takes its chances: what was not there is not promised to it, or everybody after it would be warned of too.
-                record.demand = Answer::Given(None);
+                record.requirement = Estimate::Known(None);
             }
         }
-        round.stages.insert(server.clone(), ReservationStage::Starting);
+        pass.stages.insert(server.clone(), ReservationStage::Starting);
         AdmissionDecision::Granted { warning }
     }
 
@@ -310,10 +316,10 @@ impl Admission {
         &mut self,
         server: &ServerId,
         because: String,
-        round: &mut AdmissionPass<'_>,
+        pass: &mut AdmissionPass<'_>,
         actions: &mut Vec<SupervisorAction>,
     ) -> AdmissionDecision {
-        round.holds_any = true;
+        pass.any_held = true;
         if let Some(record) = self.records.get_mut(server).filter(|record| record.state == AdmissionState::Due) {
             record.state = AdmissionState::Held;
             actions.push(SupervisorAction::Announce { server: server.clone(), event: Event::LaunchHeld { because } });
@@ -321,16 +327,16 @@ impl Admission {
         AdmissionDecision::Waiting
     }
 
-    fn reservations<'a>(&'a self, round: &AdmissionPass<'_>, reading: &Reading) -> Vec<Reservation<'a>> {
+    fn reservations<'a>(&'a self, pass: &AdmissionPass<'_>, reading: &Reading) -> Vec<Reservation<'a>> {
         let records = self.records.iter().map(|(server, record)| (server, record.as_ref()));
         let granted = records.filter(|(_, record)| record.state == AdmissionState::Granted);
         let reservation = |(server, record): (&ServerId, &'a AdmissionRecord)| Reservation {
-            demand: match &record.demand {
-                Answer::Given(demand) => demand.as_ref(),
-                Answer::Awaited => None,
+            requirement: match &record.requirement {
+                Estimate::Known(requirement) => requirement.as_ref(),
+                Estimate::Pending => None,
             },
             resident: record.pid.and_then(|pid| reading.resident.get(&pid)).copied().unwrap_or(0),
-            stage: round.stages.get(server).copied().unwrap_or(ReservationStage::Starting),
+            stage: pass.stages.get(server).copied().unwrap_or(ReservationStage::Starting),
         };
         granted.map(reservation).collect()
     }
@@ -338,7 +344,7 @@ impl Admission {
 
 impl AdmissionPass<'_> {
     /// What those who wait are waiting for.
-    fn awaited(&self) -> String {
+    fn waits_for(&self) -> String {
         let ending = self.stages.iter().filter(|(_, stage)| stage.is_ending());
         let names: Vec<&str> = ending.map(|(server, _)| server.as_str()).collect();
         match names.as_slice() {
@@ -349,6 +355,6 @@ impl AdmissionPass<'_> {
     }
 }
 
-fn released(server: &ServerId) -> SupervisorAction {
+fn launch_released(server: &ServerId) -> SupervisorAction {
     SupervisorAction::Announce { server: server.clone(), event: Event::LaunchReleased }
 }

@@ -33,7 +33,7 @@ impl ReservationStage {
 #[derive(Debug, Clone)]
 pub(crate) struct Reservation<'a> {
     /// `None` where nothing tells.
-    pub(crate) demand: Option<&'a Demand>,
+    pub(crate) requirement: Option<&'a Demand>,
     /// Bytes that it has already.
     pub(crate) resident: u64,
     pub(crate) stage: ReservationStage,
@@ -73,13 +73,13 @@ pub(crate) enum MemoryFit {
 #[derive(Debug)]
 pub(crate) struct MemoryBudget<'a> {
     reading: &'a Reading,
-    now: Free<'a>,
+    now: FreeMemory<'a>,
     /// Once those that are ending have ended.
-    soon: Free<'a>,
+    later: FreeMemory<'a>,
 }
 
 #[derive(Debug)]
-struct Free<'a> {
+struct FreeMemory<'a> {
     amount: MemoryAmount,
     promised: MemoryAmount,
     /// Files that are mapped already, and promised.
@@ -89,7 +89,7 @@ struct Free<'a> {
 impl<'a> MemoryBudget<'a> {
     pub(crate) fn compute(reading: &'a Reading, reservations: &[Reservation<'a>]) -> Self {
         // What nothing tells is not weighed.
-        let there = MemoryAmount {
+        let available = MemoryAmount {
             host: reading.host.as_ref().map_or(u64::MAX, |available| available.bytes),
             gpus: reading.gpus.free().unwrap_or(u64::MAX),
         };
@@ -97,49 +97,52 @@ impl<'a> MemoryBudget<'a> {
         let given_back = reservations
             .iter()
             .filter(is_ending)
-            .map(Reservation::gives_back)
+            .map(Reservation::freed_on_exit)
             .fold(MemoryAmount::default(), MemoryAmount::plus);
         Self {
             reading,
-            now: Free::of(there, reservations.iter()),
-            soon: Free::of(there.plus(given_back), reservations.iter().filter(|reservation| !is_ending(reservation))),
+            now: FreeMemory::of(available, reservations.iter()),
+            later: FreeMemory::of(
+                available.plus(given_back),
+                reservations.iter().filter(|reservation| !is_ending(reservation)),
+            ),
         }
     }
 
-    /// Whether there is room for `demand`, when others wait already that need what is `queued_before`: nobody overtakes them with
+    /// Whether there is room for `requirement`, when others wait already that need what is `queued_before`: nobody overtakes them with
     /// what they are waiting for.
-    pub(crate) fn weigh(&self, demand: &Demand, queued_before: MemoryAmount) -> MemoryFit {
-        let [now, soon] = [&self.now, &self.soon].map(|free| free.needed_by(demand));
-        if !soon.fits_into(self.soon.amount) && !now.fits_into(self.now.amount) {
+    pub(crate) fn fit(&self, requirement: &Demand, queued_before: MemoryAmount) -> MemoryFit {
+        let [now, later] = [&self.now, &self.later].map(|free| free.needed_for(requirement));
+        if !later.fits_into(self.later.amount) && !now.fits_into(self.now.amount) {
             return MemoryFit::Never;
         }
-        let leaves_theirs =
-            queued_before == MemoryAmount::default() || soon.plus(queued_before).fits_into(self.soon.amount);
-        if now.fits_into(self.now.amount) && leaves_theirs { MemoryFit::Now } else { MemoryFit::Later }
+        let leaves_enough =
+            queued_before == MemoryAmount::default() || later.plus(queued_before).fits_into(self.later.amount);
+        if now.fits_into(self.now.amount) && leaves_enough { MemoryFit::Now } else { MemoryFit::Later }
     }
 
-    /// What is spoken for once `demand` waits behind what is `queued_before`. One that there will be no room for beside those
+    /// What is spoken for once `requirement` waits behind what is `queued_before`. One that there will be no room for beside those
     /// speaks for nothing.
-    pub(crate) fn queue(&self, demand: &Demand, queued_before: MemoryAmount) -> MemoryAmount {
-        let together = queued_before.plus(self.soon.needed_by(demand));
-        if together.fits_into(self.soon.amount) { together } else { queued_before }
+    pub(crate) fn queue_behind(&self, requirement: &Demand, queued_before: MemoryAmount) -> MemoryAmount {
+        let together = queued_before.plus(self.later.needed_for(requirement));
+        if together.fits_into(self.later.amount) { together } else { queued_before }
     }
 
-    /// Whether it is on GPUs that room is missing now.
-    pub(crate) fn lacks_gpus(&self, demand: &Demand) -> bool {
-        demand.gpus.total() > self.now.amount.gpus
+    /// Whether it is on GPUs that room is not_resident now.
+    pub(crate) fn gpus_are_short(&self, requirement: &Demand) -> bool {
+        requirement.gpus.total() > self.now.amount.gpus
     }
 
     /// What is needed and what there is, for people.
-    pub(crate) fn describe(&self, demand: &Demand) -> String {
+    pub(crate) fn describe(&self, requirement: &Demand) -> String {
         let mut text = String::from("needs ");
-        let needs = self.now.needed_by(demand);
+        let needs = self.now.needed_for(requirement);
         let mut sides = Vec::new();
         if needs.host > 0 {
-            sides.push(format!("{} of memory ({})", Bytes(needs.host), Described(demand.host)));
+            sides.push(format!("{} of memory ({})", Bytes(needs.host), PartsText(requirement.host)));
         }
         if needs.gpus > 0 {
-            sides.push(format!("{} on GPUs ({})", Bytes(needs.gpus), Described(demand.gpus)));
+            sides.push(format!("{} on GPUs ({})", Bytes(needs.gpus), PartsText(requirement.gpus)));
         }
         text.push_str(&sides.join(" and "));
         if let Some(Available { bytes, bound }) = &self.reading.host {
@@ -162,71 +165,75 @@ impl<'a> MemoryBudget<'a> {
     }
 }
 
-impl<'a> Free<'a> {
-    fn of<'h>(there: MemoryAmount, reservations: impl Iterator<Item = &'h Reservation<'a>>) -> Self
+impl<'a> FreeMemory<'a> {
+    fn of<'h>(available: MemoryAmount, reservations: impl Iterator<Item = &'h Reservation<'a>>) -> Self
     where
         'a: 'h,
     {
         let mut promised = MemoryAmount::default();
         let mut mappings: BTreeMap<&Path, u64> = BTreeMap::new();
         for reservation in reservations {
-            promised = promised.plus(reservation.lacks());
-            if let Some((file, bytes)) = reservation.maps() {
+            promised = promised.plus(reservation.outstanding());
+            if let Some((file, bytes)) = reservation.mapped_file() {
                 let most = mappings.entry(file).or_default();
                 *most = bytes.max(*most);
             }
         }
         // A file that several servers map lies in memory once.
         promised.host = mappings.values().fold(promised.host, |sum, bytes| sum.saturating_add(*bytes));
-        Self { amount: there.minus(promised), promised, mapped: mappings.into_keys().collect() }
+        Self { amount: available.minus(promised), promised, mapped: mappings.into_keys().collect() }
     }
 
-    fn needed_by(&self, demand: &Demand) -> MemoryAmount {
-        let is_mapped = demand.mapping.as_ref().is_some_and(|file| self.mapped.contains(file.as_path()));
-        let shared = if is_mapped { demand.mapped() } else { 0 };
-        MemoryAmount { host: demand.host.total().saturating_sub(shared), gpus: demand.gpus.total() }
+    fn needed_for(&self, requirement: &Demand) -> MemoryAmount {
+        let is_mapped = requirement.mapping.as_ref().is_some_and(|file| self.mapped.contains(file.as_path()));
+        let shared = if is_mapped { requirement.mapped() } else { 0 };
+        MemoryAmount { host: requirement.host.total().saturating_sub(shared), gpus: requirement.gpus.total() }
     }
 }
 
 impl<'a> Reservation<'a> {
     /// What was granted and is not there yet, without mapped files.
-    fn lacks(&self) -> MemoryAmount {
-        let Some(demand) = self.demand else { return MemoryAmount::default() };
-        let missing = self.missing(demand);
-        let unmapped = missing.saturating_sub(demand.mapped());
+    fn outstanding(&self) -> MemoryAmount {
+        let Some(requirement) = self.requirement else { return MemoryAmount::default() };
+        let not_resident = self.not_resident(requirement);
+        let unmapped = not_resident.saturating_sub(requirement.mapped());
         match self.stage {
             ReservationStage::Starting | ReservationStage::Cancelled => {
-                MemoryAmount { host: unmapped, gpus: demand.gpus.total() }
+                MemoryAmount { host: unmapped, gpus: requirement.gpus.total() }
             }
             ReservationStage::Ready | ReservationStage::Stopping => {
-                MemoryAmount { host: unmapped.min(demand.host.compute), gpus: 0 }
+                MemoryAmount { host: unmapped.min(requirement.host.compute), gpus: 0 }
             }
         }
     }
 
     /// A file that it maps, and how much of it is not in memory of its own: some builds copy what they have mapped.
-    fn maps(&self) -> Option<(&'a Path, u64)> {
-        let demand = self.demand?;
-        let file = demand.mapping.as_deref()?;
-        Some((file, self.missing(demand).min(demand.mapped())))
+    fn mapped_file(&self) -> Option<(&'a Path, u64)> {
+        let requirement = self.requirement?;
+        let file = requirement.mapping.as_deref()?;
+        Some((file, self.not_resident(requirement).min(requirement.mapped())))
     }
 
-    const fn missing(&self, demand: &Demand) -> u64 {
-        demand.host.total().saturating_sub(self.resident)
+    const fn not_resident(&self, requirement: &Demand) -> u64 {
+        requirement.host.total().saturating_sub(self.resident)
     }
 
     /// What its end gives back. What it has is counted on the process that was started; where that one is a wrapper, the
     /// estimate is nearer to the truth.
-    fn gives_back(&self) -> MemoryAmount {
-        let estimated = self.demand.map_or(0, |demand| demand.host.total().saturating_sub(demand.mapped()));
-        MemoryAmount { host: self.resident.max(estimated), gpus: self.demand.map_or(0, |demand| demand.gpus.total()) }
+    fn freed_on_exit(&self) -> MemoryAmount {
+        let estimated =
+            self.requirement.map_or(0, |requirement| requirement.host.total().saturating_sub(requirement.mapped()));
+        MemoryAmount {
+            host: self.resident.max(estimated),
+            gpus: self.requirement.map_or(0, |requirement| requirement.gpus.total()),
+        }
     }
 }
 
-/// The parts of a demand, for people.
-struct Described(Parts);
+/// The parts of a requirement, for people.
+struct PartsText(Parts);
 
-impl fmt::Display for Described {
+impl fmt::Display for PartsText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Parts { weights, kv, compute } = self.0;
         write!(f, "weights {}, KV cache {}, computation {}", Bytes(weights), Bytes(kv), Bytes(compute))
@@ -249,26 +256,26 @@ mod tests {
         }
     }
 
-    fn demand(weights: u64, kv: u64) -> Demand {
+    fn requirement(weights: u64, kv: u64) -> Demand {
         Demand { host: Parts { weights: weights * GIB, kv: kv * GIB, compute: GIB }, ..Demand::default() }
     }
 
     fn mapped(weights: u64, file: &str) -> Demand {
-        Demand { mapping: Some(file.into()), ..demand(weights, 0) }
+        Demand { mapping: Some(file.into()), ..requirement(weights, 0) }
     }
 
-    fn reservation(demand: &Demand, resident: u64, stage: ReservationStage) -> Reservation<'_> {
-        Reservation { demand: Some(demand), resident: resident * GIB, stage }
+    fn reservation(requirement: &Demand, resident: u64, stage: ReservationStage) -> Reservation<'_> {
+        Reservation { requirement: Some(requirement), resident: resident * GIB, stage }
     }
 
     fn free(reading: &Reading, reservations: &[Reservation<'_>]) -> (u64, u64) {
         let budget = MemoryBudget::compute(reading, reservations);
-        (budget.now.amount.host / GIB, budget.soon.amount.host / GIB)
+        (budget.now.amount.host / GIB, budget.later.amount.host / GIB)
     }
 
     #[test]
     fn what_was_granted_and_is_not_there_yet_is_not_given_away_again() {
-        let (six, reading) = (demand(4, 1), reading(20, None));
+        let (six, reading) = (requirement(4, 1), reading(20, None));
         assert_eq!(free(&reading, &[reservation(&six, 0, ReservationStage::Starting)]), (14, 14));
         assert_eq!(free(&reading, &[reservation(&six, 4, ReservationStage::Starting)]), (18, 18));
         assert_eq!(
@@ -285,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_ends_gives_back_what_it_has() {
-        let (six, reading) = (demand(4, 1), reading(20, None));
+        let (six, reading) = (requirement(4, 1), reading(20, None));
         assert_eq!(free(&reading, &[reservation(&six, 5, ReservationStage::Stopping)]), (19, 26));
         assert_eq!(
             free(&reading, &[reservation(&six, 1, ReservationStage::Cancelled)]),
@@ -293,11 +300,11 @@ mod tests {
             "it may take more until it is gone"
         );
         assert_eq!(
-            free(&reading, &[Reservation { demand: None, resident: 3 * GIB, stage: ReservationStage::Stopping }]),
+            free(&reading, &[Reservation { requirement: None, resident: 3 * GIB, stage: ReservationStage::Stopping }]),
             (20, 23)
         );
         assert_eq!(
-            free(&reading, &[Reservation { demand: None, resident: 3 * GIB, stage: ReservationStage::Ready }]),
+            free(&reading, &[Reservation { requirement: None, resident: 3 * GIB, stage: ReservationStage::Ready }]),
             (20, 20)
         );
     }
@@ -305,7 +312,7 @@ mod tests {
     #[test]
     fn a_mapped_model_stays_promised_and_is_shared() {
         let (a, b, reading) = (mapped(5, "/a"), mapped(5, "/b"), reading(20, None));
-        let ready = |demand| reservation(demand, 1, ReservationStage::Ready);
+        let ready = |requirement| reservation(requirement, 1, ReservationStage::Ready);
         assert_eq!(free(&reading, &[ready(&a)]), (15, 15));
         assert_eq!(free(&reading, &[ready(&a), ready(&a)]), (15, 15));
         assert_eq!(free(&reading, &[ready(&a), ready(&b)]), (10, 10));
@@ -315,35 +322,37 @@ mod tests {
             "the build copied what it had mapped"
         );
         let budget = MemoryBudget::compute(&reading, &[]);
-        assert_eq!(budget.queue(&a, MemoryAmount::default()).host, 6 * GIB);
+        assert_eq!(budget.queue_behind(&a, MemoryAmount::default()).host, 6 * GIB);
         let reservations = [ready(&a)];
         let budget = MemoryBudget::compute(&reading, &reservations);
-        assert_eq!(budget.queue(&a, MemoryAmount::default()).host, GIB, "only its buffers are its own");
+        assert_eq!(budget.queue_behind(&a, MemoryAmount::default()).host, GIB, "only its buffers are its own");
     }
 
     #[test]
     fn a_server_fits_now_or_soon_or_never_and_overtakes_nobody() {
-        let (big, reading) = (demand(8, 1), reading(12, None));
+        let (big, reading) = (requirement(8, 1), reading(12, None));
         let reservations = [reservation(&big, 9, ReservationStage::Stopping)];
         let budget = MemoryBudget::compute(&reading, &reservations);
-        let weigh = |weights, queued_before| {
-            budget.weigh(&demand(weights, 0), MemoryAmount { host: queued_before * GIB, gpus: 0 })
+        let fit = |weights, queued_before| {
+            budget.fit(&requirement(weights, 0), MemoryAmount { host: queued_before * GIB, gpus: 0 })
         };
         // 11 now, 22 soon.
         assert_eq!(
-            [10, 11, 21, 22].map(|weights| weigh(weights, 0)),
+            [10, 11, 21, 22].map(|weights| fit(weights, 0)),
             [MemoryFit::Now, MemoryFit::Later, MemoryFit::Later, MemoryFit::Never]
         );
-        assert_eq!([2, 3].map(|weights| weigh(weights, 19)), [MemoryFit::Now, MemoryFit::Later]);
-        let queue = |weights| budget.queue(&demand(weights, 0), MemoryAmount { host: 19 * GIB, gpus: 0 }).host / GIB;
-        assert_eq!([2, 3].map(queue), [22, 19]);
+        assert_eq!([2, 3].map(|weights| fit(weights, 19)), [MemoryFit::Now, MemoryFit::Later]);
+        let queue_behind = |weights| {
+            budget.queue_behind(&requirement(weights, 0), MemoryAmount { host: 19 * GIB, gpus: 0 }).host / GIB
+        };
+        assert_eq!([2, 3].map(queue_behind), [22, 19]);
     }
 
     #[test]
     fn gpus_are_a_room_of_their_own_and_what_is_not_measured_is_not_weighed() {
-        let gpu = Demand { gpus: Parts { weights: 8 * GIB, ..Parts::default() }, ..demand(0, 0) };
+        let gpu = Demand { gpus: Parts { weights: 8 * GIB, ..Parts::default() }, ..requirement(0, 0) };
         let fits = |reading: &Reading, reservations: &[Reservation<'_>]| {
-            MemoryBudget::compute(reading, reservations).weigh(&gpu, MemoryAmount::default())
+            MemoryBudget::compute(reading, reservations).fit(&gpu, MemoryAmount::default())
         };
         assert_eq!(fits(&reading(4, Some(8)), &[]), MemoryFit::Now);
         assert_eq!(fits(&reading(4, Some(7)), &[]), MemoryFit::Never);
@@ -355,7 +364,7 @@ mod tests {
 
     #[test]
     fn the_numbers_are_told_with_where_the_limit_is() {
-        let (six, four) = (demand(4, 1), demand(3, 0));
+        let (six, four) = (requirement(4, 1), requirement(3, 0));
         let bound = Bound::Cgroup("/sys/fs/cgroup/svc".into());
         let reading = Reading { host: Some(Available { bytes: 7 * GIB, bound }), ..reading(0, None) };
         let reservations = [reservation(&four, 0, ReservationStage::Starting)];

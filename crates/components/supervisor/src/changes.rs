@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::switch::{Change, FleetSource, Resolved};
 
 /// How many changes wait at most; the next one is refused.
-const WAITING: usize = 32;
+const CAPACITY: usize = 32;
 
 /// Wishes of one resolution, in their order, and what came of it.
 pub(crate) type ResolvedChange = (Vec<ReceivedCommand<SuperviseCommand>>, Result<Resolved, Refused>);
@@ -34,19 +34,19 @@ impl ChangeQueue {
     }
 
     /// Takes a wish up, or gives it back where it is no change. Begins at once if nothing is under way.
-    pub(crate) fn take_up(
+    pub(crate) fn push(
         &mut self,
         request: ReceivedCommand<SuperviseCommand>,
     ) -> Option<ReceivedCommand<SuperviseCommand>> {
         if change(&request.command).is_none() {
             return Some(request);
         }
-        if self.waiting.len() >= WAITING {
+        if self.waiting.len() >= CAPACITY {
             request.refuse(Refused::new(RefusalReason::QueueFull, "too many changes wait already; try again"));
             return None;
         }
         self.waiting.push_back(request);
-        self.proceed();
+        self.start_next();
         None
     }
 
@@ -62,7 +62,7 @@ impl ChangeQueue {
     }
 
     /// Begins the next resolution, once what came of the one before is in force.
-    pub(crate) fn proceed(&mut self) {
+    pub(crate) fn start_next(&mut self) {
         if !self.resolution.is_empty() {
             return;
         }
@@ -80,7 +80,7 @@ impl ChangeQueue {
     }
 
     /// Gives every wish back. A resolution under way goes on, and nobody hears of it.
-    pub(crate) fn call_off(&mut self) -> impl Iterator<Item = ReceivedCommand<SuperviseCommand>> {
+    pub(crate) fn cancel(&mut self) -> impl Iterator<Item = ReceivedCommand<SuperviseCommand>> {
         self.resolution.detach_all();
         std::mem::take(&mut self.current).into_iter().chain(std::mem::take(&mut self.waiting))
     }

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::action::SupervisorAction;
 use crate::changes::{ChangeQueue, ResolvedChange};
-use crate::failures::{FailureFile, Failures};
+use crate::failures::{FailureCounts, FailureFile};
 use crate::machine::{SupervisorLimits, SupervisorMachine};
 use crate::memory_queries::{MemoryAnswer, MemoryQueries};
 use crate::switch::{FleetSource, Resolved, difference};
@@ -83,14 +83,14 @@ impl Component for Supervisor {
     type Error = SupervisorError;
 
     async fn run(self, mut ports: Ports<SuperviseCommand>) -> Result<(), SupervisorError> {
-        let mut worker = SupervisorWorker::open(self.settings, &ports);
-        worker.begin().await?;
+        let mut worker = SupervisorWorker::new(self.settings, &ports);
+        worker.start().await?;
         loop {
             let deadline = worker.machine.next_deadline();
             tokio::select! {
                 () = ports.cancel.cancelled() => return Ok(()),
                 request = ports.inbox.recv() => match request {
-                    Some(request) => worker.take_up(request, ports.clock.now()).await?,
+                    Some(request) => worker.on_command(request, ports.clock.now()).await?,
                     None => return Err(SupervisorError::NoSender),
                 },
                 delivery = ports.subscription.next() => match delivery {
@@ -114,13 +114,13 @@ impl Component for Supervisor {
                     }
                 }
                 resolved = worker.changes.next() => {
-                    worker.bring_about(resolved.map_err(SupervisorError::Source)?).await?;
+                    worker.apply_change(resolved.map_err(SupervisorError::Source)?).await?;
                 }
-                weighed = worker.memory_queries.next() => {
+                answer = worker.memory_queries.next() => {
                     let now = ports.clock.now();
-                    let actions = match weighed {
-                        MemoryAnswer::Requirement { server, ticket, demand } => {
-                            worker.machine.on_estimated(&server, ticket, demand, now)
+                    let actions = match answer {
+                        MemoryAnswer::Requirement { server, estimate_id, requirement } => {
+                            worker.machine.on_estimated(&server, estimate_id, requirement, now)
                         }
                         MemoryAnswer::Reading(reading) => worker.machine.on_memory_read(&reading, now),
                     };
@@ -136,7 +136,7 @@ impl Component for Supervisor {
 }
 
 /// A launch that was asked for, or nothing for a stop; and the answer.
-type Answer = (Option<(ServerId, Incarnation)>, Result<Accepted, Refused>);
+type CommandReply = (Option<(ServerId, Incarnation)>, Result<Accepted, Refused>);
 
 struct SupervisorWorker {
     machine: SupervisorMachine,
@@ -144,19 +144,19 @@ struct SupervisorWorker {
     profiles: Vec<ProfileCard>,
     changes: ChangeQueue,
     failure_file: Option<FailureFile>,
-    remembered: Failures,
+    saved_failures: FailureCounts,
     events: Publisher,
     commands: CommandSender,
-    replies: JoinSet<Answer>,
+    replies: JoinSet<CommandReply>,
     memory_queries: MemoryQueries,
 }
 
 impl SupervisorWorker {
-    fn open(settings: SupervisorSettings, ports: &Ports<SuperviseCommand>) -> Self {
+    fn new(settings: SupervisorSettings, ports: &Ports<SuperviseCommand>) -> Self {
         let failure_file = settings.state_dir.as_deref().map(FailureFile::new);
         Self {
             machine: SupervisorMachine::new(settings.limits, settings.seed),
-            remembered: failure_file.as_ref().map(FailureFile::recall).unwrap_or_default(),
+            saved_failures: failure_file.as_ref().map(FailureFile::load).unwrap_or_default(),
             fleet: settings.fleet,
             profiles: settings.profiles,
             changes: ChangeQueue::new(settings.source),
@@ -169,10 +169,10 @@ impl SupervisorWorker {
     }
 
     /// Tells what is configured and starts what is enabled.
-    async fn begin(&mut self) -> Result<(), SupervisorError> {
+    async fn start(&mut self) -> Result<(), SupervisorError> {
         let fleet = self.fleet.borrow().clone();
         for spec in fleet.iter() {
-            let failures = self.remembered.get(&spec.id).copied().unwrap_or_default();
+            let failures = self.saved_failures.get(&spec.id).copied().unwrap_or_default();
             self.machine.add(spec.id.clone(), spec.restart.clone(), failures);
             self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }))
                 .await?;
@@ -183,7 +183,7 @@ impl SupervisorWorker {
         self.perform(actions, None).await
     }
 
-    async fn take_up(
+    async fn on_command(
         &mut self,
         request: ReceivedCommand<SuperviseCommand>,
         now: Uptime,
@@ -192,10 +192,10 @@ impl SupervisorWorker {
             request.refuse(refused);
             return Ok(());
         }
-        let Some(request) = self.changes.take_up(request) else { return Ok(()) };
+        let Some(request) = self.changes.push(request) else { return Ok(()) };
         if let SuperviseCommand::ShutDown { .. } = &request.command {
             let ended = Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down");
-            self.changes.call_off().for_each(|change| change.refuse(ended.clone()));
+            self.changes.cancel().for_each(|change| change.refuse(ended.clone()));
         }
         let id = self.accept(&request.command, request.cause).await?;
         let actions = self.machine.on_command(request.command.clone(), id, now);
@@ -205,7 +205,7 @@ impl SupervisorWorker {
 
     /// A change was resolved. Wishes that it was resolved for are answered in their order; after the first of several
     /// reloads nothing is left to do for the others.
-    async fn bring_about(&mut self, (requests, resolved): ResolvedChange) -> Result<(), SupervisorError> {
+    async fn apply_change(&mut self, (requests, resolved): ResolvedChange) -> Result<(), SupervisorError> {
         for request in requests {
             match resolved.clone() {
                 Ok(resolved) => {
@@ -223,7 +223,7 @@ impl SupervisorWorker {
                 }
             }
         }
-        self.changes.proceed();
+        self.changes.start_next();
         Ok(())
     }
 
@@ -264,7 +264,7 @@ impl SupervisorWorker {
             self.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: next.profiles }).because(id)).await?;
         }
         self.publish(EventDraft::daemon(Event::ProfileActivated { profile: next.profile }).because(id)).await?;
-        let actions = self.machine.switch(&difference.members, Some(id));
+        let actions = self.machine.switch(&difference.servers, Some(id));
         self.perform(actions, Some(id)).await
     }
 
@@ -283,13 +283,13 @@ impl SupervisorWorker {
                     self.replies.spawn(async move { (None, reply.await) });
                     continue;
                 }
-                SupervisorAction::EstimateMemory { server, ticket } => {
+                SupervisorAction::EstimateMemory { server, estimate_id } => {
                     let spec = self.fleet.borrow().get(server.as_str()).cloned();
-                    self.memory_queries.ask_demand(server, ticket, spec);
+                    self.memory_queries.estimate(server, estimate_id, spec);
                     continue;
                 }
                 SupervisorAction::ReadMemory { pids } => {
-                    self.memory_queries.ask_memory(pids);
+                    self.memory_queries.read(pids);
                     continue;
                 }
                 SupervisorAction::Announce { server, event } => EventDraft::server(server, event).because(cause),
@@ -314,22 +314,22 @@ impl SupervisorWorker {
             };
             self.publish(event).await?;
         }
-        self.remember();
+        self.save_failures();
         Ok(())
     }
 
-    /// Failures are few and the file is tiny; it is written in place only when a count changed.
-    fn remember(&mut self) {
+    /// FailureCounts are few and the file is tiny; it is written in place only when a count changed.
+    fn save_failures(&mut self) {
         let failures = self.machine.failures();
-        if failures == self.remembered {
+        if failures == self.saved_failures {
             return;
         }
         if let Some(file) = &self.failure_file
-            && let Err(error) = file.keep(&failures)
+            && let Err(error) = file.save(&failures)
         {
             tracing::warn!(%error, "the failures of servers cannot be kept; a restart of the daemon forgets them");
         }
-        self.remembered = failures;
+        self.saved_failures = failures;
     }
 
     async fn publish(&self, event: EventDraft) -> Result<(), SupervisorError> {

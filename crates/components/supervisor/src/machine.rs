@@ -56,14 +56,14 @@ pub struct SupervisorMachine {
     /// Servers that are forgotten once they are down.
     removed: BTreeSet<ServerId>,
     /// Commands about the whole fleet that end when every wanted server has.
-    switches: Vec<Seq>,
+    pending_switches: Vec<Seq>,
     shutdown: Option<Shutdown>,
     limits: SupervisorLimits,
     admission: Admission,
     /// The latest time that was told; what is told without one happens then.
     now: Uptime,
     /// Seeded, so that the machine stays a function of what it is given.
-    chance: fastrand::Rng,
+    rng: fastrand::Rng,
 }
 
 impl SupervisorMachine {
@@ -74,12 +74,12 @@ impl SupervisorMachine {
             queue: VecDeque::new(),
             stopping_first: BTreeSet::new(),
             removed: BTreeSet::new(),
-            switches: Vec::new(),
+            pending_switches: Vec::new(),
             shutdown: None,
             admission: Admission::new(limits.memory),
             limits,
             now: Uptime::default(),
-            chance: fastrand::Rng::with_seed(seed),
+            rng: fastrand::Rng::with_seed(seed),
         }
     }
 
@@ -93,9 +93,9 @@ impl SupervisorMachine {
     pub fn start_all<'a>(&mut self, servers: impl IntoIterator<Item = &'a ServerId>) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         for server in servers {
-            self.with_slot(server, &mut actions, |slot, actions| slot.start(None, actions));
+            self.with_server(server, &mut actions, |state, actions| state.start(None, actions));
         }
-        self.settle(&mut actions);
+        self.reconcile(&mut actions);
         actions
     }
 
@@ -111,7 +111,7 @@ impl SupervisorMachine {
         }
         for member in members {
             self.add(member.server.clone(), member.restart.clone(), 0);
-            self.with_slot(&member.server, &mut actions, |slot, _| slot.set_restart(member.restart.clone()));
+            self.with_server(&member.server, &mut actions, |state, _| state.set_restart(member.restart.clone()));
             if !member.wanted {
                 self.stop_for_switch(&member.server, &mut actions);
             }
@@ -120,18 +120,18 @@ impl SupervisorMachine {
             let server = &member.server;
             if member.changed && self.servers.get(server).is_some_and(ServerState::is_down) {
                 // What it was weighed with is no longer what it will be launched with.
-                self.admission.close(server, self.now, &mut actions);
+                self.admission.release(server, self.now, &mut actions);
             }
-            let runs = self.servers.get(server).is_some_and(|slot| !slot.is_down());
+            let runs = self.servers.get(server).is_some_and(|state| !state.is_down());
             if member.changed && runs {
                 self.stopping_first.insert(server.clone());
-                self.with_slot(server, &mut actions, |slot, actions| slot.restart(None, None, actions));
+                self.with_server(server, &mut actions, |state, actions| state.restart(None, None, actions));
             } else {
-                self.with_slot(server, &mut actions, |slot, actions| slot.start(None, actions));
+                self.with_server(server, &mut actions, |state, actions| state.start(None, actions));
             }
         }
-        self.switches.extend(id);
-        self.settle(&mut actions);
+        self.pending_switches.extend(id);
+        self.reconcile(&mut actions);
         actions
     }
 
@@ -162,16 +162,16 @@ impl SupervisorMachine {
         let hurry = |force: bool, grace| if force { Some(Duration::ZERO) } else { grace };
         match command {
             SuperviseCommand::StartServer { server } => {
-                self.with_slot(&server, &mut actions, |slot, actions| slot.start(Some(id), actions));
+                self.with_server(&server, &mut actions, |state, actions| state.start(Some(id), actions));
             }
             SuperviseCommand::StopServer { server, grace, force } => {
-                self.with_slot(&server, &mut actions, |slot, actions| {
-                    slot.stop(Some(id), StopReason::Requested, hurry(force, grace), actions);
+                self.with_server(&server, &mut actions, |state, actions| {
+                    state.stop(Some(id), StopReason::Requested, hurry(force, grace), actions);
                 });
             }
             SuperviseCommand::RestartServer { server, grace, force } => {
-                self.with_slot(&server, &mut actions, |slot, actions| {
-                    slot.restart(Some(id), hurry(force, grace), actions);
+                self.with_server(&server, &mut actions, |state, actions| {
+                    state.restart(Some(id), hurry(force, grace), actions);
                 });
             }
             SuperviseCommand::ShutDown { trigger, force } => {
@@ -186,7 +186,7 @@ impl SupervisorMachine {
             }
             SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => {}
         }
-        self.settle(&mut actions);
+        self.reconcile(&mut actions);
         actions
     }
 
@@ -194,7 +194,7 @@ impl SupervisorMachine {
     pub fn on_event(&mut self, envelope: &Envelope) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         let (Some(server), Some(incarnation)) = (&envelope.server, envelope.incarnation) else { return actions };
-        let moment = self.moment(envelope.elapsed);
+        let input = self.input(envelope.elapsed);
         match envelope.event {
             Event::ServerSpawned { pid, .. } if self.is_current(server, incarnation) => {
                 self.admission.on_spawned(server, pid);
@@ -203,19 +203,19 @@ impl SupervisorMachine {
             Event::ReadyReached { .. } => self.admission.mark_dirty(),
             _ => {}
         }
-        self.with_slot(server, &mut actions, |slot, actions| match &envelope.event {
-            Event::LaunchBegan { .. } => slot.on_launch_began(incarnation, actions),
-            Event::ServerSpawned { .. } => slot.on_spawned(incarnation),
-            Event::ReadyReached { .. } => slot.on_ready(incarnation, moment.now, actions),
+        self.with_server(server, &mut actions, |state, actions| match &envelope.event {
+            Event::LaunchBegan { .. } => state.on_launch_began(incarnation, actions),
+            Event::ServerSpawned { .. } => state.on_spawned(incarnation),
+            Event::ReadyReached { .. } => state.on_ready(incarnation, input.now, actions),
             Event::ServerFailed { reason, detail, .. } => {
-                slot.on_failed(incarnation, (*reason, detail.clone()), moment, actions);
+                state.on_failed(incarnation, (*reason, detail.clone()), input, actions);
             }
-            Event::StopBegan { .. } => slot.on_stop_began(incarnation),
-            Event::ServerExited { end, .. } => slot.on_exited(incarnation, *end, moment, actions),
-            Event::ServerStopped { .. } => slot.on_stopped(incarnation, moment, actions),
+            Event::StopBegan { .. } => state.on_stop_began(incarnation),
+            Event::ServerExited { end, .. } => state.on_exited(incarnation, *end, input, actions),
+            Event::ServerStopped { .. } => state.on_stopped(incarnation, input, actions),
             _ => {}
         });
-        self.settle(&mut actions);
+        self.reconcile(&mut actions);
         actions
     }
 
@@ -228,11 +228,11 @@ impl SupervisorMachine {
         now: Uptime,
     ) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
-        let moment = self.moment(now);
-        self.with_slot(server, &mut actions, |slot, actions| {
-            slot.on_launch_refused(incarnation, refused.to_string(), moment, actions);
+        let input = self.input(now);
+        self.with_server(server, &mut actions, |state, actions| {
+            state.on_launch_refused(incarnation, refused.to_string(), input, actions);
         });
-        self.settle(&mut actions);
+        self.reconcile(&mut actions);
         actions
     }
 
@@ -240,14 +240,14 @@ impl SupervisorMachine {
     pub fn on_estimated(
         &mut self,
         server: &ServerId,
-        ticket: u64,
-        demand: Option<Demand>,
+        estimate_id: u64,
+        requirement: Option<Demand>,
         now: Uptime,
     ) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         self.now = now;
-        self.admission.on_estimated(server, ticket, demand, &mut actions);
-        self.settle(&mut actions);
+        self.admission.on_estimated(server, estimate_id, requirement, &mut actions);
+        self.reconcile(&mut actions);
         actions
     }
 
@@ -256,7 +256,7 @@ impl SupervisorMachine {
         let mut actions = Vec::new();
         self.now = now;
         let reading = self.admission.on_reading().then_some(reading);
-        self.settle_with(reading, &mut actions);
+        self.reconcile_with(reading, &mut actions);
         actions
     }
 
@@ -265,13 +265,13 @@ impl SupervisorMachine {
         let mut actions = Vec::new();
         self.admission.mark_dirty();
         for (server, record) in &snapshot.servers {
-            let moment = self.moment(snapshot.elapsed);
+            let input = self.input(snapshot.elapsed);
             if let Some(process) = record.process.as_ref().filter(|_| self.is_current(server, record.incarnation)) {
                 self.admission.on_spawned(server, process.pid);
             }
-            self.with_slot(server, &mut actions, |slot, actions| slot.recall(record, moment, actions));
+            self.with_server(server, &mut actions, |state, actions| state.on_snapshot(record, input, actions));
         }
-        self.settle(&mut actions);
+        self.reconcile(&mut actions);
         actions
     }
 
@@ -287,27 +287,27 @@ impl SupervisorMachine {
         let mut actions = Vec::new();
         self.now = now;
         self.admission.on_deadline(now);
-        let due = |slot: &ServerState| slot.restart_at().is_some_and(|at| at <= now);
+        let due = |state: &ServerState| state.restart_at().is_some_and(|at| at <= now);
         let servers: Vec<_> =
-            self.servers.iter().filter(|(_, slot)| due(slot)).map(|(server, _)| server.clone()).collect();
+            self.servers.iter().filter(|(_, state)| due(state)).map(|(server, _)| server.clone()).collect();
         for server in servers {
-            self.with_slot(&server, &mut actions, |slot, _| slot.on_deadline(now));
+            self.with_server(&server, &mut actions, |state, _| state.on_deadline(now));
         }
-        if self.shutdown.as_mut().is_some_and(|shutdown| shutdown.forces(now)) {
+        if self.shutdown.as_mut().is_some_and(|shutdown| shutdown.take_force(now)) {
             self.stop_all(true, &mut actions);
         }
         let left: Vec<_> =
-            self.servers.iter().filter(|(_, slot)| !slot.is_down()).map(|(server, _)| server.clone()).collect();
-        if self.shutdown.as_mut().is_some_and(|shutdown| shutdown.gives_up(now)) {
+            self.servers.iter().filter(|(_, state)| !state.is_down()).map(|(server, _)| server.clone()).collect();
+        if self.shutdown.as_mut().is_some_and(|shutdown| shutdown.take_expired(now)) {
             actions.push(SupervisorAction::AnnounceStopped { survivors: left });
         }
-        self.settle(&mut actions);
+        self.reconcile(&mut actions);
         actions
     }
 
     /// Whether a server runs or is on its way.
     pub fn is_up(&self, server: &ServerId) -> bool {
-        self.servers.get(server).is_some_and(|slot| !slot.is_down() || slot.awaits_launch().is_some())
+        self.servers.get(server).is_some_and(|state| !state.is_down() || state.due_launch().is_some())
     }
 
     /// Whether a person stopped a server and nobody has asked for it since.
@@ -317,35 +317,35 @@ impl SupervisorMachine {
 
     /// Consecutive failures of every server that has some.
     pub fn failures(&self) -> BTreeMap<ServerId, u32> {
-        let counts = self.servers.iter().map(|(server, slot)| (server.clone(), slot.failures()));
+        let counts = self.servers.iter().map(|(server, state)| (server.clone(), state.failures()));
         counts.filter(|(_, failures)| *failures > 0).collect()
     }
 
     fn stop_for_switch(&mut self, server: &ServerId, actions: &mut Vec<SupervisorAction>) {
-        if self.servers.get(server).is_some_and(|slot| !slot.is_down()) {
+        if self.servers.get(server).is_some_and(|state| !state.is_down()) {
             self.stopping_first.insert(server.clone());
         }
-        self.with_slot(server, actions, |slot, actions| slot.stop(None, StopReason::Reconfigured, None, actions));
+        self.with_server(server, actions, |state, actions| state.stop(None, StopReason::Reconfigured, None, actions));
     }
 
     fn stop_all(&mut self, force: bool, actions: &mut Vec<SupervisorAction>) {
         let servers: Vec<_> = self.servers.servers().cloned().collect();
         for server in servers {
-            self.with_slot(&server, actions, |slot, actions| {
-                slot.stop(None, StopReason::Shutdown, force.then_some(Duration::ZERO), actions);
+            self.with_server(&server, actions, |state, actions| {
+                state.stop(None, StopReason::Shutdown, force.then_some(Duration::ZERO), actions);
             });
         }
     }
 
     /// What follows once the servers have taken something in: launches within the limits, servers that are forgotten,
     /// commands about the whole fleet.
-    fn settle(&mut self, actions: &mut Vec<SupervisorAction>) {
-        self.settle_with(None, actions);
+    fn reconcile(&mut self, actions: &mut Vec<SupervisorAction>) {
+        self.reconcile_with(None, actions);
     }
 
-    fn settle_with(&mut self, reading: Option<&Reading>, actions: &mut Vec<SupervisorAction>) {
+    fn reconcile_with(&mut self, reading: Option<&Reading>, actions: &mut Vec<SupervisorAction>) {
         let servers = &self.servers;
-        self.stopping_first.retain(|server| servers.get(server).is_some_and(|slot| !slot.is_down()));
+        self.stopping_first.retain(|server| servers.get(server).is_some_and(|state| !state.is_down()));
         let left: Vec<_> = self
             .removed
             .iter()
@@ -355,14 +355,14 @@ impl SupervisorMachine {
         for server in left {
             self.removed.remove(&server);
             self.servers.remove(&server);
-            self.admission.close(&server, self.now, actions);
+            self.admission.release(&server, self.now, actions);
             actions.push(SupervisorAction::Forget { server });
         }
-        self.close_accounts(actions);
-        self.admit(reading, actions);
-        let arrived = |slot: &ServerState| slot.rises_for().is_none() && slot.awaits_launch().is_none();
+        self.release_ended(actions);
+        self.admit_launches(reading, actions);
+        let arrived = |state: &ServerState| state.starting_for().is_none() && state.due_launch().is_none();
         if self.stopping_first.is_empty() && self.servers.values().all(arrived) {
-            for id in self.switches.drain(..) {
+            for id in self.pending_switches.drain(..) {
                 actions.push(SupervisorAction::Complete { server: None, id, outcome: CommandOutcome::Ready });
             }
         }
@@ -376,74 +376,76 @@ impl SupervisorMachine {
     }
 
     /// Memory that was granted ends with its launch, and a wish for some with the wish for the launch.
-    fn close_accounts(&mut self, actions: &mut Vec<SupervisorAction>) {
+    fn release_ended(&mut self, actions: &mut Vec<SupervisorAction>) {
         let is_over = |(server, is_granted): &(&ServerId, bool)| {
             self.servers
                 .get(server)
-                .is_none_or(|slot| slot.is_down() && (*is_granted || slot.awaits_launch().is_none()))
+                .is_none_or(|state| state.is_down() && (*is_granted || state.due_launch().is_none()))
         };
-        let over: Vec<_> = self.admission.records().filter(is_over).map(|(server, _)| server.clone()).collect();
+        let over: Vec<_> = self.admission.tracked().filter(is_over).map(|(server, _)| server.clone()).collect();
         for server in over {
-            self.admission.close(&server, self.now, actions);
+            self.admission.release(&server, self.now, actions);
         }
     }
 
-    fn admit(&mut self, reading: Option<&Reading>, actions: &mut Vec<SupervisorAction>) {
-        for (server, slot) in self.servers.iter() {
-            if slot.awaits_launch().is_some() && !self.queue.contains(server) {
+    fn admit_launches(&mut self, reading: Option<&Reading>, actions: &mut Vec<SupervisorAction>) {
+        for (server, state) in self.servers.iter() {
+            if state.due_launch().is_some() && !self.queue.contains(server) {
                 self.queue.push_back(server.clone());
             }
         }
         if !self.stopping_first.is_empty() || self.shutdown.is_some() {
             return;
         }
-        let mut rising: Vec<StartReason> = self.servers.values().filter_map(ServerState::rises_for).collect();
+        let mut starting: Vec<StartReason> = self.servers.values().filter_map(ServerState::starting_for).collect();
         let starts = self.limits.starts.unwrap_or(usize::MAX);
         let restarts = self.limits.starts.unwrap_or(RESTARTS_AT_ONCE);
-        let stages = self.servers.iter().filter_map(|(server, slot)| Some((server.clone(), slot.stage()?))).collect();
-        let mut round = self.admission.begin(reading, self.now, stages);
+        let stages = self.servers.iter().filter_map(|(server, state)| Some((server.clone(), state.stage()?))).collect();
+        let mut pass = self.admission.begin_pass(reading, self.now, stages);
         for server in std::mem::take(&mut self.queue) {
-            let Some(wish) = self.servers.get(&server).and_then(ServerState::awaits_launch) else { continue };
-            let of_policy = rising.iter().filter(|wish| **wish == StartReason::RestartPolicy).count();
-            let is_within_limits = rising.len() < starts && (wish == StartReason::Requested || of_policy < restarts);
+            let Some(start_reason) = self.servers.get(&server).and_then(ServerState::due_launch) else { continue };
+            let restarts_under_way =
+                starting.iter().filter(|start_reason| **start_reason == StartReason::RestartPolicy).count();
+            let is_within_limits =
+                starting.len() < starts && (start_reason == StartReason::Requested || restarts_under_way < restarts);
             if !is_within_limits {
                 self.queue.push_back(server);
                 continue;
             }
-            match self.admission.judge(&server, &mut round, actions) {
+            match self.admission.decide(&server, &mut pass, actions) {
                 AdmissionDecision::Granted { warning } => {
-                    let Some(slot) = self.servers.get_mut(&server) else { continue };
-                    rising.push(wish);
-                    actions.push(SupervisorAction::Launch { incarnation: slot.launch(warning), server });
+                    let Some(state) = self.servers.get_mut(&server) else { continue };
+                    starting.push(start_reason);
+                    actions.push(SupervisorAction::Launch { incarnation: state.launch(warning), server });
                 }
                 AdmissionDecision::Refused { detail } => {
-                    let moment = self.moment(self.now);
-                    self.with_slot(&server, actions, |slot, actions| slot.refuse(detail, moment, actions));
+                    let input = self.input(self.now);
+                    self.with_server(&server, actions, |state, actions| state.refuse(detail, input, actions));
                 }
                 AdmissionDecision::Waiting => self.queue.push_back(server),
             }
         }
-        self.admission.end(&round, actions);
+        self.admission.end_pass(&pass, actions);
     }
 
     fn is_current(&self, server: &ServerId, incarnation: Incarnation) -> bool {
-        self.servers.get(server).is_some_and(|slot| slot.incarnation() == incarnation)
+        self.servers.get(server).is_some_and(|state| state.incarnation() == incarnation)
     }
 
-    fn moment(&mut self, now: Uptime) -> BackoffInput {
+    fn input(&mut self, now: Uptime) -> BackoffInput {
         self.now = now;
-        BackoffInput { now, jitter: self.chance.f64() }
+        BackoffInput { now, jitter: self.rng.f64() }
     }
 
-    fn with_slot(
+    fn with_server(
         &mut self,
         server: &ServerId,
         actions: &mut Vec<SupervisorAction>,
         work: impl FnOnce(&mut ServerState, &mut Vec<ServerStateAction>),
     ) {
-        let Some(slot) = self.servers.get_mut(server) else { return };
+        let Some(state) = self.servers.get_mut(server) else { return };
         let mut wanted = Vec::new();
-        work(slot, &mut wanted);
+        work(state, &mut wanted);
         actions.extend(wanted.into_iter().map(|action| action.of(server.clone())));
     }
 }

@@ -45,7 +45,7 @@ struct PendingCommand {
 
 /// A wish for the end of the launch under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct End {
+struct StopRequest {
     reason: StopReason,
     grace: Option<Duration>,
 }
@@ -74,7 +74,7 @@ pub(crate) struct ServerState {
     /// When policy launches it again.
     restart_at: Option<Uptime>,
     incarnation: Incarnation,
-    life: LaunchState,
+    launch_state: LaunchState,
     /// Whether the launch has come as far as a process.
     has_process: bool,
     /// Whether it has come as far as ready.
@@ -84,16 +84,16 @@ pub(crate) struct ServerState {
     end: Option<ProcessEnd>,
     /// The least launch that is wanted; `None` when the server should be down.
     wanted: Option<Incarnation>,
-    wish: StartReason,
+    start_reason: StartReason,
     /// A person stopped it, and nobody has asked for it since.
     is_stopped_by_user: bool,
     /// Wished for while the launcher had not begun.
-    pending_end: Option<End>,
+    pending_stop: Option<StopRequest>,
     /// To be told once the launch has begun.
     warning: Option<Box<str>>,
     failure: Option<Box<(FailureReason, String)>>,
     /// Whether policy has spoken about the failure.
-    judged: bool,
+    policy_applied: bool,
     pending_commands: Vec<PendingCommand>,
 }
 
@@ -105,18 +105,18 @@ impl ServerState {
             backoff: Backoff::resumed(failures),
             restart_at: None,
             incarnation: Incarnation::new(0),
-            life: LaunchState::Down,
+            launch_state: LaunchState::Down,
             has_process: false,
             was_ready: false,
             stop_began: false,
             end: None,
             wanted: None,
-            wish: StartReason::Requested,
+            start_reason: StartReason::Requested,
             is_stopped_by_user: false,
-            pending_end: None,
+            pending_stop: None,
             warning: None,
             failure: None,
-            judged: false,
+            policy_applied: false,
             pending_commands: Vec::new(),
         }
     }
@@ -127,9 +127,9 @@ impl ServerState {
 
     /// How far a launch has come that holds memory.
     pub(crate) fn stage(&self) -> Option<ReservationStage> {
-        match self.life {
+        match self.launch_state {
             LaunchState::Down => None,
-            LaunchState::Requested if self.pending_end.is_none() => Some(ReservationStage::Starting),
+            LaunchState::Requested if self.pending_stop.is_none() => Some(ReservationStage::Starting),
             LaunchState::Starting => Some(ReservationStage::Starting),
             LaunchState::Ready => Some(ReservationStage::Ready),
             LaunchState::Requested | LaunchState::Stopping if !self.was_ready => Some(ReservationStage::Cancelled),
@@ -138,12 +138,12 @@ impl ServerState {
     }
 
     pub(crate) fn is_down(&self) -> bool {
-        self.life == LaunchState::Down
+        self.launch_state == LaunchState::Down
     }
 
     /// Whether it is between the wish for a launch and ready, and who wished.
-    pub(crate) fn rises_for(&self) -> Option<StartReason> {
-        matches!(self.life, LaunchState::Requested | LaunchState::Starting).then_some(self.wish)
+    pub(crate) fn starting_for(&self) -> Option<StartReason> {
+        matches!(self.launch_state, LaunchState::Requested | LaunchState::Starting).then_some(self.start_reason)
     }
 
     pub(crate) const fn is_stopped_by_user(&self) -> bool {
@@ -151,31 +151,31 @@ impl ServerState {
     }
 
     /// Whether a launch is due, and who wishes it.
-    pub(crate) fn awaits_launch(&self) -> Option<StartReason> {
-        let due = self.life == LaunchState::Down
+    pub(crate) fn due_launch(&self) -> Option<StartReason> {
+        let due = self.launch_state == LaunchState::Down
             && self.restart_at.is_none()
             && self.wanted.is_some_and(|wanted| wanted > self.incarnation);
-        due.then_some(self.wish)
+        due.then_some(self.start_reason)
     }
 
     /// Begins the launch that is due. `warning` is told when the launcher has begun it.
     pub(crate) fn launch(&mut self, warning: Option<String>) -> Incarnation {
         self.warning = warning.map(String::into_boxed_str);
         self.incarnation = self.incarnation.next();
-        self.life = LaunchState::Requested;
+        self.launch_state = LaunchState::Requested;
         self.has_process = false;
         self.was_ready = false;
         self.stop_began = false;
         self.end = None;
         self.failure = None;
-        self.judged = false;
+        self.policy_applied = false;
         self.incarnation
     }
 
     /// There is no memory for the launch that is due: it fails before it begins.
-    pub(crate) fn refuse(&mut self, detail: String, moment: BackoffInput, actions: &mut Vec<ServerStateAction>) {
+    pub(crate) fn refuse(&mut self, detail: String, input: BackoffInput, actions: &mut Vec<ServerStateAction>) {
         let incarnation = self.launch(None);
-        self.on_launch_refused(incarnation, detail, moment, actions);
+        self.on_launch_refused(incarnation, detail, input, actions);
     }
 
     /// Consecutive failures, to be kept across runs of the daemon.
@@ -194,19 +194,19 @@ impl ServerState {
 
     /// `id` is absent for what starts by itself.
     pub(crate) fn start(&mut self, id: Option<Seq>, actions: &mut Vec<ServerStateAction>) {
-        let joinable = matches!(self.life, LaunchState::Requested | LaunchState::Starting | LaunchState::Ready)
-            && self.pending_end.is_none();
+        let joinable = matches!(self.launch_state, LaunchState::Requested | LaunchState::Starting | LaunchState::Ready)
+            && self.pending_stop.is_none();
         let target = if joinable { self.incarnation } else { self.incarnation.next() };
-        self.forget_failures(id, actions);
-        self.want(target, id, actions);
+        self.reset_failures(id, actions);
+        self.request_launch(target, id, actions);
     }
 
     /// `id` is absent for a change of the configuration.
     pub(crate) fn restart(&mut self, id: Option<Seq>, grace: Option<Duration>, actions: &mut Vec<ServerStateAction>) {
-        self.forget_failures(id, actions);
+        self.reset_failures(id, actions);
         // The end first: what is launched for this wish must not be ended by it.
-        self.end(End { reason: StopReason::Restart, grace }, actions);
-        self.want(self.incarnation.next(), id, actions);
+        self.request_stop(StopRequest { reason: StopReason::Restart, grace }, actions);
+        self.request_launch(self.incarnation.next(), id, actions);
     }
 
     pub(crate) fn stop(
@@ -219,18 +219,18 @@ impl ServerState {
         self.wanted = None;
         self.is_stopped_by_user |= reason == StopReason::Requested;
         self.cancel_restart(actions);
-        for ticket in self.pending_commands.extract_if(.., |ticket| matches!(ticket.goal, Goal::Ready(_))) {
+        for command in self.pending_commands.extract_if(.., |command| matches!(command.goal, Goal::Ready(_))) {
             let outcome = match id {
                 Some(by) => CommandOutcome::Superseded { by },
                 None => CommandOutcome::Refused { reason: RefusalReason::ShuttingDown },
             };
-            actions.push(ServerStateAction::Complete { id: ticket.id, outcome });
+            actions.push(ServerStateAction::Complete { id: command.id, outcome });
         }
         if let Some(id) = id {
             self.pending_commands.push(PendingCommand { id, goal: Goal::Down(self.incarnation) });
         }
-        self.end(End { reason, grace }, actions);
-        self.settle(actions);
+        self.request_stop(StopRequest { reason, grace }, actions);
+        self.answer_commands(actions);
     }
 
     /// The time of a scheduled restart has come.
@@ -238,20 +238,20 @@ impl ServerState {
         if self.restart_at.is_some_and(|at| at <= now) {
             self.restart_at = None;
             self.wanted = Some(self.incarnation.next());
-            self.wish = StartReason::RestartPolicy;
+            self.start_reason = StartReason::RestartPolicy;
         }
     }
 
     pub(crate) fn on_launch_began(&mut self, incarnation: Incarnation, actions: &mut Vec<ServerStateAction>) {
-        if incarnation != self.incarnation || self.life != LaunchState::Requested {
+        if incarnation != self.incarnation || self.launch_state != LaunchState::Requested {
             return;
         }
-        self.life = LaunchState::Starting;
+        self.launch_state = LaunchState::Starting;
         if let Some(detail) = self.warning.take() {
             actions.push(ServerStateAction::Warn { incarnation, detail: detail.into() });
         }
-        if let Some(end) = self.pending_end.take() {
-            self.end(end, actions);
+        if let Some(end) = self.pending_stop.take() {
+            self.request_stop(end, actions);
         }
     }
 
@@ -259,13 +259,13 @@ impl ServerState {
         &mut self,
         incarnation: Incarnation,
         detail: String,
-        moment: BackoffInput,
+        input: BackoffInput,
         actions: &mut Vec<ServerStateAction>,
     ) {
-        if incarnation == self.incarnation && self.life == LaunchState::Requested {
+        if incarnation == self.incarnation && self.launch_state == LaunchState::Requested {
             actions.push(ServerStateAction::Refuse { incarnation, detail: detail.clone() });
             self.failure = Some(Box::new((FailureReason::Refused, detail)));
-            self.down(moment, actions);
+            self.on_down(input, actions);
         }
     }
 
@@ -274,11 +274,11 @@ impl ServerState {
     }
 
     pub(crate) fn on_ready(&mut self, incarnation: Incarnation, now: Uptime, actions: &mut Vec<ServerStateAction>) {
-        if incarnation == self.incarnation && self.life == LaunchState::Starting {
-            self.life = LaunchState::Ready;
+        if incarnation == self.incarnation && self.launch_state == LaunchState::Starting {
+            self.launch_state = LaunchState::Ready;
             self.was_ready = true;
             self.backoff.on_ready(now);
-            self.settle(actions);
+            self.answer_commands(actions);
         }
     }
 
@@ -287,22 +287,22 @@ impl ServerState {
         &mut self,
         incarnation: Incarnation,
         failure: (FailureReason, String),
-        moment: BackoffInput,
+        input: BackoffInput,
         actions: &mut Vec<ServerStateAction>,
     ) {
         if incarnation != self.incarnation {
             return;
         }
         self.failure = Some(Box::new(failure));
-        match self.life {
+        match self.launch_state {
             LaunchState::Starting | LaunchState::Ready if self.has_process => {
-                self.end(End { reason: StopReason::Failed, grace: None }, actions);
-                self.settle(actions);
+                self.request_stop(StopRequest { reason: StopReason::Failed, grace: None }, actions);
+                self.answer_commands(actions);
             }
             // The exit came first, as it does for a crash.
-            LaunchState::Down => self.down(moment, actions),
+            LaunchState::Down => self.on_down(input, actions),
             // Before there is a process, a failure is the end of the launch.
-            _ if !self.has_process && !self.stop_began => self.down(moment, actions),
+            _ if !self.has_process && !self.stop_began => self.on_down(input, actions),
             _ => {}
         }
     }
@@ -316,13 +316,13 @@ impl ServerState {
         &mut self,
         incarnation: Incarnation,
         end: ProcessEnd,
-        moment: BackoffInput,
+        input: BackoffInput,
         actions: &mut Vec<ServerStateAction>,
     ) {
-        if incarnation == self.incarnation && self.life != LaunchState::Down {
+        if incarnation == self.incarnation && self.launch_state != LaunchState::Down {
             self.end = Some(end);
             if !self.stop_began {
-                self.down(moment, actions);
+                self.on_down(input, actions);
             }
         }
     }
@@ -330,16 +330,21 @@ impl ServerState {
     pub(crate) fn on_stopped(
         &mut self,
         incarnation: Incarnation,
-        moment: BackoffInput,
+        input: BackoffInput,
         actions: &mut Vec<ServerStateAction>,
     ) {
-        if incarnation == self.incarnation && self.life != LaunchState::Down {
-            self.down(moment, actions);
+        if incarnation == self.incarnation && self.launch_state != LaunchState::Down {
+            self.on_down(input, actions);
         }
     }
 
     /// Events were missed: takes over what the snapshot says.
-    pub(crate) fn recall(&mut self, record: &ServerRecord, moment: BackoffInput, actions: &mut Vec<ServerStateAction>) {
+    pub(crate) fn on_snapshot(
+        &mut self,
+        record: &ServerRecord,
+        input: BackoffInput,
+        actions: &mut Vec<ServerStateAction>,
+    ) {
         if record.incarnation != self.incarnation {
             return;
         }
@@ -351,23 +356,23 @@ impl ServerState {
         match record.phase.name() {
             PhaseName::Idle => {}
             PhaseName::Exited | PhaseName::Failed | PhaseName::BackingOff => {
-                if self.life != LaunchState::Down {
-                    self.down(moment, actions);
+                if self.launch_state != LaunchState::Down {
+                    self.on_down(input, actions);
                 }
             }
-            PhaseName::Stopping => self.life = LaunchState::Stopping,
+            PhaseName::Stopping => self.launch_state = LaunchState::Stopping,
             PhaseName::Launching | PhaseName::Starting | PhaseName::Loading => {
                 self.on_launch_began(record.incarnation, actions);
             }
             PhaseName::Ready | PhaseName::Unready => {
                 self.on_launch_began(record.incarnation, actions);
-                self.on_ready(record.incarnation, moment.now, actions);
+                self.on_ready(record.incarnation, input.now, actions);
             }
         }
     }
 
     /// A person's wish clears the count of failures.
-    fn forget_failures(&mut self, id: Option<Seq>, actions: &mut Vec<ServerStateAction>) {
+    fn reset_failures(&mut self, id: Option<Seq>, actions: &mut Vec<ServerStateAction>) {
         if id.is_some() {
             self.backoff = Backoff::default();
         }
@@ -380,45 +385,45 @@ impl ServerState {
         }
     }
 
-    fn want(&mut self, target: Incarnation, id: Option<Seq>, actions: &mut Vec<ServerStateAction>) {
+    fn request_launch(&mut self, target: Incarnation, id: Option<Seq>, actions: &mut Vec<ServerStateAction>) {
         self.wanted = Some(self.wanted.map_or(target, |wanted| wanted.max(target)));
-        self.wish = StartReason::Requested;
+        self.start_reason = StartReason::Requested;
         self.is_stopped_by_user = false;
         self.pending_commands.extend(id.map(|id| PendingCommand { id, goal: Goal::Ready(target) }));
-        self.settle(actions);
+        self.answer_commands(actions);
     }
 
-    fn end(&mut self, end: End, actions: &mut Vec<ServerStateAction>) {
-        match self.life {
+    fn request_stop(&mut self, stop: StopRequest, actions: &mut Vec<ServerStateAction>) {
+        match self.launch_state {
             LaunchState::Down => {}
-            LaunchState::Requested => self.pending_end = Some(end),
+            LaunchState::Requested => self.pending_stop = Some(stop),
             LaunchState::Starting | LaunchState::Ready | LaunchState::Stopping => {
                 // A stop under way is joined: the terminator lets a repeated request only shorten it.
-                let joins_silently = self.life == LaunchState::Stopping && end.grace.is_none();
-                self.life = LaunchState::Stopping;
+                let joins_silently = self.launch_state == LaunchState::Stopping && stop.grace.is_none();
+                self.launch_state = LaunchState::Stopping;
                 if !joins_silently {
-                    let End { reason, grace } = end;
+                    let StopRequest { reason, grace } = stop;
                     actions.push(ServerStateAction::Terminate { incarnation: self.incarnation, reason, grace });
                 }
             }
         }
     }
 
-    fn down(&mut self, moment: BackoffInput, actions: &mut Vec<ServerStateAction>) {
-        self.life = LaunchState::Down;
-        self.pending_end = None;
-        self.settle(actions);
+    fn on_down(&mut self, input: BackoffInput, actions: &mut Vec<ServerStateAction>) {
+        self.launch_state = LaunchState::Down;
+        self.pending_stop = None;
+        self.answer_commands(actions);
         let satisfied = self.wanted.is_some_and(|wanted| wanted <= self.incarnation);
-        if let (Some((reason, _)), true, false) = (self.failure.as_deref(), satisfied, self.judged) {
-            self.judged = true;
+        if let (Some((reason, _)), true, false) = (self.failure.as_deref(), satisfied, self.policy_applied) {
+            self.policy_applied = true;
             // How it ended says something only where it ended by itself: a wedged server may obey our TERM and exit with 0.
             let end = self.end.filter(|_| !self.stop_began);
-            let decision = self.backoff.on_failure(&self.restart, *reason, end, moment.now, moment.jitter);
+            let decision = self.backoff.on_failure(&self.restart, *reason, end, input.now, input.jitter);
             let incarnation = self.incarnation;
             match decision {
                 Decision::Leave => {}
                 Decision::Restart { attempt, delay } => {
-                    self.restart_at = Some(Uptime::new(moment.now.as_duration().saturating_add(delay)));
+                    self.restart_at = Some(Uptime::new(input.now.as_duration().saturating_add(delay)));
                     actions.push(ServerStateAction::ScheduleRestart { incarnation, attempt, delay });
                 }
                 Decision::Abandon { attempts, because } => {
@@ -428,21 +433,21 @@ impl ServerState {
         }
     }
 
-    /// Answers every ticket whose goal is reached or out of reach.
-    fn settle(&mut self, actions: &mut Vec<ServerStateAction>) {
-        let (incarnation, life) = (self.incarnation, self.life);
+    /// Answers every command whose goal is reached or out of reach.
+    fn answer_commands(&mut self, actions: &mut Vec<ServerStateAction>) {
+        let (incarnation, launch) = (self.incarnation, self.launch_state);
         let failed = self.failure.as_deref();
         let reached = |goal: Goal| match goal {
-            Goal::Down(last) if incarnation > last || life == LaunchState::Down => Some(CommandOutcome::Stopped),
-            Goal::Ready(target) if incarnation >= target && life == LaunchState::Ready => Some(CommandOutcome::Ready),
+            Goal::Down(last) if incarnation > last || launch == LaunchState::Down => Some(CommandOutcome::Stopped),
+            Goal::Ready(target) if incarnation >= target && launch == LaunchState::Ready => Some(CommandOutcome::Ready),
             Goal::Ready(target) if incarnation >= target => {
                 failed.map(|(reason, detail)| CommandOutcome::Failed { reason: *reason, detail: detail.clone() })
             }
             Goal::Ready(_) | Goal::Down(_) => None,
         };
-        self.pending_commands.retain(|ticket| match reached(ticket.goal) {
+        self.pending_commands.retain(|command| match reached(command.goal) {
             Some(outcome) => {
-                actions.push(ServerStateAction::Complete { id: ticket.id, outcome });
+                actions.push(ServerStateAction::Complete { id: command.id, outcome });
                 false
             }
             None => true,

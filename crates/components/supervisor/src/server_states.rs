@@ -25,9 +25,9 @@ impl ServerStates {
         self.slots.contains_key(server)
     }
 
-    /// Adds a slot, unless the server has one.
-    pub(crate) fn add(&mut self, server: ServerId, slot: impl FnOnce() -> ServerState) {
-        self.slots.entry(server).or_insert_with(|| Box::new(slot()));
+    /// Adds a state, unless the server has one.
+    pub(crate) fn add(&mut self, server: ServerId, state: impl FnOnce() -> ServerState) {
+        self.slots.entry(server).or_insert_with(|| Box::new(state()));
     }
 
     pub(crate) fn remove(&mut self, server: &ServerId) {
@@ -39,7 +39,7 @@ impl ServerStates {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ServerId, &ServerState)> {
-        self.slots.iter().map(|(server, slot)| (server, slot.as_ref()))
+        self.slots.iter().map(|(server, state)| (server, state.as_ref()))
     }
 
     pub(crate) fn values(&self) -> impl Iterator<Item = &ServerState> {

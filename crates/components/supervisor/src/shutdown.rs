@@ -38,12 +38,12 @@ impl Shutdown {
     }
 
     /// Whether it is time for KILL; says so once.
-    pub(crate) fn forces(&mut self, now: Uptime) -> bool {
+    pub(crate) fn take_force(&mut self, now: Uptime) -> bool {
         self.force_at.take_if(|at| *at <= now).is_some()
     }
 
     /// Whether the deadline has passed; says so once, and nothing is announced after it.
-    pub(crate) fn gives_up(&mut self, now: Uptime) -> bool {
+    pub(crate) fn take_expired(&mut self, now: Uptime) -> bool {
         let passed = !self.announced && self.deadline <= now;
         self.announced |= passed;
         passed

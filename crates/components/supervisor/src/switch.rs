@@ -36,7 +36,7 @@ pub struct Resolved {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Difference {
     pub(crate) plan: SwitchPlan,
-    pub(crate) members: Vec<DesiredServer>,
+    pub(crate) servers: Vec<DesiredServer>,
 }
 
 /// `is_up` says which servers run, or are on their way; `is_stopped_by_user` which of them stay down although they are enabled.
@@ -47,7 +47,7 @@ pub(crate) fn difference(
     is_stopped_by_user: impl Fn(&ServerId) -> bool,
 ) -> Difference {
     let mut plan = SwitchPlan { profile: next.profile.clone(), ..SwitchPlan::default() };
-    let mut members = Vec::new();
+    let mut servers = Vec::new();
     for spec in next.fleet.iter() {
         let changed = current.get(spec.id.as_str()).is_some_and(|old| spec.needs_new_process(old));
         let wanted = spec.enabled && !is_stopped_by_user(&spec.id);
@@ -61,10 +61,10 @@ pub(crate) fn difference(
         if let Some(list) = list {
             list.push(spec.id.clone());
         }
-        members.push(DesiredServer { server: spec.id.clone(), restart: spec.restart.clone(), wanted, changed });
+        servers.push(DesiredServer { server: spec.id.clone(), restart: spec.restart.clone(), wanted, changed });
     }
     let gone = current.iter().filter(|old| next.fleet.get(old.id.as_str()).is_none());
     plan.stop.extend(gone.map(|old| old.id.clone()).filter(is_up));
     plan.stop.sort();
-    Difference { plan, members }
+    Difference { plan, servers }
 }

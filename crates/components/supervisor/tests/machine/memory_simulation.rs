@@ -87,9 +87,9 @@ impl MemorySimulation {
     /// Answers the oldest question.
     pub fn answer(&mut self) -> bool {
         let actions = match self.questions.pop_front() {
-            Some(SupervisorAction::EstimateMemory { server, ticket }) => {
+            Some(SupervisorAction::EstimateMemory { server, estimate_id }) => {
                 let demand = self.demands[&server].clone();
-                self.machine.on_estimated(&server, ticket, demand, self.elapsed())
+                self.machine.on_estimated(&server, estimate_id, demand, self.elapsed())
             }
             Some(SupervisorAction::ReadMemory { pids }) => {
                 let reading = self.reading(&pids);
