@@ -1,4 +1,4 @@
-//! Asks the probe beside the loop, and never waits long for an answer.
+//! Memory estimates and readings, run off the event loop, each with a timeout of 5 s.
 
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
@@ -11,18 +11,23 @@ use llama_warden_support::blocking;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-/// Longest wait for an answer; the files may lie on a disk that does not answer, and others wait too. What is not known
-/// then is not weighed.
+/// Longest time for one query. Model files may lie on a disk that does not answer, and launches of other servers wait for
+/// the same answer. After it, the memory counts as unknown, which limits nothing.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An answer.
+/// The result of a query.
 #[derive(Debug)]
 pub(crate) enum MemoryAnswer {
-    Requirement { server: ServerId, estimate_id: u64, requirement: Option<Demand> },
+    /// `None` where no estimate is possible, or it took too long.
+    Requirement {
+        server: ServerId,
+        estimate_id: u64,
+        requirement: Option<Demand>,
+    },
     Reading(Reading),
 }
 
-/// The queries under way. One a server at most for what it needs, and one for what there is.
+/// The queries under way: at most one estimate for each server, and one reading.
 #[derive(Debug)]
 pub(crate) struct MemoryQueries {
     probe: Arc<dyn Scales>,
@@ -34,16 +39,16 @@ impl MemoryQueries {
         Self { probe, queries: JoinSet::new() }
     }
 
-    /// Asks what a server will need. One that is not configured needs nothing that is known.
+    /// Begins to estimate what a server will need. `spec` is `None` for a server that left the configuration.
     pub(crate) fn estimate(&mut self, server: ServerId, estimate_id: u64, spec: Option<Arc<ServerSpec>>) {
         let probe = Arc::clone(&self.probe);
         self.queries.spawn(async move {
-            let demand = with_timeout(move || probe.demand(spec?.as_ref())).await.flatten();
-            MemoryAnswer::Requirement { server, estimate_id, requirement: demand }
+            let requirement = with_timeout(move || probe.demand(spec?.as_ref())).await.flatten();
+            MemoryAnswer::Requirement { server, estimate_id, requirement }
         });
     }
 
-    /// Asks what there is, and how much of it these processes hold.
+    /// Begins to read how much memory is available, and how much of it these processes hold.
     pub(crate) fn read(&mut self, pids: Vec<u32>) {
         let probe = Arc::clone(&self.probe);
         let unknown = Reading { host: None, gpus: Gpus::Unmeasured, resident: Default::default() };
@@ -52,32 +57,34 @@ impl MemoryQueries {
         });
     }
 
-    /// The next answer; for ever if nothing is asked.
+    /// The next answer. Waits for ever while no query is under way.
     pub(crate) async fn next(&mut self) -> MemoryAnswer {
         loop {
             match self.queries.join_next().await {
-                Some(Ok(weighed)) => return weighed,
-                // The queries neither panic nor are they aborted before this is dropped.
-                Some(Err(error)) => tracing::error!(%error, "a query about memory was lost"),
+                Some(Ok(answer)) => return answer,
+                // A query does not panic, and is not aborted before `self` is dropped.
+                Some(Err(error)) => tracing::error!(%error, "a memory query was lost"),
                 None => std::future::pending().await,
             }
         }
     }
 }
 
-/// Runs `question` where it may block. `None` where it takes too long once it has begun, or panics.
+/// Runs `query` on the blocking pool. `None` if it panics, or runs for longer than [`QUERY_TIMEOUT`]. The time that it
+/// waits for a thread does not count.
 async fn with_timeout<T: Send + 'static>(query: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let started = Arc::new(OnceLock::new());
-    let begin = Arc::clone(&started);
-    let asked = blocking(move || {
-        begin.get_or_init(Instant::now);
+    let start = Arc::clone(&started);
+    let running = blocking(move || {
+        start.get_or_init(Instant::now);
         query()
     });
-    let mut asked = pin!(asked);
+    let mut running = pin!(running);
     loop {
-        // It waits for its turn first, which is looked at only when time is up: a wake in between would delay the answer.
+        // The start is looked up only when a timeout has passed. Rejected: waking this task at the start, which delays the
+        // answer of every query for the sake of the few that time out.
         let since = started.get().copied().unwrap_or_else(Instant::now);
-        match timeout_at(since + QUERY_TIMEOUT, asked.as_mut()).await {
+        match timeout_at(since + QUERY_TIMEOUT, running.as_mut()).await {
             Ok(answer) => return answer.ok(),
             Err(_) if started.get().is_some_and(|started| started.elapsed() >= QUERY_TIMEOUT) => return None,
             Err(_) => {}

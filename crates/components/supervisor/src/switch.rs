@@ -1,4 +1,4 @@
-//! What a change of profile or configuration does to each server: a plain difference of two fleets.
+//! The difference of two fleets: which servers a change of profile or configuration keeps, restarts, stops and starts.
 
 use std::sync::Arc;
 
@@ -7,39 +7,42 @@ use llama_warden_events::{ProfileCard, Refused, ServerId, SwitchPlan};
 
 use crate::machine::DesiredServer;
 
-/// What is asked of the configuration.
+/// A change of profile or configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// What a profile says, in the configuration that is in force; `None` is every enabled server.
+    /// Activate a profile of the active configuration; `None` is every enabled server.
     Profile(Option<String>),
-    /// The same, and it does not come into force.
+    /// Resolve a profile like `Profile`, without activating it.
     Preview(Option<String>),
-    /// What the configuration says when it is read again, for the profile that is active.
+    /// Read the configuration again, for the active profile.
     Reload,
 }
 
-/// Resolves a change. Runs on a thread that may block, and changes nothing when it refuses.
+/// Resolves a change. Called on a thread that may block. When it refuses, nothing has changed.
 pub type FleetSource = Arc<dyn Fn(&Change) -> Result<Resolved, Refused> + Send + Sync>;
 
-/// What a configuration says.
+/// A configuration, resolved for one profile.
 #[derive(Debug, Clone, Default)]
 pub struct Resolved {
-    /// Every configured server, those of the profile enabled.
+    /// Every configured server; those of the profile are enabled.
     pub fleet: Fleet,
-    /// The profile that it was resolved for.
+    /// The profile that it was resolved for; `None` is none.
     pub profile: Option<String>,
     /// Every configured profile.
     pub profiles: Vec<ProfileCard>,
 }
 
-/// The difference between the fleet in force and another one.
+/// The difference between the active fleet and the next one.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Difference {
+    /// As `SwitchPlanned` carries it.
     pub(crate) plan: SwitchPlan,
+    /// As [`SupervisorMachine::switch`](crate::SupervisorMachine::switch) takes it.
     pub(crate) servers: Vec<DesiredServer>,
 }
 
-/// `is_up` says which servers run, or are on their way; `is_stopped_by_user` which of them stay down although they are enabled.
+/// Compares the active fleet with the next one. `is_up` says whether a launch of a server is under way or due,
+/// `is_stopped_by_user` whether an enabled server stays down because a person stopped it.
 pub(crate) fn difference(
     current: &Fleet,
     next: &Resolved,
@@ -63,6 +66,7 @@ pub(crate) fn difference(
         }
         servers.push(DesiredServer { server: spec.id.clone(), restart: spec.restart.clone(), wanted, changed });
     }
+    // A server that left the configuration and is down needs no stop.
     let gone = current.iter().filter(|old| next.fleet.get(old.id.as_str()).is_none());
     plan.stop.extend(gone.map(|old| old.id.clone()).filter(is_up));
     plan.stop.sort();
