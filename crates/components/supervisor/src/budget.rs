@@ -1,9 +1,15 @@
-//! The memory of the machine against what its servers were granted.
+//! Available memory minus what granted launches still have reserved.
 //!
-//! A server that was granted memory has part of it already, which the kernel no longer counts as available; the rest is
-//! promised and must not be given away twice. A ready server has all of its weights and its cache (llama-server fills
-//! both before it is ready) and may still take its buffers. A mapped model stays promised for as long as the server
-//! runs: the kernel counts its pages as available, and a server that loses them reads them again for each token.
+//! A granted launch has allocated part of its memory already, which the kernel no longer counts as available. The rest is
+//! outstanding, and must not be granted twice. How much is outstanding depends on the stage:
+//!
+//! * While it loads, everything that is not resident.
+//! * Once it is ready, at most its compute buffers: llama-server fills weights and KV cache before it is ready.
+//! * A mapped model file stays reserved for as long as the server runs. The kernel counts its pages as available, but a
+//!   server that loses them reads them again for each token.
+//!
+//! For example: 20 GiB are available and a loading server needs 6 GiB, of which 4 GiB are resident. 2 GiB are outstanding,
+//! so that 18 GiB are free for the next launch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,15 +17,15 @@ use std::path::Path;
 
 use llama_warden_memory::{Available, Bound, Bytes, Demand, Parts, Reading};
 
-/// How far a server that was granted memory has come.
+/// Progress of a launch that holds memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReservationStage {
-    /// On its way to ready.
+    /// Not ready yet.
     Starting,
     Ready,
-    /// Its end was asked for on its way to ready.
+    /// Being stopped before it was ready: it may still allocate until its process is gone.
     Cancelled,
-    /// Its end was asked for when it was ready.
+    /// Being stopped after it was ready.
     Stopping,
 }
 
@@ -29,17 +35,17 @@ impl ReservationStage {
     }
 }
 
-/// A server that was granted memory.
+/// The memory of a launch that was granted.
 #[derive(Debug, Clone)]
 pub(crate) struct Reservation<'a> {
-    /// `None` where nothing tells.
+    /// `None` where no estimate is possible, or none was reserved.
     pub(crate) requirement: Option<&'a Demand>,
-    /// Bytes that it has already.
+    /// Bytes that its process has allocated already.
     pub(crate) resident: u64,
     pub(crate) stage: ReservationStage,
 }
 
-/// An amount of memory of each kind, in bytes.
+/// Bytes of main memory and of GPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct MemoryAmount {
     pub(crate) host: u64,
@@ -47,7 +53,7 @@ pub(crate) struct MemoryAmount {
 }
 
 impl MemoryAmount {
-    pub(crate) const fn plus(self, other: Self) -> Self {
+    const fn plus(self, other: Self) -> Self {
         Self { host: self.host.saturating_add(other.host), gpus: self.gpus.saturating_add(other.gpus) }
     }
 
@@ -60,82 +66,81 @@ impl MemoryAmount {
     }
 }
 
-/// Whether there is room for a server.
+/// When a launch fits into memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MemoryFit {
     Now,
-    /// When those that are ending have ended, and those who wait already have theirs.
+    /// Once the servers that are stopping are gone and the launches before it are served.
     Later,
     Never,
 }
 
-/// What is free at one moment.
+/// The memory that is free for further launches.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget<'a> {
     reading: &'a Reading,
     now: FreeMemory<'a>,
-    /// Once those that are ending have ended.
+    /// Once the servers that are stopping are gone.
     later: FreeMemory<'a>,
 }
 
 #[derive(Debug)]
 struct FreeMemory<'a> {
     amount: MemoryAmount,
-    promised: MemoryAmount,
-    /// Files that are mapped already, and promised.
+    /// The part of the available memory that is reserved and not allocated yet.
+    reserved: MemoryAmount,
+    /// Model files that a reservation maps already; mapping them again costs nothing.
     mapped: BTreeSet<&'a Path>,
 }
 
 impl<'a> MemoryBudget<'a> {
+    /// Subtracts the outstanding part of all reservations from what `reading` found available.
     pub(crate) fn compute(reading: &'a Reading, reservations: &[Reservation<'a>]) -> Self {
-        // What nothing tells is not weighed.
+        // What cannot be measured does not limit.
         let available = MemoryAmount {
             host: reading.host.as_ref().map_or(u64::MAX, |available| available.bytes),
             gpus: reading.gpus.free().unwrap_or(u64::MAX),
         };
-        let is_ending = |reservation: &&Reservation<'_>| reservation.stage.is_ending();
-        let given_back = reservations
-            .iter()
-            .filter(is_ending)
-            .map(Reservation::freed_on_exit)
-            .fold(MemoryAmount::default(), MemoryAmount::plus);
+        let (ending, staying): (Vec<_>, Vec<_>) =
+            reservations.iter().partition(|reservation| reservation.stage.is_ending());
+        let freed = ending.iter().map(|reservation| reservation.freed_on_exit());
+        let freed = freed.fold(MemoryAmount::default(), MemoryAmount::plus);
         Self {
             reading,
-            now: FreeMemory::of(available, reservations.iter()),
-            later: FreeMemory::of(
-                available.plus(given_back),
-                reservations.iter().filter(|reservation| !is_ending(reservation)),
-            ),
+            now: FreeMemory::of(available, reservations),
+            later: FreeMemory::of(available.plus(freed), staying),
         }
     }
 
-    /// Whether there is room for `requirement`, when others wait already that need what is `queued_before`: nobody overtakes them with
-    /// what they are waiting for.
+    /// Whether `requirement` fits now, later or never. The memory that earlier launches wait for (`queued_before`) is not
+    /// available to it.
     pub(crate) fn fit(&self, requirement: &Demand, queued_before: MemoryAmount) -> MemoryFit {
         let [now, later] = [&self.now, &self.later].map(|free| free.needed_for(requirement));
-        if !later.fits_into(self.later.amount) && !now.fits_into(self.now.amount) {
+        let fits_now = now.fits_into(self.now.amount);
+        if !later.fits_into(self.later.amount) && !fits_now {
             return MemoryFit::Never;
         }
+        // `queued_before` is memory of the future, so that a launch may use what is free now as long as the earlier
+        // launches still fit beside it then.
         let leaves_enough =
             queued_before == MemoryAmount::default() || later.plus(queued_before).fits_into(self.later.amount);
-        if now.fits_into(self.now.amount) && leaves_enough { MemoryFit::Now } else { MemoryFit::Later }
+        if fits_now && leaves_enough { MemoryFit::Now } else { MemoryFit::Later }
     }
 
-    /// What is spoken for once `requirement` waits behind what is `queued_before`. One that there will be no room for beside those
-    /// speaks for nothing.
+    /// `queued_before` for the launches behind one that waits for `requirement`. A launch that does not fit beside the
+    /// earlier ones adds nothing: it would keep everybody out for memory that it cannot get.
     pub(crate) fn queue_behind(&self, requirement: &Demand, queued_before: MemoryAmount) -> MemoryAmount {
         let together = queued_before.plus(self.later.needed_for(requirement));
         if together.fits_into(self.later.amount) { together } else { queued_before }
     }
 
-    /// Whether it is on GPUs that room is not_resident now.
+    /// Whether the memory that is missing now is memory of GPUs.
     pub(crate) fn gpus_are_short(&self, requirement: &Demand) -> bool {
         requirement.gpus.total() > self.now.amount.gpus
     }
 
-    /// What is needed and what there is, for people.
+    /// What is needed and what is available, as text for people.
     pub(crate) fn describe(&self, requirement: &Demand) -> String {
-        let mut text = String::from("needs ");
         let needs = self.now.needed_for(requirement);
         let mut sides = Vec::new();
         if needs.host > 0 {
@@ -144,46 +149,45 @@ impl<'a> MemoryBudget<'a> {
         if needs.gpus > 0 {
             sides.push(format!("{} on GPUs ({})", Bytes(needs.gpus), PartsText(requirement.gpus)));
         }
-        text.push_str(&sides.join(" and "));
+        let reserved = |bytes: u64| match bytes {
+            0 => String::new(),
+            _ => format!(", {} of it promised to other servers", Bytes(bytes)),
+        };
+        let mut text = format!("needs {}", sides.join(" and "));
         if let Some(Available { bytes, bound }) = &self.reading.host {
             let of = match bound {
                 Bound::Machine => String::new(),
                 Bound::Cgroup(folder) => format!(" within the limit of the control group {}", folder.display()),
             };
-            text.push_str(&format!("; {} is available{of}", Bytes(*bytes)));
-            if self.now.promised.host > 0 {
-                text.push_str(&format!(", {} of it promised to other servers", Bytes(self.now.promised.host)));
-            }
+            text += &format!("; {} is available{of}{}", Bytes(*bytes), reserved(self.now.reserved.host));
         }
         if let Some(free) = self.reading.gpus.free().filter(|_| needs.gpus > 0) {
-            text.push_str(&format!("; {} is free on GPUs", Bytes(free)));
-            if self.now.promised.gpus > 0 {
-                text.push_str(&format!(", {} of it promised to other servers", Bytes(self.now.promised.gpus)));
-            }
+            text += &format!("; {} is free on GPUs{}", Bytes(free), reserved(self.now.reserved.gpus));
         }
         text
     }
 }
 
 impl<'a> FreeMemory<'a> {
-    fn of<'h>(available: MemoryAmount, reservations: impl Iterator<Item = &'h Reservation<'a>>) -> Self
+    fn of<'h>(available: MemoryAmount, reservations: impl IntoIterator<Item = &'h Reservation<'a>>) -> Self
     where
         'a: 'h,
     {
-        let mut promised = MemoryAmount::default();
+        let mut reserved = MemoryAmount::default();
         let mut mappings: BTreeMap<&Path, u64> = BTreeMap::new();
         for reservation in reservations {
-            promised = promised.plus(reservation.outstanding());
+            reserved = reserved.plus(reservation.outstanding());
             if let Some((file, bytes)) = reservation.mapped_file() {
                 let most = mappings.entry(file).or_default();
                 *most = bytes.max(*most);
             }
         }
-        // A file that several servers map lies in memory once.
-        promised.host = mappings.values().fold(promised.host, |sum, bytes| sum.saturating_add(*bytes));
-        Self { amount: available.minus(promised), promised, mapped: mappings.into_keys().collect() }
+        // The page cache holds a file once, however many servers map it.
+        reserved.host = mappings.values().fold(reserved.host, |sum, bytes| sum.saturating_add(*bytes));
+        Self { amount: available.minus(reserved), reserved, mapped: mappings.into_keys().collect() }
     }
 
+    /// The memory that a launch adds, without a file that another server maps already.
     fn needed_for(&self, requirement: &Demand) -> MemoryAmount {
         let is_mapped = requirement.mapping.as_ref().is_some_and(|file| self.mapped.contains(file.as_path()));
         let shared = if is_mapped { requirement.mapped() } else { 0 };
@@ -192,12 +196,12 @@ impl<'a> FreeMemory<'a> {
 }
 
 impl<'a> Reservation<'a> {
-    /// What was granted and is not there yet, without mapped files.
+    /// The part of the reservation that is not allocated yet, without a mapped file.
     fn outstanding(&self) -> MemoryAmount {
         let Some(requirement) = self.requirement else { return MemoryAmount::default() };
-        let not_resident = self.not_resident(requirement);
-        let unmapped = not_resident.saturating_sub(requirement.mapped());
+        let unmapped = self.not_resident(requirement).saturating_sub(requirement.mapped());
         match self.stage {
+            // How much of its GPU memory a process has is unknown, so that all of it counts until it is ready.
             ReservationStage::Starting | ReservationStage::Cancelled => {
                 MemoryAmount { host: unmapped, gpus: requirement.gpus.total() }
             }
@@ -207,7 +211,8 @@ impl<'a> Reservation<'a> {
         }
     }
 
-    /// A file that it maps, and how much of it is not in memory of its own: some builds copy what they have mapped.
+    /// The file that it maps, and how many bytes of it stay reserved. Some builds copy what they have mapped: the copy is
+    /// resident, and the mapping needs no reservation any more.
     fn mapped_file(&self) -> Option<(&'a Path, u64)> {
         let requirement = self.requirement?;
         let file = requirement.mapping.as_deref()?;
@@ -218,19 +223,17 @@ impl<'a> Reservation<'a> {
         requirement.host.total().saturating_sub(self.resident)
     }
 
-    /// What its end gives back. What it has is counted on the process that was started; where that one is a wrapper, the
-    /// estimate is nearer to the truth.
+    /// The memory that becomes available once its process is gone. `resident` is that of the process which was started;
+    /// where that one is a wrapper script, the estimate is nearer to the truth.
     fn freed_on_exit(&self) -> MemoryAmount {
-        let estimated =
-            self.requirement.map_or(0, |requirement| requirement.host.total().saturating_sub(requirement.mapped()));
-        MemoryAmount {
-            host: self.resident.max(estimated),
-            gpus: self.requirement.map_or(0, |requirement| requirement.gpus.total()),
-        }
+        let unmapped = |requirement: &Demand| requirement.host.total().saturating_sub(requirement.mapped());
+        let estimated = self.requirement.map_or(0, unmapped);
+        let gpus = self.requirement.map_or(0, |requirement| requirement.gpus.total());
+        MemoryAmount { host: self.resident.max(estimated), gpus }
     }
 }
 
-/// The parts of a requirement, for people.
+/// The parts of a requirement, as text for people.
 struct PartsText(Parts);
 
 impl fmt::Display for PartsText {

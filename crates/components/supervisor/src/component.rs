@@ -1,4 +1,10 @@
-//! The supervisor as a component.
+//! The component: receives commands, events and answers, and performs what the machine returns.
+//!
+//! Invariants:
+//!
+//! * A command is acknowledged only after its `CommandAccepted` is in the snapshot, so that a sender can find it there.
+//! * Nothing here waits for the launcher, the terminator, a disk or a GPU: replies, estimates, readings and configurations
+//!   come back as inputs of the loop.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,21 +31,21 @@ use crate::machine::{SupervisorLimits, SupervisorMachine};
 use crate::memory_queries::{MemoryAnswer, MemoryQueries};
 use crate::switch::{FleetSource, Resolved, difference};
 
-/// How the supervisor is set up.
+/// Settings of the supervisor.
 pub struct SupervisorSettings {
-    /// The configured servers; everybody who needs them reads the other end.
+    /// The configured servers. The supervisor replaces them when a change is applied; other components hold receivers.
     pub fleet: watch::Sender<Fleet>,
     /// The configured profiles.
     pub profiles: Vec<ProfileCard>,
     /// Resolves changes of profile and configuration.
     pub source: FleetSource,
-    /// Bounds in number and time.
+    /// Limits of number, time and memory.
     pub limits: SupervisorLimits,
-    /// What back-offs are drawn from.
+    /// Seed of the jitter of restarts.
     pub seed: u64,
-    /// What tells the memory that servers need, and what there is.
+    /// Estimates how much memory servers need, and reads how much is available.
     pub memory_probe: Arc<dyn Scales>,
-    /// Where failures are kept across runs; `None` forgets them.
+    /// The directory that keeps `failures.json` across runs; `None` keeps no failures.
     pub state_dir: Option<PathBuf>,
 }
 
@@ -49,8 +55,8 @@ impl fmt::Debug for SupervisorSettings {
     }
 }
 
-/// Starts what is enabled, keeps it running as its policy says, stops everything at the end, and does what people ask
-/// for in between.
+/// Launches every enabled server, restarts it by its policy, carries out commands of people, and stops every server at the
+/// end.
 #[derive(Debug)]
 pub struct Supervisor {
     settings: SupervisorSettings,
@@ -62,16 +68,16 @@ pub enum SupervisorError {
     /// The bus is gone.
     #[error("could not publish a decision")]
     Bus(#[from] BusClosed),
-    /// Nobody can ask any more.
+    /// Every sender of commands is dropped.
     #[error("every sender of commands is gone")]
     NoSender,
-    /// The resolving of a configuration panicked.
+    /// Resolving a configuration panicked.
     #[error("could not resolve a configuration")]
     Source(#[source] BlockingError),
 }
 
 impl Supervisor {
-    /// A supervisor that has started nothing yet.
+    /// A supervisor that launches nothing before it runs.
     pub const fn new(settings: SupervisorSettings) -> Self {
         Self { settings }
     }
@@ -105,7 +111,8 @@ impl Component for Supervisor {
                     None => return Err(BusClosed.into()),
                 },
                 Some(reply) = worker.replies.join_next() => {
-                    // A refused stop names a launch that is over; its end is on the way as an event.
+                    // Only a refused launch matters. A refused stop named a launch that is over, and the event of its
+                    // end is already on the way.
                     if let Ok((Some((server, incarnation)), Err(refused))) = reply {
                         tracing::warn!(%server, %incarnation, %refused, "launch refused");
                         let actions =
@@ -135,7 +142,7 @@ impl Component for Supervisor {
     }
 }
 
-/// A launch that was asked for, or nothing for a stop; and the answer.
+/// The launch that was requested (`None` for a stop), and the reply of its owner.
 type CommandReply = (Option<(ServerId, Incarnation)>, Result<Accepted, Refused>);
 
 struct SupervisorWorker {
@@ -168,7 +175,7 @@ impl SupervisorWorker {
         }
     }
 
-    /// Tells what is configured and starts what is enabled.
+    /// Publishes the configuration and launches every enabled server.
     async fn start(&mut self) -> Result<(), SupervisorError> {
         let fleet = self.fleet.borrow().clone();
         for spec in fleet.iter() {
@@ -194,6 +201,7 @@ impl SupervisorWorker {
         }
         let Some(request) = self.changes.push(request) else { return Ok(()) };
         if let SuperviseCommand::ShutDown { .. } = &request.command {
+            // A change that is applied after this would launch servers again.
             let ended = Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down");
             self.changes.cancel().for_each(|change| change.refuse(ended.clone()));
         }
@@ -203,8 +211,8 @@ impl SupervisorWorker {
         self.perform(actions, Some(id)).await
     }
 
-    /// A change was resolved. Wishes that it was resolved for are answered in their order; after the first of several
-    /// reloads nothing is left to do for the others.
+    /// Applies a change that was resolved, once for each command that asked for it: each gets its own `CommandAccepted` and
+    /// events. After the first of several reloads, the difference is empty.
     async fn apply_change(&mut self, (requests, resolved): ResolvedChange) -> Result<(), SupervisorError> {
         for request in requests {
             match resolved.clone() {
@@ -230,16 +238,13 @@ impl SupervisorWorker {
     async fn accept(&self, command: &SuperviseCommand, cause: Option<Seq>) -> Result<Seq, SupervisorError> {
         let (server, summary) = summarize(command);
         let accepted = Event::CommandAccepted { command: summary };
-        let event = match server {
-            Some(server) => EventDraft::server(server, accepted),
-            None => EventDraft::daemon(accepted),
-        };
-        Ok(self.events.publish_acked(event.because(cause)).await?)
+        Ok(self.events.publish_acked(EventDraft { server, incarnation: None, cause, event: accepted }).await?)
     }
 
     async fn switch(&mut self, command: &SuperviseCommand, id: Seq, next: Resolved) -> Result<(), SupervisorError> {
         let current = self.fleet.borrow().clone();
-        // Who activates a profile asks for its servers; a configuration that is read again, often by itself, does not.
+        // A person who activates a profile wants its servers to run, also those that were stopped by hand. A reload, which a
+        // change of the file may trigger, must not start them.
         let is_reload = matches!(command, SuperviseCommand::Reload { .. });
         let is_stopped_by_user = |server: &ServerId| is_reload && self.machine.is_stopped_by_user(server);
         let difference = difference(&current, &next, |server| self.machine.is_up(server), is_stopped_by_user);
@@ -249,7 +254,7 @@ impl SupervisorWorker {
             let outcome = CommandOutcome::Ready;
             return self.publish(EventDraft::daemon(Event::CommandCompleted { outcome }).because(id)).await;
         }
-        // The new specs first: what is launched from now on is launched by them.
+        // Before the machine acts: the launcher and the others read the specification of a launch from here.
         self.fleet.send_replace(next.fleet.clone());
         for spec in next.fleet.iter() {
             let card = spec.card();
@@ -270,55 +275,36 @@ impl SupervisorWorker {
 
     async fn perform(&mut self, actions: Vec<SupervisorAction>, cause: Option<Seq>) -> Result<(), SupervisorError> {
         for action in actions {
-            let event = match action {
+            match action {
                 SupervisorAction::Launch { server, incarnation } => {
                     let command = LaunchCommand::LaunchServer { server: server.clone(), incarnation };
                     let reply = self.commands.post(CommandRequest::new(command).because(cause));
                     self.replies.spawn(async move { (Some((server, incarnation)), reply.await) });
-                    continue;
                 }
                 SupervisorAction::Terminate { server, incarnation, reason, grace } => {
                     let command = TerminateCommand::TerminateServer { server, incarnation, reason, grace };
                     let reply = self.commands.post(CommandRequest::new(command).because(cause));
                     self.replies.spawn(async move { (None, reply.await) });
-                    continue;
                 }
                 SupervisorAction::EstimateMemory { server, estimate_id } => {
                     let spec = self.fleet.borrow().get(server.as_str()).cloned();
                     self.memory_queries.estimate(server, estimate_id, spec);
-                    continue;
                 }
-                SupervisorAction::ReadMemory { pids } => {
-                    self.memory_queries.read(pids);
-                    continue;
-                }
-                SupervisorAction::Announce { server, event } => EventDraft::server(server, event).because(cause),
-                SupervisorAction::Tell { server, incarnation, event } => {
-                    EventDraft::incarnation(server, incarnation, event).because(cause)
+                SupervisorAction::ReadMemory { pids } => self.memory_queries.read(pids),
+                SupervisorAction::Publish { server, incarnation, event } => {
+                    self.publish(EventDraft { server, incarnation, cause, event }).await?;
                 }
                 SupervisorAction::Complete { server, id, outcome } => {
                     let event = Event::CommandCompleted { outcome };
-                    let event = match server {
-                        Some(server) => EventDraft::server(server, event),
-                        None => EventDraft::daemon(event),
-                    };
-                    event.because(id)
+                    self.publish(EventDraft { server, incarnation: None, cause: Some(id), event }).await?;
                 }
-                SupervisorAction::Forget { server } => EventDraft::server(server, Event::ServerRemoved).because(cause),
-                SupervisorAction::AnnounceStopping { trigger } => {
-                    EventDraft::daemon(Event::DaemonStopping { trigger }).because(cause)
-                }
-                SupervisorAction::AnnounceStopped { survivors } => {
-                    EventDraft::daemon(Event::DaemonStopped { survivors }).because(cause)
-                }
-            };
-            self.publish(event).await?;
+            }
         }
         self.save_failures();
         Ok(())
     }
 
-    /// FailureCounts are few and the file is tiny; it is written in place only when a count changed.
+    /// Saves the counts of failures if one changed. On the event loop: failures are rare and the file is tiny.
     fn save_failures(&mut self) {
         let failures = self.machine.failures();
         if failures == self.saved_failures {
@@ -327,7 +313,7 @@ impl SupervisorWorker {
         if let Some(file) = &self.failure_file
             && let Err(error) = file.save(&failures)
         {
-            tracing::warn!(%error, "the failures of servers cannot be kept; a restart of the daemon forgets them");
+            tracing::warn!(%error, "cannot save the counts of failures; a restart of the daemon begins to count anew");
         }
         self.saved_failures = failures;
     }

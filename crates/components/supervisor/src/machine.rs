@@ -1,76 +1,81 @@
-//! The whole fleet as a plain state machine: wishes and events in, actions out.
+//! The whole fleet as a plain state machine: commands, events and answers in, actions out.
+//!
+//! Invariants:
+//!
+//! * Servers start and stop side by side; per server, [`ServerState`] serialises everything.
+//! * Nothing is launched while a server of a switch still has to stop, nor once a shutdown has begun.
+//! * Every input ends with [`SupervisorMachine::reconcile`], which alone launches servers and answers commands about the
+//!   whole fleet.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use llama_warden_config::{AdmissionPolicy, RestartSpec, Shared};
 use llama_warden_events::{
-    CommandOutcome, Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, StopReason, SuperviseCommand,
-    Uptime,
+    Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, StopReason, SuperviseCommand, Uptime,
 };
 use llama_warden_memory::{Demand, Reading};
 use llama_warden_state::Snapshot;
 
-use crate::action::{ServerStateAction, SupervisorAction};
-use crate::admission::{Admission, AdmissionDecision};
-use crate::server_state::{BackoffInput, ServerState, StartReason};
-use crate::server_states::ServerStates;
+use crate::action::SupervisorAction;
+use crate::admission::Admission;
+use crate::server_state::{BackoffInput, ServerState};
 use crate::shutdown::Shutdown;
 
-/// How many servers policy brings back at a time where `start.max-concurrent` sets no limit: N servers that failed
-/// together would otherwise load together, with the memory and the disk of one machine.
-pub const RESTARTS_AT_ONCE: usize = 2;
+mod reconcile;
 
-/// What a configuration says of one server, as far as the supervisor needs it.
+pub use reconcile::RESTARTS_AT_ONCE;
+
+/// The configuration of one server, as far as the supervisor needs it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DesiredServer {
-    /// Which.
+    /// The configured server.
     pub server: ServerId,
-    /// When it is started again.
+    /// When it is launched again after a failure.
     pub restart: Shared<RestartSpec>,
     /// Whether it should run.
     pub wanted: bool,
-    /// Whether a running process of it no longer fits the configuration.
+    /// Whether a running process of it no longer matches the configuration and has to be replaced.
     pub changed: bool,
 }
 
-/// How the machine is set up.
+/// Settings of the machine.
 #[derive(Debug, Clone)]
 pub struct SupervisorLimits {
-    /// Longest time from the wish to shut down to the end.
+    /// Longest time from the command to shut down to the end of the daemon.
     pub shutdown: Duration,
-    /// How many servers may load at a time; `None` is all.
+    /// How many servers may load at a time; `None` is no limit.
     pub starts: Option<usize>,
-    /// What happens when the estimated memory does not suffice.
+    /// What happens when the estimated memory of a launch does not suffice.
     pub memory: AdmissionPolicy,
 }
 
-/// The fleet.
+/// Desired and actual state of every server.
 #[derive(Debug)]
 pub struct SupervisorMachine {
-    servers: ServerStates,
-    /// Servers whose launch is due, in the order of the wishes.
+    servers: BTreeMap<ServerId, ServerState>,
+    /// Servers whose launch is due, in the order of the requests.
     queue: VecDeque<ServerId>,
     /// Servers that must be down before anything is launched: a switch frees memory before it needs it.
     stopping_first: BTreeSet<ServerId>,
-    /// Servers that are forgotten once they are down.
+    /// Servers that left the configuration; they are dropped once they are down.
     removed: BTreeSet<ServerId>,
-    /// Commands about the whole fleet that end when every wanted server has.
+    /// Commands about the whole fleet, answered once every wanted server is ready or has failed.
     pending_switches: Vec<Seq>,
     shutdown: Option<Shutdown>,
     limits: SupervisorLimits,
     admission: Admission,
-    /// The latest time that was told; what is told without one happens then.
+    /// The time of the latest input. Inputs without a time of their own happen then.
     now: Uptime,
-    /// Seeded, so that the machine stays a function of what it is given.
+    /// Seeded, so that the machine stays a function of its inputs.
     rng: fastrand::Rng,
 }
 
 impl SupervisorMachine {
-    /// A fleet of which nothing runs. Back-offs are drawn from `seed`.
+    /// A fleet without servers. The jitter of restarts is drawn from `seed`.
     pub fn new(limits: SupervisorLimits, seed: u64) -> Self {
         Self {
-            servers: ServerStates::default(),
+            servers: BTreeMap::new(),
             queue: VecDeque::new(),
             stopping_first: BTreeSet::new(),
             removed: BTreeSet::new(),
@@ -83,55 +88,60 @@ impl SupervisorMachine {
         }
     }
 
-    /// Adds a server that was never launched, with the consecutive failures of an earlier run.
+    /// Adds a server, unless it is known. `failures` are the consecutive failures of an earlier run of the daemon.
     pub fn add(&mut self, server: ServerId, restart: Shared<RestartSpec>, failures: u32) {
+        // A server that comes back to the configuration while its stop is under way keeps its state.
         self.removed.remove(&server);
-        self.servers.add(server, || ServerState::new(restart, failures));
+        self.servers.entry(server.clone()).or_insert_with(|| ServerState::new(server, restart, failures));
     }
 
-    /// Starts these servers.
+    /// Starts these servers, without a command to answer.
     pub fn start_all<'a>(&mut self, servers: impl IntoIterator<Item = &'a ServerId>) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         for server in servers {
-            self.with_server(server, &mut actions, |state, actions| state.start(None, actions));
+            if let Some(state) = self.servers.get_mut(server) {
+                state.start(None, &mut actions);
+            }
         }
-        self.reconcile(&mut actions);
+        self.reconcile(None, &mut actions);
         actions
     }
 
-    /// Brings the fleet to what a configuration says. Servers that it does not name leave; a server that is wanted and
-    /// unchanged is not touched. `id` is answered when every wanted server is ready or has failed.
-    pub fn switch(&mut self, members: &[DesiredServer], id: Option<Seq>) -> Vec<SupervisorAction> {
+    /// Switches the fleet to another configuration. Servers that it does not name are stopped and dropped; a server that
+    /// is wanted and unchanged is not touched. `id` is answered once every wanted server is ready or has failed.
+    pub fn switch(&mut self, desired: &[DesiredServer], id: Option<Seq>) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
-        let named: BTreeSet<_> = members.iter().map(|member| &member.server).collect();
-        let gone: Vec<_> = self.servers.servers().filter(|server| !named.contains(server)).cloned().collect();
+        let named: BTreeSet<_> = desired.iter().map(|desired| &desired.server).collect();
+        let gone: Vec<_> = self.servers.keys().filter(|server| !named.contains(server)).cloned().collect();
         for server in gone {
-            self.removed.insert(server.clone());
             self.stop_for_switch(&server, &mut actions);
+            self.removed.insert(server);
         }
-        for member in members {
-            self.add(member.server.clone(), member.restart.clone(), 0);
-            self.with_server(&member.server, &mut actions, |state, _| state.set_restart(member.restart.clone()));
-            if !member.wanted {
-                self.stop_for_switch(&member.server, &mut actions);
+        for desired in desired {
+            self.add(desired.server.clone(), desired.restart.clone(), 0);
+            if let Some(state) = self.servers.get_mut(&desired.server) {
+                state.set_restart(desired.restart.clone());
+            }
+            if !desired.wanted {
+                self.stop_for_switch(&desired.server, &mut actions);
             }
         }
-        for member in members.iter().filter(|member| member.wanted) {
-            let server = &member.server;
-            if member.changed && self.servers.get(server).is_some_and(ServerState::is_down) {
-                // What it was weighed with is no longer what it will be launched with.
+        for desired in desired.iter().filter(|desired| desired.wanted) {
+            let server = &desired.server;
+            let Some(state) = self.servers.get_mut(server) else { continue };
+            if desired.changed && !state.is_down() {
+                self.stopping_first.insert(server.clone());
+                state.restart(None, None, &mut actions);
+                continue;
+            }
+            if desired.changed {
+                // Its launch may wait for memory with an estimate of the options that it no longer has.
                 self.admission.release(server, self.now, &mut actions);
             }
-            let runs = self.servers.get(server).is_some_and(|state| !state.is_down());
-            if member.changed && runs {
-                self.stopping_first.insert(server.clone());
-                self.with_server(server, &mut actions, |state, actions| state.restart(None, None, actions));
-            } else {
-                self.with_server(server, &mut actions, |state, actions| state.start(None, actions));
-            }
+            state.start(None, &mut actions);
         }
         self.pending_switches.extend(id);
-        self.reconcile(&mut actions);
+        self.reconcile(None, &mut actions);
         actions
     }
 
@@ -139,6 +149,7 @@ impl SupervisorMachine {
     pub fn refusal(&self, command: &SuperviseCommand) -> Option<Refused> {
         let server = match command {
             SuperviseCommand::ShutDown { .. } => return None,
+            // A stop is accepted during a shutdown too: with `force`, it shortens the stop under way.
             SuperviseCommand::StopServer { server, .. } => server,
             _ if self.shutdown.is_some() => {
                 return Some(Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down"));
@@ -146,80 +157,84 @@ impl SupervisorMachine {
             SuperviseCommand::StartServer { server } | SuperviseCommand::RestartServer { server, .. } => server,
             SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => return None,
         };
-        let known = self.servers.contains(server) && !self.removed.contains(server);
-        (!known).then(|| {
-            let known: Vec<_> = self.servers.servers().map(ServerId::as_str).collect();
+        let is_known = self.servers.contains_key(server) && !self.removed.contains(server);
+        (!is_known).then(|| {
+            let known: Vec<_> = self.servers.keys().map(ServerId::as_str).collect();
             let detail = format!("no server `{server}` is configured; there are: {}", known.join(", "));
             Refused::new(RefusalReason::UnknownServer, detail)
         })
     }
 
-    /// Takes up an accepted command about servers. Its id is the `seq` of its `CommandAccepted`. A change of the
-    /// configuration is resolved by the caller and comes in through [`Self::switch`].
+    /// Carries out an accepted command about servers. `id` is the `seq` of its `CommandAccepted`. The caller resolves a
+    /// change of the configuration and calls [`Self::switch`] instead.
     pub fn on_command(&mut self, command: SuperviseCommand, id: Seq, now: Uptime) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         self.now = now;
-        let hurry = |force: bool, grace| if force { Some(Duration::ZERO) } else { grace };
+        let grace_or_zero = |force: bool, grace| if force { Some(Duration::ZERO) } else { grace };
         match command {
             SuperviseCommand::StartServer { server } => {
-                self.with_server(&server, &mut actions, |state, actions| state.start(Some(id), actions));
+                if let Some(state) = self.servers.get_mut(&server) {
+                    state.start(Some(id), &mut actions);
+                }
             }
             SuperviseCommand::StopServer { server, grace, force } => {
-                self.with_server(&server, &mut actions, |state, actions| {
-                    state.stop(Some(id), StopReason::Requested, hurry(force, grace), actions);
-                });
+                if let Some(state) = self.servers.get_mut(&server) {
+                    state.stop(Some(id), StopReason::Requested, grace_or_zero(force, grace), &mut actions);
+                }
             }
             SuperviseCommand::RestartServer { server, grace, force } => {
-                self.with_server(&server, &mut actions, |state, actions| {
-                    state.restart(Some(id), hurry(force, grace), actions);
-                });
+                if let Some(state) = self.servers.get_mut(&server) {
+                    state.restart(Some(id), grace_or_zero(force, grace), &mut actions);
+                }
             }
             SuperviseCommand::ShutDown { trigger, force } => {
                 match &mut self.shutdown {
                     Some(shutdown) => shutdown.join(id),
                     None => {
                         self.shutdown = Some(Shutdown::begin(id, now, self.limits.shutdown));
-                        actions.push(SupervisorAction::AnnounceStopping { trigger });
+                        actions.push(SupervisorAction::publish_daemon(Event::DaemonStopping { trigger }));
                     }
                 }
                 self.stop_all(force, &mut actions);
             }
             SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => {}
         }
-        self.reconcile(&mut actions);
+        self.reconcile(None, &mut actions);
         actions
     }
 
-    /// Takes an event in.
+    /// Applies an event. Events that are not about the latest launch of a server change nothing.
     pub fn on_event(&mut self, envelope: &Envelope) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         let (Some(server), Some(incarnation)) = (&envelope.server, envelope.incarnation) else { return actions };
-        let input = self.input(envelope.elapsed);
-        match envelope.event {
-            Event::ServerSpawned { pid, .. } if self.is_current(server, incarnation) => {
-                self.admission.on_spawned(server, pid);
-            }
-            // What it was promised is there now.
-            Event::ReadyReached { .. } => self.admission.mark_dirty(),
-            _ => {}
+        let input = self.backoff_input(envelope.elapsed);
+        if let Event::ReadyReached { .. } = envelope.event {
+            // The memory that was reserved for it is allocated now, so that a reading shows more of the truth.
+            self.admission.mark_dirty();
         }
-        self.with_server(server, &mut actions, |state, actions| match &envelope.event {
-            Event::LaunchBegan { .. } => state.on_launch_began(incarnation, actions),
-            Event::ServerSpawned { .. } => state.on_spawned(incarnation),
-            Event::ReadyReached { .. } => state.on_ready(incarnation, input.now, actions),
-            Event::ServerFailed { reason, detail, .. } => {
-                state.on_failed(incarnation, (*reason, detail.clone()), input, actions);
+        let state = self.servers.get_mut(server).filter(|state| state.incarnation() == incarnation);
+        if let Some(state) = state {
+            match &envelope.event {
+                Event::LaunchBegan { .. } => state.on_launch_began(&mut actions),
+                Event::ServerSpawned { pid, .. } => {
+                    self.admission.on_spawned(server, *pid);
+                    state.on_spawned();
+                }
+                Event::ReadyReached { .. } => state.on_ready(input.now, &mut actions),
+                Event::ServerFailed { reason, detail, .. } => {
+                    state.on_failed((*reason, detail.clone()), input, &mut actions);
+                }
+                Event::StopBegan { .. } => state.on_stop_began(),
+                Event::ServerExited { end, .. } => state.on_exited(*end, input, &mut actions),
+                Event::ServerStopped { .. } => state.on_stopped(input, &mut actions),
+                _ => {}
             }
-            Event::StopBegan { .. } => state.on_stop_began(incarnation),
-            Event::ServerExited { end, .. } => state.on_exited(incarnation, *end, input, actions),
-            Event::ServerStopped { .. } => state.on_stopped(incarnation, input, actions),
-            _ => {}
-        });
-        self.reconcile(&mut actions);
+        }
+        self.reconcile(None, &mut actions);
         actions
     }
 
-    /// The launcher did not take a launch.
+    /// Fails a launch that the launcher refused.
     pub fn on_launch_refused(
         &mut self,
         server: &ServerId,
@@ -228,15 +243,15 @@ impl SupervisorMachine {
         now: Uptime,
     ) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
-        let input = self.input(now);
-        self.with_server(server, &mut actions, |state, actions| {
-            state.on_launch_refused(incarnation, refused.to_string(), input, actions);
-        });
-        self.reconcile(&mut actions);
+        let input = self.backoff_input(now);
+        if let Some(state) = self.servers.get_mut(server).filter(|state| state.incarnation() == incarnation) {
+            state.on_launch_refused(refused.to_string(), input, &mut actions);
+        }
+        self.reconcile(None, &mut actions);
         actions
     }
 
-    /// What a server will need of memory was found out; `None` where nothing tells.
+    /// Takes the answer to [`SupervisorAction::EstimateMemory`]; `None` where no estimate is possible.
     pub fn on_estimated(
         &mut self,
         server: &ServerId,
@@ -247,65 +262,66 @@ impl SupervisorMachine {
         let mut actions = Vec::new();
         self.now = now;
         self.admission.on_estimated(server, estimate_id, requirement, &mut actions);
-        self.reconcile(&mut actions);
+        self.reconcile(None, &mut actions);
         actions
     }
 
-    /// What memory there is was found out.
+    /// Takes the answer to [`SupervisorAction::ReadMemory`].
     pub fn on_memory_read(&mut self, reading: &Reading, now: Uptime) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         self.now = now;
         let reading = self.admission.on_reading().then_some(reading);
-        self.reconcile_with(reading, &mut actions);
+        self.reconcile(reading, &mut actions);
         actions
     }
 
-    /// Events were missed; the snapshot contains them.
+    /// Replaces missed events by the snapshot that contains them.
     pub fn on_gap(&mut self, snapshot: &Snapshot) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
+        // One of the missed events may have given memory back.
         self.admission.mark_dirty();
         for (server, record) in &snapshot.servers {
-            let input = self.input(snapshot.elapsed);
-            if let Some(process) = record.process.as_ref().filter(|_| self.is_current(server, record.incarnation)) {
+            let input = self.backoff_input(snapshot.elapsed);
+            let state = self.servers.get_mut(server).filter(|state| state.incarnation() == record.incarnation);
+            let Some(state) = state else { continue };
+            if let Some(process) = &record.process {
                 self.admission.on_spawned(server, process.pid);
             }
-            self.with_server(server, &mut actions, |state, actions| state.on_snapshot(record, input, actions));
+            state.on_snapshot(record, input, &mut actions);
         }
-        self.reconcile(&mut actions);
+        self.reconcile(None, &mut actions);
         actions
     }
 
-    /// When [`Self::on_deadline`] has something to do.
+    /// When [`Self::on_deadline`] has something to do; `None` is never.
     pub fn next_deadline(&self) -> Option<Uptime> {
         let restarts = self.servers.values().filter_map(ServerState::restart_at);
         let others = [self.shutdown.as_ref().and_then(Shutdown::next_deadline), self.admission.next_deadline()];
         restarts.chain(others.into_iter().flatten()).min()
     }
 
-    /// Restarts that are due, and launches that wait for memory; and near the shutdown deadline what is left is killed, at it the daemon ends.
+    /// Makes scheduled restarts due, and reads memory again for launches that are held. Near the deadline of a shutdown it
+    /// kills the servers that are left; at the deadline it ends the shutdown and names them.
     pub fn on_deadline(&mut self, now: Uptime) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         self.now = now;
         self.admission.on_deadline(now);
-        let due = |state: &ServerState| state.restart_at().is_some_and(|at| at <= now);
-        let servers: Vec<_> =
-            self.servers.iter().filter(|(_, state)| due(state)).map(|(server, _)| server.clone()).collect();
-        for server in servers {
-            self.with_server(&server, &mut actions, |state, _| state.on_deadline(now));
+        for state in self.servers.values_mut() {
+            state.on_deadline(now);
         }
         if self.shutdown.as_mut().is_some_and(|shutdown| shutdown.take_force(now)) {
             self.stop_all(true, &mut actions);
         }
-        let left: Vec<_> =
-            self.servers.iter().filter(|(_, state)| !state.is_down()).map(|(server, _)| server.clone()).collect();
         if self.shutdown.as_mut().is_some_and(|shutdown| shutdown.take_expired(now)) {
-            actions.push(SupervisorAction::AnnounceStopped { survivors: left });
+            let survivors = self.servers.iter().filter(|(_, state)| !state.is_down());
+            let survivors = survivors.map(|(server, _)| server.clone()).collect();
+            actions.push(SupervisorAction::publish_daemon(Event::DaemonStopped { survivors }));
         }
-        self.reconcile(&mut actions);
+        self.reconcile(None, &mut actions);
         actions
     }
 
-    /// Whether a server runs or is on its way.
+    /// Whether a launch of a server is under way or due.
     pub fn is_up(&self, server: &ServerId) -> bool {
         self.servers.get(server).is_some_and(|state| !state.is_down() || state.due_launch().is_some())
     }
@@ -322,130 +338,22 @@ impl SupervisorMachine {
     }
 
     fn stop_for_switch(&mut self, server: &ServerId, actions: &mut Vec<SupervisorAction>) {
-        if self.servers.get(server).is_some_and(|state| !state.is_down()) {
+        let Some(state) = self.servers.get_mut(server) else { return };
+        if !state.is_down() {
             self.stopping_first.insert(server.clone());
         }
-        self.with_server(server, actions, |state, actions| state.stop(None, StopReason::Reconfigured, None, actions));
+        // Also where it is down: this cancels a launch that is due and a scheduled restart.
+        state.stop(None, StopReason::Reconfigured, None, actions);
     }
 
     fn stop_all(&mut self, force: bool, actions: &mut Vec<SupervisorAction>) {
-        let servers: Vec<_> = self.servers.servers().cloned().collect();
-        for server in servers {
-            self.with_server(&server, actions, |state, actions| {
-                state.stop(None, StopReason::Shutdown, force.then_some(Duration::ZERO), actions);
-            });
+        for state in self.servers.values_mut() {
+            state.stop(None, StopReason::Shutdown, force.then_some(Duration::ZERO), actions);
         }
     }
 
-    /// What follows once the servers have taken something in: launches within the limits, servers that are forgotten,
-    /// commands about the whole fleet.
-    fn reconcile(&mut self, actions: &mut Vec<SupervisorAction>) {
-        self.reconcile_with(None, actions);
-    }
-
-    fn reconcile_with(&mut self, reading: Option<&Reading>, actions: &mut Vec<SupervisorAction>) {
-        let servers = &self.servers;
-        self.stopping_first.retain(|server| servers.get(server).is_some_and(|state| !state.is_down()));
-        let left: Vec<_> = self
-            .removed
-            .iter()
-            .filter(|server| servers.get(server).is_none_or(ServerState::is_down))
-            .cloned()
-            .collect();
-        for server in left {
-            self.removed.remove(&server);
-            self.servers.remove(&server);
-            self.admission.release(&server, self.now, actions);
-            actions.push(SupervisorAction::Forget { server });
-        }
-        self.release_ended(actions);
-        self.admit_launches(reading, actions);
-        let arrived = |state: &ServerState| state.starting_for().is_none() && state.due_launch().is_none();
-        if self.stopping_first.is_empty() && self.servers.values().all(arrived) {
-            for id in self.pending_switches.drain(..) {
-                actions.push(SupervisorAction::Complete { server: None, id, outcome: CommandOutcome::Ready });
-            }
-        }
-        let all_down = self.servers.values().all(ServerState::is_down);
-        if let Some(ids) = self.shutdown.as_mut().filter(|_| all_down).and_then(Shutdown::complete) {
-            for id in ids {
-                actions.push(SupervisorAction::Complete { server: None, id, outcome: CommandOutcome::Stopped });
-            }
-            actions.push(SupervisorAction::AnnounceStopped { survivors: Vec::new() });
-        }
-    }
-
-    /// Memory that was granted ends with its launch, and a wish for some with the wish for the launch.
-    fn release_ended(&mut self, actions: &mut Vec<SupervisorAction>) {
-        let is_over = |(server, is_granted): &(&ServerId, bool)| {
-            self.servers
-                .get(server)
-                .is_none_or(|state| state.is_down() && (*is_granted || state.due_launch().is_none()))
-        };
-        let over: Vec<_> = self.admission.tracked().filter(is_over).map(|(server, _)| server.clone()).collect();
-        for server in over {
-            self.admission.release(&server, self.now, actions);
-        }
-    }
-
-    fn admit_launches(&mut self, reading: Option<&Reading>, actions: &mut Vec<SupervisorAction>) {
-        for (server, state) in self.servers.iter() {
-            if state.due_launch().is_some() && !self.queue.contains(server) {
-                self.queue.push_back(server.clone());
-            }
-        }
-        if !self.stopping_first.is_empty() || self.shutdown.is_some() {
-            return;
-        }
-        let mut starting: Vec<StartReason> = self.servers.values().filter_map(ServerState::starting_for).collect();
-        let starts = self.limits.starts.unwrap_or(usize::MAX);
-        let restarts = self.limits.starts.unwrap_or(RESTARTS_AT_ONCE);
-        let stages = self.servers.iter().filter_map(|(server, state)| Some((server.clone(), state.stage()?))).collect();
-        let mut pass = self.admission.begin_pass(reading, self.now, stages);
-        for server in std::mem::take(&mut self.queue) {
-            let Some(start_reason) = self.servers.get(&server).and_then(ServerState::due_launch) else { continue };
-            let restarts_under_way =
-                starting.iter().filter(|start_reason| **start_reason == StartReason::RestartPolicy).count();
-            let is_within_limits =
-                starting.len() < starts && (start_reason == StartReason::Requested || restarts_under_way < restarts);
-            if !is_within_limits {
-                self.queue.push_back(server);
-                continue;
-            }
-            match self.admission.decide(&server, &mut pass, actions) {
-                AdmissionDecision::Granted { warning } => {
-                    let Some(state) = self.servers.get_mut(&server) else { continue };
-                    starting.push(start_reason);
-                    actions.push(SupervisorAction::Launch { incarnation: state.launch(warning), server });
-                }
-                AdmissionDecision::Refused { detail } => {
-                    let input = self.input(self.now);
-                    self.with_server(&server, actions, |state, actions| state.refuse(detail, input, actions));
-                }
-                AdmissionDecision::Waiting => self.queue.push_back(server),
-            }
-        }
-        self.admission.end_pass(&pass, actions);
-    }
-
-    fn is_current(&self, server: &ServerId, incarnation: Incarnation) -> bool {
-        self.servers.get(server).is_some_and(|state| state.incarnation() == incarnation)
-    }
-
-    fn input(&mut self, now: Uptime) -> BackoffInput {
+    fn backoff_input(&mut self, now: Uptime) -> BackoffInput {
         self.now = now;
         BackoffInput { now, jitter: self.rng.f64() }
-    }
-
-    fn with_server(
-        &mut self,
-        server: &ServerId,
-        actions: &mut Vec<SupervisorAction>,
-        work: impl FnOnce(&mut ServerState, &mut Vec<ServerStateAction>),
-    ) {
-        let Some(state) = self.servers.get_mut(server) else { return };
-        let mut wanted = Vec::new();
-        work(state, &mut wanted);
-        actions.extend(wanted.into_iter().map(|action| action.of(server.clone())));
     }
 }

@@ -73,7 +73,7 @@ fn launches(actions: &[SupervisorAction]) -> Vec<String> {
 
 fn told(actions: &[SupervisorAction]) -> Vec<&'static str> {
     let kind = |action: &SupervisorAction| match action {
-        SupervisorAction::Tell { event, .. } => Some(event.kind()),
+        SupervisorAction::Publish { incarnation: Some(_), event, .. } => Some(event.kind()),
         _ => None,
     };
     actions.iter().filter_map(kind).collect()
@@ -223,7 +223,9 @@ fn a_server_that_leaves_the_configuration_is_stopped_and_then_forgotten() {
     assert_eq!(fleet.machine.refusal(&start).map(|refused| refused.reason), Some(RefusalReason::UnknownServer));
     let end = ProcessEnd::Exited { code: 0 };
     let actions = fleet.tell("a", 1, 2.0, [Event::ServerExited { end, swept: 0 }]);
-    assert!(actions.contains(&SupervisorAction::Forget { server: id("a") }), "{actions:?}");
+    let removed = Event::ServerRemoved;
+    let removed = SupervisorAction::Publish { server: Some(id("a")), incarnation: None, event: removed };
+    assert!(actions.contains(&removed), "{actions:?}");
 }
 
 /// S20.

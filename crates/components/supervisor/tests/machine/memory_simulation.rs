@@ -72,9 +72,7 @@ impl MemorySimulation {
                 SupervisorAction::Launch { server, incarnation } => {
                     self.launched.push(format!("{server}#{incarnation}"))
                 }
-                SupervisorAction::Announce { server, event } | SupervisorAction::Tell { server, event, .. } => {
-                    self.events.push((server, event));
-                }
+                SupervisorAction::Publish { server: Some(server), event, .. } => self.events.push((server, event)),
                 SupervisorAction::Complete { id, outcome, .. } => drop(self.outcomes.insert(id, outcome)),
                 SupervisorAction::EstimateMemory { .. } | SupervisorAction::ReadMemory { .. } => {
                     self.questions.push_back(action)

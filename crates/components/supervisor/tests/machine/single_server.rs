@@ -160,6 +160,10 @@ impl SingleServer {
     }
 }
 
+fn daemon_event(event: Event) -> SupervisorAction {
+    SupervisorAction::Publish { server: None, incarnation: None, event }
+}
+
 #[test]
 fn a_started_server_completes_its_command_when_it_is_ready() {
     let mut simulation = SingleServer::new(Becomes::Ready);
@@ -290,8 +294,8 @@ fn a_shutdown_stops_everything_takes_no_start_and_announces_its_end_once() {
     assert_eq!(
         simulation.announcements,
         [
-            SupervisorAction::AnnounceStopping { trigger: "test".to_owned() },
-            SupervisorAction::AnnounceStopped { survivors: vec![] }
+            daemon_event(Event::DaemonStopping { trigger: "test".to_owned() }),
+            daemon_event(Event::DaemonStopped { survivors: vec![] })
         ]
     );
 }
@@ -312,7 +316,7 @@ fn a_shutdown_kills_near_its_deadline_and_names_the_survivors_at_it() {
     assert_eq!(simulation.machine.next_deadline(), Some(at(30)));
     assert_eq!(
         simulation.machine.on_deadline(at(30)),
-        [SupervisorAction::AnnounceStopped { survivors: vec![simulation.server.clone()] }]
+        [daemon_event(Event::DaemonStopped { survivors: vec![simulation.server.clone()] })]
     );
     assert_eq!(simulation.machine.next_deadline(), None);
 }
