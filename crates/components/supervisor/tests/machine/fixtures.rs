@@ -1,4 +1,4 @@
-//! Names, policies and machines for the tests.
+//! Server ids, restart policies, envelopes and machines for the tests.
 
 use std::time::Duration;
 
@@ -24,12 +24,12 @@ pub fn envelope(seq: u64, elapsed: Uptime, server: ServerId, incarnation: Incarn
     }
 }
 
-/// A machine that weighs nothing.
+/// A machine without admission by memory.
 pub fn machine(starts: Option<usize>) -> SupervisorMachine {
-    weighing(starts, AdmissionPolicy::Off)
+    machine_with_memory(starts, AdmissionPolicy::Off)
 }
 
-pub fn weighing(starts: Option<usize>, memory: AdmissionPolicy) -> SupervisorMachine {
+pub fn machine_with_memory(starts: Option<usize>, memory: AdmissionPolicy) -> SupervisorMachine {
     SupervisorMachine::new(SupervisorLimits { shutdown: Duration::from_secs(30), starts, memory }, 7)
 }
 

@@ -1,4 +1,4 @@
-//! One server whose launcher and terminator are simulated.
+//! One server with a simulated launcher and terminator.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -24,23 +24,23 @@ struct SingleServer {
     launches: u64,
     stops: Vec<(StopReason, Option<Duration>)>,
     outcomes: BTreeMap<Seq, CommandOutcome>,
-    announcements: Vec<SupervisorAction>,
-    /// What the launcher still has to tell.
+    published: Vec<SupervisorAction>,
+    /// Events that the launcher and the terminator have not published yet.
     pending: VecDeque<(Incarnation, Event)>,
-    becomes: Becomes,
+    result: LaunchResult,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Becomes {
+enum LaunchResult {
     Ready,
     FailedBeforeSpawn,
     FailedWhileLoading,
-    /// Nothing happens after the spawn until the test says so.
+    /// Nothing follows the spawn until the test publishes it.
     Loading,
 }
 
 impl SingleServer {
-    fn new(becomes: Becomes) -> Self {
+    fn new(result: LaunchResult) -> Self {
         let server = id("a");
         let mut machine = machine(None);
         machine.add(server.clone(), restart(RestartPolicy::Never), 0);
@@ -52,13 +52,13 @@ impl SingleServer {
             launches: 0,
             stops: Vec::new(),
             outcomes: BTreeMap::new(),
-            announcements: Vec::new(),
+            published: Vec::new(),
             pending: VecDeque::new(),
-            becomes,
+            result,
         }
     }
 
-    fn take(&mut self, actions: Vec<SupervisorAction>) {
+    fn perform(&mut self, actions: Vec<SupervisorAction>) {
         for action in actions {
             match action {
                 SupervisorAction::Launch { incarnation, .. } => {
@@ -66,7 +66,7 @@ impl SingleServer {
                     assert!(incarnation.get() > self.launches, "launches are numbered upwards");
                     self.launches = incarnation.get();
                     self.running = Some(incarnation);
-                    self.launcher_tells(incarnation);
+                    self.script_launch(incarnation);
                 }
                 SupervisorAction::Terminate { incarnation, reason, grace, .. } => {
                     self.stops.push((reason, grace));
@@ -84,63 +84,63 @@ impl SingleServer {
                     let before = self.outcomes.insert(id, outcome);
                     assert_eq!(before, None, "a command is answered once");
                 }
-                announcement => self.announcements.push(announcement),
+                publication => self.published.push(publication),
             }
         }
     }
 
-    fn launcher_tells(&mut self, incarnation: Incarnation) {
+    fn script_launch(&mut self, incarnation: Incarnation) {
         let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 };
         let failed = |reason| Event::ServerFailed { reason, detail: "why".to_owned(), lines: vec![] };
-        let tell = &mut self.pending;
-        tell.push_back((incarnation, Event::LaunchBegan { binary: "llama-server".into() }));
-        match self.becomes {
-            Becomes::Ready => {
-                tell.push_back((incarnation, spawned));
-                tell.push_back((incarnation, Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 }));
+        let pending = &mut self.pending;
+        pending.push_back((incarnation, Event::LaunchBegan { binary: "llama-server".into() }));
+        match self.result {
+            LaunchResult::Ready => {
+                pending.push_back((incarnation, spawned));
+                pending.push_back((incarnation, Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 }));
             }
-            Becomes::Loading => tell.push_back((incarnation, spawned)),
-            Becomes::FailedBeforeSpawn => tell.push_back((incarnation, failed(FailureReason::ModelNotFound))),
-            Becomes::FailedWhileLoading => {
-                tell.push_back((incarnation, spawned));
+            LaunchResult::Loading => pending.push_back((incarnation, spawned)),
+            LaunchResult::FailedBeforeSpawn => pending.push_back((incarnation, failed(FailureReason::ModelNotFound))),
+            LaunchResult::FailedWhileLoading => {
+                pending.push_back((incarnation, spawned));
                 let end = ProcessEnd::Exited { code: 1 };
-                tell.push_back((incarnation, Event::ServerExited { end, swept: 0 }));
-                tell.push_back((incarnation, failed(FailureReason::ModelInvalid)));
+                pending.push_back((incarnation, Event::ServerExited { end, swept: 0 }));
+                pending.push_back((incarnation, failed(FailureReason::ModelInvalid)));
             }
         }
     }
 
-    /// Lets one pending event happen.
-    fn step(&mut self) -> bool {
+    /// Publishes one pending event; false if there is none.
+    fn publish_next(&mut self) -> bool {
         let Some((incarnation, event)) = self.pending.pop_front() else { return false };
         if self.running != Some(incarnation) && matches!(event, Event::ServerExited { .. }) {
             return true;
         }
         let over = matches!(event, Event::ServerExited { .. })
-            || matches!(event, Event::ServerFailed { .. }) && self.becomes == Becomes::FailedBeforeSpawn;
+            || matches!(event, Event::ServerFailed { .. }) && self.result == LaunchResult::FailedBeforeSpawn;
         if over {
             self.running = None;
         }
-        self.event(incarnation, event);
+        self.publish(incarnation, event);
         true
     }
 
-    fn event(&mut self, incarnation: Incarnation, event: Event) {
+    fn publish(&mut self, incarnation: Incarnation, event: Event) {
         self.seq += 1;
         let envelope = fixtures::envelope(self.seq, NOW, self.server.clone(), incarnation, event);
         let actions = self.machine.on_event(&envelope);
-        self.take(actions);
+        self.perform(actions);
     }
 
-    fn settle(&mut self) {
-        while self.step() {}
+    fn publish_all(&mut self) {
+        while self.publish_next() {}
     }
 
     fn command(&mut self, command: SuperviseCommand) -> Seq {
         self.seq += 1;
         let id = Seq::new(self.seq);
         let actions = self.machine.on_command(command, id, NOW);
-        self.take(actions);
+        self.perform(actions);
         id
     }
 
@@ -166,10 +166,10 @@ fn daemon_event(event: Event) -> SupervisorAction {
 
 #[test]
 fn a_started_server_completes_its_command_when_it_is_ready() {
-    let mut simulation = SingleServer::new(Becomes::Ready);
+    let mut simulation = SingleServer::new(LaunchResult::Ready);
     let id = simulation.start();
     assert_eq!(simulation.outcomes.get(&id), None);
-    simulation.settle();
+    simulation.publish_all();
     assert_eq!(simulation.outcomes[&id], CommandOutcome::Ready);
     let again = simulation.start();
     assert_eq!((simulation.outcomes[&again].clone(), simulation.launches), (CommandOutcome::Ready, 1));
@@ -177,56 +177,56 @@ fn a_started_server_completes_its_command_when_it_is_ready() {
 
 #[test]
 fn a_failure_before_the_spawn_and_one_while_loading_reach_the_caller_with_their_reason() {
-    for (becomes, reason) in [
-        (Becomes::FailedBeforeSpawn, FailureReason::ModelNotFound),
-        (Becomes::FailedWhileLoading, FailureReason::ModelInvalid),
+    for (result, reason) in [
+        (LaunchResult::FailedBeforeSpawn, FailureReason::ModelNotFound),
+        (LaunchResult::FailedWhileLoading, FailureReason::ModelInvalid),
     ] {
-        let mut simulation = SingleServer::new(becomes);
+        let mut simulation = SingleServer::new(result);
         let id = simulation.start();
-        simulation.settle();
+        simulation.publish_all();
         assert_eq!(simulation.outcomes[&id], CommandOutcome::Failed { reason, detail: "why".to_owned() });
         assert_eq!((simulation.launches, simulation.running), (1, None), "no retry without a policy");
-        simulation.becomes = Becomes::Ready;
+        simulation.result = LaunchResult::Ready;
         let again = simulation.start();
-        simulation.settle();
+        simulation.publish_all();
         assert_eq!(simulation.outcomes[&again], CommandOutcome::Ready, "the earlier failure is forgotten");
     }
 }
 
 #[test]
 fn a_failed_server_whose_process_still_runs_is_stopped() {
-    let mut simulation = SingleServer::new(Becomes::Loading);
+    let mut simulation = SingleServer::new(LaunchResult::Loading);
     let id = simulation.start();
-    simulation.settle();
+    simulation.publish_all();
     let failed =
         Event::ServerFailed { reason: FailureReason::ReadyTimeout, detail: "not ready".to_owned(), lines: vec![] };
-    simulation.event(Incarnation::new(1), failed);
+    simulation.publish(Incarnation::new(1), failed);
     assert_eq!(simulation.stops, [(StopReason::Failed, None)]);
     assert!(matches!(simulation.outcomes[&id], CommandOutcome::Failed { reason: FailureReason::ReadyTimeout, .. }));
-    simulation.settle();
+    simulation.publish_all();
     assert_eq!((simulation.running, simulation.launches), (None, 1));
 }
 
 #[test]
 fn a_stop_before_the_launcher_has_begun_waits_for_it_and_then_signals() {
-    let mut simulation = SingleServer::new(Becomes::Ready);
+    let mut simulation = SingleServer::new(LaunchResult::Ready);
     let start = simulation.start();
     let stop = simulation.stop();
     assert_eq!(simulation.stops, [], "a signal would find nothing yet");
     assert_eq!(simulation.outcomes[&start], CommandOutcome::Superseded { by: stop });
-    simulation.settle();
+    simulation.publish_all();
     assert_eq!(simulation.stops, [(StopReason::Requested, None)]);
     assert_eq!((simulation.outcomes[&stop].clone(), simulation.running), (CommandOutcome::Stopped, None));
 }
 
 #[test]
 fn a_start_while_stopping_waits_for_the_end_and_launches_again() {
-    let mut simulation = SingleServer::new(Becomes::Ready);
+    let mut simulation = SingleServer::new(LaunchResult::Ready);
     simulation.start();
-    simulation.settle();
+    simulation.publish_all();
     let stop = simulation.stop();
     let start = simulation.start();
-    simulation.settle();
+    simulation.publish_all();
     assert_eq!(simulation.outcomes[&stop], CommandOutcome::Stopped);
     assert_eq!(simulation.outcomes[&start], CommandOutcome::Ready);
     assert_eq!((simulation.running, simulation.launches), (Some(Incarnation::new(2)), 2));
@@ -234,13 +234,13 @@ fn a_start_while_stopping_waits_for_the_end_and_launches_again() {
 
 #[test]
 fn a_restart_is_done_when_a_later_launch_is_ready() {
-    let mut simulation = SingleServer::new(Becomes::Ready);
+    let mut simulation = SingleServer::new(LaunchResult::Ready);
     simulation.start();
-    simulation.settle();
+    simulation.publish_all();
     let restart = simulation.restart();
     assert_eq!(simulation.stops, [(StopReason::Restart, None)]);
     assert_eq!(simulation.outcomes.get(&restart), None);
-    simulation.settle();
+    simulation.publish_all();
     assert_eq!(
         (simulation.outcomes[&restart].clone(), simulation.running),
         (CommandOutcome::Ready, Some(Incarnation::new(2)))
@@ -249,16 +249,16 @@ fn a_restart_is_done_when_a_later_launch_is_ready() {
 
 #[test]
 fn a_repeated_stop_joins_and_a_forced_one_reaches_the_terminator() {
-    let mut simulation = SingleServer::new(Becomes::Ready);
+    let mut simulation = SingleServer::new(LaunchResult::Ready);
     simulation.start();
-    simulation.settle();
+    simulation.publish_all();
     let first = simulation.stop();
     let second = simulation.stop();
     assert_eq!(simulation.stops.len(), 1);
     let server = simulation.server.clone();
     let forced = simulation.command(SuperviseCommand::StopServer { server, grace: None, force: true });
     assert_eq!(simulation.stops[1], (StopReason::Requested, Some(Duration::ZERO)));
-    simulation.settle();
+    simulation.publish_all();
     for id in [first, second, forced] {
         assert_eq!(simulation.outcomes[&id], CommandOutcome::Stopped);
     }
@@ -266,14 +266,14 @@ fn a_repeated_stop_joins_and_a_forced_one_reaches_the_terminator() {
 
 #[test]
 fn a_crash_leaves_the_server_down_and_a_stop_of_it_is_done_at_once() {
-    let mut simulation = SingleServer::new(Becomes::Ready);
+    let mut simulation = SingleServer::new(LaunchResult::Ready);
     simulation.start();
-    simulation.settle();
+    simulation.publish_all();
     let end = ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false };
     simulation.running = None;
-    simulation.event(Incarnation::new(1), Event::ServerExited { end, swept: 0 });
+    simulation.publish(Incarnation::new(1), Event::ServerExited { end, swept: 0 });
     let crashed = Event::ServerFailed { reason: FailureReason::Crashed, detail: String::new(), lines: vec![] };
-    simulation.event(Incarnation::new(1), crashed);
+    simulation.publish(Incarnation::new(1), crashed);
     assert_eq!((simulation.launches, simulation.stops.len()), (1, 0));
     let stop = simulation.stop();
     assert_eq!(simulation.outcomes[&stop], CommandOutcome::Stopped);
@@ -281,18 +281,18 @@ fn a_crash_leaves_the_server_down_and_a_stop_of_it_is_done_at_once() {
 
 #[test]
 fn a_shutdown_stops_everything_takes_no_start_and_announces_its_end_once() {
-    let mut simulation = SingleServer::new(Becomes::Ready);
+    let mut simulation = SingleServer::new(LaunchResult::Ready);
     simulation.start();
-    simulation.settle();
+    simulation.publish_all();
     let trigger = "test".to_owned();
     let shutdown = simulation.command(SuperviseCommand::ShutDown { trigger, force: false });
     let server = simulation.server.clone();
     let refused = simulation.machine.refusal(&SuperviseCommand::StartServer { server });
     assert_eq!(refused.map(|refused| refused.reason), Some(RefusalReason::ShuttingDown));
-    simulation.settle();
+    simulation.publish_all();
     assert_eq!(simulation.outcomes[&shutdown], CommandOutcome::Stopped);
     assert_eq!(
-        simulation.announcements,
+        simulation.published,
         [
             daemon_event(Event::DaemonStopping { trigger: "test".to_owned() }),
             daemon_event(Event::DaemonStopped { survivors: vec![] })
@@ -302,9 +302,9 @@ fn a_shutdown_stops_everything_takes_no_start_and_announces_its_end_once() {
 
 #[test]
 fn a_shutdown_kills_near_its_deadline_and_names_the_survivors_at_it() {
-    let mut simulation = SingleServer::new(Becomes::Ready);
+    let mut simulation = SingleServer::new(LaunchResult::Ready);
     simulation.start();
-    simulation.settle();
+    simulation.publish_all();
     let trigger = "test".to_owned();
     let actions =
         simulation.machine.on_command(SuperviseCommand::ShutDown { trigger, force: false }, Seq::new(90), NOW);
@@ -323,7 +323,7 @@ fn a_shutdown_kills_near_its_deadline_and_names_the_survivors_at_it() {
 
 #[test]
 fn an_unknown_server_is_refused_with_the_known_ones_named() {
-    let simulation = SingleServer::new(Becomes::Ready);
+    let simulation = SingleServer::new(LaunchResult::Ready);
     let refused = simulation.machine.refusal(&SuperviseCommand::StartServer { server: id("b") }).expect("refused");
     assert_eq!(refused.reason, RefusalReason::UnknownServer);
     assert!(refused.detail.ends_with("there are: a"), "{}", refused.detail);
@@ -331,23 +331,23 @@ fn an_unknown_server_is_refused_with_the_known_ones_named() {
 
 #[test]
 fn a_refused_launch_reaches_the_caller() {
-    let mut simulation = SingleServer::new(Becomes::Ready);
+    let mut simulation = SingleServer::new(LaunchResult::Ready);
     let start = simulation.start();
     let refused = Refused::new(RefusalReason::QueueFull, "too many");
     let server = simulation.server.clone();
     let actions = simulation.machine.on_launch_refused(&server, Incarnation::new(1), &refused, NOW);
     simulation.running = None;
-    simulation.take(actions);
+    simulation.perform(actions);
     assert!(matches!(simulation.outcomes[&start], CommandOutcome::Failed { reason: FailureReason::Refused, .. }));
 }
 
 proptest! {
     #[test]
-    fn whatever_crosses_every_command_is_answered_once_and_the_last_wish_wins(
-        becomes in prop_oneof![Just(Becomes::Ready), Just(Becomes::FailedBeforeSpawn), Just(Becomes::FailedWhileLoading)],
+    fn whatever_crosses_every_command_is_answered_once_and_the_last_request_wins(
+        result in prop_oneof![Just(LaunchResult::Ready), Just(LaunchResult::FailedBeforeSpawn), Just(LaunchResult::FailedWhileLoading)],
         script in prop::collection::vec((0_u8..3, 0_usize..6), 1..40),
     ) {
-        let mut simulation = SingleServer::new(becomes);
+        let mut simulation = SingleServer::new(result);
         let mut asked = 0;
         let mut last_is_stop = true;
         for (command, steps) in script {
@@ -359,12 +359,12 @@ proptest! {
             last_is_stop = command == 1;
             asked += 1;
             for _ in 0..steps {
-                simulation.step();
+                simulation.publish_next();
             }
         }
-        simulation.settle();
+        simulation.publish_all();
         prop_assert_eq!(simulation.outcomes.len(), asked);
-        let should_run = !last_is_stop && becomes == Becomes::Ready;
+        let should_run = !last_is_stop && result == LaunchResult::Ready;
         prop_assert_eq!(simulation.running.is_some(), should_run);
     }
 }
