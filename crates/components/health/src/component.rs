@@ -15,9 +15,9 @@ use llama_warden_state::{Phase, ProcessRecord, ServerRecord, Snapshot};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
+use crate::check::{CheckReport as Observation, CheckTarget as Subject, check as look};
 use crate::cpu::Leader;
-use crate::look::{Observation, Subject, look};
-use crate::machine::{Machine, Standing};
+use crate::machine::{HealthMachine as Machine, HealthState as Standing};
 
 /// How many lines of output go with a failure, and how much of each, in characters.
 const LAST_LINES: (usize, usize) = (12, 512);

@@ -15,10 +15,10 @@
 //! answers nor computes makes a [`ServerFailed`](llama_warden_events::Event::ServerFailed), `unresponsive` or `wedged`.
 //! What becomes of it then is for others to decide.
 
+mod check;
 mod component;
 mod cpu;
-mod look;
+mod llama_json;
 mod machine;
-mod telling;
 
 pub use component::{Health, HealthError};

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// Names start with this. A double underscore would make a variable an override of the configuration, for commands of
 /// ours that a hook runs.
-const PREFIX: &str = "LLAMA_WARDEN_";
+const VARIABLE_PREFIX: &str = "LLAMA_WARDEN_";
 
 /// A command that is to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl HookCall {
     }
 
     pub(crate) fn telling(mut self, name: &str, value: impl Into<String>) -> Self {
-        self.variables.insert(format!("{PREFIX}{name}"), value.into());
+        self.variables.insert(format!("{VARIABLE_PREFIX}{name}"), value.into());
         self
     }
 

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::HookCall;
-use crate::process::{self, Bounds, failed};
-use crate::queue::{Queue, Turn};
+use crate::process::{self, HookLimits as Bounds, failed};
+use crate::queue::{HookQueue as Queue, QueueDecision as Turn};
 use crate::watch::Watch;
 
 /// Longest time for what still runs when the daemon ends; the host waits a little longer. What is left is killed.

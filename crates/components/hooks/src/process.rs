@@ -23,7 +23,7 @@ use crate::output::{LastLines, log_lines};
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
 /// How long a killed command may take to be gone; one that waits for a disk or a mount in the kernel stays.
-const BURIAL: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Variables by which the daemon's own manager speaks to it and to nobody else.
 const NOT_INHERITED: [&str; 6] =
@@ -31,7 +31,7 @@ const NOT_INHERITED: [&str; 6] =
 
 /// What ends a command that does not end by itself.
 #[derive(Debug)]
-pub(crate) struct Bounds {
+pub(crate) struct HookLimits {
     /// Longest time for it.
     pub(crate) limit: Duration,
     /// Cancelled when nobody wants it any more.
@@ -39,9 +39,9 @@ pub(crate) struct Bounds {
 }
 
 /// Runs a command. Dropping the future kills it with its group.
-pub(crate) async fn run(call: &HookCall, bounds: &Bounds) -> HookOutcome {
-    match Hook::start(call).await {
-        Ok(hook) => hook.attend(call, bounds).await,
+pub(crate) async fn run(call: &HookCall, limits: &HookLimits) -> HookOutcome {
+    match HookProcess::start(call).await {
+        Ok(hook) => hook.wait(call, limits).await,
         Err(error) => failed(format!("`{}` cannot be run: {error}", call.argv.first().map_or("", String::as_str))),
     }
 }
@@ -52,32 +52,34 @@ pub(crate) fn failed(detail: impl Into<String>) -> HookOutcome {
 }
 
 /// Why a command is not waited for any longer.
-enum Finish {
+enum HookEnd {
     Ended,
-    OutOfTime,
-    CalledOff,
+    TimedOut,
+    Cancelled,
 }
 
-struct Hook {
+struct HookProcess {
     child: Child,
     /// Readable once the process has ended.
     end: AsyncFd<OwnedFd>,
     is_reaped: bool,
 }
 
-impl Hook {
+impl HookProcess {
     async fn start(call: &HookCall) -> io::Result<Self> {
         let mut command = command(call)?;
         // Beside the runtime, since a start waits for the program to be read from its disk. Whole, so that a start that
         // nobody waits for any more ends as a dropped hook does.
         let start = move || {
             let child = command.spawn()?;
-            match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from).and_then(watch_end)
+            match pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
+                .map_err(io::Error::from)
+                .and_then(async_pidfd)
             {
                 Ok(end) => Ok(Self { child, end, is_reaped: false }),
                 Err(error) => {
                     // Nobody could say when it ends, so that it must not run.
-                    end_now(child);
+                    kill_and_reap(child);
                     Err(error)
                 }
             }
@@ -85,10 +87,10 @@ impl Hook {
         blocking(start).await.map_err(io::Error::other)?
     }
 
-    async fn attend(mut self, call: &HookCall, bounds: &Bounds) -> HookOutcome {
+    async fn wait(mut self, call: &HookCall, limits: &HookLimits) -> HookOutcome {
         let (mut stdout, mut stderr) = (LastLines::new(), LastLines::new());
         let pipes = (self.child.stdout.take().map(OwnedFd::from), self.child.stderr.take().map(OwnedFd::from));
-        let finish = {
+        let end = {
             let output = async {
                 let read = async |stream, pipe: Option<OwnedFd>, last: &mut _| match pipe {
                     Some(pipe) => log_lines(call, stream, pipe, last).await,
@@ -101,23 +103,23 @@ impl Hook {
             };
             let ended = self.end.readable();
             tokio::select! {
-                () = until_end(ended, output) => Finish::Ended,
-                () = tokio::time::sleep(bounds.limit) => Finish::OutOfTime,
-                () = bounds.call_off.cancelled() => Finish::CalledOff,
+                () = wait_for_end(ended, output) => HookEnd::Ended,
+                () = tokio::time::sleep(limits.limit) => HookEnd::TimedOut,
+                () = limits.call_off.cancelled() => HookEnd::Cancelled,
             }
         };
-        let how = match finish {
-            Finish::Ended => match self.reap().await {
+        let how = match end {
+            HookEnd::Ended => match self.reap().await {
                 Ok(status) if status.success() => return HookOutcome::Succeeded,
                 Ok(status) => describe(status),
                 Err(error) => format!("nobody knows how it ended: {error}"),
             },
-            Finish::OutOfTime => {
-                let limit = (bounds.limit.as_secs_f64() * 10.0).round() / 10.0;
+            HookEnd::TimedOut => {
+                let limit = (limits.limit.as_secs_f64() * 10.0).round() / 10.0;
                 let and_still_there = if self.kill().await { "" } else { "; the kernel holds it still" };
                 format!("killed after {limit} s{and_still_there}")
             }
-            Finish::CalledOff => {
+            HookEnd::Cancelled => {
                 self.kill().await;
                 return HookOutcome::CalledOff;
             }
@@ -130,13 +132,13 @@ impl Hook {
     /// Kills it with its group and says whether it is gone. Who waits for it is not held up by what the kernel holds.
     async fn kill(mut self) -> bool {
         kill_group(&self.child);
-        let is_gone = tokio::time::timeout(BURIAL, self.end.readable()).await.is_ok();
-        let burial = async move { self.reap().await };
+        let is_gone = tokio::time::timeout(KILL_TIMEOUT, self.end.readable()).await.is_ok();
+        let reap = async move { self.reap().await };
         if is_gone {
             // Its status says nothing, since it was killed.
-            let _ = burial.await;
+            let _ = reap.await;
         } else {
-            drop(tokio::spawn(burial));
+            drop(tokio::spawn(reap));
         }
         is_gone
     }
@@ -150,7 +152,7 @@ impl Hook {
     }
 }
 
-impl Drop for Hook {
+impl Drop for HookProcess {
     fn drop(&mut self) {
         if !self.is_reaped {
             kill_group(&self.child);
@@ -172,13 +174,13 @@ fn command(call: &HookCall) -> io::Result<Command> {
     Ok(command)
 }
 
-fn watch_end(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+fn async_pidfd(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     #[expect(deprecated, reason = "what replaces it is an unsafe function, whose demand an OwnedFd meets")]
     AsyncFd::with_interest(pidfd, Interest::READABLE)
 }
 
 /// Waits for the end, reading output meanwhile and a little longer.
-async fn until_end<E, O>(ended: impl Future<Output = E>, output: impl Future<Output = O>) {
+async fn wait_for_end<E, O>(ended: impl Future<Output = E>, output: impl Future<Output = O>) {
     let mut output = std::pin::pin!(output);
     let mut ended = std::pin::pin!(ended);
     tokio::select! {
@@ -192,7 +194,7 @@ async fn until_end<E, O>(ended: impl Future<Output = E>, output: impl Future<Out
     }
 }
 
-fn end_now(mut child: Child) {
+fn kill_and_reap(mut child: Child) {
     kill_group(&child);
     // It was killed a moment ago; its status says nothing.
     let _ = child.wait();

@@ -8,47 +8,47 @@ use crate::call::HookCall;
 
 /// Most commands of one server that wait. A crash loop whose commands take longer than its back-off fills it; what comes
 /// then is refused, and its failure published.
-const WAITING: usize = 8;
+const CAPACITY: usize = 8;
 
 /// What runs and what waits.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
+pub(crate) struct HookQueue {
     /// A server is in here while a command of it runs.
     waiting: BTreeMap<ServerId, VecDeque<HookCall>>,
 }
 
 /// What becomes of a command.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum QueueDecision {
     Now(HookCall),
     Later,
     Refused(HookCall),
 }
 
-impl Queue {
-    pub(crate) fn add(&mut self, call: HookCall) -> Turn {
+impl HookQueue {
+    pub(crate) fn add(&mut self, call: HookCall) -> QueueDecision {
         match self.waiting.get_mut(&call.server) {
             None => {
                 self.waiting.insert(call.server.clone(), VecDeque::new());
-                Turn::Now(call)
+                QueueDecision::Now(call)
             }
-            Some(waiting) if waiting.len() < WAITING => {
+            Some(waiting) if waiting.len() < CAPACITY => {
                 waiting.push_back(call);
-                Turn::Later
+                QueueDecision::Later
             }
-            Some(_) => Turn::Refused(call),
+            Some(_) => QueueDecision::Refused(call),
         }
     }
 
-    /// Takes out those that wait and that `is_moot` picks.
-    pub(crate) fn withdraw(&mut self, is_moot: impl Fn(&HookCall) -> bool) -> Vec<HookCall> {
+    /// Takes out those that wait and that `is_obsolete` picks.
+    pub(crate) fn withdraw(&mut self, is_obsolete: impl Fn(&HookCall) -> bool) -> Vec<HookCall> {
         self.waiting
             .values_mut()
             .flat_map(|waiting| {
-                let (moot, kept) = std::mem::take(waiting).into_iter().partition(|call| is_moot(call));
+                let (obsolete, kept) = std::mem::take(waiting).into_iter().partition(|call| is_obsolete(call));
                 *waiting = kept;
-                let moot: VecDeque<_> = moot;
-                moot
+                let obsolete: VecDeque<_> = obsolete;
+                obsolete
             })
             .collect()
     }
@@ -86,19 +86,19 @@ mod tests {
 
     #[test]
     fn commands_of_one_server_take_turns_and_those_of_others_do_not_wait() {
-        let mut queue = Queue::default();
-        assert_eq!(queue.add(call("a", 1)), Turn::Now(call("a", 1)));
-        assert_eq!(queue.add(call("a", 2)), Turn::Later);
-        assert_eq!(queue.add(call("b", 1)), Turn::Now(call("b", 1)));
+        let mut queue = HookQueue::default();
+        assert_eq!(queue.add(call("a", 1)), QueueDecision::Now(call("a", 1)));
+        assert_eq!(queue.add(call("a", 2)), QueueDecision::Later);
+        assert_eq!(queue.add(call("b", 1)), QueueDecision::Now(call("b", 1)));
         let a = call("a", 1).server;
         assert_eq!(queue.next(&a), Some(call("a", 2)));
         assert_eq!(queue.next(&a), None);
-        assert_eq!(queue.add(call("a", 3)), Turn::Now(call("a", 3)));
+        assert_eq!(queue.add(call("a", 3)), QueueDecision::Now(call("a", 3)));
     }
 
     #[test]
     fn what_is_withdrawn_takes_no_turn() {
-        let mut queue = Queue::default();
+        let mut queue = HookQueue::default();
         for launch in 1..=3 {
             queue.add(call("a", launch));
         }
@@ -112,11 +112,11 @@ mod tests {
 
     #[test]
     fn a_full_queue_refuses() {
-        let mut queue = Queue::default();
+        let mut queue = HookQueue::default();
         queue.add(call("a", 0));
-        for launch in 1..=WAITING as u64 {
-            assert_eq!(queue.add(call("a", launch)), Turn::Later);
+        for launch in 1..=CAPACITY as u64 {
+            assert_eq!(queue.add(call("a", launch)), QueueDecision::Later);
         }
-        assert_eq!(queue.add(call("a", 99)), Turn::Refused(call("a", 99)));
+        assert_eq!(queue.add(call("a", 99)), QueueDecision::Refused(call("a", 99)));
     }
 }

@@ -18,7 +18,7 @@ use llama_warden_state::Snapshot;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::machine::{Action, Plan, Stop};
+use crate::machine::{StopAction as Action, StopMachine as Stop, StopPlan as Plan};
 
 /// For a server of which no configuration is known any more.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);

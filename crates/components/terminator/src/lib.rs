@@ -11,4 +11,4 @@ mod component;
 mod machine;
 
 pub use component::{Terminator, TerminatorError};
-pub use machine::{Action, KILL_VERIFICATION, Plan, Stop};
+pub use machine::{KILL_VERIFICATION, StopAction, StopMachine, StopPlan};

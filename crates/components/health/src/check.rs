@@ -12,7 +12,7 @@ use llama_warden_support::blocking;
 use serde_json::Value;
 
 use crate::cpu::{CpuReading, Leader, Motion};
-use crate::telling::{is_asleep, tokens_handled};
+use crate::llama_json::{is_asleep, tokens_handled};
 
 /// A request that goes through the whole server and asks it for as little as can be. The prompt cache is left alone as far
 /// as the build lets us.
@@ -20,7 +20,7 @@ const ONE_TOKEN: &str = r#"{"prompt":"1","n_predict":1,"temperature":0,"cache_pr
 
 /// Whom to look at.
 #[derive(Debug)]
-pub(crate) struct Subject {
+pub(crate) struct CheckTarget {
     pub(crate) target: Target,
     pub(crate) leader: Leader,
     pub(crate) clock: Clock,
@@ -28,7 +28,7 @@ pub(crate) struct Subject {
 
 /// How to look.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Look {
+pub(crate) struct CheckRequest {
     /// Longest wait for one answer.
     pub(crate) timeout: Duration,
     /// The processor time at the look before, if that failed: what was computed since then counts.
@@ -47,8 +47,8 @@ pub(crate) struct Inference {
 
 /// What a look brought.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Observation {
-    pub(crate) finding: Finding,
+pub(crate) struct CheckReport {
+    pub(crate) outcome: CheckOutcome,
     /// Until the answer to the first question, or until it was given up.
     pub(crate) latency: Duration,
     /// The last processor time that was read.
@@ -58,7 +58,7 @@ pub(crate) struct Observation {
 
 /// What a look means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Finding {
+pub(crate) enum CheckOutcome {
     /// It answers, and does what it should as far as it was asked.
     Well,
     /// It does not answer, and computes.
@@ -74,113 +74,113 @@ pub(crate) enum Finding {
 }
 
 /// Looks at a server.
-pub(crate) async fn look(subject: &Subject, look: Look) -> Observation {
-    let began = subject.clock.now();
-    let (answer, before) = ask_for_health(subject, look).await;
-    let latency = subject.clock.now().since(began);
-    let observation = |finding, cpu, tokens| Observation { finding, latency, cpu, tokens };
+pub(crate) async fn check(server: &CheckTarget, request: CheckRequest) -> CheckReport {
+    let began = server.clock.now();
+    let (answer, before) = request_health(server, request).await;
+    let latency = server.clock.now().since(began);
+    let report = |outcome, cpu, tokens| CheckReport { outcome, latency, cpu, tokens };
     match answer {
         // A build without a health path (2023) answers 404 from the loop that serves requests.
-        Answer::Ok | Answer::NotFound => match look.inference {
+        Answer::Ok | Answer::NotFound => match request.inference {
             Some(inference) => {
-                let (finding, cpu, tokens) = ask_for_a_token(subject, look.timeout, inference).await;
-                observation(finding, cpu, tokens)
+                let (outcome, cpu, tokens) = request_token(server, request.timeout, inference).await;
+                report(outcome, cpu, tokens)
             }
-            None => observation(Finding::Well, None, None),
+            None => report(CheckOutcome::Well, None, None),
         },
-        Answer::NotReady => observation(not_ready("it says that it is not ready (503)"), None, None),
-        Answer::Other(status) => observation(not_ready(format!("it answers with status {status}")), None, None),
-        Answer::Garbage => observation(not_ready("it answers with something that is no HTTP"), None, None),
+        Answer::NotReady => report(not_ready("it says that it is not ready (503)"), None, None),
+        Answer::Other(status) => report(not_ready(format!("it answers with status {status}")), None, None),
+        Answer::Garbage => report(not_ready("it answers with something that is no HTTP"), None, None),
         Answer::Refused | Answer::NoAnswer => {
-            let (finding, cpu) = judge_silence(subject, look.timeout, answer, before).await;
-            observation(finding, cpu, None)
+            let (outcome, cpu) = check_progress(server, request.timeout, answer, before).await;
+            report(outcome, cpu, None)
         }
     }
 }
 
-fn not_ready(detail: impl Into<String>) -> Finding {
-    Finding::NotReady { detail: detail.into() }
+fn not_ready(detail: impl Into<String>) -> CheckOutcome {
+    CheckOutcome::NotReady { detail: detail.into() }
 }
 
 /// Asks for health. When the answer takes long and nothing is known of the processor time, it is read meanwhile.
-async fn ask_for_health(subject: &Subject, look: Look) -> (Answer, Option<CpuReading>) {
+async fn request_health(server: &CheckTarget, request: CheckRequest) -> (Answer, Option<CpuReading>) {
     let asked = async {
-        if subject.target.encrypted {
-            connect(&subject.target, look.timeout).await
+        if server.target.encrypted {
+            connect(&server.target, request.timeout).await
         } else {
-            probe(&subject.target, "/health", look.timeout).await
+            probe(&server.target, "/health", request.timeout).await
         }
     };
     let mut asked = pin!(asked);
     tokio::select! {
-        answer = &mut asked => (answer, look.cpu),
-        () = tokio::time::sleep(look.timeout / 4), if look.cpu.is_none() => {
-            let cpu = read_cpu(subject).await;
+        answer = &mut asked => (answer, request.cpu),
+        () = tokio::time::sleep(request.timeout / 4), if request.cpu.is_none() => {
+            let cpu = read_cpu(server).await;
             (asked.await, cpu)
         }
     }
 }
 
-async fn judge_silence(
-    subject: &Subject,
+async fn check_progress(
+    server: &CheckTarget,
     timeout: Duration,
     answer: Answer,
     before: Option<CpuReading>,
-) -> (Finding, Option<CpuReading>) {
+) -> (CheckOutcome, Option<CpuReading>) {
     let before = match before {
         Some(before) => before,
         None => {
-            let Some(before) = read_cpu(subject).await else { return (Finding::Gone, None) };
+            let Some(before) = read_cpu(server).await else { return (CheckOutcome::Gone, None) };
             // The time between two readings is what is measured here.
             tokio::time::sleep(timeout / 4).await;
             before
         }
     };
-    let Some(after) = read_cpu(subject).await else { return (Finding::Gone, None) };
+    let Some(after) = read_cpu(server).await else { return (CheckOutcome::Gone, None) };
     if after.computed_since(before) {
-        return (Finding::Busy, Some(after));
+        return (CheckOutcome::Busy, Some(after));
     }
     let what = match answer {
         Answer::Refused => "nobody listens".to_owned(),
         _ => format!("no answer within {} s", timeout.as_secs_f64()),
     };
-    (Finding::Silent { detail: format!("{what}, and {}", standstill(after)) }, Some(after))
+    (CheckOutcome::Silent { detail: format!("{what}, and {}", no_progress(after)) }, Some(after))
 }
 
-fn standstill(cpu: CpuReading) -> &'static str {
+fn no_progress(cpu: CpuReading) -> &'static str {
     match cpu.motion {
         Motion::Free => "it computes nothing",
         Motion::Stopped => "its process is stopped by a signal or a debugger",
     }
 }
 
-async fn ask_for_a_token(
-    subject: &Subject,
+async fn request_token(
+    server: &CheckTarget,
     timeout: Duration,
     known: Inference,
-) -> (Finding, Option<CpuReading>, Option<u64>) {
-    let Some(before) = read_cpu(subject).await else { return (Finding::Gone, None, None) };
+) -> (CheckOutcome, Option<CpuReading>, Option<u64>) {
+    let Some(before) = read_cpu(server).await else { return (CheckOutcome::Gone, None, None) };
     if known.cpu.is_some_and(|earlier| before.computed_since(earlier)) {
-        return (Finding::Well, Some(before), None);
+        return (CheckOutcome::Well, Some(before), None);
     }
-    let key = match &subject.target.key {
+    let key = match &server.target.key {
         Some(key) => key.read().await,
         None => None,
     };
-    let asked = match ask(&subject.target, Question::get("/props", timeout).with_key(key.as_deref())).await {
+    let asked = match ask(&server.target, Question::get("/props", timeout).with_key(key.as_deref())).await {
         Ok(props) if is_awake(props.status, &props.body) => {
-            ask(&subject.target, Question::post("/completion", ONE_TOKEN, timeout).with_key(key.as_deref())).await
+            ask(&server.target, Question::post("/completion", ONE_TOKEN, timeout).with_key(key.as_deref())).await
         }
         Ok(props) => Ok(props),
         Err(error) => Err(error),
     };
     // Any answer proves that requests get through; a model that cannot complete says so.
-    let Err(error) = asked else { return (Finding::Well, Some(before), None) };
-    let tokens = read_tokens(subject, timeout, key.as_deref()).await;
-    let Some(after) = read_cpu(subject).await else { return (Finding::Gone, None, None) };
+    let Err(error) = asked else { return (CheckOutcome::Well, Some(before), None) };
+    let tokens = read_tokens(server, timeout, key.as_deref()).await;
+    let Some(after) = read_cpu(server).await else { return (CheckOutcome::Gone, None, None) };
     let progressed = matches!((known.tokens, tokens), (Some(earlier), Some(now)) if earlier != now);
-    let finding = if progressed || after.computed_since(before) {
-        Finding::Busy
+    let outcome = if progressed || after.computed_since(before) {
+        CheckOutcome::Busy
     } else {
         let what = match error {
             AskError::TimedOut(_) => {
@@ -188,9 +188,9 @@ async fn ask_for_a_token(
             }
             other => format!("a request for one token failed: {other}"),
         };
-        Finding::Hung { detail: format!("{what}, and {}", standstill(after)) }
+        CheckOutcome::Hung { detail: format!("{what}, and {}", no_progress(after)) }
     };
-    (finding, Some(after), tokens)
+    (outcome, Some(after), tokens)
 }
 
 /// Whether a request is known to wake nobody. Builds that can sleep say in `/props` whether they do, which is not such a
@@ -203,13 +203,13 @@ fn is_awake(status: StatusCode, props: &[u8]) -> bool {
     }
 }
 
-async fn read_tokens(subject: &Subject, timeout: Duration, key: Option<&str>) -> Option<u64> {
-    let reply = ask(&subject.target, Question::get("/slots", timeout).with_key(key)).await.ok()?;
+async fn read_tokens(server: &CheckTarget, timeout: Duration, key: Option<&str>) -> Option<u64> {
+    let reply = ask(&server.target, Question::get("/slots", timeout).with_key(key)).await.ok()?;
     tokens_handled(&serde_json::from_slice(&reply.body).ok()?)
 }
 
 /// Reads beside the runtime: there may be thousands of processes.
-async fn read_cpu(subject: &Subject) -> Option<CpuReading> {
-    let (leader, now) = (subject.leader, subject.clock.now());
+async fn read_cpu(server: &CheckTarget) -> Option<CpuReading> {
+    let (leader, now) = (server.leader, server.clock.now());
     blocking(move || CpuReading::of(leader, now)).await.ok().flatten()
 }
