@@ -1,6 +1,11 @@
-//! One look at one server: what is asked, in which order, and what it means.
+//! One check of one server: which requests are sent, in which order, and what the answers mean.
 //!
-//! A look takes four time limits at most (health, props, one token, slots) and holds up nobody but itself.
+//! 1. `GET /health`. A 200 proves that the server's loop runs; without a due request for a token, the check ends here.
+//! 2. Without an answer, the processor time of its process group decides between busy and silent.
+//! 3. Where a request for a token is due: `GET /props`, to find a sleeping server, then `POST /completion`.
+//! 4. If that hangs, `GET /slots` and the processor time decide between busy and hung.
+//!
+//! A check takes four timeouts at most (health, props, one token, slots) and delays no other check.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -14,11 +19,11 @@ use serde_json::Value;
 use crate::cpu::{CpuReading, Leader, Motion};
 use crate::llama_json::{is_asleep, tokens_handled};
 
-/// A request that goes through the whole server and asks it for as little as can be. The prompt cache is left alone as far
-/// as the build lets us.
+/// A request that goes through the whole server and asks for as little as possible: one token, without the prompt cache of
+/// real requests as far as the build allows.
 const ONE_TOKEN: &str = r#"{"prompt":"1","n_predict":1,"temperature":0,"cache_prompt":false,"stream":false}"#;
 
-/// Whom to look at.
+/// The server to check.
 #[derive(Debug)]
 pub(crate) struct CheckTarget {
     pub(crate) target: Target,
@@ -26,61 +31,62 @@ pub(crate) struct CheckTarget {
     pub(crate) clock: Clock,
 }
 
-/// How to look.
+/// How to check it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct CheckRequest {
-    /// Longest wait for one answer.
+    /// Longest wait for each answer.
     pub(crate) timeout: Duration,
-    /// The processor time at the look before, if that failed: what was computed since then counts.
+    /// The processor time at the check before, if that failed: computing since then counts.
     pub(crate) cpu: Option<CpuReading>,
-    /// Whether to ask for a token as well.
+    /// What the last request for a token found; `None` if no request is due.
     pub(crate) inference: Option<Inference>,
 }
 
-/// What is known from the last time that a token was due.
+/// What the last request for a token found.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Inference {
     pub(crate) cpu: Option<CpuReading>,
-    /// Tokens handled, as `/slots` told after a request that hung.
+    /// Tokens handled, from `/slots` after a request that hung.
     pub(crate) tokens: Option<u64>,
 }
 
-/// What a look brought.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct CheckReport {
     pub(crate) outcome: CheckOutcome,
-    /// Until the answer to the first question, or until it was given up.
+    /// Time until `/health` was answered or timed out.
     pub(crate) latency: Duration,
     /// The last processor time that was read.
     pub(crate) cpu: Option<CpuReading>,
+    /// Tokens handled, where a request for a token hung and the build counts them.
     pub(crate) tokens: Option<u64>,
 }
 
-/// What a look means.
+/// What a check proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CheckOutcome {
-    /// It answers, and does what it should as far as it was asked.
+    /// It answers every request that was sent.
     Well,
-    /// It does not answer, and computes.
+    /// It does not answer, but computes.
     Busy,
-    /// It answers, and not as a ready server does.
+    /// It answers, but not as a ready server does.
     NotReady { detail: String },
     /// It neither answers nor computes.
     Silent { detail: String },
     /// It answers, but a request for a token hangs while nothing is computed.
     Hung { detail: String },
-    /// There is no such process any more; its end is on the way as an event.
+    /// Its process is gone; the event of its exit is on the way.
     Gone,
 }
 
-/// Looks at a server.
+/// Checks a server.
 pub(crate) async fn check(server: &CheckTarget, request: CheckRequest) -> CheckReport {
     let began = server.clock.now();
     let (answer, before) = request_health(server, request).await;
     let latency = server.clock.now().since(began);
     let report = |outcome, cpu, tokens| CheckReport { outcome, latency, cpu, tokens };
     match answer {
-        // A build without a health path (2023) answers 404 from the loop that serves requests.
+        // A build without `/health` (2023) answers 404 from the same loop that serves requests.
         Answer::Ok | Answer::NotFound => match request.inference {
             Some(inference) => {
                 let (outcome, cpu, tokens) = request_token(server, request.timeout, inference).await;
@@ -102,7 +108,8 @@ fn not_ready(detail: impl Into<String>) -> CheckOutcome {
     CheckOutcome::NotReady { detail: detail.into() }
 }
 
-/// Asks for health. When the answer takes long and nothing is known of the processor time, it is read meanwhile.
+/// Requests `/health`. If the answer takes longer than a quarter of the timeout, reads the processor time meanwhile, so that
+/// the rest of the timeout is the distance between two readings.
 async fn request_health(server: &CheckTarget, request: CheckRequest) -> (Answer, Option<CpuReading>) {
     let asked = async {
         if server.target.encrypted {
@@ -131,7 +138,8 @@ async fn check_progress(
         Some(before) => before,
         None => {
             let Some(before) = read_cpu(server).await else { return (CheckOutcome::Gone, None) };
-            // The time between two readings is what is measured here.
+            // The connection was refused at once, before `request_health` read the processor time. Two readings need
+            // some time between them.
             tokio::time::sleep(timeout / 4).await;
             before
         }
@@ -160,6 +168,7 @@ async fn request_token(
     known: Inference,
 ) -> (CheckOutcome, Option<CpuReading>, Option<u64>) {
     let Some(before) = read_cpu(server).await else { return (CheckOutcome::Gone, None, None) };
+    // A server that computed since the last request handles real ones, and needs none of ours.
     if known.cpu.is_some_and(|earlier| before.computed_since(earlier)) {
         return (CheckOutcome::Well, Some(before), None);
     }
@@ -171,10 +180,10 @@ async fn request_token(
         Ok(props) if is_awake(props.status, &props.body) => {
             ask(&server.target, Question::post("/completion", ONE_TOKEN, timeout).with_key(key.as_deref())).await
         }
-        Ok(props) => Ok(props),
-        Err(error) => Err(error),
+        // Asleep, or no answer: `/props` is the last request of this check.
+        other => other,
     };
-    // Any answer proves that requests get through; a model that cannot complete says so.
+    // Any answer proves that requests get through, also an error: an embedding model cannot complete a prompt.
     let Err(error) = asked else { return (CheckOutcome::Well, Some(before), None) };
     let tokens = read_tokens(server, timeout, key.as_deref()).await;
     let Some(after) = read_cpu(server).await else { return (CheckOutcome::Gone, None, None) };
@@ -193,8 +202,9 @@ async fn request_token(
     (outcome, Some(after), tokens)
 }
 
-/// Whether a request is known to wake nobody. Builds that can sleep say in `/props` whether they do, which is not such a
-/// request itself (their own tests ask for it in their sleep); builds without `/props` cannot sleep.
+/// Whether a request for a token is known not to wake a sleeping server. Builds that can sleep say in `/props` whether they
+/// do; `/props` itself wakes none (llama.cpp's own tests request it from a sleeping server). Builds without `/props` cannot
+/// sleep.
 fn is_awake(status: StatusCode, props: &[u8]) -> bool {
     match status {
         StatusCode::OK => serde_json::from_slice::<Value>(props).is_ok_and(|props| !is_asleep(&props)),
@@ -208,7 +218,7 @@ async fn read_tokens(server: &CheckTarget, timeout: Duration, key: Option<&str>)
     tokens_handled(&serde_json::from_slice(&reply.body).ok()?)
 }
 
-/// Reads beside the runtime: there may be thousands of processes.
+/// Reads the processor time on the blocking pool: `/proc` may list thousands of processes.
 async fn read_cpu(server: &CheckTarget) -> Option<CpuReading> {
     let (leader, now) = (server.leader, server.clock.now());
     blocking(move || CpuReading::of(leader, now)).await.ok().flatten()

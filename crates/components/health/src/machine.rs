@@ -1,7 +1,11 @@
-//! The judgement on one ready server, as a pure machine: findings go in with the time, events come out.
+//! The health of one ready server as a plain state machine: reports of checks and the time in, events out.
 //!
-//! Invariants: one look at a time; ready is lost and regained in turn; a server fails at most once, never while it
-//! computes, never while it answers that it is not ready, and never before it has lost its readiness.
+//! Invariants:
+//!
+//! * One check runs at a time.
+//! * `ReadyLost` and `ReadyRegained` alternate.
+//! * A server fails at most once: never while it computes, never while it answers that it is not ready, and never before it
+//!   has lost its readiness.
 
 use std::time::Duration;
 
@@ -11,43 +15,43 @@ use llama_warden_events::{Event, FailureReason, Uptime};
 use crate::check::{CheckOutcome, CheckReport, CheckRequest, Inference};
 use crate::cpu::CpuReading;
 
-/// Looks begin at so many moments of an interval, which are the same for all servers: a daemon that has to wake up for one look
-/// does several at little more cost.
+/// Checks begin at this many times of an interval, which are the same for all servers: once the daemon has to wake up for one
+/// check, several cost little more.
 const STEPS_PER_INTERVAL: u32 = 10;
 
 #[cfg(test)]
 mod tests;
 
-/// What the machine knows the server as.
+/// What the published events say of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HealthState {
     Ready,
-    /// It was ready, and too many looks in a row failed.
+    /// `ReadyLost`: too many checks in a row failed.
     Lost,
-    /// It has failed; nothing more is said of it.
+    /// `ServerFailed`: nothing more is checked or published.
     Failed,
 }
 
-/// See the module.
+/// The machine of one server.
 #[derive(Debug)]
 pub(crate) struct HealthMachine {
     spec: Shared<HealthSpec>,
     state: HealthState,
     next_check: Uptime,
-    /// The look under way.
+    /// The check under way.
     running: Option<RunningCheck>,
-    /// Looks in a row that failed in any way.
+    /// Consecutive checks that failed in any way.
     failures: u32,
-    /// Looks in a row in which nothing was answered or done, and nothing computed.
+    /// Consecutive checks with neither an answer nor processor time used.
     no_progress: u32,
-    /// What was last published: whether it was well, and the failures.
+    /// The last `HealthProbed`, so that only changes are published: whether it was well, and the failures.
     published: Option<(bool, u32)>,
-    /// The processor time at the last look, if that failed.
-    cpu: Option<Box<CpuReading>>,
-    /// What the last question for a token brought, where one was asked.
-    inference: Option<Box<Inference>>,
+    /// The processor time at the last check, if that failed.
+    cpu: Option<CpuReading>,
+    /// What the last request for a token found; empty before the first.
+    inference: Inference,
     next_inference: Uptime,
-    /// A request hung at the last one: every look asks for a token until that is settled.
+    /// The last request for a token hung: every check requests one until one is answered, or the server fails.
     is_suspect: bool,
 }
 
@@ -58,8 +62,8 @@ struct RunningCheck {
 }
 
 impl HealthMachine {
-    /// A machine for a server that is ready, or has lost it. Its first look comes after `spread` (0 to 1) of an interval, so
-    /// that servers that became ready together are not looked at together.
+    /// A machine for a server that is ready, or has lost its readiness. The first check comes after `spread` (0 to 1) of an
+    /// interval, so that servers which became ready together are not all checked at once.
     pub(crate) fn new(spec: impl Into<Shared<HealthSpec>>, state: HealthState, now: Uptime, spread: f64) -> Self {
         let spec = spec.into();
         Self {
@@ -72,12 +76,12 @@ impl HealthMachine {
             no_progress: 0,
             published: None,
             cpu: None,
-            inference: None,
+            inference: Inference::default(),
             is_suspect: false,
         }
     }
 
-    /// Takes up other terms. What is due sooner under them comes sooner.
+    /// Changes the settings. What is due sooner under the new ones comes sooner; nothing is put off.
     pub(crate) fn change_terms(&mut self, spec: impl Into<Shared<HealthSpec>>, now: Uptime) {
         let spec = spec.into();
         self.next_check = self.next_check.min(align(later(now, spec.interval), spec.interval));
@@ -87,53 +91,56 @@ impl HealthMachine {
         self.spec = spec;
     }
 
-    /// When a look is due; none while one is under way or when there is nothing left to see.
+    /// When the next check is due; `None` while one is under way, and once the server has failed.
     pub(crate) fn next_deadline(&self) -> Option<Uptime> {
         (self.running.is_none() && self.state != HealthState::Failed).then_some(self.next_check)
     }
 
-    /// Begins the look that is due, if one is.
+    /// Begins the check that is due, if one is.
     pub(crate) fn begin_look(&mut self, now: Uptime) -> Option<CheckRequest> {
         if self.next_deadline().is_none_or(|due| now < due) {
             return None;
         }
         let asks_for_token = self.spec.inference.is_some() && (self.is_suspect || now >= self.next_inference);
         self.running = Some(RunningCheck { began: now, asks_for_token });
-        let inference = asks_for_token.then(|| self.inference.as_deref().copied().unwrap_or_default());
-        Some(CheckRequest { timeout: self.spec.timeout, cpu: self.cpu.as_deref().copied(), inference })
+        let inference = asks_for_token.then_some(self.inference);
+        Some(CheckRequest { timeout: self.spec.timeout, cpu: self.cpu, inference })
     }
 
-    /// Takes in what the look brought.
-    pub(crate) fn finish_look(&mut self, observation: CheckReport, now: Uptime) -> Vec<Event> {
+    /// Ends the check under way and returns what to publish.
+    pub(crate) fn finish_look(&mut self, report: CheckReport, now: Uptime) -> Vec<Event> {
         let Some(running) = self.running.take() else { return Vec::new() };
+        // An interval after the last begin, not the last end: slow answers do not make the checks rarer. Checks that were
+        // missed meanwhile are not made up for.
         self.next_check = align(later(running.began, self.spec.interval), self.spec.interval).max(now);
-        if running.asks_for_token && !matches!(observation.outcome, CheckOutcome::Gone) {
-            let cpu = observation.cpu.or(self.inference.as_ref().and_then(|before| before.cpu));
-            self.inference = Some(Box::new(Inference { cpu, tokens: observation.tokens }));
+        let CheckReport { outcome, latency, cpu, tokens } = report;
+        if running.asks_for_token && outcome != CheckOutcome::Gone {
+            self.inference = Inference { cpu: cpu.or(self.inference.cpu), tokens };
             self.next_inference = later(now, self.spec.inference.unwrap_or_default());
         }
         let mut events = Vec::new();
-        match observation.outcome {
+        match outcome {
             CheckOutcome::Gone => {}
-            CheckOutcome::Well => self.on_well(observation.latency, &mut events),
+            CheckOutcome::Well => self.on_well(latency, &mut events),
+            // Not an answer, so that the probe is not ok; but no failure either.
             CheckOutcome::Busy => {
                 self.no_progress = 0;
-                self.cpu = observation.cpu.map(Box::new);
-                self.publish_probe(false, observation.latency, &mut events);
+                self.cpu = cpu;
+                self.publish_probe(false, latency, &mut events);
             }
             CheckOutcome::NotReady { detail } => {
                 self.no_progress = 0;
                 self.cpu = None;
-                self.count_failure(&detail, observation.latency, &mut events);
+                self.count_failure(&detail, latency, &mut events);
             }
             CheckOutcome::Silent { detail } => {
-                self.cpu = observation.cpu.map(Box::new);
-                self.on_no_progress(FailureReason::Unresponsive, &detail, observation.latency, &mut events);
+                self.cpu = cpu;
+                self.on_no_progress(FailureReason::Unresponsive, &detail, latency, &mut events);
             }
             CheckOutcome::Hung { detail } => {
                 self.cpu = None;
                 self.is_suspect = true;
-                self.on_no_progress(FailureReason::Wedged, &detail, observation.latency, &mut events);
+                self.on_no_progress(FailureReason::Wedged, &detail, latency, &mut events);
             }
         }
         events
@@ -151,8 +158,8 @@ impl HealthMachine {
         }
     }
 
-    /// Readiness goes first and the server one look later, so that nobody sends it requests any more when it is ended, and a
-    /// server that was only slow can still come back.
+    /// Readiness is lost first, and the server fails at the next such check: by then clients have stopped sending requests,
+    /// and a server that was only slow had another chance.
     fn on_no_progress(&mut self, reason: FailureReason, detail: &str, latency: Duration, events: &mut Vec<Event>) {
         let was_lost = self.state == HealthState::Lost;
         self.no_progress = self.no_progress.saturating_add(1);
@@ -175,9 +182,9 @@ impl HealthMachine {
     }
 
     fn publish_probe(&mut self, ok: bool, latency: Duration, events: &mut Vec<Event>) {
-        let news = Some((ok, self.failures));
-        if self.published != news {
-            self.published = news;
+        let probe = Some((ok, self.failures));
+        if self.published != probe {
+            self.published = probe;
             let latency_ms = latency.as_secs_f64() * 1e3;
             events.push(Event::HealthProbed { ok, latency_ms, failures: self.failures });
         }
@@ -188,7 +195,8 @@ const fn later(at: Uptime, by: Duration) -> Uptime {
     Uptime::new(at.as_duration().saturating_add(by))
 }
 
-/// The align next to `at`; the nearest, so that looks that begin a little late do not drift from one to the next.
+/// Rounds `at` to a step of the interval. To the nearest, not up: checks that begin a little late would drift from one step
+/// to the next.
 fn align(at: Uptime, interval: Duration) -> Uptime {
     let (at, step) = (at.as_duration().as_nanos(), (interval / STEPS_PER_INTERVAL).as_nanos().max(1));
     let nearest = (at + step / 2) / step * step;

@@ -1,4 +1,4 @@
-//! Findings in, events out; time is a number of seconds.
+//! Each letter is the outcome of a check; time is in seconds.
 
 use proptest::prelude::*;
 
@@ -36,7 +36,7 @@ fn observation(letter: char) -> CheckReport {
     CheckReport { outcome: outcome(letter), latency: Duration::from_millis(3), cpu: None, tokens: None }
 }
 
-/// Lets the machine look whenever it wants to, and find what the letters say.
+/// Runs a check whenever one is due, with the outcomes that the letters name.
 fn run_checks(machine: &mut HealthMachine, letters: &str) -> Vec<Event> {
     let mut events = Vec::new();
     for letter in letters.chars() {
@@ -176,7 +176,7 @@ fn the_processor_time_of_a_failed_look_is_what_the_next_one_compares_with() {
     assert_eq!(seen, [None, Some(7), Some(9), None, Some(12), None]);
 }
 
-/// The seconds at which a token was asked for.
+/// The seconds at which a token was requested.
 fn token_requests(inference: Option<u64>, letters: &str) -> Vec<u64> {
     let spec = HealthSpec { inference: inference.map(Duration::from_secs), ..spec() };
     let mut machine = HealthMachine::new(spec, HealthState::Ready, at(0), 0.0);
