@@ -16,7 +16,7 @@ use llama_warden_probe::{Answer, AskError, Question, Target, ask, connect, probe
 use llama_warden_support::blocking;
 use serde_json::Value;
 
-use crate::cpu::{CpuReading, Leader, Motion};
+use crate::cpu::{CpuReading, Leader, RunState};
 use crate::llama_json::{is_asleep, tokens_handled};
 
 /// A request that goes through the whole server and asks for as little as possible: one token, without the prompt cache of
@@ -156,9 +156,9 @@ async fn check_progress(
 }
 
 fn no_progress(cpu: CpuReading) -> &'static str {
-    match cpu.motion {
-        Motion::Free => "it computes nothing",
-        Motion::Stopped => "its process is stopped by a signal or a debugger",
+    match cpu.run_state {
+        RunState::Running => "it computes nothing",
+        RunState::Stopped => "its process is stopped by a signal or a debugger",
     }
 }
 

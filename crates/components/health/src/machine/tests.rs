@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cpu::Motion;
+use crate::cpu::RunState;
 
 const INTERVAL: u64 = 10;
 
@@ -17,7 +17,7 @@ fn at(seconds: u64) -> Uptime {
 }
 
 fn cpu(ticks: u64) -> CpuReading {
-    CpuReading { ticks, motion: Motion::Free, at: at(0) }
+    CpuReading { ticks, run_state: RunState::Running, at: at(0) }
 }
 
 fn outcome(letter: char) -> CheckOutcome {
