@@ -17,7 +17,7 @@ use llama_warden_memory::SystemScales;
 use llama_warden_metrics::Exporter;
 use llama_warden_plugin_files::{PluginFile, PluginSet, PluginSetError};
 use llama_warden_readiness::{PackSet, Readiness};
-use llama_warden_supervisor::{FleetSource, Limits, Supervisor, SupervisorSettings};
+use llama_warden_supervisor::{FleetSource, Supervisor, SupervisorLimits, SupervisorSettings};
 use llama_warden_telemetry::{EventLog, SpanRecorder, Telemetry};
 use llama_warden_terminator::Terminator;
 use tokio::sync::watch;
@@ -44,7 +44,7 @@ pub struct Parts {
     /// The watch on the configuration, where there is one.
     pub watch: Option<ConfigWatch>,
     /// Bounds in number and time.
-    pub limits: Limits,
+    pub limits: SupervisorLimits,
     /// How output is read.
     pub packs: PackSet,
     /// Where other packs appear while the daemon runs.
@@ -98,7 +98,7 @@ pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
         profiles: parts.profiles,
         source: parts.source,
         limits: parts.limits,
-        scales: Arc::new(SystemScales::new()),
+        memory_probe: Arc::new(SystemScales::new()),
         seed: fastrand::u64(..),
         state_dir: Some(parts.state_dir.clone()),
     };

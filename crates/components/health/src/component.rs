@@ -16,9 +16,9 @@ use llama_warden_state::Snapshot;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
+use crate::check::{CheckReport, CheckTarget, check};
 use crate::cpu::Leader;
-use crate::look::{Observation, Subject, look};
-use crate::machine::{Machine, Standing};
+use crate::machine::{HealthMachine, HealthState};
 
 /// How many lines of output go with a failure, and how much of each, in characters.
 const LAST_LINES: (usize, usize) = (12, 512);
@@ -72,13 +72,13 @@ struct HealthWorker {
     lane: OutputLane,
     events: Publisher,
     clock: Clock,
-    checks: JoinSet<(LaunchKey, Observation)>,
+    checks: JoinSet<(LaunchKey, CheckReport)>,
 }
 
 /// What watches a server that is ready, or was.
 #[derive(Debug)]
 struct Monitor {
-    machine: Machine,
+    machine: HealthMachine,
     /// The specification that it was launched with says where and how it is asked.
     spec: Arc<ServerSpec>,
     process: LaunchedProcess,
@@ -88,7 +88,7 @@ struct Monitor {
 
 /// What wakes the component beside events.
 enum HealthInput {
-    Checked(Result<(LaunchKey, Observation), JoinError>),
+    Checked(Result<(LaunchKey, CheckReport), JoinError>),
     FleetChanged,
 }
 
@@ -120,10 +120,11 @@ impl Worker for HealthWorker {
             if let Some(order) = monitor.machine.begin_look(now) {
                 let key = (server.clone(), launch.incarnation);
                 // Made anew for each check: whatever a monitor keeps is kept for hundreds of servers.
-                let target = Target::new(&monitor.spec, monitor.process.port);
+                let server_target = Target::new(&monitor.spec, monitor.process.port);
                 let LaunchedProcess { pid, start_ticks, .. } = monitor.process;
-                let subject = Subject { target, leader: Leader { pid, start_ticks }, clock: self.clock };
-                self.checks.spawn(async move { (key, look(&subject, order).await) });
+                let target =
+                    CheckTarget { target: server_target, leader: Leader { pid, start_ticks }, clock: self.clock };
+                self.checks.spawn(async move { (key, check(&target, order).await) });
             }
         }
         Ok(())
@@ -139,7 +140,7 @@ impl Worker for HealthWorker {
 
     async fn on_input(&mut self, input: HealthInput, now: Uptime) -> Result<(), HealthError> {
         match input {
-            HealthInput::Checked(Ok((key, observation))) => self.on_checked(key, observation, now).await?,
+            HealthInput::Checked(Ok((key, report))) => self.on_checked(key, report, now).await?,
             // Checks do not panic; if one did, its server goes unwatched, which someone must know.
             HealthInput::Checked(Err(error)) => {
                 tracing::error!(%error, "a check of a server failed; it is not watched any more");
@@ -158,11 +159,11 @@ impl HealthWorker {
                 Transition::BecameReady(_) => {
                     let (Some(spec), Some(process)) = (launch.spec.clone(), launch.process) else { continue };
                     // After a gap it may have lost its readiness already.
-                    let standing = match launch.readiness {
-                        LaunchReadiness::Lost => Standing::Lost,
-                        _ => Standing::Ready,
+                    let state = match launch.readiness {
+                        LaunchReadiness::Lost => HealthState::Lost,
+                        _ => HealthState::Ready,
                     };
-                    let machine = Machine::new(spec.health.clone(), standing, now, fastrand::f64());
+                    let machine = HealthMachine::new(spec.health.clone(), state, now, fastrand::f64());
                     launch.state = Some(Monitor { machine, spec, process, cause });
                 }
                 // A check that is under way ends within its time limits, and its result is dropped.
@@ -182,12 +183,12 @@ impl HealthWorker {
         }
     }
 
-    async fn on_checked(&mut self, key: LaunchKey, observation: Observation, now: Uptime) -> Result<(), BusClosed> {
+    async fn on_checked(&mut self, key: LaunchKey, report: CheckReport, now: Uptime) -> Result<(), BusClosed> {
         let (server, incarnation) = key;
         let launch = self.launches.launch_mut(&server, incarnation);
         let Some(monitor) = launch.and_then(|launch| launch.state.as_mut()) else { return Ok(()) };
         let cause = monitor.cause;
-        for mut event in monitor.machine.finish_look(observation, now) {
+        for mut event in monitor.machine.finish_look(report, now) {
             if let Event::ServerFailed { lines, .. } = &mut event {
                 *lines = last_lines(&self.lane, &server);
             }

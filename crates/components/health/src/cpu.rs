@@ -26,14 +26,14 @@ pub(crate) struct Leader {
 pub(crate) struct CpuReading {
     /// User and system time, in clock ticks.
     pub(crate) ticks: u64,
-    pub(crate) motion: Motion,
+    pub(crate) run_state: RunState,
     pub(crate) at: Uptime,
 }
 
 /// Whether the kernel lets the leader run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Motion {
-    Free,
+pub(crate) enum RunState {
+    Running,
     /// Stopped by a signal or by a debugger.
     Stopped,
 }
@@ -48,7 +48,7 @@ impl CpuReading {
             .filter(|stat| stat.group == leader.pid)
             .map(|stat| stat.cpu_ticks)
             .sum();
-        Some(Self { ticks: own.cpu_ticks + others, motion: own.motion, at })
+        Some(Self { ticks: own.cpu_ticks + others, run_state: own.run_state, at })
     }
 
     /// Whether the group computed between two readings.
@@ -68,7 +68,7 @@ struct Stat {
     group: u32,
     cpu_ticks: u64,
     start_ticks: u64,
-    motion: Motion,
+    run_state: RunState,
 }
 
 impl Stat {
@@ -83,7 +83,7 @@ impl Stat {
         let field = |number: usize| fields.get(number - 3).copied();
         let number = |index: usize| field(index)?.parse::<u64>().ok();
         Some(Self {
-            motion: if matches!(field(3)?, "T" | "t") { Motion::Stopped } else { Motion::Free },
+            run_state: if matches!(field(3)?, "T" | "t") { RunState::Stopped } else { RunState::Running },
             group: field(5)?.parse().ok()?,
             cpu_ticks: number(14)? + number(15)?,
             start_ticks: number(22)?,
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn reading(seconds: u64, ticks: u64) -> CpuReading {
-        CpuReading { ticks, motion: Motion::Free, at: Uptime::new(Duration::from_secs(seconds)) }
+        CpuReading { ticks, run_state: RunState::Running, at: Uptime::new(Duration::from_secs(seconds)) }
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
     fn a_name_with_spaces_and_parentheses_shifts_no_field() {
         let tail = "T 1 7 7 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 9 0 4242 8192 3";
         let stat = Stat::parse(&format!("7 (evil) ) name) {tail}")).expect("well formed");
-        assert_eq!((stat.group, stat.cpu_ticks, stat.start_ticks, stat.motion), (7, 200, 4242, Motion::Stopped));
+        assert_eq!((stat.group, stat.cpu_ticks, stat.start_ticks, stat.run_state), (7, 200, 4242, RunState::Stopped));
         assert!(Stat::parse("7 (x) S 1").is_none());
     }
 

@@ -1,24 +1,25 @@
-//! Is a ready server still alive and making progress?
+//! Checks that a ready server is still alive and making progress.
 //!
-//! Every ready server is looked at once per interval: `GET /health` over a connection of its own, within a time limit.
-//! What that proves, and what not:
+//! Every ready server is checked once per interval: `GET /health` over a connection of its own, within a timeout. An answer
+//! alone proves little, and neither does silence:
 //!
-//! * **A server that does not answer may compute.** A long batch keeps builds of 2024 from answering `/health` for a
-//!   second and longer. So the processor time of its process group is read, which nothing can fake and which wakes
-//!   nobody: as long as it grows, silence is no failure.
-//! * **A server that answers may be wedged.** Where `[health] inference` asks for it, a request for one token goes
-//!   through the whole of the server. It is left out while the server computes, which is what real traffic looks like from
-//!   outside, and while it sleeps: `/health` and `/props` wake nobody, any other path may.
-//! * **A server that says 503 is alive.** It is not ready, and nothing more follows.
+//! * **A server that does not answer may be computing.** A long batch keeps builds of 2024 from answering `/health` for a
+//!   second and longer. The processor time of its process group tells: as long as it grows, silence is no failure. Reading
+//!   it wakes no sleeping server, and a server that hangs cannot fake it.
+//! * **A server that answers may be wedged.** With `[health] inference`, a request for one token goes through the whole
+//!   server. None is sent while the server computes, since real requests get through then, nor while it sleeps: `/health` and
+//!   `/props` wake no server, any other path may.
+//! * **A server that answers 503 is alive.** It loses its readiness, but it does not fail.
 //!
-//! `failures` in a row make a [`ReadyLost`](llama_warden_events::Event::ReadyLost); one more of a server that neither
-//! answers nor computes makes a [`ServerFailed`](llama_warden_events::Event::ServerFailed), `unresponsive` or `wedged`.
-//! What becomes of it then is for others to decide.
+//! As many failed checks in a row as `failures` says publish [`ReadyLost`](llama_warden_events::Event::ReadyLost). One more,
+//! of a server that neither answers nor computes, publishes
+//! [`ServerFailed`](llama_warden_events::Event::ServerFailed) with the reason `unresponsive` or `wedged`. The supervisor
+//! decides about a restart.
 
+mod check;
 mod component;
 mod cpu;
-mod look;
+mod llama_json;
 mod machine;
-mod telling;
 
 pub use component::{Health, HealthError};

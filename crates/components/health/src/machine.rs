@@ -1,183 +1,190 @@
-//! The judgement on one ready server, as a pure machine: findings go in with the time, events come out.
+//! The health of one ready server as a plain state machine: reports of checks and the time in, events out.
 //!
-//! Invariants: one look at a time; ready is lost and regained in turn; a server fails at most once, never while it
-//! computes, never while it answers that it is not ready, and never before it has lost its readiness.
+//! Invariants:
+//!
+//! * One check runs at a time.
+//! * `ReadyLost` and `ReadyRegained` alternate.
+//! * A server fails at most once: never while it computes, never while it answers that it is not ready, and never before it
+//!   has lost its readiness.
 
 use std::time::Duration;
 
 use llama_warden_config::{HealthSpec, Shared};
 use llama_warden_events::{Event, FailureReason, Uptime};
 
+use crate::check::{CheckOutcome, CheckReport, CheckRequest, Inference};
 use crate::cpu::CpuReading;
-use crate::look::{Finding, Inference, Look, Observation};
 
-/// Looks begin at so many moments of an interval, which are the same for all servers: a daemon that has to wake up for one look
-/// does several at little more cost.
-const MOMENTS: u32 = 10;
+/// Checks begin at this many times of an interval, which are the same for all servers: once the daemon has to wake up for one
+/// check, several cost little more.
+const STEPS_PER_INTERVAL: u32 = 10;
 
 #[cfg(test)]
 mod tests;
 
-/// What the machine knows the server as.
+/// What the published events say of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum HealthState {
     Ready,
-    /// It was ready, and too many looks in a row failed.
+    /// `ReadyLost`: too many checks in a row failed.
     Lost,
-    /// It has failed; nothing more is said of it.
+    /// `ServerFailed`: nothing more is checked or published.
     Failed,
 }
 
-/// See the module.
+/// The machine of one server.
 #[derive(Debug)]
-pub(crate) struct Machine {
-    terms: Shared<HealthSpec>,
-    standing: Standing,
-    next_look: Uptime,
-    /// The look under way.
-    looking: Option<Underway>,
-    /// Looks in a row that failed in any way.
+pub(crate) struct HealthMachine {
+    spec: Shared<HealthSpec>,
+    state: HealthState,
+    next_check: Uptime,
+    /// The check under way.
+    running: Option<RunningCheck>,
+    /// Consecutive checks that failed in any way.
     failures: u32,
-    /// Looks in a row in which nothing was answered or done, and nothing computed.
-    standstills: u32,
-    /// What was last published: whether it was well, and the failures.
-    told: Option<(bool, u32)>,
-    /// The processor time at the last look, if that failed.
-    cpu: Option<Box<CpuReading>>,
-    /// What the last question for a token brought, where one was asked.
-    inference: Option<Box<Inference>>,
+    /// Consecutive checks with neither an answer nor processor time used.
+    no_progress: u32,
+    /// The last `HealthProbed`, so that only changes are published: whether it was well, and the failures.
+    published: Option<(bool, u32)>,
+    /// The processor time at the last check, if that failed.
+    cpu: Option<CpuReading>,
+    /// What the last request for a token found; empty before the first.
+    inference: Inference,
     next_inference: Uptime,
-    /// A request hung at the last one: every look asks for a token until that is settled.
+    /// The last request for a token hung: every check requests one until one is answered, or the server fails.
     is_suspect: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Underway {
+struct RunningCheck {
     began: Uptime,
     asks_for_token: bool,
 }
 
-impl Machine {
-    /// A machine for a server that is ready, or has lost it. Its first look comes after `spread` (0 to 1) of an interval, so
-    /// that servers that became ready together are not looked at together.
-    pub(crate) fn new(terms: impl Into<Shared<HealthSpec>>, standing: Standing, now: Uptime, spread: f64) -> Self {
-        let terms = terms.into();
+impl HealthMachine {
+    /// A machine for a server that is ready, or has lost its readiness. The first check comes after `spread` (0 to 1) of an
+    /// interval, so that servers which became ready together are not all checked at once.
+    pub(crate) fn new(spec: impl Into<Shared<HealthSpec>>, state: HealthState, now: Uptime, spread: f64) -> Self {
+        let spec = spec.into();
         Self {
-            standing,
-            next_look: moment(later(now, terms.interval.mul_f64(spread.clamp(0.0, 1.0))), terms.interval).max(now),
-            next_inference: later(now, terms.inference.unwrap_or_default()),
-            terms,
-            looking: None,
+            state,
+            next_check: align(later(now, spec.interval.mul_f64(spread.clamp(0.0, 1.0))), spec.interval).max(now),
+            next_inference: later(now, spec.inference.unwrap_or_default()),
+            spec,
+            running: None,
             failures: 0,
-            standstills: 0,
-            told: None,
+            no_progress: 0,
+            published: None,
             cpu: None,
-            inference: None,
+            inference: Inference::default(),
             is_suspect: false,
         }
     }
 
-    /// Takes up other terms. What is due sooner under them comes sooner.
-    pub(crate) fn change_terms(&mut self, terms: impl Into<Shared<HealthSpec>>, now: Uptime) {
-        let terms = terms.into();
-        self.next_look = self.next_look.min(moment(later(now, terms.interval), terms.interval));
-        let inference = later(now, terms.inference.unwrap_or_default());
+    /// Changes the settings. What is due sooner under the new ones comes sooner; nothing is put off.
+    pub(crate) fn change_terms(&mut self, spec: impl Into<Shared<HealthSpec>>, now: Uptime) {
+        let spec = spec.into();
+        self.next_check = self.next_check.min(align(later(now, spec.interval), spec.interval));
+        let inference = later(now, spec.inference.unwrap_or_default());
         self.next_inference =
-            if self.terms.inference.is_some() { self.next_inference.min(inference) } else { inference };
-        self.terms = terms;
+            if self.spec.inference.is_some() { self.next_inference.min(inference) } else { inference };
+        self.spec = spec;
     }
 
-    /// When a look is due; none while one is under way or when there is nothing left to see.
+    /// When the next check is due; `None` while one is under way, and once the server has failed.
     pub(crate) fn next_deadline(&self) -> Option<Uptime> {
-        (self.looking.is_none() && self.standing != Standing::Failed).then_some(self.next_look)
+        (self.running.is_none() && self.state != HealthState::Failed).then_some(self.next_check)
     }
 
-    /// Begins the look that is due, if one is.
-    pub(crate) fn begin_look(&mut self, now: Uptime) -> Option<Look> {
+    /// Begins the check that is due, if one is.
+    pub(crate) fn begin_look(&mut self, now: Uptime) -> Option<CheckRequest> {
         if self.next_deadline().is_none_or(|due| now < due) {
             return None;
         }
-        let asks_for_token = self.terms.inference.is_some() && (self.is_suspect || now >= self.next_inference);
-        self.looking = Some(Underway { began: now, asks_for_token });
-        let inference = asks_for_token.then(|| self.inference.as_deref().copied().unwrap_or_default());
-        Some(Look { timeout: self.terms.timeout, cpu: self.cpu.as_deref().copied(), inference })
+        let asks_for_token = self.spec.inference.is_some() && (self.is_suspect || now >= self.next_inference);
+        self.running = Some(RunningCheck { began: now, asks_for_token });
+        let inference = asks_for_token.then_some(self.inference);
+        Some(CheckRequest { timeout: self.spec.timeout, cpu: self.cpu, inference })
     }
 
-    /// Takes in what the look brought.
-    pub(crate) fn finish_look(&mut self, observation: Observation, now: Uptime) -> Vec<Event> {
-        let Some(underway) = self.looking.take() else { return Vec::new() };
-        self.next_look = moment(later(underway.began, self.terms.interval), self.terms.interval).max(now);
-        if underway.asks_for_token && !matches!(observation.finding, Finding::Gone) {
-            let cpu = observation.cpu.or(self.inference.as_ref().and_then(|before| before.cpu));
-            self.inference = Some(Box::new(Inference { cpu, tokens: observation.tokens }));
-            self.next_inference = later(now, self.terms.inference.unwrap_or_default());
+    /// Ends the check under way and returns what to publish.
+    pub(crate) fn finish_look(&mut self, report: CheckReport, now: Uptime) -> Vec<Event> {
+        let Some(running) = self.running.take() else { return Vec::new() };
+        // An interval after the last begin, not the last end: slow answers do not make the checks rarer. Checks that were
+        // missed meanwhile are not made up for.
+        self.next_check = align(later(running.began, self.spec.interval), self.spec.interval).max(now);
+        let CheckReport { outcome, latency, cpu, tokens } = report;
+        if running.asks_for_token && outcome != CheckOutcome::Gone {
+            self.inference = Inference { cpu: cpu.or(self.inference.cpu), tokens };
+            self.next_inference = later(now, self.spec.inference.unwrap_or_default());
         }
         let mut events = Vec::new();
-        match observation.finding {
-            Finding::Gone => {}
-            Finding::Well => self.be_well(observation.latency, &mut events),
-            Finding::Busy => {
-                self.standstills = 0;
-                self.cpu = observation.cpu.map(Box::new);
-                self.tell(false, observation.latency, &mut events);
+        match outcome {
+            CheckOutcome::Gone => {}
+            CheckOutcome::Well => self.on_well(latency, &mut events),
+            // Not an answer, so that the probe is not ok; but no failure either.
+            CheckOutcome::Busy => {
+                self.no_progress = 0;
+                self.cpu = cpu;
+                self.publish_probe(false, latency, &mut events);
             }
-            Finding::NotReady { detail } => {
-                self.standstills = 0;
+            CheckOutcome::NotReady { detail } => {
+                self.no_progress = 0;
                 self.cpu = None;
-                self.count_failure(&detail, observation.latency, &mut events);
+                self.count_failure(&detail, latency, &mut events);
             }
-            Finding::Silent { detail } => {
-                self.cpu = observation.cpu.map(Box::new);
-                self.stand_still(FailureReason::Unresponsive, &detail, observation.latency, &mut events);
+            CheckOutcome::Silent { detail } => {
+                self.cpu = cpu;
+                self.on_no_progress(FailureReason::Unresponsive, &detail, latency, &mut events);
             }
-            Finding::Hung { detail } => {
+            CheckOutcome::Hung { detail } => {
                 self.cpu = None;
                 self.is_suspect = true;
-                self.stand_still(FailureReason::Wedged, &detail, observation.latency, &mut events);
+                self.on_no_progress(FailureReason::Wedged, &detail, latency, &mut events);
             }
         }
         events
     }
 
-    fn be_well(&mut self, latency: Duration, events: &mut Vec<Event>) {
+    fn on_well(&mut self, latency: Duration, events: &mut Vec<Event>) {
         self.failures = 0;
-        self.standstills = 0;
+        self.no_progress = 0;
         self.cpu = None;
         self.is_suspect = false;
-        self.tell(true, latency, events);
-        if self.standing == Standing::Lost {
-            self.standing = Standing::Ready;
+        self.publish_probe(true, latency, events);
+        if self.state == HealthState::Lost {
+            self.state = HealthState::Ready;
             events.push(Event::ReadyRegained);
         }
     }
 
-    /// Readiness goes first and the server one look later, so that nobody sends it requests any more when it is ended, and a
-    /// server that was only slow can still come back.
-    fn stand_still(&mut self, reason: FailureReason, detail: &str, latency: Duration, events: &mut Vec<Event>) {
-        let was_lost = self.standing == Standing::Lost;
-        self.standstills = self.standstills.saturating_add(1);
+    /// Readiness is lost first, and the server fails at the next such check: by then clients have stopped sending requests,
+    /// and a server that was only slow had another chance.
+    fn on_no_progress(&mut self, reason: FailureReason, detail: &str, latency: Duration, events: &mut Vec<Event>) {
+        let was_lost = self.state == HealthState::Lost;
+        self.no_progress = self.no_progress.saturating_add(1);
         self.count_failure(detail, latency, events);
-        if was_lost && self.standstills > self.terms.failures {
-            self.standing = Standing::Failed;
-            let detail = format!("{} looks in a row: {detail}", self.standstills);
+        if was_lost && self.no_progress > self.spec.failures {
+            self.state = HealthState::Failed;
+            let detail = format!("{} looks in a row: {detail}", self.no_progress);
             events.push(Event::ServerFailed { reason, detail, lines: Vec::new() });
         }
     }
 
     fn count_failure(&mut self, detail: &str, latency: Duration, events: &mut Vec<Event>) {
         self.failures = self.failures.saturating_add(1);
-        self.tell(false, latency, events);
-        if self.standing == Standing::Ready && self.failures >= self.terms.failures {
-            self.standing = Standing::Lost;
+        self.publish_probe(false, latency, events);
+        if self.state == HealthState::Ready && self.failures >= self.spec.failures {
+            self.state = HealthState::Lost;
             let detail = format!("{} looks in a row: {detail}", self.failures);
             events.push(Event::ReadyLost { detail });
         }
     }
 
-    fn tell(&mut self, ok: bool, latency: Duration, events: &mut Vec<Event>) {
-        let news = Some((ok, self.failures));
-        if self.told != news {
-            self.told = news;
+    fn publish_probe(&mut self, ok: bool, latency: Duration, events: &mut Vec<Event>) {
+        let probe = Some((ok, self.failures));
+        if self.published != probe {
+            self.published = probe;
             let latency_ms = latency.as_secs_f64() * 1e3;
             events.push(Event::HealthProbed { ok, latency_ms, failures: self.failures });
         }
@@ -188,9 +195,10 @@ const fn later(at: Uptime, by: Duration) -> Uptime {
     Uptime::new(at.as_duration().saturating_add(by))
 }
 
-/// The moment next to `at`; the nearest, so that looks that begin a little late do not drift from one to the next.
-fn moment(at: Uptime, interval: Duration) -> Uptime {
-    let (at, step) = (at.as_duration().as_nanos(), (interval / MOMENTS).as_nanos().max(1));
+/// Rounds `at` to a step of the interval. To the nearest, not up: checks that begin a little late would drift from one step
+/// to the next.
+fn align(at: Uptime, interval: Duration) -> Uptime {
+    let (at, step) = (at.as_duration().as_nanos(), (interval / STEPS_PER_INTERVAL).as_nanos().max(1));
     let nearest = (at + step / 2) / step * step;
     Uptime::new(u64::try_from(nearest).map_or(Duration::MAX, Duration::from_nanos))
 }

@@ -19,8 +19,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::HookCall;
-use crate::process::{self, Bounds, failed};
-use crate::queue::{Queue, Turn};
+use crate::process::{self, HookLimits, failed};
+use crate::queue::{HookQueue, QueueDecision};
 
 /// Longest time for commands that still run when the daemon ends; the host waits a little longer. What is left is killed.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -55,7 +55,7 @@ impl Component for Hooks {
         let worker = HooksWorker {
             launches: LaunchTracker::new(self.fleet),
             events: ports.events.clone(),
-            queue: Queue::default(),
+            queue: HookQueue::default(),
             tasks: JoinSet::new(),
             running: BTreeMap::new(),
         };
@@ -79,7 +79,7 @@ struct Running {
 struct HooksWorker {
     launches: LaunchTracker<()>,
     events: Publisher,
-    queue: Queue,
+    queue: HookQueue,
     tasks: JoinSet<HookOutcome>,
     /// At most one for each server; the queue makes sure of it.
     running: BTreeMap<ServerId, Running>,
@@ -208,9 +208,9 @@ impl HooksWorker {
     /// Runs a command now or in its turn; gives it back where too many wait.
     fn add(&mut self, call: HookCall) -> Option<HookCall> {
         match self.queue.add(call) {
-            Turn::Now(call) => self.start(call),
-            Turn::Later => {}
-            Turn::Refused(call) => return Some(call),
+            QueueDecision::Now(call) => self.start(call),
+            QueueDecision::Later => {}
+            QueueDecision::Refused(call) => return Some(call),
         }
         None
     }
@@ -218,7 +218,8 @@ impl HooksWorker {
     fn start(&mut self, call: HookCall) {
         let (began, call_off) = (Instant::now(), CancellationToken::new());
         let left = call.deadline.map(|deadline| deadline.saturating_duration_since(began));
-        let bounds = Bounds { limit: left.map_or(call.limit, |left| call.limit.min(left)), call_off: call_off.clone() };
+        let bounds =
+            HookLimits { limit: left.map_or(call.limit, |left| call.limit.min(left)), call_off: call_off.clone() };
         let told = call.clone();
         let task = self.tasks.spawn(async move {
             if bounds.limit.is_zero() {

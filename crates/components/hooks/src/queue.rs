@@ -1,4 +1,4 @@
-//! The order of commands: one at a time for each server, first come, first run.
+//! The queue of commands: one runs at a time for each server, in the order in which they were added.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,54 +6,55 @@ use llama_warden_events::ServerId;
 
 use crate::call::HookCall;
 
-/// Most commands of one server that wait. A crash loop whose commands take longer than its back-off fills it; what comes
-/// then is refused, and its failure published.
-const WAITING: usize = 8;
+/// How many commands of one server may wait. A crash loop whose commands take longer than its back-off fills the queue; a
+/// further command is refused, and its failure published.
+const CAPACITY: usize = 8;
 
-/// What runs and what waits.
+/// The commands that wait, by server.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
-    /// A server is in here while a command of it runs.
+pub(crate) struct HookQueue {
+    /// A server has an entry, perhaps an empty one, while a command of it runs.
     waiting: BTreeMap<ServerId, VecDeque<HookCall>>,
 }
 
-/// What becomes of a command.
+/// What to do with a command.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum QueueDecision {
+    /// Run it.
     Now(HookCall),
+    /// Nothing: it waits, and [`HookQueue::next`] returns it in its turn.
     Later,
+    /// Too many commands of its server wait.
     Refused(HookCall),
 }
 
-impl Queue {
-    pub(crate) fn add(&mut self, call: HookCall) -> Turn {
+impl HookQueue {
+    pub(crate) fn add(&mut self, call: HookCall) -> QueueDecision {
         match self.waiting.get_mut(&call.server) {
             None => {
                 self.waiting.insert(call.server.clone(), VecDeque::new());
-                Turn::Now(call)
+                QueueDecision::Now(call)
             }
-            Some(waiting) if waiting.len() < WAITING => {
+            Some(waiting) if waiting.len() < CAPACITY => {
                 waiting.push_back(call);
-                Turn::Later
+                QueueDecision::Later
             }
-            Some(_) => Turn::Refused(call),
+            Some(_) => QueueDecision::Refused(call),
         }
     }
 
-    /// Takes out those that wait and that `is_moot` picks.
-    pub(crate) fn withdraw(&mut self, is_moot: impl Fn(&HookCall) -> bool) -> Vec<HookCall> {
-        self.waiting
-            .values_mut()
-            .flat_map(|waiting| {
-                let (moot, kept) = std::mem::take(waiting).into_iter().partition(|call| is_moot(call));
-                *waiting = kept;
-                let moot: VecDeque<_> = moot;
-                moot
-            })
-            .collect()
+    /// Removes and returns the waiting commands that are obsolete. A running one is not in the queue.
+    pub(crate) fn withdraw(&mut self, is_obsolete: impl Fn(&HookCall) -> bool) -> Vec<HookCall> {
+        let mut obsolete = Vec::new();
+        for waiting in self.waiting.values_mut() {
+            for call in std::mem::take(waiting) {
+                if is_obsolete(&call) { obsolete.push(call) } else { waiting.push_back(call) }
+            }
+        }
+        obsolete
     }
 
-    /// A command of this server has ended: the next one, if one waits.
+    /// Returns the next command of a server whose command has ended, if one waits.
     pub(crate) fn next(&mut self, server: &ServerId) -> Option<HookCall> {
         let next = self.waiting.get_mut(server)?.pop_front();
         if next.is_none() {
@@ -85,38 +86,38 @@ mod tests {
     }
 
     #[test]
-    fn commands_of_one_server_take_turns_and_those_of_others_do_not_wait() {
-        let mut queue = Queue::default();
-        assert_eq!(queue.add(call("a", 1)), Turn::Now(call("a", 1)));
-        assert_eq!(queue.add(call("a", 2)), Turn::Later);
-        assert_eq!(queue.add(call("b", 1)), Turn::Now(call("b", 1)));
+    fn commands_of_one_server_run_one_by_one_and_those_of_others_do_not_wait() {
+        let mut queue = HookQueue::default();
+        assert_eq!(queue.add(call("a", 1)), QueueDecision::Now(call("a", 1)));
+        assert_eq!(queue.add(call("a", 2)), QueueDecision::Later);
+        assert_eq!(queue.add(call("b", 1)), QueueDecision::Now(call("b", 1)));
         let a = call("a", 1).server;
         assert_eq!(queue.next(&a), Some(call("a", 2)));
         assert_eq!(queue.next(&a), None);
-        assert_eq!(queue.add(call("a", 3)), Turn::Now(call("a", 3)));
+        assert_eq!(queue.add(call("a", 3)), QueueDecision::Now(call("a", 3)));
     }
 
     #[test]
-    fn what_is_withdrawn_takes_no_turn() {
-        let mut queue = Queue::default();
+    fn a_withdrawn_command_does_not_run() {
+        let mut queue = HookQueue::default();
         for launch in 1..=3 {
             queue.add(call("a", launch));
         }
         assert_eq!(
             queue.withdraw(|call| call.incarnation <= Incarnation::new(2)),
             [call("a", 2)],
-            "what runs does not wait"
+            "the running command is not in the queue"
         );
         assert_eq!(queue.next(&call("a", 1).server), Some(call("a", 3)));
     }
 
     #[test]
     fn a_full_queue_refuses() {
-        let mut queue = Queue::default();
+        let mut queue = HookQueue::default();
         queue.add(call("a", 0));
-        for launch in 1..=WAITING as u64 {
-            assert_eq!(queue.add(call("a", launch)), Turn::Later);
+        for launch in 1..=CAPACITY as u64 {
+            assert_eq!(queue.add(call("a", launch)), QueueDecision::Later);
         }
-        assert_eq!(queue.add(call("a", 99)), Turn::Refused(call("a", 99)));
+        assert_eq!(queue.add(call("a", 99)), QueueDecision::Refused(call("a", 99)));
     }
 }

@@ -8,17 +8,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{Accepted, Delivery, OutputLane, Publisher, ReceivedCommand};
-use llama_warden_component::{Component, Ports};
+use llama_warden_bus::{Accepted, BusClosed, CommandSetId, Delivery, Inbox, OutputLane, Publisher, ReceivedCommand};
+use llama_warden_component::{Component, LaunchChange, LaunchTracker, Ports, Transition, Worker, next_task};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_dialects::DialectSet;
 use llama_warden_events::{
-    BootId, Event, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId, Signal,
+    BootId, Event, HookCommand, HookOutcome, HookPoint, Incarnation, LaunchCommand, RefusalReason, Refused, ServerId,
+    Signal, Uptime,
 };
-use llama_warden_state::Snapshot;
 use llama_warden_support::Interner;
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use crate::launch::context::{EndedLaunch, Launch, LaunchReporter, LaunchResources};
@@ -84,9 +84,12 @@ pub enum LauncherError {
         /// The error of the file system.
         source: io::Error,
     },
+    /// The bus is closed.
+    #[error("lost the line of events: {0}")]
+    Bus(#[from] BusClosed),
     /// The task of a launch panicked; the state of its process is unknown.
     #[error("a launch failed: {0}")]
-    Launch(#[source] tokio::task::JoinError),
+    Launch(#[source] JoinError),
 }
 
 impl Launcher {
@@ -98,33 +101,13 @@ impl Launcher {
 
 impl Component for Launcher {
     const NAME: &'static str = "launcher";
+    const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<HookCommand>()];
     type Command = LaunchCommand;
     type Error = LauncherError;
 
     async fn run(self, ports: Ports<LaunchCommand>) -> Result<(), LauncherError> {
-        let mut worker = LauncherWorker::start(self, &ports).await?;
-        let (mut subscription, mut inbox) = ports.inbox.split();
-        let mut orphans = reaper::orphan_notices().map_err(LauncherError::Orphans)?;
-        loop {
-            tokio::select! {
-                Some(ended) = worker.tasks.join_next() => {
-                    worker.on_launch_ended(ended.map_err(LauncherError::Launch)?).await;
-                }
-                command = inbox.recv() => worker.on_command(command),
-                Some(delivery) = subscription.next() => worker.on_delivery(delivery),
-                Some(()) = next_orphan_notice(&mut orphans) => worker.reap_orphans(),
-                () = ports.cancel.cancelled() => break,
-            }
-        }
-        worker.drain().await
-    }
-}
-
-/// Waits until the kernel says that a child has ended; for ever in a process that gets no orphans.
-async fn next_orphan_notice(orphans: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
-    match orphans {
-        Some(orphans) => orphans.recv().await,
-        None => std::future::pending().await,
+        let worker = LauncherWorker::start(self, &ports).await?;
+        ports.drive(worker).await
     }
 }
 
@@ -136,6 +119,18 @@ struct LauncherWorker {
     /// One task per launch that has not ended.
     tasks: JoinSet<EndedLaunch>,
     resources: Arc<LaunchResources>,
+    /// Notices of ended children; `None` in a process that gets no orphans.
+    orphans: Option<tokio::signal::unix::Signal>,
+    /// What events and gaps say of launches.
+    tracker: LaunchTracker<()>,
+}
+
+/// What wakes the launcher beside events and commands.
+enum LauncherInput {
+    /// The task of a launch ended.
+    LaunchEnded(Result<EndedLaunch, JoinError>),
+    /// The kernel says that a child ended, which may be an orphan that we have to reap.
+    ChildEnded,
 }
 
 /// A launch that has not ended, and the channels to its task.
@@ -148,43 +143,31 @@ struct LiveLaunch {
     killed: Option<Instant>,
 }
 
-impl LauncherWorker {
-    /// Kills what an earlier run of the daemon left behind, then starts the spawner thread.
-    async fn start(launcher: Launcher, ports: &Ports<LaunchCommand>) -> Result<Self, LauncherError> {
-        let Launcher { fleet, lane, settings } = launcher;
-        let LauncherSettings { boot, shim, environment, dialects, dialects_dir, state_dir } = settings;
-        if let Some(state_dir) = state_dir.clone() {
-            let deadline = Instant::now() + RECONCILE_TIMEOUT;
-            let swept = leftovers::reconcile(&state_dir, &boot, deadline)
-                .await
-                .map_err(|source| LauncherError::StateDirectory { state_dir, source })?;
-            if swept != Default::default() {
-                let Sweep { killed, survivors: left } = swept;
-                tracing::warn!(killed, ?left, "an earlier run had left processes behind");
+impl Worker for LauncherWorker {
+    type Command = LaunchCommand;
+    type Error = LauncherError;
+    type Input = LauncherInput;
+
+    /// Passes the end of a `pre-start` hook to its launch, and drops the output of removed servers, launched or not.
+    async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), LauncherError> {
+        match &delivery {
+            Delivery::Gap { snapshot, .. } => self.resources.lane.retain(|known| snapshot.servers.contains_key(known)),
+            Delivery::Event(envelope) if matches!(envelope.event, Event::ServerRemoved) => {
+                self.resources.lane.retain(|known| Some(known) != envelope.server.as_ref());
+            }
+            Delivery::Event(_) => {}
+        }
+        for LaunchChange { server, incarnation, transition, .. } in self.tracker.on_event(&delivery) {
+            if let Transition::HookCompleted(HookPoint::PreStart, outcome) = transition
+                && let Some(launch) = self.launches.find(&server, incarnation)
+            {
+                launch.on_pre_start_ended(&outcome);
             }
         }
-        let spawner = Spawner::start().map_err(LauncherError::Spawner)?;
-        Ok(Self {
-            fleet,
-            events: ports.events.clone(),
-            launches: LaunchTable::default(),
-            tasks: JoinSet::new(),
-            resources: Arc::new(LaunchResources {
-                boot,
-                lane,
-                commands: ports.commands.clone(),
-                spawner,
-                shim,
-                binaries: BinaryCache::default(),
-                dialects: DialectReloader::new(dialects, dialects_dir),
-                notes: Interner::default(),
-                environment,
-                state_dir,
-            }),
-        })
+        Ok(())
     }
 
-    fn on_command(&mut self, request: ReceivedCommand<LaunchCommand>) {
+    async fn on_command(&mut self, request: ReceivedCommand<LaunchCommand>, _: Uptime) -> Result<(), LauncherError> {
         let (command, cause, reply) = request.split();
         let result = match command {
             LaunchCommand::LaunchServer { server, incarnation } => {
@@ -211,6 +194,91 @@ impl LauncherWorker {
             }
         };
         reply(result.map(|()| Accepted { id: None }));
+        Ok(())
+    }
+
+    async fn next_input(&mut self) -> LauncherInput {
+        tokio::select! {
+            ended = next_task(&mut self.tasks) => LauncherInput::LaunchEnded(ended),
+            () = next_orphan_notice(&mut self.orphans) => LauncherInput::ChildEnded,
+        }
+    }
+
+    async fn on_input(&mut self, input: LauncherInput, _: Uptime) -> Result<(), LauncherError> {
+        match input {
+            LauncherInput::LaunchEnded(ended) => self.on_launch_ended(ended.map_err(LauncherError::Launch)?).await,
+            LauncherInput::ChildEnded => self.reap_orphans(),
+        }
+        Ok(())
+    }
+
+    /// Kills every process that still runs, and waits until its launch has ended or [`KILL_TIMEOUT`] has passed since KILL.
+    async fn on_cancel(&mut self, _: &mut Inbox<LaunchCommand>) -> Result<(), LauncherError> {
+        self.launches.drain();
+        let now = Instant::now();
+        let mut deadline = now;
+        for (_, launch) in self.launches.running() {
+            launch.handle.call_off();
+            // The terminator may have asked for KILL long ago: no second wait for a process that does not die of it.
+            deadline = deadline.max(launch.killed.unwrap_or(now) + KILL_TIMEOUT);
+        }
+        while let Ok(Some(ended)) = timeout_at(deadline, self.tasks.join_next()).await {
+            self.on_launch_ended(ended.map_err(LauncherError::Launch)?).await;
+        }
+        for (server, _) in self.launches.running() {
+            tracing::error!(%server, "its process is left behind: it outlived KILL");
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the kernel says that a child has ended; for ever in a process that gets no orphans.
+async fn next_orphan_notice(orphans: &mut Option<tokio::signal::unix::Signal>) {
+    let notice = match orphans {
+        Some(orphans) => orphans.recv().await,
+        None => None,
+    };
+    if notice.is_none() {
+        std::future::pending().await
+    }
+}
+
+impl LauncherWorker {
+    /// Kills what an earlier run of the daemon left behind, then starts the spawner thread.
+    async fn start(launcher: Launcher, ports: &Ports<LaunchCommand>) -> Result<Self, LauncherError> {
+        let Launcher { fleet, lane, settings } = launcher;
+        let LauncherSettings { boot, shim, environment, dialects, dialects_dir, state_dir } = settings;
+        if let Some(state_dir) = state_dir.clone() {
+            let deadline = Instant::now() + RECONCILE_TIMEOUT;
+            let swept = leftovers::reconcile(&state_dir, &boot, deadline)
+                .await
+                .map_err(|source| LauncherError::StateDirectory { state_dir, source })?;
+            if swept != Default::default() {
+                let Sweep { killed, survivors: left } = swept;
+                tracing::warn!(killed, ?left, "an earlier run had left processes behind");
+            }
+        }
+        let spawner = Spawner::start().map_err(LauncherError::Spawner)?;
+        Ok(Self {
+            tracker: LaunchTracker::new(fleet.clone()),
+            orphans: reaper::orphan_notices().map_err(LauncherError::Orphans)?,
+            fleet,
+            events: ports.events.clone(),
+            launches: LaunchTable::default(),
+            tasks: JoinSet::new(),
+            resources: Arc::new(LaunchResources {
+                boot,
+                lane,
+                commands: ports.commands.clone(),
+                spawner,
+                shim,
+                binaries: BinaryCache::default(),
+                dialects: DialectReloader::new(dialects, dialects_dir),
+                notes: Interner::default(),
+                environment,
+                state_dir,
+            }),
+        })
     }
 
     fn launch(&mut self, reporter: LaunchReporter) -> Result<(), Refused> {
@@ -230,35 +298,6 @@ impl LauncherWorker {
         Ok(())
     }
 
-    /// Passes the end of a `pre-start` command to its launch, and drops the output of removed servers.
-    fn on_delivery(&mut self, delivery: Delivery) {
-        let envelope = match delivery {
-            Delivery::Event(envelope) => envelope,
-            Delivery::Gap { snapshot, .. } => return self.on_gap(&snapshot),
-        };
-        let Some(server) = &envelope.server else { return };
-        match &envelope.event {
-            Event::HookCompleted { hook: HookPoint::PreStart, outcome, .. } => {
-                let launch = envelope.incarnation.and_then(|incarnation| self.launches.find(server, incarnation));
-                if let Some(launch) = launch {
-                    launch.on_pre_start_ended(outcome);
-                }
-            }
-            Event::ServerRemoved => self.resources.lane.retain(|known| known != server),
-            _ => {}
-        }
-    }
-
-    fn on_gap(&mut self, snapshot: &Snapshot) {
-        self.resources.lane.retain(|known| snapshot.servers.contains_key(known));
-        for (server, incarnation, launch) in self.launches.running_mut() {
-            let record = snapshot.servers.get(server).filter(|record| record.incarnation == incarnation);
-            if let Some(outcome) = record.and_then(|record| record.hooks.get(&HookPoint::PreStart)) {
-                launch.on_pre_start_ended(outcome);
-            }
-        }
-    }
-
     /// Publishes the last event of a launch. The server can be launched again before anybody sees that event, since its
     /// reader may ask for the next launch at once.
     async fn on_launch_ended(&mut self, ended: EndedLaunch) {
@@ -273,25 +312,6 @@ impl LauncherWorker {
         let children = self.resources.spawner.children().clone();
         // Detached and without a result: the next ended child starts another search.
         drop(tokio::spawn(reaper::reap_orphans(children)));
-    }
-
-    /// Kills every process that still runs, and waits until its launch has ended or [`KILL_TIMEOUT`] has passed since KILL.
-    async fn drain(mut self) -> Result<(), LauncherError> {
-        self.launches.drain();
-        let now = Instant::now();
-        let mut deadline = now;
-        for (_, launch) in self.launches.running() {
-            launch.handle.call_off();
-            // The terminator may have asked for KILL long ago: no second wait for a process that does not die of it.
-            deadline = deadline.max(launch.killed.unwrap_or(now) + KILL_TIMEOUT);
-        }
-        while let Ok(Some(ended)) = timeout_at(deadline, self.tasks.join_next()).await {
-            self.on_launch_ended(ended.map_err(LauncherError::Launch)?).await;
-        }
-        for (server, _) in self.launches.running() {
-            tracing::error!(%server, "its process is left behind: it outlived KILL");
-        }
-        Ok(())
     }
 }
 

@@ -1,119 +1,75 @@
-//! What the machine wants done, and what of it a slot asks for.
+//! What the machine asks its component to do.
 
 use std::time::Duration;
 
-use llama_warden_events::{CommandOutcome, Event, FailureReason, Incarnation, Seq, ServerId, StopReason, Warning};
+use llama_warden_events::{CommandOutcome, Event, Incarnation, Seq, ServerId, StopReason};
 
-/// What the machine wants done.
+/// What an input adds its steps to.
+pub(crate) type Actions = Vec<SupervisorAction>;
+
+/// One step that [`SupervisorMachine`](crate::SupervisorMachine) wants done, in the order in which it is returned.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Have a server launched.
+pub enum SupervisorAction {
+    /// Ask the launcher to launch a server.
     Launch {
-        /// Which.
+        /// The server to launch.
         server: ServerId,
-        /// As which launch.
+        /// The number of the new launch, one above the last.
         incarnation: Incarnation,
     },
-    /// Have a launch ended.
+    /// Ask the terminator to stop a launch.
     Terminate {
-        /// Which.
+        /// The server to stop.
         server: ServerId,
-        /// Which launch.
+        /// The launch to stop; a later launch of the server is left alone.
         incarnation: Incarnation,
-        /// Why.
+        /// The reason that the events of the stop carry.
         reason: StopReason,
-        /// Time before KILL, where it is not the configured one.
+        /// Time before KILL; `None` is the configured grace, zero kills at once.
         grace: Option<Duration>,
     },
-    /// Find out what a server will need of memory; [`on_estimated`](crate::Machine::on_estimated) is told.
+    /// Estimate how much memory a server will need. The answer goes to
+    /// [`on_estimated`](crate::SupervisorMachine::on_estimated).
     EstimateMemory {
-        /// Which.
+        /// The server to estimate.
         server: ServerId,
-        /// Goes back with the answer.
-        ticket: u64,
+        /// Returned with the answer, so that the machine can drop an outdated one.
+        estimate_id: u64,
     },
-    /// Find out what memory there is, and how much of it these processes hold;
-    /// [`on_memory_read`](crate::Machine::on_memory_read) is told.
+    /// Read how much memory is available, and how much of it these processes hold. The answer goes to
+    /// [`on_memory_read`](crate::SupervisorMachine::on_memory_read).
     ReadMemory {
-        /// Which processes.
+        /// Processes of servers that were granted their launch.
         pids: Vec<u32>,
     },
-    /// Tell something about a server, outside of any launch.
-    Announce {
-        /// Which.
-        server: ServerId,
-        /// What.
-        event: Event,
-    },
-    /// Tell something about a launch.
-    Tell {
-        /// Which server.
-        server: ServerId,
-        /// Which launch.
-        incarnation: Incarnation,
-        /// What.
-        event: Event,
-    },
-    /// Tell how a command ended.
-    Complete {
-        /// The server that it was about; absent for the whole fleet.
+    /// Publish an event.
+    Publish {
+        /// The server that it is about; `None` for the daemon as a whole.
         server: Option<ServerId>,
-        /// The command.
+        /// The launch that it is about; `None` where it is about no single launch.
+        incarnation: Option<Incarnation>,
+        /// The event, without the envelope that the sequencer adds.
+        event: Event,
+    },
+    /// Publish `CommandCompleted`, with the command itself as the cause.
+    Complete {
+        /// The server that the command was about; `None` for the whole fleet.
+        server: Option<ServerId>,
+        /// The `seq` of the command's `CommandAccepted`.
         id: Seq,
-        /// How.
+        /// The result that the sender of the command reads.
         outcome: CommandOutcome,
     },
-    /// A server that left the configuration is down: forget it.
-    Forget {
-        /// Which.
-        server: ServerId,
-    },
-    /// Tell that the fleet begins to go down.
-    AnnounceStopping {
-        /// What asked for it.
-        trigger: String,
-    },
-    /// Tell that the fleet is down.
-    AnnounceStopped {
-        /// Servers that are still there at the deadline.
-        survivors: Vec<ServerId>,
-    },
 }
 
-/// What a slot wants done.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum SlotAction {
-    Terminate { incarnation: Incarnation, reason: StopReason, grace: Option<Duration> },
-    Complete { id: Seq, outcome: CommandOutcome },
-    ScheduleRestart { incarnation: Incarnation, attempt: u32, delay: Duration },
-    CancelRestart { incarnation: Incarnation },
-    Warn { incarnation: Incarnation, detail: String },
-    Refuse { incarnation: Incarnation, detail: String },
-    AbandonRestart { incarnation: Incarnation, attempts: u32, because: String },
-}
+impl SupervisorAction {
+    /// Publishes an event about the daemon.
+    pub(crate) const fn publish_daemon(event: Event) -> Self {
+        Self::Publish { server: None, incarnation: None, event }
+    }
 
-impl SlotAction {
-    /// The same as an action of the machine.
-    pub(crate) fn of(self, server: ServerId) -> Action {
-        match self {
-            Self::Terminate { incarnation, reason, grace } => Action::Terminate { server, incarnation, reason, grace },
-            Self::Complete { id, outcome } => Action::Complete { server: Some(server), id, outcome },
-            Self::ScheduleRestart { incarnation, attempt, delay } => {
-                let event = Event::RestartScheduled { attempt, delay_seconds: delay.as_secs_f64() };
-                Action::Tell { server, incarnation, event }
-            }
-            Self::Warn { incarnation, detail } => {
-                let event = Event::ServerWarned { warning: Warning::MemoryShort, detail };
-                Action::Tell { server, incarnation, event }
-            }
-            Self::Refuse { incarnation, detail } => {
-                let event = Event::ServerFailed { reason: FailureReason::Refused, detail, lines: Vec::new() };
-                Action::Tell { server, incarnation, event }
-            }
-            Self::CancelRestart { incarnation } => Action::Tell { server, incarnation, event: Event::RestartCancelled },
-            Self::AbandonRestart { incarnation, attempts, because } => {
-                Action::Tell { server, incarnation, event: Event::RestartAbandoned { attempts, because } }
-            }
-        }
+    /// Publishes an event about a server, whatever its launch.
+    pub(crate) const fn publish_server(server: ServerId, event: Event) -> Self {
+        Self::Publish { server: Some(server), incarnation: None, event }
     }
 }

@@ -1,9 +1,14 @@
-//! Whether there is memory for a launch that is due.
+//! Admission of launches by memory.
 //!
-//! A launch is weighed in two steps, both of which the caller performs beside its loop: once what the server will need,
-//! then what there is. Launches are weighed in the order of the wishes. Nothing is decided by a reading that was taken
-//! before somebody gave memory back. What is granted is an account, which stays until the server is down; what does not
-//! fit yet and will is held, and looked at again whenever memory is given back, and every [`RECHECK`].
+//! A launch needs two answers, which the caller fetches beside its loop: once an estimate of what the server will need,
+//! then a reading of what is available. A launch that is granted holds a reservation until its server is down. A launch
+//! that does not fit yet is held, and decided again whenever memory is given back and every [`RECHECK`].
+//!
+//! Invariants:
+//!
+//! * Launches are decided in the order of the requests, and none takes the memory that an earlier one waits for.
+//! * Nothing is decided by a reading that was requested before memory was given back.
+//! * `LaunchHeld` is published once for a launch that waits, and always followed by `LaunchReleased`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,139 +17,133 @@ use llama_warden_config::AdmissionPolicy;
 use llama_warden_events::{Event, ServerId, Uptime};
 use llama_warden_memory::{Demand, Reading};
 
-use crate::action::Action;
-use crate::balance::{Amount, Balance, Fit, Holder, Stage};
+use crate::action::{Actions, SupervisorAction};
+use crate::budget::{Reservation, ReservationStage};
 
-/// How often what is held is looked at again: others than our servers give memory back too.
+mod pass;
+
+pub(crate) use pass::AdmissionPass;
+
+/// How often memory is read again while a launch is held: processes that are not ours give memory back too.
 pub(crate) const RECHECK: Duration = Duration::from_secs(1);
 
-/// How long a driver may take to free the memory of a process that is gone. The kernel frees a process's own memory before
-/// its end can be seen.
+/// How long a GPU driver may take to free the memory of a process that is gone. The kernel frees a process's own memory
+/// before its exit can be seen, a driver may do so later.
 pub(crate) const GPU_RELEASE: Duration = Duration::from_secs(5);
 
-/// What becomes of a launch that is due.
+/// The decision about a launch that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Judgement {
-    /// It is granted, with a warning where the memory may not suffice.
+pub(crate) enum AdmissionDecision {
+    /// Launch it, with a warning where the memory may not suffice.
     Granted { warning: Option<String> },
-    /// There is not enough memory, and nothing is under way that would free it.
+    /// Fail it: memory does not suffice, and nothing is under way that would free enough.
     Refused { detail: String },
-    /// Not yet.
+    /// Decide again later: an answer is missing, or the launch is held.
     Waiting,
 }
 
-/// The accounts of all servers.
+/// The memory of all servers that have a launch, or wait for one.
 #[derive(Debug)]
 pub(crate) struct Admission {
     policy: AdmissionPolicy,
-    accounts: BTreeMap<ServerId, Box<Account>>,
-    tickets: u64,
-    question: Question,
-    /// Whether what is held deserves another look.
-    is_stirred: bool,
+    records: BTreeMap<ServerId, AdmissionRecord>,
+    last_estimate_id: u64,
+    reading: ReadingState,
+    /// Whether available memory may have changed since the last reading, so that held launches deserve another one.
+    is_dirty: bool,
     recheck_at: Option<Uptime>,
-    /// When a server that had memory of GPUs went down.
-    gpus_freed: Option<Uptime>,
+    /// When a server with memory of GPUs last went down.
+    gpus_freed_at: Option<Uptime>,
 }
 
+/// The launch of one server, from the moment it is due to the end of its process.
 #[derive(Debug)]
-struct Account {
-    /// Names the question about its demand, so that an answer to an older one is told apart.
-    ticket: u64,
-    demand: Answer,
-    standing: Standing,
-    /// Its process.
+struct AdmissionRecord {
+    /// The request for the estimate. An answer with another id is about an earlier launch.
+    estimate_id: u64,
+    estimate: Estimate,
+    state: AdmissionState,
+    /// The process, once it is spawned; a reading tells how much it has allocated already.
     pid: Option<u32>,
 }
 
 #[derive(Debug)]
-enum Answer {
-    Awaited,
-    /// `None` where nothing tells.
-    Given(Option<Demand>),
+enum Estimate {
+    Pending,
+    /// `None` where no estimate is possible.
+    Known(Option<Demand>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// Due and not weighed yet.
+enum AdmissionState {
+    /// Due, and not decided yet.
     Due,
-    /// Weighed, and waiting for what is about to be free.
+    /// Decided, and waiting for memory that is about to be freed.
     Held,
+    /// Launched; its memory is reserved.
     Granted,
 }
 
-/// The question what there is.
+/// The request for a reading of the available memory. One at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Question {
-    NotAsked,
-    Asked,
-    /// Asked before somebody gave memory back: its answer is too old.
+enum ReadingState {
+    Idle,
+    Requested,
+    /// Requested before memory was given back: the answer is dropped and another reading requested.
     Outdated,
-}
-
-/// One pass over all launches that are due.
-#[derive(Debug)]
-pub(crate) struct Round<'r> {
-    reading: Option<&'r Reading>,
-    now: Uptime,
-    stages: BTreeMap<ServerId, Stage>,
-    /// What is spoken for by those who wait already.
-    ahead: Amount,
-    wants_reading: bool,
-    holds_any: bool,
-    /// Whether somebody further ahead is still being estimated.
-    is_blocked: bool,
 }
 
 impl Admission {
     pub(crate) const fn new(policy: AdmissionPolicy) -> Self {
         Self {
             policy,
-            accounts: BTreeMap::new(),
-            tickets: 0,
-            question: Question::NotAsked,
-            is_stirred: false,
+            records: BTreeMap::new(),
+            last_estimate_id: 0,
+            reading: ReadingState::Idle,
+            is_dirty: false,
             recheck_at: None,
-            gpus_freed: None,
+            gpus_freed_at: None,
         }
     }
 
-    /// A process of a server that was granted its launch.
+    /// Notes the process of a launch that was granted.
     pub(crate) fn on_spawned(&mut self, server: &ServerId, pid: u32) {
-        if let Some(account) = self.accounts.get_mut(server).filter(|account| account.standing == Standing::Granted) {
-            account.pid = Some(pid);
+        if let Some(record) = self.records.get_mut(server).filter(|record| record.state == AdmissionState::Granted) {
+            record.pid = Some(pid);
         }
     }
 
-    /// What a server will need was found out.
+    /// Takes the answer to `EstimateMemory`, unless it is about an earlier launch.
     pub(crate) fn on_estimated(
         &mut self,
         server: &ServerId,
-        ticket: u64,
-        demand: Option<Demand>,
-        actions: &mut Vec<Action>,
+        estimate_id: u64,
+        requirement: Option<Demand>,
+        actions: &mut Actions,
     ) {
-        let Some(account) = self.accounts.get_mut(server).filter(|account| account.ticket == ticket) else { return };
-        if let Some(demand) = &demand {
-            let event = Event::MemoryEstimated { estimate: demand.card() };
-            actions.push(Action::Announce { server: server.clone(), event });
+        let record = self.records.get_mut(server).filter(|record| record.estimate_id == estimate_id);
+        let Some(record) = record else { return };
+        if let Some(requirement) = &requirement {
+            let event = Event::MemoryEstimated { estimate: requirement.card() };
+            actions.push(SupervisorAction::publish_server(server.clone(), event));
         }
-        account.demand = Answer::Given(demand);
+        record.estimate = Estimate::Known(requirement);
     }
 
-    /// The answer to what there is; whether it can be used.
+    /// Takes the answer to `ReadMemory`, and says whether it may be used.
     pub(crate) fn on_reading(&mut self) -> bool {
-        let is_fresh = self.question == Question::Asked;
-        self.question = Question::NotAsked;
-        self.is_stirred |= !is_fresh;
+        let is_fresh = self.reading == ReadingState::Requested;
+        self.reading = ReadingState::Idle;
+        self.is_dirty |= !is_fresh;
         is_fresh
     }
 
-    /// Memory was given back, or loaded: what is held deserves another look, and a reading under way is too old.
-    pub(crate) fn stir(&mut self) {
-        self.is_stirred = true;
-        if self.question == Question::Asked {
-            self.question = Question::Outdated;
+    /// Memory was given back, or allocated as reserved: held launches deserve another reading, and one that is under way
+    /// is outdated, since it may have been taken before.
+    pub(crate) fn mark_dirty(&mut self) {
+        self.is_dirty = true;
+        if self.reading == ReadingState::Requested {
+            self.reading = ReadingState::Outdated;
         }
     }
 
@@ -153,197 +152,53 @@ impl Admission {
     }
 
     pub(crate) fn on_deadline(&mut self, now: Uptime) {
-        if self.recheck_at.take_if(|at| *at <= now).is_some() {
-            self.is_stirred = true;
-        }
+        // A reading under way stays usable, unlike in `mark_dirty`: nothing is known to have changed.
+        self.is_dirty |= self.recheck_at.take_if(|at| *at <= now).is_some();
     }
 
-    /// Closes the account of a server that is down, or whose launch is no longer due.
-    pub(crate) fn close(&mut self, server: &ServerId, now: Uptime, actions: &mut Vec<Action>) {
-        let Some(account) = self.accounts.remove(server) else { return };
-        match account.standing {
-            Standing::Due => {}
-            Standing::Held => actions.push(released(server)),
-            Standing::Granted => {
-                if matches!(&account.demand, Answer::Given(Some(demand)) if demand.gpus.total() > 0) {
-                    self.gpus_freed = Some(now);
+    /// Ends the reservation of a server that is down, or the wait of a launch that is no longer due.
+    pub(crate) fn release(&mut self, server: &ServerId, now: Uptime, actions: &mut Actions) {
+        let Some(record) = self.records.remove(server) else { return };
+        match record.state {
+            AdmissionState::Due => {}
+            AdmissionState::Held => actions.push(launch_released(server)),
+            AdmissionState::Granted => {
+                if matches!(&record.estimate, Estimate::Known(Some(requirement)) if requirement.gpus.total() > 0) {
+                    self.gpus_freed_at = Some(now);
                 }
-                self.stir();
+                self.mark_dirty();
             }
         }
     }
 
-    /// The servers that have an account, and whether it is one of a launch that was granted.
-    pub(crate) fn accounts(&self) -> impl Iterator<Item = (&ServerId, bool)> {
-        self.accounts.iter().map(|(server, account)| (server, account.standing == Standing::Granted))
+    /// The servers with a launch that was granted (`true`) or waits for a decision (`false`).
+    pub(crate) fn tracked(&self) -> impl Iterator<Item = (&ServerId, bool)> {
+        self.records.iter().map(|(server, record)| (server, record.state == AdmissionState::Granted))
     }
 
-    /// Begins a pass. `stages` says how far each server that was granted a launch has come.
-    pub(crate) fn begin<'r>(
-        &self,
-        reading: Option<&'r Reading>,
-        now: Uptime,
-        stages: BTreeMap<ServerId, Stage>,
-    ) -> Round<'r> {
-        Round {
-            reading,
-            now,
-            stages,
-            ahead: Amount::default(),
-            wants_reading: false,
-            holds_any: false,
-            is_blocked: false,
-        }
+    fn request_estimate(&mut self, server: &ServerId, actions: &mut Actions) {
+        self.last_estimate_id += 1;
+        let estimate_id = self.last_estimate_id;
+        let (estimate, state) = (Estimate::Pending, AdmissionState::Due);
+        self.records.insert(server.clone(), AdmissionRecord { estimate_id, estimate, state, pid: None });
+        actions.push(SupervisorAction::EstimateMemory { server: server.clone(), estimate_id });
     }
 
-    /// Says what becomes of a launch that is due.
-    pub(crate) fn judge(&mut self, server: &ServerId, round: &mut Round<'_>, actions: &mut Vec<Action>) -> Judgement {
-        if self.policy == AdmissionPolicy::Off {
-            return Judgement::Granted { warning: None };
-        }
-        let (standing, demand) = match self.accounts.get(server).map(Box::as_ref) {
-            None => {
-                self.open(server, actions);
-                return self.await_estimate(round);
-            }
-            Some(Account { demand: Answer::Awaited, .. }) => return self.await_estimate(round),
-            Some(Account { demand: Answer::Given(demand), standing, .. }) => (*standing, demand.clone()),
-        };
-        if round.is_blocked {
-            round.holds_any |= standing == Standing::Held;
-            return Judgement::Waiting;
-        }
-        // The launch tells better what is wrong with a model that cannot be read.
-        let Some(demand) = demand else { return self.grant(server, round, None, actions) };
-        let Some(reading) = round.reading else {
-            round.wants_reading |= standing == Standing::Due || self.is_stirred;
-            round.holds_any |= standing == Standing::Held;
-            return Judgement::Waiting;
-        };
-        let holders = self.holders(round, reading);
-        let balance = Balance::strike(reading, &holders);
-        let fit = balance.weigh(&demand, round.ahead);
-        let frees_gpus = self.gpus_freed.is_some_and(|at| round.now.since(at) < GPU_RELEASE);
-        let awaits_driver = fit != Fit::Now && frees_gpus && balance.lacks_gpus(&demand);
-        let (text, ahead) = (balance.describe(&demand), balance.queue(&demand, round.ahead));
-        match (fit, self.policy) {
-            (Fit::Now, _) => self.grant(server, round, None, actions),
-            _ if awaits_driver => {
-                let because = format!("{text}; a driver may still be freeing what a server had");
-                round.ahead = ahead;
-                self.hold(server, because, round, actions)
-            }
-            (Fit::Soon, AdmissionPolicy::Enforce) => {
-                let because = format!("{text}; {}", round.awaited());
-                round.ahead = ahead;
-                self.hold(server, because, round, actions)
-            }
-            (Fit::Never, AdmissionPolicy::Enforce) => {
-                self.accounts.remove(server);
-                if standing == Standing::Held {
-                    actions.push(released(server));
-                }
-                let next = "lower its ctx-size or cache types, stop another server, or set start.memory = \"warn\"";
-                Judgement::Refused { detail: format!("{text}; {next}") }
-            }
-            (Fit::Soon | Fit::Never, _) => self.grant(server, round, Some(text), actions),
-        }
-    }
-
-    /// Ends a pass: asks what there is if somebody waits for that, and remembers when to look again.
-    pub(crate) fn end(&mut self, round: &Round<'_>, actions: &mut Vec<Action>) {
-        if round.wants_reading && self.question == Question::NotAsked {
-            self.question = Question::Asked;
-            self.is_stirred = false;
-            let pids = self.accounts.values().filter_map(|account| account.pid).collect();
-            actions.push(Action::ReadMemory { pids });
-        }
-        if !round.holds_any {
-            self.recheck_at = None;
-        } else if round.reading.is_some() {
-            self.recheck_at = Some(Uptime::new(round.now.as_duration().saturating_add(RECHECK)));
-        }
-    }
-
-    /// Who gets the memory must not depend on whose file is read first. Where all get it, nobody waits.
-    fn await_estimate(&self, round: &mut Round<'_>) -> Judgement {
-        round.is_blocked |= self.policy == AdmissionPolicy::Enforce;
-        Judgement::Waiting
-    }
-
-    fn open(&mut self, server: &ServerId, actions: &mut Vec<Action>) {
-        self.tickets += 1;
-        let ticket = self.tickets;
-        let account = Account { ticket, demand: Answer::Awaited, standing: Standing::Due, pid: None };
-        self.accounts.insert(server.clone(), Box::new(account));
-        actions.push(Action::EstimateMemory { server: server.clone(), ticket });
-    }
-
-    fn grant(
-        &mut self,
-        server: &ServerId,
-        round: &mut Round<'_>,
-        warning: Option<String>,
-        actions: &mut Vec<Action>,
-    ) -> Judgement {
-        if let Some(account) = self.accounts.get_mut(server) {
-            if account.standing == Standing::Held {
-                actions.push(released(server));
-            }
-            account.standing = Standing::Granted;
-            if warning.is_some() {
-                // It takes its chances: what was not there is not promised to it, or everybody after it would be warned of too.
-                account.demand = Answer::Given(None);
-            }
-        }
-        round.stages.insert(server.clone(), Stage::Rising);
-        Judgement::Granted { warning }
-    }
-
-    /// Tells once that it waits; the numbers would change with every look.
-    fn hold(
-        &mut self,
-        server: &ServerId,
-        because: String,
-        round: &mut Round<'_>,
-        actions: &mut Vec<Action>,
-    ) -> Judgement {
-        round.holds_any = true;
-        if let Some(account) = self.accounts.get_mut(server).filter(|account| account.standing == Standing::Due) {
-            account.standing = Standing::Held;
-            actions.push(Action::Announce { server: server.clone(), event: Event::LaunchHeld { because } });
-        }
-        Judgement::Waiting
-    }
-
-    fn holders<'a>(&'a self, round: &Round<'_>, reading: &Reading) -> Vec<Holder<'a>> {
-        let accounts = self.accounts.iter().map(|(server, account)| (server, account.as_ref()));
-        let granted = accounts.filter(|(_, account)| account.standing == Standing::Granted);
-        let holder = |(server, account): (&ServerId, &'a Account)| Holder {
-            demand: match &account.demand {
-                Answer::Given(demand) => demand.as_ref(),
-                Answer::Awaited => None,
+    /// The memory that granted launches hold.
+    fn reservations<'a>(&'a self, pass: &AdmissionPass<'_>, reading: &Reading) -> Vec<Reservation<'a>> {
+        let granted = self.records.iter().filter(|(_, record)| record.state == AdmissionState::Granted);
+        let reservation = |(server, record): (&ServerId, &'a AdmissionRecord)| Reservation {
+            requirement: match &record.estimate {
+                Estimate::Known(requirement) => requirement.as_ref(),
+                Estimate::Pending => None,
             },
-            resident: account.pid.and_then(|pid| reading.resident.get(&pid)).copied().unwrap_or(0),
-            stage: round.stages.get(server).copied().unwrap_or(Stage::Rising),
+            resident: record.pid.and_then(|pid| reading.resident.get(&pid)).copied().unwrap_or(0),
+            stage: pass.stages.get(server).copied().unwrap_or(ReservationStage::Starting),
         };
-        granted.map(holder).collect()
+        granted.map(reservation).collect()
     }
 }
 
-impl Round<'_> {
-    /// What those who wait are waiting for.
-    fn awaited(&self) -> String {
-        let ending = self.stages.iter().filter(|(_, stage)| stage.is_ending());
-        let names: Vec<&str> = ending.map(|(server, _)| server.as_str()).collect();
-        match names.as_slice() {
-            [] => "others wait for memory already".to_owned(),
-            [one] => format!("waits for the end of {one}"),
-            many => format!("waits for the end of {}", many.join(", ")),
-        }
-    }
-}
-
-fn released(server: &ServerId) -> Action {
-    Action::Announce { server: server.clone(), event: Event::LaunchReleased }
+fn launch_released(server: &ServerId) -> SupervisorAction {
+    SupervisorAction::publish_server(server.clone(), Event::LaunchReleased)
 }

@@ -1,22 +1,22 @@
-//! When a failed server is tried again, and when not any more.
+//! The restart policy: whether a failed server is launched again, and after which delay.
 //!
-//! Failures count as consecutive until the server has been ready for `stable-after`. The delay doubles with each of them
-//! up to `max-delay`, with full jitter: it is drawn evenly between nothing and that bound, so that servers which failed
-//! together do not come back together.
+//! Failures are consecutive until the server has been ready for `stable-after`. The bound of the delay doubles with each of
+//! them, from `initial-delay` up to `max-delay`. The delay is drawn evenly between zero and the bound (full jitter), so that
+//! servers which failed together do not load together again.
 
 use std::time::Duration;
 
 use llama_warden_config::{RestartPolicy, RestartSpec};
 use llama_warden_events::{FailureReason, ProcessEnd, Uptime};
 
-/// What policy says after a failure.
+/// The decision after a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Nothing: such a server is not started again.
+    /// The policy does not apply to this failure: the server stays down, and nothing is published.
     Leave,
-    /// Start it again.
+    /// Launch it again after `delay`. `attempt` counts from 1.
     Restart { attempt: u32, delay: Duration },
-    /// Do not try any more; a person has to look.
+    /// Give up after so many consecutive failures, until a person starts it.
     Abandon { attempts: u32, because: String },
 }
 
@@ -24,11 +24,12 @@ pub(crate) enum Decision {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Backoff {
     failures: u32,
+    /// When the launch under way became ready.
     ready_since: Option<Uptime>,
 }
 
 impl Backoff {
-    /// Goes on from the failures of an earlier run of the daemon.
+    /// Continues with the failures of an earlier run of the daemon.
     pub(crate) const fn resumed(failures: u32) -> Self {
         Self { failures, ready_since: None }
     }
@@ -41,19 +42,21 @@ impl Backoff {
         self.ready_since = Some(now);
     }
 
-    /// `draw` is a random number from 0 to 1.
+    /// Counts a failure and decides about it. `end` is the exit of a process that ended by itself; `jitter` is a random
+    /// number from 0 to 1.
     pub(crate) fn on_failure(
         &mut self,
         spec: &RestartSpec,
         reason: FailureReason,
         end: Option<ProcessEnd>,
         now: Uptime,
-        draw: f64,
+        jitter: f64,
     ) -> Decision {
         if self.ready_since.take().is_some_and(|since| now.since(since) >= spec.stable_after) {
             self.failures = 0;
         }
         self.failures = self.failures.saturating_add(1);
+        // A process that was stopped for its failure has no `end` here, so that `on-failure` applies to it.
         let ended_well = end.is_some_and(ProcessEnd::is_success);
         let applies = match spec.policy {
             RestartPolicy::Never => false,
@@ -65,19 +68,20 @@ impl Backoff {
             return Decision::Leave;
         }
         if reason.is_permanent() {
-            let because = format!("{reason} does not go away by itself; mend it, then start the server");
+            let because = format!("{reason} does not go away by itself; fix it, then start the server");
             return Decision::Abandon { attempts, because };
         }
         if attempts > spec.max_attempts {
             let because = format!("{attempts} consecutive failures, restart.max-attempts is {}", spec.max_attempts);
             return Decision::Abandon { attempts, because };
         }
-        Decision::Restart { attempt: attempts, delay: bound(spec, attempts).mul_f64(draw.clamp(0.0, 1.0)) }
+        Decision::Restart { attempt: attempts, delay: bound(spec, attempts).mul_f64(jitter.clamp(0.0, 1.0)) }
     }
 }
 
-/// The longest delay before attempt `attempt`, from 1.
+/// The longest delay before an attempt, counted from 1.
 fn bound(spec: &RestartSpec, attempt: u32) -> Duration {
+    // More doublings would overflow the factor; `max-delay` is reached long before.
     let doublings = attempt.saturating_sub(1).min(31);
     spec.initial_delay.saturating_mul(1 << doublings).min(spec.max_delay)
 }
@@ -112,7 +116,7 @@ mod tests {
         let ends =
             [CRASH, ProcessEnd::Exited { code: 139 }, ProcessEnd::Signaled { signal: Signal::ABRT, core_dumped: true }];
         let mut ends = ends.into_iter().cycle();
-        let mut decide = |draw| backoff.on_failure(&spec, FailureReason::Crashed, ends.next(), at(1), draw);
+        let mut decide = |jitter| backoff.on_failure(&spec, FailureReason::Crashed, ends.next(), at(1), jitter);
         for (attempt, seconds) in [(1, 1), (2, 2), (3, 4), (4, 6), (5, 6)] {
             let delay = Duration::from_secs(seconds);
             assert_eq!(decide(1.0), Decision::Restart { attempt, delay });

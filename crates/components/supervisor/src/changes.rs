@@ -1,8 +1,13 @@
-//! Changes of profile and configuration, on their way from a wish to what the configuration says.
+//! The queue of profile and configuration changes that wait to be resolved.
 //!
-//! Resolving reads files, perhaps of a large and cold folder, so it runs beside the loop, one change after the other: each
-//! is resolved on top of the one before. A reload that waits is joined by the next one, since both read the same files; one
-//! under way is not, since it may have read them already. A shutdown waits for none.
+//! Resolving reads files, perhaps of a large and cold folder, so that it runs off the event loop.
+//!
+//! Invariants:
+//!
+//! * One change is resolved at a time, on top of the configuration that the one before left.
+//! * Reloads that wait next to each other are resolved together, since they read the same files. None joins a reload under
+//!   way, which may have read the files before they changed.
+//! * A shutdown cancels all of them and waits for none.
 
 use std::collections::VecDeque;
 
@@ -13,65 +18,67 @@ use tokio::task::JoinSet;
 
 use crate::switch::{Change, FleetSource, Resolved};
 
-/// How many changes wait at most; the next one is refused.
-const WAITING: usize = 32;
+/// How many changes may wait. When as many wait, the next one is refused with `queue-full`.
+const CAPACITY: usize = 32;
 
-/// Wishes of one resolution, in their order, and what came of it.
-pub(crate) type Outcome = (Vec<ReceivedCommand<SuperviseCommand>>, Result<Resolved, Refused>);
+/// The commands that one resolution answers, in their order, and its result.
+pub(crate) type ResolvedChange = (Vec<ReceivedCommand<SuperviseCommand>>, Result<Resolved, Refused>);
 
-/// Changes that are resolved or wait to be.
-pub(crate) struct Changes {
+/// Changes that wait or are being resolved.
+pub(crate) struct ChangeQueue {
     source: FleetSource,
     waiting: VecDeque<ReceivedCommand<SuperviseCommand>>,
-    /// Those that the resolution under way is for.
+    /// The commands that the resolution under way answers.
     current: Vec<ReceivedCommand<SuperviseCommand>>,
     resolution: JoinSet<Result<Result<Resolved, Refused>, BlockingError>>,
 }
 
-impl Changes {
+impl ChangeQueue {
     pub(crate) fn new(source: FleetSource) -> Self {
         Self { source, waiting: VecDeque::new(), current: Vec::new(), resolution: JoinSet::new() }
     }
 
-    /// Takes a wish up, or gives it back where it is no change. Begins at once if nothing is under way.
-    pub(crate) fn take_up(
+    /// Queues a change, and begins it if none is under way. Returns a command that is not a change.
+    pub(crate) fn push(
         &mut self,
         request: ReceivedCommand<SuperviseCommand>,
     ) -> Option<ReceivedCommand<SuperviseCommand>> {
         if change(&request.command).is_none() {
             return Some(request);
         }
-        if self.waiting.len() >= WAITING {
+        if self.waiting.len() >= CAPACITY {
             request.refuse(Refused::new(RefusalReason::QueueFull, "too many changes wait already; try again"));
             return None;
         }
         self.waiting.push_back(request);
-        self.proceed();
+        self.start_next();
         None
     }
 
-    /// The next resolution that ends; for ever where none is under way.
+    /// The result of the resolution under way. Waits for ever while there is none.
     ///
     /// # Errors
-    /// If it panicked.
-    pub(crate) async fn next(&mut self) -> Result<Outcome, BlockingError> {
+    /// If the resolution panicked.
+    pub(crate) async fn next(&mut self) -> Result<ResolvedChange, BlockingError> {
         match self.resolution.join_next().await {
             Some(resolved) => Ok((std::mem::take(&mut self.current), resolved.unwrap_or(Err(BlockingError))?)),
             None => std::future::pending().await,
         }
     }
 
-    /// Begins the next resolution, once what came of the one before is in force.
-    pub(crate) fn proceed(&mut self) {
+    /// Begins the next resolution, unless one is under way. Called once the result of the one before is applied: the next
+    /// is a difference to that.
+    pub(crate) fn start_next(&mut self) {
         if !self.resolution.is_empty() {
             return;
         }
         let Some(first) = self.waiting.pop_front() else { return };
         let Some(change) = change(&first.command) else { return };
         self.current.push(first);
+        // Only those at the front: a reload behind a change of profile must see that profile.
+        let is_reload = |next: &mut ReceivedCommand<_>| matches!(next.command, SuperviseCommand::Reload { .. });
         while change == Change::Reload
-            && let Some(next) =
-                self.waiting.pop_front_if(|next| matches!(next.command, SuperviseCommand::Reload { .. }))
+            && let Some(next) = self.waiting.pop_front_if(is_reload)
         {
             self.current.push(next);
         }
@@ -79,14 +86,15 @@ impl Changes {
         self.resolution.spawn(blocking(move || source(&change)));
     }
 
-    /// Gives every wish back. A resolution under way goes on, and nobody hears of it.
-    pub(crate) fn call_off(&mut self) -> impl Iterator<Item = ReceivedCommand<SuperviseCommand>> {
+    /// Returns every command that is not answered. A resolution under way runs on in its thread, which cannot be
+    /// interrupted, and its result is dropped.
+    pub(crate) fn cancel(&mut self) -> impl Iterator<Item = ReceivedCommand<SuperviseCommand>> {
         self.resolution.detach_all();
         std::mem::take(&mut self.current).into_iter().chain(std::mem::take(&mut self.waiting))
     }
 }
 
-/// What a command asks of the configuration.
+/// The change that a command asks for; `None` for a command about servers.
 fn change(command: &SuperviseCommand) -> Option<Change> {
     match command {
         SuperviseCommand::ActivateProfile { profile, dry_run: true } => Some(Change::Preview(profile.clone())),

@@ -1,45 +1,52 @@
-//! The supervisor as a component.
+//! The component: receives commands, events and answers, and performs what the machine returns.
+//!
+//! Invariants:
+//!
+//! * A command is acknowledged only after its `CommandAccepted` is in the snapshot, so that a sender can find it there.
+//! * Nothing here waits for the launcher, the terminator, a disk or a GPU: replies, estimates, readings and configurations
+//!   come back as inputs of the loop.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use llama_warden_bus::{
-    Accepted, BusClosed, CommandRequest, CommandSender, Delivery, EventDraft, Publisher, ReceivedCommand,
+    Accepted, BusClosed, CommandRequest, CommandSender, CommandSetId, Delivery, EventDraft, Publisher, ReceivedCommand,
 };
-use llama_warden_component::{Component, Ports};
+use llama_warden_component::{Component, Ports, Worker, next_task};
 use llama_warden_config::Fleet;
 use llama_warden_events::{
     CommandOutcome, CommandSummary, Event, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused, Seq,
     ServerId, SuperviseCommand, TerminateCommand, Uptime,
 };
 use llama_warden_memory::Scales;
+use llama_warden_state::Snapshot;
 use llama_warden_support::BlockingError;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
-use crate::action::Action;
-use crate::changes::{Changes, Outcome};
-use crate::failures::{FailureFile, Failures};
-use crate::machine::{Limits, Machine};
+use crate::action::SupervisorAction;
+use crate::changes::{ChangeQueue, ResolvedChange};
+use crate::failures::{FailureCounts, FailureFile};
+use crate::machine::{SupervisorLimits, SupervisorMachine};
+use crate::memory_queries::{MemoryAnswer, MemoryQueries};
 use crate::switch::{FleetSource, Resolved, difference};
-use crate::weighing::{Weighed, Weighing};
 
-/// How the supervisor is set up.
+/// Settings of the supervisor.
 pub struct SupervisorSettings {
-    /// The configured servers; everybody who needs them reads the other end.
+    /// The configured servers. The supervisor replaces them when a change is applied; other components hold receivers.
     pub fleet: watch::Sender<Fleet>,
     /// The configured profiles.
     pub profiles: Vec<ProfileCard>,
     /// Resolves changes of profile and configuration.
     pub source: FleetSource,
-    /// Bounds in number and time.
-    pub limits: Limits,
-    /// What back-offs are drawn from.
+    /// Limits of number, time and memory.
+    pub limits: SupervisorLimits,
+    /// Seed of the jitter of restarts.
     pub seed: u64,
-    /// What tells the memory that servers need, and what there is.
-    pub scales: Arc<dyn Scales>,
-    /// Where failures are kept across runs; `None` forgets them.
+    /// Estimates how much memory servers need, and reads how much is available.
+    pub memory_probe: Arc<dyn Scales>,
+    /// The directory that keeps `failures.json` across runs; `None` keeps no failures.
     pub state_dir: Option<PathBuf>,
 }
 
@@ -49,8 +56,8 @@ impl fmt::Debug for SupervisorSettings {
     }
 }
 
-/// Starts what is enabled, keeps it running as its policy says, stops everything at the end, and does what people ask
-/// for in between.
+/// Launches every enabled server, restarts it by its policy, carries out commands of people, and stops every server at the
+/// end.
 #[derive(Debug)]
 pub struct Supervisor {
     settings: SupervisorSettings,
@@ -62,13 +69,13 @@ pub enum SupervisorError {
     /// The bus is gone.
     #[error("could not publish a decision")]
     Bus(#[from] BusClosed),
-    /// The resolving of a configuration panicked.
+    /// Resolving a configuration panicked.
     #[error("could not resolve a configuration")]
     Source(#[source] BlockingError),
 }
 
 impl Supervisor {
-    /// A supervisor that has started nothing yet.
+    /// A supervisor that launches nothing before it runs.
     pub const fn new(settings: SupervisorSettings) -> Self {
         Self { settings }
     }
@@ -76,98 +83,53 @@ impl Supervisor {
 
 impl Component for Supervisor {
     const NAME: &'static str = "supervisor";
+    const SENDS: &'static [CommandSetId] =
+        &[CommandSetId::of::<LaunchCommand>(), CommandSetId::of::<TerminateCommand>()];
     type Command = SuperviseCommand;
     type Error = SupervisorError;
 
     async fn run(self, ports: Ports<SuperviseCommand>) -> Result<(), SupervisorError> {
-        let mut office = Office::open(self.settings, &ports);
-        let (mut subscription, mut inbox) = ports.inbox.split();
-        office.begin().await?;
-        loop {
-            let deadline = office.machine.next_deadline();
-            tokio::select! {
-                () = ports.cancel.cancelled() => return Ok(()),
-                request = inbox.recv() => office.take_up(request, ports.clock.now()).await?,
-                delivery = subscription.next() => match delivery {
-                    Some(Delivery::Event(envelope)) => {
-                        let actions = office.machine.on_event(&envelope);
-                        office.perform(actions, Some(envelope.seq)).await?;
-                    }
-                    Some(Delivery::Gap { snapshot, .. }) => {
-                        let actions = office.machine.on_gap(&snapshot);
-                        office.perform(actions, None).await?;
-                    }
-                    None => return Err(BusClosed.into()),
-                },
-                Some(reply) = office.replies.join_next() => {
-                    // A refused stop names a launch that is over; its end is on the way as an event.
-                    if let Ok((Some((server, incarnation)), Err(refused))) = reply {
-                        tracing::warn!(%server, %incarnation, %refused, "launch refused");
-                        let actions =
-                            office.machine.on_launch_refused(&server, incarnation, &refused, ports.clock.now());
-                        office.perform(actions, None).await?;
-                    }
-                }
-                resolved = office.changes.next() => {
-                    office.bring_about(resolved.map_err(SupervisorError::Source)?).await?;
-                }
-                weighed = office.weighing.next() => {
-                    let now = ports.clock.now();
-                    let actions = match weighed {
-                        Weighed::Demand { server, ticket, demand } => {
-                            office.machine.on_estimated(&server, ticket, demand, now)
-                        }
-                        Weighed::Memory(reading) => office.machine.on_memory_read(&reading, now),
-                    };
-                    office.perform(actions, None).await?;
-                }
-                () = ports.clock.sleep_until(deadline), if deadline.is_some() => {
-                    let actions = office.machine.on_deadline(ports.clock.now());
-                    office.perform(actions, None).await?;
-                }
-            }
-        }
+        let worker = SupervisorWorker::new(self.settings, &ports);
+        ports.drive(worker).await
     }
 }
 
-/// A launch that was asked for, or nothing for a stop; and the answer.
-type Answer = (Option<(ServerId, Incarnation)>, Result<Accepted, Refused>);
+/// The launch that was requested (`None` for a stop), and the reply of its owner.
+type CommandReply = (Option<(ServerId, Incarnation)>, Result<Accepted, Refused>);
 
-struct Office {
-    machine: Machine,
+struct SupervisorWorker {
+    machine: SupervisorMachine,
     fleet: watch::Sender<Fleet>,
     profiles: Vec<ProfileCard>,
-    changes: Changes,
+    changes: ChangeQueue,
     failure_file: Option<FailureFile>,
-    remembered: Failures,
+    saved_failures: FailureCounts,
     events: Publisher,
     commands: CommandSender,
-    replies: JoinSet<Answer>,
-    weighing: Weighing,
+    replies: JoinSet<CommandReply>,
+    memory_queries: MemoryQueries,
 }
 
-impl Office {
-    fn open(settings: SupervisorSettings, ports: &Ports<SuperviseCommand>) -> Self {
-        let failure_file = settings.state_dir.as_deref().map(FailureFile::new);
-        Self {
-            machine: Machine::new(settings.limits, settings.seed),
-            remembered: failure_file.as_ref().map(FailureFile::recall).unwrap_or_default(),
-            fleet: settings.fleet,
-            profiles: settings.profiles,
-            changes: Changes::new(settings.source),
-            failure_file,
-            events: ports.events.clone(),
-            commands: ports.commands.clone(),
-            replies: JoinSet::new(),
-            weighing: Weighing::new(settings.scales),
-        }
-    }
+/// What wakes the supervisor beside events, commands and deadlines.
+enum SupervisorInput {
+    /// The reply to a command that it sent.
+    Replied(Result<CommandReply, JoinError>),
+    /// The source resolved a change of configuration or profile.
+    Resolved(Result<ResolvedChange, BlockingError>),
+    /// An estimate or a reading of memory.
+    Memory(MemoryAnswer),
+}
 
-    /// Tells what is configured and starts what is enabled.
-    async fn begin(&mut self) -> Result<(), SupervisorError> {
+impl Worker for SupervisorWorker {
+    type Command = SuperviseCommand;
+    type Error = SupervisorError;
+    type Input = SupervisorInput;
+
+    /// Publishes the configuration and launches every enabled server.
+    async fn on_start(&mut self, _: &Snapshot, _: Uptime) -> Result<(), SupervisorError> {
         let fleet = self.fleet.borrow().clone();
         for spec in fleet.iter() {
-            let failures = self.remembered.get(&spec.id).copied().unwrap_or_default();
+            let failures = self.saved_failures.get(&spec.id).copied().unwrap_or_default();
             self.machine.add(spec.id.clone(), spec.restart.clone(), failures);
             self.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: spec.card().into() }))
                 .await?;
@@ -178,7 +140,20 @@ impl Office {
         self.perform(actions, None).await
     }
 
-    async fn take_up(
+    async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), SupervisorError> {
+        match delivery {
+            Delivery::Event(envelope) => {
+                let actions = self.machine.on_event(&envelope);
+                self.perform(actions, Some(envelope.seq)).await
+            }
+            Delivery::Gap { snapshot, .. } => {
+                let actions = self.machine.on_gap(&snapshot);
+                self.perform(actions, None).await
+            }
+        }
+    }
+
+    async fn on_command(
         &mut self,
         request: ReceivedCommand<SuperviseCommand>,
         now: Uptime,
@@ -187,10 +162,11 @@ impl Office {
             request.refuse(refused);
             return Ok(());
         }
-        let Some(request) = self.changes.take_up(request) else { return Ok(()) };
+        let Some(request) = self.changes.push(request) else { return Ok(()) };
         if let SuperviseCommand::ShutDown { .. } = &request.command {
+            // A change that is applied after this would launch servers again.
             let ended = Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down");
-            self.changes.call_off().for_each(|change| change.refuse(ended.clone()));
+            self.changes.cancel().for_each(|change| change.refuse(ended.clone()));
         }
         let id = self.accept(&request.command, request.cause).await?;
         let actions = self.machine.on_command(request.command.clone(), id, now);
@@ -198,9 +174,64 @@ impl Office {
         self.perform(actions, Some(id)).await
     }
 
-    /// A change was resolved. Wishes that it was resolved for are answered in their order; after the first of several
-    /// reloads nothing is left to do for the others.
-    async fn bring_about(&mut self, (requests, resolved): Outcome) -> Result<(), SupervisorError> {
+    fn next_deadline(&self) -> Option<Uptime> {
+        self.machine.next_deadline()
+    }
+
+    async fn on_deadline(&mut self, now: Uptime) -> Result<(), SupervisorError> {
+        let actions = self.machine.on_deadline(now);
+        self.perform(actions, None).await
+    }
+
+    async fn next_input(&mut self) -> SupervisorInput {
+        tokio::select! {
+            reply = next_task(&mut self.replies) => SupervisorInput::Replied(reply),
+            resolved = self.changes.next() => SupervisorInput::Resolved(resolved),
+            answer = self.memory_queries.next() => SupervisorInput::Memory(answer),
+        }
+    }
+
+    async fn on_input(&mut self, input: SupervisorInput, now: Uptime) -> Result<(), SupervisorError> {
+        let actions = match input {
+            SupervisorInput::Replied(Ok((Some((server, incarnation)), Err(refused)))) => {
+                tracing::warn!(%server, %incarnation, %refused, "launch refused");
+                self.machine.on_launch_refused(&server, incarnation, &refused, now)
+            }
+            // Only a refused launch matters. A refused stop named a launch that is over, and the event of its end is already on
+            // the way.
+            SupervisorInput::Replied(_) => return Ok(()),
+            SupervisorInput::Resolved(resolved) => {
+                return self.apply_change(resolved.map_err(SupervisorError::Source)?).await;
+            }
+            SupervisorInput::Memory(MemoryAnswer::Requirement { server, estimate_id, requirement }) => {
+                self.machine.on_estimated(&server, estimate_id, requirement, now)
+            }
+            SupervisorInput::Memory(MemoryAnswer::Reading(reading)) => self.machine.on_memory_read(&reading, now),
+        };
+        self.perform(actions, None).await
+    }
+}
+
+impl SupervisorWorker {
+    fn new(settings: SupervisorSettings, ports: &Ports<SuperviseCommand>) -> Self {
+        let failure_file = settings.state_dir.as_deref().map(FailureFile::new);
+        Self {
+            machine: SupervisorMachine::new(settings.limits, settings.seed),
+            saved_failures: failure_file.as_ref().map(FailureFile::load).unwrap_or_default(),
+            fleet: settings.fleet,
+            profiles: settings.profiles,
+            changes: ChangeQueue::new(settings.source),
+            failure_file,
+            events: ports.events.clone(),
+            commands: ports.commands.clone(),
+            replies: JoinSet::new(),
+            memory_queries: MemoryQueries::new(settings.memory_probe),
+        }
+    }
+
+    /// Applies a change that was resolved, once for each command that asked for it: each gets its own `CommandAccepted` and
+    /// events. After the first of several reloads, the difference is empty.
+    async fn apply_change(&mut self, (requests, resolved): ResolvedChange) -> Result<(), SupervisorError> {
         for request in requests {
             match resolved.clone() {
                 Ok(resolved) => {
@@ -218,33 +249,30 @@ impl Office {
                 }
             }
         }
-        self.changes.proceed();
+        self.changes.start_next();
         Ok(())
     }
 
     async fn accept(&self, command: &SuperviseCommand, cause: Option<Seq>) -> Result<Seq, SupervisorError> {
         let (server, summary) = summarize(command);
         let accepted = Event::CommandAccepted { command: summary };
-        let event = match server {
-            Some(server) => EventDraft::server(server, accepted),
-            None => EventDraft::daemon(accepted),
-        };
-        Ok(self.events.publish_acked(event.because(cause)).await?)
+        Ok(self.events.publish_acked(EventDraft { server, incarnation: None, cause, event: accepted }).await?)
     }
 
     async fn switch(&mut self, command: &SuperviseCommand, id: Seq, next: Resolved) -> Result<(), SupervisorError> {
         let current = self.fleet.borrow().clone();
-        // Who activates a profile asks for its servers; a configuration that is read again, often by itself, does not.
+        // A person who activates a profile wants its servers to run, also those that were stopped by hand. A reload, which a
+        // change of the file may trigger, must not start them.
         let is_reload = matches!(command, SuperviseCommand::Reload { .. });
-        let is_held = |server: &ServerId| is_reload && self.machine.is_held(server);
-        let difference = difference(&current, &next, |server| self.machine.is_up(server), is_held);
+        let is_stopped_by_user = |server: &ServerId| is_reload && self.machine.is_stopped_by_user(server);
+        let difference = difference(&current, &next, |server| self.machine.is_up(server), is_stopped_by_user);
         let planned = Event::SwitchPlanned { plan: difference.plan.into() };
         self.publish(EventDraft::daemon(planned).because(id)).await?;
         if let SuperviseCommand::ActivateProfile { dry_run: true, .. } = command {
             let outcome = CommandOutcome::Ready;
             return self.publish(EventDraft::daemon(Event::CommandCompleted { outcome }).because(id)).await;
         }
-        // The new specs first: what is launched from now on is launched by them.
+        // Before the machine acts: the launcher and the others read the specification of a launch from here.
         self.fleet.send_replace(next.fleet.clone());
         for spec in next.fleet.iter() {
             let card = spec.card();
@@ -259,72 +287,53 @@ impl Office {
             self.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: next.profiles }).because(id)).await?;
         }
         self.publish(EventDraft::daemon(Event::ProfileActivated { profile: next.profile }).because(id)).await?;
-        let actions = self.machine.switch(&difference.members, Some(id));
+        let actions = self.machine.switch(&difference.servers, Some(id));
         self.perform(actions, Some(id)).await
     }
 
-    async fn perform(&mut self, actions: Vec<Action>, cause: Option<Seq>) -> Result<(), SupervisorError> {
+    async fn perform(&mut self, actions: Vec<SupervisorAction>, cause: Option<Seq>) -> Result<(), SupervisorError> {
         for action in actions {
-            let event = match action {
-                Action::Launch { server, incarnation } => {
+            match action {
+                SupervisorAction::Launch { server, incarnation } => {
                     let command = LaunchCommand::LaunchServer { server: server.clone(), incarnation };
                     let reply = self.commands.post(CommandRequest::new(command).because(cause));
                     self.replies.spawn(async move { (Some((server, incarnation)), reply.await) });
-                    continue;
                 }
-                Action::Terminate { server, incarnation, reason, grace } => {
+                SupervisorAction::Terminate { server, incarnation, reason, grace } => {
                     let command = TerminateCommand::TerminateServer { server, incarnation, reason, grace };
                     let reply = self.commands.post(CommandRequest::new(command).because(cause));
                     self.replies.spawn(async move { (None, reply.await) });
-                    continue;
                 }
-                Action::EstimateMemory { server, ticket } => {
+                SupervisorAction::EstimateMemory { server, estimate_id } => {
                     let spec = self.fleet.borrow().get(server.as_str()).cloned();
-                    self.weighing.ask_demand(server, ticket, spec);
-                    continue;
+                    self.memory_queries.estimate(server, estimate_id, spec);
                 }
-                Action::ReadMemory { pids } => {
-                    self.weighing.ask_memory(pids);
-                    continue;
+                SupervisorAction::ReadMemory { pids } => self.memory_queries.read(pids),
+                SupervisorAction::Publish { server, incarnation, event } => {
+                    self.publish(EventDraft { server, incarnation, cause, event }).await?;
                 }
-                Action::Announce { server, event } => EventDraft::server(server, event).because(cause),
-                Action::Tell { server, incarnation, event } => {
-                    EventDraft::incarnation(server, incarnation, event).because(cause)
-                }
-                Action::Complete { server, id, outcome } => {
+                SupervisorAction::Complete { server, id, outcome } => {
                     let event = Event::CommandCompleted { outcome };
-                    let event = match server {
-                        Some(server) => EventDraft::server(server, event),
-                        None => EventDraft::daemon(event),
-                    };
-                    event.because(id)
+                    self.publish(EventDraft { server, incarnation: None, cause: Some(id), event }).await?;
                 }
-                Action::Forget { server } => EventDraft::server(server, Event::ServerRemoved).because(cause),
-                Action::AnnounceStopping { trigger } => {
-                    EventDraft::daemon(Event::DaemonStopping { trigger }).because(cause)
-                }
-                Action::AnnounceStopped { survivors } => {
-                    EventDraft::daemon(Event::DaemonStopped { survivors }).because(cause)
-                }
-            };
-            self.publish(event).await?;
+            }
         }
-        self.remember();
+        self.save_failures();
         Ok(())
     }
 
-    /// Failures are few and the file is tiny; it is written in place only when a count changed.
-    fn remember(&mut self) {
+    /// Saves the counts of failures if one changed. On the event loop: failures are rare and the file is tiny.
+    fn save_failures(&mut self) {
         let failures = self.machine.failures();
-        if failures == self.remembered {
+        if failures == self.saved_failures {
             return;
         }
         if let Some(file) = &self.failure_file
-            && let Err(error) = file.keep(&failures)
+            && let Err(error) = file.save(&failures)
         {
-            tracing::warn!(%error, "the failures of servers cannot be kept; a restart of the daemon forgets them");
+            tracing::warn!(%error, "cannot save the counts of failures; a restart of the daemon begins to count anew");
         }
-        self.remembered = failures;
+        self.saved_failures = failures;
     }
 
     async fn publish(&self, event: EventDraft) -> Result<(), SupervisorError> {

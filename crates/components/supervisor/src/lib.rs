@@ -1,26 +1,29 @@
 //! Desired state: what runs, what stops, in which order.
 //!
-//! The supervisor hears what people want and what happened, and asks the launcher and the terminator for the difference.
-//! It never knows how anything is done. Servers start and stop side by side; per server, everything is serialised and
-//! the last wish wins. Before a launch its memory is weighed against what there is and what others were promised. A failed
-//! server is started again as its policy says; a change of profile or configuration is brought about by the difference
-//! alone.
+//! The supervisor compares the desired state of each server with the events of its latest launch, and sends the difference
+//! to the launcher and the terminator. How they launch and stop a server, it does not know.
+//!
+//! * Servers start and stop side by side. Per server, everything is serialised and the last request wins.
+//! * A launch is admitted only if its estimated memory fits beside what is reserved for other launches.
+//! * A failed server is launched again by its restart policy, with a growing, random delay.
+//! * A change of profile or configuration stops, restarts and starts only the servers that differ; stops come first.
+//!
+//! [`SupervisorMachine`] makes all decisions without a clock, a task or a file; [`Supervisor`] connects it to the bus.
 
 mod action;
 mod admission;
 mod backoff;
-mod balance;
+mod budget;
 mod changes;
 mod component;
 mod failures;
 mod machine;
+mod memory_queries;
+mod server_state;
 mod shutdown;
-mod slot;
-mod slots;
 mod switch;
-mod weighing;
 
-pub use action::Action;
+pub use action::SupervisorAction;
 pub use component::{Supervisor, SupervisorError, SupervisorSettings};
-pub use machine::{Limits, Machine, Member, RESTARTS_AT_ONCE};
+pub use machine::{DesiredServer, RESTARTS_AT_ONCE, SupervisorLimits, SupervisorMachine};
 pub use switch::{Change, FleetSource, Resolved};

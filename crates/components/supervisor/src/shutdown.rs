@@ -1,60 +1,54 @@
-//! The end of the fleet, bounded in time.
+//! The shutdown of the fleet, bounded in time: a stop of every server, KILL near the deadline, and the end at it.
 
 use std::time::Duration;
 
 use llama_warden_events::{Seq, Uptime};
 
-/// Time kept at the end of a shutdown for KILL to be verified and the last events to be written.
+/// Time between the KILL of what is left and the deadline, for the exits to be verified and the last events written.
 const RESERVE: Duration = Duration::from_secs(3);
 
-/// A shutdown under way.
+/// A shutdown under way. Its end is announced once.
 #[derive(Debug)]
 pub(crate) struct Shutdown {
+    /// The commands to answer.
     ids: Vec<Seq>,
-    /// When KILL is sent to whatever is left.
+    /// When KILL is sent to the servers that are left; `None` once it was.
     force_at: Option<Uptime>,
     deadline: Uptime,
-    announced: bool,
+    is_announced: bool,
 }
 
 impl Shutdown {
     pub(crate) fn begin(id: Seq, now: Uptime, limit: Duration) -> Self {
         let after = |wait: Duration| Uptime::new(now.as_duration().saturating_add(wait));
-        Self {
-            ids: vec![id],
-            force_at: Some(after(limit.saturating_sub(RESERVE))),
-            deadline: after(limit),
-            announced: false,
-        }
+        let force_at = Some(after(limit.saturating_sub(RESERVE)));
+        Self { ids: vec![id], force_at, deadline: after(limit), is_announced: false }
     }
 
-    /// A repeated wish ends with the first.
+    /// Adds a repeated command, which is answered with the first. The deadline does not move.
     pub(crate) fn join(&mut self, id: Seq) {
         self.ids.push(id);
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Uptime> {
-        (!self.announced).then(|| self.force_at.unwrap_or(self.deadline))
+        (!self.is_announced).then(|| self.force_at.unwrap_or(self.deadline))
     }
 
-    /// Whether it is time for KILL; says so once.
-    pub(crate) fn forces(&mut self, now: Uptime) -> bool {
+    /// Whether it is time for KILL; true once.
+    pub(crate) fn take_force(&mut self, now: Uptime) -> bool {
         self.force_at.take_if(|at| *at <= now).is_some()
     }
 
-    /// Whether the deadline has passed; says so once, and nothing is announced after it.
-    pub(crate) fn gives_up(&mut self, now: Uptime) -> bool {
-        let passed = !self.announced && self.deadline <= now;
-        self.announced |= passed;
-        passed
+    /// Whether the deadline has passed before every server was down; true once. Nothing is announced after it.
+    pub(crate) fn take_expired(&mut self, now: Uptime) -> bool {
+        let has_expired = !self.is_announced && self.deadline <= now;
+        self.is_announced |= has_expired;
+        has_expired
     }
 
-    /// The fleet is down: the commands to answer, once.
+    /// Ends the shutdown once every server is down, and returns the commands to answer; `None` if it has ended before.
     pub(crate) fn complete(&mut self) -> Option<Vec<Seq>> {
-        if self.announced {
-            return None;
-        }
-        self.announced = true;
-        Some(std::mem::take(&mut self.ids))
+        let is_first = !std::mem::replace(&mut self.is_announced, true);
+        is_first.then(|| std::mem::take(&mut self.ids))
     }
 }

@@ -1,56 +1,59 @@
-//! What a change of profile or configuration does to each server: a plain difference of two fleets.
+//! The difference of two fleets: which servers a change of profile or configuration keeps, restarts, stops and starts.
 
 use std::sync::Arc;
 
 use llama_warden_config::Fleet;
 use llama_warden_events::{ProfileCard, Refused, ServerId, SwitchPlan};
 
-use crate::machine::Member;
+use crate::machine::DesiredServer;
 
-/// What is asked of the configuration.
+/// A change of profile or configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// What a profile says, in the configuration that is in force; `None` is every enabled server.
+    /// Activate a profile of the active configuration; `None` is every enabled server.
     Profile(Option<String>),
-    /// The same, and it does not come into force.
+    /// Resolve a profile like `Profile`, without activating it.
     Preview(Option<String>),
-    /// What the configuration says when it is read again, for the profile that is active.
+    /// Read the configuration again, for the active profile.
     Reload,
 }
 
-/// Resolves a change. Runs on a thread that may block, and changes nothing when it refuses.
+/// Resolves a change. Called on a thread that may block. When it refuses, nothing has changed.
 pub type FleetSource = Arc<dyn Fn(&Change) -> Result<Resolved, Refused> + Send + Sync>;
 
-/// What a configuration says.
+/// A configuration, resolved for one profile.
 #[derive(Debug, Clone, Default)]
 pub struct Resolved {
-    /// Every configured server, those of the profile enabled.
+    /// Every configured server; those of the profile are enabled.
     pub fleet: Fleet,
-    /// The profile that it was resolved for.
+    /// The profile that it was resolved for; `None` is none.
     pub profile: Option<String>,
     /// Every configured profile.
     pub profiles: Vec<ProfileCard>,
 }
 
-/// The difference between the fleet in force and another one.
+/// The difference between the active fleet and the next one.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Difference {
+    /// As `SwitchPlanned` carries it.
     pub(crate) plan: SwitchPlan,
-    pub(crate) members: Vec<Member>,
+    /// As [`SupervisorMachine::switch`](crate::SupervisorMachine::switch) takes it.
+    pub(crate) servers: Vec<DesiredServer>,
 }
 
-/// `is_up` says which servers run, or are on their way; `is_held` which of them stay down although they are enabled.
+/// Compares the active fleet with the next one. `is_up` says whether a launch of a server is under way or due,
+/// `is_stopped_by_user` whether an enabled server stays down because a person stopped it.
 pub(crate) fn difference(
     current: &Fleet,
     next: &Resolved,
     is_up: impl Fn(&ServerId) -> bool,
-    is_held: impl Fn(&ServerId) -> bool,
+    is_stopped_by_user: impl Fn(&ServerId) -> bool,
 ) -> Difference {
     let mut plan = SwitchPlan { profile: next.profile.clone(), ..SwitchPlan::default() };
-    let mut members = Vec::new();
+    let mut servers = Vec::new();
     for spec in next.fleet.iter() {
         let changed = current.get(spec.id.as_str()).is_some_and(|old| spec.needs_new_process(old));
-        let wanted = spec.enabled && !is_held(&spec.id);
+        let wanted = spec.enabled && !is_stopped_by_user(&spec.id);
         let list = match (is_up(&spec.id), wanted, changed) {
             (true, true, false) => Some(&mut plan.keep),
             (true, true, true) => Some(&mut plan.restart),
@@ -61,10 +64,11 @@ pub(crate) fn difference(
         if let Some(list) = list {
             list.push(spec.id.clone());
         }
-        members.push(Member { server: spec.id.clone(), restart: spec.restart.clone(), wanted, changed });
+        servers.push(DesiredServer { server: spec.id.clone(), restart: spec.restart.clone(), wanted, changed });
     }
+    // A server that left the configuration and is down needs no stop.
     let gone = current.iter().filter(|old| next.fleet.get(old.id.as_str()).is_none());
     plan.stop.extend(gone.map(|old| old.id.clone()).filter(is_up));
     plan.stop.sort();
-    Difference { plan, members }
+    Difference { plan, servers }
 }

@@ -1,5 +1,5 @@
-//! The supervisor on a stage, with time held still, scales that say what the test wants, and configurations that come when
-//! it wants.
+//! The supervisor on a test bus, with a paused clock, a memory probe whose answers the test sets, and a configuration source
+//! that the test can block.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
@@ -16,24 +16,26 @@ use llama_warden_events::{
     SuperviseCommand, TerminateCommand,
 };
 use llama_warden_memory::{Available, Bound, Demand, Gpus, Parts, Reading, Scales};
-use llama_warden_supervisor::{FleetSource, Limits, Resolved, Supervisor, SupervisorError, SupervisorSettings};
+use llama_warden_supervisor::{
+    FleetSource, Resolved, Supervisor, SupervisorError, SupervisorLimits, SupervisorSettings,
+};
 use tokio::sync::watch;
 
-/// Scales on which servers weigh as much as their port says, in GiB from 8000 on.
+/// Estimates a server's memory from its port: port 8004 needs 4 GiB.
 #[derive(Debug)]
-struct TestScales {
-    /// GiB.
+struct TestMemoryProbe {
+    /// What a reading finds, in GiB.
     available: AtomicU64,
     readings: AtomicUsize,
 }
 
-impl TestScales {
+impl TestMemoryProbe {
     fn with(available: u64) -> Arc<Self> {
         Arc::new(Self { available: available.into(), readings: AtomicUsize::new(0) })
     }
 }
 
-impl Scales for TestScales {
+impl Scales for TestMemoryProbe {
     fn demand(&self, spec: &ServerSpec) -> Option<Demand> {
         let weights = u64::from(spec.port - 8000) << 30;
         Some(Demand { host: Parts { weights, ..Parts::default() }, ..Demand::default() })
@@ -55,29 +57,29 @@ fn fleet(servers: &[(&str, u16)]) -> Fleet {
     configuration.resolve(None, &Host { cpus: 1 }).expect("no profile")
 }
 
-/// A supervisor on a stage on which the test plays the launcher and the terminator.
-struct Play {
-    stage: TestBus,
+/// A running supervisor. The test owns the commands of the launcher and the terminator.
+struct SupervisorFixture {
+    bus: TestBus,
     launcher: CommandReceiver<LaunchCommand>,
     terminator: CommandReceiver<TerminateCommand>,
-    performance: RunningComponent<SupervisorError>,
+    supervisor: RunningComponent<SupervisorError>,
 }
 
-impl Play {
-    fn begin(memory: AdmissionPolicy, scales: Arc<TestScales>, fleet: Fleet, source: FleetSource) -> Self {
-        let mut stage = TestBus::new();
-        let (launcher, terminator) = (stage.own(), stage.own());
+impl SupervisorFixture {
+    fn new(memory: AdmissionPolicy, memory_probe: Arc<TestMemoryProbe>, fleet: Fleet, source: FleetSource) -> Self {
+        let mut bus = TestBus::new();
+        let (launcher, terminator) = (bus.own(), bus.own());
         let settings = SupervisorSettings {
             fleet: watch::channel(fleet).0,
             profiles: Vec::new(),
             source,
-            limits: Limits { shutdown: Duration::from_secs(30), starts: None, memory },
+            limits: SupervisorLimits { shutdown: Duration::from_secs(30), starts: None, memory },
             seed: 1,
-            scales,
+            memory_probe,
             state_dir: None,
         };
-        let performance = stage.run(Supervisor::new(settings));
-        Self { stage, launcher, terminator, performance }
+        let supervisor = bus.run(Supervisor::new(settings));
+        Self { bus, launcher, terminator, supervisor }
     }
 
     async fn launched(&mut self) -> String {
@@ -89,106 +91,107 @@ impl Play {
         format!("{server}#{incarnation}")
     }
 
-    async fn tell(&self, id: &str, events: impl IntoIterator<Item = Event>) {
+    async fn publish(&self, id: &str, events: impl IntoIterator<Item = Event>) {
         for event in events {
-            self.stage.publish(EventDraft::incarnation(server(id), Incarnation::new(1), event)).await;
+            self.bus.publish(EventDraft::incarnation(server(id), Incarnation::new(1), event)).await;
         }
     }
 
-    async fn rise(&self, id: &str) {
+    async fn become_ready(&self, id: &str) {
         let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 };
         let ready = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 };
-        self.tell(id, [Event::LaunchBegan { binary: "x".into() }, spawned, ready]).await;
+        self.publish(id, [Event::LaunchBegan { binary: "x".into() }, spawned, ready]).await;
     }
 
-    async fn end(&self, id: &str) {
+    async fn publish_end(&self, id: &str) {
         let reason = StopReason::Requested;
         let exited = Event::ServerExited { end: ProcessEnd::Exited { code: 0 }, swept: 0 };
         let stopped = Event::ServerStopped { reason, forced: false, stop_seconds: 0.1 };
-        self.tell(id, [Event::StopBegan { reason, grace_seconds: 1.0 }, exited, stopped]).await;
+        self.publish(id, [Event::StopBegan { reason, grace_seconds: 1.0 }, exited, stopped]).await;
     }
 }
 
-/// A source that is never asked.
+/// A source for tests that do not change the configuration.
 fn no_source() -> FleetSource {
     Arc::new(|_| panic!("nobody changes the configuration"))
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_launch_is_weighed_refused_with_an_event_and_leaves_the_others_alone() {
+async fn a_launch_that_does_not_fit_is_refused_with_an_event_and_leaves_the_others_alone() {
     let fleet = fleet(&[("a", 8004), ("b", 8009)]);
-    let mut play = Play::begin(AdmissionPolicy::Enforce, TestScales::with(10), fleet, no_source());
-    assert_eq!(play.launched().await, "a#1");
-    let failed = play.stage.hear(|event| matches!(event, Event::ServerFailed { .. })).await;
+    let mut fixture = SupervisorFixture::new(AdmissionPolicy::Enforce, TestMemoryProbe::with(10), fleet, no_source());
+    assert_eq!(fixture.launched().await, "a#1");
+    let failed = fixture.bus.hear(|event| matches!(event, Event::ServerFailed { .. })).await;
     assert!(matches!(&failed.event, Event::ServerFailed { reason: FailureReason::Refused, .. }), "{failed:?}");
     assert_eq!((failed.server.clone(), failed.incarnation), (Some(server("b")), Some(Incarnation::new(1))));
-    let seen = play.stage.see(|snapshot| snapshot.servers["b"].failure.is_some()).await;
+    let seen = fixture.bus.see(|snapshot| snapshot.servers["b"].failure.is_some()).await;
     assert!(seen.servers["b"].memory.is_some_and(|memory| memory.weights_bytes == 9 << 30));
     assert_eq!(seen.anomalies, 0);
-    play.performance.end().await;
+    fixture.supervisor.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_that_is_held_comes_when_the_end_that_it_waits_for_does() {
-    let scales = TestScales::with(10);
+    let memory_probe = TestMemoryProbe::with(10);
     let fleet = fleet(&[("a", 8006), ("b", 8007)]);
-    let mut play = Play::begin(AdmissionPolicy::Enforce, Arc::clone(&scales), fleet, no_source());
-    assert_eq!(play.launched().await, "a#1");
-    play.rise("a").await;
-    play.stage.hear(|event| matches!(event, Event::ServerFailed { .. })).await;
-    scales.available.store(4, Ordering::SeqCst);
-    let commands = play.stage.commands();
+    let mut fixture = SupervisorFixture::new(AdmissionPolicy::Enforce, Arc::clone(&memory_probe), fleet, no_source());
+    assert_eq!(fixture.launched().await, "a#1");
+    fixture.become_ready("a").await;
+    fixture.bus.hear(|event| matches!(event, Event::ServerFailed { .. })).await;
+    memory_probe.available.store(4, Ordering::SeqCst);
+    let commands = fixture.bus.commands();
     commands
         .send(SuperviseCommand::StopServer { server: server("a"), grace: None, force: false })
         .await
         .expect("accepted");
-    next_command(&mut play.terminator).await.accept(None);
+    next_command(&mut fixture.terminator).await.accept(None);
     commands.send(SuperviseCommand::StartServer { server: server("b") }).await.expect("accepted");
-    play.stage.hear(|event| matches!(event, Event::LaunchHeld { .. })).await;
-    let seen = play.stage.see(|snapshot| snapshot.servers["b"].held.is_some()).await;
+    fixture.bus.hear(|event| matches!(event, Event::LaunchHeld { .. })).await;
+    let seen = fixture.bus.see(|snapshot| snapshot.servers["b"].held.is_some()).await;
     assert_eq!(seen.anomalies, 0);
-    scales.available.store(10, Ordering::SeqCst);
-    play.end("a").await;
-    assert_eq!(play.launched().await, "b#2", "its first launch was refused");
-    play.stage.hear(|event| matches!(event, Event::LaunchReleased)).await;
-    play.performance.end().await;
+    memory_probe.available.store(10, Ordering::SeqCst);
+    fixture.publish_end("a").await;
+    assert_eq!(fixture.launched().await, "b#2", "its first launch was refused");
+    fixture.bus.hear(|event| matches!(event, Event::LaunchReleased)).await;
+    fixture.supervisor.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_read_again_while_nobody_waits() {
     let fleet = fleet(&[("a", 8001)]);
-    let scales = TestScales::with(10);
-    let mut play = Play::begin(AdmissionPolicy::Enforce, Arc::clone(&scales), fleet, no_source());
-    assert_eq!(play.launched().await, "a#1");
-    play.rise("a").await;
+    let memory_probe = TestMemoryProbe::with(10);
+    let mut fixture = SupervisorFixture::new(AdmissionPolicy::Enforce, Arc::clone(&memory_probe), fleet, no_source());
+    assert_eq!(fixture.launched().await, "a#1");
+    fixture.become_ready("a").await;
     tokio::time::advance(Duration::from_secs(3600)).await;
-    play.end("a").await;
-    assert_eq!(scales.readings.load(Ordering::SeqCst), 1);
-    play.performance.end().await;
+    fixture.publish_end("a").await;
+    assert_eq!(memory_probe.readings.load(Ordering::SeqCst), 1);
+    fixture.supervisor.end().await;
 }
 
-/// A source that says when it is asked, and answers when the test lets it.
-fn held_source(resolved: Resolved) -> (FleetSource, tokio::sync::mpsc::UnboundedReceiver<()>, mpsc::Sender<()>) {
+/// A source that reports each call, and returns once the test releases it.
+fn blocked_source(resolved: Resolved) -> (FleetSource, tokio::sync::mpsc::UnboundedReceiver<()>, mpsc::Sender<()>) {
     let (asked, questions) = tokio::sync::mpsc::unbounded_channel();
     let (release, releases) = mpsc::channel();
     let releases = Mutex::new(releases);
     let source = move |_: &_| {
         asked.send(()).expect("the test listens");
-        // The test may have ended: then nobody hears the answer.
+        // An error means that the test has ended, and with it the reader of the result.
         let _ = releases.lock().expect("one at a time").recv();
         Ok(resolved.clone())
     };
     (Arc::new(source), questions, release)
 }
 
-/// A server that is ready, and a source that is held.
-async fn play_with_held_source() -> (Play, tokio::sync::mpsc::UnboundedReceiver<()>, mpsc::Sender<()>) {
+/// A supervisor with one ready server and a blocked source.
+async fn fixture_with_blocked_source() -> (SupervisorFixture, tokio::sync::mpsc::UnboundedReceiver<()>, mpsc::Sender<()>)
+{
     let servers = fleet(&[("a", 8001)]);
-    let (source, questions, release) = held_source(Resolved { fleet: servers.clone(), ..Resolved::default() });
-    let mut play = Play::begin(AdmissionPolicy::Off, TestScales::with(1), servers, source);
-    assert_eq!(play.launched().await, "a#1");
-    play.rise("a").await;
-    (play, questions, release)
+    let (source, questions, release) = blocked_source(Resolved { fleet: servers.clone(), ..Resolved::default() });
+    let mut fixture = SupervisorFixture::new(AdmissionPolicy::Off, TestMemoryProbe::with(1), servers, source);
+    assert_eq!(fixture.launched().await, "a#1");
+    fixture.become_ready("a").await;
+    (fixture, questions, release)
 }
 
 fn reload() -> SuperviseCommand {
@@ -197,28 +200,28 @@ fn reload() -> SuperviseCommand {
 
 #[tokio::test]
 async fn a_reload_that_takes_long_delays_neither_a_command_nor_a_shutdown() {
-    let (mut play, mut questions, release) = play_with_held_source().await;
-    let commands = play.stage.commands();
+    let (mut fixture, mut questions, release) = fixture_with_blocked_source().await;
+    let commands = fixture.bus.commands();
     let pending = commands.post(reload());
     questions.recv().await.expect("it is resolved");
     commands.send(SuperviseCommand::StartServer { server: server("a") }).await.expect("accepted");
     let shut_down = SuperviseCommand::ShutDown { trigger: "test".to_owned(), force: false };
     commands.send(shut_down).await.expect("accepted");
-    play.stage.hear(|event| matches!(event, Event::DaemonStopping { .. })).await;
+    fixture.bus.hear(|event| matches!(event, Event::DaemonStopping { .. })).await;
     let refused = pending.await.expect_err("nothing changes any more");
     assert_eq!(refused.reason, RefusalReason::ShuttingDown);
     release.send(()).expect("it waits");
-    play.performance.end().await;
+    fixture.supervisor.end().await;
 }
 
 #[tokio::test]
 async fn reloads_that_wait_are_resolved_together_and_each_is_answered() {
-    let (play, mut questions, release) = play_with_held_source().await;
-    let commands = play.stage.commands();
+    let (fixture, mut questions, release) = fixture_with_blocked_source().await;
+    let commands = fixture.bus.commands();
     let first = commands.post(reload());
     questions.recv().await.expect("it is resolved");
     let others = [commands.post(reload()), commands.post(reload())];
-    // Taken up after them, in the order of the queue.
+    // Commands are received in order, so that both reloads wait once this one is accepted.
     commands.send(SuperviseCommand::StartServer { server: server("a") }).await.expect("accepted");
     release.send(()).expect("it waits");
     first.await.expect("accepted");
@@ -229,6 +232,6 @@ async fn reloads_that_wait_are_resolved_together_and_each_is_answered() {
     }
     assert!(questions.try_recv().is_err(), "two were resolved at once");
     let reloaded = |snapshot: &llama_warden_state::Snapshot| snapshot.events.get("ConfigurationReloaded").copied();
-    play.stage.see(|snapshot| reloaded(snapshot) == Some(3)).await;
-    play.performance.end().await;
+    fixture.bus.see(|snapshot| reloaded(snapshot) == Some(3)).await;
+    fixture.supervisor.end().await;
 }

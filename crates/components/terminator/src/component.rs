@@ -17,7 +17,7 @@ use llama_warden_state::Snapshot;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::machine::{Action, Plan, Stop};
+use crate::machine::{StopAction, StopMachine, StopPlan};
 
 /// For a server of which no configuration is known any more.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ impl Component for Terminator {
 /// A stop that is under way.
 #[derive(Debug)]
 struct OpenStop {
-    machine: Stop,
+    machine: StopMachine,
     cause: Option<Seq>,
 }
 
@@ -130,7 +130,7 @@ impl Worker for TerminatorWorker {
         let actions = match &mut launch.state {
             Some(stop) => stop.machine.join(grace, now),
             None => {
-                let (machine, actions) = Stop::begin(plan(launch, spec.as_deref(), reason, grace), now);
+                let (machine, actions) = StopMachine::begin(plan(launch, spec.as_deref(), reason, grace), now);
                 launch.state = Some(OpenStop { machine, cause });
                 actions
             }
@@ -203,21 +203,21 @@ impl TerminatorWorker {
         server: &ServerId,
         incarnation: Incarnation,
         cause: Option<Seq>,
-        actions: Vec<Action>,
+        actions: Vec<StopAction>,
     ) -> Result<(), TerminatorError> {
         for action in actions {
             match action {
-                Action::Publish(event) => {
+                StopAction::Publish(event) => {
                     let draft = EventDraft::incarnation(server.clone(), incarnation, event);
                     self.events.publish(draft.because(cause)).await?;
                 }
-                Action::RunPreStop { reason, limit } => {
+                StopAction::RunPreStop { reason, limit } => {
                     let command = HookCommand::RunPreStop { server: server.clone(), incarnation, reason, limit };
                     let reply = self.commands.post(CommandRequest::new(command).because(cause));
                     let server = server.clone();
                     self.pre_stops.spawn(async move { (server, incarnation, reply.await) });
                 }
-                Action::Deliver(rung) => {
+                StopAction::Deliver(rung) => {
                     let (server, signal) = (server.clone(), rung.signal);
                     let command = LaunchCommand::DeliverSignal { server, incarnation, signal, rung };
                     self.deliveries.spawn(self.commands.post(CommandRequest::new(command).because(cause)));
@@ -234,14 +234,14 @@ fn plan(
     spec: Option<&ServerSpec>,
     reason: StopReason,
     grace: Option<Duration>,
-) -> Plan {
+) -> StopPlan {
     let Some(spec) = spec else {
         let (grace, ladder) = (grace.unwrap_or(DEFAULT_GRACE), vec![Signal::TERM]);
-        return Plan { reason, grace, ladder, pre_stop: None };
+        return StopPlan { reason, grace, ladder, pre_stop: None };
     };
     // A server that was never ready has nothing that a `pre-stop` command could end in peace.
     let has_command = spec.hooks.pre_stop.is_some() && launch.readiness != LaunchReadiness::NotYet;
-    Plan {
+    StopPlan {
         reason,
         grace: grace.unwrap_or(spec.stop.grace),
         ladder: spec.stop.ladder.clone(),

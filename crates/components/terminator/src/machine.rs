@@ -1,122 +1,131 @@
 //! One stop as a plain state machine.
 //!
-//! Invariants: each signal of the ladder is sent at most once and in order; KILL is sent at the latest when the grace is
-//! over and never before unless it was asked for; after KILL nothing else is sent; the `pre-stop` command is asked for at
-//! most once, before every signal, and never puts KILL off.
+//! Invariants:
+//!
+//! * Each signal of the ladder is sent at most once and in order: a second TERM or INT makes a llama-server deadlock or abort.
+//! * KILL is sent once, when the grace is over or when a request asks for it, and never earlier or later. No signal follows.
+//! * The `pre-stop` command is requested at most once, before every signal, and never delays KILL.
+//!
+//! For example, a grace of 12 s and the ladder INT, TERM: without a command, INT is due at 0 s, TERM at 6 s and KILL at 12 s.
+//! A command gets 4 s; if it ends at 2 s, INT is due at 2 s, TERM at 7 s and KILL at 12 s.
 
 use std::time::Duration;
 
 use llama_warden_events::{Event, FailureReason, Rung, Signal, StopReason, Uptime};
 
-/// How long a killed process may take to be gone before it is reported as unkillable. KILL of a llama-server with a
-/// 1.6 GB model takes 50 ms (measured).
+/// Time from KILL until a process that is still there is reported as unkillable. KILL of a llama-server with a 1.6 GB model
+/// takes 50 ms (measured).
 pub const KILL_VERIFICATION: Duration = Duration::from_secs(2);
 
-/// How a launch is to be stopped.
+/// How to stop a launch.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Plan {
-    /// Why.
+pub struct StopPlan {
+    /// The reason that the events of the stop carry.
     pub reason: StopReason,
-    /// Time before KILL; zero kills at once.
+    /// Time from the begin of the stop to KILL; zero kills at once.
     pub grace: Duration,
-    /// Signals before KILL.
+    /// Signals before KILL, in their order.
     pub ladder: Vec<Signal>,
-    /// Longest time for the `pre-stop` command of a server that was ready; `None` where there is nothing to run.
+    /// Longest time for the `pre-stop` command; `None` if the server has none or was never ready.
     pub pre_stop: Option<Duration>,
 }
 
-/// What the machine wants done.
+/// One step that the machine wants done.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Publish this about the stopped launch.
+pub enum StopAction {
+    /// Publish an event about the launch.
     Publish(Event),
-    /// Have the `pre-stop` command run, and say when it has ended.
+    /// Ask the hooks component to run the `pre-stop` command. Its end goes to [`StopMachine::on_pre_stop_over`].
     RunPreStop {
-        /// Why the launch is stopped.
+        /// The reason of the stop, which the command is told.
         reason: StopReason,
-        /// Longest time for it.
+        /// Longest time for the command.
         limit: Duration,
     },
-    /// Have this signal delivered.
+    /// Ask the launcher to deliver a signal.
     Deliver(Rung),
 }
 
 /// A stop of one launch.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Stop {
+pub struct StopMachine {
     reason: StopReason,
     began: Uptime,
     ladder: Vec<Signal>,
-    /// The next step; the one after the ladder is KILL, and beyond that there is none.
+    /// Index of the next step: below `ladder.len()` a signal, at it KILL, and above it none.
     next: usize,
-    /// When each step of the ladder is due, and KILL last.
+    /// When each signal of the ladder is due, and last KILL.
     due: Vec<Uptime>,
+    /// Whether the `pre-stop` command runs, and the first signal waits for it.
     awaits_pre_stop: bool,
+    /// When a process that is still there after KILL is reported.
     verify_by: Option<Uptime>,
     reported_unkillable: bool,
 }
 
-impl Stop {
-    /// Begins a stop; the first signal is due at once, or when the `pre-stop` command has ended or its time is over.
-    pub fn begin(plan: Plan, now: Uptime) -> (Self, Vec<Action>) {
+impl StopMachine {
+    /// Begins a stop. The first signal is due at once, or once the `pre-stop` command has ended or timed out.
+    pub fn begin(plan: StopPlan, now: Uptime) -> (Self, Vec<StopAction>) {
         let pre_stop = plan.time_for_pre_stop();
-        let Plan { reason, grace, ladder, .. } = plan;
+        let StopPlan { reason, grace, ladder, .. } = plan;
         let ladder = if grace.is_zero() { Vec::new() } else { ladder };
-        let first = later(now, pre_stop.unwrap_or_default());
+        let first = after(now, pre_stop.unwrap_or_default());
         let mut stop = Self {
             reason,
             began: now,
-            due: schedule(ladder.len(), first, later(now, grace)),
+            due: schedule(ladder.len(), first, after(now, grace)),
             ladder,
             next: 0,
             awaits_pre_stop: pre_stop.is_some(),
             verify_by: None,
             reported_unkillable: false,
         };
-        let mut actions = vec![Action::Publish(Event::StopBegan { reason, grace_seconds: grace.as_secs_f64() })];
-        actions.extend(pre_stop.map(|limit| Action::RunPreStop { reason, limit }));
+        let mut actions = vec![StopAction::Publish(Event::StopBegan { reason, grace_seconds: grace.as_secs_f64() })];
+        actions.extend(pre_stop.map(|limit| StopAction::RunPreStop { reason, limit }));
         stop.climb(now, &mut actions);
         (stop, actions)
     }
 
-    /// The `pre-stop` command has ended, however it did, or cannot be run: the first signal is due.
-    pub fn on_pre_stop_over(&mut self, now: Uptime) -> Vec<Action> {
+    /// Sends the first signal: the `pre-stop` command has ended, with success or without, or cannot be run.
+    pub fn on_pre_stop_over(&mut self, now: Uptime) -> Vec<StopAction> {
         let mut actions = Vec::new();
+        // The end of the command may arrive after its time was over: then the ladder is already climbed.
         if self.awaits_pre_stop {
+            // The signals share the time that the command left; KILL stays where it is.
             self.due = schedule(self.ladder.len(), now, self.kill_at().unwrap_or(now));
             self.climb(now, &mut actions);
         }
         actions
     }
 
-    /// A repeated request joins: it can bring KILL forward, never put it off.
-    pub fn join(&mut self, grace: Option<Duration>, now: Uptime) -> Vec<Action> {
+    /// Joins a repeated request to this stop. A shorter grace, counted from `now`, brings KILL forward; a longer one changes
+    /// nothing.
+    pub fn join(&mut self, grace: Option<Duration>, now: Uptime) -> Vec<StopAction> {
         let mut actions = Vec::new();
         if let Some(grace) = grace {
-            let kill = later(now, grace);
+            let kill = after(now, grace);
+            // While the command runs, it gets its share of the shorter grace too: cutting off each step at `kill` would
+            // leave it all of the time, and the signals none.
             if self.awaits_pre_stop && self.kill_at().is_some_and(|due| kill < due) {
-                let first = later(now, share(grace, self.ladder.len() + 1));
+                let first = after(now, share(grace, self.ladder.len() + 1));
                 let first = self.due.first().map_or(first, |due| first.min(*due));
                 self.due = schedule(self.ladder.len(), first, kill);
             }
             for due in &mut self.due {
                 *due = (*due).min(kill);
             }
-            if grace.is_zero() {
-                self.next = self.next.max(self.ladder.len());
-            }
             self.climb(now, &mut actions);
         }
         actions
     }
 
-    /// What is due at `now`.
-    pub fn on_deadline(&mut self, now: Uptime) -> Vec<Action> {
+    /// Sends what is due at `now`, and reports a process that outlived KILL.
+    pub fn on_deadline(&mut self, now: Uptime) -> Vec<StopAction> {
         let mut actions = Vec::new();
         self.climb(now, &mut actions);
         if self.verify_by.is_some_and(|verify_by| verify_by <= now) && !self.reported_unkillable {
             self.reported_unkillable = true;
-            actions.push(Action::Publish(Event::ServerFailed {
+            actions.push(StopAction::Publish(Event::ServerFailed {
                 reason: FailureReason::Unkillable,
                 detail: format!(
                     "still there {} s after KILL: the kernel holds it, often in a driver; its slot stays taken until it is gone",
@@ -128,7 +137,7 @@ impl Stop {
         actions
     }
 
-    /// When [`Self::on_deadline`] has something to do.
+    /// When [`Self::on_deadline`] has something to do; `None` is never.
     pub fn next_deadline(&self) -> Option<Uptime> {
         match self.due.get(self.next) {
             Some(due) => Some(*due),
@@ -136,7 +145,7 @@ impl Stop {
         }
     }
 
-    /// The process is gone: the last event of the stop.
+    /// The last event of the stop, for a process that is gone.
     pub fn finish(&self, now: Uptime) -> Event {
         Event::ServerStopped {
             reason: self.reason,
@@ -154,39 +163,39 @@ impl Stop {
         self.due.last().copied()
     }
 
-    /// Climbs to the highest step that is due. Steps that were overslept (the daemon was stopped, the machine slept) are
-    /// skipped rather than sent in one burst.
-    fn climb(&mut self, now: Uptime, actions: &mut Vec<Action>) {
+    /// Sends the highest step that is due. Steps that were missed (the daemon was stopped, the machine slept) are skipped: a
+    /// burst of signals would leave the process no time to obey the first.
+    fn climb(&mut self, now: Uptime, actions: &mut Vec<StopAction>) {
         let due = self.due.iter().enumerate().skip(self.next).take_while(|(_, due)| **due <= now).last();
         let Some((index, _)) = due else { return };
         let signal = self.ladder.get(index).copied().unwrap_or(Signal::KILL);
         let rung = Rung { index: u8::try_from(index).unwrap_or(u8::MAX), signal };
+        // The first signal is part of `StopBegan`; only a further one, or KILL instead of it, is an escalation.
         if self.next > 0 || index > 0 {
-            actions.push(Action::Publish(Event::StopEscalated { rung }));
+            actions.push(StopAction::Publish(Event::StopEscalated { rung }));
         }
         self.next = index + 1;
         self.awaits_pre_stop = false;
         if signal == Signal::KILL {
-            self.verify_by = Some(Uptime::new(now.as_duration().saturating_add(KILL_VERIFICATION)));
+            self.verify_by = Some(after(now, KILL_VERIFICATION));
         }
-        actions.push(Action::Deliver(rung));
+        actions.push(StopAction::Deliver(rung));
     }
 }
 
-impl Plan {
-    /// The command gets the share of one more rung, so that each signal keeps one: KILL neither comes later for it nor
-    /// instead of the signals. It is not run where it can do no good: for a server that has failed, which no longer does
-    /// what it would be asked for, and when KILL is wanted at once.
+impl StopPlan {
+    /// Time for the `pre-stop` command: the share of one more rung, so that each signal keeps its own and KILL is not
+    /// delayed. `None` for a server that has failed, since a command could not make it drain, and for a grace of zero.
     fn time_for_pre_stop(&self) -> Option<Duration> {
         let limit = self.pre_stop.filter(|_| self.reason != StopReason::Failed)?;
         Some(limit.min(share(self.grace, self.ladder.len() + 1))).filter(|limit| !limit.is_zero())
     }
 }
 
-/// When each of `rungs` signals is due, in equal shares of the time from `first` to `kill`, and KILL last.
+/// When each of `rungs` signals is due, in equal shares of the time from `first` to `kill`, and last KILL.
 fn schedule(rungs: usize, first: Uptime, kill: Uptime) -> Vec<Uptime> {
     let share = share(kill.since(first), rungs);
-    let at = |rung: usize| later(first, share.saturating_mul(u32::try_from(rung).unwrap_or(u32::MAX)));
+    let at = |rung: usize| after(first, share.saturating_mul(u32::try_from(rung).unwrap_or(u32::MAX)));
     (0..rungs).map(at).chain([kill]).collect()
 }
 
@@ -194,7 +203,7 @@ fn share(time: Duration, shares: usize) -> Duration {
     time / u32::try_from(shares.max(1)).unwrap_or(u32::MAX)
 }
 
-const fn later(time: Uptime, by: Duration) -> Uptime {
+const fn after(time: Uptime, by: Duration) -> Uptime {
     Uptime::new(time.as_duration().saturating_add(by))
 }
 
@@ -204,31 +213,31 @@ mod tests {
 
     use super::*;
 
-    fn plan(grace: u64, ladder: &[Signal]) -> Plan {
+    fn plan(grace: u64, ladder: &[Signal]) -> StopPlan {
         let (reason, grace) = (StopReason::Requested, Duration::from_secs(grace));
-        Plan { reason, grace, ladder: ladder.to_vec(), pre_stop: None }
+        StopPlan { reason, grace, ladder: ladder.to_vec(), pre_stop: None }
     }
 
-    /// With a command that may take `limit` seconds.
-    fn draining(limit: u64, plan: Plan) -> Plan {
-        Plan { pre_stop: Some(Duration::from_secs(limit)), ..plan }
+    /// `plan` with a command that may take `limit` seconds.
+    fn draining(limit: u64, plan: StopPlan) -> StopPlan {
+        StopPlan { pre_stop: Some(Duration::from_secs(limit)), ..plan }
     }
 
     fn at(seconds: f64) -> Uptime {
         Uptime::new(Duration::from_secs_f64(seconds))
     }
 
-    fn delivered(actions: &[Action]) -> Vec<Signal> {
-        let signal = |action: &Action| match action {
-            Action::Deliver(rung) => Some(rung.signal),
-            Action::Publish(_) | Action::RunPreStop { .. } => None,
+    fn delivered(actions: &[StopAction]) -> Vec<Signal> {
+        let signal = |action: &StopAction| match action {
+            StopAction::Deliver(rung) => Some(rung.signal),
+            StopAction::Publish(_) | StopAction::RunPreStop { .. } => None,
         };
         actions.iter().filter_map(signal).collect()
     }
 
     #[test]
     fn a_stop_sends_term_at_once_and_kill_at_the_grace() {
-        let (mut stop, actions) = Stop::begin(plan(10, &[Signal::TERM]), at(5.0));
+        let (mut stop, actions) = StopMachine::begin(plan(10, &[Signal::TERM]), at(5.0));
         assert_eq!(delivered(&actions), [Signal::TERM]);
         assert_eq!(stop.next_deadline(), Some(at(15.0)));
         assert_eq!(stop.on_deadline(at(14.9)), []);
@@ -239,7 +248,7 @@ mod tests {
     #[test]
     fn each_signal_of_the_ladder_gets_its_share_of_the_grace() {
         let ladder = [Signal::INT, Signal::TERM];
-        let (mut stop, actions) = Stop::begin(plan(10, &ladder), at(0.0));
+        let (mut stop, actions) = StopMachine::begin(plan(10, &ladder), at(0.0));
         assert_eq!(delivered(&actions), [Signal::INT]);
         assert_eq!(delivered(&stop.on_deadline(at(5.0))), [Signal::TERM]);
         assert_eq!(delivered(&stop.on_deadline(at(10.0))), [Signal::KILL]);
@@ -247,14 +256,14 @@ mod tests {
 
     #[test]
     fn a_zero_grace_kills_at_once() {
-        let (stop, actions) = Stop::begin(plan(0, &[Signal::TERM]), at(0.0));
+        let (stop, actions) = StopMachine::begin(plan(0, &[Signal::TERM]), at(0.0));
         assert_eq!(delivered(&actions), [Signal::KILL]);
         assert!(matches!(stop.finish(at(0.1)), Event::ServerStopped { forced: true, .. }));
     }
 
     #[test]
     fn a_repeated_stop_sends_no_second_term_and_a_forced_one_kills() {
-        let (mut stop, _) = Stop::begin(plan(10, &[Signal::TERM]), at(0.0));
+        let (mut stop, _) = StopMachine::begin(plan(10, &[Signal::TERM]), at(0.0));
         assert_eq!(stop.join(None, at(1.0)), []);
         assert_eq!(stop.join(Some(Duration::from_secs(60)), at(1.0)), []);
         assert_eq!(stop.next_deadline(), Some(at(10.0)), "a longer grace does not put KILL off");
@@ -267,9 +276,9 @@ mod tests {
     /// C36.
     #[test]
     fn what_outlives_kill_is_reported_once() {
-        let (mut stop, _) = Stop::begin(plan(0, &[]), at(0.0));
-        let reports = |actions: Vec<Action>| {
-            actions.iter().filter(|action| matches!(action, Action::Publish(Event::ServerFailed { .. }))).count()
+        let (mut stop, _) = StopMachine::begin(plan(0, &[]), at(0.0));
+        let reports = |actions: Vec<StopAction>| {
+            actions.iter().filter(|action| matches!(action, StopAction::Publish(Event::ServerFailed { .. }))).count()
         };
         assert_eq!(reports(stop.on_deadline(at(1.9))), 0);
         assert_eq!(reports(stop.on_deadline(at(2.0))), 1);
@@ -280,13 +289,13 @@ mod tests {
     #[test]
     fn an_overslept_ladder_is_not_sent_in_one_burst() {
         let ladder = [Signal::INT, Signal::TERM];
-        let (mut stop, _) = Stop::begin(plan(10, &ladder), at(0.0));
+        let (mut stop, _) = StopMachine::begin(plan(10, &ladder), at(0.0));
         assert_eq!(delivered(&stop.on_deadline(at(3600.0))), [Signal::KILL]);
     }
 
-    fn asked_to_run(actions: &[Action]) -> Option<Duration> {
+    fn asked_to_run(actions: &[StopAction]) -> Option<Duration> {
         actions.iter().find_map(|action| match action {
-            Action::RunPreStop { limit, .. } => Some(*limit),
+            StopAction::RunPreStop { limit, .. } => Some(*limit),
             _ => None,
         })
     }
@@ -296,8 +305,8 @@ mod tests {
         let seconds = Duration::from_secs_f64;
         let (int, both) = ([Signal::INT], [Signal::INT, Signal::TERM]);
         let plan = |limit, grace, ladder: &[Signal]| draining(limit, plan(grace, ladder));
-        // The time that it gets; when it ends; when the signals come.
-        let cases: [(Plan, f64, f64, &[f64]); 6] = [
+        // The time that the command gets; when it ends; when the signals are sent.
+        let cases: [(StopPlan, f64, f64, &[f64]); 6] = [
             (plan(30, 10, &int), 5.0, 5.0, &[5.0, 10.0]),
             (plan(30, 10, &int), 5.0, 1.0, &[1.0, 10.0]),
             (plan(2, 10, &int), 2.0, 2.0, &[2.0, 10.0]),
@@ -307,7 +316,7 @@ mod tests {
         ];
         for (plan, time, ends, expected) in cases {
             let signals = [plan.ladder.as_slice(), &[Signal::KILL]].concat();
-            let (mut stop, actions) = Stop::begin(plan.clone(), at(0.0));
+            let (mut stop, actions) = StopMachine::begin(plan.clone(), at(0.0));
             assert_eq!(asked_to_run(&actions), Some(seconds(time)), "{plan:?}");
             assert_eq!(delivered(&actions), [], "no signal comes before its end");
             let mut sent = if ends < time { delivered(&stop.on_pre_stop_over(at(ends))) } else { Vec::new() };
@@ -325,27 +334,28 @@ mod tests {
     #[test]
     fn the_command_is_not_run_for_what_has_failed_or_is_to_be_killed_at_once() {
         let term = [Signal::TERM];
-        let wanted = |reason| asked_to_run(&Stop::begin(Plan { reason, ..draining(30, plan(10, &term)) }, at(0.0)).1);
+        let wanted =
+            |reason| asked_to_run(&StopMachine::begin(StopPlan { reason, ..draining(30, plan(10, &term)) }, at(0.0)).1);
         for reason in StopReason::ALL {
             assert_eq!(wanted(*reason).is_some(), *reason != StopReason::Failed, "{reason}");
         }
-        let (_, actions) = Stop::begin(draining(30, plan(0, &term)), at(0.0));
+        let (_, actions) = StopMachine::begin(draining(30, plan(0, &term)), at(0.0));
         assert_eq!((asked_to_run(&actions), delivered(&actions)), (None, vec![Signal::KILL]));
     }
 
     #[test]
     fn a_command_that_ends_late_or_twice_sends_nothing_again() {
-        let (mut stop, _) = Stop::begin(draining(30, plan(10, &[Signal::TERM])), at(0.0));
+        let (mut stop, _) = StopMachine::begin(draining(30, plan(10, &[Signal::TERM])), at(0.0));
         assert_eq!(delivered(&stop.on_deadline(at(5.0))), [Signal::TERM], "its time is over");
         assert_eq!(stop.on_pre_stop_over(at(5.1)), []);
         assert_eq!(stop.next_deadline(), Some(at(10.0)));
-        let (mut stop, _) = Stop::begin(plan(10, &[Signal::TERM]), at(0.0));
+        let (mut stop, _) = StopMachine::begin(plan(10, &[Signal::TERM]), at(0.0));
         assert_eq!(stop.on_pre_stop_over(at(1.0)), [], "there was none");
     }
 
     #[test]
     fn a_stop_that_joins_while_the_command_runs_shortens_it_or_kills() {
-        let begin = || Stop::begin(draining(30, plan(20, &[Signal::TERM])), at(0.0)).0;
+        let begin = || StopMachine::begin(draining(30, plan(20, &[Signal::TERM])), at(0.0)).0;
         let mut stop = begin();
         assert_eq!(stop.join(None, at(1.0)), []);
         assert_eq!(stop.join(Some(Duration::from_secs(60)), at(1.0)), []);
@@ -356,7 +366,7 @@ mod tests {
         let mut stop = begin();
         assert_eq!(delivered(&stop.join(Some(Duration::ZERO), at(1.0))), [Signal::KILL]);
         assert_eq!(stop.on_pre_stop_over(at(1.1)), []);
-        assert_eq!(stop.next_deadline(), Some(at(3.0)), "only the look whether it is gone is left");
+        assert_eq!(stop.next_deadline(), Some(at(3.0)), "only the verification of KILL is left");
     }
 
     proptest! {
@@ -367,8 +377,8 @@ mod tests {
             steps in prop::collection::vec((0.0_f64..3.0, prop::option::of(0_u64..9)), 1..30),
         ) {
             let ladder = [Signal::INT, Signal::TERM];
-            let plan = Plan { pre_stop: pre_stop.map(Duration::from_secs), ..plan(grace, &ladder) };
-            let (mut stop, actions) = Stop::begin(plan, at(0.0));
+            let plan = StopPlan { pre_stop: pre_stop.map(Duration::from_secs), ..plan(grace, &ladder) };
+            let (mut stop, actions) = StopMachine::begin(plan, at(0.0));
             let mut sent = delivered(&actions);
             let mut now = 0.0;
             for (wait, step) in steps {

@@ -20,7 +20,7 @@ use llama_warden_component::{Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, Source, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_plugin_files::{PluginFile, PluginSet};
-use llama_warden_supervisor::Limits;
+use llama_warden_supervisor::SupervisorLimits;
 use llama_warden_support::BLOCKING_THREADS;
 use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
 use tokio::sync::watch;
@@ -111,7 +111,7 @@ impl Daemon {
             models,
             watch: watch_configuration(&loaded.source),
             fleet,
-            limits: Limits {
+            limits: SupervisorLimits {
                 shutdown: settings.shutdown_deadline,
                 starts: loaded.configuration.start().max_concurrent.map(|most| most.get() as usize),
                 memory: loaded.configuration.start().memory,

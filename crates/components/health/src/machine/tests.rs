@@ -1,13 +1,13 @@
-//! Findings in, events out; time is a number of seconds.
+//! Each letter is the outcome of a check; time is in seconds.
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::cpu::Motion;
+use crate::cpu::RunState;
 
 const INTERVAL: u64 = 10;
 
-fn terms() -> HealthSpec {
+fn spec() -> HealthSpec {
     let interval = Duration::from_secs(INTERVAL);
     HealthSpec { interval, timeout: Duration::from_secs(2), failures: 3, inference: None }
 }
@@ -17,27 +17,27 @@ fn at(seconds: u64) -> Uptime {
 }
 
 fn cpu(ticks: u64) -> CpuReading {
-    CpuReading { ticks, motion: Motion::Free, at: at(0) }
+    CpuReading { ticks, run_state: RunState::Running, at: at(0) }
 }
 
-fn finding(letter: char) -> Finding {
+fn outcome(letter: char) -> CheckOutcome {
     let detail = String::from("why");
     match letter {
-        'w' => Finding::Well,
-        'b' => Finding::Busy,
-        'n' => Finding::NotReady { detail },
-        's' => Finding::Silent { detail },
-        'h' => Finding::Hung { detail },
-        _ => Finding::Gone,
+        'w' => CheckOutcome::Well,
+        'b' => CheckOutcome::Busy,
+        'n' => CheckOutcome::NotReady { detail },
+        's' => CheckOutcome::Silent { detail },
+        'h' => CheckOutcome::Hung { detail },
+        _ => CheckOutcome::Gone,
     }
 }
 
-fn observation(letter: char) -> Observation {
-    Observation { finding: finding(letter), latency: Duration::from_millis(3), cpu: None, tokens: None }
+fn observation(letter: char) -> CheckReport {
+    CheckReport { outcome: outcome(letter), latency: Duration::from_millis(3), cpu: None, tokens: None }
 }
 
-/// Lets the machine look whenever it wants to, and find what the letters say.
-fn tell_story(machine: &mut Machine, letters: &str) -> Vec<Event> {
+/// Runs a check whenever one is due, with the outcomes that the letters name.
+fn run_checks(machine: &mut HealthMachine, letters: &str) -> Vec<Event> {
     let mut events = Vec::new();
     for letter in letters.chars() {
         let Some(now) = machine.next_deadline() else { return events };
@@ -57,17 +57,17 @@ fn short(event: &Event) -> String {
     }
 }
 
-fn story(letters: &str) -> String {
-    let mut machine = Machine::new(terms(), Standing::Ready, at(0), 0.5);
-    let events = tell_story(&mut machine, letters);
+fn published_by(letters: &str) -> String {
+    let mut machine = HealthMachine::new(spec(), HealthState::Ready, at(0), 0.5);
+    let events = run_checks(&mut machine, letters);
     events.iter().map(short).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
 fn only_what_changes_is_published() {
-    assert_eq!(story("wwwwww"), "+0");
-    assert_eq!(story("wswwsw"), "+0 -1 +0 -1 +0");
-    assert_eq!(story("bbbbbb"), "-0");
+    assert_eq!(published_by("wwwwww"), "+0");
+    assert_eq!(published_by("wswwsw"), "+0 -1 +0 -1 +0");
+    assert_eq!(published_by("bbbbbb"), "-0");
 }
 
 #[test]
@@ -79,61 +79,61 @@ fn too_many_failures_in_a_row_lose_readiness_and_one_good_look_regains_it() {
         ("nsn", "-1 -2 -3 lost"),
     ];
     for (letters, expected) in cases {
-        assert_eq!(story(letters), expected, "{letters}");
+        assert_eq!(published_by(letters), expected, "{letters}");
     }
 }
 
 #[test]
 fn a_server_that_stays_silent_or_hung_after_that_fails_once() {
-    assert_eq!(story("sssssss"), "-1 -2 -3 lost -4 unresponsive");
-    assert_eq!(story("hhhhhhh"), "-1 -2 -3 lost -4 wedged");
-    assert_eq!(story("hhhs"), "-1 -2 -3 lost -4 unresponsive", "the last finding names the reason");
+    assert_eq!(published_by("sssssss"), "-1 -2 -3 lost -4 unresponsive");
+    assert_eq!(published_by("hhhhhhh"), "-1 -2 -3 lost -4 wedged");
+    assert_eq!(published_by("hhhs"), "-1 -2 -3 lost -4 unresponsive", "the last outcome names the reason");
 }
 
 #[test]
 fn a_server_that_computes_is_never_taken_for_dead() {
-    assert_eq!(story("ssbssbssbss"), "-1 -2 -3 lost -4 -5 -6 -7 -8");
-    assert_eq!(story(&"b".repeat(100)), "-0");
-    assert_eq!(story("sssbsssb"), "-1 -2 -3 lost -4 -5 -6", "silence is counted from the last work on");
+    assert_eq!(published_by("ssbssbssbss"), "-1 -2 -3 lost -4 -5 -6 -7 -8");
+    assert_eq!(published_by(&"b".repeat(100)), "-0");
+    assert_eq!(published_by("sssbsssb"), "-1 -2 -3 lost -4 -5 -6", "silence is counted from the last work on");
 }
 
 #[test]
 fn a_server_that_says_that_it_is_not_ready_is_alive() {
-    let said = story(&"n".repeat(20));
+    let said = published_by(&"n".repeat(20));
     assert!(said.starts_with("-1 -2 -3 lost -4") && said.ends_with("-20"), "{said}");
-    assert_eq!(story("nnnsss"), "-1 -2 -3 lost -4 -5 -6");
-    assert_eq!(story("nnnssss"), "-1 -2 -3 lost -4 -5 -6 -7 unresponsive");
+    assert_eq!(published_by("nnnsss"), "-1 -2 -3 lost -4 -5 -6");
+    assert_eq!(published_by("nnnssss"), "-1 -2 -3 lost -4 -5 -6 -7 unresponsive");
 }
 
 #[test]
 fn readiness_is_lost_at_as_many_failures_as_the_user_says_and_the_server_at_one_more() {
     for (failures, expected) in [(1, "-1 lost -2 unresponsive"), (2, "-1 -2 lost -3 unresponsive")] {
-        let terms = HealthSpec { failures, ..terms() };
-        let mut machine = Machine::new(terms, Standing::Ready, at(0), 0.0);
-        let events = tell_story(&mut machine, "ssss");
+        let spec = HealthSpec { failures, ..spec() };
+        let mut machine = HealthMachine::new(spec, HealthState::Ready, at(0), 0.0);
+        let events = run_checks(&mut machine, "ssss");
         assert_eq!(events.iter().map(short).collect::<Vec<_>>().join(" "), expected);
     }
 }
 
 #[test]
 fn a_process_that_is_gone_says_nothing() {
-    assert_eq!(story("ggggg"), "");
+    assert_eq!(published_by("ggggg"), "");
 }
 
 #[test]
 fn a_server_that_had_lost_it_before_can_regain_it() {
-    let mut machine = Machine::new(terms(), Standing::Lost, at(0), 0.0);
-    let events = tell_story(&mut machine, "w");
+    let mut machine = HealthMachine::new(spec(), HealthState::Lost, at(0), 0.0);
+    let events = run_checks(&mut machine, "w");
     assert_eq!(events.iter().map(short).collect::<Vec<_>>(), ["+0", "regained"]);
 }
 
 #[test]
 fn looks_come_once_per_interval_one_at_a_time_and_the_first_one_is_spread() {
     for (spread, first) in [(0.0, 100), (0.5, 105), (1.0, 110), (7.0, 110)] {
-        let machine = Machine::new(terms(), Standing::Ready, at(100), spread);
+        let machine = HealthMachine::new(spec(), HealthState::Ready, at(100), spread);
         assert_eq!(machine.next_deadline(), Some(at(first)), "{spread}");
     }
-    let mut machine = Machine::new(terms(), Standing::Ready, at(100), 0.5);
+    let mut machine = HealthMachine::new(spec(), HealthState::Ready, at(100), 0.5);
     assert_eq!(machine.begin_look(at(104)), None, "too early");
     assert!(machine.begin_look(at(105)).is_some());
     assert_eq!((machine.next_deadline(), machine.begin_look(at(200))), (None, None), "one is under way");
@@ -147,8 +147,9 @@ fn looks_come_once_per_interval_one_at_a_time_and_the_first_one_is_spread() {
 #[test]
 fn servers_that_became_ready_apart_are_looked_at_together() {
     let ready = |milliseconds| Uptime::new(Duration::from_millis(milliseconds));
-    let due =
-        |milliseconds, spread| Machine::new(terms(), Standing::Ready, ready(milliseconds), spread).next_deadline();
+    let due = |milliseconds, spread| {
+        HealthMachine::new(spec(), HealthState::Ready, ready(milliseconds), spread).next_deadline()
+    };
     assert_eq!(due(100_123, 0.31), Some(at(103)));
     assert_eq!(due(102_876, 0.02), Some(at(103)));
     assert_eq!(due(100_123, 0.0), Some(ready(100_123)), "not before it became ready");
@@ -156,7 +157,7 @@ fn servers_that_became_ready_apart_are_looked_at_together() {
 
 #[test]
 fn a_look_that_begins_late_delays_no_later_one() {
-    let mut machine = Machine::new(terms(), Standing::Ready, at(100), 0.0);
+    let mut machine = HealthMachine::new(spec(), HealthState::Ready, at(100), 0.0);
     let late = Uptime::new(Duration::from_millis(100_490));
     machine.begin_look(late).expect("due");
     machine.finish_look(observation('w'), late);
@@ -165,20 +166,20 @@ fn a_look_that_begins_late_delays_no_later_one() {
 
 #[test]
 fn the_processor_time_of_a_failed_look_is_what_the_next_one_compares_with() {
-    let mut machine = Machine::new(terms(), Standing::Ready, at(0), 0.0);
+    let mut machine = HealthMachine::new(spec(), HealthState::Ready, at(0), 0.0);
     let mut seen = Vec::new();
     for (letter, ticks) in [('s', 7), ('b', 9), ('w', 11), ('s', 12), ('n', 13), ('w', 14)] {
         let now = machine.next_deadline().expect("more to see");
         seen.push(machine.begin_look(now).expect("due").cpu.map(|cpu| cpu.ticks));
-        machine.finish_look(Observation { cpu: Some(cpu(ticks)), ..observation(letter) }, now);
+        machine.finish_look(CheckReport { cpu: Some(cpu(ticks)), ..observation(letter) }, now);
     }
     assert_eq!(seen, [None, Some(7), Some(9), None, Some(12), None]);
 }
 
-/// The seconds at which a token was asked for.
+/// The seconds at which a token was requested.
 fn token_requests(inference: Option<u64>, letters: &str) -> Vec<u64> {
-    let terms = HealthSpec { inference: inference.map(Duration::from_secs), ..terms() };
-    let mut machine = Machine::new(terms, Standing::Ready, at(0), 0.0);
+    let spec = HealthSpec { inference: inference.map(Duration::from_secs), ..spec() };
+    let mut machine = HealthMachine::new(spec, HealthState::Ready, at(0), 0.0);
     let mut asked = Vec::new();
     for letter in letters.chars() {
         let Some(now) = machine.next_deadline() else { break };
@@ -201,19 +202,19 @@ fn a_token_is_asked_for_as_often_as_the_user_says_and_at_every_look_once_one_hun
 
 #[test]
 fn what_the_last_request_for_a_token_saw_is_remembered() {
-    let terms = HealthSpec { inference: Some(Duration::ZERO), ..terms() };
-    let mut machine = Machine::new(terms, Standing::Ready, at(0), 0.0);
+    let spec = HealthSpec { inference: Some(Duration::ZERO), ..spec() };
+    let mut machine = HealthMachine::new(spec, HealthState::Ready, at(0), 0.0);
     machine.begin_look(at(0)).expect("due");
-    machine.finish_look(Observation { cpu: Some(cpu(5)), tokens: Some(9), ..observation('h') }, at(1));
+    machine.finish_look(CheckReport { cpu: Some(cpu(5)), tokens: Some(9), ..observation('h') }, at(1));
     let look = machine.begin_look(at(10)).expect("due");
     assert_eq!(look.inference, Some(Inference { cpu: Some(cpu(5)), tokens: Some(9) }));
 }
 
 #[test]
 fn changed_terms_take_effect_at_once() {
-    let slow = HealthSpec { interval: Duration::from_secs(3600), ..terms() };
-    let mut machine = Machine::new(slow, Standing::Ready, at(0), 1.0);
-    machine.change_terms(HealthSpec { inference: Some(Duration::from_secs(5)), ..terms() }, at(100));
+    let slow = HealthSpec { interval: Duration::from_secs(3600), ..spec() };
+    let mut machine = HealthMachine::new(slow, HealthState::Ready, at(0), 1.0);
+    machine.change_terms(HealthSpec { inference: Some(Duration::from_secs(5)), ..spec() }, at(100));
     assert_eq!(machine.next_deadline(), Some(at(110)));
     assert!(machine.begin_look(at(110)).expect("due").inference.is_some());
 }
@@ -221,12 +222,12 @@ fn changed_terms_take_effect_at_once() {
 proptest! {
     #[test]
     fn any_story_keeps_the_invariants(letters in "[wbnshg]{0,60}", failures in 1_u32..5) {
-        let terms = HealthSpec { failures, inference: Some(Duration::from_secs(20)), ..terms() };
-        let mut machine = Machine::new(terms, Standing::Ready, at(0), 0.3);
+        let spec = HealthSpec { failures, inference: Some(Duration::from_secs(20)), ..spec() };
+        let mut machine = HealthMachine::new(spec, HealthState::Ready, at(0), 0.3);
         let mut is_lost = false;
         let mut is_over = false;
         for letter in letters.chars() {
-            let events = tell_story(&mut machine, &letter.to_string());
+            let events = run_checks(&mut machine, &letter.to_string());
             prop_assert!(!is_over || events.is_empty(), "events after the failure");
             for event in events {
                 match event {

@@ -1,4 +1,4 @@
-//! Several servers: restarts, limits, switches.
+//! Several servers: restarts, limits and switches. The tests publish the events of the launches themselves.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use llama_warden_events::{
     CommandOutcome, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason, Seq, StopReason,
     SuperviseCommand, Uptime,
 };
-use llama_warden_supervisor::{Action, Machine, Member, RESTARTS_AT_ONCE};
+use llama_warden_supervisor::{DesiredServer, RESTARTS_AT_ONCE, SupervisorAction, SupervisorMachine};
 
-use crate::support::{envelope, id, machine, restart};
+use crate::fixtures::{envelope, id, machine, restart};
 
 const NOW: Uptime = Uptime::new(Duration::ZERO);
 
-/// A fleet whose launches the test reports by hand.
+/// A machine, and the `seq` of its last event.
 struct Fleet {
-    machine: Machine,
+    machine: SupervisorMachine,
     seq: u64,
 }
 
@@ -28,7 +28,13 @@ impl Fleet {
         Self { machine, seq: 0 }
     }
 
-    fn tell(&mut self, name: &str, incarnation: u64, at: f64, events: impl IntoIterator<Item = Event>) -> Vec<Action> {
+    fn publish(
+        &mut self,
+        name: &str,
+        incarnation: u64,
+        at: f64,
+        events: impl IntoIterator<Item = Event>,
+    ) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         for event in events {
             self.seq += 1;
@@ -44,52 +50,52 @@ impl Fleet {
         actions
     }
 
-    fn rise(&mut self, name: &str, incarnation: u64, at: f64) -> Vec<Action> {
+    fn become_ready(&mut self, name: &str, incarnation: u64, at: f64) -> Vec<SupervisorAction> {
         let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 };
         let ready = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 };
-        self.tell(name, incarnation, at, [Event::LaunchBegan { binary: "x".into() }, spawned, ready])
+        self.publish(name, incarnation, at, [Event::LaunchBegan { binary: "x".into() }, spawned, ready])
     }
 
-    fn crash(&mut self, name: &str, incarnation: u64, at: f64) -> Vec<Action> {
+    fn crash(&mut self, name: &str, incarnation: u64, at: f64) -> Vec<SupervisorAction> {
         let end = ProcessEnd::Exited { code: 1 };
         let failed = Event::ServerFailed { reason: FailureReason::Crashed, detail: String::new(), lines: vec![] };
-        self.tell(name, incarnation, at, [Event::ServerExited { end, swept: 0 }, failed])
+        self.publish(name, incarnation, at, [Event::ServerExited { end, swept: 0 }, failed])
     }
 }
 
-fn launches(actions: &[Action]) -> Vec<String> {
-    let launch = |action: &Action| match action {
-        Action::Launch { server, incarnation } => Some(format!("{server}#{incarnation}")),
+fn launches(actions: &[SupervisorAction]) -> Vec<String> {
+    let launch = |action: &SupervisorAction| match action {
+        SupervisorAction::Launch { server, incarnation } => Some(format!("{server}#{incarnation}")),
         _ => None,
     };
     actions.iter().filter_map(launch).collect()
 }
 
-fn told(actions: &[Action]) -> Vec<&'static str> {
-    let kind = |action: &Action| match action {
-        Action::Tell { event, .. } => Some(event.kind()),
+fn published(actions: &[SupervisorAction]) -> Vec<&'static str> {
+    let kind = |action: &SupervisorAction| match action {
+        SupervisorAction::Publish { incarnation: Some(_), event, .. } => Some(event.kind()),
         _ => None,
     };
     actions.iter().filter_map(kind).collect()
 }
 
 #[test]
-fn a_crashed_server_comes_back_at_exactly_the_drawn_moment_until_the_budget_is_spent() {
+fn a_crashed_server_comes_back_at_exactly_the_drawn_time_until_the_budget_is_spent() {
     let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
     assert_eq!(launches(&fleet.machine.start_all([&id("a")])), ["a#1"]);
     let mut now = 1.0;
     for incarnation in 1..=2 {
-        fleet.rise("a", incarnation, now);
+        fleet.become_ready("a", incarnation, now);
         let actions = fleet.crash("a", incarnation, now);
-        assert_eq!(told(&actions), ["RestartScheduled"]);
+        assert_eq!(published(&actions), ["RestartScheduled"]);
         let due = fleet.machine.next_deadline().expect("scheduled");
         let early = Uptime::new(due.as_duration() - Duration::from_micros(1));
         assert_eq!(launches(&fleet.machine.on_deadline(early)), [""; 0]);
         assert_eq!(launches(&fleet.machine.on_deadline(due)), [format!("a#{}", incarnation + 1)]);
         now = due.as_duration().as_secs_f64();
     }
-    fleet.rise("a", 3, now);
-    assert_eq!(told(&fleet.crash("a", 3, now)), ["RestartAbandoned"]);
+    fleet.become_ready("a", 3, now);
+    assert_eq!(published(&fleet.crash("a", 3, now)), ["RestartAbandoned"]);
     assert_eq!(fleet.machine.next_deadline(), None);
     assert_eq!(fleet.machine.failures().get("a"), Some(&3));
 }
@@ -98,28 +104,28 @@ fn a_crashed_server_comes_back_at_exactly_the_drawn_moment_until_the_budget_is_s
 fn an_unresponsive_server_comes_back_however_well_it_obeys_the_stop() {
     let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
     fleet.machine.start_all([&id("a")]);
-    fleet.rise("a", 1, 1.0);
+    fleet.become_ready("a", 1, 1.0);
     let failed = Event::ServerFailed { reason: FailureReason::Unresponsive, detail: String::new(), lines: vec![] };
-    let actions = fleet.tell("a", 1, 2.0, [failed]);
-    assert!(matches!(&actions[..], [Action::Terminate { reason: StopReason::Failed, .. }]), "{actions:?}");
+    let actions = fleet.publish("a", 1, 2.0, [failed]);
+    assert!(matches!(&actions[..], [SupervisorAction::Terminate { reason: StopReason::Failed, .. }]), "{actions:?}");
     let ended = [
         Event::StopBegan { reason: StopReason::Failed, grace_seconds: 10.0 },
         Event::ServerExited { end: ProcessEnd::Exited { code: 0 }, swept: 0 },
         Event::ServerStopped { reason: StopReason::Failed, forced: false, stop_seconds: 0.1 },
     ];
-    assert_eq!(told(&fleet.tell("a", 1, 3.0, ended)), ["RestartScheduled"]);
+    assert_eq!(published(&fleet.publish("a", 1, 3.0, ended)), ["RestartScheduled"]);
 }
 
 #[test]
 fn a_stop_cancels_a_scheduled_restart_and_a_start_forgets_the_failures() {
     let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
     fleet.machine.start_all([&id("a")]);
-    fleet.rise("a", 1, 1.0);
+    fleet.become_ready("a", 1, 1.0);
     fleet.crash("a", 1, 1.0);
     let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
     let actions = fleet.machine.on_command(stop, Seq::new(90), NOW);
-    assert_eq!(told(&actions), ["RestartCancelled"]);
-    assert!(matches!(actions.last(), Some(Action::Complete { outcome: CommandOutcome::Stopped, .. })));
+    assert_eq!(published(&actions), ["RestartCancelled"]);
+    assert!(matches!(actions.last(), Some(SupervisorAction::Complete { outcome: CommandOutcome::Stopped, .. })));
     assert_eq!(fleet.machine.next_deadline(), None);
     let start = SuperviseCommand::StartServer { server: id("a") };
     assert_eq!(launches(&fleet.machine.on_command(start, Seq::new(91), NOW)), ["a#2"]);
@@ -131,7 +137,7 @@ fn no_more_servers_load_at_once_than_the_limit_says_and_they_come_in_order() {
     let mut fleet = Fleet::new(&["a", "b", "c"], Some(2), RestartPolicy::Never);
     let names = [id("c"), id("b"), id("a")];
     assert_eq!(launches(&fleet.machine.start_all(&names)).len(), 2);
-    let next = fleet.rise("a", 1, 1.0);
+    let next = fleet.become_ready("a", 1, 1.0);
     assert_eq!(launches(&next).len(), 1, "a place became free");
 }
 
@@ -141,7 +147,7 @@ fn servers_that_failed_together_do_not_all_load_together_again() {
     let mut fleet = Fleet::new(&names, None, RestartPolicy::OnFailure);
     fleet.machine.start_all(&names.map(id));
     for name in names {
-        fleet.rise(name, 1, 1.0);
+        fleet.become_ready(name, 1, 1.0);
     }
     for name in names {
         fleet.crash(name, 1, 1.0);
@@ -152,7 +158,7 @@ fn servers_that_failed_together_do_not_all_load_together_again() {
 
 #[test]
 fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived() {
-    let member = |name: &str, wanted, changed| Member {
+    let member = |name: &str, wanted, changed| DesiredServer {
         server: id(name),
         restart: restart(RestartPolicy::Never),
         wanted,
@@ -161,7 +167,7 @@ fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived(
     let mut fleet = Fleet::new(&["a", "b", "c", "d"], None, RestartPolicy::Never);
     fleet.machine.start_all(&["a", "b", "d"].map(id));
     for name in ["a", "b", "d"] {
-        fleet.rise(name, 1, 1.0);
+        fleet.become_ready(name, 1, 1.0);
     }
     // a stays, b is stopped, c is started, d changes, e is new.
     let members = [
@@ -175,7 +181,7 @@ fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived(
     let stopped: Vec<_> = actions
         .iter()
         .filter_map(|action| match action {
-            Action::Terminate { server, reason, .. } => Some(format!("{server} {reason}")),
+            SupervisorAction::Terminate { server, reason, .. } => Some(format!("{server} {reason}")),
             _ => None,
         })
         .collect();
@@ -189,17 +195,17 @@ fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived(
             Event::ServerStopped { reason, forced: false, stop_seconds: 0.1 },
         ]
     };
-    assert_eq!(launches(&fleet.tell("b", 1, 2.0, down(StopReason::Reconfigured))), [""; 0]);
-    let mut started = launches(&fleet.tell("d", 1, 2.0, down(StopReason::Restart)));
+    assert_eq!(launches(&fleet.publish("b", 1, 2.0, down(StopReason::Reconfigured))), [""; 0]);
+    let mut started = launches(&fleet.publish("d", 1, 2.0, down(StopReason::Restart)));
     started.sort();
     assert_eq!(started, ["c#1", "d#2", "e#1"]);
-    fleet.rise("c", 1, 3.0);
-    fleet.rise("d", 2, 3.0);
-    let began = fleet.tell("e", 1, 3.0, [Event::LaunchBegan { binary: "x".into() }]);
+    fleet.become_ready("c", 1, 3.0);
+    fleet.become_ready("d", 2, 3.0);
+    let began = fleet.publish("e", 1, 3.0, [Event::LaunchBegan { binary: "x".into() }]);
     assert_eq!(began, []);
     let failed = Event::ServerFailed { reason: FailureReason::PortInUse, detail: String::new(), lines: vec![] };
-    let actions = fleet.tell("e", 1, 3.0, [failed]);
-    let done = Action::Complete { server: None, id: Seq::new(50), outcome: CommandOutcome::Ready };
+    let actions = fleet.publish("e", 1, 3.0, [failed]);
+    let done = SupervisorAction::Complete { server: None, id: Seq::new(50), outcome: CommandOutcome::Ready };
     assert_eq!(actions, [done], "a server that fails does not sink the switch");
 }
 
@@ -207,14 +213,19 @@ fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived(
 fn a_server_that_leaves_the_configuration_is_stopped_and_then_forgotten() {
     let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
     fleet.machine.start_all([&id("a")]);
-    fleet.rise("a", 1, 1.0);
+    fleet.become_ready("a", 1, 1.0);
     let actions = fleet.machine.switch(&[], Some(Seq::new(50)));
-    assert!(matches!(&actions[..], [Action::Terminate { reason: StopReason::Reconfigured, .. }]), "{actions:?}");
+    assert!(
+        matches!(&actions[..], [SupervisorAction::Terminate { reason: StopReason::Reconfigured, .. }]),
+        "{actions:?}"
+    );
     let start = SuperviseCommand::StartServer { server: id("a") };
     assert_eq!(fleet.machine.refusal(&start).map(|refused| refused.reason), Some(RefusalReason::UnknownServer));
     let end = ProcessEnd::Exited { code: 0 };
-    let actions = fleet.tell("a", 1, 2.0, [Event::ServerExited { end, swept: 0 }]);
-    assert!(actions.contains(&Action::Forget { server: id("a") }), "{actions:?}");
+    let actions = fleet.publish("a", 1, 2.0, [Event::ServerExited { end, swept: 0 }]);
+    let removed = Event::ServerRemoved;
+    let removed = SupervisorAction::Publish { server: Some(id("a")), incarnation: None, event: removed };
+    assert!(actions.contains(&removed), "{actions:?}");
 }
 
 /// S20.
@@ -222,17 +233,17 @@ fn a_server_that_leaves_the_configuration_is_stopped_and_then_forgotten() {
 fn a_stop_by_hand_holds_until_somebody_asks_for_the_server_again() {
     let mut fleet = Fleet::new(&["a"], None, RestartPolicy::Always);
     fleet.machine.start_all([&id("a")]);
-    fleet.rise("a", 1, 1.0);
-    assert!(!fleet.machine.is_held(&id("a")));
+    fleet.become_ready("a", 1, 1.0);
+    assert!(!fleet.machine.is_stopped_by_user(&id("a")));
     let now = Uptime::new(Duration::from_secs(2));
     let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
     fleet.machine.on_command(stop, Seq::new(50), now);
-    assert!(fleet.machine.is_held(&id("a")), "from the wish on, not from the end of the process");
+    assert!(fleet.machine.is_stopped_by_user(&id("a")), "from the command on, not from the end of the process");
     let reason = StopReason::Requested;
     let end = ProcessEnd::Exited { code: 0 };
-    fleet.tell("a", 1, 3.0, [Event::ServerExited { end, swept: 0 }]);
-    fleet.tell("a", 1, 3.0, [Event::ServerStopped { reason, forced: false, stop_seconds: 0.1 }]);
-    assert!(fleet.machine.is_held(&id("a")));
+    fleet.publish("a", 1, 3.0, [Event::ServerExited { end, swept: 0 }]);
+    fleet.publish("a", 1, 3.0, [Event::ServerStopped { reason, forced: false, stop_seconds: 0.1 }]);
+    assert!(fleet.machine.is_stopped_by_user(&id("a")));
     fleet.machine.on_command(SuperviseCommand::StartServer { server: id("a") }, Seq::new(60), now);
-    assert!(!fleet.machine.is_held(&id("a")));
+    assert!(!fleet.machine.is_stopped_by_user(&id("a")));
 }

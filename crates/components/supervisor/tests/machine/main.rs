@@ -1,10 +1,10 @@
-//! The supervisor's machine: one server in a simulated world, a fleet whose launches are reported by hand, and one
-//! on a machine whose memory is short.
+//! The supervisor's machine: one server with a simulated launcher and terminator, several servers whose events the test
+//! publishes, and several servers that compete for memory.
 
 #![expect(clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod fixtures;
 mod fleet;
-mod host;
 mod memory;
-mod support;
-mod world;
+mod memory_simulation;
+mod single_server;

@@ -1,4 +1,4 @@
-//! A simulated machine whose memory is short.
+//! A simulated machine with little memory. It answers the queries of the supervisor's machine.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -8,39 +8,39 @@ use llama_warden_events::{
     CommandOutcome, Event, Incarnation, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, SuperviseCommand, Uptime,
 };
 use llama_warden_memory::{Available, Bound, Demand, Gpu, Gpus, Parts, Reading};
-use llama_warden_supervisor::{Action, Machine};
+use llama_warden_supervisor::{SupervisorAction, SupervisorMachine};
 
-use crate::support::{envelope, id, restart, weighing};
+use crate::fixtures::{envelope, id, machine_with_memory, restart};
 
-/// Servers need whole units.
+/// Bytes of one unit; servers need whole units.
 pub const UNIT: u64 = 1 << 30;
 
-/// A machine with `total` units, of which servers take what they were estimated to need. Launches are reported by hand.
-pub struct Host {
-    pub machine: Machine,
+/// A machine with `total` units of memory. The test publishes the events of the launches.
+pub struct MemorySimulation {
+    pub machine: SupervisorMachine,
     pub seq: u64,
     pub now: f64,
     pub total: u64,
-    /// Units that others than our servers have.
-    pub foreign: u64,
-    /// Units of GPUs; `None` where there are none.
+    /// Units that processes other than the servers hold.
+    pub used_by_others: u64,
+    /// Free units of GPUs; `None` for a machine without GPUs.
     pub gpus: Option<u64>,
-    pub demands: BTreeMap<ServerId, Option<Demand>>,
-    /// Units that each process has, by its number.
+    pub requirements: BTreeMap<ServerId, Option<Demand>>,
+    /// By pid: the server, its launch, and the units that it holds.
     pub processes: BTreeMap<u32, (ServerId, Incarnation, u64)>,
     pub launched: Vec<String>,
     pub events: Vec<(ServerId, Event)>,
     pub outcomes: BTreeMap<Seq, CommandOutcome>,
-    pub questions: VecDeque<Action>,
+    pub queries: VecDeque<SupervisorAction>,
 }
 
-impl Host {
+impl MemorySimulation {
     pub fn new(total: u64, memory: AdmissionPolicy, servers: &[(&str, u64)]) -> Self {
         Self::with_policy(total, memory, RestartPolicy::Never, servers)
     }
 
     pub fn with_policy(total: u64, memory: AdmissionPolicy, policy: RestartPolicy, servers: &[(&str, u64)]) -> Self {
-        let mut machine = weighing(None, memory);
+        let mut machine = machine_with_memory(None, memory);
         for (name, _) in servers {
             machine.add(id(name), restart(policy), 0);
         }
@@ -51,14 +51,14 @@ impl Host {
             seq: 0,
             now: 0.0,
             total,
-            foreign: 0,
+            used_by_others: 0,
             gpus: None,
-            demands: servers.iter().map(|(name, units)| (id(name), Some(demand(*units)))).collect(),
+            requirements: servers.iter().map(|(name, units)| (id(name), Some(demand(*units)))).collect(),
             processes: BTreeMap::new(),
             launched: Vec::new(),
             events: Vec::new(),
             outcomes: BTreeMap::new(),
-            questions: VecDeque::new(),
+            queries: VecDeque::new(),
         }
     }
 
@@ -66,40 +66,42 @@ impl Host {
         Uptime::new(Duration::from_secs_f64(self.now))
     }
 
-    pub fn take(&mut self, actions: Vec<Action>) {
+    pub fn perform(&mut self, actions: Vec<SupervisorAction>) {
         for action in actions {
             match action {
-                Action::Launch { server, incarnation } => self.launched.push(format!("{server}#{incarnation}")),
-                Action::Announce { server, event } | Action::Tell { server, event, .. } => {
-                    self.events.push((server, event));
+                SupervisorAction::Launch { server, incarnation } => {
+                    self.launched.push(format!("{server}#{incarnation}"))
                 }
-                Action::Complete { id, outcome, .. } => drop(self.outcomes.insert(id, outcome)),
-                Action::EstimateMemory { .. } | Action::ReadMemory { .. } => self.questions.push_back(action),
+                SupervisorAction::Publish { server: Some(server), event, .. } => self.events.push((server, event)),
+                SupervisorAction::Complete { id, outcome, .. } => drop(self.outcomes.insert(id, outcome)),
+                SupervisorAction::EstimateMemory { .. } | SupervisorAction::ReadMemory { .. } => {
+                    self.queries.push_back(action)
+                }
                 _ => {}
             }
         }
     }
 
-    /// Answers the oldest question.
-    pub fn answer(&mut self) -> bool {
-        let actions = match self.questions.pop_front() {
-            Some(Action::EstimateMemory { server, ticket }) => {
-                let demand = self.demands[&server].clone();
-                self.machine.on_estimated(&server, ticket, demand, self.elapsed())
+    /// Answers the oldest query; false if there is none.
+    pub fn answer_next(&mut self) -> bool {
+        let actions = match self.queries.pop_front() {
+            Some(SupervisorAction::EstimateMemory { server, estimate_id }) => {
+                let demand = self.requirements[&server].clone();
+                self.machine.on_estimated(&server, estimate_id, demand, self.elapsed())
             }
-            Some(Action::ReadMemory { pids }) => {
+            Some(SupervisorAction::ReadMemory { pids }) => {
                 let reading = self.reading(&pids);
                 self.machine.on_memory_read(&reading, self.elapsed())
             }
             _ => return false,
         };
-        self.take(actions);
+        self.perform(actions);
         true
     }
 
     pub fn reading(&self, pids: &[u32]) -> Reading {
         let used: u64 = self.processes.values().map(|(_, _, units)| units).sum();
-        let bytes = self.total.saturating_sub(used + self.foreign) * UNIT;
+        let bytes = self.total.saturating_sub(used + self.used_by_others) * UNIT;
         let resident = |pid: &u32| Some((*pid, self.processes.get(pid)?.2 * UNIT));
         let gpu = |free: u64| Gpu { name: "g".to_owned(), free: free * UNIT };
         Reading {
@@ -109,23 +111,23 @@ impl Host {
         }
     }
 
-    /// Answers all questions and returns what was launched since the last time.
-    pub fn settle(&mut self) -> Vec<String> {
-        while self.answer() {}
+    /// Answers all queries and returns what was launched since the last call.
+    pub fn answer_all(&mut self) -> Vec<String> {
+        while self.answer_next() {}
         std::mem::take(&mut self.launched)
     }
 
     pub fn start(&mut self, names: &[&str]) -> Vec<String> {
         let names: Vec<_> = names.iter().map(|name| id(name)).collect();
         let actions = self.machine.start_all(&names);
-        self.take(actions);
-        self.settle()
+        self.perform(actions);
+        self.answer_all()
     }
 
     pub fn command(&mut self, command: SuperviseCommand) -> Seq {
         self.seq += 1;
         let actions = self.machine.on_command(command, Seq::new(self.seq), self.elapsed());
-        self.take(actions);
+        self.perform(actions);
         Seq::new(self.seq)
     }
 
@@ -133,28 +135,28 @@ impl Host {
         self.command(SuperviseCommand::StopServer { server: id(name), grace: None, force: false })
     }
 
-    pub fn tell(&mut self, name: &str, incarnation: u64, events: impl IntoIterator<Item = Event>) {
+    pub fn publish(&mut self, name: &str, incarnation: u64, events: impl IntoIterator<Item = Event>) {
         for event in events {
             self.seq += 1;
             let envelope = envelope(self.seq, self.elapsed(), id(name), Incarnation::new(incarnation), event);
             let actions = self.machine.on_event(&envelope);
-            self.take(actions);
+            self.perform(actions);
         }
     }
 
-    /// The process exists and has this many units.
+    /// Publishes that the process exists, and lets it hold this many units.
     pub fn spawn(&mut self, name: &str, incarnation: u64, units: u64) {
         let pid = self.processes.keys().max().map_or(1, |pid| pid + 1);
         self.processes.insert(pid, (id(name), Incarnation::new(incarnation), units));
         let spawned = Event::ServerSpawned { pid, start_ticks: 1, argv: [].into(), port: 8001 };
-        self.tell(name, incarnation, [Event::LaunchBegan { binary: "x".into() }, spawned]);
+        self.publish(name, incarnation, [Event::LaunchBegan { binary: "x".into() }, spawned]);
     }
 
     pub fn ready(&mut self, name: &str, incarnation: u64) {
-        self.tell(name, incarnation, [Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 }]);
+        self.publish(name, incarnation, [Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 }]);
     }
 
-    pub fn rise(&mut self, name: &str, incarnation: u64, units: u64) {
+    pub fn become_ready(&mut self, name: &str, incarnation: u64, units: u64) {
         self.spawn(name, incarnation, units);
         self.ready(name, incarnation);
     }
@@ -165,31 +167,31 @@ impl Host {
         let reason = StopReason::Requested;
         let stopped = Event::ServerStopped { reason, forced: false, stop_seconds: 0.1 };
         let began = Event::StopBegan { reason, grace_seconds: 10.0 };
-        self.tell(name, incarnation, [began, Event::ServerExited { end, swept: 0 }, stopped]);
+        self.publish(name, incarnation, [began, Event::ServerExited { end, swept: 0 }, stopped]);
     }
 
-    /// Lets the time of the next deadline come.
-    pub fn wait(&mut self) -> Vec<String> {
-        let due = self.machine.next_deadline().expect("something is awaited");
+    /// Advances the time to the next deadline.
+    pub fn advance_to_deadline(&mut self) -> Vec<String> {
+        let due = self.machine.next_deadline().expect("a deadline is set");
         self.now = due.as_duration().as_secs_f64();
         let actions = self.machine.on_deadline(due);
-        self.take(actions);
-        self.settle()
+        self.perform(actions);
+        self.answer_all()
     }
 
-    /// The events about a server, by kind.
-    pub fn told(&self, name: &str) -> Vec<&'static str> {
+    /// The kinds of the events about a server.
+    pub fn published(&self, name: &str) -> Vec<&'static str> {
         self.events.iter().filter(|(server, _)| server.as_str() == name).map(|(_, event)| event.kind()).collect()
     }
 
-    /// What the latest event about a server says, for people.
-    pub fn detail(&self, name: &str) -> String {
+    /// The text of the latest event about a server that has one.
+    pub fn last_detail(&self, name: &str) -> String {
         let mut texts =
             self.events.iter().filter(|(server, _)| server.as_str() == name).filter_map(|(_, event)| match event {
                 Event::ServerFailed { detail, .. } | Event::ServerWarned { detail, .. } => Some(detail.clone()),
                 Event::LaunchHeld { because } => Some(because.clone()),
                 _ => None,
             });
-        texts.next_back().expect("something is told")
+        texts.next_back().expect("an event with a text")
     }
 }

@@ -1,10 +1,10 @@
-//! Names, policies and machines for the tests.
+//! Server ids, restart policies, envelopes and machines for the tests.
 
 use std::time::Duration;
 
 use llama_warden_config::{AdmissionPolicy, RestartPolicy, RestartSpec, Shared};
 use llama_warden_events::{BootId, Envelope, Event, Incarnation, Seq, ServerId, Timestamp, Uptime};
-use llama_warden_supervisor::{Limits, Machine};
+use llama_warden_supervisor::{SupervisorLimits, SupervisorMachine};
 
 pub fn id(name: &str) -> ServerId {
     ServerId::new(name).expect("valid")
@@ -24,13 +24,13 @@ pub fn envelope(seq: u64, elapsed: Uptime, server: ServerId, incarnation: Incarn
     }
 }
 
-/// A machine that weighs nothing.
-pub fn machine(starts: Option<usize>) -> Machine {
-    weighing(starts, AdmissionPolicy::Off)
+/// A machine without admission by memory.
+pub fn machine(starts: Option<usize>) -> SupervisorMachine {
+    machine_with_memory(starts, AdmissionPolicy::Off)
 }
 
-pub fn weighing(starts: Option<usize>, memory: AdmissionPolicy) -> Machine {
-    Machine::new(Limits { shutdown: Duration::from_secs(30), starts, memory }, 7)
+pub fn machine_with_memory(starts: Option<usize>, memory: AdmissionPolicy) -> SupervisorMachine {
+    SupervisorMachine::new(SupervisorLimits { shutdown: Duration::from_secs(30), starts, memory }, 7)
 }
 
 pub fn restart(policy: RestartPolicy) -> Shared<RestartSpec> {

@@ -1,15 +1,15 @@
-//! What a server's own JSON tells about its work, across eras.
+//! Fields of llama-server's own JSON about its work, across builds from 2023 to 2026.
 
 use serde_json::Value;
 
-/// Whether `/props` says that the weights are unloaded until a request comes (`--sleep-idle-seconds`, since 2026).
+/// Whether `/props` says that the weights are unloaded until the next request (`--sleep-idle-seconds`, since 2026).
 pub(crate) fn is_asleep(props: &Value) -> bool {
     props["is_sleeping"] == true
 }
 
-/// A sum over `/slots` that grows with every token that is read or written; none where the build does not tell.
+/// A sum over `/slots` that grows with every token that is read or written; `None` where the build does not count them.
 ///
-/// The keys stand at other depths in other eras: in the slot, in `next_token`, or in an array of those.
+/// The depth of the keys depends on the build: in the slot, in `next_token`, or in an array of those.
 pub(crate) fn tokens_handled(slots: &Value) -> Option<u64> {
     const KEYS: [&str; 2] = ["n_decoded", "n_prompt_tokens_processed"];
     match slots {

@@ -1,0 +1,225 @@
+//! One check of one server: which requests are sent, in which order, and what the answers mean.
+//!
+//! 1. `GET /health`. A 200 proves that the server's loop runs; without a due request for a token, the check ends here.
+//! 2. Without an answer, the processor time of its process group decides between busy and silent.
+//! 3. Where a request for a token is due: `GET /props`, to find a sleeping server, then `POST /completion`.
+//! 4. If that hangs, `GET /slots` and the processor time decide between busy and hung.
+//!
+//! A check takes four timeouts at most (health, props, one token, slots) and delays no other check.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use http::StatusCode;
+use llama_warden_bus::Clock;
+use llama_warden_probe::{Answer, AskError, Question, Target, ask, connect, probe};
+use llama_warden_support::blocking;
+use serde_json::Value;
+
+use crate::cpu::{CpuReading, Leader, RunState};
+use crate::llama_json::{is_asleep, tokens_handled};
+
+/// A request that goes through the whole server and asks for as little as possible: one token, without the prompt cache of
+/// real requests as far as the build allows.
+const ONE_TOKEN: &str = r#"{"prompt":"1","n_predict":1,"temperature":0,"cache_prompt":false,"stream":false}"#;
+
+/// The server to check.
+#[derive(Debug)]
+pub(crate) struct CheckTarget {
+    pub(crate) target: Target,
+    pub(crate) leader: Leader,
+    pub(crate) clock: Clock,
+}
+
+/// How to check it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct CheckRequest {
+    /// Longest wait for each answer.
+    pub(crate) timeout: Duration,
+    /// The processor time at the check before, if that failed: computing since then counts.
+    pub(crate) cpu: Option<CpuReading>,
+    /// What the last request for a token found; `None` if no request is due.
+    pub(crate) inference: Option<Inference>,
+}
+
+/// What the last request for a token found.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Inference {
+    pub(crate) cpu: Option<CpuReading>,
+    /// Tokens handled, from `/slots` after a request that hung.
+    pub(crate) tokens: Option<u64>,
+}
+
+/// The result of a check.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct CheckReport {
+    pub(crate) outcome: CheckOutcome,
+    /// Time until `/health` was answered or timed out.
+    pub(crate) latency: Duration,
+    /// The last processor time that was read.
+    pub(crate) cpu: Option<CpuReading>,
+    /// Tokens handled, where a request for a token hung and the build counts them.
+    pub(crate) tokens: Option<u64>,
+}
+
+/// What a check proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CheckOutcome {
+    /// It answers every request that was sent.
+    Well,
+    /// It does not answer, but computes.
+    Busy,
+    /// It answers, but not as a ready server does.
+    NotReady { detail: String },
+    /// It neither answers nor computes.
+    Silent { detail: String },
+    /// It answers, but a request for a token hangs while nothing is computed.
+    Hung { detail: String },
+    /// Its process is gone; the event of its exit is on the way.
+    Gone,
+}
+
+/// Checks a server.
+pub(crate) async fn check(server: &CheckTarget, request: CheckRequest) -> CheckReport {
+    let began = server.clock.now();
+    let (answer, before) = request_health(server, request).await;
+    let latency = server.clock.now().since(began);
+    let report = |outcome, cpu, tokens| CheckReport { outcome, latency, cpu, tokens };
+    match answer {
+        // A build without `/health` (2023) answers 404 from the same loop that serves requests.
+        Answer::Ok | Answer::NotFound => match request.inference {
+            Some(inference) => {
+                let (outcome, cpu, tokens) = request_token(server, request.timeout, inference).await;
+                report(outcome, cpu, tokens)
+            }
+            None => report(CheckOutcome::Well, None, None),
+        },
+        Answer::NotReady => report(not_ready("it says that it is not ready (503)"), None, None),
+        Answer::Other(status) => report(not_ready(format!("it answers with status {status}")), None, None),
+        Answer::Garbage => report(not_ready("it answers with something that is no HTTP"), None, None),
+        Answer::Refused | Answer::NoAnswer => {
+            let (outcome, cpu) = check_progress(server, request.timeout, answer, before).await;
+            report(outcome, cpu, None)
+        }
+    }
+}
+
+fn not_ready(detail: impl Into<String>) -> CheckOutcome {
+    CheckOutcome::NotReady { detail: detail.into() }
+}
+
+/// Requests `/health`. If the answer takes longer than a quarter of the timeout, reads the processor time meanwhile, so that
+/// the rest of the timeout is the distance between two readings.
+async fn request_health(server: &CheckTarget, request: CheckRequest) -> (Answer, Option<CpuReading>) {
+    let asked = async {
+        if server.target.encrypted {
+            connect(&server.target, request.timeout).await
+        } else {
+            probe(&server.target, "/health", request.timeout).await
+        }
+    };
+    let mut asked = pin!(asked);
+    tokio::select! {
+        answer = &mut asked => (answer, request.cpu),
+        () = tokio::time::sleep(request.timeout / 4), if request.cpu.is_none() => {
+            let cpu = read_cpu(server).await;
+            (asked.await, cpu)
+        }
+    }
+}
+
+async fn check_progress(
+    server: &CheckTarget,
+    timeout: Duration,
+    answer: Answer,
+    before: Option<CpuReading>,
+) -> (CheckOutcome, Option<CpuReading>) {
+    let before = match before {
+        Some(before) => before,
+        None => {
+            let Some(before) = read_cpu(server).await else { return (CheckOutcome::Gone, None) };
+            // The connection was refused at once, before `request_health` read the processor time. Two readings need
+            // some time between them.
+            tokio::time::sleep(timeout / 4).await;
+            before
+        }
+    };
+    let Some(after) = read_cpu(server).await else { return (CheckOutcome::Gone, None) };
+    if after.computed_since(before) {
+        return (CheckOutcome::Busy, Some(after));
+    }
+    let what = match answer {
+        Answer::Refused => "nobody listens".to_owned(),
+        _ => format!("no answer within {} s", timeout.as_secs_f64()),
+    };
+    (CheckOutcome::Silent { detail: format!("{what}, and {}", no_progress(after)) }, Some(after))
+}
+
+fn no_progress(cpu: CpuReading) -> &'static str {
+    match cpu.run_state {
+        RunState::Running => "it computes nothing",
+        RunState::Stopped => "its process is stopped by a signal or a debugger",
+    }
+}
+
+async fn request_token(
+    server: &CheckTarget,
+    timeout: Duration,
+    known: Inference,
+) -> (CheckOutcome, Option<CpuReading>, Option<u64>) {
+    let Some(before) = read_cpu(server).await else { return (CheckOutcome::Gone, None, None) };
+    // A server that computed since the last request handles real ones, and needs none of ours.
+    if known.cpu.is_some_and(|earlier| before.computed_since(earlier)) {
+        return (CheckOutcome::Well, Some(before), None);
+    }
+    let key = match &server.target.key {
+        Some(key) => key.read().await,
+        None => None,
+    };
+    let asked = match ask(&server.target, Question::get("/props", timeout).with_key(key.as_deref())).await {
+        Ok(props) if is_awake(props.status, &props.body) => {
+            ask(&server.target, Question::post("/completion", ONE_TOKEN, timeout).with_key(key.as_deref())).await
+        }
+        // Asleep, or no answer: `/props` is the last request of this check.
+        other => other,
+    };
+    // Any answer proves that requests get through, also an error: an embedding model cannot complete a prompt.
+    let Err(error) = asked else { return (CheckOutcome::Well, Some(before), None) };
+    let tokens = read_tokens(server, timeout, key.as_deref()).await;
+    let Some(after) = read_cpu(server).await else { return (CheckOutcome::Gone, None, None) };
+    let progressed = matches!((known.tokens, tokens), (Some(earlier), Some(now)) if earlier != now);
+    let outcome = if progressed || after.computed_since(before) {
+        CheckOutcome::Busy
+    } else {
+        let what = match error {
+            AskError::TimedOut(_) => {
+                format!("a request for one token got no answer within {} s", timeout.as_secs_f64())
+            }
+            other => format!("a request for one token failed: {other}"),
+        };
+        CheckOutcome::Hung { detail: format!("{what}, and {}", no_progress(after)) }
+    };
+    (outcome, Some(after), tokens)
+}
+
+/// Whether a request for a token is known not to wake a sleeping server. Builds that can sleep say in `/props` whether they
+/// do; `/props` itself wakes none (llama.cpp's own tests request it from a sleeping server). Builds without `/props` cannot
+/// sleep.
+fn is_awake(status: StatusCode, props: &[u8]) -> bool {
+    match status {
+        StatusCode::OK => serde_json::from_slice::<Value>(props).is_ok_and(|props| !is_asleep(&props)),
+        StatusCode::NOT_FOUND => true,
+        _ => false,
+    }
+}
+
+async fn read_tokens(server: &CheckTarget, timeout: Duration, key: Option<&str>) -> Option<u64> {
+    let reply = ask(&server.target, Question::get("/slots", timeout).with_key(key)).await.ok()?;
+    tokens_handled(&serde_json::from_slice(&reply.body).ok()?)
+}
+
+/// Reads the processor time on the blocking pool: `/proc` may list thousands of processes.
+async fn read_cpu(server: &CheckTarget) -> Option<CpuReading> {
+    let (leader, now) = (server.leader, server.clock.now());
+    blocking(move || CpuReading::of(leader, now)).await.ok().flatten()
+}

@@ -1,0 +1,246 @@
+//! Desired and actual state of one server.
+//!
+//! Invariants:
+//!
+//! * The desired state is one number, `wanted`: the lowest launch that satisfies the last request. A start of a running
+//!   server is satisfied by the launch under way, a restart only by a later one. Comparing `wanted` with the latest launch
+//!   serialises starts, stops and restarts that cross, and the last request wins.
+//! * Every method that takes an event expects one of the latest launch; the caller drops the others.
+//! * Each command is answered exactly once: when its goal is reached, when the launch fails, or when a stop supersedes it.
+
+use std::time::Duration;
+
+use llama_warden_config::{RestartSpec, Shared};
+use llama_warden_events::{
+    CommandOutcome, Event, FailureReason, Incarnation, ProcessEnd, Seq, ServerId, StopReason, Uptime,
+};
+
+use crate::action::{Actions, SupervisorAction};
+use crate::backoff::Backoff;
+use crate::budget::ReservationStage;
+
+mod commands;
+mod events;
+
+/// Progress of the latest launch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum LaunchState {
+    /// No process runs and no launch is under way.
+    #[default]
+    Down,
+    /// `LaunchServer` was sent and `LaunchBegan` has not come yet. A stop would find no launch to stop.
+    Requested,
+    /// Begun and not ready yet.
+    Starting,
+    Ready,
+    /// `TerminateServer` was sent.
+    Stopping,
+}
+
+/// What a pending command waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goal {
+    /// This launch or a later one is ready.
+    Ready(Incarnation),
+    /// No process of this launch or an earlier one is left.
+    Down(Incarnation),
+}
+
+/// An accepted command that is not answered yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PendingCommand {
+    id: Seq,
+    goal: Goal,
+}
+
+/// A request to stop the launch under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct StopRequest {
+    reason: StopReason,
+    /// `None` is the configured grace.
+    grace: Option<Duration>,
+}
+
+/// Who asked for the next launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StartReason {
+    /// A person, a change of the configuration, or the start of the daemon.
+    Requested,
+    /// The restart policy, after a failure.
+    RestartPolicy,
+}
+
+/// Time and chance, which the restart policy takes as arguments.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BackoffInput {
+    pub(crate) now: Uptime,
+    /// A random number from 0 to 1.
+    pub(crate) jitter: f64,
+}
+
+/// One launch. The next launch of the server replaces it as a whole, so that nothing of an old launch is left behind.
+#[derive(Debug, Default)]
+struct Launch {
+    /// 0 before the first launch.
+    incarnation: Incarnation,
+    state: LaunchState,
+    /// Whether it got as far as a process.
+    has_process: bool,
+    /// Whether it got as far as ready.
+    was_ready: bool,
+    /// Whether `StopBegan` was published. Then `ServerStopped` follows and ends it.
+    stop_began: bool,
+    /// A stop that was requested before the launcher began the launch.
+    pending_stop: Option<StopRequest>,
+    /// A memory warning to publish once the launcher has begun the launch.
+    warning: Option<String>,
+    end: Option<ProcessEnd>,
+    failure: Option<(FailureReason, String)>,
+    /// Whether the restart policy has decided about `failure`.
+    policy_applied: bool,
+}
+
+/// One server: what it should do, and its latest launch.
+#[derive(Debug)]
+pub(crate) struct ServerState {
+    server: ServerId,
+    restart: Shared<RestartSpec>,
+    backoff: Backoff,
+    /// When the restart policy launches it again.
+    restart_at: Option<Uptime>,
+    /// The lowest launch that satisfies the last request; `None` when the server should be down.
+    wanted: Option<Incarnation>,
+    start_reason: StartReason,
+    /// A person stopped it, and nobody has asked for it since.
+    stopped_by_user: bool,
+    pending_commands: Vec<PendingCommand>,
+    launch: Launch,
+}
+
+impl ServerState {
+    /// A server that was never launched. `failures` are those of an earlier run of the daemon.
+    pub(crate) fn new(server: ServerId, restart: Shared<RestartSpec>, failures: u32) -> Self {
+        Self {
+            server,
+            restart,
+            backoff: Backoff::resumed(failures),
+            restart_at: None,
+            wanted: None,
+            start_reason: StartReason::Requested,
+            stopped_by_user: false,
+            pending_commands: Vec::new(),
+            launch: Launch::default(),
+        }
+    }
+
+    pub(crate) const fn incarnation(&self) -> Incarnation {
+        self.launch.incarnation
+    }
+
+    /// How the memory of the latest launch is accounted for; `None` where it has none.
+    pub(crate) fn reservation_stage(&self) -> Option<ReservationStage> {
+        // A launch whose stop is only pending already counts as ending: nothing keeps it from being stopped.
+        let is_ending = self.launch.state == LaunchState::Stopping || self.launch.pending_stop.is_some();
+        match self.launch.state {
+            LaunchState::Down => None,
+            _ if is_ending && self.launch.was_ready => Some(ReservationStage::Stopping),
+            _ if is_ending => Some(ReservationStage::Cancelled),
+            LaunchState::Ready => Some(ReservationStage::Ready),
+            _ => Some(ReservationStage::Starting),
+        }
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.launch.state == LaunchState::Down
+    }
+
+    pub(crate) const fn is_stopped_by_user(&self) -> bool {
+        self.stopped_by_user
+    }
+
+    /// Consecutive failures, to be kept across runs of the daemon.
+    pub(crate) const fn failures(&self) -> u32 {
+        self.backoff.failures()
+    }
+
+    /// When a scheduled restart is due.
+    pub(crate) const fn restart_at(&self) -> Option<Uptime> {
+        self.restart_at
+    }
+
+    pub(crate) fn set_restart(&mut self, restart: Shared<RestartSpec>) {
+        self.restart = restart;
+    }
+
+    /// Who asked for the launch that was sent to the launcher and is not ready yet, if there is one.
+    pub(crate) fn loading_for(&self) -> Option<StartReason> {
+        matches!(self.launch.state, LaunchState::Requested | LaunchState::Starting).then_some(self.start_reason)
+    }
+
+    /// Who asked for the launch that may be sent to the launcher now, if one may.
+    pub(crate) fn due_launch(&self) -> Option<StartReason> {
+        let is_due = self.launch.state == LaunchState::Down
+            && self.restart_at.is_none()
+            && self.wanted.is_some_and(|wanted| wanted > self.launch.incarnation);
+        is_due.then_some(self.start_reason)
+    }
+
+    /// Begins the launch that is due and returns its number. `warning` is published once the launcher has begun it, since
+    /// the fold knows no launch before.
+    pub(crate) fn launch(&mut self, warning: Option<String>) -> Incarnation {
+        let (incarnation, state) = (self.launch.incarnation.next(), LaunchState::Requested);
+        self.launch = Launch { incarnation, state, warning, ..Launch::default() };
+        incarnation
+    }
+
+    /// Fails the launch that is due for want of memory. It uses up a launch number, so that the failure has a launch to
+    /// be about and the restart policy counts it.
+    pub(crate) fn refuse(&mut self, detail: String, input: BackoffInput, actions: &mut Actions) {
+        self.launch(None);
+        self.on_launch_refused(detail, input, actions);
+    }
+
+    /// Publishes an event about the latest launch.
+    fn publish(&self, event: Event, actions: &mut Actions) {
+        let (server, incarnation) = (Some(self.server.clone()), Some(self.launch.incarnation));
+        actions.push(SupervisorAction::Publish { server, incarnation, event });
+    }
+
+    /// Sends the stop to the terminator, or keeps it until there is a launch to stop.
+    fn request_stop(&mut self, stop: StopRequest, actions: &mut Actions) {
+        match self.launch.state {
+            LaunchState::Down => {}
+            // `TerminateServer` goes to another owner than `LaunchServer` and may overtake it: its first signals would find
+            // no launch and be lost.
+            LaunchState::Requested => self.launch.pending_stop = Some(stop),
+            // The stop under way is enough. Only another grace is worth sending: the terminator may shorten the stop by it.
+            LaunchState::Stopping if stop.grace.is_none() => {}
+            LaunchState::Starting | LaunchState::Ready | LaunchState::Stopping => {
+                self.launch.state = LaunchState::Stopping;
+                let (server, incarnation) = (self.server.clone(), self.launch.incarnation);
+                let StopRequest { reason, grace } = stop;
+                actions.push(SupervisorAction::Terminate { server, incarnation, reason, grace });
+            }
+        }
+    }
+
+    /// Answers every command whose goal is reached, or can no longer be reached.
+    fn answer_commands(&mut self, actions: &mut Actions) {
+        let Launch { incarnation, state, ref failure, .. } = self.launch;
+        let outcome = |goal: Goal| match goal {
+            Goal::Down(last) if incarnation > last || state == LaunchState::Down => Some(CommandOutcome::Stopped),
+            Goal::Ready(target) if incarnation >= target && state == LaunchState::Ready => Some(CommandOutcome::Ready),
+            // A failure is the answer even where policy tries again: the sender learns the reason at once.
+            Goal::Ready(target) if incarnation >= target => failure
+                .as_ref()
+                .map(|(reason, detail)| CommandOutcome::Failed { reason: *reason, detail: detail.clone() }),
+            // The launch that the command waits for has not begun; what an earlier one does is no answer.
+            Goal::Ready(_) | Goal::Down(_) => None,
+        };
+        self.pending_commands.retain(|command| {
+            let Some(outcome) = outcome(command.goal) else { return true };
+            actions.push(SupervisorAction::Complete { server: Some(self.server.clone()), id: command.id, outcome });
+            false
+        });
+    }
+}
