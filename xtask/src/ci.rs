@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::cargo::cargo;
-use crate::error::Error;
-use crate::{paths, schema, shell, test, tidy};
+use xtask::cargo::cargo;
+use xtask::error::Error;
+use xtask::{paths, shell};
+
+use crate::{schema, test, tidy};
 
 /// A check and the command with which a person repeats it.
 type Step = (&'static str, fn() -> Result<(), Error>);
@@ -34,7 +36,7 @@ pub fn run() -> Result<ExitCode, Error> {
     }
     // No duration at the end: the runner's summary says it, and comes last.
     eprintln!("\n== cargo xtask test");
-    test::run(&test::Args::default())
+    test::run(&test::TestOptions::default())
 }
 
 fn format() -> Result<(), Error> {

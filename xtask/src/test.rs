@@ -5,16 +5,16 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode};
 
-use crate::cargo::cargo;
-use crate::error::Error;
-use crate::llama_server::{self, Build};
-use crate::{hadolint, prometheus, shell};
+use xtask::cargo::cargo;
+use xtask::error::Error;
+use xtask::llama_server::{self, Build};
+use xtask::{hadolint, prometheus, shell};
 
 /// Which tests to run.
 #[derive(Debug, Default, clap::Args)]
-pub struct Args {
+pub struct TestOptions {
     /// Arguments for the runner (cargo nextest run, where it is installed, else cargo test); with any, documentation
     /// examples are left out
     #[arg(last = true, value_name = "ARG")]
@@ -26,7 +26,7 @@ pub struct Args {
 ///
 /// # Errors
 /// When a part cannot be provided or the programs do not build.
-pub fn run(args: &Args) -> Result<ExitCode, Error> {
+pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
     let parts = [
         ("LLAMA_WARDEN_TEST_LLAMA_SERVER", llama_server::provide(&Build::Auto)?.into_os_string()),
         ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_2", old_build("0.3.2")?),
@@ -40,15 +40,15 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
     shell::run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
     if has_nextest() {
         // nextest does not run documentation examples. They come first, because the runner's summary comes last.
-        if args.runner.is_empty() {
+        if options.runner.is_empty() {
             let status = shell::status(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
             if !status.success() {
-                return Ok(exit_code(status));
+                return Ok(shell::exit_code(status));
             }
         }
-        return run_tests(cargo().args(["nextest", "run", "--workspace"]), args, parts);
+        return run_tests(cargo().args(["nextest", "run", "--workspace"]), options, parts);
     }
-    run_tests(cargo().args(["test", "--workspace", "--no-fail-fast"]), args, parts)
+    run_tests(cargo().args(["test", "--workspace", "--no-fail-fast"]), options, parts)
 }
 
 /// A llama-server of another year, built once and kept in the cache.
@@ -59,17 +59,12 @@ fn old_build(version: &str) -> Result<OsString, Error> {
 
 fn run_tests<const N: usize>(
     runner: &mut Command,
-    args: &Args,
+    options: &TestOptions,
     parts: [(&str, OsString); N],
 ) -> Result<ExitCode, Error> {
-    shell::status(runner.args(&args.runner).envs(parts)).map(exit_code)
+    shell::status(runner.args(&options.runner).envs(parts)).map(shell::exit_code)
 }
 
 fn has_nextest() -> bool {
     shell::read(cargo().args(["nextest", "--version"])).is_ok()
-}
-
-/// The same exit code; 1 for a runner that was ended by a signal.
-fn exit_code(status: ExitStatus) -> ExitCode {
-    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -10,8 +10,8 @@ use std::fmt;
 use std::fs;
 use std::process::Command;
 
-use crate::error::Error;
-use crate::{paths, shell};
+use xtask::error::Error;
+use xtask::{paths, shell};
 
 /// A text file of the checkout.
 #[derive(Debug)]

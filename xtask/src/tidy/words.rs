@@ -113,7 +113,7 @@ fn may_signal(path: &str) -> bool {
         || path.contains("/tests/")
         || path.starts_with("xtask/src/tidy/")
         // It plays the kernel that kills a server behind the daemon's back.
-        || path == "xtask/src/bench/killer.rs"
+        || path == "crates/dev/bench/src/killer.rs"
 }
 
 #[cfg(test)]

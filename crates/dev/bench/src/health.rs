@@ -5,13 +5,14 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use super::Plan;
-use super::daemon::Daemon;
-use super::figure::{Baseline, Budget, Figure, Samples, Unit};
-use super::fleet::{Fleet, Pace};
-use super::procfs;
-use super::programs::{self, Programs};
-use crate::error::Error;
+use xtask::error::Error;
+
+use crate::Plan;
+use crate::daemon::Daemon;
+use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::fleet::{Fleet, Pace};
+use crate::procfs;
+use crate::programs::{self, Programs};
 
 const SERVERS: usize = 100;
 /// The default of `health.interval`.

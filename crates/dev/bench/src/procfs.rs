@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::error::{Error, OnPath};
+use xtask::error::{Error, OnPath};
 
 /// Clock ticks in a second: what the kernel shows to programs on x86-64 and aarch64.
 const TICKS_PER_SECOND: u32 = 100;

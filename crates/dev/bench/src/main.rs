@@ -9,7 +9,7 @@ mod death;
 mod events;
 mod figure;
 mod fleet;
-pub mod flood;
+mod flood;
 mod follower;
 mod health;
 mod idle;
@@ -29,15 +29,25 @@ mod switch;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
+use clap::{Parser, Subcommand, ValueEnum};
+use xtask::error::Error;
 
-use crate::error::Error;
 use figure::{Figure, Verdict};
 use programs::Programs;
 
+/// Measure release builds against their budgets
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask bench", args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    options: BenchOptions,
+    #[command(subcommand)]
+    double: Option<Double>,
+}
+
 /// What to measure and what to make of it.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+struct BenchOptions {
     /// Fewer and shorter runs: a look, not a measurement
     #[arg(long)]
     quick: bool,
@@ -53,6 +63,14 @@ pub struct Args {
     /// Measure the programs in this folder; nothing is built then but the benchmarks inside crates
     #[arg(long, value_name = "FOLDER")]
     programs: Option<PathBuf>,
+}
+
+/// A part of a benchmark that runs as a process of its own.
+#[derive(Debug, Subcommand)]
+enum Double {
+    /// Write lines to stderr as fast as they are read
+    #[command(hide = true)]
+    Flood(flood::FloodOptions),
 }
 
 /// What can be measured by itself.
@@ -115,19 +133,28 @@ impl Plan {
     }
 }
 
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.double {
+        Some(Double::Flood(options)) => flood::run(options).map(|()| ExitCode::SUCCESS),
+        None => run(&cli.options),
+    };
+    result.unwrap_or_else(|error| error.report())
+}
+
 /// Measures and prints; the result is a failure if a figure is over its budget or cannot be measured.
 ///
 /// # Errors
 /// When there are no programs to measure.
-pub fn run(args: &Args) -> Result<ExitCode, Error> {
-    let plan = if args.quick { Plan::Quick } else { Plan::Full };
-    let programs = match &args.programs {
+fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
+    let plan = if options.quick { Plan::Quick } else { Plan::Full };
+    let programs = match &options.programs {
         Some(folder) => Programs::in_folder(folder)?,
         None => Programs::build()?,
     };
     let (mut figures, mut is_whole) = (Vec::new(), true);
     for subject in
-        Subject::value_variants().iter().filter(|subject| args.only.is_empty() || args.only.contains(subject))
+        Subject::value_variants().iter().filter(|subject| options.only.is_empty() || options.only.contains(subject))
     {
         eprintln!("bench: {subject:?}");
         match subject.measure(&programs, plan) {
@@ -139,11 +166,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
             }
         }
     }
-    match args.json {
+    match options.json {
         true => println!("{}", report::json(&figures)),
         false => print!("{}", report::table(&figures)),
     }
     let is_over = figures.iter().any(|figure| figure.verdict() == Verdict::Over);
-    let is_bad = !is_whole || is_over && !args.report_only;
+    let is_bad = !is_whole || is_over && !options.report_only;
     Ok(if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -7,12 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use xtask::error::{Error, OnPath};
+use xtask::shell;
 
-use super::events;
-use super::procfs;
-use super::programs::quoted;
-use crate::error::{Error, OnPath};
-use crate::shell;
+use crate::events;
+use crate::procfs;
+use crate::programs::quoted;
 
 /// Longest time for something that must come.
 pub const PATIENCE: Duration = Duration::from_secs(120);

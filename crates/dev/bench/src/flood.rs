@@ -1,18 +1,18 @@
-//! `cargo xtask flood`: writes lines to stderr as fast as they are taken. The double of a talkative llama-server.
+//! The hidden command `flood`: writes lines to stderr as fast as they are taken. The double of a talkative llama-server.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, OnPath};
+use xtask::error::{Error, OnPath};
 
 /// Bytes of one write: what a pipe holds by default.
 const BLOCK: usize = 64 * 1024;
 
 /// What to write.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct FloodOptions {
     /// The lines, which are repeated
     #[arg(long)]
     text: PathBuf,
@@ -52,16 +52,16 @@ impl Report {
 ///
 /// # Errors
 /// When the lines cannot be read, or nobody takes them.
-pub fn run(args: &Args) -> Result<(), Error> {
-    let lines = fs::read(&args.text).on("read", &args.text)?;
+pub fn run(options: &FloodOptions) -> Result<(), Error> {
+    let lines = fs::read(&options.text).on("read", &options.text)?;
     if lines.is_empty() {
         return Err(Error::missing("there are no lines to write", "name a file with some"));
     }
     // Long enough that every block is one slice of it.
     let text = lines.repeat(1 + 2 * BLOCK / lines.len());
-    let report = pour(&text, lines.len(), args.bytes, &mut io::stderr()).on("write lines of", &args.text)?;
+    let report = pour(&text, lines.len(), options.bytes, &mut io::stderr()).on("write lines of", &options.text)?;
     let numbers = format!("{} {}", report.whole.as_micros(), report.longest.as_micros());
-    fs::write(&args.report, numbers).on("write", &args.report)
+    fs::write(&options.report, numbers).on("write", &options.report)
 }
 
 /// Writes `bytes` bytes of a text that repeats itself every `period` bytes.
@@ -99,7 +99,7 @@ mod tests {
         let [text, report] = ["text", "report"].map(|name| folder.path().join(name));
         fs::write(&text, "a line\n").unwrap();
         assert!(Report::read(&report).is_err());
-        run(&Args { text, bytes: 0, report: report.clone() }).unwrap();
+        run(&FloodOptions { text, bytes: 0, report: report.clone() }).unwrap();
         assert_eq!(Report::read(&report).unwrap().longest, Duration::ZERO);
     }
 }

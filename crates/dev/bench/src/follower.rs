@@ -6,10 +6,10 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use serde_json::Value;
+use xtask::error::{Error, OnPath};
 
-use super::daemon::{Daemon, PATIENCE};
-use super::events;
-use crate::error::{Error, OnPath};
+use crate::daemon::{Daemon, PATIENCE};
+use crate::events;
 
 /// Events that wait to be looked at. Where there are more, the pipe fills and `llama-warden events` waits.
 const WAITING: usize = 1024;

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::daemon::PATIENCE;
+use crate::daemon::PATIENCE;
 
 const STEP: Duration = Duration::from_millis(1);
 /// Longest wait for one answer; a server that loads may be slow.

@@ -13,15 +13,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use xtask::error::{Error, OnPath};
+use xtask::paths;
 
-use super::Plan;
-use super::daemon::Daemon;
-use super::figure::{Baseline, Budget, Figure, Samples, Unit};
-use super::flood::Report;
-use super::procfs;
-use super::programs::{self, Programs, quoted, shell_word};
-use crate::error::{Error, OnPath};
-use crate::paths;
+use crate::Plan;
+use crate::daemon::Daemon;
+use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::flood::Report;
+use crate::procfs;
+use crate::programs::{self, Programs, quoted, shell_word};
 
 /// Recordings of one build that are repeated, below the fixtures of the tests.
 const RECORDINGS: [&str; 4] =
@@ -108,7 +108,7 @@ fn through_daemon(programs: &Programs, flood: &Flood) -> Result<Taken, Error> {
         Err(Error::Failed { status, .. }) if status.code() == Some(3) => {}
         Err(error) => return Err(error),
         Ok(said) => {
-            return Err(Error::missing(format!("a flood became ready: {said}"), "mend xtask/src/bench/output.rs"));
+            return Err(Error::missing(format!("a flood became ready: {said}"), "fix crates/dev/bench/src/output.rs"));
         }
     }
     let processor_time = procfs::processor_time(daemon.pid())?.saturating_sub(before);

@@ -8,16 +8,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use xtask::error::Error;
 
-use super::Plan;
-use super::daemon::Daemon;
-use super::events::{self, milliseconds};
-use super::figure::{Baseline, Budget, Figure, Samples, Unit};
-use super::fleet::{Fleet, Pace};
-use super::follower::Follower;
-use super::killer::{self, Killing};
-use super::programs::{self, Programs};
-use crate::error::Error;
+use crate::Plan;
+use crate::daemon::Daemon;
+use crate::events::{self, milliseconds};
+use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::fleet::{Fleet, Pace};
+use crate::follower::Follower;
+use crate::killer::{self, Killing};
+use crate::programs::{self, Programs};
 
 /// The server has been stable at once, so that every back-off is drawn anew, up to the first delay.
 const RESTARTS: &str = "[restart]\nstable-after = \"0s\"\ninitial-delay = \"200ms\"\n";
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_restart_before_its_time_is_over_budget() {
         let death = Death { seen: 1.0, witnessed: 1.0, late: -0.001, overslept: 0.1 };
-        let over = figures(&[death]).map(|figure| figure.verdict() == super::super::figure::Verdict::Over);
+        let over = figures(&[death]).map(|figure| figure.verdict() == crate::figure::Verdict::Over);
         assert_eq!(over, [false, false, true]);
     }
 }

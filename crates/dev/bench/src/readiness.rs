@@ -7,14 +7,15 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::Plan;
-use super::daemon::Daemon;
-use super::events::{at, milliseconds};
-use super::figure::{Baseline, Budget, Figure, Samples, Unit};
-use super::poller::{Poller, Sighting};
-use super::programs::{self, Programs, quoted};
-use crate::error::Error;
-use crate::llama_server::{self, Build};
+use xtask::error::Error;
+use xtask::llama_server::{self, Build};
+
+use crate::Plan;
+use crate::daemon::Daemon;
+use crate::events::{at, milliseconds};
+use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::poller::{Poller, Sighting};
+use crate::programs::{self, Programs, quoted};
 
 /// Bytes of the model that takes a while to load.
 const LARGE: u64 = 300_000_000;

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::programs::{self, Programs, quoted};
-use crate::error::{Error, OnPath};
+use xtask::error::{Error, OnPath};
+
+use crate::programs::{self, Programs, quoted};
 
 /// How long a server takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,13 +1,14 @@
 //! How long a hundred servers take to spawn, beside a bare loop over the same command lines: judges what the launcher's own
 //! benchmark prints, which can reach what this program cannot.
 
-use super::Plan;
-use super::figure::{Baseline, Budget, Figure, Unit};
-use super::pairs;
-use super::programs::{self, Programs};
-use crate::cargo::cargo;
-use crate::error::Error;
-use crate::shell;
+use xtask::cargo::cargo;
+use xtask::error::Error;
+use xtask::shell;
+
+use crate::Plan;
+use crate::figure::{Baseline, Budget, Figure, Unit};
+use crate::pairs;
+use crate::programs::{self, Programs};
 
 const BUDGET: Budget = Budget::TimesBaseline(1.3);
 
@@ -37,7 +38,7 @@ fn figure(name: &'static str, printed: &str, label: &str) -> Figure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::figure::Verdict;
+    use crate::figure::Verdict;
 
     #[test]
     fn a_spawn_is_held_against_the_bare_one_beside_it() {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::figure::{Figure, Verdict};
+use crate::figure::{Figure, Verdict};
 
 const HEADINGS: [&str; 8] = ["figure", "median", "p99", "baseline", "", "ratio", "budget", ""];
 
@@ -46,7 +46,7 @@ pub fn json(figures: &[Figure]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::figure::{Baseline, Budget, Samples, Unit};
+    use crate::figure::{Baseline, Budget, Samples, Unit};
 
     fn figure() -> Figure {
         Figure {

@@ -1,6 +1,6 @@
 //! What benchmarks inside crates print: a label, what was measured, and its baseline, one pair a line.
 
-use super::figure::Samples;
+use crate::figure::Samples;
 
 /// What was measured under `label`, and its baseline. Lines that are no such pair are passed over.
 pub fn read(printed: &str, label: &str) -> [Samples; 2] {

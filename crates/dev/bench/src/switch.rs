@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
+use xtask::error::Error;
 
-use super::Plan;
-use super::daemon::Daemon;
-use super::figure::{Baseline, Budget, Figure, Samples, Unit};
-use super::fleet::{Fleet, Pace};
-use super::programs::{self, Programs};
-use crate::error::Error;
+use crate::Plan;
+use crate::daemon::Daemon;
+use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::fleet::{Fleet, Pace};
+use crate::programs::{self, Programs};
 
 /// Servers that are in one of the profiles alone.
 const ALONE: usize = 5;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::Plan;
-use super::daemon::Daemon;
-use super::figure::{Baseline, Budget, Figure, Samples, Unit};
-use super::fleet::{Fleet, Pace};
-use super::programs::{self, Programs};
-use crate::error::Error;
+use xtask::error::Error;
+
+use crate::Plan;
+use crate::daemon::Daemon;
+use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::fleet::{Fleet, Pace};
+use crate::programs::{self, Programs};
 
 const SERVERS: usize = 50;
 /// How long each of them loads.

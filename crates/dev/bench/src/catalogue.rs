@@ -1,12 +1,13 @@
 //! How long it takes to discover a thousand models, and how much of them is read: judges what the catalogue's own benchmark
 //! prints.
 
-use super::Plan;
-use super::figure::{Baseline, Budget, Figure, Unit};
-use super::pairs;
-use crate::cargo::cargo;
-use crate::error::Error;
-use crate::shell;
+use xtask::cargo::cargo;
+use xtask::error::Error;
+use xtask::shell;
+
+use crate::Plan;
+use crate::figure::{Baseline, Budget, Figure, Unit};
+use crate::pairs;
 
 const TIME: Budget = Budget::AtMost { median: 1000.0, p99: 2000.0 };
 /// A discovery passes over arrays of numbers without reading them, and reads a little more than the rest.

@@ -9,10 +9,9 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use llama_warden_tiny_gguf::TinyModel;
 use tempfile::TempDir;
-
-use crate::cargo::cargo;
-use crate::error::{Error, OnPath};
-use crate::{paths, shell};
+use xtask::cargo::cargo;
+use xtask::error::{Error, OnPath};
+use xtask::{paths, shell};
 
 /// The programs that are measured.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use std::time::SystemTime;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use xtask::error::{Error, OnPath};
 
-use super::daemon::PATIENCE;
-use crate::error::{Error, OnPath};
+use crate::daemon::PATIENCE;
 
 /// A death, on the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

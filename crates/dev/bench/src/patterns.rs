@@ -1,10 +1,11 @@
 //! How fast lines go through patterns and ring, without a pipe, and what that is to a substring search in each line: judges
 //! what readiness' own benchmark prints.
 
-use super::figure::{Baseline, Budget, Figure, Samples, Unit};
-use crate::cargo::cargo;
-use crate::error::Error;
-use crate::shell;
+use xtask::cargo::cargo;
+use xtask::error::Error;
+use xtask::shell;
+
+use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
 
 // How the benchmark names its figures, behind each number.
 const SPEED: &str = " MB/s";

@@ -14,12 +14,13 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use super::Plan;
-use super::daemon::Daemon;
-use super::figure::{Baseline, Budget, Figure, Samples, Unit};
-use super::procfs;
-use super::programs::{self, Programs, quoted};
-use crate::error::{Error, OnPath};
+use xtask::error::{Error, OnPath};
+
+use crate::Plan;
+use crate::daemon::Daemon;
+use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::procfs;
+use crate::programs::{self, Programs, quoted};
 
 const FEW: usize = 3;
 const MANY: usize = 103;
