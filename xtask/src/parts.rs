@@ -15,7 +15,7 @@ const CHECKSUMS: &str = "SHA256SUMS";
 
 /// One part of the cache, locked against other chores until it is dropped.
 #[derive(Debug)]
-pub struct Part {
+pub struct CachedPart {
     place: PathBuf,
     scratch: PathBuf,
     _lock: File,
@@ -23,11 +23,11 @@ pub struct Part {
 
 /// A tree under construction; dropping it removes what was built so far.
 #[derive(Debug)]
-pub struct Draft<'part> {
-    part: &'part Part,
+pub struct PartDraft<'part> {
+    part: &'part CachedPart,
 }
 
-impl Part {
+impl CachedPart {
     /// Opens the part called `name`, waiting for any other chore that holds it.
     ///
     /// # Errors
@@ -38,9 +38,7 @@ impl Part {
 
     fn open_in(cache: &Path, name: &str) -> Result<Self, Error> {
         fs::create_dir_all(cache).on("create", cache)?;
-        let path = cache.join(format!("{name}.lock"));
-        let lock = File::create(&path).on("open", &path)?;
-        lock.lock().on("lock", &path)?;
+        let lock = lock(&cache.join(format!("{name}.lock")))?;
         Ok(Self { place: cache.join(name), scratch: cache.join(format!(".draft-{name}")), _lock: lock })
     }
 
@@ -56,14 +54,14 @@ impl Part {
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub fn draft(&self) -> Result<Draft<'_>, Error> {
+    pub fn draft(&self) -> Result<PartDraft<'_>, Error> {
         remove(&self.scratch)?;
         fs::create_dir_all(&self.scratch).on("create", &self.scratch)?;
-        Ok(Draft { part: self })
+        Ok(PartDraft { part: self })
     }
 }
 
-impl Draft<'_> {
+impl PartDraft<'_> {
     /// The folder to build in: below it `tree/` becomes the part, and everything else is scratch.
     pub fn folder(&self) -> &Path {
         &self.part.scratch
@@ -96,12 +94,22 @@ impl Draft<'_> {
     }
 }
 
-impl Drop for Draft<'_> {
+impl Drop for PartDraft<'_> {
     fn drop(&mut self) {
         if let Err(error) = remove(self.folder()) {
             eprintln!("warning: {error}: the folder may be removed by hand");
         }
     }
+}
+
+/// Locks the file at `path` until the value is dropped, waiting for any other chore that holds it.
+///
+/// # Errors
+/// When the file cannot be created or locked.
+pub fn lock(path: &Path) -> Result<File, Error> {
+    let lock = File::create(path).on("open", path)?;
+    lock.lock().on("lock", path)?;
+    Ok(lock)
 }
 
 /// Makes `link` a symbolic link to `to`, in one step for those who look.
@@ -128,7 +136,7 @@ fn remove(folder: &Path) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    fn publish(part: &Part, content: &str) -> PathBuf {
+    fn publish(part: &CachedPart, content: &str) -> PathBuf {
         let draft = part.draft().unwrap();
         fs::create_dir(draft.tree()).unwrap();
         fs::write(draft.tree().join("program"), content).unwrap();
@@ -145,7 +153,7 @@ mod tests {
     #[test]
     fn a_part_is_intact_until_one_of_its_files_changes() {
         let cache = tempfile::tempdir().unwrap();
-        let part = Part::open_in(cache.path(), "tool").unwrap();
+        let part = CachedPart::open_in(cache.path(), "tool").unwrap();
         assert_eq!(part.intact(), None);
         let tree = publish(&part, "one");
         assert_eq!(part.intact(), Some(tree.as_path()));
@@ -156,7 +164,7 @@ mod tests {
     #[test]
     fn a_new_part_replaces_the_old_one_and_leaves_no_scratch() {
         let cache = tempfile::tempdir().unwrap();
-        let part = Part::open_in(cache.path(), "tool").unwrap();
+        let part = CachedPart::open_in(cache.path(), "tool").unwrap();
         publish(&part, "one");
         let tree = publish(&part, "two");
         assert_eq!(fs::read_to_string(tree.join("program")).unwrap(), "two");
@@ -166,7 +174,7 @@ mod tests {
     #[test]
     fn a_draft_that_fails_leaves_the_old_part_alone() {
         let cache = tempfile::tempdir().unwrap();
-        let part = Part::open_in(cache.path(), "tool").unwrap();
+        let part = CachedPart::open_in(cache.path(), "tool").unwrap();
         let tree = publish(&part, "one");
         drop(part.draft().unwrap());
         assert_eq!(part.intact(), Some(tree.as_path()));

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::build_log::BuildLog;
 use crate::error::{Error, OnPath};
-use crate::parts::{Draft, Part};
+use crate::parts::{CachedPart, PartDraft};
 use crate::{python, shell};
 
 /// A source package, with or without a version.
@@ -46,7 +46,7 @@ impl Sdist {
 /// When Python or a compiler is missing, the package has no llama.cpp, or the build fails.
 pub fn provide(sdist: &Sdist) -> Result<PathBuf, Error> {
     let name = format!("llama-server-{}", sdist.folder_name());
-    let part = Part::open(&name)?;
+    let part = CachedPart::open(&name)?;
     if let Some(tree) = part.intact() {
         return Ok(tree.join("bin"));
     }
@@ -69,7 +69,7 @@ pub fn provide(sdist: &Sdist) -> Result<PathBuf, Error> {
     Ok(draft.publish()?.join("bin"))
 }
 
-fn unpack(sdist: &Sdist, draft: &Draft<'_>) -> Result<PathBuf, Error> {
+fn unpack(sdist: &Sdist, draft: &PartDraft<'_>) -> Result<PathBuf, Error> {
     let downloads = draft.folder().join("downloads");
     // `--no-binary :all:` would also build this package's build tools, cmake among them, from source.
     let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", sdist.package(), &sdist.requirement];

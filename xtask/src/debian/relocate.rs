@@ -17,7 +17,7 @@ use crate::error::{Error, OnPath};
 use crate::shell;
 
 /// Folders of loadable modules that nothing here loads by file name.
-const MODULE_FOLDERS: [&str; 4] = ["gconv", "engines-3", "ossl-modules", "audit"];
+const MODULE_FOLDERS: [&str; 5] = ["gconv", "engines-3", "ossl-modules", "audit", "security"];
 
 /// Collects `programs` and their libraries from `unpacked` into `tree`, so that they run once `tree` lies at `place`.
 ///

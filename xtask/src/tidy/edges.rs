@@ -188,7 +188,9 @@ mod tests {
 
     #[test]
     fn a_crate_without_a_row_is_found() {
-        assert!(violations("crates/dev/novelty", "").iter().any(|violation| violation.advice.contains("`novelty` a row")));
+        assert!(
+            violations("crates/dev/novelty", "").iter().any(|violation| violation.advice.contains("`novelty` a row"))
+        );
     }
 
     #[test]
