@@ -1,10 +1,12 @@
 //! `cargo xtask ci`: all checks, then all tests, each under a heading and with its duration.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use xtask::cargo::cargo;
-use xtask::error::Error;
+use xtask::error::{Error, OnPath};
 use xtask::{paths, shell};
 
 use crate::{schema, test, tidy};
@@ -20,7 +22,7 @@ const STEPS: [Step; 7] = [
     ("cargo clippy --workspace --all-targets --all-features -- -D warnings", clippy_of_all_features),
     ("cargo doc --workspace --no-deps --document-private-items", doc),
     ("cargo xtask schema --check", schema::check),
-    ("cargo test --manifest-path examples/custom-matcher/Cargo.toml", examples),
+    ("cargo test --manifest-path examples/*/Cargo.toml", examples),
 ];
 
 /// Runs all steps up to the first that fails.
@@ -58,8 +60,19 @@ fn doc() -> Result<(), Error> {
     shell::run(cargo().args(doc).env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
-/// The plug-in of a third party, which is outside the workspace, in the same build folder.
+/// What third parties build, which is outside the workspace, in the same build folder.
 fn examples() -> Result<(), Error> {
-    let test = ["test", "--quiet", "--manifest-path", "examples/custom-matcher/Cargo.toml"];
-    shell::run(cargo().args(test).env("CARGO_TARGET_DIR", paths::target()))
+    let folder = paths::root().join("examples");
+    let mut manifests: Vec<PathBuf> = fs::read_dir(&folder)
+        .on("list", &folder)?
+        .filter_map(|entry| Some(entry.ok()?.path().join("Cargo.toml")))
+        .filter(|manifest| manifest.is_file())
+        .collect();
+    manifests.sort();
+    for manifest in manifests {
+        let mut test = cargo();
+        test.args(["test", "--quiet", "--manifest-path"]).arg(&manifest).env("CARGO_TARGET_DIR", paths::target());
+        shell::run(&mut test)?;
+    }
+    Ok(())
 }

@@ -2,8 +2,11 @@
 //!
 //! Each rule is a pure function from the text of the checkout to violations; [`Checkout::read`] alone touches the disk.
 
+mod comments;
 mod edges;
+mod faults;
 mod layout;
+mod names;
 mod words;
 
 use std::fmt;
@@ -12,6 +15,9 @@ use std::process::Command;
 
 use xtask::error::Error;
 use xtask::{paths, shell};
+
+/// Rules that the sources do not keep yet: [`run`] counts their violations and goes on.
+const HELD: [&str; 5] = ["unique type names", "retired words", "one-word comment", "faults", "crate size"];
 
 /// A text file of the checkout.
 #[derive(Debug)]
@@ -45,9 +51,13 @@ struct Violation {
 /// When git cannot list the files, or a rule is not kept.
 pub fn run() -> Result<(), Error> {
     let checkout = Checkout::read()?;
-    let mut violations = edges::check(&checkout);
-    violations.extend(layout::check(&checkout));
-    violations.extend(words::check(&checkout));
+    let rules = [comments::check, edges::check, faults::check, layout::check, names::check, words::check];
+    let (held, mut violations): (Vec<Violation>, Vec<Violation>) =
+        rules.iter().flat_map(|rule| rule(&checkout)).partition(|violation| HELD.contains(&violation.rule));
+    for rule in HELD {
+        let count = held.iter().filter(|violation| violation.rule == rule).count();
+        eprintln!("tidy: {count} violations of \"{rule}\", which is held");
+    }
     violations.sort();
     for violation in &violations {
         eprintln!("{violation}");
