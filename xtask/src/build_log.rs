@@ -64,7 +64,7 @@ impl BuildLog {
             self.file.write_all(&line).and_then(|()| self.file.write_all(b"\n")).on("write", &self.path)?;
             let line = String::from_utf8_lossy(&line).into_owned();
             if let Some(step) = Step::of(&line) {
-                self.progress.tell(step);
+                self.progress.show(step);
             }
             if last.len() == TAIL_LINES {
                 last.remove(0);
@@ -78,7 +78,7 @@ impl BuildLog {
         }
         let output: String = last.iter().map(|line| format!("\n  | {line}")).collect();
         let output = format!("{output}\n  everything it said: {}", self.path.display());
-        Err(Error::Failed { command: shell::spelled(command), status, output })
+        Err(Error::Failed { command: shell::command_line(command), status, output })
     }
 }
 
@@ -96,7 +96,7 @@ impl Step {
 }
 
 impl Progress {
-    fn tell(&mut self, step: Step) {
+    fn show(&mut self, step: Step) {
         let line = self.line(step);
         // Nobody is worse off for a step that is not told.
         let _ = match line {

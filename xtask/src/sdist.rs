@@ -117,9 +117,9 @@ fn build(source: &Path, folder: &Path, tools: &Path, log: &mut BuildLog) -> Resu
     let listed = |target: &&&str| help.lines().any(|line| line.split(':').next() == Some(**target));
     let target = TARGETS.iter().find(listed).copied().unwrap_or(TARGETS[0]);
     // A build of minutes takes what the machine has left over.
-    let mut patient = Command::new("nice");
-    patient.args(["-n", "19"]).arg(tools.join("cmake")).env("PATH", python::path_with(tools));
-    log.run(patient.arg("--build").arg(&build).args(["--target", target]))?;
+    let mut build_command = Command::new("nice");
+    build_command.args(["-n", "19"]).arg(tools.join("cmake")).env("PATH", python::path_with(tools));
+    log.run(build_command.arg("--build").arg(&build).args(["--target", target]))?;
     Ok(build.join("bin").join(target))
 }
 

@@ -24,7 +24,7 @@ pub fn read(command: &mut Command) -> Result<String, Error> {
         return Ok(stdout);
     }
     let said = format!("{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
-    Err(Error::Failed { command: spelled(command), status: output.status, output: tail(&said) })
+    Err(Error::Failed { command: command_line(command), status: output.status, output: tail(&said) })
 }
 
 /// Runs `command` with all its output on our stderr.
@@ -36,7 +36,7 @@ pub fn run(command: &mut Command) -> Result<(), Error> {
     if status.success() {
         return Ok(());
     }
-    Err(Error::Failed { command: spelled(command), status, output: String::new() })
+    Err(Error::Failed { command: command_line(command), status, output: String::new() })
 }
 
 /// Runs `command` with the output that the caller gave it and returns how it ended.
@@ -62,7 +62,7 @@ pub fn version(command: &mut Command) -> Result<String, Error> {
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     if !output.status.success() {
-        return Err(Error::Failed { command: spelled(command), status: output.status, output: tail(&said) });
+        return Err(Error::Failed { command: command_line(command), status: output.status, output: tail(&said) });
     }
     Ok(said.lines().next().unwrap_or_default().to_owned())
 }
@@ -78,11 +78,11 @@ fn is_executable(path: &Path) -> bool {
 
 /// The error of a program that does not start.
 pub fn cannot_start(command: &Command, source: std::io::Error) -> Error {
-    Error::Io { what: format!("cannot start `{}`", spelled(command)), source }
+    Error::Io { what: format!("cannot start `{}`", command_line(command)), source }
 }
 
 /// A command as a person would type it.
-pub fn spelled(command: &Command) -> String {
+pub fn command_line(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_string_lossy())

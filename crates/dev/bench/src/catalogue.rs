@@ -5,7 +5,7 @@ use xtask::cargo::cargo;
 use xtask::error::Error;
 use xtask::shell;
 
-use crate::Plan;
+use crate::Effort;
 use crate::figure::{Baseline, Budget, Figure, Unit};
 use crate::pairs;
 
@@ -17,10 +17,10 @@ const READ: Budget = Budget::TimesBaseline(1.0);
 ///
 /// # Errors
 /// When the benchmark does not build or run.
-pub fn measure(plan: Plan) -> Result<Vec<Figure>, Error> {
+pub fn measure(effort: Effort) -> Result<Vec<Figure>, Error> {
     let mut bench = cargo();
     bench.args(["bench", "--quiet", "--package", "llama-warden-catalog", "--bench", "discovery", "--"]);
-    let printed = shell::read(bench.arg(plan.pick(9, 3).to_string()))?;
+    let printed = shell::read(bench.arg(effort.pick(9, 3).to_string()))?;
     let [time, plain_time] = pairs::read(&printed, "whole");
     let [read, header] = pairs::read(&printed, "prefix");
     Ok(vec![

@@ -15,24 +15,24 @@ use crate::procfs;
 use crate::programs::quoted;
 
 /// Longest time for something that must come.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const WAIT_LIMIT: Duration = Duration::from_secs(120);
 /// A daemon that uses no processor time for this long has settled.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// A running daemon. Dropped, it is killed, and the kernel kills its servers.
 #[derive(Debug)]
-pub struct Daemon {
+pub struct MeasuredDaemon {
     child: Child,
     program: PathBuf,
     config: PathBuf,
 }
 
-impl Daemon {
+impl MeasuredDaemon {
     /// Starts `program` in `folder`, which must be empty or keep what an ended daemon left, and waits until it answers.
     /// `sections` is the configuration without `[daemon]`.
     ///
     /// # Errors
-    /// When it ends instead, or does not answer within [`PATIENCE`].
+    /// When it ends instead, or does not answer within [`WAIT_LIMIT`].
     pub fn start(program: &Path, folder: &Path, sections: &str) -> Result<Self, Error> {
         let config = folder.join("llama-warden.toml");
         // No TCP: the control socket serves the same, and no port has to be found.
@@ -44,12 +44,12 @@ impl Daemon {
         command.arg("--config").arg(&config).arg("up").stdin(Stdio::null()).stdout(output()?).stderr(output()?);
         let child = command.spawn().on("start", program)?;
         let mut daemon = Self { child, program: program.to_owned(), config };
-        daemon.answers(&folder.join("state/control.sock"), &log)?;
+        daemon.wait_for_socket(&folder.join("state/control.sock"), &log)?;
         Ok(daemon)
     }
 
-    fn answers(&mut self, control: &Path, log: &Path) -> Result<(), Error> {
-        let deadline = Instant::now() + PATIENCE;
+    fn wait_for_socket(&mut self, control: &Path, log: &Path) -> Result<(), Error> {
+        let deadline = Instant::now() + WAIT_LIMIT;
         while UnixStream::connect(control).is_err() {
             let has_ended = self.child.try_wait().on("wait for", &self.program)?.is_some();
             if has_ended || Instant::now() > deadline {
@@ -111,9 +111,9 @@ impl Daemon {
     /// Waits until it has used no processor time for a second.
     ///
     /// # Errors
-    /// When it has ended, or does not come to rest within [`PATIENCE`].
-    pub fn settle(&self) -> Result<(), Error> {
-        let deadline = Instant::now() + PATIENCE;
+    /// When it has ended, or does not come to rest within [`WAIT_LIMIT`].
+    pub fn wait_until_idle(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + WAIT_LIMIT;
         let mut before = procfs::processor_time(self.pid())?;
         while Instant::now() < deadline {
             std::thread::sleep(QUIET);
@@ -140,7 +140,7 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
+impl Drop for MeasuredDaemon {
     fn drop(&mut self) {
         // After a stop it has been waited for, and these do nothing.
         let _ = self.child.kill();

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use xtask::error::Error;
 
-use crate::Plan;
-use crate::daemon::Daemon;
+use crate::Effort;
+use crate::daemon::MeasuredDaemon;
 use crate::events::{self, milliseconds};
 use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
-use crate::fleet::{Fleet, Pace};
-use crate::follower::Follower;
-use crate::killer::{self, Killing};
+use crate::fleet::{Pace, StandInFleet};
+use crate::follower::EventFollower;
+use crate::killer::{self, WitnessedKill};
 use crate::programs::{self, Programs};
 
 /// The server has been stable at once, so that every back-off is drawn anew, up to the first delay.
@@ -28,7 +28,7 @@ const LATE: Budget = Budget::AtMost { median: 2.0, p99: 50.0 };
 
 /// A death and the restart after it, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Death {
+struct ObservedDeath {
     /// From the KILL to the event.
     seen: f64,
     /// From the KILL to what the witness saw.
@@ -43,40 +43,40 @@ struct Death {
 ///
 /// # Errors
 /// When a daemon does not run, or the server is not restarted.
-pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let home = programs::empty_folder()?;
-    let fleet = Fleet::write(programs, home.path(), &[Pace::default()])?;
-    let daemon = Daemon::start(&programs.daemon, home.path(), &format!("{RESTARTS}{}", fleet.sections))?;
-    let follower = Follower::begin(&daemon)?;
+    let fleet = StandInFleet::write(programs, home.path(), &[Pace::default()])?;
+    let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), &format!("{RESTARTS}{}", fleet.sections))?;
+    let follower = EventFollower::begin(&daemon)?;
     daemon.ask(&["start", &fleet.ids[0]])?;
-    let deaths: Vec<Death> = (0..plan.pick(100, 10)).map(|_| death(&follower)).collect::<Result<_, _>>()?;
+    let deaths: Vec<ObservedDeath> = (0..effort.pick(100, 10)).map(|_| death(&follower)).collect::<Result<_, _>>()?;
     daemon.stop()?;
     Ok(figures(&deaths).into())
 }
 
 /// Kills the server once it is ready, and looks on until it is launched again.
-fn death(follower: &Follower) -> Result<Death, Error> {
+fn death(follower: &EventFollower) -> Result<ObservedDeath, Error> {
     let pid = follower.until("ServerSpawned")?.last().and_then(|event| event["event"]["pid"].as_u64());
     follower.until("ReadyReached")?;
-    let killing = killer::kill(pid.unwrap_or_default())?;
+    let kill = killer::kill(pid.unwrap_or_default())?;
     let mut events = follower.until("RestartScheduled")?;
     let overslept = events.last().and_then(back_off).map(oversleep).unwrap_or(f64::NAN);
     events.extend(follower.until("LaunchBegan")?);
-    Death::read(&events, killing, overslept).ok_or_else(|| {
+    ObservedDeath::read(&events, kill, overslept).ok_or_else(|| {
         Error::missing("a restart without the events that lead to it", "see what `llama-warden events` says")
     })
 }
 
-impl Death {
+impl ObservedDeath {
     /// `events` are those from the KILL to the next launch.
-    fn read(events: &[Value], killing: Killing, overslept: f64) -> Option<Self> {
+    fn read(events: &[Value], kill: WitnessedKill, overslept: f64) -> Option<Self> {
         let first = |kind: &str| events.iter().find(|event| events::is(event, kind));
         let scheduled = first("RestartScheduled")?;
         let due = events::elapsed(events::numbered(events, &scheduled["cause"])?)? + back_off(scheduled)?;
         let launched = events::elapsed(first("LaunchBegan")?)?;
         Some(Self {
-            seen: milliseconds(killing.begun, events::at(first("ServerExited")?)?),
-            witnessed: milliseconds(killing.begun, killing.witnessed),
+            seen: milliseconds(kill.begun, events::at(first("ServerExited")?)?),
+            witnessed: milliseconds(kill.begun, kill.witnessed),
             late: (launched.as_secs_f64() - due.as_secs_f64()) * 1e3,
             overslept,
         })
@@ -96,8 +96,8 @@ fn oversleep(duration: Duration) -> f64 {
     began.elapsed().saturating_sub(duration).as_secs_f64() * 1e3
 }
 
-fn figures(deaths: &[Death]) -> [Figure; 3] {
-    let of = |value: fn(&Death) -> f64| Samples::of(deaths.iter().map(value));
+fn figures(deaths: &[ObservedDeath]) -> [Figure; 3] {
+    let of = |value: fn(&ObservedDeath) -> f64| Samples::of(deaths.iter().map(value));
     let figure = |name, samples, baseline, budget| Figure { name, unit: Unit::Milliseconds, samples, baseline, budget };
     let asleep = || Baseline { what: "a thread oversleeps", samples: of(|death| death.overslept) };
     let witness = Baseline { what: "witness of our own", samples: of(|death| death.witnessed) };
@@ -126,17 +126,17 @@ mod tests {
             json!({ "seq": 10, "elapsed": 5.1025, "event": { "type": "LaunchBegan" } }),
         ];
         let moment = |milliseconds| SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds);
-        let killing = Killing { begun: moment(1000), witnessed: moment(1001) };
-        let death = Death::read(&events, killing, 0.5).unwrap();
+        let kill = WitnessedKill { begun: moment(1000), witnessed: moment(1001) };
+        let death = ObservedDeath::read(&events, kill, 0.5).unwrap();
         assert_eq!((death.seen, death.witnessed, death.overslept), (3.0, 1.0, 0.5));
         assert!((death.late - 1.5).abs() < 1e-9, "{}", death.late);
-        assert_eq!(Death::read(&events[..3], killing, 0.5), None);
+        assert_eq!(ObservedDeath::read(&events[..3], kill, 0.5), None);
     }
 
     #[test]
     fn a_restart_before_its_time_is_over_budget() {
-        let death = Death { seen: 1.0, witnessed: 1.0, late: -0.001, overslept: 0.1 };
-        let over = figures(&[death]).map(|figure| figure.verdict() == crate::figure::Verdict::Over);
+        let death = ObservedDeath { seen: 1.0, witnessed: 1.0, late: -0.001, overslept: 0.1 };
+        let over = figures(&[death]).map(|figure| figure.status() == crate::figure::FigureStatus::Over);
         assert_eq!(over, [false, false, true]);
     }
 }

@@ -29,7 +29,7 @@ impl Unit {
     }
 
     /// A number with its unit, with as many decimals as a person compares.
-    pub fn spell(self, value: f64) -> String {
+    pub fn format_value(self, value: f64) -> String {
         let decimals = match value.abs() {
             _ if self == Self::Times && value.fract() == 0.0 => 0,
             ..10.0 => 2,
@@ -111,12 +111,12 @@ pub struct Figure {
 
 /// Whether a figure keeps its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FigureStatus {
     Ok,
     Over,
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for FigureStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Ok => "ok",
@@ -132,14 +132,14 @@ impl Figure {
     }
 
     /// A figure without a value is over.
-    pub fn verdict(&self) -> Verdict {
+    pub fn status(&self) -> FigureStatus {
         let is_kept = match self.budget {
             Budget::AtMost { median, p99 } => self.samples.median() <= median && self.samples.percentile(99) <= p99,
             Budget::AtLeast(least) => self.samples.median() >= least,
             Budget::TimesBaseline(times) => self.ratio() <= times,
             Budget::OverBaseline(more) => self.samples.median() <= self.baseline.samples.median() + more,
         };
-        if is_kept { Verdict::Ok } else { Verdict::Over }
+        if is_kept { FigureStatus::Ok } else { FigureStatus::Over }
     }
 
     /// The worst value that counts: the p99, or the least where more is better.
@@ -151,15 +151,15 @@ impl Figure {
     }
 
     /// The budget, for people.
-    pub fn spell_budget(&self) -> String {
+    pub fn budget_text(&self) -> String {
         match self.budget {
-            Budget::AtMost { median, p99 } if median == p99 => format!("≤ {}", self.unit.spell(median)),
+            Budget::AtMost { median, p99 } if median == p99 => format!("≤ {}", self.unit.format_value(median)),
             Budget::AtMost { median, p99 } => {
-                format!("p50 ≤ {}, p99 ≤ {}", self.unit.spell(median), self.unit.spell(p99))
+                format!("p50 ≤ {}, p99 ≤ {}", self.unit.format_value(median), self.unit.format_value(p99))
             }
-            Budget::AtLeast(least) => format!("≥ {}", self.unit.spell(least)),
+            Budget::AtLeast(least) => format!("≥ {}", self.unit.format_value(least)),
             Budget::TimesBaseline(times) => format!("≤ {times} × baseline"),
-            Budget::OverBaseline(more) => format!("≤ baseline + {}", self.unit.spell(more)),
+            Budget::OverBaseline(more) => format!("≤ baseline + {}", self.unit.format_value(more)),
         }
     }
 
@@ -179,7 +179,7 @@ impl Figure {
             "baseline": { "what": self.baseline.what, "median": self.baseline.samples.median() },
             "ratio": self.ratio(),
             "budget": budget,
-            "ok": self.verdict() == Verdict::Ok,
+            "ok": self.status() == FigureStatus::Ok,
         })
     }
 }
@@ -205,22 +205,22 @@ mod tests {
     #[test]
     fn a_budget_is_kept_up_to_its_bound() {
         let cases = [
-            (vec![1.0, 5.0, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, Verdict::Ok),
-            (vec![1.0, 5.1, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, Verdict::Over),
-            (vec![1.0, 5.0, 50.1], Budget::AtMost { median: 5.0, p99: 50.0 }, Verdict::Over),
-            (vec![300.0], Budget::AtLeast(300.0), Verdict::Ok),
-            (vec![299.0], Budget::AtLeast(300.0), Verdict::Over),
-            (vec![13.0], Budget::TimesBaseline(1.3), Verdict::Ok),
-            (vec![13.1], Budget::TimesBaseline(1.3), Verdict::Over),
-            (vec![15.0], Budget::OverBaseline(5.0), Verdict::Ok),
-            (vec![15.1], Budget::OverBaseline(5.0), Verdict::Over),
-            (vec![], Budget::never_over(1.0), Verdict::Over),
-            (vec![], Budget::AtLeast(1.0), Verdict::Over),
-            (vec![], Budget::TimesBaseline(1.0), Verdict::Over),
-            (vec![], Budget::OverBaseline(1.0), Verdict::Over),
+            (vec![1.0, 5.0, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, FigureStatus::Ok),
+            (vec![1.0, 5.1, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, FigureStatus::Over),
+            (vec![1.0, 5.0, 50.1], Budget::AtMost { median: 5.0, p99: 50.0 }, FigureStatus::Over),
+            (vec![300.0], Budget::AtLeast(300.0), FigureStatus::Ok),
+            (vec![299.0], Budget::AtLeast(300.0), FigureStatus::Over),
+            (vec![13.0], Budget::TimesBaseline(1.3), FigureStatus::Ok),
+            (vec![13.1], Budget::TimesBaseline(1.3), FigureStatus::Over),
+            (vec![15.0], Budget::OverBaseline(5.0), FigureStatus::Ok),
+            (vec![15.1], Budget::OverBaseline(5.0), FigureStatus::Over),
+            (vec![], Budget::never_over(1.0), FigureStatus::Over),
+            (vec![], Budget::AtLeast(1.0), FigureStatus::Over),
+            (vec![], Budget::TimesBaseline(1.0), FigureStatus::Over),
+            (vec![], Budget::OverBaseline(1.0), FigureStatus::Over),
         ];
-        for (samples, budget, verdict) in cases {
-            assert_eq!(figure(&samples, budget).verdict(), verdict, "{samples:?} {budget:?}");
+        for (samples, budget, status) in cases {
+            assert_eq!(figure(&samples, budget).status(), status, "{samples:?} {budget:?}");
         }
     }
 

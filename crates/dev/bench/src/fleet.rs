@@ -20,14 +20,14 @@ pub struct Pace {
 
 /// Servers that are configured and start when they are asked to.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct StandInFleet {
     /// In order.
     pub ids: Vec<String>,
     /// Their part of a configuration, with the executable.
     pub sections: String,
 }
 
-impl Fleet {
+impl StandInFleet {
     /// Configures a server for each pace; their models and scripts are written into `folder`.
     ///
     /// # Errors

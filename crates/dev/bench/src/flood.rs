@@ -26,14 +26,14 @@ pub struct FloodOptions {
 
 /// How a flood went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report {
+pub struct FloodReport {
     /// All writes together.
     pub whole: Duration,
     /// The longest single write, which is the longest that the writer had to wait.
     pub longest: Duration,
 }
 
-impl Report {
+impl FloodReport {
     /// Reads what a flood left at `path`.
     ///
     /// # Errors
@@ -59,13 +59,14 @@ pub fn run(options: &FloodOptions) -> Result<(), Error> {
     }
     // Long enough that every block is one slice of it.
     let text = lines.repeat(1 + 2 * BLOCK / lines.len());
-    let report = pour(&text, lines.len(), options.bytes, &mut io::stderr()).on("write lines of", &options.text)?;
+    let report =
+        write_repeatedly(&text, lines.len(), options.bytes, &mut io::stderr()).on("write lines of", &options.text)?;
     let numbers = format!("{} {}", report.whole.as_micros(), report.longest.as_micros());
     fs::write(&options.report, numbers).on("write", &options.report)
 }
 
 /// Writes `bytes` bytes of a text that repeats itself every `period` bytes.
-fn pour(text: &[u8], period: usize, bytes: usize, out: &mut impl Write) -> io::Result<Report> {
+fn write_repeatedly(text: &[u8], period: usize, bytes: usize, out: &mut impl Write) -> io::Result<FloodReport> {
     let began = Instant::now();
     let (mut written, mut longest) = (0, Duration::ZERO);
     while written < bytes {
@@ -76,7 +77,7 @@ fn pour(text: &[u8], period: usize, bytes: usize, out: &mut impl Write) -> io::R
         longest = longest.max(write.elapsed());
         written += block.len();
     }
-    Ok(Report { whole: began.elapsed(), longest })
+    Ok(FloodReport { whole: began.elapsed(), longest })
 }
 
 #[cfg(test)]
@@ -87,10 +88,10 @@ mod tests {
     fn lines_are_poured_whole_over_the_ends_of_blocks() {
         let lines = b"one\ntwo and more\n";
         let text = lines.repeat(1 + 2 * BLOCK / lines.len());
-        let mut poured = Vec::new();
-        pour(&text, lines.len(), 3 * BLOCK + 5, &mut poured).unwrap();
-        assert_eq!(poured.len(), 3 * BLOCK + 5);
-        assert!(poured.chunks(lines.len()).all(|chunk| lines.starts_with(chunk)));
+        let mut written = Vec::new();
+        write_repeatedly(&text, lines.len(), 3 * BLOCK + 5, &mut written).unwrap();
+        assert_eq!(written.len(), 3 * BLOCK + 5);
+        assert!(written.chunks(lines.len()).all(|chunk| lines.starts_with(chunk)));
     }
 
     #[test]
@@ -98,8 +99,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [text, report] = ["text", "report"].map(|name| folder.path().join(name));
         fs::write(&text, "a line\n").unwrap();
-        assert!(Report::read(&report).is_err());
+        assert!(FloodReport::read(&report).is_err());
         run(&FloodOptions { text, bytes: 0, report: report.clone() }).unwrap();
-        assert_eq!(Report::read(&report).unwrap().longest, Duration::ZERO);
+        assert_eq!(FloodReport::read(&report).unwrap().longest, Duration::ZERO);
     }
 }

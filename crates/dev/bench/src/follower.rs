@@ -8,7 +8,7 @@ use std::thread;
 use serde_json::Value;
 use xtask::error::{Error, OnPath};
 
-use crate::daemon::{Daemon, PATIENCE};
+use crate::daemon::{MeasuredDaemon, WAIT_LIMIT};
 use crate::events;
 
 /// Events that wait to be looked at. Where there are more, the pipe fills and `llama-warden events` waits.
@@ -16,17 +16,17 @@ const WAITING: usize = 1024;
 
 /// A `llama-warden events --follow` that runs. Dropped, it is killed.
 #[derive(Debug)]
-pub struct Follower {
+pub struct EventFollower {
     child: Child,
     events: Receiver<Value>,
 }
 
-impl Follower {
+impl EventFollower {
     /// Begins to follow, with the oldest event that is kept.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn begin(daemon: &Daemon) -> Result<Self, Error> {
+    pub fn begin(daemon: &MeasuredDaemon) -> Result<Self, Error> {
         let mut command = daemon.command(&["events", "--follow", "--json"]);
         let program = std::path::PathBuf::from(command.get_program());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -46,11 +46,11 @@ impl Follower {
     /// The events that were not looked at yet, up to the first of this kind, which is the last that is returned.
     ///
     /// # Errors
-    /// When none comes within [`PATIENCE`].
+    /// When none comes within [`WAIT_LIMIT`].
     pub fn until(&self, kind: &str) -> Result<Vec<Value>, Error> {
         let mut passed = Vec::new();
         loop {
-            let event = self.events.recv_timeout(PATIENCE).map_err(|error| {
+            let event = self.events.recv_timeout(WAIT_LIMIT).map_err(|error| {
                 let last = passed.last().map_or_else(|| "nothing".to_owned(), Value::to_string);
                 Error::missing(format!("no {kind} came ({error}) after {last}"), "see what the daemon does instead")
             })?;
@@ -63,7 +63,7 @@ impl Follower {
     }
 }
 
-impl Drop for Follower {
+impl Drop for EventFollower {
     fn drop(&mut self) {
         // It may have ended with its daemon.
         let _ = self.child.kill();

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use xtask::error::Error;
 
-use crate::Plan;
-use crate::daemon::Daemon;
+use crate::Effort;
+use crate::daemon::MeasuredDaemon;
 use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
-use crate::fleet::{Fleet, Pace};
+use crate::fleet::{Pace, StandInFleet};
 use crate::procfs;
 use crate::programs::{self, Programs};
 
@@ -24,16 +24,16 @@ const BUDGET: Budget = Budget::AtMost { median: 0.5, p99: 1.0 };
 ///
 /// # Errors
 /// When a daemon does not run, or a server does not become ready.
-pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let homes = [programs::empty_folder()?, programs::empty_folder()?];
     let watching = watched(programs, homes[0].path(), "")?;
     let resting = watched(programs, homes[1].path(), "[health]\ninterval = \"1h\"\n")?;
-    resting.settle()?;
+    resting.wait_until_idle()?;
     // The first check of each server is told as an event, which none of the later ones is while all is well.
     thread::sleep(INTERVAL);
     let (mut health, mut rest) = (Vec::new(), Vec::new());
-    let window = INTERVAL * plan.pick(4, 2);
-    for _ in 0..plan.pick(5, 1) {
+    let window = INTERVAL * effort.pick(4, 2);
+    for _ in 0..effort.pick(5, 1) {
         let daemons = [&watching, &resting];
         let before = times(daemons)?;
         // Nothing is awaited: what passing time costs is what is measured.
@@ -56,16 +56,16 @@ pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
 }
 
 /// A daemon whose servers are all ready.
-fn watched(programs: &Programs, home: &Path, health: &str) -> Result<Daemon, Error> {
-    let mut fleet = Fleet::write(programs, home, &[Pace::default(); SERVERS])?;
+fn watched(programs: &Programs, home: &Path, health: &str) -> Result<MeasuredDaemon, Error> {
+    let mut fleet = StandInFleet::write(programs, home, &[Pace::default(); SERVERS])?;
     let ids = fleet.ids.clone();
     fleet.add_profile("all", &ids);
-    let daemon = Daemon::start(&programs.daemon, home, &format!("{health}{}", fleet.sections))?;
+    let daemon = MeasuredDaemon::start(&programs.daemon, home, &format!("{health}{}", fleet.sections))?;
     daemon.time(&["profile", "switch", "--wait", "all"])?;
     Ok(daemon)
 }
 
-fn times(daemons: [&Daemon; 2]) -> Result<[Duration; 2], Error> {
+fn times(daemons: [&MeasuredDaemon; 2]) -> Result<[Duration; 2], Error> {
     let [watching, resting] = daemons.map(|daemon| procfs::processor_time(daemon.pid()));
     Ok([watching?, resting?])
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use xtask::error::{Error, OnPath};
 
-use crate::Plan;
-use crate::daemon::Daemon;
+use crate::Effort;
+use crate::daemon::MeasuredDaemon;
 use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
 use crate::procfs;
 use crate::programs::{self, Programs, quoted};
@@ -29,14 +29,14 @@ const RINGS: f64 = 2.0 * 256.0;
 
 /// How much a server says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Talk {
+enum OutputVolume {
     /// What a llama-server says by default.
     Usual,
     /// As much as fits into its rings, and more.
     Floods,
 }
 
-impl Talk {
+impl OutputVolume {
     const fn script(self) -> &'static str {
         match self {
             Self::Usual => r#"{"max_life_s": 300}"#,
@@ -62,11 +62,11 @@ struct Idle {
 ///
 /// # Errors
 /// When one of them does not run.
-pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let (mut none, mut few, mut further) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..plan.pick(3, 1) {
-        none.push(idle(programs, 0, plan)?);
-        few.push(idle(programs, FEW, plan)?);
+    for _ in 0..effort.pick(3, 1) {
+        none.push(idle(programs, 0, effort)?);
+        few.push(idle(programs, FEW, effort)?);
         further.push((anonymous(programs, MANY)? - anonymous(programs, FEW)?) / (MANY - FEW) as f64 - RINGS);
     }
     let resident = |idle: &[Idle]| Samples::of(idle.iter().map(|idle| idle.resident));
@@ -97,11 +97,11 @@ pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
     ])
 }
 
-fn idle(programs: &Programs, servers: usize, plan: Plan) -> Result<Idle, Error> {
+fn idle(programs: &Programs, servers: usize, effort: Effort) -> Result<Idle, Error> {
     let home = programs::empty_folder()?;
-    let daemon = settled(programs, home.path(), servers, Talk::Usual)?;
+    let daemon = settled(programs, home.path(), servers, OutputVolume::Usual)?;
     let before = procfs::sleeps(daemon.pid())?;
-    let window = Duration::from_secs(plan.pick(10, 3));
+    let window = Duration::from_secs(effort.pick(10, 3));
     // Nothing is awaited: that nothing happens meanwhile is what is measured.
     thread::sleep(window);
     let sleeps = procfs::sleeps(daemon.pid())?.saturating_sub(before);
@@ -113,14 +113,14 @@ fn idle(programs: &Programs, servers: usize, plan: Plan) -> Result<Idle, Error> 
 /// KiB that belong to no file, of a daemon whose servers have filled their rings.
 fn anonymous(programs: &Programs, servers: usize) -> Result<f64, Error> {
     let home = programs::empty_folder()?;
-    let daemon = settled(programs, home.path(), servers, Talk::Floods)?;
+    let daemon = settled(programs, home.path(), servers, OutputVolume::Floods)?;
     let memory = procfs::memory(daemon.pid())?;
     daemon.stop()?;
     Ok(memory.anonymous as f64)
 }
 
 /// A daemon whose servers are all ready and that has come to rest.
-fn settled(programs: &Programs, home: &Path, servers: usize, talk: Talk) -> Result<Daemon, Error> {
+fn settled(programs: &Programs, home: &Path, servers: usize, talk: OutputVolume) -> Result<MeasuredDaemon, Error> {
     let model = programs::model(home, "tiny", 0)?;
     let script = home.join("tiny.gguf.stand-in.json");
     std::fs::write(&script, talk.script()).on("write", &script)?;
@@ -132,12 +132,12 @@ fn settled(programs: &Programs, home: &Path, servers: usize, talk: Talk) -> Resu
         // Writing into a string cannot fail.
         let _ = writeln!(sections, "[[servers]]\nid = \"{id}\"\nmodel = {model}\nport = {port}");
     }
-    let daemon = Daemon::start(&programs.daemon, home, &sections)?;
+    let daemon = MeasuredDaemon::start(&programs.daemon, home, &sections)?;
     if !ids.is_empty() {
         let ids = ids.iter().map(String::as_str);
         let wait: Vec<&str> = ["wait", "--timeout", "60s"].into_iter().chain(ids).collect();
         daemon.ask(&wait)?;
     }
-    daemon.settle()?;
+    daemon.wait_until_idle()?;
     Ok(daemon)
 }

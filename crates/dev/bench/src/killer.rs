@@ -10,11 +10,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use xtask::error::{Error, OnPath};
 
-use crate::daemon::PATIENCE;
+use crate::daemon::WAIT_LIMIT;
 
 /// A death, on the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Killing {
+pub struct WitnessedKill {
     /// When KILL was about to be sent.
     pub begun: SystemTime,
     /// When a thread of ours that polls the process knew that it is dead.
@@ -24,12 +24,12 @@ pub struct Killing {
 /// Kills process `pid` and waits for its death.
 ///
 /// # Errors
-/// When there is no such process, or it does not die within [`PATIENCE`].
-pub fn kill(pid: u64) -> Result<Killing, Error> {
+/// When there is no such process, or it does not die within [`WAIT_LIMIT`].
+pub fn kill(pid: u64) -> Result<WitnessedKill, Error> {
     try_kill(pid).on("kill", Path::new(&format!("/proc/{pid}")))
 }
 
-fn try_kill(pid: u64) -> io::Result<Killing> {
+fn try_kill(pid: u64) -> io::Result<WitnessedKill> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     thread::scope(|scope| {
@@ -37,14 +37,14 @@ fn try_kill(pid: u64) -> io::Result<Killing> {
         let begun = SystemTime::now();
         pidfd_send_signal(&process, Signal::KILL)?;
         let witnessed = witness.join().map_err(|_| io::Error::other("the witness panicked"))??;
-        Ok(Killing { begun, witnessed })
+        Ok(WitnessedKill { begun, witnessed })
     })
 }
 
 /// Waits for a process to die.
 fn death(process: &OwnedFd) -> io::Result<SystemTime> {
-    let patience = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
-    match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience))? {
+    let wait_limit = Timespec::try_from(WAIT_LIMIT).map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&wait_limit))? {
         0 => Err(io::ErrorKind::TimedOut.into()),
         _ => Ok(SystemTime::now()),
     }

@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use xtask::error::Error;
 
-use figure::{Figure, Verdict};
+use figure::{Figure, FigureStatus};
 use programs::Programs;
 
 /// Measure release builds against their budgets
@@ -42,7 +42,7 @@ struct Cli {
     #[command(flatten)]
     options: BenchOptions,
     #[command(subcommand)]
-    double: Option<Double>,
+    helper: Option<Helper>,
 }
 
 /// What to measure and what to make of it.
@@ -59,7 +59,7 @@ struct BenchOptions {
     report_only: bool,
     /// Measure only this; repeatable
     #[arg(long, value_enum, value_name = "SUBJECT")]
-    only: Vec<Subject>,
+    only: Vec<BenchSubject>,
     /// Measure the programs in this folder; nothing is built then but the benchmarks inside crates
     #[arg(long, value_name = "FOLDER")]
     programs: Option<PathBuf>,
@@ -67,7 +67,7 @@ struct BenchOptions {
 
 /// A part of a benchmark that runs as a process of its own.
 #[derive(Debug, Subcommand)]
-enum Double {
+enum Helper {
     /// Write lines to stderr as fast as they are read
     #[command(hide = true)]
     Flood(flood::FloodOptions),
@@ -75,7 +75,7 @@ enum Double {
 
 /// What can be measured by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Subject {
+enum BenchSubject {
     /// How soon a real llama-server is known to be ready
     Readiness,
     /// How long a hundred servers take to spawn
@@ -98,33 +98,33 @@ enum Subject {
     Catalogue,
 }
 
-impl Subject {
-    fn measure(self, programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+impl BenchSubject {
+    fn measure(self, programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
         match self {
-            Self::Readiness => readiness::measure(programs, plan),
-            Self::Spawning => spawning::measure(programs, plan),
-            Self::Idle => idle::measure(&programs.as_shipped()?, plan),
-            Self::Output => output::measure(programs, plan),
+            Self::Readiness => readiness::measure(programs, effort),
+            Self::Spawning => spawning::measure(programs, effort),
+            Self::Idle => idle::measure(&programs.as_shipped()?, effort),
+            Self::Output => output::measure(programs, effort),
             Self::Patterns => patterns::measure(),
-            Self::Switch => switch::measure(programs, plan),
-            Self::SideBySide => side_by_side::measure(programs, plan),
-            Self::Death => death::measure(programs, plan),
-            Self::Health => health::measure(programs, plan),
-            Self::Catalogue => catalogue::measure(plan),
+            Self::Switch => switch::measure(programs, effort),
+            Self::SideBySide => side_by_side::measure(programs, effort),
+            Self::Death => death::measure(programs, effort),
+            Self::Health => health::measure(programs, effort),
+            Self::Catalogue => catalogue::measure(effort),
         }
     }
 }
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plan {
+enum Effort {
     /// As much as the figures need.
     Full,
     /// Enough to see that it works.
     Quick,
 }
 
-impl Plan {
+impl Effort {
     fn pick<T>(self, full: T, quick: T) -> T {
         match self {
             Self::Full => full,
@@ -135,8 +135,8 @@ impl Plan {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match &cli.double {
-        Some(Double::Flood(options)) => flood::run(options).map(|()| ExitCode::SUCCESS),
+    let result = match &cli.helper {
+        Some(Helper::Flood(options)) => flood::run(options).map(|()| ExitCode::SUCCESS),
         None => run(&cli.options),
     };
     result.unwrap_or_else(|error| error.report())
@@ -147,17 +147,18 @@ fn main() -> ExitCode {
 /// # Errors
 /// When there are no programs to measure.
 fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
-    let plan = if options.quick { Plan::Quick } else { Plan::Full };
+    let effort = if options.quick { Effort::Quick } else { Effort::Full };
     let programs = match &options.programs {
         Some(folder) => Programs::in_folder(folder)?,
         None => Programs::build()?,
     };
     let (mut figures, mut is_whole) = (Vec::new(), true);
-    for subject in
-        Subject::value_variants().iter().filter(|subject| options.only.is_empty() || options.only.contains(subject))
+    for subject in BenchSubject::value_variants()
+        .iter()
+        .filter(|subject| options.only.is_empty() || options.only.contains(subject))
     {
         eprintln!("bench: {subject:?}");
-        match subject.measure(&programs, plan) {
+        match subject.measure(&programs, effort) {
             Ok(measured) => figures.extend(measured),
             // What was measured before, and what can be measured after, took minutes.
             Err(error) => {
@@ -170,7 +171,7 @@ fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
         true => println!("{}", report::json(&figures)),
         false => print!("{}", report::table(&figures)),
     }
-    let is_over = figures.iter().any(|figure| figure.verdict() == Verdict::Over);
+    let is_over = figures.iter().any(|figure| figure.status() == FigureStatus::Over);
     let is_bad = !is_whole || is_over && !options.report_only;
     Ok(if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

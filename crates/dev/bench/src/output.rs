@@ -16,10 +16,10 @@ use serde_json::Value;
 use xtask::error::{Error, OnPath};
 use xtask::paths;
 
-use crate::Plan;
-use crate::daemon::Daemon;
+use crate::Effort;
+use crate::daemon::MeasuredDaemon;
 use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
-use crate::flood::Report;
+use crate::flood::FloodReport;
 use crate::procfs;
 use crate::programs::{self, Programs, quoted, shell_word};
 
@@ -31,15 +31,15 @@ const WAIT: Budget = Budget::never_over(100.0);
 
 /// A flood as it was taken.
 #[derive(Debug, Clone, Copy)]
-struct Taken {
+struct FloodResult {
     /// MB per second of the reader's processor time.
     speed: f64,
     /// Milliseconds of the longest write.
     wait: f64,
 }
 
-impl Taken {
-    fn new(bytes: usize, processor_time: Duration, report: Report) -> Self {
+impl FloodResult {
+    fn new(bytes: usize, processor_time: Duration, report: FloodReport) -> Self {
         Self { speed: bytes as f64 / 1e6 / processor_time.as_secs_f64(), wait: report.longest.as_secs_f64() * 1e3 }
     }
 }
@@ -63,20 +63,20 @@ impl Flood {
 ///
 /// # Errors
 /// When the recordings are missing or a flood does not come to its end.
-pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let folder = programs::empty_folder()?;
     let flood = Flood {
         text: folder.path().join("lines"),
         report: folder.path().join("report"),
-        bytes: plan.pick(512_000_000, 128_000_000),
+        bytes: effort.pick(512_000_000, 128_000_000),
     };
     fs::write(&flood.text, recorded_lines()?).on("write", &flood.text)?;
     let (mut ours, mut plain) = (Vec::new(), Vec::new());
-    for _ in 0..plan.pick(5, 2) {
+    for _ in 0..effort.pick(5, 2) {
         ours.push(through_daemon(programs, &flood)?);
-        plain.push(thrown_away(&flood)?);
+        plain.push(read_and_discard(&flood)?);
     }
-    let figure = |name, unit, value: fn(&Taken) -> f64, budget| Figure {
+    let figure = |name, unit, value: fn(&FloodResult) -> f64, budget| Figure {
         name,
         unit,
         samples: Samples::of(ours.iter().map(value)),
@@ -89,10 +89,10 @@ pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
     ])
 }
 
-fn through_daemon(programs: &Programs, flood: &Flood) -> Result<Taken, Error> {
+fn through_daemon(programs: &Programs, flood: &Flood) -> Result<FloodResult, Error> {
     let home = programs::empty_folder()?;
     let model = programs::model(home.path(), "tiny", 0)?;
-    let binary = talkative_server(home.path(), flood)?;
+    let binary = flooding_server(home.path(), flood)?;
     let sections = format!(
         "[llama-server]\nbinary = {}\nargs = [\"--api-key\", \"sk-of-the-bench\"]\n[restart]\npolicy = \"never\"\n\
          [[servers]]\nid = \"measured\"\nmodel = {}\nport = {}\nenabled = false\n",
@@ -100,8 +100,8 @@ fn through_daemon(programs: &Programs, flood: &Flood) -> Result<Taken, Error> {
         quoted(&model),
         programs::free_ports(1)?[0],
     );
-    let daemon = Daemon::start(&programs.daemon, home.path(), &sections)?;
-    daemon.settle()?;
+    let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), &sections)?;
+    daemon.wait_until_idle()?;
     let before = procfs::processor_time(daemon.pid())?;
     match daemon.ask(&["start", "measured", "--wait", "--timeout", "120s"]) {
         // It ends without ever having been ready; its output is read to the end by then.
@@ -113,11 +113,11 @@ fn through_daemon(programs: &Programs, flood: &Flood) -> Result<Taken, Error> {
     }
     let processor_time = procfs::processor_time(daemon.pid())?.saturating_sub(before);
     daemon.stop()?;
-    Ok(Taken::new(flood.bytes, processor_time, Report::read(&flood.report)?))
+    Ok(FloodResult::new(flood.bytes, processor_time, FloodReport::read(&flood.report)?))
 }
 
 /// Writes a program that says it is the recorded build, and floods when it is to serve.
-fn talkative_server(folder: &Path, flood: &Flood) -> Result<PathBuf, Error> {
+fn flooding_server(folder: &Path, flood: &Flood) -> Result<PathBuf, Error> {
     let own = std::env::current_exe().on("find", Path::new("/proc/self/exe"))?;
     let words: Vec<String> = flood.arguments().iter().map(|word| shell_word(Path::new(word))).collect();
     let script = format!(
@@ -127,25 +127,25 @@ fn talkative_server(folder: &Path, flood: &Flood) -> Result<PathBuf, Error> {
         shell_word(&own),
         words.join(" "),
     );
-    let path = folder.join("talkative-server");
+    let path = folder.join("flooding-server");
     fs::write(&path, script).on("write", &path)?;
     fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).on("make executable", &path)?;
     Ok(path)
 }
 
-fn thrown_away(flood: &Flood) -> Result<Taken, Error> {
+fn read_and_discard(flood: &Flood) -> Result<FloodResult, Error> {
     let own = std::env::current_exe().on("find", Path::new("/proc/self/exe"))?;
     let mut child = Command::new(&own).args(flood.arguments()).stderr(Stdio::piped()).spawn().on("start", &own)?;
     let before = procfs::own_thread_time()?;
     if let Some(mut pipe) = child.stderr.take() {
-        throw_away(&mut pipe).on("read from", &own)?;
+        discard(&mut pipe).on("read from", &own)?;
     }
     let processor_time = procfs::own_thread_time()?.saturating_sub(before);
     child.wait().on("wait for", &own)?;
-    Ok(Taken::new(flood.bytes, processor_time, Report::read(&flood.report)?))
+    Ok(FloodResult::new(flood.bytes, processor_time, FloodReport::read(&flood.report)?))
 }
 
-fn throw_away(pipe: &mut impl Read) -> io::Result<()> {
+fn discard(pipe: &mut impl Read) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     while pipe.read(&mut buffer)? > 0 {}
     Ok(())
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn what_is_read_is_thrown_away_to_the_end() {
         let mut text = io::Cursor::new(vec![b'x'; 200_000]);
-        throw_away(&mut text).unwrap();
+        discard(&mut text).unwrap();
         assert_eq!(text.position(), 200_000);
     }
 }

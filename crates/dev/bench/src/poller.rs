@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::daemon::PATIENCE;
+use crate::daemon::WAIT_LIMIT;
 
 const STEP: Duration = Duration::from_millis(1);
 /// Longest wait for one answer; a server that loads may be slow.
@@ -19,40 +19,40 @@ const LONGEST: usize = 4096;
 
 /// What the poller saw, on the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sighting {
+pub struct ReadinessObservation {
     /// When the last request was begun that was not answered with 200.
     pub not_ready: SystemTime,
     /// When the first 200 was read.
     pub ready: SystemTime,
 }
 
-/// A poller that runs, until its first 200 or for [`PATIENCE`].
+/// A poller that runs, until its first 200 or for [`WAIT_LIMIT`].
 #[derive(Debug)]
-pub struct Poller(JoinHandle<Option<Sighting>>);
+pub struct HealthPoller(JoinHandle<Option<ReadinessObservation>>);
 
-impl Poller {
+impl HealthPoller {
     /// Begins to poll `port` on the loopback address.
     pub fn begin(port: u16) -> Self {
-        Self(thread::spawn(move || poll(port, Instant::now() + PATIENCE)))
+        Self(thread::spawn(move || poll(port, Instant::now() + WAIT_LIMIT)))
     }
 
     /// Waits for the first 200; `None` if none came.
-    pub fn sighting(self) -> Option<Sighting> {
+    pub fn observation(self) -> Option<ReadinessObservation> {
         self.0.join().ok().flatten()
     }
 }
 
-fn poll(port: u16, deadline: Instant) -> Option<Sighting> {
+fn poll(port: u16, deadline: Instant) -> Option<ReadinessObservation> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let (mut not_ready, mut kept) = (SystemTime::now(), None);
     while Instant::now() < deadline {
         let (began, step) = (SystemTime::now(), Instant::now() + STEP);
         match ask(&mut kept, &address) {
-            Ok(200) => return Some(Sighting { not_ready, ready: SystemTime::now() }),
+            Ok(200) => return Some(ReadinessObservation { not_ready, ready: SystemTime::now() }),
             Ok(_) => not_ready = began,
             Err(_) => {
                 // Of a connection that the server no longer kept, it says nothing about health.
-                let was_kept = kept.take().is_some_and(|kept: Kept| kept.answers > 0);
+                let was_kept = kept.take().is_some_and(|kept: KeptConnection| kept.answers > 0);
                 not_ready = if was_kept { not_ready } else { began };
             }
         }
@@ -62,19 +62,19 @@ fn poll(port: u16, deadline: Instant) -> Option<Sighting> {
 }
 
 /// A connection that may be used again.
-struct Kept {
+struct KeptConnection {
     stream: TcpStream,
     answers: u32,
 }
 
 /// Asks over the connection that was kept, else over a new one, and returns the status of the answer.
-fn ask(kept: &mut Option<Kept>, address: &SocketAddr) -> io::Result<u16> {
+fn ask(kept: &mut Option<KeptConnection>, address: &SocketAddr) -> io::Result<u16> {
     let connection = match kept {
         Some(connection) => connection,
         None => {
             let stream = TcpStream::connect_timeout(address, ANSWER)?;
             stream.set_read_timeout(Some(ANSWER))?;
-            kept.insert(Kept { stream, answers: 0 })
+            kept.insert(KeptConnection { stream, answers: 0 })
         }
     };
     connection.stream.write_all(REQUEST)?;
@@ -123,10 +123,10 @@ mod tests {
             }
             SystemTime::now()
         });
-        let poller = Poller::begin(port);
+        let poller = HealthPoller::begin(port);
         let answered = server.join().unwrap();
-        let sighting = poller.sighting().expect("it answered 200");
-        assert!(sighting.not_ready < answered && sighting.not_ready < sighting.ready);
+        let observation = poller.observation().expect("it answered 200");
+        assert!(observation.not_ready < answered && observation.not_ready < observation.ready);
     }
 
     #[test]

@@ -11,7 +11,7 @@ const TICKS_PER_SECOND: u32 = 100;
 
 /// Memory of a process, in KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
+pub struct ProcessMemory {
     /// In RAM, shared pages of the program file included.
     pub resident: u64,
     /// Of that, what belongs to no file: heap and stacks.
@@ -22,9 +22,9 @@ pub struct Memory {
 ///
 /// # Errors
 /// When there is no such process.
-pub fn memory(pid: u32) -> Result<Memory, Error> {
+pub fn memory(pid: u32) -> Result<ProcessMemory, Error> {
     let text = read(&format!("/proc/{pid}/smaps_rollup"))?;
-    Ok(Memory { resident: field(&text, "Rss:"), anonymous: field(&text, "Anonymous:") })
+    Ok(ProcessMemory { resident: field(&text, "Rss:"), anonymous: field(&text, "Anonymous:") })
 }
 
 /// How often the threads of process `pid` have gone to sleep so far, which is how often they were woken.

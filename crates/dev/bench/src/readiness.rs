@@ -10,11 +10,11 @@ use std::time::SystemTime;
 use xtask::error::Error;
 use xtask::llama_server::{self, Build};
 
-use crate::Plan;
-use crate::daemon::Daemon;
+use crate::Effort;
+use crate::daemon::MeasuredDaemon;
 use crate::events::{at, milliseconds};
 use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
-use crate::poller::{Poller, Sighting};
+use crate::poller::{HealthPoller, ReadinessObservation};
 use crate::programs::{self, Programs, quoted};
 
 /// Bytes of the model that takes a while to load.
@@ -23,7 +23,7 @@ const BUDGET: Budget = Budget::AtMost { median: 5.0, p99: 50.0 };
 
 /// Where readiness has to be read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Voice {
+enum LogMode {
     /// The build logs as it does by default.
     Lines,
     /// The log is off: only the probe tells.
@@ -45,69 +45,70 @@ struct Start {
 ///
 /// # Errors
 /// When there is no real llama-server, or a start fails.
-pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let llama_server = llama_server::provide(&Build::Auto)?;
     let folder = programs::empty_folder()?;
     let models = [
-        (programs::model(folder.path(), "tiny", 0)?, plan.pick(40, 8)),
-        (programs::model(folder.path(), "large", LARGE)?, plan.pick(10, 2)),
+        (programs::model(folder.path(), "tiny", 0)?, effort.pick(40, 8)),
+        (programs::model(folder.path(), "large", LARGE)?, effort.pick(10, 2)),
     ];
     let mut figures = Vec::new();
-    for voice in [Voice::Lines, Voice::Silent] {
+    for log_mode in [LogMode::Lines, LogMode::Silent] {
         let mut starts = Vec::new();
         for (model, runs) in &models {
             let home = programs::empty_folder()?;
             let port = programs::free_ports(1)?[0];
-            let daemon = Daemon::start(&programs.daemon, home.path(), &sections(&llama_server, model, port, voice))?;
+            let daemon =
+                MeasuredDaemon::start(&programs.daemon, home.path(), &sections(&llama_server, model, port, log_mode))?;
             for _ in 0..*runs {
                 starts.push(start(&daemon, port)?);
             }
             daemon.stop()?;
         }
-        figures.extend(figures_of(voice, &starts));
+        figures.extend(figures_of(log_mode, &starts));
     }
     Ok(figures)
 }
 
-fn sections(llama_server: &Path, model: &Path, port: u16, voice: Voice) -> String {
+fn sections(llama_server: &Path, model: &Path, port: u16, log_mode: LogMode) -> String {
     format!(
         "[llama-server]\nbinary = {}\n\
          [flags]\nthreads = 2\nctx-size = 512\nlog-disable = {}\n\
          [[servers]]\nid = \"measured\"\nmodel = {}\nport = {port}\nenabled = false\n",
         quoted(llama_server),
-        voice == Voice::Silent,
+        log_mode == LogMode::Silent,
         quoted(model),
     )
 }
 
 /// Starts the server, has it watched from both sides, and stops it.
-fn start(daemon: &Daemon, port: u16) -> Result<Start, Error> {
-    let poller = Poller::begin(port);
+fn start(daemon: &MeasuredDaemon, port: u16) -> Result<Start, Error> {
+    let poller = HealthPoller::begin(port);
     daemon.ask(&["start", "measured", "--wait", "--timeout", "120s"])?;
-    let sighting = poller.sighting();
+    let observation = poller.observation();
     daemon.ask(&["stop", "measured", "--wait", "--timeout", "60s"])?;
     let events = daemon.events()?;
     let ready = events.iter().rev().find(|event| event["event"]["type"] == "ReadyReached").and_then(at);
-    match (sighting, ready) {
-        (Some(sighting), Some(ready)) => Ok(compare(sighting, ready)),
+    match (observation, ready) {
+        (Some(observation), Some(ready)) => Ok(compare(observation, ready)),
         _ => {
             Err(Error::missing("a server became ready that only one side saw", "run it again with `--only readiness`"))
         }
     }
 }
 
-fn compare(sighting: Sighting, ready: SystemTime) -> Start {
+fn compare(observation: ReadinessObservation, ready: SystemTime) -> Start {
     Start {
-        delay: milliseconds(sighting.ready, ready),
-        resolution: milliseconds(sighting.not_ready, sighting.ready),
-        early: milliseconds(ready, sighting.not_ready),
+        delay: milliseconds(observation.ready, ready),
+        resolution: milliseconds(observation.not_ready, observation.ready),
+        early: milliseconds(ready, observation.not_ready),
     }
 }
 
-fn figures_of(voice: Voice, starts: &[Start]) -> [Figure; 2] {
-    let [delay, early] = match voice {
-        Voice::Lines => ["ready after /health 200, with lines", "ready too early, with lines"],
-        Voice::Silent => ["ready after /health 200, silent", "ready too early, silent"],
+fn figures_of(log_mode: LogMode, starts: &[Start]) -> [Figure; 2] {
+    let [delay, early] = match log_mode {
+        LogMode::Lines => ["ready after /health 200, with lines", "ready too early, with lines"],
+        LogMode::Silent => ["ready after /health 200, silent", "ready too early, silent"],
     };
     let resolution =
         || Baseline { what: "between two polls", samples: Samples::of(starts.iter().map(|start| start.resolution)) };
@@ -128,14 +129,14 @@ mod tests {
     #[test]
     fn an_event_before_a_refused_poll_is_early() {
         let moment = |milliseconds| SystemTime::UNIX_EPOCH + Duration::from_millis(milliseconds);
-        let sighting = Sighting { not_ready: moment(100), ready: moment(102) };
-        let late = compare(sighting, moment(103));
+        let observation = ReadinessObservation { not_ready: moment(100), ready: moment(102) };
+        let late = compare(observation, moment(103));
         assert_eq!((late.delay, late.resolution, late.early), (1.0, 2.0, -3.0));
         // Between two polls our own probe may be the first to see the 200.
-        let first = compare(sighting, moment(101));
+        let first = compare(observation, moment(101));
         assert_eq!((first.delay, first.early), (-1.0, -1.0));
-        assert_eq!(compare(sighting, moment(90)).early, 10.0);
-        let figures = figures_of(Voice::Lines, &[late, compare(sighting, moment(90))]);
+        assert_eq!(compare(observation, moment(90)).early, 10.0);
+        let figures = figures_of(LogMode::Lines, &[late, compare(observation, moment(90))]);
         assert_eq!(figures.map(|figure| figure.samples.percentile(99)), [1.0, 10.0]);
     }
 }

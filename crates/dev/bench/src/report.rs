@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::figure::{Figure, Verdict};
+use crate::figure::{Figure, FigureStatus};
 
 const HEADINGS: [&str; 8] = ["figure", "median", "p99", "baseline", "", "ratio", "budget", ""];
 
@@ -19,16 +19,16 @@ pub fn table(figures: &[Figure]) -> String {
 }
 
 fn row(figure: &Figure) -> [String; 8] {
-    let spell = |value| figure.unit.spell(value);
+    let format_value = |value| figure.unit.format_value(value);
     [
         figure.name.to_owned(),
-        spell(figure.samples.median()),
-        spell(figure.worst()),
-        spell(figure.baseline.samples.median()),
+        format_value(figure.samples.median()),
+        format_value(figure.worst()),
+        format_value(figure.baseline.samples.median()),
         figure.baseline.what.to_owned(),
         ratio(figure.ratio()),
-        figure.spell_budget(),
-        figure.verdict().to_string(),
+        figure.budget_text(),
+        figure.status().to_string(),
     ]
 }
 
@@ -39,7 +39,7 @@ fn ratio(ratio: f64) -> String {
 
 /// The figures as one JSON document.
 pub fn json(figures: &[Figure]) -> String {
-    let ok = figures.iter().all(|figure| figure.verdict() == Verdict::Ok);
+    let ok = figures.iter().all(|figure| figure.status() == FigureStatus::Ok);
     json!({ "ok": ok, "figures": figures.iter().map(Figure::to_json).collect::<Vec<_>>() }).to_string()
 }
 

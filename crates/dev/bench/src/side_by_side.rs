@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use xtask::error::Error;
 
-use crate::Plan;
-use crate::daemon::Daemon;
+use crate::Effort;
+use crate::daemon::MeasuredDaemon;
 use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
-use crate::fleet::{Fleet, Pace};
+use crate::fleet::{Pace, StandInFleet};
 use crate::programs::{self, Programs};
 
 const SERVERS: usize = 50;
@@ -20,14 +20,14 @@ const EACH: f64 = 10.0;
 ///
 /// # Errors
 /// When a daemon does not run, or a server does not become ready.
-pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let (mut all, mut one) = (Vec::new(), Vec::new());
-    for _ in 0..plan.pick(5, 1) {
+    for _ in 0..effort.pick(5, 1) {
         let home = programs::empty_folder()?;
-        let mut fleet = Fleet::write(programs, home.path(), &[Pace { load: LOAD, ..Pace::default() }; SERVERS])?;
+        let mut fleet = StandInFleet::write(programs, home.path(), &[Pace { load: LOAD, ..Pace::default() }; SERVERS])?;
         let ids = fleet.ids.clone();
         fleet.add_profile("all", &ids);
-        let daemon = Daemon::start(&programs.daemon, home.path(), &fleet.sections)?;
+        let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), &fleet.sections)?;
         one.push(daemon.time(&["start", "--wait", &ids[0]])?);
         daemon.time(&["stop", "--wait", &ids[0]])?;
         all.push(daemon.time(&["profile", "switch", "--wait", "all"])?);

@@ -5,7 +5,7 @@ use xtask::cargo::cargo;
 use xtask::error::Error;
 use xtask::shell;
 
-use crate::Plan;
+use crate::Effort;
 use crate::figure::{Baseline, Budget, Figure, Unit};
 use crate::pairs;
 use crate::programs::{self, Programs};
@@ -16,12 +16,12 @@ const BUDGET: Budget = Budget::TimesBaseline(1.3);
 ///
 /// # Errors
 /// When the benchmark does not build or run.
-pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let folder = programs::empty_folder()?;
     let model = programs::model(folder.path(), "tiny", 0)?;
     let mut bench = cargo();
     bench.args(["bench", "--quiet", "--package", "llama-warden-launcher", "--bench", "spawning", "--"]);
-    bench.args([&programs.daemon, &programs.stand_in, &model]).arg(plan.pick(9, 3).to_string());
+    bench.args([&programs.daemon, &programs.stand_in, &model]).arg(effort.pick(9, 3).to_string());
     let printed = shell::read(&mut bench)?;
     Ok(vec![
         figure("spawn 100 stand-ins at once", &printed, "at-once"),
@@ -38,18 +38,18 @@ fn figure(name: &'static str, printed: &str, label: &str) -> Figure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figure::Verdict;
+    use crate::figure::FigureStatus;
 
     #[test]
     fn a_spawn_is_held_against_the_bare_one_beside_it() {
         let printed = "at-once 130.5 100\none-by-one 9 2\nat-once 120 100\n";
         let at_once = figure("x", printed, "at-once");
-        assert_eq!((at_once.ratio(), at_once.verdict()), (1.2, Verdict::Ok));
+        assert_eq!((at_once.ratio(), at_once.status()), (1.2, FigureStatus::Ok));
         assert_eq!(figure("x", printed, "one-by-one").ratio(), 4.5);
     }
 
     #[test]
     fn a_benchmark_that_printed_nothing_is_over_budget() {
-        assert_eq!(figure("x", "", "at-once").verdict(), Verdict::Over);
+        assert_eq!(figure("x", "", "at-once").status(), FigureStatus::Over);
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde_json::Value;
 use xtask::error::Error;
 
-use crate::Plan;
-use crate::daemon::Daemon;
+use crate::Effort;
+use crate::daemon::MeasuredDaemon;
 use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
-use crate::fleet::{Fleet, Pace};
+use crate::fleet::{Pace, StandInFleet};
 use crate::programs::{self, Programs};
 
 /// Servers that are in one of the profiles alone.
@@ -32,9 +32,9 @@ struct Switch {
 /// Measures switches, each on a daemon of its own.
 ///
 /// # Errors
-/// When a daemon does not run, or a server in both profiles is touched.
-pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
-    let switches: Vec<Switch> = (0..plan.pick(7, 2)).map(|_| switch(programs)).collect::<Result<_, _>>()?;
+/// When a daemon does not run, or a server in both profiles is restarted.
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
+    let switches: Vec<Switch> = (0..effort.pick(7, 2)).map(|_| switch(programs)).collect::<Result<_, _>>()?;
     let of = |value: fn(&Switch) -> f64| Samples::of(switches.iter().map(value));
     Ok(vec![Figure {
         name: "switch, 15 of 20 in common",
@@ -47,12 +47,12 @@ pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
 
 fn switch(programs: &Programs) -> Result<Switch, Error> {
     let home = programs::empty_folder()?;
-    let mut fleet = Fleet::write(programs, home.path(), &paces())?;
+    let mut fleet = StandInFleet::write(programs, home.path(), &paces())?;
     let ids = fleet.ids.clone();
     let (before, after, common) = (&ids[..ALONE + COMMON], &ids[ALONE..], &ids[ALONE..ALONE + COMMON]);
     fleet.add_profile("before", before);
     fleet.add_profile("after", after);
-    let daemon = Daemon::start(&programs.daemon, home.path(), &fleet.sections)?;
+    let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), &fleet.sections)?;
     // The first launch asks the program what it is; no other does.
     let (slowest_stop, slowest_start) = (ids[ALONE - 1].as_str(), ids[ALONE + COMMON + ALONE - 1].as_str());
     daemon.time(&["start", "--wait", slowest_stop])?;
@@ -65,9 +65,9 @@ fn switch(programs: &Programs) -> Result<Switch, Error> {
     let pids_after = pids(&daemon)?;
     check(&pids_before, before)?;
     check(&pids_after, after)?;
-    match touched(common, &pids_before, &pids_after) {
+    match first_restarted(common, &pids_before, &pids_after) {
         Some(id) => Err(Error::missing(
-            format!("the switch touched {id}, which is in both profiles"),
+            format!("the switch restarted {id}, which is in both profiles"),
             "mend crates/components/supervisor/src/switch.rs",
         )),
         None => daemon.stop().map(|()| Switch { whole, alone: stop + start }),
@@ -75,7 +75,11 @@ fn switch(programs: &Programs) -> Result<Switch, Error> {
 }
 
 /// The first of these servers that has another process than before.
-fn touched<'a>(ids: &'a [String], before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Option<&'a String> {
+fn first_restarted<'a>(
+    ids: &'a [String],
+    before: &BTreeMap<String, u64>,
+    after: &BTreeMap<String, u64>,
+) -> Option<&'a String> {
     ids.iter().find(|id| before.get(*id) != after.get(*id))
 }
 
@@ -89,7 +93,7 @@ fn paces() -> Vec<Pace> {
 }
 
 /// The process of each server that is ready.
-fn pids(daemon: &Daemon) -> Result<BTreeMap<String, u64>, Error> {
+fn pids(daemon: &MeasuredDaemon) -> Result<BTreeMap<String, u64>, Error> {
     let status = daemon.ask(&["status", "--json"])?;
     let status: Value = serde_json::from_str(&status)
         .map_err(|error| Error::missing(format!("no status ({error})"), "mend `llama-warden status --json`"))?;
@@ -113,8 +117,8 @@ mod tests {
     fn a_server_with_another_process_was_touched() {
         let ids = ["a", "b"].map(str::to_owned);
         let pids = |of_b| ids.iter().cloned().zip([7, of_b]).collect::<BTreeMap<_, _>>();
-        assert_eq!(touched(&ids, &pids(8), &pids(8)), None);
-        assert_eq!(touched(&ids, &pids(8), &pids(9)), Some(&ids[1]));
+        assert_eq!(first_restarted(&ids, &pids(8), &pids(8)), None);
+        assert_eq!(first_restarted(&ids, &pids(8), &pids(9)), Some(&ids[1]));
         assert!(check(&pids(8), &ids).is_ok() && check(&pids(8), &ids[..1]).is_err());
     }
 
