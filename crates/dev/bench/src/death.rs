@@ -23,8 +23,8 @@ use crate::programs::{self, Programs};
 const RESTARTS: &str = "[restart]\nstable-after = \"0s\"\ninitial-delay = \"200ms\"\n";
 /// The p99 leaves room for a machine whose processors are all taken: several threads have their turn one after the other.
 const SEEN: Budget = Budget::AtMost { median: 10.0, p99: 50.0 };
-/// A timer of the runtime has steps of a millisecond.
-const LATE: Budget = Budget::AtMost { median: 2.0, p99: 50.0 };
+/// A timer of the runtime has steps of a millisecond, and a shared machine adds a turn or two.
+const LATE: Budget = Budget::AtMost { median: 5.0, p99: 50.0 };
 
 /// A death and the restart after it, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,13 +1,14 @@
-//! What a daemon costs while nothing happens: memory, wake-ups, and memory for each further server.
+//! Measures what a daemon costs while nothing happens: its memory, its wake-ups, and its memory for each further server.
 //!
-//! Servers are stand-ins that are ready and say as much as a llama-server does. Wake-ups are the sleeps that end: voluntary
-//! context switches of all threads. The health interval is longer than the measurement, so that none is due.
+//! Servers are stand-ins that are ready and have written what a llama-server writes. A wake-up is a sleep that ends: a voluntary
+//! context switch of any thread. The health interval is longer than the measurement, so that no check is due.
 //!
 //! The daemon is the one of the `dist` profile: see [`Programs::as_shipped`].
 //!
-//! Memory of a further server is the growth of anonymous memory (heap and stacks; pages of the program file are shared by all)
-//! from 3 to 103 servers that have filled both of their log rings, less the size of those rings. Both daemons are new, so that
-//! it holds what was freed and not given back too.
+//! The memory of a further server is the growth of anonymous memory (heap and stacks; pages of the program file are shared by
+//! all) from three servers to [`COUNTS`], divided by the servers between, less what the rings of one server hold. Each daemon is
+//! new, so that the figure includes memory that was freed and not given back. It is measured at several counts because an
+//! allocator changes its ways with size: a block that is fresh zero pages at first may later lie on pages that were in use.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -23,25 +24,37 @@ use crate::procfs;
 use crate::programs::{self, Programs, quoted};
 
 const FEW: usize = 3;
-const MANY: usize = 103;
-/// KiB of a server's two log rings, by default.
-const RINGS: f64 = 2.0 * 256.0;
+/// How many servers there are, what they write, and what the figure is called.
+const COUNTS: [(usize, OutputVolume, &str); 4] = [
+    (50, OutputVolume::Usual, "memory of a further server, up to 50"),
+    (200, OutputVolume::Usual, "memory of a further server, up to 200"),
+    (500, OutputVolume::Usual, "memory of a further server, up to 500"),
+    (50, OutputVolume::Floods, "memory of a further server, with full rings"),
+];
+/// MiB in RAM with three servers.
+const RESIDENT: Budget = Budget::never_over(12.0);
+/// A kernel wakes threads now and then; a timer of one second would make ten.
+const WAKEUPS: Budget = Budget::never_over(2.0);
+/// KiB of a further server beside what its rings hold.
+const FURTHER: Budget = Budget::never_over(20.0);
+/// Bytes that a ring keeps with each line: its order and its length.
+const LINE_HEADER: usize = 12;
 
-/// How much a server says.
+/// How much a server writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OutputVolume {
-    /// What a llama-server says by default.
+    /// What a llama-server writes by default.
     Usual,
-    /// As much as fits into its rings, and more.
+    /// More than its rings keep.
     Floods,
 }
 
 impl OutputVolume {
     const fn script(self) -> &'static str {
         match self {
-            Self::Usual => r#"{"max_life_s": 300}"#,
+            Self::Usual => r#"{"max_life_s": 900}"#,
             Self::Floods => {
-                r#"{"max_life_s": 300, "acts": [
+                r#"{"max_life_s": 900, "acts": [
                     {"at": "ready", "do": {"flood": {"megabytes": 1, "stream": "stderr"}}},
                     {"at": "ready", "do": {"flood": {"megabytes": 1, "stream": "stdout"}}}]}"#
             }
@@ -58,43 +71,54 @@ struct Idle {
     wakeups: f64,
 }
 
-/// Measures daemons with no, three and 103 servers.
+/// The memory of a daemon whose servers have written their lines, in KiB.
+#[derive(Debug, Clone, Copy)]
+struct Filled {
+    /// What belongs to no file.
+    anonymous: f64,
+    /// What the rings of one server hold.
+    rings: f64,
+}
+
+/// Measures daemons without servers, with three, and with each of [`COUNTS`].
 ///
 /// # Errors
 /// When one of them does not run.
 pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
-    let (mut none, mut few, mut further) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut none, mut few) = (Vec::new(), Vec::new());
+    let mut further = COUNTS.map(|_| (Vec::new(), Vec::new()));
     for _ in 0..effort.pick(3, 1) {
         none.push(idle(programs, 0, effort)?);
         few.push(idle(programs, FEW, effort)?);
-        further.push((anonymous(programs, MANY)? - anonymous(programs, FEW)?) / (MANY - FEW) as f64 - RINGS);
+        let (usual, flooded) =
+            (filled(programs, FEW, OutputVolume::Usual)?, filled(programs, FEW, OutputVolume::Floods)?);
+        for ((count, volume, _), (own, rings)) in COUNTS.iter().zip(&mut further) {
+            let base = if *volume == OutputVolume::Usual { usual } else { flooded };
+            let many = filled(programs, *count, *volume)?;
+            own.push((many.anonymous - base.anonymous) / (count - FEW) as f64 - many.rings);
+            rings.push(many.rings);
+        }
     }
-    let resident = |idle: &[Idle]| Samples::of(idle.iter().map(|idle| idle.resident));
-    let wakeups = |idle: &[Idle]| Samples::of(idle.iter().map(|idle| idle.wakeups));
-    Ok(vec![
-        Figure {
-            name: "idle memory with 3 servers",
-            unit: Unit::Mebibytes,
-            samples: resident(&few),
-            baseline: Baseline { what: "without servers", samples: resident(&none) },
-            budget: Budget::never_over(10.0),
-        },
-        Figure {
-            name: "idle wake-ups in 10 s",
-            unit: Unit::Times,
-            samples: wakeups(&few),
-            baseline: Baseline { what: "without servers", samples: wakeups(&none) },
-            // What a kernel does to threads now and then; a timer of one second would be ten.
-            budget: Budget::never_over(2.0),
-        },
-        Figure {
-            name: "memory of a further server",
-            unit: Unit::Kibibytes,
-            samples: Samples::of(further),
-            baseline: Baseline { what: "its two log rings", samples: Samples::of([RINGS]) },
-            budget: Budget::never_over(16.0),
-        },
-    ])
+    let of = |idle: &[Idle], value: fn(&Idle) -> f64| Samples::of(idle.iter().map(value));
+    let beside_none = |name, unit, value, budget| Figure {
+        name,
+        unit,
+        samples: of(&few, value),
+        baseline: Baseline { what: "without servers", samples: of(&none, value) },
+        budget,
+    };
+    let mut figures = vec![
+        beside_none("idle memory with 3 servers", Unit::Mebibytes, |idle| idle.resident, RESIDENT),
+        beside_none("idle wake-ups in 10 s", Unit::Times, |idle| idle.wakeups, WAKEUPS),
+    ];
+    figures.extend(COUNTS.iter().zip(further).map(|((_, _, name), (own, rings))| Figure {
+        name,
+        unit: Unit::Kibibytes,
+        samples: Samples::of(own),
+        baseline: Baseline { what: "what its rings hold", samples: Samples::of(rings) },
+        budget: FURTHER,
+    }));
+    Ok(figures)
 }
 
 fn idle(programs: &Programs, servers: usize, effort: Effort) -> Result<Idle, Error> {
@@ -102,7 +126,7 @@ fn idle(programs: &Programs, servers: usize, effort: Effort) -> Result<Idle, Err
     let daemon = settled(programs, home.path(), servers, OutputVolume::Usual)?;
     let before = procfs::sleeps(daemon.pid())?;
     let window = Duration::from_secs(effort.pick(10, 3));
-    // Nothing is awaited: that nothing happens meanwhile is what is measured.
+    // There is no event to wait for: the figure says that nothing happens in this time.
     thread::sleep(window);
     let sleeps = procfs::sleeps(daemon.pid())?.saturating_sub(before);
     let memory = procfs::memory(daemon.pid())?;
@@ -110,20 +134,26 @@ fn idle(programs: &Programs, servers: usize, effort: Effort) -> Result<Idle, Err
     Ok(Idle { resident: memory.resident as f64 / 1024.0, wakeups: sleeps as f64 * 10.0 / window.as_secs_f64() })
 }
 
-/// KiB that belong to no file, of a daemon whose servers have filled their rings.
-fn anonymous(programs: &Programs, servers: usize) -> Result<f64, Error> {
+fn filled(programs: &Programs, servers: usize, volume: OutputVolume) -> Result<Filled, Error> {
     let home = programs::empty_folder()?;
-    let daemon = settled(programs, home.path(), servers, OutputVolume::Floods)?;
-    let memory = procfs::memory(daemon.pid())?;
+    let daemon = settled(programs, home.path(), servers, volume)?;
+    let anonymous = procfs::memory(daemon.pid())?.anonymous as f64;
+    // Only now: the daemon allocates for its answer.
+    let lines = daemon.ask(&["logs", "s0", "--lines", "1000000"])?;
     daemon.stop()?;
-    Ok(memory.anonymous as f64)
+    Ok(Filled { anonymous, rings: ring_bytes(&lines) as f64 / 1024.0 })
 }
 
-/// A daemon whose servers are all ready and that has come to rest.
-fn settled(programs: &Programs, home: &Path, servers: usize, talk: OutputVolume) -> Result<MeasuredDaemon, Error> {
+/// What rings hold for the lines that they keep.
+fn ring_bytes(lines: &str) -> usize {
+    lines.lines().map(|line| line.len() + LINE_HEADER).sum()
+}
+
+/// A daemon whose servers are all ready and that uses no processor time.
+fn settled(programs: &Programs, home: &Path, servers: usize, volume: OutputVolume) -> Result<MeasuredDaemon, Error> {
     let model = programs::model(home, "tiny", 0)?;
     let script = home.join("tiny.gguf.stand-in.json");
-    std::fs::write(&script, talk.script()).on("write", &script)?;
+    std::fs::write(&script, volume.script()).on("write", &script)?;
     let mut sections =
         format!("[llama-server]\nbinary = {}\n[health]\ninterval = \"1h\"\n", quoted(&programs.stand_in));
     let ids: Vec<String> = (0..servers).map(|number| format!("s{number}")).collect();
@@ -135,9 +165,27 @@ fn settled(programs: &Programs, home: &Path, servers: usize, talk: OutputVolume)
     let daemon = MeasuredDaemon::start(&programs.daemon, home, &sections)?;
     if !ids.is_empty() {
         let ids = ids.iter().map(String::as_str);
-        let wait: Vec<&str> = ["wait", "--timeout", "60s"].into_iter().chain(ids).collect();
+        let wait: Vec<&str> = ["wait", "--timeout", "300s"].into_iter().chain(ids).collect();
         daemon.ask(&wait)?;
     }
     daemon.wait_until_idle()?;
     Ok(daemon)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_holds_a_header_with_each_line() {
+        assert_eq!(ring_bytes("four\n\nsix is\n"), 4 + 6 + 3 * LINE_HEADER);
+    }
+
+    #[test]
+    fn every_count_has_a_name_of_its_own() {
+        let mut names = COUNTS.map(|(_, _, name)| name).to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), COUNTS.len());
+    }
 }
