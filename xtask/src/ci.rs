@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: all checks, then all tests, each under a heading and with its duration.
+//! `cargo xtask ci`: runs all checks, then all tests, each under a heading and with its duration.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,10 +11,10 @@ use xtask::{paths, shell};
 
 use crate::{schema, test, tidy};
 
-/// A check and the command with which a person repeats it.
+/// A check, and the command that repeats it by hand.
 type Step = (&'static str, fn() -> Result<(), Error>);
 
-/// The checks, the quickest first.
+/// The checks, quickest first.
 const STEPS: [Step; 7] = [
     ("cargo fmt --all --check", format),
     ("cargo xtask tidy", tidy::run),
@@ -28,7 +28,7 @@ const STEPS: [Step; 7] = [
 /// Runs all steps up to the first that fails.
 ///
 /// # Errors
-/// What the failed check says.
+/// The error of the failed check.
 pub fn run() -> Result<ExitCode, Error> {
     for (command, step) in STEPS {
         eprintln!("\n== {command}");
@@ -36,7 +36,7 @@ pub fn run() -> Result<ExitCode, Error> {
         step()?;
         eprintln!("== passed after {:.1} s", started.elapsed().as_secs_f64());
     }
-    // No duration at the end: the runner's summary says it, and comes last.
+    // No line follows the tests: the runner's summary has their duration and must come last.
     eprintln!("\n== cargo xtask test");
     test::run(&test::TestOptions::default())
 }
@@ -49,7 +49,7 @@ fn clippy() -> Result<(), Error> {
     shell::run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
 }
 
-/// What is not built by default compiles too, where its libraries are loaded at run time.
+/// Checks features that are off by default too; their libraries are loaded at run time and need not be installed.
 fn clippy_of_all_features() -> Result<(), Error> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--quiet", "--", "-D", "warnings"];
     shell::run(cargo().args(clippy))
@@ -60,7 +60,7 @@ fn doc() -> Result<(), Error> {
     shell::run(cargo().args(doc).env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
-/// What third parties build, which is outside the workspace, in the same build folder.
+/// Tests the examples, which are packages outside the workspace as those of third parties are, in the same build folder.
 fn examples() -> Result<(), Error> {
     let folder = paths::root().join("examples");
     let mut manifests: Vec<PathBuf> = fs::read_dir(&folder)

@@ -1,11 +1,11 @@
-//! `cargo xtask gguf`: a random model for trying things out by hand.
+//! `cargo xtask gguf`: writes a random model to try things out with.
 
 use std::path::PathBuf;
 
 use llama_warden_tiny_gguf::TinyModel;
 use xtask::error::{Error, OnPath};
 
-/// What to write.
+/// Where to write the model, and its size.
 #[derive(Debug, clap::Args)]
 pub struct GgufOptions {
     /// The file to write

@@ -1,7 +1,7 @@
-//! The cache of parts: folder trees that were downloaded or built once, each with the checksums of all its files.
+//! The cache of parts: folder trees that are downloaded or built once, each with the checksums of all its files.
 //!
-//! A tree appears under its final name by a rename, so a part is either whole or absent; a tree whose files no longer match
-//! their checksums counts as absent.
+//! A tree gets its final name by a rename, so a part is either whole or absent. A tree whose files no longer match their
+//! checksums counts as absent.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::{paths, shell};
 /// The list of checksums at the root of each tree, in the format of `sha256sum`.
 const CHECKSUMS: &str = "SHA256SUMS";
 
-/// One part of the cache, locked against other chores until it is dropped.
+/// A part of the cache, locked against other chores until it is dropped.
 #[derive(Debug)]
 pub struct CachedPart {
     place: PathBuf,
@@ -21,7 +21,7 @@ pub struct CachedPart {
     _lock: File,
 }
 
-/// A tree under construction; dropping it removes what was built so far.
+/// A tree under construction. Dropping it removes what was built so far.
 #[derive(Debug)]
 pub struct PartDraft<'part> {
     part: &'part CachedPart,
@@ -42,7 +42,7 @@ impl CachedPart {
         Ok(Self { place: cache.join(name), scratch: cache.join(format!(".draft-{name}")), _lock: lock })
     }
 
-    /// Where the part lies, if it is there and every file in it is what it was when the part was made.
+    /// The folder of the part, if it exists and every file in it has its checksum.
     pub fn intact(&self) -> Option<&Path> {
         let check = ["--check", "--quiet", "--strict", CHECKSUMS];
         let whole = self.place.join(CHECKSUMS).is_file()
@@ -50,10 +50,10 @@ impl CachedPart {
         whole.then_some(&self.place)
     }
 
-    /// Starts to make the part anew.
+    /// Starts to build the part anew.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When the folder cannot be created.
     pub fn draft(&self) -> Result<PartDraft<'_>, Error> {
         remove(&self.scratch)?;
         fs::create_dir_all(&self.scratch).on("create", &self.scratch)?;
@@ -62,7 +62,7 @@ impl CachedPart {
 }
 
 impl PartDraft<'_> {
-    /// The folder to build in: below it `tree/` becomes the part, and everything else is scratch.
+    /// The folder to build in. `tree/` below it becomes the part; everything else is removed.
     pub fn folder(&self) -> &Path {
         &self.part.scratch
     }
@@ -72,12 +72,12 @@ impl PartDraft<'_> {
         self.folder().join("tree")
     }
 
-    /// Where the part will lie once it is published.
+    /// The folder of the part once it is published.
     pub fn place(&self) -> &Path {
         &self.part.place
     }
 
-    /// Writes the checksums and moves the tree to its place, replacing what was there.
+    /// Writes the checksums and moves the tree to its place, replacing an older part.
     ///
     /// # Errors
     /// When a file cannot be read, written or moved.
@@ -112,7 +112,7 @@ pub fn lock(path: &Path) -> Result<File, Error> {
     Ok(lock)
 }
 
-/// Makes `link` a symbolic link to `to`, in one step for those who look.
+/// Makes `link` a symbolic link to `to`, in one step: a reader sees the old link or the new one.
 ///
 /// # Errors
 /// When the link cannot be made.

@@ -1,4 +1,4 @@
-//! Where things lie: the checkout, its build folder, and the cache that outlives both.
+//! Paths of the checkout, of its build folder, and of the cache that outlives both.
 
 use std::env;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The root of the checkout: the folder with `Cargo.lock` above the package that runs.
 pub fn root() -> PathBuf {
-    // Cargo names the package's folder anew for each run, so that a build folder may serve several checkouts.
+    // The variable comes first: one build folder may serve several checkouts, and then the path compiled in may be another's.
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let above = Path::new(&package).ancestors().find(|folder| folder.join("Cargo.lock").is_file());
     above.map(Path::to_owned).unwrap_or_default()
@@ -20,7 +20,7 @@ pub fn target() -> PathBuf {
     }
 }
 
-/// The folder for downloaded parts: `LLAMA_WARDEN_CACHE`, else `llama-warden` in the user's cache folder, else, where neither
+/// The folder for downloaded parts: `LLAMA_WARDEN_CACHE`, else `llama-warden` in the user's cache folder, else, if neither
 /// can be written, a folder below [`target`].
 pub fn cache() -> PathBuf {
     let named = env::var_os("LLAMA_WARDEN_CACHE").map(PathBuf::from);

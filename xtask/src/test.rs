@@ -1,7 +1,7 @@
-//! `cargo xtask test`: everything that the tests need, then all tests.
+//! `cargo xtask test`: provides everything that the tests need, then runs all tests.
 //!
-//! Plain `cargo test` works too: it leaves out the tests whose real part is not named in the environment. Here all parts are
-//! there, and `LLAMA_WARDEN_TEST_ALL` turns a missing part into a failure.
+//! Plain `cargo test` works too, but skips tests that need a real program which the environment does not name. Here the
+//! environment names all of them, and `LLAMA_WARDEN_TEST_ALL` turns a missing one into a failure.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use xtask::error::Error;
 use xtask::llama_server::{self, Build};
 use xtask::{hadolint, prometheus, shell};
 
-/// Which tests to run.
+/// Which tests to run, as arguments of the runner.
 #[derive(Debug, Default, clap::Args)]
 pub struct TestOptions {
     /// Arguments for the runner (cargo nextest run, where it is installed, else cargo test); with any, documentation
@@ -21,8 +21,7 @@ pub struct TestOptions {
     runner: Vec<OsString>,
 }
 
-/// Provides the parts, builds the programs and runs the tests; the result is the runner's own exit code, and its summary the
-/// last that is printed.
+/// Provides the parts, builds the programs and runs the tests. Returns the runner's exit code; its summary is printed last.
 ///
 /// # Errors
 /// When a part cannot be provided or the programs do not build.
@@ -35,11 +34,11 @@ pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
         ("LLAMA_WARDEN_TEST_HADOLINT", hadolint::provide()?.into_os_string()),
         ("LLAMA_WARDEN_TEST_ALL", "1".into()),
     ];
-    // Tests start programs of other packages, which cargo does not build for them. Built together with the tests, both
-    // share one build of each dependency.
+    // Tests start programs of other packages, which cargo does not build for them. One command builds both, so that they share
+    // one build of each dependency.
     shell::run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
     if has_nextest() {
-        // nextest does not run documentation examples. They come first, because the runner's summary comes last.
+        // nextest does not run documentation examples. They run first, because the runner's summary must come last.
         if options.runner.is_empty() {
             let status = shell::status(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
             if !status.success() {
@@ -51,7 +50,7 @@ pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
     run_tests(cargo().args(["test", "--workspace", "--no-fail-fast"]), options, parts)
 }
 
-/// A llama-server of another year, built once and kept in the cache.
+/// Provides a llama-server of another year, built once and kept in the cache.
 fn old_build(version: &str) -> Result<OsString, Error> {
     let Ok::<Build, _>(build) = version.parse();
     llama_server::provide(&build).map(PathBuf::into_os_string)

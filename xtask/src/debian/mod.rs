@@ -1,4 +1,5 @@
-//! Programs out of Debian's archive, unpacked into the cache of parts instead of installed.
+//! Provides programs from Debian's archive: apt downloads their packages, which are unpacked into the cache instead of
+//! installed.
 
 mod apt;
 mod relocate;
@@ -17,13 +18,13 @@ use apt::{MIRROR_VARIABLE, PrivateApt};
 pub struct Recipe {
     /// The part's name in the cache.
     pub name: &'static str,
-    /// The packages that hold the programs; the libraries that they need follow by themselves.
+    /// The packages with the programs. apt adds their dependencies.
     pub packages: &'static [&'static str],
-    /// The programs, as they are called below `/usr/bin`; each must answer `--version`.
+    /// The names of the programs in `/usr/bin`; each must answer `--version`.
     pub programs: &'static [&'static str],
 }
 
-/// Returns the folder that holds the recipe's programs, from the cache where it is whole, else from the archive.
+/// Returns the folder with the recipe's programs, from the cache if it is intact there, else from the archive.
 ///
 /// # Errors
 /// When the archive cannot be reached, or a program from it does not run here.
@@ -44,7 +45,7 @@ pub fn provide(recipe: &Recipe) -> Result<PathBuf, Error> {
     })?;
     progress("downloading and unpacking packages");
     let unpacked = draft.folder().join("unpacked");
-    // patchelf is a tool for the unpacking and does not stay.
+    // patchelf is needed for the relocation only and is not kept.
     let packages: Vec<&str> = recipe.packages.iter().copied().chain(["patchelf", "libc6"]).collect();
     let listed = apt.unpack(&packages, &unpacked).map_err(|error| {
         let problem = format!("Debian unstable does not provide {} here: {error}", recipe.packages.join(" and "));
@@ -59,7 +60,7 @@ pub fn provide(recipe: &Recipe) -> Result<PathBuf, Error> {
     Ok(bin)
 }
 
-/// The next step where Debian's archive does not help.
+/// The next step if Debian's archive cannot be used.
 fn by_hand(recipe: &Recipe) -> String {
     format!("install {} yourself, into a folder on PATH", recipe.programs.join(" and "))
 }

@@ -1,4 +1,4 @@
-//! Which of our crates may depend on which.
+//! Checks which crates of the workspace depend on which.
 //!
 //! The table is the design: a component knows the events, the state and the bus, never another component, its tests included.
 //! A new row or name is a reviewed change. The folder of a crate is its kind, and no row may go against [`KINDS`].
@@ -9,14 +9,14 @@ use super::{Checkout, Source, Violation};
 
 const RULE: &str = "crate edges";
 
-/// What all packages but the binary's are called before their folder's name.
+/// The beginning of package names; only the binary's package is not named by this and its folder.
 const PREFIX: &str = "llama-warden-";
 
-/// A crate and the crates of ours that it may use, all by their short names.
+/// A crate and the crates of the workspace that it may use, by their short names.
 struct Row {
     name: &'static str,
     uses: &'static [&'static str],
-    /// Beside those, for its tests only.
+    /// Further crates that its tests may use.
     tests_use: &'static [&'static str],
 }
 
@@ -171,7 +171,7 @@ fn check_manifest(row: &Row, manifest: &Manifest<'_>, all: &[Manifest<'_>]) -> V
     violations
 }
 
-/// The short name of a package of ours.
+/// The short name of a package of the workspace; `None` for any other package.
 fn short_name(package: &str) -> Option<&str> {
     match package {
         "llama-warden" | "xtask" => Some(package),

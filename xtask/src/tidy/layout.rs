@@ -1,19 +1,19 @@
-//! Where files lie, how long they and their crates are, and how files open.
+//! Checks where files are, how long they and their crates are, and how they begin.
 
 use std::collections::BTreeMap;
 
 use super::{Checkout, Source, Violation};
 
-/// The most lines of a file that is meant to be read in one go.
+/// The most lines of a Rust file.
 const MAX_LINES: usize = 500;
 
-/// The most lines of the binary's list of parts.
+/// The most lines of the binary's `main.rs`.
 const MAX_MAIN_LINES: usize = 40;
 
 /// The most lines below a crate's `src`, comments and unit tests included.
 const MAX_CRATE_LINES: usize = 4000;
 
-/// Everything that may lie at the root.
+/// Everything that may be at the root.
 const TOP_LEVEL: [&str; 28] = [
     ".cargo",
     ".ci",
@@ -45,7 +45,7 @@ const TOP_LEVEL: [&str; 28] = [
     "xtask",
 ];
 
-/// Checks places, lengths and openings.
+/// Finds files in wrong places, files and crates that are too long, and files without a purpose in their first line.
 pub fn check(checkout: &Checkout) -> Vec<Violation> {
     let rust = checkout.sources.iter().filter(|source| source.is_rust());
     top_level(checkout).into_iter().chain(crate_sizes(checkout)).chain(rust.flat_map(check_rust)).collect()

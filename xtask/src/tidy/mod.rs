@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: the rules of layout that no compiler checks, all violations at once.
+//! `cargo xtask tidy`: checks the rules of layout and naming that no compiler checks, and prints all violations at once.
 //!
 //! Each rule is a pure function from the text of the checkout to violations; [`Checkout::read`] alone touches the disk.
 
@@ -35,11 +35,11 @@ struct Checkout {
     paths: Vec<String>,
 }
 
-/// A rule that is not kept, and what to do about it.
+/// A place that breaks a rule, and what to do about it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Violation {
     path: String,
-    /// The line, from 1; 0 for the file as a whole.
+    /// The line, from 1; 0 means the whole file.
     line: usize,
     rule: &'static str,
     advice: String,
@@ -77,14 +77,14 @@ pub fn run() -> Result<(), Error> {
 impl Checkout {
     fn read() -> Result<Self, Error> {
         let root = paths::root();
-        // A container's root may read a checkout that belongs to somebody else.
+        // In a container the checkout may belong to another user, and git refuses to list it then.
         let trusted = format!("safe.directory={}", root.display());
         let list = ["-c", &trusted, "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "-z"];
         let listed = shell::read(Command::new("git").args(list).current_dir(&root))?;
         let mut checkout = Self::default();
         for path in listed.split('\0').filter(|path| root.join(path).is_file()) {
             checkout.paths.push(path.to_owned());
-            // A file that is not UTF-8 is data, and no rule is about data.
+            // A file that is not UTF-8 is data, to which no rule applies.
             if let Ok(text) = fs::read_to_string(root.join(path)) {
                 checkout.sources.push(Source { path: path.to_owned(), text });
             }

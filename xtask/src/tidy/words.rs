@@ -1,17 +1,17 @@
-//! Words that may not appear, and where.
+//! Checks that certain words do not appear in certain files.
 //!
-//! The words below are put together from halves, so that this table passes its own check.
+//! The words below are joined from two halves, so that this table passes its own check.
 
 use super::{Checkout, Source, Violation};
 
-/// Words that are banned in some files.
+/// Words that some files may not contain.
 struct Ban {
     rule: &'static str,
     words: &'static [&'static str],
     applies: fn(&Source) -> bool,
     /// Whether the unit tests at the end of a file are left out.
     spares_unit_tests: bool,
-    /// What excuses a line, on it or on the line before.
+    /// Texts that allow a word on their line and on the line after.
     excuses: &'static [&'static str],
     advice: &'static str,
 }
@@ -69,13 +69,13 @@ const BANS: [Ban; 6] = [
         applies: |source| source.is_rust() && (source.path.starts_with("tests/") || source.path.contains("/tests/")),
         spares_unit_tests: false,
         excuses: &[concat!("// aw", "ait:")],
-        advice: "await an event with a deadline, or say in a comment (`// await: …`) what no event tells",
+        advice: "await an event with a deadline, or say in a comment (`// await: …`) why there is no event",
     },
     Ban {
         rule: "machine's own path",
         words: &[concat!("/ho", "me/"), concat!("/wo", "rk/"), concat!("/Us", "ers/"), concat!("/ro", "ot/")],
         applies: |_| true,
-        // An invented user, for rules about home directories.
+        // An invented user, for tests about home directories.
         spares_unit_tests: false,
         excuses: &[concat!("/ho", "me/u/"), concat!("/ho", "me/u\"")],
         advice: "use a path below the checkout, a temporary folder, or an invented one such as /srv/models",
@@ -110,7 +110,7 @@ fn check_source(source: &Source) -> Vec<Violation> {
     violations
 }
 
-/// Whether `word` stands in `line` without being the middle or the end of a longer word or path.
+/// Whether `line` contains `word` as a whole word, not inside a longer word or path.
 fn holds_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(start, _)| {
         let (before, after) = (line[..start].chars().next_back(), line[start + word.len()..].chars().next());
@@ -121,7 +121,7 @@ fn holds_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// Output of programs that others wrote.
+/// Whether the file is output of programs of other projects.
 fn is_recorded(source: &Source) -> bool {
     source.path.starts_with("tests/fixtures/") || source.path == "Cargo.lock"
 }

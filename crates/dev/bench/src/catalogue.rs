@@ -1,5 +1,6 @@
-//! How long it takes to discover a thousand models, and how much of them is read: judges what the catalogue's own benchmark
-//! prints.
+//! Measures how long the discovery of a thousand models takes and how much it reads.
+//!
+//! The catalogue's own benchmark measures; this module judges its output.
 
 use xtask::cargo::cargo;
 use xtask::error::Error;
@@ -10,10 +11,10 @@ use crate::figure::{Baseline, Budget, Figure, Unit};
 use crate::pairs;
 
 const TIME: Budget = Budget::AtMost { median: 1000.0, p99: 2000.0 };
-/// A discovery passes over arrays of numbers without reading them, and reads a little more than the rest.
+/// A discovery skips arrays of numbers, and reads blocks that end a little after what it needs: less than the whole header.
 const READ: Budget = Budget::TimesBaseline(1.0);
 
-/// Measures.
+/// Measures time and bytes read.
 ///
 /// # Errors
 /// When the benchmark does not build or run.

@@ -1,8 +1,8 @@
-//! How soon the death of a killed server is known, and how exactly its restart comes when the drawn back-off is over.
+//! Measures how soon the daemon sees the death of a killed server, and how exactly it keeps the back-off before the restart.
 //!
-//! A death is timed from the KILL that we send to the event `ServerExited`, beside a thread of ours that polls the process; both
-//! on the wall clock. A back-off begins with the event that the restart was scheduled for and lasts as long as `RestartScheduled`
-//! says; the restart begins with `LaunchBegan`. Beside it stands a thread that sleeps just as long, at the same time.
+//! The first is the wall time from the KILL to the event `ServerExited`; the baseline is a thread that polls the process. A
+//! back-off starts at the event that caused `RestartScheduled` and lasts `delay_seconds`; the restart starts at `LaunchBegan`.
+//! Its baseline is a thread that sleeps for the same duration at the same time.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,11 +19,11 @@ use crate::follower::EventFollower;
 use crate::killer::{self, WitnessedKill};
 use crate::programs::{self, Programs};
 
-/// The server has been stable at once, so that every back-off is drawn anew, up to the first delay.
+/// A ready server counts as stable at once, so that no back-off grows beyond the first delay.
 const RESTARTS: &str = "[restart]\nstable-after = \"0s\"\ninitial-delay = \"200ms\"\n";
-/// The p99 leaves room for a machine whose processors are all taken: several threads have their turn one after the other.
+/// The p99 leaves room for a machine whose processors are busy: several threads have to run, one after the other.
 const SEEN: Budget = Budget::AtMost { median: 10.0, p99: 50.0 };
-/// A timer of the runtime has steps of a millisecond, and a shared machine adds a turn or two.
+/// A timer of tokio has steps of a millisecond, and a busy machine adds a scheduling delay or two.
 const LATE: Budget = Budget::AtMost { median: 5.0, p99: 50.0 };
 
 /// A death and the restart after it, in milliseconds.
@@ -31,15 +31,15 @@ const LATE: Budget = Budget::AtMost { median: 5.0, p99: 50.0 };
 struct ObservedDeath {
     /// From the KILL to the event.
     seen: f64,
-    /// From the KILL to what the witness saw.
+    /// From the KILL to the observation of the witness.
     witnessed: f64,
-    /// From the end of the back-off to the launch; negative where it was not awaited.
+    /// From the end of the back-off to the launch; negative if the launch was too early.
     late: f64,
-    /// How much longer than the back-off a thread slept.
+    /// How much longer than the back-off the sleep of a thread took.
     overslept: f64,
 }
 
-/// Measures deaths of one server.
+/// Kills one server again and again.
 ///
 /// # Errors
 /// When a daemon does not run, or the server is not restarted.
@@ -54,7 +54,7 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
     Ok(figures(&deaths).into())
 }
 
-/// Kills the server once it is ready, and looks on until it is launched again.
+/// Waits until the server is ready, kills it, and follows the events until its next launch.
 fn death(follower: &EventFollower) -> Result<ObservedDeath, Error> {
     let pid = follower.until("ServerSpawned")?.last().and_then(|event| event["event"]["pid"].as_u64());
     follower.until("ReadyReached")?;
@@ -63,12 +63,12 @@ fn death(follower: &EventFollower) -> Result<ObservedDeath, Error> {
     let overslept = events.last().and_then(back_off).map(oversleep).unwrap_or(f64::NAN);
     events.extend(follower.until("LaunchBegan")?);
     ObservedDeath::read(&events, kill, overslept).ok_or_else(|| {
-        Error::missing("a restart without the events that lead to it", "see what `llama-warden events` says")
+        Error::missing("the events before a restart are incomplete", "see what `llama-warden events` prints")
     })
 }
 
 impl ObservedDeath {
-    /// `events` are those from the KILL to the next launch.
+    /// Computes the durations from the events between the KILL and the next launch; `None` if one is missing.
     fn read(events: &[Value], kill: WitnessedKill, overslept: f64) -> Option<Self> {
         let first = |kind: &str| events.iter().find(|event| events::is(event, kind));
         let scheduled = first("RestartScheduled")?;
@@ -83,13 +83,13 @@ impl ObservedDeath {
     }
 }
 
-/// The back-off that was drawn, in whole microseconds as times of events are.
+/// The scheduled back-off in whole microseconds, as precise as the times of events.
 fn back_off(scheduled: &Value) -> Option<Duration> {
     let seconds = scheduled["event"]["delay_seconds"].as_f64()?;
     Some(Duration::from_micros((seconds * 1e6) as u64))
 }
 
-/// Sleeps, and returns how many milliseconds longer that took.
+/// Sleeps for `duration` and returns how many milliseconds longer that took.
 fn oversleep(duration: Duration) -> f64 {
     let began = Instant::now();
     thread::sleep(duration);

@@ -1,10 +1,12 @@
-//! A figure: what was measured, beside the baseline of the same run, held against its budget.
+//! Figures: the samples of a measurement, the baseline of the same run, and the budget that they are compared with.
+//!
+//! A figure without a sample is over its budget, so that a measurement that went wrong never passes.
 
 use std::fmt;
 
 use serde_json::{Value, json};
 
-/// What a number counts.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     Milliseconds,
@@ -12,7 +14,7 @@ pub enum Unit {
     Mebibytes,
     Kibibytes,
     Times,
-    /// Of one core's time.
+    /// Of the time of one processor core.
     Percent,
 }
 
@@ -28,7 +30,7 @@ impl Unit {
         }
     }
 
-    /// A number with its unit, with as many decimals as a person compares.
+    /// Formats a number with its unit and three significant digits.
     pub fn format_value(self, value: f64) -> String {
         let decimals = match value.abs() {
             _ if self == Self::Times && value.fract() == 0.0 => 0,
@@ -59,8 +61,8 @@ impl Samples {
         self.percentile(50)
     }
 
-    /// The smallest value that `percent` of all values do not exceed; not a number where there are none. Of fewer than a
-    /// hundred values the p99 is the largest.
+    /// Returns the smallest value that `percent` of all values do not exceed, or NaN if there are no values. With fewer than
+    /// a hundred values the p99 is the largest.
     pub fn percentile(&self, percent: usize) -> f64 {
         let rank = (self.0.len() * percent).div_ceil(100);
         self.0.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
@@ -71,35 +73,35 @@ impl Samples {
     }
 }
 
-/// What a figure may be.
+/// The limit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Budget {
     /// The median and the p99 at most these.
     AtMost { median: f64, p99: f64 },
     /// The median at least this.
     AtLeast(f64),
-    /// The median at most this many times the median of the baseline.
+    /// The median at most this multiple of the median of the baseline.
     TimesBaseline(f64),
-    /// The median at most this much more than the median of the baseline.
+    /// The median at most the median of the baseline plus this.
     OverBaseline(f64),
 }
 
 impl Budget {
-    /// A bound that no value may exceed.
+    /// A limit for the p99, and so for the median.
     pub const fn never_over(bound: f64) -> Self {
         Self::AtMost { median: bound, p99: bound }
     }
 }
 
-/// What the figure is compared with.
+/// What a figure is compared with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Baseline {
-    /// What it is, for people.
+    /// A short description, shown in the table.
     pub what: &'static str,
     pub samples: Samples,
 }
 
-/// See the module.
+/// One line of the result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
     pub name: &'static str,
@@ -109,7 +111,7 @@ pub struct Figure {
     pub budget: Budget,
 }
 
-/// Whether a figure keeps its budget.
+/// Whether a figure is within its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FigureStatus {
     Ok,
@@ -126,12 +128,12 @@ impl fmt::Display for FigureStatus {
 }
 
 impl Figure {
-    /// The median as a multiple of the baseline's.
+    /// The median divided by the median of the baseline.
     pub fn ratio(&self) -> f64 {
         self.samples.median() / self.baseline.samples.median()
     }
 
-    /// A figure without a value is over.
+    /// Compares the samples with the budget. A figure without a sample is over.
     pub fn status(&self) -> FigureStatus {
         let is_kept = match self.budget {
             Budget::AtMost { median, p99 } => self.samples.median() <= median && self.samples.percentile(99) <= p99,
@@ -142,7 +144,7 @@ impl Figure {
         if is_kept { FigureStatus::Ok } else { FigureStatus::Over }
     }
 
-    /// The worst value that counts: the p99, or the least where more is better.
+    /// The p99, or the smallest value where more is better.
     pub fn worst(&self) -> f64 {
         match self.budget {
             Budget::AtLeast(_) => self.samples.least(),
@@ -150,7 +152,7 @@ impl Figure {
         }
     }
 
-    /// The budget, for people.
+    /// The budget as text, shown in the table.
     pub fn budget_text(&self) -> String {
         match self.budget {
             Budget::AtMost { median, p99 } if median == p99 => format!("≤ {}", self.unit.format_value(median)),

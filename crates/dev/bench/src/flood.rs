@@ -1,4 +1,4 @@
-//! The hidden command `flood`: writes lines to stderr as fast as they are taken. The double of a talkative llama-server.
+//! The hidden command `flood`: writes lines to stderr as fast as the reader takes them, like a llama-server that logs a lot.
 
 use std::fs;
 use std::io::{self, Write};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use xtask::error::{Error, OnPath};
 
-/// Bytes of one write: what a pipe holds by default.
+/// Bytes of one write: the default capacity of a pipe.
 const BLOCK: usize = 64 * 1024;
 
-/// What to write.
+/// What to write, and where to report how long it took.
 #[derive(Debug, clap::Args)]
 pub struct FloodOptions {
     /// The lines, which are repeated
@@ -24,40 +24,40 @@ pub struct FloodOptions {
     report: PathBuf,
 }
 
-/// How a flood went.
+/// How long a flood took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FloodReport {
-    /// All writes together.
+    /// The time of all writes together.
     pub whole: Duration,
-    /// The longest single write, which is the longest that the writer had to wait.
+    /// The longest single write, which is the longest that a server would have been blocked.
     pub longest: Duration,
 }
 
 impl FloodReport {
-    /// Reads what a flood left at `path`.
+    /// Reads the report that a flood wrote to `path`.
     ///
     /// # Errors
-    /// When it left nothing, because it did not come to its end.
+    /// When there is no report, because the flood did not finish.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).on("read", path)?;
         let mut numbers = text.split_whitespace().filter_map(|word| word.parse().ok()).map(Duration::from_micros);
         match (numbers.next(), numbers.next()) {
             (Some(whole), Some(longest)) => Ok(Self { whole, longest }),
-            _ => Err(Error::missing(format!("{} is no report", path.display()), "see what the flood said")),
+            _ => Err(Error::missing(format!("{} is not a report", path.display()), "see what the flood printed")),
         }
     }
 }
 
-/// Writes, then reports.
+/// Writes the lines, then the report.
 ///
 /// # Errors
-/// When the lines cannot be read, or nobody takes them.
+/// When the lines cannot be read, or the reader closes the pipe.
 pub fn run(options: &FloodOptions) -> Result<(), Error> {
     let lines = fs::read(&options.text).on("read", &options.text)?;
     if lines.is_empty() {
         return Err(Error::missing("there are no lines to write", "name a file with some"));
     }
-    // Long enough that every block is one slice of it.
+    // A block may begin anywhere in the first copy; with this length every block is one slice.
     let text = lines.repeat(1 + 2 * BLOCK / lines.len());
     let report =
         write_repeatedly(&text, lines.len(), options.bytes, &mut io::stderr()).on("write lines of", &options.text)?;
@@ -65,7 +65,7 @@ pub fn run(options: &FloodOptions) -> Result<(), Error> {
     fs::write(&options.report, numbers).on("write", &options.report)
 }
 
-/// Writes `bytes` bytes of a text that repeats itself every `period` bytes.
+/// Writes `bytes` bytes of `text`, which repeats itself every `period` bytes, as one endless text.
 fn write_repeatedly(text: &[u8], period: usize, bytes: usize, out: &mut impl Write) -> io::Result<FloodReport> {
     let began = Instant::now();
     let (mut written, mut longest) = (0, Duration::ZERO);

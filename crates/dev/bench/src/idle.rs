@@ -1,13 +1,13 @@
 //! Measures what a daemon costs while nothing happens: its memory, its wake-ups, and its memory for each further server.
 //!
-//! Servers are stand-ins that are ready and have written what a llama-server writes. A wake-up is a sleep that ends: a voluntary
-//! context switch of any thread. The health interval is longer than the measurement, so that no check is due.
+//! Servers are stand-ins that are ready and have written what a llama-server writes. A wake-up is a sleep that ends: a
+//! voluntary context switch of any thread. The health interval is longer than the measurement, so that no check is due.
 //!
 //! The daemon is the one of the `dist` profile: see [`Programs::as_shipped`].
 //!
 //! The memory of a further server is the growth of anonymous memory (heap and stacks; pages of the program file are shared by
-//! all) from three servers to [`COUNTS`], divided by the servers between, less what the rings of one server hold. Each daemon is
-//! new, so that the figure includes memory that was freed and not given back. It is measured at several counts because an
+//! all) from three servers to [`COUNTS`], divided by the servers between, less what the rings of one server hold. Each daemon
+//! is new, so that the figure includes memory that was freed and not given back. It is measured at several counts because an
 //! allocator changes its ways with size: a block that is fresh zero pages at first may later lie on pages that were in use.
 
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! Kills a server behind its daemon's back, and is an independent witness of its death.
+//! Kills a server without its daemon's knowledge, and observes its death independently of the daemon.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,19 +12,19 @@ use xtask::error::{Error, OnPath};
 
 use crate::daemon::WAIT_LIMIT;
 
-/// A death, on the wall clock.
+/// A kill and the death that follows, in wall time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WitnessedKill {
-    /// When KILL was about to be sent.
+    /// Just before KILL was sent.
     pub begun: SystemTime,
-    /// When a thread of ours that polls the process knew that it is dead.
+    /// When a thread of this program that polls the process saw that it is dead.
     pub witnessed: SystemTime,
 }
 
 /// Kills process `pid` and waits for its death.
 ///
 /// # Errors
-/// When there is no such process, or it does not die within [`WAIT_LIMIT`].
+/// When there is no such process, or it lives longer than [`WAIT_LIMIT`].
 pub fn kill(pid: u64) -> Result<WitnessedKill, Error> {
     try_kill(pid).on("kill", Path::new(&format!("/proc/{pid}")))
 }
@@ -41,7 +41,7 @@ fn try_kill(pid: u64) -> io::Result<WitnessedKill> {
     })
 }
 
-/// Waits for a process to die.
+/// Waits until the process is dead: its pidfd becomes readable then, before anybody reaps it.
 fn death(process: &OwnedFd) -> io::Result<SystemTime> {
     let wait_limit = Timespec::try_from(WAIT_LIMIT).map_err(io::Error::other)?;
     match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&wait_limit))? {

@@ -1,7 +1,8 @@
-//! `cargo xtask bench`: figures of optimized builds, each beside a baseline of the same run and its budget.
+//! `cargo xtask bench`: measures optimized builds and compares each figure with a baseline of the same run and with its
+//! budget.
 //!
-//! Machines are shared and noisy, so that medians and ratios count. Every figure says on stderr when it is being measured; the
-//! table, or with `--json` one document, is all that goes to stdout.
+//! Machines are shared and noisy, so budgets are about medians and ratios. Progress goes to stderr; stdout gets the table
+//! only, or one JSON document with `--json`.
 
 mod catalogue;
 mod daemon;
@@ -45,7 +46,7 @@ struct Cli {
     helper: Option<Helper>,
 }
 
-/// What to measure and what to make of it.
+/// What to measure, and how to report it.
 #[derive(Debug, clap::Args)]
 struct BenchOptions {
     /// Fewer and shorter runs: a look, not a measurement
@@ -73,7 +74,7 @@ enum Helper {
     Flood(flood::FloodOptions),
 }
 
-/// What can be measured by itself.
+/// A group of figures that can be measured on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum BenchSubject {
     /// How soon a real llama-server is known to be ready
@@ -115,12 +116,12 @@ impl BenchSubject {
     }
 }
 
-/// How much is measured.
+/// How often and how long to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Effort {
-    /// As much as the figures need.
+    /// Often enough for the budgets to be meaningful.
     Full,
-    /// Enough to see that it works.
+    /// Just enough to see that the benchmark works.
     Quick,
 }
 
@@ -142,10 +143,10 @@ fn main() -> ExitCode {
     result.unwrap_or_else(|error| error.report())
 }
 
-/// Measures and prints; the result is a failure if a figure is over its budget or cannot be measured.
+/// Measures and prints the figures; the exit code is a failure if a figure is over its budget or cannot be measured.
 ///
 /// # Errors
-/// When there are no programs to measure.
+/// When the programs to measure do not build or do not exist.
 fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
     let effort = if options.quick { Effort::Quick } else { Effort::Full };
     let programs = match &options.programs {
@@ -160,7 +161,7 @@ fn run(options: &BenchOptions) -> Result<ExitCode, Error> {
         eprintln!("bench: {subject:?}");
         match subject.measure(&programs, effort) {
             Ok(measured) => figures.extend(measured),
-            // What was measured before, and what can be measured after, took minutes.
+            // Other subjects take minutes and are independent, so one failure does not discard them.
             Err(error) => {
                 eprintln!("bench: {subject:?} is left out: {error}");
                 is_whole = false;

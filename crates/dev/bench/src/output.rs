@@ -1,9 +1,10 @@
-//! How fast output is read: recorded lines of a real build, from the pipe through redaction and patterns into the ring.
+//! Measures how fast the daemon reads output: recorded lines of a real build go from the pipe through redaction and patterns
+//! into the ring.
 //!
-//! A script that answers as llama-server does when it is asked what it is floods stderr while it "loads", so that everything
-//! looks at its lines. Speed is bytes per second of the daemon's processor time, its whole life with that server included:
-//! a single task reads a stream, so that this is what one core takes. The baseline is a thread that reads the same flood and
-//! throws it away.
+//! The server is a script that answers `--version` and `--help` like a real build and then floods stderr. It never becomes
+//! ready, so that patterns look at every line. Speed is bytes per second of the daemon's processor time, everything else that
+//! the daemon does for the server included; one task reads a stream, so this is the speed of one core. The baseline is a
+//! thread that reads the same flood and discards it.
 
 use std::fs;
 use std::io::{self, Read};
@@ -23,18 +24,18 @@ use crate::flood::FloodReport;
 use crate::procfs;
 use crate::programs::{self, Programs, quoted, shell_word};
 
-/// Recordings of one build that are repeated, below the fixtures of the tests.
+/// Recordings of one build, below the fixtures of the tests; the flood repeats them.
 const RECORDINGS: [&str; 4] =
     ["ready-slow.jsonl", "x-verbose.jsonl", "seed-flags-nofa.jsonl", "shutdown-term-gen.jsonl"];
 const SPEED: Budget = Budget::AtLeast(300.0);
 const WAIT: Budget = Budget::never_over(100.0);
 
-/// A flood as it was taken.
+/// How fast a flood was read.
 #[derive(Debug, Clone, Copy)]
 struct FloodResult {
     /// MB per second of the reader's processor time.
     speed: f64,
-    /// Milliseconds of the longest write.
+    /// Milliseconds of the writer's longest write.
     wait: f64,
 }
 
@@ -44,7 +45,7 @@ impl FloodResult {
     }
 }
 
-/// The files of a flood.
+/// The lines to write, and the file for the report.
 struct Flood {
     text: PathBuf,
     report: PathBuf,
@@ -52,17 +53,17 @@ struct Flood {
 }
 
 impl Flood {
-    /// The words after the name of this program.
+    /// Arguments of this program that write the flood.
     fn arguments(&self) -> [String; 7] {
         let [text, report] = [&self.text, &self.report].map(|path| path.display().to_string());
         ["flood".into(), "--text".into(), text, "--bytes".into(), self.bytes.to_string(), "--report".into(), report]
     }
 }
 
-/// Measures floods in turns: through a daemon, and thrown away.
+/// Measures floods alternately through a daemon and through a thread that discards them.
 ///
 /// # Errors
-/// When the recordings are missing or a flood does not come to its end.
+/// When the recordings are missing or a flood does not finish.
 pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let folder = programs::empty_folder()?;
     let flood = Flood {
@@ -104,7 +105,7 @@ fn through_daemon(programs: &Programs, flood: &Flood) -> Result<FloodResult, Err
     daemon.wait_until_idle()?;
     let before = procfs::processor_time(daemon.pid())?;
     match daemon.ask(&["start", "measured", "--wait", "--timeout", "120s"]) {
-        // It ends without ever having been ready; its output is read to the end by then.
+        // The server ends without becoming ready. The daemon reports that after it has read all output.
         Err(Error::Failed { status, .. }) if status.code() == Some(3) => {}
         Err(error) => return Err(error),
         Ok(said) => {
@@ -116,7 +117,7 @@ fn through_daemon(programs: &Programs, flood: &Flood) -> Result<FloodResult, Err
     Ok(FloodResult::new(flood.bytes, processor_time, FloodReport::read(&flood.report)?))
 }
 
-/// Writes a program that says it is the recorded build, and floods when it is to serve.
+/// Writes a script that identifies itself as the recorded build, and floods when the daemon launches it.
 fn flooding_server(folder: &Path, flood: &Flood) -> Result<PathBuf, Error> {
     let own = std::env::current_exe().on("find", Path::new("/proc/self/exe"))?;
     let words: Vec<String> = flood.arguments().iter().map(|word| shell_word(Path::new(word))).collect();

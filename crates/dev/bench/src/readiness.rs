@@ -1,8 +1,8 @@
-//! How soon a real llama-server is known to be ready: from its first healthy answer, as an independent poller sees it, to
-//! the event `ReadyReached`.
+//! Measures how soon the daemon knows that a real llama-server is ready: the time from the first 200 of `/health`, as an
+//! independent poller sees it, to the event `ReadyReached`.
 //!
-//! Both are taken from the wall clock of one machine. A start is *early* if the event is older than a request of the poller
-//! that was not answered with 200: `/health` does not go back, so that nobody had seen a 200 by then.
+//! Both times come from the wall clock of one machine. A start is *early* if the event is older than a request of the poller
+//! that was not answered with 200: `/health` never goes back from 200 while loading, so that nobody had seen a 200 by then.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -17,31 +17,31 @@ use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
 use crate::poller::{HealthPoller, ReadinessObservation};
 use crate::programs::{self, Programs, quoted};
 
-/// Bytes of the model that takes a while to load.
+/// Bytes of the larger model, which takes some hundred milliseconds to load.
 const LARGE: u64 = 300_000_000;
 const BUDGET: Budget = Budget::AtMost { median: 5.0, p99: 50.0 };
 
-/// Where readiness has to be read from.
+/// Whether the server logs, which decides how the daemon learns of readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LogMode {
-    /// The build logs as it does by default.
+    /// The server logs as it does by default; its lines trigger a probe.
     Lines,
-    /// The log is off: only the probe tells.
+    /// The log is off; only the periodic probe finds out.
     Silent,
 }
 
-/// A start as both sides saw it, in milliseconds.
+/// A start as the poller and the daemon saw it, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 struct Start {
-    /// From the first 200 that the poller saw to the event; negative where our own probe was faster.
+    /// From the poller's first 200 to the event; negative if the daemon's probe was faster.
     delay: f64,
-    /// How far apart the poller's last other answer and its first 200 are: it cannot tell any better.
+    /// Time between the poller's last other answer and its first 200, which is its precision.
     resolution: f64,
-    /// How old the event is when the poller begins a request that is not answered with 200; negative for none.
+    /// Age of the event when the poller began its last request without a 200; negative if the event is younger.
     early: f64,
 }
 
-/// Measures starts with lines and without.
+/// Measures starts with and without log lines.
 ///
 /// # Errors
 /// When there is no real llama-server, or a start fails.
@@ -81,7 +81,7 @@ fn sections(llama_server: &Path, model: &Path, port: u16, log_mode: LogMode) -> 
     )
 }
 
-/// Starts the server, has it watched from both sides, and stops it.
+/// Starts the server, observes it with the poller and through events, and stops it.
 fn start(daemon: &MeasuredDaemon, port: u16) -> Result<Start, Error> {
     let poller = HealthPoller::begin(port);
     daemon.ask(&["start", "measured", "--wait", "--timeout", "120s"])?;
@@ -91,9 +91,10 @@ fn start(daemon: &MeasuredDaemon, port: u16) -> Result<Start, Error> {
     let ready = events.iter().rev().find(|event| event["event"]["type"] == "ReadyReached").and_then(at);
     match (observation, ready) {
         (Some(observation), Some(ready)) => Ok(compare(observation, ready)),
-        _ => {
-            Err(Error::missing("a server became ready that only one side saw", "run it again with `--only readiness`"))
-        }
+        _ => Err(Error::missing(
+            "only one of poller and daemon saw the server ready",
+            "run it again with `--only readiness`",
+        )),
     }
 }
 
@@ -132,7 +133,7 @@ mod tests {
         let observation = ReadinessObservation { not_ready: moment(100), ready: moment(102) };
         let late = compare(observation, moment(103));
         assert_eq!((late.delay, late.resolution, late.early), (1.0, 2.0, -3.0));
-        // Between two polls our own probe may be the first to see the 200.
+        // Between two polls the daemon's probe may be the first to see the 200.
         let first = compare(observation, moment(101));
         assert_eq!((first.delay, first.early), (-1.0, -1.0));
         assert_eq!(compare(observation, moment(90)).early, 10.0);

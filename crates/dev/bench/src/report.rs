@@ -1,4 +1,4 @@
-//! Shows figures: as a table for people, as JSON for programs.
+//! Formats figures as a table and as JSON.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::figure::{Figure, FigureStatus};
 
 const HEADINGS: [&str; 8] = ["figure", "median", "p99", "baseline", "", "ratio", "budget", ""];
 
-/// The figures as a table, one a line.
+/// The figures as a table with one line each.
 pub fn table(figures: &[Figure]) -> String {
     let rows: Vec<[String; 8]> = std::iter::once(HEADINGS.map(str::to_owned)).chain(figures.iter().map(row)).collect();
     let widths: [usize; 8] =
@@ -32,7 +32,7 @@ fn row(figure: &Figure) -> [String; 8] {
     ]
 }
 
-/// A baseline of nothing has no multiples.
+/// A ratio to a baseline of zero is not a number and is shown as a dash.
 fn ratio(ratio: f64) -> String {
     if ratio.is_finite() { format!("{ratio:.2}") } else { "–".to_owned() }
 }

@@ -1,4 +1,4 @@
-//! How long it takes until fifty servers that are started together are ready, beside one of them alone.
+//! Compares the time until fifty servers that start together are ready with the time that one of them needs alone.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::fleet::{Pace, StandInFleet};
 use crate::programs::{self, Programs};
 
 const SERVERS: usize = 50;
-/// How long each of them loads.
+/// How long each server loads.
 const LOAD: Duration = Duration::from_secs(2);
-/// Milliseconds that a further server may cost.
+/// Milliseconds that each further server may add.
 const EACH: f64 = 10.0;
 
-/// Measures one, then all, on daemons without a limit on what loads at once.
+/// Measures one server, then all, on daemons that do not limit how many load at once.
 ///
 /// # Errors
 /// When a daemon does not run, or a server does not become ready.

@@ -1,5 +1,6 @@
-//! How long a hundred servers take to spawn, beside a bare loop over the same command lines: judges what the launcher's own
-//! benchmark prints, which can reach what this program cannot.
+//! Compares the time to spawn a hundred servers with a plain loop over the same command lines.
+//!
+//! The launcher's own benchmark measures, because it reaches private functions; this module judges its output.
 
 use xtask::cargo::cargo;
 use xtask::error::Error;
@@ -12,7 +13,7 @@ use crate::programs::{self, Programs};
 
 const BUDGET: Budget = Budget::TimesBaseline(1.3);
 
-/// Measures both ways to spawn them: all at once, and each when the one before runs.
+/// Measures spawning all servers at once, and one after the other.
 ///
 /// # Errors
 /// When the benchmark does not build or run.
