@@ -36,7 +36,7 @@ const KINDS: [(&str, &[&str]); 6] = [
 
 const KIT: &[&str] = &["component-kit"];
 
-const ROWS: [Row; 27] = [
+const ROWS: &[Row] = &[
     row("events", &[], &[]),
     row("state", &["events"], &[]),
     row("bus", &["events", "state"], &[]),

@@ -8,10 +8,10 @@ const UNIQUE: &str = "unique type names";
 const RETIRED: &str = "retired words";
 
 /// Type names that may stand in several files, and why.
-const SHARED_NAMES: [(&str, &str); 0] = [];
+const SHARED_NAMES: &[(&str, &str)] = &[];
 
 /// Words that no identifier may have as a part, with the words of the field.
-const RETIRED_WORDS: [(&str, &str); 12] = [
+const RETIRED_WORDS: &[(&str, &str)] = &[
     ("desk", "worker or state"),
     ("office", "worker or state"),
     ("watchroom", "worker or state"),
@@ -27,7 +27,7 @@ const RETIRED_WORDS: [(&str, &str); 12] = [
 ];
 
 /// The same for type names alone: elsewhere these words may have their plain meaning.
-const RETIRED_IN_TYPES: [(&str, &str); 8] = [
+const RETIRED_IN_TYPES: &[(&str, &str)] = &[
     ("ward", "tracked launch"),
     ("letter", "queued command"),
     ("stock", "reload tracker"),
@@ -87,7 +87,7 @@ fn declared_type(line: &str) -> Option<&str> {
 fn retired(identifier: &str) -> Option<(&'static str, &'static str)> {
     let is_type = identifier.starts_with(|first: char| first.is_ascii_uppercase())
         && identifier.contains(|c: char| c.is_ascii_lowercase());
-    let in_types = if is_type { &RETIRED_IN_TYPES[..] } else { &[] };
+    let in_types = if is_type { RETIRED_IN_TYPES } else { &[] };
     let words = RETIRED_WORDS.iter().chain(in_types);
     words.copied().find(|(word, _)| parts(identifier).any(|part| part.eq_ignore_ascii_case(word)))
 }

@@ -127,7 +127,7 @@ fn is_recorded(source: &Source) -> bool {
 }
 
 /// Where a process may be signalled, and why.
-const MAY_SIGNAL: [(&str, &str); 6] = [
+const MAY_SIGNAL: &[(&str, &str)] = &[
     ("crates/components/launcher/", "it owns the servers"),
     ("crates/components/hooks/src/", "it kills the groups of the commands that it runs, which are nobody else's"),
     ("crates/dev/stand-in/", "it plays a llama-server that ends by a signal"),

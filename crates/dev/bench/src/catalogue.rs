@@ -2,13 +2,11 @@
 //!
 //! The catalogue's own benchmark measures; this module judges its output.
 
-use xtask::cargo::cargo;
 use xtask::error::Error;
-use xtask::shell;
 
 use crate::Effort;
 use crate::figure::{Baseline, Budget, Figure, Unit};
-use crate::pairs;
+use crate::{pairs, programs};
 
 const TIME: Budget = Budget::AtMost { median: 1000.0, p99: 2000.0 };
 /// A discovery skips arrays of numbers, and reads blocks that end a little after what it needs: less than the whole header.
@@ -19,9 +17,8 @@ const READ: Budget = Budget::TimesBaseline(1.0);
 /// # Errors
 /// When the benchmark does not build or run.
 pub fn measure(effort: Effort) -> Result<Vec<Figure>, Error> {
-    let mut bench = cargo();
-    bench.args(["bench", "--quiet", "--package", "llama-warden-catalog", "--bench", "discovery", "--"]);
-    let printed = shell::read(bench.arg(effort.pick(9, 3).to_string()))?;
+    let runs = effort.pick("9", "3");
+    let printed = programs::run_crate_bench("llama-warden-catalog", "discovery", &[runs.as_ref()])?;
     let [time, plain_time] = pairs::read(&printed, "whole");
     let [read, header] = pairs::read(&printed, "prefix");
     Ok(vec![

@@ -163,6 +163,8 @@ fn settled(programs: &Programs, home: &Path, servers: usize, volume: OutputVolum
         let _ = writeln!(sections, "[[servers]]\nid = \"{id}\"\nmodel = {model}\nport = {port}");
     }
     let daemon = MeasuredDaemon::start(&programs.daemon, home, &sections)?;
+    // The daemon answers before it has published all of its servers, and `wait` refuses those that it does not know yet.
+    daemon.wait_until_idle()?;
     if !ids.is_empty() {
         let ids = ids.iter().map(String::as_str);
         let wait: Vec<&str> = ["wait", "--timeout", "300s"].into_iter().chain(ids).collect();

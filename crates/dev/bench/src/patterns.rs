@@ -2,11 +2,10 @@
 //!
 //! The detectors' own benchmark measures; this module judges its output.
 
-use xtask::cargo::cargo;
 use xtask::error::Error;
-use xtask::shell;
 
 use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::programs;
 
 // What the benchmark prints after each number.
 const SPEED: &str = " MB/s";
@@ -18,8 +17,7 @@ const FOUR_PHRASES: &str = " x of four";
 /// # Errors
 /// When the benchmark does not build or run.
 pub fn measure() -> Result<Vec<Figure>, Error> {
-    let bench = ["bench", "--quiet", "--package", "llama-warden-readiness", "--bench", "matching"];
-    Ok(figures(&shell::read(cargo().args(bench))?))
+    Ok(figures(&programs::run_crate_bench("llama-warden-readiness", "matching", &[])?))
 }
 
 fn figures(printed: &str) -> Vec<Figure> {

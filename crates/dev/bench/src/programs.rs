@@ -3,6 +3,7 @@
 //! Speed is measured with the `release` profile, which everybody builds. Memory is measured with `dist`, the profile of what
 //! is shipped: most of an idle daemon's memory is program text, which `dist` keeps small.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -72,6 +73,15 @@ impl Programs {
 fn find(folder: &Path, name: &str) -> Result<PathBuf, Error> {
     let path = folder.join(name);
     path.canonicalize().on("find", &path)
+}
+
+/// Runs the benchmark `name` of a crate of the workspace, which measures what this program cannot reach, and returns its output.
+///
+/// # Errors
+/// When it does not build or run.
+pub fn run_crate_bench(package: &str, name: &str, arguments: &[&OsStr]) -> Result<String, Error> {
+    let bench = ["bench", "--quiet", "--package", package, "--bench", name, "--"];
+    shell::read(cargo().args(bench).args(arguments))
 }
 
 /// Creates an empty folder that is removed with the value.

@@ -2,9 +2,7 @@
 //!
 //! The launcher's own benchmark measures, because it reaches private functions; this module judges its output.
 
-use xtask::cargo::cargo;
 use xtask::error::Error;
-use xtask::shell;
 
 use crate::Effort;
 use crate::figure::{Baseline, Budget, Figure, Unit};
@@ -20,10 +18,9 @@ const BUDGET: Budget = Budget::TimesBaseline(1.3);
 pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let folder = programs::empty_folder()?;
     let model = programs::model(folder.path(), "tiny", 0)?;
-    let mut bench = cargo();
-    bench.args(["bench", "--quiet", "--package", "llama-warden-launcher", "--bench", "spawning", "--"]);
-    bench.args([&programs.daemon, &programs.stand_in, &model]).arg(effort.pick(9, 3).to_string());
-    let printed = shell::read(&mut bench)?;
+    let (daemon, stand_in, runs) = (programs.daemon.as_ref(), programs.stand_in.as_ref(), effort.pick("9", "3"));
+    let arguments = [daemon, stand_in, model.as_ref(), runs.as_ref()];
+    let printed = programs::run_crate_bench("llama-warden-launcher", "spawning", &arguments)?;
     Ok(vec![
         figure("spawn 100 stand-ins at once", &printed, "at-once"),
         figure("spawn one of 100 stand-ins", &printed, "one-by-one"),
