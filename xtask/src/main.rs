@@ -3,30 +3,17 @@
 //! A chore prints its result on stdout and its progress on stderr.
 
 mod bench;
-mod build_log;
-mod cargo;
 mod ci;
-mod debian;
-mod error;
 mod gguf;
-mod hadolint;
-mod llama_server;
-mod parts;
-mod paths;
-mod prometheus;
-mod python;
 mod schema;
-mod sdist;
-mod shell;
 mod test;
 mod tidy;
 
-use std::error::Error as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-use error::Error;
+use xtask::error::Error;
+use xtask::{llama_server, prometheus};
 
 /// The project's own chores.
 #[derive(Debug, Parser)]
@@ -39,51 +26,38 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Chore {
     /// Provide a real llama-server and print its path
-    LlamaServer(llama_server::Args),
+    LlamaServer(llama_server::LlamaServerOptions),
     /// Provide a real Prometheus with promtool and print its path
     Prometheus,
     /// Provide everything that the tests need, then run all of them
-    Test(test::Args),
+    Test(test::TestOptions),
     /// Check the rules of layout that no compiler checks
     Tidy,
     /// Write the files below docs/ that are generated from the types
-    Schema(schema::Args),
+    Schema(schema::SchemaOptions),
     /// Write a small random model that a real llama-server loads
-    Gguf(gguf::Args),
+    Gguf(gguf::GgufOptions),
     /// Measure release builds against their budgets
-    Bench(bench::Args),
-    /// Write lines to stderr as fast as they are taken: a part of bench
-    #[command(hide = true)]
-    Flood(bench::flood::Args),
+    #[command(disable_help_flag = true)]
+    Bench(bench::BenchArguments),
     /// Run all checks, then all tests
     Ci,
 }
 
 fn main() -> ExitCode {
-    run(Cli::parse().chore).unwrap_or_else(|error| {
-        eprintln!("error: {}", described(&error));
-        ExitCode::FAILURE
-    })
+    run(Cli::parse().chore).unwrap_or_else(|error| error.report())
 }
 
 fn run(chore: Chore) -> Result<ExitCode, Error> {
     match chore {
-        Chore::LlamaServer(args) => llama_server::run(&args)?,
+        Chore::LlamaServer(options) => llama_server::run(&options)?,
         Chore::Prometheus => prometheus::run()?,
-        Chore::Test(args) => return test::run(&args),
+        Chore::Test(options) => return test::run(&options),
         Chore::Tidy => tidy::run()?,
-        Chore::Schema(args) => schema::run(&args)?,
-        Chore::Gguf(args) => gguf::run(&args)?,
-        Chore::Bench(args) => return bench::run(&args),
-        Chore::Flood(args) => bench::flood::run(&args)?,
+        Chore::Schema(options) => schema::run(&options)?,
+        Chore::Gguf(options) => gguf::run(&options)?,
+        Chore::Bench(arguments) => return bench::run(&arguments),
         Chore::Ci => return ci::run(),
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn described(error: &Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }

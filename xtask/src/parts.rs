@@ -1,7 +1,7 @@
-//! The cache of parts: folder trees that were downloaded or built once, each with the checksums of all its files.
+//! The cache of parts: folder trees that are downloaded or built once, each with the checksums of all its files.
 //!
-//! A tree appears under its final name by a rename, so a part is either whole or absent; a tree whose files no longer match
-//! their checksums counts as absent.
+//! A tree gets its final name by a rename, so a part is either whole or absent. A tree whose files no longer match their
+//! checksums counts as absent.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,21 +13,21 @@ use crate::{paths, shell};
 /// The list of checksums at the root of each tree, in the format of `sha256sum`.
 const CHECKSUMS: &str = "SHA256SUMS";
 
-/// One part of the cache, locked against other chores until it is dropped.
+/// A part of the cache, locked against other chores until it is dropped.
 #[derive(Debug)]
-pub struct Part {
+pub struct CachedPart {
     place: PathBuf,
     scratch: PathBuf,
     _lock: File,
 }
 
-/// A tree under construction; dropping it removes what was built so far.
+/// A tree under construction. Dropping it removes what was built so far.
 #[derive(Debug)]
-pub struct Draft<'part> {
-    part: &'part Part,
+pub struct PartDraft<'part> {
+    part: &'part CachedPart,
 }
 
-impl Part {
+impl CachedPart {
     /// Opens the part called `name`, waiting for any other chore that holds it.
     ///
     /// # Errors
@@ -38,13 +38,11 @@ impl Part {
 
     fn open_in(cache: &Path, name: &str) -> Result<Self, Error> {
         fs::create_dir_all(cache).on("create", cache)?;
-        let path = cache.join(format!("{name}.lock"));
-        let lock = File::create(&path).on("open", &path)?;
-        lock.lock().on("lock", &path)?;
+        let lock = lock(&cache.join(format!("{name}.lock")))?;
         Ok(Self { place: cache.join(name), scratch: cache.join(format!(".draft-{name}")), _lock: lock })
     }
 
-    /// Where the part lies, if it is there and every file in it is what it was when the part was made.
+    /// The folder of the part, if it exists and every file in it has its checksum.
     pub fn intact(&self) -> Option<&Path> {
         let check = ["--check", "--quiet", "--strict", CHECKSUMS];
         let whole = self.place.join(CHECKSUMS).is_file()
@@ -52,19 +50,19 @@ impl Part {
         whole.then_some(&self.place)
     }
 
-    /// Starts to make the part anew.
+    /// Starts to build the part anew.
     ///
     /// # Errors
-    /// When the folder cannot be made.
-    pub fn draft(&self) -> Result<Draft<'_>, Error> {
+    /// When the folder cannot be created.
+    pub fn draft(&self) -> Result<PartDraft<'_>, Error> {
         remove(&self.scratch)?;
         fs::create_dir_all(&self.scratch).on("create", &self.scratch)?;
-        Ok(Draft { part: self })
+        Ok(PartDraft { part: self })
     }
 }
 
-impl Draft<'_> {
-    /// The folder to build in: below it `tree/` becomes the part, and everything else is scratch.
+impl PartDraft<'_> {
+    /// The folder to build in. `tree/` below it becomes the part; everything else is removed.
     pub fn folder(&self) -> &Path {
         &self.part.scratch
     }
@@ -74,12 +72,12 @@ impl Draft<'_> {
         self.folder().join("tree")
     }
 
-    /// Where the part will lie once it is published.
+    /// The folder of the part once it is published.
     pub fn place(&self) -> &Path {
         &self.part.place
     }
 
-    /// Writes the checksums and moves the tree to its place, replacing what was there.
+    /// Writes the checksums and moves the tree to its place, replacing an older part.
     ///
     /// # Errors
     /// When a file cannot be read, written or moved.
@@ -96,7 +94,7 @@ impl Draft<'_> {
     }
 }
 
-impl Drop for Draft<'_> {
+impl Drop for PartDraft<'_> {
     fn drop(&mut self) {
         if let Err(error) = remove(self.folder()) {
             eprintln!("warning: {error}: the folder may be removed by hand");
@@ -104,7 +102,17 @@ impl Drop for Draft<'_> {
     }
 }
 
-/// Makes `link` a symbolic link to `to`, in one step for those who look.
+/// Locks the file at `path` until the value is dropped, waiting for any other chore that holds it.
+///
+/// # Errors
+/// When the file cannot be created or locked.
+pub fn lock(path: &Path) -> Result<File, Error> {
+    let lock = File::create(path).on("open", path)?;
+    lock.lock().on("lock", path)?;
+    Ok(lock)
+}
+
+/// Makes `link` a symbolic link to `to`, in one step: a reader sees the old link or the new one.
 ///
 /// # Errors
 /// When the link cannot be made.
@@ -128,7 +136,7 @@ fn remove(folder: &Path) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    fn publish(part: &Part, content: &str) -> PathBuf {
+    fn publish(part: &CachedPart, content: &str) -> PathBuf {
         let draft = part.draft().unwrap();
         fs::create_dir(draft.tree()).unwrap();
         fs::write(draft.tree().join("program"), content).unwrap();
@@ -145,7 +153,7 @@ mod tests {
     #[test]
     fn a_part_is_intact_until_one_of_its_files_changes() {
         let cache = tempfile::tempdir().unwrap();
-        let part = Part::open_in(cache.path(), "tool").unwrap();
+        let part = CachedPart::open_in(cache.path(), "tool").unwrap();
         assert_eq!(part.intact(), None);
         let tree = publish(&part, "one");
         assert_eq!(part.intact(), Some(tree.as_path()));
@@ -156,7 +164,7 @@ mod tests {
     #[test]
     fn a_new_part_replaces_the_old_one_and_leaves_no_scratch() {
         let cache = tempfile::tempdir().unwrap();
-        let part = Part::open_in(cache.path(), "tool").unwrap();
+        let part = CachedPart::open_in(cache.path(), "tool").unwrap();
         publish(&part, "one");
         let tree = publish(&part, "two");
         assert_eq!(fs::read_to_string(tree.join("program")).unwrap(), "two");
@@ -166,7 +174,7 @@ mod tests {
     #[test]
     fn a_draft_that_fails_leaves_the_old_part_alone() {
         let cache = tempfile::tempdir().unwrap();
-        let part = Part::open_in(cache.path(), "tool").unwrap();
+        let part = CachedPart::open_in(cache.path(), "tool").unwrap();
         let tree = publish(&part, "one");
         drop(part.draft().unwrap());
         assert_eq!(part.intact(), Some(tree.as_path()));

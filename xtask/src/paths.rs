@@ -1,13 +1,15 @@
-//! Where things lie: the checkout, its build folder, and the cache that outlives both.
+//! Paths of the checkout, of its build folder, and of the cache that outlives both.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The root of the checkout.
+/// The root of the checkout: the folder with `Cargo.lock` above the package that runs.
 pub fn root() -> PathBuf {
-    let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    Path::new(&manifest).parent().map(Path::to_owned).unwrap_or_default()
+    // The variable comes first: one build folder may serve several checkouts, and then the path compiled in may be another's.
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let above = Path::new(&package).ancestors().find(|folder| folder.join("Cargo.lock").is_file());
+    above.map(Path::to_owned).unwrap_or_default()
 }
 
 /// Cargo's build folder; `CARGO_TARGET_DIR` moves it.
@@ -18,7 +20,7 @@ pub fn target() -> PathBuf {
     }
 }
 
-/// The folder for downloaded parts: `LLAMA_WARDEN_CACHE`, else `llama-warden` in the user's cache folder, else, where neither
+/// The folder for downloaded parts: `LLAMA_WARDEN_CACHE`, else `llama-warden` in the user's cache folder, else, if neither
 /// can be written, a folder below [`target`].
 pub fn cache() -> PathBuf {
     let named = env::var_os("LLAMA_WARDEN_CACHE").map(PathBuf::from);

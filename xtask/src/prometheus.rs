@@ -1,4 +1,4 @@
-//! `cargo xtask prometheus`: a real Prometheus and promtool for the tests, and the former's path on stdout.
+//! `cargo xtask prometheus`: provides a real Prometheus and promtool for the tests, and prints the path of Prometheus.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::{parts, paths, shell};
 const DEBIAN: Recipe =
     Recipe { name: "prometheus-debian", packages: &["prometheus", "promtool"], programs: &["prometheus", "promtool"] };
 
-/// Prints the path of a Prometheus that runs.
+/// Provides a Prometheus and prints its path.
 ///
 /// # Errors
 /// When none can be provided, with the next step.
@@ -19,7 +19,7 @@ pub fn run() -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the path of a Prometheus that has promtool beside it: the one on PATH, else Debian's, unpacked but not installed.
+/// Returns the path of a Prometheus with promtool beside it: the one on PATH, else Debian's, unpacked but not installed.
 ///
 /// # Errors
 /// When none can be provided, with the next step.

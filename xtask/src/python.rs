@@ -1,4 +1,4 @@
-//! Programs that come as Python packages, in a virtual environment of their own.
+//! Installs programs that come as Python packages in a virtual environment.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,10 +8,10 @@ use std::process::Command;
 use crate::error::Error;
 use crate::shell;
 
-/// Makes a virtual environment with `packages` below `folder` and returns the folder of its programs.
+/// Creates a virtual environment with `packages` below `folder` and returns the folder of its programs.
 ///
 /// # Errors
-/// When Python cannot make one, or pip cannot install the packages.
+/// When Python cannot create it, or pip cannot install the packages.
 pub fn environment(folder: &Path, packages: &[&str]) -> Result<PathBuf, Error> {
     if shell::on_path("python3").is_none() {
         return Err(Error::missing("there is no `python3` on PATH", "install python3 with venv and pip"));

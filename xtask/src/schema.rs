@@ -1,15 +1,16 @@
-//! `cargo xtask schema`: the files below `docs/` that are generated from the types, and that the program embeds.
+//! `cargo xtask schema`: writes or checks the files below `docs/` that are generated from the types and embedded in the
+//! program.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::cargo::cargo;
-use crate::error::{Error, OnPath};
-use crate::{paths, shell};
+use xtask::cargo::cargo;
+use xtask::error::{Error, OnPath};
+use xtask::{paths, shell};
 
-/// What to do with the generated files.
+/// Whether to write or to check the generated files.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct SchemaOptions {
     /// Change nothing; fail if a file is not what the types say
     #[arg(long)]
     check: bool,
@@ -19,11 +20,11 @@ pub struct Args {
 ///
 /// # Errors
 /// When the generator does not build or run, or, in a check, when a file differs.
-pub fn run(args: &Args) -> Result<(), Error> {
-    if args.check { check() } else { write() }
+pub fn run(options: &SchemaOptions) -> Result<(), Error> {
+    if options.check { check() } else { write() }
 }
 
-/// Fails if a file is not what the types say, naming all that differ.
+/// Fails if a file differs from what the types generate, and names all that differ.
 ///
 /// # Errors
 /// The files that differ, and where.
@@ -56,14 +57,14 @@ fn write() -> Result<(), Error> {
     Ok(())
 }
 
-/// The texts by the paths of their files in the checkout.
+/// Returns the generated texts by the paths of their files in the checkout.
 fn generate() -> Result<BTreeMap<String, String>, Error> {
     let texts = shell::read(cargo().args(["run", "--quiet", "--package", "llama-warden-schema-gen"]))?;
     let what = "cannot read what llama-warden-schema-gen printed".to_owned();
     serde_json::from_str(&texts).map_err(|error| Error::Io { what, source: error.into() })
 }
 
-/// The number of the first line, from 1, that is not the same in both.
+/// Returns the number of the first line that differs, from 1.
 fn differs_at(kept: &str, fresh: &str) -> usize {
     1 + kept.lines().zip(fresh.lines()).take_while(|(kept, fresh)| kept == fresh).count()
 }

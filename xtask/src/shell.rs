@@ -1,22 +1,22 @@
-//! Running other programs: quietly and captured, or with their output on stderr.
+//! Runs other programs: captured, or with their output on stderr.
 //!
-//! Nothing here writes to stdout, because a chore's stdout is its result; and nothing reads stdin.
+//! Nothing here writes to stdout, because a chore's stdout is its result, and nothing reads stdin.
 
 use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use crate::error::Error;
 
-/// How many of a failed program's last lines are worth showing.
+/// How many of a failed program's last lines are shown.
 const TAIL_LINES: usize = 15;
 
-/// Runs `command` quietly and returns what it wrote to stdout.
+/// Runs `command` and returns its stdout.
 ///
 /// # Errors
-/// When it cannot be started, or ends with anything but 0; the error then holds its last lines.
+/// When it cannot be started, or ends with anything but 0; the error then has its last lines.
 pub fn read(command: &mut Command) -> Result<String, Error> {
     let output = command.stdin(Stdio::null()).output().map_err(|source| cannot_start(command, source))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -24,10 +24,10 @@ pub fn read(command: &mut Command) -> Result<String, Error> {
         return Ok(stdout);
     }
     let said = format!("{stdout}\n{}", String::from_utf8_lossy(&output.stderr));
-    Err(Error::Failed { command: spelled(command), status: output.status, output: tail(&said) })
+    Err(Error::Failed { command: command_line(command), status: output.status, output: tail(&said) })
 }
 
-/// Runs `command` with all its output on our stderr.
+/// Runs `command` with all its output on stderr.
 ///
 /// # Errors
 /// When it cannot be started, or ends with anything but 0.
@@ -36,10 +36,10 @@ pub fn run(command: &mut Command) -> Result<(), Error> {
     if status.success() {
         return Ok(());
     }
-    Err(Error::Failed { command: spelled(command), status, output: String::new() })
+    Err(Error::Failed { command: command_line(command), status, output: String::new() })
 }
 
-/// Runs `command` with the output that the caller gave it and returns how it ended.
+/// Runs `command` with the output that the caller has set, and returns its exit status.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -47,7 +47,12 @@ pub fn status(command: &mut Command) -> Result<ExitStatus, Error> {
     command.stdin(Stdio::null()).status().map_err(|source| cannot_start(command, source))
 }
 
-/// The first line of what `command` says when asked for its `--version`; some programs say it on stderr.
+/// The exit code of a program as that of this one; 1 if a signal ended the program.
+pub fn exit_code(status: ExitStatus) -> ExitCode {
+    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Runs `command --version` and returns the first line of the answer, which some programs write to stderr.
 ///
 /// # Errors
 /// When it cannot be started, or ends with anything but 0.
@@ -57,12 +62,12 @@ pub fn version(command: &mut Command) -> Result<String, Error> {
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     if !output.status.success() {
-        return Err(Error::Failed { command: spelled(command), status: output.status, output: tail(&said) });
+        return Err(Error::Failed { command: command_line(command), status: output.status, output: tail(&said) });
     }
     Ok(said.lines().next().unwrap_or_default().to_owned())
 }
 
-/// The first executable file called `program` on `PATH`.
+/// Finds the first executable file named `program` on `PATH`.
 pub fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| is_executable(path))
 }
@@ -71,13 +76,13 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// The error of a program that does not start.
+/// Creates the error of a program that does not start.
 pub fn cannot_start(command: &Command, source: std::io::Error) -> Error {
-    Error::Io { what: format!("cannot start `{}`", spelled(command)), source }
+    Error::Io { what: format!("cannot start `{}`", command_line(command)), source }
 }
 
-/// A command as a person would type it.
-pub fn spelled(command: &Command) -> String {
+/// Formats a command as a person would type it.
+pub fn command_line(command: &Command) -> String {
     std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_string_lossy())

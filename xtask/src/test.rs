@@ -1,32 +1,31 @@
-//! `cargo xtask test`: everything that the tests need, then all tests.
+//! `cargo xtask test`: provides everything that the tests need, then runs all tests.
 //!
-//! Plain `cargo test` works too: it leaves out the tests whose real part is not named in the environment. Here all parts are
-//! there, and `LLAMA_WARDEN_TEST_ALL` turns a missing part into a failure.
+//! Plain `cargo test` works too, but skips tests that need a real program which the environment does not name. Here the
+//! environment names all of them, and `LLAMA_WARDEN_TEST_ALL` turns a missing one into a failure.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode};
 
-use crate::cargo::cargo;
-use crate::error::Error;
-use crate::llama_server::{self, Build};
-use crate::{hadolint, prometheus, shell};
+use xtask::cargo::cargo;
+use xtask::error::Error;
+use xtask::llama_server::{self, Build};
+use xtask::{hadolint, prometheus, shell};
 
-/// Which tests to run.
+/// Which tests to run, as arguments of the runner.
 #[derive(Debug, Default, clap::Args)]
-pub struct Args {
+pub struct TestOptions {
     /// Arguments for the runner (cargo nextest run, where it is installed, else cargo test); with any, documentation
     /// examples are left out
     #[arg(last = true, value_name = "ARG")]
     runner: Vec<OsString>,
 }
 
-/// Provides the parts, builds the programs and runs the tests; the result is the runner's own exit code, and its summary the
-/// last that is printed.
+/// Provides the parts, builds the programs and runs the tests. Returns the runner's exit code; its summary is printed last.
 ///
 /// # Errors
 /// When a part cannot be provided or the programs do not build.
-pub fn run(args: &Args) -> Result<ExitCode, Error> {
+pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
     let parts = [
         ("LLAMA_WARDEN_TEST_LLAMA_SERVER", llama_server::provide(&Build::Auto)?.into_os_string()),
         ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_2", old_build("0.3.2")?),
@@ -35,23 +34,23 @@ pub fn run(args: &Args) -> Result<ExitCode, Error> {
         ("LLAMA_WARDEN_TEST_HADOLINT", hadolint::provide()?.into_os_string()),
         ("LLAMA_WARDEN_TEST_ALL", "1".into()),
     ];
-    // Tests start programs of other packages, which cargo does not build for them. Built together with the tests, both
-    // share one build of each dependency.
+    // Tests start programs of other packages, which cargo does not build for them. One command builds both, so that they share
+    // one build of each dependency.
     shell::run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
     if has_nextest() {
-        // nextest does not run documentation examples. They come first, because the runner's summary comes last.
-        if args.runner.is_empty() {
+        // nextest does not run documentation examples. They run first, because the runner's summary must come last.
+        if options.runner.is_empty() {
             let status = shell::status(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
             if !status.success() {
-                return Ok(exit_code(status));
+                return Ok(shell::exit_code(status));
             }
         }
-        return run_tests(cargo().args(["nextest", "run", "--workspace"]), args, parts);
+        return run_tests(cargo().args(["nextest", "run", "--workspace"]), options, parts);
     }
-    run_tests(cargo().args(["test", "--workspace", "--no-fail-fast"]), args, parts)
+    run_tests(cargo().args(["test", "--workspace", "--no-fail-fast"]), options, parts)
 }
 
-/// A llama-server of another year, built once and kept in the cache.
+/// Provides a llama-server of another year, built once and kept in the cache.
 fn old_build(version: &str) -> Result<OsString, Error> {
     let Ok::<Build, _>(build) = version.parse();
     llama_server::provide(&build).map(PathBuf::into_os_string)
@@ -59,17 +58,12 @@ fn old_build(version: &str) -> Result<OsString, Error> {
 
 fn run_tests<const N: usize>(
     runner: &mut Command,
-    args: &Args,
+    options: &TestOptions,
     parts: [(&str, OsString); N],
 ) -> Result<ExitCode, Error> {
-    shell::status(runner.args(&args.runner).envs(parts)).map(exit_code)
+    shell::status(runner.args(&options.runner).envs(parts)).map(shell::exit_code)
 }
 
 fn has_nextest() -> bool {
     shell::read(cargo().args(["nextest", "--version"])).is_ok()
-}
-
-/// The same exit code; 1 for a runner that was ended by a signal.
-fn exit_code(status: ExitStatus) -> ExitCode {
-    status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -1,35 +1,35 @@
-//! Programs out of Debian's archive, unpacked into the cache of parts instead of installed.
+//! Provides programs from Debian's archive: apt downloads their packages, which are unpacked into the cache instead of
+//! installed.
 
 mod apt;
-mod index;
 mod relocate;
-mod sources;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Error, OnPath};
-use crate::parts::Part;
-use crate::shell;
-use apt::PrivateApt;
+use crate::parts::CachedPart;
+use crate::{paths, shell};
+use apt::{MIRROR_VARIABLE, PrivateApt};
 
 /// Programs that come from Debian packages.
 #[derive(Debug, Clone, Copy)]
 pub struct Recipe {
     /// The part's name in the cache.
     pub name: &'static str,
-    /// The packages that hold the programs; the libraries that they need follow by themselves.
+    /// The packages with the programs. apt adds their dependencies.
     pub packages: &'static [&'static str],
-    /// The programs, as they are called below `/usr/bin`; each must answer `--version`.
+    /// The names of the programs in `/usr/bin`; each must answer `--version`.
     pub programs: &'static [&'static str],
 }
 
-/// Returns the folder that holds the recipe's programs, from the cache where it is whole, else from the archive.
+/// Returns the folder with the recipe's programs, from the cache if it is intact there, else from the archive.
 ///
 /// # Errors
 /// When the archive cannot be reached, or a program from it does not run here.
 pub fn provide(recipe: &Recipe) -> Result<PathBuf, Error> {
-    let part = Part::open(recipe.name)?;
+    let part = CachedPart::open(recipe.name)?;
     if let Some(tree) = part.intact()
         && versions(recipe, &tree.join("bin")).is_ok()
     {
@@ -38,23 +38,21 @@ pub fn provide(recipe: &Recipe) -> Result<PathBuf, Error> {
     let draft = part.draft()?;
     let progress = |step: &str| eprintln!("{}: {step}", recipe.name);
     progress("fetching the package lists of Debian unstable");
-    let apt = PrivateApt::new(draft.folder().join("apt"))?;
-    let index = apt.index().map_err(|error| {
-        let next = format!("look at the network and at this machine's apt sources, or {}", yourself(recipe));
+    let apt = PrivateApt::new(&paths::cache().join("apt"), draft.folder())?;
+    apt.update().map_err(|error| {
+        let next = format!("check the network, name a mirror in {MIRROR_VARIABLE}, or {}", by_hand(recipe));
         Error::missing(format!("the Debian archive cannot be read: {error}"), next)
     })?;
-    // patchelf is a tool for the unpacking and does not stay.
-    let roots: Vec<&str> = recipe.packages.iter().copied().chain(["patchelf", "libc6"]).collect();
-    let packages = index.with_libraries(&roots).map_err(|name| {
-        Error::missing(format!("Debian unstable has no package `{name}` for this architecture"), yourself(recipe))
-    })?;
-    progress(&format!("downloading and unpacking {} packages", packages.len()));
+    progress("downloading and unpacking packages");
     let unpacked = draft.folder().join("unpacked");
-    apt.unpack(&packages, &unpacked)?;
+    // patchelf is needed for the relocation only and is not kept.
+    let packages: Vec<&str> = recipe.packages.iter().copied().chain(["patchelf", "libc6"]).collect();
+    let listed = apt.unpack(&packages, &unpacked).map_err(|error| {
+        let problem = format!("Debian unstable does not provide {} here: {error}", recipe.packages.join(" and "));
+        Error::missing(problem, by_hand(recipe))
+    })?;
     relocate::relocate(&unpacked, &draft.tree(), draft.place(), recipe.programs)?;
-    let listed: String =
-        packages.iter().map(|package| format!("{} {} {}\n", package.sha256, package.name, package.version)).collect();
-    std::fs::write(draft.tree().join("PACKAGES"), listed).on("write into", &draft.tree())?;
+    fs::write(draft.tree().join("PACKAGES"), listed).on("write into", &draft.tree())?;
     let bin = draft.publish()?.join("bin");
     for version in versions(recipe, &bin)? {
         progress(&version);
@@ -62,9 +60,9 @@ pub fn provide(recipe: &Recipe) -> Result<PathBuf, Error> {
     Ok(bin)
 }
 
-/// The way without Debian's archive.
-fn yourself(recipe: &Recipe) -> String {
-    format!("install {} yourself and put it on PATH", recipe.programs.join(" and "))
+/// The next step if Debian's archive cannot be used.
+fn by_hand(recipe: &Recipe) -> String {
+    format!("install {} yourself, into a folder on PATH", recipe.programs.join(" and "))
 }
 
 /// Runs each program once and returns the first line of what it says.

@@ -1,11 +1,11 @@
 //! Makes unpacked Debian programs run from a private folder, beside an older C library.
 //!
-//! The programs get their own loader and library folder written into them, rather than a wrapper script around them: a
-//! test that watches the process must see the program itself, under the pid that it spawned.
+//! patchelf writes the paths of the loader and of the libraries into each program. A wrapper script would be simpler, but a
+//! test that observes the process must see the program itself under the pid that it spawned.
 //!
 //! ```text
-//! tree/bin  the programs, and ggml's back ends, which are looked for beside the executable
-//! tree/lib  the loader and all libraries, those from private folders below the library path included
+//! tree/bin  the programs, and ggml's back ends, which ggml looks for beside the executable
+//! tree/lib  the loader and all libraries, those in subfolders of the library path included
 //! ```
 
 use std::ffi::OsStr;
@@ -16,8 +16,8 @@ use std::process::Command;
 use crate::error::{Error, OnPath};
 use crate::shell;
 
-/// Folders of loadable modules that nothing here loads by file name.
-const MODULE_FOLDERS: [&str; 4] = ["gconv", "engines-3", "ossl-modules", "audit"];
+/// Folders of modules that these programs do not load.
+const MODULE_FOLDERS: [&str; 5] = ["gconv", "engines-3", "ossl-modules", "audit", "security"];
 
 /// Collects `programs` and their libraries from `unpacked` into `tree`, so that they run once `tree` lies at `place`.
 ///
@@ -35,7 +35,7 @@ pub fn relocate(unpacked: &Path, tree: &Path, place: &Path, programs: &[&str]) -
     }
     let patchelf = Patchelf { loader: loader(&lib)?, lib: lib.clone(), program: unpacked.join("usr/bin/patchelf") };
     for library in regular_files(&lib)? {
-        // A library with its own path would not look where the program's path points.
+        // The loader ignores the program's path for a library that has a RUNPATH of its own.
         if patchelf.run(&["--print-rpath"], &library).is_ok_and(|path| !path.trim().is_empty()) {
             patchelf.run(&["--remove-rpath"], &library)?;
         }
@@ -43,14 +43,14 @@ pub fn relocate(unpacked: &Path, tree: &Path, place: &Path, programs: &[&str]) -
     let interpreter = place.join("lib").join(patchelf.loader.file_name().unwrap_or_default());
     let interpreter = interpreter.display().to_string();
     for program in programs {
-        // The old kind of path (not RUNPATH) is inherited by the libraries that the program loads.
+        // RPATH, unlike RUNPATH, also applies to libraries that the program's libraries load.
         let settings = ["--set-interpreter", &interpreter, "--force-rpath", "--set-rpath", "$ORIGIN/../lib"];
         patchelf.run(&settings, &bin.join(program))?;
     }
     Ok(())
 }
 
-/// Debian's patchelf, run by the loader and the libraries that came with it.
+/// Debian's patchelf, run by the unpacked loader and libraries, since this machine's may be too old for it.
 struct Patchelf {
     loader: PathBuf,
     lib: PathBuf,

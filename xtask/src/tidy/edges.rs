@@ -1,7 +1,7 @@
-//! Which of our crates may depend on which.
+//! Checks which crates of the workspace depend on which.
 //!
-//! The table is the design: a component knows the words, the state and the bus, never another component, its tests included.
-//! A new row or name is a reviewed change.
+//! The table is the design: a component knows the events, the state and the bus, never another component, its tests included.
+//! A new row or name is a reviewed change. The folder of a crate is its kind, and no row may go against [`KINDS`].
 
 use toml::{Table, Value};
 
@@ -9,14 +9,14 @@ use super::{Checkout, Source, Violation};
 
 const RULE: &str = "crate edges";
 
-/// What all packages but the binary's are called before their folder's name.
+/// The beginning of package names; only the binary's package is not named by this and its folder.
 const PREFIX: &str = "llama-warden-";
 
-/// A crate and the crates of ours that it may use, all by their short names.
+/// A crate and the crates of the workspace that it may use, by their short names.
 struct Row {
     name: &'static str,
     uses: &'static [&'static str],
-    /// Beside those, for its tests only.
+    /// Further crates that its tests may use.
     tests_use: &'static [&'static str],
 }
 
@@ -24,9 +24,19 @@ const fn row(name: &'static str, uses: &'static [&'static str], tests_use: &'sta
     Row { name, uses, tests_use }
 }
 
+/// The folders below `crates/`, and those whose crates each may use; its tests may use tools from `dev` too.
+const KINDS: [(&str, &[&str]); 6] = [
+    ("core", &["core", "lib"]),
+    ("components", &["core", "plugins", "lib"]),
+    ("plugins", &["core", "plugins", "lib"]),
+    ("lib", &["core", "lib"]),
+    ("bin", &["core", "components", "plugins", "lib", "bin", "dev"]),
+    ("dev", &["core", "components", "plugins", "lib", "dev"]),
+];
+
 const KIT: &[&str] = &["component-kit"];
 
-const ROWS: [Row; 27] = [
+const ROWS: &[Row] = &[
     row("events", &[], &[]),
     row("state", &["events"], &[]),
     row("bus", &["events", "state"], &[]),
@@ -79,68 +89,91 @@ const ROWS: [Row; 27] = [
         &[],
     ),
     row("tests", &["events", "state", "stand-in", "tiny-gguf"], &[]),
+    row("bench", &["tiny-gguf", "xtask"], &[]),
     row("xtask", &["tiny-gguf"], &[]),
 ];
 
-/// Finds the edges that the table does not allow, the crates without a row, and the rows without a crate.
+/// A crate's manifest, by its place.
+#[derive(Debug, Clone, Copy)]
+struct Manifest<'a> {
+    name: &'a str,
+    /// The folder below `crates/`, empty for a crate that lies elsewhere.
+    kind: &'a str,
+    source: &'a Source,
+}
+
+impl<'a> Manifest<'a> {
+    fn of(source: &'a Source) -> Option<Self> {
+        let folder = source.path.strip_suffix("/Cargo.toml")?;
+        let (kind, name) = match folder.strip_prefix("crates/") {
+            Some(place) => place.split_once('/').unwrap_or(("", place)),
+            None => ("", folder),
+        };
+        (!name.contains('/')).then_some(Self { name, kind, source })
+    }
+}
+
+/// Finds the edges that the table or the kinds of crates do not allow, crates in other folders, crates without a row, and rows
+/// without a crate.
 pub fn check(checkout: &Checkout) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let manifests: Vec<(&str, &Source)> =
-        checkout.sources.iter().filter_map(|source| Some((crate_of(&source.path)?, source))).collect();
-    for (name, manifest) in &manifests {
-        match ROWS.iter().find(|row| row.name == *name) {
-            Some(row) => violations.extend(check_manifest(row, manifest)),
+    let manifests: Vec<Manifest<'_>> = checkout.sources.iter().filter_map(Manifest::of).collect();
+    for manifest in &manifests {
+        let path = &manifest.source.path;
+        if path.starts_with("crates/") && !KINDS.iter().any(|(kind, _)| *kind == manifest.kind) {
+            let kinds = KINDS.map(|(kind, _)| kind).join(", ");
+            violations.push(Violation::of_file(path, RULE, format!("move the crate into crates/ and one of {kinds}")));
+        }
+        match ROWS.iter().find(|row| row.name == manifest.name) {
+            Some(row) => violations.extend(check_manifest(row, manifest, &manifests)),
             None => {
-                let advice = format!("give `{name}` a row in xtask/src/tidy/edges.rs");
-                violations.push(Violation::of_file(&manifest.path, RULE, advice));
+                let advice = format!("give `{}` a row in xtask/src/tidy/edges.rs", manifest.name);
+                violations.push(Violation::of_file(path, RULE, advice));
             }
         }
     }
-    for row in ROWS.iter().filter(|row| !manifests.iter().any(|(name, _)| *name == row.name)) {
+    for row in ROWS.iter().filter(|row| !manifests.iter().any(|manifest| manifest.name == row.name)) {
         let advice = format!("remove the row of `{}`, which is no crate", row.name);
         violations.push(Violation::of_file("xtask/src/tidy/edges.rs", RULE, advice));
     }
     violations
 }
 
-/// The short name of the crate whose manifest this is.
-fn crate_of(path: &str) -> Option<&str> {
-    let folder = path.strip_suffix("/Cargo.toml")?;
-    let name = match folder.strip_prefix("crates/") {
-        Some(place) => place.split_once('/')?.1,
-        None => folder,
-    };
-    (!name.contains('/')).then_some(name)
-}
-
-fn check_manifest(row: &Row, manifest: &Source) -> Vec<Violation> {
-    let table = match manifest.text.parse::<Table>() {
+fn check_manifest(row: &Row, manifest: &Manifest<'_>, all: &[Manifest<'_>]) -> Vec<Violation> {
+    let Source { path, text } = manifest.source;
+    let table = match text.parse::<Table>() {
         Ok(table) => table,
-        Err(error) => return vec![Violation::of_file(&manifest.path, RULE, format!("mend the manifest: {error}"))],
+        Err(error) => return vec![Violation::of_file(path, RULE, format!("fix the manifest: {error}"))],
     };
     let mut sections: Vec<&Table> = vec![&table];
     sections.extend(
         table.get("target").and_then(Value::as_table).into_iter().flat_map(Table::values).filter_map(Value::as_table),
     );
+    let kinds = KINDS.iter().find(|(kind, _)| *kind == manifest.kind).map(|(_, kinds)| *kinds);
     let mut violations = Vec::new();
-    for (key, allowed) in [
-        ("dependencies", vec![row.uses]),
-        ("build-dependencies", vec![row.uses]),
-        ("dev-dependencies", vec![row.uses, row.tests_use]),
+    for (key, allowed, is_for_tests) in [
+        ("dependencies", vec![row.uses], false),
+        ("build-dependencies", vec![row.uses], false),
+        ("dev-dependencies", vec![row.uses, row.tests_use], true),
     ] {
         let edges = sections.iter().filter_map(|section| section.get(key)?.as_table()).flat_map(Table::keys);
         for used in edges.filter_map(|package| short_name(package)) {
-            if !allowed.iter().any(|names| names.contains(&used)) {
-                let advice =
-                    format!("`{}` may not use `{used}` in [{key}]: pass events or commands over the bus", row.name);
-                violations.push(Violation::of_line(&manifest.path, line_of(&manifest.text, used), RULE, advice));
-            }
+            let kind = all.iter().find(|other| other.name == used).map_or("", |other| other.kind);
+            let is_of_kind = |kinds: &[&str]| kind.is_empty() || kinds.contains(&kind) || is_for_tests && kind == "dev";
+            let advice = if !allowed.iter().any(|names| names.contains(&used)) {
+                format!("`{}` may not use `{used}` in [{key}]: pass events or commands over the bus", row.name)
+            } else if !kinds.is_none_or(is_of_kind) {
+                format!("a crate in crates/{} may not use one in crates/{kind} (`{used}`) in [{key}]", manifest.kind)
+            } else {
+                continue;
+            };
+            violations.push(Violation::of_line(path, line_of(text, used), RULE, advice));
         }
     }
     violations
 }
 
-/// The short name of a package of ours.
+/// The short name of a package of the workspace; `None` for any other package.
 fn short_name(package: &str) -> Option<&str> {
     match package {
         "llama-warden" | "xtask" => Some(package),
@@ -189,7 +222,9 @@ mod tests {
 
     #[test]
     fn a_crate_without_a_row_is_found() {
-        assert!(violations("crates/novelty", "").iter().any(|violation| violation.advice.contains("`novelty` a row")));
+        assert!(
+            violations("crates/dev/novelty", "").iter().any(|violation| violation.advice.contains("`novelty` a row"))
+        );
     }
 
     #[test]
@@ -198,9 +233,35 @@ mod tests {
     }
 
     #[test]
-    fn the_workspace_manifest_is_no_crate() {
-        assert_eq!(crate_of("Cargo.toml"), None);
-        assert_eq!(crate_of("examples/own-component/Cargo.toml"), None);
-        assert_eq!(crate_of("crates/core/bus/Cargo.toml"), Some("bus"));
+    fn every_crate_lies_in_a_folder_of_its_kind() {
+        for folder in ["crates/bus", "crates/other/bus"] {
+            let found = violations(folder, "");
+            assert!(found.iter().any(|violation| violation.advice.contains("core, components")), "{folder}: {found:?}");
+        }
+        assert_eq!(violations("crates/core/bus", ""), []);
+    }
+
+    #[test]
+    fn the_kind_of_a_crate_restricts_its_row() {
+        let edge = "[dependencies]\nllama-warden-catalog.workspace = true\n";
+        let used = |kind| {
+            let used = format!("crates/{kind}/catalog/Cargo.toml");
+            let found = check(&Checkout::of(&[("crates/lib/memory/Cargo.toml", edge), (&used, "")]));
+            found.into_iter().filter(|violation| violation.path == "crates/lib/memory/Cargo.toml").collect::<Vec<_>>()
+        };
+        assert_eq!(used("lib"), []);
+        assert!(used("components")[0].advice.starts_with("a crate in crates/lib may not use one in crates/components"));
+    }
+
+    #[test]
+    fn the_workspace_and_the_examples_are_no_crates() {
+        let manifest = |path: &str| {
+            let source = Source { path: path.to_owned(), text: String::new() };
+            Manifest::of(&source).map(|manifest| (manifest.kind.to_owned(), manifest.name.to_owned()))
+        };
+        assert_eq!(manifest("Cargo.toml"), None);
+        assert_eq!(manifest("examples/custom-component/Cargo.toml"), None);
+        assert_eq!(manifest("crates/core/bus/Cargo.toml"), Some(("core".to_owned(), "bus".to_owned())));
+        assert_eq!(manifest("xtask/Cargo.toml"), Some((String::new(), "xtask".to_owned())));
     }
 }

@@ -1,14 +1,19 @@
-//! Where files lie, how long they are, and how they open.
+//! Checks where files are, how long they and their crates are, and how they begin.
+
+use std::collections::BTreeMap;
 
 use super::{Checkout, Source, Violation};
 
-/// The most lines of a file that is meant to be read in one go.
+/// The most lines of a Rust file.
 const MAX_LINES: usize = 500;
 
-/// The most lines of the binary's list of parts.
+/// The most lines of the binary's `main.rs`.
 const MAX_MAIN_LINES: usize = 40;
 
-/// Everything that may lie at the root.
+/// The most lines below a crate's `src`, comments and unit tests included.
+const MAX_CRATE_LINES: usize = 4000;
+
+/// Everything that may be at the root.
 const TOP_LEVEL: [&str; 28] = [
     ".cargo",
     ".ci",
@@ -40,10 +45,22 @@ const TOP_LEVEL: [&str; 28] = [
     "xtask",
 ];
 
-/// Checks places, lengths and openings.
+/// Finds files in wrong places, files and crates that are too long, and files without a purpose in their first line.
 pub fn check(checkout: &Checkout) -> Vec<Violation> {
     let rust = checkout.sources.iter().filter(|source| source.is_rust());
-    top_level(checkout).into_iter().chain(rust.flat_map(check_rust)).collect()
+    top_level(checkout).into_iter().chain(crate_sizes(checkout)).chain(rust.flat_map(check_rust)).collect()
+}
+
+fn crate_sizes(checkout: &Checkout) -> Vec<Violation> {
+    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
+    for source in checkout.sources.iter().filter(|source| source.is_rust()) {
+        if let Some((folder, _)) = source.path.split_once("/src/") {
+            *sizes.entry(folder).or_default() += source.text.lines().count();
+        }
+    }
+    sizes.retain(|_, lines| *lines > MAX_CRATE_LINES);
+    let advice = |lines| format!("{lines} lines in src are more than {MAX_CRATE_LINES}: split the crate by jobs");
+    sizes.into_iter().map(|(folder, lines)| Violation::of_file(folder, "crate size", advice(lines))).collect()
 }
 
 fn top_level(checkout: &Checkout) -> Vec<Violation> {
@@ -106,6 +123,21 @@ mod tests {
         assert_eq!(rules("crates/core/bus/src/a.rs", &text(MAX_LINES + 1)), ["file length"]);
         assert_eq!(rules("crates/bin/llama-warden/src/main.rs", &text(MAX_MAIN_LINES)), [""; 0]);
         assert_eq!(rules("crates/bin/llama-warden/src/main.rs", &text(MAX_MAIN_LINES + 1)), ["thin main"]);
+    }
+
+    #[test]
+    fn the_lines_of_a_crate_are_counted_over_its_sources() {
+        let text = format!("//! Job.\n{}", "\n".repeat(MAX_LINES - 1));
+        let paths: Vec<String> = (0..=8).map(|number| format!("crates/core/bus/src/{number}.rs")).collect();
+        let sources: Vec<(&str, &str)> = paths.iter().map(|path| (path.as_str(), text.as_str())).collect();
+        assert_eq!(check(&Checkout::of(&sources[..8])), []);
+        let found = check(&Checkout::of(&sources));
+        assert_eq!(
+            found.iter().map(|violation| (violation.path.as_str(), violation.rule)).collect::<Vec<_>>(),
+            [("crates/core/bus", "crate size")]
+        );
+        let tests = ("crates/core/bus/tests/a.rs", text.as_str());
+        assert_eq!(check(&Checkout::of(&[&sources[..8], &[tests]].concat())), []);
     }
 
     #[test]

@@ -1,17 +1,23 @@
-//! `cargo xtask tidy`: the rules of layout that no compiler checks, all violations at once.
+//! `cargo xtask tidy`: checks the rules of layout and naming that no compiler checks, and prints all violations at once.
 //!
 //! Each rule is a pure function from the text of the checkout to violations; [`Checkout::read`] alone touches the disk.
 
+mod comments;
 mod edges;
+mod faults;
 mod layout;
+mod names;
 mod words;
 
 use std::fmt;
 use std::fs;
 use std::process::Command;
 
-use crate::error::Error;
-use crate::{paths, shell};
+use xtask::error::Error;
+use xtask::{paths, shell};
+
+/// Rules that the sources do not keep yet: [`run`] counts their violations and goes on.
+const HELD: &[&str] = &["unique type names", "retired words", "one-word comment", "faults", "crate size"];
 
 /// A text file of the checkout.
 #[derive(Debug)]
@@ -29,11 +35,11 @@ struct Checkout {
     paths: Vec<String>,
 }
 
-/// A rule that is not kept, and what to do about it.
+/// A place that breaks a rule, and what to do about it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Violation {
     path: String,
-    /// The line, from 1; 0 for the file as a whole.
+    /// The line, from 1; 0 means the whole file.
     line: usize,
     rule: &'static str,
     advice: String,
@@ -45,9 +51,13 @@ struct Violation {
 /// When git cannot list the files, or a rule is not kept.
 pub fn run() -> Result<(), Error> {
     let checkout = Checkout::read()?;
-    let mut violations = edges::check(&checkout);
-    violations.extend(layout::check(&checkout));
-    violations.extend(words::check(&checkout));
+    let rules = [comments::check, edges::check, faults::check, layout::check, names::check, words::check];
+    let (held, mut violations): (Vec<Violation>, Vec<Violation>) =
+        rules.iter().flat_map(|rule| rule(&checkout)).partition(|violation| HELD.contains(&violation.rule));
+    for rule in HELD {
+        let count = held.iter().filter(|violation| violation.rule == *rule).count();
+        eprintln!("tidy: {count} violations of \"{rule}\", which is held");
+    }
     violations.sort();
     for violation in &violations {
         eprintln!("{violation}");
@@ -67,14 +77,14 @@ pub fn run() -> Result<(), Error> {
 impl Checkout {
     fn read() -> Result<Self, Error> {
         let root = paths::root();
-        // A container's root may read a checkout that belongs to somebody else.
+        // In a container the checkout may belong to another user, and git refuses to list it then.
         let trusted = format!("safe.directory={}", root.display());
         let list = ["-c", &trusted, "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "-z"];
         let listed = shell::read(Command::new("git").args(list).current_dir(&root))?;
         let mut checkout = Self::default();
         for path in listed.split('\0').filter(|path| root.join(path).is_file()) {
             checkout.paths.push(path.to_owned());
-            // A file that is not UTF-8 is data, and no rule is about data.
+            // A file that is not UTF-8 is data, to which no rule applies.
             if let Ok(text) = fs::read_to_string(root.join(path)) {
                 checkout.sources.push(Source { path: path.to_owned(), text });
             }

@@ -1,25 +1,24 @@
-//! How long it takes to discover a thousand models, and how much of them is read: judges what the catalogue's own benchmark
-//! prints.
+//! Measures how long the discovery of a thousand models takes and how much it reads.
+//!
+//! The catalogue's own benchmark measures; this module judges its output.
 
-use super::Plan;
-use super::figure::{Baseline, Budget, Figure, Unit};
-use super::pairs;
-use crate::cargo::cargo;
-use crate::error::Error;
-use crate::shell;
+use xtask::error::Error;
+
+use crate::Effort;
+use crate::figure::{Baseline, Budget, Figure, Unit};
+use crate::{pairs, programs};
 
 const TIME: Budget = Budget::AtMost { median: 1000.0, p99: 2000.0 };
-/// A discovery passes over arrays of numbers without reading them, and reads a little more than the rest.
+/// A discovery skips arrays of numbers, and reads blocks that end a little after what it needs: less than the whole header.
 const READ: Budget = Budget::TimesBaseline(1.0);
 
-/// Measures.
+/// Measures time and bytes read.
 ///
 /// # Errors
 /// When the benchmark does not build or run.
-pub fn measure(plan: Plan) -> Result<Vec<Figure>, Error> {
-    let mut bench = cargo();
-    bench.args(["bench", "--quiet", "--package", "llama-warden-catalog", "--bench", "discovery", "--"]);
-    let printed = shell::read(bench.arg(plan.pick(9, 3).to_string()))?;
+pub fn measure(effort: Effort) -> Result<Vec<Figure>, Error> {
+    let runs = effort.pick("9", "3");
+    let printed = programs::run_crate_bench("llama-warden-catalog", "discovery", &[runs.as_ref()])?;
     let [time, plain_time] = pairs::read(&printed, "whole");
     let [read, header] = pairs::read(&printed, "prefix");
     Ok(vec![

@@ -1,28 +1,28 @@
-//! How fast lines go through patterns and ring, without a pipe, and what that is to a substring search in each line: judges
-//! what readiness' own benchmark prints.
+//! Measures how fast lines go through patterns and ring, without a pipe, and compares patterns with a plain substring search.
+//!
+//! The detectors' own benchmark measures; this module judges its output.
 
-use super::figure::{Baseline, Budget, Figure, Samples, Unit};
-use crate::cargo::cargo;
-use crate::error::Error;
-use crate::shell;
+use xtask::error::Error;
 
-// How the benchmark names its figures, behind each number.
+use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::programs;
+
+// What the benchmark prints after each number.
 const SPEED: &str = " MB/s";
 const ONE_PHRASE: &str = " x the time of one phrase";
 const FOUR_PHRASES: &str = " x of four";
 
-/// Measures.
+/// Measures speed and cost of the patterns.
 ///
 /// # Errors
 /// When the benchmark does not build or run.
 pub fn measure() -> Result<Vec<Figure>, Error> {
-    let bench = ["bench", "--quiet", "--package", "llama-warden-readiness", "--bench", "matching"];
-    Ok(figures(&shell::read(cargo().args(bench))?))
+    Ok(figures(&programs::run_crate_bench("llama-warden-readiness", "matching", &[])?))
 }
 
 fn figures(printed: &str) -> Vec<Figure> {
     let number = |line: &str, unit: &str| line.split_once(unit)?.0.split_whitespace().last()?.parse().ok();
-    // The line of the searches themselves compares nothing.
+    // The line about the searches themselves contains no comparison.
     let compared = printed.lines().filter(|line| line.contains(ONE_PHRASE));
     let (whole, packs): (Vec<&str>, Vec<&str>) = compared.partition(|line| line.starts_with("the whole lane"));
     let samples = |lines: &[&str], unit| Samples::of(lines.iter().filter_map(|line| number(line, unit)));

@@ -1,32 +1,33 @@
-//! How long it takes until fifty servers that are started together are ready, beside one of them alone.
+//! Compares the time until fifty servers that start together are ready with the time that one of them needs alone.
 
 use std::time::Duration;
 
-use super::Plan;
-use super::daemon::Daemon;
-use super::figure::{Baseline, Budget, Figure, Samples, Unit};
-use super::fleet::{Fleet, Pace};
-use super::programs::{self, Programs};
-use crate::error::Error;
+use xtask::error::Error;
+
+use crate::Effort;
+use crate::daemon::MeasuredDaemon;
+use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::fleet::{Pace, StandInFleet};
+use crate::programs::{self, Programs};
 
 const SERVERS: usize = 50;
-/// How long each of them loads.
+/// How long each server loads.
 const LOAD: Duration = Duration::from_secs(2);
-/// Milliseconds that a further server may cost.
+/// Milliseconds that each further server may add.
 const EACH: f64 = 10.0;
 
-/// Measures one, then all, on daemons without a limit on what loads at once.
+/// Measures one server, then all, on daemons that do not limit how many load at once.
 ///
 /// # Errors
 /// When a daemon does not run, or a server does not become ready.
-pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let (mut all, mut one) = (Vec::new(), Vec::new());
-    for _ in 0..plan.pick(5, 1) {
+    for _ in 0..effort.pick(5, 1) {
         let home = programs::empty_folder()?;
-        let mut fleet = Fleet::write(programs, home.path(), &[Pace { load: LOAD, ..Pace::default() }; SERVERS])?;
+        let mut fleet = StandInFleet::write(programs, home.path(), &[Pace { load: LOAD, ..Pace::default() }; SERVERS])?;
         let ids = fleet.ids.clone();
         fleet.add_profile("all", &ids);
-        let daemon = Daemon::start(&programs.daemon, home.path(), &fleet.sections)?;
+        let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), &fleet.sections)?;
         one.push(daemon.time(&["start", "--wait", &ids[0]])?);
         daemon.time(&["stop", "--wait", &ids[0]])?;
         all.push(daemon.time(&["profile", "switch", "--wait", "all"])?);

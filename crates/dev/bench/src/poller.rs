@@ -1,58 +1,58 @@
-//! An independent witness of readiness: asks `/health` every millisecond until it answers 200.
+//! Observes readiness independently of the daemon: asks `/health` every millisecond until the answer is 200.
 //!
-//! It keeps its connection while the server does: a thousand closed ones a second would stay in the kernel's table for a
-//! minute, and weigh on whoever reads that table, which is what is being measured.
+//! It reuses its connection as long as the server keeps it open. A thousand new connections a second would stay in the
+//! kernel's socket table for a minute each and slow down the daemon, which reads that table to identify listeners.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::daemon::PATIENCE;
+use crate::daemon::WAIT_LIMIT;
 
 const STEP: Duration = Duration::from_millis(1);
-/// Longest wait for one answer; a server that loads may be slow.
+/// Timeout of one answer; a server that loads may be slow.
 const ANSWER: Duration = Duration::from_secs(2);
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
-/// Longest answer that is read; a healthy one has some 250 bytes.
+/// Bytes of the longest answer that is accepted; a healthy one has about 250.
 const LONGEST: usize = 4096;
 
-/// What the poller saw, on the wall clock.
+/// What the poller saw, in wall time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sighting {
-    /// When the last request was begun that was not answered with 200.
+pub struct ReadinessObservation {
+    /// When it began its last request that was not answered with 200.
     pub not_ready: SystemTime,
-    /// When the first 200 was read.
+    /// When it had read the first 200.
     pub ready: SystemTime,
 }
 
-/// A poller that runs, until its first 200 or for [`PATIENCE`].
+/// A running poller. It ends at its first 200 or after [`WAIT_LIMIT`].
 #[derive(Debug)]
-pub struct Poller(JoinHandle<Option<Sighting>>);
+pub struct HealthPoller(JoinHandle<Option<ReadinessObservation>>);
 
-impl Poller {
-    /// Begins to poll `port` on the loopback address.
+impl HealthPoller {
+    /// Starts to poll `port` on the loopback address.
     pub fn begin(port: u16) -> Self {
-        Self(thread::spawn(move || poll(port, Instant::now() + PATIENCE)))
+        Self(thread::spawn(move || poll(port, Instant::now() + WAIT_LIMIT)))
     }
 
-    /// Waits for the first 200; `None` if none came.
-    pub fn sighting(self) -> Option<Sighting> {
+    /// Waits for the first 200; `None` if there was none within [`WAIT_LIMIT`].
+    pub fn observation(self) -> Option<ReadinessObservation> {
         self.0.join().ok().flatten()
     }
 }
 
-fn poll(port: u16, deadline: Instant) -> Option<Sighting> {
+fn poll(port: u16, deadline: Instant) -> Option<ReadinessObservation> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let (mut not_ready, mut kept) = (SystemTime::now(), None);
     while Instant::now() < deadline {
         let (began, step) = (SystemTime::now(), Instant::now() + STEP);
         match ask(&mut kept, &address) {
-            Ok(200) => return Some(Sighting { not_ready, ready: SystemTime::now() }),
+            Ok(200) => return Some(ReadinessObservation { not_ready, ready: SystemTime::now() }),
             Ok(_) => not_ready = began,
             Err(_) => {
-                // Of a connection that the server no longer kept, it says nothing about health.
-                let was_kept = kept.take().is_some_and(|kept: Kept| kept.answers > 0);
+                // The server may have closed a reused connection before it read the request: no answer about health.
+                let was_kept = kept.take().is_some_and(|kept: KeptConnection| kept.answers > 0);
                 not_ready = if was_kept { not_ready } else { began };
             }
         }
@@ -61,20 +61,20 @@ fn poll(port: u16, deadline: Instant) -> Option<Sighting> {
     None
 }
 
-/// A connection that may be used again.
-struct Kept {
+/// A connection that can be reused.
+struct KeptConnection {
     stream: TcpStream,
     answers: u32,
 }
 
-/// Asks over the connection that was kept, else over a new one, and returns the status of the answer.
-fn ask(kept: &mut Option<Kept>, address: &SocketAddr) -> io::Result<u16> {
+/// Sends a request over the kept connection, or over a new one if there is none, and returns the status of the answer.
+fn ask(kept: &mut Option<KeptConnection>, address: &SocketAddr) -> io::Result<u16> {
     let connection = match kept {
         Some(connection) => connection,
         None => {
             let stream = TcpStream::connect_timeout(address, ANSWER)?;
             stream.set_read_timeout(Some(ANSWER))?;
-            kept.insert(Kept { stream, answers: 0 })
+            kept.insert(KeptConnection { stream, answers: 0 })
         }
     };
     connection.stream.write_all(REQUEST)?;
@@ -92,7 +92,7 @@ fn ask(kept: &mut Option<Kept>, address: &SocketAddr) -> io::Result<u16> {
     status.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Whether an answer is there to the last byte of its body.
+/// Whether `text` is a complete answer, including the last byte of its body.
 fn is_whole(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text).to_ascii_lowercase();
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
@@ -123,10 +123,10 @@ mod tests {
             }
             SystemTime::now()
         });
-        let poller = Poller::begin(port);
+        let poller = HealthPoller::begin(port);
         let answered = server.join().unwrap();
-        let sighting = poller.sighting().expect("it answered 200");
-        assert!(sighting.not_ready < answered && sighting.not_ready < sighting.ready);
+        let observation = poller.observation().expect("it answered 200");
+        assert!(observation.not_ready < answered && observation.not_ready < observation.ready);
     }
 
     #[test]

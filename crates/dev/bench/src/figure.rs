@@ -1,10 +1,12 @@
-//! A figure: what was measured, beside the baseline of the same run, held against its budget.
+//! Figures: the samples of a measurement, the baseline of the same run, and the budget that they are compared with.
+//!
+//! A figure without a sample is over its budget, so that a measurement that went wrong never passes.
 
 use std::fmt;
 
 use serde_json::{Value, json};
 
-/// What a number counts.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     Milliseconds,
@@ -12,7 +14,7 @@ pub enum Unit {
     Mebibytes,
     Kibibytes,
     Times,
-    /// Of one core's time.
+    /// Of the time of one processor core.
     Percent,
 }
 
@@ -28,8 +30,8 @@ impl Unit {
         }
     }
 
-    /// A number with its unit, with as many decimals as a person compares.
-    pub fn spell(self, value: f64) -> String {
+    /// Formats a number with its unit and three significant digits.
+    pub fn format_value(self, value: f64) -> String {
         let decimals = match value.abs() {
             _ if self == Self::Times && value.fract() == 0.0 => 0,
             ..10.0 => 2,
@@ -59,8 +61,8 @@ impl Samples {
         self.percentile(50)
     }
 
-    /// The smallest value that `percent` of all values do not exceed; not a number where there are none. Of fewer than a
-    /// hundred values the p99 is the largest.
+    /// Returns the smallest value that `percent` of all values do not exceed, or NaN if there are no values. With fewer than
+    /// a hundred values the p99 is the largest.
     pub fn percentile(&self, percent: usize) -> f64 {
         let rank = (self.0.len() * percent).div_ceil(100);
         self.0.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
@@ -71,35 +73,35 @@ impl Samples {
     }
 }
 
-/// What a figure may be.
+/// The limit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Budget {
     /// The median and the p99 at most these.
     AtMost { median: f64, p99: f64 },
     /// The median at least this.
     AtLeast(f64),
-    /// The median at most this many times the median of the baseline.
+    /// The median at most this multiple of the median of the baseline.
     TimesBaseline(f64),
-    /// The median at most this much more than the median of the baseline.
+    /// The median at most the median of the baseline plus this.
     OverBaseline(f64),
 }
 
 impl Budget {
-    /// A bound that no value may exceed.
+    /// A limit for the p99, and so for the median.
     pub const fn never_over(bound: f64) -> Self {
         Self::AtMost { median: bound, p99: bound }
     }
 }
 
-/// What the figure is compared with.
+/// What a figure is compared with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Baseline {
-    /// What it is, for people.
+    /// A short description, shown in the table.
     pub what: &'static str,
     pub samples: Samples,
 }
 
-/// See the module.
+/// One line of the result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
     pub name: &'static str,
@@ -109,14 +111,14 @@ pub struct Figure {
     pub budget: Budget,
 }
 
-/// Whether a figure keeps its budget.
+/// Whether a figure is within its budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum FigureStatus {
     Ok,
     Over,
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for FigureStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Ok => "ok",
@@ -126,23 +128,23 @@ impl fmt::Display for Verdict {
 }
 
 impl Figure {
-    /// The median as a multiple of the baseline's.
+    /// The median divided by the median of the baseline.
     pub fn ratio(&self) -> f64 {
         self.samples.median() / self.baseline.samples.median()
     }
 
-    /// A figure without a value is over.
-    pub fn verdict(&self) -> Verdict {
+    /// Compares the samples with the budget. A figure without a sample is over.
+    pub fn status(&self) -> FigureStatus {
         let is_kept = match self.budget {
             Budget::AtMost { median, p99 } => self.samples.median() <= median && self.samples.percentile(99) <= p99,
             Budget::AtLeast(least) => self.samples.median() >= least,
             Budget::TimesBaseline(times) => self.ratio() <= times,
             Budget::OverBaseline(more) => self.samples.median() <= self.baseline.samples.median() + more,
         };
-        if is_kept { Verdict::Ok } else { Verdict::Over }
+        if is_kept { FigureStatus::Ok } else { FigureStatus::Over }
     }
 
-    /// The worst value that counts: the p99, or the least where more is better.
+    /// The p99, or the smallest value where more is better.
     pub fn worst(&self) -> f64 {
         match self.budget {
             Budget::AtLeast(_) => self.samples.least(),
@@ -150,16 +152,16 @@ impl Figure {
         }
     }
 
-    /// The budget, for people.
-    pub fn spell_budget(&self) -> String {
+    /// The budget as text, shown in the table.
+    pub fn budget_text(&self) -> String {
         match self.budget {
-            Budget::AtMost { median, p99 } if median == p99 => format!("≤ {}", self.unit.spell(median)),
+            Budget::AtMost { median, p99 } if median == p99 => format!("≤ {}", self.unit.format_value(median)),
             Budget::AtMost { median, p99 } => {
-                format!("p50 ≤ {}, p99 ≤ {}", self.unit.spell(median), self.unit.spell(p99))
+                format!("p50 ≤ {}, p99 ≤ {}", self.unit.format_value(median), self.unit.format_value(p99))
             }
-            Budget::AtLeast(least) => format!("≥ {}", self.unit.spell(least)),
+            Budget::AtLeast(least) => format!("≥ {}", self.unit.format_value(least)),
             Budget::TimesBaseline(times) => format!("≤ {times} × baseline"),
-            Budget::OverBaseline(more) => format!("≤ baseline + {}", self.unit.spell(more)),
+            Budget::OverBaseline(more) => format!("≤ baseline + {}", self.unit.format_value(more)),
         }
     }
 
@@ -179,7 +181,7 @@ impl Figure {
             "baseline": { "what": self.baseline.what, "median": self.baseline.samples.median() },
             "ratio": self.ratio(),
             "budget": budget,
-            "ok": self.verdict() == Verdict::Ok,
+            "ok": self.status() == FigureStatus::Ok,
         })
     }
 }
@@ -205,22 +207,22 @@ mod tests {
     #[test]
     fn a_budget_is_kept_up_to_its_bound() {
         let cases = [
-            (vec![1.0, 5.0, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, Verdict::Ok),
-            (vec![1.0, 5.1, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, Verdict::Over),
-            (vec![1.0, 5.0, 50.1], Budget::AtMost { median: 5.0, p99: 50.0 }, Verdict::Over),
-            (vec![300.0], Budget::AtLeast(300.0), Verdict::Ok),
-            (vec![299.0], Budget::AtLeast(300.0), Verdict::Over),
-            (vec![13.0], Budget::TimesBaseline(1.3), Verdict::Ok),
-            (vec![13.1], Budget::TimesBaseline(1.3), Verdict::Over),
-            (vec![15.0], Budget::OverBaseline(5.0), Verdict::Ok),
-            (vec![15.1], Budget::OverBaseline(5.0), Verdict::Over),
-            (vec![], Budget::never_over(1.0), Verdict::Over),
-            (vec![], Budget::AtLeast(1.0), Verdict::Over),
-            (vec![], Budget::TimesBaseline(1.0), Verdict::Over),
-            (vec![], Budget::OverBaseline(1.0), Verdict::Over),
+            (vec![1.0, 5.0, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, FigureStatus::Ok),
+            (vec![1.0, 5.1, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, FigureStatus::Over),
+            (vec![1.0, 5.0, 50.1], Budget::AtMost { median: 5.0, p99: 50.0 }, FigureStatus::Over),
+            (vec![300.0], Budget::AtLeast(300.0), FigureStatus::Ok),
+            (vec![299.0], Budget::AtLeast(300.0), FigureStatus::Over),
+            (vec![13.0], Budget::TimesBaseline(1.3), FigureStatus::Ok),
+            (vec![13.1], Budget::TimesBaseline(1.3), FigureStatus::Over),
+            (vec![15.0], Budget::OverBaseline(5.0), FigureStatus::Ok),
+            (vec![15.1], Budget::OverBaseline(5.0), FigureStatus::Over),
+            (vec![], Budget::never_over(1.0), FigureStatus::Over),
+            (vec![], Budget::AtLeast(1.0), FigureStatus::Over),
+            (vec![], Budget::TimesBaseline(1.0), FigureStatus::Over),
+            (vec![], Budget::OverBaseline(1.0), FigureStatus::Over),
         ];
-        for (samples, budget, verdict) in cases {
-            assert_eq!(figure(&samples, budget).verdict(), verdict, "{samples:?} {budget:?}");
+        for (samples, budget, status) in cases {
+            assert_eq!(figure(&samples, budget).status(), status, "{samples:?} {budget:?}");
         }
     }
 

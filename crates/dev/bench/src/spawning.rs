@@ -1,27 +1,26 @@
-//! How long a hundred servers take to spawn, beside a bare loop over the same command lines: judges what the launcher's own
-//! benchmark prints, which can reach what this program cannot.
+//! Compares the time to spawn a hundred servers with a plain loop over the same command lines.
+//!
+//! The launcher's own benchmark measures, because it reaches private functions; this module judges its output.
 
-use super::Plan;
-use super::figure::{Baseline, Budget, Figure, Unit};
-use super::pairs;
-use super::programs::{self, Programs};
-use crate::cargo::cargo;
-use crate::error::Error;
-use crate::shell;
+use xtask::error::Error;
+
+use crate::Effort;
+use crate::figure::{Baseline, Budget, Figure, Unit};
+use crate::pairs;
+use crate::programs::{self, Programs};
 
 const BUDGET: Budget = Budget::TimesBaseline(1.3);
 
-/// Measures both ways to spawn them: all at once, and each when the one before runs.
+/// Measures spawning all servers at once, and one after the other.
 ///
 /// # Errors
 /// When the benchmark does not build or run.
-pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let folder = programs::empty_folder()?;
     let model = programs::model(folder.path(), "tiny", 0)?;
-    let mut bench = cargo();
-    bench.args(["bench", "--quiet", "--package", "llama-warden-launcher", "--bench", "spawning", "--"]);
-    bench.args([&programs.daemon, &programs.stand_in, &model]).arg(plan.pick(9, 3).to_string());
-    let printed = shell::read(&mut bench)?;
+    let (daemon, stand_in, runs) = (programs.daemon.as_ref(), programs.stand_in.as_ref(), effort.pick("9", "3"));
+    let arguments = [daemon, stand_in, model.as_ref(), runs.as_ref()];
+    let printed = programs::run_crate_bench("llama-warden-launcher", "spawning", &arguments)?;
     Ok(vec![
         figure("spawn 100 stand-ins at once", &printed, "at-once"),
         figure("spawn one of 100 stand-ins", &printed, "one-by-one"),
@@ -37,18 +36,18 @@ fn figure(name: &'static str, printed: &str, label: &str) -> Figure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::figure::Verdict;
+    use crate::figure::FigureStatus;
 
     #[test]
     fn a_spawn_is_held_against_the_bare_one_beside_it() {
         let printed = "at-once 130.5 100\none-by-one 9 2\nat-once 120 100\n";
         let at_once = figure("x", printed, "at-once");
-        assert_eq!((at_once.ratio(), at_once.verdict()), (1.2, Verdict::Ok));
+        assert_eq!((at_once.ratio(), at_once.status()), (1.2, FigureStatus::Ok));
         assert_eq!(figure("x", printed, "one-by-one").ratio(), 4.5);
     }
 
     #[test]
     fn a_benchmark_that_printed_nothing_is_over_budget() {
-        assert_eq!(figure("x", "", "at-once").verdict(), Verdict::Over);
+        assert_eq!(figure("x", "", "at-once").status(), FigureStatus::Over);
     }
 }

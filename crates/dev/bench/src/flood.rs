@@ -1,18 +1,18 @@
-//! `cargo xtask flood`: writes lines to stderr as fast as they are taken. The double of a talkative llama-server.
+//! The hidden command `flood`: writes lines to stderr as fast as the reader takes them, like a llama-server that logs a lot.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, OnPath};
+use xtask::error::{Error, OnPath};
 
-/// Bytes of one write: what a pipe holds by default.
+/// Bytes of one write: the default capacity of a pipe.
 const BLOCK: usize = 64 * 1024;
 
-/// What to write.
+/// What to write, and where to report how long it took.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct FloodOptions {
     /// The lines, which are repeated
     #[arg(long)]
     text: PathBuf,
@@ -24,48 +24,49 @@ pub struct Args {
     report: PathBuf,
 }
 
-/// How a flood went.
+/// How long a flood took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report {
-    /// All writes together.
+pub struct FloodReport {
+    /// The time of all writes together.
     pub whole: Duration,
-    /// The longest single write, which is the longest that the writer had to wait.
+    /// The longest single write, which is the longest that a server would have been blocked.
     pub longest: Duration,
 }
 
-impl Report {
-    /// Reads what a flood left at `path`.
+impl FloodReport {
+    /// Reads the report that a flood wrote to `path`.
     ///
     /// # Errors
-    /// When it left nothing, because it did not come to its end.
+    /// When there is no report, because the flood did not finish.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fs::read_to_string(path).on("read", path)?;
         let mut numbers = text.split_whitespace().filter_map(|word| word.parse().ok()).map(Duration::from_micros);
         match (numbers.next(), numbers.next()) {
             (Some(whole), Some(longest)) => Ok(Self { whole, longest }),
-            _ => Err(Error::missing(format!("{} is no report", path.display()), "see what the flood said")),
+            _ => Err(Error::missing(format!("{} is not a report", path.display()), "see what the flood printed")),
         }
     }
 }
 
-/// Writes, then reports.
+/// Writes the lines, then the report.
 ///
 /// # Errors
-/// When the lines cannot be read, or nobody takes them.
-pub fn run(args: &Args) -> Result<(), Error> {
-    let lines = fs::read(&args.text).on("read", &args.text)?;
+/// When the lines cannot be read, or the reader closes the pipe.
+pub fn run(options: &FloodOptions) -> Result<(), Error> {
+    let lines = fs::read(&options.text).on("read", &options.text)?;
     if lines.is_empty() {
         return Err(Error::missing("there are no lines to write", "name a file with some"));
     }
-    // Long enough that every block is one slice of it.
+    // A block may begin anywhere in the first copy; with this length every block is one slice.
     let text = lines.repeat(1 + 2 * BLOCK / lines.len());
-    let report = pour(&text, lines.len(), args.bytes, &mut io::stderr()).on("write lines of", &args.text)?;
+    let report =
+        write_repeatedly(&text, lines.len(), options.bytes, &mut io::stderr()).on("write lines of", &options.text)?;
     let numbers = format!("{} {}", report.whole.as_micros(), report.longest.as_micros());
-    fs::write(&args.report, numbers).on("write", &args.report)
+    fs::write(&options.report, numbers).on("write", &options.report)
 }
 
-/// Writes `bytes` bytes of a text that repeats itself every `period` bytes.
-fn pour(text: &[u8], period: usize, bytes: usize, out: &mut impl Write) -> io::Result<Report> {
+/// Writes `bytes` bytes of `text`, which repeats itself every `period` bytes, as one endless text.
+fn write_repeatedly(text: &[u8], period: usize, bytes: usize, out: &mut impl Write) -> io::Result<FloodReport> {
     let began = Instant::now();
     let (mut written, mut longest) = (0, Duration::ZERO);
     while written < bytes {
@@ -76,7 +77,7 @@ fn pour(text: &[u8], period: usize, bytes: usize, out: &mut impl Write) -> io::R
         longest = longest.max(write.elapsed());
         written += block.len();
     }
-    Ok(Report { whole: began.elapsed(), longest })
+    Ok(FloodReport { whole: began.elapsed(), longest })
 }
 
 #[cfg(test)]
@@ -87,10 +88,10 @@ mod tests {
     fn lines_are_poured_whole_over_the_ends_of_blocks() {
         let lines = b"one\ntwo and more\n";
         let text = lines.repeat(1 + 2 * BLOCK / lines.len());
-        let mut poured = Vec::new();
-        pour(&text, lines.len(), 3 * BLOCK + 5, &mut poured).unwrap();
-        assert_eq!(poured.len(), 3 * BLOCK + 5);
-        assert!(poured.chunks(lines.len()).all(|chunk| lines.starts_with(chunk)));
+        let mut written = Vec::new();
+        write_repeatedly(&text, lines.len(), 3 * BLOCK + 5, &mut written).unwrap();
+        assert_eq!(written.len(), 3 * BLOCK + 5);
+        assert!(written.chunks(lines.len()).all(|chunk| lines.starts_with(chunk)));
     }
 
     #[test]
@@ -98,8 +99,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [text, report] = ["text", "report"].map(|name| folder.path().join(name));
         fs::write(&text, "a line\n").unwrap();
-        assert!(Report::read(&report).is_err());
-        run(&Args { text, bytes: 0, report: report.clone() }).unwrap();
-        assert_eq!(Report::read(&report).unwrap().longest, Duration::ZERO);
+        assert!(FloodReport::read(&report).is_err());
+        run(&FloodOptions { text, bytes: 0, report: report.clone() }).unwrap();
+        assert_eq!(FloodReport::read(&report).unwrap().longest, Duration::ZERO);
     }
 }

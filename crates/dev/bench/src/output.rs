@@ -1,9 +1,10 @@
-//! How fast output is read: recorded lines of a real build, from the pipe through redaction and patterns into the ring.
+//! Measures how fast the daemon reads output: recorded lines of a real build go from the pipe through redaction and patterns
+//! into the ring.
 //!
-//! A script that answers as llama-server does when it is asked what it is floods stderr while it "loads", so that everything
-//! looks at its lines. Speed is bytes per second of the daemon's processor time, its whole life with that server included:
-//! a single task reads a stream, so that this is what one core takes. The baseline is a thread that reads the same flood and
-//! throws it away.
+//! The server is a script that answers `--version` and `--help` like a real build and then floods stderr. It never becomes
+//! ready, so that patterns look at every line. Speed is bytes per second of the daemon's processor time, everything else that
+//! the daemon does for the server included; one task reads a stream, so this is the speed of one core. The baseline is a
+//! thread that reads the same flood and discards it.
 
 use std::fs;
 use std::io::{self, Read};
@@ -13,38 +14,38 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
+use xtask::error::{Error, OnPath};
+use xtask::paths;
 
-use super::Plan;
-use super::daemon::Daemon;
-use super::figure::{Baseline, Budget, Figure, Samples, Unit};
-use super::flood::Report;
-use super::procfs;
-use super::programs::{self, Programs, quoted, shell_word};
-use crate::error::{Error, OnPath};
-use crate::paths;
+use crate::Effort;
+use crate::daemon::MeasuredDaemon;
+use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::flood::FloodReport;
+use crate::procfs;
+use crate::programs::{self, Programs, quoted, shell_word};
 
-/// Recordings of one build that are repeated, below the fixtures of the tests.
+/// Recordings of one build, below the fixtures of the tests; the flood repeats them.
 const RECORDINGS: [&str; 4] =
     ["ready-slow.jsonl", "x-verbose.jsonl", "seed-flags-nofa.jsonl", "shutdown-term-gen.jsonl"];
 const SPEED: Budget = Budget::AtLeast(300.0);
 const WAIT: Budget = Budget::never_over(100.0);
 
-/// A flood as it was taken.
+/// How fast a flood was read.
 #[derive(Debug, Clone, Copy)]
-struct Taken {
+struct FloodResult {
     /// MB per second of the reader's processor time.
     speed: f64,
-    /// Milliseconds of the longest write.
+    /// Milliseconds of the writer's longest write.
     wait: f64,
 }
 
-impl Taken {
-    fn new(bytes: usize, processor_time: Duration, report: Report) -> Self {
+impl FloodResult {
+    fn new(bytes: usize, processor_time: Duration, report: FloodReport) -> Self {
         Self { speed: bytes as f64 / 1e6 / processor_time.as_secs_f64(), wait: report.longest.as_secs_f64() * 1e3 }
     }
 }
 
-/// The files of a flood.
+/// The lines to write, and the file for the report.
 struct Flood {
     text: PathBuf,
     report: PathBuf,
@@ -52,31 +53,31 @@ struct Flood {
 }
 
 impl Flood {
-    /// The words after the name of this program.
+    /// Arguments of this program that write the flood.
     fn arguments(&self) -> [String; 7] {
         let [text, report] = [&self.text, &self.report].map(|path| path.display().to_string());
         ["flood".into(), "--text".into(), text, "--bytes".into(), self.bytes.to_string(), "--report".into(), report]
     }
 }
 
-/// Measures floods in turns: through a daemon, and thrown away.
+/// Measures floods alternately through a daemon and through a thread that discards them.
 ///
 /// # Errors
-/// When the recordings are missing or a flood does not come to its end.
-pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+/// When the recordings are missing or a flood does not finish.
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let folder = programs::empty_folder()?;
     let flood = Flood {
         text: folder.path().join("lines"),
         report: folder.path().join("report"),
-        bytes: plan.pick(512_000_000, 128_000_000),
+        bytes: effort.pick(512_000_000, 128_000_000),
     };
     fs::write(&flood.text, recorded_lines()?).on("write", &flood.text)?;
     let (mut ours, mut plain) = (Vec::new(), Vec::new());
-    for _ in 0..plan.pick(5, 2) {
+    for _ in 0..effort.pick(5, 2) {
         ours.push(through_daemon(programs, &flood)?);
-        plain.push(thrown_away(&flood)?);
+        plain.push(read_and_discard(&flood)?);
     }
-    let figure = |name, unit, value: fn(&Taken) -> f64, budget| Figure {
+    let figure = |name, unit, value: fn(&FloodResult) -> f64, budget| Figure {
         name,
         unit,
         samples: Samples::of(ours.iter().map(value)),
@@ -89,10 +90,10 @@ pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
     ])
 }
 
-fn through_daemon(programs: &Programs, flood: &Flood) -> Result<Taken, Error> {
+fn through_daemon(programs: &Programs, flood: &Flood) -> Result<FloodResult, Error> {
     let home = programs::empty_folder()?;
     let model = programs::model(home.path(), "tiny", 0)?;
-    let binary = talkative_server(home.path(), flood)?;
+    let binary = flooding_server(home.path(), flood)?;
     let sections = format!(
         "[llama-server]\nbinary = {}\nargs = [\"--api-key\", \"sk-of-the-bench\"]\n[restart]\npolicy = \"never\"\n\
          [[servers]]\nid = \"measured\"\nmodel = {}\nport = {}\nenabled = false\n",
@@ -100,24 +101,24 @@ fn through_daemon(programs: &Programs, flood: &Flood) -> Result<Taken, Error> {
         quoted(&model),
         programs::free_ports(1)?[0],
     );
-    let daemon = Daemon::start(&programs.daemon, home.path(), &sections)?;
-    daemon.settle()?;
+    let daemon = MeasuredDaemon::start(&programs.daemon, home.path(), &sections)?;
+    daemon.wait_until_idle()?;
     let before = procfs::processor_time(daemon.pid())?;
     match daemon.ask(&["start", "measured", "--wait", "--timeout", "120s"]) {
-        // It ends without ever having been ready; its output is read to the end by then.
+        // The server ends without becoming ready. The daemon reports that after it has read all output.
         Err(Error::Failed { status, .. }) if status.code() == Some(3) => {}
         Err(error) => return Err(error),
         Ok(said) => {
-            return Err(Error::missing(format!("a flood became ready: {said}"), "mend xtask/src/bench/output.rs"));
+            return Err(Error::missing(format!("a flood became ready: {said}"), "fix crates/dev/bench/src/output.rs"));
         }
     }
     let processor_time = procfs::processor_time(daemon.pid())?.saturating_sub(before);
     daemon.stop()?;
-    Ok(Taken::new(flood.bytes, processor_time, Report::read(&flood.report)?))
+    Ok(FloodResult::new(flood.bytes, processor_time, FloodReport::read(&flood.report)?))
 }
 
-/// Writes a program that says it is the recorded build, and floods when it is to serve.
-fn talkative_server(folder: &Path, flood: &Flood) -> Result<PathBuf, Error> {
+/// Writes a script that identifies itself as the recorded build, and floods when the daemon launches it.
+fn flooding_server(folder: &Path, flood: &Flood) -> Result<PathBuf, Error> {
     let own = std::env::current_exe().on("find", Path::new("/proc/self/exe"))?;
     let words: Vec<String> = flood.arguments().iter().map(|word| shell_word(Path::new(word))).collect();
     let script = format!(
@@ -127,25 +128,25 @@ fn talkative_server(folder: &Path, flood: &Flood) -> Result<PathBuf, Error> {
         shell_word(&own),
         words.join(" "),
     );
-    let path = folder.join("talkative-server");
+    let path = folder.join("flooding-server");
     fs::write(&path, script).on("write", &path)?;
     fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).on("make executable", &path)?;
     Ok(path)
 }
 
-fn thrown_away(flood: &Flood) -> Result<Taken, Error> {
+fn read_and_discard(flood: &Flood) -> Result<FloodResult, Error> {
     let own = std::env::current_exe().on("find", Path::new("/proc/self/exe"))?;
     let mut child = Command::new(&own).args(flood.arguments()).stderr(Stdio::piped()).spawn().on("start", &own)?;
     let before = procfs::own_thread_time()?;
     if let Some(mut pipe) = child.stderr.take() {
-        throw_away(&mut pipe).on("read from", &own)?;
+        discard(&mut pipe).on("read from", &own)?;
     }
     let processor_time = procfs::own_thread_time()?.saturating_sub(before);
     child.wait().on("wait for", &own)?;
-    Ok(Taken::new(flood.bytes, processor_time, Report::read(&flood.report)?))
+    Ok(FloodResult::new(flood.bytes, processor_time, FloodReport::read(&flood.report)?))
 }
 
-fn throw_away(pipe: &mut impl Read) -> io::Result<()> {
+fn discard(pipe: &mut impl Read) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     while pipe.read(&mut buffer)? > 0 {}
     Ok(())
@@ -186,7 +187,7 @@ mod tests {
     #[test]
     fn what_is_read_is_thrown_away_to_the_end() {
         let mut text = io::Cursor::new(vec![b'x'; 200_000]);
-        throw_away(&mut text).unwrap();
+        discard(&mut text).unwrap();
         assert_eq!(text.position(), 200_000);
     }
 }

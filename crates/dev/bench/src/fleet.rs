@@ -1,36 +1,37 @@
-//! Servers for a daemon that is measured: stand-ins that take the time that they are told to load and to stop.
+//! Configures stand-ins that take a given time to load and to stop.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use super::programs::{self, Programs, quoted};
-use crate::error::{Error, OnPath};
+use xtask::error::{Error, OnPath};
 
-/// How long a server takes.
+use crate::programs::{self, Programs, quoted};
+
+/// How long a server takes to load and to stop.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pace {
-    /// From its start to its ready line.
+    /// From the start of the process to its ready line.
     pub load: Duration,
-    /// From TERM to its end.
+    /// From TERM to the end of the process.
     pub stop: Duration,
 }
 
-/// Servers that are configured and start when they are asked to.
+/// Servers that start on request only.
 #[derive(Debug)]
-pub struct Fleet {
-    /// In order.
+pub struct StandInFleet {
+    /// Ids in the order of the paces.
     pub ids: Vec<String>,
-    /// Their part of a configuration, with the executable.
+    /// The configuration of the servers and of the executable.
     pub sections: String,
 }
 
-impl Fleet {
-    /// Configures a server for each pace; their models and scripts are written into `folder`.
+impl StandInFleet {
+    /// Configures one server for each pace, and writes models and scripts into `folder`.
     ///
     /// # Errors
-    /// Whatever the file system says, or when there are no free ports.
+    /// When a file cannot be written, or there are not enough free ports.
     pub fn write(programs: &Programs, folder: &Path, paces: &[Pace]) -> Result<Self, Error> {
         let mut sections = format!("[llama-server]\nbinary = {}\n", quoted(&programs.stand_in));
         let ids: Vec<String> = (0..paces.len()).map(|number| format!("s{number:03}")).collect();
@@ -47,7 +48,7 @@ impl Fleet {
         Ok(Self { ids, sections })
     }
 
-    /// Adds a profile of some of them.
+    /// Adds the profile `name` with the servers `ids`.
     pub fn add_profile(&mut self, name: &str, ids: &[String]) {
         let _ = writeln!(self.sections, "[profiles.{name}]\nservers = {ids:?}");
     }

@@ -1,40 +1,40 @@
-//! What is measured: builds of our programs, and a folder to run them in.
+//! Builds the programs to measure, and provides folders, models and ports for them.
 //!
-//! Speed is measured with the `release` profile, which everybody builds. What stays in memory is measured with `dist`, the
-//! profile of what is shipped: most of it is the text of the program, and `dist` is about having less of that.
+//! Speed is measured with the `release` profile, which everybody builds. Memory is measured with `dist`, the profile of what
+//! is shipped: most of an idle daemon's memory is program text, which `dist` keeps small.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use llama_warden_tiny_gguf::TinyModel;
 use tempfile::TempDir;
+use xtask::cargo::cargo;
+use xtask::error::{Error, OnPath};
+use xtask::{paths, shell};
 
-use crate::cargo::cargo;
-use crate::error::{Error, OnPath};
-use crate::{paths, shell};
-
-/// The programs that are measured.
+/// Paths of the programs that are measured.
 #[derive(Debug)]
 pub struct Programs {
-    /// The daemon.
+    /// The daemon `llama-warden`.
     pub daemon: PathBuf,
     /// The double of llama-server.
     pub stand_in: PathBuf,
     origin: Origin,
 }
 
-/// Where programs come from.
+/// Who built the programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    /// We built them.
+    /// This benchmark did.
     Built,
-    /// Somebody else did; they are measured as they are.
+    /// The user named a folder; its programs are measured as they are.
     Given,
 }
 
 impl Programs {
-    /// Builds them as they are released.
+    /// Builds them with the `release` profile.
     ///
     /// # Errors
     /// When they do not build.
@@ -44,7 +44,7 @@ impl Programs {
         Ok(Self { origin: Origin::Built, ..Self::in_folder(&paths::target().join("release"))? })
     }
 
-    /// The same with the daemon as it is shipped.
+    /// Returns the same programs with the daemon built by the `dist` profile.
     ///
     /// # Errors
     /// When it does not build.
@@ -60,10 +60,10 @@ impl Programs {
         Ok(Self { daemon, stand_in: self.stand_in.clone(), origin: self.origin })
     }
 
-    /// Takes those that lie in `folder`.
+    /// Finds them in `folder`.
     ///
     /// # Errors
-    /// When one of them does not.
+    /// When one of them is missing.
     pub fn in_folder(folder: &Path) -> Result<Self, Error> {
         let [daemon, stand_in] = [find(folder, "llama-warden")?, find(folder, "stand-in-llama-server")?];
         Ok(Self { daemon, stand_in, origin: Origin::Given })
@@ -75,39 +75,48 @@ fn find(folder: &Path, name: &str) -> Result<PathBuf, Error> {
     path.canonicalize().on("find", &path)
 }
 
-/// An empty folder that is gone with the value.
+/// Runs the benchmark `name` of a crate of the workspace, which measures what this program cannot reach, and returns its output.
 ///
 /// # Errors
-/// Whatever the file system says.
+/// When it does not build or run.
+pub fn run_crate_bench(package: &str, name: &str, arguments: &[&OsStr]) -> Result<String, Error> {
+    let bench = ["bench", "--quiet", "--package", package, "--bench", name, "--"];
+    shell::read(cargo().args(bench).args(arguments))
+}
+
+/// Creates an empty folder that is removed with the value.
+///
+/// # Errors
+/// When it cannot be created.
 pub fn empty_folder() -> Result<TempDir, Error> {
     let parent = paths::target().join("tmp");
     std::fs::create_dir_all(&parent).on("create", &parent)?;
     tempfile::Builder::new().prefix("bench-").tempdir_in(&parent).on("create a folder in", &parent)
 }
 
-/// Writes a random model that a real llama-server loads into `folder` and returns where it is; `bytes` is its least size.
+/// Writes a random model of at least `bytes` bytes, which a real llama-server loads, into `folder` and returns its path.
 ///
 /// # Errors
-/// Whatever the file system says.
+/// When the file cannot be written.
 pub fn model(folder: &Path, name: &str, bytes: u64) -> Result<PathBuf, Error> {
     let path = folder.join(format!("{name}.gguf"));
     TinyModel::new(name).at_least_bytes(bytes).write(&path).on("write", &path)?;
     Ok(path)
 }
 
-/// Ports are looked for from here on: below those that the kernel gives to whoever asks for any, so that nobody gets one
-/// before its server does.
+/// The first port to try. The range lies below the kernel's ephemeral ports, so that no other program is given one of them
+/// between the check here and the launch of its server.
 const FIRST_PORT: u16 = 10_000;
-/// As many ports are looked through.
+/// How many ports to try.
 const PORTS: u16 = 20_000;
 
-/// As many ports as asked for, free at the moment and never given out before.
+/// Returns `count` ports that are free now and that this process has not returned before.
 ///
 /// # Errors
-/// When there are no more.
+/// When there are not enough free ports.
 pub fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
     static TRIED: AtomicU16 = AtomicU16::new(0);
-    // Another bench at the same time begins elsewhere.
+    // Two benchmarks at the same time start at different ports.
     let offset = (std::process::id() % u32::from(PORTS)) as u16;
     let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
     let untried = std::iter::repeat_with(|| TRIED.fetch_add(1, Ordering::Relaxed)).take_while(|tried| *tried < PORTS);
@@ -120,12 +129,12 @@ pub fn free_ports(count: usize) -> Result<Vec<u16>, Error> {
     Err(Error::missing(format!("no {count} free ports from {FIRST_PORT} to {}", FIRST_PORT + PORTS), next))
 }
 
-/// A path as a string in a configuration.
+/// `path` as a TOML string.
 pub fn quoted(path: &Path) -> String {
     toml::Value::String(path.display().to_string()).to_string()
 }
 
-/// A path as a word of a shell script.
+/// `path` as one word of a shell script.
 pub fn shell_word(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }

@@ -1,4 +1,4 @@
-//! Kills a server behind its daemon's back, and is an independent witness of its death.
+//! Kills a server without its daemon's knowledge, and observes its death independently of the daemon.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,28 +8,28 @@ use std::time::SystemTime;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use xtask::error::{Error, OnPath};
 
-use super::daemon::PATIENCE;
-use crate::error::{Error, OnPath};
+use crate::daemon::WAIT_LIMIT;
 
-/// A death, on the wall clock.
+/// A kill and the death that follows, in wall time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Killing {
-    /// When KILL was about to be sent.
+pub struct WitnessedKill {
+    /// Just before KILL was sent.
     pub begun: SystemTime,
-    /// When a thread of ours that polls the process knew that it is dead.
+    /// When a thread of this program that polls the process saw that it is dead.
     pub witnessed: SystemTime,
 }
 
 /// Kills process `pid` and waits for its death.
 ///
 /// # Errors
-/// When there is no such process, or it does not die within [`PATIENCE`].
-pub fn kill(pid: u64) -> Result<Killing, Error> {
+/// When there is no such process, or it lives longer than [`WAIT_LIMIT`].
+pub fn kill(pid: u64) -> Result<WitnessedKill, Error> {
     try_kill(pid).on("kill", Path::new(&format!("/proc/{pid}")))
 }
 
-fn try_kill(pid: u64) -> io::Result<Killing> {
+fn try_kill(pid: u64) -> io::Result<WitnessedKill> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     thread::scope(|scope| {
@@ -37,14 +37,14 @@ fn try_kill(pid: u64) -> io::Result<Killing> {
         let begun = SystemTime::now();
         pidfd_send_signal(&process, Signal::KILL)?;
         let witnessed = witness.join().map_err(|_| io::Error::other("the witness panicked"))??;
-        Ok(Killing { begun, witnessed })
+        Ok(WitnessedKill { begun, witnessed })
     })
 }
 
-/// Waits for a process to die.
+/// Waits until the process is dead: its pidfd becomes readable then, before anybody reaps it.
 fn death(process: &OwnedFd) -> io::Result<SystemTime> {
-    let patience = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
-    match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience))? {
+    let wait_limit = Timespec::try_from(WAIT_LIMIT).map_err(io::Error::other)?;
+    match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&wait_limit))? {
         0 => Err(io::ErrorKind::TimedOut.into()),
         _ => Ok(SystemTime::now()),
     }

@@ -1,45 +1,45 @@
-//! What the kernel counts about a process: memory, wake-ups, processor time.
+//! Reads memory, wake-ups and processor time of a process from `/proc`.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::error::{Error, OnPath};
+use xtask::error::{Error, OnPath};
 
-/// Clock ticks in a second: what the kernel shows to programs on x86-64 and aarch64.
+/// Clock ticks in a second (`USER_HZ`), a constant on x86-64 and aarch64.
 const TICKS_PER_SECOND: u32 = 100;
 
 /// Memory of a process, in KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Memory {
-    /// In RAM, shared pages of the program file included.
+pub struct ProcessMemory {
+    /// Pages in RAM, including shared pages of the program file.
     pub resident: u64,
-    /// Of that, what belongs to no file: heap and stacks.
+    /// Of those, pages that belong to no file: heap and stacks.
     pub anonymous: u64,
 }
 
-/// The memory of process `pid`.
+/// Reads the memory of process `pid`.
 ///
 /// # Errors
 /// When there is no such process.
-pub fn memory(pid: u32) -> Result<Memory, Error> {
+pub fn memory(pid: u32) -> Result<ProcessMemory, Error> {
     let text = read(&format!("/proc/{pid}/smaps_rollup"))?;
-    Ok(Memory { resident: field(&text, "Rss:"), anonymous: field(&text, "Anonymous:") })
+    Ok(ProcessMemory { resident: field(&text, "Rss:"), anonymous: field(&text, "Anonymous:") })
 }
 
-/// How often the threads of process `pid` have gone to sleep so far, which is how often they were woken.
+/// Counts how often the threads of process `pid` have gone to sleep so far, which is how often they were woken.
 ///
 /// # Errors
 /// When there is no such process.
 pub fn sleeps(pid: u32) -> Result<u64, Error> {
     let tasks = format!("/proc/{pid}/task");
     let tasks = fs::read_dir(&tasks).on("read", Path::new(&tasks))?;
-    // A thread that ends meanwhile is one that was not idle; it is no longer listed then.
+    // A thread may end between the listing and the read. Its count is lost, but then the process was not idle anyway.
     let statuses = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok());
     Ok(statuses.map(|status| field(&status, "voluntary_ctxt_switches:")).sum())
 }
 
-/// Processor time of process `pid` so far, its ended threads included, to 10 ms.
+/// Processor time that process `pid` has used, including its ended threads, in steps of 10 ms.
 ///
 /// # Errors
 /// When there is no such process.
@@ -47,10 +47,10 @@ pub fn processor_time(pid: u32) -> Result<Duration, Error> {
     read(&format!("/proc/{pid}/stat")).map(|stat| ticks(&stat))
 }
 
-/// Processor time of this thread so far, to 10 ms.
+/// Processor time that this thread has used, in steps of 10 ms.
 ///
 /// # Errors
-/// When the kernel does not tell.
+/// When `/proc` is not mounted.
 pub fn own_thread_time() -> Result<Duration, Error> {
     read("/proc/thread-self/stat").map(|stat| ticks(&stat))
 }
@@ -59,13 +59,14 @@ fn read(path: &str) -> Result<String, Error> {
     fs::read_to_string(path).on("read", Path::new(path))
 }
 
-/// The number behind `name` at the start of a line; 0 where there is none.
+/// Returns the number after `name` at the start of a line, or 0 if there is no such line.
 fn field(text: &str, name: &str) -> u64 {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
     value.unwrap_or_default()
 }
 
-/// User and system time are the 14th and 15th field; the second may hold anything between its parentheses.
+/// Adds user and system time, the 14th and 15th field. The second field, the name, may contain spaces and parentheses, so
+/// that fields are counted from the last parenthesis.
 fn ticks(stat: &str) -> Duration {
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
     let ticks: u32 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
@@ -87,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_process_that_waits_for_input_has_slept_more_after_it() {
-        // A process of its own: the threads of this one come and go with other tests.
+        // A child process, because the threads of this process come and go with other tests.
         let mut echo = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (mut input, mut output) = (echo.stdin.take().unwrap(), echo.stdout.take().unwrap());
         let mut say = || {

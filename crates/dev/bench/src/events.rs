@@ -1,40 +1,40 @@
-//! What the events of a daemon say about time.
+//! Computes durations from the events of a daemon.
 //!
-//! Between two events it is the difference of their `elapsed`. Between an event and something that this program saw it is a
-//! difference of wall times, which are those of one machine.
+//! The duration between two events is the difference of their `elapsed`. Between an event and an observation of this program
+//! it is a difference of wall times, which come from the clock of one machine.
 
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-/// Whether an event is of this kind.
+/// Whether `event` is of type `kind`.
 pub fn is(event: &Value, kind: &str) -> bool {
     event["event"]["type"] == kind
 }
 
-/// The wall time of an event.
+/// The wall time of an event; `None` if it has none.
 pub fn at(event: &Value) -> Option<SystemTime> {
     event["at"].as_str()?.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
 }
 
-/// The time of an event since the daemon's start, in whole microseconds as events have it.
+/// The time of an event since the start of the daemon, in the whole microseconds that events are written with.
 pub fn elapsed(event: &Value) -> Option<Duration> {
     Some(Duration::from_micros((event["elapsed"].as_f64()? * 1e6).round() as u64))
 }
 
-/// The event with this number.
+/// The event with the sequence number `seq`.
 pub fn numbered<'a>(events: &'a [Value], seq: &Value) -> Option<&'a Value> {
     events.iter().find(|event| event["seq"] == *seq)
 }
 
-/// Milliseconds from the latest command's acceptance to its completion; `None` if it is not complete.
+/// Milliseconds from the acceptance of the latest command to its completion; `None` if it is not complete.
 pub fn latest_command(events: &[Value]) -> Option<f64> {
     let accepted = events.iter().rev().find(|event| is(event, "CommandAccepted"))?;
     let completed = events.iter().find(|event| is(event, "CommandCompleted") && event["cause"] == accepted["seq"])?;
     Some((elapsed(completed)? - elapsed(accepted)?).as_secs_f64() * 1e3)
 }
 
-/// From one moment to another; negative if that is earlier.
+/// Milliseconds between two wall times; negative if `to` is earlier.
 pub fn milliseconds(from: SystemTime, to: SystemTime) -> f64 {
     match to.duration_since(from) {
         Ok(later) => later.as_secs_f64() * 1e3,

@@ -1,12 +1,12 @@
-//! Shows figures: as a table for people, as JSON for programs.
+//! Formats figures as a table and as JSON.
 
 use serde_json::json;
 
-use super::figure::{Figure, Verdict};
+use crate::figure::{Figure, FigureStatus};
 
 const HEADINGS: [&str; 8] = ["figure", "median", "p99", "baseline", "", "ratio", "budget", ""];
 
-/// The figures as a table, one a line.
+/// The figures as a table with one line each.
 pub fn table(figures: &[Figure]) -> String {
     let rows: Vec<[String; 8]> = std::iter::once(HEADINGS.map(str::to_owned)).chain(figures.iter().map(row)).collect();
     let widths: [usize; 8] =
@@ -19,34 +19,34 @@ pub fn table(figures: &[Figure]) -> String {
 }
 
 fn row(figure: &Figure) -> [String; 8] {
-    let spell = |value| figure.unit.spell(value);
+    let format_value = |value| figure.unit.format_value(value);
     [
         figure.name.to_owned(),
-        spell(figure.samples.median()),
-        spell(figure.worst()),
-        spell(figure.baseline.samples.median()),
+        format_value(figure.samples.median()),
+        format_value(figure.worst()),
+        format_value(figure.baseline.samples.median()),
         figure.baseline.what.to_owned(),
         ratio(figure.ratio()),
-        figure.spell_budget(),
-        figure.verdict().to_string(),
+        figure.budget_text(),
+        figure.status().to_string(),
     ]
 }
 
-/// A baseline of nothing has no multiples.
+/// A ratio to a baseline of zero is not a number and is shown as a dash.
 fn ratio(ratio: f64) -> String {
     if ratio.is_finite() { format!("{ratio:.2}") } else { "–".to_owned() }
 }
 
 /// The figures as one JSON document.
 pub fn json(figures: &[Figure]) -> String {
-    let ok = figures.iter().all(|figure| figure.verdict() == Verdict::Ok);
+    let ok = figures.iter().all(|figure| figure.status() == FigureStatus::Ok);
     json!({ "ok": ok, "figures": figures.iter().map(Figure::to_json).collect::<Vec<_>>() }).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::figure::{Baseline, Budget, Samples, Unit};
+    use crate::figure::{Baseline, Budget, Samples, Unit};
 
     fn figure() -> Figure {
         Figure {

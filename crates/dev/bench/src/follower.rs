@@ -1,4 +1,4 @@
-//! Follows the events of a daemon as they come.
+//! Reads the events of a daemon while they happen, through `llama-warden events --follow`.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -6,34 +6,35 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
 use serde_json::Value;
+use xtask::error::{Error, OnPath};
 
-use super::daemon::{Daemon, PATIENCE};
-use super::events;
-use crate::error::{Error, OnPath};
+use crate::daemon::{MeasuredDaemon, WAIT_LIMIT};
+use crate::events;
 
-/// Events that wait to be looked at. Where there are more, the pipe fills and `llama-warden events` waits.
+/// How many events may wait to be read. With more, the thread stops reading, the pipe fills and `llama-warden events` waits;
+/// no event is lost.
 const WAITING: usize = 1024;
 
-/// A `llama-warden events --follow` that runs. Dropped, it is killed.
+/// A running `llama-warden events --follow`. Dropping it kills the process.
 #[derive(Debug)]
-pub struct Follower {
+pub struct EventFollower {
     child: Child,
     events: Receiver<Value>,
 }
 
-impl Follower {
-    /// Begins to follow, with the oldest event that is kept.
+impl EventFollower {
+    /// Starts to follow at the oldest event that the daemon keeps.
     ///
     /// # Errors
-    /// When it cannot be started.
-    pub fn begin(daemon: &Daemon) -> Result<Self, Error> {
+    /// When the process cannot be started.
+    pub fn begin(daemon: &MeasuredDaemon) -> Result<Self, Error> {
         let mut command = daemon.command(&["events", "--follow", "--json"]);
         let program = std::path::PathBuf::from(command.get_program());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().on("start", &program)?;
         let (sender, events) = sync_channel(WAITING);
         if let Some(pipe) = child.stdout.take() {
-            // It ends with the pipe, which ends with the child, or when nobody looks any more.
+            // The thread ends when the child closes the pipe, or when the receiver is dropped.
             thread::spawn(move || {
                 let lines = BufReader::new(pipe).lines().map_while(Result::ok);
                 let events = lines.map_while(|line| serde_json::from_str(&line).ok());
@@ -43,16 +44,19 @@ impl Follower {
         Ok(Self { child, events })
     }
 
-    /// The events that were not looked at yet, up to the first of this kind, which is the last that is returned.
+    /// Returns the unread events up to and including the first of type `kind`.
     ///
     /// # Errors
-    /// When none comes within [`PATIENCE`].
+    /// When there is no such event within [`WAIT_LIMIT`] of the one before.
     pub fn until(&self, kind: &str) -> Result<Vec<Value>, Error> {
         let mut passed = Vec::new();
         loop {
-            let event = self.events.recv_timeout(PATIENCE).map_err(|error| {
+            let event = self.events.recv_timeout(WAIT_LIMIT).map_err(|error| {
                 let last = passed.last().map_or_else(|| "nothing".to_owned(), Value::to_string);
-                Error::missing(format!("no {kind} came ({error}) after {last}"), "see what the daemon does instead")
+                Error::missing(
+                    format!("there was no {kind} ({error}) after {last}"),
+                    "see what the daemon does instead",
+                )
             })?;
             let is_last = events::is(&event, kind);
             passed.push(event);
@@ -63,9 +67,9 @@ impl Follower {
     }
 }
 
-impl Drop for Follower {
+impl Drop for EventFollower {
     fn drop(&mut self) {
-        // It may have ended with its daemon.
+        // The process may have ended with its daemon; then both calls do nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,6 @@
-//! A daemon to measure: started with a configuration, asked through its own command line, ended with the value.
+//! Starts the daemon to measure, and talks to it through its own command line.
+//!
+//! A daemon and its servers never outlive the value that stands for them.
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
@@ -7,35 +9,35 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use xtask::error::{Error, OnPath};
+use xtask::shell;
 
-use super::events;
-use super::procfs;
-use super::programs::quoted;
-use crate::error::{Error, OnPath};
-use crate::shell;
+use crate::events;
+use crate::procfs;
+use crate::programs::quoted;
 
-/// Longest time for something that must come.
-pub const PATIENCE: Duration = Duration::from_secs(120);
-/// A daemon that uses no processor time for this long has settled.
+/// How long to wait for an event or an answer before the measurement fails.
+pub const WAIT_LIMIT: Duration = Duration::from_secs(120);
+/// A daemon that uses no processor time for this long is idle. The kernel counts in steps of 10 ms.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// A running daemon. Dropped, it is killed, and the kernel kills its servers.
+/// A running daemon. Dropping it kills the daemon; the kernel then kills its servers.
 #[derive(Debug)]
-pub struct Daemon {
+pub struct MeasuredDaemon {
     child: Child,
     program: PathBuf,
     config: PathBuf,
 }
 
-impl Daemon {
-    /// Starts `program` in `folder`, which must be empty or keep what an ended daemon left, and waits until it answers.
-    /// `sections` is the configuration without `[daemon]`.
+impl MeasuredDaemon {
+    /// Starts `program` with its state in `folder` and waits until it accepts connections. `sections` is the configuration
+    /// without `[daemon]`.
     ///
     /// # Errors
-    /// When it ends instead, or does not answer within [`PATIENCE`].
+    /// When the daemon ends, or does not answer within [`WAIT_LIMIT`].
     pub fn start(program: &Path, folder: &Path, sections: &str) -> Result<Self, Error> {
         let config = folder.join("llama-warden.toml");
-        // No TCP: the control socket serves the same, and no port has to be found.
+        // Without TCP no port has to be found; the control socket serves the same requests.
         let daemon = format!("[daemon]\nlisten = \"\"\nstate-dir = {}\n{sections}", quoted(&folder.join("state")));
         fs::write(&config, daemon).on("write", &config)?;
         let log = folder.join("daemon.log");
@@ -44,37 +46,37 @@ impl Daemon {
         command.arg("--config").arg(&config).arg("up").stdin(Stdio::null()).stdout(output()?).stderr(output()?);
         let child = command.spawn().on("start", program)?;
         let mut daemon = Self { child, program: program.to_owned(), config };
-        daemon.answers(&folder.join("state/control.sock"), &log)?;
+        daemon.wait_for_socket(&folder.join("state/control.sock"), &log)?;
         Ok(daemon)
     }
 
-    fn answers(&mut self, control: &Path, log: &Path) -> Result<(), Error> {
-        let deadline = Instant::now() + PATIENCE;
+    fn wait_for_socket(&mut self, control: &Path, log: &Path) -> Result<(), Error> {
+        let deadline = Instant::now() + WAIT_LIMIT;
         while UnixStream::connect(control).is_err() {
             let has_ended = self.child.try_wait().on("wait for", &self.program)?.is_some();
             if has_ended || Instant::now() > deadline {
                 let said = fs::read_to_string(log).unwrap_or_default();
-                return Err(Error::missing("the daemon does not answer", format!("read what it said:\n{said}")));
+                return Err(Error::missing("the daemon does not answer", format!("read its log:\n{said}")));
             }
-            // A socket that is not there yet sends no event.
+            // Nothing signals that a socket appears, so this polls.
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
     }
 
-    /// Its process id.
+    /// The process id of the daemon.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// A command of the command line against it.
+    /// Prepares a command of the command line for this daemon.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--config").arg(&self.config).args(arguments);
         command
     }
 
-    /// Runs a command of the command line against it and returns what that printed.
+    /// Runs a command of the command line against this daemon and returns its stdout.
     ///
     /// # Errors
     /// When the command ends with anything but 0.
@@ -82,11 +84,11 @@ impl Daemon {
         shell::read(&mut self.command(arguments))
     }
 
-    /// Asks it for something that takes time and waits; returns the milliseconds from the acceptance of that to its
-    /// completion, by the daemon's own clock.
+    /// Runs a command that waits for its result; returns the milliseconds from `CommandAccepted` to `CommandCompleted`, by the
+    /// daemon's clock.
     ///
     /// # Errors
-    /// When the command ends with anything but 0, or what it asked for is not complete.
+    /// When the command ends with anything but 0, or the daemon has not completed it.
     pub fn time(&self, arguments: &[&str]) -> Result<f64, Error> {
         self.ask(arguments)?;
         events::latest_command(&self.events()?).ok_or_else(|| {
@@ -94,26 +96,29 @@ impl Daemon {
         })
     }
 
-    /// Every event that it keeps, oldest first.
+    /// All events that the daemon keeps, oldest first.
     ///
     /// # Errors
-    /// When it does not answer, or with anything but JSON.
+    /// When the daemon does not answer, or the answer is not JSON.
     pub fn events(&self) -> Result<Vec<Value>, Error> {
         let lines = self.ask(&["events", "--json"])?;
         let parse = |line: &str| {
             serde_json::from_str(line).map_err(|error| {
-                Error::missing(format!("no event ({error}): {line}"), "mend `llama-warden events --json`")
+                Error::missing(
+                    format!("this line is not an event ({error}): {line}"),
+                    "fix `llama-warden events --json`",
+                )
             })
         };
         lines.lines().map(parse).collect()
     }
 
-    /// Waits until it has used no processor time for a second.
+    /// Waits until the daemon has used no processor time for [`QUIET`].
     ///
     /// # Errors
-    /// When it has ended, or does not come to rest within [`PATIENCE`].
-    pub fn settle(&self) -> Result<(), Error> {
-        let deadline = Instant::now() + PATIENCE;
+    /// When the daemon has ended, or is not idle within [`WAIT_LIMIT`].
+    pub fn wait_until_idle(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + WAIT_LIMIT;
         let mut before = procfs::processor_time(self.pid())?;
         while Instant::now() < deadline {
             std::thread::sleep(QUIET);
@@ -123,13 +128,13 @@ impl Daemon {
             }
             before = now;
         }
-        Err(Error::missing("the daemon does not come to rest", "see what its threads do"))
+        Err(Error::missing("the daemon does not become idle", "see what its threads do"))
     }
 
-    /// Ends it and its servers.
+    /// Shuts the daemon and its servers down.
     ///
     /// # Errors
-    /// When it does not end well.
+    /// When the daemon ends with anything but 0.
     pub fn stop(mut self) -> Result<(), Error> {
         self.ask(&["down"])?;
         let status = self.child.wait().on("wait for", &self.program)?;
@@ -140,9 +145,9 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
+impl Drop for MeasuredDaemon {
     fn drop(&mut self) {
-        // After a stop it has been waited for, and these do nothing.
+        // After `stop` the child is reaped already, and both calls do nothing.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

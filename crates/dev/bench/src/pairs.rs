@@ -1,8 +1,8 @@
-//! What benchmarks inside crates print: a label, what was measured, and its baseline, one pair a line.
+//! Reads the output of benchmarks inside crates: a label, a measured value and its baseline on each line.
 
-use super::figure::Samples;
+use crate::figure::Samples;
 
-/// What was measured under `label`, and its baseline. Lines that are no such pair are passed over.
+/// Returns the values measured under `label` and their baselines. Other lines are ignored.
 pub fn read(printed: &str, label: &str) -> [Samples; 2] {
     let pairs: Vec<(f64, f64)> = printed.lines().filter_map(|line| pair(line.strip_prefix(label)?)).collect();
     [Samples::of(pairs.iter().map(|(ours, _)| *ours)), Samples::of(pairs.iter().map(|(_, baseline)| *baseline))]

@@ -1,41 +1,42 @@
-//! What it costs to watch a hundred ready servers: processor time of a daemon with the default interval, less that of a daemon
-//! whose next check is an hour away. Both run at the same time, so that both meet the same machine.
+//! Measures the processor time that health checks of a hundred ready servers cost: the time of a daemon with the default
+//! interval, less the time of a daemon whose next check is an hour away. Both run at once, under the same load.
 
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use super::Plan;
-use super::daemon::Daemon;
-use super::figure::{Baseline, Budget, Figure, Samples, Unit};
-use super::fleet::{Fleet, Pace};
-use super::procfs;
-use super::programs::{self, Programs};
-use crate::error::Error;
+use xtask::error::Error;
+
+use crate::Effort;
+use crate::daemon::MeasuredDaemon;
+use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::fleet::{Pace, StandInFleet};
+use crate::procfs;
+use crate::programs::{self, Programs};
 
 const SERVERS: usize = 100;
 /// The default of `health.interval`.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Percent of one core.
+/// In percent of one core.
 const BUDGET: Budget = Budget::AtMost { median: 0.5, p99: 1.0 };
 
-/// Measures windows of some intervals each.
+/// Measures both daemons over the same time windows.
 ///
 /// # Errors
 /// When a daemon does not run, or a server does not become ready.
-pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let homes = [programs::empty_folder()?, programs::empty_folder()?];
     let watching = watched(programs, homes[0].path(), "")?;
     let resting = watched(programs, homes[1].path(), "[health]\ninterval = \"1h\"\n")?;
-    resting.settle()?;
-    // The first check of each server is told as an event, which none of the later ones is while all is well.
+    resting.wait_until_idle()?;
+    // The first check of each server publishes an event; later checks do not while the server is well. This leaves it out.
     thread::sleep(INTERVAL);
     let (mut health, mut rest) = (Vec::new(), Vec::new());
-    let window = INTERVAL * plan.pick(4, 2);
-    for _ in 0..plan.pick(5, 1) {
+    let window = INTERVAL * effort.pick(4, 2);
+    for _ in 0..effort.pick(5, 1) {
         let daemons = [&watching, &resting];
         let before = times(daemons)?;
-        // Nothing is awaited: what passing time costs is what is measured.
+        // There is no event to wait for: the cost of time that passes is what is measured.
         thread::sleep(window);
         let after = times(daemons)?;
         let [watched, rested] =
@@ -54,17 +55,17 @@ pub fn measure(programs: &Programs, plan: Plan) -> Result<Vec<Figure>, Error> {
     }])
 }
 
-/// A daemon whose servers are all ready.
-fn watched(programs: &Programs, home: &Path, health: &str) -> Result<Daemon, Error> {
-    let mut fleet = Fleet::write(programs, home, &[Pace::default(); SERVERS])?;
+/// Starts a daemon and all its servers.
+fn watched(programs: &Programs, home: &Path, health: &str) -> Result<MeasuredDaemon, Error> {
+    let mut fleet = StandInFleet::write(programs, home, &[Pace::default(); SERVERS])?;
     let ids = fleet.ids.clone();
     fleet.add_profile("all", &ids);
-    let daemon = Daemon::start(&programs.daemon, home, &format!("{health}{}", fleet.sections))?;
+    let daemon = MeasuredDaemon::start(&programs.daemon, home, &format!("{health}{}", fleet.sections))?;
     daemon.time(&["profile", "switch", "--wait", "all"])?;
     Ok(daemon)
 }
 
-fn times(daemons: [&Daemon; 2]) -> Result<[Duration; 2], Error> {
+fn times(daemons: [&MeasuredDaemon; 2]) -> Result<[Duration; 2], Error> {
     let [watching, resting] = daemons.map(|daemon| procfs::processor_time(daemon.pid()));
     Ok([watching?, resting?])
 }

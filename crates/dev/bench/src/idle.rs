@@ -1,0 +1,193 @@
+//! Measures what a daemon costs while nothing happens: its memory, its wake-ups, and its memory for each further server.
+//!
+//! Servers are stand-ins that are ready and have written what a llama-server writes. A wake-up is a sleep that ends: a
+//! voluntary context switch of any thread. The health interval is longer than the measurement, so that no check is due.
+//!
+//! The daemon is the one of the `dist` profile: see [`Programs::as_shipped`].
+//!
+//! The memory of a further server is the growth of anonymous memory (heap and stacks; pages of the program file are shared by
+//! all) from three servers to [`COUNTS`], divided by the servers between, less what the rings of one server hold. Each daemon
+//! is new, so that the figure includes memory that was freed and not given back. It is measured at several counts because an
+//! allocator changes its ways with size: a block that is fresh zero pages at first may later lie on pages that were in use.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use xtask::error::{Error, OnPath};
+
+use crate::Effort;
+use crate::daemon::MeasuredDaemon;
+use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::procfs;
+use crate::programs::{self, Programs, quoted};
+
+const FEW: usize = 3;
+/// How many servers there are, what they write, and what the figure is called.
+const COUNTS: [(usize, OutputVolume, &str); 4] = [
+    (50, OutputVolume::Usual, "memory of a further server, up to 50"),
+    (200, OutputVolume::Usual, "memory of a further server, up to 200"),
+    (500, OutputVolume::Usual, "memory of a further server, up to 500"),
+    (50, OutputVolume::Floods, "memory of a further server, with full rings"),
+];
+/// MiB in RAM with three servers.
+const RESIDENT: Budget = Budget::never_over(12.0);
+/// A kernel wakes threads now and then; a timer of one second would make ten.
+const WAKEUPS: Budget = Budget::never_over(2.0);
+/// KiB of a further server beside what its rings hold.
+const FURTHER: Budget = Budget::never_over(20.0);
+/// Bytes that a ring keeps with each line: its order and its length.
+const LINE_HEADER: usize = 12;
+
+/// How much a server writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OutputVolume {
+    /// What a llama-server writes by default.
+    Usual,
+    /// More than its rings keep.
+    Floods,
+}
+
+impl OutputVolume {
+    const fn script(self) -> &'static str {
+        match self {
+            Self::Usual => r#"{"max_life_s": 900}"#,
+            Self::Floods => {
+                r#"{"max_life_s": 900, "acts": [
+                    {"at": "ready", "do": {"flood": {"megabytes": 1, "stream": "stderr"}}},
+                    {"at": "ready", "do": {"flood": {"megabytes": 1, "stream": "stdout"}}}]}"#
+            }
+        }
+    }
+}
+
+/// An idle daemon, as measured.
+#[derive(Debug, Clone, Copy)]
+struct Idle {
+    /// MiB in RAM.
+    resident: f64,
+    /// Sleeps that ended within ten seconds.
+    wakeups: f64,
+}
+
+/// The memory of a daemon whose servers have written their lines, in KiB.
+#[derive(Debug, Clone, Copy)]
+struct Filled {
+    /// What belongs to no file.
+    anonymous: f64,
+    /// What the rings of one server hold.
+    rings: f64,
+}
+
+/// Measures daemons without servers, with three, and with each of [`COUNTS`].
+///
+/// # Errors
+/// When one of them does not run.
+pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
+    let (mut none, mut few) = (Vec::new(), Vec::new());
+    let mut further = COUNTS.map(|_| (Vec::new(), Vec::new()));
+    for _ in 0..effort.pick(3, 1) {
+        none.push(idle(programs, 0, effort)?);
+        few.push(idle(programs, FEW, effort)?);
+        let (usual, flooded) =
+            (filled(programs, FEW, OutputVolume::Usual)?, filled(programs, FEW, OutputVolume::Floods)?);
+        for ((count, volume, _), (own, rings)) in COUNTS.iter().zip(&mut further) {
+            let base = if *volume == OutputVolume::Usual { usual } else { flooded };
+            let many = filled(programs, *count, *volume)?;
+            own.push((many.anonymous - base.anonymous) / (count - FEW) as f64 - many.rings);
+            rings.push(many.rings);
+        }
+    }
+    let of = |idle: &[Idle], value: fn(&Idle) -> f64| Samples::of(idle.iter().map(value));
+    let beside_none = |name, unit, value, budget| Figure {
+        name,
+        unit,
+        samples: of(&few, value),
+        baseline: Baseline { what: "without servers", samples: of(&none, value) },
+        budget,
+    };
+    let mut figures = vec![
+        beside_none("idle memory with 3 servers", Unit::Mebibytes, |idle| idle.resident, RESIDENT),
+        beside_none("idle wake-ups in 10 s", Unit::Times, |idle| idle.wakeups, WAKEUPS),
+    ];
+    figures.extend(COUNTS.iter().zip(further).map(|((_, _, name), (own, rings))| Figure {
+        name,
+        unit: Unit::Kibibytes,
+        samples: Samples::of(own),
+        baseline: Baseline { what: "what its rings hold", samples: Samples::of(rings) },
+        budget: FURTHER,
+    }));
+    Ok(figures)
+}
+
+fn idle(programs: &Programs, servers: usize, effort: Effort) -> Result<Idle, Error> {
+    let home = programs::empty_folder()?;
+    let daemon = settled(programs, home.path(), servers, OutputVolume::Usual)?;
+    let before = procfs::sleeps(daemon.pid())?;
+    let window = Duration::from_secs(effort.pick(10, 3));
+    // There is no event to wait for: the figure says that nothing happens in this time.
+    thread::sleep(window);
+    let sleeps = procfs::sleeps(daemon.pid())?.saturating_sub(before);
+    let memory = procfs::memory(daemon.pid())?;
+    daemon.stop()?;
+    Ok(Idle { resident: memory.resident as f64 / 1024.0, wakeups: sleeps as f64 * 10.0 / window.as_secs_f64() })
+}
+
+fn filled(programs: &Programs, servers: usize, volume: OutputVolume) -> Result<Filled, Error> {
+    let home = programs::empty_folder()?;
+    let daemon = settled(programs, home.path(), servers, volume)?;
+    let anonymous = procfs::memory(daemon.pid())?.anonymous as f64;
+    // Only now: the daemon allocates for its answer.
+    let lines = daemon.ask(&["logs", "s0", "--lines", "1000000"])?;
+    daemon.stop()?;
+    Ok(Filled { anonymous, rings: ring_bytes(&lines) as f64 / 1024.0 })
+}
+
+/// What rings hold for the lines that they keep.
+fn ring_bytes(lines: &str) -> usize {
+    lines.lines().map(|line| line.len() + LINE_HEADER).sum()
+}
+
+/// A daemon whose servers are all ready and that uses no processor time.
+fn settled(programs: &Programs, home: &Path, servers: usize, volume: OutputVolume) -> Result<MeasuredDaemon, Error> {
+    let model = programs::model(home, "tiny", 0)?;
+    let script = home.join("tiny.gguf.stand-in.json");
+    std::fs::write(&script, volume.script()).on("write", &script)?;
+    let mut sections =
+        format!("[llama-server]\nbinary = {}\n[health]\ninterval = \"1h\"\n", quoted(&programs.stand_in));
+    let ids: Vec<String> = (0..servers).map(|number| format!("s{number}")).collect();
+    for (id, port) in ids.iter().zip(programs::free_ports(servers)?) {
+        let model = quoted(&model);
+        // Writing into a string cannot fail.
+        let _ = writeln!(sections, "[[servers]]\nid = \"{id}\"\nmodel = {model}\nport = {port}");
+    }
+    let daemon = MeasuredDaemon::start(&programs.daemon, home, &sections)?;
+    // The daemon answers before it has published all of its servers, and `wait` refuses those that it does not know yet.
+    daemon.wait_until_idle()?;
+    if !ids.is_empty() {
+        let ids = ids.iter().map(String::as_str);
+        let wait: Vec<&str> = ["wait", "--timeout", "300s"].into_iter().chain(ids).collect();
+        daemon.ask(&wait)?;
+    }
+    daemon.wait_until_idle()?;
+    Ok(daemon)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ring_holds_a_header_with_each_line() {
+        assert_eq!(ring_bytes("four\n\nsix is\n"), 4 + 6 + 3 * LINE_HEADER);
+    }
+
+    #[test]
+    fn every_count_has_a_name_of_its_own() {
+        let mut names = COUNTS.map(|(_, _, name)| name).to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), COUNTS.len());
+    }
+}

@@ -1,0 +1,17 @@
+//! What chores, tests and benchmarks share: the paths of the checkout, programs of others, and the real llama-server and
+//! Prometheus that they need.
+//!
+//! The chores themselves are the binary beside this library.
+
+mod build_log;
+pub mod cargo;
+mod debian;
+pub mod error;
+pub mod hadolint;
+pub mod llama_server;
+mod parts;
+pub mod paths;
+pub mod prometheus;
+mod python;
+mod sdist;
+pub mod shell;
