@@ -15,7 +15,7 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::feed::Feed;
+use crate::event_stream::Feed;
 use crate::fleet::Fleet;
 use crate::http::{Answer, Endpoint, Request};
 use crate::options::Options;

@@ -20,35 +20,35 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod aftermath;
 mod daemon;
-mod feed;
+mod event_stream;
+mod external_programs;
 mod fleet;
 mod http;
 mod options;
-mod parts;
 mod port;
+mod postconditions;
 mod procfs;
 mod program;
+mod sandbox;
 mod scrape;
-mod stage;
 
 use std::time::Duration;
 
 use llama_warden_stand_in::{Act, Deed, Moment};
 
-pub use aftermath::Problems;
 pub use daemon::Daemon;
-pub use feed::Feed;
+pub use event_stream::Feed;
+pub use external_programs::{Part, is_root, real};
 pub use fleet::Fleet;
 pub use http::{Answer, Endpoint, Request};
 pub use options::{Options, Output};
-pub use parts::{Part, is_root, real};
 pub use port::Port;
+pub use postconditions::Problems;
 pub use procfs::{Process, descendants, open_files, processes_with, resident_bytes};
 pub use program::{Ran, daemon_program, executable, stand_in_program};
+pub use sandbox::{Sandbox, stage};
 pub use scrape::sample;
-pub use stage::{Sandbox, stage};
 
 /// A deed at a moment of a stand-in's life.
 pub const fn act(at: Moment, deed: Deed) -> Act {

@@ -12,10 +12,10 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::aftermath;
 use crate::daemon::Daemon;
 use crate::fleet::Fleet;
 use crate::options::Options;
+use crate::postconditions;
 use crate::program::{Ran, daemon_program, stand_in_program};
 
 /// Longest time of a test. Each wait has a deadline of its own; this one is for many waits in a row.
@@ -39,11 +39,11 @@ pub fn stage(test: impl AsyncFnOnce(&Sandbox)) {
     runtime.block_on(async {
         let played = AssertUnwindSafe(timeout(LIMIT, test(&stage))).catch_unwind().await;
         let daemons = stage.daemons.take();
-        let problems = aftermath::clear(stage.path(), &daemons).await;
+        let problems = postconditions::clear(stage.path(), &daemons).await;
         if matches!(played, Ok(Ok(()))) && problems.is_empty() {
             return;
         }
-        aftermath::tell(&daemons);
+        postconditions::tell(&daemons);
         match played {
             Err(panic) => {
                 eprintln!("{problems}");
