@@ -31,7 +31,7 @@
 //! ignored or has become another program. Grandchildren have such a clock of at most 60 s. (A stopped process hears
 //! its clock only when it is continued.)
 
-mod acts;
+mod actions;
 mod arguments;
 mod completions;
 mod connection;

@@ -10,7 +10,7 @@ use std::{
 use nix::{sys::signal::Signal, unistd::alarm};
 
 use crate::{
-    acts,
+    actions,
     dump::Inherited,
     ending::{self, Core},
     eras::Era,
@@ -39,7 +39,7 @@ pub(crate) fn run(script: Script, settings: Settings, inherited: Inherited) -> E
 }
 
 fn live(server: &Arc<Server>) {
-    acts::perform(server, Moment::Start);
+    actions::perform(server, Moment::Start);
     server.log.lines(server.words.opening());
     let early = !server.script.era.binds_after_load();
     if early {
@@ -77,7 +77,7 @@ fn load(server: &Arc<Server>) {
     if server.script.ready_line == ReadyLine::Early {
         say_ready(server);
     }
-    acts::perform_meanwhile(server, Moment::Loading);
+    actions::perform_meanwhile(server, Moment::Loading);
     match model_file::check(&server.settings.model, server.script.era) {
         Ok(header) => server.log.lines(server.words.header_read(&header)),
         Err(fault) => fail(server, server.words.load_failure(&fault)),
@@ -120,7 +120,7 @@ fn be_ready(server: &Arc<Server>) {
     };
     (0..times).for_each(|_| say_ready(server));
     server.log.lines(server.words.idle());
-    acts::perform(server, Moment::Ready);
+    actions::perform(server, Moment::Ready);
 }
 
 /// Prints the ready line in the script's dress.

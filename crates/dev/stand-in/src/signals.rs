@@ -8,7 +8,7 @@ use std::{path::Path, sync::Arc, thread, time::Duration};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::{
-    acts,
+    actions,
     ending::{self, Core},
     eras::{Handler, StreamedStop},
     listener,
@@ -75,7 +75,7 @@ fn stop(server: &Arc<Server>) {
     if server.script.ready_line == ReadyLine::AgainWhenStopping {
         serve::say_ready(server);
     }
-    acts::perform(server, Moment::Stopping);
+    actions::perform(server, Moment::Stopping);
     if let TermScript::Slow(ms) = server.script.term {
         thread::sleep(Duration::from_millis(ms));
     }
