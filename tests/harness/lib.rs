@@ -35,7 +35,7 @@ mod scrape;
 
 use std::time::Duration;
 
-use llama_warden_stand_in::{Act, Deed, Moment};
+use llama_warden_stand_in::{ScheduledAction, ScriptAction, ScriptPhase};
 
 pub use daemon::Daemon;
 pub use event_stream::Feed;
@@ -50,14 +50,14 @@ pub use program::{Ran, daemon_program, executable, stand_in_program};
 pub use sandbox::{Sandbox, stage};
 pub use scrape::sample;
 
-/// A deed at a moment of a stand-in's life.
-pub const fn act(at: Moment, deed: Deed) -> Act {
-    Act { at, after_ms: 0, deed }
+/// A action at a moment of a stand-in's life.
+pub const fn action_at(at: ScriptPhase, action: ScriptAction) -> ScheduledAction {
+    ScheduledAction { at, after_ms: 0, action }
 }
 
-/// A deed that comes when the daemon has long seen the server ready, also on a machine that does much else.
-pub const fn after_ready(deed: Deed) -> Act {
-    Act { at: Moment::Ready, after_ms: 3000, deed }
+/// A action that comes when the daemon has long seen the server ready, also on a machine that does much else.
+pub const fn after_ready(action: ScriptAction) -> ScheduledAction {
+    ScheduledAction { at: ScriptPhase::Ready, after_ms: 3000, action }
 }
 
 /// Longest time for something that must come.

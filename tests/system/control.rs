@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use futures_util::future::join_all;
 use llama_warden_events::{CommandOutcome, Event, Seq};
-use llama_warden_stand_in::{Act, Deed, Moment, Script, Stream, TermScript};
+use llama_warden_stand_in::{ScheduledAction, Script, ScriptAction, ScriptPhase, Stream, TermScript};
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{
     Endpoint, Feed, Options, Output, PATIENCE, Request, daemon_program, eventually, open_files, sample, stage,
@@ -232,12 +232,12 @@ fn up_starts_what_it_is_asked_for() {
 fn followers_see_what_comes() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let says = Act {
-            at: Moment::Ready,
+        let says = ScheduledAction {
+            at: ScriptPhase::Ready,
             after_ms: 300,
-            deed: Deed::Say { text: "something new".into(), stream: Stream::Stdout },
+            action: ScriptAction::Say { text: "something new".into(), stream: Stream::Stdout },
         };
-        fleet.server_with("a", Script { acts: vec![says], ..Script::default() }, "enabled = false");
+        fleet.server_with("a", Script { actions: vec![says], ..Script::default() }, "enabled = false");
         let daemon = stage.up(&fleet).await;
         let follow = |arguments: &[&str]| {
             let mut command = stage.program(daemon_program());

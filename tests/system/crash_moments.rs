@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
-use llama_warden_stand_in::{Act, Deed, Grandchild, Moment, Script};
-use llama_warden_tests::{Daemon, Fleet, Options, Sandbox, act, processes_with, stage};
+use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, ScriptPhase};
+use llama_warden_tests::{Daemon, Fleet, Options, Sandbox, action_at, processes_with, stage};
 use nix::sys::signal::Signal;
 
 /// A server that leaves somebody behind, whom neither group nor session nor environment tells.
-fn leaving(life_ms: u64, rest: Vec<Act>) -> Script {
+fn leaving(life_ms: u64, rest: Vec<ScheduledAction>) -> Script {
     let escaped = Grandchild {
         life_ms,
         detach: true,
@@ -17,9 +17,9 @@ fn leaving(life_ms: u64, rest: Vec<Act>) -> Script {
         ignore_term: true,
         ..Grandchild::default()
     };
-    let mut acts = vec![act(Moment::Start, Deed::Spawn(escaped))];
-    acts.extend(rest);
-    Script { acts, ..Script::default() }
+    let mut actions = vec![action_at(ScriptPhase::Start, ScriptAction::Spawn(escaped))];
+    actions.extend(rest);
+    Script { actions, ..Script::default() }
 }
 
 /// A number that only one test's grandchildren have in their command line, as the length of their life.
@@ -73,7 +73,11 @@ fn whatever_step_the_daemon_is_killed_at_the_next_start_is_clean() {
             let life_ms = signature();
             let mut fleet = stage.fleet();
             fleet.server_with("a", leaving(life_ms, Vec::new()), "stop = { grace = \"1h\" }");
-            let lingers = Act { at: Moment::Stopping, after_ms: 60_000, deed: Deed::Zombies { count: 0 } };
+            let lingers = ScheduledAction {
+                at: ScriptPhase::Stopping,
+                after_ms: 60_000,
+                action: ScriptAction::Zombies { count: 0 },
+            };
             fleet.rewrite("a", &leaving(life_ms, vec![lingers]));
             let daemon = stage.up(&fleet).await;
             if ["StopBegan", "SignalDelivered"].contains(&step) {
@@ -102,7 +106,11 @@ fn whenever_the_daemon_is_killed_the_next_start_is_clean() {
             fleet.section(
                 "[restart]\npolicy = \"always\"\ninitial-delay = \"10ms\"\nmax-delay = \"20ms\"\nmax-attempts = 1000",
             );
-            let dies = Act { at: Moment::Ready, after_ms: 50, deed: Deed::Exit { code: 1, last_words: None } };
+            let dies = ScheduledAction {
+                at: ScriptPhase::Ready,
+                after_ms: 50,
+                action: ScriptAction::Exit { code: 1, last_words: None },
+            };
             fleet.server("a", leaving(life_ms, vec![dies]));
             let daemon = stage.launch(&fleet, &Options::default());
             // await: the moment is what is tested, and any will do.

@@ -124,8 +124,8 @@ fn as_process_one() -> Options {
 /// S1 as PID 1, S16.
 #[test]
 fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
-    use llama_warden_stand_in::{Deed, Grandchild, Moment};
-    use llama_warden_tests::{act, is_root};
+    use llama_warden_stand_in::{Grandchild, ScriptAction, ScriptPhase};
+    use llama_warden_tests::{action_at, is_root};
     if !is_root() {
         return;
     }
@@ -133,10 +133,16 @@ fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
         let mut fleet = stage.fleet();
         // Their parent ends at once: they are the daemon's, and end soon.
         let orphans = Grandchild { count: 30, life_ms: 300, detach: true, hold_pipe: false, ..Grandchild::default() };
-        fleet.server("a", Script { acts: vec![act(Moment::Ready, Deed::Spawn(orphans))], ..Script::default() });
+        fleet.server(
+            "a",
+            Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(orphans))], ..Script::default() },
+        );
         fleet.server(
             "b",
-            Script { acts: vec![act(Moment::Start, Deed::Exit { code: 5, last_words: None })], ..Script::default() },
+            Script {
+                actions: vec![action_at(ScriptPhase::Start, ScriptAction::Exit { code: 5, last_words: None })],
+                ..Script::default()
+            },
         );
         let daemon = stage.launch(&fleet, &as_process_one());
         daemon.answering().await;

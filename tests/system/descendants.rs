@@ -3,19 +3,23 @@
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
-use llama_warden_stand_in::{Act, Deed, Grandchild, Moment, Script, Stream};
+use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, ScriptPhase, Stream};
 use llama_warden_tests::{
-    Daemon, Fleet, PATIENCE, Process, act, after_ready, descendants, eventually, processes_with, stage,
+    Daemon, Fleet, PATIENCE, Process, action_at, after_ready, descendants, eventually, processes_with, stage,
 };
 use tokio::time::Instant;
 
 fn exits_leaving(grandchild: Grandchild) -> Script {
-    let leave = Act { at: Moment::Ready, after_ms: 500, deed: Deed::Exit { code: 3, last_words: None } };
-    Script { acts: vec![act(Moment::Ready, Deed::Spawn(grandchild)), leave], ..Script::default() }
+    let leave = ScheduledAction {
+        at: ScriptPhase::Ready,
+        after_ms: 500,
+        action: ScriptAction::Exit { code: 3, last_words: None },
+    };
+    Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(grandchild)), leave], ..Script::default() }
 }
 
 fn keeps(grandchild: Grandchild) -> Script {
-    Script { acts: vec![act(Moment::Ready, Deed::Spawn(grandchild))], ..Script::default() }
+    Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(grandchild))], ..Script::default() }
 }
 
 /// The processes that run the model of a server, whoever their parent is.
@@ -131,8 +135,8 @@ fn a_stop_returns_only_when_the_grandchildren_are_gone() {
 fn a_server_that_becomes_another_program_is_still_supervised() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let exec = Deed::Exec { argv: ["sleep", "300"].map(str::to_owned).to_vec() };
-        fleet.server("a", Script { acts: vec![after_ready(exec)], ..Script::default() });
+        let exec = ScriptAction::Exec { argv: ["sleep", "300"].map(str::to_owned).to_vec() };
+        fleet.server("a", Script { actions: vec![after_ready(exec)], ..Script::default() });
         let daemon = stage.up(&fleet).await;
         daemon.ready("a").await;
         let pid = daemon.report("a").await.pid.expect("it runs");
@@ -151,11 +155,14 @@ fn a_server_that_becomes_another_program_is_still_supervised() {
 fn two_hundred_zombies_of_its_own_do_not_harm_a_server() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let done = Deed::Say { text: "zombies are there".into(), stream: Stream::Stderr };
+        let done = ScriptAction::Say { text: "zombies are there".into(), stream: Stream::Stderr };
         fleet.server(
             "a",
             Script {
-                acts: vec![act(Moment::Ready, Deed::Zombies { count: 200 }), act(Moment::Ready, done)],
+                actions: vec![
+                    action_at(ScriptPhase::Ready, ScriptAction::Zombies { count: 200 }),
+                    action_at(ScriptPhase::Ready, done),
+                ],
                 ..Script::default()
             },
         );

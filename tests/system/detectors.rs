@@ -4,17 +4,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use llama_warden_events::{Event, FailureReason, FileRefusal, ReadyVia, Seq};
-use llama_warden_stand_in::{Act, Deed, Era, Moment, ReadyLine, Script, Stream};
+use llama_warden_stand_in::{Era, ReadyLine, ScheduledAction, Script, ScriptAction, ScriptPhase, Stream};
 use llama_warden_tests::{Daemon, Fleet, Port, Sandbox, stage};
 
 /// A build that nobody has seen, with no `/health`: only its words can prove that it is ready.
 fn goose(port: u16) -> Script {
-    let landed = Deed::Say { text: format!("the goose has landed on {port}"), stream: Stream::Stdout };
+    let landed = ScriptAction::Say { text: format!("the goose has landed on {port}"), stream: Stream::Stdout };
     Script {
         era: Era::December2023,
         silent: true,
         load_ms: 50,
-        acts: vec![Act { at: Moment::Ready, after_ms: 0, deed: landed }],
+        actions: vec![ScheduledAction { at: ScriptPhase::Ready, after_ms: 0, action: landed }],
         ..Script::default()
     }
 }
@@ -115,9 +115,11 @@ fn a_learnt_pack_makes_the_words_the_proof() {
         let model = fleet.model("goose");
         let mut script = goose(port.number());
         script.load_ms = 300;
-        let early =
-            Deed::Say { text: format!("geese will be ready on {} soon", port.number()), stream: Stream::Stderr };
-        script.acts.insert(0, Act { at: Moment::Loading, after_ms: 0, deed: early });
+        let early = ScriptAction::Say {
+            text: format!("geese will be ready on {} soon", port.number()),
+            stream: Stream::Stderr,
+        };
+        script.actions.insert(0, ScheduledAction { at: ScriptPhase::Loading, after_ms: 0, action: early });
         fleet.rewrite("goose", &script);
         let out = packs.join("learnt.toml");
         let number = port.number().to_string();
@@ -144,7 +146,7 @@ fn a_build_that_cannot_be_learnt_is_an_error_and_leaves_no_file() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
         fleet.server("mute", Script { silent: true, ready_line: ReadyLine::Never, ..Script::default() });
-        fleet.server("ends", Script { acts: vec![exits()], ..Script::default() });
+        fleet.server("ends", Script { actions: vec![exits()], ..Script::default() });
         let (config, binary) = (fleet.write(), stage.build_of(Era::B11669));
         for (id, message) in [("mute", "of 0 lines none"), ("ends", "start 1 failed")] {
             let out = stage.file("out.toml");
@@ -156,8 +158,8 @@ fn a_build_that_cannot_be_learnt_is_an_error_and_leaves_no_file() {
     });
 }
 
-fn exits() -> Act {
-    Act { at: Moment::Loading, after_ms: 0, deed: Deed::Exit { code: 3, last_words: None } }
+fn exits() -> ScheduledAction {
+    ScheduledAction { at: ScriptPhase::Loading, after_ms: 0, action: ScriptAction::Exit { code: 3, last_words: None } }
 }
 
 #[test]

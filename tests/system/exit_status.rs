@@ -2,15 +2,15 @@
 
 use futures_util::future::join_all;
 use llama_warden_events::{Event, FailureReason, ProcessEnd, Signal};
-use llama_warden_stand_in::{Deed, Moment, Script};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Daemon, Fleet, act, after_ready, sample, stage};
+use llama_warden_tests::{Daemon, Fleet, action_at, after_ready, sample, stage};
 
 /// How many servers end side by side.
 const ABREAST: usize = 16;
 
-fn ends_by(deed: Deed) -> Script {
-    Script { silent: true, acts: vec![act(Moment::Start, deed)], ..Script::default() }
+fn ends_by(action: ScriptAction) -> Script {
+    Script { silent: true, actions: vec![action_at(ScriptPhase::Start, action)], ..Script::default() }
 }
 
 fn name(slot: usize) -> String {
@@ -49,8 +49,10 @@ fn every_exit_code_is_recorded_as_it_was() {
         let daemon = stage.up(&fleet).await;
         let codes: Vec<u8> = (0..=255).collect();
         for codes in codes.chunks(ABREAST) {
-            let scripts =
-                codes.iter().map(|code| ends_by(Deed::Exit { code: i32::from(*code), last_words: None })).collect();
+            let scripts = codes
+                .iter()
+                .map(|code| ends_by(ScriptAction::Exit { code: i32::from(*code), last_words: None }))
+                .collect();
             let expected: Vec<_> = codes.iter().map(|code| ProcessEnd::Exited { code: *code }).collect();
             assert_eq!(ends_of(&daemon, &fleet, scripts).await, expected);
         }
@@ -73,7 +75,8 @@ fn every_deadly_signal_is_recorded_as_it_was() {
             fleet.server_with(&name(slot), Script::default(), "enabled = false");
         });
         let daemon = stage.up(&fleet).await;
-        let dies = |signal: &str| ends_by(Deed::Die { signal: format!("SIG{signal}"), core: false, last_words: None });
+        let dies =
+            |signal: &str| ends_by(ScriptAction::Die { signal: format!("SIG{signal}"), core: false, last_words: None });
         let ends = ends_of(&daemon, &fleet, DEADLY.map(dies).to_vec()).await;
         let expected = DEADLY.map(|signal| {
             let signal: Signal = signal.parse().expect("a signal");
@@ -88,8 +91,8 @@ fn every_deadly_signal_is_recorded_as_it_was() {
 fn a_crash_after_ready_is_a_failure_after_a_ready() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let crash = Deed::Die { signal: "SIGSEGV".into(), core: false, last_words: None };
-        fleet.server("a", Script { acts: vec![after_ready(crash)], ..Script::default() });
+        let crash = ScriptAction::Die { signal: "SIGSEGV".into(), core: false, last_words: None };
+        fleet.server("a", Script { actions: vec![after_ready(crash)], ..Script::default() });
         let daemon = stage.up(&fleet).await;
         let (reason, ..) = daemon.failure("a").await;
         assert_eq!(reason, FailureReason::Crashed);

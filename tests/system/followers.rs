@@ -4,8 +4,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
-use llama_warden_stand_in::{Deed, Moment, Script, Stream};
-use llama_warden_tests::{Daemon, PATIENCE, Request, Sandbox, act, daemon_program, eventually, sample, stage};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, Stream};
+use llama_warden_tests::{Daemon, PATIENCE, Request, Sandbox, action_at, daemon_program, eventually, sample, stage};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
@@ -78,9 +78,9 @@ impl Follower {
 fn followers_on_the_command_line_show_the_end_and_end_well() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let says = |at, text: &str| act(at, Deed::Say { text: text.to_owned(), stream: Stream::Stderr });
-        let acts = vec![says(Moment::Ready, "its first words"), says(Moment::Stopping, "its last words")];
-        fleet.server("a", Script { acts, ..Script::default() });
+        let says = |at, text: &str| action_at(at, ScriptAction::Say { text: text.to_owned(), stream: Stream::Stderr });
+        let actions = vec![says(ScriptPhase::Ready, "its first words"), says(ScriptPhase::Stopping, "its last words")];
+        fleet.server("a", Script { actions, ..Script::default() });
         fleet.server("b", Script::default());
         let daemon = stage.up(&fleet).await;
         daemon.ready("a").await;
@@ -103,10 +103,13 @@ fn followers_on_the_command_line_show_the_end_and_end_well() {
 fn who_follows_a_server_that_leaves_the_configuration_is_let_go() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let words = act(Moment::Ready, Deed::Say { text: "its first words".to_owned(), stream: Stream::Stderr });
+        let words = action_at(
+            ScriptPhase::Ready,
+            ScriptAction::Say { text: "its first words".to_owned(), stream: Stream::Stderr },
+        );
         fleet.server("stays", Script::default());
         let without = fleet.toml();
-        fleet.server("leaves", Script { acts: vec![words], ..Script::default() });
+        fleet.server("leaves", Script { actions: vec![words], ..Script::default() });
         let daemon = stage.up(&fleet).await;
         daemon.ready("leaves").await;
         let mut logs = Follower::start(stage, &daemon, &["logs", "-f", "leaves"]);
@@ -122,8 +125,8 @@ fn a_follower_that_never_reads_does_not_hold_up_the_end_of_the_daemon() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
         fleet.section("[logs]\nring = \"16MiB\"");
-        let flood = Deed::Flood { megabytes: 12, stream: Stream::Stderr };
-        fleet.server("a", Script { acts: vec![act(Moment::Ready, flood)], ..Script::default() });
+        let flood = ScriptAction::Flood { megabytes: 12, stream: Stream::Stderr };
+        fleet.server("a", Script { actions: vec![action_at(ScriptPhase::Ready, flood)], ..Script::default() });
         let daemon = stage.up(&fleet).await;
         let mut stalled = UnixStream::connect(daemon.state_dir().join("control.sock")).await.unwrap();
         let request = b"GET /api/v1/servers/a/logs?follow=1 HTTP/1.1\r\nHost: localhost\r\n\r\n";

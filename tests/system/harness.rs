@@ -2,8 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use llama_warden_stand_in::{Deed, Grandchild, Moment, Script};
-use llama_warden_tests::{PATIENCE, Process, Sandbox, act, eventually, processes_with, stage};
+use llama_warden_stand_in::{Grandchild, Script, ScriptAction, ScriptPhase};
+use llama_warden_tests::{PATIENCE, Process, Sandbox, action_at, eventually, processes_with, stage};
 use nix::sys::signal::Signal;
 
 /// What the stage says of a test.
@@ -18,7 +18,10 @@ fn a_process_that_is_left_behind_fails_the_test() {
         let mut fleet = stage.fleet();
         // It left its group before the daemon died without a chance to sweep.
         let escaped = Grandchild { life_ms: 50_000, detach: true, hold_pipe: false, ..Grandchild::default() };
-        fleet.server("a", Script { acts: vec![act(Moment::Ready, Deed::Spawn(escaped))], ..Script::default() });
+        fleet.server(
+            "a",
+            Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(escaped))], ..Script::default() },
+        );
         let daemon = stage.up(&fleet).await;
         daemon.ready("a").await;
         let home = stage.path().to_string_lossy().into_owned();

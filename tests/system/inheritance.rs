@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use llama_warden_stand_in::{Deed, Moment, Script};
-use llama_warden_tests::{Options, act, stage};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
+use llama_warden_tests::{Options, action_at, stage};
 use serde_json::Value;
 
 /// Names that a server must not see, of which some change how it behaves or even keep TERM from ending it.
@@ -25,7 +25,10 @@ const POISON: [&str; 14] = [
 ];
 
 fn dumps(path: &std::path::Path) -> Script {
-    Script { acts: vec![act(Moment::Start, Deed::Dump { path: path.to_owned() })], ..Script::default() }
+    Script {
+        actions: vec![action_at(ScriptPhase::Start, ScriptAction::Dump { path: path.to_owned() })],
+        ..Script::default()
+    }
 }
 
 fn read(path: &std::path::Path) -> Value {

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event, FailureReason};
-use llama_warden_stand_in::{Deed, Era, Moment, Script};
+use llama_warden_stand_in::{Era, Script, ScriptAction, ScriptPhase};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Daemon, act, stage};
+use llama_warden_tests::{Daemon, action_at, stage};
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 use nix::sys::stat::Mode;
 use tokio::net::TcpListener;
@@ -185,7 +185,11 @@ fn an_exit_before_ready_is_a_failure_that_carries_the_last_words() {
         let mut fleet = stage.fleet();
         let exits = |code, words: Option<&str>, silent| {
             let last_words = words.map(str::to_owned);
-            Script { silent, acts: vec![act(Moment::Start, Deed::Exit { code, last_words })], ..Script::default() }
+            Script {
+                silent,
+                actions: vec![action_at(ScriptPhase::Start, ScriptAction::Exit { code, last_words })],
+                ..Script::default()
+            }
         };
         fleet.server("zero", exits(0, None, true));
         fleet.server("words", exits(1, Some("the end of the line without a newline"), true));

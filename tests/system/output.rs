@@ -2,20 +2,23 @@
 
 use std::time::Duration;
 
-use llama_warden_stand_in::{Act, Deed, Moment, Script, Stream};
-use llama_warden_tests::{Daemon, PATIENCE, Request, act, eventually, sample, stage};
+use llama_warden_stand_in::{ScheduledAction, Script, ScriptAction, ScriptPhase, Stream};
+use llama_warden_tests::{Daemon, PATIENCE, Request, action_at, eventually, sample, stage};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 const STREAM: Stream = Stream::Stderr;
 
-fn say(text: &str) -> Deed {
-    Deed::Say { text: text.to_owned(), stream: STREAM }
+fn say(text: &str) -> ScriptAction {
+    ScriptAction::Say { text: text.to_owned(), stream: STREAM }
 }
 
-fn ready_acts(deeds: impl IntoIterator<Item = Deed>) -> Script {
-    Script { acts: deeds.into_iter().map(|deed| act(Moment::Ready, deed)).collect(), ..Script::default() }
+fn ready_actions(actions: impl IntoIterator<Item = ScriptAction>) -> Script {
+    Script {
+        actions: actions.into_iter().map(|action| action_at(ScriptPhase::Ready, action)).collect(),
+        ..Script::default()
+    }
 }
 
 async fn says(daemon: &Daemon, id: &str, text: &str) {
@@ -40,8 +43,8 @@ async fn stalled(daemon: &Daemon, path: &str) -> UnixStream {
 fn output_that_is_not_utf_8_ends_nothing() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let bytes = Deed::Bytes { bytes: b"\xff\xfe\x00\xc3(\n".to_vec(), stream: STREAM };
-        fleet.server("a", ready_acts([bytes, say("after the bytes")]));
+        let bytes = ScriptAction::Bytes { bytes: b"\xff\xfe\x00\xc3(\n".to_vec(), stream: STREAM };
+        fleet.server("a", ready_actions([bytes, say("after the bytes")]));
         let daemon = stage.up(&fleet).await;
         daemon.ready("a").await;
         says(&daemon, "a", "after the bytes").await;
@@ -55,9 +58,10 @@ fn output_that_is_not_utf_8_ends_nothing() {
 fn a_line_of_a_hundred_megabytes_costs_no_memory_and_no_other_line() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let mut script = ready_acts([say("before"), Deed::HugeLine { megabytes: 100, stream: STREAM }, say("after")]);
+        let mut script =
+            ready_actions([say("before"), ScriptAction::HugeLine { megabytes: 100, stream: STREAM }, say("after")]);
         // The daemon's memory is looked at before; a late look only makes the test milder.
-        script.acts[1].after_ms = 1000;
+        script.actions[1].after_ms = 1000;
         fleet.server("a", script);
         let daemon = stage.up(&fleet).await;
         daemon.ready("a").await;
@@ -79,8 +83,8 @@ fn a_line_of_a_hundred_megabytes_costs_no_memory_and_no_other_line() {
 fn a_flood_with_every_reader_stalled_holds_up_neither_the_server_nor_the_daemon() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let flood = Deed::Flood { megabytes: 200, stream: STREAM };
-        fleet.server_with("a", ready_acts([flood, say("the flood is over")]), "enabled = false");
+        let flood = ScriptAction::Flood { megabytes: 200, stream: STREAM };
+        fleet.server_with("a", ready_actions([flood, say("the flood is over")]), "enabled = false");
         let daemon = stage.up(&fleet).await;
         let mut readers = Vec::new();
         for path in [
@@ -107,9 +111,10 @@ fn a_flood_with_every_reader_stalled_holds_up_neither_the_server_nor_the_daemon(
 fn a_flood_does_not_hold_up_a_stop() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let flood = || Deed::Flood { megabytes: 4000, stream: STREAM };
-        let loading = Script { load_ms: 60_000, acts: vec![act(Moment::Loading, flood())], ..Script::default() };
-        let stopping = Script { acts: vec![act(Moment::Stopping, flood())], ..Script::default() };
+        let flood = || ScriptAction::Flood { megabytes: 4000, stream: STREAM };
+        let loading =
+            Script { load_ms: 60_000, actions: vec![action_at(ScriptPhase::Loading, flood())], ..Script::default() };
+        let stopping = Script { actions: vec![action_at(ScriptPhase::Stopping, flood())], ..Script::default() };
         fleet.server_with("loading", loading, "stop = { grace = \"2s\" }");
         fleet.server_with("stopping", stopping, "stop = { grace = \"2s\" }");
         let daemon = stage.up(&fleet).await;
@@ -129,7 +134,7 @@ fn closed_streams_are_not_an_exit() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
         let proof = stage.file("closed");
-        fleet.server("a", ready_acts([Deed::CloseStdio {}, Deed::Dump { path: proof.clone() }]));
+        fleet.server("a", ready_actions([ScriptAction::CloseStdio {}, ScriptAction::Dump { path: proof.clone() }]));
         let daemon = stage.up(&fleet).await;
         daemon.ready("a").await;
         eventually("the streams are closed", PATIENCE, async || proof.exists()).await;
@@ -147,9 +152,9 @@ fn the_last_output_of_a_server_is_kept() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
         let lines = (1..=500).map(|line| say(&format!("line {line}")));
-        let end = Deed::Exit { code: 7, last_words: Some("without a newline".into()) };
-        let mut script = ready_acts(lines.chain([end]));
-        script.acts.insert(0, Act { at: Moment::Ready, after_ms: 300, deed: say("line 0") });
+        let end = ScriptAction::Exit { code: 7, last_words: Some("without a newline".into()) };
+        let mut script = ready_actions(lines.chain([end]));
+        script.actions.insert(0, ScheduledAction { at: ScriptPhase::Ready, after_ms: 300, action: say("line 0") });
         fleet.server("a", script);
         let daemon = stage.up(&fleet).await;
         daemon.exited("a").await;

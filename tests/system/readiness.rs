@@ -1,7 +1,9 @@
 //! When a server is ready, and when it is not.
 
 use llama_warden_events::{Event, FailureReason, ReadyVia};
-use llama_warden_stand_in::{Act, Deed, HealthScript, LineDress, LoadProgress, Moment, ReadyLine, Script, Stream};
+use llama_warden_stand_in::{
+    HealthScript, LineStyle, LoadProgress, ReadyLine, ScheduledAction, Script, ScriptAction, ScriptPhase, Stream,
+};
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{Daemon, PATIENCE, eventually, stage};
 
@@ -68,15 +70,15 @@ fn a_server_that_answers_503_is_never_assumed_ready() {
 fn a_server_is_not_killed_for_a_503_after_it_was_ready() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let spoken = Act {
-            at: Moment::Ready,
+        let spoken = ScheduledAction {
+            at: ScriptPhase::Ready,
             after_ms: 5000,
-            deed: Deed::Say { text: "still here".into(), stream: Stream::Stderr },
+            action: ScriptAction::Say { text: "still here".into(), stream: Stream::Stderr },
         };
         let health = HealthScript::Flap(vec![(0, 200), (3000, 503), (3400, 200), (3800, 503)]);
         fleet.server_with(
             "a",
-            Script { health, acts: vec![spoken], ..Script::default() },
+            Script { health, actions: vec![spoken], ..Script::default() },
             "health = { interval = \"100ms\", failures = 1000 }",
         );
         let daemon = stage.up(&fleet).await;
@@ -162,16 +164,16 @@ fn the_ready_line_is_known_in_every_dress() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
         let dresses = [
-            ("plain", LineDress::Plain),
-            ("bytes", LineDress::Bytes),
-            ("ansi", LineDress::Ansi),
-            ("crlf", LineDress::CarriageReturn),
-            ("nul", LineDress::Nul),
-            ("not-utf8", LineDress::NotUtf8),
+            ("plain", LineStyle::Plain),
+            ("bytes", LineStyle::Bytes),
+            ("ansi", LineStyle::Ansi),
+            ("crlf", LineStyle::CarriageReturn),
+            ("nul", LineStyle::Nul),
+            ("not-utf8", LineStyle::NotUtf8),
         ];
-        for (id, ready_dress) in dresses {
+        for (id, ready_style) in dresses {
             let health = HealthScript::Flap(vec![(0, 503), (1000, 200)]);
-            fleet.server(id, Script { ready_dress, health, ..Script::default() });
+            fleet.server(id, Script { ready_style, health, ..Script::default() });
         }
         let daemon = stage.up(&fleet).await;
         for (id, _) in dresses {

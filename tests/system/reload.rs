@@ -1,8 +1,8 @@
 //! A changed configuration: taken up by difference, or refused as a whole.
 
 use llama_warden_events::{Envelope, Event, SwitchPlan};
-use llama_warden_stand_in::{Deed, Moment, Script};
-use llama_warden_tests::{Daemon, Fleet, Sandbox, act, sample, stage};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
+use llama_warden_tests::{Daemon, Fleet, Sandbox, action_at, sample, stage};
 
 /// Servers a and b.
 fn two(stage: &Sandbox) -> Fleet {
@@ -168,8 +168,8 @@ fn a_reload_while_a_server_crash_loops_holds_for_its_next_launch_and_loses_no_st
     stage(async |stage| {
         let mut fleet = stage.fleet();
         fleet.section("[restart]\ninitial-delay = \"300ms\"\nmax-delay = \"300ms\"\nmax-attempts = 1000");
-        let crash = act(Moment::Loading, Deed::Exit { code: 7, last_words: None });
-        let crashing = Script { load_ms: 60_000, acts: vec![crash], ..Script::default() };
+        let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
+        let crashing = Script { load_ms: 60_000, actions: vec![crash], ..Script::default() };
         fleet.server_with("a", crashing.clone(), "flags = { ctx-size = 1111 }");
         fleet.server_with("b", crashing, "flags = { ctx-size = 1111 }");
         let daemon = stage.up(&fleet).await;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event, FailureReason};
-use llama_warden_stand_in::{Act, Deed, Grandchild, Moment, Script};
+use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, ScriptPhase};
 use llama_warden_tests::{
-    Daemon, Options, PATIENCE, Process, Ran, Request, act, descendants, eventually, executable, is_root, open_files,
-    stage,
+    Daemon, Options, PATIENCE, Process, Ran, Request, action_at, descendants, eventually, executable, is_root,
+    open_files, stage,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -77,7 +77,10 @@ fn a_fork_bomb_ends_with_its_server_and_the_daemon_survives_it() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
         let bomb = Grandchild { count: 500, life_ms: 60_000, ignore_term: true, ..Grandchild::default() };
-        fleet.server("bomb", Script { acts: vec![act(Moment::Ready, Deed::Spawn(bomb))], ..Script::default() });
+        fleet.server(
+            "bomb",
+            Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(bomb))], ..Script::default() },
+        );
         fleet.server_with("late", Script::default(), "enabled = false");
         // A user of its own, whose processes are counted; one who may read the test's directory all the same.
         let user = format!("--reuid={}", fastrand::u32(100_000..2_000_000));
@@ -134,7 +137,10 @@ os.execvp(sys.argv[1], sys.argv[1:])
         let mut fleet = stage.fleet();
         fleet.section("[restart]\ninitial-delay = \"10ms\"");
         let escaped = Grandchild { life_ms: 60_000, detach: true, ..Grandchild::default() };
-        fleet.server("a", Script { acts: vec![act(Moment::Ready, Deed::Spawn(escaped))], ..Script::default() });
+        fleet.server(
+            "a",
+            Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(escaped))], ..Script::default() },
+        );
         let daemon = stage.up_with(&fleet, &under(&["python3", "-c", filter])).await;
         let ready = daemon.ready("a").await;
         assert!(daemon.log().contains("no pidfd"), "it is announced: {}", daemon.log());
@@ -175,8 +181,12 @@ fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
         let keys = "readiness = { timeout = \"60s\", on-timeout = \"fail\", stall-timeout = \"2s\" }";
         fleet.server("ready", Script::default());
         // It gives a sign of life every half second, also while nobody reads.
-        let chat = Act { at: Moment::Loading, after_ms: 0, deed: Deed::Chat { every_ms: 500, lines: 12 } };
-        fleet.server_with("loading", Script { load_ms: 6000, acts: vec![chat], ..Script::default() }, keys);
+        let chat = ScheduledAction {
+            at: ScriptPhase::Loading,
+            after_ms: 0,
+            action: ScriptAction::Chat { every_ms: 500, lines: 12 },
+        };
+        fleet.server_with("loading", Script { load_ms: 6000, actions: vec![chat], ..Script::default() }, keys);
         let daemon = stage.up(&fleet).await;
         daemon.ready("ready").await;
         daemon.event("it speaks", |event| matches!(event.event, Event::LoadProgressed { .. })).await;

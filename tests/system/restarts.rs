@@ -1,9 +1,9 @@
 //! Restarts by policy.
 
 use llama_warden_events::{Event, FailureReason};
-use llama_warden_stand_in::{Deed, Moment, Script};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Sandbox, act, sample, stage};
+use llama_warden_tests::{Sandbox, action_at, sample, stage};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -64,8 +64,8 @@ fn a_stopped_server_is_found_and_comes_back() {
 fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
     stage(async |stage| {
         let mut fleet = hasty(stage);
-        let crash = act(Moment::Loading, Deed::Exit { code: 7, last_words: None });
-        fleet.server("a", Script { load_ms: 60_000, acts: vec![crash], ..Script::default() });
+        let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
+        fleet.server("a", Script { load_ms: 60_000, actions: vec![crash], ..Script::default() });
         let daemon = stage.up(&fleet).await;
         let abandoned =
             daemon.event("it is given up", |event| matches!(event.event, Event::RestartAbandoned { .. })).await;
@@ -94,8 +94,8 @@ fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
 fn a_crash_loop_survives_a_restart_of_the_daemon() {
     stage(async |stage| {
         let mut fleet = hasty(stage);
-        let crash = act(Moment::Loading, Deed::Exit { code: 7, last_words: None });
-        fleet.server("a", Script { load_ms: 60_000, acts: vec![crash], ..Script::default() });
+        let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
+        fleet.server("a", Script { load_ms: 60_000, actions: vec![crash], ..Script::default() });
         for launches in [6, 1] {
             let daemon = stage.up(&fleet).await;
             daemon.event("it is given up", |event| matches!(event.event, Event::RestartAbandoned { .. })).await;

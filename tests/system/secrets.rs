@@ -1,7 +1,7 @@
 //! Secrets: a server gets them, nobody else sees them.
 
-use llama_warden_stand_in::{Deed, Moment, Script, Stream};
-use llama_warden_tests::{PATIENCE, act, eventually, stage};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, Stream};
+use llama_warden_tests::{PATIENCE, action_at, eventually, stage};
 
 const SECRET: &str = "sk-do-not-tell-anybody";
 const VALUE: &str = "hf_do-not-tell-either";
@@ -11,16 +11,19 @@ const VALUE: &str = "hf_do-not-tell-either";
 fn a_secret_is_shown_nowhere() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let says = |stream| Deed::Say { text: format!("my key is {SECRET} and {VALUE}, said"), stream };
+        let says = |stream| ScriptAction::Say { text: format!("my key is {SECRET} and {VALUE}, said"), stream };
         let script = Script {
-            acts: vec![act(Moment::Loading, says(Stream::Stderr)), act(Moment::Ready, says(Stream::Stdout))],
+            actions: vec![
+                action_at(ScriptPhase::Loading, says(Stream::Stderr)),
+                action_at(ScriptPhase::Ready, says(Stream::Stdout)),
+            ],
             load_ms: 300,
             ..Script::default()
         };
         let keys = format!("args = [\"--api-key\", \"{SECRET}\"]\nenv = {{ MY_TOKEN = \"{VALUE}\" }}");
         fleet.server_with("a", script.clone(), &keys);
-        let dies = Deed::Exit { code: 1, last_words: Some(format!("cannot use {SECRET}")) };
-        fleet.server_with("dies", Script { acts: vec![act(Moment::Start, dies)], ..script }, &keys);
+        let dies = ScriptAction::Exit { code: 1, last_words: Some(format!("cannot use {SECRET}")) };
+        fleet.server_with("dies", Script { actions: vec![action_at(ScriptPhase::Start, dies)], ..script }, &keys);
         let daemon = stage.up(&fleet).await;
         daemon.ready("a").await;
         daemon.failure("dies").await;

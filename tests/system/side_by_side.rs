@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use llama_warden_events::{Event, FailureReason};
-use llama_warden_stand_in::{Deed, Moment, Script, TermScript};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, TermScript};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{act, sample, stage};
+use llama_warden_tests::{action_at, sample, stage};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
@@ -14,7 +14,7 @@ fn one_server_that_fails_does_not_hold_up_the_others() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
         let fails = Script {
-            acts: vec![act(Moment::Loading, Deed::Exit { code: 1, last_words: None })],
+            actions: vec![action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 1, last_words: None })],
             load_ms: 60_000,
             ..Script::default()
         };

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use llama_warden_stand_in::{Deed, Moment, Script};
-use llama_warden_tests::{Daemon, Fleet, Options, Process, Sandbox, act, is_root, stage};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
+use llama_warden_tests::{Daemon, Fleet, Options, Process, Sandbox, action_at, is_root, stage};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
@@ -38,8 +38,8 @@ fn state_files_that_are_garbage_harm_nobody_and_are_made_anew() {
         let mut fleet = stage.fleet();
         fleet.section("[restart]\ninitial-delay = \"10ms\"\nmax-attempts = 1");
         fleet.server("a", Script::default());
-        let crash = act(Moment::Loading, Deed::Exit { code: 7, last_words: None });
-        fleet.server("crashes", Script { load_ms: 60_000, acts: vec![crash], ..Script::default() });
+        let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
+        fleet.server("crashes", Script { load_ms: 60_000, actions: vec![crash], ..Script::default() });
         let mut bystander = bystander(stage);
         let pid = bystander.id().expect("it runs");
         let number = pid.to_string();
@@ -156,11 +156,11 @@ fn a_full_state_directory_is_refused_at_start_and_survived_later() {
     }
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let crash = act(Moment::Loading, Deed::Exit { code: 7, last_words: None });
+        let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
         fleet.server("a", Script::default());
         fleet.server_with(
             "crashes",
-            Script { load_ms: 60_000, acts: vec![crash], ..Script::default() },
+            Script { load_ms: 60_000, actions: vec![crash], ..Script::default() },
             "enabled = false",
         );
         mount_state(&fleet, MsFlags::empty(), "size=128k");

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use llama_warden_events::{Event, ProcessEnd, Signal};
-use llama_warden_stand_in::{Act, Deed, Moment, Script, TermScript};
+use llama_warden_stand_in::{ScheduledAction, Script, ScriptAction, ScriptPhase, TermScript};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Daemon, PATIENCE, Sandbox, act, after_ready, eventually, sample, stage};
+use llama_warden_tests::{Daemon, PATIENCE, Sandbox, action_at, after_ready, eventually, sample, stage};
 use nix::sys::signal::Signal as KernelSignal;
 use tokio::time::Instant;
 
@@ -125,13 +125,13 @@ fn ctrl_c_on_the_terminal_reaches_no_server_a_second_time() {
 fn a_server_that_stops_itself_can_be_stopped() {
     stage(async |stage| {
         let mut fleet = stage.fleet();
-        let freezes = |act| Script { acts: vec![act], ..Script::default() };
+        let freezes = |action| Script { actions: vec![action], ..Script::default() };
         let keys = "stop = { grace = \"2s\" }";
-        let loading = freezes(act(Moment::Loading, Deed::StopSelf {}));
+        let loading = freezes(action_at(ScriptPhase::Loading, ScriptAction::StopSelf {}));
         fleet.server_with("loading", Script { load_ms: 60_000, ..loading }, keys);
-        fleet.server_with("ready", freezes(after_ready(Deed::StopSelf {})), keys);
+        fleet.server_with("ready", freezes(after_ready(ScriptAction::StopSelf {})), keys);
         // After the CONT that follows the TERM.
-        let late = Act { at: Moment::Stopping, after_ms: 500, deed: Deed::StopSelf {} };
+        let late = ScheduledAction { at: ScriptPhase::Stopping, after_ms: 500, action: ScriptAction::StopSelf {} };
         fleet.server_with("stopping", freezes(late), keys);
         let daemon = stage.up(&fleet).await;
         for id in ["ready", "stopping"] {

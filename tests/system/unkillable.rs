@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event, FailureReason};
-use llama_warden_stand_in::{Deed, Moment, Script, TermScript};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, TermScript};
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{
-    Daemon, Options, PATIENCE, Process, Sandbox, act, eventually, executable, is_root, processes_with, stage,
+    Daemon, Options, PATIENCE, Process, Sandbox, action_at, eventually, executable, is_root, processes_with, stage,
     stand_in_program,
 };
 use nix::sys::signal::{Signal, kill};
@@ -153,10 +153,10 @@ fn beside_a_descendant_that_cannot_be_killed_nothing_is_started() {
                 stand_in = stand_in_program().display(),
             ),
         );
-        let mut leave = act(Moment::Ready, Deed::Exit { code: 3, last_words: None });
+        let mut leave = action_at(ScriptPhase::Ready, ScriptAction::Exit { code: 3, last_words: None });
         leave.after_ms = 500;
         let keys = format!("binary = \"{}\"", binary.display());
-        fleet.server_with("a", Script { acts: vec![leave], ..Script::default() }, &keys);
+        fleet.server_with("a", Script { actions: vec![leave], ..Script::default() }, &keys);
         let daemon = stage.up_with(&fleet, &powerless()).await;
         let exited = daemon.exited("a").await;
         let strays = || processes_with(&format!(": {name};"));

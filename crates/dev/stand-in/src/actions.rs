@@ -1,4 +1,4 @@
-//! Performs the deeds of a script.
+//! Performs the actions of a script.
 
 use std::{
     fs::File,
@@ -19,55 +19,55 @@ use nix::{
 
 use crate::{
     dump,
-    ending::{self, Core},
+    ending::{self, CoreDump},
     grandchild::{self, Grandchild},
     output::{self, Stream},
-    script::{Deed, Moment},
+    script::{ScheduledAction, ScriptAction, ScriptPhase},
     signals,
     state::Server,
 };
 
-/// Performs the deeds of `moment` one after the other.
-pub(crate) fn perform(server: &Server, moment: Moment) {
-    for act in server.script.at(moment) {
-        thread::sleep(Duration::from_millis(act.after_ms));
-        if let Err(error) = do_it(server, &act.deed) {
-            output::write_text(Stream::Stderr, &format!("stand-in: {:?}: {error}\n", act.deed));
+/// Performs the actions of `moment` one after the other.
+pub(crate) fn perform(server: &Server, phase: ScriptPhase) {
+    for ScheduledAction { after_ms, action, .. } in server.script.actions_at(phase) {
+        thread::sleep(Duration::from_millis(after_ms));
+        if let Err(error) = run(server, &action) {
+            output::write_text(Stream::Stderr, &format!("stand-in: {:?}: {error}\n", action));
         }
     }
 }
 
-/// Performs the deeds of `moment` in a thread of their own, where there are any.
-pub(crate) fn perform_meanwhile(server: &Arc<Server>, moment: Moment) {
-    if !server.script.at(moment).is_empty() {
+/// Performs the actions of `moment` in a thread of their own, where there are any.
+pub(crate) fn perform_in_background(server: &Arc<Server>, phase: ScriptPhase) {
+    if !server.script.actions_at(phase).is_empty() {
         let server = Arc::clone(server);
-        thread::spawn(move || perform(&server, moment));
+        thread::spawn(move || perform(&server, phase));
     }
 }
 
-fn do_it(server: &Server, deed: &Deed) -> io::Result<()> {
-    match deed {
-        Deed::Say { text, stream } => output::write_text(*stream, &format!("{text}\n")),
-        Deed::Bytes { bytes, stream } => output::write_bytes(*stream, bytes),
-        Deed::HugeLine { megabytes, stream } => huge_line(*megabytes, *stream),
-        Deed::Flood { megabytes, stream } => flood(*megabytes, *stream),
-        Deed::Chat { every_ms, lines } => chat(Duration::from_millis(*every_ms), *lines),
-        Deed::CloseStdio {} => close_stdio()?,
-        Deed::StopSelf {} => raise(Signal::SIGSTOP)?,
-        Deed::Exit { code, last_words } => {
-            say_last_words(last_words.as_deref());
+fn run(server: &Server, action: &ScriptAction) -> io::Result<()> {
+    match action {
+        ScriptAction::Say { text, stream } => output::write_text(*stream, &format!("{text}\n")),
+        ScriptAction::Bytes { bytes, stream } => output::write_bytes(*stream, bytes),
+        ScriptAction::HugeLine { megabytes, stream } => huge_line(*megabytes, *stream),
+        ScriptAction::Flood { megabytes, stream } => flood(*megabytes, *stream),
+        ScriptAction::Chat { every_ms, lines } => chat(Duration::from_millis(*every_ms), *lines),
+        ScriptAction::CloseStdio {} => close_stdio()?,
+        ScriptAction::StopSelf {} => raise(Signal::SIGSTOP)?,
+        ScriptAction::Exit { code, last_words } => {
+            print_last_words(last_words.as_deref());
             ending::leave(*code)
         }
-        Deed::Die { signal, core, last_words } => {
+        ScriptAction::Die { signal, core, last_words } => {
             let signal = Signal::from_str(signal)?;
-            say_last_words(last_words.as_deref());
-            ending::die(signal, if *core { Core::Allowed } else { Core::Forbidden })
+            print_last_words(last_words.as_deref());
+            ending::die(signal, if *core { CoreDump::Allowed } else { CoreDump::Forbidden })
         }
-        Deed::Spawn(grandchild) => spawn(server, grandchild)?,
-        Deed::Exec { argv } => return Err(exec(argv)),
-        Deed::Dump { path } => dump::write(&server.inherited, path)?,
-        Deed::Eat { megabytes } => eat(*megabytes),
-        Deed::Zombies { count } => {
+        ScriptAction::Spawn(grandchild) => spawn(server, grandchild)?,
+        ScriptAction::Exec { argv } => return Err(exec(argv)),
+        ScriptAction::Dump { path } => dump::write(&server.inherited, path)?,
+        ScriptAction::Eat { megabytes } => allocate(*megabytes),
+        ScriptAction::Zombies { count } => {
             (0..*count).try_for_each(|_| grandchild::spawn_zombie(&server.settings.program))?;
         }
     }
@@ -105,7 +105,7 @@ fn close_stdio() -> io::Result<()> {
     Ok(())
 }
 
-fn say_last_words(text: Option<&str>) {
+fn print_last_words(text: Option<&str>) {
     output::write_text(Stream::Stderr, text.unwrap_or_default());
 }
 
@@ -124,7 +124,7 @@ fn spawn(server: &Server, grandchild: &Grandchild) -> io::Result<()> {
 /// Only a failure returns.
 fn exec(argv: &[String]) -> io::Error {
     // The mask of this thread outlives the exec, and the new program is to be as mortal as any.
-    let _ = signals::awaited().thread_unblock();
+    let _ = signals::handled_signals().thread_unblock();
     match argv.split_first() {
         Some((program, arguments)) => Command::new(program).args(arguments).exec(),
         None => io::Error::new(io::ErrorKind::InvalidInput, "exec names no program"),
@@ -132,7 +132,7 @@ fn exec(argv: &[String]) -> io::Error {
 }
 
 /// Keeps the memory until the process ends.
-fn eat(megabytes: u32) {
+fn allocate(megabytes: u32) {
     for _ in 0..megabytes {
         Box::leak(vec![1_u8; 1 << 20].into_boxed_slice());
     }

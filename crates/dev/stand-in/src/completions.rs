@@ -8,8 +8,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    connection::{Connection, Request, Response},
-    health::After,
+    connection::{Connection, HttpRequest, HttpResponse},
+    health::AfterAnswer,
     lines, routes,
     script::Wedge,
     state::Server,
@@ -24,19 +24,19 @@ const WHOLE_TOKENS: u64 = 10_000;
 /// Answers a completion. The log comes first: a server whose log is not drained hangs here, as the real one does.
 pub(crate) fn answer(
     server: &Server,
-    request: &Request,
+    request: &HttpRequest,
     connection: &mut Connection,
-) -> io::Result<(After, Option<u16>)> {
+) -> io::Result<(AfterAnswer, Option<u16>)> {
     let Ok(body) = serde_json::from_slice::<Value>(&request.body) else {
-        connection.respond(&Response::error(400, "parse error", "invalid_request_error"))?;
-        return Ok((After::KeepOpen, Some(400)));
+        connection.respond(&HttpResponse::error(400, "parse error", "invalid_request_error"))?;
+        return Ok((AfterAnswer::KeepOpen, Some(400)));
     };
-    server.log.lines(server.words.task_began());
+    server.log.lines(server.lines.task_began());
     match server.script.wedge {
         Wedge::None => {}
         Wedge::Idle => {
             connection.await_hang_up();
-            return Ok((After::Close, None));
+            return Ok((AfterAnswer::Close, None));
         }
         Wedge::Busy => burn(Duration::from_secs(u64::from(server.script.max_life_s))),
     }
@@ -47,10 +47,10 @@ pub(crate) fn answer(
     } else {
         let tokens = wanted.tokens.unwrap_or(WHOLE_TOKENS).min(WHOLE_TOKENS);
         let text: String = (0..tokens).map(|at| word(at, pause)).collect();
-        connection.respond(&Response::json(200, wanted.whole(server, &text, tokens).to_string()))?;
+        connection.respond(&HttpResponse::json(200, wanted.whole(server, &text, tokens).to_string()))?;
     }
-    server.log.lines(server.words.idle());
-    Ok((After::KeepOpen, Some(200)))
+    server.log.lines(server.lines.idle());
+    Ok((AfterAnswer::KeepOpen, Some(200)))
 }
 
 fn stream(server: &Server, wanted: &Wanted, pause: Duration, connection: &mut Connection) -> io::Result<()> {
@@ -67,7 +67,7 @@ fn stream(server: &Server, wanted: &Wanted, pause: Duration, connection: &mut Co
     connection.end_events()
 }
 
-/// The word at `at`, after the time that generating it takes.
+/// The word at `at`, after the time that generating it argument.
 fn word(at: u64, pause: Duration) -> &'static str {
     thread::sleep(pause);
     WORDS[(at % WORDS.len() as u64) as usize]
@@ -89,7 +89,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(body: &Value, request: &Request) -> Self {
+    fn of(body: &Value, request: &HttpRequest) -> Self {
         let number = ["n_predict", "max_tokens"].iter().find_map(|key| body.get(key)?.as_i64());
         Self {
             chat: request.path.contains("chat"),

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::listener::Wire;
+use crate::listener::ClientStream;
 
 const HEAD_LIMIT: usize = 64 << 10;
 const BODY_LIMIT: usize = 4 << 20;
@@ -14,7 +14,7 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// A request, read whole.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct HttpRequest {
     pub(crate) method: String,
     /// Without the query.
     pub(crate) path: String,
@@ -22,7 +22,7 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
 }
 
-impl Request {
+impl HttpRequest {
     /// The value of the header of this lower-case name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
@@ -36,18 +36,18 @@ impl Request {
 /// A connection with what was read ahead of it.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    wire: Wire,
+    stream: ClientStream,
     ahead: Vec<u8>,
 }
 
 impl Connection {
-    pub(crate) fn new(wire: Wire) -> io::Result<Self> {
-        wire.set_read_timeout(IDLE)?;
-        Ok(Self { wire, ahead: Vec::new() })
+    pub(crate) fn new(stream: ClientStream) -> io::Result<Self> {
+        stream.set_read_timeout(IDLE)?;
+        Ok(Self { stream, ahead: Vec::new() })
     }
 
     /// The next request; none when the client is done.
-    pub(crate) fn request(&mut self) -> io::Result<Option<Request>> {
+    pub(crate) fn request(&mut self) -> io::Result<Option<HttpRequest>> {
         let head_end = loop {
             if let Some(at) = self.ahead.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;
@@ -72,8 +72,8 @@ impl Connection {
     }
 
     /// Sends a whole response.
-    pub(crate) fn respond(&mut self, response: &Response) -> io::Result<()> {
-        let Response { status, content_type, body } = response;
+    pub(crate) fn respond(&mut self, response: &HttpResponse) -> io::Result<()> {
+        let HttpResponse { status, content_type, body } = response;
         let head = format!(
             "HTTP/1.1 {status} {}\r\nServer: llama.cpp\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
             reason(*status),
@@ -101,14 +101,14 @@ impl Connection {
 
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.wire.write_all(bytes)
+        self.stream.write_all(bytes)
     }
 
     /// Waits until the client has gone, whatever it still sends.
     pub(crate) fn await_hang_up(&mut self) {
         let mut buffer = [0; 4096];
         loop {
-            match self.wire.read(&mut buffer) {
+            match self.stream.read(&mut buffer) {
                 Ok(0) => return,
                 Ok(_) => {}
                 // The read timeout: an idle client is still there.
@@ -120,13 +120,13 @@ impl Connection {
 
     fn read_more(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 4096];
-        let count = self.wire.read(&mut buffer)?;
+        let count = self.stream.read(&mut buffer)?;
         self.ahead.extend(&buffer[..count]);
         Ok(count > 0)
     }
 }
 
-fn parse_head(head: &str) -> Option<Request> {
+fn parse_head(head: &str) -> Option<HttpRequest> {
     let mut lines = head.split("\r\n");
     let mut words = lines.next()?.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?);
@@ -135,18 +135,18 @@ fn parse_head(head: &str) -> Option<Request> {
         .filter_map(|line| line.split_once(':'))
         .map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    Some(Request { method, path, headers, body: Vec::new() })
+    Some(HttpRequest { method, path, headers, body: Vec::new() })
 }
 
 /// A response of known length.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Response {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     pub(crate) content_type: &'static str,
     pub(crate) body: String,
 }
 
-impl Response {
+impl HttpResponse {
     pub(crate) fn json(status: u16, body: impl Into<String>) -> Self {
         Self { status, content_type: "application/json; charset=utf-8", body: body.into() }
     }

@@ -14,7 +14,7 @@ pub(crate) const BAD_SCRIPT: i32 = 64;
 
 /// Whether the kernel may leave a core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Core {
+pub(crate) enum CoreDump {
     Allowed,
     Forbidden,
 }
@@ -25,7 +25,7 @@ pub(crate) fn leave(code: i32) -> ! {
 }
 
 /// Ends the process by the default action of `signal`.
-pub(crate) fn die(signal: Signal, core: Core) -> ! {
+pub(crate) fn die(signal: Signal, core: CoreDump) -> ! {
     limit_core(core);
     if signal == Signal::SIGPIPE {
         die_of_a_broken_pipe();
@@ -49,9 +49,9 @@ fn die_of_a_broken_pipe() -> ! {
     leave(BAD_SCRIPT)
 }
 
-fn limit_core(core: Core) {
+fn limit_core(core: CoreDump) {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_CORE) {
-        let soft = if core == Core::Allowed { hard } else { 0 };
+        let soft = if core == CoreDump::Allowed { hard } else { 0 };
         // Lowering, or raising up to the hard limit, is always permitted.
         let _ = setrlimit(Resource::RLIMIT_CORE, soft, hard);
     }

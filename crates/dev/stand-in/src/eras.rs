@@ -25,7 +25,7 @@ pub enum Era {
 
 /// What TERM and INT do once the model is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Handler {
+pub(crate) enum TermHandling {
     /// Nothing is installed: the kernel's default action kills.
     None,
     /// The first ends the server, the second exits with 1 at once.
@@ -44,10 +44,10 @@ pub(crate) enum StreamedStop {
 }
 
 impl Era {
-    pub(crate) fn handler(self) -> Handler {
+    pub(crate) fn term_handling(self) -> TermHandling {
         match self {
-            Self::December2023 | Self::November2024 => Handler::None,
-            Self::July2024 | Self::August2025 | Self::B11669 => Handler::Graceful,
+            Self::December2023 | Self::November2024 => TermHandling::None,
+            Self::July2024 | Self::August2025 | Self::B11669 => TermHandling::Graceful,
         }
     }
 

@@ -67,10 +67,10 @@ impl Grandchild {
     /// Starts them; `program` is the `argv[0]` by which the binary knows that it is the stand-in.
     pub(crate) fn spawn(&self, program: &OsStr) -> io::Result<()> {
         let role = if self.detach { ROLE_DETACH } else { ROLE_LIVE };
-        let told = serde_json::to_string(self)?;
+        let settings = serde_json::to_string(self)?;
         for _ in 0..self.count {
             let mut command = own_program(program)?;
-            command.args([role, &told]).stdin(Stdio::null());
+            command.args([role, &settings]).stdin(Stdio::null());
             if self.scrub_env {
                 command.env_clear();
             }
@@ -78,7 +78,7 @@ impl Grandchild {
                 command.stdout(Stdio::null()).stderr(Stdio::null());
             }
             let child = command.spawn()?;
-            thread::Builder::new().spawn(move || await_end(child))?;
+            thread::Builder::new().spawn(move || reap(child))?;
         }
         Ok(())
     }
@@ -100,32 +100,32 @@ pub(crate) fn run_if_asked(args: &[OsString]) -> Option<ExitCode> {
     if role != ROLE_LIVE && role != ROLE_DETACH {
         return None;
     }
-    let told = args.get(2)?;
-    let Ok(manners) = serde_json::from_str::<Grandchild>(&told.to_string_lossy()) else {
+    let settings = args.get(2)?;
+    let Ok(grandchild) = serde_json::from_str::<Grandchild>(&settings.to_string_lossy()) else {
         return Some(ExitCode::FAILURE);
     };
-    let done = if role == ROLE_DETACH { detach(program, told) } else { live(&manners) };
+    let done = if role == ROLE_DETACH { detach(program, settings) } else { live(&grandchild) };
     Some(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn detach(program: &OsStr, told: &OsStr) -> io::Result<()> {
+fn detach(program: &OsStr, settings: &OsStr) -> io::Result<()> {
     setsid()?;
-    own_program(program)?.arg(ROLE_LIVE).arg(told).spawn().map(drop)
+    own_program(program)?.arg(ROLE_LIVE).arg(settings).spawn().map(drop)
 }
 
-fn live(manners: &Grandchild) -> io::Result<()> {
+fn live(grandchild: &Grandchild) -> io::Result<()> {
     // The mask is inherited through spawn.
-    signals::awaited().thread_unblock()?;
-    let life = Duration::from_millis(manners.life_ms.min(LONGEST_LIFE_MS));
+    signals::handled_signals().thread_unblock()?;
+    let life = Duration::from_millis(grandchild.life_ms.min(LONGEST_LIFE_MS));
     // The kernel's clock also ends one that is blocked in a write.
     alarm::set(life.as_secs() as u32 + 1);
-    if manners.ignore_term {
+    if grandchild.ignore_term {
         let mut set = SigSet::empty();
         [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
         set.thread_block()?;
     }
     let deadline = Instant::now() + life;
-    let Some(every_ms) = manners.chat_every_ms else {
+    let Some(every_ms) = grandchild.chat_every_ms else {
         thread::sleep(life);
         return Ok(());
     };
@@ -140,7 +140,7 @@ fn live(manners: &Grandchild) -> io::Result<()> {
 }
 
 /// Whatever its end was: it only has to be reaped.
-fn await_end(mut child: Child) {
+fn reap(mut child: Child) {
     let _ = child.wait();
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn entry(era: Era, renames: &Renames, option: &CliOption) -> String {
 }
 
 fn entry_of_2023(renames: &Renames, option: &CliOption) -> String {
-    let with_value = |name: &&str| match option.takes.metavariable() {
+    let with_value = |name: &&str| match option.argument.metavariable() {
         Some(value) => format!("{} {value}", renames.new_name(name)),
         None => renames.new_name(name).to_owned(),
     };
@@ -93,7 +93,7 @@ fn entry_of_today(renames: &Renames, option: &CliOption) -> String {
 
 fn long_names(renames: &Renames, option: &CliOption) -> String {
     let names: Vec<&str> = option.long().map(|name| renames.new_name(name)).collect();
-    match option.takes.metavariable() {
+    match option.argument.metavariable() {
         Some(value) => format!("{} {value}", names.join(", ")),
         None => names.join(", "),
     }

@@ -14,7 +14,7 @@
 //! A script that cannot be read ends the program with exit code 64, and the reason on stderr.
 //!
 //! ```
-//! use llama_warden_stand_in::{Act, Deed, Era, Moment, Script};
+//! use llama_warden_stand_in::{ScheduledAction, ScriptAction, Era, ScriptPhase, Script};
 //!
 //! let json = r#"{
 //!     "era": "2025-08", "load_ms": 300, "health": {"flap": [[0, 200], [500, 503]]},
@@ -22,7 +22,7 @@
 //! }"#;
 //! let script: Script = serde_json::from_str(json)?;
 //! assert_eq!(script.era, Era::August2025);
-//! assert!(matches!(script.acts[0], Act { at: Moment::Ready, deed: Deed::Exit { code: 3, .. }, .. }));
+//! assert!(matches!(script.actions[0], ScheduledAction { at: ScriptPhase::Ready, action: ScriptAction::Exit { code: 3, .. }, .. }));
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 //!
@@ -65,7 +65,8 @@ pub use grandchild::Grandchild;
 pub use output::Stream;
 pub use renames::Renames;
 pub use script::{
-    Act, Deed, HealthScript, LineDress, LoadProgress, Moment, ReadyLine, Replay, Script, TermScript, Wedge,
+    HealthScript, LineStyle, LoadProgress, ReadyLine, Replay, ScheduledAction, Script, ScriptAction, ScriptPhase,
+    TermScript, Wedge,
 };
 
 /// The environment variable that names a script, or holds one.
@@ -87,10 +88,10 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::from(64);
         }
     };
-    match settings::Request::parse(script.era, &script.renames, &arguments) {
-        Ok(settings::Request::Version) => help::version(script.era),
-        Ok(settings::Request::Help) => help::help(script.era, &script.renames),
-        Ok(settings::Request::Serve(settings)) => serve::run(script, settings, inherited),
+    match settings::Invocation::parse(script.era, &script.renames, &arguments) {
+        Ok(settings::Invocation::Version) => help::version(script.era),
+        Ok(settings::Invocation::Help) => help::help(script.era, &script.renames),
+        Ok(settings::Invocation::Serve(settings)) => serve::run(script, settings, inherited),
         Err(error) => error.report(script.era, &script.renames),
     }
 }

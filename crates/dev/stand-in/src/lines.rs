@@ -4,14 +4,14 @@ use std::time::SystemTime;
 
 use crate::{
     eras::Era,
-    log::Line,
-    model_file::{self, Header, ModelFault},
+    log::ServerLogLine,
+    model_file::{self, ModelFault, ModelFileHeader},
     settings::Settings,
 };
 
 /// The lines of one server.
 #[derive(Debug)]
-pub(crate) struct Words {
+pub(crate) struct ServerLines {
     era: Era,
     model: String,
     host: String,
@@ -20,7 +20,7 @@ pub(crate) struct Words {
     open_to_all: bool,
 }
 
-impl Words {
+impl ServerLines {
     pub(crate) fn new(era: Era, settings: &Settings) -> Self {
         Self {
             era,
@@ -33,7 +33,7 @@ impl Words {
     }
 
     /// The very first lines.
-    pub(crate) fn opening(&self) -> Vec<Line> {
+    pub(crate) fn opening(&self) -> Vec<ServerLogLine> {
         match self.era {
             Era::December2023 => vec![
                 json("main", 2802, "build info", r#","build":1,"commit":"stand-in""#),
@@ -44,27 +44,27 @@ impl Words {
                 columns("INFO", "main", "system info", " n_threads=2 n_threads_batch=-1 total_threads=2"),
             ],
             Era::November2024 | Era::August2025 => vec![
-                Line::info("build: 1 (stand-in) with rustc for x86_64-linux-gnu"),
-                Line::info("system info: n_threads = 2, n_threads_batch = 2, total_threads = 2"),
-                Line::info(""),
-                Line::info("system_info: n_threads = 2 (n_threads_batch = 2) / 2 | "),
-                Line::info(""),
+                ServerLogLine::info("build: 1 (stand-in) with rustc for x86_64-linux-gnu"),
+                ServerLogLine::info("system info: n_threads = 2, n_threads_batch = 2, total_threads = 2"),
+                ServerLogLine::info(""),
+                ServerLogLine::info("system_info: n_threads = 2 (n_threads_batch = 2) / 2 | "),
+                ServerLogLine::info(""),
             ],
-            Era::B11669 => vec![Line::info("srv  llama_server: initializing ...")],
+            Era::B11669 => vec![ServerLogLine::info("srv  llama_server: initializing ...")],
         }
     }
 
     /// What follows the opening, just before the socket is bound.
-    pub(crate) fn before_bind(&self) -> Vec<Line> {
+    pub(crate) fn before_bind(&self) -> Vec<ServerLogLine> {
         match self.era {
             Era::December2023 | Era::July2024 | Era::November2024 => Vec::new(),
-            Era::August2025 => vec![Line::info("main: binding port with default address family")],
+            Era::August2025 => vec![ServerLogLine::info("main: binding port with default address family")],
             Era::B11669 => {
-                let mut lines = vec![Line::info(
+                let mut lines = vec![ServerLogLine::info(
                     "cmn  common_param: common_params_print_info: verbosity = 3 (adjust with the `-lv N` CLI arg)",
                 )];
                 if self.open_to_all {
-                    lines.push(Line::warn(
+                    lines.push(ServerLogLine::warn(
                         "srv  llama_server: security: no API key is set and CORS allows all origins \
                          (see https://github.com/ggml-org/llama.cpp/pull/25655)",
                     ));
@@ -75,63 +75,71 @@ impl Words {
     }
 
     /// The socket could not be bound.
-    pub(crate) fn bind_failure(&self, port: u16) -> Vec<Line> {
+    pub(crate) fn bind_failure(&self, port: u16) -> Vec<ServerLogLine> {
         let host = &self.host;
         let classic = format!("couldn't bind to server socket: hostname={host} port={port}");
         match self.era {
-            Era::December2023 | Era::July2024 => vec![Line::error(""), Line::error(classic), Line::error("")],
+            Era::December2023 | Era::July2024 => {
+                vec![ServerLogLine::error(""), ServerLogLine::error(classic), ServerLogLine::error("")]
+            }
             Era::November2024 => {
-                vec![Line::error(format!("main: couldn't bind HTTP server socket, hostname: {host}, port: {port}"))]
+                vec![ServerLogLine::error(format!(
+                    "main: couldn't bind HTTP server socket, hostname: {host}, port: {port}"
+                ))]
             }
             Era::August2025 => {
                 let text = format!("main: couldn't bind HTTP server socket, hostname: {host}, port: {port}");
-                let mut lines = vec![Line::error(text)];
+                let mut lines = vec![ServerLogLine::error(text)];
                 lines.extend(self.cleaning_up());
                 lines
             }
             Era::B11669 => {
                 let text =
                     format!("srv         start: couldn't bind HTTP server socket, hostname: {host}, port: {port}");
-                let mut lines = vec![Line::error(text)];
+                let mut lines = vec![ServerLogLine::error(text)];
                 lines.extend(self.cleaning_up());
-                lines.push(Line::error("srv  llama_server: exiting due to HTTP server error"));
+                lines.push(ServerLogLine::error("srv  llama_server: exiting due to HTTP server error"));
                 lines
             }
         }
     }
 
     /// The load begins. Two builds speak of listening here, long before they are ready.
-    pub(crate) fn load_began(&self, port: u16) -> Vec<Line> {
+    pub(crate) fn load_began(&self, port: u16) -> Vec<ServerLogLine> {
         let (host, model) = (&self.host, &self.model);
         let listening = format!("main: HTTP server is listening, hostname: {host}, port: {port}, http threads: 3");
         let loading = format!("srv    load_model: loading model '{model}'");
         match self.era {
             Era::December2023 | Era::July2024 => Vec::new(),
-            Era::November2024 => vec![Line::info(listening), Line::info("main: loading model")],
-            Era::August2025 => vec![Line::info(listening), Line::info("main: loading model"), Line::info(loading)],
-            Era::B11669 => vec![Line::info(loading)],
+            Era::November2024 => vec![ServerLogLine::info(listening), ServerLogLine::info("main: loading model")],
+            Era::August2025 => vec![
+                ServerLogLine::info(listening),
+                ServerLogLine::info("main: loading model"),
+                ServerLogLine::info(loading),
+            ],
+            Era::B11669 => vec![ServerLogLine::info(loading)],
         }
     }
 
     /// The header was read. The path and the name of the model are echoed here.
-    pub(crate) fn header_read(&self, header: &Header) -> Vec<Line> {
+    pub(crate) fn header_read(&self, header: &ModelFileHeader) -> Vec<ServerLogLine> {
         if self.era == Era::B11669 {
-            return vec![Line::info("cmn          init: llama threadpool init, n_threads = 2")];
+            return vec![ServerLogLine::info("cmn          init: llama threadpool init, n_threads = 2")];
         }
-        let Header { tensors, pairs, name } = header;
-        let mut lines = vec![Line::info(format!(
+        let ModelFileHeader { tensors, pairs, name } = header;
+        let mut lines = vec![ServerLogLine::info(format!(
             "llama_model_loader: loaded meta data with {pairs} key-value pairs and {tensors} tensors from {} (version GGUF V3 (latest))",
             self.model
         ))];
         if let Some(name) = name {
             let key = "general.name str";
-            lines.push(Line::info(format!("llama_model_loader: - kv   1: {key:>42}              = {name}")));
+            lines.push(ServerLogLine::info(format!("llama_model_loader: - kv   1: {key:>42}              = {name}")));
         }
         lines
     }
 
     /// The model could not be loaded; b11669 tries twice.
-    pub(crate) fn load_failure(&self, fault: &ModelFault) -> Vec<Line> {
+    pub(crate) fn load_failure(&self, fault: &ModelFault) -> Vec<ServerLogLine> {
         let model = &self.model;
         let cause = self.causes(fault);
         let from = match fault {
@@ -141,41 +149,43 @@ impl Words {
             _ => format!("llama_model_loader: failed to load model from {model}"),
         };
         let load = format!("llama_model_load: error loading model: {from}");
-        let mut lines: Vec<Line> = cause.iter().map(Line::error).collect();
-        lines.push(Line::error(load.as_str()));
+        let mut lines: Vec<ServerLogLine> = cause.iter().map(ServerLogLine::error).collect();
+        lines.push(ServerLogLine::error(load.as_str()));
         match self.era {
             Era::December2023 | Era::July2024 => {
-                lines.push(Line::error("llama_load_model_from_file: failed to load model"));
-                lines.push(Line::error(format!("llama_init_from_gpt_params: error: failed to load model '{model}'")));
+                lines.push(ServerLogLine::error("llama_load_model_from_file: failed to load model"));
+                lines.push(ServerLogLine::error(format!(
+                    "llama_init_from_gpt_params: error: failed to load model '{model}'"
+                )));
                 lines.push(columns(" ERR", "load_model", "unable to load model", &format!(" model=\"{model}\"")));
             }
             Era::November2024 | Era::August2025 => {
-                lines.push(Line::error("llama_model_load_from_file_impl: failed to load model"));
-                lines.push(Line::error(format!("common_init_from_params: failed to load model '{model}'")));
-                lines.push(Line::error(format!("srv    load_model: failed to load model, '{model}'")));
+                lines.push(ServerLogLine::error("llama_model_load_from_file_impl: failed to load model"));
+                lines.push(ServerLogLine::error(format!("common_init_from_params: failed to load model '{model}'")));
+                lines.push(ServerLogLine::error(format!("srv    load_model: failed to load model, '{model}'")));
                 lines.extend(self.cleaning_up());
-                lines.push(Line::error("main: exiting due to model loading error"));
+                lines.push(ServerLogLine::error("main: exiting due to model loading error"));
             }
             Era::B11669 => {
                 let attempt = [load.as_str(), "llama_model_load_from_file_impl: failed to load model"];
-                lines.push(Line::error(attempt[1]));
-                lines.push(Line::error(
+                lines.push(ServerLogLine::error(attempt[1]));
+                lines.push(ServerLogLine::error(
                     "common_fit_params: encountered an error while trying to fit params to free device memory: \
                      failed to load model",
                 ));
-                lines.extend(cause.iter().map(Line::error));
-                lines.extend(attempt.map(Line::error));
-                lines.push(Line::error(format!("cmn  common_init_: failed to load model '{model}'")));
-                lines.push(Line::error(format!("srv    load_model: failed to load model, '{model}'")));
+                lines.extend(cause.iter().map(ServerLogLine::error));
+                lines.extend(attempt.map(ServerLogLine::error));
+                lines.push(ServerLogLine::error(format!("cmn  common_init_: failed to load model '{model}'")));
+                lines.push(ServerLogLine::error(format!("srv    load_model: failed to load model, '{model}'")));
                 lines.extend(self.cleaning_up());
-                lines.push(Line::error("srv  llama_server: exiting due to model loading error"));
+                lines.push(ServerLogLine::error("srv  llama_server: exiting due to model loading error"));
             }
         }
         lines
     }
 
     /// The load is over, and what follows is the ready line.
-    pub(crate) fn loaded(&self) -> Vec<Line> {
+    pub(crate) fn loaded(&self) -> Vec<ServerLogLine> {
         let (context_size, slots) = (self.context_size, self.slots);
         match self.era {
             Era::December2023 => vec![json("main", 3057, "model loaded", "")],
@@ -185,25 +195,27 @@ impl Words {
                 columns("INFO", "main", "model loaded", ""),
             ],
             Era::November2024 | Era::August2025 => vec![
-                Line::info(format!("srv          init: initializing slots, n_slots = {slots}")),
-                Line::info(format!("slot         init: id  0 | task -1 | new slot n_ctx_slot = {context_size}")),
-                Line::info("main: model loaded"),
+                ServerLogLine::info(format!("srv          init: initializing slots, n_slots = {slots}")),
+                ServerLogLine::info(format!(
+                    "slot         init: id  0 | task -1 | new slot n_ctx_slot = {context_size}"
+                )),
+                ServerLogLine::info("main: model loaded"),
             ],
             Era::B11669 => vec![
-                Line::info(format!(
+                ServerLogLine::info(format!(
                     "srv    load_model: initializing, n_slots = {slots}, n_ctx_slot = {context_size}, kv_unified = 'true'"
                 )),
-                Line::info("srv  llama_server: model loaded"),
+                ServerLogLine::info("srv  llama_server: model loaded"),
             ],
         }
     }
 
     /// The line that announces the server, for each stream on which the build does so.
-    pub(crate) fn ready(&self, port: u16) -> Vec<Line> {
+    pub(crate) fn ready(&self, port: u16) -> Vec<ServerLogLine> {
         let host = &self.host;
         match self.era {
             Era::December2023 => vec![
-                Line::info(format!("llama server listening at http://{host}:{port}")),
+                ServerLogLine::info(format!("llama server listening at http://{host}:{port}")),
                 json("main", 3141, "HTTP server listening", &format!(r#","port":"{port}","hostname":"{host}""#)),
             ],
             Era::July2024 => vec![columns(
@@ -213,27 +225,31 @@ impl Words {
                 &format!(r#" n_threads_http="3" port="{port}" hostname="{host}""#),
             )],
             Era::November2024 | Era::August2025 => {
-                vec![Line::info(format!("main: server is listening on http://{host}:{port} - starting the main loop"))]
+                vec![ServerLogLine::info(format!(
+                    "main: server is listening on http://{host}:{port} - starting the main loop"
+                ))]
             }
             Era::B11669 if host.ends_with(".sock") => {
-                vec![Line::info(format!("srv  llama_server: listening on unix://{host}"))]
+                vec![ServerLogLine::info(format!("srv  llama_server: listening on unix://{host}"))]
             }
-            Era::B11669 => vec![Line::info(format!("srv  llama_server: listening on http://{host}:{port}"))],
+            Era::B11669 => vec![ServerLogLine::info(format!("srv  llama_server: listening on http://{host}:{port}"))],
         }
     }
 
     /// What follows the ready line, and each end of work, in the older builds.
-    pub(crate) fn idle(&self) -> Option<Line> {
+    pub(crate) fn idle(&self) -> Option<ServerLogLine> {
         match self.era {
-            Era::December2023 => Some(Line::info("all slots are idle and system prompt is empty, clear the KV cache")),
+            Era::December2023 => {
+                Some(ServerLogLine::info("all slots are idle and system prompt is empty, clear the KV cache"))
+            }
             Era::July2024 => Some(columns("INFO", "update_slots", "all slots are idle", "")),
-            Era::November2024 | Era::August2025 => Some(Line::info("srv  update_slots: all slots are idle")),
+            Era::November2024 | Era::August2025 => Some(ServerLogLine::info("srv  update_slots: all slots are idle")),
             Era::B11669 => None,
         }
     }
 
     /// A request was answered; today's build keeps quiet about it.
-    pub(crate) fn answered(&self, method: &str, path: &str, status: u16) -> Option<Line> {
+    pub(crate) fn answered(&self, method: &str, path: &str, status: u16) -> Option<ServerLogLine> {
         let request = format!("request: {method} {path} 127.0.0.1 {status}");
         match self.era {
             Era::December2023 | Era::B11669 => None,
@@ -243,37 +259,39 @@ impl Words {
                 );
                 Some(columns("INFO", "log_server_request", "request", &values))
             }
-            Era::November2024 => Some(Line::info(request)),
-            Era::August2025 => Some(Line::info(format!("srv  log_server_r: {request}"))),
+            Era::November2024 => Some(ServerLogLine::info(request)),
+            Era::August2025 => Some(ServerLogLine::info(format!("srv  log_server_r: {request}"))),
         }
     }
 
     /// Somebody came without the key.
-    pub(crate) fn unauthorized(&self) -> Option<Line> {
-        (self.era == Era::B11669).then(|| Line::warn("srv    operator(): unauthorized: Invalid API Key"))
+    pub(crate) fn unauthorized(&self) -> Option<ServerLogLine> {
+        (self.era == Era::B11669).then(|| ServerLogLine::warn("srv    operator(): unauthorized: Invalid API Key"))
     }
 
     /// A completion begins.
-    pub(crate) fn task_began(&self) -> Vec<Line> {
+    pub(crate) fn task_began(&self) -> Vec<ServerLogLine> {
         match self.era {
             Era::December2023 | Era::July2024 => Vec::new(),
             Era::November2024 | Era::August2025 => {
-                vec![Line::info("slot launch_slot_: id  0 | task 0 | processing task")]
+                vec![ServerLogLine::info("slot launch_slot_: id  0 | task 0 | processing task")]
             }
             Era::B11669 => vec![
-                Line::info("slot get_availabl: id  0 | task -1 | selected slot by LRU, n_tokens = 0, t_last = -1"),
-                Line::info("slot launch_slot_: id  0 | task 0 | processing task, is_child = 0"),
+                ServerLogLine::info(
+                    "slot get_availabl: id  0 | task -1 | selected slot by LRU, n_tokens = 0, t_last = -1",
+                ),
+                ServerLogLine::info("slot launch_slot_: id  0 | task 0 | processing task, is_child = 0"),
             ],
         }
     }
 
     /// A graceful end begins.
-    pub(crate) fn cleaning_up(&self) -> Option<Line> {
+    pub(crate) fn cleaning_up(&self) -> Option<ServerLogLine> {
         match self.era {
             Era::December2023 | Era::November2024 => None,
             Era::July2024 => self.idle(),
             Era::August2025 | Era::B11669 => {
-                Some(Line::info("srv    operator(): operator(): cleaning up before exit..."))
+                Some(ServerLogLine::info("srv    operator(): operator(): cleaning up before exit..."))
             }
         }
     }
@@ -317,13 +335,14 @@ impl Words {
 }
 
 /// A line of mid 2024: level and function in columns, then key=value.
-fn columns(level: &str, function: &str, message: &str, values: &str) -> Line {
-    Line::info(format!("{level} [{function:>24}] {message} | tid=\"1\" timestamp={}{values}", unix_time())).on_stdout()
+fn columns(level: &str, function: &str, message: &str, values: &str) -> ServerLogLine {
+    ServerLogLine::info(format!("{level} [{function:>24}] {message} | tid=\"1\" timestamp={}{values}", unix_time()))
+        .on_stdout()
 }
 
 /// A line of 2023; `values` begins with a comma.
-fn json(function: &str, line: u32, message: &str, values: &str) -> Line {
-    Line::info(format!(
+fn json(function: &str, line: u32, message: &str, values: &str) -> ServerLogLine {
+    ServerLogLine::info(format!(
         r#"{{"timestamp":{},"level":"INFO","function":"{function}","line":{line},"message":"{message}"{values}}}"#,
         unix_time()
     ))

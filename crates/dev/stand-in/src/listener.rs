@@ -61,14 +61,14 @@ impl Listener {
         }
     }
 
-    pub(crate) fn accept(&self) -> io::Result<Wire> {
+    pub(crate) fn accept(&self) -> io::Result<ClientStream> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nodelay(true)?;
-                Ok(Wire::Tcp(stream))
+                Ok(ClientStream::Tcp(stream))
             }
-            Self::Unix(listener) => listener.accept().map(|(stream, _)| Wire::Unix(stream)),
+            Self::Unix(listener) => listener.accept().map(|(stream, _)| ClientStream::Unix(stream)),
         }
     }
 }
@@ -91,12 +91,12 @@ fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// One accepted connection.
 #[derive(Debug)]
-pub(crate) enum Wire {
+pub(crate) enum ClientStream {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-impl Wire {
+impl ClientStream {
     pub(crate) fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.set_read_timeout(Some(timeout)),
@@ -105,7 +105,7 @@ impl Wire {
     }
 }
 
-impl io::Read for Wire {
+impl io::Read for ClientStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
@@ -114,7 +114,7 @@ impl io::Read for Wire {
     }
 }
 
-impl io::Write for Wire {
+impl io::Write for ClientStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => stream.write(bytes),

@@ -9,8 +9,8 @@ use std::{
 
 use crate::{
     output::{self, Stream},
-    script::LineDress,
-    settings::LogSettings,
+    script::LineStyle,
+    settings::ServerLogSettings,
 };
 
 /// How grave a line is; b11669 prints the letter.
@@ -23,13 +23,13 @@ pub(crate) enum Level {
 
 /// A line of the server, without the marks that only some settings add.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct ServerLogLine {
     pub(crate) stream: Stream,
     pub(crate) level: Level,
     pub(crate) text: String,
 }
 
-impl Line {
+impl ServerLogLine {
     pub(crate) fn info(text: impl Into<String>) -> Self {
         Self { stream: Stream::Stderr, level: Level::Info, text: text.into() }
     }
@@ -49,57 +49,57 @@ impl Line {
 
 /// Writes lines in turn. While the pipe is full, everybody who logs waits, as in llama-server.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub(crate) struct ServerLog {
     started: Instant,
-    settings: LogSettings,
+    settings: ServerLogSettings,
     muted: bool,
     /// Also the turn: whoever writes holds it.
     file: Mutex<Option<File>>,
 }
 
-impl Log {
-    pub(crate) fn open(settings: LogSettings, silent: bool) -> Self {
+impl ServerLog {
+    pub(crate) fn open(settings: ServerLogSettings, silent: bool) -> Self {
         // The real build goes on without a file that it cannot open.
         let file = settings.file.as_ref().and_then(|path| File::create(path).ok());
         let muted = silent || settings.disabled;
         Self { started: Instant::now(), settings, muted, file: Mutex::new(file) }
     }
 
-    pub(crate) fn lines(&self, lines: impl IntoIterator<Item = Line>) {
+    pub(crate) fn lines(&self, lines: impl IntoIterator<Item = ServerLogLine>) {
         lines.into_iter().for_each(|line| self.line(&line));
     }
 
-    pub(crate) fn line(&self, line: &Line) {
-        self.dressed(line, LineDress::Plain);
+    pub(crate) fn line(&self, line: &ServerLogLine) {
+        self.styled(line, LineStyle::Plain);
     }
 
-    /// Writes `line` in another dress than its build's.
-    pub(crate) fn dressed(&self, line: &Line, dress: LineDress) {
+    /// Writes `line` in another style than its build's.
+    pub(crate) fn styled(&self, line: &ServerLogLine, style: LineStyle) {
         if self.muted {
             return;
         }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = file.as_mut() {
             // The file is a copy; stderr says the same.
-            let _ = writeln!(file, "{}", self.pieces(line, dress).concat());
+            let _ = writeln!(file, "{}", self.pieces(line, style).concat());
         }
         if self.settings.json_lines {
             return output::write_text(Stream::Stdout, &self.json(line));
         }
-        let (before, after): (&[u8], &[u8]) = match dress {
-            LineDress::Plain | LineDress::Bytes | LineDress::Ansi => (b"", b"\n"),
-            LineDress::CarriageReturn => (b"", b"\r\n"),
-            LineDress::Nul => (b"\0\0\0\n", b"\0\n"),
-            LineDress::NotUtf8 => (b"\xff\xfe broken \xc3\n", b"\n"),
+        let (before, after): (&[u8], &[u8]) = match style {
+            LineStyle::Plain | LineStyle::Bytes | LineStyle::Ansi => (b"", b"\n"),
+            LineStyle::CarriageReturn => (b"", b"\r\n"),
+            LineStyle::Nul => (b"\0\0\0\n", b"\0\n"),
+            LineStyle::NotUtf8 => (b"\xff\xfe broken \xc3\n", b"\n"),
         };
-        let mut pieces: Vec<Vec<u8>> = self.pieces(line, dress).into_iter().map(String::into_bytes).collect();
+        let mut pieces: Vec<Vec<u8>> = self.pieces(line, style).into_iter().map(String::into_bytes).collect();
         pieces.insert(0, before.to_vec());
         if let Some(last) = pieces.last_mut() {
             last.extend(after);
         }
         for piece in pieces {
-            match dress {
-                LineDress::Bytes => piece.chunks(1).for_each(|byte| output::write_bytes(line.stream, byte)),
+            match style {
+                LineStyle::Bytes => piece.chunks(1).for_each(|byte| output::write_bytes(line.stream, byte)),
                 _ => output::write_bytes(line.stream, &piece),
             }
         }
@@ -114,7 +114,7 @@ impl Log {
     }
 
     /// The parts that the build writes one by one: timestamp, level, text.
-    fn pieces(&self, line: &Line, dress: LineDress) -> Vec<String> {
+    fn pieces(&self, line: &ServerLogLine, style: LineStyle) -> Vec<String> {
         if self.settings.bare {
             return vec![line.text.clone()];
         }
@@ -124,14 +124,14 @@ impl Log {
             Level::Warn => 'W',
             Level::Error => 'E',
         };
-        if self.settings.colors || dress == LineDress::Ansi {
+        if self.settings.colors || style == LineStyle::Ansi {
             vec![format!("\x1b[34m{stamp}\x1b[0m "), format!("\x1b[32m{letter} \x1b[0m"), line.text.clone()]
         } else {
             vec![format!("{stamp} "), format!("{letter} "), line.text.clone()]
         }
     }
 
-    fn json(&self, line: &Line) -> String {
+    fn json(&self, line: &ServerLogLine) -> String {
         let level = match line.level {
             Level::Info => "info",
             Level::Warn => "warn",

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{connection::Response, eras::Era, state::Server};
+use crate::{connection::HttpResponse, eras::Era, state::Server};
 
 /// The families of every build that has metrics at all.
 const ALWAYS: [(&str, &str); 8] = [
@@ -20,10 +20,10 @@ const UNTIL_LATE_2024: [(&str, &str); 2] = [("kv_cache_usage_ratio", "gauge"), (
 const TODAY: [(&str, &str); 2] = [("prompt_tokens_cached_total", "counter"), ("n_tokens_max", "counter")];
 
 /// Answers with the families of the era, or 501 without `--metrics`.
-pub(crate) fn answer(server: &Server) -> Response {
+pub(crate) fn answer(server: &Server) -> HttpResponse {
     if !server.settings.metrics {
         let message = "This server does not support metrics endpoint. Start it with `--metrics`";
-        return Response::error(501, message, "not_supported_error");
+        return HttpResponse::error(501, message, "not_supported_error");
     }
     let era = server.script.era;
     let mut families = ALWAYS.to_vec();
@@ -41,5 +41,5 @@ pub(crate) fn answer(server: &Server) -> Response {
         // Writing to a String cannot fail.
         let _ = write!(body, "# HELP llamacpp:{name} {name}\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} 0\n");
     }
-    Response { status: 200, content_type: "text/plain; version=0.0.4", body }
+    HttpResponse { status: 200, content_type: "text/plain; version=0.0.4", body }
 }

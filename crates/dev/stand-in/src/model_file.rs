@@ -9,7 +9,7 @@ use crate::eras::Era;
 
 /// What the header of a good file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(crate) struct ModelFileHeader {
     pub(crate) tensors: u64,
     pub(crate) pairs: u64,
     /// `general.name`.
@@ -32,7 +32,7 @@ pub(crate) enum ModelFault {
 const HEADER_LIMIT: u64 = 16 << 20;
 
 /// Reads the header of `path` as a build of `era` would.
-pub(crate) fn check(path: &str, era: Era) -> Result<Header, ModelFault> {
+pub(crate) fn check(path: &str, era: Era) -> Result<ModelFileHeader, ModelFault> {
     let Ok(file) = File::open(path) else { return Err(ModelFault::Missing) };
     let length = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
     let mut bytes = Vec::new();
@@ -40,7 +40,7 @@ pub(crate) fn check(path: &str, era: Era) -> Result<Header, ModelFault> {
     if file.take(HEADER_LIMIT).read_to_end(&mut bytes).is_err() || bytes.len() < 4 {
         return Err(ModelFault::NoMagic);
     }
-    let mut input = Input(&bytes);
+    let mut input = ByteReader(&bytes);
     let magic = input.take(4).unwrap_or_default();
     if magic != b"GGUF" {
         return Err(ModelFault::WrongMagic(String::from_utf8_lossy(magic).into_owned()));
@@ -59,7 +59,7 @@ pub(crate) fn check(path: &str, era: Era) -> Result<Header, ModelFault> {
 }
 
 /// The header after the version, with the name and the offset of the last tensor.
-fn header(input: &mut Input<'_>) -> Option<(Header, Option<(String, u64)>)> {
+fn header(input: &mut ByteReader<'_>) -> Option<(ModelFileHeader, Option<(String, u64)>)> {
     let (tensors, pairs) = (input.u64()?, input.u64()?);
     let mut name = None;
     for _ in 0..pairs {
@@ -79,16 +79,16 @@ fn header(input: &mut Input<'_>) -> Option<(Header, Option<(String, u64)>)> {
         input.u32()?;
         last = Some((name, input.u64()?));
     }
-    Some((Header { tensors, pairs, name }, last))
+    Some((ModelFileHeader { tensors, pairs, name }, last))
 }
 
 const KIND_TEXT: u32 = 8;
 const KIND_ARRAY: u32 = 9;
 
 /// What is left of the bytes.
-struct Input<'a>(&'a [u8]);
+struct ByteReader<'a>(&'a [u8]);
 
-impl<'a> Input<'a> {
+impl<'a> ByteReader<'a> {
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;

@@ -9,7 +9,7 @@ use crate::eras::Era;
 
 /// What follows an option on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Takes {
+pub(crate) enum OptionArgument {
     Nothing,
     /// Any text; the name is for the help.
     Text(&'static str),
@@ -19,7 +19,7 @@ pub(crate) enum Takes {
     Switch,
 }
 
-impl Takes {
+impl OptionArgument {
     /// How the help names the value.
     pub(crate) fn metavariable(self) -> Option<&'static str> {
         match self {
@@ -36,7 +36,7 @@ pub(crate) struct CliOption {
     pub(crate) eras: RangeInclusive<Era>,
     /// All names, the short one first and the one that [`crate::settings`] asks for last.
     pub(crate) names: &'static [&'static str],
-    pub(crate) takes: Takes,
+    pub(crate) argument: OptionArgument,
     /// The variable that the help names. The stand-in does not read it.
     pub(crate) variable: Option<&'static str>,
     pub(crate) help: &'static str,
@@ -82,13 +82,13 @@ const FROM_2024_TO_2025: RangeInclusive<Era> = Era::July2024..=Era::August2025;
 const fn option(
     eras: RangeInclusive<Era>,
     names: &'static [&'static str],
-    takes: Takes,
+    argument: OptionArgument,
     help: &'static str,
 ) -> CliOption {
-    CliOption { eras, names, takes, variable: None, help }
+    CliOption { eras, names, argument, variable: None, help }
 }
 
-use Takes::{Nothing, Number, Switch, Text};
+use OptionArgument::{Nothing, Number, Switch, Text};
 
 #[rustfmt::skip]
 static OPTIONS: &[CliOption] = &[
@@ -181,13 +181,13 @@ mod tests {
 
     #[test]
     fn the_options_that_a_supervisor_translates_change_with_the_builds() {
-        let takes = |era, name| named(era, name).map(|option| option.takes);
-        assert_eq!(takes(Era::August2025, "--flash-attn"), Some(Nothing));
-        assert_eq!(takes(Era::B11669, "--flash-attn"), Some(Switch));
-        assert_eq!(takes(Era::August2025, "--no-mmap"), Some(Nothing));
-        assert_eq!(takes(Era::B11669, "--no-mmap"), None);
-        assert_eq!(takes(Era::August2025, "--load-mode"), None);
-        assert_eq!(takes(Era::August2025, "--sse-ping-interval"), None);
-        assert_eq!(takes(Era::December2023, "--ubatch-size"), None);
+        let argument = |era, name| named(era, name).map(|option| option.argument);
+        assert_eq!(argument(Era::August2025, "--flash-attn"), Some(Nothing));
+        assert_eq!(argument(Era::B11669, "--flash-attn"), Some(Switch));
+        assert_eq!(argument(Era::August2025, "--no-mmap"), Some(Nothing));
+        assert_eq!(argument(Era::B11669, "--no-mmap"), None);
+        assert_eq!(argument(Era::August2025, "--load-mode"), None);
+        assert_eq!(argument(Era::August2025, "--sse-ping-interval"), None);
+        assert_eq!(argument(Era::December2023, "--ubatch-size"), None);
     }
 }

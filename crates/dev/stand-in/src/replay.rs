@@ -12,10 +12,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    ending::{self, Core},
+    ending::{self, CoreDump},
     output::{self, Stream},
     script::Replay,
-    state::{Phase, Server},
+    state::{Server, ServerPhase},
 };
 
 /// One line of a transcript.
@@ -61,7 +61,7 @@ pub(crate) fn run(server: &Server, replay: &Replay) {
             _ => {}
         }
         if ready_at == Some(at) {
-            server.advance(Phase::Ready);
+            server.advance(ServerPhase::Ready);
         }
     }
 }
@@ -91,7 +91,7 @@ fn print(server: &Server, names: &Names, stream: Stream, data: &Value) {
 
 fn repeat_exit(data: &Value) -> ! {
     match data["signal"].as_str().map(Signal::from_str) {
-        Some(Ok(signal)) => ending::die(signal, Core::Forbidden),
+        Some(Ok(signal)) => ending::die(signal, CoreDump::Forbidden),
         Some(Err(_)) | None => {
             ending::leave(data["code"].as_i64().and_then(|code| i32::try_from(code).ok()).unwrap_or(1))
         }

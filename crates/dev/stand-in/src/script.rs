@@ -1,4 +1,4 @@
-//! The script: what the stand-in is told to do, as data.
+//! The script: what the stand-in is changed to do, as data.
 //!
 //! Every key is optional, unknown keys are errors, and all keys combine. Times are milliseconds unless a name says
 //! otherwise.
@@ -23,7 +23,7 @@ pub struct Script {
     pub renames: Renames,
     /// The kernel ends the process after this many seconds; at least 1.
     pub max_life_s: u32,
-    /// How long the load takes.
+    /// How long the load argument.
     pub load_ms: u64,
     /// What is printed while the load goes on.
     pub load_progress: LoadProgress,
@@ -38,7 +38,8 @@ pub struct Script {
     /// When the ready line comes.
     pub ready_line: ReadyLine,
     /// How the ready line is written.
-    pub ready_dress: LineDress,
+    #[serde(rename = "ready_dress")]
+    pub ready_style: LineStyle,
     /// How TERM and INT are taken.
     pub term: TermScript,
     /// A file that holds the number of TERMs received so far, beginning with 0.
@@ -54,7 +55,8 @@ pub struct Script {
     /// A transcript whose lines and timing replace the server's own.
     pub replay: Option<Replay>,
     /// Deeds at moments, those of one moment in this order.
-    pub acts: Vec<Act>,
+    #[serde(rename = "acts")]
+    pub actions: Vec<ScheduledAction>,
 }
 
 impl Default for Script {
@@ -70,7 +72,7 @@ impl Default for Script {
             reuse_port: false,
             health: HealthScript::default(),
             ready_line: ReadyLine::default(),
-            ready_dress: LineDress::default(),
+            ready_style: LineStyle::default(),
             term: TermScript::default(),
             term_count_file: None,
             model_id: None,
@@ -78,7 +80,7 @@ impl Default for Script {
             wedge: Wedge::default(),
             token_ms: 20,
             replay: None,
-            acts: Vec::new(),
+            actions: Vec::new(),
         }
     }
 }
@@ -102,19 +104,21 @@ impl Script {
     /// The script as JSON, with the keys that differ from the default.
     pub fn to_json(&self) -> String {
         let default = keys(&Self::default());
-        let told: Map<String, Value> =
+        let changed: Map<String, Value> =
             keys(self).into_iter().filter(|(key, value)| default.get(key) != Some(value)).collect();
-        Value::Object(told).to_string()
+        Value::Object(changed).to_string()
     }
 
     /// Whether a grandchild is to inherit the listening socket.
     pub(crate) fn keeps_port(&self) -> bool {
-        self.acts.iter().any(|act| matches!(&act.deed, Deed::Spawn(grandchild) if grandchild.hold_port))
+        self.actions
+            .iter()
+            .any(|scheduled| matches!(&scheduled.action, ScriptAction::Spawn(grandchild) if grandchild.hold_port))
     }
 
-    /// The deeds of `moment`, in order.
-    pub(crate) fn at(&self, moment: Moment) -> Vec<Act> {
-        self.acts.iter().filter(|act| act.at == moment).cloned().collect()
+    /// The actions of `moment`, in order.
+    pub(crate) fn actions_at(&self, phase: ScriptPhase) -> Vec<ScheduledAction> {
+        self.actions.iter().filter(|action| action.at == phase).cloned().collect()
     }
 }
 
@@ -186,7 +190,7 @@ pub enum ReadyLine {
 /// How the ready line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LineDress {
+pub enum LineStyle {
     /// As the era does.
     #[default]
     Plain,
@@ -247,38 +251,38 @@ fn unscaled() -> f64 {
     1.0
 }
 
-/// A deed at a moment.
+/// A action at a moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Act {
+pub struct ScheduledAction {
     /// When.
-    pub at: Moment,
-    /// How long after that moment, or after the deed before it in the same moment.
+    pub at: ScriptPhase,
+    /// How long after that moment, or after the action before it in the same moment.
     #[serde(default)]
     pub after_ms: u64,
     /// What.
     #[serde(rename = "do")]
-    pub deed: Deed,
+    pub action: ScriptAction,
 }
 
 /// The moments of a server's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Moment {
-    /// Before anything is printed or bound; the server waits for the deeds.
+pub enum ScriptPhase {
+    /// Before anything is printed or bound; the server waits for the actions.
     Start,
     /// When the load begins; the load goes on meanwhile.
     Loading,
     /// When `/health` has become 200 and the ready line is out; serving goes on meanwhile.
     Ready,
-    /// After a graceful stop began; the server waits for the deeds before it exits.
+    /// After a graceful stop began; the server waits for the actions before it exits.
     Stopping,
 }
 
 /// What can be done at a moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Deed {
+pub enum ScriptAction {
     /// Prints a line, as it is.
     Say {
         /// The text without its newline.
@@ -375,9 +379,13 @@ mod tests {
         let script = Script {
             load_ms: 7,
             health: HealthScript::Flap(vec![(0, 200), (50, 503)]),
-            acts: vec![
-                Act { at: Moment::Ready, after_ms: 10, deed: Deed::Exit { code: 3, last_words: None } },
-                Act { at: Moment::Start, after_ms: 0, deed: Deed::CloseStdio {} },
+            actions: vec![
+                ScheduledAction {
+                    at: ScriptPhase::Ready,
+                    after_ms: 10,
+                    action: ScriptAction::Exit { code: 3, last_words: None },
+                },
+                ScheduledAction { at: ScriptPhase::Start, after_ms: 0, action: ScriptAction::CloseStdio {} },
             ],
             ..Script::default()
         };

@@ -9,17 +9,17 @@ use nix::sys::signal::{SigSet, Signal};
 
 use crate::{
     actions,
-    ending::{self, Core},
-    eras::{Handler, StreamedStop},
+    ending::{self, CoreDump},
+    eras::{StreamedStop, TermHandling},
     listener,
     output::{self, Stream},
-    script::{Moment, ReadyLine, TermScript},
+    script::{ReadyLine, ScriptPhase, TermScript},
     serve,
-    state::{Phase, Server},
+    state::{Server, ServerPhase},
 };
 
 /// The signals that are waited for.
-pub(crate) fn awaited() -> SigSet {
+pub(crate) fn handled_signals() -> SigSet {
     let mut set = SigSet::empty();
     set.add(Signal::SIGTERM);
     set.add(Signal::SIGINT);
@@ -30,31 +30,31 @@ pub(crate) fn awaited() -> SigSet {
 pub(crate) fn watch(server: &Arc<Server>) {
     let mut terms = 0;
     count(server.script.term_count_file.as_deref(), terms);
-    while let Ok(signal) = awaited().wait() {
+    while let Ok(signal) = handled_signals().wait() {
         if signal == Signal::SIGTERM {
             terms += 1;
             count(server.script.term_count_file.as_deref(), terms);
         }
-        take(server, signal);
+        on_signal(server, signal);
     }
 }
 
-fn take(server: &Arc<Server>, signal: Signal) {
+fn on_signal(server: &Arc<Server>, signal: Signal) {
     match server.script.term {
         TermScript::Ignore => return,
         TermScript::Code(code) => ending::leave(code),
         TermScript::Era | TermScript::Slow(_) => {}
     }
-    let unhandled = server.script.era.handler() == Handler::None && server.script.term == TermScript::Era;
+    let unhandled = server.script.era.term_handling() == TermHandling::None && server.script.term == TermScript::Era;
     match server.phase() {
-        Phase::Loading => ending::die(signal, Core::Forbidden),
-        Phase::Ready if unhandled => ending::die(signal, Core::Forbidden),
-        Phase::Ready => {
+        ServerPhase::Loading => ending::die(signal, CoreDump::Forbidden),
+        ServerPhase::Ready if unhandled => ending::die(signal, CoreDump::Forbidden),
+        ServerPhase::Ready => {
             let server = Arc::clone(server);
             // Apart, so that a second signal is heard while the first is at work.
             thread::spawn(move || stop(&server));
         }
-        Phase::Stopping => {
+        ServerPhase::Stopping => {
             output::write_text(Stream::Stderr, "Received second interrupt, terminating immediately.\n");
             ending::leave(1)
         }
@@ -62,7 +62,7 @@ fn take(server: &Arc<Server>, signal: Signal) {
 }
 
 fn stop(server: &Arc<Server>) {
-    if !server.advance(Phase::Stopping) {
+    if !server.advance(ServerPhase::Stopping) {
         return;
     }
     // Closing the socket for one process closes it for all that share it.
@@ -71,11 +71,11 @@ fn stop(server: &Arc<Server>) {
     {
         listener::stop_listening(listener);
     }
-    server.log.lines(server.words.cleaning_up());
+    server.log.lines(server.lines.cleaning_up());
     if server.script.ready_line == ReadyLine::AgainWhenStopping {
-        serve::say_ready(server);
+        serve::print_ready_line(server);
     }
-    actions::perform(server, Moment::Stopping);
+    actions::perform(server, ScriptPhase::Stopping);
     if let TermScript::Slow(ms) = server.script.term {
         thread::sleep(Duration::from_millis(ms));
     }
@@ -90,7 +90,7 @@ fn end_streams(server: &Server) {
         StreamedStop::EndsWithGeneration => server.await_streams(None),
         StreamedStop::Aborts => {
             output::write_text(Stream::Stderr, "terminate called without an active exception\n");
-            ending::die(Signal::SIGABRT, Core::Forbidden)
+            ending::die(Signal::SIGABRT, CoreDump::Forbidden)
         }
         StreamedStop::EndsAtPing => {
             server.await_streams(u64::try_from(server.settings.sse_ping_interval).ok().map(Duration::from_secs));

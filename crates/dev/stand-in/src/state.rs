@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{dump::Inherited, lines::Words, log::Log, script::Script, settings::Settings};
+use crate::{dump::Inherited, lines::ServerLines, log::ServerLog, script::Script, settings::Settings};
 
 /// How far the server is; it only ever goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
+pub(crate) enum ServerPhase {
     Loading,
     Ready,
     Stopping,
@@ -21,8 +21,8 @@ pub(crate) enum Phase {
 pub(crate) struct Server {
     pub(crate) script: Script,
     pub(crate) settings: Settings,
-    pub(crate) log: Log,
-    pub(crate) words: Words,
+    pub(crate) log: ServerLog,
+    pub(crate) lines: ServerLines,
     pub(crate) inherited: Inherited,
     listening: OnceLock<Listening>,
     progress: Mutex<Progress>,
@@ -37,23 +37,23 @@ struct Listening {
 
 #[derive(Debug)]
 struct Progress {
-    phase: Phase,
+    phase: ServerPhase,
     loaded_at: Option<Instant>,
     streams: usize,
 }
 
 impl Server {
     pub(crate) fn new(script: Script, settings: Settings, inherited: Inherited) -> Self {
-        let log = Log::open(settings.log.clone(), script.silent || script.replay.is_some());
-        let words = Words::new(script.era, &settings);
+        let log = ServerLog::open(settings.log.clone(), script.silent || script.replay.is_some());
+        let lines = ServerLines::new(script.era, &settings);
         Self {
             script,
             settings,
             log,
-            words,
+            lines,
             inherited,
             listening: OnceLock::new(),
-            progress: Mutex::new(Progress { phase: Phase::Loading, loaded_at: None, streams: 0 }),
+            progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0 }),
             changed: Condvar::new(),
         }
     }
@@ -74,18 +74,18 @@ impl Server {
         self.listening.get().map(|listening| &listening.socket)
     }
 
-    pub(crate) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> ServerPhase {
         self.progress().phase
     }
 
     /// Goes on to `phase`; false where the server is there or further already.
-    pub(crate) fn advance(&self, phase: Phase) -> bool {
+    pub(crate) fn advance(&self, phase: ServerPhase) -> bool {
         let mut progress = self.progress();
         if progress.phase >= phase {
             return false;
         }
         progress.phase = phase;
-        if phase == Phase::Ready {
+        if phase == ServerPhase::Ready {
             progress.loaded_at = Some(Instant::now());
         }
         drop(progress);
@@ -101,7 +101,7 @@ impl Server {
     /// Waits until the load is over.
     pub(crate) fn await_loaded(&self) {
         let mut progress = self.progress();
-        while progress.phase == Phase::Loading {
+        while progress.phase == ServerPhase::Loading {
             progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
     }

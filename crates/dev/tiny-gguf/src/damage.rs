@@ -29,7 +29,7 @@ impl Damage {
 }
 
 /// Spoils the good model at `path`, whose header is `header_bytes` long.
-pub(crate) fn spoil(path: &Path, damage: Damage, header_bytes: u64) -> io::Result<()> {
+pub(crate) fn damage_file(path: &Path, damage: Damage, header_bytes: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     let whole = file.metadata()?.len();
     match damage {

@@ -14,7 +14,7 @@ pub(crate) const ALIGNMENT: u64 = 32;
 
 /// A metadata value, by the kinds that a llama model needs.
 #[derive(Debug, Clone)]
-pub(crate) enum Value {
+pub(crate) enum PairValue {
     U32(u32),
     F32(f32),
     Bool(bool),
@@ -33,17 +33,17 @@ pub(crate) struct TensorRecord<'a> {
     pub(crate) offset: u64,
 }
 
-/// Collects a header; the counts at its front are filled in by [`Header::finish`].
+/// Collects a header; the counts at its front are filled in by [`HeaderWriter::finish`].
 #[derive(Debug, Default)]
-pub(crate) struct Header {
+pub(crate) struct HeaderWriter {
     pairs: Vec<u8>,
     pair_count: u64,
     tensors: Vec<u8>,
     tensor_count: u64,
 }
 
-impl Header {
-    pub(crate) fn pair(&mut self, key: &str, value: &Value) {
+impl HeaderWriter {
+    pub(crate) fn pair(&mut self, key: &str, value: &PairValue) {
         string(&mut self.pairs, key);
         put_value(&mut self.pairs, value);
         self.pair_count += 1;
@@ -87,24 +87,24 @@ const CODE_BOOL: u32 = 7;
 const CODE_STRING: u32 = 8;
 const CODE_ARRAY: u32 = 9;
 
-fn put_value(out: &mut Vec<u8>, value: &Value) {
+fn put_value(out: &mut Vec<u8>, value: &PairValue) {
     match value {
-        Value::U32(number) => scalar(out, CODE_U32, &number.to_le_bytes()),
-        Value::F32(number) => scalar(out, CODE_F32, &number.to_le_bytes()),
-        Value::Bool(flag) => scalar(out, CODE_BOOL, &[u8::from(*flag)]),
-        Value::String(text) => {
+        PairValue::U32(number) => scalar(out, CODE_U32, &number.to_le_bytes()),
+        PairValue::F32(number) => scalar(out, CODE_F32, &number.to_le_bytes()),
+        PairValue::Bool(flag) => scalar(out, CODE_BOOL, &[u8::from(*flag)]),
+        PairValue::String(text) => {
             out.extend(CODE_STRING.to_le_bytes());
             string(out, text);
         }
-        Value::I32Array(items) => {
+        PairValue::I32Array(items) => {
             array(out, CODE_I32, items.len());
             items.iter().for_each(|item| out.extend(item.to_le_bytes()));
         }
-        Value::F32Array(items) => {
+        PairValue::F32Array(items) => {
             array(out, CODE_F32, items.len());
             items.iter().for_each(|item| out.extend(item.to_le_bytes()));
         }
-        Value::StringArray(items) => {
+        PairValue::StringArray(items) => {
             array(out, CODE_STRING, items.len());
             items.iter().for_each(|item| string(out, item));
         }

@@ -27,5 +27,5 @@ mod weights;
 
 pub use damage::Damage;
 pub use model::TinyModel;
-pub use shape::{Shape, ShapeError};
+pub use shape::{ModelShape, ModelShapeError};
 pub use weights::WeightFormat;

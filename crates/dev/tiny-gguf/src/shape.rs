@@ -6,16 +6,16 @@ use crate::{vocabulary, weights::WeightFormat};
 
 /// The measures of a llama network. Only shapes that llama.cpp can load exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct ModelShape {
     layers: u32,
     embedding: u32,
     heads: u32,
     feed_forward: u32,
 }
 
-/// Why a [`Shape`] cannot be.
+/// Why a [`ModelShape`] cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShapeError {
+pub enum ModelShapeError {
     /// A measure is zero.
     Zero,
     /// The embedding or feed-forward width is not a multiple of 32, the block of quantised weights.
@@ -32,7 +32,7 @@ pub enum ShapeError {
     },
 }
 
-impl fmt::Display for ShapeError {
+impl fmt::Display for ModelShapeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Zero => write!(f, "a measure of the network is zero"),
@@ -44,7 +44,7 @@ impl fmt::Display for ShapeError {
     }
 }
 
-impl std::error::Error for ShapeError {}
+impl std::error::Error for ModelShapeError {}
 
 /// One tensor of a network, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +52,12 @@ pub(crate) struct Tensor {
     pub(crate) name: String,
     /// Fastest-moving dimension first, as GGUF has it.
     pub(crate) dimensions: Vec<u64>,
-    pub(crate) role: Role,
+    pub(crate) role: TensorRole,
 }
 
 /// What a tensor is for; llama.cpp wants norms unquantised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum TensorRole {
     Matrix,
     Norm,
 }
@@ -70,8 +70,8 @@ impl Tensor {
     /// The format in which the tensor lies in the file.
     pub(crate) fn format(&self, weights: WeightFormat) -> WeightFormat {
         match self.role {
-            Role::Matrix => weights,
-            Role::Norm => WeightFormat::F32,
+            TensorRole::Matrix => weights,
+            TensorRole::Norm => WeightFormat::F32,
         }
     }
 
@@ -80,7 +80,7 @@ impl Tensor {
     }
 }
 
-impl Shape {
+impl ModelShape {
     /// Two layers of width 64 with four heads: 123 200 parameters, 0.5 MB as `f32`.
     pub const TINY: Self = Self { layers: 2, embedding: 64, heads: 4, feed_forward: 128 };
 
@@ -88,16 +88,16 @@ impl Shape {
     /// `feed_forward`.
     ///
     /// # Errors
-    /// [`ShapeError`] when llama.cpp could not load the result.
-    pub fn new(layers: u32, embedding: u32, heads: u32, feed_forward: u32) -> Result<Self, ShapeError> {
+    /// [`ModelShapeError`] when llama.cpp could not load the result.
+    pub fn new(layers: u32, embedding: u32, heads: u32, feed_forward: u32) -> Result<Self, ModelShapeError> {
         if [layers, embedding, heads, feed_forward].contains(&0) {
-            return Err(ShapeError::Zero);
+            return Err(ModelShapeError::Zero);
         }
         if let Some(&width) = [embedding, feed_forward].iter().find(|width| !width.is_multiple_of(32)) {
-            return Err(ShapeError::NotInBlocks { width });
+            return Err(ModelShapeError::NotInBlocks { width });
         }
         if !embedding.is_multiple_of(heads * 2) {
-            return Err(ShapeError::UnevenHeads { embedding, heads });
+            return Err(ModelShapeError::UnevenHeads { embedding, heads });
         }
         Ok(Self { layers, embedding, heads, feed_forward })
     }
@@ -172,18 +172,18 @@ impl Shape {
         whole.into_iter().chain(layers)
     }
 
-    /// One layer with heads of 16 and the hidden layer twice as wide, as [`Shape::TINY`] has them.
+    /// One layer with heads of 16 and the hidden layer twice as wide, as [`ModelShape::TINY`] has them.
     fn of_width(width: u32) -> Self {
         Self { layers: 1, embedding: width, heads: width / 16, feed_forward: width * 2 }
     }
 }
 
 fn matrix(name: String, columns: u64, rows: u64) -> Tensor {
-    Tensor { name, dimensions: vec![columns, rows], role: Role::Matrix }
+    Tensor { name, dimensions: vec![columns, rows], role: TensorRole::Matrix }
 }
 
 fn norm(name: String, width: u64) -> Tensor {
-    Tensor { name, dimensions: vec![width], role: Role::Norm }
+    Tensor { name, dimensions: vec![width], role: TensorRole::Norm }
 }
 
 #[cfg(test)]
@@ -192,8 +192,8 @@ mod tests {
 
     #[test]
     fn the_tiny_shape_has_the_parameters_that_its_doc_names() {
-        assert_eq!(Shape::TINY.parameters(), 123_200);
-        assert!(Shape::TINY.weight_bytes(WeightFormat::F32) < 1 << 20);
+        assert_eq!(ModelShape::TINY.parameters(), 123_200);
+        assert!(ModelShape::TINY.weight_bytes(WeightFormat::F32) < 1 << 20);
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
         for weights in [WeightFormat::F32, WeightFormat::F16, WeightFormat::Q8_0] {
             for megabytes in [1, 2, 7, 33, 100, 1600, 20_000] {
                 let wanted = megabytes << 20;
-                let bytes = Shape::at_least_bytes(wanted, weights).weight_bytes(weights);
+                let bytes = ModelShape::at_least_bytes(wanted, weights).weight_bytes(weights);
                 assert!(bytes >= wanted, "{weights:?} {megabytes} MB gives only {bytes} bytes");
                 assert!(bytes <= wanted + wanted / 3, "{weights:?} {megabytes} MB gives {bytes} bytes");
             }
@@ -210,9 +210,9 @@ mod tests {
 
     #[test]
     fn shapes_that_llama_cpp_cannot_load_are_refused() {
-        assert_eq!(Shape::new(0, 64, 4, 128), Err(ShapeError::Zero));
-        assert_eq!(Shape::new(1, 64, 4, 100), Err(ShapeError::NotInBlocks { width: 100 }));
-        assert_eq!(Shape::new(1, 96, 5, 128), Err(ShapeError::UnevenHeads { embedding: 96, heads: 5 }));
-        assert_eq!(Shape::new(2, 64, 4, 128), Ok(Shape::TINY));
+        assert_eq!(ModelShape::new(0, 64, 4, 128), Err(ModelShapeError::Zero));
+        assert_eq!(ModelShape::new(1, 64, 4, 100), Err(ModelShapeError::NotInBlocks { width: 100 }));
+        assert_eq!(ModelShape::new(1, 96, 5, 128), Err(ModelShapeError::UnevenHeads { embedding: 96, heads: 5 }));
+        assert_eq!(ModelShape::new(2, 64, 4, 128), Ok(ModelShape::TINY));
     }
 }

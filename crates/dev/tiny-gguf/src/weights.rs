@@ -75,7 +75,7 @@ impl WeightFormat {
 
 /// A source of random weights in one format.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct WeightPool {
     format: WeightFormat,
     blocks: Vec<u8>,
 }
@@ -83,7 +83,7 @@ pub(crate) struct Pool {
 /// Blocks in a pool. Not a power of two, so that equal rows of a matrix are rare.
 const POOL_BLOCKS: u64 = 16_381;
 
-impl Pool {
+impl WeightPool {
     pub(crate) fn new(format: WeightFormat, rng: &mut Rng) -> Self {
         let mut blocks = Vec::with_capacity((POOL_BLOCKS * format.block_bytes()) as usize);
         (0..POOL_BLOCKS).for_each(|_| format.push_block(rng, &mut blocks));
