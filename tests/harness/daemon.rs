@@ -15,19 +15,19 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::event_stream::Feed;
-use crate::fleet::Fleet;
-use crate::http::{Answer, Endpoint, Request};
-use crate::options::Options;
-use crate::{PATIENCE, daemon_program, eventually, resident_bytes};
+use crate::event_stream::EventStream;
+use crate::fleet::TestFleet;
+use crate::http::{Endpoint, TestRequest, TestResponse};
+use crate::options::DaemonOptions;
+use crate::{WAIT_LIMIT, daemon_program, eventually, resident_bytes};
 
 /// A daemon. Cheap to clone: all clones are the same one.
 #[derive(Debug, Clone)]
-pub struct Daemon(Rc<Inner>);
+pub struct TestDaemon(Rc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Of what was spawned: the daemon, or the program that it is [under](Options::under).
+    /// Of what was spawned: the daemon, or the program that it is [under](DaemonOptions::under).
     pid: u32,
     daemon_pid: Cell<u32>,
     state_dir: PathBuf,
@@ -38,12 +38,12 @@ struct Inner {
     exit: watch::Receiver<Option<ExitStatus>>,
     /// Whether the test has looked at the exit.
     is_exit_seen: Cell<bool>,
-    feed: OnceCell<Feed>,
+    event_stream: OnceCell<EventStream>,
 }
 
-impl Daemon {
+impl TestDaemon {
     /// Starts `up` in the directory of the fleet and returns at once.
-    pub(crate) fn spawn(fleet: &Fleet, options: &Options, home: &Path, number: usize) -> Self {
+    pub(crate) fn spawn(fleet: &TestFleet, options: &DaemonOptions, home: &Path, number: usize) -> Self {
         let config = fleet.write();
         let log = config.with_extension(format!("{number}.log"));
         let words: Vec<OsString> = options.under.iter().map(OsString::from).collect();
@@ -83,17 +83,17 @@ impl Daemon {
             http: Endpoint::Tcp(fleet.listen()),
             exit,
             is_exit_seen: Cell::new(false),
-            feed: OnceCell::new(),
+            event_stream: OnceCell::new(),
         }))
     }
 
     /// Waits until it answers, and begins to follow its events.
     ///
     /// # Panics
-    /// When it ends instead, or does not answer within [`PATIENCE`].
+    /// When it ends instead, or does not answer within [`WAIT_LIMIT`].
     pub async fn answering(&self) {
         let control = &self.0.control;
-        eventually("the daemon answers", PATIENCE, async || {
+        eventually("the daemon answers", WAIT_LIMIT, async || {
             assert!(
                 !self.has_ended(),
                 "the daemon ended instead of answering: {:?}\n{}",
@@ -103,20 +103,21 @@ impl Daemon {
             control.answers("/livez").await
         })
         .await;
-        let feed = Feed::open(control).await.unwrap_or_else(|error| panic!("no events: {error:?}\n{}", self.log()));
-        self.0.feed.set(feed).expect("it is followed once");
+        let event_stream =
+            EventStream::open(control).await.unwrap_or_else(|error| panic!("no events: {error:?}\n{}", self.log()));
+        self.0.event_stream.set(event_stream).expect("it is followed once");
     }
 
     /// The events.
     ///
     /// # Panics
     /// Before [`Self::answering`].
-    pub fn feed(&self) -> &Feed {
-        self.0.feed.get().expect("the daemon answers")
+    pub fn event_stream(&self) -> &EventStream {
+        self.0.event_stream.get().expect("the daemon answers")
     }
 
-    pub(crate) fn followed(&self) -> Option<&Feed> {
-        self.0.feed.get()
+    pub(crate) fn followed(&self) -> Option<&EventStream> {
+        self.0.event_stream.get()
     }
 
     /// Its process id.
@@ -165,23 +166,23 @@ impl Daemon {
     }
 
     /// GET over the control socket.
-    pub async fn get(&self, path: &str) -> Answer {
-        self.send(Request::get(path)).await
+    pub async fn get(&self, path: &str) -> TestResponse {
+        self.send(TestRequest::get(path)).await
     }
 
     /// POST over the control socket.
-    pub async fn post(&self, path: &str) -> Answer {
-        self.send(Request::post(path)).await
+    pub async fn post(&self, path: &str) -> TestResponse {
+        self.send(TestRequest::post(path)).await
     }
 
     /// Sends a request over the control socket.
-    pub async fn send(&self, request: Request) -> Answer {
+    pub async fn send(&self, request: TestRequest) -> TestResponse {
         let shown = format!("{request:?}");
         request.send(&self.0.control).await.unwrap_or_else(|error| panic!("{shown}: {error:?}"))
     }
 
     /// Posts a command for a server, such as `stop?wait=30s`.
-    pub async fn command(&self, id: &str, command: &str) -> Answer {
+    pub async fn command(&self, id: &str, command: &str) -> TestResponse {
         self.post(&format!("/api/v1/servers/{id}/{command}")).await
     }
 
@@ -213,12 +214,12 @@ impl Daemon {
 
     /// The first event that `predicate` takes, once it is there.
     pub async fn event(&self, what: &str, predicate: impl Fn(&Envelope) -> bool) -> Envelope {
-        self.feed().find(what, Seq::new(0), predicate).await
+        self.event_stream().find(what, Seq::new(0), predicate).await
     }
 
     /// The first event after `after` that `predicate` takes, once it is there.
     pub async fn event_after(&self, after: Seq, what: &str, predicate: impl Fn(&Envelope) -> bool) -> Envelope {
-        self.feed().find(what, after, predicate).await
+        self.event_stream().find(what, after, predicate).await
     }
 
     /// Waits for the first ready of a server.
@@ -249,8 +250,8 @@ impl Daemon {
     /// Every event so far about a server. What the daemon knows now is in.
     pub async fn events_of(&self, id: &str) -> Vec<Envelope> {
         let seq = self.status().await.seq;
-        self.feed().replay(seq).await;
-        self.feed().events().into_iter().filter(|event| is_of(event, id)).collect()
+        self.event_stream().replay(seq).await;
+        self.event_stream().events().into_iter().filter(|event| is_of(event, id)).collect()
     }
 
     /// How many events of a kind there are about a server.
@@ -271,11 +272,11 @@ impl Daemon {
     /// Waits for its end; the test judges it.
     ///
     /// # Panics
-    /// When it does not come within [`PATIENCE`].
+    /// When it does not come within [`WAIT_LIMIT`].
     pub async fn exit(&self) -> ExitStatus {
         self.0.is_exit_seen.set(true);
         let mut exit = self.0.exit.clone();
-        let ended = timeout(PATIENCE, exit.wait_for(Option::is_some)).await;
+        let ended = timeout(WAIT_LIMIT, exit.wait_for(Option::is_some)).await;
         let status = ended.unwrap_or_else(|_| panic!("the daemon does not end")).expect("it is waited for");
         status.expect("waited for it")
     }

@@ -9,36 +9,36 @@ use llama_warden_state::Snapshot;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::PATIENCE;
-use crate::http::{Endpoint, NoAnswer, Request};
+use crate::WAIT_LIMIT;
+use crate::http::{Endpoint, RequestFailure, TestRequest};
 
 /// Follows `/api/v1/events` from the first event on. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Feed {
+pub struct EventStream {
     events: Arc<Mutex<Vec<Envelope>>>,
     /// Changes with each event; closed when the stream has ended.
     arrivals: watch::Receiver<u64>,
     /// Set where the stream has not come to its end.
-    broken: Arc<OnceLock<String>>,
+    failure: Arc<OnceLock<String>>,
 }
 
-impl Feed {
+impl EventStream {
     /// Begins to follow.
-    pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, NoAnswer> {
-        let request = Request::get("/api/v1/events?since=0").header("accept", "application/x-ndjson");
+    pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, RequestFailure> {
+        let request = TestRequest::get("/api/v1/events?since=0").header("accept", "application/x-ndjson");
         let response = request.open(endpoint).await?;
         let events = Arc::new(Mutex::new(Vec::new()));
         let (arrived, arrivals) = watch::channel(0);
-        let broken = Arc::new(OnceLock::new());
-        let (into, how) = (Arc::clone(&events), Arc::clone(&broken));
+        let failure = Arc::new(OnceLock::new());
+        let (into, failed_with) = (Arc::clone(&events), Arc::clone(&failure));
         tokio::spawn(async move {
             if let Err(error) = read(response.into_body(), &into, &arrived).await {
                 // Before `arrived` is gone, which tells of the end. This task alone sets it.
-                let _ = how.set(error.to_string());
+                let _ = failed_with.set(error.to_string());
             }
             drop(arrived);
         });
-        Ok(Self { events, arrivals, broken })
+        Ok(Self { events, arrivals, failure })
     }
 
     /// Every event so far.
@@ -54,7 +54,7 @@ impl Feed {
     /// The first event after `after` that `predicate` takes, once it is there.
     ///
     /// # Panics
-    /// When it does not come within [`PATIENCE`], or the stream ends before.
+    /// When it does not come within [`WAIT_LIMIT`], or the stream ends before.
     #[track_caller]
     pub fn find(
         &self,
@@ -65,7 +65,7 @@ impl Feed {
         let caller = std::panic::Location::caller();
         let mut arrivals = self.arrivals.clone();
         let mut seen = 0;
-        let mut look = move || {
+        let mut search_new = move || {
             let events = self.lock();
             let found = events[seen..].iter().find(|event| event.seq > after && predicate(event)).cloned();
             seen = events.len();
@@ -74,20 +74,20 @@ impl Feed {
         async move {
             let search = async {
                 loop {
-                    // Marked as seen before the look, so that what comes meanwhile is seen afterwards.
+                    // Marked as seen before the search_new, so that what comes meanwhile is seen afterwards.
                     arrivals.borrow_and_update();
-                    if let Some(found) = look() {
+                    if let Some(found) = search_new() {
                         return Some(found);
                     }
                     if arrivals.changed().await.is_err() {
-                        return look();
+                        return search_new();
                     }
                 }
             };
-            match timeout(PATIENCE, search).await {
+            match timeout(WAIT_LIMIT, search).await {
                 Ok(Some(found)) => found,
                 Ok(None) => panic!("{caller}: the events ended before {what}"),
-                Err(_) => panic!("{caller}: not within {PATIENCE:?}: {what}"),
+                Err(_) => panic!("{caller}: not within {WAIT_LIMIT:?}: {what}"),
             }
         }
     }
@@ -95,11 +95,11 @@ impl Feed {
     /// Every event, once the stream has ended; or why it did not end as it should.
     ///
     /// # Errors
-    /// When it broke off, or goes on for [`PATIENCE`].
+    /// When it broke off, or goes on for [`WAIT_LIMIT`].
     pub async fn to_end(&self) -> Result<Vec<Envelope>, String> {
         let mut arrivals = self.arrivals.clone();
-        let ended = timeout(PATIENCE, async { while arrivals.changed().await.is_ok() {} }).await;
-        match (ended, self.broken.get()) {
+        let ended = timeout(WAIT_LIMIT, async { while arrivals.changed().await.is_ok() {} }).await;
+        match (ended, self.failure.get()) {
             (Err(_), _) => Err("the events do not end".to_owned()),
             (Ok(()), Some(error)) => Err(format!("the events broke off: {error}")),
             (Ok(()), None) => Ok(self.events()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// A program of others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum ExternalProgram {
     /// llama.cpp's llama-server.
     LlamaServer,
     /// The one inside llama-cpp-python 0.3.2, of November 2024.
@@ -15,7 +15,7 @@ pub enum Part {
     Prometheus,
 }
 
-impl Part {
+impl ExternalProgram {
     const fn variable(self) -> &'static str {
         match self {
             Self::LlamaServer => "LLAMA_WARDEN_TEST_LLAMA_SERVER",
@@ -44,7 +44,7 @@ impl Part {
 ///
 /// # Panics
 /// When it is not there although `LLAMA_WARDEN_TEST_ALL` demands every part.
-pub fn real(part: Part) -> Option<PathBuf> {
+pub fn external_program(part: ExternalProgram) -> Option<PathBuf> {
     match part.path() {
         Some(path) => {
             assert!(path.is_file(), "{} names {}, which does not exist", part.variable(), path.display());

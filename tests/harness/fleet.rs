@@ -8,9 +8,9 @@ use serde_json::json;
 
 use crate::port::Port;
 
-/// A configuration in the making. Paths and ports are those of its stage.
+/// A configuration in the making. Paths and ports are those of its sandbox.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct TestFleet {
     name: String,
     directory: PathBuf,
     binary: PathBuf,
@@ -30,10 +30,10 @@ struct Server {
     keys: String,
 }
 
-impl Fleet {
-    /// A fleet of none. `name` tells it from others on the stage; `binary` runs its servers.
+impl TestFleet {
+    /// A fleet of none. `name` tells it from others on the sandbox; `binary` runs its servers.
     pub(crate) fn new(name: &str, directory: &Path, binary: PathBuf) -> Self {
-        std::fs::create_dir_all(directory.join("models")).expect("the stage can be written");
+        std::fs::create_dir_all(directory.join("models")).expect("the sandbox can be written");
         Self {
             name: name.to_owned(),
             directory: directory.to_owned(),
@@ -54,8 +54,8 @@ impl Fleet {
     /// The same with more keys, as lines of TOML. A `port` among them replaces the leased one.
     pub fn server_with(&mut self, id: &str, script: Script, keys: &str) -> &mut Self {
         let model = self.model(id);
-        TinyModel::new(id).write(&model).expect("the stage can be written");
-        script.write_beside(&model).expect("the stage can be written");
+        TinyModel::new(id).write(&model).expect("the sandbox can be written");
+        script.write_beside(&model).expect("the sandbox can be written");
         self.server_of(id, &model, keys)
     }
 
@@ -68,7 +68,7 @@ impl Fleet {
 
     /// Changes what a stand-in does from its next launch on.
     pub fn rewrite(&self, id: &str, script: &Script) {
-        script.write_beside(&self.model(id)).expect("the stage can be written");
+        script.write_beside(&self.model(id)).expect("the sandbox can be written");
     }
 
     /// Adds keys to `[daemon]`.
@@ -165,7 +165,7 @@ impl Fleet {
         let new = path.with_extension("toml.new");
         std::fs::write(&new, self.toml())
             .and_then(|()| std::fs::rename(&new, &path))
-            .expect("the stage can be written");
+            .expect("the sandbox can be written");
         path
     }
 }

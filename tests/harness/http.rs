@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::PATIENCE;
+use crate::WAIT_LIMIT;
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub enum Endpoint {
 
 /// A request that is yet to be sent.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct TestRequest {
     method: Method,
     path: String,
     headers: HeaderMap,
@@ -35,7 +35,7 @@ pub struct Request {
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
+pub struct TestResponse {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -46,16 +46,16 @@ pub struct Answer {
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub enum NoAnswer {
+pub enum RequestFailure {
     /// Nobody took the connection.
     Connect(std::io::Error),
     /// The connection broke.
     Broken(hyper::Error),
-    /// It took longer than [`PATIENCE`].
+    /// It took longer than [`WAIT_LIMIT`].
     TooSlow,
 }
 
-impl Request {
+impl TestRequest {
     /// A GET.
     pub fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path)
@@ -91,36 +91,36 @@ impl Request {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn send(self, endpoint: &Endpoint) -> Result<Answer, NoAnswer> {
+    pub async fn send(self, endpoint: &Endpoint) -> Result<TestResponse, RequestFailure> {
         let exchange = async {
             let response = self.open(endpoint).await?;
             let (parts, body) = response.into_parts();
-            let body = body.collect().await.map_err(NoAnswer::Broken)?.to_bytes();
-            Ok(Answer { status: parts.status, headers: parts.headers, body })
+            let body = body.collect().await.map_err(RequestFailure::Broken)?.to_bytes();
+            Ok(TestResponse { status: parts.status, headers: parts.headers, body })
         };
-        timeout(PATIENCE, exchange).await.unwrap_or(Err(NoAnswer::TooSlow))
+        timeout(WAIT_LIMIT, exchange).await.unwrap_or(Err(RequestFailure::TooSlow))
     }
 
     /// Sends it and leaves the body to be read as it comes.
     ///
     /// # Errors
     /// When no head of an answer comes.
-    pub async fn open(self, endpoint: &Endpoint) -> Result<http::Response<Incoming>, NoAnswer> {
+    pub async fn open(self, endpoint: &Endpoint) -> Result<http::Response<Incoming>, RequestFailure> {
         let mut request = http::Request::new(Full::new(self.body));
         *request.method_mut() = self.method;
         *request.uri_mut() = self.path.parse().expect("a path");
         *request.headers_mut() = self.headers;
         let answered = match endpoint {
             Endpoint::Tcp(port) => {
-                let stream = TcpStream::connect(("127.0.0.1", *port)).await.map_err(NoAnswer::Connect)?;
+                let stream = TcpStream::connect(("127.0.0.1", *port)).await.map_err(RequestFailure::Connect)?;
                 exchange(stream, request).await
             }
             Endpoint::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(NoAnswer::Connect)?;
+                let stream = UnixStream::connect(path).await.map_err(RequestFailure::Connect)?;
                 exchange(stream, request).await
             }
         };
-        answered.map_err(NoAnswer::Broken)
+        answered.map_err(RequestFailure::Broken)
     }
 }
 
@@ -134,7 +134,7 @@ where
     sender.send_request(request).await
 }
 
-impl Answer {
+impl TestResponse {
     /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
@@ -163,7 +163,7 @@ impl Answer {
 impl Endpoint {
     /// Whether somebody answers a GET of `path` with 200 within a second.
     pub async fn answers(&self, path: &str) -> bool {
-        let answer = timeout(Duration::from_secs(1), Request::get(path).send(self)).await;
+        let answer = timeout(Duration::from_secs(1), TestRequest::get(path).send(self)).await;
         matches!(answer, Ok(Ok(answer)) if answer.status == StatusCode::OK)
     }
 }

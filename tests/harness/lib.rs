@@ -1,19 +1,19 @@
 //! Stages real daemons with real processes, and looks at what they leave behind.
 //!
 //! # How a test is written
-//! [`stage()`] gives the test a [`Sandbox`]: a temporary directory, free ports, and the programs. On it the test writes a
-//! [`Fleet`] (a configuration of stand-ins or real servers), starts a [`Daemon`], and awaits events: every daemon is followed
-//! through `/api/v1/events` from its first event on, and [`Daemon::event`] looks at what came and waits for what comes. There is no
-//! sleep; every wait has a deadline of [`PATIENCE`], which is for what must come, on a machine that does much else.
+//! [`sandbox()`] gives the test a [`Sandbox`]: a temporary directory, free ports, and the programs. On it the test writes a
+//! [`TestFleet`] (a configuration of stand-ins or real servers), starts a [`TestDaemon`], and awaits events: every daemon is followed
+//! through `/api/v1/events` from its first event on, and [`TestDaemon::event`] looks at what came and waits for what comes. There is no
+//! sleep; every wait has a deadline of [`WAIT_LIMIT`], which is for what must come, on a machine that does much else.
 //!
 //! # What holds after every test, passed or failed
-//! The stage stops each daemon that still runs and asserts that
+//! The sandbox stops each daemon that still runs and asserts that
 //! * the events replay to what `/api/v1/status` said,
 //! * no zombie is a child of the daemon, which ends with exit code 0,
 //! * whoever followed the events got all of them, to the end of the daemon and a clean end of the stream,
 //! * so did the event log,
 //! * the lock of the state directory is free and the control socket is gone,
-//! * no process is left anywhere that carries the stage: every process of a stage has its directory in the environment or
+//! * no process is left anywhere that carries the sandbox: every process of a sandbox has its directory in the environment or
 //!   in the command line.
 //!
 //! When a test fails its events and the log of its daemons are printed.
@@ -37,17 +37,17 @@ use std::time::Duration;
 
 use llama_warden_stand_in::{ScheduledAction, ScriptAction, ScriptPhase};
 
-pub use daemon::Daemon;
-pub use event_stream::Feed;
-pub use external_programs::{Part, is_root, real};
-pub use fleet::Fleet;
-pub use http::{Answer, Endpoint, Request};
-pub use options::{Options, Output};
+pub use daemon::TestDaemon;
+pub use event_stream::EventStream;
+pub use external_programs::{ExternalProgram, external_program, is_root};
+pub use fleet::TestFleet;
+pub use http::{Endpoint, TestRequest, TestResponse};
+pub use options::{DaemonOptions, DaemonOutput};
 pub use port::Port;
-pub use postconditions::Problems;
-pub use procfs::{Process, descendants, open_files, processes_with, resident_bytes};
-pub use program::{Ran, daemon_program, executable, stand_in_program};
-pub use sandbox::{Sandbox, stage};
+pub use postconditions::Violations;
+pub use procfs::{ProcessInfo, descendants, open_files, processes_with, resident_bytes};
+pub use program::{ProgramRun, daemon_program, executable, stand_in_program};
+pub use sandbox::{Sandbox, sandbox};
 pub use scrape::sample;
 
 /// A action at a moment of a stand-in's life.
@@ -61,7 +61,7 @@ pub const fn after_ready(action: ScriptAction) -> ScheduledAction {
 }
 
 /// Longest time for something that must come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until `condition` holds, for what sends no event: the kernel's tables, and a socket that is not there yet.
 ///

@@ -9,21 +9,21 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 /// How a daemon is started, beside its configuration.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct DaemonOptions {
     /// A program with arguments that runs the daemon, such as `unshare`.
     pub under: Vec<String>,
     /// Added to its environment, which is empty but for PATH and HOME.
     pub environment: Vec<(String, String)>,
     /// After `up`.
     pub arguments: Vec<String>,
-    /// Where its standard output and error go, else into the stage's directory.
-    pub output: Output,
+    /// Where its standard output and error go, else into the sandbox's directory.
+    pub output: DaemonOutput,
 }
 
 /// Where the output of a daemon goes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Output {
-    /// Into a file, which [`Daemon::log`](crate::Daemon::log) reads.
+pub enum DaemonOutput {
+    /// Into a file, which [`TestDaemon::log`](crate::TestDaemon::log) reads.
     #[default]
     File,
     /// Into a pipe whose reader is gone.
@@ -34,10 +34,12 @@ pub enum Output {
     Blocked,
 }
 
-impl Output {
+impl DaemonOutput {
     pub(crate) fn open(self, log: &Path) -> Stdio {
         match self {
-            Self::File => File::options().create(true).append(true).open(log).expect("the stage can be written").into(),
+            Self::File => {
+                File::options().create(true).append(true).open(log).expect("the sandbox can be written").into()
+            }
             Self::Full => File::options().write(true).open("/dev/full").expect("the kernel has it").into(),
             Self::Closed => {
                 let (reader, writer) = std::io::pipe().expect("a pipe");

@@ -5,7 +5,7 @@ use std::fs;
 
 /// A process as `/proc` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Process {
+pub struct ProcessInfo {
     /// Its id.
     pub pid: u32,
     /// The id of its parent.
@@ -16,7 +16,7 @@ pub struct Process {
     pub is_zombie: bool,
 }
 
-impl Process {
+impl ProcessInfo {
     /// The process of this id, if there is one.
     pub fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -34,14 +34,14 @@ impl Process {
 }
 
 /// Every process of the machine.
-fn processes() -> Vec<Process> {
+fn processes() -> Vec<ProcessInfo> {
     let entries = fs::read_dir("/proc").expect("/proc is mounted");
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(Process::of).collect()
+    pids.filter_map(ProcessInfo::of).collect()
 }
 
 /// The living processes, except this one, that have `text` in their environment or command line.
-pub fn processes_with(text: &str) -> Vec<Process> {
+pub fn processes_with(text: &str) -> Vec<ProcessInfo> {
     let own = std::process::id();
     let has = |file: &str, pid: u32| {
         let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
@@ -49,17 +49,17 @@ pub fn processes_with(text: &str) -> Vec<Process> {
     };
     let mut found = processes();
     found.retain(|process| {
-        let Process { pid, is_zombie, .. } = *process;
+        let ProcessInfo { pid, is_zombie, .. } = *process;
         pid != own && !is_zombie && (has("environ", pid) || has("cmdline", pid))
     });
     found
 }
 
 /// The children of a process, their children, and so on; zombies included.
-pub fn descendants(pid: u32) -> Vec<Process> {
+pub fn descendants(pid: u32) -> Vec<ProcessInfo> {
     let all = processes();
     let mut family = BTreeSet::from([pid]);
-    let mut found: Vec<Process> = Vec::new();
+    let mut found: Vec<ProcessInfo> = Vec::new();
     loop {
         let known = found.len();
         for process in &all {

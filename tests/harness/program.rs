@@ -5,11 +5,11 @@ use std::process::{ExitStatus, Stdio};
 
 use tokio::process::Command;
 
-use crate::PATIENCE;
+use crate::WAIT_LIMIT;
 
 /// What a program that ran to its end left.
 #[derive(Debug)]
-pub struct Ran {
+pub struct ProgramRun {
     /// How it ended.
     pub status: ExitStatus,
     /// What it printed.
@@ -18,16 +18,16 @@ pub struct Ran {
     pub stderr: String,
 }
 
-impl Ran {
+impl ProgramRun {
     /// Runs `command` to its end.
     ///
     /// # Panics
-    /// When it does not start, or does not end within [`PATIENCE`].
+    /// When it does not start, or does not end within [`WAIT_LIMIT`].
     pub async fn to_end(mut command: Command) -> Self {
         let shown = format!("{:?}", command.as_std());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child = command.spawn().unwrap_or_else(|error| panic!("{shown}: {error}"));
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+        let output = tokio::time::timeout(WAIT_LIMIT, child.wait_with_output()).await;
         let output = output.unwrap_or_else(|_| panic!("{shown} does not end")).expect("its output can be read");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
@@ -79,11 +79,11 @@ pub fn stand_in_program() -> PathBuf {
 /// # Panics
 /// When it cannot be written.
 pub fn executable(path: &Path, text: &str) -> PathBuf {
-    std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("the stage can be written");
+    std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("the sandbox can be written");
     // As in `Sandbox::copy_of_daemon`, no descriptor of ours may be open for writing when the kernel runs it.
     let mut writer = std::process::Command::new("sh");
     writer.args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""]).arg(path).arg(text);
-    assert!(writer.status().expect("sh runs").success(), "the stage can be written");
+    assert!(writer.status().expect("sh runs").success(), "the sandbox can be written");
     path.to_owned()
 }
 

@@ -8,15 +8,16 @@ use llama_warden_events::{CommandOutcome, Event, Seq};
 use llama_warden_stand_in::{ScheduledAction, Script, ScriptAction, ScriptPhase, Stream, TermScript};
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{
-    Endpoint, Feed, Options, Output, PATIENCE, Request, daemon_program, eventually, open_files, sample, stage,
+    DaemonOptions, DaemonOutput, Endpoint, EventStream, TestRequest, WAIT_LIMIT, daemon_program, eventually,
+    open_files, sample, sandbox,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 /// The outcomes of the commands of a daemon, by id.
-fn outcomes(feed: &Feed) -> Vec<(Seq, CommandOutcome)> {
-    let completed = feed.events().into_iter().filter_map(|event| match event.event {
+fn outcomes(event_stream: &EventStream) -> Vec<(Seq, CommandOutcome)> {
+    let completed = event_stream.events().into_iter().filter_map(|event| match event.event {
         Event::CommandCompleted { outcome } => Some((event.cause.expect("the command"), outcome)),
         _ => None,
     });
@@ -26,10 +27,10 @@ fn outcomes(feed: &Feed) -> Vec<(Seq, CommandOutcome)> {
 /// S10.
 #[test]
 fn a_hundred_restarts_at_once_are_each_answered_once_and_end_in_ready() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let before = daemon.status().await.seq;
         let answers = join_all((0..100).map(|_| daemon.command("a", "restart?wait=50s"))).await;
@@ -46,7 +47,7 @@ fn a_hundred_restarts_at_once_are_each_answered_once_and_end_in_ready() {
             .map(|event| event.seq)
             .collect();
         assert!(!accepted.is_empty());
-        let outcomes = outcomes(daemon.feed());
+        let outcomes = outcomes(daemon.event_stream());
         for id in &accepted {
             let count = outcomes.iter().filter(|(cause, _)| cause == id).count();
             assert_eq!(count, 1, "command {id} was completed {count} times");
@@ -66,11 +67,11 @@ fn a_hundred_restarts_at_once_are_each_answered_once_and_end_in_ready() {
 /// S10.
 #[test]
 fn the_last_wish_wins() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let slow = Script { load_ms: 2000, term: TermScript::Slow(500), ..Script::default() };
         fleet.server_with("a", slow, "enabled = false");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         // A stop during a start: who waited for the start learns that a later command overruled it.
         let start = daemon.command("a", "start?wait=50s");
         let stop = async {
@@ -100,10 +101,10 @@ fn the_last_wish_wins() {
 /// Opened files and threads come back after everything that can happen to a launch.
 #[test]
 fn restarts_leave_no_file_open() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let rounds = async |count: usize| {
             for _ in 0..count {
@@ -114,17 +115,17 @@ fn restarts_leave_no_file_open() {
         let before = open_files(daemon.pid());
         rounds(20).await;
         // A connection that was answered may still be on its way out.
-        eventually("as many open files as before", PATIENCE, async || open_files(daemon.pid()) <= before).await;
+        eventually("as many open files as before", WAIT_LIMIT, async || open_files(daemon.pid()) <= before).await;
     });
 }
 
 /// S12.
 #[test]
 fn clients_that_never_read_hold_up_nothing() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let mut stalled = Vec::new();
         for client in 0..100 {
@@ -141,7 +142,7 @@ fn clients_that_never_read_hold_up_nothing() {
             sample(&daemon.metrics().await, "llama_warden_server_launches_total", &[("server", "a")]),
             Some(6.0)
         );
-        // They do not hold up the end of the daemon either; the stage looks.
+        // They do not hold up the end of the daemon either; the sandbox looks.
         drop(daemon);
     });
 }
@@ -149,11 +150,11 @@ fn clients_that_never_read_hold_up_nothing() {
 /// S15.
 #[test]
 fn a_log_that_nobody_can_write_holds_up_nothing() {
-    for output in [Output::Closed, Output::Full, Output::Blocked] {
-        stage(async |stage| {
-            let mut fleet = stage.fleet();
+    for output in [DaemonOutput::Closed, DaemonOutput::Full, DaemonOutput::Blocked] {
+        sandbox(async |sandbox| {
+            let mut fleet = sandbox.fleet();
             fleet.server("a", Script::default());
-            let daemon = stage.up_with(&fleet, &Options { output, ..Options::default() }).await;
+            let daemon = sandbox.up_with(&fleet, &DaemonOptions { output, ..DaemonOptions::default() }).await;
             daemon.ready("a").await;
             // Far more lines than a pipe takes.
             for _ in 0..10 {
@@ -167,16 +168,16 @@ fn a_log_that_nobody_can_write_holds_up_nothing() {
 /// The event stream resumes where a client left it.
 #[test]
 fn the_event_stream_resumes_without_a_gap() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let all = daemon.get("/api/v1/events?since=0&follow=0").await.expect(200).text();
         let last: u64 = all.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).max().expect("events");
         assert_eq!(all.matches("event: ReadyReached").count(), 1);
         daemon.command("a", "stop?wait=50s").await.expect(200);
-        let resumed = Request::get("/api/v1/events?follow=0").header("last-event-id", &last.to_string());
+        let resumed = TestRequest::get("/api/v1/events?follow=0").header("last-event-id", &last.to_string());
         let resumed = daemon.send(resumed).await.expect(200).text();
         let ids: Vec<u64> = resumed.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
         assert_eq!(ids.first(), Some(&(last + 1)));
@@ -188,34 +189,34 @@ fn the_event_stream_resumes_without_a_gap() {
 /// `down`.
 #[test]
 fn down_stops_every_server_and_the_daemon() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default()).server("b", Script { term: TermScript::Slow(700), ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.ready("b").await;
-        stage.run(daemon.config(), ["down"]).await.expect(0);
+        sandbox.run(daemon.config(), ["down"]).await.expect(0);
         assert_eq!(daemon.exit_code().await, 0);
         assert!(!daemon.state_dir().join("control.sock").exists());
         let Endpoint::Tcp(port) = daemon.http() else { panic!("a TCP listener") };
         std::net::TcpListener::bind(("127.0.0.1", *port)).expect("its port is free");
-        stage.run(daemon.config(), ["down"]).await.expect(5);
+        sandbox.run(daemon.config(), ["down"]).await.expect(5);
     });
 }
 
 /// `up --server`, `up --profile`.
 #[test]
 fn up_starts_what_it_is_asked_for() {
-    stage(async |stage| {
+    sandbox(async |sandbox| {
         let profile = "[profiles.pair]\nservers = [\"b*\"]";
         for (arguments, started) in [(["--server", "a"], ["a"].as_slice()), (["--profile", "pair"], &["b1", "b2"])] {
-            let mut fleet = stage.fleet_named(started[0]);
+            let mut fleet = sandbox.fleet_named(started[0]);
             fleet.section(profile);
             ["a", "b1", "b2"].iter().for_each(|id| {
                 fleet.server(id, Script::default());
             });
             let arguments = arguments.map(str::to_owned).to_vec();
-            let daemon = stage.up_with(&fleet, &Options { arguments, ..Options::default() }).await;
+            let daemon = sandbox.up_with(&fleet, &DaemonOptions { arguments, ..DaemonOptions::default() }).await;
             for id in started {
                 daemon.ready(id).await;
             }
@@ -230,17 +231,17 @@ fn up_starts_what_it_is_asked_for() {
 /// `logs -f`, `events -f`.
 #[test]
 fn followers_see_what_comes() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let says = ScheduledAction {
             at: ScriptPhase::Ready,
             after_ms: 300,
             action: ScriptAction::Say { text: "something new".into(), stream: Stream::Stdout },
         };
         fleet.server_with("a", Script { actions: vec![says], ..Script::default() }, "enabled = false");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let follow = |arguments: &[&str]| {
-            let mut command = stage.program(daemon_program());
+            let mut command = sandbox.program(daemon_program());
             command.arg("--config").arg(daemon.config()).args(arguments).stdout(Stdio::piped());
             let mut child = command.spawn().unwrap();
             let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -250,7 +251,7 @@ fn followers_see_what_comes() {
         let (_events, mut event_lines) = follow(&["events", "-f", "--json"]);
         daemon.command("a", "start?wait=50s").await.expect(200);
         for (lines, awaited) in [(&mut log_lines, "something new"), (&mut event_lines, "\"ReadyReached\"")] {
-            let seen = timeout(PATIENCE, async {
+            let seen = timeout(WAIT_LIMIT, async {
                 while let Some(line) = lines.next_line().await.unwrap() {
                     if line.contains(awaited) {
                         return true;
@@ -266,12 +267,12 @@ fn followers_see_what_comes() {
 /// `wait`, `start`, `stop`, `restart`.
 #[test]
 fn the_command_line_drives_and_waits() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script { load_ms: 500, ..Script::default() });
         fleet.server_with("broken", Script::default(), "binary = \"/nonexistent\"");
-        let daemon = stage.up(&fleet).await;
-        let run = async |arguments: &[&str]| stage.run(daemon.config(), arguments).await;
+        let daemon = sandbox.up(&fleet).await;
+        let run = async |arguments: &[&str]| sandbox.run(daemon.config(), arguments).await;
         run(&["wait", "a"]).await.expect(0);
         run(&["wait", "broken"]).await.expect(3);
         run(&["restart", "--wait", "a"]).await.expect(0);

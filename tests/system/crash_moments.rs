@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, ScriptPhase};
-use llama_warden_tests::{Daemon, Fleet, Options, Sandbox, action_at, processes_with, stage};
+use llama_warden_tests::{DaemonOptions, Sandbox, TestDaemon, TestFleet, action_at, processes_with, sandbox};
 use nix::sys::signal::Signal;
 
 /// A server that leaves somebody behind, whom neither group nor session nor environment tells.
@@ -28,7 +28,7 @@ fn signature() -> u64 {
 }
 
 /// The grandchildren with this signature, and the servers of the fleet, that run now.
-fn family(fleet: &Fleet, life_ms: u64) -> (usize, usize) {
+fn family(fleet: &TestFleet, life_ms: u64) -> (usize, usize) {
     let grandchildren = processes_with(&format!("\"life_ms\":{life_ms}"));
     // The process that detaches a grandchild is on its way out.
     let alive = grandchildren.iter().filter(|process| process.command.contains("--stand-in-grandchild"));
@@ -36,15 +36,15 @@ fn family(fleet: &Fleet, life_ms: u64) -> (usize, usize) {
     (alive.count(), processes_with(&format!("--model\0{}", model.display())).len())
 }
 
-async fn kill(daemon: &Daemon) {
+async fn kill(daemon: &TestDaemon) {
     daemon.signal(Signal::SIGKILL);
     daemon.exit().await;
 }
 
 /// Starts the next daemon; once its server is ready, nobody is left but what is its own.
-async fn assert_next_start_is_clean(stage: &Sandbox, fleet: &Fleet, life_ms: u64, when: &str) {
+async fn assert_next_start_is_clean(sandbox: &Sandbox, fleet: &TestFleet, life_ms: u64, when: &str) {
     fleet.rewrite("a", &leaving(life_ms, Vec::new()));
-    let next = stage.up(fleet).await;
+    let next = sandbox.up(fleet).await;
     next.ready("a").await;
     assert_eq!(family(fleet, life_ms), (1, 1), "killed {when}");
     next.signal(Signal::SIGTERM);
@@ -69,9 +69,9 @@ fn whatever_step_the_daemon_is_killed_at_the_next_start_is_clean() {
         "SignalDelivered",
     ];
     for step in steps {
-        stage(async |stage| {
+        sandbox(async |sandbox| {
             let life_ms = signature();
-            let mut fleet = stage.fleet();
+            let mut fleet = sandbox.fleet();
             fleet.server_with("a", leaving(life_ms, Vec::new()), "stop = { grace = \"1h\" }");
             let lingers = ScheduledAction {
                 at: ScriptPhase::Stopping,
@@ -79,14 +79,14 @@ fn whatever_step_the_daemon_is_killed_at_the_next_start_is_clean() {
                 action: ScriptAction::Zombies { count: 0 },
             };
             fleet.rewrite("a", &leaving(life_ms, vec![lingers]));
-            let daemon = stage.up(&fleet).await;
+            let daemon = sandbox.up(&fleet).await;
             if ["StopBegan", "SignalDelivered"].contains(&step) {
                 daemon.ready("a").await;
                 daemon.command("a", "stop").await.expect(202);
             }
             daemon.event(step, |event| has_come(step, event)).await;
             kill(&daemon).await;
-            assert_next_start_is_clean(stage, &fleet, life_ms, step).await;
+            assert_next_start_is_clean(sandbox, &fleet, life_ms, step).await;
         });
     }
 }
@@ -100,9 +100,9 @@ fn whenever_the_daemon_is_killed_the_next_start_is_clean() {
     let mut random = fastrand::Rng::with_seed(seed);
     for _ in 0..rounds {
         let moment = Duration::from_micros(random.u64(0..500_000));
-        stage(async |stage| {
+        sandbox(async |sandbox| {
             let life_ms = signature();
-            let mut fleet = stage.fleet();
+            let mut fleet = sandbox.fleet();
             fleet.section(
                 "[restart]\npolicy = \"always\"\ninitial-delay = \"10ms\"\nmax-delay = \"20ms\"\nmax-attempts = 1000",
             );
@@ -112,11 +112,11 @@ fn whenever_the_daemon_is_killed_the_next_start_is_clean() {
                 action: ScriptAction::Exit { code: 1, last_words: None },
             };
             fleet.server("a", leaving(life_ms, vec![dies]));
-            let daemon = stage.launch(&fleet, &Options::default());
+            let daemon = sandbox.launch(&fleet, &DaemonOptions::default());
             // await: the moment is what is tested, and any will do.
             tokio::time::sleep(moment).await;
             kill(&daemon).await;
-            assert_next_start_is_clean(stage, &fleet, life_ms, &format!("after {moment:?}")).await;
+            assert_next_start_is_clean(sandbox, &fleet, life_ms, &format!("after {moment:?}")).await;
         });
     }
 }

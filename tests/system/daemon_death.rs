@@ -3,48 +3,48 @@
 use std::time::Duration;
 
 use llama_warden_stand_in::{Script, TermScript};
-use llama_warden_tests::{Options, PATIENCE, descendants, eventually, processes_with, stage};
+use llama_warden_tests::{DaemonOptions, WAIT_LIMIT, descendants, eventually, processes_with, sandbox};
 use nix::sys::signal::Signal;
 
 /// S1. The children have a second; the machine may be busy.
 #[test]
 fn a_killed_daemon_leaves_no_server_behind_and_the_next_start_is_clean() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let stubborn = Script { term: TermScript::Ignore, ..Script::default() };
         fleet.server("ready", stubborn.clone()).server("loading", Script { load_ms: 60_000, ..stubborn });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("ready").await;
         let pids: Vec<u32> = daemon.status().await.servers.iter().filter_map(|server| server.pid).collect();
         assert_eq!(pids.len(), 2);
         daemon.signal(Signal::SIGKILL);
         assert_eq!(daemon.exit_code().await, 128 + 9);
-        let home = stage.path().to_string_lossy().into_owned();
+        let home = sandbox.path().to_string_lossy().into_owned();
         eventually("every server is gone", Duration::from_secs(3), async || processes_with(&home).is_empty()).await;
 
         fleet.rewrite("loading", &Script::default());
-        let next = stage.up(&fleet).await;
+        let next = sandbox.up(&fleet).await;
         for id in ["ready", "loading"] {
             next.ready(id).await;
         }
-        assert_ne!(next.feed().boot(), daemon.feed().boot());
+        assert_ne!(next.event_stream().boot(), daemon.event_stream().boot());
     });
 }
 
 /// S1, while servers are being stopped.
 #[test]
 fn a_daemon_killed_while_it_stops_leaves_no_server_behind() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server_with("a", Script { term: TermScript::Ignore, ..Script::default() }, "stop = { grace = \"1h\" }");
         fleet.daemon("shutdown-deadline = \"1h\"");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.signal(Signal::SIGTERM);
         daemon.event("TERM is sent", |event| event.event.kind() == "SignalDelivered").await;
         daemon.signal(Signal::SIGKILL);
         daemon.exit().await;
-        let home = stage.path().to_string_lossy().into_owned();
+        let home = sandbox.path().to_string_lossy().into_owned();
         eventually("the server is gone", Duration::from_secs(3), async || processes_with(&home).is_empty()).await;
     });
 }
@@ -52,11 +52,11 @@ fn a_daemon_killed_while_it_stops_leaves_no_server_behind() {
 /// S2: adopting is not built, and nobody is left to believe that it is.
 #[test]
 fn adopting_is_refused_with_a_clear_error() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.daemon("on-daemon-death = \"adopt\"").server("a", Script::default());
         for command in ["check", "up"] {
-            let refused = stage.run(&fleet.write(), [command]).await.expect(2);
+            let refused = sandbox.run(&fleet.write(), [command]).await.expect(2);
             assert!(
                 refused.stderr.contains("on-daemon-death") && refused.stderr.contains("\"kill\""),
                 "{}",
@@ -69,12 +69,12 @@ fn adopting_is_refused_with_a_clear_error() {
 /// S13: the launcher cannot keep its state, which ends the daemon in order and is told.
 #[test]
 fn a_component_that_fails_ends_the_daemon_with_an_error() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
         // In the way of the file that becomes `boots`.
-        std::fs::create_dir_all(fleet.state_dir().join("boots.new")).expect("the stage can be written");
-        let daemon = stage.launch(&fleet, &Options::default());
+        std::fs::create_dir_all(fleet.state_dir().join("boots.new")).expect("the sandbox can be written");
+        let daemon = sandbox.launch(&fleet, &DaemonOptions::default());
         assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
         let log = daemon.log();
         assert!(log.contains("component `launcher` failed") && log.contains("cannot keep track"), "{log}");
@@ -84,13 +84,13 @@ fn a_component_that_fails_ends_the_daemon_with_an_error() {
 /// S5.
 #[test]
 fn of_daemons_on_one_state_directory_one_wins_and_the_others_name_it() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
         for _ in 0..3 {
-            let contenders: Vec<_> = (0..4).map(|_| stage.launch(&fleet, &Options::default())).collect();
+            let contenders: Vec<_> = (0..4).map(|_| sandbox.launch(&fleet, &DaemonOptions::default())).collect();
             let mut ends = Vec::new();
-            eventually("three have given up", PATIENCE, async || {
+            eventually("three have given up", WAIT_LIMIT, async || {
                 ends = contenders.iter().filter(|daemon| !is_running(daemon.pid())).collect();
                 ends.len() >= 3
             })
@@ -103,7 +103,7 @@ fn of_daemons_on_one_state_directory_one_wins_and_the_others_name_it() {
                 assert!(named && loser.log().contains("state directory"), "{}", loser.log());
             }
             winner.answering().await;
-            let late = stage.run(&fleet.path(), ["up"]).await.expect(4);
+            let late = sandbox.run(&fleet.path(), ["up"]).await.expect(4);
             assert!(late.stderr.contains(&winner.pid().to_string()), "{}", late.stderr);
             winner.signal(Signal::SIGTERM);
             assert_eq!(winner.exit_code().await, 0, "{}", winner.log());
@@ -112,13 +112,13 @@ fn of_daemons_on_one_state_directory_one_wins_and_the_others_name_it() {
 }
 
 fn is_running(pid: u32) -> bool {
-    llama_warden_tests::Process::of(pid).is_some_and(|process| !process.is_zombie)
+    llama_warden_tests::ProcessInfo::of(pid).is_some_and(|process| !process.is_zombie)
 }
 
 /// PID 1 of a container: `unshare` gives the daemon a process namespace of its own, which needs root.
-fn as_process_one() -> Options {
+fn as_process_one() -> DaemonOptions {
     let under = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    Options { under: under.map(str::to_owned).to_vec(), ..Options::default() }
+    DaemonOptions { under: under.map(str::to_owned).to_vec(), ..DaemonOptions::default() }
 }
 
 /// S1 as PID 1, S16.
@@ -129,8 +129,8 @@ fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
     if !is_root() {
         return;
     }
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         // Their parent ends at once: they are the daemon's, and end soon.
         let orphans = Grandchild { count: 30, life_ms: 300, detach: true, hold_pipe: false, ..Grandchild::default() };
         fleet.server(
@@ -144,7 +144,7 @@ fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
                 ..Script::default()
             },
         );
-        let daemon = stage.launch(&fleet, &as_process_one());
+        let daemon = sandbox.launch(&fleet, &as_process_one());
         daemon.answering().await;
         let inner = descendants(daemon.outer_pid()).into_iter().find(|child| child.parent == daemon.outer_pid());
         daemon.is_process(inner.expect("unshare runs the daemon").pid);
@@ -152,7 +152,7 @@ fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
         daemon.exited("b").await;
         let started = daemon.event("it starts", |event| event.event.kind() == "DaemonStarted").await;
         assert!(matches!(started.event, llama_warden_events::Event::DaemonStarted { pid: 1, .. }), "{started:?}");
-        eventually("only the server is left", PATIENCE, async || descendants(daemon.pid()).len() == 1).await;
+        eventually("only the server is left", WAIT_LIMIT, async || descendants(daemon.pid()).len() == 1).await;
         assert!(daemon.report("a").await.is_ready);
         assert_eq!(daemon.server("b").await.last_end, Some(llama_warden_events::ProcessEnd::Exited { code: 5 }));
         daemon.command("a", "restart?wait=50s").await.expect(200);

@@ -5,7 +5,8 @@ use std::time::Duration;
 use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, ScriptPhase, Stream};
 use llama_warden_tests::{
-    Daemon, Fleet, PATIENCE, Process, action_at, after_ready, descendants, eventually, processes_with, stage,
+    ProcessInfo, TestDaemon, TestFleet, WAIT_LIMIT, action_at, after_ready, descendants, eventually, processes_with,
+    sandbox,
 };
 use tokio::time::Instant;
 
@@ -23,7 +24,7 @@ fn keeps(grandchild: Grandchild) -> Script {
 }
 
 /// The processes that run the model of a server, whoever their parent is.
-fn alive(fleet: &Fleet, id: &str) -> usize {
+fn alive(fleet: &TestFleet, id: &str) -> usize {
     let launch = format!("/{id}/");
     let marked = processes_with("LLAMA_WARDEN_LAUNCH=").into_iter().filter(|process| {
         let environment = std::fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
@@ -40,15 +41,15 @@ fn swept(exited: &Envelope) -> u32 {
     }
 }
 
-async fn stopped(daemon: &Daemon, id: &str) {
+async fn stopped(daemon: &TestDaemon, id: &str) {
     daemon.command(id, "stop?wait=50s").await.expect(200);
 }
 
 /// C24, C26, C27.
 #[test]
 fn what_a_dead_server_leaves_is_swept_whatever_it_holds() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let life_ms = 60_000;
         let cases = [
             ("pipe", Grandchild { life_ms, ..Grandchild::default() }),
@@ -69,7 +70,7 @@ fn what_a_dead_server_leaves_is_swept_whatever_it_holds() {
         for (id, grandchild) in &cases {
             fleet.server(id, exits_leaving(grandchild.clone()));
         }
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for (id, _) in &cases {
             let exited = daemon.exited(id).await;
             assert_eq!(swept(&exited), 1, "{id}");
@@ -84,8 +85,8 @@ fn what_a_dead_server_leaves_is_swept_whatever_it_holds() {
 /// C28, C18.
 #[test]
 fn who_scrubbed_its_environment_and_left_its_session_is_swept_too() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let escaped =
             |life_ms| Grandchild { life_ms, detach: true, scrub_env: true, ignore_term: true, ..Grandchild::default() };
         let lives: Vec<u64> = (0..2).map(|_| fastrand::u64(40_000..60_000)).collect();
@@ -96,7 +97,7 @@ fn who_scrubbed_its_environment_and_left_its_session_is_swept_too() {
         for (id, grandchild) in &cases {
             fleet.server(id, exits_leaving(grandchild.clone()));
         }
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for (id, grandchild) in &cases {
             let exited = daemon.exited(id).await;
             assert_eq!(swept(&exited), 1, "{id}");
@@ -113,16 +114,16 @@ fn who_scrubbed_its_environment_and_left_its_session_is_swept_too() {
 /// C25.
 #[test]
 fn a_stop_returns_only_when_the_grandchildren_are_gone() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let stubborn = Grandchild { count: 3, life_ms: 60_000, ignore_term: true, ..Grandchild::default() };
         fleet
             .server("group", keeps(stubborn.clone()))
             .server("session", keeps(Grandchild { detach: true, ..stubborn }));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for id in ["group", "session"] {
             daemon.ready(id).await;
-            eventually("three grandchildren live", PATIENCE, async || alive(&fleet, id) == 4).await;
+            eventually("three grandchildren live", WAIT_LIMIT, async || alive(&fleet, id) == 4).await;
             stopped(&daemon, id).await;
             assert_eq!(alive(&fleet, id), 0, "{id}");
             assert_eq!(swept(&daemon.exited(id).await), 3, "{id}");
@@ -133,28 +134,28 @@ fn a_stop_returns_only_when_the_grandchildren_are_gone() {
 /// C31.
 #[test]
 fn a_server_that_becomes_another_program_is_still_supervised() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let exec = ScriptAction::Exec { argv: ["sleep", "300"].map(str::to_owned).to_vec() };
         fleet.server("a", Script { actions: vec![after_ready(exec)], ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let pid = daemon.report("a").await.pid.expect("it runs");
-        eventually("it sleeps", PATIENCE, async || {
-            Process::of(pid).is_some_and(|process| process.command == "sleep 300")
+        eventually("it sleeps", WAIT_LIMIT, async || {
+            ProcessInfo::of(pid).is_some_and(|process| process.command == "sleep 300")
         })
         .await;
         assert_eq!((daemon.report("a").await.pid, daemon.count("a", "ServerExited").await), (Some(pid), 0));
         stopped(&daemon, "a").await;
-        assert_eq!(Process::of(pid), None);
+        assert_eq!(ProcessInfo::of(pid), None);
     });
 }
 
 /// C29.
 #[test]
 fn two_hundred_zombies_of_its_own_do_not_harm_a_server() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let done = ScriptAction::Say { text: "zombies are there".into(), stream: Stream::Stderr };
         fleet.server(
             "a",
@@ -166,13 +167,15 @@ fn two_hundred_zombies_of_its_own_do_not_harm_a_server() {
                 ..Script::default()
             },
         );
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        eventually("the zombies are there", PATIENCE, async || daemon.output("a").await.contains("zombies are there"))
-            .await;
+        eventually("the zombies are there", WAIT_LIMIT, async || {
+            daemon.output("a").await.contains("zombies are there")
+        })
+        .await;
         let pid = daemon.report("a").await.pid.expect("it runs");
         let zombies = || descendants(pid).iter().filter(|process| process.is_zombie).count();
-        eventually("all have ended", PATIENCE, async || zombies() == 200).await;
+        eventually("all have ended", WAIT_LIMIT, async || zombies() == 200).await;
         assert!(daemon.report("a").await.is_ready);
         let asked = Instant::now();
         stopped(&daemon, "a").await;

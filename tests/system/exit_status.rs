@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use llama_warden_events::{Event, FailureReason, ProcessEnd, Signal};
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Daemon, Fleet, action_at, after_ready, sample, stage};
+use llama_warden_tests::{TestDaemon, TestFleet, action_at, after_ready, sample, sandbox};
 
 /// How many servers end side by side.
 const ABREAST: usize = 16;
@@ -18,7 +18,7 @@ fn name(slot: usize) -> String {
 }
 
 /// Launches one server per script and returns how each ended.
-async fn ends_of(daemon: &Daemon, fleet: &Fleet, scripts: Vec<Script>) -> Vec<ProcessEnd> {
+async fn ends_of(daemon: &TestDaemon, fleet: &TestFleet, scripts: Vec<Script>) -> Vec<ProcessEnd> {
     let end = async |(slot, script): (usize, Script)| {
         let id = name(slot);
         fleet.rewrite(&id, &script);
@@ -41,12 +41,12 @@ async fn ends_of(daemon: &Daemon, fleet: &Fleet, scripts: Vec<Script>) -> Vec<Pr
 /// C4. Also C5: none of the 256 exits that come at once is lost.
 #[test]
 fn every_exit_code_is_recorded_as_it_was() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         (0..ABREAST).for_each(|slot| {
             fleet.server_with(&name(slot), Script::default(), "enabled = false");
         });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let codes: Vec<u8> = (0..=255).collect();
         for codes in codes.chunks(ABREAST) {
             let scripts = codes
@@ -69,12 +69,12 @@ fn every_deadly_signal_is_recorded_as_it_was() {
         "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
         "TERM", "XCPU",
     ];
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         (0..DEADLY.len()).for_each(|slot| {
             fleet.server_with(&name(slot), Script::default(), "enabled = false");
         });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let dies =
             |signal: &str| ends_by(ScriptAction::Die { signal: format!("SIG{signal}"), core: false, last_words: None });
         let ends = ends_of(&daemon, &fleet, DEADLY.map(dies).to_vec()).await;
@@ -89,11 +89,11 @@ fn every_deadly_signal_is_recorded_as_it_was() {
 /// C12.
 #[test]
 fn a_crash_after_ready_is_a_failure_after_a_ready() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let crash = ScriptAction::Die { signal: "SIGSEGV".into(), core: false, last_words: None };
         fleet.server("a", Script { actions: vec![after_ready(crash)], ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let (reason, ..) = daemon.failure("a").await;
         assert_eq!(reason, FailureReason::Crashed);
         daemon.exited("a").await;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, Stream};
-use llama_warden_tests::{Daemon, PATIENCE, Request, Sandbox, action_at, daemon_program, eventually, sample, stage};
+use llama_warden_tests::{
+    Sandbox, TestDaemon, TestRequest, WAIT_LIMIT, action_at, daemon_program, eventually, sample, sandbox,
+};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
@@ -15,17 +17,17 @@ use tokio::time::{Instant, timeout};
 /// Daemons that end, each with followers: what a race loses, it loses in some of them.
 const ENDS: usize = 50;
 
-/// Followers over TCP; the stage's own follows over the control socket and is judged after every test.
+/// Followers over TCP; the sandbox's own follows over the control socket and is judged after every test.
 const FOLLOWERS: usize = 4;
 
 #[test]
 fn every_follower_gets_the_last_event_and_a_clean_end_of_the_stream() {
     for _ in 0..ENDS {
-        stage(async |stage| {
-            let daemon = stage.up(&stage.fleet()).await;
+        sandbox(async |sandbox| {
+            let daemon = sandbox.up(&sandbox.fleet()).await;
             let mut bodies = Vec::new();
             for _ in 0..FOLLOWERS {
-                let request = Request::get("/api/v1/events?since=0").header("accept", "application/x-ndjson");
+                let request = TestRequest::get("/api/v1/events?since=0").header("accept", "application/x-ndjson");
                 bodies.push(request.open(daemon.http()).await.expect("it answers").into_body());
             }
             daemon.signal(Signal::SIGTERM);
@@ -48,8 +50,8 @@ struct Follower {
 }
 
 impl Follower {
-    fn start(stage: &Sandbox, daemon: &Daemon, arguments: &[&str]) -> Self {
-        let mut command = stage.program(daemon_program());
+    fn start(sandbox: &Sandbox, daemon: &TestDaemon, arguments: &[&str]) -> Self {
+        let mut command = sandbox.program(daemon_program());
         command.arg("--config").arg(daemon.config()).args(arguments).stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
@@ -58,7 +60,7 @@ impl Follower {
 
     /// Reads on until `text` is shown; whether it was.
     async fn shows(&mut self, text: &str) -> bool {
-        while let Some(line) = timeout(PATIENCE, self.lines.next_line()).await.expect(text).expect("it is read") {
+        while let Some(line) = timeout(WAIT_LIMIT, self.lines.next_line()).await.expect(text).expect("it is read") {
             self.shown.push(line);
             if self.shown.last().is_some_and(|line| line.contains(text)) {
                 return true;
@@ -76,17 +78,17 @@ impl Follower {
 
 #[test]
 fn followers_on_the_command_line_show_the_end_and_end_well() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let says = |at, text: &str| action_at(at, ScriptAction::Say { text: text.to_owned(), stream: Stream::Stderr });
         let actions = vec![says(ScriptPhase::Ready, "its first words"), says(ScriptPhase::Stopping, "its last words")];
         fleet.server("a", Script { actions, ..Script::default() });
         fleet.server("b", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        let mut logs = Follower::start(stage, &daemon, &["logs", "-f", "a"]);
+        let mut logs = Follower::start(sandbox, &daemon, &["logs", "-f", "a"]);
         assert!(logs.shows("its first words").await);
-        let mut events = Follower::start(stage, &daemon, &["events", "-f", "--json"]);
+        let mut events = Follower::start(sandbox, &daemon, &["events", "-f", "--json"]);
         daemon.command("b", "stop?wait=50s").await.expect(200);
         // Only who follows shows what came after the beginning.
         assert!(events.shows("\"ServerStopped\"").await);
@@ -101,8 +103,8 @@ fn followers_on_the_command_line_show_the_end_and_end_well() {
 
 #[test]
 fn who_follows_a_server_that_leaves_the_configuration_is_let_go() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let words = action_at(
             ScriptPhase::Ready,
             ScriptAction::Say { text: "its first words".to_owned(), stream: Stream::Stderr },
@@ -110,9 +112,9 @@ fn who_follows_a_server_that_leaves_the_configuration_is_let_go() {
         fleet.server("stays", Script::default());
         let without = fleet.toml();
         fleet.server("leaves", Script { actions: vec![words], ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("leaves").await;
-        let mut logs = Follower::start(stage, &daemon, &["logs", "-f", "leaves"]);
+        let mut logs = Follower::start(sandbox, &daemon, &["logs", "-f", "leaves"]);
         assert!(logs.shows("its first words").await);
         std::fs::write(fleet.path(), without).unwrap();
         daemon.post("/api/v1/reload?wait=50s").await.expect(200);
@@ -122,18 +124,18 @@ fn who_follows_a_server_that_leaves_the_configuration_is_let_go() {
 
 #[test]
 fn a_follower_that_never_reads_does_not_hold_up_the_end_of_the_daemon() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.section("[logs]\nring = \"16MiB\"");
         let flood = ScriptAction::Flood { megabytes: 12, stream: Stream::Stderr };
         fleet.server("a", Script { actions: vec![action_at(ScriptPhase::Ready, flood)], ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let mut stalled = UnixStream::connect(daemon.state_dir().join("control.sock")).await.unwrap();
         let request = b"GET /api/v1/servers/a/logs?follow=1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
         stalled.write_all(request).await.unwrap();
         let flooded = f64::from(12 * ((1 << 20) / 100));
         let labels = [("server", "a"), ("stream", "stderr")];
-        eventually("far more is there than a socket takes", PATIENCE, async || {
+        eventually("far more is there than a socket takes", WAIT_LIMIT, async || {
             sample(&daemon.metrics().await, "llama_warden_server_output_lines_total", &labels) >= Some(flooded)
         })
         .await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use llama_warden_stand_in::{ScheduledAction, Script, ScriptAction, ScriptPhase, Stream};
-use llama_warden_tests::{Daemon, PATIENCE, Request, action_at, eventually, sample, stage};
+use llama_warden_tests::{TestDaemon, TestRequest, WAIT_LIMIT, action_at, eventually, sample, sandbox};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
@@ -21,18 +21,18 @@ fn ready_actions(actions: impl IntoIterator<Item = ScriptAction>) -> Script {
     }
 }
 
-async fn says(daemon: &Daemon, id: &str, text: &str) {
-    eventually(&format!("{id} says `{text}`"), PATIENCE, async || daemon.output(id).await.contains(text)).await;
+async fn says(daemon: &TestDaemon, id: &str, text: &str) {
+    eventually(&format!("{id} says `{text}`"), WAIT_LIMIT, async || daemon.output(id).await.contains(text)).await;
 }
 
 /// Lines that the daemon counted on standard error.
-async fn lines_of(daemon: &Daemon, id: &str) -> f64 {
+async fn lines_of(daemon: &TestDaemon, id: &str) -> f64 {
     let labels = [("server", id), ("stream", "stderr")];
     sample(&daemon.metrics().await, "llama_warden_server_output_lines_total", &labels).expect("a series")
 }
 
 /// A client that asks and never reads.
-async fn stalled(daemon: &Daemon, path: &str) -> UnixStream {
+async fn stalled(daemon: &TestDaemon, path: &str) -> UnixStream {
     let mut stream = UnixStream::connect(daemon.state_dir().join("control.sock")).await.unwrap();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
     stream
@@ -41,11 +41,11 @@ async fn stalled(daemon: &Daemon, path: &str) -> UnixStream {
 /// C14.
 #[test]
 fn output_that_is_not_utf_8_ends_nothing() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let bytes = ScriptAction::Bytes { bytes: b"\xff\xfe\x00\xc3(\n".to_vec(), stream: STREAM };
         fleet.server("a", ready_actions([bytes, say("after the bytes")]));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         says(&daemon, "a", "after the bytes").await;
         assert!(daemon.output("a").await.contains("\u{fffd}\u{fffd}\0\u{fffd}("), "{}", daemon.output("a").await);
@@ -56,14 +56,14 @@ fn output_that_is_not_utf_8_ends_nothing() {
 /// C15.
 #[test]
 fn a_line_of_a_hundred_megabytes_costs_no_memory_and_no_other_line() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let mut script =
             ready_actions([say("before"), ScriptAction::HugeLine { megabytes: 100, stream: STREAM }, say("after")]);
         // The daemon's memory is looked at before; a late look only makes the test milder.
         script.actions[1].after_ms = 1000;
         fleet.server("a", script);
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         says(&daemon, "a", "before").await;
         let before = daemon.resident_bytes();
@@ -81,11 +81,11 @@ fn a_line_of_a_hundred_megabytes_costs_no_memory_and_no_other_line() {
 /// C16.
 #[test]
 fn a_flood_with_every_reader_stalled_holds_up_neither_the_server_nor_the_daemon() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let flood = ScriptAction::Flood { megabytes: 200, stream: STREAM };
         fleet.server_with("a", ready_actions([flood, say("the flood is over")]), "enabled = false");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let mut readers = Vec::new();
         for path in [
             "/api/v1/servers/a/logs?follow=1",
@@ -97,7 +97,7 @@ fn a_flood_with_every_reader_stalled_holds_up_neither_the_server_nor_the_daemon(
         let before = daemon.resident_bytes();
         daemon.command("a", "start?wait=50s").await.expect(200);
         let expected = f64::from(200_u32 * ((1 << 20) / 100));
-        eventually("every line is counted", PATIENCE, async || lines_of(&daemon, "a").await >= expected).await;
+        eventually("every line is counted", WAIT_LIMIT, async || lines_of(&daemon, "a").await >= expected).await;
         says(&daemon, "a", "the flood is over").await;
         let grown = daemon.resident_bytes().saturating_sub(before);
         assert!(grown < 32 << 20, "memory grew by {grown} bytes");
@@ -109,17 +109,17 @@ fn a_flood_with_every_reader_stalled_holds_up_neither_the_server_nor_the_daemon(
 /// C16, while it stops and while it loads.
 #[test]
 fn a_flood_does_not_hold_up_a_stop() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let flood = || ScriptAction::Flood { megabytes: 4000, stream: STREAM };
         let loading =
             Script { load_ms: 60_000, actions: vec![action_at(ScriptPhase::Loading, flood())], ..Script::default() };
         let stopping = Script { actions: vec![action_at(ScriptPhase::Stopping, flood())], ..Script::default() };
         fleet.server_with("loading", loading, "stop = { grace = \"2s\" }");
         fleet.server_with("stopping", stopping, "stop = { grace = \"2s\" }");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("stopping").await;
-        eventually("it floods", PATIENCE, async || lines_of(&daemon, "loading").await > 1000.0).await;
+        eventually("it floods", WAIT_LIMIT, async || lines_of(&daemon, "loading").await > 1000.0).await;
         for id in ["loading", "stopping"] {
             let asked = Instant::now();
             daemon.command(id, "stop?wait=50s").await.expect(200);
@@ -131,13 +131,13 @@ fn a_flood_does_not_hold_up_a_stop() {
 /// C17.
 #[test]
 fn closed_streams_are_not_an_exit() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let proof = stage.file("closed");
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let proof = sandbox.file("closed");
         fleet.server("a", ready_actions([ScriptAction::CloseStdio {}, ScriptAction::Dump { path: proof.clone() }]));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        eventually("the streams are closed", PATIENCE, async || proof.exists()).await;
+        eventually("the streams are closed", WAIT_LIMIT, async || proof.exists()).await;
         assert_eq!(daemon.count("a", "ServerExited").await, 0);
         let report = daemon.report("a").await;
         assert!(report.is_ready && report.is_running);
@@ -149,22 +149,23 @@ fn closed_streams_are_not_an_exit() {
 /// The output of both streams, in order, with its end even where nobody closed the line.
 #[test]
 fn the_last_output_of_a_server_is_kept() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let lines = (1..=500).map(|line| say(&format!("line {line}")));
         let end = ScriptAction::Exit { code: 7, last_words: Some("without a newline".into()) };
         let mut script = ready_actions(lines.chain([end]));
         script.actions.insert(0, ScheduledAction { at: ScriptPhase::Ready, after_ms: 300, action: say("line 0") });
         fleet.server("a", script);
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.exited("a").await;
         let output = daemon.output("a").await;
         let expected: String = (0..=500).map(|line| format!("line {line}\n")).collect();
         assert!(output.ends_with(&format!("{expected}without a newline\n")), "{output}");
         let tail = daemon.get("/api/v1/servers/a/logs?tail=1").await.expect(200).text();
         assert_eq!(tail, "without a newline\n");
-        let records =
-            daemon.send(Request::get("/api/v1/servers/a/logs?tail=2").header("accept", "application/x-ndjson")).await;
+        let records = daemon
+            .send(TestRequest::get("/api/v1/servers/a/logs?tail=2").header("accept", "application/x-ndjson"))
+            .await;
         assert_eq!(records.text().lines().count(), 2, "{}", records.text());
     });
 }

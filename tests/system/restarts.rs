@@ -3,13 +3,13 @@
 use llama_warden_events::{Event, FailureReason};
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Sandbox, action_at, sample, stage};
+use llama_warden_tests::{Sandbox, action_at, sample, sandbox};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// A fleet whose back-offs are short.
-fn hasty(stage: &Sandbox) -> llama_warden_tests::Fleet {
-    let mut fleet = stage.fleet();
+fn hasty(sandbox: &Sandbox) -> llama_warden_tests::TestFleet {
+    let mut fleet = sandbox.fleet();
     fleet.section("[restart]\ninitial-delay = \"20ms\"\nmax-delay = \"50ms\"\nmax-attempts = 5");
     fleet
 }
@@ -17,10 +17,10 @@ fn hasty(stage: &Sandbox) -> llama_warden_tests::Fleet {
 /// C35, as far as the kernel leaves no word of it: KILL from nowhere is a crash, and policy applies.
 #[test]
 fn a_killed_server_comes_back() {
-    stage(async |stage| {
-        let mut fleet = hasty(stage);
+    sandbox(async |sandbox| {
+        let mut fleet = hasty(sandbox);
         fleet.server("a", Script::default()).server("b", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let ready = daemon.ready("a").await;
         daemon.ready("b").await;
         let (pid, other) = (daemon.report("a").await.pid.expect("it runs"), daemon.report("b").await.pid);
@@ -42,11 +42,11 @@ fn a_killed_server_comes_back() {
 /// C23: health finds it, the stop continues it, it obeys with exit code 0, and policy brings it back.
 #[test]
 fn a_stopped_server_is_found_and_comes_back() {
-    stage(async |stage| {
-        let mut fleet = hasty(stage);
+    sandbox(async |sandbox| {
+        let mut fleet = hasty(sandbox);
         fleet.section("[health]\ninterval = \"200ms\"\ntimeout = \"200ms\"\nfailures = 2");
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let ready = daemon.ready("a").await;
         let pid = daemon.report("a").await.pid.expect("it runs");
         kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGSTOP).unwrap();
@@ -62,11 +62,11 @@ fn a_stopped_server_is_found_and_comes_back() {
 /// C40.
 #[test]
 fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
-    stage(async |stage| {
-        let mut fleet = hasty(stage);
+    sandbox(async |sandbox| {
+        let mut fleet = hasty(sandbox);
         let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
         fleet.server("a", Script { load_ms: 60_000, actions: vec![crash], ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let abandoned =
             daemon.event("it is given up", |event| matches!(event.event, Event::RestartAbandoned { .. })).await;
         assert!(
@@ -80,7 +80,7 @@ fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
         let labels = [("server", "a"), ("reason", reason)];
         assert_eq!(sample(&metrics, "llama_warden_server_restarts_abandoned_total", &labels), Some(1.0), "{metrics}");
         assert_eq!(sample(&metrics, "llama_warden_server_launches_total", &labels[..1]), Some(6.0));
-        let shown = stage.run(daemon.config(), ["status"]).await.expect(0).stdout;
+        let shown = sandbox.run(daemon.config(), ["status"]).await.expect(0).stdout;
         assert!(shown.contains("given up: 6 consecutive failures"), "{shown}");
         fleet.rewrite("a", &Script::default());
         daemon.command("a", "start?wait=50s").await.expect(200);
@@ -92,12 +92,12 @@ fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
 /// A daemon that is restarted goes on counting.
 #[test]
 fn a_crash_loop_survives_a_restart_of_the_daemon() {
-    stage(async |stage| {
-        let mut fleet = hasty(stage);
+    sandbox(async |sandbox| {
+        let mut fleet = hasty(sandbox);
         let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
         fleet.server("a", Script { load_ms: 60_000, actions: vec![crash], ..Script::default() });
         for launches in [6, 1] {
-            let daemon = stage.up(&fleet).await;
+            let daemon = sandbox.up(&fleet).await;
             daemon.event("it is given up", |event| matches!(event.event, Event::RestartAbandoned { .. })).await;
             assert_eq!(daemon.count("a", "LaunchBegan").await, launches);
             daemon.signal(Signal::SIGTERM);
@@ -109,12 +109,12 @@ fn a_crash_loop_survives_a_restart_of_the_daemon() {
 /// C37: the address of a server that is gone stays taken for a while.
 #[test]
 fn a_restart_waits_for_a_port_that_is_released_late() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.section("[restart]\ninitial-delay = \"100ms\"\nmax-delay = \"200ms\"\nmax-attempts = 100");
         fleet.server("a", Script::default());
         let port = fleet.port("a");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let ready = daemon.ready("a").await;
         daemon.command("a", "stop?wait=30s").await.expect(200);
         let late = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("it is free");

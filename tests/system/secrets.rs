@@ -1,7 +1,7 @@
 //! Secrets: a server gets them, nobody else sees them.
 
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, Stream};
-use llama_warden_tests::{PATIENCE, action_at, eventually, stage};
+use llama_warden_tests::{WAIT_LIMIT, action_at, eventually, sandbox};
 
 const SECRET: &str = "sk-do-not-tell-anybody";
 const VALUE: &str = "hf_do-not-tell-either";
@@ -9,8 +9,8 @@ const VALUE: &str = "hf_do-not-tell-either";
 /// C41.
 #[test]
 fn a_secret_is_shown_nowhere() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let says = |stream| ScriptAction::Say { text: format!("my key is {SECRET} and {VALUE}, said"), stream };
         let script = Script {
             actions: vec![
@@ -24,10 +24,10 @@ fn a_secret_is_shown_nowhere() {
         fleet.server_with("a", script.clone(), &keys);
         let dies = ScriptAction::Exit { code: 1, last_words: Some(format!("cannot use {SECRET}")) };
         fleet.server_with("dies", Script { actions: vec![action_at(ScriptPhase::Start, dies)], ..script }, &keys);
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.failure("dies").await;
-        eventually("it is said", PATIENCE, async || daemon.output("a").await.matches(", said").count() == 2).await;
+        eventually("it is said", WAIT_LIMIT, async || daemon.output("a").await.matches(", said").count() == 2).await;
         let mut shown = Vec::new();
         for path in ["status", "servers/a", "servers/dies", "servers/a/logs", "servers/dies/logs", "events?follow=0"] {
             shown.push((path.to_owned(), daemon.get(&format!("/api/v1/{path}")).await.expect(200).text()));
@@ -41,7 +41,7 @@ fn a_secret_is_shown_nowhere() {
             &["logs", "a"],
             &["events", "--json"],
         ] {
-            let ran = stage.run(daemon.config(), arguments).await.expect(0);
+            let ran = sandbox.run(daemon.config(), arguments).await.expect(0);
             shown.push((arguments.join(" "), ran.stdout + &ran.stderr));
         }
         for entry in std::fs::read_dir(daemon.state_dir()).unwrap().flatten().filter(|entry| entry.path().is_file()) {

@@ -8,8 +8,8 @@ use llama_warden_events::{Envelope, Event, FailureReason};
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, TermScript};
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{
-    Daemon, Options, PATIENCE, Process, Sandbox, action_at, eventually, executable, is_root, processes_with, stage,
-    stand_in_program,
+    DaemonOptions, ProcessInfo, Sandbox, TestDaemon, WAIT_LIMIT, action_at, eventually, executable, is_root,
+    processes_with, sandbox, stand_in_program,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -18,26 +18,27 @@ use tokio::time::Instant;
 /// A user that is nobody else's.
 const STRANGER: &str = "setpriv --reuid=65534 --inh-caps=+dac_override --ambient-caps=+dac_override --";
 
-fn powerless() -> Options {
+fn powerless() -> DaemonOptions {
     let under = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"];
-    Options { under: under.map(str::to_owned).to_vec(), ..Options::default() }
+    DaemonOptions { under: under.map(str::to_owned).to_vec(), ..DaemonOptions::default() }
 }
 
 /// A llama-server that belongs to a stranger as soon as it serves.
-fn strangers_server(stage: &Sandbox) -> PathBuf {
+fn strangers_server(sandbox: &Sandbox) -> PathBuf {
     let stand_in = stand_in_program();
     let stand_in = stand_in.display();
     let script = format!(
         "#!/bin/sh\ncase \"$1\" in --version|--help) exec '{stand_in}' \"$@\";; esac\nexec {STRANGER} '{stand_in}' \"$@\"\n"
     );
-    executable(&stage.file("stranger/llama-server"), &script)
+    executable(&sandbox.file("stranger/llama-server"), &script)
 }
 
 /// Ends what only the test can end.
 async fn bury(pids: impl IntoIterator<Item = u32>) {
     for pid in pids {
         kill(Pid::from_raw(i32::try_from(pid).expect("a process id")), Signal::SIGKILL).expect("it is still there");
-        eventually("it is gone", PATIENCE, async || Process::of(pid).is_none_or(|process| process.is_zombie)).await;
+        eventually("it is gone", WAIT_LIMIT, async || ProcessInfo::of(pid).is_none_or(|process| process.is_zombie))
+            .await;
     }
 }
 
@@ -45,7 +46,7 @@ fn binary(path: &Path) -> String {
     format!("binary = \"{}\"\nstop = {{ grace = \"200ms\" }}", path.display())
 }
 
-async fn becomes_unkillable(daemon: &Daemon, id: &str) {
+async fn becomes_unkillable(daemon: &TestDaemon, id: &str) {
     let unkillable =
         |event: &Envelope| matches!(event.event, Event::ServerFailed { reason: FailureReason::Unkillable, .. });
     daemon.event(&format!("{id} is unkillable"), unkillable).await;
@@ -57,12 +58,12 @@ fn a_server_that_outlives_kill_keeps_its_slot_and_is_not_started_again() {
     if !is_root() {
         return;
     }
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.section("[restart]\npolicy = \"always\"\ninitial-delay = \"10ms\"");
-        fleet.server_with("a", Script::default(), &binary(&strangers_server(stage))).server("b", Script::default());
+        fleet.server_with("a", Script::default(), &binary(&strangers_server(sandbox))).server("b", Script::default());
         fleet.daemon("shutdown-deadline = \"3s\"");
-        let daemon = stage.up_with(&fleet, &powerless()).await;
+        let daemon = sandbox.up_with(&fleet, &powerless()).await;
         daemon.ready("a").await;
         daemon.ready("b").await;
         let pid = daemon.report("a").await.pid.expect("it runs");
@@ -94,15 +95,15 @@ fn a_shutdown_with_one_that_cannot_be_killed_ends_at_its_deadline_and_names_it()
     if !is_root() {
         return;
     }
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.daemon("shutdown-deadline = \"6s\"");
-        fleet.server_with("deaf", Script::default(), &binary(&strangers_server(stage)));
+        fleet.server_with("deaf", Script::default(), &binary(&strangers_server(sandbox)));
         let slow = ["s1", "s2", "s3", "s4", "s5"];
         for id in slow {
             fleet.server(id, Script { term: TermScript::Slow(1000), ..Script::default() });
         }
-        let daemon = stage.up_with(&fleet, &powerless()).await;
+        let daemon = sandbox.up_with(&fleet, &powerless()).await;
         for id in ["deaf"].into_iter().chain(slow) {
             daemon.ready(id).await;
         }
@@ -113,7 +114,7 @@ fn a_shutdown_with_one_that_cannot_be_killed_ends_at_its_deadline_and_names_it()
         let took = asked.elapsed();
         assert!(took < Duration::from_secs(6 + 3), "{took:?}");
         assert!(daemon.log().contains(&format!("deaf (pid {pid})")), "{}", daemon.log());
-        let events = daemon.feed().events();
+        let events = daemon.event_stream().events();
         let forced = |id: &str| {
             events.iter().find_map(|event| match event.event {
                 Event::ServerStopped { forced, .. }
@@ -139,13 +140,13 @@ fn beside_a_descendant_that_cannot_be_killed_nothing_is_started() {
     if !is_root() {
         return;
     }
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let name = format!("stray-{:x}", fastrand::u64(..));
-        let once = stage.file("once");
+        let once = sandbox.file("once");
         let stray = format!("trap \"\" PIPE; : {name}; for i in $(seq 600); do echo chatter; sleep 0.1; done");
         let binary = executable(
-            &stage.file("leaves-a-stray/llama-server"),
+            &sandbox.file("leaves-a-stray/llama-server"),
             &format!(
                 "#!/bin/sh\n[ \"$1\" = --model ] && [ ! -e '{once}' ] && touch '{once}' && \
                  (setsid env -i {STRANGER} sh -c '{stray}' &)\nexec '{stand_in}' \"$@\"\n",
@@ -157,7 +158,7 @@ fn beside_a_descendant_that_cannot_be_killed_nothing_is_started() {
         leave.after_ms = 500;
         let keys = format!("binary = \"{}\"", binary.display());
         fleet.server_with("a", Script { actions: vec![leave], ..Script::default() }, &keys);
-        let daemon = stage.up_with(&fleet, &powerless()).await;
+        let daemon = sandbox.up_with(&fleet, &powerless()).await;
         let exited = daemon.exited("a").await;
         let strays = || processes_with(&format!(": {name};"));
         assert_eq!(strays().len(), 1, "{:?}", strays());
