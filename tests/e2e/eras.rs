@@ -80,7 +80,7 @@ fn a_log_of_json_says_the_same() {
 }
 
 #[test]
-fn every_era_is_told_its_pack_and_dialect() {
+fn the_command_line_names_the_pack_and_dialect_of_every_era() {
     sandbox(async |sandbox| {
         let config = sandbox.fleet().write();
         for (part, pack) in ERAS {

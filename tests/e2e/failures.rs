@@ -1,4 +1,6 @@
 //! Real servers that cannot start.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_events::FailureReason;
 use llama_warden_tests::{ExternalProgram, external_program, sandbox};
@@ -48,7 +50,7 @@ fn each_failure_has_its_reason_and_holds_up_nobody() {
     });
 }
 
-/// C43, with the builds' own echo of the path.
+/// Fault C43, with the builds' own echo of the path.
 #[test]
 fn a_ready_phrase_in_the_models_path_does_not_mislead() {
     let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };

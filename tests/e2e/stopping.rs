@@ -1,4 +1,6 @@
 //! Real servers end when they are asked to, or when the daemon does.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ fn term_ends_the_daemon_and_three_servers_quickly() {
     });
 }
 
-/// C45. Most end in peace; a TERM in the first moments of a stream is sometimes lost by the server, and then it is killed.
+/// Fault C45. Most end in peace; a TERM in the first moments of a stream is sometimes lost by the server, and then it is killed.
 #[test]
 fn a_stop_while_a_client_streams_ends_by_the_grace() {
     let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
@@ -65,7 +67,7 @@ fn a_stop_while_a_client_streams_ends_by_the_grace() {
     });
 }
 
-/// S1.
+/// Fault S1.
 #[test]
 fn a_killed_daemon_leaves_no_real_server_behind() {
     let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };

@@ -1,4 +1,4 @@
-//! What has to hold after every test.
+//! Checks what must hold after every test; the crate's documentation lists it.
 
 use std::fmt;
 use std::fs::File;
@@ -15,17 +15,17 @@ use crate::http::TestRequest;
 use crate::procfs::{ProcessInfo, descendants, processes_with};
 use crate::{TestDaemon, WAIT_LIMIT};
 
-/// How long the kernel may take to bury what was killed.
+/// Limit for killed processes to disappear from `/proc`.
 const REAP_LIMIT: Duration = Duration::from_secs(5);
-/// How many events are shown when a test has failed.
+/// The number of last events, and of last log lines, that a failed test prints.
 const EVENTS_PRINTED: usize = 400;
 
-/// What does not hold.
+/// The conditions that do not hold, one text each.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Violations(Vec<String>);
 
 impl Violations {
-    /// Whether all is well.
+    /// Whether every condition holds.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -41,7 +41,7 @@ impl fmt::Display for Violations {
     }
 }
 
-/// Ends every daemon and whatever else is left, and says what should not have been there.
+/// Stops every daemon, kills every process that is left, and returns the conditions that did not hold.
 pub(crate) async fn check_and_clean_up(sandbox: &Path, daemons: &[TestDaemon]) -> Violations {
     let mut violations = Violations::default();
     for daemon in daemons {
@@ -65,11 +65,11 @@ pub(crate) async fn check_and_clean_up(sandbox: &Path, daemons: &[TestDaemon]) -
     violations
 }
 
-/// The events come to what the status reported.
+/// Checks that the events replay to the state that the daemon reports.
 async fn check_replay(daemon: &TestDaemon, violations: &mut Violations) {
     let answer = match TestRequest::get("/api/v1/status").send(daemon.control()).await {
         Ok(answer) => answer,
-        Err(error) => return violations.push(format!("the daemon does not tell its status: {error:?}")),
+        Err(error) => return violations.push(format!("the daemon does not report its status: {error:?}")),
     };
     let reported: StatusReport = match serde_json::from_slice(&answer.body) {
         Ok(reported) => reported,
@@ -85,7 +85,7 @@ async fn check_replay(daemon: &TestDaemon, violations: &mut Violations) {
     }
 }
 
-/// A report without what depends on the time of the question.
+/// Clears the fields that depend on the time of the request.
 fn without_times(mut report: StatusReport) -> StatusReport {
     for server in &mut report.servers {
         server.uptime_seconds = 0;
@@ -95,7 +95,7 @@ fn without_times(mut report: StatusReport) -> StatusReport {
     report
 }
 
-/// A server that ends is a zombie until it is swept and reaped, so one find would not do.
+/// Checks for zombies, with a time limit: a server that ends is a zombie until its descendants are swept and it is reaped.
 async fn check_zombies(daemon: &TestDaemon, violations: &mut Violations) {
     let zombies = || -> Vec<ProcessInfo> {
         descendants(daemon.pid()).into_iter().filter(|child| child.is_zombie && child.parent == daemon.pid()).collect()
@@ -125,7 +125,7 @@ async fn end(daemon: &TestDaemon, violations: &mut Violations) {
     }
 }
 
-/// Everything on a sandbox has its path in the environment (HOME) or in the command line (the model).
+/// Kills and reports every process that has the sandbox's path in its environment (HOME) or command line (the model).
 async fn check_leftovers(sandbox: &Path, violations: &mut Violations) {
     let text = sandbox.to_string_lossy();
     let left = poll_until_empty(|| processes_with(&text)).await;
@@ -144,7 +144,7 @@ fn check_lock(daemon: &TestDaemon, violations: &mut Violations) {
     }
 }
 
-/// Who follows a daemon that ends in peace gets every event, from the first to the last, and so does the event log.
+/// Checks that the follower and the event log of a daemon that exited with 0 have the same events, up to the last one.
 async fn check_events_to_the_end(daemon: &TestDaemon, violations: &mut Violations) {
     let Some(event_stream) = daemon.followed().filter(|_| daemon.ended_well()) else { return };
     let followed = match event_stream.to_end().await {
@@ -165,7 +165,7 @@ async fn check_events_to_the_end(daemon: &TestDaemon, violations: &mut Violation
         Err(error) => return violations.push(format!("{} has a line that is no envelope: {error}", path.display())),
     };
     if followed.first().map(|event| &event.boot) != logged.first().map(|event| &event.boot) {
-        // Another daemon has used the directory since.
+        // A later daemon has used the directory, and has begun a new log.
         return;
     }
     if let Some((event, _)) = followed.iter().zip(&logged).find(|(followed, logged)| followed != logged) {
@@ -180,13 +180,13 @@ async fn check_events_to_the_end(daemon: &TestDaemon, violations: &mut Violation
     }
 }
 
-/// The commands around servers' lives are all that may end after the last server has.
+/// Whether the last event is `DaemonStopped`. Only hooks may still complete after it.
 fn ends_with_daemon_stopped(events: &[Envelope]) -> bool {
     let last = events.iter().map(|event| &event.event).rfind(|event| !matches!(event, Event::HookCompleted { .. }));
     matches!(last, Some(Event::DaemonStopped { .. }))
 }
 
-/// Gives what is dying the time to be gone.
+/// Calls `find` until it finds no process, or [`REAP_LIMIT`] is over; returns what it found last.
 async fn poll_until_empty(find: impl Fn() -> Vec<ProcessInfo>) -> Vec<ProcessInfo> {
     let deadline = Instant::now() + REAP_LIMIT;
     loop {
@@ -194,19 +194,19 @@ async fn poll_until_empty(find: impl Fn() -> Vec<ProcessInfo>) -> Vec<ProcessInf
         if found.is_empty() || Instant::now() >= deadline {
             return found;
         }
-        // await: the end of a process that is not our child.
+        // await: no event announces the end of a process that is not a child of this one.
         sleep(Duration::from_millis(20)).await;
     }
 }
 
 fn kill_process(pid: u32) {
     if let Ok(pid) = i32::try_from(pid) {
-        // It may have ended meanwhile.
+        // An error means that it has ended meanwhile.
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
 }
 
-/// Prints the events and the log of each daemon.
+/// Prints the last events and the end of the log of each daemon.
 pub(crate) fn print_diagnostics(daemons: &[TestDaemon]) {
     for daemon in daemons {
         let events = daemon.followed().map(|event_stream| event_stream.events()).unwrap_or_default();

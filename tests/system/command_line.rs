@@ -1,4 +1,6 @@
 //! Commands without a daemon.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -44,7 +46,7 @@ fn without_a_daemon_the_commands_that_need_one_say_so() {
 
 /// Exit code 2.
 #[test]
-fn every_problem_of_a_configuration_is_told_with_its_place() {
+fn every_problem_of_a_configuration_is_reported_with_its_place() {
     sandbox(async |sandbox| {
         let bad = "[daemon]\nlisten = \"nonsense\"\n\n[stop]\ngrase = \"5s\"\n\n[[servers]]\nid = \"--host\"\nmodel = \"a.gguf\"\n";
         let ran = check(sandbox, bad).await.expect(2);
@@ -67,7 +69,7 @@ fn a_good_configuration_passes_the_check() {
     });
 }
 
-/// S23.
+/// Fault S23.
 #[test]
 fn values_that_would_become_other_arguments_are_refused() {
     sandbox(async |sandbox| {

@@ -1,4 +1,6 @@
 //! Commands that cross, clients that do not read, and what is left of both.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -24,7 +26,7 @@ fn outcomes(event_stream: &EventStream) -> Vec<(Seq, CommandOutcome)> {
     completed.collect()
 }
 
-/// S10.
+/// Fault S10.
 #[test]
 fn a_hundred_restarts_at_once_are_each_answered_once_and_end_in_ready() {
     sandbox(async |sandbox| {
@@ -64,9 +66,9 @@ fn a_hundred_restarts_at_once_are_each_answered_once_and_end_in_ready() {
     });
 }
 
-/// S10.
+/// Fault S10.
 #[test]
-fn the_last_wish_wins() {
+fn the_last_command_decides_the_final_state() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         let slow = Script { load_ms: 2000, term: TermScript::Slow(500), ..Script::default() };
@@ -119,7 +121,7 @@ fn restarts_leave_no_file_open() {
     });
 }
 
-/// S12.
+/// Fault S12.
 #[test]
 fn clients_that_never_read_hold_up_nothing() {
     sandbox(async |sandbox| {
@@ -147,7 +149,7 @@ fn clients_that_never_read_hold_up_nothing() {
     });
 }
 
-/// S15.
+/// Fault S15.
 #[test]
 fn a_log_that_nobody_can_write_holds_up_nothing() {
     for output in [DaemonOutput::Closed, DaemonOutput::Full, DaemonOutput::Blocked] {

@@ -1,4 +1,6 @@
 //! The daemon is killed at every step: the next start finds what is left, or proves that nothing is.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use llama_warden_tests::{DaemonOptions, Sandbox, TestDaemon, TestFleet, action_a
 use nix::sys::signal::Signal;
 
 /// A server that leaves somebody behind, whom neither group nor session nor environment tells.
-fn leaving(life_ms: u64, rest: Vec<ScheduledAction>) -> Script {
+fn with_escaped_descendant(life_ms: u64, rest: Vec<ScheduledAction>) -> Script {
     let escaped = Grandchild {
         life_ms,
         detach: true,
@@ -23,12 +25,12 @@ fn leaving(life_ms: u64, rest: Vec<ScheduledAction>) -> Script {
 }
 
 /// A number that only one test's grandchildren have in their command line, as the length of their life.
-fn signature() -> u64 {
+fn unique_life_ms() -> u64 {
     fastrand::u64(40_000..60_000)
 }
 
 /// The grandchildren with this signature, and the servers of the fleet, that run now.
-fn family(fleet: &TestFleet, life_ms: u64) -> (usize, usize) {
+fn survivors(fleet: &TestFleet, life_ms: u64) -> (usize, usize) {
     let grandchildren = processes_with(&format!("\"life_ms\":{life_ms}"));
     // The process that detaches a grandchild is on its way out.
     let alive = grandchildren.iter().filter(|process| process.command.contains("--stand-in-grandchild"));
@@ -43,20 +45,20 @@ async fn kill(daemon: &TestDaemon) {
 
 /// Starts the next daemon; once its server is ready, nobody is left but what is its own.
 async fn assert_next_start_is_clean(sandbox: &Sandbox, fleet: &TestFleet, life_ms: u64, when: &str) {
-    fleet.rewrite("a", &leaving(life_ms, Vec::new()));
+    fleet.rewrite("a", &with_escaped_descendant(life_ms, Vec::new()));
     let next = sandbox.up(fleet).await;
     next.ready("a").await;
-    assert_eq!(family(fleet, life_ms), (1, 1), "killed {when}");
+    assert_eq!(survivors(fleet, life_ms), (1, 1), "killed {when}");
     next.signal(Signal::SIGTERM);
     assert_eq!(next.exit_code().await, 0, "{}", next.log());
-    assert_eq!(family(fleet, life_ms), (0, 0), "killed {when}, and stopped");
+    assert_eq!(survivors(fleet, life_ms), (0, 0), "killed {when}, and stopped");
 }
 
 fn has_come(step: &str, event: &Envelope) -> bool {
     event.event.kind() == step && !matches!(event.event, Event::CommandAccepted { .. })
 }
 
-/// S3.
+/// Fault S3.
 #[test]
 fn whatever_step_the_daemon_is_killed_at_the_next_start_is_clean() {
     let steps = [
@@ -70,15 +72,15 @@ fn whatever_step_the_daemon_is_killed_at_the_next_start_is_clean() {
     ];
     for step in steps {
         sandbox(async |sandbox| {
-            let life_ms = signature();
+            let life_ms = unique_life_ms();
             let mut fleet = sandbox.fleet();
-            fleet.server_with("a", leaving(life_ms, Vec::new()), "stop = { grace = \"1h\" }");
-            let lingers = ScheduledAction {
+            fleet.server_with("a", with_escaped_descendant(life_ms, Vec::new()), "stop = { grace = \"1h\" }");
+            let slow_stop = ScheduledAction {
                 at: ScriptPhase::Stopping,
                 after_ms: 60_000,
                 action: ScriptAction::Zombies { count: 0 },
             };
-            fleet.rewrite("a", &leaving(life_ms, vec![lingers]));
+            fleet.rewrite("a", &with_escaped_descendant(life_ms, vec![slow_stop]));
             let daemon = sandbox.up(&fleet).await;
             if ["StopBegan", "SignalDelivered"].contains(&step) {
                 daemon.ready("a").await;
@@ -91,7 +93,7 @@ fn whatever_step_the_daemon_is_killed_at_the_next_start_is_clean() {
     }
 }
 
-/// S18. `LLAMA_WARDEN_TEST_CRASHES` raises how often, and the moment of each is drawn from a seed that is printed.
+/// Fault S18. `LLAMA_WARDEN_TEST_CRASHES` raises how often, and the moment of each is drawn from a seed that is printed.
 #[test]
 fn whenever_the_daemon_is_killed_the_next_start_is_clean() {
     let rounds = std::env::var("LLAMA_WARDEN_TEST_CRASHES").map_or(6, |rounds| rounds.parse().expect("a number"));
@@ -101,17 +103,17 @@ fn whenever_the_daemon_is_killed_the_next_start_is_clean() {
     for _ in 0..rounds {
         let moment = Duration::from_micros(random.u64(0..500_000));
         sandbox(async |sandbox| {
-            let life_ms = signature();
+            let life_ms = unique_life_ms();
             let mut fleet = sandbox.fleet();
             fleet.section(
                 "[restart]\npolicy = \"always\"\ninitial-delay = \"10ms\"\nmax-delay = \"20ms\"\nmax-attempts = 1000",
             );
-            let dies = ScheduledAction {
+            let exits = ScheduledAction {
                 at: ScriptPhase::Ready,
                 after_ms: 50,
                 action: ScriptAction::Exit { code: 1, last_words: None },
             };
-            fleet.server("a", leaving(life_ms, vec![dies]));
+            fleet.server("a", with_escaped_descendant(life_ms, vec![exits]));
             let daemon = sandbox.launch(&fleet, &DaemonOptions::default());
             // await: the moment is what is tested, and any will do.
             tokio::time::sleep(moment).await;

@@ -1,4 +1,6 @@
 //! The daemon dies, or there are two of them.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::time::Duration;
 
@@ -6,7 +8,7 @@ use llama_warden_stand_in::{Script, TermScript};
 use llama_warden_tests::{DaemonOptions, WAIT_LIMIT, descendants, eventually, processes_with, sandbox};
 use nix::sys::signal::Signal;
 
-/// S1. The children have a second; the machine may be busy.
+/// Fault S1. The children have a second; the machine may be busy.
 #[test]
 fn a_killed_daemon_leaves_no_server_behind_and_the_next_start_is_clean() {
     sandbox(async |sandbox| {
@@ -31,7 +33,7 @@ fn a_killed_daemon_leaves_no_server_behind_and_the_next_start_is_clean() {
     });
 }
 
-/// S1, while servers are being stopped.
+/// Fault S1, while servers are being stopped.
 #[test]
 fn a_daemon_killed_while_it_stops_leaves_no_server_behind() {
     sandbox(async |sandbox| {
@@ -49,7 +51,7 @@ fn a_daemon_killed_while_it_stops_leaves_no_server_behind() {
     });
 }
 
-/// S2: adopting is not built, and nobody is left to believe that it is.
+/// Fault S2: adopting is not built, and nobody is left to believe that it is.
 #[test]
 fn adopting_is_refused_with_a_clear_error() {
     sandbox(async |sandbox| {
@@ -66,7 +68,7 @@ fn adopting_is_refused_with_a_clear_error() {
     });
 }
 
-/// S13: the launcher cannot keep its state, which ends the daemon in order and is told.
+/// Fault S13: the launcher cannot keep its state, which ends the daemon in order and is told.
 #[test]
 fn a_component_that_fails_ends_the_daemon_with_an_error() {
     sandbox(async |sandbox| {
@@ -81,7 +83,7 @@ fn a_component_that_fails_ends_the_daemon_with_an_error() {
     });
 }
 
-/// S5.
+/// Fault S5.
 #[test]
 fn of_daemons_on_one_state_directory_one_wins_and_the_others_name_it() {
     sandbox(async |sandbox| {
@@ -121,7 +123,7 @@ fn as_process_one() -> DaemonOptions {
     DaemonOptions { under: under.map(str::to_owned).to_vec(), ..DaemonOptions::default() }
 }
 
-/// S1 as PID 1, S16.
+/// Fault S1 as PID 1, S16.
 #[test]
 fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
     use llama_warden_stand_in::{Grandchild, ScriptAction, ScriptPhase};

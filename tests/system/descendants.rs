@@ -1,4 +1,6 @@
 //! Servers with processes of their own: none of them outlives its server.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::time::Duration;
 
@@ -45,7 +47,7 @@ async fn stopped(daemon: &TestDaemon, id: &str) {
     daemon.command(id, "stop?wait=50s").await.expect(200);
 }
 
-/// C24, C26, C27.
+/// Faults C24, C26 and C27.
 #[test]
 fn what_a_dead_server_leaves_is_swept_whatever_it_holds() {
     sandbox(async |sandbox| {
@@ -82,9 +84,9 @@ fn what_a_dead_server_leaves_is_swept_whatever_it_holds() {
     });
 }
 
-/// C28, C18.
+/// Faults C28 and C18.
 #[test]
-fn who_scrubbed_its_environment_and_left_its_session_is_swept_too() {
+fn a_descendant_that_left_environment_and_session_is_swept_too() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         let escaped =
@@ -111,7 +113,7 @@ fn who_scrubbed_its_environment_and_left_its_session_is_swept_too() {
     });
 }
 
-/// C25.
+/// Fault C25.
 #[test]
 fn a_stop_returns_only_when_the_grandchildren_are_gone() {
     sandbox(async |sandbox| {
@@ -131,7 +133,7 @@ fn a_stop_returns_only_when_the_grandchildren_are_gone() {
     });
 }
 
-/// C31.
+/// Fault C31.
 #[test]
 fn a_server_that_becomes_another_program_is_still_supervised() {
     sandbox(async |sandbox| {
@@ -151,7 +153,7 @@ fn a_server_that_becomes_another_program_is_still_supervised() {
     });
 }
 
-/// C29.
+/// Fault C29.
 #[test]
 fn two_hundred_zombies_of_its_own_do_not_harm_a_server() {
     sandbox(async |sandbox| {

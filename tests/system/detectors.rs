@@ -8,7 +8,7 @@ use llama_warden_stand_in::{Era, ReadyLine, ScheduledAction, Script, ScriptActio
 use llama_warden_tests::{Port, Sandbox, TestDaemon, TestFleet, sandbox};
 
 /// A build that nobody has seen, with no `/health`: only its words can prove that it is ready.
-fn goose(port: u16) -> Script {
+fn goose_script(port: u16) -> Script {
     let landed = ScriptAction::Say { text: format!("the goose has landed on {port}"), stream: Stream::Stdout };
     Script {
         era: Era::December2023,
@@ -46,7 +46,7 @@ fn goose_fleet(sandbox: &Sandbox) -> (TestFleet, PathBuf, PathBuf) {
     let binary = sandbox.build_of(Era::December2023);
     fleet.binary(&binary);
     fleet.server("goose", Script::default());
-    fleet.rewrite("goose", &goose(fleet.port("goose")));
+    fleet.rewrite("goose", &goose_script(fleet.port("goose")));
     (fleet, packs, binary)
 }
 
@@ -68,7 +68,7 @@ async fn started(daemon: &TestDaemon, after: Seq) -> ReadyVia {
     }
 }
 
-fn drop_in(folder: &Path, text: &str) {
+fn install_pack(folder: &Path, text: &str) {
     // As an editor saves: beside, then renamed.
     fs::create_dir_all(folder).expect("the sandbox can be written");
     fs::write(folder.join(".goose.toml.new"), text).expect("the sandbox can be written");
@@ -82,13 +82,13 @@ fn made_up_words_are_understood_after_one_file_is_dropped_in_and_a_broken_one_di
         let daemon = sandbox.up(&fleet).await;
         assert_eq!(daemon.failure("goose").await.0, FailureReason::ReadyTimeout, "nobody knows its words");
         daemon.exited("goose").await;
-        drop_in(&packs, GOOSE);
+        install_pack(&packs, GOOSE);
         let (seq, taken, refused) = reloaded(&daemon, Seq::new(0)).await;
         assert_eq!((taken, refused), (vec!["goose".to_owned()], vec![]));
         assert_eq!(started(&daemon, seq).await, ReadyVia::Stdout);
         assert_eq!(daemon.report("goose").await.detector.as_deref(), Some("goose"));
 
-        drop_in(&packs, &GOOSE.replace("(?P<port>", "(?P<haven>"));
+        install_pack(&packs, &GOOSE.replace("(?P<port>", "(?P<haven>"));
         let (seq, taken, refused) = reloaded(&daemon, seq).await;
         assert_eq!(taken, [""; 0]);
         assert_eq!((refused[0].line, refused[0].column), (Some(9), Some(9)), "{refused:?}");
@@ -113,7 +113,7 @@ fn a_learnt_pack_makes_the_words_the_proof() {
         fs::create_dir(&packs).expect("the sandbox can be written");
         let port = Port::lease();
         let model = fleet.model("goose");
-        let mut script = goose(port.number());
+        let mut script = goose_script(port.number());
         script.load_ms = 300;
         let early = ScriptAction::Say {
             text: format!("geese will be ready on {} soon", port.number()),
@@ -133,7 +133,7 @@ fn a_learnt_pack_makes_the_words_the_proof() {
         );
         assert!(text.contains("geese will be ready on"), "{text}\n{}", ran.stderr);
 
-        fleet.rewrite("goose", &goose(fleet.port("goose")));
+        fleet.rewrite("goose", &goose_script(fleet.port("goose")));
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("goose").await;
         let report = daemon.report("goose").await;
@@ -166,7 +166,7 @@ fn exits() -> ScheduledAction {
 fn the_command_line_says_which_pack_a_build_gets_and_what_it_makes_of_a_log() {
     sandbox(async |sandbox| {
         let (fleet, packs, _) = goose_fleet(sandbox);
-        drop_in(&packs, GOOSE);
+        install_pack(&packs, GOOSE);
         let config = fleet.write();
         let list = sandbox.run(&config, ["detector", "list", "--json"]).await.expect(0).json();
         assert_eq!((&list[0]["name"], &list[1]["file"]), (&"goose".into(), &serde_json::Value::Null));
@@ -188,7 +188,7 @@ fn the_command_line_says_which_pack_a_build_gets_and_what_it_makes_of_a_log() {
         assert_eq!((&said["verdicts"][0]["stream"], &said["examples"]["checked"]), (&"stdout".into(), &1.into()));
         let broken = sandbox.file("broken.toml");
         fs::write(&broken, GOOSE.replace("on 8001", "in 8001")).expect("writes");
-        drop_in(&packs, &GOOSE.replace("on 8001", "in 8001"));
+        install_pack(&packs, &GOOSE.replace("on 8001", "in 8001"));
         let checked = sandbox.run(&config, ["check"]).await.expect(2);
         assert!(checked.stderr.contains("goose.toml:12:8: this example claims"), "{}", checked.stderr);
         let test = ["detector", "test", &broken.display().to_string(), &log.display().to_string()].map(str::to_owned);

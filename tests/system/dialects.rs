@@ -36,7 +36,7 @@ fn renamed() -> Script {
     Script { renames: Renames::from(renames), ..Script::default() }
 }
 
-fn drop_in(folder: &Path, text: &str) {
+fn install_dialect(folder: &Path, text: &str) {
     // As an editor saves: beside, then renamed.
     fs::create_dir_all(folder).expect("the sandbox can be written");
     fs::write(folder.join(".new"), text).expect("the sandbox can be written");
@@ -49,16 +49,16 @@ async fn restarted(daemon: &TestDaemon) -> String {
     daemon.server("a").await.argv.join(" ")
 }
 
-/// What was told of the folder so far: the dialects that were taken up, and the files that were refused.
-async fn told(daemon: &TestDaemon) -> Vec<(Vec<String>, Vec<FileRefusal>)> {
+/// Every reload of the folder so far: the dialects that were accepted, and the files that were refused.
+async fn reloads(daemon: &TestDaemon) -> Vec<(Vec<String>, Vec<FileRefusal>)> {
     let seq = daemon.status().await.seq;
     daemon.event_stream().replay(seq).await;
     let events = daemon.event_stream().events().into_iter();
-    let told = events.filter_map(|event| match event.event {
+    let reloads = events.filter_map(|event| match event.event {
         Event::DialectsReloaded { dialects, refused, .. } => Some((dialects.into(), refused.into())),
         _ => None,
     });
-    told.collect()
+    reloads.collect()
 }
 
 #[test]
@@ -78,20 +78,20 @@ fn a_renamed_option_is_passed_after_one_file_is_dropped_in_and_a_broken_one_chan
             "{lost:?}"
         );
 
-        drop_in(&dialects, RENAMED);
+        install_dialect(&dialects, RENAMED);
         let line = restarted(&daemon).await;
         assert!(line.contains("--context-length 512") && line.contains("--lanes 2"), "{line}");
         let after = daemon.server("a").await;
         assert_eq!((after.dialect.as_deref(), after.warnings.len()), (Some("renamed"), 0));
-        assert_eq!(told(&daemon).await, [(vec!["renamed".to_owned()], vec![])]);
+        assert_eq!(reloads(&daemon).await, [(vec!["renamed".to_owned()], vec![])]);
         assert_eq!(daemon.report("b").await.incarnation, Incarnation::new(1), "nothing else is disturbed");
 
-        drop_in(&dialects, &RENAMED.replace("\"--lanes\", \"{value}\"", "\"lanes\", \"{value}\""));
+        install_dialect(&dialects, &RENAMED.replace("\"--lanes\", \"{value}\"", "\"lanes\", \"{value}\""));
         assert_eq!(restarted(&daemon).await, line, "the old file stays in force");
         restarted(&daemon).await;
-        let told = told(&daemon).await;
-        assert_eq!(told.len(), 2, "told when it is seen, and not at every launch: {told:?}");
-        let (taken, refused) = &told[1];
+        let reloads = reloads(&daemon).await;
+        assert_eq!(reloads.len(), 2, "reported when it is seen, and not at every launch: {reloads:?}");
+        let (taken, refused) = &reloads[1];
         assert_eq!((taken.len(), refused[0].line, refused[0].column), (0, Some(7), Some(43)), "{refused:?}");
         assert!(refused[0].message.contains("`lanes` would not read as an option"), "{refused:?}");
         assert!(refused[0].file == dialects.join("renamed.toml") && !refused[0].advice.is_empty(), "{refused:?}");
@@ -103,18 +103,18 @@ fn an_option_that_protects_is_never_dropped_and_stays_a_secret_under_another_nam
     sandbox(async |sandbox| {
         let (mut fleet, dialects) = renamed_fleet(sandbox);
         fleet.server_with("a", renamed(), "flags = { api-key = \"sk-of-nobody\" }");
-        drop_in(&dialects, RENAMED);
+        install_dialect(&dialects, RENAMED);
         let daemon = sandbox.up(&fleet).await;
         let (reason, detail, _) = daemon.failure("a").await;
         assert_eq!(reason, FailureReason::BadArgument);
         assert!(detail.contains("`api-key`") && detail.contains("never dropped"), "{detail}");
 
         let drops = "[[option]]\nname = \"api-key\"\nrule = [{ spell = [], because = \"open\" }]\n";
-        drop_in(&dialects, &format!("{RENAMED}\n{drops}"));
+        install_dialect(&dialects, &format!("{RENAMED}\n{drops}"));
         let checked = sandbox.run(&fleet.path(), ["check"]).await.expect(2);
         assert!(checked.stderr.contains("renamed.toml:16:19: `api-key` protects a server"), "{}", checked.stderr);
 
-        drop_in(&dialects, &RENAMED.replace("synonyms = [", "synonyms = [[\"api-key\", \"pass-phrase\"], "));
+        install_dialect(&dialects, &RENAMED.replace("synonyms = [", "synonyms = [[\"api-key\", \"pass-phrase\"], "));
         daemon.command("a", "start?wait=30s").await.expect(200);
         let server = daemon.server("a").await;
         assert!(server.argv.join(" ").contains("--pass-phrase [redacted]"), "{:?}", server.argv);
@@ -129,7 +129,7 @@ fn the_command_line_says_which_dialect_a_build_gets_and_which_rule_it_is() {
         let (mut fleet, dialects) = renamed_fleet(sandbox);
         fleet.server("a", renamed());
         let config = fleet.write();
-        drop_in(&dialects, RENAMED);
+        install_dialect(&dialects, RENAMED);
         let file = dialects.join("renamed.toml").display().to_string();
         sandbox.run(&config, ["check"]).await.expect(0);
         let list = sandbox.run(&config, ["dialect", "list", "--json"]).await.expect(0).json();
@@ -170,7 +170,7 @@ fn a_daemon_does_not_start_with_a_broken_dialect() {
     sandbox(async |sandbox| {
         let (mut fleet, dialects) = renamed_fleet(sandbox);
         fleet.server("a", renamed());
-        drop_in(&dialects, "name = \"renamed\"\nsynonym = []\n");
+        install_dialect(&dialects, "name = \"renamed\"\nsynonym = []\n");
         let ran = sandbox.run(&fleet.write(), ["up"]).await.expect(2);
         assert!(ran.stderr.contains("renamed.toml:2:1: unknown field `synonym`"), "{}", ran.stderr);
         assert!(ran.stderr.contains("take it out of llama-server.dialects-dir"), "{}", ran.stderr);

@@ -1,4 +1,6 @@
 //! How processes end, and that each end is recorded as it was.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use futures_util::future::join_all;
 use llama_warden_events::{Event, FailureReason, ProcessEnd, Signal};
@@ -7,7 +9,7 @@ use llama_warden_state::PhaseName;
 use llama_warden_tests::{TestDaemon, TestFleet, action_at, after_ready, sample, sandbox};
 
 /// How many servers end side by side.
-const ABREAST: usize = 16;
+const PARALLEL: usize = 16;
 
 fn ends_by(action: ScriptAction) -> Script {
     Script { silent: true, actions: vec![action_at(ScriptPhase::Start, action)], ..Script::default() }
@@ -38,17 +40,17 @@ async fn ends_of(daemon: &TestDaemon, fleet: &TestFleet, scripts: Vec<Script>) -
     join_all(scripts.into_iter().enumerate().map(end)).await
 }
 
-/// C4. Also C5: none of the 256 exits that come at once is lost.
+/// Fault C4. Also C5: none of the 256 exits that come at once is lost.
 #[test]
 fn every_exit_code_is_recorded_as_it_was() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
-        (0..ABREAST).for_each(|slot| {
+        (0..PARALLEL).for_each(|slot| {
             fleet.server_with(&name(slot), Script::default(), "enabled = false");
         });
         let daemon = sandbox.up(&fleet).await;
         let codes: Vec<u8> = (0..=255).collect();
-        for codes in codes.chunks(ABREAST) {
+        for codes in codes.chunks(PARALLEL) {
             let scripts = codes
                 .iter()
                 .map(|code| ends_by(ScriptAction::Exit { code: i32::from(*code), last_words: None }))
@@ -58,11 +60,11 @@ fn every_exit_code_is_recorded_as_it_was() {
         }
         let metrics = daemon.metrics().await;
         let outcomes = metrics.lines().filter(|line| line.starts_with("llama_warden_server_exits_total{"));
-        assert_eq!(outcomes.count(), ABREAST * 5, "labels are a closed set");
+        assert_eq!(outcomes.count(), PARALLEL * 5, "labels are a closed set");
     });
 }
 
-/// C4.
+/// Fault C4.
 #[test]
 fn every_deadly_signal_is_recorded_as_it_was() {
     const DEADLY: [&str; 16] = [
@@ -86,7 +88,7 @@ fn every_deadly_signal_is_recorded_as_it_was() {
     });
 }
 
-/// C12.
+/// Fault C12.
 #[test]
 fn a_crash_after_ready_is_a_failure_after_a_ready() {
     sandbox(async |sandbox| {

@@ -102,7 +102,7 @@ fn followers_on_the_command_line_show_the_end_and_end_well() {
 }
 
 #[test]
-fn who_follows_a_server_that_leaves_the_configuration_is_let_go() {
+fn a_follower_ends_when_its_server_leaves_the_configuration() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         let words = action_at(

@@ -1,4 +1,6 @@
 //! Who may talk to the daemon, and how.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,7 +11,7 @@ use llama_warden_tests::{DaemonOptions, ProgramRun, Sandbox, TestFleet, TestRequ
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// S21.
+/// Fault S21.
 #[test]
 fn a_web_page_cannot_drive_the_daemon() {
     sandbox(async |sandbox| {
@@ -54,7 +56,7 @@ fn a_web_page_cannot_drive_the_daemon() {
     });
 }
 
-/// S21.
+/// Fault S21.
 #[test]
 fn a_token_opens_what_is_guarded_and_is_not_asked_for_on_the_socket() {
     sandbox(async |sandbox| {
@@ -79,9 +81,9 @@ fn a_token_opens_what_is_guarded_and_is_not_asked_for_on_the_socket() {
     });
 }
 
-/// S21.
+/// Fault S21.
 #[test]
-fn a_slow_loris_is_shown_the_door_and_holds_up_nobody() {
+fn an_unfinished_request_is_closed_and_delays_nobody() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
@@ -109,7 +111,7 @@ async fn refused(sandbox: &Sandbox, fleet: &TestFleet, words: &[&str]) {
     }
 }
 
-/// S22.
+/// Fault S22.
 #[test]
 fn a_control_socket_that_cannot_be_is_refused_with_a_clear_error() {
     sandbox(async |sandbox| {
@@ -133,7 +135,7 @@ fn a_control_socket_that_cannot_be_is_refused_with_a_clear_error() {
     });
 }
 
-/// S22.
+/// Fault S22.
 #[test]
 fn another_user_cannot_reach_the_control_socket() {
     if !is_root() {

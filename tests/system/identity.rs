@@ -1,11 +1,13 @@
 //! Whose server answers, and what its model is called.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_events::{Event, FailureReason, ReadyVia};
 use llama_warden_stand_in::{Era, HealthScript, ReadyLine, Script};
 use llama_warden_tests::sandbox;
 use llama_warden_tiny_gguf::TinyModel;
 
-/// C33.
+/// Fault C33.
 #[test]
 fn a_server_of_another_model_is_never_ready() {
     sandbox(async |sandbox| {
@@ -22,7 +24,7 @@ fn a_server_of_another_model_is_never_ready() {
     });
 }
 
-/// C43.
+/// Fault C43.
 #[test]
 fn a_ready_phrase_in_a_path_or_a_name_is_no_hint() {
     sandbox(async |sandbox| {

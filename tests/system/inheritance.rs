@@ -1,4 +1,6 @@
 //! What a server gets from the daemon, and what it does not.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +37,7 @@ fn read(path: &std::path::Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("the server has dumped")).expect("JSON")
 }
 
-/// C42, C46.
+/// Faults C42 and C46.
 #[test]
 fn a_server_inherits_what_is_allowed_and_nothing_else() {
     sandbox(async |sandbox| {

@@ -1,4 +1,6 @@
 //! What is found before a process exists.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -30,7 +32,7 @@ fn elapsed(events: &[Envelope], kind: &str) -> Duration {
     events.iter().find(|event| event.event.kind() == kind).expect(kind).elapsed.as_duration()
 }
 
-/// C1.
+/// Fault C1.
 #[test]
 fn what_is_no_executable_fails_permanently_and_at_once() {
     sandbox(async |sandbox| {
@@ -66,7 +68,7 @@ fn what_is_no_executable_fails_permanently_and_at_once() {
     });
 }
 
-/// C1, S23.
+/// Faults C1 and S23.
 #[test]
 fn what_is_no_model_fails_before_the_spawn() {
     sandbox(async |sandbox| {
@@ -123,7 +125,7 @@ async fn serve_strangers(listener: TcpListener) {
     }
 }
 
-/// C32.
+/// Fault C32.
 #[test]
 fn a_stranger_on_the_port_is_never_taken_for_the_server() {
     sandbox(async |sandbox| {
@@ -143,7 +145,7 @@ fn a_stranger_on_the_port_is_never_taken_for_the_server() {
     });
 }
 
-/// C47.
+/// Fault C47.
 #[test]
 fn a_server_on_the_port_of_another_one_is_refused_before_the_spawn_even_if_its_build_shares_ports() {
     sandbox(async |sandbox| {
@@ -163,7 +165,7 @@ fn a_server_on_the_port_of_another_one_is_refused_before_the_spawn_even_if_its_b
     });
 }
 
-/// C47, within one configuration.
+/// Fault C47, within one configuration.
 #[test]
 fn one_port_for_two_servers_is_an_error_of_the_configuration() {
     sandbox(async |sandbox| {
@@ -178,9 +180,9 @@ fn one_port_for_two_servers_is_an_error_of_the_configuration() {
     });
 }
 
-/// C2, C3, C44.
+/// Faults C2, C3 and C44.
 #[test]
-fn an_exit_before_ready_is_a_failure_that_carries_the_last_words() {
+fn an_exit_before_ready_is_a_failure_that_quotes_the_last_line() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         let exits = |code, words: Option<&str>, silent| {

@@ -1,4 +1,6 @@
 //! Admission by estimated memory.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,7 +14,7 @@ use serde_json::Value;
 /// A context that no machine has the memory for: two petabytes of cache.
 const ABSURD: &str = "flags = { ctx-size = 4000000000000 }";
 
-fn weighing(sandbox: &Sandbox, policy: &str) -> TestFleet {
+fn with_memory_policy(sandbox: &Sandbox, policy: &str) -> TestFleet {
     let mut fleet = sandbox.fleet();
     fleet.section(&format!("[start]\nmemory = \"{policy}\""));
     fleet
@@ -25,7 +27,7 @@ async fn available(sandbox: &Sandbox, config: &Path) -> u64 {
 }
 
 /// Adds a server whose mapped model takes more than half of the memory that is left. The file has holes.
-fn half_of(fleet: &mut TestFleet, available: u64, id: &str, script: Script, keys: &str) {
+fn needs_most_memory(fleet: &mut TestFleet, available: u64, id: &str, script: Script, keys: &str) {
     fleet.server_with(id, script, &format!("flags = {{ mmap = true }}\n{keys}"));
     let model = File::options().write(true).open(fleet.model(id)).expect("it was written");
     model.set_len(available / 10 * 6).expect("the sandbox has holes");
@@ -38,7 +40,7 @@ async fn phase(daemon: &TestDaemon, id: &str) -> PhaseName {
 #[test]
 fn a_server_that_does_not_fit_is_refused_with_the_numbers_and_the_others_run() {
     sandbox(async |sandbox| {
-        let mut fleet = weighing(sandbox, "enforce");
+        let mut fleet = with_memory_policy(sandbox, "enforce");
         fleet
             .server("a", Script::default())
             .server_with("big", Script::default(), ABSURD)
@@ -67,7 +69,7 @@ fn a_server_that_does_not_fit_is_refused_with_the_numbers_and_the_others_run() {
 #[test]
 fn a_refused_server_is_tried_again_by_the_restart_policy_and_then_given_up() {
     sandbox(async |sandbox| {
-        let mut fleet = weighing(sandbox, "enforce");
+        let mut fleet = with_memory_policy(sandbox, "enforce");
         fleet.section("[restart]\ninitial-delay = \"10ms\"\nmax-delay = \"20ms\"\nmax-attempts = 2");
         fleet.server_with("big", Script::default(), ABSURD);
         let daemon = sandbox.up(&fleet).await;
@@ -82,7 +84,7 @@ fn a_refused_server_is_tried_again_by_the_restart_policy_and_then_given_up() {
 #[test]
 fn a_server_that_may_not_fit_is_started_with_a_warning() {
     sandbox(async |sandbox| {
-        let mut fleet = weighing(sandbox, "warn");
+        let mut fleet = with_memory_policy(sandbox, "warn");
         fleet.server_with("big", Script::default(), ABSURD).server("a", Script::default());
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("big").await;
@@ -98,9 +100,9 @@ fn a_server_that_may_not_fit_is_started_with_a_warning() {
 }
 
 #[test]
-fn nothing_is_weighed_where_nobody_wants_it() {
+fn memory_is_not_estimated_where_the_policy_is_off() {
     sandbox(async |sandbox| {
-        let mut fleet = weighing(sandbox, "off");
+        let mut fleet = with_memory_policy(sandbox, "off");
         fleet.server_with("big", Script::default(), ABSURD);
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("big").await;
@@ -109,15 +111,15 @@ fn nothing_is_weighed_where_nobody_wants_it() {
     });
 }
 
-/// C37: what is about to be free is waited for, and what is held by a server that stays is not.
+/// Fault C37: what is about to be free is waited for, and what is held by a server that stays is not.
 #[test]
 fn a_start_waits_for_the_memory_of_a_server_that_is_stopping() {
     sandbox(async |sandbox| {
-        let mut fleet = weighing(sandbox, "enforce");
+        let mut fleet = with_memory_policy(sandbox, "enforce");
         let available = available(sandbox, &fleet.write()).await;
         let slow = Script { term: TermScript::Slow(2500), ..Script::default() };
-        half_of(&mut fleet, available, "a", slow, "");
-        half_of(&mut fleet, available, "b", Script::default(), "enabled = false");
+        needs_most_memory(&mut fleet, available, "a", slow, "");
+        needs_most_memory(&mut fleet, available, "b", Script::default(), "enabled = false");
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let answer = daemon.command("b", "start?wait=50s").await.expect(502).json();
@@ -140,10 +142,10 @@ fn a_start_waits_for_the_memory_of_a_server_that_is_stopping() {
 #[test]
 fn a_start_that_waits_for_memory_does_not_hold_up_a_shutdown() {
     sandbox(async |sandbox| {
-        let mut fleet = weighing(sandbox, "enforce");
+        let mut fleet = with_memory_policy(sandbox, "enforce");
         let available = available(sandbox, &fleet.write()).await;
-        half_of(&mut fleet, available, "a", Script { term: TermScript::Slow(1500), ..Script::default() }, "");
-        half_of(&mut fleet, available, "b", Script::default(), "enabled = false");
+        needs_most_memory(&mut fleet, available, "a", Script { term: TermScript::Slow(1500), ..Script::default() }, "");
+        needs_most_memory(&mut fleet, available, "b", Script::default(), "enabled = false");
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.command("a", "stop").await.expect(202);
@@ -157,7 +159,7 @@ fn a_start_that_waits_for_memory_does_not_hold_up_a_shutdown() {
 #[test]
 fn check_tells_which_servers_do_not_fit() {
     sandbox(async |sandbox| {
-        let mut fleet = weighing(sandbox, "warn");
+        let mut fleet = with_memory_policy(sandbox, "warn");
         fleet.server("a", Script::default()).server_with("big", Script::default(), ABSURD);
         let config = fleet.write();
         let ran = sandbox.run(&config, ["check"]).await.expect(0);

@@ -11,11 +11,11 @@ use nix::sys::signal::Signal;
 const FIRST_PORT: [u16; 3] = [32_050, 32_250, 32_450];
 
 /// A folder with eight good models and two that are corrupt.
-fn ten(sandbox: &Sandbox) -> PathBuf {
+fn folder_of_ten(sandbox: &Sandbox) -> PathBuf {
     let folder = sandbox.file("found");
     std::fs::create_dir(&folder).expect("the sandbox can be written");
     for seed in 0..8 {
-        good(&folder, &format!("Model-{seed}-1B"));
+        write_model(&folder, &format!("Model-{seed}-1B"));
     }
     for (name, damage) in [("Cut-1B", Damage::HeaderCut), ("Alien-1B", Damage::WrongMagic)] {
         let path = folder.join(format!("{name}.gguf"));
@@ -24,12 +24,12 @@ fn ten(sandbox: &Sandbox) -> PathBuf {
     folder
 }
 
-fn good(folder: &Path, name: &str) {
+fn write_model(folder: &Path, name: &str) {
     TinyModel::new(name).write(&folder.join(format!("{name}.gguf"))).expect("the sandbox can be written");
 }
 
 /// A fleet of which nothing is written.
-fn nobody(sandbox: &Sandbox, first_port: u16) -> TestFleet {
+fn empty_fleet(sandbox: &Sandbox, first_port: u16) -> TestFleet {
     let mut fleet = sandbox.fleet();
     fleet.llama_server(&format!("first-port = {first_port}"));
     fleet
@@ -48,8 +48,8 @@ async fn ports(daemon: &TestDaemon) -> Vec<(String, u16)> {
 #[test]
 fn a_folder_is_enough_and_corrupt_files_are_named_with_reasons() {
     sandbox(async |sandbox| {
-        let folder = ten(sandbox);
-        let fleet = nobody(sandbox, FIRST_PORT[0]);
+        let folder = folder_of_ten(sandbox);
+        let fleet = empty_fleet(sandbox, FIRST_PORT[0]);
         let daemon = sandbox.up_with(&fleet, &with_models(&folder)).await;
         for seed in 0..8 {
             daemon.ready(&format!("model_{seed}_1b_f32")).await;
@@ -69,7 +69,7 @@ fn a_folder_is_enough_and_corrupt_files_are_named_with_reasons() {
 
         // A model that comes is taken up by a reload, and one that goes is stopped.
         let before = ports(&daemon).await;
-        good(&folder, "Added-1B");
+        write_model(&folder, "Added-1B");
         std::fs::remove_file(folder.join("Model-0-1B.gguf")).unwrap();
         let answer = daemon.post("/api/v1/reload?wait=50s").await.expect(200).json();
         assert_eq!(
@@ -94,8 +94,8 @@ fn models_of_the_configuration_are_there_to_be_started() {
     sandbox(async |sandbox| {
         let folder = sandbox.file("found");
         std::fs::create_dir(&folder).unwrap();
-        ["Small-1B", "Large-7B"].iter().for_each(|name| good(&folder, name));
-        let mut fleet = nobody(sandbox, FIRST_PORT[1]);
+        ["Small-1B", "Large-7B"].iter().for_each(|name| write_model(&folder, name));
+        let mut fleet = empty_fleet(sandbox, FIRST_PORT[1]);
         fleet.section(&format!("[models]\ndirs = [{:?}]", folder.to_string_lossy()));
         fleet.section("[profiles.all]\nservers = [{ tier = \"F*\" }]\n[profiles.one]\nservers = [\"large*\"]");
         fleet.server("mine", llama_warden_stand_in::Script::default());
@@ -117,7 +117,7 @@ fn models_of_the_configuration_are_there_to_be_started() {
 #[test]
 fn a_server_of_the_file_wins_over_the_same_model() {
     sandbox(async |sandbox| {
-        let mut fleet = nobody(sandbox, FIRST_PORT[2]);
+        let mut fleet = empty_fleet(sandbox, FIRST_PORT[2]);
         fleet.server("mine", llama_warden_stand_in::Script::default());
         let folder = fleet.model("mine").parent().unwrap().to_owned();
         let daemon = sandbox.up_with(&fleet, &with_models(&folder)).await;
@@ -133,7 +133,7 @@ fn a_server_of_the_file_wins_over_the_same_model() {
 #[test]
 fn models_are_shown_without_a_daemon() {
     sandbox(async |sandbox| {
-        let folder = ten(sandbox).to_string_lossy().into_owned();
+        let folder = folder_of_ten(sandbox).to_string_lossy().into_owned();
         let config = sandbox.fleet().write();
         let shown = sandbox.run(&config, ["models", &folder]).await.expect(0);
         assert!(shown.stdout.contains("model_7_1b_f32") && shown.stdout.contains("123.2K"), "{}", shown.stdout);

@@ -1,4 +1,6 @@
 //! What servers write, however much and whatever it is.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ fn ready_actions(actions: impl IntoIterator<Item = ScriptAction>) -> Script {
     }
 }
 
-async fn says(daemon: &TestDaemon, id: &str, text: &str) {
+async fn wait_for_output(daemon: &TestDaemon, id: &str, text: &str) {
     eventually(&format!("{id} says `{text}`"), WAIT_LIMIT, async || daemon.output(id).await.contains(text)).await;
 }
 
@@ -32,13 +34,13 @@ async fn lines_of(daemon: &TestDaemon, id: &str) -> f64 {
 }
 
 /// A client that asks and never reads.
-async fn stalled(daemon: &TestDaemon, path: &str) -> UnixStream {
+async fn stalled_client(daemon: &TestDaemon, path: &str) -> UnixStream {
     let mut stream = UnixStream::connect(daemon.state_dir().join("control.sock")).await.unwrap();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
     stream
 }
 
-/// C14.
+/// Fault C14.
 #[test]
 fn output_that_is_not_utf_8_ends_nothing() {
     sandbox(async |sandbox| {
@@ -47,13 +49,13 @@ fn output_that_is_not_utf_8_ends_nothing() {
         fleet.server("a", ready_actions([bytes, say("after the bytes")]));
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        says(&daemon, "a", "after the bytes").await;
+        wait_for_output(&daemon, "a", "after the bytes").await;
         assert!(daemon.output("a").await.contains("\u{fffd}\u{fffd}\0\u{fffd}("), "{}", daemon.output("a").await);
         assert!(daemon.report("a").await.is_ready);
     });
 }
 
-/// C15.
+/// Fault C15.
 #[test]
 fn a_line_of_a_hundred_megabytes_costs_no_memory_and_no_other_line() {
     sandbox(async |sandbox| {
@@ -65,9 +67,9 @@ fn a_line_of_a_hundred_megabytes_costs_no_memory_and_no_other_line() {
         fleet.server("a", script);
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        says(&daemon, "a", "before").await;
+        wait_for_output(&daemon, "a", "before").await;
         let before = daemon.resident_bytes();
-        says(&daemon, "a", "after").await;
+        wait_for_output(&daemon, "a", "after").await;
         let grown = daemon.resident_bytes().saturating_sub(before);
         assert!(grown < 1 << 20, "memory grew by {grown} bytes");
         let output = daemon.output("a").await;
@@ -78,7 +80,7 @@ fn a_line_of_a_hundred_megabytes_costs_no_memory_and_no_other_line() {
     });
 }
 
-/// C16.
+/// Fault C16.
 #[test]
 fn a_flood_with_every_reader_stalled_holds_up_neither_the_server_nor_the_daemon() {
     sandbox(async |sandbox| {
@@ -92,13 +94,13 @@ fn a_flood_with_every_reader_stalled_holds_up_neither_the_server_nor_the_daemon(
             "/api/v1/servers/a/logs?follow=1&stream=stderr",
             "/api/v1/events?since=0",
         ] {
-            readers.push(stalled(&daemon, path).await);
+            readers.push(stalled_client(&daemon, path).await);
         }
         let before = daemon.resident_bytes();
         daemon.command("a", "start?wait=50s").await.expect(200);
         let expected = f64::from(200_u32 * ((1 << 20) / 100));
         eventually("every line is counted", WAIT_LIMIT, async || lines_of(&daemon, "a").await >= expected).await;
-        says(&daemon, "a", "the flood is over").await;
+        wait_for_output(&daemon, "a", "the flood is over").await;
         let grown = daemon.resident_bytes().saturating_sub(before);
         assert!(grown < 32 << 20, "memory grew by {grown} bytes");
         assert!(daemon.report("a").await.is_ready);
@@ -106,7 +108,7 @@ fn a_flood_with_every_reader_stalled_holds_up_neither_the_server_nor_the_daemon(
     });
 }
 
-/// C16, while it stops and while it loads.
+/// Fault C16, while it stops and while it loads.
 #[test]
 fn a_flood_does_not_hold_up_a_stop() {
     sandbox(async |sandbox| {
@@ -128,7 +130,7 @@ fn a_flood_does_not_hold_up_a_stop() {
     });
 }
 
-/// C17.
+/// Fault C17.
 #[test]
 fn closed_streams_are_not_an_exit() {
     sandbox(async |sandbox| {

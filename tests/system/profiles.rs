@@ -1,4 +1,6 @@
 //! Profiles: what a switch touches, and what it leaves alone.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_events::{Event, SwitchPlan};
 use llama_warden_stand_in::Script;
@@ -6,7 +8,7 @@ use llama_warden_state::PhaseName;
 use llama_warden_tests::{Sandbox, TestDaemon, sandbox};
 
 /// Servers a to c, one that cannot start, and profiles of them; `first` is active.
-async fn up(sandbox: &Sandbox) -> TestDaemon {
+async fn start(sandbox: &Sandbox) -> TestDaemon {
     let mut fleet = sandbox.fleet();
     fleet.daemon("profile = \"first\"").section(
         "[profiles.first]\ndescription = \"by day\"\nservers = [\"a\", \"b\"]\n\
@@ -39,7 +41,7 @@ fn lists(plan: &serde_json::Value) -> [String; 4] {
 #[test]
 fn a_dry_run_shows_the_plan_and_changes_nothing() {
     sandbox(async |sandbox| {
-        let daemon = up(sandbox).await;
+        let daemon = start(sandbox).await;
         let before = (pids(&daemon).await, daemon.status().await.profile);
         let plan = daemon.post("/api/v1/profiles/second/activate?dry_run=1").await.expect(200).json();
         assert_eq!(lists(&plan), ["a", "c", "", "b"]);
@@ -55,7 +57,7 @@ fn a_dry_run_shows_the_plan_and_changes_nothing() {
 #[test]
 fn a_switch_does_not_touch_what_both_profiles_have() {
     sandbox(async |sandbox| {
-        let daemon = up(sandbox).await;
+        let daemon = start(sandbox).await;
         let before = daemon.report("b").await.pid;
         daemon.get("/readyz").await.expect(200);
         let answer = daemon.post("/api/v1/profiles/second/activate?wait=50s").await.expect(200).json();
@@ -84,7 +86,7 @@ fn a_switch_does_not_touch_what_both_profiles_have() {
 #[test]
 fn a_server_that_cannot_start_does_not_sink_the_switch() {
     sandbox(async |sandbox| {
-        let daemon = up(sandbox).await;
+        let daemon = start(sandbox).await;
         let before = daemon.report("b").await.pid;
         daemon.post("/api/v1/profiles/broken/activate?wait=50s").await.expect(200);
         let status = daemon.status().await;
@@ -103,7 +105,7 @@ fn a_server_that_cannot_start_does_not_sink_the_switch() {
 #[test]
 fn an_unknown_profile_changes_nothing() {
     sandbox(async |sandbox| {
-        let daemon = up(sandbox).await;
+        let daemon = start(sandbox).await;
         let before = pids(&daemon).await;
         let answer = daemon.post("/api/v1/profiles/frist/activate").await.expect(404).json();
         assert_eq!(answer["reason"], "unknown-profile");
@@ -117,7 +119,7 @@ fn an_unknown_profile_changes_nothing() {
 #[test]
 fn the_command_line_lists_shows_and_switches() {
     sandbox(async |sandbox| {
-        let daemon = up(sandbox).await;
+        let daemon = start(sandbox).await;
         let run = async |arguments: &[&str]| sandbox.run(daemon.config(), arguments).await;
         let list = run(&["profile", "list", "--json"]).await.expect(0).json();
         let active: Vec<_> = list.as_array().unwrap().iter().filter(|profile| profile["active"] == true).collect();
@@ -153,11 +155,11 @@ fn profiles_are_listed_without_a_daemon() {
     });
 }
 
-/// S9: a switch in the middle of which the daemon stops.
+/// Fault S9: a switch in the middle of which the daemon stops.
 #[test]
 fn a_stop_amid_a_switch_launches_nothing_more() {
     sandbox(async |sandbox| {
-        let daemon = up(sandbox).await;
+        let daemon = start(sandbox).await;
         daemon.post("/api/v1/profiles/second/activate").await.expect(202);
         daemon.signal(nix::sys::signal::Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
@@ -167,7 +169,7 @@ fn a_stop_amid_a_switch_launches_nothing_more() {
 #[test]
 fn a_stopped_server_of_the_profile_is_started_by_a_switch_to_it() {
     sandbox(async |sandbox| {
-        let daemon = up(sandbox).await;
+        let daemon = start(sandbox).await;
         daemon.command("a", "stop?wait=50s").await.expect(200);
         let answer = daemon.post("/api/v1/profiles/first/activate?wait=50s").await.expect(200).json();
         assert_eq!(lists(&answer), ["", "a", "", "b"]);

@@ -1,4 +1,6 @@
 //! When a server is ready, and when it is not.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_events::{Event, FailureReason, ReadyVia};
 use llama_warden_stand_in::{
@@ -18,7 +20,7 @@ async fn assert_failed(daemon: &TestDaemon, id: &str, expected: FailureReason) {
     assert_eq!((report.phase, report.pid), (PhaseName::Failed, None), "{id}");
 }
 
-/// C6, C8.
+/// Faults C6 and C8.
 #[test]
 fn a_server_without_a_sign_of_life_is_stalled() {
     sandbox(async |sandbox| {
@@ -38,7 +40,7 @@ fn a_server_without_a_sign_of_life_is_stalled() {
     });
 }
 
-/// C7.
+/// Fault C7.
 #[test]
 fn a_server_that_answers_503_is_never_assumed_ready() {
     sandbox(async |sandbox| {
@@ -65,7 +67,7 @@ fn a_server_that_answers_503_is_never_assumed_ready() {
     });
 }
 
-/// C9. A 503 of a ready server is not acted upon by killing it.
+/// Fault C9. A 503 of a ready server is not acted upon by killing it.
 #[test]
 fn a_server_is_not_killed_for_a_503_after_it_was_ready() {
     sandbox(async |sandbox| {
@@ -91,7 +93,7 @@ fn a_server_is_not_killed_for_a_503_after_it_was_ready() {
     });
 }
 
-/// C9, before ready: one 200 that does not last is enough, and a flapping start ends in ready.
+/// Fault C9, before ready: one 200 that does not last is enough, and a flapping start ends in ready.
 #[test]
 fn a_health_endpoint_that_flaps_while_starting_ends_in_ready() {
     sandbox(async |sandbox| {
@@ -104,7 +106,7 @@ fn a_health_endpoint_that_flaps_while_starting_ends_in_ready() {
     });
 }
 
-/// C10.
+/// Fault C10.
 #[test]
 fn a_ready_line_of_a_server_that_does_not_serve_proves_nothing() {
     sandbox(async |sandbox| {
@@ -132,7 +134,7 @@ fn a_ready_line_of_a_server_that_does_not_serve_proves_nothing() {
     });
 }
 
-/// C11.
+/// Fault C11.
 #[test]
 fn a_server_becomes_ready_once_however_often_it_says_so() {
     sandbox(async |sandbox| {
@@ -158,9 +160,9 @@ fn a_server_becomes_ready_once_however_often_it_says_so() {
     });
 }
 
-/// C13. The health endpoint lags behind the line, so that the line is what is seen first.
+/// Fault C13. The health endpoint lags behind the line, so that the line is what is seen first.
 #[test]
-fn the_ready_line_is_known_in_every_dress() {
+fn the_ready_line_is_recognised_however_it_is_written() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         let dresses = [
@@ -191,7 +193,7 @@ fn the_ready_line_is_known_in_every_dress() {
     });
 }
 
-/// C34.
+/// Fault C34.
 #[test]
 fn an_endpoint_that_misbehaves_holds_up_its_own_server_only() {
     sandbox(async |sandbox| {

@@ -1,17 +1,19 @@
 //! A changed configuration: taken up by difference, or refused as a whole.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_events::{Envelope, Event, SwitchPlan};
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
 use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, action_at, sample, sandbox};
 
 /// Servers a and b.
-fn two(sandbox: &Sandbox) -> TestFleet {
+fn two_servers(sandbox: &Sandbox) -> TestFleet {
     let mut fleet = sandbox.fleet();
     fleet.server_with("a", Script::default(), "flags = { ctx-size = 1111 }").server("b", Script::default());
     fleet
 }
 
-async fn up(sandbox: &Sandbox, fleet: &TestFleet) -> TestDaemon {
+async fn start(sandbox: &Sandbox, fleet: &TestFleet) -> TestDaemon {
     let daemon = sandbox.up(fleet).await;
     daemon.ready("a").await;
     daemon.ready("b").await;
@@ -44,8 +46,8 @@ fn is_reload(event: &Envelope) -> bool {
 #[test]
 fn a_changed_flag_restarts_just_that_server() {
     sandbox(async |sandbox| {
-        let fleet = two(sandbox);
-        let daemon = up(sandbox, &fleet).await;
+        let fleet = two_servers(sandbox);
+        let daemon = start(sandbox, &fleet).await;
         let before = (daemon.report("a").await.pid, daemon.report("b").await.pid);
         rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
         daemon.post("/api/v1/reload?wait=50s").await.expect(200);
@@ -60,8 +62,8 @@ fn a_changed_flag_restarts_just_that_server() {
 #[test]
 fn the_file_is_watched() {
     sandbox(async |sandbox| {
-        let fleet = two(sandbox);
-        let daemon = up(sandbox, &fleet).await;
+        let fleet = two_servers(sandbox);
+        let daemon = start(sandbox, &fleet).await;
         rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
         let reloaded = daemon.event("it is reloaded", is_reload).await;
         assert!(matches!(reloaded.event, Event::ConfigurationReloaded { trigger } if trigger.contains("warden.toml")));
@@ -75,8 +77,8 @@ fn the_file_is_watched() {
 #[test]
 fn a_bad_configuration_changes_nothing_and_says_why() {
     sandbox(async |sandbox| {
-        let fleet = two(sandbox);
-        let daemon = up(sandbox, &fleet).await;
+        let fleet = two_servers(sandbox);
+        let daemon = start(sandbox, &fleet).await;
         let before = daemon.status().await;
         let bad = fleet.toml().replace("1111", "2222") + "\ngrase = 1\n[stop]\ngrace = 1\n";
         rewrite(&fleet, &bad);
@@ -109,8 +111,8 @@ fn address(daemon: &TestDaemon) -> String {
 #[test]
 fn a_removed_server_is_stopped_and_loses_its_series_and_a_new_one_starts() {
     sandbox(async |sandbox| {
-        let fleet = two(sandbox);
-        let daemon = up(sandbox, &fleet).await;
+        let fleet = two_servers(sandbox);
+        let daemon = start(sandbox, &fleet).await;
         let a = daemon.report("a").await.pid;
         let up = sample(&daemon.metrics().await, "llama_warden_server_running", &[("server", "b")]);
         assert_eq!(up, Some(1.0));
@@ -132,7 +134,7 @@ fn a_removed_server_is_stopped_and_loses_its_series_and_a_new_one_starts() {
 #[test]
 fn a_reload_starts_nothing_that_was_left_out_on_purpose() {
     sandbox(async |sandbox| {
-        let fleet = two(sandbox);
+        let fleet = two_servers(sandbox);
         let arguments = ["--server", "a"].map(str::to_owned).to_vec();
         let options = llama_warden_tests::DaemonOptions { arguments, ..Default::default() };
         let daemon = sandbox.up_with(&fleet, &options).await;
@@ -143,7 +145,7 @@ fn a_reload_starts_nothing_that_was_left_out_on_purpose() {
     });
 }
 
-/// S20.
+/// Fault S20.
 #[test]
 fn a_reload_while_a_server_starts_holds_for_its_next_launch() {
     sandbox(async |sandbox| {
@@ -162,7 +164,7 @@ fn a_reload_while_a_server_starts_holds_for_its_next_launch() {
     });
 }
 
-/// S20.
+/// Fault S20.
 #[test]
 fn a_reload_while_a_server_crash_loops_holds_for_its_next_launch_and_loses_no_stop() {
     sandbox(async |sandbox| {

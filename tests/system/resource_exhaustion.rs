@@ -1,4 +1,6 @@
 //! What the machine does not give: descriptors, processes, pidfds, time.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::time::Duration;
 
@@ -23,7 +25,7 @@ async fn running(daemon: &TestDaemon) -> (usize, usize) {
     (status.running_servers as usize, children)
 }
 
-/// S7: more servers than descriptors.
+/// Fault S7: more servers than descriptors.
 #[test]
 fn a_daemon_without_descriptors_goes_on_and_its_failures_pass() {
     const SERVERS: usize = 24;
@@ -68,7 +70,7 @@ fn a_daemon_without_descriptors_goes_on_and_its_failures_pass() {
     });
 }
 
-/// C30, S7: a server that fills the machine with processes, as far as a user may.
+/// Faults C30 and S7: a server that fills the machine with processes, as far as a user may.
 #[test]
 fn a_fork_bomb_ends_with_its_server_and_the_daemon_survives_it() {
     if !is_root() {
@@ -90,8 +92,9 @@ fn a_fork_bomb_ends_with_its_server_and_the_daemon_survives_it() {
         let daemon = sandbox.up_with(&fleet, &under(&words)).await;
         daemon.ready("bomb").await;
         let pid = daemon.report("bomb").await.pid.expect("it runs");
-        let stuck = || daemon.output("bomb");
-        eventually("no process can be made", WAIT_LIMIT, async || stuck().await.contains("Resource temporarily")).await;
+        let output = || daemon.output("bomb");
+        eventually("no process can be made", WAIT_LIMIT, async || output().await.contains("Resource temporarily"))
+            .await;
         assert!(descendants(pid).len() > 20, "{}", descendants(pid).len());
         // One process may be left to the user; the daemon itself gets none at all.
         set_limit(&daemon, &user, "1:90").await;
@@ -117,7 +120,7 @@ async fn set_limit(daemon: &TestDaemon, user: &str, limit: &str) {
     ProgramRun::to_end(command).await.expect(0);
 }
 
-/// S17: as under a kernel before 5.3, or in a sandbox that does not know the call.
+/// Fault S17: as under a kernel before 5.3, or in a sandbox that does not know the call.
 #[test]
 fn without_pidfds_servers_run_stop_and_are_swept_all_the_same() {
     let filter = "
@@ -155,7 +158,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
     });
 }
 
-/// S17: what servers leave behind could not be found.
+/// Fault S17: what servers leave behind could not be found.
 #[test]
 fn without_proc_the_daemon_refuses_to_start() {
     if !is_root() {
@@ -172,7 +175,7 @@ fn without_proc_the_daemon_refuses_to_start() {
     });
 }
 
-/// S11: the machine sleeps, or somebody stops the daemon.
+/// Fault S11: the machine sleeps, or somebody stops the daemon.
 #[test]
 fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
     sandbox(async |sandbox| {
@@ -209,10 +212,10 @@ fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
     });
 }
 
-/// C5. `LLAMA_WARDEN_TEST_EXITS` raises how many.
+/// Fault C5. `LLAMA_WARDEN_TEST_EXITS` raises how many.
 #[test]
 fn no_exit_is_lost_however_soon_it_comes() {
-    const ABREAST: usize = 8;
+    const PARALLEL: usize = 8;
     let exits = std::env::var("LLAMA_WARDEN_TEST_EXITS").map_or(240, |exits| exits.parse().expect("a number"));
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
@@ -221,11 +224,11 @@ fn no_exit_is_lost_however_soon_it_comes() {
             "#!/bin/sh\n[ \"$1\" = --model ] && exit 7\necho '--model FNAME  x'\necho '--port PORT  x'\necho '--host HOST  x'\n",
         );
         fleet.binary(&program);
-        let attempts = exits / ABREAST - 1;
+        let attempts = exits / PARALLEL - 1;
         fleet.section(&format!(
             "[restart]\npolicy = \"always\"\ninitial-delay = \"1ms\"\nmax-delay = \"1ms\"\nmax-attempts = {attempts}"
         ));
-        let ids: Vec<String> = (0..ABREAST).map(|slot| format!("s{slot}")).collect();
+        let ids: Vec<String> = (0..PARALLEL).map(|slot| format!("s{slot}")).collect();
         ids.iter().for_each(|id| {
             fleet.server(id, Script::default());
         });

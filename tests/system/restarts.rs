@@ -1,4 +1,6 @@
 //! Restarts by policy.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_events::{Event, FailureReason};
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
@@ -8,17 +10,17 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// A fleet whose back-offs are short.
-fn hasty(sandbox: &Sandbox) -> llama_warden_tests::TestFleet {
+fn fast_restarts(sandbox: &Sandbox) -> llama_warden_tests::TestFleet {
     let mut fleet = sandbox.fleet();
     fleet.section("[restart]\ninitial-delay = \"20ms\"\nmax-delay = \"50ms\"\nmax-attempts = 5");
     fleet
 }
 
-/// C35, as far as the kernel leaves no word of it: KILL from nowhere is a crash, and policy applies.
+/// Fault C35, as far as the kernel leaves no word of it: KILL from nowhere is a crash, and policy applies.
 #[test]
 fn a_killed_server_comes_back() {
     sandbox(async |sandbox| {
-        let mut fleet = hasty(sandbox);
+        let mut fleet = fast_restarts(sandbox);
         fleet.server("a", Script::default()).server("b", Script::default());
         let daemon = sandbox.up(&fleet).await;
         let ready = daemon.ready("a").await;
@@ -39,11 +41,11 @@ fn a_killed_server_comes_back() {
     });
 }
 
-/// C23: health finds it, the stop continues it, it obeys with exit code 0, and policy brings it back.
+/// Fault C23: health finds it, the stop continues it, it obeys with exit code 0, and policy brings it back.
 #[test]
 fn a_stopped_server_is_found_and_comes_back() {
     sandbox(async |sandbox| {
-        let mut fleet = hasty(sandbox);
+        let mut fleet = fast_restarts(sandbox);
         fleet.section("[health]\ninterval = \"200ms\"\ntimeout = \"200ms\"\nfailures = 2");
         fleet.server("a", Script::default());
         let daemon = sandbox.up(&fleet).await;
@@ -59,11 +61,11 @@ fn a_stopped_server_is_found_and_comes_back() {
     });
 }
 
-/// C40.
+/// Fault C40.
 #[test]
 fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
     sandbox(async |sandbox| {
-        let mut fleet = hasty(sandbox);
+        let mut fleet = fast_restarts(sandbox);
         let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
         fleet.server("a", Script { load_ms: 60_000, actions: vec![crash], ..Script::default() });
         let daemon = sandbox.up(&fleet).await;
@@ -93,7 +95,7 @@ fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
 #[test]
 fn a_crash_loop_survives_a_restart_of_the_daemon() {
     sandbox(async |sandbox| {
-        let mut fleet = hasty(sandbox);
+        let mut fleet = fast_restarts(sandbox);
         let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
         fleet.server("a", Script { load_ms: 60_000, actions: vec![crash], ..Script::default() });
         for launches in [6, 1] {
@@ -106,7 +108,7 @@ fn a_crash_loop_survives_a_restart_of_the_daemon() {
     });
 }
 
-/// C37: the address of a server that is gone stays taken for a while.
+/// Fault C37: the address of a server that is gone stays taken for a while.
 #[test]
 fn a_restart_waits_for_a_port_that_is_released_late() {
     sandbox(async |sandbox| {

@@ -1,4 +1,6 @@
 //! Secrets: a server gets them, nobody else sees them.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, Stream};
 use llama_warden_tests::{WAIT_LIMIT, action_at, eventually, sandbox};
@@ -6,7 +8,7 @@ use llama_warden_tests::{WAIT_LIMIT, action_at, eventually, sandbox};
 const SECRET: &str = "sk-do-not-tell-anybody";
 const VALUE: &str = "hf_do-not-tell-either";
 
-/// C41.
+/// Fault C41.
 #[test]
 fn a_secret_is_shown_nowhere() {
     sandbox(async |sandbox| {

@@ -1,4 +1,6 @@
 //! Signals to the daemon.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ fn stubborn(fleet: &mut TestFleet) {
     fleet.daemon("shutdown-deadline = \"1h\"");
 }
 
-/// S8.
+/// Fault S8.
 #[test]
 fn the_first_term_or_int_is_a_graceful_stop() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
@@ -39,9 +41,9 @@ fn the_first_term_or_int_is_a_graceful_stop() {
     }
 }
 
-/// S8.
+/// Fault S8.
 #[test]
-fn the_second_term_or_int_kills_and_is_told_by_the_exit_code() {
+fn the_second_term_or_int_kills_and_shows_in_the_exit_code() {
     for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
         sandbox(async |sandbox| {
             let daemon = stopping(sandbox, signal).await;
@@ -53,7 +55,7 @@ fn the_second_term_or_int_kills_and_is_told_by_the_exit_code() {
     }
 }
 
-/// S8.
+/// Fault S8.
 #[test]
 fn quit_kills_at_once() {
     sandbox(async |sandbox| {
@@ -68,7 +70,7 @@ fn quit_kills_at_once() {
     });
 }
 
-/// S8.
+/// Fault S8.
 #[test]
 fn signals_that_mean_nothing_to_the_daemon_do_nothing() {
     sandbox(async |sandbox| {
@@ -85,7 +87,7 @@ fn signals_that_mean_nothing_to_the_daemon_do_nothing() {
     });
 }
 
-/// S8: without a terminal nobody hangs up.
+/// Fault S8: without a terminal nobody hangs up.
 #[test]
 fn a_hang_up_without_a_terminal_is_a_reload() {
     sandbox(async |sandbox| {
@@ -101,7 +103,7 @@ fn a_hang_up_without_a_terminal_is_a_reload() {
     });
 }
 
-/// S9.
+/// Fault S9.
 #[test]
 fn nothing_is_launched_once_the_daemon_stops() {
     sandbox(async |sandbox| {
@@ -124,7 +126,7 @@ fn nothing_is_launched_once_the_daemon_stops() {
     });
 }
 
-/// S9: a TERM in the middle of many launches.
+/// Fault S9: a TERM in the middle of many launches.
 #[test]
 fn a_term_amid_launches_leaves_nothing() {
     for _ in 0..3 {

@@ -1,4 +1,6 @@
 //! What may be wrong with the state directory, and with what is in it.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -31,7 +33,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// S4.
+/// Fault S4.
 #[test]
 fn state_files_that_are_garbage_harm_nobody_and_are_made_anew() {
     sandbox(async |sandbox| {
@@ -73,7 +75,7 @@ fn state_files_that_are_garbage_harm_nobody_and_are_made_anew() {
     });
 }
 
-/// S4: the half of a state that a crash left.
+/// Fault S4: the half of a state that a crash left.
 #[test]
 fn state_that_was_cut_off_does_not_keep_the_daemon_from_starting() {
     sandbox(async |sandbox| {
@@ -95,7 +97,7 @@ fn state_that_was_cut_off_does_not_keep_the_daemon_from_starting() {
     });
 }
 
-/// S6.
+/// Fault S6.
 #[test]
 fn stale_sockets_and_locks_are_taken_over() {
     sandbox(async |sandbox| {
@@ -125,7 +127,7 @@ fn mount_state(fleet: &TestFleet, flags: MsFlags, size: &str) {
     mount(Some("tmpfs"), &fleet.state_dir(), Some("tmpfs"), flags, Some(size)).expect("root may");
 }
 
-/// S6.
+/// Fault S6.
 #[test]
 fn a_state_directory_that_cannot_be_written_is_refused_with_a_clear_error() {
     sandbox(async |sandbox| {
@@ -148,7 +150,7 @@ async fn refused(sandbox: &Sandbox, fleet: &TestFleet) {
     assert!(log.contains("state directory") && log.contains("state-dir"), "what, where and what next: {log}");
 }
 
-/// S6: a disk that is full when the daemon starts, and one that is full while it runs.
+/// Fault S6: a disk that is full when the daemon starts, and one that is full while it runs.
 #[test]
 fn a_full_state_directory_is_refused_at_start_and_survived_later() {
     if !is_root() {

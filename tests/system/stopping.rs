@@ -1,4 +1,6 @@
 //! The stop ladder against servers of every temper.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,11 +15,11 @@ use tokio::time::Instant;
 /// Time for KILL to be verified, and for a machine that does much else.
 const SLACK: Duration = Duration::from_secs(2 + 5);
 
-fn terms(path: &Path) -> u32 {
+fn term_count(path: &Path) -> u32 {
     std::fs::read_to_string(path).expect("the stand-in counts").parse().expect("a number")
 }
 
-fn counting(sandbox: &Sandbox, id: &str) -> (PathBuf, Script) {
+fn counts_terms(sandbox: &Sandbox, id: &str) -> (PathBuf, Script) {
     let path = sandbox.file(&format!("{id}.terms"));
     (path.clone(), Script { term_count_file: Some(path), ..Script::default() })
 }
@@ -39,12 +41,12 @@ async fn end_of(daemon: &TestDaemon, id: &str) -> ProcessEnd {
     }
 }
 
-/// C19, C22.
+/// Faults C19 and C22.
 #[test]
 fn a_server_that_takes_its_time_is_asked_once_and_waited_for() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
-        let (path, script) = counting(sandbox, "a");
+        let (path, script) = counts_terms(sandbox, "a");
         // 0.9 of the grace.
         fleet.server_with("a", Script { term: TermScript::Slow(2700), ..script }, "stop = { grace = \"3s\" }");
         let daemon = sandbox.up(&fleet).await;
@@ -52,7 +54,7 @@ fn a_server_that_takes_its_time_is_asked_once_and_waited_for() {
         let (first, second) = tokio::join!(daemon.command("a", "stop?wait=50s"), daemon.command("a", "stop?wait=50s"));
         first.expect(200);
         second.expect(200);
-        assert_eq!(terms(&path), 1, "a second TERM makes llama-server hang or abort");
+        assert_eq!(term_count(&path), 1, "a second TERM makes llama-server hang or abort");
         assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Exited { code: 0 });
         assert!(!was_forced(&daemon, "a").await);
         let report = daemon.report("a").await;
@@ -64,13 +66,13 @@ fn a_server_that_takes_its_time_is_asked_once_and_waited_for() {
     });
 }
 
-/// C20.
+/// Fault C20.
 #[test]
 fn a_server_that_ignores_term_is_killed_at_the_end_of_the_grace() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         let grace = Duration::from_secs(2);
-        let (path, script) = counting(sandbox, "a");
+        let (path, script) = counts_terms(sandbox, "a");
         fleet.server_with("a", Script { term: TermScript::Ignore, ..script }, "stop = { grace = \"2s\" }");
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
@@ -80,7 +82,7 @@ fn a_server_that_ignores_term_is_killed_at_the_end_of_the_grace() {
         assert!(took >= grace && took <= grace + SLACK, "{took:?}");
         assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false });
         assert!(was_forced(&daemon, "a").await);
-        assert_eq!(terms(&path), 1);
+        assert_eq!(term_count(&path), 1);
         let metrics = daemon.metrics().await;
         let signals =
             |signal| sample(&metrics, "llama_warden_server_signals_total", &[("server", "a"), ("signal", signal)]);
@@ -88,7 +90,7 @@ fn a_server_that_ignores_term_is_killed_at_the_end_of_the_grace() {
     });
 }
 
-/// C21.
+/// Fault C21.
 #[test]
 fn the_death_of_a_loading_server_by_our_term_is_no_failure() {
     sandbox(async |sandbox| {
@@ -104,23 +106,23 @@ fn the_death_of_a_loading_server_by_our_term_is_no_failure() {
     });
 }
 
-/// C22.
+/// Fault C22.
 #[test]
 fn ctrl_c_on_the_terminal_reaches_no_server_a_second_time() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
-        let (path, script) = counting(sandbox, "a");
+        let (path, script) = counts_terms(sandbox, "a");
         fleet.server("a", Script { term: TermScript::Slow(1000), ..script });
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.signal_group(KernelSignal::SIGINT);
         assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Exited { code: 0 }, "a second signal would make it 1");
         assert_eq!(daemon.exit_code().await, 0);
-        assert_eq!(terms(&path), 1);
+        assert_eq!(term_count(&path), 1);
     });
 }
 
-/// C23.
+/// Fault C23.
 #[test]
 fn a_server_that_stops_itself_can_be_stopped() {
     sandbox(async |sandbox| {
