@@ -19,7 +19,7 @@ fn the_demo_runs_three_real_servers_and_leaves_nothing() {
     sandbox(async |sandbox| {
         let path = sandbox.file("path");
         std::fs::create_dir(&path).unwrap();
-        // A script, since the loader finds a program's libraries beside its real place.
+        // A script and not a link or a copy: llama-server finds its libraries beside its executable.
         let wrapper = path.join("llama-server");
         std::fs::write(&wrapper, format!("#!/bin/sh\nexec '{}' \"$@\"\n", llama_server.display())).unwrap();
         std::fs::set_permissions(&wrapper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

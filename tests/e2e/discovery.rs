@@ -1,4 +1,4 @@
-//! A folder of models, and real servers of them.
+//! Discovered models with a real llama-server.
 
 use llama_warden_events::{Envelope, Event};
 use llama_warden_tests::{DaemonOptions, ExternalProgram, external_program, sandbox};
@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 use super::fleet::{SMALL, real_fleet};
 
-/// Where system tests do not look for ports.
+/// Above the ports that system tests use.
 const FIRST_PORT: u16 = 32_650;
 
 #[test]

@@ -1,22 +1,22 @@
-//! Real builds of several years under one configuration: each starts, and nothing is ready early.
+//! Real builds of several years start under one configuration, and none is ready early.
 
 use llama_warden_events::{Event, ReadyVia};
 use llama_warden_tests::{Endpoint, ExternalProgram, Sandbox, TestRequest, external_program, sandbox};
 
 use crate::fleet::{add, complete, real_fleet};
 
-/// The builds, with the pack that each one gets.
+/// The builds, each with the detector pack that is chosen for it.
 const ERAS: [(ExternalProgram, &str); 3] = [
     (ExternalProgram::LlamaServer0_3_2, "llama-server-2024-08"),
     (ExternalProgram::LlamaServer0_3_16, "llama-server-2024-08"),
     (ExternalProgram::LlamaServer, "llama-server-b11xxx"),
 ];
 
-/// The flags of the start script that this project replaces; no build takes them all as they are.
+/// The flags of the start script that this project replaces. No build accepts all of them unchanged.
 const SEED: &str = "[flags]\nctx-size = 32768\nn-gpu-layers = 99\nthreads = 8\nbatch-size = 512\nubatch-size = 256\n\
                     flash-attn = true\nmmap = false\n";
 
-/// Starts the build twice under the same port, and says how it became ready.
+/// Starts a build twice on the same port, and returns by which proof each launch was ready; `None` without the build.
 async fn ready_via(sandbox: &Sandbox, part: ExternalProgram, sections: &str) -> Option<Vec<ReadyVia>> {
     let llama_server = external_program(part)?;
     let mut fleet = real_fleet(sandbox, &llama_server);
@@ -27,12 +27,13 @@ async fn ready_via(sandbox: &Sandbox, part: ExternalProgram, sections: &str) -> 
     for round in 0..2 {
         let before = if round == 0 { llama_warden_events::Seq::new(0) } else { daemon.status().await.seq };
         if round > 0 {
-            // Builds until 2025 leave closed connections behind that hold the port.
+            // The closed connections of builds until 2025 keep the port in use, so that the first launch
+            // after the restart may fail: wait for the event, not for the command.
             daemon.command("a", "restart").await.expect(202);
         }
         let ready =
             daemon.event_after(before, "it is ready", |event| matches!(event.event, Event::ReadyReached { .. })).await;
-        // What became ready once never answers otherwise again: an early verdict would find it loading.
+        // `/health` answers 503 until the model is loaded, so this fails if the verdict came early.
         TestRequest::get("/health").send(&Endpoint::Tcp(fleet.port("a"))).await.expect("an answer").expect(200);
         if let Event::ReadyReached { via, .. } = ready.event {
             vias.push(via);
@@ -48,7 +49,7 @@ fn the_seed_flags_start_every_era_by_proof() {
     for (part, _) in ERAS {
         sandbox(async |sandbox| {
             for via in ready_via(sandbox, part, SEED).await.into_iter().flatten() {
-                // The line and the first 200 are a millisecond apart; either may be seen first.
+                // The ready line and the first 200 are a millisecond apart; either may be seen first.
                 assert!([ReadyVia::Stderr, ReadyVia::Health].contains(&via), "{part:?}: {via}");
             }
         });

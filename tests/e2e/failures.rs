@@ -50,7 +50,7 @@ fn each_failure_has_its_reason_and_holds_up_nobody() {
     });
 }
 
-/// Fault C43, with the builds' own echo of the path.
+/// Fault C43, with a build that prints the path itself.
 #[test]
 fn a_ready_phrase_in_the_models_path_does_not_mislead() {
     let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::fleet::{SMALL, THREE, add, real_fleet, three};
 
-/// The value per server of a query, sorted.
+/// The result of a query: server and value of each series, sorted. Empty while Prometheus does not answer.
 async fn query(prometheus: &Endpoint, query: &str) -> Vec<(String, String)> {
     let Ok(answer) = TestRequest::get(format!("/api/v1/query?query={query}")).send(prometheus).await else {
         return Vec::new();

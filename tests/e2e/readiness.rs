@@ -1,4 +1,4 @@
-//! Real servers become ready, and not too early.
+//! Real servers become ready, and not before they serve.
 
 use llama_warden_events::{Event, ReadyVia};
 use llama_warden_tests::{Endpoint, ExternalProgram, TestRequest, WAIT_LIMIT, eventually, external_program, sandbox};
@@ -33,8 +33,8 @@ fn three_servers_become_ready_by_proof_and_work() {
     });
 }
 
-/// A model that takes a while to load, and a probe of our own the moment that the event is here: /health never goes back to
-/// 503, so a verdict that came early would find it there.
+/// The test probes `/health` itself when the event comes. A model of 300 MB takes long enough to load that a verdict which
+/// came early would find a 503.
 #[test]
 fn a_server_is_never_ready_before_its_health_endpoint_answers_200() {
     let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
@@ -81,7 +81,7 @@ fn without_a_log_the_probe_finds_it() {
     });
 }
 
-/// The flags of the start script that this project replaces, which no build takes as they are any more.
+/// The flags of the start script that this project replaces. No current build accepts all of them unchanged.
 #[test]
 fn the_seed_flags_start() {
     let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
@@ -119,7 +119,7 @@ fn a_server_stays_ready_while_it_works() {
     });
 }
 
-/// The key reaches the server by file, and readiness does not need it.
+/// The key is passed in a file. `/health` needs no key, so readiness does not either.
 #[test]
 fn a_server_with_a_key_becomes_ready_and_asks_for_it() {
     let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };

@@ -1,4 +1,4 @@
-//! Real servers end when they are asked to, or when the daemon does.
+//! Real servers end with a stop, and with the daemon.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -31,7 +31,8 @@ fn term_ends_the_daemon_and_three_servers_quickly() {
     });
 }
 
-/// Fault C45. Most end in peace; a TERM in the first moments of a stream is sometimes lost by the server, and then it is killed.
+/// Fault C45. Most stops are graceful. llama-server sometimes loses a TERM at the beginning of a stream, and is then
+/// killed.
 #[test]
 fn a_stop_while_a_client_streams_ends_by_the_grace() {
     let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };

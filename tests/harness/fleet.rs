@@ -161,7 +161,8 @@ impl TestFleet {
         toml
     }
 
-    /// Writes the configuration file and returns its path. The file is replaced in one step, since a daemon may be reading it.
+    /// Writes the configuration file and returns its path. The file is replaced in one step, since a daemon may be
+    /// reading it.
     pub fn write(&self) -> PathBuf {
         let path = self.path();
         let new = path.with_extension("toml.new");

@@ -1,10 +1,10 @@
 //! The harness of the system and end-to-end tests: runs real daemons in a sandbox and checks what they leave behind.
 //!
 //! # How to write a test
-//! [`sandbox()`] calls the test with a [`Sandbox`]: a temporary directory that is HOME of everything that runs in it. The test
-//! builds a [`TestFleet`] (a configuration of stand-ins or real servers), starts a [`TestDaemon`], and waits for events. The
-//! harness follows `/api/v1/events` of every daemon from the first event on, so that [`TestDaemon::event`] also finds an event
-//! that came before the call. Tests do not sleep; every wait ends after [`WAIT_LIMIT`].
+//! [`sandbox()`] calls the test with a [`Sandbox`]: a temporary directory that is HOME of everything that runs in it. The
+//! test builds a [`TestFleet`] (a configuration of stand-ins or real servers), starts a [`TestDaemon`], and waits for
+//! events. The harness follows `/api/v1/events` of every daemon from the first event on, so that [`TestDaemon::event`] also
+//! finds an event that came before the call. Tests do not sleep; every wait ends after [`WAIT_LIMIT`].
 //!
 //! # What must hold after every test, passed or failed
 //! The sandbox stops each daemon that still runs, and asserts that

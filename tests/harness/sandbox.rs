@@ -82,7 +82,8 @@ impl Sandbox {
         self.build(name.trim_matches('"'), &Script { era, ..Script::default() })
     }
 
-    /// The path of a stand-in in the folder `name`, which follows `script` also when it is asked for `--version` and `--help`.
+    /// The path of a stand-in in the folder `name`, which follows `script` also when it is asked for `--version` and
+    /// `--help`.
     pub fn build(&self, name: &str, script: &Script) -> PathBuf {
         let folder = self.file(name);
         std::fs::create_dir_all(&folder).expect("the sandbox can be written");

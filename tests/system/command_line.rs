@@ -1,4 +1,4 @@
-//! Commands without a daemon.
+//! Commands of the command line that need no daemon, and what the others do without one.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -19,7 +19,7 @@ async fn check(sandbox: &Sandbox, toml: &str) -> ProgramRun {
     sandbox.run(&path, ["check"]).await
 }
 
-/// Exit code 5.
+/// The exit code is 5.
 #[test]
 fn without_a_daemon_the_commands_that_need_one_say_so() {
     sandbox(async |sandbox| {
@@ -44,7 +44,7 @@ fn without_a_daemon_the_commands_that_need_one_say_so() {
     });
 }
 
-/// Exit code 2.
+/// The exit code is 2.
 #[test]
 fn every_problem_of_a_configuration_is_reported_with_its_place() {
     sandbox(async |sandbox| {
@@ -95,7 +95,7 @@ fn values_that_would_become_other_arguments_are_refused() {
     });
 }
 
-/// A model that is called like an option is a path.
+/// The path is made absolute, so that it cannot be read as an option.
 #[test]
 fn a_model_called_like_an_option_is_passed_as_a_path() {
     sandbox(async |sandbox| {
@@ -164,12 +164,12 @@ fn usage_errors_end_with_two() {
     });
 }
 
-/// The demo with the built-in stand-in, as on a machine without a llama-server: a copy of the program does not find the one
-/// that the project's chores install beside the original.
+/// The demo with the built-in stand-in, as on a machine without a llama-server. It runs a copy of llama-warden, since
+/// `cargo xtask` installs a real llama-server beside the original.
 #[test]
 fn the_demo_needs_nothing_and_leaves_nothing() {
     sandbox(async |sandbox| {
-        // 127.0.0.1:9888 may be taken by a demo that somebody watches.
+        // The default, 127.0.0.1:9888, may be in use by another demo.
         let port = Port::lease();
         let mut command = sandbox.program(sandbox.copy_of_daemon());
         let temporary = sandbox.file("tmp");

@@ -1,4 +1,4 @@
-//! Commands that cross, clients that do not read, and what is left of both.
+//! Concurrent commands, clients that do not read, and the commands of the command line that talk to a daemon.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -17,7 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// The outcomes of the commands of a daemon, by id.
+/// Every completed command: its id, and its outcome.
 fn outcomes(event_stream: &EventStream) -> Vec<(Seq, CommandOutcome)> {
     let completed = event_stream.events().into_iter().filter_map(|event| match event.event {
         Event::CommandCompleted { outcome } => Some((event.cause.expect("the command"), outcome)),
@@ -54,7 +54,7 @@ fn a_hundred_restarts_at_once_are_each_answered_once_and_end_in_ready() {
             let count = outcomes.iter().filter(|(cause, _)| cause == id).count();
             assert_eq!(count, 1, "command {id} was completed {count} times");
         }
-        // A launch that is called off before its program runs ends without having been spawned, so launches are counted.
+        // Compare launches, not numbers of events: a launch that is cancelled before the spawn has an end and no spawn.
         let of_kind = |kind: &str| -> BTreeSet<_> {
             events.iter().filter(|event| event.event.kind() == kind).filter_map(|event| event.incarnation).collect()
         };
@@ -74,7 +74,7 @@ fn the_last_command_decides_the_final_state() {
         let slow = Script { load_ms: 2000, term: TermScript::Slow(500), ..Script::default() };
         fleet.server_with("a", slow, "enabled = false");
         let daemon = sandbox.up(&fleet).await;
-        // A stop during a start: who waited for the start learns that a later command overruled it.
+        // A stop during a start: the caller that waits for the start is told that a later command superseded it.
         let start = daemon.command("a", "start?wait=50s");
         let stop = async {
             daemon.event("it is launched", |event| matches!(event.event, Event::ServerSpawned { .. })).await;
@@ -90,17 +90,17 @@ fn the_last_command_decides_the_final_state() {
         daemon.command("a", "start?wait=50s").await.expect(200);
         let report = daemon.report("a").await;
         assert_eq!((report.phase, report.incarnation.get()), (PhaseName::Ready, 3));
-        // A start of what is ready is done at once and launches nothing.
+        // A start of a ready server completes at once and launches nothing.
         daemon.command("a", "start?wait=50s").await.expect(200);
         assert_eq!(daemon.report("a").await.incarnation.get(), 3);
-        // A stop of what is stopped too.
+        // So does a stop of a stopped server.
         daemon.command("a", "stop?wait=50s").await.expect(200);
         daemon.command("a", "stop?wait=50s").await.expect(200);
         assert_eq!(daemon.count("a", "ServerExited").await, 3);
     });
 }
 
-/// Opened files and threads come back after everything that can happen to a launch.
+/// The number of open files of the daemon does not grow with restarts.
 #[test]
 fn restarts_leave_no_file_open() {
     sandbox(async |sandbox| {
@@ -116,7 +116,7 @@ fn restarts_leave_no_file_open() {
         rounds(3).await;
         let before = open_files(daemon.pid());
         rounds(20).await;
-        // A connection that was answered may still be on its way out.
+        // A connection that has been answered may take a moment to close.
         eventually("as many open files as before", WAIT_LIMIT, async || open_files(daemon.pid()) <= before).await;
     });
 }
@@ -144,7 +144,7 @@ fn clients_that_never_read_hold_up_nothing() {
             sample(&daemon.metrics().await, "llama_warden_server_launches_total", &[("server", "a")]),
             Some(6.0)
         );
-        // They do not hold up the end of the daemon either; the sandbox looks.
+        // They do not delay the exit of the daemon either, which the sandbox checks.
         drop(daemon);
     });
 }
@@ -158,7 +158,7 @@ fn a_log_that_nobody_can_write_holds_up_nothing() {
             fleet.server("a", Script::default());
             let daemon = sandbox.up_with(&fleet, &DaemonOptions { output, ..DaemonOptions::default() }).await;
             daemon.ready("a").await;
-            // Far more lines than a pipe takes.
+            // More lines than fit into a pipe.
             for _ in 0..10 {
                 daemon.command("a", "restart?wait=50s").await.expect(200);
             }
@@ -167,7 +167,7 @@ fn a_log_that_nobody_can_write_holds_up_nothing() {
     }
 }
 
-/// The event stream resumes where a client left it.
+/// With `Last-Event-ID` the stream continues after that event.
 #[test]
 fn the_event_stream_resumes_without_a_gap() {
     sandbox(async |sandbox| {
@@ -188,7 +188,7 @@ fn the_event_stream_resumes_without_a_gap() {
     });
 }
 
-/// `down`.
+/// The command `down`.
 #[test]
 fn down_stops_every_server_and_the_daemon() {
     sandbox(async |sandbox| {
@@ -206,7 +206,7 @@ fn down_stops_every_server_and_the_daemon() {
     });
 }
 
-/// `up --server`, `up --profile`.
+/// The options `--server` and `--profile` of `up`.
 #[test]
 fn up_starts_what_it_is_asked_for() {
     sandbox(async |sandbox| {
@@ -230,7 +230,7 @@ fn up_starts_what_it_is_asked_for() {
     });
 }
 
-/// `logs -f`, `events -f`.
+/// The commands `logs -f` and `events -f`.
 #[test]
 fn followers_see_what_comes() {
     sandbox(async |sandbox| {
@@ -266,7 +266,7 @@ fn followers_see_what_comes() {
     });
 }
 
-/// `wait`, `start`, `stop`, `restart`.
+/// The commands `wait`, `start`, `stop`, `restart`, `logs`, `events` and `status`.
 #[test]
 fn the_command_line_drives_and_waits() {
     sandbox(async |sandbox| {

@@ -1,4 +1,4 @@
-//! The daemon is killed at every step: the next start finds what is left, or proves that nothing is.
+//! The daemon is killed at every step of a launch and a stop. The next start must end whatever is left before it launches.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -9,7 +9,7 @@ use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, S
 use llama_warden_tests::{DaemonOptions, Sandbox, TestDaemon, TestFleet, action_at, processes_with, sandbox};
 use nix::sys::signal::Signal;
 
-/// A server that leaves somebody behind, whom neither group nor session nor environment tells.
+/// A server that starts a descendant outside its process group and session, with an empty environment.
 fn with_escaped_descendant(life_ms: u64, rest: Vec<ScheduledAction>) -> Script {
     let escaped = Grandchild {
         life_ms,
@@ -24,15 +24,15 @@ fn with_escaped_descendant(life_ms: u64, rest: Vec<ScheduledAction>) -> Script {
     Script { actions, ..Script::default() }
 }
 
-/// A number that only one test's grandchildren have in their command line, as the length of their life.
+/// A lifetime for descendants that no other test uses. It is in their command line, so that a test finds its own.
 fn unique_life_ms() -> u64 {
     fastrand::u64(40_000..60_000)
 }
 
-/// The grandchildren with this signature, and the servers of the fleet, that run now.
+/// The numbers of descendants with this lifetime, and of processes of server `a`, that run now.
 fn survivors(fleet: &TestFleet, life_ms: u64) -> (usize, usize) {
     let grandchildren = processes_with(&format!("\"life_ms\":{life_ms}"));
-    // The process that detaches a grandchild is on its way out.
+    // The intermediate process that detaches a grandchild is about to exit, and does not count.
     let alive = grandchildren.iter().filter(|process| process.command.contains("--stand-in-grandchild"));
     let model = fleet.model("a");
     (alive.count(), processes_with(&format!("--model\0{}", model.display())).len())
@@ -43,7 +43,7 @@ async fn kill(daemon: &TestDaemon) {
     daemon.exit().await;
 }
 
-/// Starts the next daemon; once its server is ready, nobody is left but what is its own.
+/// Starts the next daemon, and asserts that only its own processes run once its server is ready.
 async fn assert_next_start_is_clean(sandbox: &Sandbox, fleet: &TestFleet, life_ms: u64, when: &str) {
     fleet.rewrite("a", &with_escaped_descendant(life_ms, Vec::new()));
     let next = sandbox.up(fleet).await;
@@ -93,7 +93,7 @@ fn whatever_step_the_daemon_is_killed_at_the_next_start_is_clean() {
     }
 }
 
-/// Fault S18. `LLAMA_WARDEN_TEST_CRASHES` raises how often, and the moment of each is drawn from a seed that is printed.
+/// Fault S18. `LLAMA_WARDEN_TEST_CRASHES` sets the number of rounds. The seed of the random moments is printed.
 #[test]
 fn whenever_the_daemon_is_killed_the_next_start_is_clean() {
     let rounds = std::env::var("LLAMA_WARDEN_TEST_CRASHES").map_or(6, |rounds| rounds.parse().expect("a number"));
@@ -115,7 +115,7 @@ fn whenever_the_daemon_is_killed_the_next_start_is_clean() {
             };
             fleet.server("a", with_escaped_descendant(life_ms, vec![exits]));
             let daemon = sandbox.launch(&fleet, &DaemonOptions::default());
-            // await: the moment is what is tested, and any will do.
+            // await: the test kills at a random moment, not at an event.
             tokio::time::sleep(moment).await;
             kill(&daemon).await;
             assert_next_start_is_clean(sandbox, &fleet, life_ms, &format!("after {moment:?}")).await;

@@ -1,4 +1,4 @@
-//! The daemon dies, or there are two of them.
+//! The daemon is killed, fails, or runs twice.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -8,7 +8,7 @@ use llama_warden_stand_in::{Script, TermScript};
 use llama_warden_tests::{DaemonOptions, WAIT_LIMIT, descendants, eventually, processes_with, sandbox};
 use nix::sys::signal::Signal;
 
-/// Fault S1. The children have a second; the machine may be busy.
+/// Fault S1. Servers must end within a second; the test allows three, for a busy machine.
 #[test]
 fn a_killed_daemon_leaves_no_server_behind_and_the_next_start_is_clean() {
     sandbox(async |sandbox| {
@@ -51,7 +51,7 @@ fn a_daemon_killed_while_it_stops_leaves_no_server_behind() {
     });
 }
 
-/// Fault S2: adopting is not built, and nobody is left to believe that it is.
+/// Fault S2: adoption is not implemented, and the configuration says so.
 #[test]
 fn adopting_is_refused_with_a_clear_error() {
     sandbox(async |sandbox| {
@@ -68,13 +68,13 @@ fn adopting_is_refused_with_a_clear_error() {
     });
 }
 
-/// Fault S13: the launcher cannot keep its state, which ends the daemon in order and is told.
+/// Fault S13: the launcher cannot write its state, so the daemon shuts down in order and names it.
 #[test]
 fn a_component_that_fails_ends_the_daemon_with_an_error() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        // In the way of the file that becomes `boots`.
+        // A directory in the place of the temporary file that becomes `boots`.
         std::fs::create_dir_all(fleet.state_dir().join("boots.new")).expect("the sandbox can be written");
         let daemon = sandbox.launch(&fleet, &DaemonOptions::default());
         assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
@@ -100,7 +100,7 @@ fn of_daemons_on_one_state_directory_one_wins_and_the_others_name_it() {
             let winner = contenders.iter().find(|daemon| is_running(daemon.pid())).expect("one wins");
             for loser in ends {
                 assert_eq!(loser.exit_code().await, 4, "{}", loser.log());
-                // Who is asked before the winner has written its id cannot be told it.
+                // A loser that comes before the winner has written its pid into the lock cannot name the pid.
                 let named = loser.log().contains(&winner.pid().to_string()) || loser.log().contains("another process");
                 assert!(named && loser.log().contains("state directory"), "{}", loser.log());
             }
@@ -117,13 +117,13 @@ fn is_running(pid: u32) -> bool {
     llama_warden_tests::ProcessInfo::of(pid).is_some_and(|process| !process.is_zombie)
 }
 
-/// PID 1 of a container: `unshare` gives the daemon a process namespace of its own, which needs root.
+/// Runs the daemon as process 1 of a PID namespace, as in a container. `unshare` needs root for that.
 fn as_process_one() -> DaemonOptions {
     let under = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
     DaemonOptions { under: under.map(str::to_owned).to_vec(), ..DaemonOptions::default() }
 }
 
-/// Fault S1 as PID 1, S16.
+/// Faults S1 and S16, as process 1.
 #[test]
 fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
     use llama_warden_stand_in::{Grandchild, ScriptAction, ScriptPhase};
@@ -133,7 +133,7 @@ fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
     }
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
-        // Their parent ends at once: they are the daemon's, and end soon.
+        // The parent of each orphan exits at once, so that the daemon, as process 1, has to reap them.
         let orphans = Grandchild { count: 30, life_ms: 300, detach: true, hold_pipe: false, ..Grandchild::default() };
         fleet.server(
             "a",

@@ -1,4 +1,4 @@
-//! Servers with processes of their own: none of them outlives its server.
+//! Servers that start processes of their own. None of these may outlive its server.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -25,7 +25,7 @@ fn keeps(grandchild: Grandchild) -> Script {
     Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(grandchild))], ..Script::default() }
 }
 
-/// The processes that run the model of a server, whoever their parent is.
+/// The number of living processes with the launch tag of server `id`.
 fn alive(fleet: &TestFleet, id: &str) -> usize {
     let launch = format!("/{id}/");
     let marked = processes_with("LLAMA_WARDEN_LAUNCH=").into_iter().filter(|process| {
@@ -77,7 +77,7 @@ fn what_a_dead_server_leaves_is_swept_whatever_it_holds() {
             let exited = daemon.exited(id).await;
             assert_eq!(swept(&exited), 1, "{id}");
             assert_eq!(alive(&fleet, id), 0, "{id}");
-            // The port and the pipe are free again.
+            // A new launch proves that the port and the pipe are free again.
             fleet.rewrite(id, &Script::default());
             daemon.command(id, "start?wait=50s").await.expect(200);
         }

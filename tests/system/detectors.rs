@@ -1,4 +1,4 @@
-//! Detector packs: dropped in while the daemon runs, refused, learnt, and asked about on the command line.
+//! Detector packs: added while the daemon runs, refused, learnt, and shown on the command line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use llama_warden_events::{Event, FailureReason, FileRefusal, ReadyVia, Seq};
 use llama_warden_stand_in::{Era, ReadyLine, ScheduledAction, Script, ScriptAction, ScriptPhase, Stream};
 use llama_warden_tests::{Port, Sandbox, TestDaemon, TestFleet, sandbox};
 
-/// A build that nobody has seen, with no `/health`: only its words can prove that it is ready.
+/// The script of an unknown build without `/health`: only a line of its output can prove that it is ready.
 fn goose_script(port: u16) -> Script {
     let landed = ScriptAction::Say { text: format!("the goose has landed on {port}"), stream: Stream::Stdout };
     Script {
@@ -35,7 +35,7 @@ stream = "stdout"
 verdict = "ready"
 "#;
 
-/// A fleet of one, the folder of its packs, and its executable.
+/// A fleet with one server, the folder of detector packs, and the executable.
 fn goose_fleet(sandbox: &Sandbox) -> (TestFleet, PathBuf, PathBuf) {
     let mut fleet = sandbox.fleet();
     let packs = sandbox.file("packs");
@@ -69,7 +69,7 @@ async fn started(daemon: &TestDaemon, after: Seq) -> ReadyVia {
 }
 
 fn install_pack(folder: &Path, text: &str) {
-    // As an editor saves: beside, then renamed.
+    // Written beside and renamed, as editors save files.
     fs::create_dir_all(folder).expect("the sandbox can be written");
     fs::write(folder.join(".goose.toml.new"), text).expect("the sandbox can be written");
     fs::rename(folder.join(".goose.toml.new"), folder.join("goose.toml")).expect("the sandbox can be written");
@@ -99,7 +99,7 @@ fn made_up_words_are_understood_after_one_file_is_dropped_in_and_a_broken_one_di
     });
 }
 
-/// `detector learn` from two starts.
+/// The arguments of `detector learn` with two starts.
 fn learn(out: &Path, binary: &Path, model: &Path) -> Vec<String> {
     let path = |path: &Path| path.display().to_string();
     let words = ["detector", "learn", "--starts", "2", "--out"].map(str::to_owned).into_iter();

@@ -1,4 +1,4 @@
-//! Flag dialects: dropped in while the daemon runs, refused, and asked about on the command line.
+//! Flag dialects: added while the daemon runs, refused, and shown on the command line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ flags = { ctx-size = 512, parallel = 2 }
 spell = ["--context-length", "512", "--lanes", "2"]
 "#;
 
-/// A fleet of a build that calls three options otherwise than any other, and the folder of its dialects.
+/// A fleet whose build renames three options, and the folder of dialects.
 fn renamed_fleet(sandbox: &Sandbox) -> (TestFleet, PathBuf) {
     let mut fleet = sandbox.fleet();
     let dialects = sandbox.file("dialects");
@@ -37,13 +37,13 @@ fn renamed() -> Script {
 }
 
 fn install_dialect(folder: &Path, text: &str) {
-    // As an editor saves: beside, then renamed.
+    // Written beside and renamed, as editors save files.
     fs::create_dir_all(folder).expect("the sandbox can be written");
     fs::write(folder.join(".new"), text).expect("the sandbox can be written");
     fs::rename(folder.join(".new"), folder.join("renamed.toml")).expect("the sandbox can be written");
 }
 
-/// Restarts the server and gives the command line of its new process.
+/// Restarts the server and returns the command line of its new process.
 async fn restarted(daemon: &TestDaemon) -> String {
     daemon.command("a", "restart?wait=30s").await.expect(200);
     daemon.server("a").await.argv.join(" ")

@@ -1,4 +1,4 @@
-//! How processes end, and that each end is recorded as it was.
+//! Every way in which a process can end is recorded exactly.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -8,7 +8,7 @@ use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{TestDaemon, TestFleet, action_at, after_ready, sample, sandbox};
 
-/// How many servers end side by side.
+/// The number of servers that end at the same time.
 const PARALLEL: usize = 16;
 
 fn ends_by(action: ScriptAction) -> Script {
@@ -19,7 +19,7 @@ fn name(slot: usize) -> String {
     format!("s{slot}")
 }
 
-/// Launches one server per script and returns how each ended.
+/// Launches one server per script, and returns the end of each.
 async fn ends_of(daemon: &TestDaemon, fleet: &TestFleet, scripts: Vec<Script>) -> Vec<ProcessEnd> {
     let end = async |(slot, script): (usize, Script)| {
         let id = name(slot);
@@ -40,7 +40,7 @@ async fn ends_of(daemon: &TestDaemon, fleet: &TestFleet, scripts: Vec<Script>) -
     join_all(scripts.into_iter().enumerate().map(end)).await
 }
 
-/// Fault C4. Also C5: none of the 256 exits that come at once is lost.
+/// Faults C4 and C5: none of the 256 exits right after the spawn is lost.
 #[test]
 fn every_exit_code_is_recorded_as_it_was() {
     sandbox(async |sandbox| {

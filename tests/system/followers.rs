@@ -1,4 +1,4 @@
-//! Who follows a daemon to its end.
+//! Clients that follow events or logs until the daemon, or their server, is gone.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStdout};
 use tokio::time::{Instant, timeout};
 
-/// Daemons that end, each with followers: what a race loses, it loses in some of them.
+/// The number of daemons that are stopped with followers. A race that loses the last event shows in some of them.
 const ENDS: usize = 50;
 
-/// Followers over TCP; the sandbox's own follows over the control socket and is judged after every test.
+/// The number of followers over TCP. The harness follows over the control socket and checks its own stream.
 const FOLLOWERS: usize = 4;
 
 #[test]
@@ -42,7 +42,7 @@ fn every_follower_gets_the_last_event_and_a_clean_end_of_the_stream() {
     }
 }
 
-/// A command that follows, and what it has shown.
+/// A running `logs -f` or `events -f`, and the lines that it has printed.
 struct Follower {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -58,7 +58,7 @@ impl Follower {
         Self { child, lines, shown: Vec::new() }
     }
 
-    /// Reads on until `text` is shown; whether it was.
+    /// Reads until a line contains `text`; false if the output ends before.
     async fn shows(&mut self, text: &str) -> bool {
         while let Some(line) = timeout(WAIT_LIMIT, self.lines.next_line()).await.expect(text).expect("it is read") {
             self.shown.push(line);
@@ -69,7 +69,7 @@ impl Follower {
         false
     }
 
-    /// Asserts that it ends well.
+    /// Asserts that the command exits with 0.
     async fn ends(mut self) {
         assert!(!self.shows("nothing says this").await);
         assert!(self.child.wait().await.expect("waited for").success(), "{:#?}", self.shown);
@@ -90,7 +90,7 @@ fn followers_on_the_command_line_show_the_end_and_end_well() {
         assert!(logs.shows("its first words").await);
         let mut events = Follower::start(sandbox, &daemon, &["events", "-f", "--json"]);
         daemon.command("b", "stop?wait=50s").await.expect(200);
-        // Only who follows shows what came after the beginning.
+        // An event that came after the command began proves that it follows.
         assert!(events.shows("\"ServerStopped\"").await);
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
@@ -143,7 +143,7 @@ fn a_follower_that_never_reads_does_not_hold_up_the_end_of_the_daemon() {
         let asked = Instant::now();
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
-        // Streams have a second to be read to their end; the machine may do much else.
+        // The daemon waits a second for clients to read their streams; the rest is slack for a busy machine.
         assert!(asked.elapsed() < Duration::from_secs(1 + 4), "{:?}", asked.elapsed());
         drop(stalled);
     });

@@ -1,4 +1,4 @@
-//! The harness itself: what a daemon must not leave behind would be found.
+//! The harness itself: a test fails when something is left behind.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -6,7 +6,7 @@ use llama_warden_stand_in::{Grandchild, Script, ScriptAction, ScriptPhase};
 use llama_warden_tests::{ProcessInfo, Sandbox, WAIT_LIMIT, action_at, eventually, processes_with, sandbox};
 use nix::sys::signal::Signal;
 
-/// What the sandbox says of a test.
+/// The panic message of a test that fails in its sandbox; `None` if it passes.
 fn failure(test: impl AsyncFnOnce(&Sandbox)) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(|| sandbox(test))).err()?;
     Some(panic.downcast_ref::<String>().expect("a panic with a message").clone())
@@ -16,7 +16,7 @@ fn failure(test: impl AsyncFnOnce(&Sandbox)) -> Option<String> {
 fn a_process_that_is_left_behind_fails_the_test() {
     let failure = failure(async |sandbox| {
         let mut fleet = sandbox.fleet();
-        // It left its group before the daemon died without a chance to sweep.
+        // It leaves its process group, and SIGKILL gives the daemon no chance to sweep it.
         let escaped = Grandchild { life_ms: 50_000, detach: true, hold_pipe: false, ..Grandchild::default() };
         fleet.server(
             "a",

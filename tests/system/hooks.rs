@@ -1,4 +1,4 @@
-//! The user's commands that a start and a stop wait for.
+//! Hooks that a start or a stop waits for: `pre-start` and `pre-stop`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -12,10 +12,10 @@ use llama_warden_tests::{DaemonOptions, ProcessInfo, TestDaemon, WAIT_LIMIT, eve
 use nix::sys::signal::Signal as KernelSignal;
 use tokio::time::Instant;
 
-/// For a machine that does much else.
+/// Slack for a busy machine.
 const SLACK: Duration = Duration::from_secs(7);
 
-/// The hooks of a server, as a line of its table.
+/// The key `hooks` of a server's table.
 fn hooks(keys: &[String]) -> String {
     format!("hooks = {{ {} }}\n", keys.join(", "))
 }
@@ -24,7 +24,7 @@ fn script(point: &str, script: &str) -> String {
     format!("{point} = [\"/bin/sh\", \"-c\", '''{script}''']")
 }
 
-/// A command that never ends, and whose child says in `file` who it is.
+/// A hook that never ends, and starts a child that writes its pid to `file`.
 fn hanging(point: &str, file: &Path) -> String {
     let path = file.display();
     script(point, &format!("sleep 300 & echo $! > {path}.new; mv {path}.new {path}; wait"))
@@ -34,14 +34,14 @@ async fn is_written(file: &Path) {
     eventually("the command runs", WAIT_LIMIT, async || file.exists()).await;
 }
 
-/// The process whose id is in `file` has gone.
+/// Waits until the process whose id is in `file` is gone.
 async fn is_gone(file: &Path) {
     let pid = fs::read_to_string(file).unwrap().trim().parse().unwrap();
     let gone = async || ProcessInfo::of(pid).is_none_or(|process| process.is_zombie);
     eventually("what the command started is gone", WAIT_LIMIT, gone).await;
 }
 
-/// Where the first event of each kind stands among those of a server.
+/// The positions of the first events of these kinds among the events of a server.
 async fn places<const N: usize>(daemon: &TestDaemon, id: &str, kinds: [&str; N]) -> [Option<usize>; N] {
     let events = daemon.events_of(id).await;
     kinds.map(|kind| events.iter().position(|event| event.event.kind() == kind))

@@ -1,4 +1,4 @@
-//! Who may talk to the daemon, and how.
+//! Which requests the HTTP listener and the control socket refuse.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -146,7 +146,7 @@ fn another_user_cannot_reach_the_control_socket() {
         fleet.server("a", Script::default());
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        // Even if somebody opens the directories above.
+        // The socket is private even if the directories above it are not.
         std::fs::set_permissions(sandbox.path(), Permissions::from_mode(0o755)).unwrap();
         let socket = daemon.state_dir().join("control.sock");
         let ask = async |user: u32| {
@@ -164,7 +164,7 @@ fn another_user_cannot_reach_the_control_socket() {
     });
 }
 
-/// Off loopback without a token only probes and scrapers are answered.
+/// `listen = "0.0.0.0:…"` without a token leaves only `/livez`, `/readyz` and `/metrics` open.
 #[test]
 fn off_loopback_without_a_token_only_probes_and_scrapers_are_answered() {
     sandbox(async |sandbox| {

@@ -1,4 +1,4 @@
-//! Whose server answers, and what its model is called.
+//! A server is ready only if it serves the configured model.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -70,7 +70,7 @@ fn a_ready_phrase_in_a_path_or_a_name_is_no_hint() {
     });
 }
 
-/// The generations that can be imitated, each with its own options, lines and endpoints.
+/// Every era of the stand-in, each with its own options, lines and endpoints.
 #[test]
 fn every_generation_of_builds_becomes_ready_and_stops() {
     sandbox(async |sandbox| {
@@ -91,7 +91,7 @@ fn every_generation_of_builds_becomes_ready_and_stops() {
             match daemon.ready(id).await.event {
                 Event::ReadyReached { via, startup_seconds } => {
                     assert_ne!(via, ReadyVia::Timeout, "{id}");
-                    // Half of it: the time counts from when the daemon had time to notice the process.
+                    // Half of the load time, since a busy daemon publishes `ServerSpawned` late.
                     assert!(startup_seconds >= 1.0, "{id} was ready before its model was loaded: {startup_seconds}");
                 }
                 _ => unreachable!("a ready was waited for"),

@@ -1,4 +1,4 @@
-//! What a server gets from the daemon, and what it does not.
+//! Environment, file descriptors, signals and arguments that a server gets from the daemon.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -8,7 +8,7 @@ use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
 use llama_warden_tests::{DaemonOptions, action_at, sandbox};
 use serde_json::Value;
 
-/// Names that a server must not see, of which some change how it behaves or even keep TERM from ending it.
+/// Variables that a server must not see. Some change its behaviour; `LLAMA_SERVER_ROUTER_PORT` keeps TERM from ending it.
 const POISON: [&str; 14] = [
     "LLAMA_SERVER_ROUTER_PORT",
     "LLAMA_ARG_PORT",
@@ -87,7 +87,7 @@ fn a_server_inherits_what_is_allowed_and_nothing_else() {
     });
 }
 
-/// What a user means is spelled as each build wants it; what was done is told.
+/// Flags are translated for each build, and the status shows the arguments that were passed.
 #[test]
 fn the_seed_flags_reach_each_build_in_its_own_words() {
     use llama_warden_stand_in::Era;

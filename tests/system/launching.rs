@@ -1,4 +1,4 @@
-//! What is found before a process exists.
+//! Launches that fail before there is a process, or right after it.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -15,7 +15,8 @@ use llama_warden_tiny_gguf::{Damage, TinyModel};
 use nix::sys::stat::Mode;
 use tokio::net::TcpListener;
 
-/// The server failed for this reason, before there was a process, at once, and only once.
+/// Asserts that the first launch failed for this reason before the spawn, and that there was no second one. Returns the
+/// detail.
 async fn assert_refused_before_spawn(daemon: &TestDaemon, id: &str, expected: FailureReason) -> String {
     let (reason, detail, _) = daemon.failure(id).await;
     assert_eq!(reason, expected, "{detail}");
@@ -39,7 +40,7 @@ fn what_is_no_executable_fails_permanently_and_at_once() {
         let not_executable = sandbox.file("not-executable");
         fs::write(&not_executable, "#!/bin/sh\n").unwrap();
         let foreign = sandbox.file("foreign");
-        // An ELF header for a 16-bit SPARC-like machine number that no Linux has.
+        // A 64-bit ELF header with a machine number that does not exist.
         let header = [b"\x7fELF\x02\x01\x01".as_slice(), &[0; 9], &[2, 0, 0xfe, 0xfe, 1, 0, 0, 0], &[0; 40]].concat();
         fs::write(&foreign, header).unwrap();
         fs::set_permissions(&foreign, fs::Permissions::from_mode(0o755)).unwrap();
@@ -103,7 +104,7 @@ fn what_is_no_model_fails_before_the_spawn() {
     });
 }
 
-/// What only llama-server finds out, it says in words of its own.
+/// The daemon checks the header only; a fault in the weights is found in the output of llama-server.
 #[test]
 fn a_model_that_is_cut_off_in_its_weights_is_invalid_by_the_servers_own_words() {
     sandbox(async |sandbox| {
@@ -210,7 +211,7 @@ fn an_exit_before_ready_is_a_failure_that_quotes_the_last_line() {
     });
 }
 
-/// A server that fails answers the one who waits for it.
+/// A start that waits gets 502 with the reason of the failure.
 #[test]
 fn a_start_that_fails_is_answered_with_the_reason() {
     sandbox(async |sandbox| {

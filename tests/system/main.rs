@@ -1,5 +1,7 @@
-//! System tests: the real daemon, the stand-in, real time. Each test is named by its promise; the rows of the fault matrix
-//! that it plays stand in its comment.
+//! System tests: the real daemon with the stand-in, in real time.
+//!
+//! The name of a test is its promise. Where a test covers a fault of [the list](../../docs/faults.md), its comment cites
+//! the code.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 

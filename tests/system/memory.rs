@@ -1,4 +1,4 @@
-//! Admission by estimated memory.
+//! Launches are admitted, held or refused by their estimated memory.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -11,7 +11,7 @@ use llama_warden_state::{PhaseName, StatusReport};
 use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, sample, sandbox};
 use serde_json::Value;
 
-/// A context that no machine has the memory for: two petabytes of cache.
+/// A context whose cache takes two petabytes, which no machine has.
 const ABSURD: &str = "flags = { ctx-size = 4000000000000 }";
 
 fn with_memory_policy(sandbox: &Sandbox, policy: &str) -> TestFleet {
@@ -20,13 +20,13 @@ fn with_memory_policy(sandbox: &Sandbox, policy: &str) -> TestFleet {
     fleet
 }
 
-/// The memory that is left, as the daemon reads it.
+/// The available memory in bytes, as the daemon reads it.
 async fn available(sandbox: &Sandbox, config: &Path) -> u64 {
     let report: Value = sandbox.run(config, ["check", "--json"]).await.expect(0).json();
     report["memory"]["available_bytes"].as_u64().expect("the kernel tells")
 }
 
-/// Adds a server whose mapped model takes more than half of the memory that is left. The file has holes.
+/// Adds a server whose mapped model takes 60 % of the available memory. The file is sparse.
 fn needs_most_memory(fleet: &mut TestFleet, available: u64, id: &str, script: Script, keys: &str) {
     fleet.server_with(id, script, &format!("flags = {{ mmap = true }}\n{keys}"));
     let model = File::options().write(true).open(fleet.model(id)).expect("it was written");
@@ -111,7 +111,7 @@ fn memory_is_not_estimated_where_the_policy_is_off() {
     });
 }
 
-/// Fault C37: what is about to be free is waited for, and what is held by a server that stays is not.
+/// Fault C37: a launch waits for memory of a server that is stopping, and is refused for memory of one that runs.
 #[test]
 fn a_start_waits_for_the_memory_of_a_server_that_is_stopping() {
     sandbox(async |sandbox| {

@@ -1,4 +1,4 @@
-//! Discovered models: a folder is all that is needed.
+//! Models that are discovered in folders become servers.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use llama_warden_tests::{DaemonOptions, Sandbox, TestDaemon, TestFleet, sandbox}
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 use nix::sys::signal::Signal;
 
-/// Below the kernel's ports for clients, above those that tests lease.
+/// Above the ports that tests lease, below the kernel's range for outgoing connections.
 const FIRST_PORT: [u16; 3] = [32_050, 32_250, 32_450];
 
-/// A folder with eight good models and two that are corrupt.
+/// A folder with eight valid models and two corrupt ones.
 fn folder_of_ten(sandbox: &Sandbox) -> PathBuf {
     let folder = sandbox.file("found");
     std::fs::create_dir(&folder).expect("the sandbox can be written");
@@ -28,7 +28,7 @@ fn write_model(folder: &Path, name: &str) {
     TinyModel::new(name).write(&folder.join(format!("{name}.gguf"))).expect("the sandbox can be written");
 }
 
-/// A fleet of which nothing is written.
+/// A fleet without configured servers.
 fn empty_fleet(sandbox: &Sandbox, first_port: u16) -> TestFleet {
     let mut fleet = sandbox.fleet();
     fleet.llama_server(&format!("first-port = {first_port}"));
@@ -67,7 +67,7 @@ fn a_folder_is_enough_and_corrupt_files_are_named_with_reasons() {
         let log = daemon.log();
         assert!(log.contains("Cut-1B.gguf") && log.contains("Alien-1B.gguf"), "{log}");
 
-        // A model that comes is taken up by a reload, and one that goes is stopped.
+        // A reload starts the server of a new model, and stops that of a removed one.
         let before = ports(&daemon).await;
         write_model(&folder, "Added-1B");
         std::fs::remove_file(folder.join("Model-0-1B.gguf")).unwrap();
@@ -81,7 +81,7 @@ fn a_folder_is_enough_and_corrupt_files_are_named_with_reasons() {
         assert_eq!(after[1..], before[1..], "ports stay");
         assert!(!before.iter().any(|(_, port)| *port == after[0].1), "the port of a model that went is kept for it");
 
-        // The next daemon finds everything where it was.
+        // The next daemon assigns the same ports.
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
         let daemon = sandbox.up_with(&fleet, &with_models(&folder)).await;

@@ -1,4 +1,4 @@
-//! What servers write, however much and whatever it is.
+//! Output of servers of any size and content.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -27,13 +27,13 @@ async fn wait_for_output(daemon: &TestDaemon, id: &str, text: &str) {
     eventually(&format!("{id} says `{text}`"), WAIT_LIMIT, async || daemon.output(id).await.contains(text)).await;
 }
 
-/// Lines that the daemon counted on standard error.
+/// The number of lines on standard error that the daemon has counted.
 async fn lines_of(daemon: &TestDaemon, id: &str) -> f64 {
     let labels = [("server", id), ("stream", "stderr")];
     sample(&daemon.metrics().await, "llama_warden_server_output_lines_total", &labels).expect("a series")
 }
 
-/// A client that asks and never reads.
+/// A client that sends a request and never reads the response.
 async fn stalled_client(daemon: &TestDaemon, path: &str) -> UnixStream {
     let mut stream = UnixStream::connect(daemon.state_dir().join("control.sock")).await.unwrap();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
@@ -62,7 +62,7 @@ fn a_line_of_a_hundred_megabytes_costs_no_memory_and_no_other_line() {
         let mut fleet = sandbox.fleet();
         let mut script =
             ready_actions([say("before"), ScriptAction::HugeLine { megabytes: 100, stream: STREAM }, say("after")]);
-        // The daemon's memory is looked at before; a late look only makes the test milder.
+        // Time to read the daemon's memory before the line; reading it late makes the test weaker, not flaky.
         script.actions[1].after_ms = 1000;
         fleet.server("a", script);
         let daemon = sandbox.up(&fleet).await;
@@ -108,7 +108,7 @@ fn a_flood_with_every_reader_stalled_holds_up_neither_the_server_nor_the_daemon(
     });
 }
 
-/// Fault C16, while it stops and while it loads.
+/// Fault C16, while servers load and stop.
 #[test]
 fn a_flood_does_not_hold_up_a_stop() {
     sandbox(async |sandbox| {
@@ -148,7 +148,7 @@ fn closed_streams_are_not_an_exit() {
     });
 }
 
-/// The output of both streams, in order, with its end even where nobody closed the line.
+/// All lines are kept in order, and so is a last line without a newline.
 #[test]
 fn the_last_output_of_a_server_is_kept() {
     sandbox(async |sandbox| {

@@ -1,4 +1,4 @@
-//! Profiles: what a switch touches, and what it leaves alone.
+//! A profile switch starts and stops the difference between two profiles.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -7,7 +7,7 @@ use llama_warden_stand_in::Script;
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{Sandbox, TestDaemon, sandbox};
 
-/// Servers a to c, one that cannot start, and profiles of them; `first` is active.
+/// Starts a daemon with servers a, b, c, one that cannot start, and four profiles, of which `first` is active.
 async fn start(sandbox: &Sandbox) -> TestDaemon {
     let mut fleet = sandbox.fleet();
     fleet.daemon("profile = \"first\"").section(
@@ -47,7 +47,7 @@ fn a_dry_run_shows_the_plan_and_changes_nothing() {
         assert_eq!(lists(&plan), ["a", "c", "", "b"]);
         let shown = sandbox.run(daemon.config(), ["profile", "switch", "second", "--dry-run"]).await.expect(0).stdout;
         assert!(shown.contains("stop: a") && shown.contains("start: c") && shown.contains("keep: b"), "{shown}");
-        // Nothing of it is in force for what comes next either.
+        // The dry run does not change the plan of a later reload either.
         let reload = daemon.post("/api/v1/reload?wait=50s").await.expect(200).json();
         assert_eq!(lists(&reload), ["", "", "", "a b"]);
         assert_eq!((pids(&daemon).await, daemon.status().await.profile), before);
@@ -66,7 +66,7 @@ fn a_switch_does_not_touch_what_both_profiles_have() {
         let running: Vec<_> = pids(&daemon).await.into_iter().map(|(id, _)| id).collect();
         assert_eq!((running, daemon.report("b").await.pid), (vec!["b".to_owned(), "c".to_owned()], before));
         assert!(daemon.metrics().await.contains("llama_warden_profile_active{profile=\"second\"} 1"));
-        // What is in the way frees its memory before the next one needs it.
+        // A stop comes before a start, so that its memory is free by then.
         let events = daemon.event_stream().events();
         let seq = |id: &str, kind: &str| {
             let of = |event: &&llama_warden_events::Envelope| {
@@ -75,7 +75,7 @@ fn a_switch_does_not_touch_what_both_profiles_have() {
             events.iter().find(of).expect("it happened").seq
         };
         assert!(seq("a", "ServerExited") < seq("c", "LaunchBegan"));
-        // The same servers with other flags are restarted.
+        // Servers whose flags differ between the profiles are restarted.
         let changed = daemon.post("/api/v1/profiles/changed/activate?wait=50s").await.expect(200).json();
         assert_eq!(lists(&changed), ["", "", "b c", ""]);
         assert!(daemon.server("b").await.argv.contains(&"777".to_owned()));
@@ -140,7 +140,7 @@ fn the_command_line_lists_shows_and_switches() {
     });
 }
 
-/// Without a daemon, profiles are read from the configuration.
+/// The list comes from the configuration file.
 #[test]
 fn profiles_are_listed_without_a_daemon() {
     sandbox(async |sandbox| {
@@ -155,7 +155,7 @@ fn profiles_are_listed_without_a_daemon() {
     });
 }
 
-/// Fault S9: a switch in the middle of which the daemon stops.
+/// Fault S9: the daemon is stopped in the middle of a switch.
 #[test]
 fn a_stop_amid_a_switch_launches_nothing_more() {
     sandbox(async |sandbox| {

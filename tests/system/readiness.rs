@@ -1,4 +1,4 @@
-//! When a server is ready, and when it is not.
+//! When a server counts as ready.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -67,7 +67,7 @@ fn a_server_that_answers_503_is_never_assumed_ready() {
     });
 }
 
-/// Fault C9. A 503 of a ready server is not acted upon by killing it.
+/// Fault C9, after ready.
 #[test]
 fn a_server_is_not_killed_for_a_503_after_it_was_ready() {
     sandbox(async |sandbox| {
@@ -93,7 +93,7 @@ fn a_server_is_not_killed_for_a_503_after_it_was_ready() {
     });
 }
 
-/// Fault C9, before ready: one 200 that does not last is enough, and a flapping start ends in ready.
+/// Fault C9, before ready: a single 200 is enough, even if a 503 follows it.
 #[test]
 fn a_health_endpoint_that_flaps_while_starting_ends_in_ready() {
     sandbox(async |sandbox| {
@@ -112,14 +112,14 @@ fn a_ready_line_of_a_server_that_does_not_serve_proves_nothing() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         fleet.server_with("strict", Script { never_bind: true, ..Script::default() }, FAIL_SOON);
-        // Nobody listens on its port, so it cannot be assumed ready either.
+        // Nothing listens on its port, so that it is not assumed ready either.
         let assuming = "readiness = { timeout = \"2s\" }";
         fleet.server_with("assuming", Script { never_bind: true, silent: true, ..Script::default() }, assuming);
         fleet.server_with("talking", Script { never_bind: true, ..Script::default() }, assuming);
         let early = Script { load_ms: 2000, ready_line: ReadyLine::Early, ..Script::default() };
         fleet.server("early", early);
         let daemon = sandbox.up(&fleet).await;
-        // Its progress came before its ready line, so nothing says that it still loads.
+        // Progress before a ready line does not prove that the server still loads.
         for id in ["strict", "assuming", "talking"] {
             assert_failed(&daemon, id, FailureReason::ReadyTimeout).await;
         }
@@ -160,7 +160,7 @@ fn a_server_becomes_ready_once_however_often_it_says_so() {
     });
 }
 
-/// Fault C13. The health endpoint lags behind the line, so that the line is what is seen first.
+/// Fault C13. `/health` turns 200 a second after the line, so that the line is seen first.
 #[test]
 fn the_ready_line_is_recognised_however_it_is_written() {
     sandbox(async |sandbox| {
@@ -216,7 +216,7 @@ fn an_endpoint_that_misbehaves_holds_up_its_own_server_only() {
         let before = daemon.resident_bytes();
         for (id, _) in &ways {
             let (reason, detail, _) = daemon.failure(id).await;
-            // An endless body begins with a 200, which is all that is asked for.
+            // The endless body begins with a 200, and still does not count as an answer.
             assert_eq!(reason, FailureReason::ReadyTimeout, "{id}: {detail}");
             assert_eq!(daemon.count(id, "ReadyReached").await, 0, "{id}");
         }
@@ -226,7 +226,7 @@ fn an_endpoint_that_misbehaves_holds_up_its_own_server_only() {
     });
 }
 
-/// What answers late is slow, not dead.
+/// A probe that is answered after 900 ms counts.
 #[test]
 fn a_slow_health_endpoint_becomes_ready() {
     sandbox(async |sandbox| {
@@ -234,12 +234,12 @@ fn a_slow_health_endpoint_becomes_ready() {
         fleet.server("a", Script { health: HealthScript::Delay(900), ..Script::default() });
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        // Each probe takes that long, and the first one begins after the spawn.
+        // The first probe begins after the spawn and takes 900 ms.
         assert!(daemon.report("a").await.startup_seconds.expect("it is ready") >= 0.9);
     });
 }
 
-/// Without lines the probe finds it alone; what cannot be probed and says nothing is assumed ready, with a warning.
+/// Without a ready line, the probe alone proves that a server is ready.
 #[test]
 fn readiness_needs_no_lines() {
     sandbox(async |sandbox| {

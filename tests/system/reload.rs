@@ -1,4 +1,4 @@
-//! A changed configuration: taken up by difference, or refused as a whole.
+//! A changed configuration is applied by its difference, or refused as a whole.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -6,7 +6,7 @@ use llama_warden_events::{Envelope, Event, SwitchPlan};
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
 use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, action_at, sample, sandbox};
 
-/// Servers a and b.
+/// A fleet of servers a and b.
 fn two_servers(sandbox: &Sandbox) -> TestFleet {
     let mut fleet = sandbox.fleet();
     fleet.server_with("a", Script::default(), "flags = { ctx-size = 1111 }").server("b", Script::default());
@@ -26,7 +26,7 @@ fn rewrite(fleet: &TestFleet, toml: &str) {
     std::fs::write(&new, toml).and_then(|()| std::fs::rename(&new, fleet.path())).expect("the sandbox can be written");
 }
 
-/// The plans of all reloads so far that touched something.
+/// The plans of all reloads so far that start, stop or restart a server.
 fn plans(daemon: &TestDaemon) -> Vec<SwitchPlan> {
     let plans = daemon.event_stream().events().into_iter().filter_map(|event| match event.event {
         Event::SwitchPlanned { plan } => Some(*plan),
@@ -97,7 +97,7 @@ fn a_bad_configuration_changes_nothing_and_says_why() {
         assert_eq!(pids(&status.servers), pids(&before.servers));
         assert!(plans(&daemon).is_empty() && !daemon.event_stream().events().iter().any(is_reload));
         assert!(daemon.log().contains("grase"), "the log says it too");
-        // Mended, it is taken, and nothing is left of the refusal.
+        // A corrected file is applied, and the status no longer reports the refusal.
         rewrite(&fleet, &fleet.toml());
         daemon.post("/api/v1/reload?wait=50s").await.expect(200);
         assert_eq!(daemon.status().await.configuration_refused, None);
@@ -130,7 +130,7 @@ fn a_removed_server_is_stopped_and_loses_its_series_and_a_new_one_starts() {
     });
 }
 
-/// `up --server` stays what it was asked for.
+/// After `up --server a`, a reload does not start server b.
 #[test]
 fn a_reload_starts_nothing_that_was_left_out_on_purpose() {
     sandbox(async |sandbox| {
@@ -152,7 +152,7 @@ fn a_reload_while_a_server_starts_holds_for_its_next_launch() {
         let mut fleet = sandbox.fleet();
         fleet.server_with("a", Script { load_ms: 60_000, ..Script::default() }, "flags = { ctx-size = 1111 }");
         let daemon = sandbox.up(&fleet).await;
-        // It has read its script by then.
+        // The stand-in has read its script by then, so that the new one is for the next launch.
         let first = daemon.event("it loads", |event| matches!(event.event, Event::LoadProgressed { .. })).await;
         fleet.rewrite("a", &Script::default());
         rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
@@ -183,7 +183,7 @@ fn a_reload_while_a_server_crash_loops_holds_for_its_next_launch_and_loses_no_st
                 })
                 .await;
         }
-        // A stop of the one and a change of both, whichever comes first; the watch of the file brings a second change.
+        // The stop of b races with the change of both; the watch of the file triggers a second reload.
         rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
         fleet.rewrite("a", &Script::default());
         let (reload, stop) = tokio::join!(daemon.post("/api/v1/reload"), daemon.command("b", "stop?wait=30s"));

@@ -1,4 +1,4 @@
-//! What the machine does not give: descriptors, processes, pidfds, time.
+//! The machine lacks descriptors, processes, pidfds, `/proc` or processor time.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -18,7 +18,7 @@ fn under(words: &[&str]) -> DaemonOptions {
     DaemonOptions { under: words.iter().map(|word| (*word).to_owned()).collect(), ..DaemonOptions::default() }
 }
 
-/// The servers that run, and the children of the daemon.
+/// The number of running servers by the status, and of the daemon's children by `/proc`.
 async fn running(daemon: &TestDaemon) -> (usize, usize) {
     let status = daemon.status().await;
     let children = descendants(daemon.pid()).iter().filter(|child| child.parent == daemon.pid()).count();
@@ -55,9 +55,10 @@ fn a_daemon_without_descriptors_goes_on_and_its_failures_pass() {
             }
         }
         assert_eq!(running(&daemon).await, (up, up), "nothing leaks");
-        // Who is up stays up: that the daemon cannot ask says nothing about a server. And what is free again is used.
+        // Ready servers stay up, since a probe that the daemon cannot make says nothing about a server. Freed descriptors
+        // are used.
         let (up, down): (Vec<_>, Vec<_>) = status.servers.iter().partition(|server| server.is_ready);
-        // A launch takes more descriptors than a server that runs.
+        // A launch needs more descriptors than a running server, so several are stopped.
         let (stopped, up) = up.split_at(up.len().min(5));
         for server in stopped {
             daemon.command(server.model_id.as_str(), "stop?wait=30s").await.expect(200);
@@ -70,7 +71,7 @@ fn a_daemon_without_descriptors_goes_on_and_its_failures_pass() {
     });
 }
 
-/// Faults C30 and S7: a server that fills the machine with processes, as far as a user may.
+/// Faults C30 and S7: a server starts processes up to the limit of its user.
 #[test]
 fn a_fork_bomb_ends_with_its_server_and_the_daemon_survives_it() {
     if !is_root() {
@@ -84,7 +85,7 @@ fn a_fork_bomb_ends_with_its_server_and_the_daemon_survives_it() {
             Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(bomb))], ..Script::default() },
         );
         fleet.server_with("late", Script::default(), "enabled = false");
-        // A user of its own, whose processes are counted; one who may read the test's directory all the same.
+        // A user whose processes nobody else counts towards, with a capability to read the test's directory.
         let user = format!("--reuid={}", fastrand::u32(100_000..2_000_000));
         let caps =
             ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--bounding-set=-sys_resource,-sys_admin"];
@@ -96,9 +97,9 @@ fn a_fork_bomb_ends_with_its_server_and_the_daemon_survives_it() {
         eventually("no process can be made", WAIT_LIMIT, async || output().await.contains("Resource temporarily"))
             .await;
         assert!(descendants(pid).len() > 20, "{}", descendants(pid).len());
-        // One process may be left to the user; the daemon itself gets none at all.
+        // The limit may leave one more process; this takes even that from the daemon.
         set_limit(&daemon, &user, "1:90").await;
-        // await: threads of a runtime that had nothing to do end after ten seconds, and now there are no others.
+        // await: idle threads of tokio's blocking pool exit after ten seconds, and then the daemon cannot start new ones.
         sleep(Duration::from_secs(11)).await;
         let refused = daemon.command("late", "start?wait=30s").await.expect(502);
         assert_eq!(refused.json()["reason"], "spawn-failed", "{}", refused.text());
@@ -112,15 +113,15 @@ fn a_fork_bomb_ends_with_its_server_and_the_daemon_survives_it() {
     });
 }
 
-/// Changes how many processes the user of the daemon may have when the daemon makes one.
+/// Sets the limit of processes that applies when the daemon forks.
 async fn set_limit(daemon: &TestDaemon, user: &str, limit: &str) {
-    // Asked by the user itself: root of a container may not.
+    // Run as that user: root of a container lacks the right.
     let mut command = tokio::process::Command::new("setpriv");
     command.args([user, "prlimit", &format!("--pid={}", daemon.pid()), &format!("--nproc={limit}")]);
     ProgramRun::to_end(command).await.expect(0);
 }
 
-/// Fault S17: as under a kernel before 5.3, or in a sandbox that does not know the call.
+/// Fault S17: a seccomp filter answers the pidfd calls with ENOSYS, as kernels before 5.3 do.
 #[test]
 fn without_pidfds_servers_run_stop_and_are_swept_all_the_same() {
     let filter = "
@@ -158,7 +159,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
     });
 }
 
-/// Fault S17: what servers leave behind could not be found.
+/// Fault S17: without `/proc` the daemon could not find escaped descendants.
 #[test]
 fn without_proc_the_daemon_refuses_to_start() {
     if !is_root() {
@@ -175,7 +176,7 @@ fn without_proc_the_daemon_refuses_to_start() {
     });
 }
 
-/// Fault S11: the machine sleeps, or somebody stops the daemon.
+/// Fault S11: SIGSTOP stands for a machine that was suspended.
 #[test]
 fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
     sandbox(async |sandbox| {
@@ -183,7 +184,7 @@ fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
         fleet.section("[health]\ninterval = \"100ms\"\ntimeout = \"100ms\"\nfailures = 2");
         let keys = "readiness = { timeout = \"60s\", on-timeout = \"fail\", stall-timeout = \"2s\" }";
         fleet.server("ready", Script::default());
-        // It gives a sign of life every half second, also while nobody reads.
+        // It prints a line every half second, also while the daemon does not read.
         let chat = ScheduledAction {
             at: ScriptPhase::Loading,
             after_ms: 0,
@@ -195,7 +196,7 @@ fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
         daemon.event("it speaks", |event| matches!(event.event, Event::LoadProgressed { .. })).await;
         let files = open_files(daemon.pid());
         daemon.signal(Signal::SIGSTOP);
-        // await: being stopped is what is tested; it is longer than every limit above.
+        // await: the daemon has to be stopped for longer than every limit above.
         sleep(Duration::from_secs(3)).await;
         daemon.signal(Signal::SIGCONT);
         daemon.ready("loading").await;
@@ -212,7 +213,7 @@ fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
     });
 }
 
-/// Fault C5. `LLAMA_WARDEN_TEST_EXITS` raises how many.
+/// Fault C5. `LLAMA_WARDEN_TEST_EXITS` sets the number of exits.
 #[test]
 fn no_exit_is_lost_however_soon_it_comes() {
     const PARALLEL: usize = 8;

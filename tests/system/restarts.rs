@@ -1,4 +1,4 @@
-//! Restarts by policy.
+//! Restarts by the restart policy.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -9,14 +9,14 @@ use llama_warden_tests::{Sandbox, action_at, sample, sandbox};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// A fleet whose back-offs are short.
+/// A fleet with short restart delays.
 fn fast_restarts(sandbox: &Sandbox) -> llama_warden_tests::TestFleet {
     let mut fleet = sandbox.fleet();
     fleet.section("[restart]\ninitial-delay = \"20ms\"\nmax-delay = \"50ms\"\nmax-attempts = 5");
     fleet
 }
 
-/// Fault C35, as far as the kernel leaves no word of it: KILL from nowhere is a crash, and policy applies.
+/// Fault C35: a SIGKILL from outside counts as a crash, and the policy applies.
 #[test]
 fn a_killed_server_comes_back() {
     sandbox(async |sandbox| {
@@ -41,7 +41,7 @@ fn a_killed_server_comes_back() {
     });
 }
 
-/// Fault C23: health finds it, the stop continues it, it obeys with exit code 0, and policy brings it back.
+/// Fault C23: the server fails as unresponsive, is stopped by TERM and CONT, and is restarted although it exits with 0.
 #[test]
 fn a_stopped_server_is_found_and_comes_back() {
     sandbox(async |sandbox| {
@@ -91,7 +91,7 @@ fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
     });
 }
 
-/// A daemon that is restarted goes on counting.
+/// The next daemon continues the count of failures.
 #[test]
 fn a_crash_loop_survives_a_restart_of_the_daemon() {
     sandbox(async |sandbox| {
@@ -108,7 +108,7 @@ fn a_crash_loop_survives_a_restart_of_the_daemon() {
     });
 }
 
-/// Fault C37: the address of a server that is gone stays taken for a while.
+/// Fault C37: another listener stands for a port that is released late.
 #[test]
 fn a_restart_waits_for_a_port_that_is_released_late() {
     sandbox(async |sandbox| {

@@ -1,4 +1,4 @@
-//! Secrets: a server gets them, nobody else sees them.
+//! Secrets reach the server and are masked everywhere else.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 

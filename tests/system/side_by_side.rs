@@ -1,4 +1,4 @@
-//! Several servers under one daemon.
+//! Several servers of one daemon do not delay each other.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Signals to the daemon.
+//! Signals to the daemon, and its exit codes.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -10,7 +10,7 @@ use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, sandbox};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
-/// A daemon whose server would take an hour to stop, and who has been asked to stop it.
+/// Starts a daemon whose server ignores TERM for a grace of an hour, and signals the daemon once.
 async fn stopping(sandbox: &Sandbox, signal: Signal) -> TestDaemon {
     let mut fleet = sandbox.fleet();
     stubborn(&mut fleet);
@@ -87,7 +87,7 @@ fn signals_that_mean_nothing_to_the_daemon_do_nothing() {
     });
 }
 
-/// Fault S8: without a terminal nobody hangs up.
+/// Fault S8: a daemon without a terminal reads HUP as a request to reload.
 #[test]
 fn a_hang_up_without_a_terminal_is_a_reload() {
     sandbox(async |sandbox| {
@@ -126,7 +126,7 @@ fn nothing_is_launched_once_the_daemon_stops() {
     });
 }
 
-/// Fault S9: a TERM in the middle of many launches.
+/// Fault S9: TERM in the middle of many launches.
 #[test]
 fn a_term_amid_launches_leaves_nothing() {
     for _ in 0..3 {
@@ -143,7 +143,7 @@ fn a_term_amid_launches_leaves_nothing() {
     }
 }
 
-/// The shutdown deadline bounds everything: near it what is left is killed.
+/// Servers that still run near the shutdown deadline are killed.
 #[test]
 fn a_shutdown_ends_by_its_deadline() {
     sandbox(async |sandbox| {

@@ -1,4 +1,4 @@
-//! What may be wrong with the state directory, and with what is in it.
+//! A state directory, or files in it, that are stale, broken, read-only or full.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use tokio::process::Child;
 
-/// A process that is nobody's.
+/// A process that does not belong to the daemon.
 fn bystander(sandbox: &Sandbox) -> Child {
     let mut command = sandbox.program("sleep");
     command.env_clear().current_dir("/").arg("300").kill_on_drop(true).spawn().expect("it starts")
@@ -51,7 +51,7 @@ fn state_files_that_are_garbage_harm_nobody_and_are_made_anew() {
             b"\xff\xfe garbage \n\n",
             b"{\"a\":",
             b"{\"version\":0,\"servers\":[{\"pid\":1}]}\n",
-            // As if a file kept ids of processes, one of which is now somebody else's.
+            // The pid of a process that does not belong to the daemon.
             number.as_bytes(),
             b"0000000000000001\n",
         ];
@@ -65,7 +65,7 @@ fn state_files_that_are_garbage_harm_nobody_and_are_made_anew() {
             for file in state.iter().filter(|file| file.file_name().is_some_and(|name| name != "events.jsonl")) {
                 fs::write(file, text).expect("the sandbox can be written");
             }
-            // The harness reads this one to its end.
+            // The harness compares the event log to its end, so it is removed instead.
             fs::remove_file(daemon.state_dir().join("events.jsonl")).expect("it is there");
         }
         let daemon = sandbox.up(&fleet).await;
@@ -75,7 +75,7 @@ fn state_files_that_are_garbage_harm_nobody_and_are_made_anew() {
     });
 }
 
-/// Fault S4: the half of a state that a crash left.
+/// Fault S4: files that a crash cut off.
 #[test]
 fn state_that_was_cut_off_does_not_keep_the_daemon_from_starting() {
     sandbox(async |sandbox| {
@@ -90,7 +90,7 @@ fn state_that_was_cut_off_does_not_keep_the_daemon_from_starting() {
                 let text = fs::read(file).expect("it is read");
                 fs::write(file, &text[..text.len() * keep / 10]).expect("the sandbox can be written");
             }
-            // A whole log is what the harness compares, and a line that is cut off is the tests' of the log.
+            // The harness compares whole event logs; tests of telemetry cover a line that is cut off.
             fs::remove_file(daemon.state_dir().join("events.jsonl")).expect("it is there");
         }
         sandbox.up(&fleet).await.ready("a").await;
@@ -118,7 +118,7 @@ fn stale_sockets_and_locks_are_taken_over() {
     });
 }
 
-/// A file system of its own below the state directory, for this test alone: mounts of a namespace end with it.
+/// Mounts a tmpfs on the state directory, in a mount namespace of this thread, with which the mount ends.
 fn mount_state(fleet: &TestFleet, flags: MsFlags, size: &str) {
     fs::create_dir_all(fleet.state_dir()).expect("the sandbox can be written");
     unshare(CloneFlags::CLONE_NEWNS).expect("root may");
@@ -150,7 +150,7 @@ async fn refused(sandbox: &Sandbox, fleet: &TestFleet) {
     assert!(log.contains("state directory") && log.contains("state-dir"), "what, where and what next: {log}");
 }
 
-/// Fault S6: a disk that is full when the daemon starts, and one that is full while it runs.
+/// Fault S6: the disk is full when the daemon starts, and later while it runs.
 #[test]
 fn a_full_state_directory_is_refused_at_start_and_survived_later() {
     if !is_root() {
@@ -174,7 +174,7 @@ fn a_full_state_directory_is_refused_at_start_and_survived_later() {
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         fill(&filler);
-        // What is to be remembered cannot be; whatever else is asked for is done.
+        // State cannot be written; commands work all the same.
         daemon.command("crashes", "start?wait=30s").await.expect(502);
         daemon.command("a", "restart?wait=30s").await.expect(200);
         assert!(daemon.report("a").await.is_ready);
@@ -182,7 +182,7 @@ fn a_full_state_directory_is_refused_at_start_and_survived_later() {
         daemon.command("a", "stop?wait=30s").await.expect(200);
         end(&daemon).await;
         assert!(daemon.log().contains("cannot write the event log"), "{}", daemon.log());
-        // Its log of events has a hole, and the next daemon begins another.
+        // The event log has a hole; the next daemon begins a new one.
         sandbox.up(&fleet).await.ready("a").await;
     });
 }

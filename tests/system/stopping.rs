@@ -1,4 +1,4 @@
-//! The stop ladder against servers of every temper.
+//! The stop ladder: TERM, the grace, KILL.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -12,7 +12,7 @@ use llama_warden_tests::{Sandbox, TestDaemon, WAIT_LIMIT, action_at, after_ready
 use nix::sys::signal::Signal as KernelSignal;
 use tokio::time::Instant;
 
-/// Time for KILL to be verified, and for a machine that does much else.
+/// Two seconds in which KILL must take effect, and slack for a busy machine.
 const SLACK: Duration = Duration::from_secs(2 + 5);
 
 fn term_count(path: &Path) -> u32 {
@@ -24,7 +24,7 @@ fn counts_terms(sandbox: &Sandbox, id: &str) -> (PathBuf, Script) {
     (path.clone(), Script { term_count_file: Some(path), ..Script::default() })
 }
 
-/// The `ServerStopped` of a server: whether it was forced.
+/// Whether the first `ServerStopped` of server `id` is marked as forced.
 async fn was_forced(daemon: &TestDaemon, id: &str) -> bool {
     let events = daemon.events_of(id).await;
     let stopped = events.iter().find_map(|event| match event.event {
@@ -47,7 +47,7 @@ fn a_server_that_takes_its_time_is_asked_once_and_waited_for() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
         let (path, script) = counts_terms(sandbox, "a");
-        // 0.9 of the grace.
+        // It takes 0.9 of the grace.
         fleet.server_with("a", Script { term: TermScript::Slow(2700), ..script }, "stop = { grace = \"3s\" }");
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
@@ -132,7 +132,7 @@ fn a_server_that_stops_itself_can_be_stopped() {
         let loading = freezes(action_at(ScriptPhase::Loading, ScriptAction::StopSelf {}));
         fleet.server_with("loading", Script { load_ms: 60_000, ..loading }, keys);
         fleet.server_with("ready", freezes(after_ready(ScriptAction::StopSelf {})), keys);
-        // After the CONT that follows the TERM.
+        // It stops itself after the CONT that follows TERM, so that only KILL ends it.
         let late = ScheduledAction { at: ScriptPhase::Stopping, after_ms: 500, action: ScriptAction::StopSelf {} };
         fleet.server_with("stopping", freezes(late), keys);
         let daemon = sandbox.up(&fleet).await;
@@ -157,7 +157,7 @@ async fn is_frozen(daemon: &TestDaemon, id: &str) -> bool {
     stat.rsplit(')').next().is_some_and(|fields| fields.trim_start().starts_with('T'))
 }
 
-/// `--force`, also while a polite stop is under way.
+/// A forced stop overtakes a running one.
 #[test]
 fn force_kills_at_once_also_when_a_polite_stop_is_under_way() {
     sandbox(async |sandbox| {
@@ -175,7 +175,7 @@ fn force_kills_at_once_also_when_a_polite_stop_is_under_way() {
     });
 }
 
-/// `?grace=`.
+/// The parameter `grace` of a stop.
 #[test]
 fn a_stop_can_bring_its_own_grace() {
     sandbox(async |sandbox| {

@@ -1,5 +1,5 @@
-//! Processes that the daemon cannot kill: root without the right to signal others runs a server as another user, which is
-//! as deaf to it as one that the kernel holds.
+//! Processes that the daemon cannot kill. The daemon runs without CAP_KILL and its server as another user, so that every
+//! signal fails, as with a process in an uninterruptible system call.
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
@@ -17,7 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::Instant;
 
-/// A user that is nobody else's.
+/// Runs a program as the user `nobody`, with a capability to read the test's directory.
 const OTHER_USER: &str = "setpriv --reuid=65534 --inh-caps=+dac_override --ambient-caps=+dac_override --";
 
 fn without_cap_kill() -> DaemonOptions {
@@ -25,7 +25,7 @@ fn without_cap_kill() -> DaemonOptions {
     DaemonOptions { under: under.map(str::to_owned).to_vec(), ..DaemonOptions::default() }
 }
 
-/// A llama-server that belongs to a stranger as soon as it serves.
+/// A llama-server that changes its user before it serves.
 fn server_of_another_user(sandbox: &Sandbox) -> PathBuf {
     let stand_in = stand_in_program();
     let stand_in = stand_in.display();
@@ -35,7 +35,7 @@ fn server_of_another_user(sandbox: &Sandbox) -> PathBuf {
     executable(&sandbox.file("stranger/llama-server"), &script)
 }
 
-/// Ends what only the test can end.
+/// Kills processes with the rights of the test, and waits until they are gone.
 async fn kill_and_wait(pids: impl IntoIterator<Item = u32>) {
     for pid in pids {
         kill(Pid::from_raw(i32::try_from(pid).expect("a process id")), Signal::SIGKILL).expect("it is still there");
@@ -78,7 +78,7 @@ fn a_server_that_outlives_kill_keeps_its_slot_and_is_not_started_again() {
         assert_eq!(report.last_failure.map(|failure| failure.reason), Some(FailureReason::Unkillable));
         assert_eq!(daemon.count("a", "LaunchBegan").await, 1, "its slot is taken");
         assert!(daemon.report("b").await.is_ready);
-        // Gone after all, it makes room.
+        // Once the process is gone, the server is launched again.
         kill_and_wait([pid]).await;
         daemon
             .event("it is launched again", |event| {
@@ -138,7 +138,8 @@ fn a_shutdown_with_one_that_cannot_be_killed_ends_at_its_deadline_and_names_it()
     });
 }
 
-/// Faults C28 and C18: reported by its id, and nothing is started beside it; what it writes after our reader ended changes nothing.
+/// Faults C28 and C18: the process is reported with its pid, the server is not started beside it, and its output is
+/// ignored.
 #[test]
 fn beside_a_descendant_that_cannot_be_killed_nothing_is_started() {
     if !is_root() {

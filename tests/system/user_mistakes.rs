@@ -1,4 +1,4 @@
-//! What hands at a terminal do: edit the file while the daemon runs, look at the first line only, mistype a path.
+//! Mistakes of users: an invalid edit while the daemon runs, a closed pipe, a mistyped path.
 
 use std::process::Stdio;
 
@@ -6,7 +6,7 @@ use llama_warden_stand_in::Script;
 use llama_warden_tests::{WAIT_LIMIT, daemon_program, sandbox};
 use tokio::time::timeout;
 
-/// A configuration that became invalid does not hide the daemon that runs by it; the daemon itself says what is wrong.
+/// Commands still find the daemon, and `reload` reports the problems of the file.
 #[test]
 fn an_invalid_configuration_does_not_hide_the_daemon() {
     sandbox(async |sandbox| {
@@ -29,7 +29,7 @@ fn an_invalid_configuration_does_not_hide_the_daemon() {
     });
 }
 
-/// A reader that went away is no failure, and no panic.
+/// The exit code is 0 and nothing panics, as with `llama-warden schema | head -1`.
 #[test]
 fn a_reader_that_closes_the_pipe_ends_a_command_well() {
     sandbox(async |sandbox| {
@@ -59,7 +59,7 @@ fn a_reader_that_closes_the_pipe_ends_a_command_well() {
     });
 }
 
-/// Exit code 2. A folder of the configuration may come later; one of the command line is all that was asked for.
+/// The exit code is 2. A folder in the configuration may be created later; one on the command line must exist.
 #[test]
 fn up_refuses_a_folder_of_models_that_is_none() {
     sandbox(async |sandbox| {

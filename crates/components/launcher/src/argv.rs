@@ -240,7 +240,7 @@ mod tests {
         plan(server, binary, &fixtures::dialect())
     }
 
-    /// The flags that every build of the table in section 4 of the facts about llama-server was started with.
+    /// The flags of the `seed-flags` recordings in `tests/fixtures/transcripts`.
     fn seed(log_disable: bool) -> ServerSpec {
         let mut server = fixtures::server("tiny");
         let flag = |value| Flag { value, origin: FlagOrigin::BuiltIn };
