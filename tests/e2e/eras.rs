@@ -27,8 +27,8 @@ async fn ready_via(sandbox: &Sandbox, part: ExternalProgram, sections: &str) -> 
     for round in 0..2 {
         let before = if round == 0 { llama_warden_events::Seq::new(0) } else { daemon.status().await.seq };
         if round > 0 {
-            // The closed connections of builds until 2025 keep the port in use, so that the first launch
-            // after the restart may fail: wait for the event, not for the command.
+            // Closed connections of builds until 2025 hold the port for a while, so the restart may take long: the wait for
+            // the event below has the longer limit.
             daemon.command("a", "restart").await.expect(202);
         }
         let ready =

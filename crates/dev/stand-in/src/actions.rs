@@ -1,4 +1,4 @@
-//! Performs the actions of a script.
+//! Performs the scheduled actions of a script.
 
 use std::{
     fs::File,
@@ -27,17 +27,17 @@ use crate::{
     state::Server,
 };
 
-/// Performs the actions of `moment` one after the other.
+/// Performs the actions of `phase` in order. An action that fails prints its error to stderr.
 pub(crate) fn perform(server: &Server, phase: ScriptPhase) {
     for ScheduledAction { after_ms, action, .. } in server.script.actions_at(phase) {
         thread::sleep(Duration::from_millis(after_ms));
         if let Err(error) = run(server, &action) {
-            output::write_text(Stream::Stderr, &format!("stand-in: {:?}: {error}\n", action));
+            output::write(Stream::Stderr, &format!("stand-in: {:?}: {error}\n", action));
         }
     }
 }
 
-/// Performs the actions of `moment` in a thread of their own, where there are any.
+/// Performs the actions of `phase` in a thread of their own.
 pub(crate) fn perform_in_background(server: &Arc<Server>, phase: ScriptPhase) {
     if !server.script.actions_at(phase).is_empty() {
         let server = Arc::clone(server);
@@ -47,8 +47,8 @@ pub(crate) fn perform_in_background(server: &Arc<Server>, phase: ScriptPhase) {
 
 fn run(server: &Server, action: &ScriptAction) -> io::Result<()> {
     match action {
-        ScriptAction::Say { text, stream } => output::write_text(*stream, &format!("{text}\n")),
-        ScriptAction::Bytes { bytes, stream } => output::write_bytes(*stream, bytes),
+        ScriptAction::Say { text, stream } => output::write(*stream, &format!("{text}\n")),
+        ScriptAction::Bytes { bytes, stream } => output::write(*stream, bytes),
         ScriptAction::HugeLine { megabytes, stream } => huge_line(*megabytes, *stream),
         ScriptAction::Flood { megabytes, stream } => flood(*megabytes, *stream),
         ScriptAction::Chat { every_ms, lines } => chat(Duration::from_millis(*every_ms), *lines),
@@ -56,7 +56,7 @@ fn run(server: &Server, action: &ScriptAction) -> io::Result<()> {
         ScriptAction::StopSelf {} => raise(Signal::SIGSTOP)?,
         ScriptAction::Exit { code, last_words } => {
             print_last_words(last_words.as_deref());
-            ending::leave(*code)
+            std::process::exit(*code)
         }
         ScriptAction::Die { signal, core, last_words } => {
             let signal = Signal::from_str(signal)?;
@@ -76,27 +76,27 @@ fn run(server: &Server, action: &ScriptAction) -> io::Result<()> {
 
 fn huge_line(megabytes: u32, stream: Stream) {
     let megabyte = vec![b'x'; 1 << 20];
-    (0..megabytes).for_each(|_| output::write_bytes(stream, &megabyte));
-    output::write_bytes(stream, b"\n");
+    (0..megabytes).for_each(|_| output::write(stream, &megabyte));
+    output::write(stream, b"\n");
 }
 
 fn flood(megabytes: u32, stream: Stream) {
     let mut line = vec![b'f'; 99];
     line.push(b'\n');
     let block = line.repeat((1 << 20) / line.len());
-    (0..megabytes).for_each(|_| output::write_bytes(stream, &block));
+    (0..megabytes).for_each(|_| output::write(stream, &block));
 }
 
 fn chat(every: Duration, lines: u32) {
     let began = Instant::now();
     for line in 1..=lines {
-        output::write_text(Stream::Stderr, &format!("chat {line}\n"));
+        output::write(Stream::Stderr, &format!("chat {line}\n"));
         thread::sleep((every * line).saturating_sub(began.elapsed()));
     }
 }
 
-/// The descriptors are put on `/dev/null` instead of closed: the next socket would take their numbers, and the log
-/// would go to a client. To the reader it is the same, since both let go of the pipe.
+/// Redirects the descriptors to `/dev/null` instead of closing them: the next socket would get their numbers, and the log
+/// would be sent to a client. The reader of the pipe sees an end of file either way.
 fn close_stdio() -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     unistd::dup2_stdin(&null)?;
@@ -106,7 +106,7 @@ fn close_stdio() -> io::Result<()> {
 }
 
 fn print_last_words(text: Option<&str>) {
-    output::write_text(Stream::Stderr, text.unwrap_or_default());
+    output::write(Stream::Stderr, text.unwrap_or_default());
 }
 
 fn spawn(server: &Server, grandchild: &Grandchild) -> io::Result<()> {
@@ -121,9 +121,9 @@ fn spawn(server: &Server, grandchild: &Grandchild) -> io::Result<()> {
     spawned
 }
 
-/// Only a failure returns.
+/// Calls exec, which returns only if it fails.
 fn exec(argv: &[String]) -> io::Error {
-    // The mask of this thread outlives the exec, and the new program is to be as mortal as any.
+    // The signal mask survives exec, and TERM has to end the new program.
     let _ = signals::handled_signals().thread_unblock();
     match argv.split_first() {
         Some((program, arguments)) => Command::new(program).args(arguments).exec(),
@@ -131,7 +131,7 @@ fn exec(argv: &[String]) -> io::Error {
     }
 }
 
-/// Keeps the memory until the process ends.
+/// Allocates memory and leaks it until the process ends.
 fn allocate(megabytes: u32) {
     for _ in 0..megabytes {
         Box::leak(vec![1_u8; 1 << 20].into_boxed_slice());

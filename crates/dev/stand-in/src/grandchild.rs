@@ -1,4 +1,4 @@
-//! Children of the stand-in: the same program with a hidden first argument.
+//! Child processes of the stand-in: the same program with a hidden first argument.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -23,28 +23,28 @@ use crate::{
 const ROLE_LIVE: &str = "--stand-in-grandchild";
 const ROLE_DETACH: &str = "--stand-in-detach";
 const ROLE_END: &str = "--stand-in-end";
-/// No grandchild lives longer, whatever the script says.
+/// The longest lifetime of a grandchild, in milliseconds.
 const LONGEST_LIFE_MS: u64 = 60_000;
 
-/// How grandchildren behave.
+/// The behaviour of grandchildren (children of the stand-in, and so grandchildren of the daemon).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grandchild {
-    /// How many; spawning ends at the first that the system refuses.
+    /// The number of grandchildren. Spawning stops at the first error.
     pub count: u32,
-    /// How long each lives; at most 60 000.
+    /// The lifetime of each in milliseconds; at most 60 000.
     pub life_ms: u64,
-    /// TERM, INT and HUP do nothing.
+    /// Block TERM, INT and HUP.
     pub ignore_term: bool,
-    /// A line on stderr this often.
+    /// Print a line to stderr at this interval in milliseconds.
     pub chat_every_ms: Option<u64>,
-    /// A new session, and the process between ends: the parent is init, or the nearest subreaper.
+    /// Start a new session through an intermediate process that exits, so that init or the nearest subreaper is the parent.
     pub detach: bool,
-    /// An empty environment.
+    /// Start with an empty environment.
     pub scrub_env: bool,
-    /// stdout and stderr are those of the stand-in, else `/dev/null`.
+    /// Inherit stdout and stderr of the stand-in, instead of `/dev/null`.
     pub hold_pipe: bool,
-    /// The listening socket is inherited, so that the port stays taken; a stop then leaves it open.
+    /// Inherit the listening socket, so that the port stays in use. A stop does not shut the socket down then.
     pub hold_port: bool,
 }
 
@@ -64,7 +64,7 @@ impl Default for Grandchild {
 }
 
 impl Grandchild {
-    /// Starts them; `program` is the `argv[0]` by which the binary knows that it is the stand-in.
+    /// Starts the grandchildren. `program` is the `argv[0]` of this process, by which llama-warden recognises its stand-in.
     pub(crate) fn spawn(&self, program: &OsStr) -> io::Result<()> {
         let role = if self.detach { ROLE_DETACH } else { ROLE_LIVE };
         let settings = serde_json::to_string(self)?;
@@ -84,13 +84,13 @@ impl Grandchild {
     }
 }
 
-/// Starts a child that ends at once and is never waited for.
+/// Starts a child that exits at once and is never reaped.
 pub(crate) fn spawn_zombie(program: &OsStr) -> io::Result<()> {
-    // Dropping a Child does not wait for it.
+    // Dropping a `Child` does not reap it.
     own_program(program)?.arg(ROLE_END).stdin(Stdio::null()).spawn().map(drop)
 }
 
-/// Plays the part of a grandchild where the arguments say so.
+/// Runs as a grandchild if the arguments ask for it; `None` otherwise.
 pub(crate) fn run_if_asked(args: &[OsString]) -> Option<ExitCode> {
     let program = args.first()?;
     let role = args.get(1)?.to_str()?;
@@ -114,10 +114,10 @@ fn detach(program: &OsStr, settings: &OsStr) -> io::Result<()> {
 }
 
 fn live(grandchild: &Grandchild) -> io::Result<()> {
-    // The mask is inherited through spawn.
+    // The child inherits the blocked signals of the stand-in.
     signals::handled_signals().thread_unblock()?;
     let life = Duration::from_millis(grandchild.life_ms.min(LONGEST_LIFE_MS));
-    // The kernel's clock also ends one that is blocked in a write.
+    // The alarm also ends a process that is blocked in a write.
     alarm::set(life.as_secs() as u32 + 1);
     if grandchild.ignore_term {
         let mut set = SigSet::empty();
@@ -133,13 +133,13 @@ fn live(grandchild: &Grandchild) -> io::Result<()> {
         if Instant::now() >= deadline {
             break;
         }
-        output::write_text(Stream::Stderr, &format!("grandchild {} line {line}\n", std::process::id()));
+        output::write(Stream::Stderr, &format!("grandchild {} line {line}\n", std::process::id()));
         thread::sleep(Duration::from_millis(every_ms.max(1)));
     }
     Ok(())
 }
 
-/// Whatever its end was: it only has to be reaped.
+/// Waits for a child, only so that it does not stay a zombie.
 fn reap(mut child: Child) {
     let _ = child.wait();
 }

@@ -1,4 +1,4 @@
-//! `--version` and `--help` in the layouts of the builds.
+//! The output of `--version` and `--help`, in the layout of each era.
 
 use std::{fmt::Write, process::ExitCode};
 
@@ -9,7 +9,7 @@ use crate::{
     renames::Renames,
 };
 
-/// Where the help text of an option begins, counted in columns, in the layout of late 2024 and after.
+/// The column at which the help text of an option begins, in the layout since late 2024.
 const HELP_COLUMN: usize = 40;
 
 /// Prints the version to stderr.
@@ -20,13 +20,13 @@ pub(crate) fn version(era: Era) -> ExitCode {
     } else {
         format!("version: 1 (stand-in)\nbuilt with rustc for {architecture}-linux-gnu\n")
     };
-    output::write_text(Stream::Stderr, &text);
+    output::write(Stream::Stderr, &text);
     ExitCode::SUCCESS
 }
 
-/// Prints the help to stdout; mid 2024 exits with 1 after it.
+/// Prints the help to stdout. Builds of mid 2024 exit with 1 after it.
 pub(crate) fn help(era: Era, renames: &Renames) -> ExitCode {
-    output::write_text(Stream::Stdout, &usage(era, renames));
+    output::write(Stream::Stdout, &usage(era, renames));
     if era == Era::July2024 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
@@ -85,7 +85,7 @@ fn entry_of_today(renames: &Renames, option: &CliOption) -> String {
         format!("{left}\n{:HELP_COLUMN$}{}\n", "", option.help)
     };
     if let Some(variable) = option.variable {
-        // Writing to a String cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = writeln!(text, "{:HELP_COLUMN$}(env: {variable})", "");
     }
     text

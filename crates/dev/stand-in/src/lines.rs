@@ -1,4 +1,4 @@
-//! The words of the builds: what each prints at the steps of a server's life, as the recordings have it.
+//! The log lines of each era at each step of a server's life, as in the recordings (`tests/fixtures/transcripts`).
 
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use crate::{
     settings::Settings,
 };
 
-/// The lines of one server.
+/// Generates the log lines of one server.
 #[derive(Debug)]
 pub(crate) struct ServerLines {
     era: Era,
@@ -32,7 +32,7 @@ impl ServerLines {
         }
     }
 
-    /// The very first lines.
+    /// The first lines of the log.
     pub(crate) fn opening(&self) -> Vec<ServerLogLine> {
         match self.era {
             Era::December2023 => vec![
@@ -54,7 +54,7 @@ impl ServerLines {
         }
     }
 
-    /// What follows the opening, just before the socket is bound.
+    /// The lines after the opening, before the socket is bound.
     pub(crate) fn before_bind(&self) -> Vec<ServerLogLine> {
         match self.era {
             Era::December2023 | Era::July2024 | Era::November2024 => Vec::new(),
@@ -74,7 +74,7 @@ impl ServerLines {
         }
     }
 
-    /// The socket could not be bound.
+    /// The lines of a socket that could not be bound.
     pub(crate) fn bind_failure(&self, port: u16) -> Vec<ServerLogLine> {
         let host = &self.host;
         let classic = format!("couldn't bind to server socket: hostname={host} port={port}");
@@ -104,7 +104,7 @@ impl ServerLines {
         }
     }
 
-    /// The load begins. Two builds speak of listening here, long before they are ready.
+    /// The lines at the beginning of the load. Two eras print "listening" here, long before they are ready.
     pub(crate) fn load_began(&self, port: u16) -> Vec<ServerLogLine> {
         let (host, model) = (&self.host, &self.model);
         let listening = format!("main: HTTP server is listening, hostname: {host}, port: {port}, http threads: 3");
@@ -121,7 +121,7 @@ impl ServerLines {
         }
     }
 
-    /// The header was read. The path and the name of the model are echoed here.
+    /// The lines after the header was read, which contain the path and the name of the model.
     pub(crate) fn header_read(&self, header: &ModelFileHeader) -> Vec<ServerLogLine> {
         if self.era == Era::B11669 {
             return vec![ServerLogLine::info("cmn          init: llama threadpool init, n_threads = 2")];
@@ -138,7 +138,7 @@ impl ServerLines {
         lines
     }
 
-    /// The model could not be loaded; b11669 tries twice.
+    /// The lines of a model that could not be loaded; b11669 tries twice.
     pub(crate) fn load_failure(&self, fault: &ModelFault) -> Vec<ServerLogLine> {
         let model = &self.model;
         let cause = self.causes(fault);
@@ -184,7 +184,7 @@ impl ServerLines {
         lines
     }
 
-    /// The load is over, and what follows is the ready line.
+    /// The lines at the end of the load, before the ready line.
     pub(crate) fn loaded(&self) -> Vec<ServerLogLine> {
         let (context_size, slots) = (self.context_size, self.slots);
         match self.era {
@@ -210,7 +210,7 @@ impl ServerLines {
         }
     }
 
-    /// The line that announces the server, for each stream on which the build does so.
+    /// The ready line; builds of 2023 print one on each stream.
     pub(crate) fn ready(&self, port: u16) -> Vec<ServerLogLine> {
         let host = &self.host;
         match self.era {
@@ -236,7 +236,7 @@ impl ServerLines {
         }
     }
 
-    /// What follows the ready line, and each end of work, in the older builds.
+    /// The line of older builds after the ready line and after each completion.
     pub(crate) fn idle(&self) -> Option<ServerLogLine> {
         match self.era {
             Era::December2023 => {
@@ -248,7 +248,7 @@ impl ServerLines {
         }
     }
 
-    /// A request was answered; today's build keeps quiet about it.
+    /// The line about an answered request, which b11669 does not print.
     pub(crate) fn answered(&self, method: &str, path: &str, status: u16) -> Option<ServerLogLine> {
         let request = format!("request: {method} {path} 127.0.0.1 {status}");
         match self.era {
@@ -264,12 +264,12 @@ impl ServerLines {
         }
     }
 
-    /// Somebody came without the key.
+    /// The line about a request without a valid API key.
     pub(crate) fn unauthorized(&self) -> Option<ServerLogLine> {
         (self.era == Era::B11669).then(|| ServerLogLine::warn("srv    operator(): unauthorized: Invalid API Key"))
     }
 
-    /// A completion begins.
+    /// The lines at the beginning of a completion.
     pub(crate) fn task_began(&self) -> Vec<ServerLogLine> {
         match self.era {
             Era::December2023 | Era::July2024 => Vec::new(),
@@ -285,7 +285,7 @@ impl ServerLines {
         }
     }
 
-    /// A graceful end begins.
+    /// The line at the beginning of a graceful stop.
     pub(crate) fn cleaning_up(&self) -> Option<ServerLogLine> {
         match self.era {
             Era::December2023 | Era::November2024 => None,
@@ -334,13 +334,13 @@ impl ServerLines {
     }
 }
 
-/// A line of mid 2024: level and function in columns, then key=value.
+/// A line in the format of mid 2024: level and function in columns, then `key=value`.
 fn columns(level: &str, function: &str, message: &str, values: &str) -> ServerLogLine {
     ServerLogLine::info(format!("{level} [{function:>24}] {message} | tid=\"1\" timestamp={}{values}", unix_time()))
         .on_stdout()
 }
 
-/// A line of 2023; `values` begins with a comma.
+/// A line in the JSON format of 2023; `values` begins with a comma.
 fn json(function: &str, line: u32, message: &str, values: &str) -> ServerLogLine {
     ServerLogLine::info(format!(
         r#"{{"timestamp":{},"level":"INFO","function":"{function}","line":{line},"message":"{message}"{values}}}"#,

@@ -1,4 +1,4 @@
-//! The server's log: lines with the marks of their build, one at a time.
+//! The server's log: adds the prefix of the build to each line, and writes one line at a time.
 
 use std::{
     fs::File,
@@ -13,7 +13,7 @@ use crate::{
     settings::ServerLogSettings,
 };
 
-/// How grave a line is; b11669 prints the letter.
+/// The severity of a line, which b11669 prints as a letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
     Info,
@@ -21,7 +21,7 @@ pub(crate) enum Level {
     Error,
 }
 
-/// A line of the server, without the marks that only some settings add.
+/// A log line without prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServerLogLine {
     pub(crate) stream: Stream,
@@ -47,19 +47,19 @@ impl ServerLogLine {
     }
 }
 
-/// Writes lines in turn. While the pipe is full, everybody who logs waits, as in llama-server.
+/// The log, shared by all threads. As in llama-server, every thread that logs waits while the pipe is full.
 #[derive(Debug)]
 pub(crate) struct ServerLog {
     started: Instant,
     settings: ServerLogSettings,
     muted: bool,
-    /// Also the turn: whoever writes holds it.
+    /// The copy for `--log-file`. The lock also keeps lines of different threads apart.
     file: Mutex<Option<File>>,
 }
 
 impl ServerLog {
     pub(crate) fn open(settings: ServerLogSettings, silent: bool) -> Self {
-        // The real build goes on without a file that it cannot open.
+        // llama-server continues without a log file that it cannot open.
         let file = settings.file.as_ref().and_then(|path| File::create(path).ok());
         let muted = silent || settings.disabled;
         Self { started: Instant::now(), settings, muted, file: Mutex::new(file) }
@@ -73,18 +73,18 @@ impl ServerLog {
         self.styled(line, LineStyle::Plain);
     }
 
-    /// Writes `line` in another style than its build's.
+    /// Writes `line` in the encoding `style`.
     pub(crate) fn styled(&self, line: &ServerLogLine, style: LineStyle) {
         if self.muted {
             return;
         }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = file.as_mut() {
-            // The file is a copy; stderr says the same.
+            // An error in the copy is ignored, as in llama-server.
             let _ = writeln!(file, "{}", self.pieces(line, style).concat());
         }
         if self.settings.json_lines {
-            return output::write_text(Stream::Stdout, &self.json(line));
+            return output::write(Stream::Stdout, &self.json(line));
         }
         let (before, after): (&[u8], &[u8]) = match style {
             LineStyle::Plain | LineStyle::Bytes | LineStyle::Ansi => (b"", b"\n"),
@@ -99,21 +99,21 @@ impl ServerLog {
         }
         for piece in pieces {
             match style {
-                LineStyle::Bytes => piece.chunks(1).for_each(|byte| output::write_bytes(line.stream, byte)),
-                _ => output::write_bytes(line.stream, &piece),
+                LineStyle::Bytes => piece.chunks(1).for_each(|byte| output::write(line.stream, byte)),
+                _ => output::write(line.stream, &piece),
             }
         }
     }
 
-    /// Writes text that is not a whole line, such as the dots of a load.
+    /// Writes text that is not a whole line, such as the dots of a load, to stderr.
     pub(crate) fn fragment(&self, text: &str) {
         if !self.muted {
             let _turn = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-            output::write_text(Stream::Stderr, text);
+            output::write(Stream::Stderr, text);
         }
     }
 
-    /// The parts that the build writes one by one: timestamp, level, text.
+    /// The parts for which the build calls `write` one by one: timestamp, level, text.
     fn pieces(&self, line: &ServerLogLine, style: LineStyle) -> Vec<String> {
         if self.settings.bare {
             return vec![line.text.clone()];
@@ -143,7 +143,7 @@ impl ServerLog {
     }
 }
 
-/// `M.SS.mmm.uuu` since the start.
+/// The time since the start as `M.SS.mmm.uuu`.
 fn stamp(elapsed: Duration) -> String {
     let seconds = elapsed.as_secs();
     let micros = elapsed.subsec_micros();

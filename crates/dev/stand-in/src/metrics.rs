@@ -1,10 +1,10 @@
-//! `/metrics`: the names of llama-server's own families, at rest.
+//! The endpoint `/metrics`: the families of llama-server, all with the value 0.
 
 use std::fmt::Write;
 
 use crate::{connection::HttpResponse, eras::Era, state::Server};
 
-/// The families of every build that has metrics at all.
+/// The families of every era that has metrics.
 const ALWAYS: [(&str, &str); 8] = [
     ("prompt_tokens_total", "counter"),
     ("prompt_seconds_total", "counter"),
@@ -19,7 +19,7 @@ const SINCE_LATE_2024: [(&str, &str); 2] = [("n_decode_total", "counter"), ("n_b
 const UNTIL_LATE_2024: [(&str, &str); 2] = [("kv_cache_usage_ratio", "gauge"), ("kv_cache_tokens", "gauge")];
 const TODAY: [(&str, &str); 2] = [("prompt_tokens_cached_total", "counter"), ("n_tokens_max", "counter")];
 
-/// Answers with the families of the era, or 501 without `--metrics`.
+/// The response with the families of the era; 501 without `--metrics`.
 pub(crate) fn answer(server: &Server) -> HttpResponse {
     if !server.settings.metrics {
         let message = "This server does not support metrics endpoint. Start it with `--metrics`";
@@ -38,7 +38,7 @@ pub(crate) fn answer(server: &Server) -> HttpResponse {
     }
     let mut body = String::new();
     for (name, kind) in families {
-        // Writing to a String cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(body, "# HELP llamacpp:{name} {name}\n# TYPE llamacpp:{name} {kind}\nllamacpp:{name} 0\n");
     }
     HttpResponse { status: 200, content_type: "text/plain; version=0.0.4", body }

@@ -1,26 +1,25 @@
-//! The options that the builds list, as one table: what is parsed and what `--help` prints.
+//! The options of all eras as one table, from which arguments are parsed and `--help` is printed.
 //!
-//! Not every option of every build is here, but those that a supervisor translates, and enough of the others to
-//! look like llama-server's.
+//! It contains the options that llama-warden translates, and enough others to look like the help of llama-server.
 
 use std::ops::RangeInclusive;
 
 use crate::eras::Era;
 
-/// What follows an option on the command line.
+/// The value that an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OptionArgument {
     Nothing,
-    /// Any text; the name is for the help.
+    /// Any text. The name is printed in the help.
     Text(&'static str),
-    /// A number, by C++'s `stoi`.
+    /// A number, parsed as C++'s `stoi` does. The name is printed in the help.
     Number(&'static str),
     /// `on`, `off` or `auto`.
     Switch,
 }
 
 impl OptionArgument {
-    /// How the help names the value.
+    /// The name of the value in the help.
     pub(crate) fn metavariable(self) -> Option<&'static str> {
         match self {
             Self::Nothing => None,
@@ -30,14 +29,14 @@ impl OptionArgument {
     }
 }
 
-/// One option of some builds.
+/// An option, with the eras that have it.
 #[derive(Debug)]
 pub(crate) struct CliOption {
     pub(crate) eras: RangeInclusive<Era>,
-    /// All names, the short one first and the one that [`crate::settings`] asks for last.
+    /// All names: the short one first, and last the one that [`crate::settings`] uses as key.
     pub(crate) names: &'static [&'static str],
     pub(crate) argument: OptionArgument,
-    /// The variable that the help names. The stand-in does not read it.
+    /// The environment variable that the help names. The stand-in does not read it.
     pub(crate) variable: Option<&'static str>,
     pub(crate) help: &'static str,
 }
@@ -47,7 +46,7 @@ impl CliOption {
         Self { variable: Some(name), ..self }
     }
 
-    /// The name by which the settings know it.
+    /// The name that [`crate::settings`] uses.
     pub(crate) fn key(&self) -> &'static str {
         self.names.last().copied().unwrap_or_default()
     }
@@ -61,12 +60,12 @@ impl CliOption {
     }
 }
 
-/// The options that a build of `era` lists.
+/// The options of `era`.
 pub(crate) fn of(era: Era) -> impl Iterator<Item = &'static CliOption> {
     OPTIONS.iter().filter(move |option| option.eras.contains(&era))
 }
 
-/// The option that a build of `era` calls `name`.
+/// The option of `era` with this name, short or long.
 pub(crate) fn named(era: Era, name: &str) -> Option<&'static CliOption> {
     of(era).find(|option| option.names.contains(&name))
 }

@@ -1,4 +1,4 @@
-//! The endpoints: who may ask, when, and what the answer is.
+//! The HTTP endpoints: which exist in an era, which need a key, which answer while the model loads, and their responses.
 
 use std::{io, sync::Arc, thread};
 
@@ -8,23 +8,20 @@ use crate::{
     completions,
     connection::{Connection, HttpRequest, HttpResponse},
     eras::Era,
-    health::{self, AfterAnswer},
-    lines,
+    health, lines,
     listener::Listener,
     metrics,
     state::{Server, ServerPhase},
 };
 
-/// Accepts connections until the socket is closed, each in a thread of its own.
+/// Accepts connections until the socket is closed, and handles each in a thread of its own.
 pub(crate) fn serve(server: &Arc<Server>, listener: &Listener) {
     while let Ok(stream) = listener.accept() {
         let server = Arc::clone(server);
-        // Dropping a connection is all that a server without threads can do.
+        // If the system refuses a thread, the connection is dropped.
         let _ = thread::Builder::new().spawn(move || {
-            if let Ok(connection) = Connection::new(stream) {
-                // A client that goes away in the middle ends only its own connection.
-                let _ = handle_connection(&server, connection);
-            }
+            // An error ends only the connection of this client.
+            let _ = handle_connection(&server, Connection::new(stream));
         });
     }
 }
@@ -34,26 +31,22 @@ fn handle_connection(server: &Server, mut connection: Connection) -> io::Result<
         if server.script.era.answers_after_load() {
             server.await_loaded();
         }
-        let (after, status) = answer(server, &request, &mut connection)?;
+        let status = answer(server, &request, &mut connection)?;
         if let Some(line) = status.and_then(|status| server.lines.answered(&request.method, &request.path, status)) {
             server.log.line(&line);
         }
-        if after == AfterAnswer::Close || !request.keeps_alive() {
+        if status.is_none() || !request.keeps_alive() {
             break;
         }
     }
     Ok(())
 }
 
-fn answer(
-    server: &Server,
-    request: &HttpRequest,
-    connection: &mut Connection,
-) -> io::Result<(AfterAnswer, Option<u16>)> {
+fn answer(server: &Server, request: &HttpRequest, connection: &mut Connection) -> io::Result<Option<u16>> {
     let endpoint = Endpoint::of(server.script.era, request);
     if !endpoint.is_public(server.script.era) && !is_authorised(server, request) {
         server.log.lines(server.lines.unauthorized());
-        return send(connection, &HttpResponse::error(401, "Invalid API Key", "authentication_error"));
+        return connection.respond(&HttpResponse::error(401, "Invalid API Key", "authentication_error"));
     }
     if endpoint == Endpoint::Health {
         return health::answer(server, connection);
@@ -61,17 +54,17 @@ fn answer(
     if server.phase() == ServerPhase::Loading {
         let early = endpoint == Endpoint::Models && server.script.era.lists_models_while_loading();
         if !early {
-            return send(connection, &health::loading_model());
+            return connection.respond(&health::loading_model());
         }
     }
     match endpoint {
         Endpoint::Health | Endpoint::Unknown => {
-            send(connection, &HttpResponse::error(404, "File Not Found", "not_found_error"))
+            connection.respond(&HttpResponse::error(404, "File Not Found", "not_found_error"))
         }
-        Endpoint::Models => send(connection, &models(server)),
-        Endpoint::Props => send(connection, &props(server)),
-        Endpoint::Slots => send(connection, &slots(server)),
-        Endpoint::Metrics => send(connection, &metrics::answer(server)),
+        Endpoint::Models => connection.respond(&models(server)),
+        Endpoint::Props => connection.respond(&props(server)),
+        Endpoint::Slots => connection.respond(&slots(server)),
+        Endpoint::Metrics => connection.respond(&metrics::answer(server)),
         Endpoint::Completion | Endpoint::Chat => completions::answer(server, request, connection),
     }
 }
@@ -104,7 +97,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether no key is asked for.
+    /// Whether the endpoint needs no API key.
     fn is_public(self, era: Era) -> bool {
         match self {
             Self::Health => true,
@@ -122,7 +115,7 @@ fn is_authorised(server: &Server, request: &HttpRequest) -> bool {
     keys.is_empty() || given.is_some_and(|given| keys.iter().any(|key| key == given))
 }
 
-/// The id under which the model is served.
+/// The id of the model in responses: by the script, else the alias, else the path.
 pub(crate) fn model_id(server: &Server) -> &str {
     let settings = &server.settings;
     server.script.model_id.as_deref().or(settings.alias.as_deref()).unwrap_or(&settings.model)
@@ -171,9 +164,4 @@ fn slots(server: &Server) -> HttpResponse {
 
 fn context(server: &Server) -> u64 {
     server.settings.context_size
-}
-
-fn send(connection: &mut Connection, response: &HttpResponse) -> io::Result<(AfterAnswer, Option<u16>)> {
-    connection.respond(response)?;
-    Ok((AfterAnswer::KeepOpen, Some(response.status)))
 }

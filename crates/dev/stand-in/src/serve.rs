@@ -1,4 +1,4 @@
-//! A server's life: bind, load, be ready, until a signal or a action ends it.
+//! Runs a server: binds, loads, becomes ready, and serves until a signal or an action ends the process.
 
 use std::{
     process::ExitCode,
@@ -23,16 +23,16 @@ use crate::{
     state::{Server, ServerPhase},
 };
 
-/// Runs a server; it returns only when signals cannot be had.
+/// Runs a server. Returns only if its signals cannot be blocked.
 pub(crate) fn run(script: Script, settings: Settings, inherited: Inherited) -> ExitCode {
-    // The alarm also reaches a process that has become another program.
+    // The alarm survives exec.
     alarm::set(script.max_life_s.max(1));
     if signals::handled_signals().thread_block().is_err() {
         return ExitCode::FAILURE;
     }
     let server = Arc::new(Server::new(script, settings, inherited));
     let life = Arc::clone(&server);
-    // Threads inherit the blocked signals, so every one of them starts after the block above.
+    // Threads inherit the signal mask, so all of them start after the signals are blocked.
     thread::spawn(move || run_life(&life));
     signals::watch(&server);
     ExitCode::FAILURE
@@ -86,7 +86,7 @@ fn load(server: &Arc<Server>) {
     server.log.lines(server.lines.loaded());
 }
 
-/// Lets the load last, with what the script wants to be seen of it.
+/// Takes the time of the load, and prints the progress that the script asks for.
 fn simulate_load(server: &Server) {
     let era = server.script.era;
     let steps: u32 = match server.script.load_progress {
@@ -111,7 +111,7 @@ fn simulate_load(server: &Server) {
 }
 
 fn become_ready(server: &Arc<Server>) {
-    // In the real builds too, /health turns a moment before the line is out.
+    // As in the real builds, `/health` turns 200 a moment before the line is printed.
     server.advance(ServerPhase::Ready);
     let times = match server.script.ready_line {
         ReadyLine::Once | ReadyLine::AgainWhenStopping => 1,
@@ -123,17 +123,17 @@ fn become_ready(server: &Arc<Server>) {
     actions::perform(server, ScriptPhase::Ready);
 }
 
-/// Prints the ready line in the script's style.
+/// Prints the ready line in the script's encoding.
 pub(crate) fn print_ready_line(server: &Server) {
     let style: LineStyle = server.script.ready_style;
     server.lines.ready(server.port()).iter().for_each(|line| server.log.styled(line, style));
 }
 
-/// Ends as the build does when it cannot serve.
+/// Prints the lines of a failure, and exits as the era does when it cannot serve.
 fn fail(server: &Server, lines: Vec<ServerLogLine>) -> ! {
     server.log.lines(lines);
     if server.script.era.crashes_on_failure() {
         ending::die(Signal::SIGSEGV, CoreDump::Forbidden);
     }
-    ending::leave(1)
+    std::process::exit(1)
 }

@@ -1,4 +1,4 @@
-//! The command line as the builds understand it: strictly.
+//! Parses the command line as the builds do: an unknown option or a bad value is an error.
 
 use std::{collections::BTreeMap, io, path::PathBuf, process::ExitCode};
 
@@ -11,7 +11,7 @@ use crate::{
     renames::Renames,
 };
 
-/// What the command line asks for.
+/// The task that the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Invocation {
     Version,
@@ -22,9 +22,9 @@ pub(crate) enum Invocation {
 /// The settings of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// `argv[0]`, so that a re-execution is dispatched as this process was.
+    /// `argv[0]`. Children are started with it, so that llama-warden recognises its stand-in.
     pub(crate) program: std::ffi::OsString,
-    /// The path as it was given: it is echoed into the log and served.
+    /// The path as it was given, since the log and the endpoints repeat it.
     pub(crate) model: String,
     pub(crate) alias: Option<String>,
     pub(crate) host: String,
@@ -34,12 +34,12 @@ pub(crate) struct Settings {
     pub(crate) slots: u64,
     pub(crate) api_keys: Vec<String>,
     pub(crate) metrics: bool,
-    /// Seconds; negative means never.
+    /// Seconds between pings of a stream; negative for none.
     pub(crate) sse_ping_interval: i64,
     pub(crate) log: ServerLogSettings,
 }
 
-/// Where the log goes and how.
+/// Destination and format of the log.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ServerLogSettings {
     pub(crate) disabled: bool,
@@ -49,7 +49,7 @@ pub(crate) struct ServerLogSettings {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Why the command line is refused.
+/// The reason why the command line is refused.
 #[derive(Debug)]
 pub(crate) enum ArgumentError {
     Unknown(String),
@@ -73,7 +73,7 @@ impl Invocation {
     }
 }
 
-/// The options with their values, the last of each.
+/// The given options with their last values.
 struct Given(BTreeMap<&'static str, String>);
 
 impl Given {
@@ -91,7 +91,7 @@ impl Given {
                 }
             };
             check(option, given, &value)?;
-            // The real builds answer at once, whatever follows.
+            // The builds act on these at once and ignore the rest of the command line.
             let ends = matches!(option.key(), "--help" | "--version");
             values.insert(option.key(), value);
             if ends {
@@ -161,7 +161,7 @@ fn check(option: &'static CliOption, given: &str, value: &str) -> Result<(), Arg
     Err(ArgumentError::BadValue { option, given: given.to_owned(), problem })
 }
 
-/// The number at the front of `text`, as C++'s `stoi` reads it.
+/// The number at the beginning of `text`, as C++'s `stoi` parses it.
 fn leading_integer(text: &str) -> Option<i64> {
     let text = text.trim_start();
     let digits_at = usize::from(text.starts_with(['-', '+']));
@@ -170,11 +170,11 @@ fn leading_integer(text: &str) -> Option<i64> {
 }
 
 impl ArgumentError {
-    /// Prints what the build prints, and gives its exit code.
+    /// Prints the message of the era, and returns its exit code.
     pub(crate) fn report(&self, era: Era, renames: &Renames) -> ExitCode {
-        output::write_text(Stream::Stderr, &self.message(era, renames));
+        output::write(Stream::Stderr, &self.message(era, renames));
         if era <= Era::July2024 && matches!(self, Self::Unknown(_)) {
-            output::write_text(Stream::Stdout, &help::usage(era, renames));
+            output::write(Stream::Stdout, &help::usage(era, renames));
         }
         ExitCode::FAILURE
     }

@@ -1,7 +1,8 @@
-//! TERM and INT, as llama-server takes them: deadly while it loads, then graceful, then impatient.
+//! Handles TERM and INT as llama-server does: they kill it while it loads; then the first stops it gracefully, and the second
+//! exits at once.
 //!
-//! Both are blocked in every thread, and one thread waits for them. The default action is brought about by
-//! unblocking and raising.
+//! Both signals are blocked in every thread, and one thread waits for them. For the default action it unblocks the signal
+//! and raises it.
 
 use std::{path::Path, sync::Arc, thread, time::Duration};
 
@@ -18,7 +19,7 @@ use crate::{
     state::{Server, ServerPhase},
 };
 
-/// The signals that are waited for.
+/// The signals that [`watch`] handles.
 pub(crate) fn handled_signals() -> SigSet {
     let mut set = SigSet::empty();
     set.add(Signal::SIGTERM);
@@ -26,7 +27,7 @@ pub(crate) fn handled_signals() -> SigSet {
     set
 }
 
-/// Waits for signals for ever.
+/// Waits for signals and handles them, without end.
 pub(crate) fn watch(server: &Arc<Server>) {
     let mut terms = 0;
     count(server.script.term_count_file.as_deref(), terms);
@@ -42,7 +43,7 @@ pub(crate) fn watch(server: &Arc<Server>) {
 fn on_signal(server: &Arc<Server>, signal: Signal) {
     match server.script.term {
         TermScript::Ignore => return,
-        TermScript::Code(code) => ending::leave(code),
+        TermScript::Code(code) => std::process::exit(code),
         TermScript::Era | TermScript::Slow(_) => {}
     }
     let unhandled = server.script.era.term_handling() == TermHandling::None && server.script.term == TermScript::Era;
@@ -51,12 +52,12 @@ fn on_signal(server: &Arc<Server>, signal: Signal) {
         ServerPhase::Ready if unhandled => ending::die(signal, CoreDump::Forbidden),
         ServerPhase::Ready => {
             let server = Arc::clone(server);
-            // Apart, so that a second signal is heard while the first is at work.
+            // In a thread of its own, so that a second signal is handled while the stop takes its time.
             thread::spawn(move || stop(&server));
         }
         ServerPhase::Stopping => {
-            output::write_text(Stream::Stderr, "Received second interrupt, terminating immediately.\n");
-            ending::leave(1)
+            output::write(Stream::Stderr, "Received second interrupt, terminating immediately.\n");
+            std::process::exit(1)
         }
     }
 }
@@ -65,7 +66,7 @@ fn stop(server: &Arc<Server>) {
     if !server.advance(ServerPhase::Stopping) {
         return;
     }
-    // Closing the socket for one process closes it for all that share it.
+    // A shutdown applies to every process that shares the socket, so it is left out for a grandchild that keeps the port.
     if !server.script.keeps_port()
         && let Some(listener) = server.listener()
     {
@@ -82,14 +83,14 @@ fn stop(server: &Arc<Server>) {
     if server.is_streaming() {
         end_streams(server);
     }
-    ending::leave(0)
+    std::process::exit(0)
 }
 
 fn end_streams(server: &Server) {
     match server.script.era.streamed_stop() {
         StreamedStop::EndsWithGeneration => server.await_streams(None),
         StreamedStop::Aborts => {
-            output::write_text(Stream::Stderr, "terminate called without an active exception\n");
+            output::write(Stream::Stderr, "terminate called without an active exception\n");
             ending::die(Signal::SIGABRT, CoreDump::Forbidden)
         }
         StreamedStop::EndsAtPing => {
@@ -98,11 +99,11 @@ fn end_streams(server: &Server) {
     }
 }
 
-/// Replaces the file as a whole, so that a reader never sees half a number.
+/// Replaces the file in one step, so that a reader never sees a part of the number.
 fn count(file: Option<&Path>, terms: u32) {
     if let Some(path) = file
         && let Err(error) = output::replace_file(path, &terms.to_string())
     {
-        output::write_text(Stream::Stderr, &format!("stand-in: {}: {error}\n", path.display()));
+        output::write(Stream::Stderr, &format!("stand-in: {}: {error}\n", path.display()));
     }
 }

@@ -1,4 +1,4 @@
-//! Finds a server's script: beside the program, beside the model, in the environment.
+//! Finds and merges the sources of a script: beside the program, beside the model, in the environment.
 
 use std::{fmt, io, path::PathBuf};
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::{SCRIPT_VARIABLE, arguments::Arguments, script::Script};
 
-/// Why there is no script, or not one that can be followed.
+/// The reason why a script cannot be used.
 #[derive(Debug)]
 pub(crate) enum ScriptError {
     Read { path: PathBuf, source: io::Error },
@@ -22,14 +22,14 @@ impl fmt::Display for ScriptError {
     }
 }
 
-/// Lays the sources over one another. See the crate's documentation for their order.
+/// Merges the sources in the order that the crate's documentation gives.
 pub(crate) fn script_for(arguments: &Arguments) -> Result<Script, ScriptError> {
     let mut keys = Map::new();
     for subject in [arguments.program_path(), arguments.model()].into_iter().flatten() {
         let path = Script::sidecar(&subject);
         match std::fs::read_to_string(&path) {
             Ok(text) => keys.extend(parse(&path.display().to_string(), &text)?),
-            // A model below a file instead of a folder is for the model check to report.
+            // A path below a file instead of a folder: the check of the model reports it.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(source) => return Err(ScriptError::Read { path, source }),
         }
@@ -48,7 +48,7 @@ pub(crate) fn script_for(arguments: &Arguments) -> Result<Script, ScriptError> {
         .map_err(|source| ScriptError::Parse { from: "all sources".into(), source })
 }
 
-/// Checked alone before it is merged, so that an error names the source.
+/// Checks one source before it is merged, so that an error names the source.
 fn parse(from: &str, text: &str) -> Result<Map<String, Value>, ScriptError> {
     let failed = |source| ScriptError::Parse { from: from.to_owned(), source };
     serde_json::from_str::<Script>(text).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! What the threads of a server share.
+//! The state that the threads of a server share.
 
 use std::{
     os::fd::OwnedFd,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::{dump::Inherited, lines::ServerLines, log::ServerLog, script::Script, settings::Settings};
 
-/// How far the server is; it only ever goes on.
+/// The phase of the server, which only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ServerPhase {
     Loading,
@@ -58,13 +58,13 @@ impl Server {
         }
     }
 
-    /// Remembers the socket that was bound.
+    /// Stores the bound socket.
     pub(crate) fn listens(&self, port: u16, socket: OwnedFd) {
         // A server binds once.
         let _ = self.listening.set(Listening { port, socket });
     }
 
-    /// The port that is bound, else the one that will be.
+    /// The bound port; before the bind, the configured one.
     pub(crate) fn port(&self) -> u16 {
         self.listening.get().map_or(self.settings.port, |listening| listening.port)
     }
@@ -78,7 +78,7 @@ impl Server {
         self.progress().phase
     }
 
-    /// Goes on to `phase`; false where the server is there or further already.
+    /// Moves forward to `phase`. Returns false if the server is in that phase or a later one.
     pub(crate) fn advance(&self, phase: ServerPhase) -> bool {
         let mut progress = self.progress();
         if progress.phase >= phase {
@@ -93,12 +93,12 @@ impl Server {
         true
     }
 
-    /// The time since the load ended; zero before.
+    /// The time since the end of the load; zero before.
     pub(crate) fn since_loaded(&self) -> Duration {
         self.progress().loaded_at.map(|at| at.elapsed()).unwrap_or_default()
     }
 
-    /// Waits until the load is over.
+    /// Waits for the end of the load.
     pub(crate) fn await_loaded(&self) {
         let mut progress = self.progress();
         while progress.phase == ServerPhase::Loading {
@@ -106,7 +106,7 @@ impl Server {
         }
     }
 
-    /// Counts a client that is being streamed to, until the guard is dropped.
+    /// Counts a stream to a client until the guard is dropped.
     pub(crate) fn open_stream(&self) -> StreamGuard<'_> {
         self.progress().streams += 1;
         StreamGuard(self)
@@ -116,7 +116,7 @@ impl Server {
         self.progress().streams > 0
     }
 
-    /// Waits until nobody is streamed to, at most `limit` long where there is one.
+    /// Waits for the end of all streams, for at most `limit`.
     pub(crate) fn await_streams(&self, limit: Option<Duration>) {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let mut progress = self.progress();
@@ -134,7 +134,7 @@ impl Server {
     }
 }
 
-/// Ends the count of one stream when dropped.
+/// Uncounts its stream when it is dropped.
 pub(crate) struct StreamGuard<'a>(&'a Server);
 
 impl Drop for StreamGuard<'_> {

@@ -1,4 +1,4 @@
-//! Without a script the stand-in behaves as llama-server b11669 was recorded to; with an era, as an older one.
+//! The stand-in behaves as the recordings of llama-server b11669, or of the era that its script names.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 

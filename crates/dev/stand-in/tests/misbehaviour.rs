@@ -1,4 +1,4 @@
-//! Each misbehaviour that a script can ask for happens, and is what it says.
+//! Each misbehaviour of a script happens as documented.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 

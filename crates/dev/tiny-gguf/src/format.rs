@@ -1,18 +1,18 @@
-//! The GGUF container: how a header is laid out in bytes.
+//! The GGUF container: writes a header as bytes.
 //!
 //! Layout of version 3, little-endian: magic, version, tensor count, key count, the key-value pairs, one record per
 //! tensor, padding to [`ALIGNMENT`], then the tensor data, each tensor padded to [`ALIGNMENT`] too.
 
 /// The first four bytes of a GGUF file.
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
-/// The version written; what llama.cpp reads up to.
+/// The version that is written, the newest one that llama.cpp reads.
 pub(crate) const VERSION: u32 = 3;
-/// Where the version lies in the file.
+/// The offset of the version in the file, in bytes.
 pub(crate) const VERSION_AT: u64 = 4;
-/// The alignment of tensor data in bytes; the one that readers assume when `general.alignment` is absent.
+/// The alignment of tensor data in bytes: the default of readers, so that `general.alignment` can be left out.
 pub(crate) const ALIGNMENT: u64 = 32;
 
-/// A metadata value, by the kinds that a llama model needs.
+/// A metadata value, of one of the types that a llama model needs.
 #[derive(Debug, Clone)]
 pub(crate) enum PairValue {
     U32(u32),
@@ -24,7 +24,7 @@ pub(crate) enum PairValue {
     StringArray(Vec<String>),
 }
 
-/// The record of one tensor. `offset` counts from the start of the tensor data.
+/// The record of one tensor. `offset` is in bytes from the start of the tensor data.
 #[derive(Debug, Clone)]
 pub(crate) struct TensorRecord<'a> {
     pub(crate) name: &'a str,
@@ -33,7 +33,7 @@ pub(crate) struct TensorRecord<'a> {
     pub(crate) offset: u64,
 }
 
-/// Collects a header; the counts at its front are filled in by [`HeaderWriter::finish`].
+/// Collects key-value pairs and tensor records. [`HeaderWriter::finish`] puts their counts in front of them.
 #[derive(Debug, Default)]
 pub(crate) struct HeaderWriter {
     pairs: Vec<u8>,
@@ -61,7 +61,7 @@ impl HeaderWriter {
         self.tensor_count += 1;
     }
 
-    /// The whole header, padded so that the tensor data may follow at once.
+    /// The whole header, padded to [`ALIGNMENT`]: the tensor data follows it directly.
     pub(crate) fn finish(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(24 + self.pairs.len() + self.tensors.len() + ALIGNMENT as usize);
         out.extend(MAGIC);
@@ -75,7 +75,7 @@ impl HeaderWriter {
     }
 }
 
-/// `bytes` rounded up to [`ALIGNMENT`].
+/// Rounds `bytes` up to a multiple of [`ALIGNMENT`].
 pub(crate) fn aligned(bytes: u64) -> u64 {
     bytes.next_multiple_of(ALIGNMENT)
 }

@@ -1,4 +1,4 @@
-//! The model: its settings, its metadata, and writing it as a stream.
+//! A model: its settings, its metadata, and its serialisation as a stream.
 
 use std::{
     fs::File,
@@ -16,7 +16,7 @@ use crate::{
     weights::{WeightFormat, WeightPool},
 };
 
-/// A random model that is yet to be written. The default is [`ModelShape::TINY`] in `f32`: half a megabyte.
+/// The settings of a random model. The default is [`ModelShape::TINY`] in `f32`, half a megabyte.
 #[derive(Debug, Clone)]
 pub struct TinyModel {
     name: String,
@@ -27,7 +27,7 @@ pub struct TinyModel {
 }
 
 impl TinyModel {
-    /// A model whose `general.name` is `name`.
+    /// A model with the default settings and the `general.name` `name`.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), seed: 0, shape: ModelShape::TINY, weights: WeightFormat::F32, context_length: 2048 }
     }
@@ -38,36 +38,36 @@ impl TinyModel {
         Self { seed, ..self }
     }
 
-    /// Sets the measures of the network.
+    /// Sets the dimensions of the network.
     #[must_use]
     pub fn shape(self, shape: ModelShape) -> Self {
         Self { shape, ..self }
     }
 
-    /// Sets how the matrices are stored.
+    /// Sets the format of the matrices.
     #[must_use]
     pub fn weights(self, weights: WeightFormat) -> Self {
         Self { weights, ..self }
     }
 
-    /// Sets the context length that the model claims to be trained for, in tokens; the default is 2048.
+    /// Sets the context length in the header, in tokens; the default is 2048.
     #[must_use]
     pub fn context_length(self, context_length: u32) -> Self {
         Self { context_length, ..self }
     }
 
-    /// Sets a shape whose weights take at least `bytes` in the format that is set *before* this call, so that
-    /// loading takes a while.
+    /// Sets a shape whose weights take at least `bytes`, in the format that was set *before* this call. A large model takes
+    /// long to load.
     #[must_use]
     pub fn at_least_bytes(self, bytes: u64) -> Self {
         let shape = ModelShape::at_least_bytes(bytes, self.weights);
         self.shape(shape)
     }
 
-    /// Writes the model to `path`, replacing what is there.
+    /// Writes the model to the file `path`, which is replaced.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let mut file = BufWriter::new(File::create(path)?);
         self.write_to(&mut file)?;
@@ -75,10 +75,10 @@ impl TinyModel {
         Ok(())
     }
 
-    /// Writes the model into `out`, in many pieces.
+    /// Writes the model into `out`, in many small writes.
     ///
     /// # Errors
-    /// Whatever `out` says.
+    /// If a write fails.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(&self.header())?;
         let mut rng = Rng::with_seed(self.seed);
@@ -95,10 +95,10 @@ impl TinyModel {
         out.flush()
     }
 
-    /// Writes the model to `path` and then spoils the file.
+    /// Writes the model to the file `path`, and then damages the file.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// If the file cannot be written.
     pub fn write_damaged(&self, path: &Path, damage: Damage) -> io::Result<()> {
         self.write(path)?;
         damage::damage_file(path, damage, self.header().len() as u64)
@@ -131,14 +131,14 @@ impl TinyModel {
             ("general.size_label", PairValue::String(format!("{}K", shape.parameters() / 1000))),
             ("general.file_type", PairValue::U32(self.weights.file_type())),
             ("general.quantization_version", PairValue::U32(2)),
-            ("llama.block_count", PairValue::U32(shape.layers())),
+            ("llama.block_count", PairValue::U32(shape.layers)),
             ("llama.context_length", PairValue::U32(self.context_length)),
-            ("llama.embedding_length", PairValue::U32(shape.embedding())),
-            ("llama.feed_forward_length", PairValue::U32(shape.feed_forward())),
-            ("llama.attention.head_count", PairValue::U32(shape.heads())),
-            ("llama.attention.head_count_kv", PairValue::U32(shape.heads())),
+            ("llama.embedding_length", PairValue::U32(shape.embedding)),
+            ("llama.feed_forward_length", PairValue::U32(shape.feed_forward)),
+            ("llama.attention.head_count", PairValue::U32(shape.heads)),
+            ("llama.attention.head_count_kv", PairValue::U32(shape.heads)),
             ("llama.attention.layer_norm_rms_epsilon", PairValue::F32(1e-5)),
-            ("llama.rope.dimension_count", PairValue::U32(shape.embedding() / shape.heads())),
+            ("llama.rope.dimension_count", PairValue::U32(shape.embedding / shape.heads)),
             ("llama.vocab_size", PairValue::U32(vocabulary::SIZE as u32)),
             ("tokenizer.ggml.model", PairValue::String("llama".into())),
             ("tokenizer.ggml.tokens", PairValue::StringArray(tokens)),

@@ -1,33 +1,37 @@
-//! The measures of a network, and the tensors that follow from them.
+//! The dimensions of a network, and the tensors that follow from them.
 
 use std::fmt;
 
 use crate::{vocabulary, weights::WeightFormat};
 
-/// The measures of a llama network. Only shapes that llama.cpp can load exist.
+/// The dimensions of a llama network. Only shapes that llama.cpp can load can be constructed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelShape {
-    layers: u32,
-    embedding: u32,
-    heads: u32,
-    feed_forward: u32,
+    /// Transformer blocks.
+    pub(crate) layers: u32,
+    /// Width of the embedding.
+    pub(crate) embedding: u32,
+    /// Attention heads.
+    pub(crate) heads: u32,
+    /// Width of the hidden layer.
+    pub(crate) feed_forward: u32,
 }
 
-/// Why a [`ModelShape`] cannot be.
+/// The reason why llama.cpp cannot load a [`ModelShape`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelShapeError {
-    /// A measure is zero.
+    /// A dimension is zero.
     Zero,
-    /// The embedding or feed-forward width is not a multiple of 32, the block of quantised weights.
+    /// The width of the embedding or the hidden layer is not a multiple of 32, the block size of quantised weights.
     NotInBlocks {
-        /// The width that was asked for.
+        /// The width.
         width: u32,
     },
-    /// The embedding width does not divide into heads of an even width.
+    /// The width of the embedding does not divide into heads of an even width.
     UnevenHeads {
-        /// The embedding width that was asked for.
+        /// The width of the embedding.
         embedding: u32,
-        /// The number of heads that was asked for.
+        /// The number of heads.
         heads: u32,
     },
 }
@@ -35,7 +39,7 @@ pub enum ModelShapeError {
 impl fmt::Display for ModelShapeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Zero => write!(f, "a measure of the network is zero"),
+            Self::Zero => write!(f, "a dimension of the network is zero"),
             Self::NotInBlocks { width } => write!(f, "width {width} is not a multiple of 32"),
             Self::UnevenHeads { embedding, heads } => {
                 write!(f, "embedding width {embedding} does not divide into {heads} heads of an even width")
@@ -50,12 +54,12 @@ impl std::error::Error for ModelShapeError {}
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tensor {
     pub(crate) name: String,
-    /// Fastest-moving dimension first, as GGUF has it.
+    /// Dimensions in the order of GGUF: the one that varies fastest first.
     pub(crate) dimensions: Vec<u64>,
     pub(crate) role: TensorRole,
 }
 
-/// What a tensor is for; llama.cpp wants norms unquantised.
+/// The kind of a tensor. llama.cpp requires norms to be unquantised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TensorRole {
     Matrix,
@@ -67,7 +71,7 @@ impl Tensor {
         self.dimensions.iter().product()
     }
 
-    /// The format in which the tensor lies in the file.
+    /// The format of the tensor in the file.
     pub(crate) fn format(&self, weights: WeightFormat) -> WeightFormat {
         match self.role {
             TensorRole::Matrix => weights,
@@ -102,7 +106,7 @@ impl ModelShape {
         Ok(Self { layers, embedding, heads, feed_forward })
     }
 
-    /// The narrowest-growing shape whose weights take at least `bytes` in `weights`, and at most about a third more.
+    /// A shape whose weights take at least `bytes` in the format `weights`, and at most about a third more.
     pub fn at_least_bytes(bytes: u64, weights: WeightFormat) -> Self {
         if Self::TINY.weight_bytes(weights) >= bytes {
             return Self::TINY;
@@ -117,32 +121,12 @@ impl ModelShape {
         Self { layers: 1 + u32::try_from(more).unwrap_or(u32::MAX - 1), ..Self::of_width(width) }
     }
 
-    /// Transformer blocks.
-    pub fn layers(self) -> u32 {
-        self.layers
-    }
-
-    /// Width of the embedding.
-    pub fn embedding(self) -> u32 {
-        self.embedding
-    }
-
-    /// Attention heads.
-    pub fn heads(self) -> u32 {
-        self.heads
-    }
-
-    /// Width of the hidden layer.
-    pub fn feed_forward(self) -> u32 {
-        self.feed_forward
-    }
-
     /// The number of weights.
     pub fn parameters(self) -> u64 {
         self.tensors().map(|tensor| tensor.elements()).sum()
     }
 
-    /// The bytes that the weights take, without the header.
+    /// The size of the weights in bytes, without the header.
     pub fn weight_bytes(self, weights: WeightFormat) -> u64 {
         self.tensors().map(|tensor| crate::format::aligned(tensor.bytes(weights))).sum()
     }
@@ -172,7 +156,7 @@ impl ModelShape {
         whole.into_iter().chain(layers)
     }
 
-    /// One layer with heads of 16 and the hidden layer twice as wide, as [`ModelShape::TINY`] has them.
+    /// One layer in the proportions of [`ModelShape::TINY`]: heads of width 16, and a hidden layer of twice the width.
     fn of_width(width: u32) -> Self {
         Self { layers: 1, embedding: width, heads: width / 16, feed_forward: width * 2 }
     }

@@ -1,23 +1,23 @@
-//! Random weights, cut from one small random pool so that gigabytes cost neither memory nor much time.
+//! Random weights. All tensors are copied from one small pool of random blocks, so that gigabytes take little time and memory.
 
 use std::io::{self, Write};
 
 use fastrand::Rng;
 
-/// How the matrices of a model are stored. Norms are always `f32`.
+/// The format of the matrices of a model. Norms are always `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WeightFormat {
-    /// Four bytes a weight.
+    /// Four bytes per weight.
     #[default]
     F32,
-    /// Two bytes a weight.
+    /// Two bytes per weight.
     F16,
     /// Blocks of 32 weights in 34 bytes: an `f16` scale and 32 signed bytes.
     Q8_0,
 }
 
 impl WeightFormat {
-    /// The number that a tensor record carries.
+    /// The number of the format in a tensor record.
     pub(crate) fn type_code(self) -> u32 {
         match self {
             Self::F32 => 0,
@@ -26,7 +26,7 @@ impl WeightFormat {
         }
     }
 
-    /// The number of `general.file_type`.
+    /// The number of the format in `general.file_type`.
     pub(crate) fn file_type(self) -> u32 {
         match self {
             Self::F32 => 0,
@@ -35,7 +35,7 @@ impl WeightFormat {
         }
     }
 
-    /// The bytes that `elements` weights take; `elements` fills whole blocks.
+    /// The size of `elements` weights in bytes. `elements` must be a multiple of the block size.
     pub(crate) fn bytes(self, elements: u64) -> u64 {
         elements / self.block_elements() * self.block_bytes()
     }
@@ -73,14 +73,14 @@ impl WeightFormat {
     }
 }
 
-/// A source of random weights in one format.
+/// A pool of random blocks in one format.
 #[derive(Debug)]
 pub(crate) struct WeightPool {
     format: WeightFormat,
     blocks: Vec<u8>,
 }
 
-/// Blocks in a pool. Not a power of two, so that equal rows of a matrix are rare.
+/// The number of blocks in a pool: a prime, so that rows of a matrix rarely repeat.
 const POOL_BLOCKS: u64 = 16_381;
 
 impl WeightPool {
@@ -90,7 +90,7 @@ impl WeightPool {
         Self { format, blocks }
     }
 
-    /// Writes `bytes` of weights, beginning at a random place of the pool.
+    /// Writes `bytes` of weights, beginning at a random block of the pool and starting over at its end.
     pub(crate) fn write(&self, bytes: u64, rng: &mut Rng, out: &mut impl Write) -> io::Result<()> {
         let mut from = (rng.u64(..POOL_BLOCKS) * self.format.block_bytes()) as usize;
         let mut left = bytes;

@@ -1,4 +1,4 @@
-//! What is written is read back by a reader that shares no code with the writer.
+//! Models are read back by a reader that shares no code with the writer.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails is a failed test")]
 

@@ -1,4 +1,4 @@
-//! Starts a stand-in, reads its lines, asks it questions, and ends it whatever happens.
+//! Starts stand-ins, reads their lines, sends requests to them, and kills them at the end of the test.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails is a failed test")]
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -26,7 +26,7 @@ pub const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_stand-in-llama-server");
 
-/// A folder with a good model.
+/// A temporary folder with a valid model.
 pub struct ModelFolder {
     pub directory: tempfile::TempDir,
 }
@@ -47,7 +47,7 @@ impl ModelFolder {
     }
 }
 
-/// A line of the child, raw, without its newline.
+/// A line of the stand-in: its stream, and its bytes without the newline.
 pub type OutputLine = (Stream, Vec<u8>);
 
 pub struct RunningStandIn {
@@ -61,7 +61,7 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A server of `script` on a free port with the model of `folder`.
+/// Starts a server with `script` on a free port, with the model in `folder`.
 pub fn start(folder: &ModelFolder, script: &Script, more: &[&str]) -> RunningStandIn {
     start_on(free_port(), &folder.model(), script, more)
 }
@@ -96,7 +96,7 @@ pub fn start_on(port: u16, model: &Path, script: &Script, more: &[&str]) -> Runn
 }
 
 impl RunningStandIn {
-    /// The next line that contains `text`.
+    /// Waits for the next line that contains `text`.
     pub fn line(&mut self, text: &str) -> OutputLine {
         let deadline = Instant::now() + WAIT_LIMIT;
         loop {
@@ -113,7 +113,7 @@ impl RunningStandIn {
         }
     }
 
-    /// Everything until both streams end.
+    /// Reads until both streams end, and returns all lines so far.
     pub fn rest(&mut self) -> String {
         let deadline = Instant::now() + WAIT_LIMIT;
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -134,7 +134,7 @@ impl RunningStandIn {
         nix::sys::signal::kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
-    /// The exit code, or minus the signal.
+    /// Waits for the end; returns the exit code, or the negative number of the signal.
     pub fn end(&mut self) -> i32 {
         let deadline = Instant::now() + WAIT_LIMIT;
         loop {
@@ -142,7 +142,7 @@ impl RunningStandIn {
                 return status.code().or(status.signal().map(|signal| -signal)).unwrap();
             }
             assert!(Instant::now() < deadline, "it does not end; {}", self.text());
-            // await: a child of std tells its end to nobody but `try_wait`.
+            // await: std offers no wait for a child with a time limit.
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -160,7 +160,7 @@ impl RunningStandIn {
     }
 }
 
-/// A client of whatever listens on a port.
+/// An HTTP client of a port, with one connection per request.
 pub struct TestClient {
     pub port: u16,
 }
@@ -170,7 +170,7 @@ impl TestClient {
         self.ask("GET", path, "", "")
     }
 
-    /// One request on its own connection: the status and the body; status 0 when nothing can be read.
+    /// Sends a request; returns the status and the body. The status is 0 if there is no response.
     pub fn ask(&self, method: &str, path: &str, header: &str, body: &str) -> (u16, String) {
         let reply = self.raw(method, path, header, body, WAIT_LIMIT);
         let status = reply.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
@@ -198,12 +198,12 @@ impl Drop for RunningStandIn {
     }
 }
 
-/// Waits until `holds`.
+/// Polls until `holds` returns true.
 pub fn eventually(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + WAIT_LIMIT;
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");
-        // await: files and sockets of another process, which tell nobody when they change.
+        // await: no event announces changes of another process's files and sockets.
         thread::sleep(Duration::from_millis(5));
     }
 }
