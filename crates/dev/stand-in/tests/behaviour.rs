@@ -4,11 +4,18 @@
 
 mod support;
 
-use std::{net::TcpListener, process::Command, time::Duration};
+use std::{
+    fs::File,
+    io::Write,
+    net::TcpListener,
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    process::Command,
+    time::Duration,
+};
 
 use llama_warden_stand_in::{Era, Script, Stream};
 use llama_warden_tiny_gguf::{Damage, TinyModel};
-use nix::sys::signal::Signal;
+use nix::{fcntl::OFlag, sys::signal::Signal};
 use support::{ModelFolder, PROGRAM, RunningStandIn, eventually, start, start_on};
 
 fn of(era: Era) -> Script {
@@ -120,7 +127,7 @@ fn a_streamed_stop_aborts_a_server_of_2025() {
 }
 
 fn stream_without_end(server: &RunningStandIn) -> std::thread::JoinHandle<()> {
-    use std::io::{Read, Write};
+    use std::io::Read;
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     let body = r#"{"stream":true,"n_predict":-1}"#;
     write!(stream, "POST /completion HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
@@ -271,6 +278,12 @@ fn an_undrained_log_hangs_completions_and_not_health() {
     // Nobody reads this pipe, and the script fills it.
     let script = r#"{"max_life_s": 60, "acts": [{"at": "ready", "do": {"flood": {"megabytes": 1}}}]}"#;
     let (_reader, writer) = std::io::pipe().unwrap();
+    // Opened anew, since the flag of a copy would make the stand-in's own writes non-blocking too.
+    let mut probe = File::options()
+        .write(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(format!("/proc/self/fd/{}", writer.as_raw_fd()))
+        .unwrap();
     let mut child = Command::new(PROGRAM)
         .args(["-m", folder.model().to_str().unwrap(), "--port", &port.to_string()])
         .env("STAND_IN_SCRIPT", script)
@@ -279,6 +292,8 @@ fn an_undrained_log_hangs_completions_and_not_health() {
         .unwrap();
     let server = support::TestClient { port };
     eventually("health", || server.get("/health").0 == 200);
+    // Health turns before the flood begins.
+    eventually("the pipe is full", || probe.write(b"x").is_err());
     let reply = server.raw("POST", "/completion", "", "{}", Duration::from_millis(500));
     let health = server.get("/health").0;
     child.kill().unwrap();

@@ -199,7 +199,7 @@ impl Drop for RunningStandIn {
 }
 
 /// Polls until `holds` returns true.
-pub fn eventually(what: &str, holds: impl Fn() -> bool) {
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + WAIT_LIMIT;
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");
