@@ -67,6 +67,7 @@ impl TestDaemon {
             .process_group(0);
         let mut child = Command::from(command).kill_on_drop(true).spawn().expect("the daemon starts");
         let pid = child.id().expect("it has just been started");
+        // A task reaps the child, so that any number of clones can wait for its exit status.
         let (ended, exit) = watch::channel(None);
         tokio::spawn(async move {
             let status = child.wait().await.expect("a child can be waited for");

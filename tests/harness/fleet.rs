@@ -138,6 +138,7 @@ impl TestFleet {
             toml.push_str(&text);
             toml.push('\n');
         };
+        // A test that sets these keys itself replaces the defaults.
         if !self.daemon.contains("listen") {
             line(format!("listen = \"127.0.0.1:{}\"", self.listen()));
         }

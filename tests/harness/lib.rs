@@ -44,7 +44,6 @@ pub use fleet::TestFleet;
 pub use http::{Endpoint, TestRequest, TestResponse};
 pub use options::{DaemonOptions, DaemonOutput};
 pub use port::Port;
-pub use postconditions::Violations;
 pub use procfs::{ProcessInfo, descendants, open_files, processes_with, resident_bytes};
 pub use program::{ProgramRun, daemon_program, executable, stand_in_program};
 pub use sandbox::{Sandbox, sandbox};

@@ -1,6 +1,5 @@
 //! Checks what must hold after every test; the crate's documentation lists it.
 
-use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
@@ -20,30 +19,9 @@ const REAP_LIMIT: Duration = Duration::from_secs(5);
 /// The number of last events, and of last log lines, that a failed test prints.
 const EVENTS_PRINTED: usize = 400;
 
-/// The conditions that do not hold, one text each.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Violations(Vec<String>);
-
-impl Violations {
-    /// Whether every condition holds.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn push(&mut self, problem: String) {
-        self.0.push(problem);
-    }
-}
-
-impl fmt::Display for Violations {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|problem| writeln!(f, "after the test: {problem}"))
-    }
-}
-
 /// Stops every daemon, kills every process that is left, and returns the conditions that did not hold.
-pub(crate) async fn check_and_clean_up(sandbox: &Path, daemons: &[TestDaemon]) -> Violations {
-    let mut violations = Violations::default();
+pub(crate) async fn check_and_clean_up(sandbox: &Path, daemons: &[TestDaemon]) -> Vec<String> {
+    let mut violations = Vec::new();
     for daemon in daemons {
         if daemon.has_ended() {
             if !daemon.is_exit_seen() {
@@ -51,8 +29,9 @@ pub(crate) async fn check_and_clean_up(sandbox: &Path, daemons: &[TestDaemon]) -
             }
             continue;
         }
+        // A daemon that never answered has no events to replay.
         if daemon.followed().is_some() {
-            check_replay(daemon, &mut violations).await;
+            violations.extend(check_replay(daemon).await.err());
             check_zombies(daemon, &mut violations).await;
         }
         end(daemon, &mut violations).await;
@@ -66,23 +45,23 @@ pub(crate) async fn check_and_clean_up(sandbox: &Path, daemons: &[TestDaemon]) -
 }
 
 /// Checks that the events replay to the state that the daemon reports.
-async fn check_replay(daemon: &TestDaemon, violations: &mut Violations) {
-    let answer = match TestRequest::get("/api/v1/status").send(daemon.control()).await {
-        Ok(answer) => answer,
-        Err(error) => return violations.push(format!("the daemon does not report its status: {error:?}")),
-    };
-    let reported: StatusReport = match serde_json::from_slice(&answer.body) {
-        Ok(reported) => reported,
-        Err(error) => return violations.push(format!("not a status report ({error}): {}", answer.text())),
-    };
-    let Ok(replayed) = timeout(WAIT_LIMIT, daemon.event_stream().replay(reported.seq)).await else {
-        return violations.push(format!("event {} does not come", reported.seq));
-    };
-    let reported = without_times(reported);
-    let replayed = without_times(StatusReport::of(&replayed, Uptime::default()));
-    if reported != replayed {
-        violations.push(format!("the events come to\n  {replayed:?}\nthe status reported\n  {reported:?}"));
+async fn check_replay(daemon: &TestDaemon) -> Result<(), String> {
+    let response = TestRequest::get("/api/v1/status").send(daemon.control()).await;
+    let response = response.map_err(|error| format!("the daemon does not report its status: {error:?}"))?;
+    let reported: StatusReport = serde_json::from_slice(&response.body)
+        .map_err(|error| format!("not a status report ({error}): {}", response.text()))?;
+    let replayed = timeout(WAIT_LIMIT, daemon.event_stream().replay(reported.seq)).await;
+    let replayed = replayed.map_err(|_| format!("event {} does not come", reported.seq))?;
+    let (reported, replayed) = (without_times(reported), without_times(StatusReport::of(&replayed, Uptime::default())));
+    if reported == replayed {
+        return Ok(());
     }
+    Err(format!(
+        "the events come to
+  {replayed:?}
+the status reported
+  {reported:?}"
+    ))
 }
 
 /// Clears the fields that depend on the time of the request.
@@ -96,7 +75,7 @@ fn without_times(mut report: StatusReport) -> StatusReport {
 }
 
 /// Checks for zombies, with a time limit: a server that ends is a zombie until its descendants are swept and it is reaped.
-async fn check_zombies(daemon: &TestDaemon, violations: &mut Violations) {
+async fn check_zombies(daemon: &TestDaemon, violations: &mut Vec<String>) {
     let zombies = || -> Vec<ProcessInfo> {
         descendants(daemon.pid()).into_iter().filter(|child| child.is_zombie && child.parent == daemon.pid()).collect()
     };
@@ -106,7 +85,7 @@ async fn check_zombies(daemon: &TestDaemon, violations: &mut Violations) {
     }
 }
 
-async fn end(daemon: &TestDaemon, violations: &mut Violations) {
+async fn end(daemon: &TestDaemon, violations: &mut Vec<String>) {
     daemon.signal(Signal::SIGTERM);
     match timeout(WAIT_LIMIT, daemon.exit_code()).await {
         Ok(0) => {
@@ -126,7 +105,7 @@ async fn end(daemon: &TestDaemon, violations: &mut Violations) {
 }
 
 /// Kills and reports every process that has the sandbox's path in its environment (HOME) or command line (the model).
-async fn check_leftovers(sandbox: &Path, violations: &mut Violations) {
+async fn check_leftovers(sandbox: &Path, violations: &mut Vec<String>) {
     let text = sandbox.to_string_lossy();
     let left = poll_until_empty(|| processes_with(&text)).await;
     for process in left {
@@ -135,7 +114,7 @@ async fn check_leftovers(sandbox: &Path, violations: &mut Violations) {
     }
 }
 
-fn check_lock(daemon: &TestDaemon, violations: &mut Violations) {
+fn check_lock(daemon: &TestDaemon, violations: &mut Vec<String>) {
     let path = daemon.state_dir().join("daemon.lock");
     if let Ok(lock) = File::open(&path)
         && let Err(error) = lock.try_lock()
@@ -145,7 +124,7 @@ fn check_lock(daemon: &TestDaemon, violations: &mut Violations) {
 }
 
 /// Checks that the follower and the event log of a daemon that exited with 0 have the same events, up to the last one.
-async fn check_events_to_the_end(daemon: &TestDaemon, violations: &mut Violations) {
+async fn check_events_to_the_end(daemon: &TestDaemon, violations: &mut Vec<String>) {
     let Some(event_stream) = daemon.followed().filter(|_| daemon.ended_well()) else { return };
     let followed = match event_stream.to_end().await {
         Ok(followed) => followed,
@@ -168,6 +147,7 @@ async fn check_events_to_the_end(daemon: &TestDaemon, violations: &mut Violation
         // A later daemon has used the directory, and has begun a new log.
         return;
     }
+    // The follower may have more events than the log only if the end of the log is missing, which is checked below.
     if let Some((event, _)) = followed.iter().zip(&logged).find(|(followed, logged)| followed != logged) {
         violations.push(format!("event {} is another one in {}", event.seq, path.display()));
     }

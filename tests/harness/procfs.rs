@@ -60,6 +60,7 @@ pub fn descendants(pid: u32) -> Vec<ProcessInfo> {
     let all = processes();
     let mut family = BTreeSet::from([pid]);
     let mut found: Vec<ProcessInfo> = Vec::new();
+    // `/proc` lists processes by pid, and a child may have a smaller pid than its parent: repeat until nothing is added.
     loop {
         let known = found.len();
         for process in &all {

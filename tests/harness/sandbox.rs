@@ -40,6 +40,7 @@ pub fn sandbox(test: impl AsyncFnOnce(&Sandbox)) {
         let outcome = AssertUnwindSafe(timeout(TEST_LIMIT, test(&sandbox))).catch_unwind().await;
         let daemons = sandbox.daemons.take();
         let violations = postconditions::check_and_clean_up(sandbox.path(), &daemons).await;
+        let violations: String = violations.iter().map(|violation| format!("after the test: {violation}\n")).collect();
         if matches!(outcome, Ok(Ok(()))) && violations.is_empty() {
             return;
         }

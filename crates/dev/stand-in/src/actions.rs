@@ -111,6 +111,7 @@ fn print_last_words(text: Option<&str>) {
 
 fn spawn(server: &Server, grandchild: &Grandchild) -> io::Result<()> {
     let listener = if grandchild.hold_port { server.listener() } else { None };
+    // The flag is cleared during the spawn only, or other children would inherit the socket too.
     if let Some(listener) = listener {
         fcntl(listener, FcntlArg::F_SETFD(FdFlag::empty()))?;
     }

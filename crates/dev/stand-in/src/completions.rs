@@ -49,6 +49,7 @@ pub(crate) fn answer(server: &Server, request: &HttpRequest, connection: &mut Co
 }
 
 fn stream(server: &Server, completion: &Completion, pause: Duration, connection: &mut Connection) -> io::Result<()> {
+    // A stop waits for counted streams, so count this one before its head is sent.
     let _guard = server.open_stream();
     connection.begin_events()?;
     let tokens = completion.tokens.unwrap_or(u64::MAX);

@@ -44,6 +44,7 @@ impl Connection {
 
     /// Reads the next request; `None` at the end of the connection, and for a request that is invalid or too large.
     pub(crate) fn request(&mut self) -> io::Result<Option<HttpRequest>> {
+        // A client may send the head in pieces, or the next request together with this one.
         let head_end = loop {
             if let Some(at) = self.ahead.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;

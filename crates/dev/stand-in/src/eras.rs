@@ -23,15 +23,6 @@ pub enum Era {
     B11669,
 }
 
-/// How TERM and INT are handled after the model is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TermHandling {
-    /// No handler: the default action kills.
-    None,
-    /// The first signal stops the server, the second one exits with 1 at once.
-    Graceful,
-}
-
 /// The effect of a first TERM while a response is streamed to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StreamedStop {
@@ -44,11 +35,9 @@ pub(crate) enum StreamedStop {
 }
 
 impl Era {
-    pub(crate) fn term_handling(self) -> TermHandling {
-        match self {
-            Self::December2023 | Self::November2024 => TermHandling::None,
-            Self::July2024 | Self::August2025 | Self::B11669 => TermHandling::Graceful,
-        }
+    /// Whether TERM and INT are handled once the model is loaded: the first stops the server, the second exits with 1 at once.
+    pub(crate) fn handles_term(self) -> bool {
+        !matches!(self, Self::December2023 | Self::November2024)
     }
 
     pub(crate) fn streamed_stop(self) -> StreamedStop {

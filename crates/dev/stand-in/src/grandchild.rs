@@ -78,6 +78,7 @@ impl Grandchild {
                 command.stdout(Stdio::null()).stderr(Stdio::null());
             }
             let child = command.spawn()?;
+            // Reaped in a thread, since only the action `zombies` leaves zombies.
             thread::Builder::new().spawn(move || reap(child))?;
         }
         Ok(())
@@ -129,6 +130,7 @@ fn live(grandchild: &Grandchild) -> io::Result<()> {
         thread::sleep(life);
         return Ok(());
     };
+    // Output begins at once: a test may wait for the first line to know that the grandchild runs.
     for line in 1_u64.. {
         if Instant::now() >= deadline {
             break;

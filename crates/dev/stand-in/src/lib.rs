@@ -77,6 +77,7 @@ pub const SCRIPT_VARIABLE: &str = "STAND_IN_SCRIPT";
 /// after `--help`, `--version`, an invalid argument or an invalid script.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
+    // First of all, before anything here opens a file.
     let inherited = dump::Inherited::capture();
     if let Some(code) = grandchild::run_if_asked(&args) {
         return code;

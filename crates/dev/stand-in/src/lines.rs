@@ -4,8 +4,9 @@ use std::time::SystemTime;
 
 use crate::{
     eras::Era,
-    log::ServerLogLine,
+    log::{ServerLogLine, error, info, warn},
     model_file::{self, ModelFault, ModelFileHeader},
+    output::Stream,
     settings::Settings,
 };
 
@@ -44,13 +45,13 @@ impl ServerLines {
                 columns("INFO", "main", "system info", " n_threads=2 n_threads_batch=-1 total_threads=2"),
             ],
             Era::November2024 | Era::August2025 => vec![
-                ServerLogLine::info("build: 1 (stand-in) with rustc for x86_64-linux-gnu"),
-                ServerLogLine::info("system info: n_threads = 2, n_threads_batch = 2, total_threads = 2"),
-                ServerLogLine::info(""),
-                ServerLogLine::info("system_info: n_threads = 2 (n_threads_batch = 2) / 2 | "),
-                ServerLogLine::info(""),
+                info("build: 1 (stand-in) with rustc for x86_64-linux-gnu"),
+                info("system info: n_threads = 2, n_threads_batch = 2, total_threads = 2"),
+                info(""),
+                info("system_info: n_threads = 2 (n_threads_batch = 2) / 2 | "),
+                info(""),
             ],
-            Era::B11669 => vec![ServerLogLine::info("srv  llama_server: initializing ...")],
+            Era::B11669 => vec![info("srv  llama_server: initializing ...")],
         }
     }
 
@@ -58,13 +59,13 @@ impl ServerLines {
     pub(crate) fn before_bind(&self) -> Vec<ServerLogLine> {
         match self.era {
             Era::December2023 | Era::July2024 | Era::November2024 => Vec::new(),
-            Era::August2025 => vec![ServerLogLine::info("main: binding port with default address family")],
+            Era::August2025 => vec![info("main: binding port with default address family")],
             Era::B11669 => {
-                let mut lines = vec![ServerLogLine::info(
+                let mut lines = vec![info(
                     "cmn  common_param: common_params_print_info: verbosity = 3 (adjust with the `-lv N` CLI arg)",
                 )];
                 if self.open_to_all {
-                    lines.push(ServerLogLine::warn(
+                    lines.push(warn(
                         "srv  llama_server: security: no API key is set and CORS allows all origins \
                          (see https://github.com/ggml-org/llama.cpp/pull/25655)",
                     ));
@@ -80,25 +81,23 @@ impl ServerLines {
         let classic = format!("couldn't bind to server socket: hostname={host} port={port}");
         match self.era {
             Era::December2023 | Era::July2024 => {
-                vec![ServerLogLine::error(""), ServerLogLine::error(classic), ServerLogLine::error("")]
+                vec![error(""), error(classic), error("")]
             }
             Era::November2024 => {
-                vec![ServerLogLine::error(format!(
-                    "main: couldn't bind HTTP server socket, hostname: {host}, port: {port}"
-                ))]
+                vec![error(format!("main: couldn't bind HTTP server socket, hostname: {host}, port: {port}"))]
             }
             Era::August2025 => {
                 let text = format!("main: couldn't bind HTTP server socket, hostname: {host}, port: {port}");
-                let mut lines = vec![ServerLogLine::error(text)];
+                let mut lines = vec![error(text)];
                 lines.extend(self.cleaning_up());
                 lines
             }
             Era::B11669 => {
                 let text =
                     format!("srv         start: couldn't bind HTTP server socket, hostname: {host}, port: {port}");
-                let mut lines = vec![ServerLogLine::error(text)];
+                let mut lines = vec![error(text)];
                 lines.extend(self.cleaning_up());
-                lines.push(ServerLogLine::error("srv  llama_server: exiting due to HTTP server error"));
+                lines.push(error("srv  llama_server: exiting due to HTTP server error"));
                 lines
             }
         }
@@ -111,29 +110,25 @@ impl ServerLines {
         let loading = format!("srv    load_model: loading model '{model}'");
         match self.era {
             Era::December2023 | Era::July2024 => Vec::new(),
-            Era::November2024 => vec![ServerLogLine::info(listening), ServerLogLine::info("main: loading model")],
-            Era::August2025 => vec![
-                ServerLogLine::info(listening),
-                ServerLogLine::info("main: loading model"),
-                ServerLogLine::info(loading),
-            ],
-            Era::B11669 => vec![ServerLogLine::info(loading)],
+            Era::November2024 => vec![info(listening), info("main: loading model")],
+            Era::August2025 => vec![info(listening), info("main: loading model"), info(loading)],
+            Era::B11669 => vec![info(loading)],
         }
     }
 
     /// The lines after the header was read, which contain the path and the name of the model.
     pub(crate) fn header_read(&self, header: &ModelFileHeader) -> Vec<ServerLogLine> {
         if self.era == Era::B11669 {
-            return vec![ServerLogLine::info("cmn          init: llama threadpool init, n_threads = 2")];
+            return vec![info("cmn          init: llama threadpool init, n_threads = 2")];
         }
         let ModelFileHeader { tensors, pairs, name } = header;
-        let mut lines = vec![ServerLogLine::info(format!(
+        let mut lines = vec![info(format!(
             "llama_model_loader: loaded meta data with {pairs} key-value pairs and {tensors} tensors from {} (version GGUF V3 (latest))",
             self.model
         ))];
         if let Some(name) = name {
             let key = "general.name str";
-            lines.push(ServerLogLine::info(format!("llama_model_loader: - kv   1: {key:>42}              = {name}")));
+            lines.push(info(format!("llama_model_loader: - kv   1: {key:>42}              = {name}")));
         }
         lines
     }
@@ -149,36 +144,34 @@ impl ServerLines {
             _ => format!("llama_model_loader: failed to load model from {model}"),
         };
         let load = format!("llama_model_load: error loading model: {from}");
-        let mut lines: Vec<ServerLogLine> = cause.iter().map(ServerLogLine::error).collect();
-        lines.push(ServerLogLine::error(load.as_str()));
+        let mut lines: Vec<ServerLogLine> = cause.iter().map(error).collect();
+        lines.push(error(load.as_str()));
         match self.era {
             Era::December2023 | Era::July2024 => {
-                lines.push(ServerLogLine::error("llama_load_model_from_file: failed to load model"));
-                lines.push(ServerLogLine::error(format!(
-                    "llama_init_from_gpt_params: error: failed to load model '{model}'"
-                )));
+                lines.push(error("llama_load_model_from_file: failed to load model"));
+                lines.push(error(format!("llama_init_from_gpt_params: error: failed to load model '{model}'")));
                 lines.push(columns(" ERR", "load_model", "unable to load model", &format!(" model=\"{model}\"")));
             }
             Era::November2024 | Era::August2025 => {
-                lines.push(ServerLogLine::error("llama_model_load_from_file_impl: failed to load model"));
-                lines.push(ServerLogLine::error(format!("common_init_from_params: failed to load model '{model}'")));
-                lines.push(ServerLogLine::error(format!("srv    load_model: failed to load model, '{model}'")));
+                lines.push(error("llama_model_load_from_file_impl: failed to load model"));
+                lines.push(error(format!("common_init_from_params: failed to load model '{model}'")));
+                lines.push(error(format!("srv    load_model: failed to load model, '{model}'")));
                 lines.extend(self.cleaning_up());
-                lines.push(ServerLogLine::error("main: exiting due to model loading error"));
+                lines.push(error("main: exiting due to model loading error"));
             }
             Era::B11669 => {
                 let attempt = [load.as_str(), "llama_model_load_from_file_impl: failed to load model"];
-                lines.push(ServerLogLine::error(attempt[1]));
-                lines.push(ServerLogLine::error(
+                lines.push(error(attempt[1]));
+                lines.push(error(
                     "common_fit_params: encountered an error while trying to fit params to free device memory: \
                      failed to load model",
                 ));
-                lines.extend(cause.iter().map(ServerLogLine::error));
-                lines.extend(attempt.map(ServerLogLine::error));
-                lines.push(ServerLogLine::error(format!("cmn  common_init_: failed to load model '{model}'")));
-                lines.push(ServerLogLine::error(format!("srv    load_model: failed to load model, '{model}'")));
+                lines.extend(cause.iter().map(error));
+                lines.extend(attempt.map(error));
+                lines.push(error(format!("cmn  common_init_: failed to load model '{model}'")));
+                lines.push(error(format!("srv    load_model: failed to load model, '{model}'")));
                 lines.extend(self.cleaning_up());
-                lines.push(ServerLogLine::error("srv  llama_server: exiting due to model loading error"));
+                lines.push(error("srv  llama_server: exiting due to model loading error"));
             }
         }
         lines
@@ -195,17 +188,15 @@ impl ServerLines {
                 columns("INFO", "main", "model loaded", ""),
             ],
             Era::November2024 | Era::August2025 => vec![
-                ServerLogLine::info(format!("srv          init: initializing slots, n_slots = {slots}")),
-                ServerLogLine::info(format!(
-                    "slot         init: id  0 | task -1 | new slot n_ctx_slot = {context_size}"
-                )),
-                ServerLogLine::info("main: model loaded"),
+                info(format!("srv          init: initializing slots, n_slots = {slots}")),
+                info(format!("slot         init: id  0 | task -1 | new slot n_ctx_slot = {context_size}")),
+                info("main: model loaded"),
             ],
             Era::B11669 => vec![
-                ServerLogLine::info(format!(
+                info(format!(
                     "srv    load_model: initializing, n_slots = {slots}, n_ctx_slot = {context_size}, kv_unified = 'true'"
                 )),
-                ServerLogLine::info("srv  llama_server: model loaded"),
+                info("srv  llama_server: model loaded"),
             ],
         }
     }
@@ -215,7 +206,7 @@ impl ServerLines {
         let host = &self.host;
         match self.era {
             Era::December2023 => vec![
-                ServerLogLine::info(format!("llama server listening at http://{host}:{port}")),
+                info(format!("llama server listening at http://{host}:{port}")),
                 json("main", 3141, "HTTP server listening", &format!(r#","port":"{port}","hostname":"{host}""#)),
             ],
             Era::July2024 => vec![columns(
@@ -225,25 +216,21 @@ impl ServerLines {
                 &format!(r#" n_threads_http="3" port="{port}" hostname="{host}""#),
             )],
             Era::November2024 | Era::August2025 => {
-                vec![ServerLogLine::info(format!(
-                    "main: server is listening on http://{host}:{port} - starting the main loop"
-                ))]
+                vec![info(format!("main: server is listening on http://{host}:{port} - starting the main loop"))]
             }
             Era::B11669 if host.ends_with(".sock") => {
-                vec![ServerLogLine::info(format!("srv  llama_server: listening on unix://{host}"))]
+                vec![info(format!("srv  llama_server: listening on unix://{host}"))]
             }
-            Era::B11669 => vec![ServerLogLine::info(format!("srv  llama_server: listening on http://{host}:{port}"))],
+            Era::B11669 => vec![info(format!("srv  llama_server: listening on http://{host}:{port}"))],
         }
     }
 
     /// The line of older builds after the ready line and after each completion.
     pub(crate) fn idle(&self) -> Option<ServerLogLine> {
         match self.era {
-            Era::December2023 => {
-                Some(ServerLogLine::info("all slots are idle and system prompt is empty, clear the KV cache"))
-            }
+            Era::December2023 => Some(info("all slots are idle and system prompt is empty, clear the KV cache")),
             Era::July2024 => Some(columns("INFO", "update_slots", "all slots are idle", "")),
-            Era::November2024 | Era::August2025 => Some(ServerLogLine::info("srv  update_slots: all slots are idle")),
+            Era::November2024 | Era::August2025 => Some(info("srv  update_slots: all slots are idle")),
             Era::B11669 => None,
         }
     }
@@ -259,14 +246,14 @@ impl ServerLines {
                 );
                 Some(columns("INFO", "log_server_request", "request", &values))
             }
-            Era::November2024 => Some(ServerLogLine::info(request)),
-            Era::August2025 => Some(ServerLogLine::info(format!("srv  log_server_r: {request}"))),
+            Era::November2024 => Some(info(request)),
+            Era::August2025 => Some(info(format!("srv  log_server_r: {request}"))),
         }
     }
 
     /// The line about a request without a valid API key.
     pub(crate) fn unauthorized(&self) -> Option<ServerLogLine> {
-        (self.era == Era::B11669).then(|| ServerLogLine::warn("srv    operator(): unauthorized: Invalid API Key"))
+        (self.era == Era::B11669).then(|| warn("srv    operator(): unauthorized: Invalid API Key"))
     }
 
     /// The lines at the beginning of a completion.
@@ -274,13 +261,11 @@ impl ServerLines {
         match self.era {
             Era::December2023 | Era::July2024 => Vec::new(),
             Era::November2024 | Era::August2025 => {
-                vec![ServerLogLine::info("slot launch_slot_: id  0 | task 0 | processing task")]
+                vec![info("slot launch_slot_: id  0 | task 0 | processing task")]
             }
             Era::B11669 => vec![
-                ServerLogLine::info(
-                    "slot get_availabl: id  0 | task -1 | selected slot by LRU, n_tokens = 0, t_last = -1",
-                ),
-                ServerLogLine::info("slot launch_slot_: id  0 | task 0 | processing task, is_child = 0"),
+                info("slot get_availabl: id  0 | task -1 | selected slot by LRU, n_tokens = 0, t_last = -1"),
+                info("slot launch_slot_: id  0 | task 0 | processing task, is_child = 0"),
             ],
         }
     }
@@ -290,9 +275,7 @@ impl ServerLines {
         match self.era {
             Era::December2023 | Era::November2024 => None,
             Era::July2024 => self.idle(),
-            Era::August2025 | Era::B11669 => {
-                Some(ServerLogLine::info("srv    operator(): operator(): cleaning up before exit..."))
-            }
+            Era::August2025 | Era::B11669 => Some(info("srv    operator(): operator(): cleaning up before exit...")),
         }
     }
 
@@ -336,17 +319,19 @@ impl ServerLines {
 
 /// A line in the format of mid 2024: level and function in columns, then `key=value`.
 fn columns(level: &str, function: &str, message: &str, values: &str) -> ServerLogLine {
-    ServerLogLine::info(format!("{level} [{function:>24}] {message} | tid=\"1\" timestamp={}{values}", unix_time()))
-        .on_stdout()
+    on_stdout(format!("{level} [{function:>24}] {message} | tid=\"1\" timestamp={}{values}", unix_time()))
 }
 
 /// A line in the JSON format of 2023; `values` begins with a comma.
 fn json(function: &str, line: u32, message: &str, values: &str) -> ServerLogLine {
-    ServerLogLine::info(format!(
+    on_stdout(format!(
         r#"{{"timestamp":{},"level":"INFO","function":"{function}","line":{line},"message":"{message}"{values}}}"#,
         unix_time()
     ))
-    .on_stdout()
+}
+
+fn on_stdout(text: String) -> ServerLogLine {
+    ServerLogLine { stream: Stream::Stdout, ..info(text) }
 }
 
 pub(crate) fn unix_time() -> u64 {

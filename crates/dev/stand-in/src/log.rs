@@ -13,12 +13,22 @@ use crate::{
     settings::ServerLogSettings,
 };
 
-/// The severity of a line, which b11669 prints as a letter.
+/// The severity of a line, of which b11669 prints the first letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
     Info,
     Warn,
     Error,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
 }
 
 /// A log line without prefix.
@@ -29,22 +39,16 @@ pub(crate) struct ServerLogLine {
     pub(crate) text: String,
 }
 
-impl ServerLogLine {
-    pub(crate) fn info(text: impl Into<String>) -> Self {
-        Self { stream: Stream::Stderr, level: Level::Info, text: text.into() }
-    }
+pub(crate) fn info(text: impl Into<String>) -> ServerLogLine {
+    ServerLogLine { stream: Stream::Stderr, level: Level::Info, text: text.into() }
+}
 
-    pub(crate) fn warn(text: impl Into<String>) -> Self {
-        Self { level: Level::Warn, ..Self::info(text) }
-    }
+pub(crate) fn warn(text: impl Into<String>) -> ServerLogLine {
+    ServerLogLine { level: Level::Warn, ..info(text) }
+}
 
-    pub(crate) fn error(text: impl Into<String>) -> Self {
-        Self { level: Level::Error, ..Self::info(text) }
-    }
-
-    pub(crate) fn on_stdout(self) -> Self {
-        Self { stream: Stream::Stdout, ..self }
-    }
+pub(crate) fn error(text: impl Into<String>) -> ServerLogLine {
+    ServerLogLine { level: Level::Error, ..info(text) }
 }
 
 /// The log, shared by all threads. As in llama-server, every thread that logs waits while the pipe is full.
@@ -78,6 +82,7 @@ impl ServerLog {
         if self.muted {
             return;
         }
+        // The lock is held until the whole line is written, as the builds do.
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = file.as_mut() {
             // An error in the copy is ignored, as in llama-server.
@@ -119,11 +124,7 @@ impl ServerLog {
             return vec![line.text.clone()];
         }
         let stamp = stamp(self.started.elapsed());
-        let letter = match line.level {
-            Level::Info => 'I',
-            Level::Warn => 'W',
-            Level::Error => 'E',
-        };
+        let letter = &line.level.name()[..1].to_uppercase();
         if self.settings.colors || style == LineStyle::Ansi {
             vec![format!("\x1b[34m{stamp}\x1b[0m "), format!("\x1b[32m{letter} \x1b[0m"), line.text.clone()]
         } else {
@@ -132,11 +133,7 @@ impl ServerLog {
     }
 
     fn json(&self, line: &ServerLogLine) -> String {
-        let level = match line.level {
-            Level::Info => "info",
-            Level::Warn => "warn",
-            Level::Error => "error",
-        };
+        let level = line.level.name();
         let micros = self.started.elapsed().as_micros() as u64;
         let msg = format!("{}\n", line.text);
         format!("{}\n", serde_json::json!({ "type": "log", "time": micros, "level": level, "msg": msg }))

@@ -50,6 +50,7 @@ pub(crate) fn check(path: &str, era: Era) -> Result<ModelFileHeader, ModelFault>
         return Err(ModelFault::FutureVersion(version));
     }
     let (header, last) = header(&mut input).ok_or(ModelFault::HeaderCut)?;
+    // Tensor data begins at the next multiple of 32 after the header.
     let data_at = ((bytes.len() - input.0.len()) as u64).next_multiple_of(32);
     match last {
         // The size of the tensor type is not known here. A file that ends before the last tensor begins is cut off.

@@ -70,11 +70,11 @@ pub(crate) fn named(era: Era, name: &str) -> Option<&'static CliOption> {
     of(era).find(|option| option.names.contains(&name))
 }
 
-const ALL: RangeInclusive<Era> = Era::December2023..=Era::B11669;
+pub(crate) const ALL: RangeInclusive<Era> = Era::December2023..=Era::B11669;
 const SINCE_2024: RangeInclusive<Era> = Era::July2024..=Era::B11669;
-const SINCE_LATE_2024: RangeInclusive<Era> = Era::November2024..=Era::B11669;
+pub(crate) const SINCE_LATE_2024: RangeInclusive<Era> = Era::November2024..=Era::B11669;
 const SINCE_2025: RangeInclusive<Era> = Era::August2025..=Era::B11669;
-const TODAY: RangeInclusive<Era> = Era::B11669..=Era::B11669;
+pub(crate) const TODAY: RangeInclusive<Era> = Era::B11669..=Era::B11669;
 const UNTIL_2025: RangeInclusive<Era> = Era::December2023..=Era::August2025;
 const FROM_2024_TO_2025: RangeInclusive<Era> = Era::July2024..=Era::August2025;
 

@@ -45,12 +45,14 @@ pub(crate) fn run(server: &Server, replay: &Replay) {
         }
     };
     let entries: Vec<Entry> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    // What follows the recorded signal was its effect; here the real signal decides.
     let stop = entries.iter().position(|entry| entry.stream == "signal").unwrap_or(entries.len());
     let entries = &entries[..stop];
     let ready_at = ready_at(entries);
     let began = Instant::now();
     let mut names = Names::default();
     for (at, entry) in entries.iter().enumerate() {
+        // Recorded times count from the start, so that delays do not add up.
         let due = Duration::from_micros(entry.t_us).mul_f64(replay.scale.clamp(0.0, 1000.0));
         thread::sleep(due.saturating_sub(began.elapsed()));
         match entry.stream.as_str() {

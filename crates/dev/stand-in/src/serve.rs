@@ -15,7 +15,7 @@ use crate::{
     ending::{self, CoreDump},
     eras::Era,
     listener::{Listener, Sharing},
-    log::ServerLogLine,
+    log::{self, ServerLogLine},
     model_file, replay, routes,
     script::{LineStyle, LoadProgress, ReadyLine, Script, ScriptPhase},
     settings::Settings,
@@ -41,6 +41,7 @@ pub(crate) fn run(script: Script, settings: Settings, inherited: Inherited) -> E
 fn run_life(server: &Arc<Server>) {
     actions::perform(server, ScriptPhase::Start);
     server.log.lines(server.lines.opening());
+    // Since 2024 the builds bind before the load, so that `/health` can answer 503 during it.
     let early = !server.script.era.binds_after_load();
     if early {
         bind(server);
@@ -60,6 +61,7 @@ fn bind(server: &Arc<Server>) {
     if server.script.never_bind {
         return;
     }
+    // The options of the era decide, and a script can only add sharing to them.
     let settings = &server.settings;
     let shared = settings.reuse_port || server.script.reuse_port || server.script.era.shares_ports();
     let sharing = if shared { Sharing::Shared } else { Sharing::Exclusive };
@@ -95,12 +97,13 @@ fn simulate_load(server: &Server) {
         LoadProgress::Era if era < Era::B11669 => 80,
         LoadProgress::Era | LoadProgress::None => 1,
     };
+    // Sleep towards fixed points in time, so that slow output does not lengthen the load.
     let began = Instant::now();
     let whole = Duration::from_millis(server.script.load_ms);
     for step in 1..=steps {
         thread::sleep((whole * step / steps).saturating_sub(began.elapsed()));
         match server.script.load_progress {
-            LoadProgress::Lines => server.log.line(&ServerLogLine::info(format!("loading {} %", step * 100 / steps))),
+            LoadProgress::Lines => server.log.line(&log::info(format!("loading {} %", step * 100 / steps))),
             LoadProgress::Dots | LoadProgress::Era if steps > 1 => server.log.fragment("."),
             LoadProgress::Dots | LoadProgress::Era | LoadProgress::None => {}
         }

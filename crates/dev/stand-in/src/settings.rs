@@ -79,6 +79,7 @@ struct Given(BTreeMap<&'static str, String>);
 impl Given {
     fn parse(era: Era, renames: &Renames, arguments: &Arguments) -> Result<Self, ArgumentError> {
         let mut values = BTreeMap::new();
+        // As in the builds, an option that takes a value takes the next argument, even if it looks like an option.
         let mut rest = arguments.rest.iter();
         while let Some(given) = rest.next() {
             let option = renames.old_name(given).and_then(|name| options::named(era, name));

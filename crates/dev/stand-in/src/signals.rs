@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::{
     actions,
     ending::{self, CoreDump},
-    eras::{StreamedStop, TermHandling},
+    eras::StreamedStop,
     listener,
     output::{self, Stream},
     script::{ReadyLine, ScriptPhase, TermScript},
@@ -46,7 +46,7 @@ fn on_signal(server: &Arc<Server>, signal: Signal) {
         TermScript::Code(code) => std::process::exit(code),
         TermScript::Era | TermScript::Slow(_) => {}
     }
-    let unhandled = server.script.era.term_handling() == TermHandling::None && server.script.term == TermScript::Era;
+    let unhandled = !server.script.era.handles_term() && server.script.term == TermScript::Era;
     match server.phase() {
         ServerPhase::Loading => ending::die(signal, CoreDump::Forbidden),
         ServerPhase::Ready if unhandled => ending::die(signal, CoreDump::Forbidden),
@@ -55,6 +55,7 @@ fn on_signal(server: &Arc<Server>, signal: Signal) {
             // In a thread of its own, so that a second signal is handled while the stop takes its time.
             thread::spawn(move || stop(&server));
         }
+        // llama-server prints this to stderr directly, so that it appears also with a silent log.
         ServerPhase::Stopping => {
             output::write(Stream::Stderr, "Received second interrupt, terminating immediately.\n");
             std::process::exit(1)

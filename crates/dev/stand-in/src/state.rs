@@ -100,10 +100,7 @@ impl Server {
 
     /// Waits for the end of the load.
     pub(crate) fn await_loaded(&self) {
-        let mut progress = self.progress();
-        while progress.phase == ServerPhase::Loading {
-            progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
-        }
+        drop(self.changed.wait_while(self.progress(), |progress| progress.phase == ServerPhase::Loading));
     }
 
     /// Counts a stream to a client until the guard is dropped.
@@ -118,14 +115,10 @@ impl Server {
 
     /// Waits for the end of all streams, for at most `limit`.
     pub(crate) fn await_streams(&self, limit: Option<Duration>) {
-        let deadline = limit.map(|limit| Instant::now() + limit);
-        let mut progress = self.progress();
-        while progress.streams > 0 {
-            progress = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => return,
-                Some(left) => self.changed.wait_timeout(progress, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner),
-            };
+        let is_streaming = |progress: &mut Progress| progress.streams > 0;
+        match limit {
+            Some(limit) => drop(self.changed.wait_timeout_while(self.progress(), limit, is_streaming)),
+            None => drop(self.changed.wait_while(self.progress(), is_streaming)),
         }
     }
 

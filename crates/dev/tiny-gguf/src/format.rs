@@ -96,14 +96,8 @@ fn put_value(out: &mut Vec<u8>, value: &PairValue) {
             out.extend(CODE_STRING.to_le_bytes());
             string(out, text);
         }
-        PairValue::I32Array(items) => {
-            array(out, CODE_I32, items.len());
-            items.iter().for_each(|item| out.extend(item.to_le_bytes()));
-        }
-        PairValue::F32Array(items) => {
-            array(out, CODE_F32, items.len());
-            items.iter().for_each(|item| out.extend(item.to_le_bytes()));
-        }
+        PairValue::I32Array(items) => numbers(out, CODE_I32, items.iter().map(|item| item.to_le_bytes())),
+        PairValue::F32Array(items) => numbers(out, CODE_F32, items.iter().map(|item| item.to_le_bytes())),
         PairValue::StringArray(items) => {
             array(out, CODE_STRING, items.len());
             items.iter().for_each(|item| string(out, item));
@@ -114,6 +108,11 @@ fn put_value(out: &mut Vec<u8>, value: &PairValue) {
 fn scalar(out: &mut Vec<u8>, code: u32, bytes: &[u8]) {
     out.extend(code.to_le_bytes());
     out.extend(bytes);
+}
+
+fn numbers(out: &mut Vec<u8>, code: u32, items: impl ExactSizeIterator<Item = [u8; 4]>) {
+    array(out, code, items.len());
+    items.for_each(|item| out.extend(item));
 }
 
 fn array(out: &mut Vec<u8>, item_code: u32, length: usize) {

@@ -111,6 +111,8 @@ impl ModelShape {
         if Self::TINY.weight_bytes(weights) >= bytes {
             return Self::TINY;
         }
+        // First double the width while the result stays small, then add layers: many thin layers would load slowly for
+        // their size, and a wide network could overshoot.
         let mut width = 64;
         while width < 4096 && Self::of_width(width * 2).weight_bytes(weights) <= bytes / 4 {
             width *= 2;

@@ -16,43 +16,36 @@ pub enum WeightFormat {
     Q8_0,
 }
 
+/// The numbers of a format in llama.cpp, and its block size.
+struct Layout {
+    type_code: u32,
+    file_type: u32,
+    block_elements: u64,
+    block_bytes: u64,
+}
+
 impl WeightFormat {
+    const fn layout(self) -> Layout {
+        match self {
+            Self::F32 => Layout { type_code: 0, file_type: 0, block_elements: 1, block_bytes: 4 },
+            Self::F16 => Layout { type_code: 1, file_type: 1, block_elements: 1, block_bytes: 2 },
+            Self::Q8_0 => Layout { type_code: 8, file_type: 7, block_elements: 32, block_bytes: 34 },
+        }
+    }
+
     /// The number of the format in a tensor record.
     pub(crate) fn type_code(self) -> u32 {
-        match self {
-            Self::F32 => 0,
-            Self::F16 => 1,
-            Self::Q8_0 => 8,
-        }
+        self.layout().type_code
     }
 
     /// The number of the format in `general.file_type`.
     pub(crate) fn file_type(self) -> u32 {
-        match self {
-            Self::F32 => 0,
-            Self::F16 => 1,
-            Self::Q8_0 => 7,
-        }
+        self.layout().file_type
     }
 
     /// The size of `elements` weights in bytes. `elements` must be a multiple of the block size.
     pub(crate) fn bytes(self, elements: u64) -> u64 {
-        elements / self.block_elements() * self.block_bytes()
-    }
-
-    fn block_elements(self) -> u64 {
-        match self {
-            Self::F32 | Self::F16 => 1,
-            Self::Q8_0 => 32,
-        }
-    }
-
-    fn block_bytes(self) -> u64 {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-            Self::Q8_0 => 34,
-        }
+        elements / self.layout().block_elements * self.layout().block_bytes
     }
 
     /// Appends one random block of weights within ±0.0625.
@@ -85,20 +78,21 @@ const POOL_BLOCKS: u64 = 16_381;
 
 impl WeightPool {
     pub(crate) fn new(format: WeightFormat, rng: &mut Rng) -> Self {
-        let mut blocks = Vec::with_capacity((POOL_BLOCKS * format.block_bytes()) as usize);
+        let mut blocks = Vec::with_capacity((POOL_BLOCKS * format.layout().block_bytes) as usize);
         (0..POOL_BLOCKS).for_each(|_| format.push_block(rng, &mut blocks));
         Self { format, blocks }
     }
 
     /// Writes `bytes` of weights, beginning at a random block of the pool and starting over at its end.
     pub(crate) fn write(&self, bytes: u64, rng: &mut Rng, out: &mut impl Write) -> io::Result<()> {
-        let mut from = (rng.u64(..POOL_BLOCKS) * self.format.block_bytes()) as usize;
+        let mut from = (rng.u64(..POOL_BLOCKS) * self.format.layout().block_bytes) as usize;
         let mut left = bytes;
         while left > 0 {
             let piece = &self.blocks[from..];
             let taken = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             out.write_all(&piece[..taken])?;
             left -= taken as u64;
+            // Only the first piece begins at a random block; the others are whole pools.
             from = 0;
         }
         Ok(())
