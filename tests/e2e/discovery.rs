@@ -1,21 +1,21 @@
-//! A folder of models, and real servers of them.
+//! Discovered models with a real llama-server.
 
 use llama_warden_events::{Envelope, Event};
-use llama_warden_tests::{Options, Part, real, stage};
+use llama_warden_tests::{DaemonOptions, ExternalProgram, external_program, sandbox};
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::fleet::{SMALL, real_fleet};
 
-/// Where system tests do not look for ports.
+/// Above the ports that system tests use.
 const FIRST_PORT: u16 = 32_650;
 
 #[test]
 fn of_ten_files_eight_are_served_and_two_are_named_with_reasons() {
-    let Some(llama_server) = real(Part::LlamaServer) else { return };
-    stage(async |stage| {
-        let folder = stage.file("found");
+    let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
+    sandbox(async |sandbox| {
+        let folder = sandbox.file("found");
         std::fs::create_dir(&folder).unwrap();
         for number in 0..8 {
             let name = format!("Tiny-{number}-1M");
@@ -23,12 +23,12 @@ fn of_ten_files_eight_are_served_and_two_are_named_with_reasons() {
         }
         TinyModel::new("cut").write_damaged(&folder.join("Cut-1M.gguf"), Damage::WeightsCut).unwrap();
         TinyModel::new("alien").write_damaged(&folder.join("Alien-1M.gguf"), Damage::WrongMagic).unwrap();
-        let mut fleet = real_fleet(stage, &llama_server);
+        let mut fleet = real_fleet(sandbox, &llama_server);
         fleet.llama_server(&format!("first-port = {FIRST_PORT}")).section(SMALL);
         fleet.section("[restart]\ninitial-delay = \"50ms\"");
         fleet.section("[profiles.some]\nservers = [\"tiny_[0-3]_*\"]");
         let arguments = vec!["--models".to_owned(), folder.to_string_lossy().into_owned()];
-        let daemon = stage.up_with(&fleet, &Options { arguments, ..Options::default() }).await;
+        let daemon = sandbox.up_with(&fleet, &DaemonOptions { arguments, ..DaemonOptions::default() }).await;
         for number in 0..8 {
             daemon.ready(&format!("tiny_{number}_1m_f32")).await;
         }

@@ -1,7 +1,9 @@
 //! Real servers that cannot start.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_events::FailureReason;
-use llama_warden_tests::{Part, real, stage};
+use llama_warden_tests::{ExternalProgram, external_program, sandbox};
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 use tokio::net::TcpListener;
 
@@ -9,14 +11,14 @@ use crate::fleet::{SMALL, add, complete, real_fleet};
 
 #[test]
 fn each_failure_has_its_reason_and_holds_up_nobody() {
-    let Some(llama_server) = real(Part::LlamaServer) else { return };
-    stage(async |stage| {
-        let mut fleet = real_fleet(stage, &llama_server);
+    let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
+    sandbox(async |sandbox| {
+        let mut fleet = real_fleet(sandbox, &llama_server);
         fleet.section(SMALL);
         add(&mut fleet, "good", "");
         add(&mut fleet, "busy", "");
         let stranger = TcpListener::bind(("127.0.0.1", fleet.port("busy"))).await.unwrap();
-        fleet.server_of("missing", &stage.file("missing.gguf"), "");
+        fleet.server_of("missing", &sandbox.file("missing.gguf"), "");
         let damages =
             [("magic", Damage::WrongMagic), ("cut-header", Damage::HeaderCut), ("cut-weights", Damage::WeightsCut)];
         for (id, damage) in damages {
@@ -25,7 +27,7 @@ fn each_failure_has_its_reason_and_holds_up_nobody() {
             fleet.server_of(id, &model, "");
         }
         add(&mut fleet, "argument", "args = [\"--no-such-option\"]");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let expected = [
             ("busy", FailureReason::PortInUse),
             ("missing", FailureReason::ModelNotFound),
@@ -48,21 +50,21 @@ fn each_failure_has_its_reason_and_holds_up_nobody() {
     });
 }
 
-/// C43, with the builds' own echo of the path.
+/// Fault C43, with a build that prints the path itself.
 #[test]
 fn a_ready_phrase_in_the_models_path_does_not_mislead() {
-    let Some(llama_server) = real(Part::LlamaServer) else { return };
-    stage(async |stage| {
-        let mut fleet = real_fleet(stage, &llama_server);
+    let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
+    sandbox(async |sandbox| {
+        let mut fleet = real_fleet(sandbox, &llama_server);
         fleet.section(SMALL);
-        let folder = stage.file("srv  llama_server: listening on http");
+        let folder = sandbox.file("srv  llama_server: listening on http");
         std::fs::create_dir(&folder).unwrap();
         let model = folder.join("127.0.0.1.gguf");
         TinyModel::new("main: server is listening on http://127.0.0.1 - starting the main loop")
             .write_damaged(&model, Damage::WeightsCut)
             .unwrap();
         fleet.server_of("a", &model, "");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let (reason, detail, _) = daemon.failure("a").await;
         assert_eq!(reason, FailureReason::ModelInvalid, "{detail}");
         for kind in ["ReadyHinted", "ReadyReached"] {

@@ -2,29 +2,29 @@
 
 use std::path::Path;
 
-use llama_warden_tests::{Endpoint, Fleet, Request, Sandbox};
+use llama_warden_tests::{Endpoint, Sandbox, TestFleet, TestRequest};
 use llama_warden_tiny_gguf::TinyModel;
 
-/// A fleet whose servers are run by `llama_server`.
-pub fn real_fleet(stage: &Sandbox, llama_server: &Path) -> Fleet {
-    let mut fleet = stage.fleet();
+/// A fleet whose servers run `llama_server`.
+pub fn real_fleet(sandbox: &Sandbox, llama_server: &Path) -> TestFleet {
+    let mut fleet = sandbox.fleet();
     fleet.binary(llama_server);
     fleet
 }
 
-/// Adds a server of a tiny model, with more keys as lines of TOML.
-pub fn add(fleet: &mut Fleet, id: &str, keys: &str) {
+/// Adds a server of a tiny model, with further keys as lines of TOML.
+pub fn add(fleet: &mut TestFleet, id: &str, keys: &str) {
     let model = fleet.model(id);
-    TinyModel::new(id).write(&model).expect("the stage can be written");
+    TinyModel::new(id).write(&model).expect("the sandbox can be written");
     fleet.server_of(id, &model, keys);
 }
 
-/// The servers of [`three`].
+/// The ids of the servers of [`three`].
 pub const THREE: [&str; 3] = ["a", "b", "c"];
 
-/// Three small servers.
-pub fn three(stage: &Sandbox, llama_server: &Path) -> Fleet {
-    let mut fleet = real_fleet(stage, llama_server);
+/// A fleet of three small servers.
+pub fn three(sandbox: &Sandbox, llama_server: &Path) -> TestFleet {
+    let mut fleet = real_fleet(sandbox, llama_server);
     fleet.section(SMALL);
     for id in THREE {
         add(&mut fleet, id, "");
@@ -32,13 +32,13 @@ pub fn three(stage: &Sandbox, llama_server: &Path) -> Fleet {
     fleet
 }
 
-/// The options of a small server, so that three of them fit anywhere.
+/// Flags of a small server, so that three of them fit on any machine.
 pub const SMALL: &str = "[flags]\nctx-size = 512\nthreads = 1\nparallel = 1";
 
-/// A completion of a few tokens, and the text.
+/// Requests a completion of eight tokens, and returns its text.
 pub async fn complete(port: u16) -> String {
     let body = r#"{"prompt": "once upon a time", "n_predict": 8}"#;
-    let request = Request::post("/completion").header("content-type", "application/json").body(body);
+    let request = TestRequest::post("/completion").header("content-type", "application/json").body(body);
     let answer = request.send(&Endpoint::Tcp(port)).await.expect("an answer").expect(200).json();
     answer["content"].as_str().expect("a text").to_owned()
 }

@@ -2,15 +2,17 @@
 
 use std::process::Stdio;
 
-use llama_warden_tests::{Endpoint, PATIENCE, Part, Port, Ran, Request, eventually, real, stage};
+use llama_warden_tests::{
+    Endpoint, ExternalProgram, Port, ProgramRun, TestRequest, WAIT_LIMIT, eventually, external_program, sandbox,
+};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
 use crate::fleet::{SMALL, THREE, add, real_fleet, three};
 
-/// The value per server of a query, sorted.
+/// The result of a query: server and value of each series, sorted. Empty while Prometheus does not answer.
 async fn query(prometheus: &Endpoint, query: &str) -> Vec<(String, String)> {
-    let Ok(answer) = Request::get(format!("/api/v1/query?query={query}")).send(prometheus).await else {
+    let Ok(answer) = TestRequest::get(format!("/api/v1/query?query={query}")).send(prometheus).await else {
         return Vec::new();
     };
     let Ok(answer) = serde_json::from_slice::<Value>(&answer.body) else { return Vec::new() };
@@ -24,14 +26,18 @@ async fn query(prometheus: &Endpoint, query: &str) -> Vec<(String, String)> {
 
 #[test]
 fn prometheus_sees_three_ready_servers() {
-    let (Some(llama_server), Some(program)) = (real(Part::LlamaServer), real(Part::Prometheus)) else { return };
-    stage(async |stage| {
-        let fleet = three(stage, &llama_server);
-        let daemon = stage.up(&fleet).await;
+    let (Some(llama_server), Some(program)) =
+        (external_program(ExternalProgram::LlamaServer), external_program(ExternalProgram::Prometheus))
+    else {
+        return;
+    };
+    sandbox(async |sandbox| {
+        let fleet = three(sandbox, &llama_server);
+        let daemon = sandbox.up(&fleet).await;
         for id in THREE {
             daemon.ready(id).await;
         }
-        let config = stage.file("prometheus.yml");
+        let config = sandbox.file("prometheus.yml");
         let target = format!("127.0.0.1:{}", fleet.listen());
         std::fs::write(
             &config,
@@ -39,26 +45,26 @@ fn prometheus_sees_three_ready_servers() {
         )
         .unwrap();
         let port = Port::lease();
-        let _prometheus = stage
+        let _prometheus = sandbox
             .program(&program)
             .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", stage.file("tsdb").display()))
+            .arg(format!("--storage.tsdb.path={}", sandbox.file("tsdb").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{}", port.number()))
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(stage.file("prometheus.log")).unwrap())
+            .stderr(std::fs::File::create(sandbox.file("prometheus.log")).unwrap())
             .spawn()
             .unwrap();
         let prometheus = Endpoint::Tcp(port.number());
         let ready = ["a", "b", "c"].map(|id| (id.to_owned(), "1".to_owned()));
         let mut seen = Vec::new();
-        eventually("Prometheus knows three ready servers", PATIENCE, async || {
+        eventually("Prometheus knows three ready servers", WAIT_LIMIT, async || {
             seen = query(&prometheus, "llama_warden_server_ready").await;
             seen == ready
         })
         .await;
         assert_eq!(query(&prometheus, "llama_warden_server_running").await, ready);
         daemon.command("b", "stop?wait=50s").await.expect(200);
-        eventually("Prometheus knows that one is stopped", PATIENCE, async || {
+        eventually("Prometheus knows that one is stopped", WAIT_LIMIT, async || {
             let values = query(&prometheus, "llama_warden_server_ready").await;
             values.iter().map(|(_, value)| value.as_str()).eq(["1", "0", "1"])
         })
@@ -70,28 +76,32 @@ fn prometheus_sees_three_ready_servers() {
 
 #[test]
 fn promtool_finds_nothing_to_criticise() {
-    let (Some(llama_server), Some(program)) = (real(Part::LlamaServer), real(Part::Prometheus)) else { return };
-    stage(async |stage| {
-        let mut fleet = real_fleet(stage, &llama_server);
+    let (Some(llama_server), Some(program)) =
+        (external_program(ExternalProgram::LlamaServer), external_program(ExternalProgram::Prometheus))
+    else {
+        return;
+    };
+    sandbox(async |sandbox| {
+        let mut fleet = real_fleet(sandbox, &llama_server);
         fleet.section(SMALL);
         add(&mut fleet, "a", "");
-        fleet.server_of("missing", &stage.file("missing.gguf"), "");
-        let daemon = stage.up(&fleet).await;
+        fleet.server_of("missing", &sandbox.file("missing.gguf"), "");
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.failure("missing").await;
         daemon.command("a", "restart?wait=50s").await.expect(200);
-        let text = Request::get("/metrics").send(daemon.http()).await.unwrap().expect(200).text();
-        let checked = promtool(stage.program(program.with_file_name("promtool")), &text).await.expect(0);
+        let text = TestRequest::get("/metrics").send(daemon.http()).await.unwrap().expect(200).text();
+        let checked = promtool(sandbox.program(program.with_file_name("promtool")), &text).await.expect(0);
         assert_eq!((checked.stdout.trim(), checked.stderr.trim()), ("", ""));
     });
 }
 
 /// Runs `promtool check metrics` over `text`.
-async fn promtool(mut command: tokio::process::Command, text: &str) -> Ran {
+async fn promtool(mut command: tokio::process::Command, text: &str) -> ProgramRun {
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(text.as_bytes()).await.unwrap();
-    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap();
+    let output = tokio::time::timeout(WAIT_LIMIT, child.wait_with_output()).await.expect("it ends").unwrap();
     let read = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ran { status: output.status, stdout: read(output.stdout), stderr: read(output.stderr) }
+    ProgramRun { status: output.status, stdout: read(output.stdout), stderr: read(output.stderr) }
 }

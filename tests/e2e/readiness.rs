@@ -1,17 +1,17 @@
-//! Real servers become ready, and not too early.
+//! Real servers become ready, and not before they serve.
 
 use llama_warden_events::{Event, ReadyVia};
-use llama_warden_tests::{Endpoint, PATIENCE, Part, Request, eventually, real, stage};
+use llama_warden_tests::{Endpoint, ExternalProgram, TestRequest, WAIT_LIMIT, eventually, external_program, sandbox};
 use llama_warden_tiny_gguf::{TinyModel, WeightFormat};
 
 use crate::fleet::{SMALL, THREE, add, complete, real_fleet, three};
 
 #[test]
 fn three_servers_become_ready_by_proof_and_work() {
-    let Some(llama_server) = real(Part::LlamaServer) else { return };
-    stage(async |stage| {
-        let fleet = three(stage, &llama_server);
-        let daemon = stage.up(&fleet).await;
+    let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
+    sandbox(async |sandbox| {
+        let fleet = three(sandbox, &llama_server);
+        let daemon = sandbox.up(&fleet).await;
         for id in THREE {
             match daemon.ready(id).await.event {
                 Event::ReadyReached { via, .. } => {
@@ -19,7 +19,7 @@ fn three_servers_become_ready_by_proof_and_work() {
                 }
                 _ => unreachable!("a ready was waited for"),
             }
-            Request::get("/health").send(&Endpoint::Tcp(fleet.port(id))).await.unwrap().expect(200);
+            TestRequest::get("/health").send(&Endpoint::Tcp(fleet.port(id))).await.unwrap().expect(200);
             complete(fleet.port(id)).await;
         }
         daemon.get("/readyz").await.expect(200);
@@ -33,26 +33,26 @@ fn three_servers_become_ready_by_proof_and_work() {
     });
 }
 
-/// A model that takes a while to load, and a probe of our own the moment that the event is here: /health never goes back to
-/// 503, so a verdict that came early would find it there.
+/// The test probes `/health` itself when the event comes. A model of 300 MB takes long enough to load that a verdict which
+/// came early would find a 503.
 #[test]
 fn a_server_is_never_ready_before_its_health_endpoint_answers_200() {
-    let Some(llama_server) = real(Part::LlamaServer) else { return };
-    stage(async |stage| {
-        let mut fleet = real_fleet(stage, &llama_server);
+    let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
+    sandbox(async |sandbox| {
+        let mut fleet = real_fleet(sandbox, &llama_server);
         fleet.section(SMALL);
-        let model = stage.file("big.gguf");
+        let model = sandbox.file("big.gguf");
         TinyModel::new("big").weights(WeightFormat::F16).at_least_bytes(300 << 20).write(&model).unwrap();
         fleet.server_of("big", &model, "enabled = false");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let port = Endpoint::Tcp(fleet.port("big"));
-        let health = async || Request::get("/health").send(&port).await.ok().map(|answer| answer.status.as_u16());
+        let health = async || TestRequest::get("/health").send(&port).await.ok().map(|answer| answer.status.as_u16());
         let mut seen_loading = 0;
         for _ in 0..4 {
             let before = daemon.status().await.seq;
             daemon.command("big", "start").await.expect(202);
             let mut first = None;
-            eventually("it answers", PATIENCE, async || {
+            eventually("it answers", WAIT_LIMIT, async || {
                 first = health().await;
                 first.is_some()
             })
@@ -68,12 +68,12 @@ fn a_server_is_never_ready_before_its_health_endpoint_answers_200() {
 
 #[test]
 fn without_a_log_the_probe_finds_it() {
-    let Some(llama_server) = real(Part::LlamaServer) else { return };
-    stage(async |stage| {
-        let mut fleet = real_fleet(stage, &llama_server);
+    let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
+    sandbox(async |sandbox| {
+        let mut fleet = real_fleet(sandbox, &llama_server);
         fleet.section(&format!("{SMALL}\nlog-disable = true"));
         add(&mut fleet, "a", "");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         match daemon.ready("a").await.event {
             Event::ReadyReached { via, .. } => assert_eq!(via, ReadyVia::Health),
             _ => unreachable!("a ready was waited for"),
@@ -81,18 +81,18 @@ fn without_a_log_the_probe_finds_it() {
     });
 }
 
-/// The flags of the start script that this project replaces, which no build takes as they are any more.
+/// The flags of the start script that this project replaces. No current build accepts all of them unchanged.
 #[test]
 fn the_seed_flags_start() {
-    let Some(llama_server) = real(Part::LlamaServer) else { return };
-    stage(async |stage| {
-        let mut fleet = real_fleet(stage, &llama_server);
+    let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
+    sandbox(async |sandbox| {
+        let mut fleet = real_fleet(sandbox, &llama_server);
         fleet.section(
             "[flags]\nctx-size = 32768\nn-gpu-layers = 99\nthreads = 8\nbatch-size = 512\nubatch-size = 256\nflash-attn = true\n\
              mmap = false\nlog-disable = true",
         );
         add(&mut fleet, "a", "");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         assert_eq!(daemon.count("a", "ServerWarned").await, 0);
         complete(fleet.port("a")).await;
@@ -101,12 +101,12 @@ fn the_seed_flags_start() {
 
 #[test]
 fn a_server_stays_ready_while_it_works() {
-    let Some(llama_server) = real(Part::LlamaServer) else { return };
-    stage(async |stage| {
-        let mut fleet = real_fleet(stage, &llama_server);
+    let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
+    sandbox(async |sandbox| {
+        let mut fleet = real_fleet(sandbox, &llama_server);
         fleet.section(&format!("{SMALL}\n[health]\ninterval = \"100ms\""));
         add(&mut fleet, "a", "");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         for _ in 0..20 {
             complete(fleet.port("a")).await;
@@ -119,21 +119,21 @@ fn a_server_stays_ready_while_it_works() {
     });
 }
 
-/// The key reaches the server by file, and readiness does not need it.
+/// The key is passed in a file. `/health` needs no key, so readiness does not either.
 #[test]
 fn a_server_with_a_key_becomes_ready_and_asks_for_it() {
-    let Some(llama_server) = real(Part::LlamaServer) else { return };
-    stage(async |stage| {
-        let key = stage.file("key");
+    let Some(llama_server) = external_program(ExternalProgram::LlamaServer) else { return };
+    sandbox(async |sandbox| {
+        let key = sandbox.file("key");
         std::fs::write(&key, "sk-test-only\n").unwrap();
-        let mut fleet = real_fleet(stage, &llama_server);
+        let mut fleet = real_fleet(sandbox, &llama_server);
         fleet.section(SMALL);
         add(&mut fleet, "a", &format!("api-key-file = \"{}\"", key.display()));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let port = Endpoint::Tcp(fleet.port("a"));
         let ask = || {
-            Request::post("/completion")
+            TestRequest::post("/completion")
                 .header("content-type", "application/json")
                 .body(r#"{"prompt": "a", "n_predict": 1}"#)
         };

@@ -1,4 +1,4 @@
-//! A daemon that runs, and what a test asks of it.
+//! A running daemon: its addresses, its events, its requests, its end.
 
 use std::cell::{Cell, OnceCell};
 use std::ffi::OsString;
@@ -15,19 +15,19 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::feed::Feed;
-use crate::fleet::Fleet;
-use crate::http::{Answer, Endpoint, Request};
-use crate::options::Options;
-use crate::{PATIENCE, daemon_program, eventually, resident_bytes};
+use crate::event_stream::EventStream;
+use crate::fleet::TestFleet;
+use crate::http::{Endpoint, TestRequest, TestResponse};
+use crate::options::DaemonOptions;
+use crate::{WAIT_LIMIT, daemon_program, eventually, resident_bytes};
 
-/// A daemon. Cheap to clone: all clones are the same one.
+/// A daemon process. Cheap to clone: all clones are the same process.
 #[derive(Debug, Clone)]
-pub struct Daemon(Rc<Inner>);
+pub struct TestDaemon(Rc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Of what was spawned: the daemon, or the program that it is [under](Options::under).
+    /// The process that was spawned: the daemon, or the program that runs it ([`DaemonOptions::under`]).
     pid: u32,
     daemon_pid: Cell<u32>,
     state_dir: PathBuf,
@@ -36,14 +36,14 @@ struct Inner {
     http: Endpoint,
     control: Endpoint,
     exit: watch::Receiver<Option<ExitStatus>>,
-    /// Whether the test has looked at the exit.
+    /// Whether the test has asked for the exit status. An exit that it has not asked for fails the test.
     is_exit_seen: Cell<bool>,
-    feed: OnceCell<Feed>,
+    event_stream: OnceCell<EventStream>,
 }
 
-impl Daemon {
-    /// Starts `up` in the directory of the fleet and returns at once.
-    pub(crate) fn spawn(fleet: &Fleet, options: &Options, home: &Path, number: usize) -> Self {
+impl TestDaemon {
+    /// Starts `llama-warden up` in the sandbox without waiting for it. `number` makes the name of its log unique.
+    pub(crate) fn spawn(fleet: &TestFleet, options: &DaemonOptions, home: &Path, number: usize) -> Self {
         let config = fleet.write();
         let log = config.with_extension(format!("{number}.log"));
         let words: Vec<OsString> = options.under.iter().map(OsString::from).collect();
@@ -63,10 +63,11 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(options.output.open(&log))
             .stderr(options.output.open(&log))
-            // A group of its own is what a terminal would send Ctrl-C to.
+            // A process group of its own, since a terminal sends Ctrl-C to a whole group.
             .process_group(0);
         let mut child = Command::from(command).kill_on_drop(true).spawn().expect("the daemon starts");
         let pid = child.id().expect("it has just been started");
+        // A task reaps the child, so that any number of clones can wait for its exit status.
         let (ended, exit) = watch::channel(None);
         tokio::spawn(async move {
             let status = child.wait().await.expect("a child can be waited for");
@@ -83,17 +84,17 @@ impl Daemon {
             http: Endpoint::Tcp(fleet.listen()),
             exit,
             is_exit_seen: Cell::new(false),
-            feed: OnceCell::new(),
+            event_stream: OnceCell::new(),
         }))
     }
 
-    /// Waits until it answers, and begins to follow its events.
+    /// Waits until it answers, and starts to follow its events.
     ///
     /// # Panics
-    /// When it ends instead, or does not answer within [`PATIENCE`].
+    /// If it exits instead, or does not answer within [`WAIT_LIMIT`].
     pub async fn answering(&self) {
         let control = &self.0.control;
-        eventually("the daemon answers", PATIENCE, async || {
+        eventually("the daemon answers", WAIT_LIMIT, async || {
             assert!(
                 !self.has_ended(),
                 "the daemon ended instead of answering: {:?}\n{}",
@@ -103,33 +104,34 @@ impl Daemon {
             control.answers("/livez").await
         })
         .await;
-        let feed = Feed::open(control).await.unwrap_or_else(|error| panic!("no events: {error:?}\n{}", self.log()));
-        self.0.feed.set(feed).expect("it is followed once");
+        let event_stream =
+            EventStream::open(control).await.unwrap_or_else(|error| panic!("no events: {error:?}\n{}", self.log()));
+        self.0.event_stream.set(event_stream).expect("it is followed once");
     }
 
-    /// The events.
+    /// Its events.
     ///
     /// # Panics
-    /// Before [`Self::answering`].
-    pub fn feed(&self) -> &Feed {
-        self.0.feed.get().expect("the daemon answers")
+    /// If it is called before [`Self::answering`].
+    pub fn event_stream(&self) -> &EventStream {
+        self.0.event_stream.get().expect("the daemon answers")
     }
 
-    pub(crate) fn followed(&self) -> Option<&Feed> {
-        self.0.feed.get()
+    pub(crate) fn followed(&self) -> Option<&EventStream> {
+        self.0.event_stream.get()
     }
 
-    /// Its process id.
+    /// The process id of the daemon.
     pub fn pid(&self) -> u32 {
         self.0.daemon_pid.get()
     }
 
-    /// Tells which process is the daemon, where it is under another program.
+    /// Sets the process id of the daemon where another program runs it ([`DaemonOptions::under`]).
     pub fn is_process(&self, pid: u32) {
         self.0.daemon_pid.set(pid);
     }
 
-    /// The id of the process that was started: the daemon, or what it is under.
+    /// The process id of the program that was started: the daemon, or the one that runs it.
     pub fn outer_pid(&self) -> u32 {
         self.0.pid
     }
@@ -139,121 +141,121 @@ impl Daemon {
         &self.0.state_dir
     }
 
-    /// Its configuration.
+    /// The path of its configuration file.
     pub fn config(&self) -> &Path {
         &self.0.config
     }
 
-    /// Its TCP listener.
+    /// The address of its TCP listener.
     pub fn http(&self) -> &Endpoint {
         &self.0.http
     }
 
-    /// Its control socket.
+    /// The address of its control socket.
     pub fn control(&self) -> &Endpoint {
         &self.0.control
     }
 
-    /// What it wrote to its standard output and error.
+    /// Its standard output and standard error so far; empty unless they go to a file.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.0.log).unwrap_or_default()).into_owned()
     }
 
-    /// Its memory in RAM, in bytes.
+    /// Its resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
         resident_bytes(self.pid())
     }
 
-    /// GET over the control socket.
-    pub async fn get(&self, path: &str) -> Answer {
-        self.send(Request::get(path)).await
+    /// Sends a GET over the control socket.
+    pub async fn get(&self, path: &str) -> TestResponse {
+        self.send(TestRequest::get(path)).await
     }
 
-    /// POST over the control socket.
-    pub async fn post(&self, path: &str) -> Answer {
-        self.send(Request::post(path)).await
+    /// Sends a POST over the control socket.
+    pub async fn post(&self, path: &str) -> TestResponse {
+        self.send(TestRequest::post(path)).await
     }
 
     /// Sends a request over the control socket.
-    pub async fn send(&self, request: Request) -> Answer {
+    ///
+    /// # Panics
+    /// If there is no response.
+    pub async fn send(&self, request: TestRequest) -> TestResponse {
         let shown = format!("{request:?}");
         request.send(&self.0.control).await.unwrap_or_else(|error| panic!("{shown}: {error:?}"))
     }
 
-    /// Posts a command for a server, such as `stop?wait=30s`.
-    pub async fn command(&self, id: &str, command: &str) -> Answer {
+    /// Posts a command for server `id`, such as `stop?wait=30s`.
+    pub async fn command(&self, id: &str, command: &str) -> TestResponse {
         self.post(&format!("/api/v1/servers/{id}/{command}")).await
     }
 
-    /// Everything at a glance.
+    /// The report of the daemon and all servers.
     pub async fn status(&self) -> StatusReport {
         serde_json::from_slice(&self.get("/api/v1/status").await.expect(200).body).expect("a status report")
     }
 
-    /// One server at a glance.
+    /// The entry of server `id` in the report of all servers.
     pub async fn report(&self, id: &str) -> ServerReport {
         let status = self.status().await;
         status.servers.into_iter().find(|server| server.model_id.as_str() == id).expect("a server of that id")
     }
 
-    /// One server whole.
+    /// The detailed report of server `id`.
     pub async fn server(&self, id: &str) -> ServerDetail {
         serde_json::from_slice(&self.get(&format!("/api/v1/servers/{id}")).await.expect(200).body).expect("a server")
     }
 
-    /// The output of a server that is kept.
+    /// The kept output of server `id`.
     pub async fn output(&self, id: &str) -> String {
         self.get(&format!("/api/v1/servers/{id}/logs")).await.expect(200).text()
     }
 
-    /// The metrics.
+    /// The metrics in the Prometheus text format.
     pub async fn metrics(&self) -> String {
         self.get("/metrics").await.expect(200).text()
     }
 
-    /// The first event that `predicate` takes, once it is there.
+    /// Waits for the first event for which `predicate` is true. `what` describes it in the panic message.
     pub async fn event(&self, what: &str, predicate: impl Fn(&Envelope) -> bool) -> Envelope {
-        self.feed().find(what, Seq::new(0), predicate).await
+        self.event_stream().find(what, Seq::new(0), predicate).await
     }
 
-    /// The first event after `after` that `predicate` takes, once it is there.
+    /// As [`Self::event`], for events after `after`.
     pub async fn event_after(&self, after: Seq, what: &str, predicate: impl Fn(&Envelope) -> bool) -> Envelope {
-        self.feed().find(what, after, predicate).await
+        self.event_stream().find(what, after, predicate).await
     }
 
-    /// Waits for the first ready of a server.
+    /// Waits for the first `ReadyReached` of server `id`.
     pub async fn ready(&self, id: &str) -> Envelope {
-        self.event(&format!("{id} is ready"), |event| {
-            is_of(event, id) && matches!(event.event, Event::ReadyReached { .. })
-        })
-        .await
+        self.first_of(id, "ReadyReached").await
     }
 
-    /// Waits for the first failure of a server and returns its reason, its detail and its last lines.
+    /// Waits for the first `ServerFailed` of server `id`; returns its reason, its detail and its last lines.
     pub async fn failure(&self, id: &str) -> (FailureReason, String, Vec<String>) {
-        let failed = |event: &Envelope| is_of(event, id) && matches!(event.event, Event::ServerFailed { .. });
-        match self.event(&format!("{id} fails"), failed).await.event {
+        match self.first_of(id, "ServerFailed").await.event {
             Event::ServerFailed { reason, detail, lines } => (reason, detail, lines),
-            _ => unreachable!("the predicate takes nothing else"),
+            _ => unreachable!("its kind is ServerFailed"),
         }
     }
 
-    /// Waits for the first exit of a server's process.
+    /// Waits for the first `ServerExited` of server `id`.
     pub async fn exited(&self, id: &str) -> Envelope {
-        self.event(&format!("{id} exits"), |event| {
-            is_of(event, id) && matches!(event.event, Event::ServerExited { .. })
-        })
-        .await
+        self.first_of(id, "ServerExited").await
     }
 
-    /// Every event so far about a server. What the daemon knows now is in.
+    async fn first_of(&self, id: &str, kind: &str) -> Envelope {
+        self.event(&format!("{kind} of {id}"), |event| is_of(event, id) && event.event.kind() == kind).await
+    }
+
+    /// Every event about server `id`, up to the daemon's state at the time of the call.
     pub async fn events_of(&self, id: &str) -> Vec<Envelope> {
         let seq = self.status().await.seq;
-        self.feed().replay(seq).await;
-        self.feed().events().into_iter().filter(|event| is_of(event, id)).collect()
+        self.event_stream().replay(seq).await;
+        self.event_stream().events().into_iter().filter(|event| is_of(event, id)).collect()
     }
 
-    /// How many events of a kind there are about a server.
+    /// The number of events of a kind among [`Self::events_of`].
     pub async fn count(&self, id: &str, kind: &str) -> usize {
         self.events_of(id).await.iter().filter(|event| event.event.kind() == kind).count()
     }
@@ -263,24 +265,24 @@ impl Daemon {
         kill(raw(self.pid()), signal).expect("the daemon runs");
     }
 
-    /// Sends a signal to the daemon's process group, as a terminal does.
+    /// Sends a signal to the daemon's process group, as a terminal does with Ctrl-C.
     pub fn signal_group(&self, signal: Signal) {
         killpg(raw(self.0.pid), signal).expect("the daemon runs");
     }
 
-    /// Waits for its end; the test judges it.
+    /// Waits for its exit, which the test then has to check.
     ///
     /// # Panics
-    /// When it does not come within [`PATIENCE`].
+    /// If it does not exit within [`WAIT_LIMIT`].
     pub async fn exit(&self) -> ExitStatus {
         self.0.is_exit_seen.set(true);
         let mut exit = self.0.exit.clone();
-        let ended = timeout(PATIENCE, exit.wait_for(Option::is_some)).await;
+        let ended = timeout(WAIT_LIMIT, exit.wait_for(Option::is_some)).await;
         let status = ended.unwrap_or_else(|_| panic!("the daemon does not end")).expect("it is waited for");
         status.expect("waited for it")
     }
 
-    /// Waits for its end and returns the exit code; 128 and the signal where one ended it.
+    /// As [`Self::exit`]; returns the exit code, or 128 plus the number of the signal that ended it.
     pub async fn exit_code(&self) -> i32 {
         let status = self.exit().await;
         status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
@@ -290,7 +292,7 @@ impl Daemon {
         self.0.exit.borrow().is_some()
     }
 
-    /// Whether it has ended with exit code 0.
+    /// Whether it has exited with 0.
     pub(crate) fn ended_well(&self) -> bool {
         self.0.exit.borrow().is_some_and(|status| status.success())
     }
@@ -304,7 +306,7 @@ fn raw(pid: u32) -> Pid {
     Pid::from_raw(i32::try_from(pid).expect("a process id"))
 }
 
-/// Whether an event is about a server.
+/// Whether an event is about server `id`.
 fn is_of(event: &Envelope, id: &str) -> bool {
     event.server.as_ref().is_some_and(|server| server.as_str() == id)
 }

@@ -1,4 +1,6 @@
-//! A configuration, with the models and the scripts that belong to it.
+//! Builds the configuration of a daemon, with the models and the stand-in scripts that its servers need.
+//!
+//! Paths lie in the sandbox and ports are leased, so that tests do not disturb each other.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +10,9 @@ use serde_json::json;
 
 use crate::port::Port;
 
-/// A configuration in the making. Paths and ports are those of its stage.
+/// A configuration under construction.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct TestFleet {
     name: String,
     directory: PathBuf,
     binary: PathBuf,
@@ -26,14 +28,14 @@ struct Server {
     id: String,
     model: PathBuf,
     port: Port,
-    /// More keys of its table.
+    /// Further keys of its table, as lines of TOML.
     keys: String,
 }
 
-impl Fleet {
-    /// A fleet of none. `name` tells it from others on the stage; `binary` runs its servers.
+impl TestFleet {
+    /// A fleet without servers. `name` is the prefix of its files; `binary` is the llama-server that runs its servers.
     pub(crate) fn new(name: &str, directory: &Path, binary: PathBuf) -> Self {
-        std::fs::create_dir_all(directory.join("models")).expect("the stage can be written");
+        std::fs::create_dir_all(directory.join("models")).expect("the sandbox can be written");
         Self {
             name: name.to_owned(),
             directory: directory.to_owned(),
@@ -46,29 +48,29 @@ impl Fleet {
         }
     }
 
-    /// Adds a server with a good model that does what `script` says.
+    /// Adds a server with a valid model, whose stand-in follows `script`.
     pub fn server(&mut self, id: &str, script: Script) -> &mut Self {
         self.server_with(id, script, "")
     }
 
-    /// The same with more keys, as lines of TOML. A `port` among them replaces the leased one.
+    /// As [`Self::server`], with further keys as lines of TOML. A `port` among them replaces the leased one.
     pub fn server_with(&mut self, id: &str, script: Script, keys: &str) -> &mut Self {
         let model = self.model(id);
-        TinyModel::new(id).write(&model).expect("the stage can be written");
-        script.write_beside(&model).expect("the stage can be written");
+        TinyModel::new(id).write(&model).expect("the sandbox can be written");
+        script.write_beside(&model).expect("the sandbox can be written");
         self.server_of(id, &model, keys)
     }
 
-    /// Adds a server of a model that the test makes itself, or does not.
+    /// Adds a server of the model at `model`, which the test itself creates or leaves out.
     pub fn server_of(&mut self, id: &str, model: &Path, keys: &str) -> &mut Self {
         let (id, model, keys) = (id.to_owned(), model.to_owned(), keys.to_owned());
         self.servers.push(Server { id, model, port: Port::lease(), keys });
         self
     }
 
-    /// Changes what a stand-in does from its next launch on.
+    /// Replaces the script of a server; its stand-in follows the new one from the next launch on.
     pub fn rewrite(&self, id: &str, script: &Script) {
-        script.write_beside(&self.model(id)).expect("the stage can be written");
+        script.write_beside(&self.model(id)).expect("the sandbox can be written");
     }
 
     /// Adds keys to `[daemon]`.
@@ -92,27 +94,27 @@ impl Fleet {
         self
     }
 
-    /// Has another program run the servers.
+    /// Sets the llama-server that runs the servers.
     pub fn binary(&mut self, program: &Path) -> &mut Self {
         self.binary = program.to_owned();
         self
     }
 
-    /// Where the good model of a server lies.
+    /// The path of the model that [`Self::server`] writes.
     pub fn model(&self, id: &str) -> PathBuf {
         self.directory.join("models").join(format!("{id}.gguf"))
     }
 
-    /// The port of a server.
+    /// The leased port of a server.
     ///
     /// # Panics
-    /// When there is no such server.
+    /// If there is no such server.
     pub fn port(&self, id: &str) -> u16 {
         let server = self.servers.iter().find(|server| server.id == id);
         server.unwrap_or_else(|| panic!("no server {id}")).port.number()
     }
 
-    /// The port of the daemon.
+    /// The leased port of the daemon's HTTP listener.
     pub fn listen(&self) -> u16 {
         self.listen.number()
     }
@@ -122,20 +124,21 @@ impl Fleet {
         self.directory.join(format!("{}-state", self.name))
     }
 
-    /// Where [`Self::write`] writes.
+    /// The path of the configuration file.
     pub fn path(&self) -> PathBuf {
         self.directory.join(format!("{}.toml", self.name))
     }
 
     /// The configuration as TOML.
     pub fn toml(&self) -> String {
-        // A JSON string without control characters is a TOML string too.
+        // A JSON string without control characters is also a TOML string.
         let quoted = |path: &Path| json!(path.to_string_lossy()).to_string();
         let mut toml = String::from("[daemon]\n");
         let mut line = |text: String| {
             toml.push_str(&text);
             toml.push('\n');
         };
+        // A test that sets these keys itself replaces the defaults.
         if !self.daemon.contains("listen") {
             line(format!("listen = \"127.0.0.1:{}\"", self.listen()));
         }
@@ -146,7 +149,7 @@ impl Fleet {
         line(format!("[llama-server]\nbinary = {}\n{}", quoted(&self.binary), self.llama_server));
         line(self.sections.clone());
         if !self.sections.contains("[restart]") {
-            // A test is about one launch, unless it is about restarts.
+            // Most tests examine one launch, and a restart after its failure would hide it.
             line("[restart]\npolicy = \"never\"".to_owned());
         }
         for Server { id, model, port, keys } in &self.servers {
@@ -159,13 +162,14 @@ impl Fleet {
         toml
     }
 
-    /// Writes the configuration and returns where it is. It appears whole, for a daemon that is just reading it.
+    /// Writes the configuration file and returns its path. The file is replaced in one step, since a daemon may be
+    /// reading it.
     pub fn write(&self) -> PathBuf {
         let path = self.path();
         let new = path.with_extension("toml.new");
         std::fs::write(&new, self.toml())
             .and_then(|()| std::fs::rename(&new, &path))
-            .expect("the stage can be written");
+            .expect("the sandbox can be written");
         path
     }
 }

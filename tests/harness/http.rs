@@ -1,4 +1,4 @@
-//! An HTTP client for one request at a time, over TCP or a unix socket.
+//! An HTTP client over TCP or a unix socket. Every request has a connection of its own.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,55 +13,55 @@ use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::PATIENCE;
+use crate::WAIT_LIMIT;
 
-/// Where a server listens.
+/// An address on which a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    /// A port on the loopback address.
+    /// A port of 127.0.0.1.
     Tcp(u16),
-    /// A unix socket.
+    /// The path of a unix socket.
     Unix(PathBuf),
 }
 
-/// A request that is yet to be sent.
+/// A request that has not been sent yet.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct TestRequest {
     method: Method,
     path: String,
     headers: HeaderMap,
     body: Bytes,
 }
 
-/// An answer, read whole.
+/// A response whose body has been read to its end.
 #[derive(Debug)]
-pub struct Answer {
-    /// Its status.
+pub struct TestResponse {
+    /// The status code.
     pub status: StatusCode,
-    /// Its headers.
+    /// The header fields.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The whole body.
     pub body: Bytes,
 }
 
-/// Why there is no answer.
+/// The reason why a request got no response.
 #[derive(Debug)]
-pub enum NoAnswer {
-    /// Nobody took the connection.
+pub enum RequestFailure {
+    /// The connection was refused.
     Connect(std::io::Error),
-    /// The connection broke.
+    /// The connection was closed or sent invalid HTTP.
     Broken(hyper::Error),
-    /// It took longer than [`PATIENCE`].
+    /// The response took longer than [`WAIT_LIMIT`].
     TooSlow,
 }
 
-impl Request {
-    /// A GET.
+impl TestRequest {
+    /// A GET request with the host `localhost`.
     pub fn get(path: impl Into<String>) -> Self {
         Self::new(Method::GET, path)
     }
 
-    /// A POST without a body.
+    /// A POST request with the host `localhost` and without a body.
     pub fn post(path: impl Into<String>) -> Self {
         Self::new(Method::POST, path)
     }
@@ -71,10 +71,10 @@ impl Request {
         Self { method, path: path.into(), headers, body: Bytes::new() }
     }
 
-    /// Sets a header, in place of one of that name.
+    /// Sets a header field, replacing one of the same name.
     ///
     /// # Panics
-    /// When it is none.
+    /// If `value` is not a valid header value.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.insert(name, value.parse().expect("a header's value"));
@@ -87,40 +87,40 @@ impl Request {
         Self { body: body.into(), ..self }
     }
 
-    /// Sends it and reads the answer whole.
+    /// Sends the request and reads the whole response.
     ///
     /// # Errors
-    /// When there is none.
-    pub async fn send(self, endpoint: &Endpoint) -> Result<Answer, NoAnswer> {
+    /// If there is no response within [`WAIT_LIMIT`].
+    pub async fn send(self, endpoint: &Endpoint) -> Result<TestResponse, RequestFailure> {
         let exchange = async {
             let response = self.open(endpoint).await?;
             let (parts, body) = response.into_parts();
-            let body = body.collect().await.map_err(NoAnswer::Broken)?.to_bytes();
-            Ok(Answer { status: parts.status, headers: parts.headers, body })
+            let body = body.collect().await.map_err(RequestFailure::Broken)?.to_bytes();
+            Ok(TestResponse { status: parts.status, headers: parts.headers, body })
         };
-        timeout(PATIENCE, exchange).await.unwrap_or(Err(NoAnswer::TooSlow))
+        timeout(WAIT_LIMIT, exchange).await.unwrap_or(Err(RequestFailure::TooSlow))
     }
 
-    /// Sends it and leaves the body to be read as it comes.
+    /// Sends the request and returns when the head of the response has come, so that the caller reads the body as a stream.
     ///
     /// # Errors
-    /// When no head of an answer comes.
-    pub async fn open(self, endpoint: &Endpoint) -> Result<http::Response<Incoming>, NoAnswer> {
+    /// If the connection fails before that. There is no time limit.
+    pub async fn open(self, endpoint: &Endpoint) -> Result<http::Response<Incoming>, RequestFailure> {
         let mut request = http::Request::new(Full::new(self.body));
         *request.method_mut() = self.method;
         *request.uri_mut() = self.path.parse().expect("a path");
         *request.headers_mut() = self.headers;
         let answered = match endpoint {
             Endpoint::Tcp(port) => {
-                let stream = TcpStream::connect(("127.0.0.1", *port)).await.map_err(NoAnswer::Connect)?;
+                let stream = TcpStream::connect(("127.0.0.1", *port)).await.map_err(RequestFailure::Connect)?;
                 exchange(stream, request).await
             }
             Endpoint::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(NoAnswer::Connect)?;
+                let stream = UnixStream::connect(path).await.map_err(RequestFailure::Connect)?;
                 exchange(stream, request).await
             }
         };
-        answered.map_err(NoAnswer::Broken)
+        answered.map_err(RequestFailure::Broken)
     }
 }
 
@@ -129,13 +129,13 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the answer, or with the runtime of the test.
+    // The connection task ends with the response, or with the runtime of the test.
     tokio::spawn(connection);
     sender.send_request(request).await
 }
 
-impl Answer {
-    /// The body as text.
+impl TestResponse {
+    /// The body as text; invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -143,16 +143,16 @@ impl Answer {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// If it is not JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Asserts the status, showing the answer when it is another one.
+    /// Asserts the status code.
     ///
     /// # Panics
-    /// When it is another one.
+    /// With the body, if it is another one.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status.as_u16(), status, "{}", self.text());
@@ -161,9 +161,9 @@ impl Answer {
 }
 
 impl Endpoint {
-    /// Whether somebody answers a GET of `path` with 200 within a second.
+    /// Whether a GET of `path` is answered with 200 within a second.
     pub async fn answers(&self, path: &str) -> bool {
-        let answer = timeout(Duration::from_secs(1), Request::get(path).send(self)).await;
+        let answer = timeout(Duration::from_secs(1), TestRequest::get(path).send(self)).await;
         matches!(answer, Ok(Ok(answer)) if answer.status == StatusCode::OK)
     }
 }

@@ -1,77 +1,76 @@
-//! Stages real daemons with real processes, and looks at what they leave behind.
+//! The harness of the system and end-to-end tests: runs real daemons in a sandbox and checks what they leave behind.
 //!
-//! # How a test is written
-//! [`stage()`] gives the test a [`Sandbox`]: a temporary directory, free ports, and the programs. On it the test writes a
-//! [`Fleet`] (a configuration of stand-ins or real servers), starts a [`Daemon`], and awaits events: every daemon is followed
-//! through `/api/v1/events` from its first event on, and [`Daemon::event`] looks at what came and waits for what comes. There is no
-//! sleep; every wait has a deadline of [`PATIENCE`], which is for what must come, on a machine that does much else.
+//! # How to write a test
+//! [`sandbox()`] calls the test with a [`Sandbox`]: a temporary directory that is HOME of everything that runs in it. The
+//! test builds a [`TestFleet`] (a configuration of stand-ins or real servers), starts a [`TestDaemon`], and waits for
+//! events. The harness follows `/api/v1/events` of every daemon from the first event on, so that [`TestDaemon::event`] also
+//! finds an event that came before the call. Tests do not sleep; every wait ends after [`WAIT_LIMIT`].
 //!
-//! # What holds after every test, passed or failed
-//! The stage stops each daemon that still runs and asserts that
-//! * the events replay to what `/api/v1/status` said,
-//! * no zombie is a child of the daemon, which ends with exit code 0,
-//! * whoever followed the events got all of them, to the end of the daemon and a clean end of the stream,
-//! * so did the event log,
-//! * the lock of the state directory is free and the control socket is gone,
-//! * no process is left anywhere that carries the stage: every process of a stage has its directory in the environment or
-//!   in the command line.
+//! # What must hold after every test, passed or failed
+//! The sandbox stops each daemon that still runs, and asserts that
+//! * the events replay to the state that `/api/v1/status` reported,
+//! * the daemon has no zombie child, and exits with 0 after TERM,
+//! * the follower of the events got all of them, up to a clean end of the stream after `DaemonStopped`,
+//! * the event log holds the same events,
+//! * the lock of the state directory is free, and the control socket is removed,
+//! * no process is left that has the sandbox's directory in its environment or its command line, as every process of a
+//!   sandbox has.
 //!
-//! When a test fails its events and the log of its daemons are printed.
+//! A test that fails prints the events and the log of its daemons.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod aftermath;
 mod daemon;
-mod feed;
+mod event_stream;
+mod external_programs;
 mod fleet;
 mod http;
 mod options;
-mod parts;
 mod port;
+mod postconditions;
 mod procfs;
 mod program;
+mod sandbox;
 mod scrape;
-mod stage;
 
 use std::time::Duration;
 
-use llama_warden_stand_in::{Act, Deed, Moment};
+use llama_warden_stand_in::{ScheduledAction, ScriptAction, ScriptPhase};
 
-pub use aftermath::Problems;
-pub use daemon::Daemon;
-pub use feed::Feed;
-pub use fleet::Fleet;
-pub use http::{Answer, Endpoint, Request};
-pub use options::{Options, Output};
-pub use parts::{Part, is_root, real};
+pub use daemon::TestDaemon;
+pub use event_stream::EventStream;
+pub use external_programs::{ExternalProgram, external_program, is_root};
+pub use fleet::TestFleet;
+pub use http::{Endpoint, TestRequest, TestResponse};
+pub use options::{DaemonOptions, DaemonOutput};
 pub use port::Port;
-pub use procfs::{Process, descendants, open_files, processes_with, resident_bytes};
-pub use program::{Ran, daemon_program, executable, stand_in_program};
+pub use procfs::{ProcessInfo, descendants, open_files, processes_with, resident_bytes};
+pub use program::{ProgramRun, daemon_program, executable, stand_in_program};
+pub use sandbox::{Sandbox, sandbox};
 pub use scrape::sample;
-pub use stage::{Sandbox, stage};
 
-/// A deed at a moment of a stand-in's life.
-pub const fn act(at: Moment, deed: Deed) -> Act {
-    Act { at, after_ms: 0, deed }
+/// Schedules an action of a stand-in at the beginning of a phase.
+pub const fn action_at(at: ScriptPhase, action: ScriptAction) -> ScheduledAction {
+    ScheduledAction { at, after_ms: 0, action }
 }
 
-/// A deed that comes when the daemon has long seen the server ready, also on a machine that does much else.
-pub const fn after_ready(deed: Deed) -> Act {
-    Act { at: Moment::Ready, after_ms: 3000, deed }
+/// Schedules an action three seconds after a stand-in became ready, when the daemon has seen that even on a busy machine.
+pub const fn after_ready(action: ScriptAction) -> ScheduledAction {
+    ScheduledAction { at: ScriptPhase::Ready, after_ms: 3000, action }
 }
 
-/// Longest time for something that must come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Limit of every wait for something that must happen; generous, because machines that run tests are busy.
+pub const WAIT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Waits until `condition` holds, for what sends no event: the kernel's tables, and a socket that is not there yet.
+/// Polls `condition` every 10 ms until it is true. For conditions that no event announces, such as the state of `/proc`.
 ///
 /// # Panics
-/// With `what` when it does not within `limit`.
+/// With `what`, if it is not true within `limit`.
 pub async fn eventually(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + limit;
     while !condition().await {
         assert!(tokio::time::Instant::now() < deadline, "not within {limit:?}: {what}");
-        // await: the kernel tells nobody about its tables.
+        // await: the kernel sends no event when `/proc` changes.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! How a daemon is started, beside its configuration.
+//! Options for the start of a daemon that are not part of its configuration.
 
 use std::fs::File;
 use std::io::{PipeWriter, Write};
@@ -7,37 +7,39 @@ use std::process::Stdio;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-/// How a daemon is started, beside its configuration.
+/// Options for the start of a daemon that are not part of its configuration.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// A program with arguments that runs the daemon, such as `unshare`.
+pub struct DaemonOptions {
+    /// A program that runs the daemon, with its arguments, such as `unshare --pid`. Empty: the daemon is started directly.
     pub under: Vec<String>,
-    /// Added to its environment, which is empty but for PATH and HOME.
+    /// Variables in addition to PATH and HOME, the only ones that the daemon gets otherwise.
     pub environment: Vec<(String, String)>,
-    /// After `up`.
+    /// Arguments after `up`.
     pub arguments: Vec<String>,
-    /// Where its standard output and error go, else into the stage's directory.
-    pub output: Output,
+    /// Where its standard output and standard error go.
+    pub output: DaemonOutput,
 }
 
-/// Where the output of a daemon goes.
+/// Where the standard output and standard error of a daemon go.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Output {
-    /// Into a file, which [`Daemon::log`](crate::Daemon::log) reads.
+pub enum DaemonOutput {
+    /// A file in the sandbox, which [`TestDaemon::log`](crate::TestDaemon::log) reads.
     #[default]
     File,
-    /// Into a pipe whose reader is gone.
+    /// A pipe whose reader is closed: writes fail with EPIPE.
     Closed,
-    /// To a device that is full.
+    /// `/dev/full`: writes fail with ENOSPC.
     Full,
-    /// Into a pipe that is full already and that nobody reads.
+    /// A full pipe that nobody reads: writes block.
     Blocked,
 }
 
-impl Output {
+impl DaemonOutput {
     pub(crate) fn open(self, log: &Path) -> Stdio {
         match self {
-            Self::File => File::options().create(true).append(true).open(log).expect("the stage can be written").into(),
+            Self::File => {
+                File::options().create(true).append(true).open(log).expect("the sandbox can be written").into()
+            }
             Self::Full => File::options().write(true).open("/dev/full").expect("the kernel has it").into(),
             Self::Closed => {
                 let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -49,7 +51,7 @@ impl Output {
     }
 }
 
-/// The end of a pipe that takes nothing more. The other end stays open as long as the test runs.
+/// The writing end of a full pipe. The reading end is leaked, so that it stays open as long as the test runs.
 fn blocked_pipe() -> PipeWriter {
     let (reader, mut writer) = std::io::pipe().expect("a pipe");
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("a pipe takes flags");

@@ -1,25 +1,25 @@
-//! Ports that no other test gets, in this process or another one.
+//! Leases of TCP ports, so that tests that run at the same time, in this process or another, get different ones.
 
 use std::fs::File;
 use std::net::TcpListener;
 use std::ops::RangeInclusive;
 
-/// Below the ports that the kernel gives to clients, which could take a port between our look and its use.
+/// Below the kernel's range for outgoing connections (32768 and up), which could take a port between lease and use.
 const RANGE: RangeInclusive<u16> = 20_000..=31_999;
 
-/// A port on the loopback address that is free now and is leased to nobody else while this lives.
+/// A port of 127.0.0.1 that was free when it was leased, and that no other test leases before this value is dropped.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
-    /// Locked. The kernel frees it when the test process ends, however it does.
+    /// A locked file. The kernel releases the lock when the test process ends, however it ends.
     _lease: File,
 }
 
 impl Port {
-    /// Leases one.
+    /// Leases a free port.
     ///
     /// # Panics
-    /// When there is none.
+    /// If none is found in 10 000 attempts.
     pub fn lease() -> Self {
         let folder = std::env::temp_dir().join("llama-warden-test-ports");
         std::fs::create_dir_all(&folder).expect("the temporary directory can be written");
@@ -34,7 +34,7 @@ impl Port {
         panic!("no port of {RANGE:?} is free");
     }
 
-    /// Its number.
+    /// The port number.
     pub const fn number(&self) -> u16 {
         self.number
     }

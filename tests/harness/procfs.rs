@@ -1,26 +1,26 @@
-//! What the kernel tells about processes.
+//! Reads processes from `/proc`, independently of the daemon's own reader.
 
 use std::collections::BTreeSet;
 use std::fs;
 
 /// A process as `/proc` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Process {
-    /// Its id.
+pub struct ProcessInfo {
+    /// The process id.
     pub pid: u32,
-    /// The id of its parent.
+    /// The process id of the parent.
     pub parent: u32,
-    /// Its command line, arguments separated by spaces; the name in brackets where it has none.
+    /// The arguments, separated by spaces; the name in brackets where there are none, as for a zombie.
     pub command: String,
-    /// Whether it has ended and nobody has asked how.
+    /// Whether it has ended and its parent has not reaped it.
     pub is_zombie: bool,
 }
 
-impl Process {
-    /// The process of this id, if there is one.
+impl ProcessInfo {
+    /// Reads a process; `None` where it does not exist.
     pub fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in field 2 may hold spaces and parentheses.
+        // The name in field 2 may contain spaces and parentheses, so the fields are counted from its end.
         let (head, tail) = stat.rsplit_once(')')?;
         let mut fields = tail.split_whitespace();
         let state = fields.next()?;
@@ -33,15 +33,15 @@ impl Process {
     }
 }
 
-/// Every process of the machine.
-fn processes() -> Vec<Process> {
+/// Every process that `/proc` shows.
+fn processes() -> Vec<ProcessInfo> {
     let entries = fs::read_dir("/proc").expect("/proc is mounted");
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(Process::of).collect()
+    pids.filter_map(ProcessInfo::of).collect()
 }
 
-/// The living processes, except this one, that have `text` in their environment or command line.
-pub fn processes_with(text: &str) -> Vec<Process> {
+/// The processes that have `text` in their environment or command line, without this process and without zombies.
+pub fn processes_with(text: &str) -> Vec<ProcessInfo> {
     let own = std::process::id();
     let has = |file: &str, pid: u32| {
         let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
@@ -49,17 +49,18 @@ pub fn processes_with(text: &str) -> Vec<Process> {
     };
     let mut found = processes();
     found.retain(|process| {
-        let Process { pid, is_zombie, .. } = *process;
+        let ProcessInfo { pid, is_zombie, .. } = *process;
         pid != own && !is_zombie && (has("environ", pid) || has("cmdline", pid))
     });
     found
 }
 
-/// The children of a process, their children, and so on; zombies included.
-pub fn descendants(pid: u32) -> Vec<Process> {
+/// The children of a process, their children, and so on, including zombies.
+pub fn descendants(pid: u32) -> Vec<ProcessInfo> {
     let all = processes();
     let mut family = BTreeSet::from([pid]);
-    let mut found: Vec<Process> = Vec::new();
+    let mut found: Vec<ProcessInfo> = Vec::new();
+    // `/proc` lists processes by pid, and a child may have a smaller pid than its parent: repeat until nothing is added.
     loop {
         let known = found.len();
         for process in &all {
@@ -73,7 +74,7 @@ pub fn descendants(pid: u32) -> Vec<Process> {
     }
 }
 
-/// The memory of a process that is in RAM, in bytes; 0 where it is gone.
+/// The resident memory of a process in bytes (VmRSS); 0 where it does not exist.
 pub fn resident_bytes(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -81,7 +82,7 @@ pub fn resident_bytes(pid: u32) -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
-/// How many files a process has open.
+/// The number of open file descriptors of a process; 0 where it does not exist.
 pub fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }

@@ -1,33 +1,33 @@
-//! The programs under test, and running one to its end.
+//! Finds the programs under test, and runs programs to their end.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use tokio::process::Command;
 
-use crate::PATIENCE;
+use crate::WAIT_LIMIT;
 
-/// What a program that ran to its end left.
+/// The result of a program that ran to its end.
 #[derive(Debug)]
-pub struct Ran {
-    /// How it ended.
+pub struct ProgramRun {
+    /// Exit code or signal.
     pub status: ExitStatus,
-    /// What it printed.
+    /// Its standard output; invalid UTF-8 is replaced.
     pub stdout: String,
-    /// What it said beside.
+    /// Its standard error; invalid UTF-8 is replaced.
     pub stderr: String,
 }
 
-impl Ran {
-    /// Runs `command` to its end.
+impl ProgramRun {
+    /// Runs `command` to its end, with an empty standard input.
     ///
     /// # Panics
-    /// When it does not start, or does not end within [`PATIENCE`].
+    /// If it does not start, or does not end within [`WAIT_LIMIT`].
     pub async fn to_end(mut command: Command) -> Self {
         let shown = format!("{:?}", command.as_std());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child = command.spawn().unwrap_or_else(|error| panic!("{shown}: {error}"));
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+        let output = tokio::time::timeout(WAIT_LIMIT, child.wait_with_output()).await;
         let output = output.unwrap_or_else(|_| panic!("{shown} does not end")).expect("its output can be read");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
@@ -36,32 +36,32 @@ impl Ran {
     /// The exit code.
     ///
     /// # Panics
-    /// When a signal ended it.
+    /// If a signal ended it.
     pub fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| panic!("a signal ended it: {self:?}"))
     }
 
-    /// Asserts the exit code, showing what was said when it is another one.
+    /// Asserts the exit code.
     ///
     /// # Panics
-    /// When it is another one.
+    /// With the output, if the program ended otherwise.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.status.code(), Some(code), "{self:?}");
         self
     }
 
-    /// What it printed, as JSON.
+    /// Its standard output as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// If it is not JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
-/// The daemon: the program that `LLAMA_WARDEN_BIN` names, else the one built beside this test.
+/// The path of llama-warden: `LLAMA_WARDEN_BIN`, else the program that was built beside this test.
 pub fn daemon_program() -> PathBuf {
     match std::env::var_os("LLAMA_WARDEN_BIN") {
         Some(program) => program.into(),
@@ -69,26 +69,26 @@ pub fn daemon_program() -> PathBuf {
     }
 }
 
-/// The stand-in, built beside this test.
+/// The path of the stand-in that was built beside this test.
 pub fn stand_in_program() -> PathBuf {
     beside_this_test("stand-in-llama-server")
 }
 
-/// Writes a program of text, whose folder is made where it is missing, and returns its path.
+/// Writes a script that can be executed, creates its folder where it is missing, and returns its path.
 ///
 /// # Panics
-/// When it cannot be written.
+/// If it cannot be written.
 pub fn executable(path: &Path, text: &str) -> PathBuf {
-    std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("the stage can be written");
-    // As in `Sandbox::copy_of_daemon`, no descriptor of ours may be open for writing when the kernel runs it.
+    std::fs::create_dir_all(path.parent().expect("a file in a folder")).expect("the sandbox can be written");
+    // `sh` writes it, for the reason given in `Sandbox::copy_of_daemon`.
     let mut writer = std::process::Command::new("sh");
     writer.args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""]).arg(path).arg(text);
-    assert!(writer.status().expect("sh runs").success(), "the stage can be written");
+    assert!(writer.status().expect("sh runs").success(), "the sandbox can be written");
     path.to_owned()
 }
 
 /// Cargo puts tests into `target/PROFILE/deps` and programs into `target/PROFILE`. It does not build the programs of other
-/// packages for a test.
+/// packages for a test, so a missing one is an error with the command that builds it.
 fn beside_this_test(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let folder = test.parent().and_then(Path::parent).expect("tests lie two folders deep");

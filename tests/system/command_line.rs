@@ -1,25 +1,29 @@
-//! Commands without a daemon.
+//! Commands of the command line that need no daemon, and what the others do without one.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use llama_warden_stand_in::{Era, Script};
-use llama_warden_tests::{Endpoint, PATIENCE, Port, Ran, Request, Sandbox, eventually, processes_with, stage};
+use llama_warden_tests::{
+    Endpoint, Port, ProgramRun, Sandbox, TestRequest, WAIT_LIMIT, eventually, processes_with, sandbox,
+};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-async fn check(stage: &Sandbox, toml: &str) -> Ran {
-    let path = stage.file("bad.toml");
+async fn check(sandbox: &Sandbox, toml: &str) -> ProgramRun {
+    let path = sandbox.file("bad.toml");
     std::fs::write(&path, toml).unwrap();
-    stage.run(&path, ["check"]).await
+    sandbox.run(&path, ["check"]).await
 }
 
-/// Exit code 5.
+/// The exit code is 5.
 #[test]
 fn without_a_daemon_the_commands_that_need_one_say_so() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
         let config = fleet.write();
         let commands: [&[&str]; 9] = [
@@ -34,41 +38,41 @@ fn without_a_daemon_the_commands_that_need_one_say_so() {
             &["down"],
         ];
         for arguments in commands {
-            let ran = stage.run(&config, arguments).await.expect(5);
+            let ran = sandbox.run(&config, arguments).await.expect(5);
             assert!(ran.stderr.contains("llama-warden up"), "{arguments:?} names the next step: {}", ran.stderr);
         }
     });
 }
 
-/// Exit code 2.
+/// The exit code is 2.
 #[test]
-fn every_problem_of_a_configuration_is_told_with_its_place() {
-    stage(async |stage| {
+fn every_problem_of_a_configuration_is_reported_with_its_place() {
+    sandbox(async |sandbox| {
         let bad = "[daemon]\nlisten = \"nonsense\"\n\n[stop]\ngrase = \"5s\"\n\n[[servers]]\nid = \"--host\"\nmodel = \"a.gguf\"\n";
-        let ran = check(stage, bad).await.expect(2);
+        let ran = check(sandbox, bad).await.expect(2);
         for (place, word) in [(":2:", "listen"), (":5:", "grace"), (":8:", "--host")] {
             assert!(ran.stderr.contains(place) && ran.stderr.contains(word), "no {place} {word} in\n{}", ran.stderr);
         }
-        let broken = check(stage, "[daemon\n").await.expect(2);
+        let broken = check(sandbox, "[daemon\n").await.expect(2);
         assert!(broken.stderr.contains("bad.toml:1:"), "{}", broken.stderr);
-        let missing = stage.run(&stage.file("missing.toml"), ["check"]).await.expect(2);
+        let missing = sandbox.run(&sandbox.file("missing.toml"), ["check"]).await.expect(2);
         assert!(missing.stderr.contains("missing.toml"), "{}", missing.stderr);
     });
 }
 
 #[test]
 fn a_good_configuration_passes_the_check() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        stage.run(&fleet.write(), ["check"]).await.expect(0);
+        sandbox.run(&fleet.write(), ["check"]).await.expect(0);
     });
 }
 
-/// S23.
+/// Fault S23.
 #[test]
 fn values_that_would_become_other_arguments_are_refused() {
-    stage(async |stage| {
+    sandbox(async |sandbox| {
         let server = |keys: &str| format!("[[servers]]\nid = \"a\"\nmodel = \"a.gguf\"\n{keys}\n");
         let cases = [
             server("id2 = 1"),
@@ -85,47 +89,47 @@ fn values_that_would_become_other_arguments_are_refused() {
             "[daemon]\non-daemon-death = \"adopt\"\n".to_owned(),
         ];
         for toml in cases {
-            let ran = check(stage, &toml).await;
+            let ran = check(sandbox, &toml).await;
             assert_eq!(ran.code(), 2, "taken:\n{toml}\n{}", ran.stderr);
         }
     });
 }
 
-/// A model that is called like an option is a path.
+/// The path is made absolute, so that it cannot be read as an option.
 #[test]
 fn a_model_called_like_an_option_is_passed_as_a_path() {
-    stage(async |stage| {
-        let path = stage.file("argv.toml");
-        let build = stage.build_of(Era::B11669);
+    sandbox(async |sandbox| {
+        let path = sandbox.file("argv.toml");
+        let build = sandbox.build_of(Era::B11669);
         std::fs::write(
             &path,
             format!("[llama-server]\nbinary = \"{}\"\n[[servers]]\nid = \"a\"\nmodel = \"--host\"\n", build.display()),
         )
         .unwrap();
-        let argv = stage.run(&path, ["argv", "a"]).await.expect(0);
-        assert!(argv.stdout.contains(&*stage.file("--host").to_string_lossy()), "{}", argv.stdout);
+        let argv = sandbox.run(&path, ["argv", "a"]).await.expect(0);
+        assert!(argv.stdout.contains(&*sandbox.file("--host").to_string_lossy()), "{}", argv.stdout);
     });
 }
 
 #[test]
 fn argv_shows_what_was_translated_and_why() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
         let config = fleet.write();
-        let today = stage.run(&config, ["argv", "a"]).await.expect(0);
+        let today = sandbox.run(&config, ["argv", "a"]).await.expect(0);
         assert!(today.stdout.contains("--load-mode"), "{}", today.stdout);
-        let old = stage.build_of(Era::August2025);
-        let old = stage.run(&config, ["argv", "a", "--binary", &old.to_string_lossy()]).await.expect(0);
+        let old = sandbox.build_of(Era::August2025);
+        let old = sandbox.run(&config, ["argv", "a", "--binary", &old.to_string_lossy()]).await.expect(0);
         assert!(old.stdout.contains("--no-mmap") && !old.stdout.contains("--load-mode none"), "{}", old.stdout);
-        stage.run(&config, ["argv", "nobody"]).await.expect(2);
+        sandbox.run(&config, ["argv", "nobody"]).await.expect(2);
     });
 }
 
 #[test]
 fn the_program_says_of_itself_what_was_generated() {
-    stage(async |stage| {
-        let fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let fleet = sandbox.fleet();
         let config = fleet.write();
         let openapi = include_str!("../../docs/schema/openapi.json");
         for (name, kept) in [
@@ -136,10 +140,10 @@ fn the_program_says_of_itself_what_was_generated() {
             ("events", include_str!("../../docs/events.md")),
             ("metrics", include_str!("../../docs/metrics.md")),
         ] {
-            let printed = stage.run(&config, ["schema", name]).await.expect(0).stdout;
+            let printed = sandbox.run(&config, ["schema", name]).await.expect(0).stdout;
             assert!(printed == kept, "schema {name}: {printed}");
         }
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let served = daemon.get("/openapi.json").await.expect(200);
         assert_eq!(served.headers["content-type"], "application/json");
         assert!(served.text() == openapi, "{}", served.text());
@@ -148,29 +152,29 @@ fn the_program_says_of_itself_what_was_generated() {
 
 #[test]
 fn usage_errors_end_with_two() {
-    stage(async |stage| {
-        let config = stage.fleet().write();
+    sandbox(async |sandbox| {
+        let config = sandbox.fleet().write();
         for arguments in
             [["nonsense"].as_slice(), &["start"], &["wait", "a", "--timeout", "soon"], &["up", "--server", "-x"]]
         {
-            stage.run(&config, arguments).await.expect(2);
+            sandbox.run(&config, arguments).await.expect(2);
         }
-        stage.run(&config, ["up", "--server", "nobody"]).await.expect(2);
-        stage.run(&config, ["up", "--profile", "nobody"]).await.expect(2);
+        sandbox.run(&config, ["up", "--server", "nobody"]).await.expect(2);
+        sandbox.run(&config, ["up", "--profile", "nobody"]).await.expect(2);
     });
 }
 
-/// The demo with the built-in stand-in, as on a machine without a llama-server: a copy of the program does not find the one
-/// that the project's chores install beside the original.
+/// The demo with the built-in stand-in, as on a machine without a llama-server. It runs a copy of llama-warden, since
+/// `cargo xtask` installs a real llama-server beside the original.
 #[test]
 fn the_demo_needs_nothing_and_leaves_nothing() {
-    stage(async |stage| {
-        // 127.0.0.1:9888 may be taken by a demo that somebody watches.
+    sandbox(async |sandbox| {
+        // The default, 127.0.0.1:9888, may be in use by another demo.
         let port = Port::lease();
-        let mut command = stage.program(stage.copy_of_daemon());
-        let temporary = stage.file("tmp");
+        let mut command = sandbox.program(sandbox.copy_of_daemon());
+        let temporary = sandbox.file("tmp");
         std::fs::create_dir(&temporary).unwrap();
-        let path = stage.file("path");
+        let path = sandbox.file("path");
         std::fs::create_dir(&path).unwrap();
         symlink("/bin/true", path.join("true")).unwrap();
         command
@@ -182,17 +186,17 @@ fn the_demo_needs_nothing_and_leaves_nothing() {
             .stderr(std::process::Stdio::null());
         let mut demo = command.spawn().unwrap();
         let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
-        let first = tokio::time::timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().expect("a first line");
+        let first = tokio::time::timeout(WAIT_LIMIT, lines.next_line()).await.unwrap().unwrap().expect("a first line");
         assert!(first.contains("stand-in"), "the first line names what runs: {first}");
         let http = Endpoint::Tcp(port.number());
-        eventually("three servers are ready", PATIENCE, async || http.answers("/readyz").await).await;
-        let status = Request::get("/api/v1/status").send(&http).await.unwrap().expect(200).json();
+        eventually("three servers are ready", WAIT_LIMIT, async || http.answers("/readyz").await).await;
+        let status = TestRequest::get("/api/v1/status").send(&http).await.unwrap().expect(200).json();
         assert_eq!((&status["total_servers"], &status["ready_servers"]), (&3.into(), &3.into()));
         let pid = demo.id().expect("it runs");
         kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGINT).unwrap();
-        let status = tokio::time::timeout(PATIENCE, demo.wait()).await.expect("it ends").unwrap();
+        let status = tokio::time::timeout(WAIT_LIMIT, demo.wait()).await.expect("it ends").unwrap();
         assert_eq!(status.code(), Some(0));
-        let home = stage.path().to_string_lossy().into_owned();
+        let home = sandbox.path().to_string_lossy().into_owned();
         eventually("nothing runs", Duration::from_secs(5), async || processes_with(&home).is_empty()).await;
         let left: Vec<_> = std::fs::read_dir(&temporary).unwrap().flatten().map(|entry| entry.path()).collect();
         assert!(left.is_empty(), "{left:?}");

@@ -1,35 +1,38 @@
-//! Commands that cross, clients that do not read, and what is left of both.
+//! Concurrent commands, clients that do not read, and the commands of the command line that talk to a daemon.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
 
 use futures_util::future::join_all;
 use llama_warden_events::{CommandOutcome, Event, Seq};
-use llama_warden_stand_in::{Act, Deed, Moment, Script, Stream, TermScript};
+use llama_warden_stand_in::{ScheduledAction, Script, ScriptAction, ScriptPhase, Stream, TermScript};
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{
-    Endpoint, Feed, Options, Output, PATIENCE, Request, daemon_program, eventually, open_files, sample, stage,
+    DaemonOptions, DaemonOutput, Endpoint, EventStream, TestRequest, WAIT_LIMIT, daemon_program, eventually,
+    open_files, sample, sandbox,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-/// The outcomes of the commands of a daemon, by id.
-fn outcomes(feed: &Feed) -> Vec<(Seq, CommandOutcome)> {
-    let completed = feed.events().into_iter().filter_map(|event| match event.event {
+/// Every completed command: its id, and its outcome.
+fn outcomes(event_stream: &EventStream) -> Vec<(Seq, CommandOutcome)> {
+    let completed = event_stream.events().into_iter().filter_map(|event| match event.event {
         Event::CommandCompleted { outcome } => Some((event.cause.expect("the command"), outcome)),
         _ => None,
     });
     completed.collect()
 }
 
-/// S10.
+/// Fault S10.
 #[test]
 fn a_hundred_restarts_at_once_are_each_answered_once_and_end_in_ready() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let before = daemon.status().await.seq;
         let answers = join_all((0..100).map(|_| daemon.command("a", "restart?wait=50s"))).await;
@@ -46,12 +49,12 @@ fn a_hundred_restarts_at_once_are_each_answered_once_and_end_in_ready() {
             .map(|event| event.seq)
             .collect();
         assert!(!accepted.is_empty());
-        let outcomes = outcomes(daemon.feed());
+        let outcomes = outcomes(daemon.event_stream());
         for id in &accepted {
             let count = outcomes.iter().filter(|(cause, _)| cause == id).count();
             assert_eq!(count, 1, "command {id} was completed {count} times");
         }
-        // A launch that is called off before its program runs ends without having been spawned, so launches are counted.
+        // Compare launches, not numbers of events: a launch that is cancelled before the spawn has an end and no spawn.
         let of_kind = |kind: &str| -> BTreeSet<_> {
             events.iter().filter(|event| event.event.kind() == kind).filter_map(|event| event.incarnation).collect()
         };
@@ -63,15 +66,15 @@ fn a_hundred_restarts_at_once_are_each_answered_once_and_end_in_ready() {
     });
 }
 
-/// S10.
+/// Fault S10.
 #[test]
-fn the_last_wish_wins() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+fn the_last_command_decides_the_final_state() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let slow = Script { load_ms: 2000, term: TermScript::Slow(500), ..Script::default() };
         fleet.server_with("a", slow, "enabled = false");
-        let daemon = stage.up(&fleet).await;
-        // A stop during a start: who waited for the start learns that a later command overruled it.
+        let daemon = sandbox.up(&fleet).await;
+        // A stop during a start: the caller that waits for the start is told that a later command superseded it.
         let start = daemon.command("a", "start?wait=50s");
         let stop = async {
             daemon.event("it is launched", |event| matches!(event.event, Event::ServerSpawned { .. })).await;
@@ -87,23 +90,23 @@ fn the_last_wish_wins() {
         daemon.command("a", "start?wait=50s").await.expect(200);
         let report = daemon.report("a").await;
         assert_eq!((report.phase, report.incarnation.get()), (PhaseName::Ready, 3));
-        // A start of what is ready is done at once and launches nothing.
+        // A start of a ready server completes at once and launches nothing.
         daemon.command("a", "start?wait=50s").await.expect(200);
         assert_eq!(daemon.report("a").await.incarnation.get(), 3);
-        // A stop of what is stopped too.
+        // So does a stop of a stopped server.
         daemon.command("a", "stop?wait=50s").await.expect(200);
         daemon.command("a", "stop?wait=50s").await.expect(200);
         assert_eq!(daemon.count("a", "ServerExited").await, 3);
     });
 }
 
-/// Opened files and threads come back after everything that can happen to a launch.
+/// The number of open files of the daemon does not grow with restarts.
 #[test]
 fn restarts_leave_no_file_open() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let rounds = async |count: usize| {
             for _ in 0..count {
@@ -113,18 +116,18 @@ fn restarts_leave_no_file_open() {
         rounds(3).await;
         let before = open_files(daemon.pid());
         rounds(20).await;
-        // A connection that was answered may still be on its way out.
-        eventually("as many open files as before", PATIENCE, async || open_files(daemon.pid()) <= before).await;
+        // A connection that has been answered may take a moment to close.
+        eventually("as many open files as before", WAIT_LIMIT, async || open_files(daemon.pid()) <= before).await;
     });
 }
 
-/// S12.
+/// Fault S12.
 #[test]
 fn clients_that_never_read_hold_up_nothing() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let mut stalled = Vec::new();
         for client in 0..100 {
@@ -141,21 +144,21 @@ fn clients_that_never_read_hold_up_nothing() {
             sample(&daemon.metrics().await, "llama_warden_server_launches_total", &[("server", "a")]),
             Some(6.0)
         );
-        // They do not hold up the end of the daemon either; the stage looks.
+        // They do not delay the exit of the daemon either, which the sandbox checks.
         drop(daemon);
     });
 }
 
-/// S15.
+/// Fault S15.
 #[test]
 fn a_log_that_nobody_can_write_holds_up_nothing() {
-    for output in [Output::Closed, Output::Full, Output::Blocked] {
-        stage(async |stage| {
-            let mut fleet = stage.fleet();
+    for output in [DaemonOutput::Closed, DaemonOutput::Full, DaemonOutput::Blocked] {
+        sandbox(async |sandbox| {
+            let mut fleet = sandbox.fleet();
             fleet.server("a", Script::default());
-            let daemon = stage.up_with(&fleet, &Options { output, ..Options::default() }).await;
+            let daemon = sandbox.up_with(&fleet, &DaemonOptions { output, ..DaemonOptions::default() }).await;
             daemon.ready("a").await;
-            // Far more lines than a pipe takes.
+            // More lines than fit into a pipe.
             for _ in 0..10 {
                 daemon.command("a", "restart?wait=50s").await.expect(200);
             }
@@ -164,19 +167,19 @@ fn a_log_that_nobody_can_write_holds_up_nothing() {
     }
 }
 
-/// The event stream resumes where a client left it.
+/// With `Last-Event-ID` the stream continues after that event.
 #[test]
 fn the_event_stream_resumes_without_a_gap() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let all = daemon.get("/api/v1/events?since=0&follow=0").await.expect(200).text();
         let last: u64 = all.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).max().expect("events");
         assert_eq!(all.matches("event: ReadyReached").count(), 1);
         daemon.command("a", "stop?wait=50s").await.expect(200);
-        let resumed = Request::get("/api/v1/events?follow=0").header("last-event-id", &last.to_string());
+        let resumed = TestRequest::get("/api/v1/events?follow=0").header("last-event-id", &last.to_string());
         let resumed = daemon.send(resumed).await.expect(200).text();
         let ids: Vec<u64> = resumed.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
         assert_eq!(ids.first(), Some(&(last + 1)));
@@ -185,37 +188,37 @@ fn the_event_stream_resumes_without_a_gap() {
     });
 }
 
-/// `down`.
+/// The command `down`.
 #[test]
 fn down_stops_every_server_and_the_daemon() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default()).server("b", Script { term: TermScript::Slow(700), ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.ready("b").await;
-        stage.run(daemon.config(), ["down"]).await.expect(0);
+        sandbox.run(daemon.config(), ["down"]).await.expect(0);
         assert_eq!(daemon.exit_code().await, 0);
         assert!(!daemon.state_dir().join("control.sock").exists());
         let Endpoint::Tcp(port) = daemon.http() else { panic!("a TCP listener") };
         std::net::TcpListener::bind(("127.0.0.1", *port)).expect("its port is free");
-        stage.run(daemon.config(), ["down"]).await.expect(5);
+        sandbox.run(daemon.config(), ["down"]).await.expect(5);
     });
 }
 
-/// `up --server`, `up --profile`.
+/// The options `--server` and `--profile` of `up`.
 #[test]
 fn up_starts_what_it_is_asked_for() {
-    stage(async |stage| {
+    sandbox(async |sandbox| {
         let profile = "[profiles.pair]\nservers = [\"b*\"]";
         for (arguments, started) in [(["--server", "a"], ["a"].as_slice()), (["--profile", "pair"], &["b1", "b2"])] {
-            let mut fleet = stage.fleet_named(started[0]);
+            let mut fleet = sandbox.fleet_named(started[0]);
             fleet.section(profile);
             ["a", "b1", "b2"].iter().for_each(|id| {
                 fleet.server(id, Script::default());
             });
             let arguments = arguments.map(str::to_owned).to_vec();
-            let daemon = stage.up_with(&fleet, &Options { arguments, ..Options::default() }).await;
+            let daemon = sandbox.up_with(&fleet, &DaemonOptions { arguments, ..DaemonOptions::default() }).await;
             for id in started {
                 daemon.ready(id).await;
             }
@@ -227,20 +230,20 @@ fn up_starts_what_it_is_asked_for() {
     });
 }
 
-/// `logs -f`, `events -f`.
+/// The commands `logs -f` and `events -f`.
 #[test]
 fn followers_see_what_comes() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let says = Act {
-            at: Moment::Ready,
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let says = ScheduledAction {
+            at: ScriptPhase::Ready,
             after_ms: 300,
-            deed: Deed::Say { text: "something new".into(), stream: Stream::Stdout },
+            action: ScriptAction::Say { text: "something new".into(), stream: Stream::Stdout },
         };
-        fleet.server_with("a", Script { acts: vec![says], ..Script::default() }, "enabled = false");
-        let daemon = stage.up(&fleet).await;
+        fleet.server_with("a", Script { actions: vec![says], ..Script::default() }, "enabled = false");
+        let daemon = sandbox.up(&fleet).await;
         let follow = |arguments: &[&str]| {
-            let mut command = stage.program(daemon_program());
+            let mut command = sandbox.program(daemon_program());
             command.arg("--config").arg(daemon.config()).args(arguments).stdout(Stdio::piped());
             let mut child = command.spawn().unwrap();
             let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -250,7 +253,7 @@ fn followers_see_what_comes() {
         let (_events, mut event_lines) = follow(&["events", "-f", "--json"]);
         daemon.command("a", "start?wait=50s").await.expect(200);
         for (lines, awaited) in [(&mut log_lines, "something new"), (&mut event_lines, "\"ReadyReached\"")] {
-            let seen = timeout(PATIENCE, async {
+            let seen = timeout(WAIT_LIMIT, async {
                 while let Some(line) = lines.next_line().await.unwrap() {
                     if line.contains(awaited) {
                         return true;
@@ -263,15 +266,15 @@ fn followers_see_what_comes() {
     });
 }
 
-/// `wait`, `start`, `stop`, `restart`.
+/// The commands `wait`, `start`, `stop`, `restart`, `logs`, `events` and `status`.
 #[test]
 fn the_command_line_drives_and_waits() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script { load_ms: 500, ..Script::default() });
         fleet.server_with("broken", Script::default(), "binary = \"/nonexistent\"");
-        let daemon = stage.up(&fleet).await;
-        let run = async |arguments: &[&str]| stage.run(daemon.config(), arguments).await;
+        let daemon = sandbox.up(&fleet).await;
+        let run = async |arguments: &[&str]| sandbox.run(daemon.config(), arguments).await;
         run(&["wait", "a"]).await.expect(0);
         run(&["wait", "broken"]).await.expect(3);
         run(&["restart", "--wait", "a"]).await.expect(0);

@@ -1,14 +1,16 @@
-//! The daemon is killed at every step: the next start finds what is left, or proves that nothing is.
+//! The daemon is killed at every step of a launch and a stop. The next start must end whatever is left before it launches.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
-use llama_warden_stand_in::{Act, Deed, Grandchild, Moment, Script};
-use llama_warden_tests::{Daemon, Fleet, Options, Sandbox, act, processes_with, stage};
+use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, ScriptPhase};
+use llama_warden_tests::{DaemonOptions, Sandbox, TestDaemon, TestFleet, action_at, processes_with, sandbox};
 use nix::sys::signal::Signal;
 
-/// A server that leaves somebody behind, whom neither group nor session nor environment tells.
-fn leaving(life_ms: u64, rest: Vec<Act>) -> Script {
+/// A server that starts a descendant outside its process group and session, with an empty environment.
+fn with_escaped_descendant(life_ms: u64, rest: Vec<ScheduledAction>) -> Script {
     let escaped = Grandchild {
         life_ms,
         detach: true,
@@ -17,46 +19,46 @@ fn leaving(life_ms: u64, rest: Vec<Act>) -> Script {
         ignore_term: true,
         ..Grandchild::default()
     };
-    let mut acts = vec![act(Moment::Start, Deed::Spawn(escaped))];
-    acts.extend(rest);
-    Script { acts, ..Script::default() }
+    let mut actions = vec![action_at(ScriptPhase::Start, ScriptAction::Spawn(escaped))];
+    actions.extend(rest);
+    Script { actions, ..Script::default() }
 }
 
-/// A number that only one test's grandchildren have in their command line, as the length of their life.
-fn signature() -> u64 {
+/// A lifetime for descendants that no other test uses. It is in their command line, so that a test finds its own.
+fn unique_life_ms() -> u64 {
     fastrand::u64(40_000..60_000)
 }
 
-/// The grandchildren with this signature, and the servers of the fleet, that run now.
-fn family(fleet: &Fleet, life_ms: u64) -> (usize, usize) {
+/// The numbers of descendants with this lifetime, and of processes of server `a`, that run now.
+fn survivors(fleet: &TestFleet, life_ms: u64) -> (usize, usize) {
     let grandchildren = processes_with(&format!("\"life_ms\":{life_ms}"));
-    // The process that detaches a grandchild is on its way out.
+    // The intermediate process that detaches a grandchild is about to exit, and does not count.
     let alive = grandchildren.iter().filter(|process| process.command.contains("--stand-in-grandchild"));
     let model = fleet.model("a");
     (alive.count(), processes_with(&format!("--model\0{}", model.display())).len())
 }
 
-async fn kill(daemon: &Daemon) {
+async fn kill(daemon: &TestDaemon) {
     daemon.signal(Signal::SIGKILL);
     daemon.exit().await;
 }
 
-/// Starts the next daemon; once its server is ready, nobody is left but what is its own.
-async fn assert_next_start_is_clean(stage: &Sandbox, fleet: &Fleet, life_ms: u64, when: &str) {
-    fleet.rewrite("a", &leaving(life_ms, Vec::new()));
-    let next = stage.up(fleet).await;
+/// Starts the next daemon, and asserts that only its own processes run once its server is ready.
+async fn assert_next_start_is_clean(sandbox: &Sandbox, fleet: &TestFleet, life_ms: u64, when: &str) {
+    fleet.rewrite("a", &with_escaped_descendant(life_ms, Vec::new()));
+    let next = sandbox.up(fleet).await;
     next.ready("a").await;
-    assert_eq!(family(fleet, life_ms), (1, 1), "killed {when}");
+    assert_eq!(survivors(fleet, life_ms), (1, 1), "killed {when}");
     next.signal(Signal::SIGTERM);
     assert_eq!(next.exit_code().await, 0, "{}", next.log());
-    assert_eq!(family(fleet, life_ms), (0, 0), "killed {when}, and stopped");
+    assert_eq!(survivors(fleet, life_ms), (0, 0), "killed {when}, and stopped");
 }
 
 fn has_come(step: &str, event: &Envelope) -> bool {
     event.event.kind() == step && !matches!(event.event, Event::CommandAccepted { .. })
 }
 
-/// S3.
+/// Fault S3.
 #[test]
 fn whatever_step_the_daemon_is_killed_at_the_next_start_is_clean() {
     let steps = [
@@ -69,25 +71,29 @@ fn whatever_step_the_daemon_is_killed_at_the_next_start_is_clean() {
         "SignalDelivered",
     ];
     for step in steps {
-        stage(async |stage| {
-            let life_ms = signature();
-            let mut fleet = stage.fleet();
-            fleet.server_with("a", leaving(life_ms, Vec::new()), "stop = { grace = \"1h\" }");
-            let lingers = Act { at: Moment::Stopping, after_ms: 60_000, deed: Deed::Zombies { count: 0 } };
-            fleet.rewrite("a", &leaving(life_ms, vec![lingers]));
-            let daemon = stage.up(&fleet).await;
+        sandbox(async |sandbox| {
+            let life_ms = unique_life_ms();
+            let mut fleet = sandbox.fleet();
+            fleet.server_with("a", with_escaped_descendant(life_ms, Vec::new()), "stop = { grace = \"1h\" }");
+            let slow_stop = ScheduledAction {
+                at: ScriptPhase::Stopping,
+                after_ms: 60_000,
+                action: ScriptAction::Zombies { count: 0 },
+            };
+            fleet.rewrite("a", &with_escaped_descendant(life_ms, vec![slow_stop]));
+            let daemon = sandbox.up(&fleet).await;
             if ["StopBegan", "SignalDelivered"].contains(&step) {
                 daemon.ready("a").await;
                 daemon.command("a", "stop").await.expect(202);
             }
             daemon.event(step, |event| has_come(step, event)).await;
             kill(&daemon).await;
-            assert_next_start_is_clean(stage, &fleet, life_ms, step).await;
+            assert_next_start_is_clean(sandbox, &fleet, life_ms, step).await;
         });
     }
 }
 
-/// S18. `LLAMA_WARDEN_TEST_CRASHES` raises how often, and the moment of each is drawn from a seed that is printed.
+/// Fault S18. `LLAMA_WARDEN_TEST_CRASHES` sets the number of rounds. The seed of the random moments is printed.
 #[test]
 fn whenever_the_daemon_is_killed_the_next_start_is_clean() {
     let rounds = std::env::var("LLAMA_WARDEN_TEST_CRASHES").map_or(6, |rounds| rounds.parse().expect("a number"));
@@ -96,19 +102,23 @@ fn whenever_the_daemon_is_killed_the_next_start_is_clean() {
     let mut random = fastrand::Rng::with_seed(seed);
     for _ in 0..rounds {
         let moment = Duration::from_micros(random.u64(0..500_000));
-        stage(async |stage| {
-            let life_ms = signature();
-            let mut fleet = stage.fleet();
+        sandbox(async |sandbox| {
+            let life_ms = unique_life_ms();
+            let mut fleet = sandbox.fleet();
             fleet.section(
                 "[restart]\npolicy = \"always\"\ninitial-delay = \"10ms\"\nmax-delay = \"20ms\"\nmax-attempts = 1000",
             );
-            let dies = Act { at: Moment::Ready, after_ms: 50, deed: Deed::Exit { code: 1, last_words: None } };
-            fleet.server("a", leaving(life_ms, vec![dies]));
-            let daemon = stage.launch(&fleet, &Options::default());
-            // await: the moment is what is tested, and any will do.
+            let exits = ScheduledAction {
+                at: ScriptPhase::Ready,
+                after_ms: 50,
+                action: ScriptAction::Exit { code: 1, last_words: None },
+            };
+            fleet.server("a", with_escaped_descendant(life_ms, vec![exits]));
+            let daemon = sandbox.launch(&fleet, &DaemonOptions::default());
+            // await: the test kills at a random moment, not at an event.
             tokio::time::sleep(moment).await;
             kill(&daemon).await;
-            assert_next_start_is_clean(stage, &fleet, life_ms, &format!("after {moment:?}")).await;
+            assert_next_start_is_clean(sandbox, &fleet, life_ms, &format!("after {moment:?}")).await;
         });
     }
 }

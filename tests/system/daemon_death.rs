@@ -1,62 +1,64 @@
-//! The daemon dies, or there are two of them.
+//! The daemon is killed, fails, or runs twice.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::time::Duration;
 
 use llama_warden_stand_in::{Script, TermScript};
-use llama_warden_tests::{Options, PATIENCE, descendants, eventually, processes_with, stage};
+use llama_warden_tests::{DaemonOptions, WAIT_LIMIT, descendants, eventually, processes_with, sandbox};
 use nix::sys::signal::Signal;
 
-/// S1. The children have a second; the machine may be busy.
+/// Fault S1. Servers must end within a second; the test allows three, for a busy machine.
 #[test]
 fn a_killed_daemon_leaves_no_server_behind_and_the_next_start_is_clean() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let stubborn = Script { term: TermScript::Ignore, ..Script::default() };
         fleet.server("ready", stubborn.clone()).server("loading", Script { load_ms: 60_000, ..stubborn });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("ready").await;
         let pids: Vec<u32> = daemon.status().await.servers.iter().filter_map(|server| server.pid).collect();
         assert_eq!(pids.len(), 2);
         daemon.signal(Signal::SIGKILL);
         assert_eq!(daemon.exit_code().await, 128 + 9);
-        let home = stage.path().to_string_lossy().into_owned();
+        let home = sandbox.path().to_string_lossy().into_owned();
         eventually("every server is gone", Duration::from_secs(3), async || processes_with(&home).is_empty()).await;
 
         fleet.rewrite("loading", &Script::default());
-        let next = stage.up(&fleet).await;
+        let next = sandbox.up(&fleet).await;
         for id in ["ready", "loading"] {
             next.ready(id).await;
         }
-        assert_ne!(next.feed().boot(), daemon.feed().boot());
+        assert_ne!(next.event_stream().boot(), daemon.event_stream().boot());
     });
 }
 
-/// S1, while servers are being stopped.
+/// Fault S1, while servers are being stopped.
 #[test]
 fn a_daemon_killed_while_it_stops_leaves_no_server_behind() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server_with("a", Script { term: TermScript::Ignore, ..Script::default() }, "stop = { grace = \"1h\" }");
         fleet.daemon("shutdown-deadline = \"1h\"");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.signal(Signal::SIGTERM);
         daemon.event("TERM is sent", |event| event.event.kind() == "SignalDelivered").await;
         daemon.signal(Signal::SIGKILL);
         daemon.exit().await;
-        let home = stage.path().to_string_lossy().into_owned();
+        let home = sandbox.path().to_string_lossy().into_owned();
         eventually("the server is gone", Duration::from_secs(3), async || processes_with(&home).is_empty()).await;
     });
 }
 
-/// S2: adopting is not built, and nobody is left to believe that it is.
+/// Fault S2: adoption is not implemented, and the configuration says so.
 #[test]
 fn adopting_is_refused_with_a_clear_error() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.daemon("on-daemon-death = \"adopt\"").server("a", Script::default());
         for command in ["check", "up"] {
-            let refused = stage.run(&fleet.write(), [command]).await.expect(2);
+            let refused = sandbox.run(&fleet.write(), [command]).await.expect(2);
             assert!(
                 refused.stderr.contains("on-daemon-death") && refused.stderr.contains("\"kill\""),
                 "{}",
@@ -66,31 +68,31 @@ fn adopting_is_refused_with_a_clear_error() {
     });
 }
 
-/// S13: the launcher cannot keep its state, which ends the daemon in order and is told.
+/// Fault S13: the launcher cannot write its state, so the daemon shuts down in order and names it.
 #[test]
 fn a_component_that_fails_ends_the_daemon_with_an_error() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        // In the way of the file that becomes `boots`.
-        std::fs::create_dir_all(fleet.state_dir().join("boots.new")).expect("the stage can be written");
-        let daemon = stage.launch(&fleet, &Options::default());
+        // A directory in the place of the temporary file that becomes `boots`.
+        std::fs::create_dir_all(fleet.state_dir().join("boots.new")).expect("the sandbox can be written");
+        let daemon = sandbox.launch(&fleet, &DaemonOptions::default());
         assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
         let log = daemon.log();
         assert!(log.contains("component `launcher` failed") && log.contains("cannot keep track"), "{log}");
     });
 }
 
-/// S5.
+/// Fault S5.
 #[test]
 fn of_daemons_on_one_state_directory_one_wins_and_the_others_name_it() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
         for _ in 0..3 {
-            let contenders: Vec<_> = (0..4).map(|_| stage.launch(&fleet, &Options::default())).collect();
+            let contenders: Vec<_> = (0..4).map(|_| sandbox.launch(&fleet, &DaemonOptions::default())).collect();
             let mut ends = Vec::new();
-            eventually("three have given up", PATIENCE, async || {
+            eventually("three have given up", WAIT_LIMIT, async || {
                 ends = contenders.iter().filter(|daemon| !is_running(daemon.pid())).collect();
                 ends.len() >= 3
             })
@@ -98,12 +100,12 @@ fn of_daemons_on_one_state_directory_one_wins_and_the_others_name_it() {
             let winner = contenders.iter().find(|daemon| is_running(daemon.pid())).expect("one wins");
             for loser in ends {
                 assert_eq!(loser.exit_code().await, 4, "{}", loser.log());
-                // Who is asked before the winner has written its id cannot be told it.
+                // A loser that comes before the winner has written its pid into the lock cannot name the pid.
                 let named = loser.log().contains(&winner.pid().to_string()) || loser.log().contains("another process");
                 assert!(named && loser.log().contains("state directory"), "{}", loser.log());
             }
             winner.answering().await;
-            let late = stage.run(&fleet.path(), ["up"]).await.expect(4);
+            let late = sandbox.run(&fleet.path(), ["up"]).await.expect(4);
             assert!(late.stderr.contains(&winner.pid().to_string()), "{}", late.stderr);
             winner.signal(Signal::SIGTERM);
             assert_eq!(winner.exit_code().await, 0, "{}", winner.log());
@@ -112,33 +114,39 @@ fn of_daemons_on_one_state_directory_one_wins_and_the_others_name_it() {
 }
 
 fn is_running(pid: u32) -> bool {
-    llama_warden_tests::Process::of(pid).is_some_and(|process| !process.is_zombie)
+    llama_warden_tests::ProcessInfo::of(pid).is_some_and(|process| !process.is_zombie)
 }
 
-/// PID 1 of a container: `unshare` gives the daemon a process namespace of its own, which needs root.
-fn as_process_one() -> Options {
+/// Runs the daemon as process 1 of a PID namespace, as in a container. `unshare` needs root for that.
+fn as_process_one() -> DaemonOptions {
     let under = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
-    Options { under: under.map(str::to_owned).to_vec(), ..Options::default() }
+    DaemonOptions { under: under.map(str::to_owned).to_vec(), ..DaemonOptions::default() }
 }
 
-/// S1 as PID 1, S16.
+/// Faults S1 and S16, as process 1.
 #[test]
 fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
-    use llama_warden_stand_in::{Deed, Grandchild, Moment};
-    use llama_warden_tests::{act, is_root};
+    use llama_warden_stand_in::{Grandchild, ScriptAction, ScriptPhase};
+    use llama_warden_tests::{action_at, is_root};
     if !is_root() {
         return;
     }
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        // Their parent ends at once: they are the daemon's, and end soon.
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        // The parent of each orphan exits at once, so that the daemon, as process 1, has to reap them.
         let orphans = Grandchild { count: 30, life_ms: 300, detach: true, hold_pipe: false, ..Grandchild::default() };
-        fleet.server("a", Script { acts: vec![act(Moment::Ready, Deed::Spawn(orphans))], ..Script::default() });
+        fleet.server(
+            "a",
+            Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(orphans))], ..Script::default() },
+        );
         fleet.server(
             "b",
-            Script { acts: vec![act(Moment::Start, Deed::Exit { code: 5, last_words: None })], ..Script::default() },
+            Script {
+                actions: vec![action_at(ScriptPhase::Start, ScriptAction::Exit { code: 5, last_words: None })],
+                ..Script::default()
+            },
         );
-        let daemon = stage.launch(&fleet, &as_process_one());
+        let daemon = sandbox.launch(&fleet, &as_process_one());
         daemon.answering().await;
         let inner = descendants(daemon.outer_pid()).into_iter().find(|child| child.parent == daemon.outer_pid());
         daemon.is_process(inner.expect("unshare runs the daemon").pid);
@@ -146,7 +154,7 @@ fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
         daemon.exited("b").await;
         let started = daemon.event("it starts", |event| event.event.kind() == "DaemonStarted").await;
         assert!(matches!(started.event, llama_warden_events::Event::DaemonStarted { pid: 1, .. }), "{started:?}");
-        eventually("only the server is left", PATIENCE, async || descendants(daemon.pid()).len() == 1).await;
+        eventually("only the server is left", WAIT_LIMIT, async || descendants(daemon.pid()).len() == 1).await;
         assert!(daemon.report("a").await.is_ready);
         assert_eq!(daemon.server("b").await.last_end, Some(llama_warden_events::ProcessEnd::Exited { code: 5 }));
         daemon.command("a", "restart?wait=50s").await.expect(200);

@@ -1,31 +1,33 @@
-//! Who follows a daemon to its end.
+//! Clients that follow events or logs until the daemon, or their server, is gone.
 
 use std::process::Stdio;
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
-use llama_warden_stand_in::{Deed, Moment, Script, Stream};
-use llama_warden_tests::{Daemon, PATIENCE, Request, Sandbox, act, daemon_program, eventually, sample, stage};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, Stream};
+use llama_warden_tests::{
+    Sandbox, TestDaemon, TestRequest, WAIT_LIMIT, action_at, daemon_program, eventually, sample, sandbox,
+};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStdout};
 use tokio::time::{Instant, timeout};
 
-/// Daemons that end, each with followers: what a race loses, it loses in some of them.
+/// The number of daemons that are stopped with followers. A race that loses the last event shows in some of them.
 const ENDS: usize = 50;
 
-/// Followers over TCP; the stage's own follows over the control socket and is judged after every test.
+/// The number of followers over TCP. The harness follows over the control socket and checks its own stream.
 const FOLLOWERS: usize = 4;
 
 #[test]
 fn every_follower_gets_the_last_event_and_a_clean_end_of_the_stream() {
     for _ in 0..ENDS {
-        stage(async |stage| {
-            let daemon = stage.up(&stage.fleet()).await;
+        sandbox(async |sandbox| {
+            let daemon = sandbox.up(&sandbox.fleet()).await;
             let mut bodies = Vec::new();
             for _ in 0..FOLLOWERS {
-                let request = Request::get("/api/v1/events?since=0").header("accept", "application/x-ndjson");
+                let request = TestRequest::get("/api/v1/events?since=0").header("accept", "application/x-ndjson");
                 bodies.push(request.open(daemon.http()).await.expect("it answers").into_body());
             }
             daemon.signal(Signal::SIGTERM);
@@ -40,7 +42,7 @@ fn every_follower_gets_the_last_event_and_a_clean_end_of_the_stream() {
     }
 }
 
-/// A command that follows, and what it has shown.
+/// A running `logs -f` or `events -f`, and the lines that it has printed.
 struct Follower {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -48,17 +50,17 @@ struct Follower {
 }
 
 impl Follower {
-    fn start(stage: &Sandbox, daemon: &Daemon, arguments: &[&str]) -> Self {
-        let mut command = stage.program(daemon_program());
+    fn start(sandbox: &Sandbox, daemon: &TestDaemon, arguments: &[&str]) -> Self {
+        let mut command = sandbox.program(daemon_program());
         command.arg("--config").arg(daemon.config()).args(arguments).stdout(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         Self { child, lines, shown: Vec::new() }
     }
 
-    /// Reads on until `text` is shown; whether it was.
+    /// Reads until a line contains `text`; false if the output ends before.
     async fn shows(&mut self, text: &str) -> bool {
-        while let Some(line) = timeout(PATIENCE, self.lines.next_line()).await.expect(text).expect("it is read") {
+        while let Some(line) = timeout(WAIT_LIMIT, self.lines.next_line()).await.expect(text).expect("it is read") {
             self.shown.push(line);
             if self.shown.last().is_some_and(|line| line.contains(text)) {
                 return true;
@@ -67,7 +69,7 @@ impl Follower {
         false
     }
 
-    /// Asserts that it ends well.
+    /// Asserts that the command exits with 0.
     async fn ends(mut self) {
         assert!(!self.shows("nothing says this").await);
         assert!(self.child.wait().await.expect("waited for").success(), "{:#?}", self.shown);
@@ -76,19 +78,19 @@ impl Follower {
 
 #[test]
 fn followers_on_the_command_line_show_the_end_and_end_well() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let says = |at, text: &str| act(at, Deed::Say { text: text.to_owned(), stream: Stream::Stderr });
-        let acts = vec![says(Moment::Ready, "its first words"), says(Moment::Stopping, "its last words")];
-        fleet.server("a", Script { acts, ..Script::default() });
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let says = |at, text: &str| action_at(at, ScriptAction::Say { text: text.to_owned(), stream: Stream::Stderr });
+        let actions = vec![says(ScriptPhase::Ready, "its first words"), says(ScriptPhase::Stopping, "its last words")];
+        fleet.server("a", Script { actions, ..Script::default() });
         fleet.server("b", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        let mut logs = Follower::start(stage, &daemon, &["logs", "-f", "a"]);
+        let mut logs = Follower::start(sandbox, &daemon, &["logs", "-f", "a"]);
         assert!(logs.shows("its first words").await);
-        let mut events = Follower::start(stage, &daemon, &["events", "-f", "--json"]);
+        let mut events = Follower::start(sandbox, &daemon, &["events", "-f", "--json"]);
         daemon.command("b", "stop?wait=50s").await.expect(200);
-        // Only who follows shows what came after the beginning.
+        // An event that came after the command began proves that it follows.
         assert!(events.shows("\"ServerStopped\"").await);
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
@@ -100,16 +102,19 @@ fn followers_on_the_command_line_show_the_end_and_end_well() {
 }
 
 #[test]
-fn who_follows_a_server_that_leaves_the_configuration_is_let_go() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let words = act(Moment::Ready, Deed::Say { text: "its first words".to_owned(), stream: Stream::Stderr });
+fn a_follower_ends_when_its_server_leaves_the_configuration() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let words = action_at(
+            ScriptPhase::Ready,
+            ScriptAction::Say { text: "its first words".to_owned(), stream: Stream::Stderr },
+        );
         fleet.server("stays", Script::default());
         let without = fleet.toml();
-        fleet.server("leaves", Script { acts: vec![words], ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        fleet.server("leaves", Script { actions: vec![words], ..Script::default() });
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("leaves").await;
-        let mut logs = Follower::start(stage, &daemon, &["logs", "-f", "leaves"]);
+        let mut logs = Follower::start(sandbox, &daemon, &["logs", "-f", "leaves"]);
         assert!(logs.shows("its first words").await);
         std::fs::write(fleet.path(), without).unwrap();
         daemon.post("/api/v1/reload?wait=50s").await.expect(200);
@@ -119,18 +124,18 @@ fn who_follows_a_server_that_leaves_the_configuration_is_let_go() {
 
 #[test]
 fn a_follower_that_never_reads_does_not_hold_up_the_end_of_the_daemon() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.section("[logs]\nring = \"16MiB\"");
-        let flood = Deed::Flood { megabytes: 12, stream: Stream::Stderr };
-        fleet.server("a", Script { acts: vec![act(Moment::Ready, flood)], ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        let flood = ScriptAction::Flood { megabytes: 12, stream: Stream::Stderr };
+        fleet.server("a", Script { actions: vec![action_at(ScriptPhase::Ready, flood)], ..Script::default() });
+        let daemon = sandbox.up(&fleet).await;
         let mut stalled = UnixStream::connect(daemon.state_dir().join("control.sock")).await.unwrap();
         let request = b"GET /api/v1/servers/a/logs?follow=1 HTTP/1.1\r\nHost: localhost\r\n\r\n";
         stalled.write_all(request).await.unwrap();
         let flooded = f64::from(12 * ((1 << 20) / 100));
         let labels = [("server", "a"), ("stream", "stderr")];
-        eventually("far more is there than a socket takes", PATIENCE, async || {
+        eventually("far more is there than a socket takes", WAIT_LIMIT, async || {
             sample(&daemon.metrics().await, "llama_warden_server_output_lines_total", &labels) >= Some(flooded)
         })
         .await;
@@ -138,7 +143,7 @@ fn a_follower_that_never_reads_does_not_hold_up_the_end_of_the_daemon() {
         let asked = Instant::now();
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
-        // Streams have a second to be read to their end; the machine may do much else.
+        // The daemon waits a second for clients to read their streams; the rest is slack for a busy machine.
         assert!(asked.elapsed() < Duration::from_secs(1 + 4), "{:?}", asked.elapsed());
         drop(stalled);
     });

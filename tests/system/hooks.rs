@@ -1,4 +1,4 @@
-//! The user's commands that a start and a stop wait for.
+//! Hooks that a start or a stop waits for: `pre-start` and `pre-stop`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use llama_warden_events::{Envelope, Event, FailureReason, HookOutcome, HookPoint};
 use llama_warden_stand_in::Script;
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Daemon, Options, PATIENCE, Process, eventually, stage};
+use llama_warden_tests::{DaemonOptions, ProcessInfo, TestDaemon, WAIT_LIMIT, eventually, sandbox};
 use nix::sys::signal::Signal as KernelSignal;
 use tokio::time::Instant;
 
-/// For a machine that does much else.
+/// Slack for a busy machine.
 const SLACK: Duration = Duration::from_secs(7);
 
-/// The hooks of a server, as a line of its table.
+/// The key `hooks` of a server's table.
 fn hooks(keys: &[String]) -> String {
     format!("hooks = {{ {} }}\n", keys.join(", "))
 }
@@ -24,25 +24,25 @@ fn script(point: &str, script: &str) -> String {
     format!("{point} = [\"/bin/sh\", \"-c\", '''{script}''']")
 }
 
-/// A command that never ends, and whose child says in `file` who it is.
+/// A hook that never ends, and starts a child that writes its pid to `file`.
 fn hanging(point: &str, file: &Path) -> String {
     let path = file.display();
     script(point, &format!("sleep 300 & echo $! > {path}.new; mv {path}.new {path}; wait"))
 }
 
 async fn is_written(file: &Path) {
-    eventually("the command runs", PATIENCE, async || file.exists()).await;
+    eventually("the command runs", WAIT_LIMIT, async || file.exists()).await;
 }
 
-/// The process whose id is in `file` has gone.
+/// Waits until the process whose id is in `file` is gone.
 async fn is_gone(file: &Path) {
     let pid = fs::read_to_string(file).unwrap().trim().parse().unwrap();
-    let gone = async || Process::of(pid).is_none_or(|process| process.is_zombie);
-    eventually("what the command started is gone", PATIENCE, gone).await;
+    let gone = async || ProcessInfo::of(pid).is_none_or(|process| process.is_zombie);
+    eventually("what the command started is gone", WAIT_LIMIT, gone).await;
 }
 
-/// Where the first event of each kind stands among those of a server.
-async fn places<const N: usize>(daemon: &Daemon, id: &str, kinds: [&str; N]) -> [Option<usize>; N] {
+/// The positions of the first events of these kinds among the events of a server.
+async fn places<const N: usize>(daemon: &TestDaemon, id: &str, kinds: [&str; N]) -> [Option<usize>; N] {
     let events = daemon.events_of(id).await;
     kinds.map(|kind| events.iter().position(|event| event.event.kind() == kind))
 }
@@ -56,13 +56,13 @@ fn outcome(events: &[Envelope], point: HookPoint) -> Option<&HookOutcome> {
 
 #[test]
 fn a_pre_start_command_can_make_the_model_that_the_launch_then_finds() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let (model, kept) = (fleet.model("a"), stage.file("kept"));
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let (model, kept) = (fleet.model("a"), sandbox.file("kept"));
         let fetch = script("pre-start", &format!("cp {} {}", kept.display(), model.display()));
         fleet.server_with("a", Script::default(), &hooks(&[fetch]));
         fs::rename(&model, &kept).unwrap();
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let order = places(&daemon, "a", ["LaunchBegan", "HookCompleted", "BinaryIdentified", "ServerSpawned"]).await;
         assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}");
@@ -71,14 +71,15 @@ fn a_pre_start_command_can_make_the_model_that_the_launch_then_finds() {
 
 #[test]
 fn a_command_with_a_slash_is_relative_to_the_configuration_file() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let mark = stage.file("mark");
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let mark = sandbox.file("mark");
         symlink("/bin/sh", fleet.path().with_file_name("shell")).unwrap();
         let hook = format!("pre-start = [\"./shell\", \"-c\", \"touch {}\"]", mark.display());
         fleet.server_with("a", Script::default(), &hooks(&[hook]));
-        let elsewhere = Options { under: ["env", "--chdir=/"].map(str::to_owned).to_vec(), ..Options::default() };
-        let daemon = stage.up_with(&fleet, &elsewhere).await;
+        let elsewhere =
+            DaemonOptions { under: ["env", "--chdir=/"].map(str::to_owned).to_vec(), ..DaemonOptions::default() };
+        let daemon = sandbox.up_with(&fleet, &elsewhere).await;
         daemon.ready("a").await;
         assert!(mark.exists());
         assert!(matches!(outcome(&daemon.events_of("a").await, HookPoint::PreStart), Some(HookOutcome::Succeeded)));
@@ -87,15 +88,15 @@ fn a_command_with_a_slash_is_relative_to_the_configuration_file() {
 
 #[test]
 fn a_pre_start_command_that_fails_fails_that_server_alone_which_is_then_started_as_after_any_failure() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let mark = stage.file("mark").display().to_string();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let mark = sandbox.file("mark").display().to_string();
         let fails_once = format!("test -e {mark} && exit 0; touch {mark}; echo looking; echo no such disk >&2; exit 3");
         let keys = "restart = { policy = \"on-failure\", initial-delay = \"100ms\" }";
         let hooks = hooks(&[script("pre-start", &fails_once)]);
         fleet.server_with("a", Script::default(), &format!("{hooks}{keys}"));
         fleet.server("b", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let (reason, detail, lines) = daemon.failure("a").await;
         assert_eq!(reason, FailureReason::SpawnFailed);
         assert_eq!(detail, "the pre-start command failed: exit code 3; it said last: no such disk");
@@ -109,12 +110,12 @@ fn a_pre_start_command_that_fails_fails_that_server_alone_which_is_then_started_
 
 #[test]
 fn a_pre_start_command_that_does_not_end_is_killed_at_its_limit_with_all_that_it_started() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let file = stage.file("child");
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let file = sandbox.file("child");
         let keys = [hanging("pre-start", &file), "timeout = \"1s\"".to_owned()];
         fleet.server_with("a", Script::default(), &format!("{}restart = {{ policy = \"never\" }}", hooks(&keys)));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let (reason, detail, _) = daemon.failure("a").await;
         assert_eq!(reason, FailureReason::SpawnFailed);
         assert!(detail.ends_with("killed after 1 s"), "{detail}");
@@ -125,11 +126,11 @@ fn a_pre_start_command_that_does_not_end_is_killed_at_its_limit_with_all_that_it
 
 #[test]
 fn a_stop_ends_a_running_pre_start_command_and_the_launch_at_once() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let file = stage.file("child");
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let file = sandbox.file("child");
         fleet.server_with("a", Script::default(), &hooks(&[hanging("pre-start", &file)]));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         is_written(&file).await;
         let asked = Instant::now();
         daemon.command("a", "stop?wait=50s").await.expect(200);
@@ -145,12 +146,12 @@ fn a_stop_ends_a_running_pre_start_command_and_the_launch_at_once() {
 
 #[test]
 fn a_pre_stop_command_ends_before_the_first_signal_of_a_running_server() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let file = stage.file("told");
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let file = sandbox.file("told");
         let told = format!("kill -0 $LLAMA_WARDEN_PID && echo $LLAMA_WARDEN_REASON > {}", file.display());
         fleet.server_with("a", Script::default(), &hooks(&[script("pre-stop", &told)]));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.command("a", "stop?wait=50s").await.expect(200);
         assert_eq!(fs::read_to_string(&file).unwrap(), "requested\n");
@@ -162,10 +163,10 @@ fn a_pre_stop_command_ends_before_the_first_signal_of_a_running_server() {
 
 #[test]
 fn a_pre_stop_command_that_fails_is_a_warning_and_the_stop_goes_on() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server_with("a", Script::default(), &hooks(&[script("pre-stop", "echo still busy; exit 1")]));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.command("a", "stop?wait=50s").await.expect(200);
         let events = daemon.events_of("a").await;
@@ -179,12 +180,12 @@ fn a_pre_stop_command_that_fails_is_a_warning_and_the_stop_goes_on() {
 
 #[test]
 fn a_pre_stop_command_that_does_not_end_costs_neither_the_signal_nor_more_than_the_grace() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let file = stage.file("child");
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let file = sandbox.file("child");
         let hooks = hooks(&[hanging("pre-stop", &file)]);
         fleet.server_with("a", Script::default(), &format!("{hooks}stop = {{ grace = \"4s\" }}"));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.command("a", "stop?wait=50s").await.expect(200);
         let events = daemon.events_of("a").await;
@@ -202,15 +203,15 @@ fn a_pre_stop_command_that_does_not_end_costs_neither_the_signal_nor_more_than_t
 
 #[test]
 fn force_runs_no_pre_stop_command_and_ends_a_running_one() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let (skipped, ended) = (stage.file("skipped"), stage.file("ended"));
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let (skipped, ended) = (sandbox.file("skipped"), sandbox.file("ended"));
         let keys = |file: &Path| {
             format!("{}stop = {{ grace = \"1h\" }}", hooks(&[hanging("pre-stop", file), "timeout = \"1h\"".to_owned()]))
         };
         fleet.server_with("skipped", Script::default(), &keys(&skipped));
         fleet.server_with("ended", Script::default(), &keys(&ended));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for id in ["skipped", "ended"] {
             daemon.ready(id).await;
         }
@@ -227,11 +228,11 @@ fn force_runs_no_pre_stop_command_and_ends_a_running_one() {
 
 #[test]
 fn a_server_that_ends_while_its_pre_stop_command_runs_is_stopped() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let keys = [script("pre-stop", "kill -KILL $LLAMA_WARDEN_PID; sleep 300"), "timeout = \"1h\"".to_owned()];
         fleet.server_with("a", Script::default(), &format!("{}stop = {{ grace = \"1h\" }}", hooks(&keys)));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.command("a", "stop?wait=50s").await.expect(200);
         let [signal, stopped] = places(&daemon, "a", ["SignalDelivered", "ServerStopped"]).await;
@@ -242,16 +243,16 @@ fn a_server_that_ends_while_its_pre_stop_command_runs_is_stopped() {
 
 #[test]
 fn a_server_that_crashed_or_was_never_ready_has_no_pre_stop_command() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let (crashed, loading) = (stage.file("crashed"), stage.file("loading"));
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let (crashed, loading) = (sandbox.file("crashed"), sandbox.file("loading"));
         let keys = |file: &Path| {
             let hooks = hooks(&[script("pre-stop", &format!("touch {}", file.display()))]);
             format!("{hooks}restart = {{ policy = \"never\" }}")
         };
         fleet.server_with("crashed", Script::default(), &keys(&crashed));
         fleet.server_with("loading", Script { load_ms: 60_000, ..Script::default() }, &keys(&loading));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("crashed").await;
         let pid = daemon.report("crashed").await.pid.unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), KernelSignal::SIGKILL).unwrap();
@@ -266,15 +267,15 @@ fn a_server_that_crashed_or_was_never_ready_has_no_pre_stop_command() {
 
 #[test]
 fn a_shutdown_keeps_its_deadline_whatever_the_pre_stop_commands_do() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.daemon("shutdown-deadline = \"5s\"");
-        let files: Vec<_> = ["a", "b", "c"].map(|id| (id, stage.file(id))).into();
+        let files: Vec<_> = ["a", "b", "c"].map(|id| (id, sandbox.file(id))).into();
         for (id, file) in &files {
             let hooks = hooks(&[hanging("pre-stop", file), "timeout = \"1h\"".to_owned()]);
             fleet.server_with(id, Script::default(), &format!("{hooks}stop = {{ grace = \"1h\" }}"));
         }
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for (id, _) in &files {
             daemon.ready(id).await;
         }

@@ -1,12 +1,14 @@
-//! What a server gets from the daemon, and what it does not.
+//! Environment, file descriptors, signals and arguments that a server gets from the daemon.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::collections::BTreeMap;
 
-use llama_warden_stand_in::{Deed, Moment, Script};
-use llama_warden_tests::{Options, act, stage};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
+use llama_warden_tests::{DaemonOptions, action_at, sandbox};
 use serde_json::Value;
 
-/// Names that a server must not see, of which some change how it behaves or even keep TERM from ending it.
+/// Variables that a server must not see. Some change its behaviour; `LLAMA_SERVER_ROUTER_PORT` keeps TERM from ending it.
 const POISON: [&str; 14] = [
     "LLAMA_SERVER_ROUTER_PORT",
     "LLAMA_ARG_PORT",
@@ -25,26 +27,29 @@ const POISON: [&str; 14] = [
 ];
 
 fn dumps(path: &std::path::Path) -> Script {
-    Script { acts: vec![act(Moment::Start, Deed::Dump { path: path.to_owned() })], ..Script::default() }
+    Script {
+        actions: vec![action_at(ScriptPhase::Start, ScriptAction::Dump { path: path.to_owned() })],
+        ..Script::default()
+    }
 }
 
 fn read(path: &std::path::Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("the server has dumped")).expect("JSON")
 }
 
-/// C42, C46.
+/// Faults C42 and C46.
 #[test]
 fn a_server_inherits_what_is_allowed_and_nothing_else() {
-    stage(async |stage| {
-        let path = stage.file("dump.json");
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let path = sandbox.file("dump.json");
+        let mut fleet = sandbox.fleet();
         fleet.llama_server("env-pass = [\"MY_PASSED\", \"LLAMA_ARG_*\"]\nenv = { SET_HERE = \"1\" }");
         fleet.server_with("a", dumps(&path), "env = { SET_THERE = \"2\" }");
         let mut environment: Vec<(String, String)> = POISON.map(|name| (name.to_owned(), "poison".to_owned())).to_vec();
         for name in ["LC_ALL", "CUDA_VISIBLE_DEVICES", "HTTPS_PROXY", "no_proxy", "MY_PASSED", "XDG_CACHE_HOME"] {
             environment.push((name.to_owned(), "passed".to_owned()));
         }
-        let daemon = stage.up_with(&fleet, &Options { environment, ..Options::default() }).await;
+        let daemon = sandbox.up_with(&fleet, &DaemonOptions { environment, ..DaemonOptions::default() }).await;
         daemon.ready("a").await;
         let dump = read(&path);
         let environment: BTreeMap<String, String> = serde_json::from_value(dump["env"].clone()).unwrap();
@@ -65,7 +70,7 @@ fn a_server_inherits_what_is_allowed_and_nothing_else() {
         ];
         assert_eq!(names, expected);
         assert!(!environment.values().any(|value| value == "poison"), "{environment:?}");
-        let boot = daemon.feed().boot().expect("there are events");
+        let boot = daemon.event_stream().boot().expect("there are events");
         assert_eq!(environment["LLAMA_WARDEN_LAUNCH"], format!("{boot}/a/1"));
 
         let lock = daemon.state_dir().join("locks/a").display().to_string();
@@ -82,12 +87,12 @@ fn a_server_inherits_what_is_allowed_and_nothing_else() {
     });
 }
 
-/// What a user means is spelled as each build wants it; what was done is told.
+/// Flags are translated for each build, and the status shows the arguments that were passed.
 #[test]
 fn the_seed_flags_reach_each_build_in_its_own_words() {
     use llama_warden_stand_in::Era;
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.section("[flags]\nctx-size = 32768\nn-gpu-layers = 99\nthreads = 8\nbatch-size = 512\nubatch-size = 256\nflash-attn = true\nmmap = false");
         let cases = [
             ("e2023", Era::December2023, ["--no-mmap", "--no-mmap"], ["--flash-attn", "--load-mode"]),
@@ -95,13 +100,13 @@ fn the_seed_flags_reach_each_build_in_its_own_words() {
             ("today", Era::B11669, ["--flash-attn on", "--load-mode none"], ["--no-mmap", "--mmap"]),
         ];
         for (id, era, ..) in cases {
-            let binary = format!("binary = \"{}\"", stage.build_of(era).display());
-            fleet.server_with(id, Script { era, ..dumps(&stage.file(id)) }, &binary);
+            let binary = format!("binary = \"{}\"", sandbox.build_of(era).display());
+            fleet.server_with(id, Script { era, ..dumps(&sandbox.file(id)) }, &binary);
         }
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for (id, _, present, absent) in cases {
             daemon.ready(id).await;
-            let argv: Vec<String> = serde_json::from_value(read(&stage.file(id))["argv"].clone()).unwrap();
+            let argv: Vec<String> = serde_json::from_value(read(&sandbox.file(id))["argv"].clone()).unwrap();
             let line = format!("{} ", argv.join(" "));
             for words in present {
                 assert!(line.contains(&format!("{words} ")), "{id} is not given {words}: {line}");

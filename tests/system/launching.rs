@@ -1,4 +1,6 @@
-//! What is found before a process exists.
+//! Launches that fail before there is a process, or right after it.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,15 +8,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event, FailureReason};
-use llama_warden_stand_in::{Deed, Era, Moment, Script};
+use llama_warden_stand_in::{Era, Script, ScriptAction, ScriptPhase};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Daemon, act, stage};
+use llama_warden_tests::{TestDaemon, action_at, sandbox};
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 use nix::sys::stat::Mode;
 use tokio::net::TcpListener;
 
-/// The server failed for this reason, before there was a process, at once, and only once.
-async fn assert_refused_before_spawn(daemon: &Daemon, id: &str, expected: FailureReason) -> String {
+/// Asserts that the first launch failed for this reason before the spawn, and that there was no second one. Returns the
+/// detail.
+async fn assert_refused_before_spawn(daemon: &TestDaemon, id: &str, expected: FailureReason) -> String {
     let (reason, detail, _) = daemon.failure(id).await;
     assert_eq!(reason, expected, "{detail}");
     let events = daemon.events_of(id).await;
@@ -30,22 +33,22 @@ fn elapsed(events: &[Envelope], kind: &str) -> Duration {
     events.iter().find(|event| event.event.kind() == kind).expect(kind).elapsed.as_duration()
 }
 
-/// C1.
+/// Fault C1.
 #[test]
 fn what_is_no_executable_fails_permanently_and_at_once() {
-    stage(async |stage| {
-        let not_executable = stage.file("not-executable");
+    sandbox(async |sandbox| {
+        let not_executable = sandbox.file("not-executable");
         fs::write(&not_executable, "#!/bin/sh\n").unwrap();
-        let foreign = stage.file("foreign");
-        // An ELF header for a 16-bit SPARC-like machine number that no Linux has.
+        let foreign = sandbox.file("foreign");
+        // A 64-bit ELF header with a machine number that does not exist.
         let header = [b"\x7fELF\x02\x01\x01".as_slice(), &[0; 9], &[2, 0, 0xfe, 0xfe, 1, 0, 0, 0], &[0; 40]].concat();
         fs::write(&foreign, header).unwrap();
         fs::set_permissions(&foreign, fs::Permissions::from_mode(0o755)).unwrap();
-        let directory = stage.file("directory");
+        let directory = sandbox.file("directory");
         fs::create_dir(&directory).unwrap();
-        let mut fleet = stage.fleet();
+        let mut fleet = sandbox.fleet();
         let cases = [
-            ("missing", &stage.file("missing")),
+            ("missing", &sandbox.file("missing")),
             ("plain", &not_executable),
             ("foreign", &foreign),
             ("folder", &directory),
@@ -54,7 +57,7 @@ fn what_is_no_executable_fails_permanently_and_at_once() {
             fleet.server_with(id, Script::default(), &format!("binary = \"{}\"", binary.display()));
         }
         fleet.server("good", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for (id, binary) in cases {
             let detail = assert_refused_before_spawn(&daemon, id, FailureReason::BinaryNotFound).await;
             assert!(detail.contains(&*binary.to_string_lossy()), "{id}: {detail}");
@@ -66,18 +69,18 @@ fn what_is_no_executable_fails_permanently_and_at_once() {
     });
 }
 
-/// C1, S23.
+/// Faults C1 and S23.
 #[test]
 fn what_is_no_model_fails_before_the_spawn() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let fifo = stage.file("fifo.gguf");
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let fifo = sandbox.file("fifo.gguf");
         nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
-        let folder = stage.file("folder.gguf");
+        let folder = sandbox.file("folder.gguf");
         fs::create_dir(&folder).unwrap();
-        let text = stage.file("text.gguf");
+        let text = sandbox.file("text.gguf");
         fs::write(&text, "a text").unwrap();
-        fleet.server_of("missing", &stage.file("missing.gguf"), "");
+        fleet.server_of("missing", &sandbox.file("missing.gguf"), "");
         for (id, path) in [("fifo", &fifo), ("folder", &folder), ("text", &text)] {
             fleet.server_of(id, path, "");
         }
@@ -88,11 +91,11 @@ fn what_is_no_model_fails_before_the_spawn() {
             ("cut", Damage::HeaderCut),
         ];
         for (id, damage) in damages {
-            let path = stage.file(&format!("{id}.gguf"));
+            let path = sandbox.file(&format!("{id}.gguf"));
             TinyModel::new(id).write_damaged(&path, damage).unwrap();
             fleet.server_of(id, &path, "");
         }
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         assert_refused_before_spawn(&daemon, "missing", FailureReason::ModelNotFound).await;
         for id in ["fifo", "folder", "text", "magic", "empty", "future", "cut"] {
             let detail = assert_refused_before_spawn(&daemon, id, FailureReason::ModelInvalid).await;
@@ -101,15 +104,15 @@ fn what_is_no_model_fails_before_the_spawn() {
     });
 }
 
-/// What only llama-server finds out, it says in words of its own.
+/// The daemon checks the header only; a fault in the weights is found in the output of llama-server.
 #[test]
 fn a_model_that_is_cut_off_in_its_weights_is_invalid_by_the_servers_own_words() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let path = stage.file("cut.gguf");
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let path = sandbox.file("cut.gguf");
         TinyModel::new("cut").write_damaged(&path, Damage::WeightsCut).unwrap();
         fleet.server_of("cut", &path, "");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let (reason, detail, lines) = daemon.failure("cut").await;
         assert_eq!(reason, FailureReason::ModelInvalid, "{detail}");
         assert!(lines.iter().any(|line| line.contains("within the file bounds")), "{lines:?}");
@@ -123,19 +126,19 @@ async fn serve_strangers(listener: TcpListener) {
     }
 }
 
-/// C32.
+/// Fault C32.
 #[test]
 fn a_stranger_on_the_port_is_never_taken_for_the_server() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let shares = format!("binary = \"{}\"", stage.build_of(Era::August2025).display());
+        let shares = format!("binary = \"{}\"", sandbox.build_of(Era::August2025).display());
         fleet.server_with("shares", Script { era: Era::August2025, ..Script::default() }, &shares);
         for id in ["a", "shares"] {
             let stranger = TcpListener::bind(("127.0.0.1", fleet.port(id))).await.unwrap();
             tokio::spawn(serve_strangers(stranger));
         }
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for id in ["a", "shares"] {
             let detail = assert_refused_before_spawn(&daemon, id, FailureReason::PortInUse).await;
             assert!(detail.contains(&fleet.port(id).to_string()), "{detail}");
@@ -143,54 +146,58 @@ fn a_stranger_on_the_port_is_never_taken_for_the_server() {
     });
 }
 
-/// C47.
+/// Fault C47.
 #[test]
 fn a_server_on_the_port_of_another_one_is_refused_before_the_spawn_even_if_its_build_shares_ports() {
-    stage(async |stage| {
-        let build = stage.build_of(Era::August2025);
+    sandbox(async |sandbox| {
+        let build = sandbox.build_of(Era::August2025);
         let script = || Script { era: Era::August2025, ..Script::default() };
-        let mut first = stage.fleet_named("first");
+        let mut first = sandbox.fleet_named("first");
         first.binary(&build).server("a", script());
-        let mut second = stage.fleet_named("second");
+        let mut second = sandbox.fleet_named("second");
         second.binary(&build).server_with("b", script(), &format!("port = {}", first.port("a")));
-        let first = stage.up(&first).await;
+        let first = sandbox.up(&first).await;
         first.ready("a").await;
         let pid = first.report("a").await.pid;
-        let second = stage.up(&second).await;
+        let second = sandbox.up(&second).await;
         assert_refused_before_spawn(&second, "b", FailureReason::PortInUse).await;
         let report = first.report("a").await;
         assert_eq!((report.is_ready, report.pid), (true, pid));
     });
 }
 
-/// C47, within one configuration.
+/// Fault C47, within one configuration.
 #[test]
 fn one_port_for_two_servers_is_an_error_of_the_configuration() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
         let port = fleet.port("a");
         fleet.server_with("b", Script::default(), &format!("port = {port}"));
-        let checked = stage.run(&fleet.write(), ["check"]).await.expect(2);
+        let checked = sandbox.run(&fleet.write(), ["check"]).await.expect(2);
         assert!(checked.stderr.contains(&port.to_string()), "{}", checked.stderr);
-        let up = stage.run(&fleet.path(), ["up"]).await.expect(2);
+        let up = sandbox.run(&fleet.path(), ["up"]).await.expect(2);
         assert!(up.stderr.contains(&port.to_string()), "{}", up.stderr);
     });
 }
 
-/// C2, C3, C44.
+/// Faults C2, C3 and C44.
 #[test]
-fn an_exit_before_ready_is_a_failure_that_carries_the_last_words() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+fn an_exit_before_ready_is_a_failure_that_quotes_the_last_line() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let exits = |code, words: Option<&str>, silent| {
             let last_words = words.map(str::to_owned);
-            Script { silent, acts: vec![act(Moment::Start, Deed::Exit { code, last_words })], ..Script::default() }
+            Script {
+                silent,
+                actions: vec![action_at(ScriptPhase::Start, ScriptAction::Exit { code, last_words })],
+                ..Script::default()
+            }
         };
         fleet.server("zero", exits(0, None, true));
         fleet.server("words", exits(1, Some("the end of the line without a newline"), true));
         fleet.server("silent", exits(1, None, true));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for (id, expected) in
             [("zero", None), ("words", Some("the end of the line without a newline")), ("silent", None)]
         {
@@ -204,17 +211,17 @@ fn an_exit_before_ready_is_a_failure_that_carries_the_last_words() {
     });
 }
 
-/// A server that fails answers the one who waits for it.
+/// A start that waits gets 502 with the reason of the failure.
 #[test]
 fn a_start_that_fails_is_answered_with_the_reason() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server_of("a", Path::new("/nonexistent/a.gguf"), "enabled = false");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let answer = daemon.command("a", "start?wait=30s").await.expect(502);
         assert_eq!(answer.headers["content-type"], "application/problem+json");
         assert_eq!(answer.json()["reason"], "model-not-found");
-        let wait = stage.run(daemon.config(), ["start", "a", "--wait"]).await.expect(3);
+        let wait = sandbox.run(daemon.config(), ["start", "a", "--wait"]).await.expect(3);
         assert!(wait.stderr.contains("/nonexistent/a.gguf"), "{}", wait.stderr);
         let launches = daemon.events_of("a").await;
         assert_eq!(launches.iter().filter(|event| matches!(event.event, Event::LaunchBegan { .. })).count(), 2);

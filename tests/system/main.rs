@@ -1,5 +1,7 @@
-//! System tests: the real daemon, the stand-in, real time. Each test is named by its promise; the rows of the fault matrix
-//! that it plays stand in its comment.
+//! System tests: the real daemon with the stand-in, in real time.
+//!
+//! The name of a test is its promise. Where a test covers a fault of [the list](../../docs/faults.md), its comment cites
+//! the code.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,15 +9,14 @@ mod command_line;
 mod control;
 mod crash_moments;
 mod daemon_death;
+mod descendants;
 mod detectors;
 mod dialects;
-mod edge;
-mod endings;
-mod families;
+mod exit_status;
 mod followers;
-mod hands_on;
 mod harness;
 mod hooks;
+mod http_security;
 mod identity;
 mod inheritance;
 mod launching;
@@ -25,11 +26,12 @@ mod output;
 mod profiles;
 mod readiness;
 mod reload;
+mod resource_exhaustion;
 mod restarts;
 mod secrets;
-mod shortage;
 mod side_by_side;
 mod signals;
 mod state_directory;
 mod stopping;
 mod unkillable;
+mod user_mistakes;

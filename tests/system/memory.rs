@@ -1,4 +1,6 @@
-//! Admission by estimated memory.
+//! Launches are admitted, held or refused by their estimated memory.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::fs::File;
 use std::path::Path;
@@ -6,44 +8,44 @@ use std::path::Path;
 use llama_warden_events::{Event, FailureReason, Warning};
 use llama_warden_stand_in::{Script, TermScript};
 use llama_warden_state::{PhaseName, StatusReport};
-use llama_warden_tests::{Daemon, Fleet, Sandbox, sample, stage};
+use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, sample, sandbox};
 use serde_json::Value;
 
-/// A context that no machine has the memory for: two petabytes of cache.
+/// A context whose cache takes two petabytes, which no machine has.
 const ABSURD: &str = "flags = { ctx-size = 4000000000000 }";
 
-fn weighing(stage: &Sandbox, policy: &str) -> Fleet {
-    let mut fleet = stage.fleet();
+fn with_memory_policy(sandbox: &Sandbox, policy: &str) -> TestFleet {
+    let mut fleet = sandbox.fleet();
     fleet.section(&format!("[start]\nmemory = \"{policy}\""));
     fleet
 }
 
-/// The memory that is left, as the daemon reads it.
-async fn available(stage: &Sandbox, config: &Path) -> u64 {
-    let report: Value = stage.run(config, ["check", "--json"]).await.expect(0).json();
+/// The available memory in bytes, as the daemon reads it.
+async fn available(sandbox: &Sandbox, config: &Path) -> u64 {
+    let report: Value = sandbox.run(config, ["check", "--json"]).await.expect(0).json();
     report["memory"]["available_bytes"].as_u64().expect("the kernel tells")
 }
 
-/// Adds a server whose mapped model takes more than half of the memory that is left. The file has holes.
-fn half_of(fleet: &mut Fleet, available: u64, id: &str, script: Script, keys: &str) {
+/// Adds a server whose mapped model takes 60 % of the available memory. The file is sparse.
+fn needs_most_memory(fleet: &mut TestFleet, available: u64, id: &str, script: Script, keys: &str) {
     fleet.server_with(id, script, &format!("flags = {{ mmap = true }}\n{keys}"));
     let model = File::options().write(true).open(fleet.model(id)).expect("it was written");
-    model.set_len(available / 10 * 6).expect("the stage has holes");
+    model.set_len(available / 10 * 6).expect("the sandbox has holes");
 }
 
-async fn phase(daemon: &Daemon, id: &str) -> PhaseName {
+async fn phase(daemon: &TestDaemon, id: &str) -> PhaseName {
     daemon.report(id).await.phase
 }
 
 #[test]
 fn a_server_that_does_not_fit_is_refused_with_the_numbers_and_the_others_run() {
-    stage(async |stage| {
-        let mut fleet = weighing(stage, "enforce");
+    sandbox(async |sandbox| {
+        let mut fleet = with_memory_policy(sandbox, "enforce");
         fleet
             .server("a", Script::default())
             .server_with("big", Script::default(), ABSURD)
             .server("c", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.ready("c").await;
         let (reason, detail, _) = daemon.failure("big").await;
@@ -66,11 +68,11 @@ fn a_server_that_does_not_fit_is_refused_with_the_numbers_and_the_others_run() {
 
 #[test]
 fn a_refused_server_is_tried_again_by_the_restart_policy_and_then_given_up() {
-    stage(async |stage| {
-        let mut fleet = weighing(stage, "enforce");
+    sandbox(async |sandbox| {
+        let mut fleet = with_memory_policy(sandbox, "enforce");
         fleet.section("[restart]\ninitial-delay = \"10ms\"\nmax-delay = \"20ms\"\nmax-attempts = 2");
         fleet.server_with("big", Script::default(), ABSURD);
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let abandoned = |event: &llama_warden_events::Envelope| matches!(event.event, Event::RestartAbandoned { .. });
         daemon.event("it is given up", abandoned).await;
         assert_eq!((daemon.count("big", "ServerFailed").await, daemon.count("big", "LaunchBegan").await), (3, 0));
@@ -81,10 +83,10 @@ fn a_refused_server_is_tried_again_by_the_restart_policy_and_then_given_up() {
 
 #[test]
 fn a_server_that_may_not_fit_is_started_with_a_warning() {
-    stage(async |stage| {
-        let mut fleet = weighing(stage, "warn");
+    sandbox(async |sandbox| {
+        let mut fleet = with_memory_policy(sandbox, "warn");
         fleet.server_with("big", Script::default(), ABSURD).server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("big").await;
         daemon.ready("a").await;
         let short = |warnings: Vec<llama_warden_state::WarningReport>| {
@@ -98,27 +100,27 @@ fn a_server_that_may_not_fit_is_started_with_a_warning() {
 }
 
 #[test]
-fn nothing_is_weighed_where_nobody_wants_it() {
-    stage(async |stage| {
-        let mut fleet = weighing(stage, "off");
+fn memory_is_not_estimated_where_the_policy_is_off() {
+    sandbox(async |sandbox| {
+        let mut fleet = with_memory_policy(sandbox, "off");
         fleet.server_with("big", Script::default(), ABSURD);
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("big").await;
         let detail = daemon.server("big").await;
         assert_eq!((detail.memory, detail.warnings.len()), (None, 0));
     });
 }
 
-/// C37: what is about to be free is waited for, and what is held by a server that stays is not.
+/// Fault C37: a launch waits for memory of a server that is stopping, and is refused for memory of one that runs.
 #[test]
 fn a_start_waits_for_the_memory_of_a_server_that_is_stopping() {
-    stage(async |stage| {
-        let mut fleet = weighing(stage, "enforce");
-        let available = available(stage, &fleet.write()).await;
+    sandbox(async |sandbox| {
+        let mut fleet = with_memory_policy(sandbox, "enforce");
+        let available = available(sandbox, &fleet.write()).await;
         let slow = Script { term: TermScript::Slow(2500), ..Script::default() };
-        half_of(&mut fleet, available, "a", slow, "");
-        half_of(&mut fleet, available, "b", Script::default(), "enabled = false");
-        let daemon = stage.up(&fleet).await;
+        needs_most_memory(&mut fleet, available, "a", slow, "");
+        needs_most_memory(&mut fleet, available, "b", Script::default(), "enabled = false");
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let answer = daemon.command("b", "start?wait=50s").await.expect(502).json();
         assert_eq!(answer["reason"], "refused", "a holds what b needs: {answer}");
@@ -126,7 +128,7 @@ fn a_start_waits_for_the_memory_of_a_server_that_is_stopping() {
         daemon.command("b", "start").await.expect(202);
         let is_held = |event: &llama_warden_events::Envelope| matches!(event.event, Event::LaunchHeld { .. });
         let held = daemon.event("b is held", is_held).await;
-        let then = StatusReport::of(&daemon.feed().replay(held.seq).await, held.elapsed);
+        let then = StatusReport::of(&daemon.event_stream().replay(held.seq).await, held.elapsed);
         let waiting =
             then.servers.iter().find_map(|server| server.waiting_for.as_deref().filter(|text| text.contains("memory")));
         assert!(waiting.is_some_and(|text| text.ends_with("waits for the end of a")), "{waiting:?}");
@@ -139,12 +141,12 @@ fn a_start_waits_for_the_memory_of_a_server_that_is_stopping() {
 
 #[test]
 fn a_start_that_waits_for_memory_does_not_hold_up_a_shutdown() {
-    stage(async |stage| {
-        let mut fleet = weighing(stage, "enforce");
-        let available = available(stage, &fleet.write()).await;
-        half_of(&mut fleet, available, "a", Script { term: TermScript::Slow(1500), ..Script::default() }, "");
-        half_of(&mut fleet, available, "b", Script::default(), "enabled = false");
-        let daemon = stage.up(&fleet).await;
+    sandbox(async |sandbox| {
+        let mut fleet = with_memory_policy(sandbox, "enforce");
+        let available = available(sandbox, &fleet.write()).await;
+        needs_most_memory(&mut fleet, available, "a", Script { term: TermScript::Slow(1500), ..Script::default() }, "");
+        needs_most_memory(&mut fleet, available, "b", Script::default(), "enabled = false");
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.command("a", "stop").await.expect(202);
         daemon.command("b", "start").await.expect(202);
@@ -156,14 +158,14 @@ fn a_start_that_waits_for_memory_does_not_hold_up_a_shutdown() {
 
 #[test]
 fn check_tells_which_servers_do_not_fit() {
-    stage(async |stage| {
-        let mut fleet = weighing(stage, "warn");
+    sandbox(async |sandbox| {
+        let mut fleet = with_memory_policy(sandbox, "warn");
         fleet.server("a", Script::default()).server_with("big", Script::default(), ABSURD);
         let config = fleet.write();
-        let ran = stage.run(&config, ["check"]).await.expect(0);
+        let ran = sandbox.run(&config, ["check"]).await.expect(0);
         assert!(ran.stderr.contains("server `big` is estimated to need"), "{}", ran.stderr);
         assert!(!ran.stderr.contains("server `a`"), "{}", ran.stderr);
-        let report: Value = stage.run(&config, ["check", "--json"]).await.expect(0).json();
+        let report: Value = sandbox.run(&config, ["check", "--json"]).await.expect(0).json();
         assert_eq!(report["memory"]["servers"].as_array().map(Vec::len), Some(2));
     });
 }

@@ -1,56 +1,56 @@
-//! Discovered models: a folder is all that is needed.
+//! Models that are discovered in folders become servers.
 
 use std::path::{Path, PathBuf};
 
 use llama_warden_events::Event;
-use llama_warden_tests::{Daemon, Fleet, Options, Sandbox, stage};
+use llama_warden_tests::{DaemonOptions, Sandbox, TestDaemon, TestFleet, sandbox};
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 use nix::sys::signal::Signal;
 
-/// Below the kernel's ports for clients, above those that tests lease.
+/// Above the ports that tests lease, below the kernel's range for outgoing connections.
 const FIRST_PORT: [u16; 3] = [32_050, 32_250, 32_450];
 
-/// A folder with eight good models and two that are corrupt.
-fn ten(stage: &Sandbox) -> PathBuf {
-    let folder = stage.file("found");
-    std::fs::create_dir(&folder).expect("the stage can be written");
+/// A folder with eight valid models and two corrupt ones.
+fn folder_of_ten(sandbox: &Sandbox) -> PathBuf {
+    let folder = sandbox.file("found");
+    std::fs::create_dir(&folder).expect("the sandbox can be written");
     for seed in 0..8 {
-        good(&folder, &format!("Model-{seed}-1B"));
+        write_model(&folder, &format!("Model-{seed}-1B"));
     }
     for (name, damage) in [("Cut-1B", Damage::HeaderCut), ("Alien-1B", Damage::WrongMagic)] {
         let path = folder.join(format!("{name}.gguf"));
-        TinyModel::new(name).write_damaged(&path, damage).expect("the stage can be written");
+        TinyModel::new(name).write_damaged(&path, damage).expect("the sandbox can be written");
     }
     folder
 }
 
-fn good(folder: &Path, name: &str) {
-    TinyModel::new(name).write(&folder.join(format!("{name}.gguf"))).expect("the stage can be written");
+fn write_model(folder: &Path, name: &str) {
+    TinyModel::new(name).write(&folder.join(format!("{name}.gguf"))).expect("the sandbox can be written");
 }
 
-/// A fleet of which nothing is written.
-fn nobody(stage: &Sandbox, first_port: u16) -> Fleet {
-    let mut fleet = stage.fleet();
+/// A fleet without configured servers.
+fn empty_fleet(sandbox: &Sandbox, first_port: u16) -> TestFleet {
+    let mut fleet = sandbox.fleet();
     fleet.llama_server(&format!("first-port = {first_port}"));
     fleet
 }
 
-fn with_models(folder: &Path) -> Options {
+fn with_models(folder: &Path) -> DaemonOptions {
     let arguments = vec!["--models".to_owned(), folder.to_string_lossy().into_owned()];
-    Options { arguments, ..Options::default() }
+    DaemonOptions { arguments, ..DaemonOptions::default() }
 }
 
-async fn ports(daemon: &Daemon) -> Vec<(String, u16)> {
+async fn ports(daemon: &TestDaemon) -> Vec<(String, u16)> {
     let servers = daemon.status().await.servers.into_iter();
     servers.map(|server| (server.model_id.to_string(), server.port)).collect()
 }
 
 #[test]
 fn a_folder_is_enough_and_corrupt_files_are_named_with_reasons() {
-    stage(async |stage| {
-        let folder = ten(stage);
-        let fleet = nobody(stage, FIRST_PORT[0]);
-        let daemon = stage.up_with(&fleet, &with_models(&folder)).await;
+    sandbox(async |sandbox| {
+        let folder = folder_of_ten(sandbox);
+        let fleet = empty_fleet(sandbox, FIRST_PORT[0]);
+        let daemon = sandbox.up_with(&fleet, &with_models(&folder)).await;
         for seed in 0..8 {
             daemon.ready(&format!("model_{seed}_1b_f32")).await;
         }
@@ -67,9 +67,9 @@ fn a_folder_is_enough_and_corrupt_files_are_named_with_reasons() {
         let log = daemon.log();
         assert!(log.contains("Cut-1B.gguf") && log.contains("Alien-1B.gguf"), "{log}");
 
-        // A model that comes is taken up by a reload, and one that goes is stopped.
+        // A reload starts the server of a new model, and stops that of a removed one.
         let before = ports(&daemon).await;
-        good(&folder, "Added-1B");
+        write_model(&folder, "Added-1B");
         std::fs::remove_file(folder.join("Model-0-1B.gguf")).unwrap();
         let answer = daemon.post("/api/v1/reload?wait=50s").await.expect(200).json();
         assert_eq!(
@@ -81,25 +81,25 @@ fn a_folder_is_enough_and_corrupt_files_are_named_with_reasons() {
         assert_eq!(after[1..], before[1..], "ports stay");
         assert!(!before.iter().any(|(_, port)| *port == after[0].1), "the port of a model that went is kept for it");
 
-        // The next daemon finds everything where it was.
+        // The next daemon assigns the same ports.
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
-        let daemon = stage.up_with(&fleet, &with_models(&folder)).await;
+        let daemon = sandbox.up_with(&fleet, &with_models(&folder)).await;
         assert_eq!(ports(&daemon).await, after);
     });
 }
 
 #[test]
 fn models_of_the_configuration_are_there_to_be_started() {
-    stage(async |stage| {
-        let folder = stage.file("found");
+    sandbox(async |sandbox| {
+        let folder = sandbox.file("found");
         std::fs::create_dir(&folder).unwrap();
-        ["Small-1B", "Large-7B"].iter().for_each(|name| good(&folder, name));
-        let mut fleet = nobody(stage, FIRST_PORT[1]);
+        ["Small-1B", "Large-7B"].iter().for_each(|name| write_model(&folder, name));
+        let mut fleet = empty_fleet(sandbox, FIRST_PORT[1]);
         fleet.section(&format!("[models]\ndirs = [{:?}]", folder.to_string_lossy()));
         fleet.section("[profiles.all]\nservers = [{ tier = \"F*\" }]\n[profiles.one]\nservers = [\"large*\"]");
         fleet.server("mine", llama_warden_stand_in::Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("mine").await;
         daemon.get("/readyz").await.expect(200);
         let status = daemon.status().await;
@@ -116,34 +116,34 @@ fn models_of_the_configuration_are_there_to_be_started() {
 
 #[test]
 fn a_server_of_the_file_wins_over_the_same_model() {
-    stage(async |stage| {
-        let mut fleet = nobody(stage, FIRST_PORT[2]);
+    sandbox(async |sandbox| {
+        let mut fleet = empty_fleet(sandbox, FIRST_PORT[2]);
         fleet.server("mine", llama_warden_stand_in::Script::default());
         let folder = fleet.model("mine").parent().unwrap().to_owned();
-        let daemon = stage.up_with(&fleet, &with_models(&folder)).await;
+        let daemon = sandbox.up_with(&fleet, &with_models(&folder)).await;
         daemon.ready("mine").await;
         assert_eq!(daemon.status().await.total_servers, 1);
         let models = daemon.get("/api/v1/models").await.expect(200).json();
         assert_eq!(models["models"][0]["server"], "mine");
         assert_eq!(models["models"][0]["port"], fleet.port("mine"));
-        assert!(!daemon.feed().events().iter().any(|event| matches!(event.event, Event::ServerFailed { .. })));
+        assert!(!daemon.event_stream().events().iter().any(|event| matches!(event.event, Event::ServerFailed { .. })));
     });
 }
 
 #[test]
 fn models_are_shown_without_a_daemon() {
-    stage(async |stage| {
-        let folder = ten(stage).to_string_lossy().into_owned();
-        let config = stage.fleet().write();
-        let shown = stage.run(&config, ["models", &folder]).await.expect(0);
+    sandbox(async |sandbox| {
+        let folder = folder_of_ten(sandbox).to_string_lossy().into_owned();
+        let config = sandbox.fleet().write();
+        let shown = sandbox.run(&config, ["models", &folder]).await.expect(0);
         assert!(shown.stdout.contains("model_7_1b_f32") && shown.stdout.contains("123.2K"), "{}", shown.stdout);
         assert!(shown.stderr.contains("truncated") && shown.stderr.contains("Cut-1B.gguf"), "{}", shown.stderr);
-        let json = stage.run(&config, ["models", &folder, "--json"]).await.expect(0).json();
+        let json = sandbox.run(&config, ["models", &folder, "--json"]).await.expect(0).json();
         assert_eq!(json["models"].as_array().map(Vec::len), Some(8));
         assert!(json["models"][0]["port"].is_u64() && json["models"][0]["enabled"] == true, "{json}");
-        let gone = stage.run(&config, ["models", &folder, "/nonexistent"]).await.expect(1);
+        let gone = sandbox.run(&config, ["models", &folder, "/nonexistent"]).await.expect(1);
         assert!(gone.stdout.contains("model_7_1b_f32"), "the others are shown: {}", gone.stdout);
         assert!(gone.stderr.contains("/nonexistent"), "{}", gone.stderr);
-        stage.run(&config, ["models"]).await.expect(2);
+        sandbox.run(&config, ["models"]).await.expect(2);
     });
 }

@@ -1,69 +1,75 @@
-//! What servers write, however much and whatever it is.
+//! Output of servers of any size and content.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::time::Duration;
 
-use llama_warden_stand_in::{Act, Deed, Moment, Script, Stream};
-use llama_warden_tests::{Daemon, PATIENCE, Request, act, eventually, sample, stage};
+use llama_warden_stand_in::{ScheduledAction, Script, ScriptAction, ScriptPhase, Stream};
+use llama_warden_tests::{TestDaemon, TestRequest, WAIT_LIMIT, action_at, eventually, sample, sandbox};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 const STREAM: Stream = Stream::Stderr;
 
-fn say(text: &str) -> Deed {
-    Deed::Say { text: text.to_owned(), stream: STREAM }
+fn say(text: &str) -> ScriptAction {
+    ScriptAction::Say { text: text.to_owned(), stream: STREAM }
 }
 
-fn ready_acts(deeds: impl IntoIterator<Item = Deed>) -> Script {
-    Script { acts: deeds.into_iter().map(|deed| act(Moment::Ready, deed)).collect(), ..Script::default() }
+fn ready_actions(actions: impl IntoIterator<Item = ScriptAction>) -> Script {
+    Script {
+        actions: actions.into_iter().map(|action| action_at(ScriptPhase::Ready, action)).collect(),
+        ..Script::default()
+    }
 }
 
-async fn says(daemon: &Daemon, id: &str, text: &str) {
-    eventually(&format!("{id} says `{text}`"), PATIENCE, async || daemon.output(id).await.contains(text)).await;
+async fn wait_for_output(daemon: &TestDaemon, id: &str, text: &str) {
+    eventually(&format!("{id} says `{text}`"), WAIT_LIMIT, async || daemon.output(id).await.contains(text)).await;
 }
 
-/// Lines that the daemon counted on standard error.
-async fn lines_of(daemon: &Daemon, id: &str) -> f64 {
+/// The number of lines on standard error that the daemon has counted.
+async fn lines_of(daemon: &TestDaemon, id: &str) -> f64 {
     let labels = [("server", id), ("stream", "stderr")];
     sample(&daemon.metrics().await, "llama_warden_server_output_lines_total", &labels).expect("a series")
 }
 
-/// A client that asks and never reads.
-async fn stalled(daemon: &Daemon, path: &str) -> UnixStream {
+/// A client that sends a request and never reads the response.
+async fn stalled_client(daemon: &TestDaemon, path: &str) -> UnixStream {
     let mut stream = UnixStream::connect(daemon.state_dir().join("control.sock")).await.unwrap();
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
     stream
 }
 
-/// C14.
+/// Fault C14.
 #[test]
 fn output_that_is_not_utf_8_ends_nothing() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let bytes = Deed::Bytes { bytes: b"\xff\xfe\x00\xc3(\n".to_vec(), stream: STREAM };
-        fleet.server("a", ready_acts([bytes, say("after the bytes")]));
-        let daemon = stage.up(&fleet).await;
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let bytes = ScriptAction::Bytes { bytes: b"\xff\xfe\x00\xc3(\n".to_vec(), stream: STREAM };
+        fleet.server("a", ready_actions([bytes, say("after the bytes")]));
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        says(&daemon, "a", "after the bytes").await;
+        wait_for_output(&daemon, "a", "after the bytes").await;
         assert!(daemon.output("a").await.contains("\u{fffd}\u{fffd}\0\u{fffd}("), "{}", daemon.output("a").await);
         assert!(daemon.report("a").await.is_ready);
     });
 }
 
-/// C15.
+/// Fault C15.
 #[test]
 fn a_line_of_a_hundred_megabytes_costs_no_memory_and_no_other_line() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let mut script = ready_acts([say("before"), Deed::HugeLine { megabytes: 100, stream: STREAM }, say("after")]);
-        // The daemon's memory is looked at before; a late look only makes the test milder.
-        script.acts[1].after_ms = 1000;
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let mut script =
+            ready_actions([say("before"), ScriptAction::HugeLine { megabytes: 100, stream: STREAM }, say("after")]);
+        // Time to read the daemon's memory before the line; reading it late makes the test weaker, not flaky.
+        script.actions[1].after_ms = 1000;
         fleet.server("a", script);
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        says(&daemon, "a", "before").await;
+        wait_for_output(&daemon, "a", "before").await;
         let before = daemon.resident_bytes();
-        says(&daemon, "a", "after").await;
+        wait_for_output(&daemon, "a", "after").await;
         let grown = daemon.resident_bytes().saturating_sub(before);
         assert!(grown < 1 << 20, "memory grew by {grown} bytes");
         let output = daemon.output("a").await;
@@ -74,27 +80,27 @@ fn a_line_of_a_hundred_megabytes_costs_no_memory_and_no_other_line() {
     });
 }
 
-/// C16.
+/// Fault C16.
 #[test]
 fn a_flood_with_every_reader_stalled_holds_up_neither_the_server_nor_the_daemon() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let flood = Deed::Flood { megabytes: 200, stream: STREAM };
-        fleet.server_with("a", ready_acts([flood, say("the flood is over")]), "enabled = false");
-        let daemon = stage.up(&fleet).await;
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let flood = ScriptAction::Flood { megabytes: 200, stream: STREAM };
+        fleet.server_with("a", ready_actions([flood, say("the flood is over")]), "enabled = false");
+        let daemon = sandbox.up(&fleet).await;
         let mut readers = Vec::new();
         for path in [
             "/api/v1/servers/a/logs?follow=1",
             "/api/v1/servers/a/logs?follow=1&stream=stderr",
             "/api/v1/events?since=0",
         ] {
-            readers.push(stalled(&daemon, path).await);
+            readers.push(stalled_client(&daemon, path).await);
         }
         let before = daemon.resident_bytes();
         daemon.command("a", "start?wait=50s").await.expect(200);
         let expected = f64::from(200_u32 * ((1 << 20) / 100));
-        eventually("every line is counted", PATIENCE, async || lines_of(&daemon, "a").await >= expected).await;
-        says(&daemon, "a", "the flood is over").await;
+        eventually("every line is counted", WAIT_LIMIT, async || lines_of(&daemon, "a").await >= expected).await;
+        wait_for_output(&daemon, "a", "the flood is over").await;
         let grown = daemon.resident_bytes().saturating_sub(before);
         assert!(grown < 32 << 20, "memory grew by {grown} bytes");
         assert!(daemon.report("a").await.is_ready);
@@ -102,19 +108,20 @@ fn a_flood_with_every_reader_stalled_holds_up_neither_the_server_nor_the_daemon(
     });
 }
 
-/// C16, while it stops and while it loads.
+/// Fault C16, while servers load and stop.
 #[test]
 fn a_flood_does_not_hold_up_a_stop() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let flood = || Deed::Flood { megabytes: 4000, stream: STREAM };
-        let loading = Script { load_ms: 60_000, acts: vec![act(Moment::Loading, flood())], ..Script::default() };
-        let stopping = Script { acts: vec![act(Moment::Stopping, flood())], ..Script::default() };
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let flood = || ScriptAction::Flood { megabytes: 4000, stream: STREAM };
+        let loading =
+            Script { load_ms: 60_000, actions: vec![action_at(ScriptPhase::Loading, flood())], ..Script::default() };
+        let stopping = Script { actions: vec![action_at(ScriptPhase::Stopping, flood())], ..Script::default() };
         fleet.server_with("loading", loading, "stop = { grace = \"2s\" }");
         fleet.server_with("stopping", stopping, "stop = { grace = \"2s\" }");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("stopping").await;
-        eventually("it floods", PATIENCE, async || lines_of(&daemon, "loading").await > 1000.0).await;
+        eventually("it floods", WAIT_LIMIT, async || lines_of(&daemon, "loading").await > 1000.0).await;
         for id in ["loading", "stopping"] {
             let asked = Instant::now();
             daemon.command(id, "stop?wait=50s").await.expect(200);
@@ -123,16 +130,16 @@ fn a_flood_does_not_hold_up_a_stop() {
     });
 }
 
-/// C17.
+/// Fault C17.
 #[test]
 fn closed_streams_are_not_an_exit() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let proof = stage.file("closed");
-        fleet.server("a", ready_acts([Deed::CloseStdio {}, Deed::Dump { path: proof.clone() }]));
-        let daemon = stage.up(&fleet).await;
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let proof = sandbox.file("closed");
+        fleet.server("a", ready_actions([ScriptAction::CloseStdio {}, ScriptAction::Dump { path: proof.clone() }]));
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        eventually("the streams are closed", PATIENCE, async || proof.exists()).await;
+        eventually("the streams are closed", WAIT_LIMIT, async || proof.exists()).await;
         assert_eq!(daemon.count("a", "ServerExited").await, 0);
         let report = daemon.report("a").await;
         assert!(report.is_ready && report.is_running);
@@ -141,25 +148,26 @@ fn closed_streams_are_not_an_exit() {
     });
 }
 
-/// The output of both streams, in order, with its end even where nobody closed the line.
+/// All lines are kept in order, and so is a last line without a newline.
 #[test]
 fn the_last_output_of_a_server_is_kept() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let lines = (1..=500).map(|line| say(&format!("line {line}")));
-        let end = Deed::Exit { code: 7, last_words: Some("without a newline".into()) };
-        let mut script = ready_acts(lines.chain([end]));
-        script.acts.insert(0, Act { at: Moment::Ready, after_ms: 300, deed: say("line 0") });
+        let end = ScriptAction::Exit { code: 7, last_words: Some("without a newline".into()) };
+        let mut script = ready_actions(lines.chain([end]));
+        script.actions.insert(0, ScheduledAction { at: ScriptPhase::Ready, after_ms: 300, action: say("line 0") });
         fleet.server("a", script);
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.exited("a").await;
         let output = daemon.output("a").await;
         let expected: String = (0..=500).map(|line| format!("line {line}\n")).collect();
         assert!(output.ends_with(&format!("{expected}without a newline\n")), "{output}");
         let tail = daemon.get("/api/v1/servers/a/logs?tail=1").await.expect(200).text();
         assert_eq!(tail, "without a newline\n");
-        let records =
-            daemon.send(Request::get("/api/v1/servers/a/logs?tail=2").header("accept", "application/x-ndjson")).await;
+        let records = daemon
+            .send(TestRequest::get("/api/v1/servers/a/logs?tail=2").header("accept", "application/x-ndjson"))
+            .await;
         assert_eq!(records.text().lines().count(), 2, "{}", records.text());
     });
 }

@@ -1,13 +1,15 @@
-//! Profiles: what a switch touches, and what it leaves alone.
+//! A profile switch starts and stops the difference between two profiles.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_events::{Event, SwitchPlan};
 use llama_warden_stand_in::Script;
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Daemon, Sandbox, stage};
+use llama_warden_tests::{Sandbox, TestDaemon, sandbox};
 
-/// Servers a to c, one that cannot start, and profiles of them; `first` is active.
-async fn up(stage: &Sandbox) -> Daemon {
-    let mut fleet = stage.fleet();
+/// Starts a daemon with servers a, b, c, one that cannot start, and four profiles, of which `first` is active.
+async fn start(sandbox: &Sandbox) -> TestDaemon {
+    let mut fleet = sandbox.fleet();
     fleet.daemon("profile = \"first\"").section(
         "[profiles.first]\ndescription = \"by day\"\nservers = [\"a\", \"b\"]\n\
          [profiles.second]\nservers = [\"b\", \"c\"]\n\
@@ -18,13 +20,13 @@ async fn up(stage: &Sandbox) -> Daemon {
         fleet.server(id, Script::default());
     });
     fleet.server_with("broken", Script::default(), "binary = \"/nonexistent\"\nenabled = false");
-    let daemon = stage.up(&fleet).await;
+    let daemon = sandbox.up(&fleet).await;
     daemon.ready("a").await;
     daemon.ready("b").await;
     daemon
 }
 
-async fn pids(daemon: &Daemon) -> Vec<(String, u32)> {
+async fn pids(daemon: &TestDaemon) -> Vec<(String, u32)> {
     let servers = daemon.status().await.servers.into_iter();
     servers.filter_map(|server| Some((server.model_id.to_string(), server.pid?))).collect()
 }
@@ -38,14 +40,14 @@ fn lists(plan: &serde_json::Value) -> [String; 4] {
 
 #[test]
 fn a_dry_run_shows_the_plan_and_changes_nothing() {
-    stage(async |stage| {
-        let daemon = up(stage).await;
+    sandbox(async |sandbox| {
+        let daemon = start(sandbox).await;
         let before = (pids(&daemon).await, daemon.status().await.profile);
         let plan = daemon.post("/api/v1/profiles/second/activate?dry_run=1").await.expect(200).json();
         assert_eq!(lists(&plan), ["a", "c", "", "b"]);
-        let shown = stage.run(daemon.config(), ["profile", "switch", "second", "--dry-run"]).await.expect(0).stdout;
+        let shown = sandbox.run(daemon.config(), ["profile", "switch", "second", "--dry-run"]).await.expect(0).stdout;
         assert!(shown.contains("stop: a") && shown.contains("start: c") && shown.contains("keep: b"), "{shown}");
-        // Nothing of it is in force for what comes next either.
+        // The dry run does not change the plan of a later reload either.
         let reload = daemon.post("/api/v1/reload?wait=50s").await.expect(200).json();
         assert_eq!(lists(&reload), ["", "", "", "a b"]);
         assert_eq!((pids(&daemon).await, daemon.status().await.profile), before);
@@ -54,8 +56,8 @@ fn a_dry_run_shows_the_plan_and_changes_nothing() {
 
 #[test]
 fn a_switch_does_not_touch_what_both_profiles_have() {
-    stage(async |stage| {
-        let daemon = up(stage).await;
+    sandbox(async |sandbox| {
+        let daemon = start(sandbox).await;
         let before = daemon.report("b").await.pid;
         daemon.get("/readyz").await.expect(200);
         let answer = daemon.post("/api/v1/profiles/second/activate?wait=50s").await.expect(200).json();
@@ -64,8 +66,8 @@ fn a_switch_does_not_touch_what_both_profiles_have() {
         let running: Vec<_> = pids(&daemon).await.into_iter().map(|(id, _)| id).collect();
         assert_eq!((running, daemon.report("b").await.pid), (vec!["b".to_owned(), "c".to_owned()], before));
         assert!(daemon.metrics().await.contains("llama_warden_profile_active{profile=\"second\"} 1"));
-        // What is in the way frees its memory before the next one needs it.
-        let events = daemon.feed().events();
+        // A stop comes before a start, so that its memory is free by then.
+        let events = daemon.event_stream().events();
         let seq = |id: &str, kind: &str| {
             let of = |event: &&llama_warden_events::Envelope| {
                 event.server.as_ref().is_some_and(|server| server.as_str() == id) && event.event.kind() == kind
@@ -73,7 +75,7 @@ fn a_switch_does_not_touch_what_both_profiles_have() {
             events.iter().find(of).expect("it happened").seq
         };
         assert!(seq("a", "ServerExited") < seq("c", "LaunchBegan"));
-        // The same servers with other flags are restarted.
+        // Servers whose flags differ between the profiles are restarted.
         let changed = daemon.post("/api/v1/profiles/changed/activate?wait=50s").await.expect(200).json();
         assert_eq!(lists(&changed), ["", "", "b c", ""]);
         assert!(daemon.server("b").await.argv.contains(&"777".to_owned()));
@@ -83,8 +85,8 @@ fn a_switch_does_not_touch_what_both_profiles_have() {
 
 #[test]
 fn a_server_that_cannot_start_does_not_sink_the_switch() {
-    stage(async |stage| {
-        let daemon = up(stage).await;
+    sandbox(async |sandbox| {
+        let daemon = start(sandbox).await;
         let before = daemon.report("b").await.pid;
         daemon.post("/api/v1/profiles/broken/activate?wait=50s").await.expect(200);
         let status = daemon.status().await;
@@ -102,23 +104,23 @@ fn a_server_that_cannot_start_does_not_sink_the_switch() {
 
 #[test]
 fn an_unknown_profile_changes_nothing() {
-    stage(async |stage| {
-        let daemon = up(stage).await;
+    sandbox(async |sandbox| {
+        let daemon = start(sandbox).await;
         let before = pids(&daemon).await;
         let answer = daemon.post("/api/v1/profiles/frist/activate").await.expect(404).json();
         assert_eq!(answer["reason"], "unknown-profile");
-        let ran = stage.run(daemon.config(), ["profile", "switch", "frist"]).await.expect(1);
+        let ran = sandbox.run(daemon.config(), ["profile", "switch", "frist"]).await.expect(1);
         assert!(ran.stderr.contains("frist"), "{}", ran.stderr);
         let is_plan = |event: &llama_warden_events::Envelope| matches!(event.event, Event::SwitchPlanned { .. });
-        assert_eq!((pids(&daemon).await, daemon.feed().events().iter().any(is_plan)), (before, false));
+        assert_eq!((pids(&daemon).await, daemon.event_stream().events().iter().any(is_plan)), (before, false));
     });
 }
 
 #[test]
 fn the_command_line_lists_shows_and_switches() {
-    stage(async |stage| {
-        let daemon = up(stage).await;
-        let run = async |arguments: &[&str]| stage.run(daemon.config(), arguments).await;
+    sandbox(async |sandbox| {
+        let daemon = start(sandbox).await;
+        let run = async |arguments: &[&str]| sandbox.run(daemon.config(), arguments).await;
         let list = run(&["profile", "list", "--json"]).await.expect(0).json();
         let active: Vec<_> = list.as_array().unwrap().iter().filter(|profile| profile["active"] == true).collect();
         assert_eq!((list.as_array().unwrap().len(), active.len(), &active[0]["name"]), (4, 1, &"first".into()));
@@ -138,26 +140,26 @@ fn the_command_line_lists_shows_and_switches() {
     });
 }
 
-/// Without a daemon, profiles are read from the configuration.
+/// The list comes from the configuration file.
 #[test]
 fn profiles_are_listed_without_a_daemon() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default()).section("[profiles.p]\nservers = [\"*\"]");
         let config = fleet.write();
-        let list = stage.run(&config, ["profile", "list", "--json"]).await.expect(0).json();
+        let list = sandbox.run(&config, ["profile", "list", "--json"]).await.expect(0).json();
         assert_eq!(list[0]["servers"], serde_json::json!(["a"]));
         for arguments in [["profile", "active"].as_slice(), &["profile", "switch", "p"], &["reload"]] {
-            stage.run(&config, arguments).await.expect(5);
+            sandbox.run(&config, arguments).await.expect(5);
         }
     });
 }
 
-/// S9: a switch in the middle of which the daemon stops.
+/// Fault S9: the daemon is stopped in the middle of a switch.
 #[test]
 fn a_stop_amid_a_switch_launches_nothing_more() {
-    stage(async |stage| {
-        let daemon = up(stage).await;
+    sandbox(async |sandbox| {
+        let daemon = start(sandbox).await;
         daemon.post("/api/v1/profiles/second/activate").await.expect(202);
         daemon.signal(nix::sys::signal::Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 0);
@@ -166,8 +168,8 @@ fn a_stop_amid_a_switch_launches_nothing_more() {
 
 #[test]
 fn a_stopped_server_of_the_profile_is_started_by_a_switch_to_it() {
-    stage(async |stage| {
-        let daemon = up(stage).await;
+    sandbox(async |sandbox| {
+        let daemon = start(sandbox).await;
         daemon.command("a", "stop?wait=50s").await.expect(200);
         let answer = daemon.post("/api/v1/profiles/first/activate?wait=50s").await.expect(200).json();
         assert_eq!(lists(&answer), ["", "a", "", "b"]);

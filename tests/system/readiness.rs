@@ -1,13 +1,17 @@
-//! When a server is ready, and when it is not.
+//! When a server counts as ready.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_events::{Event, FailureReason, ReadyVia};
-use llama_warden_stand_in::{Act, Deed, HealthScript, LineDress, LoadProgress, Moment, ReadyLine, Script, Stream};
+use llama_warden_stand_in::{
+    HealthScript, LineStyle, LoadProgress, ReadyLine, ScheduledAction, Script, ScriptAction, ScriptPhase, Stream,
+};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Daemon, PATIENCE, eventually, stage};
+use llama_warden_tests::{TestDaemon, WAIT_LIMIT, eventually, sandbox};
 
 const FAIL_SOON: &str = "readiness = { timeout = \"2s\", on-timeout = \"fail\" }";
 
-async fn assert_failed(daemon: &Daemon, id: &str, expected: FailureReason) {
+async fn assert_failed(daemon: &TestDaemon, id: &str, expected: FailureReason) {
     let (reason, detail, _) = daemon.failure(id).await;
     assert_eq!(reason, expected, "{id}: {detail}");
     daemon.exited(id).await;
@@ -16,11 +20,11 @@ async fn assert_failed(daemon: &Daemon, id: &str, expected: FailureReason) {
     assert_eq!((report.phase, report.pid), (PhaseName::Failed, None), "{id}");
 }
 
-/// C6, C8.
+/// Faults C6 and C8.
 #[test]
 fn a_server_without_a_sign_of_life_is_stalled() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let keys = "readiness = { timeout = \"60s\", on-timeout = \"fail\", stall-timeout = \"1s\" }";
         let mute = Script { silent: true, ready_line: ReadyLine::Never, ..Script::default() };
         fleet.server_with("unbound", Script { never_bind: true, ..mute.clone() }, keys);
@@ -29,18 +33,18 @@ fn a_server_without_a_sign_of_life_is_stalled() {
             Script { health: HealthScript::Status(503), load_progress: LoadProgress::None, ..mute },
             keys,
         );
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for id in ["unbound", "busy"] {
             assert_failed(&daemon, id, FailureReason::Stalled).await;
         }
     });
 }
 
-/// C7.
+/// Fault C7.
 #[test]
 fn a_server_that_answers_503_is_never_assumed_ready() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let loads = || Script {
             health: HealthScript::Status(503),
             load_ms: 60_000,
@@ -50,7 +54,7 @@ fn a_server_that_answers_503_is_never_assumed_ready() {
         };
         fleet.server_with("patient", loads(), "readiness = { timeout = \"1s\" }");
         fleet.server_with("strict", loads(), FAIL_SOON);
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let warned = daemon.event(
             "patient is warned of",
             |event| matches!(&event.event, Event::ServerWarned { warning, .. } if warning.as_str() == "loading-past-cap"),
@@ -63,59 +67,59 @@ fn a_server_that_answers_503_is_never_assumed_ready() {
     });
 }
 
-/// C9. A 503 of a ready server is not acted upon by killing it.
+/// Fault C9, after ready.
 #[test]
 fn a_server_is_not_killed_for_a_503_after_it_was_ready() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let spoken = Act {
-            at: Moment::Ready,
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let spoken = ScheduledAction {
+            at: ScriptPhase::Ready,
             after_ms: 5000,
-            deed: Deed::Say { text: "still here".into(), stream: Stream::Stderr },
+            action: ScriptAction::Say { text: "still here".into(), stream: Stream::Stderr },
         };
         let health = HealthScript::Flap(vec![(0, 200), (3000, 503), (3400, 200), (3800, 503)]);
         fleet.server_with(
             "a",
-            Script { health, acts: vec![spoken], ..Script::default() },
+            Script { health, actions: vec![spoken], ..Script::default() },
             "health = { interval = \"100ms\", failures = 1000 }",
         );
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let pid = daemon.report("a").await.pid;
-        eventually("it speaks", PATIENCE, async || daemon.output("a").await.contains("still here")).await;
+        eventually("it speaks", WAIT_LIMIT, async || daemon.output("a").await.contains("still here")).await;
         let report = daemon.report("a").await;
         assert_eq!((report.pid, report.is_running, report.incarnation.get()), (pid, true, 1));
         assert_eq!(daemon.count("a", "SignalDelivered").await, 0);
     });
 }
 
-/// C9, before ready: one 200 that does not last is enough, and a flapping start ends in ready.
+/// Fault C9, before ready: a single 200 is enough, even if a 503 follows it.
 #[test]
 fn a_health_endpoint_that_flaps_while_starting_ends_in_ready() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let health = HealthScript::Flap(vec![(0, 503), (300, 200), (310, 503), (700, 200)]);
         fleet.server("a", Script { health, ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         assert_eq!(daemon.count("a", "ReadyReached").await, 1);
     });
 }
 
-/// C10.
+/// Fault C10.
 #[test]
 fn a_ready_line_of_a_server_that_does_not_serve_proves_nothing() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server_with("strict", Script { never_bind: true, ..Script::default() }, FAIL_SOON);
-        // Nobody listens on its port, so it cannot be assumed ready either.
+        // Nothing listens on its port, so that it is not assumed ready either.
         let assuming = "readiness = { timeout = \"2s\" }";
         fleet.server_with("assuming", Script { never_bind: true, silent: true, ..Script::default() }, assuming);
         fleet.server_with("talking", Script { never_bind: true, ..Script::default() }, assuming);
         let early = Script { load_ms: 2000, ready_line: ReadyLine::Early, ..Script::default() };
         fleet.server("early", early);
-        let daemon = stage.up(&fleet).await;
-        // Its progress came before its ready line, so nothing says that it still loads.
+        let daemon = sandbox.up(&fleet).await;
+        // Progress before a ready line does not prove that the server still loads.
         for id in ["strict", "assuming", "talking"] {
             assert_failed(&daemon, id, FailureReason::ReadyTimeout).await;
         }
@@ -130,15 +134,15 @@ fn a_ready_line_of_a_server_that_does_not_serve_proves_nothing() {
     });
 }
 
-/// C11.
+/// Fault C11.
 #[test]
 fn a_server_becomes_ready_once_however_often_it_says_so() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("twice", Script { ready_line: ReadyLine::Twice, ..Script::default() });
         let again = Script { ready_line: ReadyLine::AgainWhenStopping, ..Script::default() };
         fleet.server("again", again);
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for id in ["twice", "again"] {
             daemon.ready(id).await;
             daemon.command(id, "stop?wait=50s").await.expect(200);
@@ -156,24 +160,24 @@ fn a_server_becomes_ready_once_however_often_it_says_so() {
     });
 }
 
-/// C13. The health endpoint lags behind the line, so that the line is what is seen first.
+/// Fault C13. `/health` turns 200 a second after the line, so that the line is seen first.
 #[test]
-fn the_ready_line_is_known_in_every_dress() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+fn the_ready_line_is_recognised_however_it_is_written() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let dresses = [
-            ("plain", LineDress::Plain),
-            ("bytes", LineDress::Bytes),
-            ("ansi", LineDress::Ansi),
-            ("crlf", LineDress::CarriageReturn),
-            ("nul", LineDress::Nul),
-            ("not-utf8", LineDress::NotUtf8),
+            ("plain", LineStyle::Plain),
+            ("bytes", LineStyle::Bytes),
+            ("ansi", LineStyle::Ansi),
+            ("crlf", LineStyle::CarriageReturn),
+            ("nul", LineStyle::Nul),
+            ("not-utf8", LineStyle::NotUtf8),
         ];
-        for (id, ready_dress) in dresses {
+        for (id, ready_style) in dresses {
             let health = HealthScript::Flap(vec![(0, 503), (1000, 200)]);
-            fleet.server(id, Script { ready_dress, health, ..Script::default() });
+            fleet.server(id, Script { ready_style, health, ..Script::default() });
         }
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for (id, _) in dresses {
             match daemon.ready(id).await.event {
                 Event::ReadyReached { via, .. } => assert_eq!(via, ReadyVia::Stderr, "{id}"),
@@ -189,11 +193,11 @@ fn the_ready_line_is_known_in_every_dress() {
     });
 }
 
-/// C34.
+/// Fault C34.
 #[test]
 fn an_endpoint_that_misbehaves_holds_up_its_own_server_only() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let ways = [
             ("hang", HealthScript::Hang),
             ("trickle", HealthScript::Trickle),
@@ -207,12 +211,12 @@ fn an_endpoint_that_misbehaves_holds_up_its_own_server_only() {
             fleet.server_with(id, Script { health: health.clone(), ..Script::default() }, keys);
         }
         fleet.server("good", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("good").await;
         let before = daemon.resident_bytes();
         for (id, _) in &ways {
             let (reason, detail, _) = daemon.failure(id).await;
-            // An endless body begins with a 200, which is all that is asked for.
+            // The endless body begins with a 200, and still does not count as an answer.
             assert_eq!(reason, FailureReason::ReadyTimeout, "{id}: {detail}");
             assert_eq!(daemon.count(id, "ReadyReached").await, 0, "{id}");
         }
@@ -222,27 +226,27 @@ fn an_endpoint_that_misbehaves_holds_up_its_own_server_only() {
     });
 }
 
-/// What answers late is slow, not dead.
+/// A probe that is answered after 900 ms counts.
 #[test]
 fn a_slow_health_endpoint_becomes_ready() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script { health: HealthScript::Delay(900), ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        // Each probe takes that long, and the first one begins after the spawn.
+        // The first probe begins after the spawn and takes 900 ms.
         assert!(daemon.report("a").await.startup_seconds.expect("it is ready") >= 0.9);
     });
 }
 
-/// Without lines the probe finds it alone; what cannot be probed and says nothing is assumed ready, with a warning.
+/// Without a ready line, the probe alone proves that a server is ready.
 #[test]
 fn readiness_needs_no_lines() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server_with("disabled", Script::default(), "flags = { log-disable = true }");
         fleet.server("mute", Script { silent: true, ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for id in ["disabled", "mute"] {
             match daemon.ready(id).await.event {
                 Event::ReadyReached { via, .. } => assert_eq!(via, ReadyVia::Health, "{id}"),

@@ -1,32 +1,34 @@
-//! A changed configuration: taken up by difference, or refused as a whole.
+//! A changed configuration is applied by its difference, or refused as a whole.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_events::{Envelope, Event, SwitchPlan};
-use llama_warden_stand_in::{Deed, Moment, Script};
-use llama_warden_tests::{Daemon, Fleet, Sandbox, act, sample, stage};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
+use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, action_at, sample, sandbox};
 
-/// Servers a and b.
-fn two(stage: &Sandbox) -> Fleet {
-    let mut fleet = stage.fleet();
+/// A fleet of servers a and b.
+fn two_servers(sandbox: &Sandbox) -> TestFleet {
+    let mut fleet = sandbox.fleet();
     fleet.server_with("a", Script::default(), "flags = { ctx-size = 1111 }").server("b", Script::default());
     fleet
 }
 
-async fn up(stage: &Sandbox, fleet: &Fleet) -> Daemon {
-    let daemon = stage.up(fleet).await;
+async fn start(sandbox: &Sandbox, fleet: &TestFleet) -> TestDaemon {
+    let daemon = sandbox.up(fleet).await;
     daemon.ready("a").await;
     daemon.ready("b").await;
     daemon
 }
 
 /// Replaces the configuration in one step.
-fn rewrite(fleet: &Fleet, toml: &str) {
+fn rewrite(fleet: &TestFleet, toml: &str) {
     let new = fleet.path().with_extension("rewritten");
-    std::fs::write(&new, toml).and_then(|()| std::fs::rename(&new, fleet.path())).expect("the stage can be written");
+    std::fs::write(&new, toml).and_then(|()| std::fs::rename(&new, fleet.path())).expect("the sandbox can be written");
 }
 
-/// The plans of all reloads so far that touched something.
-fn plans(daemon: &Daemon) -> Vec<SwitchPlan> {
-    let plans = daemon.feed().events().into_iter().filter_map(|event| match event.event {
+/// The plans of all reloads so far that start, stop or restart a server.
+fn plans(daemon: &TestDaemon) -> Vec<SwitchPlan> {
+    let plans = daemon.event_stream().events().into_iter().filter_map(|event| match event.event {
         Event::SwitchPlanned { plan } => Some(*plan),
         _ => None,
     });
@@ -43,9 +45,9 @@ fn is_reload(event: &Envelope) -> bool {
 
 #[test]
 fn a_changed_flag_restarts_just_that_server() {
-    stage(async |stage| {
-        let fleet = two(stage);
-        let daemon = up(stage, &fleet).await;
+    sandbox(async |sandbox| {
+        let fleet = two_servers(sandbox);
+        let daemon = start(sandbox, &fleet).await;
         let before = (daemon.report("a").await.pid, daemon.report("b").await.pid);
         rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
         daemon.post("/api/v1/reload?wait=50s").await.expect(200);
@@ -59,9 +61,9 @@ fn a_changed_flag_restarts_just_that_server() {
 
 #[test]
 fn the_file_is_watched() {
-    stage(async |stage| {
-        let fleet = two(stage);
-        let daemon = up(stage, &fleet).await;
+    sandbox(async |sandbox| {
+        let fleet = two_servers(sandbox);
+        let daemon = start(sandbox, &fleet).await;
         rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
         let reloaded = daemon.event("it is reloaded", is_reload).await;
         assert!(matches!(reloaded.event, Event::ConfigurationReloaded { trigger } if trigger.contains("warden.toml")));
@@ -74,9 +76,9 @@ fn the_file_is_watched() {
 
 #[test]
 fn a_bad_configuration_changes_nothing_and_says_why() {
-    stage(async |stage| {
-        let fleet = two(stage);
-        let daemon = up(stage, &fleet).await;
+    sandbox(async |sandbox| {
+        let fleet = two_servers(sandbox);
+        let daemon = start(sandbox, &fleet).await;
         let before = daemon.status().await;
         let bad = fleet.toml().replace("1111", "2222") + "\ngrase = 1\n[stop]\ngrace = 1\n";
         rewrite(&fleet, &bad);
@@ -85,37 +87,37 @@ fn a_bad_configuration_changes_nothing_and_says_why() {
         assert!(detail.contains("grase") && detail.contains("stop.grace"), "every problem: {detail}");
         let refused = |event: &Envelope| matches!(event.event, Event::ConfigurationRefused { .. });
         daemon.event("the refusal is an event", refused).await;
-        let ran = stage.run(daemon.config(), ["--address", &address(&daemon), "reload"]).await.expect(2);
+        let ran = sandbox.run(daemon.config(), ["--address", &address(&daemon), "reload"]).await.expect(2);
         assert!(ran.stderr.contains("grase"), "{}", ran.stderr);
         let status = daemon.status().await;
         assert!(status.configuration_refused.is_some_and(|why| why.contains("grase")));
-        let shown = stage.run(daemon.config(), ["--address", &address(&daemon), "status"]).await.expect(0).stdout;
+        let shown = sandbox.run(daemon.config(), ["--address", &address(&daemon), "status"]).await.expect(0).stdout;
         assert!(shown.contains("grase") && shown.contains("llama-warden check"), "{shown}");
         let pids = |servers: &[llama_warden_state::ServerReport]| servers.iter().map(|s| s.pid).collect::<Vec<_>>();
         assert_eq!(pids(&status.servers), pids(&before.servers));
-        assert!(plans(&daemon).is_empty() && !daemon.feed().events().iter().any(is_reload));
+        assert!(plans(&daemon).is_empty() && !daemon.event_stream().events().iter().any(is_reload));
         assert!(daemon.log().contains("grase"), "the log says it too");
-        // Mended, it is taken, and nothing is left of the refusal.
+        // A corrected file is applied, and the status no longer reports the refusal.
         rewrite(&fleet, &fleet.toml());
         daemon.post("/api/v1/reload?wait=50s").await.expect(200);
         assert_eq!(daemon.status().await.configuration_refused, None);
     });
 }
 
-fn address(daemon: &Daemon) -> String {
+fn address(daemon: &TestDaemon) -> String {
     format!("unix:{}", daemon.state_dir().join("control.sock").display())
 }
 
 #[test]
 fn a_removed_server_is_stopped_and_loses_its_series_and_a_new_one_starts() {
-    stage(async |stage| {
-        let fleet = two(stage);
-        let daemon = up(stage, &fleet).await;
+    sandbox(async |sandbox| {
+        let fleet = two_servers(sandbox);
+        let daemon = start(sandbox, &fleet).await;
         let a = daemon.report("a").await.pid;
         let up = sample(&daemon.metrics().await, "llama_warden_server_running", &[("server", "b")]);
         assert_eq!(up, Some(1.0));
         rewrite(&fleet, &fleet.toml().replace("id = \"b\"", "id = \"c\""));
-        let answer = stage.run(daemon.config(), ["reload", "--wait", "--json"]).await.expect(0).json();
+        let answer = sandbox.run(daemon.config(), ["reload", "--wait", "--json"]).await.expect(0).json();
         assert_eq!(answer["status"]["total_servers"], 2);
         daemon.event("b is forgotten", |event| matches!(event.event, Event::ServerRemoved)).await;
         let status = daemon.status().await;
@@ -128,14 +130,14 @@ fn a_removed_server_is_stopped_and_loses_its_series_and_a_new_one_starts() {
     });
 }
 
-/// `up --server` stays what it was asked for.
+/// After `up --server a`, a reload does not start server b.
 #[test]
 fn a_reload_starts_nothing_that_was_left_out_on_purpose() {
-    stage(async |stage| {
-        let fleet = two(stage);
+    sandbox(async |sandbox| {
+        let fleet = two_servers(sandbox);
         let arguments = ["--server", "a"].map(str::to_owned).to_vec();
-        let options = llama_warden_tests::Options { arguments, ..Default::default() };
-        let daemon = stage.up_with(&fleet, &options).await;
+        let options = llama_warden_tests::DaemonOptions { arguments, ..Default::default() };
+        let daemon = sandbox.up_with(&fleet, &options).await;
         daemon.ready("a").await;
         daemon.get("/readyz").await.expect(200);
         daemon.post("/api/v1/reload?wait=50s").await.expect(200);
@@ -143,14 +145,14 @@ fn a_reload_starts_nothing_that_was_left_out_on_purpose() {
     });
 }
 
-/// S20.
+/// Fault S20.
 #[test]
 fn a_reload_while_a_server_starts_holds_for_its_next_launch() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server_with("a", Script { load_ms: 60_000, ..Script::default() }, "flags = { ctx-size = 1111 }");
-        let daemon = stage.up(&fleet).await;
-        // It has read its script by then.
+        let daemon = sandbox.up(&fleet).await;
+        // The stand-in has read its script by then, so that the new one is for the next launch.
         let first = daemon.event("it loads", |event| matches!(event.event, Event::LoadProgressed { .. })).await;
         fleet.rewrite("a", &Script::default());
         rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
@@ -162,17 +164,17 @@ fn a_reload_while_a_server_starts_holds_for_its_next_launch() {
     });
 }
 
-/// S20.
+/// Fault S20.
 #[test]
 fn a_reload_while_a_server_crash_loops_holds_for_its_next_launch_and_loses_no_stop() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.section("[restart]\ninitial-delay = \"300ms\"\nmax-delay = \"300ms\"\nmax-attempts = 1000");
-        let crash = act(Moment::Loading, Deed::Exit { code: 7, last_words: None });
-        let crashing = Script { load_ms: 60_000, acts: vec![crash], ..Script::default() };
+        let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
+        let crashing = Script { load_ms: 60_000, actions: vec![crash], ..Script::default() };
         fleet.server_with("a", crashing.clone(), "flags = { ctx-size = 1111 }");
         fleet.server_with("b", crashing, "flags = { ctx-size = 1111 }");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for id in ["a", "b"] {
             daemon
                 .event(&format!("{id} crash-loops"), |event| {
@@ -181,7 +183,7 @@ fn a_reload_while_a_server_crash_loops_holds_for_its_next_launch_and_loses_no_st
                 })
                 .await;
         }
-        // A stop of the one and a change of both, whichever comes first; the watch of the file brings a second change.
+        // The stop of b races with the change of both; the watch of the file triggers a second reload.
         rewrite(&fleet, &fleet.toml().replace("1111", "2222"));
         fleet.rewrite("a", &Script::default());
         let (reload, stop) = tokio::join!(daemon.post("/api/v1/reload"), daemon.command("b", "stop?wait=30s"));

@@ -1,26 +1,28 @@
-//! Restarts by policy.
+//! Restarts by the restart policy.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_events::{Event, FailureReason};
-use llama_warden_stand_in::{Deed, Moment, Script};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Sandbox, act, sample, stage};
+use llama_warden_tests::{Sandbox, action_at, sample, sandbox};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// A fleet whose back-offs are short.
-fn hasty(stage: &Sandbox) -> llama_warden_tests::Fleet {
-    let mut fleet = stage.fleet();
+/// A fleet with short restart delays.
+fn fast_restarts(sandbox: &Sandbox) -> llama_warden_tests::TestFleet {
+    let mut fleet = sandbox.fleet();
     fleet.section("[restart]\ninitial-delay = \"20ms\"\nmax-delay = \"50ms\"\nmax-attempts = 5");
     fleet
 }
 
-/// C35, as far as the kernel leaves no word of it: KILL from nowhere is a crash, and policy applies.
+/// Fault C35: a SIGKILL from outside counts as a crash, and the policy applies.
 #[test]
 fn a_killed_server_comes_back() {
-    stage(async |stage| {
-        let mut fleet = hasty(stage);
+    sandbox(async |sandbox| {
+        let mut fleet = fast_restarts(sandbox);
         fleet.server("a", Script::default()).server("b", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let ready = daemon.ready("a").await;
         daemon.ready("b").await;
         let (pid, other) = (daemon.report("a").await.pid.expect("it runs"), daemon.report("b").await.pid);
@@ -39,14 +41,14 @@ fn a_killed_server_comes_back() {
     });
 }
 
-/// C23: health finds it, the stop continues it, it obeys with exit code 0, and policy brings it back.
+/// Fault C23: the server fails as unresponsive, is stopped by TERM and CONT, and is restarted although it exits with 0.
 #[test]
 fn a_stopped_server_is_found_and_comes_back() {
-    stage(async |stage| {
-        let mut fleet = hasty(stage);
+    sandbox(async |sandbox| {
+        let mut fleet = fast_restarts(sandbox);
         fleet.section("[health]\ninterval = \"200ms\"\ntimeout = \"200ms\"\nfailures = 2");
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let ready = daemon.ready("a").await;
         let pid = daemon.report("a").await.pid.expect("it runs");
         kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGSTOP).unwrap();
@@ -59,14 +61,14 @@ fn a_stopped_server_is_found_and_comes_back() {
     });
 }
 
-/// C40.
+/// Fault C40.
 #[test]
 fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
-    stage(async |stage| {
-        let mut fleet = hasty(stage);
-        let crash = act(Moment::Loading, Deed::Exit { code: 7, last_words: None });
-        fleet.server("a", Script { load_ms: 60_000, acts: vec![crash], ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+    sandbox(async |sandbox| {
+        let mut fleet = fast_restarts(sandbox);
+        let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
+        fleet.server("a", Script { load_ms: 60_000, actions: vec![crash], ..Script::default() });
+        let daemon = sandbox.up(&fleet).await;
         let abandoned =
             daemon.event("it is given up", |event| matches!(event.event, Event::RestartAbandoned { .. })).await;
         assert!(
@@ -80,7 +82,7 @@ fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
         let labels = [("server", "a"), ("reason", reason)];
         assert_eq!(sample(&metrics, "llama_warden_server_restarts_abandoned_total", &labels), Some(1.0), "{metrics}");
         assert_eq!(sample(&metrics, "llama_warden_server_launches_total", &labels[..1]), Some(6.0));
-        let shown = stage.run(daemon.config(), ["status"]).await.expect(0).stdout;
+        let shown = sandbox.run(daemon.config(), ["status"]).await.expect(0).stdout;
         assert!(shown.contains("given up: 6 consecutive failures"), "{shown}");
         fleet.rewrite("a", &Script::default());
         daemon.command("a", "start?wait=50s").await.expect(200);
@@ -89,15 +91,15 @@ fn a_crash_loop_is_given_up_and_says_why_until_a_person_starts_it() {
     });
 }
 
-/// A daemon that is restarted goes on counting.
+/// The next daemon continues the count of failures.
 #[test]
 fn a_crash_loop_survives_a_restart_of_the_daemon() {
-    stage(async |stage| {
-        let mut fleet = hasty(stage);
-        let crash = act(Moment::Loading, Deed::Exit { code: 7, last_words: None });
-        fleet.server("a", Script { load_ms: 60_000, acts: vec![crash], ..Script::default() });
+    sandbox(async |sandbox| {
+        let mut fleet = fast_restarts(sandbox);
+        let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
+        fleet.server("a", Script { load_ms: 60_000, actions: vec![crash], ..Script::default() });
         for launches in [6, 1] {
-            let daemon = stage.up(&fleet).await;
+            let daemon = sandbox.up(&fleet).await;
             daemon.event("it is given up", |event| matches!(event.event, Event::RestartAbandoned { .. })).await;
             assert_eq!(daemon.count("a", "LaunchBegan").await, launches);
             daemon.signal(Signal::SIGTERM);
@@ -106,15 +108,15 @@ fn a_crash_loop_survives_a_restart_of_the_daemon() {
     });
 }
 
-/// C37: the address of a server that is gone stays taken for a while.
+/// Fault C37: another listener stands for a port that is released late.
 #[test]
 fn a_restart_waits_for_a_port_that_is_released_late() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.section("[restart]\ninitial-delay = \"100ms\"\nmax-delay = \"200ms\"\nmax-attempts = 100");
         fleet.server("a", Script::default());
         let port = fleet.port("a");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let ready = daemon.ready("a").await;
         daemon.command("a", "stop?wait=30s").await.expect(200);
         let late = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("it is free");

@@ -1,30 +1,35 @@
-//! Secrets: a server gets them, nobody else sees them.
+//! Secrets reach the server and are masked everywhere else.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
-use llama_warden_stand_in::{Deed, Moment, Script, Stream};
-use llama_warden_tests::{PATIENCE, act, eventually, stage};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, Stream};
+use llama_warden_tests::{WAIT_LIMIT, action_at, eventually, sandbox};
 
 const SECRET: &str = "sk-do-not-tell-anybody";
 const VALUE: &str = "hf_do-not-tell-either";
 
-/// C41.
+/// Fault C41.
 #[test]
 fn a_secret_is_shown_nowhere() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let says = |stream| Deed::Say { text: format!("my key is {SECRET} and {VALUE}, said"), stream };
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let says = |stream| ScriptAction::Say { text: format!("my key is {SECRET} and {VALUE}, said"), stream };
         let script = Script {
-            acts: vec![act(Moment::Loading, says(Stream::Stderr)), act(Moment::Ready, says(Stream::Stdout))],
+            actions: vec![
+                action_at(ScriptPhase::Loading, says(Stream::Stderr)),
+                action_at(ScriptPhase::Ready, says(Stream::Stdout)),
+            ],
             load_ms: 300,
             ..Script::default()
         };
         let keys = format!("args = [\"--api-key\", \"{SECRET}\"]\nenv = {{ MY_TOKEN = \"{VALUE}\" }}");
         fleet.server_with("a", script.clone(), &keys);
-        let dies = Deed::Exit { code: 1, last_words: Some(format!("cannot use {SECRET}")) };
-        fleet.server_with("dies", Script { acts: vec![act(Moment::Start, dies)], ..script }, &keys);
-        let daemon = stage.up(&fleet).await;
+        let dies = ScriptAction::Exit { code: 1, last_words: Some(format!("cannot use {SECRET}")) };
+        fleet.server_with("dies", Script { actions: vec![action_at(ScriptPhase::Start, dies)], ..script }, &keys);
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.failure("dies").await;
-        eventually("it is said", PATIENCE, async || daemon.output("a").await.matches(", said").count() == 2).await;
+        eventually("it is said", WAIT_LIMIT, async || daemon.output("a").await.matches(", said").count() == 2).await;
         let mut shown = Vec::new();
         for path in ["status", "servers/a", "servers/dies", "servers/a/logs", "servers/dies/logs", "events?follow=0"] {
             shown.push((path.to_owned(), daemon.get(&format!("/api/v1/{path}")).await.expect(200).text()));
@@ -38,7 +43,7 @@ fn a_secret_is_shown_nowhere() {
             &["logs", "a"],
             &["events", "--json"],
         ] {
-            let ran = stage.run(daemon.config(), arguments).await.expect(0);
+            let ran = sandbox.run(daemon.config(), arguments).await.expect(0);
             shown.push((arguments.join(" "), ran.stdout + &ran.stderr));
         }
         for entry in std::fs::read_dir(daemon.state_dir()).unwrap().flatten().filter(|entry| entry.path().is_file()) {

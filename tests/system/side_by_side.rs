@@ -1,20 +1,20 @@
-//! Several servers under one daemon.
+//! Several servers of one daemon do not delay each other.
 
 use std::time::Duration;
 
 use llama_warden_events::{Event, FailureReason};
-use llama_warden_stand_in::{Deed, Moment, Script, TermScript};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, TermScript};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{act, sample, stage};
+use llama_warden_tests::{action_at, sample, sandbox};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 #[test]
 fn one_server_that_fails_does_not_hold_up_the_others() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let fails = Script {
-            acts: vec![act(Moment::Loading, Deed::Exit { code: 1, last_words: None })],
+            actions: vec![action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 1, last_words: None })],
             load_ms: 60_000,
             ..Script::default()
         };
@@ -22,7 +22,7 @@ fn one_server_that_fails_does_not_hold_up_the_others() {
             .server("good", Script::default())
             .server("bad", fails)
             .server("slow", Script { load_ms: 700, ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("good").await;
         daemon.ready("slow").await;
         let (reason, ..) = daemon.failure("bad").await;
@@ -43,13 +43,13 @@ fn one_server_that_fails_does_not_hold_up_the_others() {
 
 #[test]
 fn servers_are_stopped_side_by_side() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let stubborn = || Script { term: TermScript::Ignore, ..Script::default() };
         for id in ["a", "b", "c"] {
             fleet.server_with(id, stubborn(), "stop = { grace = \"4s\" }");
         }
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for id in ["a", "b", "c"] {
             daemon.ready(id).await;
         }
@@ -64,11 +64,11 @@ fn servers_are_stopped_side_by_side() {
 
 #[test]
 fn what_is_ready_is_counted_and_named() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
         fleet.server_with("off", Script::default(), "enabled = false");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let ready = daemon.ready("a").await;
         assert!(matches!(ready.event, Event::ReadyReached { .. }));
         daemon.get("/readyz").await.expect(200);

@@ -1,37 +1,39 @@
-//! Signals to the daemon.
+//! Signals to the daemon, and its exit codes.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
 use llama_warden_stand_in::{Script, TermScript};
-use llama_warden_tests::{Daemon, Fleet, Sandbox, stage};
+use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, sandbox};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
-/// A daemon whose server would take an hour to stop, and who has been asked to stop it.
-async fn stopping(stage: &Sandbox, signal: Signal) -> Daemon {
-    let mut fleet = stage.fleet();
+/// Starts a daemon whose server ignores TERM for a grace of an hour, and signals the daemon once.
+async fn stopping(sandbox: &Sandbox, signal: Signal) -> TestDaemon {
+    let mut fleet = sandbox.fleet();
     stubborn(&mut fleet);
-    let daemon = stage.up(&fleet).await;
+    let daemon = sandbox.up(&fleet).await;
     daemon.ready("a").await;
     daemon.signal(signal);
     daemon.event("TERM is sent", |event| matches!(event.event, Event::SignalDelivered { .. })).await;
     daemon
 }
 
-fn stubborn(fleet: &mut Fleet) {
+fn stubborn(fleet: &mut TestFleet) {
     fleet.server_with("a", Script { term: TermScript::Ignore, ..Script::default() }, "stop = { grace = \"1h\" }");
     fleet.daemon("shutdown-deadline = \"1h\"");
 }
 
-/// S8.
+/// Fault S8.
 #[test]
 fn the_first_term_or_int_is_a_graceful_stop() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        stage(async |stage| {
-            let mut fleet = stage.fleet();
+        sandbox(async |sandbox| {
+            let mut fleet = sandbox.fleet();
             fleet.server("a", Script::default()).server("loading", Script { load_ms: 60_000, ..Script::default() });
-            let daemon = stage.up(&fleet).await;
+            let daemon = sandbox.up(&fleet).await;
             daemon.ready("a").await;
             daemon.signal(signal);
             assert_eq!(daemon.exit_code().await, 0, "{signal}");
@@ -39,12 +41,12 @@ fn the_first_term_or_int_is_a_graceful_stop() {
     }
 }
 
-/// S8.
+/// Fault S8.
 #[test]
-fn the_second_term_or_int_kills_and_is_told_by_the_exit_code() {
+fn the_second_term_or_int_kills_and_shows_in_the_exit_code() {
     for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
-        stage(async |stage| {
-            let daemon = stopping(stage, signal).await;
+        sandbox(async |sandbox| {
+            let daemon = stopping(sandbox, signal).await;
             let insisted = Instant::now();
             daemon.signal(signal);
             assert_eq!(daemon.exit_code().await, code, "{signal}");
@@ -53,13 +55,13 @@ fn the_second_term_or_int_kills_and_is_told_by_the_exit_code() {
     }
 }
 
-/// S8.
+/// Fault S8.
 #[test]
 fn quit_kills_at_once() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         stubborn(&mut fleet);
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let asked = Instant::now();
         daemon.signal(Signal::SIGQUIT);
@@ -68,13 +70,13 @@ fn quit_kills_at_once() {
     });
 }
 
-/// S8.
+/// Fault S8.
 #[test]
 fn signals_that_mean_nothing_to_the_daemon_do_nothing() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let pid = daemon.report("a").await.pid;
         daemon.signal(Signal::SIGPIPE);
@@ -85,13 +87,13 @@ fn signals_that_mean_nothing_to_the_daemon_do_nothing() {
     });
 }
 
-/// S8: without a terminal nobody hangs up.
+/// Fault S8: a daemon without a terminal reads HUP as a request to reload.
 #[test]
 fn a_hang_up_without_a_terminal_is_a_reload() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let pid = daemon.report("a").await.pid;
         daemon.signal(Signal::SIGHUP);
@@ -101,14 +103,14 @@ fn a_hang_up_without_a_terminal_is_a_reload() {
     });
 }
 
-/// S9.
+/// Fault S9.
 #[test]
 fn nothing_is_launched_once_the_daemon_stops() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         stubborn(&mut fleet);
         fleet.server_with("off", Script::default(), "enabled = false");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.signal(Signal::SIGTERM);
         daemon.event("it stops", |event| event.event.kind() == "DaemonStopping").await;
@@ -124,16 +126,16 @@ fn nothing_is_launched_once_the_daemon_stops() {
     });
 }
 
-/// S9: a TERM in the middle of many launches.
+/// Fault S9: TERM in the middle of many launches.
 #[test]
 fn a_term_amid_launches_leaves_nothing() {
     for _ in 0..3 {
-        stage(async |stage| {
-            let mut fleet = stage.fleet();
+        sandbox(async |sandbox| {
+            let mut fleet = sandbox.fleet();
             (0..12).for_each(|slot| {
                 fleet.server(&format!("s{slot}"), Script { load_ms: 60_000, ..Script::default() });
             });
-            let daemon = stage.up(&fleet).await;
+            let daemon = sandbox.up(&fleet).await;
             daemon.event("the first process", |event| matches!(event.event, Event::ServerSpawned { .. })).await;
             daemon.signal(Signal::SIGTERM);
             assert_eq!(daemon.exit_code().await, 0);
@@ -141,14 +143,14 @@ fn a_term_amid_launches_leaves_nothing() {
     }
 }
 
-/// The shutdown deadline bounds everything: near it what is left is killed.
+/// Servers that still run near the shutdown deadline are killed.
 #[test]
 fn a_shutdown_ends_by_its_deadline() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server_with("a", Script { term: TermScript::Ignore, ..Script::default() }, "stop = { grace = \"1h\" }");
         fleet.daemon("shutdown-deadline = \"5s\"");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let asked = Instant::now();
         daemon.signal(Signal::SIGTERM);

@@ -1,23 +1,25 @@
-//! What may be wrong with the state directory, and with what is in it.
+//! A state directory, or files in it, that are stale, broken, read-only or full.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use llama_warden_stand_in::{Deed, Moment, Script};
-use llama_warden_tests::{Daemon, Fleet, Options, Process, Sandbox, act, is_root, stage};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
+use llama_warden_tests::{DaemonOptions, ProcessInfo, Sandbox, TestDaemon, TestFleet, action_at, is_root, sandbox};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use tokio::process::Child;
 
-/// A process that is nobody's.
-fn bystander(stage: &Sandbox) -> Child {
-    let mut command = stage.program("sleep");
+/// A process that does not belong to the daemon.
+fn bystander(sandbox: &Sandbox) -> Child {
+    let mut command = sandbox.program("sleep");
     command.env_clear().current_dir("/").arg("300").kill_on_drop(true).spawn().expect("it starts")
 }
 
-async fn end(daemon: &Daemon) {
+async fn end(daemon: &TestDaemon) {
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.exit_code().await, 0, "{}", daemon.log());
 }
@@ -31,16 +33,16 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// S4.
+/// Fault S4.
 #[test]
 fn state_files_that_are_garbage_harm_nobody_and_are_made_anew() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.section("[restart]\ninitial-delay = \"10ms\"\nmax-attempts = 1");
         fleet.server("a", Script::default());
-        let crash = act(Moment::Loading, Deed::Exit { code: 7, last_words: None });
-        fleet.server("crashes", Script { load_ms: 60_000, acts: vec![crash], ..Script::default() });
-        let mut bystander = bystander(stage);
+        let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
+        fleet.server("crashes", Script { load_ms: 60_000, actions: vec![crash], ..Script::default() });
+        let mut bystander = bystander(sandbox);
         let pid = bystander.id().expect("it runs");
         let number = pid.to_string();
         let garbage: [&[u8]; 7] = [
@@ -49,130 +51,130 @@ fn state_files_that_are_garbage_harm_nobody_and_are_made_anew() {
             b"\xff\xfe garbage \n\n",
             b"{\"a\":",
             b"{\"version\":0,\"servers\":[{\"pid\":1}]}\n",
-            // As if a file kept ids of processes, one of which is now somebody else's.
+            // The pid of a process that does not belong to the daemon.
             number.as_bytes(),
             b"0000000000000001\n",
         ];
         for text in garbage {
-            let daemon = stage.up(&fleet).await;
+            let daemon = sandbox.up(&fleet).await;
             daemon.ready("a").await;
             daemon.event("the other is given up", |event| event.event.kind() == "RestartAbandoned").await;
             end(&daemon).await;
             let state = files(daemon.state_dir());
             assert!(state.len() >= 4, "{state:?}");
             for file in state.iter().filter(|file| file.file_name().is_some_and(|name| name != "events.jsonl")) {
-                fs::write(file, text).expect("the stage can be written");
+                fs::write(file, text).expect("the sandbox can be written");
             }
-            // The harness reads this one to its end.
+            // The harness compares the event log to its end, so it is removed instead.
             fs::remove_file(daemon.state_dir().join("events.jsonl")).expect("it is there");
         }
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        assert!(Process::of(pid).is_some_and(|process| !process.is_zombie), "the bystander lives");
+        assert!(ProcessInfo::of(pid).is_some_and(|process| !process.is_zombie), "the bystander lives");
         bystander.kill().await.expect("ours");
     });
 }
 
-/// S4: the half of a state that a crash left.
+/// Fault S4: files that a crash cut off.
 #[test]
 fn state_that_was_cut_off_does_not_keep_the_daemon_from_starting() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
         for keep in [1, 2, 9] {
-            let daemon = stage.up(&fleet).await;
+            let daemon = sandbox.up(&fleet).await;
             daemon.ready("a").await;
             daemon.signal(Signal::SIGKILL);
             daemon.exit().await;
             for file in files(daemon.state_dir()).iter().filter(|file| file.is_file()) {
                 let text = fs::read(file).expect("it is read");
-                fs::write(file, &text[..text.len() * keep / 10]).expect("the stage can be written");
+                fs::write(file, &text[..text.len() * keep / 10]).expect("the sandbox can be written");
             }
-            // A whole log is what the harness compares, and a line that is cut off is the tests' of the log.
+            // The harness compares whole event logs; tests of telemetry cover a line that is cut off.
             fs::remove_file(daemon.state_dir().join("events.jsonl")).expect("it is there");
         }
-        stage.up(&fleet).await.ready("a").await;
+        sandbox.up(&fleet).await.ready("a").await;
     });
 }
 
-/// S6.
+/// Fault S6.
 #[test]
 fn stale_sockets_and_locks_are_taken_over() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let mut bystander = bystander(stage);
+        let mut bystander = bystander(sandbox);
         let pid = bystander.id().expect("it runs");
-        fs::create_dir_all(fleet.state_dir()).expect("the stage can be written");
+        fs::create_dir_all(fleet.state_dir()).expect("the sandbox can be written");
         drop(UnixListener::bind(fleet.state_dir().join("control.sock")).expect("it is bound"));
-        fs::write(fleet.state_dir().join("daemon.lock"), format!("{pid}\n")).expect("the stage can be written");
-        let daemon = stage.up(&fleet).await;
+        fs::write(fleet.state_dir().join("daemon.lock"), format!("{pid}\n")).expect("the sandbox can be written");
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let holder = fs::read_to_string(fleet.state_dir().join("daemon.lock")).expect("it is read");
         assert_eq!(holder.trim(), daemon.pid().to_string());
         end(&daemon).await;
-        assert!(Process::of(pid).is_some_and(|process| !process.is_zombie), "the bystander lives");
+        assert!(ProcessInfo::of(pid).is_some_and(|process| !process.is_zombie), "the bystander lives");
         bystander.kill().await.expect("ours");
     });
 }
 
-/// A file system of its own below the state directory, for this test alone: mounts of a namespace end with it.
-fn mount_state(fleet: &Fleet, flags: MsFlags, size: &str) {
-    fs::create_dir_all(fleet.state_dir()).expect("the stage can be written");
+/// Mounts a tmpfs on the state directory, in a mount namespace of this thread, with which the mount ends.
+fn mount_state(fleet: &TestFleet, flags: MsFlags, size: &str) {
+    fs::create_dir_all(fleet.state_dir()).expect("the sandbox can be written");
     unshare(CloneFlags::CLONE_NEWNS).expect("root may");
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("root may");
     mount(Some("tmpfs"), &fleet.state_dir(), Some("tmpfs"), flags, Some(size)).expect("root may");
 }
 
-/// S6.
+/// Fault S6.
 #[test]
 fn a_state_directory_that_cannot_be_written_is_refused_with_a_clear_error() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        fs::write(fleet.state_dir(), "a file").expect("the stage can be written");
-        refused(stage, &fleet).await;
-        fs::remove_file(fleet.state_dir()).expect("the stage can be written");
+        fs::write(fleet.state_dir(), "a file").expect("the sandbox can be written");
+        refused(sandbox, &fleet).await;
+        fs::remove_file(fleet.state_dir()).expect("the sandbox can be written");
         if is_root() {
             mount_state(&fleet, MsFlags::MS_RDONLY, "size=64k");
-            refused(stage, &fleet).await;
+            refused(sandbox, &fleet).await;
         }
     });
 }
 
-async fn refused(stage: &Sandbox, fleet: &Fleet) {
-    let daemon = stage.launch(fleet, &Options::default());
+async fn refused(sandbox: &Sandbox, fleet: &TestFleet) {
+    let daemon = sandbox.launch(fleet, &DaemonOptions::default());
     assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
     let log = daemon.log();
     assert!(log.contains("state directory") && log.contains("state-dir"), "what, where and what next: {log}");
 }
 
-/// S6: a disk that is full when the daemon starts, and one that is full while it runs.
+/// Fault S6: the disk is full when the daemon starts, and later while it runs.
 #[test]
 fn a_full_state_directory_is_refused_at_start_and_survived_later() {
     if !is_root() {
         return;
     }
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let crash = act(Moment::Loading, Deed::Exit { code: 7, last_words: None });
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let crash = action_at(ScriptPhase::Loading, ScriptAction::Exit { code: 7, last_words: None });
         fleet.server("a", Script::default());
         fleet.server_with(
             "crashes",
-            Script { load_ms: 60_000, acts: vec![crash], ..Script::default() },
+            Script { load_ms: 60_000, actions: vec![crash], ..Script::default() },
             "enabled = false",
         );
         mount_state(&fleet, MsFlags::empty(), "size=128k");
         let filler = fleet.state_dir().join("filler");
         fill(&filler);
-        refused_for_space(stage, &fleet).await;
+        refused_for_space(sandbox, &fleet).await;
         fs::remove_file(&filler).expect("it is there");
 
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         fill(&filler);
-        // What is to be remembered cannot be; whatever else is asked for is done.
+        // State cannot be written; commands work all the same.
         daemon.command("crashes", "start?wait=30s").await.expect(502);
         daemon.command("a", "restart?wait=30s").await.expect(200);
         assert!(daemon.report("a").await.is_ready);
@@ -180,8 +182,8 @@ fn a_full_state_directory_is_refused_at_start_and_survived_later() {
         daemon.command("a", "stop?wait=30s").await.expect(200);
         end(&daemon).await;
         assert!(daemon.log().contains("cannot write the event log"), "{}", daemon.log());
-        // Its log of events has a hole, and the next daemon begins another.
-        stage.up(&fleet).await.ready("a").await;
+        // The event log has a hole; the next daemon begins a new one.
+        sandbox.up(&fleet).await.ready("a").await;
     });
 }
 
@@ -190,8 +192,8 @@ fn fill(path: &Path) {
     fs::write(path, text).expect_err("the disk is smaller");
 }
 
-async fn refused_for_space(stage: &Sandbox, fleet: &Fleet) {
-    let daemon = stage.launch(fleet, &Options::default());
+async fn refused_for_space(sandbox: &Sandbox, fleet: &TestFleet) {
+    let daemon = sandbox.launch(fleet, &DaemonOptions::default());
     assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
     let log = daemon.log();
     assert!(log.contains("No space left") && log.contains("state directory"), "{log}");

@@ -1,29 +1,31 @@
-//! The stop ladder against servers of every temper.
+//! The stop ladder: TERM, the grace, KILL.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use llama_warden_events::{Event, ProcessEnd, Signal};
-use llama_warden_stand_in::{Act, Deed, Moment, Script, TermScript};
+use llama_warden_stand_in::{ScheduledAction, Script, ScriptAction, ScriptPhase, TermScript};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Daemon, PATIENCE, Sandbox, act, after_ready, eventually, sample, stage};
+use llama_warden_tests::{Sandbox, TestDaemon, WAIT_LIMIT, action_at, after_ready, eventually, sample, sandbox};
 use nix::sys::signal::Signal as KernelSignal;
 use tokio::time::Instant;
 
-/// Time for KILL to be verified, and for a machine that does much else.
+/// Two seconds in which KILL must take effect, and slack for a busy machine.
 const SLACK: Duration = Duration::from_secs(2 + 5);
 
-fn terms(path: &Path) -> u32 {
+fn term_count(path: &Path) -> u32 {
     std::fs::read_to_string(path).expect("the stand-in counts").parse().expect("a number")
 }
 
-fn counting(stage: &Sandbox, id: &str) -> (PathBuf, Script) {
-    let path = stage.file(&format!("{id}.terms"));
+fn counts_terms(sandbox: &Sandbox, id: &str) -> (PathBuf, Script) {
+    let path = sandbox.file(&format!("{id}.terms"));
     (path.clone(), Script { term_count_file: Some(path), ..Script::default() })
 }
 
-/// The `ServerStopped` of a server: whether it was forced.
-async fn was_forced(daemon: &Daemon, id: &str) -> bool {
+/// Whether the first `ServerStopped` of server `id` is marked as forced.
+async fn was_forced(daemon: &TestDaemon, id: &str) -> bool {
     let events = daemon.events_of(id).await;
     let stopped = events.iter().find_map(|event| match event.event {
         Event::ServerStopped { forced, .. } => Some(forced),
@@ -32,27 +34,27 @@ async fn was_forced(daemon: &Daemon, id: &str) -> bool {
     stopped.expect("it is stopped")
 }
 
-async fn end_of(daemon: &Daemon, id: &str) -> ProcessEnd {
+async fn end_of(daemon: &TestDaemon, id: &str) -> ProcessEnd {
     match daemon.exited(id).await.event {
         Event::ServerExited { end, .. } => end,
         _ => unreachable!("an exit was waited for"),
     }
 }
 
-/// C19, C22.
+/// Faults C19 and C22.
 #[test]
 fn a_server_that_takes_its_time_is_asked_once_and_waited_for() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let (path, script) = counting(stage, "a");
-        // 0.9 of the grace.
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let (path, script) = counts_terms(sandbox, "a");
+        // It takes 0.9 of the grace.
         fleet.server_with("a", Script { term: TermScript::Slow(2700), ..script }, "stop = { grace = \"3s\" }");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let (first, second) = tokio::join!(daemon.command("a", "stop?wait=50s"), daemon.command("a", "stop?wait=50s"));
         first.expect(200);
         second.expect(200);
-        assert_eq!(terms(&path), 1, "a second TERM makes llama-server hang or abort");
+        assert_eq!(term_count(&path), 1, "a second TERM makes llama-server hang or abort");
         assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Exited { code: 0 });
         assert!(!was_forced(&daemon, "a").await);
         let report = daemon.report("a").await;
@@ -64,15 +66,15 @@ fn a_server_that_takes_its_time_is_asked_once_and_waited_for() {
     });
 }
 
-/// C20.
+/// Fault C20.
 #[test]
 fn a_server_that_ignores_term_is_killed_at_the_end_of_the_grace() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let grace = Duration::from_secs(2);
-        let (path, script) = counting(stage, "a");
+        let (path, script) = counts_terms(sandbox, "a");
         fleet.server_with("a", Script { term: TermScript::Ignore, ..script }, "stop = { grace = \"2s\" }");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let asked = Instant::now();
         daemon.command("a", "stop?wait=50s").await.expect(200);
@@ -80,7 +82,7 @@ fn a_server_that_ignores_term_is_killed_at_the_end_of_the_grace() {
         assert!(took >= grace && took <= grace + SLACK, "{took:?}");
         assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false });
         assert!(was_forced(&daemon, "a").await);
-        assert_eq!(terms(&path), 1);
+        assert_eq!(term_count(&path), 1);
         let metrics = daemon.metrics().await;
         let signals =
             |signal| sample(&metrics, "llama_warden_server_signals_total", &[("server", "a"), ("signal", signal)]);
@@ -88,13 +90,13 @@ fn a_server_that_ignores_term_is_killed_at_the_end_of_the_grace() {
     });
 }
 
-/// C21.
+/// Fault C21.
 #[test]
 fn the_death_of_a_loading_server_by_our_term_is_no_failure() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script { load_ms: 60_000, ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.event("it loads", |event| matches!(event.event, Event::LoadProgressed { .. })).await;
         daemon.command("a", "stop?wait=50s").await.expect(200);
         assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false });
@@ -104,41 +106,41 @@ fn the_death_of_a_loading_server_by_our_term_is_no_failure() {
     });
 }
 
-/// C22.
+/// Fault C22.
 #[test]
 fn ctrl_c_on_the_terminal_reaches_no_server_a_second_time() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let (path, script) = counting(stage, "a");
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let (path, script) = counts_terms(sandbox, "a");
         fleet.server("a", Script { term: TermScript::Slow(1000), ..script });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.signal_group(KernelSignal::SIGINT);
         assert_eq!(end_of(&daemon, "a").await, ProcessEnd::Exited { code: 0 }, "a second signal would make it 1");
         assert_eq!(daemon.exit_code().await, 0);
-        assert_eq!(terms(&path), 1);
+        assert_eq!(term_count(&path), 1);
     });
 }
 
-/// C23.
+/// Fault C23.
 #[test]
 fn a_server_that_stops_itself_can_be_stopped() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let freezes = |act| Script { acts: vec![act], ..Script::default() };
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let freezes = |action| Script { actions: vec![action], ..Script::default() };
         let keys = "stop = { grace = \"2s\" }";
-        let loading = freezes(act(Moment::Loading, Deed::StopSelf {}));
+        let loading = freezes(action_at(ScriptPhase::Loading, ScriptAction::StopSelf {}));
         fleet.server_with("loading", Script { load_ms: 60_000, ..loading }, keys);
-        fleet.server_with("ready", freezes(after_ready(Deed::StopSelf {})), keys);
-        // After the CONT that follows the TERM.
-        let late = Act { at: Moment::Stopping, after_ms: 500, deed: Deed::StopSelf {} };
+        fleet.server_with("ready", freezes(after_ready(ScriptAction::StopSelf {})), keys);
+        // It stops itself after the CONT that follows TERM, so that only KILL ends it.
+        let late = ScheduledAction { at: ScriptPhase::Stopping, after_ms: 500, action: ScriptAction::StopSelf {} };
         fleet.server_with("stopping", freezes(late), keys);
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for id in ["ready", "stopping"] {
             daemon.ready(id).await;
         }
         for id in ["loading", "ready"] {
-            eventually("it is stopped by itself", PATIENCE, async || is_frozen(&daemon, id).await).await;
+            eventually("it is stopped by itself", WAIT_LIMIT, async || is_frozen(&daemon, id).await).await;
         }
         for (id, forced) in [("loading", false), ("ready", false), ("stopping", true)] {
             let asked = Instant::now();
@@ -149,19 +151,19 @@ fn a_server_that_stops_itself_can_be_stopped() {
     });
 }
 
-async fn is_frozen(daemon: &Daemon, id: &str) -> bool {
+async fn is_frozen(daemon: &TestDaemon, id: &str) -> bool {
     let Some(pid) = daemon.report(id).await.pid else { return false };
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|fields| fields.trim_start().starts_with('T'))
 }
 
-/// `--force`, also while a polite stop is under way.
+/// A forced stop overtakes a running one.
 #[test]
 fn force_kills_at_once_also_when_a_polite_stop_is_under_way() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server_with("a", Script { term: TermScript::Ignore, ..Script::default() }, "stop = { grace = \"1h\" }");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         daemon.command("a", "stop").await.expect(202);
         daemon.event("TERM is sent", |event| matches!(event.event, Event::SignalDelivered { .. })).await;
@@ -173,13 +175,13 @@ fn force_kills_at_once_also_when_a_polite_stop_is_under_way() {
     });
 }
 
-/// `?grace=`.
+/// The parameter `grace` of a stop.
 #[test]
 fn a_stop_can_bring_its_own_grace() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server_with("a", Script { term: TermScript::Ignore, ..Script::default() }, "stop = { grace = \"1h\" }");
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let asked = Instant::now();
         daemon.command("a", "stop?grace=500ms&wait=50s").await.expect(200);

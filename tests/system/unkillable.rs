@@ -1,43 +1,46 @@
-//! Processes that the daemon cannot kill: root without the right to signal others runs a server as another user, which is
-//! as deaf to it as one that the kernel holds.
+//! Processes that the daemon cannot kill. The daemon runs without CAP_KILL and its server as another user, so that every
+//! signal fails, as with a process in an uninterruptible system call.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event, FailureReason};
-use llama_warden_stand_in::{Deed, Moment, Script, TermScript};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, TermScript};
 use llama_warden_state::PhaseName;
 use llama_warden_tests::{
-    Daemon, Options, PATIENCE, Process, Sandbox, act, eventually, executable, is_root, processes_with, stage,
-    stand_in_program,
+    DaemonOptions, ProcessInfo, Sandbox, TestDaemon, WAIT_LIMIT, action_at, eventually, executable, is_root,
+    processes_with, sandbox, stand_in_program,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::Instant;
 
-/// A user that is nobody else's.
-const STRANGER: &str = "setpriv --reuid=65534 --inh-caps=+dac_override --ambient-caps=+dac_override --";
+/// Runs a program as the user `nobody`, with a capability to read the test's directory.
+const OTHER_USER: &str = "setpriv --reuid=65534 --inh-caps=+dac_override --ambient-caps=+dac_override --";
 
-fn powerless() -> Options {
+fn without_cap_kill() -> DaemonOptions {
     let under = ["setpriv", "--bounding-set=-kill", "--inh-caps=-kill"];
-    Options { under: under.map(str::to_owned).to_vec(), ..Options::default() }
+    DaemonOptions { under: under.map(str::to_owned).to_vec(), ..DaemonOptions::default() }
 }
 
-/// A llama-server that belongs to a stranger as soon as it serves.
-fn strangers_server(stage: &Sandbox) -> PathBuf {
+/// A llama-server that changes its user before it serves.
+fn server_of_another_user(sandbox: &Sandbox) -> PathBuf {
     let stand_in = stand_in_program();
     let stand_in = stand_in.display();
     let script = format!(
-        "#!/bin/sh\ncase \"$1\" in --version|--help) exec '{stand_in}' \"$@\";; esac\nexec {STRANGER} '{stand_in}' \"$@\"\n"
+        "#!/bin/sh\ncase \"$1\" in --version|--help) exec '{stand_in}' \"$@\";; esac\nexec {OTHER_USER} '{stand_in}' \"$@\"\n"
     );
-    executable(&stage.file("stranger/llama-server"), &script)
+    executable(&sandbox.file("stranger/llama-server"), &script)
 }
 
-/// Ends what only the test can end.
-async fn bury(pids: impl IntoIterator<Item = u32>) {
+/// Kills processes with the rights of the test, and waits until they are gone.
+async fn kill_and_wait(pids: impl IntoIterator<Item = u32>) {
     for pid in pids {
         kill(Pid::from_raw(i32::try_from(pid).expect("a process id")), Signal::SIGKILL).expect("it is still there");
-        eventually("it is gone", PATIENCE, async || Process::of(pid).is_none_or(|process| process.is_zombie)).await;
+        eventually("it is gone", WAIT_LIMIT, async || ProcessInfo::of(pid).is_none_or(|process| process.is_zombie))
+            .await;
     }
 }
 
@@ -45,24 +48,26 @@ fn binary(path: &Path) -> String {
     format!("binary = \"{}\"\nstop = {{ grace = \"200ms\" }}", path.display())
 }
 
-async fn becomes_unkillable(daemon: &Daemon, id: &str) {
+async fn becomes_unkillable(daemon: &TestDaemon, id: &str) {
     let unkillable =
         |event: &Envelope| matches!(event.event, Event::ServerFailed { reason: FailureReason::Unkillable, .. });
     daemon.event(&format!("{id} is unkillable"), unkillable).await;
 }
 
-/// C36.
+/// Fault C36.
 #[test]
 fn a_server_that_outlives_kill_keeps_its_slot_and_is_not_started_again() {
     if !is_root() {
         return;
     }
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.section("[restart]\npolicy = \"always\"\ninitial-delay = \"10ms\"");
-        fleet.server_with("a", Script::default(), &binary(&strangers_server(stage))).server("b", Script::default());
+        fleet
+            .server_with("a", Script::default(), &binary(&server_of_another_user(sandbox)))
+            .server("b", Script::default());
         fleet.daemon("shutdown-deadline = \"3s\"");
-        let daemon = stage.up_with(&fleet, &powerless()).await;
+        let daemon = sandbox.up_with(&fleet, &without_cap_kill()).await;
         daemon.ready("a").await;
         daemon.ready("b").await;
         let pid = daemon.report("a").await.pid.expect("it runs");
@@ -73,8 +78,8 @@ fn a_server_that_outlives_kill_keeps_its_slot_and_is_not_started_again() {
         assert_eq!(report.last_failure.map(|failure| failure.reason), Some(FailureReason::Unkillable));
         assert_eq!(daemon.count("a", "LaunchBegan").await, 1, "its slot is taken");
         assert!(daemon.report("b").await.is_ready);
-        // Gone after all, it makes room.
-        bury([pid]).await;
+        // Once the process is gone, the server is launched again.
+        kill_and_wait([pid]).await;
         daemon
             .event("it is launched again", |event| {
                 matches!(event.event, Event::ReadyReached { .. })
@@ -84,25 +89,25 @@ fn a_server_that_outlives_kill_keeps_its_slot_and_is_not_started_again() {
         let next = daemon.report("a").await.pid.expect("it runs");
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
-        bury([next]).await;
+        kill_and_wait([next]).await;
     });
 }
 
-/// S19.
+/// Fault S19.
 #[test]
 fn a_shutdown_with_one_that_cannot_be_killed_ends_at_its_deadline_and_names_it() {
     if !is_root() {
         return;
     }
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.daemon("shutdown-deadline = \"6s\"");
-        fleet.server_with("deaf", Script::default(), &binary(&strangers_server(stage)));
+        fleet.server_with("deaf", Script::default(), &binary(&server_of_another_user(sandbox)));
         let slow = ["s1", "s2", "s3", "s4", "s5"];
         for id in slow {
             fleet.server(id, Script { term: TermScript::Slow(1000), ..Script::default() });
         }
-        let daemon = stage.up_with(&fleet, &powerless()).await;
+        let daemon = sandbox.up_with(&fleet, &without_cap_kill()).await;
         for id in ["deaf"].into_iter().chain(slow) {
             daemon.ready(id).await;
         }
@@ -113,7 +118,7 @@ fn a_shutdown_with_one_that_cannot_be_killed_ends_at_its_deadline_and_names_it()
         let took = asked.elapsed();
         assert!(took < Duration::from_secs(6 + 3), "{took:?}");
         assert!(daemon.log().contains(&format!("deaf (pid {pid})")), "{}", daemon.log());
-        let events = daemon.feed().events();
+        let events = daemon.event_stream().events();
         let forced = |id: &str| {
             events.iter().find_map(|event| match event.event {
                 Event::ServerStopped { forced, .. }
@@ -129,35 +134,36 @@ fn a_shutdown_with_one_that_cannot_be_killed_ends_at_its_deadline_and_names_it()
             matches!(&event.event, Event::DaemonStopped { survivors } if survivors.iter().map(|id| id.as_str()).eq(["deaf"]))
         });
         assert!(named, "the last event names it");
-        bury([pid]).await;
+        kill_and_wait([pid]).await;
     });
 }
 
-/// C28, C18: reported by its id, and nothing is started beside it; what it writes after our reader ended changes nothing.
+/// Faults C28 and C18: the process is reported with its pid, the server is not started beside it, and its output is
+/// ignored.
 #[test]
 fn beside_a_descendant_that_cannot_be_killed_nothing_is_started() {
     if !is_root() {
         return;
     }
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let name = format!("stray-{:x}", fastrand::u64(..));
-        let once = stage.file("once");
+        let once = sandbox.file("once");
         let stray = format!("trap \"\" PIPE; : {name}; for i in $(seq 600); do echo chatter; sleep 0.1; done");
         let binary = executable(
-            &stage.file("leaves-a-stray/llama-server"),
+            &sandbox.file("leaves-a-stray/llama-server"),
             &format!(
                 "#!/bin/sh\n[ \"$1\" = --model ] && [ ! -e '{once}' ] && touch '{once}' && \
-                 (setsid env -i {STRANGER} sh -c '{stray}' &)\nexec '{stand_in}' \"$@\"\n",
+                 (setsid env -i {OTHER_USER} sh -c '{stray}' &)\nexec '{stand_in}' \"$@\"\n",
                 once = once.display(),
                 stand_in = stand_in_program().display(),
             ),
         );
-        let mut leave = act(Moment::Ready, Deed::Exit { code: 3, last_words: None });
+        let mut leave = action_at(ScriptPhase::Ready, ScriptAction::Exit { code: 3, last_words: None });
         leave.after_ms = 500;
         let keys = format!("binary = \"{}\"", binary.display());
-        fleet.server_with("a", Script { acts: vec![leave], ..Script::default() }, &keys);
-        let daemon = stage.up_with(&fleet, &powerless()).await;
+        fleet.server_with("a", Script { actions: vec![leave], ..Script::default() }, &keys);
+        let daemon = sandbox.up_with(&fleet, &without_cap_kill()).await;
         let exited = daemon.exited("a").await;
         let strays = || processes_with(&format!(": {name};"));
         assert_eq!(strays().len(), 1, "{:?}", strays());
@@ -171,7 +177,7 @@ fn beside_a_descendant_that_cannot_be_killed_nothing_is_started() {
         let report = daemon.report("a").await;
         assert_eq!((report.phase, report.pid), (PhaseName::Failed, None));
         assert_eq!(daemon.output("a").await, output, "it still writes, and nobody reads it");
-        bury([pid]).await;
+        kill_and_wait([pid]).await;
         daemon.command("a", "start?wait=30s").await.expect(200);
     });
 }

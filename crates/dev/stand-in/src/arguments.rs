@@ -1,12 +1,12 @@
-//! The command line before it is understood: enough to find a script.
+//! The command line before its options are parsed, which depend on the script that it names.
 
 use std::{ffi::OsString, path::PathBuf};
 
-/// The arguments of the process as text, with the program's name apart.
+/// The arguments of the process as text, without the program's name.
 #[derive(Debug, Clone)]
 pub(crate) struct Arguments {
     pub(crate) program: OsString,
-    /// Lossy: an argument that is not UTF-8 is no option, and a path of such bytes is beyond this double.
+    /// Lossy: invalid UTF-8 is replaced. Paths that are not UTF-8 are not supported.
     pub(crate) rest: Vec<String>,
 }
 
@@ -19,13 +19,13 @@ impl Arguments {
         Self { program, rest: rest.iter().map(|argument| argument.to_string_lossy().into_owned()).collect() }
     }
 
-    /// The program's path where its name has a slash; a bare name says nothing about where it lies.
+    /// The program's path if its name contains a slash. A bare name was found through PATH and gives no folder.
     pub(crate) fn program_path(&self) -> Option<PathBuf> {
         let path = PathBuf::from(&self.program);
         (path.components().count() > 1).then_some(path)
     }
 
-    /// The model, as far as it can be told without knowing the options: the value after the last `-m`.
+    /// The value after the last `-m` or `--model`, without parsing the other options.
     pub(crate) fn model(&self) -> Option<PathBuf> {
         let at = self.rest.iter().rposition(|argument| argument == "-m" || argument == "--model")?;
         self.rest.get(at + 1).map(PathBuf::from)

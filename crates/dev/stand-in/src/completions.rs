@@ -1,4 +1,4 @@
-//! Completions: a few words over and over, at the script's pace, whole or streamed.
+//! The completion endpoints: they repeat a few words at the script's pace, as one response or as a stream.
 
 use std::{
     hint, io, thread,
@@ -8,66 +8,62 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    connection::{Connection, Request, Response},
-    health::After,
+    connection::{Connection, HttpRequest, HttpResponse},
     lines, routes,
     script::Wedge,
     state::Server,
 };
 
 const WORDS: [&str; 8] = ["all", " work", " and", " no", " play", " makes", " a", " llama"];
-/// Tokens of a completion that names no number.
+/// The number of tokens where the request names none.
 const DEFAULT_TOKENS: u64 = 8;
-/// Tokens of a whole answer at most, so that one without an end is not held in memory.
+/// The most tokens of a response that is not streamed, since it is held in memory.
 const WHOLE_TOKENS: u64 = 10_000;
 
-/// Answers a completion. The log comes first: a server whose log is not drained hangs here, as the real one does.
-pub(crate) fn answer(
-    server: &Server,
-    request: &Request,
-    connection: &mut Connection,
-) -> io::Result<(After, Option<u16>)> {
+/// Answers a completion. Returns as [`crate::health::answer`] does. The log line comes first: as in llama-server, a request
+/// hangs while nobody drains the log.
+pub(crate) fn answer(server: &Server, request: &HttpRequest, connection: &mut Connection) -> io::Result<Option<u16>> {
     let Ok(body) = serde_json::from_slice::<Value>(&request.body) else {
-        connection.respond(&Response::error(400, "parse error", "invalid_request_error"))?;
-        return Ok((After::KeepOpen, Some(400)));
+        return connection.respond(&HttpResponse::error(400, "parse error", "invalid_request_error"));
     };
-    server.log.lines(server.words.task_began());
+    server.log.lines(server.lines.task_began());
     match server.script.wedge {
         Wedge::None => {}
         Wedge::Idle => {
             connection.await_hang_up();
-            return Ok((After::Close, None));
+            return Ok(None);
         }
         Wedge::Busy => burn(Duration::from_secs(u64::from(server.script.max_life_s))),
     }
-    let wanted = Wanted::of(&body, request);
+    let completion = Completion::of(&body, request);
     let pause = Duration::from_millis(server.script.token_ms);
-    if wanted.streamed {
-        stream(server, &wanted, pause, connection)?;
+    if completion.streamed {
+        stream(server, &completion, pause, connection)?;
     } else {
-        let tokens = wanted.tokens.unwrap_or(WHOLE_TOKENS).min(WHOLE_TOKENS);
+        let tokens = completion.tokens.unwrap_or(WHOLE_TOKENS).min(WHOLE_TOKENS);
         let text: String = (0..tokens).map(|at| word(at, pause)).collect();
-        connection.respond(&Response::json(200, wanted.whole(server, &text, tokens).to_string()))?;
+        connection.respond(&HttpResponse::json(200, completion.whole(server, &text, tokens).to_string()))?;
     }
-    server.log.lines(server.words.idle());
-    Ok((After::KeepOpen, Some(200)))
+    server.log.lines(server.lines.idle());
+    Ok(Some(200))
 }
 
-fn stream(server: &Server, wanted: &Wanted, pause: Duration, connection: &mut Connection) -> io::Result<()> {
+fn stream(server: &Server, completion: &Completion, pause: Duration, connection: &mut Connection) -> io::Result<()> {
+    // A stop waits for counted streams, so count this one before its head is sent.
     let _guard = server.open_stream();
     connection.begin_events()?;
-    let tokens = wanted.tokens.unwrap_or(u64::MAX);
+    let tokens = completion.tokens.unwrap_or(u64::MAX);
     for at in 0..tokens {
-        connection.event(&wanted.piece(server, word(at, pause)).to_string())?;
+        connection.event(&completion.piece(server, word(at, pause)).to_string())?;
     }
-    connection.event(&wanted.last_piece(server, tokens).to_string())?;
-    if wanted.chat {
+    connection.event(&completion.last_piece(server, tokens).to_string())?;
+    if completion.chat {
         connection.event("[DONE]")?;
     }
     connection.end_events()
 }
 
-/// The word at `at`, after the time that generating it takes.
+/// Waits for `pause`, the time of one token, and returns the word at index `at`.
 fn word(at: u64, pause: Duration) -> &'static str {
     thread::sleep(pause);
     WORDS[(at % WORDS.len() as u64) as usize]
@@ -80,16 +76,16 @@ fn burn(time: Duration) {
     }
 }
 
-/// What a client asks for.
-struct Wanted {
+/// The parameters of a completion request.
+struct Completion {
     chat: bool,
     streamed: bool,
-    /// None is without an end.
+    /// `None`: the completion has no end.
     tokens: Option<u64>,
 }
 
-impl Wanted {
-    fn of(body: &Value, request: &Request) -> Self {
+impl Completion {
+    fn of(body: &Value, request: &HttpRequest) -> Self {
         let number = ["n_predict", "max_tokens"].iter().find_map(|key| body.get(key)?.as_i64());
         Self {
             chat: request.path.contains("chat"),

@@ -1,29 +1,26 @@
-//! HTTP/1.1 as far as a llama-server's clients need it: requests with a length, responses with one or in chunks.
+//! The part of HTTP/1.1 that clients of llama-server use: requests with `Content-Length`, responses with it or in chunks.
+//!
+//! An own parser, because an HTTP library would bring a runtime, and scripts send responses that a library refuses to send.
 
-use std::{
-    io::{self, Read, Write},
-    time::Duration,
-};
+use std::io;
 
-use crate::listener::Wire;
+use crate::listener::ClientStream;
 
 const HEAD_LIMIT: usize = 64 << 10;
 const BODY_LIMIT: usize = 4 << 20;
-/// An idle keep-alive connection is closed after this long.
-const IDLE: Duration = Duration::from_secs(30);
 
-/// A request, read whole.
+/// A request with its whole body.
 #[derive(Debug)]
-pub(crate) struct Request {
+pub(crate) struct HttpRequest {
     pub(crate) method: String,
-    /// Without the query.
+    /// The path without the query.
     pub(crate) path: String,
     headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Request {
-    /// The value of the header of this lower-case name.
+impl HttpRequest {
+    /// The value of a header field; `name` is in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -33,21 +30,21 @@ impl Request {
     }
 }
 
-/// A connection with what was read ahead of it.
+/// A connection, with the bytes that were read beyond the last request.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    wire: Wire,
+    stream: Box<dyn ClientStream>,
     ahead: Vec<u8>,
 }
 
 impl Connection {
-    pub(crate) fn new(wire: Wire) -> io::Result<Self> {
-        wire.set_read_timeout(IDLE)?;
-        Ok(Self { wire, ahead: Vec::new() })
+    pub(crate) fn new(stream: Box<dyn ClientStream>) -> Self {
+        Self { stream, ahead: Vec::new() }
     }
 
-    /// The next request; none when the client is done.
-    pub(crate) fn request(&mut self) -> io::Result<Option<Request>> {
+    /// Reads the next request; `None` at the end of the connection, and for a request that is invalid or too large.
+    pub(crate) fn request(&mut self) -> io::Result<Option<HttpRequest>> {
+        // A client may send the head in pieces, or the next request together with this one.
         let head_end = loop {
             if let Some(at) = self.ahead.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;
@@ -71,18 +68,19 @@ impl Connection {
         Ok(Some(request))
     }
 
-    /// Sends a whole response.
-    pub(crate) fn respond(&mut self, response: &Response) -> io::Result<()> {
-        let Response { status, content_type, body } = response;
+    /// Sends a whole response, and returns its status.
+    pub(crate) fn respond(&mut self, response: &HttpResponse) -> io::Result<Option<u16>> {
+        let HttpResponse { status, content_type, body } = response;
         let head = format!(
             "HTTP/1.1 {status} {}\r\nServer: llama.cpp\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
             reason(*status),
             body.len()
         );
-        self.send(&[head.as_bytes(), body.as_bytes()].concat())
+        self.send(&[head.as_bytes(), body.as_bytes()].concat())?;
+        Ok(Some(*status))
     }
 
-    /// Begins a response of server-sent events.
+    /// Sends the head of a response of server-sent events.
     pub(crate) fn begin_events(&mut self) -> io::Result<()> {
         self.send(
             b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -99,19 +97,19 @@ impl Connection {
         self.send(b"0\r\n\r\n")
     }
 
-    /// Sends bytes as they are.
+    /// Sends bytes unchanged.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.wire.write_all(bytes)
+        self.stream.write_all(bytes)
     }
 
-    /// Waits until the client has gone, whatever it still sends.
+    /// Waits until the client closes the connection, and discards what it sends until then.
     pub(crate) fn await_hang_up(&mut self) {
         let mut buffer = [0; 4096];
         loop {
-            match self.wire.read(&mut buffer) {
+            match self.stream.read(&mut buffer) {
                 Ok(0) => return,
                 Ok(_) => {}
-                // The read timeout: an idle client is still there.
+                // The read timeout: the client is silent, and still connected.
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
                 Err(_) => return,
             }
@@ -120,13 +118,13 @@ impl Connection {
 
     fn read_more(&mut self) -> io::Result<bool> {
         let mut buffer = [0; 4096];
-        let count = self.wire.read(&mut buffer)?;
+        let count = self.stream.read(&mut buffer)?;
         self.ahead.extend(&buffer[..count]);
         Ok(count > 0)
     }
 }
 
-fn parse_head(head: &str) -> Option<Request> {
+fn parse_head(head: &str) -> Option<HttpRequest> {
     let mut lines = head.split("\r\n");
     let mut words = lines.next()?.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?);
@@ -135,18 +133,18 @@ fn parse_head(head: &str) -> Option<Request> {
         .filter_map(|line| line.split_once(':'))
         .map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    Some(Request { method, path, headers, body: Vec::new() })
+    Some(HttpRequest { method, path, headers, body: Vec::new() })
 }
 
-/// A response of known length.
+/// A response with a known length.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Response {
+pub(crate) struct HttpResponse {
     pub(crate) status: u16,
     pub(crate) content_type: &'static str,
     pub(crate) body: String,
 }
 
-impl Response {
+impl HttpResponse {
     pub(crate) fn json(status: u16, body: impl Into<String>) -> Self {
         Self { status, content_type: "application/json; charset=utf-8", body: body.into() }
     }

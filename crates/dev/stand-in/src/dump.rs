@@ -1,10 +1,10 @@
-//! What the process got from its parent, as JSON for a test to judge.
+//! Writes what the process inherited from its parent as JSON, for tests of the launcher.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::Serialize;
 
-/// What has to be looked at before anything of our own is opened or blocked.
+/// Descriptors and signal masks at the start, before the stand-in itself opens files and blocks signals.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Inherited {
     fds: BTreeMap<u32, String>,
@@ -23,11 +23,11 @@ impl Inherited {
 struct Dump<'a> {
     argv: Vec<String>,
     env: BTreeMap<String, String>,
-    /// By number, what each is open on.
+    /// The target of each descriptor, by number.
     fds: &'a BTreeMap<u32, String>,
     /// Signal numbers.
     signals_blocked: Vec<u32>,
-    /// Signal numbers. Rust's runtime itself ignores SIGPIPE (13).
+    /// Signal numbers. Rust's runtime ignores SIGPIPE (13).
     signals_ignored: Vec<u32>,
     controlling_tty: bool,
     pid: u32,
@@ -37,7 +37,7 @@ struct Dump<'a> {
     directory: String,
 }
 
-/// Writes the dump to `path`, which appears whole.
+/// Writes the dump to `path` in one step.
 pub(crate) fn write(inherited: &Inherited, path: &Path) -> std::io::Result<()> {
     let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
     let dump = Dump {
@@ -78,7 +78,7 @@ fn numbers(mask: u64) -> Vec<u32> {
     (1..=64).filter(|number| mask >> (number - 1) & 1 == 1).collect()
 }
 
-/// Field 7 of `/proc/self/stat`; the name in field 2 may hold spaces and parentheses.
+/// Whether field 7 of `/proc/self/stat` is not 0. The name in field 2 may contain spaces and parentheses.
 fn has_controlling_tty() -> bool {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();

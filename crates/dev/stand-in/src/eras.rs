@@ -1,8 +1,8 @@
-//! The builds that can be imitated, and how they differ in manners rather than in words.
+//! The builds of llama-server that can be imitated, and their differences in behaviour. [`crate::lines`] has their log lines.
 
 use serde::{Deserialize, Serialize};
 
-/// A generation of llama-server, oldest first.
+/// A generation of llama-server builds, in order of age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub enum Era {
     /// No `/health`, no `--version`; binds after the load; JSON lines on stdout.
@@ -17,38 +17,27 @@ pub enum Era {
     /// The same early line; handles TERM; aborts when a client streams.
     #[serde(rename = "2025-08")]
     August2025,
-    /// Today's: timestamps, `--load-mode`, `--flash-attn on`.
+    /// A build of 2026: timestamps, `--load-mode`, `--flash-attn on`.
     #[default]
     #[serde(rename = "b11669")]
     B11669,
 }
 
-/// What TERM and INT do once the model is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Handler {
-    /// Nothing is installed: the kernel's default action kills.
-    None,
-    /// The first ends the server, the second exits with 1 at once.
-    Graceful,
-}
-
-/// What becomes of a first TERM while a client is being streamed to.
+/// The effect of a first TERM while a response is streamed to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StreamedStop {
-    /// The server ends when the generation does.
+    /// The server exits when the generation ends.
     EndsWithGeneration,
-    /// `std::terminate`, because a thread was not joined.
+    /// The server calls `std::terminate`, because a thread was not joined.
     Aborts,
-    /// The generation is noticed as cancelled only at the next ping.
+    /// The server exits at the next ping of the stream.
     EndsAtPing,
 }
 
 impl Era {
-    pub(crate) fn handler(self) -> Handler {
-        match self {
-            Self::December2023 | Self::November2024 => Handler::None,
-            Self::July2024 | Self::August2025 | Self::B11669 => Handler::Graceful,
-        }
+    /// Whether TERM and INT are handled once the model is loaded: the first stops the server, the second exits with 1 at once.
+    pub(crate) fn handles_term(self) -> bool {
+        !matches!(self, Self::December2023 | Self::November2024)
     }
 
     pub(crate) fn streamed_stop(self) -> StreamedStop {
@@ -59,7 +48,7 @@ impl Era {
         }
     }
 
-    /// SO_REUSEPORT was set by the HTTP library until autumn 2025: two servers can share a port.
+    /// Whether two servers can bind one port: the HTTP library set SO_REUSEPORT until autumn 2025.
     pub(crate) fn shares_ports(self) -> bool {
         self <= Self::August2025
     }
@@ -72,7 +61,7 @@ impl Era {
         self == Self::December2023
     }
 
-    /// Whether connections made during the load get their answer only after it.
+    /// Whether requests during the load are answered only after it.
     pub(crate) fn answers_after_load(self) -> bool {
         self == Self::July2024
     }
@@ -82,22 +71,22 @@ impl Era {
         matches!(self, Self::November2024 | Self::August2025)
     }
 
-    /// Whether lines carry a timestamp and a level.
+    /// Whether log lines begin with a timestamp and a level.
     pub(crate) fn stamps_lines(self) -> bool {
         self == Self::B11669
     }
 
-    /// `--log-disable` silences the log only since late 2024; before it concerned a file.
+    /// Whether `--log-disable` silences the log, as it does since late 2024; before, it concerned a log file.
     pub(crate) fn can_silence_log(self) -> bool {
         self >= Self::November2024
     }
 
-    /// The load or bind failures of mid 2024 end in SIGSEGV.
+    /// Whether a failed load or bind ends in SIGSEGV, as in mid 2024.
     pub(crate) fn crashes_on_failure(self) -> bool {
         self == Self::July2024
     }
 
-    /// GGUF versions of the future are refused since 2025.
+    /// Whether unknown GGUF versions are refused, as they are since 2025.
     pub(crate) fn checks_version(self) -> bool {
         self >= Self::August2025
     }

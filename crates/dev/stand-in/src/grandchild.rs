@@ -1,4 +1,4 @@
-//! Children of the stand-in: the same program with a hidden first argument.
+//! Child processes of the stand-in: the same program with a hidden first argument.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -23,28 +23,28 @@ use crate::{
 const ROLE_LIVE: &str = "--stand-in-grandchild";
 const ROLE_DETACH: &str = "--stand-in-detach";
 const ROLE_END: &str = "--stand-in-end";
-/// No grandchild lives longer, whatever the script says.
+/// The longest lifetime of a grandchild, in milliseconds.
 const LONGEST_LIFE_MS: u64 = 60_000;
 
-/// How grandchildren behave.
+/// The behaviour of grandchildren (children of the stand-in, and so grandchildren of the daemon).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Grandchild {
-    /// How many; spawning ends at the first that the system refuses.
+    /// The number of grandchildren. Spawning stops at the first error.
     pub count: u32,
-    /// How long each lives; at most 60 000.
+    /// The lifetime of each in milliseconds; at most 60 000.
     pub life_ms: u64,
-    /// TERM, INT and HUP do nothing.
+    /// Block TERM, INT and HUP.
     pub ignore_term: bool,
-    /// A line on stderr this often.
+    /// Print a line to stderr at this interval in milliseconds.
     pub chat_every_ms: Option<u64>,
-    /// A new session, and the process between ends: the parent is init, or the nearest subreaper.
+    /// Start a new session through an intermediate process that exits, so that init or the nearest subreaper is the parent.
     pub detach: bool,
-    /// An empty environment.
+    /// Start with an empty environment.
     pub scrub_env: bool,
-    /// stdout and stderr are those of the stand-in, else `/dev/null`.
+    /// Inherit stdout and stderr of the stand-in, instead of `/dev/null`.
     pub hold_pipe: bool,
-    /// The listening socket is inherited, so that the port stays taken; a stop then leaves it open.
+    /// Inherit the listening socket, so that the port stays in use. A stop does not shut the socket down then.
     pub hold_port: bool,
 }
 
@@ -64,13 +64,13 @@ impl Default for Grandchild {
 }
 
 impl Grandchild {
-    /// Starts them; `program` is the `argv[0]` by which the binary knows that it is the stand-in.
+    /// Starts the grandchildren. `program` is the `argv[0]` of this process, by which llama-warden recognises its stand-in.
     pub(crate) fn spawn(&self, program: &OsStr) -> io::Result<()> {
         let role = if self.detach { ROLE_DETACH } else { ROLE_LIVE };
-        let told = serde_json::to_string(self)?;
+        let settings = serde_json::to_string(self)?;
         for _ in 0..self.count {
             let mut command = own_program(program)?;
-            command.args([role, &told]).stdin(Stdio::null());
+            command.args([role, &settings]).stdin(Stdio::null());
             if self.scrub_env {
                 command.env_clear();
             }
@@ -78,19 +78,20 @@ impl Grandchild {
                 command.stdout(Stdio::null()).stderr(Stdio::null());
             }
             let child = command.spawn()?;
-            thread::Builder::new().spawn(move || await_end(child))?;
+            // Reaped in a thread, since only the action `zombies` leaves zombies.
+            thread::Builder::new().spawn(move || reap(child))?;
         }
         Ok(())
     }
 }
 
-/// Starts a child that ends at once and is never waited for.
+/// Starts a child that exits at once and is never reaped.
 pub(crate) fn spawn_zombie(program: &OsStr) -> io::Result<()> {
-    // Dropping a Child does not wait for it.
+    // Dropping a `Child` does not reap it.
     own_program(program)?.arg(ROLE_END).stdin(Stdio::null()).spawn().map(drop)
 }
 
-/// Plays the part of a grandchild where the arguments say so.
+/// Runs as a grandchild if the arguments ask for it; `None` otherwise.
 pub(crate) fn run_if_asked(args: &[OsString]) -> Option<ExitCode> {
     let program = args.first()?;
     let role = args.get(1)?.to_str()?;
@@ -100,47 +101,48 @@ pub(crate) fn run_if_asked(args: &[OsString]) -> Option<ExitCode> {
     if role != ROLE_LIVE && role != ROLE_DETACH {
         return None;
     }
-    let told = args.get(2)?;
-    let Ok(manners) = serde_json::from_str::<Grandchild>(&told.to_string_lossy()) else {
+    let settings = args.get(2)?;
+    let Ok(grandchild) = serde_json::from_str::<Grandchild>(&settings.to_string_lossy()) else {
         return Some(ExitCode::FAILURE);
     };
-    let done = if role == ROLE_DETACH { detach(program, told) } else { live(&manners) };
+    let done = if role == ROLE_DETACH { detach(program, settings) } else { live(&grandchild) };
     Some(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn detach(program: &OsStr, told: &OsStr) -> io::Result<()> {
+fn detach(program: &OsStr, settings: &OsStr) -> io::Result<()> {
     setsid()?;
-    own_program(program)?.arg(ROLE_LIVE).arg(told).spawn().map(drop)
+    own_program(program)?.arg(ROLE_LIVE).arg(settings).spawn().map(drop)
 }
 
-fn live(manners: &Grandchild) -> io::Result<()> {
-    // The mask is inherited through spawn.
-    signals::awaited().thread_unblock()?;
-    let life = Duration::from_millis(manners.life_ms.min(LONGEST_LIFE_MS));
-    // The kernel's clock also ends one that is blocked in a write.
+fn live(grandchild: &Grandchild) -> io::Result<()> {
+    // The child inherits the blocked signals of the stand-in.
+    signals::handled_signals().thread_unblock()?;
+    let life = Duration::from_millis(grandchild.life_ms.min(LONGEST_LIFE_MS));
+    // The alarm also ends a process that is blocked in a write.
     alarm::set(life.as_secs() as u32 + 1);
-    if manners.ignore_term {
+    if grandchild.ignore_term {
         let mut set = SigSet::empty();
         [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| set.add(signal));
         set.thread_block()?;
     }
     let deadline = Instant::now() + life;
-    let Some(every_ms) = manners.chat_every_ms else {
+    let Some(every_ms) = grandchild.chat_every_ms else {
         thread::sleep(life);
         return Ok(());
     };
+    // Output begins at once: a test may wait for the first line to know that the grandchild runs.
     for line in 1_u64.. {
         if Instant::now() >= deadline {
             break;
         }
-        output::write_text(Stream::Stderr, &format!("grandchild {} line {line}\n", std::process::id()));
+        output::write(Stream::Stderr, &format!("grandchild {} line {line}\n", std::process::id()));
         thread::sleep(Duration::from_millis(every_ms.max(1)));
     }
     Ok(())
 }
 
-/// Whatever its end was: it only has to be reaped.
-fn await_end(mut child: Child) {
+/// Waits for a child, only so that it does not stay a zombie.
+fn reap(mut child: Child) {
     let _ = child.wait();
 }
 

@@ -1,41 +1,34 @@
-//! `/health`, by the era and by the script.
+//! The endpoint `/health`, and its scripted misbehaviour.
 
 use std::{io, thread, time::Duration};
 
 use crate::{
-    connection::{Connection, Response},
+    connection::{Connection, HttpResponse},
     eras::Era,
     script::HealthScript,
-    state::{Phase, Server},
+    state::{Server, ServerPhase},
 };
 
-/// What is done with the connection after an answer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum After {
-    /// It may carry another request.
-    KeepOpen,
-    Close,
-}
-
-/// Answers a request for `/health`, well or badly, and says with which status where there is one.
-pub(crate) fn answer(server: &Server, connection: &mut Connection) -> io::Result<(After, Option<u16>)> {
-    let loading = server.phase() == Phase::Loading;
+/// Answers a request for `/health` as the script says. Returns the status of the response; `None` if there is none and the
+/// connection is to be closed.
+pub(crate) fn answer(server: &Server, connection: &mut Connection) -> io::Result<Option<u16>> {
+    let loading = server.phase() == ServerPhase::Loading;
     match &server.script.health {
-        HealthScript::Status(status) => send(connection, &with_status(server.script.era, *status)),
-        _ if loading => send(connection, &loading_model()),
-        HealthScript::Era => send(connection, &with_status(server.script.era, 200)),
+        HealthScript::Status(status) => connection.respond(&with_status(server.script.era, *status)),
+        _ if loading => connection.respond(&loading_model()),
+        HealthScript::Era => connection.respond(&with_status(server.script.era, 200)),
         HealthScript::Flap(steps) => {
             let elapsed = server.since_loaded().as_millis();
             let step = steps.iter().rev().find(|(after_ms, _)| u128::from(*after_ms) <= elapsed);
-            send(connection, &with_status(server.script.era, step.map_or(200, |(_, status)| *status)))
+            connection.respond(&with_status(server.script.era, step.map_or(200, |(_, status)| *status)))
         }
         HealthScript::Delay(ms) => {
             thread::sleep(Duration::from_millis(*ms));
-            send(connection, &with_status(server.script.era, 200))
+            connection.respond(&with_status(server.script.era, 200))
         }
         HealthScript::Hang => {
             connection.await_hang_up();
-            Ok((After::Close, None))
+            Ok(None)
         }
         HealthScript::Trickle => {
             let text =
@@ -44,7 +37,7 @@ pub(crate) fn answer(server: &Server, connection: &mut Connection) -> io::Result
                 connection.send(&[*byte])?;
                 thread::sleep(Duration::from_secs(1));
             }
-            Ok((After::KeepOpen, Some(200)))
+            Ok(Some(200))
         }
         HealthScript::EndlessBody => {
             connection.begin_events()?;
@@ -57,32 +50,29 @@ pub(crate) fn answer(server: &Server, connection: &mut Connection) -> io::Result
             let megabyte = vec![b'x'; 1 << 20];
             (0..*megabytes).try_for_each(|_| connection.send(&megabyte))?;
             connection.send(b"\r\nContent-Length: 15\r\n\r\n{\"status\":\"ok\"}")?;
-            Ok((After::KeepOpen, Some(200)))
+            Ok(Some(200))
         }
         HealthScript::Redirect(target) => {
             let head = format!("HTTP/1.1 302 Found\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n");
             connection.send(head.as_bytes())?;
-            Ok((After::KeepOpen, Some(302)))
+            Ok(Some(302))
         }
     }
 }
 
-/// The answer to everything while the model loads.
-pub(crate) fn loading_model() -> Response {
-    Response::error(503, "Loading model", "unavailable_error")
+/// The response to most requests while the model loads.
+pub(crate) fn loading_model() -> HttpResponse {
+    HttpResponse::error(503, "Loading model", "unavailable_error")
 }
 
-fn with_status(era: Era, status: u16) -> Response {
+fn with_status(era: Era, status: u16) -> HttpResponse {
     match status {
-        200 if era == Era::July2024 => Response::json(200, r#"{"status":"ok","slots_idle":1,"slots_processing":0}"#),
-        200 => Response::json(200, r#"{"status":"ok"}"#),
+        200 if era == Era::July2024 => {
+            HttpResponse::json(200, r#"{"status":"ok","slots_idle":1,"slots_processing":0}"#)
+        }
+        200 => HttpResponse::json(200, r#"{"status":"ok"}"#),
         503 => loading_model(),
-        404 => Response::error(404, "File Not Found", "not_found_error"),
-        other => Response::error(other, "scripted", "server_error"),
+        404 => HttpResponse::error(404, "File Not Found", "not_found_error"),
+        other => HttpResponse::error(other, "scripted", "server_error"),
     }
-}
-
-fn send(connection: &mut Connection, response: &Response) -> io::Result<(After, Option<u16>)> {
-    connection.respond(response)?;
-    Ok((After::KeepOpen, Some(response.status)))
 }

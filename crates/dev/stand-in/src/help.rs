@@ -1,4 +1,4 @@
-//! `--version` and `--help` in the layouts of the builds.
+//! The output of `--version` and `--help`, in the layout of each era.
 
 use std::{fmt::Write, process::ExitCode};
 
@@ -9,7 +9,7 @@ use crate::{
     renames::Renames,
 };
 
-/// Where the help text of an option begins, counted in columns, in the layout of late 2024 and after.
+/// The column at which the help text of an option begins, in the layout since late 2024.
 const HELP_COLUMN: usize = 40;
 
 /// Prints the version to stderr.
@@ -20,13 +20,13 @@ pub(crate) fn version(era: Era) -> ExitCode {
     } else {
         format!("version: 1 (stand-in)\nbuilt with rustc for {architecture}-linux-gnu\n")
     };
-    output::write_text(Stream::Stderr, &text);
+    output::write(Stream::Stderr, &text);
     ExitCode::SUCCESS
 }
 
-/// Prints the help to stdout; mid 2024 exits with 1 after it.
+/// Prints the help to stdout. Builds of mid 2024 exit with 1 after it.
 pub(crate) fn help(era: Era, renames: &Renames) -> ExitCode {
-    output::write_text(Stream::Stdout, &usage(era, renames));
+    output::write(Stream::Stdout, &usage(era, renames));
     if era == Era::July2024 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn entry(era: Era, renames: &Renames, option: &CliOption) -> String {
 }
 
 fn entry_of_2023(renames: &Renames, option: &CliOption) -> String {
-    let with_value = |name: &&str| match option.takes.metavariable() {
+    let with_value = |name: &&str| match option.argument.metavariable() {
         Some(value) => format!("{} {value}", renames.new_name(name)),
         None => renames.new_name(name).to_owned(),
     };
@@ -85,7 +85,7 @@ fn entry_of_today(renames: &Renames, option: &CliOption) -> String {
         format!("{left}\n{:HELP_COLUMN$}{}\n", "", option.help)
     };
     if let Some(variable) = option.variable {
-        // Writing to a String cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = writeln!(text, "{:HELP_COLUMN$}(env: {variable})", "");
     }
     text
@@ -93,7 +93,7 @@ fn entry_of_today(renames: &Renames, option: &CliOption) -> String {
 
 fn long_names(renames: &Renames, option: &CliOption) -> String {
     let names: Vec<&str> = option.long().map(|name| renames.new_name(name)).collect();
-    match option.takes.metavariable() {
+    match option.argument.metavariable() {
         Some(value) => format!("{} {value}", names.join(", ")),
         None => names.join(", "),
     }

@@ -1,20 +1,20 @@
-//! A scripted llama-server double that replays recorded behaviour and misbehaves on demand.
+//! A scripted double of llama-server, for tests: it imitates recorded builds and misbehaves on demand.
 //!
-//! Without a script it behaves like build b11669: the same options, lines, endpoints, failures and ways to die, with
-//! a model file whose header it reads and no model in memory. A [`Script`] makes it older ([`Era`]), slower or bad.
-//! It needs no runtime and starts within a millisecond or two, so that it can live inside another program, which
-//! calls [`main`] when its `argv[0]` says so.
+//! Without a script it behaves like build b11669: the same options, log lines, endpoints, failures and reactions to signals.
+//! It reads the header of the model file and holds no model in memory. A [`Script`] selects an older build ([`Era`]), a slower
+//! load, or a misbehaviour. It needs no async runtime and starts within two milliseconds, so that llama-warden can contain it
+//! for its demo and call [`main`] when its `argv[0]` asks for it.
 //!
-//! # Where a script comes from
-//! Three JSON objects are laid over one another, key by key, the later winning:
-//! 1. `<program>.stand-in.json` beside the file that `argv[0]` names with a slash: for `--version` and `--help`;
-//! 2. `<model>.stand-in.json` beside the model: for one server, through a supervisor that scrubs the environment;
+//! # Sources of a script
+//! Three JSON objects are merged key by key; a later one wins:
+//! 1. `<program>.stand-in.json` beside the program, if `argv[0]` is a path: this one also applies to `--version` and `--help`;
+//! 2. `<model>.stand-in.json` beside the model: for one server, under a supervisor that does not pass the environment on;
 //! 3. the environment variable `STAND_IN_SCRIPT`: a path, or the JSON itself.
 //!
-//! A script that cannot be read ends the program with exit code 64, and the reason on stderr.
+//! If a script cannot be read, the program prints the reason to stderr and exits with 64.
 //!
 //! ```
-//! use llama_warden_stand_in::{Act, Deed, Era, Moment, Script};
+//! use llama_warden_stand_in::{ScheduledAction, ScriptAction, Era, ScriptPhase, Script};
 //!
 //! let json = r#"{
 //!     "era": "2025-08", "load_ms": 300, "health": {"flap": [[0, 200], [500, 503]]},
@@ -22,16 +22,17 @@
 //! }"#;
 //! let script: Script = serde_json::from_str(json)?;
 //! assert_eq!(script.era, Era::August2025);
-//! assert!(matches!(script.acts[0], Act { at: Moment::Ready, deed: Deed::Exit { code: 3, .. }, .. }));
+//! let ScheduledAction { at, action, .. } = &script.actions[0];
+//! assert_eq!(*at, ScriptPhase::Ready);
+//! assert!(matches!(action, ScriptAction::Exit { code: 3, .. }));
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 //!
-//! # What keeps it harmless
-//! An alarm clock of the kernel ends it after [`Script::max_life_s`], also when it ignores every signal that can be
-//! ignored or has become another program. Grandchildren have such a clock of at most 60 s. (A stopped process hears
-//! its clock only when it is continued.)
+//! # Limited lifetime
+//! `alarm(2)` ends the process after [`Script::max_life_s`], also if it ignores all other signals or has called exec.
+//! Grandchildren have an alarm of at most 60 s. A process stopped by SIGSTOP ends only after it is continued.
 
-mod acts;
+mod actions;
 mod arguments;
 mod completions;
 mod connection;
@@ -65,16 +66,18 @@ pub use grandchild::Grandchild;
 pub use output::Stream;
 pub use renames::Renames;
 pub use script::{
-    Act, Deed, HealthScript, LineDress, LoadProgress, Moment, ReadyLine, Replay, Script, TermScript, Wedge,
+    HealthScript, LineStyle, LoadProgress, ReadyLine, Replay, ScheduledAction, Script, ScriptAction, ScriptPhase,
+    TermScript, Wedge,
 };
 
-/// The environment variable that names a script, or holds one.
+/// The environment variable that contains a script, or the path of one.
 pub const SCRIPT_VARIABLE: &str = "STAND_IN_SCRIPT";
 
-/// Runs the stand-in with the arguments of a process, the program's name first. It returns only where llama-server
-/// ends before it serves: after `--help`, `--version`, or a bad argument.
+/// Runs the stand-in with the arguments of a process, including the program's name. It returns only if it does not serve:
+/// after `--help`, `--version`, an invalid argument or an invalid script.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.collect();
+    // First of all, before anything here opens a file.
     let inherited = dump::Inherited::capture();
     if let Some(code) = grandchild::run_if_asked(&args) {
         return code;
@@ -83,14 +86,14 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let script = match sources::script_for(&arguments) {
         Ok(script) => script,
         Err(error) => {
-            output::write_text(Stream::Stderr, &format!("stand-in: {error}\n"));
+            output::write(Stream::Stderr, &format!("stand-in: {error}\n"));
             return ExitCode::from(64);
         }
     };
-    match settings::Request::parse(script.era, &script.renames, &arguments) {
-        Ok(settings::Request::Version) => help::version(script.era),
-        Ok(settings::Request::Help) => help::help(script.era, &script.renames),
-        Ok(settings::Request::Serve(settings)) => serve::run(script, settings, inherited),
+    match settings::Invocation::parse(script.era, &script.renames, &arguments) {
+        Ok(settings::Invocation::Version) => help::version(script.era),
+        Ok(settings::Invocation::Help) => help::help(script.era, &script.renames),
+        Ok(settings::Invocation::Serve(settings)) => serve::run(script, settings, inherited),
         Err(error) => error.report(script.era, &script.renames),
     }
 }

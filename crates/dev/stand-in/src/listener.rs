@@ -1,11 +1,11 @@
-//! The listening socket, TCP or unix, shared or not.
+//! The listening socket: TCP or unix, with or without a shared port.
 
 use std::{
-    io,
-    net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
+    fmt, io,
+    net::{SocketAddr, TcpListener, ToSocketAddrs},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
-        unix::net::{UnixListener, UnixStream},
+        unix::net::UnixListener,
     },
     time::Duration,
 };
@@ -15,14 +15,17 @@ use nix::sys::socket::{
     sockopt,
 };
 
-/// Whether others may bind the same port.
+/// An idle connection is closed after this time.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Whether other processes may bind the same port (SO_REUSEPORT).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
     Exclusive,
     Shared,
 }
 
-/// A bound, listening socket.
+/// A listening socket.
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
@@ -30,7 +33,7 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    /// Binds `host`, a path when it ends in `.sock`.
+    /// Binds `host`, which is the path of a unix socket if it ends in `.sock`.
     pub(crate) fn bind(host: &str, port: u16, sharing: Sharing) -> io::Result<Self> {
         if host.ends_with(".sock") {
             return UnixListener::bind(host).map(Self::Unix);
@@ -45,7 +48,7 @@ impl Listener {
         }
     }
 
-    /// The port that was bound, which `--port 0` leaves to the kernel; 0 for a path.
+    /// The bound port, which the kernel chooses for `--port 0`; 0 for a unix socket.
     pub(crate) fn port(&self) -> u16 {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(|address| address.port()).unwrap_or_default(),
@@ -53,7 +56,7 @@ impl Listener {
         }
     }
 
-    /// Another descriptor of the same socket, by which it can be closed or handed on.
+    /// A second descriptor of the socket, to close it or to pass it to a child.
     pub(crate) fn handle(&self) -> io::Result<OwnedFd> {
         match self {
             Self::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
@@ -61,21 +64,26 @@ impl Listener {
         }
     }
 
-    pub(crate) fn accept(&self) -> io::Result<Wire> {
+    pub(crate) fn accept(&self) -> io::Result<Box<dyn ClientStream>> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nodelay(true)?;
-                Ok(Wire::Tcp(stream))
+                stream.set_read_timeout(Some(IDLE_LIMIT))?;
+                Ok(Box::new(stream))
             }
-            Self::Unix(listener) => listener.accept().map(|(stream, _)| Wire::Unix(stream)),
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept()?;
+                stream.set_read_timeout(Some(IDLE_LIMIT))?;
+                Ok(Box::new(stream))
+            }
         }
     }
 }
 
-/// Refuses new connections from now on, while a thread may sit in `accept`.
+/// Stops listening, while a thread may be blocked in `accept`.
 pub(crate) fn stop_listening(listener: &OwnedFd) {
-    // On Linux this wakes `accept` with EINVAL; a socket that is gone already is as well.
+    // On Linux this makes the blocked `accept` return EINVAL. An error means that the socket is closed already.
     let _ = shutdown(listener.as_raw_fd(), Shutdown::Both);
 }
 
@@ -89,40 +97,7 @@ fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(TcpListener::from(descriptor))
 }
 
-/// One accepted connection.
-#[derive(Debug)]
-pub(crate) enum Wire {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
+/// An accepted connection of either kind.
+pub(crate) trait ClientStream: io::Read + io::Write + fmt::Debug + Send {}
 
-impl Wire {
-    pub(crate) fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_read_timeout(Some(timeout)),
-            Self::Unix(stream) => stream.set_read_timeout(Some(timeout)),
-        }
-    }
-}
-
-impl io::Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl io::Write for Wire {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+impl<S: io::Read + io::Write + fmt::Debug + Send> ClientStream for S {}

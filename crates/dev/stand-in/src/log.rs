@@ -1,4 +1,4 @@
-//! The server's log: lines with the marks of their build, one at a time.
+//! The server's log: adds the prefix of the build to each line, and writes one line at a time.
 
 use std::{
     fs::File,
@@ -9,11 +9,11 @@ use std::{
 
 use crate::{
     output::{self, Stream},
-    script::LineDress,
-    settings::LogSettings,
+    script::LineStyle,
+    settings::ServerLogSettings,
 };
 
-/// How grave a line is; b11669 prints the letter.
+/// The severity of a line, of which b11669 prints the first letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
     Info,
@@ -21,129 +21,126 @@ pub(crate) enum Level {
     Error,
 }
 
-/// A line of the server, without the marks that only some settings add.
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A log line without prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Line {
+pub(crate) struct ServerLogLine {
     pub(crate) stream: Stream,
     pub(crate) level: Level,
     pub(crate) text: String,
 }
 
-impl Line {
-    pub(crate) fn info(text: impl Into<String>) -> Self {
-        Self { stream: Stream::Stderr, level: Level::Info, text: text.into() }
-    }
-
-    pub(crate) fn warn(text: impl Into<String>) -> Self {
-        Self { level: Level::Warn, ..Self::info(text) }
-    }
-
-    pub(crate) fn error(text: impl Into<String>) -> Self {
-        Self { level: Level::Error, ..Self::info(text) }
-    }
-
-    pub(crate) fn on_stdout(self) -> Self {
-        Self { stream: Stream::Stdout, ..self }
-    }
+pub(crate) fn info(text: impl Into<String>) -> ServerLogLine {
+    ServerLogLine { stream: Stream::Stderr, level: Level::Info, text: text.into() }
 }
 
-/// Writes lines in turn. While the pipe is full, everybody who logs waits, as in llama-server.
+pub(crate) fn warn(text: impl Into<String>) -> ServerLogLine {
+    ServerLogLine { level: Level::Warn, ..info(text) }
+}
+
+pub(crate) fn error(text: impl Into<String>) -> ServerLogLine {
+    ServerLogLine { level: Level::Error, ..info(text) }
+}
+
+/// The log, shared by all threads. As in llama-server, every thread that logs waits while the pipe is full.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub(crate) struct ServerLog {
     started: Instant,
-    settings: LogSettings,
+    settings: ServerLogSettings,
     muted: bool,
-    /// Also the turn: whoever writes holds it.
+    /// The copy for `--log-file`. The lock also keeps lines of different threads apart.
     file: Mutex<Option<File>>,
 }
 
-impl Log {
-    pub(crate) fn open(settings: LogSettings, silent: bool) -> Self {
-        // The real build goes on without a file that it cannot open.
+impl ServerLog {
+    pub(crate) fn open(settings: ServerLogSettings, silent: bool) -> Self {
+        // llama-server continues without a log file that it cannot open.
         let file = settings.file.as_ref().and_then(|path| File::create(path).ok());
         let muted = silent || settings.disabled;
         Self { started: Instant::now(), settings, muted, file: Mutex::new(file) }
     }
 
-    pub(crate) fn lines(&self, lines: impl IntoIterator<Item = Line>) {
+    pub(crate) fn lines(&self, lines: impl IntoIterator<Item = ServerLogLine>) {
         lines.into_iter().for_each(|line| self.line(&line));
     }
 
-    pub(crate) fn line(&self, line: &Line) {
-        self.dressed(line, LineDress::Plain);
+    pub(crate) fn line(&self, line: &ServerLogLine) {
+        self.styled(line, LineStyle::Plain);
     }
 
-    /// Writes `line` in another dress than its build's.
-    pub(crate) fn dressed(&self, line: &Line, dress: LineDress) {
+    /// Writes `line` in the encoding `style`.
+    pub(crate) fn styled(&self, line: &ServerLogLine, style: LineStyle) {
         if self.muted {
             return;
         }
+        // The lock is held until the whole line is written, as the builds do.
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = file.as_mut() {
-            // The file is a copy; stderr says the same.
-            let _ = writeln!(file, "{}", self.pieces(line, dress).concat());
+            // An error in the copy is ignored, as in llama-server.
+            let _ = writeln!(file, "{}", self.pieces(line, style).concat());
         }
         if self.settings.json_lines {
-            return output::write_text(Stream::Stdout, &self.json(line));
+            return output::write(Stream::Stdout, &self.json(line));
         }
-        let (before, after): (&[u8], &[u8]) = match dress {
-            LineDress::Plain | LineDress::Bytes | LineDress::Ansi => (b"", b"\n"),
-            LineDress::CarriageReturn => (b"", b"\r\n"),
-            LineDress::Nul => (b"\0\0\0\n", b"\0\n"),
-            LineDress::NotUtf8 => (b"\xff\xfe broken \xc3\n", b"\n"),
+        let (before, after): (&[u8], &[u8]) = match style {
+            LineStyle::Plain | LineStyle::Bytes | LineStyle::Ansi => (b"", b"\n"),
+            LineStyle::CarriageReturn => (b"", b"\r\n"),
+            LineStyle::Nul => (b"\0\0\0\n", b"\0\n"),
+            LineStyle::NotUtf8 => (b"\xff\xfe broken \xc3\n", b"\n"),
         };
-        let mut pieces: Vec<Vec<u8>> = self.pieces(line, dress).into_iter().map(String::into_bytes).collect();
+        let mut pieces: Vec<Vec<u8>> = self.pieces(line, style).into_iter().map(String::into_bytes).collect();
         pieces.insert(0, before.to_vec());
         if let Some(last) = pieces.last_mut() {
             last.extend(after);
         }
         for piece in pieces {
-            match dress {
-                LineDress::Bytes => piece.chunks(1).for_each(|byte| output::write_bytes(line.stream, byte)),
-                _ => output::write_bytes(line.stream, &piece),
+            match style {
+                LineStyle::Bytes => piece.chunks(1).for_each(|byte| output::write(line.stream, byte)),
+                _ => output::write(line.stream, &piece),
             }
         }
     }
 
-    /// Writes text that is not a whole line, such as the dots of a load.
+    /// Writes text that is not a whole line, such as the dots of a load, to stderr.
     pub(crate) fn fragment(&self, text: &str) {
         if !self.muted {
             let _turn = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-            output::write_text(Stream::Stderr, text);
+            output::write(Stream::Stderr, text);
         }
     }
 
-    /// The parts that the build writes one by one: timestamp, level, text.
-    fn pieces(&self, line: &Line, dress: LineDress) -> Vec<String> {
+    /// The parts for which the build calls `write` one by one: timestamp, level, text.
+    fn pieces(&self, line: &ServerLogLine, style: LineStyle) -> Vec<String> {
         if self.settings.bare {
             return vec![line.text.clone()];
         }
         let stamp = stamp(self.started.elapsed());
-        let letter = match line.level {
-            Level::Info => 'I',
-            Level::Warn => 'W',
-            Level::Error => 'E',
-        };
-        if self.settings.colors || dress == LineDress::Ansi {
+        let letter = &line.level.name()[..1].to_uppercase();
+        if self.settings.colors || style == LineStyle::Ansi {
             vec![format!("\x1b[34m{stamp}\x1b[0m "), format!("\x1b[32m{letter} \x1b[0m"), line.text.clone()]
         } else {
             vec![format!("{stamp} "), format!("{letter} "), line.text.clone()]
         }
     }
 
-    fn json(&self, line: &Line) -> String {
-        let level = match line.level {
-            Level::Info => "info",
-            Level::Warn => "warn",
-            Level::Error => "error",
-        };
+    fn json(&self, line: &ServerLogLine) -> String {
+        let level = line.level.name();
         let micros = self.started.elapsed().as_micros() as u64;
         let msg = format!("{}\n", line.text);
         format!("{}\n", serde_json::json!({ "type": "log", "time": micros, "level": level, "msg": msg }))
     }
 }
 
-/// `M.SS.mmm.uuu` since the start.
+/// The time since the start as `M.SS.mmm.uuu`.
 fn stamp(elapsed: Duration) -> String {
     let seconds = elapsed.as_secs();
     let micros = elapsed.subsec_micros();

@@ -1,4 +1,4 @@
-//! The stand-in as a program of its own.
+//! The stand-in as a program.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Looks into a model file as far as llama-server's failures need it: magic, version, ends.
+//! Reads a model file as far as llama-server's error messages need it: magic, version, header, and whether it is cut off.
 
 use std::{
     fs::File,
@@ -7,16 +7,16 @@ use std::{
 
 use crate::eras::Era;
 
-/// What the header of a good file says.
+/// Contents of a valid header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(crate) struct ModelFileHeader {
     pub(crate) tensors: u64,
     pub(crate) pairs: u64,
     /// `general.name`.
     pub(crate) name: Option<String>,
 }
 
-/// Why a model cannot be loaded.
+/// The reason why a model cannot be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ModelFault {
     Missing,
@@ -24,23 +24,23 @@ pub(crate) enum ModelFault {
     WrongMagic(String),
     FutureVersion(u32),
     HeaderCut,
-    /// The name of the first tensor that is not whole.
+    /// The name of the tensor whose data is missing.
     WeightsCut(String),
 }
 
-/// More of a header than this is not read; the doubles' models are small.
+/// The longest header that is read, in bytes; models of tests are small.
 const HEADER_LIMIT: u64 = 16 << 20;
 
 /// Reads the header of `path` as a build of `era` would.
-pub(crate) fn check(path: &str, era: Era) -> Result<Header, ModelFault> {
+pub(crate) fn check(path: &str, era: Era) -> Result<ModelFileHeader, ModelFault> {
     let Ok(file) = File::open(path) else { return Err(ModelFault::Missing) };
     let length = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
     let mut bytes = Vec::new();
-    // A directory opens and does not read: to llama-server that is a file without a magic.
+    // A directory can be opened and not read. llama-server reports it as a file without magic.
     if file.take(HEADER_LIMIT).read_to_end(&mut bytes).is_err() || bytes.len() < 4 {
         return Err(ModelFault::NoMagic);
     }
-    let mut input = Input(&bytes);
+    let mut input = ByteReader(&bytes);
     let magic = input.take(4).unwrap_or_default();
     if magic != b"GGUF" {
         return Err(ModelFault::WrongMagic(String::from_utf8_lossy(magic).into_owned()));
@@ -50,16 +50,17 @@ pub(crate) fn check(path: &str, era: Era) -> Result<Header, ModelFault> {
         return Err(ModelFault::FutureVersion(version));
     }
     let (header, last) = header(&mut input).ok_or(ModelFault::HeaderCut)?;
+    // Tensor data begins at the next multiple of 32 after the header.
     let data_at = ((bytes.len() - input.0.len()) as u64).next_multiple_of(32);
     match last {
-        // The last tensor's end is unknown without its type's size; its beginning is enough to notice a cut.
+        // The size of the tensor type is not known here. A file that ends before the last tensor begins is cut off.
         Some((name, offset)) if data_at.saturating_add(offset) >= length => Err(ModelFault::WeightsCut(name)),
         _ => Ok(header),
     }
 }
 
-/// The header after the version, with the name and the offset of the last tensor.
-fn header(input: &mut Input<'_>) -> Option<(Header, Option<(String, u64)>)> {
+/// Reads the header after the version; returns it with the name and the offset of the last tensor.
+fn header(input: &mut ByteReader<'_>) -> Option<(ModelFileHeader, Option<(String, u64)>)> {
     let (tensors, pairs) = (input.u64()?, input.u64()?);
     let mut name = None;
     for _ in 0..pairs {
@@ -79,16 +80,16 @@ fn header(input: &mut Input<'_>) -> Option<(Header, Option<(String, u64)>)> {
         input.u32()?;
         last = Some((name, input.u64()?));
     }
-    Some((Header { tensors, pairs, name }, last))
+    Some((ModelFileHeader { tensors, pairs, name }, last))
 }
 
 const KIND_TEXT: u32 = 8;
 const KIND_ARRAY: u32 = 9;
 
-/// What is left of the bytes.
-struct Input<'a>(&'a [u8]);
+/// The bytes that have not been read yet.
+struct ByteReader<'a>(&'a [u8]);
 
-impl<'a> Input<'a> {
+impl<'a> ByteReader<'a> {
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
@@ -113,7 +114,7 @@ impl<'a> Input<'a> {
             KIND_TEXT => self.text().map(drop),
             KIND_ARRAY => {
                 let (item, count) = (self.u32()?, self.u64()?);
-                // An array of arrays would recurse as deep as a hostile file likes; no model has one.
+                // Refuse arrays of arrays: no model has them, and a crafted file could recurse without bound.
                 if item == KIND_ARRAY {
                     return None;
                 }
@@ -134,7 +135,7 @@ fn scalar_bytes(kind: u32) -> Option<usize> {
     }
 }
 
-/// What the C library says of a file that cannot be opened.
+/// The C library's message for a file that cannot be opened.
 pub(crate) fn missing_text(path: &str) -> String {
     match File::open(path).map_err(|error| error.kind()) {
         Err(io::ErrorKind::PermissionDenied) => "Permission denied".into(),

@@ -1,26 +1,25 @@
-//! The options that the builds list, as one table: what is parsed and what `--help` prints.
+//! The options of all eras as one table, from which arguments are parsed and `--help` is printed.
 //!
-//! Not every option of every build is here, but those that a supervisor translates, and enough of the others to
-//! look like llama-server's.
+//! It contains the options that llama-warden translates, and enough others to look like the help of llama-server.
 
 use std::ops::RangeInclusive;
 
 use crate::eras::Era;
 
-/// What follows an option on the command line.
+/// The value that an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Takes {
+pub(crate) enum OptionArgument {
     Nothing,
-    /// Any text; the name is for the help.
+    /// Any text. The name is printed in the help.
     Text(&'static str),
-    /// A number, by C++'s `stoi`.
+    /// A number, parsed as C++'s `stoi` does. The name is printed in the help.
     Number(&'static str),
     /// `on`, `off` or `auto`.
     Switch,
 }
 
-impl Takes {
-    /// How the help names the value.
+impl OptionArgument {
+    /// The name of the value in the help.
     pub(crate) fn metavariable(self) -> Option<&'static str> {
         match self {
             Self::Nothing => None,
@@ -30,14 +29,14 @@ impl Takes {
     }
 }
 
-/// One option of some builds.
+/// An option, with the eras that have it.
 #[derive(Debug)]
 pub(crate) struct CliOption {
     pub(crate) eras: RangeInclusive<Era>,
-    /// All names, the short one first and the one that [`crate::settings`] asks for last.
+    /// All names: the short one first, and last the one that [`crate::settings`] uses as key.
     pub(crate) names: &'static [&'static str],
-    pub(crate) takes: Takes,
-    /// The variable that the help names. The stand-in does not read it.
+    pub(crate) argument: OptionArgument,
+    /// The environment variable that the help names. The stand-in does not read it.
     pub(crate) variable: Option<&'static str>,
     pub(crate) help: &'static str,
 }
@@ -47,7 +46,7 @@ impl CliOption {
         Self { variable: Some(name), ..self }
     }
 
-    /// The name by which the settings know it.
+    /// The name that [`crate::settings`] uses.
     pub(crate) fn key(&self) -> &'static str {
         self.names.last().copied().unwrap_or_default()
     }
@@ -61,34 +60,34 @@ impl CliOption {
     }
 }
 
-/// The options that a build of `era` lists.
+/// The options of `era`.
 pub(crate) fn of(era: Era) -> impl Iterator<Item = &'static CliOption> {
     OPTIONS.iter().filter(move |option| option.eras.contains(&era))
 }
 
-/// The option that a build of `era` calls `name`.
+/// The option of `era` with this name, short or long.
 pub(crate) fn named(era: Era, name: &str) -> Option<&'static CliOption> {
     of(era).find(|option| option.names.contains(&name))
 }
 
-const ALL: RangeInclusive<Era> = Era::December2023..=Era::B11669;
+pub(crate) const ALL: RangeInclusive<Era> = Era::December2023..=Era::B11669;
 const SINCE_2024: RangeInclusive<Era> = Era::July2024..=Era::B11669;
-const SINCE_LATE_2024: RangeInclusive<Era> = Era::November2024..=Era::B11669;
+pub(crate) const SINCE_LATE_2024: RangeInclusive<Era> = Era::November2024..=Era::B11669;
 const SINCE_2025: RangeInclusive<Era> = Era::August2025..=Era::B11669;
-const TODAY: RangeInclusive<Era> = Era::B11669..=Era::B11669;
+pub(crate) const TODAY: RangeInclusive<Era> = Era::B11669..=Era::B11669;
 const UNTIL_2025: RangeInclusive<Era> = Era::December2023..=Era::August2025;
 const FROM_2024_TO_2025: RangeInclusive<Era> = Era::July2024..=Era::August2025;
 
 const fn option(
     eras: RangeInclusive<Era>,
     names: &'static [&'static str],
-    takes: Takes,
+    argument: OptionArgument,
     help: &'static str,
 ) -> CliOption {
-    CliOption { eras, names, takes, variable: None, help }
+    CliOption { eras, names, argument, variable: None, help }
 }
 
-use Takes::{Nothing, Number, Switch, Text};
+use OptionArgument::{Nothing, Number, Switch, Text};
 
 #[rustfmt::skip]
 static OPTIONS: &[CliOption] = &[
@@ -181,13 +180,13 @@ mod tests {
 
     #[test]
     fn the_options_that_a_supervisor_translates_change_with_the_builds() {
-        let takes = |era, name| named(era, name).map(|option| option.takes);
-        assert_eq!(takes(Era::August2025, "--flash-attn"), Some(Nothing));
-        assert_eq!(takes(Era::B11669, "--flash-attn"), Some(Switch));
-        assert_eq!(takes(Era::August2025, "--no-mmap"), Some(Nothing));
-        assert_eq!(takes(Era::B11669, "--no-mmap"), None);
-        assert_eq!(takes(Era::August2025, "--load-mode"), None);
-        assert_eq!(takes(Era::August2025, "--sse-ping-interval"), None);
-        assert_eq!(takes(Era::December2023, "--ubatch-size"), None);
+        let argument = |era, name| named(era, name).map(|option| option.argument);
+        assert_eq!(argument(Era::August2025, "--flash-attn"), Some(Nothing));
+        assert_eq!(argument(Era::B11669, "--flash-attn"), Some(Switch));
+        assert_eq!(argument(Era::August2025, "--no-mmap"), Some(Nothing));
+        assert_eq!(argument(Era::B11669, "--no-mmap"), None);
+        assert_eq!(argument(Era::August2025, "--load-mode"), None);
+        assert_eq!(argument(Era::August2025, "--sse-ping-interval"), None);
+        assert_eq!(argument(Era::December2023, "--ubatch-size"), None);
     }
 }

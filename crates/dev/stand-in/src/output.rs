@@ -1,7 +1,7 @@
-//! Bytes to stdout and stderr, unbuffered.
+//! Unbuffered writes to stdout and stderr.
 //!
-//! A write waits for as long as the pipe is full, as llama-server's do: whoever does not drain the pipe blocks the
-//! server. A reader that has gone is no reason to end, so errors are dropped.
+//! As in llama-server, a write blocks while the pipe is full: a reader that does not drain the pipe blocks the server.
+//! Write errors are ignored, since llama-server also runs on after its reader is gone.
 
 use std::{io, path::Path};
 
@@ -14,18 +14,14 @@ use serde::{Deserialize, Serialize};
 pub enum Stream {
     /// Standard output.
     Stdout,
-    /// Standard error, where llama-server logs by default.
+    /// Standard error, to which llama-server logs by default.
     #[default]
     Stderr,
 }
 
-/// Writes `text` in as few writes as the pipe allows.
-pub(crate) fn write_text(stream: Stream, text: &str) {
-    write_bytes(stream, text.as_bytes());
-}
-
-/// Writes `bytes` in as few writes as the pipe allows.
-pub(crate) fn write_bytes(stream: Stream, mut bytes: &[u8]) {
+/// Writes text or bytes in as few writes as the pipe allows.
+pub(crate) fn write(stream: Stream, data: impl AsRef<[u8]>) {
+    let mut bytes = data.as_ref();
     while !bytes.is_empty() {
         let written = match stream {
             Stream::Stdout => unistd::write(io::stdout(), bytes),
@@ -39,7 +35,7 @@ pub(crate) fn write_bytes(stream: Stream, mut bytes: &[u8]) {
     }
 }
 
-/// Writes a file that appears, or changes, as a whole.
+/// Replaces a file in one step: a reader sees the old text or the new one.
 pub(crate) fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(".draft");

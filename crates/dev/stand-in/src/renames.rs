@@ -1,16 +1,16 @@
-//! Options that a build of the stand-in's calls otherwise: a build that nobody has seen.
+//! Renames options of an era, to imitate a build that llama-warden does not know.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The new names of options by their old ones, both with their dashes: `{"--ctx-size": "--context-length"}`.
+/// Maps old names of options to new ones, with their dashes: `{"--ctx-size": "--context-length"}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Renames(BTreeMap<String, String>);
 
 impl Renames {
-    /// The old name of what is given, if the build has an option of that name.
+    /// The old name of the argument `given`; `None` if it is an old name that was replaced.
     pub(crate) fn old_name<'a>(&'a self, given: &'a str) -> Option<&'a str> {
         match self.0.iter().find(|(_, new)| *new == given) {
             Some((old, _)) => Some(old),
@@ -19,7 +19,7 @@ impl Renames {
         }
     }
 
-    /// What the build calls an option.
+    /// The new name of the option `old`, which is `old` itself where it was not renamed.
     pub(crate) fn new_name<'a>(&'a self, old: &'a str) -> &'a str {
         self.0.get(old).map_or(old, String::as_str)
     }

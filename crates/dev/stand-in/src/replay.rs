@@ -1,4 +1,4 @@
-//! Replays a transcript: its lines at its times, its health, its end.
+//! Replays a transcript: its lines at their times, its change of `/health`, and its exit.
 
 use std::{
     fs,
@@ -12,10 +12,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    ending::{self, Core},
+    ending::{self, CoreDump},
     output::{self, Stream},
     script::Replay,
-    state::{Phase, Server},
+    state::{Server, ServerPhase},
 };
 
 /// One line of a transcript.
@@ -27,30 +27,32 @@ struct Entry {
     data: Value,
 }
 
-/// What was recorded about the process and is ours now.
+/// Recorded values that are replaced by those of this process.
 #[derive(Debug, Default)]
 struct Names {
     port: Option<String>,
     model: Option<String>,
 }
 
-/// Replays until the recorded stop, or to the last line; a recorded exit ends this process.
+/// Replays up to the first recorded signal, else to the last line. A recorded exit ends this process.
 pub(crate) fn run(server: &Server, replay: &Replay) {
     let text = match fs::read_to_string(&replay.path) {
         Ok(text) => text,
         Err(error) => {
             let path = replay.path.display();
-            output::write_text(Stream::Stderr, &format!("stand-in: cannot replay {path}: {error}\n"));
-            ending::leave(ending::BAD_SCRIPT)
+            output::write(Stream::Stderr, &format!("stand-in: cannot replay {path}: {error}\n"));
+            std::process::exit(ending::BAD_SCRIPT)
         }
     };
     let entries: Vec<Entry> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    // What follows the recorded signal was its effect; here the real signal decides.
     let stop = entries.iter().position(|entry| entry.stream == "signal").unwrap_or(entries.len());
     let entries = &entries[..stop];
     let ready_at = ready_at(entries);
     let began = Instant::now();
     let mut names = Names::default();
     for (at, entry) in entries.iter().enumerate() {
+        // Recorded times count from the start, so that delays do not add up.
         let due = Duration::from_micros(entry.t_us).mul_f64(replay.scale.clamp(0.0, 1000.0));
         thread::sleep(due.saturating_sub(began.elapsed()));
         match entry.stream.as_str() {
@@ -61,13 +63,13 @@ pub(crate) fn run(server: &Server, replay: &Replay) {
             _ => {}
         }
         if ready_at == Some(at) {
-            server.advance(Phase::Ready);
+            server.advance(ServerPhase::Ready);
         }
     }
 }
 
-/// The entry after which the recorded server was ready: its first healthy answer, or, where nobody asked and it did
-/// not end by itself, its last line before the stop.
+/// The index of the entry after which the recorded server was ready: its first 200 of `/health`; without any, its last line,
+/// unless it exited by itself.
 fn ready_at(entries: &[Entry]) -> Option<usize> {
     if let Some(at) = entries.iter().position(|entry| entry.stream == "health" && entry.data["status"] == 200) {
         return Some(at);
@@ -86,14 +88,14 @@ fn print(server: &Server, names: &Names, stream: Stream, data: &Value) {
     if let Some(model) = &names.model {
         text = text.replace(model, &server.settings.model);
     }
-    output::write_text(stream, &format!("{text}\n"));
+    output::write(stream, &format!("{text}\n"));
 }
 
 fn repeat_exit(data: &Value) -> ! {
     match data["signal"].as_str().map(Signal::from_str) {
-        Some(Ok(signal)) => ending::die(signal, Core::Forbidden),
+        Some(Ok(signal)) => ending::die(signal, CoreDump::Forbidden),
         Some(Err(_)) | None => {
-            ending::leave(data["code"].as_i64().and_then(|code| i32::try_from(code).ok()).unwrap_or(1))
+            std::process::exit(data["code"].as_i64().and_then(|code| i32::try_from(code).ok()).unwrap_or(1))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The endpoints: who may ask, when, and what the answer is.
+//! The HTTP endpoints: which exist in an era, which need a key, which answer while the model loads, and their responses.
 
 use std::{io, sync::Arc, thread};
 
@@ -6,68 +6,65 @@ use serde_json::json;
 
 use crate::{
     completions,
-    connection::{Connection, Request, Response},
+    connection::{Connection, HttpRequest, HttpResponse},
     eras::Era,
-    health::{self, After},
-    lines,
+    health, lines,
     listener::Listener,
     metrics,
-    state::{Phase, Server},
+    state::{Server, ServerPhase},
 };
 
-/// Accepts connections until the socket is closed, each in a thread of its own.
+/// Accepts connections until the socket is closed, and handles each in a thread of its own.
 pub(crate) fn serve(server: &Arc<Server>, listener: &Listener) {
-    while let Ok(wire) = listener.accept() {
+    while let Ok(stream) = listener.accept() {
         let server = Arc::clone(server);
-        // Dropping a connection is all that a server without threads can do.
+        // If the system refuses a thread, the connection is dropped.
         let _ = thread::Builder::new().spawn(move || {
-            if let Ok(connection) = Connection::new(wire) {
-                // A client that goes away in the middle ends only its own connection.
-                let _ = converse(&server, connection);
-            }
+            // An error ends only the connection of this client.
+            let _ = handle_connection(&server, Connection::new(stream));
         });
     }
 }
 
-fn converse(server: &Server, mut connection: Connection) -> io::Result<()> {
+fn handle_connection(server: &Server, mut connection: Connection) -> io::Result<()> {
     while let Some(request) = connection.request()? {
         if server.script.era.answers_after_load() {
             server.await_loaded();
         }
-        let (after, status) = answer(server, &request, &mut connection)?;
-        if let Some(line) = status.and_then(|status| server.words.answered(&request.method, &request.path, status)) {
+        let status = answer(server, &request, &mut connection)?;
+        if let Some(line) = status.and_then(|status| server.lines.answered(&request.method, &request.path, status)) {
             server.log.line(&line);
         }
-        if after == After::Close || !request.keeps_alive() {
+        if status.is_none() || !request.keeps_alive() {
             break;
         }
     }
     Ok(())
 }
 
-fn answer(server: &Server, request: &Request, connection: &mut Connection) -> io::Result<(After, Option<u16>)> {
+fn answer(server: &Server, request: &HttpRequest, connection: &mut Connection) -> io::Result<Option<u16>> {
     let endpoint = Endpoint::of(server.script.era, request);
     if !endpoint.is_public(server.script.era) && !is_authorised(server, request) {
-        server.log.lines(server.words.unauthorized());
-        return send(connection, &Response::error(401, "Invalid API Key", "authentication_error"));
+        server.log.lines(server.lines.unauthorized());
+        return connection.respond(&HttpResponse::error(401, "Invalid API Key", "authentication_error"));
     }
     if endpoint == Endpoint::Health {
         return health::answer(server, connection);
     }
-    if server.phase() == Phase::Loading {
+    if server.phase() == ServerPhase::Loading {
         let early = endpoint == Endpoint::Models && server.script.era.lists_models_while_loading();
         if !early {
-            return send(connection, &health::loading_model());
+            return connection.respond(&health::loading_model());
         }
     }
     match endpoint {
         Endpoint::Health | Endpoint::Unknown => {
-            send(connection, &Response::error(404, "File Not Found", "not_found_error"))
+            connection.respond(&HttpResponse::error(404, "File Not Found", "not_found_error"))
         }
-        Endpoint::Models => send(connection, &models(server)),
-        Endpoint::Props => send(connection, &props(server)),
-        Endpoint::Slots => send(connection, &slots(server)),
-        Endpoint::Metrics => send(connection, &metrics::answer(server)),
+        Endpoint::Models => connection.respond(&models(server)),
+        Endpoint::Props => connection.respond(&props(server)),
+        Endpoint::Slots => connection.respond(&slots(server)),
+        Endpoint::Metrics => connection.respond(&metrics::answer(server)),
         Endpoint::Completion | Endpoint::Chat => completions::answer(server, request, connection),
     }
 }
@@ -85,7 +82,7 @@ enum Endpoint {
 }
 
 impl Endpoint {
-    fn of(era: Era, request: &Request) -> Self {
+    fn of(era: Era, request: &HttpRequest) -> Self {
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/health") if era.has_health() => Self::Health,
             ("GET", "/v1/health") if era == Era::B11669 => Self::Health,
@@ -100,7 +97,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether no key is asked for.
+    /// Whether the endpoint needs no API key.
     fn is_public(self, era: Era) -> bool {
         match self {
             Self::Health => true,
@@ -111,14 +108,14 @@ impl Endpoint {
     }
 }
 
-fn is_authorised(server: &Server, request: &Request) -> bool {
+fn is_authorised(server: &Server, request: &HttpRequest) -> bool {
     let keys = &server.settings.api_keys;
     let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
     let given = bearer.or_else(|| request.header("x-api-key"));
     keys.is_empty() || given.is_some_and(|given| keys.iter().any(|key| key == given))
 }
 
-/// The id under which the model is served.
+/// The id of the model in responses: by the script, else the alias, else the path.
 pub(crate) fn model_id(server: &Server) -> &str {
     let settings = &server.settings;
     server.script.model_id.as_deref().or(settings.alias.as_deref()).unwrap_or(&settings.model)
@@ -128,13 +125,13 @@ fn model_path(server: &Server) -> &str {
     server.script.model_path.as_deref().unwrap_or(&server.settings.model)
 }
 
-fn models(server: &Server) -> Response {
+fn models(server: &Server) -> HttpResponse {
     let id = model_id(server);
     let entry = json!({ "id": id, "object": "model", "created": lines::unix_time(), "owned_by": "llamacpp" });
-    Response::json(200, json!({ "object": "list", "data": [entry] }).to_string())
+    HttpResponse::json(200, json!({ "object": "list", "data": [entry] }).to_string())
 }
 
-fn props(server: &Server) -> Response {
+fn props(server: &Server) -> HttpResponse {
     let slots = server.settings.slots;
     let body = match server.script.era {
         Era::December2023 | Era::July2024 | Era::November2024 => {
@@ -155,21 +152,16 @@ fn props(server: &Server) -> Response {
             "is_sleeping": false,
         }),
     };
-    Response::json(200, body.to_string())
+    HttpResponse::json(200, body.to_string())
 }
 
-fn slots(server: &Server) -> Response {
+fn slots(server: &Server) -> HttpResponse {
     let slots: Vec<_> = (0..server.settings.slots.min(1024))
         .map(|id| json!({ "id": id, "n_ctx": context(server), "speculative": false, "is_processing": false }))
         .collect();
-    Response::json(200, json!(slots).to_string())
+    HttpResponse::json(200, json!(slots).to_string())
 }
 
 fn context(server: &Server) -> u64 {
     server.settings.context_size
-}
-
-fn send(connection: &mut Connection, response: &Response) -> io::Result<(After, Option<u16>)> {
-    connection.respond(response)?;
-    Ok((After::KeepOpen, Some(response.status)))
 }

@@ -1,7 +1,8 @@
-//! The script: what the stand-in is told to do, as data.
+//! The script of a stand-in: all its behaviour as data.
 //!
-//! Every key is optional, unknown keys are errors, and all keys combine. Times are milliseconds unless a name says
-//! otherwise.
+//! Every key is optional and an unknown key is an error. All keys can be combined. Times are in milliseconds unless the name
+//! says otherwise. The JSON keys are a contract with tests; three differ from the names of their fields: `acts`, `do` and
+//! `ready_dress`.
 
 use std::{
     io,
@@ -13,48 +14,50 @@ use serde_json::{Map, Value};
 
 use crate::{eras::Era, grandchild::Grandchild, output::Stream, renames::Renames};
 
-/// What the stand-in does beyond the well-behaved server that [`Script::default`] describes.
+/// The behaviour of one stand-in. [`Script::default`] is a well-behaved server of build b11669.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Script {
     /// The build to imitate.
     pub era: Era,
-    /// Options that it calls otherwise than that build.
+    /// New names for options of that build.
     pub renames: Renames,
-    /// The kernel ends the process after this many seconds; at least 1.
+    /// The kernel ends the process with SIGALRM after this many seconds; at least 1.
     pub max_life_s: u32,
-    /// How long the load takes.
+    /// Duration of the load.
     pub load_ms: u64,
-    /// What is printed while the load goes on.
+    /// Output during the load.
     pub load_progress: LoadProgress,
-    /// Nothing is printed: no line of the server's own.
+    /// Print no log lines. Output of actions is still written.
     pub silent: bool,
-    /// No socket is ever bound; the rest goes on as if.
+    /// Never bind a socket, and continue as if it were bound.
     pub never_bind: bool,
-    /// The port is shared (SO_REUSEPORT), also where the era does not.
+    /// Bind the port with SO_REUSEPORT, also in eras that do not.
     pub reuse_port: bool,
-    /// How `/health` answers once the load is over.
+    /// Responses of `/health` after the load.
     pub health: HealthScript,
-    /// When the ready line comes.
+    /// When the ready line is printed.
     pub ready_line: ReadyLine,
-    /// How the ready line is written.
-    pub ready_dress: LineDress,
-    /// How TERM and INT are taken.
+    /// Encoding of the ready line.
+    #[serde(rename = "ready_dress")]
+    pub ready_style: LineStyle,
+    /// Reaction to TERM and INT.
     pub term: TermScript,
-    /// A file that holds the number of TERMs received so far, beginning with 0.
+    /// A file to which the number of TERMs received so far is written, beginning with 0.
     pub term_count_file: Option<PathBuf>,
-    /// The id in `/v1/models`, in place of the alias or path.
+    /// The id in `/v1/models`, instead of the alias or path.
     pub model_id: Option<String>,
-    /// The `model_path` in `/props`, in place of the real one.
+    /// The `model_path` in `/props`, instead of the real one.
     pub model_path: Option<String>,
-    /// What completions do.
+    /// Misbehaviour of completions.
     pub wedge: Wedge,
-    /// The pause between two generated tokens.
+    /// The time per generated token.
     pub token_ms: u64,
-    /// A transcript whose lines and timing replace the server's own.
+    /// A transcript to replay instead of the server's own lines and timing.
     pub replay: Option<Replay>,
-    /// Deeds at moments, those of one moment in this order.
-    pub acts: Vec<Act>,
+    /// Scheduled actions. Those of one phase are performed in this order.
+    #[serde(rename = "acts")]
+    pub actions: Vec<ScheduledAction>,
 }
 
 impl Default for Script {
@@ -70,7 +73,7 @@ impl Default for Script {
             reuse_port: false,
             health: HealthScript::default(),
             ready_line: ReadyLine::default(),
-            ready_dress: LineDress::default(),
+            ready_style: LineStyle::default(),
             term: TermScript::default(),
             term_count_file: None,
             model_id: None,
@@ -78,167 +81,169 @@ impl Default for Script {
             wedge: Wedge::default(),
             token_ms: 20,
             replay: None,
-            acts: Vec::new(),
+            actions: Vec::new(),
         }
     }
 }
 
 impl Script {
-    /// The file beside `subject` (a model, or a program) in which a script for it is looked for.
+    /// The path of the script for `subject`, which is a model or a program.
     pub fn sidecar(subject: &Path) -> PathBuf {
         let mut name = subject.as_os_str().to_owned();
         name.push(".stand-in.json");
         name.into()
     }
 
-    /// Writes the script beside `subject`.
+    /// Writes the script for `subject`, a model or a program, to its [`Self::sidecar`].
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// If the file cannot be written.
     pub fn write_beside(&self, subject: &Path) -> io::Result<()> {
         std::fs::write(Self::sidecar(subject), self.to_json())
     }
 
-    /// The script as JSON, with the keys that differ from the default.
+    /// The script as JSON, without keys that have their default value.
     pub fn to_json(&self) -> String {
         let default = keys(&Self::default());
-        let told: Map<String, Value> =
+        let changed: Map<String, Value> =
             keys(self).into_iter().filter(|(key, value)| default.get(key) != Some(value)).collect();
-        Value::Object(told).to_string()
+        Value::Object(changed).to_string()
     }
 
-    /// Whether a grandchild is to inherit the listening socket.
+    /// Whether a grandchild inherits the listening socket.
     pub(crate) fn keeps_port(&self) -> bool {
-        self.acts.iter().any(|act| matches!(&act.deed, Deed::Spawn(grandchild) if grandchild.hold_port))
+        self.actions
+            .iter()
+            .any(|scheduled| matches!(&scheduled.action, ScriptAction::Spawn(grandchild) if grandchild.hold_port))
     }
 
-    /// The deeds of `moment`, in order.
-    pub(crate) fn at(&self, moment: Moment) -> Vec<Act> {
-        self.acts.iter().filter(|act| act.at == moment).cloned().collect()
+    /// The actions of `phase`, in order.
+    pub(crate) fn actions_at(&self, phase: ScriptPhase) -> Vec<ScheduledAction> {
+        self.actions.iter().filter(|action| action.at == phase).cloned().collect()
     }
 }
 
 fn keys(script: &Script) -> Map<String, Value> {
     match serde_json::to_value(script) {
         Ok(Value::Object(keys)) => keys,
-        // A struct of plain fields with text keys always becomes an object.
+        // Unreachable: a struct serialises to an object.
         _ => Map::new(),
     }
 }
 
-/// What is printed during a load.
+/// Output during the load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadProgress {
-    /// Dots where the era prints them, else nothing.
+    /// Dots in eras that print them, else nothing.
     #[default]
     Era,
-    /// Dots without a newline, up to a hundred.
+    /// A hundred dots, then a newline.
     Dots,
-    /// Ten lines "loading 10 %".
+    /// Ten lines, from "loading 10 %" to "loading 100 %".
     Lines,
-    /// Nothing.
+    /// No output.
     None,
 }
 
-/// How `/health` answers once the load is over.
+/// Responses of `/health` after the load. During it the answer is 503, except for `Status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthScript {
-    /// As the era does.
+    /// As in the era.
     #[default]
     Era,
-    /// With this status, also during the load.
+    /// This status, also during the load.
     Status(u16),
-    /// With the status of the last pair whose time since the end of the load is over: `[[0, 200], [500, 503]]`.
+    /// Pairs of a time since the end of the load and a status: `[[0, 200], [500, 503]]` answers 503 after 500 ms.
     Flap(Vec<(u64, u16)>),
-    /// Never: the connection stays open.
+    /// No response; the connection stays open.
     Hang,
-    /// With 200 after this long.
+    /// 200 after this time.
     Delay(u64),
-    /// One byte a second.
+    /// 200, sent at one byte per second.
     Trickle,
-    /// With a body that never ends.
+    /// 200 with a body that never ends.
     EndlessBody,
-    /// With a header of this many megabytes.
+    /// 200 with a header field of this many megabytes.
     HugeHeader(u32),
-    /// With a redirect to this address.
+    /// 302 to this address.
     Redirect(String),
 }
 
-/// When the ready line comes.
+/// When the ready line is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadyLine {
     /// At the end of the load.
     #[default]
     Once,
-    /// At the beginning of the load, and not again.
+    /// Once, at the beginning of the load.
     Early,
     /// Twice at the end of the load.
     Twice,
-    /// At the end of the load, and again after a stop began.
+    /// At the end of the load, and again during a graceful stop.
     AgainWhenStopping,
-    /// Not at all.
+    /// The ready line is never printed.
     Never,
 }
 
-/// How the ready line is written.
+/// Encoding of the ready line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LineDress {
-    /// As the era does.
+pub enum LineStyle {
+    /// As in the era.
     #[default]
     Plain,
-    /// One byte a write.
+    /// One `write` per byte.
     Bytes,
-    /// With colours, as `--log-colors on` has them.
+    /// With colour escapes, as with `--log-colors on`.
     Ansi,
-    /// Ended by CR and LF.
+    /// Ends with CR LF.
     CarriageReturn,
-    /// After a line of NUL bytes, and with one at its end.
+    /// Follows a line of NUL bytes, and ends with one.
     Nul,
-    /// After a line that is not UTF-8.
+    /// Follows a line that is not UTF-8.
     NotUtf8,
 }
 
-/// How TERM and INT are taken.
+/// Reaction to TERM and INT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TermScript {
-    /// As the era does.
+    /// As in the era.
     #[default]
     Era,
-    /// Not at all, from the start of the process on.
+    /// Ignore both, from the start of the process on.
     Ignore,
-    /// Gracefully, but it takes this long.
+    /// Stop gracefully, which takes this time.
     Slow(u64),
-    /// With this exit code, at once.
+    /// Exit at once with this code.
     Code(i32),
 }
 
-/// What completions do.
+/// Misbehaviour of completions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wedge {
-    /// They answer.
+    /// They are answered.
     #[default]
     None,
-    /// They hang, and the processor is idle.
+    /// They hang without using the processor.
     Idle,
-    /// They hang, and one processor is busy.
+    /// They hang while one thread computes.
     Busy,
 }
 
-/// A transcript to replay: the lines of its stdout and stderr at their times. The recorded port and model become
-/// ours. `/health` turns 200 when the recorded one does (else at the last line before the stop), the replay ends at
-/// the first recorded signal, and a recorded exit is repeated.
+/// A transcript to replay: its lines of stdout and stderr at their recorded times, with the recorded port and model replaced
+/// by those of this process. `/health` turns 200 when the recorded one did, else at the last line before the stop. The replay
+/// ends at the first recorded signal; a recorded exit ends this process in the same way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Replay {
-    /// The `.jsonl` file.
+    /// The transcript, a `.jsonl` file.
     pub path: PathBuf,
-    /// Recorded times are multiplied by this; 0 replays at once. The default is 1.
+    /// Factor for the recorded times, 0 to 1000; 0 replays without pauses. The default is 1.
     #[serde(default = "unscaled")]
     pub scale: f64,
 }
@@ -247,43 +252,43 @@ fn unscaled() -> f64 {
     1.0
 }
 
-/// A deed at a moment.
+/// An action with the time at which it is performed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Act {
-    /// When.
-    pub at: Moment,
-    /// How long after that moment, or after the deed before it in the same moment.
+pub struct ScheduledAction {
+    /// The phase at whose beginning the time starts.
+    pub at: ScriptPhase,
+    /// Pause before the action, after the beginning of the phase or the previous action of the same phase.
     #[serde(default)]
     pub after_ms: u64,
-    /// What.
+    /// The action.
     #[serde(rename = "do")]
-    pub deed: Deed,
+    pub action: ScriptAction,
 }
 
-/// The moments of a server's life.
+/// The phases of a server's life at which actions can be scheduled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Moment {
-    /// Before anything is printed or bound; the server waits for the deeds.
+pub enum ScriptPhase {
+    /// Before anything is printed or bound. The server waits for the actions.
     Start,
-    /// When the load begins; the load goes on meanwhile.
+    /// At the beginning of the load, which continues meanwhile.
     Loading,
-    /// When `/health` has become 200 and the ready line is out; serving goes on meanwhile.
+    /// After `/health` turned 200 and the ready line was printed. The server serves meanwhile.
     Ready,
-    /// After a graceful stop began; the server waits for the deeds before it exits.
+    /// At the beginning of a graceful stop. The server waits for the actions before it exits.
     Stopping,
 }
 
-/// What can be done at a moment.
+/// An action of a stand-in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Deed {
-    /// Prints a line, as it is.
+pub enum ScriptAction {
+    /// Prints a line without any prefix.
     Say {
         /// The text without its newline.
         text: String,
-        /// Where to.
+        /// The stream to which it is written.
         #[serde(default)]
         stream: Stream,
     },
@@ -291,77 +296,77 @@ pub enum Deed {
     Bytes {
         /// The bytes.
         bytes: Vec<u8>,
-        /// Where to.
+        /// The stream to which it is written.
         #[serde(default)]
         stream: Stream,
     },
-    /// Prints one line of this many megabytes.
+    /// Prints one long line.
     HugeLine {
-        /// Megabytes before the newline.
+        /// Length in MiB, without the newline.
         megabytes: u32,
-        /// Where to.
+        /// The stream to which it is written.
         #[serde(default)]
         stream: Stream,
     },
-    /// Prints lines of 100 bytes as fast as the reader takes them.
+    /// Prints lines of 100 bytes as fast as the reader drains them.
     Flood {
-        /// Megabytes in all.
+        /// Total length in MiB.
         megabytes: u32,
-        /// Where to.
+        /// The stream to which it is written.
         #[serde(default)]
         stream: Stream,
     },
-    /// Prints numbered lines at a pace.
+    /// Prints numbered lines to stderr at a fixed interval.
     Chat {
-        /// The pause between two lines.
+        /// Milliseconds between two lines.
         every_ms: u64,
-        /// How many lines.
+        /// The number of lines.
         lines: u32,
     },
-    /// Lets go of stdin, stdout and stderr.
+    /// Closes stdin, stdout and stderr.
     CloseStdio {},
-    /// SIGSTOP to itself.
+    /// Sends SIGSTOP to itself.
     StopSelf {},
-    /// Exits.
+    /// Exits at once.
     Exit {
         /// The exit code.
         code: i32,
-        /// Written to stderr before, without a newline.
+        /// Text for stderr before the end, without a newline.
         #[serde(default)]
         last_words: Option<String>,
     },
-    /// Dies of a signal by its default action.
+    /// Dies by the default action of a signal.
     Die {
-        /// The name, as `SIGSEGV`.
+        /// The name of the signal, such as `SIGSEGV`.
         signal: String,
-        /// Whether a core may be dumped: the soft limit is raised to the hard one, else lowered to zero.
+        /// Allows a core dump: raises the soft limit to the hard one instead of lowering it to 0.
         #[serde(default)]
         core: bool,
-        /// Written to stderr before, without a newline.
+        /// Text for stderr before the end, without a newline.
         #[serde(default)]
         last_words: Option<String>,
     },
     /// Starts grandchildren.
     Spawn(Grandchild),
-    /// Becomes another program.
+    /// Replaces itself by another program with exec.
     Exec {
-        /// The program, then its arguments.
+        /// The program and its arguments.
         argv: Vec<String>,
     },
     /// Writes what the process inherited to a file as JSON: `argv`, `env`, `fds`, `signals_blocked`,
     /// `signals_ignored`, `controlling_tty`, `pid`, `parent`, `group`, `session`, `directory`.
     Dump {
-        /// The file; it appears whole.
+        /// The file, which is written in one step.
         path: PathBuf,
     },
-    /// Takes memory and touches it.
+    /// Allocates memory and writes to it.
     Eat {
-        /// Megabytes.
+        /// Size in MiB.
         megabytes: u32,
     },
-    /// Starts children that end at once and are never waited for.
+    /// Starts children that exit at once and are never reaped.
     Zombies {
-        /// How many.
+        /// The number of children.
         count: u32,
     },
 }
@@ -375,9 +380,13 @@ mod tests {
         let script = Script {
             load_ms: 7,
             health: HealthScript::Flap(vec![(0, 200), (50, 503)]),
-            acts: vec![
-                Act { at: Moment::Ready, after_ms: 10, deed: Deed::Exit { code: 3, last_words: None } },
-                Act { at: Moment::Start, after_ms: 0, deed: Deed::CloseStdio {} },
+            actions: vec![
+                ScheduledAction {
+                    at: ScriptPhase::Ready,
+                    after_ms: 10,
+                    action: ScriptAction::Exit { code: 3, last_words: None },
+                },
+                ScheduledAction { at: ScriptPhase::Start, after_ms: 0, action: ScriptAction::CloseStdio {} },
             ],
             ..Script::default()
         };

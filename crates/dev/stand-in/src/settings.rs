@@ -1,4 +1,4 @@
-//! The command line as the builds understand it: strictly.
+//! Parses the command line as the builds do: an unknown option or a bad value is an error.
 
 use std::{collections::BTreeMap, io, path::PathBuf, process::ExitCode};
 
@@ -6,14 +6,14 @@ use crate::{
     arguments::Arguments,
     eras::Era,
     help,
-    options::{self, CliOption, Takes},
+    options::{self, CliOption, OptionArgument},
     output::{self, Stream},
     renames::Renames,
 };
 
-/// What the command line asks for.
+/// The task that the command line asks for.
 #[derive(Debug)]
-pub(crate) enum Request {
+pub(crate) enum Invocation {
     Version,
     Help,
     Serve(Settings),
@@ -22,9 +22,9 @@ pub(crate) enum Request {
 /// The settings of a server.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// `argv[0]`, so that a re-execution is dispatched as this process was.
+    /// `argv[0]`. Children are started with it, so that llama-warden recognises its stand-in.
     pub(crate) program: std::ffi::OsString,
-    /// The path as it was given: it is echoed into the log and served.
+    /// The path as it was given, since the log and the endpoints repeat it.
     pub(crate) model: String,
     pub(crate) alias: Option<String>,
     pub(crate) host: String,
@@ -34,14 +34,14 @@ pub(crate) struct Settings {
     pub(crate) slots: u64,
     pub(crate) api_keys: Vec<String>,
     pub(crate) metrics: bool,
-    /// Seconds; negative means never.
+    /// Seconds between pings of a stream; negative for none.
     pub(crate) sse_ping_interval: i64,
-    pub(crate) log: LogSettings,
+    pub(crate) log: ServerLogSettings,
 }
 
-/// Where the log goes and how.
+/// Destination and format of the log.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LogSettings {
+pub(crate) struct ServerLogSettings {
     pub(crate) disabled: bool,
     pub(crate) json_lines: bool,
     pub(crate) colors: bool,
@@ -49,9 +49,9 @@ pub(crate) struct LogSettings {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Why the command line is refused.
+/// The reason why the command line is refused.
 #[derive(Debug)]
-pub(crate) enum BadArgument {
+pub(crate) enum ArgumentError {
     Unknown(String),
     NoValue { option: &'static CliOption, given: String },
     BadValue { option: &'static CliOption, given: String, problem: String },
@@ -59,9 +59,9 @@ pub(crate) enum BadArgument {
     NoModel,
 }
 
-impl Request {
+impl Invocation {
     /// Reads the arguments as a build of `era` does.
-    pub(crate) fn parse(era: Era, renames: &Renames, arguments: &Arguments) -> Result<Self, BadArgument> {
+    pub(crate) fn parse(era: Era, renames: &Renames, arguments: &Arguments) -> Result<Self, ArgumentError> {
         let given = Given::parse(era, renames, arguments)?;
         if given.has("--help") {
             return Ok(Self::Help);
@@ -73,25 +73,26 @@ impl Request {
     }
 }
 
-/// The options with their values, the last of each.
+/// The given options with their last values.
 struct Given(BTreeMap<&'static str, String>);
 
 impl Given {
-    fn parse(era: Era, renames: &Renames, arguments: &Arguments) -> Result<Self, BadArgument> {
+    fn parse(era: Era, renames: &Renames, arguments: &Arguments) -> Result<Self, ArgumentError> {
         let mut values = BTreeMap::new();
+        // As in the builds, an option that takes a value takes the next argument, even if it looks like an option.
         let mut rest = arguments.rest.iter();
         while let Some(given) = rest.next() {
             let option = renames.old_name(given).and_then(|name| options::named(era, name));
-            let option = option.ok_or_else(|| BadArgument::Unknown(given.clone()))?;
-            let value = match option.takes {
-                Takes::Nothing => String::new(),
-                Takes::Text(_) | Takes::Number(_) | Takes::Switch => {
-                    let no_value = || BadArgument::NoValue { option, given: given.clone() };
+            let option = option.ok_or_else(|| ArgumentError::Unknown(given.clone()))?;
+            let value = match option.argument {
+                OptionArgument::Nothing => String::new(),
+                OptionArgument::Text(_) | OptionArgument::Number(_) | OptionArgument::Switch => {
+                    let no_value = || ArgumentError::NoValue { option, given: given.clone() };
                     rest.next().ok_or_else(no_value)?.clone()
                 }
             };
             check(option, given, &value)?;
-            // The real builds answer at once, whatever follows.
+            // The builds act on these at once and ignore the rest of the command line.
             let ends = matches!(option.key(), "--help" | "--version");
             values.insert(option.key(), value);
             if ends {
@@ -114,10 +115,10 @@ impl Given {
         number.and_then(|number| N::try_from(number).ok()).unwrap_or(default)
     }
 
-    fn into_settings(self, era: Era, arguments: &Arguments) -> Result<Settings, BadArgument> {
+    fn into_settings(self, era: Era, arguments: &Arguments) -> Result<Settings, ArgumentError> {
         Ok(Settings {
             program: arguments.program.clone(),
-            model: self.text("--model").ok_or(BadArgument::NoModel)?,
+            model: self.text("--model").ok_or(ArgumentError::NoModel)?,
             alias: self.text("--alias"),
             host: self.text("--host").unwrap_or_else(|| "127.0.0.1".into()),
             port: self.number("--port", era.default_port()),
@@ -127,7 +128,7 @@ impl Given {
             api_keys: self.api_keys()?,
             metrics: self.has("--metrics"),
             sse_ping_interval: self.number("--sse-ping-interval", 30),
-            log: LogSettings {
+            log: ServerLogSettings {
                 disabled: self.has("--log-disable") && era.can_silence_log(),
                 json_lines: self.has("--log-jsonl"),
                 colors: self.text("--log-colors").is_some_and(|value| value == "on"),
@@ -137,29 +138,31 @@ impl Given {
         })
     }
 
-    fn api_keys(&self) -> Result<Vec<String>, BadArgument> {
+    fn api_keys(&self) -> Result<Vec<String>, ArgumentError> {
         let listed = self.text("--api-key").unwrap_or_default();
         let mut keys: Vec<String> = listed.split(',').filter(|key| !key.is_empty()).map(str::to_owned).collect();
         if let Some(path) = self.text("--api-key-file") {
-            let text = std::fs::read_to_string(&path).map_err(|source| BadArgument::KeyFile { path, source })?;
+            let text = std::fs::read_to_string(&path).map_err(|source| ArgumentError::KeyFile { path, source })?;
             keys.extend(text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned));
         }
         Ok(keys)
     }
 }
 
-fn check(option: &'static CliOption, given: &str, value: &str) -> Result<(), BadArgument> {
-    let problem = match option.takes {
-        Takes::Number(_) if leading_integer(value).is_none() => "stoi".to_owned(),
-        Takes::Switch if !matches!(value, "on" | "off" | "auto") => {
+fn check(option: &'static CliOption, given: &str, value: &str) -> Result<(), ArgumentError> {
+    let problem = match option.argument {
+        OptionArgument::Number(_) if leading_integer(value).is_none() => "stoi".to_owned(),
+        OptionArgument::Switch if !matches!(value, "on" | "off" | "auto") => {
             format!("error: unknown value for {given}: '{value}'")
         }
-        Takes::Nothing | Takes::Text(_) | Takes::Number(_) | Takes::Switch => return Ok(()),
+        OptionArgument::Nothing | OptionArgument::Text(_) | OptionArgument::Number(_) | OptionArgument::Switch => {
+            return Ok(());
+        }
     };
-    Err(BadArgument::BadValue { option, given: given.to_owned(), problem })
+    Err(ArgumentError::BadValue { option, given: given.to_owned(), problem })
 }
 
-/// The number at the front of `text`, as C++'s `stoi` reads it.
+/// The number at the beginning of `text`, as C++'s `stoi` parses it.
 fn leading_integer(text: &str) -> Option<i64> {
     let text = text.trim_start();
     let digits_at = usize::from(text.starts_with(['-', '+']));
@@ -167,12 +170,12 @@ fn leading_integer(text: &str) -> Option<i64> {
     text[..end].parse().ok()
 }
 
-impl BadArgument {
-    /// Prints what the build prints, and gives its exit code.
+impl ArgumentError {
+    /// Prints the message of the era, and returns its exit code.
     pub(crate) fn report(&self, era: Era, renames: &Renames) -> ExitCode {
-        output::write_text(Stream::Stderr, &self.message(era, renames));
+        output::write(Stream::Stderr, &self.message(era, renames));
         if era <= Era::July2024 && matches!(self, Self::Unknown(_)) {
-            output::write_text(Stream::Stdout, &help::usage(era, renames));
+            output::write(Stream::Stdout, &help::usage(era, renames));
         }
         ExitCode::FAILURE
     }
@@ -208,9 +211,9 @@ fn with_usage(entry: &str, given: &str, problem: &str) -> String {
 mod tests {
     use super::*;
 
-    fn parse(era: Era, line: &str) -> Result<Request, BadArgument> {
+    fn parse(era: Era, line: &str) -> Result<Invocation, ArgumentError> {
         let args: Vec<std::ffi::OsString> = line.split_whitespace().map(Into::into).collect();
-        Request::parse(era, &Renames::default(), &Arguments::split(&args))
+        Invocation::parse(era, &Renames::default(), &Arguments::split(&args))
     }
 
     fn refusal(era: Era, line: &str) -> String {
@@ -222,8 +225,8 @@ mod tests {
         let exact = "s -m x --ctx-size 32768 --n-gpu-layers 99 --threads 8 --batch-size 512 --ubatch-size 256 \
                      --flash-attn --no-mmap --log-disable";
         assert_eq!(refusal(Era::December2023, exact), "error: unknown argument: --ubatch-size\n");
-        assert!(matches!(parse(Era::July2024, exact), Ok(Request::Serve(_))));
-        assert!(matches!(parse(Era::August2025, exact), Ok(Request::Serve(_))));
+        assert!(matches!(parse(Era::July2024, exact), Ok(Invocation::Serve(_))));
+        assert!(matches!(parse(Era::August2025, exact), Ok(Invocation::Serve(_))));
         assert!(refusal(Era::B11669, exact).starts_with(
             "error while handling argument \"--flash-attn\": error: unknown value for --flash-attn: '--no-mmap'\n\nusage:"
         ));
@@ -246,13 +249,15 @@ mod tests {
 
     #[test]
     fn a_number_is_read_as_far_as_it_goes_and_the_last_one_counts() {
-        let Ok(Request::Serve(settings)) = parse(Era::B11669, "s -m x -c 512 -c 1024tokens") else { panic!("serves") };
+        let Ok(Invocation::Serve(settings)) = parse(Era::B11669, "s -m x -c 512 -c 1024tokens") else {
+            panic!("serves")
+        };
         assert_eq!(settings.context_size, 1024);
     }
 
     #[test]
     fn the_version_is_unknown_to_2023() {
         assert_eq!(refusal(Era::December2023, "s --version"), "error: unknown argument: --version\n");
-        assert!(matches!(parse(Era::July2024, "s --version"), Ok(Request::Version)));
+        assert!(matches!(parse(Era::July2024, "s --version"), Ok(Invocation::Version)));
     }
 }

@@ -1,96 +1,98 @@
-//! TERM and INT, as llama-server takes them: deadly while it loads, then graceful, then impatient.
+//! Handles TERM and INT as llama-server does: they kill it while it loads; then the first stops it gracefully, and the second
+//! exits at once.
 //!
-//! Both are blocked in every thread, and one thread waits for them. The default action is brought about by
-//! unblocking and raising.
+//! Both signals are blocked in every thread, and one thread waits for them. For the default action it unblocks the signal
+//! and raises it.
 
 use std::{path::Path, sync::Arc, thread, time::Duration};
 
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::{
-    acts,
-    ending::{self, Core},
-    eras::{Handler, StreamedStop},
+    actions,
+    ending::{self, CoreDump},
+    eras::StreamedStop,
     listener,
     output::{self, Stream},
-    script::{Moment, ReadyLine, TermScript},
+    script::{ReadyLine, ScriptPhase, TermScript},
     serve,
-    state::{Phase, Server},
+    state::{Server, ServerPhase},
 };
 
-/// The signals that are waited for.
-pub(crate) fn awaited() -> SigSet {
+/// The signals that [`watch`] handles.
+pub(crate) fn handled_signals() -> SigSet {
     let mut set = SigSet::empty();
     set.add(Signal::SIGTERM);
     set.add(Signal::SIGINT);
     set
 }
 
-/// Waits for signals for ever.
+/// Waits for signals and handles them, without end.
 pub(crate) fn watch(server: &Arc<Server>) {
     let mut terms = 0;
     count(server.script.term_count_file.as_deref(), terms);
-    while let Ok(signal) = awaited().wait() {
+    while let Ok(signal) = handled_signals().wait() {
         if signal == Signal::SIGTERM {
             terms += 1;
             count(server.script.term_count_file.as_deref(), terms);
         }
-        take(server, signal);
+        on_signal(server, signal);
     }
 }
 
-fn take(server: &Arc<Server>, signal: Signal) {
+fn on_signal(server: &Arc<Server>, signal: Signal) {
     match server.script.term {
         TermScript::Ignore => return,
-        TermScript::Code(code) => ending::leave(code),
+        TermScript::Code(code) => std::process::exit(code),
         TermScript::Era | TermScript::Slow(_) => {}
     }
-    let unhandled = server.script.era.handler() == Handler::None && server.script.term == TermScript::Era;
+    let unhandled = !server.script.era.handles_term() && server.script.term == TermScript::Era;
     match server.phase() {
-        Phase::Loading => ending::die(signal, Core::Forbidden),
-        Phase::Ready if unhandled => ending::die(signal, Core::Forbidden),
-        Phase::Ready => {
+        ServerPhase::Loading => ending::die(signal, CoreDump::Forbidden),
+        ServerPhase::Ready if unhandled => ending::die(signal, CoreDump::Forbidden),
+        ServerPhase::Ready => {
             let server = Arc::clone(server);
-            // Apart, so that a second signal is heard while the first is at work.
+            // In a thread of its own, so that a second signal is handled while the stop takes its time.
             thread::spawn(move || stop(&server));
         }
-        Phase::Stopping => {
-            output::write_text(Stream::Stderr, "Received second interrupt, terminating immediately.\n");
-            ending::leave(1)
+        // llama-server prints this to stderr directly, so that it appears also with a silent log.
+        ServerPhase::Stopping => {
+            output::write(Stream::Stderr, "Received second interrupt, terminating immediately.\n");
+            std::process::exit(1)
         }
     }
 }
 
 fn stop(server: &Arc<Server>) {
-    if !server.advance(Phase::Stopping) {
+    if !server.advance(ServerPhase::Stopping) {
         return;
     }
-    // Closing the socket for one process closes it for all that share it.
+    // A shutdown applies to every process that shares the socket, so it is left out for a grandchild that keeps the port.
     if !server.script.keeps_port()
         && let Some(listener) = server.listener()
     {
         listener::stop_listening(listener);
     }
-    server.log.lines(server.words.cleaning_up());
+    server.log.lines(server.lines.cleaning_up());
     if server.script.ready_line == ReadyLine::AgainWhenStopping {
-        serve::say_ready(server);
+        serve::print_ready_line(server);
     }
-    acts::perform(server, Moment::Stopping);
+    actions::perform(server, ScriptPhase::Stopping);
     if let TermScript::Slow(ms) = server.script.term {
         thread::sleep(Duration::from_millis(ms));
     }
     if server.is_streaming() {
         end_streams(server);
     }
-    ending::leave(0)
+    std::process::exit(0)
 }
 
 fn end_streams(server: &Server) {
     match server.script.era.streamed_stop() {
         StreamedStop::EndsWithGeneration => server.await_streams(None),
         StreamedStop::Aborts => {
-            output::write_text(Stream::Stderr, "terminate called without an active exception\n");
-            ending::die(Signal::SIGABRT, Core::Forbidden)
+            output::write(Stream::Stderr, "terminate called without an active exception\n");
+            ending::die(Signal::SIGABRT, CoreDump::Forbidden)
         }
         StreamedStop::EndsAtPing => {
             server.await_streams(u64::try_from(server.settings.sse_ping_interval).ok().map(Duration::from_secs));
@@ -98,11 +100,11 @@ fn end_streams(server: &Server) {
     }
 }
 
-/// Replaces the file as a whole, so that a reader never sees half a number.
+/// Replaces the file in one step, so that a reader never sees a part of the number.
 fn count(file: Option<&Path>, terms: u32) {
     if let Some(path) = file
         && let Err(error) = output::replace_file(path, &terms.to_string())
     {
-        output::write_text(Stream::Stderr, &format!("stand-in: {}: {error}\n", path.display()));
+        output::write(Stream::Stderr, &format!("stand-in: {}: {error}\n", path.display()));
     }
 }

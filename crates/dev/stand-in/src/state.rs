@@ -1,4 +1,4 @@
-//! What the threads of a server share.
+//! The state that the threads of a server share.
 
 use std::{
     os::fd::OwnedFd,
@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{dump::Inherited, lines::Words, log::Log, script::Script, settings::Settings};
+use crate::{dump::Inherited, lines::ServerLines, log::ServerLog, script::Script, settings::Settings};
 
-/// How far the server is; it only ever goes on.
+/// The phase of the server, which only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
+pub(crate) enum ServerPhase {
     Loading,
     Ready,
     Stopping,
@@ -21,8 +21,8 @@ pub(crate) enum Phase {
 pub(crate) struct Server {
     pub(crate) script: Script,
     pub(crate) settings: Settings,
-    pub(crate) log: Log,
-    pub(crate) words: Words,
+    pub(crate) log: ServerLog,
+    pub(crate) lines: ServerLines,
     pub(crate) inherited: Inherited,
     listening: OnceLock<Listening>,
     progress: Mutex<Progress>,
@@ -37,34 +37,34 @@ struct Listening {
 
 #[derive(Debug)]
 struct Progress {
-    phase: Phase,
+    phase: ServerPhase,
     loaded_at: Option<Instant>,
     streams: usize,
 }
 
 impl Server {
     pub(crate) fn new(script: Script, settings: Settings, inherited: Inherited) -> Self {
-        let log = Log::open(settings.log.clone(), script.silent || script.replay.is_some());
-        let words = Words::new(script.era, &settings);
+        let log = ServerLog::open(settings.log.clone(), script.silent || script.replay.is_some());
+        let lines = ServerLines::new(script.era, &settings);
         Self {
             script,
             settings,
             log,
-            words,
+            lines,
             inherited,
             listening: OnceLock::new(),
-            progress: Mutex::new(Progress { phase: Phase::Loading, loaded_at: None, streams: 0 }),
+            progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0 }),
             changed: Condvar::new(),
         }
     }
 
-    /// Remembers the socket that was bound.
+    /// Stores the bound socket.
     pub(crate) fn listens(&self, port: u16, socket: OwnedFd) {
         // A server binds once.
         let _ = self.listening.set(Listening { port, socket });
     }
 
-    /// The port that is bound, else the one that will be.
+    /// The bound port; before the bind, the configured one.
     pub(crate) fn port(&self) -> u16 {
         self.listening.get().map_or(self.settings.port, |listening| listening.port)
     }
@@ -74,18 +74,18 @@ impl Server {
         self.listening.get().map(|listening| &listening.socket)
     }
 
-    pub(crate) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> ServerPhase {
         self.progress().phase
     }
 
-    /// Goes on to `phase`; false where the server is there or further already.
-    pub(crate) fn advance(&self, phase: Phase) -> bool {
+    /// Moves forward to `phase`. Returns false if the server is in that phase or a later one.
+    pub(crate) fn advance(&self, phase: ServerPhase) -> bool {
         let mut progress = self.progress();
         if progress.phase >= phase {
             return false;
         }
         progress.phase = phase;
-        if phase == Phase::Ready {
+        if phase == ServerPhase::Ready {
             progress.loaded_at = Some(Instant::now());
         }
         drop(progress);
@@ -93,20 +93,17 @@ impl Server {
         true
     }
 
-    /// The time since the load ended; zero before.
+    /// The time since the end of the load; zero before.
     pub(crate) fn since_loaded(&self) -> Duration {
         self.progress().loaded_at.map(|at| at.elapsed()).unwrap_or_default()
     }
 
-    /// Waits until the load is over.
+    /// Waits for the end of the load.
     pub(crate) fn await_loaded(&self) {
-        let mut progress = self.progress();
-        while progress.phase == Phase::Loading {
-            progress = self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner);
-        }
+        drop(self.changed.wait_while(self.progress(), |progress| progress.phase == ServerPhase::Loading));
     }
 
-    /// Counts a client that is being streamed to, until the guard is dropped.
+    /// Counts a stream to a client until the guard is dropped.
     pub(crate) fn open_stream(&self) -> StreamGuard<'_> {
         self.progress().streams += 1;
         StreamGuard(self)
@@ -116,16 +113,12 @@ impl Server {
         self.progress().streams > 0
     }
 
-    /// Waits until nobody is streamed to, at most `limit` long where there is one.
+    /// Waits for the end of all streams, for at most `limit`.
     pub(crate) fn await_streams(&self, limit: Option<Duration>) {
-        let deadline = limit.map(|limit| Instant::now() + limit);
-        let mut progress = self.progress();
-        while progress.streams > 0 {
-            progress = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => return,
-                Some(left) => self.changed.wait_timeout(progress, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.changed.wait(progress).unwrap_or_else(PoisonError::into_inner),
-            };
+        let is_streaming = |progress: &mut Progress| progress.streams > 0;
+        match limit {
+            Some(limit) => drop(self.changed.wait_timeout_while(self.progress(), limit, is_streaming)),
+            None => drop(self.changed.wait_while(self.progress(), is_streaming)),
         }
     }
 
@@ -134,7 +127,7 @@ impl Server {
     }
 }
 
-/// Ends the count of one stream when dropped.
+/// Uncounts its stream when it is dropped.
 pub(crate) struct StreamGuard<'a>(&'a Server);
 
 impl Drop for StreamGuard<'_> {

@@ -1,4 +1,4 @@
-//! Ways in which a model file can be bad, each of which llama-server reports in words of its own.
+//! Damages a model file in ways that llama-server reports with different messages.
 
 use std::{
     fs::OpenOptions,
@@ -8,28 +8,28 @@ use std::{
 
 use crate::format;
 
-/// How a file is spoilt. The quotations are what llama-server b11669 prints.
+/// A kind of damage. Quotations are messages of llama-server b11669.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Damage {
-    /// The file begins with `GGML`: "invalid magic characters".
+    /// The file begins with `GGML` instead of `GGUF`: "invalid magic characters".
     WrongMagic,
     /// The version is 99: "this GGUF file is version 99 but this software only supports up to version 3".
     FutureVersion,
     /// The file ends within the first key-value pair: "failed to read key-value pairs".
     HeaderCut,
-    /// The file ends amid the weights: "data is not within the file bounds".
+    /// The file ends in the middle of the weights: "data is not within the file bounds".
     WeightsCut,
     /// The file is empty: "failed to read magic".
     Empty,
 }
 
 impl Damage {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 5] = [Self::WrongMagic, Self::FutureVersion, Self::HeaderCut, Self::WeightsCut, Self::Empty];
 }
 
-/// Spoils the good model at `path`, whose header is `header_bytes` long.
-pub(crate) fn spoil(path: &Path, damage: Damage, header_bytes: u64) -> io::Result<()> {
+/// Damages the valid model at `path`, whose header is `header_bytes` long.
+pub(crate) fn damage_file(path: &Path, damage: Damage, header_bytes: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     let whole = file.metadata()?.len();
     match damage {

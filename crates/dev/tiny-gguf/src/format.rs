@@ -1,20 +1,20 @@
-//! The GGUF container: how a header is laid out in bytes.
+//! The GGUF container: writes a header as bytes.
 //!
 //! Layout of version 3, little-endian: magic, version, tensor count, key count, the key-value pairs, one record per
 //! tensor, padding to [`ALIGNMENT`], then the tensor data, each tensor padded to [`ALIGNMENT`] too.
 
 /// The first four bytes of a GGUF file.
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
-/// The version written; what llama.cpp reads up to.
+/// The version that is written, the newest one that llama.cpp reads.
 pub(crate) const VERSION: u32 = 3;
-/// Where the version lies in the file.
+/// The offset of the version in the file, in bytes.
 pub(crate) const VERSION_AT: u64 = 4;
-/// The alignment of tensor data in bytes; the one that readers assume when `general.alignment` is absent.
+/// The alignment of tensor data in bytes: the default of readers, so that `general.alignment` can be left out.
 pub(crate) const ALIGNMENT: u64 = 32;
 
-/// A metadata value, by the kinds that a llama model needs.
+/// A metadata value, of one of the types that a llama model needs.
 #[derive(Debug, Clone)]
-pub(crate) enum Value {
+pub(crate) enum PairValue {
     U32(u32),
     F32(f32),
     Bool(bool),
@@ -24,7 +24,7 @@ pub(crate) enum Value {
     StringArray(Vec<String>),
 }
 
-/// The record of one tensor. `offset` counts from the start of the tensor data.
+/// The record of one tensor. `offset` is in bytes from the start of the tensor data.
 #[derive(Debug, Clone)]
 pub(crate) struct TensorRecord<'a> {
     pub(crate) name: &'a str,
@@ -33,17 +33,17 @@ pub(crate) struct TensorRecord<'a> {
     pub(crate) offset: u64,
 }
 
-/// Collects a header; the counts at its front are filled in by [`Header::finish`].
+/// Collects key-value pairs and tensor records. [`HeaderWriter::finish`] puts their counts in front of them.
 #[derive(Debug, Default)]
-pub(crate) struct Header {
+pub(crate) struct HeaderWriter {
     pairs: Vec<u8>,
     pair_count: u64,
     tensors: Vec<u8>,
     tensor_count: u64,
 }
 
-impl Header {
-    pub(crate) fn pair(&mut self, key: &str, value: &Value) {
+impl HeaderWriter {
+    pub(crate) fn pair(&mut self, key: &str, value: &PairValue) {
         string(&mut self.pairs, key);
         put_value(&mut self.pairs, value);
         self.pair_count += 1;
@@ -61,7 +61,7 @@ impl Header {
         self.tensor_count += 1;
     }
 
-    /// The whole header, padded so that the tensor data may follow at once.
+    /// The whole header, padded to [`ALIGNMENT`]: the tensor data follows it directly.
     pub(crate) fn finish(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(24 + self.pairs.len() + self.tensors.len() + ALIGNMENT as usize);
         out.extend(MAGIC);
@@ -75,7 +75,7 @@ impl Header {
     }
 }
 
-/// `bytes` rounded up to [`ALIGNMENT`].
+/// Rounds `bytes` up to a multiple of [`ALIGNMENT`].
 pub(crate) fn aligned(bytes: u64) -> u64 {
     bytes.next_multiple_of(ALIGNMENT)
 }
@@ -87,24 +87,18 @@ const CODE_BOOL: u32 = 7;
 const CODE_STRING: u32 = 8;
 const CODE_ARRAY: u32 = 9;
 
-fn put_value(out: &mut Vec<u8>, value: &Value) {
+fn put_value(out: &mut Vec<u8>, value: &PairValue) {
     match value {
-        Value::U32(number) => scalar(out, CODE_U32, &number.to_le_bytes()),
-        Value::F32(number) => scalar(out, CODE_F32, &number.to_le_bytes()),
-        Value::Bool(flag) => scalar(out, CODE_BOOL, &[u8::from(*flag)]),
-        Value::String(text) => {
+        PairValue::U32(number) => scalar(out, CODE_U32, &number.to_le_bytes()),
+        PairValue::F32(number) => scalar(out, CODE_F32, &number.to_le_bytes()),
+        PairValue::Bool(flag) => scalar(out, CODE_BOOL, &[u8::from(*flag)]),
+        PairValue::String(text) => {
             out.extend(CODE_STRING.to_le_bytes());
             string(out, text);
         }
-        Value::I32Array(items) => {
-            array(out, CODE_I32, items.len());
-            items.iter().for_each(|item| out.extend(item.to_le_bytes()));
-        }
-        Value::F32Array(items) => {
-            array(out, CODE_F32, items.len());
-            items.iter().for_each(|item| out.extend(item.to_le_bytes()));
-        }
-        Value::StringArray(items) => {
+        PairValue::I32Array(items) => numbers(out, CODE_I32, items.iter().map(|item| item.to_le_bytes())),
+        PairValue::F32Array(items) => numbers(out, CODE_F32, items.iter().map(|item| item.to_le_bytes())),
+        PairValue::StringArray(items) => {
             array(out, CODE_STRING, items.len());
             items.iter().for_each(|item| string(out, item));
         }
@@ -114,6 +108,11 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
 fn scalar(out: &mut Vec<u8>, code: u32, bytes: &[u8]) {
     out.extend(code.to_le_bytes());
     out.extend(bytes);
+}
+
+fn numbers(out: &mut Vec<u8>, code: u32, items: impl ExactSizeIterator<Item = [u8; 4]>) {
+    array(out, code, items.len());
+    items.for_each(|item| out.extend(item));
 }
 
 fn array(out: &mut Vec<u8>, item_code: u32, length: usize) {

@@ -1,9 +1,8 @@
-//! Tiny valid random GGUF models.
+//! Writes tiny valid GGUF models with random weights, for tests.
 //!
-//! A [`TinyModel`] writes a GGUF version 3 file of the `llama` architecture with random weights. A real
-//! llama-server loads it on a CPU, answers `/health` with 200 and generates noise. Two models with the same
-//! settings and seed are the same bytes, and writing needs about half a megabyte of memory whatever the size of
-//! the file, so that a model which takes seconds to load costs a test nothing but disk.
+//! A [`TinyModel`] writes a GGUF version 3 file of the `llama` architecture. A real llama-server loads it on a CPU, becomes
+//! ready, and generates noise. Models with equal settings and seed are equal files. Writing takes about half a megabyte of
+//! memory for a file of any size, so that a test can write a model which takes seconds to load.
 //!
 //! ```
 //! # fn main() -> std::io::Result<()> {
@@ -27,5 +26,5 @@ mod weights;
 
 pub use damage::Damage;
 pub use model::TinyModel;
-pub use shape::{Shape, ShapeError};
+pub use shape::{ModelShape, ModelShapeError};
 pub use weights::WeightFormat;

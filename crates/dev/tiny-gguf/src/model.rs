@@ -1,4 +1,4 @@
-//! The model: its settings, its metadata, and writing it as a stream.
+//! A model: its settings, its metadata, and its serialisation as a stream.
 
 use std::{
     fs::File,
@@ -10,26 +10,26 @@ use fastrand::Rng;
 
 use crate::{
     damage::{self, Damage},
-    format::{self, Header, TensorRecord, Value},
-    shape::{Role, Shape},
+    format::{self, HeaderWriter, PairValue, TensorRecord},
+    shape::{ModelShape, TensorRole},
     vocabulary,
-    weights::{Pool, WeightFormat},
+    weights::{WeightFormat, WeightPool},
 };
 
-/// A random model that is yet to be written. The default is [`Shape::TINY`] in `f32`: half a megabyte.
+/// The settings of a random model. The default is [`ModelShape::TINY`] in `f32`, half a megabyte.
 #[derive(Debug, Clone)]
 pub struct TinyModel {
     name: String,
     seed: u64,
-    shape: Shape,
+    shape: ModelShape,
     weights: WeightFormat,
     context_length: u32,
 }
 
 impl TinyModel {
-    /// A model whose `general.name` is `name`.
+    /// A model with the default settings and the `general.name` `name`.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), seed: 0, shape: Shape::TINY, weights: WeightFormat::F32, context_length: 2048 }
+        Self { name: name.into(), seed: 0, shape: ModelShape::TINY, weights: WeightFormat::F32, context_length: 2048 }
     }
 
     /// Sets the seed of the weights; the default is 0.
@@ -38,36 +38,36 @@ impl TinyModel {
         Self { seed, ..self }
     }
 
-    /// Sets the measures of the network.
+    /// Sets the dimensions of the network.
     #[must_use]
-    pub fn shape(self, shape: Shape) -> Self {
+    pub fn shape(self, shape: ModelShape) -> Self {
         Self { shape, ..self }
     }
 
-    /// Sets how the matrices are stored.
+    /// Sets the format of the matrices.
     #[must_use]
     pub fn weights(self, weights: WeightFormat) -> Self {
         Self { weights, ..self }
     }
 
-    /// Sets the context length that the model claims to be trained for, in tokens; the default is 2048.
+    /// Sets the context length in the header, in tokens; the default is 2048.
     #[must_use]
     pub fn context_length(self, context_length: u32) -> Self {
         Self { context_length, ..self }
     }
 
-    /// Sets a shape whose weights take at least `bytes` in the format that is set *before* this call, so that
-    /// loading takes a while.
+    /// Sets a shape whose weights take at least `bytes`, in the format that was set *before* this call. A large model takes
+    /// long to load.
     #[must_use]
     pub fn at_least_bytes(self, bytes: u64) -> Self {
-        let shape = Shape::at_least_bytes(bytes, self.weights);
+        let shape = ModelShape::at_least_bytes(bytes, self.weights);
         self.shape(shape)
     }
 
-    /// Writes the model to `path`, replacing what is there.
+    /// Writes the model to the file `path`, which is replaced.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// If the file cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let mut file = BufWriter::new(File::create(path)?);
         self.write_to(&mut file)?;
@@ -75,19 +75,19 @@ impl TinyModel {
         Ok(())
     }
 
-    /// Writes the model into `out`, in many pieces.
+    /// Writes the model into `out`, in many small writes.
     ///
     /// # Errors
-    /// Whatever `out` says.
+    /// If a write fails.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         out.write_all(&self.header())?;
         let mut rng = Rng::with_seed(self.seed);
-        let pool = Pool::new(self.weights, &mut rng);
+        let pool = WeightPool::new(self.weights, &mut rng);
         for tensor in self.shape.tensors() {
             let bytes = tensor.bytes(self.weights);
             match tensor.role {
-                Role::Matrix => pool.write(bytes, &mut rng, out)?,
-                Role::Norm => write_ones(bytes, out)?,
+                TensorRole::Matrix => pool.write(bytes, &mut rng, out)?,
+                TensorRole::Norm => write_ones(bytes, out)?,
             }
             let padding = format::aligned(bytes) - bytes;
             out.write_all(&[0; format::ALIGNMENT as usize][..padding as usize])?;
@@ -95,17 +95,17 @@ impl TinyModel {
         out.flush()
     }
 
-    /// Writes the model to `path` and then spoils the file.
+    /// Writes the model to the file `path`, and then damages the file.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// If the file cannot be written.
     pub fn write_damaged(&self, path: &Path, damage: Damage) -> io::Result<()> {
         self.write(path)?;
-        damage::spoil(path, damage, self.header().len() as u64)
+        damage::damage_file(path, damage, self.header().len() as u64)
     }
 
     fn header(&self) -> Vec<u8> {
-        let mut header = Header::default();
+        let mut header = HeaderWriter::default();
         for (key, value) in self.metadata() {
             header.pair(key, &value);
         }
@@ -122,33 +122,33 @@ impl TinyModel {
         header.finish()
     }
 
-    fn metadata(&self) -> Vec<(&'static str, Value)> {
+    fn metadata(&self) -> Vec<(&'static str, PairValue)> {
         let shape = self.shape;
         let (tokens, kinds): (Vec<String>, Vec<i32>) = vocabulary::tokens().unzip();
         vec![
-            ("general.architecture", Value::String("llama".into())),
-            ("general.name", Value::String(self.name.clone())),
-            ("general.size_label", Value::String(format!("{}K", shape.parameters() / 1000))),
-            ("general.file_type", Value::U32(self.weights.file_type())),
-            ("general.quantization_version", Value::U32(2)),
-            ("llama.block_count", Value::U32(shape.layers())),
-            ("llama.context_length", Value::U32(self.context_length)),
-            ("llama.embedding_length", Value::U32(shape.embedding())),
-            ("llama.feed_forward_length", Value::U32(shape.feed_forward())),
-            ("llama.attention.head_count", Value::U32(shape.heads())),
-            ("llama.attention.head_count_kv", Value::U32(shape.heads())),
-            ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
-            ("llama.rope.dimension_count", Value::U32(shape.embedding() / shape.heads())),
-            ("llama.vocab_size", Value::U32(vocabulary::SIZE as u32)),
-            ("tokenizer.ggml.model", Value::String("llama".into())),
-            ("tokenizer.ggml.tokens", Value::StringArray(tokens)),
-            ("tokenizer.ggml.scores", Value::F32Array(vocabulary::scores().collect())),
-            ("tokenizer.ggml.token_type", Value::I32Array(kinds)),
-            ("tokenizer.ggml.unknown_token_id", Value::U32(vocabulary::UNKNOWN)),
-            ("tokenizer.ggml.bos_token_id", Value::U32(vocabulary::BEGIN)),
-            ("tokenizer.ggml.eos_token_id", Value::U32(vocabulary::END)),
-            ("tokenizer.ggml.add_bos_token", Value::Bool(true)),
-            ("tokenizer.chat_template", Value::String(vocabulary::CHAT_TEMPLATE.into())),
+            ("general.architecture", PairValue::String("llama".into())),
+            ("general.name", PairValue::String(self.name.clone())),
+            ("general.size_label", PairValue::String(format!("{}K", shape.parameters() / 1000))),
+            ("general.file_type", PairValue::U32(self.weights.file_type())),
+            ("general.quantization_version", PairValue::U32(2)),
+            ("llama.block_count", PairValue::U32(shape.layers)),
+            ("llama.context_length", PairValue::U32(self.context_length)),
+            ("llama.embedding_length", PairValue::U32(shape.embedding)),
+            ("llama.feed_forward_length", PairValue::U32(shape.feed_forward)),
+            ("llama.attention.head_count", PairValue::U32(shape.heads)),
+            ("llama.attention.head_count_kv", PairValue::U32(shape.heads)),
+            ("llama.attention.layer_norm_rms_epsilon", PairValue::F32(1e-5)),
+            ("llama.rope.dimension_count", PairValue::U32(shape.embedding / shape.heads)),
+            ("llama.vocab_size", PairValue::U32(vocabulary::SIZE as u32)),
+            ("tokenizer.ggml.model", PairValue::String("llama".into())),
+            ("tokenizer.ggml.tokens", PairValue::StringArray(tokens)),
+            ("tokenizer.ggml.scores", PairValue::F32Array(vocabulary::scores().collect())),
+            ("tokenizer.ggml.token_type", PairValue::I32Array(kinds)),
+            ("tokenizer.ggml.unknown_token_id", PairValue::U32(vocabulary::UNKNOWN)),
+            ("tokenizer.ggml.bos_token_id", PairValue::U32(vocabulary::BEGIN)),
+            ("tokenizer.ggml.eos_token_id", PairValue::U32(vocabulary::END)),
+            ("tokenizer.ggml.add_bos_token", PairValue::Bool(true)),
+            ("tokenizer.chat_template", PairValue::String(vocabulary::CHAT_TEMPLATE.into())),
         ]
     }
 }

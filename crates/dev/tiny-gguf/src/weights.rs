@@ -1,58 +1,51 @@
-//! Random weights, cut from one small random pool so that gigabytes cost neither memory nor much time.
+//! Random weights. All tensors are copied from one small pool of random blocks, so that gigabytes take little time and memory.
 
 use std::io::{self, Write};
 
 use fastrand::Rng;
 
-/// How the matrices of a model are stored. Norms are always `f32`.
+/// The format of the matrices of a model. Norms are always `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WeightFormat {
-    /// Four bytes a weight.
+    /// Four bytes per weight.
     #[default]
     F32,
-    /// Two bytes a weight.
+    /// Two bytes per weight.
     F16,
     /// Blocks of 32 weights in 34 bytes: an `f16` scale and 32 signed bytes.
     Q8_0,
 }
 
+/// The numbers of a format in llama.cpp, and its block size.
+struct Layout {
+    type_code: u32,
+    file_type: u32,
+    block_elements: u64,
+    block_bytes: u64,
+}
+
 impl WeightFormat {
-    /// The number that a tensor record carries.
+    const fn layout(self) -> Layout {
+        match self {
+            Self::F32 => Layout { type_code: 0, file_type: 0, block_elements: 1, block_bytes: 4 },
+            Self::F16 => Layout { type_code: 1, file_type: 1, block_elements: 1, block_bytes: 2 },
+            Self::Q8_0 => Layout { type_code: 8, file_type: 7, block_elements: 32, block_bytes: 34 },
+        }
+    }
+
+    /// The number of the format in a tensor record.
     pub(crate) fn type_code(self) -> u32 {
-        match self {
-            Self::F32 => 0,
-            Self::F16 => 1,
-            Self::Q8_0 => 8,
-        }
+        self.layout().type_code
     }
 
-    /// The number of `general.file_type`.
+    /// The number of the format in `general.file_type`.
     pub(crate) fn file_type(self) -> u32 {
-        match self {
-            Self::F32 => 0,
-            Self::F16 => 1,
-            Self::Q8_0 => 7,
-        }
+        self.layout().file_type
     }
 
-    /// The bytes that `elements` weights take; `elements` fills whole blocks.
+    /// The size of `elements` weights in bytes. `elements` must be a multiple of the block size.
     pub(crate) fn bytes(self, elements: u64) -> u64 {
-        elements / self.block_elements() * self.block_bytes()
-    }
-
-    fn block_elements(self) -> u64 {
-        match self {
-            Self::F32 | Self::F16 => 1,
-            Self::Q8_0 => 32,
-        }
-    }
-
-    fn block_bytes(self) -> u64 {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-            Self::Q8_0 => 34,
-        }
+        elements / self.layout().block_elements * self.layout().block_bytes
     }
 
     /// Appends one random block of weights within ±0.0625.
@@ -73,32 +66,33 @@ impl WeightFormat {
     }
 }
 
-/// A source of random weights in one format.
+/// A pool of random blocks in one format.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub(crate) struct WeightPool {
     format: WeightFormat,
     blocks: Vec<u8>,
 }
 
-/// Blocks in a pool. Not a power of two, so that equal rows of a matrix are rare.
+/// The number of blocks in a pool: a prime, so that rows of a matrix rarely repeat.
 const POOL_BLOCKS: u64 = 16_381;
 
-impl Pool {
+impl WeightPool {
     pub(crate) fn new(format: WeightFormat, rng: &mut Rng) -> Self {
-        let mut blocks = Vec::with_capacity((POOL_BLOCKS * format.block_bytes()) as usize);
+        let mut blocks = Vec::with_capacity((POOL_BLOCKS * format.layout().block_bytes) as usize);
         (0..POOL_BLOCKS).for_each(|_| format.push_block(rng, &mut blocks));
         Self { format, blocks }
     }
 
-    /// Writes `bytes` of weights, beginning at a random place of the pool.
+    /// Writes `bytes` of weights, beginning at a random block of the pool and starting over at its end.
     pub(crate) fn write(&self, bytes: u64, rng: &mut Rng, out: &mut impl Write) -> io::Result<()> {
-        let mut from = (rng.u64(..POOL_BLOCKS) * self.format.block_bytes()) as usize;
+        let mut from = (rng.u64(..POOL_BLOCKS) * self.format.layout().block_bytes) as usize;
         let mut left = bytes;
         while left > 0 {
             let piece = &self.blocks[from..];
             let taken = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             out.write_all(&piece[..taken])?;
             left -= taken as u64;
+            // Only the first piece begins at a random block; the others are whole pools.
             from = 0;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What is written is read back by a reader that shares no code with the writer.
+//! Models are read back by a reader that shares no code with the writer.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails is a failed test")]
 
@@ -7,11 +7,11 @@ use std::{
     io::{Cursor, Read},
 };
 
-use llama_warden_tiny_gguf::{Damage, Shape, TinyModel, WeightFormat};
+use llama_warden_tiny_gguf::{Damage, ModelShape, TinyModel, WeightFormat};
 
 #[test]
 fn the_header_says_what_the_model_was_told() {
-    let shape = Shape::new(3, 96, 6, 160).unwrap();
+    let shape = ModelShape::new(3, 96, 6, 160).unwrap();
     let file = parse(&bytes(&TinyModel::new("A name").shape(shape).context_length(777)));
     assert_eq!(file.version, 3);
     assert_eq!(file.pairs["general.architecture"], Item::Text("llama".into()));

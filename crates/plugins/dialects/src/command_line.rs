@@ -221,7 +221,7 @@ mod tests {
         build_command_line(server, binary, &fixtures::dialect())
     }
 
-    /// Flags that every recorded build was started with by hand, to see how it spells them.
+    /// The flags of the `seed-flags` recordings in `tests/fixtures/transcripts`.
     fn seed(log_disable: bool) -> ServerSpec {
         let mut server = fixtures::server("tiny");
         let flag = |value| Flag { value, origin: FlagOrigin::BuiltIn };

@@ -1,4 +1,4 @@
-//! Starts a stand-in, reads its lines, asks it questions, and ends it whatever happens.
+//! Starts stand-ins, reads their lines, sends requests to them, and kills them at the end of the test.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper that fails is a failed test")]
 #![allow(dead_code, reason = "each test file uses its part")]
@@ -22,24 +22,24 @@ use nix::{
 };
 
 /// Longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_stand-in-llama-server");
 
-/// A folder with a good model.
-pub struct Place {
-    pub folder: tempfile::TempDir,
+/// A temporary folder with a valid model.
+pub struct ModelFolder {
+    pub directory: tempfile::TempDir,
 }
 
-impl Place {
+impl ModelFolder {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        TinyModel::new("Tiny").write(&folder.path().join("tiny.gguf")).unwrap();
-        Self { folder }
+        let directory = tempfile::tempdir().unwrap();
+        TinyModel::new("Tiny").write(&directory.path().join("tiny.gguf")).unwrap();
+        Self { directory }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     pub fn model(&self) -> PathBuf {
@@ -47,26 +47,26 @@ impl Place {
     }
 }
 
-/// A line of the child, raw, without its newline.
-pub type Line = (Stream, Vec<u8>);
+/// A line of the stand-in: its stream, and its bytes without the newline.
+pub type OutputLine = (Stream, Vec<u8>);
 
-pub struct Running {
+pub struct RunningStandIn {
     pub child: Child,
     pub port: u16,
-    lines: Receiver<Line>,
-    pub seen: Vec<Line>,
+    lines: Receiver<OutputLine>,
+    pub seen: Vec<OutputLine>,
 }
 
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A server of `script` on a free port with the model of `place`.
-pub fn start(place: &Place, script: &Script, more: &[&str]) -> Running {
-    start_on(free_port(), &place.model(), script, more)
+/// Starts a server with `script` on a free port, with the model in `folder`.
+pub fn start(folder: &ModelFolder, script: &Script, more: &[&str]) -> RunningStandIn {
+    start_on(free_port(), &folder.model(), script, more)
 }
 
-pub fn start_on(port: u16, model: &Path, script: &Script, more: &[&str]) -> Running {
+pub fn start_on(port: u16, model: &Path, script: &Script, more: &[&str]) -> RunningStandIn {
     let mut child = Command::new(PROGRAM)
         .args(["-m", model.to_str().unwrap(), "--port", &port.to_string()])
         .args(more)
@@ -92,13 +92,13 @@ pub fn start_on(port: u16, model: &Path, script: &Script, more: &[&str]) -> Runn
             }
         });
     }
-    Running { child, port, lines, seen: Vec::new() }
+    RunningStandIn { child, port, lines, seen: Vec::new() }
 }
 
-impl Running {
-    /// The next line that contains `text`.
-    pub fn line(&mut self, text: &str) -> Line {
-        let deadline = Instant::now() + PATIENCE;
+impl RunningStandIn {
+    /// Waits for the next line that contains `text`.
+    pub fn line(&mut self, text: &str) -> OutputLine {
+        let deadline = Instant::now() + WAIT_LIMIT;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
@@ -113,9 +113,9 @@ impl Running {
         }
     }
 
-    /// Everything until both streams end.
+    /// Reads until both streams end, and returns all lines so far.
     pub fn rest(&mut self) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_LIMIT;
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             self.seen.push(line);
         }
@@ -134,52 +134,52 @@ impl Running {
         nix::sys::signal::kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
-    /// The exit code, or minus the signal.
+    /// Waits for the end; returns the exit code, or the negative number of the signal.
     pub fn end(&mut self) -> i32 {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_LIMIT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code().or(status.signal().map(|signal| -signal)).unwrap();
             }
             assert!(Instant::now() < deadline, "it does not end; {}", self.text());
-            // await: a child of std tells its end to nobody but `try_wait`.
+            // await: std offers no wait for a child with a time limit.
             thread::sleep(Duration::from_millis(2));
         }
     }
 
     pub fn get(&self, path: &str) -> (u16, String) {
-        Probe { port: self.port }.get(path)
+        TestClient { port: self.port }.get(path)
     }
 
     pub fn ask(&self, method: &str, path: &str, header: &str, body: &str) -> (u16, String) {
-        Probe { port: self.port }.ask(method, path, header, body)
+        TestClient { port: self.port }.ask(method, path, header, body)
     }
 
-    pub fn raw(&self, method: &str, path: &str, patience: Duration) -> String {
-        Probe { port: self.port }.raw(method, path, "", "", patience)
+    pub fn raw(&self, method: &str, path: &str, limit: Duration) -> String {
+        TestClient { port: self.port }.raw(method, path, "", "", limit)
     }
 }
 
-/// A client of whatever listens on a port.
-pub struct Probe {
+/// An HTTP client of a port, with one connection per request.
+pub struct TestClient {
     pub port: u16,
 }
 
-impl Probe {
+impl TestClient {
     pub fn get(&self, path: &str) -> (u16, String) {
         self.ask("GET", path, "", "")
     }
 
-    /// One request on its own connection: the status and the body; status 0 when nothing can be read.
+    /// Sends a request; returns the status and the body. The status is 0 if there is no response.
     pub fn ask(&self, method: &str, path: &str, header: &str, body: &str) -> (u16, String) {
-        let reply = self.raw(method, path, header, body, PATIENCE);
+        let reply = self.raw(method, path, header, body, WAIT_LIMIT);
         let status = reply.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap_or(0);
         (status, reply.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
     }
 
-    pub fn raw(&self, method: &str, path: &str, header: &str, body: &str, patience: Duration) -> String {
+    pub fn raw(&self, method: &str, path: &str, header: &str, body: &str, limit: Duration) -> String {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return String::new() };
-        stream.set_read_timeout(Some(patience)).unwrap();
+        stream.set_read_timeout(Some(limit)).unwrap();
         let length = body.len();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}Content-Length: {length}\r\n\r\n{body}"
@@ -191,19 +191,19 @@ impl Probe {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningStandIn {
     fn drop(&mut self) {
         let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }
 
-/// Waits until `holds`.
-pub fn eventually(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+/// Polls until `holds` returns true.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + WAIT_LIMIT;
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");
-        // await: files and sockets of another process, which tell nobody when they change.
+        // await: no event announces changes of another process's files and sockets.
         thread::sleep(Duration::from_millis(5));
     }
 }

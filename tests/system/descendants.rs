@@ -1,25 +1,32 @@
-//! Servers with processes of their own: none of them outlives its server.
+//! Servers that start processes of their own. None of these may outlive its server.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event};
-use llama_warden_stand_in::{Act, Deed, Grandchild, Moment, Script, Stream};
+use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, ScriptPhase, Stream};
 use llama_warden_tests::{
-    Daemon, Fleet, PATIENCE, Process, act, after_ready, descendants, eventually, processes_with, stage,
+    ProcessInfo, TestDaemon, TestFleet, WAIT_LIMIT, action_at, after_ready, descendants, eventually, processes_with,
+    sandbox,
 };
 use tokio::time::Instant;
 
 fn exits_leaving(grandchild: Grandchild) -> Script {
-    let leave = Act { at: Moment::Ready, after_ms: 500, deed: Deed::Exit { code: 3, last_words: None } };
-    Script { acts: vec![act(Moment::Ready, Deed::Spawn(grandchild)), leave], ..Script::default() }
+    let leave = ScheduledAction {
+        at: ScriptPhase::Ready,
+        after_ms: 500,
+        action: ScriptAction::Exit { code: 3, last_words: None },
+    };
+    Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(grandchild)), leave], ..Script::default() }
 }
 
 fn keeps(grandchild: Grandchild) -> Script {
-    Script { acts: vec![act(Moment::Ready, Deed::Spawn(grandchild))], ..Script::default() }
+    Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(grandchild))], ..Script::default() }
 }
 
-/// The processes that run the model of a server, whoever their parent is.
-fn alive(fleet: &Fleet, id: &str) -> usize {
+/// The number of living processes with the launch tag of server `id`.
+fn alive(fleet: &TestFleet, id: &str) -> usize {
     let launch = format!("/{id}/");
     let marked = processes_with("LLAMA_WARDEN_LAUNCH=").into_iter().filter(|process| {
         let environment = std::fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
@@ -36,15 +43,15 @@ fn swept(exited: &Envelope) -> u32 {
     }
 }
 
-async fn stopped(daemon: &Daemon, id: &str) {
+async fn stopped(daemon: &TestDaemon, id: &str) {
     daemon.command(id, "stop?wait=50s").await.expect(200);
 }
 
-/// C24, C26, C27.
+/// Faults C24, C26 and C27.
 #[test]
 fn what_a_dead_server_leaves_is_swept_whatever_it_holds() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let life_ms = 60_000;
         let cases = [
             ("pipe", Grandchild { life_ms, ..Grandchild::default() }),
@@ -65,23 +72,23 @@ fn what_a_dead_server_leaves_is_swept_whatever_it_holds() {
         for (id, grandchild) in &cases {
             fleet.server(id, exits_leaving(grandchild.clone()));
         }
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for (id, _) in &cases {
             let exited = daemon.exited(id).await;
             assert_eq!(swept(&exited), 1, "{id}");
             assert_eq!(alive(&fleet, id), 0, "{id}");
-            // The port and the pipe are free again.
+            // A new launch proves that the port and the pipe are free again.
             fleet.rewrite(id, &Script::default());
             daemon.command(id, "start?wait=50s").await.expect(200);
         }
     });
 }
 
-/// C28, C18.
+/// Faults C28 and C18.
 #[test]
-fn who_scrubbed_its_environment_and_left_its_session_is_swept_too() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+fn a_descendant_that_left_environment_and_session_is_swept_too() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let escaped =
             |life_ms| Grandchild { life_ms, detach: true, scrub_env: true, ignore_term: true, ..Grandchild::default() };
         let lives: Vec<u64> = (0..2).map(|_| fastrand::u64(40_000..60_000)).collect();
@@ -92,7 +99,7 @@ fn who_scrubbed_its_environment_and_left_its_session_is_swept_too() {
         for (id, grandchild) in &cases {
             fleet.server(id, exits_leaving(grandchild.clone()));
         }
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for (id, grandchild) in &cases {
             let exited = daemon.exited(id).await;
             assert_eq!(swept(&exited), 1, "{id}");
@@ -106,19 +113,19 @@ fn who_scrubbed_its_environment_and_left_its_session_is_swept_too() {
     });
 }
 
-/// C25.
+/// Fault C25.
 #[test]
 fn a_stop_returns_only_when_the_grandchildren_are_gone() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let stubborn = Grandchild { count: 3, life_ms: 60_000, ignore_term: true, ..Grandchild::default() };
         fleet
             .server("group", keeps(stubborn.clone()))
             .server("session", keeps(Grandchild { detach: true, ..stubborn }));
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for id in ["group", "session"] {
             daemon.ready(id).await;
-            eventually("three grandchildren live", PATIENCE, async || alive(&fleet, id) == 4).await;
+            eventually("three grandchildren live", WAIT_LIMIT, async || alive(&fleet, id) == 4).await;
             stopped(&daemon, id).await;
             assert_eq!(alive(&fleet, id), 0, "{id}");
             assert_eq!(swept(&daemon.exited(id).await), 3, "{id}");
@@ -126,46 +133,51 @@ fn a_stop_returns_only_when_the_grandchildren_are_gone() {
     });
 }
 
-/// C31.
+/// Fault C31.
 #[test]
 fn a_server_that_becomes_another_program_is_still_supervised() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let exec = Deed::Exec { argv: ["sleep", "300"].map(str::to_owned).to_vec() };
-        fleet.server("a", Script { acts: vec![after_ready(exec)], ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let exec = ScriptAction::Exec { argv: ["sleep", "300"].map(str::to_owned).to_vec() };
+        fleet.server("a", Script { actions: vec![after_ready(exec)], ..Script::default() });
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let pid = daemon.report("a").await.pid.expect("it runs");
-        eventually("it sleeps", PATIENCE, async || {
-            Process::of(pid).is_some_and(|process| process.command == "sleep 300")
+        eventually("it sleeps", WAIT_LIMIT, async || {
+            ProcessInfo::of(pid).is_some_and(|process| process.command == "sleep 300")
         })
         .await;
         assert_eq!((daemon.report("a").await.pid, daemon.count("a", "ServerExited").await), (Some(pid), 0));
         stopped(&daemon, "a").await;
-        assert_eq!(Process::of(pid), None);
+        assert_eq!(ProcessInfo::of(pid), None);
     });
 }
 
-/// C29.
+/// Fault C29.
 #[test]
 fn two_hundred_zombies_of_its_own_do_not_harm_a_server() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let done = Deed::Say { text: "zombies are there".into(), stream: Stream::Stderr };
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let done = ScriptAction::Say { text: "zombies are there".into(), stream: Stream::Stderr };
         fleet.server(
             "a",
             Script {
-                acts: vec![act(Moment::Ready, Deed::Zombies { count: 200 }), act(Moment::Ready, done)],
+                actions: vec![
+                    action_at(ScriptPhase::Ready, ScriptAction::Zombies { count: 200 }),
+                    action_at(ScriptPhase::Ready, done),
+                ],
                 ..Script::default()
             },
         );
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        eventually("the zombies are there", PATIENCE, async || daemon.output("a").await.contains("zombies are there"))
-            .await;
+        eventually("the zombies are there", WAIT_LIMIT, async || {
+            daemon.output("a").await.contains("zombies are there")
+        })
+        .await;
         let pid = daemon.report("a").await.pid.expect("it runs");
         let zombies = || descendants(pid).iter().filter(|process| process.is_zombie).count();
-        eventually("all have ended", PATIENCE, async || zombies() == 200).await;
+        eventually("all have ended", WAIT_LIMIT, async || zombies() == 200).await;
         assert!(daemon.report("a").await.is_ready);
         let asked = Instant::now();
         stopped(&daemon, "a").await;

@@ -1,39 +1,39 @@
-//! What hands at a terminal do: edit the file while the daemon runs, look at the first line only, mistype a path.
+//! Mistakes of users: an invalid edit while the daemon runs, a closed pipe, a mistyped path.
 
 use std::process::Stdio;
 
 use llama_warden_stand_in::Script;
-use llama_warden_tests::{PATIENCE, daemon_program, stage};
+use llama_warden_tests::{WAIT_LIMIT, daemon_program, sandbox};
 use tokio::time::timeout;
 
-/// A configuration that became invalid does not hide the daemon that runs by it; the daemon itself says what is wrong.
+/// Commands still find the daemon, and `reload` reports the problems of the file.
 #[test]
 fn an_invalid_configuration_does_not_hide_the_daemon() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let right = fleet.toml();
         let line = right.trim_end().lines().count() + 1;
         for wrong in ["[no-such-section]\n", "[stop\n"] {
             std::fs::write(fleet.path(), format!("{}\n{wrong}", right.trim_end())).unwrap();
-            let status = stage.run(&fleet.path(), ["status"]).await.expect(0);
+            let status = sandbox.run(&fleet.path(), ["status"]).await.expect(0);
             assert!(status.stderr.contains("llama-warden check"), "{}", status.stderr);
-            let reload = stage.run(&fleet.path(), ["reload"]).await.expect(2);
+            let reload = sandbox.run(&fleet.path(), ["reload"]).await.expect(2);
             let place = format!("warden.toml:{line}");
             assert!(reload.stderr.contains(&place), "no {place} in {}", reload.stderr);
         }
-        stage.run(&fleet.path(), ["stop", "a"]).await.expect(0);
+        sandbox.run(&fleet.path(), ["stop", "a"]).await.expect(0);
         std::fs::write(fleet.path(), right).unwrap();
     });
 }
 
-/// A reader that went away is no failure, and no panic.
+/// The exit code is 0 and nothing panics, as with `llama-warden schema | head -1`.
 #[test]
 fn a_reader_that_closes_the_pipe_ends_a_command_well() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
         let config = fleet.write();
         let commands: [&[&str]; 8] = [
@@ -47,31 +47,31 @@ fn a_reader_that_closes_the_pipe_ends_a_command_well() {
             &["demo"],
         ];
         for arguments in commands {
-            let mut command = stage.program(daemon_program());
+            let mut command = sandbox.program(daemon_program());
             let (reader, writer) = std::io::pipe().unwrap();
             drop(reader);
             command.arg("--config").arg(&config).args(arguments).stdin(Stdio::null()).stdout(writer);
             let child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-            let output = timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap();
+            let output = timeout(WAIT_LIMIT, child.wait_with_output()).await.expect("it ends").unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
             assert_eq!((output.status.code(), said.contains("panicked")), (Some(0), false), "{arguments:?}: {said}");
         }
     });
 }
 
-/// Exit code 2. A folder of the configuration may come later; one of the command line is all that was asked for.
+/// The exit code is 2. A folder in the configuration may be created later; one on the command line must exist.
 #[test]
 fn up_refuses_a_folder_of_models_that_is_none() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.section("[models]\ndirs = [\"not-there-yet\"]");
         let config = fleet.write();
-        stage.run(&config, ["check"]).await.expect(0);
-        let file = stage.file("a-file");
+        sandbox.run(&config, ["check"]).await.expect(0);
+        let file = sandbox.file("a-file");
         std::fs::write(&file, "").unwrap();
-        for folder in [stage.file("not-there"), file] {
+        for folder in [sandbox.file("not-there"), file] {
             let folder = folder.to_string_lossy().into_owned();
-            let ran = stage.run(&config, ["up", "--models", &folder]).await.expect(2);
+            let ran = sandbox.run(&config, ["up", "--models", &folder]).await.expect(2);
             assert!(ran.stderr.contains(&folder) && ran.stderr.contains("next: "), "{}", ran.stderr);
         }
     });

@@ -1,26 +1,28 @@
-//! Who may talk to the daemon, and how.
+//! Which requests the HTTP listener and the control socket refuse.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use llama_warden_stand_in::Script;
-use llama_warden_tests::{Fleet, Options, PATIENCE, Ran, Request, Sandbox, is_root, stage};
+use llama_warden_tests::{DaemonOptions, ProgramRun, Sandbox, TestFleet, TestRequest, WAIT_LIMIT, is_root, sandbox};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// S21.
+/// Fault S21.
 #[test]
 fn a_web_page_cannot_drive_the_daemon() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        let stop = || Request::post("/api/v1/servers/a/stop");
+        let stop = || TestRequest::post("/api/v1/servers/a/stop");
         let cases = [
             ("rebound name", stop().header("host", "evil.example:9888"), 403),
-            ("rebound name, reading", Request::get("/api/v1/status").header("host", "evil.example"), 403),
+            ("rebound name, reading", TestRequest::get("/api/v1/status").header("host", "evil.example"), 403),
             ("foreign page", stop().header("origin", "http://evil.example"), 403),
             ("opaque page", stop().header("origin", "null"), 403),
             ("foreign site", stop().header("sec-fetch-site", "cross-site"), 403),
@@ -31,10 +33,10 @@ fn a_web_page_cannot_drive_the_daemon() {
                 415,
             ),
             ("huge body", stop().header("content-type", "application/json").body(vec![b' '; 1 << 20]), 413),
-            ("unknown parameter", Request::post("/api/v1/servers/a/stop?forse=1"), 400),
-            ("unknown server", Request::post("/api/v1/servers/b/stop"), 404),
-            ("unknown path", Request::get("/api/v1/nothing"), 404),
-            ("wrong method", Request::get("/api/v1/servers/a/stop"), 405),
+            ("unknown parameter", TestRequest::post("/api/v1/servers/a/stop?forse=1"), 400),
+            ("unknown server", TestRequest::post("/api/v1/servers/b/stop"), 404),
+            ("unknown path", TestRequest::get("/api/v1/nothing"), 404),
+            ("wrong method", TestRequest::get("/api/v1/servers/a/stop"), 405),
         ];
         for (case, request, status) in cases {
             let answer = request.send(daemon.http()).await.unwrap_or_else(|error| panic!("{case}: {error:?}"));
@@ -54,38 +56,38 @@ fn a_web_page_cannot_drive_the_daemon() {
     });
 }
 
-/// S21.
+/// Fault S21.
 #[test]
 fn a_token_opens_what_is_guarded_and_is_not_asked_for_on_the_socket() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let token = stage.file("token");
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let token = sandbox.file("token");
         std::fs::write(&token, "s3cret\n").unwrap();
         fleet.daemon(&format!("token-file = \"{}\"", token.display())).server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        let status = || Request::get("/api/v1/status");
+        let status = || TestRequest::get("/api/v1/status");
         for request in
-            [status(), status().header("authorization", "Bearer wrong"), Request::post("/api/v1/servers/a/stop")]
+            [status(), status().header("authorization", "Bearer wrong"), TestRequest::post("/api/v1/servers/a/stop")]
         {
             request.send(daemon.http()).await.unwrap().expect(401);
         }
         status().header("authorization", "Bearer s3cret").send(daemon.http()).await.unwrap().expect(200);
         for open in ["/livez", "/readyz", "/metrics"] {
-            Request::get(open).send(daemon.http()).await.unwrap().expect(200);
+            TestRequest::get(open).send(daemon.http()).await.unwrap().expect(200);
         }
         daemon.get("/api/v1/status").await.expect(200);
-        stage.run(daemon.config(), ["status"]).await.expect(0);
+        sandbox.run(daemon.config(), ["status"]).await.expect(0);
     });
 }
 
-/// S21.
+/// Fault S21.
 #[test]
-fn a_slow_loris_is_shown_the_door_and_holds_up_nobody() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+fn an_unfinished_request_is_closed_and_delays_nobody() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let mut connections = Vec::new();
         for _ in 0..50 {
             let mut stream = TcpStream::connect(("127.0.0.1", fleet.listen())).await.unwrap();
@@ -93,15 +95,15 @@ fn a_slow_loris_is_shown_the_door_and_holds_up_nobody() {
             connections.push(stream);
         }
         daemon.ready("a").await;
-        Request::get("/api/v1/status").send(daemon.http()).await.unwrap().expect(200);
+        TestRequest::get("/api/v1/status").send(daemon.http()).await.unwrap().expect(200);
         let mut rest = Vec::new();
-        let closed = tokio::time::timeout(PATIENCE, connections[0].read_to_end(&mut rest)).await;
+        let closed = tokio::time::timeout(WAIT_LIMIT, connections[0].read_to_end(&mut rest)).await;
         closed.expect("an unfinished request is given up").unwrap();
     });
 }
 
-async fn refused(stage: &Sandbox, fleet: &Fleet, words: &[&str]) {
-    let daemon = stage.launch(fleet, &Options::default());
+async fn refused(sandbox: &Sandbox, fleet: &TestFleet, words: &[&str]) {
+    let daemon = sandbox.launch(fleet, &DaemonOptions::default());
     let code = daemon.exit_code().await;
     assert!([1, 2].contains(&code), "exit code {code}: {}", daemon.log());
     for word in words {
@@ -109,48 +111,48 @@ async fn refused(stage: &Sandbox, fleet: &Fleet, words: &[&str]) {
     }
 }
 
-/// S22.
+/// Fault S22.
 #[test]
 fn a_control_socket_that_cannot_be_is_refused_with_a_clear_error() {
-    stage(async |stage| {
-        let mut long = stage.fleet_named("long");
-        let deep = stage.file(&"d".repeat(110));
+    sandbox(async |sandbox| {
+        let mut long = sandbox.fleet_named("long");
+        let deep = sandbox.file(&"d".repeat(110));
         long.daemon(&format!("state-dir = \"{}\"", deep.display())).server("a", Script::default());
-        refused(stage, &long, &["control.sock", "107"]).await;
+        refused(sandbox, &long, &["control.sock", "107"]).await;
 
-        let mut taken = stage.fleet_named("taken");
+        let mut taken = sandbox.fleet_named("taken");
         taken.server("a", Script::default());
         std::fs::create_dir_all(taken.state_dir()).unwrap();
         let precious = taken.state_dir().join("control.sock");
         std::fs::write(&precious, "precious").unwrap();
-        refused(stage, &taken, &["control.sock"]).await;
+        refused(sandbox, &taken, &["control.sock"]).await;
         assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
         std::fs::remove_file(&precious).unwrap();
-        let elsewhere = stage.file("elsewhere.sock");
+        let elsewhere = sandbox.file("elsewhere.sock");
         symlink(&elsewhere, &precious).unwrap();
-        refused(stage, &taken, &["control.sock", "symbolic link"]).await;
+        refused(sandbox, &taken, &["control.sock", "symbolic link"]).await;
         assert!(!elsewhere.exists());
     });
 }
 
-/// S22.
+/// Fault S22.
 #[test]
 fn another_user_cannot_reach_the_control_socket() {
     if !is_root() {
         return;
     }
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
-        // Even if somebody opens the directories above.
-        std::fs::set_permissions(stage.path(), Permissions::from_mode(0o755)).unwrap();
+        // The socket is private even if the directories above it are not.
+        std::fs::set_permissions(sandbox.path(), Permissions::from_mode(0o755)).unwrap();
         let socket = daemon.state_dir().join("control.sock");
         let ask = async |user: u32| {
-            let mut command = stage.program(stage.copy_of_daemon());
+            let mut command = sandbox.program(sandbox.copy_of_daemon());
             command.arg("--address").arg(format!("unix:{}", socket.display())).arg("down").uid(user).gid(user);
-            Ran::to_end(command).await
+            ProgramRun::to_end(command).await
         };
         let stranger = ask(65_534).await.expect(5);
         assert!(stranger.stderr.to_lowercase().contains("permission denied"), "{}", stranger.stderr);
@@ -162,21 +164,23 @@ fn another_user_cannot_reach_the_control_socket() {
     });
 }
 
-/// Off loopback without a token only probes and scrapers are answered.
+/// `listen = "0.0.0.0:…"` without a token leaves only `/livez`, `/readyz` and `/metrics` open.
 #[test]
 fn off_loopback_without_a_token_only_probes_and_scrapers_are_answered() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.daemon(&format!("listen = \"0.0.0.0:{}\"", fleet.listen()));
         fleet.server("a", Script::default());
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         for open in ["/livez", "/readyz", "/metrics"] {
-            Request::get(open).send(daemon.http()).await.unwrap().expect(200);
+            TestRequest::get(open).send(daemon.http()).await.unwrap().expect(200);
         }
-        for request in
-            [Request::get("/api/v1/status"), Request::post("/api/v1/servers/a/stop"), Request::get("/api/v1/events")]
-        {
+        for request in [
+            TestRequest::get("/api/v1/status"),
+            TestRequest::post("/api/v1/servers/a/stop"),
+            TestRequest::get("/api/v1/events"),
+        ] {
             request.send(daemon.http()).await.unwrap().expect(403);
         }
         assert!(daemon.report("a").await.is_ready);

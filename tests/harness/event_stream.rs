@@ -1,4 +1,7 @@
-//! The events of a daemon, all of them, as they come.
+//! Follows all events of a daemon in a background task, from the first one to the end of the stream.
+//!
+//! The task stores every event, so that a test can search events that came before it asked. It reads fast enough never to
+//! fall behind: a gap in the stream fails the test.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -9,36 +12,35 @@ use llama_warden_state::Snapshot;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::PATIENCE;
-use crate::http::{Endpoint, NoAnswer, Request};
+use crate::WAIT_LIMIT;
+use crate::http::{Endpoint, RequestFailure, TestRequest};
 
-/// Follows `/api/v1/events` from the first event on. Cheap to clone.
+/// The events that `/api/v1/events` sends. Cheap to clone: all clones share one reading task.
 #[derive(Debug, Clone)]
-pub struct Feed {
+pub struct EventStream {
     events: Arc<Mutex<Vec<Envelope>>>,
-    /// Changes with each event; closed when the stream has ended.
+    /// The number of events; closed when the stream has ended.
     arrivals: watch::Receiver<u64>,
-    /// Set where the stream has not come to its end.
-    broken: Arc<OnceLock<String>>,
+    /// The error of a stream that broke off.
+    failure: Arc<OnceLock<String>>,
 }
 
-impl Feed {
-    /// Begins to follow.
-    pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, NoAnswer> {
-        let request = Request::get("/api/v1/events?since=0").header("accept", "application/x-ndjson");
+impl EventStream {
+    /// Connects, and starts the reading task.
+    pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self, RequestFailure> {
+        let request = TestRequest::get("/api/v1/events?since=0").header("accept", "application/x-ndjson");
         let response = request.open(endpoint).await?;
-        let events = Arc::new(Mutex::new(Vec::new()));
         let (arrived, arrivals) = watch::channel(0);
-        let broken = Arc::new(OnceLock::new());
-        let (into, how) = (Arc::clone(&events), Arc::clone(&broken));
+        let stream = Self { events: Arc::default(), arrivals, failure: Arc::default() };
+        let (events, failure) = (Arc::clone(&stream.events), Arc::clone(&stream.failure));
         tokio::spawn(async move {
-            if let Err(error) = read(response.into_body(), &into, &arrived).await {
-                // Before `arrived` is gone, which tells of the end. This task alone sets it.
-                let _ = how.set(error.to_string());
+            if let Err(error) = read(response.into_body(), &events, &arrived).await {
+                // Set before `arrived` is dropped: whoever sees the end of the stream also sees the error.
+                let _ = failure.set(error.to_string());
             }
             drop(arrived);
         });
-        Ok(Self { events, arrivals, broken })
+        Ok(stream)
     }
 
     /// Every event so far.
@@ -46,15 +48,15 @@ impl Feed {
         self.lock().clone()
     }
 
-    /// The run of the daemon; `None` before the first event.
+    /// The id of the daemon's run; `None` before the first event.
     pub fn boot(&self) -> Option<BootId> {
         self.lock().first().map(|first| first.boot)
     }
 
-    /// The first event after `after` that `predicate` takes, once it is there.
+    /// Waits for the first event after `after` for which `predicate` is true. `what` describes it in the panic message.
     ///
     /// # Panics
-    /// When it does not come within [`PATIENCE`], or the stream ends before.
+    /// If the event does not come within [`WAIT_LIMIT`], or the stream ends before it comes.
     #[track_caller]
     pub fn find(
         &self,
@@ -64,52 +66,41 @@ impl Feed {
     ) -> impl Future<Output = Envelope> {
         let caller = std::panic::Location::caller();
         let mut arrivals = self.arrivals.clone();
-        let mut seen = 0;
-        let mut look = move || {
-            let events = self.lock();
-            let found = events[seen..].iter().find(|event| event.seq > after && predicate(event)).cloned();
-            seen = events.len();
-            found
-        };
         async move {
-            let search = async {
-                loop {
-                    // Marked as seen before the look, so that what comes meanwhile is seen afterwards.
-                    arrivals.borrow_and_update();
-                    if let Some(found) = look() {
-                        return Some(found);
-                    }
-                    if arrivals.changed().await.is_err() {
-                        return look();
-                    }
-                }
-            };
-            match timeout(PATIENCE, search).await {
-                Ok(Some(found)) => found,
-                Ok(None) => panic!("{caller}: the events ended before {what}"),
-                Err(_) => panic!("{caller}: not within {PATIENCE:?}: {what}"),
+            let (mut searched, mut found) = (0, None);
+            // `wait_for` calls the closure at once, after each arrival, and once more after the end of the stream.
+            let search = arrivals.wait_for(|_| {
+                let events = self.lock();
+                found = events[searched..].iter().find(|event| event.seq > after && predicate(event)).cloned();
+                searched = events.len();
+                found.is_some()
+            });
+            match timeout(WAIT_LIMIT, search).await.map(|result| result.is_ok()) {
+                Ok(true) => found.expect("the search ends with an event"),
+                Ok(false) => panic!("{caller}: the events ended before {what}"),
+                Err(_) => panic!("{caller}: not within {WAIT_LIMIT:?}: {what}"),
             }
         }
     }
 
-    /// Every event, once the stream has ended; or why it did not end as it should.
+    /// Waits for the end of the stream and returns every event.
     ///
     /// # Errors
-    /// When it broke off, or goes on for [`PATIENCE`].
+    /// If the stream broke off, or does not end within [`WAIT_LIMIT`].
     pub async fn to_end(&self) -> Result<Vec<Envelope>, String> {
         let mut arrivals = self.arrivals.clone();
-        let ended = timeout(PATIENCE, async { while arrivals.changed().await.is_ok() {} }).await;
-        match (ended, self.broken.get()) {
+        let ended = timeout(WAIT_LIMIT, async { while arrivals.changed().await.is_ok() {} }).await;
+        match (ended, self.failure.get()) {
             (Err(_), _) => Err("the events do not end".to_owned()),
             (Ok(()), Some(error)) => Err(format!("the events broke off: {error}")),
             (Ok(()), None) => Ok(self.events()),
         }
     }
 
-    /// The state that the events up to `seq` come to.
+    /// Folds the events up to `seq` into a snapshot, after waiting for event `seq`.
     ///
     /// # Panics
-    /// As [`Self::find`], for the event `seq`.
+    /// As [`Self::find`].
     pub async fn replay(&self, seq: Seq) -> Snapshot {
         let last = self.find(&format!("event {seq}"), Seq::new(seq.get().saturating_sub(1)), |_| true).await;
         let mut snapshot = Snapshot::new(last.boot);
@@ -133,7 +124,7 @@ async fn read(mut body: Incoming, events: &Mutex<Vec<Envelope>>, arrived: &watch
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            // A gap would be a line without a seq: this reader is meant to be fast enough never to see one.
+            // A gap is a line that is no envelope, and panics here.
             let event: Envelope = serde_json::from_slice(&line)
                 .unwrap_or_else(|error| panic!("no envelope ({error}): {}", String::from_utf8_lossy(&line)));
             events.lock().unwrap_or_else(PoisonError::into_inner).push(event);

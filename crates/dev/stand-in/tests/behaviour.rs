@@ -1,15 +1,22 @@
-//! Without a script the stand-in behaves as llama-server b11669 was recorded to; with an era, as an older one.
+//! The stand-in behaves as the recordings of llama-server b11669, or of the era that its script names.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 mod support;
 
-use std::{net::TcpListener, process::Command, time::Duration};
+use std::{
+    fs::File,
+    io::Write,
+    net::TcpListener,
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
+    process::Command,
+    time::Duration,
+};
 
 use llama_warden_stand_in::{Era, Script, Stream};
 use llama_warden_tiny_gguf::{Damage, TinyModel};
-use nix::sys::signal::Signal;
-use support::{PROGRAM, Place, Running, eventually, start, start_on};
+use nix::{fcntl::OFlag, sys::signal::Signal};
+use support::{ModelFolder, PROGRAM, RunningStandIn, eventually, start, start_on};
 
 fn of(era: Era) -> Script {
     Script { era, ..Script::default() }
@@ -17,8 +24,8 @@ fn of(era: Era) -> Script {
 
 #[test]
 fn it_loads_becomes_ready_and_ends_with_zero_on_term() {
-    let place = Place::new();
-    let mut server = start(&place, &Script::default(), &["--alias", "tiny"]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &Script::default(), &["--alias", "tiny"]);
     server.line("I srv    load_model: loading model '");
     let ready = server.line("I srv  llama_server: listening on http://127.0.0.1:");
     assert_eq!(ready.0, Stream::Stderr);
@@ -30,8 +37,8 @@ fn it_loads_becomes_ready_and_ends_with_zero_on_term() {
 
 #[test]
 fn while_it_loads_health_is_503_and_term_kills() {
-    let place = Place::new();
-    let mut server = start(&place, &Script { load_ms: 60_000, ..Script::default() }, &[]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &Script { load_ms: 60_000, ..Script::default() }, &[]);
     server.line("loading model");
     let body = r#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#;
     assert_eq!(server.get("/health"), (503, body.into()));
@@ -41,28 +48,28 @@ fn while_it_loads_health_is_503_and_term_kills() {
 
 #[test]
 fn the_model_is_named_by_its_alias_and_by_its_path() {
-    let place = Place::new();
-    let mut server = start(&place, &Script::default(), &["--alias", "tiny"]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &Script::default(), &["--alias", "tiny"]);
     server.ready();
     assert!(server.get("/v1/models").1.contains(r#""id":"tiny""#));
-    let path = place.model().display().to_string();
+    let path = folder.model().display().to_string();
     assert!(server.get("/props").1.contains(&format!(r#""model_path":"{path}""#)));
 }
 
 #[test]
 fn without_an_alias_the_id_is_the_path() {
-    let place = Place::new();
-    let mut server = start(&place, &Script::default(), &[]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &Script::default(), &[]);
     server.ready();
-    assert!(server.get("/v1/models").1.contains(&format!(r#""id":"{}""#, place.model().display())));
+    assert!(server.get("/v1/models").1.contains(&format!(r#""id":"{}""#, folder.model().display())));
 }
 
 #[test]
 fn a_key_guards_all_but_health() {
-    let place = Place::new();
-    std::fs::write(place.path("keys"), "# comment\nsesame\n").unwrap();
-    let keys = place.path("keys");
-    let mut server = start(&place, &Script::default(), &["--api-key-file", keys.to_str().unwrap(), "--metrics"]);
+    let folder = ModelFolder::new();
+    std::fs::write(folder.path("keys"), "# comment\nsesame\n").unwrap();
+    let keys = folder.path("keys");
+    let mut server = start(&folder, &Script::default(), &["--api-key-file", keys.to_str().unwrap(), "--metrics"]);
     server.ready();
     assert_eq!(server.get("/health").0, 200);
     for path in ["/v1/models", "/props", "/slots", "/metrics"] {
@@ -73,16 +80,16 @@ fn a_key_guards_all_but_health() {
 
 #[test]
 fn metrics_need_their_option() {
-    let place = Place::new();
-    let mut server = start(&place, &Script::default(), &[]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &Script::default(), &[]);
     server.ready();
     assert_eq!(server.get("/metrics").0, 501);
 }
 
 #[test]
 fn completions_come_whole_and_streamed() {
-    let place = Place::new();
-    let mut server = start(&place, &Script { token_ms: 0, ..Script::default() }, &[]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &Script { token_ms: 0, ..Script::default() }, &[]);
     server.ready();
     let (status, body) = server.ask("POST", "/completion", "", r#"{"prompt":"x","n_predict":3}"#);
     assert_eq!(status, 200);
@@ -94,8 +101,8 @@ fn completions_come_whole_and_streamed() {
 
 #[test]
 fn a_streamed_stop_lasts_until_the_ping() {
-    let place = Place::new();
-    let mut server = start(&place, &Script::default(), &["--sse-ping-interval", "1"]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &Script::default(), &["--sse-ping-interval", "1"]);
     server.ready();
     let client = stream_without_end(&server);
     server.line("processing task");
@@ -108,8 +115,8 @@ fn a_streamed_stop_lasts_until_the_ping() {
 
 #[test]
 fn a_streamed_stop_aborts_a_server_of_2025() {
-    let place = Place::new();
-    let mut server = start(&place, &of(Era::August2025), &[]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &of(Era::August2025), &[]);
     server.ready();
     let client = stream_without_end(&server);
     server.line("processing task");
@@ -119,8 +126,8 @@ fn a_streamed_stop_aborts_a_server_of_2025() {
     client.join().unwrap();
 }
 
-fn stream_without_end(server: &Running) -> std::thread::JoinHandle<()> {
-    use std::io::{Read, Write};
+fn stream_without_end(server: &RunningStandIn) -> std::thread::JoinHandle<()> {
+    use std::io::Read;
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     let body = r#"{"stream":true,"n_predict":-1}"#;
     write!(stream, "POST /completion HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
@@ -131,9 +138,9 @@ fn stream_without_end(server: &Running) -> std::thread::JoinHandle<()> {
 
 #[test]
 fn a_second_term_ends_it_with_one() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     let script = Script { term: llama_warden_stand_in::TermScript::Slow(60_000), ..Script::default() };
-    let mut server = start(&place, &script, &[]);
+    let mut server = start(&folder, &script, &[]);
     server.ready();
     server.signal(Signal::SIGTERM);
     server.line("cleaning up");
@@ -144,8 +151,8 @@ fn a_second_term_ends_it_with_one() {
 
 #[test]
 fn a_bad_model_is_reported_in_the_recorded_words() {
-    let place = Place::new();
-    let model = place.path("bad.gguf");
+    let folder = ModelFolder::new();
+    let model = folder.path("bad.gguf");
     let text_of = |damage: Option<Damage>| {
         if let Some(damage) = damage {
             TinyModel::new("Bad").write_damaged(&model, damage).unwrap();
@@ -173,10 +180,10 @@ fn a_bad_model_is_reported_in_the_recorded_words() {
 
 #[test]
 fn a_busy_port_is_reported_in_the_recorded_words() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let mut server = start_on(port, &place.model(), &Script::default(), &[]);
+    let mut server = start_on(port, &folder.model(), &Script::default(), &[]);
     assert_eq!(server.end(), 1);
     let text = server.rest();
     let line = format!("E srv         start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: {port}\n");
@@ -186,36 +193,36 @@ fn a_busy_port_is_reported_in_the_recorded_words() {
 
 #[test]
 fn servers_of_2025_share_a_port() {
-    let place = Place::new();
-    let mut first = start(&place, &of(Era::August2025), &[]);
+    let folder = ModelFolder::new();
+    let mut first = start(&folder, &of(Era::August2025), &[]);
     first.ready();
-    let mut second = start_on(first.port, &place.model(), &of(Era::August2025), &[]);
+    let mut second = start_on(first.port, &folder.model(), &of(Era::August2025), &[]);
     second.ready();
 }
 
 #[test]
 fn a_server_of_2025_speaks_of_listening_too_early() {
-    let place = Place::new();
-    let mut server = start(&place, &Script { load_ms: 60_000, ..of(Era::August2025) }, &[]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &Script { load_ms: 60_000, ..of(Era::August2025) }, &[]);
     server.line("main: HTTP server is listening, hostname: 127.0.0.1, port: ");
     assert_eq!(server.get("/health").0, 503);
 }
 
 #[test]
 fn a_server_of_mid_2024_prints_on_stdout_and_crashes_on_a_bad_model() {
-    let place = Place::new();
-    let mut server = start(&place, &of(Era::July2024), &[]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &of(Era::July2024), &[]);
     let line = server.line("HTTP server listening | tid=");
     assert_eq!(line.0, Stream::Stdout);
     assert!(server.get("/health").1.contains("slots_idle"));
-    let mut broken = start_on(0, &place.path("none.gguf"), &of(Era::July2024), &[]);
+    let mut broken = start_on(0, &folder.path("none.gguf"), &of(Era::July2024), &[]);
     assert_eq!(broken.end(), -11);
 }
 
 #[test]
 fn a_server_of_2023_has_no_health_and_dies_of_term() {
-    let place = Place::new();
-    let mut server = start(&place, &of(Era::December2023), &[]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &of(Era::December2023), &[]);
     server.line("llama server listening at http://127.0.0.1:");
     server.line("all slots are idle");
     assert_eq!(server.get("/health").0, 404);
@@ -242,8 +249,8 @@ fn the_version_goes_to_stderr_and_the_help_to_stdout() {
 
 #[test]
 fn a_script_beside_the_program_decides_what_it_is() {
-    let place = Place::new();
-    let program = place.path("llama-server");
+    let folder = ModelFolder::new();
+    let program = folder.path("llama-server");
     std::os::unix::fs::symlink(PROGRAM, &program).unwrap();
     of(Era::August2025).write_beside(&program).unwrap();
     let help = Command::new(&program).arg("--help").output().unwrap();
@@ -253,32 +260,40 @@ fn a_script_beside_the_program_decides_what_it_is() {
 
 #[test]
 fn a_script_beside_the_model_is_for_one_server_and_a_bad_one_is_refused() {
-    let place = Place::new();
-    Script { model_id: Some("other".into()), ..Script::default() }.write_beside(&place.model()).unwrap();
-    let mut server = start(&place, &Script::default(), &[]);
+    let folder = ModelFolder::new();
+    Script { model_id: Some("other".into()), ..Script::default() }.write_beside(&folder.model()).unwrap();
+    let mut server = start(&folder, &Script::default(), &[]);
     server.ready();
     assert!(server.get("/v1/models").1.contains(r#""id":"other""#));
-    std::fs::write(Script::sidecar(&place.model()), r#"{"no_such_key": 1}"#).unwrap();
-    let mut refused = start(&place, &Script::default(), &[]);
+    std::fs::write(Script::sidecar(&folder.model()), r#"{"no_such_key": 1}"#).unwrap();
+    let mut refused = start(&folder, &Script::default(), &[]);
     assert_eq!(refused.end(), 64);
     assert!(refused.rest().contains("no_such_key"));
 }
 
 #[test]
 fn an_undrained_log_hangs_completions_and_not_health() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     let port = support::free_port();
     // Nobody reads this pipe, and the script fills it.
     let script = r#"{"max_life_s": 60, "acts": [{"at": "ready", "do": {"flood": {"megabytes": 1}}}]}"#;
     let (_reader, writer) = std::io::pipe().unwrap();
+    // Opened anew, since the flag of a copy would make the stand-in's own writes non-blocking too.
+    let mut probe = File::options()
+        .write(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(format!("/proc/self/fd/{}", writer.as_raw_fd()))
+        .unwrap();
     let mut child = Command::new(PROGRAM)
-        .args(["-m", place.model().to_str().unwrap(), "--port", &port.to_string()])
+        .args(["-m", folder.model().to_str().unwrap(), "--port", &port.to_string()])
         .env("STAND_IN_SCRIPT", script)
         .stderr(writer)
         .spawn()
         .unwrap();
-    let server = support::Probe { port };
+    let server = support::TestClient { port };
     eventually("health", || server.get("/health").0 == 200);
+    // Health turns before the flood begins.
+    eventually("the pipe is full", || probe.write(b"x").is_err());
     let reply = server.raw("POST", "/completion", "", "{}", Duration::from_millis(500));
     let health = server.get("/health").0;
     child.kill().unwrap();

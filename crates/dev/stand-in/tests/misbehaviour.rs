@@ -1,4 +1,4 @@
-//! Each misbehaviour that a script can ask for happens, and is what it says.
+//! Each misbehaviour of a script happens as documented.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
@@ -11,44 +11,44 @@ use std::{
 };
 
 use llama_warden_stand_in::{
-    Act, Deed, Grandchild, HealthScript, LineDress, LoadProgress, Moment, ReadyLine, Replay, Script, Stream,
-    TermScript, Wedge,
+    Grandchild, HealthScript, LineStyle, LoadProgress, ReadyLine, Replay, ScheduledAction, Script, ScriptAction,
+    ScriptPhase, Stream, TermScript, Wedge,
 };
 use nix::sys::signal::Signal;
-use support::{Place, eventually, start};
+use support::{ModelFolder, eventually, start};
 
-fn act(at: Moment, deed: Deed) -> Script {
-    Script { acts: vec![Act { at, after_ms: 0, deed }], ..Script::default() }
+fn action_at(at: ScriptPhase, action: ScriptAction) -> Script {
+    Script { actions: vec![ScheduledAction { at, after_ms: 0, action }], ..Script::default() }
 }
 
-fn die(signal: &str) -> Deed {
-    Deed::Die { signal: signal.into(), core: false, last_words: None }
+fn die(signal: &str) -> ScriptAction {
+    ScriptAction::Die { signal: signal.into(), core: false, last_words: None }
 }
 
 #[test]
 fn it_exits_with_a_code_and_last_words_without_a_newline() {
-    let place = Place::new();
-    let deed = Deed::Exit { code: 200, last_words: Some("no newline".into()) };
-    let mut server = start(&place, &act(Moment::Start, deed), &[]);
+    let folder = ModelFolder::new();
+    let action = ScriptAction::Exit { code: 200, last_words: Some("no newline".into()) };
+    let mut server = start(&folder, &action_at(ScriptPhase::Start, action), &[]);
     assert_eq!(server.end(), 200);
     assert_eq!(server.rest(), "no newline\n", "the reader of the test adds the newline");
 }
 
 #[test]
 fn it_dies_of_any_signal() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     for name in ["SIGHUP", "SIGINT", "SIGABRT", "SIGKILL", "SIGSEGV", "SIGPIPE", "SIGTERM", "SIGBUS", "SIGUSR1"] {
-        let mut server = start(&place, &act(Moment::Ready, die(name)), &[]);
+        let mut server = start(&folder, &action_at(ScriptPhase::Ready, die(name)), &[]);
         assert_eq!(server.end(), -(name.parse::<Signal>().unwrap() as i32), "{name}");
     }
 }
 
 #[test]
 fn it_ignores_term_and_counts() {
-    let place = Place::new();
-    let file = place.path("terms");
+    let folder = ModelFolder::new();
+    let file = folder.path("terms");
     let script = Script { term: TermScript::Ignore, term_count_file: Some(file.clone()), ..Script::default() };
-    let mut server = start(&place, &script, &[]);
+    let mut server = start(&folder, &script, &[]);
     server.ready();
     eventually("a zero", || holds(&file, "0"));
     server.signal(Signal::SIGTERM);
@@ -60,8 +60,8 @@ fn it_ignores_term_and_counts() {
 
 #[test]
 fn a_slow_stop_refuses_connections_meanwhile() {
-    let place = Place::new();
-    let mut server = start(&place, &Script { term: TermScript::Slow(300), ..Script::default() }, &[]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &Script { term: TermScript::Slow(300), ..Script::default() }, &[]);
     server.ready();
     let began = Instant::now();
     server.signal(Signal::SIGTERM);
@@ -73,20 +73,20 @@ fn a_slow_stop_refuses_connections_meanwhile() {
 
 #[test]
 fn it_ends_by_itself_even_when_it_ignores_term() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     let script = Script { max_life_s: 1, term: TermScript::Ignore, ..Script::default() };
-    assert_eq!(start(&place, &script, &[]).end(), -(Signal::SIGALRM as i32));
+    assert_eq!(start(&folder, &script, &[]).end(), -(Signal::SIGALRM as i32));
 }
 
 #[test]
 fn the_ready_line_can_be_early_or_missing_or_double() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     let early = Script { ready_line: ReadyLine::Early, load_ms: 60_000, ..Script::default() };
-    let mut server = start(&place, &early, &[]);
+    let mut server = start(&folder, &early, &[]);
     server.ready();
     assert_eq!(server.get("/health").0, 503);
     for (ready_line, count) in [(ReadyLine::Never, 0), (ReadyLine::Twice, 2), (ReadyLine::AgainWhenStopping, 2)] {
-        let mut server = start(&place, &Script { ready_line, ..Script::default() }, &[]);
+        let mut server = start(&folder, &Script { ready_line, ..Script::default() }, &[]);
         server.line("model loaded");
         eventually("health", || server.get("/health").0 == 200);
         server.signal(Signal::SIGTERM);
@@ -97,35 +97,38 @@ fn the_ready_line_can_be_early_or_missing_or_double() {
 
 #[test]
 fn the_ready_line_can_be_dressed_up() {
-    let place = Place::new();
-    for dress in [LineDress::Bytes, LineDress::Ansi, LineDress::CarriageReturn, LineDress::Nul, LineDress::NotUtf8] {
-        let mut server = start(&place, &Script { ready_dress: dress, ..Script::default() }, &[]);
+    let folder = ModelFolder::new();
+    for dress in [LineStyle::Bytes, LineStyle::Ansi, LineStyle::CarriageReturn, LineStyle::Nul, LineStyle::NotUtf8] {
+        let mut server = start(&folder, &Script { ready_style: dress, ..Script::default() }, &[]);
         let (_, line) = server.line("listening on http");
         let before = server.seen[server.seen.len() - 2].1.clone();
         match dress {
-            LineDress::Ansi => assert!(line.starts_with(b"\x1b[34m0.00.")),
-            LineDress::CarriageReturn => assert!(line.ends_with(b"\r")),
-            LineDress::Nul => assert!(line.ends_with(b"\0") && before == b"\0\0\0"),
-            LineDress::NotUtf8 => assert!(String::from_utf8(before).is_err()),
-            LineDress::Plain | LineDress::Bytes => assert!(line.starts_with(b"0.00.")),
+            LineStyle::Ansi => assert!(line.starts_with(b"\x1b[34m0.00.")),
+            LineStyle::CarriageReturn => assert!(line.ends_with(b"\r")),
+            LineStyle::Nul => assert!(line.ends_with(b"\0") && before == b"\0\0\0"),
+            LineStyle::NotUtf8 => assert!(String::from_utf8(before).is_err()),
+            LineStyle::Plain | LineStyle::Bytes => assert!(line.starts_with(b"0.00.")),
         }
     }
 }
 
 #[test]
 fn it_can_be_silent_and_without_a_socket() {
-    let place = Place::new();
-    let mut server =
-        start(&place, &Script { silent: true, never_bind: true, ..act(Moment::Ready, die("SIGUSR1")) }, &[]);
+    let folder = ModelFolder::new();
+    let mut server = start(
+        &folder,
+        &Script { silent: true, never_bind: true, ..action_at(ScriptPhase::Ready, die("SIGUSR1")) },
+        &[],
+    );
     server.end();
     assert_eq!(server.rest(), "");
 }
 
 #[test]
 fn health_flaps_as_told() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     let health = HealthScript::Flap(vec![(0, 200), (200, 503), (400, 200)]);
-    let mut server = start(&place, &Script { health, ..Script::default() }, &[]);
+    let mut server = start(&folder, &Script { health, ..Script::default() }, &[]);
     server.ready();
     for status in [200, 503, 200] {
         eventually("the next status", || server.get("/health").0 == status);
@@ -134,19 +137,19 @@ fn health_flaps_as_told() {
 
 #[test]
 fn health_can_be_a_status_also_while_loading() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     let script = Script { health: HealthScript::Status(404), load_ms: 60_000, ..Script::default() };
-    let mut server = start(&place, &script, &[]);
+    let mut server = start(&folder, &script, &[]);
     server.line("loading model");
     assert_eq!(server.get("/health").0, 404);
 }
 
 #[test]
 fn health_can_waste_the_time_of_a_prober() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     let short = Duration::from_millis(300);
     let reply = |health| {
-        let mut server = start(&place, &Script { health, ..Script::default() }, &[]);
+        let mut server = start(&folder, &Script { health, ..Script::default() }, &[]);
         server.ready();
         server.raw("GET", "/health", short)
     };
@@ -160,8 +163,8 @@ fn health_can_waste_the_time_of_a_prober() {
 #[test]
 fn an_endless_body_goes_on() {
     use std::io::{Read, Write};
-    let place = Place::new();
-    let mut server = start(&place, &Script { health: HealthScript::EndlessBody, ..Script::default() }, &[]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &Script { health: HealthScript::EndlessBody, ..Script::default() }, &[]);
     server.ready();
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     stream.write_all(b"GET /health HTTP/1.1\r\n\r\n").unwrap();
@@ -171,11 +174,12 @@ fn an_endless_body_goes_on() {
 
 #[test]
 fn it_floods_and_prints_huge_lines() {
-    let place = Place::new();
-    let flood = Deed::Flood { megabytes: 3, stream: Stream::Stdout };
-    let huge = Deed::HugeLine { megabytes: 5, stream: Stream::Stderr };
-    let acts = [flood, huge, die("SIGUSR1")].map(|deed| Act { at: Moment::Loading, after_ms: 0, deed });
-    let mut server = start(&place, &Script { acts: acts.into(), load_ms: 60_000, ..Script::default() }, &[]);
+    let folder = ModelFolder::new();
+    let flood = ScriptAction::Flood { megabytes: 3, stream: Stream::Stdout };
+    let huge = ScriptAction::HugeLine { megabytes: 5, stream: Stream::Stderr };
+    let actions =
+        [flood, huge, die("SIGUSR1")].map(|action| ScheduledAction { at: ScriptPhase::Loading, after_ms: 0, action });
+    let mut server = start(&folder, &Script { actions: actions.into(), load_ms: 60_000, ..Script::default() }, &[]);
     server.end();
     server.rest();
     let flooded: usize =
@@ -186,27 +190,27 @@ fn it_floods_and_prints_huge_lines() {
 
 #[test]
 fn progress_can_be_lines_or_dots() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     let script = |load_progress| Script { load_progress, load_ms: 20, ..Script::default() };
-    let mut server = start(&place, &script(LoadProgress::Lines), &[]);
+    let mut server = start(&folder, &script(LoadProgress::Lines), &[]);
     server.line("loading 10 %");
     server.line("loading 100 %");
-    let mut server = start(&place, &script(LoadProgress::Dots), &[]);
+    let mut server = start(&folder, &script(LoadProgress::Dots), &[]);
     server.line(&".".repeat(100));
 }
 
 #[test]
 fn closed_stdio_is_an_end_of_file_and_not_an_exit() {
-    let place = Place::new();
-    let mut server = start(&place, &act(Moment::Ready, Deed::CloseStdio {}), &[]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &action_at(ScriptPhase::Ready, ScriptAction::CloseStdio {}), &[]);
     assert!(server.rest().contains("listening on"));
     assert_eq!(server.get("/health").0, 200);
 }
 
 #[test]
 fn it_stops_itself_and_continues() {
-    let place = Place::new();
-    let mut server = start(&place, &act(Moment::Loading, Deed::StopSelf {}), &[]);
+    let folder = ModelFolder::new();
+    let mut server = start(&folder, &action_at(ScriptPhase::Loading, ScriptAction::StopSelf {}), &[]);
     let state = || process_state(server.child.id());
     eventually("stopped", || state() == Some('T'));
     server.signal(Signal::SIGCONT);
@@ -215,13 +219,17 @@ fn it_stops_itself_and_continues() {
 
 #[test]
 fn a_grandchild_holds_the_pipe_after_the_leaders_exit() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     let chatty = Grandchild { chat_every_ms: Some(10), life_ms: 700, ..Grandchild::default() };
-    let acts = vec![
-        Act { at: Moment::Start, after_ms: 0, deed: Deed::Spawn(chatty) },
-        Act { at: Moment::Start, after_ms: 0, deed: Deed::Exit { code: 0, last_words: None } },
+    let actions = vec![
+        ScheduledAction { at: ScriptPhase::Start, after_ms: 0, action: ScriptAction::Spawn(chatty) },
+        ScheduledAction {
+            at: ScriptPhase::Start,
+            after_ms: 0,
+            action: ScriptAction::Exit { code: 0, last_words: None },
+        },
     ];
-    let mut server = start(&place, &Script { acts, ..Script::default() }, &[]);
+    let mut server = start(&folder, &Script { actions, ..Script::default() }, &[]);
     assert_eq!(server.end(), 0);
     server.line("line 10");
     server.rest();
@@ -229,7 +237,7 @@ fn a_grandchild_holds_the_pipe_after_the_leaders_exit() {
 
 #[test]
 fn a_detached_grandchild_that_ignores_term_is_in_a_session_of_its_own_and_ends() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     let stubborn = Grandchild {
         ignore_term: true,
         detach: true,
@@ -238,7 +246,7 @@ fn a_detached_grandchild_that_ignores_term_is_in_a_session_of_its_own_and_ends()
         life_ms: 1_000,
         ..Grandchild::default()
     };
-    let mut server = start(&place, &act(Moment::Ready, Deed::Spawn(stubborn)), &[]);
+    let mut server = start(&folder, &action_at(ScriptPhase::Ready, ScriptAction::Spawn(stubborn)), &[]);
     let (_, line) = server.line("grandchild ");
     let pid: i32 = String::from_utf8_lossy(&line).split(' ').nth(1).unwrap().parse().unwrap();
     let pid = nix::unistd::Pid::from_raw(pid);
@@ -252,9 +260,9 @@ fn a_detached_grandchild_that_ignores_term_is_in_a_session_of_its_own_and_ends()
 
 #[test]
 fn a_grandchild_keeps_the_port() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     let holder = Grandchild { hold_port: true, hold_pipe: false, life_ms: 500, ..Grandchild::default() };
-    let mut server = start(&place, &act(Moment::Stopping, Deed::Spawn(holder)), &[]);
+    let mut server = start(&folder, &action_at(ScriptPhase::Stopping, ScriptAction::Spawn(holder)), &[]);
     server.ready();
     server.signal(Signal::SIGTERM);
     assert_eq!(server.end(), 0);
@@ -265,9 +273,9 @@ fn a_grandchild_keeps_the_port() {
 
 #[test]
 fn it_becomes_another_program_with_the_same_pid() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     let argv = ["sleep", "60"].map(str::to_owned).to_vec();
-    let server = start(&place, &act(Moment::Ready, Deed::Exec { argv }), &[]);
+    let server = start(&folder, &action_at(ScriptPhase::Ready, ScriptAction::Exec { argv }), &[]);
     eventually("sleep", || holds(format!("/proc/{}/comm", server.child.id()), "sleep\n"));
     server.signal(Signal::SIGTERM);
     let mut server = server;
@@ -276,9 +284,9 @@ fn it_becomes_another_program_with_the_same_pid() {
 
 #[test]
 fn it_dumps_what_it_inherited() {
-    let place = Place::new();
-    let path = place.path("dump.json");
-    let mut server = start(&place, &act(Moment::Start, Deed::Dump { path: path.clone() }), &[]);
+    let folder = ModelFolder::new();
+    let path = folder.path("dump.json");
+    let mut server = start(&folder, &action_at(ScriptPhase::Start, ScriptAction::Dump { path: path.clone() }), &[]);
     server.ready();
     let dump: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     assert_eq!(dump["pid"], server.child.id());
@@ -291,12 +299,12 @@ fn it_dumps_what_it_inherited() {
 
 #[test]
 fn wedged_completions_hang_while_health_answers() {
-    let place = Place::new();
+    let folder = ModelFolder::new();
     for (wedge, busy) in [(Wedge::Idle, false), (Wedge::Busy, true)] {
-        let mut server = start(&place, &Script { wedge, ..Script::default() }, &[]);
+        let mut server = start(&folder, &Script { wedge, ..Script::default() }, &[]);
         server.ready();
         let before = cpu_ticks(server.child.id());
-        let probe = support::Probe { port: server.port };
+        let probe = support::TestClient { port: server.port };
         assert_eq!(probe.raw("POST", "/completion", "", "{}", Duration::from_millis(400)), "");
         assert_eq!(server.get("/health").0, 200);
         let used = cpu_ticks(server.child.id()) - before;
@@ -306,10 +314,10 @@ fn wedged_completions_hang_while_health_answers() {
 
 #[test]
 fn it_makes_zombies_and_eats_memory() {
-    let place = Place::new();
-    let acts = [Deed::Zombies { count: 5 }, Deed::Eat { megabytes: 64 }];
-    let acts = acts.map(|deed| Act { at: Moment::Start, after_ms: 0, deed }).into();
-    let mut server = start(&place, &Script { acts, ..Script::default() }, &[]);
+    let folder = ModelFolder::new();
+    let actions = [ScriptAction::Zombies { count: 5 }, ScriptAction::Eat { megabytes: 64 }];
+    let actions = actions.map(|action| ScheduledAction { at: ScriptPhase::Start, after_ms: 0, action }).into();
+    let mut server = start(&folder, &Script { actions, ..Script::default() }, &[]);
     server.ready();
     eventually("five zombies", || zombies_of(server.child.id()) == 5);
     let status = fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
@@ -319,8 +327,8 @@ fn it_makes_zombies_and_eats_memory() {
 
 #[test]
 fn a_transcript_is_replayed_with_our_port_and_its_exit() {
-    let place = Place::new();
-    let path = place.path("t.jsonl");
+    let folder = ModelFolder::new();
+    let path = folder.path("t.jsonl");
     let transcript = r#"{"t_us": 0, "stream": "meta", "data": {"argv": ["s", "-m", "/m/x.gguf"], "port": 4711}}
 {"t_us": 1000, "stream": "stderr", "data": "loading '/m/x.gguf'"}
 {"t_us": 200000, "stream": "health", "data": {"status": 200, "body": ""}}
@@ -330,24 +338,24 @@ fn a_transcript_is_replayed_with_our_port_and_its_exit() {
     fs::write(&path, transcript).unwrap();
     let began = Instant::now();
     let script = Script { replay: Some(Replay { path, scale: 2.0 }), ..Script::default() };
-    let mut server = start(&place, &script, &[]);
+    let mut server = start(&folder, &script, &[]);
     assert_eq!(server.end(), -11);
     assert!(began.elapsed() >= Duration::from_millis(440));
     let text = server.rest();
-    assert_eq!(text, format!("loading '{}'\nready on {}\n", place.model().display(), server.port));
+    assert_eq!(text, format!("loading '{}'\nready on {}\n", folder.model().display(), server.port));
 }
 
 #[test]
 fn a_replay_that_nobody_probed_is_ready_at_its_last_line_and_ends_at_the_recorded_stop() {
-    let place = Place::new();
-    let path = place.path("t.jsonl");
+    let folder = ModelFolder::new();
+    let path = folder.path("t.jsonl");
     let transcript = r#"{"t_us": 0, "stream": "stderr", "data": "listening on http"}
 {"t_us": 60000000, "stream": "signal", "data": "SIGTERM"}
 {"t_us": 60000001, "stream": "exit", "data": {"code": 9, "signal": null}}
 "#;
     fs::write(&path, transcript).unwrap();
     let script = Script { replay: Some(Replay { path, scale: 1.0 }), ..Script::default() };
-    let mut server = start(&place, &script, &[]);
+    let mut server = start(&folder, &script, &[]);
     server.ready();
     eventually("health", || server.get("/health").0 == 200);
     server.signal(Signal::SIGTERM);

@@ -1,24 +1,26 @@
-//! How processes end, and that each end is recorded as it was.
+//! Every way in which a process can end is recorded exactly.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use futures_util::future::join_all;
 use llama_warden_events::{Event, FailureReason, ProcessEnd, Signal};
-use llama_warden_stand_in::{Deed, Moment, Script};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
 use llama_warden_state::PhaseName;
-use llama_warden_tests::{Daemon, Fleet, act, after_ready, sample, stage};
+use llama_warden_tests::{TestDaemon, TestFleet, action_at, after_ready, sample, sandbox};
 
-/// How many servers end side by side.
-const ABREAST: usize = 16;
+/// The number of servers that end at the same time.
+const PARALLEL: usize = 16;
 
-fn ends_by(deed: Deed) -> Script {
-    Script { silent: true, acts: vec![act(Moment::Start, deed)], ..Script::default() }
+fn ends_by(action: ScriptAction) -> Script {
+    Script { silent: true, actions: vec![action_at(ScriptPhase::Start, action)], ..Script::default() }
 }
 
 fn name(slot: usize) -> String {
     format!("s{slot}")
 }
 
-/// Launches one server per script and returns how each ended.
-async fn ends_of(daemon: &Daemon, fleet: &Fleet, scripts: Vec<Script>) -> Vec<ProcessEnd> {
+/// Launches one server per script, and returns the end of each.
+async fn ends_of(daemon: &TestDaemon, fleet: &TestFleet, scripts: Vec<Script>) -> Vec<ProcessEnd> {
     let end = async |(slot, script): (usize, Script)| {
         let id = name(slot);
         fleet.rewrite(&id, &script);
@@ -38,42 +40,45 @@ async fn ends_of(daemon: &Daemon, fleet: &Fleet, scripts: Vec<Script>) -> Vec<Pr
     join_all(scripts.into_iter().enumerate().map(end)).await
 }
 
-/// C4. Also C5: none of the 256 exits that come at once is lost.
+/// Faults C4 and C5: none of the 256 exits right after the spawn is lost.
 #[test]
 fn every_exit_code_is_recorded_as_it_was() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        (0..ABREAST).for_each(|slot| {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        (0..PARALLEL).for_each(|slot| {
             fleet.server_with(&name(slot), Script::default(), "enabled = false");
         });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         let codes: Vec<u8> = (0..=255).collect();
-        for codes in codes.chunks(ABREAST) {
-            let scripts =
-                codes.iter().map(|code| ends_by(Deed::Exit { code: i32::from(*code), last_words: None })).collect();
+        for codes in codes.chunks(PARALLEL) {
+            let scripts = codes
+                .iter()
+                .map(|code| ends_by(ScriptAction::Exit { code: i32::from(*code), last_words: None }))
+                .collect();
             let expected: Vec<_> = codes.iter().map(|code| ProcessEnd::Exited { code: *code }).collect();
             assert_eq!(ends_of(&daemon, &fleet, scripts).await, expected);
         }
         let metrics = daemon.metrics().await;
         let outcomes = metrics.lines().filter(|line| line.starts_with("llama_warden_server_exits_total{"));
-        assert_eq!(outcomes.count(), ABREAST * 5, "labels are a closed set");
+        assert_eq!(outcomes.count(), PARALLEL * 5, "labels are a closed set");
     });
 }
 
-/// C4.
+/// Fault C4.
 #[test]
 fn every_deadly_signal_is_recorded_as_it_was() {
     const DEADLY: [&str; 16] = [
         "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
         "TERM", "XCPU",
     ];
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         (0..DEADLY.len()).for_each(|slot| {
             fleet.server_with(&name(slot), Script::default(), "enabled = false");
         });
-        let daemon = stage.up(&fleet).await;
-        let dies = |signal: &str| ends_by(Deed::Die { signal: format!("SIG{signal}"), core: false, last_words: None });
+        let daemon = sandbox.up(&fleet).await;
+        let dies =
+            |signal: &str| ends_by(ScriptAction::Die { signal: format!("SIG{signal}"), core: false, last_words: None });
         let ends = ends_of(&daemon, &fleet, DEADLY.map(dies).to_vec()).await;
         let expected = DEADLY.map(|signal| {
             let signal: Signal = signal.parse().expect("a signal");
@@ -83,14 +88,14 @@ fn every_deadly_signal_is_recorded_as_it_was() {
     });
 }
 
-/// C12.
+/// Fault C12.
 #[test]
 fn a_crash_after_ready_is_a_failure_after_a_ready() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
-        let crash = Deed::Die { signal: "SIGSEGV".into(), core: false, last_words: None };
-        fleet.server("a", Script { acts: vec![after_ready(crash)], ..Script::default() });
-        let daemon = stage.up(&fleet).await;
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let crash = ScriptAction::Die { signal: "SIGSEGV".into(), core: false, last_words: None };
+        fleet.server("a", Script { actions: vec![after_ready(crash)], ..Script::default() });
+        let daemon = sandbox.up(&fleet).await;
         let (reason, ..) = daemon.failure("a").await;
         assert_eq!(reason, FailureReason::Crashed);
         daemon.exited("a").await;

@@ -1,61 +1,64 @@
-//! What the machine does not give: descriptors, processes, pidfds, time.
+//! The machine lacks descriptors, processes, pidfds, `/proc` or processor time.
+//!
+//! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use std::time::Duration;
 
 use llama_warden_events::{Envelope, Event, FailureReason};
-use llama_warden_stand_in::{Act, Deed, Grandchild, Moment, Script};
+use llama_warden_stand_in::{Grandchild, ScheduledAction, Script, ScriptAction, ScriptPhase};
 use llama_warden_tests::{
-    Daemon, Options, PATIENCE, Process, Ran, Request, act, descendants, eventually, executable, is_root, open_files,
-    stage,
+    DaemonOptions, ProcessInfo, ProgramRun, TestDaemon, TestRequest, WAIT_LIMIT, action_at, descendants, eventually,
+    executable, is_root, open_files, sandbox,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
-fn under(words: &[&str]) -> Options {
-    Options { under: words.iter().map(|word| (*word).to_owned()).collect(), ..Options::default() }
+fn under(words: &[&str]) -> DaemonOptions {
+    DaemonOptions { under: words.iter().map(|word| (*word).to_owned()).collect(), ..DaemonOptions::default() }
 }
 
-/// The servers that run, and the children of the daemon.
-async fn running(daemon: &Daemon) -> (usize, usize) {
+/// The number of running servers by the status, and of the daemon's children by `/proc`.
+async fn running(daemon: &TestDaemon) -> (usize, usize) {
     let status = daemon.status().await;
     let children = descendants(daemon.pid()).iter().filter(|child| child.parent == daemon.pid()).count();
     (status.running_servers as usize, children)
 }
 
-/// S7: more servers than descriptors.
+/// Fault S7: more servers than descriptors.
 #[test]
 fn a_daemon_without_descriptors_goes_on_and_its_failures_pass() {
     const SERVERS: usize = 24;
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.section("[restart]\ninitial-delay = \"50ms\"\nmax-delay = \"100ms\"\nmax-attempts = 2");
         fleet.section("[health]\ninterval = \"200ms\"\ntimeout = \"500ms\"\nfailures = 2");
         for slot in 0..SERVERS {
             fleet.server(&format!("s{slot}"), Script::default());
         }
-        let daemon = stage.up_with(&fleet, &under(&["prlimit", "--nofile=72:72"])).await;
-        let settled = |daemon: &Daemon| {
+        let daemon = sandbox.up_with(&fleet, &under(&["prlimit", "--nofile=72:72"])).await;
+        let settled = |daemon: &TestDaemon| {
             let daemon = daemon.clone();
             async move {
                 let status = daemon.status().await;
                 status.servers.iter().all(|server| server.is_ready || server.restart_abandoned.is_some())
             }
         };
-        eventually("every server is up or given up", PATIENCE, async || settled(&daemon).await).await;
+        eventually("every server is up or given up", WAIT_LIMIT, async || settled(&daemon).await).await;
         let status = daemon.status().await;
         let up = status.ready_servers as usize;
         assert!((6..SERVERS).contains(&up), "{up} are up");
-        let events = daemon.feed().events();
+        let events = daemon.event_stream().events();
         for event in &events {
             if let Event::ServerFailed { reason, detail, .. } = &event.event {
                 assert_eq!(*reason, FailureReason::SpawnFailed, "{:?}: {detail}", event.server);
             }
         }
         assert_eq!(running(&daemon).await, (up, up), "nothing leaks");
-        // Who is up stays up: that the daemon cannot ask says nothing about a server. And what is free again is used.
+        // Ready servers stay up, since a probe that the daemon cannot make says nothing about a server. Freed descriptors
+        // are used.
         let (up, down): (Vec<_>, Vec<_>) = status.servers.iter().partition(|server| server.is_ready);
-        // A launch takes more descriptors than a server that runs.
+        // A launch needs more descriptors than a running server, so several are stopped.
         let (stopped, up) = up.split_at(up.len().min(5));
         for server in stopped {
             daemon.command(server.model_id.as_str(), "stop?wait=30s").await.expect(200);
@@ -68,31 +71,35 @@ fn a_daemon_without_descriptors_goes_on_and_its_failures_pass() {
     });
 }
 
-/// C30, S7: a server that fills the machine with processes, as far as a user may.
+/// Faults C30 and S7: a server starts processes up to the limit of its user.
 #[test]
 fn a_fork_bomb_ends_with_its_server_and_the_daemon_survives_it() {
     if !is_root() {
         return;
     }
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let bomb = Grandchild { count: 500, life_ms: 60_000, ignore_term: true, ..Grandchild::default() };
-        fleet.server("bomb", Script { acts: vec![act(Moment::Ready, Deed::Spawn(bomb))], ..Script::default() });
+        fleet.server(
+            "bomb",
+            Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(bomb))], ..Script::default() },
+        );
         fleet.server_with("late", Script::default(), "enabled = false");
-        // A user of its own, whose processes are counted; one who may read the test's directory all the same.
+        // A user whose processes nobody else counts towards, with a capability to read the test's directory.
         let user = format!("--reuid={}", fastrand::u32(100_000..2_000_000));
         let caps =
             ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--bounding-set=-sys_resource,-sys_admin"];
         let words = ["setpriv", &user, caps[0], caps[1], caps[2], "prlimit", "--nproc=90:90"];
-        let daemon = stage.up_with(&fleet, &under(&words)).await;
+        let daemon = sandbox.up_with(&fleet, &under(&words)).await;
         daemon.ready("bomb").await;
         let pid = daemon.report("bomb").await.pid.expect("it runs");
-        let stuck = || daemon.output("bomb");
-        eventually("no process can be made", PATIENCE, async || stuck().await.contains("Resource temporarily")).await;
+        let output = || daemon.output("bomb");
+        eventually("no process can be made", WAIT_LIMIT, async || output().await.contains("Resource temporarily"))
+            .await;
         assert!(descendants(pid).len() > 20, "{}", descendants(pid).len());
-        // One process may be left to the user; the daemon itself gets none at all.
+        // The limit may leave one more process; this takes even that from the daemon.
         set_limit(&daemon, &user, "1:90").await;
-        // await: threads of a runtime that had nothing to do end after ten seconds, and now there are no others.
+        // await: idle threads of tokio's blocking pool exit after ten seconds, and then the daemon cannot start new ones.
         sleep(Duration::from_secs(11)).await;
         let refused = daemon.command("late", "start?wait=30s").await.expect(502);
         assert_eq!(refused.json()["reason"], "spawn-failed", "{}", refused.text());
@@ -100,21 +107,21 @@ fn a_fork_bomb_ends_with_its_server_and_the_daemon_survives_it() {
         let asked = Instant::now();
         daemon.command("bomb", "stop?force=1&wait=50s").await.expect(200);
         assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
-        eventually("all of them are gone", PATIENCE, async || descendants(daemon.pid()).is_empty()).await;
+        eventually("all of them are gone", WAIT_LIMIT, async || descendants(daemon.pid()).is_empty()).await;
         set_limit(&daemon, &user, "90:90").await;
         daemon.command("late", "start?wait=30s").await.expect(200);
     });
 }
 
-/// Changes how many processes the user of the daemon may have when the daemon makes one.
-async fn set_limit(daemon: &Daemon, user: &str, limit: &str) {
-    // Asked by the user itself: root of a container may not.
+/// Sets the limit of processes that applies when the daemon forks.
+async fn set_limit(daemon: &TestDaemon, user: &str, limit: &str) {
+    // Run as that user: root of a container lacks the right.
     let mut command = tokio::process::Command::new("setpriv");
     command.args([user, "prlimit", &format!("--pid={}", daemon.pid()), &format!("--nproc={limit}")]);
-    Ran::to_end(command).await.expect(0);
+    ProgramRun::to_end(command).await.expect(0);
 }
 
-/// S17: as under a kernel before 5.3, or in a sandbox that does not know the call.
+/// Fault S17: a seccomp filter answers the pidfd calls with ENOSYS, as kernels before 5.3 do.
 #[test]
 fn without_pidfds_servers_run_stop_and_are_swept_all_the_same() {
     let filter = "
@@ -130,59 +137,66 @@ assert libc.prctl(38, 1, 0, 0, 0) == 0
 assert libc.prctl(22, 2, ctypes.byref(Program(5, ctypes.addressof(text)))) == 0
 os.execvp(sys.argv[1], sys.argv[1:])
 ";
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.section("[restart]\ninitial-delay = \"10ms\"");
         let escaped = Grandchild { life_ms: 60_000, detach: true, ..Grandchild::default() };
-        fleet.server("a", Script { acts: vec![act(Moment::Ready, Deed::Spawn(escaped))], ..Script::default() });
-        let daemon = stage.up_with(&fleet, &under(&["python3", "-c", filter])).await;
+        fleet.server(
+            "a",
+            Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(escaped))], ..Script::default() },
+        );
+        let daemon = sandbox.up_with(&fleet, &under(&["python3", "-c", filter])).await;
         let ready = daemon.ready("a").await;
         assert!(daemon.log().contains("no pidfd"), "it is announced: {}", daemon.log());
         let pid = daemon.report("a").await.pid.expect("it runs");
-        eventually("the grandchild is there", PATIENCE, async || daemon.output("a").await.len() > 1).await;
+        eventually("the grandchild is there", WAIT_LIMIT, async || daemon.output("a").await.len() > 1).await;
         kill(Pid::from_raw(i32::try_from(pid).expect("a process id")), Signal::SIGKILL).expect("it runs");
         let again = |event: &Envelope| matches!(event.event, Event::ReadyReached { .. });
         daemon.event_after(ready.seq, "it comes back", again).await;
         daemon.command("a", "stop?wait=30s").await.expect(200);
-        assert_eq!(Process::of(pid), None);
-        eventually("nobody is left", PATIENCE, async || descendants(daemon.pid()).is_empty()).await;
+        assert_eq!(ProcessInfo::of(pid), None);
+        eventually("nobody is left", WAIT_LIMIT, async || descendants(daemon.pid()).is_empty()).await;
     });
 }
 
-/// S17: what servers leave behind could not be found.
+/// Fault S17: without `/proc` the daemon could not find escaped descendants.
 #[test]
 fn without_proc_the_daemon_refuses_to_start() {
     if !is_root() {
         return;
     }
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.server("a", Script::default());
         let hidden = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /proc && exec \"$@\"", "sh"];
-        let daemon = stage.launch(&fleet, &under(&hidden));
+        let daemon = sandbox.launch(&fleet, &under(&hidden));
         assert_eq!(daemon.exit_code().await, 1, "{}", daemon.log());
         let log = daemon.log();
         assert!(log.contains("cannot read /proc") && log.contains("mount -t proc"), "{log}");
     });
 }
 
-/// S11: the machine sleeps, or somebody stops the daemon.
+/// Fault S11: SIGSTOP stands for a machine that was suspended.
 #[test]
 fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         fleet.section("[health]\ninterval = \"100ms\"\ntimeout = \"100ms\"\nfailures = 2");
         let keys = "readiness = { timeout = \"60s\", on-timeout = \"fail\", stall-timeout = \"2s\" }";
         fleet.server("ready", Script::default());
-        // It gives a sign of life every half second, also while nobody reads.
-        let chat = Act { at: Moment::Loading, after_ms: 0, deed: Deed::Chat { every_ms: 500, lines: 12 } };
-        fleet.server_with("loading", Script { load_ms: 6000, acts: vec![chat], ..Script::default() }, keys);
-        let daemon = stage.up(&fleet).await;
+        // It prints a line every half second, also while the daemon does not read.
+        let chat = ScheduledAction {
+            at: ScriptPhase::Loading,
+            after_ms: 0,
+            action: ScriptAction::Chat { every_ms: 500, lines: 12 },
+        };
+        fleet.server_with("loading", Script { load_ms: 6000, actions: vec![chat], ..Script::default() }, keys);
+        let daemon = sandbox.up(&fleet).await;
         daemon.ready("ready").await;
         daemon.event("it speaks", |event| matches!(event.event, Event::LoadProgressed { .. })).await;
         let files = open_files(daemon.pid());
         daemon.signal(Signal::SIGSTOP);
-        // await: being stopped is what is tested; it is longer than every limit above.
+        // await: the daemon has to be stopped for longer than every limit above.
         sleep(Duration::from_secs(3)).await;
         daemon.signal(Signal::SIGCONT);
         daemon.ready("loading").await;
@@ -192,34 +206,34 @@ fn a_daemon_that_was_stopped_for_a_while_blames_no_server_for_it() {
             assert_eq!(daemon.count(id, "ServerFailed").await, 0, "{id}");
             assert_eq!(daemon.count(id, "SignalDelivered").await, 0, "{id}");
         }
-        let events = daemon.feed().events();
+        let events = daemon.event_stream().events();
         assert!(events.len() < 100, "no storm of {} events", events.len());
-        eventually("no connection is left over", PATIENCE, async || open_files(daemon.pid()) <= files + 3).await;
-        Request::get("/readyz").send(daemon.control()).await.expect("it answers").expect(200);
+        eventually("no connection is left over", WAIT_LIMIT, async || open_files(daemon.pid()) <= files + 3).await;
+        TestRequest::get("/readyz").send(daemon.control()).await.expect("it answers").expect(200);
     });
 }
 
-/// C5. `LLAMA_WARDEN_TEST_EXITS` raises how many.
+/// Fault C5. `LLAMA_WARDEN_TEST_EXITS` sets the number of exits.
 #[test]
 fn no_exit_is_lost_however_soon_it_comes() {
-    const ABREAST: usize = 8;
+    const PARALLEL: usize = 8;
     let exits = std::env::var("LLAMA_WARDEN_TEST_EXITS").map_or(240, |exits| exits.parse().expect("a number"));
-    stage(async |stage| {
-        let mut fleet = stage.fleet();
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
         let program = executable(
-            &stage.file("brief/llama-server"),
+            &sandbox.file("brief/llama-server"),
             "#!/bin/sh\n[ \"$1\" = --model ] && exit 7\necho '--model FNAME  x'\necho '--port PORT  x'\necho '--host HOST  x'\n",
         );
         fleet.binary(&program);
-        let attempts = exits / ABREAST - 1;
+        let attempts = exits / PARALLEL - 1;
         fleet.section(&format!(
             "[restart]\npolicy = \"always\"\ninitial-delay = \"1ms\"\nmax-delay = \"1ms\"\nmax-attempts = {attempts}"
         ));
-        let ids: Vec<String> = (0..ABREAST).map(|slot| format!("s{slot}")).collect();
+        let ids: Vec<String> = (0..PARALLEL).map(|slot| format!("s{slot}")).collect();
         ids.iter().for_each(|id| {
             fleet.server(id, Script::default());
         });
-        let daemon = stage.up(&fleet).await;
+        let daemon = sandbox.up(&fleet).await;
         for id in &ids {
             let given_up = |event: &Envelope| {
                 event.server.as_ref().is_some_and(|server| server.as_str() == id)

@@ -1,0 +1,64 @@
+//! Programs of other projects that some tests need, named by environment variables.
+//!
+//! `cargo xtask test` provides all of them. Without a variable the test is left out and prints a line that says so; with
+//! `LLAMA_WARDEN_TEST_ALL` set, a missing program fails the test instead.
+
+use std::path::PathBuf;
+
+/// A program of another project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExternalProgram {
+    /// llama-server of a recent llama.cpp.
+    LlamaServer,
+    /// llama-server as llama-cpp-python 0.3.2 of November 2024 contains it.
+    LlamaServer0_3_2,
+    /// llama-server as llama-cpp-python 0.3.16 of August 2025 contains it.
+    LlamaServer0_3_16,
+    /// Prometheus; promtool lies in the same folder.
+    Prometheus,
+}
+
+impl ExternalProgram {
+    /// The variable that names its path, and a description for the line about a test that is left out.
+    const fn variable_and_description(self) -> (&'static str, &'static str) {
+        match self {
+            Self::LlamaServer => ("LLAMA_WARDEN_TEST_LLAMA_SERVER", "a real llama-server"),
+            Self::LlamaServer0_3_2 => ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_2", "a llama-server of 2024"),
+            Self::LlamaServer0_3_16 => ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_16", "a llama-server of 2025"),
+            Self::Prometheus => ("LLAMA_WARDEN_TEST_PROMETHEUS", "a real Prometheus"),
+        }
+    }
+}
+
+/// Returns the path of an external program, or prints a line and returns `None` where the test has to be left out.
+///
+/// # Panics
+/// If the variable names a file that does not exist, or is not set although `LLAMA_WARDEN_TEST_ALL` is.
+pub fn external_program(program: ExternalProgram) -> Option<PathBuf> {
+    let (variable, description) = program.variable_and_description();
+    let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from) else {
+        leave_out(&format!("{description}; run cargo xtask test"));
+        return None;
+    };
+    assert!(path.is_file(), "{variable} names {}, which does not exist", path.display());
+    Some(path)
+}
+
+/// Whether the test runs as root and may change users and mounts; prints a line where it may not and has to be left out.
+///
+/// # Panics
+/// If it does not although `LLAMA_WARDEN_TEST_ALL` is set.
+pub fn is_root() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        leave_out("root");
+    }
+    is_root
+}
+
+fn leave_out(needs: &str) {
+    let thread = std::thread::current();
+    let missing = format!("{} (needs {needs})", thread.name().unwrap_or("a test"));
+    assert!(std::env::var_os("LLAMA_WARDEN_TEST_ALL").is_none(), "left out: {missing}");
+    println!("left out: {missing}");
+}
