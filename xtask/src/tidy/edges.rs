@@ -26,10 +26,12 @@ const fn row(name: &'static str, uses: &'static [&'static str], tests_use: &'sta
 
 const KIT: &[&str] = &["component-kit"];
 
-const ROWS: [Row; 26] = [
+const ROWS: [Row; 28] = [
     row("events", &[], &[]),
     row("state", &["events"], &[]),
     row("bus", &["events", "state"], &[]),
+    row("api-types", &["events", "state"], &[]),
+    row("client", &["events", "api-types"], &[]),
     row("component", &["events", "state", "bus", "config"], &[]),
     row("support", &[], &[]),
     row("config", &["events"], &[]),
@@ -44,7 +46,7 @@ const ROWS: [Row; 26] = [
     row("supervisor", &["events", "state", "bus", "component", "support", "config", "memory"], KIT),
     row("health", &["events", "state", "bus", "component", "support", "config", "probe"], KIT),
     row("hooks", &["events", "state", "bus", "component", "support", "config"], KIT),
-    row("api", &["events", "state", "bus", "component", "support", "config"], KIT),
+    row("api", &["events", "state", "bus", "component", "support", "api-types"], &["component-kit", "client"]),
     row("metrics", &["events", "state", "bus"], KIT),
     row("telemetry", &["events", "state", "bus", "component", "support"], KIT),
     row("schema-gen", &["events", "config", "launcher", "readiness", "api", "metrics"], &[]),
@@ -69,6 +71,8 @@ const ROWS: [Row; 26] = [
             "health",
             "hooks",
             "api",
+            "api-types",
+            "client",
             "metrics",
             "telemetry",
             "stand-in",
@@ -76,7 +80,7 @@ const ROWS: [Row; 26] = [
         ],
         &[],
     ),
-    row("tests", &["events", "state", "stand-in", "tiny-gguf"], &[]),
+    row("tests", &["events", "state", "api-types", "stand-in", "tiny-gguf"], &[]),
     row("xtask", &["tiny-gguf"], &[]),
 ];
 

@@ -1,4 +1,4 @@
-//! Status and control over HTTP, on a TCP address and on a unix socket, and the client that the command line uses.
+//! Status and control over HTTP, on a TCP address and on a unix socket.
 //!
 //! The crate knows events, snapshots and commands; who performs a command, it does not know. Every answer is made from
 //! one snapshot. [`Listeners`] are bound before anything is launched; [`Api`] is the component that serves them.
@@ -6,9 +6,7 @@
 //! * `routes` is one table: the router and the paths of [`openapi_document`] are made from it, so they cannot differ.
 //! * `edge` decides which requests come in at all: host, origin, token, content type, size. It is pure.
 //! * `serve` is the loop around hyper: limits, timeouts, the orderly end.
-//! * [`client`] speaks to the same endpoints and decodes the same types.
 
-pub mod client;
 mod component;
 mod edge;
 mod handlers;
@@ -19,14 +17,8 @@ mod query;
 mod routes;
 mod serve;
 mod stream;
-mod wire;
 
 pub use component::{Api, ApiError, ApiParts, MetricsSource, ModelsSource};
 pub use edge::{InvalidToken, Token};
 pub use listen::{BindError, ListenSettings, Listeners};
 pub use openapi::document as openapi_document;
-pub use problem::Problem;
-pub use wire::{
-    ActiveProfileReport, CommandAnswer, EventRecord, GapReport, LogRecord, ProfileReport, ShutdownAnswer, SwitchAnswer,
-    TargetGroup,
-};

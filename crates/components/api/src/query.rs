@@ -4,23 +4,25 @@ use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Query};
 use http::request::Parts;
+use llama_warden_api_types::Problem;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
-use crate::Problem;
+use crate::problem::ProblemResponse;
 
 /// The query of a request as `T`. Unknown parameters are refused where `T` denies unknown fields.
 pub(crate) struct Options<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Options<T> {
-    type Rejection = Problem;
+    type Rejection = ProblemResponse;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(options)) => Ok(Self(options)),
             Err(rejection) => {
                 let source = std::error::Error::source(&rejection);
-                Err(Problem::bad_query(source.map_or_else(|| rejection.to_string(), ToString::to_string)))
+                let detail = source.map_or_else(|| rejection.to_string(), ToString::to_string);
+                Err(Problem::bad_query(detail).into())
             }
         }
     }

@@ -7,8 +7,8 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Daemon, id, within};
-use llama_warden_api::client::{Client, ClientError, CommandOptions, Manner, Verb};
 use llama_warden_bus::EventDraft;
+use llama_warden_client::{Client, ClientError, CommandOptions, Manner, Verb};
 use llama_warden_component_kit::PATIENCE;
 use llama_warden_events::{CommandOutcome, Event, Seq, SuperviseCommand};
 use llama_warden_state::PhaseName;
@@ -134,7 +134,7 @@ async fn the_end_cuts_waits_and_streams_short_and_takes_the_socket_away() {
     let client = daemon.over_socket();
     let waiter = tokio::spawn(async move { client.command(Verb::Start, &id("slow"), waiting(PATIENCE)).await });
     within(daemon.commands.recv()).await.expect("the owner has it");
-    let mut events = daemon.over_socket().events(llama_warden_api::client::EventRange::New).await.expect("streams");
+    let mut events = daemon.over_socket().events(llama_warden_client::EventRange::New).await.expect("streams");
     let (socket, client) = (daemon.socket.clone(), daemon.over_tcp());
     let asked = Instant::now();
     daemon.end().await;

@@ -8,8 +8,8 @@ use std::io;
 use std::time::Duration;
 
 use common::{Answer, Daemon, Setup, TOKEN, within};
-use llama_warden_api::client::{Address, Client, ClientError};
 use llama_warden_api::{BindError, ListenSettings, Listeners};
+use llama_warden_client::{Address, Client, ClientError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -7,8 +7,8 @@ mod common;
 use std::time::Duration;
 
 use common::{Daemon, Setup, id};
-use llama_warden_api::client::{ClientError, SwitchManner};
 use llama_warden_bus::EventDraft;
+use llama_warden_client::{ClientError, SwitchManner};
 use llama_warden_events::{CommandOutcome, Event, Incarnation, ReadyVia, ServerCard, SuperviseCommand};
 use serde_json::{Value, json};
 

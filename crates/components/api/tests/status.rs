@@ -5,8 +5,8 @@
 mod common;
 
 use common::{Daemon, id};
-use llama_warden_api::client::ClientError;
 use llama_warden_bus::EventDraft;
+use llama_warden_client::ClientError;
 use llama_warden_events::{Event, Incarnation};
 use llama_warden_state::PhaseName;
 

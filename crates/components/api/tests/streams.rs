@@ -5,9 +5,9 @@
 mod common;
 
 use common::{Daemon, Setup, id, within};
-use llama_warden_api::client::{EventRange, LogOptions, Records};
-use llama_warden_api::{EventRecord, LogRecord};
+use llama_warden_api_types::{EventRecord, LogRecord};
 use llama_warden_bus::EventDraft;
+use llama_warden_client::{EventRange, LogOptions, Records};
 use llama_warden_events::{Event, Incarnation, Seq, StreamName, Warning};
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt;

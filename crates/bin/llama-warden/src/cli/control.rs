@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use llama_warden_api::CommandAnswer;
-pub use llama_warden_api::client::Verb;
-use llama_warden_api::client::{Client, ClientError, CommandOptions};
+use llama_warden_api_types::CommandAnswer;
+pub use llama_warden_client::Verb;
+use llama_warden_client::{Client, ClientError, CommandOptions};
 use llama_warden_events::{CommandOutcome, ServerId};
 use serde_json::json;
 use tokio::task::JoinSet;

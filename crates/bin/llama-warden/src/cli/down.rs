@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use llama_warden_api::client::{Address, Client, EventRange, Manner};
+use llama_warden_client::{Address, Client, EventRange, Manner};
 
 use super::args::{DownArgs, Global};
 use super::peer;

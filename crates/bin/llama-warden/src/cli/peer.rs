@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use llama_warden_api::client::{Address, Client, ClientError};
+use llama_warden_client::{Address, Client, ClientError};
 
 use super::args::Global;
 use crate::exit::{Exit, Failure};

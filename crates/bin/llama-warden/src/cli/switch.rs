@@ -1,9 +1,9 @@
 //! `profile switch` and `reload`: the whole fleet changes, by a plan.
 
-use llama_warden_api::SwitchAnswer;
-use llama_warden_api::client::{Client, ClientError, SwitchManner};
+use llama_warden_api_types::ServerReport;
+use llama_warden_api_types::SwitchAnswer;
+use llama_warden_client::{Client, ClientError, SwitchManner};
 use llama_warden_events::SwitchPlan;
-use llama_warden_state::ServerReport;
 
 use super::args::Global;
 use super::control::LONGEST_WAIT;

@@ -6,7 +6,7 @@ use axum::body::Body;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use crate::Problem;
+use llama_warden_api_types::Problem;
 
 /// Longest body, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;

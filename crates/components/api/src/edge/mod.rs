@@ -12,9 +12,9 @@ mod token;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
 
-use crate::Problem;
 pub(crate) use body::take_body;
 use host::Authority;
+use llama_warden_api_types::Problem;
 pub use token::{InvalidToken, Token};
 
 /// How a request came in.

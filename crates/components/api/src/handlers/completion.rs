@@ -12,7 +12,7 @@ use llama_warden_events::{
 use llama_warden_state::{PhaseName, ServerRecord, Snapshot};
 
 use super::App;
-use crate::Problem;
+use llama_warden_api_types::Problem;
 
 /// Longest time until a command is taken up or refused. Its owner works on it at once, so this is never reached by a
 /// daemon in health; after it the owner refuses the command as expired.

@@ -7,13 +7,14 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use llama_warden_api_types::{CommandAnswer, Problem, ShutdownAnswer};
 use llama_warden_events::{CommandOutcome, Refused, ServerId, SuperviseCommand};
 use serde::Deserialize;
 
 use super::completion::{Completion, Goal, TAKE_UP, send};
 use super::{App, KnownServer, json};
+use crate::problem::ProblemResponse;
 use crate::query::{Options, Span, Switch};
-use crate::{CommandAnswer, Problem, ShutdownAnswer};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,7 +50,7 @@ pub(crate) async fn start(
     State(app): State<App>,
     KnownServer(server): KnownServer,
     Options(options): Options<StartOptions>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     let command = SuperviseCommand::StartServer { server: server.clone() };
     perform(app, server, command, options.wait).await
 }
@@ -58,7 +59,7 @@ pub(crate) async fn stop(
     State(app): State<App>,
     KnownServer(server): KnownServer,
     Options(options): Options<StopOptions>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     let (grace, force) = (options.grace(), options.is_forced());
     let command = SuperviseCommand::StopServer { server: server.clone(), grace, force };
     perform(app, server, command, options.wait).await
@@ -68,7 +69,7 @@ pub(crate) async fn restart(
     State(app): State<App>,
     KnownServer(server): KnownServer,
     Options(options): Options<StopOptions>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     let (grace, force) = (options.grace(), options.is_forced());
     let command = SuperviseCommand::RestartServer { server: server.clone(), grace, force };
     perform(app, server, command, options.wait).await
@@ -77,7 +78,7 @@ pub(crate) async fn restart(
 pub(crate) async fn shut_down(
     State(app): State<App>,
     Options(options): Options<ShutdownOptions>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     let force = options.force.is_some_and(|force| force.0);
     let command = SuperviseCommand::ShutDown { trigger: "POST /api/v1/shutdown".to_owned(), force };
     let accepted = send(&app, command, TAKE_UP).await?;
@@ -89,7 +90,7 @@ async fn perform(
     server: ServerId,
     command: SuperviseCommand,
     wait: Option<Span>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     // Before the command is sent, so that its completion cannot be missed.
     let events = app.bus.subscribe("api");
     let goal = Goal::of(&command, &events.snapshot());
@@ -101,10 +102,11 @@ async fn perform(
     let status = match &outcome {
         None => StatusCode::ACCEPTED,
         Some(CommandOutcome::Ready | CommandOutcome::Stopped) => StatusCode::OK,
-        Some(CommandOutcome::Failed { reason, detail }) => return Err(Problem::failed(&server, *reason, detail)),
-        Some(CommandOutcome::Superseded { by }) => return Err(Problem::superseded(*by)),
+        Some(CommandOutcome::Failed { reason, detail }) => return Err(Problem::failed(&server, *reason, detail).into()),
+        Some(CommandOutcome::Superseded { by }) => return Err(Problem::superseded(*by).into()),
         Some(CommandOutcome::Refused { reason }) => {
-            return Err(Problem::refused(&Refused::new(*reason, "the command was given up after it was taken up")));
+            let refused = Refused::new(*reason, "the command was given up after it was taken up");
+            return Err(Problem::refused(&refused).into());
         }
     };
     let server = app.detail(&app.bus.snapshot(), &server)?;

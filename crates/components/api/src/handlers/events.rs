@@ -7,15 +7,15 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
+use llama_warden_api_types::{EventRecord, GapReport, Problem, StatusReport};
 use llama_warden_bus::{Bus, Delivery, Subscription};
 use llama_warden_events::Seq;
-use llama_warden_state::StatusReport;
 use serde::Deserialize;
 
 use super::App;
+use crate::problem::ProblemResponse;
 use crate::query::{Options, Switch};
 use crate::stream::{self, Encoding, Source, json_line, sse_frame};
-use crate::{EventRecord, GapReport, Problem};
 
 /// The name of the subscription, in the metrics.
 const SUBSCRIBER: &str = "api";
@@ -31,7 +31,7 @@ pub(crate) async fn events(
     State(app): State<App>,
     Options(options): Options<EventsOptions>,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     let encoding = match Encoding::negotiate(&headers, Encoding::EventStream) {
         Encoding::PlainLines => Encoding::EventStream,
         encoding => encoding,

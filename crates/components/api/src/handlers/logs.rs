@@ -6,12 +6,12 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
+use llama_warden_api_types::LogRecord;
 use llama_warden_bus::{Clock, EventDraft, FollowedLine, LogLine, OutputLane, Publisher, StreamFollower};
 use llama_warden_events::{Event, ServerId, StreamName, Uptime};
 use serde::Deserialize;
 
 use super::{App, KnownServer};
-use crate::LogRecord;
 use crate::query::{Options, Switch};
 use crate::stream::{self, Encoding, Source, json_line, sse_frame};
 

@@ -15,13 +15,15 @@ use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{StatusCode, header};
+use llama_warden_api_types::{Problem, ServerDetail};
 use llama_warden_bus::{Bus, CommandSender, OutputLane, Publisher};
 use llama_warden_events::ServerId;
-use llama_warden_state::{ServerDetail, Snapshot};
+use llama_warden_state::Snapshot;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::{MetricsSource, ModelsSource, Problem};
+use crate::problem::ProblemResponse;
+use crate::{MetricsSource, ModelsSource};
 
 pub(crate) use control::{restart, shut_down, start, stop};
 pub(crate) use events::events;
@@ -56,11 +58,11 @@ impl Shared {
 pub(crate) struct ProfileName(pub(crate) String);
 
 impl FromRequestParts<App> for ProfileName {
-    type Rejection = Problem;
+    type Rejection = ProblemResponse;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ProblemResponse> {
         let name: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, app).await;
-        name.map(|Path(name)| Self(name)).map_err(|_| Problem::no_such_path(parts.uri.path()))
+        name.map(|Path(name)| Self(name)).map_err(|_| Problem::no_such_path(parts.uri.path()).into())
     }
 }
 
@@ -68,15 +70,15 @@ impl FromRequestParts<App> for ProfileName {
 pub(crate) struct KnownServer(pub(crate) ServerId);
 
 impl FromRequestParts<App> for KnownServer {
-    type Rejection = Problem;
+    type Rejection = ProblemResponse;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ProblemResponse> {
         let id: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, app).await;
         let Path(id) = id.map_err(|_| Problem::no_such_path(parts.uri.path()))?;
         let snapshot = app.bus.snapshot();
         match snapshot.servers.get_key_value(id.as_str()) {
             Some((id, _)) => Ok(Self(id.clone())),
-            None => Err(Problem::unknown_server(&id)),
+            None => Err(Problem::unknown_server(&id).into()),
         }
     }
 }
@@ -87,7 +89,8 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response {
         Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(error) => {
             let detail = format!("the answer cannot be written as JSON: {error}");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail).into_response()
+            let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail);
+            ProblemResponse(problem).into_response()
         }
     }
 }

@@ -7,15 +7,16 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use llama_warden_api_types::{ActiveProfileReport, Problem, ProfileReport, StatusReport, SwitchAnswer};
 use llama_warden_bus::{Delivery, Subscription};
 use llama_warden_events::{CommandOutcome, Event, ProfileCard, Refused, Seq, SuperviseCommand, SwitchPlan};
-use llama_warden_state::{Snapshot, StatusReport};
+use llama_warden_state::Snapshot;
 use serde::Deserialize;
 
 use super::completion::{Completion, Goal, TAKE_UP_FILES, send};
 use super::{App, ProfileName, json};
+use crate::problem::ProblemResponse;
 use crate::query::{Options, Span, Switch};
-use crate::{ActiveProfileReport, Problem, ProfileReport, SwitchAnswer};
 
 /// Longest time from a command that is taken up to its plan, which its owner publishes next.
 const PLANNING: Duration = Duration::from_secs(10);
@@ -41,10 +42,14 @@ pub(crate) async fn profiles(State(app): State<App>) -> Response {
 }
 
 /// One of them.
-pub(crate) async fn profile(State(app): State<App>, ProfileName(name): ProfileName) -> Result<Response, Problem> {
+pub(crate) async fn profile(
+    State(app): State<App>,
+    ProfileName(name): ProfileName,
+) -> Result<Response, ProblemResponse> {
     let snapshot = app.bus.snapshot();
     let card = snapshot.daemon.profiles.iter().find(|card| card.name == name);
-    card.map(|card| json(StatusCode::OK, &report(&snapshot, card))).ok_or_else(|| Problem::unknown_profile(&name))
+    card.map(|card| json(StatusCode::OK, &report(&snapshot, card)))
+        .ok_or_else(|| Problem::unknown_profile(&name).into())
 }
 
 /// The active one, and how it stands.
@@ -64,7 +69,7 @@ pub(crate) async fn activate(
     State(app): State<App>,
     ProfileName(name): ProfileName,
     Options(options): Options<SwitchOptions>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     switch(&app, Some(name), options).await
 }
 
@@ -72,7 +77,7 @@ pub(crate) async fn activate(
 pub(crate) async fn deactivate(
     State(app): State<App>,
     Options(options): Options<SwitchOptions>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     switch(&app, None, options).await
 }
 
@@ -80,19 +85,19 @@ pub(crate) async fn deactivate(
 pub(crate) async fn reload(
     State(app): State<App>,
     Options(options): Options<ReloadOptions>,
-) -> Result<Response, Problem> {
+) -> Result<Response, ProblemResponse> {
     let command = SuperviseCommand::Reload { trigger: "POST /api/v1/reload".to_owned() };
     perform(&app, command, options.wait).await
 }
 
-async fn switch(app: &App, profile: Option<String>, options: SwitchOptions) -> Result<Response, Problem> {
+async fn switch(app: &App, profile: Option<String>, options: SwitchOptions) -> Result<Response, ProblemResponse> {
     let dry_run = options.dry_run.is_some_and(|dry_run| dry_run.0);
     // A plan alone is done once it is made.
     let wait = if dry_run { Some(Span(PLANNING)) } else { options.wait };
     perform(app, SuperviseCommand::ActivateProfile { profile, dry_run }, wait).await
 }
 
-async fn perform(app: &App, command: SuperviseCommand, wait: Option<Span>) -> Result<Response, Problem> {
+async fn perform(app: &App, command: SuperviseCommand, wait: Option<Span>) -> Result<Response, ProblemResponse> {
     let goal = Goal::of(&command, &app.bus.snapshot());
     let accepted = send(app, command, TAKE_UP_FILES).await?;
     let command = accepted.id.ok_or_else(|| lost("it has no id"))?;
@@ -106,9 +111,10 @@ async fn perform(app: &App, command: SuperviseCommand, wait: Option<Span>) -> Re
     };
     let status = match &outcome {
         None => StatusCode::ACCEPTED,
-        Some(CommandOutcome::Superseded { by }) => return Err(Problem::superseded(*by)),
+        Some(CommandOutcome::Superseded { by }) => return Err(Problem::superseded(*by).into()),
         Some(CommandOutcome::Refused { reason }) => {
-            return Err(Problem::refused(&Refused::new(*reason, "the command was given up after it was taken up")));
+            let refused = Refused::new(*reason, "the command was given up after it was taken up");
+            return Err(Problem::refused(&refused).into());
         }
         Some(CommandOutcome::Ready | CommandOutcome::Stopped | CommandOutcome::Failed { .. }) => StatusCode::OK,
     };

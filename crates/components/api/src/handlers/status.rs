@@ -3,12 +3,13 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
-use llama_warden_state::{DaemonPhase, ServerReport, Snapshot, StatusReport};
+use llama_warden_api_types::{Problem, ServerReport, StatusReport};
+use llama_warden_state::{DaemonPhase, Snapshot};
 use llama_warden_support::blocking;
 use serde::Deserialize;
 
 use super::{App, KnownServer, json, text};
-use crate::Problem;
+use crate::problem::ProblemResponse;
 use crate::query::{Options, Switch};
 
 #[derive(Deserialize)]
@@ -47,10 +48,10 @@ pub(crate) async fn readyz(State(app): State<App>, Options(options): Options<Pro
         }
         phase => format!("the daemon is {}", daemon_phase(phase)),
     };
-    Problem::new(status, "not-ready", "not every server is ready", detail)
+    let problem = Problem::new(status, "not-ready", "not every server is ready", detail)
         .next_step("GET /api/v1/status shows where each server stands")
-        .about(missing.into_iter().map(|(id, _)| id.clone()).collect::<Vec<_>>())
-        .into_response()
+        .about(missing.into_iter().map(|(id, _)| id.clone()).collect::<Vec<_>>());
+    ProblemResponse(problem).into_response()
 }
 
 /// One line per check, in the manner of Kubernetes.
@@ -86,7 +87,8 @@ pub(crate) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Respo
         Ok((content_type, body)) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
         Err(error) => {
             let detail = format!("the metrics could not be rendered: {error}");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail).into_response()
+            let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail);
+            ProblemResponse(problem).into_response()
         }
     }
 }
@@ -108,7 +110,7 @@ pub(crate) async fn servers(State(app): State<App>) -> Response {
 pub(crate) async fn server(State(app): State<App>, KnownServer(id): KnownServer) -> Response {
     match app.detail(&app.bus.snapshot(), &id) {
         Ok(detail) => json(StatusCode::OK, &detail),
-        Err(problem) => problem.into_response(),
+        Err(problem) => ProblemResponse(problem).into_response(),
     }
 }
 

@@ -9,9 +9,9 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::Problem;
 use crate::edge::Access;
 use crate::routes::{ROUTES, Route, Verb};
+use llama_warden_api_types::Problem;
 use operations::{Answer, Description, Parameter, ParameterKind, Shape, describe};
 
 /// Generates the document. Its paths are those of the table that the router is made from.

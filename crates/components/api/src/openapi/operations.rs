@@ -1,14 +1,12 @@
 //! What the document says of each operation. That each is described, and once, the compiler sees.
 
-use llama_warden_state::{ServerDetail, ServerReport, StatusReport};
+use llama_warden_api_types::{
+    ActiveProfileReport, CommandAnswer, EventRecord, LogRecord, PROBLEM_JSON, Problem, ProfileReport, ServerDetail,
+    ServerReport, ShutdownAnswer, StatusReport, SwitchAnswer, TargetGroup,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::problem::PROBLEM_JSON;
 use crate::routes::Operation;
-use crate::{
-    ActiveProfileReport, CommandAnswer, EventRecord, LogRecord, Problem, ProfileReport, ShutdownAnswer, SwitchAnswer,
-    TargetGroup,
-};
 
 /// What there is to say of an operation beside its verb and path.
 pub(super) struct Description {

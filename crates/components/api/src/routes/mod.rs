@@ -12,11 +12,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use axum::{Extension, Router};
 use http::{HeaderValue, Method, Uri, header};
+use llama_warden_api_types::Problem;
 use serde::Serialize;
 
-use crate::Problem;
 use crate::edge::{self, Access, EdgePolicy, Transport};
 use crate::handlers::App;
+use crate::problem::ProblemResponse;
 pub(crate) use table::ROUTES;
 
 /// One method of one path.
@@ -69,9 +70,9 @@ pub(crate) fn router(app: App, policy: Arc<EdgePolicy>) -> Router {
     ROUTES
         .iter()
         .fold(Router::new(), |router, route| router.route(route.path, (route.handler)()))
-        .fallback(async |uri: Uri| Problem::no_such_path(uri.path()))
+        .fallback(async |uri: Uri| ProblemResponse(Problem::no_such_path(uri.path())))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
-            Problem::wrong_method(method.as_str(), uri.path())
+            ProblemResponse(Problem::wrong_method(method.as_str(), uri.path()))
         })
         .with_state(app)
         .layer(from_fn_with_state(policy, enter))
@@ -86,7 +87,7 @@ async fn enter(
 ) -> Response {
     let mut response = match admit(&policy, transport, request).await {
         Ok(request) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+        Err(problem) => ProblemResponse(problem).into_response(),
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use llama_warden_api::client::{Address, Client};
 use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, Token, openapi_document};
 use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher, ReceivedCommand};
+use llama_warden_client::{Address, Client};
 use llama_warden_component::Component;
 pub use llama_warden_component_kit::server as id;
 use llama_warden_component_kit::{PATIENCE, TestBus, card};

@@ -6,10 +6,9 @@ use llama_warden_events::{
     FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, Timestamp,
     Uptime, Warning,
 };
+use llama_warden_state::{FailureRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use crate::{FailureRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot};
 
 /// All servers at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

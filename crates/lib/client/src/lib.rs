@@ -15,8 +15,11 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use llama_warden_api_types::{
+    ActiveProfileReport, CommandAnswer, EventRecord, LogRecord, Problem, ProfileReport, ServerDetail, ShutdownAnswer,
+    StatusReport, SwitchAnswer,
+};
 use llama_warden_events::{Seq, ServerId, StreamName};
-use llama_warden_state::{ServerDetail, StatusReport};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -25,10 +28,6 @@ use tokio::time::timeout;
 pub use address::{Address, InvalidAddress};
 pub use error::ClientError;
 pub use records::Records;
-
-use crate::{
-    ActiveProfileReport, CommandAnswer, EventRecord, LogRecord, Problem, ProfileReport, ShutdownAnswer, SwitchAnswer,
-};
 
 /// Longest time until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

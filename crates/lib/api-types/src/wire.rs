@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use llama_warden_events::{CommandOutcome, Envelope, ProfileCard, Seq, ServerId, StreamName, SwitchPlan};
-use llama_warden_state::{ServerDetail, StatusReport};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::{ServerDetail, StatusReport};
 
 /// The answer to a start, stop or restart: the command and the server's record at the time of the answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -2,8 +2,9 @@
 
 use std::io;
 
+use llama_warden_api_types::Problem;
+
 use super::Address;
-use crate::Problem;
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
