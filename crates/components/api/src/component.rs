@@ -9,8 +9,8 @@ use llama_warden_component::{Component, Ports};
 use llama_warden_events::NoCommand;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::edge::{EdgePolicy, Reach, Token};
-use crate::handlers::Shared;
+use crate::endpoints::Shared;
+use crate::http_security::{EdgePolicy, Reach, Token};
 use crate::listen::{ControlSocket, Listeners};
 use crate::routes;
 use crate::serve::{ControlEntrance, serve};

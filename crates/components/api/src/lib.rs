@@ -4,12 +4,13 @@
 //! one snapshot. [`Listeners`] are bound before anything is launched; [`Api`] is the component that serves them.
 //!
 //! * `routes` is one table: the router and the paths of [`openapi_document`] are made from it, so they cannot differ.
-//! * `edge` decides which requests come in at all: host, origin, token, content type, size. It is pure.
+//! * `http_security` decides which requests come in at all: host, origin, token, content type, size. It is pure.
 //! * `serve` is the loop around hyper: limits, timeouts, the orderly end.
 
+mod command;
 mod component;
-mod edge;
-mod handlers;
+mod endpoints;
+mod http_security;
 mod listen;
 mod openapi;
 mod problem;
@@ -19,6 +20,6 @@ mod serve;
 mod stream;
 
 pub use component::{Api, ApiError, ApiParts, MetricsSource, ModelsSource};
-pub use edge::{InvalidToken, Token};
+pub use http_security::{InvalidToken, Token};
 pub use listen::{BindError, ListenSettings, Listeners};
 pub use openapi::document as openapi_document;

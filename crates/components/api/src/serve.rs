@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::edge::Transport;
+use crate::http_security::Transport;
 use crate::listen::{PeerPolicy, Place};
 
 /// Connections at a time per entrance. Further ones wait in the kernel's queue.

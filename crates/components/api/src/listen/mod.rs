@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 pub(crate) use control::{ControlSocket, PeerPolicy, Place};
 
-use crate::edge::Reach;
+use crate::http_security::Reach;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::edge::Access;
+use crate::http_security::Access;
 use crate::routes::{ROUTES, Route, Verb};
 use llama_warden_api_types::Problem;
 use operations::{Answer, Description, Parameter, ParameterKind, Shape, describe};

@@ -15,8 +15,8 @@ use http::{HeaderValue, Method, Uri, header};
 use llama_warden_api_types::Problem;
 use serde::Serialize;
 
-use crate::edge::{self, Access, EdgePolicy, Transport};
-use crate::handlers::App;
+use crate::endpoints::App;
+use crate::http_security::{self, Access, EdgePolicy, Transport};
 use crate::problem::ProblemResponse;
 pub(crate) use table::ROUTES;
 
@@ -98,8 +98,8 @@ async fn enter(
 async fn admit(policy: &EdgePolicy, transport: Transport, request: Request) -> Result<Request, Problem> {
     let (parts, body) = request.into_parts();
     policy.check(transport, access(parts.uri.path()), &parts)?;
-    if edge::changes_something(&parts.method) {
-        edge::take_body(body).await?;
+    if http_security::changes_something(&parts.method) {
+        http_security::take_body(body).await?;
     }
     Ok(Request::from_parts(parts, axum::body::Body::empty()))
 }

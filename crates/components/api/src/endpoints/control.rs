@@ -11,8 +11,8 @@ use llama_warden_api_types::{CommandAnswer, Problem, ShutdownAnswer};
 use llama_warden_events::{CommandOutcome, Refused, ServerId, SuperviseCommand};
 use serde::Deserialize;
 
-use super::completion::{Completion, Goal, TAKE_UP, send};
 use super::{App, KnownServer, json};
+use crate::command::{Completion, Goal, TAKE_UP, send};
 use crate::problem::ProblemResponse;
 use crate::query::{Options, Span, Switch};
 

@@ -13,8 +13,8 @@ use llama_warden_events::{CommandOutcome, Event, ProfileCard, Refused, Seq, Supe
 use llama_warden_state::Snapshot;
 use serde::Deserialize;
 
-use super::completion::{Completion, Goal, TAKE_UP_FILES, send};
 use super::{App, ProfileName, json};
+use crate::command::{Completion, Goal, TAKE_UP_FILES, send};
 use crate::problem::ProblemResponse;
 use crate::query::{Options, Span, Switch};
 

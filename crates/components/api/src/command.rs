@@ -11,18 +11,18 @@ use llama_warden_events::{
 };
 use llama_warden_state::{PhaseName, ServerRecord, Snapshot};
 
-use super::App;
+use crate::endpoints::App;
 use llama_warden_api_types::Problem;
 
 /// Longest time until a command is taken up or refused. Its owner works on it at once, so this is never reached by a
 /// daemon in health; after it the owner refuses the command as expired.
-pub(super) const TAKE_UP: Duration = Duration::from_secs(10);
+pub(crate) const TAKE_UP: Duration = Duration::from_secs(10);
 
 /// The same for a command that has files read first: the configuration, and the headers of all models.
-pub(super) const TAKE_UP_FILES: Duration = Duration::from_secs(60);
+pub(crate) const TAKE_UP_FILES: Duration = Duration::from_secs(60);
 
 /// Sends a command and returns when it is taken up, at most `limit` later.
-pub(super) async fn send(app: &App, command: SuperviseCommand, limit: Duration) -> Result<Accepted, Problem> {
+pub(crate) async fn send(app: &App, command: SuperviseCommand, limit: Duration) -> Result<Accepted, Problem> {
     let clock = app.bus.clock();
     let deadline = Uptime::new(clock.now().as_duration() + limit);
     // Biased: the answer to a shutdown and the end that it brings about can come in the same moment.
@@ -39,7 +39,7 @@ pub(super) async fn send(app: &App, command: SuperviseCommand, limit: Duration) 
 
 /// What a command wants to be true.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Goal {
+pub(crate) enum Goal {
     /// The server is ready.
     Ready(ServerId),
     /// The server is ready in a later launch than this one.
@@ -51,7 +51,7 @@ pub(super) enum Goal {
 }
 
 impl Goal {
-    pub(super) fn of(command: &SuperviseCommand, before: &Snapshot) -> Self {
+    pub(crate) fn of(command: &SuperviseCommand, before: &Snapshot) -> Self {
         match command {
             SuperviseCommand::StartServer { server } => Self::Ready(server.clone()),
             SuperviseCommand::RestartServer { server, .. } => {
@@ -92,15 +92,15 @@ fn is_settled(server: &ServerRecord) -> bool {
 }
 
 /// Waits for the end of one command.
-pub(super) struct Completion {
-    pub(super) events: Subscription,
-    pub(super) command: Seq,
-    pub(super) goal: Goal,
+pub(crate) struct Completion {
+    pub(crate) events: Subscription,
+    pub(crate) command: Seq,
+    pub(crate) goal: Goal,
 }
 
 impl Completion {
     /// How the command ended; `None` when the time, the daemon or the bus came to an end before.
-    pub(super) async fn within(self, app: &App, limit: Duration) -> Option<CommandOutcome> {
+    pub(crate) async fn within(self, app: &App, limit: Duration) -> Option<CommandOutcome> {
         let clock = app.bus.clock();
         let deadline = Uptime::new(clock.now().as_duration() + limit);
         // Biased, as above: what is done is told as done.

@@ -1,12 +1,11 @@
 //! What the paths answer. Each handler reads one snapshot, or sends one command.
 
-mod completion;
 mod control;
 mod events;
 mod logs;
 mod profiles;
-mod sd;
 mod status;
+mod targets;
 
 use std::sync::Arc;
 
@@ -29,8 +28,8 @@ pub(crate) use control::{restart, shut_down, start, stop};
 pub(crate) use events::events;
 pub(crate) use logs::logs;
 pub(crate) use profiles::{activate, active_profile, deactivate, profile, profiles, reload};
-pub(crate) use sd::targets;
 pub(crate) use status::{description, livez, metrics, models, readyz, server, servers, status};
+pub(crate) use targets::targets;
 
 /// What every handler can use.
 pub(crate) struct Shared {
