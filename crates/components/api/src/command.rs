@@ -12,17 +12,17 @@ use llama_warden_events::{
 use llama_warden_state::{PhaseName, ServerRecord, Snapshot};
 
 use crate::endpoints::App;
-use llama_warden_api_types::Problem;
+use llama_warden_api_types::ApiProblem;
 
 /// Longest time until a command is taken up or refused. Its owner works on it at once, so this is never reached by a
 /// daemon in health; after it the owner refuses the command as expired.
-pub(crate) const TAKE_UP: Duration = Duration::from_secs(10);
+pub(crate) const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The same for a command that has files read first: the configuration, and the headers of all models.
-pub(crate) const TAKE_UP_FILES: Duration = Duration::from_secs(60);
+pub(crate) const ACCEPT_TIMEOUT_WITH_FILES: Duration = Duration::from_secs(60);
 
 /// Sends a command and returns when it is taken up, at most `limit` later.
-pub(crate) async fn send(app: &App, command: SuperviseCommand, limit: Duration) -> Result<Accepted, Problem> {
+pub(crate) async fn send(app: &App, command: SuperviseCommand, limit: Duration) -> Result<Accepted, ApiProblem> {
     let clock = app.bus.clock();
     let deadline = Uptime::new(clock.now().as_duration() + limit);
     // Biased: the answer to a shutdown and the end that it brings about can come in the same moment.
@@ -34,12 +34,12 @@ pub(crate) async fn send(app: &App, command: SuperviseCommand, limit: Duration) 
         }
         () = app.cancel.cancelled() => Err(Refused::new(RefusalReason::ShuttingDown, "the daemon is ending")),
     };
-    answer.map_err(|refused| Problem::refused(&refused))
+    answer.map_err(|refused| ApiProblem::refused(&refused))
 }
 
 /// What a command wants to be true.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Goal {
+pub(crate) enum CommandGoal {
     /// The server is ready.
     Ready(ServerId),
     /// The server is ready in a later launch than this one.
@@ -50,7 +50,7 @@ pub(crate) enum Goal {
     Settled,
 }
 
-impl Goal {
+impl CommandGoal {
     pub(crate) fn of(command: &SuperviseCommand, before: &Snapshot) -> Self {
         match command {
             SuperviseCommand::StartServer { server } => Self::Ready(server.clone()),
@@ -92,13 +92,13 @@ fn is_settled(server: &ServerRecord) -> bool {
 }
 
 /// Waits for the end of one command.
-pub(crate) struct Completion {
+pub(crate) struct CommandWaiter {
     pub(crate) events: Subscription,
     pub(crate) command: Seq,
-    pub(crate) goal: Goal,
+    pub(crate) goal: CommandGoal,
 }
 
-impl Completion {
+impl CommandWaiter {
     /// How the command ended; `None` when the time, the daemon or the bus came to an end before.
     pub(crate) async fn within(self, app: &App, limit: Duration) -> Option<CommandOutcome> {
         let clock = app.bus.clock();
@@ -163,10 +163,14 @@ mod tests {
                 .expect("open");
         }
         drop(events);
-        let goals = [Goal::Ready(server.clone()), Goal::ReadyAfter(server.clone(), Incarnation::new(1)), Goal::Settled];
+        let goals = [
+            CommandGoal::Ready(server.clone()),
+            CommandGoal::ReadyAfter(server.clone(), Incarnation::new(1)),
+            CommandGoal::Settled,
+        ];
         let mut outcomes = Vec::new();
         for (events, goal) in subscriptions.into_iter().zip(goals) {
-            outcomes.push(Completion { events, command: Seq::new(1), goal }.wait().await);
+            outcomes.push(CommandWaiter { events, command: Seq::new(1), goal }.wait().await);
         }
         let ready = Some(CommandOutcome::Ready);
         assert_eq!(outcomes, [ready.clone(), None, ready], "a restart is not done by the launch before it");

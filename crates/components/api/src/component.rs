@@ -9,11 +9,11 @@ use llama_warden_component::{Component, Ports};
 use llama_warden_events::NoCommand;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::endpoints::Shared;
-use crate::http_security::{EdgePolicy, Reach, Token};
+use crate::endpoints::AppState;
+use crate::http_security::{ListenerReach, RequestPolicy, Token};
 use crate::listen::{ControlSocket, Listeners};
 use crate::routes;
-use crate::serve::{ControlEntrance, serve};
+use crate::serve::{ControlListener, serve};
 
 /// Renders the metrics for a client that sent this `Accept` header: content type and body, or why
 /// not. Runs on a thread that may block.
@@ -75,9 +75,9 @@ impl Component for Api {
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), ApiError> {
         let ApiParts { listeners, bus, lane, metrics, models, description, token } = self.parts;
-        let reach = listeners.tcp.as_ref().map_or(Reach::Loopback, |tcp| tcp.reach());
+        let reach = listeners.tcp.as_ref().map_or(ListenerReach::Loopback, |tcp| tcp.reach());
         let host = listeners.tcp.as_ref().map(|tcp| tcp.host.clone());
-        let shared = Shared {
+        let shared = AppState {
             bus,
             lane,
             metrics,
@@ -87,11 +87,11 @@ impl Component for Api {
             commands: ports.commands,
             cancel: ports.cancel.clone(),
         };
-        let router = routes::router(Arc::new(shared), Arc::new(EdgePolicy::new(reach, host, token)));
+        let router = routes::router(Arc::new(shared), Arc::new(RequestPolicy::new(reach, host, token)));
 
         let ControlSocket { listener, place, peers } = listeners.control;
         let listener = UnixListener::from_std(listener).map_err(|source| ApiError { listener: "control", source })?;
-        let control = serve(ControlEntrance { listener, peers, _place: place }, router.clone(), ports.cancel.clone());
+        let control = serve(ControlListener { listener, peers, _place: place }, router.clone(), ports.cancel.clone());
         match listeners.tcp {
             Some(tcp) => {
                 let listener = TcpListener::from_std(tcp.listener);

@@ -1,15 +1,15 @@
-//! A [`Problem`] as an HTTP response.
+//! A [`ApiProblem`] as an HTTP response.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use llama_warden_api_types::{PROBLEM_JSON, Problem};
+use llama_warden_api_types::{ApiProblem, PROBLEM_JSON};
 
 /// The error of handlers and extractors: answers with `application/problem+json` and the problem's status.
-pub(crate) struct ProblemResponse(pub(crate) Problem);
+pub(crate) struct ProblemResponse(pub(crate) ApiProblem);
 
-impl From<Problem> for ProblemResponse {
-    fn from(problem: Problem) -> Self {
+impl From<ApiProblem> for ProblemResponse {
+    fn from(problem: ApiProblem) -> Self {
         Self(problem)
     }
 }

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Query};
 use http::request::Parts;
-use llama_warden_api_types::Problem;
+use llama_warden_api_types::ApiProblem;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
 use crate::problem::ProblemResponse;
 
 /// The query of a request as `T`. Unknown parameters are refused where `T` denies unknown fields.
-pub(crate) struct Options<T>(pub(crate) T);
+pub(crate) struct StrictQuery<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Options<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for StrictQuery<T> {
     type Rejection = ProblemResponse;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
@@ -22,7 +22,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Options<T> {
             Err(rejection) => {
                 let source = std::error::Error::source(&rejection);
                 let detail = source.map_or_else(|| rejection.to_string(), ToString::to_string);
-                Err(Problem::bad_query(detail).into())
+                Err(ApiProblem::bad_query(detail).into())
             }
         }
     }
@@ -30,9 +30,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Options<T> {
 
 /// `1`, `true` or a bare name is on; `0` or `false` is off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Switch(pub(crate) bool);
+pub(crate) struct SwitchParameter(pub(crate) bool);
 
-impl<'de> Deserialize<'de> for Switch {
+impl<'de> Deserialize<'de> for SwitchParameter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match String::deserialize(deserializer)?.as_str() {
             "" | "1" | "true" => Ok(Self(true)),
@@ -42,13 +42,13 @@ impl<'de> Deserialize<'de> for Switch {
     }
 }
 
-/// A duration as in the configuration: `500ms`, `10s`, `2m`, `1h`; at most [`Span::LONGEST`].
+/// A duration as in the configuration: `500ms`, `10s`, `2m`, `1h`; at most [`DurationParameter::MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span(pub(crate) Duration);
+pub(crate) struct DurationParameter(pub(crate) Duration);
 
-impl Span {
+impl DurationParameter {
     /// Far above any use, far below what overflows when it is added to a clock.
-    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+    const MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
     fn parse(text: &str) -> Option<Self> {
         let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
@@ -62,11 +62,11 @@ impl Span {
             _ => return None,
         };
         let span = Duration::from_millis(number.checked_mul(millis)?);
-        (span <= Self::LONGEST).then_some(Self(span))
+        (span <= Self::MAX).then_some(Self(span))
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for DurationParameter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text)
@@ -81,10 +81,14 @@ mod tests {
     #[test]
     fn a_span_has_a_unit_and_a_bound() {
         for (text, millis) in [("0s", 0), ("500ms", 500), ("30s", 30_000), ("2m", 120_000), ("24h", 86_400_000)] {
-            assert_eq!(Span::parse(text), Some(Span(Duration::from_millis(millis))), "{text}");
+            assert_eq!(
+                DurationParameter::parse(text),
+                Some(DurationParameter(Duration::from_millis(millis))),
+                "{text}"
+            );
         }
         for text in ["", "30", "s", "-1s", "1.5s", "25h", "99999999999999999999s", "18446744073709551615h", "1 s"] {
-            assert_eq!(Span::parse(text), None, "{text}");
+            assert_eq!(DurationParameter::parse(text), None, "{text}");
         }
     }
 }

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::http_security::Transport;
-use crate::listen::{PeerPolicy, Place};
+use crate::listen::{PeerPolicy, SocketPath};
 
 /// Connections at a time per entrance. Further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 512;
@@ -45,7 +45,7 @@ const LINGER: Duration = Duration::from_millis(500);
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// A way in.
-pub(crate) trait Entrance: Send {
+pub(crate) trait ConnectionListener: Send {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
     const TRANSPORT: Transport;
@@ -54,7 +54,7 @@ pub(crate) trait Entrance: Send {
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
-impl Entrance for TcpListener {
+impl ConnectionListener for TcpListener {
     type Stream = TcpStream;
 
     const TRANSPORT: Transport = Transport::Tcp;
@@ -68,13 +68,13 @@ impl Entrance for TcpListener {
 }
 
 /// The control socket. Its place in the file system is given up together with it.
-pub(crate) struct ControlEntrance {
+pub(crate) struct ControlListener {
     pub(crate) listener: UnixListener,
     pub(crate) peers: PeerPolicy,
-    pub(crate) _place: Place,
+    pub(crate) _place: SocketPath,
 }
 
-impl Entrance for ControlEntrance {
+impl ConnectionListener for ControlListener {
     type Stream = UnixStream;
 
     const TRANSPORT: Transport = Transport::Unix;
@@ -92,7 +92,7 @@ impl Entrance for ControlEntrance {
 }
 
 /// Serves an entrance until `cancel`; returns when its last connection is over.
-pub(crate) async fn serve<E: Entrance>(entrance: E, router: Router, cancel: CancellationToken) {
+pub(crate) async fn serve<E: ConnectionListener>(entrance: E, router: Router, cancel: CancellationToken) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {

@@ -91,7 +91,7 @@ fn json_text(value: &impl Serialize) -> Vec<u8> {
 }
 
 /// Where the pieces of a stream come from.
-pub(crate) trait Source: Send + 'static {
+pub(crate) trait RecordSource: Send + 'static {
     /// The next piece, or `None` at the end. Safe to cancel.
     fn next(&mut self) -> impl Future<Output = Option<Vec<u8>>> + Send;
 
@@ -100,7 +100,7 @@ pub(crate) trait Source: Send + 'static {
 }
 
 /// A response whose body is `source`, until it ends, or until it has nothing more when `cancel` has come.
-pub(crate) fn respond(source: impl Source, encoding: Encoding, cancel: CancellationToken) -> Response {
+pub(crate) fn respond(source: impl RecordSource, encoding: Encoding, cancel: CancellationToken) -> Response {
     let pieces = unfold((source, cancel), move |(mut source, cancel)| async move {
         loop {
             let piece = tokio::select! {

@@ -4,7 +4,7 @@ mod problem;
 mod report;
 mod wire;
 
-pub use problem::{PROBLEM_JSON, Problem};
+pub use problem::{ApiProblem, PROBLEM_JSON};
 pub use report::{FailureReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport};
 pub use wire::{
     ActiveProfileReport, CommandAnswer, EventRecord, GapReport, LogRecord, ProfileReport, ShutdownAnswer, SwitchAnswer,

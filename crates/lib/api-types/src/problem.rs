@@ -5,13 +5,14 @@ use llama_warden_events::{FailureReason, RefusalReason, Refused, Seq, ServerId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Media type of a [`Problem`].
+/// Media type of a [`ApiProblem`].
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Why a request was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{detail}")]
-pub struct Problem {
+#[schemars(rename = "Problem")]
+pub struct ApiProblem {
     /// A URI that stands for the reason.
     #[serde(rename = "type")]
     pub kind: Box<str>,
@@ -31,7 +32,7 @@ pub struct Problem {
     pub servers: Box<[ServerId]>,
 }
 
-impl Problem {
+impl ApiProblem {
     /// A problem without a next step. `reason` is in kebab case.
     pub fn new(status: StatusCode, reason: &str, title: &str, detail: impl Into<String>) -> Self {
         Self {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 /// The address of a daemon: `http://HOST:PORT` or `unix:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
+pub enum DaemonAddress {
     /// Over TCP.
     Tcp {
         /// A name or a number, without brackets.
@@ -18,12 +18,12 @@ pub enum Address {
     Unix(PathBuf),
 }
 
-/// Why a text is no [`Address`].
+/// Why a text is no [`DaemonAddress`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not the address of a daemon: use http://HOST:PORT or unix:PATH")]
-pub struct InvalidAddress(String);
+pub struct InvalidDaemonAddress(String);
 
-impl Address {
+impl DaemonAddress {
     /// The port of a daemon that was not given another.
     pub const DEFAULT_PORT: u16 = 9888;
 
@@ -37,11 +37,11 @@ impl Address {
     }
 }
 
-impl FromStr for Address {
-    type Err = InvalidAddress;
+impl FromStr for DaemonAddress {
+    type Err = InvalidDaemonAddress;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidAddress(text.to_owned());
+        let invalid = || InvalidDaemonAddress(text.to_owned());
         if let Some(path) = text.strip_prefix("unix:") {
             // Both `unix:/run/x` and the URL-like `unix:///run/x` are written by people.
             let path = path.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(path);
@@ -60,7 +60,7 @@ impl FromStr for Address {
     }
 }
 
-impl fmt::Display for Address {
+impl fmt::Display for DaemonAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { .. } => write!(f, "http://{}", self.host_header()),
@@ -83,7 +83,7 @@ mod tests {
             ("unix:///run/warden/control.sock", "unix:/run/warden/control.sock"),
             ("unix:control.sock", "unix:control.sock"),
         ] {
-            let address: Address = text.parse().expect(text);
+            let address: DaemonAddress = text.parse().expect(text);
             assert_eq!(address.to_string(), written);
             assert_eq!(written.parse(), Ok(address));
         }
@@ -100,7 +100,7 @@ mod tests {
             "http://localhost/api",
             "http://localhost:99999",
         ] {
-            assert!(text.parse::<Address>().is_err(), "{text:?} was taken");
+            assert!(text.parse::<DaemonAddress>().is_err(), "{text:?} was taken");
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use llama_warden_api_types::Problem;
+use llama_warden_api_types::ApiProblem;
 
-use super::Address;
+use super::DaemonAddress;
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
@@ -13,18 +13,18 @@ pub enum ClientError {
     #[error("no daemon answers on {address}")]
     Unreachable {
         /// Where.
-        address: Address,
+        address: DaemonAddress,
         /// What the kernel said.
         source: io::Error,
     },
     /// The daemon refused, or what it did failed.
     #[error(transparent)]
-    Problem(#[from] Box<Problem>),
+    Problem(#[from] Box<ApiProblem>),
     /// What answers does not speak as a daemon does, or stopped in the middle.
     #[error("no sensible answer from {address}: {detail}")]
     Protocol {
         /// Where.
-        address: Address,
+        address: DaemonAddress,
         /// What was wrong.
         detail: String,
     },

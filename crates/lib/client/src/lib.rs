@@ -16,8 +16,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use llama_warden_api_types::{
-    ActiveProfileReport, CommandAnswer, EventRecord, LogRecord, Problem, ProfileReport, ServerDetail, ShutdownAnswer,
-    StatusReport, SwitchAnswer,
+    ActiveProfileReport, ApiProblem, CommandAnswer, EventRecord, LogRecord, ProfileReport, ServerDetail,
+    ShutdownAnswer, StatusReport, SwitchAnswer,
 };
 use llama_warden_events::{Seq, ServerId, StreamName};
 use serde::de::DeserializeOwned;
@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-pub use address::{Address, InvalidAddress};
+pub use address::{DaemonAddress, InvalidDaemonAddress};
 pub use error::ClientError;
 pub use records::Records;
 
@@ -44,7 +44,7 @@ const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
 /// Speaks to one daemon.
 #[derive(Debug, Clone)]
 pub struct Client {
-    address: Address,
+    address: DaemonAddress,
     token: Option<Secret>,
 }
 
@@ -60,7 +60,7 @@ impl std::fmt::Debug for Secret {
 
 /// What to do with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub enum ServerAction {
     /// Start it.
     Start,
     /// Stop it.
@@ -69,8 +69,8 @@ pub enum Verb {
     Restart,
 }
 
-impl Verb {
-    /// The verb as it stands in the path.
+impl ServerAction {
+    /// The action as it stands in the path.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
@@ -93,7 +93,7 @@ pub struct CommandOptions {
 
 /// How the fleet is changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum SwitchManner {
+pub enum SwitchMode {
     /// The answer comes once the change is accepted.
     #[default]
     Begin,
@@ -105,7 +105,7 @@ pub enum SwitchManner {
 
 /// How servers are stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum ShutdownMode {
     /// By the ladder.
     Graceful,
     /// By KILL at once.
@@ -136,12 +136,12 @@ pub enum EventRange {
 
 impl Client {
     /// A client of the daemon at `address`; connects at the first request.
-    pub fn new(address: Address, token: Option<String>) -> Self {
+    pub fn new(address: DaemonAddress, token: Option<String>) -> Self {
         Self { address, token: token.map(|token| Secret(format!("Bearer {token}"))) }
     }
 
     /// Where it speaks to.
-    pub const fn address(&self) -> &Address {
+    pub const fn address(&self) -> &DaemonAddress {
         &self.address
     }
 
@@ -159,7 +159,7 @@ impl Client {
     /// [`ClientError::Problem`] with the failure's reason.
     pub async fn command(
         &self,
-        verb: Verb,
+        action: ServerAction,
         id: &ServerId,
         options: CommandOptions,
     ) -> Result<CommandAnswer, ClientError> {
@@ -169,7 +169,7 @@ impl Client {
             ("grace", options.grace.map(millis)),
             ("force", options.force.then(|| "1".to_owned())),
         ]);
-        let path = format!("/api/v1/servers/{id}/{}{query}", verb.as_str());
+        let path = format!("/api/v1/servers/{id}/{}{query}", action.as_str());
         self.ask(Method::POST, &path, ANSWER_TIMEOUT + options.wait.unwrap_or_default()).await
     }
 
@@ -184,25 +184,25 @@ impl Client {
     }
 
     /// Brings the fleet to what a profile says; `None` is every enabled server.
-    pub async fn activate(&self, profile: Option<&str>, manner: SwitchManner) -> Result<SwitchAnswer, ClientError> {
+    pub async fn activate(&self, profile: Option<&str>, mode: SwitchMode) -> Result<SwitchAnswer, ClientError> {
         let (method, path) = match profile {
             Some(name) => (Method::POST, format!("/api/v1/profiles/{}/activate", escaped(name))),
             None => (Method::DELETE, "/api/v1/profiles/active".to_owned()),
         };
-        self.switch(method, &path, manner).await
+        self.switch(method, &path, mode).await
     }
 
     /// Has the configuration read again. One with problems is a [`ClientError::Problem`] that names them all. With `wait`
     /// the answer comes when every server has arrived, at most this much later. To the millisecond, at most 24 h.
     pub async fn reload(&self, wait: Option<Duration>) -> Result<SwitchAnswer, ClientError> {
-        self.switch(Method::POST, "/api/v1/reload", wait.map_or(SwitchManner::Begin, SwitchManner::Wait)).await
+        self.switch(Method::POST, "/api/v1/reload", wait.map_or(SwitchMode::Begin, SwitchMode::Wait)).await
     }
 
-    async fn switch(&self, method: Method, path: &str, manner: SwitchManner) -> Result<SwitchAnswer, ClientError> {
-        let (wait, dry_run) = match manner {
-            SwitchManner::Begin => (None, None),
-            SwitchManner::Wait(wait) => (Some(wait), None),
-            SwitchManner::DryRun => (None, Some("1".to_owned())),
+    async fn switch(&self, method: Method, path: &str, mode: SwitchMode) -> Result<SwitchAnswer, ClientError> {
+        let (wait, dry_run) = match mode {
+            SwitchMode::Begin => (None, None),
+            SwitchMode::Wait(wait) => (Some(wait), None),
+            SwitchMode::DryRun => (None, Some("1".to_owned())),
         };
         let query = query([("wait", wait.map(|wait| format!("{}ms", wait.as_millis()))), ("dry_run", dry_run)]);
         let limit = FILES_TIMEOUT + wait.unwrap_or_default();
@@ -210,8 +210,8 @@ impl Client {
     }
 
     /// Stops every server and the daemon. The daemon is gone when a stream of it ends.
-    pub async fn shut_down(&self, manner: Manner) -> Result<ShutdownAnswer, ClientError> {
-        let query = query([("force", (manner == Manner::Forced).then(|| "1".to_owned()))]);
+    pub async fn shut_down(&self, mode: ShutdownMode) -> Result<ShutdownAnswer, ClientError> {
+        let query = query([("force", (mode == ShutdownMode::Forced).then(|| "1".to_owned()))]);
         self.ask(Method::POST, &format!("/api/v1/shutdown{query}"), ANSWER_TIMEOUT).await
     }
 
@@ -260,8 +260,10 @@ impl Client {
         }
         let request = request.body(Empty::new()).map_err(|error| self.protocol(error.to_string()))?;
         let response = match &self.address {
-            Address::Tcp { host, port } => self.exchange(TcpStream::connect((host.as_str(), *port)), request).await,
-            Address::Unix(path) => self.exchange(UnixStream::connect(path), request).await,
+            DaemonAddress::Tcp { host, port } => {
+                self.exchange(TcpStream::connect((host.as_str(), *port)), request).await
+            }
+            DaemonAddress::Unix(path) => self.exchange(UnixStream::connect(path), request).await,
         }?;
         if response.status().is_success() {
             return Ok(response);
@@ -295,7 +297,7 @@ impl Client {
     }
 
     fn problem(&self, status: StatusCode, body: &[u8]) -> ClientError {
-        match serde_json::from_slice::<Problem>(body) {
+        match serde_json::from_slice::<ApiProblem>(body) {
             Ok(problem) => ClientError::Problem(Box::new(problem)),
             Err(_) => self.protocol(format!("status {status} without a problem")),
         }

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
-use super::{Address, ClientError};
+use super::{ClientError, DaemonAddress};
 
 /// Longest record, in bytes. A gap carries the report of every server.
 const RECORD_LIMIT: usize = 16 * 1024 * 1024;
@@ -15,14 +15,14 @@ const RECORD_LIMIT: usize = 16 * 1024 * 1024;
 /// Records as they come. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Records<T> {
-    address: Address,
+    address: DaemonAddress,
     body: Incoming,
     lines: Lines,
     record: PhantomData<fn() -> T>,
 }
 
 impl<T> Records<T> {
-    pub(super) fn new(address: Address, body: Incoming) -> Self {
+    pub(super) fn new(address: DaemonAddress, body: Incoming) -> Self {
         Self { address, body, lines: Lines::default(), record: PhantomData }
     }
 }

@@ -7,27 +7,27 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use llama_warden_api_types::{CommandAnswer, Problem, ShutdownAnswer};
+use llama_warden_api_types::{ApiProblem, CommandAnswer, ShutdownAnswer};
 use llama_warden_events::{CommandOutcome, Refused, ServerId, SuperviseCommand};
 use serde::Deserialize;
 
 use super::{App, KnownServer, json};
-use crate::command::{Completion, Goal, TAKE_UP, send};
+use crate::command::{ACCEPT_TIMEOUT, CommandGoal, CommandWaiter, send};
 use crate::problem::ProblemResponse;
-use crate::query::{Options, Span, Switch};
+use crate::query::{DurationParameter, StrictQuery, SwitchParameter};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StartOptions {
-    wait: Option<Span>,
+    wait: Option<DurationParameter>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StopOptions {
-    wait: Option<Span>,
-    grace: Option<Span>,
-    force: Option<Switch>,
+    wait: Option<DurationParameter>,
+    grace: Option<DurationParameter>,
+    force: Option<SwitchParameter>,
 }
 
 impl StopOptions {
@@ -43,13 +43,13 @@ impl StopOptions {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ShutdownOptions {
-    force: Option<Switch>,
+    force: Option<SwitchParameter>,
 }
 
 pub(crate) async fn start(
     State(app): State<App>,
     KnownServer(server): KnownServer,
-    Options(options): Options<StartOptions>,
+    StrictQuery(options): StrictQuery<StartOptions>,
 ) -> Result<Response, ProblemResponse> {
     let command = SuperviseCommand::StartServer { server: server.clone() };
     perform(app, server, command, options.wait).await
@@ -58,7 +58,7 @@ pub(crate) async fn start(
 pub(crate) async fn stop(
     State(app): State<App>,
     KnownServer(server): KnownServer,
-    Options(options): Options<StopOptions>,
+    StrictQuery(options): StrictQuery<StopOptions>,
 ) -> Result<Response, ProblemResponse> {
     let (grace, force) = (options.grace(), options.is_forced());
     let command = SuperviseCommand::StopServer { server: server.clone(), grace, force };
@@ -68,7 +68,7 @@ pub(crate) async fn stop(
 pub(crate) async fn restart(
     State(app): State<App>,
     KnownServer(server): KnownServer,
-    Options(options): Options<StopOptions>,
+    StrictQuery(options): StrictQuery<StopOptions>,
 ) -> Result<Response, ProblemResponse> {
     let (grace, force) = (options.grace(), options.is_forced());
     let command = SuperviseCommand::RestartServer { server: server.clone(), grace, force };
@@ -77,11 +77,11 @@ pub(crate) async fn restart(
 
 pub(crate) async fn shut_down(
     State(app): State<App>,
-    Options(options): Options<ShutdownOptions>,
+    StrictQuery(options): StrictQuery<ShutdownOptions>,
 ) -> Result<Response, ProblemResponse> {
     let force = options.force.is_some_and(|force| force.0);
     let command = SuperviseCommand::ShutDown { trigger: "POST /api/v1/shutdown".to_owned(), force };
-    let accepted = send(&app, command, TAKE_UP).await?;
+    let accepted = send(&app, command, ACCEPT_TIMEOUT).await?;
     Ok(json(StatusCode::ACCEPTED, &ShutdownAnswer { command: accepted.id }))
 }
 
@@ -89,24 +89,26 @@ async fn perform(
     app: App,
     server: ServerId,
     command: SuperviseCommand,
-    wait: Option<Span>,
+    wait: Option<DurationParameter>,
 ) -> Result<Response, ProblemResponse> {
     // Before the command is sent, so that its completion cannot be missed.
     let events = app.bus.subscribe("api");
-    let goal = Goal::of(&command, &events.snapshot());
-    let accepted = send(&app, command, TAKE_UP).await?;
+    let goal = CommandGoal::of(&command, &events.snapshot());
+    let accepted = send(&app, command, ACCEPT_TIMEOUT).await?;
     let outcome = match (wait, accepted.id) {
-        (Some(wait), Some(command)) => Completion { events, command, goal }.within(&app, wait.0).await,
+        (Some(wait), Some(command)) => CommandWaiter { events, command, goal }.within(&app, wait.0).await,
         _ => None,
     };
     let status = match &outcome {
         None => StatusCode::ACCEPTED,
         Some(CommandOutcome::Ready | CommandOutcome::Stopped) => StatusCode::OK,
-        Some(CommandOutcome::Failed { reason, detail }) => return Err(Problem::failed(&server, *reason, detail).into()),
-        Some(CommandOutcome::Superseded { by }) => return Err(Problem::superseded(*by).into()),
+        Some(CommandOutcome::Failed { reason, detail }) => {
+            return Err(ApiProblem::failed(&server, *reason, detail).into());
+        }
+        Some(CommandOutcome::Superseded { by }) => return Err(ApiProblem::superseded(*by).into()),
         Some(CommandOutcome::Refused { reason }) => {
             let refused = Refused::new(*reason, "the command was given up after it was taken up");
-            return Err(Problem::refused(&refused).into());
+            return Err(ApiProblem::refused(&refused).into());
         }
     };
     let server = app.detail(&app.bus.snapshot(), &server)?;

@@ -7,15 +7,15 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
-use llama_warden_api_types::{EventRecord, GapReport, Problem, StatusReport};
+use llama_warden_api_types::{ApiProblem, EventRecord, GapReport, StatusReport};
 use llama_warden_bus::{Bus, Delivery, Subscription};
 use llama_warden_events::Seq;
 use serde::Deserialize;
 
 use super::App;
 use crate::problem::ProblemResponse;
-use crate::query::{Options, Switch};
-use crate::stream::{self, Encoding, Source, json_line, sse_frame};
+use crate::query::{StrictQuery, SwitchParameter};
+use crate::stream::{self, Encoding, RecordSource, json_line, sse_frame};
 
 /// The name of the subscription, in the metrics.
 const SUBSCRIBER: &str = "api";
@@ -24,12 +24,12 @@ const SUBSCRIBER: &str = "api";
 #[serde(deny_unknown_fields)]
 pub(crate) struct EventsOptions {
     since: Option<u64>,
-    follow: Option<Switch>,
+    follow: Option<SwitchParameter>,
 }
 
 pub(crate) async fn events(
     State(app): State<App>,
-    Options(options): Options<EventsOptions>,
+    StrictQuery(options): StrictQuery<EventsOptions>,
     headers: HeaderMap,
 ) -> Result<Response, ProblemResponse> {
     let encoding = match Encoding::negotiate(&headers, Encoding::EventStream) {
@@ -40,22 +40,22 @@ pub(crate) async fn events(
     let since = last_event_id(&headers)?.or(options.since);
     let follow = options.follow.is_none_or(|follow| follow.0);
     let source = match (follow, since) {
-        (true, None) => EventSource::following(&app.bus, app.bus.subscribe(SUBSCRIBER), encoding),
+        (true, None) => EventRecords::following(&app.bus, app.bus.subscribe(SUBSCRIBER), encoding),
         (true, Some(since)) => {
-            EventSource::following(&app.bus, app.bus.subscribe_after(SUBSCRIBER, Seq::new(since)), encoding)
+            EventRecords::following(&app.bus, app.bus.subscribe_after(SUBSCRIBER, Seq::new(since)), encoding)
         }
-        (false, since) => EventSource::kept(&app.bus, Seq::new(since.unwrap_or_default()), encoding),
+        (false, since) => EventRecords::kept(&app.bus, Seq::new(since.unwrap_or_default()), encoding),
     };
     Ok(stream::respond(source, encoding, app.cancel.clone()))
 }
 
-fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, ApiProblem> {
     let Some(value) = headers.get("last-event-id").filter(|value| !value.is_empty()) else { return Ok(None) };
     let number = value.to_str().ok().and_then(|text| text.parse().ok());
-    number.map(Some).ok_or_else(|| Problem::bad_query("Last-Event-ID is not the id of an event"))
+    number.map(Some).ok_or_else(|| ApiProblem::bad_query("Last-Event-ID is not the id of an event"))
 }
 
-struct EventSource {
+struct EventRecords {
     bus: Bus,
     events: Subscription,
     encoding: Encoding,
@@ -65,7 +65,7 @@ struct EventSource {
     last: Option<Seq>,
 }
 
-impl EventSource {
+impl EventRecords {
     fn following(bus: &Bus, events: Subscription, encoding: Encoding) -> Self {
         Self { bus: bus.clone(), events, encoding, forgotten: 0, last: None }
     }
@@ -113,7 +113,7 @@ impl EventSource {
     }
 }
 
-impl Source for EventSource {
+impl RecordSource for EventRecords {
     async fn next(&mut self) -> Option<Vec<u8>> {
         if let Some(foreword) = self.foreword() {
             return Some(foreword);

@@ -12,8 +12,8 @@ use llama_warden_events::{Event, ServerId, StreamName, Uptime};
 use serde::Deserialize;
 
 use super::{App, KnownServer};
-use crate::query::{Options, Switch};
-use crate::stream::{self, Encoding, Source, json_line, sse_frame};
+use crate::query::{StrictQuery, SwitchParameter};
+use crate::stream::{self, Encoding, RecordSource, json_line, sse_frame};
 
 /// Batches that may go into the first piece: more than a ring of the usual size holds, and a bound for a
 /// server that writes faster than they are copied.
@@ -27,27 +27,27 @@ const REPORT_PAUSE: Duration = Duration::from_secs(1);
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogsOptions {
     tail: Option<usize>,
-    follow: Option<Switch>,
+    follow: Option<SwitchParameter>,
     stream: Option<StreamName>,
 }
 
 pub(crate) async fn logs(
     State(app): State<App>,
     KnownServer(server): KnownServer,
-    Options(options): Options<LogsOptions>,
+    StrictQuery(options): StrictQuery<LogsOptions>,
     headers: HeaderMap,
 ) -> Response {
     let encoding = Encoding::negotiate(&headers, Encoding::PlainLines);
     let tail = options.tail.unwrap_or(usize::MAX);
     let mut followers = Followers::default();
     let records = match options.follow {
-        Some(Switch(true)) => {
+        Some(SwitchParameter(true)) => {
             followers = Followers::open(&app.lane, &server, options.stream, tail);
             followers.kept(tail)
         }
         _ => app.lane.tail(&server, options.stream, tail).into_iter().map(line).collect(),
     };
-    let mut source = LogSource {
+    let mut source = LogRecords {
         encoding,
         followers,
         records: Vec::new(),
@@ -140,7 +140,7 @@ fn line(line: LogLine) -> LogRecord {
     LogRecord::Line { stream: line.stream, order: line.order, line: text }
 }
 
-struct LogSource {
+struct LogRecords {
     encoding: Encoding,
     followers: Followers,
     /// Read and not sent.
@@ -154,7 +154,7 @@ struct LogSource {
     events: Publisher,
 }
 
-impl LogSource {
+impl LogRecords {
     fn take_in(&mut self, records: Vec<LogRecord>) {
         for record in &records {
             if let LogRecord::Lost { stream, lost } = record {
@@ -182,7 +182,7 @@ impl LogSource {
     }
 }
 
-impl Source for LogSource {
+impl RecordSource for LogRecords {
     async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Some(piece) = self.piece() {

@@ -14,7 +14,7 @@ use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{StatusCode, header};
-use llama_warden_api_types::{Problem, ServerDetail};
+use llama_warden_api_types::{ApiProblem, ServerDetail};
 use llama_warden_bus::{Bus, CommandSender, OutputLane, Publisher};
 use llama_warden_events::ServerId;
 use llama_warden_state::Snapshot;
@@ -32,7 +32,7 @@ pub(crate) use status::{description, livez, metrics, models, readyz, server, ser
 pub(crate) use targets::targets;
 
 /// What every handler can use.
-pub(crate) struct Shared {
+pub(crate) struct AppState {
     pub(crate) bus: Bus,
     pub(crate) lane: OutputLane,
     pub(crate) events: Publisher,
@@ -43,12 +43,12 @@ pub(crate) struct Shared {
     pub(crate) cancel: CancellationToken,
 }
 
-pub(crate) type App = Arc<Shared>;
+pub(crate) type App = Arc<AppState>;
 
-impl Shared {
+impl AppState {
     /// The record of a server at this moment; a problem when it is not configured (any more).
-    fn detail(&self, snapshot: &Snapshot, id: &ServerId) -> Result<ServerDetail, Problem> {
-        let server = snapshot.servers.get(id).ok_or_else(|| Problem::unknown_server(id.as_str()))?;
+    fn detail(&self, snapshot: &Snapshot, id: &ServerId) -> Result<ServerDetail, ApiProblem> {
+        let server = snapshot.servers.get(id).ok_or_else(|| ApiProblem::unknown_server(id.as_str()))?;
         Ok(ServerDetail::of(id, server, self.bus.clock().now()))
     }
 }
@@ -61,7 +61,7 @@ impl FromRequestParts<App> for ProfileName {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ProblemResponse> {
         let name: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, app).await;
-        name.map(|Path(name)| Self(name)).map_err(|_| Problem::no_such_path(parts.uri.path()).into())
+        name.map(|Path(name)| Self(name)).map_err(|_| ApiProblem::no_such_path(parts.uri.path()).into())
     }
 }
 
@@ -73,11 +73,11 @@ impl FromRequestParts<App> for KnownServer {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ProblemResponse> {
         let id: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, app).await;
-        let Path(id) = id.map_err(|_| Problem::no_such_path(parts.uri.path()))?;
+        let Path(id) = id.map_err(|_| ApiProblem::no_such_path(parts.uri.path()))?;
         let snapshot = app.bus.snapshot();
         match snapshot.servers.get_key_value(id.as_str()) {
             Some((id, _)) => Ok(Self(id.clone())),
-            None => Err(Problem::unknown_server(&id).into()),
+            None => Err(ApiProblem::unknown_server(&id).into()),
         }
     }
 }
@@ -88,7 +88,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response {
         Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(error) => {
             let detail = format!("the answer cannot be written as JSON: {error}");
-            let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail);
+            let problem = ApiProblem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail);
             ProblemResponse(problem).into_response()
         }
     }

@@ -7,16 +7,16 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use llama_warden_api_types::{ActiveProfileReport, Problem, ProfileReport, StatusReport, SwitchAnswer};
+use llama_warden_api_types::{ActiveProfileReport, ApiProblem, ProfileReport, StatusReport, SwitchAnswer};
 use llama_warden_bus::{Delivery, Subscription};
 use llama_warden_events::{CommandOutcome, Event, ProfileCard, Refused, Seq, SuperviseCommand, SwitchPlan};
 use llama_warden_state::Snapshot;
 use serde::Deserialize;
 
 use super::{App, ProfileName, json};
-use crate::command::{Completion, Goal, TAKE_UP_FILES, send};
+use crate::command::{ACCEPT_TIMEOUT_WITH_FILES, CommandGoal, CommandWaiter, send};
 use crate::problem::ProblemResponse;
-use crate::query::{Options, Span, Switch};
+use crate::query::{DurationParameter, StrictQuery, SwitchParameter};
 
 /// Longest time from a command that is taken up to its plan, which its owner publishes next.
 const PLANNING: Duration = Duration::from_secs(10);
@@ -24,14 +24,14 @@ const PLANNING: Duration = Duration::from_secs(10);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SwitchOptions {
-    dry_run: Option<Switch>,
-    wait: Option<Span>,
+    dry_run: Option<SwitchParameter>,
+    wait: Option<DurationParameter>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ReloadOptions {
-    wait: Option<Span>,
+    wait: Option<DurationParameter>,
 }
 
 /// Every configured profile.
@@ -49,7 +49,7 @@ pub(crate) async fn profile(
     let snapshot = app.bus.snapshot();
     let card = snapshot.daemon.profiles.iter().find(|card| card.name == name);
     card.map(|card| json(StatusCode::OK, &report(&snapshot, card)))
-        .ok_or_else(|| Problem::unknown_profile(&name).into())
+        .ok_or_else(|| ApiProblem::unknown_profile(&name).into())
 }
 
 /// The active one, and how it stands.
@@ -68,7 +68,7 @@ pub(crate) async fn active_profile(State(app): State<App>) -> Response {
 pub(crate) async fn activate(
     State(app): State<App>,
     ProfileName(name): ProfileName,
-    Options(options): Options<SwitchOptions>,
+    StrictQuery(options): StrictQuery<SwitchOptions>,
 ) -> Result<Response, ProblemResponse> {
     switch(&app, Some(name), options).await
 }
@@ -76,7 +76,7 @@ pub(crate) async fn activate(
 /// Brings the fleet to every enabled server, without a profile.
 pub(crate) async fn deactivate(
     State(app): State<App>,
-    Options(options): Options<SwitchOptions>,
+    StrictQuery(options): StrictQuery<SwitchOptions>,
 ) -> Result<Response, ProblemResponse> {
     switch(&app, None, options).await
 }
@@ -84,7 +84,7 @@ pub(crate) async fn deactivate(
 /// Reads the configuration again and brings the fleet to what it says.
 pub(crate) async fn reload(
     State(app): State<App>,
-    Options(options): Options<ReloadOptions>,
+    StrictQuery(options): StrictQuery<ReloadOptions>,
 ) -> Result<Response, ProblemResponse> {
     let command = SuperviseCommand::Reload { trigger: "POST /api/v1/reload".to_owned() };
     perform(&app, command, options.wait).await
@@ -93,28 +93,32 @@ pub(crate) async fn reload(
 async fn switch(app: &App, profile: Option<String>, options: SwitchOptions) -> Result<Response, ProblemResponse> {
     let dry_run = options.dry_run.is_some_and(|dry_run| dry_run.0);
     // A plan alone is done once it is made.
-    let wait = if dry_run { Some(Span(PLANNING)) } else { options.wait };
+    let wait = if dry_run { Some(DurationParameter(PLANNING)) } else { options.wait };
     perform(app, SuperviseCommand::ActivateProfile { profile, dry_run }, wait).await
 }
 
-async fn perform(app: &App, command: SuperviseCommand, wait: Option<Span>) -> Result<Response, ProblemResponse> {
-    let goal = Goal::of(&command, &app.bus.snapshot());
-    let accepted = send(app, command, TAKE_UP_FILES).await?;
+async fn perform(
+    app: &App,
+    command: SuperviseCommand,
+    wait: Option<DurationParameter>,
+) -> Result<Response, ProblemResponse> {
+    let goal = CommandGoal::of(&command, &app.bus.snapshot());
+    let accepted = send(app, command, ACCEPT_TIMEOUT_WITH_FILES).await?;
     let command = accepted.id.ok_or_else(|| lost("it has no id"))?;
     // The events after the command's own, which are kept far longer than it takes to come here.
     let mut events = app.bus.subscribe_after("api", command);
     let plan = tokio::time::timeout(PLANNING, plan(&mut events, command)).await.ok().flatten();
     let plan = plan.ok_or_else(|| lost(&format!("command {command} was accepted")))?;
     let outcome = match wait {
-        Some(wait) => Completion { events, command, goal }.within(app, wait.0).await,
+        Some(wait) => CommandWaiter { events, command, goal }.within(app, wait.0).await,
         None => None,
     };
     let status = match &outcome {
         None => StatusCode::ACCEPTED,
-        Some(CommandOutcome::Superseded { by }) => return Err(Problem::superseded(*by).into()),
+        Some(CommandOutcome::Superseded { by }) => return Err(ApiProblem::superseded(*by).into()),
         Some(CommandOutcome::Refused { reason }) => {
             let refused = Refused::new(*reason, "the command was given up after it was taken up");
-            return Err(Problem::refused(&refused).into());
+            return Err(ApiProblem::refused(&refused).into());
         }
         Some(CommandOutcome::Ready | CommandOutcome::Stopped | CommandOutcome::Failed { .. }) => StatusCode::OK,
     };
@@ -138,9 +142,9 @@ async fn plan(events: &mut Subscription, command: Seq) -> Option<SwitchPlan> {
     }
 }
 
-fn lost(what: &str) -> Problem {
+fn lost(what: &str) -> ApiProblem {
     let detail = format!("the plan of a command cannot be told: {what}");
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail)
+    ApiProblem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail)
         .next_step("GET /api/v1/status shows what came of it")
 }
 

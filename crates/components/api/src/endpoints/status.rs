@@ -3,19 +3,19 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
-use llama_warden_api_types::{Problem, ServerReport, StatusReport};
+use llama_warden_api_types::{ApiProblem, ServerReport, StatusReport};
 use llama_warden_state::{DaemonPhase, Snapshot};
 use llama_warden_support::blocking;
 use serde::Deserialize;
 
 use super::{App, KnownServer, json, text};
 use crate::problem::ProblemResponse;
-use crate::query::{Options, Switch};
+use crate::query::{StrictQuery, SwitchParameter};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProbeOptions {
-    verbose: Option<Switch>,
+    verbose: Option<SwitchParameter>,
 }
 
 impl ProbeOptions {
@@ -25,12 +25,12 @@ impl ProbeOptions {
 }
 
 /// 200 whenever this code runs.
-pub(crate) async fn livez(Options(options): Options<ProbeOptions>) -> Response {
+pub(crate) async fn livez(StrictQuery(options): StrictQuery<ProbeOptions>) -> Response {
     text(StatusCode::OK, if options.is_verbose() { "[+]http ok\nlivez check passed\n" } else { "ok\n" })
 }
 
 /// 200 when the daemon runs and every enabled server is ready.
-pub(crate) async fn readyz(State(app): State<App>, Options(options): Options<ProbeOptions>) -> Response {
+pub(crate) async fn readyz(State(app): State<App>, StrictQuery(options): StrictQuery<ProbeOptions>) -> Response {
     let snapshot = app.bus.snapshot();
     let missing: Vec<_> = snapshot.missing_servers().collect();
     let ready = missing.is_empty() && snapshot.daemon.phase == DaemonPhase::Running;
@@ -48,7 +48,7 @@ pub(crate) async fn readyz(State(app): State<App>, Options(options): Options<Pro
         }
         phase => format!("the daemon is {}", daemon_phase(phase)),
     };
-    let problem = Problem::new(status, "not-ready", "not every server is ready", detail)
+    let problem = ApiProblem::new(status, "not-ready", "not every server is ready", detail)
         .next_step("GET /api/v1/status shows where each server stands")
         .about(missing.into_iter().map(|(id, _)| id.clone()).collect::<Vec<_>>());
     ProblemResponse(problem).into_response()
@@ -87,7 +87,7 @@ pub(crate) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Respo
         Ok((content_type, body)) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
         Err(error) => {
             let detail = format!("the metrics could not be rendered: {error}");
-            let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail);
+            let problem = ApiProblem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail);
             ProblemResponse(problem).into_response()
         }
     }

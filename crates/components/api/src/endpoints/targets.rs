@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, header};
-use llama_warden_api_types::{Problem, TargetGroup};
+use llama_warden_api_types::{ApiProblem, TargetGroup};
 use llama_warden_events::{ServerId, Texts};
 use llama_warden_state::{DaemonPhase, ServerRecord, Snapshot};
 
@@ -21,7 +21,7 @@ pub(crate) async fn targets(State(app): State<App>, headers: HeaderMap) -> Respo
     let snapshot = app.bus.snapshot();
     if snapshot.daemon.phase == DaemonPhase::Starting {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        let problem = Problem::new(status, "not-ready", "starting", "the daemon is starting");
+        let problem = ApiProblem::new(status, "not-ready", "starting", "the daemon is starting");
         return ProblemResponse(problem.next_step("ask again in a second")).into_response();
     }
     let asked_as = headers.get(header::HOST).and_then(|host| host.to_str().ok());

@@ -6,7 +6,7 @@ use axum::body::Body;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use llama_warden_api_types::Problem;
+use llama_warden_api_types::ApiProblem;
 
 /// Longest body, in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -20,7 +20,7 @@ pub(super) fn is_announced(headers: &HeaderMap) -> bool {
 }
 
 /// Refuses a body that is announced as too long before a byte of it is read.
-pub(super) fn check_length(headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check_length(headers: &HeaderMap) -> Result<(), ApiProblem> {
     match length(headers) {
         Some(length) if length > BODY_LIMIT as u64 => Err(too_long()),
         _ => Ok(()),
@@ -28,17 +28,17 @@ pub(super) fn check_length(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Reads a body to its end and checks that it asks for nothing: it is empty, or an empty JSON object.
-pub(crate) async fn take_body(body: Body) -> Result<(), Problem> {
+pub(crate) async fn take_body(body: Body) -> Result<(), ApiProblem> {
     let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect());
     let bytes = match read.await {
         Ok(Ok(collected)) => collected.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_long()),
         Ok(Err(error)) => {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "bad-body", "body not readable", error.to_string()));
+            return Err(ApiProblem::new(StatusCode::BAD_REQUEST, "bad-body", "body not readable", error.to_string()));
         }
         Err(_) => {
             let detail = format!("the body did not arrive within {BODY_TIMEOUT:?}");
-            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", "body too slow", detail));
+            return Err(ApiProblem::new(StatusCode::REQUEST_TIMEOUT, "request-timeout", "body too slow", detail));
         }
     };
     if bytes.trim_ascii().is_empty() {
@@ -46,7 +46,7 @@ pub(crate) async fn take_body(body: Body) -> Result<(), Problem> {
     }
     match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes) {
         Ok(object) if object.is_empty() => Ok(()),
-        _ => Err(Problem::new(
+        _ => Err(ApiProblem::new(
             StatusCode::BAD_REQUEST,
             "bad-body",
             "body not understood",
@@ -60,8 +60,8 @@ fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn too_long() -> Problem {
+fn too_long() -> ApiProblem {
     let detail = format!("the body is longer than {BODY_LIMIT} bytes");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "body too large", detail)
+    ApiProblem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "body too large", detail)
         .next_step("send no body: options go into the query")
 }

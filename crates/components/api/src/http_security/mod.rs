@@ -1,4 +1,4 @@
-//! The edge: which requests come in at all. [`EdgePolicy::check`] is pure and sees only the head of a request.
+//! The edge: which requests come in at all. [`RequestPolicy::check`] is pure and sees only the head of a request.
 //!
 //! A web page in a browser on this machine can reach the loopback address, and by rebinding a name of its own it can do
 //! so as "same origin". So on loopback only loopback names are served, a foreign `Origin` is turned away, and what
@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 pub(crate) use body::take_body;
 use host::Authority;
-use llama_warden_api_types::Problem;
+use llama_warden_api_types::ApiProblem;
 pub use token::{InvalidToken, Token};
 
 /// How a request came in.
@@ -28,7 +28,7 @@ pub(crate) enum Transport {
 
 /// Who can reach the TCP listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum ListenerReach {
     /// This machine.
     Loopback,
     /// Others.
@@ -46,21 +46,21 @@ pub(crate) enum Access {
 
 /// What decides at the edge.
 #[derive(Debug)]
-pub(crate) struct EdgePolicy {
-    reach: Reach,
+pub(crate) struct RequestPolicy {
+    reach: ListenerReach,
     /// The host that the listener was configured with.
     listen_host: Option<String>,
     token: Option<Token>,
 }
 
-impl EdgePolicy {
-    pub(crate) fn new(reach: Reach, listen_host: Option<String>, token: Option<Token>) -> Self {
+impl RequestPolicy {
+    pub(crate) fn new(reach: ListenerReach, listen_host: Option<String>, token: Option<Token>) -> Self {
         Self { reach, listen_host, token }
     }
 
     /// Lets the request in or says why not.
-    pub(crate) fn check(&self, transport: Transport, access: Access, request: &Parts) -> Result<(), Problem> {
-        if transport == Transport::Tcp && self.reach == Reach::Loopback {
+    pub(crate) fn check(&self, transport: Transport, access: Access, request: &Parts) -> Result<(), ApiProblem> {
+        if transport == Transport::Tcp && self.reach == ListenerReach::Loopback {
             self.check_host(request)?;
         }
         check_origin(request)?;
@@ -73,7 +73,7 @@ impl EdgePolicy {
         body::check_length(&request.headers)
     }
 
-    fn check_host(&self, request: &Parts) -> Result<(), Problem> {
+    fn check_host(&self, request: &Parts) -> Result<(), ApiProblem> {
         let named = Authority::of_request(request);
         let ours = |authority: &Authority| {
             let listen = self.listen_host.as_deref().is_some_and(|host| authority.host_is(host));
@@ -83,15 +83,15 @@ impl EdgePolicy {
             return Ok(());
         }
         let detail = "the Host header does not name this machine's loopback address or the address of `listen`";
-        Err(Problem::new(StatusCode::FORBIDDEN, "foreign-host", "host not served", detail)
+        Err(ApiProblem::new(StatusCode::FORBIDDEN, "foreign-host", "host not served", detail)
             .next_step("use http://127.0.0.1 or http://localhost with the daemon's port"))
     }
 
-    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), ApiProblem> {
         let Some(token) = &self.token else {
             return match self.reach {
-                Reach::Loopback => Ok(()),
-                Reach::Network => Err(Problem::new(
+                ListenerReach::Loopback => Ok(()),
+                ListenerReach::Network => Err(ApiProblem::new(
                     StatusCode::FORBIDDEN,
                     "token-not-configured",
                     "closed without a token",
@@ -104,13 +104,13 @@ impl EdgePolicy {
             return Ok(());
         }
         let detail = "the Authorization header does not carry the daemon's token";
-        Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "token needed", detail)
+        Err(ApiProblem::new(StatusCode::UNAUTHORIZED, "unauthorized", "token needed", detail)
             .next_step("send `Authorization: Bearer TOKEN` with the content of token-file"))
     }
 }
 
 /// A browser says with `Origin` which page asks. Only a page that we served ourselves may.
-fn check_origin(request: &Parts) -> Result<(), Problem> {
+fn check_origin(request: &Parts) -> Result<(), ApiProblem> {
     let mut origins = request.headers.get_all(header::ORIGIN).iter();
     let own = Authority::of_request(request);
     let foreign_origin = origins.any(|origin| {
@@ -124,12 +124,12 @@ fn check_origin(request: &Parts) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = "the request was made by a web page of another origin";
-    Err(Problem::new(StatusCode::FORBIDDEN, "foreign-origin", "origin not served", detail)
+    Err(ApiProblem::new(StatusCode::FORBIDDEN, "foreign-origin", "origin not served", detail)
         .next_step("use the daemon's own pages, the command line, or a client that is no browser"))
 }
 
 /// Forms and `fetch` without a preflight can send three content types; JSON is none of them.
-fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+fn check_content_type(headers: &HeaderMap) -> Result<(), ApiProblem> {
     let acceptable = match headers.get(header::CONTENT_TYPE) {
         Some(value) => value.to_str().is_ok_and(is_json),
         None => !body::is_announced(headers),
@@ -138,7 +138,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = "a request that changes something has no body, or one of type application/json";
-    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "content type not taken", detail)
+    Err(ApiProblem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "content type not taken", detail)
         .next_step("send no body: options go into the query"))
 }
 

@@ -13,11 +13,11 @@ fn head(method: &str, headers: &[(&str, &str)]) -> Parts {
     request.body(()).expect("valid").into_parts().0
 }
 
-fn loopback() -> EdgePolicy {
-    EdgePolicy::new(Reach::Loopback, Some("127.0.0.1".to_owned()), None)
+fn loopback() -> RequestPolicy {
+    RequestPolicy::new(ListenerReach::Loopback, Some("127.0.0.1".to_owned()), None)
 }
 
-fn status(policy: &EdgePolicy, access: Access, request: &Parts) -> u16 {
+fn status(policy: &RequestPolicy, access: Access, request: &Parts) -> u16 {
     policy.check(Transport::Tcp, access, request).map_or_else(|problem| problem.status, |()| 200)
 }
 
@@ -55,7 +55,7 @@ fn the_host_of_an_absolute_target_counts_too() {
 
 #[test]
 fn the_configured_listen_host_is_served() {
-    let policy = EdgePolicy::new(Reach::Loopback, Some("gpu-box".to_owned()), None);
+    let policy = RequestPolicy::new(ListenerReach::Loopback, Some("gpu-box".to_owned()), None);
     assert_eq!(status(&policy, Access::Guarded, &head("GET", &[("host", "gpu-box:9888")])), 200);
     assert_eq!(status(&policy, Access::Guarded, &head("GET", &[("host", "gpu-box2:9888")])), 403);
 }
@@ -132,8 +132,8 @@ fn a_body_announced_as_huge_is_refused_unread() {
 #[test]
 fn a_token_guards_all_but_the_open_paths_of_tcp() {
     let token = Token::new("s3cret").expect("valid");
-    for reach in [Reach::Loopback, Reach::Network] {
-        let policy = EdgePolicy::new(reach, None, Some(token.clone()));
+    for reach in [ListenerReach::Loopback, ListenerReach::Network] {
+        let policy = RequestPolicy::new(reach, None, Some(token.clone()));
         let bare = head("GET", &[("host", "localhost")]);
         let wrong = head("GET", &[("host", "localhost"), ("authorization", "Bearer wrong")]);
         let right = head("GET", &[("host", "localhost"), ("authorization", "Bearer s3cret")]);
@@ -147,7 +147,7 @@ fn a_token_guards_all_but_the_open_paths_of_tcp() {
 
 #[test]
 fn off_loopback_without_a_token_only_the_open_paths_answer() {
-    let policy = EdgePolicy::new(Reach::Network, Some("0.0.0.0".to_owned()), None);
+    let policy = RequestPolicy::new(ListenerReach::Network, Some("0.0.0.0".to_owned()), None);
     let request = head("GET", &[("host", "gpu-box:9888"), ("authorization", "Bearer guess")]);
     assert_eq!(status(&policy, Access::Open, &request), 200, "a scraper uses any name");
     let problem = policy.check(Transport::Tcp, Access::Guarded, &request).expect_err("closed");
@@ -157,7 +157,7 @@ fn off_loopback_without_a_token_only_the_open_paths_answer() {
 
 #[test]
 fn no_problem_shows_the_token() {
-    let policy = EdgePolicy::new(Reach::Network, None, Some(Token::new("s3cret").expect("valid")));
+    let policy = RequestPolicy::new(ListenerReach::Network, None, Some(Token::new("s3cret").expect("valid")));
     let problem = policy.check(Transport::Tcp, Access::Guarded, &head("GET", &[])).expect_err("no token");
     assert!(!format!("{problem:?} {policy:?}").contains("s3cret"));
 }

@@ -19,13 +19,13 @@ const MAX_PATH: usize = 107;
 #[derive(Debug)]
 pub(crate) struct ControlSocket {
     pub(crate) listener: UnixListener,
-    pub(crate) place: Place,
+    pub(crate) place: SocketPath,
     pub(crate) peers: PeerPolicy,
 }
 
 /// The socket's path. Dropping it removes the socket, unless another one stands there by now.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct SocketPath {
     path: PathBuf,
     inode: (u64, u64),
 }
@@ -60,12 +60,12 @@ impl ControlSocket {
         listener.set_nonblocking(true).map_err(failed("bind", path))?;
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed("protect", path))?;
         let found = fs::symlink_metadata(path).map_err(failed("inspect", path))?;
-        let place = Place { path: path.to_owned(), inode: (found.dev(), found.ino()) };
+        let place = SocketPath { path: path.to_owned(), inode: (found.dev(), found.ino()) };
         Ok(Self { listener, place, peers: PeerPolicy { user } })
     }
 }
 
-impl Drop for Place {
+impl Drop for SocketPath {
     fn drop(&mut self) {
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
         if ours && let Err(error) = fs::remove_file(&self.path) {

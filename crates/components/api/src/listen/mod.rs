@@ -6,9 +6,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
-pub(crate) use control::{ControlSocket, PeerPolicy, Place};
+pub(crate) use control::{ControlSocket, PeerPolicy, SocketPath};
 
-use crate::http_security::Reach;
+use crate::http_security::ListenerReach;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,12 +22,12 @@ pub struct ListenSettings {
 /// Bound addresses. Dropping them lets go of both and removes the control socket.
 #[derive(Debug)]
 pub struct Listeners {
-    pub(crate) tcp: Option<TcpEntrance>,
+    pub(crate) tcp: Option<BoundTcp>,
     pub(crate) control: ControlSocket,
 }
 
 #[derive(Debug)]
-pub(crate) struct TcpEntrance {
+pub(crate) struct BoundTcp {
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
     /// As it was configured; browsers name it in `Host`.
@@ -121,7 +121,7 @@ impl Listeners {
     /// Takes the addresses. The control socket comes first: that another daemon answers there is the better message.
     pub fn bind(settings: &ListenSettings) -> Result<Self, BindError> {
         let control = ControlSocket::bind(&settings.control)?;
-        let tcp = settings.tcp.as_ref().map(|(host, port)| TcpEntrance::bind(host, *port)).transpose()?;
+        let tcp = settings.tcp.as_ref().map(|(host, port)| BoundTcp::bind(host, *port)).transpose()?;
         Ok(Self { tcp, control })
     }
 
@@ -131,7 +131,7 @@ impl Listeners {
     }
 }
 
-impl TcpEntrance {
+impl BoundTcp {
     fn bind(host: &str, port: u16) -> Result<Self, BindError> {
         let bound = TcpListener::bind((host, port)).and_then(|listener| {
             listener.set_nonblocking(true)?;
@@ -141,7 +141,7 @@ impl TcpEntrance {
         bound.map_err(|source| BindError::Tcp { host: host.to_owned(), port, source })
     }
 
-    pub(crate) fn reach(&self) -> Reach {
-        if self.address.ip().is_loopback() { Reach::Loopback } else { Reach::Network }
+    pub(crate) fn reach(&self) -> ListenerReach {
+        if self.address.ip().is_loopback() { ListenerReach::Loopback } else { ListenerReach::Network }
     }
 }

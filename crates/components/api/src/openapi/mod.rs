@@ -10,9 +10,9 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::http_security::Access;
-use crate::routes::{ROUTES, Route, Verb};
-use llama_warden_api_types::Problem;
-use operations::{Answer, Description, Parameter, ParameterKind, Shape, describe};
+use crate::routes::{ROUTES, Route, RouteMethod};
+use llama_warden_api_types::ApiProblem;
+use operations::{Answer, BodySchema, Description, Parameter, ParameterKind, describe};
 
 /// Generates the document. Its paths are those of the table that the router is made from.
 pub fn document() -> Value {
@@ -26,7 +26,7 @@ pub fn document() -> Value {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         path[verb(route.verb)] = operation;
     }
-    let problem = generator.subschema_for::<Problem>();
+    let problem = generator.subschema_for::<ApiProblem>();
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -49,11 +49,11 @@ pub fn document() -> Value {
     })
 }
 
-const fn verb(verb: Verb) -> &'static str {
+const fn verb(verb: RouteMethod) -> &'static str {
     match verb {
-        Verb::Get => "get",
-        Verb::Post => "post",
-        Verb::Delete => "delete",
+        RouteMethod::Get => "get",
+        RouteMethod::Post => "post",
+        RouteMethod::Delete => "delete",
     }
 }
 
@@ -87,8 +87,8 @@ fn response(answer: &Answer, generator: &mut SchemaGenerator) -> Value {
         .iter()
         .map(|(media_type, shape)| {
             let schema = match shape {
-                Shape::Text => json!({ "type": "string" }),
-                Shape::Value(schema) => schema(generator).to_value(),
+                BodySchema::Text => json!({ "type": "string" }),
+                BodySchema::Value(schema) => schema(generator).to_value(),
             };
             ((*media_type).to_owned(), json!({ "schema": schema }))
         })
@@ -108,7 +108,7 @@ fn path_parameter(name: &str, about: &str) -> Value {
 
 fn parameter(parameter: &Parameter) -> Value {
     let schema = match parameter.kind {
-        ParameterKind::Switch => json!({ "type": "string", "enum": ["1", "true", "", "0", "false"] }),
+        ParameterKind::SwitchParameter => json!({ "type": "string", "enum": ["1", "true", "", "0", "false"] }),
         ParameterKind::Duration => json!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$", "examples": ["30s"] }),
         ParameterKind::Count => json!({ "type": "integer", "minimum": 0 }),
         ParameterKind::Stream => json!({ "type": "string", "enum": ["stderr", "stdout"] }),

@@ -1,7 +1,7 @@
 //! What the document says of each operation. That each is described, and once, the compiler sees.
 
 use llama_warden_api_types::{
-    ActiveProfileReport, CommandAnswer, EventRecord, LogRecord, PROBLEM_JSON, Problem, ProfileReport, ServerDetail,
+    ActiveProfileReport, ApiProblem, CommandAnswer, EventRecord, LogRecord, PROBLEM_JSON, ProfileReport, ServerDetail,
     ServerReport, ShutdownAnswer, StatusReport, SwitchAnswer, TargetGroup,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -25,7 +25,7 @@ pub(super) struct Parameter {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ParameterKind {
-    Switch,
+    SwitchParameter,
     Duration,
     Count,
     Stream,
@@ -35,12 +35,12 @@ pub(super) enum ParameterKind {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) about: &'static str,
-    pub(super) content: &'static [(&'static str, Shape)],
+    pub(super) content: &'static [(&'static str, BodySchema)],
 }
 
 /// What a body consists of.
 #[derive(Clone, Copy)]
-pub(super) enum Shape {
+pub(super) enum BodySchema {
     Text,
     Value(fn(&mut SchemaGenerator) -> Schema),
 }
@@ -49,9 +49,10 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
 const SSE: &str = "text/event-stream";
 const NDJSON: &str = "application/x-ndjson";
-const PROBLEM: (&str, Shape) = (PROBLEM_JSON, Shape::Value(of::<Problem>));
+const PROBLEM: (&str, BodySchema) = (PROBLEM_JSON, BodySchema::Value(of::<ApiProblem>));
 
-const VERBOSE: Parameter = Parameter { name: "verbose", about: "One line per check.", kind: ParameterKind::Switch };
+const VERBOSE: Parameter =
+    Parameter { name: "verbose", about: "One line per check.", kind: ParameterKind::SwitchParameter };
 const WAIT: Parameter = Parameter {
     name: "wait",
     about: "Answer when the command is done, at most this much later. Never changes what the command does.",
@@ -62,19 +63,19 @@ const GRACE: Parameter = Parameter {
     about: "Time before KILL, instead of the configured one.",
     kind: ParameterKind::Duration,
 };
-const FORCE: Parameter = Parameter { name: "force", about: "Kill at once.", kind: ParameterKind::Switch };
+const FORCE: Parameter = Parameter { name: "force", about: "Kill at once.", kind: ParameterKind::SwitchParameter };
 
 const DRY_RUN: Parameter =
-    Parameter { name: "dry_run", about: "Only plan: nothing is touched.", kind: ParameterKind::Switch };
+    Parameter { name: "dry_run", about: "Only plan: nothing is touched.", kind: ParameterKind::SwitchParameter };
 
-const SWITCH_ANSWER: &[(&str, Shape)] = &[(JSON, Shape::Value(of::<SwitchAnswer>))];
+const SWITCH_ANSWER: &[(&str, BodySchema)] = &[(JSON, BodySchema::Value(of::<SwitchAnswer>))];
 const SWITCH_ANSWERS: &[Answer] = &[
     Answer { status: 200, about: "Done, with `wait`, or planned, with `dry_run`.", content: SWITCH_ANSWER },
     Answer { status: 202, about: "Accepted and not done yet: the plan.", content: SWITCH_ANSWER },
     Answer { status: 404, about: "No such profile.", content: &[PROBLEM] },
 ];
 
-const COMMAND_ANSWER: &[(&str, Shape)] = &[(JSON, Shape::Value(of::<CommandAnswer>))];
+const COMMAND_ANSWER: &[(&str, BodySchema)] = &[(JSON, BodySchema::Value(of::<CommandAnswer>))];
 const COMMAND_ANSWERS: &[Answer] = &[
     Answer { status: 200, about: "Done, with `wait`: the server's record.", content: COMMAND_ANSWER },
     Answer { status: 202, about: "Accepted and not done yet: the server's record.", content: COMMAND_ANSWER },
@@ -89,14 +90,14 @@ pub(super) const fn describe(operation: Operation) -> Description {
         Operation::GetLiveness => Description {
             summary: "Whether the daemon runs",
             parameters: &[VERBOSE],
-            answers: &[Answer { status: 200, about: "It does.", content: &[(TEXT, Shape::Text)] }],
+            answers: &[Answer { status: 200, about: "It does.", content: &[(TEXT, BodySchema::Text)] }],
         },
         Operation::GetReadiness => Description {
             summary: "Whether every enabled server is ready",
             parameters: &[VERBOSE],
             answers: &[
-                Answer { status: 200, about: "All are.", content: &[(TEXT, Shape::Text)] },
-                Answer { status: 503, about: "These are not.", content: &[PROBLEM, (TEXT, Shape::Text)] },
+                Answer { status: 200, about: "All are.", content: &[(TEXT, BodySchema::Text)] },
+                Answer { status: 503, about: "These are not.", content: &[PROBLEM, (TEXT, BodySchema::Text)] },
             ],
         },
         Operation::GetMetrics => Description {
@@ -105,7 +106,7 @@ pub(super) const fn describe(operation: Operation) -> Description {
             answers: &[Answer {
                 status: 200,
                 about: "OpenMetrics where the client asks for it.",
-                content: &[(TEXT, Shape::Text), ("application/openmetrics-text", Shape::Text)],
+                content: &[(TEXT, BodySchema::Text), ("application/openmetrics-text", BodySchema::Text)],
             }],
         },
         Operation::GetStatus => Description {
@@ -114,7 +115,7 @@ pub(super) const fn describe(operation: Operation) -> Description {
             answers: &[Answer {
                 status: 200,
                 about: "The status.",
-                content: &[(JSON, Shape::Value(of::<StatusReport>))],
+                content: &[(JSON, BodySchema::Value(of::<StatusReport>))],
             }],
         },
         Operation::ListServers => Description {
@@ -123,7 +124,7 @@ pub(super) const fn describe(operation: Operation) -> Description {
             answers: &[Answer {
                 status: 200,
                 about: "By id.",
-                content: &[(JSON, Shape::Value(of::<Vec<ServerReport>>))],
+                content: &[(JSON, BodySchema::Value(of::<Vec<ServerReport>>))],
             }],
         },
         Operation::GetServer => Description {
@@ -133,7 +134,7 @@ pub(super) const fn describe(operation: Operation) -> Description {
                 Answer {
                     status: 200,
                     about: "The server's record.",
-                    content: &[(JSON, Shape::Value(of::<ServerDetail>))],
+                    content: &[(JSON, BodySchema::Value(of::<ServerDetail>))],
                 },
                 Answer { status: 404, about: "No such server.", content: &[PROBLEM] },
             ],
@@ -159,7 +160,7 @@ pub(super) const fn describe(operation: Operation) -> Description {
                     about: "The latest lines only; all kept ones without it.",
                     kind: ParameterKind::Count,
                 },
-                Parameter { name: "follow", about: "Go on with what comes.", kind: ParameterKind::Switch },
+                Parameter { name: "follow", about: "Go on with what comes.", kind: ParameterKind::SwitchParameter },
                 Parameter { name: "stream", about: "One stream only.", kind: ParameterKind::Stream },
             ],
             answers: &[
@@ -167,9 +168,9 @@ pub(super) const fn describe(operation: Operation) -> Description {
                     status: 200,
                     about: "Lines; `line` and `lost` events with a record as data; or a record a line.",
                     content: &[
-                        (TEXT, Shape::Text),
-                        (SSE, Shape::Value(of::<LogRecord>)),
-                        (NDJSON, Shape::Value(of::<LogRecord>)),
+                        (TEXT, BodySchema::Text),
+                        (SSE, BodySchema::Value(of::<LogRecord>)),
+                        (NDJSON, BodySchema::Value(of::<LogRecord>)),
                     ],
                 },
                 Answer { status: 404, about: "No such server.", content: &[PROBLEM] },
@@ -186,13 +187,13 @@ pub(super) const fn describe(operation: Operation) -> Description {
                 Parameter {
                     name: "follow",
                     about: "0: what is kept, then the end. Without it the stream goes on.",
-                    kind: ParameterKind::Switch,
+                    kind: ParameterKind::SwitchParameter,
                 },
             ],
             answers: &[Answer {
                 status: 200,
                 about: "Events, or a record a line.",
-                content: &[(SSE, Shape::Value(of::<EventRecord>)), (NDJSON, Shape::Value(of::<EventRecord>))],
+                content: &[(SSE, BodySchema::Value(of::<EventRecord>)), (NDJSON, BodySchema::Value(of::<EventRecord>))],
             }],
         },
         Operation::ListProfiles => Description {
@@ -201,7 +202,7 @@ pub(super) const fn describe(operation: Operation) -> Description {
             answers: &[Answer {
                 status: 200,
                 about: "By name.",
-                content: &[(JSON, Shape::Value(of::<Vec<ProfileReport>>))],
+                content: &[(JSON, BodySchema::Value(of::<Vec<ProfileReport>>))],
             }],
         },
         Operation::GetActiveProfile => Description {
@@ -210,7 +211,7 @@ pub(super) const fn describe(operation: Operation) -> Description {
             answers: &[Answer {
                 status: 200,
                 about: "The profile; null where there is none and every enabled server should be ready.",
-                content: &[(JSON, Shape::Value(of::<ActiveProfileReport>))],
+                content: &[(JSON, BodySchema::Value(of::<ActiveProfileReport>))],
             }],
         },
         Operation::DeactivateProfile => Description {
@@ -225,7 +226,7 @@ pub(super) const fn describe(operation: Operation) -> Description {
                 Answer {
                     status: 200,
                     about: "What the configuration says of it.",
-                    content: &[(JSON, Shape::Value(of::<ProfileReport>))],
+                    content: &[(JSON, BodySchema::Value(of::<ProfileReport>))],
                 },
                 Answer { status: 404, about: "No such profile.", content: &[PROBLEM] },
             ],
@@ -254,7 +255,7 @@ pub(super) const fn describe(operation: Operation) -> Description {
             answers: &[Answer {
                 status: 200,
                 about: "As of the start or the latest reload.",
-                content: &[(JSON, Shape::Value(|_| models_schema()))],
+                content: &[(JSON, BodySchema::Value(|_| models_schema()))],
             }],
         },
         Operation::GetTargets => Description {
@@ -264,7 +265,7 @@ pub(super) const fn describe(operation: Operation) -> Description {
                 Answer {
                     status: 200,
                     about: "Always the full list.",
-                    content: &[(JSON, Shape::Value(of::<Vec<TargetGroup>>))],
+                    content: &[(JSON, BodySchema::Value(of::<Vec<TargetGroup>>))],
                 },
                 Answer { status: 503, about: "The daemon is starting.", content: &[PROBLEM] },
             ],
@@ -275,7 +276,7 @@ pub(super) const fn describe(operation: Operation) -> Description {
             answers: &[Answer {
                 status: 202,
                 about: "Accepted.",
-                content: &[(JSON, Shape::Value(of::<ShutdownAnswer>))],
+                content: &[(JSON, BodySchema::Value(of::<ShutdownAnswer>))],
             }],
         },
         Operation::GetDescription => Description {
@@ -284,7 +285,7 @@ pub(super) const fn describe(operation: Operation) -> Description {
             answers: &[Answer {
                 status: 200,
                 about: "OpenAPI 3.1.",
-                content: &[(JSON, Shape::Value(|_| Schema::from(true)))],
+                content: &[(JSON, BodySchema::Value(|_| Schema::from(true)))],
             }],
         },
     }

@@ -12,17 +12,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use axum::{Extension, Router};
 use http::{HeaderValue, Method, Uri, header};
-use llama_warden_api_types::Problem;
+use llama_warden_api_types::ApiProblem;
 use serde::Serialize;
 
 use crate::endpoints::App;
-use crate::http_security::{self, Access, EdgePolicy, Transport};
+use crate::http_security::{self, Access, RequestPolicy, Transport};
 use crate::problem::ProblemResponse;
 pub(crate) use table::ROUTES;
 
 /// One method of one path.
 pub(crate) struct Route {
-    pub(crate) verb: Verb,
+    pub(crate) verb: RouteMethod,
     /// In the syntax of axum and of OpenAPI, which is the same.
     pub(crate) path: &'static str,
     pub(crate) operation: Operation,
@@ -32,7 +32,7 @@ pub(crate) struct Route {
 
 /// The methods that are used. HEAD comes with GET.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
+pub(crate) enum RouteMethod {
     Get,
     Post,
     Delete,
@@ -66,13 +66,13 @@ pub(crate) enum Operation {
 }
 
 /// The router behind the edge.
-pub(crate) fn router(app: App, policy: Arc<EdgePolicy>) -> Router {
+pub(crate) fn router(app: App, policy: Arc<RequestPolicy>) -> Router {
     ROUTES
         .iter()
         .fold(Router::new(), |router, route| router.route(route.path, (route.handler)()))
-        .fallback(async |uri: Uri| ProblemResponse(Problem::no_such_path(uri.path())))
+        .fallback(async |uri: Uri| ProblemResponse(ApiProblem::no_such_path(uri.path())))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
-            ProblemResponse(Problem::wrong_method(method.as_str(), uri.path()))
+            ProblemResponse(ApiProblem::wrong_method(method.as_str(), uri.path()))
         })
         .with_state(app)
         .layer(from_fn_with_state(policy, enter))
@@ -80,7 +80,7 @@ pub(crate) fn router(app: App, policy: Arc<EdgePolicy>) -> Router {
 
 /// Asks the edge, takes the body off, and marks every answer as not to be stored or guessed at.
 async fn enter(
-    State(policy): State<Arc<EdgePolicy>>,
+    State(policy): State<Arc<RequestPolicy>>,
     Extension(transport): Extension<Transport>,
     request: Request,
     next: Next,
@@ -95,7 +95,7 @@ async fn enter(
     response
 }
 
-async fn admit(policy: &EdgePolicy, transport: Transport, request: Request) -> Result<Request, Problem> {
+async fn admit(policy: &RequestPolicy, transport: Transport, request: Request) -> Result<Request, ApiProblem> {
     let (parts, body) = request.into_parts();
     policy.check(transport, access(parts.uri.path()), &parts)?;
     if http_security::changes_something(&parts.method) {
