@@ -1,43 +1,59 @@
-//! Commands on their way: taken up or refused at once, done later.
+//! Sending a command to its owner, and waiting until it is done.
 //!
-//! What an accepted command came to is told by its `CommandCompleted` event. Waiting for it never changes what the command
-//! does.
+//! The owner accepts or refuses a command at once. An accepted command ends with a `CommandCompleted` event; waiting for it
+//! never changes what the command does.
 
 use std::time::Duration;
 
+use http::StatusCode;
+use llama_warden_api_types::ApiProblem;
 use llama_warden_bus::{Accepted, CommandRequest, Delivery, Subscription};
 use llama_warden_events::{
     CommandOutcome, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, SuperviseCommand, Uptime,
 };
 use llama_warden_state::{PhaseName, ServerRecord, Snapshot};
 
-use crate::endpoints::App;
-use llama_warden_api_types::ApiProblem;
+use crate::app::AppState;
 
-/// Longest time until a command is taken up or refused. Its owner works on it at once, so this is never reached by a
-/// daemon in health; after it the owner refuses the command as expired.
+/// Longest time until a command is accepted or refused. A healthy owner answers at once; after this time it refuses the
+/// command as expired.
 pub(crate) const ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same for a command that has files read first: the configuration, and the headers of all models.
+/// The same for a command whose owner first reads files: the configuration, and the headers of all models.
 pub(crate) const ACCEPT_TIMEOUT_WITH_FILES: Duration = Duration::from_secs(60);
 
-/// Sends a command and returns when it is taken up, at most `limit` later.
-pub(crate) async fn send(app: &App, command: SuperviseCommand, limit: Duration) -> Result<Accepted, ApiProblem> {
+/// Sends a command and returns when its owner has accepted it, at most `limit` later.
+pub(crate) async fn send(app: &AppState, command: SuperviseCommand, limit: Duration) -> Result<Accepted, ApiProblem> {
     let clock = app.bus.clock();
     let deadline = Uptime::new(clock.now().as_duration() + limit);
-    // Biased: the answer to a shutdown and the end that it brings about can come in the same moment.
+    // Biased towards the answer: a shutdown is accepted and cancels this component in the same moment.
     let answer = tokio::select! {
         biased;
         answer = app.commands.send(CommandRequest::new(command).by(deadline)) => answer,
         () = clock.sleep_until(Some(deadline)) => {
-            Err(Refused::new(RefusalReason::Expired, format!("the command was not taken up within {limit:?}")))
+            Err(Refused::new(RefusalReason::Expired, format!("the command was not accepted within {limit:?}")))
         }
-        () = app.cancel.cancelled() => Err(Refused::new(RefusalReason::ShuttingDown, "the daemon is ending")),
+        () = app.cancel.cancelled() => Err(Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down")),
     };
     answer.map_err(|refused| ApiProblem::refused(&refused))
 }
 
-/// What a command wants to be true.
+/// The status of the answer to a command with this outcome; `None` is a command that is not done yet.
+///
+/// # Errors
+/// If a later command overruled it, or its owner dropped it.
+pub(crate) fn answer_status(outcome: Option<&CommandOutcome>) -> Result<StatusCode, ApiProblem> {
+    match outcome {
+        None => Ok(StatusCode::ACCEPTED),
+        Some(CommandOutcome::Ready | CommandOutcome::Stopped | CommandOutcome::Failed { .. }) => Ok(StatusCode::OK),
+        Some(CommandOutcome::Superseded { by }) => Err(ApiProblem::superseded(*by)),
+        Some(CommandOutcome::Refused { reason }) => {
+            Err(ApiProblem::refused(&Refused::new(*reason, "the command was accepted and could not be carried out")))
+        }
+    }
+}
+
+/// The state that a command aims at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CommandGoal {
     /// The server is ready.
@@ -46,11 +62,12 @@ pub(crate) enum CommandGoal {
     ReadyAfter(ServerId, Incarnation),
     /// The server is down.
     Stopped(ServerId),
-    /// No server is on its way up or down.
+    /// No server is starting or stopping.
     Settled,
 }
 
 impl CommandGoal {
+    /// The goal of `command`, which was sent in the state `before`.
     pub(crate) fn of(command: &SuperviseCommand, before: &Snapshot) -> Self {
         match command {
             SuperviseCommand::StartServer { server } => Self::Ready(server.clone()),
@@ -65,7 +82,7 @@ impl CommandGoal {
         }
     }
 
-    /// How the command ended, if the goal is reached.
+    /// The outcome of the command if `snapshot` satisfies the goal.
     fn reached(&self, snapshot: &Snapshot) -> Option<CommandOutcome> {
         let (reached, outcome) = match self {
             Self::Ready(server) => (snapshot.servers.get(server)?.is_ready(), CommandOutcome::Ready),
@@ -86,24 +103,27 @@ impl CommandGoal {
 fn is_settled(server: &ServerRecord) -> bool {
     match server.phase.name() {
         PhaseName::Launching | PhaseName::Starting | PhaseName::Loading | PhaseName::Stopping => false,
+        // An enabled server that is idle is about to start.
         PhaseName::Idle => !server.card.enabled,
         PhaseName::Ready | PhaseName::Unready | PhaseName::BackingOff | PhaseName::Exited | PhaseName::Failed => true,
     }
 }
 
-/// Waits for the end of one command.
+/// Waits for the end of one accepted command.
 pub(crate) struct CommandWaiter {
+    /// A subscription that began before the command could complete.
     pub(crate) events: Subscription,
+    /// The `seq` of its `CommandAccepted` event, which is the cause of its `CommandCompleted`.
     pub(crate) command: Seq,
     pub(crate) goal: CommandGoal,
 }
 
 impl CommandWaiter {
-    /// How the command ended; `None` when the time, the daemon or the bus came to an end before.
-    pub(crate) async fn within(self, app: &App, limit: Duration) -> Option<CommandOutcome> {
+    /// The outcome of the command; `None` if it is not done within `limit`, or the daemon shuts down first.
+    pub(crate) async fn within(self, app: &AppState, limit: Duration) -> Option<CommandOutcome> {
         let clock = app.bus.clock();
         let deadline = Uptime::new(clock.now().as_duration() + limit);
-        // Biased, as above: what is done is told as done.
+        // Biased towards the outcome: a command that is done at the deadline is reported as done.
         tokio::select! {
             biased;
             outcome = self.wait() => outcome,
@@ -112,7 +132,6 @@ impl CommandWaiter {
         }
     }
 
-    /// The event itself may fall into a gap; then the state in which the gap ends tells whether the goal is reached.
     async fn wait(mut self) -> Option<CommandOutcome> {
         while let Some(delivery) = self.events.next().await {
             match delivery {
@@ -123,6 +142,8 @@ impl CommandWaiter {
                         return Some(outcome.clone());
                     }
                 }
+                // The gap may contain the completion. The state at its end shows at least whether the goal is reached; a
+                // state from before the command would show the goal of an earlier one.
                 Delivery::Gap { snapshot, .. } if snapshot.seq > self.command => {
                     if let Some(outcome) = self.goal.reached(&snapshot) {
                         return Some(outcome);

@@ -5,8 +5,12 @@
 mod common;
 
 use common::{TestDaemon, id};
+use llama_warden_api::{Api, ApiParts, ListenSettings, Listeners};
+use llama_warden_api_types::{ExtraRoute, ExtraRouteSpec};
 use llama_warden_bus::EventDraft;
 use llama_warden_client::ClientError;
+use llama_warden_component::Component;
+use llama_warden_component_kit::TestBus;
 use llama_warden_events::{Event, Incarnation};
 use llama_warden_state::PhaseName;
 
@@ -135,7 +139,7 @@ async fn what_is_not_there_is_a_problem_with_a_next_step() {
 async fn the_description_lists_what_is_routed_and_takes() {
     let daemon = TestDaemon::start().await;
     let description = daemon.ask("GET /openapi.json", &[]).await.json();
-    assert_eq!(description, llama_warden_api::openapi_document());
+    assert_eq!(description, llama_warden_api::openapi_document(&[&common::METRICS]));
     let paths = description["paths"].as_object().expect("paths");
     assert_eq!(paths.len(), 20);
     for (path, operations) in paths {
@@ -173,4 +177,25 @@ async fn the_description_lists_what_is_routed_and_takes() {
         }
     }
     daemon.end().await;
+}
+
+#[tokio::test]
+async fn an_extra_route_with_an_unusable_path_fails_the_start() {
+    for path in ["/livez", "/api/v1/{any}", "metrics"] {
+        let directory = tempfile::tempdir().expect("directory");
+        let control = directory.path().join("control.sock");
+        let mut bus = TestBus::new();
+        let spec = Box::leak(Box::new(ExtraRouteSpec { path, ..common::METRICS }));
+        let parts = ApiParts {
+            listeners: Listeners::bind(&ListenSettings { tcp: None, control }).expect("binds"),
+            bus: bus.bus().clone(),
+            lane: bus.lane().clone(),
+            routes: vec![ExtraRoute::new(spec, common::EchoAccept)],
+            models: Box::new(common::OneModel),
+            description: "",
+            token: None,
+        };
+        let error = Api::new(parts).run(bus.ports(Api::NAME)).await.expect_err("refused");
+        assert!(error.to_string().contains(path), "{error}");
+    }
 }

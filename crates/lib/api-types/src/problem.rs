@@ -46,6 +46,11 @@ impl ApiProblem {
         }
     }
 
+    /// An error of the daemon itself, status 500.
+    pub fn internal(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail)
+    }
+
     /// Adds what to do about it.
     #[must_use]
     pub fn next_step(mut self, next_step: impl Into<Box<str>>) -> Self {

@@ -1,45 +1,65 @@
-//! The events as a stream.
+//! The event stream.
 //!
-//! Two readers use it. One keeps a state and follows: what it missed comes as a gap with the state that contains it,
-//! and what follows comes after that state. The other one (`follow=0`) wants history: a gap only says how many events
-//! are forgotten, and the events that are kept follow.
+//! It serves two kinds of readers. One that keeps a state and follows gets each gap with the state at its end, and the
+//! events after that state. One that reads history (`follow=0`) gets the number of events that are no longer kept, then the
+//! kept ones, then the end.
 
 use axum::extract::State;
 use axum::response::Response;
+use axum::routing::on;
 use http::HeaderMap;
-use llama_warden_api_types::{ApiProblem, EventRecord, GapReport, StatusReport};
+use llama_warden_api_types::{Access, ApiProblem, EventRecord, GapReport, StatusReport};
 use llama_warden_bus::{Bus, Delivery, Subscription};
 use llama_warden_events::Seq;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::App;
+use crate::app::App;
 use crate::problem::ProblemResponse;
-use crate::query::{StrictQuery, SwitchParameter};
+use crate::query::{StrictQuery, SwitchParameter, query_schema};
+use crate::route::{Route, RouteMethod, answer, body};
 use crate::stream::{self, Encoding, RecordSource, json_line, sse_frame};
 
-/// The name of the subscription, in the metrics.
+/// The name of the subscription in the metrics.
 const SUBSCRIBER: &str = "api";
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct EventsOptions {
+struct EventsQuery {
+    /// Begin after this seq, as the header Last-Event-ID does; without both, with what comes.
     since: Option<u64>,
-    follow: Option<SwitchParameter>,
+    /// 0: what is kept, then the end. Without it the stream goes on.
+    #[serde(default = "SwitchParameter::on")]
+    follow: SwitchParameter,
 }
 
-pub(crate) async fn events(
+pub(super) const EVENTS: Route = Route {
+    operation: "getEvents",
+    method: RouteMethod::Get,
+    path: "/api/v1/events",
+    access: Access::Guarded,
+    summary: "The events: id is the seq, event the type, data the envelope; `gap` where events are missing",
+    query: Some(query_schema::<EventsQuery>),
+    answers: &[answer(
+        200,
+        "Events, or a record a line.",
+        &[body::<EventRecord>(stream::SSE), body::<EventRecord>(stream::NDJSON)],
+    )],
+    handler: |method| on(method, events),
+};
+
+async fn events(
     State(app): State<App>,
-    StrictQuery(options): StrictQuery<EventsOptions>,
+    StrictQuery(query): StrictQuery<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ProblemResponse> {
     let encoding = match Encoding::negotiate(&headers, Encoding::EventStream) {
         Encoding::PlainLines => Encoding::EventStream,
         encoding => encoding,
     };
-    // A browser that reconnects repeats the query and adds the header, which is the later number of the two.
-    let since = last_event_id(&headers)?.or(options.since);
-    let follow = options.follow.is_none_or(|follow| follow.0);
-    let source = match (follow, since) {
+    // A browser that reconnects repeats the query and adds the header, which has the later number of the two.
+    let since = last_event_id(&headers)?.or(query.since);
+    let source = match (query.follow.is_on(), since) {
         (true, None) => EventRecords::following(&app.bus, app.bus.subscribe(SUBSCRIBER), encoding),
         (true, Some(since)) => {
             EventRecords::following(&app.bus, app.bus.subscribe_after(SUBSCRIBER, Seq::new(since)), encoding)
@@ -59,9 +79,9 @@ struct EventRecords {
     bus: Bus,
     events: Subscription,
     encoding: Encoding,
-    /// Events that were forgotten before the first one that comes; told first.
+    /// Events before the first one that are no longer kept; reported before any event, then 0.
     forgotten: u64,
-    /// The last event that is sent; `None` to go on.
+    /// The last event to send; `None` follows without end.
     last: Option<Seq>,
 }
 
@@ -71,26 +91,27 @@ impl EventRecords {
     }
 
     fn kept(bus: &Bus, since: Seq, encoding: Encoding) -> Self {
+        // The stream ends at the event that is the latest now, however many come while the client reads.
         let last = bus.snapshot().seq;
         let mut events = bus.subscribe_after(SUBSCRIBER, since);
         let forgotten = events.skip_forgotten();
         Self { bus: bus.clone(), events, encoding, forgotten, last: Some(last) }
     }
 
-    /// What is told before any event.
-    fn foreword(&mut self) -> Option<Vec<u8>> {
+    /// The gap that comes before the first event, if there is one.
+    fn first_gap(&mut self) -> Option<Vec<u8>> {
         let forgotten = std::mem::take(&mut self.forgotten);
-        (forgotten > 0).then(|| self.gap(forgotten, None))
+        (forgotten > 0).then(|| self.encode_gap(forgotten, None))
     }
 
-    fn there(&mut self) -> Option<Delivery> {
+    fn try_next_delivery(&mut self) -> Option<Delivery> {
         match self.last {
             Some(last) if self.events.position() > last => None,
             _ => self.events.try_next(),
         }
     }
 
-    fn piece(&self, delivery: Delivery) -> Vec<u8> {
+    fn encode(&self, delivery: Delivery) -> Vec<u8> {
         match delivery {
             Delivery::Event(envelope) => match self.encoding {
                 Encoding::JsonLines => json_line(&*envelope),
@@ -98,16 +119,16 @@ impl EventRecords {
             },
             Delivery::Gap { missed, snapshot } => {
                 let report = StatusReport::of(&snapshot, self.bus.clock().now());
-                self.gap(missed, Some(report))
+                self.encode_gap(missed, Some(report))
             }
         }
     }
 
-    fn gap(&self, missed: u64, snapshot: Option<StatusReport>) -> Vec<u8> {
+    fn encode_gap(&self, missed: u64, snapshot: Option<StatusReport>) -> Vec<u8> {
         let gap = GapReport { missed, snapshot };
         match self.encoding {
             Encoding::JsonLines => json_line(&EventRecord::Gap { gap }),
-            // Whoever reconnects after a gap has the state up to the snapshot.
+            // The id makes a client that reconnects after the gap continue behind the snapshot.
             _ => sse_frame("gap", gap.snapshot.as_ref().map(|snapshot| snapshot.seq.get()), &gap),
         }
     }
@@ -115,20 +136,20 @@ impl EventRecords {
 
 impl RecordSource for EventRecords {
     async fn next(&mut self) -> Option<Vec<u8>> {
-        if let Some(foreword) = self.foreword() {
-            return Some(foreword);
+        if let Some(gap) = self.first_gap() {
+            return Some(gap);
         }
         let delivery = match self.last {
             None => self.events.next().await?,
-            Some(_) => self.there()?,
+            Some(_) => self.try_next_delivery()?,
         };
-        Some(self.piece(delivery))
+        Some(self.encode(delivery))
     }
 
     fn try_next(&mut self) -> Option<Vec<u8>> {
-        self.foreword().or_else(|| {
-            let delivery = self.there()?;
-            Some(self.piece(delivery))
+        self.first_gap().or_else(|| {
+            let delivery = self.try_next_delivery()?;
+            Some(self.encode(delivery))
         })
     }
 }

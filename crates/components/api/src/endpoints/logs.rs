@@ -1,51 +1,80 @@
-//! The output of a server: what is kept, then what comes.
+//! The log stream: the kept output of a server, then, if asked for, what it writes from now on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
+use axum::routing::on;
 use http::HeaderMap;
-use llama_warden_api_types::LogRecord;
+use llama_warden_api_types::{Access, LogRecord};
 use llama_warden_bus::{Clock, EventDraft, FollowedLine, LogLine, OutputLane, Publisher, StreamFollower};
 use llama_warden_events::{Event, ServerId, StreamName, Uptime};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::{App, KnownServer};
-use crate::query::{StrictQuery, SwitchParameter};
+use crate::app::{App, KnownServer};
+use crate::query::{StrictQuery, SwitchParameter, query_schema};
+use crate::route::{Route, RouteMethod, TEXT_BODY, UNKNOWN_SERVER, answer, body};
 use crate::stream::{self, Encoding, RecordSource, json_line, sse_frame};
 
-/// Batches that may go into the first piece: more than a ring of the usual size holds, and a bound for a
-/// server that writes faster than they are copied.
+/// Most batches in the first piece of a stream. A ring of the usual size holds fewer; the limit is for a server that writes
+/// faster than its lines are copied.
 const FIRST_BATCHES: usize = 1024;
 
-/// Shortest time between two reports of lost lines by one reader: events are no place for a flood. What a reader lost
-/// after its last report is in the lane's counters only, if it leaves before the next.
+/// Shortest time between two `OutputLost` events of one reader, so that a slow reader cannot flood the event stream. If the
+/// reader leaves before its next report, only the counters of the output lane contain its latest losses.
 const REPORT_PAUSE: Duration = Duration::from_secs(1);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct LogsOptions {
+struct LogsQuery {
+    /// The latest lines only; all kept ones without it.
     tail: Option<usize>,
-    follow: Option<SwitchParameter>,
+    /// Go on with what comes.
+    #[serde(default)]
+    follow: SwitchParameter,
+    /// One stream only.
+    #[schemars(schema_with = "stream_schema")]
     stream: Option<StreamName>,
 }
 
-pub(crate) async fn logs(
+fn stream_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": StreamName::ALL })
+}
+
+pub(super) const LOGS: Route = Route {
+    operation: "getLogs",
+    method: RouteMethod::Get,
+    path: "/api/v1/servers/{id}/logs",
+    access: Access::Guarded,
+    summary: "The output of a server: what is kept, then what comes",
+    query: Some(query_schema::<LogsQuery>),
+    answers: &[
+        answer(
+            200,
+            "Lines; `line` and `lost` events with a record as data; or a record a line.",
+            &[TEXT_BODY, body::<LogRecord>(stream::SSE), body::<LogRecord>(stream::NDJSON)],
+        ),
+        UNKNOWN_SERVER,
+    ],
+    handler: |method| on(method, logs),
+};
+
+async fn logs(
     State(app): State<App>,
     KnownServer(server): KnownServer,
-    StrictQuery(options): StrictQuery<LogsOptions>,
+    StrictQuery(query): StrictQuery<LogsQuery>,
     headers: HeaderMap,
 ) -> Response {
     let encoding = Encoding::negotiate(&headers, Encoding::PlainLines);
-    let tail = options.tail.unwrap_or(usize::MAX);
+    let tail = query.tail.unwrap_or(usize::MAX);
     let mut followers = Followers::default();
-    let records = match options.follow {
-        Some(SwitchParameter(true)) => {
-            followers = Followers::open(&app.lane, &server, options.stream, tail);
-            followers.kept(tail)
-        }
-        _ => app.lane.tail(&server, options.stream, tail).into_iter().map(line).collect(),
+    let records = if query.follow.is_on() {
+        followers = Followers::open(&app.lane, &server, query.stream, tail);
+        followers.kept(tail)
+    } else {
+        app.lane.tail(&server, query.stream, tail).into_iter().map(line).collect()
     };
     let mut source = LogRecords {
         encoding,
@@ -57,11 +86,11 @@ pub(crate) async fn logs(
         server,
         events: app.events.clone(),
     };
-    source.take_in(records);
+    source.add_records(records);
     stream::respond(source, encoding, app.cancel.clone())
 }
 
-/// The streams that are followed: none, one or both.
+/// A follower per output stream of the server: none, one or both.
 #[derive(Default)]
 struct Followers {
     stderr: Option<StreamFollower>,
@@ -74,11 +103,11 @@ impl Followers {
         Self { stderr: open(StreamName::Stderr), stdout: open(StreamName::Stdout) }
     }
 
-    /// What is there already, in the order in which it was written; the latest `most` records of it.
+    /// The latest `most` records of what the followers have already, in the order in which the server wrote them.
     fn kept(&mut self, most: usize) -> Vec<LogRecord> {
         let mut kept = Vec::new();
         for _ in 0..FIRST_BATCHES {
-            let batch = self.there();
+            let batch = self.try_next();
             if batch.is_empty() {
                 break;
             }
@@ -93,17 +122,17 @@ impl Followers {
         kept
     }
 
-    /// A batch of what is there already.
-    fn there(&mut self) -> Vec<LogRecord> {
-        let mut there = Vec::new();
+    /// One batch of each stream, of what it has already.
+    fn try_next(&mut self) -> Vec<LogRecord> {
+        let mut records = Vec::new();
         for (stream, follower) in [(StreamName::Stderr, &mut self.stderr), (StreamName::Stdout, &mut self.stdout)] {
             let followed = follower.as_mut().map(StreamFollower::try_next).unwrap_or_default();
-            there.extend(followed.into_iter().map(|followed| record(stream, followed)));
+            records.extend(followed.into_iter().map(|followed| record(stream, followed)));
         }
-        there
+        records
     }
 
-    /// What comes next; `None` where nothing is followed any more. Safe to cancel.
+    /// The next batch of either stream; `None` once both have ended. Safe to cancel.
     async fn next(&mut self) -> Option<Vec<LogRecord>> {
         while self.stderr.is_some() || self.stdout.is_some() {
             tokio::select! {
@@ -121,7 +150,7 @@ impl Followers {
     }
 }
 
-/// The next records of a stream, `None` at its end; waits for ever where it is not followed.
+/// The next batch of a stream, `None` at its end; never completes for a stream that is not followed.
 async fn next_of(follower: &mut Option<StreamFollower>, stream: StreamName) -> Option<Vec<LogRecord>> {
     let Some(follower) = follower else { return std::future::pending().await };
     let followed = follower.next().await?;
@@ -143,11 +172,11 @@ fn line(line: LogLine) -> LogRecord {
 struct LogRecords {
     encoding: Encoding,
     followers: Followers,
-    /// Read and not sent.
+    /// Records to be sent next.
     records: Vec<LogRecord>,
-    /// Lines that were lost and not reported yet.
+    /// Lost lines that no `OutputLost` event has reported yet.
     losses: BTreeMap<StreamName, u64>,
-    /// Not before this is the next loss reported.
+    /// Earliest time of the next report.
     report_from: Uptime,
     clock: Clock,
     server: ServerId,
@@ -155,7 +184,7 @@ struct LogRecords {
 }
 
 impl LogRecords {
-    fn take_in(&mut self, records: Vec<LogRecord>) {
+    fn add_records(&mut self, records: Vec<LogRecord>) {
         for record in &records {
             if let LogRecord::Lost { stream, lost } = record {
                 *self.losses.entry(*stream).or_default() += lost;
@@ -164,19 +193,19 @@ impl LogRecords {
         self.records = records;
     }
 
-    /// Publishes what was lost. Safe to cancel: a loss is forgotten only after it is out.
-    async fn report(&mut self) {
+    /// Publishes the losses. Safe to cancel: a loss is removed only after its event is published.
+    async fn report_losses(&mut self) {
         while let Some((stream, lines)) = self.losses.first_key_value().map(|(stream, lines)| (*stream, *lines)) {
             let lost = Event::OutputLost { stream, consumer: "logs".to_owned(), lines };
-            // On a closed bus nobody is left to be told; the reader of the log is, by the record.
+            // A closed bus has no subscribers left; the reader sees the loss in its own stream.
             let _ = self.events.publish(EventDraft::server(self.server.clone(), lost)).await;
             self.losses.remove(&stream);
         }
         self.report_from = Uptime::new(self.clock.now().as_duration() + REPORT_PAUSE);
     }
 
-    /// The records that were taken in, as a piece; `None` where there are none.
-    fn piece(&mut self) -> Option<Vec<u8>> {
+    /// Encodes all added records; `None` if there are none.
+    fn encode_added(&mut self) -> Option<Vec<u8>> {
         let records = std::mem::take(&mut self.records);
         (!records.is_empty()).then(|| records.iter().flat_map(|record| encode(record, self.encoding)).collect())
     }
@@ -185,28 +214,28 @@ impl LogRecords {
 impl RecordSource for LogRecords {
     async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
-            if let Some(piece) = self.piece() {
-                return Some(piece);
+            if let Some(bytes) = self.encode_added() {
+                return Some(bytes);
             }
             let report_at = (!self.losses.is_empty()).then_some(self.report_from);
-            // Biased: under a flood of lines there is always a next batch, and the report must come all the same.
+            // Biased: under a flood of lines the next batch is always ready, and the report must come all the same.
             let records = tokio::select! {
                 biased;
                 () = self.clock.sleep_until(report_at) => None,
                 records = self.followers.next() => Some(records?),
             };
             match records {
-                Some(records) => self.take_in(records),
-                None => self.report().await,
+                Some(records) => self.add_records(records),
+                None => self.report_losses().await,
             }
         }
     }
 
     fn try_next(&mut self) -> Option<Vec<u8>> {
-        self.piece().or_else(|| {
-            let there = self.followers.there();
-            self.take_in(there);
-            self.piece()
+        self.encode_added().or_else(|| {
+            let records = self.followers.try_next();
+            self.add_records(records);
+            self.encode_added()
         })
     }
 }

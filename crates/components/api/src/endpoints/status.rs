@@ -1,125 +1,57 @@
-//! Reading: probes, metrics, status, the description.
+//! Reports of servers, each made from the latest snapshot.
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode, header};
-use llama_warden_api_types::{ApiProblem, ServerReport, StatusReport};
-use llama_warden_state::{DaemonPhase, Snapshot};
-use llama_warden_support::blocking;
-use serde::Deserialize;
+use axum::response::Response;
+use axum::routing::on;
+use http::StatusCode;
+use llama_warden_api_types::{Access, ServerDetail, ServerReport, StatusReport};
 
-use super::{App, KnownServer, json, text};
+use crate::app::{App, KnownServer, json};
 use crate::problem::ProblemResponse;
-use crate::query::{StrictQuery, SwitchParameter};
+use crate::route::{Route, RouteMethod, UNKNOWN_SERVER, answer, json_body};
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ProbeOptions {
-    verbose: Option<SwitchParameter>,
-}
+pub(super) const STATUS: Route = Route {
+    operation: "getStatus",
+    method: RouteMethod::Get,
+    path: "/api/v1/status",
+    access: Access::Guarded,
+    summary: "All servers at a glance, with totals",
+    query: None,
+    answers: &[answer(200, "The status.", &[json_body::<StatusReport>()])],
+    handler: |method| on(method, status),
+};
 
-impl ProbeOptions {
-    fn is_verbose(&self) -> bool {
-        self.verbose.is_some_and(|verbose| verbose.0)
-    }
-}
-
-/// 200 whenever this code runs.
-pub(crate) async fn livez(StrictQuery(options): StrictQuery<ProbeOptions>) -> Response {
-    text(StatusCode::OK, if options.is_verbose() { "[+]http ok\nlivez check passed\n" } else { "ok\n" })
-}
-
-/// 200 when the daemon runs and every enabled server is ready.
-pub(crate) async fn readyz(State(app): State<App>, StrictQuery(options): StrictQuery<ProbeOptions>) -> Response {
-    let snapshot = app.bus.snapshot();
-    let missing: Vec<_> = snapshot.missing_servers().collect();
-    let ready = missing.is_empty() && snapshot.daemon.phase == DaemonPhase::Running;
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    if options.is_verbose() {
-        return text(status, checks(&snapshot, status));
-    }
-    if ready {
-        return text(status, "ok\n");
-    }
-    let detail = match snapshot.daemon.phase {
-        DaemonPhase::Running => {
-            let names: Vec<_> = missing.iter().map(|(id, server)| format!("{id} ({})", server.phase.name())).collect();
-            format!("not ready: {}", names.join(", "))
-        }
-        phase => format!("the daemon is {}", daemon_phase(phase)),
-    };
-    let problem = ApiProblem::new(status, "not-ready", "not every server is ready", detail)
-        .next_step("GET /api/v1/status shows where each server stands")
-        .about(missing.into_iter().map(|(id, _)| id.clone()).collect::<Vec<_>>());
-    ProblemResponse(problem).into_response()
-}
-
-/// One line per check, in the manner of Kubernetes.
-fn checks(snapshot: &Snapshot, status: StatusCode) -> String {
-    let mut lines = String::new();
-    let mut check = |passed: bool, name: &str, state: &str| {
-        let mark = if passed { '+' } else { '-' };
-        lines.push_str(&format!("[{mark}]{name} {state}\n"));
-    };
-    check(snapshot.daemon.phase == DaemonPhase::Running, "daemon", daemon_phase(snapshot.daemon.phase));
-    for (id, server) in snapshot.servers.iter().filter(|(_, server)| server.card.enabled) {
-        check(server.is_ready(), &format!("server/{id}"), server.phase.name().as_str());
-    }
-    lines.push_str(if status.is_success() { "readyz check passed\n" } else { "readyz check failed\n" });
-    lines
-}
-
-const fn daemon_phase(phase: DaemonPhase) -> &'static str {
-    match phase {
-        DaemonPhase::Starting => "starting",
-        DaemonPhase::Running => "running",
-        DaemonPhase::Stopping => "stopping",
-        DaemonPhase::Stopped => "stopped",
-    }
-}
-
-/// The metrics, in the format that the client prefers. Rendering reads `/proc`, so it must not hold up other answers.
-pub(crate) async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).map(str::to_owned);
-    let render = app.metrics.clone();
-    let rendered = blocking(move || render(accept.as_deref())).await;
-    match rendered.unwrap_or_else(|error| Err(error.to_string())) {
-        Ok((content_type, body)) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
-        Err(error) => {
-            let detail = format!("the metrics could not be rendered: {error}");
-            let problem = ApiProblem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail);
-            ProblemResponse(problem).into_response()
-        }
-    }
-}
-
-/// All servers at a glance, with totals.
-pub(crate) async fn status(State(app): State<App>) -> Response {
+async fn status(State(app): State<App>) -> Response {
     json(StatusCode::OK, &StatusReport::of(&app.bus.snapshot(), app.bus.clock().now()))
 }
 
-/// All servers at a glance.
-pub(crate) async fn servers(State(app): State<App>) -> Response {
-    let snapshot = app.bus.snapshot();
-    let now = app.bus.clock().now();
-    let reports: Vec<_> = snapshot.servers.iter().map(|(id, server)| ServerReport::of(id, server, now)).collect();
-    json(StatusCode::OK, &reports)
+pub(super) const SERVERS: Route = Route {
+    operation: "listServers",
+    method: RouteMethod::Get,
+    path: "/api/v1/servers",
+    access: Access::Guarded,
+    summary: "All servers at a glance",
+    query: None,
+    answers: &[answer(200, "By id.", &[json_body::<Vec<ServerReport>>()])],
+    handler: |method| on(method, servers),
+};
+
+async fn servers(State(app): State<App>) -> Response {
+    json(StatusCode::OK, &StatusReport::of(&app.bus.snapshot(), app.bus.clock().now()).servers)
 }
 
-/// One server whole.
-pub(crate) async fn server(State(app): State<App>, KnownServer(id): KnownServer) -> Response {
-    match app.detail(&app.bus.snapshot(), &id) {
-        Ok(detail) => json(StatusCode::OK, &detail),
-        Err(problem) => ProblemResponse(problem).into_response(),
-    }
-}
+pub(super) const SERVER: Route = Route {
+    operation: "getServer",
+    method: RouteMethod::Get,
+    path: "/api/v1/servers/{id}",
+    access: Access::Guarded,
+    summary: "One server: phase, history, last failure, command line, detector",
+    query: None,
+    answers: &[answer(200, "The server's record.", &[json_body::<ServerDetail>()]), UNKNOWN_SERVER],
+    handler: |method| on(method, server),
+};
 
-/// What discovery knows.
-pub(crate) async fn models(State(app): State<App>) -> Response {
-    json(StatusCode::OK, &(app.models)())
-}
-
-/// The OpenAPI document.
-pub(crate) async fn description(State(app): State<App>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], app.description).into_response()
+async fn server(State(app): State<App>, KnownServer(id): KnownServer) -> Result<Response, ProblemResponse> {
+    // The server may have been removed since the path was checked.
+    Ok(json(StatusCode::OK, &app.detail(&app.bus.snapshot(), &id)?))
 }

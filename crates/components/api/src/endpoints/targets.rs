@@ -1,44 +1,61 @@
 //! Targets for Prometheus' `http_sd_config`: the ready servers that serve metrics of their own.
 //!
-//! Prometheus keeps its list when the answer is no 200, so that a daemon that is coming up makes no target vanish.
+//! While the daemon starts, the answer is 503: Prometheus keeps its list unless it gets a 200, so no target vanishes.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use axum::routing::on;
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, header};
-use llama_warden_api_types::{ApiProblem, TargetGroup};
+use llama_warden_api_types::{Access, ApiProblem, TargetGroup};
 use llama_warden_events::{ServerId, Texts};
 use llama_warden_state::{DaemonPhase, ServerRecord, Snapshot};
 
-use super::{App, json};
+use crate::app::{App, json};
 use crate::problem::ProblemResponse;
+use crate::route::{PROBLEM_BODY, Route, RouteMethod, answer, json_body};
 
-/// Every target, always the full list.
-pub(crate) async fn targets(State(app): State<App>, headers: HeaderMap) -> Response {
+pub(super) const TARGETS: Route = Route {
+    operation: "getTargets",
+    method: RouteMethod::Get,
+    path: "/api/v1/sd",
+    access: Access::Open,
+    summary: "Targets for Prometheus' http_sd_config: the ready servers that serve --metrics",
+    query: None,
+    answers: &[
+        answer(200, "Always the full list.", &[json_body::<Vec<TargetGroup>>()]),
+        answer(503, "The daemon is starting.", &[PROBLEM_BODY]),
+    ],
+    handler: |method| on(method, targets),
+};
+
+async fn targets(State(app): State<App>, headers: HeaderMap) -> Result<Response, ProblemResponse> {
     let snapshot = app.bus.snapshot();
     if snapshot.daemon.phase == DaemonPhase::Starting {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let problem = ApiProblem::new(status, "not-ready", "starting", "the daemon is starting");
-        return ProblemResponse(problem.next_step("ask again in a second")).into_response();
+        return Err(problem.next_step("ask again in a second").into());
     }
-    let asked_as = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    json(StatusCode::OK, &groups(&snapshot, asked_as))
+    let requested_host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    Ok(json(StatusCode::OK, &groups(&snapshot, requested_host)))
 }
 
-/// The targets of a snapshot, by server; `asked_as` is the `Host` of whoever asks.
-fn groups(snapshot: &Snapshot, asked_as: Option<&str>) -> Vec<TargetGroup> {
+/// The targets of a snapshot, one group per server. `requested_host` is the `Host` header of the request.
+fn groups(snapshot: &Snapshot, requested_host: Option<&str>) -> Vec<TargetGroup> {
     let ready = snapshot.servers.iter().filter(|(_, server)| server.is_ready());
-    ready.filter_map(|(id, server)| group(id, server, asked_as)).collect()
+    ready.filter_map(|(id, server)| group(id, server, requested_host)).collect()
 }
 
-fn group(id: &ServerId, server: &ServerRecord, asked_as: Option<&str>) -> Option<TargetGroup> {
+fn group(id: &ServerId, server: &ServerRecord, requested_host: Option<&str>) -> Option<TargetGroup> {
     let option = |name: &str| value_of(&server.argv, name);
-    server.argv.iter().any(|argument| argument == "--metrics").then_some(())?;
+    if !server.argv.iter().any(|argument| argument == "--metrics") {
+        return None;
+    }
     let process = server.process.as_ref()?;
-    let host = reachable(&server.card.host, asked_as)?;
+    let host = reachable(&server.card.host, requested_host)?;
     let model = server.card.model.as_deref().and_then(|model| model.file_name()).unwrap_or_default();
     let mut labels = BTreeMap::from([
         ("server", id.to_string()),
@@ -70,15 +87,15 @@ fn value_of<'a>(argv: &'a Texts, name: &str) -> Option<&'a str> {
     None
 }
 
-/// The host under which whoever asks can reach a server; `None` for a unix socket. A server that listens on every
-/// address is reached as the daemon is.
-fn reachable(host: &str, asked_as: Option<&str>) -> Option<String> {
+/// The host under which the client can reach a server; `None` for a unix socket. A server that listens on every address is
+/// reachable under the host that the client used for the daemon.
+fn reachable(host: &str, requested_host: Option<&str>) -> Option<String> {
     if host.ends_with(".sock") {
         return None;
     }
     match host.parse::<IpAddr>() {
         Ok(address) if address.is_unspecified() => {
-            let authority: Option<Authority> = asked_as.and_then(|host| host.parse().ok());
+            let authority: Option<Authority> = requested_host.and_then(|host| host.parse().ok());
             Some(authority.map_or_else(|| "127.0.0.1".to_owned(), |authority| authority.host().to_owned()))
         }
         Ok(IpAddr::V6(address)) => Some(format!("[{address}]")),
@@ -92,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_server_on_every_address_is_reached_as_the_daemon_is() {
-        for (host, asked_as, expected) in [
+        for (host, requested_host, expected) in [
             ("127.0.0.1", Some("box:9888"), Some("127.0.0.1")),
             ("gpu.lan", None, Some("gpu.lan")),
             ("::1", None, Some("[::1]")),
@@ -102,7 +119,7 @@ mod tests {
             ("0.0.0.0", None, Some("127.0.0.1")),
             ("/run/a.sock", Some("box"), None),
         ] {
-            assert_eq!(reachable(host, asked_as).as_deref(), expected, "{host} {asked_as:?}");
+            assert_eq!(reachable(host, requested_host).as_deref(), expected, "{host} {requested_host:?}");
         }
     }
 

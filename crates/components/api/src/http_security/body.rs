@@ -1,4 +1,4 @@
-//! Bodies of requests: bounded in size and in time. No endpoint needs one, so none is kept.
+//! Bodies of requests, bounded in size and time. No endpoint needs one, so a body must be empty and is dropped.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use llama_warden_api_types::ApiProblem;
 
-/// Longest body, in bytes.
+/// Longest body in bytes.
 const BODY_LIMIT: usize = 64 * 1024;
 
-/// Longest time that a body may take to arrive.
+/// Longest time until a body has arrived completely.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whether the head says that a body follows.
+/// Whether the head announces a body.
 pub(super) fn is_announced(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) || length(headers).is_some_and(|length| length > 0)
 }
 
-/// Refuses a body that is announced as too long before a byte of it is read.
+/// Refuses a body whose announced length is too long, before a byte of it is read.
 pub(super) fn check_length(headers: &HeaderMap) -> Result<(), ApiProblem> {
     match length(headers) {
         Some(length) if length > BODY_LIMIT as u64 => Err(too_long()),
@@ -27,8 +27,8 @@ pub(super) fn check_length(headers: &HeaderMap) -> Result<(), ApiProblem> {
     }
 }
 
-/// Reads a body to its end and checks that it asks for nothing: it is empty, or an empty JSON object.
-pub(crate) async fn take_body(body: Body) -> Result<(), ApiProblem> {
+/// Reads a body to its end and checks that it is empty, or an empty JSON object as some clients send it.
+pub(crate) async fn read_empty_body(body: Body) -> Result<(), ApiProblem> {
     let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect());
     let bytes = match read.await {
         Ok(Ok(collected)) => collected.to_bytes(),

@@ -1,4 +1,4 @@
-//! Names of hosts in `Host`, in an absolute request target and in `Origin`.
+//! Parses the hosts in `Host`, in an absolute request target, and in `Origin`.
 
 use std::net::IpAddr;
 
@@ -6,19 +6,19 @@ use http::header;
 use http::request::Parts;
 use http::uri;
 
-/// A host with an optional port, lower case.
+/// A host with an optional port, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Authority(String);
 
 impl Authority {
-    /// Every host that the request names, `None` for one that cannot be read. A proper request names one.
+    /// Every host that the request names; `None` for one that cannot be parsed. A proper request names exactly one.
     pub(super) fn of_request(request: &Parts) -> Vec<Option<Self>> {
         let target = request.uri.authority().map(|authority| Self::parse(authority.as_str()));
         let hosts = request.headers.get_all(header::HOST).iter();
         target.into_iter().chain(hosts.map(|host| host.to_str().ok().and_then(Self::parse))).collect()
     }
 
-    /// The host of an origin such as `http://localhost:9888`; `null` has none.
+    /// The host of an origin such as `http://localhost:9888`; `None` for the origin `null`.
     pub(super) fn of_origin(origin: &str) -> Option<Self> {
         origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")).and_then(Self::parse)
     }
@@ -33,7 +33,7 @@ impl Authority {
         self.host().eq_ignore_ascii_case(host)
     }
 
-    /// Whether it is a loopback address, or the name that browsers never resolve elsewhere.
+    /// Whether the host is a loopback address, or `localhost` or below it, which browsers never resolve elsewhere.
     pub(super) fn is_loopback(&self) -> bool {
         let host = self.host();
         host.parse::<IpAddr>().map_or(host == "localhost" || host.ends_with(".localhost"), |ip| ip.is_loopback())

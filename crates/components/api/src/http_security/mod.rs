@@ -1,9 +1,12 @@
-//! The edge: which requests come in at all. [`RequestPolicy::check`] is pure and sees only the head of a request.
+//! HTTP security checks: host, origin, token, content type, and size of the body. [`RequestPolicy::check`] is pure and reads
+//! only the head of a request.
 //!
-//! A web page in a browser on this machine can reach the loopback address, and by rebinding a name of its own it can do
-//! so as "same origin". So on loopback only loopback names are served, a foreign `Origin` is turned away, and what
-//! changes something needs a content type that no form can send. Off loopback only a token opens the door; a page that
-//! rebound its name has none, which is why the name does not matter there.
+//! The attacker on loopback is a web page in a browser on this machine. It can reach the loopback address, and by DNS
+//! rebinding it can do so as "same origin". So on loopback the API serves only requests whose `Host` names loopback, refuses
+//! a foreign `Origin`, and demands a content type that no form can send for requests that change state.
+//!
+//! Off loopback the attacker is any host of the network, and only the token protects guarded paths. A page that rebound its
+//! name has no token, so `Host` is not checked there.
 
 mod body;
 mod host;
@@ -12,43 +15,34 @@ mod token;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
 
-pub(crate) use body::take_body;
+pub(crate) use body::read_empty_body;
 use host::Authority;
-use llama_warden_api_types::ApiProblem;
+use llama_warden_api_types::{Access, ApiProblem};
 pub use token::{InvalidToken, Token};
 
-/// How a request came in.
+/// The kind of listener that accepted the connection of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
-    /// Over the network, if only over loopback.
+    /// TCP, which any process that can reach the address may use.
     Tcp,
-    /// Over the control socket: the kernel vouches for the user.
+    /// The control socket, where the kernel told us the user of the peer.
     Unix,
 }
 
-/// Who can reach the TCP listener.
+/// The machines that can reach the TCP listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ListenerReach {
-    /// This machine.
+    /// Only this machine: the listener is bound to a loopback address.
     Loopback,
-    /// Others.
+    /// Other machines too.
     Network,
 }
 
-/// What a path asks of those who come over TCP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Nothing: probes and scrapers have no token.
-    Open,
-    /// The token.
-    Guarded,
-}
-
-/// What decides at the edge.
+/// Decides whether a request is served.
 #[derive(Debug)]
 pub(crate) struct RequestPolicy {
     reach: ListenerReach,
-    /// The host that the listener was configured with.
+    /// The host of `listen` as configured, which is served beside loopback names.
     listen_host: Option<String>,
     token: Option<Token>,
 }
@@ -58,7 +52,10 @@ impl RequestPolicy {
         Self { reach, listen_host, token }
     }
 
-    /// Lets the request in or says why not.
+    /// Checks the head of a request.
+    ///
+    /// # Errors
+    /// The first check that fails, as a problem for the client.
     pub(crate) fn check(&self, transport: Transport, access: Access, request: &Parts) -> Result<(), ApiProblem> {
         if transport == Transport::Tcp && self.reach == ListenerReach::Loopback {
             self.check_host(request)?;
@@ -67,19 +64,19 @@ impl RequestPolicy {
         if transport == Transport::Tcp && access == Access::Guarded {
             self.check_token(&request.headers)?;
         }
-        if changes_something(&request.method) {
+        if changes_state(&request.method) {
             check_content_type(&request.headers)?;
         }
         body::check_length(&request.headers)
     }
 
     fn check_host(&self, request: &Parts) -> Result<(), ApiProblem> {
-        let named = Authority::of_request(request);
-        let ours = |authority: &Authority| {
-            let listen = self.listen_host.as_deref().is_some_and(|host| authority.host_is(host));
-            listen || authority.is_loopback()
+        let authorities = Authority::of_request(request);
+        let is_local = |authority: &Authority| {
+            let configured = self.listen_host.as_deref().is_some_and(|host| authority.host_is(host));
+            configured || authority.is_loopback()
         };
-        if !named.is_empty() && named.iter().all(|authority| authority.as_ref().is_some_and(ours)) {
+        if !authorities.is_empty() && authorities.iter().all(|authority| authority.as_ref().is_some_and(is_local)) {
             return Ok(());
         }
         let detail = "the Host header does not name this machine's loopback address or the address of `listen`";
@@ -100,7 +97,7 @@ impl RequestPolicy {
                 .next_step("set token-file in [daemon], or use the control socket in the state directory")),
             };
         };
-        if headers.get(header::AUTHORIZATION).is_some_and(|value| token.opens(value)) {
+        if headers.get(header::AUTHORIZATION).is_some_and(|value| token.matches(value)) {
             return Ok(());
         }
         let detail = "the Authorization header does not carry the daemon's token";
@@ -109,7 +106,7 @@ impl RequestPolicy {
     }
 }
 
-/// A browser says with `Origin` which page asks. Only a page that we served ourselves may.
+/// Refuses requests that a page of another origin makes. Browsers name the origin of the page in `Origin`.
 fn check_origin(request: &Parts) -> Result<(), ApiProblem> {
     let mut origins = request.headers.get_all(header::ORIGIN).iter();
     let own = Authority::of_request(request);
@@ -117,18 +114,20 @@ fn check_origin(request: &Parts) -> Result<(), ApiProblem> {
         let origin = origin.to_str().ok().and_then(Authority::of_origin);
         origin.is_none() || !own.contains(&origin)
     });
-    // Older browsers leave `Origin` out of some requests, newer ones send this header with all.
-    let foreign_site = changes_something(&request.method)
+    // Older browsers omit `Origin` from some requests; newer ones send `Sec-Fetch-Site` with every request. A link from
+    // another site may be followed, so the header counts only for requests that change state.
+    let foreign_site = changes_state(&request.method)
         && request.headers.get_all("sec-fetch-site").iter().any(|site| site != "same-origin" && site != "none");
     if !foreign_origin && !foreign_site {
         return Ok(());
     }
     let detail = "the request was made by a web page of another origin";
     Err(ApiProblem::new(StatusCode::FORBIDDEN, "foreign-origin", "origin not served", detail)
-        .next_step("use the daemon's own pages, the command line, or a client that is no browser"))
+        .next_step("use the daemon's own pages, the command line, or a client that is not a browser"))
 }
 
-/// Forms and `fetch` without a preflight can send three content types; JSON is none of them.
+/// Refuses bodies that are not JSON. Without a preflight, forms and `fetch` can send three content types, and JSON is not
+/// among them.
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiProblem> {
     let acceptable = match headers.get(header::CONTENT_TYPE) {
         Some(value) => value.to_str().is_ok_and(is_json),
@@ -138,8 +137,13 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiProblem> {
         return Ok(());
     }
     let detail = "a request that changes something has no body, or one of type application/json";
-    Err(ApiProblem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "content type not taken", detail)
-        .next_step("send no body: options go into the query"))
+    Err(ApiProblem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-media-type",
+        "content type not accepted",
+        detail,
+    )
+    .next_step("send no body: options go into the query"))
 }
 
 fn is_json(media_type: &str) -> bool {
@@ -147,7 +151,8 @@ fn is_json(media_type: &str) -> bool {
     essence.trim().eq_ignore_ascii_case("application/json")
 }
 
-pub(crate) fn changes_something(method: &Method) -> bool {
+/// Whether the method is not safe in the sense of RFC 9110: POST, DELETE and the like.
+pub(crate) fn changes_state(method: &Method) -> bool {
     !method.is_safe()
 }
 

@@ -1,4 +1,4 @@
-//! Tables of heads and what becomes of them.
+//! Tables of request heads and the status that each gets.
 
 use http::Request;
 

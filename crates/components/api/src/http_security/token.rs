@@ -1,39 +1,40 @@
-//! The bearer token. It is compared in constant time and never shown.
+//! The bearer token: compared in constant time, and never printed.
 
 use std::fmt;
 use std::hint::black_box;
 
 use http::HeaderValue;
 
-/// A secret that opens guarded paths over TCP: 1 to 4096 visible ASCII characters.
+/// The secret that guarded paths need over TCP: 1 to 4096 visible ASCII characters.
 #[derive(Clone)]
 pub struct Token(Box<[u8]>);
 
-/// Why a text is no [`Token`]. Does not show the text.
+/// A string is not a [`Token`]. The error does not contain the string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a token is one line of 1 to 4096 visible ASCII characters")]
 pub struct InvalidToken;
 
 impl Token {
-    /// Longest token.
+    /// Longest token in bytes.
     const MAX_LEN: usize = 4096;
 
-    /// Takes the content of a token file; white space around it does not count.
+    /// Parses the content of a token file; white space around the token is ignored.
     pub fn new(content: &str) -> Result<Self, InvalidToken> {
         let token = content.trim().as_bytes();
         let valid = (1..=Self::MAX_LEN).contains(&token.len()) && token.iter().all(u8::is_ascii_graphic);
         if valid { Ok(Self(token.into())) } else { Err(InvalidToken) }
     }
 
-    /// Whether the value of an `Authorization` header carries this token.
-    pub(super) fn opens(&self, authorization: &HeaderValue) -> bool {
+    /// Whether the value of an `Authorization` header is `Bearer` and this token.
+    pub(super) fn matches(&self, authorization: &HeaderValue) -> bool {
         let value = authorization.as_bytes();
         let Some((scheme, rest)) = value.split_at_checked("bearer".len()) else { return false };
         let given = rest.trim_ascii();
         scheme.eq_ignore_ascii_case(b"bearer") && rest.starts_with(b" ") && self.equals(given)
     }
 
-    /// Looks at every byte whatever it finds, so that the time tells nothing but the length of what was given.
+    /// Compares every byte whatever it finds, so that the duration reveals only the length of `given`. `black_box` keeps the
+    /// compiler from stopping at the first difference.
     fn equals(&self, given: &[u8]) -> bool {
         let mut difference = u8::from(given.len() != self.0.len());
         for (index, byte) in given.iter().enumerate() {
@@ -53,14 +54,14 @@ impl fmt::Debug for Token {
 mod tests {
     use super::*;
 
-    fn opens(token: &str, header: &'static str) -> bool {
-        Token::new(token).expect("valid").opens(&HeaderValue::from_static(header))
+    fn matches(token: &str, header: &'static str) -> bool {
+        Token::new(token).expect("valid").matches(&HeaderValue::from_static(header))
     }
 
     #[test]
     fn only_the_whole_token_opens() {
         for header in ["Bearer s3cret", "bearer s3cret", "BEARER   s3cret "] {
-            assert!(opens("s3cret\n", header), "{header}");
+            assert!(matches("s3cret\n", header), "{header}");
         }
         for header in [
             "",
@@ -74,7 +75,7 @@ mod tests {
             "Bearer s3crets3cret",
             "Bearer S3cret",
         ] {
-            assert!(!opens("s3cret", header), "{header}");
+            assert!(!matches("s3cret", header), "{header}");
         }
     }
 

@@ -4,9 +4,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, Token, openapi_document};
+use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, ModelsSource, Token, openapi_document};
+use llama_warden_api_types::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
 use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher, ReceivedCommand};
 use llama_warden_client::{Client, DaemonAddress};
 use llama_warden_component::Component;
@@ -25,7 +26,37 @@ use tokio_util::sync::CancellationToken;
 pub const TOKEN: &str = "s3cret-t0ken";
 
 /// What the types say at this moment, whatever was generated last.
-static DESCRIPTION: LazyLock<String> = LazyLock::new(|| openapi_document().to_string());
+static DESCRIPTION: LazyLock<String> = LazyLock::new(|| openapi_document(&[&METRICS]).to_string());
+
+/// A route of another component, as metrics adds it.
+pub const METRICS: ExtraRouteSpec = ExtraRouteSpec {
+    operation: "getMetrics",
+    path: "/metrics",
+    access: Access::Open,
+    summary: "Metrics",
+    answer: "As text.",
+    content_types: &["text/plain"],
+};
+
+/// Answers with the `Accept` header of the request.
+pub struct EchoAccept;
+
+impl RouteHandler for EchoAccept {
+    fn respond(&self, request: &http::request::Parts) -> RouteFuture {
+        let accept = request.headers.get("accept").map(|accept| accept.to_str().expect("text").to_owned());
+        let response = http::Response::builder().header("content-type", "text/plain; version=0.0.4");
+        let response = response.body(format!("# {accept:?}\n").into_bytes()).expect("valid");
+        Box::pin(async { Ok(response) })
+    }
+}
+
+pub struct OneModel;
+
+impl ModelsSource for OneModel {
+    fn models(&self) -> serde_json::Value {
+        serde_json::json!({ "models": [{ "id": "found" }], "problems": [] })
+    }
+}
 
 /// What a test can set.
 pub struct Setup {
@@ -73,8 +104,8 @@ impl TestDaemon {
             listeners,
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
-            metrics: Arc::new(|accept| Ok(("text/plain; version=0.0.4", format!("# {accept:?}\n").into_bytes()))),
-            models: Arc::new(|| serde_json::json!({ "models": [{ "id": "found" }], "problems": [] })),
+            routes: vec![ExtraRoute::new(&METRICS, EchoAccept)],
+            models: Box::new(OneModel),
             description: &DESCRIPTION,
             token: setup.token.then(|| Token::new(TOKEN).expect("valid")),
         };
