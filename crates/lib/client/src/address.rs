@@ -1,4 +1,4 @@
-//! Where a daemon is.
+//! The address of a daemon, parsed from what users write.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,28 +7,28 @@ use std::str::FromStr;
 /// The address of a daemon: `http://HOST:PORT` or `unix:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DaemonAddress {
-    /// Over TCP.
+    /// An HTTP address over TCP.
     Tcp {
-        /// A name or a number, without brackets.
+        /// A name or an IP address, without brackets.
         host: String,
-        /// The port.
+        /// The TCP port; [`DaemonAddress::DEFAULT_PORT`] if the user gave none.
         port: u16,
     },
-    /// Through a control socket.
+    /// The path of a control socket.
     Unix(PathBuf),
 }
 
-/// Why a text is no [`DaemonAddress`].
+/// A string is not a [`DaemonAddress`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not the address of a daemon: use http://HOST:PORT or unix:PATH")]
 pub struct InvalidDaemonAddress(String);
 
 impl DaemonAddress {
-    /// The port of a daemon that was not given another.
+    /// The port that a daemon listens on unless it is configured otherwise.
     pub const DEFAULT_PORT: u16 = 9888;
 
-    /// What stands in the `Host` header.
-    pub(super) fn host_header(&self) -> String {
+    /// The value of the `Host` header.
+    pub(crate) fn host_header(&self) -> String {
         match self {
             Self::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
             Self::Tcp { host, port } => format!("{host}:{port}"),
@@ -43,7 +43,7 @@ impl FromStr for DaemonAddress {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = || InvalidDaemonAddress(text.to_owned());
         if let Some(path) = text.strip_prefix("unix:") {
-            // Both `unix:/run/x` and the URL-like `unix:///run/x` are written by people.
+            // Users write both `unix:/run/x` and the URL-like `unix:///run/x`.
             let path = path.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(path);
             return if path.is_empty() { Err(invalid()) } else { Ok(Self::Unix(path.into())) };
         }
@@ -100,7 +100,7 @@ mod tests {
             "http://localhost/api",
             "http://localhost:99999",
         ] {
-            assert!(text.parse::<DaemonAddress>().is_err(), "{text:?} was taken");
+            assert!(text.parse::<DaemonAddress>().is_err(), "{text:?} was accepted");
         }
     }
 }

@@ -1,37 +1,37 @@
-//! How talking to a daemon fails.
+//! Errors of requests.
 
 use std::io;
 
 use llama_warden_api_types::ApiProblem;
 
-use super::DaemonAddress;
+use crate::DaemonAddress;
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody answers there.
+    /// No connection: nothing listens on the address, or it did not answer in time.
     #[error("no daemon answers on {address}")]
     Unreachable {
-        /// Where.
+        /// The address that was tried.
         address: DaemonAddress,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// The daemon refused, or what it did failed.
+    /// The daemon refused the request, or the command failed.
     #[error(transparent)]
     Problem(#[from] Box<ApiProblem>),
-    /// What answers does not speak as a daemon does, or stopped in the middle.
+    /// The peer is not a daemon of this version, or the answer is incomplete or too late.
     #[error("no sensible answer from {address}: {detail}")]
     Protocol {
-        /// Where.
+        /// The address that answered.
         address: DaemonAddress,
-        /// What was wrong.
+        /// What is wrong with the answer.
         detail: String,
     },
 }
 
 impl ClientError {
-    /// What a person can do about it.
+    /// What the user can do about it; empty if the daemon named nothing.
     pub fn next_step(&self) -> &str {
         match self {
             Self::Unreachable { .. } => "start a daemon with `llama-warden up`, or name one with --address",

@@ -1,4 +1,4 @@
-//! A stream of records: NDJSON, read line by line.
+//! A stream of records: NDJSON, decoded line by line.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -7,12 +7,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
-use super::{ClientError, DaemonAddress};
+use crate::{ClientError, DaemonAddress};
 
-/// Longest record, in bytes. A gap carries the report of every server.
+/// Longest record in bytes. A gap contains the report of every server.
 const RECORD_LIMIT: usize = 16 * 1024 * 1024;
 
-/// Records as they come. Dropping it closes the connection.
+/// The records of a stream, as they arrive. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Records<T> {
     address: DaemonAddress,
@@ -22,13 +22,16 @@ pub struct Records<T> {
 }
 
 impl<T> Records<T> {
-    pub(super) fn new(address: DaemonAddress, body: Incoming) -> Self {
+    pub(crate) fn new(address: DaemonAddress, body: Incoming) -> Self {
         Self { address, body, lines: Lines::default(), record: PhantomData }
     }
 }
 
 impl<T: DeserializeOwned> Records<T> {
-    /// The next record; `None` when the daemon ended the stream. Safe to cancel.
+    /// Waits for the next record; `None` when the daemon ended the stream. Safe to cancel.
+    ///
+    /// # Errors
+    /// If the connection breaks, or a record cannot be decoded or is longer than 16 MiB.
     pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             if let Some(line) = self.lines.pop() {
@@ -54,13 +57,14 @@ impl<T: DeserializeOwned> Records<T> {
     }
 }
 
-/// Cuts bytes into lines; blank ones keep a connection alive and say nothing.
+/// Splits bytes into lines. Drops blank lines, which the daemon sends as keep-alives.
 #[derive(Debug, Default)]
 struct Lines {
     whole: VecDeque<Vec<u8>>,
     partial: Vec<u8>,
 }
 
+/// A line is longer than [`RECORD_LIMIT`].
 struct TooLong;
 
 impl Lines {
