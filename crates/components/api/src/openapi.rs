@@ -38,7 +38,7 @@ pub fn openapi_document(extra: &[&ExtraRouteSpec]) -> Value {
             "schemas": generator.take_definitions(true),
             "responses": {
                 "Problem": {
-                    "description": "Not done; `reason` and `next_step` say why and what to do.",
+                    "description": "The request failed; `reason` says why and `next_step` what to do.",
                     "content": { "application/problem+json": { "schema": problem } },
                 },
             },

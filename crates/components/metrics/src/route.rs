@@ -13,7 +13,7 @@ pub const METRICS_ROUTE: ExtraRouteSpec = ExtraRouteSpec {
     path: "/metrics",
     access: Access::Open,
     summary: "Metrics for Prometheus",
-    answer: "OpenMetrics where the client asks for it.",
+    answer: "OpenMetrics if the client prefers it, else the Prometheus text format.",
     content_types: &["text/plain", "application/openmetrics-text"],
 };
 

@@ -1,4 +1,6 @@
-//! The snapshot as people and programs read it: the JSON of `/api/v1/status` and of `/api/v1/servers/{id}`.
+//! Reports of servers, made from a snapshot: the JSON of `/api/v1/status` and of `/api/v1/servers/{id}`.
+//!
+//! A report is a pure function of the snapshot and of the time `now`, which ages such as the uptime are measured to.
 
 use std::path::PathBuf;
 
@@ -19,9 +21,9 @@ pub struct StatusReport {
     pub ready_servers: usize,
     /// Servers with a process.
     pub running_servers: usize,
-    /// The active profile, if one is.
+    /// The active profile; null if there is none.
     pub profile: Option<String>,
-    /// Why the latest change of the configuration was refused, until one is taken.
+    /// Why the latest change of the configuration was refused; null once a change is accepted.
     #[serde(default)]
     pub configuration_refused: Option<String>,
     /// The last event that this report contains.
@@ -37,77 +39,78 @@ pub struct ServerReport {
     pub model_id: ServerId,
     /// The server's name for people.
     pub display_name: String,
-    /// The port that it is given.
+    /// The port of its process, or the configured one while none runs.
     pub port: u16,
-    /// The address that it binds.
+    /// The address that it listens on.
     pub host: String,
-    /// The process; null where none runs.
+    /// The process id; null while no process runs.
     pub pid: Option<u32>,
     /// Whether it is ready now.
     pub is_ready: bool,
     /// Whether its process runs.
     pub is_running: bool,
-    /// Whole seconds since the spawn; 0 where no process runs.
+    /// Whole seconds since the spawn; 0 while no process runs.
     pub uptime_seconds: u64,
-    /// Quantisation or another class of quality.
+    /// The configured class of quality, such as a quantisation.
     pub tier: Option<String>,
     /// Whether the model thinks before it answers.
     pub is_thinking: bool,
-    /// Whether it belongs to what is started by itself.
+    /// Whether the daemon starts it without being asked.
     pub enabled: bool,
-    /// Where it stands.
+    /// The present phase of its life.
     pub phase: PhaseName,
-    /// What proved it ready, in this incarnation.
+    /// What proved it ready, in its latest launch.
     pub ready_via: Option<ReadyVia>,
-    /// Seconds from spawn to ready, in this incarnation.
+    /// Seconds from spawn to ready, in its latest launch.
     pub startup_seconds: Option<f64>,
-    /// Launches in this run of the daemon.
+    /// The number of its latest launch: how often this daemon has launched it.
     pub incarnation: Incarnation,
-    /// Restarts by policy in this run of the daemon.
+    /// Restarts by the restart policy since the daemon started.
     pub restarts: u64,
-    /// The pack that reads its output.
+    /// The detector pack that reads its output.
     pub detector: Option<String>,
-    /// What the build calls itself.
+    /// The version that its build reports.
     pub llama_version: Option<String>,
-    /// How far the model is loaded, from 0 to 1, where the build tells.
+    /// How much of the model is loaded, from 0 to 1; null unless it is loading and its build reports progress.
     pub progress: Option<f64>,
-    /// What the server waits for: the end of a stop, the time of a restart, or memory that is about to be free.
+    /// What it waits for, in words: the end of a stop, the time of a restart, or memory.
     pub waiting_for: Option<String>,
-    /// The latest check that came out otherwise than the one before; null before the first and where no process runs.
+    /// The latest health check whose result differs from the one before; null before the first check and while no process
+    /// runs.
     pub health: Option<HealthReport>,
     /// The latest failure.
     pub last_failure: Option<FailureReport>,
-    /// Why policy does not start it again, if it was given up.
+    /// Why the restart policy does not start it again; null unless it was given up.
     pub restart_abandoned: Option<String>,
 }
 
-/// The latest check of a ready server that came out otherwise than the one before.
+/// The latest health check of a ready server whose result differs from the one before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthReport {
-    /// When.
+    /// Time of the check.
     pub at: Timestamp,
     /// Whether the server answered as ready.
     pub ok: bool,
-    /// Milliseconds until the answer, or until it was given up.
+    /// Milliseconds until the answer, or until the check gave up.
     pub latency_ms: f64,
-    /// Consecutive failures.
+    /// Consecutive failed checks up to this one.
     pub failures: u32,
 }
 
-/// A failure.
+/// A failure of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FailureReport {
-    /// Why.
+    /// The reason, from a closed set.
     pub reason: FailureReason,
-    /// The same for people.
+    /// The same in words.
     pub detail: String,
-    /// When.
+    /// Time of the failure.
     pub at: Timestamp,
-    /// The last lines of output, oldest first.
+    /// The last lines of output before it, oldest first.
     pub lines: Vec<String>,
 }
 
-/// One server whole.
+/// One server in full.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerDetail {
     /// The server at a glance.
@@ -119,34 +122,34 @@ pub struct ServerDetail {
     pub history: Vec<PhaseChange>,
     /// The command line of the latest process, secrets redacted.
     pub argv: Vec<String>,
-    /// Options that were spelled otherwise for this build.
+    /// Options that were translated for this build.
     pub options: Vec<OptionNote>,
-    /// The dialect that spelled them.
+    /// The flag dialect that translated them.
     pub dialect: Option<String>,
-    /// Losses of quality of this incarnation.
+    /// Warnings about its latest launch, such as options that its build does not know.
     pub warnings: Vec<WarningReport>,
-    /// What it is estimated to need of memory; null before its first launch, and where nothing tells.
+    /// The memory that it is estimated to need; null before its first launch, and if no estimate is possible.
     #[serde(default)]
     pub memory: Option<MemoryEstimate>,
     /// How the latest process ended.
     pub last_end: Option<ProcessEnd>,
-    /// Why it is being stopped or was.
+    /// Why it is being stopped, or was stopped.
     pub stop_reason: Option<StopReason>,
     /// Seconds in the present phase.
     pub phase_seconds: f64,
 }
 
-/// A loss of quality.
+/// A warning about a launch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WarningReport {
-    /// What kind.
+    /// The kind of warning, from a closed set.
     pub warning: Warning,
-    /// The same for people.
+    /// The same in words.
     pub detail: String,
 }
 
 impl StatusReport {
-    /// The report at `now`.
+    /// Reports `snapshot` at the time `now`.
     pub fn of(snapshot: &Snapshot, now: Uptime) -> Self {
         Self {
             total_servers: snapshot.servers.len(),
@@ -161,7 +164,7 @@ impl StatusReport {
 }
 
 impl ServerReport {
-    /// The report of one server at `now`.
+    /// Reports one server at the time `now`.
     pub fn of(id: &ServerId, server: &ServerRecord, now: Uptime) -> Self {
         let process = server.process.as_ref();
         Self {
@@ -196,7 +199,7 @@ impl ServerReport {
 }
 
 impl ServerDetail {
-    /// The whole of one server at `now`.
+    /// Reports one server in full at the time `now`.
     pub fn of(id: &ServerId, server: &ServerRecord, now: Uptime) -> Self {
         Self {
             report: ServerReport::of(id, server, now),
@@ -231,7 +234,7 @@ impl FailureReport {
     }
 }
 
-/// What a server is given time for, in words.
+/// What a server waits for, in words.
 fn waiting_for(server: &ServerRecord, now: Uptime) -> Option<String> {
     if let Some(because) = &server.held {
         return Some(format!("memory: {because}"));

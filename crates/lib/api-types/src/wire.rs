@@ -1,5 +1,4 @@
-//! What travels beside the reports of `llama-warden-state`: profiles, targets, answers to commands, and the records of the
-//! two streams.
+//! Answers to commands, profiles, targets for Prometheus, and the records of the event and log streams.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +11,11 @@ use crate::{ServerDetail, StatusReport};
 /// The answer to a start, stop or restart: the command and the server's record at the time of the answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CommandAnswer {
-    /// The command's id: the `seq` of its `CommandAccepted` event, and the `cause` of what follows from it.
+    /// The command's id: the `seq` of its `CommandAccepted` event, and the `cause` of the events that follow from it.
     pub command: Option<Seq>,
-    /// How it ended; null while it is under way.
+    /// How it ended; null if it had not ended at the time of the answer.
     pub outcome: Option<CommandOutcome>,
-    /// The server.
+    /// The server at the time of the answer.
     #[serde(flatten)]
     pub server: ServerDetail,
 }
@@ -24,17 +23,17 @@ pub struct CommandAnswer {
 /// A configured profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProfileReport {
-    /// What the configuration says of it.
+    /// The profile as configured.
     #[serde(flatten)]
     pub card: ProfileCard,
     /// Whether it is the active one.
     pub active: bool,
 }
 
-/// What should run at this moment.
+/// The servers that should be ready at this moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ActiveProfileReport {
-    /// The active profile; null where every enabled server runs without one.
+    /// The active profile; null if there is none, and every enabled server should be ready.
     pub profile: Option<String>,
     /// The servers that should be ready.
     pub servers: Vec<ServerId>,
@@ -42,33 +41,34 @@ pub struct ActiveProfileReport {
     pub missing: Vec<ServerId>,
 }
 
-/// The answer to a change of the whole fleet: what it does to each server, and the status at the time of the answer.
+/// The answer to a change of the whole fleet: its plan for each server, and the status at the time of the answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SwitchAnswer {
-    /// The command's id: the `seq` of its `CommandAccepted` event, and the `cause` of what follows from it.
+    /// The command's id: the `seq` of its `CommandAccepted` event, and the `cause` of the events that follow from it.
     pub command: Seq,
-    /// How it ended; null while it is under way. A server that failed does not sink the change: the status names it.
+    /// How it ended; null if it had not ended at the time of the answer. A failed server does not fail the change: see the
+    /// status.
     pub outcome: Option<CommandOutcome>,
-    /// The plan.
+    /// The servers that the change starts, stops, restarts and keeps.
     #[serde(flatten)]
     pub plan: SwitchPlan,
-    /// All servers.
+    /// All servers at the time of the answer.
     pub status: StatusReport,
 }
 
-/// Targets with labels in common, as Prometheus' `http_sd_config` reads them.
+/// A group of targets with the same labels, in the format of Prometheus' `http_sd_config`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetGroup {
-    /// `HOST:PORT`.
+    /// Each as `HOST:PORT`.
     pub targets: Vec<String>,
-    /// Labels; those that begin with `__meta_` are for relabelling.
+    /// Labels of all targets; those that begin with `__meta_` are for relabelling only.
     pub labels: BTreeMap<String, String>,
 }
 
-/// The answer to a shutdown.
+/// The answer to a shutdown, sent before it is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ShutdownAnswer {
-    /// The command's id.
+    /// The command's id: the `seq` of its `CommandAccepted` event.
     pub command: Option<Seq>,
 }
 
@@ -78,20 +78,20 @@ pub struct ShutdownAnswer {
 pub enum EventRecord {
     /// An event.
     Envelope(Box<Envelope>),
-    /// Events that the daemon no longer keeps.
+    /// Events that are missing in the stream, since the daemon no longer keeps them.
     Gap {
-        /// How many, and what they came to.
+        /// Their number, and the state after them.
         gap: GapReport,
     },
 }
 
-/// A hole in the event stream.
+/// A gap in the event stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GapReport {
-    /// How many events are missing.
+    /// The number of missing events.
     pub missed: u64,
-    /// The state that contains them; what follows in the stream comes after its `seq`. Null where the stream goes on
-    /// with older events that are still kept (`follow=0`).
+    /// The state after the missing events; the stream continues after its `seq`. Null if the stream continues with older
+    /// events that are still kept (`follow=0`).
     pub snapshot: Option<StatusReport>,
 }
 
@@ -99,20 +99,20 @@ pub struct GapReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum LogRecord {
-    /// A line of the server.
+    /// A line that the server wrote.
     Line {
-        /// Where it was written.
+        /// The output stream of the line.
         stream: StreamName,
-        /// Its place among all lines of this server.
+        /// Its position among all lines of this server, over both streams.
         order: u64,
-        /// Its text; bytes that are no UTF-8 became U+FFFD.
+        /// Its text; bytes that are not UTF-8 are replaced by U+FFFD.
         line: String,
     },
-    /// Lines that were forgotten before they could be sent.
+    /// Lines that the daemon dropped before it could send them.
     Lost {
-        /// Where they were written.
+        /// The output stream of the lines.
         stream: StreamName,
-        /// How many.
+        /// The number of lost lines.
         lost: u64,
     },
 }

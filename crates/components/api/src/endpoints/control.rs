@@ -18,8 +18,8 @@ use crate::query::{DurationParameter, StrictQuery, SwitchParameter, query_schema
 use crate::route::{PROBLEM_BODY, Route, RouteAnswer, RouteMethod, UNKNOWN_SERVER, answer, json_body};
 
 const COMMAND_ANSWERS: &[RouteAnswer] = &[
-    answer(200, "Done, with `wait`: the server's record.", &[json_body::<CommandAnswer>()]),
-    answer(202, "Accepted and not done yet: the server's record.", &[json_body::<CommandAnswer>()]),
+    answer(200, "Done, with `wait`: the server's report.", &[json_body::<CommandAnswer>()]),
+    answer(202, "Accepted and not done yet: the server's report.", &[json_body::<CommandAnswer>()]),
     UNKNOWN_SERVER,
     answer(409, "A later command asked for something else.", &[PROBLEM_BODY]),
     answer(502, "The server failed, with `wait`; `reason` is the failure's.", &[PROBLEM_BODY]),
@@ -28,7 +28,7 @@ const COMMAND_ANSWERS: &[RouteAnswer] = &[
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct StartQuery {
-    /// Answer when the command is done, at most this much later. Never changes what the command does.
+    /// Answer when the command is done, at most this much later. Does not change what the command does.
     wait: Option<DurationParameter>,
 }
 
@@ -55,7 +55,7 @@ async fn start(
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct StopQuery {
-    /// Answer when the command is done, at most this much later. Never changes what the command does.
+    /// Answer when the command is done, at most this much later. Does not change what the command does.
     wait: Option<DurationParameter>,
     /// Time before KILL, instead of the configured one.
     grace: Option<DurationParameter>,

@@ -26,9 +26,9 @@ const SUBSCRIBER: &str = "api";
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct EventsQuery {
-    /// Begin after this seq, as the header Last-Event-ID does; without both, with what comes.
+    /// Begin after the event with this seq, as the header Last-Event-ID does. Without both: new events only.
     since: Option<u64>,
-    /// 0: what is kept, then the end. Without it the stream goes on.
+    /// 0 ends the stream after the kept events; otherwise it continues with new ones.
     #[serde(default = "SwitchParameter::on")]
     follow: SwitchParameter,
 }
@@ -38,11 +38,11 @@ pub(super) const EVENTS: Route = Route {
     method: RouteMethod::Get,
     path: "/api/v1/events",
     access: Access::Guarded,
-    summary: "The events: id is the seq, event the type, data the envelope; `gap` where events are missing",
+    summary: "The event stream: id is the seq, event the type, data the envelope; `gap` stands for missing events",
     query: Some(query_schema::<EventsQuery>),
     answers: &[answer(
         200,
-        "Events, or a record a line.",
+        "Server-Sent Events, or one JSON record per line.",
         &[body::<EventRecord>(stream::SSE), body::<EventRecord>(stream::NDJSON)],
     )],
     handler: |method| on(method, events),

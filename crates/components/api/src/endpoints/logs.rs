@@ -29,12 +29,12 @@ const REPORT_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LogsQuery {
-    /// The latest lines only; all kept ones without it.
+    /// Only this many of the latest kept lines; without it, all kept lines.
     tail: Option<usize>,
-    /// Go on with what comes.
+    /// Continue with new lines.
     #[serde(default)]
     follow: SwitchParameter,
-    /// One stream only.
+    /// Only lines of this output stream.
     #[schemars(schema_with = "stream_schema")]
     stream: Option<StreamName>,
 }
@@ -48,12 +48,12 @@ pub(super) const LOGS: Route = Route {
     method: RouteMethod::Get,
     path: "/api/v1/servers/{id}/logs",
     access: Access::Guarded,
-    summary: "The output of a server: what is kept, then what comes",
+    summary: "The output of a server: the kept lines, then new ones",
     query: Some(query_schema::<LogsQuery>),
     answers: &[
         answer(
             200,
-            "Lines; `line` and `lost` events with a record as data; or a record a line.",
+            "Lines of text; or `line` and `lost` events with a record as data; or one JSON record per line.",
             &[TEXT_BODY, body::<LogRecord>(stream::SSE), body::<LogRecord>(stream::NDJSON)],
         ),
         UNKNOWN_SERVER,

@@ -15,7 +15,7 @@ pub(super) const MODELS: Route = Route {
     method: RouteMethod::Get,
     path: "/api/v1/models",
     access: Access::Guarded,
-    summary: "What discovery knows: models, what was passed over, and files with problems",
+    summary: "The models that discovery found, files that are not models, and files with problems",
     query: None,
     answers: &[answer(
         200,
@@ -37,12 +37,12 @@ fn schema(_: &mut SchemaGenerator) -> Schema {
         "properties": {
             "directories": {
                 "type": "array",
-                "description": "The folders that were looked through.",
+                "description": "The searched folders.",
                 "items": { "type": "string" },
             },
             "models": list("Each with id, path, port, enabled, tier, thinking, and the server that runs it."),
-            "skipped": list("Sound files that are no model to serve, with what they are."),
-            "problems": list("What cannot be used: path, reason, detail, help."),
+            "skipped": list("Valid files that are not models to serve, with what they are."),
+            "problems": list("Files that cannot be used: path, reason, detail, help."),
         },
     })
 }

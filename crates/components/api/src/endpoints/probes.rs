@@ -29,7 +29,7 @@ pub(super) const LIVENESS: Route = Route {
     access: Access::Open,
     summary: "Whether the daemon runs",
     query: Some(query_schema::<ProbeQuery>),
-    answers: &[answer(200, "It does.", &[TEXT_BODY])],
+    answers: &[answer(200, "The daemon runs.", &[TEXT_BODY])],
     handler: |method| on(method, livez),
 };
 
@@ -40,7 +40,14 @@ pub(super) const READINESS: Route = Route {
     access: Access::Open,
     summary: "Whether every enabled server is ready",
     query: Some(query_schema::<ProbeQuery>),
-    answers: &[answer(200, "All are.", &[TEXT_BODY]), answer(503, "These are not.", &[PROBLEM_BODY, TEXT_BODY])],
+    answers: &[
+        answer(200, "Every enabled server is ready.", &[TEXT_BODY]),
+        answer(
+            503,
+            "Some enabled servers are not ready, or the daemon is starting or stopping.",
+            &[PROBLEM_BODY, TEXT_BODY],
+        ),
+    ],
     handler: |method| on(method, readyz),
 };
 

@@ -31,7 +31,7 @@ pub(super) const LIST: Route = Route {
     access: Access::Guarded,
     summary: "All configured profiles",
     query: None,
-    answers: &[answer(200, "By name.", &[json_body::<Vec<ProfileReport>>()])],
+    answers: &[answer(200, "The profiles, by name.", &[json_body::<Vec<ProfileReport>>()])],
     handler: |method| on(method, profiles),
 };
 
@@ -48,7 +48,7 @@ pub(super) const PROFILE: Route = Route {
     access: Access::Guarded,
     summary: "One profile",
     query: None,
-    answers: &[answer(200, "What the configuration says of it.", &[json_body::<ProfileReport>()]), UNKNOWN_PROFILE],
+    answers: &[answer(200, "The profile as configured.", &[json_body::<ProfileReport>()]), UNKNOWN_PROFILE],
     handler: |method| on(method, profile),
 };
 
@@ -68,7 +68,7 @@ pub(super) const ACTIVE: Route = Route {
     query: None,
     answers: &[answer(
         200,
-        "The profile; null where there is none and every enabled server should be ready.",
+        "The profile; null if there is none and every enabled server should be ready.",
         &[json_body::<ActiveProfileReport>()],
     )],
     handler: |method| on(method, active_profile),
@@ -88,10 +88,10 @@ async fn active_profile(State(app): State<App>) -> Response {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SwitchQuery {
-    /// Only plan: nothing is touched.
+    /// Only plan; do not touch any server.
     #[serde(default)]
     dry_run: SwitchParameter,
-    /// Answer when the command is done, at most this much later. Never changes what the command does.
+    /// Answer when the command is done, at most this much later. Does not change what the command does.
     wait: Option<DurationParameter>,
 }
 
@@ -109,7 +109,7 @@ pub(super) const ACTIVATE: Route = Route {
     method: RouteMethod::Post,
     path: "/api/v1/profiles/{name}/activate",
     access: Access::Guarded,
-    summary: "Bring the fleet to what a profile says; what runs as it should is not touched",
+    summary: "Bring the fleet to a profile; servers that already run as it says are not touched",
     query: Some(query_schema::<SwitchQuery>),
     answers: SWITCH_ANSWERS,
     handler: |method| on(method, activate),
@@ -144,7 +144,7 @@ async fn deactivate(
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ReloadQuery {
-    /// Answer when the command is done, at most this much later. Never changes what the command does.
+    /// Answer when the command is done, at most this much later. Does not change what the command does.
     wait: Option<DurationParameter>,
 }
 
@@ -158,7 +158,7 @@ pub(super) const RELOAD: Route = Route {
     answers: &[
         answer(200, "Done, with `wait`.", &[json_body::<SwitchAnswer>()]),
         ACCEPTED_SWITCH,
-        answer(422, "It has problems, all in `detail`, and changes nothing.", &[PROBLEM_BODY]),
+        answer(422, "The configuration is invalid and nothing changed; `detail` lists all problems.", &[PROBLEM_BODY]),
     ],
     handler: |method| on(method, reload),
 };

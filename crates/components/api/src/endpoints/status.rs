@@ -32,7 +32,7 @@ pub(super) const SERVERS: Route = Route {
     access: Access::Guarded,
     summary: "All servers at a glance",
     query: None,
-    answers: &[answer(200, "By id.", &[json_body::<Vec<ServerReport>>()])],
+    answers: &[answer(200, "The reports, by id.", &[json_body::<Vec<ServerReport>>()])],
     handler: |method| on(method, servers),
 };
 
@@ -47,7 +47,7 @@ pub(super) const SERVER: Route = Route {
     access: Access::Guarded,
     summary: "One server: phase, history, last failure, command line, detector",
     query: None,
-    answers: &[answer(200, "The server's record.", &[json_body::<ServerDetail>()]), UNKNOWN_SERVER],
+    answers: &[answer(200, "The server's report.", &[json_body::<ServerDetail>()]), UNKNOWN_SERVER],
     handler: |method| on(method, server),
 };
 
