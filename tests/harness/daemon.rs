@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 
+use llama_warden_api_types::{ServerDetail, ServerReport, StatusReport};
 use llama_warden_events::{Envelope, Event, FailureReason, Seq};
-use llama_warden_state::{ServerDetail, ServerReport, StatusReport};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::process::Command;

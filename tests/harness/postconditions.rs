@@ -4,8 +4,8 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
+use llama_warden_api_types::StatusReport;
 use llama_warden_events::{Envelope, Event, Uptime};
-use llama_warden_state::StatusReport;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep, timeout};

@@ -5,9 +5,10 @@
 use std::fs::File;
 use std::path::Path;
 
+use llama_warden_api_types::StatusReport;
 use llama_warden_events::{Event, FailureReason, Warning};
 use llama_warden_stand_in::{Script, TermScript};
-use llama_warden_state::{PhaseName, StatusReport};
+use llama_warden_state::PhaseName;
 use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, sample, sandbox};
 use serde_json::Value;
 
@@ -89,7 +90,7 @@ fn a_server_that_may_not_fit_is_started_with_a_warning() {
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("big").await;
         daemon.ready("a").await;
-        let short = |warnings: Vec<llama_warden_state::WarningReport>| {
+        let short = |warnings: Vec<llama_warden_api_types::WarningReport>| {
             warnings.into_iter().find(|warning| warning.warning == Warning::MemoryShort)
         };
         let warning = short(daemon.server("big").await.warnings).expect("it is warned of");

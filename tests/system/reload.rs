@@ -93,7 +93,7 @@ fn a_bad_configuration_changes_nothing_and_says_why() {
         assert!(status.configuration_refused.is_some_and(|why| why.contains("grase")));
         let shown = sandbox.run(daemon.config(), ["--address", &address(&daemon), "status"]).await.expect(0).stdout;
         assert!(shown.contains("grase") && shown.contains("llama-warden check"), "{shown}");
-        let pids = |servers: &[llama_warden_state::ServerReport]| servers.iter().map(|s| s.pid).collect::<Vec<_>>();
+        let pids = |servers: &[llama_warden_api_types::ServerReport]| servers.iter().map(|s| s.pid).collect::<Vec<_>>();
         assert_eq!(pids(&status.servers), pids(&before.servers));
         assert!(plans(&daemon).is_empty() && !daemon.event_stream().events().iter().any(is_reload));
         assert!(daemon.log().contains("grase"), "the log says it too");

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use llama_warden_api::{Api, ApiParts, Listeners, MetricsSource, ModelsSource, Token};
+use llama_warden_api::{Api, ApiParts, Listeners, ModelsSource, Token};
+use llama_warden_api_types::ExtraRoute;
 use llama_warden_component::CompositionError;
 use llama_warden_component::Host;
 use llama_warden_config::Fleet;
@@ -14,7 +15,7 @@ use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
 use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram};
 use llama_warden_memory::SystemScales;
-use llama_warden_metrics::Exporter;
+use llama_warden_metrics::{Exporter, METRICS_ROUTE};
 use llama_warden_plugin_files::{PluginFile, PluginSet, PluginSetError};
 use llama_warden_readiness::{PackSet, Readiness};
 use llama_warden_supervisor::{FleetSource, Supervisor, SupervisorLimits, SupervisorSettings};
@@ -40,7 +41,7 @@ pub struct Parts {
     /// Where other fleets come from.
     pub source: FleetSource,
     /// What is known of models.
-    pub models: ModelsSource,
+    pub models: Box<dyn ModelsSource>,
     /// The watch on the configuration, where there is one.
     pub watch: Option<ConfigWatch>,
     /// Bounds in number and time.
@@ -102,12 +103,13 @@ pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
         seed: fastrand::u64(..),
         state_dir: Some(parts.state_dir.clone()),
     };
-    let metrics = exporter(host)?;
+    let exporter = Exporter::new(bus.clone(), lane.clone(), env!("CARGO_PKG_VERSION"))
+        .map_err(|error| ComposeError::Metrics(error.to_string()))?;
     let api = ApiParts {
         listeners: parts.listeners,
         bus,
         lane: lane.clone(),
-        metrics,
+        routes: vec![ExtraRoute::new(&METRICS_ROUTE, exporter)],
         models: parts.models,
         description: documents::OPENAPI,
         token: parts.token,
@@ -134,17 +136,6 @@ pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
         host.add(watch)?;
     }
     Ok(())
-}
-
-/// The exporter, as the HTTP edge calls it.
-fn exporter(host: &Host) -> Result<MetricsSource, ComposeError> {
-    let (bus, lane) = (host.bus().clone(), host.lane().clone());
-    let exporter = Exporter::new(bus, lane, env!("CARGO_PKG_VERSION"))
-        .map_err(|error| ComposeError::Metrics(error.to_string()))?;
-    Ok(Arc::new(move |accept| {
-        let page = exporter.render(accept).map_err(|error| error.to_string())?;
-        Ok((page.content_type, page.body.into_bytes()))
-    }))
 }
 
 /// The detector packs or flag dialects, built-in and of a directory.

@@ -17,7 +17,17 @@ pub struct Sources {
     /// For the supervisor.
     pub fleet: FleetSource,
     /// For `/api/v1/models`.
-    pub models: ModelsSource,
+    pub models: Box<dyn ModelsSource>,
+}
+
+/// The models of the latest reload, as JSON.
+#[derive(Clone)]
+struct LatestModels(Arc<Mutex<Value>>);
+
+impl ModelsSource for LatestModels {
+    fn models(&self) -> Value {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// What is in force.
@@ -47,8 +57,8 @@ pub fn sources(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<Se
         profile: inventory.loaded.configuration.active_profile(profile).map(str::to_owned),
         only,
     });
-    let models = Arc::new(Mutex::new(json(&inventory.models)));
-    let found = models.clone();
+    let models = LatestModels(Arc::new(Mutex::new(json(&inventory.models))));
+    let latest = models.clone();
     let fleet = move |change: &Change| {
         let mut in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
         let next = |profile: &Option<String>| InForce { profile: profile.clone(), only: None, ..in_force.clone() };
@@ -72,14 +82,13 @@ pub fn sources(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<Se
                 warn_of_what_waits(&in_force.loaded.configuration, &next.loaded.configuration);
                 inventory.models.log();
                 keep(&ports, &inventory.ports);
-                *found.lock().unwrap_or_else(PoisonError::into_inner) = json(&inventory.models);
+                *latest.0.lock().unwrap_or_else(PoisonError::into_inner) = json(&inventory.models);
                 *in_force = next;
                 Ok(resolved)
             }
         }
     };
-    let models = move || models.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Sources { fleet: Arc::new(fleet), models: Arc::new(models) }
+    Sources { fleet: Arc::new(fleet), models: Box::new(models) }
 }
 
 /// The fleet to begin with: of the enabled servers only these, where some are named.

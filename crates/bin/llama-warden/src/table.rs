@@ -2,7 +2,8 @@
 
 use anstyle::{AnsiColor, Color, Style};
 use comfy_table::{Table, presets};
-use llama_warden_state::{PhaseName, ServerReport, StatusReport};
+use llama_warden_api_types::{ServerReport, StatusReport};
+use llama_warden_state::PhaseName;
 
 /// The servers of a report, one line each, and one line of totals.
 pub fn render(report: &StatusReport) -> String {
@@ -125,8 +126,9 @@ fn uptime(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use llama_warden_api_types::FailureReport;
     use llama_warden_events::{FailureReason, Seq, ServerCard, ServerId, Timestamp, Uptime};
-    use llama_warden_state::{FailureReport, ServerRecord};
+    use llama_warden_state::ServerRecord;
 
     use super::*;
 

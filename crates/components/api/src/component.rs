@@ -1,43 +1,43 @@
-//! The component: listeners that are already bound, and what is needed to answer from them.
+//! The component: serves listeners that are bound already.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use llama_warden_api_types::ExtraRoute;
 use llama_warden_bus::{Bus, OutputLane};
 use llama_warden_component::{Component, Ports};
 use llama_warden_events::NoCommand;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::edge::{EdgePolicy, Reach, Token};
-use crate::handlers::Shared;
+use crate::app::AppState;
+use crate::http_security::{ListenerReach, RequestPolicy, Token};
 use crate::listen::{ControlSocket, Listeners};
-use crate::routes;
-use crate::serve::{ControlEntrance, serve};
+use crate::router::{UnusablePath, router};
+use crate::serve::{ControlListener, serve};
 
-/// Renders the metrics for a client that sent this `Accept` header: content type and body, or why
-/// not. Runs on a thread that may block.
-pub type MetricsSource = Arc<dyn Fn(Option<&str>) -> Result<(&'static str, Vec<u8>), String> + Send + Sync>;
+/// Where `/api/v1/models` gets its answer from.
+pub trait ModelsSource: Send + Sync + 'static {
+    /// The models that discovery found at the start or the latest reload, as JSON. Called for each request on the runtime's
+    /// only thread, so it must not read files.
+    fn models(&self) -> serde_json::Value;
+}
 
-/// What discovery knows of models, as `/api/v1/models` answers it. Called for each request, so it only hands over what was
-/// found before.
-pub type ModelsSource = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
-
-/// What the component is made of.
+/// What [`Api`] is built from.
 pub struct ApiParts {
-    /// Where it listens.
+    /// The addresses to serve.
     pub listeners: Listeners,
-    /// The line of events, to read.
+    /// Source of snapshots and of the event stream.
     pub bus: Bus,
-    /// The output of the servers.
+    /// Source of the servers' output.
     pub lane: OutputLane,
-    /// What `/metrics` answers.
-    pub metrics: MetricsSource,
-    /// What `/api/v1/models` answers.
-    pub models: ModelsSource,
-    /// What `/openapi.json` answers: the text of [`openapi_document`](crate::openapi_document), generated beforehand.
+    /// Routes of other components, such as `/metrics`.
+    pub routes: Vec<ExtraRoute>,
+    /// Answers `/api/v1/models`.
+    pub models: Box<dyn ModelsSource>,
+    /// The answer to `/openapi.json`: the text of [`openapi_document`](crate::openapi_document), generated beforehand.
     pub description: &'static str,
-    /// What guards the TCP listener.
+    /// What clients of the TCP listener must send; `None` admits everybody on loopback, and only open paths elsewhere.
     pub token: Option<Token>,
 }
 
@@ -46,12 +46,23 @@ pub struct Api {
     parts: ApiParts,
 }
 
-/// Why the component ended by itself.
+/// Why the component failed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use the {listener} listener")]
-pub struct ApiError {
-    listener: &'static str,
-    source: io::Error,
+pub enum ApiError {
+    /// The runtime refused a bound listener.
+    #[error("cannot use the {listener} listener")]
+    Listener {
+        /// `control` or `TCP`.
+        listener: &'static str,
+        /// The error of the kernel.
+        source: io::Error,
+    },
+    /// An extra route has a path that is not literal, or that another route has.
+    #[error("cannot add the route {path}: its path has parameters, or another route has the same")]
+    UnusablePath {
+        /// The path of the route.
+        path: &'static str,
+    },
 }
 
 impl Api {
@@ -74,28 +85,22 @@ impl Component for Api {
     type Error = ApiError;
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), ApiError> {
-        let ApiParts { listeners, bus, lane, metrics, models, description, token } = self.parts;
-        let reach = listeners.tcp.as_ref().map_or(Reach::Loopback, |tcp| tcp.reach());
+        let ApiParts { listeners, bus, lane, routes, models, description, token } = self.parts;
+        let reach = listeners.tcp.as_ref().map_or(ListenerReach::Loopback, |tcp| tcp.reach());
         let host = listeners.tcp.as_ref().map(|tcp| tcp.host.clone());
-        let shared = Shared {
-            bus,
-            lane,
-            metrics,
-            models,
-            description,
-            events: ports.events,
-            commands: ports.commands,
-            cancel: ports.cancel.clone(),
-        };
-        let router = routes::router(Arc::new(shared), Arc::new(EdgePolicy::new(reach, host, token)));
+        let (events, commands, cancel) = (ports.events, ports.commands, ports.cancel.clone());
+        let app = Arc::new(AppState { bus, lane, events, commands, models, description, cancel });
+        let router = router(app, &routes, RequestPolicy::new(reach, host, token))
+            .map_err(|UnusablePath(path)| ApiError::UnusablePath { path })?;
 
-        let ControlSocket { listener, place, peers } = listeners.control;
-        let listener = UnixListener::from_std(listener).map_err(|source| ApiError { listener: "control", source })?;
-        let control = serve(ControlEntrance { listener, peers, _place: place }, router.clone(), ports.cancel.clone());
+        let ControlSocket { listener, path, peers } = listeners.control;
+        let listener =
+            UnixListener::from_std(listener).map_err(|source| ApiError::Listener { listener: "control", source })?;
+        let control = serve(ControlListener { listener, peers, _path: path }, router.clone(), ports.cancel.clone());
         match listeners.tcp {
             Some(tcp) => {
                 let listener = TcpListener::from_std(tcp.listener);
-                let listener = listener.map_err(|source| ApiError { listener: "TCP", source })?;
+                let listener = listener.map_err(|source| ApiError::Listener { listener: "TCP", source })?;
                 tokio::join!(control, serve(listener, router, ports.cancel));
             }
             None => control.await,

@@ -1,32 +1,41 @@
-//! Status and control over HTTP, on a TCP address and on a unix socket, and the client that the command line uses.
+//! Status and control over HTTP, on a TCP address and on a unix socket.
 //!
-//! The crate knows events, snapshots and commands; who performs a command, it does not know. Every answer is made from
-//! one snapshot. [`Listeners`] are bound before anything is launched; [`Api`] is the component that serves them.
+//! The crate knows events, snapshots and commands, but not the components that carry commands out. Every answer is made
+//! from one snapshot. [`Listeners`] are bound before anything is launched; [`Api`] is the component that serves them. The
+//! JSON is in `llama-warden-api-types`, the client in `llama-warden-client`.
 //!
-//! * `routes` is one table: the router and the paths of [`openapi_document`] are made from it, so they cannot differ.
-//! * `edge` decides which requests come in at all: host, origin, token, content type, size. It is pure.
-//! * `serve` is the loop around hyper: limits, timeouts, the orderly end.
-//! * [`client`] speaks to the same endpoints and decodes the same types.
+//! * `endpoints`: the handlers, each with its `Route`. The router and [`openapi_document`] are made from one list of routes.
+//! * `command`: sends a command to its owner and waits for its end.
+//! * `stream`: bodies that go on, for events and logs.
+//! * `http_security`: decides which requests are served, by host, origin, token, content type and size. It is pure.
+//! * `router`, `listen`, `serve`: the router; bound addresses; the accept loop around hyper with its limits and timeouts.
+//!
+//! # Adding an endpoint
+//!
+//! 1. A file in `endpoints` with the handler and, beside it, a constant `Route`: operation id, method, path, access, summary
+//!    and answers. A query is a struct that derives `Deserialize` and `JsonSchema`; the handler reads it with `StrictQuery`
+//!    and the route names it as `query_schema::<T>`. The doc comments of its fields describe the parameters.
+//! 2. A line in the list in `endpoints/mod.rs`.
+//! 3. `cargo xtask schema`, which regenerates `docs/schema/openapi.json`.
+//!
+//! A component that answers a path of its own, as metrics does, depends on `llama-warden-api-types` alone: it implements
+//! `RouteHandler`, and the composition puts its `ExtraRoute` into [`ApiParts::routes`].
 
-pub mod client;
+mod app;
+mod command;
 mod component;
-mod edge;
-mod handlers;
+mod endpoints;
+mod http_security;
 mod listen;
 mod openapi;
 mod problem;
 mod query;
-mod routes;
+mod route;
+mod router;
 mod serve;
 mod stream;
-mod wire;
 
-pub use component::{Api, ApiError, ApiParts, MetricsSource, ModelsSource};
-pub use edge::{InvalidToken, Token};
+pub use component::{Api, ApiError, ApiParts, ModelsSource};
+pub use http_security::{InvalidToken, Token};
 pub use listen::{BindError, ListenSettings, Listeners};
-pub use openapi::document as openapi_document;
-pub use problem::Problem;
-pub use wire::{
-    ActiveProfileReport, CommandAnswer, EventRecord, GapReport, LogRecord, ProfileReport, ShutdownAnswer, SwitchAnswer,
-    TargetGroup,
-};
+pub use openapi::openapi_document;

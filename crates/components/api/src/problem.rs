@@ -1,149 +1,26 @@
-//! Errors as clients see them: `application/problem+json` (RFC 9457) with a reason to branch on and a next step.
+//! A [`ApiProblem`] as an HTTP response.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use llama_warden_events::{FailureReason, RefusalReason, Refused, Seq, ServerId};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use llama_warden_api_types::{ApiProblem, PROBLEM_JSON};
 
-/// Media type of a [`Problem`].
-pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
+/// The error of handlers and extractors: answers with `application/problem+json` and the problem's status.
+pub(crate) struct ProblemResponse(pub(crate) ApiProblem);
 
-/// Why a request was not done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
-#[error("{detail}")]
-pub struct Problem {
-    /// A URI that stands for the reason.
-    #[serde(rename = "type")]
-    pub kind: Box<str>,
-    /// The reason in a few words, the same for every occurrence.
-    pub title: Box<str>,
-    /// The HTTP status, again.
-    pub status: u16,
-    /// What went wrong this time.
-    pub detail: String,
-    /// The reason in kebab case, for programs. For a failed server it is the failure's reason.
-    pub reason: String,
-    /// What to do about it, where something can be done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_step: Option<Box<str>>,
-    /// The servers that it is about, where there are several.
-    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
-    pub servers: Box<[ServerId]>,
-}
-
-impl Problem {
-    /// A problem without a next step. `reason` is in kebab case.
-    pub(crate) fn new(status: StatusCode, reason: &str, title: &str, detail: impl Into<String>) -> Self {
-        Self {
-            kind: format!("urn:llama-warden:problem:{reason}").into(),
-            title: title.into(),
-            status: status.as_u16(),
-            detail: detail.into(),
-            reason: reason.to_owned(),
-            next_step: None,
-            servers: Box::default(),
-        }
-    }
-
-    /// Adds what to do about it.
-    #[must_use]
-    pub(crate) fn next_step(mut self, next_step: impl Into<Box<str>>) -> Self {
-        self.next_step = Some(next_step.into());
-        self
-    }
-
-    /// Adds the servers that it is about.
-    #[must_use]
-    pub(crate) fn about(mut self, servers: impl Into<Box<[ServerId]>>) -> Self {
-        self.servers = servers.into();
-        self
-    }
-
-    /// No route has this path.
-    pub(crate) fn no_such_path(path: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "unknown-path", "no such path", format!("nothing is at {path}"))
-            .next_step("see /openapi.json for what there is")
-    }
-
-    /// The path is routed, the method is not.
-    pub(crate) fn wrong_method(method: &str, path: &str) -> Self {
-        let detail = format!("{path} does not take {method}");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "method not allowed", detail)
-            .next_step("use a method of the Allow header")
-    }
-
-    /// A query parameter is unknown or has a value that cannot be read.
-    pub(crate) fn bad_query(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad-query", "query not understood", detail)
-            .next_step("see /openapi.json for the parameters of this path")
-    }
-
-    /// No server of that name is configured.
-    pub(crate) fn unknown_server(id: &str) -> Self {
-        Self::refused(&Refused::new(RefusalReason::UnknownServer, format!("no server is named `{id}`")))
-    }
-
-    /// No profile of that name is configured.
-    pub(crate) fn unknown_profile(name: &str) -> Self {
-        Self::refused(&Refused::new(RefusalReason::UnknownProfile, format!("no profile is named `{name}`")))
-    }
-
-    /// The owner of a command did not take it.
-    pub(crate) fn refused(refused: &Refused) -> Self {
-        let (status, title, next_step) = match refused.reason {
-            RefusalReason::UnknownServer => {
-                (StatusCode::NOT_FOUND, "unknown server", "GET /api/v1/servers lists what is configured")
-            }
-            RefusalReason::UnknownProfile => {
-                (StatusCode::NOT_FOUND, "unknown profile", "GET /api/v1/profiles lists what is configured")
-            }
-            RefusalReason::InvalidConfiguration => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "invalid configuration",
-                "mend it; `llama-warden check` shows each problem with its place",
-            ),
-            RefusalReason::WrongPhase => (
-                StatusCode::CONFLICT,
-                "wrong phase",
-                "GET /api/v1/status shows the phase; try again when it has changed",
-            ),
-            RefusalReason::StaleIncarnation => {
-                (StatusCode::CONFLICT, "incarnation is over", "GET /api/v1/status shows the present incarnation")
-            }
-            RefusalReason::ShuttingDown => {
-                (StatusCode::SERVICE_UNAVAILABLE, "shutting down", "start the daemon again with `llama-warden up`")
-            }
-            RefusalReason::QueueFull => (StatusCode::SERVICE_UNAVAILABLE, "too many commands", "try again in a second"),
-            RefusalReason::Expired => (StatusCode::SERVICE_UNAVAILABLE, "not taken up in time", "try again"),
-            RefusalReason::OwnerGone => {
-                (StatusCode::SERVICE_UNAVAILABLE, "component ended", "look into the daemon's log, then start it again")
-            }
-        };
-        Self::new(status, refused.reason.as_str(), title, refused.detail.clone()).next_step(next_step)
-    }
-
-    /// A command was taken up and its server failed.
-    pub(crate) fn failed(server: &ServerId, reason: FailureReason, detail: &str) -> Self {
-        Self::new(StatusCode::BAD_GATEWAY, reason.as_str(), "server failed", detail)
-            .next_step(format!("read its last lines: GET /api/v1/servers/{server}/logs"))
-            .about(vec![server.clone()])
-    }
-
-    /// A command was taken up and then overruled by a later one.
-    pub(crate) fn superseded(by: Seq) -> Self {
-        let detail = format!("command {by} came later and asked for something else");
-        Self::new(StatusCode::CONFLICT, "superseded", "overruled by a later command", detail)
+impl From<ApiProblem> for ProblemResponse {
+    fn from(problem: ApiProblem) -> Self {
+        Self(problem)
     }
 }
 
-impl IntoResponse for Problem {
+impl IntoResponse for ProblemResponse {
     fn into_response(self) -> Response {
-        // A struct of texts always serializes; an empty body would still carry the right status.
-        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let Self(problem) = self;
+        // A struct of strings always serializes; an empty body would still carry the right status.
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if response.status() == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -1,36 +1,57 @@
-//! Query parameters: read strictly, refused with a problem that says why.
+//! Query parameters: read strictly, refused with a problem that says why, and described from the type that they are read
+//! into.
 
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use http::request::Parts;
+use llama_warden_api_types::ApiProblem;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, json_schema};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
-use crate::Problem;
+use crate::problem::ProblemResponse;
 
-/// The query of a request as `T`. Unknown parameters are refused where `T` denies unknown fields.
-pub(crate) struct Options<T>(pub(crate) T);
+/// The query of a request as `T`. Unknown parameters are refused if `T` denies unknown fields.
+pub(crate) struct StrictQuery<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Options<T> {
-    type Rejection = Problem;
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for StrictQuery<T> {
+    type Rejection = ProblemResponse;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        match Query::try_from_uri(&parts.uri) {
-            Ok(Query(options)) => Ok(Self(options)),
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
+        match axum::extract::Query::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(query)) => Ok(Self(query)),
             Err(rejection) => {
                 let source = std::error::Error::source(&rejection);
-                Err(Problem::bad_query(source.map_or_else(|| rejection.to_string(), ToString::to_string)))
+                let detail = source.map_or_else(|| rejection.to_string(), ToString::to_string);
+                Err(ApiProblem::bad_query(detail).into())
             }
         }
     }
 }
 
-/// `1`, `true` or a bare name is on; `0` or `false` is off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Switch(pub(crate) bool);
+/// The schema of a query: an object with a property per parameter.
+pub(crate) fn query_schema<T: JsonSchema>() -> Schema {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    settings.into_generator().into_root_schema_for::<T>()
+}
 
-impl<'de> Deserialize<'de> for Switch {
+/// A parameter that is on (`1`, `true`, or its bare name) or off (`0`, `false`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct SwitchParameter(bool);
+
+impl SwitchParameter {
+    pub(crate) const fn on() -> Self {
+        Self(true)
+    }
+
+    pub(crate) const fn is_on(self) -> bool {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for SwitchParameter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match String::deserialize(deserializer)?.as_str() {
             "" | "1" | "true" => Ok(Self(true)),
@@ -40,13 +61,23 @@ impl<'de> Deserialize<'de> for Switch {
     }
 }
 
-/// A duration as in the configuration: `500ms`, `10s`, `2m`, `1h`; at most [`Span::LONGEST`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Span(pub(crate) Duration);
+impl JsonSchema for SwitchParameter {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SwitchParameter".into()
+    }
 
-impl Span {
-    /// Far above any use, far below what overflows when it is added to a clock.
-    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "enum": ["1", "true", "", "0", "false"] })
+    }
+}
+
+/// A duration as in the configuration, such as `500ms`, `10s`, `2m` or `1h`; at most [`DurationParameter::MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DurationParameter(pub(crate) Duration);
+
+impl DurationParameter {
+    /// 24 hours: far above any use, and small enough that adding it to a clock cannot overflow.
+    const MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
     fn parse(text: &str) -> Option<Self> {
         let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
@@ -59,16 +90,26 @@ impl Span {
             "h" => 3_600_000,
             _ => return None,
         };
-        let span = Duration::from_millis(number.checked_mul(millis)?);
-        (span <= Self::LONGEST).then_some(Self(span))
+        let duration = Duration::from_millis(number.checked_mul(millis)?);
+        (duration <= Self::MAX).then_some(Self(duration))
     }
 }
 
-impl<'de> Deserialize<'de> for Span {
+impl<'de> Deserialize<'de> for DurationParameter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text)
             .ok_or_else(|| D::Error::custom(format!("`{text}` is not a duration such as 500ms, 10s or 2m, up to 24h")))
+    }
+}
+
+impl JsonSchema for DurationParameter {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "DurationParameter".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$", "examples": ["30s"] })
     }
 }
 
@@ -77,12 +118,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_span_has_a_unit_and_a_bound() {
+    fn a_duration_has_a_unit_and_a_bound() {
         for (text, millis) in [("0s", 0), ("500ms", 500), ("30s", 30_000), ("2m", 120_000), ("24h", 86_400_000)] {
-            assert_eq!(Span::parse(text), Some(Span(Duration::from_millis(millis))), "{text}");
+            assert_eq!(
+                DurationParameter::parse(text),
+                Some(DurationParameter(Duration::from_millis(millis))),
+                "{text}"
+            );
         }
         for text in ["", "30", "s", "-1s", "1.5s", "25h", "99999999999999999999s", "18446744073709551615h", "1 s"] {
-            assert_eq!(Span::parse(text), None, "{text}");
+            assert_eq!(DurationParameter::parse(text), None, "{text}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The loop around hyper: accept, serve, end in order.
+//! The accept loop around hyper: accepts, serves, and shuts down in order.
 //!
-//! Bounds: [`CONNECTIONS`] at a time per entrance, [`HEAD_TIMEOUT`] for the head of a request (also the longest pause
-//! between two), [`DRAIN`] for requests in flight at the end. A connection that is stuck holds up only itself.
+//! Limits: [`CONNECTIONS`] at a time per listener, [`HEAD_TIMEOUT`] for the head of a request (also the longest pause between
+//! two requests), [`DRAIN`] for requests in flight at shutdown. Each connection has a task, so a stuck one delays no other.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -23,29 +23,29 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::edge::Transport;
-use crate::listen::{PeerPolicy, Place};
+use crate::http_security::Transport;
+use crate::listen::{PeerPolicy, SocketPath};
 
-/// Connections at a time per entrance. Further ones wait in the kernel's queue.
+/// Connections at a time per listener. Further ones wait in the kernel's backlog.
 const CONNECTIONS: usize = 512;
 
-/// Longest time from the end of one request (or the connection) to the end of the next one's head.
+/// Longest time from the end of one request, or from the connection, to the end of the next request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Longest head, in bytes.
+/// Longest head in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
 
-/// Longest time for requests in flight once the end has come.
+/// Longest time for requests in flight at shutdown.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// Longest time that a closed connection is kept to let its answer arrive.
+/// Longest time that a connection is kept after its last answer, so that the answer arrives.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Pause after the process ran out of file descriptors: only time can tell when there are some again.
+/// Pause after the process ran out of file descriptors. Nothing signals that one is free again.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// A way in.
-pub(crate) trait Entrance: Send {
+/// A listener whose connections are served.
+pub(crate) trait ConnectionListener: Send {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
     const TRANSPORT: Transport;
@@ -54,27 +54,27 @@ pub(crate) trait Entrance: Send {
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
-impl Entrance for TcpListener {
+impl ConnectionListener for TcpListener {
     type Stream = TcpStream;
 
     const TRANSPORT: Transport = Transport::Tcp;
 
     async fn accept(&self) -> io::Result<TcpStream> {
         let (stream, _) = Self::accept(self).await?;
-        // Events are small and should not wait for company.
+        // Nagle's algorithm would delay small events until the client acknowledges earlier ones.
         stream.set_nodelay(true)?;
         Ok(stream)
     }
 }
 
-/// The control socket. Its place in the file system is given up together with it.
-pub(crate) struct ControlEntrance {
+/// The control socket. Its path is removed when it is dropped.
+pub(crate) struct ControlListener {
     pub(crate) listener: UnixListener,
     pub(crate) peers: PeerPolicy,
-    pub(crate) _place: Place,
+    pub(crate) _path: SocketPath,
 }
 
-impl Entrance for ControlEntrance {
+impl ConnectionListener for ControlListener {
     type Stream = UnixStream;
 
     const TRANSPORT: Transport = Transport::Unix;
@@ -83,7 +83,7 @@ impl Entrance for ControlEntrance {
         loop {
             let (stream, _) = self.listener.accept().await?;
             let peer = stream.peer_cred()?.uid();
-            if self.peers.admits(peer) {
+            if self.peers.allows(peer) {
                 return Ok(stream);
             }
             tracing::warn!(peer, "a connection of another user to the control socket was closed");
@@ -91,26 +91,26 @@ impl Entrance for ControlEntrance {
     }
 }
 
-/// Serves an entrance until `cancel`; returns when its last connection is over.
-pub(crate) async fn serve<E: Entrance>(entrance: E, router: Router, cancel: CancellationToken) {
+/// Serves a listener until `cancel`; returns when its last connection has ended.
+pub(crate) async fn serve<L: ConnectionListener>(listener: L, router: Router, cancel: CancellationToken) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         let next = async {
             let slot = slots.clone().acquire_owned().await;
-            (slot, entrance.accept().await)
+            (slot, listener.accept().await)
         };
         tokio::select! {
             () = cancel.cancelled() => break,
             (slot, accepted) = next => match accepted {
                 Ok(stream) => {
-                    let serving = serve_connection(stream, E::TRANSPORT, router.clone(), cancel.clone());
+                    let serving = serve_connection(stream, L::TRANSPORT, router.clone(), cancel.clone());
                     connections.spawn(async move {
                         serving.await;
                         drop(slot);
                     });
                 }
-                Err(error) if is_of_the_connection(&error) => {
+                Err(error) if concerns_one_connection(&error) => {
                     tracing::debug!(%error, "a connection ended before it was accepted");
                 }
                 Err(error) => {
@@ -128,7 +128,8 @@ pub(crate) async fn serve<E: Entrance>(entrance: E, router: Router, cancel: Canc
             }
         }
     }
-    drop(entrance);
+    // Closes the socket now, so that clients are refused instead of waiting in the backlog while requests drain.
+    drop(listener);
     let ended = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
     if ended.is_err() {
         tracing::debug!(connections = connections.len(), "connections dropped at the end");
@@ -136,8 +137,8 @@ pub(crate) async fn serve<E: Entrance>(entrance: E, router: Router, cancel: Canc
     }
 }
 
-/// Whether `accept` failed for the one connection only (accept(2), "Error handling").
-fn is_of_the_connection(error: &io::Error) -> bool {
+/// Whether `accept` failed for one connection only, so that the next call may succeed (accept(2), "Error handling").
+fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, InvalidInput, NotConnected};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | NotConnected | InvalidInput)
 }
@@ -156,6 +157,7 @@ where
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_LIMIT)
         .serve_connection(TokioIo::new(stream), service);
+    // Without hyper's shutdown, which would close the socket before `linger` can keep it.
     let ended = tokio::select! {
         ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
         () = cancel.cancelled() => {
@@ -172,17 +174,17 @@ where
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
-    // At the end of the daemon nothing is waited for that no request waits for.
+    // At shutdown the daemon waits only for requests in flight.
     if !cancel.is_cancelled() {
         linger(stream).await;
     }
 }
 
-/// The answer to a head that does not end. Its sender is told once and need not be able to read it.
+/// The answer to a head that did not arrive in time. hyper closes such a connection without an answer.
 const TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Closes our side and drops what still arrives for a moment: a socket that is closed with unread bytes is reset, and
-/// the reset can overtake the answer that says why.
+/// Closes our side and drops what still arrives, for [`LINGER`] at most. The kernel resets a socket that is closed with
+/// unread bytes, and the reset can overtake the answer.
 async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let close = async {
         stream.shutdown().await?;
@@ -190,6 +192,6 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
         while stream.read(&mut rest).await? > 0 {}
         io::Result::Ok(())
     };
-    // Whether the peer closed, failed or went on: the connection is over either way.
+    // Whatever the peer did, the connection ends here.
     let _ = timeout(LINGER, close).await;
 }

@@ -1,9 +1,8 @@
-//! Bodies that go on: Server-Sent Events, NDJSON, plain lines.
+//! Endless bodies: Server-Sent Events, NDJSON, plain lines.
 //!
-//! A source is pulled only as fast as the client reads, so a client that does not read costs one connection and no
-//! memory. While a source is silent a keep-alive goes out, so that a client that is gone is noticed. At the end of the
-//! daemon each stream still hands over what is there, up to the daemon's last event, and ends; the connection bounds the time
-//! that a client may take for it.
+//! The connection pulls from a [`RecordSource`] only as fast as the client reads, so a client that does not read costs one
+//! connection and no memory. While a source is silent, keep-alives detect a client that has gone. At shutdown each stream
+//! still sends what its source has, up to the daemon's last event, and ends; the connection bounds the time that this takes.
 
 use std::future::Future;
 use std::time::Duration;
@@ -16,22 +15,28 @@ use http::{HeaderMap, header};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-/// Longest silence.
+/// Media type of Server-Sent Events.
+pub(crate) const SSE: &str = "text/event-stream";
+
+/// Media type of newline-delimited JSON.
+pub(crate) const NDJSON: &str = "application/x-ndjson";
+
+/// Longest silence before a keep-alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// How records are written.
+/// The format of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     /// `text/event-stream`.
     EventStream,
-    /// `application/x-ndjson`: one record a line.
+    /// `application/x-ndjson`: one record per line.
     JsonLines,
-    /// `text/plain`: one text a line.
+    /// `text/plain`: one line of output per line.
     PlainLines,
 }
 
 impl Encoding {
-    /// The first encoding that the client names, else `default`.
+    /// The first known encoding in the `Accept` headers, else `default`. Quality values are ignored.
     pub(crate) fn negotiate(headers: &HeaderMap, default: Self) -> Self {
         let accept = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
         let ranges = accept.flat_map(|accept| accept.split(','));
@@ -41,8 +46,8 @@ impl Encoding {
 
     fn from_media_type(essence: &str) -> Option<Self> {
         match essence {
-            "text/event-stream" => Some(Self::EventStream),
-            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Some(Self::JsonLines),
+            SSE => Some(Self::EventStream),
+            NDJSON | "application/ndjson" | "application/jsonl" => Some(Self::JsonLines),
             "text/plain" => Some(Self::PlainLines),
             _ => None,
         }
@@ -50,13 +55,13 @@ impl Encoding {
 
     const fn content_type(self) -> &'static str {
         match self {
-            Self::EventStream => "text/event-stream",
-            Self::JsonLines => "application/x-ndjson",
+            Self::EventStream => SSE,
+            Self::JsonLines => NDJSON,
             Self::PlainLines => "text/plain; charset=utf-8",
         }
     }
 
-    /// What may go out at any time and says nothing; nothing of that kind exists among plain lines.
+    /// Bytes that a reader of the format ignores; `None` for plain lines, where every byte counts.
     const fn keep_alive(self) -> Option<Bytes> {
         match self {
             Self::EventStream => Some(Bytes::from_static(b": keep-alive\n\n")),
@@ -66,7 +71,7 @@ impl Encoding {
     }
 }
 
-/// One Server-Sent Event. `data` becomes JSON, which has no line end in it.
+/// One Server-Sent Event. `data` becomes JSON, which contains no line end that could break the frame.
 pub(crate) fn sse_frame(event: &str, id: Option<u64>, data: &impl Serialize) -> Vec<u8> {
     let mut frame = Vec::with_capacity(256);
     if let Some(id) = id {
@@ -85,41 +90,41 @@ pub(crate) fn json_line(record: &impl Serialize) -> Vec<u8> {
     line
 }
 
-/// The records of this crate have texts for keys and finite numbers, so that writing them cannot fail.
+/// Serializing cannot fail: the records have strings for keys, and finite numbers.
 fn json_text(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_else(|_| b"null".to_vec())
 }
 
-/// Where the pieces of a stream come from.
-pub(crate) trait Source: Send + 'static {
-    /// The next piece, or `None` at the end. Safe to cancel.
+/// Produces the encoded records of a stream.
+pub(crate) trait RecordSource: Send + 'static {
+    /// The next records, or `None` at the end. Safe to cancel.
     fn next(&mut self) -> impl Future<Output = Option<Vec<u8>>> + Send;
 
-    /// The next piece if there is one already.
+    /// The next records if they are there already.
     fn try_next(&mut self) -> Option<Vec<u8>>;
 }
 
-/// A response whose body is `source`, until it ends, or until it has nothing more when `cancel` has come.
-pub(crate) fn respond(source: impl Source, encoding: Encoding, cancel: CancellationToken) -> Response {
+/// A response whose body is `source`: until it ends, or, once `cancel` is cancelled, until it has no more records ready.
+pub(crate) fn respond(source: impl RecordSource, encoding: Encoding, cancel: CancellationToken) -> Response {
     let pieces = unfold((source, cancel), move |(mut source, cancel)| async move {
         loop {
             let piece = tokio::select! {
                 () = cancel.cancelled() => Bytes::from(source.try_next()?),
                 piece = source.next() => Bytes::from(piece?),
                 () = tokio::time::sleep(KEEP_ALIVE) => match encoding.keep_alive() {
-                    Some(nothing) => nothing,
+                    Some(keep_alive) => keep_alive,
                     None => continue,
                 },
             };
             return Some((Ok::<_, std::convert::Infallible>(piece), (source, cancel)));
         }
     });
-    // Proxies must not gather what is meant to be seen now.
+    // Proxies must not buffer a stream.
     let headers = [(header::CONTENT_TYPE, encoding.content_type()), (X_ACCEL_BUFFERING, "no")];
     (headers, Body::from_stream(pieces)).into_response()
 }
 
-/// nginx keeps responses back without it.
+/// nginx buffers responses that lack it.
 const X_ACCEL_BUFFERING: header::HeaderName = header::HeaderName::from_static("x-accel-buffering");
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Daemon, id, within};
-use llama_warden_api::client::{Client, ClientError, CommandOptions, Manner, Verb};
+use common::{TestDaemon, id, within};
 use llama_warden_bus::EventDraft;
+use llama_warden_client::{Client, ClientError, CommandOptions, ServerAction, ShutdownMode};
 use llama_warden_component_kit::PATIENCE;
 use llama_warden_events::{CommandOutcome, Event, Seq, SuperviseCommand};
 use llama_warden_state::PhaseName;
@@ -19,12 +19,9 @@ fn waiting(wait: Duration) -> CommandOptions {
 
 #[tokio::test]
 async fn a_command_is_answered_with_its_id_at_once() {
-    let daemon = Daemon::start().await;
+    let daemon = TestDaemon::start().await;
     let answer = daemon.ask("POST /api/v1/servers/slow/start", &[]).await;
-    assert_eq!(
-        (answer.status, answer.json()["command"].as_u64()),
-        (202, Some(daemon.stage.bus().snapshot().seq.get()))
-    );
+    assert_eq!((answer.status, answer.json()["command"].as_u64()), (202, Some(daemon.bus.bus().snapshot().seq.get())));
     assert_eq!(
         (answer.json()["model_id"].as_str(), &answer.json()["outcome"]),
         (Some("slow"), &serde_json::Value::Null)
@@ -34,21 +31,22 @@ async fn a_command_is_answered_with_its_id_at_once() {
 
 #[tokio::test]
 async fn a_wait_ends_with_the_record_when_the_command_is_done() {
-    let daemon = Daemon::start().await;
+    let daemon = TestDaemon::start().await;
     let answer = daemon.ask("POST /api/v1/servers/good/start?wait=30s", &[]).await;
     assert_eq!((answer.status, answer.json()["phase"].as_str()), (200, Some("ready")));
     assert_eq!(answer.json()["outcome"], serde_json::json!({ "result": "ready" }));
 
-    let answer = within(daemon.over_socket().command(Verb::Stop, &id("good"), waiting(Duration::from_secs(30)))).await;
+    let answer =
+        within(daemon.over_socket().command(ServerAction::Stop, &id("good"), waiting(Duration::from_secs(30)))).await;
     assert_eq!(answer.expect("done").outcome, Some(CommandOutcome::Stopped));
     daemon.end().await;
 }
 
 #[tokio::test]
 async fn a_wait_that_is_over_first_ends_with_the_record_of_now() {
-    let daemon = Daemon::start().await;
+    let daemon = TestDaemon::start().await;
     let asked = Instant::now();
-    let answer = daemon.over_tcp().command(Verb::Start, &id("slow"), waiting(Duration::from_millis(50))).await;
+    let answer = daemon.over_tcp().command(ServerAction::Start, &id("slow"), waiting(Duration::from_millis(50))).await;
     let answer = answer.expect("accepted");
     assert!(asked.elapsed() >= Duration::from_millis(50));
     assert_eq!((answer.outcome, answer.server.report.phase), (None, PhaseName::Idle));
@@ -57,11 +55,11 @@ async fn a_wait_that_is_over_first_ends_with_the_record_of_now() {
 
 #[tokio::test]
 async fn a_wait_hears_only_its_own_command() {
-    let mut daemon = Daemon::start().await;
+    let mut daemon = TestDaemon::start().await;
     let client = daemon.over_tcp();
-    let waiter = tokio::spawn(async move { client.command(Verb::Start, &id("slow"), waiting(PATIENCE)).await });
+    let waiter = tokio::spawn(async move { client.command(ServerAction::Start, &id("slow"), waiting(PATIENCE)).await });
     within(daemon.commands.recv()).await.expect("the owner has it");
-    let command = daemon.stage.see(|snapshot| snapshot.events.contains_key("CommandAccepted")).await.seq;
+    let command = daemon.bus.see(|snapshot| snapshot.events.contains_key("CommandAccepted")).await.seq;
     let completed = |cause: u64, outcome| {
         EventDraft::server(id("slow"), Event::CommandCompleted { outcome }).because(Seq::new(cause))
     };
@@ -77,7 +75,7 @@ async fn a_wait_hears_only_its_own_command() {
 
 #[tokio::test]
 async fn a_failed_start_is_502_with_the_reason() {
-    let daemon = Daemon::start().await;
+    let daemon = TestDaemon::start().await;
     let answer = daemon.ask("POST /api/v1/servers/broken/start?wait=30s", &[]).await;
     let problem = answer.json();
     assert_eq!(
@@ -90,7 +88,7 @@ async fn a_failed_start_is_502_with_the_reason() {
 
 #[tokio::test]
 async fn a_refused_command_says_why() {
-    let daemon = Daemon::start().await;
+    let daemon = TestDaemon::start().await;
     let locked = daemon.ask("POST /api/v1/servers/locked/start", &[]).await;
     assert_eq!((locked.status, locked.json()["reason"].as_str()), (409, Some("wrong-phase")));
     let nobody = daemon.ask("POST /api/v1/servers/nobody/start", &[]).await;
@@ -100,10 +98,10 @@ async fn a_refused_command_says_why() {
 
 #[tokio::test]
 async fn options_reach_the_owner_as_they_were_written() {
-    let mut daemon = Daemon::start().await;
+    let mut daemon = TestDaemon::start().await;
     let grace = Some(Duration::from_millis(2500));
     let options = CommandOptions { wait: None, grace, force: true };
-    daemon.over_socket().command(Verb::Restart, &id("slow"), options).await.expect("accepted");
+    daemon.over_socket().command(ServerAction::Restart, &id("slow"), options).await.expect("accepted");
     let expected = SuperviseCommand::RestartServer { server: id("slow"), grace, force: true };
     assert_eq!(daemon.commands.recv().await, Some(expected));
     daemon.ask("POST /api/v1/servers/slow/stop?grace=2s&force=0", &[]).await;
@@ -120,8 +118,8 @@ async fn options_reach_the_owner_as_they_were_written() {
 
 #[tokio::test]
 async fn the_answer_to_a_shutdown_arrives() {
-    let mut daemon = Daemon::start().await;
-    let answer = within(daemon.over_tcp().shut_down(Manner::Forced)).await.expect("answers");
+    let mut daemon = TestDaemon::start().await;
+    let answer = within(daemon.over_tcp().shut_down(ShutdownMode::Forced)).await.expect("answers");
     assert!(answer.command.is_some());
     let command = daemon.commands.recv().await;
     assert!(matches!(command, Some(SuperviseCommand::ShutDown { force: true, .. })), "{command:?}");
@@ -130,11 +128,11 @@ async fn the_answer_to_a_shutdown_arrives() {
 
 #[tokio::test]
 async fn the_end_cuts_waits_and_streams_short_and_takes_the_socket_away() {
-    let mut daemon = Daemon::start().await;
+    let mut daemon = TestDaemon::start().await;
     let client = daemon.over_socket();
-    let waiter = tokio::spawn(async move { client.command(Verb::Start, &id("slow"), waiting(PATIENCE)).await });
+    let waiter = tokio::spawn(async move { client.command(ServerAction::Start, &id("slow"), waiting(PATIENCE)).await });
     within(daemon.commands.recv()).await.expect("the owner has it");
-    let mut events = daemon.over_socket().events(llama_warden_api::client::EventRange::New).await.expect("streams");
+    let mut events = daemon.over_socket().events(llama_warden_client::EventRange::New).await.expect("streams");
     let (socket, client) = (daemon.socket.clone(), daemon.over_tcp());
     let asked = Instant::now();
     daemon.end().await;

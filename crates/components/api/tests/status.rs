@@ -4,19 +4,23 @@
 
 mod common;
 
-use common::{Daemon, id};
-use llama_warden_api::client::ClientError;
+use common::{TestDaemon, id};
+use llama_warden_api::{Api, ApiParts, ListenSettings, Listeners};
+use llama_warden_api_types::{ExtraRoute, ExtraRouteSpec};
 use llama_warden_bus::EventDraft;
+use llama_warden_client::ClientError;
+use llama_warden_component::Component;
+use llama_warden_component_kit::TestBus;
 use llama_warden_events::{Event, Incarnation};
 use llama_warden_state::PhaseName;
 
 #[tokio::test]
 async fn the_status_is_the_same_over_tcp_and_over_the_socket() {
-    let daemon = Daemon::start().await;
+    let daemon = TestDaemon::start().await;
     daemon.make_ready("good").await;
     let over_tcp = daemon.over_tcp().status().await.expect("answers");
     assert_eq!((over_tcp.total_servers, over_tcp.ready_servers, over_tcp.running_servers), (4, 1, 1));
-    assert_eq!(over_tcp.seq, daemon.stage.bus().snapshot().seq);
+    assert_eq!(over_tcp.seq, daemon.bus.bus().snapshot().seq);
     let over_socket = daemon.over_socket().status().await.expect("answers");
     assert_eq!(over_socket.servers.len(), over_tcp.servers.len());
 
@@ -29,7 +33,7 @@ async fn the_status_is_the_same_over_tcp_and_over_the_socket() {
 
 #[tokio::test]
 async fn the_list_of_servers_is_that_of_the_status() {
-    let daemon = Daemon::start().await;
+    let daemon = TestDaemon::start().await;
     let list = daemon.ask("GET /api/v1/servers", &[]).await;
     let status = daemon.ask("GET /api/v1/status", &[]).await;
     assert_eq!(list.json(), status.json()["servers"]);
@@ -42,7 +46,7 @@ async fn the_list_of_servers_is_that_of_the_status() {
 
 #[tokio::test]
 async fn readiness_names_enabled_servers_that_are_not_ready() {
-    let daemon = Daemon::start().await;
+    let daemon = TestDaemon::start().await;
     daemon.make_ready("good").await;
     let answer = daemon.ask("GET /readyz", &[]).await;
     assert_eq!((answer.status, answer.header("content-type")), (503, Some("application/problem+json")));
@@ -75,7 +79,7 @@ async fn readiness_names_enabled_servers_that_are_not_ready() {
 
 #[tokio::test]
 async fn metrics_are_rendered_for_what_the_client_accepts() {
-    let daemon = Daemon::start().await;
+    let daemon = TestDaemon::start().await;
     let answer = daemon.ask("GET /metrics?any=thing", &["Accept: application/openmetrics-text"]).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/plain; version=0.0.4")));
     assert_eq!(answer.body, "# Some(\"application/openmetrics-text\")\n");
@@ -84,7 +88,7 @@ async fn metrics_are_rendered_for_what_the_client_accepts() {
 
 #[tokio::test]
 async fn head_answers_as_get_without_the_body() {
-    let daemon = Daemon::start().await;
+    let daemon = TestDaemon::start().await;
     for path in ["/livez", "/api/v1/status", "/api/v1/events", "/openapi.json"] {
         let answer = daemon.ask(&format!("HEAD {path}"), &[]).await;
         assert_eq!((answer.status, answer.body.as_str()), (200, ""), "{path}");
@@ -95,7 +99,7 @@ async fn head_answers_as_get_without_the_body() {
 
 #[tokio::test]
 async fn what_is_not_there_is_a_problem_with_a_next_step() {
-    let daemon = Daemon::start().await;
+    let daemon = TestDaemon::start().await;
     for (request, status, reason) in [
         ("GET /api/v1/profiles/nowhere", 404, "unknown-profile"),
         ("POST /api/v1/profiles/nowhere/activate", 404, "unknown-profile"),
@@ -133,9 +137,9 @@ async fn what_is_not_there_is_a_problem_with_a_next_step() {
 
 #[tokio::test]
 async fn the_description_lists_what_is_routed_and_takes() {
-    let daemon = Daemon::start().await;
+    let daemon = TestDaemon::start().await;
     let description = daemon.ask("GET /openapi.json", &[]).await.json();
-    assert_eq!(description, llama_warden_api::openapi_document());
+    assert_eq!(description, llama_warden_api::openapi_document(&[&common::METRICS]));
     let paths = description["paths"].as_object().expect("paths");
     assert_eq!(paths.len(), 20);
     for (path, operations) in paths {
@@ -173,4 +177,25 @@ async fn the_description_lists_what_is_routed_and_takes() {
         }
     }
     daemon.end().await;
+}
+
+#[tokio::test]
+async fn an_extra_route_with_an_unusable_path_fails_the_start() {
+    for path in ["/livez", "/api/v1/{any}", "metrics"] {
+        let directory = tempfile::tempdir().expect("directory");
+        let control = directory.path().join("control.sock");
+        let mut bus = TestBus::new();
+        let spec = Box::leak(Box::new(ExtraRouteSpec { path, ..common::METRICS }));
+        let parts = ApiParts {
+            listeners: Listeners::bind(&ListenSettings { tcp: None, control }).expect("binds"),
+            bus: bus.bus().clone(),
+            lane: bus.lane().clone(),
+            routes: vec![ExtraRoute::new(spec, common::EchoAccept)],
+            models: Box::new(common::OneModel),
+            description: "",
+            token: None,
+        };
+        let error = Api::new(parts).run(bus.ports(Api::NAME)).await.expect_err("refused");
+        assert!(error.to_string().contains(path), "{error}");
+    }
 }

@@ -4,7 +4,7 @@
 //! and `/proc`, and writes what it found. So a slow scraper cannot miscount, a server that is removed loses its series
 //! by itself, and a scrape never touches a llama-server.
 //!
-//! [`Exporter::render`] answers a scrape; [`catalogue()`] lists every family, for the documentation.
+//! [`Exporter`] answers [`METRICS_ROUTE`], which the API serves; [`Exporter::render`] makes the text; [`catalogue()`] lists every family, for the documentation.
 
 mod accept;
 mod catalogue;
@@ -13,9 +13,11 @@ mod exporter;
 mod openmetrics;
 mod page;
 mod proc;
+mod route;
 mod servers;
 #[cfg(test)]
 mod story;
 
 pub use catalogue::{Family, FamilyKind, catalogue};
 pub use exporter::{Exporter, Exposition};
+pub use route::METRICS_ROUTE;

@@ -8,7 +8,6 @@ mod fold;
 mod histogram;
 mod phase;
 mod record;
-mod report;
 mod snapshot;
 mod tally;
 
@@ -18,6 +17,5 @@ pub use record::{
     Counters, ExitOutcome, FailureRecord, HealthRecord, PhaseChange, ProcessRecord, ReadyRecord, ServerRecord,
     StopRecord, WarningRecord,
 };
-pub use report::{FailureReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport};
 pub use snapshot::{DaemonPhase, DaemonRecord, ExtensionCounts, Snapshot};
 pub use tally::Tally;

@@ -9,7 +9,7 @@ use llama_warden_events::{
     BootId, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia, Rung, Seq,
     ServerCard, ServerId, Signal, StopReason, Timestamp, Uptime, Warning,
 };
-use llama_warden_state::{ExitOutcome, PhaseName, ServerRecord, Snapshot, StatusReport};
+use llama_warden_state::{ExitOutcome, PhaseName, ServerRecord, Snapshot};
 use proptest::prelude::*;
 
 fn boot() -> BootId {
@@ -233,30 +233,13 @@ fn a_stop_during_the_launch_ends_the_process_that_still_comes() {
 }
 
 #[test]
-fn the_report_says_what_a_stop_waits_for_and_shows_no_uptime_of_the_dead() {
-    let mut story = Story::of([began(), spawned(), ready(), stop_began(), delivered(Signal::TERM)]);
-    let now = Uptime::new(Duration::from_secs(8));
-    let report = StatusReport::of(&story.snapshot, now);
-    assert_eq!(report.servers[0].waiting_for.as_deref(), Some("its end after TERM; KILL in 7.0 s"));
-    assert_eq!((report.servers[0].uptime_seconds, report.servers[0].pid), (5, Some(42)));
-    story.tell(1, [exited(0)]);
-    let report = StatusReport::of(&story.snapshot, now);
-    assert_eq!((report.servers[0].uptime_seconds, report.servers[0].pid), (0, None));
-    assert_eq!((report.total_servers, report.ready_servers, report.running_servers), (1, 0, 0));
-}
-
-#[test]
 fn a_launch_that_is_held_says_for_what_until_it_is_released() {
     let held = Event::LaunchHeld { because: "needs 2 GiB".to_owned() };
     let mut story = Story::of([]);
     story.tell(0, [held]);
-    let waiting = |story: &Story| {
-        let report = StatusReport::of(&story.snapshot, story.snapshot.elapsed);
-        report.servers[0].waiting_for.clone()
-    };
-    assert_eq!(waiting(&story).as_deref(), Some("memory: needs 2 GiB"));
+    assert_eq!(story.record().held.as_deref(), Some("needs 2 GiB"));
     story.tell(0, [Event::LaunchReleased]);
-    assert_eq!((waiting(&story), story.snapshot.anomalies), (None, 0));
+    assert_eq!((&story.record().held, story.snapshot.anomalies), (&None, 0));
 }
 
 #[test]
@@ -277,8 +260,7 @@ fn a_refused_launch_is_a_failure_of_its_own_and_no_launch() {
 
 #[test]
 fn the_latest_check_is_reported_while_the_process_runs() {
-    let now = Uptime::default();
-    let health = |story: &Story| StatusReport::of(&story.snapshot, now).servers[0].health.clone();
+    let health = |story: &Story| story.record().health;
     let mut story = Story::of([began(), spawned(), ready()]);
     assert_eq!(health(&story), None);
     story.tell(1, [probed(true, 0), probed(false, 2)]);

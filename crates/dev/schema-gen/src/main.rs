@@ -15,7 +15,9 @@ const DOCUMENTS: [Document; 6] = [
     ("docs/schema/config.json", || pretty(&llama_warden_config::schema())),
     ("docs/schema/detector.json", || pretty(llama_warden_readiness::detector_schema().as_value())),
     ("docs/schema/dialect.json", || pretty(llama_warden_dialects::dialect_schema().as_value())),
-    ("docs/schema/openapi.json", || pretty(&llama_warden_api::openapi_document())),
+    ("docs/schema/openapi.json", || {
+        pretty(&llama_warden_api::openapi_document(&[&llama_warden_metrics::METRICS_ROUTE]))
+    }),
     ("docs/events.md", catalogues::events),
     ("docs/metrics.md", catalogues::metrics),
 ];

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use llama_warden_api::CommandAnswer;
-pub use llama_warden_api::client::Verb;
-use llama_warden_api::client::{Client, ClientError, CommandOptions};
+use llama_warden_api_types::CommandAnswer;
+pub use llama_warden_client::ServerAction;
+use llama_warden_client::{Client, ClientError, CommandOptions};
 use llama_warden_events::{CommandOutcome, ServerId};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -18,7 +18,7 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 type Answer = Result<CommandAnswer, ClientError>;
 
-pub async fn run(global: &Global, verb: Verb, args: &ControlArgs) -> Result<Exit, Failure> {
+pub async fn run(global: &Global, verb: ServerAction, args: &ControlArgs) -> Result<Exit, Failure> {
     let client = peer::client(global)?;
     let ids = meant(&client, verb, args).await?;
     let options = CommandOptions {
@@ -62,7 +62,7 @@ pub async fn run(global: &Global, verb: Verb, args: &ControlArgs) -> Result<Exit
 }
 
 /// The servers that are meant by the names, or by `--all`.
-async fn meant(client: &Client, verb: Verb, args: &ControlArgs) -> Result<Vec<ServerId>, Failure> {
+async fn meant(client: &Client, verb: ServerAction, args: &ControlArgs) -> Result<Vec<ServerId>, Failure> {
     if !args.all {
         let mut ids = args.ids.clone();
         ids.sort();
@@ -71,14 +71,20 @@ async fn meant(client: &Client, verb: Verb, args: &ControlArgs) -> Result<Vec<Se
     }
     let report = client.status().await.map_err(peer::failure)?;
     let wanted = report.servers.into_iter().filter(|server| match verb {
-        Verb::Start => server.enabled,
-        Verb::Stop => true,
-        Verb::Restart => server.enabled || server.is_running,
+        ServerAction::Start => server.enabled,
+        ServerAction::Stop => true,
+        ServerAction::Restart => server.enabled || server.is_running,
     });
     Ok(wanted.map(|server| server.model_id).collect())
 }
 
-fn report(global: &Global, verb: Verb, args: &ControlArgs, id: &ServerId, answer: Answer) -> Result<Exit, Failure> {
+fn report(
+    global: &Global,
+    verb: ServerAction,
+    args: &ControlArgs,
+    id: &ServerId,
+    answer: Answer,
+) -> Result<Exit, Failure> {
     let (exit, outcome) = match &answer {
         Ok(answer) => match &answer.outcome {
             None if args.wait => (Exit::NotReached, "not done within the time; it goes on".to_owned()),

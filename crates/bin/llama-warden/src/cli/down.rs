@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use llama_warden_api::client::{Address, Client, EventRange, Manner};
+use llama_warden_client::{Client, DaemonAddress, EventRange, ShutdownMode};
 
 use super::args::{DownArgs, Global};
 use super::peer;
@@ -13,7 +13,7 @@ pub async fn run(global: &Global, args: &DownArgs) -> Result<Exit, Failure> {
     let client = peer::client(global)?;
     let gone = async {
         let mut events = client.events(EventRange::New).await.map_err(peer::failure)?;
-        let manner = if args.force { Manner::Forced } else { Manner::Graceful };
+        let manner = if args.force { ShutdownMode::Forced } else { ShutdownMode::Graceful };
         client.shut_down(manner).await.map_err(peer::failure)?;
         // The stream ends when the daemon closes it, or breaks off when the daemon is killed; both mean the end.
         while let Ok(Some(_)) = events.next().await {}
@@ -28,7 +28,7 @@ pub async fn run(global: &Global, args: &DownArgs) -> Result<Exit, Failure> {
 
 /// The daemon holds the lock of its state directory to its very end, so that `down && up` never meets it.
 async fn wait_for_lock(client: &Client) {
-    let Address::Unix(socket) = client.address() else { return };
+    let DaemonAddress::Unix(socket) = client.address() else { return };
     let Some(lock): Option<PathBuf> = socket.parent().map(|state| state.join("daemon.lock")) else { return };
     let taken = tokio::task::spawn_blocking(move || File::open(lock).and_then(|lock| lock.lock_shared()));
     // A directory that is gone (a demo's) has no daemon either.

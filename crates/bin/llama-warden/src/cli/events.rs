@@ -1,7 +1,7 @@
 //! `events`: what happened.
 
-use llama_warden_api::EventRecord;
-use llama_warden_api::client::{Client, EventRange};
+use llama_warden_api_types::EventRecord;
+use llama_warden_client::{Client, EventRange};
 use llama_warden_events::{Envelope, Seq};
 use serde_json::Value;
 

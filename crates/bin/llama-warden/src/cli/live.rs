@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
+use llama_warden_api_types::{ServerReport, StatusReport};
 use llama_warden_events::ServerId;
-use llama_warden_state::{ServerReport, StatusReport};
 
 use crate::table;
 

@@ -1,7 +1,7 @@
 //! `logs`: the output of a server, as it wrote it.
 
-use llama_warden_api::LogRecord;
-use llama_warden_api::client::LogOptions;
+use llama_warden_api_types::LogRecord;
+use llama_warden_client::LogOptions;
 
 use super::args::{Global, LogsArgs};
 use super::{peer, print_json, print_line};

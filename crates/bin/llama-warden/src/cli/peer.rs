@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use llama_warden_api::client::{Address, Client, ClientError};
+use llama_warden_client::{Client, ClientError, DaemonAddress};
 
 use super::args::Global;
 use crate::exit::{Exit, Failure};
@@ -21,12 +21,12 @@ pub fn client(global: &Global) -> Result<Client, Failure> {
     }
     let socket = loaded.as_ref().and_then(|loaded| loaded.control_socket().ok());
     match socket.filter(|socket| UnixStream::connect(socket).is_ok()) {
-        Some(socket) => Ok(Client::new(Address::Unix(socket), None)),
+        Some(socket) => Ok(Client::new(DaemonAddress::Unix(socket), None)),
         None => Ok(Client::new(parse(DEFAULT_ADDRESS)?, token)),
     }
 }
 
-fn parse(address: &str) -> Result<Address, Failure> {
+fn parse(address: &str) -> Result<DaemonAddress, Failure> {
     address.parse().map_err(|error| {
         Failure::new(Exit::Usage, error).next_step("write it as http://127.0.0.1:9888 or unix:/path/to/control.sock")
     })

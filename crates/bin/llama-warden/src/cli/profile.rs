@@ -2,8 +2,8 @@
 //!
 //! `list` and `show` ask the daemon, which knows what is in force; without one they read the configuration.
 
-use llama_warden_api::ProfileReport;
-use llama_warden_api::client::ClientError;
+use llama_warden_api_types::ProfileReport;
+use llama_warden_client::ClientError;
 use llama_warden_events::ServerId;
 
 use super::args::Global;

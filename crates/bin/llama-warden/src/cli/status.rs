@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use llama_warden_api::client::{Client, ClientError, EventRange};
+use llama_warden_api_types::StatusReport;
+use llama_warden_client::{Client, ClientError, EventRange};
 use llama_warden_events::{Seq, ServerId};
-use llama_warden_state::StatusReport;
 
 use super::args::{Global, StatusArgs};
 use super::live::{Picture, only};
@@ -89,7 +89,7 @@ pub async fn fetch_changed(client: &Client, ids: &[ServerId]) -> Result<Option<S
 pub async fn changes(
     client: &Client,
     seq: Seq,
-) -> Result<llama_warden_api::client::Records<llama_warden_api::EventRecord>, Failure> {
+) -> Result<llama_warden_client::Records<llama_warden_api_types::EventRecord>, Failure> {
     client.events(EventRange::After(seq)).await.map_err(peer::failure)
 }
 

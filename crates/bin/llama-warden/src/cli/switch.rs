@@ -1,9 +1,9 @@
 //! `profile switch` and `reload`: the whole fleet changes, by a plan.
 
-use llama_warden_api::SwitchAnswer;
-use llama_warden_api::client::{Client, ClientError, SwitchManner};
+use llama_warden_api_types::ServerReport;
+use llama_warden_api_types::SwitchAnswer;
+use llama_warden_client::{Client, ClientError, SwitchMode};
 use llama_warden_events::SwitchPlan;
-use llama_warden_state::ServerReport;
 
 use super::args::Global;
 use super::control::LONGEST_WAIT;
@@ -15,7 +15,7 @@ use crate::table;
 
 pub async fn to_profile(global: &Global, args: &SwitchArgs) -> Result<Exit, Failure> {
     let client = peer::client(global)?;
-    let manner = if args.dry_run { SwitchManner::DryRun } else { manner(&args.patience) };
+    let manner = if args.dry_run { SwitchMode::DryRun } else { manner(&args.patience) };
     let answer = with_progress(global, &client, manner, client.activate(args.name.as_deref(), manner)).await;
     let answer = answer.map_err(peer::failure)?;
     let verb = if args.dry_run { "would be" } else { "is" };
@@ -38,8 +38,8 @@ pub async fn reload(global: &Global, args: &PatienceArgs) -> Result<Exit, Failur
     }
 }
 
-fn manner(args: &PatienceArgs) -> SwitchManner {
-    if args.wait { SwitchManner::Wait(wait(args)) } else { SwitchManner::Begin }
+fn manner(args: &PatienceArgs) -> SwitchMode {
+    if args.wait { SwitchMode::Wait(wait(args)) } else { SwitchMode::Begin }
 }
 
 fn wait(args: &PatienceArgs) -> std::time::Duration {
@@ -47,14 +47,9 @@ fn wait(args: &PatienceArgs) -> std::time::Duration {
 }
 
 /// Shows every server while the answer is waited for.
-async fn with_progress<T>(
-    global: &Global,
-    client: &Client,
-    manner: SwitchManner,
-    answer: impl Future<Output = T>,
-) -> T {
+async fn with_progress<T>(global: &Global, client: &Client, manner: SwitchMode, answer: impl Future<Output = T>) -> T {
     let progress = async {
-        if matches!(manner, SwitchManner::Wait(_)) && !global.json {
+        if matches!(manner, SwitchMode::Wait(_)) && !global.json {
             status::show_progress(client, &[]).await;
         }
         // The answer ends it.
@@ -66,14 +61,14 @@ async fn with_progress<T>(
     }
 }
 
-fn report(global: &Global, headline: &str, manner: SwitchManner, answer: &SwitchAnswer) -> Result<Exit, Failure> {
+fn report(global: &Global, headline: &str, manner: SwitchMode, answer: &SwitchAnswer) -> Result<Exit, Failure> {
     if global.json {
         print_json(answer)?;
     } else {
         print_line(headline)?;
         lines(&answer.plan).iter().try_for_each(print_line)?;
     }
-    if !matches!(manner, SwitchManner::Wait(_)) {
+    if !matches!(manner, SwitchMode::Wait(_)) {
         return Ok(Exit::Done);
     }
     if answer.outcome.is_none() {

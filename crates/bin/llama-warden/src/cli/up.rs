@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use llama_warden_api_types::StatusReport;
 use llama_warden_bus::Bus;
 use llama_warden_config::{Environment, Fleet};
-use llama_warden_state::StatusReport;
 use llama_warden_telemetry::{LogSettings, start_logging};
 
 use super::args::{Global, UpArgs};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use llama_warden_state::{PhaseName, ServerReport, StatusReport};
+use llama_warden_api_types::{ServerReport, StatusReport};
+use llama_warden_state::PhaseName;
 
 use super::args::{Global, Goal, WaitArgs};
 use super::{peer, print_json, status};

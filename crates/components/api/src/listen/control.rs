@@ -1,7 +1,7 @@
 //! The control socket: a unix socket with mode 0600 in a directory with mode 0700, for one user and root.
 //!
-//! The path is only ever replaced when it is a socket of ours that nobody answers on. Whoever can write the directory
-//! could swap the path between a look and a step, which is why the directory is private before the first look.
+//! An existing path is replaced only if it is a socket of our user that nobody answers on. A process that can write the
+//! directory could swap the path between the check and the removal, so the directory is made private before the check.
 
 use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::io;
@@ -19,18 +19,19 @@ const MAX_PATH: usize = 107;
 #[derive(Debug)]
 pub(crate) struct ControlSocket {
     pub(crate) listener: UnixListener,
-    pub(crate) place: Place,
+    pub(crate) path: SocketPath,
     pub(crate) peers: PeerPolicy,
 }
 
-/// The socket's path. Dropping it removes the socket, unless another one stands there by now.
+/// The path of the bound socket. Dropping it removes the socket, unless another daemon has bound the path meanwhile.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct SocketPath {
     path: PathBuf,
+    /// Device and inode number of our socket.
     inode: (u64, u64),
 }
 
-/// Who may connect.
+/// The users whose connections are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PeerPolicy {
     user: u32,
@@ -38,7 +39,7 @@ pub(crate) struct PeerPolicy {
 
 impl PeerPolicy {
     /// The daemon's own user, and root.
-    pub(crate) const fn admits(self, peer: u32) -> bool {
+    pub(crate) const fn allows(self, peer: u32) -> bool {
         peer == self.user || peer == 0
     }
 }
@@ -55,28 +56,29 @@ impl ControlSocket {
             _ => Path::new("."),
         };
         prepare_directory(directory, user)?;
-        clear_place(path, user)?;
+        remove_stale_socket(path, user)?;
         let listener = UnixListener::bind(path).map_err(failed("bind", path))?;
         listener.set_nonblocking(true).map_err(failed("bind", path))?;
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed("protect", path))?;
         let found = fs::symlink_metadata(path).map_err(failed("inspect", path))?;
-        let place = Place { path: path.to_owned(), inode: (found.dev(), found.ino()) };
-        Ok(Self { listener, place, peers: PeerPolicy { user } })
+        let path = SocketPath { path: path.to_owned(), inode: (found.dev(), found.ino()) };
+        Ok(Self { listener, path, peers: PeerPolicy { user } })
     }
 }
 
-impl Drop for Place {
+impl Drop for SocketPath {
     fn drop(&mut self) {
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
         if ours && let Err(error) = fs::remove_file(&self.path) {
-            // The next start finds it unanswered and removes it.
+            // Harmless: the next start finds that nobody answers and removes it.
             tracing::debug!(path = %self.path.display(), %error, "control socket not removed");
         }
     }
 }
 
-/// Makes the directory, or makes an existing one private. A symbolic link to it is followed where its owner is root or
-/// us: systemd's `DynamicUser` makes the state directory one.
+/// Creates the directory with mode 0700, or takes the rights of others from an existing one.
+///
+/// A symbolic link is followed if it belongs to root or to us: systemd's `DynamicUser` makes the state directory one.
 fn prepare_directory(directory: &Path, user: u32) -> Result<(), BindError> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed("create", directory))?;
     let link = fs::symlink_metadata(directory).map_err(failed("inspect", directory))?;
@@ -92,7 +94,7 @@ fn prepare_directory(directory: &Path, user: u32) -> Result<(), BindError> {
 }
 
 /// Removes a socket that a dead daemon left behind; refuses everything else.
-fn clear_place(path: &Path, user: u32) -> Result<(), BindError> {
+fn remove_stale_socket(path: &Path, user: u32) -> Result<(), BindError> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -103,7 +105,7 @@ fn clear_place(path: &Path, user: u32) -> Result<(), BindError> {
         let found = match kind {
             kind if kind.is_symlink() => "a symbolic link",
             kind if kind.is_dir() => "a directory",
-            _ => "no socket",
+            _ => "not a socket",
         };
         return Err(BindError::InTheWay { path: path.to_owned(), found });
     }
@@ -224,7 +226,7 @@ mod tests {
     #[test]
     fn the_daemons_user_and_root_are_admitted() {
         let peers = PeerPolicy { user: 1000 };
-        assert!(peers.admits(1000) && peers.admits(0));
-        assert!(!peers.admits(1001));
+        assert!(peers.allows(1000) && peers.allows(0));
+        assert!(!peers.allows(1001));
     }
 }

@@ -1,4 +1,4 @@
-//! Taking the addresses, before anything else happens: an address in use is an error of the start, not of the run.
+//! Binds the addresses before anything else happens, so that an address in use fails the start and not a running daemon.
 
 mod control;
 
@@ -6,71 +6,71 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
-pub(crate) use control::{ControlSocket, PeerPolicy, Place};
+pub(crate) use control::{ControlSocket, PeerPolicy, SocketPath};
 
-use crate::edge::Reach;
+use crate::http_security::ListenerReach;
 
-/// Where to listen.
+/// The addresses to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenSettings {
-    /// Host (a name or a number without brackets) and port; port 0 takes a free one. `None`: the control socket alone.
+    /// Host (a name or an IP address without brackets) and port; port 0 binds a free one. `None`: only the control socket.
     pub tcp: Option<(String, u16)>,
-    /// The path of the control socket, at most 107 bytes. Its directory is made, or made private.
+    /// The path of the control socket, at most 107 bytes. Its directory is created, or made private.
     pub control: PathBuf,
 }
 
-/// Bound addresses. Dropping them lets go of both and removes the control socket.
+/// Bound addresses. Dropping them closes both and removes the control socket.
 #[derive(Debug)]
 pub struct Listeners {
-    pub(crate) tcp: Option<TcpEntrance>,
+    pub(crate) tcp: Option<BoundTcp>,
     pub(crate) control: ControlSocket,
 }
 
 #[derive(Debug)]
-pub(crate) struct TcpEntrance {
+pub(crate) struct BoundTcp {
     pub(crate) listener: TcpListener,
     pub(crate) address: SocketAddr,
-    /// As it was configured; browsers name it in `Host`.
+    /// The host as configured; browsers send it in `Host`.
     pub(crate) host: String,
 }
 
-/// Why an address could not be taken.
+/// Why an address could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// The TCP address.
+    /// The kernel refused the TCP address.
     #[error("cannot listen on {host}:{port}")]
     Tcp {
         /// The host as configured.
         host: String,
-        /// The port.
+        /// The port as configured.
         port: u16,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// The path does not fit into a socket address.
-    #[error("the path of the control socket has {length} bytes, and the kernel takes 107: {path}")]
+    /// The path is too long for a socket address.
+    #[error("the path of the control socket has {length} bytes, and the kernel allows 107: {path}")]
     PathTooLong {
         /// The path.
         path: PathBuf,
         /// Its length in bytes.
         length: usize,
     },
-    /// The directory, or what stands in the socket's place, belongs to another user.
+    /// The directory, or an existing file at the path of the socket, belongs to another user.
     #[error("{path} belongs to user {owner}, and the daemon runs as user {user}")]
     ForeignOwner {
         /// The directory or file.
         path: PathBuf,
-        /// Its owner.
+        /// The user id of its owner.
         owner: u32,
-        /// Who we are.
+        /// The user id of the daemon.
         user: u32,
     },
-    /// Something that is no socket stands in the way: a symbolic link, a file, a directory.
+    /// The path is a symbolic link, a file or a directory, which is never removed.
     #[error("{path} is {found}")]
     InTheWay {
         /// The path.
         path: PathBuf,
-        /// What is there, with its article.
+        /// The kind of file, with its article.
         found: &'static str,
     },
     /// Another daemon answers on the control socket.
@@ -82,17 +82,17 @@ pub enum BindError {
     /// A file operation failed.
     #[error("cannot {action} {path}")]
     Io {
-        /// What was tried, as a verb.
+        /// The failed action, as a verb such as `bind`.
         action: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
 }
 
 impl BindError {
-    /// Whether somebody else holds the address.
+    /// Whether another process has bound the address.
     pub fn is_taken(&self) -> bool {
         match self {
             Self::Tcp { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
@@ -101,11 +101,11 @@ impl BindError {
         }
     }
 
-    /// What a person can do about it.
+    /// What the user can do about it.
     pub fn next_step(&self) -> &'static str {
         match self {
             Self::Tcp { .. } if self.is_taken() => {
-                "another program listens there: stop it, or set another `listen` in [daemon] (\"\" is no TCP at all)"
+                "another program listens there: stop it, or set another `listen` in [daemon] (\"\" disables TCP)"
             }
             Self::Tcp { .. } => "set `listen` in [daemon] to an address of this machine, such as 127.0.0.1:9888",
             Self::PathTooLong { .. } => "set a shorter `state-dir` in [daemon]",
@@ -118,20 +118,24 @@ impl BindError {
 }
 
 impl Listeners {
-    /// Takes the addresses. The control socket comes first: that another daemon answers there is the better message.
+    /// Binds the addresses. The control socket comes first: if another daemon runs, that it answers there is the better
+    /// message.
+    ///
+    /// # Errors
+    /// If an address cannot be bound; the other one is closed again.
     pub fn bind(settings: &ListenSettings) -> Result<Self, BindError> {
         let control = ControlSocket::bind(&settings.control)?;
-        let tcp = settings.tcp.as_ref().map(|(host, port)| TcpEntrance::bind(host, *port)).transpose()?;
+        let tcp = settings.tcp.as_ref().map(|(host, port)| BoundTcp::bind(host, *port)).transpose()?;
         Ok(Self { tcp, control })
     }
 
-    /// The TCP address that was taken, with its real port.
+    /// The bound TCP address, with its real port.
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.tcp.as_ref().map(|tcp| tcp.address)
     }
 }
 
-impl TcpEntrance {
+impl BoundTcp {
     fn bind(host: &str, port: u16) -> Result<Self, BindError> {
         let bound = TcpListener::bind((host, port)).and_then(|listener| {
             listener.set_nonblocking(true)?;
@@ -141,7 +145,7 @@ impl TcpEntrance {
         bound.map_err(|source| BindError::Tcp { host: host.to_owned(), port, source })
     }
 
-    pub(crate) fn reach(&self) -> Reach {
-        if self.address.ip().is_loopback() { Reach::Loopback } else { Reach::Network }
+    pub(crate) fn reach(&self) -> ListenerReach {
+        if self.address.ip().is_loopback() { ListenerReach::Loopback } else { ListenerReach::Network }
     }
 }

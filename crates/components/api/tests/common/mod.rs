@@ -4,11 +4,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use llama_warden_api::client::{Address, Client};
-use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, Token, openapi_document};
+use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, ModelsSource, Token, openapi_document};
+use llama_warden_api_types::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
 use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher, ReceivedCommand};
+use llama_warden_client::{Client, DaemonAddress};
 use llama_warden_component::Component;
 pub use llama_warden_component_kit::server as id;
 use llama_warden_component_kit::{PATIENCE, TestBus, card};
@@ -25,7 +26,37 @@ use tokio_util::sync::CancellationToken;
 pub const TOKEN: &str = "s3cret-t0ken";
 
 /// What the types say at this moment, whatever was generated last.
-static DESCRIPTION: LazyLock<String> = LazyLock::new(|| openapi_document().to_string());
+static DESCRIPTION: LazyLock<String> = LazyLock::new(|| openapi_document(&[&METRICS]).to_string());
+
+/// A route of another component, as metrics adds it.
+pub const METRICS: ExtraRouteSpec = ExtraRouteSpec {
+    operation: "getMetrics",
+    path: "/metrics",
+    access: Access::Open,
+    summary: "Metrics",
+    answer: "As text.",
+    content_types: &["text/plain"],
+};
+
+/// Answers with the `Accept` header of the request.
+pub struct EchoAccept;
+
+impl RouteHandler for EchoAccept {
+    fn respond(&self, request: &http::request::Parts) -> RouteFuture {
+        let accept = request.headers.get("accept").map(|accept| accept.to_str().expect("text").to_owned());
+        let response = http::Response::builder().header("content-type", "text/plain; version=0.0.4");
+        let response = response.body(format!("# {accept:?}\n").into_bytes()).expect("valid");
+        Box::pin(async { Ok(response) })
+    }
+}
+
+pub struct OneModel;
+
+impl ModelsSource for OneModel {
+    fn models(&self) -> serde_json::Value {
+        serde_json::json!({ "models": [{ "id": "found" }], "problems": [] })
+    }
+}
 
 /// What a test can set.
 pub struct Setup {
@@ -42,8 +73,8 @@ impl Default for Setup {
     }
 }
 
-pub struct Daemon {
-    pub stage: TestBus,
+pub struct TestDaemon {
+    pub bus: TestBus,
     pub tcp: SocketAddr,
     pub socket: PathBuf,
     /// Commands that reached their owner.
@@ -53,7 +84,7 @@ pub struct Daemon {
     _directory: tempfile::TempDir,
 }
 
-impl Daemon {
+impl TestDaemon {
     pub async fn start() -> Self {
         Self::start_with(Setup::default()).await
     }
@@ -66,23 +97,23 @@ impl Daemon {
             Listeners::bind(&ListenSettings { tcp: Some((setup.host.to_owned(), 0)), control: socket.clone() })
                 .expect("binds");
         let tcp = SocketAddr::from(([127, 0, 0, 1], listeners.tcp_address().expect("tcp").port()));
-        let mut stage = TestBus::keeping(setup.events_kept);
+        let mut bus = TestBus::keeping(setup.events_kept);
         let (seen, commands) = mpsc::unbounded_channel();
-        let inbox = stage.own::<SuperviseCommand>();
+        let inbox = bus.own::<SuperviseCommand>();
         let parts = ApiParts {
             listeners,
-            bus: stage.bus().clone(),
-            lane: stage.lane().clone(),
-            metrics: Arc::new(|accept| Ok(("text/plain; version=0.0.4", format!("# {accept:?}\n").into_bytes()))),
-            models: Arc::new(|| serde_json::json!({ "models": [{ "id": "found" }], "problems": [] })),
+            bus: bus.bus().clone(),
+            lane: bus.lane().clone(),
+            routes: vec![ExtraRoute::new(&METRICS, EchoAccept)],
+            models: Box::new(OneModel),
             description: &DESCRIPTION,
             token: setup.token.then(|| Token::new(TOKEN).expect("valid")),
         };
-        let ports = stage.ports(Api::NAME);
+        let ports = bus.ports(Api::NAME);
         let cancel = ports.cancel.clone();
-        tokio::spawn(own(inbox, stage.publisher().clone(), seen, cancel.clone()));
+        tokio::spawn(own(inbox, bus.publisher().clone(), seen, cancel.clone()));
         let run = tokio::spawn(Api::new(parts).run(ports));
-        let daemon = Self { stage, tcp, socket, cancel, commands, run, _directory: directory };
+        let daemon = Self { bus, tcp, socket, cancel, commands, run, _directory: directory };
         for server in ["broken", "good", "locked", "slow"] {
             let enabled = matches!(server, "good" | "slow");
             let card = ServerCard { enabled, ..card(&id(server)) };
@@ -105,11 +136,11 @@ impl Daemon {
     }
 
     pub async fn publish(&self, event: EventDraft) {
-        self.stage.publish(event).await;
+        self.bus.publish(event).await;
     }
 
     pub async fn make_ready(&self, server: &str) {
-        launch(self.stage.publisher(), &id(server)).await;
+        launch(self.bus.publisher(), &id(server)).await;
         let event = Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 0.5 };
         self.publish(EventDraft::incarnation(id(server), Incarnation::new(1), event)).await;
     }
@@ -117,25 +148,25 @@ impl Daemon {
     /// Writes lines as the server would.
     pub fn write(&self, server: &str, stream: StreamName, lines: &[&[u8]]) {
         let key = OutputKey { server: id(server), incarnation: Incarnation::new(1), stream };
-        let mut sink = self.stage.lane().open(&key, 4096);
+        let mut sink = self.bus.lane().open(&key, 4096);
         lines.iter().for_each(|line| sink.push(line));
     }
 
     pub fn over_tcp(&self) -> Client {
-        let address = Address::Tcp { host: self.tcp.ip().to_string(), port: self.tcp.port() };
+        let address = DaemonAddress::Tcp { host: self.tcp.ip().to_string(), port: self.tcp.port() };
         Client::new(address, Some(TOKEN.to_owned()))
     }
 
     pub fn over_socket(&self) -> Client {
-        Client::new(Address::Unix(self.socket.clone()), None)
+        Client::new(DaemonAddress::Unix(self.socket.clone()), None)
     }
 
     /// Sends a request line and headers (`Host` and `Connection` are added) and returns the whole answer.
-    pub async fn ask(&self, request: &str, headers: &[&str]) -> Answer {
+    pub async fn ask(&self, request: &str, headers: &[&str]) -> RawResponse {
         self.ask_with_body(request, headers, b"").await
     }
 
-    pub async fn ask_with_body(&self, request: &str, headers: &[&str], body: &[u8]) -> Answer {
+    pub async fn ask_with_body(&self, request: &str, headers: &[&str], body: &[u8]) -> RawResponse {
         let mut head = format!("{request} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|header| header.to_ascii_lowercase().starts_with("host:")) {
             head.push_str(&format!("Host: {}\r\n", self.tcp));
@@ -146,7 +177,7 @@ impl Daemon {
         stream.write_all(head.as_bytes()).await.expect("written");
         // The answer may come, and the connection end, before the body is out.
         let _ = stream.write_all(body).await;
-        Answer::read(stream).await
+        RawResponse::read(stream).await
     }
 
     /// What a cancelled component does: it ends without an error.
@@ -163,13 +194,13 @@ impl Daemon {
 
 /// A response, whole.
 #[derive(Debug)]
-pub struct Answer {
+pub struct RawResponse {
     pub status: u16,
     pub head: String,
     pub body: String,
 }
 
-impl Answer {
+impl RawResponse {
     pub async fn read(mut stream: TcpStream) -> Self {
         let mut bytes = Vec::new();
         within(stream.read_to_end(&mut bytes)).await.expect("readable to its end");

@@ -1,0 +1,92 @@
+//! What handlers share: the application state, extractors of path parameters, and bodies of answers.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path};
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{StatusCode, header};
+use llama_warden_api_types::{ApiProblem, ServerDetail};
+use llama_warden_bus::{Bus, CommandSender, OutputLane, Publisher};
+use llama_warden_events::ServerId;
+use llama_warden_state::Snapshot;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::ModelsSource;
+use crate::problem::ProblemResponse;
+
+/// What every handler can use. One exists per daemon.
+pub(crate) struct AppState {
+    pub(crate) bus: Bus,
+    pub(crate) lane: OutputLane,
+    pub(crate) events: Publisher,
+    pub(crate) commands: CommandSender,
+    pub(crate) models: Box<dyn ModelsSource>,
+    /// The OpenAPI document.
+    pub(crate) description: &'static str,
+    /// Cancelled when the daemon shuts the API down.
+    pub(crate) cancel: CancellationToken,
+}
+
+pub(crate) type App = Arc<AppState>;
+
+impl AppState {
+    /// The report of a server in `snapshot`; a problem if it is not configured (any more).
+    pub(crate) fn detail(&self, snapshot: &Snapshot, id: &ServerId) -> Result<ServerDetail, ApiProblem> {
+        let server = snapshot.servers.get(id).ok_or_else(|| ApiProblem::unknown_server(id.as_str()))?;
+        Ok(ServerDetail::of(id, server, self.bus.clock().now()))
+    }
+}
+
+/// The `{name}` of a path, whether or not a profile has it.
+pub(crate) struct ProfileName(pub(crate) String);
+
+impl FromRequestParts<App> for ProfileName {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ProblemResponse> {
+        path_parameter(parts, app).await.map(Self)
+    }
+}
+
+/// The `{id}` of a path, if such a server is configured; otherwise a 404.
+pub(crate) struct KnownServer(pub(crate) ServerId);
+
+impl FromRequestParts<App> for KnownServer {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ProblemResponse> {
+        let id = path_parameter(parts, app).await?;
+        match app.bus.snapshot().servers.get_key_value(id.as_str()) {
+            Some((id, _)) => Ok(Self(id.clone())),
+            None => Err(ApiProblem::unknown_server(&id).into()),
+        }
+    }
+}
+
+/// The only parameter of a path. One that is not UTF-8 makes the path unknown.
+async fn path_parameter(parts: &mut Parts, app: &App) -> Result<String, ProblemResponse> {
+    let parameter: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, app).await;
+    match parameter {
+        Ok(Path(parameter)) => Ok(parameter),
+        Err(_) => Err(ApiProblem::no_such_path(parts.uri.path()).into()),
+    }
+}
+
+/// `value` as JSON.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => {
+            let problem = ApiProblem::internal(format!("the answer cannot be written as JSON: {error}"));
+            ProblemResponse(problem).into_response()
+        }
+    }
+}
+
+/// Lines of text.
+pub(crate) fn text(status: StatusCode, body: impl Into<String>) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body.into()).into_response()
+}

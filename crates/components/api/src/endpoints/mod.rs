@@ -1,0 +1,44 @@
+//! The endpoints. A handler reads one snapshot or sends one command; its [`Route`] stands beside it.
+
+mod control;
+mod description;
+mod events;
+mod logs;
+mod models;
+mod probes;
+mod profiles;
+mod status;
+mod targets;
+
+use crate::route::{Route, ServedRoute};
+
+/// Makes two tables of one list: what the OpenAPI document describes, and what a daemon serves.
+macro_rules! routes {
+    ($($module:ident :: $route:ident),* $(,)?) => {
+        pub(crate) const ROUTES: &[Route] = &[$($module::$route),*];
+        pub(crate) const SERVED: &[ServedRoute] = &[$($module::$route.served()),*];
+    };
+}
+
+routes![
+    probes::LIVENESS,
+    probes::READINESS,
+    status::STATUS,
+    status::SERVERS,
+    status::SERVER,
+    control::START,
+    control::STOP,
+    control::RESTART,
+    control::SHUT_DOWN,
+    logs::LOGS,
+    events::EVENTS,
+    profiles::LIST,
+    profiles::ACTIVE,
+    profiles::DEACTIVATE,
+    profiles::PROFILE,
+    profiles::ACTIVATE,
+    profiles::RELOAD,
+    models::MODELS,
+    targets::TARGETS,
+    description::DESCRIPTION,
+];

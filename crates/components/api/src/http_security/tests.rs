@@ -1,0 +1,163 @@
+//! Tables of request heads and the status that each gets.
+
+use http::Request;
+
+use super::*;
+
+/// A head from a request line and headers.
+fn head(method: &str, headers: &[(&str, &str)]) -> Parts {
+    let mut request = Request::builder().method(method).uri("/api/v1/status");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(()).expect("valid").into_parts().0
+}
+
+fn loopback() -> RequestPolicy {
+    RequestPolicy::new(ListenerReach::Loopback, Some("127.0.0.1".to_owned()), None)
+}
+
+fn status(policy: &RequestPolicy, access: Access, request: &Parts) -> u16 {
+    policy.check(Transport::Tcp, access, request).map_or_else(|problem| problem.status, |()| 200)
+}
+
+#[test]
+fn on_loopback_only_loopback_names_are_served() {
+    for host in ["127.0.0.1:9888", "localhost:9888", "LOCALHOST", "[::1]:9888", "127.9.9.9:1", "app.localhost:80"] {
+        assert_eq!(status(&loopback(), Access::Open, &head("GET", &[("host", host)])), 200, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "evil.example:9888",
+        "192.168.1.7:9888",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "localhost@evil.example",
+        "",
+        "evil.example#@localhost",
+        "notlocalhost",
+        "[::1",
+        "0.0.0.0:9888",
+    ] {
+        assert_eq!(status(&loopback(), Access::Open, &head("GET", &[("host", host)])), 403, "{host}");
+    }
+    assert_eq!(status(&loopback(), Access::Open, &head("GET", &[])), 403, "no host at all");
+    let two = head("GET", &[("host", "localhost"), ("host", "evil.example")]);
+    assert_eq!(status(&loopback(), Access::Open, &two), 403, "two hosts");
+}
+
+#[test]
+fn the_host_of_an_absolute_target_counts_too() {
+    let request = Request::builder().uri("http://evil.example/livez").header("host", "localhost").body(());
+    let request = request.expect("valid").into_parts().0;
+    assert_eq!(status(&loopback(), Access::Open, &request), 403);
+}
+
+#[test]
+fn the_configured_listen_host_is_served() {
+    let policy = RequestPolicy::new(ListenerReach::Loopback, Some("gpu-box".to_owned()), None);
+    assert_eq!(status(&policy, Access::Guarded, &head("GET", &[("host", "gpu-box:9888")])), 200);
+    assert_eq!(status(&policy, Access::Guarded, &head("GET", &[("host", "gpu-box2:9888")])), 403);
+}
+
+#[test]
+fn only_a_page_of_our_own_origin_may_ask() {
+    let host = ("host", "localhost:9888");
+    for method in ["GET", "POST"] {
+        for origin in ["http://localhost:9888", "https://LOCALHOST:9888"] {
+            assert_eq!(
+                status(&loopback(), Access::Guarded, &head(method, &[host, ("origin", origin)])),
+                200,
+                "{origin}"
+            );
+        }
+        for origin in [
+            "null",
+            "http://evil.example",
+            "http://localhost:3000",
+            "http://localhost",
+            "file://localhost:9888",
+            "",
+            "http://127.0.0.1:9888",
+            "http://localhost:9888.evil.example",
+        ] {
+            assert_eq!(
+                status(&loopback(), Access::Guarded, &head(method, &[host, ("origin", origin)])),
+                403,
+                "{origin}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_browser_of_another_site_changes_nothing() {
+    let host = ("host", "localhost:9888");
+    for (site, expected) in [("same-origin", 200), ("none", 200), ("same-site", 403), ("cross-site", 403)] {
+        let site = ("sec-fetch-site", site);
+        assert_eq!(status(&loopback(), Access::Guarded, &head("POST", &[host, site])), expected, "{site:?}");
+        assert_eq!(status(&loopback(), Access::Guarded, &head("GET", &[host, site])), 200, "{site:?}: a link");
+    }
+}
+
+#[test]
+fn what_a_form_can_send_changes_nothing() {
+    let host = ("host", "localhost:9888");
+    let length = ("content-length", "2");
+    for (headers, expected) in [
+        (vec![host], 200),
+        (vec![host, ("content-length", "0")], 200),
+        (vec![host, length, ("content-type", "application/json")], 200),
+        (vec![host, length, ("content-type", "Application/JSON; charset=utf-8")], 200),
+        (vec![host, length], 415),
+        (vec![host, ("transfer-encoding", "chunked")], 415),
+        (vec![host, ("content-type", "text/plain")], 415),
+        (vec![host, length, ("content-type", "text/plain;application/json")], 415),
+        (vec![host, length, ("content-type", "application/x-www-form-urlencoded")], 415),
+        (vec![host, length, ("content-type", "multipart/form-data; boundary=x")], 415),
+        (vec![host, length, ("content-type", "application/jsonx")], 415),
+    ] {
+        assert_eq!(status(&loopback(), Access::Guarded, &head("POST", &headers)), expected, "{headers:?}");
+    }
+}
+
+#[test]
+fn a_body_announced_as_huge_is_refused_unread() {
+    for (length, expected) in [("65536", 200), ("65537", 413), ("18446744073709551615", 413)] {
+        let headers = [("host", "localhost"), ("content-type", "application/json"), ("content-length", length)];
+        assert_eq!(status(&loopback(), Access::Guarded, &head("POST", &headers)), expected, "{length}");
+    }
+}
+
+#[test]
+fn a_token_guards_all_but_the_open_paths_of_tcp() {
+    let token = Token::new("s3cret").expect("valid");
+    for reach in [ListenerReach::Loopback, ListenerReach::Network] {
+        let policy = RequestPolicy::new(reach, None, Some(token.clone()));
+        let bare = head("GET", &[("host", "localhost")]);
+        let wrong = head("GET", &[("host", "localhost"), ("authorization", "Bearer wrong")]);
+        let right = head("GET", &[("host", "localhost"), ("authorization", "Bearer s3cret")]);
+        assert_eq!(status(&policy, Access::Open, &bare), 200);
+        assert_eq!(status(&policy, Access::Guarded, &bare), 401);
+        assert_eq!(status(&policy, Access::Guarded, &wrong), 401);
+        assert_eq!(status(&policy, Access::Guarded, &right), 200);
+        assert_eq!(policy.check(Transport::Unix, Access::Guarded, &bare), Ok(()), "the control socket needs none");
+    }
+}
+
+#[test]
+fn off_loopback_without_a_token_only_the_open_paths_answer() {
+    let policy = RequestPolicy::new(ListenerReach::Network, Some("0.0.0.0".to_owned()), None);
+    let request = head("GET", &[("host", "gpu-box:9888"), ("authorization", "Bearer guess")]);
+    assert_eq!(status(&policy, Access::Open, &request), 200, "a scraper uses any name");
+    let problem = policy.check(Transport::Tcp, Access::Guarded, &request).expect_err("closed");
+    assert_eq!((problem.status, problem.reason.as_str()), (403, "token-not-configured"));
+    assert!(problem.next_step.expect("says what to do").contains("token-file"));
+}
+
+#[test]
+fn no_problem_shows_the_token() {
+    let policy = RequestPolicy::new(ListenerReach::Network, None, Some(Token::new("s3cret").expect("valid")));
+    let problem = policy.check(Transport::Tcp, Access::Guarded, &head("GET", &[])).expect_err("no token");
+    assert!(!format!("{problem:?} {policy:?}").contains("s3cret"));
+}

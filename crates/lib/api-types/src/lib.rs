@@ -1,0 +1,22 @@
+//! The vocabulary of the HTTP API: its JSON as types, and routes that components add to it.
+//!
+//! The server, the client and the generator of the OpenAPI document share these types, so they agree on every field. The
+//! crate knows neither an HTTP server nor an HTTP client.
+//!
+//! * `report`: reports of servers, made from a snapshot.
+//! * `wire`: answers to commands, profiles, and the records of the event and log streams.
+//! * `problem`: errors as RFC 9457 problems.
+//! * `extra_route`: what a component implements to answer a path of its own, as metrics does for `/metrics`.
+
+mod extra_route;
+mod problem;
+mod report;
+mod wire;
+
+pub use extra_route::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
+pub use problem::{ApiProblem, PROBLEM_JSON};
+pub use report::{FailureReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport};
+pub use wire::{
+    ActiveProfileReport, CommandAnswer, EventRecord, GapReport, LogRecord, ProfileReport, ShutdownAnswer, SwitchAnswer,
+    TargetGroup,
+};

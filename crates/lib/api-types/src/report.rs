@@ -1,0 +1,256 @@
+//! Reports of servers, made from a snapshot: the JSON of `/api/v1/status` and of `/api/v1/servers/{id}`.
+//!
+//! A report is a pure function of the snapshot and of the time `now`, which ages such as the uptime are measured to.
+
+use std::path::PathBuf;
+
+use llama_warden_events::{
+    FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, Timestamp,
+    Uptime, Warning,
+};
+use llama_warden_state::{FailureRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// All servers at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StatusReport {
+    /// Configured servers.
+    pub total_servers: usize,
+    /// Servers that are ready.
+    pub ready_servers: usize,
+    /// Servers with a process.
+    pub running_servers: usize,
+    /// The active profile; null if there is none.
+    pub profile: Option<String>,
+    /// Why the latest change of the configuration was refused; null once a change is accepted.
+    #[serde(default)]
+    pub configuration_refused: Option<String>,
+    /// The last event that this report contains.
+    pub seq: Seq,
+    /// One entry per configured server, by id.
+    pub servers: Vec<ServerReport>,
+}
+
+/// One server at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerReport {
+    /// The server's id.
+    pub model_id: ServerId,
+    /// The server's name for people.
+    pub display_name: String,
+    /// The port of its process, or the configured one while none runs.
+    pub port: u16,
+    /// The address that it listens on.
+    pub host: String,
+    /// The process id; null while no process runs.
+    pub pid: Option<u32>,
+    /// Whether it is ready now.
+    pub is_ready: bool,
+    /// Whether its process runs.
+    pub is_running: bool,
+    /// Whole seconds since the spawn; 0 while no process runs.
+    pub uptime_seconds: u64,
+    /// The configured class of quality, such as a quantisation.
+    pub tier: Option<String>,
+    /// Whether the model thinks before it answers.
+    pub is_thinking: bool,
+    /// Whether the daemon starts it without being asked.
+    pub enabled: bool,
+    /// The present phase of its life.
+    pub phase: PhaseName,
+    /// What proved it ready, in its latest launch.
+    pub ready_via: Option<ReadyVia>,
+    /// Seconds from spawn to ready, in its latest launch.
+    pub startup_seconds: Option<f64>,
+    /// The number of its latest launch: how often this daemon has launched it.
+    pub incarnation: Incarnation,
+    /// Restarts by the restart policy since the daemon started.
+    pub restarts: u64,
+    /// The detector pack that reads its output.
+    pub detector: Option<String>,
+    /// The version that its build reports.
+    pub llama_version: Option<String>,
+    /// How much of the model is loaded, from 0 to 1; null unless it is loading and its build reports progress.
+    pub progress: Option<f64>,
+    /// What it waits for, in words: the end of a stop, the time of a restart, or memory.
+    pub waiting_for: Option<String>,
+    /// The latest health check whose result differs from the one before; null before the first check and while no process
+    /// runs.
+    pub health: Option<HealthReport>,
+    /// The latest failure.
+    pub last_failure: Option<FailureReport>,
+    /// Why the restart policy does not start it again; null unless it was given up.
+    pub restart_abandoned: Option<String>,
+}
+
+/// The latest health check of a ready server whose result differs from the one before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HealthReport {
+    /// Time of the check.
+    pub at: Timestamp,
+    /// Whether the server answered as ready.
+    pub ok: bool,
+    /// Milliseconds until the answer, or until the check gave up.
+    pub latency_ms: f64,
+    /// Consecutive failed checks up to this one.
+    pub failures: u32,
+}
+
+/// A failure of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FailureReport {
+    /// The reason, from a closed set.
+    pub reason: FailureReason,
+    /// The same in words.
+    pub detail: String,
+    /// Time of the failure.
+    pub at: Timestamp,
+    /// The last lines of output before it, oldest first.
+    pub lines: Vec<String>,
+}
+
+/// One server in full.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerDetail {
+    /// The server at a glance.
+    #[serde(flatten)]
+    pub report: ServerReport,
+    /// The model file.
+    pub model: Option<PathBuf>,
+    /// The latest phases, oldest first.
+    pub history: Vec<PhaseChange>,
+    /// The command line of the latest process, secrets redacted.
+    pub argv: Vec<String>,
+    /// Options that were translated for this build.
+    pub options: Vec<OptionNote>,
+    /// The flag dialect that translated them.
+    pub dialect: Option<String>,
+    /// Warnings about its latest launch, such as options that its build does not know.
+    pub warnings: Vec<WarningReport>,
+    /// The memory that it is estimated to need; null before its first launch, and if no estimate is possible.
+    #[serde(default)]
+    pub memory: Option<MemoryEstimate>,
+    /// How the latest process ended.
+    pub last_end: Option<ProcessEnd>,
+    /// Why it is being stopped, or was stopped.
+    pub stop_reason: Option<StopReason>,
+    /// Seconds in the present phase.
+    pub phase_seconds: f64,
+}
+
+/// A warning about a launch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WarningReport {
+    /// The kind of warning, from a closed set.
+    pub warning: Warning,
+    /// The same in words.
+    pub detail: String,
+}
+
+impl StatusReport {
+    /// Reports `snapshot` at the time `now`.
+    pub fn of(snapshot: &Snapshot, now: Uptime) -> Self {
+        Self {
+            total_servers: snapshot.servers.len(),
+            ready_servers: snapshot.ready_servers(),
+            running_servers: snapshot.running_servers(),
+            profile: snapshot.daemon.profile.clone(),
+            configuration_refused: snapshot.daemon.configuration_refused.clone(),
+            seq: snapshot.seq,
+            servers: snapshot.servers.iter().map(|(id, server)| ServerReport::of(id, server, now)).collect(),
+        }
+    }
+}
+
+impl ServerReport {
+    /// Reports one server at the time `now`.
+    pub fn of(id: &ServerId, server: &ServerRecord, now: Uptime) -> Self {
+        let process = server.process.as_ref();
+        Self {
+            model_id: id.clone(),
+            display_name: server.card.display_name.clone(),
+            port: process.map_or(server.card.port, |process| process.port),
+            host: server.card.host.clone(),
+            pid: process.map(|process| process.pid),
+            is_ready: server.is_ready(),
+            is_running: server.is_running(),
+            uptime_seconds: process.map_or(0, |process| now.since(process.spawned).as_secs()),
+            tier: server.card.tier.clone(),
+            is_thinking: server.card.thinking,
+            enabled: server.card.enabled,
+            phase: server.phase.name(),
+            ready_via: server.ready.map(|ready| ready.via),
+            startup_seconds: server.ready.map(|ready| ready.startup_seconds),
+            incarnation: server.incarnation,
+            restarts: server.counters.restarts_total(),
+            detector: server.detector.as_deref().map(str::to_owned),
+            llama_version: server.llama_version.as_deref().map(str::to_owned),
+            progress: match server.phase {
+                Phase::Loading { progress } => progress,
+                _ => None,
+            },
+            waiting_for: waiting_for(server, now),
+            health: server.health.map(HealthReport::of),
+            last_failure: server.last_failure.as_deref().map(FailureReport::of),
+            restart_abandoned: server.restart_abandoned.clone(),
+        }
+    }
+}
+
+impl ServerDetail {
+    /// Reports one server in full at the time `now`.
+    pub fn of(id: &ServerId, server: &ServerRecord, now: Uptime) -> Self {
+        Self {
+            report: ServerReport::of(id, server, now),
+            model: server.card.model.clone(),
+            history: server.history.to_vec(),
+            argv: server.argv.to_vec(),
+            options: server.notes.iter().map(|note| OptionNote::clone(note)).collect(),
+            dialect: server.dialect.as_deref().map(str::to_owned),
+            warnings: server
+                .warnings
+                .iter()
+                .map(|record| WarningReport { warning: record.warning, detail: record.detail.clone() })
+                .collect(),
+            memory: server.memory,
+            last_end: server.last_end,
+            stop_reason: server.stop.map(|stop| stop.reason),
+            phase_seconds: now.since(server.phase_since).as_secs_f64(),
+        }
+    }
+}
+
+impl HealthReport {
+    fn of(health: HealthRecord) -> Self {
+        let HealthRecord { at, ok, latency_ms, failures } = health;
+        Self { at, ok, latency_ms, failures }
+    }
+}
+
+impl FailureReport {
+    fn of(failure: &FailureRecord) -> Self {
+        Self { reason: failure.reason, detail: failure.detail.clone(), at: failure.at, lines: failure.lines.clone() }
+    }
+}
+
+/// What a server waits for, in words.
+fn waiting_for(server: &ServerRecord, now: Uptime) -> Option<String> {
+    if let Some(because) = &server.held {
+        return Some(format!("memory: {because}"));
+    }
+    match (server.phase, server.stop) {
+        (Phase::Stopping { rung, .. }, Some(stop)) => {
+            let left = (stop.grace_seconds - now.since(stop.began).as_secs_f64()).max(0.0);
+            Some(match rung {
+                Some(rung) if stop.forced => format!("its end after {}", rung.signal),
+                Some(rung) => format!("its end after {}; KILL in {left:.1} s", rung.signal),
+                None => "its first signal".to_owned(),
+            })
+        }
+        (Phase::BackingOff { attempt, until }, _) => {
+            Some(format!("restart {attempt} in {:.1} s", until.since(now).as_secs_f64()))
+        }
+        _ => None,
+    }
+}

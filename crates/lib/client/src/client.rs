@@ -1,0 +1,257 @@
+//! The client: a method per endpoint.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use llama_warden_api_types::{
+    ActiveProfileReport, ApiProblem, CommandAnswer, EventRecord, LogRecord, ProfileReport, ServerDetail,
+    ShutdownAnswer, StatusReport, SwitchAnswer,
+};
+use llama_warden_events::ServerId;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
+
+use crate::{
+    ClientError, CommandOptions, DaemonAddress, EventRange, LogOptions, Records, ServerAction, ShutdownMode, SwitchMode,
+};
+
+/// Longest time until a connection is established.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest time until an answer is complete, or a stream begins, beyond the time that the daemon was asked to wait.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The same for an answer before which the daemon reads files: the configuration, and the headers of all models.
+const FILES_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// Longest answer other than a stream, in bytes.
+const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+
+/// A client of one daemon.
+#[derive(Debug, Clone)]
+pub struct Client {
+    address: DaemonAddress,
+    token: Option<BearerToken>,
+}
+
+/// The value of the `Authorization` header, which `Debug` does not show.
+#[derive(Clone)]
+struct BearerToken(String);
+
+impl fmt::Debug for BearerToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BearerToken(…)")
+    }
+}
+
+impl Client {
+    /// A client of the daemon at `address`, which it connects to at the first request. The control socket ignores `token`.
+    pub fn new(address: DaemonAddress, token: Option<String>) -> Self {
+        Self { address, token: token.map(|token| BearerToken(format!("Bearer {token}"))) }
+    }
+
+    /// The address of the daemon.
+    pub const fn address(&self) -> &DaemonAddress {
+        &self.address
+    }
+
+    /// Reports all servers at a glance.
+    pub async fn status(&self) -> Result<StatusReport, ClientError> {
+        self.request(Method::GET, "/api/v1/status", ANSWER_TIMEOUT).await
+    }
+
+    /// Reports one server in full.
+    pub async fn server(&self, id: &ServerId) -> Result<ServerDetail, ClientError> {
+        self.request(Method::GET, &format!("/api/v1/servers/{id}"), ANSWER_TIMEOUT).await
+    }
+
+    /// Starts, stops or restarts a server. An answer without an outcome means that the command is still under way.
+    ///
+    /// # Errors
+    /// If the server fails, a [`ClientError::Problem`] with the failure's reason.
+    pub async fn command(
+        &self,
+        action: ServerAction,
+        id: &ServerId,
+        options: CommandOptions,
+    ) -> Result<CommandAnswer, ClientError> {
+        let query = query([
+            ("wait", options.wait.map(millis)),
+            ("grace", options.grace.map(millis)),
+            ("force", flag(options.force)),
+        ]);
+        let path = format!("/api/v1/servers/{id}/{}{query}", action.as_str());
+        self.request(Method::POST, &path, ANSWER_TIMEOUT + options.wait.unwrap_or_default()).await
+    }
+
+    /// Lists the configured profiles.
+    pub async fn profiles(&self) -> Result<Vec<ProfileReport>, ClientError> {
+        self.request(Method::GET, "/api/v1/profiles", ANSWER_TIMEOUT).await
+    }
+
+    /// Reports the active profile: which servers should be ready, and which of them are not.
+    pub async fn active_profile(&self) -> Result<ActiveProfileReport, ClientError> {
+        self.request(Method::GET, "/api/v1/profiles/active", ANSWER_TIMEOUT).await
+    }
+
+    /// Brings the fleet to the servers of a profile; `None` is every enabled server.
+    pub async fn activate(&self, profile: Option<&str>, mode: SwitchMode) -> Result<SwitchAnswer, ClientError> {
+        let (method, path) = match profile {
+            Some(name) => (Method::POST, format!("/api/v1/profiles/{}/activate", escape_segment(name))),
+            None => (Method::DELETE, "/api/v1/profiles/active".to_owned()),
+        };
+        self.switch(method, &path, mode).await
+    }
+
+    /// Makes the daemon read its configuration again. With `wait`, returns when every server is up or down as planned, at
+    /// most this much later. Whole milliseconds, at most 24 h.
+    ///
+    /// # Errors
+    /// If the configuration is invalid, a [`ClientError::Problem`] that lists all its problems.
+    pub async fn reload(&self, wait: Option<Duration>) -> Result<SwitchAnswer, ClientError> {
+        self.switch(Method::POST, "/api/v1/reload", wait.map_or(SwitchMode::Begin, SwitchMode::Wait)).await
+    }
+
+    async fn switch(&self, method: Method, path: &str, mode: SwitchMode) -> Result<SwitchAnswer, ClientError> {
+        let wait = match mode {
+            SwitchMode::Wait(wait) => Some(wait),
+            SwitchMode::Begin | SwitchMode::DryRun => None,
+        };
+        let query = query([("wait", wait.map(millis)), ("dry_run", flag(mode == SwitchMode::DryRun))]);
+        let limit = FILES_TIMEOUT + wait.unwrap_or_default();
+        self.request(method, &format!("{path}{query}"), limit).await
+    }
+
+    /// Stops every server and the daemon. The answer comes at once; the daemon has ended when a stream of it ends.
+    pub async fn shut_down(&self, mode: ShutdownMode) -> Result<ShutdownAnswer, ClientError> {
+        let query = query([("force", flag(mode == ShutdownMode::Forced))]);
+        self.request(Method::POST, &format!("/api/v1/shutdown{query}"), ANSWER_TIMEOUT).await
+    }
+
+    /// Streams the output of a server.
+    pub async fn logs(&self, id: &ServerId, options: LogOptions) -> Result<Records<LogRecord>, ClientError> {
+        let query = query([
+            ("tail", options.tail.map(|tail| tail.to_string())),
+            ("follow", flag(options.follow)),
+            ("stream", options.stream.map(|stream| stream.to_string())),
+        ]);
+        self.stream(&format!("/api/v1/servers/{id}/logs{query}")).await
+    }
+
+    /// Streams events.
+    pub async fn events(&self, range: EventRange) -> Result<Records<EventRecord>, ClientError> {
+        let (since, follow) = match range {
+            EventRange::Kept(since) => (Some(since.to_string()), "0"),
+            EventRange::After(since) => (Some(since.to_string()), "1"),
+            EventRange::New => (None, "1"),
+        };
+        let query = query([("since", since), ("follow", Some(follow.to_owned()))]);
+        self.stream(&format!("/api/v1/events{query}")).await
+    }
+
+    async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        limit: Duration,
+    ) -> Result<T, ClientError> {
+        let answer = async {
+            let response = self.send(method, path, "application/json").await?;
+            let bytes = self.collect(response).await?;
+            serde_json::from_slice(&bytes).map_err(|error| self.protocol(format!("{path}: {error}")))
+        };
+        let answer = timeout(limit, answer).await;
+        answer.unwrap_or_else(|_| Err(self.protocol(format!("{path}: no answer within {limit:?}"))))
+    }
+
+    async fn stream<T>(&self, path: &str) -> Result<Records<T>, ClientError> {
+        let response = timeout(ANSWER_TIMEOUT, self.send(Method::GET, path, "application/x-ndjson")).await;
+        let response = response.unwrap_or_else(|_| Err(self.protocol(format!("{path}: no answer"))))?;
+        Ok(Records::new(self.address.clone(), response.into_body()))
+    }
+
+    /// Sends a request and returns its response, which is a success.
+    async fn send(&self, method: Method, path: &str, accept: &str) -> Result<Response<Incoming>, ClientError> {
+        let mut request = Request::builder().method(method).uri(path);
+        request = request.header(header::HOST, self.address.host_header()).header(header::ACCEPT, accept);
+        if let Some(BearerToken(authorization)) = &self.token {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let request = request.body(Empty::new()).map_err(|error| self.protocol(error.to_string()))?;
+        let response = match &self.address {
+            DaemonAddress::Tcp { host, port } => {
+                self.exchange(TcpStream::connect((host.as_str(), *port)), request).await
+            }
+            DaemonAddress::Unix(path) => self.exchange(UnixStream::connect(path), request).await,
+        }?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let bytes = self.collect(response).await?;
+        Err(match serde_json::from_slice::<ApiProblem>(&bytes) {
+            Ok(problem) => ClientError::Problem(Box::new(problem)),
+            Err(_) => self.protocol(format!("status {status} without a problem")),
+        })
+    }
+
+    async fn exchange<S>(
+        &self,
+        connect: impl Future<Output = io::Result<S>>,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<Response<Incoming>, ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let unreachable = |source| ClientError::Unreachable { address: self.address.clone(), source };
+        let connected = timeout(CONNECT_TIMEOUT, connect).await;
+        let stream = connected.unwrap_or_else(|elapsed| Err(elapsed.into())).map_err(unreachable)?;
+        let failed = |error: hyper::Error| self.protocol(error.to_string());
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+        // The task ends with the response's body, which reports its errors too.
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(failed)
+    }
+
+    async fn collect(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
+        let collected = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
+        Ok(collected.map_err(|error| self.protocol(error.to_string()))?.to_bytes())
+    }
+
+    fn protocol(&self, detail: String) -> ClientError {
+        ClientError::Protocol { address: self.address.clone(), detail }
+    }
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
+}
+
+fn flag(on: bool) -> Option<String> {
+    on.then(|| "1".to_owned())
+}
+
+/// `?a=1&b=2` of the parameters that have a value. The values are numbers and words, so nothing needs an escape.
+fn query<const N: usize>(parameters: [(&str, Option<String>); N]) -> String {
+    let given = parameters.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
+    let joined = given.collect::<Vec<_>>().join("&");
+    if joined.is_empty() { joined } else { format!("?{joined}") }
+}
+
+/// Escapes `text` as one segment of a path.
+fn escape_segment(text: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(escape).collect()
+}

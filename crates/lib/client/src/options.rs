@@ -1,0 +1,81 @@
+//! What a request asks for: the options of commands and the ranges of streams.
+
+use std::time::Duration;
+
+use llama_warden_events::{Seq, StreamName};
+
+/// A command to one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerAction {
+    /// Start it.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Stop it if it runs, then start it.
+    Restart,
+}
+
+impl ServerAction {
+    /// The last segment of the action's path.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+/// Options of a [`ServerAction`]. The daemon refuses `grace` and `force` for a start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CommandOptions {
+    /// Longest wait for the command's end; `None` returns once the command is accepted. Whole milliseconds, at most 24 h.
+    pub wait: Option<Duration>,
+    /// Time before KILL, instead of the configured one. Whole milliseconds, at most 24 h.
+    pub grace: Option<Duration>,
+    /// Send KILL at once.
+    pub force: bool,
+}
+
+/// When a change of the fleet is answered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SwitchMode {
+    /// Once the change is accepted.
+    #[default]
+    Begin,
+    /// Once every server is up or down as planned, at most this much later. Whole milliseconds, at most 24 h.
+    Wait(Duration),
+    /// Once it is planned. No server is touched.
+    DryRun,
+}
+
+/// How a shutdown stops the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShutdownMode {
+    /// By the ladder of signals, within each server's grace.
+    Graceful,
+    /// By KILL at once.
+    Forced,
+}
+
+/// The lines of a log stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Only this many of the latest kept lines; `None` is all of them.
+    pub tail: Option<usize>,
+    /// Stay connected and receive new lines.
+    pub follow: bool,
+    /// Only lines of this stream.
+    pub stream: Option<StreamName>,
+}
+
+/// The events of an event stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventRange {
+    /// The kept events after this one, then the end. 0 is all of them.
+    Kept(Seq),
+    /// The events after this one, kept and new.
+    After(Seq),
+    /// New events only.
+    New,
+}
