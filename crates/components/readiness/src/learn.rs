@@ -10,7 +10,6 @@
 mod lines;
 mod select;
 mod template;
-mod truth;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -19,8 +18,6 @@ use std::time::Duration;
 use llama_warden_events::StreamName;
 
 use crate::{Matcher, Pack, PackError, PackSet, Verdict};
-
-pub use truth::{GroundTruth, Served, Serving};
 
 /// One start of a build, from its spawn until a moment after it was ready.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,6 +14,7 @@
 mod component;
 mod directory_watch;
 mod failure;
+mod ground_truth;
 mod identity;
 mod learn;
 mod library;
@@ -28,10 +29,9 @@ mod shelf;
 mod tap;
 
 pub use component::{Readiness, ReadinessError};
+pub use ground_truth::{GroundTruth, Served, Serving};
 pub use identity::Identity;
-pub use learn::{
-    GroundTruth, HealthPath, LearnError, Lesson, RecordedLine, Recording, Served, Serving, Subject, learn,
-};
+pub use learn::{HealthPath, LearnError, Lesson, RecordedLine, Recording, Subject, learn};
 pub use library::{GENERIC, PackSet};
 pub use llama_warden_plugin_files::{BuildRange, FileError as PackError, Origin as PackOrigin, PluginSetError};
 pub use llama_warden_probe::Answer;
