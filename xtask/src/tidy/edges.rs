@@ -26,7 +26,7 @@ const fn row(name: &'static str, uses: &'static [&'static str], tests_use: &'sta
 
 const KIT: &[&str] = &["component-kit"];
 
-const ROWS: [Row; 26] = [
+const ROWS: [Row; 27] = [
     row("events", &[], &[]),
     row("state", &["events"], &[]),
     row("bus", &["events", "state"], &[]),
@@ -34,12 +34,17 @@ const ROWS: [Row; 26] = [
     row("support", &[], &[]),
     row("config", &["events"], &[]),
     row("plugin-files", &["events"], &[]),
+    row("detectors", &["events", "plugin-files"], &[]),
     row("catalog", &["events"], &["tiny-gguf"]),
     row("memory", &["events", "config", "catalog"], &["tiny-gguf"]),
     row("probe", &["support", "config"], &[]),
     row("component-kit", &["events", "state", "bus", "component"], &[]),
     row("launcher", &["events", "state", "bus", "component", "support", "config", "plugin-files"], KIT),
-    row("readiness", &["events", "state", "bus", "component", "support", "config", "plugin-files", "probe"], KIT),
+    row(
+        "readiness",
+        &["events", "state", "bus", "component", "support", "config", "plugin-files", "detectors", "probe"],
+        KIT,
+    ),
     row("terminator", &["events", "state", "bus", "component", "config"], KIT),
     row("supervisor", &["events", "state", "bus", "component", "support", "config", "memory"], KIT),
     row("health", &["events", "state", "bus", "component", "support", "config", "probe"], KIT),
@@ -47,7 +52,7 @@ const ROWS: [Row; 26] = [
     row("api", &["events", "state", "bus", "component", "support", "config"], KIT),
     row("metrics", &["events", "state", "bus"], KIT),
     row("telemetry", &["events", "state", "bus", "component", "support"], KIT),
-    row("schema-gen", &["events", "config", "launcher", "readiness", "api", "metrics"], &[]),
+    row("schema-gen", &["events", "config", "launcher", "detectors", "api", "metrics"], &[]),
     row("stand-in", &[], &["tiny-gguf"]),
     row("tiny-gguf", &[], &[]),
     row(
@@ -61,6 +66,7 @@ const ROWS: [Row; 26] = [
             "config",
             "catalog",
             "plugin-files",
+            "detectors",
             "launcher",
             "readiness",
             "terminator",

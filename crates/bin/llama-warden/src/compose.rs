@@ -8,6 +8,7 @@ use llama_warden_api::{Api, ApiParts, Listeners, MetricsSource, ModelsSource, To
 use llama_warden_bus::CompositionError;
 use llama_warden_component::Host;
 use llama_warden_config::Fleet;
+use llama_warden_detectors::PackSet;
 use llama_warden_events::{BootId, ProfileCard};
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
@@ -15,7 +16,7 @@ use llama_warden_launcher::{DialectSet, Launcher, LauncherSettings, ShimProgram}
 use llama_warden_memory::SystemScales;
 use llama_warden_metrics::Exporter;
 use llama_warden_plugin_files::{PluginFile, PluginSet, PluginSetError};
-use llama_warden_readiness::{PackSet, Readiness};
+use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, Limits, Supervisor, SupervisorSettings};
 use llama_warden_telemetry::{EventLog, SpanRecorder, Telemetry};
 use llama_warden_terminator::Terminator;

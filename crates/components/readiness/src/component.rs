@@ -10,6 +10,7 @@ use std::sync::Arc;
 use llama_warden_bus::{BusClosed, Clock, CommandSender, Delivery, EventDraft, OutputLane, Publisher};
 use llama_warden_component::{Component, Ports};
 use llama_warden_config::{Fleet, ServerSpec};
+use llama_warden_detectors::{Matcher, Pack, PackSet, ProbeWay};
 use llama_warden_events::{
     Envelope, Event, Incarnation, LaunchCommand, ListenerOwner, NoCommand, ProcessEnd, Seq, ServerId, Uptime,
 };
@@ -19,10 +20,10 @@ use llama_warden_state::{Phase, ProcessRecord, ServerRecord, Snapshot};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::identity;
 use crate::machine::{Action, Askable, Input, Machine, Sighting, Terms};
 use crate::shelf::Shelf;
 use crate::tap::{LaunchKey, Readings, SharedReading, lock};
-use crate::{Matcher, Pack, PackSet, ProbeWay, identity};
 
 /// Decides for every incarnation whether it is ready, or why not.
 pub struct Readiness {

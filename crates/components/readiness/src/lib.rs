@@ -2,8 +2,8 @@
 //!
 //! Three parts see, one decides:
 //!
-//! * A **tap** on the output lane runs a [`Matcher`] over every line, in the task that reads the pipe. What it matches is
-//!   a hint (*look now*), a sign of progress, or evidence for the case that the process ends. [`PackSet`] holds the
+//! * A **tap** on the output lane runs a [`Matcher`](llama_warden_detectors::Matcher) over every line, in the task that reads the pipe. What it matches is
+//!   a hint (*look now*), a sign of progress, or evidence for the case that the process ends. [`PackSet`](llama_warden_detectors::PackSet) holds the
 //!   detector packs that say what the lines of each era of llama-server mean.
 //! * A **probe** asks the server itself, over a fresh connection, bounded in time and size.
 //! * The **identity check** asks which model answers; the launcher, which knows processes, says who listens.
@@ -16,14 +16,7 @@ mod directory_watch;
 mod failure;
 mod ground_truth;
 mod identity;
-mod learn;
-mod library;
-mod line;
 mod machine;
-mod matcher;
-mod pack;
-mod pack_file;
-mod patterns;
 mod reading;
 mod shelf;
 mod tap;
@@ -31,11 +24,4 @@ mod tap;
 pub use component::{Readiness, ReadinessError};
 pub use ground_truth::{GroundTruth, Served, Serving};
 pub use identity::Identity;
-pub use learn::{HealthPath, LearnError, Lesson, RecordedLine, Recording, Subject, learn};
-pub use library::{GENERIC, PackSet};
-pub use llama_warden_plugin_files::{BuildRange, FileError as PackError, Origin as PackOrigin, PluginSetError};
 pub use llama_warden_probe::Answer;
-pub use matcher::{Matcher, Verdict};
-pub use pack::{Example, Pack, Pattern, ProbeWay};
-pub use pack_file::{ExampleVerdict, PatternVerdict, StreamFilter, StructuredSource, detector_schema};
-pub use patterns::PatternMatcher;

@@ -9,13 +9,12 @@
 
 use std::collections::VecDeque;
 
+use llama_warden_detectors::{Matcher, Verdict, strip_controls};
 use llama_warden_events::{FailureReason, StreamName};
 use tokio::time::Instant;
 
 use crate::failure::Evidence;
-use crate::line::strip_controls;
 use crate::machine::{Hint, HintStrength};
-use crate::{Matcher, Verdict};
 
 /// Most bytes of lines that wait for a matcher.
 const EARLY_LIMIT: usize = 256 * 1024;

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use llama_warden_detectors::{Pack, PackSet};
 use llama_warden_events::Event;
 use llama_warden_plugin_files::{Changes, ReloadTracker, ScanResult};
 use llama_warden_support::{BlockingError, blocking};
@@ -13,7 +14,6 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::directory_watch::DirectoryWatch;
-use crate::{Pack, PackSet};
 
 /// How long nothing may change before the directory is looked at: an editor writes in several steps.
 const QUIET: Duration = Duration::from_millis(200);

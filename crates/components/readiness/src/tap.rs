@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use llama_warden_bus::{OutputKey, OutputTap, TapFactory};
+use llama_warden_detectors::{GENERIC, PackSet, PatternMatcher};
 use llama_warden_events::{Incarnation, ServerId, StreamName};
 use tokio::sync::Notify;
 
 use crate::reading::{Fallback, Reading};
-use crate::{GENERIC, PackSet, PatternMatcher};
 
 /// One launch of a server.
 pub(crate) type LaunchKey = (ServerId, Incarnation);

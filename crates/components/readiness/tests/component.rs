@@ -12,11 +12,12 @@ use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, server};
 use llama_warden_config::{
     Confirm, Fleet, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
 };
+use llama_warden_detectors::{Matcher, PackSet, Verdict};
 use llama_warden_events::{
     BinaryIdentity, Event, FailureReason, Incarnation, LaunchCommand, ListenerOwner, ProcessEnd, ReadyVia, ServerId,
     Signal, StopReason, StreamName, Warning,
 };
-use llama_warden_readiness::{Matcher, PackSet, Readiness, ReadinessError, Verdict};
+use llama_warden_readiness::{Readiness, ReadinessError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use llama_warden_config::Configuration;
+use llama_warden_detectors::Pack;
 use llama_warden_launcher::Dialect;
 use llama_warden_plugin_files::{PluginFile, PluginSet, PluginSetError, ScanResult};
-use llama_warden_readiness::Pack;
 use serde_json::{Map, Value, json};
 
 use super::args::Global;

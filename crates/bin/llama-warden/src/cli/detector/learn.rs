@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use llama_warden_component::{Host, HostSettings};
 use llama_warden_config::{Fleet, ServerSpec};
+use llama_warden_detectors::{LearnError, Lesson, PackSet, Subject, learn};
 use llama_warden_events::{BootId, SuperviseCommand};
 use llama_warden_hooks::Hooks;
 use llama_warden_launcher::{DialectSet, Launcher, LauncherSettings, ShimProgram};
 use llama_warden_plugin_files::PluginFile as _;
-use llama_warden_readiness::{LearnError, Lesson, PackSet, Subject, learn};
 use llama_warden_terminator::Terminator;
 use serde_json::json;
 use tokio::sync::{oneshot, watch};

@@ -1,7 +1,6 @@
-//! How fast output is read: every recorded line of real builds through every built-in pack, and through the whole tap.
+//! How fast patterns match: every recorded line of real builds through every built-in pack.
 //!
-//! `cargo bench -p llama-warden-readiness`. The aims: 300 MB/s on one core, far more than any llama-server writes, and at most
-//! eight times the time of a substring search in each line. The strictest such search looks for one phrase, with a searcher
+//! `cargo bench -p llama-warden-detectors --bench matching`. The aim: at most eight times the time of a substring search in each line. The strictest such search looks for one phrase, with a searcher
 //! that is built once and uses vector instructions; start-up scripts look for four, here with four of these searchers.
 //!
 //! What is compared is measured in turns, round by round, so that other work on the machine slows all of it alike; each
@@ -11,11 +10,9 @@ use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use llama_warden_bus::{OutputKey, OutputLane};
-use llama_warden_config::Fleet;
-use llama_warden_events::{Incarnation, ServerId, StreamName};
+use llama_warden_detectors::{Matcher, PackSet};
+use llama_warden_events::StreamName;
 use llama_warden_plugin_files::PluginFile as _;
-use llama_warden_readiness::{Matcher, PackSet, Readiness};
 use memchr::memmem::Finder;
 
 const ROUNDS: usize = 101;
@@ -45,18 +42,6 @@ fn main() {
         };
         readers.push((pack.name().into(), Box::new(judge)));
     }
-    let lane = OutputLane::default();
-    let (_, fleet) = tokio::sync::watch::channel(Fleet::default());
-    let _readiness = Readiness::new(fleet, PackSet::built_in(), &lane);
-    let Ok(server) = ServerId::new("bench") else { return };
-    let open =
-        |stream| lane.open(&OutputKey { server: server.clone(), incarnation: Incarnation::new(1), stream }, 256 * 1024);
-    let (mut stderr, mut stdout) = (open(StreamName::Stderr), open(StreamName::Stdout));
-    let push = move |stream, line: &[u8]| match stream {
-        StreamName::Stderr => stderr.push(line),
-        StreamName::Stdout => stdout.push(line),
-    };
-    readers.push(("the whole lane".into(), Box::new(push)));
     report(&readers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), &seconds(&mut readers, &lines), bytes);
 }
 

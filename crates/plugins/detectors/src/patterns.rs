@@ -223,7 +223,7 @@ impl PatternMatcher {
     }
 
     /// A matcher to which no line says anything.
-    pub(crate) fn blank() -> Self {
+    pub fn blank() -> Self {
         Self::new(CompiledPatterns::default(), &[], None)
     }
 }

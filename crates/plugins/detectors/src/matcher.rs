@@ -5,7 +5,7 @@ use llama_warden_events::{FailureReason, StreamName};
 /// Reads the output of one incarnation, line by line.
 ///
 /// The built-in implementation is [`PatternMatcher`](crate::PatternMatcher), which follows a detector pack. Whoever
-/// compiles their own hands it over with [`Readiness::with_matchers`](crate::Readiness::with_matchers). A matcher runs in
+/// compiles their own hands it over with `Program::with_matchers`. A matcher runs in
 /// the task that reads the child's pipe, so it takes time in proportion to the line and never waits.
 pub trait Matcher: Send {
     /// Judges one line without its line end, at most 64 KiB of it, in any encoding.

@@ -4,9 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+use llama_warden_detectors::{GENERIC, Matcher, Pack, PackSet, Verdict};
 use llama_warden_events::{FailureReason, StreamName};
 use llama_warden_plugin_files::PluginFile as _;
-use llama_warden_readiness::{GENERIC, Matcher, Pack, PackSet, Verdict};
 use serde_json::Value;
 
 /// Build folder, the build number that it reports, and the pack that has to be chosen for it.

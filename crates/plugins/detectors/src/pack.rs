@@ -202,7 +202,7 @@ impl Pack {
     }
 
     /// Forgets what the lines that this thread has read have taught: it is learnt again with those to come.
-    pub(crate) fn forget(&self) {
+    pub fn forget(&self) {
         if let Some(compiled) = self.body.compiled.get() {
             compiled.forget();
         }

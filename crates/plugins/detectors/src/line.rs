@@ -68,7 +68,7 @@ fn least_of(mut least: [u8; 16], block: &[u8; 16]) -> [u8; 16] {
 }
 
 /// Appends `bytes` to `out` without escape sequences, carriage returns and NUL bytes.
-pub(crate) fn strip_controls(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn strip_controls(bytes: &[u8], out: &mut Vec<u8>) {
     let mut rest = bytes;
     while let Some(at) = memchr::memchr3(ESCAPE, b'\r', 0, rest) {
         out.extend_from_slice(&rest[..at]);
