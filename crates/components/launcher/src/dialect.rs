@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use llama_warden_config::{Flag, FlagOrigin, FlagValue, Flags};
-use llama_warden_plugin_files::{About, Choice, FileError, Fit, Origin, PluginFile, PluginSet, Source};
+use llama_warden_plugin_files::{BuildFit, Choice, FileError, Origin, PluginFile, PluginInfo, PluginSet, PluginSource};
 
 use crate::binary::BinaryProfile;
 use crate::dialect_file::{DialectFile, Example, OptionName, OptionRules, Rule};
@@ -35,7 +35,7 @@ pub struct Dialect {
 
 #[derive(Debug)]
 struct Body {
-    about: About,
+    about: PluginInfo,
     known: BTreeSet<OptionName>,
     synonyms: Vec<Vec<OptionName>>,
     options: Vec<OptionRules>,
@@ -129,7 +129,7 @@ impl Dialect {
         })
     }
 
-    fn check_examples(&self, source: &Source<'_>) -> Result<(), FileError> {
+    fn check_examples(&self, source: &PluginSource<'_>) -> Result<(), FileError> {
         for example in &self.body.examples {
             let advice = "correct the example, or the order or conditions of the rules";
             let at = Some(example.spell.span());
@@ -163,17 +163,17 @@ impl Dialect {
 }
 
 impl PluginFile for Dialect {
-    const WORD: &'static str = "dialect";
-    const BASE: &'static str = "llama-server";
-    const BASE_TEXT: &'static str = include_str!("../../../../config/dialects/llama-server.toml");
+    const KIND: &'static str = "dialect";
+    const FALLBACK: &'static str = "llama-server";
+    const FALLBACK_TEXT: &'static str = include_str!("../../../../config/dialects/llama-server.toml");
     const BUILT_IN: &'static [&'static str] = &[];
 
     fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError> {
-        let source = Source::new(origin, &text, Self::WORD);
+        let source = PluginSource::new(origin, &text, Self::KIND);
         let file: DialectFile = source.parse("`llama-warden schema dialect` shows what may stand here")?;
-        source.check_name(&file.name, Self::WORD)?;
-        let fit = Fit::check(&source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
-        if file.name.as_ref() == Self::BASE && !fit.is_every_build() {
+        source.check_name(&file.name, Self::KIND)?;
+        let fit = BuildFit::check(&source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
+        if file.name.as_ref() == Self::FALLBACK && !fit.is_every_build() {
             let advice = "take `builds`, `help-lists` and `help-lacks` away, or give it a name of its own";
             return Err(source.error(Some(file.name.span()), "the dialect behind all others fits every build", advice));
         }
@@ -181,7 +181,7 @@ impl PluginFile for Dialect {
             check_rules(&source, option)?;
         }
         let is_built_in = origin == &Origin::BuiltIn;
-        let about = About {
+        let about = PluginInfo {
             name: file.name.into_inner(),
             description: file.description,
             origin: origin.clone(),
@@ -204,7 +204,7 @@ impl PluginFile for Dialect {
         Ok(dialect)
     }
 
-    fn about(&self) -> &About {
+    fn info(&self) -> &PluginInfo {
         &self.body.about
     }
 }
@@ -233,7 +233,7 @@ impl Rule {
 }
 
 /// What is passed has to read as an option, and must not drop what protects a server.
-fn check_rules(source: &Source<'_>, option: &OptionRules) -> Result<(), FileError> {
+fn check_rules(source: &PluginSource<'_>, option: &OptionRules) -> Result<(), FileError> {
     for rule in &option.rules {
         let (spell, at) = (rule.spell.as_ref(), Some(rule.spell.span()));
         if let Some(first) = spell.first().filter(|first| !first.starts_with('-')) {

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use llama_warden_plugin_files::{Changes, ReloadTracker};
+use llama_warden_plugin_files::{ReloadChanges, ReloadTracker};
 use llama_warden_support::blocking;
 
 use crate::dialect::{Dialect, DialectSet};
@@ -25,15 +25,15 @@ impl DialectShelf {
     }
 
     /// The dialects in force from now on, and what changed since the last look.
-    pub(crate) async fn renewed(&self) -> (DialectSet, Option<Changes>) {
+    pub(crate) async fn renewed(&self) -> (DialectSet, Option<ReloadChanges>) {
         let stock = Arc::clone(&self.stock);
         let Some(directory) = self.directory.clone() else { return (in_force(&stock), None) };
         let looked = blocking(move || {
             // Held during the look: two launches at once see one change one after the other, and tell it once.
             let mut stock = stock.lock().unwrap_or_else(PoisonError::into_inner);
-            let survey = stock.library().survey(&directory);
-            let news = stock.take(survey);
-            (stock.library().clone(), news)
+            let survey = stock.files().scan(&directory);
+            let news = stock.apply(survey);
+            (stock.files().clone(), news)
         });
         // A look that failed as a whole changes nothing.
         looked.await.unwrap_or_else(|_| (in_force(&self.stock), None))
@@ -41,5 +41,5 @@ impl DialectShelf {
 }
 
 fn in_force(stock: &Mutex<ReloadTracker<Dialect>>) -> DialectSet {
-    stock.lock().unwrap_or_else(PoisonError::into_inner).library().clone()
+    stock.lock().unwrap_or_else(PoisonError::into_inner).files().clone()
 }

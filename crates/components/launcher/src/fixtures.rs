@@ -24,7 +24,7 @@ pub(crate) fn help(build: &str) -> String {
 
 /// The dialect that is built in.
 pub(crate) fn dialect() -> Dialect {
-    DialectSet::built_in().get(Dialect::BASE).expect("the built-in dialect is valid").clone()
+    DialectSet::built_in().get(Dialect::FALLBACK).expect("the built-in dialect is valid").clone()
 }
 
 pub(crate) fn user_flag(value: FlagValue) -> Flag {

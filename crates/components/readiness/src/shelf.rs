@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use llama_warden_detectors::{Pack, PackSet};
 use llama_warden_events::Event;
-use llama_warden_plugin_files::{Changes, ReloadTracker, ScanResult};
+use llama_warden_plugin_files::{ReloadChanges, ReloadTracker, ScanResult};
 use llama_warden_support::{BlockingError, blocking};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -51,7 +51,7 @@ impl Shelf {
 
     /// The packs in force.
     pub(crate) const fn library(&self) -> &PackSet {
-        self.packs.library()
+        self.packs.files()
     }
 
     /// Begins to watch. Files that changed since the library was loaded are looked at, too.
@@ -75,7 +75,7 @@ impl Shelf {
                 let surveyed = survey.await;
                 self.survey = None;
                 // A look that failed as a whole changes nothing; the next change leads to another one.
-                return surveyed.ok().and_then(Result::ok).and_then(|survey| self.packs.take(survey)).map(reloaded);
+                return surveyed.ok().and_then(Result::ok).and_then(|survey| self.packs.apply(survey)).map(reloaded);
             }
             let Some(unrest) = self.unrest else {
                 self.change().await;
@@ -111,13 +111,13 @@ impl Shelf {
         }
         let library = self.library().clone();
         // Files and patterns of any size take their time elsewhere.
-        self.survey = Some(tokio::spawn(blocking(move || library.survey(&directory))));
+        self.survey = Some(tokio::spawn(blocking(move || library.scan(&directory))));
     }
 }
 
 /// The news as they are published.
-fn reloaded(Changes { taken, removed, refused }: Changes) -> Event {
-    Event::DetectorsReloaded { packs: taken.into(), removed: removed.into(), refused: refused.into() }
+fn reloaded(ReloadChanges { loaded, removed, refused }: ReloadChanges) -> Event {
+    Event::DetectorsReloaded { packs: loaded.into(), removed: removed.into(), refused: refused.into() }
 }
 
 #[cfg(test)]

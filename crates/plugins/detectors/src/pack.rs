@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use llama_warden_events::{FailureReason, StreamName};
-use llama_warden_plugin_files::{About, BuildRange, FileError, Fit, Origin, PluginFile, Source};
+use llama_warden_plugin_files::{BuildFit, BuildRange, FileError, Origin, PluginFile, PluginInfo, PluginSource};
 
 use crate::library::{BUILT_IN, GENERIC, GENERIC_TEXT};
 use crate::pack_file::{ExampleEntry, PackFile, PatternEntry, ProbeEntry};
@@ -25,7 +25,7 @@ pub struct Pack {
 
 #[derive(Debug)]
 struct Body {
-    about: About,
+    about: PluginInfo,
     probe: ProbeWay,
     structured: Vec<StructuredSource>,
     /// Its own patterns, then those that stand behind them.
@@ -78,13 +78,13 @@ pub struct Example {
 impl Pack {
     /// The `behind` patterns (those that every pack shares) come after its own.
     fn check(
-        source: &Source<'_>,
+        source: &PluginSource<'_>,
         text: Cow<'static, str>,
         file: PackFile,
         behind: &[Pattern],
     ) -> Result<Self, FileError> {
-        source.check_name(&file.name, Self::WORD)?;
-        let fit = Fit::check(source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
+        source.check_name(&file.name, Self::KIND)?;
+        let fit = BuildFit::check(source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
         if file.pattern.len() > PATTERN_LIMIT {
             return Err(source.error(None, "there are more than 256 patterns", "join some with `|`"));
         }
@@ -101,7 +101,7 @@ impl Pack {
                 "add a pattern with verdict = \"ready\", or a probe",
             ));
         }
-        let about = About {
+        let about = PluginInfo {
             name: file.name.into_inner(),
             description: file.description,
             origin: source.origin().clone(),
@@ -125,7 +125,7 @@ impl Pack {
         Ok(pack)
     }
 
-    fn check_examples(&self, source: &Source<'_>, examples: &[ExampleEntry]) -> Result<(), FileError> {
+    fn check_examples(&self, source: &PluginSource<'_>, examples: &[ExampleEntry]) -> Result<(), FileError> {
         let compiled = CompiledPatterns::checked(&self.body.patterns)
             .map_err(|error| source.error(None, error, "use fewer or simpler patterns"))?;
         let mut matcher = PatternMatcher::new(compiled, &self.body.structured, None);
@@ -210,19 +210,19 @@ impl Pack {
 }
 
 impl PluginFile for Pack {
-    const WORD: &'static str = "pack";
-    const BASE: &'static str = GENERIC;
-    const BASE_TEXT: &'static str = GENERIC_TEXT;
+    const KIND: &'static str = "pack";
+    const FALLBACK: &'static str = GENERIC;
+    const FALLBACK_TEXT: &'static str = GENERIC_TEXT;
     const BUILT_IN: &'static [&'static str] = &BUILT_IN;
 
     fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError> {
-        let source = Source::new(origin, &text, Self::WORD);
+        let source = PluginSource::new(origin, &text, Self::KIND);
         let file: PackFile = source.parse("`llama-warden schema detector` shows what may stand here")?;
         let behind: Vec<Pattern> = base.into_iter().flat_map(Self::shared_patterns).cloned().collect();
         Self::check(&source, text.clone(), file, &behind)
     }
 
-    fn about(&self) -> &About {
+    fn info(&self) -> &PluginInfo {
         &self.body.about
     }
 }
@@ -258,7 +258,7 @@ impl From<&ExampleEntry> for Example {
     }
 }
 
-fn check_probe(source: &Source<'_>, file: &PackFile) -> Result<ProbeWay, FileError> {
+fn check_probe(source: &PluginSource<'_>, file: &PackFile) -> Result<ProbeWay, FileError> {
     let Some(probe) = &file.probe else { return Ok(ProbeWay::Http { path: "/health".into() }) };
     match probe.as_ref() {
         ProbeEntry::Word(_) => Ok(ProbeWay::None),
@@ -275,7 +275,7 @@ fn check_probe(source: &Source<'_>, file: &PackFile) -> Result<ProbeWay, FileErr
     }
 }
 
-fn check_pattern(source: &Source<'_>, entry: &PatternEntry) -> Result<Pattern, FileError> {
+fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<Pattern, FileError> {
     let at = Some(entry.regex.span());
     match (entry.verdict, entry.reason) {
         (PatternVerdict::Failure, None) => {

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use crate::{FileError, Fit};
+use crate::{BuildFit, FileError};
 
 /// What every data file is, whatever its kind.
 #[derive(Debug, Clone, PartialEq)]
-pub struct About {
+pub struct PluginInfo {
     /// Its name.
     pub name: String,
     /// One line for people.
@@ -15,7 +15,7 @@ pub struct About {
     /// Where it comes from.
     pub origin: Origin,
     /// The builds that it fits.
-    pub fit: Fit,
+    pub fit: BuildFit,
     /// The text that it was parsed from. That of a built-in one is part of the program and not copied.
     pub text: Cow<'static, str>,
 }
@@ -23,46 +23,46 @@ pub struct About {
 /// A kind of data file, checked when it is parsed. Cheap to clone.
 pub trait PluginFile: Clone {
     /// What one of them is called, for people: `pack`.
-    const WORD: &'static str;
-    /// The name of the base.
-    const BASE: &'static str;
-    /// The built-in base, as text.
-    const BASE_TEXT: &'static str;
+    const KIND: &'static str;
+    /// The name of the fallback.
+    const FALLBACK: &'static str;
+    /// The built-in fallback, as text.
+    const FALLBACK_TEXT: &'static str;
     /// The other built-in ones, as texts, in order of precedence.
     const BUILT_IN: &'static [&'static str];
 
-    /// Reads and checks a text in front of `base`; the base itself is read without one.
+    /// Reads and checks a text in front of `fallback`; the fallback itself is read without one.
     ///
     /// # Errors
     /// At the first place that is not as the format demands.
-    fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError>;
+    fn parse(origin: &Origin, text: Cow<'static, str>, fallback: Option<&Self>) -> Result<Self, FileError>;
 
     /// What it is.
-    fn about(&self) -> &About;
+    fn info(&self) -> &PluginInfo;
 
     /// Its name.
     fn name(&self) -> &str {
-        &self.about().name
+        &self.info().name
     }
 
     /// One line for people.
     fn description(&self) -> &str {
-        &self.about().description
+        &self.info().description
     }
 
     /// Where it comes from.
     fn origin(&self) -> &Origin {
-        &self.about().origin
+        &self.info().origin
     }
 
     /// The builds that it fits.
-    fn fit(&self) -> &Fit {
-        &self.about().fit
+    fn fit(&self) -> &BuildFit {
+        &self.info().fit
     }
 
     /// The text that it was parsed from.
     fn text(&self) -> &str {
-        &self.about().text
+        &self.info().text
     }
 }
 

@@ -28,17 +28,17 @@ pub struct FileError {
 
 /// A text under its name, to point into.
 #[derive(Debug, Clone)]
-pub struct Source<'a> {
+pub struct PluginSource<'a> {
     origin: &'a Origin,
     name: String,
     text: &'a str,
 }
 
-impl<'a> Source<'a> {
-    /// The text of what comes from `origin` and is called `word`.
-    pub fn new(origin: &'a Origin, text: &'a str, word: &str) -> Self {
+impl<'a> PluginSource<'a> {
+    /// The text of what comes from `origin` and is called `kind`.
+    pub fn new(origin: &'a Origin, text: &'a str, kind: &str) -> Self {
         let name = match origin {
-            Origin::BuiltIn => format!("built-in {word}"),
+            Origin::BuiltIn => format!("built-in {kind}"),
             Origin::File(path) => path.display().to_string(),
         };
         Self { origin, name, text }
@@ -69,7 +69,7 @@ impl<'a> Source<'a> {
     ///
     /// # Errors
     /// If it is no name, or means something else.
-    pub fn check_name(&self, name: &Spanned<String>, word: &str) -> Result<(), FileError> {
+    pub fn check_name(&self, name: &Spanned<String>, kind: &str) -> Result<(), FileError> {
         let text = name.as_ref();
         let fits = (1..=64).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
@@ -78,7 +78,7 @@ impl<'a> Source<'a> {
         }
         Err(self.error(
             Some(name.span()),
-            format!("`{text}` is no name for a {word}"),
+            format!("`{text}` is no name for a {kind}"),
             "use 1 to 64 of A-Z a-z 0-9 . _ -, and not `auto`",
         ))
     }

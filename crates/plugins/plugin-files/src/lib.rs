@@ -1,20 +1,20 @@
 //! What detector packs and flag dialects have in common as text files that adapt llama-warden to builds of llama-server.
 //!
-//! Some are built in, others lie in a folder of the user's. One is the **base**: it fits every build and lies behind all
+//! Some are built in, others lie in a folder of the user's. One is the **fallback**: it fits every build and lies behind all
 //! others. Of those that fit a build the most specific is taken, at equal fit a file before a built-in one, and an equal
 //! name replaces a built-in one. A file that is not valid is refused with its place and a next step, and what it said
 //! before stays in force.
 //!
 //! The crate knows no runtime. Whoever looks into a folder does so where waiting for a disk disturbs nobody.
 
+mod build_fit;
 mod file;
 mod file_error;
-mod fit;
 mod plugin_set;
 mod reload_tracker;
 
-pub use file::{About, Origin, PluginFile};
-pub use file_error::{FileError, Source};
-pub use fit::{BuildRange, Choice, Fit, choose};
+pub use build_fit::{BuildFit, BuildRange, Choice, choose};
+pub use file::{Origin, PluginFile, PluginInfo};
+pub use file_error::{FileError, PluginSource};
 pub use plugin_set::{PluginSet, PluginSetError, ScanResult};
-pub use reload_tracker::{Changes, ReloadTracker};
+pub use reload_tracker::{ReloadChanges, ReloadTracker};

@@ -13,7 +13,7 @@ use crate::{Choice, FileError, Origin, PluginFile, choose};
 #[cfg(test)]
 mod tests;
 
-/// The files in force, those of a directory before the built-in ones, the base last. Cheap to clone.
+/// The files in force, those of a directory before the built-in ones, the fallback last. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PluginSet<F> {
     files: Arc<[F]>,
@@ -23,7 +23,7 @@ pub struct PluginSet<F> {
 #[derive(Debug)]
 pub struct ScanResult<F> {
     /// The files in force from now on.
-    pub library: PluginSet<F>,
+    pub files: PluginSet<F>,
     /// What was refused. Where a file was valid before, what it said then is still part of the library.
     pub refused: Vec<PluginSetError>,
 }
@@ -40,10 +40,10 @@ pub enum PluginSetError {
         source: io::Error,
     },
     /// A file cannot be read, or is no text.
-    #[error("cannot read the {word} `{}`", path.display())]
+    #[error("cannot read the {kind} `{}`", path.display())]
     File {
         /// What it would be.
-        word: &'static str,
+        kind: &'static str,
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -53,10 +53,10 @@ pub enum PluginSetError {
     #[error(transparent)]
     Invalid(#[from] FileError),
     /// Two files have one name.
-    #[error("`{}` and `{}` both define the {word} `{name}`: rename one", first.display(), second.display())]
+    #[error("`{}` and `{}` both define the {kind} `{name}`: rename one", first.display(), second.display())]
     SameName {
         /// What they define.
-        word: &'static str,
+        kind: &'static str,
         /// The name.
         name: String,
         /// One file.
@@ -70,8 +70,8 @@ impl<F: PluginFile> PluginSet<F> {
     /// The built-in files alone.
     pub fn built_in() -> Self {
         // The built-in files are valid: a test of each kind reads all of them.
-        let base = F::parse(&Origin::BuiltIn, F::BASE_TEXT.into(), None);
-        base.map_or_else(|_| Self { files: Arc::new([]) }, |base| Self::complete(Vec::new(), base))
+        let fallback = F::parse(&Origin::BuiltIn, F::FALLBACK_TEXT.into(), None);
+        fallback.map_or_else(|_| Self { files: Arc::new([]) }, |fallback| Self::complete(Vec::new(), fallback))
     }
 
     /// The files of a directory (`*.toml`, by file name) before the built-in ones. A missing directory is empty.
@@ -79,16 +79,16 @@ impl<F: PluginFile> PluginSet<F> {
     /// # Errors
     /// The first file that is refused.
     pub fn load(directory: &Path) -> Result<Self, PluginSetError> {
-        let ScanResult { library, refused } = Self::built_in().survey(directory);
-        refused.into_iter().next().map_or(Ok(library), Err)
+        let ScanResult { files, refused } = Self::built_in().scan(directory);
+        refused.into_iter().next().map_or(Ok(files), Err)
     }
 
     /// The files as the directory is now. What a file said in this library stays where its new text is refused.
-    pub fn survey(&self, directory: &Path) -> ScanResult<F> {
+    pub fn scan(&self, directory: &Path) -> ScanResult<F> {
         let mut refused = Vec::new();
         let paths = match data_files(directory) {
             Ok(paths) => paths,
-            Err(error) => return ScanResult { library: self.clone(), refused: vec![error] },
+            Err(error) => return ScanResult { files: self.clone(), refused: vec![error] },
         };
         let mut texts = Vec::new();
         for path in paths {
@@ -97,24 +97,24 @@ impl<F: PluginFile> PluginSet<F> {
                 // An editor replaced it between listing and reading; the next look sees what is there then.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => {
-                    refused.push(PluginSetError::File { word: F::WORD, path: path.clone(), source });
+                    refused.push(PluginSetError::File { kind: F::KIND, path: path.clone(), source });
                     texts.push((path, None));
                 }
             }
         }
-        let library = self.assemble(texts, &mut refused);
-        ScanResult { library, refused }
+        let files = self.assemble(texts, &mut refused);
+        ScanResult { files, refused }
     }
 
     fn assemble(&self, texts: Vec<(PathBuf, Option<String>)>, refused: &mut Vec<PluginSetError>) -> Self {
-        let Some(base) = self.base_of(&texts) else { return self.clone() };
-        let is_same_base = self.base().is_some_and(|before| same(before, &base));
+        let Some(fallback) = self.find_fallback(&texts) else { return self.clone() };
+        let is_same_fallback = self.fallback().is_some_and(|before| same(before, &fallback));
         let mut files: Vec<F> = Vec::new();
         for (path, text) in texts {
-            let kept = self.of_file(&path);
+            let kept = self.file_at(&path);
             let file = match text {
-                Some(text) if is_same_base && kept.is_some_and(|kept| kept.text() == text) => kept.cloned(),
-                Some(text) => parse(&path, &text, &base)
+                Some(text) if is_same_fallback && kept.is_some_and(|kept| kept.text() == text) => kept.cloned(),
+                Some(text) => parse(&path, &text, &fallback)
                     .map_err(|error| refused.push(error.into()))
                     .ok()
                     .or_else(|| kept.cloned()),
@@ -126,40 +126,40 @@ impl<F: PluginFile> PluginSet<F> {
                 Some(other) => {
                     let first = other.origin().path().map(Path::to_owned).unwrap_or_default();
                     let name = file.name().to_owned();
-                    refused.push(PluginSetError::SameName { word: F::WORD, name, first, second: path });
+                    refused.push(PluginSetError::SameName { kind: F::KIND, name, first, second: path });
                 }
             }
         }
-        Self::complete(files, base)
+        Self::complete(files, fallback)
     }
 
-    /// The base: one of the directory, else the built-in one.
-    fn base_of(&self, texts: &[(PathBuf, Option<String>)]) -> Option<F> {
+    /// The fallback: one of the directory, else the built-in one.
+    fn find_fallback(&self, texts: &[(PathBuf, Option<String>)]) -> Option<F> {
         let of_directory = texts.iter().find_map(|(path, text)| {
-            let kept = self.of_file(path);
+            let kept = self.file_at(path);
             let parsed = text.as_ref().filter(|text| kept.is_none_or(|kept| kept.text() != *text));
             let file = match parsed.map(|text| F::parse(&Origin::File(path.clone()), text.clone().into(), None)) {
                 Some(Ok(file)) => Some(file),
-                // It may need the base that it lies before; then it is not the base.
+                // It may need the fallback that it lies before; then it is not the fallback.
                 Some(Err(_)) | None => kept.cloned(),
             };
-            file.filter(|file| file.name() == F::BASE)
+            file.filter(|file| file.name() == F::FALLBACK)
         });
-        let built_in = || self.base().filter(|base| base.origin() == &Origin::BuiltIn).cloned();
-        of_directory.or_else(built_in).or_else(|| F::parse(&Origin::BuiltIn, F::BASE_TEXT.into(), None).ok())
+        let built_in = || self.fallback().filter(|fallback| fallback.origin() == &Origin::BuiltIn).cloned();
+        of_directory.or_else(built_in).or_else(|| F::parse(&Origin::BuiltIn, F::FALLBACK_TEXT.into(), None).ok())
     }
 
-    /// Puts the built-in files behind those of the directory, and the base last.
-    fn complete(mut files: Vec<F>, base: F) -> Self {
+    /// Puts the built-in files behind those of the directory, and the fallback last.
+    fn complete(mut files: Vec<F>, fallback: F) -> Self {
         for text in F::BUILT_IN {
             // The built-in files are valid: a test of each kind reads all of them.
-            let Ok(file) = F::parse(&Origin::BuiltIn, (*text).into(), Some(&base)) else { continue };
+            let Ok(file) = F::parse(&Origin::BuiltIn, (*text).into(), Some(&fallback)) else { continue };
             if files.iter().all(|other| other.name() != file.name()) {
                 files.push(file);
             }
         }
-        files.retain(|file| file.name() != F::BASE);
-        files.push(base);
+        files.retain(|file| file.name() != F::FALLBACK);
+        files.push(fallback);
         Self { files: files.into() }
     }
 
@@ -169,7 +169,7 @@ impl<F: PluginFile> PluginSet<F> {
     /// Where the file cannot be read, or is not valid.
     pub fn read(&self, path: &Path) -> Result<F, PluginSetError> {
         let text =
-            read(path).map_err(|source| PluginSetError::File { word: F::WORD, path: path.to_owned(), source })?;
+            read(path).map_err(|source| PluginSetError::File { kind: F::KIND, path: path.to_owned(), source })?;
         Ok(self.parse(path, &text)?)
     }
 
@@ -178,8 +178,8 @@ impl<F: PluginFile> PluginSet<F> {
     /// # Errors
     /// Where it is not valid.
     pub fn parse(&self, path: &Path, text: &str) -> Result<F, FileError> {
-        match self.base() {
-            Some(base) => parse(path, text, base),
+        match self.fallback() {
+            Some(fallback) => parse(path, text, fallback),
             None => F::parse(&Origin::File(path.to_owned()), text.to_owned().into(), None),
         }
     }
@@ -200,11 +200,11 @@ impl<F: PluginFile> PluginSet<F> {
         choose(&self.files, build, options, forced)
     }
 
-    fn base(&self) -> Option<&F> {
+    fn fallback(&self) -> Option<&F> {
         self.files.last()
     }
 
-    fn of_file(&self, path: &Path) -> Option<&F> {
+    fn file_at(&self, path: &Path) -> Option<&F> {
         self.iter().find(|file| file.origin().path() == Some(path))
     }
 }
@@ -236,8 +236,8 @@ impl PluginSetError {
             Self::Directory { path, source } | Self::File { path, source, .. } => {
                 whole(path, format!("{self}: {source}"), "let the daemon's user read it".to_owned())
             }
-            Self::SameName { word, second, .. } => {
-                whole(second, self.to_string(), format!("rename one of the two {word}s"))
+            Self::SameName { kind, second, .. } => {
+                whole(second, self.to_string(), format!("rename one of the two {kind}s"))
             }
         }
     }
@@ -248,11 +248,11 @@ pub(crate) fn same<F: PluginFile>(one: &F, other: &F) -> bool {
     one.origin() == other.origin() && one.text() == other.text()
 }
 
-/// A file of a directory: the base where it is called so, else what lies before `base`.
-fn parse<F: PluginFile>(path: &Path, text: &str, base: &F) -> Result<F, FileError> {
+/// A file of a directory: the fallback where it is called so, else what lies before `fallback`.
+fn parse<F: PluginFile>(path: &Path, text: &str, fallback: &F) -> Result<F, FileError> {
     let origin = Origin::File(path.to_owned());
-    match F::parse(&origin, text.to_owned().into(), Some(base)) {
-        Ok(file) if file.name() == F::BASE => F::parse(&origin, text.to_owned().into(), None),
+    match F::parse(&origin, text.to_owned().into(), Some(fallback)) {
+        Ok(file) if file.name() == F::FALLBACK => F::parse(&origin, text.to_owned().into(), None),
         parsed => parsed,
     }
 }

@@ -8,15 +8,15 @@ use crate::{PluginFile, PluginSet, ScanResult};
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct ReloadTracker<F> {
-    library: PluginSet<F>,
+    files: PluginSet<F>,
     refused: Vec<FileRefusal>,
 }
 
 /// What changed with a look into the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Changes {
+pub struct ReloadChanges {
     /// The files that are new or say something else, by name.
-    pub taken: Vec<String>,
+    pub loaded: Vec<String>,
     /// The files that are gone, by name; a built-in one of that name is in force again.
     pub removed: Vec<String>,
     /// What is refused.
@@ -25,27 +25,27 @@ pub struct Changes {
 
 impl<F: PluginFile> ReloadTracker<F> {
     /// A library of which nothing was refused.
-    pub const fn new(library: PluginSet<F>) -> Self {
-        Self { library, refused: Vec::new() }
+    pub const fn new(files: PluginSet<F>) -> Self {
+        Self { files, refused: Vec::new() }
     }
 
     /// The files in force.
-    pub const fn library(&self) -> &PluginSet<F> {
-        &self.library
+    pub const fn files(&self) -> &PluginSet<F> {
+        &self.files
     }
 
     /// Takes up what a look brought; nothing where the directory says what it said before.
-    pub fn take(&mut self, ScanResult { library, refused }: ScanResult<F>) -> Option<Changes> {
-        let taken = names_of_changed(&self.library, &library);
-        let mut removed = names_of_changed(&library, &self.library);
-        removed.retain(|name| !taken.contains(name));
+    pub fn apply(&mut self, ScanResult { files, refused }: ScanResult<F>) -> Option<ReloadChanges> {
+        let loaded = names_of_changed(&self.files, &files);
+        let mut removed = names_of_changed(&files, &self.files);
+        removed.retain(|name| !loaded.contains(name));
         let refused: Vec<_> = refused.iter().map(crate::PluginSetError::refusal).collect();
-        self.library = library;
-        if taken.is_empty() && removed.is_empty() && refused == self.refused {
+        self.files = files;
+        if loaded.is_empty() && removed.is_empty() && refused == self.refused {
             return None;
         }
         self.refused.clone_from(&refused);
-        Some(Changes { taken, removed, refused })
+        Some(ReloadChanges { loaded, removed, refused })
     }
 }
 

@@ -6,7 +6,9 @@ use crate::fixtures;
 #[test]
 fn the_built_in_dialect_holds_its_examples_and_knows_every_option_of_every_recorded_build() {
     let dialect = fixtures::dialect();
-    dialect.check_examples(&Source::new(&Origin::BuiltIn, Dialect::BASE_TEXT, "dialect")).expect("its examples hold");
+    dialect
+        .check_examples(&PluginSource::new(&Origin::BuiltIn, Dialect::FALLBACK_TEXT, "dialect"))
+        .expect("its examples hold");
     assert!(dialect.example_count() > 0 && dialect.layers().count() == 1);
     let builds = fixtures::HELP_OPTION_COUNTS.iter().map(|(build, _)| *build).chain(["2023-12-py0.2.26"]);
     for build in builds {

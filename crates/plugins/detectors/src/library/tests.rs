@@ -147,7 +147,7 @@ fn each_file_is_judged_by_itself_and_what_it_said_before_stays() {
     write("b.toml", "name = 'b'");
     write("c.toml", "name = 'b'");
     write("generic.toml", "name = 'generic'\nnonsense");
-    let ScanResult { library, refused } = before.survey(directory.path());
+    let ScanResult { files: library, refused } = before.scan(directory.path());
     let refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
     assert_eq!(refused.len(), 3, "{refused:?}");
     assert!(refused[0].contains("a.toml:2:15"), "{refused:?}");

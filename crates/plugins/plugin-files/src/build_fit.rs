@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::{FileError, PluginFile, Source};
+use crate::{FileError, PluginFile, PluginSource};
 
 /// A range of build numbers, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -18,7 +18,7 @@ pub struct BuildRange {
 
 /// The builds that a file fits: every one, where nothing is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fit {
+pub struct BuildFit {
     /// The build numbers. Not judged where a build says no number, or 1, as those in llama-cpp-python do.
     pub builds: Option<BuildRange>,
     /// Long options, without dashes, that the help has to list, all of them.
@@ -52,7 +52,7 @@ pub fn choose<F: PluginFile>(
         if let Some(file) = files.iter().find(|file| file.name() == name) {
             return Some(Choice { file: file.clone(), because: "the configuration names it".into() });
         }
-        unknown = format!("there is no {} `{name}`; ", F::WORD);
+        unknown = format!("there is no {} `{name}`; ", F::KIND);
     }
     let mut best: Option<(Specificity, &F, String)> = None;
     for file in files {
@@ -64,13 +64,13 @@ pub fn choose<F: PluginFile>(
     best.map(|(_, file, because)| Choice { file: file.clone(), because: unknown + &because })
 }
 
-impl Fit {
+impl BuildFit {
     /// What three keys of a file ask; options may be written with their dashes.
     ///
     /// # Errors
     /// If no build can be in the range.
     pub fn check(
-        source: &Source<'_>,
+        source: &PluginSource<'_>,
         builds: Option<Spanned<BuildRange>>,
         help_lists: &[String],
         help_lacks: &[String],
@@ -137,7 +137,7 @@ impl Fit {
     }
 }
 
-impl std::fmt::Display for Fit {
+impl std::fmt::Display for BuildFit {
     /// For a table: `from b12000, +load-mode -models-dir`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let builds = self.builds.map(|builds| match builds {
