@@ -21,15 +21,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::identity;
-use crate::machine::{Action, Askable, Input, Machine, Sighting, Terms};
-use crate::shelf::Shelf;
-use crate::tap::{LaunchKey, Readings, SharedReading, lock};
+use crate::machine::{OutputSummary, Probeable, ReadinessAction, ReadinessInput, ReadinessMachine, ReadinessPolicy};
+use crate::pack_reloader::PackReloader;
+use crate::tap::{LaunchKey, LaunchOutputs, SharedOutput, lock};
 
 /// Decides for every incarnation whether it is ready, or why not.
 pub struct Readiness {
     fleet: watch::Receiver<Fleet>,
-    packs: Shelf,
-    readings: Readings,
+    packs: PackReloader,
+    outputs: LaunchOutputs,
     make_matcher: Option<Arc<MatcherMaker>>,
 }
 
@@ -46,16 +46,16 @@ pub enum ReadinessError {
 impl Readiness {
     /// The component. Its taps are on the lane from now on, so that no line of a first launch is missed.
     pub fn new(fleet: watch::Receiver<Fleet>, packs: PackSet, lane: &OutputLane) -> Self {
-        let readings = Readings::new(packs.clone());
-        lane.register_taps(Arc::new(readings.clone()));
-        Self { fleet, packs: Shelf::new(packs, None), readings, make_matcher: None }
+        let outputs = LaunchOutputs::new(packs.clone());
+        lane.register_taps(Arc::new(outputs.clone()));
+        Self { fleet, packs: PackReloader::new(packs, None), outputs, make_matcher: None }
     }
 
     /// Takes up what changes in `directory` (absolute) while the daemon runs: in force from the next launch on. Nothing
     /// is watched without one.
     #[must_use]
     pub fn watching(mut self, directory: Option<PathBuf>) -> Self {
-        self.packs = Shelf::new(self.packs.library().clone(), directory);
+        self.packs = PackReloader::new(self.packs.packs().clone(), directory);
         self
     }
 
@@ -77,98 +77,98 @@ impl Component for Readiness {
     type Error = ReadinessError;
 
     async fn run(self, mut ports: Ports<NoCommand>) -> Result<(), ReadinessError> {
-        let mut watchroom = Watchroom {
+        let mut worker = ReadinessWorker {
             readiness: self,
             events: ports.events,
             commands: ports.commands,
             clock: ports.clock,
-            chosen: BTreeMap::new(),
+            chosen_packs: BTreeMap::new(),
             stopping: BTreeSet::new(),
-            watches: BTreeMap::new(),
+            launches: BTreeMap::new(),
             tasks: JoinSet::new(),
         };
-        watchroom.readiness.packs.open();
-        watchroom.catch_up(&ports.subscription.snapshot()).await?;
+        worker.readiness.packs.open();
+        worker.catch_up(&ports.subscription.snapshot()).await?;
         loop {
-            let deadline = watchroom.next_deadline();
+            let deadline = worker.next_deadline();
             tokio::select! {
                 () = ports.cancel.cancelled() => return Ok(()),
                 delivery = ports.subscription.next() => match delivery {
-                    Some(Delivery::Event(envelope)) => watchroom.hear(&envelope).await?,
-                    Some(Delivery::Gap { snapshot, .. }) => watchroom.catch_up(&snapshot).await?,
+                    Some(Delivery::Event(envelope)) => worker.on_event(&envelope).await?,
+                    Some(Delivery::Gap { snapshot, .. }) => worker.catch_up(&snapshot).await?,
                     None => return Err(BusClosed.into()),
                 },
-                () = watchroom.readiness.readings.news() => watchroom.take_news().await?,
-                renewed = watchroom.readiness.packs.renewed() => watchroom.take_packs(renewed).await?,
-                Some(done) = watchroom.tasks.join_next() => watchroom.finish(done).await?,
-                () = ports.clock.sleep_until(deadline) => watchroom.meet_deadlines().await?,
+                () = worker.readiness.outputs.changed() => worker.on_output().await?,
+                next_reload = worker.readiness.packs.next_reload() => worker.on_packs_reloaded(next_reload).await?,
+                Some(done) = worker.tasks.join_next() => worker.on_task_done(done).await?,
+                () = ports.clock.sleep_until(deadline) => worker.on_deadline().await?,
             }
         }
     }
 }
 
 /// What a task brings back, if it concerns the machine.
-type Finished = (LaunchKey, Option<Input>);
+type Finished = (LaunchKey, Option<ReadinessInput>);
 
-struct Watchroom {
+struct ReadinessWorker {
     readiness: Readiness,
     events: Publisher,
     commands: CommandSender,
     clock: Clock,
     /// Packs of launches whose process does not exist yet.
-    chosen: BTreeMap<LaunchKey, Pack>,
-    /// Launches that were asked to end before their process existed.
+    chosen_packs: BTreeMap<LaunchKey, Pack>,
+    /// Launches that were probing to end before their process existed.
     stopping: BTreeSet<LaunchKey>,
-    watches: BTreeMap<LaunchKey, Watch>,
+    launches: BTreeMap<LaunchKey, WatchedLaunch>,
     tasks: JoinSet<Finished>,
 }
 
-struct Watch {
-    machine: Machine,
-    reading: SharedReading,
-    /// None once nothing is asked any more: the verdict is out.
-    asked: Option<Arc<Asked>>,
+struct WatchedLaunch {
+    machine: ReadinessMachine,
+    output: SharedOutput,
+    /// None once nothing is probing any more: the verdict is out.
+    probing: Option<Arc<ProbeSettings>>,
     /// The event that made the process known.
     spawned: Option<Seq>,
 }
 
-/// Where a server is asked, and as whom it is known.
-struct Asked {
+/// Where a server is probing, and as whom it is known.
+struct ProbeSettings {
     target: Target,
     probe_path: Box<str>,
     model_names: Vec<String>,
 }
 
-impl Watch {
+impl WatchedLaunch {
     /// The verdict is out: what only served to find it is kept no longer.
-    fn settle(&mut self) {
-        lock(&self.reading).settle();
-        self.asked = None;
+    fn on_verdict(&mut self) {
+        lock(&self.output).on_verdict();
+        self.probing = None;
     }
 }
 
-impl Watchroom {
-    async fn hear(&mut self, envelope: &Envelope) -> Result<(), BusClosed> {
+impl ReadinessWorker {
+    async fn on_event(&mut self, envelope: &Envelope) -> Result<(), BusClosed> {
         let (Some(server), Some(incarnation)) = (&envelope.server, envelope.incarnation) else { return Ok(()) };
         let key = (server.clone(), incarnation);
         let seq = Some(envelope.seq);
         match &envelope.event {
-            Event::LaunchBegan { .. } => self.forget_before(server, incarnation),
-            Event::BinaryIdentified(binary) => self.choose(key, binary.build, &binary.options, seq).await?,
-            Event::ServerSpawned { port, .. } => self.watch(key, *port, envelope.elapsed, seq).await?,
+            Event::LaunchBegan { .. } => self.untrack_before(server, incarnation),
+            Event::BinaryIdentified(binary) => self.choose_pack(key, binary.build, &binary.options, seq).await?,
+            Event::ServerSpawned { port, .. } => self.track(key, *port, envelope.elapsed, seq).await?,
             Event::ListenerIdentified { listener } => {
-                self.take(&key).await?;
-                self.feed(&key, Input::ListenerIdentified(listener.clone()), seq).await?;
+                self.read_output(&key).await?;
+                self.advance(&key, ReadinessInput::ListenerIdentified(listener.clone()), seq).await?;
             }
-            Event::StopBegan { .. } => self.hear_stop(&key).await?,
-            Event::ServerFailed { .. } => self.feed(&key, Input::FailedElsewhere, seq).await?,
-            Event::ServerExited { end, .. } => self.hear_exit(&key, *end, seq).await?,
+            Event::StopBegan { .. } => self.on_stop_began(&key).await?,
+            Event::ServerFailed { .. } => self.advance(&key, ReadinessInput::FailedElsewhere, seq).await?,
+            Event::ServerExited { end, .. } => self.on_exited(&key, *end, seq).await?,
             _ => {}
         }
         Ok(())
     }
 
-    async fn choose(
+    async fn choose_pack(
         &mut self,
         key: LaunchKey,
         build: Option<u64>,
@@ -176,166 +176,168 @@ impl Watchroom {
         cause: Option<Seq>,
     ) -> Result<(), BusClosed> {
         let Some(spec) = self.spec(&key.0) else { return Ok(()) };
-        let Some(choice) = self.readiness.packs.library().choose(build, options, spec.readiness.detector.as_deref())
+        let Some(choice) = self.readiness.packs.packs().choose(build, options, spec.readiness.detector.as_deref())
         else {
             return Ok(());
         };
-        let chosen = Event::DetectorChosen { detector: choice.file.name().into(), because: choice.because };
-        self.chosen.insert(key.clone(), choice.file);
-        self.events.publish(EventDraft::incarnation(key.0, key.1, chosen).because(cause)).await
+        let event = Event::DetectorChosen { detector: choice.file.name().into(), because: choice.because };
+        self.chosen_packs.insert(key.clone(), choice.file);
+        self.events.publish(EventDraft::incarnation(key.0, key.1, event).because(cause)).await
     }
 
-    async fn watch(&mut self, key: LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Result<(), BusClosed> {
+    async fn track(&mut self, key: LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Result<(), BusClosed> {
         if self.stopping.contains(&key) {
             return Ok(());
         }
-        if !self.chosen.contains_key(&key) {
+        if !self.chosen_packs.contains_key(&key) {
             // The build was not identified, or that event was missed.
-            self.choose(key.clone(), None, &[], cause).await?;
+            self.choose_pack(key.clone(), None, &[], cause).await?;
         }
-        let Some(watch) = self.new_watch(&key, port, spawned, cause) else { return Ok(()) };
-        self.watches.insert(key.clone(), watch);
-        // What came before the matcher may hold news.
-        self.take(&key).await
+        let Some(launch) = self.new_launch(&key, port, spawned, cause) else { return Ok(()) };
+        self.launches.insert(key.clone(), launch);
+        // What came before the matcher may hold changed.
+        self.read_output(&key).await
     }
 
-    fn new_watch(&mut self, key: &LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Option<Watch> {
+    fn new_launch(&mut self, key: &LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Option<WatchedLaunch> {
         let Some(spec) = self.spec(&key.0) else {
             tracing::warn!(server = %key.0, "a server was launched that is not configured; nobody watches it");
             return None;
         };
-        let pack = self.chosen.remove(key)?;
+        let pack = self.chosen_packs.remove(key)?;
         let target = Target::new(&spec, port);
-        let (askable, probe_path) = match pack.probe() {
-            ProbeWay::Http { path } if !target.encrypted => (Askable::Yes, path.as_str()),
-            ProbeWay::Http { .. } | ProbeWay::None => (Askable::No, "/health"),
+        let (probeable, probe_path) = match pack.probe() {
+            ProbeWay::Http { path } if !target.encrypted => (Probeable::Yes, path.as_str()),
+            ProbeWay::Http { .. } | ProbeWay::None => (Probeable::No, "/health"),
         };
-        let asked = Asked { target, probe_path: probe_path.into(), model_names: model_names(&spec) };
-        let reading = self.readiness.readings.of(key);
+        let probing = ProbeSettings { target, probe_path: probe_path.into(), model_names: model_names(&spec) };
+        let output = self.readiness.outputs.of(key);
         let own = self.readiness.make_matcher.as_ref().and_then(|make| make(&spec, port));
-        lock(&reading).read_with(own.unwrap_or_else(|| Box::new(pack.matcher(Some(port)))));
-        Some(Watch {
-            machine: Machine::new(Terms::new(&spec.readiness, askable), spawned),
-            reading,
-            asked: Some(Arc::new(asked)),
+        lock(&output).set_matcher(own.unwrap_or_else(|| Box::new(pack.matcher(Some(port)))));
+        Some(WatchedLaunch {
+            machine: ReadinessMachine::new(ReadinessPolicy::new(&spec.readiness, probeable), spawned),
+            output,
+            probing: Some(Arc::new(probing)),
             spawned: cause,
         })
     }
 
-    async fn hear_stop(&mut self, key: &LaunchKey) -> Result<(), BusClosed> {
-        if !self.watches.contains_key(key) {
+    async fn on_stop_began(&mut self, key: &LaunchKey) -> Result<(), BusClosed> {
+        if !self.launches.contains_key(key) {
             self.stopping.insert(key.clone());
         }
-        self.feed(key, Input::StopBegan, None).await
+        self.advance(key, ReadinessInput::StopBegan, None).await
     }
 
-    async fn hear_exit(&mut self, key: &LaunchKey, end: ProcessEnd, cause: Option<Seq>) -> Result<(), BusClosed> {
-        if let Some(watch) = self.watches.get(key) {
-            let evidence = lock(&watch.reading).evidence();
-            self.feed(key, Input::Exited { end, evidence }, cause).await?;
+    async fn on_exited(&mut self, key: &LaunchKey, end: ProcessEnd, cause: Option<Seq>) -> Result<(), BusClosed> {
+        if let Some(launch) = self.launches.get(key) {
+            let evidence = lock(&launch.output).evidence();
+            self.advance(key, ReadinessInput::Exited { end, evidence }, cause).await?;
         }
-        self.forget(key);
+        self.untrack(key);
         Ok(())
     }
 
     /// Makes up for events that were not heard, from the snapshot that contains them.
     async fn catch_up(&mut self, snapshot: &Snapshot) -> Result<(), BusClosed> {
-        let gone: Vec<_> = self.watches.keys().filter(|key| !is_latest(snapshot, key)).cloned().collect();
+        let gone: Vec<_> = self.launches.keys().filter(|key| !is_latest(snapshot, key)).cloned().collect();
         for key in gone {
-            self.forget(&key);
+            self.untrack(&key);
         }
         for (server, record) in &snapshot.servers {
             let key = (server.clone(), record.incarnation);
             match &record.process {
-                Some(process) => self.catch_up_with_process(&key, record, process).await?,
-                None => self.catch_up_with_end(&key, record).await?,
+                Some(process) => self.catch_up_running(&key, record, process).await?,
+                None => self.catch_up_ended(&key, record).await?,
             }
         }
         Ok(())
     }
 
-    async fn catch_up_with_process(
+    async fn catch_up_running(
         &mut self,
         key: &LaunchKey,
         record: &ServerRecord,
         process: &ProcessRecord,
     ) -> Result<(), BusClosed> {
         if record.stop.is_some() {
-            return self.hear_stop(key).await;
+            return self.on_stop_began(key).await;
         }
         if record.failure.is_some() {
-            return self.feed(key, Input::FailedElsewhere, None).await;
+            return self.advance(key, ReadinessInput::FailedElsewhere, None).await;
         }
-        if self.watches.contains_key(key) {
+        if self.launches.contains_key(key) {
             return Ok(());
         }
-        if let Some(pack) = record.detector.as_deref().and_then(|name| self.readiness.packs.library().get(name)) {
-            self.chosen.insert(key.clone(), pack.clone());
+        if let Some(pack) = record.detector.as_deref().and_then(|name| self.readiness.packs.packs().get(name)) {
+            self.chosen_packs.insert(key.clone(), pack.clone());
         }
-        self.watch(key.clone(), process.port, process.spawned, None).await?;
-        if let (Phase::Ready { .. } | Phase::Unready { .. }, Some(watch)) = (record.phase, self.watches.get_mut(key)) {
-            watch.machine.note_ready();
-            watch.settle();
+        self.track(key.clone(), process.port, process.spawned, None).await?;
+        if let (Phase::Ready { .. } | Phase::Unready { .. }, Some(launch)) = (record.phase, self.launches.get_mut(key))
+        {
+            launch.machine.note_ready();
+            launch.on_verdict();
         }
         Ok(())
     }
 
-    async fn catch_up_with_end(&mut self, key: &LaunchKey, record: &ServerRecord) -> Result<(), BusClosed> {
-        if !self.watches.contains_key(key) {
+    async fn catch_up_ended(&mut self, key: &LaunchKey, record: &ServerRecord) -> Result<(), BusClosed> {
+        if !self.launches.contains_key(key) {
             return Ok(());
         }
         if record.stop.is_some() || record.failure.is_some() {
-            self.forget(key);
+            self.untrack(key);
             return Ok(());
         }
-        self.hear_exit(key, record.last_end.unwrap_or(ProcessEnd::Unknown), None).await
+        self.on_exited(key, record.last_end.unwrap_or(ProcessEnd::Unknown), None).await
     }
 
-    async fn take_news(&mut self) -> Result<(), BusClosed> {
-        let keys: Vec<_> = self.watches.keys().cloned().collect();
+    async fn on_output(&mut self) -> Result<(), BusClosed> {
+        let keys: Vec<_> = self.launches.keys().cloned().collect();
         for key in keys {
-            self.take(&key).await?;
+            self.read_output(&key).await?;
         }
         Ok(())
     }
 
     /// Lets the machine of a launch see what was read since the last time.
-    async fn take(&mut self, key: &LaunchKey) -> Result<(), BusClosed> {
-        let Some(watch) = self.watches.get(key).filter(|watch| watch.machine.is_watching()) else { return Ok(()) };
-        let taken = lock(&watch.reading).take();
+    async fn read_output(&mut self, key: &LaunchKey) -> Result<(), BusClosed> {
+        let Some(launch) = self.launches.get(key).filter(|launch| launch.machine.is_watching()) else { return Ok(()) };
+        let summary = lock(&launch.output).take();
         let now = self.clock.now();
-        let sighting = Sighting {
-            hints: taken.hints,
-            progress: taken.progress,
-            last_line: taken.last_line.map(|at| Uptime::new(now.as_duration().saturating_sub(at.elapsed()))),
+        let sighting = OutputSummary {
+            hints: summary.hints,
+            progress: summary.progress,
+            last_line: summary.last_line.map(|at| Uptime::new(now.as_duration().saturating_sub(at.elapsed()))),
         };
-        self.feed(key, Input::Sighted(sighting), None).await
+        self.advance(key, ReadinessInput::Output(sighting), None).await
     }
 
-    async fn take_packs(&mut self, renewed: Option<Event>) -> Result<(), BusClosed> {
-        let Some(reloaded) = renewed else { return Ok(()) };
-        self.readiness.readings.fall_back_to(self.readiness.packs.library().clone());
+    async fn on_packs_reloaded(&mut self, next_reload: Option<Event>) -> Result<(), BusClosed> {
+        let Some(reloaded) = next_reload else { return Ok(()) };
+        self.readiness.outputs.set_packs(self.readiness.packs.packs().clone());
         self.events.publish(EventDraft::daemon(reloaded)).await
     }
 
-    async fn meet_deadlines(&mut self) -> Result<(), BusClosed> {
+    async fn on_deadline(&mut self) -> Result<(), BusClosed> {
         let now = self.clock.now();
-        let is_due = |watch: &Watch| watch.machine.next_deadline().is_some_and(|deadline| deadline <= now);
-        let due: Vec<_> = self.watches.iter().filter(|(_, watch)| is_due(watch)).map(|(key, _)| key.clone()).collect();
+        let is_due = |launch: &WatchedLaunch| launch.machine.next_deadline().is_some_and(|deadline| deadline <= now);
+        let due: Vec<_> =
+            self.launches.iter().filter(|(_, launch)| is_due(launch)).map(|(key, _)| key.clone()).collect();
         for key in due {
             // First what was read: a line is a sign of life.
-            self.take(&key).await?;
-            self.feed(&key, Input::Deadline, None).await?;
+            self.read_output(&key).await?;
+            self.advance(&key, ReadinessInput::Deadline, None).await?;
         }
         Ok(())
     }
 
-    async fn finish(&mut self, done: Result<Finished, tokio::task::JoinError>) -> Result<(), BusClosed> {
+    async fn on_task_done(&mut self, done: Result<Finished, tokio::task::JoinError>) -> Result<(), BusClosed> {
         match done {
             Ok((key, Some(input))) => {
                 // First what was read: a line that came before an answer names the proof.
-                self.take(&key).await?;
-                self.feed(&key, input, None).await
+                self.read_output(&key).await?;
+                self.advance(&key, input, None).await
             }
             Ok((_, None)) => Ok(()),
             // Probes do not panic; if one did, its server is still bounded by its cap.
@@ -347,25 +349,25 @@ impl Watchroom {
     }
 
     /// Gives an input to the machine of a launch and does what it wants. `cause` is the event that led here.
-    async fn feed(&mut self, key: &LaunchKey, input: Input, cause: Option<Seq>) -> Result<(), BusClosed> {
-        let Some(watch) = self.watches.get_mut(key) else { return Ok(()) };
-        let was_watching = watch.machine.is_watching();
-        let actions = watch.machine.on(input, self.clock.now());
-        let settled = was_watching && !watch.machine.is_watching();
-        let cause = cause.or(watch.spawned);
-        let lines = actions.iter().any(|action| matches!(action, Action::Fail(_)));
-        let lines = if lines { lock(&watch.reading).last_lines() } else { Vec::new() };
-        if settled {
-            watch.settle();
-            self.rest();
+    async fn advance(&mut self, key: &LaunchKey, input: ReadinessInput, cause: Option<Seq>) -> Result<(), BusClosed> {
+        let Some(launch) = self.launches.get_mut(key) else { return Ok(()) };
+        let was_undecided = launch.machine.is_watching();
+        let actions = launch.machine.on(input, self.clock.now());
+        let is_decided = was_undecided && !launch.machine.is_watching();
+        let cause = cause.or(launch.spawned);
+        let lines = actions.iter().any(|action| matches!(action, ReadinessAction::Fail(_)));
+        let lines = if lines { lock(&launch.output).last_lines() } else { Vec::new() };
+        if is_decided {
+            launch.on_verdict();
+            self.clear_idle_caches();
         }
         for action in actions {
             match action {
-                Action::Probe => self.start_probe(key),
-                Action::IdentifyListener => self.ask_for_listener(key),
-                Action::CheckIdentity { round } => self.start_identity_check(key, round),
-                Action::Publish(event) => self.publish(key, event, cause).await?,
-                Action::Fail(failure) => {
+                ReadinessAction::Probe => self.start_probe(key),
+                ReadinessAction::IdentifyListener => self.request_listener(key),
+                ReadinessAction::CheckIdentity { round } => self.start_identity_check(key, round),
+                ReadinessAction::Publish(event) => self.publish(key, event, cause).await?,
+                ReadinessAction::Fail(failure) => {
                     let lines = lines.clone();
                     let failed = Event::ServerFailed { reason: failure.reason, detail: failure.detail, lines };
                     self.publish(key, failed, cause).await?;
@@ -376,9 +378,9 @@ impl Watchroom {
     }
 
     /// What loading has taught is not needed by servers that only serve. It is much, and it is learnt again within a few lines.
-    fn rest(&self) {
-        if !self.watches.values().any(|watch| watch.machine.is_watching()) {
-            self.readiness.packs.library().iter().for_each(Pack::forget);
+    fn clear_idle_caches(&self) {
+        if !self.launches.values().any(|launch| launch.machine.is_watching()) {
+            self.readiness.packs.packs().iter().for_each(Pack::clear_cache);
         }
     }
 
@@ -387,58 +389,58 @@ impl Watchroom {
     }
 
     fn start_probe(&mut self, key: &LaunchKey) {
-        let (Some(asked), key) = (self.asked(key), key.clone()) else { return };
+        let (Some(probing), key) = (self.probing(key), key.clone()) else { return };
         self.tasks.spawn(async move {
-            let answer = probe(&asked.target, &asked.probe_path, identity::ASK_TIMEOUT).await;
-            (key, Some(Input::Answered(answer)))
+            let answer = probe(&probing.target, &probing.probe_path, identity::ASK_TIMEOUT).await;
+            (key, Some(ReadinessInput::Answered(answer)))
         });
     }
 
     fn start_identity_check(&mut self, key: &LaunchKey, round: u32) {
-        let (Some(asked), key) = (self.asked(key), key.clone()) else { return };
+        let (Some(probing), key) = (self.probing(key), key.clone()) else { return };
         self.tasks.spawn(async move {
-            let identity = identity::identify(&asked.target, &asked.model_names).await;
-            (key, Some(Input::IdentityChecked { round, identity }))
+            let identity = identity::identify(&probing.target, &probing.model_names).await;
+            (key, Some(ReadinessInput::IdentityChecked { round, identity }))
         });
     }
 
     /// The answer comes as an event; only a refusal comes from here.
-    fn ask_for_listener(&mut self, key: &LaunchKey) {
+    fn request_listener(&mut self, key: &LaunchKey) {
         let command = LaunchCommand::IdentifyListener { server: key.0.clone(), incarnation: key.1 };
         let reply = self.commands.post(command);
         let key = key.clone();
         self.tasks.spawn(async move {
             let refused = reply.await.err();
-            let unreadable = |detail| Input::ListenerIdentified(ListenerOwner::Unreadable { detail });
+            let unreadable = |detail| ReadinessInput::ListenerIdentified(ListenerOwner::Unreadable { detail });
             (key, refused.map(|refused| unreadable(refused.to_string())))
         });
     }
 
     fn next_deadline(&self) -> Option<Uptime> {
-        self.watches.values().filter_map(|watch| watch.machine.next_deadline()).min()
+        self.launches.values().filter_map(|launch| launch.machine.next_deadline()).min()
     }
 
-    fn asked(&self, key: &LaunchKey) -> Option<Arc<Asked>> {
-        self.watches.get(key)?.asked.clone()
+    fn probing(&self, key: &LaunchKey) -> Option<Arc<ProbeSettings>> {
+        self.launches.get(key)?.probing.clone()
     }
 
     fn spec(&self, server: &ServerId) -> Option<Arc<ServerSpec>> {
         self.readiness.fleet.borrow().get(server.as_str()).cloned()
     }
 
-    fn forget(&mut self, key: &LaunchKey) {
-        self.chosen.remove(key);
+    fn untrack(&mut self, key: &LaunchKey) {
+        self.chosen_packs.remove(key);
         self.stopping.remove(key);
-        self.watches.remove(key);
-        self.readiness.readings.forget(key);
+        self.launches.remove(key);
+        self.readiness.outputs.remove(key);
     }
 
     /// A new launch ends whatever was left of those before, also of those that never got a process.
-    fn forget_before(&mut self, server: &ServerId, incarnation: Incarnation) {
+    fn untrack_before(&mut self, server: &ServerId, incarnation: Incarnation) {
         let stale = |key: &LaunchKey| key.0 == *server && key.1 < incarnation;
-        self.chosen.retain(|key, _| !stale(key));
+        self.chosen_packs.retain(|key, _| !stale(key));
         self.stopping.retain(|key| !stale(key));
-        self.watches.retain(|key, _| !stale(key));
+        self.launches.retain(|key, _| !stale(key));
     }
 }
 

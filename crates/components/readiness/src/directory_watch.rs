@@ -66,7 +66,7 @@ impl DirectoryWatch {
     }
 }
 
-/// Whether an event can change what the directory holds. Reading it, as we do, cannot.
+/// Whether an event can change what the directory holds. LaunchOutput it, as we do, cannot.
 fn concerns(event: &notify::Event, directory: &Path) -> bool {
     let changes = match event.kind {
         EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),

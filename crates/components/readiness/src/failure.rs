@@ -4,21 +4,21 @@ use llama_warden_events::{FailureReason, ProcessEnd};
 
 /// A failed incarnation, before its last lines are put to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct ReadinessFailure {
     pub(crate) reason: FailureReason,
     pub(crate) detail: String,
 }
 
 /// A line that tells why a process is about to fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Evidence {
+pub(crate) struct FailureEvidence {
     pub(crate) reason: FailureReason,
     /// The lower, the more specific.
     pub(crate) rank: u16,
     pub(crate) line: String,
 }
 
-impl Failure {
+impl ReadinessFailure {
     pub(crate) fn new(reason: FailureReason, what: impl std::fmt::Display) -> Self {
         let detail = match next_step(reason) {
             Some(step) => format!("{what}: {step}"),
@@ -28,7 +28,7 @@ impl Failure {
     }
 
     /// The process ended before it was ready.
-    pub(crate) fn at_exit_before_ready(end: ProcessEnd, evidence: Option<Evidence>) -> Self {
+    pub(crate) fn at_exit_before_ready(end: ProcessEnd, evidence: Option<FailureEvidence>) -> Self {
         match evidence {
             Some(evidence) => Self::new(evidence.reason, format_args!("{} ({end})", evidence.line.trim())),
             None => Self::new(
@@ -39,9 +39,9 @@ impl Failure {
     }
 
     /// The process ended after it was ready, unasked. Only memory explains such an end by a line.
-    pub(crate) fn at_exit_after_ready(end: ProcessEnd, evidence: Option<Evidence>) -> Self {
+    pub(crate) fn at_exit_after_ready(end: ProcessEnd, evidence: Option<FailureEvidence>) -> Self {
         match evidence {
-            Some(Evidence { reason: FailureReason::OutOfMemory, line, .. }) => {
+            Some(FailureEvidence { reason: FailureReason::OutOfMemory, line, .. }) => {
                 Self::new(FailureReason::OutOfMemory, format_args!("{} ({end})", line.trim()))
             }
             _ => Self::new(FailureReason::Crashed, format_args!("ended by itself with {end}")),

@@ -43,30 +43,30 @@ pub(crate) async fn identify(target: &Target, names: &[String]) -> Identity {
     let about = |path| Question::get(path, ASK_TIMEOUT).with_key(key.as_deref());
     let models = ask(target, about("/v1/models")).await;
     let because = match read(models, |body| judge_models(body, names)) {
-        Reading::Judged(identity) => return identity,
-        Reading::Silent(because) => because,
+        ModelAnswer::Judged(identity) => return identity,
+        ModelAnswer::Unclear(because) => because,
     };
     match read(ask(target, about("/props")).await, |body| judge_props(body, names)) {
-        Reading::Judged(identity) => identity,
-        Reading::Silent(props) => Identity::Unknown { because: format!("/v1/models: {because}; /props: {props}") },
+        ModelAnswer::Judged(identity) => identity,
+        ModelAnswer::Unclear(props) => Identity::Unknown { because: format!("/v1/models: {because}; /props: {props}") },
     }
 }
 
-enum Reading {
+enum ModelAnswer {
     Judged(Identity),
     /// It does not tell, for this reason.
-    Silent(String),
+    Unclear(String),
 }
 
-fn read(reply: Result<Reply, AskError>, judge: impl FnOnce(&Value) -> Option<Identity>) -> Reading {
+fn read(reply: Result<Reply, AskError>, judge: impl FnOnce(&Value) -> Option<Identity>) -> ModelAnswer {
     match reply {
         Ok(reply) if reply.status == StatusCode::OK => match serde_json::from_slice(&reply.body) {
-            Ok(body) => judge(&body).map_or_else(|| Reading::Silent("names no model".into()), Reading::Judged),
-            Err(error) => Reading::Silent(format!("unreadable: {error}")),
+            Ok(body) => judge(&body).map_or_else(|| ModelAnswer::Unclear("names no model".into()), ModelAnswer::Judged),
+            Err(error) => ModelAnswer::Unclear(format!("unreadable: {error}")),
         },
-        Ok(reply) if reply.status == StatusCode::SERVICE_UNAVAILABLE => Reading::Judged(Identity::NotReady),
-        Ok(reply) => Reading::Silent(format!("status {}", reply.status.as_u16())),
-        Err(error) => Reading::Silent(error.to_string()),
+        Ok(reply) if reply.status == StatusCode::SERVICE_UNAVAILABLE => ModelAnswer::Judged(Identity::NotReady),
+        Ok(reply) => ModelAnswer::Unclear(format!("status {}", reply.status.as_u16())),
+        Err(error) => ModelAnswer::Unclear(error.to_string()),
     }
 }
 

@@ -16,9 +16,9 @@ mod directory_watch;
 mod failure;
 mod ground_truth;
 mod identity;
+mod launch_output;
 mod machine;
-mod reading;
-mod shelf;
+mod pack_reloader;
 mod tap;
 
 pub use component::{Readiness, ReadinessError};

@@ -2,14 +2,14 @@
 //!
 //! Invariants: at most one verdict before and one after ready; never ready without proof, which is an answer of our own
 //! probe (or the ready line, where a build has no health path or the user trusts it) from a listener of our own; a line
-//! alone makes it look, at most two probes at a time; a server that said "not ready" is never assumed to be ready.
+//! alone makes it check_now, at most two probes at a time; a server that said "not ready" is never assumed to be ready.
 
 use std::time::Duration;
 
 use llama_warden_config::{Confirm, OnTimeout, ReadinessSpec};
 use llama_warden_events::{Event, FailureReason, ListenerOwner, ProcessEnd, ReadyVia, StreamName, Uptime, Warning};
 
-use crate::failure::{Evidence, Failure};
+use crate::failure::{FailureEvidence, ReadinessFailure};
 use crate::{Answer, Identity};
 
 mod confirm;
@@ -22,7 +22,7 @@ use confirm::{Confirmation, Proof};
 /// a ready server 0.8 % of its start-up time at most.
 const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(500));
 /// How long probes come fast after a hint: lines were seen up to 22 ms before the first 200, on an idle machine.
-const EAGER: Duration = Duration::from_millis(500);
+const BURST: Duration = Duration::from_millis(500);
 /// How long a server whose time is over may take from its ready line to an answer; lines and the first 200 were seen 22 ms
 /// apart at most, on an idle machine.
 const LINE_GRACE: Duration = Duration::from_secs(5);
@@ -35,40 +35,40 @@ const MOST_HINTS: u8 = 4;
 
 /// What the verdict is decided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Terms {
+pub(crate) struct ReadinessPolicy {
     pub(crate) timeout: Duration,
     pub(crate) on_timeout: OnTimeout,
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) confirm: Confirm,
     /// Whether the server can be asked at all.
-    pub(crate) askable: Askable,
+    pub(crate) probeable: Probeable,
 }
 
 /// Whether a server can be asked whether it is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Askable {
+pub(crate) enum Probeable {
     Yes,
     /// Its pack or its TLS says that we cannot; its ready line is the proof.
     No,
 }
 
-impl Terms {
-    pub(crate) const fn new(spec: &ReadinessSpec, askable: Askable) -> Self {
+impl ReadinessPolicy {
+    pub(crate) const fn new(spec: &ReadinessSpec, probeable: Probeable) -> Self {
         Self {
             timeout: spec.timeout,
             on_timeout: spec.on_timeout,
             stall_timeout: spec.stall_timeout,
             confirm: spec.confirm,
-            askable,
+            probeable,
         }
     }
 }
 
 /// Everything that can wake the machine.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Input {
+pub(crate) enum ReadinessInput {
     /// Lines were read.
-    Sighted(Sighting),
+    Output(OutputSummary),
     /// A probe came back.
     Answered(Answer),
     /// It is known who listens.
@@ -80,15 +80,15 @@ pub(crate) enum Input {
     /// Somebody else has published the failure of this incarnation.
     FailedElsewhere,
     /// The process ended.
-    Exited { end: ProcessEnd, evidence: Option<Evidence> },
+    Exited { end: ProcessEnd, evidence: Option<FailureEvidence> },
     /// A deadline has come.
     Deadline,
 }
 
-/// What the lines since the last sighting say.
+/// What the lines since the last summary say.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Sighting {
-    pub(crate) hints: Vec<Hint>,
+pub(crate) struct OutputSummary {
+    pub(crate) hints: Vec<ReadinessHint>,
     /// The latest progress, with its percentage where there is one.
     pub(crate) progress: Option<Option<f64>>,
     /// When the last line came that is no echo of our own.
@@ -97,7 +97,7 @@ pub(crate) struct Sighting {
 
 /// A line that says that it is worth looking.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hint {
+pub(crate) struct ReadinessHint {
     pub(crate) stream: StreamName,
     pub(crate) strength: HintStrength,
     pub(crate) line: String,
@@ -112,7 +112,7 @@ pub(crate) enum HintStrength {
 
 /// What the machine wants done.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Action {
+pub(crate) enum ReadinessAction {
     Probe,
     IdentifyListener,
     CheckIdentity {
@@ -120,11 +120,11 @@ pub(crate) enum Action {
     },
     Publish(Event),
     /// Publish the failure with the last lines.
-    Fail(Failure),
+    Fail(ReadinessFailure),
 }
 
 #[derive(Debug)]
-enum Stage {
+enum StartupPhase {
     Watching,
     Confirming(Confirmation),
     Ready,
@@ -133,7 +133,7 @@ enum Stage {
 
 /// See the module. Once a server is ready, which it may be for months, nothing is kept of how it became so.
 #[derive(Debug)]
-pub(crate) enum Machine {
+pub(crate) enum ReadinessMachine {
     Starting(Box<Startup>),
     Ready,
     Over,
@@ -142,35 +142,35 @@ pub(crate) enum Machine {
 /// A server on its way to the first verdict.
 #[derive(Debug)]
 pub(crate) struct Startup {
-    terms: Terms,
+    policy: ReadinessPolicy,
     spawned: Uptime,
-    stage: Stage,
-    in_flight: u8,
+    phase: StartupPhase,
+    probes_in_flight: u8,
     /// A hint came while two probes were on their way.
-    wanted: bool,
+    probe_queued: bool,
     next_probe: Uptime,
-    eager_until: Uptime,
-    last_life: Uptime,
+    burst_until: Uptime,
+    last_sign_of_life: Uptime,
     last_answer: Option<Answer>,
-    nearly_line: Option<StreamName>,
-    ready_line: Option<StreamName>,
+    nearly_ready_hint: Option<StreamName>,
+    ready_hint: Option<StreamName>,
     no_health_path: bool,
     not_ready_seen: bool,
     /// Progress was seen, and no ready line since: the load is said to go on.
-    load_goes_on: bool,
+    is_load_reported: bool,
     /// What was published of the progress: nothing, life without a measure, or whole percents.
-    told: Option<Option<u8>>,
-    hints_told: u8,
+    published_progress: Option<Option<u8>>,
+    hints_published: u8,
     /// When policy decides; `None` while the server loads on after its time.
     cap: Option<Uptime>,
-    /// It was told that the server loads on after its time.
-    past_cap_told: bool,
+    /// It was published_progress that the server loads on after its time.
+    past_cap_published: bool,
     round: u32,
 }
 
-impl Machine {
-    pub(crate) fn new(terms: Terms, spawned: Uptime) -> Self {
-        Self::Starting(Box::new(Startup::new(terms, spawned)))
+impl ReadinessMachine {
+    pub(crate) fn new(policy: ReadinessPolicy, spawned: Uptime) -> Self {
+        Self::Starting(Box::new(Startup::new(policy, spawned)))
     }
 
     /// The server was ready before anybody watched it.
@@ -184,29 +184,29 @@ impl Machine {
     }
 
     /// Takes an input in.
-    pub(crate) fn on(&mut self, input: Input, now: Uptime) -> Vec<Action> {
+    pub(crate) fn on(&mut self, input: ReadinessInput, now: Uptime) -> Vec<ReadinessAction> {
         let mut actions = Vec::new();
         match (&mut *self, input) {
             (Self::Over, _) => {}
-            (_, Input::StopBegan | Input::FailedElsewhere) => *self = Self::Over,
-            (Self::Ready, Input::Exited { end, evidence }) => {
+            (_, ReadinessInput::StopBegan | ReadinessInput::FailedElsewhere) => *self = Self::Over,
+            (Self::Ready, ReadinessInput::Exited { end, evidence }) => {
                 *self = Self::Over;
-                actions.push(Action::Fail(Failure::at_exit_after_ready(end, evidence)));
+                actions.push(ReadinessAction::Fail(ReadinessFailure::at_exit_after_ready(end, evidence)));
             }
             (Self::Ready, _) => {}
             (Self::Starting(startup), input) => {
                 startup.on(input, now, &mut actions);
-                match startup.stage {
-                    Stage::Watching | Stage::Confirming(_) => {}
-                    Stage::Ready => *self = Self::Ready,
-                    Stage::Over => *self = Self::Over,
+                match startup.phase {
+                    StartupPhase::Watching | StartupPhase::Confirming(_) => {}
+                    StartupPhase::Ready => *self = Self::Ready,
+                    StartupPhase::Over => *self = Self::Over,
                 }
             }
         }
         actions
     }
 
-    /// When `Input::Deadline` is due.
+    /// When `ReadinessInput::Deadline` is due.
     pub(crate) fn next_deadline(&self) -> Option<Uptime> {
         match self {
             Self::Starting(startup) => startup.next_deadline(),
@@ -216,193 +216,196 @@ impl Machine {
 }
 
 impl Startup {
-    fn new(terms: Terms, spawned: Uptime) -> Self {
+    fn new(policy: ReadinessPolicy, spawned: Uptime) -> Self {
         Self {
-            terms,
+            policy,
             spawned,
-            stage: Stage::Watching,
-            in_flight: 0,
-            wanted: false,
+            phase: StartupPhase::Watching,
+            probes_in_flight: 0,
+            probe_queued: false,
             next_probe: spawned,
-            eager_until: spawned,
-            last_life: spawned,
+            burst_until: spawned,
+            last_sign_of_life: spawned,
             last_answer: None,
-            nearly_line: None,
-            ready_line: None,
+            nearly_ready_hint: None,
+            ready_hint: None,
             no_health_path: false,
             not_ready_seen: false,
-            load_goes_on: false,
-            told: None,
-            hints_told: 0,
-            cap: Some(later(spawned, terms.timeout)),
-            past_cap_told: false,
+            is_load_reported: false,
+            published_progress: None,
+            hints_published: 0,
+            cap: Some(later(spawned, policy.timeout)),
+            past_cap_published: false,
             round: 0,
         }
     }
 
-    fn on(&mut self, input: Input, now: Uptime, actions: &mut Vec<Action>) {
+    fn on(&mut self, input: ReadinessInput, now: Uptime, actions: &mut Vec<ReadinessAction>) {
         match input {
-            Input::StopBegan | Input::FailedElsewhere => self.stage = Stage::Over,
-            Input::Exited { end, evidence } => self.fail(Failure::at_exit_before_ready(end, evidence), actions),
-            Input::Sighted(sighting) => self.on_sighting(sighting, now, actions),
-            Input::Answered(answer) => self.on_answer(answer, now, actions),
-            Input::ListenerIdentified(owner) => self.on_listener(owner, now, actions),
-            Input::IdentityChecked { round, identity } => self.on_identity(round, identity, now, actions),
-            Input::Deadline => self.on_deadline(now, actions),
+            ReadinessInput::StopBegan | ReadinessInput::FailedElsewhere => self.phase = StartupPhase::Over,
+            ReadinessInput::Exited { end, evidence } => {
+                self.fail(ReadinessFailure::at_exit_before_ready(end, evidence), actions)
+            }
+            ReadinessInput::Output(summary) => self.on_output(summary, now, actions),
+            ReadinessInput::Answered(answer) => self.on_answer(answer, now, actions),
+            ReadinessInput::ListenerIdentified(owner) => self.on_listener(owner, now, actions),
+            ReadinessInput::IdentityChecked { round, identity } => self.on_identity(round, identity, now, actions),
+            ReadinessInput::Deadline => self.on_deadline(now, actions),
         }
     }
 
     fn next_deadline(&self) -> Option<Uptime> {
-        let stage = match &self.stage {
-            Stage::Watching => [self.next_look(), self.cap].into_iter().flatten().min(),
-            Stage::Confirming(confirmation) => Some(confirmation.deadline()),
-            Stage::Ready | Stage::Over => return None,
+        let phase = match &self.phase {
+            StartupPhase::Watching => [self.next_check(), self.cap].into_iter().flatten().min(),
+            StartupPhase::Confirming(confirmation) => Some(confirmation.deadline()),
+            StartupPhase::Ready | StartupPhase::Over => return None,
         };
-        [stage, self.stall()].into_iter().flatten().min()
+        [phase, self.stall_deadline()].into_iter().flatten().min()
     }
 
-    fn on_sighting(&mut self, sighting: Sighting, now: Uptime, actions: &mut Vec<Action>) {
-        if let Some(at) = sighting.last_line {
-            self.last_life = self.last_life.max(at);
+    fn on_output(&mut self, summary: OutputSummary, now: Uptime, actions: &mut Vec<ReadinessAction>) {
+        if let Some(at) = summary.last_line {
+            self.last_sign_of_life = self.last_sign_of_life.max(at);
         }
-        if let Some(percent) = sighting.progress {
-            self.load_goes_on = true;
-            self.tell_progress(percent, actions);
+        if let Some(percent) = summary.progress {
+            self.is_load_reported = true;
+            self.publish_progress(percent, actions);
         }
-        for hint in sighting.hints {
+        for hint in summary.hints {
             self.on_hint(hint, now, actions);
         }
     }
 
-    fn on_hint(&mut self, hint: Hint, now: Uptime, actions: &mut Vec<Action>) {
+    fn on_hint(&mut self, hint: ReadinessHint, now: Uptime, actions: &mut Vec<ReadinessAction>) {
         match hint.strength {
-            HintStrength::NearlyReady => self.nearly_line = self.nearly_line.or(Some(hint.stream)),
+            HintStrength::NearlyReady => self.nearly_ready_hint = self.nearly_ready_hint.or(Some(hint.stream)),
             HintStrength::Ready => {
-                self.ready_line = self.ready_line.or(Some(hint.stream));
-                self.load_goes_on = false;
+                self.ready_hint = self.ready_hint.or(Some(hint.stream));
+                self.is_load_reported = false;
                 // It said that it loads, which was why its time did not end; now it says that it is done.
                 self.cap = self.cap.or(Some(later(now, LINE_GRACE)));
             }
         }
-        self.eager_until = later(now, EAGER);
-        if self.hints_told < MOST_HINTS {
-            self.hints_told += 1;
-            actions.push(Action::Publish(Event::ReadyHinted { stream: hint.stream, line: hint.line }));
+        self.burst_until = later(now, BURST);
+        if self.hints_published < MOST_HINTS {
+            self.hints_published += 1;
+            actions.push(ReadinessAction::Publish(Event::ReadyHinted { stream: hint.stream, line: hint.line }));
         }
-        if !matches!(self.stage, Stage::Watching) {
+        if !matches!(self.phase, StartupPhase::Watching) {
             return;
         }
-        if self.line_proof().is_some() {
-            self.look(now, actions);
-        } else if self.terms.askable == Askable::Yes {
-            self.probe_or_remember(actions);
+        if self.hint_proof().is_some() {
+            self.check_now(now, actions);
+        } else if self.policy.probeable == Probeable::Yes {
+            self.probe_or_queue(actions);
         }
     }
 
-    fn on_answer(&mut self, answer: Answer, now: Uptime, actions: &mut Vec<Action>) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+    fn on_answer(&mut self, answer: Answer, now: Uptime, actions: &mut Vec<ReadinessAction>) {
+        self.probes_in_flight = self.probes_in_flight.saturating_sub(1);
         if self.last_answer.replace(answer) != Some(answer) {
-            self.last_life = now;
+            self.last_sign_of_life = now;
         }
         match answer {
             Answer::NotReady => {
                 self.not_ready_seen = true;
-                self.tell_progress(None, actions);
+                self.publish_progress(None, actions);
             }
             Answer::NotFound => self.no_health_path = true,
             _ => {}
         }
-        match (&self.stage, answer) {
-            (Stage::Watching, Answer::Ok) => return self.confirm(Proof::Probe, now, actions),
+        match (&self.phase, answer) {
+            (StartupPhase::Watching, Answer::Ok) => return self.confirm(Proof::Probe, now, actions),
             // Looking at the cap, and the server does answer after all.
-            (Stage::Confirming(confirmation), Answer::Ok) if confirmation.proof == Proof::Cap => {
+            (StartupPhase::Confirming(confirmation), Answer::Ok) if confirmation.proof == Proof::Cap => {
                 return self.confirm(Proof::Probe, now, actions);
             }
-            (Stage::Confirming(confirmation), Answer::NotReady) if confirmation.proof == Proof::Cap => {
+            (StartupPhase::Confirming(confirmation), Answer::NotReady) if confirmation.proof == Proof::Cap => {
                 return self.pass_cap(now, actions);
             }
-            (Stage::Confirming(_), _) => return,
+            (StartupPhase::Confirming(_), _) => return,
             _ => {}
         }
         self.next_probe = later(now, self.interval(now));
-        if self.line_proof().is_some() && answer == Answer::NotFound {
-            self.look(now, actions);
-        } else if std::mem::take(&mut self.wanted) {
-            self.probe_or_remember(actions);
+        if self.hint_proof().is_some() && answer == Answer::NotFound {
+            self.check_now(now, actions);
+        } else if std::mem::take(&mut self.probe_queued) {
+            self.probe_or_queue(actions);
         }
     }
 
-    fn on_deadline(&mut self, now: Uptime, actions: &mut Vec<Action>) {
+    fn on_deadline(&mut self, now: Uptime, actions: &mut Vec<ReadinessAction>) {
         if self.next_deadline().is_some_and(|due| now.since(due) >= OVERSLEPT) {
-            self.excuse(now);
+            self.restart_timers(now);
         }
-        if self.stall().is_some_and(|stall| now >= stall) {
-            let silent = now.since(self.last_life);
-            let what = format!("no sign of life for {:.1} s ({})", silent.as_secs_f64(), self.last_heard());
-            return self.fail(Failure::new(FailureReason::Stalled, what), actions);
+        if self.stall_deadline().is_some_and(|stall_deadline| now >= stall_deadline) {
+            let silent = now.since(self.last_sign_of_life);
+            let what = format!("no sign of life for {:.1} s ({})", silent.as_secs_f64(), self.describe_last_answer());
+            return self.fail(ReadinessFailure::new(FailureReason::Stalled, what), actions);
         }
-        if let Stage::Confirming(confirmation) = &mut self.stage {
+        if let StartupPhase::Confirming(confirmation) = &mut self.phase {
             if now >= confirmation.deadline() {
-                confirmation.give_up_waiting();
-                self.settle(now, actions);
+                confirmation.expire();
+                self.decide(now, actions);
             }
             return;
         }
         if self.cap.is_some_and(|cap| now >= cap) {
             self.on_cap(now, actions);
         }
-        if matches!(self.stage, Stage::Watching) && self.next_look().is_some_and(|look| now >= look) {
-            self.look(now, actions);
+        if matches!(self.phase, StartupPhase::Watching) && self.next_check().is_some_and(|check_now| now >= check_now) {
+            self.check_now(now, actions);
         }
     }
 
     /// Nobody watched for a while, and what was said meanwhile is yet to be heard: no limit counts that time.
-    fn excuse(&mut self, now: Uptime) {
-        self.last_life = now;
+    fn restart_timers(&mut self, now: Uptime) {
+        self.last_sign_of_life = now;
         self.cap = self.cap.map(|cap| cap.max(later(now, LINE_GRACE)));
     }
 
     /// Looks whether the server is ready, in the way that can prove it.
-    fn look(&mut self, now: Uptime, actions: &mut Vec<Action>) {
+    fn check_now(&mut self, now: Uptime, actions: &mut Vec<ReadinessAction>) {
         self.next_probe = later(now, self.interval(now));
-        match self.line_proof() {
-            Some(stream) => self.confirm(Proof::Line(stream), now, actions),
-            None => self.probe_or_remember(actions),
+        match self.hint_proof() {
+            Some(stream) => self.confirm(Proof::ReadyHint(stream), now, actions),
+            None => self.probe_or_queue(actions),
         }
     }
 
-    fn probe_or_remember(&mut self, actions: &mut Vec<Action>) {
-        if self.in_flight < MOST_PROBES {
-            self.in_flight += 1;
-            actions.push(Action::Probe);
+    fn probe_or_queue(&mut self, actions: &mut Vec<ReadinessAction>) {
+        if self.probes_in_flight < MOST_PROBES {
+            self.probes_in_flight += 1;
+            actions.push(ReadinessAction::Probe);
         } else {
-            self.wanted = true;
+            self.probe_queued = true;
         }
     }
 
     /// The stream of the ready line, where that line is proof enough.
-    fn line_proof(&self) -> Option<StreamName> {
-        let trusted = self.terms.confirm == Confirm::None || self.terms.askable == Askable::No || self.no_health_path;
-        self.ready_line.filter(|_| trusted)
+    fn hint_proof(&self) -> Option<StreamName> {
+        let trusted =
+            self.policy.confirm == Confirm::None || self.policy.probeable == Probeable::No || self.no_health_path;
+        self.ready_hint.filter(|_| trusted)
     }
 
-    /// When to look again by itself; not while a probe is on its way, since its answer comes first.
-    fn next_look(&self) -> Option<Uptime> {
-        let by_itself = self.terms.askable == Askable::Yes || self.line_proof().is_some();
-        (by_itself && self.in_flight == 0).then_some(self.next_probe)
+    /// When to check_now again by itself; not while a probe is on its way, since its answer comes first.
+    fn next_check(&self) -> Option<Uptime> {
+        let by_itself = self.policy.probeable == Probeable::Yes || self.hint_proof().is_some();
+        (by_itself && self.probes_in_flight == 0).then_some(self.next_probe)
     }
 
     fn interval(&self, now: Uptime) -> Duration {
         let (shortest, longest) = PROBE_INTERVAL;
-        if now < self.eager_until { shortest } else { (now.since(self.spawned) / 128).clamp(shortest, longest) }
+        if now < self.burst_until { shortest } else { (now.since(self.spawned) / 128).clamp(shortest, longest) }
     }
 
-    fn stall(&self) -> Option<Uptime> {
-        self.terms.stall_timeout.map(|timeout| later(self.last_life, timeout))
+    fn stall_deadline(&self) -> Option<Uptime> {
+        self.policy.stall_timeout.map(|timeout| later(self.last_sign_of_life, timeout))
     }
 
-    fn on_cap(&mut self, now: Uptime, actions: &mut Vec<Action>) {
-        match self.terms.on_timeout {
+    fn on_cap(&mut self, now: Uptime, actions: &mut Vec<ReadinessAction>) {
+        match self.policy.on_timeout {
             OnTimeout::Fail => self.fail_at_cap("", actions),
             OnTimeout::AssumeReady if self.is_loading() => self.pass_cap(now, actions),
             // It said that it is done and then fell silent; what said "not ready" is never assumed to be ready.
@@ -413,32 +416,36 @@ impl Startup {
 
     /// Whether the server says that it loads: 503 is its latest answer, or there was a 503 or progress and no ready line since.
     fn is_loading(&self) -> bool {
-        let said_so = self.load_goes_on || (self.not_ready_seen && self.ready_line.is_none());
+        let said_so = self.is_load_reported || (self.not_ready_seen && self.ready_hint.is_none());
         said_so || self.last_answer == Some(Answer::NotReady)
     }
 
-    /// The server loads on after its time; only the stall timeout bounds it now, until it says that it is done.
-    fn pass_cap(&mut self, now: Uptime, actions: &mut Vec<Action>) {
+    /// The server loads on after its time; only the stall_deadline timeout bounds it now, until it says that it is done.
+    fn pass_cap(&mut self, now: Uptime, actions: &mut Vec<ReadinessAction>) {
         self.cap = None;
-        self.stage = Stage::Watching;
+        self.phase = StartupPhase::Watching;
         self.next_probe = later(now, self.interval(now));
-        if std::mem::replace(&mut self.past_cap_told, true) {
+        if std::mem::replace(&mut self.past_cap_published, true) {
             return;
         }
-        let bound = match self.terms.stall_timeout {
+        let bound = match self.policy.stall_timeout {
             Some(timeout) => format!("it fails after {:.0} s without a sign of life", timeout.as_secs_f64()),
             None => "set `readiness.stall-timeout` to bound it".to_owned(),
         };
-        let detail = format!("still loading after {:.0} s; {bound}", self.terms.timeout.as_secs_f64());
-        actions.push(Action::Publish(Event::ServerWarned { warning: Warning::LoadingPastCap, detail }));
+        let detail = format!("still loading after {:.0} s; {bound}", self.policy.timeout.as_secs_f64());
+        actions.push(ReadinessAction::Publish(Event::ServerWarned { warning: Warning::LoadingPastCap, detail }));
     }
 
-    fn fail_at_cap(&mut self, why: &str, actions: &mut Vec<Action>) {
-        let what = format!("not ready after {:.0} s ({}{why})", self.terms.timeout.as_secs_f64(), self.last_heard());
-        self.fail(Failure::new(FailureReason::ReadyTimeout, what), actions);
+    fn fail_at_cap(&mut self, why: &str, actions: &mut Vec<ReadinessAction>) {
+        let what = format!(
+            "not ready after {:.0} s ({}{why})",
+            self.policy.timeout.as_secs_f64(),
+            self.describe_last_answer()
+        );
+        self.fail(ReadinessFailure::new(FailureReason::ReadyTimeout, what), actions);
     }
 
-    fn last_heard(&self) -> &'static str {
+    fn describe_last_answer(&self) -> &'static str {
         match self.last_answer {
             None => "it was not asked",
             Some(Answer::Refused) => "it does not listen",
@@ -450,30 +457,30 @@ impl Startup {
         }
     }
 
-    fn tell_progress(&mut self, percent: Option<f64>, actions: &mut Vec<Action>) {
+    fn publish_progress(&mut self, percent: Option<f64>, actions: &mut Vec<ReadinessAction>) {
         // The cast saturates, and matchers only let 0 to 100 through.
         let whole = percent.map(|percent| percent as u8);
-        let news = match (self.told, whole) {
+        let news = match (self.published_progress, whole) {
             (None, _) => true,
-            (Some(told), Some(whole)) => told != Some(whole),
+            (Some(published_progress), Some(whole)) => published_progress != Some(whole),
             (Some(_), None) => false,
         };
         if news {
-            self.told = Some(whole);
+            self.published_progress = Some(whole);
             let ratio = percent.map(|percent| percent / 100.0);
-            actions.push(Action::Publish(Event::LoadProgressed { ratio }));
+            actions.push(ReadinessAction::Publish(Event::LoadProgressed { ratio }));
         }
     }
 
-    fn become_ready(&mut self, via: ReadyVia, now: Uptime, actions: &mut Vec<Action>) {
-        self.stage = Stage::Ready;
+    fn become_ready(&mut self, via: ReadyVia, now: Uptime, actions: &mut Vec<ReadinessAction>) {
+        self.phase = StartupPhase::Ready;
         let startup_seconds = now.since(self.spawned).as_secs_f64();
-        actions.push(Action::Publish(Event::ReadyReached { via, startup_seconds }));
+        actions.push(ReadinessAction::Publish(Event::ReadyReached { via, startup_seconds }));
     }
 
-    fn fail(&mut self, failure: Failure, actions: &mut Vec<Action>) {
-        self.stage = Stage::Over;
-        actions.push(Action::Fail(failure));
+    fn fail(&mut self, failure: ReadinessFailure, actions: &mut Vec<ReadinessAction>) {
+        self.phase = StartupPhase::Over;
+        actions.push(ReadinessAction::Fail(failure));
     }
 }
 

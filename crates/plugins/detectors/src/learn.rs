@@ -7,7 +7,7 @@
 //! less. So a line counts as early when it comes more than a tenth of the start-up before the first 200, but at least 5 ms
 //! and at most 60 ms.
 
-mod lines;
+mod observe;
 mod select;
 mod template;
 mod write;
@@ -43,7 +43,7 @@ pub struct RecordedLine {
 
 /// What was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subject {
+pub struct LearnSubject {
     /// The name that the pack gets.
     pub name: String,
     /// The build number, where its version gives one.
@@ -69,7 +69,7 @@ pub enum HealthPath {
 
 /// What was learnt.
 #[derive(Debug, Clone)]
-pub struct Lesson {
+pub struct LearnedPack {
     /// The pack, checked as if it were loaded.
     pub pack: Pack,
     /// How many lines look like readiness and come before it.
@@ -99,29 +99,30 @@ pub enum LearnError {
     },
 }
 
-/// Learns a pack that reads `subject`, which is then part of `library`.
+/// Learns a pack that reads `subject`, which is then part of `packs`.
 ///
 /// # Errors
 /// See [`LearnError`].
-pub fn learn(subject: &Subject, recordings: &[Recording], library: &PackSet) -> Result<Lesson, LearnError> {
+pub fn learn(subject: &LearnSubject, recordings: &[Recording], packs: &PackSet) -> Result<LearnedPack, LearnError> {
     if recordings.is_empty() {
         return Err(LearnError::NoRecording);
     }
-    let observed = lines::observe(subject, recordings, library);
+    let observed = observe::observe(subject, recordings, packs);
     let selection = select::select(&observed).ok_or(LearnError::NoReadyLine { lines: observed.seen })?;
     let path = Path::new(&subject.name).with_extension("toml");
     // Early lines become examples only where the patterns that all packs share say nothing of them.
-    let draft = library.parse(&path, &write::pack(subject, &selection, &[], library))?;
+    let draft = packs.parse(&path, &write::pack(subject, &selection, &[], packs))?;
     let mut matcher = draft.matcher(None);
-    let says_nothing = |line: &&lines::Line| matcher.on_line(line.stream, line.example.as_bytes()) == Verdict::Nothing;
+    let says_nothing =
+        |line: &&observe::ObservedLine| matcher.on_line(line.stream, line.example.as_bytes()) == Verdict::Nothing;
     let early: Vec<_> = observed.early_looking().filter(says_nothing).take(write::MOST_EARLY).collect();
-    let pack = library.parse(&path, &write::pack(subject, &selection, &early, library))?;
-    prove(&pack, recordings)?;
-    Ok(Lesson { pack, early: early.len() })
+    let pack = packs.parse(&path, &write::pack(subject, &selection, &early, packs))?;
+    verify(&pack, recordings)?;
+    Ok(LearnedPack { pack, early: early.len() })
 }
 
 /// Checks that the pack sees each start become ready, and none too early.
-fn prove(pack: &Pack, recordings: &[Recording]) -> Result<(), LearnError> {
+fn verify(pack: &Pack, recordings: &[Recording]) -> Result<(), LearnError> {
     for (index, recording) in recordings.iter().enumerate() {
         let mut matcher = pack.matcher(Some(recording.port));
         let says_ready = |line: &&RecordedLine| matcher.on_line(line.stream, &line.line) == Verdict::Ready;

@@ -20,18 +20,18 @@ const PATTERN_LIMIT: usize = 256;
 /// A detector pack. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Pack {
-    body: Arc<Body>,
+    data: Arc<PackData>,
 }
 
 #[derive(Debug)]
-struct Body {
+struct PackData {
     about: PluginInfo,
     probe: ProbeWay,
     structured: Vec<StructuredSource>,
-    /// Its own patterns, then those that stand behind them.
-    patterns: Vec<Pattern>,
+    /// Its own patterns, then those that stand fallback them.
+    patterns: Vec<DetectorPattern>,
     own_patterns: usize,
-    examples: Vec<Example>,
+    examples: Vec<PackExample>,
     compiled: OnceLock<CompiledPatterns>,
 }
 
@@ -49,7 +49,7 @@ pub enum ProbeWay {
 
 /// A checked pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pattern {
+pub struct DetectorPattern {
     /// What a line that matches says.
     pub verdict: PatternVerdict,
     /// The streams that it is looked for on.
@@ -64,7 +64,7 @@ pub struct Pattern {
 
 /// A line with what it has to be taken for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Example {
+pub struct PackExample {
     /// The line.
     pub line: String,
     /// Its stream.
@@ -76,12 +76,12 @@ pub struct Example {
 }
 
 impl Pack {
-    /// The `behind` patterns (those that every pack shares) come after its own.
+    /// The `fallback` patterns (those that every pack shares) come after its own.
     fn check(
         source: &PluginSource<'_>,
         text: Cow<'static, str>,
         file: PackFile,
-        behind: &[Pattern],
+        fallback: &[DetectorPattern],
     ) -> Result<Self, FileError> {
         source.check_name(&file.name, Self::KIND)?;
         let fit = BuildFit::check(source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
@@ -92,7 +92,7 @@ impl Pack {
         let mut patterns: Vec<_> =
             file.pattern.iter().map(|entry| check_pattern(source, entry)).collect::<Result<_, _>>()?;
         let own_patterns = patterns.len();
-        patterns.extend_from_slice(behind);
+        patterns.extend_from_slice(fallback);
         if probe == ProbeWay::None && !patterns.iter().any(|pattern| pattern.verdict == PatternVerdict::Ready) {
             let span = file.probe.map(|probe| probe.span());
             return Err(source.error(
@@ -108,16 +108,16 @@ impl Pack {
             fit,
             text,
         };
-        let body = Body {
+        let data = PackData {
             about,
             probe,
             structured: file.structured,
             patterns,
             own_patterns,
-            examples: file.example.iter().map(Example::from).collect(),
+            examples: file.example.iter().map(PackExample::from).collect(),
             compiled: OnceLock::new(),
         };
-        let pack = Self { body: Arc::new(body) };
+        let pack = Self { data: Arc::new(data) };
         // Built-in packs are checked by a test, so that a start does not pay for it.
         if pack.origin() != &Origin::BuiltIn {
             pack.check_examples(source, &file.example)?;
@@ -126,12 +126,12 @@ impl Pack {
     }
 
     fn check_examples(&self, source: &PluginSource<'_>, examples: &[ExampleEntry]) -> Result<(), FileError> {
-        let compiled = CompiledPatterns::checked(&self.body.patterns)
+        let compiled = CompiledPatterns::checked(&self.data.patterns)
             .map_err(|error| source.error(None, error, "use fewer or simpler patterns"))?;
-        let mut matcher = PatternMatcher::new(compiled, &self.body.structured, None);
-        for (entry, example) in examples.iter().zip(&self.body.examples) {
+        let mut matcher = PatternMatcher::new(compiled, &self.data.structured, None);
+        for (entry, example) in examples.iter().zip(&self.data.examples) {
             let verdict = matcher.on_line(example.stream, example.line.as_bytes());
-            if !example.agrees_with(verdict) {
+            if !example.matches(verdict) {
                 return Err(source.error(
                     Some(entry.line.span()),
                     format!("this example claims {}, but the patterns say {}", example.claim(), verdict.describe()),
@@ -159,52 +159,52 @@ impl Pack {
 
     /// How its builds are asked.
     pub fn probe(&self) -> &ProbeWay {
-        &self.body.probe
+        &self.data.probe
     }
 
     /// The structured output that it reads.
     pub fn structured(&self) -> &[StructuredSource] {
-        &self.body.structured
+        &self.data.structured
     }
 
     /// Its own patterns, in order.
-    pub fn patterns(&self) -> &[Pattern] {
-        &self.body.patterns[..self.body.own_patterns]
+    pub fn patterns(&self) -> &[DetectorPattern] {
+        &self.data.patterns[..self.data.own_patterns]
     }
 
     /// Every pack knows what failures, echoes and percentages of the generic one look like; only hints are its own.
-    fn shared_patterns(&self) -> impl Iterator<Item = &Pattern> {
+    fn shared_patterns(&self) -> impl Iterator<Item = &DetectorPattern> {
         let is_own = |verdict| matches!(verdict, PatternVerdict::NearlyReady | PatternVerdict::Ready);
         self.patterns().iter().filter(move |pattern| !is_own(pattern.verdict))
     }
 
     /// Its examples.
-    pub fn examples(&self) -> &[Example] {
-        &self.body.examples
+    pub fn examples(&self) -> &[PackExample] {
+        &self.data.examples
     }
 
     /// The examples that the patterns take for something else than they claim. None of a pack that was loaded from a
     /// file: it would have been refused.
-    pub fn contradictions(&self) -> Vec<(&Example, Verdict)> {
+    pub fn contradictions(&self) -> Vec<(&PackExample, Verdict)> {
         let mut matcher = self.matcher(None);
         let judged = self.examples().iter().map(|example| {
             let verdict = matcher.on_line(example.stream, example.line.as_bytes());
             (example, verdict)
         });
-        judged.filter(|(example, verdict)| !example.agrees_with(*verdict)).collect()
+        judged.filter(|(example, verdict)| !example.matches(*verdict)).collect()
     }
 
     /// A matcher for one incarnation. A ready line that names another port than `port` counts as nothing; without a
     /// port, any is taken.
     pub fn matcher(&self, port: Option<u16>) -> PatternMatcher {
-        let compiled = self.body.compiled.get_or_init(|| CompiledPatterns::new(&self.body.patterns));
-        PatternMatcher::new(compiled.clone(), &self.body.structured, port)
+        let compiled = self.data.compiled.get_or_init(|| CompiledPatterns::new(&self.data.patterns));
+        PatternMatcher::new(compiled.clone(), &self.data.structured, port)
     }
 
     /// Forgets what the lines that this thread has read have taught: it is learnt again with those to come.
-    pub fn forget(&self) {
-        if let Some(compiled) = self.body.compiled.get() {
-            compiled.forget();
+    pub fn clear_cache(&self) {
+        if let Some(compiled) = self.data.compiled.get() {
+            compiled.clear_cache();
         }
     }
 }
@@ -218,18 +218,18 @@ impl PluginFile for Pack {
     fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError> {
         let source = PluginSource::new(origin, &text, Self::KIND);
         let file: PackFile = source.parse("`llama-warden schema detector` shows what may stand here")?;
-        let behind: Vec<Pattern> = base.into_iter().flat_map(Self::shared_patterns).cloned().collect();
-        Self::check(&source, text.clone(), file, &behind)
+        let fallback: Vec<DetectorPattern> = base.into_iter().flat_map(Self::shared_patterns).cloned().collect();
+        Self::check(&source, text.clone(), file, &fallback)
     }
 
     fn info(&self) -> &PluginInfo {
-        &self.body.about
+        &self.data.about
     }
 }
 
-impl Example {
+impl PackExample {
     /// Whether a verdict is what the example claims.
-    pub fn agrees_with(&self, verdict: Verdict) -> bool {
+    pub fn matches(&self, verdict: Verdict) -> bool {
         match (self.verdict, verdict) {
             (ExampleVerdict::None, Verdict::Nothing)
             | (ExampleVerdict::Progress, Verdict::Progress { .. })
@@ -252,7 +252,7 @@ impl Example {
     }
 }
 
-impl From<&ExampleEntry> for Example {
+impl From<&ExampleEntry> for PackExample {
     fn from(entry: &ExampleEntry) -> Self {
         Self { line: entry.line.as_ref().clone(), stream: entry.stream, verdict: entry.verdict, reason: entry.reason }
     }
@@ -275,7 +275,7 @@ fn check_probe(source: &PluginSource<'_>, file: &PackFile) -> Result<ProbeWay, F
     }
 }
 
-fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<Pattern, FileError> {
+fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<DetectorPattern, FileError> {
     let at = Some(entry.regex.span());
     match (entry.verdict, entry.reason) {
         (PatternVerdict::Failure, None) => {
@@ -296,7 +296,7 @@ fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<Patt
     }
     patterns::check(entry.regex.as_ref())
         .map_err(|error| source.error(at, error, "see https://docs.rs/regex for what a pattern may contain"))?;
-    Ok(Pattern {
+    Ok(DetectorPattern {
         verdict: entry.verdict,
         stream: entry.stream,
         regex: entry.regex.as_ref().as_str().into(),

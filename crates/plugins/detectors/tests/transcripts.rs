@@ -76,9 +76,9 @@ fn options(build: &str) -> Vec<String> {
         .collect()
 }
 
-fn pack_for(library: &PackSet, build: &str) -> Pack {
+fn pack_for(packs: &PackSet, build: &str) -> Pack {
     let number = BUILDS.iter().find(|(name, ..)| *name == build).expect("a known build").1;
-    library.choose(Some(number), &options(build), None).expect("a pack").file
+    packs.choose(Some(number), &options(build), None).expect("a pack").file
 }
 
 /// Every verdict but `Nothing` on a transcript.
@@ -107,9 +107,9 @@ fn failure(pack: &Pack, transcript: &Transcript) -> Option<FailureReason> {
 
 #[test]
 fn every_recorded_build_gets_the_pack_of_its_era() {
-    let library = PackSet::built_in();
+    let packs = PackSet::built_in();
     for (build, number, expected) in BUILDS {
-        let choice = library.choose(Some(number), &options(build), None).expect("a pack");
+        let choice = packs.choose(Some(number), &options(build), None).expect("a pack");
         assert_eq!(choice.file.name(), expected, "{build}: {}", choice.because);
     }
 }
@@ -119,10 +119,10 @@ fn a_ready_line_is_never_early_and_never_missed_where_one_was_written() {
     // Under load, the answer to a probe was seen up to 62 ms after the line; the early phrases of a model that takes
     // seconds to load come seconds before.
     const BEFORE_US: u64 = 100_000;
-    let library = PackSet::built_in();
+    let packs = PackSet::built_in();
     let mut seen = 0;
     for (build, ..) in BUILDS {
-        let pack = pack_for(&library, build);
+        let pack = pack_for(&packs, build);
         for transcript in transcripts(build, &["ready-", "seed-flags", "trap-", "shutdown-term-", "x-"]) {
             let said = transcript.lines.iter().any(|(_, _, line)| {
                 let line = String::from_utf8_lossy(line);
@@ -143,9 +143,9 @@ fn a_ready_line_is_never_early_and_never_missed_where_one_was_written() {
 
 #[test]
 fn a_server_that_fails_never_says_ready() {
-    let library = PackSet::built_in();
+    let packs = PackSet::built_in();
     for (build, ..) in BUILDS {
-        let pack = pack_for(&library, build);
+        let pack = pack_for(&packs, build);
         for transcript in transcripts(build, &["fail-", "shutdown-term-loading"]) {
             // These did start: version 99 is read by early builds, and two early servers can share a port.
             let starts = transcript.healthy.is_some() || transcript.name == "fail-portbusy-self";
@@ -160,10 +160,10 @@ fn a_server_that_fails_never_says_ready() {
 fn every_recorded_failure_has_its_reason() {
     use FailureReason::{BadArgument, IdentityMismatch, ModelInvalid, ModelNotFound, OutOfMemory, PortInUse};
 
-    let library = PackSet::built_in();
+    let packs = PackSet::built_in();
     let mut judged = 0;
     for (build, ..) in BUILDS {
-        let pack = pack_for(&library, build);
+        let pack = pack_for(&packs, build);
         let old = build != "b11669-debian";
         for transcript in transcripts(build, &["fail-"]) {
             let expected = match transcript.name.strip_prefix("fail-").expect("a prefix") {
@@ -188,9 +188,9 @@ fn every_recorded_failure_has_its_reason() {
 
 #[test]
 fn seed_flags_fail_by_a_bad_argument_or_become_ready() {
-    let library = PackSet::built_in();
+    let packs = PackSet::built_in();
     for (build, ..) in BUILDS {
-        let pack = pack_for(&library, build);
+        let pack = pack_for(&packs, build);
         for transcript in transcripts(build, &["seed-flags"]) {
             let expected = transcript.healthy.is_none().then_some(FailureReason::BadArgument);
             assert_eq!(failure(&pack, &transcript), expected, "{build} {}", transcript.name);
@@ -200,9 +200,9 @@ fn seed_flags_fail_by_a_bad_argument_or_become_ready() {
 
 #[test]
 fn a_server_that_becomes_ready_gives_no_evidence_of_failure() {
-    let library = PackSet::built_in();
+    let packs = PackSet::built_in();
     for (build, ..) in BUILDS {
-        let pack = pack_for(&library, build);
+        let pack = pack_for(&packs, build);
         for transcript in transcripts(build, &["ready-", "trap-", "shutdown-term-", "x-"]) {
             assert_eq!(failure(&pack, &transcript), None, "{build} {}", transcript.name);
         }
@@ -211,9 +211,9 @@ fn a_server_that_becomes_ready_gives_no_evidence_of_failure() {
 
 #[test]
 fn spoofed_phrases_are_no_ready_lines_whatever_their_port() {
-    let library = PackSet::built_in();
+    let packs = PackSet::built_in();
     for (build, ..) in BUILDS {
-        let pack = pack_for(&library, build);
+        let pack = pack_for(&packs, build);
         for transcript in transcripts(build, &["trap-"]) {
             let ready = verdicts(&pack, &transcript).into_iter().filter(|(.., verdict)| *verdict == Verdict::Ready);
             assert_eq!(ready.count(), 1, "{build} {}: only the server's own line", transcript.name);
@@ -228,8 +228,8 @@ fn spoofed_phrases_are_no_ready_lines_whatever_their_port() {
 
 #[test]
 fn the_generic_pack_hints_and_never_proves() {
-    let library = PackSet::built_in();
-    let generic = library.get(GENERIC).expect("there");
+    let packs = PackSet::built_in();
+    let generic = packs.get(GENERIC).expect("there");
     for (build, ..) in BUILDS {
         for transcript in transcripts(build, &[""]) {
             assert_eq!(first_ready(generic, &transcript), None, "{build} {}", transcript.name);
@@ -243,9 +243,9 @@ fn the_generic_pack_hints_and_never_proves() {
 
 #[test]
 fn our_own_requests_in_the_log_are_no_sign_of_life() {
-    let library = PackSet::built_in();
+    let packs = PackSet::built_in();
     for (build, ..) in BUILDS {
-        let pack = pack_for(&library, build);
+        let pack = pack_for(&packs, build);
         for transcript in transcripts(build, &[""]) {
             let mut matcher = pack.matcher(Some(transcript.port));
             for (_, stream, line) in &transcript.lines {
@@ -263,8 +263,8 @@ fn our_own_requests_in_the_log_are_no_sign_of_life() {
 
 #[test]
 fn a_line_is_matched_as_one_however_it_is_dressed() {
-    let library = PackSet::built_in();
-    let pack = library.get("llama-server-b11xxx").expect("there");
+    let packs = PackSet::built_in();
+    let pack = packs.get("llama-server-b11xxx").expect("there");
     let mut matcher = pack.matcher(Some(8001));
     let line = "0.00.244.892 I srv  llama_server: listening on http://127.0.0.1:8001";
     let dressed = [

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use llama_warden_events::{Event, FailureReason, ListenerOwner, ReadyVia, StreamName, Uptime, Warning};
 
-use super::{Action, Stage, Startup, later};
+use super::{ReadinessAction, Startup, StartupPhase, later};
 use crate::Identity;
-use crate::failure::Failure;
+use crate::failure::ReadinessFailure;
 
 /// Longest wait for those who find out; what is not known by then counts as unknowable.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
@@ -17,25 +17,25 @@ pub(super) enum Proof {
     /// Our own probe was answered with 200.
     Probe,
     /// The ready line on this stream, where it is proof enough.
-    Line(StreamName),
+    ReadyHint(StreamName),
     /// Nothing but the policy at the cap.
     Cap,
 }
 
 /// Something that is being found out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Finding<T> {
-    NotAsked,
-    Awaited,
-    Known(T),
+pub(super) enum CheckState<T> {
+    NotNeeded,
+    Pending,
+    Done(T),
 }
 
 #[derive(Debug)]
 pub(super) struct Confirmation {
     pub(super) proof: Proof,
     since: Uptime,
-    listener: Finding<ListenerOwner>,
-    identity: Finding<Identity>,
+    listener: CheckState<ListenerOwner>,
+    identity: CheckState<Identity>,
 }
 
 impl Confirmation {
@@ -43,77 +43,84 @@ impl Confirmation {
         later(self.since, CONFIRM_TIMEOUT)
     }
 
-    pub(super) fn give_up_waiting(&mut self) {
-        if self.listener == Finding::Awaited {
+    pub(super) fn expire(&mut self) {
+        if self.listener == CheckState::Pending {
             let detail = format!("nobody said within {CONFIRM_TIMEOUT:?} who listens");
-            self.listener = Finding::Known(ListenerOwner::Unreadable { detail });
+            self.listener = CheckState::Done(ListenerOwner::Unreadable { detail });
         }
-        if self.identity == Finding::Awaited {
+        if self.identity == CheckState::Pending {
             let because = format!("no answer within {CONFIRM_TIMEOUT:?}");
-            self.identity = Finding::Known(Identity::Unknown { because });
+            self.identity = CheckState::Done(Identity::Unknown { because });
         }
     }
 }
 
 impl Startup {
-    pub(super) fn confirm(&mut self, proof: Proof, now: Uptime, actions: &mut Vec<Action>) {
+    pub(super) fn confirm(&mut self, proof: Proof, now: Uptime, actions: &mut Vec<ReadinessAction>) {
         self.round += 1;
         let speaks_http = match proof {
             Proof::Probe => true,
-            Proof::Line(_) => self.no_health_path,
+            Proof::ReadyHint(_) => self.no_health_path,
             Proof::Cap => false,
         };
-        let identity = if speaks_http { Finding::Awaited } else { Finding::NotAsked };
-        self.stage = Stage::Confirming(Confirmation { proof, since: now, listener: Finding::Awaited, identity });
-        actions.push(Action::IdentifyListener);
+        let identity = if speaks_http { CheckState::Pending } else { CheckState::NotNeeded };
+        self.phase =
+            StartupPhase::Confirming(Confirmation { proof, since: now, listener: CheckState::Pending, identity });
+        actions.push(ReadinessAction::IdentifyListener);
         if speaks_http {
-            actions.push(Action::CheckIdentity { round: self.round });
+            actions.push(ReadinessAction::CheckIdentity { round: self.round });
         }
     }
 
-    pub(super) fn on_listener(&mut self, owner: ListenerOwner, now: Uptime, actions: &mut Vec<Action>) {
-        if let Stage::Confirming(confirmation) = &mut self.stage {
-            confirmation.listener = Finding::Known(owner);
-            self.settle(now, actions);
+    pub(super) fn on_listener(&mut self, owner: ListenerOwner, now: Uptime, actions: &mut Vec<ReadinessAction>) {
+        if let StartupPhase::Confirming(confirmation) = &mut self.phase {
+            confirmation.listener = CheckState::Done(owner);
+            self.decide(now, actions);
         }
     }
 
-    pub(super) fn on_identity(&mut self, round: u32, identity: Identity, now: Uptime, actions: &mut Vec<Action>) {
-        if let Stage::Confirming(confirmation) = &mut self.stage
+    pub(super) fn on_identity(
+        &mut self,
+        round: u32,
+        identity: Identity,
+        now: Uptime,
+        actions: &mut Vec<ReadinessAction>,
+    ) {
+        if let StartupPhase::Confirming(confirmation) = &mut self.phase
             && round == self.round
         {
-            confirmation.identity = Finding::Known(identity);
-            self.settle(now, actions);
+            confirmation.identity = CheckState::Done(identity);
+            self.decide(now, actions);
         }
     }
 
     /// Decides as soon as enough is known. A foreign listener goes before a foreign model: it explains it.
-    pub(super) fn settle(&mut self, now: Uptime, actions: &mut Vec<Action>) {
-        let Stage::Confirming(confirmation) = &self.stage else { return };
+    pub(super) fn decide(&mut self, now: Uptime, actions: &mut Vec<ReadinessAction>) {
+        let StartupPhase::Confirming(confirmation) = &self.phase else { return };
         let proof = confirmation.proof;
         match (&confirmation.listener, &confirmation.identity) {
-            (Finding::Known(ListenerOwner::Foreign { pid, program }), _) => {
+            (CheckState::Done(ListenerOwner::Foreign { pid, program }), _) => {
                 let what = format!("{} listens on the port, not this server", describe(*pid, program.as_deref()));
-                self.fail(Failure::new(FailureReason::PortInUse, what), actions);
+                self.fail(ReadinessFailure::new(FailureReason::PortInUse, what), actions);
             }
-            (Finding::Known(ListenerOwner::Nobody), _) if proof == Proof::Cap => {
+            (CheckState::Done(ListenerOwner::Nobody), _) if proof == Proof::Cap => {
                 self.fail_at_cap(", nobody listens on its port", actions);
             }
-            // It said that it listens before it did, or what answered is gone: look again.
-            (Finding::Known(ListenerOwner::Nobody), _) | (_, Finding::Known(Identity::NotReady)) => {
-                self.stage = Stage::Watching;
+            // It said that it listens before it did, or what answered is gone: check_now again.
+            (CheckState::Done(ListenerOwner::Nobody), _) | (_, CheckState::Done(Identity::NotReady)) => {
+                self.phase = StartupPhase::Watching;
                 self.next_probe = later(now, self.interval(now));
             }
-            (Finding::Awaited | Finding::NotAsked, _) | (_, Finding::Awaited) => {}
-            (Finding::Known(_), Finding::Known(Identity::Different { found })) => {
+            (CheckState::Pending | CheckState::NotNeeded, _) | (_, CheckState::Pending) => {}
+            (CheckState::Done(_), CheckState::Done(Identity::Different { found })) => {
                 let what = format!("{found} answers, not the model that was asked for");
-                self.fail(Failure::new(FailureReason::IdentityMismatch, what), actions);
+                self.fail(ReadinessFailure::new(FailureReason::IdentityMismatch, what), actions);
             }
-            (Finding::Known(owner), identity) => {
+            (CheckState::Done(owner), identity) => {
                 let warnings = warnings(proof, owner, identity);
                 let via = self.via(proof);
                 self.become_ready(via, now, actions);
-                actions.extend(warnings.into_iter().map(Action::Publish));
+                actions.extend(warnings.into_iter().map(ReadinessAction::Publish));
             }
         }
     }
@@ -121,8 +128,8 @@ impl Startup {
     fn via(&self, proof: Proof) -> ReadyVia {
         let line = match proof {
             Proof::Cap => return ReadyVia::Timeout,
-            Proof::Line(stream) => Some(stream),
-            Proof::Probe => self.ready_line.or(self.nearly_line),
+            Proof::ReadyHint(stream) => Some(stream),
+            Proof::Probe => self.ready_hint.or(self.nearly_ready_hint),
         };
         match line {
             Some(StreamName::Stderr) => ReadyVia::Stderr,
@@ -132,7 +139,7 @@ impl Startup {
     }
 }
 
-fn warnings(proof: Proof, owner: &ListenerOwner, identity: &Finding<Identity>) -> Vec<Event> {
+fn warnings(proof: Proof, owner: &ListenerOwner, identity: &CheckState<Identity>) -> Vec<Event> {
     let mut warnings = Vec::new();
     if proof == Proof::Cap {
         let detail = "its time is over, it lives and listens, and it never said that it is not ready".to_owned();
@@ -141,7 +148,7 @@ fn warnings(proof: Proof, owner: &ListenerOwner, identity: &Finding<Identity>) -
     if let ListenerOwner::Unreadable { detail } = owner {
         warnings.push(Event::ServerWarned { warning: Warning::ListenerUnverified, detail: detail.clone() });
     }
-    if let Finding::Known(Identity::Unknown { because }) = identity {
+    if let CheckState::Done(Identity::Unknown { because }) = identity {
         warnings.push(Event::ServerWarned { warning: Warning::ModelUnverified, detail: because.clone() });
     }
     warnings

@@ -11,7 +11,7 @@ const SHORTEST_BAR: usize = 4;
 
 /// What is known to stand in lines because it was passed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Passed<'a> {
+pub(crate) struct PassedArguments<'a> {
     pub(crate) port: u16,
     pub(crate) host: &'a str,
     pub(crate) model: &'a Path,
@@ -34,27 +34,27 @@ pub(crate) enum NamesPort {
 
 impl Template {
     /// The pattern of a line that was cleaned.
-    pub(crate) fn of(line: &str, passed: Passed<'_>) -> Self {
-        let (mut builder, mut rest) = (Builder::new(passed), line);
+    pub(crate) fn of(line: &str, passed: PassedArguments<'_>) -> Self {
+        let (mut builder, mut rest) = (TemplateBuilder::new(passed), line);
         let end = line.char_indices().nth(MOST_CHARACTERS).map_or(line.len(), |(end, _)| end);
         // A path or a URL is taken whole, so that the end is where the rest begins.
         while line.len() - rest.len() < end {
-            rest = builder.take(line, rest);
+            rest = builder.consume(line, rest);
         }
         builder.finish(rest.is_empty())
     }
 }
 
-struct Builder<'a> {
-    passed: Passed<'a>,
+struct TemplateBuilder<'a> {
+    passed: PassedArguments<'a>,
     model: String,
     port: String,
     regex: String,
     names_port: NamesPort,
 }
 
-impl<'a> Builder<'a> {
-    fn new(passed: Passed<'a>) -> Self {
+impl<'a> TemplateBuilder<'a> {
+    fn new(passed: PassedArguments<'a>) -> Self {
         let (model, port) = (passed.model.display().to_string(), passed.port.to_string());
         Self { passed, model, port, regex: "^".to_owned(), names_port: NamesPort::No }
     }
@@ -67,7 +67,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Takes what `rest`, the end of `line`, begins with; returns what follows. Never takes nothing.
-    fn take<'l>(&mut self, line: &str, rest: &'l str) -> &'l str {
+    fn consume<'l>(&mut self, line: &str, rest: &'l str) -> &'l str {
         let before = line[..line.len() - rest.len()].chars().next_back();
         let Some(first) = rest.chars().next() else { return rest };
         if let Some(after) = rest.strip_prefix(self.model.as_str()).filter(|_| !self.model.is_empty()) {
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn template(line: &str) -> Template {
-        Template::of(line, Passed { port: 8001, host: "127.0.0.1", model: Path::new("/my models/a.gguf") })
+        Template::of(line, PassedArguments { port: 8001, host: "127.0.0.1", model: Path::new("/my models/a.gguf") })
     }
 
     #[test]

@@ -48,10 +48,10 @@ fn recording(path: &Path) -> Recording {
     recording
 }
 
-fn subject(build: &str, number: Option<u64>) -> Subject {
+fn subject(build: &str, number: Option<u64>) -> LearnSubject {
     let help = std::fs::read_to_string(folder(build).join("help.txt")).expect("a help");
     let words = help.split(|c: char| c.is_whitespace() || ",|[]".contains(c));
-    Subject {
+    LearnSubject {
         name: "learnt".into(),
         build: number,
         options: words.filter_map(|word| word.strip_prefix("--")).map(str::to_owned).collect(),
@@ -87,10 +87,10 @@ fn judge(pack: &Pack, recording: &Recording) -> (Option<Duration>, Option<Failur
 
 #[test]
 fn a_learnt_pack_says_of_every_transcript_what_the_shipped_one_says() {
-    let library = PackSet::built_in();
+    let packs = PackSet::built_in();
     for (build, number) in BUILDS {
         let pack = learnt(build, number);
-        let shipped = library.choose(number, &subject(build, number).options, None).expect("a pack").file;
+        let shipped = packs.choose(number, &subject(build, number).options, None).expect("a pack").file;
         assert_ne!(shipped.name(), GENERIC);
         let mut compared = 0;
         for entry in std::fs::read_dir(folder(build)).expect("a folder") {
@@ -122,10 +122,10 @@ fn phrases_that_come_early_become_examples_of_what_is_none() {
 
 #[test]
 fn a_learnt_pack_is_chosen_for_its_build_and_no_other() {
-    let library = PackSet::built_in();
+    let packs = PackSet::built_in();
     for (build, number) in BUILDS {
         let pack = learnt(build, number);
-        let packs: Vec<_> = std::iter::once(pack).chain(library.iter().cloned()).collect();
+        let packs: Vec<_> = std::iter::once(pack).chain(packs.iter().cloned()).collect();
         for (other, other_number) in BUILDS {
             let choice =
                 llama_warden_plugin_files::choose(&packs, other_number, &subject(other, other_number).options, None);
@@ -161,7 +161,7 @@ fn made_up(start: u16, lines: &[(u64, &str)]) -> Recording {
     Recording { port: 9000 + start, lines: lines.iter().map(line).collect(), ready: Duration::from_millis(500) }
 }
 
-fn learn_made_up(starts: &[&[(u64, &str)]]) -> Result<Lesson, LearnError> {
+fn learn_made_up(starts: &[&[(u64, &str)]]) -> Result<LearnedPack, LearnError> {
     let recordings: Vec<_> = starts.iter().zip(1..).map(|(lines, start)| made_up(start, lines)).collect();
     learn(&subject("b11669-debian", None), &recordings, &PackSet::built_in())
 }
@@ -170,10 +170,10 @@ fn learn_made_up(starts: &[&[(u64, &str)]]) -> Result<Lesson, LearnError> {
 fn the_line_that_names_the_port_is_taken_before_others() {
     let lines: &[(u64, &str)] =
         &[(1, "ready soon on PORT"), (498, "goose is up"), (501, "humming at PORT"), (502, "ready to chat")];
-    let lesson = learn_made_up(&[lines, lines]).expect("learns");
-    let ready: Vec<_> = lesson.pack.patterns().iter().map(|pattern| &*pattern.regex).collect();
-    assert_eq!(ready, [r"^humming at (?P<port>\d+)$"], "{}", lesson.pack.text());
-    assert_eq!(lesson.early, 1);
+    let learned = learn_made_up(&[lines, lines]).expect("learns");
+    let ready: Vec<_> = learned.pack.patterns().iter().map(|pattern| &*pattern.regex).collect();
+    assert_eq!(ready, [r"^humming at (?P<port>\d+)$"], "{}", learned.pack.text());
+    assert_eq!(learned.early, 1);
 }
 
 #[test]

@@ -3,16 +3,21 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::lines::Line;
+use super::observe::ObservedLine;
 use super::select::Selection;
-use super::{HealthPath, Subject};
+use super::{HealthPath, LearnSubject};
 use crate::PackSet;
 
 /// Most examples of lines that look like readiness and are not.
 pub(crate) const MOST_EARLY: usize = 8;
 
 /// The pack's text.
-pub(crate) fn pack(subject: &Subject, selection: &Selection<'_>, early: &[&Line], library: &PackSet) -> String {
+pub(crate) fn pack(
+    subject: &LearnSubject,
+    selection: &Selection<'_>,
+    early: &[&ObservedLine],
+    packs: &PackSet,
+) -> String {
     let mut text = String::from(
         "# Learnt by `llama-warden detector learn`. docs/detectors.md says how to test and contribute it.\n",
     );
@@ -23,7 +28,7 @@ pub(crate) fn pack(subject: &Subject, selection: &Selection<'_>, early: &[&Line]
     match build {
         // Open upwards: an upgrade seldom changes the words, and where it does, the probe still proves readiness.
         Some(build) => line(&mut text, "builds", &format!("{{ min = {build} }}")),
-        None => era(&mut text, subject, library),
+        None => era(&mut text, subject, packs),
     }
     match subject.health {
         HealthPath::Answers => line(&mut text, "probe", "{ path = \"/health\" }"),
@@ -34,8 +39,8 @@ pub(crate) fn pack(subject: &Subject, selection: &Selection<'_>, early: &[&Line]
     if moves {
         line(&mut text, "structured", "[\"log-jsonl\"]");
     }
-    let stream = |found: &Line| if moves { "any" } else { found.stream.as_str() };
-    let mut pattern = |verdict: &str, found: &Line| {
+    let stream = |found: &ObservedLine| if moves { "any" } else { found.stream.as_str() };
+    let mut pattern = |verdict: &str, found: &ObservedLine| {
         let _ = write!(text, "\n[[pattern]]\nverdict = \"{verdict}\"\nstream = \"{}\"\n", stream(found));
         line(&mut text, "regex", &quoted(&found.template.regex));
     };
@@ -49,9 +54,9 @@ pub(crate) fn pack(subject: &Subject, selection: &Selection<'_>, early: &[&Line]
     text
 }
 
-/// The options that tell the eras of all known packs apart, as far as this build lists or lacks them.
-fn era(text: &mut String, subject: &Subject, library: &PackSet) {
-    let telling = library.iter().flat_map(|pack| pack.help_lists().iter().chain(pack.help_lacks()));
+/// The options that tell the eras of all known packs distance, as far as this build lists or lacks them.
+fn era(text: &mut String, subject: &LearnSubject, packs: &PackSet) {
+    let telling = packs.iter().flat_map(|pack| pack.help_lists().iter().chain(pack.help_lacks()));
     let telling: BTreeSet<&String> = telling.collect();
     let (listed, lacked): (Vec<&String>, Vec<&String>) =
         telling.into_iter().partition(|option| subject.options.contains(option));
@@ -63,7 +68,7 @@ fn era(text: &mut String, subject: &Subject, library: &PackSet) {
     }
 }
 
-fn example(text: &mut String, verdict: &str, found: &Line) {
+fn example(text: &mut String, verdict: &str, found: &ObservedLine) {
     text.push_str("\n[[example]]\n");
     line(text, "line", &quoted(&found.example));
     let _ = write!(text, "stream = \"{}\"\nverdict = \"{verdict}\"\n", found.stream);

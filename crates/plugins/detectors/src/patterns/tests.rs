@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{PackSet, StreamFilter};
 
-/// Patterns of all shapes that a user's pack may have.
+/// StreamPatterns of all shapes that a user's pack may have.
 const SHAPES: [&str; 30] = [
     "",
     "^",
@@ -69,11 +69,11 @@ const PIECES: [&str; 24] = [
     "Server Started",
 ];
 
-fn patterns(shapes: &[&str]) -> Vec<Pattern> {
+fn patterns(shapes: &[&str]) -> Vec<DetectorPattern> {
     let verdicts =
         [PatternVerdict::Ready, PatternVerdict::Progress, PatternVerdict::Failure, PatternVerdict::NearlyReady];
     let streams = [StreamFilter::Any, StreamFilter::Stderr, StreamFilter::Stdout];
-    let pattern = |(place, shape): (usize, &&str)| Pattern {
+    let pattern = |(place, shape): (usize, &&str)| DetectorPattern {
         verdict: verdicts[place % verdicts.len()],
         stream: streams[place % streams.len()],
         regex: (*shape).into(),
@@ -84,29 +84,29 @@ fn patterns(shapes: &[&str]) -> Vec<Pattern> {
 }
 
 /// Each pattern that a stream admits, alone.
-fn plain(patterns: &[Pattern], stream: StreamName) -> Vec<(Regex, Judge)> {
+fn plain(patterns: &[DetectorPattern], stream: StreamName) -> Vec<(Regex, VerdictRule)> {
     let admitted = patterns.iter().enumerate().filter(|(_, pattern)| pattern.stream.admits(stream));
-    admitted.map(|(place, pattern)| (build(&pattern.regex).expect("valid"), Judge::new(place, pattern))).collect()
+    admitted.map(|(place, pattern)| (build(&pattern.regex).expect("valid"), VerdictRule::new(place, pattern))).collect()
 }
 
-fn judge_plainly(plain: &[(Regex, Judge)], line: &[u8], port: Option<u16>) -> Option<Verdict> {
-    plain.iter().filter(|(regex, _)| regex.is_match(line)).find_map(|(_, judge)| judge.judge(line, port))
+fn judge_plainly(plain: &[(Regex, VerdictRule)], line: &[u8], port: Option<u16>) -> Option<Verdict> {
+    plain.iter().filter(|(regex, _)| regex.is_match(line)).find_map(|(_, judge)| judge.verdict(line, port))
 }
 
 /// With the automaton, as long as it does not give up, and without.
-fn assert_same(patterns: &[Pattern], stream: StreamName, lines: &[impl AsRef<[u8]>]) {
+fn assert_same(patterns: &[DetectorPattern], stream: StreamName, lines: &[impl AsRef<[u8]>]) {
     let compiled = CompiledPatterns::checked(patterns).expect("valid");
-    let fast = compiled.of(stream);
+    let fast = compiled.get(stream);
     let plain = plain(patterns, stream);
-    let mut learning = Learning::On;
+    let mut lazy_dfa = LazyDfa::Enabled;
     for (number, line) in lines.iter().map(AsRef::as_ref).enumerate() {
         let expected = judge_plainly(&plain, line, Some(80));
         let text = String::from_utf8_lossy(line);
         if number % 1024 == 0 {
-            compiled.forget();
+            compiled.clear_cache();
         }
-        assert_eq!(fast.judge(&mut learning, line, Some(80)), expected, "{text:?}");
-        assert_eq!(fast.judge(&mut Learning::GivenUp, line, Some(80)), expected, "{text:?}, without");
+        assert_eq!(fast.match_line(&mut lazy_dfa, line, Some(80)), expected, "{text:?}");
+        assert_eq!(fast.match_line(&mut LazyDfa::Disabled, line, Some(80)), expected, "{text:?}, without");
     }
 }
 
@@ -129,9 +129,9 @@ fn recorded_lines_get_the_verdict_of_the_plain_patterns_from_every_pack() {
     assert!(lines.len() > 5000, "only {} lines", lines.len());
     lines.sort();
     lines.dedup();
-    let library = PackSet::built_in();
-    let generic = library.get(crate::GENERIC).expect("there");
-    for pack in library.iter() {
+    let packs = PackSet::built_in();
+    let generic = packs.get(crate::GENERIC).expect("there");
+    for pack in packs.iter() {
         // Those of the generic pack stand behind the others; here all of them do.
         let patterns = [pack.patterns(), generic.patterns()].concat();
         for stream in StreamName::ALL {
@@ -158,28 +158,28 @@ proptest! {
         phrase in prop::sample::select(vec!["http SERVER listening", "Server Is Listening", "listening ON", "SERVER started"]),
         after in prop::collection::vec(any::<u8>(), 0..40),
     ) {
-        let phrases = Phrases::of(&[SHAPES[19]]).expect("phrases");
-        prop_assert!(phrases.may_be_in(&[&before, phrase.as_bytes(), &after].concat()));
+        let prefilter = Prefilter::of(&[SHAPES[19]]).expect("phrases");
+        prop_assert!(prefilter.may_match(&[&before, phrase.as_bytes(), &after].concat()));
     }
 }
 
 #[test]
 fn most_lines_without_a_phrase_are_spared_its_pattern() {
-    let phrases = Phrases::of(&[SHAPES[19]]).expect("phrases");
+    let prefilter = Prefilter::of(&[SHAPES[19]]).expect("phrases");
     let lines = recorded_lines();
-    let spared = lines.iter().filter(|line| !phrases.may_be_in(line)).count();
+    let spared = lines.iter().filter(|line| !prefilter.may_match(line)).count();
     assert!(spared * 100 > lines.len() * 90, "{spared} of {}", lines.len());
-    assert!(!phrases.may_be_in(b""));
+    assert!(!prefilter.may_match(b""));
 }
 
 #[test]
 fn what_has_no_long_text_in_each_match_is_always_looked_for() {
     for shapes in [&[][..], &["^a|listening on"], &["[0-9]+ %"], &["(?:listening on)*"], &["a", "listening on"]] {
-        assert!(Phrases::of(shapes).is_none(), "{shapes:?}");
+        assert!(Prefilter::of(shapes).is_none(), "{shapes:?}");
     }
     // A letter that is not ASCII may be the capital of one that is.
-    assert!(Phrases::of(&["(?iu:server started)"]).is_none());
-    assert!(Phrases::of(&["first phrase", "second phrase", "a third phrase"]).is_none(), "too many");
+    assert!(Prefilter::of(&["(?iu:server started)"]).is_none());
+    assert!(Prefilter::of(&["first phrase", "second phrase", "a third phrase"]).is_none(), "too many");
 }
 
 #[test]
@@ -196,8 +196,8 @@ fn lines_that_thrash_the_automaton_still_get_their_verdict() {
     // Whether a short line matches depends on where its walk begins.
     let lines: Vec<_> = (0..2000).flat_map(|number| [line(64), line(number % 16)]).collect();
     assert_same(&thrashing, StreamName::Stderr, &lines);
-    let automaton = Automaton::new(&texts(&thrashing.iter().enumerate().collect::<Vec<_>>())).expect("small enough");
-    let mut learnt = None;
-    let gave_up = lines.iter().any(|line| automaton.hits(&mut learnt, line).is_err());
+    let automaton = Automaton::new(&regexes(&thrashing.iter().enumerate().collect::<Vec<_>>())).expect("small enough");
+    let mut dfa_cache = None;
+    let gave_up = lines.iter().any(|line| automaton.find(&mut dfa_cache, line).is_err());
     assert!(gave_up, "the lines do thrash it");
 }

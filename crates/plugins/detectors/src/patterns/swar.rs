@@ -7,18 +7,18 @@ pub(super) const LANES: usize = size_of::<u64>();
 const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// These bytes, from the first on.
-pub(super) const fn word(bytes: [u8; LANES]) -> u64 {
+pub(super) const fn load(bytes: [u8; LANES]) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
 /// This byte in each lane.
-pub(super) const fn all(byte: u8) -> u64 {
+pub(super) const fn splat(byte: u8) -> u64 {
     byte as u64 * ONES
 }
 
 /// Not 0 if a lane is: its high bit, which borrowing from it sets. The lane behind it may pass for a 0 too.
-pub(super) const fn zeros(word: u64) -> u64 {
-    word.wrapping_sub(ONES) & !word & all(0x80)
+pub(super) const fn zero_lanes(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & splat(0x80)
 }
 
 #[cfg(test)]
@@ -31,7 +31,7 @@ mod tests {
             for byte in 0..=u8::MAX {
                 let mut bytes = [0xff; LANES];
                 bytes[lane] = byte;
-                assert_eq!(zeros(word(bytes)) != 0, byte == 0, "{bytes:x?}");
+                assert_eq!(zero_lanes(load(bytes)) != 0, byte == 0, "{bytes:x?}");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The packs in force, renewed while the daemon runs.
+//! The packs in force, next_reload while the daemon runs.
 //!
 //! A change in the directory is looked at when it has been quiet for [`QUIET`], or [`LATEST`] after its beginning. What is valid
 //! is in force from the next launch on; a launch that runs keeps the pack that it began with.
@@ -17,44 +17,44 @@ use crate::directory_watch::DirectoryWatch;
 
 /// How long nothing may change before the directory is looked at: an editor writes in several steps.
 const QUIET: Duration = Duration::from_millis(200);
-/// Longest time from a change to the look, however much else changes.
+/// Longest time from a change to the start_scan, however much else changes.
 const LATEST: Duration = Duration::from_secs(2);
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Shelf {
-    packs: ReloadTracker<Pack>,
+pub(crate) struct PackReloader {
+    tracker: ReloadTracker<Pack>,
     directory: Option<PathBuf>,
     watch: Option<DirectoryWatch>,
-    unrest: Option<Unrest>,
-    survey: Option<JoinHandle<Result<ScanResult<Pack>, BlockingError>>>,
+    debounce: Option<Debounce>,
+    scan: Option<JoinHandle<Result<ScanResult<Pack>, BlockingError>>>,
 }
 
 /// A change that was not looked at yet.
 #[derive(Debug, Clone, Copy)]
-struct Unrest {
+struct Debounce {
     began: Instant,
     last: Instant,
 }
 
-impl Unrest {
-    fn look_at(&self) -> Instant {
+impl Debounce {
+    fn due(&self) -> Instant {
         (self.last + QUIET).min(self.began + LATEST)
     }
 }
 
-impl Shelf {
-    /// The packs of `library`, renewed from `directory` once [`Self::open`] was called.
-    pub(crate) const fn new(library: PackSet, directory: Option<PathBuf>) -> Self {
-        Self { packs: ReloadTracker::new(library), directory, watch: None, unrest: None, survey: None }
+impl PackReloader {
+    /// The packs of `packs`, next_reload from `directory` once [`Self::open`] was called.
+    pub(crate) const fn new(packs: PackSet, directory: Option<PathBuf>) -> Self {
+        Self { tracker: ReloadTracker::new(packs), directory, watch: None, debounce: None, scan: None }
     }
 
     /// The packs in force.
-    pub(crate) const fn library(&self) -> &PackSet {
-        self.packs.files()
+    pub(crate) const fn packs(&self) -> &PackSet {
+        self.tracker.files()
     }
 
-    /// Begins to watch. Files that changed since the library was loaded are looked at, too.
+    /// Begins to watch. Files that changed since the packs was loaded are looked at, too.
     pub(crate) fn open(&mut self) {
         let Some(directory) = &self.directory else { return };
         match DirectoryWatch::new(directory) {
@@ -64,27 +64,27 @@ impl Shelf {
                 tracing::warn!(%error, directory = %directory.display(), "changed detector packs will not be noticed");
             }
         }
-        self.stir();
+        self.mark_changed();
     }
 
     /// Waits for a change and takes it up. The result is what to publish; nothing where the directory says what it said
     /// before. Cancelled, it goes on where it was with the next call.
-    pub(crate) async fn renewed(&mut self) -> Option<Event> {
+    pub(crate) async fn next_reload(&mut self) -> Option<Event> {
         loop {
-            if let Some(survey) = &mut self.survey {
-                let surveyed = survey.await;
-                self.survey = None;
-                // A look that failed as a whole changes nothing; the next change leads to another one.
-                return surveyed.ok().and_then(Result::ok).and_then(|survey| self.packs.apply(survey)).map(reloaded);
+            if let Some(scan) = &mut self.scan {
+                let scanned = scan.await;
+                self.scan = None;
+                // A start_scan that failed as a whole changes nothing; the next change leads to another one.
+                return scanned.ok().and_then(Result::ok).and_then(|scan| self.tracker.apply(scan)).map(reloaded);
             }
-            let Some(unrest) = self.unrest else {
+            let Some(debounce) = self.debounce else {
                 self.change().await;
-                self.stir();
+                self.mark_changed();
                 continue;
             };
             tokio::select! {
-                () = self.change() => self.stir(),
-                () = tokio::time::sleep_until(unrest.look_at()) => self.look(),
+                () = self.change() => self.mark_changed(),
+                () = tokio::time::sleep_until(debounce.due()) => self.start_scan(),
             }
         }
     }
@@ -96,22 +96,22 @@ impl Shelf {
         }
     }
 
-    fn stir(&mut self) {
+    fn mark_changed(&mut self) {
         let now = Instant::now();
-        let began = self.unrest.map_or(now, |unrest| unrest.began);
-        self.unrest = Some(Unrest { began, last: now });
+        let began = self.debounce.map_or(now, |debounce| debounce.began);
+        self.debounce = Some(Debounce { began, last: now });
     }
 
-    fn look(&mut self) {
-        self.unrest = None;
+    fn start_scan(&mut self) {
+        self.debounce = None;
         let Some(directory) = self.directory.clone() else { return };
         // Watched before it is read: what changes meanwhile is noticed.
         if let Some(Err(error)) = self.watch.as_mut().map(DirectoryWatch::arm) {
             tracing::warn!(%error, directory = %directory.display(), "the detector directory cannot be watched any more");
         }
-        let library = self.library().clone();
+        let packs = self.packs().clone();
         // Files and patterns of any size take their time elsewhere.
-        self.survey = Some(tokio::spawn(blocking(move || library.scan(&directory))));
+        self.scan = Some(tokio::spawn(blocking(move || packs.scan(&directory))));
     }
 }
 
@@ -135,10 +135,10 @@ mod tests {
         format!("name = 'mine'\n[[pattern]]\nverdict = 'ready'\nregex = '^{word}$'\n")
     }
 
-    async fn renewed(shelf: &mut Shelf) -> (Vec<String>, Vec<String>, Vec<FileRefusal>) {
+    async fn next_reload(reloader: &mut PackReloader) -> (Vec<String>, Vec<String>, Vec<FileRefusal>) {
         let news = async {
             loop {
-                if let Some(event) = shelf.renewed().await {
+                if let Some(event) = reloader.next_reload().await {
                     return event;
                 }
             }
@@ -149,15 +149,15 @@ mod tests {
         }
     }
 
-    fn open(directory: &Path) -> Shelf {
-        let library = PackSet::load(directory).expect("loads");
-        let mut shelf = Shelf::new(library, Some(directory.to_owned()));
-        shelf.open();
-        shelf
+    fn open(directory: &Path) -> PackReloader {
+        let packs = PackSet::load(directory).expect("loads");
+        let mut reloader = PackReloader::new(packs, Some(directory.to_owned()));
+        reloader.open();
+        reloader
     }
 
-    fn words(shelf: &Shelf) -> Option<String> {
-        Some(shelf.library().get("mine")?.patterns()[0].regex.to_string())
+    fn regex(reloader: &PackReloader) -> Option<String> {
+        Some(reloader.packs().get("mine")?.patterns()[0].regex.to_string())
     }
 
     #[tokio::test]
@@ -165,43 +165,43 @@ mod tests {
         let root = tempfile::tempdir().expect("makes a directory");
         let directory = root.path().join("packs");
         let file = directory.join("mine.toml");
-        let mut shelf = open(&directory);
+        let mut reloader = open(&directory);
         fs::create_dir(&directory).expect("creates");
         fs::write(&file, pack("one")).expect("writes");
-        assert_eq!(renewed(&mut shelf).await, (vec!["mine".to_owned()], vec![], vec![]));
-        assert_eq!(words(&shelf).as_deref(), Some("^one$"));
+        assert_eq!(next_reload(&mut reloader).await, (vec!["mine".to_owned()], vec![], vec![]));
+        assert_eq!(regex(&reloader).as_deref(), Some("^one$"));
         fs::write(&file, BROKEN).expect("writes");
-        let (packs, removed, refused) = renewed(&mut shelf).await;
+        let (packs, removed, refused) = next_reload(&mut reloader).await;
         assert!(packs.is_empty() && removed.is_empty(), "{packs:?} {removed:?}");
         assert_eq!((refused[0].line, refused[0].column, &refused[0].file), (Some(4), Some(9), &file), "{refused:?}");
         assert!(refused[0].message.contains("unclosed group") && !refused[0].advice.is_empty(), "{refused:?}");
-        assert_eq!(words(&shelf).as_deref(), Some("^one$"), "what was in force stays");
+        assert_eq!(regex(&reloader).as_deref(), Some("^one$"), "what was in force stays");
         // The way in which editors save: beside, then renamed.
         let beside = directory.join(".mine.toml.new");
         fs::write(&beside, pack("two")).expect("writes");
         fs::rename(&beside, &file).expect("renames");
-        assert_eq!(renewed(&mut shelf).await, (vec!["mine".to_owned()], vec![], vec![]));
-        assert_eq!(words(&shelf).as_deref(), Some("^two$"));
+        assert_eq!(next_reload(&mut reloader).await, (vec!["mine".to_owned()], vec![], vec![]));
+        assert_eq!(regex(&reloader).as_deref(), Some("^two$"));
         fs::remove_dir_all(&directory).expect("removes");
-        assert_eq!(renewed(&mut shelf).await, (vec![], vec!["mine".to_owned()], vec![]));
-        assert_eq!(words(&shelf), None);
+        assert_eq!(next_reload(&mut reloader).await, (vec![], vec!["mine".to_owned()], vec![]));
+        assert_eq!(regex(&reloader), None);
     }
 
     #[tokio::test]
     async fn a_file_that_changed_between_the_load_and_the_watch_is_taken_up() {
         let directory = tempfile::tempdir().expect("makes a directory");
-        let library = PackSet::load(directory.path()).expect("loads");
-        let mut shelf = Shelf::new(library, Some(directory.path().to_owned()));
+        let packs = PackSet::load(directory.path()).expect("loads");
+        let mut reloader = PackReloader::new(packs, Some(directory.path().to_owned()));
         fs::write(directory.path().join("mine.toml"), pack("one")).expect("writes");
-        shelf.open();
-        assert_eq!(renewed(&mut shelf).await.0, ["mine"]);
+        reloader.open();
+        assert_eq!(next_reload(&mut reloader).await.0, ["mine"]);
     }
 
     #[tokio::test]
     async fn an_unchanged_directory_is_not_spoken_of() {
         let directory = tempfile::tempdir().expect("makes a directory");
         fs::write(directory.path().join("mine.toml"), pack("one")).expect("writes");
-        let mut shelf = open(directory.path());
-        assert_eq!(shelf.renewed().await, None);
+        let mut reloader = open(directory.path());
+        assert_eq!(reloader.next_reload().await, None);
     }
 }

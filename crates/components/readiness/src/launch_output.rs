@@ -1,7 +1,7 @@
 //! What was read of one incarnation's output: hits, progress, evidence, and the last lines.
 //!
 //! Written by the tasks that read the two pipes, taken by the component. Nothing is queued: a slot holds the first hit of
-//! each kind until it is taken, and the latest progress, so that no output can fill anything or make a reader wait.
+//! each kind until it is taken, and the latest progress, so that no output can fill anything or make a matcher wait.
 //!
 //! Lines can come before the component knows how to read them: the launcher opens the output as soon as the process is
 //! published. They are kept, in order, and read once a matcher is there. If they grow beyond [`EARLY_LIMIT`], the generic
@@ -13,8 +13,8 @@ use llama_warden_detectors::{Matcher, Verdict, strip_controls};
 use llama_warden_events::{FailureReason, StreamName};
 use tokio::time::Instant;
 
-use crate::failure::Evidence;
-use crate::machine::{Hint, HintStrength};
+use crate::failure::FailureEvidence;
+use crate::machine::{HintStrength, ReadinessHint};
 
 /// Most bytes of lines that wait for a matcher.
 const EARLY_LIMIT: usize = 256 * 1024;
@@ -24,20 +24,20 @@ const TAIL_LINES: usize = 12;
 const LINE_LIMIT: usize = 512;
 
 /// Makes the matcher that reads when the right one takes too long to come: hardly ever.
-pub(crate) type Fallback = Box<dyn FnOnce() -> Box<dyn Matcher> + Send>;
+pub(crate) type MakeFallback = Box<dyn FnOnce() -> Box<dyn Matcher> + Send>;
 
 /// See the module.
-pub(crate) struct Reading {
-    reader: Reader,
+pub(crate) struct LaunchOutput {
+    matcher: MatcherState,
     tail: Tail,
     /// Lines other than echoes.
     lines: u64,
-    evidence: Option<Box<Sighted>>,
+    evidence: Option<Box<LatestEvidence>>,
     /// What the component still wants to know beside why the process may end: nothing, once the verdict is out.
-    news: Option<Box<Changes>>,
+    pending: Option<Box<PendingOutput>>,
 }
 
-enum Reader {
+enum MatcherState {
     Waiting(Box<Waiting>),
     Matching(Box<dyn Matcher>),
 }
@@ -46,18 +46,18 @@ enum Reader {
 struct Waiting {
     early: Vec<(StreamName, Box<[u8]>)>,
     bytes: usize,
-    fallback: Fallback,
+    fallback: MakeFallback,
 }
 
-/// Evidence, and after how many lines it came.
-struct Sighted {
+/// FailureEvidence, and after how many lines it came.
+struct LatestEvidence {
     at: u64,
-    evidence: Evidence,
+    evidence: FailureEvidence,
 }
 
 /// What was read of a server that is on its way, until it is taken.
 #[derive(Default)]
-struct Changes {
+struct PendingOutput {
     last_line: Option<Instant>,
     slots: [Option<String>; 4],
     progress: Option<Option<f64>>,
@@ -66,59 +66,59 @@ struct Changes {
 /// What there is to take.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
-    pub(crate) hints: Vec<Hint>,
+    pub(crate) hints: Vec<ReadinessHint>,
     pub(crate) progress: Option<Option<f64>>,
     pub(crate) last_line: Option<Instant>,
 }
 
-impl Reading {
-    /// A reading that waits for its matcher; what `fallback` makes reads when it takes too long.
-    pub(crate) fn new(fallback: Fallback) -> Self {
+impl LaunchOutput {
+    /// A output that waits for its matcher; what `fallback` makes reads when it takes too long.
+    pub(crate) fn new(fallback: MakeFallback) -> Self {
         Self {
-            reader: Reader::Waiting(Box::new(Waiting { early: Vec::new(), bytes: 0, fallback })),
+            matcher: MatcherState::Waiting(Box::new(Waiting { early: Vec::new(), bytes: 0, fallback })),
             tail: Tail::default(),
             lines: 0,
             evidence: None,
-            news: Some(Box::default()),
+            pending: Some(Box::default()),
         }
     }
 
     /// Takes a line in. Returns whether there is something new to take.
     pub(crate) fn on_line(&mut self, stream: StreamName, line: &[u8]) -> bool {
-        let Reader::Waiting(waiting) = &mut self.reader else { return self.read(stream, line) };
+        let MatcherState::Waiting(waiting) = &mut self.matcher else { return self.read(stream, line) };
         waiting.bytes += line.len();
         if waiting.bytes <= EARLY_LIMIT && waiting.early.len() < EARLY_LIMIT / 16 {
             waiting.early.push((stream, line.into()));
             return false;
         }
-        let news = self.begin(None);
-        self.read(stream, line) || news
+        let pending = self.start_matching(None);
+        self.read(stream, line) || pending
     }
 
     /// Begins to read with `matcher`, the lines that waited first. Returns whether there is something to take.
-    pub(crate) fn read_with(&mut self, matcher: Box<dyn Matcher>) -> bool {
-        self.begin(Some(matcher))
+    pub(crate) fn set_matcher(&mut self, matcher: Box<dyn Matcher>) -> bool {
+        self.start_matching(Some(matcher))
     }
 
-    fn begin(&mut self, matcher: Option<Box<dyn Matcher>>) -> bool {
-        let waiting = std::mem::replace(&mut self.reader, Reader::Matching(Box::new(Deaf)));
+    fn start_matching(&mut self, matcher: Option<Box<dyn Matcher>>) -> bool {
+        let waiting = std::mem::replace(&mut self.matcher, MatcherState::Matching(Box::new(NullMatcher)));
         let (early, matcher) = match waiting {
-            Reader::Waiting(waiting) => {
+            MatcherState::Waiting(waiting) => {
                 let Waiting { early, fallback, .. } = *waiting;
                 (early, matcher.unwrap_or_else(fallback))
             }
-            Reader::Matching(current) => (Vec::new(), matcher.unwrap_or(current)),
+            MatcherState::Matching(current) => (Vec::new(), matcher.unwrap_or(current)),
         };
-        self.reader = Reader::Matching(matcher);
-        let mut news = false;
+        self.matcher = MatcherState::Matching(matcher);
+        let mut pending = false;
         for (stream, line) in early {
-            news |= self.read(stream, &line);
+            pending |= self.read(stream, &line);
         }
-        news
+        pending
     }
 
     fn read(&mut self, stream: StreamName, line: &[u8]) -> bool {
-        let Reader::Matching(matcher) = &mut self.reader else { return false };
+        let MatcherState::Matching(matcher) = &mut self.matcher else { return false };
         let verdict = matcher.on_line(stream, line);
         if verdict == Verdict::Echo {
             return false;
@@ -128,18 +128,18 @@ impl Reading {
         if let Verdict::Failure { reason, rank } = verdict {
             self.keep_evidence(reason, rank, line);
         }
-        self.news.as_mut().is_some_and(|news| news.read(stream, verdict, line))
+        self.pending.as_mut().is_some_and(|pending| pending.read(stream, verdict, line))
     }
 
     /// Before the verdict the most specific line counts; afterwards only a recent one can explain an end.
     fn keep_evidence(&mut self, reason: FailureReason, rank: u16, line: &[u8]) {
         let replaces = match &self.evidence {
             None => true,
-            Some(kept) => rank < kept.evidence.rank || self.news.is_none() && self.is_old(kept.at),
+            Some(kept) => rank < kept.evidence.rank || self.pending.is_none() && self.is_old(kept.at),
         };
         if replaces {
-            let evidence = Evidence { reason, rank, line: printable(line) };
-            self.evidence = Some(Box::new(Sighted { at: self.lines, evidence }));
+            let evidence = FailureEvidence { reason, rank, line: printable(line) };
+            self.evidence = Some(Box::new(LatestEvidence { at: self.lines, evidence }));
         }
     }
 
@@ -149,30 +149,30 @@ impl Reading {
 
     /// Takes what is new.
     pub(crate) fn take(&mut self) -> Taken {
-        self.news.as_mut().map(|news| news.take()).unwrap_or_default()
+        self.pending.as_mut().map(|pending| pending.take()).unwrap_or_default()
     }
 
     /// The verdict is out: from now on only evidence is kept, and what there was explains nothing any more.
-    pub(crate) fn settle(&mut self) {
-        self.news = None;
+    pub(crate) fn on_verdict(&mut self) {
+        self.pending = None;
         self.evidence = None;
     }
 
     /// Why the process ended, as far as lines tell.
-    pub(crate) fn evidence(&self) -> Option<Evidence> {
-        let Sighted { at, evidence } = &**self.evidence.as_ref()?;
-        (self.news.is_some() || !self.is_old(*at)).then(|| evidence.clone())
+    pub(crate) fn evidence(&self) -> Option<FailureEvidence> {
+        let LatestEvidence { at, evidence } = &**self.evidence.as_ref()?;
+        (self.pending.is_some() || !self.is_old(*at)).then(|| evidence.clone())
     }
 
     /// The last lines, oldest first, fit to be read.
     pub(crate) fn last_lines(&mut self) -> Vec<String> {
         // A process that ended before anybody knew how to read it: its lines are still waiting.
-        self.begin(None);
+        self.start_matching(None);
         self.tail.lines()
     }
 }
 
-impl Changes {
+impl PendingOutput {
     /// Takes a line in that is no echo. Returns whether there is something new to take.
     fn read(&mut self, stream: StreamName, verdict: Verdict, line: &[u8]) -> bool {
         self.last_line = Some(Instant::now());
@@ -199,16 +199,16 @@ impl Changes {
             let Some(line) = line.take() else { continue };
             let stream = if slot % 2 == 0 { StreamName::Stderr } else { StreamName::Stdout };
             let strength = if slot < 2 { HintStrength::NearlyReady } else { HintStrength::Ready };
-            hints.push(Hint { stream, strength, line });
+            hints.push(ReadinessHint { stream, strength, line });
         }
         Taken { hints, progress: self.progress.take(), last_line: self.last_line.take() }
     }
 }
 
 /// Stands in while matchers are exchanged.
-struct Deaf;
+struct NullMatcher;
 
-impl Matcher for Deaf {
+impl Matcher for NullMatcher {
     fn on_line(&mut self, _: StreamName, _: &[u8]) -> Verdict {
         Verdict::Nothing
     }
@@ -277,104 +277,104 @@ mod tests {
         }
     }
 
-    fn reading() -> Reading {
-        let mut reading = Reading::new(Box::new(|| Box::new(Deaf)));
-        reading.read_with(Box::new(Words));
-        reading
+    fn output() -> LaunchOutput {
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(NullMatcher)));
+        output.set_matcher(Box::new(Words));
+        output
     }
 
     #[tokio::test]
     async fn lines_that_came_before_the_matcher_are_read_in_order() {
-        let mut reading = Reading::new(Box::new(|| Box::new(Deaf)));
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(NullMatcher)));
         for line in ["one", "ready 1", "oom 2"] {
-            assert!(!reading.on_line(StreamName::Stdout, line.as_bytes()));
+            assert!(!output.on_line(StreamName::Stdout, line.as_bytes()));
         }
-        assert!(reading.take().hints.is_empty());
-        assert!(reading.read_with(Box::new(Words)));
-        let hints = reading.take().hints;
+        assert!(output.take().hints.is_empty());
+        assert!(output.set_matcher(Box::new(Words)));
+        let hints = output.take().hints;
         assert_eq!(hints.len(), 1);
         assert_eq!(
             (hints[0].stream, hints[0].strength, &*hints[0].line),
             (StreamName::Stdout, HintStrength::Ready, "ready 1")
         );
-        assert_eq!(reading.last_lines(), ["one", "ready 1", "oom 2"]);
-        assert_eq!(reading.evidence().expect("evidence").line, "oom 2");
+        assert_eq!(output.last_lines(), ["one", "ready 1", "oom 2"]);
+        assert_eq!(output.evidence().expect("evidence").line, "oom 2");
     }
 
     #[tokio::test]
     async fn too_many_early_lines_are_read_by_the_fallback_and_held_no_longer() {
-        let mut reading = Reading::new(Box::new(|| Box::new(Words)));
-        assert!(!reading.on_line(StreamName::Stderr, b"ready early"));
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(Words)));
+        assert!(!output.on_line(StreamName::Stderr, b"ready early"));
         let line = [b'x'; 1024];
-        let mut news = false;
+        let mut pending = false;
         for _ in 0..=EARLY_LIMIT / line.len() {
-            news |= reading.on_line(StreamName::Stderr, &line);
+            pending |= output.on_line(StreamName::Stderr, &line);
         }
-        assert!(news && matches!(reading.reader, Reader::Matching(_)));
-        assert_eq!(reading.take().hints[0].line, "ready early");
+        assert!(pending && matches!(output.matcher, MatcherState::Matching(_)));
+        assert_eq!(output.take().hints[0].line, "ready early");
         // Empty lines cost room too.
-        let mut reading = Reading::new(Box::new(|| Box::new(Words)));
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(Words)));
         for _ in 0..=EARLY_LIMIT / 16 {
-            reading.on_line(StreamName::Stderr, b"");
+            output.on_line(StreamName::Stderr, b"");
         }
-        assert!(matches!(reading.reader, Reader::Matching(_)));
+        assert!(matches!(output.matcher, MatcherState::Matching(_)));
     }
 
     #[tokio::test]
     async fn a_hit_is_kept_until_it_is_taken_and_a_flood_keeps_one_of_each_kind() {
-        let mut reading = reading();
+        let mut output = output();
         for number in 0..10_000 {
-            reading.on_line(StreamName::Stderr, format!("nearly {number}").as_bytes());
+            output.on_line(StreamName::Stderr, format!("nearly {number}").as_bytes());
         }
-        reading.on_line(StreamName::Stderr, b"ready");
-        let hints = reading.take().hints;
+        output.on_line(StreamName::Stderr, b"ready");
+        let hints = output.take().hints;
         assert_eq!(hints.iter().map(|hint| &*hint.line).collect::<Vec<_>>(), ["nearly 0", "ready"]);
-        assert!(reading.take().hints.is_empty());
+        assert!(output.take().hints.is_empty());
     }
 
     #[tokio::test]
     async fn an_echo_is_neither_life_nor_a_last_line() {
-        let mut reading = reading();
-        assert!(!reading.on_line(StreamName::Stderr, b"echo 503"));
-        assert_eq!(reading.take().last_line, None);
-        assert!(reading.last_lines().is_empty());
-        reading.on_line(StreamName::Stderr, b"life");
-        assert!(reading.take().last_line.is_some());
+        let mut output = output();
+        assert!(!output.on_line(StreamName::Stderr, b"echo 503"));
+        assert_eq!(output.take().last_line, None);
+        assert!(output.last_lines().is_empty());
+        output.on_line(StreamName::Stderr, b"life");
+        assert!(output.take().last_line.is_some());
     }
 
     #[tokio::test]
     async fn the_most_specific_line_is_the_evidence() {
-        let mut reading = reading();
+        let mut output = output();
         for line in ["bad 1", "oom 2", "bad 3"] {
-            reading.on_line(StreamName::Stderr, line.as_bytes());
+            output.on_line(StreamName::Stderr, line.as_bytes());
         }
-        assert_eq!(reading.evidence().map(|evidence| evidence.line).as_deref(), Some("oom 2"));
+        assert_eq!(output.evidence().map(|evidence| evidence.line).as_deref(), Some("oom 2"));
     }
 
     #[tokio::test]
     async fn after_the_verdict_only_recent_evidence_counts() {
-        let mut reading = reading();
-        reading.on_line(StreamName::Stderr, b"oom before");
-        reading.settle();
-        assert_eq!(reading.evidence(), None);
-        assert!(!reading.on_line(StreamName::Stderr, b"ready again"));
-        reading.on_line(StreamName::Stderr, b"oom survived");
+        let mut output = output();
+        output.on_line(StreamName::Stderr, b"oom before");
+        output.on_verdict();
+        assert_eq!(output.evidence(), None);
+        assert!(!output.on_line(StreamName::Stderr, b"ready again"));
+        output.on_line(StreamName::Stderr, b"oom survived");
         for _ in 0..TAIL_LINES {
-            reading.on_line(StreamName::Stderr, b"work");
+            output.on_line(StreamName::Stderr, b"work");
         }
-        assert_eq!(reading.evidence(), None);
-        reading.on_line(StreamName::Stderr, b"oom last");
-        assert_eq!(reading.evidence().map(|evidence| evidence.line).as_deref(), Some("oom last"));
+        assert_eq!(output.evidence(), None);
+        output.on_line(StreamName::Stderr, b"oom last");
+        assert_eq!(output.evidence().map(|evidence| evidence.line).as_deref(), Some("oom last"));
     }
 
     #[tokio::test]
     async fn the_last_lines_are_bounded_and_fit_to_be_read() {
-        let mut reading = reading();
+        let mut output = output();
         for number in 0..30 {
-            reading.on_line(StreamName::Stderr, format!("\x1b[31mline {number}\x1b[0m\0\r").as_bytes());
+            output.on_line(StreamName::Stderr, format!("\x1b[31mline {number}\x1b[0m\0\r").as_bytes());
         }
-        reading.on_line(StreamName::Stdout, &[0xff; 64 * 1024]);
-        let lines = reading.last_lines();
+        output.on_line(StreamName::Stdout, &[0xff; 64 * 1024]);
+        let lines = output.last_lines();
         assert_eq!(lines.len(), TAIL_LINES);
         assert_eq!(lines[0], "line 19");
         assert!(lines.iter().all(|line| line.len() <= LINE_LIMIT));

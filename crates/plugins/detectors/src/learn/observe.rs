@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use llama_warden_events::StreamName;
 
-use super::template::{NamesPort, Passed, Template};
-use super::{Recording, Subject, is_early};
+use super::template::{NamesPort, PassedArguments, Template};
+use super::{LearnSubject, Recording, is_early};
 use crate::line::LineCleaner;
 use crate::{GENERIC, Matcher, PackSet, PatternMatcher, StructuredSource, Verdict};
 
@@ -14,14 +14,14 @@ use crate::{GENERIC, Matcher, PackSet, PatternMatcher, StructuredSource, Verdict
 #[derive(Debug)]
 pub(crate) struct Observed {
     /// One for each template, in the order in which the first start has them.
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<ObservedLine>,
     /// Lines of the first start, echoes and known failures left out.
     pub(crate) seen: usize,
 }
 
 /// A template on a stream.
 #[derive(Debug, Clone)]
-pub(crate) struct Line {
+pub(crate) struct ObservedLine {
     pub(crate) stream: StreamName,
     pub(crate) template: Template,
     /// How it looked first, the model's path replaced.
@@ -33,26 +33,26 @@ pub(crate) struct Line {
     starts: usize,
     /// How many starts there were.
     of: usize,
-    /// Its place in the first start that has it.
-    pub(crate) place: usize,
+    /// Its position in the first start that has it.
+    pub(crate) position: usize,
 }
 
 /// How a line stands to readiness, over all starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timing {
-    pub(crate) order: Order,
-    /// The most that it was apart from the first 200.
-    pub(crate) apart: Duration,
+    pub(crate) order: LineOrder,
+    /// The most that it was distance from the first 200.
+    pub(crate) distance: Duration,
 }
 
 /// Whether a line was ever seen before readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum LineOrder {
     Before,
     With,
 }
 
-impl Line {
+impl ObservedLine {
     /// Whether every start had it.
     pub(crate) fn is_in_each(&self) -> bool {
         self.starts == self.of
@@ -73,19 +73,19 @@ impl Line {
 
 impl Observed {
     /// Lines that read like readiness and came before it.
-    pub(crate) fn early_looking(&self) -> impl Iterator<Item = &Line> {
-        self.lines.iter().filter(|line| line.timing.order == Order::Before && line.looks_ready())
+    pub(crate) fn early_looking(&self) -> impl Iterator<Item = &ObservedLine> {
+        self.lines.iter().filter(|line| line.timing.order == LineOrder::Before && line.looks_ready())
     }
 }
 
 /// Collects the templates of all recordings.
-pub(crate) fn observe(subject: &Subject, recordings: &[Recording], library: &PackSet) -> Observed {
-    let mut lines: BTreeMap<(StreamName, Template), Line> = BTreeMap::new();
+pub(crate) fn observe(subject: &LearnSubject, recordings: &[Recording], packs: &PackSet) -> Observed {
+    let mut lines: BTreeMap<(StreamName, Template), ObservedLine> = BTreeMap::new();
     let mut seen = 0;
     for (start, recording) in recordings.iter().enumerate() {
-        let mut known = library.get(GENERIC).map_or_else(PatternMatcher::blank, |pack| pack.matcher(None));
+        let mut known = packs.get(GENERIC).map_or_else(PatternMatcher::empty, |pack| pack.matcher(None));
         let cleaner = LineCleaner::new(&[StructuredSource::LogJsonl]);
-        for (place, recorded) in recording.lines.iter().enumerate() {
+        for (position, recorded) in recording.lines.iter().enumerate() {
             // Echoes are answers to us, and failures are known to every pack.
             if matches!(known.on_line(recorded.stream, &recorded.line), Verdict::Echo | Verdict::Failure { .. }) {
                 continue;
@@ -96,32 +96,32 @@ pub(crate) fn observe(subject: &Subject, recordings: &[Recording], library: &Pac
                 continue;
             }
             seen += usize::from(start == 0);
-            let passed = Passed { port: recording.port, host: &subject.host, model: &subject.model };
+            let passed = PassedArguments { port: recording.port, host: &subject.host, model: &subject.model };
             let template = Template::of(text, passed);
             let model = subject.model.display().to_string();
-            let apart = recorded.at.abs_diff(recording.ready);
-            let order = if is_early(recorded.at, recording) { Order::Before } else { Order::With };
-            let line = lines.entry((recorded.stream, template.clone())).or_insert_with(|| Line {
+            let distance = recorded.at.abs_diff(recording.ready);
+            let order = if is_early(recorded.at, recording) { LineOrder::Before } else { LineOrder::With };
+            let line = lines.entry((recorded.stream, template.clone())).or_insert_with(|| ObservedLine {
                 stream: recorded.stream,
                 template,
                 example: String::from_utf8_lossy(&recorded.line).replace(&model, "/models/model.gguf"),
                 words: text.replace(&model, ""),
-                timing: Timing { order, apart },
+                timing: Timing { order, distance },
                 starts: 0,
                 of: recordings.len(),
-                place,
+                position,
             });
-            if order == Order::Before {
-                line.timing.order = Order::Before;
+            if order == LineOrder::Before {
+                line.timing.order = LineOrder::Before;
             }
             // Only the first of a start says when the line comes.
             if line.starts == start {
                 line.starts += 1;
-                line.timing.apart = line.timing.apart.max(apart);
+                line.timing.distance = line.timing.distance.max(distance);
             }
         }
     }
-    let mut lines: Vec<Line> = lines.into_values().collect();
-    lines.sort_by_key(|line| line.place);
+    let mut lines: Vec<ObservedLine> = lines.into_values().collect();
+    lines.sort_by_key(|line| line.position);
     Observed { lines, seen }
 }
