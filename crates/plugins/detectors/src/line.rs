@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::StructuredSource;
+use crate::pack_file::StructuredSource;
 
 const ESCAPE: u8 = 0x1b;
 

@@ -7,15 +7,22 @@ use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use llama_warden_events::{FailureReason, StreamName};
-use llama_warden_plugin_files::{BuildFit, BuildRange, FileError, Origin, PluginFile, PluginInfo, PluginSource};
+use llama_warden_plugin_files::{
+    BuildFit, BuildRange, FileError, Origin, PluginFile, PluginInfo, PluginSet, PluginSource,
+};
 
-use crate::library::{BUILT_IN, GENERIC, GENERIC_TEXT};
-use crate::pack_file::{ExampleEntry, PackFile, PatternEntry, ProbeEntry};
-use crate::patterns::{self, CompiledPatterns};
-use crate::{ExampleVerdict, Matcher, PatternMatcher, PatternVerdict, StreamFilter, StructuredSource, Verdict};
+use crate::built_in::{BUILT_IN, GENERIC, GENERIC_TEXT};
+use crate::matcher::{Matcher, Verdict};
+use crate::pack_file::{
+    ExampleEntry, ExampleVerdict, PackFile, PatternEntry, PatternVerdict, ProbeEntry, StructuredSource,
+};
+use crate::patterns::{self, CompiledPatterns, DetectorPattern, PatternMatcher};
 
 /// Most patterns of a pack.
 const PATTERN_LIMIT: usize = 256;
+
+/// The packs in force. The generic one fits every build and lies behind all others.
+pub type PackSet = PluginSet<Pack>;
 
 /// A detector pack. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,21 +52,6 @@ pub enum ProbeWay {
     },
     /// Not at all: the ready line, from a listener of our own, is the proof.
     None,
-}
-
-/// A checked pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DetectorPattern {
-    /// What a line that matches says.
-    pub verdict: PatternVerdict,
-    /// The streams that it is looked for on.
-    pub stream: StreamFilter,
-    /// The regular expression.
-    pub regex: Arc<str>,
-    /// The reason of a failure.
-    pub reason: Option<FailureReason>,
-    /// Whether a failure counts only when no other one was seen.
-    pub weak: bool,
 }
 
 /// A line with what it has to be taken for.

@@ -6,32 +6,41 @@
 //! hundred servers cost no more than one, and each reads fast from its first line on.
 
 mod automaton;
+mod compile;
 mod prefilter;
 mod swar;
 #[cfg(test)]
 mod tests;
+mod verdict_rule;
 
-use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use llama_warden_events::{FailureReason, StreamName};
-use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
-use regex_automata::nfa::thompson::{self, NFA};
-use regex_automata::util::syntax;
+use regex::bytes::RegexSet;
 
 use crate::line::LineCleaner;
-use crate::{DetectorPattern, Matcher, PatternVerdict, StructuredSource, Verdict};
+use crate::matcher::{Matcher, Verdict};
+use crate::pack_file::{PatternVerdict, StreamFilter, StructuredSource};
 use automaton::{Automaton, CacheThrashed};
+pub(crate) use compile::check;
+use compile::{compile_set, is_anchored};
 use prefilter::Prefilter;
+use verdict_rule::VerdictRule;
 
-/// Longest pattern, in bytes.
-const PATTERN_LIMIT: usize = 1024;
-/// Most memory that one compiled pattern takes, in bytes.
-const COMPILED_LIMIT: usize = 1024 * 1024;
-/// Most memory that all patterns of a pack take for one stream, in bytes; the same again for their lazy automaton.
-const SET_LIMIT: usize = 16 * 1024 * 1024;
-/// Weak failures rank behind every other one.
-const WEAK_RANK: u16 = 0x8000;
+/// A checked pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DetectorPattern {
+    /// What a line that matches says.
+    pub verdict: PatternVerdict,
+    /// The streams that it is looked for on.
+    pub stream: StreamFilter,
+    /// The regular expression.
+    pub regex: Arc<str>,
+    /// The reason of a failure.
+    pub reason: Option<FailureReason>,
+    /// Whether a failure counts only when no other one was seen.
+    pub weak: bool,
+}
 
 /// Follows the patterns of a pack for one incarnation.
 #[derive(Debug)]
@@ -83,24 +92,6 @@ struct PatternGroup {
     set: OnceLock<RegexSet>,
     /// With the position of their pattern in the pack.
     rules: Vec<(usize, VerdictRule)>,
-}
-
-/// What a matching pattern means; the expression once more where a group has to be read.
-#[derive(Debug)]
-enum VerdictRule {
-    Echo,
-    Progress(Option<GroupReader>),
-    NearlyReady(Option<GroupReader>),
-    Ready(Option<GroupReader>),
-    Failure { reason: FailureReason, rank: u16 },
-}
-
-/// Reads a group of a pattern. Compiled with the first line that matches: most patterns never see one.
-#[derive(Debug)]
-struct GroupReader {
-    pattern: Arc<str>,
-    group: &'static str,
-    regex: Mutex<Option<Regex>>,
 }
 
 impl CompiledPatterns {
@@ -246,90 +237,6 @@ impl Matcher for PatternMatcher {
     }
 }
 
-impl VerdictRule {
-    fn new(position: usize, pattern: &DetectorPattern) -> Self {
-        match pattern.verdict {
-            PatternVerdict::Echo => Self::Echo,
-            PatternVerdict::Progress => Self::Progress(GroupReader::new(&pattern.regex, "percent")),
-            PatternVerdict::NearlyReady => Self::NearlyReady(GroupReader::new(&pattern.regex, "port")),
-            PatternVerdict::Ready => Self::Ready(GroupReader::new(&pattern.regex, "port")),
-            PatternVerdict::Failure => {
-                let position = u16::try_from(position).unwrap_or(WEAK_RANK - 1).min(WEAK_RANK - 1);
-                let rank = if pattern.weak { WEAK_RANK | position } else { position };
-                Self::Failure { reason: pattern.reason.unwrap_or(FailureReason::Unknown), rank }
-            }
-        }
-    }
-
-    /// The verdict, or none where the line speaks of another port.
-    fn verdict(&self, line: &[u8], port: Option<u16>) -> Option<Verdict> {
-        match self {
-            Self::Echo => Some(Verdict::Echo),
-            Self::Progress(reader) => {
-                let percent = reader.as_ref().and_then(|reader| number(reader.read(line)?));
-                Some(Verdict::Progress { percent: percent.filter(|percent: &f64| (0.0..=100.0).contains(percent)) })
-            }
-            Self::NearlyReady(reader) => names_our_port(reader.as_ref(), line, port).then_some(Verdict::NearlyReady),
-            Self::Ready(reader) => names_our_port(reader.as_ref(), line, port).then_some(Verdict::Ready),
-            Self::Failure { reason, rank } => Some(Verdict::Failure { reason: *reason, rank: *rank }),
-        }
-    }
-
-    /// Drops what was made with the lines so far.
-    fn clear_cache(&self) {
-        match self {
-            Self::Progress(Some(reader)) | Self::NearlyReady(Some(reader)) | Self::Ready(Some(reader)) => {
-                *reader.regex() = None;
-            }
-            Self::Progress(None) | Self::NearlyReady(None) | Self::Ready(None) | Self::Echo | Self::Failure { .. } => {}
-        }
-    }
-}
-
-impl GroupReader {
-    /// A reader of `group`, where the pattern has it.
-    fn new(pattern: &Arc<str>, group: &'static str) -> Option<Self> {
-        let has_group = pattern.contains(&format!("<{group}>"));
-        has_group.then(|| Self { pattern: pattern.clone(), group, regex: Mutex::default() })
-    }
-
-    /// What the group holds on this line.
-    fn read<'a>(&self, line: &'a [u8]) -> Option<&'a [u8]> {
-        let mut regex = self.regex();
-        if regex.is_none() {
-            // It was compiled once before, when its pack was checked.
-            *regex = build(&self.pattern).ok();
-        }
-        Some(regex.as_ref()?.captures(line)?.name(self.group)?.as_bytes())
-    }
-
-    fn regex(&self) -> MutexGuard<'_, Option<Regex>> {
-        self.regex.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Whether the line names our port, or none at all.
-fn names_our_port(reader: Option<&GroupReader>, line: &[u8], ours: Option<u16>) -> bool {
-    let (Some(reader), Some(ours)) = (reader, ours) else { return true };
-    reader.read(line).is_none_or(|named| number(named) == Some(ours))
-}
-
-fn number<T: FromStr>(text: &[u8]) -> Option<T> {
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-/// Whether a pattern is taken; says why not.
-pub(crate) fn check(pattern: &str) -> Result<(), String> {
-    if pattern.len() > PATTERN_LIMIT {
-        return Err(format!("a pattern of {} bytes is longer than {PATTERN_LIMIT}", pattern.len()));
-    }
-    let regex = build(pattern)?;
-    match regex.capture_names().flatten().find(|name| !matches!(*name, "port" | "percent")) {
-        Some(name) => Err(format!("a group may be named `port` or `percent`, not `{name}`")),
-        None => Ok(()),
-    }
-}
-
 /// Compiles the patterns that a stream admits, in order.
 fn compile(patterns: &[DetectorPattern], stream: StreamName) -> Result<StreamPatterns, String> {
     let admitted = patterns.iter().enumerate().filter(|(_, pattern)| pattern.stream.admits(stream));
@@ -347,44 +254,4 @@ fn compile(patterns: &[DetectorPattern], stream: StreamName) -> Result<StreamPat
 
 fn regexes<'a>(patterns: &[(usize, &'a DetectorPattern)]) -> Vec<&'a str> {
     patterns.iter().map(|(_, pattern)| &*pattern.regex).collect()
-}
-
-/// Whether a pattern can only match at the start of a line.
-fn is_anchored(pattern: &str) -> bool {
-    let nfa = NFA::compiler().syntax(bytes()).configure(nfa_limits()).build(pattern);
-    nfa.is_ok_and(|nfa| nfa.is_always_start_anchored())
-}
-
-/// StreamPatterns see bytes, which may be no text.
-fn bytes() -> syntax::Config {
-    syntax::Config::new().unicode(false).utf8(false)
-}
-
-fn nfa_limits() -> thompson::Config {
-    thompson::Config::new().utf8(false).nfa_size_limit(Some(SET_LIMIT))
-}
-
-fn compile_set(patterns: &[Arc<str>]) -> Result<RegexSet, String> {
-    RegexSetBuilder::new(patterns)
-        .unicode(false)
-        .size_limit(SET_LIMIT)
-        .dfa_size_limit(SET_LIMIT)
-        .build()
-        .map_err(|error| explain(&error))
-}
-
-fn build(pattern: &str) -> Result<Regex, String> {
-    RegexBuilder::new(pattern).unicode(false).size_limit(COMPILED_LIMIT).build().map_err(|error| explain(&error))
-}
-
-fn explain(error: &regex::Error) -> String {
-    match error {
-        regex::Error::CompiledTooBig(limit) => format!("the pattern is too large: it compiles to over {limit} bytes"),
-        // The first lines draw the pattern with a marker below; the last one says what is wrong.
-        other => {
-            let text = other.to_string();
-            let last = text.lines().last().unwrap_or_default();
-            format!("the pattern is invalid: {}", last.strip_prefix("error: ").unwrap_or(last))
-        }
-    }
 }

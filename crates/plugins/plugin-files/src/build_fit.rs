@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::{FileError, PluginFile, PluginSource};
+use crate::file_error::{FileError, PluginSource};
 
 /// A range of build numbers, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -27,42 +27,8 @@ pub struct BuildFit {
     pub help_lacks: Vec<String>,
 }
 
-/// A file that was chosen.
-#[derive(Debug, Clone)]
-pub struct Choice<F> {
-    /// It.
-    pub file: F,
-    /// Why this one, for people.
-    pub because: String,
-}
-
 /// How well a file fits: bounds of the build number, then options. More is more specific.
-type Specificity = (usize, usize);
-
-/// The file for a build: the one that `forced` names, else the most specific one that fits; of equally specific ones the
-/// first. `options` are the long options of the build's help, without dashes. `None` only without files.
-pub fn choose<F: PluginFile>(
-    files: &[F],
-    build: Option<u64>,
-    options: &[String],
-    forced: Option<&str>,
-) -> Option<Choice<F>> {
-    let mut unknown = String::new();
-    if let Some(name) = forced {
-        if let Some(file) = files.iter().find(|file| file.name() == name) {
-            return Some(Choice { file: file.clone(), because: "the configuration names it".into() });
-        }
-        unknown = format!("there is no {} `{name}`; ", F::KIND);
-    }
-    let mut best: Option<(Specificity, &F, String)> = None;
-    for file in files {
-        let Some((specificity, because)) = file.fit().judge(build, options) else { continue };
-        if best.as_ref().is_none_or(|(other, ..)| specificity > *other) {
-            best = Some((specificity, file, because));
-        }
-    }
-    best.map(|(_, file, because)| Choice { file: file.clone(), because: unknown + &because })
-}
+pub(crate) type Specificity = (usize, usize);
 
 impl BuildFit {
     /// What three keys of a file ask; options may be written with their dashes.
@@ -95,7 +61,7 @@ impl BuildFit {
 
     /// Whether a build fits, how well, and why. Each condition that can be judged has to hold, and one has to be judged
     /// unless there is none.
-    fn judge(&self, build: Option<u64>, options: &[String]) -> Option<(Specificity, String)> {
+    pub(crate) fn judge(&self, build: Option<u64>, options: &[String]) -> Option<(Specificity, String)> {
         // The builds inside llama-cpp-python all say 1.
         let build = build.filter(|build| *build > 1);
         let lists = |option: &String| options.iter().any(|listed| listed == option);

@@ -1,9 +1,10 @@
 //! One kind of data file.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
 
-use crate::{BuildFit, FileError};
+use crate::build_fit::BuildFit;
+use crate::file_error::FileError;
+use crate::origin::Origin;
 
 /// What every data file is, whatever its kind.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,33 +64,5 @@ pub trait PluginFile: Clone {
     /// The text that it was parsed from.
     fn text(&self) -> &str {
         &self.info().text
-    }
-}
-
-/// Where a data file comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// Part of llama-warden.
-    BuiltIn,
-    /// This file.
-    File(PathBuf),
-}
-
-impl Origin {
-    /// The file, unless it is built in.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::BuiltIn => None,
-            Self::File(path) => Some(path),
-        }
-    }
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::BuiltIn => f.write_str("built in"),
-            Self::File(path) => path.display().fmt(f),
-        }
     }
 }

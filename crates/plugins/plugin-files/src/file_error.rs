@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
-use crate::Origin;
+use crate::origin::Origin;
 
 /// Longest text, in bytes.
 pub(crate) const TEXT_LIMIT: usize = 256 * 1024;

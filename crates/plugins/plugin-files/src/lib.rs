@@ -8,13 +8,17 @@
 //! The crate knows no runtime. Whoever looks into a folder does so where waiting for a disk disturbs nobody.
 
 mod build_fit;
+mod choose;
 mod file;
 mod file_error;
+mod origin;
 mod plugin_set;
 mod reload_tracker;
 
-pub use build_fit::{BuildFit, BuildRange, Choice, choose};
-pub use file::{Origin, PluginFile, PluginInfo};
+pub use build_fit::{BuildFit, BuildRange};
+pub use choose::{Choice, choose};
+pub use file::{PluginFile, PluginInfo};
 pub use file_error::{FileError, PluginSource};
+pub use origin::Origin;
 pub use plugin_set::{PluginSet, PluginSetError, ScanResult};
 pub use reload_tracker::{ReloadChanges, ReloadTracker};

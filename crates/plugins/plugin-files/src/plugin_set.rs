@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use llama_warden_events::FileRefusal;
 
-use crate::file_error::TEXT_LIMIT;
-use crate::{Choice, FileError, Origin, PluginFile, choose};
+use crate::choose::{Choice, choose};
+use crate::file::PluginFile;
+use crate::file_error::{FileError, TEXT_LIMIT};
+use crate::origin::Origin;
 
 #[cfg(test)]
 mod tests;

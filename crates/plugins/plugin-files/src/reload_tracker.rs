@@ -2,8 +2,8 @@
 
 use llama_warden_events::FileRefusal;
 
-use crate::plugin_set::same;
-use crate::{PluginFile, PluginSet, ScanResult};
+use crate::file::PluginFile;
+use crate::plugin_set::{PluginSet, PluginSetError, ScanResult, same};
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ impl<F: PluginFile> ReloadTracker<F> {
         let loaded = names_of_changed(&self.files, &files);
         let mut removed = names_of_changed(&files, &self.files);
         removed.retain(|name| !loaded.contains(name));
-        let refused: Vec<_> = refused.iter().map(crate::PluginSetError::refusal).collect();
+        let refused: Vec<_> = refused.iter().map(PluginSetError::refusal).collect();
         self.files = files;
         if loaded.is_empty() && removed.is_empty() && refused == self.refused {
             return None;

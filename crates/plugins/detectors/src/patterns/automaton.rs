@@ -6,7 +6,7 @@ use regex_automata::hybrid::dfa::{Cache, DFA};
 use regex_automata::util::pool::{Pool, PoolGuard};
 use regex_automata::{Anchored, Input, MatchKind, PatternSet};
 
-use super::{bytes, nfa_limits};
+use super::compile::{bytes, nfa_limits};
 
 /// Most memory of what an automaton learns, in bytes, for each thread that reads at the same time. It starts with nothing.
 const CACHE_LIMIT: usize = 2 * 1024 * 1024;

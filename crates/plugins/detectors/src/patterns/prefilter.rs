@@ -7,7 +7,7 @@
 use regex_automata::util::syntax;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-use super::bytes;
+use super::compile::bytes;
 use super::swar::{self, LANES};
 
 /// Where in a text the letters of its needle stand.

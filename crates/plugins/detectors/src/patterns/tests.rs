@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 
 use proptest::prelude::*;
+use regex::bytes::Regex;
 
+use super::compile::build;
 use super::*;
-use crate::{PackSet, StreamFilter};
+use crate::PackSet;
 
-/// StreamPatterns of all shapes that a user's pack may have.
+/// Patterns of all shapes that a user's pack may have.
 const SHAPES: [&str; 30] = [
     "",
     "^",

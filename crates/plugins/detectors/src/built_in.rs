@@ -1,14 +1,7 @@
 //! All detector packs: those of a directory, before those that are built in.
 
-use llama_warden_plugin_files::PluginSet;
-
-use crate::Pack;
-
 #[cfg(test)]
 mod tests;
-
-/// The packs in force. The generic one fits every build and lies behind all others.
-pub type PackSet = PluginSet<Pack>;
 
 /// The name of the pack that fits every build.
 pub const GENERIC: &str = "generic";

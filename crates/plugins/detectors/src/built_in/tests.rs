@@ -7,7 +7,7 @@ use std::path::Path;
 use llama_warden_plugin_files::{PluginFile as _, ScanResult};
 
 use super::*;
-use crate::{PackOrigin, PluginSetError, Verdict};
+use crate::{Pack, PackOrigin, PackSet, PluginSetError, Verdict};
 
 fn packs_of(files: &[(&str, &str)]) -> Result<PackSet, PluginSetError> {
     let directory = tempfile::tempdir().expect("makes a directory");
