@@ -171,7 +171,7 @@ impl PluginFile for Dialect {
     fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError> {
         let source = PluginSource::new(origin, &text, Self::KIND);
         let file: DialectFile = source.parse("`llama-warden schema dialect` shows what may stand here")?;
-        source.check_name(&file.name, Self::KIND)?;
+        source.check_name(&file.name)?;
         let fit = BuildFit::check(&source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
         if file.name.as_ref() == Self::FALLBACK && !fit.is_every_build() {
             let advice = "take `builds`, `help-lists` and `help-lacks` away, or give it a name of its own";

@@ -1,4 +1,7 @@
-//! All detector packs: those of a directory, before those that are built in.
+//! The texts of the packs that are part of the program.
+//!
+//! A new pack in `config/detectors/` becomes built-in by a line here. The tests check every built-in pack with its own
+//! examples, since loading does not.
 
 #[cfg(test)]
 mod tests;
@@ -8,7 +11,7 @@ pub const GENERIC: &str = "generic";
 
 pub(crate) const GENERIC_TEXT: &str = include_str!("../../../../config/detectors/generic.toml");
 
-/// Newest era first.
+/// The other packs, newest era first: at equal fit the first one is chosen.
 pub(crate) const BUILT_IN: [&str; 6] = [
     include_str!("../../../../config/detectors/llama-server-b11xxx.toml"),
     include_str!("../../../../config/detectors/llama-server-b9xxx.toml"),

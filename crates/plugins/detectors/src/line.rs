@@ -1,6 +1,17 @@
-//! A line as it was meant: without colours, carriage returns, NUL bytes and the log prefix, and out of its JSON.
+//! Cleans a line: removes colours, carriage returns, NUL bytes and the log prefix, and takes a message out of its JSON.
 //!
-//! Copies only where something has to go from the middle of the line, which is rare.
+//! A line is copied only if something has to go from its middle, which is rare.
+//!
+//! Worked example, a coloured line as builds since 2026 write it to a terminal:
+//!
+//! ```text
+//! \x1b[34m0.00.244.892\x1b[0m \x1b[32mI \x1b[0msrv  init: ready\r     input
+//! 0.00.244.892 I srv  init: ready                                     strip_controls
+//! srv  init: ready                                                    without_timestamp: what patterns see
+//! ```
+//!
+//! A line without a byte below the space, which nearly every line is, skips the first step: `has_control` finds that out in
+//! one pass, 16 bytes at a time.
 
 use std::borrow::Cow;
 
@@ -8,24 +19,26 @@ use crate::pack_file::StructuredSource;
 
 const ESCAPE: u8 = 0x1b;
 
-/// Cleans lines.
+/// Cleans the lines of one launch.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LineCleaner {
     unwraps_json: bool,
 }
 
 impl LineCleaner {
-    /// A cleaner that takes messages out of these forms.
+    /// A cleaner that unwraps messages from these forms of structured output.
     pub(crate) fn new(structured: &[StructuredSource]) -> Self {
         Self { unwraps_json: structured.contains(&StructuredSource::LogJsonl) }
     }
 
-    /// The line without terminal control, and without what builds since 2026 put before (and, as JSON, around) a message.
+    /// The message of a line: without terminal control, and without the prefix or the JSON that builds since 2026 put around
+    /// it.
     #[inline]
     pub(crate) fn clean(self, line: &[u8]) -> Cow<'_, [u8]> {
         if !has_control(line) {
             return self.message(line);
         }
+        // A carriage return at the end costs no copy.
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let Some(first) = memchr::memchr3(ESCAPE, b'\r', 0, line) else { return self.message(line) };
         let mut clean = Vec::with_capacity(line.len());
@@ -44,23 +57,27 @@ impl LineCleaner {
     }
 }
 
-/// Whether there is a byte below the space: one comparison stands for the three bytes that matter, which hardly any line has.
+/// Whether the line has a byte below the space. One minimum over all bytes stands for a search for the three that matter
+/// (ESC, CR, NUL); a tab passes for one too, and only costs the search that follows.
+///
+/// The minimum is taken lane by lane: compilers turn `min_lanes` into one vector instruction. A line of 40 bytes is read as
+/// the blocks 0..16 and 16..32, then 24..40: overlapping the last block is cheaper than a loop over single bytes.
 fn has_control(line: &[u8]) -> bool {
     let (blocks, rest) = line.as_chunks();
-    let mut least = blocks.iter().fold([u8::MAX; 16], least_of);
-    // The last sixteen bytes once more are less work than the rest one by one.
+    let mut least = blocks.iter().fold([u8::MAX; 16], min_lanes);
     let rest = match line.last_chunk() {
         Some(last) => {
-            least = least_of(least, last);
+            least = min_lanes(least, last);
             u8::MAX
         }
+        // Shorter than one block.
         None => rest.iter().fold(u8::MAX, |least, byte| least.min(*byte)),
     };
     least.iter().fold(rest, |least, byte| least.min(*byte)) < b' '
 }
 
-/// The lesser ones of two blocks, which is one instruction.
-fn least_of(mut least: [u8; 16], block: &[u8; 16]) -> [u8; 16] {
+/// The lesser byte of each lane.
+fn min_lanes(mut least: [u8; 16], block: &[u8; 16]) -> [u8; 16] {
     for (least, byte) in least.iter_mut().zip(block) {
         *least = (*least).min(*byte);
     }
@@ -77,7 +94,9 @@ pub fn strip_controls(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// What follows an escape sequence (ECMA-48: control sequences, operating system commands, two-byte escapes).
+/// The bytes after an escape sequence, whose ESC is already read. Knows the three forms of ECMA-48: control sequences
+/// (`ESC [ … final`), operating system commands (`ESC ] … BEL` or `… ESC \`), and two-byte escapes. A sequence that is cut
+/// off by the end of the line swallows the rest.
 fn after_escape(rest: &[u8]) -> &[u8] {
     match rest.first() {
         Some(b'[') => {
@@ -94,7 +113,8 @@ fn after_escape(rest: &[u8]) -> &[u8] {
     }
 }
 
-/// What stands after `M.SS.mmm.uuu L ` (default since b9760).
+/// The bytes after the prefix `M.SS.mmm.uuu L ` (minutes, seconds, milliseconds, microseconds and level; the default since
+/// b9760). `None` if the line has no such prefix.
 fn without_timestamp(line: &[u8]) -> Option<&[u8]> {
     let minutes = line.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (stamp, rest) = line[minutes..].split_first_chunk::<14>()?;
@@ -106,11 +126,12 @@ fn without_timestamp(line: &[u8]) -> Option<&[u8]> {
     fits.then_some(rest)
 }
 
-/// The message of a line of `--log-jsonl`, which writes the keys always in one order.
+/// The message of a line of `--log-jsonl`. That writes its keys in a fixed order, with `msg` last, so that no JSON parser is
+/// needed unless the message itself is escaped.
 fn json_message(line: &[u8]) -> Option<Cow<'_, [u8]>> {
     const KEY: &[u8] = b"\"msg\":";
     line.strip_prefix(b"{\"type\":\"log\",")?;
-    // Everything before the message is numbers and a level, so the first key of that name is the right one.
+    // Only numbers and a level come before the message, so the first `"msg":` is the key.
     let quoted = line[memchr::memmem::find(line, KEY)? + KEY.len()..].strip_suffix(b"}")?;
     let message = quoted.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     let message = message.strip_suffix(b"\\n").unwrap_or(message);

@@ -1,15 +1,13 @@
-//! A detector pack that was checked: it fits certain builds, and says how to read their output and how to probe them.
+//! A detector pack that passed its checks: which builds it fits, what their lines mean, and how to probe them.
 //!
-//! Invariants: every pattern compiles within its limits; a pattern has a reason exactly when it is a failure; every
-//! example of a loaded pack is taken for what it claims.
+//! Invariants: every pattern compiles within its limits; a pattern has a reason exactly when it is a failure; every example
+//! of a pack from a file gets the verdict that it claims.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use llama_warden_events::{FailureReason, StreamName};
-use llama_warden_plugin_files::{
-    BuildFit, BuildRange, FileError, Origin, PluginFile, PluginInfo, PluginSet, PluginSource,
-};
+use llama_warden_plugin_files::{BuildFit, FileError, Origin, PluginFile, PluginInfo, PluginSet, PluginSource};
 
 use crate::built_in::{BUILT_IN, GENERIC, GENERIC_TEXT};
 use crate::matcher::{Matcher, Verdict};
@@ -21,7 +19,7 @@ use crate::patterns::{self, CompiledPatterns, DetectorPattern, PatternMatcher};
 /// Most patterns of a pack.
 const PATTERN_LIMIT: usize = 256;
 
-/// The packs in force. The generic one fits every build and lies behind all others.
+/// The packs in force. The pack `generic` fits every build, and its shared patterns come after those of every other pack.
 pub type PackSet = PluginSet<Pack>;
 
 /// A detector pack. Cheap to clone.
@@ -32,50 +30,51 @@ pub struct Pack {
 
 #[derive(Debug)]
 struct PackData {
-    about: PluginInfo,
+    info: PluginInfo,
     probe: ProbeWay,
     structured: Vec<StructuredSource>,
-    /// Its own patterns, then those that stand fallback them.
+    /// The pack's own patterns, then the shared ones of the fallback.
     patterns: Vec<DetectorPattern>,
     own_patterns: usize,
     examples: Vec<PackExample>,
+    /// Compiled with the first matcher: of the packs in force, most never read a server.
     compiled: OnceLock<CompiledPatterns>,
 }
 
 /// How to ask a server whether it is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeWay {
-    /// GET this path: 200 is ready, 503 is not.
+    /// GET this path: 200 means ready, 503 means not ready yet.
     Http {
         /// The path, from its slash on.
         path: String,
     },
-    /// Not at all: the ready line, from a listener of our own, is the proof.
+    /// These builds cannot be asked: the ready line, from a listener of our own, is the proof.
     None,
 }
 
-/// A line with what it has to be taken for.
+/// A line with the verdict that it has to get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackExample {
-    /// The line.
+    /// The line, without its line end.
     pub line: String,
-    /// Its stream.
+    /// The stream on which the server writes it.
     pub stream: StreamName,
-    /// What it has to be taken for.
+    /// The verdict that it has to get.
     pub verdict: ExampleVerdict,
-    /// The reason of a failure.
+    /// The reason that a failure has to get; `None` accepts any.
     pub reason: Option<FailureReason>,
 }
 
 impl Pack {
-    /// The `fallback` patterns (those that every pack shares) come after its own.
+    /// Checks a parsed file. The patterns `fallback` come after the pack's own.
     fn check(
         source: &PluginSource<'_>,
         text: Cow<'static, str>,
         file: PackFile,
         fallback: &[DetectorPattern],
     ) -> Result<Self, FileError> {
-        source.check_name(&file.name, Self::KIND)?;
+        source.check_name(&file.name)?;
         let fit = BuildFit::check(source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
         if file.pattern.len() > PATTERN_LIMIT {
             return Err(source.error(None, "there are more than 256 patterns", "join some with `|`"));
@@ -86,114 +85,93 @@ impl Pack {
         let own_patterns = patterns.len();
         patterns.extend_from_slice(fallback);
         if probe == ProbeWay::None && !patterns.iter().any(|pattern| pattern.verdict == PatternVerdict::Ready) {
-            let span = file.probe.map(|probe| probe.span());
             return Err(source.error(
-                span,
+                file.probe.map(|probe| probe.span()),
                 "without a probe and without a `ready` pattern nothing could prove readiness",
                 "add a pattern with verdict = \"ready\", or a probe",
             ));
         }
-        let about = PluginInfo {
+        let info = PluginInfo {
             name: file.name.into_inner(),
             description: file.description,
             origin: source.origin().clone(),
             fit,
             text,
         };
-        let data = PackData {
-            about,
-            probe,
-            structured: file.structured,
-            patterns,
-            own_patterns,
-            examples: file.example.iter().map(PackExample::from).collect(),
-            compiled: OnceLock::new(),
-        };
+        let examples = file.example.iter().map(PackExample::from).collect();
+        let compiled = OnceLock::new();
+        let data = PackData { info, probe, structured: file.structured, patterns, own_patterns, examples, compiled };
         let pack = Self { data: Arc::new(data) };
-        // Built-in packs are checked by a test, so that a start does not pay for it.
+        // A test checks the built-in packs, so that a start of the daemon does not pay for it.
         if pack.origin() != &Origin::BuiltIn {
             pack.check_examples(source, &file.example)?;
         }
         Ok(pack)
     }
 
-    fn check_examples(&self, source: &PluginSource<'_>, examples: &[ExampleEntry]) -> Result<(), FileError> {
+    /// Compiles every pattern, for both streams, and judges every example.
+    fn check_examples(&self, source: &PluginSource<'_>, entries: &[ExampleEntry]) -> Result<(), FileError> {
+        // What is compiled here is dropped again: a pack that no server uses keeps no compiled patterns.
         let compiled = CompiledPatterns::checked(&self.data.patterns)
             .map_err(|error| source.error(None, error, "use fewer or simpler patterns"))?;
-        let mut matcher = PatternMatcher::new(compiled, &self.data.structured, None);
-        for (entry, example) in examples.iter().zip(&self.data.examples) {
-            let verdict = matcher.on_line(example.stream, example.line.as_bytes());
-            if !example.matches(verdict) {
-                return Err(source.error(
-                    Some(entry.line.span()),
-                    format!("this example claims {}, but the patterns say {}", example.claim(), verdict.describe()),
-                    "correct the example, or the order or text of the patterns",
-                ));
-            }
-        }
-        Ok(())
+        let matcher = PatternMatcher::new(compiled, &self.data.structured, None);
+        let Some((index, example, verdict)) = self.misjudged(matcher).next() else { return Ok(()) };
+        Err(source.error(
+            entries.get(index).map(|entry| entry.line.span()),
+            format!("this example claims {}, but the patterns say {}", example.claim(), verdict.describe()),
+            "correct the example, or the order or text of the patterns",
+        ))
     }
 
-    /// The build numbers that it fits.
-    pub fn builds(&self) -> Option<BuildRange> {
-        self.fit().builds
-    }
-
-    /// Long options, without dashes, that the help has to list.
-    pub fn help_lists(&self) -> &[String] {
-        &self.fit().help_lists
-    }
-
-    /// Long options, without dashes, that the help must not list.
-    pub fn help_lacks(&self) -> &[String] {
-        &self.fit().help_lacks
-    }
-
-    /// How its builds are asked.
+    /// How to ask a server of these builds whether it is ready.
     pub fn probe(&self) -> &ProbeWay {
         &self.data.probe
     }
 
-    /// The structured output that it reads.
+    /// The structured output that the pack reads.
     pub fn structured(&self) -> &[StructuredSource] {
         &self.data.structured
     }
 
-    /// Its own patterns, in order.
+    /// The pack's own patterns, in order.
     pub fn patterns(&self) -> &[DetectorPattern] {
         &self.data.patterns[..self.data.own_patterns]
     }
 
-    /// Every pack knows what failures, echoes and percentages of the generic one look like; only hints are its own.
+    /// The patterns that the fallback gives to every other pack: failures, echoes and percentages. A hint of readiness is
+    /// specific to an era, so that each pack has only its own.
     fn shared_patterns(&self) -> impl Iterator<Item = &DetectorPattern> {
-        let is_own = |verdict| matches!(verdict, PatternVerdict::NearlyReady | PatternVerdict::Ready);
-        self.patterns().iter().filter(move |pattern| !is_own(pattern.verdict))
+        let is_hint = |verdict| matches!(verdict, PatternVerdict::NearlyReady | PatternVerdict::Ready);
+        self.patterns().iter().filter(move |pattern| !is_hint(pattern.verdict))
     }
 
-    /// Its examples.
+    /// The pack's examples, in order.
     pub fn examples(&self) -> &[PackExample] {
         &self.data.examples
     }
 
-    /// The examples that the patterns take for something else than they claim. None of a pack that was loaded from a
-    /// file: it would have been refused.
+    /// The examples that get another verdict than they claim, with that verdict. Empty for a pack from a file, which would
+    /// have been refused.
     pub fn contradictions(&self) -> Vec<(&PackExample, Verdict)> {
-        let mut matcher = self.matcher(None);
-        let judged = self.examples().iter().map(|example| {
-            let verdict = matcher.on_line(example.stream, example.line.as_bytes());
-            (example, verdict)
-        });
-        judged.filter(|(example, verdict)| !example.matches(*verdict)).collect()
+        self.misjudged(self.matcher(None)).map(|(_, example, verdict)| (example, verdict)).collect()
     }
 
-    /// A matcher for one incarnation. A ready line that names another port than `port` counts as nothing; without a
-    /// port, any is taken.
+    /// Each example that `matcher` judges otherwise than it claims: its index, the example, the verdict.
+    fn misjudged(&self, mut matcher: PatternMatcher) -> impl Iterator<Item = (usize, &PackExample, Verdict)> {
+        self.examples().iter().enumerate().filter_map(move |(index, example)| {
+            let verdict = matcher.on_line(example.stream, example.line.as_bytes());
+            (!example.matches(verdict)).then_some((index, example, verdict))
+        })
+    }
+
+    /// A matcher for one launch. A ready line that names another port than `port` gets [`Verdict::Nothing`]; without a
+    /// port, any is accepted.
     pub fn matcher(&self, port: Option<u16>) -> PatternMatcher {
         let compiled = self.data.compiled.get_or_init(|| CompiledPatterns::new(&self.data.patterns));
         PatternMatcher::new(compiled.clone(), &self.data.structured, port)
     }
 
-    /// Forgets what the lines that this thread has read have taught: it is learnt again with those to come.
+    /// Drops the lazy DFA caches of the calling thread, and the regexes that read groups. The next lines rebuild them.
     pub fn clear_cache(&self) {
         if let Some(compiled) = self.data.compiled.get() {
             compiled.clear_cache();
@@ -207,35 +185,29 @@ impl PluginFile for Pack {
     const FALLBACK_TEXT: &'static str = GENERIC_TEXT;
     const BUILT_IN: &'static [&'static str] = &BUILT_IN;
 
-    fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError> {
+    fn parse(origin: &Origin, text: Cow<'static, str>, fallback: Option<&Self>) -> Result<Self, FileError> {
         let source = PluginSource::new(origin, &text, Self::KIND);
         let file: PackFile = source.parse("`llama-warden schema detector` shows what may stand here")?;
-        let fallback: Vec<DetectorPattern> = base.into_iter().flat_map(Self::shared_patterns).cloned().collect();
+        let fallback: Vec<_> = fallback.into_iter().flat_map(Self::shared_patterns).cloned().collect();
         Self::check(&source, text.clone(), file, &fallback)
     }
 
     fn info(&self) -> &PluginInfo {
-        &self.data.about
+        &self.data.info
     }
 }
 
 impl PackExample {
-    /// Whether a verdict is what the example claims.
+    /// Whether `verdict` is what the example claims.
     pub fn matches(&self, verdict: Verdict) -> bool {
-        match (self.verdict, verdict) {
-            (ExampleVerdict::None, Verdict::Nothing)
-            | (ExampleVerdict::Progress, Verdict::Progress { .. })
-            | (ExampleVerdict::NearlyReady, Verdict::NearlyReady)
-            | (ExampleVerdict::Ready, Verdict::Ready)
-            | (ExampleVerdict::Echo, Verdict::Echo) => true,
-            (ExampleVerdict::Failure, Verdict::Failure { reason, .. }) => {
-                self.reason.is_none_or(|claimed| claimed == reason)
-            }
-            _ => false,
-        }
+        let has_reason = match verdict {
+            Verdict::Failure { reason, .. } => self.reason.is_none_or(|claimed| claimed == reason),
+            _ => true,
+        };
+        has_reason && self.verdict.as_str() == verdict.as_str()
     }
 
-    /// What it claims, for people.
+    /// The verdict that it claims, with the reason, for messages.
     pub fn claim(&self) -> String {
         match (self.verdict, self.reason) {
             (ExampleVerdict::Failure, Some(reason)) => format!("`failure` with `{reason}`"),
@@ -269,22 +241,18 @@ fn check_probe(source: &PluginSource<'_>, file: &PackFile) -> Result<ProbeWay, F
 
 fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<DetectorPattern, FileError> {
     let at = Some(entry.regex.span());
-    match (entry.verdict, entry.reason) {
-        (PatternVerdict::Failure, None) => {
-            return Err(source.error(at, "a failure without a reason", "add reason = \"…\" to this pattern"));
+    // What serde cannot express: reason and weak belong to failures, and only to them.
+    let is_failure = entry.verdict == PatternVerdict::Failure;
+    let refusal = match entry.reason {
+        None if is_failure => Some(("a failure without a reason", "add reason = \"…\" to this pattern")),
+        Some(_) if !is_failure => {
+            Some(("only failures have a reason", "take `reason` away or say verdict = \"failure\""))
         }
-        (PatternVerdict::Failure, Some(_)) => {}
-        (_, Some(_)) => {
-            return Err(source.error(
-                at,
-                "only failures have a reason",
-                "take `reason` away or say verdict = \"failure\"",
-            ));
-        }
-        (_, None) if entry.weak => {
-            return Err(source.error(at, "only failures can be weak", "take `weak` away from this pattern"));
-        }
-        (_, None) => {}
+        None if entry.weak => Some(("only failures can be weak", "take `weak` away from this pattern")),
+        _ => None,
+    };
+    if let Some((message, advice)) = refusal {
+        return Err(source.error(at, message, advice));
     }
     patterns::check(entry.regex.as_ref())
         .map_err(|error| source.error(at, error, "see https://docs.rs/regex for what a pattern may contain"))?;

@@ -1,4 +1,6 @@
-//! The file format of a detector pack, as serde and JSON Schema see it. What serde cannot check is checked in `pack`.
+//! The file format of a detector pack, as serde and JSON Schema see it.
+//!
+//! The doc comments of the fields are the descriptions in `docs/schema/detector.json`. `pack` checks what serde cannot express.
 
 use llama_warden_events::{FailureReason, StreamName};
 use llama_warden_plugin_files::BuildRange;
@@ -11,32 +13,33 @@ use toml::Spanned;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[schemars(title = "Detector pack")]
 pub(crate) struct PackFile {
-    /// Its name, 1 to 64 of `A-Z a-z 0-9 . _ -`. An equal name replaces a built-in pack.
+    /// The pack's name, 1 to 64 of `A-Z a-z 0-9 . _ -`. An equal name replaces a built-in pack.
     #[schemars(with = "String", regex(pattern = r"^[A-Za-z0-9._-]{1,64}$"))]
     pub(crate) name: Spanned<String>,
     /// One line for people.
     #[serde(default)]
     pub(crate) description: String,
-    /// The build numbers that it fits. Not judged where a build says no number, or 1, as those in llama-cpp-python do.
+    /// The build numbers that the pack fits. Ignored for a build that reports no number, or 1, as those in llama-cpp-python
+    /// do.
     #[schemars(with = "Option<BuildRange>")]
     pub(crate) builds: Option<Spanned<BuildRange>>,
-    /// Long options that the build's `--help` has to list, all of them.
+    /// Long options that the build's `--help` has to list: all of them.
     #[serde(default)]
     pub(crate) help_lists: Vec<String>,
-    /// Long options that the build's `--help` must not list, none of them.
+    /// Long options that the build's `--help` must not list: none of them.
     #[serde(default)]
     pub(crate) help_lacks: Vec<String>,
     /// How to ask the server whether it is ready.
     #[serde(default)]
     #[schemars(with = "ProbeEntry")]
     pub(crate) probe: Option<Spanned<ProbeEntry>>,
-    /// Structured output that the pack reads, where a server was told to write it.
+    /// Structured output that the pack reads, if the server was told to write it.
     #[serde(default)]
     pub(crate) structured: Vec<StructuredSource>,
-    /// The patterns. Of several that match a line the first one counts.
+    /// The patterns. Of several that match a line, the first one counts.
     #[serde(default)]
     pub(crate) pattern: Vec<PatternEntry>,
-    /// Lines with what they have to be taken for; checked when the pack is loaded.
+    /// Lines with the verdict that they have to get; checked when the pack is loaded.
     #[serde(default)]
     pub(crate) example: Vec<ExampleEntry>,
 }
@@ -64,66 +67,68 @@ pub(crate) enum ProbeWord {
     None,
 }
 
-/// Structured output of a build, read beside its plain lines. The protocol of a router's child is none of them: it changes
-/// how a server takes TERM.
+/// Structured output of a build, read beside its plain lines.
+///
+/// The protocol of a router's child is not among them: a server that speaks it handles TERM differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StructuredSource {
-    /// What `--log-jsonl` writes: one JSON object a line on standard output. Patterns see its `msg`.
+    /// The output of `--log-jsonl`: one JSON object per line on standard output. Patterns see its `msg`.
     LogJsonl,
 }
 
-/// One pattern.
+/// One pattern: lines that match its regular expression get its verdict.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PatternEntry {
-    /// What a line that matches says.
+    /// The verdict on a line that matches.
     pub(crate) verdict: PatternVerdict,
-    /// The stream that it is looked for on.
+    /// The streams whose lines the pattern sees.
     #[serde(default)]
     pub(crate) stream: StreamFilter,
     /// A regular expression over bytes, at most 1024 bytes long. It sees the line without colours, carriage returns and
-    /// the prefix `M.SS.mmm.uuu L `. May name the groups `port` (of a ready line; others are not ours) and `percent`.
+    /// the prefix `M.SS.mmm.uuu L `. It may name the groups `port` (a line that names another port than the server's
+    /// counts as nothing) and `percent` (0 to 100).
     #[schemars(with = "String", length(max = 1024))]
     pub(crate) regex: Spanned<String>,
-    /// The reason, for failures and only for them.
+    /// The reason of a failure: required for failures, refused for everything else.
     pub(crate) reason: Option<FailureReason>,
-    /// For failures: counts only when no other failure was seen.
+    /// For failures: the line explains the end only if no other failure line was seen.
     #[serde(default)]
     pub(crate) weak: bool,
 }
 
-/// What a pattern says of a line.
+/// The verdict of a pattern on a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PatternVerdict {
-    /// The model is being loaded.
+    /// The server is loading the model.
     Progress,
-    /// It is worth looking now.
+    /// The server may be ready soon: probe now.
     NearlyReady,
     /// The server says that it is ready.
     Ready,
     /// Something failed.
     Failure,
-    /// The line echoes one of our own requests, and is no sign of life.
+    /// The line echoes one of our own requests. It is no sign of life.
     Echo,
 }
 
-/// The streams that a pattern is looked for on.
+/// The streams whose lines a pattern sees.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StreamFilter {
-    /// Both.
+    /// Standard error and standard output.
     #[default]
     Any,
-    /// Standard error.
+    /// Standard error alone.
     Stderr,
-    /// Standard output.
+    /// Standard output alone.
     Stdout,
 }
 
 impl StreamFilter {
-    /// Whether it lets a stream through.
+    /// Whether the filter lets lines of `stream` through.
     pub const fn admits(self, stream: StreamName) -> bool {
         matches!(
             (self, stream),
@@ -132,30 +137,30 @@ impl StreamFilter {
     }
 }
 
-/// A line with what it has to be taken for.
+/// A line with the verdict that it has to get.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExampleEntry {
     /// The line as the server writes it, without its line end.
     #[schemars(with = "String")]
     pub(crate) line: Spanned<String>,
-    /// The stream that it comes on.
+    /// The stream on which the server writes it.
     pub(crate) stream: StreamName,
-    /// What it has to be taken for.
+    /// The verdict that it has to get.
     pub(crate) verdict: ExampleVerdict,
-    /// The reason, for failures.
+    /// The reason that a failure has to get; any, if it is left out.
     pub(crate) reason: Option<FailureReason>,
 }
 
-/// What an example has to be taken for.
+/// The verdict that an example has to get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExampleVerdict {
     /// No pattern may match.
     None,
-    /// The model is being loaded.
+    /// The server is loading the model.
     Progress,
-    /// It is worth looking now.
+    /// The server may be ready soon: probe now.
     NearlyReady,
     /// The server says that it is ready.
     Ready,
@@ -166,7 +171,7 @@ pub enum ExampleVerdict {
 }
 
 impl ExampleVerdict {
-    /// Its name, as in a pack.
+    /// The verdict's word in a pack.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -180,7 +185,7 @@ impl ExampleVerdict {
 }
 
 impl PatternVerdict {
-    /// Its name, as in a pack.
+    /// The verdict's word in a pack.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Progress => "progress",

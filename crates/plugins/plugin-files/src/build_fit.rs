@@ -1,4 +1,4 @@
-//! Which builds a data file fits, and which of several files fits a build best.
+//! The builds that a plug-in file fits, by their number and by the options that their help lists.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -16,25 +16,25 @@ pub struct BuildRange {
     pub max: Option<u64>,
 }
 
-/// The builds that a file fits: every one, where nothing is asked.
+/// The conditions that a build has to meet. Without conditions, every build fits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BuildFit {
-    /// The build numbers. Not judged where a build says no number, or 1, as those in llama-cpp-python do.
+    /// The build numbers. Ignored for a build that reports no number, or 1, as those in llama-cpp-python do.
     pub builds: Option<BuildRange>,
-    /// Long options, without dashes, that the help has to list, all of them.
+    /// Long options, without dashes, that the help has to list: all of them.
     pub help_lists: Vec<String>,
-    /// Long options, without dashes, that the help must not list, none of them.
+    /// Long options, without dashes, that the help must not list: none of them.
     pub help_lacks: Vec<String>,
 }
 
-/// How well a file fits: bounds of the build number, then options. More is more specific.
+/// How closely a file fits: the bounds of its build range, then the options that it requires. More is more specific.
 pub(crate) type Specificity = (usize, usize);
 
 impl BuildFit {
-    /// What three keys of a file ask; options may be written with their dashes.
+    /// Checks the three keys of a file. Options may be written with their dashes.
     ///
     /// # Errors
-    /// If no build can be in the range.
+    /// If the range is empty.
     pub fn check(
         source: &PluginSource<'_>,
         builds: Option<Spanned<BuildRange>>,
@@ -54,17 +54,19 @@ impl BuildFit {
         Ok(Self { builds, help_lists: bare(help_lists), help_lacks: bare(help_lacks) })
     }
 
-    /// Whether nothing is asked.
+    /// Whether there are no conditions.
     pub fn is_every_build(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether a build fits, how well, and why. Each condition that can be judged has to hold, and one has to be judged
-    /// unless there is none.
-    pub(crate) fn judge(&self, build: Option<u64>, options: &[String]) -> Option<(Specificity, String)> {
+    /// Whether a build meets the conditions; if so, how closely the file fits, and why.
+    ///
+    /// A condition on something that the build does not report (its number, its help) is skipped. A file whose conditions
+    /// were all skipped does not fit: nothing speaks for it.
+    pub(crate) fn match_build(&self, build: Option<u64>, options: &[String]) -> Option<(Specificity, String)> {
         // The builds inside llama-cpp-python all say 1.
         let build = build.filter(|build| *build > 1);
-        let lists = |option: &String| options.iter().any(|listed| listed == option);
+        let lists = |option: &String| options.contains(option);
         let mut specificity = (0, 0);
         let mut reasons = Vec::new();
         if let (Some(range), Some(build)) = (self.builds, build) {
@@ -79,10 +81,11 @@ impl BuildFit {
             if !self.help_lists.iter().all(lists) || self.help_lacks.iter().any(lists) {
                 return None;
             }
+            // Only options that have to be listed count: a help lacks almost every option there is.
             specificity.1 = self.help_lists.len();
             reasons.push(self.describe_options());
         }
-        if reasons.is_empty() && (names_options || self.builds.is_some()) {
+        if reasons.is_empty() && !self.is_every_build() {
             return None;
         }
         let because = if reasons.is_empty() { "nothing more specific fits".into() } else { reasons.join(", and ") };
@@ -90,16 +93,10 @@ impl BuildFit {
     }
 
     fn describe_options(&self) -> String {
-        let dashed =
-            |options: &[String]| options.iter().map(|option| format!("--{option}")).collect::<Vec<_>>().join(", ");
-        let mut parts = Vec::new();
-        if !self.help_lists.is_empty() {
-            parts.push(format!("lists {}", dashed(&self.help_lists)));
-        }
-        if !self.help_lacks.is_empty() {
-            parts.push(format!("lacks {}", dashed(&self.help_lacks)));
-        }
-        format!("its help {}", parts.join(" and "))
+        let described = [("lists", &self.help_lists), ("lacks", &self.help_lacks)].into_iter();
+        let described = described.filter(|(_, options)| !options.is_empty());
+        let parts = described.map(|(verb, options)| format!("{verb} {}", prefixed("--", options).join(", ")));
+        format!("its help {}", parts.collect::<Vec<_>>().join(" and "))
     }
 }
 
@@ -113,9 +110,7 @@ impl std::fmt::Display for BuildFit {
             BuildRange { min: None, max: Some(max) } => format!("to b{max}"),
             BuildRange { min: None, max: None } => "numbered builds".to_owned(),
         });
-        let signed =
-            |sign: char, options: &[String]| options.iter().map(|option| format!("{sign}{option}")).collect::<Vec<_>>();
-        let options = [signed('+', &self.help_lists), signed('-', &self.help_lacks)].concat();
+        let options = [prefixed("+", &self.help_lists), prefixed("-", &self.help_lacks)].concat();
         let shown = match options.len() {
             0 => None,
             1..=4 => Some(options.join(" ")),
@@ -124,4 +119,8 @@ impl std::fmt::Display for BuildFit {
         let parts: Vec<String> = builds.into_iter().chain(shown).collect();
         f.write_str(&if parts.is_empty() { "every build".to_owned() } else { parts.join(", ") })
     }
+}
+
+fn prefixed(prefix: &str, options: &[String]) -> Vec<String> {
+    options.iter().map(|option| format!("{prefix}{option}")).collect()
 }

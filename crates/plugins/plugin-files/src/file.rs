@@ -1,4 +1,4 @@
-//! One kind of data file.
+//! The trait of one kind of plug-in file, and the fields that every kind has.
 
 use std::borrow::Cow;
 
@@ -6,42 +6,42 @@ use crate::build_fit::BuildFit;
 use crate::file_error::FileError;
 use crate::origin::Origin;
 
-/// What every data file is, whatever its kind.
+/// The fields that every plug-in file has, whatever its kind.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginInfo {
-    /// Its name.
+    /// The file's name, unique in its set.
     pub name: String,
     /// One line for people.
     pub description: String,
-    /// Where it comes from.
+    /// Where the file comes from.
     pub origin: Origin,
-    /// The builds that it fits.
+    /// The builds that the file fits.
     pub fit: BuildFit,
-    /// The text that it was parsed from. That of a built-in one is part of the program and not copied.
+    /// The text that the file was parsed from. A built-in text is part of the program and not copied.
     pub text: Cow<'static, str>,
 }
 
-/// A kind of data file, checked when it is parsed. Cheap to clone.
+/// A kind of plug-in file, checked when it is parsed. Cheap to clone.
 pub trait PluginFile: Clone {
-    /// What one of them is called, for people: `pack`.
+    /// The kind's word in messages, such as `pack`.
     const KIND: &'static str;
-    /// The name of the fallback.
+    /// The name of the fallback: the file that fits every build and completes every other file.
     const FALLBACK: &'static str;
-    /// The built-in fallback, as text.
+    /// The text of the built-in fallback.
     const FALLBACK_TEXT: &'static str;
-    /// The other built-in ones, as texts, in order of precedence.
+    /// The texts of the other built-in files, in order of precedence.
     const BUILT_IN: &'static [&'static str];
 
-    /// Reads and checks a text in front of `fallback`; the fallback itself is read without one.
+    /// Parses and checks a text, completed by `fallback`. The fallback itself is parsed with `None`.
     ///
     /// # Errors
-    /// At the first place that is not as the format demands.
+    /// The first mistake in the text.
     fn parse(origin: &Origin, text: Cow<'static, str>, fallback: Option<&Self>) -> Result<Self, FileError>;
 
-    /// What it is.
+    /// The fields that every kind has.
     fn info(&self) -> &PluginInfo;
 
-    /// Its name.
+    /// The file's name, unique in its set.
     fn name(&self) -> &str {
         &self.info().name
     }
@@ -51,17 +51,17 @@ pub trait PluginFile: Clone {
         &self.info().description
     }
 
-    /// Where it comes from.
+    /// Where the file comes from.
     fn origin(&self) -> &Origin {
         &self.info().origin
     }
 
-    /// The builds that it fits.
+    /// The builds that the file fits.
     fn fit(&self) -> &BuildFit {
         &self.info().fit
     }
 
-    /// The text that it was parsed from.
+    /// The text that the file was parsed from.
     fn text(&self) -> &str {
         &self.info().text
     }

@@ -1,18 +1,18 @@
-//! Where a data file comes from.
+//! Where a plug-in file comes from: the program itself, or a file.
 
 use std::path::{Path, PathBuf};
 
-/// Where a data file comes from.
+/// Where a plug-in file comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Part of llama-warden.
+    /// The text is part of llama-warden.
     BuiltIn,
-    /// This file.
+    /// The text was read from this file.
     File(PathBuf),
 }
 
 impl Origin {
-    /// The file, unless it is built in.
+    /// The file's path; `None` for a built-in one.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::BuiltIn => None,

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use llama_warden_plugin_files::PluginFile as _;
+
 use super::observe::ObservedLine;
 use super::select::Selection;
 use super::{HealthPath, LearnSubject};
@@ -56,7 +58,7 @@ pub(crate) fn pack(
 
 /// The options that tell the eras of all known packs distance, as far as this build lists or lacks them.
 fn era(text: &mut String, subject: &LearnSubject, packs: &PackSet) {
-    let telling = packs.iter().flat_map(|pack| pack.help_lists().iter().chain(pack.help_lacks()));
+    let telling = packs.iter().flat_map(|pack| pack.fit().help_lists.iter().chain(&pack.fit().help_lacks));
     let telling: BTreeSet<&String> = telling.collect();
     let (listed, lacked): (Vec<&String>, Vec<&String>) =
         telling.into_iter().partition(|option| subject.options.contains(option));

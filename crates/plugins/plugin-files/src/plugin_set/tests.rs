@@ -35,7 +35,7 @@ impl PluginFile for Note {
     fn parse(origin: &Origin, text: Cow<'static, str>, fallback: Option<&Self>) -> Result<Self, FileError> {
         let source = PluginSource::new(origin, &text, Self::KIND);
         let file: NoteFile = source.parse("see the format")?;
-        source.check_name(&file.name, Self::KIND)?;
+        source.check_name(&file.name)?;
         let fit = BuildFit::check(&source, file.builds, &file.help_lists, &[])?;
         let fallback_text = fallback.map(|fallback| fallback.text().to_owned()).unwrap_or_default();
         let info = PluginInfo {
