@@ -1,9 +1,22 @@
-//! Matching a pack's patterns: one pass over a line for all of them, in time proportional to the line.
+//! Matches all patterns of a pack against a line, in time proportional to the line.
 //!
-//! Nearly all patterns begin at the line's start. One walk of an automaton tells which of these match, and is done with most
-//! lines after a word or two. The others have to see each line to its end; where they need certain regexes, a look for these
-//! spares most lines the patterns. What the automaton learns of lines belongs to the pack and not to a server, so that a
-//! hundred servers cost no more than one, and each reads fast from its first line on.
+//! Two groups of patterns, since nearly all of them start with `^`:
+//!
+//! * The **anchored** ones are one [`Automaton`]: a single walk, which most lines end after a word or two.
+//! * The **floating** ones have to see every byte of a line. A [`Prefilter`] spares most lines that.
+//!
+//! Of all patterns that match, the first in the pack counts, whichever group it is in. Worked example, a pack with the
+//! patterns 0 `^load_tensors: ` (progress), 1 `(?i)listening on` (nearly-ready) and 2 `^[a-z_]+: ` (echo), on the line
+//! `load_tensors: offloaded`:
+//!
+//! ```text
+//! anchored: the automaton finds 0 and 2; the first is 0      (0, Progress)
+//! floating: the prefilter finds no `l···e···g`; not searched  none
+//! the lesser position counts                                  Progress
+//! ```
+//!
+//! What is compiled and cached belongs to the pack, not to a launch: a hundred servers cost no more than one, and a new
+//! launch matches fast from its first line on. The tests compare every verdict with that of each pattern alone.
 
 mod automaton;
 mod compile;
@@ -27,129 +40,156 @@ use compile::{compile_set, is_anchored};
 use prefilter::Prefilter;
 use verdict_rule::VerdictRule;
 
-/// A checked pattern.
+/// A checked pattern of a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DetectorPattern {
-    /// What a line that matches says.
+    /// The verdict on a line that matches.
     pub verdict: PatternVerdict,
-    /// The streams that it is looked for on.
+    /// The streams whose lines the pattern sees.
     pub stream: StreamFilter,
     /// The regular expression.
     pub regex: Arc<str>,
-    /// The reason of a failure.
+    /// The reason of a failure; `None` for every other verdict.
     pub reason: Option<FailureReason>,
-    /// Whether a failure counts only when no other one was seen.
+    /// Whether a failure explains the end only if no other failure line was seen.
     pub weak: bool,
 }
 
-/// Follows the patterns of a pack for one incarnation.
+/// Applies the patterns of a pack to the lines of one launch.
 #[derive(Debug)]
 pub struct PatternMatcher {
     patterns: CompiledPatterns,
-    /// Whether the lines of a stream can be dfa_cache of.
-    stderr: LazyDfa,
-    stdout: LazyDfa,
+    /// By [`StreamName`].
+    lazy_dfa: [LazyDfa; 2],
     port: Option<u16>,
     cleaner: LineCleaner,
 }
 
-/// Whether the lines of one stream of one incarnation go past the automaton.
+/// Whether the lines of one stream of one launch use the shared lazy DFA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LazyDfa {
     Enabled,
-    /// They teach nothing that is seen twice, and would push out what others have taught.
+    /// The lines are so varied that they only evict the DFA states of other launches. A plain regex set matches them.
     Disabled,
 }
 
-/// The patterns of a pack. Cheap to clone.
+/// The patterns of a pack, compiled per stream. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CompiledPatterns(Arc<ByStream>);
 
-/// The patterns that each stream admits, compiled with its first line: most servers write to one of them only. Those of both
-/// in one automaton would make each line of one stream walk through the patterns of the other.
+/// One automaton for both streams would make each line of one stream walk through the patterns of the other.
 #[derive(Debug, Default)]
 struct ByStream {
     patterns: Box<[DetectorPattern]>,
-    stderr: OnceLock<StreamPatterns>,
-    stdout: OnceLock<StreamPatterns>,
+    /// By [`StreamName`]. Compiled with the stream's first line: most servers write to one stream only.
+    compiled: [OnceLock<StreamPatterns>; 2],
 }
 
-/// StreamPatterns that can only match at the start of a line, and the others, which have to see each line to its end.
+/// The patterns that one stream admits.
 #[derive(Debug, Default)]
 struct StreamPatterns {
+    /// Patterns that can match only at the start of a line.
     anchored: PatternGroup,
-    /// Says which of the anchored ones match; none where it would be too large.
+    /// Finds the anchored patterns that match. `None` if it would be too large.
     automaton: Option<Automaton>,
+    /// The other patterns.
     floating: PatternGroup,
-    /// Says that none of the floating ones matches; none where nothing short of themselves could.
+    /// Rules floating patterns out. `None` if a match need not contain any phrase.
     prefilter: Option<Prefilter>,
 }
 
 #[derive(Debug, Default)]
 struct PatternGroup {
     regexes: Vec<Arc<str>>,
-    /// All of them. Behind an automaton it is compiled when that gives up.
+    /// All regexes. If there is an automaton, compiled only when that is given up.
     set: OnceLock<RegexSet>,
-    /// With the position of their pattern in the pack.
+    /// The rule of each regex, with its pattern's position in the pack.
     rules: Vec<(usize, VerdictRule)>,
 }
 
+impl PatternMatcher {
+    pub(crate) fn new(patterns: CompiledPatterns, structured: &[StructuredSource], port: Option<u16>) -> Self {
+        Self { patterns, lazy_dfa: [LazyDfa::Enabled; 2], port, cleaner: LineCleaner::new(structured) }
+    }
+
+    /// A matcher without patterns: every line gets [`Verdict::Nothing`].
+    pub fn empty() -> Self {
+        Self::new(CompiledPatterns::default(), &[], None)
+    }
+}
+
+impl Matcher for PatternMatcher {
+    fn on_line(&mut self, stream: StreamName, line: &[u8]) -> Verdict {
+        let line = self.cleaner.clean(line);
+        let lazy_dfa = &mut self.lazy_dfa[stream as usize];
+        self.patterns.get(stream).match_line(lazy_dfa, &line, self.port).unwrap_or(Verdict::Nothing)
+    }
+}
+
 impl CompiledPatterns {
-    /// The patterns of a pack, in order; those of a stream are compiled when it has a line.
+    /// The patterns of a pack, in order. Those of a stream are compiled with its first line.
     pub(crate) fn new(patterns: &[DetectorPattern]) -> Self {
         Self(Arc::new(ByStream { patterns: patterns.into(), ..ByStream::default() }))
     }
 
-    /// The same, compiled at once; says why that cannot be.
+    /// Compiles the patterns of both streams at once; the error says why that fails.
     pub(crate) fn checked(patterns: &[DetectorPattern]) -> Result<Self, String> {
         let compiled = Self::new(patterns);
         for stream in StreamName::ALL {
-            let patterns = compile(patterns, stream)?;
-            compiled.slot(stream).get_or_init(|| patterns);
+            let patterns = StreamPatterns::compile(patterns, stream)?;
+            compiled.0.compiled[stream as usize].get_or_init(|| patterns);
         }
         Ok(compiled)
     }
 
     fn get(&self, stream: StreamName) -> &StreamPatterns {
-        self.slot(stream).get_or_init(|| {
-            compile(&self.0.patterns, stream).unwrap_or_else(|error| {
-                // Cannot happen to a pack that was loaded; if it did, the probe would still find the truth.
+        self.0.compiled[stream as usize].get_or_init(|| {
+            StreamPatterns::compile(&self.0.patterns, stream).unwrap_or_else(|error| {
+                // Cannot happen to a pack that passed its checks. If it did, the probe alone would find readiness.
                 tracing::error!(error, "the patterns of a detector pack do not compile");
                 StreamPatterns::default()
             })
         })
     }
 
-    fn slot(&self, stream: StreamName) -> &OnceLock<StreamPatterns> {
-        match stream {
-            StreamName::Stderr => &self.0.stderr,
-            StreamName::Stdout => &self.0.stdout,
-        }
-    }
-
-    /// Forgets what this thread's lines have taught: it is dfa_cache again with the lines to come.
+    /// Drops this thread's DFA caches and the regexes that read groups. The next lines rebuild them.
     pub(crate) fn clear_cache(&self) {
-        for patterns in StreamName::ALL.into_iter().filter_map(|stream| self.slot(stream).get()) {
-            let StreamPatterns { anchored, automaton, floating, prefilter: _ } = patterns;
-            if let Some(automaton) = automaton {
+        for patterns in self.0.compiled.iter().filter_map(OnceLock::get) {
+            if let Some(automaton) = &patterns.automaton {
                 *automaton.dfa_cache() = None;
             }
-            anchored.rules.iter().chain(&floating.rules).for_each(|(_, rule)| rule.clear_cache());
+            patterns.anchored.rules.iter().chain(&patterns.floating.rules).for_each(|(_, rule)| rule.clear_cache());
         }
     }
 }
 
 impl StreamPatterns {
-    /// What the first pattern says that has something to say.
+    /// Compiles the patterns that `stream` admits, in order.
+    fn compile(patterns: &[DetectorPattern], stream: StreamName) -> Result<Self, String> {
+        let admitted = patterns.iter().enumerate().filter(|(_, pattern)| pattern.stream.admits(stream));
+        let (anchored, floating): (Vec<_>, Vec<_>) = admitted.partition(|(_, pattern)| is_anchored(&pattern.regex));
+        let automaton = Automaton::new(&regexes(&anchored));
+        let anchored = PatternGroup::new(&anchored);
+        if automaton.is_none() {
+            anchored.compile()?;
+        }
+        let prefilter = Prefilter::new(&regexes(&floating));
+        let floating = PatternGroup::new(&floating);
+        floating.compile()?;
+        Ok(Self { anchored, automaton, floating, prefilter })
+    }
+
+    /// The verdict of the first pattern that has one.
     fn match_line(&self, lazy_dfa: &mut LazyDfa, line: &[u8], port: Option<u16>) -> Option<Verdict> {
         let anchored = self.match_anchored(lazy_dfa, line, port);
-        let can_float = match &self.prefilter {
+        let may_float = match &self.prefilter {
             Some(prefilter) => prefilter.may_match(line),
             None => !self.floating.rules.is_empty(),
         };
-        if !can_float {
+        if !may_float {
             return anchored.map(|(_, verdict)| verdict);
         }
+        // A floating pattern may stand before the anchored one in the pack.
         let floating = self.floating.search(line, port);
         [anchored, floating].into_iter().flatten().min_by_key(|(position, _)| *position).map(|(_, verdict)| verdict)
     }
@@ -161,6 +201,7 @@ impl StreamPatterns {
                 Ok(matched) => {
                     return self.anchored.first_verdict(matched?.iter().map(|index| index.as_usize()), line, port);
                 }
+                // This stream of this launch goes on without the automaton. Others start again with an empty cache.
                 Err(CacheThrashed) => {
                     *dfa_cache = None;
                     *lazy_dfa = LazyDfa::Disabled;
@@ -184,14 +225,14 @@ impl PatternGroup {
         Ok(())
     }
 
-    /// What the first matching pattern says that has something to say, and its position in the pack.
+    /// Searches without an automaton: the verdict of the first pattern that has one, and its position in the pack.
     fn search(&self, line: &[u8], port: Option<u16>) -> Option<(usize, Verdict)> {
-        // Only asking which patterns match needs an allocation.
         if self.rules.is_empty() {
             return None;
         }
-        // What an automaton could be made of, a set can.
+        // The set compiles if its automaton did.
         let set = self.set.get_or_init(|| compile_set(&self.regexes).unwrap_or_else(|_| RegexSet::empty()));
+        // `matches` allocates, `is_match` does not, and most lines end here.
         if !set.is_match(line) {
             return None;
         }
@@ -201,6 +242,7 @@ impl PatternGroup {
         self.first_verdict(set.matches(line).iter(), line, port)
     }
 
+    /// The first of the matched rules that has a verdict on the line: a rule has none if the line names another port.
     fn first_verdict(
         &self,
         mut matched: impl Iterator<Item = usize>,
@@ -212,44 +254,6 @@ impl PatternGroup {
             Some((*position, rule.verdict(line, port)?))
         })
     }
-}
-
-impl PatternMatcher {
-    pub(crate) fn new(patterns: CompiledPatterns, structured: &[StructuredSource], port: Option<u16>) -> Self {
-        let (stderr, stdout) = (LazyDfa::Enabled, LazyDfa::Enabled);
-        Self { patterns, stderr, stdout, port, cleaner: LineCleaner::new(structured) }
-    }
-
-    /// A matcher to which no line says anything.
-    pub fn empty() -> Self {
-        Self::new(CompiledPatterns::default(), &[], None)
-    }
-}
-
-impl Matcher for PatternMatcher {
-    fn on_line(&mut self, stream: StreamName, line: &[u8]) -> Verdict {
-        let lazy_dfa = match stream {
-            StreamName::Stderr => &mut self.stderr,
-            StreamName::Stdout => &mut self.stdout,
-        };
-        let line = self.cleaner.clean(line);
-        self.patterns.get(stream).match_line(lazy_dfa, &line, self.port).unwrap_or(Verdict::Nothing)
-    }
-}
-
-/// Compiles the patterns that a stream admits, in order.
-fn compile(patterns: &[DetectorPattern], stream: StreamName) -> Result<StreamPatterns, String> {
-    let admitted = patterns.iter().enumerate().filter(|(_, pattern)| pattern.stream.admits(stream));
-    let (anchored, floating): (Vec<_>, Vec<_>) = admitted.partition(|(_, pattern)| is_anchored(&pattern.regex));
-    let automaton = Automaton::new(&regexes(&anchored));
-    let anchored = PatternGroup::new(&anchored);
-    if automaton.is_none() {
-        anchored.compile()?;
-    }
-    let prefilter = Prefilter::of(&regexes(&floating));
-    let floating = PatternGroup::new(&floating);
-    floating.compile()?;
-    Ok(StreamPatterns { anchored, automaton, floating, prefilter })
 }
 
 fn regexes<'a>(patterns: &[(usize, &'a DetectorPattern)]) -> Vec<&'a str> {

@@ -1,4 +1,4 @@
-//! Compiles patterns within their limits.
+//! Compiles patterns, within limits that keep a faulty or hostile pack from taking the daemon's memory.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use regex::bytes::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use regex_automata::nfa::thompson::{self, NFA};
 use regex_automata::util::syntax;
 
-/// Longest pattern, in bytes.
+/// Longest text of a pattern, in bytes.
 const PATTERN_LIMIT: usize = 1024;
-/// Most memory that one compiled pattern takes, in bytes.
+/// Most memory of one compiled pattern, in bytes.
 const COMPILED_LIMIT: usize = 1024 * 1024;
-/// Most memory that all patterns of a pack take for one stream, in bytes; the same again for their lazy automaton.
+/// Most memory of all patterns of a pack for one stream, in bytes. Their automaton may take the same again.
 const SET_LIMIT: usize = 16 * 1024 * 1024;
 
-/// Whether a pattern is taken; says why not.
+/// Checks one pattern: its length, its syntax, its size when compiled, and the names of its groups.
 pub(crate) fn check(pattern: &str) -> Result<(), String> {
     if pattern.len() > PATTERN_LIMIT {
         return Err(format!("a pattern of {} bytes is longer than {PATTERN_LIMIT}", pattern.len()));
@@ -25,13 +25,13 @@ pub(crate) fn check(pattern: &str) -> Result<(), String> {
     }
 }
 
-/// Whether a pattern can only match at the start of a line.
+/// Whether a pattern can match only at the start of a line.
 pub(super) fn is_anchored(pattern: &str) -> bool {
     let nfa = NFA::compiler().syntax(bytes()).configure(nfa_limits()).build(pattern);
     nfa.is_ok_and(|nfa| nfa.is_always_start_anchored())
 }
 
-/// StreamPatterns see bytes, which may be no text.
+/// Patterns match bytes: a line may be in any encoding.
 pub(super) fn bytes() -> syntax::Config {
     syntax::Config::new().unicode(false).utf8(false)
 }
@@ -56,7 +56,7 @@ pub(super) fn build(pattern: &str) -> Result<Regex, String> {
 fn explain(error: &regex::Error) -> String {
     match error {
         regex::Error::CompiledTooBig(limit) => format!("the pattern is too large: it compiles to over {limit} bytes"),
-        // The first lines draw the pattern with a marker below; the last one says what is wrong.
+        // The last line says what is wrong. Those before draw the pattern with a marker, which does not fit a message.
         other => {
             let text = other.to_string();
             let last = text.lines().last().unwrap_or_default();

@@ -1,8 +1,23 @@
-//! Whether a line may hold one of a few texts, in whatever case.
+//! Whether a line may contain one of a few phrases, in any case.
 //!
-//! A pattern that may match anywhere has to be tried at every byte. Where it cannot match without one of a few texts, three
-//! letters of each, at their distances, are looked for first, at eight places of the line at once; hardly any other line has
-//! them, and only one that does is worth the patterns themselves.
+//! A pattern without an anchor has to be tried at every byte of a line. If every match of it contains one of a few phrases,
+//! the prefilter searches for a **needle** of each: three of its letters, at the offsets 0, 4 and 8, with the case bit set,
+//! which makes them lower case. It compares eight positions of the line at once ([`swar`]). Few other lines have those three
+//! letters at those distances, and only a line that has them is worth the patterns themselves. A hit may be wrong, a miss
+//! never is.
+//!
+//! Worked example: the pattern `(?i)listening on` requires the phrase `listening on`, whose needle is `l···e···g`. A window
+//! of 16 bytes holds eight positions with the letters that follow each, here those of `is Listening on `:
+//!
+//! ```text
+//! window                     i s _ L i s t e n i n g _ o n _
+//! bytes 0..8,  | case bit    i s _ l i s t e              lane 3 is 'l'
+//! bytes 4..12, | case bit            i s t e n i n g      lane 3 is 'e'
+//! bytes 8..16, | case bit                    n i n g …    lane 3 is 'g'
+//! ```
+//!
+//! XOR with the needle makes lane 3 zero in all three words, so OR of the three has a zero lane: the phrase may begin at
+//! byte 3, and the line goes to the patterns. The next window begins at byte 8.
 
 use regex_automata::util::syntax;
 use regex_syntax::hir::{Class, Hir, HirKind};
@@ -10,56 +25,58 @@ use regex_syntax::hir::{Class, Hir, HirKind};
 use super::compile::bytes;
 use super::swar::{self, LANES};
 
-/// Where in a text the letters of its needle stand.
+/// The offsets of a needle's letters in its phrase.
 const OFFSETS: [usize; 3] = [0, 4, 8];
-/// The places that are looked at together, with what follows the last of them.
+/// Bytes of a window: eight positions, and the letters that follow the last of them.
 const WINDOW: usize = LANES + OFFSETS[2];
-/// Most needles that are looked for.
+/// Most needles. More would take longer than the patterns.
 const MAX_NEEDLES: usize = 2;
-/// The bit that tells a small letter from its capital.
+/// The bit that distinguishes a lower-case ASCII letter from its capital.
 const CASE_BIT: u8 = 0x20;
 
-/// See the module.
+/// Finds the lines that may match one of some patterns.
 #[derive(Debug)]
 pub(super) struct Prefilter {
     needles: [Needle; MAX_NEEDLES],
 }
 
-/// The letters of a text at [`OFFSETS`], as small ones, each in all swar.
+/// The letters of a phrase at [`OFFSETS`], in lower case, each in all lanes of a word.
 type Needle = [u64; 3];
 
 impl Prefilter {
-    /// What no match of any of the patterns can do without; `None` where there is no such thing, it is shorter than a needle,
-    /// or there are too many of them.
-    pub(super) fn of(patterns: &[&str]) -> Option<Self> {
-        let mut texts = Vec::new();
+    /// A prefilter for the patterns. `None` if some match needs no phrase, a phrase is shorter than a needle, or there are
+    /// too many needles.
+    pub(super) fn new(patterns: &[&str]) -> Option<Self> {
+        let mut phrases = Vec::new();
         for pattern in patterns {
-            texts.extend(required_literals(&syntax::parse_with(pattern, &bytes()).ok()?)?);
+            phrases.extend(required_phrases(&syntax::parse_with(pattern, &bytes()).ok()?)?);
         }
-        texts.sort_by_key(Vec::len);
+        phrases.sort_by_key(Vec::len);
         let mut needles: Vec<Needle> = Vec::new();
-        for text in texts {
-            // The needle of a shorter text often finds the longer ones too.
-            if !text.windows(OFFSETS[2] + 1).any(|place| needles.contains(&needle(place))) {
-                needles.push(needle(text.get(..=OFFSETS[2])?));
+        for phrase in phrases {
+            // The needle of a shorter phrase often finds the longer ones too: `server started` and `http server started`.
+            if !phrase.windows(OFFSETS[2] + 1).any(|part| needles.contains(&needle(part))) {
+                needles.push(needle(phrase.get(..=OFFSETS[2])?));
             }
             if needles.len() > MAX_NEEDLES {
                 return None;
             }
         }
         let last = *needles.last()?;
-        // A fixed number is looked for in one go; looking twice for the same one is cheaper than counting.
+        // A fixed number of needles unrolls the search. Searching twice for the same one costs less than a loop.
         Some(Self { needles: std::array::from_fn(|at| needles.get(at).copied().unwrap_or(last)) })
     }
 
-    /// Whether one of the patterns may match: never `false` where one does.
+    /// Whether one of the patterns may match: never `false` if one does.
     pub(super) fn may_match(&self, line: &[u8]) -> bool {
         let Some(last) = line.last_chunk() else {
-            // The NUL bytes behind a short line can pass for spaces, which is a find_in too many.
+            // Shorter than a window. The NUL bytes that fill it up pass for spaces once the case bit is set, which may be a
+            // hit too many.
             let mut short = [0; WINDOW];
             short[..line.len()].copy_from_slice(line);
             return self.find_in(&short) != 0;
         };
+        // The last window overlaps the one before it, instead of a remainder byte by byte.
         let mut found = self.find_in(last);
         let mut rest = line;
         while let Some(window) = rest.first_chunk() {
@@ -69,7 +86,7 @@ impl Prefilter {
         found != 0
     }
 
-    /// Not 0 if a needle begins in the first [`LANES`] places of the window.
+    /// Not 0 if a needle begins at one of the first [`LANES`] bytes of the window.
     fn find_in(&self, window: &[u8; WINDOW]) -> u64 {
         let letters = OFFSETS.map(|at| window[at..].first_chunk().map_or(0, |bytes| swar::load(*bytes)));
         let letters = letters.map(|letters| letters | swar::splat(CASE_BIT));
@@ -80,59 +97,61 @@ impl Prefilter {
     }
 }
 
-/// The needle of a text, from its beginning.
-fn needle(text: &[u8]) -> Needle {
-    OFFSETS.map(|at| swar::splat(text[at]))
+/// The needle of a phrase. The phrase is at least nine bytes long.
+fn needle(phrase: &[u8]) -> Needle {
+    OFFSETS.map(|at| swar::splat(phrase[at]))
 }
 
-/// Texts of which each match holds one, in small letters; `None` where it may hold none.
-fn required_literals(hir: &Hir) -> Option<Vec<Vec<u8>>> {
-    if let Some(exact_literal) = exact_literal(hir) {
-        return (!exact_literal.is_empty()).then(|| vec![exact_literal]);
+/// Phrases of which every match contains at least one, with the case bit set in every byte. `None` if a match may contain
+/// none.
+fn required_phrases(hir: &Hir) -> Option<Vec<Vec<u8>>> {
+    if let Some(phrase) = only_phrase(hir) {
+        return (!phrase.is_empty()).then(|| vec![phrase]);
     }
     match hir.kind() {
-        HirKind::Capture(capture) => required_literals(&capture.sub),
-        HirKind::Repetition(repetition) if repetition.min > 0 => required_literals(&repetition.sub),
-        HirKind::Alternation(branches) => branches.iter().try_fold(Vec::new(), |mut all, branch| {
-            all.extend(required_literals(branch)?);
-            Some(all)
-        }),
-        HirKind::Concat(parts) => longest_literals(parts),
+        HirKind::Capture(capture) => required_phrases(&capture.sub),
+        HirKind::Repetition(repetition) if repetition.min > 0 => required_phrases(&repetition.sub),
+        // A match takes one branch, so that each branch has to require something.
+        HirKind::Alternation(branches) => {
+            Some(branches.iter().map(required_phrases).collect::<Option<Vec<_>>>()?.concat())
+        }
+        HirKind::Concat(parts) => longest_phrases(parts),
         _ => None,
     }
 }
 
-/// Of the texts that the parts of a sequence need, the ones that say most.
-fn longest_literals(parts: &[Hir]) -> Option<Vec<Vec<u8>>> {
-    let mut needed = Vec::new();
+/// A match of a sequence matches all of its parts: picks the part whose shortest phrase is the longest. Neighbouring parts
+/// that match one phrase only are one phrase together.
+fn longest_phrases(parts: &[Hir]) -> Option<Vec<Vec<u8>>> {
+    let mut required = Vec::new();
     let mut run = Vec::new();
     for part in parts {
-        match exact_literal(part) {
-            Some(text) => run.extend(text),
+        match only_phrase(part) {
+            Some(phrase) => run.extend(phrase),
             None => {
-                needed.push(vec![std::mem::take(&mut run)]);
-                needed.extend(required_literals(part));
+                required.push(vec![std::mem::take(&mut run)]);
+                required.extend(required_phrases(part));
             }
         }
     }
-    needed.push(vec![run]);
-    needed.into_iter().max_by_key(|texts| texts.iter().map(Vec::len).min()).filter(|texts| !texts[0].is_empty())
+    required.push(vec![run]);
+    required.into_iter().max_by_key(|phrases| phrases.iter().map(Vec::len).min()).filter(|best| !best[0].is_empty())
 }
 
-/// The one text that an expression stands for, but for its case.
-fn exact_literal(hir: &Hir) -> Option<Vec<u8>> {
+/// The one phrase that an expression matches, apart from its case. `None` if it matches several.
+fn only_phrase(hir: &Hir) -> Option<Vec<u8>> {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => Some(Vec::new()),
         HirKind::Literal(literal) => Some(literal.0.iter().map(|byte| byte | CASE_BIT).collect()),
+        // `(?i)a` is the class `[Aa]`.
         HirKind::Class(Class::Bytes(class)) => single_byte(class.iter().flat_map(|range| range.start()..=range.end())),
-        HirKind::Capture(capture) => exact_literal(&capture.sub),
-        HirKind::Concat(parts) => {
-            parts.iter().map(exact_literal).collect::<Option<Vec<_>>>().map(|texts| texts.concat())
-        }
+        HirKind::Capture(capture) => only_phrase(&capture.sub),
+        HirKind::Concat(parts) => Some(parts.iter().map(only_phrase).collect::<Option<Vec<_>>>()?.concat()),
         _ => None,
     }
 }
 
+/// The one byte that the bytes of a class are, apart from the case bit.
 fn single_byte(mut bytes: impl Iterator<Item = u8>) -> Option<Vec<u8>> {
     let first = bytes.next()? | CASE_BIT;
     bytes.all(|byte| byte | CASE_BIT == first).then(|| vec![first])

@@ -160,14 +160,14 @@ proptest! {
         phrase in prop::sample::select(vec!["http SERVER listening", "Server Is Listening", "listening ON", "SERVER started"]),
         after in prop::collection::vec(any::<u8>(), 0..40),
     ) {
-        let prefilter = Prefilter::of(&[SHAPES[19]]).expect("phrases");
+        let prefilter = Prefilter::new(&[SHAPES[19]]).expect("phrases");
         prop_assert!(prefilter.may_match(&[&before, phrase.as_bytes(), &after].concat()));
     }
 }
 
 #[test]
 fn most_lines_without_a_phrase_are_spared_its_pattern() {
-    let prefilter = Prefilter::of(&[SHAPES[19]]).expect("phrases");
+    let prefilter = Prefilter::new(&[SHAPES[19]]).expect("phrases");
     let lines = recorded_lines();
     let spared = lines.iter().filter(|line| !prefilter.may_match(line)).count();
     assert!(spared * 100 > lines.len() * 90, "{spared} of {}", lines.len());
@@ -177,11 +177,11 @@ fn most_lines_without_a_phrase_are_spared_its_pattern() {
 #[test]
 fn what_has_no_long_text_in_each_match_is_always_looked_for() {
     for shapes in [&[][..], &["^a|listening on"], &["[0-9]+ %"], &["(?:listening on)*"], &["a", "listening on"]] {
-        assert!(Prefilter::of(shapes).is_none(), "{shapes:?}");
+        assert!(Prefilter::new(shapes).is_none(), "{shapes:?}");
     }
     // A letter that is not ASCII may be the capital of one that is.
-    assert!(Prefilter::of(&["(?iu:server started)"]).is_none());
-    assert!(Prefilter::of(&["first phrase", "second phrase", "a third phrase"]).is_none(), "too many");
+    assert!(Prefilter::new(&["(?iu:server started)"]).is_none());
+    assert!(Prefilter::new(&["first phrase", "second phrase", "a third phrase"]).is_none(), "too many");
 }
 
 #[test]
