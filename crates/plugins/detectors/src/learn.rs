@@ -8,64 +8,20 @@
 //! and at most 60 ms.
 
 mod observe;
+mod recording;
 mod select;
 mod template;
 mod write;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use llama_warden_events::StreamName;
+use llama_warden_plugin_files::FileError;
 
-use crate::{Matcher, Pack, PackError, PackSet, Verdict};
-
-/// One start of a build, from its spawn until a moment after it was ready.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recording {
-    /// The port that it was given.
-    pub port: u16,
-    /// What it printed, in order.
-    pub lines: Vec<RecordedLine>,
-    /// When the ground truth first said that it serves, since the spawn.
-    pub ready: Duration,
-}
-
-/// A line of a recording.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecordedLine {
-    /// When it came, since the spawn.
-    pub at: Duration,
-    /// Where.
-    pub stream: StreamName,
-    /// What, without its line end.
-    pub line: Vec<u8>,
-}
-
-/// What was started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LearnSubject {
-    /// The name that the pack gets.
-    pub name: String,
-    /// The build number, where its version gives one.
-    pub build: Option<u64>,
-    /// The long options that its help lists, without dashes.
-    pub options: Vec<String>,
-    /// The model, as it was named on the command line.
-    pub model: PathBuf,
-    /// The host, as it was named on the command line.
-    pub host: String,
-    /// How it can be asked.
-    pub health: HealthPath,
-}
-
-/// Whether a build can be asked for its health.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HealthPath {
-    /// `/health` answers 200.
-    Answers,
-    /// There is no such path: the ready line will have to be the proof.
-    Missing,
-}
+use crate::matcher::{Matcher, Verdict};
+use crate::pack::{Pack, PackSet};
+use observe::ObservedLine;
+use recording::is_early;
+pub use recording::{HealthPath, LearnSubject, RecordedLine, Recording};
 
 /// What was learnt.
 #[derive(Debug, Clone)]
@@ -90,7 +46,7 @@ pub enum LearnError {
     },
     /// What was learnt is no valid pack.
     #[error("what was learnt is no valid pack: {0}")]
-    Invalid(#[from] PackError),
+    Invalid(#[from] FileError),
     /// What was learnt does not say about a recording what the probe said.
     #[error("what was learnt does not tell when start {start} was ready")]
     Unproven {
@@ -113,8 +69,7 @@ pub fn learn(subject: &LearnSubject, recordings: &[Recording], packs: &PackSet) 
     // Early lines become examples only where the patterns that all packs share say nothing of them.
     let draft = packs.parse(&path, &write::pack(subject, &selection, &[], packs))?;
     let mut matcher = draft.matcher(None);
-    let says_nothing =
-        |line: &&observe::ObservedLine| matcher.on_line(line.stream, line.example.as_bytes()) == Verdict::Nothing;
+    let says_nothing = |line: &&ObservedLine| matcher.on_line(line.stream, line.example.as_bytes()) == Verdict::Nothing;
     let early: Vec<_> = observed.early_looking().filter(says_nothing).take(write::MOST_EARLY).collect();
     let pack = packs.parse(&path, &write::pack(subject, &selection, &early, packs))?;
     verify(&pack, recordings)?;
@@ -132,12 +87,6 @@ fn verify(pack: &Pack, recordings: &[Recording]) -> Result<(), LearnError> {
         }
     }
     Ok(())
-}
-
-/// Whether a line came so long before the first 200 that it does not come with it.
-fn is_early(at: Duration, recording: &Recording) -> bool {
-    let tolerance = (recording.ready / 10).clamp(Duration::from_millis(5), Duration::from_millis(60));
-    at + tolerance < recording.ready
 }
 
 #[cfg(test)]

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use llama_warden_events::StreamName;
 
+use super::recording::{LearnSubject, Recording, is_early};
 use super::template::{NamesPort, PassedArguments, Template};
-use super::{LearnSubject, Recording, is_early};
+use crate::built_in::GENERIC;
 use crate::line::LineCleaner;
-use crate::{GENERIC, Matcher, PackSet, PatternMatcher, StructuredSource, Verdict};
+use crate::matcher::{Matcher, Verdict};
+use crate::pack::PackSet;
+use crate::pack_file::StructuredSource;
+use crate::patterns::PatternMatcher;
 
 /// Everything that was printed in all starts.
 #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! Packs learnt from recorded starts, compared with those that people wrote.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use llama_warden_events::{FailureReason, StreamName};

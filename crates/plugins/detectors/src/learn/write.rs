@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use llama_warden_plugin_files::PluginFile as _;
 
 use super::observe::ObservedLine;
+use super::recording::{HealthPath, LearnSubject};
 use super::select::Selection;
-use super::{HealthPath, LearnSubject};
-use crate::PackSet;
+use crate::pack::PackSet;
 
 /// Most examples of lines that look like readiness and are not.
 pub(crate) const MOST_EARLY: usize = 8;
