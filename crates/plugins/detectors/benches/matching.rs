@@ -1,10 +1,11 @@
 //! How fast patterns match: every recorded line of real builds through every built-in pack.
 //!
-//! `cargo bench -p llama-warden-detectors --bench matching`. The aim: at most eight times the time of a substring search in each line. The strictest such search looks for one phrase, with a searcher
-//! that is built once and uses vector instructions; start-up scripts look for four, here with four of these searchers.
+//! `cargo bench -p llama-warden-detectors --bench matching`. The aim: at most eight times the time of a substring search in
+//! each line. The strictest such search looks for one phrase, with a searcher that is built once and uses vector
+//! instructions. Start-up scripts look for four phrases, here with four such searchers.
 //!
-//! What is compared is measured in turns, round by round, so that other work on the machine slows all of it alike; each
-//! figure is the median of its rounds.
+//! All readers take turns, round by round, so that other work on the machine slows them alike. Each figure is the median of
+//! its rounds.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -16,10 +17,10 @@ use llama_warden_plugin_files::PluginFile as _;
 use memchr::memmem::Finder;
 
 const ROUNDS: usize = 101;
-/// What start-up scripts look for in each line.
+/// The phrases that start-up scripts look for in each line.
 const PHRASES: [&str; 4] = ["http server listening", "server is listening", "listening on", "server started"];
 
-/// One of the things that are compared: reads a line.
+/// A name, and one of the compared functions: it reads a line.
 type Reader<'a> = (String, Box<dyn FnMut(StreamName, &[u8]) + 'a>);
 
 fn main() {
@@ -45,7 +46,7 @@ fn main() {
     report(&readers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), &seconds(&mut readers, &lines), bytes);
 }
 
-/// The seconds that each reader takes for all lines, of each round.
+/// For each round, the seconds that each reader takes for all lines.
 fn seconds(readers: &mut [Reader<'_>], lines: &[(StreamName, Vec<u8>)]) -> Vec<Vec<f64>> {
     let round = |readers: &mut [Reader<'_>]| {
         let turns = readers.iter_mut().map(|(_, read)| {
@@ -75,7 +76,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// What every build wrote in every recorded run, with its stream.
+/// Every line that a recorded build wrote, with its stream.
 fn recorded_lines() -> Vec<(StreamName, Vec<u8>)> {
     let builds = entries(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures/transcripts"));
     let records = builds.iter().flat_map(|build| entries(build)).flat_map(|run| {
@@ -83,17 +84,13 @@ fn recorded_lines() -> Vec<(StreamName, Vec<u8>)> {
         text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).collect::<Vec<_>>()
     });
     let line = |record: serde_json::Value| {
-        let stream = match record["stream"].as_str()? {
-            "stderr" => StreamName::Stderr,
-            "stdout" => StreamName::Stdout,
-            _ => return None,
-        };
+        let stream = StreamName::ALL.into_iter().find(|stream| record["stream"] == stream.as_str())?;
         Some((stream, record["data"].as_str()?.as_bytes().to_vec()))
     };
     records.filter_map(line).collect()
 }
 
-/// What a folder has, in order.
+/// The entries of a folder, sorted by path.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();

@@ -1,11 +1,14 @@
-//! Learns a detector pack from a build that nobody has seen, started a few times with the probe as the ground truth.
+//! Writes a detector pack for an unknown build, from recordings of a few starts with the probe as the ground truth.
 //!
-//! What comes with readiness in every start and never before it is the ready line; what only looks like it comes before it at least
-//! once. Here is the part that decides; whoever starts the build hands in [`Recording`]s.
+//! The line that comes with readiness in every start, and never before it, is the ready line. Lines that only look like it
+//! come before it at least once; they become `none` examples. This module decides; its caller starts the build and records.
 //!
-//! The probe and the line race: a line was seen up to 22 ms before the first 200 and 13 ms after it, and a model may be loaded in
-//! less. So a line counts as early when it comes more than a tenth of the start-up before the first 200, but at least 5 ms
-//! and at most 60 ms.
+//! The probe and the line race: a line was seen up to 22 ms before the first 200 and up to 13 ms after it, and some models
+//! load in less time than that. So a line counts as early if it comes more than a tenth of the start-up before the first
+//! 200; that tolerance is at least 5 ms and at most 60 ms.
+//!
+//! The steps: [`observe`] makes templates of all lines, [`select`](select::select) chooses those that mean something,
+//! [`write`](write::pack) puts them into a pack, and `verify` runs the pack over the recordings.
 
 mod observe;
 mod recording;
@@ -23,42 +26,42 @@ use observe::ObservedLine;
 use recording::is_early;
 pub use recording::{HealthPath, LearnSubject, RecordedLine, Recording};
 
-/// What was learnt.
+/// The result of [`learn`].
 #[derive(Debug, Clone)]
 pub struct LearnedPack {
     /// The pack, checked as if it were loaded.
     pub pack: Pack,
-    /// How many lines look like readiness and come before it.
+    /// How many `none` examples it has: lines that look like readiness and come before it.
     pub early: usize,
 }
 
-/// Why nothing was learnt.
+/// Why there is no pack.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LearnError {
-    /// There was no start to learn from.
+    /// There are no recordings.
     #[error("the build was never started")]
     NoRecording,
-    /// No line is a ready line.
+    /// No line comes with readiness in every start and never before it.
     #[error("of {lines} lines none comes with readiness in each start and never before it")]
     NoReadyLine {
-        /// How many lines of the first start were looked at.
+        /// Lines of the first start that were considered.
         lines: usize,
     },
-    /// What was learnt is no valid pack.
+    /// The text that was written is not a valid pack.
     #[error("what was learnt is no valid pack: {0}")]
     Invalid(#[from] FileError),
-    /// What was learnt does not say about a recording what the probe said.
+    /// The pack finds the ready line of a recording too early, or not at all.
     #[error("what was learnt does not tell when start {start} was ready")]
     Unproven {
-        /// Which, from 1.
+        /// The number of the start, from 1.
         start: usize,
     },
 }
 
-/// Learns a pack that reads `subject`, which is then part of `packs`.
+/// Writes a pack for the build `subject`. It is checked as a file of `packs` would be, and with every recording.
 ///
 /// # Errors
-/// See [`LearnError`].
+/// If there are no recordings, no line is a ready line, or the pack fails a check.
 pub fn learn(subject: &LearnSubject, recordings: &[Recording], packs: &PackSet) -> Result<LearnedPack, LearnError> {
     if recordings.is_empty() {
         return Err(LearnError::NoRecording);
@@ -66,7 +69,7 @@ pub fn learn(subject: &LearnSubject, recordings: &[Recording], packs: &PackSet) 
     let observed = observe::observe(subject, recordings, packs);
     let selection = select::select(&observed).ok_or(LearnError::NoReadyLine { lines: observed.seen })?;
     let path = Path::new(&subject.name).with_extension("toml");
-    // Early lines become examples only where the patterns that all packs share say nothing of them.
+    // A draft without early lines shows which of them the shared patterns of all packs match: those cannot be `none` examples.
     let draft = packs.parse(&path, &write::pack(subject, &selection, &[], packs))?;
     let mut matcher = draft.matcher(None);
     let says_nothing = |line: &&ObservedLine| matcher.on_line(line.stream, line.example.as_bytes()) == Verdict::Nothing;
@@ -76,7 +79,7 @@ pub fn learn(subject: &LearnSubject, recordings: &[Recording], packs: &PackSet) 
     Ok(LearnedPack { pack, early: early.len() })
 }
 
-/// Checks that the pack sees each start become ready, and none too early.
+/// Checks that the pack finds the ready line of each recording, and none too early.
 fn verify(pack: &Pack, recordings: &[Recording]) -> Result<(), LearnError> {
     for (index, recording) in recordings.iter().enumerate() {
         let mut matcher = pack.matcher(Some(recording.port));

@@ -1,4 +1,4 @@
-//! Every promise of the packs, with real files.
+//! The promises of the set of packs, with real files.
 
 use llama_warden_events::StreamName;
 

@@ -1,4 +1,4 @@
-//! What was printed, as templates with the times at which they first came in each start.
+//! Turns the recordings into templates, each with the times at which it first came in each start.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,61 +14,63 @@ use crate::pack::PackSet;
 use crate::pack_file::StructuredSource;
 use crate::patterns::PatternMatcher;
 
-/// Everything that was printed in all starts.
+/// The templates of all recordings.
 #[derive(Debug)]
 pub(crate) struct Observed {
-    /// One for each template, in the order in which the first start has them.
+    /// One entry per template and stream, in the order in which the first start prints them.
     pub(crate) lines: Vec<ObservedLine>,
-    /// Lines of the first start, echoes and known failures left out.
+    /// How many lines of the first start were considered: echoes and known failures are not.
     pub(crate) seen: usize,
 }
 
-/// A template on a stream.
+/// All lines of one template on one stream.
 #[derive(Debug, Clone)]
 pub(crate) struct ObservedLine {
     pub(crate) stream: StreamName,
     pub(crate) template: Template,
-    /// How it looked first, the model's path replaced.
+    /// The first such line, with the model's path replaced: the recorder's own paths do not belong into a pack.
     pub(crate) example: String,
-    /// Its words, without what was passed and without what the build wraps around a message.
+    /// The message of that line without the model's path, whose words mean nothing.
     pub(crate) words: String,
     pub(crate) timing: Timing,
-    /// In how many starts it was seen.
+    /// In how many starts the template was seen.
     starts: usize,
     /// How many starts there were.
     of: usize,
-    /// Its position in the first start that has it.
+    /// The line's position in the first start that has it.
     pub(crate) position: usize,
 }
 
-/// How a line stands to readiness, over all starts.
+/// When a line comes, compared with readiness, over all starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Timing {
     pub(crate) order: LineOrder,
-    /// The most that it was distance from the first 200.
+    /// The largest distance from the first 200.
     pub(crate) distance: Duration,
 }
 
 /// Whether a line was ever seen before readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LineOrder {
+    /// In some start it came too early to belong to readiness.
     Before,
+    /// In every start it came with readiness, or after it.
     With,
 }
 
 impl ObservedLine {
-    /// Whether every start had it.
+    /// Whether every start has the line.
     pub(crate) fn is_in_each(&self) -> bool {
         self.starts == self.of
     }
 
-    /// Whether it reads like readiness.
+    /// Whether the line reads like readiness: it names the port, or has a word for it.
     pub(crate) fn looks_ready(&self) -> bool {
         const WORDS: [&str; 7] = ["ready", "listening", "listen", "started", "running", "serving", "accepting"];
         self.template.port == NamesPort::Yes || self.has_word(&WORDS)
     }
 
-    /// Whether one of its words is one of these, in any case.
+    /// Whether the line has one of these words, in any case.
     pub(crate) fn has_word(&self, words: &[&str]) -> bool {
         let is_part = |c: char| !c.is_ascii_alphanumeric() && c != '_';
         self.words.split(is_part).any(|word| words.iter().any(|wanted| word.eq_ignore_ascii_case(wanted)))
@@ -76,7 +78,7 @@ impl ObservedLine {
 }
 
 impl Observed {
-    /// Lines that read like readiness and came before it.
+    /// The lines that read like readiness and come before it.
     pub(crate) fn early_looking(&self) -> impl Iterator<Item = &ObservedLine> {
         self.lines.iter().filter(|line| line.timing.order == LineOrder::Before && line.looks_ready())
     }
@@ -90,7 +92,7 @@ pub(crate) fn observe(subject: &LearnSubject, recordings: &[Recording], packs: &
         let mut known = packs.get(GENERIC).map_or_else(PatternMatcher::empty, |pack| pack.matcher(None));
         let cleaner = LineCleaner::new(&[StructuredSource::LogJsonl]);
         for (position, recorded) in recording.lines.iter().enumerate() {
-            // Echoes are answers to us, and failures are known to every pack.
+            // Echoes come with our own requests, and the shared patterns of every pack know the failures.
             if matches!(known.on_line(recorded.stream, &recorded.line), Verdict::Echo | Verdict::Failure { .. }) {
                 continue;
             }
@@ -118,7 +120,7 @@ pub(crate) fn observe(subject: &LearnSubject, recordings: &[Recording], packs: &
             if order == LineOrder::Before {
                 line.timing.order = LineOrder::Before;
             }
-            // Only the first of a start says when the line comes.
+            // A template may come many times in a start. Only the first time counts.
             if line.starts == start {
                 line.starts += 1;
                 line.timing.distance = line.timing.distance.max(distance);

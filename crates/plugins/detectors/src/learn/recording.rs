@@ -1,4 +1,4 @@
-//! What is recorded of the starts of a build.
+//! A recording of one start of a build, and the facts about the build that the recordings share.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,52 +8,52 @@ use llama_warden_events::StreamName;
 /// One start of a build, from its spawn until a moment after it was ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recording {
-    /// The port that it was given.
+    /// The port that the server was given.
     pub port: u16,
-    /// What it printed, in order.
+    /// The lines that it printed, in order.
     pub lines: Vec<RecordedLine>,
-    /// When the ground truth first said that it serves, since the spawn.
+    /// The time from the spawn to the first answer that it serves.
     pub ready: Duration,
 }
 
 /// A line of a recording.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedLine {
-    /// When it came, since the spawn.
+    /// The time from the spawn to the line.
     pub at: Duration,
-    /// Where.
+    /// The stream that it was printed on.
     pub stream: StreamName,
-    /// What, without its line end.
+    /// The bytes, without the line end.
     pub line: Vec<u8>,
 }
 
-/// What was started.
+/// The build that was started, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LearnSubject {
-    /// The name that the pack gets.
+    /// The name for the pack.
     pub name: String,
-    /// The build number, where its version gives one.
+    /// The build number, if its version has one.
     pub build: Option<u64>,
     /// The long options that its help lists, without dashes.
     pub options: Vec<String>,
-    /// The model, as it was named on the command line.
+    /// The model, as it was given on the command line.
     pub model: PathBuf,
-    /// The host, as it was named on the command line.
+    /// The host, as it was given on the command line.
     pub host: String,
-    /// How it can be asked.
+    /// Whether the build answers health requests.
     pub health: HealthPath,
 }
 
-/// Whether a build can be asked for its health.
+/// Whether a build has a path that reports its health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthPath {
     /// `/health` answers 200.
     Answers,
-    /// There is no such path: the ready line will have to be the proof.
+    /// There is no such path: the pack says `probe = "none"`, and the ready line is the proof.
     Missing,
 }
 
-/// Whether a line came so long before the first 200 that it does not come with it.
+/// Whether a line came so long before the first 200 that it does not belong to it.
 pub(super) fn is_early(at: Duration, recording: &Recording) -> bool {
     let tolerance = (recording.ready / 10).clamp(Duration::from_millis(5), Duration::from_millis(60));
     at + tolerance < recording.ready

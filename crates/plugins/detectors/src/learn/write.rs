@@ -1,4 +1,4 @@
-//! A selection as the text of a pack.
+//! Writes the chosen lines as the text of a pack.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,10 +10,10 @@ use super::recording::{HealthPath, LearnSubject};
 use super::select::Selection;
 use crate::pack::PackSet;
 
-/// Most examples of lines that look like readiness and are not.
+/// Most `none` examples.
 pub(crate) const MOST_EARLY: usize = 8;
 
-/// The pack's text.
+/// The text of the pack.
 pub(crate) fn pack(
     subject: &LearnSubject,
     selection: &Selection<'_>,
@@ -28,7 +28,7 @@ pub(crate) fn pack(
     let what = build.map_or_else(|| "a build without a number".to_owned(), |build| format!("build {build}"));
     line(&mut text, "description", &quoted(&format!("Learnt from {what}")));
     match build {
-        // Open upwards: an upgrade seldom changes the words, and where it does, the probe still proves readiness.
+        // No upper bound: an upgrade seldom changes the words, and if it does, the probe still proves readiness.
         Some(build) => line(&mut text, "builds", &format!("{{ min = {build} }}")),
         None => era(&mut text, subject, packs),
     }
@@ -36,12 +36,12 @@ pub(crate) fn pack(
         HealthPath::Answers => line(&mut text, "probe", "{ path = \"/health\" }"),
         HealthPath::Missing => line(&mut text, "probe", "\"none\""),
     }
-    // With `--log-jsonl` the same messages come on standard output.
-    let moves = subject.options.iter().any(|option| option == "log-jsonl");
-    if moves {
+    // A build with `--log-jsonl` prints the same messages on standard output, if told so: patterns must see both streams.
+    let has_jsonl = subject.options.iter().any(|option| option == "log-jsonl");
+    if has_jsonl {
         line(&mut text, "structured", "[\"log-jsonl\"]");
     }
-    let stream = |found: &ObservedLine| if moves { "any" } else { found.stream.as_str() };
+    let stream = |found: &ObservedLine| if has_jsonl { "any" } else { found.stream.as_str() };
     let mut pattern = |verdict: &str, found: &ObservedLine| {
         let _ = write!(text, "\n[[pattern]]\nverdict = \"{verdict}\"\nstream = \"{}\"\n", stream(found));
         line(&mut text, "regex", &quoted(&found.template.regex));
@@ -56,12 +56,13 @@ pub(crate) fn pack(
     text
 }
 
-/// The options that tell the eras of all known packs distance, as far as this build lists or lacks them.
+/// For a build without a number: of the options by which the known packs tell eras apart, those that this build lists and
+/// those that it lacks.
 fn era(text: &mut String, subject: &LearnSubject, packs: &PackSet) {
-    let telling = packs.iter().flat_map(|pack| pack.fit().help_lists.iter().chain(&pack.fit().help_lacks));
-    let telling: BTreeSet<&String> = telling.collect();
+    let distinctive = packs.iter().flat_map(|pack| pack.fit().help_lists.iter().chain(&pack.fit().help_lacks));
+    let distinctive: BTreeSet<&String> = distinctive.collect();
     let (listed, lacked): (Vec<&String>, Vec<&String>) =
-        telling.into_iter().partition(|option| subject.options.contains(option));
+        distinctive.into_iter().partition(|option| subject.options.contains(option));
     for (key, options) in [("help-lists", listed), ("help-lacks", lacked)] {
         if !options.is_empty() {
             let options: Vec<String> = options.iter().map(|option| quoted(&format!("--{option}"))).collect();
@@ -81,7 +82,7 @@ fn line(text: &mut String, key: &str, value: &str) {
     let _ = writeln!(text, "{key} = {value}");
 }
 
-/// A TOML string: literal where that can hold it, so that a pattern reads as it is.
+/// A TOML string: a literal one if possible, so that a pattern needs no escapes.
 fn quoted(text: &str) -> String {
     let is_plain = |c: char| c != '\'' && !c.is_control();
     if text.chars().all(is_plain) {

@@ -1,4 +1,4 @@
-//! The fast way to a verdict against the plain one: every pattern alone, in order, on every line.
+//! Compares every verdict with that of each pattern alone, in order, on every line.
 
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ const SHAPES: [&str; 30] = [
     "(?P<percent>[0-9]+) ?%",
 ];
 
-/// What lines are made of.
+/// The pieces of generated lines.
 const PIECES: [&str; 24] = [
     "a",
     "b",
@@ -95,7 +95,7 @@ fn judge_plainly(plain: &[(Regex, VerdictRule)], line: &[u8], port: Option<u16>)
     plain.iter().filter(|(regex, _)| regex.is_match(line)).find_map(|(_, judge)| judge.verdict(line, port))
 }
 
-/// With the automaton, as long as it does not give up, and without.
+/// Asserts the same verdicts with the automaton (until it thrashes its cache), without it, and from each pattern alone.
 fn assert_same(patterns: &[DetectorPattern], stream: StreamName, lines: &[impl AsRef<[u8]>]) {
     let compiled = CompiledPatterns::checked(patterns).expect("valid");
     let fast = compiled.get(stream);
