@@ -5,8 +5,8 @@ use std::time::Duration;
 use llama_warden_events::{Event, FailureReason, ListenerOwner, ReadyVia, StreamName, Uptime, Warning};
 
 use super::{ReadinessAction, Startup, StartupPhase, later};
-use crate::Identity;
 use crate::failure::ReadinessFailure;
+use crate::identity::Identity;
 
 /// Longest wait for those who find out; what is not known by then counts as unknowable.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,8 +1,10 @@
 //! The machine as tables: inputs at times in milliseconds since the start of the daemon, the spawn being at 1000.
 
-use llama_warden_events::{FailureReason, Signal};
+use llama_warden_events::{FailureReason, ListenerOwner, ProcessEnd, Signal};
 
 use super::*;
+use crate::failure::FailureEvidence;
+use crate::identity::Identity;
 
 mod end;
 mod limits;
