@@ -1,7 +1,10 @@
-//! The component: hears events and taps, lets a machine per incarnation decide, performs what it wants.
+//! The component: gives events, output and answers to the machine of each launch, and performs its actions.
 //!
-//! Probes, identity checks and commands run as tasks of their own, so that one slow server delays no other. Their number
-//! is bounded: a machine has two probes and one identity check on their way at most, each with a time limit.
+//! Probes, identity checks and commands run as tasks of their own, so that one slow server delays no other. Their number is
+//! bounded: a machine has at most two probes and one confirmation in flight, each with a time limit.
+//!
+//! Before a machine gets an answer or a deadline, it gets the output that came before: a line decides by which hint a server
+//! counts as ready, and it is a sign of life.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -21,46 +24,46 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::identity;
-use crate::machine::{OutputSummary, Probeable, ReadinessAction, ReadinessInput, ReadinessMachine, ReadinessPolicy};
+use crate::machine::{Probeable, ReadinessAction, ReadinessInput, ReadinessMachine, ReadinessPolicy};
 use crate::pack_reloader::PackReloader;
 use crate::tap::{LaunchKey, LaunchOutputs, SharedOutput, lock};
 
-/// Decides for every incarnation whether it is ready, or why not.
+/// The component: one verdict per launch, ready or the reason why not.
 pub struct Readiness {
     fleet: watch::Receiver<Fleet>,
     packs: PackReloader,
-    outputs: LaunchOutputs,
+    outputs: Arc<LaunchOutputs>,
     make_matcher: Option<Arc<MatcherMaker>>,
 }
 
 type MatcherMaker = dyn Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send + Sync;
 
-/// Why the component ended by itself.
+/// Why the component ended without being cancelled.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadinessError {
-    /// Events come and go no more.
+    /// The bus is closed: no event arrives or leaves any more.
     #[error("lost the line of events: {0}")]
     Bus(#[from] BusClosed),
 }
 
 impl Readiness {
-    /// The component. Its taps are on the lane from now on, so that no line of a first launch is missed.
+    /// Creates the component, and registers its taps on the lane at once, so that no line of a first launch is missed.
     pub fn new(fleet: watch::Receiver<Fleet>, packs: PackSet, lane: &OutputLane) -> Self {
-        let outputs = LaunchOutputs::new(packs.clone());
-        lane.register_taps(Arc::new(outputs.clone()));
+        let outputs = Arc::new(LaunchOutputs::new(packs.clone()));
+        lane.register_taps(outputs.clone());
         Self { fleet, packs: PackReloader::new(packs, None), outputs, make_matcher: None }
     }
 
-    /// Takes up what changes in `directory` (absolute) while the daemon runs: in force from the next launch on. Nothing
-    /// is watched without one.
+    /// Reloads packs from `directory` (absolute) while the daemon runs; they are in force from the next launch on. `None`
+    /// watches nothing.
     #[must_use]
     pub fn watching(mut self, directory: Option<PathBuf>) -> Self {
         self.packs = PackReloader::new(self.packs.packs().clone(), directory);
         self
     }
 
-    /// Reads servers for which `make` gives a matcher with it instead of the detector pack's patterns. `make` gets the
-    /// server and the port that it was given. The pack still says how to probe.
+    /// Uses the matcher that `make` returns for a server and its port, instead of the patterns of the detector pack. `None`
+    /// keeps the patterns. The pack still says how to probe.
     #[must_use]
     pub fn with_matchers(
         mut self,
@@ -99,7 +102,7 @@ impl Component for Readiness {
                     None => return Err(BusClosed.into()),
                 },
                 () = worker.readiness.outputs.changed() => worker.on_output().await?,
-                next_reload = worker.readiness.packs.next_reload() => worker.on_packs_reloaded(next_reload).await?,
+                reloaded = worker.readiness.packs.next_reload() => worker.on_packs_reloaded(reloaded).await?,
                 Some(done) = worker.tasks.join_next() => worker.on_task_done(done).await?,
                 () = ports.clock.sleep_until(deadline) => worker.on_deadline().await?,
             }
@@ -107,32 +110,32 @@ impl Component for Readiness {
     }
 }
 
-/// What a task brings back, if it concerns the machine.
-type Finished = (LaunchKey, Option<ReadinessInput>);
+/// The launch that a task worked for, and the input for its machine, if there is one.
+type TaskResult = (LaunchKey, Option<ReadinessInput>);
 
 struct ReadinessWorker {
     readiness: Readiness,
     events: Publisher,
     commands: CommandSender,
     clock: Clock,
-    /// Packs of launches whose process does not exist yet.
+    /// Packs of launches that have no process yet.
     chosen_packs: BTreeMap<LaunchKey, Pack>,
-    /// Launches that were probing to end before their process existed.
+    /// Launches that were stopped before they had a process: they are not tracked when it appears.
     stopping: BTreeSet<LaunchKey>,
     launches: BTreeMap<LaunchKey, WatchedLaunch>,
-    tasks: JoinSet<Finished>,
+    tasks: JoinSet<TaskResult>,
 }
 
 struct WatchedLaunch {
     machine: ReadinessMachine,
     output: SharedOutput,
-    /// None once nothing is probing any more: the verdict is out.
-    probing: Option<Arc<ProbeSettings>>,
-    /// The event that made the process known.
+    /// `None` after the verdict, when nothing is asked any more.
+    probe: Option<Arc<ProbeSettings>>,
+    /// The `ServerSpawned` event: the cause of what a probe or a line leads to.
     spawned: Option<Seq>,
 }
 
-/// Where a server is probing, and as whom it is known.
+/// Where to ask a server, and the names under which the right model may answer.
 struct ProbeSettings {
     target: Target,
     probe_path: Box<str>,
@@ -140,10 +143,10 @@ struct ProbeSettings {
 }
 
 impl WatchedLaunch {
-    /// The verdict is out: what only served to find it is kept no longer.
+    /// Drops what only served to find the verdict: a ready server keeps none of it for months.
     fn on_verdict(&mut self) {
         lock(&self.output).on_verdict();
-        self.probing = None;
+        self.probe = None;
     }
 }
 
@@ -195,7 +198,7 @@ impl ReadinessWorker {
         }
         let Some(launch) = self.new_launch(&key, port, spawned, cause) else { return Ok(()) };
         self.launches.insert(key.clone(), launch);
-        // What came before the matcher may hold changed.
+        // The early lines have been matched now.
         self.read_output(&key).await
     }
 
@@ -210,14 +213,14 @@ impl ReadinessWorker {
             ProbeWay::Http { path } if !target.encrypted => (Probeable::Yes, path.as_str()),
             ProbeWay::Http { .. } | ProbeWay::None => (Probeable::No, "/health"),
         };
-        let probing = ProbeSettings { target, probe_path: probe_path.into(), model_names: model_names(&spec) };
-        let output = self.readiness.outputs.of(key);
+        let probe = ProbeSettings { target, probe_path: probe_path.into(), model_names: model_names(&spec) };
+        let output = self.readiness.outputs.get_or_create(key);
         let own = self.readiness.make_matcher.as_ref().and_then(|make| make(&spec, port));
         lock(&output).set_matcher(own.unwrap_or_else(|| Box::new(pack.matcher(Some(port)))));
         Some(WatchedLaunch {
             machine: ReadinessMachine::new(ReadinessPolicy::new(&spec.readiness, probeable), spawned),
             output,
-            probing: Some(Arc::new(probing)),
+            probe: Some(Arc::new(probe)),
             spawned: cause,
         })
     }
@@ -238,7 +241,7 @@ impl ReadinessWorker {
         Ok(())
     }
 
-    /// Makes up for events that were not heard, from the snapshot that contains them.
+    /// Makes up for lost events from the snapshot, which contains them.
     async fn catch_up(&mut self, snapshot: &Snapshot) -> Result<(), BusClosed> {
         let gone: Vec<_> = self.launches.keys().filter(|key| !is_latest(snapshot, key)).cloned().collect();
         for key in gone {
@@ -300,21 +303,15 @@ impl ReadinessWorker {
         Ok(())
     }
 
-    /// Lets the machine of a launch see what was read since the last time.
+    /// Gives the machine of a launch the summary of its output since the last one.
     async fn read_output(&mut self, key: &LaunchKey) -> Result<(), BusClosed> {
-        let Some(launch) = self.launches.get(key).filter(|launch| launch.machine.is_watching()) else { return Ok(()) };
-        let summary = lock(&launch.output).take();
-        let now = self.clock.now();
-        let sighting = OutputSummary {
-            hints: summary.hints,
-            progress: summary.progress,
-            last_line: summary.last_line.map(|at| Uptime::new(now.as_duration().saturating_sub(at.elapsed()))),
-        };
-        self.advance(key, ReadinessInput::Output(sighting), None).await
+        let Some(launch) = self.launches.get(key).filter(|launch| launch.machine.is_starting()) else { return Ok(()) };
+        let summary = lock(&launch.output).take_summary(self.clock.now());
+        self.advance(key, ReadinessInput::Output(summary), None).await
     }
 
-    async fn on_packs_reloaded(&mut self, next_reload: Option<Event>) -> Result<(), BusClosed> {
-        let Some(reloaded) = next_reload else { return Ok(()) };
+    async fn on_packs_reloaded(&mut self, reloaded: Option<Event>) -> Result<(), BusClosed> {
+        let Some(reloaded) = reloaded else { return Ok(()) };
         self.readiness.outputs.set_packs(self.readiness.packs.packs().clone());
         self.events.publish(EventDraft::daemon(reloaded)).await
     }
@@ -325,22 +322,20 @@ impl ReadinessWorker {
         let due: Vec<_> =
             self.launches.iter().filter(|(_, launch)| is_due(launch)).map(|(key, _)| key.clone()).collect();
         for key in due {
-            // First what was read: a line is a sign of life.
             self.read_output(&key).await?;
             self.advance(&key, ReadinessInput::Deadline, None).await?;
         }
         Ok(())
     }
 
-    async fn on_task_done(&mut self, done: Result<Finished, tokio::task::JoinError>) -> Result<(), BusClosed> {
+    async fn on_task_done(&mut self, done: Result<TaskResult, tokio::task::JoinError>) -> Result<(), BusClosed> {
         match done {
             Ok((key, Some(input))) => {
-                // First what was read: a line that came before an answer names the proof.
                 self.read_output(&key).await?;
                 self.advance(&key, input, None).await
             }
             Ok((_, None)) => Ok(()),
-            // Probes do not panic; if one did, its server is still bounded by its cap.
+            // Tasks do not panic. If a probe did, the cap would still bound its launch.
             Err(error) => {
                 tracing::error!(%error, "a probe failed");
                 Ok(())
@@ -348,16 +343,16 @@ impl ReadinessWorker {
         }
     }
 
-    /// Gives an input to the machine of a launch and does what it wants. `cause` is the event that led here.
+    /// Gives an input to the machine of a launch and performs its actions. `cause` is the event that led to the input.
     async fn advance(&mut self, key: &LaunchKey, input: ReadinessInput, cause: Option<Seq>) -> Result<(), BusClosed> {
         let Some(launch) = self.launches.get_mut(key) else { return Ok(()) };
-        let was_undecided = launch.machine.is_watching();
+        let was_starting = launch.machine.is_starting();
         let actions = launch.machine.on(input, self.clock.now());
-        let is_decided = was_undecided && !launch.machine.is_watching();
         let cause = cause.or(launch.spawned);
-        let lines = actions.iter().any(|action| matches!(action, ReadinessAction::Fail(_)));
-        let lines = if lines { lock(&launch.output).last_lines() } else { Vec::new() };
-        if is_decided {
+        // Only a failure needs the last lines, which are copied for it.
+        let is_failure = actions.iter().any(|action| matches!(action, ReadinessAction::Fail(_)));
+        let mut lines = if is_failure { lock(&launch.output).last_lines() } else { Vec::new() };
+        if was_starting && !launch.machine.is_starting() {
             launch.on_verdict();
             self.clear_idle_caches();
         }
@@ -368,7 +363,7 @@ impl ReadinessWorker {
                 ReadinessAction::CheckIdentity { round } => self.start_identity_check(key, round),
                 ReadinessAction::Publish(event) => self.publish(key, event, cause).await?,
                 ReadinessAction::Fail(failure) => {
-                    let lines = lines.clone();
+                    let lines = std::mem::take(&mut lines);
                     let failed = Event::ServerFailed { reason: failure.reason, detail: failure.detail, lines };
                     self.publish(key, failed, cause).await?;
                 }
@@ -377,9 +372,9 @@ impl ReadinessWorker {
         Ok(())
     }
 
-    /// What loading has taught is not needed by servers that only serve. It is much, and it is learnt again within a few lines.
+    /// Drops the DFA caches when no server is loading: they are large and rebuild within a few lines.
     fn clear_idle_caches(&self) {
-        if !self.launches.values().any(|launch| launch.machine.is_watching()) {
+        if !self.launches.values().any(|launch| launch.machine.is_starting()) {
             self.readiness.packs.packs().iter().for_each(Pack::clear_cache);
         }
     }
@@ -389,22 +384,22 @@ impl ReadinessWorker {
     }
 
     fn start_probe(&mut self, key: &LaunchKey) {
-        let (Some(probing), key) = (self.probing(key), key.clone()) else { return };
+        let (Some(settings), key) = (self.probe_settings(key), key.clone()) else { return };
         self.tasks.spawn(async move {
-            let answer = probe(&probing.target, &probing.probe_path, identity::ASK_TIMEOUT).await;
+            let answer = probe(&settings.target, &settings.probe_path, identity::ASK_TIMEOUT).await;
             (key, Some(ReadinessInput::Answered(answer)))
         });
     }
 
     fn start_identity_check(&mut self, key: &LaunchKey, round: u32) {
-        let (Some(probing), key) = (self.probing(key), key.clone()) else { return };
+        let (Some(settings), key) = (self.probe_settings(key), key.clone()) else { return };
         self.tasks.spawn(async move {
-            let identity = identity::identify(&probing.target, &probing.model_names).await;
+            let identity = identity::identify(&settings.target, &settings.model_names).await;
             (key, Some(ReadinessInput::IdentityChecked { round, identity }))
         });
     }
 
-    /// The answer comes as an event; only a refusal comes from here.
+    /// Asks the launcher who listens. The answer comes as an event; the task only turns a refusal into one.
     fn request_listener(&mut self, key: &LaunchKey) {
         let command = LaunchCommand::IdentifyListener { server: key.0.clone(), incarnation: key.1 };
         let reply = self.commands.post(command);
@@ -420,8 +415,8 @@ impl ReadinessWorker {
         self.launches.values().filter_map(|launch| launch.machine.next_deadline()).min()
     }
 
-    fn probing(&self, key: &LaunchKey) -> Option<Arc<ProbeSettings>> {
-        self.launches.get(key)?.probing.clone()
+    fn probe_settings(&self, key: &LaunchKey) -> Option<Arc<ProbeSettings>> {
+        self.launches.get(key)?.probe.clone()
     }
 
     fn spec(&self, server: &ServerId) -> Option<Arc<ServerSpec>> {
@@ -435,7 +430,7 @@ impl ReadinessWorker {
         self.readiness.outputs.remove(key);
     }
 
-    /// A new launch ends whatever was left of those before, also of those that never got a process.
+    /// Forgets earlier launches of a server, also those that never had a process.
     fn untrack_before(&mut self, server: &ServerId, incarnation: Incarnation) {
         let stale = |key: &LaunchKey| key.0 == *server && key.1 < incarnation;
         self.chosen_packs.retain(|key, _| !stale(key));

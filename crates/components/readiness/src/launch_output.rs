@@ -1,81 +1,75 @@
-//! What was read of one incarnation's output: hits, progress, evidence, and the last lines.
+//! What the lines of one launch say until the component asks: hints, progress, failure evidence, and the last lines.
 //!
-//! Written by the tasks that read the two pipes, taken by the component. Nothing is queued: a slot holds the first hit of
-//! each kind until it is taken, and the latest progress, so that no output can fill anything or make a matcher wait.
+//! The tasks that read the two pipes write here; the component takes an [`OutputSummary`]. Nothing is queued: of hints, the
+//! first line of each stream and strength is kept, and of progress the latest. So no output can fill the memory or make a
+//! pipe wait.
 //!
-//! Lines can come before the component knows how to read them: the launcher opens the output as soon as the process is
-//! published. They are kept, in order, and read once a matcher is there. If they grow beyond [`EARLY_LIMIT`], the generic
-//! patterns read them; the probe finds the truth meanwhile.
+//! Lines can come before the component has chosen a matcher: the launcher opens the output as soon as the process is
+//! published. Such early lines are kept, in order, and matched once there is a matcher. If they grow beyond [`EARLY_LIMIT`],
+//! the patterns of the generic pack match them, and the probe finds readiness.
 
 use std::collections::VecDeque;
 
 use llama_warden_detectors::{Matcher, Verdict, strip_controls};
-use llama_warden_events::{FailureReason, StreamName};
+use llama_warden_events::{FailureReason, StreamName, Uptime};
 use tokio::time::Instant;
 
 use crate::failure::FailureEvidence;
-use crate::machine::{HintStrength, ReadinessHint};
+use crate::machine::{HintStrength, OutputSummary, ReadinessHint};
 
-/// Most bytes of lines that wait for a matcher.
+/// Most bytes of early lines; and a sixteenth of that, most early lines, since empty ones cost memory too.
 const EARLY_LIMIT: usize = 256 * 1024;
-/// How many last lines are kept for a failure.
+/// How many last lines are kept, for the failure event.
 const TAIL_LINES: usize = 12;
-/// Most bytes of a line that are kept.
+/// Most bytes that are kept of a line.
 const LINE_LIMIT: usize = 512;
 
-/// Makes the matcher that reads when the right one takes too long to come: hardly ever.
+/// Makes the matcher for a launch whose early lines exceed the limit, which hardly ever happens.
 pub(crate) type MakeFallback = Box<dyn FnOnce() -> Box<dyn Matcher> + Send>;
 
-/// See the module.
+/// The output of one launch.
 pub(crate) struct LaunchOutput {
     matcher: MatcherState,
     tail: Tail,
-    /// Lines other than echoes.
+    /// How many lines came, without echoes.
     lines: u64,
-    evidence: Option<Box<LatestEvidence>>,
-    /// What the component still wants to know beside why the process may end: nothing, once the verdict is out.
+    evidence: Option<Box<NumberedEvidence>>,
+    /// `None` after the verdict: then only evidence is kept.
     pending: Option<Box<PendingOutput>>,
 }
 
 enum MatcherState {
-    Waiting(Box<Waiting>),
+    Waiting(Box<EarlyLines>),
     Matching(Box<dyn Matcher>),
 }
 
 /// Lines that came before their matcher.
-struct Waiting {
-    early: Vec<(StreamName, Box<[u8]>)>,
+struct EarlyLines {
+    lines: Vec<(StreamName, Box<[u8]>)>,
     bytes: usize,
-    fallback: MakeFallback,
+    make_fallback: MakeFallback,
 }
 
-/// FailureEvidence, and after how many lines it came.
-struct LatestEvidence {
-    at: u64,
+/// Evidence, and the number of its line.
+struct NumberedEvidence {
+    number: u64,
     evidence: FailureEvidence,
 }
 
-/// What was read of a server that is on its way, until it is taken.
+/// The next summary.
 #[derive(Default)]
 struct PendingOutput {
-    last_line: Option<Instant>,
-    slots: [Option<String>; 4],
+    hints: Vec<ReadinessHint>,
     progress: Option<Option<f64>>,
-}
-
-/// What there is to take.
-#[derive(Debug, Default)]
-pub(crate) struct Taken {
-    pub(crate) hints: Vec<ReadinessHint>,
-    pub(crate) progress: Option<Option<f64>>,
-    pub(crate) last_line: Option<Instant>,
+    last_line: Option<Instant>,
 }
 
 impl LaunchOutput {
-    /// A output that waits for its matcher; what `fallback` makes reads when it takes too long.
-    pub(crate) fn new(fallback: MakeFallback) -> Self {
+    /// The output of a launch whose matcher is not chosen yet.
+    pub(crate) fn new(make_fallback: MakeFallback) -> Self {
+        let early = EarlyLines { lines: Vec::new(), bytes: 0, make_fallback };
         Self {
-            matcher: MatcherState::Waiting(Box::new(Waiting { early: Vec::new(), bytes: 0, fallback })),
+            matcher: MatcherState::Waiting(Box::new(early)),
             tail: Tail::default(),
             lines: 0,
             evidence: None,
@@ -83,41 +77,35 @@ impl LaunchOutput {
         }
     }
 
-    /// Takes a line in. Returns whether there is something new to take.
+    /// Reads a line. Returns whether the component should take a summary.
     pub(crate) fn on_line(&mut self, stream: StreamName, line: &[u8]) -> bool {
-        let MatcherState::Waiting(waiting) = &mut self.matcher else { return self.read(stream, line) };
-        waiting.bytes += line.len();
-        if waiting.bytes <= EARLY_LIMIT && waiting.early.len() < EARLY_LIMIT / 16 {
-            waiting.early.push((stream, line.into()));
+        let MatcherState::Waiting(early) = &mut self.matcher else { return self.match_line(stream, line) };
+        early.bytes += line.len();
+        if early.bytes <= EARLY_LIMIT && early.lines.len() < EARLY_LIMIT / 16 {
+            early.lines.push((stream, line.into()));
             return false;
         }
-        let pending = self.start_matching(None);
-        self.read(stream, line) || pending
+        let has_news = self.start_matching(None);
+        self.match_line(stream, line) || has_news
     }
 
-    /// Begins to read with `matcher`, the lines that waited first. Returns whether there is something to take.
+    /// Matches the early lines with `matcher`, and those to come. Returns whether the component should take a summary.
     pub(crate) fn set_matcher(&mut self, matcher: Box<dyn Matcher>) -> bool {
         self.start_matching(Some(matcher))
     }
 
+    /// Without a `matcher`, the present one stays, and a launch that has none gets the fallback.
     fn start_matching(&mut self, matcher: Option<Box<dyn Matcher>>) -> bool {
-        let waiting = std::mem::replace(&mut self.matcher, MatcherState::Matching(Box::new(NullMatcher)));
-        let (early, matcher) = match waiting {
-            MatcherState::Waiting(waiting) => {
-                let Waiting { early, fallback, .. } = *waiting;
-                (early, matcher.unwrap_or_else(fallback))
-            }
+        let before = std::mem::replace(&mut self.matcher, MatcherState::Matching(Box::new(NullMatcher)));
+        let (early, matcher) = match before {
+            MatcherState::Waiting(early) => (early.lines, matcher.unwrap_or_else(early.make_fallback)),
             MatcherState::Matching(current) => (Vec::new(), matcher.unwrap_or(current)),
         };
         self.matcher = MatcherState::Matching(matcher);
-        let mut pending = false;
-        for (stream, line) in early {
-            pending |= self.read(stream, &line);
-        }
-        pending
+        early.into_iter().fold(false, |has_news, (stream, line)| self.match_line(stream, &line) || has_news)
     }
 
-    fn read(&mut self, stream: StreamName, line: &[u8]) -> bool {
+    fn match_line(&mut self, stream: StreamName, line: &[u8]) -> bool {
         let MatcherState::Matching(matcher) = &mut self.matcher else { return false };
         let verdict = matcher.on_line(stream, line);
         if verdict == Verdict::Echo {
@@ -128,80 +116,74 @@ impl LaunchOutput {
         if let Verdict::Failure { reason, rank } = verdict {
             self.keep_evidence(reason, rank, line);
         }
-        self.pending.as_mut().is_some_and(|pending| pending.read(stream, verdict, line))
+        self.pending.as_mut().is_some_and(|pending| pending.add(stream, verdict, line))
     }
 
-    /// Before the verdict the most specific line counts; afterwards only a recent one can explain an end.
+    /// Before the verdict, the most specific line counts. After it, a server may survive failures for months, so that only a
+    /// recent one can explain the end.
     fn keep_evidence(&mut self, reason: FailureReason, rank: u16, line: &[u8]) {
-        let replaces = match &self.evidence {
-            None => true,
-            Some(kept) => rank < kept.evidence.rank || self.pending.is_none() && self.is_old(kept.at),
-        };
+        let replaces = self
+            .evidence
+            .as_ref()
+            .is_none_or(|kept| rank < kept.evidence.rank || self.pending.is_none() && self.is_old(kept.number));
         if replaces {
             let evidence = FailureEvidence { reason, rank, line: printable(line) };
-            self.evidence = Some(Box::new(LatestEvidence { at: self.lines, evidence }));
+            self.evidence = Some(Box::new(NumberedEvidence { number: self.lines, evidence }));
         }
     }
 
-    const fn is_old(&self, at: u64) -> bool {
-        self.lines - at >= TAIL_LINES as u64
+    /// Whether a line is no longer among the last ones.
+    const fn is_old(&self, number: u64) -> bool {
+        self.lines - number >= TAIL_LINES as u64
     }
 
-    /// Takes what is new.
-    pub(crate) fn take(&mut self) -> Taken {
-        self.pending.as_mut().map(|pending| pending.take()).unwrap_or_default()
+    /// Takes the summary of the lines since the last one; `now` is the present time.
+    pub(crate) fn take_summary(&mut self, now: Uptime) -> OutputSummary {
+        let PendingOutput { mut hints, progress, last_line } =
+            self.pending.as_deref_mut().map(std::mem::take).unwrap_or_default();
+        // The ready line goes last, whichever pipe was read first: what it says is the later truth.
+        hints.sort_by_key(|hint| (hint.strength, hint.stream));
+        let last_line = last_line.map(|at| Uptime::new(now.as_duration().saturating_sub(at.elapsed())));
+        OutputSummary { hints, progress, last_line }
     }
 
-    /// The verdict is out: from now on only evidence is kept, and what there was explains nothing any more.
+    /// The launch has its verdict: from now on only evidence is kept, and that of the start-up explains no later end.
     pub(crate) fn on_verdict(&mut self) {
         self.pending = None;
         self.evidence = None;
     }
 
-    /// Why the process ended, as far as lines tell.
+    /// The line that explains an end of the process now.
     pub(crate) fn evidence(&self) -> Option<FailureEvidence> {
-        let LatestEvidence { at, evidence } = &**self.evidence.as_ref()?;
-        (self.pending.is_some() || !self.is_old(*at)).then(|| evidence.clone())
+        let NumberedEvidence { number, evidence } = &**self.evidence.as_ref()?;
+        (self.pending.is_some() || !self.is_old(*number)).then(|| evidence.clone())
     }
 
-    /// The last lines, oldest first, fit to be read.
+    /// The last lines, oldest first, without terminal control.
     pub(crate) fn last_lines(&mut self) -> Vec<String> {
-        // A process that ended before anybody knew how to read it: its lines are still waiting.
+        // A process may end before its matcher is chosen. Then all its lines are early lines.
         self.start_matching(None);
         self.tail.lines()
     }
 }
 
 impl PendingOutput {
-    /// Takes a line in that is no echo. Returns whether there is something new to take.
-    fn read(&mut self, stream: StreamName, verdict: Verdict, line: &[u8]) -> bool {
+    /// Adds a line that is no echo. Returns whether the component should take a summary.
+    fn add(&mut self, stream: StreamName, verdict: Verdict, line: &[u8]) -> bool {
         self.last_line = Some(Instant::now());
-        match verdict {
+        let strength = match verdict {
             Verdict::Progress { percent } => {
                 self.progress = Some(percent.or(self.progress.flatten()));
                 return true;
             }
-            Verdict::NearlyReady => self.fill(stream, HintStrength::NearlyReady, line),
-            Verdict::Ready => self.fill(stream, HintStrength::Ready, line),
-            Verdict::Nothing | Verdict::Echo | Verdict::Failure { .. } => {}
+            Verdict::NearlyReady => HintStrength::NearlyReady,
+            Verdict::Ready => HintStrength::Ready,
+            Verdict::Nothing | Verdict::Echo | Verdict::Failure { .. } => return !self.hints.is_empty(),
+        };
+        if !self.hints.iter().any(|hint| hint.stream == stream && hint.strength == strength) {
+            self.hints.push(ReadinessHint { stream, strength, line: printable(line) });
         }
-        self.slots.iter().any(Option::is_some)
-    }
-
-    fn fill(&mut self, stream: StreamName, strength: HintStrength, line: &[u8]) {
-        let slot = usize::from(stream == StreamName::Stdout) + 2 * usize::from(strength == HintStrength::Ready);
-        self.slots[slot].get_or_insert_with(|| printable(line));
-    }
-
-    fn take(&mut self) -> Taken {
-        let mut hints = Vec::new();
-        for (slot, line) in self.slots.iter_mut().enumerate() {
-            let Some(line) = line.take() else { continue };
-            let stream = if slot % 2 == 0 { StreamName::Stderr } else { StreamName::Stdout };
-            let strength = if slot < 2 { HintStrength::NearlyReady } else { HintStrength::Ready };
-            hints.push(ReadinessHint { stream, strength, line });
-        }
-        Taken { hints, progress: self.progress.take(), last_line: self.last_line.take() }
+        true
     }
 }
 
@@ -214,23 +196,23 @@ impl Matcher for NullMatcher {
     }
 }
 
-/// The last lines, one behind the other.
+/// The last lines, one after the other in one buffer: a `String` each would cost three words and an allocation.
 #[derive(Default)]
 struct Tail {
     bytes: VecDeque<u8>,
-    /// Of each line, the oldest first; 0 where there is none yet.
+    /// The length of each line, the oldest first; 0 for a line that did not come yet.
     lengths: [u16; TAIL_LINES],
 }
 
 impl Tail {
     fn push(&mut self, line: &[u8]) {
-        // Empty lines between others tell nothing and would push out those that do.
+        // An empty line says nothing and would push out one that does.
         if line.is_empty() {
             return;
         }
         let line = &line[..line.len().min(LINE_LIMIT)];
         self.bytes.drain(..usize::from(self.lengths[0]));
-        // Exactly, since a server that is ready may say nothing more for months.
+        // No spare room: a server that is ready may write nothing more for months.
         self.bytes.reserve_exact(line.len());
         self.bytes.extend(line);
         self.lengths.rotate_left(1);
@@ -244,12 +226,12 @@ impl Tail {
     }
 }
 
-/// At most [`LINE_LIMIT`] bytes of a line as text, without terminal control.
+/// A line as text: at most [`LINE_LIMIT`] bytes, without terminal control.
 fn printable(line: &[u8]) -> String {
     let mut clean = Vec::with_capacity(line.len().min(LINE_LIMIT));
     strip_controls(&line[..line.len().min(LINE_LIMIT)], &mut clean);
     let mut text = String::from_utf8_lossy(&clean).into_owned();
-    // Replacement characters are longer than the bytes that they stand for.
+    // A replacement character is longer than the byte that it stands for.
     while text.len() > LINE_LIMIT {
         text.pop();
     }
@@ -260,7 +242,9 @@ fn printable(line: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// Takes each line for what its first word says.
+    const NOW: Uptime = Uptime::new(std::time::Duration::from_secs(9));
+
+    /// Judges each line by its first word.
     struct Words;
 
     impl Matcher for Words {
@@ -289,9 +273,9 @@ mod tests {
         for line in ["one", "ready 1", "oom 2"] {
             assert!(!output.on_line(StreamName::Stdout, line.as_bytes()));
         }
-        assert!(output.take().hints.is_empty());
+        assert!(output.take_summary(NOW).hints.is_empty());
         assert!(output.set_matcher(Box::new(Words)));
-        let hints = output.take().hints;
+        let hints = output.take_summary(NOW).hints;
         assert_eq!(hints.len(), 1);
         assert_eq!(
             (hints[0].stream, hints[0].strength, &*hints[0].line),
@@ -311,7 +295,7 @@ mod tests {
             pending |= output.on_line(StreamName::Stderr, &line);
         }
         assert!(pending && matches!(output.matcher, MatcherState::Matching(_)));
-        assert_eq!(output.take().hints[0].line, "ready early");
+        assert_eq!(output.take_summary(NOW).hints[0].line, "ready early");
         // Empty lines cost room too.
         let mut output = LaunchOutput::new(Box::new(|| Box::new(Words)));
         for _ in 0..=EARLY_LIMIT / 16 {
@@ -327,19 +311,19 @@ mod tests {
             output.on_line(StreamName::Stderr, format!("nearly {number}").as_bytes());
         }
         output.on_line(StreamName::Stderr, b"ready");
-        let hints = output.take().hints;
+        let hints = output.take_summary(NOW).hints;
         assert_eq!(hints.iter().map(|hint| &*hint.line).collect::<Vec<_>>(), ["nearly 0", "ready"]);
-        assert!(output.take().hints.is_empty());
+        assert!(output.take_summary(NOW).hints.is_empty());
     }
 
     #[tokio::test]
     async fn an_echo_is_neither_life_nor_a_last_line() {
         let mut output = output();
         assert!(!output.on_line(StreamName::Stderr, b"echo 503"));
-        assert_eq!(output.take().last_line, None);
+        assert_eq!(output.take_summary(NOW).last_line, None);
         assert!(output.last_lines().is_empty());
         output.on_line(StreamName::Stderr, b"life");
-        assert!(output.take().last_line.is_some());
+        assert!(output.take_summary(NOW).last_line.is_some());
     }
 
     #[tokio::test]

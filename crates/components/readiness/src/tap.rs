@@ -1,4 +1,4 @@
-//! The taps: they hand every line of every incarnation to its [`LaunchOutput`], and wake the component when there is changed.
+//! The taps on the output lane: each passes the lines of one stream to its [`LaunchOutput`], and wakes the component.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,34 +10,29 @@ use tokio::sync::Notify;
 
 use crate::launch_output::{LaunchOutput, MakeFallback};
 
-/// One launch of a server.
+/// Names one launch of a server.
 pub(crate) type LaunchKey = (ServerId, Incarnation);
-
-/// The outputs of all incarnations; shared by the taps and the component. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct LaunchOutputs {
-    shared: Arc<SharedState>,
-}
-
-struct SharedState {
-    outputs: Mutex<BTreeMap<LaunchKey, SharedOutput>>,
-    /// Where the patterns come from that read a launch whose pack is not known in time.
-    packs: Mutex<PackSet>,
-    /// Told when there is something to take. A permit is kept, so changed between two waits is not lost.
-    changed: Arc<Notify>,
-}
 
 pub(crate) type SharedOutput = Arc<Mutex<LaunchOutput>>;
 
+/// The outputs of all launches, shared by the taps and the component.
+pub(crate) struct LaunchOutputs {
+    outputs: Mutex<BTreeMap<LaunchKey, SharedOutput>>,
+    /// The packs in force: their generic one matches a launch whose own is not chosen in time.
+    packs: Mutex<PackSet>,
+    /// Notified when an output has something new. It keeps one permit, so that a change between two waits is not lost.
+    changed: Arc<Notify>,
+}
+
 impl LaunchOutputs {
     pub(crate) fn new(packs: PackSet) -> Self {
-        let packs = Mutex::new(packs);
-        Self { shared: Arc::new(SharedState { outputs: Mutex::default(), packs, changed: Arc::default() }) }
+        Self { outputs: Mutex::default(), packs: Mutex::new(packs), changed: Arc::default() }
     }
 
-    /// The output of a launch, made by whoever comes first. Makes room by forgetting earlier launches of that server.
-    pub(crate) fn of(&self, key: &LaunchKey) -> SharedOutput {
-        let mut outputs = lock(&self.shared.outputs);
+    /// The output of a launch. A tap may ask before the component or after it: the first one creates the output, and removes
+    /// those of earlier launches of the server.
+    pub(crate) fn get_or_create(&self, key: &LaunchKey) -> SharedOutput {
+        let mut outputs = lock(&self.outputs);
         if let Some(output) = outputs.get(key) {
             return output.clone();
         }
@@ -47,34 +42,31 @@ impl LaunchOutputs {
         output
     }
 
-    /// Forgets a launch. Its taps may go on; nobody hears them.
+    /// Removes a launch. Its taps may still write to their output, which nobody reads any more.
     pub(crate) fn remove(&self, key: &LaunchKey) {
-        lock(&self.shared.outputs).remove(key);
+        lock(&self.outputs).remove(key);
     }
 
-    /// Waits until a output has something to take.
+    /// Waits until an output has something new.
     pub(crate) async fn changed(&self) {
-        self.shared.changed.notified().await;
+        self.changed.notified().await;
     }
 
     /// Other packs are in force.
     pub(crate) fn set_packs(&self, packs: PackSet) {
-        *lock(&self.shared.packs) = packs;
+        *lock(&self.packs) = packs;
     }
 
     fn make_fallback(&self) -> MakeFallback {
-        let generic = lock(&self.shared.packs).get(GENERIC).cloned();
-        Box::new(|| match generic {
-            Some(pack) => Box::new(pack.matcher(None)),
-            None => Box::new(PatternMatcher::empty()),
-        })
+        let generic = lock(&self.packs).get(GENERIC).cloned();
+        Box::new(|| Box::new(generic.map_or_else(PatternMatcher::empty, |pack| pack.matcher(None))))
     }
 }
 
 impl TapFactory for LaunchOutputs {
     fn tap(&self, key: &OutputKey) -> Option<Box<dyn OutputTap>> {
-        let output = self.of(&(key.server.clone(), key.incarnation));
-        Some(Box::new(Tap { stream: key.stream, output, changed: self.shared.changed.clone() }))
+        let output = self.get_or_create(&(key.server.clone(), key.incarnation));
+        Some(Box::new(Tap { stream: key.stream, output, changed: self.changed.clone() }))
     }
 }
 
@@ -86,20 +78,22 @@ struct Tap {
 
 impl OutputTap for Tap {
     fn on_line(&mut self, line: &[u8]) {
-        let changed = lock(&self.output).on_line(self.stream, line);
-        if changed {
+        let has_news = lock(&self.output).on_line(self.stream, line);
+        if has_news {
             self.changed.notify_one();
         }
     }
 }
 
-/// A poisoned lock only says that a reader died between two lines; every line leaves a output whole.
+/// Locks a mutex, also a poisoned one: a panic between two lines leaves every output whole.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
+    use llama_warden_events::Uptime;
+
     use super::*;
 
     fn key(incarnation: u32) -> OutputKey {
@@ -115,8 +109,8 @@ mod tests {
         for matcher_comes_first in [true, false] {
             let outputs = LaunchOutputs::new(PackSet::built_in());
             let key = key(1);
-            let output = outputs.of(&(key.server.clone(), key.incarnation));
-            let pack = lock(&outputs.shared.packs).get("llama-server-b11xxx").expect("there").clone();
+            let output = outputs.get_or_create(&(key.server.clone(), key.incarnation));
+            let pack = lock(&outputs.packs).get("llama-server-b11xxx").expect("there").clone();
             let set = || lock(&output).set_matcher(Box::new(pack.matcher(Some(8001))));
             let mut tap = outputs.tap(&key).expect("a tap");
             let mut push = || tap.on_line(b"0.00.022.002 I srv  llama_server: listening on http://127.0.0.1:8001\r");
@@ -129,15 +123,15 @@ mod tests {
                 set()
             };
             assert!(found);
-            assert_eq!(lock(&output).take().hints.len(), 1);
+            assert_eq!(lock(&output).take_summary(Uptime::default()).hints.len(), 1);
         }
     }
 
     #[test]
-    fn a_new_launch_replaces_the_reading_of_the_one_before() {
+    fn a_new_launch_replaces_the_output_of_the_one_before() {
         let outputs = LaunchOutputs::new(PackSet::built_in());
         let _late = outputs.tap(&key(1));
         let _tap = outputs.tap(&key(2));
-        assert_eq!(lock(&outputs.shared.outputs).len(), 1);
+        assert_eq!(lock(&outputs.outputs).len(), 1);
     }
 }

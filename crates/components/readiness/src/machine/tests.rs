@@ -79,7 +79,7 @@ impl MachineRun {
 
     fn identity(&mut self, ms: u64, identity: Identity) -> Vec<ReadinessAction> {
         // Once the verdict is out, no round is awaited any more.
-        let round = if self.machine.is_watching() { self.startup().round } else { 0 };
+        let round = if self.machine.is_starting() { self.startup().round } else { 0 };
         self.on(ms, ReadinessInput::IdentityChecked { round, identity })
     }
 
