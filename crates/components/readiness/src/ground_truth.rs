@@ -1,4 +1,6 @@
-//! Whether a server serves, asked as hard as it takes to be sure.
+//! Asks a server whether it serves, in the way that is certain for every build. `detector learn` compares lines with it.
+//!
+//! `/health` is certain where it exists. A build without it has to complete a prompt.
 
 use std::time::Duration;
 
@@ -7,38 +9,38 @@ use llama_warden_config::ServerSpec;
 use llama_warden_probe::{Answer, Question, Target, ask, probe};
 use tokio::time::Instant;
 
-/// Longest wait for an answer. Builds of mid 2024 take a connection and answer it when the model is loaded.
+/// Longest wait for an answer. Builds of mid 2024 accept a connection and answer once the model is loaded.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// Longest wait for a token.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Asks one server.
+/// Asks one server whether it serves.
 #[derive(Debug, Clone)]
 pub struct GroundTruth {
     target: Target,
     key: Option<String>,
 }
 
-/// A server serves.
+/// The answer of a server that serves.
 #[derive(Debug, Clone, Copy)]
 pub struct Served {
-    /// When it was first seen to.
+    /// When the answer came.
     pub at: Instant,
-    /// How it was seen.
+    /// Which question it answered.
     pub serving: Serving,
 }
 
-/// How a server was seen to serve.
+/// Which question a server answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serving {
     /// `/health` answers 200.
     Healthy,
-    /// There is no `/health`, but it completes a prompt.
+    /// There is no `/health`, and it completes a prompt.
     Completing,
 }
 
 impl GroundTruth {
-    /// Asks the server of `spec` at `port`.
+    /// For the server of `spec` on `port`. Reads the API key once.
     pub async fn of(spec: &ServerSpec, port: u16) -> Self {
         let target = Target::new(spec, port);
         let key = match &target.key {
@@ -48,14 +50,14 @@ impl GroundTruth {
         Self { target, key }
     }
 
-    /// Asks once; `None` if it does not serve yet.
+    /// Asks once. `None` if the server does not serve yet.
     pub async fn ask(&self) -> Option<Served> {
         let answer = probe(&self.target, "/health", ANSWER_TIMEOUT).await;
-        // Of a completion this is the beginning: the token itself takes its time.
+        // Taken before the completion, which takes time of its own.
         let at = Instant::now();
         match answer {
             Answer::Ok => Some(Served { at, serving: Serving::Healthy }),
-            // `/v1/models` would not do: some builds answer it while they load.
+            // Not `/v1/models`: some builds answer it while they load.
             Answer::NotFound if self.completes().await => Some(Served { at, serving: Serving::Completing }),
             _ => None,
         }

@@ -1,7 +1,7 @@
-//! The packs in force, next_reload while the daemon runs.
+//! The packs in force, reloaded from their directory while the daemon runs.
 //!
-//! A change in the directory is looked at when it has been quiet for [`QUIET`], or [`LATEST`] after its beginning. What is valid
-//! is in force from the next launch on; a launch that runs keeps the pack that it began with.
+//! Changes are debounced: the directory is scanned when it has been quiet for [`QUIET`], or at the latest [`LATEST`] after the
+//! first change. Valid packs are in force from the next launch on; a running launch keeps its pack.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use tokio::time::Instant;
 
 use crate::directory_watch::DirectoryWatch;
 
-/// How long nothing may change before the directory is looked at: an editor writes in several steps.
+/// How long the directory has to be quiet before a scan: an editor saves in several steps.
 const QUIET: Duration = Duration::from_millis(200);
-/// Longest time from a change to the start_scan, however much else changes.
+/// Longest time from a change to the scan, however much else changes.
 const LATEST: Duration = Duration::from_secs(2);
 
-/// See the module.
+/// The packs in force, and the watch on their directory.
 #[derive(Debug)]
 pub(crate) struct PackReloader {
     tracker: ReloadTracker<Pack>,
@@ -30,7 +30,7 @@ pub(crate) struct PackReloader {
     scan: Option<JoinHandle<Result<ScanResult<Pack>, BlockingError>>>,
 }
 
-/// A change that was not looked at yet.
+/// Changes that are not scanned yet: the times of the first and of the last one.
 #[derive(Debug, Clone, Copy)]
 struct Debounce {
     began: Instant,
@@ -44,7 +44,7 @@ impl Debounce {
 }
 
 impl PackReloader {
-    /// The packs of `packs`, next_reload from `directory` once [`Self::open`] was called.
+    /// Starts with `packs`. Reloads from `directory` once [`Self::open`] was called.
     pub(crate) const fn new(packs: PackSet, directory: Option<PathBuf>) -> Self {
         Self { tracker: ReloadTracker::new(packs), directory, watch: None, debounce: None, scan: None }
     }
@@ -54,12 +54,12 @@ impl PackReloader {
         self.tracker.files()
     }
 
-    /// Begins to watch. Files that changed since the packs was loaded are looked at, too.
+    /// Starts to watch, and scans once: files may have changed since the packs were loaded.
     pub(crate) fn open(&mut self) {
         let Some(directory) = &self.directory else { return };
         match DirectoryWatch::new(directory) {
             Ok(watch) => self.watch = Some(watch),
-            // The packs that were loaded stay in force, and a restart takes up others.
+            // Not fatal: the loaded packs stay in force, and a restart loads others.
             Err(error) => {
                 tracing::warn!(%error, directory = %directory.display(), "changed detector packs will not be noticed");
             }
@@ -67,24 +67,21 @@ impl PackReloader {
         self.mark_changed();
     }
 
-    /// Waits for a change and takes it up. The result is what to publish; nothing where the directory says what it said
-    /// before. Cancelled, it goes on where it was with the next call.
+    /// Waits for a change, scans, and returns the event to publish; `None` if the scan found nothing new.
+    ///
+    /// Safe to cancel: all progress is in `self`, and the next call goes on with it.
     pub(crate) async fn next_reload(&mut self) -> Option<Event> {
         loop {
             if let Some(scan) = &mut self.scan {
                 let scanned = scan.await;
                 self.scan = None;
-                // A start_scan that failed as a whole changes nothing; the next change leads to another one.
+                // A scan that failed as a whole changes nothing. The next change starts another one.
                 return scanned.ok().and_then(Result::ok).and_then(|scan| self.tracker.apply(scan)).map(reloaded);
             }
-            let Some(debounce) = self.debounce else {
-                self.change().await;
-                self.mark_changed();
-                continue;
-            };
+            let due = self.debounce.map_or_else(Instant::now, |debounce| debounce.due());
             tokio::select! {
                 () = self.change() => self.mark_changed(),
-                () = tokio::time::sleep_until(debounce.due()) => self.start_scan(),
+                () = tokio::time::sleep_until(due), if self.debounce.is_some() => self.start_scan(),
             }
         }
     }
@@ -98,24 +95,22 @@ impl PackReloader {
 
     fn mark_changed(&mut self) {
         let now = Instant::now();
-        let began = self.debounce.map_or(now, |debounce| debounce.began);
-        self.debounce = Some(Debounce { began, last: now });
+        self.debounce.get_or_insert(Debounce { began: now, last: now }).last = now;
     }
 
     fn start_scan(&mut self) {
         self.debounce = None;
         let Some(directory) = self.directory.clone() else { return };
-        // Watched before it is read: what changes meanwhile is noticed.
+        // Watch before the scan, so that a change during the scan is noticed.
         if let Some(Err(error)) = self.watch.as_mut().map(DirectoryWatch::arm) {
             tracing::warn!(%error, directory = %directory.display(), "the detector directory cannot be watched any more");
         }
         let packs = self.packs().clone();
-        // Files and patterns of any size take their time elsewhere.
+        // Reading files and compiling patterns may block: not on this thread.
         self.scan = Some(tokio::spawn(blocking(move || packs.scan(&directory))));
     }
 }
 
-/// The news as they are published.
 fn reloaded(ReloadChanges { loaded, removed, refused }: ReloadChanges) -> Event {
     Event::DetectorsReloaded { packs: loaded.into(), removed: removed.into(), refused: refused.into() }
 }
