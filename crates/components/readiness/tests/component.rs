@@ -1,4 +1,4 @@
-//! The component on a real bus and real sockets; the test plays the launcher, the output and the server.
+//! The component on a real bus and with real sockets. The test acts as the launcher, the output and the server.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
@@ -116,7 +116,7 @@ fn readiness() -> ReadinessSpec {
     }
 }
 
-/// The component on its bus, with a launcher that says `owner` whenever it is asked who listens.
+/// The component on a test bus, with a launcher that answers `owner` whenever it is asked who listens.
 struct Fixture {
     bus: TestBus,
     component: Option<Readiness>,

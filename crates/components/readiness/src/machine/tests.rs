@@ -1,4 +1,4 @@
-//! The machine as tables: inputs at times in milliseconds since the start of the daemon, the spawn being at 1000.
+//! The machine as tables: inputs with times in milliseconds since the start of the daemon. The spawn is at 1000.
 
 use llama_warden_events::{FailureReason, ListenerOwner, ProcessEnd, Signal};
 
@@ -24,10 +24,10 @@ fn policy() -> ReadinessPolicy {
     }
 }
 
-/// A machine that notes what it says.
+/// A machine with all actions that it returned.
 struct MachineRun {
     machine: ReadinessMachine,
-    /// Time does not run backwards, also where a test lets a deadline pass unheard.
+    /// Never runs backwards, even if a test gives no `Deadline` at its time.
     now: Uptime,
     actions: Vec<ReadinessAction>,
 }

@@ -1,4 +1,4 @@
-//! Exits, stops, and sequences of anything.
+//! Exits, stops, and random sequences of inputs.
 
 use super::*;
 

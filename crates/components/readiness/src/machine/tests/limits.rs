@@ -1,4 +1,4 @@
-//! The cap, the stall_deadline timeout, and what is published_progress and asked only so often.
+//! The cap, the stall timeout, and the limits on probes, hints and progress.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What proves that a server is ready, and what only makes the machine check_now.
+//! What proves that a server is ready, and what only makes the machine probe.
 
 use super::*;
 
