@@ -26,6 +26,6 @@ pub use program::{Matchers, Program};
 /// What a compiled plug-in needs: the trait, and the types in it.
 pub mod plugin {
     pub use llama_warden_config::ServerSpec;
+    pub use llama_warden_detectors::{Matcher, Verdict};
     pub use llama_warden_events::{FailureReason, StreamName};
-    pub use llama_warden_readiness::{Matcher, Verdict};
 }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use llama_warden_config::ServerSpec;
+use llama_warden_detectors::Matcher;
 use llama_warden_launcher::shim;
-use llama_warden_readiness::Matcher;
 
 use crate::{cli, demo};
 

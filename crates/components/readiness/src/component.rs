@@ -1,7 +1,10 @@
-//! The component: hears events and taps, lets a machine per incarnation decide, performs what it wants.
+//! The component: gives events, output and answers to the machine of each launch, and performs its actions.
 //!
-//! Probes, identity checks and commands run as tasks of their own, so that one slow server delays no other. Their number
-//! is bounded: a machine has two probes and one identity check on their way at most, each with a time limit.
+//! Probes, identity checks and commands run as tasks of their own, so that one slow server delays no other. Their number is
+//! bounded: a machine has at most two probes and one confirmation in flight, each with a time limit.
+//!
+//! Before a machine gets an answer or a deadline, it gets the output that came before: a line decides by which hint a server
+//! counts as ready, and it is a sign of life.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -10,6 +13,7 @@ use std::sync::Arc;
 use llama_warden_bus::{BusClosed, Clock, CommandSender, Delivery, EventDraft, OutputLane, Publisher};
 use llama_warden_component::{Component, Ports};
 use llama_warden_config::{Fleet, ServerSpec};
+use llama_warden_detectors::{Matcher, Pack, PackSet, ProbeWay};
 use llama_warden_events::{
     Envelope, Event, Incarnation, LaunchCommand, ListenerOwner, NoCommand, ProcessEnd, Seq, ServerId, Uptime,
 };
@@ -19,47 +23,47 @@ use llama_warden_state::{Phase, ProcessRecord, ServerRecord, Snapshot};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::machine::{Action, Askable, Input, Machine, Sighting, Terms};
-use crate::shelf::Shelf;
-use crate::tap::{LaunchKey, Readings, SharedReading, lock};
-use crate::{Matcher, Pack, PackSet, ProbeWay, identity};
+use crate::identity;
+use crate::machine::{Probeable, ReadinessAction, ReadinessInput, ReadinessMachine, ReadinessPolicy};
+use crate::pack_reloader::PackReloader;
+use crate::tap::{LaunchKey, LaunchOutputs, SharedOutput, lock};
 
-/// Decides for every incarnation whether it is ready, or why not.
+/// The component: one verdict per launch, ready or the reason why not.
 pub struct Readiness {
     fleet: watch::Receiver<Fleet>,
-    packs: Shelf,
-    readings: Readings,
+    packs: PackReloader,
+    outputs: Arc<LaunchOutputs>,
     make_matcher: Option<Arc<MatcherMaker>>,
 }
 
 type MatcherMaker = dyn Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send + Sync;
 
-/// Why the component ended by itself.
+/// Why the component ended without being cancelled.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadinessError {
-    /// Events come and go no more.
+    /// The bus is closed: no event arrives or leaves any more.
     #[error("lost the line of events: {0}")]
     Bus(#[from] BusClosed),
 }
 
 impl Readiness {
-    /// The component. Its taps are on the lane from now on, so that no line of a first launch is missed.
+    /// Creates the component, and registers its taps on the lane at once, so that no line of a first launch is missed.
     pub fn new(fleet: watch::Receiver<Fleet>, packs: PackSet, lane: &OutputLane) -> Self {
-        let readings = Readings::new(packs.clone());
-        lane.register_taps(Arc::new(readings.clone()));
-        Self { fleet, packs: Shelf::new(packs, None), readings, make_matcher: None }
+        let outputs = Arc::new(LaunchOutputs::new(packs.clone()));
+        lane.register_taps(outputs.clone());
+        Self { fleet, packs: PackReloader::new(packs, None), outputs, make_matcher: None }
     }
 
-    /// Takes up what changes in `directory` (absolute) while the daemon runs: in force from the next launch on. Nothing
-    /// is watched without one.
+    /// Reloads packs from `directory` (absolute) while the daemon runs; they are in force from the next launch on. `None`
+    /// watches nothing.
     #[must_use]
     pub fn watching(mut self, directory: Option<PathBuf>) -> Self {
-        self.packs = Shelf::new(self.packs.library().clone(), directory);
+        self.packs = PackReloader::new(self.packs.packs().clone(), directory);
         self
     }
 
-    /// Reads servers for which `make` gives a matcher with it instead of the detector pack's patterns. `make` gets the
-    /// server and the port that it was given. The pack still says how to probe.
+    /// Uses the matcher that `make` returns for a server and its port, instead of the patterns of the detector pack. `None`
+    /// keeps the patterns. The pack still says how to probe.
     #[must_use]
     pub fn with_matchers(
         mut self,
@@ -77,98 +81,98 @@ impl Component for Readiness {
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), ReadinessError> {
         let (mut subscription, _) = ports.inbox.split();
-        let mut watchroom = Watchroom {
+        let mut worker = ReadinessWorker {
             readiness: self,
             events: ports.events,
             commands: ports.commands,
             clock: ports.clock,
-            chosen: BTreeMap::new(),
+            chosen_packs: BTreeMap::new(),
             stopping: BTreeSet::new(),
-            watches: BTreeMap::new(),
+            launches: BTreeMap::new(),
             tasks: JoinSet::new(),
         };
-        watchroom.readiness.packs.open();
-        watchroom.catch_up(&subscription.snapshot()).await?;
+        worker.readiness.packs.open();
+        worker.catch_up(&subscription.snapshot()).await?;
         loop {
-            let deadline = watchroom.next_deadline();
+            let deadline = worker.next_deadline();
             tokio::select! {
                 () = ports.cancel.cancelled() => return Ok(()),
                 delivery = subscription.next() => match delivery {
-                    Some(Delivery::Event(envelope)) => watchroom.hear(&envelope).await?,
-                    Some(Delivery::Gap { snapshot, .. }) => watchroom.catch_up(&snapshot).await?,
+                    Some(Delivery::Event(envelope)) => worker.on_event(&envelope).await?,
+                    Some(Delivery::Gap { snapshot, .. }) => worker.catch_up(&snapshot).await?,
                     None => return Err(BusClosed.into()),
                 },
-                () = watchroom.readiness.readings.news() => watchroom.take_news().await?,
-                renewed = watchroom.readiness.packs.renewed() => watchroom.take_packs(renewed).await?,
-                Some(done) = watchroom.tasks.join_next() => watchroom.finish(done).await?,
-                () = ports.clock.sleep_until(deadline) => watchroom.meet_deadlines().await?,
+                () = worker.readiness.outputs.changed() => worker.on_output().await?,
+                reloaded = worker.readiness.packs.next_reload() => worker.on_packs_reloaded(reloaded).await?,
+                Some(done) = worker.tasks.join_next() => worker.on_task_done(done).await?,
+                () = ports.clock.sleep_until(deadline) => worker.on_deadline().await?,
             }
         }
     }
 }
 
-/// What a task brings back, if it concerns the machine.
-type Finished = (LaunchKey, Option<Input>);
+/// The launch that a task worked for, and the input for its machine, if there is one.
+type TaskResult = (LaunchKey, Option<ReadinessInput>);
 
-struct Watchroom {
+struct ReadinessWorker {
     readiness: Readiness,
     events: Publisher,
     commands: CommandSender,
     clock: Clock,
-    /// Packs of launches whose process does not exist yet.
-    chosen: BTreeMap<LaunchKey, Pack>,
-    /// Launches that were asked to end before their process existed.
+    /// Packs of launches that have no process yet.
+    chosen_packs: BTreeMap<LaunchKey, Pack>,
+    /// Launches that were stopped before they had a process: they are not tracked when it appears.
     stopping: BTreeSet<LaunchKey>,
-    watches: BTreeMap<LaunchKey, Watch>,
-    tasks: JoinSet<Finished>,
+    launches: BTreeMap<LaunchKey, WatchedLaunch>,
+    tasks: JoinSet<TaskResult>,
 }
 
-struct Watch {
-    machine: Machine,
-    reading: SharedReading,
-    /// None once nothing is asked any more: the verdict is out.
-    asked: Option<Arc<Asked>>,
-    /// The event that made the process known.
+struct WatchedLaunch {
+    machine: ReadinessMachine,
+    output: SharedOutput,
+    /// `None` after the verdict, when nothing is asked any more.
+    probe: Option<Arc<ProbeSettings>>,
+    /// The `ServerSpawned` event: the cause of what a probe or a line leads to.
     spawned: Option<Seq>,
 }
 
-/// Where a server is asked, and as whom it is known.
-struct Asked {
+/// Where to ask a server, and the names under which the right model may answer.
+struct ProbeSettings {
     target: Target,
     probe_path: Box<str>,
     model_names: Vec<String>,
 }
 
-impl Watch {
-    /// The verdict is out: what only served to find it is kept no longer.
-    fn settle(&mut self) {
-        lock(&self.reading).settle();
-        self.asked = None;
+impl WatchedLaunch {
+    /// Drops what only served to find the verdict: a ready server keeps none of it for months.
+    fn on_verdict(&mut self) {
+        lock(&self.output).on_verdict();
+        self.probe = None;
     }
 }
 
-impl Watchroom {
-    async fn hear(&mut self, envelope: &Envelope) -> Result<(), BusClosed> {
+impl ReadinessWorker {
+    async fn on_event(&mut self, envelope: &Envelope) -> Result<(), BusClosed> {
         let (Some(server), Some(incarnation)) = (&envelope.server, envelope.incarnation) else { return Ok(()) };
         let key = (server.clone(), incarnation);
         let seq = Some(envelope.seq);
         match &envelope.event {
-            Event::LaunchBegan { .. } => self.forget_before(server, incarnation),
-            Event::BinaryIdentified(binary) => self.choose(key, binary.build, &binary.options, seq).await?,
-            Event::ServerSpawned { port, .. } => self.watch(key, *port, envelope.elapsed, seq).await?,
+            Event::LaunchBegan { .. } => self.untrack_before(server, incarnation),
+            Event::BinaryIdentified(binary) => self.choose_pack(key, binary.build, &binary.options, seq).await?,
+            Event::ServerSpawned { port, .. } => self.track(key, *port, envelope.elapsed, seq).await?,
             Event::ListenerIdentified { listener } => {
-                self.take(&key).await?;
-                self.feed(&key, Input::ListenerIdentified(listener.clone()), seq).await?;
+                self.read_output(&key).await?;
+                self.advance(&key, ReadinessInput::ListenerIdentified(listener.clone()), seq).await?;
             }
-            Event::StopBegan { .. } => self.hear_stop(&key).await?,
-            Event::ServerFailed { .. } => self.feed(&key, Input::FailedElsewhere, seq).await?,
-            Event::ServerExited { end, .. } => self.hear_exit(&key, *end, seq).await?,
+            Event::StopBegan { .. } => self.on_stop_began(&key).await?,
+            Event::ServerFailed { .. } => self.advance(&key, ReadinessInput::FailedElsewhere, seq).await?,
+            Event::ServerExited { end, .. } => self.on_exited(&key, *end, seq).await?,
             _ => {}
         }
         Ok(())
     }
 
-    async fn choose(
+    async fn choose_pack(
         &mut self,
         key: LaunchKey,
         build: Option<u64>,
@@ -176,169 +180,163 @@ impl Watchroom {
         cause: Option<Seq>,
     ) -> Result<(), BusClosed> {
         let Some(spec) = self.spec(&key.0) else { return Ok(()) };
-        let Some(choice) = self.readiness.packs.library().choose(build, options, spec.readiness.detector.as_deref())
+        let Some(choice) = self.readiness.packs.packs().choose(build, options, spec.readiness.detector.as_deref())
         else {
             return Ok(());
         };
-        let chosen = Event::DetectorChosen { detector: choice.file.name().into(), because: choice.because };
-        self.chosen.insert(key.clone(), choice.file);
-        self.events.publish(EventDraft::incarnation(key.0, key.1, chosen).because(cause)).await
+        let event = Event::DetectorChosen { detector: choice.file.name().into(), because: choice.because };
+        self.chosen_packs.insert(key.clone(), choice.file);
+        self.events.publish(EventDraft::incarnation(key.0, key.1, event).because(cause)).await
     }
 
-    async fn watch(&mut self, key: LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Result<(), BusClosed> {
+    async fn track(&mut self, key: LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Result<(), BusClosed> {
         if self.stopping.contains(&key) {
             return Ok(());
         }
-        if !self.chosen.contains_key(&key) {
+        if !self.chosen_packs.contains_key(&key) {
             // The build was not identified, or that event was missed.
-            self.choose(key.clone(), None, &[], cause).await?;
+            self.choose_pack(key.clone(), None, &[], cause).await?;
         }
-        let Some(watch) = self.new_watch(&key, port, spawned, cause) else { return Ok(()) };
-        self.watches.insert(key.clone(), watch);
-        // What came before the matcher may hold news.
-        self.take(&key).await
+        let Some(launch) = self.new_launch(&key, port, spawned, cause) else { return Ok(()) };
+        self.launches.insert(key.clone(), launch);
+        // The early lines have been matched now.
+        self.read_output(&key).await
     }
 
-    fn new_watch(&mut self, key: &LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Option<Watch> {
+    fn new_launch(&mut self, key: &LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Option<WatchedLaunch> {
         let Some(spec) = self.spec(&key.0) else {
             tracing::warn!(server = %key.0, "a server was launched that is not configured; nobody watches it");
             return None;
         };
-        let pack = self.chosen.remove(key)?;
+        let pack = self.chosen_packs.remove(key)?;
         let target = Target::new(&spec, port);
-        let (askable, probe_path) = match pack.probe() {
-            ProbeWay::Http { path } if !target.encrypted => (Askable::Yes, path.as_str()),
-            ProbeWay::Http { .. } | ProbeWay::None => (Askable::No, "/health"),
+        let (probeable, probe_path) = match pack.probe() {
+            ProbeWay::Http { path } if !target.encrypted => (Probeable::Yes, path.as_str()),
+            ProbeWay::Http { .. } | ProbeWay::None => (Probeable::No, "/health"),
         };
-        let asked = Asked { target, probe_path: probe_path.into(), model_names: model_names(&spec) };
-        let reading = self.readiness.readings.of(key);
+        let probe = ProbeSettings { target, probe_path: probe_path.into(), model_names: model_names(&spec) };
+        let output = self.readiness.outputs.get_or_create(key);
         let own = self.readiness.make_matcher.as_ref().and_then(|make| make(&spec, port));
-        lock(&reading).read_with(own.unwrap_or_else(|| Box::new(pack.matcher(Some(port)))));
-        Some(Watch {
-            machine: Machine::new(Terms::new(&spec.readiness, askable), spawned),
-            reading,
-            asked: Some(Arc::new(asked)),
+        lock(&output).set_matcher(own.unwrap_or_else(|| Box::new(pack.matcher(Some(port)))));
+        Some(WatchedLaunch {
+            machine: ReadinessMachine::new(ReadinessPolicy::new(&spec.readiness, probeable), spawned),
+            output,
+            probe: Some(Arc::new(probe)),
             spawned: cause,
         })
     }
 
-    async fn hear_stop(&mut self, key: &LaunchKey) -> Result<(), BusClosed> {
-        if !self.watches.contains_key(key) {
+    async fn on_stop_began(&mut self, key: &LaunchKey) -> Result<(), BusClosed> {
+        if !self.launches.contains_key(key) {
             self.stopping.insert(key.clone());
         }
-        self.feed(key, Input::StopBegan, None).await
+        self.advance(key, ReadinessInput::StopBegan, None).await
     }
 
-    async fn hear_exit(&mut self, key: &LaunchKey, end: ProcessEnd, cause: Option<Seq>) -> Result<(), BusClosed> {
-        if let Some(watch) = self.watches.get(key) {
-            let evidence = lock(&watch.reading).evidence();
-            self.feed(key, Input::Exited { end, evidence }, cause).await?;
+    async fn on_exited(&mut self, key: &LaunchKey, end: ProcessEnd, cause: Option<Seq>) -> Result<(), BusClosed> {
+        if let Some(launch) = self.launches.get(key) {
+            let evidence = lock(&launch.output).evidence();
+            self.advance(key, ReadinessInput::Exited { end, evidence }, cause).await?;
         }
-        self.forget(key);
+        self.untrack(key);
         Ok(())
     }
 
-    /// Makes up for events that were not heard, from the snapshot that contains them.
+    /// Makes up for lost events from the snapshot, which contains them.
     async fn catch_up(&mut self, snapshot: &Snapshot) -> Result<(), BusClosed> {
-        let gone: Vec<_> = self.watches.keys().filter(|key| !is_latest(snapshot, key)).cloned().collect();
+        let gone: Vec<_> = self.launches.keys().filter(|key| !is_latest(snapshot, key)).cloned().collect();
         for key in gone {
-            self.forget(&key);
+            self.untrack(&key);
         }
         for (server, record) in &snapshot.servers {
             let key = (server.clone(), record.incarnation);
             match &record.process {
-                Some(process) => self.catch_up_with_process(&key, record, process).await?,
-                None => self.catch_up_with_end(&key, record).await?,
+                Some(process) => self.catch_up_running(&key, record, process).await?,
+                None => self.catch_up_ended(&key, record).await?,
             }
         }
         Ok(())
     }
 
-    async fn catch_up_with_process(
+    async fn catch_up_running(
         &mut self,
         key: &LaunchKey,
         record: &ServerRecord,
         process: &ProcessRecord,
     ) -> Result<(), BusClosed> {
         if record.stop.is_some() {
-            return self.hear_stop(key).await;
+            return self.on_stop_began(key).await;
         }
         if record.failure.is_some() {
-            return self.feed(key, Input::FailedElsewhere, None).await;
+            return self.advance(key, ReadinessInput::FailedElsewhere, None).await;
         }
-        if self.watches.contains_key(key) {
+        if self.launches.contains_key(key) {
             return Ok(());
         }
-        if let Some(pack) = record.detector.as_deref().and_then(|name| self.readiness.packs.library().get(name)) {
-            self.chosen.insert(key.clone(), pack.clone());
+        if let Some(pack) = record.detector.as_deref().and_then(|name| self.readiness.packs.packs().get(name)) {
+            self.chosen_packs.insert(key.clone(), pack.clone());
         }
-        self.watch(key.clone(), process.port, process.spawned, None).await?;
-        if let (Phase::Ready { .. } | Phase::Unready { .. }, Some(watch)) = (record.phase, self.watches.get_mut(key)) {
-            watch.machine.note_ready();
-            watch.settle();
+        self.track(key.clone(), process.port, process.spawned, None).await?;
+        if let (Phase::Ready { .. } | Phase::Unready { .. }, Some(launch)) = (record.phase, self.launches.get_mut(key))
+        {
+            launch.machine.note_ready();
+            launch.on_verdict();
         }
         Ok(())
     }
 
-    async fn catch_up_with_end(&mut self, key: &LaunchKey, record: &ServerRecord) -> Result<(), BusClosed> {
-        if !self.watches.contains_key(key) {
+    async fn catch_up_ended(&mut self, key: &LaunchKey, record: &ServerRecord) -> Result<(), BusClosed> {
+        if !self.launches.contains_key(key) {
             return Ok(());
         }
         if record.stop.is_some() || record.failure.is_some() {
-            self.forget(key);
+            self.untrack(key);
             return Ok(());
         }
-        self.hear_exit(key, record.last_end.unwrap_or(ProcessEnd::Unknown), None).await
+        self.on_exited(key, record.last_end.unwrap_or(ProcessEnd::Unknown), None).await
     }
 
-    async fn take_news(&mut self) -> Result<(), BusClosed> {
-        let keys: Vec<_> = self.watches.keys().cloned().collect();
+    async fn on_output(&mut self) -> Result<(), BusClosed> {
+        let keys: Vec<_> = self.launches.keys().cloned().collect();
         for key in keys {
-            self.take(&key).await?;
+            self.read_output(&key).await?;
         }
         Ok(())
     }
 
-    /// Lets the machine of a launch see what was read since the last time.
-    async fn take(&mut self, key: &LaunchKey) -> Result<(), BusClosed> {
-        let Some(watch) = self.watches.get(key).filter(|watch| watch.machine.is_watching()) else { return Ok(()) };
-        let taken = lock(&watch.reading).take();
-        let now = self.clock.now();
-        let sighting = Sighting {
-            hints: taken.hints,
-            progress: taken.progress,
-            last_line: taken.last_line.map(|at| Uptime::new(now.as_duration().saturating_sub(at.elapsed()))),
-        };
-        self.feed(key, Input::Sighted(sighting), None).await
+    /// Gives the machine of a launch the summary of its output since the last one.
+    async fn read_output(&mut self, key: &LaunchKey) -> Result<(), BusClosed> {
+        let Some(launch) = self.launches.get(key).filter(|launch| launch.machine.is_starting()) else { return Ok(()) };
+        let summary = lock(&launch.output).take_summary(self.clock.now());
+        self.advance(key, ReadinessInput::Output(summary), None).await
     }
 
-    async fn take_packs(&mut self, renewed: Option<Event>) -> Result<(), BusClosed> {
-        let Some(reloaded) = renewed else { return Ok(()) };
-        self.readiness.readings.fall_back_to(self.readiness.packs.library().clone());
+    async fn on_packs_reloaded(&mut self, reloaded: Option<Event>) -> Result<(), BusClosed> {
+        let Some(reloaded) = reloaded else { return Ok(()) };
+        self.readiness.outputs.set_packs(self.readiness.packs.packs().clone());
         self.events.publish(EventDraft::daemon(reloaded)).await
     }
 
-    async fn meet_deadlines(&mut self) -> Result<(), BusClosed> {
+    async fn on_deadline(&mut self) -> Result<(), BusClosed> {
         let now = self.clock.now();
-        let is_due = |watch: &Watch| watch.machine.next_deadline().is_some_and(|deadline| deadline <= now);
-        let due: Vec<_> = self.watches.iter().filter(|(_, watch)| is_due(watch)).map(|(key, _)| key.clone()).collect();
+        let is_due = |launch: &WatchedLaunch| launch.machine.next_deadline().is_some_and(|deadline| deadline <= now);
+        let due: Vec<_> =
+            self.launches.iter().filter(|(_, launch)| is_due(launch)).map(|(key, _)| key.clone()).collect();
         for key in due {
-            // First what was read: a line is a sign of life.
-            self.take(&key).await?;
-            self.feed(&key, Input::Deadline, None).await?;
+            self.read_output(&key).await?;
+            self.advance(&key, ReadinessInput::Deadline, None).await?;
         }
         Ok(())
     }
 
-    async fn finish(&mut self, done: Result<Finished, tokio::task::JoinError>) -> Result<(), BusClosed> {
+    async fn on_task_done(&mut self, done: Result<TaskResult, tokio::task::JoinError>) -> Result<(), BusClosed> {
         match done {
             Ok((key, Some(input))) => {
-                // First what was read: a line that came before an answer names the proof.
-                self.take(&key).await?;
-                self.feed(&key, input, None).await
+                self.read_output(&key).await?;
+                self.advance(&key, input, None).await
             }
             Ok((_, None)) => Ok(()),
-            // Probes do not panic; if one did, its server is still bounded by its cap.
+            // Tasks do not panic. If a probe did, the cap would still bound its launch.
             Err(error) => {
                 tracing::error!(%error, "a probe failed");
                 Ok(())
@@ -346,27 +344,27 @@ impl Watchroom {
         }
     }
 
-    /// Gives an input to the machine of a launch and does what it wants. `cause` is the event that led here.
-    async fn feed(&mut self, key: &LaunchKey, input: Input, cause: Option<Seq>) -> Result<(), BusClosed> {
-        let Some(watch) = self.watches.get_mut(key) else { return Ok(()) };
-        let was_watching = watch.machine.is_watching();
-        let actions = watch.machine.on(input, self.clock.now());
-        let settled = was_watching && !watch.machine.is_watching();
-        let cause = cause.or(watch.spawned);
-        let lines = actions.iter().any(|action| matches!(action, Action::Fail(_)));
-        let lines = if lines { lock(&watch.reading).last_lines() } else { Vec::new() };
-        if settled {
-            watch.settle();
-            self.rest();
+    /// Gives an input to the machine of a launch and performs its actions. `cause` is the event that led to the input.
+    async fn advance(&mut self, key: &LaunchKey, input: ReadinessInput, cause: Option<Seq>) -> Result<(), BusClosed> {
+        let Some(launch) = self.launches.get_mut(key) else { return Ok(()) };
+        let was_starting = launch.machine.is_starting();
+        let actions = launch.machine.on(input, self.clock.now());
+        let cause = cause.or(launch.spawned);
+        // Only a failure needs the last lines, which are copied for it.
+        let is_failure = actions.iter().any(|action| matches!(action, ReadinessAction::Fail(_)));
+        let mut lines = if is_failure { lock(&launch.output).last_lines() } else { Vec::new() };
+        if was_starting && !launch.machine.is_starting() {
+            launch.on_verdict();
+            self.clear_idle_caches();
         }
         for action in actions {
             match action {
-                Action::Probe => self.start_probe(key),
-                Action::IdentifyListener => self.ask_for_listener(key),
-                Action::CheckIdentity { round } => self.start_identity_check(key, round),
-                Action::Publish(event) => self.publish(key, event, cause).await?,
-                Action::Fail(failure) => {
-                    let lines = lines.clone();
+                ReadinessAction::Probe => self.start_probe(key),
+                ReadinessAction::IdentifyListener => self.request_listener(key),
+                ReadinessAction::CheckIdentity { round } => self.start_identity_check(key, round),
+                ReadinessAction::Publish(event) => self.publish(key, event, cause).await?,
+                ReadinessAction::Fail(failure) => {
+                    let lines = std::mem::take(&mut lines);
                     let failed = Event::ServerFailed { reason: failure.reason, detail: failure.detail, lines };
                     self.publish(key, failed, cause).await?;
                 }
@@ -375,10 +373,10 @@ impl Watchroom {
         Ok(())
     }
 
-    /// What loading has taught is not needed by servers that only serve. It is much, and it is learnt again within a few lines.
-    fn rest(&self) {
-        if !self.watches.values().any(|watch| watch.machine.is_watching()) {
-            self.readiness.packs.library().iter().for_each(Pack::forget);
+    /// Drops the DFA caches when no server is loading: they are large and rebuild within a few lines.
+    fn clear_idle_caches(&self) {
+        if !self.launches.values().any(|launch| launch.machine.is_starting()) {
+            self.readiness.packs.packs().iter().for_each(Pack::clear_cache);
         }
     }
 
@@ -387,58 +385,58 @@ impl Watchroom {
     }
 
     fn start_probe(&mut self, key: &LaunchKey) {
-        let (Some(asked), key) = (self.asked(key), key.clone()) else { return };
+        let (Some(settings), key) = (self.probe_settings(key), key.clone()) else { return };
         self.tasks.spawn(async move {
-            let answer = probe(&asked.target, &asked.probe_path, identity::ASK_TIMEOUT).await;
-            (key, Some(Input::Answered(answer)))
+            let answer = probe(&settings.target, &settings.probe_path, identity::ASK_TIMEOUT).await;
+            (key, Some(ReadinessInput::Answered(answer)))
         });
     }
 
     fn start_identity_check(&mut self, key: &LaunchKey, round: u32) {
-        let (Some(asked), key) = (self.asked(key), key.clone()) else { return };
+        let (Some(settings), key) = (self.probe_settings(key), key.clone()) else { return };
         self.tasks.spawn(async move {
-            let identity = identity::identify(&asked.target, &asked.model_names).await;
-            (key, Some(Input::IdentityChecked { round, identity }))
+            let identity = identity::identify(&settings.target, &settings.model_names).await;
+            (key, Some(ReadinessInput::IdentityChecked { round, identity }))
         });
     }
 
-    /// The answer comes as an event; only a refusal comes from here.
-    fn ask_for_listener(&mut self, key: &LaunchKey) {
+    /// Asks the launcher who listens. The answer comes as an event; the task only turns a refusal into one.
+    fn request_listener(&mut self, key: &LaunchKey) {
         let command = LaunchCommand::IdentifyListener { server: key.0.clone(), incarnation: key.1 };
         let reply = self.commands.post(command);
         let key = key.clone();
         self.tasks.spawn(async move {
             let refused = reply.await.err();
-            let unreadable = |detail| Input::ListenerIdentified(ListenerOwner::Unreadable { detail });
+            let unreadable = |detail| ReadinessInput::ListenerIdentified(ListenerOwner::Unreadable { detail });
             (key, refused.map(|refused| unreadable(refused.to_string())))
         });
     }
 
     fn next_deadline(&self) -> Option<Uptime> {
-        self.watches.values().filter_map(|watch| watch.machine.next_deadline()).min()
+        self.launches.values().filter_map(|launch| launch.machine.next_deadline()).min()
     }
 
-    fn asked(&self, key: &LaunchKey) -> Option<Arc<Asked>> {
-        self.watches.get(key)?.asked.clone()
+    fn probe_settings(&self, key: &LaunchKey) -> Option<Arc<ProbeSettings>> {
+        self.launches.get(key)?.probe.clone()
     }
 
     fn spec(&self, server: &ServerId) -> Option<Arc<ServerSpec>> {
         self.readiness.fleet.borrow().get(server.as_str()).cloned()
     }
 
-    fn forget(&mut self, key: &LaunchKey) {
-        self.chosen.remove(key);
+    fn untrack(&mut self, key: &LaunchKey) {
+        self.chosen_packs.remove(key);
         self.stopping.remove(key);
-        self.watches.remove(key);
-        self.readiness.readings.forget(key);
+        self.launches.remove(key);
+        self.readiness.outputs.remove(key);
     }
 
-    /// A new launch ends whatever was left of those before, also of those that never got a process.
-    fn forget_before(&mut self, server: &ServerId, incarnation: Incarnation) {
+    /// Forgets earlier launches of a server, also those that never had a process.
+    fn untrack_before(&mut self, server: &ServerId, incarnation: Incarnation) {
         let stale = |key: &LaunchKey| key.0 == *server && key.1 < incarnation;
-        self.chosen.retain(|key, _| !stale(key));
+        self.chosen_packs.retain(|key, _| !stale(key));
         self.stopping.retain(|key| !stale(key));
-        self.watches.retain(|key, _| !stale(key));
+        self.launches.retain(|key, _| !stale(key));
     }
 }
 

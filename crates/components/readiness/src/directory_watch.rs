@@ -1,7 +1,8 @@
-//! Notices changes in a directory that may not exist yet, or be replaced as a whole.
+//! Notices changes in a directory that may not exist yet, or that is replaced as a whole.
 //!
-//! The directory is watched, not its files: editors and Kubernetes replace files by renames and symbolic links. Beside it the
-//! nearest ancestor that exists is watched, to see the directory come, go, or be swapped.
+//! It watches the directory, not the files: editors and Kubernetes replace files by renames and symbolic links, and an inotify
+//! watch follows the old inode. It also watches the nearest ancestor that exists, to see the directory appear, disappear, or
+//! be swapped.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ pub(crate) struct DirectoryWatch {
     directory: PathBuf,
     watcher: RecommendedWatcher,
     watched: Vec<PathBuf>,
-    /// Told on each change. A permit is kept, so a change between two waits is not lost, and many are one.
+    /// Notified on each change. It keeps one permit: a change between two waits is not lost, and many changes are one.
     changes: Arc<Notify>,
 }
 
@@ -24,14 +25,14 @@ impl DirectoryWatch {
     /// Watches `directory` (absolute).
     ///
     /// # Errors
-    /// Where the kernel gives no more watches.
+    /// If the kernel grants no more watches.
     pub(crate) fn new(directory: &Path) -> notify::Result<Self> {
         let changes = Arc::new(Notify::new());
-        let (told, wanted) = (changes.clone(), directory.to_owned());
+        let (notifier, wanted) = (changes.clone(), directory.to_owned());
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // An error says that events may have been lost: then looking is what helps.
+            // An error means that events may be lost: treat it as a change.
             if event.map_or(true, |event| concerns(&event, &wanted)) {
-                told.notify_one();
+                notifier.notify_one();
             }
         })?;
         let mut watch = Self { directory: directory.to_owned(), watcher, watched: Vec::new(), changes };
@@ -44,20 +45,20 @@ impl DirectoryWatch {
         self.changes.notified().await;
     }
 
-    /// Watches what stands at the directory's path now, which may be another directory than before.
+    /// Watches the directory that is at the path now, which may be another one than before.
     ///
     /// # Errors
     /// As [`Self::new`].
     pub(crate) fn arm(&mut self) -> notify::Result<()> {
         for path in self.watched.drain(..) {
-            // It may be gone, and its watch with it.
+            // The path may be gone, and its watch with it.
             let _ = self.watcher.unwatch(&path);
         }
         if let Some(ancestor) = self.directory.ancestors().skip(1).find(|ancestor| ancestor.is_dir()) {
             self.watcher.watch(ancestor, RecursiveMode::NonRecursive)?;
             self.watched.push(ancestor.to_owned());
         }
-        // What appears between this look and the watch on the ancestor was told by that.
+        // If the directory appears after this check, the watch on the ancestor reports it.
         if self.directory.is_dir() {
             self.watcher.watch(&self.directory, RecursiveMode::NonRecursive)?;
             self.watched.push(self.directory.clone());
@@ -66,13 +67,13 @@ impl DirectoryWatch {
     }
 }
 
-/// Whether an event can change what the directory holds. Reading it, as we do, cannot.
+/// Whether an event may have changed the directory's content. Reading, which we do ourselves, does not.
 fn concerns(event: &notify::Event, directory: &Path) -> bool {
     let changes = match event.kind {
         EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
         _ => true,
     };
-    // Nothing but the directory and the way to it counts in an ancestor, which may be busy.
+    // An ancestor may be busy: only the directory and the path to it count.
     changes && event.paths.iter().any(|path| path.starts_with(directory) || directory.starts_with(path))
 }
 
@@ -90,7 +91,7 @@ mod tests {
         watch.arm().expect("arms");
     }
 
-    /// Takes the notices of what was done so far; the kernel's come within a moment.
+    /// Consumes the notifications of what was done so far, which come from the kernel within a moment.
     async fn drain(watch: &mut DirectoryWatch) {
         while tokio::time::timeout(Duration::from_millis(100), watch.changed()).await.is_ok() {}
     }

@@ -1,24 +1,25 @@
-//! Failures in words: what happened, and what a person does next.
+//! The failures of a launch in words: what happened, and the next step for the user.
 
 use llama_warden_events::{FailureReason, ProcessEnd};
 
-/// A failed incarnation, before its last lines are put to it.
+/// The failure of a launch, without its last lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct ReadinessFailure {
     pub(crate) reason: FailureReason,
     pub(crate) detail: String,
 }
 
-/// A line that tells why a process is about to fail.
+/// A line whose verdict is a failure: it explains the end of the process, if the process ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Evidence {
+pub(crate) struct FailureEvidence {
     pub(crate) reason: FailureReason,
-    /// The lower, the more specific.
+    /// The lowest is the most specific.
     pub(crate) rank: u16,
     pub(crate) line: String,
 }
 
-impl Failure {
+impl ReadinessFailure {
+    /// What happened, with the next step for its reason.
     pub(crate) fn new(reason: FailureReason, what: impl std::fmt::Display) -> Self {
         let detail = match next_step(reason) {
             Some(step) => format!("{what}: {step}"),
@@ -27,8 +28,8 @@ impl Failure {
         Self { reason, detail }
     }
 
-    /// The process ended before it was ready.
-    pub(crate) fn at_exit_before_ready(end: ProcessEnd, evidence: Option<Evidence>) -> Self {
+    /// The process ended before the server was ready.
+    pub(crate) fn at_exit_before_ready(end: ProcessEnd, evidence: Option<FailureEvidence>) -> Self {
         match evidence {
             Some(evidence) => Self::new(evidence.reason, format_args!("{} ({end})", evidence.line.trim())),
             None => Self::new(
@@ -38,10 +39,11 @@ impl Failure {
         }
     }
 
-    /// The process ended after it was ready, unasked. Only memory explains such an end by a line.
-    pub(crate) fn at_exit_after_ready(end: ProcessEnd, evidence: Option<Evidence>) -> Self {
+    /// The process ended by itself after the server was ready. Only lack of memory is explained by a line: a ready server
+    /// logs and survives every other failure.
+    pub(crate) fn at_exit_after_ready(end: ProcessEnd, evidence: Option<FailureEvidence>) -> Self {
         match evidence {
-            Some(Evidence { reason: FailureReason::OutOfMemory, line, .. }) => {
+            Some(FailureEvidence { reason: FailureReason::OutOfMemory, line, .. }) => {
                 Self::new(FailureReason::OutOfMemory, format_args!("{} ({end})", line.trim()))
             }
             _ => Self::new(FailureReason::Crashed, format_args!("ended by itself with {end}")),

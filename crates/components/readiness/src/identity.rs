@@ -1,6 +1,7 @@
-//! Which model answers: `/v1/models`, else `/props`.
+//! Finds out which model answers at a server's address, from `/v1/models`, else from `/props`.
 //!
-//! Older builds lack the one or the other, newer ones ask for the key: what cannot be read is unknown, not wrong.
+//! Older builds lack one of the two, and newer ones want the API key. So an answer that cannot be read makes the model
+//! unknown, not wrong.
 
 use std::time::Duration;
 
@@ -11,62 +12,54 @@ use serde_json::Value;
 #[cfg(test)]
 mod over_http;
 
-/// Longest wait for an answer. Builds of mid 2024 take up to a second while they generate; until the model is loaded they
-/// accept and say nothing.
+/// Longest wait for an answer. Builds of mid 2024 take up to a second while they generate; until the model is loaded, they
+/// accept the connection and say nothing.
 pub(crate) const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Who answers at the server's address.
+/// Which model answers at a server's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Identity {
-    /// The model that was asked for.
+pub(crate) enum Identity {
+    /// The model that the server was launched with.
     Same,
-    /// Another one.
+    /// Another model, or no server of one model.
     Different {
         /// What answers, for people.
         found: String,
     },
-    /// Nobody could tell.
+    /// No answer named the model.
     Unknown {
         /// Why, for people.
         because: String,
     },
-    /// It says that it is not ready after all.
+    /// The server answers that it is not ready after all.
     NotReady,
 }
 
-/// Asks the server which model it serves. `names` are those under which the right one may answer.
+/// Asks the server which model it serves. `names` are the names under which the right one may answer.
 pub(crate) async fn identify(target: &Target, names: &[String]) -> Identity {
     let key = match &target.key {
         Some(key) => key.read().await,
         None => None,
     };
-    let about = |path| Question::get(path, ASK_TIMEOUT).with_key(key.as_deref());
-    let models = ask(target, about("/v1/models")).await;
-    let because = match read(models, |body| judge_models(body, names)) {
-        Reading::Judged(identity) => return identity,
-        Reading::Silent(because) => because,
+    let question = |path| Question::get(path, ASK_TIMEOUT).with_key(key.as_deref());
+    let models = match read(ask(target, question("/v1/models")).await, |body| judge_models(body, names)) {
+        Ok(identity) => return identity,
+        Err(because) => because,
     };
-    match read(ask(target, about("/props")).await, |body| judge_props(body, names)) {
-        Reading::Judged(identity) => identity,
-        Reading::Silent(props) => Identity::Unknown { because: format!("/v1/models: {because}; /props: {props}") },
-    }
+    read(ask(target, question("/props")).await, |body| judge_props(body, names))
+        .unwrap_or_else(|props| Identity::Unknown { because: format!("/v1/models: {models}; /props: {props}") })
 }
 
-enum Reading {
-    Judged(Identity),
-    /// It does not tell, for this reason.
-    Silent(String),
-}
-
-fn read(reply: Result<Reply, AskError>, judge: impl FnOnce(&Value) -> Option<Identity>) -> Reading {
-    match reply {
-        Ok(reply) if reply.status == StatusCode::OK => match serde_json::from_slice(&reply.body) {
-            Ok(body) => judge(&body).map_or_else(|| Reading::Silent("names no model".into()), Reading::Judged),
-            Err(error) => Reading::Silent(format!("unreadable: {error}")),
-        },
-        Ok(reply) if reply.status == StatusCode::SERVICE_UNAVAILABLE => Reading::Judged(Identity::NotReady),
-        Ok(reply) => Reading::Silent(format!("status {}", reply.status.as_u16())),
-        Err(error) => Reading::Silent(error.to_string()),
+/// What a reply says of the model, or why it says nothing.
+fn read(reply: Result<Reply, AskError>, judge: impl FnOnce(&Value) -> Option<Identity>) -> Result<Identity, String> {
+    let reply = reply.map_err(|error| error.to_string())?;
+    match reply.status {
+        StatusCode::OK => {
+            let body = serde_json::from_slice(&reply.body).map_err(|error| format!("unreadable: {error}"))?;
+            judge(&body).ok_or_else(|| "names no model".to_owned())
+        }
+        StatusCode::SERVICE_UNAVAILABLE => Ok(Identity::NotReady),
+        status => Err(format!("status {}", status.as_u16())),
     }
 }
 
@@ -93,14 +86,12 @@ fn judge_props(body: &Value, names: &[String]) -> Option<Identity> {
     judge(&found, names)
 }
 
+/// Compares what a server calls its model. It may answer with the path of the file or with its name alone.
 fn judge(found: &[&str], names: &[String]) -> Option<Identity> {
     let shown = found.first()?;
-    let same = found.iter().any(|found| names.iter().any(|name| name == found || name == file_name(found)));
+    let is_named = |found: &str| names.iter().any(|name| name == found);
+    let same = found.iter().any(|found| is_named(found) || found.rsplit('/').next().is_some_and(is_named));
     Some(if same { Identity::Same } else { Identity::Different { found: format!("`{shown}`") } })
-}
-
-fn file_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
 }
 
 #[cfg(test)]

@@ -1,41 +1,32 @@
-//! One verdict per incarnation: ready, or why not.
+//! Decides for every launch whether it is ready, or why not.
 //!
-//! Three parts see, one decides:
+//! Three parts observe, one decides:
 //!
-//! * A **tap** on the output lane runs a [`Matcher`] over every line, in the task that reads the pipe. What it matches is
-//!   a hint (*look now*), a sign of progress, or evidence for the case that the process ends. [`PackSet`] holds the
-//!   detector packs that say what the lines of each era of llama-server mean.
+//! * A **tap** on the output lane runs a [`Matcher`](llama_warden_detectors::Matcher) over every line, in the task that reads
+//!   the pipe.
 //! * A **probe** asks the server itself, over a fresh connection, bounded in time and size.
-//! * The **identity check** asks which model answers; the launcher, which knows processes, says who listens.
-//! * A pure **machine** per incarnation puts them together: a line makes it look, an answer of our own probe proves.
+//! * The **identity check** asks which model answers. The launcher, which knows processes, says who listens.
+//! * A pure **machine** per launch decides: a line makes it probe, an answer to our own probe is the proof.
+//!
+//! The way of one ready line, and its name at each station:
+//!
+//! 1. `Matcher::on_line` returns a **verdict** on the line: `Verdict::Ready`.
+//! 2. `LaunchOutput` keeps the line as a **hint** (`ReadinessHint`) in the `OutputSummary` that the component takes next.
+//! 3. The machine publishes the hint (`ReadyHinted`) and asks for a probe.
+//! 4. The answer 200 is the **proof** (`Proof::Probe`). If the build cannot be probed, the line is (`Proof::ReadyLine`).
+//! 5. Once listener and model are confirmed, the machine publishes `ReadyReached`. Its `via` names the stream of the hint.
 //!
 //! [`Readiness`] is the component around them. It knows no pid and no signal.
 
 mod component;
 mod directory_watch;
 mod failure;
+mod ground_truth;
 mod identity;
-mod learn;
-mod library;
-mod line;
+mod launch_output;
 mod machine;
-mod matcher;
-mod pack;
-mod pack_file;
-mod patterns;
-mod reading;
-mod shelf;
+mod pack_reloader;
 mod tap;
 
 pub use component::{Readiness, ReadinessError};
-pub use identity::Identity;
-pub use learn::{
-    GroundTruth, HealthPath, LearnError, Lesson, RecordedLine, Recording, Served, Serving, Subject, learn,
-};
-pub use library::{GENERIC, PackSet};
-pub use llama_warden_plugin_files::{BuildRange, FileError as PackError, Origin as PackOrigin, PluginSetError};
-pub use llama_warden_probe::Answer;
-pub use matcher::{Matcher, Verdict};
-pub use pack::{Example, Pack, Pattern, ProbeWay};
-pub use pack_file::{ExampleVerdict, PatternVerdict, StreamFilter, StructuredSource, detector_schema};
-pub use patterns::PatternMatcher;
+pub use ground_truth::{GroundTruth, Served, Serving};

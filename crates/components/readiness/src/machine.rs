@@ -1,212 +1,142 @@
-//! The verdict on one incarnation, as a pure machine: what was seen goes in with the time, what to do comes out.
+//! Decides whether one launch is ready, as a pure machine: inputs go in with the time, actions come out.
 //!
-//! Invariants: at most one verdict before and one after ready; never ready without proof, which is an answer of our own
-//! probe (or the ready line, where a build has no health path or the user trusts it) from a listener of our own; a line
-//! alone makes it look, at most two probes at a time; a server that said "not ready" is never assumed to be ready.
+//! Invariants:
+//!
+//! * At most one verdict before ready, and one after.
+//! * Never ready without a proof and its confirmation. The proof is a 200 to our own probe; or the ready line, if the build
+//!   has no health path or the user trusts the line; or the policy at the cap. The confirmation is that our own process
+//!   listens on the port, and that the right model answers.
+//! * A line alone only makes the machine probe, with at most two probes in flight.
+//! * A server that answered 503 is never assumed to be ready.
+//!
+//! The **cap** is the end of `readiness.timeout`. A server that says that it still loads passes it with a warning.
 
 use std::time::Duration;
 
-use llama_warden_config::{Confirm, OnTimeout, ReadinessSpec};
-use llama_warden_events::{Event, FailureReason, ListenerOwner, ProcessEnd, ReadyVia, StreamName, Uptime, Warning};
+use llama_warden_config::{Confirm, OnTimeout};
+use llama_warden_events::{Event, FailureReason, ReadyVia, StreamName, Uptime, Warning};
+use llama_warden_probe::Answer;
 
-use crate::failure::{Evidence, Failure};
-use crate::{Answer, Identity};
+use crate::failure::ReadinessFailure;
 
 mod confirm;
+mod interface;
 #[cfg(test)]
 mod tests;
 
 use confirm::{Confirmation, Proof};
+pub(crate) use interface::{
+    HintStrength, OutputSummary, Probeable, ReadinessAction, ReadinessHint, ReadinessInput, ReadinessPolicy,
+};
 
-/// Shortest and longest time between probes; in between it is a 128th of the time since the spawn, so that looking costs
-/// a ready server 0.8 % of its start-up time at most.
+/// Shortest and longest time between probes. In between it is a 128th of the time since the spawn, so that probing delays
+/// the verdict by at most 0.8 % of the start-up time.
 const PROBE_INTERVAL: (Duration, Duration) = (Duration::from_millis(4), Duration::from_millis(500));
-/// How long probes come fast after a hint: lines were seen up to 22 ms before the first 200, on an idle machine.
-const EAGER: Duration = Duration::from_millis(500);
-/// How long a server whose time is over may take from its ready line to an answer; lines and the first 200 were seen 22 ms
-/// apart at most, on an idle machine.
+/// How long probes come in a burst, at the shortest interval, after a hint. Lines were seen up to 22 ms before the first 200
+/// on an idle machine.
+const BURST: Duration = Duration::from_millis(500);
+/// How long a server that has passed the cap may take from its ready line to a 200. Lines and the first 200 were seen at most
+/// 22 ms apart on an idle machine.
 const LINE_GRACE: Duration = Duration::from_secs(5);
-/// A deadline that is heard this much too late was overslept: the daemon was stopped, or the machine slept.
+/// A deadline that comes this much too late was overslept: the daemon was stopped, or the machine was suspended.
 const OVERSLEPT: Duration = Duration::from_secs(1);
-/// Most probes on their way. The second one is for a hint while the first one hangs.
+/// Most probes in flight. The second one is for a hint that comes while the first one hangs.
 const MOST_PROBES: u8 = 2;
-/// Most hints that are published of one incarnation.
+/// Most hints that are published per launch.
 const MOST_HINTS: u8 = 4;
 
-/// What the verdict is decided by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Terms {
-    pub(crate) timeout: Duration,
-    pub(crate) on_timeout: OnTimeout,
-    pub(crate) stall_timeout: Option<Duration>,
-    pub(crate) confirm: Confirm,
-    /// Whether the server can be asked at all.
-    pub(crate) askable: Askable,
-}
-
-/// Whether a server can be asked whether it is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Askable {
-    Yes,
-    /// Its pack or its TLS says that we cannot; its ready line is the proof.
-    No,
-}
-
-impl Terms {
-    pub(crate) const fn new(spec: &ReadinessSpec, askable: Askable) -> Self {
-        Self {
-            timeout: spec.timeout,
-            on_timeout: spec.on_timeout,
-            stall_timeout: spec.stall_timeout,
-            confirm: spec.confirm,
-            askable,
-        }
-    }
-}
-
-/// Everything that can wake the machine.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Input {
-    /// Lines were read.
-    Sighted(Sighting),
-    /// A probe came back.
-    Answered(Answer),
-    /// It is known who listens.
-    ListenerIdentified(ListenerOwner),
-    /// It is known which model answers, in that round of confirmation.
-    IdentityChecked { round: u32, identity: Identity },
-    /// Somebody asked the server to end: what follows is expected.
-    StopBegan,
-    /// Somebody else has published the failure of this incarnation.
-    FailedElsewhere,
-    /// The process ended.
-    Exited { end: ProcessEnd, evidence: Option<Evidence> },
-    /// A deadline has come.
-    Deadline,
-}
-
-/// What the lines since the last sighting say.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Sighting {
-    pub(crate) hints: Vec<Hint>,
-    /// The latest progress, with its percentage where there is one.
-    pub(crate) progress: Option<Option<f64>>,
-    /// When the last line came that is no echo of our own.
-    pub(crate) last_line: Option<Uptime>,
-}
-
-/// A line that says that it is worth looking.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Hint {
-    pub(crate) stream: StreamName,
-    pub(crate) strength: HintStrength,
-    pub(crate) line: String,
-}
-
-/// How much a hint says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HintStrength {
-    NearlyReady,
+/// The readiness of one launch. After ready, which may last for months, it keeps nothing of the start-up.
+#[derive(Debug)]
+pub(crate) enum ReadinessMachine {
+    Starting(Box<Startup>),
     Ready,
+    Over,
 }
 
-/// What the machine wants done.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Action {
-    Probe,
-    IdentifyListener,
-    CheckIdentity {
-        round: u32,
-    },
-    Publish(Event),
-    /// Publish the failure with the last lines.
-    Fail(Failure),
+/// A launch before its first verdict.
+#[derive(Debug)]
+pub(crate) struct Startup {
+    policy: ReadinessPolicy,
+    spawned: Uptime,
+    phase: StartupPhase,
+    /// What the input at hand leads to.
+    actions: Vec<ReadinessAction>,
+    probes_in_flight: u8,
+    /// A hint came while [`MOST_PROBES`] were in flight: probe again when one comes back.
+    probe_queued: bool,
+    next_probe: Uptime,
+    burst_until: Uptime,
+    last_sign_of_life: Uptime,
+    last_answer: Option<Answer>,
+    /// The stream of the first `nearly-ready` line.
+    nearly_ready_hint: Option<StreamName>,
+    /// The stream of the first `ready` line.
+    ready_hint: Option<StreamName>,
+    /// A probe was answered with 404: the build has no health path.
+    no_health_path: bool,
+    /// A probe was answered with 503 at least once.
+    not_ready_seen: bool,
+    /// The latest of progress and ready lines was progress.
+    is_load_reported: bool,
+    /// The progress that was published last: `Some(None)` is progress without a percentage.
+    published_progress: Option<Option<u8>>,
+    hints_published: u8,
+    /// When the policy decides; `None` after the server passed the cap.
+    cap: Option<Uptime>,
+    past_cap_published: bool,
+    /// The round of confirmation. An answer to an earlier round is ignored.
+    round: u32,
 }
 
 #[derive(Debug)]
-enum Stage {
+enum StartupPhase {
     Watching,
     Confirming(Confirmation),
     Ready,
     Over,
 }
 
-/// See the module. Once a server is ready, which it may be for months, nothing is kept of how it became so.
-#[derive(Debug)]
-pub(crate) enum Machine {
-    Starting(Box<Startup>),
-    Ready,
-    Over,
-}
-
-/// A server on its way to the first verdict.
-#[derive(Debug)]
-pub(crate) struct Startup {
-    terms: Terms,
-    spawned: Uptime,
-    stage: Stage,
-    in_flight: u8,
-    /// A hint came while two probes were on their way.
-    wanted: bool,
-    next_probe: Uptime,
-    eager_until: Uptime,
-    last_life: Uptime,
-    last_answer: Option<Answer>,
-    nearly_line: Option<StreamName>,
-    ready_line: Option<StreamName>,
-    no_health_path: bool,
-    not_ready_seen: bool,
-    /// Progress was seen, and no ready line since: the load is said to go on.
-    load_goes_on: bool,
-    /// What was published of the progress: nothing, life without a measure, or whole percents.
-    told: Option<Option<u8>>,
-    hints_told: u8,
-    /// When policy decides; `None` while the server loads on after its time.
-    cap: Option<Uptime>,
-    /// It was told that the server loads on after its time.
-    past_cap_told: bool,
-    round: u32,
-}
-
-impl Machine {
-    pub(crate) fn new(terms: Terms, spawned: Uptime) -> Self {
-        Self::Starting(Box::new(Startup::new(terms, spawned)))
+impl ReadinessMachine {
+    pub(crate) fn new(policy: ReadinessPolicy, spawned: Uptime) -> Self {
+        Self::Starting(Box::new(Startup::new(policy, spawned)))
     }
 
-    /// The server was ready before anybody watched it.
+    /// Skips the start-up: the snapshot says that the server is ready already.
     pub(crate) fn note_ready(&mut self) {
         *self = Self::Ready;
     }
 
-    /// Whether lines can still change anything but the evidence.
-    pub(crate) const fn is_watching(&self) -> bool {
+    /// Whether there is no verdict yet, so that lines matter for more than evidence.
+    pub(crate) const fn is_starting(&self) -> bool {
         matches!(self, Self::Starting(_))
     }
 
-    /// Takes an input in.
-    pub(crate) fn on(&mut self, input: Input, now: Uptime) -> Vec<Action> {
-        let mut actions = Vec::new();
+    pub(crate) fn on(&mut self, input: ReadinessInput, now: Uptime) -> Vec<ReadinessAction> {
         match (&mut *self, input) {
-            (Self::Over, _) => {}
-            (_, Input::StopBegan | Input::FailedElsewhere) => *self = Self::Over,
-            (Self::Ready, Input::Exited { end, evidence }) => {
+            (Self::Over, _) => Vec::new(),
+            (_, ReadinessInput::StopBegan | ReadinessInput::FailedElsewhere) => {
                 *self = Self::Over;
-                actions.push(Action::Fail(Failure::at_exit_after_ready(end, evidence)));
+                Vec::new()
             }
-            (Self::Ready, _) => {}
+            (Self::Ready, ReadinessInput::Exited { end, evidence }) => {
+                *self = Self::Over;
+                vec![ReadinessAction::Fail(ReadinessFailure::at_exit_after_ready(end, evidence))]
+            }
+            (Self::Ready, _) => Vec::new(),
             (Self::Starting(startup), input) => {
-                startup.on(input, now, &mut actions);
-                match startup.stage {
-                    Stage::Watching | Stage::Confirming(_) => {}
-                    Stage::Ready => *self = Self::Ready,
-                    Stage::Over => *self = Self::Over,
+                startup.on(input, now);
+                let actions = std::mem::take(&mut startup.actions);
+                match startup.phase {
+                    StartupPhase::Watching | StartupPhase::Confirming(_) => {}
+                    StartupPhase::Ready => *self = Self::Ready,
+                    StartupPhase::Over => *self = Self::Over,
                 }
+                actions
             }
         }
-        actions
     }
 
-    /// When `Input::Deadline` is due.
+    /// When `ReadinessInput::Deadline` is due.
     pub(crate) fn next_deadline(&self) -> Option<Uptime> {
         match self {
             Self::Starting(startup) => startup.next_deadline(),
@@ -216,229 +146,236 @@ impl Machine {
 }
 
 impl Startup {
-    fn new(terms: Terms, spawned: Uptime) -> Self {
+    fn new(policy: ReadinessPolicy, spawned: Uptime) -> Self {
         Self {
-            terms,
+            policy,
             spawned,
-            stage: Stage::Watching,
-            in_flight: 0,
-            wanted: false,
+            phase: StartupPhase::Watching,
+            actions: Vec::new(),
+            probes_in_flight: 0,
+            probe_queued: false,
             next_probe: spawned,
-            eager_until: spawned,
-            last_life: spawned,
+            burst_until: spawned,
+            last_sign_of_life: spawned,
             last_answer: None,
-            nearly_line: None,
-            ready_line: None,
+            nearly_ready_hint: None,
+            ready_hint: None,
             no_health_path: false,
             not_ready_seen: false,
-            load_goes_on: false,
-            told: None,
-            hints_told: 0,
-            cap: Some(later(spawned, terms.timeout)),
-            past_cap_told: false,
+            is_load_reported: false,
+            published_progress: None,
+            hints_published: 0,
+            cap: Some(later(spawned, policy.timeout)),
+            past_cap_published: false,
             round: 0,
         }
     }
 
-    fn on(&mut self, input: Input, now: Uptime, actions: &mut Vec<Action>) {
+    fn on(&mut self, input: ReadinessInput, now: Uptime) {
         match input {
-            Input::StopBegan | Input::FailedElsewhere => self.stage = Stage::Over,
-            Input::Exited { end, evidence } => self.fail(Failure::at_exit_before_ready(end, evidence), actions),
-            Input::Sighted(sighting) => self.on_sighting(sighting, now, actions),
-            Input::Answered(answer) => self.on_answer(answer, now, actions),
-            Input::ListenerIdentified(owner) => self.on_listener(owner, now, actions),
-            Input::IdentityChecked { round, identity } => self.on_identity(round, identity, now, actions),
-            Input::Deadline => self.on_deadline(now, actions),
+            ReadinessInput::StopBegan | ReadinessInput::FailedElsewhere => self.phase = StartupPhase::Over,
+            ReadinessInput::Exited { end, evidence } => {
+                self.fail(ReadinessFailure::at_exit_before_ready(end, evidence));
+            }
+            ReadinessInput::Output(summary) => self.on_output(summary, now),
+            ReadinessInput::Answered(answer) => self.on_answer(answer, now),
+            ReadinessInput::ListenerIdentified(owner) => self.on_listener(owner, now),
+            ReadinessInput::IdentityChecked { round, identity } => self.on_identity(round, identity, now),
+            ReadinessInput::Deadline => self.on_deadline(now),
         }
     }
 
     fn next_deadline(&self) -> Option<Uptime> {
-        let stage = match &self.stage {
-            Stage::Watching => [self.next_look(), self.cap].into_iter().flatten().min(),
-            Stage::Confirming(confirmation) => Some(confirmation.deadline()),
-            Stage::Ready | Stage::Over => return None,
+        let of_phase = match &self.phase {
+            StartupPhase::Watching => [self.next_check(), self.cap].into_iter().flatten().min(),
+            StartupPhase::Confirming(confirmation) => Some(confirmation.deadline()),
+            StartupPhase::Ready | StartupPhase::Over => return None,
         };
-        [stage, self.stall()].into_iter().flatten().min()
+        [of_phase, self.stall_deadline()].into_iter().flatten().min()
     }
 
-    fn on_sighting(&mut self, sighting: Sighting, now: Uptime, actions: &mut Vec<Action>) {
-        if let Some(at) = sighting.last_line {
-            self.last_life = self.last_life.max(at);
+    fn on_output(&mut self, summary: OutputSummary, now: Uptime) {
+        if let Some(at) = summary.last_line {
+            // An answer to a probe may be a later sign of life than this line, which is read with a delay.
+            self.last_sign_of_life = self.last_sign_of_life.max(at);
         }
-        if let Some(percent) = sighting.progress {
-            self.load_goes_on = true;
-            self.tell_progress(percent, actions);
+        if let Some(percent) = summary.progress {
+            self.is_load_reported = true;
+            self.publish_progress(percent);
         }
-        for hint in sighting.hints {
-            self.on_hint(hint, now, actions);
+        for hint in summary.hints {
+            self.on_hint(hint, now);
         }
     }
 
-    fn on_hint(&mut self, hint: Hint, now: Uptime, actions: &mut Vec<Action>) {
+    fn on_hint(&mut self, hint: ReadinessHint, now: Uptime) {
         match hint.strength {
-            HintStrength::NearlyReady => self.nearly_line = self.nearly_line.or(Some(hint.stream)),
+            HintStrength::NearlyReady => self.nearly_ready_hint = self.nearly_ready_hint.or(Some(hint.stream)),
             HintStrength::Ready => {
-                self.ready_line = self.ready_line.or(Some(hint.stream));
-                self.load_goes_on = false;
-                // It said that it loads, which was why its time did not end; now it says that it is done.
+                self.ready_hint = self.ready_hint.or(Some(hint.stream));
+                self.is_load_reported = false;
+                // A loading server has no cap once it has passed it. This one says that it is done, so it gets one again.
                 self.cap = self.cap.or(Some(later(now, LINE_GRACE)));
             }
         }
-        self.eager_until = later(now, EAGER);
-        if self.hints_told < MOST_HINTS {
-            self.hints_told += 1;
-            actions.push(Action::Publish(Event::ReadyHinted { stream: hint.stream, line: hint.line }));
+        self.burst_until = later(now, BURST);
+        if self.hints_published < MOST_HINTS {
+            self.hints_published += 1;
+            self.publish(Event::ReadyHinted { stream: hint.stream, line: hint.line });
         }
-        if !matches!(self.stage, Stage::Watching) {
+        if !matches!(self.phase, StartupPhase::Watching) {
             return;
         }
         if self.line_proof().is_some() {
-            self.look(now, actions);
-        } else if self.terms.askable == Askable::Yes {
-            self.probe_or_remember(actions);
+            self.check(now);
+        } else if self.policy.probeable == Probeable::Yes {
+            self.probe_or_queue();
         }
     }
 
-    fn on_answer(&mut self, answer: Answer, now: Uptime, actions: &mut Vec<Action>) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+    fn on_answer(&mut self, answer: Answer, now: Uptime) {
+        self.probes_in_flight = self.probes_in_flight.saturating_sub(1);
+        // A new answer is a sign of life. The same one again is not: a hung server may answer 503 for ever.
         if self.last_answer.replace(answer) != Some(answer) {
-            self.last_life = now;
+            self.last_sign_of_life = now;
         }
         match answer {
             Answer::NotReady => {
                 self.not_ready_seen = true;
-                self.tell_progress(None, actions);
+                self.publish_progress(None);
             }
             Answer::NotFound => self.no_health_path = true,
             _ => {}
         }
-        match (&self.stage, answer) {
-            (Stage::Watching, Answer::Ok) => return self.confirm(Proof::Probe, now, actions),
-            // Looking at the cap, and the server does answer after all.
-            (Stage::Confirming(confirmation), Answer::Ok) if confirmation.proof == Proof::Cap => {
-                return self.confirm(Proof::Probe, now, actions);
+        match (&self.phase, answer) {
+            (StartupPhase::Watching, Answer::Ok) => return self.confirm(Proof::Probe, now),
+            // The policy at the cap was about to decide, and the server answers after all.
+            (StartupPhase::Confirming(confirmation), Answer::Ok) if confirmation.proof == Proof::Cap => {
+                return self.confirm(Proof::Probe, now);
             }
-            (Stage::Confirming(confirmation), Answer::NotReady) if confirmation.proof == Proof::Cap => {
-                return self.pass_cap(now, actions);
+            (StartupPhase::Confirming(confirmation), Answer::NotReady) if confirmation.proof == Proof::Cap => {
+                return self.pass_cap(now);
             }
-            (Stage::Confirming(_), _) => return,
+            (StartupPhase::Confirming(_), _) => return,
             _ => {}
         }
         self.next_probe = later(now, self.interval(now));
+        // The ready line came first, and only this 404 makes it a proof.
         if self.line_proof().is_some() && answer == Answer::NotFound {
-            self.look(now, actions);
-        } else if std::mem::take(&mut self.wanted) {
-            self.probe_or_remember(actions);
+            self.check(now);
+        } else if std::mem::take(&mut self.probe_queued) {
+            self.probe_or_queue();
         }
     }
 
-    fn on_deadline(&mut self, now: Uptime, actions: &mut Vec<Action>) {
+    fn on_deadline(&mut self, now: Uptime) {
         if self.next_deadline().is_some_and(|due| now.since(due) >= OVERSLEPT) {
-            self.excuse(now);
+            self.restart_limits(now);
         }
-        if self.stall().is_some_and(|stall| now >= stall) {
-            let silent = now.since(self.last_life);
-            let what = format!("no sign of life for {:.1} s ({})", silent.as_secs_f64(), self.last_heard());
-            return self.fail(Failure::new(FailureReason::Stalled, what), actions);
+        if self.stall_deadline().is_some_and(|deadline| now >= deadline) {
+            let silent = now.since(self.last_sign_of_life);
+            let what = format!("no sign of life for {:.1} s ({})", silent.as_secs_f64(), self.describe_last_answer());
+            return self.fail(ReadinessFailure::new(FailureReason::Stalled, what));
         }
-        if let Stage::Confirming(confirmation) = &mut self.stage {
+        if let StartupPhase::Confirming(confirmation) = &mut self.phase {
             if now >= confirmation.deadline() {
-                confirmation.give_up_waiting();
-                self.settle(now, actions);
+                confirmation.expire();
+                self.decide(now);
             }
             return;
         }
         if self.cap.is_some_and(|cap| now >= cap) {
-            self.on_cap(now, actions);
+            self.on_cap(now);
         }
-        if matches!(self.stage, Stage::Watching) && self.next_look().is_some_and(|look| now >= look) {
-            self.look(now, actions);
+        if matches!(self.phase, StartupPhase::Watching) && self.next_check().is_some_and(|due| now >= due) {
+            self.check(now);
         }
     }
 
-    /// Nobody watched for a while, and what was said meanwhile is yet to be heard: no limit counts that time.
-    fn excuse(&mut self, now: Uptime) {
-        self.last_life = now;
+    /// Discounts the time for which the daemon did not run: the server's lines and answers of that time are still unread.
+    fn restart_limits(&mut self, now: Uptime) {
+        self.last_sign_of_life = now;
         self.cap = self.cap.map(|cap| cap.max(later(now, LINE_GRACE)));
     }
 
-    /// Looks whether the server is ready, in the way that can prove it.
-    fn look(&mut self, now: Uptime, actions: &mut Vec<Action>) {
+    /// Checks whether the server is ready, in the way that can prove it.
+    fn check(&mut self, now: Uptime) {
         self.next_probe = later(now, self.interval(now));
         match self.line_proof() {
-            Some(stream) => self.confirm(Proof::Line(stream), now, actions),
-            None => self.probe_or_remember(actions),
+            Some(stream) => self.confirm(Proof::ReadyLine(stream), now),
+            None => self.probe_or_queue(),
         }
     }
 
-    fn probe_or_remember(&mut self, actions: &mut Vec<Action>) {
-        if self.in_flight < MOST_PROBES {
-            self.in_flight += 1;
-            actions.push(Action::Probe);
+    fn probe_or_queue(&mut self) {
+        if self.probes_in_flight < MOST_PROBES {
+            self.probes_in_flight += 1;
+            self.actions.push(ReadinessAction::Probe);
         } else {
-            self.wanted = true;
+            self.probe_queued = true;
         }
     }
 
-    /// The stream of the ready line, where that line is proof enough.
+    /// The stream of the ready line, if that line is a proof for this launch.
     fn line_proof(&self) -> Option<StreamName> {
-        let trusted = self.terms.confirm == Confirm::None || self.terms.askable == Askable::No || self.no_health_path;
-        self.ready_line.filter(|_| trusted)
+        let ReadinessPolicy { confirm, probeable, .. } = self.policy;
+        self.ready_hint.filter(|_| confirm == Confirm::None || probeable == Probeable::No || self.no_health_path)
     }
 
-    /// When to look again by itself; not while a probe is on its way, since its answer comes first.
-    fn next_look(&self) -> Option<Uptime> {
-        let by_itself = self.terms.askable == Askable::Yes || self.line_proof().is_some();
-        (by_itself && self.in_flight == 0).then_some(self.next_probe)
+    /// When to check without a hint. Not while a probe is in flight: its answer comes first.
+    fn next_check(&self) -> Option<Uptime> {
+        let can_prove = self.policy.probeable == Probeable::Yes || self.line_proof().is_some();
+        (can_prove && self.probes_in_flight == 0).then_some(self.next_probe)
     }
 
     fn interval(&self, now: Uptime) -> Duration {
         let (shortest, longest) = PROBE_INTERVAL;
-        if now < self.eager_until { shortest } else { (now.since(self.spawned) / 128).clamp(shortest, longest) }
+        if now < self.burst_until { shortest } else { (now.since(self.spawned) / 128).clamp(shortest, longest) }
     }
 
-    fn stall(&self) -> Option<Uptime> {
-        self.terms.stall_timeout.map(|timeout| later(self.last_life, timeout))
+    fn stall_deadline(&self) -> Option<Uptime> {
+        self.policy.stall_timeout.map(|timeout| later(self.last_sign_of_life, timeout))
     }
 
-    fn on_cap(&mut self, now: Uptime, actions: &mut Vec<Action>) {
-        match self.terms.on_timeout {
-            OnTimeout::Fail => self.fail_at_cap("", actions),
-            OnTimeout::AssumeReady if self.is_loading() => self.pass_cap(now, actions),
-            // It said that it is done and then fell silent; what said "not ready" is never assumed to be ready.
-            OnTimeout::AssumeReady if self.not_ready_seen => self.fail_at_cap("", actions),
-            OnTimeout::AssumeReady => self.confirm(Proof::Cap, now, actions),
+    fn on_cap(&mut self, now: Uptime) {
+        match self.policy.on_timeout {
+            OnTimeout::Fail => self.fail_at_cap(""),
+            OnTimeout::AssumeReady if self.is_loading() => self.pass_cap(now),
+            // It answered 503, then said that it is done, and then fell silent.
+            OnTimeout::AssumeReady if self.not_ready_seen => self.fail_at_cap(""),
+            OnTimeout::AssumeReady => self.confirm(Proof::Cap, now),
         }
     }
 
-    /// Whether the server says that it loads: 503 is its latest answer, or there was a 503 or progress and no ready line since.
+    /// Whether the server says that it loads: its latest answer is 503, or a 503 or progress came and no ready line since.
     fn is_loading(&self) -> bool {
-        let said_so = self.load_goes_on || (self.not_ready_seen && self.ready_line.is_none());
-        said_so || self.last_answer == Some(Answer::NotReady)
+        self.is_load_reported
+            || (self.not_ready_seen && self.ready_hint.is_none())
+            || self.last_answer == Some(Answer::NotReady)
     }
 
-    /// The server loads on after its time; only the stall timeout bounds it now, until it says that it is done.
-    fn pass_cap(&mut self, now: Uptime, actions: &mut Vec<Action>) {
+    /// Lets a loading server pass the cap, with one warning. Until its ready line, only the stall timeout bounds it.
+    fn pass_cap(&mut self, now: Uptime) {
         self.cap = None;
-        self.stage = Stage::Watching;
-        self.next_probe = later(now, self.interval(now));
-        if std::mem::replace(&mut self.past_cap_told, true) {
+        self.watch(now);
+        if std::mem::replace(&mut self.past_cap_published, true) {
             return;
         }
-        let bound = match self.terms.stall_timeout {
+        let bound = match self.policy.stall_timeout {
             Some(timeout) => format!("it fails after {:.0} s without a sign of life", timeout.as_secs_f64()),
             None => "set `readiness.stall-timeout` to bound it".to_owned(),
         };
-        let detail = format!("still loading after {:.0} s; {bound}", self.terms.timeout.as_secs_f64());
-        actions.push(Action::Publish(Event::ServerWarned { warning: Warning::LoadingPastCap, detail }));
+        let detail = format!("still loading after {:.0} s; {bound}", self.policy.timeout.as_secs_f64());
+        self.warn(Warning::LoadingPastCap, detail);
     }
 
-    fn fail_at_cap(&mut self, why: &str, actions: &mut Vec<Action>) {
-        let what = format!("not ready after {:.0} s ({}{why})", self.terms.timeout.as_secs_f64(), self.last_heard());
-        self.fail(Failure::new(FailureReason::ReadyTimeout, what), actions);
+    fn fail_at_cap(&mut self, why: &str) {
+        let (seconds, answer) = (self.policy.timeout.as_secs_f64(), self.describe_last_answer());
+        let what = format!("not ready after {seconds:.0} s ({answer}{why})");
+        self.fail(ReadinessFailure::new(FailureReason::ReadyTimeout, what));
     }
 
-    fn last_heard(&self) -> &'static str {
+    fn describe_last_answer(&self) -> &'static str {
         match self.last_answer {
             None => "it was not asked",
             Some(Answer::Refused) => "it does not listen",
@@ -450,30 +387,38 @@ impl Startup {
         }
     }
 
-    fn tell_progress(&mut self, percent: Option<f64>, actions: &mut Vec<Action>) {
+    /// Publishes progress, once per whole percent. Progress without a percentage is published only as the first.
+    fn publish_progress(&mut self, percent: Option<f64>) {
         // The cast saturates, and matchers only let 0 to 100 through.
         let whole = percent.map(|percent| percent as u8);
-        let news = match (self.told, whole) {
-            (None, _) => true,
-            (Some(told), Some(whole)) => told != Some(whole),
-            (Some(_), None) => false,
-        };
-        if news {
-            self.told = Some(whole);
-            let ratio = percent.map(|percent| percent / 100.0);
-            actions.push(Action::Publish(Event::LoadProgressed { ratio }));
+        if self.published_progress.is_none_or(|published| whole.is_some() && whole != published) {
+            self.published_progress = Some(whole);
+            self.publish(Event::LoadProgressed { ratio: percent.map(|percent| percent / 100.0) });
         }
     }
 
-    fn become_ready(&mut self, via: ReadyVia, now: Uptime, actions: &mut Vec<Action>) {
-        self.stage = Stage::Ready;
-        let startup_seconds = now.since(self.spawned).as_secs_f64();
-        actions.push(Action::Publish(Event::ReadyReached { via, startup_seconds }));
+    /// Goes on watching after a confirmation that proved nothing.
+    fn watch(&mut self, now: Uptime) {
+        self.phase = StartupPhase::Watching;
+        self.next_probe = later(now, self.interval(now));
     }
 
-    fn fail(&mut self, failure: Failure, actions: &mut Vec<Action>) {
-        self.stage = Stage::Over;
-        actions.push(Action::Fail(failure));
+    fn become_ready(&mut self, via: ReadyVia, now: Uptime) {
+        self.phase = StartupPhase::Ready;
+        self.publish(Event::ReadyReached { via, startup_seconds: now.since(self.spawned).as_secs_f64() });
+    }
+
+    fn fail(&mut self, failure: ReadinessFailure) {
+        self.phase = StartupPhase::Over;
+        self.actions.push(ReadinessAction::Fail(failure));
+    }
+
+    fn publish(&mut self, event: Event) {
+        self.actions.push(ReadinessAction::Publish(event));
+    }
+
+    fn warn(&mut self, warning: Warning, detail: impl Into<String>) {
+        self.publish(Event::ServerWarned { warning, detail: detail.into() });
     }
 }
 

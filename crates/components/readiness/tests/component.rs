@@ -1,4 +1,4 @@
-//! The component on a real bus and real sockets; the test plays the launcher, the output and the server.
+//! The component on a real bus and with real sockets. The test acts as the launcher, the output and the server.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
@@ -12,11 +12,12 @@ use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, server};
 use llama_warden_config::{
     Confirm, Fleet, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
 };
+use llama_warden_detectors::{Matcher, PackSet, Verdict};
 use llama_warden_events::{
     BinaryIdentity, Event, FailureReason, Incarnation, LaunchCommand, ListenerOwner, ProcessEnd, ReadyVia, ServerId,
     Signal, StopReason, StreamName, Warning,
 };
-use llama_warden_readiness::{Matcher, PackSet, Readiness, ReadinessError, Verdict};
+use llama_warden_readiness::{Readiness, ReadinessError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -115,20 +116,20 @@ fn readiness() -> ReadinessSpec {
     }
 }
 
-/// The component on its stage, with a launcher that says `owner` whenever it is asked who listens.
-struct Scene {
-    stage: TestBus,
+/// The component on a test bus, with a launcher that answers `owner` whenever it is asked who listens.
+struct Fixture {
+    bus: TestBus,
     component: Option<Readiness>,
     running: Option<RunningComponent<ReadinessError>>,
 }
 
-impl Scene {
-    async fn new(stage: TestBus, servers: &[&ServerId], readiness: ReadinessSpec, owner: ListenerOwner) -> Self {
-        Self::with_packs(stage, servers, readiness, owner, PackSet::built_in()).await
+impl Fixture {
+    async fn new(bus: TestBus, servers: &[&ServerId], readiness: ReadinessSpec, owner: ListenerOwner) -> Self {
+        Self::with_packs(bus, servers, readiness, owner, PackSet::built_in()).await
     }
 
     async fn with_packs(
-        mut stage: TestBus,
+        mut bus: TestBus,
         servers: &[&ServerId],
         readiness: ReadinessSpec,
         owner: ListenerOwner,
@@ -137,65 +138,65 @@ impl Scene {
         let fleet = Fleet::new(servers.iter().map(|id| spec(id, readiness.clone())));
         // The last value stays readable when its sender is gone.
         let (_, fleet) = watch::channel(fleet);
-        let component = Readiness::new(fleet, packs, stage.lane());
+        let component = Readiness::new(fleet, packs, bus.lane());
         for id in servers {
-            stage.configure(id).await;
+            bus.configure(id).await;
         }
-        let mut inbox = stage.own::<LaunchCommand>();
-        let publisher = stage.publisher().clone();
+        let mut inbox = bus.own::<LaunchCommand>();
+        let publisher = bus.publisher().clone();
         tokio::spawn(async move {
             loop {
                 let request = inbox.recv().await;
                 if let LaunchCommand::IdentifyListener { server, incarnation } = request.command.clone() {
                     let listener = owner.clone();
                     request.accept(None);
-                    say(&publisher, &server, incarnation, Event::ListenerIdentified { listener }).await;
+                    publish(&publisher, &server, incarnation, Event::ListenerIdentified { listener }).await;
                 }
             }
         });
-        Self { stage, component: Some(component), running: None }
+        Self { bus, component: Some(component), running: None }
     }
 
     async fn one(id: &ServerId) -> Self {
-        let mut scene = Self::new(TestBus::new(), &[id], readiness(), ListenerOwner::Own).await;
-        scene.raise();
-        scene
+        let mut fixture = Self::new(TestBus::new(), &[id], readiness(), ListenerOwner::Own).await;
+        fixture.run();
+        fixture
     }
 
-    fn raise(&mut self) {
+    fn run(&mut self) {
         let component = self.component.take().expect("not yet running");
-        self.running = Some(self.stage.run(component));
+        self.running = Some(self.bus.run(component));
     }
 
     async fn launch(&self, id: &ServerId, incarnation: Incarnation, port: u16) -> OutputSink {
-        let publisher = self.stage.publisher();
-        say(publisher, id, incarnation, Event::LaunchBegan { binary: "llama-server".into() }).await;
-        say(publisher, id, incarnation, identified()).await;
-        say(publisher, id, incarnation, spawned(port)).await;
+        let publisher = self.bus.publisher();
+        publish(publisher, id, incarnation, Event::LaunchBegan { binary: "llama-server".into() }).await;
+        publish(publisher, id, incarnation, identified()).await;
+        publish(publisher, id, incarnation, spawned(port)).await;
         self.open(id, incarnation, StreamName::Stderr)
     }
 
     fn open(&self, id: &ServerId, incarnation: Incarnation, stream: StreamName) -> OutputSink {
-        self.stage.lane().open(&OutputKey { server: id.clone(), incarnation, stream }, 4096)
+        self.bus.lane().open(&OutputKey { server: id.clone(), incarnation, stream }, 4096)
     }
 
-    async fn say(&self, id: &ServerId, event: Event) {
-        say(self.stage.publisher(), id, FIRST, event).await;
+    async fn publish(&self, id: &ServerId, event: Event) {
+        publish(self.bus.publisher(), id, FIRST, event).await;
     }
 
     async fn exit(&self, id: &ServerId, end: ProcessEnd) {
-        self.say(id, Event::ServerExited { end, swept: 0 }).await;
+        self.publish(id, Event::ServerExited { end, swept: 0 }).await;
     }
 
     async fn via(&mut self) -> ReadyVia {
-        match &self.stage.hear(|event| matches!(event, Event::ReadyReached { .. })).await.event {
+        match &self.bus.hear(|event| matches!(event, Event::ReadyReached { .. })).await.event {
             Event::ReadyReached { via, .. } => *via,
             other => panic!("{other:?}"),
         }
     }
 
     async fn failure(&mut self) -> (FailureReason, String, Vec<String>) {
-        match &self.stage.hear(|event| matches!(event, Event::ServerFailed { .. })).await.event {
+        match &self.bus.hear(|event| matches!(event, Event::ServerFailed { .. })).await.event {
             Event::ServerFailed { reason, detail, lines } => (*reason, detail.clone(), lines.clone()),
             other => panic!("{other:?}"),
         }
@@ -204,11 +205,11 @@ impl Scene {
     /// Ends the component and returns every event, in order.
     async fn end(mut self) -> String {
         self.running.take().expect("runs").end().await;
-        self.stage.log()
+        self.bus.log()
     }
 }
 
-async fn say(publisher: &Publisher, id: &ServerId, incarnation: Incarnation, event: Event) {
+async fn publish(publisher: &Publisher, id: &ServerId, incarnation: Incarnation, event: Event) {
     publisher.publish_acked(EventDraft::incarnation(id.clone(), incarnation, event)).await.expect("the bus is open");
 }
 
@@ -238,17 +239,17 @@ fn ready_line(port: u16) -> String {
 async fn a_server_that_loads_and_says_so_is_ready_by_its_line() {
     let id = server("qwen");
     let fake = FakeServer::start(503, "qwen").await;
-    let mut scene = Scene::one(&id).await;
-    let mut stderr = scene.launch(&id, FIRST, fake.port).await;
-    let chosen = scene.stage.hear(|event| matches!(event, Event::DetectorChosen { .. })).await;
+    let mut fixture = Fixture::one(&id).await;
+    let mut stderr = fixture.launch(&id, FIRST, fake.port).await;
+    let chosen = fixture.bus.hear(|event| matches!(event, Event::DetectorChosen { .. })).await;
     assert!(matches!(&chosen.event, Event::DetectorChosen { detector, .. } if &**detector == "llama-server-b11xxx"));
     assert!(chosen.cause.is_some());
     stderr.push(b"0.00.013.600 I srv    load_model: loading model '/models/tiny.gguf'");
-    scene.stage.hear(|event| matches!(event, Event::LoadProgressed { .. })).await;
+    fixture.bus.hear(|event| matches!(event, Event::LoadProgressed { .. })).await;
     stderr.push(ready_line(fake.port).as_bytes());
     fake.answer(200);
-    assert_eq!(scene.via().await, ReadyVia::Stderr);
-    let log = scene.end().await;
+    assert_eq!(fixture.via().await, ReadyVia::Stderr);
+    let log = fixture.end().await;
     assert_eq!(log.matches("ReadyHinted").count(), 1, "{log}");
 }
 
@@ -256,42 +257,42 @@ async fn a_server_that_loads_and_says_so_is_ready_by_its_line() {
 async fn a_silent_server_is_found_by_the_probe_alone() {
     let id = server("qwen");
     let fake = FakeServer::start(503, MODEL).await;
-    let mut scene = Scene::one(&id).await;
-    let _stderr = scene.launch(&id, FIRST, fake.port).await;
-    scene.stage.hear(|event| matches!(event, Event::LoadProgressed { ratio: None })).await;
+    let mut fixture = Fixture::one(&id).await;
+    let _stderr = fixture.launch(&id, FIRST, fake.port).await;
+    fixture.bus.hear(|event| matches!(event, Event::LoadProgressed { ratio: None })).await;
     fake.answer(200);
-    assert_eq!(scene.via().await, ReadyVia::Health);
-    scene.end().await;
+    assert_eq!(fixture.via().await, ReadyVia::Health);
+    fixture.end().await;
 }
 
 #[tokio::test]
 async fn a_ready_line_that_came_before_the_component_knew_the_server_counts() {
     let id = server("qwen");
     let fake = FakeServer::start(200, "qwen").await;
-    let mut scene = Scene::new(TestBus::new(), &[&id], readiness(), ListenerOwner::Own).await;
+    let mut fixture = Fixture::new(TestBus::new(), &[&id], readiness(), ListenerOwner::Own).await;
     // The component does not even run yet.
-    scene.open(&id, FIRST, StreamName::Stdout).push(ready_line(fake.port).as_bytes());
-    scene.say(&id, Event::LaunchBegan { binary: "llama-server".into() }).await;
-    scene.say(&id, identified()).await;
-    scene.say(&id, spawned(fake.port)).await;
-    scene.raise();
-    assert_eq!(scene.via().await, ReadyVia::Stdout);
-    scene.end().await;
+    fixture.open(&id, FIRST, StreamName::Stdout).push(ready_line(fake.port).as_bytes());
+    fixture.publish(&id, Event::LaunchBegan { binary: "llama-server".into() }).await;
+    fixture.publish(&id, identified()).await;
+    fixture.publish(&id, spawned(fake.port)).await;
+    fixture.run();
+    assert_eq!(fixture.via().await, ReadyVia::Stdout);
+    fixture.end().await;
 }
 
 #[tokio::test]
 async fn a_line_without_an_answer_never_makes_a_server_ready() {
     let id = server("qwen");
     let short = ReadinessSpec { timeout: Duration::from_millis(400), ..readiness() };
-    let mut scene = Scene::new(TestBus::new(), &[&id], short, ListenerOwner::Own).await;
-    scene.raise();
+    let mut fixture = Fixture::new(TestBus::new(), &[&id], short, ListenerOwner::Own).await;
+    fixture.run();
     let fake = FakeServer::start(503, "qwen").await;
-    let mut stderr = scene.launch(&id, FIRST, fake.port).await;
+    let mut stderr = fixture.launch(&id, FIRST, fake.port).await;
     stderr.push(ready_line(fake.port).as_bytes());
     stderr.push(b"some last line");
-    let (reason, detail, lines) = scene.failure().await;
+    let (reason, detail, lines) = fixture.failure().await;
     assert_eq!((reason, lines.len()), (FailureReason::ReadyTimeout, 2), "{detail}");
-    let log = scene.end().await;
+    let log = fixture.end().await;
     assert!(!log.contains("ReadyReached"), "{log}");
 }
 
@@ -300,49 +301,49 @@ async fn a_stranger_on_the_port_is_port_in_use() {
     let id = server("qwen");
     let fake = FakeServer::start(200, "qwen").await;
     let stranger = ListenerOwner::Foreign { pid: Some(4), program: Some("nginx".into()) };
-    let mut scene = Scene::new(TestBus::new(), &[&id], readiness(), stranger).await;
-    scene.raise();
-    let _stderr = scene.launch(&id, FIRST, fake.port).await;
-    let (reason, detail, _) = scene.failure().await;
+    let mut fixture = Fixture::new(TestBus::new(), &[&id], readiness(), stranger).await;
+    fixture.run();
+    let _stderr = fixture.launch(&id, FIRST, fake.port).await;
+    let (reason, detail, _) = fixture.failure().await;
     assert_eq!(reason, FailureReason::PortInUse);
     assert!(detail.contains("`nginx` (pid 4)"), "{detail}");
-    scene.end().await;
+    fixture.end().await;
 }
 
 #[tokio::test]
 async fn another_model_is_an_identity_mismatch() {
     let id = server("qwen");
     let fake = FakeServer::start(200, "other").await;
-    let mut scene = Scene::one(&id).await;
-    let _stderr = scene.launch(&id, FIRST, fake.port).await;
-    assert_eq!(scene.failure().await.0, FailureReason::IdentityMismatch);
-    scene.end().await;
+    let mut fixture = Fixture::one(&id).await;
+    let _stderr = fixture.launch(&id, FIRST, fake.port).await;
+    assert_eq!(fixture.failure().await.0, FailureReason::IdentityMismatch);
+    fixture.end().await;
 }
 
 #[tokio::test]
 async fn a_server_that_ends_while_it_loads_fails_for_the_reason_that_it_wrote() {
     let id = server("qwen");
-    let mut scene = Scene::one(&id).await;
-    let mut stderr = scene.launch(&id, FIRST, 1).await;
+    let mut fixture = Fixture::one(&id).await;
+    let mut stderr = fixture.launch(&id, FIRST, 1).await;
     stderr.push(b"0.00.067.740 E gguf_init_from_reader: invalid magic characters: 'GGML', expected 'GGUF'");
     stderr.push(b"0.00.068.353 E srv    load_model: failed to load model, '/models/tiny.gguf'");
-    scene.exit(&id, ProcessEnd::Exited { code: 1 }).await;
-    let (reason, detail, lines) = scene.failure().await;
+    fixture.exit(&id, ProcessEnd::Exited { code: 1 }).await;
+    let (reason, detail, lines) = fixture.failure().await;
     assert_eq!((reason, lines.len()), (FailureReason::ModelInvalid, 2));
     assert!(detail.contains("invalid magic characters") && detail.contains("exit code 1"), "{detail}");
-    scene.end().await;
+    fixture.end().await;
 }
 
 #[tokio::test]
 async fn ready_then_a_crash_are_two_events_in_order() {
     let id = server("qwen");
     let fake = FakeServer::start(200, "qwen").await;
-    let mut scene = Scene::one(&id).await;
-    let _stderr = scene.launch(&id, FIRST, fake.port).await;
-    scene.via().await;
-    scene.exit(&id, ProcessEnd::Signaled { signal: Signal::ABRT, core_dumped: false }).await;
-    assert_eq!(scene.failure().await.0, FailureReason::Crashed);
-    let log = scene.end().await;
+    let mut fixture = Fixture::one(&id).await;
+    let _stderr = fixture.launch(&id, FIRST, fake.port).await;
+    fixture.via().await;
+    fixture.exit(&id, ProcessEnd::Signaled { signal: Signal::ABRT, core_dumped: false }).await;
+    assert_eq!(fixture.failure().await.0, FailureReason::Crashed);
+    let log = fixture.end().await;
     assert_eq!((log.matches("ReadyReached").count(), log.matches("ServerFailed").count()), (1, 1), "{log}");
 }
 
@@ -352,23 +353,23 @@ async fn an_end_that_was_asked_for_is_no_failure_whenever_it_was_asked() {
     for when in 0..3 {
         let id = server("qwen");
         let fake = FakeServer::start(if when == 2 { 200 } else { 503 }, "qwen").await;
-        let mut scene = Scene::one(&id).await;
+        let mut fixture = Fixture::one(&id).await;
         if when == 0 {
-            scene.say(&id, Event::LaunchBegan { binary: "llama-server".into() }).await;
-            scene.say(&id, stopped()).await;
-            scene.say(&id, spawned(fake.port)).await;
+            fixture.publish(&id, Event::LaunchBegan { binary: "llama-server".into() }).await;
+            fixture.publish(&id, stopped()).await;
+            fixture.publish(&id, spawned(fake.port)).await;
         } else {
-            scene.launch(&id, FIRST, fake.port).await;
+            fixture.launch(&id, FIRST, fake.port).await;
             let reached = if when == 1 { "LoadProgressed" } else { "ReadyReached" };
-            scene.stage.hear(|event| event.kind() == reached).await;
-            scene.say(&id, stopped()).await;
+            fixture.bus.hear(|event| event.kind() == reached).await;
+            fixture.publish(&id, stopped()).await;
         }
-        scene.exit(&id, ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false }).await;
+        fixture.exit(&id, ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false }).await;
         // The next launch is watched as if nothing had been.
         fake.answer(200);
-        scene.launch(&id, Incarnation::new(2), fake.port).await;
-        scene.stage.see(|snapshot| snapshot.ready_servers() == 1).await;
-        let log = scene.end().await;
+        fixture.launch(&id, Incarnation::new(2), fake.port).await;
+        fixture.bus.see(|snapshot| snapshot.ready_servers() == 1).await;
+        let log = fixture.end().await;
         assert!(!log.contains("ServerFailed"), "{log}");
     }
 }
@@ -378,41 +379,41 @@ async fn a_server_that_hangs_delays_no_other() {
     let (slow, quick) = (server("slow"), server("quick"));
     let hanging = FakeServer::start(0, "slow").await;
     let fake = FakeServer::start(200, "quick").await;
-    let mut scene = Scene::new(TestBus::new(), &[&slow, &quick], readiness(), ListenerOwner::Own).await;
-    scene.raise();
-    let _slow = scene.launch(&slow, FIRST, hanging.port).await;
-    let _quick = scene.launch(&quick, FIRST, fake.port).await;
-    let ready = scene.stage.hear(|event| matches!(event, Event::ReadyReached { .. })).await;
+    let mut fixture = Fixture::new(TestBus::new(), &[&slow, &quick], readiness(), ListenerOwner::Own).await;
+    fixture.run();
+    let _slow = fixture.launch(&slow, FIRST, hanging.port).await;
+    let _quick = fixture.launch(&quick, FIRST, fake.port).await;
+    let ready = fixture.bus.hear(|event| matches!(event, Event::ReadyReached { .. })).await;
     assert_eq!(ready.server, Some(quick));
     let Event::ReadyReached { startup_seconds, .. } = ready.event else { panic!("{ready:?}") };
     assert!(startup_seconds < 1.0, "{startup_seconds} s, the time limit of a probe being 2 s");
-    scene.end().await;
+    fixture.end().await;
 }
 
 #[tokio::test]
 async fn a_component_that_comes_late_knows_what_is_ready_and_what_is_not() {
     let (old, new) = (server("old"), server("new"));
     let fake = FakeServer::start(200, "new").await;
-    let mut scene = Scene::new(TestBus::new(), &[&old, &new], readiness(), ListenerOwner::Own).await;
-    let _old = scene.launch(&old, FIRST, 1).await;
+    let mut fixture = Fixture::new(TestBus::new(), &[&old, &new], readiness(), ListenerOwner::Own).await;
+    let _old = fixture.launch(&old, FIRST, 1).await;
     let ready = Event::ReadyReached { via: ReadyVia::Adopted, startup_seconds: 0.0 };
-    say(scene.stage.publisher(), &old, FIRST, ready).await;
-    let _new = scene.launch(&new, FIRST, fake.port).await;
-    scene.raise();
-    scene.stage.see(|snapshot| snapshot.ready_servers() == 2).await;
-    scene.exit(&old, ProcessEnd::Exited { code: 0 }).await;
-    assert_eq!(scene.failure().await.0, FailureReason::Crashed);
-    scene.end().await;
+    publish(fixture.bus.publisher(), &old, FIRST, ready).await;
+    let _new = fixture.launch(&new, FIRST, fake.port).await;
+    fixture.run();
+    fixture.bus.see(|snapshot| snapshot.ready_servers() == 2).await;
+    fixture.exit(&old, ProcessEnd::Exited { code: 0 }).await;
+    assert_eq!(fixture.failure().await.0, FailureReason::Crashed);
+    fixture.end().await;
 }
 
 #[tokio::test]
 async fn events_that_were_missed_are_made_up_for() {
     let (gone, new) = (server("gone"), server("new"));
     let fake = FakeServer::start(200, "new").await;
-    let stage = TestBus::keeping(4);
-    let mut scene = Scene::new(stage, &[&gone, &new], readiness(), ListenerOwner::Own).await;
-    scene.raise();
-    let _gone = scene.launch(&gone, FIRST, 1).await;
+    let bus = TestBus::keeping(4);
+    let mut fixture = Fixture::new(bus, &[&gone, &new], readiness(), ListenerOwner::Own).await;
+    fixture.run();
+    let _gone = fixture.launch(&gone, FIRST, 1).await;
     // Without a pause in between: the sequencer takes them all before the component gets to read one.
     let exited = Event::ServerExited { end: ProcessEnd::Exited { code: 1 }, swept: 0 };
     let launched = Event::LaunchBegan { binary: "llama-server".into() };
@@ -421,15 +422,15 @@ async fn events_that_were_missed_are_made_up_for() {
     events.extend([launched, spawned(fake.port)].map(|event| EventDraft::incarnation(new.clone(), FIRST, event)));
     events.extend(std::iter::repeat_n(EventDraft::incarnation(new.clone(), FIRST, noise), 30));
     for event in events {
-        scene.stage.publisher().publish(event).await.expect("the bus is open");
+        fixture.bus.publisher().publish(event).await.expect("the bus is open");
     }
-    let seen = scene.stage.see(|snapshot| {
+    let seen = fixture.bus.see(|snapshot| {
         snapshot.ready_servers() == 1 && snapshot.servers.values().any(|record| record.failure.is_some())
     });
     let reason = seen.await.servers[&gone].failure.as_ref().map(|failure| failure.reason);
     assert_eq!(reason, Some(FailureReason::ExitedBeforeReady));
-    assert!(scene.stage.bus().gaps().contains_key("readiness"), "no gap was provoked");
-    scene.end().await;
+    assert!(fixture.bus.bus().gaps().contains_key("readiness"), "no gap was provoked");
+    fixture.end().await;
 }
 
 #[tokio::test]
@@ -437,12 +438,12 @@ async fn a_build_without_a_health_path_is_ready_by_its_line() {
     let id = server("qwen");
     let fake = FakeServer::start(404, "qwen").await;
     let forced = ReadinessSpec { detector: Some("llama-server-2023-12".into()), ..readiness() };
-    let mut scene = Scene::new(TestBus::new(), &[&id], forced, ListenerOwner::Own).await;
-    scene.raise();
-    let mut stderr = scene.launch(&id, FIRST, fake.port).await;
+    let mut fixture = Fixture::new(TestBus::new(), &[&id], forced, ListenerOwner::Own).await;
+    fixture.run();
+    let mut stderr = fixture.launch(&id, FIRST, fake.port).await;
     stderr.push(format!("llama server listening at http://127.0.0.1:{}", fake.port).as_bytes());
-    assert_eq!(scene.via().await, ReadyVia::Stderr);
-    scene.end().await;
+    assert_eq!(fixture.via().await, ReadyVia::Stderr);
+    fixture.end().await;
 }
 
 #[tokio::test]
@@ -452,15 +453,15 @@ async fn a_pack_of_the_users_own_is_followed() {
     std::fs::write(Path::new(directory.path()).join("mine.toml"), text).expect("writes");
     let packs = PackSet::load(directory.path()).expect("loads");
     let id = server("qwen");
-    let mut scene = Scene::with_packs(TestBus::new(), &[&id], readiness(), ListenerOwner::Own, packs).await;
-    scene.raise();
-    let mut stderr = scene.launch(&id, FIRST, 4711).await;
+    let mut fixture = Fixture::with_packs(TestBus::new(), &[&id], readiness(), ListenerOwner::Own, packs).await;
+    fixture.run();
+    let mut stderr = fixture.launch(&id, FIRST, 4711).await;
     stderr.push(b"at 50");
-    scene.stage.hear(|event| *event == Event::LoadProgressed { ratio: Some(0.5) }).await;
+    fixture.bus.hear(|event| *event == Event::LoadProgressed { ratio: Some(0.5) }).await;
     stderr.push(b"up 4712");
     stderr.push(b"up 4711");
-    assert_eq!(scene.via().await, ReadyVia::Stderr);
-    let log = scene.end().await;
+    assert_eq!(fixture.via().await, ReadyVia::Stderr);
+    let log = fixture.end().await;
     assert!(!log.contains("up 4712") && log.contains("detector: \"mine\""), "{log}");
 }
 
@@ -476,11 +477,11 @@ async fn a_matcher_of_ones_own_is_asked_instead_of_the_pack() {
 
     let id = server("qwen");
     let trusting = ReadinessSpec { confirm: Confirm::None, ..readiness() };
-    let mut scene = Scene::new(TestBus::new(), &[&id], trusting, ListenerOwner::Own).await;
-    scene.component = scene.component.map(|component| component.with_matchers(|_, _| Some(Box::new(Horn))));
-    scene.raise();
-    let mut stderr = scene.launch(&id, FIRST, 1).await;
+    let mut fixture = Fixture::new(TestBus::new(), &[&id], trusting, ListenerOwner::Own).await;
+    fixture.component = fixture.component.map(|component| component.with_matchers(|_, _| Some(Box::new(Horn))));
+    fixture.run();
+    let mut stderr = fixture.launch(&id, FIRST, 1).await;
     stderr.push(b"toot");
-    assert_eq!(scene.via().await, ReadyVia::Stderr);
-    scene.end().await;
+    assert_eq!(fixture.via().await, ReadyVia::Stderr);
+    fixture.end().await;
 }

@@ -13,7 +13,7 @@ type Document = (&'static str, fn() -> String);
 
 const DOCUMENTS: [Document; 6] = [
     ("docs/schema/config.json", || pretty(&llama_warden_config::schema())),
-    ("docs/schema/detector.json", || pretty(llama_warden_readiness::detector_schema().as_value())),
+    ("docs/schema/detector.json", || pretty(llama_warden_detectors::detector_schema().as_value())),
     ("docs/schema/dialect.json", || pretty(llama_warden_dialects::dialect_schema().as_value())),
     ("docs/schema/openapi.json", || {
         pretty(&llama_warden_api::openapi_document(&[&llama_warden_metrics::METRICS_ROUTE]))

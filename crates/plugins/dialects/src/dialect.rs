@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use llama_warden_config::{FlagValue, Flags};
-use llama_warden_plugin_files::About;
+use llama_warden_plugin_files::PluginInfo;
 
 use crate::file::{DialectExample, DialectRule, OptionName, OptionRules};
 use crate::flag_value;
@@ -27,7 +27,7 @@ pub struct Dialect {
 
 #[derive(Debug)]
 pub(crate) struct Body {
-    pub(crate) about: About,
+    pub(crate) about: PluginInfo,
     pub(crate) known: BTreeSet<OptionName>,
     pub(crate) synonyms: Vec<Vec<OptionName>>,
     pub(crate) options: Vec<OptionRules>,

@@ -25,7 +25,7 @@ pub(crate) fn help(build: &str) -> String {
 
 /// The built-in dialect.
 pub(crate) fn dialect() -> Dialect {
-    DialectSet::built_in().get(Dialect::BASE).expect("the built-in dialect is valid").clone()
+    DialectSet::built_in().get(Dialect::FALLBACK).expect("the built-in dialect is valid").clone()
 }
 
 pub(crate) fn user_flag(value: FlagValue) -> Flag {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use llama_warden_config::{Flag, FlagOrigin, FlagValue};
-use llama_warden_plugin_files::{About, Choice, FileError, Fit, Origin, PluginFile, PluginSet, Source};
+use llama_warden_plugin_files::{BuildFit, Choice, FileError, Origin, PluginFile, PluginInfo, PluginSet, PluginSource};
 
 use crate::dialect::{Body, Dialect, VALUE};
 use crate::file::{DialectExample, DialectFile, OptionRules};
@@ -26,24 +26,24 @@ pub fn choose_dialect(dialects: &DialectSet, binary: &BinaryProfile) -> Option<C
 }
 
 impl PluginFile for Dialect {
-    const WORD: &'static str = "dialect";
-    const BASE: &'static str = "llama-server";
-    const BASE_TEXT: &'static str = include_str!("../../../../config/dialects/llama-server.toml");
+    const KIND: &'static str = "dialect";
+    const FALLBACK: &'static str = "llama-server";
+    const FALLBACK_TEXT: &'static str = include_str!("../../../../config/dialects/llama-server.toml");
     const BUILT_IN: &'static [&'static str] = &[];
 
     fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError> {
-        let source = Source::new(origin, &text, Self::WORD);
+        let source = PluginSource::new(origin, &text, Self::KIND);
         let file: DialectFile = source.parse("`llama-warden schema dialect` shows what may stand here")?;
-        source.check_name(&file.name, Self::WORD)?;
-        let fit = Fit::check(&source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
-        if file.name.as_ref() == Self::BASE && !fit.is_every_build() {
+        source.check_name(&file.name)?;
+        let fit = BuildFit::check(&source, file.builds.clone(), &file.help_lists, &file.help_lacks)?;
+        if file.name.as_ref() == Self::FALLBACK && !fit.is_every_build() {
             let advice = "remove `builds`, `help-lists` and `help-lacks`, or give it another name";
             return Err(source.error(Some(file.name.span()), "the dialect behind all others fits every build", advice));
         }
         for option in &file.option {
             check_rules(&source, option)?;
         }
-        let about = About {
+        let about = PluginInfo {
             name: file.name.into_inner(),
             description: file.description,
             origin: origin.clone(),
@@ -66,13 +66,13 @@ impl PluginFile for Dialect {
         Ok(dialect)
     }
 
-    fn about(&self) -> &About {
+    fn info(&self) -> &PluginInfo {
         &self.body.about
     }
 }
 
 /// Checks that the arguments of each rule read as an option, and that no rule drops an option that protects a server.
-fn check_rules(source: &Source<'_>, option: &OptionRules) -> Result<(), FileError> {
+fn check_rules(source: &PluginSource<'_>, option: &OptionRules) -> Result<(), FileError> {
     for rule in &option.rules {
         let (spell, at) = (rule.spell.as_ref(), Some(rule.spell.span()));
         if let Some(first) = spell.first().filter(|first| !first.starts_with('-')) {
@@ -91,7 +91,7 @@ fn check_rules(source: &Source<'_>, option: &OptionRules) -> Result<(), FileErro
 }
 
 /// Checks that each example of `dialect` is translated as it claims.
-pub(crate) fn check_examples(dialect: &Dialect, source: &Source<'_>) -> Result<(), FileError> {
+pub(crate) fn check_examples(dialect: &Dialect, source: &PluginSource<'_>) -> Result<(), FileError> {
     for example in &dialect.body.examples {
         let expected = example.spell.as_ref();
         let message = match spell_example(dialect, example) {

@@ -1,7 +1,7 @@
 //! Tests of dialects as files, with the built-in one as fallback.
 
 use llama_warden_config::{FlagValue, Flags};
-use llama_warden_plugin_files::{FileError, Origin, PluginFile as _, Source};
+use llama_warden_plugin_files::{FileError, Origin, PluginFile as _, PluginSource};
 
 use crate::dialect::Dialect;
 use crate::help::OptionList;
@@ -12,7 +12,8 @@ use crate::{build_command_line, fixtures};
 #[test]
 fn the_built_in_dialect_holds_its_examples_and_knows_every_option_of_every_recorded_build() {
     let dialect = fixtures::dialect();
-    check_examples(&dialect, &Source::new(&Origin::BuiltIn, Dialect::BASE_TEXT, "dialect")).expect("its examples hold");
+    let source = PluginSource::new(&Origin::BuiltIn, Dialect::FALLBACK_TEXT, "dialect");
+    check_examples(&dialect, &source).expect("its examples hold");
     assert!(dialect.example_count() > 0 && dialect.layers().count() == 1);
     let builds = fixtures::HELP_OPTION_COUNTS.iter().map(|(build, _)| *build).chain(["2023-12-py0.2.26"]);
     for build in builds {

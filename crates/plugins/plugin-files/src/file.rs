@@ -1,95 +1,68 @@
-//! One kind of data file.
+//! The trait of one kind of plug-in file, and the fields that every kind has.
 
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
 
-use crate::{FileError, Fit};
+use crate::build_fit::BuildFit;
+use crate::file_error::FileError;
+use crate::origin::Origin;
 
-/// What every data file is, whatever its kind.
+/// The fields that every plug-in file has, whatever its kind.
 #[derive(Debug, Clone, PartialEq)]
-pub struct About {
-    /// Its name.
+pub struct PluginInfo {
+    /// The file's name, unique in its set.
     pub name: String,
     /// One line for people.
     pub description: String,
-    /// Where it comes from.
+    /// Where the file comes from.
     pub origin: Origin,
-    /// The builds that it fits.
-    pub fit: Fit,
-    /// The text that it was parsed from. That of a built-in one is part of the program and not copied.
+    /// The builds that the file fits.
+    pub fit: BuildFit,
+    /// The text that the file was parsed from. A built-in text is part of the program and not copied.
     pub text: Cow<'static, str>,
 }
 
-/// A kind of data file, checked when it is parsed. Cheap to clone.
+/// A kind of plug-in file, checked when it is parsed. Cheap to clone.
 pub trait PluginFile: Clone {
-    /// What one of them is called, for people: `pack`.
-    const WORD: &'static str;
-    /// The name of the base.
-    const BASE: &'static str;
-    /// The built-in base, as text.
-    const BASE_TEXT: &'static str;
-    /// The other built-in ones, as texts, in order of precedence.
+    /// The kind's word in messages, such as `pack`.
+    const KIND: &'static str;
+    /// The name of the fallback: the file that fits every build and completes every other file.
+    const FALLBACK: &'static str;
+    /// The text of the built-in fallback.
+    const FALLBACK_TEXT: &'static str;
+    /// The texts of the other built-in files, in order of precedence.
     const BUILT_IN: &'static [&'static str];
 
-    /// Reads and checks a text in front of `base`; the base itself is read without one.
+    /// Parses and checks a text, completed by `fallback`. The fallback itself is parsed with `None`.
     ///
     /// # Errors
-    /// At the first place that is not as the format demands.
-    fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError>;
+    /// The first mistake in the text.
+    fn parse(origin: &Origin, text: Cow<'static, str>, fallback: Option<&Self>) -> Result<Self, FileError>;
 
-    /// What it is.
-    fn about(&self) -> &About;
+    /// The fields that every kind has.
+    fn info(&self) -> &PluginInfo;
 
-    /// Its name.
+    /// The file's name, unique in its set.
     fn name(&self) -> &str {
-        &self.about().name
+        &self.info().name
     }
 
     /// One line for people.
     fn description(&self) -> &str {
-        &self.about().description
+        &self.info().description
     }
 
-    /// Where it comes from.
+    /// Where the file comes from.
     fn origin(&self) -> &Origin {
-        &self.about().origin
+        &self.info().origin
     }
 
-    /// The builds that it fits.
-    fn fit(&self) -> &Fit {
-        &self.about().fit
+    /// The builds that the file fits.
+    fn fit(&self) -> &BuildFit {
+        &self.info().fit
     }
 
-    /// The text that it was parsed from.
+    /// The text that the file was parsed from.
     fn text(&self) -> &str {
-        &self.about().text
-    }
-}
-
-/// Where a data file comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// Part of llama-warden.
-    BuiltIn,
-    /// This file.
-    File(PathBuf),
-}
-
-impl Origin {
-    /// The file, unless it is built in.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::BuiltIn => None,
-            Self::File(path) => Some(path),
-        }
-    }
-}
-
-impl std::fmt::Display for Origin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::BuiltIn => f.write_str("built in"),
-            Self::File(path) => path.display().fmt(f),
-        }
+        &self.info().text
     }
 }

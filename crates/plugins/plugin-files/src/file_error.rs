@@ -1,47 +1,43 @@
-//! Why a data file is refused, with the place in it and the next step.
+//! Mistakes in a plug-in file, each with its place and a next step.
 
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
-use crate::Origin;
+use crate::origin::Origin;
 
 /// Longest text, in bytes.
 pub(crate) const TEXT_LIMIT: usize = 256 * 1024;
 
-/// A data file was refused.
+/// A plug-in file was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}:{column}: {message}: {advice}")]
 pub struct FileError {
-    /// The file, as it was named.
+    /// The file's path as it was given, or `built-in` with the kind.
     pub file: String,
-    /// Line, from 1.
+    /// The line of the mistake, from 1.
     pub line: usize,
-    /// Column in characters, from 1.
+    /// The column of the mistake in characters, from 1.
     pub column: usize,
     /// What is wrong.
     pub message: String,
-    /// What to do.
+    /// What to do about it.
     pub advice: String,
 }
 
-/// A text under its name, to point into.
-#[derive(Debug, Clone)]
-pub struct Source<'a> {
+/// The text of a plug-in file while it is checked: makes errors that point into it.
+#[derive(Debug, Clone, Copy)]
+pub struct PluginSource<'a> {
     origin: &'a Origin,
-    name: String,
     text: &'a str,
+    kind: &'static str,
 }
 
-impl<'a> Source<'a> {
-    /// The text of what comes from `origin` and is called `word`.
-    pub fn new(origin: &'a Origin, text: &'a str, word: &str) -> Self {
-        let name = match origin {
-            Origin::BuiltIn => format!("built-in {word}"),
-            Origin::File(path) => path.display().to_string(),
-        };
-        Self { origin, name, text }
+impl<'a> PluginSource<'a> {
+    /// The text of a file of this kind.
+    pub const fn new(origin: &'a Origin, text: &'a str, kind: &'static str) -> Self {
+        Self { origin, text, kind }
     }
 
     /// Where the text comes from.
@@ -49,15 +45,10 @@ impl<'a> Source<'a> {
         self.origin
     }
 
-    /// The text as it was written.
-    pub const fn text(&self) -> &'a str {
-        self.text
-    }
-
-    /// What the text says as TOML; `advice` is for what is not as the format demands.
+    /// Parses the text as TOML. `advice` is the next step for a text that does not have the form of `T`.
     ///
     /// # Errors
-    /// At the first place that is not.
+    /// If the text is too long, is no TOML, or does not have the form of `T`.
     pub fn parse<T: DeserializeOwned>(&self, advice: &str) -> Result<T, FileError> {
         if self.text.len() > TEXT_LIMIT {
             return Err(self.error(None, "the file is larger than 256 KiB", "split it into several"));
@@ -65,11 +56,11 @@ impl<'a> Source<'a> {
         toml::from_str(self.text).map_err(|error| self.error(error.span(), error.message(), advice))
     }
 
-    /// Refuses a name that is none.
+    /// Checks the name of the file.
     ///
     /// # Errors
-    /// If it is no name, or means something else.
-    pub fn check_name(&self, name: &Spanned<String>, word: &str) -> Result<(), FileError> {
+    /// If the name has other characters than names may have, or is `auto`, which the configuration reads as "choose one".
+    pub fn check_name(&self, name: &Spanned<String>) -> Result<(), FileError> {
         let text = name.as_ref();
         let fits = (1..=64).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
@@ -78,12 +69,12 @@ impl<'a> Source<'a> {
         }
         Err(self.error(
             Some(name.span()),
-            format!("`{text}` is no name for a {word}"),
+            format!("`{text}` is no name for a {}", self.kind),
             "use 1 to 64 of A-Z a-z 0-9 . _ -, and not `auto`",
         ))
     }
 
-    /// A mistake at the beginning of a span, or at the beginning of the text.
+    /// An error at the start of `span` (in bytes), or at the start of the text.
     pub fn error(
         &self,
         span: Option<Range<usize>>,
@@ -93,7 +84,10 @@ impl<'a> Source<'a> {
         let before = span.and_then(|span| self.text.get(..span.start)).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         FileError {
-            file: self.name.clone(),
+            file: self
+                .origin
+                .path()
+                .map_or_else(|| format!("built-in {}", self.kind), |path| path.display().to_string()),
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
             message: message.into(),

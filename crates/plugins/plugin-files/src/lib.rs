@@ -1,20 +1,29 @@
-//! What detector packs and flag dialects have in common as text files that adapt llama-warden to builds of llama-server.
+//! Files that adapt llama-warden to builds of llama-server: what detector packs and flag dialects have in common.
 //!
-//! Some are built in, others lie in a folder of the user's. One is the **base**: it fits every build and lies behind all
-//! others. Of those that fit a build the most specific is taken, at equal fit a file before a built-in one, and an equal
-//! name replaces a built-in one. A file that is not valid is refused with its place and a next step, and what it said
-//! before stays in force.
+//! A kind of file implements [`PluginFile`]. Some files of each kind are built in, others lie in a directory of the user's;
+//! [`PluginSet`] holds both. The rules:
 //!
-//! The crate knows no runtime. Whoever looks into a folder does so where waiting for a disk disturbs nobody.
+//! * Of the files that fit a build, the most specific one is chosen; at equal fit, a file of the directory before a built-in
+//!   one ([`choose`]).
+//! * A file of the directory replaces the built-in file of the same name.
+//! * One file of each kind is the **fallback**: it fits every build, and what it says completes every other file.
+//! * An invalid file is refused with its place and a next step ([`FileError`]). What the file said before stays in force.
+//!
+//! The crate is pure but for reading files: no tokio, no bus. A caller on an async runtime scans directories on a thread
+//! that may block.
 
+mod build_fit;
+mod choose;
 mod file;
 mod file_error;
-mod fit;
+mod origin;
 mod plugin_set;
 mod reload_tracker;
 
-pub use file::{About, Origin, PluginFile};
-pub use file_error::{FileError, Source};
-pub use fit::{BuildRange, Choice, Fit, choose};
+pub use build_fit::{BuildFit, BuildRange};
+pub use choose::{Choice, choose};
+pub use file::{PluginFile, PluginInfo};
+pub use file_error::{FileError, PluginSource};
+pub use origin::Origin;
 pub use plugin_set::{PluginSet, PluginSetError, ScanResult};
-pub use reload_tracker::{Changes, ReloadTracker};
+pub use reload_tracker::{ReloadChanges, ReloadTracker};

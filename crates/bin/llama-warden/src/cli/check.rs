@@ -1,8 +1,8 @@
 //! `check`: is the configuration right?
 
 use llama_warden_config::{Configuration, Problems};
+use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
-use llama_warden_readiness::Pack;
 use serde_json::json;
 
 use super::args::Global;

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use llama_warden_config::Configuration;
+use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
 use llama_warden_plugin_files::{PluginFile, PluginSet, PluginSetError, ScanResult};
-use llama_warden_readiness::Pack;
 use serde_json::{Map, Value, json};
 
 use super::args::Global;
@@ -58,14 +58,14 @@ pub fn check<F: Kind>(loaded: &Loaded) -> Result<(), Failure> {
 pub fn survey<F: Kind>(loaded: &Loaded) -> ScanResult<F> {
     let built_in = PluginSet::built_in();
     match F::directory(&loaded.configuration) {
-        Some(directory) => built_in.survey(directory),
-        None => ScanResult { library: built_in, refused: Vec::new() },
+        Some(directory) => built_in.scan(directory),
+        None => ScanResult { files: built_in, refused: Vec::new() },
     }
 }
 
 /// The same, told about what was refused.
 pub fn library<F: Kind>(loaded: &Loaded) -> PluginSet<F> {
-    let ScanResult { library, refused } = survey(loaded);
+    let ScanResult { files: library, refused } = survey(loaded);
     refused.iter().for_each(|error| eprintln!("warning: {}", describe(error)));
     library
 }
@@ -80,7 +80,7 @@ pub fn find<F: Kind>(global: &Global, name: &str) -> Result<F, Failure> {
         return read(&library, Path::new(name));
     }
     let known: Vec<_> = library.iter().map(F::name).collect();
-    Err(Failure::new(Exit::Usage, format!("there is no {} `{name}`", F::WORD))
+    Err(Failure::new(Exit::Usage, format!("there is no {} `{name}`", F::KIND))
         .next_step(format!("name one of {}, or a file", known.join(", "))))
 }
 
@@ -91,7 +91,7 @@ pub fn read<F: Kind>(library: &PluginSet<F>, path: &Path) -> Result<F, Failure> 
 
 /// Every file, in order of precedence; `more` adds to what is said as data.
 pub fn list<F: Kind>(global: &Global, more: impl Fn(&F, &mut Map<String, Value>)) -> Result<Exit, Failure> {
-    let ScanResult { library, refused } = survey::<F>(&Loaded::find(global.config.as_deref())?);
+    let ScanResult { files: library, refused } = survey::<F>(&Loaded::find(global.config.as_deref())?);
     if global.json {
         let files = library.iter().map(|file| {
             let mut data = described(file);
@@ -103,7 +103,7 @@ pub fn list<F: Kind>(global: &Global, more: impl Fn(&F, &mut Map<String, Value>)
         let row = |file: &F| {
             [file.name().to_owned(), file.fit().to_string(), file.origin().to_string(), file.description().to_owned()]
         };
-        print_line(table::plain([&*F::WORD.to_uppercase(), "FITS", "FROM", "DESCRIPTION"], library.iter().map(row)))?;
+        print_line(table::plain([&*F::KIND.to_uppercase(), "FITS", "FROM", "DESCRIPTION"], library.iter().map(row)))?;
     }
     refused.iter().for_each(|error| eprintln!("error: {}", describe(error)));
     Ok(if refused.is_empty() { Exit::Done } else { Exit::Failed })

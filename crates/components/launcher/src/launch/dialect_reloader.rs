@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use llama_warden_dialects::{Dialect, DialectSet};
-use llama_warden_plugin_files::{Changes, ReloadTracker};
+use llama_warden_plugin_files::{ReloadChanges, ReloadTracker};
 use llama_warden_support::blocking;
 
 /// See the module.
@@ -24,15 +24,15 @@ impl DialectReloader {
     }
 
     /// The dialects in force from now on, and what changed since the last look.
-    pub(crate) async fn reload(&self) -> (DialectSet, Option<Changes>) {
+    pub(crate) async fn reload(&self) -> (DialectSet, Option<ReloadChanges>) {
         let tracker = Arc::clone(&self.tracker);
         let Some(directory) = self.directory.clone() else { return (current(&tracker), None) };
         let reloaded = blocking(move || {
             // Held during the look: two launches at once see one change one after the other, and tell it once.
             let mut tracker = tracker.lock().unwrap_or_else(PoisonError::into_inner);
-            let survey = tracker.library().survey(&directory);
-            let changes = tracker.take(survey);
-            (tracker.library().clone(), changes)
+            let scan = tracker.files().scan(&directory);
+            let changes = tracker.apply(scan);
+            (tracker.files().clone(), changes)
         });
         // A look that failed as a whole changes nothing.
         reloaded.await.unwrap_or_else(|_| (current(&self.tracker), None))
@@ -40,5 +40,5 @@ impl DialectReloader {
 }
 
 fn current(tracker: &Mutex<ReloadTracker<Dialect>>) -> DialectSet {
-    tracker.lock().unwrap_or_else(PoisonError::into_inner).library().clone()
+    tracker.lock().unwrap_or_else(PoisonError::into_inner).files().clone()
 }

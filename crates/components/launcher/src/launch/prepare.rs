@@ -10,7 +10,7 @@ use llama_warden_bus::{BusClosed, EventDraft};
 use llama_warden_config::ServerSpec;
 use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, build_command_line, is_secret_variable};
 use llama_warden_events::{Event, FailureReason, OptionNote, Warning};
-use llama_warden_plugin_files::{Changes, PluginFile as _};
+use llama_warden_plugin_files::{PluginFile as _, ReloadChanges};
 use llama_warden_support::blocking;
 use tokio::time::Instant;
 
@@ -133,9 +133,9 @@ async fn choose_dialect(
     reporter: &LaunchReporter,
 ) -> Result<Dialect, NotPrepared> {
     let (library, news) = resources.dialects.reload().await;
-    if let Some(Changes { taken, removed, refused }) = news {
+    if let Some(ReloadChanges { loaded, removed, refused }) = news {
         let reloaded =
-            Event::DialectsReloaded { dialects: taken.into(), removed: removed.into(), refused: refused.into() };
+            Event::DialectsReloaded { dialects: loaded.into(), removed: removed.into(), refused: refused.into() };
         reporter.events.publish(EventDraft::daemon(reloaded).because(reporter.cause)).await?;
     }
     let Some(choice) = llama_warden_dialects::choose_dialect(&library, profile) else {

@@ -1,14 +1,17 @@
-//! Confirming a proof: does our child listen, and does the right model answer?
+//! Confirms a proof of readiness: does our own process listen on the port, and does the right model answer?
+//!
+//! Both checks run at once, and the first decisive result decides. A result that does not come within [`CONFIRM_TIMEOUT`]
+//! counts as unknowable: the server is ready, with a warning.
 
 use std::time::Duration;
 
-use llama_warden_events::{Event, FailureReason, ListenerOwner, ReadyVia, StreamName, Uptime, Warning};
+use llama_warden_events::{FailureReason, ListenerOwner, ReadyVia, StreamName, Uptime, Warning};
 
-use super::{Action, Stage, Startup, later};
-use crate::Identity;
-use crate::failure::Failure;
+use super::{ReadinessAction, Startup, StartupPhase, later};
+use crate::failure::ReadinessFailure;
+use crate::identity::Identity;
 
-/// Longest wait for those who find out; what is not known by then counts as unknowable.
+/// Longest wait for both checks.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What speaks for readiness.
@@ -16,26 +19,26 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) enum Proof {
     /// Our own probe was answered with 200.
     Probe,
-    /// The ready line on this stream, where it is proof enough.
-    Line(StreamName),
-    /// Nothing but the policy at the cap.
+    /// The ready line on this stream, for a launch whose line is a proof.
+    ReadyLine(StreamName),
+    /// Nothing but `readiness.on-timeout = "assume-ready"`.
     Cap,
 }
 
-/// Something that is being found out.
+/// The state of one of the two checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Finding<T> {
-    NotAsked,
-    Awaited,
-    Known(T),
+enum Check<T> {
+    NotNeeded,
+    Pending,
+    Done(T),
 }
 
 #[derive(Debug)]
 pub(super) struct Confirmation {
     pub(super) proof: Proof,
     since: Uptime,
-    listener: Finding<ListenerOwner>,
-    identity: Finding<Identity>,
+    listener: Check<ListenerOwner>,
+    identity: Check<Identity>,
 }
 
 impl Confirmation {
@@ -43,108 +46,110 @@ impl Confirmation {
         later(self.since, CONFIRM_TIMEOUT)
     }
 
-    pub(super) fn give_up_waiting(&mut self) {
-        if self.listener == Finding::Awaited {
+    /// Ends the pending checks as unknowable.
+    pub(super) fn expire(&mut self) {
+        if self.listener == Check::Pending {
             let detail = format!("nobody said within {CONFIRM_TIMEOUT:?} who listens");
-            self.listener = Finding::Known(ListenerOwner::Unreadable { detail });
+            self.listener = Check::Done(ListenerOwner::Unreadable { detail });
         }
-        if self.identity == Finding::Awaited {
+        if self.identity == Check::Pending {
             let because = format!("no answer within {CONFIRM_TIMEOUT:?}");
-            self.identity = Finding::Known(Identity::Unknown { because });
+            self.identity = Check::Done(Identity::Unknown { because });
         }
     }
 }
 
 impl Startup {
-    pub(super) fn confirm(&mut self, proof: Proof, now: Uptime, actions: &mut Vec<Action>) {
+    pub(super) fn confirm(&mut self, proof: Proof, now: Uptime) {
         self.round += 1;
+        // A server that answers no probe would not name its model either, but delay the verdict by the timeout.
         let speaks_http = match proof {
             Proof::Probe => true,
-            Proof::Line(_) => self.no_health_path,
+            Proof::ReadyLine(_) => self.no_health_path,
             Proof::Cap => false,
         };
-        let identity = if speaks_http { Finding::Awaited } else { Finding::NotAsked };
-        self.stage = Stage::Confirming(Confirmation { proof, since: now, listener: Finding::Awaited, identity });
-        actions.push(Action::IdentifyListener);
+        self.actions.push(ReadinessAction::IdentifyListener);
+        let mut identity = Check::NotNeeded;
         if speaks_http {
-            actions.push(Action::CheckIdentity { round: self.round });
+            identity = Check::Pending;
+            self.actions.push(ReadinessAction::CheckIdentity { round: self.round });
+        }
+        self.phase = StartupPhase::Confirming(Confirmation { proof, since: now, listener: Check::Pending, identity });
+    }
+
+    pub(super) fn on_listener(&mut self, owner: ListenerOwner, now: Uptime) {
+        if let StartupPhase::Confirming(confirmation) = &mut self.phase {
+            confirmation.listener = Check::Done(owner);
+            self.decide(now);
         }
     }
 
-    pub(super) fn on_listener(&mut self, owner: ListenerOwner, now: Uptime, actions: &mut Vec<Action>) {
-        if let Stage::Confirming(confirmation) = &mut self.stage {
-            confirmation.listener = Finding::Known(owner);
-            self.settle(now, actions);
-        }
-    }
-
-    pub(super) fn on_identity(&mut self, round: u32, identity: Identity, now: Uptime, actions: &mut Vec<Action>) {
-        if let Stage::Confirming(confirmation) = &mut self.stage
+    pub(super) fn on_identity(&mut self, round: u32, identity: Identity, now: Uptime) {
+        if let StartupPhase::Confirming(confirmation) = &mut self.phase
             && round == self.round
         {
-            confirmation.identity = Finding::Known(identity);
-            self.settle(now, actions);
+            confirmation.identity = Check::Done(identity);
+            self.decide(now);
         }
     }
 
-    /// Decides as soon as enough is known. A foreign listener goes before a foreign model: it explains it.
-    pub(super) fn settle(&mut self, now: Uptime, actions: &mut Vec<Action>) {
-        let Stage::Confirming(confirmation) = &self.stage else { return };
+    /// Decides as soon as enough is known. The order of the arms matters: a foreign listener explains a foreign model, so
+    /// that it is the reason even if the model is known first.
+    pub(super) fn decide(&mut self, now: Uptime) {
+        let StartupPhase::Confirming(confirmation) = &self.phase else { return };
         let proof = confirmation.proof;
         match (&confirmation.listener, &confirmation.identity) {
-            (Finding::Known(ListenerOwner::Foreign { pid, program }), _) => {
+            (Check::Done(ListenerOwner::Foreign { pid, program }), _) => {
                 let what = format!("{} listens on the port, not this server", describe(*pid, program.as_deref()));
-                self.fail(Failure::new(FailureReason::PortInUse, what), actions);
+                self.fail(ReadinessFailure::new(FailureReason::PortInUse, what));
             }
-            (Finding::Known(ListenerOwner::Nobody), _) if proof == Proof::Cap => {
-                self.fail_at_cap(", nobody listens on its port", actions);
+            (Check::Done(ListenerOwner::Nobody), _) if proof == Proof::Cap => {
+                self.fail_at_cap(", nobody listens on its port");
             }
-            // It said that it listens before it did, or what answered is gone: look again.
-            (Finding::Known(ListenerOwner::Nobody), _) | (_, Finding::Known(Identity::NotReady)) => {
-                self.stage = Stage::Watching;
-                self.next_probe = later(now, self.interval(now));
+            // The server wrote its ready line before it listens, or it answered and does no more: watch on.
+            (Check::Done(ListenerOwner::Nobody), _) | (_, Check::Done(Identity::NotReady)) => {
+                self.watch(now);
             }
-            (Finding::Awaited | Finding::NotAsked, _) | (_, Finding::Awaited) => {}
-            (Finding::Known(_), Finding::Known(Identity::Different { found })) => {
+            (Check::Pending | Check::NotNeeded, _) | (_, Check::Pending) => {}
+            (Check::Done(_), Check::Done(Identity::Different { found })) => {
                 let what = format!("{found} answers, not the model that was asked for");
-                self.fail(Failure::new(FailureReason::IdentityMismatch, what), actions);
+                self.fail(ReadinessFailure::new(FailureReason::IdentityMismatch, what));
             }
-            (Finding::Known(owner), identity) => {
-                let warnings = warnings(proof, owner, identity);
-                let via = self.via(proof);
-                self.become_ready(via, now, actions);
-                actions.extend(warnings.into_iter().map(Action::Publish));
+            (Check::Done(owner), identity) => {
+                let (owner, identity) = (owner.clone(), identity.clone());
+                self.become_ready(self.via(proof), now);
+                self.warn_of_unverified(proof, owner, identity);
             }
         }
     }
 
+    /// Publishes what could not be verified.
+    fn warn_of_unverified(&mut self, proof: Proof, owner: ListenerOwner, identity: Check<Identity>) {
+        if proof == Proof::Cap {
+            let detail = "its time is over, it lives and listens, and it never said that it is not ready";
+            self.warn(Warning::ReadyAssumed, detail);
+        }
+        if let ListenerOwner::Unreadable { detail } = owner {
+            self.warn(Warning::ListenerUnverified, detail);
+        }
+        if let Check::Done(Identity::Unknown { because }) = identity {
+            self.warn(Warning::ModelUnverified, because);
+        }
+    }
+
+    /// How readiness was found, for people: a hint on a stream counts as the finder even if a probe is the proof.
     fn via(&self, proof: Proof) -> ReadyVia {
-        let line = match proof {
+        let stream = match proof {
             Proof::Cap => return ReadyVia::Timeout,
-            Proof::Line(stream) => Some(stream),
-            Proof::Probe => self.ready_line.or(self.nearly_line),
+            Proof::ReadyLine(stream) => Some(stream),
+            Proof::Probe => self.ready_hint.or(self.nearly_ready_hint),
         };
-        match line {
+        match stream {
             Some(StreamName::Stderr) => ReadyVia::Stderr,
             Some(StreamName::Stdout) => ReadyVia::Stdout,
             None => ReadyVia::Health,
         }
     }
-}
-
-fn warnings(proof: Proof, owner: &ListenerOwner, identity: &Finding<Identity>) -> Vec<Event> {
-    let mut warnings = Vec::new();
-    if proof == Proof::Cap {
-        let detail = "its time is over, it lives and listens, and it never said that it is not ready".to_owned();
-        warnings.push(Event::ServerWarned { warning: Warning::ReadyAssumed, detail });
-    }
-    if let ListenerOwner::Unreadable { detail } = owner {
-        warnings.push(Event::ServerWarned { warning: Warning::ListenerUnverified, detail: detail.clone() });
-    }
-    if let Finding::Known(Identity::Unknown { because }) = identity {
-        warnings.push(Event::ServerWarned { warning: Warning::ModelUnverified, detail: because.clone() });
-    }
-    warnings
 }
 
 fn describe(pid: Option<u32>, program: Option<&str>) -> String {

@@ -1,4 +1,4 @@
-//! The promises of a library, with notes: files that only have a name and builds.
+//! The promises of a set, with notes: files that only have a name and builds.
 
 use std::borrow::Cow;
 use std::fs;
@@ -8,13 +8,13 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::*;
-use crate::{About, BuildRange, Changes, Fit, ReloadTracker, Source};
+use crate::{BuildFit, BuildRange, PluginInfo, PluginSource, ReloadChanges, ReloadTracker};
 
 #[derive(Debug, Clone, PartialEq)]
 struct Note {
-    about: About,
-    /// What the base says.
-    behind: String,
+    info: PluginInfo,
+    /// What the fallback says.
+    fallback_text: String,
 }
 
 #[derive(Deserialize)]
@@ -27,29 +27,29 @@ struct NoteFile {
 }
 
 impl PluginFile for Note {
-    const WORD: &'static str = "note";
-    const BASE: &'static str = "base";
-    const BASE_TEXT: &'static str = "name = 'base'";
+    const KIND: &'static str = "note";
+    const FALLBACK: &'static str = "fallback";
+    const FALLBACK_TEXT: &'static str = "name = 'fallback'";
     const BUILT_IN: &'static [&'static str] = &["name = 'new'\nhelp-lists = ['--new']"];
 
-    fn parse(origin: &Origin, text: Cow<'static, str>, base: Option<&Self>) -> Result<Self, FileError> {
-        let source = Source::new(origin, &text, Self::WORD);
+    fn parse(origin: &Origin, text: Cow<'static, str>, fallback: Option<&Self>) -> Result<Self, FileError> {
+        let source = PluginSource::new(origin, &text, Self::KIND);
         let file: NoteFile = source.parse("see the format")?;
-        source.check_name(&file.name, Self::WORD)?;
-        let fit = Fit::check(&source, file.builds, &file.help_lists, &[])?;
-        let behind = base.map(|base| base.text().to_owned()).unwrap_or_default();
-        let about = About {
+        source.check_name(&file.name)?;
+        let fit = BuildFit::check(&source, file.builds, &file.help_lists, &[])?;
+        let fallback_text = fallback.map(|fallback| fallback.text().to_owned()).unwrap_or_default();
+        let info = PluginInfo {
             name: file.name.into_inner(),
             description: String::new(),
             origin: origin.clone(),
             fit,
             text: text.clone(),
         };
-        Ok(Self { about, behind })
+        Ok(Self { info, fallback_text })
     }
 
-    fn about(&self) -> &About {
-        &self.about
+    fn info(&self) -> &PluginInfo {
+        &self.info
     }
 }
 
@@ -57,9 +57,9 @@ fn write(directory: &Path, name: &str, text: &str) {
     fs::write(directory.join(name), text).expect("writes");
 }
 
-fn chosen(library: &PluginSet<Note>, build: Option<u64>, options: &[&str]) -> String {
+fn chosen(set: &PluginSet<Note>, build: Option<u64>, options: &[&str]) -> String {
     let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
-    library.choose(build, &options, None).expect("a note").file.name().to_owned()
+    set.choose(build, &options, None).expect("a note").file.name().to_owned()
 }
 
 #[test]
@@ -69,53 +69,57 @@ fn the_most_specific_file_is_taken_and_a_file_before_a_built_in_one() {
     write(directory.path(), "b.toml", "name = 'exact'\nbuilds = { min = 7, max = 7 }");
     write(directory.path(), "c.toml", "name = 'more'\nhelp-lists = ['--new', '--newer']");
     write(directory.path(), ".hidden.toml", "nonsense");
-    let library = PluginSet::<Note>::load(directory.path()).expect("loads");
+    let set = PluginSet::<Note>::load(directory.path()).expect("loads");
     let cases = [
-        (None, &["old"][..], "base"),
+        (None, &["old"][..], "fallback"),
         (None, &["new"], "mine"),
         (Some(1), &["new"], "mine"),
         (Some(6), &["new", "newer"], "more"),
         (Some(7), &["new", "newer"], "exact"),
     ];
     for (build, options, expected) in cases {
-        assert_eq!(chosen(&library, build, options), expected, "{build:?} {options:?}");
+        assert_eq!(chosen(&set, build, options), expected, "{build:?} {options:?}");
     }
 }
 
 #[test]
 fn a_base_in_the_directory_lies_behind_every_file() {
     let directory = tempfile::tempdir().expect("makes a directory");
-    let own = "name = 'base'\n# mine";
+    let own = "name = 'fallback'\n# mine";
     write(directory.path(), "a.toml", "name = 'a'");
     write(directory.path(), "z.toml", own);
-    let library = PluginSet::<Note>::load(directory.path()).expect("loads");
-    let names: Vec<_> = library.iter().map(|note| (note.name(), note.behind.as_str())).collect();
-    assert_eq!(names, [("a", own), ("new", own), ("base", "")]);
+    let set = PluginSet::<Note>::load(directory.path()).expect("loads");
+    let names: Vec<_> = set.iter().map(|note| (note.name(), note.fallback_text.as_str())).collect();
+    assert_eq!(names, [("a", own), ("new", own), ("fallback", "")]);
     write(directory.path(), "z.toml", "nonsense");
-    let ScanResult { library, refused } = library.survey(directory.path());
-    assert_eq!((library.get("a").map(|note| note.behind.as_str()), refused.len()), (Some(own), 1), "it stays in force");
+    let ScanResult { files: set, refused } = set.scan(directory.path());
+    assert_eq!(
+        (set.get("a").map(|note| note.fallback_text.as_str()), refused.len()),
+        (Some(own), 1),
+        "it stays in force"
+    );
 }
 
 #[test]
 fn what_is_refused_is_told_once_and_what_it_said_before_stays() {
     let root = tempfile::tempdir().expect("makes a directory");
     let directory = root.path().join("notes");
-    let mut stock = ReloadTracker::new(PluginSet::<Note>::load(&directory).expect("a missing directory is empty"));
-    let look = |stock: &mut ReloadTracker<Note>| stock.take(stock.library().survey(&directory));
-    assert_eq!(look(&mut stock), None);
+    let mut tracker = ReloadTracker::new(PluginSet::<Note>::load(&directory).expect("a missing directory is empty"));
+    let scan = |tracker: &mut ReloadTracker<Note>| tracker.apply(tracker.files().scan(&directory));
+    assert_eq!(scan(&mut tracker), None);
     fs::create_dir(&directory).expect("creates");
     write(&directory, "a.toml", "name = 'a'");
-    let taken = Changes { taken: vec!["a".into()], removed: vec![], refused: vec![] };
-    assert_eq!(look(&mut stock), Some(taken));
+    let loaded = ReloadChanges { loaded: vec!["a".into()], removed: vec![], refused: vec![] };
+    assert_eq!(scan(&mut tracker), Some(loaded));
     write(&directory, "a.toml", "name = 'a'\nbuilds = { min = 3, max = 2 }");
-    let Changes { taken, removed, refused } = look(&mut stock).expect("news");
-    assert_eq!((taken.len(), removed.len()), (0, 0));
+    let ReloadChanges { loaded, removed, refused } = scan(&mut tracker).expect("news");
+    assert_eq!((loaded.len(), removed.len()), (0, 0));
     assert_eq!((refused[0].line, refused[0].column), (Some(2), Some(10)), "{refused:?}");
-    assert_eq!(stock.library().get("a").map(|note| note.text()), Some("name = 'a'"));
-    assert_eq!(look(&mut stock), None, "told once");
+    assert_eq!(tracker.files().get("a").map(|note| note.text()), Some("name = 'a'"));
+    assert_eq!(scan(&mut tracker), None, "told once");
     fs::remove_file(directory.join("a.toml")).expect("removes");
-    let gone = Changes { taken: vec![], removed: vec!["a".into()], refused: vec![] };
-    assert_eq!(look(&mut stock), Some(gone));
+    let gone = ReloadChanges { loaded: vec![], removed: vec!["a".into()], refused: vec![] };
+    assert_eq!(scan(&mut tracker), Some(gone));
 }
 
 #[test]

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use llama_warden_component::{Host, HostSettings};
 use llama_warden_config::{Fleet, ServerSpec};
+use llama_warden_detectors::{LearnError, LearnSubject, LearnedPack, PackSet, learn};
 use llama_warden_dialects::DialectSet;
 use llama_warden_events::{BootId, SuperviseCommand};
 use llama_warden_hooks::Hooks;
 use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram};
 use llama_warden_plugin_files::PluginFile as _;
-use llama_warden_readiness::{LearnError, Lesson, PackSet, Subject, learn};
 use llama_warden_terminator::Terminator;
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
@@ -37,7 +37,7 @@ const END: Duration = Duration::from_secs(20);
 pub fn run(global: &Global, args: &LearnArgs) -> Result<Exit, Failure> {
     let spec = server(&args.command)?;
     let outcome = daemon::runtime()?.block_on(start(spec.clone(), args))?;
-    let subject = Subject {
+    let subject = LearnSubject {
         name: name(args, outcome.build)?,
         build: outcome.build,
         options: outcome.options,
@@ -189,7 +189,7 @@ fn name(args: &LearnArgs, build: Option<u64>) -> Result<String, Failure> {
         .next_step("pass --name with 1 to 64 of A-Z a-z 0-9 . _ -"))
 }
 
-fn hand_over(global: &Global, args: &LearnArgs, lesson: &Lesson) -> Result<Exit, Failure> {
+fn hand_over(global: &Global, args: &LearnArgs, lesson: &LearnedPack) -> Result<Exit, Failure> {
     let pack = &lesson.pack;
     if let Some(out) = &args.out {
         write(out, pack.text())?;

@@ -1,6 +1,6 @@
 //! `detector list`: every pack, in order of precedence.
 
-use llama_warden_readiness::Pack;
+use llama_warden_detectors::Pack;
 
 use crate::cli::args::Global;
 use crate::cli::data_files;

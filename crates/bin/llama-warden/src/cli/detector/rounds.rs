@@ -8,11 +8,12 @@ use std::time::Duration;
 use llama_warden_bus::{BusClosed, Clock, CommandSender, Delivery, EventDraft, Publisher, Subscription};
 use llama_warden_component::{Component, Ports};
 use llama_warden_config::ServerSpec;
+use llama_warden_detectors::{HealthPath, RecordedLine, Recording};
 use llama_warden_events::{
     Envelope, Event, Incarnation, LaunchCommand, Refused, ServerCard, StopReason, SuperviseCommand, TerminateCommand,
     Uptime,
 };
-use llama_warden_readiness::{GroundTruth, HealthPath, RecordedLine, Recording, Serving};
+use llama_warden_readiness::{GroundTruth, Serving};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 

@@ -1,7 +1,7 @@
 //! `detector show`: one pack, as it is written or as data.
 
+use llama_warden_detectors::{Pack, ProbeWay, StreamFilter, StructuredSource};
 use llama_warden_plugin_files::PluginFile as _;
-use llama_warden_readiness::{Pack, ProbeWay, StreamFilter, StructuredSource};
 use serde_json::{Value, json};
 
 use crate::cli::args::Global;

@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::path::Path;
 
+use llama_warden_detectors::{Matcher, Pack, PatternMatcher, Verdict};
 use llama_warden_events::{FailureReason, StreamName};
 use llama_warden_plugin_files::PluginFile as _;
-use llama_warden_readiness::{Matcher, Pack, PatternMatcher, Verdict};
 use serde::Serialize;
 
 use super::args::TestArgs;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use llama_warden_detectors::Pack;
 use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, build_command_line, choose_dialect};
 use llama_warden_plugin_files::{Choice, PluginFile};
-use llama_warden_readiness::Pack;
 use serde_json::{Value, json};
 
 use super::binary;

@@ -1,0 +1,366 @@
+//! What the lines of one launch say until the component asks: hints, progress, failure evidence, and the last lines.
+//!
+//! The tasks that read the two pipes write here; the component takes an [`OutputSummary`]. Nothing is queued: of hints, the
+//! first line of each stream and strength is kept, and of progress the latest. So no output can fill the memory or make a
+//! pipe wait.
+//!
+//! Lines can come before the component has chosen a matcher: the launcher opens the output as soon as the process is
+//! published. Such early lines are kept, in order, and matched once there is a matcher. If they grow beyond [`EARLY_LIMIT`],
+//! the patterns of the generic pack match them, and the probe finds readiness.
+
+use std::collections::VecDeque;
+
+use llama_warden_detectors::{Matcher, Verdict, strip_controls};
+use llama_warden_events::{FailureReason, StreamName, Uptime};
+use tokio::time::Instant;
+
+use crate::failure::FailureEvidence;
+use crate::machine::{HintStrength, OutputSummary, ReadinessHint};
+
+/// Most bytes of early lines; and a sixteenth of that, most early lines, since empty ones cost memory too.
+const EARLY_LIMIT: usize = 256 * 1024;
+/// How many last lines are kept, for the failure event.
+const TAIL_LINES: usize = 12;
+/// Most bytes that are kept of a line.
+const LINE_LIMIT: usize = 512;
+
+/// Makes the matcher for a launch whose early lines exceed the limit, which hardly ever happens.
+pub(crate) type MakeFallback = Box<dyn FnOnce() -> Box<dyn Matcher> + Send>;
+
+/// The output of one launch.
+pub(crate) struct LaunchOutput {
+    matcher: MatcherState,
+    tail: Tail,
+    /// How many lines came, without echoes.
+    lines: u64,
+    evidence: Option<Box<NumberedEvidence>>,
+    /// `None` after the verdict: then only evidence is kept.
+    pending: Option<Box<PendingOutput>>,
+}
+
+enum MatcherState {
+    Waiting(Box<EarlyLines>),
+    Matching(Box<dyn Matcher>),
+}
+
+/// Lines that came before their matcher.
+struct EarlyLines {
+    lines: Vec<(StreamName, Box<[u8]>)>,
+    bytes: usize,
+    make_fallback: MakeFallback,
+}
+
+/// Evidence, and the number of its line.
+struct NumberedEvidence {
+    number: u64,
+    evidence: FailureEvidence,
+}
+
+/// The next summary.
+#[derive(Default)]
+struct PendingOutput {
+    hints: Vec<ReadinessHint>,
+    progress: Option<Option<f64>>,
+    last_line: Option<Instant>,
+}
+
+impl LaunchOutput {
+    /// The output of a launch whose matcher is not chosen yet.
+    pub(crate) fn new(make_fallback: MakeFallback) -> Self {
+        let early = EarlyLines { lines: Vec::new(), bytes: 0, make_fallback };
+        Self {
+            matcher: MatcherState::Waiting(Box::new(early)),
+            tail: Tail::default(),
+            lines: 0,
+            evidence: None,
+            pending: Some(Box::default()),
+        }
+    }
+
+    /// Reads a line. Returns whether the component should take a summary.
+    pub(crate) fn on_line(&mut self, stream: StreamName, line: &[u8]) -> bool {
+        let MatcherState::Waiting(early) = &mut self.matcher else { return self.match_line(stream, line) };
+        early.bytes += line.len();
+        if early.bytes <= EARLY_LIMIT && early.lines.len() < EARLY_LIMIT / 16 {
+            early.lines.push((stream, line.into()));
+            return false;
+        }
+        let has_news = self.start_matching(None);
+        self.match_line(stream, line) || has_news
+    }
+
+    /// Matches the early lines with `matcher`, and those to come. Returns whether the component should take a summary.
+    pub(crate) fn set_matcher(&mut self, matcher: Box<dyn Matcher>) -> bool {
+        self.start_matching(Some(matcher))
+    }
+
+    /// Without a `matcher`, the present one stays, and a launch that has none gets the fallback.
+    fn start_matching(&mut self, matcher: Option<Box<dyn Matcher>>) -> bool {
+        let before = std::mem::replace(&mut self.matcher, MatcherState::Matching(Box::new(NullMatcher)));
+        let (early, matcher) = match before {
+            MatcherState::Waiting(early) => (early.lines, matcher.unwrap_or_else(early.make_fallback)),
+            MatcherState::Matching(current) => (Vec::new(), matcher.unwrap_or(current)),
+        };
+        self.matcher = MatcherState::Matching(matcher);
+        early.into_iter().fold(false, |has_news, (stream, line)| self.match_line(stream, &line) || has_news)
+    }
+
+    fn match_line(&mut self, stream: StreamName, line: &[u8]) -> bool {
+        let MatcherState::Matching(matcher) = &mut self.matcher else { return false };
+        let verdict = matcher.on_line(stream, line);
+        if verdict == Verdict::Echo {
+            return false;
+        }
+        self.lines += 1;
+        self.tail.push(line);
+        if let Verdict::Failure { reason, rank } = verdict {
+            self.keep_evidence(reason, rank, line);
+        }
+        self.pending.as_mut().is_some_and(|pending| pending.add(stream, verdict, line))
+    }
+
+    /// Before the verdict, the most specific line counts. After it, a server may survive failures for months, so that only a
+    /// recent one can explain the end.
+    fn keep_evidence(&mut self, reason: FailureReason, rank: u16, line: &[u8]) {
+        let replaces = self
+            .evidence
+            .as_ref()
+            .is_none_or(|kept| rank < kept.evidence.rank || self.pending.is_none() && self.is_old(kept.number));
+        if replaces {
+            let evidence = FailureEvidence { reason, rank, line: printable(line) };
+            self.evidence = Some(Box::new(NumberedEvidence { number: self.lines, evidence }));
+        }
+    }
+
+    /// Whether a line is no longer among the last ones.
+    const fn is_old(&self, number: u64) -> bool {
+        self.lines - number >= TAIL_LINES as u64
+    }
+
+    /// Takes the summary of the lines since the last one; `now` is the present time.
+    pub(crate) fn take_summary(&mut self, now: Uptime) -> OutputSummary {
+        let PendingOutput { mut hints, progress, last_line } =
+            self.pending.as_deref_mut().map(std::mem::take).unwrap_or_default();
+        // The ready line goes last, whichever pipe was read first: what it says is the later truth.
+        hints.sort_by_key(|hint| (hint.strength, hint.stream));
+        let last_line = last_line.map(|at| Uptime::new(now.as_duration().saturating_sub(at.elapsed())));
+        OutputSummary { hints, progress, last_line }
+    }
+
+    /// The launch has its verdict: from now on only evidence is kept, and that of the start-up explains no later end.
+    pub(crate) fn on_verdict(&mut self) {
+        self.pending = None;
+        self.evidence = None;
+    }
+
+    /// The line that explains an end of the process now.
+    pub(crate) fn evidence(&self) -> Option<FailureEvidence> {
+        let NumberedEvidence { number, evidence } = &**self.evidence.as_ref()?;
+        (self.pending.is_some() || !self.is_old(*number)).then(|| evidence.clone())
+    }
+
+    /// The last lines, oldest first, without terminal control.
+    pub(crate) fn last_lines(&mut self) -> Vec<String> {
+        // A process may end before its matcher is chosen. Then all its lines are early lines.
+        self.start_matching(None);
+        self.tail.lines()
+    }
+}
+
+impl PendingOutput {
+    /// Adds a line that is no echo. Returns whether the component should take a summary.
+    fn add(&mut self, stream: StreamName, verdict: Verdict, line: &[u8]) -> bool {
+        self.last_line = Some(Instant::now());
+        let strength = match verdict {
+            Verdict::Progress { percent } => {
+                self.progress = Some(percent.or(self.progress.flatten()));
+                return true;
+            }
+            Verdict::NearlyReady => HintStrength::NearlyReady,
+            Verdict::Ready => HintStrength::Ready,
+            Verdict::Nothing | Verdict::Echo | Verdict::Failure { .. } => return !self.hints.is_empty(),
+        };
+        if !self.hints.iter().any(|hint| hint.stream == stream && hint.strength == strength) {
+            self.hints.push(ReadinessHint { stream, strength, line: printable(line) });
+        }
+        true
+    }
+}
+
+/// Stands in while matchers are exchanged.
+struct NullMatcher;
+
+impl Matcher for NullMatcher {
+    fn on_line(&mut self, _: StreamName, _: &[u8]) -> Verdict {
+        Verdict::Nothing
+    }
+}
+
+/// The last lines, one after the other in one buffer: a `String` each would cost three words and an allocation.
+#[derive(Default)]
+struct Tail {
+    bytes: VecDeque<u8>,
+    /// The length of each line, the oldest first; 0 for a line that did not come yet.
+    lengths: [u16; TAIL_LINES],
+}
+
+impl Tail {
+    fn push(&mut self, line: &[u8]) {
+        // An empty line says nothing and would push out one that does.
+        if line.is_empty() {
+            return;
+        }
+        let line = &line[..line.len().min(LINE_LIMIT)];
+        self.bytes.drain(..usize::from(self.lengths[0]));
+        // No spare room: a server that is ready may write nothing more for months.
+        self.bytes.reserve_exact(line.len());
+        self.bytes.extend(line);
+        self.lengths.rotate_left(1);
+        self.lengths[TAIL_LINES - 1] = line.len() as u16;
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut bytes = self.bytes.iter().copied();
+        let lines = self.lengths.iter().map(|length| bytes.by_ref().take((*length).into()).collect::<Vec<u8>>());
+        lines.filter(|line| !line.is_empty()).map(|line| printable(&line)).collect()
+    }
+}
+
+/// A line as text: at most [`LINE_LIMIT`] bytes, without terminal control.
+fn printable(line: &[u8]) -> String {
+    let mut clean = Vec::with_capacity(line.len().min(LINE_LIMIT));
+    strip_controls(&line[..line.len().min(LINE_LIMIT)], &mut clean);
+    let mut text = String::from_utf8_lossy(&clean).into_owned();
+    // A replacement character is longer than the byte that it stands for.
+    while text.len() > LINE_LIMIT {
+        text.pop();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Uptime = Uptime::new(std::time::Duration::from_secs(9));
+
+    /// Judges each line by its first word.
+    struct Words;
+
+    impl Matcher for Words {
+        fn on_line(&mut self, _: StreamName, line: &[u8]) -> Verdict {
+            match line.split(|byte| *byte == b' ').next() {
+                Some(b"ready") => Verdict::Ready,
+                Some(b"nearly") => Verdict::NearlyReady,
+                Some(b"echo") => Verdict::Echo,
+                Some(b"load") => Verdict::Progress { percent: None },
+                Some(b"oom") => Verdict::Failure { reason: FailureReason::OutOfMemory, rank: 1 },
+                Some(b"bad") => Verdict::Failure { reason: FailureReason::ModelInvalid, rank: 9 },
+                _ => Verdict::Nothing,
+            }
+        }
+    }
+
+    fn output() -> LaunchOutput {
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(NullMatcher)));
+        output.set_matcher(Box::new(Words));
+        output
+    }
+
+    #[tokio::test]
+    async fn lines_that_came_before_the_matcher_are_read_in_order() {
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(NullMatcher)));
+        for line in ["one", "ready 1", "oom 2"] {
+            assert!(!output.on_line(StreamName::Stdout, line.as_bytes()));
+        }
+        assert!(output.take_summary(NOW).hints.is_empty());
+        assert!(output.set_matcher(Box::new(Words)));
+        let hints = output.take_summary(NOW).hints;
+        assert_eq!(hints.len(), 1);
+        assert_eq!(
+            (hints[0].stream, hints[0].strength, &*hints[0].line),
+            (StreamName::Stdout, HintStrength::Ready, "ready 1")
+        );
+        assert_eq!(output.last_lines(), ["one", "ready 1", "oom 2"]);
+        assert_eq!(output.evidence().expect("evidence").line, "oom 2");
+    }
+
+    #[tokio::test]
+    async fn too_many_early_lines_are_read_by_the_fallback_and_held_no_longer() {
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(Words)));
+        assert!(!output.on_line(StreamName::Stderr, b"ready early"));
+        let line = [b'x'; 1024];
+        let mut pending = false;
+        for _ in 0..=EARLY_LIMIT / line.len() {
+            pending |= output.on_line(StreamName::Stderr, &line);
+        }
+        assert!(pending && matches!(output.matcher, MatcherState::Matching(_)));
+        assert_eq!(output.take_summary(NOW).hints[0].line, "ready early");
+        // Empty lines cost room too.
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(Words)));
+        for _ in 0..=EARLY_LIMIT / 16 {
+            output.on_line(StreamName::Stderr, b"");
+        }
+        assert!(matches!(output.matcher, MatcherState::Matching(_)));
+    }
+
+    #[tokio::test]
+    async fn a_hit_is_kept_until_it_is_taken_and_a_flood_keeps_one_of_each_kind() {
+        let mut output = output();
+        for number in 0..10_000 {
+            output.on_line(StreamName::Stderr, format!("nearly {number}").as_bytes());
+        }
+        output.on_line(StreamName::Stderr, b"ready");
+        let hints = output.take_summary(NOW).hints;
+        assert_eq!(hints.iter().map(|hint| &*hint.line).collect::<Vec<_>>(), ["nearly 0", "ready"]);
+        assert!(output.take_summary(NOW).hints.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_echo_is_neither_life_nor_a_last_line() {
+        let mut output = output();
+        assert!(!output.on_line(StreamName::Stderr, b"echo 503"));
+        assert_eq!(output.take_summary(NOW).last_line, None);
+        assert!(output.last_lines().is_empty());
+        output.on_line(StreamName::Stderr, b"life");
+        assert!(output.take_summary(NOW).last_line.is_some());
+    }
+
+    #[tokio::test]
+    async fn the_most_specific_line_is_the_evidence() {
+        let mut output = output();
+        for line in ["bad 1", "oom 2", "bad 3"] {
+            output.on_line(StreamName::Stderr, line.as_bytes());
+        }
+        assert_eq!(output.evidence().map(|evidence| evidence.line).as_deref(), Some("oom 2"));
+    }
+
+    #[tokio::test]
+    async fn after_the_verdict_only_recent_evidence_counts() {
+        let mut output = output();
+        output.on_line(StreamName::Stderr, b"oom before");
+        output.on_verdict();
+        assert_eq!(output.evidence(), None);
+        assert!(!output.on_line(StreamName::Stderr, b"ready again"));
+        output.on_line(StreamName::Stderr, b"oom survived");
+        for _ in 0..TAIL_LINES {
+            output.on_line(StreamName::Stderr, b"work");
+        }
+        assert_eq!(output.evidence(), None);
+        output.on_line(StreamName::Stderr, b"oom last");
+        assert_eq!(output.evidence().map(|evidence| evidence.line).as_deref(), Some("oom last"));
+    }
+
+    #[tokio::test]
+    async fn the_last_lines_are_bounded_and_fit_to_be_read() {
+        let mut output = output();
+        for number in 0..30 {
+            output.on_line(StreamName::Stderr, format!("\x1b[31mline {number}\x1b[0m\0\r").as_bytes());
+        }
+        output.on_line(StreamName::Stdout, &[0xff; 64 * 1024]);
+        let lines = output.last_lines();
+        assert_eq!(lines.len(), TAIL_LINES);
+        assert_eq!(lines[0], "line 19");
+        assert!(lines.iter().all(|line| line.len() <= LINE_LIMIT));
+    }
+}

@@ -1,0 +1,100 @@
+//! What goes into the readiness machine, and what comes out.
+
+use std::time::Duration;
+
+use llama_warden_config::{Confirm, OnTimeout, ReadinessSpec};
+use llama_warden_events::{Event, ListenerOwner, ProcessEnd, StreamName, Uptime};
+use llama_warden_probe::Answer;
+
+use crate::failure::{FailureEvidence, ReadinessFailure};
+use crate::identity::Identity;
+
+/// The settings of one launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReadinessPolicy {
+    /// Time from the spawn to the cap, at which `on_timeout` decides.
+    pub(crate) timeout: Duration,
+    pub(crate) on_timeout: OnTimeout,
+    /// Longest time without a sign of life; `None` is no limit.
+    pub(crate) stall_timeout: Option<Duration>,
+    pub(crate) confirm: Confirm,
+    pub(crate) probeable: Probeable,
+}
+
+/// Whether a probe can find out that a server is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probeable {
+    Yes,
+    /// The pack says that these builds have no health path, or the server speaks TLS. Its ready line is the proof.
+    No,
+}
+
+impl ReadinessPolicy {
+    pub(crate) const fn new(spec: &ReadinessSpec, probeable: Probeable) -> Self {
+        let ReadinessSpec { timeout, on_timeout, stall_timeout, confirm, .. } = *spec;
+        Self { timeout, on_timeout, stall_timeout, confirm, probeable }
+    }
+}
+
+/// Everything that can wake the machine.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ReadinessInput {
+    /// The server wrote lines.
+    Output(OutputSummary),
+    /// A probe came back.
+    Answered(Answer),
+    /// The launcher found out who listens on the server's port.
+    ListenerIdentified(ListenerOwner),
+    /// The identity check of that round of confirmation came back.
+    IdentityChecked { round: u32, identity: Identity },
+    /// Somebody asked the server to stop: its end is expected.
+    StopBegan,
+    /// Another component published the failure of this launch.
+    FailedElsewhere,
+    /// The process ended.
+    Exited { end: ProcessEnd, evidence: Option<FailureEvidence> },
+    /// The time that `next_deadline` named has come.
+    Deadline,
+}
+
+/// The verdicts on the lines since the previous summary.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct OutputSummary {
+    /// The first hint of each stream and strength, the weaker ones first.
+    pub(crate) hints: Vec<ReadinessHint>,
+    /// The latest progress, with its percentage if the line named one.
+    pub(crate) progress: Option<Option<f64>>,
+    /// When the last line came that is no echo of our own requests.
+    pub(crate) last_line: Option<Uptime>,
+}
+
+/// A line whose verdict is ready, or nearly ready. It makes the machine probe; alone it proves nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReadinessHint {
+    pub(crate) stream: StreamName,
+    pub(crate) strength: HintStrength,
+    pub(crate) line: String,
+}
+
+/// How strong a hint is, the weaker one first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum HintStrength {
+    NearlyReady,
+    Ready,
+}
+
+/// What the component does for the machine.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ReadinessAction {
+    /// Send a probe.
+    Probe,
+    /// Ask the launcher who listens on the server's port.
+    IdentifyListener,
+    /// Ask the server which model it serves, in this round of confirmation.
+    CheckIdentity {
+        round: u32,
+    },
+    Publish(Event),
+    /// Publish the failure with the last lines of output.
+    Fail(ReadinessFailure),
+}

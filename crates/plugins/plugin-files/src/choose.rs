@@ -1,0 +1,42 @@
+//! Chooses the file that fits a build best.
+
+use crate::build_fit::Specificity;
+use crate::file::PluginFile;
+
+/// The file that was chosen for a build.
+#[derive(Debug, Clone)]
+pub struct Choice<F> {
+    /// The chosen file.
+    pub file: F,
+    /// Why this file was chosen, for people.
+    pub because: String,
+}
+
+/// Chooses the file for a build: the one that `forced` names, else the most specific one that fits; of equally specific
+/// files, the first.
+///
+/// `options` are the long options that the build's help lists, without dashes. `None` means that no file fits, which cannot
+/// happen in a set with a fallback.
+pub fn choose<F: PluginFile>(
+    files: &[F],
+    build: Option<u64>,
+    options: &[String],
+    forced: Option<&str>,
+) -> Option<Choice<F>> {
+    let mut unknown = String::new();
+    if let Some(name) = forced {
+        if let Some(file) = files.iter().find(|file| file.name() == name) {
+            return Some(Choice { file: file.clone(), because: "the configuration names it".into() });
+        }
+        // A name that no file has is no reason to refuse the launch: the reason tells the user.
+        unknown = format!("there is no {} `{name}`; ", F::KIND);
+    }
+    let mut best: Option<(Specificity, &F, String)> = None;
+    for file in files {
+        let Some((specificity, because)) = file.fit().match_build(build, options) else { continue };
+        if best.as_ref().is_none_or(|(other, ..)| specificity > *other) {
+            best = Some((specificity, file, because));
+        }
+    }
+    best.map(|(_, file, because)| Choice { file: file.clone(), because: unknown + &because })
+}
