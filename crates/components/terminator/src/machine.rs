@@ -1,43 +1,48 @@
 //! One stop as a plain state machine.
 //!
-//! Invariants: each signal of the ladder is sent at most once and in order; KILL is sent at the latest when the grace is
-//! over and never before unless it was asked for; after KILL nothing else is sent; the `pre-stop` command is asked for at
-//! most once, before every signal, and never puts KILL off.
+//! Invariants:
+//!
+//! * Each signal of the ladder is sent at most once and in order: a second TERM or INT makes a llama-server deadlock or abort.
+//! * KILL is sent once, when the grace is over or when a request asks for it, and never earlier or later. No signal follows.
+//! * The `pre-stop` command is requested at most once, before every signal, and never delays KILL.
+//!
+//! For example, a grace of 12 s and the ladder INT, TERM: without a command, INT is due at 0 s, TERM at 6 s and KILL at 12 s.
+//! A command gets 4 s; if it ends at 2 s, INT is due at 2 s, TERM at 7 s and KILL at 12 s.
 
 use std::time::Duration;
 
 use llama_warden_events::{Event, FailureReason, Rung, Signal, StopReason, Uptime};
 
-/// How long a killed process may take to be gone before it is reported as unkillable. KILL of a llama-server with a
-/// 1.6 GB model takes 50 ms (measured).
+/// Time from KILL until a process that is still there is reported as unkillable. KILL of a llama-server with a 1.6 GB model
+/// takes 50 ms (measured).
 pub const KILL_VERIFICATION: Duration = Duration::from_secs(2);
 
-/// How a launch is to be stopped.
+/// How to stop a launch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StopPlan {
-    /// Why.
+    /// The reason that the events of the stop carry.
     pub reason: StopReason,
-    /// Time before KILL; zero kills at once.
+    /// Time from the begin of the stop to KILL; zero kills at once.
     pub grace: Duration,
-    /// Signals before KILL.
+    /// Signals before KILL, in their order.
     pub ladder: Vec<Signal>,
-    /// Longest time for the `pre-stop` command of a server that was ready; `None` where there is nothing to run.
+    /// Longest time for the `pre-stop` command; `None` if the server has none or was never ready.
     pub pre_stop: Option<Duration>,
 }
 
-/// What the machine wants done.
+/// One step that the machine wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StopAction {
-    /// Publish this about the stopped launch.
+    /// Publish an event about the launch.
     Publish(Event),
-    /// Have the `pre-stop` command run, and say when it has ended.
+    /// Ask the hooks component to run the `pre-stop` command. Its end goes to [`StopMachine::on_pre_stop_over`].
     RunPreStop {
-        /// Why the launch is stopped.
+        /// The reason of the stop, which the command is told.
         reason: StopReason,
-        /// Longest time for it.
+        /// Longest time for the command.
         limit: Duration,
     },
-    /// Have this signal delivered.
+    /// Ask the launcher to deliver a signal.
     Deliver(Rung),
 }
 
@@ -47,17 +52,19 @@ pub struct StopMachine {
     reason: StopReason,
     began: Uptime,
     ladder: Vec<Signal>,
-    /// The next step; the one after the ladder is KILL, and beyond that there is none.
+    /// Index of the next step: below `ladder.len()` a signal, at it KILL, and above it none.
     next: usize,
-    /// When each step of the ladder is due, and KILL last.
+    /// When each signal of the ladder is due, and last KILL.
     due: Vec<Uptime>,
+    /// Whether the `pre-stop` command runs, and the first signal waits for it.
     awaits_pre_stop: bool,
+    /// When a process that is still there after KILL is reported.
     verify_by: Option<Uptime>,
     reported_unkillable: bool,
 }
 
 impl StopMachine {
-    /// Begins a stop; the first signal is due at once, or when the `pre-stop` command has ended or its time is over.
+    /// Begins a stop. The first signal is due at once, or once the `pre-stop` command has ended or timed out.
     pub fn begin(plan: StopPlan, now: Uptime) -> (Self, Vec<StopAction>) {
         let pre_stop = plan.time_for_pre_stop();
         let StopPlan { reason, grace, ladder, .. } = plan;
@@ -79,21 +86,26 @@ impl StopMachine {
         (stop, actions)
     }
 
-    /// The `pre-stop` command has ended, however it did, or cannot be run: the first signal is due.
+    /// Sends the first signal: the `pre-stop` command has ended, with success or without, or cannot be run.
     pub fn on_pre_stop_over(&mut self, now: Uptime) -> Vec<StopAction> {
         let mut actions = Vec::new();
+        // The end of the command may arrive after its time was over: then the ladder is already climbed.
         if self.awaits_pre_stop {
+            // The signals share the time that the command left; KILL stays where it is.
             self.due = schedule(self.ladder.len(), now, self.kill_at().unwrap_or(now));
             self.climb(now, &mut actions);
         }
         actions
     }
 
-    /// A repeated request joins: it can bring KILL forward, never put it off.
+    /// Joins a repeated request to this stop. A shorter grace, counted from `now`, brings KILL forward; a longer one changes
+    /// nothing.
     pub fn join(&mut self, grace: Option<Duration>, now: Uptime) -> Vec<StopAction> {
         let mut actions = Vec::new();
         if let Some(grace) = grace {
             let kill = after(now, grace);
+            // While the command runs, it gets its share of the shorter grace too: cutting off each step at `kill` would
+            // leave it all of the time, and the signals none.
             if self.awaits_pre_stop && self.kill_at().is_some_and(|due| kill < due) {
                 let first = after(now, share(grace, self.ladder.len() + 1));
                 let first = self.due.first().map_or(first, |due| first.min(*due));
@@ -102,15 +114,12 @@ impl StopMachine {
             for due in &mut self.due {
                 *due = (*due).min(kill);
             }
-            if grace.is_zero() {
-                self.next = self.next.max(self.ladder.len());
-            }
             self.climb(now, &mut actions);
         }
         actions
     }
 
-    /// What is due at `now`.
+    /// Sends what is due at `now`, and reports a process that outlived KILL.
     pub fn on_deadline(&mut self, now: Uptime) -> Vec<StopAction> {
         let mut actions = Vec::new();
         self.climb(now, &mut actions);
@@ -128,7 +137,7 @@ impl StopMachine {
         actions
     }
 
-    /// When [`Self::on_deadline`] has something to do.
+    /// When [`Self::on_deadline`] has something to do; `None` is never.
     pub fn next_deadline(&self) -> Option<Uptime> {
         match self.due.get(self.next) {
             Some(due) => Some(*due),
@@ -136,7 +145,7 @@ impl StopMachine {
         }
     }
 
-    /// The process is gone: the last event of the stop.
+    /// The last event of the stop, for a process that is gone.
     pub fn finish(&self, now: Uptime) -> Event {
         Event::ServerStopped {
             reason: self.reason,
@@ -154,36 +163,36 @@ impl StopMachine {
         self.due.last().copied()
     }
 
-    /// Climbs to the highest step that is due. Steps that were overslept (the daemon was stopped, the machine slept) are
-    /// skipped rather than sent in one burst.
+    /// Sends the highest step that is due. Steps that were missed (the daemon was stopped, the machine slept) are skipped: a
+    /// burst of signals would leave the process no time to obey the first.
     fn climb(&mut self, now: Uptime, actions: &mut Vec<StopAction>) {
         let due = self.due.iter().enumerate().skip(self.next).take_while(|(_, due)| **due <= now).last();
         let Some((index, _)) = due else { return };
         let signal = self.ladder.get(index).copied().unwrap_or(Signal::KILL);
         let rung = Rung { index: u8::try_from(index).unwrap_or(u8::MAX), signal };
+        // The first signal is part of `StopBegan`; only a further one, or KILL instead of it, is an escalation.
         if self.next > 0 || index > 0 {
             actions.push(StopAction::Publish(Event::StopEscalated { rung }));
         }
         self.next = index + 1;
         self.awaits_pre_stop = false;
         if signal == Signal::KILL {
-            self.verify_by = Some(Uptime::new(now.as_duration().saturating_add(KILL_VERIFICATION)));
+            self.verify_by = Some(after(now, KILL_VERIFICATION));
         }
         actions.push(StopAction::Deliver(rung));
     }
 }
 
 impl StopPlan {
-    /// The command gets the share of one more rung, so that each signal keeps one: KILL neither comes later for it nor
-    /// instead of the signals. It is not run where it can do no good: for a server that has failed, which no longer does
-    /// what it would be asked for, and when KILL is wanted at once.
+    /// Time for the `pre-stop` command: the share of one more rung, so that each signal keeps its own and KILL is not
+    /// delayed. `None` for a server that has failed, since a command could not make it drain, and for a grace of zero.
     fn time_for_pre_stop(&self) -> Option<Duration> {
         let limit = self.pre_stop.filter(|_| self.reason != StopReason::Failed)?;
         Some(limit.min(share(self.grace, self.ladder.len() + 1))).filter(|limit| !limit.is_zero())
     }
 }
 
-/// When each of `rungs` signals is due, in equal shares of the time from `first` to `kill`, and KILL last.
+/// When each of `rungs` signals is due, in equal shares of the time from `first` to `kill`, and last KILL.
 fn schedule(rungs: usize, first: Uptime, kill: Uptime) -> Vec<Uptime> {
     let share = share(kill.since(first), rungs);
     let at = |rung: usize| after(first, share.saturating_mul(u32::try_from(rung).unwrap_or(u32::MAX)));
@@ -209,7 +218,7 @@ mod tests {
         StopPlan { reason, grace, ladder: ladder.to_vec(), pre_stop: None }
     }
 
-    /// With a command that may take `limit` seconds.
+    /// `plan` with a command that may take `limit` seconds.
     fn draining(limit: u64, plan: StopPlan) -> StopPlan {
         StopPlan { pre_stop: Some(Duration::from_secs(limit)), ..plan }
     }
@@ -296,7 +305,7 @@ mod tests {
         let seconds = Duration::from_secs_f64;
         let (int, both) = ([Signal::INT], [Signal::INT, Signal::TERM]);
         let plan = |limit, grace, ladder: &[Signal]| draining(limit, plan(grace, ladder));
-        // The time that it gets; when it ends; when the signals come.
+        // The time that the command gets; when it ends; when the signals are sent.
         let cases: [(StopPlan, f64, f64, &[f64]); 6] = [
             (plan(30, 10, &int), 5.0, 5.0, &[5.0, 10.0]),
             (plan(30, 10, &int), 5.0, 1.0, &[1.0, 10.0]),
@@ -357,7 +366,7 @@ mod tests {
         let mut stop = begin();
         assert_eq!(delivered(&stop.join(Some(Duration::ZERO), at(1.0))), [Signal::KILL]);
         assert_eq!(stop.on_pre_stop_over(at(1.1)), []);
-        assert_eq!(stop.next_deadline(), Some(at(3.0)), "only the look whether it is gone is left");
+        assert_eq!(stop.next_deadline(), Some(at(3.0)), "only the verification of KILL is left");
     }
 
     proptest! {
