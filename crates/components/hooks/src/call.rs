@@ -1,4 +1,4 @@
-//! One command that is to be run, with what it is told.
+//! One command to run, with its environment variables.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,11 +7,11 @@ use llama_warden_config::ServerSpec;
 use llama_warden_events::{HookPoint, Incarnation, ProcessEnd, Seq, ServerId};
 use tokio::time::Instant;
 
-/// Names start with this. A double underscore would make a variable an override of the configuration, for commands of
-/// ours that a hook runs.
+/// Prefix of the variables. After it, one underscore only: `LLAMA_WARDEN__` overrides a configuration key, for a `llama-warden`
+/// that the command itself may run.
 const VARIABLE_PREFIX: &str = "LLAMA_WARDEN_";
 
-/// A command that is to be run.
+/// A command to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HookCall {
     pub(crate) server: ServerId,
@@ -19,18 +19,18 @@ pub(crate) struct HookCall {
     pub(crate) hook: HookPoint,
     /// The program and its arguments.
     pub(crate) argv: Vec<String>,
-    /// Longest time for it.
+    /// Longest time for the command.
     pub(crate) limit: Duration,
-    /// When it has to be over, for one whose turn counts too.
+    /// When it must have ended, for a command whose time in the queue counts too.
     pub(crate) deadline: Option<Instant>,
-    /// What it is told, by the names of environment variables.
+    /// Environment variables by name.
     pub(crate) variables: BTreeMap<String, String>,
-    /// The event that it is run for, where that was heard.
+    /// The event that it is run for, where that was received.
     pub(crate) cause: Option<Seq>,
 }
 
 impl HookCall {
-    /// The command of `spec` at `hook`, if it has one.
+    /// The command that `spec` has at `hook`, if it has one.
     pub(crate) fn of(spec: &ServerSpec, incarnation: Incarnation, hook: HookPoint) -> Option<Self> {
         let argv = match hook {
             HookPoint::PreStart => &spec.hooks.pre_start,
@@ -41,17 +41,17 @@ impl HookCall {
         let (server, argv, limit) = (spec.id.clone(), argv.clone()?, spec.hooks.timeout);
         let variables = BTreeMap::new();
         let call = Self { server, incarnation, hook, argv, limit, deadline: None, variables, cause: None };
-        let call = call
-            .telling("HOOK", hook.as_str())
-            .telling("SERVER", spec.id.to_string())
-            .telling("INCARNATION", incarnation.to_string())
-            .telling("HOST", &spec.host)
-            .telling("PORT", spec.port.to_string())
-            .telling("MODEL", spec.model.display().to_string());
-        Some(call)
+        Some(
+            call.telling("HOOK", hook.as_str())
+                .telling("SERVER", spec.id.to_string())
+                .telling("INCARNATION", incarnation.to_string())
+                .telling("HOST", &spec.host)
+                .telling("PORT", spec.port.to_string())
+                .telling("MODEL", spec.model.display().to_string()),
+        )
     }
 
-    /// Whether somebody waits for its end, and gives it up when what it is run for is over.
+    /// Whether another component waits for its `HookCompleted`. Such a command is cancelled once its launch or process is over.
     pub(crate) const fn is_awaited(&self) -> bool {
         matches!(self.hook, HookPoint::PreStart | HookPoint::PreStop)
     }
@@ -61,7 +61,7 @@ impl HookCall {
         self
     }
 
-    /// Makes the limit of a command that a stop waits for one that begins now: its turn counts too.
+    /// Starts the limit of a `pre-stop` command now instead of at its start: the grace of the stop runs while it waits.
     pub(crate) fn in_time(mut self, now: Instant) -> Self {
         if self.hook == HookPoint::PreStop {
             self.deadline = now.checked_add(self.limit);
@@ -69,11 +69,13 @@ impl HookCall {
         self
     }
 
+    /// Adds a variable; `name` is without the prefix.
     pub(crate) fn telling(mut self, name: &str, value: impl Into<String>) -> Self {
         self.variables.insert(format!("{VARIABLE_PREFIX}{name}"), value.into());
         self
     }
 
+    /// Adds how the process ended, where the kernel reported it.
     pub(crate) fn telling_end(self, end: ProcessEnd) -> Self {
         match end {
             ProcessEnd::Exited { code } => self.telling("EXIT_CODE", code.to_string()),

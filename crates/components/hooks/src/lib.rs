@@ -1,15 +1,17 @@
-//! The user's commands around a server's life.
+//! Runs the user's commands around a server's life.
 //!
-//! `post-ready` runs once for each launch that becomes ready, `post-exit` once for each process that ended; the events call
-//! for them and nothing waits for them. `pre-start` and `pre-stop` run when the launcher and the terminator ask for them,
-//! who wait for their `HookCompleted`. They are called off once what they are run for is over: a `pre-start` when its launch
-//! is to stop, a `pre-stop` when its process is gone.
+//! | command | runs | who waits for it | is cancelled |
+//! |---|---|---|---|
+//! | `pre-start` | when the launcher asks for it, before each launch | the launcher | when its launch is to stop |
+//! | `post-ready` | once for each launch that becomes ready | nobody | never |
+//! | `pre-stop` | when the terminator asks for it, before the first signal | the terminator | when its process is gone |
+//! | `post-exit` | once for each process that exits | nobody | never |
 //!
-//! A command is an argument list without a shell, runs in the daemon's environment with what it needs to know in
-//! `LLAMA_WARDEN_*`, ends within its limit or is killed with its process group, and its output goes to the log. Commands of
-//! one server run one after the other, in the order of what happened; those of different servers side by side.
+//! A command is an argument list without a shell. It inherits the daemon's environment, and `LLAMA_WARDEN_*` variables tell it
+//! about the server. A command that exceeds its limit is killed with its process group. Its output goes to the log.
+//! Commands of one server run one after the other, in the order of their events; those of different servers side by side.
 //!
-//! This crate signals the processes that it made and reaps itself, and no others.
+//! This crate signals and reaps only processes that it started itself.
 
 mod call;
 mod component;

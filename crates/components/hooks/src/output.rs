@@ -1,4 +1,4 @@
-//! What a command says: its lines in the log, bounded in number and length, and its last words.
+//! The output of a command: its first lines in the log, bounded in number and length, and its last lines for the event.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,17 +10,17 @@ use tokio::net::unix::pipe::Receiver;
 
 use crate::call::HookCall;
 
-/// Most lines of a stream that are logged; what follows is read and dropped, so that the command is not blocked.
+/// Most lines of a stream that are logged. Further ones are read and dropped: a full pipe would block the command.
 const LINES: usize = 100;
 /// Most bytes of a line that are logged.
 const LINE_BYTES: usize = 1024;
-/// Last lines of a stream that are kept.
+/// How many last lines of a stream are kept.
 const LAST_LINES: usize = 10;
 
-/// The last lines of a stream with anything in them, oldest first.
+/// The last lines of a stream that are not blank, oldest first.
 pub(crate) type LastLines = VecDeque<String>;
 
-/// Reads a stream to its end, logs its first lines, and keeps the last ones.
+/// Reads a stream to its end, logs its first lines and keeps its last ones.
 pub(crate) async fn log_lines(
     call: &HookCall,
     stream: StreamName,
@@ -54,7 +54,7 @@ struct LineSplitter {
 }
 
 impl LineSplitter {
-    /// Tells each line with anything in it, and whether it is one of the first.
+    /// Calls `on_line` with each line that is not blank, and whether it is to be logged.
     fn push(&mut self, bytes: &[u8], is_end: bool, mut on_line: impl FnMut(&str, bool)) {
         for &byte in bytes {
             match byte {
@@ -83,7 +83,7 @@ impl LineSplitter {
 mod tests {
     use super::*;
 
-    /// The lines that are logged, and how many are not.
+    /// The lines that are logged, and the number of the others.
     fn count(chunks: &[&[u8]]) -> (Vec<String>, usize) {
         let (mut lines, mut count) = (LineSplitter::default(), (Vec::new(), 0));
         for (index, chunk) in chunks.iter().enumerate() {

@@ -1,7 +1,10 @@
-//! The process of a command, from its start to its end, to its limit, or until it is called off.
+//! The process of one command, from its start until it exits, exceeds its limit or is cancelled.
 //!
-//! One owner starts, signals and reaps it, so that no signal can meet another process of the same id. A wait for *any*
-//! child would steal the status of a llama-server; this one is for the very child.
+//! Invariants:
+//!
+//! * One owner starts, signals and reaps the process. Before it is reaped, the kernel does not reuse its id, so that no signal
+//!   can reach another process.
+//! * It waits for this child alone. `waitpid(-1)` would also take the exit status of a llama-server from the launcher.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -19,26 +22,27 @@ use tokio_util::sync::CancellationToken;
 use crate::call::HookCall;
 use crate::output::{LastLines, log_lines};
 
-/// How long output is awaited once the command has ended: something that it left running may hold the pipe for ever.
+/// How long output is read after the exit of the command: a process that it left behind may keep the pipe open for ever.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
-/// How long a killed command may take to be gone; one that waits for a disk or a mount in the kernel stays.
+/// How long a killed command may take to exit. One that waits in the kernel for a disk or a mount takes longer.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Variables by which the daemon's own manager speaks to it and to nobody else.
+/// Variables with which systemd addresses the daemon alone. A command that inherited `NOTIFY_SOCKET`, for example, could report
+/// the daemon as ready.
 const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
-/// What ends a command that does not end by itself.
+/// What ends a command that does not exit by itself.
 #[derive(Debug)]
 pub(crate) struct HookLimits {
-    /// Longest time for it.
+    /// Longest time for the command.
     pub(crate) limit: Duration,
-    /// Cancelled when nobody wants it any more.
+    /// Cancelled once its launch or process is over.
     pub(crate) call_off: CancellationToken,
 }
 
-/// Runs a command. Dropping the future kills it with its group.
+/// Runs a command to its end. Dropping the future kills the process group.
 pub(crate) async fn run(call: &HookCall, limits: &HookLimits) -> HookOutcome {
     match HookProcess::start(call).await {
         Ok(hook) => hook.wait(call, limits).await,
@@ -46,12 +50,12 @@ pub(crate) async fn run(call: &HookCall, limits: &HookLimits) -> HookOutcome {
     }
 }
 
-/// Of a command that was not run, or said nothing.
+/// The outcome of a command that was not run, or wrote no output.
 pub(crate) fn failed(detail: impl Into<String>) -> HookOutcome {
     HookOutcome::Failed { detail: detail.into(), lines: Box::default() }
 }
 
-/// Why a command is not waited for any longer.
+/// Why the wait for a command is over.
 enum HookEnd {
     Ended,
     TimedOut,
@@ -60,7 +64,7 @@ enum HookEnd {
 
 struct HookProcess {
     child: Child,
-    /// Readable once the process has ended.
+    /// A pidfd: readable once the process has exited.
     end: AsyncFd<OwnedFd>,
     is_reaped: bool,
 }
@@ -68,17 +72,15 @@ struct HookProcess {
 impl HookProcess {
     async fn start(call: &HookCall) -> io::Result<Self> {
         let mut command = command(call)?;
-        // Beside the runtime, since a start waits for the program to be read from its disk. Whole, so that a start that
-        // nobody waits for any more ends as a dropped hook does.
+        // On the blocking pool, since `spawn` waits until the program is read from its disk. The closure builds the whole
+        // `HookProcess`: if this future is dropped meanwhile, the result is dropped too, which kills the process.
         let start = move || {
             let child = command.spawn()?;
-            match pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
-                .map_err(io::Error::from)
-                .and_then(async_pidfd)
-            {
+            let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from);
+            match pidfd.and_then(async_pidfd) {
                 Ok(end) => Ok(Self { child, end, is_reaped: false }),
                 Err(error) => {
-                    // Nobody could say when it ends, so that it must not run.
+                    // Without a pidfd nothing tells when it exits: it must not run on unobserved.
                     kill_and_reap(child);
                     Err(error)
                 }
@@ -129,13 +131,14 @@ impl HookProcess {
         HookOutcome::Failed { detail, lines: stdout.into_iter().chain(stderr).collect() }
     }
 
-    /// Kills it with its group and says whether it is gone. Who waits for it is not held up by what the kernel holds.
+    /// Kills the process group and returns whether the process exited within [`KILL_TIMEOUT`]. One that the kernel holds is
+    /// reaped by a task of its own, so that the caller does not wait for it.
     async fn kill(mut self) -> bool {
         kill_group(&self.child);
         let is_gone = tokio::time::timeout(KILL_TIMEOUT, self.end.readable()).await.is_ok();
         let reap = async move { self.reap().await };
         if is_gone {
-            // Its status says nothing, since it was killed.
+            // Its status is that of our KILL.
             let _ = reap.await;
         } else {
             drop(tokio::spawn(reap));
@@ -144,10 +147,10 @@ impl HookProcess {
     }
 
     async fn reap(&mut self) -> io::Result<ExitStatus> {
-        // After KILL only the kernel can hold it up; it is bounded by what a zombie costs.
+        // Not bounded in time: after KILL only the kernel delays the exit, and an unreaped process costs one zombie.
         self.end.readable().await?.retain_ready();
         self.is_reaped = true;
-        // As process 1 the daemon also reaps orphans, and may have taken this one for such: then there is no status.
+        // As process 1, the daemon also reaps orphans, and may have reaped this process as one. Then `wait` fails.
         self.child.wait()
     }
 }
@@ -156,7 +159,8 @@ impl Drop for HookProcess {
     fn drop(&mut self) {
         if !self.is_reaped {
             kill_group(&self.child);
-            // The daemon is ending, and whoever adopts its children reaps this one.
+            // Not a wait, which could block a drop. At the end of the daemon, the process that adopts its children reaps
+            // this one.
             let _ = self.child.try_wait();
         }
     }
@@ -175,19 +179,20 @@ fn command(call: &HookCall) -> io::Result<Command> {
 }
 
 fn async_pidfd(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    #[expect(deprecated, reason = "what replaces it is an unsafe function, whose demand an OwnedFd meets")]
+    #[expect(deprecated, reason = "the replacement is an unsafe function; an OwnedFd meets its contract")]
     AsyncFd::with_interest(pidfd, Interest::READABLE)
 }
 
-/// Waits for the end, reading output meanwhile and a little longer.
+/// Waits for the exit, and reads output until then and up to [`LAST_OUTPUT`] longer.
 async fn wait_for_end<E, O>(ended: impl Future<Output = E>, output: impl Future<Output = O>) {
     let mut output = std::pin::pin!(output);
     let mut ended = std::pin::pin!(ended);
     tokio::select! {
         _ = &mut ended => {
-            // What is left of the output is small, or belongs to somebody else.
+            // The rest is what the pipe still holds, or what a process that was left behind writes.
             let _ = tokio::time::timeout(LAST_OUTPUT, output).await;
         }
+        // Both pipes are closed; the command may run on without output.
         _ = &mut output => {
             ended.await;
         }
@@ -196,12 +201,12 @@ async fn wait_for_end<E, O>(ended: impl Future<Output = E>, output: impl Future<
 
 fn kill_and_reap(mut child: Child) {
     kill_group(&child);
-    // It was killed a moment ago; its status says nothing.
+    // Blocks shortly, on a thread of the blocking pool. Its status is that of our KILL.
     let _ = child.wait();
 }
 
 fn kill_group(child: &Child) {
-    // It is not reaped yet, so that the id is its own; the group may be empty already.
+    // The child is not reaped yet, so that its id names its own group. An error means that the group is empty.
     let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
 }
 

@@ -1,4 +1,4 @@
-//! The order of commands: one at a time for each server, first come, first run.
+//! The queue of commands: one runs at a time for each server, in the order in which they were added.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -6,22 +6,25 @@ use llama_warden_events::ServerId;
 
 use crate::call::HookCall;
 
-/// Most commands of one server that wait. A crash loop whose commands take longer than its back-off fills it; what comes
-/// then is refused, and its failure published.
+/// How many commands of one server may wait. A crash loop whose commands take longer than its back-off fills the queue; a
+/// further command is refused, and its failure published.
 const CAPACITY: usize = 8;
 
-/// What runs and what waits.
+/// The commands that wait, by server.
 #[derive(Debug, Default)]
 pub(crate) struct HookQueue {
-    /// A server is in here while a command of it runs.
+    /// A server has an entry, perhaps an empty one, while a command of it runs.
     waiting: BTreeMap<ServerId, VecDeque<HookCall>>,
 }
 
-/// What becomes of a command.
+/// What to do with a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum QueueDecision {
+    /// Run it.
     Now(HookCall),
+    /// Nothing: it waits, and [`HookQueue::next`] returns it in its turn.
     Later,
+    /// Too many commands of its server wait.
     Refused(HookCall),
 }
 
@@ -40,20 +43,18 @@ impl HookQueue {
         }
     }
 
-    /// Takes out those that wait and that `is_obsolete` picks.
+    /// Removes and returns the waiting commands that are obsolete. A running one is not in the queue.
     pub(crate) fn withdraw(&mut self, is_obsolete: impl Fn(&HookCall) -> bool) -> Vec<HookCall> {
-        self.waiting
-            .values_mut()
-            .flat_map(|waiting| {
-                let (obsolete, kept) = std::mem::take(waiting).into_iter().partition(|call| is_obsolete(call));
-                *waiting = kept;
-                let obsolete: VecDeque<_> = obsolete;
-                obsolete
-            })
-            .collect()
+        let mut obsolete = Vec::new();
+        for waiting in self.waiting.values_mut() {
+            for call in std::mem::take(waiting) {
+                if is_obsolete(&call) { obsolete.push(call) } else { waiting.push_back(call) }
+            }
+        }
+        obsolete
     }
 
-    /// A command of this server has ended: the next one, if one waits.
+    /// Returns the next command of a server whose command has ended, if one waits.
     pub(crate) fn next(&mut self, server: &ServerId) -> Option<HookCall> {
         let next = self.waiting.get_mut(server)?.pop_front();
         if next.is_none() {
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_of_one_server_take_turns_and_those_of_others_do_not_wait() {
+    fn commands_of_one_server_run_one_by_one_and_those_of_others_do_not_wait() {
         let mut queue = HookQueue::default();
         assert_eq!(queue.add(call("a", 1)), QueueDecision::Now(call("a", 1)));
         assert_eq!(queue.add(call("a", 2)), QueueDecision::Later);
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_withdrawn_takes_no_turn() {
+    fn a_withdrawn_command_does_not_run() {
         let mut queue = HookQueue::default();
         for launch in 1..=3 {
             queue.add(call("a", launch));
@@ -105,7 +106,7 @@ mod tests {
         assert_eq!(
             queue.withdraw(|call| call.incarnation <= Incarnation::new(2)),
             [call("a", 2)],
-            "what runs does not wait"
+            "the running command is not in the queue"
         );
         assert_eq!(queue.next(&call("a", 1).server), Some(call("a", 3)));
     }
