@@ -23,9 +23,10 @@ mod commands;
 mod events;
 
 /// Progress of the latest launch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum LaunchState {
     /// No process runs and no launch is under way.
+    #[default]
     Down,
     /// `LaunchServer` was sent and `LaunchBegan` has not come yet. A stop would find no launch to stop.
     Requested,
@@ -77,7 +78,29 @@ pub(crate) struct BackoffInput {
     pub(crate) jitter: f64,
 }
 
-/// One server: what it should do, and what its latest launch does.
+/// One launch. The next launch of the server replaces it as a whole, so that nothing of an old launch is left behind.
+#[derive(Debug, Default)]
+struct Launch {
+    /// 0 before the first launch.
+    incarnation: Incarnation,
+    state: LaunchState,
+    /// Whether it got as far as a process.
+    has_process: bool,
+    /// Whether it got as far as ready.
+    was_ready: bool,
+    /// Whether `StopBegan` was published. Then `ServerStopped` follows and ends it.
+    stop_began: bool,
+    /// A stop that was requested before the launcher began the launch.
+    pending_stop: Option<StopRequest>,
+    /// A memory warning to publish once the launcher has begun the launch.
+    warning: Option<String>,
+    end: Option<ProcessEnd>,
+    failure: Option<(FailureReason, String)>,
+    /// Whether the restart policy has decided about `failure`.
+    policy_applied: bool,
+}
+
+/// One server: what it should do, and its latest launch.
 #[derive(Debug)]
 pub(crate) struct ServerState {
     server: ServerId,
@@ -85,67 +108,42 @@ pub(crate) struct ServerState {
     backoff: Backoff,
     /// When the restart policy launches it again.
     restart_at: Option<Uptime>,
-    /// The latest launch; 0 before the first.
-    incarnation: Incarnation,
-    launch_state: LaunchState,
-    /// Whether the latest launch got as far as a process.
-    has_process: bool,
-    /// Whether the latest launch got as far as ready.
-    was_ready: bool,
-    /// Whether `StopBegan` was published for the latest launch. Then `ServerStopped` follows and ends it.
-    stop_began: bool,
-    end: Option<ProcessEnd>,
     /// The lowest launch that satisfies the last request; `None` when the server should be down.
     wanted: Option<Incarnation>,
     start_reason: StartReason,
     /// A person stopped it, and nobody has asked for it since.
     stopped_by_user: bool,
-    /// A stop that was requested before the launcher began the launch.
-    pending_stop: Option<StopRequest>,
-    /// A memory warning to publish once the launch has begun.
-    warning: Option<String>,
-    failure: Option<(FailureReason, String)>,
-    /// Whether the restart policy has decided about `failure`.
-    policy_applied: bool,
     pending_commands: Vec<PendingCommand>,
+    launch: Launch,
 }
 
 impl ServerState {
     /// A server that was never launched. `failures` are those of an earlier run of the daemon.
-    pub(crate) const fn new(server: ServerId, restart: Shared<RestartSpec>, failures: u32) -> Self {
+    pub(crate) fn new(server: ServerId, restart: Shared<RestartSpec>, failures: u32) -> Self {
         Self {
             server,
             restart,
             backoff: Backoff::resumed(failures),
             restart_at: None,
-            incarnation: Incarnation::new(0),
-            launch_state: LaunchState::Down,
-            has_process: false,
-            was_ready: false,
-            stop_began: false,
-            end: None,
             wanted: None,
             start_reason: StartReason::Requested,
             stopped_by_user: false,
-            pending_stop: None,
-            warning: None,
-            failure: None,
-            policy_applied: false,
             pending_commands: Vec::new(),
+            launch: Launch::default(),
         }
     }
 
     pub(crate) const fn incarnation(&self) -> Incarnation {
-        self.incarnation
+        self.launch.incarnation
     }
 
     /// How the memory of the latest launch is accounted for; `None` where it has none.
     pub(crate) fn reservation_stage(&self) -> Option<ReservationStage> {
         // A launch whose stop is only pending already counts as ending: nothing keeps it from being stopped.
-        let is_ending = self.launch_state == LaunchState::Stopping || self.pending_stop.is_some();
-        match self.launch_state {
+        let is_ending = self.launch.state == LaunchState::Stopping || self.launch.pending_stop.is_some();
+        match self.launch.state {
             LaunchState::Down => None,
-            _ if is_ending && self.was_ready => Some(ReservationStage::Stopping),
+            _ if is_ending && self.launch.was_ready => Some(ReservationStage::Stopping),
             _ if is_ending => Some(ReservationStage::Cancelled),
             LaunchState::Ready => Some(ReservationStage::Ready),
             _ => Some(ReservationStage::Starting),
@@ -153,7 +151,7 @@ impl ServerState {
     }
 
     pub(crate) fn is_down(&self) -> bool {
-        self.launch_state == LaunchState::Down
+        self.launch.state == LaunchState::Down
     }
 
     pub(crate) const fn is_stopped_by_user(&self) -> bool {
@@ -176,30 +174,23 @@ impl ServerState {
 
     /// Who asked for the launch that was sent to the launcher and is not ready yet, if there is one.
     pub(crate) fn loading_for(&self) -> Option<StartReason> {
-        matches!(self.launch_state, LaunchState::Requested | LaunchState::Starting).then_some(self.start_reason)
+        matches!(self.launch.state, LaunchState::Requested | LaunchState::Starting).then_some(self.start_reason)
     }
 
     /// Who asked for the launch that may be sent to the launcher now, if one may.
     pub(crate) fn due_launch(&self) -> Option<StartReason> {
-        let is_due = self.launch_state == LaunchState::Down
+        let is_due = self.launch.state == LaunchState::Down
             && self.restart_at.is_none()
-            && self.wanted.is_some_and(|wanted| wanted > self.incarnation);
+            && self.wanted.is_some_and(|wanted| wanted > self.launch.incarnation);
         is_due.then_some(self.start_reason)
     }
 
     /// Begins the launch that is due and returns its number. `warning` is published once the launcher has begun it, since
     /// the fold knows no launch before.
     pub(crate) fn launch(&mut self, warning: Option<String>) -> Incarnation {
-        self.warning = warning;
-        self.incarnation = self.incarnation.next();
-        self.launch_state = LaunchState::Requested;
-        self.has_process = false;
-        self.was_ready = false;
-        self.stop_began = false;
-        self.end = None;
-        self.failure = None;
-        self.policy_applied = false;
-        self.incarnation
+        let (incarnation, state) = (self.launch.incarnation.next(), LaunchState::Requested);
+        self.launch = Launch { incarnation, state, warning, ..Launch::default() };
+        incarnation
     }
 
     /// Fails the launch that is due for want of memory. It uses up a launch number, so that the failure has a launch to
@@ -211,22 +202,22 @@ impl ServerState {
 
     /// Publishes an event about the latest launch.
     fn publish(&self, event: Event, actions: &mut Vec<SupervisorAction>) {
-        let (server, incarnation) = (Some(self.server.clone()), Some(self.incarnation));
+        let (server, incarnation) = (Some(self.server.clone()), Some(self.launch.incarnation));
         actions.push(SupervisorAction::Publish { server, incarnation, event });
     }
 
     /// Sends the stop to the terminator, or keeps it until there is a launch to stop.
     fn request_stop(&mut self, stop: StopRequest, actions: &mut Vec<SupervisorAction>) {
-        match self.launch_state {
+        match self.launch.state {
             LaunchState::Down => {}
             // `TerminateServer` goes to another owner than `LaunchServer` and may overtake it: its first signals would find
             // no launch and be lost.
-            LaunchState::Requested => self.pending_stop = Some(stop),
+            LaunchState::Requested => self.launch.pending_stop = Some(stop),
             // The stop under way is enough. Only another grace is worth sending: the terminator may shorten the stop by it.
             LaunchState::Stopping if stop.grace.is_none() => {}
             LaunchState::Starting | LaunchState::Ready | LaunchState::Stopping => {
-                self.launch_state = LaunchState::Stopping;
-                let (server, incarnation) = (self.server.clone(), self.incarnation);
+                self.launch.state = LaunchState::Stopping;
+                let (server, incarnation) = (self.server.clone(), self.launch.incarnation);
                 let StopRequest { reason, grace } = stop;
                 actions.push(SupervisorAction::Terminate { server, incarnation, reason, grace });
             }
@@ -235,18 +226,14 @@ impl ServerState {
 
     /// Answers every command whose goal is reached, or can no longer be reached.
     fn answer_commands(&mut self, actions: &mut Vec<SupervisorAction>) {
-        let (incarnation, launch_state, failure) = (self.incarnation, self.launch_state, self.failure.as_ref());
+        let Launch { incarnation, state, ref failure, .. } = self.launch;
         let outcome = |goal: Goal| match goal {
-            Goal::Down(last) if incarnation > last || launch_state == LaunchState::Down => {
-                Some(CommandOutcome::Stopped)
-            }
-            Goal::Ready(target) if incarnation >= target && launch_state == LaunchState::Ready => {
-                Some(CommandOutcome::Ready)
-            }
+            Goal::Down(last) if incarnation > last || state == LaunchState::Down => Some(CommandOutcome::Stopped),
+            Goal::Ready(target) if incarnation >= target && state == LaunchState::Ready => Some(CommandOutcome::Ready),
             // A failure is the answer even where policy tries again: the sender learns the reason at once.
-            Goal::Ready(target) if incarnation >= target => {
-                failure.map(|(reason, detail)| CommandOutcome::Failed { reason: *reason, detail: detail.clone() })
-            }
+            Goal::Ready(target) if incarnation >= target => failure
+                .as_ref()
+                .map(|(reason, detail)| CommandOutcome::Failed { reason: *reason, detail: detail.clone() }),
             // The launch that the command waits for has not begun; what an earlier one does is no answer.
             Goal::Ready(_) | Goal::Down(_) => None,
         };

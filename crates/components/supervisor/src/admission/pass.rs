@@ -14,7 +14,7 @@ use crate::action::SupervisorAction;
 use crate::budget::{MemoryAmount, MemoryBudget, MemoryFit, ReservationStage};
 
 /// The state of one pass.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct AdmissionPass<'r> {
     reading: Option<&'r Reading>,
     now: Uptime,
@@ -37,15 +37,7 @@ impl Admission {
         now: Uptime,
         stages: BTreeMap<ServerId, ReservationStage>,
     ) -> AdmissionPass<'r> {
-        AdmissionPass {
-            reading,
-            now,
-            stages,
-            queued_before: MemoryAmount::default(),
-            needs_reading: false,
-            any_held: false,
-            is_blocked: false,
-        }
+        AdmissionPass { reading, now, stages, ..AdmissionPass::default() }
     }
 
     /// Decides about a launch that is due.

@@ -16,9 +16,9 @@ impl ServerState {
     pub(crate) fn start(&mut self, id: Option<Seq>, actions: &mut Vec<SupervisorAction>) {
         // A launch whose stop is pending or under way cannot be joined: it would satisfy the start and then stop.
         let is_joinable =
-            matches!(self.launch_state, LaunchState::Requested | LaunchState::Starting | LaunchState::Ready)
-                && self.pending_stop.is_none();
-        let target = if is_joinable { self.incarnation } else { self.incarnation.next() };
+            matches!(self.launch.state, LaunchState::Requested | LaunchState::Starting | LaunchState::Ready)
+                && self.launch.pending_stop.is_none();
+        let target = if is_joinable { self.launch.incarnation } else { self.launch.incarnation.next() };
         self.reset_failures(id, actions);
         self.request_launch(target, id, actions);
     }
@@ -28,7 +28,7 @@ impl ServerState {
         self.reset_failures(id, actions);
         // The stop first: it names the latest launch, and the launch that is requested next must not be stopped by it.
         self.request_stop(StopRequest { reason: StopReason::Restart, grace }, actions);
-        self.request_launch(self.incarnation.next(), id, actions);
+        self.request_launch(self.launch.incarnation.next(), id, actions);
     }
 
     /// Requests that the server is down. Supersedes every start and restart that is not answered yet.
@@ -51,7 +51,7 @@ impl ServerState {
             actions.push(SupervisorAction::Complete { server: Some(self.server.clone()), id: command.id, outcome });
         }
         // The goal names the latest launch, so that a start which crosses this stop does not keep it from being answered.
-        let goal = Goal::Down(self.incarnation);
+        let goal = Goal::Down(self.launch.incarnation);
         self.pending_commands.extend(id.map(|id| PendingCommand { id, goal }));
         self.request_stop(StopRequest { reason, grace }, actions);
         self.answer_commands(actions);

@@ -14,20 +14,20 @@ impl ServerState {
     /// Makes a scheduled restart due once its time has come.
     pub(crate) fn on_deadline(&mut self, now: Uptime) {
         if self.restart_at.take_if(|at| *at <= now).is_some() {
-            self.wanted = Some(self.incarnation.next());
+            self.wanted = Some(self.launch.incarnation.next());
             self.start_reason = StartReason::RestartPolicy;
         }
     }
 
     pub(crate) fn on_launch_began(&mut self, actions: &mut Vec<SupervisorAction>) {
-        if self.launch_state != LaunchState::Requested {
+        if self.launch.state != LaunchState::Requested {
             return;
         }
-        self.launch_state = LaunchState::Starting;
-        if let Some(detail) = self.warning.take() {
+        self.launch.state = LaunchState::Starting;
+        if let Some(detail) = self.launch.warning.take() {
             self.publish(Event::ServerWarned { warning: Warning::MemoryShort, detail }, actions);
         }
-        if let Some(stop) = self.pending_stop.take() {
+        if let Some(stop) = self.launch.pending_stop.take() {
             self.request_stop(stop, actions);
         }
     }
@@ -40,23 +40,23 @@ impl ServerState {
         input: BackoffInput,
         actions: &mut Vec<SupervisorAction>,
     ) {
-        if self.launch_state == LaunchState::Requested {
+        if self.launch.state == LaunchState::Requested {
             let reason = FailureReason::Refused;
             self.publish(Event::ServerFailed { reason, detail: detail.clone(), lines: Vec::new() }, actions);
-            self.failure = Some((reason, detail));
+            self.launch.failure = Some((reason, detail));
             self.end_launch(input, actions);
         }
     }
 
     pub(crate) const fn on_spawned(&mut self) {
-        self.has_process = true;
+        self.launch.has_process = true;
     }
 
     pub(crate) fn on_ready(&mut self, now: Uptime, actions: &mut Vec<SupervisorAction>) {
         // While it is stopping, readiness comes too late: the publisher had not seen the stop yet.
-        if self.launch_state == LaunchState::Starting {
-            self.launch_state = LaunchState::Ready;
-            self.was_ready = true;
+        if self.launch.state == LaunchState::Starting {
+            self.launch.state = LaunchState::Ready;
+            self.launch.was_ready = true;
             self.backoff.on_ready(now);
             self.answer_commands(actions);
         }
@@ -69,10 +69,10 @@ impl ServerState {
         input: BackoffInput,
         actions: &mut Vec<SupervisorAction>,
     ) {
-        self.failure = Some(failure);
-        match self.launch_state {
+        self.launch.failure = Some(failure);
+        match self.launch.state {
             // The process is still there; the launch is over once it is stopped.
-            LaunchState::Starting | LaunchState::Ready if self.has_process => {
+            LaunchState::Starting | LaunchState::Ready if self.launch.has_process => {
                 self.request_stop(StopRequest { reason: StopReason::Failed, grace: None }, actions);
                 self.answer_commands(actions);
             }
@@ -80,29 +80,29 @@ impl ServerState {
             LaunchState::Down => self.end_launch(input, actions),
             // Without a process there is no exit to wait for: the failure ends the launch. During a stop,
             // `ServerStopped` does.
-            _ if !self.has_process && !self.stop_began => self.end_launch(input, actions),
+            _ if !self.launch.has_process && !self.launch.stop_began => self.end_launch(input, actions),
             _ => {}
         }
     }
 
     pub(crate) const fn on_stop_began(&mut self) {
-        self.stop_began = true;
+        self.launch.stop_began = true;
     }
 
     pub(crate) fn on_exited(&mut self, end: ProcessEnd, input: BackoffInput, actions: &mut Vec<SupervisorAction>) {
-        if self.launch_state == LaunchState::Down {
+        if self.launch.state == LaunchState::Down {
             return;
         }
-        self.end = Some(end);
+        self.launch.end = Some(end);
         // During a stop, `ServerStopped` follows at once and ends the launch. Ending it here would answer the command
         // before the last events of its stop are published.
-        if !self.stop_began {
+        if !self.launch.stop_began {
             self.end_launch(input, actions);
         }
     }
 
     pub(crate) fn on_stopped(&mut self, input: BackoffInput, actions: &mut Vec<SupervisorAction>) {
-        if self.launch_state != LaunchState::Down {
+        if self.launch.state != LaunchState::Down {
             self.end_launch(input, actions);
         }
     }
@@ -114,16 +114,16 @@ impl ServerState {
         input: BackoffInput,
         actions: &mut Vec<SupervisorAction>,
     ) {
-        self.has_process = record.is_running();
-        self.end = record.last_end;
+        self.launch.has_process = record.is_running();
+        self.launch.end = record.last_end;
         if let Some(failure) = &record.failure {
-            self.failure = Some((failure.reason, failure.detail.clone()));
+            self.launch.failure = Some((failure.reason, failure.detail.clone()));
         }
         match record.phase.name() {
             // The launch was requested and has not begun.
             PhaseName::Idle => {}
             PhaseName::Exited | PhaseName::Failed | PhaseName::BackingOff => self.on_stopped(input, actions),
-            PhaseName::Stopping => self.launch_state = LaunchState::Stopping,
+            PhaseName::Stopping => self.launch.state = LaunchState::Stopping,
             PhaseName::Launching | PhaseName::Starting | PhaseName::Loading => self.on_launch_began(actions),
             // `on_ready` expects a launch that has begun; `on_launch_began` does nothing if that was seen.
             PhaseName::Ready | PhaseName::Unready => {
@@ -135,20 +135,20 @@ impl ServerState {
 
     /// Ends the launch: answers the commands that waited for that, and lets the restart policy decide about a failure.
     fn end_launch(&mut self, input: BackoffInput, actions: &mut Vec<SupervisorAction>) {
-        self.launch_state = LaunchState::Down;
-        self.pending_stop = None;
+        self.launch.state = LaunchState::Down;
+        self.launch.pending_stop = None;
         self.answer_commands(actions);
         // Policy decides once per failure, and only where this launch is what was asked for last: a server that should be
         // down stays down, and a later launch that is already requested makes a restart needless.
-        let is_wanted = self.wanted.is_some_and(|wanted| wanted <= self.incarnation);
-        let Some((reason, _)) = &self.failure else { return };
-        if !is_wanted || self.policy_applied {
+        let is_wanted = self.wanted.is_some_and(|wanted| wanted <= self.launch.incarnation);
+        let Some((reason, _)) = &self.launch.failure else { return };
+        if !is_wanted || self.launch.policy_applied {
             return;
         }
-        self.policy_applied = true;
+        self.launch.policy_applied = true;
         // The exit status counts only where the process ended by itself: an unresponsive server may obey our TERM and
         // exit with 0, which `restart.policy = "on-failure"` must not take for success.
-        let end = self.end.filter(|_| !self.stop_began);
+        let end = self.launch.end.filter(|_| !self.launch.stop_began);
         match self.backoff.on_failure(&self.restart, *reason, end, input.now, input.jitter) {
             Decision::Leave => {}
             Decision::Restart { attempt, delay } => {
