@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use llama_warden_events::{CommandOutcome, Event, Incarnation, Seq, ServerId, StopReason};
 
+/// What an input adds its steps to.
+pub(crate) type Actions = Vec<SupervisorAction>;
+
 /// One step that [`SupervisorMachine`](crate::SupervisorMachine) wants done, in the order in which it is returned.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SupervisorAction {

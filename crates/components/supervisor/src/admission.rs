@@ -17,7 +17,7 @@ use llama_warden_config::AdmissionPolicy;
 use llama_warden_events::{Event, ServerId, Uptime};
 use llama_warden_memory::{Demand, Reading};
 
-use crate::action::SupervisorAction;
+use crate::action::{Actions, SupervisorAction};
 use crate::budget::{Reservation, ReservationStage};
 
 mod pass;
@@ -119,7 +119,7 @@ impl Admission {
         server: &ServerId,
         estimate_id: u64,
         requirement: Option<Demand>,
-        actions: &mut Vec<SupervisorAction>,
+        actions: &mut Actions,
     ) {
         let record = self.records.get_mut(server).filter(|record| record.estimate_id == estimate_id);
         let Some(record) = record else { return };
@@ -157,7 +157,7 @@ impl Admission {
     }
 
     /// Ends the reservation of a server that is down, or the wait of a launch that is no longer due.
-    pub(crate) fn release(&mut self, server: &ServerId, now: Uptime, actions: &mut Vec<SupervisorAction>) {
+    pub(crate) fn release(&mut self, server: &ServerId, now: Uptime, actions: &mut Actions) {
         let Some(record) = self.records.remove(server) else { return };
         match record.state {
             AdmissionState::Due => {}
@@ -176,7 +176,7 @@ impl Admission {
         self.records.iter().map(|(server, record)| (server, record.state == AdmissionState::Granted))
     }
 
-    fn request_estimate(&mut self, server: &ServerId, actions: &mut Vec<SupervisorAction>) {
+    fn request_estimate(&mut self, server: &ServerId, actions: &mut Actions) {
         self.last_estimate_id += 1;
         let estimate_id = self.last_estimate_id;
         let (estimate, state) = (Estimate::Pending, AdmissionState::Due);

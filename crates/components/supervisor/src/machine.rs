@@ -17,7 +17,7 @@ use llama_warden_events::{
 use llama_warden_memory::{Demand, Reading};
 use llama_warden_state::Snapshot;
 
-use crate::action::SupervisorAction;
+use crate::action::{Actions, SupervisorAction};
 use crate::admission::Admission;
 use crate::server_state::{BackoffInput, ServerState};
 use crate::shutdown::Shutdown;
@@ -337,7 +337,7 @@ impl SupervisorMachine {
         counts.filter(|(_, failures)| *failures > 0).collect()
     }
 
-    fn stop_for_switch(&mut self, server: &ServerId, actions: &mut Vec<SupervisorAction>) {
+    fn stop_for_switch(&mut self, server: &ServerId, actions: &mut Actions) {
         let Some(state) = self.servers.get_mut(server) else { return };
         if !state.is_down() {
             self.stopping_first.insert(server.clone());
@@ -346,7 +346,7 @@ impl SupervisorMachine {
         state.stop(None, StopReason::Reconfigured, None, actions);
     }
 
-    fn stop_all(&mut self, force: bool, actions: &mut Vec<SupervisorAction>) {
+    fn stop_all(&mut self, force: bool, actions: &mut Actions) {
         for state in self.servers.values_mut() {
             state.stop(None, StopReason::Shutdown, force.then_some(Duration::ZERO), actions);
         }

@@ -15,7 +15,7 @@ use llama_warden_events::{
     CommandOutcome, Event, FailureReason, Incarnation, ProcessEnd, Seq, ServerId, StopReason, Uptime,
 };
 
-use crate::action::SupervisorAction;
+use crate::action::{Actions, SupervisorAction};
 use crate::backoff::Backoff;
 use crate::budget::ReservationStage;
 
@@ -195,19 +195,19 @@ impl ServerState {
 
     /// Fails the launch that is due for want of memory. It uses up a launch number, so that the failure has a launch to
     /// be about and the restart policy counts it.
-    pub(crate) fn refuse(&mut self, detail: String, input: BackoffInput, actions: &mut Vec<SupervisorAction>) {
+    pub(crate) fn refuse(&mut self, detail: String, input: BackoffInput, actions: &mut Actions) {
         self.launch(None);
         self.on_launch_refused(detail, input, actions);
     }
 
     /// Publishes an event about the latest launch.
-    fn publish(&self, event: Event, actions: &mut Vec<SupervisorAction>) {
+    fn publish(&self, event: Event, actions: &mut Actions) {
         let (server, incarnation) = (Some(self.server.clone()), Some(self.launch.incarnation));
         actions.push(SupervisorAction::Publish { server, incarnation, event });
     }
 
     /// Sends the stop to the terminator, or keeps it until there is a launch to stop.
-    fn request_stop(&mut self, stop: StopRequest, actions: &mut Vec<SupervisorAction>) {
+    fn request_stop(&mut self, stop: StopRequest, actions: &mut Actions) {
         match self.launch.state {
             LaunchState::Down => {}
             // `TerminateServer` goes to another owner than `LaunchServer` and may overtake it: its first signals would find
@@ -225,7 +225,7 @@ impl ServerState {
     }
 
     /// Answers every command whose goal is reached, or can no longer be reached.
-    fn answer_commands(&mut self, actions: &mut Vec<SupervisorAction>) {
+    fn answer_commands(&mut self, actions: &mut Actions) {
         let Launch { incarnation, state, ref failure, .. } = self.launch;
         let outcome = |goal: Goal| match goal {
             Goal::Down(last) if incarnation > last || state == LaunchState::Down => Some(CommandOutcome::Stopped),

@@ -10,7 +10,7 @@ use super::{
     Admission, AdmissionDecision, AdmissionRecord, AdmissionState, Estimate, GPU_RELEASE, RECHECK, ReadingState,
     launch_released,
 };
-use crate::action::SupervisorAction;
+use crate::action::{Actions, SupervisorAction};
 use crate::budget::{MemoryAmount, MemoryBudget, MemoryFit, ReservationStage};
 
 /// The state of one pass.
@@ -45,7 +45,7 @@ impl Admission {
         &mut self,
         server: &ServerId,
         pass: &mut AdmissionPass<'_>,
-        actions: &mut Vec<SupervisorAction>,
+        actions: &mut Actions,
     ) -> AdmissionDecision {
         if self.policy == AdmissionPolicy::Off {
             return AdmissionDecision::Granted { warning: None };
@@ -105,7 +105,7 @@ impl Admission {
     }
 
     /// Ends a pass: requests a reading if a launch needs one, and sets the time of the next recheck.
-    pub(crate) fn end_pass(&mut self, pass: &AdmissionPass<'_>, actions: &mut Vec<SupervisorAction>) {
+    pub(crate) fn end_pass(&mut self, pass: &AdmissionPass<'_>, actions: &mut Actions) {
         // While an outdated reading is under way, its answer sets `is_dirty` and the next pass comes back here.
         if pass.needs_reading && self.reading == ReadingState::Idle {
             self.reading = ReadingState::Requested;
@@ -132,7 +132,7 @@ impl Admission {
         server: &ServerId,
         pass: &mut AdmissionPass<'_>,
         warning: Option<String>,
-        actions: &mut Vec<SupervisorAction>,
+        actions: &mut Actions,
     ) -> AdmissionDecision {
         if let Some(record) = self.records.get_mut(server) {
             if record.state == AdmissionState::Held {
@@ -155,7 +155,7 @@ impl Admission {
         server: &ServerId,
         because: String,
         pass: &mut AdmissionPass<'_>,
-        actions: &mut Vec<SupervisorAction>,
+        actions: &mut Actions,
     ) -> AdmissionDecision {
         pass.any_held = true;
         if let Some(record) = self.records.get_mut(server).filter(|record| record.state == AdmissionState::Due) {

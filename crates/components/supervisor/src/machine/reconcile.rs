@@ -8,7 +8,7 @@ use llama_warden_events::{CommandOutcome, Event, ServerId};
 use llama_warden_memory::Reading;
 
 use super::SupervisorMachine;
-use crate::action::SupervisorAction;
+use crate::action::{Actions, SupervisorAction};
 use crate::admission::AdmissionDecision;
 use crate::server_state::{ServerState, StartReason};
 use crate::shutdown::Shutdown;
@@ -19,7 +19,7 @@ pub const RESTARTS_AT_ONCE: usize = 2;
 
 impl SupervisorMachine {
     /// `reading` is the memory of this moment, if the input was a reading.
-    pub(super) fn reconcile(&mut self, reading: Option<&Reading>, actions: &mut Vec<SupervisorAction>) {
+    pub(super) fn reconcile(&mut self, reading: Option<&Reading>, actions: &mut Actions) {
         let servers = &self.servers;
         self.stopping_first.retain(|server| servers.get(server).is_some_and(|state| !state.is_down()));
         self.drop_removed(actions);
@@ -30,7 +30,7 @@ impl SupervisorMachine {
     }
 
     /// Drops the servers that left the configuration and are down.
-    fn drop_removed(&mut self, actions: &mut Vec<SupervisorAction>) {
+    fn drop_removed(&mut self, actions: &mut Actions) {
         let servers = &self.servers;
         let is_down = |server: &ServerId| servers.get(server).is_none_or(ServerState::is_down);
         let down: Vec<_> = self.removed.extract_if(.., |server| is_down(server)).collect();
@@ -42,7 +42,7 @@ impl SupervisorMachine {
     }
 
     /// Releases the memory of launches that are over, and drops the waits of launches that nobody wants any more.
-    fn release_memory(&mut self, actions: &mut Vec<SupervisorAction>) {
+    fn release_memory(&mut self, actions: &mut Actions) {
         let is_over = |server: &ServerId, is_granted: bool| {
             let state = self.servers.get(server);
             state.is_none_or(|state| state.is_down() && (is_granted || state.due_launch().is_none()))
@@ -55,7 +55,7 @@ impl SupervisorMachine {
     }
 
     /// Launches what is due, in the order of the requests, as far as the limits and the memory allow.
-    fn admit_launches(&mut self, reading: Option<&Reading>, actions: &mut Vec<SupervisorAction>) {
+    fn admit_launches(&mut self, reading: Option<&Reading>, actions: &mut Actions) {
         for (server, state) in &self.servers {
             if state.due_launch().is_some() && !self.queue.contains(server) {
                 self.queue.push_back(server.clone());
@@ -100,7 +100,7 @@ impl SupervisorMachine {
     }
 
     /// Answers the switches once nothing stops for them, and every server is ready, down or failed.
-    fn complete_switches(&mut self, actions: &mut Vec<SupervisorAction>) {
+    fn complete_switches(&mut self, actions: &mut Actions) {
         let has_arrived = |state: &ServerState| state.loading_for().is_none() && state.due_launch().is_none();
         if self.stopping_first.is_empty() && self.servers.values().all(has_arrived) {
             let outcome = CommandOutcome::Ready;
@@ -110,7 +110,7 @@ impl SupervisorMachine {
     }
 
     /// Answers the shutdown once every server is down.
-    fn complete_shutdown(&mut self, actions: &mut Vec<SupervisorAction>) {
+    fn complete_shutdown(&mut self, actions: &mut Actions) {
         if !self.servers.values().all(ServerState::is_down) {
             return;
         }

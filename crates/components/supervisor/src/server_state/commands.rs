@@ -8,12 +8,12 @@ use std::time::Duration;
 use llama_warden_events::{CommandOutcome, Event, Incarnation, RefusalReason, Seq, StopReason};
 
 use super::{Goal, LaunchState, PendingCommand, ServerState, StartReason, StopRequest};
-use crate::action::SupervisorAction;
+use crate::action::{Actions, SupervisorAction};
 use crate::backoff::Backoff;
 
 impl ServerState {
     /// Requests that the server runs. Joins the launch under way, unless that one is ending.
-    pub(crate) fn start(&mut self, id: Option<Seq>, actions: &mut Vec<SupervisorAction>) {
+    pub(crate) fn start(&mut self, id: Option<Seq>, actions: &mut Actions) {
         // A launch whose stop is pending or under way cannot be joined: it would satisfy the start and then stop.
         let is_joinable =
             matches!(self.launch.state, LaunchState::Requested | LaunchState::Starting | LaunchState::Ready)
@@ -24,7 +24,7 @@ impl ServerState {
     }
 
     /// Requests a later launch than the latest one, and stops that one.
-    pub(crate) fn restart(&mut self, id: Option<Seq>, grace: Option<Duration>, actions: &mut Vec<SupervisorAction>) {
+    pub(crate) fn restart(&mut self, id: Option<Seq>, grace: Option<Duration>, actions: &mut Actions) {
         self.reset_failures(id, actions);
         // The stop first: it names the latest launch, and the launch that is requested next must not be stopped by it.
         self.request_stop(StopRequest { reason: StopReason::Restart, grace }, actions);
@@ -32,13 +32,7 @@ impl ServerState {
     }
 
     /// Requests that the server is down. Supersedes every start and restart that is not answered yet.
-    pub(crate) fn stop(
-        &mut self,
-        id: Option<Seq>,
-        reason: StopReason,
-        grace: Option<Duration>,
-        actions: &mut Vec<SupervisorAction>,
-    ) {
+    pub(crate) fn stop(&mut self, id: Option<Seq>, reason: StopReason, grace: Option<Duration>, actions: &mut Actions) {
         // This alone cancels a launch that is due: `due_launch` compares with `wanted`.
         self.wanted = None;
         self.stopped_by_user |= reason == StopReason::Requested;
@@ -57,7 +51,7 @@ impl ServerState {
         self.answer_commands(actions);
     }
 
-    fn request_launch(&mut self, target: Incarnation, id: Option<Seq>, actions: &mut Vec<SupervisorAction>) {
+    fn request_launch(&mut self, target: Incarnation, id: Option<Seq>, actions: &mut Actions) {
         // The maximum: a start that follows a restart must not take the requested later launch back.
         self.wanted = self.wanted.max(Some(target));
         self.start_reason = StartReason::Requested;
@@ -67,14 +61,14 @@ impl ServerState {
     }
 
     /// Cancels a scheduled restart. A command also clears the count of failures: a person has decided to try again.
-    fn reset_failures(&mut self, id: Option<Seq>, actions: &mut Vec<SupervisorAction>) {
+    fn reset_failures(&mut self, id: Option<Seq>, actions: &mut Actions) {
         if id.is_some() {
             self.backoff = Backoff::default();
         }
         self.cancel_restart(actions);
     }
 
-    fn cancel_restart(&mut self, actions: &mut Vec<SupervisorAction>) {
+    fn cancel_restart(&mut self, actions: &mut Actions) {
         if self.restart_at.take().is_some() {
             self.publish(Event::RestartCancelled, actions);
         }

@@ -7,7 +7,7 @@ use llama_warden_events::{Event, FailureReason, ProcessEnd, StopReason, Uptime, 
 use llama_warden_state::{PhaseName, ServerRecord};
 
 use super::{BackoffInput, LaunchState, ServerState, StartReason, StopRequest};
-use crate::action::SupervisorAction;
+use crate::action::Actions;
 use crate::backoff::Decision;
 
 impl ServerState {
@@ -19,7 +19,7 @@ impl ServerState {
         }
     }
 
-    pub(crate) fn on_launch_began(&mut self, actions: &mut Vec<SupervisorAction>) {
+    pub(crate) fn on_launch_began(&mut self, actions: &mut Actions) {
         if self.launch.state != LaunchState::Requested {
             return;
         }
@@ -34,12 +34,7 @@ impl ServerState {
 
     /// The launcher refused the launch, or memory did not suffice. No other component knows of the launch, so that the
     /// supervisor publishes its failure.
-    pub(crate) fn on_launch_refused(
-        &mut self,
-        detail: String,
-        input: BackoffInput,
-        actions: &mut Vec<SupervisorAction>,
-    ) {
+    pub(crate) fn on_launch_refused(&mut self, detail: String, input: BackoffInput, actions: &mut Actions) {
         if self.launch.state == LaunchState::Requested {
             let reason = FailureReason::Refused;
             self.publish(Event::ServerFailed { reason, detail: detail.clone(), lines: Vec::new() }, actions);
@@ -52,7 +47,7 @@ impl ServerState {
         self.launch.has_process = true;
     }
 
-    pub(crate) fn on_ready(&mut self, now: Uptime, actions: &mut Vec<SupervisorAction>) {
+    pub(crate) fn on_ready(&mut self, now: Uptime, actions: &mut Actions) {
         // While it is stopping, readiness comes too late: the publisher had not seen the stop yet.
         if self.launch.state == LaunchState::Starting {
             self.launch.state = LaunchState::Ready;
@@ -63,12 +58,7 @@ impl ServerState {
     }
 
     /// Stops a launch that has failed, and answers the commands that wait for it with the reason.
-    pub(crate) fn on_failed(
-        &mut self,
-        failure: (FailureReason, String),
-        input: BackoffInput,
-        actions: &mut Vec<SupervisorAction>,
-    ) {
+    pub(crate) fn on_failed(&mut self, failure: (FailureReason, String), input: BackoffInput, actions: &mut Actions) {
         self.launch.failure = Some(failure);
         match self.launch.state {
             // The process is still there; the launch is over once it is stopped.
@@ -89,7 +79,7 @@ impl ServerState {
         self.launch.stop_began = true;
     }
 
-    pub(crate) fn on_exited(&mut self, end: ProcessEnd, input: BackoffInput, actions: &mut Vec<SupervisorAction>) {
+    pub(crate) fn on_exited(&mut self, end: ProcessEnd, input: BackoffInput, actions: &mut Actions) {
         if self.launch.state == LaunchState::Down {
             return;
         }
@@ -101,19 +91,14 @@ impl ServerState {
         }
     }
 
-    pub(crate) fn on_stopped(&mut self, input: BackoffInput, actions: &mut Vec<SupervisorAction>) {
+    pub(crate) fn on_stopped(&mut self, input: BackoffInput, actions: &mut Actions) {
         if self.launch.state != LaunchState::Down {
             self.end_launch(input, actions);
         }
     }
 
     /// Replaces missed events by the snapshot that contains them. `record` is about the latest launch.
-    pub(crate) fn on_snapshot(
-        &mut self,
-        record: &ServerRecord,
-        input: BackoffInput,
-        actions: &mut Vec<SupervisorAction>,
-    ) {
+    pub(crate) fn on_snapshot(&mut self, record: &ServerRecord, input: BackoffInput, actions: &mut Actions) {
         self.launch.has_process = record.is_running();
         self.launch.end = record.last_end;
         if let Some(failure) = &record.failure {
@@ -134,7 +119,7 @@ impl ServerState {
     }
 
     /// Ends the launch: answers the commands that waited for that, and lets the restart policy decide about a failure.
-    fn end_launch(&mut self, input: BackoffInput, actions: &mut Vec<SupervisorAction>) {
+    fn end_launch(&mut self, input: BackoffInput, actions: &mut Actions) {
         self.launch.state = LaunchState::Down;
         self.launch.pending_stop = None;
         self.answer_commands(actions);
