@@ -80,7 +80,7 @@ impl HookProcess {
             match pidfd.and_then(async_pidfd) {
                 Ok(end) => Ok(Self { child, end, is_reaped: false }),
                 Err(error) => {
-                    // Without a pidfd nothing tells when it exits: it must not run on unobserved.
+                    // Without a pidfd its exit goes unnoticed, so that it must not run.
                     kill_and_reap(child);
                     Err(error)
                 }

@@ -63,7 +63,7 @@ struct AdmissionRecord {
     estimate_id: u64,
     estimate: Estimate,
     state: AdmissionState,
-    /// The process, once it is spawned; a reading tells how much it has allocated already.
+    /// The process, once it is spawned; a reading contains how much it has allocated already.
     pid: Option<u32>,
 }
 

@@ -108,7 +108,7 @@ mod tests {
 
     const CRASH: ProcessEnd = ProcessEnd::Exited { code: 1 };
 
-    /// C40: a fast crash loop; the exit codes make no difference.
+    /// C40: a fast crash loop. How the process ended makes no difference.
     #[test]
     fn the_delay_doubles_up_to_its_bound_and_the_budget_ends_it() {
         let spec = spec(RestartPolicy::OnFailure);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_draw_is_a_share_of_the_bound() {
+    fn the_jitter_is_a_share_of_the_bound() {
         let spec = spec(RestartPolicy::OnFailure);
         let mut backoff = Backoff::resumed(2);
         let decision = backoff.on_failure(&spec, FailureReason::Crashed, Some(CRASH), at(1), 0.25);
@@ -145,7 +145,8 @@ mod tests {
         assert_eq!(backoff.failures(), 1);
     }
 
-    /// C40: a slow one, 65 s after ready each time, is tried for ever at the first delay; one a little faster is given up.
+    /// C40: a slow crash loop. A server that crashes 65 s after ready each time is restarted for ever with the first delay; one
+    /// that crashes after 59 s is given up.
     #[test]
     fn a_crash_after_a_stable_ready_is_always_the_first_and_one_before_it_never_forgets() {
         let spec = spec(RestartPolicy::OnFailure);
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn policy_and_reason_decide_whether_it_is_tried_at_all() {
+    fn policy_and_reason_decide_whether_a_server_is_restarted() {
         let well = Some(ProcessEnd::Exited { code: 0 });
         let cases = [
             (RestartPolicy::Never, FailureReason::Crashed, Some(CRASH), "leave"),

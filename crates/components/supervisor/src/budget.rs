@@ -277,14 +277,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_granted_and_is_not_there_yet_is_not_given_away_again() {
+    fn granted_memory_that_is_not_allocated_yet_is_not_granted_again() {
         let (six, reading) = (requirement(4, 1), reading(20, None));
         assert_eq!(free(&reading, &[reservation(&six, 0, ReservationStage::Starting)]), (14, 14));
         assert_eq!(free(&reading, &[reservation(&six, 4, ReservationStage::Starting)]), (18, 18));
         assert_eq!(
             free(&reading, &[reservation(&six, 9, ReservationStage::Starting)]),
             (20, 20),
-            "it took more than was estimated"
+            "it allocated more than was estimated"
         );
         assert_eq!(
             free(&reading, &[reservation(&six, 2, ReservationStage::Ready)]),
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_gives_back_what_it_has() {
+    fn a_server_that_ends_frees_what_it_has() {
         let (six, reading) = (requirement(4, 1), reading(20, None));
         assert_eq!(free(&reading, &[reservation(&six, 5, ReservationStage::Stopping)]), (19, 26));
         assert_eq!(
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_model_stays_promised_and_is_shared() {
+    fn a_mapped_model_stays_reserved_and_is_shared() {
         let (a, b, reading) = (mapped(5, "/a"), mapped(5, "/b"), reading(20, None));
         let ready = |requirement| reservation(requirement, 1, ReservationStage::Ready);
         assert_eq!(free(&reading, &[ready(&a)]), (15, 15));
@@ -332,14 +332,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_fits_now_or_soon_or_never_and_overtakes_nobody() {
+    fn a_launch_fits_now_later_or_never_and_takes_no_memory_of_an_earlier_one() {
         let (big, reading) = (requirement(8, 1), reading(12, None));
         let reservations = [reservation(&big, 9, ReservationStage::Stopping)];
         let budget = MemoryBudget::compute(&reading, &reservations);
         let fit = |weights, queued_before| {
             budget.fit(&requirement(weights, 0), MemoryAmount { host: queued_before * GIB, gpus: 0 })
         };
-        // 11 now, 22 soon.
+        // 11 GiB are free now, 22 GiB later.
         assert_eq!(
             [10, 11, 21, 22].map(|weights| fit(weights, 0)),
             [MemoryFit::Now, MemoryFit::Later, MemoryFit::Later, MemoryFit::Never]
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn gpus_are_a_room_of_their_own_and_what_is_not_measured_is_not_weighed() {
+    fn gpus_are_counted_apart_and_what_is_not_measured_does_not_limit() {
         let gpu = Demand { gpus: Parts { weights: 8 * GIB, ..Parts::default() }, ..requirement(0, 0) };
         let fits = |reading: &Reading, reservations: &[Reservation<'_>]| {
             MemoryBudget::compute(reading, reservations).fit(&gpu, MemoryAmount::default())
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn the_numbers_are_told_with_where_the_limit_is() {
+    fn the_text_has_the_numbers_and_names_the_limit() {
         let (six, four) = (requirement(4, 1), requirement(3, 0));
         let bound = Bound::Cgroup("/sys/fs/cgroup/svc".into());
         let reading = Reading { host: Some(Available { bytes: 7 * GIB, bound }), ..reading(0, None) };

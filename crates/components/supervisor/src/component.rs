@@ -66,7 +66,7 @@ pub struct Supervisor {
 /// Why the supervisor ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
-    /// The bus is gone.
+    /// The bus is closed.
     #[error("could not publish a decision")]
     Bus(#[from] BusClosed),
     /// Resolving a configuration panicked.
@@ -164,7 +164,7 @@ impl Worker for SupervisorWorker {
         }
         let Some(request) = self.changes.push(request) else { return Ok(()) };
         if let SuperviseCommand::ShutDown { .. } = &request.command {
-            // A change that is applied after this would launch servers again.
+            // A shutdown waits for no change, and their senders learn at once that none will be applied.
             let ended = Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down");
             self.changes.cancel().for_each(|change| change.refuse(ended.clone()));
         }
