@@ -1,7 +1,7 @@
-//! Looks before the leap: what would make every llama-server fail is found before one is started.
+//! Checks what would make any llama-server fail: the executable, the model, the key file, the addresses.
 //!
-//! Exit codes of llama-server say nothing, and some builds lose their error line (measured); what is found here comes
-//! with a reason and a next step. All of it may wait for a disk or a name server.
+//! The exit code of llama-server does not tell why it failed, and some builds lose their error line (measured). A failure found
+//! here has a reason and a next step. Everything here may wait for a disk or a name server.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -18,14 +18,14 @@ use super::failure::LaunchFailure;
 use crate::process::listener;
 use crate::process::server_address::{self, HostEntry, ServerAddress};
 
-/// Bytes of a key file that are read.
+/// Longest part of a key file that is read, in bytes.
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
 /// Checks the executable, the model, the key file and the addresses of a server; returns the keys, which must not be
-/// shown. A dead unix socket in the way is removed.
+/// shown. Removes a unix socket on which nobody listens any more.
 ///
 /// # Errors
-/// With the first thing that would make the launch fail.
+/// The first failure found.
 pub(crate) fn check(server: &ServerSpec, program: &Path) -> Result<Vec<String>, LaunchFailure> {
     check_program(program)?;
     check_model(&server.model)?;
@@ -34,7 +34,7 @@ pub(crate) fn check(server: &ServerSpec, program: &Path) -> Result<Vec<String>, 
     Ok(keys)
 }
 
-/// Checks that the kernel would run the file: std would hand a file that it does not know to a shell.
+/// Checks that the kernel would execute the file. Without this check std would pass a file of an unknown format to a shell.
 fn check_program(path: &Path) -> Result<(), LaunchFailure> {
     let shown = path.display();
     let failure = |detail: String| LaunchFailure::new(FailureReason::BinaryNotFound, detail);
@@ -47,7 +47,7 @@ fn check_program(path: &Path) -> Result<(), LaunchFailure> {
     if metadata.permissions().mode() & 0o111 == 0 {
         return Err(failure(format!("{shown} is not executable; try `chmod +x`")));
     }
-    // One that may be executed and not read is left to the kernel.
+    // A file that we may execute but not read is left to the kernel.
     let mut header = [0; 20];
     let read = File::open(path).and_then(|mut file| read_up_to(&mut file, &mut header));
     match read {
@@ -58,7 +58,7 @@ fn check_program(path: &Path) -> Result<(), LaunchFailure> {
     }
 }
 
-/// Checks that the model is a GGUF file that can be read, without waiting for a FIFO's writer.
+/// Checks that the model is a readable GGUF file. Does not wait for the writer of a FIFO.
 fn check_model(path: &Path) -> Result<(), LaunchFailure> {
     let shown = path.display();
     let not_found = |error: io::Error| {
@@ -76,7 +76,7 @@ fn check_model(path: &Path) -> Result<(), LaunchFailure> {
     check_header(&header[..count], metadata.len()).map_err(invalid)
 }
 
-/// The keys in a server's key file, one per line: a server that cannot read it would serve everybody, or nobody.
+/// Reads a key file, one key per line. A server that cannot read its key file serves everybody, or nobody.
 fn read_keys(path: &Path) -> Result<Vec<String>, LaunchFailure> {
     let failure = |error: io::Error| {
         let detail = format!("cannot read the key file {}: {error}", path.display());
@@ -91,14 +91,14 @@ fn read_keys(path: &Path) -> Result<Vec<String>, LaunchFailure> {
     Ok(text.lines().map(str::trim).filter(|line| !line.starts_with('#')).map(str::to_owned).collect())
 }
 
-/// Opens for reading without waiting for the writer of a FIFO.
+/// Opens for reading; `O_NONBLOCK` keeps a FIFO without a writer from blocking.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     let metadata = file.metadata()?;
     Ok((file, metadata))
 }
 
-/// Checks that a server could bind each of its addresses now.
+/// Checks that a server could bind each of its addresses at this moment.
 fn check_addresses(host: &str, port: u16) -> Result<(), LaunchFailure> {
     let entries = server_address::resolve(host, port).map_err(|(text, error)| {
         let detail = format!("cannot resolve the host `{text}`: {error}");
@@ -115,10 +115,10 @@ fn check_entry(entry: &HostEntry) -> Result<(), LaunchFailure> {
             ServerAddress::Unix(path) => clear_socket(path),
         };
         match bound {
-            // Closed connections of a build that shared its port (until 2025-08) hold it for a minute against everybody
-            // but the next server of that kind (measured): whether it can bind is for itself to find out.
+            // Builds until 2025-08 set SO_REUSEPORT. Their closed connections keep the port for a minute from everybody but
+            // the next server of that kind (measured): only the server itself can find out whether it can bind.
             Err(error) if error.kind() == ErrorKind::AddrInUse && listener::is_nobodys(address) => return Ok(()),
-            // Not the next address of the name: who connects to the name would reach the stranger.
+            // The next address of the name is not tried: clients that connect to the name would reach the other process.
             Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(in_use(address)),
             Err(error) => last = Some(error),
             Ok(()) => return Ok(()),
@@ -139,7 +139,7 @@ fn in_use(address: &ServerAddress) -> LaunchFailure {
     LaunchFailure::new(FailureReason::PortInUse, detail)
 }
 
-/// Removes a socket that nobody answers on, which would block the bind (measured), and nothing else.
+/// Removes a socket file on which nobody listens, because it would block the bind (measured). Removes nothing else.
 fn clear_socket(path: &Path) -> io::Result<()> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -153,12 +153,12 @@ fn clear_socket(path: &Path) -> io::Result<()> {
             Err(error) => return Err(error),
         },
     }
-    // Binding tells whether the folder exists, may be written, and the path is short enough.
+    // A trial bind checks that the folder exists and may be written, and that the path is short enough.
     UnixListener::bind(path)?;
     fs::remove_file(path)
 }
 
-/// The header of a GGUF file: magic, version, and since version 2 the counts of tensors and of key-value pairs.
+/// Checks the header of a GGUF file: magic, version, and since version 2 the counts of tensors and key-value pairs.
 fn check_header(header: &[u8], file_size: u64) -> Result<(), String> {
     if header.is_empty() {
         return Err("is empty".to_owned());
@@ -184,7 +184,7 @@ fn check_header(header: &[u8], file_size: u64) -> Result<(), String> {
     let (Some(tensors), Some(pairs)) = (count(8), count(16)) else {
         return Err("is cut off in its header".to_owned());
     };
-    // The least that a tensor's entry takes: length of the name, dimensions, type, offset. Of a pair: length, type, value.
+    // A tensor takes at least 24 bytes (length of its name, dimensions, type, offset), a pair 13 (length, type, value).
     let least = tensors.saturating_mul(24).saturating_add(pairs.saturating_mul(13));
     if least > file_size {
         return Err(format!("is cut off or corrupt: {tensors} tensors do not fit into {file_size} bytes"));
@@ -192,11 +192,11 @@ fn check_header(header: &[u8], file_size: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a file that starts so is a program of this machine: ELF, or a script that names its interpreter.
+/// Whether a file with this header is a program for this machine: ELF, or a script that names its interpreter.
 fn is_runnable(header: &[u8]) -> bool {
     let machine = header.get(18..20).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
     let machines: &[u16] = match std::env::consts::ARCH {
-        // EM_X86_64, and EM_386 which its kernels run too.
+        // EM_X86_64, and EM_386, which 64-bit kernels execute too.
         "x86_64" => &[62, 3],
         // EM_AARCH64 and EM_ARM.
         "aarch64" => &[183, 40],
@@ -206,7 +206,7 @@ fn is_runnable(header: &[u8]) -> bool {
     is_ours || header.starts_with(b"#!")
 }
 
-/// Whether the kernel was taught to run other formats; it always lists `register` and `status`.
+/// Whether binfmt_misc is set up for further formats. Its folder always has `register` and `status`.
 fn has_foreign_formats() -> bool {
     fs::read_dir("/proc/sys/fs/binfmt_misc").is_ok_and(|formats| formats.count() > 2)
 }

@@ -31,15 +31,15 @@ impl InstanceLock {
     ///
     /// # Errors
     /// If the state directory cannot be written.
-    pub(crate) fn of(state_dir: &Path, server: &ServerId) -> io::Result<Self> {
+    pub(crate) fn create(state_dir: &Path, server: &ServerId) -> io::Result<Self> {
         fs::create_dir_all(state_dir.join(FOLDER))?;
-        let lock = Self::that_is_made(state_dir, server);
+        let lock = Self::existing(state_dir, server);
         OpenOptions::new().write(true).create(true).truncate(false).open(&lock.path)?;
         Ok(lock)
     }
 
-    /// The lock of a server for which [`Self::of`] has made the file.
-    pub(crate) fn that_is_made(state_dir: &Path, server: &ServerId) -> Self {
+    /// The lock of a server for which [`Self::create`] has made the file.
+    pub(crate) fn existing(state_dir: &Path, server: &ServerId) -> Self {
         Self { path: state_dir.join(FOLDER).join(server.as_str()) }
     }
 
@@ -100,7 +100,7 @@ mod tests {
     fn a_lock_is_held_as_long_as_a_holder_has_it_open() {
         let state_dir = tempfile::tempdir().expect("tempdir");
         let server = ServerId::new("a").expect("valid");
-        let lock = InstanceLock::of(state_dir.path(), &server).expect("is made");
+        let lock = InstanceLock::create(state_dir.path(), &server).expect("is made");
         assert!(!lock.is_held());
         let holder = OpenOptions::new().write(true).open(lock.path()).expect("opens");
         holder.lock_shared().expect("is free");
