@@ -24,7 +24,7 @@ use crate::process::sweep::ProcessSelector;
 
 /// Time for both runs, which go side by side.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(10);
-/// ServerOutput that is read of each stream. The longest known help text has 60 KiB.
+/// Bytes that are read of each stream. The longest known help text has 60 KiB.
 const MAX_OUTPUT: u64 = 1024 * 1024;
 /// Time to kill descendants of a run.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
