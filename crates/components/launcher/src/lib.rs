@@ -1,15 +1,17 @@
-//! Owns the processes of llama-servers, from the options that a build understands to the reaped exit status.
+//! Launches llama-servers and owns their processes until their exit status is reaped.
 //!
-//! * **What a build understands**: [`BinaryCache`] asks an executable once for its version and options.
-//! * **Making a process**: the user's `pre-start` command, a look before the leap (executable, model, port), then a spawn from one permanent thread
-//!   through the [`shim`], which ties the child's life to the daemon's.
-//! * **While it runs**: one task per launch reads its output for ever, delivers signals to its group, and says who
-//!   listens on its port.
-//! * **The end**: exit seen, group and tag swept, pipes read out, status reaped, in this order.
+//! * **Before the process** (`launch`): run the user's `pre-start` command; check executable, model and address; ask the
+//!   executable once for its version and options ([`BinaryCache`]); have the command line built by the dialects crate.
+//! * **The process** (`process`): spawned from one permanent thread through the [`shim`], which binds the child's life to the
+//!   daemon's.
+//! * **While it runs**: one task per launch delivers signals to its group and finds out who listens on its port; another task
+//!   reads its output (`output`).
+//! * **The end**: the exit is seen, group, tag and lock are swept, the pipes are read to their end, the status is reaped, in
+//!   this order.
 //!
-//! [`Launcher`] is the component. It knows nothing about readiness and decides nothing about stops: it is told which
-//! signal to send. A launch that is told to end before its program runs is called off, and ends with `ServerExited` by
-//! that signal; one that fails before its program runs ends with `ServerFailed` and no exit.
+//! [`Launcher`] is the component. It knows nothing about readiness and decides nothing about stops: the terminator tells it
+//! which signal to send. A launch that is called off before its program runs ends with `ServerExited` by that signal; one that
+//! fails before its program runs ends with `ServerFailed` and no exit.
 
 mod component;
 mod launch;

@@ -1,4 +1,4 @@
-//! One launch and what it works with.
+//! A launch, what all launches share, and how a launch ends.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -7,24 +7,23 @@ use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, CommandSender, EventDraft, OutputLane, Publisher};
 use llama_warden_config::ServerSpec;
-use llama_warden_events::{BootId, Event, Incarnation, ListenerOwner, OptionNote, ProcessEnd, Seq, ServerId};
-use llama_warden_support::{Interner, blocking};
+use llama_warden_events::{BootId, Event, Incarnation, OptionNote, ProcessEnd, Seq, ServerId};
+use llama_warden_support::Interner;
 
 use super::dialect_reloader::DialectReloader;
+use super::failure::LaunchFailure;
 use super::identify::BinaryCache;
 use super::orders::LaunchInbox;
 use crate::process::launch_tag::LaunchTag;
-use crate::process::listener;
 use crate::process::lock::InstanceLock;
-use crate::process::server_address;
 use crate::process::spawn_request::ShimProgram;
 use crate::process::spawner::Spawner;
 use crate::process::sweep::ProcessSelector;
 
-/// Time to kill what outlived the server.
+/// Time to kill the processes that outlived the server.
 pub(crate) const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What all launches share.
+/// The parts that all launches share.
 #[derive(Debug)]
 pub(crate) struct LaunchResources {
     pub(crate) boot: BootId,
@@ -34,27 +33,21 @@ pub(crate) struct LaunchResources {
     pub(crate) shim: ShimProgram,
     pub(crate) binaries: BinaryCache,
     pub(crate) dialects: DialectReloader,
+    /// Nearly all notes are the same for every server of a build, and the snapshot holds those of each server.
     pub(crate) notes: Interner<OptionNote>,
-    /// What children may inherit from.
+    /// The daemon's own environment.
     pub(crate) environment: Vec<(OsString, OsString)>,
-    /// Where the locks of servers are; `None` has none.
+    /// The folder of the instance locks; without it servers have no locks.
     pub(crate) state_dir: Option<PathBuf>,
 }
 
-impl LaunchResources {
-    /// Who listens where `server` should.
-    pub(crate) async fn who_listens(&self, server: Arc<ServerSpec>, leader: u32, tag: LaunchTag) -> ListenerOwner {
-        let looked = blocking(move || who_listens(&server, leader, &tag)).await;
-        looked.unwrap_or_else(|error| ListenerOwner::Unreadable { detail: format!("the look has failed: {error}") })
-    }
-}
-
-/// Publishes events about one launch.
+/// Publishes the events of one launch.
 #[derive(Debug, Clone)]
 pub(crate) struct LaunchReporter {
     pub(crate) events: Publisher,
     pub(crate) server: ServerId,
     pub(crate) incarnation: Incarnation,
+    /// The event or command that led to the next event.
     pub(crate) cause: Option<Seq>,
 }
 
@@ -67,17 +60,19 @@ impl LaunchReporter {
         self.events.publish(self.draft(event)).await
     }
 
-    /// Publishes what another event or command than the launch's own led to.
+    /// Publishes an event that another event or command led to than the launch's own.
     pub(crate) async fn publish_because(&self, event: Event, cause: Option<Seq>) -> Result<(), BusClosed> {
         self.events.publish(self.draft(event).because(cause)).await
     }
 
-    pub(crate) async fn publish_acked(&self, event: Event) -> Result<Seq, BusClosed> {
-        self.events.publish_acked(self.draft(event)).await
+    /// Publishes an event and waits until the snapshot has it. The event causes those that follow.
+    pub(crate) async fn publish_acked(&mut self, event: Event) -> Result<(), BusClosed> {
+        self.cause = Some(self.events.publish_acked(self.draft(event)).await?);
+        Ok(())
     }
 }
 
-/// A launch and the orders that come for it.
+/// A launch with the orders that are queued for it.
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) server: Arc<ServerSpec>,
@@ -86,7 +81,7 @@ pub(crate) struct Launch {
     pub(crate) inbox: LaunchInbox,
 }
 
-/// How a launch ended: its last event is published when the next launch may begin.
+/// A launch that has ended, with its last event, which the component publishes.
 #[derive(Debug)]
 pub(crate) struct EndedLaunch {
     pub(crate) server: ServerId,
@@ -94,36 +89,49 @@ pub(crate) struct EndedLaunch {
     pub(crate) last: EventDraft,
 }
 
+/// The end of a launch before its program runs.
+#[derive(Debug)]
+pub(crate) enum NotStarted {
+    /// The launch failed or was called off; this is its last event.
+    Ended(Event),
+    /// The bus is closed.
+    Unheard,
+}
+
 impl Launch {
-    /// The end of the launch, with its last event.
-    pub(crate) fn over(self, last: Event) -> EndedLaunch {
+    /// Ends the launch with its last event.
+    pub(crate) fn end(self, last: Event) -> EndedLaunch {
         let last = self.reporter.draft(last);
         EndedLaunch { server: self.reporter.server, incarnation: self.reporter.incarnation, last }
     }
 
-    /// Nobody hears what happens any more; the process, if there was one, is killed when it is dropped.
+    /// Ends the launch because the bus is closed. Its process, if there is one, is killed when it is dropped.
     pub(crate) fn end_unheard(self) -> EndedLaunch {
-        self.over(Event::ServerExited { end: ProcessEnd::Unknown, swept: 0 })
+        self.end(Event::ServerExited { end: ProcessEnd::Unknown, swept: 0 })
     }
 
-    /// By what the launch's processes are recognised.
+    /// The tag of the launch's processes.
     pub(crate) fn tag(&self) -> LaunchTag {
         LaunchTag::new(&self.resources.boot, &self.reporter.server, self.reporter.incarnation)
     }
 
+    /// Selects the launch's processes by tag and lock; the group is added once the leader is known.
     pub(crate) fn selector(&self) -> ProcessSelector {
         let state_dir = self.resources.state_dir.as_deref();
-        let lock = state_dir.map(|state_dir| InstanceLock::that_is_made(state_dir, &self.reporter.server));
+        let lock = state_dir.map(|state_dir| InstanceLock::existing(state_dir, &self.reporter.server));
         ProcessSelector { tag: Some(self.tag()), lock, group: None }
     }
 }
 
-fn who_listens(server: &ServerSpec, leader: u32, tag: &LaunchTag) -> ListenerOwner {
-    match server_address::resolve(&server.host, server.port) {
-        Ok(entries) => {
-            let addresses: Vec<_> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
-            listener::identify(&addresses, leader, tag)
-        }
-        Err((host, error)) => ListenerOwner::Unreadable { detail: format!("cannot resolve `{host}`: {error}") },
+impl<E: Into<LaunchFailure>> From<E> for NotStarted {
+    fn from(failure: E) -> Self {
+        let LaunchFailure { reason, detail, lines } = failure.into();
+        Self::Ended(Event::ServerFailed { reason, detail, lines })
+    }
+}
+
+impl From<BusClosed> for NotStarted {
+    fn from(_: BusClosed) -> Self {
+        Self::Unheard
     }
 }

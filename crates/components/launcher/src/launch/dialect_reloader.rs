@@ -1,7 +1,7 @@
-//! The dialects in force, renewed while the daemon runs: the folder is looked at before each launch.
+//! The dialects in force, reloaded from their folder before each launch.
 //!
-//! Nothing is watched, since nothing but a launch needs a dialect. The files are few and small, and read where waiting
-//! for a disk holds up this launch alone.
+//! No file watch, because nothing but a launch needs a dialect. The files are few and small, and are read off the runtime's
+//! thread: a slow disk delays this launch alone.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use llama_warden_dialects::{Dialect, DialectSet};
 use llama_warden_plugin_files::{ReloadChanges, ReloadTracker};
 use llama_warden_support::blocking;
 
-/// See the module.
+/// The dialects in force with the folder that they are reloaded from.
 #[derive(Debug)]
 pub(crate) struct DialectReloader {
     tracker: Arc<Mutex<ReloadTracker<Dialect>>>,
@@ -18,23 +18,23 @@ pub(crate) struct DialectReloader {
 }
 
 impl DialectReloader {
-    /// The dialects of `library`, renewed from `directory`.
-    pub(crate) fn new(library: DialectSet, directory: Option<PathBuf>) -> Self {
-        Self { tracker: Arc::new(Mutex::new(ReloadTracker::new(library))), directory }
+    /// Starts with `dialects`. Without a `directory` they stay as they are.
+    pub(crate) fn new(dialects: DialectSet, directory: Option<PathBuf>) -> Self {
+        Self { tracker: Arc::new(Mutex::new(ReloadTracker::new(dialects))), directory }
     }
 
-    /// The dialects in force from now on, and what changed since the last look.
+    /// Reads the folder; returns the dialects in force from now on, and what changed since the last call.
     pub(crate) async fn reload(&self) -> (DialectSet, Option<ReloadChanges>) {
         let tracker = Arc::clone(&self.tracker);
         let Some(directory) = self.directory.clone() else { return (current(&tracker), None) };
         let reloaded = blocking(move || {
-            // Held during the look: two launches at once see one change one after the other, and tell it once.
+            // Locked while the folder is read, so that of two launches at once only one reports a change.
             let mut tracker = tracker.lock().unwrap_or_else(PoisonError::into_inner);
             let scan = tracker.files().scan(&directory);
             let changes = tracker.apply(scan);
             (tracker.files().clone(), changes)
         });
-        // A look that failed as a whole changes nothing.
+        // An error is a panic or a shutdown: nothing was changed.
         reloaded.await.unwrap_or_else(|_| (current(&self.tracker), None))
     }
 }

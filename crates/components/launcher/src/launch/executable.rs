@@ -1,23 +1,23 @@
-//! Where a llama-server executable lies.
+//! Finds the llama-server executable in `PATH`.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Why an executable was not found.
+/// No folder of the path holds the executable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no executable `{}` in PATH ({})", name.display(), path.display())]
 pub struct NotInPath {
-    /// What was looked for.
+    /// The bare name of the executable.
     pub name: PathBuf,
-    /// Where.
+    /// The value of `PATH` that was searched.
     pub path: PathBuf,
 }
 
-/// Where `binary` lies: a bare name is looked up in `search_path` (the value of PATH), anything else stays as it is.
+/// The absolute path of `binary`: a bare name is looked up in `search_path` (the value of PATH), any other path is made absolute.
 ///
 /// # Errors
-/// If no folder of the path holds an executable file of that name.
+/// If no absolute folder of the path holds an executable file of that name.
 pub fn resolve(binary: &Path, search_path: Option<&OsStr>) -> Result<PathBuf, NotInPath> {
     if binary.components().count() != 1 || binary.is_absolute() {
         return Ok(std::path::absolute(binary).unwrap_or_else(|_| binary.to_owned()));

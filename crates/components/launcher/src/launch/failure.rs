@@ -1,4 +1,4 @@
-//! Why a launch failed before there was a process.
+//! The failure of a launch before its process ran.
 
 use std::fmt;
 use std::io;
@@ -8,14 +8,14 @@ use llama_warden_dialects::OptionError;
 use llama_warden_events::FailureReason;
 use nix::errno::Errno;
 
-/// A reason from the closed set, and the same for people with the next step.
+/// A reason from the closed set, with a sentence that names the cause and the next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchFailure {
-    /// Why.
+    /// The reason in events and metrics.
     pub reason: FailureReason,
-    /// The same for people.
+    /// The cause in words, with the next step.
     pub detail: String,
-    /// The last lines of what failed, oldest first, where it said any.
+    /// The last lines that a failed command printed, oldest first.
     pub lines: Vec<String>,
 }
 
@@ -24,13 +24,13 @@ impl LaunchFailure {
         Self { reason, detail: detail.into(), lines: Vec::new() }
     }
 
-    /// Something that could not be opened, bound or read, for `reason`, unless the daemon or the machine ran out of what that
-    /// takes: this says nothing about the thing itself, and passes.
+    /// A file or address that could not be opened, bound or read: `reason`, unless the daemon or the machine ran out of
+    /// descriptors or memory. That says nothing about the file or address and passes, so that a restart may help.
     pub(crate) fn of_io(reason: FailureReason, detail: impl Into<String>, error: &io::Error) -> Self {
         Self::new(if is_exhaustion(error) { FailureReason::SpawnFailed } else { reason }, detail)
     }
 
-    /// A program that the kernel did not start.
+    /// The kernel did not execute `program`.
     pub(crate) fn spawn(program: &Path, error: &io::Error) -> Self {
         let reason = match error.raw_os_error().map(Errno::from_raw) {
             Some(

@@ -1,7 +1,7 @@
-//! Asks an executable what it is: `--version` and `--help`, once per file.
+//! Runs an executable with `--version` and `--help` to identify its build, once per file.
 //!
-//! The questions are ordinary processes with bounds: ten seconds, one MiB of output, a group of their own that is
-//! killed at the end, and the environment that the server would get.
+//! Both runs are ordinary processes with bounds: ten seconds, one MiB of output, a group of their own that is killed at the
+//! end, and the environment that the server would get.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,43 +22,43 @@ use crate::process::spawn_request::{ShimProgram, SpawnRequest};
 use crate::process::spawner::Spawner;
 use crate::process::sweep::ProcessSelector;
 
-/// Time for both questions.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// ServerOutput that is read of each stream. The longest known help text has 60 KiB.
-const MAX_ANSWER: u64 = 1024 * 1024;
-/// Time to kill what a question leaves behind.
+/// Time for both runs, which go side by side.
+const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that are read of each stream. The longest known help text has 60 KiB.
+const MAX_OUTPUT: u64 = 1024 * 1024;
+/// Time to kill descendants of a run.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why an executable could not be identified.
+/// An executable that could not be identified.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentifyError {
-    /// The file cannot be looked at.
+    /// The metadata of the file cannot be read.
     #[error("cannot look at {}: {source}", path.display())]
     Unreadable {
         /// The executable.
         path: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// It cannot be run, or its output not be read.
+    /// The file cannot be run, or its output cannot be read.
     #[error("cannot run {} {argument}: {source}", path.display())]
     NotRun {
         /// The executable.
         path: PathBuf,
-        /// The question.
+        /// The argument that it was run with.
         argument: &'static str,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
-    /// It did not end in time.
-    #[error("{} {argument} did not end within {} s", path.display(), ANSWER_TIMEOUT.as_secs())]
+    /// It did not end within the time for both runs.
+    #[error("{} {argument} did not end within {} s", path.display(), IDENTIFY_TIMEOUT.as_secs())]
     TooSlow {
         /// The executable.
         path: PathBuf,
-        /// The question.
+        /// The argument that it was run with.
         argument: &'static str,
     },
-    /// It printed something else than a list of options.
+    /// Its help text lists no options.
     #[error("{} --help lists no options", path.display())]
     NoOptions {
         /// The executable.
@@ -66,14 +66,14 @@ pub enum IdentifyError {
     },
 }
 
-/// The profiles of the executables that were asked, in memory. Cheap to clone; the answers are shared.
+/// The profiles of the executables that were run, in memory. Cheap to clone; clones share the profiles.
 #[derive(Debug, Clone, Default)]
-pub struct BinaryCache(Arc<Mutex<HashMap<FileIdentity, SharedAnswer>>>);
+pub struct BinaryCache(Arc<Mutex<HashMap<FileIdentity, SharedProfile>>>);
 
-/// Filled by the first caller, awaited by the others.
-type SharedAnswer = Arc<OnceCell<Arc<BinaryProfile>>>;
+/// Filled by the first caller; the others wait for it.
+type SharedProfile = Arc<OnceCell<Arc<BinaryProfile>>>;
 
-/// Names a file's content without reading it: a new build in the same place has another.
+/// Identifies a file's content without reading it: another build at the same path differs in at least one field.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct FileIdentity {
     path: PathBuf,
@@ -84,10 +84,10 @@ struct FileIdentity {
 }
 
 impl BinaryCache {
-    /// The profile of the executable at `path` (absolute), asked for at most once however many callers wait.
+    /// The profile of the executable at `path` (absolute). Runs it at most once, however many callers wait.
     ///
     /// # Errors
-    /// See [`IdentifyError`]. A failure is not remembered: the next call asks again.
+    /// See [`IdentifyError`]. A failure is not stored: the next call runs the executable again.
     pub async fn identify(
         &self,
         spawner: &Spawner,
@@ -100,8 +100,8 @@ impl BinaryCache {
             let mut profiles = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(profiles.entry(identity).or_default())
         };
-        let ask = || async { identify(spawner, path, environment).await.map(Arc::new) };
-        entry.get_or_try_init(ask).await.cloned()
+        let run = || async { identify(spawner, path, environment).await.map(Arc::new) };
+        entry.get_or_try_init(run).await.cloned()
     }
 }
 
@@ -118,7 +118,7 @@ impl FileIdentity {
     }
 }
 
-/// Asks the executable at `path` (absolute) what it is, in `environment` and no other.
+/// Runs the executable at `path` (absolute) with exactly `environment`, and returns its profile.
 ///
 /// # Errors
 /// See [`IdentifyError`].
@@ -127,20 +127,20 @@ pub async fn identify(
     path: &Path,
     environment: &ChildEnvironment,
 ) -> Result<BinaryProfile, IdentifyError> {
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
-    let question = |argument| Question { spawner, path, argument, environment, deadline };
-    let (version, help) = (question("--version"), question("--help"));
-    let (version, help) = tokio::join!(version.ask(), help.ask());
+    let deadline = Instant::now() + IDENTIFY_TIMEOUT;
+    let run = |argument| IdentifyRun { spawner, path, argument, environment, deadline };
+    let (version, help) = (run("--version"), run("--help"));
+    let (version, help) = tokio::join!(version.output(), help.output());
     let options = OptionList::parse(&help?);
     if options.is_empty() {
         return Err(IdentifyError::NoOptions { path: path.into() });
     }
-    // Builds of 2023 know no `--version`; the options tell enough.
+    // Builds of 2023 have no `--version`; their options are enough to choose a dialect.
     let version = version.map(|text| BuildVersion::parse(&text)).unwrap_or_default();
     Ok(BinaryProfile::new(path.into(), version, Some(options)))
 }
 
-struct Question<'a> {
+struct IdentifyRun<'a> {
     spawner: &'a Spawner,
     path: &'a Path,
     argument: &'static str,
@@ -148,9 +148,9 @@ struct Question<'a> {
     deadline: Instant,
 }
 
-impl Question<'_> {
-    /// What it prints on both streams. The exit code says nothing: builds of mid 2024 end their help with 1.
-    async fn ask(&self) -> Result<String, IdentifyError> {
+impl IdentifyRun<'_> {
+    /// Returns what the run prints on both streams. Ignores the exit code: builds of mid 2024 end `--help` with 1.
+    async fn output(&self) -> Result<String, IdentifyError> {
         let not_run = |source| IdentifyError::NotRun { path: self.path.into(), argument: self.argument, source };
         let request = SpawnRequest {
             shim: ShimProgram::None,
@@ -161,12 +161,12 @@ impl Question<'_> {
         };
         let spawned = self.spawner.spawn(request).await.map_err(not_run)?;
         let process = ChildProcess::new(self.spawner, spawned.child).map_err(not_run)?;
-        let answer = timeout_at(self.deadline, async {
-            tokio::try_join!(read_bounded(spawned.stdout, MAX_ANSWER), read_bounded(spawned.stderr, MAX_ANSWER))
+        let output = timeout_at(self.deadline, async {
+            tokio::try_join!(read_bounded(spawned.stdout, MAX_OUTPUT), read_bounded(spawned.stderr, MAX_OUTPUT))
         })
         .await;
         self.end(process).await.map_err(not_run)?;
-        let (mut stdout, stderr) = answer
+        let (mut stdout, stderr) = output
             .map_err(|_| IdentifyError::TooSlow { path: self.path.into(), argument: self.argument })?
             .map_err(not_run)?;
         stdout.push(b'\n');
@@ -174,9 +174,9 @@ impl Question<'_> {
         Ok(String::from_utf8_lossy(&stdout).into_owned())
     }
 
-    /// What it prints is all that counts, so that it is ended as soon as that is read.
+    /// Kills and reaps the run, since only its output matters.
     async fn end(&self, process: ChildProcess) -> io::Result<()> {
-        // It may have ended by itself; then there is nothing to signal.
+        // Fails if the process has ended by itself already.
         let _ = process.deliver(Signal::KILL);
         process.exited().await?;
         process.sweep(ProcessSelector::default(), Instant::now() + SWEEP_TIMEOUT).await;

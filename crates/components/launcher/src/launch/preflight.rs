@@ -1,7 +1,7 @@
-//! Looks before the leap: what would make every llama-server fail is found before one is started.
+//! Checks what would make any llama-server fail: the executable, the model, the key file, the addresses.
 //!
-//! Exit codes of llama-server say nothing, and some builds lose their error line (measured); what is found here comes
-//! with a reason and a next step. All of it may wait for a disk or a name server.
+//! The exit code of llama-server does not tell why it failed, and some builds lose their error line (measured). A failure found
+//! here has a reason and a next step. Everything here may wait for a disk or a name server.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -18,14 +18,14 @@ use super::failure::LaunchFailure;
 use crate::process::listener;
 use crate::process::server_address::{self, HostEntry, ServerAddress};
 
-/// Bytes of a key file that are read.
+/// Longest part of a key file that is read, in bytes.
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
 /// Checks the executable, the model, the key file and the addresses of a server; returns the keys, which must not be
-/// shown. A dead unix socket in the way is removed.
+/// shown. Removes a unix socket on which nobody listens any more.
 ///
 /// # Errors
-/// With the first thing that would make the launch fail.
+/// The first failure found.
 pub(crate) fn check(server: &ServerSpec, program: &Path) -> Result<Vec<String>, LaunchFailure> {
     check_program(program)?;
     check_model(&server.model)?;
@@ -34,7 +34,7 @@ pub(crate) fn check(server: &ServerSpec, program: &Path) -> Result<Vec<String>, 
     Ok(keys)
 }
 
-/// Checks that the kernel would run the file: std would hand a file that it does not know to a shell.
+/// Checks that the kernel would execute the file. Without this check std would pass a file of an unknown format to a shell.
 fn check_program(path: &Path) -> Result<(), LaunchFailure> {
     let shown = path.display();
     let failure = |detail: String| LaunchFailure::new(FailureReason::BinaryNotFound, detail);
@@ -47,7 +47,7 @@ fn check_program(path: &Path) -> Result<(), LaunchFailure> {
     if metadata.permissions().mode() & 0o111 == 0 {
         return Err(failure(format!("{shown} is not executable; try `chmod +x`")));
     }
-    // One that may be executed and not read is left to the kernel.
+    // A file that we may execute but not read is left to the kernel.
     let mut header = [0; 20];
     let read = File::open(path).and_then(|mut file| read_up_to(&mut file, &mut header));
     match read {
@@ -58,7 +58,7 @@ fn check_program(path: &Path) -> Result<(), LaunchFailure> {
     }
 }
 
-/// Checks that the model is a GGUF file that can be read, without waiting for a FIFO's writer.
+/// Checks that the model is a readable GGUF file. Does not wait for the writer of a FIFO.
 fn check_model(path: &Path) -> Result<(), LaunchFailure> {
     let shown = path.display();
     let not_found = |error: io::Error| {
@@ -76,7 +76,7 @@ fn check_model(path: &Path) -> Result<(), LaunchFailure> {
     check_header(&header[..count], metadata.len()).map_err(invalid)
 }
 
-/// The keys in a server's key file, one per line: a server that cannot read it would serve everybody, or nobody.
+/// Reads a key file, one key per line. A server that cannot read its key file serves everybody, or nobody.
 fn read_keys(path: &Path) -> Result<Vec<String>, LaunchFailure> {
     let failure = |error: io::Error| {
         let detail = format!("cannot read the key file {}: {error}", path.display());
@@ -91,14 +91,14 @@ fn read_keys(path: &Path) -> Result<Vec<String>, LaunchFailure> {
     Ok(text.lines().map(str::trim).filter(|line| !line.starts_with('#')).map(str::to_owned).collect())
 }
 
-/// Opens for reading without waiting for the writer of a FIFO.
+/// Opens for reading; `O_NONBLOCK` keeps a FIFO without a writer from blocking.
 fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     let metadata = file.metadata()?;
     Ok((file, metadata))
 }
 
-/// Checks that a server could bind each of its addresses now.
+/// Checks that a server could bind each of its addresses at this moment.
 fn check_addresses(host: &str, port: u16) -> Result<(), LaunchFailure> {
     let entries = server_address::resolve(host, port).map_err(|(text, error)| {
         let detail = format!("cannot resolve the host `{text}`: {error}");
@@ -115,10 +115,10 @@ fn check_entry(entry: &HostEntry) -> Result<(), LaunchFailure> {
             ServerAddress::Unix(path) => clear_socket(path),
         };
         match bound {
-            // Closed connections of a build that shared its port (until 2025-08) hold it for a minute against everybody
-            // but the next server of that kind (measured): whether it can bind is for itself to find out.
-            Err(error) if error.kind() == ErrorKind::AddrInUse && listener::is_nobodys(address) => return Ok(()),
-            // Not the next address of the name: who connects to the name would reach the stranger.
+            // Builds until 2025-08 set SO_REUSEPORT. Their closed connections keep the port for a minute from everybody but
+            // the next server of that kind (measured): only the server itself can find out whether it can bind.
+            Err(error) if error.kind() == ErrorKind::AddrInUse && listener::is_unused(address) => return Ok(()),
+            // The next address of the name is not tried: clients that connect to the name would reach the other process.
             Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(in_use(address)),
             Err(error) => last = Some(error),
             Ok(()) => return Ok(()),
@@ -139,7 +139,7 @@ fn in_use(address: &ServerAddress) -> LaunchFailure {
     LaunchFailure::new(FailureReason::PortInUse, detail)
 }
 
-/// Removes a socket that nobody answers on, which would block the bind (measured), and nothing else.
+/// Removes a socket file on which nobody listens, because it would block the bind (measured). Removes nothing else.
 fn clear_socket(path: &Path) -> io::Result<()> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -153,12 +153,12 @@ fn clear_socket(path: &Path) -> io::Result<()> {
             Err(error) => return Err(error),
         },
     }
-    // Binding tells whether the folder exists, may be written, and the path is short enough.
+    // A trial bind checks that the folder exists and may be written, and that the path is short enough.
     UnixListener::bind(path)?;
     fs::remove_file(path)
 }
 
-/// The header of a GGUF file: magic, version, and since version 2 the counts of tensors and of key-value pairs.
+/// Checks the header of a GGUF file: magic, version, and since version 2 the counts of tensors and key-value pairs.
 fn check_header(header: &[u8], file_size: u64) -> Result<(), String> {
     if header.is_empty() {
         return Err("is empty".to_owned());
@@ -184,7 +184,7 @@ fn check_header(header: &[u8], file_size: u64) -> Result<(), String> {
     let (Some(tensors), Some(pairs)) = (count(8), count(16)) else {
         return Err("is cut off in its header".to_owned());
     };
-    // The least that a tensor's entry takes: length of the name, dimensions, type, offset. Of a pair: length, type, value.
+    // A tensor takes at least 24 bytes (length of its name, dimensions, type, offset), a pair 13 (length, type, value).
     let least = tensors.saturating_mul(24).saturating_add(pairs.saturating_mul(13));
     if least > file_size {
         return Err(format!("is cut off or corrupt: {tensors} tensors do not fit into {file_size} bytes"));
@@ -192,11 +192,11 @@ fn check_header(header: &[u8], file_size: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a file that starts so is a program of this machine: ELF, or a script that names its interpreter.
+/// Whether a file with this header is a program for this machine: ELF, or a script that names its interpreter.
 fn is_runnable(header: &[u8]) -> bool {
     let machine = header.get(18..20).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
     let machines: &[u16] = match std::env::consts::ARCH {
-        // EM_X86_64, and EM_386 which its kernels run too.
+        // EM_X86_64, and EM_386, which 64-bit kernels execute too.
         "x86_64" => &[62, 3],
         // EM_AARCH64 and EM_ARM.
         "aarch64" => &[183, 40],
@@ -206,7 +206,7 @@ fn is_runnable(header: &[u8]) -> bool {
     is_ours || header.starts_with(b"#!")
 }
 
-/// Whether the kernel was taught to run other formats; it always lists `register` and `status`.
+/// Whether binfmt_misc is set up for further formats. Its folder always has `register` and `status`.
 fn has_foreign_formats() -> bool {
     fs::read_dir("/proc/sys/fs/binfmt_misc").is_ok_and(|formats| formats.count() > 2)
 }
@@ -232,151 +232,4 @@ fn kind_of(metadata: &Metadata) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-    use std::path::PathBuf;
-
-    use super::*;
-
-    fn folder() -> tempfile::TempDir {
-        tempfile::tempdir().expect("tempdir")
-    }
-
-    fn file(folder: &tempfile::TempDir, name: &str, content: impl AsRef<[u8]>, mode: u32) -> PathBuf {
-        let path = folder.path().join(name);
-        fs::write(&path, content).expect("write");
-        fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("chmod");
-        path
-    }
-
-    fn gguf(version: u32, tensors: u64, pairs: u64, size: usize) -> Vec<u8> {
-        let mut content = b"GGUF".to_vec();
-        content.extend(version.to_le_bytes());
-        content.extend(tensors.to_le_bytes());
-        content.extend(pairs.to_le_bytes());
-        content.resize(size, 0);
-        content
-    }
-
-    #[test]
-    fn a_program_that_the_kernel_would_not_run_is_found() {
-        let folder = folder();
-        let mut foreign = fs::read("/proc/self/exe").expect("read");
-        foreign.truncate(64);
-        // EM_S390.
-        foreign[18..20].copy_from_slice(&22_u16.to_ne_bytes());
-        let cases = [
-            (folder.path().join("missing"), "cannot find"),
-            (folder.path().to_owned(), "a directory"),
-            (file(&folder, "plain", "#!/bin/sh\n", 0o644), "chmod +x"),
-            (file(&folder, "foreign", foreign, 0o755), "for this machine"),
-            (file(&folder, "text", "echo hello\n", 0o755), "for this machine"),
-            (file(&folder, "empty", "", 0o755), "for this machine"),
-        ];
-        for (path, expected) in cases {
-            let failure = check_program(&path).expect_err(expected);
-            assert_eq!(failure.reason, FailureReason::BinaryNotFound, "{failure}");
-            assert!(failure.reason.is_permanent() && failure.detail.contains(expected), "{failure}");
-        }
-        for good in [file(&folder, "script", "#!/bin/sh\n", 0o755), "/proc/self/exe".into()] {
-            assert_eq!(check_program(&good), Ok(()));
-        }
-    }
-
-    #[test]
-    fn a_model_that_no_build_reads_is_found() {
-        let folder = folder();
-        let fifo = folder.path().join("fifo.gguf");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
-        let dangling = folder.path().join("dangling.gguf");
-        symlink("/no/such/file", &dangling).expect("symlink");
-        let (not_found, invalid) = (FailureReason::ModelNotFound, FailureReason::ModelInvalid);
-        let cases = [
-            (folder.path().join("missing.gguf"), not_found, "No such file"),
-            (dangling, not_found, "No such file"),
-            (fifo, invalid, "named pipe"),
-            (folder.path().to_owned(), invalid, "directory"),
-            (file(&folder, "empty.gguf", "", 0o644), invalid, "is empty"),
-            (file(&folder, "text.gguf", "hello", 0o644), invalid, "no GGUF"),
-            (file(&folder, "short.gguf", "GGUF\x03", 0o644), invalid, "cut off in its header"),
-            (file(&folder, "header.gguf", &gguf(3, 0, 0, 24)[..20], 0o644), invalid, "cut off in its header"),
-            (file(&folder, "future.gguf", gguf(99, 0, 0, 24), 0o644), invalid, "version 99"),
-            (file(&folder, "cut.gguf", gguf(3, 100, 10, 1000), 0o644), invalid, "100 tensors do not fit"),
-            (file(&folder, "absurd.gguf", gguf(3, u64::MAX, u64::MAX, 1000), 0o644), invalid, "do not fit"),
-        ];
-        for (path, reason, expected) in cases {
-            let failure = check_model(&path).expect_err(expected);
-            assert_eq!(failure.reason, reason, "{failure}");
-            assert!(failure.detail.contains(expected), "{failure}");
-        }
-    }
-
-    #[test]
-    fn a_model_of_every_known_version_passes() {
-        let folder = folder();
-        let mut big_endian = gguf(0, 0, 0, 24);
-        big_endian[4..8].copy_from_slice(&3_u32.to_be_bytes());
-        for (name, content) in
-            [("1", gguf(1, 0, 0, 16)), ("2", gguf(2, 1, 1, 64)), ("3", gguf(3, 1, 1, 64)), ("be", big_endian)]
-        {
-            assert_eq!(check_model(&file(&folder, name, content, 0o644)), Ok(()), "{name}");
-        }
-    }
-
-    #[test]
-    fn keys_are_read_line_by_line_and_a_key_file_that_is_none_is_refused() {
-        let folder = folder();
-        let keys = file(&folder, "keys", "# mine\nsk-1\n  sk-2\n", 0o600);
-        assert_eq!(read_keys(&keys), Ok(vec!["sk-1".to_owned(), "sk-2".to_owned()]));
-        let fifo = folder.path().join("fifo");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
-        for path in [&fifo, &folder.path().join("missing")] {
-            assert_eq!(read_keys(path).expect_err("refused").reason, FailureReason::BadArgument);
-        }
-    }
-
-    #[test]
-    fn a_taken_port_is_named_with_who_has_it() {
-        let taken = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let port = taken.local_addr().expect("bound").port();
-        for host in ["127.0.0.1", "0.0.0.0"] {
-            let failure = check_addresses(host, port).expect_err("taken");
-            assert_eq!(failure.reason, FailureReason::PortInUse);
-            assert!(failure.detail.contains(&format!("(pid {})", std::process::id())), "{failure}");
-        }
-        assert_eq!(check_addresses("127.0.0.1", 0), Ok(()), "the kernel has a free one");
-    }
-
-    #[test]
-    fn a_host_that_is_not_ours_is_a_bad_argument() {
-        // TEST-NET-1 is assigned to nobody.
-        for host in ["192.0.2.1", "no such host", "127.0.0.1,192.0.2.1"] {
-            let failure = check_addresses(host, 8001).expect_err(host);
-            assert_eq!(failure.reason, FailureReason::BadArgument, "{failure}");
-        }
-    }
-
-    #[test]
-    fn a_dead_unix_socket_is_removed_and_nothing_else_is() {
-        let folder = folder();
-        let check = |path: &Path| check_addresses(path.to_str().expect("text"), 8001);
-        let dead = folder.path().join("dead.sock");
-        drop(UnixListener::bind(&dead).expect("bind"));
-        assert_eq!(check(&dead), Ok(()));
-        assert!(!dead.exists());
-
-        let alive = folder.path().join("alive.sock");
-        let _listener = UnixListener::bind(&alive).expect("bind");
-        assert_eq!(check(&alive).expect_err("alive").reason, FailureReason::PortInUse);
-
-        let plain = file(&folder, "plain.sock", "precious", 0o644);
-        let pointing = folder.path().join("link.sock");
-        symlink(&alive, &pointing).expect("symlink");
-        let too_long = folder.path().join(format!("{}.sock", "x".repeat(110)));
-        let no_folder = folder.path().join("missing/a.sock");
-        for path in [&plain, &pointing, &too_long, &no_folder] {
-            assert_eq!(check(path).expect_err("unusable").reason, FailureReason::BadArgument, "{}", path.display());
-        }
-        assert!(alive.exists() && plain.exists() && pointing.exists());
-    }
-}
+mod tests;

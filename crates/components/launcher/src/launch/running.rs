@@ -1,10 +1,12 @@
-//! A launch whose process runs: its output is read, signals are delivered, questions answered, until it has ended and is reaped.
+//! A launch whose process runs: reads its output, delivers signals and answers questions until the process has ended and is
+//! reaped.
 //!
-//! It lives for months, and there may be hundreds, so that it keeps no more than that takes: what can be made again, such as
-//! the selector of its processes, is made when it is needed.
+//! One of these exists per running server, for months, so it stores nothing that can be recomputed, such as the selector of its
+//! processes.
 //!
-//! The order at the end is fixed: exit seen, group and tag swept, pipes read to their end or to a deadline, status
-//! taken. The zombie holds its process-group id until then, so that every signal reaches our processes or nobody.
+//! The order at the end is fixed: the exit is seen; group, tag and lock are swept; the pipes are read to their end or to a
+//! deadline; the status is reaped. Until then the zombie keeps its process-group id from being reused, so that every signal
+//! reaches our processes or nobody.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,7 +17,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, OutputKey};
+use llama_warden_config::ServerSpec;
 use llama_warden_events::{Event, ListenerOwner, ProcessEnd, Seq, Signal, StreamName, Warning};
+use llama_warden_support::blocking;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -25,58 +29,63 @@ use super::orders::{LaunchOrder, ListenerInquiry, SignalOrder};
 use crate::output::lines::Redactor;
 use crate::output::pipes::{OutputPipe, ReadCancel, ServerOutput};
 use crate::process::child_process::ChildProcess;
+use crate::process::launch_tag::LaunchTag;
 use crate::process::sweep::{ProcessSelector, Survivor};
+use crate::process::{listener, server_address};
 
-/// Time for the pipes to end once nobody is left: somebody who cannot be found may hold them.
+/// Time for the pipes to end after the sweep. A process that the sweep could not find may hold them open.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// See the module.
+/// A launch with its process and the task that reads its output.
 pub(crate) struct RunningServer {
     launch: Launch,
     process: ChildProcess,
     reader: ReaderTask,
-    /// The question that is being answered.
-    inquiry: Option<AnsweredInquiry>,
+    /// The question that is being answered; the next one waits in the inbox.
+    inquiry: Option<ListenerAnswer>,
 }
 
-/// Our ends of a process's pipes, with what is replaced in them.
+/// Our ends of a process's pipes, and the secrets to replace in what they carry.
 pub(crate) struct OutputPipes {
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     pub(crate) redactor: Redactor,
 }
 
-/// What is known when a process is gone.
+/// The end of a process, and how many of its descendants were killed or survived.
 pub(crate) struct FinishedProcess {
     pub(crate) end: ProcessEnd,
     pub(crate) swept: u32,
     pub(crate) survivors: Vec<Survivor>,
 }
 
-type AnsweredInquiry = Pin<Box<dyn Future<Output = (ListenerOwner, Option<Seq>)> + Send>>;
+/// The task that reads the output, and the means to end it early.
+pub(crate) struct ReaderTask {
+    reading: JoinHandle<()>,
+    cancel: ReadCancel,
+}
 
-/// What a running launch is woken by.
+type ListenerAnswer = Pin<Box<dyn Future<Output = (ListenerOwner, Option<Seq>)> + Send>>;
+
+/// Everything that wakes a running launch.
 enum Wakeup {
     Exited(io::Result<()>),
-    LaunchOrder(LaunchOrder),
+    Ordered(LaunchOrder),
     Asked(ListenerInquiry),
     Answered(ListenerOwner, Option<Seq>),
 }
 
-/// The task that reads the output, and the way to end it.
-pub(crate) struct ReaderTask {
-    reading: JoinHandle<()>,
-    give_up: ReadCancel,
-}
-
 impl RunningServer {
-    /// Takes charge of a process that all know of, and begins to read its output.
+    /// Takes over a process that is published, and begins to read its output.
     pub(crate) fn new(launch: Launch, process: ChildProcess, output: OutputPipes) -> Self {
-        let reader = read(&launch, output);
+        let reader = start_reading(&launch, output);
         Self { launch, process, reader, inquiry: None }
     }
 
     /// Delivers signals and answers questions until the process has ended.
+    ///
+    /// # Errors
+    /// If the bus is closed.
     pub(crate) async fn run_until_exit(&mut self) -> Result<(), BusClosed> {
         loop {
             match self.next_wakeup().await {
@@ -88,9 +97,10 @@ impl RunningServer {
                     }
                     return Ok(());
                 }
-                Wakeup::LaunchOrder(LaunchOrder::Signal(order)) => Box::pin(self.deliver(order)).await?,
-                Wakeup::LaunchOrder(LaunchOrder::CallOff) => kill(&self.process),
-                Wakeup::Asked(inquiry) => self.inquiry = Some(self.inquire(inquiry)),
+                // Boxed: see `next_wakeup`.
+                Wakeup::Ordered(LaunchOrder::Signal(order)) => Box::pin(self.deliver(order)).await?,
+                Wakeup::Ordered(LaunchOrder::CallOff) => kill(&self.process),
+                Wakeup::Asked(inquiry) => self.inquiry = Some(self.identify_listener(inquiry)),
                 Wakeup::Answered(listener, cause) => {
                     self.inquiry = None;
                     let identified = Event::ListenerIdentified { listener };
@@ -100,22 +110,21 @@ impl RunningServer {
         }
     }
 
-    /// The next thing to be done. Polled by hand, since it is awaited for months: a select keeps room for what it does then.
-    /// In this order, since nothing matters after an exit, and signals go before questions.
+    /// Waits for the next wake-up. Polled by hand: `select!` would store the handlers' state in this long-lived future, whose
+    /// size a test below limits.
     fn next_wakeup(&mut self) -> impl Future<Output = Wakeup> {
         let Self { launch, process, inquiry, .. } = self;
         let mut exited = process.exited();
         poll_fn(move |context| {
+            // The exit first, because nothing matters after it; signals before questions, because a stop must not wait.
             if let Poll::Ready(exited) = Pin::new(&mut exited).poll(context) {
                 return Poll::Ready(Wakeup::Exited(exited));
             }
             if let Poll::Ready(order) = launch.inbox.poll_order(context) {
-                return Poll::Ready(Wakeup::LaunchOrder(order));
+                return Poll::Ready(Wakeup::Ordered(order));
             }
             match inquiry {
-                Some(answered) => {
-                    answered.as_mut().poll(context).map(|(listener, cause)| Wakeup::Answered(listener, cause))
-                }
+                Some(answer) => answer.as_mut().poll(context).map(|(owner, cause)| Wakeup::Answered(owner, cause)),
                 None => launch.inbox.poll_inquiry(context).map(Wakeup::Asked),
             }
         })
@@ -125,27 +134,29 @@ impl RunningServer {
         let SignalOrder { signal, rung, cause } = order;
         let Self { process, launch: Launch { reporter, .. }, .. } = self;
         if let Err(error) = process.deliver(signal) {
-            // The next rung of the ladder is KILL, which always has a name.
+            // Not fatal: the next rung of the ladder is KILL, which can always be sent.
             tracing::error!(server = %reporter.server, %error, "a signal was not delivered");
             return Ok(());
         }
-        let draft = reporter.draft(Event::SignalDelivered { signal, rung }).because(cause);
-        reporter.cause = Some(reporter.events.publish_acked(draft).await?);
-        Ok(())
+        reporter.cause = cause;
+        reporter.publish_acked(Event::SignalDelivered { signal, rung }).await
     }
 
-    /// Finds out who listens where the server should.
-    fn inquire(&self, inquiry: ListenerInquiry) -> AnsweredInquiry {
-        let Self { launch, process, .. } = self;
-        let (server, resources, tag) = (Arc::clone(&launch.server), Arc::clone(&launch.resources), launch.tag());
-        let leader = process.pid();
-        Box::pin(async move { (resources.who_listens(server, leader, tag).await, inquiry.cause) })
+    /// Starts to find out which process listens on the server's address.
+    fn identify_listener(&self, inquiry: ListenerInquiry) -> ListenerAnswer {
+        let (server, tag) = (Arc::clone(&self.launch.server), self.launch.tag());
+        let leader = self.process.pid();
+        Box::pin(async move {
+            let owner = blocking(move || listener_of(&server, leader, &tag)).await;
+            let failed = |error| ListenerOwner::Unreadable { detail: format!("the search failed: {error}") };
+            (owner.unwrap_or_else(failed), inquiry.cause)
+        })
     }
 
-    /// Cleans up after a process that has ended, unless nobody hears of it.
-    pub(crate) async fn conclude(self, attended: Result<(), BusClosed>) -> EndedLaunch {
+    /// Cleans up after a process that has ended. If the bus is closed, nobody would see it, and dropping the process kills it.
+    pub(crate) async fn conclude(self, result: Result<(), BusClosed>) -> EndedLaunch {
         let Self { launch, process, reader, .. } = self;
-        if attended.is_err() {
+        if result.is_err() {
             return launch.end_unheard();
         }
         let FinishedProcess { end, swept, survivors } = sweep_and_reap(process, launch.selector(), Some(reader)).await;
@@ -156,33 +167,37 @@ impl RunningServer {
                 return launch.end_unheard();
             }
         }
-        launch.over(Event::ServerExited { end, swept })
+        launch.end(Event::ServerExited { end, swept })
     }
 }
 
-/// Begins to read the output, in a task of its own: it waits for nothing but the pipes.
-fn read(launch: &Launch, output: OutputPipes) -> ReaderTask {
+/// Reads the output in a task of its own, which waits for nothing but the pipes: a server whose pipe is full stops answering.
+fn start_reading(launch: &Launch, output: OutputPipes) -> ReaderTask {
     let OutputPipes { stdout, stderr, redactor } = output;
-    // Both are open before either is read: a tap of one stream may count on the other's.
+    // Both sinks are open before either pipe is read: the tap of one stream may expect the other.
     let pipes = [(StreamName::Stdout, stdout), (StreamName::Stderr, stderr)].map(|(stream, pipe)| {
         let (server, incarnation) = (launch.reporter.server.clone(), launch.reporter.incarnation);
-        let mut sink =
-            launch.resources.lane.open(&OutputKey { server, incarnation, stream }, launch.server.log_ring_bytes);
+        let key = OutputKey { server, incarnation, stream };
+        let mut sink = launch.resources.lane.open(&key, launch.server.log_ring_bytes);
         OutputPipe::new(stream, pipe, move |line: &[u8]| sink.push(line))
     });
-    let (give_up, given_up) = oneshot::channel();
-    let reading = tokio::spawn(ServerOutput::new(pipes, redactor).read(given_up));
-    ReaderTask { reading, give_up }
+    let (cancel, cancelled) = oneshot::channel();
+    let reading = tokio::spawn(ServerOutput::new(pipes, redactor).read(cancelled));
+    ReaderTask { reading, cancel }
 }
 
-impl FinishedProcess {
-    /// The last event of a launch that `signal` called off before its program ran.
-    pub(crate) fn map_end(self, signal: Signal) -> Event {
-        Event::ServerExited { end: ProcessEnd::Signaled { signal, core_dumped: false }, swept: self.swept }
+/// The process that listens on the address of `server`. Blocks on `/proc` and perhaps on a name server.
+fn listener_of(server: &ServerSpec, leader: u32, tag: &LaunchTag) -> ListenerOwner {
+    match server_address::resolve(&server.host, server.port) {
+        Ok(entries) => {
+            let addresses: Vec<_> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
+            listener::identify(&addresses, leader, tag)
+        }
+        Err((host, error)) => ListenerOwner::Unreadable { detail: format!("cannot resolve `{host}`: {error}") },
     }
 }
 
-/// Sweeps what outlived the process, lets its reader come to the end, reaps.
+/// Waits for the end of a process, kills its descendants, lets its reader finish, and reaps it.
 pub(crate) async fn sweep_and_reap(
     process: ChildProcess,
     selector: ProcessSelector,
@@ -192,24 +207,24 @@ pub(crate) async fn sweep_and_reap(
         tracing::error!(pid = process.pid(), %error, "an exit cannot be awaited");
     }
     let sweep = process.sweep(selector, Instant::now() + SWEEP_TIMEOUT).await;
-    if let Some(ReaderTask { mut reading, give_up }) = reader
+    if let Some(ReaderTask { mut reading, cancel }) = reader
         && timeout(DRAIN_TIMEOUT, &mut reading).await.is_err()
     {
-        drop(give_up);
-        // A reader that panicked has ended too, and the panic was told.
+        drop(cancel);
+        // An error is a panic of the reader, which the panic hook has logged.
         let _ = reading.await;
     }
     FinishedProcess { end: process.reap(), swept: sweep.killed, survivors: sweep.survivors }
 }
 
-/// Kills a process that is in the way.
+/// Kills a process, and logs if that fails.
 pub(crate) fn kill(process: &ChildProcess) {
     if let Err(error) = process.deliver(Signal::KILL) {
         tracing::error!(pid = process.pid(), %error, "a process cannot be killed");
     }
 }
 
-/// Who is left, for people.
+/// The survivors as a list in words.
 pub(crate) fn listed(survivors: &[Survivor]) -> String {
     survivors.iter().map(Survivor::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -1,20 +1,21 @@
-//! One launch, from the first look to the process that all know of; [`RunningServer`] sees it through from there. The one task that
-//! signals and reaps its child.
+//! The task of one launch up to its published `ServerSpawned`; [`RunningServer`] owns the launch from then on.
+//!
+//! Invariants: only this task signals and reaps the child. A launch that is called off before its program runs ends with
+//! `ServerExited` by that signal; one that fails before its program runs ends with `ServerFailed`.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
-use llama_warden_bus::BusClosed;
 use llama_warden_events::{Event, FailureReason, HookOutcome, ProcessEnd, ServerId, Signal};
 use llama_warden_support::blocking;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::context::{EndedLaunch, Launch, SWEEP_TIMEOUT};
+use super::context::{EndedLaunch, Launch, NotStarted, SWEEP_TIMEOUT};
 use super::failure::LaunchFailure;
 use super::orders::{LaunchInbox, LaunchOrder};
 use super::pre_start;
-use super::prepare::{NotPrepared, PreparedLaunch, prepare};
+use super::prepare::{PreparedLaunch, prepare};
 use super::running::{OutputPipes, RunningServer, kill, listed, sweep_and_reap};
 use crate::output::pipes::read_bounded;
 use crate::process::child_process::ChildProcess;
@@ -25,17 +26,17 @@ use crate::process::sweep::{ProcessSelector, sweep};
 /// Bytes of an errno on the shim's pipe.
 const ERRNO_BYTES: u64 = 4;
 
-/// What comes before a launch, or between it and its process.
+/// What is decided about a launch before its task starts.
 #[derive(Debug)]
 pub(crate) struct LaunchPreconditions {
-    /// A server that is launched and listens in the same place, or will.
+    /// A launched server that listens on the same address, or will.
     pub(crate) conflict: Option<ServerId>,
-    /// Tells how the `pre-start` command ended, for a server that has one.
+    /// Completes with the end of the `pre-start` command; `None` for a server without one.
     pub(crate) pre_start: Option<oneshot::Receiver<HookOutcome>>,
 }
 
-/// A process that is being made, until all know of it.
-struct Spawning {
+/// A process that runs its program, before it is published.
+struct SpawnedServer {
     process: ChildProcess,
     output: OutputPipes,
 }
@@ -43,76 +44,63 @@ struct Spawning {
 impl Launch {
     /// Runs the launch to its end.
     pub(crate) fn run(self, preconditions: LaunchPreconditions) -> impl Future<Output = EndedLaunch> {
-        // Boxed, as everything that is over soon: a future is as large as its largest part, and this one lives for months.
-        let began = Box::pin(self.begin(preconditions));
+        // Boxed, like every part that is soon over: a future is as large as its largest part, and this one lives for months.
+        let begun = Box::pin(self.begin(preconditions));
         async move {
-            let mut running = match began.await {
+            let mut running = match begun.await {
                 Ok(running) => running,
-                Err(over) => return over,
+                Err(ended) => return ended,
             };
-            let attended = running.run_until_exit().await;
-            Box::pin(running.conclude(attended)).await
+            let result = running.run_until_exit().await;
+            Box::pin(running.conclude(result)).await
         }
     }
 
-    /// Everything until the process is known to all, and its output read.
     async fn begin(mut self, preconditions: LaunchPreconditions) -> Result<RunningServer, EndedLaunch> {
-        match self.make(preconditions).await {
-            Ok(Ok(Spawning { process, output })) => Ok(RunningServer::new(self, process, output)),
-            Ok(Err(last)) => Err(self.over(last)),
-            Err(BusClosed) => Err(self.end_unheard()),
+        match self.start(preconditions).await {
+            Ok(SpawnedServer { process, output }) => Ok(RunningServer::new(self, process, output)),
+            Err(NotStarted::Ended(last)) => Err(self.end(last)),
+            Err(NotStarted::Unheard) => Err(self.end_unheard()),
         }
     }
 
-    /// Makes the process and tells all of it; the inner error is the launch's last event.
-    async fn make(&mut self, preconditions: LaunchPreconditions) -> Result<Result<Spawning, Event>, BusClosed> {
+    /// Prepares and spawns the process, and publishes it.
+    async fn start(&mut self, preconditions: LaunchPreconditions) -> Result<SpawnedServer, NotStarted> {
         let LaunchPreconditions { conflict, pre_start } = preconditions;
-        let began = Event::LaunchBegan { binary: self.server.binary.to_path_buf() };
-        self.reporter.cause = Some(self.reporter.publish_acked(began).await?);
+        let binary = self.server.binary.to_path_buf();
+        self.reporter.publish_acked(Event::LaunchBegan { binary }).await?;
         if let Some(conflict) = conflict {
             let detail = format!("server {conflict} listens on the same port; give this server another `port`");
-            return Ok(Err(failed(LaunchFailure::new(FailureReason::PortInUse, detail))));
+            return Err(LaunchFailure::new(FailureReason::PortInUse, detail).into());
         }
         let tag = self.tag();
         let (server, resources, reporter) = (&self.server, &self.resources, &self.reporter);
         let prepared = async {
-            // Before the first look, since it may make what is looked at: fetch the model, mount its disk.
+            // Before the checks, because the command may make what they check: fetch the model, mount its disk.
             if let Some(ended) = pre_start {
                 pre_start::run(&resources.commands, reporter, ended).await?;
             }
             prepare(server, &tag, resources, reporter).await
         };
         let prepared = tokio::select! {
-            prepared = prepared => prepared,
-            signal = called_off(&self.inbox) => return Ok(Err(exited_by(signal))),
-        };
-        let prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(NotPrepared::Failed(failure)) => return Ok(Err(failed(failure))),
-            Err(NotPrepared::Unheard) => return Err(BusClosed),
+            prepared = prepared => prepared?,
+            signal = called_off(&self.inbox) => return Err(called_off_by(signal, 0)),
         };
         let argv = prepared.line.redacted().into();
-        let spawning = match self.spawn(prepared).await {
-            Ok(spawning) => spawning,
-            Err(last) => return Ok(Err(last)),
-        };
-        let spawned = Event::ServerSpawned {
-            pid: spawning.process.pid(),
-            start_ticks: spawning.process.start_ticks(),
-            argv,
-            port: self.server.port,
-        };
-        // Acknowledged, so that nothing that a line leads to can come before it.
-        self.reporter.cause = Some(self.reporter.publish_acked(spawned).await?);
-        Ok(Ok(spawning))
+        let spawned = self.spawn(prepared).await?;
+        let (pid, start_ticks) = (spawned.process.pid(), spawned.process.start_ticks());
+        // Acknowledged before the output is read, so that no event that a line leads to can come before this one.
+        let event = Event::ServerSpawned { pid, start_ticks, argv, port: self.server.port };
+        self.reporter.publish_acked(event).await?;
+        Ok(spawned)
     }
 
-    /// Makes the process and waits until it runs its program; the error is the launch's last event.
-    async fn spawn(&self, prepared: PreparedLaunch) -> Result<Spawning, Event> {
+    /// Spawns the process and waits until it runs its program.
+    async fn spawn(&self, prepared: PreparedLaunch) -> Result<SpawnedServer, NotStarted> {
         let PreparedLaunch { line, environment, redactor } = prepared;
         let program = line.program.clone();
-        let failure = |error: &io::Error| failed(LaunchFailure::spawn(&program, error));
-        let lock = self.lock().await.map_err(failed)?;
+        let failure = |error: io::Error| LaunchFailure::spawn(&program, &error);
+        let lock = self.lock().await?;
         let request = SpawnRequest {
             shim: self.resources.shim.clone(),
             program: line.program,
@@ -121,35 +109,39 @@ impl Launch {
             lock: lock.as_ref().map(|lock| lock.path().to_owned()),
         };
         let spawner = &self.resources.spawner;
-        let spawned = spawner.spawn(request).await.map_err(|error| failure(&error))?;
-        let process = ChildProcess::new(spawner, spawned.child).map_err(|error| failure(&error))?;
+        let spawned = spawner.spawn(request).await.map_err(failure)?;
+        let process = ChildProcess::new(spawner, spawned.child).map_err(failure)?;
         if let Some(exec_errors) = spawned.exec_errors {
             let confirmed = tokio::select! {
                 confirmed = read_errno(exec_errors) => confirmed,
                 signal = called_off(&self.inbox) => {
-                    // The shim would only be in the way of the signal's meaning: nothing runs yet.
+                    // Not delivered as it is: the shim may handle it differently from the program that it was meant for.
                     kill(&process);
-                    return Err(sweep_and_reap(process, self.selector(), None).await.map_end(signal));
+                    let swept = sweep_and_reap(process, self.selector(), None).await.swept;
+                    return Err(called_off_by(signal, swept));
                 }
             };
             if let Err(error) = confirmed {
                 kill(&process);
                 sweep_and_reap(process, self.selector(), None).await;
-                return Err(failure(&error));
+                return Err(failure(error).into());
             }
         }
         let output = OutputPipes { stdout: spawned.stdout, stderr: spawned.stderr, redactor };
-        Ok(Spawning { process, output })
+        Ok(SpawnedServer { process, output })
     }
 
-    /// The lock that the launch is to hold. Who is left of an earlier launch and still holds it is killed first; beside one
-    /// that cannot be, nothing is started.
+    /// The lock that the process will hold; `None` without a state directory. Kills processes of an earlier launch that still
+    /// hold it.
+    ///
+    /// # Errors
+    /// If the lock's file cannot be made, or a holder cannot be killed: no server is started beside it.
     async fn lock(&self) -> Result<Option<InstanceLock>, LaunchFailure> {
         let Some(state_dir) = self.resources.state_dir.clone() else { return Ok(None) };
         let (folder, server) = (state_dir.clone(), self.reporter.server.clone());
-        let make = move || InstanceLock::of(&folder, &server).map(|lock| (lock.is_held(), lock));
-        let made = blocking(make).await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        let (is_held, lock) = made.map_err(|error| {
+        let create = move || InstanceLock::create(&folder, &server).map(|lock| (lock.is_held(), lock));
+        let created = blocking(create).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        let (is_held, lock) = created.map_err(|error| {
             let detail = format!("cannot make a lock in the state directory {}: {error}", state_dir.display());
             LaunchFailure::new(FailureReason::SpawnFailed, detail)
         })?;
@@ -165,7 +157,7 @@ impl Launch {
     }
 }
 
-/// The signal by which a launch is called off before its program runs: the first that is asked for that would end it.
+/// Waits for an order that ends the launch before its program runs. Every signal but CONT would end a server then.
 async fn called_off(inbox: &LaunchInbox) -> Signal {
     loop {
         match inbox.next_order().await {
@@ -176,19 +168,16 @@ async fn called_off(inbox: &LaunchInbox) -> Signal {
     }
 }
 
-/// What the shim reports: nothing if its program runs, the errno if exec failed.
+/// The end of a launch that `signal` called off before its program ran.
+fn called_off_by(signal: Signal, swept: u32) -> NotStarted {
+    NotStarted::Ended(Event::ServerExited { end: ProcessEnd::Signaled { signal, core_dumped: false }, swept })
+}
+
+/// Reads the shim's report: end of file if its program runs, the errno if exec failed.
 async fn read_errno(exec_errors: OwnedFd) -> io::Result<()> {
     let report = read_bounded(exec_errors, ERRNO_BYTES).await?;
     match <[u8; 4]>::try_from(report) {
         Ok(errno) => Err(io::Error::from_raw_os_error(i32::from_le_bytes(errno))),
         Err(_) => Ok(()),
     }
-}
-
-fn failed(failure: LaunchFailure) -> Event {
-    Event::ServerFailed { reason: failure.reason, detail: failure.detail, lines: failure.lines }
-}
-
-fn exited_by(signal: Signal) -> Event {
-    Event::ServerExited { end: ProcessEnd::Signaled { signal, core_dumped: false }, swept: 0 }
 }

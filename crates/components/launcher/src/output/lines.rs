@@ -1,15 +1,15 @@
-//! Cuts a byte stream into lines, whatever sizes it arrives in.
+//! Cuts a byte stream into lines, whatever the sizes of its pieces, and replaces secrets in lines.
 //!
 //! llama-server writes one log line in three or more pieces, and may write bytes that are not UTF-8 (measured). A line
-//! ends at `\n`; one `\r` before it is not part of it. Of a line longer than [`MAX_LINE`] the beginning is kept and the
-//! rest is skipped, so that memory stays bounded.
+//! ends at `\n`; one `\r` before it is not part of the line. Memory is bounded: of a line longer than [`MAX_LINE`] only the
+//! beginning is kept.
 
 use std::borrow::Cow;
 
 use llama_warden_dialects::REDACTED;
 use memchr::{memchr, memmem};
 
-/// Longest line, in bytes without the line end.
+/// Longest line in bytes, without the line end.
 pub(crate) const MAX_LINE: usize = 64 * 1024;
 
 /// The state between two reads.
@@ -20,7 +20,7 @@ pub(crate) struct LineSplitter {
 }
 
 impl LineSplitter {
-    /// Takes the next bytes; calls `on_line` for each line that they end.
+    /// Reads the next bytes; calls `on_line` for each line that they complete.
     pub(crate) fn feed(&mut self, mut bytes: &[u8], mut on_line: impl FnMut(&[u8])) {
         while let Some(end) = memchr(b'\n', bytes) {
             let (rest_of_line, following) = (&bytes[..end], &bytes[end + 1..]);
@@ -29,7 +29,7 @@ impl LineSplitter {
             } else if self.partial.is_empty() {
                 emit(rest_of_line, &mut on_line);
             } else {
-                // Taken and not cleared: who says nothing for months keeps no buffer.
+                // Taken instead of cleared: a server that prints nothing for months keeps no buffer.
                 let mut line = std::mem::take(&mut self.partial);
                 line.extend_from_slice(rest_of_line);
                 emit(&line, &mut on_line);
@@ -38,7 +38,7 @@ impl LineSplitter {
         }
         if !self.is_skipping {
             self.partial.extend_from_slice(bytes);
-            // One byte more than the longest line may be its `\r`.
+            // One byte more than the longest line: it may be the `\r`.
             if self.partial.len() > MAX_LINE + 1 {
                 emit(&std::mem::take(&mut self.partial), &mut on_line);
                 self.is_skipping = true;
@@ -46,7 +46,7 @@ impl LineSplitter {
         }
     }
 
-    /// The stream has ended: what is left is a line too.
+    /// Ends the stream: an incomplete line counts as a line.
     pub(crate) fn finish(&mut self, mut on_line: impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
             emit(&std::mem::take(&mut self.partial), &mut on_line);
@@ -66,7 +66,7 @@ pub(crate) struct Redactor {
     secrets: Box<[memmem::Finder<'static>]>,
 }
 
-/// Shorter ones would blank out ordinary text.
+/// Shortest secret in bytes that is replaced. Shorter ones occur in ordinary text.
 const MIN_SECRET: usize = 4;
 
 impl Redactor {
@@ -77,7 +77,7 @@ impl Redactor {
         Self { secrets: long_enough.map(|secret| memmem::Finder::new(secret.as_ref()).into_owned()).collect() }
     }
 
-    /// The line without secrets; borrowed where there is none.
+    /// The line without secrets; borrowed if it has none.
     pub(crate) fn redact<'a>(&self, line: &'a [u8]) -> Cow<'a, [u8]> {
         self.secrets.iter().fold(Cow::Borrowed(line), |line, secret| {
             if secret.find(&line).is_none() {

@@ -1,4 +1,4 @@
-//! The output of processes, from the pipe to lines without secrets.
+//! The output of processes: from pipes to lines without secrets.
 
 pub(crate) mod lines;
 pub(crate) mod pipes;

@@ -1,7 +1,7 @@
-//! Reads the output of a child to its end, for ever: a server whose pipe is full stops answering (measured).
+//! Reads the output of a child to its end, however long it lives: a server whose pipe is full stops answering (measured).
 //!
-//! One task reads both pipes of a child. It waits for them and for the one order to give up; nothing that it hands lines to
-//! can make it wait. Polled by hand, since it lives for months: between two reads it keeps nothing but its fields.
+//! One task reads both pipes of a child. It waits for them and for the order to stop, and for nothing else: the receivers of
+//! lines cannot make it wait. Polled by hand, because the task lives for months: between two reads it keeps only its fields.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -20,45 +20,45 @@ use tokio::task::yield_now;
 
 use super::lines::{LineSplitter, Redactor};
 
-/// As much as a pipe holds by default.
+/// Size of the read buffer in bytes: the default capacity of a pipe.
 const BUFFER: usize = 64 * 1024;
 
-/// Reads in a row, of both pipes together, after which everybody else gets a turn: half a megabyte, some 2 ms of work.
+/// Reads in a row, of both pipes together, before other tasks get a turn: half a megabyte, some 2 ms of work.
 const READS_IN_A_ROW: usize = 8;
 
 thread_local! {
-    /// Bytes on their way from a pipe into lines. One per thread and not per pipe: nothing stays in it, and a server that
-    /// says nothing costs no buffer.
+    /// The read buffer. One per thread instead of one per pipe, because it is empty between two polls: a silent server costs no
+    /// buffer.
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into());
 }
 
-/// Both pipes of a child, of which every line is handed on, secrets replaced.
+/// Both pipes of a child. Each line is passed on with its secrets replaced.
 pub(crate) struct ServerOutput<L> {
     pipes: [OutputPipe<L>; 2],
     redactor: Redactor,
 }
 
-/// One pipe, on its way into lines.
+/// One pipe, its line splitter and its receiver of lines.
 pub(crate) struct OutputPipe<L> {
     stream: StreamName,
-    /// None once it is read to its end.
+    /// `None` once the pipe is read to its end.
     receiver: Option<Receiver>,
     splitter: LineSplitter,
     on_line: L,
 }
 
-/// The order to give up, which is given by dropping it.
+/// Stops the reading when it is dropped.
 pub(crate) type ReadCancel = oneshot::Sender<Infallible>;
 
-/// The end at which that order arrives.
+/// Completes when its [`ReadCancel`] is dropped.
 pub(crate) type ReadCancelled = oneshot::Receiver<Infallible>;
 
-/// Why a poll of the output returns.
+/// The reason for which a poll of the output returns.
 enum Pause {
-    /// Both pipes are at their end.
+    /// Both pipes are read to their end.
     Ended,
-    /// Everybody else gets a turn.
-    Turn,
+    /// It is the turn of other tasks.
+    Yield,
 }
 
 impl<L: FnMut(&[u8])> ServerOutput<L> {
@@ -66,19 +66,19 @@ impl<L: FnMut(&[u8])> ServerOutput<L> {
         Self { pipes, redactor }
     }
 
-    /// Reads both pipes to their end, or until it is given up.
+    /// Reads both pipes to their end, or until `cancelled` completes.
     #[expect(clippy::manual_async_fn, reason = "an async fn holds its arguments twice, and this one lives for months")]
-    pub(crate) fn read(mut self, mut given_up: ReadCancelled) -> impl Future<Output = ()> {
+    pub(crate) fn read(mut self, mut cancelled: ReadCancelled) -> impl Future<Output = ()> {
         async move {
-            while let Pause::Turn = poll_fn(|context| self.poll(&mut given_up, context)).await {
-                // Unlike a wake of our own, this lets the runtime hear of other pipes and connections too.
+            while let Pause::Yield = poll_fn(|context| self.poll(&mut cancelled, context)).await {
+                // Waking ourselves would not do: yielding also lets the runtime poll other pipes and connections.
                 yield_now().await;
             }
         }
     }
 
-    fn poll(&mut self, given_up: &mut ReadCancelled, context: &mut Context<'_>) -> Poll<Pause> {
-        if Pin::new(given_up).poll(context).is_ready() {
+    fn poll(&mut self, cancelled: &mut ReadCancelled, context: &mut Context<'_>) -> Poll<Pause> {
+        if Pin::new(cancelled).poll(context).is_ready() {
             self.pipes.iter_mut().for_each(|pipe| pipe.read_rest(&self.redactor));
             return Poll::Ready(Pause::Ended);
         }
@@ -94,18 +94,18 @@ impl<L: FnMut(&[u8])> ServerOutput<L> {
                 return Poll::Pending;
             }
         }
-        Poll::Ready(Pause::Turn)
+        Poll::Ready(Pause::Yield)
     }
 }
 
 impl<L: FnMut(&[u8])> OutputPipe<L> {
-    /// A pipe that cannot be read counts as ended.
+    /// A pipe that cannot be read counts as read to its end.
     pub(crate) fn new(stream: StreamName, pipe: OwnedFd, on_line: L) -> Self {
         let receiver = Receiver::from_owned_fd(pipe).inspect_err(|error| warn_unreadable(stream, error)).ok();
         Self { stream, receiver, splitter: LineSplitter::default(), on_line }
     }
 
-    /// A panic of whoever takes the lines ends this pipe and not the other one.
+    /// Polls once. A panic of the receiver of lines ends this pipe, and not the other one.
     fn poll_guarded(&mut self, redactor: &Redactor, context: &mut Context<'_>) -> Poll<()> {
         let read = catch_unwind(AssertUnwindSafe(|| self.poll_read(redactor, context)));
         read.unwrap_or_else(|_| {
@@ -114,7 +114,7 @@ impl<L: FnMut(&[u8])> OutputPipe<L> {
         })
     }
 
-    /// Reads once; pending where there is nothing to read, or never will be.
+    /// Reads once. Pending if there is nothing to read now, or the pipe is read to its end.
     fn poll_read(&mut self, redactor: &Redactor, context: &mut Context<'_>) -> Poll<()> {
         let Some(receiver) = &mut self.receiver else { return Poll::Pending };
         let (splitter, on_line) = (&mut self.splitter, &mut self.on_line);
@@ -136,13 +136,13 @@ impl<L: FnMut(&[u8])> OutputPipe<L> {
         Poll::Ready(())
     }
 
-    /// What a pipe holds is still read once when it is given up: somebody who escaped may go on filling it, and the runtime
-    /// may not have heard yet that there is something, so it is asked of the kernel.
+    /// Reads once what the pipe holds, when the reading is stopped. Once, because an escaped descendant may keep filling it; by a
+    /// direct read, because the runtime may not have seen yet that there is something.
     fn read_rest(&mut self, redactor: &Redactor) {
         let Some(receiver) = &self.receiver else { return };
         let (splitter, on_line) = (&mut self.splitter, &mut self.on_line);
         SCRATCH.with_borrow_mut(|buffer| {
-            // An error is that it is empty, or that there is nothing to be had.
+            // An error means that the pipe is empty or unreadable.
             let read = nix::unistd::read(receiver, buffer).unwrap_or(0);
             splitter.feed(&buffer[..read], |line| on_line(&redactor.redact(line)));
         });
@@ -160,7 +160,7 @@ fn warn_unreadable(stream: StreamName, error: &io::Error) {
     tracing::warn!(%stream, %error, "the output of a server cannot be read");
 }
 
-/// Reads `pipe` to its end, but no more than `limit` bytes; what follows is left in the pipe.
+/// Reads `pipe` to its end, but at most `limit` bytes; the rest stays in the pipe.
 pub(crate) async fn read_bounded(pipe: OwnedFd, limit: u64) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     Receiver::from_owned_fd(pipe)?.take(limit).read_to_end(&mut text).await?;
@@ -168,122 +168,4 @@ pub(crate) async fn read_bounded(pipe: OwnedFd, limit: u64) -> io::Result<Vec<u8
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{PipeWriter, Write};
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Arc, Mutex};
-    use std::time::Duration;
-
-    use super::*;
-
-    const PATIENCE: Duration = Duration::from_secs(20);
-
-    /// Lines of both streams, as they were handed on.
-    type Heard = Arc<Mutex<Vec<(StreamName, Vec<u8>)>>>;
-
-    type Listener = Box<dyn FnMut(&[u8]) + Send>;
-
-    /// An output whose lines are heard, with the other ends of its pipes: of standard error and of standard output.
-    fn output(redactor: Redactor) -> (ServerOutput<Listener>, Heard, [PipeWriter; 2]) {
-        let heard = Heard::default();
-        let [(error, error_writer), (out, out_writer)] = StreamName::ALL.map(|stream| {
-            let (reader, writer) = io::pipe().expect("pipe");
-            let heard = Arc::clone(&heard);
-            let on_line = move |line: &[u8]| {
-                assert_ne!(line, b"panic");
-                heard.lock().expect("whole").push((stream, line.to_vec()));
-            };
-            (OutputPipe::new(stream, reader.into(), Box::new(on_line) as Listener), writer)
-        });
-        (ServerOutput::new([error, out], redactor), heard, [error_writer, out_writer])
-    }
-
-    fn lines(heard: &Heard, stream: StreamName) -> Vec<Vec<u8>> {
-        let heard = heard.lock().expect("whole");
-        heard.iter().filter(|(of, _)| *of == stream).map(|(_, line)| line.clone()).collect()
-    }
-
-    #[tokio::test]
-    async fn reading_ends_when_it_is_given_up_and_what_was_written_by_then_is_kept() {
-        let (output, heard, [mut error, _out]) = output(Redactor::new(["sk-12345"]));
-        error.write_all(b"one\nkey sk-12345\nhalf").expect("fits");
-        let (give_up, given_up) = oneshot::channel();
-        drop(give_up);
-        tokio::time::timeout(PATIENCE, output.read(given_up)).await.expect("ends");
-        assert_eq!(lines(&heard, StreamName::Stderr), [&b"one"[..], b"key [redacted]", b"half"]);
-        error.write_all(b"late").expect_err("nobody reads any more");
-    }
-
-    #[tokio::test]
-    async fn each_stream_is_read_to_its_own_end() {
-        let (output, heard, [mut error, mut out]) = output(Redactor::default());
-        let (_give_up, given_up) = oneshot::channel();
-        let reading = tokio::spawn(output.read(given_up));
-        error.write_all(b"error\n").expect("fits");
-        drop(error);
-        yield_now().await;
-        out.write_all(b"out\nlast").expect("fits");
-        drop(out);
-        tokio::time::timeout(PATIENCE, reading).await.expect("ends").expect("no panic");
-        assert_eq!(lines(&heard, StreamName::Stderr), [b"error"]);
-        assert_eq!(lines(&heard, StreamName::Stdout), [&b"out"[..], b"last"]);
-    }
-
-    #[tokio::test]
-    async fn a_panic_over_a_line_ends_its_stream_and_not_the_other() {
-        let (output, heard, [mut error, mut out]) = output(Redactor::default());
-        let (_give_up, given_up) = oneshot::channel();
-        error.write_all(b"one\npanic\ntwo\n").expect("fits");
-        out.write_all(b"out\n").expect("fits");
-        drop(out);
-        tokio::time::timeout(PATIENCE, output.read(given_up)).await.expect("ends");
-        assert_eq!(lines(&heard, StreamName::Stderr), [b"one"]);
-        assert_eq!(lines(&heard, StreamName::Stdout), [b"out"]);
-        error.write_all(b"late").expect_err("nobody reads it any more");
-    }
-
-    #[tokio::test]
-    async fn a_flood_on_both_streams_lets_everybody_else_have_a_turn_after_half_a_megabyte() {
-        const LINE: [u8; 1024] = [b'\n'; 1024];
-        let read = Arc::new(AtomicUsize::new(0));
-        let (pipes, floods) = StreamName::ALL
-            .map(|stream| {
-                let (reader, mut writer) = io::pipe().expect("pipe");
-                let flood = move || (0..16 * 1024).try_for_each(|_| writer.write_all(&LINE)).expect("is read");
-                let read = Arc::clone(&read);
-                let on_line = move |_: &[u8]| {
-                    read.fetch_add(1, Ordering::Relaxed);
-                };
-                (OutputPipe::new(stream, reader.into(), on_line), std::thread::spawn(flood))
-            })
-            .into_iter()
-            .collect::<(Vec<_>, Vec<_>)>();
-        let Ok(pipes) = pipes.try_into() else { unreachable!("there are two streams") };
-        let (_give_up, given_up) = oneshot::channel();
-        let reading = tokio::spawn(ServerOutput::new(pipes, Redactor::default()).read(given_up));
-        let (mut before, mut longest) = (0, 0);
-        while !reading.is_finished() {
-            yield_now().await;
-            let now = read.load(Ordering::Relaxed);
-            longest = longest.max(now - before);
-            before = now;
-        }
-        floods.into_iter().for_each(|flood| flood.join().expect("no panic"));
-        assert_eq!(before, 2 * 16 * 1024 * LINE.len());
-        assert!(longest <= READS_IN_A_ROW * BUFFER, "{longest} bytes at once");
-    }
-
-    #[tokio::test]
-    async fn no_more_than_the_bound_is_read() {
-        let (reader, mut writer) = io::pipe().expect("pipe");
-        writer.write_all(&[b'x'; 5000]).expect("fits");
-        let text = read_bounded(reader.into(), 1000).await.expect("reads");
-        assert_eq!(text.len(), 1000);
-    }
-
-    #[tokio::test]
-    async fn what_is_no_pipe_is_an_error() {
-        let file = std::fs::File::open("/dev/null").expect("opens");
-        assert!(read_bounded(file.into(), 1).await.is_err());
-    }
-}
+mod tests;

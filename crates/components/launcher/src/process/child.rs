@@ -1,7 +1,7 @@
-//! A child that is not reaped, as a value with one owner: whoever drops it kills it.
+//! A child process that is not reaped, as a value with one owner. Dropping it kills the child.
 //!
-//! Until it is reaped the kernel keeps its id, and with it the id of its group, from being given to anybody else: a
-//! signal that is sent through a [`UnreapedChild`] never reaches a stranger.
+//! Until a child is reaped, the kernel gives neither its id nor the id of its group to another process: a signal that is sent
+//! through an [`UnreapedChild`] never reaches a stranger.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,18 +11,18 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
-/// Ids of the children that are not reaped, shared with the reaper of orphans.
+/// The ids of all children that are not reaped, shared with the reaper of orphans.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ChildSet(Arc<Mutex<BTreeSet<u32>>>);
 
 impl ChildSet {
-    /// Holds the set still: while it is held no child is made and none is reaped.
+    /// Locks the set. While it is locked, no child is made and none is reaped.
     pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeSet<u32>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A child that is not reaped.
+/// A child that is not reaped yet.
 #[derive(Debug)]
 pub(crate) struct UnreapedChild {
     pid: u32,
@@ -31,7 +31,7 @@ pub(crate) struct UnreapedChild {
 }
 
 impl UnreapedChild {
-    /// Takes charge of a child that was just made and is in the set.
+    /// Takes ownership of a child that was just made and whose id is in the set.
     pub(crate) fn new(pid: u32, children: ChildSet) -> Self {
         Self { pid, children, is_reaped: false }
     }
@@ -45,7 +45,7 @@ impl UnreapedChild {
         signal_group(self.pid, signal)
     }
 
-    /// Takes the status of a child that has ended; `None` if somebody else did. From here on its id may be another's.
+    /// Reaps a child that has ended; `None` if somebody else reaped it. From here on its id may belong to another process.
     pub(crate) fn reap(mut self) -> Option<WaitIdStatus> {
         self.is_reaped = true;
         reap(self.pid, &self.children)
@@ -57,32 +57,32 @@ impl Drop for UnreapedChild {
         if self.is_reaped {
             return;
         }
-        // It may have ended by itself; then there is nothing to kill.
+        // An error means that it has ended by itself.
         let _ = signal_group(self.pid, Signal::SIGKILL);
         let (pid, children) = (self.pid, self.children.clone());
         let reap = move || {
             wait(pid);
             reap(pid, &children);
         };
-        // The kernel may need a moment to end it. Without a thread the zombie stays until the daemon ends.
+        // On a thread, because the kernel may need a moment to end it. Without one the zombie stays until the daemon ends.
         let _ = std::thread::Builder::new().name("reap".into()).spawn(reap);
     }
 }
 
-/// Takes the status of an orphan that has ended, whose id is in no set.
+/// Reaps a process that has ended, without a look at the set. For orphans, whose ids are in no set.
 pub(crate) fn reap_now(pid: u32) -> Option<WaitIdStatus> {
     waitid(WaitId::Pid(raw(pid)?), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok().flatten()
 }
 
 fn reap(pid: u32, children: &ChildSet) -> Option<WaitIdStatus> {
-    // Held until the child is out of the set: from the wait on, a new child may get its id.
+    // Locked until the child is out of the set: after the wait, a new child may get its id.
     let mut children = children.lock();
     let status = reap_now(pid);
     children.remove(&pid);
     status
 }
 
-/// Waits until a child has ended, and leaves its status where it is.
+/// Blocks until a child has ended; does not reap it.
 fn wait(pid: u32) {
     let Some(pid) = raw(pid) else { return };
     let ended = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
@@ -92,7 +92,7 @@ fn wait(pid: u32) {
 fn signal_group(pid: u32, signal: Signal) -> Result<(), Errno> {
     let pid = unistd::Pid::from_raw(i32::try_from(pid).map_err(|_| Errno::ESRCH)?);
     match killpg(pid, signal) {
-        // The shim has not made its session yet.
+        // There is no such group yet if the shim has not called setsid.
         Err(Errno::ESRCH) => kill(pid, signal),
         result => result,
     }

@@ -1,11 +1,13 @@
-//! The environment variable by which the processes of a launch are recognised.
+//! The launch tag: an environment variable by which the processes of a launch are recognised.
+//!
+//! Descendants inherit it. One that clears its environment is recognised by its group or by the instance lock.
 
 use llama_warden_events::{BootId, Incarnation, ServerId};
 
-/// The variable by which the processes of a launch are recognised, descendants included.
+/// The name of the variable.
 pub const LAUNCH_TAG_VARIABLE: &str = "LLAMA_WARDEN_LAUNCH";
 
-/// The entry `LLAMA_WARDEN_LAUNCH=boot/server/incarnation` in the environment of a launch and its descendants.
+/// The variable `LLAMA_WARDEN_LAUNCH=boot/server/incarnation` in the environment of a launch and its descendants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaunchTag(String);
 
@@ -15,23 +17,23 @@ impl LaunchTag {
         Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/{server}/{incarnation}"))
     }
 
-    /// Stands for every launch of a run of the daemon.
+    /// A tag that matches every launch of one run of the daemon.
     pub(crate) fn of_run(boot: &str) -> Self {
         Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/"))
     }
 
-    /// Stands for every launch of a server in a run of the daemon.
+    /// A tag that matches every launch of a server in one run of the daemon.
     pub(crate) fn of_server(boot: &BootId, server: &ServerId) -> Self {
         Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/{server}/"))
     }
 
-    /// Whether an entry of `/proc/PID/environ` is this tag, or that of one of the launches that it stands for.
+    /// Whether an entry of `/proc/PID/environ` is this tag, or one that this tag is a prefix of.
     pub(crate) fn matches(&self, entry: &[u8]) -> bool {
         let own = self.0.as_bytes();
         if own.ends_with(b"/") { entry.starts_with(own) } else { entry == own }
     }
 
-    /// What stands after the `=`.
+    /// The value of the variable.
     pub fn value(&self) -> &str {
         self.0.split_once('=').map_or("", |(_, value)| value)
     }

@@ -1,9 +1,9 @@
-//! Finds what an earlier run of the daemon left behind, and ends it.
+//! Kills the processes that an earlier run of the daemon left behind.
 //!
-//! Every process of a launch has_tag a tag that begins with the id of the run. The ids of the runs whose processes
-//! may still exist stand in one file of the state directory, written once per start: before anything is launched, so
-//! that no moment of a crash is without it. An id is drawn at random, so that no bystander has_tag it. Who scrubbed its tag
-//! is found by the lock of its server.
+//! Every process of a launch carries a tag that begins with the id of the run. One file of the state directory holds the ids of
+//! the runs whose processes may still exist. It is written before anything is launched, so that a crash at any moment finds it
+//! complete. Ids are random, so that no other process carries one. A process that cleared its environment is found by the lock
+//! of its server.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,15 +17,15 @@ use super::launch_tag::LaunchTag;
 use super::lock::InstanceLock;
 use super::sweep::{ProcessSelector, Sweep, sweep};
 
-/// The file's name in the state directory.
+/// The name of the file in the state directory.
 const FILE: &str = "boots";
 
-/// Kills every process of earlier runs that used `state_dir`, until `deadline`, and notes that `boot` runs now.
+/// Kills every process of earlier runs that used `state_dir`, until `deadline`, and writes down that `boot` runs now.
 ///
-/// A file that is cut off or garbage names no run; what it may have named is not touched.
+/// Lines that are not an id are ignored, such as those of a file that was cut off.
 ///
 /// # Errors
-/// If the file cannot be written: then a crash of this run would leave no trace.
+/// If the file cannot be written: the processes of this run could not be found after a crash.
 pub(crate) async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant) -> io::Result<Sweep> {
     let (path, boot) = (state_dir.join(FILE), boot.to_string());
     let earlier = read(&path);
@@ -41,7 +41,7 @@ pub(crate) async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant
             total.survivors.extend(swept.survivors);
         }
     }
-    // Whoever cleared its environment still holds the lock of its server, whichever run that was.
+    // Processes that cleared their environment still hold the lock of their server, whichever run they are of.
     for lock in InstanceLock::all(state_dir) {
         let holding = ProcessSelector { lock: Some(lock), ..ProcessSelector::default() };
         let swept = sweep(&holding, deadline).await;
@@ -58,7 +58,7 @@ fn read(path: &Path) -> Vec<String> {
     String::from_utf8_lossy(&text).lines().filter(is_id).map(str::to_owned).collect()
 }
 
-/// Replaces the file in one step: a crash leaves the old one or the new one.
+/// Replaces the file in one step: after a crash it is the old one or the new one.
 async fn write<'a>(path: &Path, runs: impl Iterator<Item = &'a str>) -> io::Result<()> {
     let text: String = runs.flat_map(|run| [run, "\n"]).collect();
     let (path, new): (PathBuf, PathBuf) = (path.to_owned(), path.with_extension("new"));

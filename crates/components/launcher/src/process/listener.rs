@@ -1,8 +1,7 @@
-//! Finds out who listens where a server was told to listen.
+//! Finds out which process listens on a server's address.
 //!
-//! The kernel names the listening sockets by inode (`/proc/net`), and each process its open ones (`/proc/PID/fd`). A
-//! server that shares its port with a stranger (SO_REUSEPORT, builds until 2025-08) does not own it: answers may come
-//! from either.
+//! The kernel lists listening sockets with their inodes (`/proc/net`), and the open sockets of each process (`/proc/PID/fd`). A
+//! server that shares its port with another process (SO_REUSEPORT, builds until 2025-08) does not own it: either may answer.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
@@ -22,9 +21,9 @@ const LISTEN: &str = "0A";
 /// `__SO_ACCEPTCON` as `/proc/net/unix` writes it.
 const ACCEPTING: &str = "00010000";
 
-/// Says who listens on any of `addresses`: the launch whose leader is `leader`, or somebody else.
+/// The owner of the sockets that listen on any of `addresses`: the launch whose leader is `leader`, another process, or none.
 ///
-/// Reads a handful of files where the leader itself listens, and those of every process otherwise.
+/// Reads a handful of files if the leader itself listens, and the open files of every process otherwise.
 pub(crate) fn identify(addresses: &[ServerAddress], leader: u32, tag: &LaunchTag) -> ListenerOwner {
     let mut unowned = match listening_inodes(addresses) {
         Ok(inodes) if inodes.is_empty() => return ListenerOwner::Nobody,
@@ -54,7 +53,7 @@ pub(crate) fn identify(addresses: &[ServerAddress], leader: u32, tag: &LaunchTag
     if let Err(error) = leader_sockets {
         return ListenerOwner::Unreadable { detail: format!("cannot read the open files of {leader}: {error}") };
     }
-    // A socket that was closed between the two looks is nobody's any more; one that is still there is a stranger's whose
+    // A socket that was closed since the first search belongs to nobody. One that is still there belongs to a process whose
     // files we may not read.
     match listening_inodes(addresses) {
         Ok(still) if still.is_disjoint(&unowned) => ListenerOwner::Nobody,
@@ -62,13 +61,13 @@ pub(crate) fn identify(addresses: &[ServerAddress], leader: u32, tag: &LaunchTag
     }
 }
 
-/// Whether surely nobody listens on a TCP address.
-pub(crate) fn is_nobodys(address: &ServerAddress) -> bool {
+/// Whether it is certain that nobody listens on a TCP address.
+pub(crate) fn is_unused(address: &ServerAddress) -> bool {
     let listening = || listening_inodes(std::slice::from_ref(address));
     matches!(address, ServerAddress::Tcp(_)) && listening().is_ok_and(|inodes| inodes.is_empty())
 }
 
-/// The process that listens on `address`, for people, if the kernel lets us see it.
+/// Name and pid of the process that listens on `address`, if the kernel shows it to us.
 pub(crate) fn describe_owner(address: &ServerAddress) -> Option<String> {
     let inodes = listening_inodes(std::slice::from_ref(address)).ok()?;
     let is_owner =
@@ -77,7 +76,7 @@ pub(crate) fn describe_owner(address: &ServerAddress) -> Option<String> {
     Some(format!("{} (pid {pid})", proc::program(pid).unwrap_or_else(|| "a process".to_owned())))
 }
 
-/// The group of the leader, and whoever left it with the tag.
+/// Whether a process is in the leader's group, or has left it and carries the tag.
 fn belongs(pid: u32, leader: u32, tag: &LaunchTag) -> bool {
     ProcStat::of(pid).is_some_and(|stat| stat.group == leader) || proc::has_tag(pid, tag)
 }
@@ -86,19 +85,19 @@ fn listening_inodes(addresses: &[ServerAddress]) -> io::Result<BTreeSet<u64>> {
     let mut inodes = BTreeSet::new();
     if addresses.iter().any(|address| matches!(address, ServerAddress::Tcp(_))) {
         inodes.extend(tcp_inodes(&listening_table("/proc/net/tcp")?, addresses));
-        // Absent where the kernel has no IPv6.
+        // The file does not exist if the kernel has no IPv6.
         inodes.extend(tcp_inodes(&listening_table("/proc/net/tcp6").unwrap_or_default(), addresses));
     }
     if addresses.iter().any(|address| matches!(address, ServerAddress::Unix(_))) {
-        // Paths are bytes.
+        // Paths need not be UTF-8.
         let table = fs::read("/proc/net/unix")?;
         inodes.extend(unix_inodes(&String::from_utf8_lossy(&table), addresses));
     }
     Ok(inodes)
 }
 
-/// The head of a table up to its first socket that does not listen. The kernel lists listening sockets first, and
-/// thousands of closed connections may follow, which cost 10 to 28 ms to print (measured).
+/// The start of a table up to its first socket that does not listen. The kernel lists listening sockets first; thousands of
+/// closed connections may follow, and printing them costs 10 to 28 ms (measured).
 fn listening_table(path: &str) -> io::Result<String> {
     let mut reader = BufReader::with_capacity(4096, fs::File::open(path)?);
     let mut table = String::new();
@@ -136,14 +135,14 @@ fn unix_inodes(table: &str, addresses: &[ServerAddress]) -> Vec<u64> {
     listening.collect()
 }
 
-/// Whether a connection to `wanted` may reach a socket that is bound to `local`, or the other way round.
+/// Whether a connection to `wanted` may reach a socket that is bound to `local`, or the reverse.
 fn overlaps(local: &SocketAddr, wanted: &SocketAddr) -> bool {
     let (local_ip, wanted_ip) = (local.ip().to_canonical(), wanted.ip().to_canonical());
     let is_any = local_ip.is_unspecified() || wanted_ip.is_unspecified();
     local.port() == wanted.port() && (is_any || local_ip == wanted_ip)
 }
 
-/// `0100007F:1F90`: the address as 32-bit words in the machine's byte order, the port as a number.
+/// Parses `0100007F:1F90`: the address as 32-bit words in the machine's byte order, and the port.
 fn parse_socket(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -162,75 +161,4 @@ fn parse_socket(text: &str) -> Option<SocketAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-    use std::os::unix::net::UnixListener;
-
-    use llama_warden_events::{BootId, Incarnation, ServerId};
-
-    use super::*;
-
-    fn tag() -> LaunchTag {
-        LaunchTag::new(&BootId::from_random(1), &ServerId::new("a").expect("valid"), Incarnation::new(1))
-    }
-
-    fn tcp(address: &str) -> ServerAddress {
-        ServerAddress::Tcp(address.parse().expect("an address"))
-    }
-
-    const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-        \x20  0: 0100007F:1F41 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1 0 100 0 0 10 0\n\
-        \x20  1: 00000000:1F42 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 222 1 0 100 0 0 10 0\n\
-        \x20  2: 0100007F:1F41 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 333 1 0 100 0 0 10 0\n";
-
-    #[cfg(target_endian = "little")]
-    #[test]
-    fn only_listening_sockets_that_a_connection_could_reach_count() {
-        let cases: [(&str, &[u64]); 6] = [
-            ("127.0.0.1:8001", &[111]),
-            ("0.0.0.0:8001", &[111]),
-            ("127.0.0.1:8002", &[222]),
-            ("10.0.0.1:8001", &[]),
-            ("[::ffff:127.0.0.1]:8001", &[111]),
-            ("127.0.0.1:8003", &[]),
-        ];
-        for (address, expected) in cases {
-            assert_eq!(tcp_inodes(TABLE, &[tcp(address)]), expected, "{address}");
-        }
-    }
-
-    #[test]
-    fn our_own_listeners_are_ours_on_every_kind_of_address() {
-        let folder = tempfile::tempdir().expect("tempdir");
-        let path = folder.path().join("a.sock");
-        let v4 = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let any = TcpListener::bind("0.0.0.0:0").expect("bind");
-        let _unix = UnixListener::bind(&path).expect("bind");
-        let leader = std::process::id();
-        let address = |listener: &TcpListener| ServerAddress::Tcp(listener.local_addr().expect("bound"));
-        for address in [address(&v4), address(&any), ServerAddress::Unix(path)] {
-            assert_eq!(identify(std::slice::from_ref(&address), leader, &tag()), ListenerOwner::Own, "{address:?}");
-            let described = describe_owner(&address).expect("visible");
-            assert!(described.ends_with(&format!("(pid {leader})")), "{described}");
-        }
-    }
-
-    #[test]
-    fn a_listener_of_another_process_is_foreign() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let address = ServerAddress::Tcp(listener.local_addr().expect("bound"));
-        // Process 1 exists and is not of our group.
-        let owner = identify(&[address], 1, &tag());
-        assert!(
-            matches!(owner, ListenerOwner::Foreign { pid: Some(pid), program: Some(_) } if pid == std::process::id()),
-            "{owner:?}"
-        );
-    }
-
-    #[test]
-    fn a_free_port_is_nobodys() {
-        // A port that was open a moment ago may still be held by a child on its way to exec.
-        let address = tcp("127.83.12.9:1");
-        assert_eq!(identify(&[address], std::process::id(), &tag()), ListenerOwner::Nobody);
-    }
-}
+mod tests;

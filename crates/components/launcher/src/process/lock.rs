@@ -1,9 +1,9 @@
-//! The instance lock: a file that every process of a launch holds open, so that one which cleared its environment and left its
-//! group and session is still known.
+//! The instance lock: a file that every process of a launch holds open. It finds a descendant that escaped, that is, cleared
+//! its environment and left its group and session.
 //!
 //! The shim opens the file of its server for writing, takes a shared lock on it, and lets exec keep it. The kernel frees the
-//! lock when the last descendant that inherited it is gone (flock(2)): one that nobody holds proves that nobody is left.
-//! The daemon opens the file for reading only, so that it is never taken for a holder.
+//! lock when the last descendant that inherited it has ended (flock(2)): a lock that nobody holds proves that no process of the
+//! launch is left. The daemon opens the file for reading only, so that it is never taken for a holder.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -14,36 +14,36 @@ use std::path::{Path, PathBuf};
 use llama_warden_events::ServerId;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-/// The folder's name in the state directory.
+/// The name of the folder in the state directory.
 const FOLDER: &str = "locks";
 
-/// The permission of an entry of `/proc/PID/fd` that says that the file is open for writing.
+/// Permission bit of an entry of `/proc/PID/fd` whose file is open for writing.
 const OPEN_FOR_WRITING: u32 = 0o200;
 
-/// The lock of one server, for all of its launches: they never overlap.
+/// The lock of one server. All its launches use the same file, because they never overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InstanceLock {
     path: PathBuf,
 }
 
 impl InstanceLock {
-    /// The lock of a server; the file is made where it is missing.
+    /// The lock of a server. Creates the file if it is missing.
     ///
     /// # Errors
     /// If the state directory cannot be written.
-    pub(crate) fn of(state_dir: &Path, server: &ServerId) -> io::Result<Self> {
+    pub(crate) fn create(state_dir: &Path, server: &ServerId) -> io::Result<Self> {
         fs::create_dir_all(state_dir.join(FOLDER))?;
-        let lock = Self::that_is_made(state_dir, server);
+        let lock = Self::existing(state_dir, server);
         OpenOptions::new().write(true).create(true).truncate(false).open(&lock.path)?;
         Ok(lock)
     }
 
-    /// The lock of a server for which [`Self::of`] has made the file.
-    pub(crate) fn that_is_made(state_dir: &Path, server: &ServerId) -> Self {
+    /// The lock of a server whose file [`Self::create`] has created.
+    pub(crate) fn existing(state_dir: &Path, server: &ServerId) -> Self {
         Self { path: state_dir.join(FOLDER).join(server.as_str()) }
     }
 
-    /// The locks of all servers that ever ran.
+    /// The locks of all servers that were ever launched.
     pub(crate) fn all(state_dir: &Path) -> Vec<Self> {
         let entries = fs::read_dir(state_dir.join(FOLDER)).into_iter().flatten().flatten();
         entries.map(|entry| Self { path: entry.path() }).collect()
@@ -53,7 +53,7 @@ impl InstanceLock {
         &self.path
     }
 
-    /// Whether a process holds it. A file system without locks says no: the other selector are left.
+    /// Whether any process holds it. `false` on a file system without locks: tag and group still find processes there.
     pub(crate) fn is_held(&self) -> bool {
         let Ok(file) = File::open(&self.path) else { return false };
         match file.try_lock() {
@@ -63,14 +63,14 @@ impl InstanceLock {
                 false
             }
             Ok(()) => {
-                // Not left to the end of the descriptor, of which a process that is just being made may have a copy.
+                // Unlocked explicitly: a process that is just being made may have a copy of the descriptor.
                 let _ = file.unlock();
                 false
             }
         }
     }
 
-    /// Whether this process holds it. One whose files cannot be read counts as not holding it.
+    /// Whether process `pid` holds it. `false` if its open files cannot be read.
     pub(crate) fn is_held_by(&self, pid: u32) -> bool {
         let Ok(lock) = fs::metadata(&self.path) else { return false };
         let is_it = |entry: &fs::DirEntry| {
@@ -82,12 +82,12 @@ impl InstanceLock {
     }
 }
 
-/// Has this process, and whatever it becomes and makes, hold the lock at `path`.
+/// Takes a share of the lock at `path` for this process, for the program that it executes, and for its descendants.
 pub(crate) fn hold(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     file.lock_shared()?;
     fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    // Open until the last descendant is gone.
+    // The descriptor is leaked on purpose: it stays open until the last descendant has ended.
     let _ = file.into_raw_fd();
     Ok(())
 }
@@ -100,7 +100,7 @@ mod tests {
     fn a_lock_is_held_as_long_as_a_holder_has_it_open() {
         let state_dir = tempfile::tempdir().expect("tempdir");
         let server = ServerId::new("a").expect("valid");
-        let lock = InstanceLock::of(state_dir.path(), &server).expect("is made");
+        let lock = InstanceLock::create(state_dir.path(), &server).expect("is made");
         assert!(!lock.is_held());
         let holder = OpenOptions::new().write(true).open(lock.path()).expect("opens");
         holder.lock_shared().expect("is free");

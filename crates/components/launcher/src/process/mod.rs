@@ -1,4 +1,6 @@
-//! Processes: how they are made, recognised, signalled, awaited, swept and reaped.
+//! Processes: how they are spawned, recognised, signalled, awaited, swept and reaped.
+//!
+//! Each file opens with the rule of the kernel that forces its design.
 
 mod child;
 pub(crate) mod child_process;

@@ -1,37 +1,37 @@
-//! Reads what the kernel tells of other processes in `/proc`.
+//! Reads `/proc` of other processes.
 //!
-//! Everything here is a snapshot that may be out of date when it is returned: callers pin a process (a pidfd, or a
-//! child that is not reaped) before they act on what they read.
+//! Every answer may be out of date when it is returned: callers pin a process (by a pidfd, or as a child that is not reaped)
+//! before they act on it.
 
 use std::fs;
 use std::path::PathBuf;
 
 use super::launch_tag::LaunchTag;
 
-/// The fields of `/proc/PID/stat` that name a process and its place.
+/// Fields of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ProcStat {
     pub(crate) pid: u32,
     pub(crate) parent: u32,
     pub(crate) group: u32,
-    /// In clock ticks since the machine booted. With the pid it names a process for good.
+    /// In clock ticks since the machine booted. Pid and start time together identify a process.
     pub(crate) start_ticks: u64,
     pub(crate) is_zombie: bool,
 }
 
 impl ProcStat {
-    /// Reads the stat of one process; `None` if it is gone or cannot be read.
+    /// Reads the stat file of one process; `None` if the process is gone or its file cannot be read.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 }
 
-/// The processes that exist, in no order.
+/// The ids of all processes, in no order.
 pub(crate) fn processes() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-/// The program of a process, for people: the file name of its executable, else its short name.
+/// The name of a process's program: the file name of its executable, else its short name.
 pub(crate) fn program(pid: u32) -> Option<String> {
     let executable = fs::read_link(format!("/proc/{pid}/exe")).ok();
     let file_name = executable.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
@@ -40,7 +40,7 @@ pub(crate) fn program(pid: u32) -> Option<String> {
 
 /// Whether the environment that a process was started with contains `tag`.
 ///
-/// A process that cannot be read counts as not carrying it: only our own user's processes are ours.
+/// `false` if its environment cannot be read: a process of ours runs as our own user.
 pub(crate) fn has_tag(pid: u32, tag: &LaunchTag) -> bool {
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     environment.split(|byte| *byte == 0).any(|entry| tag.matches(entry))
@@ -57,7 +57,7 @@ pub(crate) fn socket_inodes(pid: u32) -> std::io::Result<Vec<u64>> {
         .collect())
 }
 
-/// The name of a program stands in parentheses and may contain anything, so that fields count from the last `)`.
+/// The program's name stands in parentheses and may contain any character, so that fields are counted from the last `)`.
 fn parse_stat(text: &str) -> Option<ProcStat> {
     let pid = text.split(' ').next()?.parse().ok()?;
     let fields: Vec<&str> = text.get(text.rfind(')')? + 2..)?.split(' ').collect();

@@ -1,8 +1,8 @@
-//! A process that stays the same one, whatever becomes of its id: by descriptor, or by looking where there is none.
+//! A handle of one process that never refers to another process with the same id: a pidfd, or polling where there is none.
 //!
-//! Kernels before 5.3 and some sandboxes give no pidfd. Then the end of a process is looked for every [`POLL_INTERVAL`], and a
-//! process that is not our child is known by its id and start time: between a look and a signal its id may, in theory,
-//! become another's. That this is so is logged once.
+//! Kernels before 5.3 and some sandboxes give no pidfd. There, the end of a process is polled every [`POLL_INTERVAL`], and a
+//! process that is not our child is identified by id and start time. Between a poll and a signal its id may, in theory, be given
+//! to another process. A warning about it is logged once.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,10 +19,10 @@ use tokio::io::unix::AsyncFd;
 
 use super::proc::ProcStat;
 
-/// Pause between two looks at a process without a descriptor.
+/// Pause between two polls of a process without a pidfd.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A process that exists, or a zombie that is not reaped.
+/// A handle of a process that exists, or of a zombie that is not reaped.
 #[derive(Debug)]
 pub(crate) struct ProcessHandle(Backend);
 
@@ -32,20 +32,20 @@ enum Backend {
     Poll(PolledProcess),
 }
 
-/// Names a process for good, as long as ids are not recycled within a clock tick.
+/// Identifies a process, as long as its id is not reused within a clock tick.
 #[derive(Debug)]
 struct PolledProcess {
     pid: Pid,
-    /// 0 where `/proc` cannot be read.
+    /// Start time; 0 if `/proc` cannot be read.
     start_ticks: u64,
 }
 
 impl ProcessHandle {
-    /// Pins the process that has this id now. Needs a runtime.
+    /// Opens a handle of the process that has this id now. Must be called in a runtime.
     pub(crate) fn new(pid: u32) -> io::Result<Self> {
         match Self::by_descriptor(pid) {
             Err(error) if is_unavailable(&error) => {
-                announce(&error);
+                warn_once(&error);
                 Self::by_polling(pid)
             }
             pinned => pinned,
@@ -59,20 +59,20 @@ impl ProcessHandle {
     }
 
     fn by_polling(pid: u32) -> io::Result<Self> {
-        let looked =
+        let polled =
             PolledProcess { pid: raw(pid)?, start_ticks: ProcStat::of(pid).map_or(0, |stat| stat.start_ticks) };
-        Ok(Self(Backend::Poll(looked)))
+        Ok(Self(Backend::Poll(polled)))
     }
 
-    /// Completes when the process has ended, at once if it has already. Safe to cancel; one task waits at a time. As small
-    /// as can be, since it is awaited for months.
+    /// Completes once the process has ended. Safe to cancel; one task waits at a time. Polled by hand to stay small, since it is
+    /// awaited for months.
     pub(crate) fn exited(&self) -> impl Future<Output = io::Result<()>> + Unpin {
-        let mut looking = None;
+        let mut polling = None;
         poll_fn(move |context| match &self.0 {
-            // The descriptor stays readable for good, so that the readiness is never cleared.
+            // A pidfd stays readable after the end, so that its readiness is never cleared.
             Backend::Descriptor(pidfd) => pidfd.poll_read_ready(context).map_ok(drop),
-            Backend::Poll(looked) => {
-                looking.get_or_insert_with(|| Box::pin(looked.ended())).as_mut().poll(context).map(Ok)
+            Backend::Poll(polled) => {
+                polling.get_or_insert_with(|| Box::pin(polled.ended())).as_mut().poll(context).map(Ok)
             }
         })
     }
@@ -81,9 +81,9 @@ impl ProcessHandle {
     pub(crate) fn kill(&self) -> io::Result<()> {
         match &self.0 {
             Backend::Descriptor(pidfd) => Ok(pidfd_send_signal(pidfd.get_ref(), Signal::KILL)?),
-            Backend::Poll(looked) if looked.has_ended() => Err(Errno::ESRCH.into()),
-            Backend::Poll(looked) => {
-                Ok(signal::kill(unistd::Pid::from_raw(looked.pid.as_raw_nonzero().get()), signal::Signal::SIGKILL)?)
+            Backend::Poll(polled) if polled.has_ended() => Err(Errno::ESRCH.into()),
+            Backend::Poll(polled) => {
+                Ok(signal::kill(unistd::Pid::from_raw(polled.pid.as_raw_nonzero().get()), signal::Signal::SIGKILL)?)
             }
         }
     }
@@ -97,26 +97,26 @@ impl PolledProcess {
     }
 
     fn has_ended(&self) -> bool {
-        // Without NOWAIT this would take the status, and with it the claim to the id.
+        // Without NOWAIT this would reap the child, and free its id.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         match waitid(WaitId::Pid(self.pid), options) {
             Ok(ended) => ended.is_some(),
-            // Not our child: what `/proc` does not show is gone.
+            // Not our child: it has ended if `/proc` does not show it any more.
             Err(_) => ProcStat::of(self.pid.as_raw_nonzero().get().unsigned_abs())
                 .is_none_or(|stat| stat.is_zombie || stat.start_ticks != self.start_ticks),
         }
     }
 }
 
-/// ENOSYS is a kernel without it; EPERM is what older container runtimes answer for calls that they do not know.
+/// ENOSYS: a kernel without pidfd. EPERM: the answer of older container runtimes to calls that they do not know.
 fn is_unavailable(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ENOSYS | Errno::EPERM))
 }
 
-fn announce(error: &io::Error) {
-    static ANNOUNCED: Once = Once::new();
-    ANNOUNCED.call_once(|| {
-        tracing::warn!(%error, "no pidfd here: the ends of processes are looked for every {POLL_INTERVAL:?}");
+fn warn_once(error: &io::Error) {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(%error, "no pidfd here: the ends of processes are polled every {POLL_INTERVAL:?}");
     });
 }
 
@@ -155,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn a_stranger_with_the_same_id_is_not_the_process() {
         let mut child = sleeper();
-        // Process 1 is nobody's child here, and started long before.
+        // Process 1 is not our child, and started long before.
         let recycled = PolledProcess { pid: raw(1).expect("exists"), start_ticks: u64::MAX };
         assert!(recycled.has_ended() && ProcessHandle(Backend::Poll(recycled)).kill().is_err());
         child.kill().expect("ours");

@@ -1,7 +1,7 @@
-//! Reaps orphans: processes that are not ours and became our children because their parents died.
+//! Reaps orphans: processes that we did not make and that became our children because their parents died.
 //!
-//! Only process 1 of a container and a subreaper get any. A wait for *any* child would steal the status of a
-//! llama-server (measured: 86 of 100 lost), so that zombies are looked up in `/proc` and reaped one by one, by id.
+//! Only process 1 of a container and a subreaper get orphans. Waiting for *any* child would take the status of a llama-server
+//! (measured: 86 of 100 lost), so zombies are searched in `/proc` and reaped one by one, by id.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::child::{ChildSet, reap_now};
 use super::proc::{self, ProcStat};
 
-/// Listens for ended children, if this process can get orphans; `None` if it cannot.
+/// A signal stream of ended children if this process can get orphans; `None` if it cannot.
 pub(crate) fn orphan_notices() -> std::io::Result<Option<Signal>> {
     let is_init = std::process::id() == 1;
     if is_init || nix::sys::prctl::get_child_subreaper().unwrap_or(false) {
@@ -22,17 +22,17 @@ pub(crate) fn orphan_notices() -> std::io::Result<Option<Signal>> {
     }
 }
 
-/// How long a zombie that nobody claims stays one. A component that made a child of its own, such as a hook, waits for it
-/// with std and takes its status within moments; an orphan stays.
+/// Time after which a zombie counts as an orphan. A component with a child of its own, such as a hook, waits for it with std
+/// and reaps it within moments.
 const UNCLAIMED_AFTER: Duration = Duration::from_millis(500);
 
 /// Reaps every zombie that is our child, is not in `children`, and is still there after [`UNCLAIMED_AFTER`].
 pub(crate) async fn reap_orphans(children: ChildSet) {
-    let look = {
+    let search = {
         let children = children.clone();
         move || unclaimed(&children)
     };
-    let Ok(seen) = blocking(look).await else { return };
+    let Ok(seen) = blocking(search).await else { return };
     if seen.is_empty() {
         return;
     }
@@ -43,9 +43,9 @@ pub(crate) async fn reap_orphans(children: ChildSet) {
     }
 }
 
-/// Zombies that are our children and not in `children`, by pid and start.
+/// Pid and start time of the zombies that are our children and not in `children`.
 fn unclaimed(children: &ChildSet) -> BTreeSet<(u32, u64)> {
-    // Held over the look: a child that is made meanwhile would look like an orphan.
+    // Locked during the search: a child made meanwhile would look like an orphan.
     let ours = children.lock();
     let this = std::process::id();
     proc::processes()

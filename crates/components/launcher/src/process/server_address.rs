@@ -1,10 +1,10 @@
-//! Where a server is told to listen: `host` and `port` of its specification, resolved.
+//! The addresses that a server listens on: `host` and `port` of its specification, resolved.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
-/// One place to listen.
+/// One address that a server can listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ServerAddress {
     /// A TCP socket.
@@ -13,19 +13,19 @@ pub(crate) enum ServerAddress {
     Unix(PathBuf),
 }
 
-/// One entry of `host`, which newer builds take a comma-separated list of.
+/// One entry of `host`, which is a comma-separated list in newer builds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostEntry {
-    /// As it was written.
+    /// The entry as the user wrote it.
     pub(crate) text: String,
-    /// A name may stand for several; a server binds the first that works.
+    /// The addresses of a name; a server binds the first that works.
     pub(crate) addresses: Vec<ServerAddress>,
 }
 
-/// Resolves each entry of `host`. May ask a name server, so it belongs on a thread that may wait.
+/// Resolves each entry of `host`. May block on a name server.
 ///
 /// # Errors
-/// With the entry that names no address, and why.
+/// The first entry that cannot be resolved, with the cause.
 pub(crate) fn resolve(host: &str, port: u16) -> Result<Vec<HostEntry>, (String, io::Error)> {
     host.split(',')
         .map(str::trim)

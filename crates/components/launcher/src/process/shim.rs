@@ -1,17 +1,17 @@
-//! The re-exec shim: what must happen between fork and exec, in a process of its own.
+//! The re-exec shim: does between fork and exec what has to be done there, in a process of its own.
 //!
 //! A closure between fork and exec (`pre_exec`) would make std give up `posix_spawn`, and copying the page tables of a
 //! large daemon costs 5 ms to 155 ms per launch (measured). So the daemon spawns *itself* under the name
 //! [`NAME`]; `main` calls [`run_if_requested`] first; the shim prepares its own process and becomes the target:
 //!
-//! 1. It leads a session of its own: a group to signal, and no controlling terminal that could send it Ctrl-C.
-//! 2. The kernel kills it when the thread that spawned it ends; a parent that died before that was asked for is
-//!    noticed by its id.
-//! 3. Every other descriptor is closed but the three standard ones.
-//! 4. The instance lock is opened, which the target and its descendants keep.
-//! 5. Standard input has_tag the write end of a pipe. The shim moves it to a close-on-exec descriptor and puts
-//!    `/dev/null` in its place. An exec that works closes the pipe; one that fails writes its errno, an `i32` in little
-//!    endian, first.
+//! 1. It starts a session of its own: a group to signal, and no controlling terminal that could send it Ctrl-C.
+//! 2. It asks the kernel to kill it when the thread that spawned it ends. It recognises by the parent's id whether the parent
+//!    died before that.
+//! 3. It closes every descriptor but the three standard ones.
+//! 4. It opens the instance lock, which the target and its descendants keep.
+//! 5. Standard input carries the write end of a pipe. The shim moves it to a close-on-exec descriptor and puts
+//!    `/dev/null` in its place. A successful exec closes the pipe; after a failed one the shim writes its errno, an `i32` in
+//!    little endian, first.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -31,7 +31,7 @@ use super::spawn_request::SpawnRequest;
 /// The `argv[0]` under which the daemon's own executable acts as the shim.
 pub const NAME: &str = "llama-warden-shim";
 
-/// Becomes the program that the arguments name, if they start with [`NAME`]; does not return then, unless that failed.
+/// Executes the program that the arguments name, if the first is [`NAME`]. Returns then only if that failed.
 ///
 /// Call it first thing in `main`, before any thread exists: `if let Some(code) = shim::run_if_requested(args_os())
 /// { return code }`.
@@ -40,18 +40,18 @@ pub fn run_if_requested(arguments: impl IntoIterator<Item = OsString>) -> Option
     if arguments.next().is_none_or(|name| name != NAME) {
         return None;
     }
-    // Without the pipe there is nobody to report to: the daemon sees the exit.
+    // Without the pipe the error cannot be reported: the daemon sees the exit.
     let Ok(mut errors) = io::stdin().as_fd().try_clone_to_owned().map(File::from) else {
         return Some(ExitCode::FAILURE);
     };
     let error = become_target(arguments, &errors);
     let errno = error.raw_os_error().unwrap_or(0);
-    // The daemon is gone if this cannot be written; then nobody waits for it.
+    // An error means that the daemon is gone, so that nobody waits for the report.
     let _ = errors.write_all(&errno.to_le_bytes());
     Some(ExitCode::FAILURE)
 }
 
-/// The arguments that make the shim do what is requested, for this daemon.
+/// The arguments that make the shim carry out `request` for this daemon.
 pub(crate) fn arguments(request: &SpawnRequest) -> impl Iterator<Item = OsString> {
     let parent = std::process::id().to_string();
     let lock = request.lock.clone().unwrap_or_default();
@@ -65,17 +65,17 @@ fn become_target(mut arguments: impl Iterator<Item = OsString>, errors: &File) -
         return io::Error::from(nix::errno::Errno::EINVAL);
     };
     match prepare(parent, Path::new(&lock), errors) {
-        // std empties the signal mask and gives SIGPIPE its default action back before it calls exec.
+        // Before exec, std empties the signal mask and resets SIGPIPE to its default action.
         Ok(()) => Command::new(program).args(arguments).exec(),
         Err(error) => error,
     }
 }
 
-/// An empty `lock` is none.
+/// Prepares this process. An empty `lock` means that there is none.
 fn prepare(parent: i32, lock: &Path, errors: &File) -> io::Result<()> {
     setsid()?;
     prctl::set_pdeathsig(Signal::SIGKILL)?;
-    // The parent may have died before the kernel was asked to tell.
+    // The parent may have died before prctl was called; the kernel sends no signal then.
     if getppid().as_raw() != parent {
         return Err(nix::errno::Errno::ESRCH.into());
     }
@@ -84,17 +84,17 @@ fn prepare(parent: i32, lock: &Path, errors: &File) -> io::Result<()> {
     if lock.as_os_str().is_empty() { Ok(()) } else { lock::hold(lock) }
 }
 
-/// Closes what the daemon itself was started with and did not open: std opens everything close-on-exec, whoever started
-/// the daemon may not have.
+/// Closes descriptors that the daemon inherited itself. std opens everything close-on-exec; the program that started the daemon
+/// may not.
 fn close_inherited(errors: &File) {
-    // Listed before anything is closed: the list itself takes a descriptor.
+    // Collected first: reading the folder takes a descriptor, which is in the list.
     let files: Vec<RawFd> = fs::read_dir("/proc/self/fd")
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
     for file in files.into_iter().filter(|file| *file > 2 && *file != errors.as_raw_fd()) {
-        // The list's own descriptor is closed already.
+        // An error is expected for the descriptor of the folder, which is closed already.
         let _ = nix::unistd::close(file);
     }
 }

@@ -1,31 +1,31 @@
-//! What a spawn needs.
+//! A program to run, with its environment and lock, and the shim to run it through.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::environment::ChildEnvironment;
 
-/// The executable that becomes a llama-server after it has prepared itself; see [`crate::shim`].
+/// The executable that prepares its own process and then becomes the program; see [`crate::shim`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ShimProgram {
     /// The daemon's own executable, whose `main` calls [`shim::run_if_requested`].
     #[default]
     OwnExecutable,
-    /// Another executable that does.
+    /// Another executable whose `main` does the same.
     Path(PathBuf),
-    /// None: the program is spawned as a group leader, and outlives the daemon.
+    /// No shim: the program is spawned as a group leader, and outlives the daemon.
     None,
 }
 
-/// What to run.
+/// A program to run.
 #[derive(Debug, Clone)]
 pub(crate) struct SpawnRequest {
     pub(crate) shim: ShimProgram,
     /// Absolute: std forks instead of using `posix_spawn` for a bare name with a cleared environment.
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
-    /// The whole environment.
+    /// All its variables.
     pub(crate) environment: ChildEnvironment,
-    /// The file that the process and its descendants hold; the shim opens it.
+    /// The lock's file, which the shim opens and the process and its descendants hold.
     pub(crate) lock: Option<PathBuf>,
 }

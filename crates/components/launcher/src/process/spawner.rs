@@ -1,7 +1,7 @@
-//! Makes processes, from one thread that lives as long as they do.
+//! Spawns processes from one thread that lives as long as they do.
 //!
-//! The parent-death signal of a child is bound to the *thread* that spawned it: from a pool thread it would fire when the
-//! pool shrinks. Each [`Spawner`] owns one thread; it ends when the last clone is gone, and every
+//! The parent-death signal of a child is bound to the *thread* that spawned it: from a pool thread it would fire when the pool
+//! shrinks. Each [`Spawner`] owns one thread. It ends when the last clone is dropped, and every
 //! [`ChildProcess`](super::child_process::ChildProcess) holds a clone. The thread never waits for a child and never reaps one.
 
 use std::io::{self, PipeReader};
@@ -17,26 +17,26 @@ use super::child::{ChildSet, UnreapedChild};
 use super::shim;
 use super::spawn_request::{ShimProgram, SpawnRequest};
 
-/// Makes processes. Cheap to clone; see the module.
+/// Spawns processes on a thread of its own. Cheap to clone; the thread ends with the last clone.
 #[derive(Debug, Clone)]
 pub struct Spawner {
     thread: Arc<Thread>,
 }
 
-/// The way to the thread, which ends when it is dropped.
+/// The channel to the thread, which ends when it is closed.
 #[derive(Debug)]
 struct Thread {
     jobs: mpsc::Sender<Job>,
     children: ChildSet,
 }
 
-/// A process that was made, with our ends of its pipes.
+/// A process that was spawned, with our ends of its pipes.
 #[derive(Debug)]
 pub(crate) struct Spawned {
     pub(crate) child: UnreapedChild,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
-    /// Carries the errno of an exec that failed; ends when it succeeds. `None` without a shim: the exec is done then.
+    /// Carries the errno of a failed exec, or ends when exec succeeds. `None` without a shim: exec has succeeded already.
     pub(crate) exec_errors: Option<OwnedFd>,
 }
 
@@ -52,13 +52,13 @@ impl Spawner {
     /// # Errors
     /// If the kernel gives no thread.
     pub fn start() -> io::Result<Self> {
-        // Unbounded, yet each launch has at most one job in it: it waits for the reply.
+        // Unbounded, but each launch has at most one job in it, because it waits for the reply.
         let (jobs, inbox) = mpsc::channel::<Job>();
         let children = ChildSet::default();
         let made = children.clone();
         std::thread::Builder::new().name("spawner".into()).spawn(move || {
             for Job { request, reply } in inbox {
-                // One that nobody takes any more is killed when it is dropped.
+                // If the caller is gone, the reply is dropped, and with it the process is killed.
                 drop(reply.send(spawn(&request, &made)));
             }
         })?;
@@ -69,7 +69,7 @@ impl Spawner {
         &self.thread.children
     }
 
-    /// Makes one process. If the caller goes away meanwhile, the process is killed.
+    /// Spawns one process. If the caller is cancelled meanwhile, the process is killed.
     pub(crate) async fn spawn(&self, request: SpawnRequest) -> io::Result<Spawned> {
         let (reply, spawned) = oneshot::channel();
         let ended = || io::Error::other("the spawner thread has ended");
@@ -91,7 +91,7 @@ fn spawn(request: &SpawnRequest, children: &ChildSet) -> io::Result<Spawned> {
         .envs(&request.environment)
         .stdout(Stdio::from(stdout_writer))
         .stderr(Stdio::from(stderr_writer));
-    // Held over the fork, so that the reaper of orphans never sees a child that is not in the set.
+    // Locked over the fork, so that the reaper of orphans never sees a child that is not in the set.
     let mut pids = children.lock();
     let pid = command.spawn()?.id();
     pids.insert(pid);

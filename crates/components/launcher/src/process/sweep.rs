@@ -1,8 +1,8 @@
-//! Kills what outlived a server: the rest of its process group, whoever left the group but has_tag its tag, and whoever
-//! scrubbed that too but holds its lock.
+//! Kills the processes that outlived a server: the rest of its process group, descendants that left the group but carry its
+//! tag, and escaped descendants that carry neither but hold its lock.
 //!
-//! The server itself is a zombie meanwhile, which keeps the group's id from being given to others. Each survivor is
-//! found before it is looked at a second time and killed, so that no stranger with a recycled id is hit.
+//! The server itself is a zombie meanwhile, which keeps the id of the group from being reused. For each process a handle is
+//! opened before it is checked a second time and killed, so that no stranger with a reused id is hit.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,30 +17,30 @@ use super::lock::InstanceLock;
 use super::proc::{self, ProcStat};
 use super::process_handle::ProcessHandle;
 
-/// By what the processes of a launch are recognised, whoever their parent is.
+/// Selects the processes of a launch, whatever their parent is: those with any of these traits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ProcessSelector {
-    /// The group that the server leads, or led as long as it is not reaped.
+    /// The group that the server leads; `None` before it is known and once the server is reaped.
     pub(crate) group: Option<u32>,
     pub(crate) tag: Option<LaunchTag>,
     pub(crate) lock: Option<InstanceLock>,
 }
 
-/// What a sweep did.
+/// The result of a sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sweep {
-    /// How many processes were found and are gone.
+    /// Number of processes that were found and have ended.
     pub(crate) killed: u32,
-    /// Who was still there at the deadline.
+    /// Processes that had not ended at the deadline.
     pub(crate) survivors: Vec<Survivor>,
 }
 
-/// Somebody who outlived a sweep.
+/// A process that outlived a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Survivor {
     /// A process that does not die, or may not be killed by us.
     Process(u32),
-    /// Somebody who holds the lock and whose files we may not see.
+    /// A holder of the lock whose open files we may not read.
     Hidden,
 }
 
@@ -53,7 +53,7 @@ impl fmt::Display for Survivor {
     }
 }
 
-/// Kills every living process with one of `selector`, except the leader of the group, until none is left or `deadline` has
+/// Kills every living process that `selector` selects, except the leader of the group, until none is left or `deadline` has
 /// passed.
 pub(crate) async fn sweep(selector: &ProcessSelector, deadline: Instant) -> Sweep {
     let mut seen = BTreeSet::new();
@@ -74,47 +74,49 @@ pub(crate) async fn sweep(selector: &ProcessSelector, deadline: Instant) -> Swee
     }
 }
 
-/// A living process, found.
+/// A living process with a handle of it.
 struct FoundProcess {
     pid: u32,
     handle: ProcessHandle,
 }
 
 #[derive(Default)]
-struct Found {
+struct SearchResult {
     survivors: Vec<FoundProcess>,
-    /// The lock is held by nobody who can be seen.
+    /// A process that we cannot see holds the lock.
     has_hidden_holder: bool,
 }
 
-impl Found {
+impl SearchResult {
     fn survivors(&self) -> Vec<Survivor> {
         let seen = self.survivors.iter().map(|survivor| Survivor::Process(survivor.pid));
         seen.chain(self.has_hidden_holder.then_some(Survivor::Hidden)).collect()
     }
 }
 
-/// Reads a few files for each process of the machine, off the runtime's threads.
-async fn find(selector: &ProcessSelector) -> Found {
+/// Searches all processes off the runtime's thread; reads a few files for each.
+async fn find(selector: &ProcessSelector) -> SearchResult {
     let selector = selector.clone();
     let search = move || {
         let survivors = find_all(&selector, |pid| selector.matches(pid));
-        // Looking at everybody's open files costs far more, and only who hides well needs it.
+        // Reading the open files of every process costs far more, and is needed for escaped descendants only.
         match &selector.lock {
             Some(lock) if survivors.is_empty() && lock.is_held() => {
                 let survivors = find_all(&selector, |pid| lock.is_held_by(pid));
-                Found { has_hidden_holder: survivors.is_empty() && lock.is_held(), survivors }
+                // Asked again: the last visible holder may have ended since.
+                SearchResult { has_hidden_holder: survivors.is_empty() && lock.is_held(), survivors }
             }
-            _ => Found { survivors, has_hidden_holder: false },
+            _ => SearchResult { survivors, has_hidden_holder: false },
         }
     };
-    // The join fails only while the runtime shuts down; the children die with the spawner's thread then.
+    // An error means that the runtime shuts down; the children die with the spawner's thread then.
     blocking(search).await.unwrap_or_default()
 }
 
-/// Pins each living process that is meant, which is asked again once it is found.
+/// Opens a handle of each living process that `is_meant` accepts, and checks it again through the handle.
 fn find_all(selector: &ProcessSelector, is_meant: impl Fn(u32) -> bool) -> Vec<FoundProcess> {
     let is_survivor = |pid: u32| {
+        // The leader is the zombie that the caller reaps.
         let is_other = Some(pid) != selector.group && pid != std::process::id();
         is_other && ProcStat::of(pid).is_some_and(|stat| !stat.is_zombie) && is_meant(pid)
     };
@@ -126,7 +128,7 @@ fn find_all(selector: &ProcessSelector, is_meant: impl Fn(u32) -> bool) -> Vec<F
 }
 
 impl ProcessSelector {
-    /// Whether a process is of the group or has_tag the tag.
+    /// Whether a process is in the group or carries the tag.
     fn matches(&self, pid: u32) -> bool {
         let of_group = self.group.is_some() && ProcStat::of(pid).map(|stat| stat.group) == self.group;
         of_group || self.tag.as_ref().is_some_and(|tag| proc::has_tag(pid, tag))
@@ -134,12 +136,12 @@ impl ProcessSelector {
 }
 
 fn kill(group: Option<u32>, survivors: &[FoundProcess]) {
-    // The whole group in one step, or a fork bomb would outrun us. It may be empty: ESRCH says so.
+    // The whole group in one call, because a fork bomb would outrun single kills. ESRCH: the group is empty.
     if let Some(group) = group.and_then(|group| i32::try_from(group).ok()) {
         let _ = killpg(unistd::Pid::from_raw(group), Signal::SIGKILL);
     }
     for survivor in survivors {
-        // One that may not be killed is still there at the deadline, and reported.
+        // One that we may not kill is still there at the deadline, and is reported as a survivor.
         let _ = survivor.handle.kill();
     }
 }
