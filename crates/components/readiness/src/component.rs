@@ -15,7 +15,8 @@ use llama_warden_component::{Component, Ports};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_detectors::{Matcher, Pack, PackSet, ProbeWay};
 use llama_warden_events::{
-    Envelope, Event, Incarnation, LaunchCommand, ListenerOwner, NoCommand, ProcessEnd, Seq, ServerId, Uptime,
+    BinaryIdentity, Envelope, Event, Incarnation, LaunchCommand, ListenerOwner, NoCommand, ProcessEnd, Seq, ServerId,
+    Uptime,
 };
 use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_probe::{Target, model_names, probe};
@@ -158,7 +159,7 @@ impl ReadinessWorker {
         let seq = Some(envelope.seq);
         match &envelope.event {
             Event::LaunchBegan { .. } => self.untrack_before(server, incarnation),
-            Event::BinaryIdentified(binary) => self.choose_pack(key, binary.build, &binary.options, seq).await?,
+            Event::BinaryIdentified(binary) => self.choose_pack(key, Some(binary), seq).await?,
             Event::ServerSpawned { port, .. } => self.track(key, *port, envelope.elapsed, seq).await?,
             Event::ListenerIdentified { listener } => {
                 self.read_output(&key).await?;
@@ -172,30 +173,30 @@ impl ReadinessWorker {
         Ok(())
     }
 
+    /// Chooses the pack of a launch, by what its binary reports, and publishes the choice.
     async fn choose_pack(
         &mut self,
         key: LaunchKey,
-        build: Option<u64>,
-        options: &[String],
+        binary: Option<&BinaryIdentity>,
         cause: Option<Seq>,
     ) -> Result<(), BusClosed> {
         let Some(spec) = self.spec(&key.0) else { return Ok(()) };
-        let Some(choice) = self.readiness.packs.packs().choose(build, options, spec.readiness.detector.as_deref())
-        else {
-            return Ok(());
-        };
+        let (build, options) = binary.map_or((None, &[][..]), |binary| (binary.build, &*binary.options));
+        let choice = self.readiness.packs.packs().choose(build, options, spec.readiness.detector.as_deref());
+        let Some(choice) = choice else { return Ok(()) };
         let event = Event::DetectorChosen { detector: choice.file.name().into(), because: choice.because };
         self.chosen_packs.insert(key.clone(), choice.file);
         self.events.publish(EventDraft::incarnation(key.0, key.1, event).because(cause)).await
     }
 
     async fn track(&mut self, key: LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Result<(), BusClosed> {
+        // The stop overtook the process: whatever becomes of it now is expected, and gets no verdict.
         if self.stopping.contains(&key) {
             return Ok(());
         }
         if !self.chosen_packs.contains_key(&key) {
-            // The build was not identified, or that event was missed.
-            self.choose_pack(key.clone(), None, &[], cause).await?;
+            // The build could not be identified, or that event was lost in a gap.
+            self.choose_pack(key.clone(), None, cause).await?;
         }
         let Some(launch) = self.new_launch(&key, port, spawned, cause) else { return Ok(()) };
         self.launches.insert(key.clone(), launch);

@@ -228,7 +228,7 @@ impl Tail {
 
 /// A line as text: at most [`LINE_LIMIT`] bytes, without terminal control.
 fn printable(line: &[u8]) -> String {
-    let mut clean = Vec::with_capacity(line.len().min(LINE_LIMIT));
+    let mut clean = Vec::new();
     strip_controls(&line[..line.len().min(LINE_LIMIT)], &mut clean);
     let mut text = String::from_utf8_lossy(&clean).into_owned();
     // A replacement character is longer than the byte that it stands for.

@@ -161,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_the_same_however_it_is_dressed() {
-        let dressed: [&[u8]; 8] = [
+    fn a_message_is_the_same_however_it_is_wrapped() {
+        let wrapped: [&[u8]; 8] = [
             b"srv  llama_server: listening on http://127.0.0.1:8080",
             b"srv  llama_server: listening on http://127.0.0.1:8080\r",
             b"0.00.022.002 I srv  llama_server: listening on http://127.0.0.1:8080",
@@ -172,7 +172,7 @@ mod tests {
             b"\x1b]0;title\x07srv  llama_server: listening on \x1b]8;;x\x1b\\http://127.0.0.1:8080",
             b"{\"type\":\"log\",\"time\":1,\"level\":\"info\",\"msg\":\"srv  llama_server: listening on http://127.0.0.1:8080\\n\"}",
         ];
-        for line in dressed {
+        for line in wrapped {
             assert_eq!(clean(line), MESSAGE, "{}", String::from_utf8_lossy(line));
         }
     }

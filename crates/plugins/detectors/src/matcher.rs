@@ -1,6 +1,7 @@
 //! The [`Matcher`] trait: one line in, one [`Verdict`] out.
 
 use llama_warden_events::{FailureReason, StreamName};
+use strum::IntoStaticStr;
 
 /// Reads the output of one launch, line by line.
 ///
@@ -40,9 +41,11 @@ pub trait Matcher: Send {
 }
 
 /// What one line says about the launch that wrote it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Verdict {
     /// The line has no meaning of its own. It still is a sign of life.
+    #[strum(serialize = "none")]
     Nothing,
     /// The line echoes one of our own requests. It is no sign of life.
     Echo,
@@ -66,15 +69,8 @@ pub enum Verdict {
 
 impl Verdict {
     /// The verdict's word in a pack.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Nothing => "none",
-            Self::Echo => "echo",
-            Self::Progress { .. } => "progress",
-            Self::NearlyReady => "nearly-ready",
-            Self::Ready => "ready",
-            Self::Failure { .. } => "failure",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
     /// The verdict with its reason, for messages.

@@ -111,7 +111,7 @@ impl Pack {
 
     /// Compiles every pattern, for both streams, and judges every example.
     fn check_examples(&self, source: &PluginSource<'_>, entries: &[ExampleEntry]) -> Result<(), FileError> {
-        // What is compiled here is dropped again: a pack that no server uses keeps no compiled patterns.
+        // Not kept in `compiled`: a pack that no server uses keeps no compiled patterns.
         let compiled = CompiledPatterns::checked(&self.data.patterns)
             .map_err(|error| source.error(None, error, "use fewer or simpler patterns"))?;
         let matcher = PatternMatcher::new(compiled, &self.data.structured, None);

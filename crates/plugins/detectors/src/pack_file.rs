@@ -6,6 +6,7 @@ use llama_warden_events::{FailureReason, StreamName};
 use llama_warden_plugin_files::BuildRange;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use strum::IntoStaticStr;
 use toml::Spanned;
 
 /// A detector pack: how one era of llama-server builds says that it loads, is ready, or failed.
@@ -99,8 +100,9 @@ pub(crate) struct PatternEntry {
 }
 
 /// The verdict of a pattern on a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum PatternVerdict {
     /// The server is loading the model.
     Progress,
@@ -153,8 +155,9 @@ pub(crate) struct ExampleEntry {
 }
 
 /// The verdict that an example has to get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum ExampleVerdict {
     /// No pattern may match.
     None,
@@ -172,28 +175,15 @@ pub enum ExampleVerdict {
 
 impl ExampleVerdict {
     /// The verdict's word in a pack.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Progress => "progress",
-            Self::NearlyReady => "nearly-ready",
-            Self::Ready => "ready",
-            Self::Failure => "failure",
-            Self::Echo => "echo",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
 impl PatternVerdict {
     /// The verdict's word in a pack.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Progress => "progress",
-            Self::NearlyReady => "nearly-ready",
-            Self::Ready => "ready",
-            Self::Failure => "failure",
-            Self::Echo => "echo",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -262,18 +262,18 @@ fn our_own_requests_in_the_log_are_no_sign_of_life() {
 }
 
 #[test]
-fn a_line_is_matched_as_one_however_it_is_dressed() {
+fn a_line_is_matched_as_one_however_it_is_wrapped() {
     let packs = PackSet::built_in();
     let pack = packs.get("llama-server-b11xxx").expect("there");
     let mut matcher = pack.matcher(Some(8001));
     let line = "0.00.244.892 I srv  llama_server: listening on http://127.0.0.1:8001";
-    let dressed = [
+    let wrapped = [
         line.to_owned(),
         format!("{line}\r"),
         line.chars().map(|character| format!("{character}\x1b[0m")).collect(),
         line.chars().map(|character| format!("{character}\0")).collect(),
     ];
-    for line in dressed {
+    for line in wrapped {
         assert_eq!(matcher.on_line(StreamName::Stderr, line.as_bytes()), Verdict::Ready, "{line:?}");
     }
     let foreign = "0.00.244.892 I srv  llama_server: listening on http://127.0.0.1:8002";

@@ -209,12 +209,6 @@ impl<F: PluginFile> PluginSet<F> {
     }
 }
 
-impl<F: PluginFile> Default for PluginSet<F> {
-    fn default() -> Self {
-        Self::built_in()
-    }
-}
-
 impl PluginSetError {
     /// The refusal in the form that events carry.
     pub fn refusal(&self) -> FileRefusal {

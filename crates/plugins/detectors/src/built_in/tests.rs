@@ -156,5 +156,9 @@ fn each_file_is_judged_by_itself_and_what_it_said_before_stays() {
     assert_eq!(packs.get("a").map(Pack::description), Some("old"));
     assert!(matches!(packs.get(GENERIC).expect("there").origin(), PackOrigin::File(_)));
     let mut matcher = packs.get("b").expect("the first of that name").matcher(None);
-    assert_eq!(crate::Matcher::on_line(&mut matcher, StreamName::Stderr, b"mine"), Verdict::Echo, "still behind all");
+    assert_eq!(
+        crate::Matcher::on_line(&mut matcher, StreamName::Stderr, b"mine"),
+        Verdict::Echo,
+        "still the fallback of all"
+    );
 }

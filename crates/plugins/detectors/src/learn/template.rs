@@ -80,7 +80,7 @@ impl<'a> TemplateBuilder<'a> {
         Template { regex: self.regex, port: self.names_port }
     }
 
-    /// Appends the pattern of the first thing in `rest`, the end of `line`. Returns what follows it, which is always shorter.
+    /// Appends the pattern of the first thing in `rest`, the end of `line`. Returns the text after it, which is always shorter.
     fn consume<'l>(&mut self, line: &str, rest: &'l str) -> &'l str {
         let before = line[..line.len() - rest.len()].chars().next_back();
         let Some(first) = rest.chars().next() else { return rest };

@@ -22,7 +22,7 @@ fn folder(build: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/fixtures/transcripts").join(build)
 }
 
-/// A transcript as a recording; `ready` is zero where it was never asked or never ready.
+/// Reads a transcript as a recording. `ready` is zero if the server was never asked or never ready.
 fn recording(path: &Path) -> Recording {
     let text = std::fs::read_to_string(path).expect("a transcript");
     let mut recording = Recording { port: 0, lines: Vec::new(), ready: Duration::ZERO };
@@ -39,7 +39,7 @@ fn recording(path: &Path) -> Recording {
                 recording.ready = at;
                 continue;
             }
-            // What follows the stop is not part of a start.
+            // Lines after the stop are not part of the start.
             "signal" => break,
             _ => continue,
         };
@@ -62,7 +62,7 @@ fn subject(build: &str, number: Option<u64>) -> LearnSubject {
     }
 }
 
-fn learnt(build: &str, number: Option<u64>) -> Pack {
+fn learned_pack(build: &str, number: Option<u64>) -> Pack {
     let starts = ["ready-default", "ready-slow", "shutdown-term-idle"];
     let recordings: Vec<_> =
         starts.iter().map(|start| recording(&folder(build).join(format!("{start}.jsonl")))).collect();
@@ -70,7 +70,7 @@ fn learnt(build: &str, number: Option<u64>) -> Pack {
     learn(&subject(build, number), &recordings, &PackSet::built_in()).expect(build).pack
 }
 
-/// What a pack says of a whole run: when it is ready, and why it would have failed.
+/// The verdicts of a pack on a whole run: when it is ready, and the reason if it failed.
 fn judge(pack: &Pack, recording: &Recording) -> (Option<Duration>, Option<FailureReason>) {
     let mut matcher = pack.matcher(Some(recording.port));
     let (mut ready, mut failure) = (None, None);
@@ -90,7 +90,7 @@ fn judge(pack: &Pack, recording: &Recording) -> (Option<Duration>, Option<Failur
 fn a_learnt_pack_says_of_every_transcript_what_the_shipped_one_says() {
     let packs = PackSet::built_in();
     for (build, number) in BUILDS {
-        let pack = learnt(build, number);
+        let pack = learned_pack(build, number);
         let shipped = packs.choose(number, &subject(build, number).options, None).expect("a pack").file;
         assert_ne!(shipped.name(), GENERIC);
         let mut compared = 0;
@@ -115,7 +115,7 @@ fn a_learnt_pack_says_of_every_transcript_what_the_shipped_one_says() {
 #[test]
 fn phrases_that_come_early_become_examples_of_what_is_none() {
     for build in ["2024-11-py0.3.2", "2025-08-py0.3.16"] {
-        let pack = learnt(build, Some(1));
+        let pack = learned_pack(build, Some(1));
         let early = pack.examples().iter().find(|example| example.line.contains("HTTP server is listening"));
         assert_eq!(early.map(|example| example.verdict), Some(crate::ExampleVerdict::None), "{build}\n{}", pack.text());
     }
@@ -125,7 +125,7 @@ fn phrases_that_come_early_become_examples_of_what_is_none() {
 fn a_learnt_pack_is_chosen_for_its_build_and_no_other() {
     let packs = PackSet::built_in();
     for (build, number) in BUILDS {
-        let pack = learnt(build, number);
+        let pack = learned_pack(build, number);
         let packs: Vec<_> = std::iter::once(pack).chain(packs.iter().cloned()).collect();
         for (other, other_number) in BUILDS {
             let choice =
@@ -144,7 +144,7 @@ fn a_learnt_pack_is_chosen_for_its_build_and_no_other() {
 #[test]
 fn a_learnt_pack_reads_its_build_and_later_ones_and_no_earlier_one() {
     let (build, number) = ("b11669-debian", 11_669);
-    let pack = learnt(build, Some(number));
+    let pack = learned_pack(build, Some(number));
     assert!(pack.text().contains("\nbuilds = { min = 11669 }\n"), "{}", pack.text());
     let packs: Vec<_> = std::iter::once(pack).chain(PackSet::built_in().iter().cloned()).collect();
     for (other, is_learnt) in [(number - 1, false), (number, true), (number + 1, true), (20_000, true)] {

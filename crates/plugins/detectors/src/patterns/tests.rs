@@ -134,7 +134,7 @@ fn recorded_lines_get_the_verdict_of_the_plain_patterns_from_every_pack() {
     let packs = PackSet::built_in();
     let generic = packs.get(crate::GENERIC).expect("there");
     for pack in packs.iter() {
-        // Those of the generic pack stand behind the others; here all of them do.
+        // A pack has only the shared patterns of the generic one. The test appends all of them.
         let patterns = [pack.patterns(), generic.patterns()].concat();
         for stream in StreamName::ALL {
             assert_same(&patterns, stream, &lines);
