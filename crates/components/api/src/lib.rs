@@ -12,9 +12,10 @@
 //!
 //! # Adding an endpoint
 //!
-//! 1. A file in `endpoints` with the handler and, beside it, a constant `Route`: operation id, method, path, access, summary
-//!    and answers. A query is a struct that derives `Deserialize` and `JsonSchema`; the handler reads it with `StrictQuery`
-//!    and the route names it as `query_schema::<T>`. The doc comments of its fields describe the parameters.
+//! 1. A file in `endpoints` with the handler and, beside it, a constant `Route`: method, operation id, path, summary and
+//!    answers. It needs the token unless it says `access: Access::Open`. A query is a struct that derives `Deserialize` and
+//!    `JsonSchema`; the handler reads it with `StrictQuery`, and the route names it as `query_schema::<T>`. The doc comments
+//!    of its fields describe the parameters.
 //! 2. A line in the list in `endpoints/mod.rs`.
 //! 3. `cargo xtask schema`, which regenerates `docs/schema/openapi.json`.
 //!

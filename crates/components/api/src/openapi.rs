@@ -19,7 +19,7 @@ pub fn openapi_document(extra: &[&ExtraRouteSpec]) -> Value {
     let mut paths = Map::new();
     for route in ROUTES {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
-        path[route.method.key()] = route_operation(route, &mut generator);
+        path[route.method] = route_operation(route, &mut generator);
     }
     for spec in extra {
         paths.insert(spec.path.to_owned(), json!({ "get": extra_operation(spec) }));

@@ -37,6 +37,14 @@ pub(crate) fn query_schema<T: JsonSchema>() -> Schema {
     settings.into_generator().into_root_schema_for::<T>()
 }
 
+/// The query of a command that has no other options.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WaitQuery {
+    /// Answer when the command is done, at most this much later. Does not change what the command does.
+    pub(crate) wait: Option<DurationParameter>,
+}
+
 /// A parameter that is on (`1`, `true`, or its bare name) or off (`0`, `false`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SwitchParameter(bool);

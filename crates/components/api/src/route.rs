@@ -10,7 +10,8 @@ use crate::app::App;
 pub(crate) struct Route {
     /// The `operationId`: the function's name in generated clients, in camel case and unique.
     pub(crate) operation: &'static str,
-    pub(crate) method: RouteMethod,
+    /// The method in lower case, as a key of OpenAPI.
+    pub(crate) method: &'static str,
     /// In the syntax of axum and of OpenAPI, which is the same. `{id}` is a server, `{name}` a profile.
     pub(crate) path: &'static str,
     pub(crate) access: Access,
@@ -20,9 +21,12 @@ pub(crate) struct Route {
     pub(crate) query: Option<fn() -> Schema>,
     /// Answers other than the general problem, which every route can give.
     pub(crate) answers: &'static [RouteAnswer],
-    /// `|method| on(method, HANDLER)`.
-    pub(crate) handler: fn(MethodFilter) -> MethodRouter<App>,
+    pub(crate) filter: MethodFilter,
+    pub(crate) handler: RouterOf,
 }
+
+/// Makes a router of one handler: `|method| on(method, HANDLER)`.
+pub(crate) type RouterOf = fn(MethodFilter) -> MethodRouter<App>;
 
 /// The part of a [`Route`] that a daemon needs.
 ///
@@ -31,40 +35,38 @@ pub(crate) struct Route {
 pub(crate) struct ServedRoute {
     pub(crate) path: &'static str,
     pub(crate) access: Access,
-    pub(crate) method: RouteMethod,
-    pub(crate) handler: fn(MethodFilter) -> MethodRouter<App>,
+    pub(crate) filter: MethodFilter,
+    pub(crate) handler: RouterOf,
 }
 
 impl Route {
+    /// GET, and HEAD with it.
+    pub(crate) const fn get(operation: &'static str, path: &'static str, handler: RouterOf) -> Self {
+        Self::new("get", MethodFilter::GET, operation, path, handler)
+    }
+
+    pub(crate) const fn post(operation: &'static str, path: &'static str, handler: RouterOf) -> Self {
+        Self::new("post", MethodFilter::POST, operation, path, handler)
+    }
+
+    pub(crate) const fn delete(operation: &'static str, path: &'static str, handler: RouterOf) -> Self {
+        Self::new("delete", MethodFilter::DELETE, operation, path, handler)
+    }
+
+    /// A guarded route without a query.
+    const fn new(
+        method: &'static str,
+        filter: MethodFilter,
+        operation: &'static str,
+        path: &'static str,
+        handler: RouterOf,
+    ) -> Self {
+        let (access, summary, query, answers) = (Access::Guarded, "", None, &[]);
+        Self { operation, method, path, access, summary, query, answers, filter, handler }
+    }
+
     pub(crate) const fn served(&self) -> ServedRoute {
-        ServedRoute { path: self.path, access: self.access, method: self.method, handler: self.handler }
-    }
-}
-
-/// The methods that are used. HEAD comes with GET.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RouteMethod {
-    Get,
-    Post,
-    Delete,
-}
-
-impl RouteMethod {
-    pub(crate) const fn filter(self) -> MethodFilter {
-        match self {
-            Self::Get => MethodFilter::GET,
-            Self::Post => MethodFilter::POST,
-            Self::Delete => MethodFilter::DELETE,
-        }
-    }
-
-    /// The method as a key of OpenAPI.
-    pub(crate) const fn key(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Post => "post",
-            Self::Delete => "delete",
-        }
+        ServedRoute { path: self.path, access: self.access, filter: self.filter, handler: self.handler }
     }
 }
 

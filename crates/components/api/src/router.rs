@@ -31,7 +31,7 @@ pub(crate) fn router(app: App, extra: &[ExtraRoute], policy: RequestPolicy) -> R
     let mut router = Router::new();
     let mut open_paths = Vec::new();
     for route in SERVED {
-        router = router.route(route.path, (route.handler)(route.method.filter()));
+        router = router.route(route.path, (route.handler)(route.filter));
         open_paths.extend((route.access == Access::Open).then_some(route.path));
     }
     for (index, route) in extra.iter().enumerate() {

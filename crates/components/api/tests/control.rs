@@ -1,4 +1,4 @@
-//! What can be changed.
+//! Commands to servers, and the shutdown of the daemon.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 

@@ -1,4 +1,4 @@
-//! Who is not let in, over real sockets.
+//! Requests that the HTTP security checks refuse, over real sockets.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 

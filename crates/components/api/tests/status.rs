@@ -1,4 +1,4 @@
-//! What can be read.
+//! Reading endpoints: probes, metrics, status, models, the OpenAPI document.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 

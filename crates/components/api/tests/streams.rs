@@ -1,4 +1,4 @@
-//! What goes on: events and logs.
+//! The event stream and the log stream.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 

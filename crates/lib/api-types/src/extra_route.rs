@@ -43,14 +43,14 @@ pub struct ExtraRouteSpec {
 pub type RouteFuture = Pin<Box<dyn Future<Output = Result<Response<Vec<u8>>, ApiProblem>> + Send>>;
 
 /// Answers the requests of an [`ExtraRoute`].
-pub trait RouteHandler: Send + Sync + 'static {
+pub trait RouteHandler: fmt::Debug + Send + Sync + 'static {
     /// Answers one request. Runs on the runtime's only thread, so it must move work that blocks to a pool. The API has
     /// checked host, origin and token before, and drops the future when the client disconnects.
     fn respond(&self, request: &Parts) -> RouteFuture;
 }
 
 /// A route and the component that answers it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ExtraRoute {
     /// What the route is.
     pub spec: &'static ExtraRouteSpec,
@@ -62,11 +62,5 @@ impl ExtraRoute {
     /// The route `spec`, answered by `handler`.
     pub fn new(spec: &'static ExtraRouteSpec, handler: impl RouteHandler) -> Self {
         Self { spec, handler: Arc::new(handler) }
-    }
-}
-
-impl fmt::Debug for ExtraRoute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExtraRoute").field("spec", self.spec).finish_non_exhaustive()
     }
 }

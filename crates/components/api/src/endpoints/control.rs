@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::on;
 use http::StatusCode;
-use llama_warden_api_types::{Access, ApiProblem, CommandAnswer, ShutdownAnswer};
+use llama_warden_api_types::{ApiProblem, CommandAnswer, ShutdownAnswer};
 use llama_warden_events::{CommandOutcome, ServerId, SuperviseCommand};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,8 +14,8 @@ use serde::Deserialize;
 use crate::app::{App, KnownServer, json};
 use crate::command::{ACCEPT_TIMEOUT, CommandGoal, CommandWaiter, answer_status, send};
 use crate::problem::ProblemResponse;
-use crate::query::{DurationParameter, StrictQuery, SwitchParameter, query_schema};
-use crate::route::{PROBLEM_BODY, Route, RouteAnswer, RouteMethod, UNKNOWN_SERVER, answer, json_body};
+use crate::query::{DurationParameter, StrictQuery, SwitchParameter, WaitQuery, query_schema};
+use crate::route::{PROBLEM_BODY, Route, RouteAnswer, UNKNOWN_SERVER, answer, json_body};
 
 const COMMAND_ANSWERS: &[RouteAnswer] = &[
     answer(200, "Done, with `wait`: the server's report.", &[json_body::<CommandAnswer>()]),
@@ -25,31 +25,20 @@ const COMMAND_ANSWERS: &[RouteAnswer] = &[
     answer(502, "The server failed, with `wait`; `reason` is the failure's.", &[PROBLEM_BODY]),
 ];
 
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct StartQuery {
-    /// Answer when the command is done, at most this much later. Does not change what the command does.
-    wait: Option<DurationParameter>,
-}
-
 pub(super) const START: Route = Route {
-    operation: "startServer",
-    method: RouteMethod::Post,
-    path: "/api/v1/servers/{id}/start",
-    access: Access::Guarded,
     summary: "Start a server",
-    query: Some(query_schema::<StartQuery>),
+    query: Some(query_schema::<WaitQuery>),
     answers: COMMAND_ANSWERS,
-    handler: |method| on(method, start),
+    ..Route::post("startServer", "/api/v1/servers/{id}/start", |method| on(method, start))
 };
 
 async fn start(
     State(app): State<App>,
     KnownServer(server): KnownServer,
-    StrictQuery(query): StrictQuery<StartQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, ProblemResponse> {
     let command = SuperviseCommand::StartServer { server: server.clone() };
-    Ok(perform(app, server, command, query.wait).await?)
+    perform(app, server, command, query.wait).await
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -65,14 +54,10 @@ struct StopQuery {
 }
 
 pub(super) const STOP: Route = Route {
-    operation: "stopServer",
-    method: RouteMethod::Post,
-    path: "/api/v1/servers/{id}/stop",
-    access: Access::Guarded,
     summary: "Stop a server; a repeated stop joins the first",
     query: Some(query_schema::<StopQuery>),
     answers: COMMAND_ANSWERS,
-    handler: |method| on(method, stop),
+    ..Route::post("stopServer", "/api/v1/servers/{id}/stop", |method| on(method, stop))
 };
 
 async fn stop(
@@ -82,18 +67,14 @@ async fn stop(
 ) -> Result<Response, ProblemResponse> {
     let grace = query.grace.map(|grace| grace.0);
     let command = SuperviseCommand::StopServer { server: server.clone(), grace, force: query.force.is_on() };
-    Ok(perform(app, server, command, query.wait).await?)
+    perform(app, server, command, query.wait).await
 }
 
 pub(super) const RESTART: Route = Route {
-    operation: "restartServer",
-    method: RouteMethod::Post,
-    path: "/api/v1/servers/{id}/restart",
-    access: Access::Guarded,
     summary: "Stop a server if it runs, then start it",
     query: Some(query_schema::<StopQuery>),
     answers: COMMAND_ANSWERS,
-    handler: |method| on(method, restart),
+    ..Route::post("restartServer", "/api/v1/servers/{id}/restart", |method| on(method, restart))
 };
 
 async fn restart(
@@ -103,7 +84,7 @@ async fn restart(
 ) -> Result<Response, ProblemResponse> {
     let grace = query.grace.map(|grace| grace.0);
     let command = SuperviseCommand::RestartServer { server: server.clone(), grace, force: query.force.is_on() };
-    Ok(perform(app, server, command, query.wait).await?)
+    perform(app, server, command, query.wait).await
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -115,14 +96,10 @@ struct ShutdownQuery {
 }
 
 pub(super) const SHUT_DOWN: Route = Route {
-    operation: "shutDown",
-    method: RouteMethod::Post,
-    path: "/api/v1/shutdown",
-    access: Access::Guarded,
     summary: "Stop every server and the daemon",
     query: Some(query_schema::<ShutdownQuery>),
     answers: &[answer(202, "Accepted.", &[json_body::<ShutdownAnswer>()])],
-    handler: |method| on(method, shut_down),
+    ..Route::post("shutDown", "/api/v1/shutdown", |method| on(method, shut_down))
 };
 
 async fn shut_down(
@@ -140,7 +117,7 @@ async fn perform(
     server: ServerId,
     command: SuperviseCommand,
     wait: Option<DurationParameter>,
-) -> Result<Response, ApiProblem> {
+) -> Result<Response, ProblemResponse> {
     // Subscribed before the command is sent, so that its completion cannot be missed.
     let events = app.bus.subscribe("api");
     let goal = CommandGoal::of(&command, &events.snapshot());
@@ -150,7 +127,7 @@ async fn perform(
         _ => None,
     };
     if let Some(CommandOutcome::Failed { reason, detail }) = &outcome {
-        return Err(ApiProblem::failed(&server, *reason, detail));
+        return Err(ApiProblem::failed(&server, *reason, detail).into());
     }
     let status = answer_status(outcome.as_ref())?;
     let server = app.detail(&app.bus.snapshot(), &server)?;

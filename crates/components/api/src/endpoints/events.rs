@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::on;
 use http::HeaderMap;
-use llama_warden_api_types::{Access, ApiProblem, EventRecord, GapReport, StatusReport};
+use llama_warden_api_types::{ApiProblem, EventRecord, GapReport, StatusReport};
 use llama_warden_bus::{Bus, Delivery, Subscription};
 use llama_warden_events::Seq;
 use schemars::JsonSchema;
@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::problem::ProblemResponse;
 use crate::query::{StrictQuery, SwitchParameter, query_schema};
-use crate::route::{Route, RouteMethod, answer, body};
+use crate::route::{Route, answer, body};
 use crate::stream::{self, Encoding, RecordSource, json_line, sse_frame};
 
 /// The name of the subscription in the metrics.
@@ -34,10 +34,6 @@ struct EventsQuery {
 }
 
 pub(super) const EVENTS: Route = Route {
-    operation: "getEvents",
-    method: RouteMethod::Get,
-    path: "/api/v1/events",
-    access: Access::Guarded,
     summary: "The event stream: id is the seq, event the type, data the envelope; `gap` stands for missing events",
     query: Some(query_schema::<EventsQuery>),
     answers: &[answer(
@@ -45,7 +41,7 @@ pub(super) const EVENTS: Route = Route {
         "Server-Sent Events, or one JSON record per line.",
         &[body::<EventRecord>(stream::SSE), body::<EventRecord>(stream::NDJSON)],
     )],
-    handler: |method| on(method, events),
+    ..Route::get("getEvents", "/api/v1/events", |method| on(method, events))
 };
 
 async fn events(

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::on;
 use http::HeaderMap;
-use llama_warden_api_types::{Access, LogRecord};
+use llama_warden_api_types::LogRecord;
 use llama_warden_bus::{Clock, EventDraft, FollowedLine, LogLine, OutputLane, Publisher, StreamFollower};
 use llama_warden_events::{Event, ServerId, StreamName, Uptime};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::app::{App, KnownServer};
 use crate::query::{StrictQuery, SwitchParameter, query_schema};
-use crate::route::{Route, RouteMethod, TEXT_BODY, UNKNOWN_SERVER, answer, body};
+use crate::route::{Route, TEXT_BODY, UNKNOWN_SERVER, answer, body};
 use crate::stream::{self, Encoding, RecordSource, json_line, sse_frame};
 
 /// Most batches in the first piece of a stream. A ring of the usual size holds fewer; the limit is for a server that writes
@@ -44,10 +44,6 @@ fn stream_schema(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(super) const LOGS: Route = Route {
-    operation: "getLogs",
-    method: RouteMethod::Get,
-    path: "/api/v1/servers/{id}/logs",
-    access: Access::Guarded,
     summary: "The output of a server: the kept lines, then new ones",
     query: Some(query_schema::<LogsQuery>),
     answers: &[
@@ -58,7 +54,7 @@ pub(super) const LOGS: Route = Route {
         ),
         UNKNOWN_SERVER,
     ],
-    handler: |method| on(method, logs),
+    ..Route::get("getLogs", "/api/v1/servers/{id}/logs", |method| on(method, logs))
 };
 
 async fn logs(

@@ -4,25 +4,19 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::on;
 use http::StatusCode;
-use llama_warden_api_types::Access;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::app::{App, json};
-use crate::route::{Content, Route, RouteMethod, answer};
+use crate::route::{Content, Route, answer};
 
 pub(super) const MODELS: Route = Route {
-    operation: "listModels",
-    method: RouteMethod::Get,
-    path: "/api/v1/models",
-    access: Access::Guarded,
     summary: "The models that discovery found, files that are not models, and files with problems",
-    query: None,
     answers: &[answer(
         200,
         "As of the start or the latest reload.",
         &[Content { media_type: "application/json", schema: Some(schema) }],
     )],
-    handler: |method| on(method, models),
+    ..Route::get("listModels", "/api/v1/models", |method| on(method, models))
 };
 
 async fn models(State(app): State<App>) -> Response {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::app::{App, text};
 use crate::problem::ProblemResponse;
 use crate::query::{StrictQuery, SwitchParameter, query_schema};
-use crate::route::{PROBLEM_BODY, Route, RouteMethod, TEXT_BODY, answer};
+use crate::route::{PROBLEM_BODY, Route, TEXT_BODY, answer};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -23,20 +23,14 @@ struct ProbeQuery {
 }
 
 pub(super) const LIVENESS: Route = Route {
-    operation: "getLiveness",
-    method: RouteMethod::Get,
-    path: "/livez",
     access: Access::Open,
     summary: "Whether the daemon runs",
     query: Some(query_schema::<ProbeQuery>),
     answers: &[answer(200, "The daemon runs.", &[TEXT_BODY])],
-    handler: |method| on(method, livez),
+    ..Route::get("getLiveness", "/livez", |method| on(method, livez))
 };
 
 pub(super) const READINESS: Route = Route {
-    operation: "getReadiness",
-    method: RouteMethod::Get,
-    path: "/readyz",
     access: Access::Open,
     summary: "Whether every enabled server is ready",
     query: Some(query_schema::<ProbeQuery>),
@@ -48,7 +42,7 @@ pub(super) const READINESS: Route = Route {
             &[PROBLEM_BODY, TEXT_BODY],
         ),
     ],
-    handler: |method| on(method, readyz),
+    ..Route::get("getReadiness", "/readyz", |method| on(method, readyz))
 };
 
 /// Always 200: a daemon that can answer is alive.

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::on;
 use http::StatusCode;
-use llama_warden_api_types::{Access, ActiveProfileReport, ApiProblem, ProfileReport, StatusReport, SwitchAnswer};
+use llama_warden_api_types::{ActiveProfileReport, ApiProblem, ProfileReport, StatusReport, SwitchAnswer};
 use llama_warden_bus::{Delivery, Subscription};
 use llama_warden_events::{Event, ProfileCard, Seq, SuperviseCommand, SwitchPlan};
 use llama_warden_state::Snapshot;
@@ -18,21 +18,16 @@ use serde::Deserialize;
 use crate::app::{App, ProfileName, json};
 use crate::command::{ACCEPT_TIMEOUT_WITH_FILES, CommandGoal, CommandWaiter, answer_status, send};
 use crate::problem::ProblemResponse;
-use crate::query::{DurationParameter, StrictQuery, SwitchParameter, query_schema};
-use crate::route::{PROBLEM_BODY, Route, RouteAnswer, RouteMethod, UNKNOWN_PROFILE, answer, json_body};
+use crate::query::{DurationParameter, StrictQuery, SwitchParameter, WaitQuery, query_schema};
+use crate::route::{PROBLEM_BODY, Route, RouteAnswer, UNKNOWN_PROFILE, answer, json_body};
 
 /// Longest time from the acceptance of a command to its plan, which is the next event that its owner publishes.
 const PLAN_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) const LIST: Route = Route {
-    operation: "listProfiles",
-    method: RouteMethod::Get,
-    path: "/api/v1/profiles",
-    access: Access::Guarded,
     summary: "All configured profiles",
-    query: None,
     answers: &[answer(200, "The profiles, by name.", &[json_body::<Vec<ProfileReport>>()])],
-    handler: |method| on(method, profiles),
+    ..Route::get("listProfiles", "/api/v1/profiles", |method| on(method, profiles))
 };
 
 async fn profiles(State(app): State<App>) -> Response {
@@ -42,14 +37,9 @@ async fn profiles(State(app): State<App>) -> Response {
 }
 
 pub(super) const PROFILE: Route = Route {
-    operation: "getProfile",
-    method: RouteMethod::Get,
-    path: "/api/v1/profiles/{name}",
-    access: Access::Guarded,
     summary: "One profile",
-    query: None,
     answers: &[answer(200, "The profile as configured.", &[json_body::<ProfileReport>()]), UNKNOWN_PROFILE],
-    handler: |method| on(method, profile),
+    ..Route::get("getProfile", "/api/v1/profiles/{name}", |method| on(method, profile))
 };
 
 async fn profile(State(app): State<App>, ProfileName(name): ProfileName) -> Result<Response, ProblemResponse> {
@@ -60,18 +50,13 @@ async fn profile(State(app): State<App>, ProfileName(name): ProfileName) -> Resu
 }
 
 pub(super) const ACTIVE: Route = Route {
-    operation: "getActiveProfile",
-    method: RouteMethod::Get,
-    path: "/api/v1/profiles/active",
-    access: Access::Guarded,
     summary: "The active profile: which servers should be ready, and which of them are not",
-    query: None,
     answers: &[answer(
         200,
         "The profile; null if there is none and every enabled server should be ready.",
         &[json_body::<ActiveProfileReport>()],
     )],
-    handler: |method| on(method, active_profile),
+    ..Route::get("getActiveProfile", "/api/v1/profiles/active", |method| on(method, active_profile))
 };
 
 async fn active_profile(State(app): State<App>) -> Response {
@@ -105,14 +90,10 @@ const ACCEPTED_SWITCH: RouteAnswer =
     answer(202, "Accepted and not done yet: the plan.", &[json_body::<SwitchAnswer>()]);
 
 pub(super) const ACTIVATE: Route = Route {
-    operation: "activateProfile",
-    method: RouteMethod::Post,
-    path: "/api/v1/profiles/{name}/activate",
-    access: Access::Guarded,
     summary: "Bring the fleet to a profile; servers that already run as it says are not touched",
     query: Some(query_schema::<SwitchQuery>),
     answers: SWITCH_ANSWERS,
-    handler: |method| on(method, activate),
+    ..Route::post("activateProfile", "/api/v1/profiles/{name}/activate", |method| on(method, activate))
 };
 
 async fn activate(
@@ -120,58 +101,43 @@ async fn activate(
     ProfileName(name): ProfileName,
     StrictQuery(query): StrictQuery<SwitchQuery>,
 ) -> Result<Response, ProblemResponse> {
-    Ok(switch(&app, Some(name), &query).await?)
+    switch(&app, Some(name), &query).await
 }
 
 pub(super) const DEACTIVATE: Route = Route {
-    operation: "deactivateProfile",
-    method: RouteMethod::Delete,
-    path: "/api/v1/profiles/active",
-    access: Access::Guarded,
     summary: "Leave the active profile: bring the fleet to every enabled server",
     query: Some(query_schema::<SwitchQuery>),
     answers: SWITCH_ANSWERS,
-    handler: |method| on(method, deactivate),
+    ..Route::delete("deactivateProfile", "/api/v1/profiles/active", |method| on(method, deactivate))
 };
 
 async fn deactivate(
     State(app): State<App>,
     StrictQuery(query): StrictQuery<SwitchQuery>,
 ) -> Result<Response, ProblemResponse> {
-    Ok(switch(&app, None, &query).await?)
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct ReloadQuery {
-    /// Answer when the command is done, at most this much later. Does not change what the command does.
-    wait: Option<DurationParameter>,
+    switch(&app, None, &query).await
 }
 
 pub(super) const RELOAD: Route = Route {
-    operation: "reload",
-    method: RouteMethod::Post,
-    path: "/api/v1/reload",
-    access: Access::Guarded,
     summary: "Read the configuration and the folders of models again and bring the fleet to what they say",
-    query: Some(query_schema::<ReloadQuery>),
+    query: Some(query_schema::<WaitQuery>),
     answers: &[
         answer(200, "Done, with `wait`.", &[json_body::<SwitchAnswer>()]),
         ACCEPTED_SWITCH,
         answer(422, "The configuration is invalid and nothing changed; `detail` lists all problems.", &[PROBLEM_BODY]),
     ],
-    handler: |method| on(method, reload),
+    ..Route::post("reload", "/api/v1/reload", |method| on(method, reload))
 };
 
 async fn reload(
     State(app): State<App>,
-    StrictQuery(query): StrictQuery<ReloadQuery>,
+    StrictQuery(query): StrictQuery<WaitQuery>,
 ) -> Result<Response, ProblemResponse> {
     let command = SuperviseCommand::Reload { trigger: "POST /api/v1/reload".to_owned() };
-    Ok(perform(&app, command, query.wait).await?)
+    perform(&app, command, query.wait).await
 }
 
-async fn switch(app: &App, profile: Option<String>, query: &SwitchQuery) -> Result<Response, ApiProblem> {
+async fn switch(app: &App, profile: Option<String>, query: &SwitchQuery) -> Result<Response, ProblemResponse> {
     let dry_run = query.dry_run.is_on();
     // A dry run is done as soon as it is planned, so the answer always waits for it.
     let wait = if dry_run { Some(DurationParameter(PLAN_TIMEOUT)) } else { query.wait };
@@ -182,7 +148,7 @@ async fn perform(
     app: &App,
     command: SuperviseCommand,
     wait: Option<DurationParameter>,
-) -> Result<Response, ApiProblem> {
+) -> Result<Response, ProblemResponse> {
     let goal = CommandGoal::of(&command, &app.bus.snapshot());
     let accepted = send(app, command, ACCEPT_TIMEOUT_WITH_FILES).await?;
     let command = accepted.id.ok_or_else(|| plan_missing("it has no id"))?;

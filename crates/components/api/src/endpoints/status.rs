@@ -4,21 +4,16 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::on;
 use http::StatusCode;
-use llama_warden_api_types::{Access, ServerDetail, ServerReport, StatusReport};
+use llama_warden_api_types::{ServerDetail, ServerReport, StatusReport};
 
 use crate::app::{App, KnownServer, json};
 use crate::problem::ProblemResponse;
-use crate::route::{Route, RouteMethod, UNKNOWN_SERVER, answer, json_body};
+use crate::route::{Route, UNKNOWN_SERVER, answer, json_body};
 
 pub(super) const STATUS: Route = Route {
-    operation: "getStatus",
-    method: RouteMethod::Get,
-    path: "/api/v1/status",
-    access: Access::Guarded,
     summary: "All servers at a glance, with totals",
-    query: None,
     answers: &[answer(200, "The status.", &[json_body::<StatusReport>()])],
-    handler: |method| on(method, status),
+    ..Route::get("getStatus", "/api/v1/status", |method| on(method, status))
 };
 
 async fn status(State(app): State<App>) -> Response {
@@ -26,14 +21,9 @@ async fn status(State(app): State<App>) -> Response {
 }
 
 pub(super) const SERVERS: Route = Route {
-    operation: "listServers",
-    method: RouteMethod::Get,
-    path: "/api/v1/servers",
-    access: Access::Guarded,
     summary: "All servers at a glance",
-    query: None,
     answers: &[answer(200, "The reports, by id.", &[json_body::<Vec<ServerReport>>()])],
-    handler: |method| on(method, servers),
+    ..Route::get("listServers", "/api/v1/servers", |method| on(method, servers))
 };
 
 async fn servers(State(app): State<App>) -> Response {
@@ -41,14 +31,9 @@ async fn servers(State(app): State<App>) -> Response {
 }
 
 pub(super) const SERVER: Route = Route {
-    operation: "getServer",
-    method: RouteMethod::Get,
-    path: "/api/v1/servers/{id}",
-    access: Access::Guarded,
     summary: "One server: phase, history, last failure, command line, detector",
-    query: None,
     answers: &[answer(200, "The server's report.", &[json_body::<ServerDetail>()]), UNKNOWN_SERVER],
-    handler: |method| on(method, server),
+    ..Route::get("getServer", "/api/v1/servers/{id}", |method| on(method, server))
 };
 
 async fn server(State(app): State<App>, KnownServer(id): KnownServer) -> Result<Response, ProblemResponse> {

@@ -16,20 +16,16 @@ use llama_warden_state::{DaemonPhase, ServerRecord, Snapshot};
 
 use crate::app::{App, json};
 use crate::problem::ProblemResponse;
-use crate::route::{PROBLEM_BODY, Route, RouteMethod, answer, json_body};
+use crate::route::{PROBLEM_BODY, Route, answer, json_body};
 
 pub(super) const TARGETS: Route = Route {
-    operation: "getTargets",
-    method: RouteMethod::Get,
-    path: "/api/v1/sd",
     access: Access::Open,
     summary: "Targets for Prometheus' http_sd_config: the ready servers that serve --metrics",
-    query: None,
     answers: &[
         answer(200, "Always the full list.", &[json_body::<Vec<TargetGroup>>()]),
         answer(503, "The daemon is starting.", &[PROBLEM_BODY]),
     ],
-    handler: |method| on(method, targets),
+    ..Route::get("getTargets", "/api/v1/sd", |method| on(method, targets))
 };
 
 async fn targets(State(app): State<App>, headers: HeaderMap) -> Result<Response, ProblemResponse> {

@@ -1,5 +1,5 @@
-//! A daemon without processes: a real bus and output lane, the api on real sockets, and a scripted owner of commands
-//! that publishes what a supervisor would.
+//! A daemon without processes: a real bus and output lane, the API on real sockets, and a scripted command owner that publishes
+//! the events of a supervisor.
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub const TOKEN: &str = "s3cret-t0ken";
 
-/// What the types say at this moment, whatever was generated last.
+/// The document of the present types, whatever the generated file contains.
 static DESCRIPTION: LazyLock<String> = LazyLock::new(|| openapi_document(&[&METRICS]).to_string());
 
 /// A route of another component, as metrics adds it.
@@ -39,6 +39,7 @@ pub const METRICS: ExtraRouteSpec = ExtraRouteSpec {
 };
 
 /// Answers with the `Accept` header of the request.
+#[derive(Debug)]
 pub struct EchoAccept;
 
 impl RouteHandler for EchoAccept {
@@ -58,12 +59,12 @@ impl ModelsSource for OneModel {
     }
 }
 
-/// What a test can set.
+/// Settings of a test.
 pub struct Setup {
     pub host: &'static str,
     pub token: bool,
     pub events_kept: usize,
-    /// Whether the daemon has told that it runs.
+    /// Whether `DaemonStarted` is published.
     pub started: bool,
 }
 
@@ -89,7 +90,7 @@ impl TestDaemon {
         Self::start_with(Setup::default()).await
     }
 
-    /// Starts with the servers `good`, `broken`, `slow` and `locked`; what each does is in [`own`].
+    /// Starts with the servers `good`, `broken`, `slow` and `locked`; [`run_owner`] says what each does.
     pub async fn start_with(setup: Setup) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let socket = directory.path().join("control.sock");
@@ -111,7 +112,7 @@ impl TestDaemon {
         };
         let ports = bus.ports(Api::NAME);
         let cancel = ports.cancel.clone();
-        tokio::spawn(own(inbox, bus.publisher().clone(), seen, cancel.clone()));
+        tokio::spawn(run_owner(inbox, bus.publisher().clone(), seen, cancel.clone()));
         let run = tokio::spawn(Api::new(parts).run(ports));
         let daemon = Self { bus, tcp, socket, cancel, commands, run, _directory: directory };
         for server in ["broken", "good", "locked", "slow"] {
@@ -125,7 +126,7 @@ impl TestDaemon {
         daemon
     }
 
-    /// Tells of the profiles `all` and `night`.
+    /// Publishes the profiles `all` and `night`.
     pub async fn configure_profiles(&self) {
         let profiles = ["all", "night"].map(|name| ProfileCard {
             name: name.to_owned(),
@@ -180,7 +181,7 @@ impl TestDaemon {
         RawResponse::read(stream).await
     }
 
-    /// What a cancelled component does: it ends without an error.
+    /// Cancels the component and waits for its end, which must be without an error.
     pub async fn end(self) {
         self.begin_end();
         within(self.run).await.expect("no panic").expect("no error");
@@ -192,7 +193,7 @@ impl TestDaemon {
     }
 }
 
-/// A response, whole.
+/// A complete response.
 #[derive(Debug)]
 pub struct RawResponse {
     pub status: u16,
@@ -252,8 +253,8 @@ async fn launch(events: &Publisher, server: &ServerId) {
     }
 }
 
-/// The owner: `good` becomes ready, `broken` fails, `slow` is never done, `locked` is refused; a forced shutdown ends the api.
-async fn own(
+/// Runs the command owner: `good` becomes ready, `broken` fails, `slow` is never done, `locked` is refused; a forced shutdown ends the api.
+async fn run_owner(
     mut inbox: CommandReceiver<SuperviseCommand>,
     events: Publisher,
     seen: mpsc::UnboundedSender<SuperviseCommand>,
@@ -308,7 +309,7 @@ async fn own(
     }
 }
 
-/// `night` arrives, `all` is never done, other profiles are unknown, and the configuration is always invalid.
+/// Answers a switch: `night` is done at once, `all` is never done, other profiles are unknown, and the configuration is always invalid.
 async fn switch(request: ReceivedCommand<SuperviseCommand>, events: &Publisher) {
     let (profile, dry_run) = match &request.command {
         SuperviseCommand::ActivateProfile { profile, dry_run } => (profile.clone(), *dry_run),
@@ -325,15 +326,15 @@ async fn switch(request: ReceivedCommand<SuperviseCommand>, events: &Publisher) 
     request.accept(Some(command));
     let lists = SwitchPlan { start: vec![id("slow")], keep: vec![id("good")], ..SwitchPlan::default() };
     let plan = SwitchPlan { profile: profile.clone(), ..lists };
-    tell(events, command, Event::SwitchPlanned { plan: plan.into() }).await;
+    publish_because(events, command, Event::SwitchPlanned { plan: plan.into() }).await;
     if !dry_run {
-        tell(events, command, Event::ProfileActivated { profile: profile.clone() }).await;
+        publish_because(events, command, Event::ProfileActivated { profile: profile.clone() }).await;
     }
     if dry_run || profile.as_deref() != Some("all") {
-        tell(events, command, Event::CommandCompleted { outcome: CommandOutcome::Ready }).await;
+        publish_because(events, command, Event::CommandCompleted { outcome: CommandOutcome::Ready }).await;
     }
 }
 
-async fn tell(events: &Publisher, cause: Seq, event: Event) {
+async fn publish_because(events: &Publisher, cause: Seq, event: Event) {
     events.publish_acked(EventDraft::daemon(event).because(cause)).await.expect("open");
 }
