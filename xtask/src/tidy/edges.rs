@@ -26,7 +26,7 @@ const fn row(name: &'static str, uses: &'static [&'static str], tests_use: &'sta
 
 const KIT: &[&str] = &["component-kit"];
 
-const ROWS: [Row; 26] = [
+const ROWS: [Row; 28] = [
     row("events", &[], &[]),
     row("state", &["events"], &[]),
     row("bus", &["events", "state"], &[]),
@@ -51,10 +51,9 @@ const ROWS: [Row; 26] = [
     row("stand-in", &[], &["tiny-gguf"]),
     row("tiny-gguf", &[], &[]),
     row(
-        "llama-warden",
+        "daemon",
         &[
             "events",
-            "state",
             "bus",
             "component",
             "support",
@@ -71,11 +70,33 @@ const ROWS: [Row; 26] = [
             "api",
             "metrics",
             "telemetry",
-            "stand-in",
+        ],
+        &["tiny-gguf"],
+    ),
+    row(
+        "cli",
+        &[
+            "daemon",
+            "events",
+            "state",
+            "bus",
+            "component",
+            "config",
+            "catalog",
+            "plugin-files",
+            "launcher",
+            "readiness",
+            "terminator",
+            "memory",
+            "hooks",
+            "api",
+            "telemetry",
             "tiny-gguf",
         ],
         &[],
     ),
+    // The program, and what a compiled plug-in needs: types of events, config and readiness.
+    row("llama-warden", &["cli", "daemon", "events", "config", "launcher", "readiness", "stand-in"], &[]),
     row("tests", &["events", "state", "stand-in", "tiny-gguf"], &[]),
     row("xtask", &["tiny-gguf"], &[]),
 ];

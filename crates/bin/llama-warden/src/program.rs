@@ -1,14 +1,11 @@
 //! The program, and what others compile into it.
 
-use std::fmt;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use llama_warden_config::ServerSpec;
+use llama_warden_daemon::Matchers;
 use llama_warden_launcher::shim;
 use llama_warden_readiness::Matcher;
-
-use crate::{cli, demo};
 
 /// llama-warden as a program, to be run by a `main` of one line:
 ///
@@ -21,14 +18,8 @@ use crate::{cli, demo};
 /// Whoever compiles in a [`Matcher`] of their own adds it before; `examples/custom-matcher` shows a whole crate.
 #[derive(Debug, Clone, Default)]
 pub struct Program {
-    pub(crate) matchers: Option<Matchers>,
+    matchers: Option<Matchers>,
 }
-
-/// Makes matchers for servers.
-#[derive(Clone)]
-pub struct Matchers(Arc<MakeMatcher>);
-
-type MakeMatcher = dyn Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send + Sync;
 
 impl Program {
     /// Nothing but llama-warden.
@@ -45,7 +36,7 @@ impl Program {
         mut self,
         make: impl Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send + Sync + 'static,
     ) -> Self {
-        self.matchers = Some(Matchers(Arc::new(make)));
+        self.matchers = Some(Matchers::new(make));
         self
     }
 
@@ -56,22 +47,9 @@ impl Program {
         if let Some(code) = shim::run_if_requested(std::env::args_os()) {
             return code;
         }
-        if demo::is_stand_in(std::env::args_os().next().as_ref()) {
+        if llama_warden_cli::is_stand_in(std::env::args_os().next().as_ref()) {
             return llama_warden_stand_in::main(std::env::args_os());
         }
-        cli::main(&self)
-    }
-}
-
-impl Matchers {
-    /// The matcher of a launch.
-    pub(crate) fn make(&self, server: &ServerSpec, port: u16) -> Option<Box<dyn Matcher>> {
-        (self.0)(server, port)
-    }
-}
-
-impl fmt::Debug for Matchers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Matchers")
+        llama_warden_cli::main(self.matchers.as_ref())
     }
 }

@@ -1,0 +1,110 @@
+//! `profile switch` and `reload`: the whole fleet changes, by a plan.
+
+use llama_warden_api::SwitchAnswer;
+use llama_warden_api::client::{Client, ClientError, SwitchManner};
+use llama_warden_daemon::{Exit, Failure};
+use llama_warden_events::SwitchPlan;
+use llama_warden_state::ServerReport;
+
+use super::control::LONGEST_WAIT;
+use super::status;
+use crate::args::Global;
+use crate::args::fleet::{PatienceArgs, SwitchArgs};
+use crate::connect;
+use crate::output::{print_json, print_line};
+use crate::table;
+
+pub async fn to_profile(global: &Global, args: &SwitchArgs) -> Result<Exit, Failure> {
+    let client = connect::client(global)?;
+    let manner = if args.dry_run { SwitchManner::DryRun } else { manner(&args.patience) };
+    let answer = with_progress(global, &client, manner, client.activate(args.name.as_deref(), manner)).await;
+    let answer = answer.map_err(connect::failure)?;
+    let verb = if args.dry_run { "would be" } else { "is" };
+    let profile = args.name.as_ref().map_or_else(|| "no profile".to_owned(), |name| format!("profile {name}"));
+    report(global, &format!("{profile} {verb} active"), manner, &answer)
+}
+
+pub async fn reload(global: &Global, args: &PatienceArgs) -> Result<Exit, Failure> {
+    let client = connect::client(global)?;
+    let manner = manner(args);
+    let wait = args.wait.then(|| wait(args));
+    let answer = with_progress(global, &client, manner, client.reload(wait)).await;
+    match answer {
+        Ok(answer) => report(global, "the configuration is reloaded", manner, &answer),
+        Err(ClientError::Problem(problem)) if problem.status == 422 => {
+            Err(Failure::new(Exit::Usage, format!("nothing is changed: {}", problem.detail))
+                .next_step(problem.next_step.as_deref().unwrap_or_default()))
+        }
+        Err(error) => Err(connect::failure(error)),
+    }
+}
+
+fn manner(args: &PatienceArgs) -> SwitchManner {
+    if args.wait { SwitchManner::Wait(wait(args)) } else { SwitchManner::Begin }
+}
+
+fn wait(args: &PatienceArgs) -> std::time::Duration {
+    args.timeout.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)
+}
+
+/// Shows every server while the answer is waited for.
+async fn with_progress<T>(
+    global: &Global,
+    client: &Client,
+    manner: SwitchManner,
+    answer: impl Future<Output = T>,
+) -> T {
+    let progress = async {
+        if matches!(manner, SwitchManner::Wait(_)) && !global.json {
+            status::show_progress(client, &[]).await;
+        }
+        // The answer ends it.
+        std::future::pending().await
+    };
+    tokio::select! {
+        answer = answer => answer,
+        never = progress => never,
+    }
+}
+
+fn report(global: &Global, headline: &str, manner: SwitchManner, answer: &SwitchAnswer) -> Result<Exit, Failure> {
+    if global.json {
+        print_json(answer)?;
+    } else {
+        print_line(headline)?;
+        lines(&answer.plan).iter().try_for_each(print_line)?;
+    }
+    if !matches!(manner, SwitchManner::Wait(_)) {
+        return Ok(Exit::Done);
+    }
+    if answer.outcome.is_none() {
+        eprintln!("not done within the time; it goes on");
+        return Ok(Exit::NotReached);
+    }
+    let missing = |server: &&ServerReport| server.enabled && !server.is_ready;
+    let missing: Vec<_> = answer.status.servers.iter().filter(missing).collect();
+    missing.iter().for_each(|server| eprintln!("{}", table::line(server)));
+    Ok(if missing.is_empty() { Exit::Done } else { Exit::NotReached })
+}
+
+/// A plan, a line for each thing that is done.
+fn lines(plan: &SwitchPlan) -> Vec<String> {
+    let lists = [("stop", &plan.stop), ("restart", &plan.restart), ("start", &plan.start), ("keep", &plan.keep)];
+    let told = lists.into_iter().filter(|(_, servers)| !servers.is_empty());
+    told.map(|(verb, servers)| format!("  {verb}: {}", table::names(servers))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use llama_warden_events::ServerId;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_says_what_is_done_and_nothing_else() {
+        let id = |name| ServerId::new(name).expect("valid");
+        let plan = SwitchPlan { stop: vec![id("a")], keep: vec![id("b"), id("c")], ..SwitchPlan::default() };
+        assert_eq!(lines(&plan), ["  stop: a", "  keep: b, c"]);
+        assert!(lines(&SwitchPlan::default()).is_empty());
+    }
+}

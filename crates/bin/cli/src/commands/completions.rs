@@ -1,0 +1,16 @@
+//! `completions`: what a shell needs to complete our command line.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use llama_warden_daemon::{Exit, Failure};
+
+use crate::args::Cli;
+use crate::output::print_line;
+
+pub fn run(shell: Shell) -> Result<Exit, Failure> {
+    // Into memory first: a reader that closed the pipe must not become a panic in the generator.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "llama-warden", &mut script);
+    print_line(String::from_utf8_lossy(&script).trim_end())?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,171 @@
+//! `detector test`: what a pack makes of a log, and whether its own examples hold.
+
+use std::io::Read;
+use std::path::Path;
+
+use llama_warden_daemon::{Exit, Failure};
+use llama_warden_events::{FailureReason, StreamName};
+use llama_warden_plugin_files::PluginFile as _;
+use llama_warden_readiness::{Matcher, Pack, PatternMatcher, Verdict};
+use serde::Serialize;
+
+use super::log::{Log, LogLine};
+use crate::args::Global;
+use crate::args::detector::TestArgs;
+use crate::output::{print_json, print_line};
+use crate::plugin_files::find;
+
+/// Most characters of a line that are shown.
+const SHOWN: usize = 160;
+
+/// What a pack makes of a log.
+#[derive(Debug, Serialize)]
+struct Report {
+    pack: String,
+    lines: usize,
+    verdicts: Vec<Judged>,
+    /// The first ready line.
+    ready: Option<Place>,
+    /// The line that would explain a failure: of several the most specific one.
+    failure: Option<Cause>,
+    examples: Examples,
+}
+
+#[derive(Debug, Serialize)]
+struct Judged {
+    #[serde(flatten)]
+    place: Place,
+    stream: Option<StreamName>,
+    verdict: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<FailureReason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    percent: Option<f64>,
+    text: String,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Place {
+    line: usize,
+    at_seconds: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cause {
+    #[serde(flatten)]
+    place: Place,
+    reason: FailureReason,
+}
+
+#[derive(Debug, Serialize)]
+struct Examples {
+    checked: usize,
+    contradictions: Vec<String>,
+}
+
+pub fn run(global: &Global, args: &TestArgs) -> Result<Exit, Failure> {
+    let pack: Pack = find(global, &args.name)?;
+    let log = Log::read(&read(&args.file)?);
+    let report = Report::of(&pack, &log, args);
+    if global.json {
+        print_json(&report)?;
+    } else {
+        report.print()?;
+    }
+    Ok(if report.examples.contradictions.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    read.map(|_| bytes).map_err(|error| {
+        Failure::new(Exit::Failed, format!("cannot read {}: {error}", file.display()))
+            .next_step("name a log file, or - to read standard input")
+    })
+}
+
+impl Report {
+    fn of(pack: &Pack, log: &Log, args: &TestArgs) -> Self {
+        let mut matcher = pack.matcher(args.port.or(log.port));
+        let mut verdicts = Vec::new();
+        let (mut ready, mut failure): (Option<Place>, Option<(u16, Cause)>) = (None, None);
+        for line in &log.lines {
+            let (stream, verdict) = judge(&mut matcher, line, args.stream);
+            let place = Place { line: line.number, at_seconds: line.at_seconds };
+            let (mut reason, mut percent) = (None, None);
+            match verdict {
+                Verdict::Nothing => continue,
+                Verdict::Ready => ready = ready.or(Some(place)),
+                Verdict::Failure { reason: found, rank } => {
+                    reason = Some(found);
+                    if failure.as_ref().is_none_or(|(best, _)| rank < *best) {
+                        failure = Some((rank, Cause { place, reason: found }));
+                    }
+                }
+                Verdict::Progress { percent: found } => percent = found,
+                Verdict::Echo | Verdict::NearlyReady => {}
+            }
+            let text = String::from_utf8_lossy(&line.line).into_owned();
+            verdicts.push(Judged { place, stream, verdict: verdict.as_str(), reason, percent, text });
+        }
+        let contradictions = pack.contradictions().into_iter().map(|(example, verdict)| {
+            format!("`{}` claims {}, but the patterns say {}", example.line, example.claim(), verdict.describe())
+        });
+        Self {
+            pack: pack.name().to_owned(),
+            lines: log.lines.len(),
+            verdicts,
+            ready,
+            failure: failure.map(|(_, cause)| cause),
+            examples: Examples { checked: pack.examples().len(), contradictions: contradictions.collect() },
+        }
+    }
+
+    fn print(&self) -> Result<(), Failure> {
+        for judged in &self.verdicts {
+            let at = judged.place.at_seconds.map_or_else(|| "-".to_owned(), |at| format!("{at:.6}"));
+            let stream = judged.stream.map_or("-", StreamName::as_str);
+            let verdict = match (judged.reason, judged.percent) {
+                (Some(reason), _) => format!("{} {reason}", judged.verdict),
+                (None, Some(percent)) => format!("{} {percent} %", judged.verdict),
+                (None, None) => judged.verdict.to_owned(),
+            };
+            let text: String = judged.text.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
+            print_line(format!("{:>6} {at:>12} {stream:6}  {verdict:24}  {text}", judged.place.line))?;
+        }
+        print_line(format!("{}: {} of {} lines say something", self.pack, self.verdicts.len(), self.lines))?;
+        match self.ready {
+            Some(place) => print_line(format!("ready: {}", place.describe()))?,
+            None => print_line("ready: no line says so")?,
+        }
+        if let Some(cause) = &self.failure {
+            print_line(format!("failure: {} by {}", cause.reason, cause.place.describe()))?;
+        }
+        let Examples { checked, contradictions } = &self.examples;
+        print_line(format!("examples: {} of {checked} hold", checked - contradictions.len()))?;
+        contradictions.iter().for_each(|contradiction| eprintln!("error: the example {contradiction}"));
+        Ok(())
+    }
+}
+
+impl Place {
+    fn describe(self) -> String {
+        match self.at_seconds {
+            Some(at) => format!("line {} at {at:.6} s", self.line),
+            None => format!("line {}", self.line),
+        }
+    }
+}
+
+/// A line of an unknown stream is tried as both.
+fn judge(matcher: &mut PatternMatcher, line: &LogLine, told: Option<StreamName>) -> (Option<StreamName>, Verdict) {
+    let known = line.stream.or(told);
+    let candidates = StreamName::ALL.into_iter().filter(|stream| known.is_none_or(|known| known == *stream));
+    let judged = candidates.map(|stream| (stream, matcher.on_line(stream, &line.line)));
+    let found = judged.into_iter().find(|(_, verdict)| *verdict != Verdict::Nothing);
+    found.map_or((known, Verdict::Nothing), |(stream, verdict)| (known.or(Some(stream)), verdict))
+}

@@ -1,0 +1,76 @@
+//! `detector which`: the pack and the dialect that a build gets, and why.
+
+use std::path::Path;
+
+use llama_warden_daemon::{Exit, Failure, Loaded};
+use llama_warden_launcher::{BinaryProfile, CommandLine, Dialect, choose_dialect, plan};
+use llama_warden_plugin_files::{Choice, PluginFile};
+use llama_warden_readiness::Pack;
+use serde_json::{Value, json};
+
+use super::binary;
+use crate::args::Global;
+use crate::output::{print_json, print_line};
+use crate::plugin_files::library;
+
+/// Any port and model: nothing is started.
+const PORT: u16 = 8001;
+const MODEL: &str = "/model.gguf";
+
+pub async fn run(global: &Global, binary: &Path) -> Result<Exit, Failure> {
+    let loaded = Loaded::find(global.config.as_deref())?;
+    let (packs, dialects) = (library::<Pack>(&loaded), library::<Dialect>(&loaded));
+    let binary = binary::locate(binary)?;
+    let spec = binary::server("which", &binary, Path::new(MODEL), PORT)?;
+    let profile = binary::ask(&spec).await?;
+    let none = |word: &str| Failure::new(Exit::Failed, format!("there is no {word} at all"));
+    let pack =
+        packs.choose(profile.version.build, &profile.identity.options, None).ok_or_else(|| none("detector pack"))?;
+    let dialect = choose_dialect(&dialects, &profile).ok_or_else(|| none("flag dialect"))?;
+    let line = plan(&spec, &profile, &dialect.file).map_err(|error| Failure::new(Exit::Failed, error))?;
+    show(global, &profile, &Answer { pack, dialect, line })
+}
+
+/// What a build gets.
+struct Answer {
+    pack: Choice<Pack>,
+    dialect: Choice<Dialect>,
+    /// What the defaults become.
+    line: CommandLine,
+}
+
+fn show(global: &Global, profile: &BinaryProfile, answer: &Answer) -> Result<Exit, Failure> {
+    let Answer { pack, dialect, line } = answer;
+    let build = profile.version.short_name();
+    let options = profile.identity.options.len();
+    if global.json {
+        let mut spelling = as_data(dialect);
+        spelling["defaults"] = json!(line.notes);
+        print_json(&json!({
+            "binary": profile.path,
+            "build": build,
+            "options": options,
+            "detector": as_data(pack),
+            "dialect": spelling,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    print_line(format!("binary    {}", profile.path.display()))?;
+    print_line(format!("build     {}", build.unwrap_or_else(|| "its version names none".to_owned())))?;
+    print_line(format!("options   {options} in its help"))?;
+    print_line(format!("detector  {}", in_words(pack)))?;
+    print_line(format!("dialect   {}", in_words(dialect)))?;
+    for note in &line.notes {
+        let spelled = if note.spelled.is_empty() { "nothing".to_owned() } else { note.spelled.to_vec().join(" ") };
+        print_line(format!("          {} -> {spelled}: {}", note.option, note.because))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn as_data<F: PluginFile>(choice: &Choice<F>) -> Value {
+    json!({ "name": choice.file.name(), "file": choice.file.origin().path(), "because": choice.because })
+}
+
+fn in_words<F: PluginFile>(choice: &Choice<F>) -> String {
+    format!("{} ({}): {}", choice.file.name(), choice.file.origin(), choice.because)
+}

@@ -1,0 +1,85 @@
+//! `profile`: what profiles there are, which one is active, and switching.
+//!
+//! `list` and `show` ask the daemon, which knows what is in force; without one they read the configuration.
+
+use llama_warden_api::ProfileReport;
+use llama_warden_api::client::ClientError;
+use llama_warden_daemon::models::Inventory;
+use llama_warden_daemon::{Exit, Failure, Loaded, profiles as configured_profiles};
+
+use super::apply_change;
+use crate::args::Global;
+use crate::args::fleet::ProfileCommand;
+use crate::connect;
+use crate::output::{print_json, print_line};
+use crate::table;
+
+pub async fn run(global: &Global, command: &ProfileCommand) -> Result<Exit, Failure> {
+    match command {
+        ProfileCommand::List => list(global).await,
+        ProfileCommand::Show { name } => show(global, name).await,
+        ProfileCommand::Active => active(global).await,
+        ProfileCommand::Switch(args) => apply_change::to_profile(global, args).await,
+    }
+}
+
+async fn list(global: &Global) -> Result<Exit, Failure> {
+    let profiles = profiles(global).await?;
+    if global.json {
+        print_json(&profiles)?;
+        return Ok(Exit::Done);
+    }
+    let rows = profiles.iter().map(|ProfileReport { card, active }| {
+        let active = if *active { "yes" } else { "" };
+        [card.name.clone(), active.to_owned(), table::names(&card.servers), card.description.clone()]
+    });
+    print_line(table::plain(["PROFILE", "ACTIVE", "SERVERS", "DESCRIPTION"], rows))?;
+    Ok(Exit::Done)
+}
+
+async fn show(global: &Global, name: &str) -> Result<Exit, Failure> {
+    let profiles = profiles(global).await?;
+    let known = || profiles.iter().map(|profile| profile.card.name.as_str()).collect::<Vec<_>>().join(", ");
+    let Some(profile) = profiles.iter().find(|profile| profile.card.name == name) else {
+        return Err(Failure::new(Exit::Failed, format!("there is no profile `{name}`"))
+            .next_step(format!("configured are: {}", known())));
+    };
+    if global.json {
+        print_json(profile)?;
+        return Ok(Exit::Done);
+    }
+    let ProfileReport { card, active } = profile;
+    let active = if *active { " (active)" } else { "" };
+    print_line(format!("{}{active}", card.name))?;
+    if !card.description.is_empty() {
+        print_line(format!("  {}", card.description))?;
+    }
+    print_line(format!("  servers: {}", table::names(&card.servers)))?;
+    Ok(Exit::Done)
+}
+
+async fn active(global: &Global) -> Result<Exit, Failure> {
+    let report = connect::client(global)?.active_profile().await.map_err(connect::failure)?;
+    if global.json {
+        print_json(&report)?;
+        return Ok(Exit::Done);
+    }
+    print_line(report.profile.as_deref().unwrap_or("no profile: every enabled server"))?;
+    print_line(format!("  servers: {}", table::names(&report.servers)))?;
+    if !report.missing.is_empty() {
+        print_line(format!("  not ready: {}", table::names(&report.missing)))?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn profiles(global: &Global) -> Result<Vec<ProfileReport>, Failure> {
+    match connect::client(global)?.profiles().await {
+        Ok(profiles) => Ok(profiles),
+        Err(ClientError::Unreachable { .. }) if global.address.is_none() => {
+            let inventory = Inventory::take(Loaded::find(global.config.as_deref())?)?;
+            let cards = configured_profiles(&inventory.loaded.configuration);
+            Ok(cards.into_iter().map(|card| ProfileReport { card, active: false }).collect())
+        }
+        Err(error) => Err(connect::failure(error)),
+    }
+}

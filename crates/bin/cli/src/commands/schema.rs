@@ -1,0 +1,19 @@
+//! `schema`: JSON Schemas, and the catalogues of the documentation.
+
+use llama_warden_daemon::{Exit, Failure, documents};
+
+use crate::args::{SchemaArgs, SchemaName};
+use crate::output::print_line;
+
+pub fn run(args: &SchemaArgs) -> Result<Exit, Failure> {
+    let text = match args.name {
+        SchemaName::Config => documents::CONFIG_SCHEMA,
+        SchemaName::Detector => documents::DETECTOR_SCHEMA,
+        SchemaName::Dialect => documents::DIALECT_SCHEMA,
+        SchemaName::Openapi => documents::OPENAPI,
+        SchemaName::Events => documents::EVENTS,
+        SchemaName::Metrics => documents::METRICS,
+    };
+    print_line(text.trim_end())?;
+    Ok(Exit::Done)
+}

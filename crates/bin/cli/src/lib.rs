@@ -1,0 +1,43 @@
+//! The command line of llama-warden: reads it, runs the command, and turns the result into an exit code.
+//!
+//! Data goes to standard output, everything else to standard error.
+
+mod args;
+mod commands;
+mod connect;
+mod demo;
+mod live_table;
+mod memory;
+mod output;
+mod plugin_files;
+mod runtime;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use llama_warden_daemon::{Exit, Matchers};
+
+use args::Cli;
+pub use demo::is_stand_in;
+
+/// Runs what the command line asks for.
+pub fn main(matchers: Option<&Matchers>) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers; if nobody reads them any more, that is no failure of ours.
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { Exit::Done } else { Exit::Usage }.into();
+        }
+    };
+    match commands::run(&cli, matchers) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output::tell(&failure);
+            failure.exit.into()
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What the commands about detector packs and flag dialects have in common. None of them needs a daemon.
+
+use std::path::Path;
+
+use llama_warden_config::Configuration;
+use llama_warden_daemon::{Exit, Failure, Loaded};
+use llama_warden_launcher::Dialect;
+use llama_warden_plugin_files::{PluginFile, PluginSet, PluginSetError, ScanResult};
+use llama_warden_readiness::Pack;
+use serde_json::{Map, Value, json};
+
+use crate::args::Global;
+use crate::output::{print_json, print_line};
+use crate::table;
+
+/// A kind of data file, as people meet it.
+pub trait Kind: PluginFile {
+    /// The key that names its directory.
+    const KEY: &'static str;
+    /// Where its format is described.
+    const FORMAT: &'static str;
+
+    /// The directory that is configured.
+    fn directory(configuration: &Configuration) -> Option<&Path>;
+}
+
+impl Kind for Pack {
+    const KEY: &'static str = "readiness.detectors-dir";
+    const FORMAT: &'static str = "`llama-warden schema detector` and docs/detectors.md describe the format";
+
+    fn directory(configuration: &Configuration) -> Option<&Path> {
+        configuration.detectors_dir()
+    }
+}
+
+impl Kind for Dialect {
+    const KEY: &'static str = "llama-server.dialects-dir";
+    const FORMAT: &'static str = "`llama-warden schema dialect` and docs/dialects.md describe the format";
+
+    fn directory(configuration: &Configuration) -> Option<&Path> {
+        configuration.dialects_dir()
+    }
+}
+
+/// Whether the daemon would take every file of the configuration's directory.
+pub fn check<F: Kind>(loaded: &Loaded) -> Result<(), Failure> {
+    let refused = survey::<F>(loaded).refused;
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let refused: Vec<_> = refused.iter().map(describe).collect();
+    Err(Failure::new(Exit::Usage, refused.join("\nerror: "))
+        .next_step(format!("mend the files, or take them out of {}", F::KEY)))
+}
+
+/// The files of the configuration's directory and the built-in ones, with what was refused.
+pub fn survey<F: Kind>(loaded: &Loaded) -> ScanResult<F> {
+    let built_in = PluginSet::built_in();
+    match F::directory(&loaded.configuration) {
+        Some(directory) => built_in.survey(directory),
+        None => ScanResult { library: built_in, refused: Vec::new() },
+    }
+}
+
+/// The same, told about what was refused.
+pub fn library<F: Kind>(loaded: &Loaded) -> PluginSet<F> {
+    let ScanResult { library, refused } = survey(loaded);
+    refused.iter().for_each(|error| eprintln!("warning: {}", describe(error)));
+    library
+}
+
+/// The file of that name, or that file: what has a slash or ends in `.toml` is one.
+pub fn find<F: Kind>(global: &Global, name: &str) -> Result<F, Failure> {
+    let library = library::<F>(&Loaded::find(global.config.as_deref())?);
+    if let Some(file) = library.get(name) {
+        return Ok(file.clone());
+    }
+    if name.contains('/') || name.ends_with(".toml") {
+        return read(&library, Path::new(name));
+    }
+    let known: Vec<_> = library.iter().map(F::name).collect();
+    Err(Failure::new(Exit::Usage, format!("there is no {} `{name}`", F::WORD))
+        .next_step(format!("name one of {}, or a file", known.join(", "))))
+}
+
+/// A file that need not lie in the directory, as if it did.
+pub fn read<F: Kind>(library: &PluginSet<F>, path: &Path) -> Result<F, Failure> {
+    library.read(path).map_err(|error| Failure::new(Exit::Failed, describe(&error)).next_step(F::FORMAT))
+}
+
+/// Every file, in order of precedence; `more` adds to what is said as data.
+pub fn list<F: Kind>(global: &Global, more: impl Fn(&F, &mut Map<String, Value>)) -> Result<Exit, Failure> {
+    let ScanResult { library, refused } = survey::<F>(&Loaded::find(global.config.as_deref())?);
+    if global.json {
+        let files = library.iter().map(|file| {
+            let mut data = described(file);
+            more(file, &mut data);
+            data
+        });
+        print_json(&files.collect::<Vec<_>>())?;
+    } else {
+        let row = |file: &F| {
+            [file.name().to_owned(), file.fit().to_string(), file.origin().to_string(), file.description().to_owned()]
+        };
+        print_line(table::plain([&*F::WORD.to_uppercase(), "FITS", "FROM", "DESCRIPTION"], library.iter().map(row)))?;
+    }
+    refused.iter().for_each(|error| eprintln!("error: {}", describe(error)));
+    Ok(if refused.is_empty() { Exit::Done } else { Exit::Failed })
+}
+
+/// What a file is, as data, without what it says.
+pub fn described<F: PluginFile>(file: &F) -> Map<String, Value> {
+    let fit = file.fit();
+    let data = [
+        ("name", file.name().into()),
+        ("description", file.description().into()),
+        ("file", json!(file.origin().path())),
+        ("builds", json!(fit.builds.map(|builds| json!({ "min": builds.min, "max": builds.max })))),
+        ("help_lists", json!(fit.help_lists)),
+        ("help_lacks", json!(fit.help_lacks)),
+    ];
+    data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// An error with its source.
+fn describe(error: &PluginSetError) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
