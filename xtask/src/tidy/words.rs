@@ -108,7 +108,7 @@ fn is_recorded(source: &Source) -> bool {
 fn may_signal(path: &str) -> bool {
     path.starts_with("crates/components/launcher/")
         || path.starts_with("crates/dev/stand-in/")
-        || path.starts_with("crates/bin/llama-warden/src/signal")
+        || path == "crates/bin/daemon/src/signals.rs"
         || path.starts_with("tests/")
         || path.contains("/tests/")
         || path.starts_with("xtask/src/tidy/")
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(rules("crates/components/terminator/src/component.rs", line), ["one owner of signals"]);
         for path in [
             "crates/components/launcher/src/signal.rs",
-            "crates/bin/llama-warden/src/signals.rs",
+            "crates/bin/daemon/src/signals.rs",
             "crates/components/api/tests/stop.rs",
         ] {
             assert_eq!(rules(path, line), [""; 0], "{path}");
