@@ -10,7 +10,6 @@ use llama_warden_config::{
 use toml::de::DeTable;
 
 use crate::exit::{Exit, Failure};
-use crate::models::Folders;
 
 /// A configuration with what it was made from.
 #[derive(Debug, Clone)]
@@ -80,13 +79,6 @@ impl Loaded {
         let directory = current_directory().unwrap_or_else(|_| "/".into());
         let source = find(explicit, &environment, &directory).unwrap_or_else(|_| Source::none(directory));
         Self::parse(&only_whereabouts(&source), environment)
-    }
-
-    /// The folders that are looked through for models.
-    pub fn folders(&self) -> Folders {
-        let enabled = self.source.model_dirs.clone();
-        let known = self.configuration.model_dirs().iter().skip(enabled.len()).cloned().collect();
-        Folders { enabled, known }
     }
 
     /// The servers, for this machine and a profile.

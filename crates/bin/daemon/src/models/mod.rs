@@ -31,6 +31,15 @@ pub struct Folders {
     pub known: Vec<PathBuf>,
 }
 
+impl Folders {
+    /// The folders that a configuration names, those of the command line included.
+    pub fn of(loaded: &Loaded) -> Self {
+        let enabled = loaded.source.model_dirs.clone();
+        let known = loaded.configuration.model_dirs().iter().skip(enabled.len()).cloned().collect();
+        Self { enabled, known }
+    }
+}
+
 /// A configuration with the models that were found for it.
 #[derive(Debug, Clone)]
 pub struct Inventory {
@@ -60,7 +69,7 @@ impl Inventory {
     /// Profiles that mean nothing that was found; fewer free ports than models.
     pub fn take(loaded: Loaded) -> Result<Self, Failure> {
         let remembered = loaded.state_dir().map(|state| PortBook::new(&state).recall()).unwrap_or_default();
-        let Findings { discovered, report, ports } = look(&loaded.configuration, &loaded.folders(), &remembered)?;
+        let Findings { discovered, report, ports } = look(&loaded.configuration, &Folders::of(&loaded), &remembered)?;
         let configuration = Arc::unwrap_or_clone(loaded.configuration).with_discovered(discovered)?;
         Ok(Self { loaded: Loaded { configuration: Arc::new(configuration), ..loaded }, models: report, ports })
     }

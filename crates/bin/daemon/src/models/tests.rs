@@ -31,7 +31,7 @@ fn first_port() -> u16 {
 
 fn find(loaded: &Loaded, enabled: &[&Path], remembered: &Ports) -> Findings {
     let enabled = enabled.iter().map(|path| path.to_path_buf()).collect();
-    let folders = Folders { enabled, ..loaded.folders() };
+    let folders = Folders { enabled, ..Folders::of(loaded) };
     look(&loaded.configuration, &folders, remembered).unwrap_or_else(|failure| panic!("{failure:?}"))
 }
 
