@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use llama_warden_config::Source;
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 use llama_warden_tiny_gguf::TinyModel;
 use tempfile::TempDir;
 
@@ -20,13 +20,13 @@ const SERVERS: [(&str, &str); 3] = [("tiny_a", "Tiny A"), ("tiny_b", "Tiny B"), 
 #[derive(Debug)]
 pub struct Demo {
     directory: TempDir,
-    binary: Binary,
+    binary: DemoBinary,
     text: String,
 }
 
 /// The llama-server that a demo runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Binary {
+pub enum DemoBinary {
     /// A real one on PATH.
     OnPath(PathBuf),
     /// The real one that `cargo xtask llama-server` installed.
@@ -40,9 +40,9 @@ impl Demo {
     ///
     /// # Errors
     /// Where the temporary directory cannot be written.
-    pub fn prepare() -> Result<Self, Failure> {
+    pub fn prepare() -> Result<Self, CommandFailure> {
         let failed = |what: &str, error: std::io::Error| {
-            Failure::new(Exit::Failed, format!("cannot {what} for the demo: {error}"))
+            CommandFailure::new(Exit::Failed, format!("cannot {what} for the demo: {error}"))
                 .next_step("free some space in the temporary directory, or set TMPDIR to another one")
         };
         let directory = tempfile::Builder::new()
@@ -64,7 +64,7 @@ impl Demo {
     }
 
     /// What it found to run.
-    pub const fn binary(&self) -> &Binary {
+    pub const fn binary(&self) -> &DemoBinary {
         &self.binary
     }
 
@@ -74,7 +74,7 @@ impl Demo {
     }
 }
 
-impl Binary {
+impl DemoBinary {
     /// The executable.
     pub fn path(&self) -> &Path {
         match self {
@@ -96,25 +96,25 @@ impl Binary {
 }
 
 /// A real llama-server: the first on `path`, else the installed one beside the folder of `this_program`.
-fn find(path: Option<&OsStr>, this_program: Option<&Path>) -> Option<Binary> {
+fn find(path: Option<&OsStr>, this_program: Option<&Path>) -> Option<DemoBinary> {
     let on_path = path.into_iter().flat_map(std::env::split_paths).map(|folder| folder.join("llama-server"));
     let installed =
         this_program.and_then(|program| Some(program.parent()?.parent()?.join("llama-server/current/llama-server")));
     on_path
         .filter(|candidate| candidate.is_absolute())
         .find(|candidate| is_executable(candidate))
-        .map(Binary::OnPath)
-        .or_else(|| installed.filter(|candidate| is_executable(candidate)).map(Binary::Installed))
+        .map(DemoBinary::OnPath)
+        .or_else(|| installed.filter(|candidate| is_executable(candidate)).map(DemoBinary::Installed))
 }
 
 fn is_executable(path: &Path) -> bool {
     path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
 }
 
-fn stand_in(directory: &Path) -> std::io::Result<Binary> {
+fn stand_in(directory: &Path) -> std::io::Result<DemoBinary> {
     let link = directory.join(STAND_IN);
     symlink(std::env::current_exe()?, &link)?;
-    Ok(Binary::StandIn(link))
+    Ok(DemoBinary::StandIn(link))
 }
 
 /// Three ports that are free now. All are held until the last is found, so that no two are the same.
@@ -151,12 +151,12 @@ pub fn is_stand_in(program: Option<&OsString>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use llama_warden_daemon::Loaded;
+    use llama_warden_daemon::LoadedConfig;
 
     #[test]
     fn the_demo_is_a_valid_configuration_of_three_servers() {
         let demo = Demo::prepare().expect("a temporary directory");
-        let loaded = Loaded::parse(&demo.source(), std::iter::empty::<(OsString, OsString)>().collect());
+        let loaded = LoadedConfig::parse(&demo.source(), std::iter::empty::<(OsString, OsString)>().collect());
         let fleet = loaded.expect("valid").fleet(None).expect("no profile is named");
         assert_eq!(fleet.iter().filter(|spec| spec.enabled && spec.model.is_file()).count(), 3);
     }
@@ -169,8 +169,8 @@ mod tests {
         assert_eq!(find(None, Some(&program)), None);
         std::fs::create_dir_all(installed.parent().expect("a parent")).expect("writable");
         std::fs::copy("/bin/true", &installed).expect("writable");
-        assert_eq!(find(None, Some(&program)), Some(Binary::Installed(installed.clone())));
+        assert_eq!(find(None, Some(&program)), Some(DemoBinary::Installed(installed.clone())));
         let path = installed.parent().expect("a parent").as_os_str();
-        assert_eq!(find(Some(path), Some(&program)), Some(Binary::OnPath(installed)));
+        assert_eq!(find(Some(path), Some(&program)), Some(DemoBinary::OnPath(installed)));
     }
 }

@@ -36,7 +36,7 @@ pub fn main(matchers: Option<&Matchers>) -> ExitCode {
     match commands::run(&cli, matchers) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            output::tell(&failure);
+            output::print_failure(&failure);
             failure.exit.into()
         }
     }

@@ -1,4 +1,4 @@
-//! A picture that follows the daemon: a table that is drawn again on a terminal, one plain line per change elsewhere.
+//! A table that follows the daemon: a table that is drawn again on a terminal, one plain line per change elsewhere.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -10,47 +10,47 @@ use crate::table;
 
 /// What was drawn last.
 #[derive(Debug)]
-pub struct Picture {
-    canvas: Canvas,
+pub struct LiveTable {
+    surface: Surface,
 }
 
 #[derive(Debug)]
-enum Canvas {
+enum Surface {
     Terminal { lines: usize },
     Plain { shown: BTreeMap<ServerId, String> },
 }
 
-impl Picture {
-    /// A picture on standard output.
+impl LiveTable {
+    /// A table on standard output.
     pub fn new() -> Self {
-        let canvas = if std::io::stdout().is_terminal() {
-            Canvas::Terminal { lines: 0 }
+        let surface = if std::io::stdout().is_terminal() {
+            Surface::Terminal { lines: 0 }
         } else {
-            Canvas::Plain { shown: BTreeMap::new() }
+            Surface::Plain { shown: BTreeMap::new() }
         };
-        Self { canvas }
+        Self { surface }
     }
 
     /// Whether it shows time passing, and so wants to be drawn again without a change.
-    pub const fn is_moving(&self) -> bool {
-        matches!(self.canvas, Canvas::Terminal { .. })
+    pub const fn shows_time(&self) -> bool {
+        matches!(self.surface, Surface::Terminal { .. })
     }
 
-    /// Shows a report. What cannot be written is left out: a picture is no data.
+    /// Shows a report. What cannot be written is left out: a table is no data.
     pub fn show(&mut self, report: &StatusReport) {
         let mut out = anstream::AutoStream::auto(std::io::stdout());
-        match &mut self.canvas {
-            Canvas::Terminal { lines } => {
-                let text = table::render(report);
+        match &mut self.surface {
+            Surface::Terminal { lines } => {
+                let text = table::status(report);
                 if *lines > 0 {
                     let _ = write!(out, "\x1b[{lines}A\x1b[J");
                 }
-                let _ = writeln!(out, "{}", table::colour(&text));
+                let _ = writeln!(out, "{}", table::colour_phases(&text));
                 *lines = text.lines().count();
             }
-            Canvas::Plain { shown } => {
+            Surface::Plain { shown } => {
                 for server in &report.servers {
-                    let line = table::line(server);
+                    let line = table::server_line(server);
                     if shown.get(&server.model_id) != Some(&line) {
                         let _ = writeln!(out, "{line}");
                         shown.insert(server.model_id.clone(), line);
@@ -63,7 +63,7 @@ impl Picture {
 }
 
 /// Keeps only the servers that are meant; all if none is named.
-pub fn only(mut report: StatusReport, ids: &[ServerId]) -> StatusReport {
+pub fn keep_named(mut report: StatusReport, ids: &[ServerId]) -> StatusReport {
     if !ids.is_empty() {
         report.servers.retain(|server: &ServerReport| ids.contains(&server.model_id));
     }

@@ -1,7 +1,7 @@
 //! What the enabled servers of a configuration will need of memory, for `check`.
 
 use llama_warden_config::AdmissionPolicy;
-use llama_warden_daemon::Loaded;
+use llama_warden_daemon::LoadedConfig;
 use llama_warden_events::{MemoryEstimate, ServerId};
 use llama_warden_memory::{Bytes, Scales, SystemScales};
 use serde::Serialize;
@@ -12,17 +12,17 @@ pub struct MemoryReport {
     /// Bytes of the machine's memory that are left now; null where the kernel does not tell.
     available_bytes: Option<u64>,
     /// The enabled servers that anything is known of.
-    servers: Vec<Needed>,
+    servers: Vec<ServerMemory>,
 }
 
 #[derive(Debug, Serialize)]
-struct Needed {
+struct ServerMemory {
     server: ServerId,
     #[serde(flatten)]
     estimate: MemoryEstimate,
 }
 
-impl Needed {
+impl ServerMemory {
     fn host_bytes(&self) -> u64 {
         let MemoryEstimate { weights_bytes, kv_bytes, compute_bytes, gpu_bytes } = self.estimate;
         weights_bytes.saturating_add(kv_bytes).saturating_add(compute_bytes).saturating_sub(gpu_bytes)
@@ -31,7 +31,7 @@ impl Needed {
 
 impl MemoryReport {
     /// Reads the headers of the models; `None` where nothing is to be weighed.
-    pub fn of(loaded: &Loaded) -> Option<Self> {
+    pub fn of(loaded: &LoadedConfig) -> Option<Self> {
         if loaded.configuration.start().memory == AdmissionPolicy::Off {
             return None;
         }
@@ -39,7 +39,7 @@ impl MemoryReport {
         let fleet = loaded.fleet(None).ok()?;
         let enabled = fleet.iter().filter(|spec| spec.enabled);
         let servers = enabled
-            .filter_map(|spec| Some(Needed { server: spec.id.clone(), estimate: scales.demand(spec)?.card() }))
+            .filter_map(|spec| Some(ServerMemory { server: spec.id.clone(), estimate: scales.demand(spec)?.card() }))
             .collect();
         let available_bytes = scales.read(&[]).host.map(|host| host.bytes);
         Some(Self { available_bytes, servers })
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     fn report(available: u64, needs: &[u64]) -> MemoryReport {
-        let needed = |(index, bytes): (usize, &u64)| Needed {
+        let needed = |(index, bytes): (usize, &u64)| ServerMemory {
             server: ServerId::new(&format!("s{index}")).expect("valid"),
             estimate: MemoryEstimate { weights_bytes: bytes << 30, kv_bytes: 5, compute_bytes: 0, gpu_bytes: 5 },
         };

@@ -3,28 +3,28 @@
 use std::path::Path;
 
 use llama_warden_config::Configuration;
-use llama_warden_daemon::{Exit, Failure, Loaded};
+use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
 use llama_warden_launcher::Dialect;
 use llama_warden_plugin_files::{PluginFile, PluginSet, PluginSetError, ScanResult};
 use llama_warden_readiness::Pack;
 use serde_json::{Map, Value, json};
 
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::output::{print_json, print_line};
 use crate::table;
 
 /// A kind of data file, as people meet it.
-pub trait Kind: PluginFile {
+pub trait PluginKind: PluginFile {
     /// The key that names its directory.
     const KEY: &'static str;
-    /// Where its format is described.
+    /// Where its format is metadata.
     const FORMAT: &'static str;
 
     /// The directory that is configured.
     fn directory(configuration: &Configuration) -> Option<&Path>;
 }
 
-impl Kind for Pack {
+impl PluginKind for Pack {
     const KEY: &'static str = "readiness.detectors-dir";
     const FORMAT: &'static str = "`llama-warden schema detector` and docs/detectors.md describe the format";
 
@@ -33,7 +33,7 @@ impl Kind for Pack {
     }
 }
 
-impl Kind for Dialect {
+impl PluginKind for Dialect {
     const KEY: &'static str = "llama-server.dialects-dir";
     const FORMAT: &'static str = "`llama-warden schema dialect` and docs/dialects.md describe the format";
 
@@ -43,18 +43,18 @@ impl Kind for Dialect {
 }
 
 /// Whether the daemon would take every file of the configuration's directory.
-pub fn check<F: Kind>(loaded: &Loaded) -> Result<(), Failure> {
-    let refused = survey::<F>(loaded).refused;
+pub fn check<F: PluginKind>(loaded: &LoadedConfig) -> Result<(), CommandFailure> {
+    let refused = scan::<F>(loaded).refused;
     if refused.is_empty() {
         return Ok(());
     }
     let refused: Vec<_> = refused.iter().map(describe).collect();
-    Err(Failure::new(Exit::Usage, refused.join("\nerror: "))
+    Err(CommandFailure::new(Exit::Usage, refused.join("\nerror: "))
         .next_step(format!("mend the files, or take them out of {}", F::KEY)))
 }
 
 /// The files of the configuration's directory and the built-in ones, with what was refused.
-pub fn survey<F: Kind>(loaded: &Loaded) -> ScanResult<F> {
+pub fn scan<F: PluginKind>(loaded: &LoadedConfig) -> ScanResult<F> {
     let built_in = PluginSet::built_in();
     match F::directory(&loaded.configuration) {
         Some(directory) => built_in.survey(directory),
@@ -63,15 +63,15 @@ pub fn survey<F: Kind>(loaded: &Loaded) -> ScanResult<F> {
 }
 
 /// The same, told about what was refused.
-pub fn library<F: Kind>(loaded: &Loaded) -> PluginSet<F> {
-    let ScanResult { library, refused } = survey(loaded);
+pub fn load_set<F: PluginKind>(loaded: &LoadedConfig) -> PluginSet<F> {
+    let ScanResult { library, refused } = scan(loaded);
     refused.iter().for_each(|error| eprintln!("warning: {}", describe(error)));
     library
 }
 
 /// The file of that name, or that file: what has a slash or ends in `.toml` is one.
-pub fn find<F: Kind>(global: &Global, name: &str) -> Result<F, Failure> {
-    let library = library::<F>(&Loaded::find(global.config.as_deref())?);
+pub fn find<F: PluginKind>(global: &GlobalArgs, name: &str) -> Result<F, CommandFailure> {
+    let library = load_set::<F>(&LoadedConfig::find(global.config.as_deref())?);
     if let Some(file) = library.get(name) {
         return Ok(file.clone());
     }
@@ -79,21 +79,24 @@ pub fn find<F: Kind>(global: &Global, name: &str) -> Result<F, Failure> {
         return read(&library, Path::new(name));
     }
     let known: Vec<_> = library.iter().map(F::name).collect();
-    Err(Failure::new(Exit::Usage, format!("there is no {} `{name}`", F::WORD))
+    Err(CommandFailure::new(Exit::Usage, format!("there is no {} `{name}`", F::WORD))
         .next_step(format!("name one of {}, or a file", known.join(", "))))
 }
 
 /// A file that need not lie in the directory, as if it did.
-pub fn read<F: Kind>(library: &PluginSet<F>, path: &Path) -> Result<F, Failure> {
-    library.read(path).map_err(|error| Failure::new(Exit::Failed, describe(&error)).next_step(F::FORMAT))
+pub fn read<F: PluginKind>(library: &PluginSet<F>, path: &Path) -> Result<F, CommandFailure> {
+    library.read(path).map_err(|error| CommandFailure::new(Exit::Failed, describe(&error)).next_step(F::FORMAT))
 }
 
 /// Every file, in order of precedence; `more` adds to what is said as data.
-pub fn list<F: Kind>(global: &Global, more: impl Fn(&F, &mut Map<String, Value>)) -> Result<Exit, Failure> {
-    let ScanResult { library, refused } = survey::<F>(&Loaded::find(global.config.as_deref())?);
+pub fn list<F: PluginKind>(
+    global: &GlobalArgs,
+    more: impl Fn(&F, &mut Map<String, Value>),
+) -> Result<Exit, CommandFailure> {
+    let ScanResult { library, refused } = scan::<F>(&LoadedConfig::find(global.config.as_deref())?);
     if global.json {
         let files = library.iter().map(|file| {
-            let mut data = described(file);
+            let mut data = metadata(file);
             more(file, &mut data);
             data
         });
@@ -109,7 +112,7 @@ pub fn list<F: Kind>(global: &Global, more: impl Fn(&F, &mut Map<String, Value>)
 }
 
 /// What a file is, as data, without what it says.
-pub fn described<F: PluginFile>(file: &F) -> Map<String, Value> {
+pub fn metadata<F: PluginFile>(file: &F) -> Map<String, Value> {
     let fit = file.fit();
     let data = [
         ("name", file.name().into()),

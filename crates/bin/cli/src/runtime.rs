@@ -1,9 +1,11 @@
 //! The runtime of commands that talk to a daemon.
 
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 
 /// Runs `work` on this thread.
-pub fn on_runtime(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+pub fn on_runtime(work: impl Future<Output = Result<Exit, CommandFailure>>) -> Result<Exit, CommandFailure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::new(Exit::Failed, format!("cannot start the runtime: {error}")))?.block_on(work)
+    runtime
+        .map_err(|error| CommandFailure::new(Exit::Failed, format!("cannot start the runtime: {error}")))?
+        .block_on(work)
 }

@@ -6,7 +6,7 @@ use llama_warden_events::ServerId;
 use llama_warden_state::{PhaseName, ServerReport, StatusReport};
 
 /// The servers of a report, one line each, and one line of totals.
-pub fn render(report: &StatusReport) -> String {
+pub fn status(report: &StatusReport) -> String {
     let left_out =
         report.profile.as_ref().map_or_else(|| "not enabled".to_owned(), |profile| format!("not in profile {profile}"));
     let rows = report.servers.iter().map(|server| {
@@ -47,7 +47,7 @@ pub fn names(servers: &[ServerId]) -> String {
 }
 
 /// One change of one server in one line, for output that is not a terminal.
-pub fn line(server: &ServerReport) -> String {
+pub fn server_line(server: &ServerReport) -> String {
     let mut line = format!("{}: {}", server.model_id, phase(server));
     if let (PhaseName::Ready, Some(seconds)) = (server.phase, server.startup_seconds) {
         line.push_str(&format!(" after {seconds:.2} s via {} on port {}", ready_via(server), server.port));
@@ -60,7 +60,7 @@ pub fn line(server: &ServerReport) -> String {
 }
 
 /// Colours the phases of a rendered table; the caller's stream takes the colours out where they do not belong.
-pub fn colour(text: &str) -> String {
+pub fn colour_phases(text: &str) -> String {
     let mut coloured = String::with_capacity(text.len() * 2);
     for line in text.split_inclusive('\n') {
         let hit = PhaseName::ALL.into_iter().find_map(|phase| {
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_server_that_is_left_out_is_told_from_one_that_is_not_enabled() {
-        let status = |profile: Option<&str>| StatusReport {
+        let report_of = |profile: Option<&str>| StatusReport {
             total_servers: 1,
             ready_servers: 0,
             running_servers: 0,
@@ -200,14 +200,14 @@ mod tests {
             servers: vec![ServerReport { enabled: false, ..report(PhaseName::Idle, None) }],
         };
         for (profile, expected) in [(Some("night"), "not in profile night"), (None, "not enabled")] {
-            let shown = render(&status(profile));
+            let shown = status(&report_of(profile));
             assert!(shown.lines().any(|line| line.ends_with(expected)), "{shown}");
         }
     }
 
     #[test]
     fn a_phase_is_coloured_as_a_word_of_its_own() {
-        let text = colour(" already  ready  8001\n");
+        let text = colour_phases(" already  ready  8001\n");
         assert!(text.starts_with(" already  \u{1b}[32mready\u{1b}[0m"), "{text:?}");
     }
 }

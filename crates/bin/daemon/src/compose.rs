@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use crate::config_watch::ConfigWatch;
 use crate::documents;
 use crate::extensions::Matchers;
-use crate::heap::Heap;
+use crate::heap::HeapTrimmer;
 
 /// What the components are made of.
 pub struct Parts {
@@ -128,7 +128,7 @@ pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
     host.add(Hooks::new(fleet))?;
     host.add(Supervisor::new(supervisor))?;
     host.add(Api::new(api))?;
-    host.add(Heap)?;
+    host.add(HeapTrimmer)?;
     if let Some(watch) = parts.watch {
         host.add(watch)?;
     }

@@ -35,7 +35,7 @@ pub struct ConfigWatch {
     text: Option<Text>,
     watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
-    /// Told on each change. A permit is kept, so a change between two waits is not lost, and many are one.
+    /// FailureMessage on each change. A permit is kept, so a change between two waits is not lost, and many are one.
     changes: Arc<Notify>,
 }
 

@@ -1,6 +1,6 @@
 //! `up`: the daemon from its first file to its exit code.
 //!
-//! Order, on which the guarantees rest: the state directory is locked before anything is touched, addresses are taken
+//! UpOptions, on which the guarantees rest: the state directory is locked before anything is touched, addresses are taken
 //! before anything is launched, and telemetry is flushed after every server is gone.
 
 use std::ffi::OsString;
@@ -22,29 +22,29 @@ use tokio::sync::watch;
 
 use crate::compose::{self, Parts};
 use crate::config_watch::ConfigWatch;
-use crate::exit::{Exit, Failure};
+use crate::exit::{CommandFailure, Exit};
 use crate::extensions::Matchers;
-use crate::fleet_source::{self, Sources};
-use crate::models::{Inventory, PortBook};
+use crate::fleet_source::{self, FleetSources};
+use crate::models::{Inventory, PortFile};
 use crate::signals::Signals;
 use crate::state_dir::StateDir;
 
 /// Events that stay readable for `events` and for slow readers. At 140 bytes each and what some of them own, about a megabyte.
-const FACTS_KEPT: usize = 4096;
+const EVENTS_KEPT: usize = 4096;
 
 /// Longest time that a component may take to end once every server is gone.
-const COMPONENTS_END: Duration = Duration::from_secs(5);
+const COMPONENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Longest time that a collector may take for the last spans, when every server is gone.
-const LAST_SPANS: Duration = Duration::from_secs(2);
+const SPAN_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a thread for work that may block stays idle. While there is one, work waits for it where the kernel gives no other;
 /// with none, tokio panics. So the first one is made at the start and none ever ends.
-const THREADS_STAY: Duration = Duration::from_secs(u32::MAX as u64);
+const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// What `up` is asked to run.
 #[derive(Debug, Clone, Default)]
-pub struct Order {
+pub struct UpOptions {
     /// The profile; `None` takes the configured one.
     pub profile: Option<String>,
     /// Start only these by themselves; empty starts what is enabled.
@@ -55,7 +55,7 @@ pub struct Order {
 
 /// A daemon that has taken its state directory and addresses and runs nothing yet.
 #[derive(Debug)]
-pub struct Daemon {
+pub struct PreparedDaemon {
     state: StateDir,
     host: Host,
     signals: Signals,
@@ -64,25 +64,25 @@ pub struct Daemon {
     tcp: Option<TcpAddress>,
 }
 
-impl Daemon {
+impl PreparedDaemon {
     /// Takes everything that can be refused, and composes. Must be called on a runtime.
     ///
     /// # Errors
     /// Where the configuration, the state directory or an address does not allow it.
-    pub async fn prepare(inventory: Inventory, order: &Order) -> Result<Self, Failure> {
-        let signals = Signals::hear()?;
+    pub async fn prepare(inventory: Inventory, options: &UpOptions) -> Result<Self, CommandFailure> {
+        let signals = Signals::install()?;
         require_proc()?;
         let loaded = &inventory.loaded;
         let settings = loaded.configuration.daemon();
-        let fleet = loaded.fleet(order.profile.as_deref())?;
-        let only = check_only(&order.only, &fleet)?;
-        let fleet = fleet_source::only(fleet, only.as_deref());
+        let fleet = loaded.fleet(options.profile.as_deref())?;
+        let only = check_only(&options.only, &fleet)?;
+        let fleet = fleet_source::enable_only(fleet, only.as_deref());
         let state = StateDir::acquire(&loaded.state_dir()?)?;
-        let ports = PortBook::new(state.path());
+        let ports = PortFile::new(state.path());
         inventory.models.log();
-        fleet_source::keep(&ports, &inventory.ports);
-        let Sources { fleet: source, models } =
-            fleet_source::sources(&inventory, order.profile.as_deref(), only, ports);
+        fleet_source::save_ports(&ports, &inventory.ports);
+        let FleetSources { fleet: source, models } =
+            fleet_source::sources(&inventory, options.profile.as_deref(), only, ports);
         let token = settings.token_file.as_deref().map(read_token).transpose()?;
         let listeners = bind(settings.listen.as_ref(), state.path())?;
         let tcp =
@@ -91,9 +91,9 @@ impl Daemon {
         let boot = BootId::from_random(fastrand::u64(..));
         let mut host = Host::new(HostSettings {
             boot,
-            events_kept: FACTS_KEPT,
-            drain: settings.shutdown_deadline + COMPONENTS_END,
-            cancel: COMPONENTS_END,
+            events_kept: EVENTS_KEPT,
+            drain: settings.shutdown_deadline + COMPONENT_TIMEOUT,
+            cancel: COMPONENT_TIMEOUT,
         });
         let servers = fleet.iter().len();
         let tracing = start_tracing(&boot)?;
@@ -114,7 +114,7 @@ impl Daemon {
             },
             packs: library(loaded.configuration.detectors_dir(), "readiness.detectors-dir")?,
             detectors_dir: loaded.configuration.detectors_dir().map(Path::to_owned),
-            matchers: order.matchers.clone(),
+            matchers: options.matchers.clone(),
             dialects: library(loaded.configuration.dialects_dir(), "llama-server.dialects-dir")?,
             dialects_dir: loaded.configuration.dialects_dir().map(Path::to_owned),
             profiles: fleet_source::profiles(&loaded.configuration),
@@ -126,7 +126,7 @@ impl Daemon {
         let started = Event::DaemonStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            profile: loaded.configuration.active_profile(order.profile.as_deref()).map(str::to_owned),
+            profile: loaded.configuration.active_profile(options.profile.as_deref()).map(str::to_owned),
         };
         publish(&host, EventDraft::daemon(started)).await?;
         Ok(Self { state, host, signals, tracing, servers, tcp })
@@ -156,30 +156,30 @@ impl Daemon {
     ///
     /// # Errors
     /// Where a component failed.
-    pub async fn run(self) -> Result<Exit, Failure> {
+    pub async fn run(self) -> Result<Exit, CommandFailure> {
         let commands = self.host.commands();
         let bus = self.host.bus().clone();
         let running = self.host.start().map_err(failed)?;
-        let (insist, insisted) = watch::channel(None);
+        let (force, forced) = watch::channel(None);
         let exit = tokio::select! {
             ended = end(running, bus) => ended,
             // Whoever asks three times wants out. The kernel kills the servers with us.
-            signal = self.signals.rule(commands, insist) => Ok(Exit::Signaled(signal)),
+            signal = self.signals.run(commands, force) => Ok(Exit::Signaled(signal)),
         };
         if let Some(tracing) = self.tracing
-            && let Err(error) = tracing.finish(LAST_SPANS).await
+            && let Err(error) = tracing.finish(SPAN_FLUSH_TIMEOUT).await
         {
             tracing::warn!(%error, "spans were lost");
         }
-        let insisted: Option<Signal> = *insisted.borrow();
-        match (exit, insisted) {
+        let forced: Option<Signal> = *forced.borrow();
+        match (exit, forced) {
             (Ok(Exit::Done), Some(signal)) => Ok(Exit::Signaled(signal)),
             (exit, _) => exit,
         }
     }
 }
 
-async fn end(running: RunningHost, bus: Bus) -> Result<Exit, Failure> {
+async fn end(running: RunningHost, bus: Bus) -> Result<Exit, CommandFailure> {
     running.join().await.map_err(failed)?;
     let left: Vec<_> = bus
         .snapshot()
@@ -189,7 +189,7 @@ async fn end(running: RunningHost, bus: Bus) -> Result<Exit, Failure> {
         .collect();
     match left.is_empty() {
         true => Ok(Exit::Done),
-        false => Err(Failure::new(
+        false => Err(CommandFailure::new(
             Exit::Failed,
             format!("the shutdown deadline has passed and these are still there: {}", left.join(", ")),
         )
@@ -197,49 +197,51 @@ async fn end(running: RunningHost, bus: Bus) -> Result<Exit, Failure> {
     }
 }
 
-async fn publish(host: &Host, event: EventDraft) -> Result<(), Failure> {
+async fn publish(host: &Host, event: EventDraft) -> Result<(), CommandFailure> {
     host.publisher().publish(event).await.map_err(failed)
 }
 
-fn failed(error: impl std::fmt::Display) -> Failure {
-    Failure::new(Exit::Failed, error)
+fn failed(error: impl std::fmt::Display) -> CommandFailure {
+    CommandFailure::new(Exit::Failed, error)
 }
 
 /// Without it nobody is found who outlives a server, and no server is started: the shim is our own executable by its name there.
-fn require_proc() -> Result<(), Failure> {
+fn require_proc() -> Result<(), CommandFailure> {
     fs::read("/proc/self/stat").map(drop).map_err(|error| {
-        Failure::new(Exit::Failed, format!("cannot read /proc/self/stat: {error}"))
+        CommandFailure::new(Exit::Failed, format!("cannot read /proc/self/stat: {error}"))
             .next_step("mount it (`mount -t proc proc /proc`): what servers leave behind is found there")
     })
 }
 
 /// Spans are sent where the environment names a collector; else nothing is started.
-fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, Failure> {
-    let failed = |error: TracingError| Failure::new(Exit::Usage, error).next_step("mend or unset the OTEL_* variable");
+fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
+    let failed =
+        |error: TracingError| CommandFailure::new(Exit::Usage, error).next_step("mend or unset the OTEL_* variable");
     let Some(settings) = TracingSettings::from_env().map_err(failed)? else { return Ok(None) };
     Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot).map(Some).map_err(failed)
 }
 
 /// The data files of a directory, which `key` names, before the built-in ones.
-fn library<F: PluginFile>(directory: Option<&Path>, key: &str) -> Result<PluginSet<F>, Failure> {
-    compose::library(directory)
-        .map_err(|error| Failure::new(Exit::Usage, error).next_step(format!("mend the file, or take it out of {key}")))
+fn library<F: PluginFile>(directory: Option<&Path>, key: &str) -> Result<PluginSet<F>, CommandFailure> {
+    compose::library(directory).map_err(|error| {
+        CommandFailure::new(Exit::Usage, error).next_step(format!("mend the file, or take it out of {key}"))
+    })
 }
 
-fn bind(listen: Option<&TcpAddress>, state_dir: &Path) -> Result<Listeners, Failure> {
+fn bind(listen: Option<&TcpAddress>, state_dir: &Path) -> Result<Listeners, CommandFailure> {
     let settings = ListenSettings {
         tcp: listen.map(|address| (address.host.clone(), address.port)),
         control: state_dir.join("control.sock"),
     };
     Listeners::bind(&settings).map_err(|error| {
         let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-        Failure::new(Exit::Failed, format!("{error}{source}")).next_step(error.next_step())
+        CommandFailure::new(Exit::Failed, format!("{error}{source}")).next_step(error.next_step())
     })
 }
 
-fn read_token(path: &Path) -> Result<Token, Failure> {
+fn read_token(path: &Path) -> Result<Token, CommandFailure> {
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(Exit::Usage, format!("cannot use the token file {}: {error}", path.display()))
+        CommandFailure::new(Exit::Usage, format!("cannot use the token file {}: {error}", path.display()))
             .next_step("write the token into its first line, and let only the daemon's user read it")
     };
     let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
@@ -260,10 +262,10 @@ fn watch_configuration(source: &Source) -> Option<ConfigWatch> {
 }
 
 /// Names of `--server` that are not configured would silently start nothing.
-fn check_only(only: &[ServerId], fleet: &Fleet) -> Result<Option<Vec<ServerId>>, Failure> {
+fn check_only(only: &[ServerId], fleet: &Fleet) -> Result<Option<Vec<ServerId>>, CommandFailure> {
     if let Some(unknown) = only.iter().find(|server| fleet.get(server.as_str()).is_none()) {
         let known = fleet.iter().map(|spec| spec.id.as_str());
-        return Err(Failure::unknown_server(Exit::Usage, unknown, known));
+        return Err(CommandFailure::unknown_server(Exit::Usage, unknown, known));
     }
     Ok((!only.is_empty()).then(|| only.to_vec()))
 }
@@ -273,20 +275,20 @@ fn check_only(only: &[ServerId], fleet: &Fleet) -> Result<Option<Vec<ServerId>>,
 ///
 /// # Errors
 /// Where the kernel gives no thread.
-pub fn runtime() -> Result<Arc<tokio::runtime::Runtime>, Failure> {
+pub fn build_runtime() -> Result<Arc<tokio::runtime::Runtime>, CommandFailure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_blocking_threads(BLOCKING_THREADS)
-        .thread_keep_alive(THREADS_STAY)
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
         .thread_name("llama-warden")
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Exit::Failed, format!("cannot start the runtime: {error}")))?;
+        .map_err(|error| CommandFailure::new(Exit::Failed, format!("cannot start the runtime: {error}")))?;
     drop(runtime.spawn_blocking(|| ()));
     Ok(Arc::new(runtime))
 }
 
 /// Ends a runtime whose daemon has ended. What still reads a file somewhere is not waited for: its disk may never answer.
-pub fn let_go(runtime: Arc<tokio::runtime::Runtime>) {
+pub fn shut_down_runtime(runtime: Arc<tokio::runtime::Runtime>) {
     if let Some(runtime) = Arc::into_inner(runtime) {
         runtime.shutdown_background();
     }

@@ -48,16 +48,16 @@ impl From<Exit> for ExitCode {
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CommandFailure {
     /// How the program ends.
     pub exit: Exit,
     /// What to tell.
-    pub told: Told,
+    pub message: FailureMessage,
 }
 
 /// What a failure tells.
 #[derive(Debug)]
-pub enum Told {
+pub enum FailureMessage {
     /// One sentence, and what to do next.
     Text {
         /// What went wrong, on what.
@@ -68,13 +68,13 @@ pub enum Told {
     /// What is wrong with the configuration.
     Configuration(Problems),
     /// Everything was told already.
-    Nothing,
+    AlreadyPrinted,
 }
 
-impl Failure {
+impl CommandFailure {
     /// A failure that tells one sentence.
     pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
-        Self { exit, told: Told::Text { message: message.to_string(), next_step: None } }
+        Self { exit, message: FailureMessage::Text { message: message.to_string(), next_step: None } }
     }
 
     /// Somebody named a server that is not configured; these are.
@@ -86,21 +86,21 @@ impl Failure {
 
     /// A failure that has told everything already.
     pub const fn silent(exit: Exit) -> Self {
-        Self { exit, told: Told::Nothing }
+        Self { exit, message: FailureMessage::AlreadyPrinted }
     }
 
     /// Adds what to do next.
     #[must_use]
     pub fn next_step(mut self, step: impl fmt::Display) -> Self {
-        if let Told::Text { next_step, .. } = &mut self.told {
+        if let FailureMessage::Text { next_step, .. } = &mut self.message {
             *next_step = Some(step.to_string());
         }
         self
     }
 }
 
-impl From<Problems> for Failure {
+impl From<Problems> for CommandFailure {
     fn from(problems: Problems) -> Self {
-        Self { exit: Exit::Usage, told: Told::Configuration(problems) }
+        Self { exit: Exit::Usage, message: FailureMessage::Configuration(problems) }
     }
 }

@@ -8,12 +8,12 @@ use llama_warden_events::{ProfileCard, RefusalReason, Refused, ServerId};
 use llama_warden_supervisor::{Change, FleetSource, Resolved};
 use serde_json::Value;
 
-use crate::exit::{Failure, Told};
-use crate::load::Loaded;
-use crate::models::{Inventory, ModelsReport, PortBook};
+use crate::exit::{CommandFailure, FailureMessage};
+use crate::load::LoadedConfig;
+use crate::models::{Inventory, ModelsReport, PortFile};
 
 /// What answers while the daemon runs.
-pub struct Sources {
+pub struct FleetSources {
     /// For the supervisor.
     pub fleet: FleetSource,
     /// For `/api/v1/models`.
@@ -22,13 +22,13 @@ pub struct Sources {
 
 /// What is in force.
 #[derive(Clone)]
-struct InForce {
-    loaded: Loaded,
+struct ActiveConfiguration {
+    loaded: LoadedConfig,
     profile: Option<String>,
     only: Option<Vec<ServerId>>,
 }
 
-impl InForce {
+impl ActiveConfiguration {
     /// The profile for [`Configuration::resolve`]: an empty name is none, whatever `daemon.profile` says.
     fn profile(&self) -> &str {
         self.profile.as_deref().unwrap_or("")
@@ -39,10 +39,15 @@ impl InForce {
     }
 }
 
-/// Sources that start with an inventory, the profile that was asked for, and the servers that alone are started until a
-/// profile is activated. Ports are kept in `ports`.
-pub fn sources(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<ServerId>>, ports: PortBook) -> Sources {
-    let in_force = Mutex::new(InForce {
+/// FleetSources that start with an inventory, the profile that was asked for, and the servers that alone are started until a
+/// profile is activated. AssignedPorts are kept in `ports`.
+pub fn sources(
+    inventory: &Inventory,
+    profile: Option<&str>,
+    only: Option<Vec<ServerId>>,
+    ports: PortFile,
+) -> FleetSources {
+    let active = Mutex::new(ActiveConfiguration {
         loaded: inventory.loaded.clone(),
         profile: inventory.loaded.configuration.active_profile(profile).map(str::to_owned),
         only,
@@ -50,40 +55,41 @@ pub fn sources(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<Se
     let models = Arc::new(Mutex::new(json(&inventory.models)));
     let found = models.clone();
     let fleet = move |change: &Change| {
-        let mut in_force = in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = |profile: &Option<String>| InForce { profile: profile.clone(), only: None, ..in_force.clone() };
+        let mut active = active.lock().unwrap_or_else(PoisonError::into_inner);
+        let next =
+            |profile: &Option<String>| ActiveConfiguration { profile: profile.clone(), only: None, ..active.clone() };
         match change {
             Change::Preview(profile) => resolve(&next(profile)),
             Change::Profile(profile) => {
                 let next = next(profile);
                 let resolved = resolve(&next)?;
-                *in_force = next;
+                *active = next;
                 Ok(resolved)
             }
             Change::Reload => {
-                let inventory = in_force.loaded.again().and_then(Inventory::take).map_err(invalid)?;
-                let before = in_force.fleet().unwrap_or_default();
-                let inventory = inventory.resting(Some(in_force.profile()), &before);
-                let next = InForce { loaded: inventory.loaded, ..in_force.clone() };
+                let inventory = active.loaded.reload().and_then(Inventory::scan).map_err(invalid)?;
+                let before = active.fleet().unwrap_or_default();
+                let inventory = inventory.compacted(Some(active.profile()), &before);
+                let next = ActiveConfiguration { loaded: inventory.loaded, ..active.clone() };
                 let resolved = resolve(&next).map_err(|refused| {
                     let detail = format!("the active profile is not in it any more: {}", refused.detail);
                     Refused::new(RefusalReason::InvalidConfiguration, detail)
                 })?;
-                warn_of_what_waits(&in_force.loaded.configuration, &next.loaded.configuration);
+                warn_of_deferred_changes(&active.loaded.configuration, &next.loaded.configuration);
                 inventory.models.log();
-                keep(&ports, &inventory.ports);
+                save_ports(&ports, &inventory.ports);
                 *found.lock().unwrap_or_else(PoisonError::into_inner) = json(&inventory.models);
-                *in_force = next;
+                *active = next;
                 Ok(resolved)
             }
         }
     };
     let models = move || models.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Sources { fleet: Arc::new(fleet), models: Arc::new(models) }
+    FleetSources { fleet: Arc::new(fleet), models: Arc::new(models) }
 }
 
 /// The fleet to begin with: of the enabled servers only these, where some are named.
-pub fn only(fleet: Fleet, only: Option<&[ServerId]>) -> Fleet {
+pub fn enable_only(fleet: Fleet, only: Option<&[ServerId]>) -> Fleet {
     match only {
         None => fleet,
         Some(only) => Fleet::new(fleet.iter().map(|spec| spec.enabled_as(only.contains(&spec.id)))),
@@ -91,8 +97,8 @@ pub fn only(fleet: Fleet, only: Option<&[ServerId]>) -> Fleet {
 }
 
 /// Keeps ports for the next run. The daemon runs well without; its servers may have other ports next time.
-pub fn keep(book: &PortBook, ports: &crate::models::Ports) {
-    if let Err(error) = book.keep(ports) {
+pub fn save_ports(file: &PortFile, ports: &crate::models::AssignedPorts) {
+    if let Err(error) = file.write(ports) {
         tracing::warn!(%error, "the ports of discovered models cannot be kept; they may be others after a restart");
     }
 }
@@ -111,17 +117,17 @@ fn json(report: &ModelsReport) -> Value {
     serde_json::to_value(report).unwrap_or_default()
 }
 
-fn invalid(failure: Failure) -> Refused {
-    let detail = match failure.told {
-        Told::Configuration(problems) => problems.to_string(),
-        Told::Text { message, .. } => message,
-        Told::Nothing => "it cannot be read".to_owned(),
+fn invalid(failure: CommandFailure) -> Refused {
+    let detail = match failure.message {
+        FailureMessage::Configuration(problems) => problems.to_string(),
+        FailureMessage::Text { message, .. } => message,
+        FailureMessage::AlreadyPrinted => "it cannot be read".to_owned(),
     };
     Refused::new(RefusalReason::InvalidConfiguration, detail)
 }
 
 /// What the daemon itself is made of stays as it is until it starts again.
-fn warn_of_what_waits(old: &Configuration, new: &Configuration) {
+fn warn_of_deferred_changes(old: &Configuration, new: &Configuration) {
     let sections = [
         ("[daemon]", old.daemon() != new.daemon()),
         ("[start]", old.start() != new.start()),
@@ -134,12 +140,12 @@ fn warn_of_what_waits(old: &Configuration, new: &Configuration) {
     }
 }
 
-fn resolve(next: &InForce) -> Result<Resolved, Refused> {
+fn resolve(next: &ActiveConfiguration) -> Result<Resolved, Refused> {
     let unknown = |problems: Problems| {
         let texts: Vec<_> = problems.0.into_iter().map(|problem| problem.message).collect();
         Refused::new(RefusalReason::UnknownProfile, texts.join("\n"))
     };
-    let fleet = only(next.fleet().map_err(unknown)?, next.only.as_deref());
+    let fleet = enable_only(next.fleet().map_err(unknown)?, next.only.as_deref());
     Ok(Resolved { fleet, profile: next.profile.clone(), profiles: profiles(&next.loaded.configuration) })
 }
 
@@ -153,14 +159,14 @@ mod tests {
 
     const TEXT: &str = "[[servers]]\nid='a'\nmodel='a.gguf'\n[[servers]]\nid='b'\nmodel='b.gguf'\nenabled=false\n[profiles.two]\nservers=['b']\n";
 
-    /// Sources of a file in a folder, and the profile that is asked for.
-    fn sources_of(folder: &Path, profile: Option<&str>, only: Option<Vec<ServerId>>) -> Sources {
+    /// FleetSources of a file in a folder, and the profile that is asked for.
+    fn sources_of(folder: &Path, profile: Option<&str>, only: Option<Vec<ServerId>>) -> FleetSources {
         let file = folder.join("llama-warden.toml");
         std::fs::write(&file, TEXT).expect("writable");
         let source = Source::read(&file, folder).expect("readable");
-        let loaded = Loaded::parse(&source, Environment::default()).expect("valid");
+        let loaded = LoadedConfig::parse(&source, Environment::default()).expect("valid");
         let inventory = Inventory { loaded, models: ModelsReport::default(), ports: Default::default() };
-        sources(&inventory.resting(profile, &Fleet::default()), profile, only, PortBook::new(folder))
+        sources(&inventory.compacted(profile, &Fleet::default()), profile, only, PortFile::new(folder))
     }
 
     fn enabled(resolved: &Resolved) -> Vec<String> {

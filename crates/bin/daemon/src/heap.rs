@@ -15,9 +15,9 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// Gives back memory whenever nothing happens.
 #[derive(Debug)]
-pub struct Heap;
+pub struct HeapTrimmer;
 
-impl Component for Heap {
+impl Component for HeapTrimmer {
     const NAME: &'static str = "heap";
 
     type Command = NoCommand;
@@ -34,7 +34,7 @@ impl Component for Heap {
                 },
                 () = ports.clock.sleep_until(due) => {
                     due = None;
-                    give_back();
+                    trim();
                 }
             }
         }
@@ -44,7 +44,7 @@ impl Component for Heap {
 /// Lets all threads allocate from one heap. Must be called before there is a second one.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "the C library's heap is set up by a call to it")]
-pub fn share() {
+pub fn use_one_arena() {
     // SAFETY: it takes two numbers, and may be called at any time from any thread.
     // It can only fail for numbers that it does not know; then threads have heaps of their own, as by default.
     let _ = unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1) };
@@ -52,14 +52,14 @@ pub fn share() {
 
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "the C library's heap is trimmed by a call to it")]
-fn give_back() {
+fn trim() {
     // SAFETY: it takes a number, and may be called at any time from any thread. What it says is whether there was anything.
     let _ = unsafe { nix::libc::malloc_trim(0) };
 }
 
 /// Nothing: this C library has one heap.
 #[cfg(not(target_env = "gnu"))]
-pub fn share() {}
+pub fn use_one_arena() {}
 
 #[cfg(not(target_env = "gnu"))]
-fn give_back() {}
+fn trim() {}

@@ -16,9 +16,9 @@ pub mod models;
 mod signals;
 mod state_dir;
 
-pub use daemon::{Daemon, Order, let_go, runtime};
-pub use exit::{Exit, Failure, Told};
+pub use daemon::{PreparedDaemon, UpOptions, build_runtime, shut_down_runtime};
+pub use exit::{CommandFailure, Exit, FailureMessage};
 pub use extensions::Matchers;
 pub use fleet_source::profiles;
-pub use heap::share;
-pub use load::{Loaded, report, report_all};
+pub use heap::use_one_arena;
+pub use load::{LoadedConfig, print_problems, print_warnings};

@@ -9,11 +9,11 @@ use llama_warden_config::{
 };
 use toml::de::DeTable;
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{CommandFailure, Exit};
 
 /// A configuration with what it was made from.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// It. Shared, since it is as large as the file that it came from.
     pub configuration: Arc<Configuration>,
     /// What it was parsed from.
@@ -22,12 +22,12 @@ pub struct Loaded {
     pub environment: Environment,
 }
 
-impl Loaded {
+impl LoadedConfig {
     /// Finds and parses the configuration.
     ///
     /// # Errors
     /// Every problem, with its place.
-    pub fn find(explicit: Option<&Path>) -> Result<Self, Failure> {
+    pub fn find(explicit: Option<&Path>) -> Result<Self, CommandFailure> {
         Self::find_with_models(explicit, &[])
     }
 
@@ -35,7 +35,7 @@ impl Loaded {
     ///
     /// # Errors
     /// As [`Self::find`]; a folder that cannot be read.
-    pub fn find_with_models(explicit: Option<&Path>, folders: &[PathBuf]) -> Result<Self, Failure> {
+    pub fn find_with_models(explicit: Option<&Path>, folders: &[PathBuf]) -> Result<Self, CommandFailure> {
         let environment = Environment::current();
         let directory = current_directory()?;
         let folders = folders.iter().map(|folder| models_folder(folder, &directory)).collect::<Result<_, _>>()?;
@@ -47,13 +47,13 @@ impl Loaded {
     ///
     /// # Errors
     /// Every problem, with its place.
-    pub fn again(&self) -> Result<Self, Failure> {
+    pub fn reload(&self) -> Result<Self, CommandFailure> {
         let folders = self.source.model_dirs.clone();
         let source = match &self.source.path {
             Some(path) => Source::read(path, &current_directory()?)?.with_model_dirs(folders),
             None if !folders.is_empty() => self.source.clone(),
             None => {
-                return Err(Failure::new(Exit::Usage, "the daemon was started without a configuration file")
+                return Err(CommandFailure::new(Exit::Usage, "the daemon was started without a configuration file")
                     .next_step("start it with --config FILE"));
             }
         };
@@ -64,7 +64,7 @@ impl Loaded {
     ///
     /// # Errors
     /// Every problem, with its place.
-    pub fn parse(source: &Source, environment: Environment) -> Result<Self, Failure> {
+    pub fn parse(source: &Source, environment: Environment) -> Result<Self, CommandFailure> {
         let configuration = Configuration::parse(source, &environment)?;
         Ok(Self { configuration: Arc::new(configuration), source: source.clone(), environment })
     }
@@ -74,18 +74,18 @@ impl Loaded {
     ///
     /// # Errors
     /// Where the environment is wrong.
-    pub fn whereabouts(explicit: Option<&Path>) -> Result<Self, Failure> {
+    pub fn find_daemon(explicit: Option<&Path>) -> Result<Self, CommandFailure> {
         let environment = Environment::current();
         let directory = current_directory().unwrap_or_else(|_| "/".into());
         let source = find(explicit, &environment, &directory).unwrap_or_else(|_| Source::none(directory));
-        Self::parse(&only_whereabouts(&source), environment)
+        Self::parse(&keep_daemon_keys(&source), environment)
     }
 
     /// The servers, for this machine and a profile.
     ///
     /// # Errors
     /// Where there is no such profile.
-    pub fn fleet(&self, profile: Option<&str>) -> Result<Fleet, Failure> {
+    pub fn fleet(&self, profile: Option<&str>) -> Result<Fleet, CommandFailure> {
         Ok(self.configuration.resolve(profile, &Host::current())?)
     }
 
@@ -93,11 +93,11 @@ impl Loaded {
     ///
     /// # Errors
     /// Where none is configured and there is no home to fall back to.
-    pub fn state_dir(&self) -> Result<PathBuf, Failure> {
+    pub fn state_dir(&self) -> Result<PathBuf, CommandFailure> {
         let user = if nix::unistd::geteuid().is_root() { User::Root } else { User::Ordinary };
         let configured = self.configuration.daemon().state_dir.clone();
         configured.or_else(|| default_state_dir(&self.environment, user)).ok_or_else(|| {
-            Failure::new(Exit::Usage, "there is no directory for the daemon's state: HOME is not set")
+            CommandFailure::new(Exit::Usage, "there is no directory for the daemon's state: HOME is not set")
                 .next_step("name one as daemon.state-dir, or in LLAMA_WARDEN_DAEMON__STATE_DIR")
         })
     }
@@ -106,13 +106,13 @@ impl Loaded {
     ///
     /// # Errors
     /// As [`Self::state_dir`].
-    pub fn control_socket(&self) -> Result<PathBuf, Failure> {
+    pub fn control_socket(&self) -> Result<PathBuf, CommandFailure> {
         Ok(self.state_dir()?.join("control.sock"))
     }
 }
 
 /// A source without all that does not lead to its daemon. Where the syntax is broken, what the parser makes of it counts.
-fn only_whereabouts(source: &Source) -> Source {
+fn keep_daemon_keys(source: &Source) -> Source {
     let (table, _) = DeTable::parse_recoverable(&source.text);
     let daemon = table.get_ref().get("daemon").and_then(|daemon| daemon.get_ref().as_table());
     let with = |text: String| Source { text: text.into(), ..source.clone() };
@@ -124,26 +124,27 @@ fn only_whereabouts(source: &Source) -> Source {
 }
 
 /// A folder of models that the command line names, absolute. Without it nothing of what was asked for can run.
-fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, Failure> {
+fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, CommandFailure> {
     let absolute = directory.join(folder);
     match std::fs::read_dir(&absolute) {
         Ok(_) => Ok(absolute),
         Err(error) => {
             let message = format!("--models {}: cannot be read as a folder: {error}", folder.display());
-            Err(Failure::new(Exit::Usage, message).next_step("name an existing folder with GGUF files in or below it"))
+            Err(CommandFailure::new(Exit::Usage, message)
+                .next_step("name an existing folder with GGUF files in or below it"))
         }
     }
 }
 
 /// Prints problems to standard error, in colour on a terminal.
-pub fn report(problems: &Problems) {
+pub fn print_problems(problems: &Problems) {
     eprintln!("{}", problems.render(style()));
 }
 
 /// Prints what deserves a second look.
-pub fn report_all(problems: Vec<Problem>) {
+pub fn print_warnings(problems: Vec<Problem>) {
     if !problems.is_empty() {
-        report(&Problems(problems));
+        print_problems(&Problems(problems));
     }
 }
 
@@ -152,9 +153,9 @@ fn style() -> RenderStyle {
     if coloured { RenderStyle::Coloured } else { RenderStyle::Plain }
 }
 
-fn current_directory() -> Result<PathBuf, Failure> {
+fn current_directory() -> Result<PathBuf, CommandFailure> {
     std::env::current_dir().map_err(|error| {
-        Failure::new(Exit::Failed, format!("cannot tell the current directory: {error}"))
+        CommandFailure::new(Exit::Failed, format!("cannot tell the current directory: {error}"))
             .next_step("change into a directory that exists")
     })
 }
@@ -165,8 +166,8 @@ mod tests {
 
     /// Of a text that is invalid in some way: the state directory and the token file that are still found.
     fn found(text: &str) -> (Option<PathBuf>, Option<PathBuf>) {
-        let kept = only_whereabouts(&Source::text("/etc/warden", text));
-        let loaded = Loaded::parse(&kept, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"));
+        let kept = keep_daemon_keys(&Source::text("/etc/warden", text));
+        let loaded = LoadedConfig::parse(&kept, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"));
         let daemon = loaded.configuration.daemon();
         (daemon.state_dir.clone(), daemon.token_file.clone())
     }
@@ -191,7 +192,8 @@ mod tests {
         for (file, servers) in [("default.toml", 0), ("llama-warden.example.toml", 3), ("docker/llama-warden.toml", 0)]
         {
             let source = Source::read(&config.join(file), &config).expect("readable");
-            let loaded = Loaded::parse(&source, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"));
+            let loaded =
+                LoadedConfig::parse(&source, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"));
             assert_eq!(loaded.fleet(None).expect("no profile").iter().len(), servers, "{file}");
         }
     }

@@ -12,7 +12,7 @@ use llama_warden_bus::CommandSender;
 use llama_warden_events::{Signal, SuperviseCommand};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{CommandFailure, Exit};
 
 /// The signals that the daemon hears.
 #[derive(Debug)]
@@ -21,53 +21,54 @@ pub struct Signals {
     interrupt: SignalStream,
     quit: SignalStream,
     hang_up: SignalStream,
-    started_on: Place,
+    started_on: Attachment,
 }
 
 /// Where a daemon runs. The kernel sends HUP to those on a terminal that is gone; on it they are no more
 /// (`isatty(3)` then fails with EIO).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Attachment {
     Terminal,
-    Elsewhere,
+    Detached,
 }
 
-impl Place {
+impl Attachment {
     fn now() -> Self {
         let on_terminal =
             std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
-        if on_terminal { Self::Terminal } else { Self::Elsewhere }
+        if on_terminal { Self::Terminal } else { Self::Detached }
     }
 }
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum SignalRequest {
     Reload,
-    End,
+    ShutDown,
 }
 
-impl Wish {
-    fn of(signal: Signal, started_on: Place, now: Place) -> Self {
-        let hung_up = started_on == Place::Terminal && now == Place::Elsewhere;
-        if signal == Signal::HUP && !hung_up { Self::Reload } else { Self::End }
+impl SignalRequest {
+    fn of(signal: Signal, started_on: Attachment, now: Attachment) -> Self {
+        let hung_up = started_on == Attachment::Terminal && now == Attachment::Detached;
+        if signal == Signal::HUP && !hung_up { Self::Reload } else { Self::ShutDown }
     }
 }
 
 impl Signals {
-    /// Begins to hear; from now on no signal ends the process by itself.
+    /// Begins to handler; from now on no signal ends the process by itself.
     ///
     /// # Errors
     /// Where the kernel refuses a handler.
-    pub fn hear() -> Result<Self, Failure> {
-        let hear =
-            |kind| signal(kind).map_err(|error| Failure::new(Exit::Failed, format!("cannot hear signals: {error}")));
+    pub fn install() -> Result<Self, CommandFailure> {
+        let handler = |kind| {
+            signal(kind).map_err(|error| CommandFailure::new(Exit::Failed, format!("cannot hear signals: {error}")))
+        };
         Ok(Self {
-            terminate: hear(SignalKind::terminate())?,
-            interrupt: hear(SignalKind::interrupt())?,
-            quit: hear(SignalKind::quit())?,
-            hang_up: hear(SignalKind::hangup())?,
-            started_on: Place::now(),
+            terminate: handler(SignalKind::terminate())?,
+            interrupt: handler(SignalKind::interrupt())?,
+            quit: handler(SignalKind::quit())?,
+            hang_up: handler(SignalKind::hangup())?,
+            started_on: Attachment::now(),
         })
     }
 
@@ -83,16 +84,12 @@ impl Signals {
     }
 
     /// Turns signals into wishes. Resolves with the signal after which the daemon leaves at once.
-    pub async fn rule(
-        mut self,
-        commands: CommandSender,
-        insisted: tokio::sync::watch::Sender<Option<Signal>>,
-    ) -> Signal {
+    pub async fn run(mut self, commands: CommandSender, forced: tokio::sync::watch::Sender<Option<Signal>>) -> Signal {
         let mut urgency = 0;
         loop {
             let received = self.next().await;
             let trigger = format!("signal {received}");
-            if Wish::of(received, self.started_on, Place::now()) == Wish::Reload {
+            if SignalRequest::of(received, self.started_on, Attachment::now()) == SignalRequest::Reload {
                 // Nobody waits for the answer: what came of it is told by events, and the next signal may be an end.
                 drop(commands.post(SuperviseCommand::Reload { trigger }));
                 continue;
@@ -103,7 +100,7 @@ impl Signals {
             }
             let force = urgency == 2;
             if force {
-                insisted.send_replace(Some(received));
+                forced.send_replace(Some(received));
             }
             if let Err(refused) = commands.send(SuperviseCommand::ShutDown { trigger, force }).await {
                 tracing::warn!(%refused, "cannot shut down in order");
@@ -119,15 +116,15 @@ mod tests {
 
     #[test]
     fn only_a_terminal_that_is_gone_hangs_up() {
-        use Place::{Elsewhere, Terminal};
+        use Attachment::{Detached, Terminal};
         for (signal, started_on, now, expected) in [
-            (Signal::HUP, Elsewhere, Elsewhere, Wish::Reload),
-            (Signal::HUP, Terminal, Terminal, Wish::Reload),
-            (Signal::HUP, Terminal, Elsewhere, Wish::End),
-            (Signal::TERM, Elsewhere, Elsewhere, Wish::End),
-            (Signal::INT, Terminal, Terminal, Wish::End),
+            (Signal::HUP, Detached, Detached, SignalRequest::Reload),
+            (Signal::HUP, Terminal, Terminal, SignalRequest::Reload),
+            (Signal::HUP, Terminal, Detached, SignalRequest::ShutDown),
+            (Signal::TERM, Detached, Detached, SignalRequest::ShutDown),
+            (Signal::INT, Terminal, Terminal, SignalRequest::ShutDown),
         ] {
-            assert_eq!(Wish::of(signal, started_on, now), expected, "{signal} {started_on:?} {now:?}");
+            assert_eq!(SignalRequest::of(signal, started_on, now), expected, "{signal} {started_on:?} {now:?}");
         }
     }
 }

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{CommandFailure, Exit};
 
 /// How long a lock may outlive its holder. A child that was being made when the daemon was killed has a copy of the descriptor
 /// until its exec, milliseconds later.
-const LAST_BREATH: Duration = Duration::from_secs(2);
+const RELEASE_WAIT: Duration = Duration::from_secs(2);
 
 /// Pause between two looks at such a lock.
-const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The exclusive right to a state directory, as long as it is kept.
 #[derive(Debug)]
@@ -31,9 +31,9 @@ impl StateDir {
     ///
     /// # Errors
     /// [`Exit::Held`] where another daemon has it, naming that daemon; [`Exit::Failed`] where it cannot be written.
-    pub fn acquire(path: &Path) -> Result<Self, Failure> {
+    pub fn acquire(path: &Path) -> Result<Self, CommandFailure> {
         let unusable = |what: &str, error: &std::io::Error| {
-            Failure::new(Exit::Failed, format!("{what} in the state directory {}: {error}", path.display()))
+            CommandFailure::new(Exit::Failed, format!("{what} in the state directory {}: {error}", path.display()))
                 .next_step("give it to the user who runs llama-warden, or name another one as daemon.state-dir")
         };
         DirBuilder::new()
@@ -51,7 +51,7 @@ impl StateDir {
             .mode(0o600)
             .open(&file)
             .map_err(|error| unusable("cannot open daemon.lock", &error))?;
-        let deadline = Instant::now() + LAST_BREATH;
+        let deadline = Instant::now() + RELEASE_WAIT;
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
@@ -63,7 +63,7 @@ impl StateDir {
                 return Err(held(&path, holder));
             }
             // The kernel tells nobody of a lock that becomes free but who waits for it without a limit.
-            thread::sleep(LOOK_INTERVAL);
+            thread::sleep(RETRY_INTERVAL);
         }
         // Who holds it, for people; the lock itself does not depend on it.
         let written =
@@ -91,9 +91,9 @@ fn is_running(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
 }
 
-fn held(path: &Path, holder: Option<u32>) -> Failure {
+fn held(path: &Path, holder: Option<u32>) -> CommandFailure {
     let holder = holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
-    Failure::new(Exit::Held, format!("the state directory {} is held by {holder}", path.display())).next_step(
+    CommandFailure::new(Exit::Held, format!("the state directory {} is held by {holder}", path.display())).next_step(
         "talk to that daemon (llama-warden status), end it (llama-warden down), or name another daemon.state-dir",
     )
 }
@@ -101,7 +101,7 @@ fn held(path: &Path, holder: Option<u32>) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exit::Told;
+    use crate::exit::FailureMessage;
 
     #[test]
     fn a_second_daemon_is_refused_and_told_who_holds_the_directory() {
@@ -110,7 +110,7 @@ mod tests {
         let first = StateDir::acquire(&path).expect("free");
         let refused = StateDir::acquire(&path).expect_err("held");
         assert_eq!(refused.exit, Exit::Held);
-        let Told::Text { message, .. } = refused.told else { panic!("a sentence") };
+        let FailureMessage::Text { message, .. } = refused.message else { panic!("a sentence") };
         assert!(message.ends_with(&format!("process {}", std::process::id())), "{message}");
         drop(first);
         StateDir::acquire(&path).expect("free again");

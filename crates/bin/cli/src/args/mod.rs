@@ -22,10 +22,10 @@ use values::{duration, stream};
 pub struct Cli {
     /// What every command understands.
     #[command(flatten)]
-    pub global: Global,
+    pub global: GlobalArgs,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 const EXAMPLES: &str = "\
@@ -44,7 +44,7 @@ the state directory, 5 no daemon to talk to, 130/143 ended by a second INT/TERM.
 
 /// What every command understands.
 #[derive(Debug, Clone, Args)]
-pub struct Global {
+pub struct GlobalArgs {
     /// The configuration; else the first of ./llama-warden.toml, $XDG_CONFIG_HOME/llama-warden/config.toml,
     /// /etc/llama-warden/config.toml
     #[arg(long, global = true, value_name = "FILE", env = "LLAMA_WARDEN_CONFIG")]
@@ -60,7 +60,7 @@ pub struct Global {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Start the enabled servers and run in the foreground, also as process 1 of a container
     Up(UpArgs),
     /// Try it: three servers with tiny models, a table and metrics, in a temporary directory
@@ -203,8 +203,8 @@ pub struct WaitArgs {
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<ServerId>,
     /// For what
-    #[arg(long = "for", value_enum, default_value_t = Goal::Ready)]
-    pub goal: Goal,
+    #[arg(long = "for", value_enum, default_value_t = WaitGoal::Ready)]
+    pub goal: WaitGoal,
     /// No longer than this
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub timeout: Option<Duration>,
@@ -212,7 +212,7 @@ pub struct WaitArgs {
 
 /// What `wait` waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Goal {
+pub enum WaitGoal {
     /// Ready; a server that fails instead ends the wait with exit code 3
     Ready,
     /// No process

@@ -2,40 +2,40 @@
 
 use llama_warden_api::SwitchAnswer;
 use llama_warden_api::client::{Client, ClientError, SwitchManner};
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 use llama_warden_events::SwitchPlan;
 use llama_warden_state::ServerReport;
 
 use super::control::LONGEST_WAIT;
 use super::status;
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::args::fleet::{PatienceArgs, SwitchArgs};
 use crate::connect;
 use crate::output::{print_json, print_line};
 use crate::table;
 
-pub async fn to_profile(global: &Global, args: &SwitchArgs) -> Result<Exit, Failure> {
-    let client = connect::client(global)?;
+pub async fn to_profile(global: &GlobalArgs, args: &SwitchArgs) -> Result<Exit, CommandFailure> {
+    let client = connect::to_daemon(global)?;
     let manner = if args.dry_run { SwitchManner::DryRun } else { manner(&args.patience) };
     let answer = with_progress(global, &client, manner, client.activate(args.name.as_deref(), manner)).await;
-    let answer = answer.map_err(connect::failure)?;
+    let answer = answer.map_err(connect::request_failure)?;
     let verb = if args.dry_run { "would be" } else { "is" };
     let profile = args.name.as_ref().map_or_else(|| "no profile".to_owned(), |name| format!("profile {name}"));
     report(global, &format!("{profile} {verb} active"), manner, &answer)
 }
 
-pub async fn reload(global: &Global, args: &PatienceArgs) -> Result<Exit, Failure> {
-    let client = connect::client(global)?;
+pub async fn reload(global: &GlobalArgs, args: &PatienceArgs) -> Result<Exit, CommandFailure> {
+    let client = connect::to_daemon(global)?;
     let manner = manner(args);
     let wait = args.wait.then(|| wait(args));
     let answer = with_progress(global, &client, manner, client.reload(wait)).await;
     match answer {
         Ok(answer) => report(global, "the configuration is reloaded", manner, &answer),
         Err(ClientError::Problem(problem)) if problem.status == 422 => {
-            Err(Failure::new(Exit::Usage, format!("nothing is changed: {}", problem.detail))
+            Err(CommandFailure::new(Exit::Usage, format!("nothing is changed: {}", problem.detail))
                 .next_step(problem.next_step.as_deref().unwrap_or_default()))
         }
-        Err(error) => Err(connect::failure(error)),
+        Err(error) => Err(connect::request_failure(error)),
     }
 }
 
@@ -49,7 +49,7 @@ fn wait(args: &PatienceArgs) -> std::time::Duration {
 
 /// Shows every server while the answer is waited for.
 async fn with_progress<T>(
-    global: &Global,
+    global: &GlobalArgs,
     client: &Client,
     manner: SwitchManner,
     answer: impl Future<Output = T>,
@@ -67,7 +67,12 @@ async fn with_progress<T>(
     }
 }
 
-fn report(global: &Global, headline: &str, manner: SwitchManner, answer: &SwitchAnswer) -> Result<Exit, Failure> {
+fn report(
+    global: &GlobalArgs,
+    headline: &str,
+    manner: SwitchManner,
+    answer: &SwitchAnswer,
+) -> Result<Exit, CommandFailure> {
     if global.json {
         print_json(answer)?;
     } else {
@@ -83,7 +88,7 @@ fn report(global: &Global, headline: &str, manner: SwitchManner, answer: &Switch
     }
     let missing = |server: &&ServerReport| server.enabled && !server.is_ready;
     let missing: Vec<_> = answer.status.servers.iter().filter(missing).collect();
-    missing.iter().for_each(|server| eprintln!("{}", table::line(server)));
+    missing.iter().for_each(|server| eprintln!("{}", table::server_line(server)));
     Ok(if missing.is_empty() { Exit::Done } else { Exit::NotReached })
 }
 

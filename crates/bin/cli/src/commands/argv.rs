@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use llama_warden_config::ServerSpec;
 use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{Exit, Failure, Loaded};
+use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
 use llama_warden_events::OptionTreatment;
 use llama_warden_launcher::{
     BinaryProfile, CommandLine, Dialect, DialectSet, EnvironmentPolicy, Spawner, child_environment, choose_dialect,
@@ -13,42 +13,42 @@ use llama_warden_launcher::{
 use llama_warden_plugin_files::{Choice, PluginFile as _};
 use serde_json::json;
 
-use crate::args::{ArgvArgs, Global};
+use crate::args::{ArgvArgs, GlobalArgs};
 use crate::output::{print_json, print_line};
-use crate::plugin_files::library;
+use crate::plugin_files::load_set;
 
-pub async fn run(global: &Global, args: &ArgvArgs) -> Result<Exit, Failure> {
-    let inventory = Inventory::take(Loaded::find(global.config.as_deref())?)?;
+pub async fn run(global: &GlobalArgs, args: &ArgvArgs) -> Result<Exit, CommandFailure> {
+    let inventory = Inventory::scan(LoadedConfig::find(global.config.as_deref())?)?;
     let fleet = inventory.loaded.fleet(None)?;
     let Some(spec) = fleet.get(args.id.as_str()) else {
         let known = fleet.iter().map(|spec| spec.id.as_str());
-        return Err(Failure::unknown_server(Exit::Usage, &args.id, known));
+        return Err(CommandFailure::unknown_server(Exit::Usage, &args.id, known));
     };
     let mut spec = ServerSpec::clone(spec);
     if let Some(binary) = &args.binary {
         spec.binary = binary.as_path().into();
     }
     let profile = ask(&spec).await?;
-    let dialects: DialectSet = library(&inventory.loaded);
+    let dialects: DialectSet = load_set(&inventory.loaded);
     let choice = choose_dialect(&dialects, &profile)
-        .ok_or_else(|| Failure::new(Exit::Failed, "there is no flag dialect at all"))?;
+        .ok_or_else(|| CommandFailure::new(Exit::Failed, "there is no flag dialect at all"))?;
     let line = plan(&spec, &profile, &choice.file).map_err(|error| {
-        Failure::new(Exit::Failed, error).next_step("mend the option in the configuration, or use another build")
+        CommandFailure::new(Exit::Failed, error).next_step("mend the option in the configuration, or use another build")
     })?;
     show(global, &Answer { profile, choice, line, dialects })
 }
 
 /// Looks the executable up and asks it, in the environment that the server would get.
-async fn ask(spec: &ServerSpec) -> Result<BinaryProfile, Failure> {
+async fn ask(spec: &ServerSpec) -> Result<BinaryProfile, CommandFailure> {
     let search_path = std::env::var_os("PATH");
     let path: PathBuf = resolve(&spec.binary, search_path.as_deref()).map_err(|error| {
-        Failure::new(Exit::Failed, error)
+        CommandFailure::new(Exit::Failed, error)
             .next_step("install llama.cpp, set llama-server.binary, or try another build with --binary")
     })?;
     let policy = EnvironmentPolicy { pass: &spec.env_pass, set: &spec.env };
-    let environment =
-        child_environment(std::env::vars_os(), policy, None).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let spawner = Spawner::start().map_err(|error| Failure::new(Exit::Failed, error))?;
+    let environment = child_environment(std::env::vars_os(), policy, None)
+        .map_err(|error| CommandFailure::new(Exit::Usage, error))?;
+    let spawner = Spawner::start().map_err(|error| CommandFailure::new(Exit::Failed, error))?;
     match identify(&spawner, &path, &environment).await {
         Ok(profile) => Ok(profile),
         Err(error) => {
@@ -66,7 +66,7 @@ struct Answer {
     dialects: DialectSet,
 }
 
-fn show(global: &Global, answer: &Answer) -> Result<Exit, Failure> {
+fn show(global: &GlobalArgs, answer: &Answer) -> Result<Exit, CommandFailure> {
     let Answer { profile, choice, line, dialects } = answer;
     let (name, origin) = (choice.file.name(), choice.file.origin());
     let argv = line.redacted();

@@ -2,19 +2,19 @@
 
 use llama_warden_config::{Configuration, Problems};
 use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{Exit, Failure, Loaded, Told, report_all};
+use llama_warden_daemon::{CommandFailure, Exit, FailureMessage, LoadedConfig, print_warnings};
 use llama_warden_launcher::Dialect;
 use llama_warden_readiness::Pack;
 use serde_json::json;
 
 use super::models;
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::memory::MemoryReport;
 use crate::output::{print_json, print_line};
 use crate::plugin_files;
 
-pub fn run(global: &Global) -> Result<Exit, Failure> {
-    let inventory = Loaded::find(global.config.as_deref()).and_then(Inventory::take);
+pub fn run(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
+    let inventory = LoadedConfig::find(global.config.as_deref()).and_then(Inventory::scan);
     let checked = inventory.and_then(|inventory| {
         plugin_files::check::<Pack>(&inventory.loaded)?;
         plugin_files::check::<Dialect>(&inventory.loaded)?;
@@ -22,15 +22,15 @@ pub fn run(global: &Global) -> Result<Exit, Failure> {
     });
     match checked {
         Ok(inventory) => report(global, &inventory),
-        Err(Failure { told: Told::Configuration(problems), .. }) if global.json => {
+        Err(CommandFailure { message: FailureMessage::Configuration(problems), .. }) if global.json => {
             print_json(&json!({ "valid": false, "problems": problems, "warnings": [], "not_in_force": [] }))?;
-            Err(Failure::silent(Exit::Usage))
+            Err(CommandFailure::silent(Exit::Usage))
         }
         Err(failure) => Err(failure),
     }
 }
 
-fn report(global: &Global, inventory: &Inventory) -> Result<Exit, Failure> {
+fn report(global: &GlobalArgs, inventory: &Inventory) -> Result<Exit, CommandFailure> {
     let configuration = &inventory.loaded.configuration;
     let warnings = configuration.warnings();
     let later = configuration.not_yet_in_force();
@@ -47,7 +47,7 @@ fn report(global: &Global, inventory: &Inventory) -> Result<Exit, Failure> {
         }))?;
         return Ok(Exit::Done);
     }
-    report_all(warnings);
+    print_warnings(warnings);
     models::report_problems(&inventory.models);
     for warning in memory.iter().flat_map(MemoryReport::warnings) {
         eprintln!("warning: {warning}");

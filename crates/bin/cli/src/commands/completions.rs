@@ -2,12 +2,12 @@
 
 use clap::CommandFactory;
 use clap_complete::Shell;
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 
 use crate::args::Cli;
 use crate::output::print_line;
 
-pub fn run(shell: Shell) -> Result<Exit, Failure> {
+pub fn run(shell: Shell) -> Result<Exit, CommandFailure> {
     // Into memory first: a reader that closed the pipe must not become a panic in the generator.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "llama-warden", &mut script);

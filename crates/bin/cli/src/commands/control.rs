@@ -5,13 +5,13 @@ use std::time::Duration;
 use llama_warden_api::CommandAnswer;
 pub use llama_warden_api::client::Verb;
 use llama_warden_api::client::{Client, ClientError, CommandOptions};
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 use llama_warden_events::{CommandOutcome, ServerId};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::status;
-use crate::args::{ControlArgs, Global};
+use crate::args::{ControlArgs, GlobalArgs};
 use crate::connect;
 use crate::output::{print_json, print_line};
 
@@ -20,9 +20,9 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 type Answer = Result<CommandAnswer, ClientError>;
 
-pub async fn run(global: &Global, verb: Verb, args: &ControlArgs) -> Result<Exit, Failure> {
-    let client = connect::client(global)?;
-    let ids = meant(&client, verb, args).await?;
+pub async fn run(global: &GlobalArgs, verb: Verb, args: &ControlArgs) -> Result<Exit, CommandFailure> {
+    let client = connect::to_daemon(global)?;
+    let ids = selected_servers(&client, verb, args).await?;
     let options = CommandOptions {
         wait: args.wait.then(|| args.timeout.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)),
         grace: args.grace,
@@ -47,7 +47,7 @@ pub async fn run(global: &Global, verb: Verb, args: &ControlArgs) -> Result<Exit
     while answers.len() < ids.len() {
         tokio::select! {
             Some(ended) = commands.join_next() => {
-                answers.push(ended.map_err(|error| Failure::new(Exit::Failed, error))?);
+                answers.push(ended.map_err(|error| CommandFailure::new(Exit::Failed, error))?);
             }
             () = &mut progress => {}
         }
@@ -64,14 +64,14 @@ pub async fn run(global: &Global, verb: Verb, args: &ControlArgs) -> Result<Exit
 }
 
 /// The servers that are meant by the names, or by `--all`.
-async fn meant(client: &Client, verb: Verb, args: &ControlArgs) -> Result<Vec<ServerId>, Failure> {
+async fn selected_servers(client: &Client, verb: Verb, args: &ControlArgs) -> Result<Vec<ServerId>, CommandFailure> {
     if !args.all {
         let mut ids = args.ids.clone();
         ids.sort();
         ids.dedup();
         return Ok(ids);
     }
-    let report = client.status().await.map_err(connect::failure)?;
+    let report = client.status().await.map_err(connect::request_failure)?;
     let wanted = report.servers.into_iter().filter(|server| match verb {
         Verb::Start => server.enabled,
         Verb::Stop => true,
@@ -80,7 +80,13 @@ async fn meant(client: &Client, verb: Verb, args: &ControlArgs) -> Result<Vec<Se
     Ok(wanted.map(|server| server.model_id).collect())
 }
 
-fn report(global: &Global, verb: Verb, args: &ControlArgs, id: &ServerId, answer: Answer) -> Result<Exit, Failure> {
+fn report(
+    global: &GlobalArgs,
+    verb: Verb,
+    args: &ControlArgs,
+    id: &ServerId,
+    answer: Answer,
+) -> Result<Exit, CommandFailure> {
     let (exit, outcome) = match &answer {
         Ok(answer) => match &answer.outcome {
             None if args.wait => (Exit::NotReached, "not done within the time; it goes on".to_owned()),

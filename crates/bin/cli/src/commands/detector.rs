@@ -3,20 +3,20 @@
 mod binary;
 mod learn;
 mod list;
-mod log;
+mod parsed_log;
 mod recorder;
 mod show;
 mod starts;
 mod test;
 mod which;
 
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::args::detector::DetectorCommand;
 use crate::runtime::on_runtime;
 
-pub fn run(global: &Global, command: &DetectorCommand) -> Result<Exit, Failure> {
+pub fn run(global: &GlobalArgs, command: &DetectorCommand) -> Result<Exit, CommandFailure> {
     match command {
         DetectorCommand::List => list::run(global),
         DetectorCommand::Show { name } => show::run(global, name),

@@ -2,17 +2,17 @@
 
 use std::path::Path;
 
-use llama_warden_daemon::{Exit, Failure, Loaded};
+use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
 use llama_warden_launcher::Dialect;
 use llama_warden_plugin_files::PluginFile as _;
 use serde_json::json;
 
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::args::dialect::DialectCommand;
 use crate::output::{print_json, print_line};
-use crate::plugin_files::{self, described};
+use crate::plugin_files::{self, metadata};
 
-pub fn run(global: &Global, command: &DialectCommand) -> Result<Exit, Failure> {
+pub fn run(global: &GlobalArgs, command: &DialectCommand) -> Result<Exit, CommandFailure> {
     match command {
         DialectCommand::List => plugin_files::list(global, |dialect: &Dialect, data| {
             data.insert("rules".to_owned(), dialect.rule_count().into());
@@ -23,10 +23,10 @@ pub fn run(global: &Global, command: &DialectCommand) -> Result<Exit, Failure> {
     }
 }
 
-fn show(global: &Global, name: &str) -> Result<Exit, Failure> {
+fn show(global: &GlobalArgs, name: &str) -> Result<Exit, CommandFailure> {
     let dialect: Dialect = plugin_files::find(global, name)?;
     if global.json {
-        let mut data = described(&dialect);
+        let mut data = metadata(&dialect);
         data.insert("text".to_owned(), dialect.text().into());
         print_json(&data)?;
     } else {
@@ -35,8 +35,8 @@ fn show(global: &Global, name: &str) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn check(global: &Global, file: &Path) -> Result<Exit, Failure> {
-    let library = plugin_files::library(&Loaded::find(global.config.as_deref())?);
+fn check(global: &GlobalArgs, file: &Path) -> Result<Exit, CommandFailure> {
+    let library = plugin_files::load_set(&LoadedConfig::find(global.config.as_deref())?);
     let dialect: Dialect = plugin_files::read(&library, file)?;
     let (rules, examples) = (dialect.rule_count(), dialect.example_count());
     if global.json {

@@ -4,24 +4,24 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use llama_warden_api::client::{Address, Client, EventRange, Manner};
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 
-use crate::args::{DownArgs, Global};
+use crate::args::{DownArgs, GlobalArgs};
 use crate::connect;
 
-pub async fn run(global: &Global, args: &DownArgs) -> Result<Exit, Failure> {
-    let client = connect::client(global)?;
+pub async fn run(global: &GlobalArgs, args: &DownArgs) -> Result<Exit, CommandFailure> {
+    let client = connect::to_daemon(global)?;
     let gone = async {
-        let mut events = client.events(EventRange::New).await.map_err(connect::failure)?;
+        let mut events = client.events(EventRange::New).await.map_err(connect::request_failure)?;
         let manner = if args.force { Manner::Forced } else { Manner::Graceful };
-        client.shut_down(manner).await.map_err(connect::failure)?;
+        client.shut_down(manner).await.map_err(connect::request_failure)?;
         // The stream ends when the daemon closes it, or breaks off when the daemon is killed; both mean the end.
         while let Ok(Some(_)) = events.next().await {}
         wait_for_lock(&client).await;
         Ok(Exit::Done)
     };
     tokio::time::timeout(args.timeout, gone).await.unwrap_or_else(|_| {
-        Err(Failure::new(Exit::Failed, format!("the daemon is still there after {:?}", args.timeout))
+        Err(CommandFailure::new(Exit::Failed, format!("the daemon is still there after {:?}", args.timeout))
             .next_step("look at `llama-warden status` for what it waits for, or use --force"))
     })
 }

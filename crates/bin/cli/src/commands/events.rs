@@ -2,16 +2,16 @@
 
 use llama_warden_api::EventRecord;
 use llama_warden_api::client::{Client, EventRange};
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 use llama_warden_events::{Envelope, Seq};
 use serde_json::Value;
 
-use crate::args::{EventsArgs, Global};
+use crate::args::{EventsArgs, GlobalArgs};
 use crate::connect;
 use crate::output::{print_json, print_line};
 
-pub async fn run(global: &Global, args: &EventsArgs) -> Result<Exit, Failure> {
-    let client = connect::client(global)?;
+pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> Result<Exit, CommandFailure> {
+    let client = connect::to_daemon(global)?;
     let kept = EventRange::Kept(Seq::new(args.since.unwrap_or_default()));
     let last = show(global, &client, kept).await?;
     if args.follow {
@@ -21,10 +21,10 @@ pub async fn run(global: &Global, args: &EventsArgs) -> Result<Exit, Failure> {
 }
 
 /// Shows a range of events and returns the number of the last one.
-async fn show(global: &Global, client: &Client, range: EventRange) -> Result<Seq, Failure> {
+async fn show(global: &GlobalArgs, client: &Client, range: EventRange) -> Result<Seq, CommandFailure> {
     let mut last = Seq::default();
-    let mut records = client.events(range).await.map_err(connect::failure)?;
-    while let Some(record) = records.next().await.map_err(connect::failure)? {
+    let mut records = client.events(range).await.map_err(connect::request_failure)?;
+    while let Some(record) = records.next().await.map_err(connect::request_failure)? {
         match record {
             EventRecord::Envelope(envelope) => {
                 last = envelope.seq;

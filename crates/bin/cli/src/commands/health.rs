@@ -1,12 +1,12 @@
 //! `health`: one exit code for the HEALTHCHECK of a container.
 
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 
-use crate::args::{Global, HealthArgs};
+use crate::args::{GlobalArgs, HealthArgs};
 use crate::connect;
 
-pub async fn run(global: &Global, args: &HealthArgs) -> Result<Exit, Failure> {
-    let report = connect::client(global)?.status().await.map_err(connect::failure)?;
+pub async fn run(global: &GlobalArgs, args: &HealthArgs) -> Result<Exit, CommandFailure> {
+    let report = connect::to_daemon(global)?.status().await.map_err(connect::request_failure)?;
     let missing: Vec<_> = report
         .servers
         .iter()
@@ -16,5 +16,5 @@ pub async fn run(global: &Global, args: &HealthArgs) -> Result<Exit, Failure> {
     if missing.is_empty() {
         return Ok(Exit::Done);
     }
-    Err(Failure::new(Exit::Failed, missing.join(", ")))
+    Err(CommandFailure::new(Exit::Failed, missing.join(", ")))
 }

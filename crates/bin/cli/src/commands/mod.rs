@@ -18,34 +18,34 @@ mod status;
 mod up;
 mod wait;
 
-use llama_warden_daemon::{Exit, Failure, Matchers};
+use llama_warden_daemon::{CommandFailure, Exit, Matchers};
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, CliCommand};
 use crate::runtime::on_runtime;
 
 /// Runs the command of a command line.
-pub fn run(cli: &Cli, matchers: Option<&Matchers>) -> Result<Exit, Failure> {
+pub fn run(cli: &Cli, matchers: Option<&Matchers>) -> Result<Exit, CommandFailure> {
     let global = &cli.global;
     match &cli.command {
-        Command::Up(args) => up::run(global, args, matchers),
-        Command::Demo => up::demo(matchers),
-        Command::Status(args) => on_runtime(status::run(global, args)),
-        Command::Start(args) => on_runtime(control::run(global, control::Verb::Start, args)),
-        Command::Stop(args) => on_runtime(control::run(global, control::Verb::Stop, args)),
-        Command::Restart(args) => on_runtime(control::run(global, control::Verb::Restart, args)),
-        Command::Down(args) => on_runtime(down::run(global, args)),
-        Command::Logs(args) => on_runtime(logs::run(global, args)),
-        Command::Events(args) => on_runtime(events::run(global, args)),
-        Command::Wait(args) => on_runtime(wait::run(global, args)),
-        Command::Argv(args) => on_runtime(argv::run(global, args)),
-        Command::Detector(command) => detector::run(global, command),
-        Command::Dialect(command) => dialect::run(global, command),
-        Command::Models(args) => models::run(global, args),
-        Command::Profile(command) => on_runtime(profile::run(global, command)),
-        Command::Reload(args) => on_runtime(apply_change::reload(global, args)),
-        Command::Check => check::run(global),
-        Command::Schema(args) => schema::run(args),
-        Command::Health(args) => on_runtime(health::run(global, args)),
-        Command::Completions { shell } => completions::run(*shell),
+        CliCommand::Up(args) => up::run(global, args, matchers),
+        CliCommand::Demo => up::demo(matchers),
+        CliCommand::Status(args) => on_runtime(status::run(global, args)),
+        CliCommand::Start(args) => on_runtime(control::run(global, control::Verb::Start, args)),
+        CliCommand::Stop(args) => on_runtime(control::run(global, control::Verb::Stop, args)),
+        CliCommand::Restart(args) => on_runtime(control::run(global, control::Verb::Restart, args)),
+        CliCommand::Down(args) => on_runtime(down::run(global, args)),
+        CliCommand::Logs(args) => on_runtime(logs::run(global, args)),
+        CliCommand::Events(args) => on_runtime(events::run(global, args)),
+        CliCommand::Wait(args) => on_runtime(wait::run(global, args)),
+        CliCommand::Argv(args) => on_runtime(argv::run(global, args)),
+        CliCommand::Detector(command) => detector::run(global, command),
+        CliCommand::Dialect(command) => dialect::run(global, command),
+        CliCommand::Models(args) => models::run(global, args),
+        CliCommand::Profile(command) => on_runtime(profile::run(global, command)),
+        CliCommand::Reload(args) => on_runtime(apply_change::reload(global, args)),
+        CliCommand::Check => check::run(global),
+        CliCommand::Schema(args) => schema::run(args),
+        CliCommand::Health(args) => on_runtime(health::run(global, args)),
+        CliCommand::Completions { shell } => completions::run(*shell),
     }
 }

@@ -2,15 +2,15 @@
 
 use llama_warden_catalog::{DiscoveredModel, ModelKind, ProblemReason};
 use llama_warden_config::{Environment, Source};
-use llama_warden_daemon::models::{Folders, Inventory, ModelsReport, PortBook, look, reason};
-use llama_warden_daemon::{Exit, Failure, Loaded};
+use llama_warden_daemon::models::{Inventory, ModelFolders, ModelsReport, PortFile, discover_servers, reason};
+use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
 
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::args::fleet::ModelsArgs;
 use crate::output::{print_json, print_line};
 use crate::table;
 
-pub fn run(global: &Global, args: &ModelsArgs) -> Result<Exit, Failure> {
+pub fn run(global: &GlobalArgs, args: &ModelsArgs) -> Result<Exit, CommandFailure> {
     let report = if args.folders.is_empty() { configured(global)? } else { named(global, args)? };
     if global.json {
         print_json(&report)?;
@@ -29,29 +29,30 @@ pub fn run(global: &Global, args: &ModelsArgs) -> Result<Exit, Failure> {
 }
 
 /// What is in the folders of the configuration.
-fn configured(global: &Global) -> Result<ModelsReport, Failure> {
-    let loaded = Loaded::find(global.config.as_deref())?;
+fn configured(global: &GlobalArgs) -> Result<ModelsReport, CommandFailure> {
+    let loaded = LoadedConfig::find(global.config.as_deref())?;
     if loaded.configuration.model_dirs().is_empty() {
-        return Err(Failure::new(Exit::Usage, "no folder is named")
+        return Err(CommandFailure::new(Exit::Usage, "no folder is named")
             .next_step("write `llama-warden models DIR`, or name folders as models.dirs"));
     }
-    Ok(Inventory::take(loaded)?.models)
+    Ok(Inventory::scan(loaded)?.models)
 }
 
 /// What is in folders that were named, with the ids and ports that `up --models` would give.
-fn named(global: &Global, args: &ModelsArgs) -> Result<ModelsReport, Failure> {
+fn named(global: &GlobalArgs, args: &ModelsArgs) -> Result<ModelsReport, CommandFailure> {
     let absolute = |folder| {
-        std::path::absolute(folder).map_err(|error| Failure::new(Exit::Failed, format!("cannot use a folder: {error}")))
+        std::path::absolute(folder)
+            .map_err(|error| CommandFailure::new(Exit::Failed, format!("cannot use a folder: {error}")))
     };
     let enabled = args.folders.iter().map(absolute).collect::<Result<_, _>>()?;
-    let loaded = Loaded::find(global.config.as_deref()).or_else(|failure| match &global.config {
+    let loaded = LoadedConfig::find(global.config.as_deref()).or_else(|failure| match &global.config {
         Some(_) => Err(failure),
         // Models can be looked at while the configuration is being mended.
-        None => Loaded::parse(&Source::none("/"), Environment::current()),
+        None => LoadedConfig::parse(&Source::none("/"), Environment::current()),
     })?;
-    let remembered = loaded.state_dir().map(|state| PortBook::new(&state).recall()).unwrap_or_default();
-    let folders = Folders { enabled, ..Folders::default() };
-    Ok(look(&loaded.configuration, &folders, &remembered)?.report)
+    let remembered = loaded.state_dir().map(|state| PortFile::new(&state).read()).unwrap_or_default();
+    let folders = ModelFolders { enabled, ..ModelFolders::default() };
+    Ok(discover_servers(&loaded.configuration, &folders, &remembered)?.report)
 }
 
 /// Tells what cannot be used, a problem per line, with its reason and a next step.

@@ -5,16 +5,16 @@
 use llama_warden_api::ProfileReport;
 use llama_warden_api::client::ClientError;
 use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{Exit, Failure, Loaded, profiles as configured_profiles};
+use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig, profiles as configured_profiles};
 
 use super::apply_change;
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::args::fleet::ProfileCommand;
 use crate::connect;
 use crate::output::{print_json, print_line};
 use crate::table;
 
-pub async fn run(global: &Global, command: &ProfileCommand) -> Result<Exit, Failure> {
+pub async fn run(global: &GlobalArgs, command: &ProfileCommand) -> Result<Exit, CommandFailure> {
     match command {
         ProfileCommand::List => list(global).await,
         ProfileCommand::Show { name } => show(global, name).await,
@@ -23,7 +23,7 @@ pub async fn run(global: &Global, command: &ProfileCommand) -> Result<Exit, Fail
     }
 }
 
-async fn list(global: &Global) -> Result<Exit, Failure> {
+async fn list(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
     let profiles = profiles(global).await?;
     if global.json {
         print_json(&profiles)?;
@@ -37,11 +37,11 @@ async fn list(global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn show(global: &Global, name: &str) -> Result<Exit, Failure> {
+async fn show(global: &GlobalArgs, name: &str) -> Result<Exit, CommandFailure> {
     let profiles = profiles(global).await?;
     let known = || profiles.iter().map(|profile| profile.card.name.as_str()).collect::<Vec<_>>().join(", ");
     let Some(profile) = profiles.iter().find(|profile| profile.card.name == name) else {
-        return Err(Failure::new(Exit::Failed, format!("there is no profile `{name}`"))
+        return Err(CommandFailure::new(Exit::Failed, format!("there is no profile `{name}`"))
             .next_step(format!("configured are: {}", known())));
     };
     if global.json {
@@ -58,8 +58,8 @@ async fn show(global: &Global, name: &str) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn active(global: &Global) -> Result<Exit, Failure> {
-    let report = connect::client(global)?.active_profile().await.map_err(connect::failure)?;
+async fn active(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
+    let report = connect::to_daemon(global)?.active_profile().await.map_err(connect::request_failure)?;
     if global.json {
         print_json(&report)?;
         return Ok(Exit::Done);
@@ -72,14 +72,14 @@ async fn active(global: &Global) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-async fn profiles(global: &Global) -> Result<Vec<ProfileReport>, Failure> {
-    match connect::client(global)?.profiles().await {
+async fn profiles(global: &GlobalArgs) -> Result<Vec<ProfileReport>, CommandFailure> {
+    match connect::to_daemon(global)?.profiles().await {
         Ok(profiles) => Ok(profiles),
         Err(ClientError::Unreachable { .. }) if global.address.is_none() => {
-            let inventory = Inventory::take(Loaded::find(global.config.as_deref())?)?;
+            let inventory = Inventory::scan(LoadedConfig::find(global.config.as_deref())?)?;
             let cards = configured_profiles(&inventory.loaded.configuration);
             Ok(cards.into_iter().map(|card| ProfileReport { card, active: false }).collect())
         }
-        Err(error) => Err(connect::failure(error)),
+        Err(error) => Err(connect::request_failure(error)),
     }
 }

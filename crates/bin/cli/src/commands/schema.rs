@@ -1,11 +1,11 @@
 //! `schema`: JSON Schemas, and the catalogues of the documentation.
 
-use llama_warden_daemon::{Exit, Failure, documents};
+use llama_warden_daemon::{CommandFailure, Exit, documents};
 
 use crate::args::{SchemaArgs, SchemaName};
 use crate::output::print_line;
 
-pub fn run(args: &SchemaArgs) -> Result<Exit, Failure> {
+pub fn run(args: &SchemaArgs) -> Result<Exit, CommandFailure> {
     let text = match args.name {
         SchemaName::Config => documents::CONFIG_SCHEMA,
         SchemaName::Detector => documents::DETECTOR_SCHEMA,

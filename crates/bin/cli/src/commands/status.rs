@@ -3,21 +3,21 @@
 use std::time::Duration;
 
 use llama_warden_api::client::{Client, ClientError, EventRange};
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 use llama_warden_events::{Seq, ServerId};
 use llama_warden_state::StatusReport;
 
-use crate::args::{Global, StatusArgs};
+use crate::args::{GlobalArgs, StatusArgs};
 use crate::connect;
-use crate::live_table::{Picture, only};
+use crate::live_table::{LiveTable, keep_named};
 use crate::output::{print_json, print_line};
 use crate::table;
 
 /// How often the passing of time is drawn.
 const TICK: Duration = Duration::from_secs(1);
 
-pub async fn run(global: &Global, args: &StatusArgs) -> Result<Exit, Failure> {
-    let client = connect::client(global)?;
+pub async fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<Exit, CommandFailure> {
+    let client = connect::to_daemon(global)?;
     let report = fetch(&client, &args.ids).await?;
     if args.watch {
         return watch(&client, global, args, report).await;
@@ -26,29 +26,34 @@ pub async fn run(global: &Global, args: &StatusArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn show(global: &Global, report: &StatusReport) -> Result<(), Failure> {
+fn show(global: &GlobalArgs, report: &StatusReport) -> Result<(), CommandFailure> {
     if global.json {
         return print_json(report);
     }
-    print_line(table::render(report))
+    print_line(table::status(report))
 }
 
-async fn watch(client: &Client, global: &Global, args: &StatusArgs, first: StatusReport) -> Result<Exit, Failure> {
-    let mut picture = Picture::new();
+async fn watch(
+    client: &Client,
+    global: &GlobalArgs,
+    args: &StatusArgs,
+    first: StatusReport,
+) -> Result<Exit, CommandFailure> {
+    let mut table = LiveTable::new();
     let mut report = first;
     let mut changes = changes(client, report.seq).await?;
     loop {
         if global.json {
             print_json(&report)?;
         } else {
-            picture.show(&report);
+            table.show(&report);
         }
         tokio::select! {
             change = changes.next() => match change {
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => return Ok(ended()),
             },
-            () = tokio::time::sleep(TICK), if picture.is_moving() && !global.json => {}
+            () = tokio::time::sleep(TICK), if table.shows_time() && !global.json => {}
         }
         let Some(changed) = fetch_changed(client, &args.ids).await? else { return Ok(ended()) };
         report = changed;
@@ -61,28 +66,28 @@ fn ended() -> Exit {
 }
 
 /// The report of the servers that are meant.
-pub async fn fetch(client: &Client, ids: &[ServerId]) -> Result<StatusReport, Failure> {
-    named(client.status().await.map_err(connect::failure)?, ids)
+pub async fn fetch(client: &Client, ids: &[ServerId]) -> Result<StatusReport, CommandFailure> {
+    named(client.status().await.map_err(connect::request_failure)?, ids)
 }
 
-fn named(report: StatusReport, ids: &[ServerId]) -> Result<StatusReport, Failure> {
+fn named(report: StatusReport, ids: &[ServerId]) -> Result<StatusReport, CommandFailure> {
     let unknown = ids.iter().find(|id| report.servers.iter().all(|server| server.model_id != **id));
     match unknown {
-        None => Ok(only(report, ids)),
+        None => Ok(keep_named(report, ids)),
         Some(unknown) => {
             let known = report.servers.iter().map(|server| server.model_id.as_str());
-            Err(Failure::unknown_server(Exit::Failed, unknown, known))
+            Err(CommandFailure::unknown_server(Exit::Failed, unknown, known))
         }
     }
 }
 
 /// The report after a change, unless the daemon takes no questions any more: then it is ending, and the stream of its
 /// changes, which it still finishes, tells when.
-pub async fn fetch_changed(client: &Client, ids: &[ServerId]) -> Result<Option<StatusReport>, Failure> {
+pub async fn fetch_changed(client: &Client, ids: &[ServerId]) -> Result<Option<StatusReport>, CommandFailure> {
     match client.status().await {
         Ok(report) => named(report, ids).map(Some),
         Err(ClientError::Unreachable { .. } | ClientError::Protocol { .. }) => Ok(None),
-        Err(error) => Err(connect::failure(error)),
+        Err(error) => Err(connect::request_failure(error)),
     }
 }
 
@@ -90,19 +95,19 @@ pub async fn fetch_changed(client: &Client, ids: &[ServerId]) -> Result<Option<S
 pub async fn changes(
     client: &Client,
     seq: Seq,
-) -> Result<llama_warden_api::client::Records<llama_warden_api::EventRecord>, Failure> {
-    client.events(EventRange::After(seq)).await.map_err(connect::failure)
+) -> Result<llama_warden_api::client::Records<llama_warden_api::EventRecord>, CommandFailure> {
+    client.events(EventRange::After(seq)).await.map_err(connect::request_failure)
 }
 
 /// Shows servers, all if none is named, until the daemon cannot be followed any more. Progress is no data: what goes wrong
 /// with it is told by the command that it accompanies.
 pub async fn show_progress(client: &Client, ids: &[ServerId]) {
-    let mut picture = Picture::new();
+    let mut table = LiveTable::new();
     let Ok(report) = client.status().await else { return };
     let Ok(mut changes) = changes(client, report.seq).await else { return };
-    picture.show(&only(report, ids));
+    table.show(&keep_named(report, ids));
     while let Ok(Some(_)) = changes.next().await {
         let Ok(report) = client.status().await else { return };
-        picture.show(&only(report, ids));
+        table.show(&keep_named(report, ids));
     }
 }

@@ -2,30 +2,30 @@
 
 use std::time::Duration;
 
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 use llama_warden_state::{PhaseName, ServerReport, StatusReport};
 
 use super::status;
-use crate::args::{Global, Goal, WaitArgs};
+use crate::args::{GlobalArgs, WaitArgs, WaitGoal};
 use crate::connect;
 use crate::output::print_json;
 use crate::table;
 
-pub async fn run(global: &Global, args: &WaitArgs) -> Result<Exit, Failure> {
-    let client = connect::client(global)?;
+pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> Result<Exit, CommandFailure> {
+    let client = connect::to_daemon(global)?;
     let waiting = async {
         let mut report = status::fetch(&client, &args.ids).await?;
         let mut changes = status::changes(&client, report.seq).await?;
         loop {
-            if let Some(exit) = verdict(&report, args.goal) {
+            if let Some(exit) = outcome(&report, args.goal) {
                 return Ok((report, exit));
             }
             match changes.next().await {
                 Ok(Some(_)) => report = status::fetch_changed(&client, &args.ids).await?.unwrap_or(report),
                 // A daemon that has ended has stopped every server.
-                Ok(None) if args.goal == Goal::Stopped => return Ok((report, Exit::Done)),
-                Ok(None) => return Err(Failure::new(Exit::NotReached, "the daemon has ended")),
-                Err(error) => return Err(connect::failure(error)),
+                Ok(None) if args.goal == WaitGoal::Stopped => return Ok((report, Exit::Done)),
+                Ok(None) => return Err(CommandFailure::new(Exit::NotReached, "the daemon has ended")),
+                Err(error) => return Err(connect::request_failure(error)),
             }
         }
     };
@@ -38,14 +38,14 @@ pub async fn run(global: &Global, args: &WaitArgs) -> Result<Exit, Failure> {
         print_json(&report)?;
     }
     for server in report.servers.iter().filter(|server| exit == Exit::NotReached && !reached(server, args.goal)) {
-        eprintln!("{}", table::line(server));
+        eprintln!("{}", table::server_line(server));
     }
     Ok(exit)
 }
 
 /// Done when all have reached the goal; not reached as soon as one of them cannot any more.
-fn verdict(report: &StatusReport, goal: Goal) -> Option<Exit> {
-    let hopeless = |server: &ServerReport| goal == Goal::Ready && server.phase == PhaseName::Failed;
+fn outcome(report: &StatusReport, goal: WaitGoal) -> Option<Exit> {
+    let hopeless = |server: &ServerReport| goal == WaitGoal::Ready && server.phase == PhaseName::Failed;
     if report.servers.iter().all(|server| reached(server, goal)) {
         Some(Exit::Done)
     } else if report.servers.iter().any(hopeless) {
@@ -55,9 +55,9 @@ fn verdict(report: &StatusReport, goal: Goal) -> Option<Exit> {
     }
 }
 
-fn reached(server: &ServerReport, goal: Goal) -> bool {
+fn reached(server: &ServerReport, goal: WaitGoal) -> bool {
     match goal {
-        Goal::Ready => server.is_ready,
-        Goal::Stopped => server.phase.is_settled_down(),
+        WaitGoal::Ready => server.is_ready,
+        WaitGoal::Stopped => server.phase.is_settled_down(),
     }
 }

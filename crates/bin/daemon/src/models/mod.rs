@@ -3,7 +3,7 @@
 //! A server of the file wins over a model of the same path or id. What is left becomes a server of its own: enabled where
 //! its folder was named on the command line, startable by id and by profiles where it stands in `models.dirs`.
 
-mod ports;
+mod port_file;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,23 +17,23 @@ use llama_warden_catalog::{DiscoveredModel, ModelKind, Report, assign_ports, dis
 use llama_warden_config::{Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, Host, ServerSpec};
 use llama_warden_events::ServerId;
 
-use crate::exit::{Exit, Failure};
-use crate::load::Loaded;
-pub use ports::{PortBook, Ports};
+use crate::exit::{CommandFailure, Exit};
+use crate::load::LoadedConfig;
+pub use port_file::{AssignedPorts, PortFile};
 pub use report::{KnownModel, ModelsReport, reason};
 
-/// Folders with models.
+/// ModelFolders with models.
 #[derive(Debug, Clone, Default)]
-pub struct Folders {
+pub struct ModelFolders {
     /// Those whose models are started by themselves, absolute.
     pub enabled: Vec<PathBuf>,
     /// Those whose models are only there to be started, absolute.
     pub known: Vec<PathBuf>,
 }
 
-impl Folders {
+impl ModelFolders {
     /// The folders that a configuration names, those of the command line included.
-    pub fn of(loaded: &Loaded) -> Self {
+    pub fn of(loaded: &LoadedConfig) -> Self {
         let enabled = loaded.source.model_dirs.clone();
         let known = loaded.configuration.model_dirs().iter().skip(enabled.len()).cloned().collect();
         Self { enabled, known }
@@ -44,22 +44,22 @@ impl Folders {
 #[derive(Debug, Clone)]
 pub struct Inventory {
     /// The configuration, the servers of models included.
-    pub loaded: Loaded,
+    pub loaded: LoadedConfig,
     /// What was found.
     pub models: ModelsReport,
     /// The ports of those servers, to be kept.
-    pub ports: Ports,
+    pub ports: AssignedPorts,
 }
 
 /// What a look at the model files came to.
 #[derive(Debug)]
-pub struct Findings {
+pub struct DiscoveryOutcome {
     /// For the configuration.
     pub discovered: Discovered,
     /// For people.
     pub report: ModelsReport,
     /// Of every server that nobody wrote.
-    pub ports: Ports,
+    pub ports: AssignedPorts,
 }
 
 impl Inventory {
@@ -67,17 +67,18 @@ impl Inventory {
     ///
     /// # Errors
     /// Profiles that mean nothing that was found; fewer free ports than models.
-    pub fn take(loaded: Loaded) -> Result<Self, Failure> {
-        let remembered = loaded.state_dir().map(|state| PortBook::new(&state).recall()).unwrap_or_default();
-        let Findings { discovered, report, ports } = look(&loaded.configuration, &Folders::of(&loaded), &remembered)?;
+    pub fn scan(loaded: LoadedConfig) -> Result<Self, CommandFailure> {
+        let remembered = loaded.state_dir().map(|state| PortFile::new(&state).read()).unwrap_or_default();
+        let DiscoveryOutcome { discovered, report, ports } =
+            discover_servers(&loaded.configuration, &ModelFolders::of(&loaded), &remembered)?;
         let configuration = Arc::unwrap_or_clone(loaded.configuration).with_discovered(discovered)?;
-        Ok(Self { loaded: Loaded { configuration: Arc::new(configuration), ..loaded }, models: report, ports })
+        Ok(Self { loaded: LoadedConfig { configuration: Arc::new(configuration), ..loaded }, models: report, ports })
     }
 
     /// The same for a daemon, which lives on it for months: without what only reports of the configuration need, and with
     /// one copy of each server for what is configured, what is in force for `profile`, and what `before` was.
     #[must_use]
-    pub fn resting(mut self, profile: Option<&str>, before: &Fleet) -> Self {
+    pub fn compacted(mut self, profile: Option<&str>, before: &Fleet) -> Self {
         let configuration = Arc::unwrap_or_clone(self.loaded.configuration).without_text().sharing(before);
         // Whoever takes the profile up is told that there is none.
         let in_force = configuration.resolve(profile, &Host::current()).unwrap_or_default();
@@ -90,18 +91,22 @@ impl Inventory {
 ///
 /// # Errors
 /// Fewer free ports than models.
-pub fn look(configuration: &Configuration, folders: &Folders, remembered: &Ports) -> Result<Findings, Failure> {
+pub fn discover_servers(
+    configuration: &Configuration,
+    folders: &ModelFolders,
+    remembered: &AssignedPorts,
+) -> Result<DiscoveryOutcome, CommandFailure> {
     let directories = [folders.enabled.clone(), folders.known.clone()].concat();
     let Report { models, skipped, problems } =
         if directories.is_empty() { Report::default() } else { discover(&directories) };
-    let written = Written::of(configuration);
-    let tiers = written.tiers(&models);
+    let configured = ConfiguredServers::of(configuration);
+    let tiers = configured.tiers(&models);
     let mut free = Vec::new();
     let mut known = Vec::new();
     for model in models {
-        match written.runs(&model) {
-            Some(Runs::Here(server)) => known.push(KnownModel::of_server(model, server)),
-            Some(Runs::Elsewhere) => known.push(KnownModel::without_server(model)),
+        match configured.overlap(&model) {
+            Some(Overlap::SameModel(server)) => known.push(KnownModel::of_server(model, server)),
+            Some(Overlap::SameId) => known.push(KnownModel::without_server(model)),
             None => {
                 let enabled = folders.enabled.iter().any(|folder| model.path.starts_with(folder));
                 free.push(DiscoveredModel { enabled, ..model });
@@ -113,32 +118,32 @@ pub fn look(configuration: &Configuration, folders: &Folders, remembered: &Ports
     known.extend(free.into_iter().map(|model| KnownModel { server: Some(model.id.clone()), model }));
     known.sort_by(|a, b| a.model.id.cmp(&b.model.id));
     let report = ModelsReport { directories, models: known, skipped, problems };
-    Ok(Findings { discovered: Discovered { servers, tiers }, report, ports })
+    Ok(DiscoveryOutcome { discovered: Discovered { servers, tiers }, report, ports })
 }
 
 /// The servers of the file, by what their models are called without symbolic links.
-struct Written<'a> {
+struct ConfiguredServers<'a> {
     servers: Vec<(&'a ServerSpec, PathBuf)>,
 }
 
 /// Which server of the file stands in the way of a model.
-enum Runs<'a> {
+enum Overlap<'a> {
     /// One that runs it.
-    Here(&'a ServerSpec),
+    SameModel(&'a ServerSpec),
     /// One of the same id that runs another model.
-    Elsewhere,
+    SameId,
 }
 
-impl<'a> Written<'a> {
+impl<'a> ConfiguredServers<'a> {
     fn of(configuration: &'a Configuration) -> Self {
         Self { servers: configuration.servers().map(|spec| (spec, real(&spec.model))).collect() }
     }
 
-    fn runs(&self, model: &DiscoveredModel) -> Option<Runs<'a>> {
+    fn overlap(&self, model: &DiscoveredModel) -> Option<Overlap<'a>> {
         let path = real(&model.path);
         let same_model = self.servers.iter().find(|(_, real)| *real == path);
-        let same_id = || self.servers.iter().any(|(spec, _)| spec.id == model.id).then_some(Runs::Elsewhere);
-        same_model.map(|(spec, _)| Runs::Here(spec)).or_else(same_id)
+        let same_id = || self.servers.iter().any(|(spec, _)| spec.id == model.id).then_some(Overlap::SameId);
+        same_model.map(|(spec, _)| Overlap::SameModel(spec)).or_else(same_id)
     }
 
     /// Tiers from the headers of models whose servers name none. A model that cannot be read has none; its launch tells.
@@ -166,8 +171,8 @@ fn real(path: &Path) -> PathBuf {
 fn give_ports(
     models: &mut [DiscoveredModel],
     configuration: &Configuration,
-    remembered: &Ports,
-) -> Result<Ports, Failure> {
+    remembered: &AssignedPorts,
+) -> Result<AssignedPorts, CommandFailure> {
     let daemon = configuration.daemon().listen.as_ref().map(|listen| listen.port);
     let mut taken: BTreeSet<u16> = configuration.servers().map(|spec| spec.port).chain(daemon).collect();
     for model in models.iter_mut() {
@@ -175,16 +180,18 @@ fn give_ports(
     }
     let ids: BTreeSet<ServerId> = models.iter().map(|model| model.id.clone()).collect();
     // Models that are not there now may come back: their ports are given away last.
-    let absent: Ports =
+    let absent: AssignedPorts =
         remembered.iter().filter(|(id, _)| !ids.contains(*id)).map(|(id, port)| (id.clone(), *port)).collect();
     let reserved: BTreeSet<u16> = taken.iter().chain(absent.values()).copied().collect();
     let host = configuration.host();
     let is_free = |port: u16| TcpListener::bind((host, port)).is_ok();
     let first = configuration.first_port();
     assign_ports(models, first, &reserved, is_free).or_else(|_| assign_ports(models, first, &taken, is_free)).map_err(
-        |error| Failure::new(Exit::Usage, error).next_step("lower llama-server.first-port, or name fewer folders"),
+        |error| {
+            CommandFailure::new(Exit::Usage, error).next_step("lower llama-server.first-port, or name fewer folders")
+        },
     )?;
-    let given: Ports = models.iter().filter_map(|model| Some((model.id.clone(), model.port?))).collect();
+    let given: AssignedPorts = models.iter().filter_map(|model| Some((model.id.clone(), model.port?))).collect();
     let used: BTreeSet<u16> = given.values().copied().collect();
     Ok(absent.into_iter().filter(|(_, port)| !used.contains(port)).chain(given).collect())
 }

@@ -17,10 +17,10 @@ fn folder(names: &[&str]) -> TempDir {
     folder
 }
 
-fn parse(text: &str, folder: &Path) -> Loaded {
+fn parse(text: &str, folder: &Path) -> LoadedConfig {
     let text = text.replace("FOLDER", &folder.to_string_lossy());
     let source = Source::text(folder, text);
-    Loaded::parse(&source, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"))
+    LoadedConfig::parse(&source, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"))
 }
 
 /// A first port with some free ones after it.
@@ -29,13 +29,13 @@ fn first_port() -> u16 {
     held.local_addr().expect("it is bound").port().min(60_000)
 }
 
-fn find(loaded: &Loaded, enabled: &[&Path], remembered: &Ports) -> Findings {
+fn find(loaded: &LoadedConfig, enabled: &[&Path], remembered: &AssignedPorts) -> DiscoveryOutcome {
     let enabled = enabled.iter().map(|path| path.to_path_buf()).collect();
-    let folders = Folders { enabled, ..Folders::of(loaded) };
-    look(&loaded.configuration, &folders, remembered).unwrap_or_else(|failure| panic!("{failure:?}"))
+    let folders = ModelFolders { enabled, ..ModelFolders::of(loaded) };
+    discover_servers(&loaded.configuration, &folders, remembered).unwrap_or_else(|failure| panic!("{failure:?}"))
 }
 
-fn ids(findings: &Findings) -> Vec<&str> {
+fn ids(findings: &DiscoveryOutcome) -> Vec<&str> {
     findings.discovered.servers.iter().map(|server| server.id.as_str()).collect()
 }
 
@@ -44,7 +44,7 @@ fn models_become_servers_that_are_enabled_where_their_folder_was_named() {
     let (named, configured) = (folder(&["alpha-1B"]), folder(&["beta-1B"]));
     TinyModel::new("x").write_damaged(&named.path().join("bad-1B.gguf"), Damage::WrongMagic).expect("writable");
     let loaded = parse("[models]\ndirs = ['FOLDER']", configured.path());
-    let findings = find(&loaded, &[named.path()], &Ports::new());
+    let findings = find(&loaded, &[named.path()], &AssignedPorts::new());
     assert_eq!(ids(&findings), ["alpha_1b_f32", "beta_1b_f32"]);
     let enabled: Vec<_> = findings.discovered.servers.iter().map(|server| server.enabled).collect();
     assert_eq!(enabled, [true, false]);
@@ -66,7 +66,7 @@ fn a_configured_server_wins_over_the_model_that_it_runs_and_over_its_own_id() {
     std::os::unix::fs::symlink(models.path(), models.path().join("link")).expect("writable");
     let text = text.replace("./../FOLDER", "link");
     let loaded = parse(&text, models.path());
-    let findings = find(&loaded, &[], &Ports::new());
+    let findings = find(&loaded, &[], &AssignedPorts::new());
     assert_eq!(ids(&findings), ["gamma_1b_f32"]);
     let runs: Vec<_> = findings
         .report
@@ -85,7 +85,7 @@ fn a_model_outside_the_folders_has_the_tier_of_its_header() {
     let models = folder(&["alpha-1B"]);
     let loaded =
         parse("[[servers]]\nid = 'a'\nmodel = 'alpha-1B.gguf'\n[[servers]]\nmodel = 'gone.gguf'", models.path());
-    let findings = find(&loaded, &[], &Ports::new());
+    let findings = find(&loaded, &[], &AssignedPorts::new());
     assert_eq!(findings.discovered.tiers, [(models.path().join("alpha-1B.gguf"), "F32".to_owned())].into());
 }
 
@@ -94,7 +94,7 @@ fn a_port_stays_with_its_model_whatever_comes_and_goes() {
     let models = folder(&["beta-1B"]);
     let first = first_port();
     let loaded = parse(&format!("[llama-server]\nfirst-port = {first}\n[models]\ndirs = ['FOLDER']"), models.path());
-    let before = find(&loaded, &[], &Ports::new()).ports;
+    let before = find(&loaded, &[], &AssignedPorts::new()).ports;
     TinyModel::new("a").write(&models.path().join("alpha-1B.gguf")).expect("writable");
     let both = find(&loaded, &[], &before).ports;
     assert_eq!((both.len(), both["beta_1b_f32"]), (2, before["beta_1b_f32"]));
@@ -119,9 +119,9 @@ fn a_port_that_is_taken_is_not_given() {
         busy + 1
     );
     let loaded = parse(&text, models.path());
-    let port = find(&loaded, &[], &Ports::new()).ports["alpha_1b_f32"];
+    let port = find(&loaded, &[], &AssignedPorts::new()).ports["alpha_1b_f32"];
     assert!(port > busy + 1, "{port} is neither the stranger's nor the daemon's");
-    let remembered = Ports::from([("alpha_1b_f32".parse().expect("valid"), busy + 1)]);
+    let remembered = AssignedPorts::from([("alpha_1b_f32".parse().expect("valid"), busy + 1)]);
     assert!(find(&loaded, &[], &remembered).ports["alpha_1b_f32"] > busy + 1, "a remembered one neither");
 }
 
@@ -129,7 +129,7 @@ fn a_port_that_is_taken_is_not_given() {
 fn a_model_is_launched_as_what_it_is_for() {
     let models = folder(&["alpha-1B"]);
     let loaded = parse("[models]\ndirs = ['FOLDER']", models.path());
-    let model = find(&loaded, &[], &Ports::new()).report.models.remove(0).model;
+    let model = find(&loaded, &[], &AssignedPorts::new()).report.models.remove(0).model;
     let flags = |kind, projector: Option<&str>| {
         let model = DiscoveredModel { kind, projector: projector.map(PathBuf::from), ..model.clone() };
         server(&model).expect("it has a port").flags

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use llama_warden_component::{Host, HostSettings};
 use llama_warden_config::{Fleet, ServerSpec};
-use llama_warden_daemon::{Exit, Failure, runtime};
+use llama_warden_daemon::{CommandFailure, Exit, build_runtime};
 use llama_warden_events::{BootId, SuperviseCommand};
 use llama_warden_hooks::Hooks;
 use llama_warden_launcher::{DialectSet, Launcher, LauncherSettings, ShimProgram};
@@ -19,22 +19,22 @@ use serde_json::json;
 use tokio::sync::{oneshot, watch};
 
 use super::binary;
-use super::recorder::Recorder;
-use super::starts::{Outcome, Rounds, RoundsFailure};
-use crate::args::Global;
+use super::recorder::OutputRecorder;
+use super::starts::{RecordedStarts, RepeatedStarts, StartsError};
+use crate::args::GlobalArgs;
 use crate::args::detector::LearnArgs;
 use crate::output::{print_json, print_line};
 
 /// The name of the server that is started.
 const ID: &str = "learn";
 /// More events than all starts have.
-const FACTS_KEPT: usize = 16_384;
+const EVENTS_KEPT: usize = 16_384;
 /// Longest time for the components to end, a killed server included.
-const END: Duration = Duration::from_secs(20);
+const END_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub fn run(global: &Global, args: &LearnArgs) -> Result<Exit, Failure> {
+pub fn run(global: &GlobalArgs, args: &LearnArgs) -> Result<Exit, CommandFailure> {
     let spec = server(&args.command)?;
-    let outcome = runtime()?.block_on(start(spec.clone(), args))?;
+    let outcome = build_runtime()?.block_on(start(spec.clone(), args))?;
     let subject = Subject {
         name: name(args, outcome.build)?,
         build: outcome.build,
@@ -43,13 +43,13 @@ pub fn run(global: &Global, args: &LearnArgs) -> Result<Exit, Failure> {
         host: String::from(&spec.host),
         health: outcome.health,
     };
-    let lesson = learn(&subject, &outcome.recordings, &PackSet::built_in()).map_err(not_learnt)?;
-    hand_over(global, args, &lesson)
+    let lesson = learn(&subject, &outcome.recordings, &PackSet::built_in()).map_err(learn_failure)?;
+    write_pack(global, args, &lesson)
 }
 
 /// The server that the command line describes: its own arguments, and nothing from any configuration.
-fn server(command: &[OsString]) -> Result<ServerSpec, Failure> {
-    let usage = |message: &str, step: &str| Failure::new(Exit::Usage, message).next_step(step);
+fn server(command: &[OsString]) -> Result<ServerSpec, CommandFailure> {
+    let usage = |message: &str, step: &str| CommandFailure::new(Exit::Usage, message).next_step(step);
     let (program, arguments) =
         command.split_first().ok_or_else(|| usage("no executable is named", "name one after --"))?;
     let mut rest = Vec::new();
@@ -81,7 +81,7 @@ fn server(command: &[OsString]) -> Result<ServerSpec, Failure> {
         Some(port) => port.parse().map_err(|_| usage("--port is no port", "name one from 1 to 65535, or none"))?,
         None => free_port()?,
     };
-    let mut spec = binary::server(ID, &binary::locate(Path::new(program))?, &model, port)?;
+    let mut spec = binary::default_spec(ID, &binary::locate(Path::new(program))?, &model, port)?;
     spec.flags.clear();
     spec.args = rest;
     if let Some(host) = host {
@@ -90,18 +90,18 @@ fn server(command: &[OsString]) -> Result<ServerSpec, Failure> {
     Ok(spec)
 }
 
-fn free_port() -> Result<u16, Failure> {
+fn free_port() -> Result<u16, CommandFailure> {
     let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     port.map(|address| address.port()).map_err(|error| {
-        Failure::new(Exit::Failed, format!("there is no free port: {error}")).next_step("name one by --port")
+        CommandFailure::new(Exit::Failed, format!("there is no free port: {error}")).next_step("name one by --port")
     })
 }
 
 /// Runs the starts with the daemon's own launcher and terminator.
-async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<Outcome, Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, error);
+async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, CommandFailure> {
+    let failed = |error: &dyn std::fmt::Display| CommandFailure::new(Exit::Failed, error);
     let boot = BootId::from_random(fastrand::u64(..));
-    let mut host = Host::new(HostSettings { boot, events_kept: FACTS_KEPT, drain: END, cancel: END });
+    let mut host = Host::new(HostSettings { boot, events_kept: EVENTS_KEPT, drain: END_TIMEOUT, cancel: END_TIMEOUT });
     let launcher = LauncherSettings {
         boot,
         shim: ShimProgram::OwnExecutable,
@@ -110,32 +110,32 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<Outcome, Failure> {
         dialects_dir: None,
         state_dir: None,
     };
-    let recorder = Recorder::default();
+    let recorder = OutputRecorder::default();
     host.lane().register_taps(Arc::new(recorder.clone()));
     let fleet = watch::channel(Fleet::new([spec.clone()])).1;
     let (report, outcome) = oneshot::channel();
-    let rounds = Rounds { spec: Arc::new(spec), starts: args.starts, timeout: args.timeout, recorder, report };
+    let starts = RepeatedStarts { spec: Arc::new(spec), starts: args.starts, timeout: args.timeout, recorder, report };
     let lane = host.lane().clone();
     host.add(Launcher::new(fleet.clone(), lane, launcher)).map_err(|error| failed(&error))?;
     host.add(Terminator::new(fleet.clone())).map_err(|error| failed(&error))?;
     // The server has none; it owns the commands that launcher and terminator send.
     host.add(Hooks::new(fleet)).map_err(|error| failed(&error))?;
-    host.add(rounds).map_err(|error| failed(&error))?;
+    host.add(starts).map_err(|error| failed(&error))?;
 
     let commands = host.commands();
     let running = host.start().map_err(|error| failed(&error))?;
     let interrupted = tokio::spawn(async move {
         if interruption().await.is_ok() {
-            let order = SuperviseCommand::ShutDown { trigger: "a signal".to_owned(), force: true };
+            let shut_down = SuperviseCommand::ShutDown { trigger: "a signal".to_owned(), force: true };
             // Refused, it has ended already.
-            let _ = commands.send(order).await;
+            let _ = commands.send(shut_down).await;
         }
     });
     let joined = running.join().await;
     interrupted.abort();
     joined.map_err(|error| failed(&error))?;
     let outcome = outcome.await.map_err(|_| failed(&"the starts were given up"))?;
-    outcome.map_err(not_started)
+    outcome.map_err(starts_failure)
 }
 
 /// Waits for a signal that asks to end.
@@ -150,19 +150,19 @@ async fn interruption() -> std::io::Result<()> {
     Ok(())
 }
 
-fn not_started(failure: RoundsFailure) -> Failure {
+fn starts_failure(failure: StartsError) -> CommandFailure {
     let step = match &failure {
-        RoundsFailure::Failed { lines, .. } => {
+        StartsError::Failed { lines, .. } => {
             lines.iter().for_each(|line| eprintln!("  {line}"));
             "see that the command becomes ready by hand"
         }
-        RoundsFailure::NotReady { .. } => "give it more time by --timeout, or a smaller model",
+        StartsError::NotReady { .. } => "give it more time by --timeout, or a smaller model",
         _ => "try again",
     };
-    Failure::new(Exit::Failed, failure).next_step(step)
+    CommandFailure::new(Exit::Failed, failure).next_step(step)
 }
 
-fn not_learnt(error: LearnError) -> Failure {
+fn learn_failure(error: LearnError) -> CommandFailure {
     let step = match error {
         LearnError::NoReadyLine { lines: 0 } => "leave out what silences the log, such as --log-disable or -lv 1",
         LearnError::NoReadyLine { .. } => {
@@ -170,11 +170,11 @@ fn not_learnt(error: LearnError) -> Failure {
         }
         _ => "use a model that takes longer to load, or write the pack by hand: docs/detectors.md",
     };
-    Failure::new(Exit::Failed, error).next_step(step)
+    CommandFailure::new(Exit::Failed, error).next_step(step)
 }
 
 /// The pack's name: as asked for, else after the file, else after the build.
-fn name(args: &LearnArgs, build: Option<u64>) -> Result<String, Failure> {
+fn name(args: &LearnArgs, build: Option<u64>) -> Result<String, CommandFailure> {
     let of_file = || Some(args.out.as_ref()?.file_stem()?.to_string_lossy().into_owned());
     let of_build =
         || build.filter(|build| *build > 1).map_or_else(|| "learnt".to_owned(), |build| format!("learnt-b{build}"));
@@ -183,11 +183,11 @@ fn name(args: &LearnArgs, build: Option<u64>) -> Result<String, Failure> {
     if (1..=64).contains(&name.len()) && fits(&name) && name != "auto" {
         return Ok(name);
     }
-    Err(Failure::new(Exit::Usage, format!("`{name}` is no name for a pack"))
+    Err(CommandFailure::new(Exit::Usage, format!("`{name}` is no name for a pack"))
         .next_step("pass --name with 1 to 64 of A-Z a-z 0-9 . _ -"))
 }
 
-fn hand_over(global: &Global, args: &LearnArgs, lesson: &Lesson) -> Result<Exit, Failure> {
+fn write_pack(global: &GlobalArgs, args: &LearnArgs, lesson: &Lesson) -> Result<Exit, CommandFailure> {
     let pack = &lesson.pack;
     if let Some(out) = &args.out {
         write(out, pack.text())?;
@@ -212,12 +212,12 @@ fn hand_over(global: &Global, args: &LearnArgs, lesson: &Lesson) -> Result<Exit,
 }
 
 /// Writes the file in one step: a daemon may be watching its folder.
-fn write(out: &Path, text: &str) -> Result<(), Failure> {
+fn write(out: &Path, text: &str) -> Result<(), CommandFailure> {
     let mut draft = out.as_os_str().to_owned();
     draft.push(".new");
     let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, out));
     written.map_err(|error| {
-        Failure::new(Exit::Failed, format!("cannot write {}: {error}", out.display()))
+        CommandFailure::new(Exit::Failed, format!("cannot write {}: {error}", out.display()))
             .next_step("name a file in a folder that exists")
     })
 }

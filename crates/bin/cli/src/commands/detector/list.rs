@@ -1,12 +1,12 @@
 //! `detector list`: every pack, in order of precedence.
 
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 use llama_warden_readiness::Pack;
 
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::plugin_files;
 
-pub fn run(global: &Global) -> Result<Exit, Failure> {
+pub fn run(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
     plugin_files::list(global, |pack: &Pack, data| {
         data.insert("patterns".to_owned(), pack.patterns().len().into());
         data.insert("examples".to_owned(), pack.examples().len().into());

@@ -12,7 +12,7 @@ const MOST_LINES: usize = 20_000;
 
 /// A line, and when it came.
 #[derive(Debug, Clone)]
-pub struct Taken {
+pub struct TimedLine {
     pub at: Instant,
     pub stream: StreamName,
     pub line: Vec<u8>,
@@ -20,28 +20,28 @@ pub struct Taken {
 
 /// The lines of every start. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Recorder(Arc<Mutex<BTreeMap<Incarnation, Vec<Taken>>>>);
+pub struct OutputRecorder(Arc<Mutex<BTreeMap<Incarnation, Vec<TimedLine>>>>);
 
-impl Recorder {
+impl OutputRecorder {
     /// The lines of a start so far.
-    pub fn lines(&self, incarnation: Incarnation) -> Vec<Taken> {
+    pub fn lines(&self, incarnation: Incarnation) -> Vec<TimedLine> {
         self.lock().get(&incarnation).cloned().unwrap_or_default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Vec<Taken>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Vec<TimedLine>>> {
         // A line is taken down whole or not at all.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl TapFactory for Recorder {
+impl TapFactory for OutputRecorder {
     fn tap(&self, key: &OutputKey) -> Option<Box<dyn OutputTap>> {
         Some(Box::new(Tap { recorder: self.clone(), incarnation: key.incarnation, stream: key.stream }))
     }
 }
 
 struct Tap {
-    recorder: Recorder,
+    recorder: OutputRecorder,
     incarnation: Incarnation,
     stream: StreamName,
 }
@@ -51,7 +51,7 @@ impl OutputTap for Tap {
         let mut starts = self.recorder.lock();
         let lines = starts.entry(self.incarnation).or_default();
         if lines.len() < MOST_LINES {
-            lines.push(Taken { at: Instant::now(), stream: self.stream, line: line.to_vec() });
+            lines.push(TimedLine { at: Instant::now(), stream: self.stream, line: line.to_vec() });
         }
     }
 }

@@ -1,15 +1,15 @@
 //! `detector show`: one pack, as it is written or as data.
 
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_readiness::{Pack, ProbeWay, StreamFilter, StructuredSource};
 use serde_json::{Value, json};
 
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::output::{print_json, print_line};
-use crate::plugin_files::{described, find};
+use crate::plugin_files::{find, metadata};
 
-pub fn run(global: &Global, name: &str) -> Result<Exit, Failure> {
+pub fn run(global: &GlobalArgs, name: &str) -> Result<Exit, CommandFailure> {
     let pack = find(global, name)?;
     if global.json {
         print_json(&as_data(&pack))?;
@@ -49,7 +49,7 @@ fn as_data(pack: &Pack) -> Value {
             "reason": example.reason,
         })
     });
-    let mut data = described(pack);
+    let mut data = metadata(pack);
     data.insert("probe".to_owned(), probe);
     data.insert("structured".to_owned(), structured.collect());
     data.insert("patterns".to_owned(), patterns.collect());

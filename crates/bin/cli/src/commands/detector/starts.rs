@@ -16,7 +16,7 @@ use llama_warden_readiness::{GroundTruth, HealthPath, RecordedLine, Recording, S
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::recorder::Recorder;
+use super::recorder::OutputRecorder;
 
 /// Between two questions: the finer, the surer which lines came before readiness.
 const PACE: Duration = Duration::from_millis(5);
@@ -27,17 +27,17 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Starts a server several times.
 #[derive(Debug)]
-pub struct Rounds {
+pub struct RepeatedStarts {
     pub spec: Arc<ServerSpec>,
     pub starts: u8,
     pub timeout: Duration,
-    pub recorder: Recorder,
-    pub report: oneshot::Sender<Result<Outcome, RoundsFailure>>,
+    pub recorder: OutputRecorder,
+    pub report: oneshot::Sender<Result<RecordedStarts, StartsError>>,
 }
 
 /// What the starts brought.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct RecordedStarts {
     pub build: Option<u64>,
     pub options: Vec<String>,
     pub health: HealthPath,
@@ -46,7 +46,7 @@ pub struct Outcome {
 
 /// Why the starts did not come to an end.
 #[derive(Debug, thiserror::Error)]
-pub enum RoundsFailure {
+pub enum StartsError {
     #[error("start {start} failed: {detail}")]
     Failed { start: u8, detail: String, lines: Vec<String> },
     #[error("start {start} is not ready after {} s", timeout.as_secs_f64())]
@@ -61,37 +61,42 @@ pub enum RoundsFailure {
     Interrupted,
 }
 
-impl From<BusClosed> for RoundsFailure {
+impl From<BusClosed> for StartsError {
     fn from(_: BusClosed) -> Self {
         Self::Lost
     }
 }
 
-impl Component for Rounds {
-    const NAME: &'static str = "rounds";
+impl Component for RepeatedStarts {
+    const NAME: &'static str = "repeated-starts";
     type Command = SuperviseCommand;
     type Error = BusClosed;
 
     async fn run(self, ports: Ports<SuperviseCommand>) -> Result<(), BusClosed> {
-        let mut course = Course {
-            outcome: Outcome { build: None, options: Vec::new(), health: HealthPath::Answers, recordings: Vec::new() },
+        let mut sequence = StartSequence {
+            outcome: RecordedStarts {
+                build: None,
+                options: Vec::new(),
+                health: HealthPath::Answers,
+                recordings: Vec::new(),
+            },
             spec: self.spec,
             timeout: self.timeout,
             recorder: self.recorder,
         };
         let Ports { events, mut subscription, commands, mut inbox, clock, cancel } = ports;
-        let mut lanes = Lanes { events: events.clone(), subscription: &mut subscription, commands, clock };
+        let mut ports = SequencePorts { events: events.clone(), subscription: &mut subscription, commands, clock };
         let ended = tokio::select! {
-            ended = course.run(&mut lanes, self.starts) => ended,
+            ended = sequence.run(&mut ports, self.starts) => ended,
             // The only command that anybody sends here is to end.
             request = inbox.recv() => {
                 request.into_iter().for_each(|request| request.accept(None));
-                Err(RoundsFailure::Interrupted)
+                Err(StartsError::Interrupted)
             }
-            () = cancel.cancelled() => Err(RoundsFailure::Interrupted),
+            () = cancel.cancelled() => Err(StartsError::Interrupted),
         };
         // Nobody waits for it any more if it cannot be told.
-        let _ = self.report.send(ended.map(|()| course.outcome));
+        let _ = self.report.send(ended.map(|()| sequence.outcome));
         // The host ends every component now, and the launcher with its end whatever still runs.
         events.publish(EventDraft::daemon(Event::DaemonStopped { survivors: Vec::new() })).await?;
         cancel.cancelled().await;
@@ -99,23 +104,23 @@ impl Component for Rounds {
     }
 }
 
-/// The lanes without the inbox, which is heard beside the work.
-struct Lanes<'a> {
+/// The ports without the inbox, which is heard beside the work.
+struct SequencePorts<'a> {
     events: Publisher,
     subscription: &'a mut Subscription,
     commands: CommandSender,
     clock: Clock,
 }
 
-struct Course {
+struct StartSequence {
     spec: Arc<ServerSpec>,
     timeout: Duration,
-    recorder: Recorder,
-    outcome: Outcome,
+    recorder: OutputRecorder,
+    outcome: RecordedStarts,
 }
 
-impl Course {
-    async fn run(&mut self, lanes: &mut Lanes<'_>, starts: u8) -> Result<(), RoundsFailure> {
+impl StartSequence {
+    async fn run(&mut self, ports: &mut SequencePorts<'_>, starts: u8) -> Result<(), StartsError> {
         let card = ServerCard {
             display_name: String::from(&self.spec.display_name),
             model: Some(self.spec.model.clone()),
@@ -126,22 +131,22 @@ impl Course {
             enabled: true,
         };
         let configured = Event::ServerConfigured { card: card.into() };
-        lanes.events.publish(EventDraft::server(self.spec.id.clone(), configured)).await?;
+        ports.events.publish(EventDraft::server(self.spec.id.clone(), configured)).await?;
         for start in 1..=starts {
-            let recording = self.start(lanes, start).await?;
+            let recording = self.start(ports, start).await?;
             let (seconds, lines) = (recording.ready.as_secs_f64(), recording.lines.len());
             eprintln!("start {start} of {starts}: ready after {seconds:.2} s, {lines} lines");
             self.outcome.recordings.push(recording);
-            self.stop(lanes, start).await?;
+            self.stop(ports, start).await?;
         }
         Ok(())
     }
 
-    async fn start(&mut self, lanes: &mut Lanes<'_>, start: u8) -> Result<Recording, RoundsFailure> {
+    async fn start(&mut self, ports: &mut SequencePorts<'_>, start: u8) -> Result<Recording, StartsError> {
         let (server, incarnation) = (self.spec.id.clone(), Incarnation::new(start.into()));
-        lanes.commands.send(LaunchCommand::LaunchServer { server, incarnation }).await?;
-        let (spawned, port) = self.spawned(lanes, start).await?;
-        let spawned = lanes.clock.instant(spawned);
+        ports.commands.send(LaunchCommand::LaunchServer { server, incarnation }).await?;
+        let (spawned, port) = self.spawned(ports, start).await?;
+        let spawned = ports.clock.instant(spawned);
         let truth = GroundTruth::of(&self.spec, port).await;
         let asked = async {
             loop {
@@ -153,14 +158,14 @@ impl Course {
         };
         let served = tokio::select! {
             served = asked => served,
-            failure = failure(lanes.subscription, start) => return Err(failure),
+            failure = failure(ports.subscription, start) => return Err(failure),
             () = tokio::time::sleep_until(spawned + self.timeout) => {
-                return Err(RoundsFailure::NotReady { start, timeout: self.timeout });
+                return Err(StartsError::NotReady { start, timeout: self.timeout });
             }
         };
         tokio::select! {
             () = tokio::time::sleep_until(Instant::now() + LINGER) => {}
-            failure = failure(lanes.subscription, start) => return Err(failure),
+            failure = failure(ports.subscription, start) => return Err(failure),
         }
         if served.serving == Serving::Completing {
             self.outcome.health = HealthPath::Missing;
@@ -175,9 +180,9 @@ impl Course {
     }
 
     /// Waits for the process; notes what its executable said on the way.
-    async fn spawned(&mut self, lanes: &mut Lanes<'_>, start: u8) -> Result<(Uptime, u16), RoundsFailure> {
+    async fn spawned(&mut self, ports: &mut SequencePorts<'_>, start: u8) -> Result<(Uptime, u16), StartsError> {
         loop {
-            let envelope = next(lanes.subscription).await?;
+            let envelope = next(ports.subscription).await?;
             match &envelope.event {
                 Event::BinaryIdentified(identity) => {
                     self.outcome.build = identity.build;
@@ -193,24 +198,24 @@ impl Course {
         }
     }
 
-    async fn stop(&self, lanes: &mut Lanes<'_>, start: u8) -> Result<(), RoundsFailure> {
+    async fn stop(&self, ports: &mut SequencePorts<'_>, start: u8) -> Result<(), StartsError> {
         let (server, incarnation) = (self.spec.id.clone(), Incarnation::new(start.into()));
         let reason = StopReason::Requested;
-        lanes.commands.send(TerminateCommand::TerminateServer { server, incarnation, reason, grace: None }).await?;
+        ports.commands.send(TerminateCommand::TerminateServer { server, incarnation, reason, grace: None }).await?;
         let stopped = async {
             loop {
-                if matches!(next(lanes.subscription).await?.event, Event::ServerStopped { .. }) {
+                if matches!(next(ports.subscription).await?.event, Event::ServerStopped { .. }) {
                     return Ok(());
                 }
             }
         };
         let limit = STOP_TIMEOUT + self.spec.stop.grace;
-        tokio::time::timeout(limit, stopped).await.unwrap_or(Err(RoundsFailure::NotStopped { start }))
+        tokio::time::timeout(limit, stopped).await.unwrap_or(Err(StartsError::NotStopped { start }))
     }
 }
 
 /// Waits for what ends a start before its time.
-async fn failure(subscription: &mut Subscription, start: u8) -> RoundsFailure {
+async fn failure(subscription: &mut Subscription, start: u8) -> StartsError {
     loop {
         match next(subscription).await.map(|envelope| failure_of(&envelope.event, start)) {
             Ok(None) => {}
@@ -219,19 +224,19 @@ async fn failure(subscription: &mut Subscription, start: u8) -> RoundsFailure {
     }
 }
 
-async fn next(subscription: &mut Subscription) -> Result<Arc<Envelope>, RoundsFailure> {
+async fn next(subscription: &mut Subscription) -> Result<Arc<Envelope>, StartsError> {
     match subscription.next().await {
         Some(Delivery::Event(envelope)) => Ok(envelope),
-        Some(Delivery::Gap { .. }) | None => Err(RoundsFailure::Lost),
+        Some(Delivery::Gap { .. }) | None => Err(StartsError::Lost),
     }
 }
 
-fn failure_of(event: &Event, start: u8) -> Option<RoundsFailure> {
+fn failure_of(event: &Event, start: u8) -> Option<StartsError> {
     match event {
         Event::ServerFailed { reason, detail, lines } => {
-            Some(RoundsFailure::Failed { start, detail: format!("{reason}: {detail}"), lines: lines.clone() })
+            Some(StartsError::Failed { start, detail: format!("{reason}: {detail}"), lines: lines.clone() })
         }
-        Event::ServerExited { end, .. } => Some(RoundsFailure::Failed {
+        Event::ServerExited { end, .. } => Some(StartsError::Failed {
             start,
             detail: format!("it ended before it was stopped: {end}"),
             lines: Vec::new(),

@@ -3,14 +3,14 @@
 use std::io::Read;
 use std::path::Path;
 
-use llama_warden_daemon::{Exit, Failure};
+use llama_warden_daemon::{CommandFailure, Exit};
 use llama_warden_events::{FailureReason, StreamName};
 use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_readiness::{Matcher, Pack, PatternMatcher, Verdict};
 use serde::Serialize;
 
-use super::log::{Log, LogLine};
-use crate::args::Global;
+use super::parsed_log::{ParsedLog, ParsedLogLine};
+use crate::args::GlobalArgs;
 use crate::args::detector::TestArgs;
 use crate::output::{print_json, print_line};
 use crate::plugin_files::find;
@@ -20,21 +20,21 @@ const SHOWN: usize = 160;
 
 /// What a pack makes of a log.
 #[derive(Debug, Serialize)]
-struct Report {
+struct TestReport {
     pack: String,
     lines: usize,
-    verdicts: Vec<Judged>,
+    verdicts: Vec<JudgedLine>,
     /// The first ready line.
-    ready: Option<Place>,
+    ready: Option<LinePosition>,
     /// The line that would explain a failure: of several the most specific one.
-    failure: Option<Cause>,
-    examples: Examples,
+    failure: Option<FailureCause>,
+    examples: ExampleResults,
 }
 
 #[derive(Debug, Serialize)]
-struct Judged {
+struct JudgedLine {
     #[serde(flatten)]
-    place: Place,
+    position: LinePosition,
     stream: Option<StreamName>,
     verdict: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,28 +45,28 @@ struct Judged {
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
-struct Place {
+struct LinePosition {
     line: usize,
     at_seconds: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
-struct Cause {
+struct FailureCause {
     #[serde(flatten)]
-    place: Place,
+    position: LinePosition,
     reason: FailureReason,
 }
 
 #[derive(Debug, Serialize)]
-struct Examples {
+struct ExampleResults {
     checked: usize,
     contradictions: Vec<String>,
 }
 
-pub fn run(global: &Global, args: &TestArgs) -> Result<Exit, Failure> {
+pub fn run(global: &GlobalArgs, args: &TestArgs) -> Result<Exit, CommandFailure> {
     let pack: Pack = find(global, &args.name)?;
-    let log = Log::read(&read(&args.file)?);
-    let report = Report::of(&pack, &log, args);
+    let log = ParsedLog::read(&read(&args.file)?);
+    let report = TestReport::of(&pack, &log, args);
     if global.json {
         print_json(&report)?;
     } else {
@@ -75,7 +75,7 @@ pub fn run(global: &Global, args: &TestArgs) -> Result<Exit, Failure> {
     Ok(if report.examples.contradictions.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+fn read(file: &Path) -> Result<Vec<u8>, CommandFailure> {
     let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
         std::io::stdin().lock().read_to_end(&mut bytes)
@@ -83,34 +83,34 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
         std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
     };
     read.map(|_| bytes).map_err(|error| {
-        Failure::new(Exit::Failed, format!("cannot read {}: {error}", file.display()))
+        CommandFailure::new(Exit::Failed, format!("cannot read {}: {error}", file.display()))
             .next_step("name a log file, or - to read standard input")
     })
 }
 
-impl Report {
-    fn of(pack: &Pack, log: &Log, args: &TestArgs) -> Self {
+impl TestReport {
+    fn of(pack: &Pack, log: &ParsedLog, args: &TestArgs) -> Self {
         let mut matcher = pack.matcher(args.port.or(log.port));
         let mut verdicts = Vec::new();
-        let (mut ready, mut failure): (Option<Place>, Option<(u16, Cause)>) = (None, None);
+        let (mut ready, mut failure): (Option<LinePosition>, Option<(u16, FailureCause)>) = (None, None);
         for line in &log.lines {
             let (stream, verdict) = judge(&mut matcher, line, args.stream);
-            let place = Place { line: line.number, at_seconds: line.at_seconds };
+            let position = LinePosition { line: line.number, at_seconds: line.at_seconds };
             let (mut reason, mut percent) = (None, None);
             match verdict {
                 Verdict::Nothing => continue,
-                Verdict::Ready => ready = ready.or(Some(place)),
+                Verdict::Ready => ready = ready.or(Some(position)),
                 Verdict::Failure { reason: found, rank } => {
                     reason = Some(found);
                     if failure.as_ref().is_none_or(|(best, _)| rank < *best) {
-                        failure = Some((rank, Cause { place, reason: found }));
+                        failure = Some((rank, FailureCause { position, reason: found }));
                     }
                 }
                 Verdict::Progress { percent: found } => percent = found,
                 Verdict::Echo | Verdict::NearlyReady => {}
             }
             let text = String::from_utf8_lossy(&line.line).into_owned();
-            verdicts.push(Judged { place, stream, verdict: verdict.as_str(), reason, percent, text });
+            verdicts.push(JudgedLine { position, stream, verdict: verdict.as_str(), reason, percent, text });
         }
         let contradictions = pack.contradictions().into_iter().map(|(example, verdict)| {
             format!("`{}` claims {}, but the patterns say {}", example.line, example.claim(), verdict.describe())
@@ -121,13 +121,13 @@ impl Report {
             verdicts,
             ready,
             failure: failure.map(|(_, cause)| cause),
-            examples: Examples { checked: pack.examples().len(), contradictions: contradictions.collect() },
+            examples: ExampleResults { checked: pack.examples().len(), contradictions: contradictions.collect() },
         }
     }
 
-    fn print(&self) -> Result<(), Failure> {
+    fn print(&self) -> Result<(), CommandFailure> {
         for judged in &self.verdicts {
-            let at = judged.place.at_seconds.map_or_else(|| "-".to_owned(), |at| format!("{at:.6}"));
+            let at = judged.position.at_seconds.map_or_else(|| "-".to_owned(), |at| format!("{at:.6}"));
             let stream = judged.stream.map_or("-", StreamName::as_str);
             let verdict = match (judged.reason, judged.percent) {
                 (Some(reason), _) => format!("{} {reason}", judged.verdict),
@@ -135,24 +135,24 @@ impl Report {
                 (None, None) => judged.verdict.to_owned(),
             };
             let text: String = judged.text.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
-            print_line(format!("{:>6} {at:>12} {stream:6}  {verdict:24}  {text}", judged.place.line))?;
+            print_line(format!("{:>6} {at:>12} {stream:6}  {verdict:24}  {text}", judged.position.line))?;
         }
         print_line(format!("{}: {} of {} lines say something", self.pack, self.verdicts.len(), self.lines))?;
         match self.ready {
-            Some(place) => print_line(format!("ready: {}", place.describe()))?,
+            Some(position) => print_line(format!("ready: {}", position.describe()))?,
             None => print_line("ready: no line says so")?,
         }
         if let Some(cause) = &self.failure {
-            print_line(format!("failure: {} by {}", cause.reason, cause.place.describe()))?;
+            print_line(format!("failure: {} by {}", cause.reason, cause.position.describe()))?;
         }
-        let Examples { checked, contradictions } = &self.examples;
+        let ExampleResults { checked, contradictions } = &self.examples;
         print_line(format!("examples: {} of {checked} hold", checked - contradictions.len()))?;
         contradictions.iter().for_each(|contradiction| eprintln!("error: the example {contradiction}"));
         Ok(())
     }
 }
 
-impl Place {
+impl LinePosition {
     fn describe(self) -> String {
         match self.at_seconds {
             Some(at) => format!("line {} at {at:.6} s", self.line),
@@ -162,7 +162,11 @@ impl Place {
 }
 
 /// A line of an unknown stream is tried as both.
-fn judge(matcher: &mut PatternMatcher, line: &LogLine, told: Option<StreamName>) -> (Option<StreamName>, Verdict) {
+fn judge(
+    matcher: &mut PatternMatcher,
+    line: &ParsedLogLine,
+    told: Option<StreamName>,
+) -> (Option<StreamName>, Verdict) {
     let known = line.stream.or(told);
     let candidates = StreamName::ALL.into_iter().filter(|stream| known.is_none_or(|known| known == *stream));
     let judged = candidates.map(|stream| (stream, matcher.on_line(stream, &line.line)));

@@ -2,32 +2,32 @@
 
 use std::path::Path;
 
-use llama_warden_daemon::{Exit, Failure, Loaded};
+use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
 use llama_warden_launcher::{BinaryProfile, CommandLine, Dialect, choose_dialect, plan};
 use llama_warden_plugin_files::{Choice, PluginFile};
 use llama_warden_readiness::Pack;
 use serde_json::{Value, json};
 
 use super::binary;
-use crate::args::Global;
+use crate::args::GlobalArgs;
 use crate::output::{print_json, print_line};
-use crate::plugin_files::library;
+use crate::plugin_files::load_set;
 
 /// Any port and model: nothing is started.
 const PORT: u16 = 8001;
 const MODEL: &str = "/model.gguf";
 
-pub async fn run(global: &Global, binary: &Path) -> Result<Exit, Failure> {
-    let loaded = Loaded::find(global.config.as_deref())?;
-    let (packs, dialects) = (library::<Pack>(&loaded), library::<Dialect>(&loaded));
+pub async fn run(global: &GlobalArgs, binary: &Path) -> Result<Exit, CommandFailure> {
+    let loaded = LoadedConfig::find(global.config.as_deref())?;
+    let (packs, dialects) = (load_set::<Pack>(&loaded), load_set::<Dialect>(&loaded));
     let binary = binary::locate(binary)?;
-    let spec = binary::server("which", &binary, Path::new(MODEL), PORT)?;
-    let profile = binary::ask(&spec).await?;
-    let none = |word: &str| Failure::new(Exit::Failed, format!("there is no {word} at all"));
+    let spec = binary::default_spec("which", &binary, Path::new(MODEL), PORT)?;
+    let profile = binary::identify_in_environment(&spec).await?;
+    let none = |word: &str| CommandFailure::new(Exit::Failed, format!("there is no {word} at all"));
     let pack =
         packs.choose(profile.version.build, &profile.identity.options, None).ok_or_else(|| none("detector pack"))?;
     let dialect = choose_dialect(&dialects, &profile).ok_or_else(|| none("flag dialect"))?;
-    let line = plan(&spec, &profile, &dialect.file).map_err(|error| Failure::new(Exit::Failed, error))?;
+    let line = plan(&spec, &profile, &dialect.file).map_err(|error| CommandFailure::new(Exit::Failed, error))?;
     show(global, &profile, &Answer { pack, dialect, line })
 }
 
@@ -39,7 +39,7 @@ struct Answer {
     line: CommandLine,
 }
 
-fn show(global: &Global, profile: &BinaryProfile, answer: &Answer) -> Result<Exit, Failure> {
+fn show(global: &GlobalArgs, profile: &BinaryProfile, answer: &Answer) -> Result<Exit, CommandFailure> {
     let Answer { pack, dialect, line } = answer;
     let build = profile.version.short_name();
     let options = profile.identity.options.len();

@@ -9,32 +9,32 @@ use llama_warden_events::ServerId;
 /// The file's name in the state directory.
 const FILE: &str = "ports.json";
 
-/// Ports by server.
-pub type Ports = BTreeMap<ServerId, u16>;
+/// AssignedPorts by server.
+pub type AssignedPorts = BTreeMap<ServerId, u16>;
 
 /// The file.
 #[derive(Debug, Clone)]
-pub struct PortBook {
+pub struct PortFile {
     path: PathBuf,
 }
 
-impl PortBook {
-    /// The book of a state directory.
+impl PortFile {
+    /// The file of a state directory.
     pub fn new(state_dir: &Path) -> Self {
         Self { path: state_dir.join(FILE) }
     }
 
-    /// What an earlier run kept. A book that is missing or cannot be read is empty: ports are then given anew.
-    pub fn recall(&self) -> Ports {
+    /// What an earlier run kept. A file that is missing or cannot be read is empty: ports are then given anew.
+    pub fn read(&self) -> AssignedPorts {
         fs::read(&self.path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
-    /// Replaces the book in one step. One that would be empty is not begun.
+    /// Replaces the file in one step. One that would be empty is not begun.
     ///
     /// # Errors
     /// Whatever the file system says.
-    pub fn keep(&self, ports: &Ports) -> io::Result<()> {
-        if *ports == self.recall() {
+    pub fn write(&self, ports: &AssignedPorts) -> io::Result<()> {
+        if *ports == self.read() {
             return Ok(());
         }
         let new = self.path.with_extension("new");
@@ -50,13 +50,13 @@ mod tests {
     #[test]
     fn ports_survive_and_garbage_counts_as_none() {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let book = PortBook::new(folder.path());
-        book.keep(&Ports::new()).expect("nothing to write");
+        let file = PortFile::new(folder.path());
+        file.write(&AssignedPorts::new()).expect("nothing to write");
         assert!(!folder.path().join(FILE).exists());
-        let ports = Ports::from([(ServerId::new("a").expect("valid"), 8001)]);
-        book.keep(&ports).expect("writable");
-        assert_eq!(book.recall(), ports);
+        let ports = AssignedPorts::from([(ServerId::new("a").expect("valid"), 8001)]);
+        file.write(&ports).expect("writable");
+        assert_eq!(file.read(), ports);
         fs::write(folder.path().join(FILE), "{\"a\":").expect("writable");
-        assert_eq!(book.recall(), Ports::new());
+        assert_eq!(file.read(), AssignedPorts::new());
     }
 }

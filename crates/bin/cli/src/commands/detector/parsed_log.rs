@@ -5,16 +5,16 @@ use serde_json::Value;
 
 /// A log, line by line.
 #[derive(Debug, PartialEq)]
-pub struct Log {
+pub struct ParsedLog {
     /// The port that the server was given, where the log says so.
     pub port: Option<u16>,
     /// Its lines of output.
-    pub lines: Vec<LogLine>,
+    pub lines: Vec<ParsedLogLine>,
 }
 
 /// One line of output.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LogLine {
+pub struct ParsedLogLine {
     /// Its place in the file, from 1.
     pub number: usize,
     /// When it came, in seconds since the spawn, where that is known.
@@ -25,7 +25,7 @@ pub struct LogLine {
     pub line: Vec<u8>,
 }
 
-impl Log {
+impl ParsedLog {
     /// Reads a log: a transcript if its first line is an object with a time and a stream, else plain lines.
     pub fn read(bytes: &[u8]) -> Self {
         let mut lines = bytes.split(|byte| *byte == b'\n').collect::<Vec<_>>();
@@ -47,14 +47,14 @@ impl Log {
             let stream = StreamName::ALL.into_iter().find(|name| name.as_str() == stream);
             if let (Some(stream), Some(text)) = (stream, data.as_str()) {
                 let line = text.as_bytes().to_vec();
-                log.lines.push(LogLine { number, at_seconds: Some(micros / 1e6), stream: Some(stream), line });
+                log.lines.push(ParsedLogLine { number, at_seconds: Some(micros / 1e6), stream: Some(stream), line });
             }
         }
         log
     }
 
     fn plain<'a>(lines: impl Iterator<Item = (&'a [u8], usize)>) -> Self {
-        let plain = |(line, number): (&[u8], usize)| LogLine {
+        let plain = |(line, number): (&[u8], usize)| ParsedLogLine {
             number,
             at_seconds: stamp(line),
             stream: None,
@@ -91,18 +91,19 @@ mod tests {
 
     #[test]
     fn a_transcript_has_streams_times_and_a_port() {
-        let log = Log::read(
+        let log = ParsedLog::read(
             b"{\"t_us\":0,\"stream\":\"meta\",\"data\":{\"port\":8001}}\n{\"t_us\":1500000,\"stream\":\"stdout\",\"data\":\"up\"}\n\
               {\"t_us\":2,\"stream\":\"health\",\"data\":{}}\n",
         );
         assert_eq!(log.port, Some(8001));
-        let line = LogLine { number: 2, at_seconds: Some(1.5), stream: Some(StreamName::Stdout), line: b"up".to_vec() };
+        let line =
+            ParsedLogLine { number: 2, at_seconds: Some(1.5), stream: Some(StreamName::Stdout), line: b"up".to_vec() };
         assert_eq!(log.lines, [line]);
     }
 
     #[test]
     fn a_plain_log_has_the_times_that_its_lines_carry() {
-        let log = Log::read(
+        let log = ParsedLog::read(
             b"1.02.003.004 I up\r\nplain\n{\"type\":\"log\",\"time\":2500000,\"msg\":\"x\"}\n\xff\n127.0.0.1 x",
         );
         let times: Vec<_> = log.lines.iter().map(|line| line.at_seconds).collect();
