@@ -5,7 +5,7 @@
 mod args;
 mod commands;
 mod connect;
-mod demo;
+mod demo_fleet;
 mod live_table;
 mod memory;
 mod output;
@@ -17,13 +17,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use llama_warden_daemon::{Exit, Matchers};
+use llama_warden_daemon::{Exit, Extensions};
 
 use args::Cli;
-pub use demo::is_stand_in;
+pub use demo_fleet::is_stand_in;
 
 /// Runs what the command line asks for.
-pub fn main(matchers: Option<&Matchers>) -> ExitCode {
+pub fn main(extensions: Extensions) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -33,7 +33,7 @@ pub fn main(matchers: Option<&Matchers>) -> ExitCode {
             return if asked { Exit::Done } else { Exit::Usage }.into();
         }
     };
-    match commands::run(&cli, matchers) {
+    match commands::run(&cli, extensions) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             output::print_failure(&failure);

@@ -1,35 +1,34 @@
 //! `up`: the daemon from its first file to its exit code.
 //!
-//! UpOptions, on which the guarantees rest: the state directory is locked before anything is touched, addresses are taken
-//! before anything is launched, and telemetry is flushed after every server is gone.
+//! The guarantees rest on this order: the state directory is locked before anything is touched, addresses are bound before
+//! anything is launched, and spans are flushed after every server is gone.
 
-use std::ffi::OsString;
+use std::fmt::Display;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_api::{ListenSettings, Listeners, Token};
+use llama_warden_api::ApiParts;
 use llama_warden_bus::{Bus, EventDraft};
 use llama_warden_component::{Host, HostSettings, RunningHost};
-use llama_warden_config::{Fleet, Source, TcpAddress};
+use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
-use llama_warden_plugin_files::{PluginFile, PluginSet};
-use llama_warden_supervisor::Limits;
-use llama_warden_support::BLOCKING_THREADS;
-use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
+use llama_warden_telemetry::{EventLog, Tracing};
 use tokio::sync::watch;
 
-use crate::compose::{self, Parts};
-use crate::config_watch::ConfigWatch;
+use crate::compose::{ComponentSettings, compose};
+use crate::documents;
 use crate::exit::{CommandFailure, Exit};
-use crate::extensions::Matchers;
-use crate::fleet_source::{self, FleetSources};
+use crate::extensions::Extensions;
+use crate::fleet_source::{self, FleetResolver};
 use crate::models::{Inventory, PortFile};
+use crate::settings;
 use crate::signals::Signals;
 use crate::state_dir::StateDir;
 
-/// Events that stay readable for `events` and for slow readers. At 140 bytes each and what some of them own, about a megabyte.
+/// Number of events that stay readable for `events` and for slow readers. At 140 bytes each, and what some of them own,
+/// about a megabyte.
 const EVENTS_KEPT: usize = 4096;
 
 /// Longest time that a component may take to end once every server is gone.
@@ -38,22 +37,18 @@ const COMPONENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time that a collector may take for the last spans, when every server is gone.
 const SPAN_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a thread for work that may block stays idle. While there is one, work waits for it where the kernel gives no other;
-/// with none, tokio panics. So the first one is made at the start and none ever ends.
-const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(u32::MAX as u64);
-
-/// What `up` is asked to run.
-#[derive(Debug, Clone, Default)]
+/// Options of the command line, and what is compiled in.
+#[derive(Debug, Default)]
 pub struct UpOptions {
-    /// The profile; `None` takes the configured one.
+    /// The profile to start; `None` starts the configured one.
     pub profile: Option<String>,
-    /// Start only these by themselves; empty starts what is enabled.
+    /// The only servers to start; empty starts every enabled one.
     pub only: Vec<ServerId>,
-    /// What reads output instead of detector packs.
-    pub matchers: Option<Matchers>,
+    /// Matchers and components of others.
+    pub extensions: Extensions,
 }
 
-/// A daemon that has taken its state directory and addresses and runs nothing yet.
+/// A daemon that has locked its state directory and bound its addresses, and runs nothing yet.
 #[derive(Debug)]
 pub struct PreparedDaemon {
     state: StateDir,
@@ -65,26 +60,29 @@ pub struct PreparedDaemon {
 }
 
 impl PreparedDaemon {
-    /// Takes everything that can be refused, and composes. Must be called on a runtime.
+    /// Acquires everything that can be refused, and composes. Must be called on a runtime.
     ///
     /// # Errors
-    /// Where the configuration, the state directory or an address does not allow it.
-    pub async fn prepare(inventory: Inventory, options: &UpOptions) -> Result<Self, CommandFailure> {
+    /// The configuration, the state directory or an address does not allow it.
+    pub async fn prepare(inventory: Inventory, options: UpOptions) -> Result<Self, CommandFailure> {
+        // First of all: a signal that comes during the start must not end the process with servers half launched.
         let signals = Signals::install()?;
         require_proc()?;
-        let loaded = &inventory.loaded;
-        let settings = loaded.configuration.daemon();
-        let fleet = loaded.fleet(options.profile.as_deref())?;
-        let only = check_only(&options.only, &fleet)?;
+        let UpOptions { profile, only, extensions } = options;
+        let (loaded, profile) = (&inventory.loaded, profile.as_deref());
+        let configuration = loaded.configuration.clone();
+        let daemon = configuration.daemon();
+        let fleet = loaded.fleet(profile)?;
+        let only = check_only(only, &fleet)?;
         let fleet = fleet_source::enable_only(fleet, only.as_deref());
+        let servers = fleet.iter().len();
+
         let state = StateDir::acquire(&loaded.state_dir()?)?;
         let ports = PortFile::new(state.path());
         inventory.models.log();
         fleet_source::save_ports(&ports, &inventory.ports);
-        let FleetSources { fleet: source, models } =
-            fleet_source::sources(&inventory, options.profile.as_deref(), only, ports);
-        let token = settings.token_file.as_deref().map(read_token).transpose()?;
-        let listeners = bind(settings.listen.as_ref(), state.path())?;
+        let token = daemon.token_file.as_deref().map(settings::read_token).transpose()?;
+        let listeners = settings::bind(daemon.listen.as_ref(), &state)?;
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
 
@@ -92,70 +90,67 @@ impl PreparedDaemon {
         let mut host = Host::new(HostSettings {
             boot,
             events_kept: EVENTS_KEPT,
-            drain: settings.shutdown_deadline + COMPONENT_TIMEOUT,
+            drain: daemon.shutdown_deadline + COMPONENT_TIMEOUT,
             cancel: COMPONENT_TIMEOUT,
         });
-        let servers = fleet.iter().len();
-        let tracing = start_tracing(&boot)?;
-        let parts = Parts {
-            spans: tracing.as_ref().map(Tracing::recorder),
-            event_log_bytes: loaded.configuration.logs().event_log_bytes,
-            boot,
-            environment: std::env::vars_os().collect::<Vec<(OsString, OsString)>>(),
-            state_dir: state.path().to_owned(),
-            source,
-            models,
-            watch: watch_configuration(&loaded.source),
-            fleet,
-            limits: Limits {
-                shutdown: settings.shutdown_deadline,
-                starts: loaded.configuration.start().max_concurrent.map(|most| most.get() as usize),
-                memory: loaded.configuration.start().memory,
+        let tracing = settings::start_tracing(&boot)?;
+        let resolver = Arc::new(FleetResolver::new(&inventory, profile, only, ports));
+        let (fleet_sender, fleet) = watch::channel(fleet);
+        let components = ComponentSettings {
+            telemetry: tracing.as_ref().map(Tracing::recorder),
+            event_log: configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit)),
+            config_watch: settings::watch_configuration(&loaded.source),
+            readiness: settings::readiness(&configuration, fleet.clone(), extensions.matchers, &host)?,
+            launcher: settings::launcher(&configuration, boot, &state)?,
+            supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),
+            api: ApiParts {
+                listeners,
+                bus: host.bus().clone(),
+                lane: host.lane().clone(),
+                metrics: settings::metrics(&host)?,
+                models: Arc::new(move || resolver.models()),
+                description: documents::OPENAPI,
+                token,
             },
-            packs: library(loaded.configuration.detectors_dir(), "readiness.detectors-dir")?,
-            detectors_dir: loaded.configuration.detectors_dir().map(Path::to_owned),
-            matchers: options.matchers.clone(),
-            dialects: library(loaded.configuration.dialects_dir(), "llama-server.dialects-dir")?,
-            dialects_dir: loaded.configuration.dialects_dir().map(Path::to_owned),
-            profiles: fleet_source::profiles(&loaded.configuration),
-            listeners,
-            token,
+            extensions: extensions.components,
+            configuration: configuration.clone(),
+            fleet,
         };
-        compose::compose(&mut host, parts).map_err(failed)?;
-        // Every component subscribed above, so that each hears of the start.
+        compose(&mut host, components).map_err(failed)?;
+        // Every component has subscribed by now, so each of them receives the start.
         let started = Event::DaemonStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            profile: loaded.configuration.active_profile(options.profile.as_deref()).map(str::to_owned),
+            profile: configuration.active_profile(profile).map(str::to_owned),
         };
-        publish(&host, EventDraft::daemon(started)).await?;
+        host.publisher().publish(EventDraft::daemon(started)).await.map_err(failed)?;
         Ok(Self { state, host, signals, tracing, servers, tcp })
     }
 
-    /// The line of events, for those who watch from within.
+    /// The bus, for observers in this process.
     pub fn bus(&self) -> Bus {
         self.host.bus().clone()
     }
 
-    /// The TCP address that was taken.
+    /// The TCP address that was bound.
     pub const fn tcp(&self) -> Option<&TcpAddress> {
         self.tcp.as_ref()
     }
 
-    /// How many servers are configured.
+    /// Number of configured servers.
     pub const fn servers(&self) -> usize {
         self.servers
     }
 
-    /// The control socket.
+    /// The path of the control socket.
     pub fn control_socket(&self) -> PathBuf {
-        self.state.path().join("control.sock")
+        self.state.control_socket()
     }
 
-    /// Starts the servers, rules until the end, and says how it ended.
+    /// Starts the servers, runs until everything has ended, and returns how it ended.
     ///
     /// # Errors
-    /// Where a component failed.
+    /// A component failed, or servers survived the shutdown deadline.
     pub async fn run(self) -> Result<Exit, CommandFailure> {
         let commands = self.host.commands();
         let bus = self.host.bus().clone();
@@ -163,7 +158,7 @@ impl PreparedDaemon {
         let (force, forced) = watch::channel(None);
         let exit = tokio::select! {
             ended = end(running, bus) => ended,
-            // Whoever asks three times wants out. The kernel kills the servers with us.
+            // The third signal leaves at once. The kernel kills the servers with this process.
             signal = self.signals.run(commands, force) => Ok(Exit::Signaled(signal)),
         };
         if let Some(tracing) = self.tracing
@@ -179,33 +174,27 @@ impl PreparedDaemon {
     }
 }
 
+/// Waits for the end of every component. Servers that are left then are named in the failure.
 async fn end(running: RunningHost, bus: Bus) -> Result<Exit, CommandFailure> {
     running.join().await.map_err(failed)?;
-    let left: Vec<_> = bus
-        .snapshot()
+    let snapshot = bus.snapshot();
+    let left = snapshot
         .servers
         .iter()
-        .filter_map(|(server, record)| Some(format!("{server} (pid {})", record.process.as_ref()?.pid)))
-        .collect();
-    match left.is_empty() {
-        true => Ok(Exit::Done),
-        false => Err(CommandFailure::new(
-            Exit::Failed,
-            format!("the shutdown deadline has passed and these are still there: {}", left.join(", ")),
-        )
-        .next_step("the kernel holds them, often in a driver; look at dmesg")),
+        .filter_map(|(server, record)| Some(format!("{server} (pid {})", record.process.as_ref()?.pid)));
+    let left: Vec<_> = left.collect();
+    if left.is_empty() {
+        return Ok(Exit::Done);
     }
+    let message = format!("the shutdown deadline has passed and these are still there: {}", left.join(", "));
+    Err(CommandFailure::new(Exit::Failed, message).next_step("the kernel holds them, often in a driver; look at dmesg"))
 }
 
-async fn publish(host: &Host, event: EventDraft) -> Result<(), CommandFailure> {
-    host.publisher().publish(event).await.map_err(failed)
-}
-
-fn failed(error: impl std::fmt::Display) -> CommandFailure {
+fn failed(error: impl Display) -> CommandFailure {
     CommandFailure::new(Exit::Failed, error)
 }
 
-/// Without it nobody is found who outlives a server, and no server is started: the shim is our own executable by its name there.
+/// Fails without /proc: the launcher starts its shim as `/proc/self/exe`, and finds escaped descendants there.
 fn require_proc() -> Result<(), CommandFailure> {
     fs::read("/proc/self/stat").map(drop).map_err(|error| {
         CommandFailure::new(Exit::Failed, format!("cannot read /proc/self/stat: {error}"))
@@ -213,83 +202,11 @@ fn require_proc() -> Result<(), CommandFailure> {
     })
 }
 
-/// Spans are sent where the environment names a collector; else nothing is started.
-fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
-    let failed =
-        |error: TracingError| CommandFailure::new(Exit::Usage, error).next_step("mend or unset the OTEL_* variable");
-    let Some(settings) = TracingSettings::from_env().map_err(failed)? else { return Ok(None) };
-    Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot).map(Some).map_err(failed)
-}
-
-/// The data files of a directory, which `key` names, before the built-in ones.
-fn library<F: PluginFile>(directory: Option<&Path>, key: &str) -> Result<PluginSet<F>, CommandFailure> {
-    compose::library(directory).map_err(|error| {
-        CommandFailure::new(Exit::Usage, error).next_step(format!("mend the file, or take it out of {key}"))
-    })
-}
-
-fn bind(listen: Option<&TcpAddress>, state_dir: &Path) -> Result<Listeners, CommandFailure> {
-    let settings = ListenSettings {
-        tcp: listen.map(|address| (address.host.clone(), address.port)),
-        control: state_dir.join("control.sock"),
-    };
-    Listeners::bind(&settings).map_err(|error| {
-        let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-        CommandFailure::new(Exit::Failed, format!("{error}{source}")).next_step(error.next_step())
-    })
-}
-
-fn read_token(path: &Path) -> Result<Token, CommandFailure> {
-    let failed = |error: &dyn std::fmt::Display| {
-        CommandFailure::new(Exit::Usage, format!("cannot use the token file {}: {error}", path.display()))
-            .next_step("write the token into its first line, and let only the daemon's user read it")
-    };
-    let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
-    Token::new(text.lines().next().unwrap_or_default()).map_err(|error| failed(&error))
-}
-
-/// The watch on the file of a configuration. The daemon does without where the kernel gives none: HUP is left.
-fn watch_configuration(source: &Source) -> Option<ConfigWatch> {
-    let path = source.path.as_ref().map(|path| source.directory.join(path.file_name().unwrap_or_default()))?;
-    match ConfigWatch::new(&path, source.text.clone()) {
-        Ok(watch) => Some(watch),
-        Err(error) => {
-            let path = path.display();
-            tracing::warn!(%path, %error, "the configuration is not watched; send HUP after a change");
-            None
-        }
-    }
-}
-
-/// Names of `--server` that are not configured would silently start nothing.
-fn check_only(only: &[ServerId], fleet: &Fleet) -> Result<Option<Vec<ServerId>>, CommandFailure> {
+/// Fails for a name of `--server` that is not configured, which would silently start nothing.
+fn check_only(only: Vec<ServerId>, fleet: &Fleet) -> Result<Option<Vec<ServerId>>, CommandFailure> {
     if let Some(unknown) = only.iter().find(|server| fleet.get(server.as_str()).is_none()) {
         let known = fleet.iter().map(|spec| spec.id.as_str());
         return Err(CommandFailure::unknown_server(Exit::Usage, unknown, known));
     }
-    Ok((!only.is_empty()).then(|| only.to_vec()))
-}
-
-/// A runtime for the daemon: its work is waiting, so that one thread serves any number of servers, from one heap. What may
-/// block has threads of its own.
-///
-/// # Errors
-/// Where the kernel gives no thread.
-pub fn build_runtime() -> Result<Arc<tokio::runtime::Runtime>, CommandFailure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .thread_keep_alive(THREAD_KEEP_ALIVE)
-        .thread_name("llama-warden")
-        .enable_all()
-        .build()
-        .map_err(|error| CommandFailure::new(Exit::Failed, format!("cannot start the runtime: {error}")))?;
-    drop(runtime.spawn_blocking(|| ()));
-    Ok(Arc::new(runtime))
-}
-
-/// Ends a runtime whose daemon has ended. What still reads a file somewhere is not waited for: its disk may never answer.
-pub fn shut_down_runtime(runtime: Arc<tokio::runtime::Runtime>) {
-    if let Some(runtime) = Arc::into_inner(runtime) {
-        runtime.shutdown_background();
-    }
+    Ok((!only.is_empty()).then_some(only))
 }

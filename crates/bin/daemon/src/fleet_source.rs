@@ -1,8 +1,7 @@
 //! Where the supervisor gets fleets from: the configuration in force, and the files that it came from.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use llama_warden_api::ModelsSource;
 use llama_warden_config::{Configuration, Fleet, Host, Problems};
 use llama_warden_events::{ProfileCard, RefusalReason, Refused, ServerId};
 use llama_warden_supervisor::{Change, FleetSource, Resolved};
@@ -10,26 +9,86 @@ use serde_json::Value;
 
 use crate::exit::{CommandFailure, FailureMessage};
 use crate::load::LoadedConfig;
-use crate::models::{Inventory, ModelsReport, PortFile};
+use crate::models::{AssignedPorts, Inventory, ModelsReport, PortFile};
 
-/// What answers while the daemon runs.
-pub struct FleetSources {
-    /// For the supervisor.
-    pub fleet: FleetSource,
-    /// For `/api/v1/models`.
-    pub models: ModelsSource,
+/// The configuration in force, and what resolves changes of it. It answers the supervisor and `/api/v1/models`.
+pub struct FleetResolver {
+    active: Mutex<ActiveConfiguration>,
+    models: Mutex<Value>,
+    ports: PortFile,
 }
 
-/// What is in force.
 #[derive(Clone)]
 struct ActiveConfiguration {
     loaded: LoadedConfig,
     profile: Option<String>,
+    /// The only servers to start, until a profile is activated.
     only: Option<Vec<ServerId>>,
 }
 
+impl FleetResolver {
+    /// Begins with the configuration of `inventory`, the profile that was asked for (`None`: the configured one), and the
+    /// only servers to start. Ports of discovered models are saved in `ports`.
+    pub fn new(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<ServerId>>, ports: PortFile) -> Self {
+        let profile = inventory.loaded.configuration.active_profile(profile).map(str::to_owned);
+        let active = ActiveConfiguration { loaded: inventory.loaded.clone(), profile, only };
+        Self { active: Mutex::new(active), models: Mutex::new(json(&inventory.models)), ports }
+    }
+
+    /// The resolver as the supervisor calls it.
+    pub fn source(self: Arc<Self>) -> FleetSource {
+        Arc::new(move |change| self.resolve(change))
+    }
+
+    /// What discovery found, as JSON.
+    pub fn models(&self) -> Value {
+        lock(&self.models).clone()
+    }
+
+    /// Resolves a change. What is in force changes only where the answer is a fleet, and never by a preview.
+    fn resolve(&self, change: &Change) -> Result<Resolved, Refused> {
+        // Held throughout: a reload reads files, and a profile that is activated meanwhile must find the new ones.
+        let mut active = lock(&self.active);
+        let with_profile = |profile: &Option<String>| ActiveConfiguration {
+            loaded: active.loaded.clone(),
+            profile: profile.clone(),
+            only: None,
+        };
+        match change {
+            Change::Preview(profile) => with_profile(profile).resolve(),
+            Change::Profile(profile) => {
+                let next = with_profile(profile);
+                let resolved = next.resolve()?;
+                *active = next;
+                Ok(resolved)
+            }
+            Change::Reload => {
+                let (next, resolved) = self.reload(&active)?;
+                *active = next;
+                Ok(resolved)
+            }
+        }
+    }
+
+    fn reload(&self, active: &ActiveConfiguration) -> Result<(ActiveConfiguration, Resolved), Refused> {
+        let inventory = active.loaded.reload().and_then(Inventory::scan).map_err(invalid)?;
+        let before = active.fleet().unwrap_or_default();
+        let Inventory { loaded, models, ports } = inventory.compacted(Some(active.profile()), &before);
+        let next = ActiveConfiguration { loaded, ..active.clone() };
+        let resolved = next.resolve().map_err(|refused| {
+            let detail = format!("the active profile is not in it any more: {}", refused.detail);
+            Refused::new(RefusalReason::InvalidConfiguration, detail)
+        })?;
+        warn_of_deferred_changes(&active.loaded.configuration, &next.loaded.configuration);
+        models.log();
+        save_ports(&self.ports, &ports);
+        *lock(&self.models) = json(&models);
+        Ok((next, resolved))
+    }
+}
+
 impl ActiveConfiguration {
-    /// The profile for [`Configuration::resolve`]: an empty name is none, whatever `daemon.profile` says.
+    /// The profile for [`Configuration::resolve`]: an empty name is no profile, whatever `daemon.profile` says.
     fn profile(&self) -> &str {
         self.profile.as_deref().unwrap_or("")
     }
@@ -37,55 +96,15 @@ impl ActiveConfiguration {
     fn fleet(&self) -> Result<Fleet, Problems> {
         self.loaded.configuration.resolve(Some(self.profile()), &Host::current())
     }
-}
 
-/// FleetSources that start with an inventory, the profile that was asked for, and the servers that alone are started until a
-/// profile is activated. AssignedPorts are kept in `ports`.
-pub fn sources(
-    inventory: &Inventory,
-    profile: Option<&str>,
-    only: Option<Vec<ServerId>>,
-    ports: PortFile,
-) -> FleetSources {
-    let active = Mutex::new(ActiveConfiguration {
-        loaded: inventory.loaded.clone(),
-        profile: inventory.loaded.configuration.active_profile(profile).map(str::to_owned),
-        only,
-    });
-    let models = Arc::new(Mutex::new(json(&inventory.models)));
-    let found = models.clone();
-    let fleet = move |change: &Change| {
-        let mut active = active.lock().unwrap_or_else(PoisonError::into_inner);
-        let next =
-            |profile: &Option<String>| ActiveConfiguration { profile: profile.clone(), only: None, ..active.clone() };
-        match change {
-            Change::Preview(profile) => resolve(&next(profile)),
-            Change::Profile(profile) => {
-                let next = next(profile);
-                let resolved = resolve(&next)?;
-                *active = next;
-                Ok(resolved)
-            }
-            Change::Reload => {
-                let inventory = active.loaded.reload().and_then(Inventory::scan).map_err(invalid)?;
-                let before = active.fleet().unwrap_or_default();
-                let inventory = inventory.compacted(Some(active.profile()), &before);
-                let next = ActiveConfiguration { loaded: inventory.loaded, ..active.clone() };
-                let resolved = resolve(&next).map_err(|refused| {
-                    let detail = format!("the active profile is not in it any more: {}", refused.detail);
-                    Refused::new(RefusalReason::InvalidConfiguration, detail)
-                })?;
-                warn_of_deferred_changes(&active.loaded.configuration, &next.loaded.configuration);
-                inventory.models.log();
-                save_ports(&ports, &inventory.ports);
-                *found.lock().unwrap_or_else(PoisonError::into_inner) = json(&inventory.models);
-                *active = next;
-                Ok(resolved)
-            }
-        }
-    };
-    let models = move || models.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    FleetSources { fleet: Arc::new(fleet), models: Arc::new(models) }
+    fn resolve(&self) -> Result<Resolved, Refused> {
+        let unknown = |problems: Problems| {
+            let messages: Vec<_> = problems.0.into_iter().map(|problem| problem.message).collect();
+            Refused::new(RefusalReason::UnknownProfile, messages.join("\n"))
+        };
+        let fleet = enable_only(self.fleet().map_err(unknown)?, self.only.as_deref());
+        Ok(Resolved { fleet, profile: self.profile.clone(), profiles: profiles(&self.loaded.configuration) })
+    }
 }
 
 /// The fleet to begin with: of the enabled servers only these, where some are named.
@@ -97,7 +116,7 @@ pub fn enable_only(fleet: Fleet, only: Option<&[ServerId]>) -> Fleet {
 }
 
 /// Keeps ports for the next run. The daemon runs well without; its servers may have other ports next time.
-pub fn save_ports(file: &PortFile, ports: &crate::models::AssignedPorts) {
+pub fn save_ports(file: &PortFile, ports: &AssignedPorts) {
     if let Err(error) = file.write(ports) {
         tracing::warn!(%error, "the ports of discovered models cannot be kept; they may be others after a restart");
     }
@@ -140,13 +159,9 @@ fn warn_of_deferred_changes(old: &Configuration, new: &Configuration) {
     }
 }
 
-fn resolve(next: &ActiveConfiguration) -> Result<Resolved, Refused> {
-    let unknown = |problems: Problems| {
-        let texts: Vec<_> = problems.0.into_iter().map(|problem| problem.message).collect();
-        Refused::new(RefusalReason::UnknownProfile, texts.join("\n"))
-    };
-    let fleet = enable_only(next.fleet().map_err(unknown)?, next.only.as_deref());
-    Ok(Resolved { fleet, profile: next.profile.clone(), profiles: profiles(&next.loaded.configuration) })
+/// Locks a value that every writer replaces as a whole, so that a panic of one leaves it consistent.
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -159,14 +174,15 @@ mod tests {
 
     const TEXT: &str = "[[servers]]\nid='a'\nmodel='a.gguf'\n[[servers]]\nid='b'\nmodel='b.gguf'\nenabled=false\n[profiles.two]\nservers=['b']\n";
 
-    /// FleetSources of a file in a folder, and the profile that is asked for.
-    fn sources_of(folder: &Path, profile: Option<&str>, only: Option<Vec<ServerId>>) -> FleetSources {
+    /// The source of a file in a folder, begun with a profile and the only servers to start.
+    fn source_of(folder: &Path, profile: Option<&str>, only: Option<Vec<ServerId>>) -> FleetSource {
         let file = folder.join("llama-warden.toml");
         std::fs::write(&file, TEXT).expect("writable");
         let source = Source::read(&file, folder).expect("readable");
         let loaded = LoadedConfig::parse(&source, Environment::default()).expect("valid");
         let inventory = Inventory { loaded, models: ModelsReport::default(), ports: Default::default() };
-        sources(&inventory.compacted(profile, &Fleet::default()), profile, only, PortFile::new(folder))
+        let inventory = inventory.compacted(profile, &Fleet::default());
+        Arc::new(FleetResolver::new(&inventory, profile, only, PortFile::new(folder))).source()
     }
 
     fn enabled(resolved: &Resolved) -> Vec<String> {
@@ -180,7 +196,7 @@ mod tests {
     #[test]
     fn a_profile_enables_its_servers_and_none_the_enabled_ones() {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let source = sources_of(folder.path(), None, None).fleet;
+        let source = source_of(folder.path(), None, None);
         let resolved = source(&Change::Profile(two())).expect("known");
         assert_eq!((enabled(&resolved), resolved.profile.as_deref()), (vec!["b".to_owned()], Some("two")));
         assert_eq!(enabled(&source(&Change::Profile(None)).expect("always there")), ["a"]);
@@ -191,7 +207,7 @@ mod tests {
     #[test]
     fn a_preview_changes_nothing() {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let source = sources_of(folder.path(), None, None).fleet;
+        let source = source_of(folder.path(), None, None);
         assert_eq!(enabled(&source(&Change::Preview(two())).expect("known")), ["b"]);
         let reloaded = source(&Change::Reload).expect("valid");
         assert_eq!((enabled(&reloaded), reloaded.profile), (vec!["a".to_owned()], None));
@@ -201,7 +217,7 @@ mod tests {
     fn a_reload_keeps_the_profile_and_a_bad_file_changes_nothing() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let file = folder.path().join("llama-warden.toml");
-        let source = sources_of(folder.path(), Some("two"), None).fleet;
+        let source = source_of(folder.path(), Some("two"), None);
         std::fs::write(&file, TEXT.replace("id='a'", "id='c'")).expect("writable");
         let reloaded = source(&Change::Reload).expect("valid");
         assert_eq!((enabled(&reloaded), reloaded.fleet.get("c").is_some()), (vec!["b".to_owned()], true));
@@ -218,7 +234,7 @@ mod tests {
     #[test]
     fn a_server_that_a_reload_does_not_change_is_kept_once() {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let source = sources_of(folder.path(), None, None).fleet;
+        let source = source_of(folder.path(), None, None);
         let before = source(&Change::Profile(None)).expect("always there").fleet;
         let text = TEXT.replace("b.gguf", "other.gguf");
         std::fs::write(folder.path().join("llama-warden.toml"), text).expect("writable");
@@ -231,7 +247,7 @@ mod tests {
     fn the_servers_that_alone_are_started_stay_so_until_a_profile_is_activated() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let b = ServerId::new("b").expect("valid");
-        let source = sources_of(folder.path(), None, Some(vec![b])).fleet;
+        let source = source_of(folder.path(), None, Some(vec![b]));
         assert_eq!(enabled(&source(&Change::Reload).expect("valid")), ["b"]);
         assert_eq!(enabled(&source(&Change::Profile(None)).expect("always there")), ["a"]);
         assert_eq!(enabled(&source(&Change::Reload).expect("valid")), ["a"]);

@@ -13,12 +13,15 @@ mod fleet_source;
 mod heap;
 mod load;
 pub mod models;
+mod runtime;
+mod settings;
 mod signals;
 mod state_dir;
 
-pub use daemon::{PreparedDaemon, UpOptions, build_runtime, shut_down_runtime};
+pub use daemon::{PreparedDaemon, UpOptions};
 pub use exit::{CommandFailure, Exit, FailureMessage};
-pub use extensions::Matchers;
+pub use extensions::{AddComponent, Extensions, MakeMatcher};
 pub use fleet_source::profiles;
 pub use heap::use_one_arena;
 pub use load::{LoadedConfig, print_problems, print_warnings};
+pub use runtime::build_runtime;

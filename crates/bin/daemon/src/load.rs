@@ -10,6 +10,7 @@ use llama_warden_config::{
 use toml::de::DeTable;
 
 use crate::exit::{CommandFailure, Exit};
+use crate::state_dir::control_socket;
 
 /// A configuration with what it was made from.
 #[derive(Debug, Clone)]
@@ -107,7 +108,7 @@ impl LoadedConfig {
     /// # Errors
     /// As [`Self::state_dir`].
     pub fn control_socket(&self) -> Result<PathBuf, CommandFailure> {
-        Ok(self.state_dir()?.join("control.sock"))
+        Ok(control_socket(&self.state_dir()?))
     }
 }
 

@@ -76,6 +76,16 @@ impl StateDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// The path of the control socket in it.
+    pub fn control_socket(&self) -> PathBuf {
+        control_socket(&self.path)
+    }
+}
+
+/// The path of the control socket in a state directory.
+pub fn control_socket(state_dir: &Path) -> PathBuf {
+    state_dir.join("control.sock")
 }
 
 /// The process that took the lock last; `None` where it has not said so yet.

@@ -1,14 +1,28 @@
-//! llama-warden as a library: the program, and what others need to compile a plug-in into it.
+//! llama-warden as a library: the program, and the types that a compiled plug-in needs.
 //!
-//! [`Program`] is all of it, for a `main` of one line. The command line is `llama-warden-cli`, the daemon
-//! `llama-warden-daemon`; everything that decides or acts lives in the crates of the components.
+//! [`Program`] is all of it, for a `main` of one line. The command line lives in `llama-warden-cli`, the daemon in
+//! `llama-warden-daemon`, and everything that decides or acts in the crates of the components.
 
 mod program;
 
-pub use llama_warden_daemon::Matchers;
 pub use program::Program;
 
-/// What a compiled plug-in needs: the trait, and the types in it.
+/// The types of a compiled plug-in: the trait to implement, and what it receives and returns.
+///
+/// ```
+/// use llama_warden::plugin::{Matcher, StreamName, Verdict};
+///
+/// /// Reads a fork that announces itself in one line.
+/// struct Fork;
+///
+/// impl Matcher for Fork {
+///     fn on_line(&mut self, _stream: StreamName, line: &[u8]) -> Verdict {
+///         if line == b"at your service" { Verdict::Ready } else { Verdict::Nothing }
+///     }
+/// }
+///
+/// assert_eq!(Fork.on_line(StreamName::Stdout, b"at your service"), Verdict::Ready);
+/// ```
 pub mod plugin {
     pub use llama_warden_config::ServerSpec;
     pub use llama_warden_events::{FailureReason, StreamName};

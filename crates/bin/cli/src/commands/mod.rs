@@ -5,6 +5,7 @@ mod argv;
 mod check;
 mod completions;
 mod control;
+mod demo;
 mod detector;
 mod dialect;
 mod down;
@@ -18,17 +19,17 @@ mod status;
 mod up;
 mod wait;
 
-use llama_warden_daemon::{CommandFailure, Exit, Matchers};
+use llama_warden_daemon::{CommandFailure, Exit, Extensions};
 
 use crate::args::{Cli, CliCommand};
 use crate::runtime::on_runtime;
 
 /// Runs the command of a command line.
-pub fn run(cli: &Cli, matchers: Option<&Matchers>) -> Result<Exit, CommandFailure> {
+pub fn run(cli: &Cli, extensions: Extensions) -> Result<Exit, CommandFailure> {
     let global = &cli.global;
     match &cli.command {
-        CliCommand::Up(args) => up::run(global, args, matchers),
-        CliCommand::Demo => up::demo(matchers),
+        CliCommand::Up(args) => up::run(global, args, extensions),
+        CliCommand::Demo => demo::run(extensions),
         CliCommand::Status(args) => on_runtime(status::run(global, args)),
         CliCommand::Start(args) => on_runtime(control::run(global, control::Verb::Start, args)),
         CliCommand::Stop(args) => on_runtime(control::run(global, control::Verb::Stop, args)),

@@ -1,6 +1,6 @@
 //! What `demo` runs: three servers with tiny models in a temporary directory.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ const SERVERS: [(&str, &str); 3] = [("tiny_a", "Tiny A"), ("tiny_b", "Tiny B"), 
 
 /// A directory with three models, and a configuration that runs them. Gone when dropped.
 #[derive(Debug)]
-pub struct Demo {
+pub struct DemoFleet {
     directory: TempDir,
     binary: DemoBinary,
     text: String,
@@ -35,7 +35,7 @@ pub enum DemoBinary {
     StandIn(PathBuf),
 }
 
-impl Demo {
+impl DemoFleet {
     /// Writes the models and finds a llama-server and free ports.
     ///
     /// # Errors
@@ -144,18 +144,20 @@ fn configuration(directory: &Path, binary: &Path, ports: [u16; 3]) -> String {
 }
 
 /// Whether these arguments ask this program to act as the stand-in.
-pub fn is_stand_in(program: Option<&OsString>) -> bool {
+pub fn is_stand_in(program: Option<&OsStr>) -> bool {
     program.is_some_and(|program| Path::new(program).file_name() == Some(OsStr::new(STAND_IN)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
     use llama_warden_daemon::LoadedConfig;
 
     #[test]
     fn the_demo_is_a_valid_configuration_of_three_servers() {
-        let demo = Demo::prepare().expect("a temporary directory");
+        let demo = DemoFleet::prepare().expect("a temporary directory");
         let loaded = LoadedConfig::parse(&demo.source(), std::iter::empty::<(OsString, OsString)>().collect());
         let fleet = loaded.expect("valid").fleet(None).expect("no profile is named");
         assert_eq!(fleet.iter().filter(|spec| spec.enabled && spec.model.is_file()).count(), 3);
