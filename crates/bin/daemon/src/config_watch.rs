@@ -1,9 +1,9 @@
-//! The component that notices a changed configuration file and asks for a reload.
+//! The component that requests a reload when the configuration file changes.
 //!
-//! The folder is watched, not the file: editors and Kubernetes replace files by renames and symbolic links, and the folder
-//! of what the path leads to is watched beside it. A change counts when the text is another one than the last that was
-//! seen, so that neither a touch nor our own reading asks for anything; the first text is the one that the daemon started
-//! with, so that a change during the start is not lost.
+//! It watches the file's folder and the folder of the link's target, not the file: editors and Kubernetes replace files by
+//! renames and symbolic links. It compares the text with the latest one that it read, so that neither a touch nor our own
+//! reading requests anything. The first text is the one that the daemon started with, so that a change during the start is
+//! not lost.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -21,54 +21,54 @@ use nix::errno::Errno;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-/// How long a file has to be left alone before it is read: writers write in pieces.
+/// Time without a notice before the file is read: a writer may need several writes.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// Longest time from a change to a look at the file, in a folder in which something always happens.
+/// Longest time from a notice to a read, in a folder that never comes to rest.
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// Watches a configuration file.
 #[derive(Debug)]
 pub struct ConfigWatch {
     path: PathBuf,
-    /// What the file said last; `None` where it could not be read.
+    /// The latest text of the file; `None` if it could not be read.
     text: Option<Text>,
     watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
-    /// FailureMessage on each change. A permit is kept, so a change between two waits is not lost, and many are one.
+    /// Notified on each change. It stores one permit, so a change between two waits is not lost, and many become one.
     changes: Arc<Notify>,
 }
 
 impl ConfigWatch {
-    /// Watches the file at `path`, which said `text` when it was read.
+    /// Watches the file at `path`, which contained `text` when it was read.
     ///
     /// # Errors
-    /// Where the kernel gives no watch.
+    /// The kernel refuses a watch.
     pub fn new(path: &Path, text: Text) -> notify::Result<Self> {
         let changes = Arc::new(Notify::new());
-        let told = changes.clone();
+        let notifier = changes.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // An error says that events may have been lost: then looking is what helps.
+            // An error means that notices may be lost: it notifies too, since reading the file finds a change anyway.
             if event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
                 return;
             }
-            told.notify_one();
+            notifier.notify_one();
         })?;
         let mut watch = Self { path: path.to_owned(), text: Some(text), watcher, watched: BTreeSet::new(), changes };
         watch.arm()?;
-        // What changed before the watch stood is found by the first look.
+        // Reads once for changes before the watch was armed.
         watch.changes.notify_one();
         Ok(watch)
     }
 
-    /// Watches the folders of the path and of what it leads to now.
+    /// Watches the folders of the path and of its present target, and no others.
     fn arm(&mut self) -> notify::Result<()> {
         let target = fs::canonicalize(&self.path).ok();
         let files = [Some(&self.path), target.as_ref()];
         let folders: BTreeSet<PathBuf> =
             files.into_iter().flatten().filter_map(|file| file.parent()).map(Path::to_owned).collect();
         for gone in self.watched.difference(&folders) {
-            // Its folder may be gone, and the watch with it.
+            // Fails if the folder is gone, and the watch with it.
             let _ = self.watcher.unwatch(gone);
         }
         for folder in &folders {
@@ -78,17 +78,16 @@ impl ConfigWatch {
         Ok(())
     }
 
-    /// Looks at the file: whether it says something new, or can no longer be read. That the daemon ran out of descriptors
-    /// says nothing of the file.
+    /// Reads the file, and returns whether its text is new or it can no longer be read.
     ///
     /// # Errors
-    /// Where it cannot be told now.
+    /// The daemon is out of descriptors or memory, which says nothing about the file.
     fn has_changed(&mut self) -> io::Result<bool> {
         if let Err(error) = self.arm() {
             let path = self.path.display();
             tracing::warn!(%path, %error, "the configuration may not be watched any more; send HUP after a change");
         }
-        let text = match read(&self.path) {
+        let text = match fs::read_to_string(&self.path) {
             Err(error) if is_exhaustion(&error) => return Err(error),
             text => text.ok(),
         };
@@ -105,10 +104,6 @@ fn is_exhaustion(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
 }
 
-fn read(path: &Path) -> io::Result<String> {
-    fs::read_to_string(path)
-}
-
 impl Component for ConfigWatch {
     const NAME: &'static str = "config-watch";
 
@@ -117,19 +112,20 @@ impl Component for ConfigWatch {
 
     async fn run(mut self, ports: Ports<NoCommand>) -> Result<(), Infallible> {
         let mut changed_at: Option<Uptime> = None;
-        let mut look_at: Option<Uptime> = None;
+        let mut read_at: Option<Uptime> = None;
         let mut reply: Option<PendingReply> = None;
         loop {
             tokio::select! {
                 () = ports.cancel.cancelled() => return Ok(()),
                 () = self.changes.notified() => {
                     let now = ports.clock.now();
+                    // Each notice puts the read off, but never beyond LONGEST after the first one.
                     let first = *changed_at.get_or_insert(now);
-                    let look = (now.as_duration() + DEBOUNCE).min(first.as_duration() + LONGEST);
-                    look_at = Some(Uptime::new(look));
+                    let due = (now.as_duration() + DEBOUNCE).min(first.as_duration() + LONGEST);
+                    read_at = Some(Uptime::new(due));
                 }
-                () = ports.clock.sleep_until(look_at), if look_at.is_some() => {
-                    (changed_at, look_at) = (None, None);
+                () = ports.clock.sleep_until(read_at), if read_at.is_some() => {
+                    (changed_at, read_at) = (None, None);
                     match self.has_changed() {
                         Ok(true) => {
                             let trigger = format!("a change of {}", self.path.display());
@@ -137,18 +133,18 @@ impl Component for ConfigWatch {
                         }
                         Ok(false) => {}
                         Err(error) => {
-                            tracing::debug!(%error, "the configuration cannot be looked at now");
-                            look_at = Some(Uptime::new(ports.clock.now().as_duration() + LONGEST));
+                            tracing::debug!(%error, "the configuration cannot be read now; retrying");
+                            read_at = Some(Uptime::new(ports.clock.now().as_duration() + LONGEST));
                         }
                     }
                 }
                 answer = answer(&mut reply), if reply.is_some() => {
                     reply = None;
-                    // Why a configuration is refused is told as an event.
+                    // An invalid configuration is published as an event, with its problems.
                     if let Err(refused) = answer
                         && refused.reason != RefusalReason::InvalidConfiguration
                     {
-                        tracing::warn!(%refused, "a changed configuration is not taken up");
+                        tracing::warn!(%refused, "the changed configuration is not loaded");
                     }
                 }
             }
@@ -174,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// Longest time for a notice that must come.
+    /// Longest time for a request that must come.
     const PATIENCE: Duration = Duration::from_secs(20);
 
     struct Watched {
@@ -207,12 +203,12 @@ mod tests {
             request.refuse(Refused::new(RefusalReason::InvalidConfiguration, "a test"));
         }
 
-        /// That nothing was asked for before the notice that `change` brings about.
+        /// Expects one request after `change`, and no second one.
         async fn expect_one(&mut self, what: &str, change: impl FnOnce()) {
             change();
             self.expect_reload(what).await;
             let more = tokio::time::timeout(DEBOUNCE * 3, self.inbox.recv()).await;
-            assert!(more.is_err(), "{what}: asked twice");
+            assert!(more.is_err(), "{what}: requested twice");
         }
 
         async fn end(self) {

@@ -1,6 +1,6 @@
-//! What the program says about itself, word for word as `cargo xtask schema` generated it from the types.
+//! Schemas, catalogues and the OpenAPI document, as `cargo xtask schema` generated them from the types.
 //!
-//! What generates it is not in the program: most of what an idle daemon holds in memory is code.
+//! They are embedded, not generated at run time: the generators would be code, which is most of an idle daemon's memory.
 
 /// JSON Schema of the configuration.
 pub const CONFIG_SCHEMA: &str = include_str!("../../../../docs/schema/config.json");

@@ -1,4 +1,4 @@
-//! Exit codes, and failures on their way to one.
+//! Exit codes, and the failures that lead to them.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -6,27 +6,27 @@ use std::process::ExitCode;
 use llama_warden_config::Problems;
 use llama_warden_events::{ServerId, Signal};
 
-/// How the program ends. The numbers are part of the contract with scripts.
+/// The result of a command. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything that was asked for is done.
+    /// 0: everything was done.
     Done,
-    /// Something failed.
+    /// 1: something failed.
     Failed,
-    /// The command line or the configuration is wrong.
+    /// 2: the command line or the configuration is wrong.
     Usage,
-    /// A server did not become what was waited for.
+    /// 3: a server did not reach the requested state.
     NotReached,
-    /// Another daemon holds the state directory.
+    /// 4: another daemon holds the state directory.
     Held,
-    /// There is no daemon to talk to.
+    /// 5: no daemon answers.
     NoDaemon,
-    /// A signal ended the daemon before everything was stopped in peace.
+    /// 128 + signal: this signal made the daemon kill its servers or leave at once.
     Signaled(Signal),
 }
 
 impl Exit {
-    /// The number.
+    /// The number, from 0 to 255.
     pub fn code(self) -> u8 {
         match self {
             Self::Done => 0,
@@ -46,50 +46,50 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command did not do what it was asked.
+/// A failed command of the program.
 #[derive(Debug)]
 pub struct CommandFailure {
-    /// How the program ends.
+    /// The exit code.
     pub exit: Exit,
-    /// What to tell.
+    /// The text for people.
     pub message: FailureMessage,
 }
 
-/// What a failure tells.
+/// The text of a failure.
 #[derive(Debug)]
 pub enum FailureMessage {
     /// One sentence, and what to do next.
     Text {
-        /// What went wrong, on what.
+        /// What failed, on what.
         message: String,
         /// What to do next.
         next_step: Option<String>,
     },
-    /// What is wrong with the configuration.
+    /// Every problem of the configuration, with its place.
     Configuration(Problems),
-    /// Everything was told already.
+    /// Nothing is left to print.
     AlreadyPrinted,
 }
 
 impl CommandFailure {
-    /// A failure that tells one sentence.
+    /// A failure with a message and no next step.
     pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
         Self { exit, message: FailureMessage::Text { message: message.to_string(), next_step: None } }
     }
 
-    /// Somebody named a server that is not configured; these are.
+    /// A server was named that is not configured; `known` are.
     pub fn unknown_server<'a>(exit: Exit, unknown: &ServerId, known: impl IntoIterator<Item = &'a str>) -> Self {
         let known: Vec<_> = known.into_iter().collect();
         Self::new(exit, format!("no server `{unknown}` is configured"))
             .next_step(format!("configured are: {}", known.join(", ")))
     }
 
-    /// A failure that has told everything already.
+    /// A failure that prints nothing.
     pub const fn silent(exit: Exit) -> Self {
         Self { exit, message: FailureMessage::AlreadyPrinted }
     }
 
-    /// Adds what to do next.
+    /// Adds the next step to a message.
     #[must_use]
     pub fn next_step(mut self, step: impl fmt::Display) -> Self {
         if let FailureMessage::Text { next_step, .. } = &mut self.message {

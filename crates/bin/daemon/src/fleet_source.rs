@@ -1,4 +1,7 @@
-//! Where the supervisor gets fleets from: the configuration in force, and the files that it came from.
+//! Resolves profiles and reloads to fleets for the supervisor.
+//!
+//! It owns the configuration in force. A change that is refused changes nothing. A server that a change leaves as it was
+//! is shared with the fleets of before, so that each exists once in memory.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -107,7 +110,7 @@ impl ActiveConfiguration {
     }
 }
 
-/// The fleet to begin with: of the enabled servers only these, where some are named.
+/// The fleet with only these servers enabled; unchanged for `None`.
 pub fn enable_only(fleet: Fleet, only: Option<&[ServerId]>) -> Fleet {
     match only {
         None => fleet,
@@ -115,14 +118,14 @@ pub fn enable_only(fleet: Fleet, only: Option<&[ServerId]>) -> Fleet {
     }
 }
 
-/// Keeps ports for the next run. The daemon runs well without; its servers may have other ports next time.
+/// Saves ports for the next run. A failure is only logged: discovered servers may get other ports next time.
 pub fn save_ports(file: &PortFile, ports: &AssignedPorts) {
     if let Err(error) = file.write(ports) {
-        tracing::warn!(%error, "the ports of discovered models cannot be kept; they may be others after a restart");
+        tracing::warn!(%error, "cannot save the ports of discovered models; they may change at the next start");
     }
 }
 
-/// The profiles of a configuration, as events carry them.
+/// The profiles of a configuration, as events describe them.
 pub fn profiles(configuration: &Configuration) -> Vec<ProfileCard> {
     let card = |profile: llama_warden_config::ProfileSummary| ProfileCard {
         name: profile.name,
@@ -145,7 +148,7 @@ fn invalid(failure: CommandFailure) -> Refused {
     Refused::new(RefusalReason::InvalidConfiguration, detail)
 }
 
-/// What the daemon itself is made of stays as it is until it starts again.
+/// Warns of changed keys that are read at the start of the daemon only.
 fn warn_of_deferred_changes(old: &Configuration, new: &Configuration) {
     let sections = [
         ("[daemon]", old.daemon() != new.daemon()),

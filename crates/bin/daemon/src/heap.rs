@@ -1,8 +1,8 @@
-//! The daemon's heap: one for all threads, and what is free in it goes back to the kernel when nothing happens any more.
+//! Limits glibc to one arena, and calls `malloc_trim` after 500 ms without events.
 //!
-//! The C library gives each thread an arena of its own, of which it never gives back what is free below its end. A daemon
-//! whose threads mostly wait needs one. Launches leave holes in it, between things that stay for months; those that span whole
-//! pages are given back once no event has come for a while. Other C libraries look after that themselves, or cannot be told.
+//! glibc gives each thread an arena of its own, and returns free memory to the kernel only from an arena's end. The daemon's
+//! threads mostly wait, so one arena is enough. Launches leave holes between allocations that stay for months; `malloc_trim`
+//! returns those that span whole pages. Other C libraries do this by themselves or have no such call: nothing happens there.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use llama_warden_component::{Component, Ports};
 use llama_warden_events::{NoCommand, Uptime};
 
-/// How long no event has to come.
+/// Time without events before the heap is trimmed.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Gives back memory whenever nothing happens.
+/// The component that trims the heap.
 #[derive(Debug)]
 pub struct HeapTrimmer;
 
@@ -41,23 +41,24 @@ impl Component for HeapTrimmer {
     }
 }
 
-/// Lets all threads allocate from one heap. Must be called before there is a second one.
+/// Makes all threads allocate from one arena. Must be called before a second thread exists.
 #[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "the C library's heap is set up by a call to it")]
+#[expect(unsafe_code, reason = "glibc is configured by a call")]
 pub fn use_one_arena() {
-    // SAFETY: it takes two numbers, and may be called at any time from any thread.
-    // It can only fail for numbers that it does not know; then threads have heaps of their own, as by default.
+    // SAFETY: mallopt takes two numbers, and may be called at any time from any thread.
+    // It fails only for a parameter that it does not know; then threads have arenas of their own, as by default.
     let _ = unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1) };
 }
 
 #[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "the C library's heap is trimmed by a call to it")]
+#[expect(unsafe_code, reason = "glibc trims its heap by a call")]
 fn trim() {
-    // SAFETY: it takes a number, and may be called at any time from any thread. What it says is whether there was anything.
+    // SAFETY: malloc_trim takes a number, and may be called at any time from any thread.
+    // It returns whether it released anything, which does not matter here.
     let _ = unsafe { nix::libc::malloc_trim(0) };
 }
 
-/// Nothing: this C library has one heap.
+/// Does nothing: only glibc has arenas.
 #[cfg(not(target_env = "gnu"))]
 pub fn use_one_arena() {}
 

@@ -1,4 +1,4 @@
-//! The configuration, from the command line's point of view: found, parsed, resolved for this machine.
+//! Finds, parses and resolves the configuration for this machine.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use toml::de::DeTable;
 use crate::exit::{CommandFailure, Exit};
 use crate::state_dir::control_socket;
 
-/// A configuration with what it was made from.
+/// A configuration, and what it was parsed from.
 #[derive(Debug, Clone)]
 pub struct LoadedConfig {
-    /// It. Shared, since it is as large as the file that it came from.
+    /// The configuration. Shared, since it is as large as its file.
     pub configuration: Arc<Configuration>,
-    /// What it was parsed from.
+    /// The text and path that it was parsed from.
     pub source: Source,
-    /// The environment that was laid over it.
+    /// The environment variables that override it.
     pub environment: Environment,
 }
 
@@ -32,10 +32,10 @@ impl LoadedConfig {
         Self::find_with_models(explicit, &[])
     }
 
-    /// The same with folders of models that the command line names.
+    /// Like [`Self::find`], with model folders of the command line.
     ///
     /// # Errors
-    /// As [`Self::find`]; a folder that cannot be read.
+    /// As [`Self::find`]; a folder cannot be read.
     pub fn find_with_models(explicit: Option<&Path>, folders: &[PathBuf]) -> Result<Self, CommandFailure> {
         let environment = Environment::current();
         let directory = current_directory()?;
@@ -44,7 +44,7 @@ impl LoadedConfig {
         Self::parse(&source, environment)
     }
 
-    /// Reads the file again that this was read from. Without one there is nothing to read but the folders of models.
+    /// Reads its file again. Without a file, a configuration that only names model folders stays as it is.
     ///
     /// # Errors
     /// Every problem, with its place.
@@ -70,11 +70,11 @@ impl LoadedConfig {
         Ok(Self { configuration: Arc::new(configuration), source: source.clone(), environment })
     }
 
-    /// Finds the configuration and takes from it only what leads to its daemon, as far as that is right. The rest of the
-    /// file may be invalid: it may have been edited since the daemon read it.
+    /// Finds the configuration and keeps only the valid keys that lead to its daemon. The rest of the file may be invalid:
+    /// it may have been edited since the daemon read it.
     ///
     /// # Errors
-    /// Where the environment is wrong.
+    /// An environment variable is invalid.
     pub fn find_daemon(explicit: Option<&Path>) -> Result<Self, CommandFailure> {
         let environment = Environment::current();
         let directory = current_directory().unwrap_or_else(|_| "/".into());
@@ -82,18 +82,18 @@ impl LoadedConfig {
         Self::parse(&keep_daemon_keys(&source), environment)
     }
 
-    /// The servers, for this machine and a profile.
+    /// The servers for this machine and a profile.
     ///
     /// # Errors
-    /// Where there is no such profile.
+    /// There is no such profile.
     pub fn fleet(&self, profile: Option<&str>) -> Result<Fleet, CommandFailure> {
         Ok(self.configuration.resolve(profile, &Host::current())?)
     }
 
-    /// Where the daemon of this configuration keeps its state.
+    /// The state directory of the daemon of this configuration.
     ///
     /// # Errors
-    /// Where none is configured and there is no home to fall back to.
+    /// None is configured, and HOME is not set.
     pub fn state_dir(&self) -> Result<PathBuf, CommandFailure> {
         let user = if nix::unistd::geteuid().is_root() { User::Root } else { User::Ordinary };
         let configured = self.configuration.daemon().state_dir.clone();
@@ -112,7 +112,8 @@ impl LoadedConfig {
     }
 }
 
-/// A source without all that does not lead to its daemon. Where the syntax is broken, what the parser makes of it counts.
+/// The source, reduced to the keys that lead to its daemon. If the syntax is broken, the parser's recovery counts. Each key
+/// is kept only if the result is still valid.
 fn keep_daemon_keys(source: &Source) -> Source {
     let (table, _) = DeTable::parse_recoverable(&source.text);
     let daemon = table.get_ref().get("daemon").and_then(|daemon| daemon.get_ref().as_table());
@@ -124,7 +125,7 @@ fn keep_daemon_keys(source: &Source) -> Source {
     })
 }
 
-/// A folder of models that the command line names, absolute. Without it nothing of what was asked for can run.
+/// The absolute path of a model folder of the command line. An unreadable one is an error: nothing of it could run.
 fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, CommandFailure> {
     let absolute = directory.join(folder);
     match std::fs::read_dir(&absolute) {
@@ -142,7 +143,7 @@ pub fn print_problems(problems: &Problems) {
     eprintln!("{}", problems.render(style()));
 }
 
-/// Prints what deserves a second look.
+/// Prints warnings to standard error, if there are any.
 pub fn print_warnings(problems: Vec<Problem>) {
     if !problems.is_empty() {
         print_problems(&Problems(problems));
@@ -156,7 +157,7 @@ fn style() -> RenderStyle {
 
 fn current_directory() -> Result<PathBuf, CommandFailure> {
     std::env::current_dir().map_err(|error| {
-        CommandFailure::new(Exit::Failed, format!("cannot tell the current directory: {error}"))
+        CommandFailure::new(Exit::Failed, format!("cannot read the current directory: {error}"))
             .next_step("change into a directory that exists")
     })
 }
@@ -165,7 +166,7 @@ fn current_directory() -> Result<PathBuf, CommandFailure> {
 mod tests {
     use super::*;
 
-    /// Of a text that is invalid in some way: the state directory and the token file that are still found.
+    /// The state directory and the token file that are still found in an invalid text.
     fn found(text: &str) -> (Option<PathBuf>, Option<PathBuf>) {
         let kept = keep_daemon_keys(&Source::text("/etc/warden", text));
         let loaded = LoadedConfig::parse(&kept, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"));

@@ -1,10 +1,10 @@
-//! Signals to the daemon: the first asks, the second insists, the third leaves.
+//! Handles signals to the daemon: the first shuts down with grace, the second kills the servers, the third leaves at once.
 //!
 //! | signal | first | second | third |
 //! |---|---|---|---|
-//! | TERM, INT | stop every server in peace | KILL what is left now | leave with 128 + its number |
-//! | QUIT | KILL what is left now | leave | |
-//! | HUP | read the configuration again; if the terminal hung up, as TERM | | |
+//! | TERM, INT | stop every server with its grace | KILL what is left now | leave with 128 + its number |
+//! | QUIT | KILL what is left now | leave with 128 + its number | |
+//! | HUP | reload the configuration; if the terminal hung up, as TERM | | |
 
 use std::io::IsTerminal;
 
@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
 use crate::exit::{CommandFailure, Exit};
 
-/// The signals that the daemon hears.
+/// The installed handlers.
 #[derive(Debug)]
 pub struct Signals {
     terminate: SignalStream,
@@ -24,8 +24,8 @@ pub struct Signals {
     started_on: Attachment,
 }
 
-/// Where a daemon runs. The kernel sends HUP to those on a terminal that is gone; on it they are no more
-/// (`isatty(3)` then fails with EIO).
+/// Whether the daemon has a terminal. When a terminal is closed, the kernel sends HUP to the processes on it, and `isatty(3)`
+/// on their descriptors fails with EIO from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attachment {
     Terminal,
@@ -40,7 +40,7 @@ impl Attachment {
     }
 }
 
-/// What a signal asks for.
+/// The command that a signal leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SignalRequest {
     Reload,
@@ -55,13 +55,14 @@ impl SignalRequest {
 }
 
 impl Signals {
-    /// Begins to handler; from now on no signal ends the process by itself.
+    /// Installs the handlers. From now on none of these signals ends the process by itself.
     ///
     /// # Errors
-    /// Where the kernel refuses a handler.
+    /// The kernel refuses a handler.
     pub fn install() -> Result<Self, CommandFailure> {
         let handler = |kind| {
-            signal(kind).map_err(|error| CommandFailure::new(Exit::Failed, format!("cannot hear signals: {error}")))
+            signal(kind)
+                .map_err(|error| CommandFailure::new(Exit::Failed, format!("cannot install signal handlers: {error}")))
         };
         Ok(Self {
             terminate: handler(SignalKind::terminate())?,
@@ -83,17 +84,19 @@ impl Signals {
         }
     }
 
-    /// Turns signals into wishes. Resolves with the signal after which the daemon leaves at once.
+    /// Turns each signal into a command. Resolves with the signal after which the daemon leaves at once. `forced` is set to
+    /// the signal that killed the servers: it decides the exit code.
     pub async fn run(mut self, commands: CommandSender, forced: tokio::sync::watch::Sender<Option<Signal>>) -> Signal {
         let mut urgency = 0;
         loop {
             let received = self.next().await;
             let trigger = format!("signal {received}");
             if SignalRequest::of(received, self.started_on, Attachment::now()) == SignalRequest::Reload {
-                // Nobody waits for the answer: what came of it is told by events, and the next signal may be an end.
+                // The answer is not awaited: events report the outcome, and the next signal may ask for a shutdown.
                 drop(commands.post(SuperviseCommand::Reload { trigger }));
                 continue;
             }
+            // Signals add up whatever their kind; QUIT skips the graceful step.
             urgency = if received == Signal::QUIT { (urgency + 1).max(2) } else { urgency + 1 };
             if urgency > 2 {
                 return received;

@@ -1,7 +1,7 @@
-//! One daemon per state directory.
+//! Locks the state directory: one daemon each.
 //!
-//! The lock is the kernel's and goes with the process, however it ends; the file's content only tells people who holds
-//! it. Children do not inherit the lock: their life is bound to the daemon's in another way.
+//! The kernel releases the lock when the process ends, however it ends; the file's content only names the holder for
+//! people. Children do not inherit the lock: the shim binds their life to the daemon's.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use crate::exit::{CommandFailure, Exit};
 
-/// How long a lock may outlive its holder. A child that was being made when the daemon was killed has a copy of the descriptor
-/// until its exec, milliseconds later.
+/// Longest time that a lock may outlive its holder. A child that was being forked when the daemon was killed keeps a copy
+/// of the descriptor until its exec, milliseconds later.
 const RELEASE_WAIT: Duration = Duration::from_secs(2);
 
-/// Pause between two looks at such a lock.
+/// Pause between two attempts at such a lock.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The exclusive right to a state directory, as long as it is kept.
+/// A locked state directory. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
@@ -27,21 +27,17 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the directory (0700) where it is missing, and locks it.
+    /// Creates the directory (mode 0700) if it is missing, and locks it.
     ///
     /// # Errors
-    /// [`Exit::Held`] where another daemon has it, naming that daemon; [`Exit::Failed`] where it cannot be written.
+    /// [`Exit::Held`] if another daemon holds it, with that daemon's pid; [`Exit::Failed`] if it cannot be written.
     pub fn acquire(path: &Path) -> Result<Self, CommandFailure> {
         let unusable = |what: &str, error: &std::io::Error| {
-            CommandFailure::new(Exit::Failed, format!("{what} in the state directory {}: {error}", path.display()))
+            CommandFailure::new(Exit::Failed, format!("cannot {what} the state directory {}: {error}", path.display()))
                 .next_step("give it to the user who runs llama-warden, or name another one as daemon.state-dir")
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(|error| unusable("cannot make what is missing", &error))?;
-        let path = fs::canonicalize(path).map_err(|error| unusable("cannot find the way", &error))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| unusable("create", &error))?;
+        let path = fs::canonicalize(path).map_err(|error| unusable("resolve", &error))?;
         let file = path.join("daemon.lock");
         let mut lock = OpenOptions::new()
             .read(true)
@@ -50,25 +46,25 @@ impl StateDir {
             .truncate(false)
             .mode(0o600)
             .open(&file)
-            .map_err(|error| unusable("cannot open daemon.lock", &error))?;
+            .map_err(|error| unusable("open daemon.lock in", &error))?;
         let deadline = Instant::now() + RELEASE_WAIT;
         loop {
             match lock.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => return Err(unusable("cannot lock daemon.lock", &error)),
+                Err(TryLockError::Error(error)) => return Err(unusable("lock daemon.lock in", &error)),
             }
             let holder = read_holder(&mut lock);
             if holder.is_none_or(is_running) || Instant::now() >= deadline {
                 return Err(held(&path, holder));
             }
-            // The kernel tells nobody of a lock that becomes free but who waits for it without a limit.
+            // flock(2) has no timeout: it either fails at once or blocks for ever. So this polls.
             thread::sleep(RETRY_INTERVAL);
         }
-        // Who holds it, for people; the lock itself does not depend on it.
+        // The pid is for people and for the poll above; the lock itself does not depend on it.
         let written =
             lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        written.map_err(|error| unusable("cannot write daemon.lock", &error))?;
+        written.map_err(|error| unusable("write daemon.lock in", &error))?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -88,14 +84,14 @@ pub fn control_socket(state_dir: &Path) -> PathBuf {
     state_dir.join("control.sock")
 }
 
-/// The process that took the lock last; `None` where it has not said so yet.
+/// The pid of the latest holder; `None` if it has not written it yet.
 fn read_holder(lock: &mut File) -> Option<u32> {
     let mut text = String::new();
     lock.rewind().and_then(|()| lock.read_to_string(&mut text)).ok()?;
     text.trim().parse().ok()
 }
 
-/// A zombie holds nothing any more.
+/// Whether the process exists and is no zombie: the kernel has closed a zombie's descriptors.
 fn is_running(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
@@ -136,7 +132,7 @@ mod tests {
         copy.lock().expect("free");
         (&copy).write_all(ended.id().to_string().as_bytes()).expect("fits");
         let released = thread::spawn(move || {
-            // await: the first look of the other thread, of which nothing tells.
+            // await: the first attempt of the other thread, which no event announces.
             thread::sleep(Duration::from_millis(100));
             drop(copy);
         });

@@ -1,7 +1,7 @@
-//! Models on disk and the servers that run them.
+//! Turns discovered models into servers with stable ports.
 //!
-//! A server of the file wins over a model of the same path or id. What is left becomes a server of its own: enabled where
-//! its folder was named on the command line, startable by id and by profiles where it stands in `models.dirs`.
+//! A configured server takes precedence over a model of the same path or id. Every other model becomes a server: enabled if
+//! its folder was named on the command line; only startable, by id or by a profile, if its folder is in `models.dirs`.
 
 mod port_file;
 mod report;
@@ -22,12 +22,12 @@ use crate::load::LoadedConfig;
 pub use port_file::{AssignedPorts, PortFile};
 pub use report::{KnownModel, ModelsReport, reason};
 
-/// ModelFolders with models.
+/// The folders to search, as absolute paths.
 #[derive(Debug, Clone, Default)]
 pub struct ModelFolders {
-    /// Those whose models are started by themselves, absolute.
+    /// Folders whose models become enabled servers.
     pub enabled: Vec<PathBuf>,
-    /// Those whose models are only there to be started, absolute.
+    /// Folders whose models become servers that are not enabled.
     pub known: Vec<PathBuf>,
 }
 
@@ -40,33 +40,33 @@ impl ModelFolders {
     }
 }
 
-/// A configuration with the models that were found for it.
+/// A configuration with its discovered models.
 #[derive(Debug, Clone)]
 pub struct Inventory {
-    /// The configuration, the servers of models included.
+    /// The configuration, including the servers of models.
     pub loaded: LoadedConfig,
-    /// What was found.
+    /// The models, for people and the API.
     pub models: ModelsReport,
-    /// The ports of those servers, to be kept.
+    /// The ports of those servers, to be saved.
     pub ports: AssignedPorts,
 }
 
-/// What a look at the model files came to.
+/// The result of a search for models.
 #[derive(Debug)]
 pub struct DiscoveryOutcome {
-    /// For the configuration.
+    /// Servers and tiers to add to the configuration.
     pub discovered: Discovered,
-    /// For people.
+    /// The models, for people and the API.
     pub report: ModelsReport,
-    /// Of every server that nobody wrote.
+    /// The ports of discovered servers, including remembered ones whose models are absent.
     pub ports: AssignedPorts,
 }
 
 impl Inventory {
-    /// Looks at the model files of a configuration. Writes nothing.
+    /// Searches the model folders of a configuration and adds servers for what it finds. Writes nothing.
     ///
     /// # Errors
-    /// Profiles that mean nothing that was found; fewer free ports than models.
+    /// A profile matches no server; there are fewer free ports than models.
     pub fn scan(loaded: LoadedConfig) -> Result<Self, CommandFailure> {
         let remembered = loaded.state_dir().map(|state| PortFile::new(&state).read()).unwrap_or_default();
         let DiscoveryOutcome { discovered, report, ports } =
@@ -75,22 +75,23 @@ impl Inventory {
         Ok(Self { loaded: LoadedConfig { configuration: Arc::new(configuration), ..loaded }, models: report, ports })
     }
 
-    /// The same for a daemon, which lives on it for months: without what only reports of the configuration need, and with
-    /// one copy of each server for what is configured, what is in force for `profile`, and what `before` was.
+    /// Reduces what the daemon holds for months: drops the text that only error messages need, and shares one copy of each
+    /// server among the configuration, the fleet in force for `profile`, and the fleet `before`.
     #[must_use]
     pub fn compacted(mut self, profile: Option<&str>, before: &Fleet) -> Self {
         let configuration = Arc::unwrap_or_clone(self.loaded.configuration).without_text().sharing(before);
-        // Whoever takes the profile up is told that there is none.
+        // An unknown profile is no error here: whoever starts or activates it gets one.
         let in_force = configuration.resolve(profile, &Host::current()).unwrap_or_default();
         self.loaded.configuration = Arc::new(configuration.sharing(&in_force));
         self
     }
 }
 
-/// Looks through folders, and at the models that a configuration names. `remembered` are the ports of earlier runs.
+/// Searches `folders`, and reads the headers of the models that a configuration names. `remembered` are the ports of
+/// earlier runs.
 ///
 /// # Errors
-/// Fewer free ports than models.
+/// There are fewer free ports than models.
 pub fn discover_servers(
     configuration: &Configuration,
     folders: &ModelFolders,
@@ -121,16 +122,16 @@ pub fn discover_servers(
     Ok(DiscoveryOutcome { discovered: Discovered { servers, tiers }, report, ports })
 }
 
-/// The servers of the file, by what their models are called without symbolic links.
+/// The configured servers, each with the path of its model without symbolic links.
 struct ConfiguredServers<'a> {
     servers: Vec<(&'a ServerSpec, PathBuf)>,
 }
 
-/// Which server of the file stands in the way of a model.
+/// The configured server that takes precedence over a model.
 enum Overlap<'a> {
-    /// One that runs it.
+    /// It runs the model.
     SameModel(&'a ServerSpec),
-    /// One of the same id that runs another model.
+    /// It has the model's id and runs another model.
     SameId,
 }
 
@@ -146,7 +147,8 @@ impl<'a> ConfiguredServers<'a> {
         same_model.map(|(spec, _)| Overlap::SameModel(spec)).or_else(same_id)
     }
 
-    /// Tiers from the headers of models whose servers name none. A model that cannot be read has none; its launch tells.
+    /// The tiers that model headers give to servers that name none. An unreadable model has no tier; its launch fails with
+    /// the reason.
     fn tiers(&self, models: &[DiscoveredModel]) -> BTreeMap<PathBuf, String> {
         let found: BTreeMap<PathBuf, &DiscoveredModel> =
             models.iter().map(|model| (real(&model.path), model)).collect();
@@ -161,13 +163,15 @@ impl<'a> ConfiguredServers<'a> {
     }
 }
 
-/// A path without symbolic links, where it leads somewhere.
+/// The path without symbolic links, or as it is if it leads nowhere.
 fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// A model has the port of earlier runs, else the lowest that nobody needs and nobody listens on. A remembered port is
-/// not looked at: what listens there now may be what an earlier daemon left, and the launch names a stranger.
+/// Gives each model the port of earlier runs, otherwise the lowest port that no server needs and that can be bound.
+///
+/// A remembered port is not tested: a survivor of an earlier daemon may still listen there, and the launcher kills it
+/// before the launch, or names the stranger that listens instead. Returns the ports to save.
 fn give_ports(
     models: &mut [DiscoveredModel],
     configuration: &Configuration,
@@ -179,7 +183,7 @@ fn give_ports(
         model.port = remembered.get(&model.id).copied().filter(|port| taken.insert(*port));
     }
     let ids: BTreeSet<ServerId> = models.iter().map(|model| model.id.clone()).collect();
-    // Models that are not there now may come back: their ports are given away last.
+    // Absent models may come back: their ports are reserved as long as there are enough others.
     let absent: AssignedPorts =
         remembered.iter().filter(|(id, _)| !ids.contains(*id)).map(|(id, port)| (id.clone(), *port)).collect();
     let reserved: BTreeSet<u16> = taken.iter().chain(absent.values()).copied().collect();
@@ -196,7 +200,7 @@ fn give_ports(
     Ok(absent.into_iter().filter(|(_, port)| !used.contains(port)).chain(given).collect())
 }
 
-/// The server that a model becomes, once it has a port.
+/// The server of a model; `None` without a port.
 fn server(model: &DiscoveredModel) -> Option<DiscoveredServer> {
     let mode = match model.kind {
         ModelKind::Generative => None,
@@ -205,7 +209,7 @@ fn server(model: &DiscoveredModel) -> Option<DiscoveredServer> {
     };
     let mode = mode.map(|name| (name.to_owned(), FlagValue::Switch(true)));
     let projector = model.projector.as_ref().map(|path| {
-        // Discovery passes over names that are no UTF-8.
+        // Lossless: discovery skips names that are not UTF-8.
         ("mmproj".to_owned(), FlagValue::Text(path.to_string_lossy().into_owned()))
     });
     Some(DiscoveredServer {

@@ -1,4 +1,4 @@
-//! The ports of servers that nobody wrote, kept across runs of the daemon, so that a model is found again where it was.
+//! Stores the ports of discovered servers across runs of the daemon, so that a model keeps its port.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use llama_warden_events::ServerId;
 /// The file's name in the state directory.
 const FILE: &str = "ports.json";
 
-/// AssignedPorts by server.
+/// The port of each discovered server.
 pub type AssignedPorts = BTreeMap<ServerId, u16>;
 
-/// The file.
+/// The file that stores assigned ports, as JSON.
 #[derive(Debug, Clone)]
 pub struct PortFile {
     path: PathBuf,
@@ -24,15 +24,15 @@ impl PortFile {
         Self { path: state_dir.join(FILE) }
     }
 
-    /// What an earlier run kept. A file that is missing or cannot be read is empty: ports are then given anew.
+    /// The ports of the latest run. Empty if the file is missing or invalid: ports are then assigned anew.
     pub fn read(&self) -> AssignedPorts {
         fs::read(&self.path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
-    /// Replaces the file in one step. One that would be empty is not begun.
+    /// Replaces the file in one step. Writes nothing if nothing changed, an empty map without a file included.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// The file system refuses to write or to rename.
     pub fn write(&self, ports: &AssignedPorts) -> io::Result<()> {
         if *ports == self.read() {
             return Ok(());

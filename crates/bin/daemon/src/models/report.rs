@@ -1,4 +1,4 @@
-//! What discovery knows, for `models` and `/api/v1/models`.
+//! The result of discovery as `models` and `/api/v1/models` show it.
 
 use std::path::PathBuf;
 
@@ -7,44 +7,44 @@ use llama_warden_config::ServerSpec;
 use llama_warden_events::ServerId;
 use serde::Serialize;
 
-/// What was found, and what became of it.
+/// Discovered models and their servers.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ModelsReport {
-    /// The folders that were looked through.
+    /// The folders that were searched.
     pub directories: Vec<PathBuf>,
     /// The models, by id.
     pub models: Vec<KnownModel>,
-    /// Sound files that are no model to serve.
+    /// Valid files that are not models to serve.
     pub skipped: Vec<Skipped>,
-    /// What cannot be used.
+    /// Files and folders that cannot be used.
     pub problems: Vec<Problem>,
 }
 
 /// A model and the server that runs it.
 #[derive(Debug, Clone, Serialize)]
 pub struct KnownModel {
-    /// The model; port and enabled are its server's.
+    /// The model, with its server's `port` and `enabled`.
     #[serde(flatten)]
     pub model: DiscoveredModel,
-    /// Its server. None where a server of the file has the model's id and runs another model.
+    /// Its server. `None` if a configured server has the model's id and runs another model.
     pub server: Option<ServerId>,
 }
 
 impl KnownModel {
-    /// A model that a server of the file runs.
+    /// A model that a configured server runs.
     pub fn of_server(model: DiscoveredModel, spec: &ServerSpec) -> Self {
         let model = DiscoveredModel { port: Some(spec.port), enabled: spec.enabled, ..model };
         Self { model, server: Some(spec.id.clone()) }
     }
 
-    /// A model that nothing runs.
+    /// A model without a server.
     pub fn without_server(model: DiscoveredModel) -> Self {
         Self { model: DiscoveredModel { enabled: false, ..model }, server: None }
     }
 }
 
 impl ModelsReport {
-    /// Tells the log what cannot be used.
+    /// Logs a warning for each file and model that cannot be used.
     pub fn log(&self) {
         for problem in &self.problems {
             tracing::warn!(
@@ -69,7 +69,7 @@ pub fn display_name(model: &DiscoveredModel) -> String {
     }
 }
 
-/// The reason of a problem in its one spelling.
+/// The reason of a problem as its JSON spells it.
 pub fn reason(problem: &Problem) -> String {
     let text = serde_json::to_value(problem.reason).ok();
     text.as_ref().and_then(|text| text.as_str()).unwrap_or_default().to_owned()
