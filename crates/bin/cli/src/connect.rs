@@ -1,4 +1,4 @@
-//! The daemon that a command talks to.
+//! Connects a command to its daemon.
 
 use std::os::unix::net::UnixStream;
 
@@ -7,11 +7,11 @@ use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
 
 use crate::args::GlobalArgs;
 
-/// Where a daemon listens when nothing says otherwise.
+/// The default address of a daemon.
 const DEFAULT_ADDRESS: &str = "http://127.0.0.1:9888";
 
-/// The client of the daemon that is meant: the named address, else the control socket of the configuration if somebody
-/// answers there, else the default address.
+/// A client of the daemon at `--address`; otherwise at the control socket of the configuration if it accepts connections;
+/// otherwise at the default address.
 pub fn to_daemon(global: &GlobalArgs) -> Result<Client, CommandFailure> {
     let loaded = configuration(global);
     let token = loaded.as_ref().and_then(token);
@@ -32,13 +32,13 @@ fn parse(address: &str) -> Result<Address, CommandFailure> {
     })
 }
 
-/// A configuration that became invalid while the daemon runs must not keep people from talking to it.
+/// The configuration. If it became invalid while the daemon runs, only the keys that lead to the daemon.
 fn configuration(global: &GlobalArgs) -> Option<LoadedConfig> {
     LoadedConfig::find(global.config.as_deref())
         .or_else(|_| {
             if global.address.is_none() {
                 eprintln!(
-                    "warning: the configuration is invalid (see `llama-warden check`); only the way to the daemon is taken from it"
+                    "warning: the configuration is invalid (see `llama-warden check`); only the daemon's state directory and token file are read from it"
                 );
             }
             LoadedConfig::find_daemon(global.config.as_deref())
@@ -52,7 +52,7 @@ fn token(loaded: &LoadedConfig) -> Option<String> {
     Some(text.trim().to_owned()).filter(|token| !token.is_empty())
 }
 
-/// What a failed request means for the exit code.
+/// The failure of a command whose request failed.
 pub fn request_failure(error: ClientError) -> CommandFailure {
     let exit = if matches!(error, ClientError::Unreachable { .. }) { Exit::NoDaemon } else { Exit::Failed };
     let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));

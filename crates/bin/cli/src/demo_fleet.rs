@@ -1,4 +1,4 @@
-//! What `demo` runs: three servers with tiny models in a temporary directory.
+//! Prepares the fleet of `demo`: three servers with tiny models in a temporary directory.
 
 use std::ffi::OsStr;
 use std::net::TcpListener;
@@ -11,12 +11,12 @@ use llama_warden_tiny_gguf::TinyModel;
 use tempfile::TempDir;
 
 /// The `argv[0]` under which this program acts as a llama-server.
-pub const STAND_IN: &str = "stand-in-llama-server";
+const STAND_IN: &str = "stand-in-llama-server";
 
-/// Ids and names of the three servers.
+/// The ids and display names of the servers.
 const SERVERS: [(&str, &str); 3] = [("tiny_a", "Tiny A"), ("tiny_b", "Tiny B"), ("tiny_c", "Tiny C")];
 
-/// A directory with three models, and a configuration that runs them. Gone when dropped.
+/// A directory with the models, and a configuration that runs them. Dropping it deletes the directory.
 #[derive(Debug)]
 pub struct DemoFleet {
     directory: TempDir,
@@ -36,10 +36,10 @@ pub enum DemoBinary {
 }
 
 impl DemoFleet {
-    /// Writes the models and finds a llama-server and free ports.
+    /// Writes the models, and finds a llama-server and free ports.
     ///
     /// # Errors
-    /// Where the temporary directory cannot be written.
+    /// The temporary directory cannot be written, or the kernel has no free port.
     pub fn prepare() -> Result<Self, CommandFailure> {
         let failed = |what: &str, error: std::io::Error| {
             CommandFailure::new(Exit::Failed, format!("cannot {what} for the demo: {error}"))
@@ -63,7 +63,7 @@ impl DemoFleet {
         Ok(Self { directory, binary, text })
     }
 
-    /// What it found to run.
+    /// The executable that it runs.
     pub const fn binary(&self) -> &DemoBinary {
         &self.binary
     }
@@ -75,14 +75,14 @@ impl DemoFleet {
 }
 
 impl DemoBinary {
-    /// The executable.
+    /// Its path.
     pub fn path(&self) -> &Path {
         match self {
             Self::OnPath(path) | Self::Installed(path) | Self::StandIn(path) => path,
         }
     }
 
-    /// What it is, for the demo's first line.
+    /// A description for the demo's first line.
     pub fn describe(&self) -> String {
         let path = self.path().display();
         match self {
@@ -95,7 +95,8 @@ impl DemoBinary {
     }
 }
 
-/// A real llama-server: the first on `path`, else the installed one beside the folder of `this_program`.
+/// A real llama-server: the first on `path`, else the one that `cargo xtask llama-server` installed beside the folder of
+/// `this_program`.
 fn find(path: Option<&OsStr>, this_program: Option<&Path>) -> Option<DemoBinary> {
     let on_path = path.into_iter().flat_map(std::env::split_paths).map(|folder| folder.join("llama-server"));
     let installed =
@@ -117,7 +118,7 @@ fn stand_in(directory: &Path) -> std::io::Result<DemoBinary> {
     Ok(DemoBinary::StandIn(link))
 }
 
-/// Three ports that are free now. All are held until the last is found, so that no two are the same.
+/// Three ports that are free now. All stay bound until the last is found, so that no two are the same.
 fn free_ports() -> std::io::Result<[u16; 3]> {
     let bind = || TcpListener::bind(("127.0.0.1", 0));
     let held = [bind()?, bind()?, bind()?];
@@ -143,7 +144,7 @@ fn configuration(directory: &Path, binary: &Path, ports: [u16; 3]) -> String {
     text
 }
 
-/// Whether these arguments ask this program to act as the stand-in.
+/// Whether the program was started under the name of the stand-in.
 pub fn is_stand_in(program: Option<&OsStr>) -> bool {
     program.is_some_and(|program| Path::new(program).file_name() == Some(OsStr::new(STAND_IN)))
 }

@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod connect;
 mod demo_fleet;
+mod executable;
 mod live_table;
 mod memory;
 mod output;
@@ -22,15 +23,15 @@ use llama_warden_daemon::{Exit, Extensions};
 use args::Cli;
 pub use demo_fleet::is_stand_in;
 
-/// Runs what the command line asks for.
+/// Runs the command of this process's command line, with what is compiled into the program.
 pub fn main(extensions: Extensions) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are answers; if nobody reads them any more, that is no failure of ours.
+            // clap reports help and version as errors too. If their reader has closed the pipe, that is no failure.
             let _ = error.print();
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if asked { Exit::Done } else { Exit::Usage }.into();
+            let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if is_answer { Exit::Done } else { Exit::Usage }.into();
         }
     };
     match commands::run(&cli, extensions) {

@@ -1,54 +1,50 @@
-//! A table that follows the daemon: a table that is drawn again on a terminal, one plain line per change elsewhere.
+//! Shows status reports as they change: a table that is redrawn on a terminal, one line per change elsewhere.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use llama_warden_events::ServerId;
-use llama_warden_state::{ServerReport, StatusReport};
+use llama_warden_state::StatusReport;
 
 use crate::table;
 
-/// What was drawn last.
+/// Remembers what it has shown, so that it shows only changes.
 #[derive(Debug)]
-pub struct LiveTable {
-    surface: Surface,
-}
-
-#[derive(Debug)]
-enum Surface {
+pub enum LiveTable {
+    /// Number of lines of the table on the terminal.
     Terminal { lines: usize },
+    /// The latest line of each server.
     Plain { shown: BTreeMap<ServerId, String> },
 }
 
 impl LiveTable {
     /// A table on standard output.
     pub fn new() -> Self {
-        let surface = if std::io::stdout().is_terminal() {
-            Surface::Terminal { lines: 0 }
-        } else {
-            Surface::Plain { shown: BTreeMap::new() }
-        };
-        Self { surface }
+        match std::io::stdout().is_terminal() {
+            true => Self::Terminal { lines: 0 },
+            false => Self::Plain { shown: BTreeMap::new() },
+        }
     }
 
-    /// Whether it shows time passing, and so wants to be drawn again without a change.
+    /// Whether it shows uptimes, and so has to be redrawn without a change.
     pub const fn shows_time(&self) -> bool {
-        matches!(self.surface, Surface::Terminal { .. })
+        matches!(self, Self::Terminal { .. })
     }
 
-    /// Shows a report. What cannot be written is left out: a table is no data.
+    /// Shows a report. Write errors are ignored: the table is no data, and the command that it accompanies goes on.
     pub fn show(&mut self, report: &StatusReport) {
         let mut out = anstream::AutoStream::auto(std::io::stdout());
-        match &mut self.surface {
-            Surface::Terminal { lines } => {
+        match self {
+            Self::Terminal { lines } => {
                 let text = table::status(report);
                 if *lines > 0 {
+                    // Moves the cursor to the table's first line and clears from there to the end of the screen.
                     let _ = write!(out, "\x1b[{lines}A\x1b[J");
                 }
                 let _ = writeln!(out, "{}", table::colour_phases(&text));
                 *lines = text.lines().count();
             }
-            Surface::Plain { shown } => {
+            Self::Plain { shown } => {
                 for server in &report.servers {
                     let line = table::server_line(server);
                     if shown.get(&server.model_id) != Some(&line) {
@@ -62,10 +58,10 @@ impl LiveTable {
     }
 }
 
-/// Keeps only the servers that are meant; all if none is named.
+/// The report with only the named servers; with all if none is named.
 pub fn keep_named(mut report: StatusReport, ids: &[ServerId]) -> StatusReport {
     if !ids.is_empty() {
-        report.servers.retain(|server: &ServerReport| ids.contains(&server.model_id));
+        report.servers.retain(|server| ids.contains(&server.model_id));
     }
     report
 }

@@ -1,4 +1,4 @@
-//! What the enabled servers of a configuration will need of memory, for `check`.
+//! Compares the estimated memory of the enabled servers with the memory that is available, for `check`.
 
 use llama_warden_config::AdmissionPolicy;
 use llama_warden_daemon::LoadedConfig;
@@ -6,12 +6,12 @@ use llama_warden_events::{MemoryEstimate, ServerId};
 use llama_warden_memory::{Bytes, Scales, SystemScales};
 use serde::Serialize;
 
-/// What is needed, and what there is.
+/// The estimates, and the available memory.
 #[derive(Debug, Serialize)]
 pub struct MemoryReport {
-    /// Bytes of the machine's memory that are left now; null where the kernel does not tell.
+    /// Bytes of main memory that are available now; null if the kernel does not say.
     available_bytes: Option<u64>,
-    /// The enabled servers that anything is known of.
+    /// The enabled servers whose models can be read.
     servers: Vec<ServerMemory>,
 }
 
@@ -30,7 +30,7 @@ impl ServerMemory {
 }
 
 impl MemoryReport {
-    /// Reads the headers of the models; `None` where nothing is to be weighed.
+    /// Reads the headers of the models; `None` if `start.memory` is off.
     pub fn of(loaded: &LoadedConfig) -> Option<Self> {
         if loaded.configuration.start().memory == AdmissionPolicy::Off {
             return None;
@@ -45,10 +45,10 @@ impl MemoryReport {
         Some(Self { available_bytes, servers })
     }
 
-    /// What does not fit into the memory that is left now, for people.
+    /// One warning for each server that does not fit by itself; if each does, one if they do not fit together.
     pub fn warnings(&self) -> Vec<String> {
         let Some(available) = self.available_bytes else { return Vec::new() };
-        let short = |what: String, needed: u64| {
+        let warning = |what: String, needed: u64| {
             (needed > available).then(|| {
                 let (needed, available) = (Bytes(needed), Bytes(available));
                 format!(
@@ -57,14 +57,14 @@ impl MemoryReport {
             })
         };
         let each = self.servers.iter().filter_map(|needed| {
-            short(format!("server `{}` is estimated to need", needed.server), needed.host_bytes())
+            warning(format!("server `{}` is estimated to need", needed.server), needed.host_bytes())
         });
         let warnings: Vec<String> = each.collect();
         if !warnings.is_empty() {
             return warnings;
         }
         let together = self.servers.iter().fold(0_u64, |sum, needed| sum.saturating_add(needed.host_bytes()));
-        short("the enabled servers are estimated to need".to_owned(), together).into_iter().collect()
+        warning("the enabled servers are estimated to need".to_owned(), together).into_iter().collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the commands about detector packs and flag dialects have in common. None of them needs a daemon.
+//! The common part of the commands about detector packs and flag dialects. None of them needs a daemon.
 
 use std::path::Path;
 
@@ -13,14 +13,14 @@ use crate::args::GlobalArgs;
 use crate::output::{print_json, print_line};
 use crate::table;
 
-/// A kind of data file, as people meet it.
+/// A kind of plug-in file, for people.
 pub trait PluginKind: PluginFile {
-    /// The key that names its directory.
+    /// The configuration key of its directory.
     const KEY: &'static str;
-    /// Where its format is metadata.
+    /// A pointer to the description of its format.
     const FORMAT: &'static str;
 
-    /// The directory that is configured.
+    /// Its configured directory.
     fn directory(configuration: &Configuration) -> Option<&Path>;
 }
 
@@ -42,7 +42,7 @@ impl PluginKind for Dialect {
     }
 }
 
-/// Whether the daemon would take every file of the configuration's directory.
+/// Fails if the daemon would refuse a file of the configured directory.
 pub fn check<F: PluginKind>(loaded: &LoadedConfig) -> Result<(), CommandFailure> {
     let refused = scan::<F>(loaded).refused;
     if refused.is_empty() {
@@ -50,10 +50,10 @@ pub fn check<F: PluginKind>(loaded: &LoadedConfig) -> Result<(), CommandFailure>
     }
     let refused: Vec<_> = refused.iter().map(describe).collect();
     Err(CommandFailure::new(Exit::Usage, refused.join("\nerror: "))
-        .next_step(format!("mend the files, or take them out of {}", F::KEY)))
+        .next_step(format!("fix the files, or take them out of {}", F::KEY)))
 }
 
-/// The files of the configuration's directory and the built-in ones, with what was refused.
+/// The files of the configured directory and the built-in ones, and the errors of refused files.
 pub fn scan<F: PluginKind>(loaded: &LoadedConfig) -> ScanResult<F> {
     let built_in = PluginSet::built_in();
     match F::directory(&loaded.configuration) {
@@ -62,14 +62,14 @@ pub fn scan<F: PluginKind>(loaded: &LoadedConfig) -> ScanResult<F> {
     }
 }
 
-/// The same, told about what was refused.
+/// The files of the configured directory and the built-in ones. Prints a warning for each refused file.
 pub fn load_set<F: PluginKind>(loaded: &LoadedConfig) -> PluginSet<F> {
     let ScanResult { library, refused } = scan(loaded);
     refused.iter().for_each(|error| eprintln!("warning: {}", describe(error)));
     library
 }
 
-/// The file of that name, or that file: what has a slash or ends in `.toml` is one.
+/// The plug-in file called `name`, or at that path: a name with a slash or the end `.toml` may be a path.
 pub fn find<F: PluginKind>(global: &GlobalArgs, name: &str) -> Result<F, CommandFailure> {
     let library = load_set::<F>(&LoadedConfig::find(global.config.as_deref())?);
     if let Some(file) = library.get(name) {
@@ -83,12 +83,12 @@ pub fn find<F: PluginKind>(global: &GlobalArgs, name: &str) -> Result<F, Command
         .next_step(format!("name one of {}, or a file", known.join(", "))))
 }
 
-/// A file that need not lie in the directory, as if it did.
+/// Reads a file that need not be in the configured directory, by the same rules.
 pub fn read<F: PluginKind>(library: &PluginSet<F>, path: &Path) -> Result<F, CommandFailure> {
     library.read(path).map_err(|error| CommandFailure::new(Exit::Failed, describe(&error)).next_step(F::FORMAT))
 }
 
-/// Every file, in order of precedence; `more` adds to what is said as data.
+/// Prints every file, in order of precedence; `more` adds fields to its JSON.
 pub fn list<F: PluginKind>(
     global: &GlobalArgs,
     more: impl Fn(&F, &mut Map<String, Value>),
@@ -111,7 +111,7 @@ pub fn list<F: PluginKind>(
     Ok(if refused.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-/// What a file is, as data, without what it says.
+/// The metadata of a file as JSON.
 pub fn metadata<F: PluginFile>(file: &F) -> Map<String, Value> {
     let fit = file.fit();
     let data = [
@@ -125,7 +125,7 @@ pub fn metadata<F: PluginFile>(file: &F) -> Map<String, Value> {
     data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// An error with its source.
+/// An error and its source.
 fn describe(error: &PluginSetError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),

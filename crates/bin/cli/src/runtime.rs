@@ -1,8 +1,8 @@
-//! The runtime of commands that talk to a daemon.
+//! The tokio runtime of commands that talk to a daemon or to an executable.
 
 use llama_warden_daemon::{CommandFailure, Exit};
 
-/// Runs `work` on this thread.
+/// Runs `work` on a runtime of this thread.
 pub fn on_runtime(work: impl Future<Output = Result<Exit, CommandFailure>>) -> Result<Exit, CommandFailure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime

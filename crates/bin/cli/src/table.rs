@@ -1,11 +1,11 @@
-//! Tables for people: the status, and plain ones.
+//! Formats tables and lines for people.
 
 use anstyle::{AnsiColor, Color, Style};
 use comfy_table::{Table, presets};
 use llama_warden_events::ServerId;
 use llama_warden_state::{PhaseName, ServerReport, StatusReport};
 
-/// The servers of a report, one line each, and one line of totals.
+/// The status of all servers: a line for each, and one of totals.
 pub fn status(report: &StatusReport) -> String {
     let left_out =
         report.profile.as_ref().map_or_else(|| "not enabled".to_owned(), |profile| format!("not in profile {profile}"));
@@ -33,20 +33,20 @@ pub fn status(report: &StatusReport) -> String {
     )
 }
 
-/// A table of text: a header and rows, no lines, nothing at the ends.
+/// A table of text: a header and rows, without rules and trailing spaces.
 pub fn plain<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
     table.trim_fmt()
 }
 
-/// Servers in one line.
+/// The ids of servers in one line.
 pub fn names(servers: &[ServerId]) -> String {
     let names: Vec<_> = servers.iter().map(ServerId::as_str).collect();
     names.join(", ")
 }
 
-/// One change of one server in one line, for output that is not a terminal.
+/// The state of one server in one line, for output that is not a terminal.
 pub fn server_line(server: &ServerReport) -> String {
     let mut line = format!("{}: {}", server.model_id, phase(server));
     if let (PhaseName::Ready, Some(seconds)) = (server.phase, server.startup_seconds) {
@@ -59,7 +59,7 @@ pub fn server_line(server: &ServerReport) -> String {
     line
 }
 
-/// Colours the phases of a rendered table; the caller's stream takes the colours out where they do not belong.
+/// Colours the phases of a status table; the caller's stream strips the colours if it is not a terminal.
 pub fn colour_phases(text: &str) -> String {
     let mut coloured = String::with_capacity(text.len() * 2);
     for line in text.split_inclusive('\n') {
@@ -102,7 +102,7 @@ fn ready_via(server: &ServerReport) -> String {
     via.map_or_else(String::new, |via| via.to_string())
 }
 
-/// `left_out` is said of a server that is down because it is not among those that are started by themselves.
+/// Why a server is down or what it waits for. `left_out` is the note of a server that is down because it is not enabled.
 fn note(server: &ServerReport, left_out: &str) -> String {
     match (&server.waiting_for, &server.last_failure) {
         (Some(waiting_for), Some(failure)) if server.phase == PhaseName::BackingOff => {
@@ -110,7 +110,7 @@ fn note(server: &ServerReport, left_out: &str) -> String {
         }
         (Some(waiting_for), _) => format!("waits for {waiting_for}"),
         (None, Some(failure)) if server.phase == PhaseName::Failed => {
-            // That a permanent failure is not tried again goes without saying.
+            // A permanent failure is never retried, so its note does not mention it.
             let given_up = server.restart_abandoned.as_ref().filter(|_| !failure.reason.is_permanent());
             let given_up = given_up.map_or_else(String::new, |because| format!("; given up: {because}"));
             format!("{}: {}{given_up}", failure.reason, failure.detail)

@@ -1,4 +1,4 @@
-//! The command line of `detector`.
+//! The arguments of `detector`.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use llama_warden_events::StreamName;
 
 use super::values::{duration, stream};
 
-/// What to do with detector packs.
+/// The commands of `detector`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum DetectorCommand {
     /// Show every pack, in order of precedence
@@ -26,7 +26,7 @@ pub enum DetectorCommand {
         #[arg(value_name = "BINARY")]
         binary: PathBuf,
     },
-    /// Say what a pack makes of a log, line by line, and whether its own examples hold
+    /// Show the verdicts of a pack for a log, line by line, and whether its own examples hold
     Test(TestArgs),
     /// Start an unknown build a few times and write a pack that reads it
     Learn(LearnArgs),
@@ -41,7 +41,7 @@ pub struct TestArgs {
     /// A log, or a transcript (JSON Lines with t_us, stream, data); - is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The port that the server was given; ready lines of others do not count. Transcripts know it
+    /// The port that the server was given; ready lines of other ports do not count. Transcripts contain it
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
     /// The stream that a log comes from; without it, lines are tried as both

@@ -1,10 +1,10 @@
-//! The command line of `dialect`.
+//! The arguments of `dialect`.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
 
-/// What to do with flag dialects.
+/// The commands of `dialect`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum DialectCommand {
     /// Show every dialect, in order of precedence
@@ -15,7 +15,7 @@ pub enum DialectCommand {
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Say whether a file is a dialect, and whether its examples hold
+    /// Check whether a file is a valid dialect, and whether its examples hold
     Check {
         /// The file; it need not lie in llama-server.dialects-dir
         #[arg(value_name = "FILE")]

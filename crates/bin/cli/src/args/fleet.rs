@@ -1,4 +1,4 @@
-//! Options of the commands about the whole fleet: models, profiles, reload.
+//! The arguments of commands about the whole fleet: models, profiles, reload.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,32 +10,32 @@ use super::values::duration;
 /// Options of `models`.
 #[derive(Debug, Clone, Args)]
 pub struct ModelsArgs {
-    /// Where to look; else the folders of models.dirs
+    /// The folders to search; else those of models.dirs
     #[arg(value_name = "DIR")]
     pub folders: Vec<PathBuf>,
 }
 
-/// What to do with profiles.
+/// The commands of `profile`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ProfileCommand {
     /// Show every profile
     List,
     /// Show one profile
     Show {
-        /// Which
+        /// The profile
         #[arg(value_name = "NAME")]
         name: String,
     },
     /// Show the active profile, and which of its servers are not ready
     Active,
-    /// Bring the fleet to what a profile says; what runs as it should is not touched
+    /// Start and stop servers until the fleet matches a profile; servers that already match are not touched
     Switch(SwitchArgs),
 }
 
 /// Options of `profile switch`.
 #[derive(Debug, Clone, Args)]
 pub struct SwitchArgs {
-    /// Which profile
+    /// The profile
     #[arg(value_name = "NAME", required_unless_present = "none", conflicts_with = "none")]
     pub name: Option<String>,
     /// No profile: every enabled server
@@ -44,18 +44,18 @@ pub struct SwitchArgs {
     /// Only show the plan
     #[arg(long, conflicts_with = "wait")]
     pub dry_run: bool,
-    /// How long to wait
+    /// Whether and how long to wait
     #[command(flatten)]
     pub patience: PatienceArgs,
 }
 
-/// Whether to wait for the fleet.
+/// Whether and how long to wait for the fleet.
 #[derive(Debug, Clone, Args)]
 pub struct PatienceArgs {
-    /// Wait until every server has arrived
+    /// Wait until every server is ready or stopped
     #[arg(long, short)]
     pub wait: bool,
-    /// Wait no longer than this (500ms, 10s, 2m); what was begun goes on
+    /// Wait no longer than this (500ms, 10s, 2m); the daemon carries on after that
     #[arg(long, value_name = "DUR", value_parser = duration, requires = "wait")]
     pub timeout: Option<Duration>,
 }

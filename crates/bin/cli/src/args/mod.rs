@@ -1,4 +1,4 @@
-//! The command line, as clap reads it.
+//! The arguments of the command line, for clap. The doc comments of fields and variants are its help.
 
 pub mod detector;
 pub mod dialect;
@@ -20,10 +20,10 @@ use values::{duration, stream};
 #[derive(Debug, Parser)]
 #[command(name = "llama-warden", version, max_term_width = 110, after_help = EXAMPLES, arg_required_else_help = true)]
 pub struct Cli {
-    /// What every command understands.
+    /// Options of every command.
     #[command(flatten)]
     pub global: GlobalArgs,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: CliCommand,
 }
@@ -42,7 +42,7 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 a server did not become ready, 4 another daemon holds
 the state directory, 5 no daemon to talk to, 130/143 ended by a second INT/TERM.";
 
-/// What every command understands.
+/// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct GlobalArgs {
     /// The configuration; else the first of ./llama-warden.toml, $XDG_CONFIG_HOME/llama-warden/config.toml,
@@ -58,7 +58,7 @@ pub struct GlobalArgs {
     pub json: bool,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
     /// Start the enabled servers and run in the foreground, also as process 1 of a container
@@ -104,7 +104,7 @@ pub enum CliCommand {
     Health(HealthArgs),
     /// Print completions for a shell
     Completions {
-        /// Which
+        /// The shell
         shell: clap_complete::Shell,
     },
 }
@@ -126,10 +126,10 @@ pub struct UpArgs {
 /// Options of `status`.
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
-    /// Only these
+    /// Show only these servers
     #[arg(value_name = "ID")]
     pub ids: Vec<ServerId>,
-    /// Stay and show every change
+    /// Keep running and show every change
     #[arg(long, short)]
     pub watch: bool,
 }
@@ -137,7 +137,7 @@ pub struct StatusArgs {
 /// Options of `start`, `stop` and `restart`.
 #[derive(Debug, Clone, Args)]
 pub struct ControlArgs {
-    /// Which servers
+    /// The servers
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
     pub ids: Vec<ServerId>,
     /// Every configured server; for start: every enabled one
@@ -146,10 +146,10 @@ pub struct ControlArgs {
     /// Wait until it is done
     #[arg(long, short)]
     pub wait: bool,
-    /// Wait no longer than this (500ms, 10s, 2m); what was begun goes on
+    /// Wait no longer than this (500ms, 10s, 2m); the daemon carries on after that
     #[arg(long, value_name = "DUR", value_parser = duration, requires = "wait")]
     pub timeout: Option<Duration>,
-    /// Time before KILL, instead of the configured one
+    /// Longest time from TERM to KILL, instead of the configured one
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub grace: Option<Duration>,
     /// Kill at once
@@ -171,16 +171,16 @@ pub struct DownArgs {
 /// Options of `logs`.
 #[derive(Debug, Clone, Args)]
 pub struct LogsArgs {
-    /// Which server
+    /// The server
     #[arg(value_name = "ID")]
     pub id: ServerId,
-    /// Stay and show what comes
+    /// Keep running and show new lines
     #[arg(long, short)]
     pub follow: bool,
     /// Begin with this many of the latest lines
     #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 100)]
     pub lines: usize,
-    /// Only this stream
+    /// Show only this stream
     #[arg(long, value_parser = stream)]
     pub stream: Option<StreamName>,
 }
@@ -188,10 +188,10 @@ pub struct LogsArgs {
 /// Options of `events`.
 #[derive(Debug, Clone, Args)]
 pub struct EventsArgs {
-    /// Stay and show what comes; else what is kept is shown
+    /// Keep running and show new events, after those that are kept
     #[arg(long, short)]
     pub follow: bool,
-    /// Only what comes after this number
+    /// Show only events after this number
     #[arg(long, value_name = "SEQ")]
     pub since: Option<u64>,
 }
@@ -199,33 +199,33 @@ pub struct EventsArgs {
 /// Options of `wait`.
 #[derive(Debug, Clone, Args)]
 pub struct WaitArgs {
-    /// Which servers
+    /// The servers
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<ServerId>,
-    /// For what
+    /// The state to wait for
     #[arg(long = "for", value_enum, default_value_t = WaitGoal::Ready)]
     pub goal: WaitGoal,
-    /// No longer than this
+    /// Wait no longer than this (500ms, 10s, 2m)
     #[arg(long, value_name = "DUR", value_parser = duration)]
     pub timeout: Option<Duration>,
 }
 
-/// What `wait` waits for.
+/// The state that `wait` waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WaitGoal {
     /// Ready; a server that fails instead ends the wait with exit code 3
     Ready,
-    /// No process
+    /// Without a process
     Stopped,
 }
 
 /// Options of `argv`.
 #[derive(Debug, Clone, Args)]
 pub struct ArgvArgs {
-    /// Which server
+    /// The server
     #[arg(value_name = "ID")]
     pub id: ServerId,
-    /// As if this were its executable
+    /// Use this executable instead of the configured one
     #[arg(long, value_name = "BINARY")]
     pub binary: Option<PathBuf>,
 }
@@ -233,12 +233,12 @@ pub struct ArgvArgs {
 /// Options of `schema`.
 #[derive(Debug, Clone, Args)]
 pub struct SchemaArgs {
-    /// Of what
+    /// What to print
     #[arg(value_enum, default_value_t = SchemaName::Config)]
     pub name: SchemaName,
 }
 
-/// What `schema` prints.
+/// The documents that `schema` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SchemaName {
     /// JSON Schema of the configuration
@@ -258,7 +258,7 @@ pub enum SchemaName {
 /// Options of `health`.
 #[derive(Debug, Clone, Args)]
 pub struct HealthArgs {
-    /// Also demand that every enabled server is ready
+    /// Also require that every enabled server is ready
     #[arg(long)]
     pub ready: bool,
 }

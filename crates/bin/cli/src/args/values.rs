@@ -1,10 +1,10 @@
-//! Values of options that clap cannot read by itself.
+//! Parses option values that clap cannot parse by itself.
 
 use std::time::Duration;
 
 use llama_warden_events::StreamName;
 
-/// Reads `500ms`, `10s`, `1m 30s`.
+/// Parses a duration such as `500ms`, `10s` or `1m 30s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed: Result<jiff::SignedDuration, _> = text.parse();
     parsed
@@ -13,6 +13,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is not a duration such as 500ms, 10s or 2m"))
 }
 
+/// Parses the name of an output stream.
 pub(super) fn stream(text: &str) -> Result<StreamName, String> {
     let found = StreamName::ALL.into_iter().find(|stream| stream.as_str() == text);
     found.ok_or_else(|| format!("`{text}` is neither stderr nor stdout"))
@@ -27,7 +28,7 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         for bad in ["", "10", "-1s", "soon"] {
-            assert!(duration(bad).is_err(), "{bad:?} was taken");
+            assert!(duration(bad).is_err(), "{bad:?} was accepted");
         }
     }
 }

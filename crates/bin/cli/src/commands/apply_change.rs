@@ -1,4 +1,4 @@
-//! `profile switch` and `reload`: the whole fleet changes, by a plan.
+//! `profile switch` and `reload`: apply a change of the whole fleet, and show its plan.
 
 use llama_warden_api::SwitchAnswer;
 use llama_warden_api::client::{Client, ClientError, SwitchManner};
@@ -6,11 +6,12 @@ use llama_warden_daemon::{CommandFailure, Exit};
 use llama_warden_events::SwitchPlan;
 use llama_warden_state::ServerReport;
 
-use super::control::LONGEST_WAIT;
+use super::control::{LONGEST_WAIT, TIMED_OUT};
 use super::status;
 use crate::args::GlobalArgs;
 use crate::args::fleet::{PatienceArgs, SwitchArgs};
 use crate::connect;
+use crate::live_table::LiveTable;
 use crate::output::{print_json, print_line};
 use crate::table;
 
@@ -47,24 +48,14 @@ fn wait(args: &PatienceArgs) -> std::time::Duration {
     args.timeout.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)
 }
 
-/// Shows every server while the answer is waited for.
 async fn with_progress<T>(
     global: &GlobalArgs,
     client: &Client,
     manner: SwitchManner,
-    answer: impl Future<Output = T>,
+    work: impl Future<Output = T>,
 ) -> T {
-    let progress = async {
-        if matches!(manner, SwitchManner::Wait(_)) && !global.json {
-            status::show_progress(client, &[]).await;
-        }
-        // The answer ends it.
-        std::future::pending().await
-    };
-    tokio::select! {
-        answer = answer => answer,
-        never = progress => never,
-    }
+    let table = (matches!(manner, SwitchManner::Wait(_)) && !global.json).then(LiveTable::new);
+    status::with_progress(client, &[], table, work).await
 }
 
 fn report(
@@ -83,7 +74,7 @@ fn report(
         return Ok(Exit::Done);
     }
     if answer.outcome.is_none() {
-        eprintln!("not done within the time; it goes on");
+        eprintln!("{TIMED_OUT}");
         return Ok(Exit::NotReached);
     }
     let missing = |server: &&ServerReport| server.enabled && !server.is_ready;
@@ -92,11 +83,11 @@ fn report(
     Ok(if missing.is_empty() { Exit::Done } else { Exit::NotReached })
 }
 
-/// A plan, a line for each thing that is done.
+/// A plan in lines: one for each kind of change that it contains.
 fn lines(plan: &SwitchPlan) -> Vec<String> {
     let lists = [("stop", &plan.stop), ("restart", &plan.restart), ("start", &plan.start), ("keep", &plan.keep)];
-    let told = lists.into_iter().filter(|(_, servers)| !servers.is_empty());
-    told.map(|(verb, servers)| format!("  {verb}: {}", table::names(servers))).collect()
+    let listed = lists.into_iter().filter(|(_, servers)| !servers.is_empty());
+    listed.map(|(verb, servers)| format!("  {verb}: {}", table::names(servers))).collect()
 }
 
 #[cfg(test)]

@@ -1,19 +1,15 @@
-//! `argv`: the exact command line of a server for a build, and what was translated and why. Needs no daemon.
-
-use std::path::PathBuf;
+//! `argv`: the exact command line of a server for a build, and why its options were translated. Needs no daemon.
 
 use llama_warden_config::ServerSpec;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
 use llama_warden_events::OptionTreatment;
-use llama_warden_launcher::{
-    BinaryProfile, CommandLine, Dialect, DialectSet, EnvironmentPolicy, Spawner, child_environment, choose_dialect,
-    identify, plan, resolve,
-};
+use llama_warden_launcher::{BinaryProfile, CommandLine, Dialect, DialectSet, choose_dialect, plan};
 use llama_warden_plugin_files::{Choice, PluginFile as _};
 use serde_json::json;
 
 use crate::args::{ArgvArgs, GlobalArgs};
+use crate::executable;
 use crate::output::{print_json, print_line};
 use crate::plugin_files::load_set;
 
@@ -28,46 +24,39 @@ pub async fn run(global: &GlobalArgs, args: &ArgvArgs) -> Result<Exit, CommandFa
     if let Some(binary) = &args.binary {
         spec.binary = binary.as_path().into();
     }
-    let profile = ask(&spec).await?;
+    let profile = profile(&spec).await?;
     let dialects: DialectSet = load_set(&inventory.loaded);
     let choice = choose_dialect(&dialects, &profile)
-        .ok_or_else(|| CommandFailure::new(Exit::Failed, "there is no flag dialect at all"))?;
+        .ok_or_else(|| CommandFailure::new(Exit::Failed, "no flag dialect is available"))?;
     let line = plan(&spec, &profile, &choice.file).map_err(|error| {
-        CommandFailure::new(Exit::Failed, error).next_step("mend the option in the configuration, or use another build")
+        CommandFailure::new(Exit::Failed, error).next_step("fix the option in the configuration, or use another build")
     })?;
-    show(global, &Answer { profile, choice, line, dialects })
+    show(global, &Translation { profile, choice, line, dialects })
 }
 
-/// Looks the executable up and asks it, in the environment that the server would get.
-async fn ask(spec: &ServerSpec) -> Result<BinaryProfile, CommandFailure> {
-    let search_path = std::env::var_os("PATH");
-    let path: PathBuf = resolve(&spec.binary, search_path.as_deref()).map_err(|error| {
+/// The version and options of the server's executable. One that cannot be asked gets its options as they are written, as at
+/// a launch.
+async fn profile(spec: &ServerSpec) -> Result<BinaryProfile, CommandFailure> {
+    let path = executable::find(&spec.binary).map_err(|error| {
         CommandFailure::new(Exit::Failed, error)
             .next_step("install llama.cpp, set llama-server.binary, or try another build with --binary")
     })?;
-    let policy = EnvironmentPolicy { pass: &spec.env_pass, set: &spec.env };
-    let environment = child_environment(std::env::vars_os(), policy, None)
-        .map_err(|error| CommandFailure::new(Exit::Usage, error))?;
-    let spawner = Spawner::start().map_err(|error| CommandFailure::new(Exit::Failed, error))?;
-    match identify(&spawner, &path, &environment).await {
-        Ok(profile) => Ok(profile),
-        Err(error) => {
-            eprintln!("warning: {error}; options are shown as they are written");
-            Ok(BinaryProfile::unknown(path))
-        }
-    }
+    Ok(executable::ask(spec, &path).await?.unwrap_or_else(|error| {
+        eprintln!("warning: {error}; options are shown as they are written");
+        BinaryProfile::unknown(path)
+    }))
 }
 
-/// What is shown.
-struct Answer {
+/// The command line for a build, and what it was chosen by.
+struct Translation {
     profile: BinaryProfile,
     choice: Choice<Dialect>,
     line: CommandLine,
     dialects: DialectSet,
 }
 
-fn show(global: &GlobalArgs, answer: &Answer) -> Result<Exit, CommandFailure> {
-    let Answer { profile, choice, line, dialects } = answer;
+fn show(global: &GlobalArgs, translation: &Translation) -> Result<Exit, CommandFailure> {
+    let Translation { profile, choice, line, dialects } = translation;
     let (name, origin) = (choice.file.name(), choice.file.origin());
     let argv = line.redacted();
     if global.json {
@@ -88,10 +77,9 @@ fn show(global: &GlobalArgs, answer: &Answer) -> Result<Exit, CommandFailure> {
         print_line(format!("\nfor {build}, by the dialect {name} ({origin}: {}):", choice.because))?;
     }
     for note in changed {
-        let spelled = if note.spelled.is_empty() { "nothing".to_owned() } else { note.spelled.to_vec().join(" ") };
         let rule_of = note.dialect.as_deref().and_then(|dialect| dialects.get(dialect));
         let rule_of = rule_of.map(|dialect| format!(" [{}, {}]", dialect.name(), dialect.origin())).unwrap_or_default();
-        print_line(format!("  {} -> {spelled}: {}{rule_of}", note.option, note.because))?;
+        print_line(format!("  {}{rule_of}", executable::describe_note(note)))?;
     }
     for warning in &line.warnings {
         eprintln!("warning: {warning}");
@@ -99,10 +87,11 @@ fn show(global: &GlobalArgs, answer: &Answer) -> Result<Exit, CommandFailure> {
     Ok(Exit::Done)
 }
 
-/// The command line as a shell would take it, an option and its value per line.
+/// The command line, quoted for a shell, with one option and its value per line.
 fn shell_words(argv: &[String]) -> String {
     let mut text = String::new();
     for (index, word) in argv.iter().enumerate() {
+        // A number such as `-1` is a value.
         let starts_option = word.starts_with('-') && word.parse::<f64>().is_err();
         match index {
             0 => {}

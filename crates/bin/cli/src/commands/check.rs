@@ -1,4 +1,4 @@
-//! `check`: is the configuration right?
+//! `check`: validates the configuration, its plug-in files, models and memory. Needs no daemon.
 
 use llama_warden_config::{Configuration, Problems};
 use llama_warden_daemon::models::Inventory;

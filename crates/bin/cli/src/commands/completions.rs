@@ -1,4 +1,4 @@
-//! `completions`: what a shell needs to complete our command line.
+//! `completions`: prints the completion script of a shell.
 
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -8,7 +8,7 @@ use crate::args::Cli;
 use crate::output::print_line;
 
 pub fn run(shell: Shell) -> Result<Exit, CommandFailure> {
-    // Into memory first: a reader that closed the pipe must not become a panic in the generator.
+    // Into memory first: the generator panics if the reader has closed the pipe.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "llama-warden", &mut script);
     print_line(String::from_utf8_lossy(&script).trim_end())?;

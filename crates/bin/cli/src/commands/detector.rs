@@ -1,6 +1,5 @@
-//! `detector`: the packs that read output, and what they say of a build or a log. Needs no daemon.
+//! `detector`: lists, shows, tests and learns detector packs. Needs no daemon.
 
-mod binary;
 mod learn;
 mod list;
 mod parsed_log;

@@ -1,4 +1,4 @@
-//! `dialect`: how options are spelled for the builds. Needs no daemon.
+//! `dialect`: lists, shows and checks flag dialects. Needs no daemon.
 
 use std::path::Path;
 

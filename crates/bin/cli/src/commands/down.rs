@@ -1,4 +1,4 @@
-//! `down`: stop every server and the daemon, and come back when it is gone.
+//! `down`: stops every server and the daemon, and returns when the daemon is gone.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ pub async fn run(global: &GlobalArgs, args: &DownArgs) -> Result<Exit, CommandFa
         let mut events = client.events(EventRange::New).await.map_err(connect::request_failure)?;
         let manner = if args.force { Manner::Forced } else { Manner::Graceful };
         client.shut_down(manner).await.map_err(connect::request_failure)?;
-        // The stream ends when the daemon closes it, or breaks off when the daemon is killed; both mean the end.
+        // The daemon closes the stream at its end; if it is killed, the stream breaks off. Both mean that it is gone.
         while let Ok(Some(_)) = events.next().await {}
         wait_for_lock(&client).await;
         Ok(Exit::Done)
@@ -26,11 +26,12 @@ pub async fn run(global: &GlobalArgs, args: &DownArgs) -> Result<Exit, CommandFa
     })
 }
 
-/// The daemon holds the lock of its state directory to its very end, so that `down && up` never meets it.
+/// Waits until the daemon releases the lock of its state directory, which is the last that it does. A following `up` never
+/// finds it held.
 async fn wait_for_lock(client: &Client) {
     let Address::Unix(socket) = client.address() else { return };
     let Some(lock): Option<PathBuf> = socket.parent().map(|state| state.join("daemon.lock")) else { return };
     let taken = tokio::task::spawn_blocking(move || File::open(lock).and_then(|lock| lock.lock_shared()));
-    // A directory that is gone (a demo's) has no daemon either.
+    // If the directory is gone, as a demo's is, opening the lock fails, and there is no daemon either.
     let _ = taken.await;
 }

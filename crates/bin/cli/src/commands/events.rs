@@ -1,4 +1,4 @@
-//! `events`: what happened.
+//! `events`: prints the daemon's events, a line each.
 
 use llama_warden_api::EventRecord;
 use llama_warden_api::client::{Client, EventRange};
@@ -20,7 +20,7 @@ pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> Result<Exit, Command
     Ok(Exit::Done)
 }
 
-/// Shows a range of events and returns the number of the last one.
+/// Prints a range of events and returns the number of the last one.
 async fn show(global: &GlobalArgs, client: &Client, range: EventRange) -> Result<Seq, CommandFailure> {
     let mut last = Seq::default();
     let mut records = client.events(range).await.map_err(connect::request_failure)?;
@@ -56,7 +56,7 @@ fn line(envelope: &Envelope) -> String {
     line
 }
 
-/// A value in a few words: long lists by their length.
+/// A value as JSON; a long list by its length.
 fn brief(value: &Value) -> String {
     match value {
         Value::Array(items) if items.len() > 8 => format!("[{} items]", items.len()),

@@ -1,4 +1,4 @@
-//! `health`: one exit code for the HEALTHCHECK of a container.
+//! `health`: reports the daemon's health as an exit code, for the HEALTHCHECK of a container.
 
 use llama_warden_daemon::{CommandFailure, Exit};
 

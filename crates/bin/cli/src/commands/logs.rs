@@ -1,4 +1,4 @@
-//! `logs`: the output of a server, as it wrote it.
+//! `logs`: prints the output of a server as it wrote it.
 
 use llama_warden_api::LogRecord;
 use llama_warden_api::client::LogOptions;

@@ -19,6 +19,7 @@ mod status;
 mod up;
 mod wait;
 
+use llama_warden_api::client::Verb;
 use llama_warden_daemon::{CommandFailure, Exit, Extensions};
 
 use crate::args::{Cli, CliCommand};
@@ -31,9 +32,9 @@ pub fn run(cli: &Cli, extensions: Extensions) -> Result<Exit, CommandFailure> {
         CliCommand::Up(args) => up::run(global, args, extensions),
         CliCommand::Demo => demo::run(extensions),
         CliCommand::Status(args) => on_runtime(status::run(global, args)),
-        CliCommand::Start(args) => on_runtime(control::run(global, control::Verb::Start, args)),
-        CliCommand::Stop(args) => on_runtime(control::run(global, control::Verb::Stop, args)),
-        CliCommand::Restart(args) => on_runtime(control::run(global, control::Verb::Restart, args)),
+        CliCommand::Start(args) => on_runtime(control::run(global, Verb::Start, args)),
+        CliCommand::Stop(args) => on_runtime(control::run(global, Verb::Stop, args)),
+        CliCommand::Restart(args) => on_runtime(control::run(global, Verb::Restart, args)),
         CliCommand::Down(args) => on_runtime(down::run(global, args)),
         CliCommand::Logs(args) => on_runtime(logs::run(global, args)),
         CliCommand::Events(args) => on_runtime(events::run(global, args)),

@@ -1,4 +1,4 @@
-//! `models`: what discovery finds in folders. Needs no daemon.
+//! `models`: lists the models that discovery finds in folders. Needs no daemon.
 
 use llama_warden_catalog::{DiscoveredModel, ModelKind, ProblemReason};
 use llama_warden_config::{Environment, Source};
@@ -28,7 +28,7 @@ pub fn run(global: &GlobalArgs, args: &ModelsArgs) -> Result<Exit, CommandFailur
     Ok(if folders.into_iter().any(|folder| folder_lost(&folder)) { Exit::Failed } else { Exit::Done })
 }
 
-/// What is in the folders of the configuration.
+/// The models in the folders of the configuration.
 fn configured(global: &GlobalArgs) -> Result<ModelsReport, CommandFailure> {
     let loaded = LoadedConfig::find(global.config.as_deref())?;
     if loaded.configuration.model_dirs().is_empty() {
@@ -38,7 +38,7 @@ fn configured(global: &GlobalArgs) -> Result<ModelsReport, CommandFailure> {
     Ok(Inventory::scan(loaded)?.models)
 }
 
-/// What is in folders that were named, with the ids and ports that `up --models` would give.
+/// The models in the named folders, with the ids and ports that `up --models` would give them.
 fn named(global: &GlobalArgs, args: &ModelsArgs) -> Result<ModelsReport, CommandFailure> {
     let absolute = |folder| {
         std::path::absolute(folder)
@@ -47,7 +47,7 @@ fn named(global: &GlobalArgs, args: &ModelsArgs) -> Result<ModelsReport, Command
     let enabled = args.folders.iter().map(absolute).collect::<Result<_, _>>()?;
     let loaded = LoadedConfig::find(global.config.as_deref()).or_else(|failure| match &global.config {
         Some(_) => Err(failure),
-        // Models can be looked at while the configuration is being mended.
+        // Models can be listed while the default configuration is invalid.
         None => LoadedConfig::parse(&Source::none("/"), Environment::current()),
     })?;
     let remembered = loaded.state_dir().map(|state| PortFile::new(&state).read()).unwrap_or_default();
@@ -55,7 +55,7 @@ fn named(global: &GlobalArgs, args: &ModelsArgs) -> Result<ModelsReport, Command
     Ok(discover_servers(&loaded.configuration, &folders, &remembered)?.report)
 }
 
-/// Tells what cannot be used, a problem per line, with its reason and a next step.
+/// Prints each file that cannot be used, with the reason and a next step.
 pub fn report_problems(report: &ModelsReport) {
     for problem in &report.problems {
         eprintln!("warning: {problem} ({})\n  next: {}", reason(problem), problem.help);
@@ -84,7 +84,7 @@ fn listing(report: &ModelsReport) -> String {
     format!("{table}\n{found} models, {} passed over, {problems} with problems", report.skipped.len())
 }
 
-/// The file, below the folder that was looked through.
+/// The path of a model below its folder.
 fn file(report: &ModelsReport, model: &DiscoveredModel) -> String {
     let below = report.directories.iter().find_map(|folder| model.path.strip_prefix(folder).ok());
     below.unwrap_or(&model.path).display().to_string()
@@ -98,12 +98,12 @@ const fn kind(kind: ModelKind) -> &'static str {
     }
 }
 
-/// `8.2B`, `123.2K`.
+/// A number such as `8.2B` or `123.2K`, in powers of 1000.
 fn count(number: u64) -> String {
     scaled(number, 1000.0, &["", "K", "M", "B", "T"])
 }
 
-/// `4.7 GiB`.
+/// A size such as `4.7 GiB`.
 fn bytes(number: u64) -> String {
     scaled(number, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB"])
 }
@@ -111,7 +111,7 @@ fn bytes(number: u64) -> String {
 fn scaled(number: u64, step: f64, units: &[&str]) -> String {
     let mut value = number as f64;
     let mut unit = 0;
-    // Against the rounded value, so that 999 960 is 1.0M and not 1000.0K.
+    // Compares the rounded value, so that 999 960 is 1.0M and not 1000.0K.
     while value >= step - 0.05 && unit + 1 < units.len() {
         value /= step;
         unit += 1;

@@ -1,6 +1,6 @@
-//! `profile`: what profiles there are, which one is active, and switching.
+//! `profile`: lists, shows and switches profiles.
 //!
-//! `list` and `show` ask the daemon, which knows what is in force; without one they read the configuration.
+//! `list` and `show` ask the daemon for the profiles in force; without a daemon they read the configuration.
 
 use llama_warden_api::ProfileReport;
 use llama_warden_api::client::ClientError;

@@ -1,4 +1,4 @@
-//! `schema`: JSON Schemas, and the catalogues of the documentation.
+//! `schema`: prints a JSON Schema, or a catalogue of the documentation.
 
 use llama_warden_daemon::{CommandFailure, Exit, documents};
 

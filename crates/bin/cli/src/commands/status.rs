@@ -1,8 +1,9 @@
-//! `status`: every server at a glance.
+//! `status`: every server at a glance, and the progress that other commands show while they wait.
 
 use std::time::Duration;
 
-use llama_warden_api::client::{Client, ClientError, EventRange};
+use llama_warden_api::EventRecord;
+use llama_warden_api::client::{Client, ClientError, EventRange, Records};
 use llama_warden_daemon::{CommandFailure, Exit};
 use llama_warden_events::{Seq, ServerId};
 use llama_warden_state::StatusReport;
@@ -13,8 +14,8 @@ use crate::live_table::{LiveTable, keep_named};
 use crate::output::{print_json, print_line};
 use crate::table;
 
-/// How often the passing of time is drawn.
-const TICK: Duration = Duration::from_secs(1);
+/// How often the table on a terminal is drawn without a change, for its uptimes.
+const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
 
 pub async fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<Exit, CommandFailure> {
     let client = connect::to_daemon(global)?;
@@ -22,25 +23,21 @@ pub async fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<Exit, Command
     if args.watch {
         return watch(&client, global, args, report).await;
     }
-    show(global, &report)?;
-    Ok(Exit::Done)
-}
-
-fn show(global: &GlobalArgs, report: &StatusReport) -> Result<(), CommandFailure> {
     if global.json {
-        return print_json(report);
+        print_json(&report)?;
+    } else {
+        print_line(table::status(&report))?;
     }
-    print_line(table::status(report))
+    Ok(Exit::Done)
 }
 
 async fn watch(
     client: &Client,
     global: &GlobalArgs,
     args: &StatusArgs,
-    first: StatusReport,
+    mut report: StatusReport,
 ) -> Result<Exit, CommandFailure> {
     let mut table = LiveTable::new();
-    let mut report = first;
     let mut changes = changes(client, report.seq).await?;
     loop {
         if global.json {
@@ -48,31 +45,28 @@ async fn watch(
         } else {
             table.show(&report);
         }
-        tokio::select! {
-            change = changes.next() => match change {
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return Ok(ended()),
-            },
-            () = tokio::time::sleep(TICK), if table.shows_time() && !global.json => {}
+        let is_open = tokio::select! {
+            change = changes.next() => matches!(change, Ok(Some(_))),
+            () = tokio::time::sleep(REDRAW_INTERVAL), if table.shows_time() && !global.json => true,
+        };
+        let changed = if is_open { fetch_changed(client, &args.ids).await? } else { None };
+        match changed {
+            Some(changed) => report = changed,
+            None => {
+                eprintln!("the daemon has ended");
+                return Ok(Exit::Done);
+            }
         }
-        let Some(changed) = fetch_changed(client, &args.ids).await? else { return Ok(ended()) };
-        report = changed;
     }
 }
 
-fn ended() -> Exit {
-    eprintln!("the daemon has ended");
-    Exit::Done
-}
-
-/// The report of the servers that are meant.
+/// The report of the named servers; of all if none is named.
 pub async fn fetch(client: &Client, ids: &[ServerId]) -> Result<StatusReport, CommandFailure> {
     named(client.status().await.map_err(connect::request_failure)?, ids)
 }
 
 fn named(report: StatusReport, ids: &[ServerId]) -> Result<StatusReport, CommandFailure> {
-    let unknown = ids.iter().find(|id| report.servers.iter().all(|server| server.model_id != **id));
-    match unknown {
+    match ids.iter().find(|id| report.servers.iter().all(|server| server.model_id != **id)) {
         None => Ok(keep_named(report, ids)),
         Some(unknown) => {
             let known = report.servers.iter().map(|server| server.model_id.as_str());
@@ -81,8 +75,8 @@ fn named(report: StatusReport, ids: &[ServerId]) -> Result<StatusReport, Command
     }
 }
 
-/// The report after a change, unless the daemon takes no questions any more: then it is ending, and the stream of its
-/// changes, which it still finishes, tells when.
+/// The report after a change; `None` if the daemon no longer accepts requests. It is ending then, and still closes the
+/// stream of its changes in order.
 pub async fn fetch_changed(client: &Client, ids: &[ServerId]) -> Result<Option<StatusReport>, CommandFailure> {
     match client.status().await {
         Ok(report) => named(report, ids).map(Some),
@@ -91,18 +85,34 @@ pub async fn fetch_changed(client: &Client, ids: &[ServerId]) -> Result<Option<S
     }
 }
 
-/// Follows every change after `seq`; each item says only that something changed.
-pub async fn changes(
-    client: &Client,
-    seq: Seq,
-) -> Result<llama_warden_api::client::Records<llama_warden_api::EventRecord>, CommandFailure> {
+/// Follows the events after `seq`. Callers fetch a report for each, whatever it says.
+pub async fn changes(client: &Client, seq: Seq) -> Result<Records<EventRecord>, CommandFailure> {
     client.events(EventRange::After(seq)).await.map_err(connect::request_failure)
 }
 
-/// Shows servers, all if none is named, until the daemon cannot be followed any more. Progress is no data: what goes wrong
-/// with it is told by the command that it accompanies.
-pub async fn show_progress(client: &Client, ids: &[ServerId]) {
-    let mut table = LiveTable::new();
+/// Runs `work`, and meanwhile shows the named servers in `table`, all if none is named.
+pub async fn with_progress<T>(
+    client: &Client,
+    ids: &[ServerId],
+    table: Option<LiveTable>,
+    work: impl Future<Output = T>,
+) -> T {
+    let progress = async {
+        if let Some(table) = table {
+            show_progress(client, ids, table).await;
+        }
+        // Only `work` ends the wait.
+        std::future::pending().await
+    };
+    tokio::select! {
+        result = work => result,
+        never = progress => never,
+    }
+}
+
+/// Shows every change until the daemon can no longer be followed. Errors end it silently: `work` meets them too, and its
+/// failure is printed.
+async fn show_progress(client: &Client, ids: &[ServerId], mut table: LiveTable) {
     let Ok(report) = client.status().await else { return };
     let Ok(mut changes) = changes(client, report.seq).await else { return };
     table.show(&keep_named(report, ids));

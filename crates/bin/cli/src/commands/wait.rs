@@ -1,4 +1,4 @@
-//! `wait`: until servers are ready, or stopped.
+//! `wait`: waits until servers are ready, or stopped.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> Result<Exit, CommandFa
             }
             match changes.next().await {
                 Ok(Some(_)) => report = status::fetch_changed(&client, &args.ids).await?.unwrap_or(report),
-                // A daemon that has ended has stopped every server.
+                // The daemon stops every server before it ends.
                 Ok(None) if args.goal == WaitGoal::Stopped => return Ok((report, Exit::Done)),
                 Ok(None) => return Err(CommandFailure::new(Exit::NotReached, "the daemon has ended")),
                 Err(error) => return Err(connect::request_failure(error)),
@@ -43,7 +43,7 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> Result<Exit, CommandFa
     Ok(exit)
 }
 
-/// Done when all have reached the goal; not reached as soon as one of them cannot any more.
+/// [`Exit::Done`] if every server has reached the goal; [`Exit::NotReached`] if one has failed; otherwise `None`.
 fn outcome(report: &StatusReport, goal: WaitGoal) -> Option<Exit> {
     let hopeless = |server: &ServerReport| goal == WaitGoal::Ready && server.phase == PhaseName::Failed;
     if report.servers.iter().all(|server| reached(server, goal)) {

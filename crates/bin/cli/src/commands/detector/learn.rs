@@ -18,11 +18,11 @@ use llama_warden_terminator::Terminator;
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
 
-use super::binary;
 use super::recorder::OutputRecorder;
 use super::starts::{RecordedStarts, RepeatedStarts, StartsError};
 use crate::args::GlobalArgs;
 use crate::args::detector::LearnArgs;
+use crate::executable;
 use crate::output::{print_json, print_line};
 
 /// The name of the server that is started.
@@ -81,7 +81,7 @@ fn server(command: &[OsString]) -> Result<ServerSpec, CommandFailure> {
         Some(port) => port.parse().map_err(|_| usage("--port is no port", "name one from 1 to 65535, or none"))?,
         None => free_port()?,
     };
-    let mut spec = binary::default_spec(ID, &binary::locate(Path::new(program))?, &model, port)?;
+    let mut spec = executable::default_spec(ID, &executable::locate(Path::new(program))?, &model, port)?;
     spec.flags.clear();
     spec.args = rest;
     if let Some(host) = host {

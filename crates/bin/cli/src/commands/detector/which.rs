@@ -8,39 +8,42 @@ use llama_warden_plugin_files::{Choice, PluginFile};
 use llama_warden_readiness::Pack;
 use serde_json::{Value, json};
 
-use super::binary;
 use crate::args::GlobalArgs;
+use crate::executable;
 use crate::output::{print_json, print_line};
 use crate::plugin_files::load_set;
 
-/// Any port and model: nothing is started.
+/// Placeholders: nothing is started.
 const PORT: u16 = 8001;
 const MODEL: &str = "/model.gguf";
 
 pub async fn run(global: &GlobalArgs, binary: &Path) -> Result<Exit, CommandFailure> {
     let loaded = LoadedConfig::find(global.config.as_deref())?;
     let (packs, dialects) = (load_set::<Pack>(&loaded), load_set::<Dialect>(&loaded));
-    let binary = binary::locate(binary)?;
-    let spec = binary::default_spec("which", &binary, Path::new(MODEL), PORT)?;
-    let profile = binary::identify_in_environment(&spec).await?;
-    let none = |word: &str| CommandFailure::new(Exit::Failed, format!("there is no {word} at all"));
+    let binary = executable::locate(binary)?;
+    let spec = executable::default_spec("which", &binary, Path::new(MODEL), PORT)?;
+    let profile = executable::ask(&spec, &binary).await?.map_err(|error| {
+        CommandFailure::new(Exit::Failed, error)
+            .next_step("see that `BINARY --help` works by hand; its output says which options there are")
+    })?;
+    let none = |word: &str| CommandFailure::new(Exit::Failed, format!("no {word} is available"));
     let pack =
         packs.choose(profile.version.build, &profile.identity.options, None).ok_or_else(|| none("detector pack"))?;
     let dialect = choose_dialect(&dialects, &profile).ok_or_else(|| none("flag dialect"))?;
     let line = plan(&spec, &profile, &dialect.file).map_err(|error| CommandFailure::new(Exit::Failed, error))?;
-    show(global, &profile, &Answer { pack, dialect, line })
+    show(global, &profile, &BuildSupport { pack, dialect, line })
 }
 
-/// What a build gets.
-struct Answer {
+/// The plug-in files that fit a build.
+struct BuildSupport {
     pack: Choice<Pack>,
     dialect: Choice<Dialect>,
-    /// What the defaults become.
+    /// The translation of the default options.
     line: CommandLine,
 }
 
-fn show(global: &GlobalArgs, profile: &BinaryProfile, answer: &Answer) -> Result<Exit, CommandFailure> {
-    let Answer { pack, dialect, line } = answer;
+fn show(global: &GlobalArgs, profile: &BinaryProfile, support: &BuildSupport) -> Result<Exit, CommandFailure> {
+    let BuildSupport { pack, dialect, line } = support;
     let build = profile.version.short_name();
     let options = profile.identity.options.len();
     if global.json {
@@ -61,8 +64,7 @@ fn show(global: &GlobalArgs, profile: &BinaryProfile, answer: &Answer) -> Result
     print_line(format!("detector  {}", in_words(pack)))?;
     print_line(format!("dialect   {}", in_words(dialect)))?;
     for note in &line.notes {
-        let spelled = if note.spelled.is_empty() { "nothing".to_owned() } else { note.spelled.to_vec().join(" ") };
-        print_line(format!("          {} -> {spelled}: {}", note.option, note.because))?;
+        print_line(format!("          {}", executable::describe_note(note)))?;
     }
     Ok(Exit::Done)
 }

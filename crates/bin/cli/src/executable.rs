@@ -1,18 +1,23 @@
-//! An executable that is asked what it is, and a server of it without a configuration of its own.
+//! Asks llama-server executables for their version and options.
 
 use std::path::{Path, PathBuf};
 
 use llama_warden_config::{Environment, Host, ServerSpec, Source};
 use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
+use llama_warden_events::OptionNote;
 use llama_warden_launcher::{
-    BinaryProfile, EnvironmentPolicy, IdentifyError, Spawner, child_environment, identify, resolve,
+    BinaryProfile, EnvironmentPolicy, IdentifyError, NotInPath, Spawner, child_environment, identify, resolve,
 };
 
-/// The absolute path of an executable.
+/// The absolute path of an executable that is named by a path or by a name on PATH.
+pub fn find(binary: &Path) -> Result<PathBuf, NotInPath> {
+    resolve(binary, std::env::var_os("PATH").as_deref())
+}
+
+/// The absolute path of an existing executable, for commands that are given one.
 pub fn locate(binary: &Path) -> Result<PathBuf, CommandFailure> {
-    let path = resolve(binary, std::env::var_os("PATH").as_deref());
-    let path =
-        path.map_err(|error| CommandFailure::new(Exit::Failed, error).next_step("name the executable by its path"))?;
+    let path = find(binary)
+        .map_err(|error| CommandFailure::new(Exit::Failed, error).next_step("name the executable by its path"))?;
     if path.is_file() {
         return Ok(path);
     }
@@ -20,19 +25,17 @@ pub fn locate(binary: &Path) -> Result<PathBuf, CommandFailure> {
         .next_step("name a llama-server, such as the one that `cargo xtask llama-server` prints"))
 }
 
-/// What an executable says of itself, in the environment that a server of it gets.
-pub async fn identify_in_environment(spec: &ServerSpec) -> Result<BinaryProfile, CommandFailure> {
-    let failed = |error: &dyn std::fmt::Display| CommandFailure::new(Exit::Failed, error);
+/// The version and options of the executable at `path`, run in the environment that a server of `spec` gets. The inner
+/// error is the executable's own failure.
+pub async fn ask(spec: &ServerSpec, path: &Path) -> Result<Result<BinaryProfile, IdentifyError>, CommandFailure> {
     let policy = EnvironmentPolicy { pass: &spec.env_pass, set: &spec.env };
     let environment = child_environment(std::env::vars_os(), policy, None)
         .map_err(|error| CommandFailure::new(Exit::Usage, error))?;
-    let spawner = Spawner::start().map_err(|error| failed(&error))?;
-    identify(&spawner, &spec.binary, &environment).await.map_err(|error: IdentifyError| {
-        failed(&error).next_step("see that `BINARY --help` works by hand; its output says which options there are")
-    })
+    let spawner = Spawner::start().map_err(|error| CommandFailure::new(Exit::Failed, error))?;
+    Ok(identify(&spawner, path, &environment).await)
 }
 
-/// A server of `binary` with what the built-in defaults say, whatever is configured.
+/// A server of `binary` with the built-in defaults, independent of any configuration.
 pub fn default_spec(id: &str, binary: &Path, model: &Path, port: u16) -> Result<ServerSpec, CommandFailure> {
     // A JSON string of a path is a TOML string too.
     let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
@@ -42,4 +45,10 @@ pub fn default_spec(id: &str, binary: &Path, model: &Path, port: u16) -> Result<
     let fleet = loaded.configuration.resolve(None, &Host::current())?;
     let spec = fleet.get(id).map(|spec| ServerSpec::clone(spec));
     spec.ok_or_else(|| CommandFailure::new(Exit::Failed, "the server that was just written is not there"))
+}
+
+/// The translation of an option in one line.
+pub fn describe_note(note: &OptionNote) -> String {
+    let spelled = if note.spelled.is_empty() { "nothing".to_owned() } else { note.spelled.to_vec().join(" ") };
+    format!("{} -> {spelled}: {}", note.option, note.because)
 }
