@@ -27,9 +27,9 @@ use crate::output::{print_json, print_line};
 
 /// The name of the server that is started.
 const ID: &str = "learn";
-/// More events than all starts have.
+/// Number of events that are kept: more than 50 starts publish.
 const EVENTS_KEPT: usize = 16_384;
-/// Longest time for the components to end, a killed server included.
+/// Longest time for the components to end, including the kill of a server.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub fn run(global: &GlobalArgs, args: &LearnArgs) -> Result<Exit, CommandFailure> {
@@ -47,7 +47,7 @@ pub fn run(global: &GlobalArgs, args: &LearnArgs) -> Result<Exit, CommandFailure
     write_pack(global, args, &lesson)
 }
 
-/// The server that the command line describes: its own arguments, and nothing from any configuration.
+/// The server of the command line: its own arguments, the built-in defaults, and nothing from the configuration.
 fn server(command: &[OsString]) -> Result<ServerSpec, CommandFailure> {
     let usage = |message: &str, step: &str| CommandFailure::new(Exit::Usage, message).next_step(step);
     let (program, arguments) =
@@ -64,7 +64,7 @@ fn server(command: &[OsString]) -> Result<ServerSpec, CommandFailure> {
                 rest.push(word.to_owned());
                 continue;
             }
-            None => return Err(usage("an argument is no text", "name files by paths that are UTF-8")),
+            None => return Err(usage("an argument is not valid UTF-8", "use paths that are valid UTF-8")),
         };
         let value = words.next().and_then(|value| value.to_str());
         let value = value.ok_or_else(|| usage(&format!("{} has no value", word.display()), "add one"))?;
@@ -78,7 +78,9 @@ fn server(command: &[OsString]) -> Result<ServerSpec, CommandFailure> {
     })?;
     let model = std::path::absolute(&model).unwrap_or_else(|_| PathBuf::from(&model));
     let port = match port {
-        Some(port) => port.parse().map_err(|_| usage("--port is no port", "name one from 1 to 65535, or none"))?,
+        Some(port) => port
+            .parse()
+            .map_err(|_| usage("--port is not a port number", "use one from 1 to 65535, or leave it out"))?,
         None => free_port()?,
     };
     let mut spec = executable::default_spec(ID, &executable::locate(Path::new(program))?, &model, port)?;
@@ -97,7 +99,7 @@ fn free_port() -> Result<u16, CommandFailure> {
     })
 }
 
-/// Runs the starts with the daemon's own launcher and terminator.
+/// Runs the starts, with the daemon's own launcher and terminator.
 async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, CommandFailure> {
     let failed = |error: &dyn std::fmt::Display| CommandFailure::new(Exit::Failed, error);
     let boot = BootId::from_random(fastrand::u64(..));
@@ -118,7 +120,7 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, Com
     let lane = host.lane().clone();
     host.add(Launcher::new(fleet.clone(), lane, launcher)).map_err(|error| failed(&error))?;
     host.add(Terminator::new(fleet.clone())).map_err(|error| failed(&error))?;
-    // The server has none; it owns the commands that launcher and terminator send.
+    // The server has no hooks. This component owns the hook commands, which launcher and terminator send anyway.
     host.add(Hooks::new(fleet)).map_err(|error| failed(&error))?;
     host.add(starts).map_err(|error| failed(&error))?;
 
@@ -127,18 +129,18 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, Com
     let interrupted = tokio::spawn(async move {
         if interruption().await.is_ok() {
             let shut_down = SuperviseCommand::ShutDown { trigger: "a signal".to_owned(), force: true };
-            // Refused, it has ended already.
+            // Refused only if the starts have ended.
             let _ = commands.send(shut_down).await;
         }
     });
     let joined = running.join().await;
     interrupted.abort();
     joined.map_err(|error| failed(&error))?;
-    let outcome = outcome.await.map_err(|_| failed(&"the starts were given up"))?;
+    let outcome = outcome.await.map_err(|_| failed(&"the starts were cancelled"))?;
     outcome.map_err(starts_failure)
 }
 
-/// Waits for a signal that asks to end.
+/// Waits for TERM or INT.
 async fn interruption() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
@@ -154,7 +156,7 @@ fn starts_failure(failure: StartsError) -> CommandFailure {
     let step = match &failure {
         StartsError::Failed { lines, .. } => {
             lines.iter().for_each(|line| eprintln!("  {line}"));
-            "see that the command becomes ready by hand"
+            "run the command by hand and check that it becomes ready"
         }
         StartsError::NotReady { .. } => "give it more time by --timeout, or a smaller model",
         _ => "try again",
@@ -173,7 +175,7 @@ fn learn_failure(error: LearnError) -> CommandFailure {
     CommandFailure::new(Exit::Failed, error).next_step(step)
 }
 
-/// The pack's name: as asked for, else after the file, else after the build.
+/// The pack's name: `--name`, otherwise the name of the file, otherwise one of the build.
 fn name(args: &LearnArgs, build: Option<u64>) -> Result<String, CommandFailure> {
     let of_file = || Some(args.out.as_ref()?.file_stem()?.to_string_lossy().into_owned());
     let of_build =
@@ -183,8 +185,8 @@ fn name(args: &LearnArgs, build: Option<u64>) -> Result<String, CommandFailure> 
     if (1..=64).contains(&name.len()) && fits(&name) && name != "auto" {
         return Ok(name);
     }
-    Err(CommandFailure::new(Exit::Usage, format!("`{name}` is no name for a pack"))
-        .next_step("pass --name with 1 to 64 of A-Z a-z 0-9 . _ -"))
+    Err(CommandFailure::new(Exit::Usage, format!("`{name}` is not a valid pack name"))
+        .next_step("pass --name with 1 to 64 characters of A-Z a-z 0-9 . _ -"))
 }
 
 fn write_pack(global: &GlobalArgs, args: &LearnArgs, lesson: &Lesson) -> Result<Exit, CommandFailure> {
@@ -211,7 +213,7 @@ fn write_pack(global: &GlobalArgs, args: &LearnArgs, lesson: &Lesson) -> Result<
     Ok(Exit::Done)
 }
 
-/// Writes the file in one step: a daemon may be watching its folder.
+/// Replaces the file in one step: a daemon may be watching its folder.
 fn write(out: &Path, text: &str) -> Result<(), CommandFailure> {
     let mut draft = out.as_os_str().to_owned();
     draft.push(".new");

@@ -1,4 +1,4 @@
-//! `detector list`: every pack, in order of precedence.
+//! `detector list`: prints every pack, in order of precedence.
 
 use llama_warden_daemon::{CommandFailure, Exit};
 use llama_warden_readiness::Pack;

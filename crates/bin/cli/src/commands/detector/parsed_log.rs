@@ -1,4 +1,4 @@
-//! A log to be judged: plain lines, or a transcript with streams and times.
+//! Parses a server's log for `detector test`: plain lines, or a transcript with streams and times.
 
 use llama_warden_events::StreamName;
 use serde_json::Value;
@@ -6,27 +6,27 @@ use serde_json::Value;
 /// A log, line by line.
 #[derive(Debug, PartialEq)]
 pub struct ParsedLog {
-    /// The port that the server was given, where the log says so.
+    /// The server's port, if the log is a transcript that contains it.
     pub port: Option<u16>,
-    /// Its lines of output.
+    /// The lines of output, in order.
     pub lines: Vec<ParsedLogLine>,
 }
 
 /// One line of output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParsedLogLine {
-    /// Its place in the file, from 1.
+    /// Line number in the file, from 1.
     pub number: usize,
-    /// When it came, in seconds since the spawn, where that is known.
+    /// Seconds from the spawn to this line, if the log says so.
     pub at_seconds: Option<f64>,
-    /// Its stream, where that is known.
+    /// The stream, if the log says so.
     pub stream: Option<StreamName>,
     /// The line without its end.
     pub line: Vec<u8>,
 }
 
 impl ParsedLog {
-    /// Reads a log: a transcript if its first line is an object with a time and a stream, else plain lines.
+    /// Parses a log: a transcript if its first line is an object with a time and a stream, otherwise plain lines.
     pub fn read(bytes: &[u8]) -> Self {
         let mut lines = bytes.split(|byte| *byte == b'\n').collect::<Vec<_>>();
         if lines.last().is_some_and(|last| last.is_empty()) {
@@ -64,13 +64,13 @@ impl ParsedLog {
     }
 }
 
-/// A line of a transcript: microseconds, stream and data.
+/// A line of a transcript: microseconds since the spawn, stream and data.
 fn record(line: &[u8]) -> Option<(f64, String, Value)> {
     let mut record: Value = serde_json::from_slice(line).ok()?;
     Some((record["t_us"].as_f64()?, record["stream"].as_str()?.to_owned(), record["data"].take()))
 }
 
-/// The seconds since the server's start that a line carries: `M.SS.mmm.uuu`, or `time` in JSON.
+/// Seconds since the server's start, as llama-server prints them: `M.SS.mmm.uuu`, or `time` (microseconds) in JSON.
 fn stamp(line: &[u8]) -> Option<f64> {
     if line.starts_with(b"{") {
         let record: Value = serde_json::from_slice(line).ok()?;

@@ -1,4 +1,4 @@
-//! Takes down what a server prints, with the time at which each line came.
+//! Records the output of a server, with the time of each line.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,10 @@ use llama_warden_bus::{OutputKey, OutputTap, TapFactory};
 use llama_warden_events::{Incarnation, StreamName};
 use tokio::time::Instant;
 
-/// Most lines of one start that are kept. A server that prints more before it is ready prints no more that is new.
+/// Most lines that are kept of one start. A server that prints more before it is ready repeats itself.
 const MOST_LINES: usize = 20_000;
 
-/// A line, and when it came.
+/// A line of output and its arrival.
 #[derive(Debug, Clone)]
 pub struct TimedLine {
     pub at: Instant,
@@ -18,18 +18,18 @@ pub struct TimedLine {
     pub line: Vec<u8>,
 }
 
-/// The lines of every start. Cheap to clone.
+/// Records the lines of every start. Clones share one record.
 #[derive(Debug, Clone, Default)]
 pub struct OutputRecorder(Arc<Mutex<BTreeMap<Incarnation, Vec<TimedLine>>>>);
 
 impl OutputRecorder {
-    /// The lines of a start so far.
+    /// The lines of a start until now.
     pub fn lines(&self, incarnation: Incarnation) -> Vec<TimedLine> {
         self.lock().get(&incarnation).cloned().unwrap_or_default()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Vec<TimedLine>>> {
-        // A line is taken down whole or not at all.
+        // A panic while it is held leaves the record whole: a line is pushed or not.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! `detector show`: one pack, as it is written or as data.
+//! `detector show`: prints one pack as text or as JSON.
 
 use llama_warden_daemon::{CommandFailure, Exit};
 use llama_warden_plugin_files::PluginFile as _;

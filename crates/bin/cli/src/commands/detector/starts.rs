@@ -1,6 +1,6 @@
-//! Starts one server again and again, and takes down how it becomes ready: a component in the supervisor's place.
+//! Starts one server several times and records how it becomes ready. This component replaces the supervisor.
 //!
-//! Processes are the launcher's, as in the daemon, so that none is ever left behind, whatever becomes of us.
+//! The daemon's own launcher and terminator run the processes, so that none is left behind, however this program ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,24 +18,28 @@ use tokio::time::Instant;
 
 use super::recorder::OutputRecorder;
 
-/// Between two questions: the finer, the surer which lines came before readiness.
-const PACE: Duration = Duration::from_millis(5);
-/// How long a ready server is listened to: its line may come after its first answer.
+/// Pause between two probes. It bounds the error of the time of readiness, and so which lines came before it.
+const PROBE_INTERVAL: Duration = Duration::from_millis(5);
+/// Time to record after readiness: the ready line may come after the first answer.
 const LINGER: Duration = Duration::from_millis(400);
-/// Longest time for a stop, beyond what the ladder takes.
+/// Longest time for a stop, beyond its grace.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Starts a server several times.
+/// The component that starts a server several times.
 #[derive(Debug)]
 pub struct RepeatedStarts {
     pub spec: Arc<ServerSpec>,
+    /// Number of starts.
     pub starts: u8,
+    /// Longest time from a spawn to readiness.
     pub timeout: Duration,
+    /// Registered on the output lane already.
     pub recorder: OutputRecorder,
+    /// Receives the result before the component ends.
     pub report: oneshot::Sender<Result<RecordedStarts, StartsError>>,
 }
 
-/// What the starts brought.
+/// The records of all starts, and the identity of the executable.
 #[derive(Debug)]
 pub struct RecordedStarts {
     pub build: Option<u64>,
@@ -44,7 +48,7 @@ pub struct RecordedStarts {
     pub recordings: Vec<Recording>,
 }
 
-/// Why the starts did not come to an end.
+/// Why the starts were not completed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartsError {
     #[error("start {start} failed: {detail}")]
@@ -73,54 +77,44 @@ impl Component for RepeatedStarts {
     type Error = BusClosed;
 
     async fn run(self, ports: Ports<SuperviseCommand>) -> Result<(), BusClosed> {
-        let mut sequence = StartSequence {
-            outcome: RecordedStarts {
-                build: None,
-                options: Vec::new(),
-                health: HealthPath::Answers,
-                recordings: Vec::new(),
-            },
-            spec: self.spec,
-            timeout: self.timeout,
-            recorder: self.recorder,
-        };
-        let Ports { events, mut subscription, commands, mut inbox, clock, cancel } = ports;
-        let mut ports = SequencePorts { events: events.clone(), subscription: &mut subscription, commands, clock };
+        let Ports { events, subscription, commands, mut inbox, clock, cancel } = ports;
+        let outcome =
+            RecordedStarts { build: None, options: Vec::new(), health: HealthPath::Answers, recordings: Vec::new() };
+        let Self { spec, starts, timeout, recorder, report } = self;
+        let mut sequence =
+            StartSequence { spec, timeout, recorder, outcome, events: events.clone(), subscription, commands, clock };
         let ended = tokio::select! {
-            ended = sequence.run(&mut ports, self.starts) => ended,
-            // The only command that anybody sends here is to end.
+            ended = sequence.run(starts) => ended,
+            // The only command that is sent here is `ShutDown`, for a signal.
             request = inbox.recv() => {
                 request.into_iter().for_each(|request| request.accept(None));
                 Err(StartsError::Interrupted)
             }
             () = cancel.cancelled() => Err(StartsError::Interrupted),
         };
-        // Nobody waits for it any more if it cannot be told.
-        let _ = self.report.send(ended.map(|()| sequence.outcome));
-        // The host ends every component now, and the launcher with its end whatever still runs.
+        // Fails only if the receiver has gone, and with it the interest.
+        let _ = report.send(ended.map(|()| sequence.outcome));
+        // On this event the host cancels every component; the launcher kills whatever still runs.
         events.publish(EventDraft::daemon(Event::DaemonStopped { survivors: Vec::new() })).await?;
         cancel.cancelled().await;
         Ok(())
     }
 }
 
-/// The ports without the inbox, which is heard beside the work.
-struct SequencePorts<'a> {
-    events: Publisher,
-    subscription: &'a mut Subscription,
-    commands: CommandSender,
-    clock: Clock,
-}
-
+/// The starts so far, with the ports of the component but its inbox, which is read in parallel.
 struct StartSequence {
     spec: Arc<ServerSpec>,
     timeout: Duration,
     recorder: OutputRecorder,
     outcome: RecordedStarts,
+    events: Publisher,
+    subscription: Subscription,
+    commands: CommandSender,
+    clock: Clock,
 }
 
 impl StartSequence {
-    async fn run(&mut self, ports: &mut SequencePorts<'_>, starts: u8) -> Result<(), StartsError> {
+    async fn run(&mut self, starts: u8) -> Result<(), StartsError> {
         let card = ServerCard {
             display_name: String::from(&self.spec.display_name),
             model: Some(self.spec.model.clone()),
@@ -131,80 +125,77 @@ impl StartSequence {
             enabled: true,
         };
         let configured = Event::ServerConfigured { card: card.into() };
-        ports.events.publish(EventDraft::server(self.spec.id.clone(), configured)).await?;
+        self.events.publish(EventDraft::server(self.spec.id.clone(), configured)).await?;
         for start in 1..=starts {
-            let recording = self.start(ports, start).await?;
+            let recording = self.start(start).await?;
             let (seconds, lines) = (recording.ready.as_secs_f64(), recording.lines.len());
             eprintln!("start {start} of {starts}: ready after {seconds:.2} s, {lines} lines");
             self.outcome.recordings.push(recording);
-            self.stop(ports, start).await?;
+            self.stop(start).await?;
         }
         Ok(())
     }
 
-    async fn start(&mut self, ports: &mut SequencePorts<'_>, start: u8) -> Result<Recording, StartsError> {
+    async fn start(&mut self, start: u8) -> Result<Recording, StartsError> {
         let (server, incarnation) = (self.spec.id.clone(), Incarnation::new(start.into()));
-        ports.commands.send(LaunchCommand::LaunchServer { server, incarnation }).await?;
-        let (spawned, port) = self.spawned(ports, start).await?;
-        let spawned = ports.clock.instant(spawned);
+        self.commands.send(LaunchCommand::LaunchServer { server, incarnation }).await?;
+        let (spawned, port) = self.spawned(start).await?;
+        let spawned = self.clock.instant(spawned);
         let truth = GroundTruth::of(&self.spec, port).await;
-        let asked = async {
+        let probing = async {
             loop {
-                if let Some(served) = truth.ask().await {
-                    return served;
+                if let Some(answer) = truth.ask().await {
+                    return answer;
                 }
-                tokio::time::sleep(PACE).await;
+                tokio::time::sleep(PROBE_INTERVAL).await;
             }
         };
-        let served = tokio::select! {
-            served = asked => served,
-            failure = failure(ports.subscription, start) => return Err(failure),
+        // The server may fail, or never answer, while it is probed.
+        let answer = tokio::select! {
+            answer = probing => answer,
+            failure = failure(&mut self.subscription, start) => return Err(failure),
             () = tokio::time::sleep_until(spawned + self.timeout) => {
                 return Err(StartsError::NotReady { start, timeout: self.timeout });
             }
         };
         tokio::select! {
             () = tokio::time::sleep_until(Instant::now() + LINGER) => {}
-            failure = failure(ports.subscription, start) => return Err(failure),
+            failure = failure(&mut self.subscription, start) => return Err(failure),
         }
-        if served.serving == Serving::Completing {
+        if answer.serving == Serving::Completing {
             self.outcome.health = HealthPath::Missing;
         }
-        let lines = self.recorder.lines(incarnation).into_iter().map(|taken| RecordedLine {
-            at: taken.at.saturating_duration_since(spawned),
-            stream: taken.stream,
-            line: taken.line,
+        let lines = self.recorder.lines(incarnation).into_iter().map(|line| RecordedLine {
+            at: line.at.saturating_duration_since(spawned),
+            stream: line.stream,
+            line: line.line,
         });
-        let ready = served.at.saturating_duration_since(spawned);
+        let ready = answer.at.saturating_duration_since(spawned);
         Ok(Recording { port, lines: lines.collect(), ready })
     }
 
-    /// Waits for the process; notes what its executable said on the way.
-    async fn spawned(&mut self, ports: &mut SequencePorts<'_>, start: u8) -> Result<(Uptime, u16), StartsError> {
+    /// Waits for the process, and keeps the identity of its executable. Returns the time of the spawn and the port.
+    async fn spawned(&mut self, start: u8) -> Result<(Uptime, u16), StartsError> {
         loop {
-            let envelope = next(ports.subscription).await?;
+            let envelope = next(&mut self.subscription).await?;
             match &envelope.event {
                 Event::BinaryIdentified(identity) => {
                     self.outcome.build = identity.build;
                     self.outcome.options = identity.options.to_vec();
                 }
                 Event::ServerSpawned { port, .. } => return Ok((envelope.elapsed, *port)),
-                event => {
-                    if let Some(failure) = failure_of(event, start) {
-                        return Err(failure);
-                    }
-                }
+                event => check(event, start)?,
             }
         }
     }
 
-    async fn stop(&self, ports: &mut SequencePorts<'_>, start: u8) -> Result<(), StartsError> {
+    async fn stop(&mut self, start: u8) -> Result<(), StartsError> {
         let (server, incarnation) = (self.spec.id.clone(), Incarnation::new(start.into()));
         let reason = StopReason::Requested;
-        ports.commands.send(TerminateCommand::TerminateServer { server, incarnation, reason, grace: None }).await?;
+        self.commands.send(TerminateCommand::TerminateServer { server, incarnation, reason, grace: None }).await?;
         let stopped = async {
             loop {
-                if matches!(next(ports.subscription).await?.event, Event::ServerStopped { .. }) {
+                if matches!(next(&mut self.subscription).await?.event, Event::ServerStopped { .. }) {
                     return Ok(());
                 }
             }
@@ -214,12 +205,12 @@ impl StartSequence {
     }
 }
 
-/// Waits for what ends a start before its time.
+/// Waits for an event that makes a start fail.
 async fn failure(subscription: &mut Subscription, start: u8) -> StartsError {
     loop {
-        match next(subscription).await.map(|envelope| failure_of(&envelope.event, start)) {
-            Ok(None) => {}
-            Ok(Some(failure)) | Err(failure) => return failure,
+        let checked = next(subscription).await.and_then(|envelope| check(&envelope.event, start));
+        if let Err(failure) = checked {
+            return failure;
         }
     }
 }
@@ -231,16 +222,12 @@ async fn next(subscription: &mut Subscription) -> Result<Arc<Envelope>, StartsEr
     }
 }
 
-fn failure_of(event: &Event, start: u8) -> Option<StartsError> {
-    match event {
-        Event::ServerFailed { reason, detail, lines } => {
-            Some(StartsError::Failed { start, detail: format!("{reason}: {detail}"), lines: lines.clone() })
-        }
-        Event::ServerExited { end, .. } => Some(StartsError::Failed {
-            start,
-            detail: format!("it ended before it was stopped: {end}"),
-            lines: Vec::new(),
-        }),
-        _ => None,
-    }
+/// Fails for an event that ends a start before it is stopped.
+fn check(event: &Event, start: u8) -> Result<(), StartsError> {
+    let (detail, lines) = match event {
+        Event::ServerFailed { reason, detail, lines } => (format!("{reason}: {detail}"), lines.clone()),
+        Event::ServerExited { end, .. } => (format!("the process ended before it was stopped: {end}"), Vec::new()),
+        _ => return Ok(()),
+    };
+    Err(StartsError::Failed { start, detail, lines })
 }

@@ -1,4 +1,4 @@
-//! `detector test`: what a pack makes of a log, and whether its own examples hold.
+//! `detector test`: prints the verdicts of a pack for a log, and checks the pack's own examples.
 
 use std::io::Read;
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::args::detector::TestArgs;
 use crate::output::{print_json, print_line};
 use crate::plugin_files::find;
 
-/// Most characters of a line that are shown.
+/// Number of characters of a line that are shown.
 const SHOWN: usize = 160;
 
-/// What a pack makes of a log.
+/// The verdicts of a pack for a log.
 #[derive(Debug, Serialize)]
 struct TestReport {
     pack: String,
@@ -26,7 +26,7 @@ struct TestReport {
     verdicts: Vec<JudgedLine>,
     /// The first ready line.
     ready: Option<LinePosition>,
-    /// The line that would explain a failure: of several the most specific one.
+    /// The line that would explain a failure: of several, the one with the lowest rank, which is the most specific.
     failure: Option<FailureCause>,
     examples: ExampleResults,
 }
@@ -161,13 +161,14 @@ impl LinePosition {
     }
 }
 
-/// A line of an unknown stream is tried as both.
+/// The verdict for a line and its stream. A line of an unknown stream is tried as stderr and as stdout; the first stream
+/// with a verdict counts.
 fn judge(
     matcher: &mut PatternMatcher,
     line: &ParsedLogLine,
-    told: Option<StreamName>,
+    default: Option<StreamName>,
 ) -> (Option<StreamName>, Verdict) {
-    let known = line.stream.or(told);
+    let known = line.stream.or(default);
     let candidates = StreamName::ALL.into_iter().filter(|stream| known.is_none_or(|known| known == *stream));
     let judged = candidates.map(|stream| (stream, matcher.on_line(stream, &line.line)));
     let found = judged.into_iter().find(|(_, verdict)| *verdict != Verdict::Nothing);

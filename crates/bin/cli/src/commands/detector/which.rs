@@ -1,4 +1,4 @@
-//! `detector which`: the pack and the dialect that a build gets, and why.
+//! `detector which`: prints the pack and the dialect of a build, and why they fit.
 
 use std::path::Path;
 
