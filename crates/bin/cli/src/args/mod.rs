@@ -63,7 +63,7 @@ pub struct GlobalArgs {
 pub enum CliCommand {
     /// Start the enabled servers and run in the foreground, also as process 1 of a container
     Up(UpArgs),
-    /// Try it: three servers with tiny models, a table and metrics, in a temporary directory
+    /// Try it out: three servers with tiny models, a table and metrics, in a temporary directory
     Demo,
     /// Show every server
     Status(StatusArgs),
@@ -71,7 +71,7 @@ pub enum CliCommand {
     Start(ControlArgs),
     /// Stop servers; a repeated stop joins the first
     Stop(ControlArgs),
-    /// Stop servers if they run, then start them
+    /// Stop servers that run, then start them
     Restart(ControlArgs),
     /// Stop every server and the daemon
     Down(DownArgs),
@@ -86,7 +86,7 @@ pub enum CliCommand {
     /// The packs that read the output of llama-servers
     #[command(subcommand)]
     Detector(DetectorCommand),
-    /// How options are spelled for the builds of llama-server
+    /// The dialects that spell options for builds of llama-server
     #[command(subcommand)]
     Dialect(DialectCommand),
     /// Show the models in folders and what is known of each; needs no daemon
@@ -94,13 +94,13 @@ pub enum CliCommand {
     /// Show profiles, and switch between them
     #[command(subcommand)]
     Profile(ProfileCommand),
-    /// Have the daemon read its configuration and its folders of models again
+    /// Make the daemon read its configuration and its model folders again
     Reload(PatienceArgs),
     /// Validate the configuration: problems with line, column and a next step
     Check,
     /// Print a JSON Schema, or a catalogue
     Schema(SchemaArgs),
-    /// Whether the daemon lives, as an exit code; for the HEALTHCHECK of a container
+    /// Check by the exit code that the daemon answers; for the HEALTHCHECK of a container
     Health(HealthArgs),
     /// Print completions for a shell
     Completions {
