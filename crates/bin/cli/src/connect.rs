@@ -27,8 +27,7 @@ pub fn to_daemon(global: &GlobalArgs) -> Result<Client, CommandFailure> {
 
 fn parse(address: &str) -> Result<Address, CommandFailure> {
     address.parse().map_err(|error| {
-        CommandFailure::new(Exit::Usage, error)
-            .next_step("write it as http://127.0.0.1:9888 or unix:/path/to/control.sock")
+        CommandFailure::usage(error).next_step("write it as http://127.0.0.1:9888 or unix:/path/to/control.sock")
     })
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use llama_warden_config::Source;
-use llama_warden_daemon::{CommandFailure, Exit};
+use llama_warden_daemon::CommandFailure;
 use llama_warden_tiny_gguf::TinyModel;
 use tempfile::TempDir;
 
@@ -25,14 +25,11 @@ pub struct DemoFleet {
 }
 
 /// The llama-server that a demo runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DemoBinary {
-    /// A real one on PATH.
-    OnPath(PathBuf),
-    /// The real one that `cargo xtask llama-server` installed.
-    Installed(PathBuf),
-    /// None was found: this program's own stand-in.
-    StandIn(PathBuf),
+#[derive(Debug, PartialEq, Eq)]
+struct DemoBinary {
+    path: PathBuf,
+    /// Where it comes from, for the demo's first line.
+    description: String,
 }
 
 impl DemoFleet {
@@ -42,7 +39,7 @@ impl DemoFleet {
     /// The temporary directory cannot be written, or the kernel has no free port.
     pub fn prepare() -> Result<Self, CommandFailure> {
         let failed = |what: &str, error: std::io::Error| {
-            CommandFailure::new(Exit::Failed, format!("cannot {what} for the demo: {error}"))
+            CommandFailure::failed(format!("cannot {what} for the demo: {error}"))
                 .next_step("free some space in the temporary directory, or set TMPDIR to another one")
         };
         let directory = tempfile::Builder::new()
@@ -54,18 +51,19 @@ impl DemoFleet {
             let path = directory.path().join(format!("{id}.gguf"));
             model.write(&path).map_err(|error| failed("write a model", error))?;
         }
-        let binary = match find(std::env::var_os("PATH").as_deref(), std::env::current_exe().ok().as_deref()) {
-            Some(binary) => binary,
-            None => stand_in(directory.path()).map_err(|error| failed("link the stand-in", error))?,
-        };
+        let binary =
+            match DemoBinary::find(std::env::var_os("PATH").as_deref(), std::env::current_exe().ok().as_deref()) {
+                Some(binary) => binary,
+                None => DemoBinary::stand_in(directory.path()).map_err(|error| failed("link the stand-in", error))?,
+            };
         let ports = free_ports().map_err(|error| failed("find free ports", error))?;
-        let text = configuration(directory.path(), binary.path(), ports);
+        let text = configuration(directory.path(), &binary.path, ports);
         Ok(Self { directory, binary, text })
     }
 
-    /// The executable that it runs.
-    pub const fn binary(&self) -> &DemoBinary {
-        &self.binary
+    /// The llama-server that it runs, in words.
+    pub fn binary(&self) -> &str {
+        &self.binary.description
     }
 
     /// Its configuration.
@@ -75,47 +73,37 @@ impl DemoFleet {
 }
 
 impl DemoBinary {
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::OnPath(path) | Self::Installed(path) | Self::StandIn(path) => path,
-        }
+    /// A real llama-server: the first on `path`, otherwise the one that `cargo xtask llama-server` installed beside the
+    /// folder of `this_program`.
+    fn find(path: Option<&OsStr>, this_program: Option<&Path>) -> Option<Self> {
+        let on_path = path
+            .into_iter()
+            .flat_map(std::env::split_paths)
+            .map(|folder| (folder.join("llama-server"), "the llama-server on PATH"))
+            .filter(|(candidate, _)| candidate.is_absolute());
+        let folder = this_program.and_then(|program| program.parent()?.parent());
+        let installed = folder.map(|folder| {
+            let what = "the llama-server that `cargo xtask llama-server` installed";
+            (folder.join("llama-server/current/llama-server"), what)
+        });
+        on_path
+            .chain(installed)
+            .find(|(candidate, _)| is_executable(candidate))
+            .map(|(path, what)| Self { description: format!("{what}, {}", path.display()), path })
     }
 
-    /// A description for the demo's first line.
-    pub fn describe(&self) -> String {
-        let path = self.path().display();
-        match self {
-            Self::OnPath(_) => format!("the llama-server on PATH, {path}"),
-            Self::Installed(_) => format!("the llama-server that `cargo xtask llama-server` installed, {path}"),
-            Self::StandIn(_) => "the built-in stand-in, since no llama-server is on PATH; \
-                                 `cargo xtask llama-server` installs a real one"
-                .to_owned(),
-        }
+    /// This program itself, called by the name of the stand-in.
+    fn stand_in(directory: &Path) -> std::io::Result<Self> {
+        let path = directory.join(STAND_IN);
+        symlink(std::env::current_exe()?, &path)?;
+        let description = "the built-in stand-in, since no llama-server is on PATH; \
+                           `cargo xtask llama-server` installs a real one";
+        Ok(Self { path, description: description.to_owned() })
     }
-}
-
-/// A real llama-server: the first on `path`, else the one that `cargo xtask llama-server` installed beside the folder of
-/// `this_program`.
-fn find(path: Option<&OsStr>, this_program: Option<&Path>) -> Option<DemoBinary> {
-    let on_path = path.into_iter().flat_map(std::env::split_paths).map(|folder| folder.join("llama-server"));
-    let installed =
-        this_program.and_then(|program| Some(program.parent()?.parent()?.join("llama-server/current/llama-server")));
-    on_path
-        .filter(|candidate| candidate.is_absolute())
-        .find(|candidate| is_executable(candidate))
-        .map(DemoBinary::OnPath)
-        .or_else(|| installed.filter(|candidate| is_executable(candidate)).map(DemoBinary::Installed))
 }
 
 fn is_executable(path: &Path) -> bool {
     path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
-}
-
-fn stand_in(directory: &Path) -> std::io::Result<DemoBinary> {
-    let link = directory.join(STAND_IN);
-    symlink(std::env::current_exe()?, &link)?;
-    Ok(DemoBinary::StandIn(link))
 }
 
 /// Three ports that are free now. All stay bound until the last is found, so that no two are the same.
@@ -169,11 +157,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let program = folder.path().join("release/llama-warden");
         let installed = folder.path().join("llama-server/current/llama-server");
-        assert_eq!(find(None, Some(&program)), None);
+        let find = |path| DemoBinary::find(path, Some(&program)).map(|binary| (binary.path, binary.description));
+        assert_eq!(find(None), None);
         std::fs::create_dir_all(installed.parent().expect("a parent")).expect("writable");
         std::fs::copy("/bin/true", &installed).expect("writable");
-        assert_eq!(find(None, Some(&program)), Some(DemoBinary::Installed(installed.clone())));
+        let (found, description) = find(None).expect("installed");
+        assert_eq!((&found, description.contains("installed")), (&installed, true));
         let path = installed.parent().expect("a parent").as_os_str();
-        assert_eq!(find(Some(path), Some(&program)), Some(DemoBinary::OnPath(installed)));
+        let (found, description) = find(Some(path)).expect("on PATH");
+        assert_eq!((&found, description.contains("on PATH")), (&installed, true));
     }
 }

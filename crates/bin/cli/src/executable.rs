@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use llama_warden_config::{Environment, Host, ServerSpec, Source};
-use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
+use llama_warden_daemon::{CommandFailure, LoadedConfig};
 use llama_warden_events::OptionNote;
 use llama_warden_launcher::{
     BinaryProfile, EnvironmentPolicy, IdentifyError, NotInPath, Spawner, child_environment, identify, resolve,
@@ -16,12 +16,12 @@ pub fn find(binary: &Path) -> Result<PathBuf, NotInPath> {
 
 /// The absolute path of an existing executable, for commands that are given one.
 pub fn locate(binary: &Path) -> Result<PathBuf, CommandFailure> {
-    let path = find(binary)
-        .map_err(|error| CommandFailure::new(Exit::Failed, error).next_step("name the executable by its path"))?;
+    let path =
+        find(binary).map_err(|error| CommandFailure::failed(error).next_step("name the executable by its path"))?;
     if path.is_file() {
         return Ok(path);
     }
-    Err(CommandFailure::new(Exit::Failed, format!("there is no executable {}", path.display()))
+    Err(CommandFailure::failed(format!("there is no executable {}", path.display()))
         .next_step("name a llama-server, such as the one that `cargo xtask llama-server` prints"))
 }
 
@@ -29,9 +29,8 @@ pub fn locate(binary: &Path) -> Result<PathBuf, CommandFailure> {
 /// error is the executable's own failure.
 pub async fn ask(spec: &ServerSpec, path: &Path) -> Result<Result<BinaryProfile, IdentifyError>, CommandFailure> {
     let policy = EnvironmentPolicy { pass: &spec.env_pass, set: &spec.env };
-    let environment = child_environment(std::env::vars_os(), policy, None)
-        .map_err(|error| CommandFailure::new(Exit::Usage, error))?;
-    let spawner = Spawner::start().map_err(|error| CommandFailure::new(Exit::Failed, error))?;
+    let environment = child_environment(std::env::vars_os(), policy, None).map_err(CommandFailure::usage)?;
+    let spawner = Spawner::start().map_err(CommandFailure::failed)?;
     Ok(identify(&spawner, path, &environment).await)
 }
 
@@ -44,7 +43,7 @@ pub fn default_spec(id: &str, binary: &Path, model: &Path, port: u16) -> Result<
     let loaded = LoadedConfig::parse(&Source::text("/", text.as_str()), Environment::default())?;
     let fleet = loaded.configuration.resolve(None, &Host::current())?;
     let spec = fleet.get(id).map(|spec| ServerSpec::clone(spec));
-    spec.ok_or_else(|| CommandFailure::new(Exit::Failed, "the server that was just written is not there"))
+    spec.ok_or_else(|| CommandFailure::failed("the server that was just written is not there"))
 }
 
 /// The translation of an option in one line.

@@ -10,7 +10,7 @@ use llama_warden_readiness::Pack;
 use serde_json::{Map, Value, json};
 
 use crate::args::GlobalArgs;
-use crate::output::{print_json, print_line};
+use crate::output::print_either;
 use crate::table;
 
 /// A kind of plug-in file, for people.
@@ -49,7 +49,7 @@ pub fn check<F: PluginKind>(loaded: &LoadedConfig) -> Result<(), CommandFailure>
         return Ok(());
     }
     let refused: Vec<_> = refused.iter().map(describe).collect();
-    Err(CommandFailure::new(Exit::Usage, refused.join("\nerror: "))
+    Err(CommandFailure::usage(refused.join("\nerror: "))
         .next_step(format!("fix the files, or take them out of {}", F::KEY)))
 }
 
@@ -79,13 +79,13 @@ pub fn find<F: PluginKind>(global: &GlobalArgs, name: &str) -> Result<F, Command
         return read(&library, Path::new(name));
     }
     let known: Vec<_> = library.iter().map(F::name).collect();
-    Err(CommandFailure::new(Exit::Usage, format!("there is no {} `{name}`", F::WORD))
+    Err(CommandFailure::usage(format!("there is no {} `{name}`", F::WORD))
         .next_step(format!("name one of {}, or a file", known.join(", "))))
 }
 
 /// Reads a file that need not be in the configured directory, by the same rules.
 pub fn read<F: PluginKind>(library: &PluginSet<F>, path: &Path) -> Result<F, CommandFailure> {
-    library.read(path).map_err(|error| CommandFailure::new(Exit::Failed, describe(&error)).next_step(F::FORMAT))
+    library.read(path).map_err(|error| CommandFailure::failed(describe(&error)).next_step(F::FORMAT))
 }
 
 /// Prints every file, in order of precedence; `more` adds fields to its JSON.
@@ -94,25 +94,28 @@ pub fn list<F: PluginKind>(
     more: impl Fn(&F, &mut Map<String, Value>),
 ) -> Result<Exit, CommandFailure> {
     let ScanResult { library, refused } = scan::<F>(&LoadedConfig::find(global.config.as_deref())?);
-    if global.json {
-        let files = library.iter().map(|file| {
-            let mut data = metadata(file);
-            more(file, &mut data);
-            data
-        });
-        print_json(&files.collect::<Vec<_>>())?;
-    } else {
-        let row = |file: &F| {
-            [file.name().to_owned(), file.fit().to_string(), file.origin().to_string(), file.description().to_owned()]
-        };
-        print_line(table::plain([&*F::WORD.to_uppercase(), "FITS", "FROM", "DESCRIPTION"], library.iter().map(row)))?;
-    }
+    let data: Vec<_> = library.iter().map(|file| with_metadata(file, &more)).collect();
+    let row = |file: &F| {
+        [file.name().to_owned(), file.fit().to_string(), file.origin().to_string(), file.description().to_owned()]
+    };
+    let header = [&*F::WORD.to_uppercase(), "FITS", "FROM", "DESCRIPTION"];
+    print_either(global, &data, || table::plain(header, library.iter().map(row)))?;
     refused.iter().for_each(|error| eprintln!("error: {}", describe(error)));
     Ok(if refused.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-/// The metadata of a file as JSON.
-pub fn metadata<F: PluginFile>(file: &F) -> Map<String, Value> {
+/// Prints the file called `name` as it is written; `more` adds fields to its JSON.
+pub fn show<F: PluginKind>(
+    global: &GlobalArgs,
+    name: &str,
+    more: impl Fn(&F, &mut Map<String, Value>),
+) -> Result<Exit, CommandFailure> {
+    let file = find(global, name)?;
+    print_either(global, &with_metadata(&file, more), || file.text().trim_end().to_owned())
+}
+
+/// The metadata of a file as JSON, and what `more` adds.
+fn with_metadata<F: PluginFile>(file: &F, more: impl Fn(&F, &mut Map<String, Value>)) -> Map<String, Value> {
     let fit = file.fit();
     let data = [
         ("name", file.name().into()),
@@ -122,7 +125,9 @@ pub fn metadata<F: PluginFile>(file: &F) -> Map<String, Value> {
         ("help_lists", json!(fit.help_lists)),
         ("help_lacks", json!(fit.help_lacks)),
     ];
-    data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    let mut data = data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    more(file, &mut data);
+    data
 }
 
 /// An error and its source.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use llama_warden_bus::PendingReply;
 use llama_warden_component::{Component, Ports};
 use llama_warden_config::Text;
-use llama_warden_events::{NoCommand, RefusalReason, Refused, SuperviseCommand, Uptime};
+use llama_warden_events::{NoCommand, RefusalReason, SuperviseCommand, Uptime};
 use nix::errno::Errno;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
@@ -138,7 +138,7 @@ impl Component for ConfigWatch {
                         }
                     }
                 }
-                answer = answer(&mut reply), if reply.is_some() => {
+                Some(answer) = async { Some(reply.as_mut()?.await) } => {
                     reply = None;
                     // An invalid configuration is published as an event, with its problems.
                     if let Err(refused) = answer
@@ -152,19 +152,12 @@ impl Component for ConfigWatch {
     }
 }
 
-async fn answer(reply: &mut Option<PendingReply>) -> Result<(), Refused> {
-    match reply {
-        Some(reply) => reply.await.map(|_| ()),
-        None => std::future::pending().await,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
 
     use llama_warden_bus::{Bus, CommandReceiver, CommandRouter};
-    use llama_warden_events::BootId;
+    use llama_warden_events::{BootId, Refused};
     use tokio::task::JoinHandle;
     use tokio_util::sync::CancellationToken;
 

@@ -3,7 +3,6 @@
 //! The guarantees rest on this order: the state directory is locked before anything is touched, addresses are bound before
 //! anything is launched, and spans are flushed after every server is gone.
 
-use std::fmt::Display;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -116,14 +115,14 @@ impl PreparedDaemon {
             configuration: configuration.clone(),
             fleet,
         };
-        compose(&mut host, components).map_err(failed)?;
+        compose(&mut host, components).map_err(CommandFailure::failed)?;
         // Every component has subscribed by now, so each of them receives the start.
         let started = Event::DaemonStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             profile: configuration.active_profile(profile).map(str::to_owned),
         };
-        host.publisher().publish(EventDraft::daemon(started)).await.map_err(failed)?;
+        host.publisher().publish(EventDraft::daemon(started)).await.map_err(CommandFailure::failed)?;
         Ok(Self { state, host, signals, tracing, servers, tcp })
     }
 
@@ -154,7 +153,7 @@ impl PreparedDaemon {
     pub async fn run(self) -> Result<Exit, CommandFailure> {
         let commands = self.host.commands();
         let bus = self.host.bus().clone();
-        let running = self.host.start().map_err(failed)?;
+        let running = self.host.start().map_err(CommandFailure::failed)?;
         let (force, forced) = watch::channel(None);
         let exit = tokio::select! {
             ended = end(running, bus) => ended,
@@ -176,7 +175,7 @@ impl PreparedDaemon {
 
 /// Waits for the end of every component. Servers that are left then are named in the failure.
 async fn end(running: RunningHost, bus: Bus) -> Result<Exit, CommandFailure> {
-    running.join().await.map_err(failed)?;
+    running.join().await.map_err(CommandFailure::failed)?;
     let snapshot = bus.snapshot();
     let left = snapshot
         .servers
@@ -187,17 +186,13 @@ async fn end(running: RunningHost, bus: Bus) -> Result<Exit, CommandFailure> {
         return Ok(Exit::Done);
     }
     let message = format!("the shutdown deadline has passed and these are still there: {}", left.join(", "));
-    Err(CommandFailure::new(Exit::Failed, message).next_step("the kernel holds them, often in a driver; look at dmesg"))
-}
-
-fn failed(error: impl Display) -> CommandFailure {
-    CommandFailure::new(Exit::Failed, error)
+    Err(CommandFailure::failed(message).next_step("the kernel holds them, often in a driver; look at dmesg"))
 }
 
 /// Fails without /proc: the launcher starts its shim as `/proc/self/exe`, and finds escaped descendants there.
 fn require_proc() -> Result<(), CommandFailure> {
     fs::read("/proc/self/stat").map(drop).map_err(|error| {
-        CommandFailure::new(Exit::Failed, format!("cannot read /proc/self/stat: {error}"))
+        CommandFailure::failed(format!("cannot read /proc/self/stat: {error}"))
             .next_step("mount it (`mount -t proc proc /proc`): what servers leave behind is found there")
     })
 }

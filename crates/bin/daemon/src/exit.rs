@@ -77,6 +77,16 @@ impl CommandFailure {
         Self { exit, message: FailureMessage::Text { message: message.to_string(), next_step: None } }
     }
 
+    /// A failure with exit code 1.
+    pub fn failed(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    /// A failure of the command line or the configuration, with exit code 2.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
     /// A server was named that is not configured; `known` are.
     pub fn unknown_server<'a>(exit: Exit, unknown: &ServerId, known: impl IntoIterator<Item = &'a str>) -> Self {
         let known: Vec<_> = known.into_iter().collect();

@@ -9,7 +9,7 @@ use llama_warden_config::{
 };
 use toml::de::DeTable;
 
-use crate::exit::{CommandFailure, Exit};
+use crate::exit::CommandFailure;
 use crate::state_dir::control_socket;
 
 /// A configuration, and what it was parsed from.
@@ -54,7 +54,7 @@ impl LoadedConfig {
             Some(path) => Source::read(path, &current_directory()?)?.with_model_dirs(folders),
             None if !folders.is_empty() => self.source.clone(),
             None => {
-                return Err(CommandFailure::new(Exit::Usage, "the daemon was started without a configuration file")
+                return Err(CommandFailure::usage("the daemon was started without a configuration file")
                     .next_step("start it with --config FILE"));
             }
         };
@@ -98,7 +98,7 @@ impl LoadedConfig {
         let user = if nix::unistd::geteuid().is_root() { User::Root } else { User::Ordinary };
         let configured = self.configuration.daemon().state_dir.clone();
         configured.or_else(|| default_state_dir(&self.environment, user)).ok_or_else(|| {
-            CommandFailure::new(Exit::Usage, "there is no directory for the daemon's state: HOME is not set")
+            CommandFailure::usage("there is no directory for the daemon's state: HOME is not set")
                 .next_step("name one as daemon.state-dir, or in LLAMA_WARDEN_DAEMON__STATE_DIR")
         })
     }
@@ -132,8 +132,7 @@ fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, CommandFail
         Ok(_) => Ok(absolute),
         Err(error) => {
             let message = format!("--models {}: cannot be read as a folder: {error}", folder.display());
-            Err(CommandFailure::new(Exit::Usage, message)
-                .next_step("name an existing folder with GGUF files in or below it"))
+            Err(CommandFailure::usage(message).next_step("name an existing folder with GGUF files in or below it"))
         }
     }
 }
@@ -157,7 +156,7 @@ fn style() -> RenderStyle {
 
 fn current_directory() -> Result<PathBuf, CommandFailure> {
     std::env::current_dir().map_err(|error| {
-        CommandFailure::new(Exit::Failed, format!("cannot read the current directory: {error}"))
+        CommandFailure::failed(format!("cannot read the current directory: {error}"))
             .next_step("change into a directory that exists")
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use llama_warden_support::BLOCKING_THREADS;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::exit::{CommandFailure, Exit};
+use crate::exit::CommandFailure;
 
 /// How long an idle blocking thread is kept: for ever, in practice.
 ///
@@ -26,7 +26,7 @@ pub fn build_runtime() -> Result<Runtime, CommandFailure> {
         .thread_name("llama-warden")
         .enable_all()
         .build()
-        .map_err(|error| CommandFailure::new(Exit::Failed, format!("cannot start the runtime: {error}")))?;
+        .map_err(|error| CommandFailure::failed(format!("cannot start the runtime: {error}")))?;
     drop(runtime.spawn_blocking(|| ()));
     Ok(runtime)
 }

@@ -22,7 +22,7 @@ use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
 use tokio::sync::watch;
 
 use crate::config_watch::ConfigWatch;
-use crate::exit::{CommandFailure, Exit};
+use crate::exit::CommandFailure;
 use crate::extensions::MakeMatcher;
 use crate::fleet_source;
 use crate::state_dir::StateDir;
@@ -87,7 +87,7 @@ pub fn supervisor(
 /// Renders `/metrics` from the snapshot of the host's bus.
 pub fn metrics(host: &Host) -> Result<MetricsSource, CommandFailure> {
     let exporter = Exporter::new(host.bus().clone(), host.lane().clone(), env!("CARGO_PKG_VERSION"))
-        .map_err(|error| CommandFailure::new(Exit::Failed, format!("cannot set up the metrics: {error}")))?;
+        .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?;
     Ok(Arc::new(move |accept| {
         let page = exporter.render(accept).map_err(|error| error.to_string())?;
         Ok((page.content_type, page.body.into_bytes()))
@@ -96,8 +96,7 @@ pub fn metrics(host: &Host) -> Result<MetricsSource, CommandFailure> {
 
 /// Exports spans if the environment names a collector; otherwise nothing is started.
 pub fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
-    let failed =
-        |error: TracingError| CommandFailure::new(Exit::Usage, error).next_step("fix or unset the OTEL_* variable");
+    let failed = |error: TracingError| CommandFailure::usage(error).next_step("fix or unset the OTEL_* variable");
     let Some(settings) = TracingSettings::from_env().map_err(failed)? else { return Ok(None) };
     Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot).map(Some).map_err(failed)
 }
@@ -110,14 +109,14 @@ pub fn bind(listen: Option<&TcpAddress>, state: &StateDir) -> Result<Listeners, 
     };
     Listeners::bind(&settings).map_err(|error| {
         let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-        CommandFailure::new(Exit::Failed, format!("{error}{source}")).next_step(error.next_step())
+        CommandFailure::failed(format!("{error}{source}")).next_step(error.next_step())
     })
 }
 
 /// Reads the API token from the first line of a file.
 pub fn read_token(path: &Path) -> Result<Token, CommandFailure> {
     let failed = |error: &dyn Display| {
-        CommandFailure::new(Exit::Usage, format!("cannot use the token file {}: {error}", path.display()))
+        CommandFailure::usage(format!("cannot use the token file {}: {error}", path.display()))
             .next_step("write the token into its first line, and let only the daemon's user read it")
     };
     let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
@@ -139,7 +138,7 @@ pub fn watch_configuration(source: &Source) -> Option<ConfigWatch> {
 
 /// The plug-in files of `directory`, which the configuration names under `key`, before the built-in ones.
 fn plugin_set<F: PluginFile>(directory: Option<&Path>, key: &str) -> Result<PluginSet<F>, CommandFailure> {
-    directory.map_or_else(|| Ok(PluginSet::built_in()), PluginSet::load).map_err(|error| {
-        CommandFailure::new(Exit::Usage, error).next_step(format!("fix the file, or take it out of {key}"))
-    })
+    directory
+        .map_or_else(|| Ok(PluginSet::built_in()), PluginSet::load)
+        .map_err(|error| CommandFailure::usage(error).next_step(format!("fix the file, or take it out of {key}")))
 }

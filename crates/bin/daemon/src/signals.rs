@@ -12,7 +12,7 @@ use llama_warden_bus::CommandSender;
 use llama_warden_events::{Signal, SuperviseCommand};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
-use crate::exit::{CommandFailure, Exit};
+use crate::exit::CommandFailure;
 
 /// The installed handlers.
 #[derive(Debug)]
@@ -61,8 +61,7 @@ impl Signals {
     /// The kernel refuses a handler.
     pub fn install() -> Result<Self, CommandFailure> {
         let handler = |kind| {
-            signal(kind)
-                .map_err(|error| CommandFailure::new(Exit::Failed, format!("cannot install signal handlers: {error}")))
+            signal(kind).map_err(|error| CommandFailure::failed(format!("cannot install signal handlers: {error}")))
         };
         Ok(Self {
             terminate: handler(SignalKind::terminate())?,

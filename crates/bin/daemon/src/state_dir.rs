@@ -33,7 +33,7 @@ impl StateDir {
     /// [`Exit::Held`] if another daemon holds it, with that daemon's pid; [`Exit::Failed`] if it cannot be written.
     pub fn acquire(path: &Path) -> Result<Self, CommandFailure> {
         let unusable = |what: &str, error: &std::io::Error| {
-            CommandFailure::new(Exit::Failed, format!("cannot {what} the state directory {}: {error}", path.display()))
+            CommandFailure::failed(format!("cannot {what} the state directory {}: {error}", path.display()))
                 .next_step("give it to the user who runs llama-warden, or name another one as daemon.state-dir")
         };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| unusable("create", &error))?;

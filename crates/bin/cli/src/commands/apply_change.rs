@@ -33,7 +33,7 @@ pub async fn reload(global: &GlobalArgs, args: &PatienceArgs) -> Result<Exit, Co
     match answer {
         Ok(answer) => report(global, "the configuration is reloaded", manner, &answer),
         Err(ClientError::Problem(problem)) if problem.status == 422 => {
-            Err(CommandFailure::new(Exit::Usage, format!("nothing is changed: {}", problem.detail))
+            Err(CommandFailure::usage(format!("nothing is changed: {}", problem.detail))
                 .next_step(problem.next_step.as_deref().unwrap_or_default()))
         }
         Err(error) => Err(connect::request_failure(error)),

@@ -26,10 +26,10 @@ pub async fn run(global: &GlobalArgs, args: &ArgvArgs) -> Result<Exit, CommandFa
     }
     let profile = profile(&spec).await?;
     let dialects: DialectSet = load_set(&inventory.loaded);
-    let choice = choose_dialect(&dialects, &profile)
-        .ok_or_else(|| CommandFailure::new(Exit::Failed, "no flag dialect is available"))?;
+    let choice =
+        choose_dialect(&dialects, &profile).ok_or_else(|| CommandFailure::failed("no flag dialect is available"))?;
     let line = plan(&spec, &profile, &choice.file).map_err(|error| {
-        CommandFailure::new(Exit::Failed, error).next_step("fix the option in the configuration, or use another build")
+        CommandFailure::failed(error).next_step("fix the option in the configuration, or use another build")
     })?;
     show(global, &Translation { profile, choice, line, dialects })
 }
@@ -38,7 +38,7 @@ pub async fn run(global: &GlobalArgs, args: &ArgvArgs) -> Result<Exit, CommandFa
 /// a launch.
 async fn profile(spec: &ServerSpec) -> Result<BinaryProfile, CommandFailure> {
     let path = executable::find(&spec.binary).map_err(|error| {
-        CommandFailure::new(Exit::Failed, error)
+        CommandFailure::failed(error)
             .next_step("install llama.cpp, set llama-server.binary, or try another build with --binary")
     })?;
     Ok(executable::ask(spec, &path).await?.unwrap_or_else(|error| {

@@ -19,7 +19,7 @@ const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
 pub fn run(extensions: Extensions) -> Result<Exit, CommandFailure> {
     use_one_arena();
     let demo = DemoFleet::prepare()?;
-    print_line(format_args!("demo: running {}", demo.binary().describe()))?;
+    print_line(format_args!("demo: running {}", demo.binary()))?;
     let inventory = Inventory::scan(LoadedConfig::parse(&demo.source(), Environment::current())?)?
         .compacted(None, &Fleet::default());
     let mut log = log_settings()?;

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::args::GlobalArgs;
 use crate::args::dialect::DialectCommand;
-use crate::output::{print_json, print_line};
-use crate::plugin_files::{self, metadata};
+use crate::output::print_either;
+use crate::plugin_files;
 
 pub fn run(global: &GlobalArgs, command: &DialectCommand) -> Result<Exit, CommandFailure> {
     match command {
@@ -18,32 +18,18 @@ pub fn run(global: &GlobalArgs, command: &DialectCommand) -> Result<Exit, Comman
             data.insert("rules".to_owned(), dialect.rule_count().into());
             data.insert("examples".to_owned(), dialect.example_count().into());
         }),
-        DialectCommand::Show { name } => show(global, name),
+        DialectCommand::Show { name } => plugin_files::show(global, name, |dialect: &Dialect, data| {
+            data.insert("text".to_owned(), dialect.text().into());
+        }),
         DialectCommand::Check { file } => check(global, file),
     }
-}
-
-fn show(global: &GlobalArgs, name: &str) -> Result<Exit, CommandFailure> {
-    let dialect: Dialect = plugin_files::find(global, name)?;
-    if global.json {
-        let mut data = metadata(&dialect);
-        data.insert("text".to_owned(), dialect.text().into());
-        print_json(&data)?;
-    } else {
-        print_line(dialect.text().trim_end())?;
-    }
-    Ok(Exit::Done)
 }
 
 fn check(global: &GlobalArgs, file: &Path) -> Result<Exit, CommandFailure> {
     let library = plugin_files::load_set(&LoadedConfig::find(global.config.as_deref())?);
     let dialect: Dialect = plugin_files::read(&library, file)?;
     let (rules, examples) = (dialect.rule_count(), dialect.example_count());
-    if global.json {
-        print_json(&json!({ "name": dialect.name(), "valid": true, "rules": rules, "examples": examples }))?;
-    } else {
-        let (name, fit) = (dialect.name(), dialect.fit());
-        print_line(format!("{name}: valid, for {fit}; {rules} rules, and {examples} examples hold"))?;
-    }
-    Ok(Exit::Done)
+    let (name, fit) = (dialect.name(), dialect.fit());
+    let data = json!({ "name": name, "valid": true, "rules": rules, "examples": examples });
+    print_either(global, &data, || format!("{name}: valid, for {fit}; {rules} rules, and {examples} examples hold"))
 }

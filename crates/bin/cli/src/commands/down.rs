@@ -21,7 +21,7 @@ pub async fn run(global: &GlobalArgs, args: &DownArgs) -> Result<Exit, CommandFa
         Ok(Exit::Done)
     };
     tokio::time::timeout(args.timeout, gone).await.unwrap_or_else(|_| {
-        Err(CommandFailure::new(Exit::Failed, format!("the daemon is still there after {:?}", args.timeout))
+        Err(CommandFailure::failed(format!("the daemon is still there after {:?}", args.timeout))
             .next_step("look at `llama-warden status` for what it waits for, or use --force"))
     })
 }

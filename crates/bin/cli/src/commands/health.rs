@@ -16,5 +16,5 @@ pub async fn run(global: &GlobalArgs, args: &HealthArgs) -> Result<Exit, Command
     if missing.is_empty() {
         return Ok(Exit::Done);
     }
-    Err(CommandFailure::new(Exit::Failed, missing.join(", ")))
+    Err(CommandFailure::failed(missing.join(", ")))
 }

@@ -32,7 +32,7 @@ pub fn run(global: &GlobalArgs, args: &ModelsArgs) -> Result<Exit, CommandFailur
 fn configured(global: &GlobalArgs) -> Result<ModelsReport, CommandFailure> {
     let loaded = LoadedConfig::find(global.config.as_deref())?;
     if loaded.configuration.model_dirs().is_empty() {
-        return Err(CommandFailure::new(Exit::Usage, "no folder is named")
+        return Err(CommandFailure::usage("no folder is named")
             .next_step("write `llama-warden models DIR`, or name folders as models.dirs"));
     }
     Ok(Inventory::scan(loaded)?.models)
@@ -41,8 +41,7 @@ fn configured(global: &GlobalArgs) -> Result<ModelsReport, CommandFailure> {
 /// The models in the named folders, with the ids and ports that `up --models` would give them.
 fn named(global: &GlobalArgs, args: &ModelsArgs) -> Result<ModelsReport, CommandFailure> {
     let absolute = |folder| {
-        std::path::absolute(folder)
-            .map_err(|error| CommandFailure::new(Exit::Failed, format!("cannot use a folder: {error}")))
+        std::path::absolute(folder).map_err(|error| CommandFailure::failed(format!("cannot use a folder: {error}")))
     };
     let enabled = args.folders.iter().map(absolute).collect::<Result<_, _>>()?;
     let loaded = LoadedConfig::find(global.config.as_deref()).or_else(|failure| match &global.config {

@@ -11,7 +11,7 @@ use super::apply_change;
 use crate::args::GlobalArgs;
 use crate::args::fleet::ProfileCommand;
 use crate::connect;
-use crate::output::{print_json, print_line};
+use crate::output::print_either;
 use crate::table;
 
 pub async fn run(global: &GlobalArgs, command: &ProfileCommand) -> Result<Exit, CommandFailure> {
@@ -25,51 +25,39 @@ pub async fn run(global: &GlobalArgs, command: &ProfileCommand) -> Result<Exit, 
 
 async fn list(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
     let profiles = profiles(global).await?;
-    if global.json {
-        print_json(&profiles)?;
-        return Ok(Exit::Done);
-    }
     let rows = profiles.iter().map(|ProfileReport { card, active }| {
         let active = if *active { "yes" } else { "" };
         [card.name.clone(), active.to_owned(), table::names(&card.servers), card.description.clone()]
     });
-    print_line(table::plain(["PROFILE", "ACTIVE", "SERVERS", "DESCRIPTION"], rows))?;
-    Ok(Exit::Done)
+    print_either(global, &profiles, || table::plain(["PROFILE", "ACTIVE", "SERVERS", "DESCRIPTION"], rows))
 }
 
 async fn show(global: &GlobalArgs, name: &str) -> Result<Exit, CommandFailure> {
     let profiles = profiles(global).await?;
     let known = || profiles.iter().map(|profile| profile.card.name.as_str()).collect::<Vec<_>>().join(", ");
     let Some(profile) = profiles.iter().find(|profile| profile.card.name == name) else {
-        return Err(CommandFailure::new(Exit::Failed, format!("there is no profile `{name}`"))
+        return Err(CommandFailure::failed(format!("there is no profile `{name}`"))
             .next_step(format!("configured are: {}", known())));
     };
-    if global.json {
-        print_json(profile)?;
-        return Ok(Exit::Done);
-    }
-    let ProfileReport { card, active } = profile;
-    let active = if *active { " (active)" } else { "" };
-    print_line(format!("{}{active}", card.name))?;
-    if !card.description.is_empty() {
-        print_line(format!("  {}", card.description))?;
-    }
-    print_line(format!("  servers: {}", table::names(&card.servers)))?;
-    Ok(Exit::Done)
+    print_either(global, profile, || {
+        let ProfileReport { card, active } = profile;
+        let active = if *active { " (active)" } else { "" };
+        let description = if card.description.is_empty() { String::new() } else { format!("\n  {}", card.description) };
+        format!("{}{active}{description}\n  servers: {}", card.name, table::names(&card.servers))
+    })
 }
 
 async fn active(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
     let report = connect::to_daemon(global)?.active_profile().await.map_err(connect::request_failure)?;
-    if global.json {
-        print_json(&report)?;
-        return Ok(Exit::Done);
-    }
-    print_line(report.profile.as_deref().unwrap_or("no profile: every enabled server"))?;
-    print_line(format!("  servers: {}", table::names(&report.servers)))?;
-    if !report.missing.is_empty() {
-        print_line(format!("  not ready: {}", table::names(&report.missing)))?;
-    }
-    Ok(Exit::Done)
+    print_either(global, &report, || {
+        let name = report.profile.as_deref().unwrap_or("no profile: every enabled server");
+        let missing = if report.missing.is_empty() {
+            String::new()
+        } else {
+            format!("\n  not ready: {}", table::names(&report.missing))
+        };
+        format!("{name}\n  servers: {}{missing}", table::names(&report.servers))
+    })
 }
 
 async fn profiles(global: &GlobalArgs) -> Result<Vec<ProfileReport>, CommandFailure> {

@@ -11,7 +11,7 @@ use llama_warden_state::StatusReport;
 use crate::args::{GlobalArgs, StatusArgs};
 use crate::connect;
 use crate::live_table::{LiveTable, keep_named};
-use crate::output::{print_json, print_line};
+use crate::output::{print_either, print_json};
 use crate::table;
 
 /// How often the table on a terminal is drawn without a change, for its uptimes.
@@ -23,12 +23,7 @@ pub async fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<Exit, Command
     if args.watch {
         return watch(&client, global, args, report).await;
     }
-    if global.json {
-        print_json(&report)?;
-    } else {
-        print_line(table::status(&report))?;
-    }
-    Ok(Exit::Done)
+    print_either(global, &report, || table::status(&report))
 }
 
 async fn watch(

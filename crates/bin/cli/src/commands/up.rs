@@ -36,7 +36,7 @@ pub fn run_daemon(
     log: &LogSettings,
     run: impl AsyncFnOnce(PreparedDaemon) -> Result<Exit, CommandFailure>,
 ) -> Result<Exit, CommandFailure> {
-    let log = start_logging(log).map_err(|error| CommandFailure::new(Exit::Failed, error))?;
+    let log = start_logging(log).map_err(CommandFailure::failed)?;
     let runtime = build_runtime()?;
     let exit = runtime.block_on(async { run(PreparedDaemon::prepare(inventory, options).await?).await });
     // Does not wait for blocking threads: one of them may read from a disk that never answers.
@@ -49,5 +49,5 @@ pub fn run_daemon(
 /// The log settings of the environment.
 pub fn log_settings() -> Result<LogSettings, CommandFailure> {
     LogSettings::from_env()
-        .map_err(|error| CommandFailure::new(Exit::Usage, error).next_step("unset it, or set LLAMA_WARDEN_LOG=info"))
+        .map_err(|error| CommandFailure::usage(error).next_step("unset it, or set LLAMA_WARDEN_LOG=info"))
 }

@@ -17,7 +17,7 @@ use llama_warden_catalog::{DiscoveredModel, ModelKind, Report, assign_ports, dis
 use llama_warden_config::{Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, Host, ServerSpec};
 use llama_warden_events::ServerId;
 
-use crate::exit::{CommandFailure, Exit};
+use crate::exit::CommandFailure;
 use crate::load::LoadedConfig;
 pub use port_file::{AssignedPorts, PortFile};
 pub use report::{KnownModel, ModelsReport, reason};
@@ -191,9 +191,7 @@ fn give_ports(
     let is_free = |port: u16| TcpListener::bind((host, port)).is_ok();
     let first = configuration.first_port();
     assign_ports(models, first, &reserved, is_free).or_else(|_| assign_ports(models, first, &taken, is_free)).map_err(
-        |error| {
-            CommandFailure::new(Exit::Usage, error).next_step("lower llama-server.first-port, or name fewer folders")
-        },
+        |error| CommandFailure::usage(error).next_step("lower llama-server.first-port, or name fewer folders"),
     )?;
     let given: AssignedPorts = models.iter().filter_map(|model| Some((model.id.clone(), model.port?))).collect();
     let used: BTreeSet<u16> = given.values().copied().collect();

@@ -49,7 +49,7 @@ pub fn run(global: &GlobalArgs, args: &LearnArgs) -> Result<Exit, CommandFailure
 
 /// The server of the command line: its own arguments, the built-in defaults, and nothing from the configuration.
 fn server(command: &[OsString]) -> Result<ServerSpec, CommandFailure> {
-    let usage = |message: &str, step: &str| CommandFailure::new(Exit::Usage, message).next_step(step);
+    let usage = |message: &str, step: &str| CommandFailure::usage(message).next_step(step);
     let (program, arguments) =
         command.split_first().ok_or_else(|| usage("no executable is named", "name one after --"))?;
     let mut rest = Vec::new();
@@ -95,13 +95,12 @@ fn server(command: &[OsString]) -> Result<ServerSpec, CommandFailure> {
 fn free_port() -> Result<u16, CommandFailure> {
     let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
     port.map(|address| address.port()).map_err(|error| {
-        CommandFailure::new(Exit::Failed, format!("there is no free port: {error}")).next_step("name one by --port")
+        CommandFailure::failed(format!("there is no free port: {error}")).next_step("name one by --port")
     })
 }
 
 /// Runs the starts, with the daemon's own launcher and terminator.
 async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, CommandFailure> {
-    let failed = |error: &dyn std::fmt::Display| CommandFailure::new(Exit::Failed, error);
     let boot = BootId::from_random(fastrand::u64(..));
     let mut host = Host::new(HostSettings { boot, events_kept: EVENTS_KEPT, drain: END_TIMEOUT, cancel: END_TIMEOUT });
     let launcher = LauncherSettings {
@@ -118,14 +117,14 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, Com
     let (report, outcome) = oneshot::channel();
     let starts = RepeatedStarts { spec: Arc::new(spec), starts: args.starts, timeout: args.timeout, recorder, report };
     let lane = host.lane().clone();
-    host.add(Launcher::new(fleet.clone(), lane, launcher)).map_err(|error| failed(&error))?;
-    host.add(Terminator::new(fleet.clone())).map_err(|error| failed(&error))?;
+    host.add(Launcher::new(fleet.clone(), lane, launcher)).map_err(CommandFailure::failed)?;
+    host.add(Terminator::new(fleet.clone())).map_err(CommandFailure::failed)?;
     // The server has no hooks. This component owns the hook commands, which launcher and terminator send anyway.
-    host.add(Hooks::new(fleet)).map_err(|error| failed(&error))?;
-    host.add(starts).map_err(|error| failed(&error))?;
+    host.add(Hooks::new(fleet)).map_err(CommandFailure::failed)?;
+    host.add(starts).map_err(CommandFailure::failed)?;
 
     let commands = host.commands();
-    let running = host.start().map_err(|error| failed(&error))?;
+    let running = host.start().map_err(CommandFailure::failed)?;
     let interrupted = tokio::spawn(async move {
         if interruption().await.is_ok() {
             let shut_down = SuperviseCommand::ShutDown { trigger: "a signal".to_owned(), force: true };
@@ -135,8 +134,8 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, Com
     });
     let joined = running.join().await;
     interrupted.abort();
-    joined.map_err(|error| failed(&error))?;
-    let outcome = outcome.await.map_err(|_| failed(&"the starts were cancelled"))?;
+    joined.map_err(CommandFailure::failed)?;
+    let outcome = outcome.await.map_err(|_| CommandFailure::failed("the starts were cancelled"))?;
     outcome.map_err(starts_failure)
 }
 
@@ -161,7 +160,7 @@ fn starts_failure(failure: StartsError) -> CommandFailure {
         StartsError::NotReady { .. } => "give it more time by --timeout, or a smaller model",
         _ => "try again",
     };
-    CommandFailure::new(Exit::Failed, failure).next_step(step)
+    CommandFailure::failed(failure).next_step(step)
 }
 
 fn learn_failure(error: LearnError) -> CommandFailure {
@@ -172,7 +171,7 @@ fn learn_failure(error: LearnError) -> CommandFailure {
         }
         _ => "use a model that takes longer to load, or write the pack by hand: docs/detectors.md",
     };
-    CommandFailure::new(Exit::Failed, error).next_step(step)
+    CommandFailure::failed(error).next_step(step)
 }
 
 /// The pack's name: `--name`, otherwise the name of the file, otherwise one of the build.
@@ -185,7 +184,7 @@ fn name(args: &LearnArgs, build: Option<u64>) -> Result<String, CommandFailure> 
     if (1..=64).contains(&name.len()) && fits(&name) && name != "auto" {
         return Ok(name);
     }
-    Err(CommandFailure::new(Exit::Usage, format!("`{name}` is not a valid pack name"))
+    Err(CommandFailure::usage(format!("`{name}` is not a valid pack name"))
         .next_step("pass --name with 1 to 64 characters of A-Z a-z 0-9 . _ -"))
 }
 
@@ -219,7 +218,7 @@ fn write(out: &Path, text: &str) -> Result<(), CommandFailure> {
     draft.push(".new");
     let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, out));
     written.map_err(|error| {
-        CommandFailure::new(Exit::Failed, format!("cannot write {}: {error}", out.display()))
+        CommandFailure::failed(format!("cannot write {}: {error}", out.display()))
             .next_step("name a file in a folder that exists")
     })
 }

@@ -1,25 +1,18 @@
 //! `detector show`: prints one pack as text or as JSON.
 
 use llama_warden_daemon::{CommandFailure, Exit};
-use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_readiness::{Pack, ProbeWay, StreamFilter, StructuredSource};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::args::GlobalArgs;
-use crate::output::{print_json, print_line};
-use crate::plugin_files::{find, metadata};
+use crate::plugin_files;
 
 pub fn run(global: &GlobalArgs, name: &str) -> Result<Exit, CommandFailure> {
-    let pack = find(global, name)?;
-    if global.json {
-        print_json(&as_data(&pack))?;
-    } else {
-        print_line(pack.text().trim_end())?;
-    }
-    Ok(Exit::Done)
+    plugin_files::show(global, name, add_rules)
 }
 
-fn as_data(pack: &Pack) -> Value {
+/// Adds the probe, patterns and examples of a pack to its metadata.
+fn add_rules(pack: &Pack, data: &mut Map<String, Value>) {
     let probe = match pack.probe() {
         ProbeWay::Http { path } => json!({ "path": path }),
         ProbeWay::None => json!("none"),
@@ -49,10 +42,8 @@ fn as_data(pack: &Pack) -> Value {
             "reason": example.reason,
         })
     });
-    let mut data = metadata(pack);
     data.insert("probe".to_owned(), probe);
     data.insert("structured".to_owned(), structured.collect());
     data.insert("patterns".to_owned(), patterns.collect());
     data.insert("examples".to_owned(), examples.collect());
-    data.into()
 }

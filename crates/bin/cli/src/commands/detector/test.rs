@@ -83,7 +83,7 @@ fn read(file: &Path) -> Result<Vec<u8>, CommandFailure> {
         std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
     };
     read.map(|_| bytes).map_err(|error| {
-        CommandFailure::new(Exit::Failed, format!("cannot read {}: {error}", file.display()))
+        CommandFailure::failed(format!("cannot read {}: {error}", file.display()))
             .next_step("name a log file, or - to read standard input")
     })
 }

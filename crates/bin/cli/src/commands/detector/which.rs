@@ -23,14 +23,14 @@ pub async fn run(global: &GlobalArgs, binary: &Path) -> Result<Exit, CommandFail
     let binary = executable::locate(binary)?;
     let spec = executable::default_spec("which", &binary, Path::new(MODEL), PORT)?;
     let profile = executable::ask(&spec, &binary).await?.map_err(|error| {
-        CommandFailure::new(Exit::Failed, error)
+        CommandFailure::failed(error)
             .next_step("see that `BINARY --help` works by hand; its output says which options there are")
     })?;
-    let none = |word: &str| CommandFailure::new(Exit::Failed, format!("no {word} is available"));
+    let none = |word: &str| CommandFailure::failed(format!("no {word} is available"));
     let pack =
         packs.choose(profile.version.build, &profile.identity.options, None).ok_or_else(|| none("detector pack"))?;
     let dialect = choose_dialect(&dialects, &profile).ok_or_else(|| none("flag dialect"))?;
-    let line = plan(&spec, &profile, &dialect.file).map_err(|error| CommandFailure::new(Exit::Failed, error))?;
+    let line = plan(&spec, &profile, &dialect.file).map_err(CommandFailure::failed)?;
     show(global, &profile, &BuildSupport { pack, dialect, line })
 }
 
