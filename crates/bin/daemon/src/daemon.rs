@@ -115,7 +115,7 @@ impl PreparedDaemon {
             configuration: configuration.clone(),
             fleet,
         };
-        compose(&mut host, components).map_err(CommandFailure::failed)?;
+        compose(&mut host, components)?;
         // Every component has subscribed by now, so each of them receives the start.
         let started = Event::DaemonStarted {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -153,7 +153,7 @@ impl PreparedDaemon {
     pub async fn run(self) -> Result<Exit, CommandFailure> {
         let commands = self.host.commands();
         let bus = self.host.bus().clone();
-        let running = self.host.start().map_err(CommandFailure::failed)?;
+        let running = self.host.start()?;
         let (force, forced) = watch::channel(None);
         let exit = tokio::select! {
             ended = end(running, bus) => ended,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use llama_warden_bus::CompositionError;
 use llama_warden_config::Problems;
 use llama_warden_events::{ServerId, Signal};
 
@@ -106,6 +107,12 @@ impl CommandFailure {
             *next_step = Some(step.to_string());
         }
         self
+    }
+}
+
+impl From<CompositionError> for CommandFailure {
+    fn from(error: CompositionError) -> Self {
+        Self::failed(error)
     }
 }
 

@@ -117,14 +117,14 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, Com
     let (report, outcome) = oneshot::channel();
     let starts = RepeatedStarts { spec: Arc::new(spec), starts: args.starts, timeout: args.timeout, recorder, report };
     let lane = host.lane().clone();
-    host.add(Launcher::new(fleet.clone(), lane, launcher)).map_err(CommandFailure::failed)?;
-    host.add(Terminator::new(fleet.clone())).map_err(CommandFailure::failed)?;
+    host.add(Launcher::new(fleet.clone(), lane, launcher))?;
+    host.add(Terminator::new(fleet.clone()))?;
     // The server has no hooks. This component owns the hook commands, which launcher and terminator send anyway.
-    host.add(Hooks::new(fleet)).map_err(CommandFailure::failed)?;
-    host.add(starts).map_err(CommandFailure::failed)?;
+    host.add(Hooks::new(fleet))?;
+    host.add(starts)?;
 
     let commands = host.commands();
-    let running = host.start().map_err(CommandFailure::failed)?;
+    let running = host.start()?;
     let interrupted = tokio::spawn(async move {
         if interruption().await.is_ok() {
             let shut_down = SuperviseCommand::ShutDown { trigger: "a signal".to_owned(), force: true };

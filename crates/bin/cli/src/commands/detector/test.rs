@@ -76,13 +76,13 @@ pub fn run(global: &GlobalArgs, args: &TestArgs) -> Result<Exit, CommandFailure>
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, CommandFailure> {
-    let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
-        std::io::stdin().lock().read_to_end(&mut bytes)
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
     } else {
-        std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes))
+        std::fs::read(file)
     };
-    read.map(|_| bytes).map_err(|error| {
+    read.map_err(|error| {
         CommandFailure::failed(format!("cannot read {}: {error}", file.display()))
             .next_step("name a log file, or - to read standard input")
     })
