@@ -28,7 +28,7 @@ pub struct DemoFleet {
 #[derive(Debug, PartialEq, Eq)]
 struct DemoBinary {
     path: PathBuf,
-    /// Where it comes from, for the demo's first line.
+    /// Its origin, for the demo's first line.
     description: String,
 }
 

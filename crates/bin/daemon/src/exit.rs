@@ -61,9 +61,9 @@ pub struct CommandFailure {
 pub enum FailureMessage {
     /// One sentence, and what to do next.
     Text {
-        /// What failed, on what.
+        /// The failed action and its object.
         message: String,
-        /// What to do next.
+        /// An action that may fix it.
         next_step: Option<String>,
     },
     /// Every problem of the configuration, with its place.

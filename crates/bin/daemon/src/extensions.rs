@@ -17,7 +17,7 @@ pub type MakeMatcher = Box<dyn Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> 
 /// Builds a component from the configuration and adds it to the host.
 pub type AddComponent = Box<dyn FnOnce(&mut Host, &Configuration) -> Result<(), CompositionError> + Send>;
 
-/// What is compiled in beside llama-warden itself.
+/// The matchers and components that are compiled in beside those of llama-warden.
 #[derive(Default)]
 pub struct Extensions {
     /// Reads output instead of detector packs.

@@ -14,7 +14,7 @@ use crate::exit::{CommandFailure, FailureMessage};
 use crate::load::LoadedConfig;
 use crate::models::{AssignedPorts, Inventory, ModelsReport, PortFile};
 
-/// The configuration in force, and what resolves changes of it. It answers the supervisor and `/api/v1/models`.
+/// The configuration in force. Answers the supervisor and `/api/v1/models`.
 pub struct FleetResolver {
     active: Mutex<ActiveConfiguration>,
     models: Mutex<Value>,
@@ -30,12 +30,12 @@ struct ActiveConfiguration {
 }
 
 impl FleetResolver {
-    /// Begins with the configuration of `inventory`, the profile that was asked for (`None`: the configured one), and the
+    /// Begins with the configuration of `inventory`, the requested profile (`None`: the configured one), and the
     /// only servers to start. Ports of discovered models are saved in `ports`.
     pub fn new(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<ServerId>>, ports: PortFile) -> Self {
         let profile = inventory.loaded.configuration.active_profile(profile).map(str::to_owned);
         let active = ActiveConfiguration { loaded: inventory.loaded.clone(), profile, only };
-        Self { active: Mutex::new(active), models: Mutex::new(json(&inventory.models)), ports }
+        Self { active: Mutex::new(active), models: Mutex::new(to_json(&inventory.models)), ports }
     }
 
     /// The resolver as the supervisor calls it.
@@ -43,14 +43,14 @@ impl FleetResolver {
         Arc::new(move |change| self.resolve(change))
     }
 
-    /// What discovery found, as JSON.
+    /// The result of discovery as JSON.
     pub fn models(&self) -> Value {
         lock(&self.models).clone()
     }
 
-    /// Resolves a change. What is in force changes only where the answer is a fleet, and never by a preview.
+    /// Resolves a change. A change that resolves replaces the configuration in force, unless it is a preview.
     fn resolve(&self, change: &Change) -> Result<Resolved, Refused> {
-        // Held throughout: a reload reads files, and a profile that is activated meanwhile must find the new ones.
+        // Held throughout, so that changes apply one after the other: a reload reads files, which takes its time.
         let mut active = lock(&self.active);
         let with_profile = |profile: &Option<String>| ActiveConfiguration {
             loaded: active.loaded.clone(),
@@ -74,7 +74,7 @@ impl FleetResolver {
     }
 
     fn reload(&self, active: &ActiveConfiguration) -> Result<(ActiveConfiguration, Resolved), Refused> {
-        let inventory = active.loaded.reload().and_then(Inventory::scan).map_err(invalid)?;
+        let inventory = active.loaded.reload().and_then(Inventory::scan).map_err(refuse_invalid)?;
         let before = active.fleet().unwrap_or_default();
         let Inventory { loaded, models, ports } = inventory.compacted(Some(active.profile()), &before);
         let next = ActiveConfiguration { loaded, ..active.clone() };
@@ -85,7 +85,7 @@ impl FleetResolver {
         warn_of_deferred_changes(&active.loaded.configuration, &next.loaded.configuration);
         models.log();
         save_ports(&self.ports, &ports);
-        *lock(&self.models) = json(&models);
+        *lock(&self.models) = to_json(&models);
         Ok((next, resolved))
     }
 }
@@ -135,11 +135,11 @@ pub fn profiles(configuration: &Configuration) -> Vec<ProfileCard> {
     configuration.profiles().into_iter().map(card).collect()
 }
 
-fn json(report: &ModelsReport) -> Value {
+fn to_json(report: &ModelsReport) -> Value {
     serde_json::to_value(report).unwrap_or_default()
 }
 
-fn invalid(failure: CommandFailure) -> Refused {
+fn refuse_invalid(failure: CommandFailure) -> Refused {
     let detail = match failure.message {
         FailureMessage::Configuration(problems) => problems.to_string(),
         FailureMessage::Text { message, .. } => message,

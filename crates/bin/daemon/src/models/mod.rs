@@ -102,7 +102,7 @@ pub fn discover_servers(
         if directories.is_empty() { Report::default() } else { discover(&directories) };
     let configured = ConfiguredServers::of(configuration);
     let tiers = configured.tiers(&models);
-    let mut free = Vec::new();
+    let mut unclaimed = Vec::new();
     let mut known = Vec::new();
     for model in models {
         match configured.overlap(&model) {
@@ -110,13 +110,13 @@ pub fn discover_servers(
             Some(Overlap::SameId) => known.push(KnownModel::without_server(model)),
             None => {
                 let enabled = folders.enabled.iter().any(|folder| model.path.starts_with(folder));
-                free.push(DiscoveredModel { enabled, ..model });
+                unclaimed.push(DiscoveredModel { enabled, ..model });
             }
         }
     }
-    let ports = give_ports(&mut free, configuration, remembered)?;
-    let servers = free.iter().filter_map(server).collect();
-    known.extend(free.into_iter().map(|model| KnownModel { server: Some(model.id.clone()), model }));
+    let ports = assign_stable_ports(&mut unclaimed, configuration, remembered)?;
+    let servers = unclaimed.iter().filter_map(to_server).collect();
+    known.extend(unclaimed.into_iter().map(|model| KnownModel { server: Some(model.id.clone()), model }));
     known.sort_by(|a, b| a.model.id.cmp(&b.model.id));
     let report = ModelsReport { directories, models: known, skipped, problems };
     Ok(DiscoveryOutcome { discovered: Discovered { servers, tiers }, report, ports })
@@ -137,11 +137,11 @@ enum Overlap<'a> {
 
 impl<'a> ConfiguredServers<'a> {
     fn of(configuration: &'a Configuration) -> Self {
-        Self { servers: configuration.servers().map(|spec| (spec, real(&spec.model))).collect() }
+        Self { servers: configuration.servers().map(|spec| (spec, resolve_links(&spec.model))).collect() }
     }
 
     fn overlap(&self, model: &DiscoveredModel) -> Option<Overlap<'a>> {
-        let path = real(&model.path);
+        let path = resolve_links(&model.path);
         let same_model = self.servers.iter().find(|(_, real)| *real == path);
         let same_id = || self.servers.iter().any(|(spec, _)| spec.id == model.id).then_some(Overlap::SameId);
         same_model.map(|(spec, _)| Overlap::SameModel(spec)).or_else(same_id)
@@ -151,7 +151,7 @@ impl<'a> ConfiguredServers<'a> {
     /// the reason.
     fn tiers(&self, models: &[DiscoveredModel]) -> BTreeMap<PathBuf, String> {
         let found: BTreeMap<PathBuf, &DiscoveredModel> =
-            models.iter().map(|model| (real(&model.path), model)).collect();
+            models.iter().map(|model| (resolve_links(&model.path), model)).collect();
         let tier = |(spec, path): &(&ServerSpec, PathBuf)| {
             let tier = match found.get(path) {
                 Some(model) => model.tier.clone(),
@@ -164,7 +164,7 @@ impl<'a> ConfiguredServers<'a> {
 }
 
 /// The path without symbolic links, or as it is if it leads nowhere.
-fn real(path: &Path) -> PathBuf {
+fn resolve_links(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
@@ -172,7 +172,7 @@ fn real(path: &Path) -> PathBuf {
 ///
 /// A remembered port is not tested: a survivor of an earlier daemon may still listen there, and the launcher kills it
 /// before the launch, or names the stranger that listens instead. Returns the ports to save.
-fn give_ports(
+fn assign_stable_ports(
     models: &mut [DiscoveredModel],
     configuration: &Configuration,
     remembered: &AssignedPorts,
@@ -199,7 +199,7 @@ fn give_ports(
 }
 
 /// The server of a model; `None` without a port.
-fn server(model: &DiscoveredModel) -> Option<DiscoveredServer> {
+fn to_server(model: &DiscoveredModel) -> Option<DiscoveredServer> {
     let mode = match model.kind {
         ModelKind::Generative => None,
         ModelKind::Embedding => Some("embeddings"),

@@ -132,7 +132,7 @@ fn a_model_is_launched_as_what_it_is_for() {
     let model = find(&loaded, &[], &AssignedPorts::new()).report.models.remove(0).model;
     let flags = |kind, projector: Option<&str>| {
         let model = DiscoveredModel { kind, projector: projector.map(PathBuf::from), ..model.clone() };
-        server(&model).expect("it has a port").flags
+        to_server(&model).expect("it has a port").flags
     };
     let on = FlagValue::Switch(true);
     assert_eq!(flags(ModelKind::Generative, None), BTreeMap::new());
