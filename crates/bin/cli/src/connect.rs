@@ -20,6 +20,7 @@ pub fn to_daemon(global: &GlobalArgs) -> Result<Client, CommandFailure> {
     }
     let socket = loaded.as_ref().and_then(|loaded| loaded.control_socket().ok());
     match socket.filter(|socket| UnixStream::connect(socket).is_ok()) {
+        // The socket's mode lets only the daemon's user connect, so that no token is needed.
         Some(socket) => Ok(Client::new(Address::Unix(socket), None)),
         None => Ok(Client::new(parse(DEFAULT_ADDRESS)?, token)),
     }

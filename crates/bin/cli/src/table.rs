@@ -63,6 +63,7 @@ pub fn server_line(server: &ServerReport) -> String {
 pub fn colour_phases(text: &str) -> String {
     let mut coloured = String::with_capacity(text.len() * 2);
     for line in text.split_inclusive('\n') {
+        // Between spaces, so that `ready` is not found in `already`.
         let hit = PhaseName::ALL.into_iter().find_map(|phase| {
             let at = line.find(&format!(" {phase} "))? + 1;
             Some((at, phase.as_str().len(), style_of(phase)))
@@ -120,7 +121,7 @@ fn note(server: &ServerReport, left_out: &str) -> String {
     }
 }
 
-/// `4s`, `2m07s`, `3h05m`, `2d04h`.
+/// An uptime in its two largest units: `4s`, `2m07s`, `3h05m`, `2d04h`.
 fn uptime(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds}s"),

@@ -71,6 +71,7 @@ impl ConfigWatch {
             // Fails if the folder is gone, and the watch with it.
             let _ = self.watcher.unwatch(gone);
         }
+        // All of them, watched or not: a folder may have been replaced by another of the same name.
         for folder in &folders {
             self.watcher.watch(folder, RecursiveMode::NonRecursive)?;
         }
@@ -85,7 +86,7 @@ impl ConfigWatch {
     fn has_changed(&mut self) -> io::Result<bool> {
         if let Err(error) = self.arm() {
             let path = self.path.display();
-            tracing::warn!(%path, %error, "the configuration may not be watched any more; send HUP after a change");
+            tracing::warn!(%path, %error, "the configuration may no longer be watched; send HUP after a change");
         }
         let text = match fs::read_to_string(&self.path) {
             Err(error) if is_exhaustion(&error) => return Err(error),

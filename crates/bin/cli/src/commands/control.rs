@@ -29,6 +29,7 @@ pub async fn run(global: &GlobalArgs, verb: Verb, args: &ControlArgs) -> Result<
         grace: args.grace,
         force: args.force,
     };
+    // Each answer may take as long as a model loads, so the requests run side by side.
     let answers = join_all(ids.iter().map(|id| client.command(verb, id, options)));
     let table = (args.wait && !global.json).then(LiveTable::new);
     let answers = status::with_progress(&client, &ids, table, answers).await;

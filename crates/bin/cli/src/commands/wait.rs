@@ -15,6 +15,7 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> Result<Exit, CommandFa
     let client = connect::to_daemon(global)?;
     let waiting = async {
         let mut report = status::fetch(&client, &args.ids).await?;
+        // From the report's event on, so that no change between the two requests is missed.
         let mut changes = status::changes(&client, report.seq).await?;
         loop {
             if let Some(exit) = outcome(&report, args.goal) {

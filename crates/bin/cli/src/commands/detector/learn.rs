@@ -83,6 +83,7 @@ fn server(command: &[OsString]) -> Result<ServerSpec, CommandFailure> {
             .map_err(|_| usage("--port is not a port number", "use one from 1 to 65535, or leave it out"))?,
         None => free_port()?,
     };
+    // Only what the command line says reaches the server: no default flag may change what the build prints.
     let mut spec = executable::default_spec(ID, &executable::locate(Path::new(program))?, &model, port)?;
     spec.flags.clear();
     spec.args = rest;
@@ -123,6 +124,7 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, Com
     host.add(Hooks::new(fleet))?;
     host.add(starts)?;
 
+    // A signal ends the starts in order, with a killed server, instead of this process at once.
     let commands = host.commands();
     let running = host.start()?;
     let interrupted = tokio::spawn(async move {
@@ -188,6 +190,7 @@ fn name(args: &LearnArgs, build: Option<u64>) -> Result<String, CommandFailure> 
         .next_step("pass --name with 1 to 64 characters of A-Z a-z 0-9 . _ -"))
 }
 
+/// Writes the pack to its file or to standard output, and a summary to standard error.
 fn write_pack(global: &GlobalArgs, args: &LearnArgs, lesson: &Lesson) -> Result<Exit, CommandFailure> {
     let pack = &lesson.pack;
     if let Some(out) = &args.out {
