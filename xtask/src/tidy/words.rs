@@ -130,6 +130,7 @@ fn is_recorded(source: &Source) -> bool {
 const MAY_SIGNAL: &[(&str, &str)] = &[
     ("crates/components/launcher/", "it owns the servers"),
     ("crates/components/hooks/src/", "it kills the groups of the commands that it runs, which are nobody else's"),
+    ("crates/bin/daemon/src/signals.rs", "it handles the signals that the program itself receives"),
     ("crates/dev/stand-in/", "it plays a llama-server that ends by a signal"),
     ("crates/dev/bench/src/killer.rs", "it plays the kernel that kills a server behind the daemon's back"),
     ("tests/", "they play the outside world"),
@@ -183,6 +184,7 @@ mod tests {
         for path in [
             "crates/components/launcher/src/signal.rs",
             "crates/components/hooks/src/process.rs",
+            "crates/bin/daemon/src/signals.rs",
             "crates/components/api/tests/stop.rs",
         ] {
             assert_eq!(rules(path, line), [""; 0], "{path}");

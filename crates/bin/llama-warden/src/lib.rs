@@ -1,29 +1,28 @@
-//! The composition of llama-warden, and its command line.
+//! llama-warden as a library: the program, and the types that a compiled plug-in needs.
 //!
-//! * [`Program`] is all of it, for a `main` of one line, with what others compile in.
-//! * [`cli`] reads the command line and talks to people.
-//! * [`daemon`] is `up`: it takes the state directory and the addresses, composes, runs, and ends with an exit code.
-//! * `compose` is the list of components.
-//! * `documents` is what the program says about itself, which is generated beforehand.
-//! * `models` makes servers of the models that discovery finds.
-//!
-//! Everything that decides or acts lives in the crates of the components.
+//! [`Program`] is all of it, for a `main` of one line. The command line lives in `llama-warden-cli`, the daemon in
+//! `llama-warden-daemon`, and everything that decides or acts in the crates of the components.
 
-pub mod cli;
-mod compose;
-pub mod daemon;
-pub mod demo;
-mod documents;
-pub mod exit;
-mod load;
-mod models;
 mod program;
-mod source;
-mod table;
 
-pub use program::{Matchers, Program};
+pub use program::Program;
 
-/// What a compiled plug-in needs: the trait, and the types in it.
+/// The types of a compiled plug-in: the trait to implement, and what it receives and returns.
+///
+/// ```
+/// use llama_warden::plugin::{Matcher, StreamName, Verdict};
+///
+/// /// Reads a fork that announces itself in one line.
+/// struct Fork;
+///
+/// impl Matcher for Fork {
+///     fn on_line(&mut self, _stream: StreamName, line: &[u8]) -> Verdict {
+///         if line == b"at your service" { Verdict::Ready } else { Verdict::Nothing }
+///     }
+/// }
+///
+/// assert_eq!(Fork.on_line(StreamName::Stdout, b"at your service"), Verdict::Ready);
+/// ```
 pub mod plugin {
     pub use llama_warden_config::ServerSpec;
     pub use llama_warden_detectors::{Matcher, Verdict};

@@ -1,16 +1,14 @@
 //! The program, and what others compile into it.
 
-use std::fmt;
 use std::process::ExitCode;
-use std::sync::Arc;
 
+use llama_warden_component::{Component, Context};
 use llama_warden_config::ServerSpec;
+use llama_warden_daemon::{Extension, Extensions};
 use llama_warden_detectors::Matcher;
 use llama_warden_launcher::shim;
 
-use crate::{cli, demo};
-
-/// llama-warden as a program, to be run by a `main` of one line:
+/// llama-warden as a program, for a `main` of one line:
 ///
 /// ```no_run
 /// fn main() -> std::process::ExitCode {
@@ -18,60 +16,52 @@ use crate::{cli, demo};
 /// }
 /// ```
 ///
-/// Whoever compiles in a [`Matcher`] of their own adds it before; `examples/custom-matcher` shows a whole crate.
-#[derive(Debug, Clone, Default)]
+/// To compile in a [`Matcher`] or a [`Component`] of your own, add it before `main`: `examples/custom-matcher` and
+/// `examples/custom-component` are whole crates that do.
+#[derive(Debug, Default)]
 pub struct Program {
-    pub(crate) matchers: Option<Matchers>,
+    extensions: Extensions,
 }
 
-/// Makes matchers for servers.
-#[derive(Clone)]
-pub struct Matchers(Arc<MakeMatcher>);
-
-type MakeMatcher = dyn Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send + Sync;
-
 impl Program {
-    /// Nothing but llama-warden.
+    /// llama-warden with nothing compiled in.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads the output of servers for which `make` gives a matcher with it, instead of their detector pack's patterns.
+    /// Reads the output of a server with the matcher that `make` returns for it, instead of its detector pack's patterns.
     ///
-    /// `make` gets the server and the port that it was given, once for each launch. The pack still says how to probe, and the
-    /// probe stays the proof: what a matcher calls ready makes readiness look.
+    /// Each launch calls `make` once, with the server and the port that it was given. The pack still says how to probe, and
+    /// readiness still needs the probe: a matcher's [`Ready`](crate::plugin::Verdict::Ready) only makes it probe at once.
     #[must_use]
     pub fn with_matchers(
         mut self,
         make: impl Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send + Sync + 'static,
     ) -> Self {
-        self.matchers = Some(Matchers(Arc::new(make)));
+        self.extensions.matchers = Some(Box::new(make));
         self
     }
 
-    /// Runs what the command line asks for: the shim, the stand-in, or llama-warden itself, by the name under which the
-    /// program is called. Call it first thing in `main`.
+    /// Adds a component of your own to the daemon. `build` makes it from the [`Context`]; its table in the configuration is
+    /// `context.config().extension(NAME)`. It starts with the daemon, after llama-warden's own components, and ends with it; if it
+    /// fails, the daemon publishes `ComponentFailed` and shuts down in order.
+    #[must_use]
+    pub fn with_component<C: Component>(mut self, build: impl FnOnce(&Context) -> C + Send + 'static) -> Self {
+        let name = C::NAME;
+        self.extensions.components.push(Extension { name, add: Box::new(|host, context| host.add(build(context))) });
+        self
+    }
+
+    /// Runs the shim, the stand-in, or the command of the command line, by the name under which this program was started.
+    /// Call it first in `main`.
     pub fn main(self) -> ExitCode {
-        // The shim comes first, before any thread exists: it stands between a spawn and the exec of a server.
+        // The shim runs between the spawn and the exec of a server, so it comes before any thread exists.
         if let Some(code) = shim::run_if_requested(std::env::args_os()) {
             return code;
         }
-        if demo::is_stand_in(std::env::args_os().next().as_ref()) {
+        if llama_warden_cli::is_stand_in(std::env::args_os().next().as_deref()) {
             return llama_warden_stand_in::main(std::env::args_os());
         }
-        cli::main(&self)
-    }
-}
-
-impl Matchers {
-    /// The matcher of a launch.
-    pub(crate) fn make(&self, server: &ServerSpec, port: u16) -> Option<Box<dyn Matcher>> {
-        (self.0)(server, port)
-    }
-}
-
-impl fmt::Debug for Matchers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Matchers")
+        llama_warden_cli::main(self.extensions)
     }
 }

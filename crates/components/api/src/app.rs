@@ -23,7 +23,7 @@ pub(crate) struct AppState {
     pub(crate) lane: OutputLane,
     pub(crate) events: Publisher,
     pub(crate) commands: CommandSender,
-    pub(crate) models: Box<dyn ModelsSource>,
+    pub(crate) models: Arc<dyn ModelsSource>,
     /// The OpenAPI document.
     pub(crate) description: &'static str,
     /// Cancelled when the daemon shuts the API down.

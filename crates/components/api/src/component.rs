@@ -34,7 +34,7 @@ pub struct ApiParts {
     /// Routes of other components, such as `/metrics`.
     pub routes: Vec<ExtraRoute>,
     /// Answers `/api/v1/models`.
-    pub models: Box<dyn ModelsSource>,
+    pub models: Arc<dyn ModelsSource>,
     /// The answer to `/openapi.json`: the text of [`openapi_document`](crate::openapi_document), generated beforehand.
     pub description: &'static str,
     /// What clients of the TCP listener must send; `None` admits everybody on loopback, and only open paths elsewhere.

@@ -8,6 +8,7 @@
 
 mod accept;
 mod catalogue;
+mod component;
 mod daemon;
 mod exporter;
 mod openmetrics;
@@ -19,5 +20,6 @@ mod servers;
 mod story;
 
 pub use catalogue::{Family, FamilyKind, catalogue};
+pub use component::Metrics;
 pub use exporter::{Exporter, Exposition};
 pub use route::METRICS_ROUTE;

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, ModelsSource, Token, openapi_document};
 use llama_warden_api_types::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
@@ -106,7 +106,7 @@ impl TestDaemon {
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(&METRICS, EchoAccept)],
-            models: Box::new(OneModel),
+            models: Arc::new(OneModel),
             description: &DESCRIPTION,
             token: setup.token.then(|| Token::new(TOKEN).expect("valid")),
         };

@@ -1,0 +1,24 @@
+//! The arguments of `dialect`.
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+/// The commands of `dialect`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DialectCommand {
+    /// Show every dialect, in order of precedence
+    List,
+    /// Show one dialect as it is written
+    Show {
+        /// Its name, or its file
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Check whether a file is a valid dialect, and whether its examples hold
+    Check {
+        /// The file; it need not lie in llama-server.dialects-dir
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}

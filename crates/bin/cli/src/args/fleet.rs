@@ -1,0 +1,61 @@
+//! The arguments of commands about the whole fleet: models, profiles, reload.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::values::duration;
+
+/// Options of `models`.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsArgs {
+    /// The folders to search; else those of models.dirs
+    #[arg(value_name = "DIR")]
+    pub folders: Vec<PathBuf>,
+}
+
+/// The commands of `profile`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ProfileCommand {
+    /// Show every profile
+    List,
+    /// Show one profile
+    Show {
+        /// The profile
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Show the active profile, and which of its servers are not ready
+    Active,
+    /// Start and stop servers until the fleet matches a profile; servers that already match are not touched
+    Switch(SwitchArgs),
+}
+
+/// Options of `profile switch`.
+#[derive(Debug, Clone, Args)]
+pub struct SwitchArgs {
+    /// The profile
+    #[arg(value_name = "NAME", required_unless_present = "none", conflicts_with = "none")]
+    pub name: Option<String>,
+    /// No profile: every enabled server
+    #[arg(long)]
+    pub none: bool,
+    /// Only show the plan
+    #[arg(long, conflicts_with = "wait")]
+    pub dry_run: bool,
+    /// Whether and how long to wait
+    #[command(flatten)]
+    pub patience: PatienceArgs,
+}
+
+/// Whether and how long to wait for the fleet.
+#[derive(Debug, Clone, Args)]
+pub struct PatienceArgs {
+    /// Wait until every server is ready or stopped
+    #[arg(long, short)]
+    pub wait: bool,
+    /// Wait no longer than this (500ms, 10s, 2m); the daemon carries on after that
+    #[arg(long, value_name = "DUR", value_parser = duration, requires = "wait")]
+    pub timeout: Option<Duration>,
+}

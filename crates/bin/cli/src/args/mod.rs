@@ -1,0 +1,276 @@
+//! The arguments of the command line, for clap. The doc comments of fields and variants are its help.
+
+pub mod detector;
+pub mod dialect;
+pub mod fleet;
+mod values;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use llama_warden_events::{ServerId, StreamName};
+
+use detector::DetectorCommand;
+use dialect::DialectCommand;
+use fleet::{ModelsArgs, PatienceArgs, ProfileCommand};
+use values::{duration, stream};
+
+/// Launches llama.cpp servers, knows the truth about each of them, and never leaves one behind.
+#[derive(Debug, Parser)]
+#[command(name = "llama-warden", version, max_term_width = 110, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// The command.
+    #[command(subcommand)]
+    pub command: CliCommand,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  llama-warden demo                          three servers, a table, metrics; Ctrl-C stops everything
+  llama-warden check                         is the configuration right?
+  llama-warden up                            start what is enabled, and stay in the foreground
+  llama-warden up --models ~/models          the same with every model in a folder, no configuration needed
+  llama-warden status --watch                how is every server?
+  llama-warden restart --wait qwen3          restart one and wait until it is ready
+  llama-warden logs -f qwen3                 what does it say?
+  llama-warden profile switch --dry-run big  what would a switch do?
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 a server did not become ready, 4 another daemon holds
+the state directory, 5 no daemon to talk to, 130/143 ended by a second INT/TERM.";
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct GlobalArgs {
+    /// The configuration; else the first of ./llama-warden.toml, $XDG_CONFIG_HOME/llama-warden/config.toml,
+    /// /etc/llama-warden/config.toml
+    #[arg(long, global = true, value_name = "FILE", env = "LLAMA_WARDEN_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The daemon: http://HOST:PORT or unix:PATH; else the control socket of the configuration, else
+    /// http://127.0.0.1:9888
+    #[arg(long, global = true, value_name = "ADDRESS", env = "LLAMA_WARDEN_ADDRESS")]
+    pub address: Option<String>,
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum CliCommand {
+    /// Start the enabled servers and run in the foreground, also as process 1 of a container
+    Up(UpArgs),
+    /// Try it out: three servers with tiny models, a table and metrics, in a temporary directory
+    Demo,
+    /// Show every server
+    Status(StatusArgs),
+    /// Start servers
+    Start(ControlArgs),
+    /// Stop servers; a repeated stop joins the first
+    Stop(ControlArgs),
+    /// Stop servers that run, then start them
+    Restart(ControlArgs),
+    /// Stop every server and the daemon
+    Down(DownArgs),
+    /// Show the output of a server
+    Logs(LogsArgs),
+    /// Show what happened
+    Events(EventsArgs),
+    /// Wait until servers are ready, or stopped
+    Wait(WaitArgs),
+    /// Show the exact command line of a server, and what was translated for its build and why
+    Argv(ArgvArgs),
+    /// The packs that read the output of llama-servers
+    #[command(subcommand)]
+    Detector(DetectorCommand),
+    /// The dialects that spell options for builds of llama-server
+    #[command(subcommand)]
+    Dialect(DialectCommand),
+    /// Show the models in folders and what is known of each; needs no daemon
+    Models(ModelsArgs),
+    /// Show profiles, and switch between them
+    #[command(subcommand)]
+    Profile(ProfileCommand),
+    /// Make the daemon read its configuration and its model folders again
+    Reload(PatienceArgs),
+    /// Validate the configuration: problems with line, column and a next step
+    Check,
+    /// Print a JSON Schema, or a catalogue
+    Schema(SchemaArgs),
+    /// Check by the exit code that the daemon answers; for the HEALTHCHECK of a container
+    Health(HealthArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options of `up`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct UpArgs {
+    /// Start this profile
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Start every model in this folder, beside what the configuration says; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub models: Vec<PathBuf>,
+    /// Start only this server; repeatable
+    #[arg(long = "server", value_name = "ID")]
+    pub servers: Vec<ServerId>,
+}
+
+/// Options of `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Show only these servers
+    #[arg(value_name = "ID")]
+    pub ids: Vec<ServerId>,
+    /// Keep running and show every change
+    #[arg(long, short)]
+    pub watch: bool,
+}
+
+/// Options of `start`, `stop` and `restart`.
+#[derive(Debug, Clone, Args)]
+pub struct ControlArgs {
+    /// The servers
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    pub ids: Vec<ServerId>,
+    /// Every configured server; for start: every enabled one
+    #[arg(long)]
+    pub all: bool,
+    /// Wait until it is done
+    #[arg(long, short)]
+    pub wait: bool,
+    /// Wait no longer than this (500ms, 10s, 2m); the daemon carries on after that
+    #[arg(long, value_name = "DUR", value_parser = duration, requires = "wait")]
+    pub timeout: Option<Duration>,
+    /// Longest time from TERM to KILL, instead of the configured one
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    pub grace: Option<Duration>,
+    /// Kill at once
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Options of `down`.
+#[derive(Debug, Clone, Args)]
+pub struct DownArgs {
+    /// Kill every server at once
+    #[arg(long)]
+    pub force: bool,
+    /// Wait no longer than this until the daemon is gone
+    #[arg(long, value_name = "DUR", value_parser = duration, default_value = "60s")]
+    pub timeout: Duration,
+}
+
+/// Options of `logs`.
+#[derive(Debug, Clone, Args)]
+pub struct LogsArgs {
+    /// The server
+    #[arg(value_name = "ID")]
+    pub id: ServerId,
+    /// Keep running and show new lines
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Begin with this many of the latest lines
+    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 100)]
+    pub lines: usize,
+    /// Show only this stream
+    #[arg(long, value_parser = stream)]
+    pub stream: Option<StreamName>,
+}
+
+/// Options of `events`.
+#[derive(Debug, Clone, Args)]
+pub struct EventsArgs {
+    /// Keep running and show new events, after those that are kept
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Show only events after this number
+    #[arg(long, value_name = "SEQ")]
+    pub since: Option<u64>,
+}
+
+/// Options of `wait`.
+#[derive(Debug, Clone, Args)]
+pub struct WaitArgs {
+    /// The servers
+    #[arg(value_name = "ID", required = true)]
+    pub ids: Vec<ServerId>,
+    /// The state to wait for
+    #[arg(long = "for", value_enum, default_value_t = WaitGoal::Ready)]
+    pub goal: WaitGoal,
+    /// Wait no longer than this (500ms, 10s, 2m)
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// The state that `wait` waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WaitGoal {
+    /// Ready; a server that fails instead ends the wait with exit code 3
+    Ready,
+    /// Without a process
+    Stopped,
+}
+
+/// Options of `argv`.
+#[derive(Debug, Clone, Args)]
+pub struct ArgvArgs {
+    /// The server
+    #[arg(value_name = "ID")]
+    pub id: ServerId,
+    /// Use this executable instead of the configured one
+    #[arg(long, value_name = "BINARY")]
+    pub binary: Option<PathBuf>,
+}
+
+/// Options of `schema`.
+#[derive(Debug, Clone, Args)]
+pub struct SchemaArgs {
+    /// What to print
+    #[arg(value_enum, default_value_t = SchemaName::Config)]
+    pub name: SchemaName,
+}
+
+/// The documents that `schema` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SchemaName {
+    /// JSON Schema of the configuration
+    Config,
+    /// JSON Schema of a detector pack
+    Detector,
+    /// JSON Schema of a flag dialect
+    Dialect,
+    /// The catalogue of events, as Markdown
+    Events,
+    /// The catalogue of metrics, as Markdown
+    Metrics,
+    /// The OpenAPI description
+    Openapi,
+}
+
+/// Options of `health`.
+#[derive(Debug, Clone, Args)]
+pub struct HealthArgs {
+    /// Also require that every enabled server is ready
+    #[arg(long)]
+    pub ready: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

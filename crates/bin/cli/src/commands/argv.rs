@@ -1,0 +1,127 @@
+//! `argv`: the exact command line of a server for a build, and why its options were translated. Needs no daemon.
+
+use llama_warden_config::ServerSpec;
+use llama_warden_daemon::models::Inventory;
+use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
+use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, DialectSet, build_command_line, choose_dialect};
+use llama_warden_events::OptionTreatment;
+use llama_warden_plugin_files::{Choice, PluginFile as _};
+use serde_json::json;
+
+use crate::args::{ArgvArgs, GlobalArgs};
+use crate::executable;
+use crate::output::{print_json, print_line};
+use crate::plugin_files::load_set;
+
+pub async fn run(global: &GlobalArgs, args: &ArgvArgs) -> Result<Exit, CommandFailure> {
+    let inventory = Inventory::scan(LoadedConfig::find(global.config.as_deref())?)?;
+    let fleet = inventory.loaded.fleet(None)?;
+    let Some(spec) = fleet.get(args.id.as_str()) else {
+        let known = fleet.iter().map(|spec| spec.id.as_str());
+        return Err(CommandFailure::unknown_server(Exit::Usage, &args.id, known));
+    };
+    let mut spec = ServerSpec::clone(spec);
+    if let Some(binary) = &args.binary {
+        spec.binary = binary.as_path().into();
+    }
+    let profile = profile(&spec).await?;
+    let dialects: DialectSet = load_set(&inventory.loaded);
+    let choice =
+        choose_dialect(&dialects, &profile).ok_or_else(|| CommandFailure::failed("no flag dialect is available"))?;
+    let line = build_command_line(&spec, &profile, &choice.file).map_err(|error| {
+        CommandFailure::failed(error).next_step("fix the option in the configuration, or use another build")
+    })?;
+    show(global, &Translation { profile, choice, line, dialects })
+}
+
+/// The version and options of the server's executable. One that cannot be asked gets its options as they are written, as at
+/// a launch.
+async fn profile(spec: &ServerSpec) -> Result<BinaryProfile, CommandFailure> {
+    let path = executable::find(&spec.binary).map_err(|error| {
+        CommandFailure::failed(error)
+            .next_step("install llama.cpp, set llama-server.binary, or try another build with --binary")
+    })?;
+    Ok(executable::ask(spec, &path).await?.unwrap_or_else(|error| {
+        eprintln!("warning: {error}; options are shown as they are written");
+        BinaryProfile::unknown(path)
+    }))
+}
+
+/// The command line for a build, and what it was chosen by.
+struct Translation {
+    profile: BinaryProfile,
+    choice: Choice<Dialect>,
+    line: CommandLine,
+    dialects: DialectSet,
+}
+
+fn show(global: &GlobalArgs, translation: &Translation) -> Result<Exit, CommandFailure> {
+    let Translation { profile, choice, line, dialects } = translation;
+    let (name, origin) = (choice.file.name(), choice.file.origin());
+    let argv = line.redacted();
+    if global.json {
+        print_json(&json!({
+            "build": profile.version.short_name(),
+            "dialect": { "name": name, "file": origin.path(), "because": choice.because },
+            "argv": argv,
+            "options": line.notes,
+            "warnings": line.warnings,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    print_line(shell_words(&argv))?;
+    let changed: Vec<_> = line.notes.iter().filter(|note| note.treatment != OptionTreatment::Kept).collect();
+    if !changed.is_empty() {
+        let build =
+            profile.version.short_name().map_or_else(|| "this build".to_owned(), |build| format!("build {build}"));
+        print_line(format!("\nfor {build}, by the dialect {name} ({origin}: {}):", choice.because))?;
+    }
+    for note in changed {
+        let rule_of = note.dialect.as_deref().and_then(|dialect| dialects.get(dialect));
+        let rule_of = rule_of.map(|dialect| format!(" [{}, {}]", dialect.name(), dialect.origin())).unwrap_or_default();
+        print_line(format!("  {}{rule_of}", executable::describe_note(note)))?;
+    }
+    for warning in &line.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(Exit::Done)
+}
+
+/// The command line, quoted for a shell, with one option and its value per line.
+fn shell_words(argv: &[String]) -> String {
+    let mut text = String::new();
+    for (index, word) in argv.iter().enumerate() {
+        // A number such as `-1` is a value.
+        let starts_option = word.starts_with('-') && word.parse::<f64>().is_err();
+        match index {
+            0 => {}
+            _ if starts_option => text.push_str(" \\\n  "),
+            _ => text.push(' '),
+        }
+        text.push_str(&quoted(word));
+    }
+    text
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_shown_as_a_shell_takes_it() {
+        let argv = ["/opt/my llama/llama-server", "--model", "/m/it's.gguf", "--temp", "-1", "--jinja"];
+        assert_eq!(
+            shell_words(&argv.map(str::to_owned)),
+            "'/opt/my llama/llama-server' \\\n  --model '/m/it'\\''s.gguf' \\\n  --temp -1 \\\n  --jinja"
+        );
+    }
+}

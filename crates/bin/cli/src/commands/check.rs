@@ -1,0 +1,71 @@
+//! `check`: validates the configuration, its plug-in files, models and memory. Needs no daemon.
+
+use llama_warden_config::{Configuration, Problems};
+use llama_warden_daemon::models::Inventory;
+use llama_warden_daemon::{CommandFailure, Exit, FailureMessage, LoadedConfig, print_warnings};
+use llama_warden_detectors::Pack;
+use llama_warden_dialects::Dialect;
+use serde_json::json;
+
+use super::models;
+use crate::args::GlobalArgs;
+use crate::memory::MemoryReport;
+use crate::output::{print_json, print_line};
+use crate::plugin_files;
+
+pub fn run(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
+    let inventory = LoadedConfig::find(global.config.as_deref()).and_then(Inventory::scan);
+    let checked = inventory.and_then(|inventory| {
+        plugin_files::check::<Pack>(&inventory.loaded)?;
+        plugin_files::check::<Dialect>(&inventory.loaded)?;
+        Ok(inventory)
+    });
+    match checked {
+        Ok(inventory) => report(global, &inventory),
+        Err(CommandFailure { message: FailureMessage::Configuration(problems), .. }) if global.json => {
+            print_json(&json!({ "valid": false, "problems": problems, "warnings": [], "not_in_force": [] }))?;
+            Err(CommandFailure::silent(Exit::Usage))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn report(global: &GlobalArgs, inventory: &Inventory) -> Result<Exit, CommandFailure> {
+    let configuration = &inventory.loaded.configuration;
+    let warnings = configuration.warnings();
+    let later = configuration.not_yet_in_force();
+    let memory = MemoryReport::of(&inventory.loaded);
+    if global.json {
+        let keys: Vec<_> = later.iter().map(|later| json!({ "key": later.key, "why": later.why })).collect();
+        print_json(&json!({
+            "valid": true,
+            "problems": [],
+            "warnings": Problems(warnings),
+            "not_in_force": keys,
+            "models": inventory.models,
+            "memory": memory,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    print_warnings(warnings);
+    models::report_problems(&inventory.models);
+    for warning in memory.iter().flat_map(MemoryReport::warnings) {
+        eprintln!("warning: {warning}");
+    }
+    for later in &later {
+        eprintln!("not yet in force: `{}`: {}", later.key, later.why);
+    }
+    let name = configuration.path().map_or_else(
+        || "no configuration file was found; the built-in defaults".to_owned(),
+        |path| path.display().to_string(),
+    );
+    print_line(format_args!("{name}: valid, {} configured", count_servers(configuration)))?;
+    Ok(Exit::Done)
+}
+
+fn count_servers(configuration: &Configuration) -> String {
+    match configuration.servers().count() {
+        1 => "1 server".to_owned(),
+        count => format!("{count} servers"),
+    }
+}

@@ -1,0 +1,57 @@
+//! Records the output of a server, with the time of each line.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use llama_warden_bus::{OutputKey, OutputTap, TapFactory};
+use llama_warden_events::{Incarnation, StreamName};
+use tokio::time::Instant;
+
+/// Most lines that are kept of one start. A server that prints more before it is ready repeats itself.
+const MOST_LINES: usize = 20_000;
+
+/// A line of output and its arrival.
+#[derive(Debug, Clone)]
+pub struct TimedLine {
+    pub at: Instant,
+    pub stream: StreamName,
+    pub line: Vec<u8>,
+}
+
+/// Records the lines of every start. Clones share one record.
+#[derive(Debug, Clone, Default)]
+pub struct OutputRecorder(Arc<Mutex<BTreeMap<Incarnation, Vec<TimedLine>>>>);
+
+impl OutputRecorder {
+    /// The lines of a start until now.
+    pub fn lines(&self, incarnation: Incarnation) -> Vec<TimedLine> {
+        self.lock().get(&incarnation).cloned().unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Vec<TimedLine>>> {
+        // A panic while it is held leaves the record whole: a line is pushed or not.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TapFactory for OutputRecorder {
+    fn tap(&self, key: &OutputKey) -> Option<Box<dyn OutputTap>> {
+        Some(Box::new(Tap { recorder: self.clone(), incarnation: key.incarnation, stream: key.stream }))
+    }
+}
+
+struct Tap {
+    recorder: OutputRecorder,
+    incarnation: Incarnation,
+    stream: StreamName,
+}
+
+impl OutputTap for Tap {
+    fn on_line(&mut self, line: &[u8]) {
+        let mut starts = self.recorder.lock();
+        let lines = starts.entry(self.incarnation).or_default();
+        if lines.len() < MOST_LINES {
+            lines.push(TimedLine { at: Instant::now(), stream: self.stream, line: line.to_vec() });
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `detector which`: prints the pack and the dialect of a build, and why they fit.
+
+use std::path::Path;
+
+use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
+use llama_warden_detectors::Pack;
+use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, build_command_line, choose_dialect};
+use llama_warden_plugin_files::{Choice, PluginFile};
+use serde_json::{Value, json};
+
+use crate::args::GlobalArgs;
+use crate::executable;
+use crate::output::{print_json, print_line};
+use crate::plugin_files::load_set;
+
+/// Placeholders: nothing is started.
+const PORT: u16 = 8001;
+const MODEL: &str = "/model.gguf";
+
+pub async fn run(global: &GlobalArgs, binary: &Path) -> Result<Exit, CommandFailure> {
+    let loaded = LoadedConfig::find(global.config.as_deref())?;
+    let (packs, dialects) = (load_set::<Pack>(&loaded), load_set::<Dialect>(&loaded));
+    let binary = executable::locate(binary)?;
+    let spec = executable::default_spec("which", &binary, Path::new(MODEL), PORT)?;
+    let profile = executable::ask(&spec, &binary).await?.map_err(|error| {
+        CommandFailure::failed(error)
+            .next_step("see that `BINARY --help` works by hand; its output says which options there are")
+    })?;
+    let none = |word: &str| CommandFailure::failed(format!("no {word} is available"));
+    let pack =
+        packs.choose(profile.version.build, &profile.identity.options, None).ok_or_else(|| none("detector pack"))?;
+    let dialect = choose_dialect(&dialects, &profile).ok_or_else(|| none("flag dialect"))?;
+    let line = build_command_line(&spec, &profile, &dialect.file).map_err(CommandFailure::failed)?;
+    show(global, &profile, &BuildSupport { pack, dialect, line })
+}
+
+/// The plug-in files that fit a build.
+struct BuildSupport {
+    pack: Choice<Pack>,
+    dialect: Choice<Dialect>,
+    /// The translation of the default options.
+    line: CommandLine,
+}
+
+fn show(global: &GlobalArgs, profile: &BinaryProfile, support: &BuildSupport) -> Result<Exit, CommandFailure> {
+    let BuildSupport { pack, dialect, line } = support;
+    let build = profile.version.short_name();
+    let options = profile.identity.options.len();
+    if global.json {
+        let mut spelling = as_data(dialect);
+        spelling["defaults"] = json!(line.notes);
+        print_json(&json!({
+            "binary": profile.path,
+            "build": build,
+            "options": options,
+            "detector": as_data(pack),
+            "dialect": spelling,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    print_line(format!("binary    {}", profile.path.display()))?;
+    print_line(format!("build     {}", build.unwrap_or_else(|| "its version names none".to_owned())))?;
+    print_line(format!("options   {options} in its help"))?;
+    print_line(format!("detector  {}", in_words(pack)))?;
+    print_line(format!("dialect   {}", in_words(dialect)))?;
+    for note in &line.notes {
+        print_line(format!("          {}", executable::describe_note(note)))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn as_data<F: PluginFile>(choice: &Choice<F>) -> Value {
+    json!({ "name": choice.file.name(), "file": choice.file.origin().path(), "because": choice.because })
+}
+
+fn in_words<F: PluginFile>(choice: &Choice<F>) -> String {
+    format!("{} ({}): {}", choice.file.name(), choice.file.origin(), choice.because)
+}

@@ -1,0 +1,35 @@
+//! `dialect`: lists, shows and checks flag dialects. Needs no daemon.
+
+use std::path::Path;
+
+use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
+use llama_warden_dialects::Dialect;
+use llama_warden_plugin_files::PluginFile as _;
+use serde_json::json;
+
+use crate::args::GlobalArgs;
+use crate::args::dialect::DialectCommand;
+use crate::output::print_either;
+use crate::plugin_files;
+
+pub fn run(global: &GlobalArgs, command: &DialectCommand) -> Result<Exit, CommandFailure> {
+    match command {
+        DialectCommand::List => plugin_files::list(global, |dialect: &Dialect, data| {
+            data.insert("rules".to_owned(), dialect.rule_count().into());
+            data.insert("examples".to_owned(), dialect.example_count().into());
+        }),
+        DialectCommand::Show { name } => plugin_files::show(global, name, |dialect: &Dialect, data| {
+            data.insert("text".to_owned(), dialect.text().into());
+        }),
+        DialectCommand::Check { file } => check(global, file),
+    }
+}
+
+fn check(global: &GlobalArgs, file: &Path) -> Result<Exit, CommandFailure> {
+    let library = plugin_files::load_set(&LoadedConfig::find(global.config.as_deref())?);
+    let dialect: Dialect = plugin_files::read(&library, file)?;
+    let (rules, examples) = (dialect.rule_count(), dialect.example_count());
+    let (name, fit) = (dialect.name(), dialect.fit());
+    let data = json!({ "name": name, "valid": true, "rules": rules, "examples": examples });
+    print_either(global, &data, || format!("{name}: valid, for {fit}; {rules} rules, and {examples} examples hold"))
+}

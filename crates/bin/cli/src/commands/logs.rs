@@ -1,0 +1,23 @@
+//! `logs`: prints the output of a server as it wrote it.
+
+use llama_warden_api_types::LogRecord;
+use llama_warden_client::LogOptions;
+use llama_warden_daemon::{CommandFailure, Exit};
+
+use crate::args::{GlobalArgs, LogsArgs};
+use crate::connect;
+use crate::output::{print_json, print_line};
+
+pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> Result<Exit, CommandFailure> {
+    let client = connect::to_daemon(global)?;
+    let options = LogOptions { tail: Some(args.lines), follow: args.follow, stream: args.stream };
+    let mut records = client.logs(&args.id, options).await.map_err(connect::request_failure)?;
+    while let Some(record) = records.next().await.map_err(connect::request_failure)? {
+        match record {
+            record if global.json => print_json(&record)?,
+            LogRecord::Line { line, .. } => print_line(line)?,
+            LogRecord::Lost { stream, lost } => eprintln!("[{lost} lines of {stream} were lost]"),
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,73 @@
+//! `profile`: lists, shows and switches profiles.
+//!
+//! `list` and `show` ask the daemon for the profiles in force; without a daemon they read the configuration.
+
+use llama_warden_api_types::ProfileReport;
+use llama_warden_client::ClientError;
+use llama_warden_daemon::models::Inventory;
+use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig, profiles as configured_profiles};
+
+use super::apply_change;
+use crate::args::GlobalArgs;
+use crate::args::fleet::ProfileCommand;
+use crate::connect;
+use crate::output::print_either;
+use crate::table;
+
+pub async fn run(global: &GlobalArgs, command: &ProfileCommand) -> Result<Exit, CommandFailure> {
+    match command {
+        ProfileCommand::List => list(global).await,
+        ProfileCommand::Show { name } => show(global, name).await,
+        ProfileCommand::Active => active(global).await,
+        ProfileCommand::Switch(args) => apply_change::to_profile(global, args).await,
+    }
+}
+
+async fn list(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
+    let profiles = profiles(global).await?;
+    let rows = profiles.iter().map(|ProfileReport { card, active }| {
+        let active = if *active { "yes" } else { "" };
+        [card.name.clone(), active.to_owned(), table::names(&card.servers), card.description.clone()]
+    });
+    print_either(global, &profiles, || table::plain(["PROFILE", "ACTIVE", "SERVERS", "DESCRIPTION"], rows))
+}
+
+async fn show(global: &GlobalArgs, name: &str) -> Result<Exit, CommandFailure> {
+    let profiles = profiles(global).await?;
+    let known = || profiles.iter().map(|profile| profile.card.name.as_str()).collect::<Vec<_>>().join(", ");
+    let Some(profile) = profiles.iter().find(|profile| profile.card.name == name) else {
+        return Err(CommandFailure::failed(format!("there is no profile `{name}`"))
+            .next_step(format!("configured are: {}", known())));
+    };
+    print_either(global, profile, || {
+        let ProfileReport { card, active } = profile;
+        let active = if *active { " (active)" } else { "" };
+        let description = if card.description.is_empty() { String::new() } else { format!("\n  {}", card.description) };
+        format!("{}{active}{description}\n  servers: {}", card.name, table::names(&card.servers))
+    })
+}
+
+async fn active(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
+    let report = connect::to_daemon(global)?.active_profile().await.map_err(connect::request_failure)?;
+    print_either(global, &report, || {
+        let name = report.profile.as_deref().unwrap_or("no profile: every enabled server");
+        let missing = if report.missing.is_empty() {
+            String::new()
+        } else {
+            format!("\n  not ready: {}", table::names(&report.missing))
+        };
+        format!("{name}\n  servers: {}{missing}", table::names(&report.servers))
+    })
+}
+
+async fn profiles(global: &GlobalArgs) -> Result<Vec<ProfileReport>, CommandFailure> {
+    match connect::to_daemon(global)?.profiles().await {
+        Ok(profiles) => Ok(profiles),
+        Err(ClientError::Unreachable { .. }) if global.address.is_none() => {
+            let inventory = Inventory::scan(LoadedConfig::find(global.config.as_deref())?)?;
+            let cards = configured_profiles(&inventory.loaded.configuration);
+            Ok(cards.into_iter().map(|card| ProfileReport { card, active: false }).collect())
+        }
+        Err(error) => Err(connect::request_failure(error)),
+    }
+}

@@ -1,0 +1,19 @@
+//! `schema`: prints a JSON Schema, or a catalogue of the documentation.
+
+use llama_warden_daemon::{CommandFailure, Exit, documents};
+
+use crate::args::{SchemaArgs, SchemaName};
+use crate::output::print_line;
+
+pub fn run(args: &SchemaArgs) -> Result<Exit, CommandFailure> {
+    let text = match args.name {
+        SchemaName::Config => documents::CONFIG_SCHEMA,
+        SchemaName::Detector => documents::DETECTOR_SCHEMA,
+        SchemaName::Dialect => documents::DIALECT_SCHEMA,
+        SchemaName::Openapi => documents::OPENAPI,
+        SchemaName::Events => documents::EVENTS,
+        SchemaName::Metrics => documents::METRICS,
+    };
+    print_line(text.trim_end())?;
+    Ok(Exit::Done)
+}

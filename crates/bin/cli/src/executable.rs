@@ -1,0 +1,54 @@
+//! Asks llama-server executables for their version and options.
+
+use std::path::{Path, PathBuf};
+
+use llama_warden_config::{Environment, Host, ServerSpec, Source};
+use llama_warden_daemon::{CommandFailure, LoadedConfig};
+use llama_warden_dialects::BinaryProfile;
+use llama_warden_events::OptionNote;
+use llama_warden_launcher::{
+    EnvironmentPolicy, IdentifyError, NotInPath, Spawner, child_environment, identify, resolve,
+};
+
+/// The absolute path of an executable that is named by a path or by a name on PATH.
+pub fn find(binary: &Path) -> Result<PathBuf, NotInPath> {
+    resolve(binary, std::env::var_os("PATH").as_deref())
+}
+
+/// The absolute path of an existing executable, for commands that are given one.
+pub fn locate(binary: &Path) -> Result<PathBuf, CommandFailure> {
+    let path =
+        find(binary).map_err(|error| CommandFailure::failed(error).next_step("name the executable by its path"))?;
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(CommandFailure::failed(format!("there is no executable {}", path.display()))
+        .next_step("name a llama-server, such as the one that `cargo xtask llama-server` prints"))
+}
+
+/// The version and options of the executable at `path`, run in the environment that a server of `spec` gets. The inner
+/// error is the executable's own failure.
+pub async fn ask(spec: &ServerSpec, path: &Path) -> Result<Result<BinaryProfile, IdentifyError>, CommandFailure> {
+    let policy = EnvironmentPolicy { pass: &spec.env_pass, set: &spec.env };
+    let environment = child_environment(std::env::vars_os(), policy, None).map_err(CommandFailure::usage)?;
+    let spawner = Spawner::start().map_err(CommandFailure::failed)?;
+    Ok(identify(&spawner, path, &environment).await)
+}
+
+/// A server of `binary` with the built-in defaults, independent of any configuration.
+pub fn default_spec(id: &str, binary: &Path, model: &Path, port: u16) -> Result<ServerSpec, CommandFailure> {
+    // A JSON string of a path is a TOML string too.
+    let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
+    let text =
+        format!("[[servers]]\nid = \"{id}\"\nbinary = {}\nmodel = {}\nport = {port}\n", quoted(binary), quoted(model));
+    let loaded = LoadedConfig::parse(&Source::text("/", text.as_str()), Environment::default())?;
+    let fleet = loaded.configuration.resolve(None, &Host::current())?;
+    let spec = fleet.get(id).map(|spec| ServerSpec::clone(spec));
+    spec.ok_or_else(|| CommandFailure::failed("the server that was just written is not there"))
+}
+
+/// The translation of an option in one line.
+pub fn describe_note(note: &OptionNote) -> String {
+    let spelled = if note.spelled.is_empty() { "nothing".to_owned() } else { note.spelled.to_vec().join(" ") };
+    format!("{} -> {spelled}: {}", note.option, note.because)
+}

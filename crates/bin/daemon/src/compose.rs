@@ -1,0 +1,59 @@
+//! The composition: one line per component.
+
+use llama_warden_api::{Api, ApiParts};
+use llama_warden_component::{CompositionError, Context, Host};
+use llama_warden_health::Health;
+use llama_warden_hooks::Hooks;
+use llama_warden_launcher::{Launcher, LauncherSettings};
+use llama_warden_metrics::Metrics;
+use llama_warden_readiness::Readiness;
+use llama_warden_supervisor::{Supervisor, SupervisorSettings};
+use llama_warden_telemetry::{EventLog, SpanRecorder, Telemetry};
+use llama_warden_terminator::Terminator;
+
+use crate::config_watch::ConfigWatch;
+use crate::extensions::Extension;
+use crate::heap::HeapTrimmer;
+
+/// The settings of each component; `settings` builds them.
+pub struct ComponentSettings {
+    /// Records spans, where the environment names a collector.
+    pub telemetry: Option<SpanRecorder>,
+    /// Keeps events on disk, where `logs.event-log` says so.
+    pub event_log: Option<EventLog>,
+    /// Built already: its taps have to be on the output lane before the first line.
+    pub readiness: Readiness,
+    /// Dialects, environment and state directory.
+    pub launcher: LauncherSettings,
+    /// Limits, profiles, and the sender of the fleet.
+    pub supervisor: SupervisorSettings,
+    /// Listeners, token, and what the endpoints read.
+    pub api: ApiParts,
+    /// The exporter, whose route the API serves.
+    pub metrics: Metrics,
+    /// Asks for reloads, where the configuration is a file and the kernel watches it.
+    pub config_watch: Option<ConfigWatch>,
+    /// Add the components that are compiled in.
+    pub extensions: Vec<Extension>,
+}
+
+/// Adds every component to the host.
+///
+/// # Errors
+/// Two components have one name, or own the same set of commands.
+pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) -> Result<(), CompositionError> {
+    let (fleet, lane) = (context.fleet(), context.lane().clone());
+    host.add(Telemetry::new(settings.telemetry))?;
+    settings.event_log.map_or(Ok(()), |event_log| host.add(event_log))?;
+    host.add(settings.readiness)?;
+    host.add(Launcher::new(fleet.clone(), lane.clone(), settings.launcher))?;
+    host.add(Terminator::new(fleet.clone()))?;
+    host.add(Health::new(fleet.clone(), lane))?;
+    host.add(Hooks::new(fleet))?;
+    host.add(Supervisor::new(settings.supervisor))?;
+    host.add(settings.metrics)?;
+    host.add(Api::new(settings.api))?;
+    host.add(HeapTrimmer)?;
+    settings.config_watch.map_or(Ok(()), |config_watch| host.add(config_watch))?;
+    settings.extensions.into_iter().try_for_each(|extension| (extension.add)(host, context))
+}

@@ -1,0 +1,208 @@
+//! `up`: the daemon from its first file to its exit code.
+//!
+//! The guarantees rest on this order: the state directory is locked before anything is touched, addresses are bound before
+//! anything is launched, and spans are flushed after every server is gone.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use llama_warden_api::ApiParts;
+use llama_warden_bus::{Bus, EventDraft};
+use llama_warden_component::{Context, Host, HostSettings, RunningHost};
+use llama_warden_config::{Fleet, TcpAddress};
+use llama_warden_events::{BootId, Event, ServerId, Signal};
+use llama_warden_telemetry::{EventLog, Tracing};
+use tokio::sync::watch;
+
+use crate::compose::{ComponentSettings, compose};
+use crate::documents;
+use crate::exit::{CommandFailure, Exit};
+use crate::extensions::Extensions;
+use crate::fleet_source::{self, FleetResolver};
+use crate::models::{Inventory, PortFile};
+use crate::settings;
+use crate::signals::Signals;
+use crate::state_dir::StateDir;
+
+/// Number of events that stay readable for `events` and for slow readers. At 140 bytes each, and what some of them own,
+/// about a megabyte.
+const EVENTS_KEPT: usize = 4096;
+
+/// Longest time that a component may take to end once every server is gone.
+const COMPONENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest time that a collector may take for the last spans, when every server is gone.
+const SPAN_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Options of the command line, and what is compiled in.
+#[derive(Debug, Default)]
+pub struct UpOptions {
+    /// The profile to start; `None` starts the configured one.
+    pub profile: Option<String>,
+    /// The only servers to start; empty starts every enabled one.
+    pub only: Vec<ServerId>,
+    /// Matchers and components of others.
+    pub extensions: Extensions,
+}
+
+/// A daemon that has locked its state directory and bound its addresses, and runs nothing yet.
+#[derive(Debug)]
+pub struct PreparedDaemon {
+    state: StateDir,
+    host: Host,
+    signals: Signals,
+    tracing: Option<Tracing>,
+    servers: usize,
+    tcp: Option<TcpAddress>,
+}
+
+impl PreparedDaemon {
+    /// Acquires everything that can be refused, and composes. Must be called on a runtime.
+    ///
+    /// # Errors
+    /// The configuration, the state directory or an address does not allow it.
+    pub async fn prepare(inventory: Inventory, options: UpOptions) -> Result<Self, CommandFailure> {
+        // First of all: a signal that comes during the start must not end the process with servers half launched.
+        let signals = Signals::install()?;
+        require_proc()?;
+        let UpOptions { profile, only, extensions } = options;
+        let (loaded, profile) = (&inventory.loaded, profile.as_deref());
+        let configuration = loaded.configuration.clone();
+        let daemon = configuration.daemon();
+        let fleet = loaded.fleet(profile)?;
+        let only = check_only(only, &fleet)?;
+        let fleet = fleet_source::enable_only(fleet, only.as_deref());
+        let servers = fleet.iter().len();
+
+        let state = StateDir::acquire(&loaded.state_dir()?)?;
+        let ports = PortFile::new(state.path());
+        inventory.models.log();
+        fleet_source::save_ports(&ports, &inventory.ports);
+        let token = daemon.token_file.as_deref().map(settings::read_token).transpose()?;
+        let listeners = settings::bind(daemon.listen.as_ref(), &state)?;
+        let tcp =
+            listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
+
+        let boot = BootId::from_random(fastrand::u64(..));
+        let mut host = Host::new(HostSettings {
+            boot,
+            events_kept: EVENTS_KEPT,
+            drain: daemon.shutdown_deadline + COMPONENT_TIMEOUT,
+            cancel: COMPONENT_TIMEOUT,
+        });
+        let tracing = settings::start_tracing(&boot)?;
+        let resolver = Arc::new(FleetResolver::new(&inventory, profile, only, ports));
+        let (fleet_sender, fleet) = watch::channel(fleet);
+        let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
+        let metrics = settings::metrics(&context)?;
+        let components = ComponentSettings {
+            telemetry: tracing.as_ref().map(Tracing::recorder),
+            event_log: configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit)),
+            config_watch: settings::watch_configuration(&loaded.source),
+            readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
+            launcher: settings::launcher(&configuration, boot, &state)?,
+            supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),
+            api: ApiParts {
+                listeners,
+                bus: host.bus().clone(),
+                lane: host.lane().clone(),
+                routes: vec![metrics.route()],
+                models: resolver,
+                description: documents::OPENAPI,
+                token,
+            },
+            metrics,
+            extensions: extensions.components,
+        };
+        compose(&mut host, &context, components)?;
+        // Every component has subscribed by now, so each of them receives the start.
+        let started = Event::DaemonStarted {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            profile: configuration.active_profile(profile).map(str::to_owned),
+        };
+        host.publisher().publish(EventDraft::daemon(started)).await.map_err(CommandFailure::failed)?;
+        Ok(Self { state, host, signals, tracing, servers, tcp })
+    }
+
+    /// The bus, for observers in this process.
+    pub fn bus(&self) -> Bus {
+        self.host.bus().clone()
+    }
+
+    /// The TCP address that was bound.
+    pub const fn tcp(&self) -> Option<&TcpAddress> {
+        self.tcp.as_ref()
+    }
+
+    /// Number of configured servers.
+    pub const fn servers(&self) -> usize {
+        self.servers
+    }
+
+    /// The path of the control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.state.control_socket()
+    }
+
+    /// Starts the servers, runs until everything has ended, and returns how it ended.
+    ///
+    /// # Errors
+    /// A component failed, or servers survived the shutdown deadline.
+    pub async fn run(self) -> Result<Exit, CommandFailure> {
+        let commands = self.host.commands();
+        let bus = self.host.bus().clone();
+        let running = self.host.start()?;
+        let (force, forced) = watch::channel(None);
+        let exit = tokio::select! {
+            ended = end(running, bus) => ended,
+            // The third signal leaves at once. The kernel kills the servers with this process.
+            signal = self.signals.run(commands, force) => Ok(Exit::Signaled(signal)),
+        };
+        if let Some(tracing) = self.tracing
+            && let Err(error) = tracing.finish(SPAN_FLUSH_TIMEOUT).await
+        {
+            tracing::warn!(%error, "spans were lost");
+        }
+        let forced: Option<Signal> = *forced.borrow();
+        match (exit, forced) {
+            (Ok(Exit::Done), Some(signal)) => Ok(Exit::Signaled(signal)),
+            (exit, _) => exit,
+        }
+    }
+}
+
+/// Waits for the end of every component. Servers that are left then are named in the failure.
+async fn end(running: RunningHost, bus: Bus) -> Result<Exit, CommandFailure> {
+    running.join().await.map_err(CommandFailure::failed)?;
+    let snapshot = bus.snapshot();
+    let left = snapshot
+        .servers
+        .iter()
+        .filter_map(|(server, record)| Some(format!("{server} (pid {})", record.process.as_ref()?.pid)));
+    let left: Vec<_> = left.collect();
+    if left.is_empty() {
+        return Ok(Exit::Done);
+    }
+    let message = format!("the shutdown deadline has passed and these are still there: {}", left.join(", "));
+    Err(CommandFailure::failed(message).next_step("the kernel holds them, often in a driver; look at dmesg"))
+}
+
+/// Fails without /proc: the launcher starts its shim as `/proc/self/exe`, and finds escaped descendants there.
+fn require_proc() -> Result<(), CommandFailure> {
+    fs::read("/proc/self/stat").map(drop).map_err(|error| {
+        CommandFailure::failed(format!("cannot read /proc/self/stat: {error}"))
+            .next_step("mount it (`mount -t proc proc /proc`): what servers leave behind is found there")
+    })
+}
+
+/// Fails for a name of `--server` that is not configured, which would silently start nothing.
+fn check_only(only: Vec<ServerId>, fleet: &Fleet) -> Result<Option<Vec<ServerId>>, CommandFailure> {
+    if let Some(unknown) = only.iter().find(|server| fleet.get(server.as_str()).is_none()) {
+        let known = fleet.iter().map(|spec| spec.id.as_str());
+        return Err(CommandFailure::unknown_server(Exit::Usage, unknown, known));
+    }
+    Ok((!only.is_empty()).then_some(only))
+}

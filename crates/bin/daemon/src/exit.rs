@@ -1,0 +1,123 @@
+//! Exit codes, and the failures that lead to them.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use llama_warden_component::CompositionError;
+use llama_warden_config::Problems;
+use llama_warden_events::{ServerId, Signal};
+
+/// The result of a command. Scripts rely on the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: everything was done.
+    Done,
+    /// 1: something failed.
+    Failed,
+    /// 2: the command line or the configuration is wrong.
+    Usage,
+    /// 3: a server did not reach the requested state.
+    NotReached,
+    /// 4: another daemon holds the state directory.
+    Held,
+    /// 5: no daemon answers.
+    NoDaemon,
+    /// 128 + signal: this signal made the daemon kill its servers or leave at once.
+    Signaled(Signal),
+}
+
+impl Exit {
+    /// The number, from 0 to 255.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotReached => 3,
+            Self::Held => 4,
+            Self::NoDaemon => 5,
+            Self::Signaled(signal) => u8::try_from(128 + signal.number()).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+/// A failed command of the program.
+#[derive(Debug)]
+pub struct CommandFailure {
+    /// The exit code.
+    pub exit: Exit,
+    /// The text for people.
+    pub message: FailureMessage,
+}
+
+/// The text of a failure.
+#[derive(Debug)]
+pub enum FailureMessage {
+    /// One sentence, and what to do next.
+    Text {
+        /// The failed action and its object.
+        message: String,
+        /// An action that may fix it.
+        next_step: Option<String>,
+    },
+    /// Every problem of the configuration, with its place.
+    Configuration(Problems),
+    /// Nothing is left to print.
+    AlreadyPrinted,
+}
+
+impl CommandFailure {
+    /// A failure with a message and no next step.
+    pub fn new(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, message: FailureMessage::Text { message: message.to_string(), next_step: None } }
+    }
+
+    /// A failure with exit code 1.
+    pub fn failed(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Failed, message)
+    }
+
+    /// A failure of the command line or the configuration, with exit code 2.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// A server was named that is not configured; `known` are.
+    pub fn unknown_server<'a>(exit: Exit, unknown: &ServerId, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known: Vec<_> = known.into_iter().collect();
+        Self::new(exit, format!("no server `{unknown}` is configured"))
+            .next_step(format!("configured are: {}", known.join(", ")))
+    }
+
+    /// A failure that prints nothing.
+    pub const fn silent(exit: Exit) -> Self {
+        Self { exit, message: FailureMessage::AlreadyPrinted }
+    }
+
+    /// Adds the next step to a message.
+    #[must_use]
+    pub fn next_step(mut self, step: impl fmt::Display) -> Self {
+        if let FailureMessage::Text { next_step, .. } = &mut self.message {
+            *next_step = Some(step.to_string());
+        }
+        self
+    }
+}
+
+impl From<CompositionError> for CommandFailure {
+    fn from(error: CompositionError) -> Self {
+        Self::failed(error)
+    }
+}
+
+impl From<Problems> for CommandFailure {
+    fn from(problems: Problems) -> Self {
+        Self { exit: Exit::Usage, message: FailureMessage::Configuration(problems) }
+    }
+}

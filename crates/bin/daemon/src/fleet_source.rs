@@ -1,0 +1,260 @@
+//! Resolves profiles and reloads to fleets for the supervisor.
+//!
+//! It owns the configuration in force. A change that is refused changes nothing. A server that a change leaves as it was
+//! is shared with the fleets of before, so that each exists once in memory.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use llama_warden_api::ModelsSource;
+use llama_warden_config::{Configuration, Fleet, Host, Problems};
+use llama_warden_events::{ProfileCard, RefusalReason, Refused, ServerId};
+use llama_warden_supervisor::{Change, FleetSource, Resolved};
+use serde_json::Value;
+
+use crate::exit::{CommandFailure, FailureMessage};
+use crate::load::LoadedConfig;
+use crate::models::{AssignedPorts, Inventory, ModelsReport, PortFile};
+
+/// The configuration in force. Answers the supervisor and `/api/v1/models`.
+pub struct FleetResolver {
+    active: Mutex<ActiveConfiguration>,
+    models: Mutex<Value>,
+    ports: PortFile,
+}
+
+#[derive(Clone)]
+struct ActiveConfiguration {
+    loaded: LoadedConfig,
+    profile: Option<String>,
+    /// The only servers to start, until a profile is activated.
+    only: Option<Vec<ServerId>>,
+}
+
+impl ModelsSource for FleetResolver {
+    fn models(&self) -> Value {
+        lock(&self.models).clone()
+    }
+}
+
+impl FleetResolver {
+    /// Begins with the configuration of `inventory`, the requested profile (`None`: the configured one), and the
+    /// only servers to start. Ports of discovered models are saved in `ports`.
+    pub fn new(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<ServerId>>, ports: PortFile) -> Self {
+        let profile = inventory.loaded.configuration.active_profile(profile).map(str::to_owned);
+        let active = ActiveConfiguration { loaded: inventory.loaded.clone(), profile, only };
+        Self { active: Mutex::new(active), models: Mutex::new(to_json(&inventory.models)), ports }
+    }
+
+    /// The resolver as the supervisor calls it.
+    pub fn source(self: Arc<Self>) -> FleetSource {
+        Arc::new(move |change| self.resolve(change))
+    }
+
+    /// Resolves a change. A change that resolves replaces the configuration in force, unless it is a preview.
+    fn resolve(&self, change: &Change) -> Result<Resolved, Refused> {
+        // Held throughout, so that changes apply one after the other: a reload reads files, which takes its time.
+        let mut active = lock(&self.active);
+        let with_profile = |profile: &Option<String>| ActiveConfiguration {
+            loaded: active.loaded.clone(),
+            profile: profile.clone(),
+            only: None,
+        };
+        match change {
+            Change::Preview(profile) => with_profile(profile).resolve(),
+            Change::Profile(profile) => {
+                let next = with_profile(profile);
+                let resolved = next.resolve()?;
+                *active = next;
+                Ok(resolved)
+            }
+            Change::Reload => {
+                let (next, resolved) = self.reload(&active)?;
+                *active = next;
+                Ok(resolved)
+            }
+        }
+    }
+
+    fn reload(&self, active: &ActiveConfiguration) -> Result<(ActiveConfiguration, Resolved), Refused> {
+        let inventory = active.loaded.reload().and_then(Inventory::scan).map_err(refuse_invalid)?;
+        let before = active.fleet().unwrap_or_default();
+        let Inventory { loaded, models, ports } = inventory.compacted(Some(active.profile()), &before);
+        let next = ActiveConfiguration { loaded, ..active.clone() };
+        let resolved = next.resolve().map_err(|refused| {
+            let detail = format!("the active profile is not in it any more: {}", refused.detail);
+            Refused::new(RefusalReason::InvalidConfiguration, detail)
+        })?;
+        warn_of_deferred_changes(&active.loaded.configuration, &next.loaded.configuration);
+        models.log();
+        save_ports(&self.ports, &ports);
+        *lock(&self.models) = to_json(&models);
+        Ok((next, resolved))
+    }
+}
+
+impl ActiveConfiguration {
+    /// The profile for [`Configuration::resolve`]: an empty name is no profile, whatever `daemon.profile` says.
+    fn profile(&self) -> &str {
+        self.profile.as_deref().unwrap_or("")
+    }
+
+    fn fleet(&self) -> Result<Fleet, Problems> {
+        self.loaded.configuration.resolve(Some(self.profile()), &Host::current())
+    }
+
+    fn resolve(&self) -> Result<Resolved, Refused> {
+        let unknown = |problems: Problems| {
+            let messages: Vec<_> = problems.0.into_iter().map(|problem| problem.message).collect();
+            Refused::new(RefusalReason::UnknownProfile, messages.join("\n"))
+        };
+        let fleet = enable_only(self.fleet().map_err(unknown)?, self.only.as_deref());
+        Ok(Resolved { fleet, profile: self.profile.clone(), profiles: profiles(&self.loaded.configuration) })
+    }
+}
+
+/// The fleet with only these servers enabled; unchanged for `None`.
+pub fn enable_only(fleet: Fleet, only: Option<&[ServerId]>) -> Fleet {
+    match only {
+        None => fleet,
+        Some(only) => Fleet::new(fleet.iter().map(|spec| spec.enabled_as(only.contains(&spec.id)))),
+    }
+}
+
+/// Saves ports for the next run. A failure is only logged: discovered servers may get other ports next time.
+pub fn save_ports(file: &PortFile, ports: &AssignedPorts) {
+    if let Err(error) = file.write(ports) {
+        tracing::warn!(%error, "cannot save the ports of discovered models; they may change at the next start");
+    }
+}
+
+/// The profiles of a configuration, as events describe them.
+pub fn profiles(configuration: &Configuration) -> Vec<ProfileCard> {
+    let card = |profile: llama_warden_config::ProfileSummary| ProfileCard {
+        name: profile.name,
+        description: profile.description,
+        servers: profile.servers,
+    };
+    configuration.profiles().into_iter().map(card).collect()
+}
+
+fn to_json(report: &ModelsReport) -> Value {
+    serde_json::to_value(report).unwrap_or_default()
+}
+
+fn refuse_invalid(failure: CommandFailure) -> Refused {
+    let detail = match failure.message {
+        FailureMessage::Configuration(problems) => problems.to_string(),
+        FailureMessage::Text { message, .. } => message,
+        FailureMessage::AlreadyPrinted => "it cannot be read".to_owned(),
+    };
+    Refused::new(RefusalReason::InvalidConfiguration, detail)
+}
+
+/// Warns of changed keys that are read at the start of the daemon only.
+fn warn_of_deferred_changes(old: &Configuration, new: &Configuration) {
+    let sections = [
+        ("[daemon]", old.daemon() != new.daemon()),
+        ("[start]", old.start() != new.start()),
+        ("logs.event-log", old.logs().event_log_bytes != new.logs().event_log_bytes),
+        ("llama-server.dialects-dir", old.dialects_dir() != new.dialects_dir()),
+        ("readiness.detectors-dir", old.detectors_dir() != new.detectors_dir()),
+    ];
+    for (section, _) in sections.into_iter().filter(|(_, changed)| *changed) {
+        tracing::warn!(section, "a change takes effect when the daemon starts again");
+    }
+}
+
+/// Locks a value that every writer replaces as a whole, so that a panic of one leaves it consistent.
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use llama_warden_config::{Environment, Source};
+
+    use super::*;
+
+    const TEXT: &str = "[[servers]]\nid='a'\nmodel='a.gguf'\n[[servers]]\nid='b'\nmodel='b.gguf'\nenabled=false\n[profiles.two]\nservers=['b']\n";
+
+    /// The source of a file in a folder, begun with a profile and the only servers to start.
+    fn source_of(folder: &Path, profile: Option<&str>, only: Option<Vec<ServerId>>) -> FleetSource {
+        let file = folder.join("llama-warden.toml");
+        std::fs::write(&file, TEXT).expect("writable");
+        let source = Source::read(&file, folder).expect("readable");
+        let loaded = LoadedConfig::parse(&source, Environment::default()).expect("valid");
+        let inventory = Inventory { loaded, models: ModelsReport::default(), ports: Default::default() };
+        let inventory = inventory.compacted(profile, &Fleet::default());
+        Arc::new(FleetResolver::new(&inventory, profile, only, PortFile::new(folder))).source()
+    }
+
+    fn enabled(resolved: &Resolved) -> Vec<String> {
+        resolved.fleet.iter().filter(|spec| spec.enabled).map(|spec| spec.id.to_string()).collect()
+    }
+
+    fn two() -> Option<String> {
+        Some("two".to_owned())
+    }
+
+    #[test]
+    fn a_profile_enables_its_servers_and_none_the_enabled_ones() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let source = source_of(folder.path(), None, None);
+        let resolved = source(&Change::Profile(two())).expect("known");
+        assert_eq!((enabled(&resolved), resolved.profile.as_deref()), (vec!["b".to_owned()], Some("two")));
+        assert_eq!(enabled(&source(&Change::Profile(None)).expect("always there")), ["a"]);
+        let refused = source(&Change::Profile(Some("twoo".to_owned()))).expect_err("unknown");
+        assert_eq!(refused.reason, RefusalReason::UnknownProfile);
+    }
+
+    #[test]
+    fn a_preview_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let source = source_of(folder.path(), None, None);
+        assert_eq!(enabled(&source(&Change::Preview(two())).expect("known")), ["b"]);
+        let reloaded = source(&Change::Reload).expect("valid");
+        assert_eq!((enabled(&reloaded), reloaded.profile), (vec!["a".to_owned()], None));
+    }
+
+    #[test]
+    fn a_reload_keeps_the_profile_and_a_bad_file_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let file = folder.path().join("llama-warden.toml");
+        let source = source_of(folder.path(), Some("two"), None);
+        std::fs::write(&file, TEXT.replace("id='a'", "id='c'")).expect("writable");
+        let reloaded = source(&Change::Reload).expect("valid");
+        assert_eq!((enabled(&reloaded), reloaded.fleet.get("c").is_some()), (vec!["b".to_owned()], true));
+        for (bad, told) in [("[[servers]]\nid=1\n", "llama-warden.toml:2"), ("", "the active profile is not in it")] {
+            std::fs::write(&file, bad).expect("writable");
+            let refused = source(&Change::Reload).expect_err("invalid");
+            assert_eq!(refused.reason, RefusalReason::InvalidConfiguration);
+            assert!(refused.detail.contains(told), "{}", refused.detail);
+        }
+        let still = source(&Change::Profile(None)).expect("in force");
+        assert!(still.fleet.get("c").is_some());
+    }
+
+    #[test]
+    fn a_server_that_a_reload_does_not_change_is_kept_once() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let source = source_of(folder.path(), None, None);
+        let before = source(&Change::Profile(None)).expect("always there").fleet;
+        let text = TEXT.replace("b.gguf", "other.gguf");
+        std::fs::write(folder.path().join("llama-warden.toml"), text).expect("writable");
+        let after = source(&Change::Reload).expect("valid").fleet;
+        let is_kept = |id: &str| Arc::ptr_eq(before.get(id).expect("known"), after.get(id).expect("known"));
+        assert_eq!((is_kept("a"), is_kept("b")), (true, false));
+    }
+
+    #[test]
+    fn the_servers_that_alone_are_started_stay_so_until_a_profile_is_activated() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let b = ServerId::new("b").expect("valid");
+        let source = source_of(folder.path(), None, Some(vec![b]));
+        assert_eq!(enabled(&source(&Change::Reload).expect("valid")), ["b"]);
+        assert_eq!(enabled(&source(&Change::Profile(None)).expect("always there")), ["a"]);
+        assert_eq!(enabled(&source(&Change::Reload).expect("valid")), ["a"]);
+    }
+}

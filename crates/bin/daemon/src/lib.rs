@@ -1,0 +1,27 @@
+//! Runs llama-warden's daemon: composes the components, starts them, and turns their end into an exit code.
+//!
+//! The command line uses the rest of what is public here: the loaded configuration, discovered models, exit codes, and
+//! the embedded documents.
+
+mod compose;
+mod config_watch;
+mod daemon;
+pub mod documents;
+mod exit;
+mod extensions;
+mod fleet_source;
+mod heap;
+mod load;
+pub mod models;
+mod runtime;
+mod settings;
+mod signals;
+mod state_dir;
+
+pub use daemon::{PreparedDaemon, UpOptions};
+pub use exit::{CommandFailure, Exit, FailureMessage};
+pub use extensions::{AddComponent, Extension, Extensions, MakeMatcher};
+pub use fleet_source::profiles;
+pub use heap::set_up_heap;
+pub use load::{LoadedConfig, print_problems, print_warnings};
+pub use runtime::build_runtime;

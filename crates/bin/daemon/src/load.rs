@@ -1,0 +1,201 @@
+//! Finds, parses and resolves the configuration for this machine.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use llama_warden_config::{
+    Configuration, Environment, Fleet, Host, Problem, Problems, RenderStyle, Source, User, default_state_dir, find,
+};
+use toml::de::DeTable;
+
+use crate::exit::CommandFailure;
+use crate::state_dir::control_socket;
+
+/// A configuration, and what it was parsed from.
+#[derive(Debug, Clone)]
+pub struct LoadedConfig {
+    /// The configuration. Shared, since it is as large as its file.
+    pub configuration: Arc<Configuration>,
+    /// The text and path that it was parsed from.
+    pub source: Source,
+    /// The environment variables that override it.
+    pub environment: Environment,
+}
+
+impl LoadedConfig {
+    /// Finds and parses the configuration.
+    ///
+    /// # Errors
+    /// Every problem, with its place.
+    pub fn find(explicit: Option<&Path>) -> Result<Self, CommandFailure> {
+        Self::find_with_models(explicit, &[])
+    }
+
+    /// Like [`Self::find`], with model folders of the command line.
+    ///
+    /// # Errors
+    /// As [`Self::find`]; a folder cannot be read.
+    pub fn find_with_models(explicit: Option<&Path>, folders: &[PathBuf]) -> Result<Self, CommandFailure> {
+        let environment = Environment::current();
+        let directory = current_directory()?;
+        let folders = folders.iter().map(|folder| models_folder(folder, &directory)).collect::<Result<_, _>>()?;
+        let source = find(explicit, &environment, &directory)?.with_model_dirs(folders);
+        Self::parse(&source, environment)
+    }
+
+    /// Reads its file again. Without a file, a configuration that only names model folders stays as it is.
+    ///
+    /// # Errors
+    /// Every problem, with its place.
+    pub fn reload(&self) -> Result<Self, CommandFailure> {
+        let folders = self.source.model_dirs.clone();
+        let source = match &self.source.path {
+            Some(path) => Source::read(path, &current_directory()?)?.with_model_dirs(folders),
+            None if !folders.is_empty() => self.source.clone(),
+            None => {
+                return Err(CommandFailure::usage("the daemon was started without a configuration file")
+                    .next_step("start it with --config FILE"));
+            }
+        };
+        Self::parse(&source, Environment::current())
+    }
+
+    /// Parses a source.
+    ///
+    /// # Errors
+    /// Every problem, with its place.
+    pub fn parse(source: &Source, environment: Environment) -> Result<Self, CommandFailure> {
+        let configuration = Configuration::parse(source, &environment)?;
+        Ok(Self { configuration: Arc::new(configuration), source: source.clone(), environment })
+    }
+
+    /// Finds the configuration and keeps only the valid keys that lead to its daemon. The rest of the file may be invalid:
+    /// it may have been edited since the daemon read it.
+    ///
+    /// # Errors
+    /// An environment variable is invalid.
+    pub fn find_daemon(explicit: Option<&Path>) -> Result<Self, CommandFailure> {
+        let environment = Environment::current();
+        let directory = current_directory().unwrap_or_else(|_| "/".into());
+        let source = find(explicit, &environment, &directory).unwrap_or_else(|_| Source::none(directory));
+        Self::parse(&keep_daemon_keys(&source), environment)
+    }
+
+    /// The servers for this machine and a profile.
+    ///
+    /// # Errors
+    /// There is no such profile.
+    pub fn fleet(&self, profile: Option<&str>) -> Result<Fleet, CommandFailure> {
+        Ok(self.configuration.resolve(profile, &Host::current())?)
+    }
+
+    /// The state directory of the daemon of this configuration.
+    ///
+    /// # Errors
+    /// None is configured, and HOME is not set.
+    pub fn state_dir(&self) -> Result<PathBuf, CommandFailure> {
+        let user = if nix::unistd::geteuid().is_root() { User::Root } else { User::Ordinary };
+        let configured = self.configuration.daemon().state_dir.clone();
+        configured.or_else(|| default_state_dir(&self.environment, user)).ok_or_else(|| {
+            CommandFailure::usage("there is no directory for the daemon's state: HOME is not set")
+                .next_step("name one as daemon.state-dir, or in LLAMA_WARDEN_DAEMON__STATE_DIR")
+        })
+    }
+
+    /// The control socket of the daemon of this configuration.
+    ///
+    /// # Errors
+    /// As [`Self::state_dir`].
+    pub fn control_socket(&self) -> Result<PathBuf, CommandFailure> {
+        Ok(control_socket(&self.state_dir()?))
+    }
+}
+
+/// The source, reduced to the keys that lead to its daemon. If the syntax is broken, the parser's recovery counts. Each key
+/// is kept only if the result is still valid.
+fn keep_daemon_keys(source: &Source) -> Source {
+    let (table, _) = DeTable::parse_recoverable(&source.text);
+    let daemon = table.get_ref().get("daemon").and_then(|daemon| daemon.get_ref().as_table());
+    let with = |text: String| Source { text: text.into(), ..source.clone() };
+    ["state-dir", "token-file"].into_iter().fold(with("[daemon]\n".to_owned()), |kept, key| {
+        let value = daemon.and_then(|daemon| daemon.get(key)?.get_ref().as_str());
+        let more = value.map(|value| with(format!("{}{key} = {}\n", kept.text, toml::Value::from(value))));
+        more.filter(|more| Configuration::parse(more, &Environment::default()).is_ok()).unwrap_or(kept)
+    })
+}
+
+/// The absolute path of a model folder of the command line. An unreadable one is an error: nothing of it could run.
+fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, CommandFailure> {
+    let absolute = directory.join(folder);
+    match std::fs::read_dir(&absolute) {
+        Ok(_) => Ok(absolute),
+        Err(error) => {
+            let message = format!("--models {}: cannot be read as a folder: {error}", folder.display());
+            Err(CommandFailure::usage(message).next_step("name an existing folder with GGUF files in or below it"))
+        }
+    }
+}
+
+/// Prints problems to standard error, in colour on a terminal.
+pub fn print_problems(problems: &Problems) {
+    eprintln!("{}", problems.render(style()));
+}
+
+/// Prints warnings to standard error, if there are any.
+pub fn print_warnings(problems: Vec<Problem>) {
+    if !problems.is_empty() {
+        print_problems(&Problems(problems));
+    }
+}
+
+fn style() -> RenderStyle {
+    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    if coloured { RenderStyle::Coloured } else { RenderStyle::Plain }
+}
+
+fn current_directory() -> Result<PathBuf, CommandFailure> {
+    std::env::current_dir().map_err(|error| {
+        CommandFailure::failed(format!("cannot read the current directory: {error}"))
+            .next_step("change into a directory that exists")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The state directory and the token file that are still found in an invalid text.
+    fn found(text: &str) -> (Option<PathBuf>, Option<PathBuf>) {
+        let kept = keep_daemon_keys(&Source::text("/etc/warden", text));
+        let loaded = LoadedConfig::parse(&kept, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"));
+        let daemon = loaded.configuration.daemon();
+        (daemon.state_dir.clone(), daemon.token_file.clone())
+    }
+
+    #[test]
+    fn an_invalid_configuration_still_leads_to_its_daemon() {
+        let state = Some(PathBuf::from("/etc/warden/st\"ate"));
+        let token = Some(PathBuf::from("/etc/warden/token"));
+        let right = "[daemon]\nstate-dir = 'st\"ate'\ntoken-file = 'token'\n";
+        for wrong in ["bogus = 1\n", "listen = 'nonsense'\n", "[[servers]]\nid = 1\n", "[stop\ngrace = \n"] {
+            assert_eq!(found(&format!("{right}{wrong}")), (state.clone(), token.clone()), "{wrong}");
+        }
+        assert_eq!(found("[daemon]\nstate-dir = 1\ntoken-file = 'token'\n"), (None, token));
+        for nothing in ["", "daemon = 1\n", "\"\"\"", "[stop]\ngrase = '1s'\n"] {
+            assert_eq!(found(nothing), (None, None), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_configurations_are_valid() {
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../config");
+        for (file, servers) in [("default.toml", 0), ("llama-warden.example.toml", 3), ("docker/llama-warden.toml", 0)]
+        {
+            let source = Source::read(&config.join(file), &config).expect("readable");
+            let loaded =
+                LoadedConfig::parse(&source, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"));
+            assert_eq!(loaded.fleet(None).expect("no profile").iter().len(), servers, "{file}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Turns discovered models into servers with stable ports.
+//!
+//! A configured server takes precedence over a model of the same path or id. Every other model becomes a server: enabled if
+//! its folder was named on the command line; only startable, by id or by a profile, if its folder is in `models.dirs`.
+
+mod port_file;
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::TcpListener;
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use llama_warden_catalog::{DiscoveredModel, ModelKind, Report, assign_ports, discover, inspect};
+use llama_warden_config::{Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, Host, ServerSpec};
+use llama_warden_events::ServerId;
+
+use crate::exit::CommandFailure;
+use crate::load::LoadedConfig;
+pub use port_file::{AssignedPorts, PortFile};
+pub use report::{KnownModel, ModelsReport, reason};
+
+/// The folders to search, as absolute paths.
+#[derive(Debug, Clone, Default)]
+pub struct ModelFolders {
+    /// Folders whose models become enabled servers.
+    pub enabled: Vec<PathBuf>,
+    /// Folders whose models become servers that are not enabled.
+    pub known: Vec<PathBuf>,
+}
+
+impl ModelFolders {
+    /// The folders that a configuration names, those of the command line included.
+    pub fn of(loaded: &LoadedConfig) -> Self {
+        let enabled = loaded.source.model_dirs.clone();
+        let known = loaded.configuration.model_dirs().iter().skip(enabled.len()).cloned().collect();
+        Self { enabled, known }
+    }
+}
+
+/// A configuration with its discovered models.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    /// The configuration, including the servers of models.
+    pub loaded: LoadedConfig,
+    /// The models, for people and the API.
+    pub models: ModelsReport,
+    /// The ports of those servers, to be saved.
+    pub ports: AssignedPorts,
+}
+
+/// The result of a search for models.
+#[derive(Debug)]
+pub struct DiscoveryOutcome {
+    /// Servers and tiers to add to the configuration.
+    pub discovered: Discovered,
+    /// The models, for people and the API.
+    pub report: ModelsReport,
+    /// The ports of discovered servers, including remembered ones whose models are absent.
+    pub ports: AssignedPorts,
+}
+
+impl Inventory {
+    /// Searches the model folders of a configuration and adds servers for what it finds. Writes nothing.
+    ///
+    /// # Errors
+    /// A profile matches no server; there are fewer free ports than models.
+    pub fn scan(loaded: LoadedConfig) -> Result<Self, CommandFailure> {
+        let remembered = loaded.state_dir().map(|state| PortFile::new(&state).read()).unwrap_or_default();
+        let DiscoveryOutcome { discovered, report, ports } =
+            discover_servers(&loaded.configuration, &ModelFolders::of(&loaded), &remembered)?;
+        let configuration = Arc::unwrap_or_clone(loaded.configuration).with_discovered(discovered)?;
+        Ok(Self { loaded: LoadedConfig { configuration: Arc::new(configuration), ..loaded }, models: report, ports })
+    }
+
+    /// Reduces what the daemon holds for months: drops the text that only error messages need, and shares one copy of each
+    /// server among the configuration, the fleet in force for `profile`, and the fleet `before`.
+    #[must_use]
+    pub fn compacted(mut self, profile: Option<&str>, before: &Fleet) -> Self {
+        let configuration = Arc::unwrap_or_clone(self.loaded.configuration).without_text().sharing(before);
+        // An unknown profile is no error here: whoever starts or activates it gets one.
+        let in_force = configuration.resolve(profile, &Host::current()).unwrap_or_default();
+        self.loaded.configuration = Arc::new(configuration.sharing(&in_force));
+        self
+    }
+}
+
+/// Searches `folders`, and reads the headers of the models that a configuration names. `remembered` are the ports of
+/// earlier runs.
+///
+/// # Errors
+/// There are fewer free ports than models.
+pub fn discover_servers(
+    configuration: &Configuration,
+    folders: &ModelFolders,
+    remembered: &AssignedPorts,
+) -> Result<DiscoveryOutcome, CommandFailure> {
+    let directories = [folders.enabled.clone(), folders.known.clone()].concat();
+    let Report { models, skipped, problems } =
+        if directories.is_empty() { Report::default() } else { discover(&directories) };
+    let configured = ConfiguredServers::of(configuration);
+    let tiers = configured.tiers(&models);
+    let mut unclaimed = Vec::new();
+    let mut known = Vec::new();
+    for model in models {
+        match configured.overlap(&model) {
+            Some(Overlap::SameModel(server)) => known.push(KnownModel::of_server(model, server)),
+            Some(Overlap::SameId) => known.push(KnownModel::without_server(model)),
+            None => {
+                let enabled = folders.enabled.iter().any(|folder| model.path.starts_with(folder));
+                unclaimed.push(DiscoveredModel { enabled, ..model });
+            }
+        }
+    }
+    let ports = assign_stable_ports(&mut unclaimed, configuration, remembered)?;
+    let servers = unclaimed.iter().filter_map(to_server).collect();
+    known.extend(unclaimed.into_iter().map(|model| KnownModel { server: Some(model.id.clone()), model }));
+    known.sort_by(|a, b| a.model.id.cmp(&b.model.id));
+    let report = ModelsReport { directories, models: known, skipped, problems };
+    Ok(DiscoveryOutcome { discovered: Discovered { servers, tiers }, report, ports })
+}
+
+/// The configured servers, each with the path of its model without symbolic links.
+struct ConfiguredServers<'a> {
+    servers: Vec<(&'a ServerSpec, PathBuf)>,
+}
+
+/// The configured server that takes precedence over a model.
+enum Overlap<'a> {
+    /// It runs the model.
+    SameModel(&'a ServerSpec),
+    /// It has the model's id and runs another model.
+    SameId,
+}
+
+impl<'a> ConfiguredServers<'a> {
+    fn of(configuration: &'a Configuration) -> Self {
+        Self { servers: configuration.servers().map(|spec| (spec, resolve_links(&spec.model))).collect() }
+    }
+
+    fn overlap(&self, model: &DiscoveredModel) -> Option<Overlap<'a>> {
+        let path = resolve_links(&model.path);
+        let same_model = self.servers.iter().find(|(_, real)| *real == path);
+        let same_id = || self.servers.iter().any(|(spec, _)| spec.id == model.id).then_some(Overlap::SameId);
+        same_model.map(|(spec, _)| Overlap::SameModel(spec)).or_else(same_id)
+    }
+
+    /// The tiers that model headers give to servers that name none. An unreadable model has no tier; its launch fails with
+    /// the reason.
+    fn tiers(&self, models: &[DiscoveredModel]) -> BTreeMap<PathBuf, String> {
+        let found: BTreeMap<PathBuf, &DiscoveredModel> =
+            models.iter().map(|model| (resolve_links(&model.path), model)).collect();
+        let tier = |(spec, path): &(&ServerSpec, PathBuf)| {
+            let tier = match found.get(path) {
+                Some(model) => model.tier.clone(),
+                None => inspect(&spec.model).ok().and_then(|model| model.tier),
+            };
+            Some((spec.model.clone(), tier?))
+        };
+        self.servers.iter().filter(|(spec, _)| spec.tier.is_none()).filter_map(tier).collect()
+    }
+}
+
+/// The path without symbolic links, or as it is if it leads nowhere.
+fn resolve_links(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Gives each model the port of earlier runs, otherwise the lowest port that no server needs and that can be bound.
+///
+/// A remembered port is not tested: a survivor of an earlier daemon may still listen there, and the launcher kills it
+/// before the launch, or names the stranger that listens instead. Returns the ports to save.
+fn assign_stable_ports(
+    models: &mut [DiscoveredModel],
+    configuration: &Configuration,
+    remembered: &AssignedPorts,
+) -> Result<AssignedPorts, CommandFailure> {
+    let daemon = configuration.daemon().listen.as_ref().map(|listen| listen.port);
+    let mut taken: BTreeSet<u16> = configuration.servers().map(|spec| spec.port).chain(daemon).collect();
+    for model in models.iter_mut() {
+        model.port = remembered.get(&model.id).copied().filter(|port| taken.insert(*port));
+    }
+    let ids: BTreeSet<ServerId> = models.iter().map(|model| model.id.clone()).collect();
+    // Absent models may come back: their ports are reserved as long as there are enough others.
+    let absent: AssignedPorts =
+        remembered.iter().filter(|(id, _)| !ids.contains(*id)).map(|(id, port)| (id.clone(), *port)).collect();
+    let reserved: BTreeSet<u16> = taken.iter().chain(absent.values()).copied().collect();
+    let host = configuration.host();
+    let is_free = |port: u16| TcpListener::bind((host, port)).is_ok();
+    let first = configuration.first_port();
+    assign_ports(models, first, &reserved, is_free).or_else(|_| assign_ports(models, first, &taken, is_free)).map_err(
+        |error| CommandFailure::usage(error).next_step("lower llama-server.first-port, or name fewer folders"),
+    )?;
+    let given: AssignedPorts = models.iter().filter_map(|model| Some((model.id.clone(), model.port?))).collect();
+    let used: BTreeSet<u16> = given.values().copied().collect();
+    Ok(absent.into_iter().filter(|(_, port)| !used.contains(port)).chain(given).collect())
+}
+
+/// The server of a model; `None` without a port.
+fn to_server(model: &DiscoveredModel) -> Option<DiscoveredServer> {
+    let mode = match model.kind {
+        ModelKind::Generative => None,
+        ModelKind::Embedding => Some("embeddings"),
+        ModelKind::Reranking => Some("reranking"),
+    };
+    let mode = mode.map(|name| (name.to_owned(), FlagValue::Switch(true)));
+    let projector = model.projector.as_ref().map(|path| {
+        // Lossless: discovery skips names that are not UTF-8.
+        ("mmproj".to_owned(), FlagValue::Text(path.to_string_lossy().into_owned()))
+    });
+    Some(DiscoveredServer {
+        id: model.id.clone(),
+        model: model.path.clone(),
+        port: NonZeroU16::new(model.port?)?,
+        enabled: model.enabled,
+        display_name: report::display_name(model),
+        tier: model.tier.clone(),
+        thinking: model.thinking,
+        flags: mode.into_iter().chain(projector).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

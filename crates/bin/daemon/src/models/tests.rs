@@ -1,0 +1,143 @@
+//! Models in folders, and what becomes of them.
+
+use std::net::TcpListener;
+
+use llama_warden_config::{Environment, Host, Source};
+use llama_warden_tiny_gguf::{Damage, TinyModel};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A folder with a model for each name.
+fn folder(names: &[&str]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    for name in names {
+        TinyModel::new(*name).write(&folder.path().join(format!("{name}.gguf"))).expect("writable");
+    }
+    folder
+}
+
+fn parse(text: &str, folder: &Path) -> LoadedConfig {
+    let text = text.replace("FOLDER", &folder.to_string_lossy());
+    let source = Source::text(folder, text);
+    LoadedConfig::parse(&source, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"))
+}
+
+/// A first port with some free ones after it.
+fn first_port() -> u16 {
+    let held = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    held.local_addr().expect("it is bound").port().min(60_000)
+}
+
+fn find(loaded: &LoadedConfig, enabled: &[&Path], remembered: &AssignedPorts) -> DiscoveryOutcome {
+    let enabled = enabled.iter().map(|path| path.to_path_buf()).collect();
+    let folders = ModelFolders { enabled, ..ModelFolders::of(loaded) };
+    discover_servers(&loaded.configuration, &folders, remembered).unwrap_or_else(|failure| panic!("{failure:?}"))
+}
+
+fn ids(findings: &DiscoveryOutcome) -> Vec<&str> {
+    findings.discovered.servers.iter().map(|server| server.id.as_str()).collect()
+}
+
+#[test]
+fn models_become_servers_that_are_enabled_where_their_folder_was_named() {
+    let (named, configured) = (folder(&["alpha-1B"]), folder(&["beta-1B"]));
+    TinyModel::new("x").write_damaged(&named.path().join("bad-1B.gguf"), Damage::WrongMagic).expect("writable");
+    let loaded = parse("[models]\ndirs = ['FOLDER']", configured.path());
+    let findings = find(&loaded, &[named.path()], &AssignedPorts::new());
+    assert_eq!(ids(&findings), ["alpha_1b_f32", "beta_1b_f32"]);
+    let enabled: Vec<_> = findings.discovered.servers.iter().map(|server| server.enabled).collect();
+    assert_eq!(enabled, [true, false]);
+    assert_eq!(findings.discovered.servers[0].tier.as_deref(), Some("F32"));
+    assert_eq!(findings.discovered.servers[0].display_name, "alpha-1B (F32)");
+    let problems: Vec<_> = findings.report.problems.iter().map(reason).collect();
+    assert_eq!(problems, ["not-gguf"]);
+    let configuration = Arc::unwrap_or_clone(loaded.configuration).with_discovered(findings.discovered).expect("valid");
+    let fleet = configuration.resolve(None, &Host { cpus: 1 }).expect("no profile");
+    assert_eq!(fleet.iter().filter(|spec| spec.enabled).count(), 1);
+}
+
+#[test]
+fn a_configured_server_wins_over_the_model_that_it_runs_and_over_its_own_id() {
+    let models = folder(&["alpha-1B", "beta-1B", "gamma-1B"]);
+    let text = "[models]\ndirs = ['FOLDER']\n\
+                [[servers]]\nid = 'mine'\nmodel = './../FOLDER/alpha-1B.gguf'\nport = 4001\n\
+                [[servers]]\nid = 'beta_1b_f32'\nmodel = 'elsewhere.gguf'\ntier = 'own'\n";
+    std::os::unix::fs::symlink(models.path(), models.path().join("link")).expect("writable");
+    let text = text.replace("./../FOLDER", "link");
+    let loaded = parse(&text, models.path());
+    let findings = find(&loaded, &[], &AssignedPorts::new());
+    assert_eq!(ids(&findings), ["gamma_1b_f32"]);
+    let runs: Vec<_> = findings
+        .report
+        .models
+        .iter()
+        .map(|known| (known.server.as_ref().map(ServerId::as_str), known.model.port))
+        .collect();
+    assert_eq!(runs[..2], [(Some("mine"), Some(4001)), (None, None)]);
+    let configuration = Arc::unwrap_or_clone(loaded.configuration).with_discovered(findings.discovered).expect("valid");
+    let tiers: Vec<_> = configuration.servers().map(|spec| spec.tier.clone().unwrap_or_default()).collect();
+    assert_eq!(tiers, ["F32", "own", "F32"]);
+}
+
+#[test]
+fn a_model_outside_the_folders_has_the_tier_of_its_header() {
+    let models = folder(&["alpha-1B"]);
+    let loaded =
+        parse("[[servers]]\nid = 'a'\nmodel = 'alpha-1B.gguf'\n[[servers]]\nmodel = 'gone.gguf'", models.path());
+    let findings = find(&loaded, &[], &AssignedPorts::new());
+    assert_eq!(findings.discovered.tiers, [(models.path().join("alpha-1B.gguf"), "F32".to_owned())].into());
+}
+
+#[test]
+fn a_port_stays_with_its_model_whatever_comes_and_goes() {
+    let models = folder(&["beta-1B"]);
+    let first = first_port();
+    let loaded = parse(&format!("[llama-server]\nfirst-port = {first}\n[models]\ndirs = ['FOLDER']"), models.path());
+    let before = find(&loaded, &[], &AssignedPorts::new()).ports;
+    TinyModel::new("a").write(&models.path().join("alpha-1B.gguf")).expect("writable");
+    let both = find(&loaded, &[], &before).ports;
+    assert_eq!((both.len(), both["beta_1b_f32"]), (2, before["beta_1b_f32"]));
+    assert_ne!(both["alpha_1b_f32"], both["beta_1b_f32"]);
+    fs::remove_file(models.path().join("beta-1B.gguf")).expect("it is there");
+    TinyModel::new("c").write(&models.path().join("gamma-1B.gguf")).expect("writable");
+    let others = find(&loaded, &[], &both).ports;
+    assert_eq!(others["beta_1b_f32"], both["beta_1b_f32"], "kept for when it comes back");
+    assert!(![both["alpha_1b_f32"], both["beta_1b_f32"]].contains(&others["gamma_1b_f32"]));
+}
+
+#[test]
+fn a_port_that_is_taken_is_not_given() {
+    let models = folder(&["alpha-1B"]);
+    let held = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let busy = held.local_addr().expect("it is bound").port();
+    if busy == u16::MAX {
+        return;
+    }
+    let text = format!(
+        "[daemon]\nlisten = '127.0.0.1:{}'\n[llama-server]\nfirst-port = {busy}\n[models]\ndirs = ['FOLDER']",
+        busy + 1
+    );
+    let loaded = parse(&text, models.path());
+    let port = find(&loaded, &[], &AssignedPorts::new()).ports["alpha_1b_f32"];
+    assert!(port > busy + 1, "{port} is neither the stranger's nor the daemon's");
+    let remembered = AssignedPorts::from([("alpha_1b_f32".parse().expect("valid"), busy + 1)]);
+    assert!(find(&loaded, &[], &remembered).ports["alpha_1b_f32"] > busy + 1, "a remembered one neither");
+}
+
+#[test]
+fn a_model_is_launched_as_what_it_is_for() {
+    let models = folder(&["alpha-1B"]);
+    let loaded = parse("[models]\ndirs = ['FOLDER']", models.path());
+    let model = find(&loaded, &[], &AssignedPorts::new()).report.models.remove(0).model;
+    let flags = |kind, projector: Option<&str>| {
+        let model = DiscoveredModel { kind, projector: projector.map(PathBuf::from), ..model.clone() };
+        to_server(&model).expect("it has a port").flags
+    };
+    let on = FlagValue::Switch(true);
+    assert_eq!(flags(ModelKind::Generative, None), BTreeMap::new());
+    assert_eq!(flags(ModelKind::Embedding, None), [("embeddings".to_owned(), on.clone())].into());
+    assert_eq!(flags(ModelKind::Reranking, None), [("reranking".to_owned(), on)].into());
+    let eye = FlagValue::Text("/m/mmproj.gguf".to_owned());
+    assert_eq!(flags(ModelKind::Generative, Some("/m/mmproj.gguf")), [("mmproj".to_owned(), eye)].into());
+}

@@ -1,0 +1,32 @@
+//! The daemon's tokio runtime: one thread for every task, and others for work that may block.
+
+use std::time::Duration;
+
+use llama_warden_support::BLOCKING_THREADS;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::exit::CommandFailure;
+
+/// How long an idle blocking thread is kept: for ever, in practice.
+///
+/// If the kernel refuses a new thread, tokio queues the work for an existing one, and panics where there is none. So the
+/// first blocking thread is made at the start, and none ever ends.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// Builds a runtime. Tasks of the daemon mostly wait, so one thread serves any number of servers, from one heap.
+///
+/// End it by [`Runtime::shutdown_background`]: a blocking thread may be stuck in a read from a disk that never answers.
+///
+/// # Errors
+/// The kernel refuses a thread or a descriptor.
+pub fn build_runtime() -> Result<Runtime, CommandFailure> {
+    let runtime = Builder::new_current_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
+        .thread_name("llama-warden")
+        .enable_all()
+        .build()
+        .map_err(|error| CommandFailure::failed(format!("cannot start the runtime: {error}")))?;
+    drop(runtime.spawn_blocking(|| ()));
+    Ok(runtime)
+}

@@ -1,0 +1,139 @@
+//! Builds the settings of each component from the configuration and the environment.
+//!
+//! Everything here may fail, and nothing here starts anything but the exporter of spans: a daemon that is refused has
+//! launched no server.
+
+use std::fmt::Display;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use llama_warden_api::{ListenSettings, Listeners, Token};
+use llama_warden_component::Context;
+use llama_warden_config::{Configuration, Fleet, Source, TcpAddress};
+use llama_warden_events::BootId;
+use llama_warden_launcher::{LauncherSettings, ShimProgram};
+use llama_warden_memory::SystemScales;
+use llama_warden_metrics::Metrics;
+use llama_warden_plugin_files::{PluginFile, PluginSet};
+use llama_warden_readiness::Readiness;
+use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
+use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
+use tokio::sync::watch;
+
+use crate::config_watch::ConfigWatch;
+use crate::exit::CommandFailure;
+use crate::extensions::MakeMatcher;
+use crate::fleet_source;
+use crate::state_dir::StateDir;
+
+/// Reads output with the configured detector packs, and with `matchers` where they make one. Registers its taps on the
+/// output lane.
+pub fn readiness(
+    configuration: &Configuration,
+    context: &Context,
+    matchers: Option<MakeMatcher>,
+) -> Result<Readiness, CommandFailure> {
+    let directory = configuration.detectors_dir();
+    let packs = plugin_set(directory, "readiness.detectors-dir")?;
+    let readiness = Readiness::new(context.fleet(), packs, context.lane()).watching(directory.map(Path::to_owned));
+    Ok(match matchers {
+        Some(make) => readiness.with_matchers(make),
+        None => readiness,
+    })
+}
+
+/// Launches with the configured dialects, from the daemon's own environment.
+pub fn launcher(
+    configuration: &Configuration,
+    boot: BootId,
+    state: &StateDir,
+) -> Result<LauncherSettings, CommandFailure> {
+    let directory = configuration.dialects_dir();
+    Ok(LauncherSettings {
+        boot,
+        shim: ShimProgram::OwnExecutable,
+        environment: std::env::vars_os().collect(),
+        dialects: plugin_set(directory, "llama-server.dialects-dir")?,
+        dialects_dir: directory.map(Path::to_owned),
+        state_dir: Some(state.path().to_owned()),
+    })
+}
+
+/// Runs the servers of `fleet`, within the configured limits; `source` resolves changes.
+pub fn supervisor(
+    configuration: &Configuration,
+    fleet: watch::Sender<Fleet>,
+    source: FleetSource,
+    state: &StateDir,
+) -> SupervisorSettings {
+    let start = configuration.start();
+    SupervisorSettings {
+        fleet,
+        profiles: fleet_source::profiles(configuration),
+        source,
+        limits: SupervisorLimits {
+            shutdown: configuration.daemon().shutdown_deadline,
+            starts: start.max_concurrent.map(|most| most.get() as usize),
+            memory: start.memory,
+        },
+        memory_probe: Arc::new(SystemScales::new()),
+        seed: fastrand::u64(..),
+        state_dir: Some(state.path().to_owned()),
+    }
+}
+
+/// Renders `/metrics` from the snapshot of the bus.
+pub fn metrics(context: &Context) -> Result<Metrics, CommandFailure> {
+    Metrics::new(context, env!("CARGO_PKG_VERSION"))
+        .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))
+}
+
+/// Exports spans if the environment names a collector; otherwise nothing is started.
+pub fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
+    let failed = |error: TracingError| CommandFailure::usage(error).next_step("fix or unset the OTEL_* variable");
+    let Some(settings) = TracingSettings::from_env().map_err(failed)? else { return Ok(None) };
+    Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot).map(Some).map_err(failed)
+}
+
+/// Binds the control socket and, where one is configured, the TCP address.
+pub fn bind(listen: Option<&TcpAddress>, state: &StateDir) -> Result<Listeners, CommandFailure> {
+    let settings = ListenSettings {
+        tcp: listen.map(|address| (address.host.clone(), address.port)),
+        control: state.control_socket(),
+    };
+    Listeners::bind(&settings).map_err(|error| {
+        let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+        CommandFailure::failed(format!("{error}{source}")).next_step(error.next_step())
+    })
+}
+
+/// Reads the API token from the first line of a file.
+pub fn read_token(path: &Path) -> Result<Token, CommandFailure> {
+    let failed = |error: &dyn Display| {
+        CommandFailure::usage(format!("cannot use the token file {}: {error}", path.display()))
+            .next_step("write the token into its first line, and let only the daemon's user read it")
+    };
+    let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
+    Token::new(text.lines().next().unwrap_or_default()).map_err(|error| failed(&error))
+}
+
+/// Watches the file of a configuration. If the kernel refuses a watch, the daemon runs without: HUP still reloads.
+pub fn watch_configuration(source: &Source) -> Option<ConfigWatch> {
+    let path = source.path.as_ref().map(|path| source.directory.join(path.file_name().unwrap_or_default()))?;
+    match ConfigWatch::new(&path, source.text.clone()) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%path, %error, "the configuration is not watched; send HUP after a change");
+            None
+        }
+    }
+}
+
+/// The plug-in files of `directory`, which the configuration names under `key`, before the built-in ones.
+fn plugin_set<F: PluginFile>(directory: Option<&Path>, key: &str) -> Result<PluginSet<F>, CommandFailure> {
+    directory
+        .map_or_else(|| Ok(PluginSet::built_in()), PluginSet::load)
+        .map_err(|error| CommandFailure::usage(error).next_step(format!("fix the file, or take it out of {key}")))
+}

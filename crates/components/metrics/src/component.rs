@@ -1,0 +1,43 @@
+//! The exporter as a component: it owns its view of the bus and answers its own route.
+
+use llama_warden_api_types::ExtraRoute;
+use llama_warden_bus::BusClosed;
+use llama_warden_component::{Component, Context, Ports};
+use llama_warden_events::NoCommand;
+
+use crate::{Exporter, METRICS_ROUTE};
+
+/// Exports the snapshot as Prometheus metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    exporter: Exporter,
+}
+
+impl Metrics {
+    /// The component, for this version of llama-warden.
+    ///
+    /// # Errors
+    /// Only if [`catalogue()`](crate::catalogue) and the `prometheus` crate disagree on what a valid family is.
+    pub fn new(context: &Context, version: &str) -> Result<Self, prometheus::Error> {
+        let exporter = Exporter::new(context.bus().clone(), context.lane().clone(), version)?;
+        Ok(Self { exporter })
+    }
+
+    /// The route `/metrics`, for the component that serves HTTP.
+    pub fn route(&self) -> ExtraRoute {
+        ExtraRoute::new(&METRICS_ROUTE, self.exporter.clone())
+    }
+}
+
+impl Component for Metrics {
+    const NAME: &'static str = "metrics";
+    type Command = NoCommand;
+    type Error = BusClosed;
+
+    /// Scrapes are answered through the route. Nothing is counted between them: the snapshot has every counter, so events need
+    /// not be read here.
+    async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
+        ports.cancel.cancelled().await;
+        Ok(())
+    }
+}
