@@ -86,7 +86,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let script = match sources::script_for(&arguments) {
         Ok(script) => script,
         Err(error) => {
-            output::write(Stream::Stderr, &format!("stand-in: {error}\n"));
+            output::write(Stream::Stderr, format!("stand-in: {error}\n"));
             return ExitCode::from(64);
         }
     };

@@ -105,6 +105,6 @@ fn count(file: Option<&Path>, terms: u32) {
     if let Some(path) = file
         && let Err(error) = output::replace_file(path, &terms.to_string())
     {
-        output::write(Stream::Stderr, &format!("stand-in: {}: {error}\n", path.display()));
+        output::write(Stream::Stderr, format!("stand-in: {}: {error}\n", path.display()));
     }
 }
