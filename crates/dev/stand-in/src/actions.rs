@@ -22,7 +22,7 @@ use crate::{
     ending::{self, CoreDump},
     grandchild::{self, Grandchild},
     output::{self, Stream},
-    script::{ScheduledAction, ScriptAction, ScriptPhase},
+    schedule::{ScheduledAction, ScriptAction, ScriptPhase},
     signals,
     state::Server,
 };

@@ -14,7 +14,8 @@ use crate::{
     eras::StreamedStop,
     listener,
     output::{self, Stream},
-    script::{ReadyLine, ScriptPhase, TermScript},
+    schedule::ScriptPhase,
+    script::{ReadyLine, TermScript},
     serve,
     state::{Server, ServerPhase},
 };
