@@ -56,12 +56,7 @@ async fn check_replay(daemon: &TestDaemon) -> Result<(), String> {
     if reported == replayed {
         return Ok(());
     }
-    Err(format!(
-        "the events come to
-  {replayed:?}
-the status reported
-  {reported:?}"
-    ))
+    Err(format!("the events come to\n  {replayed:?}\nthe status reported\n  {reported:?}"))
 }
 
 /// Clears the fields that depend on the time of the request.
