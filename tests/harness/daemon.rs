@@ -96,9 +96,9 @@ impl TestDaemon {
         let control = &self.0.control;
         eventually("the daemon answers", WAIT_LIMIT, async || {
             assert!(
-                !self.has_ended(),
+                self.exit_status().is_none(),
                 "the daemon ended instead of answering: {:?}\n{}",
-                self.0.exit.borrow(),
+                self.exit_status(),
                 self.log()
             );
             control.answers("/livez").await
@@ -127,7 +127,7 @@ impl TestDaemon {
     }
 
     /// Sets the process id of the daemon where another program runs it ([`DaemonOptions::under`]).
-    pub fn is_process(&self, pid: u32) {
+    pub fn set_pid(&self, pid: u32) {
         self.0.daemon_pid.set(pid);
     }
 
@@ -288,13 +288,9 @@ impl TestDaemon {
         status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
-        self.0.exit.borrow().is_some()
-    }
-
-    /// Whether it has exited with 0.
-    pub(crate) fn ended_well(&self) -> bool {
-        self.0.exit.borrow().is_some_and(|status| status.success())
+    /// Its exit status; `None` while it runs.
+    pub(crate) fn exit_status(&self) -> Option<ExitStatus> {
+        *self.0.exit.borrow()
     }
 
     pub(crate) fn is_exit_seen(&self) -> bool {

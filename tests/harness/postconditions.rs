@@ -23,7 +23,7 @@ const EVENTS_PRINTED: usize = 400;
 pub(crate) async fn check_and_clean_up(sandbox: &Path, daemons: &[TestDaemon]) -> Vec<String> {
     let mut violations = Vec::new();
     for daemon in daemons {
-        if daemon.has_ended() {
+        if daemon.exit_status().is_some() {
             if !daemon.is_exit_seen() {
                 violations.push(format!("the daemon ended by itself: exit code {}", daemon.exit_code().await));
             }
@@ -56,12 +56,7 @@ async fn check_replay(daemon: &TestDaemon) -> Result<(), String> {
     if reported == replayed {
         return Ok(());
     }
-    Err(format!(
-        "the events come to
-  {replayed:?}
-the status reported
-  {reported:?}"
-    ))
+    Err(format!("the events come to\n  {replayed:?}\nthe status reported\n  {reported:?}"))
 }
 
 /// Clears the fields that depend on the time of the request.
@@ -125,7 +120,10 @@ fn check_lock(daemon: &TestDaemon, violations: &mut Vec<String>) {
 
 /// Checks that the follower and the event log of a daemon that exited with 0 have the same events, up to the last one.
 async fn check_events_to_the_end(daemon: &TestDaemon, violations: &mut Vec<String>) {
-    let Some(event_stream) = daemon.followed().filter(|_| daemon.ended_well()) else { return };
+    let Some(event_stream) = daemon.followed().filter(|_| daemon.exit_status().is_some_and(|status| status.success()))
+    else {
+        return;
+    };
     let followed = match event_stream.to_end().await {
         Ok(followed) => followed,
         Err(problem) => return violations.push(problem),

@@ -149,7 +149,7 @@ fn as_process_one_the_daemon_reaps_orphans_and_takes_everything_along() {
         let daemon = sandbox.launch(&fleet, &as_process_one());
         daemon.answering().await;
         let inner = descendants(daemon.outer_pid()).into_iter().find(|child| child.parent == daemon.outer_pid());
-        daemon.is_process(inner.expect("unshare runs the daemon").pid);
+        daemon.set_pid(inner.expect("unshare runs the daemon").pid);
         daemon.ready("a").await;
         daemon.exited("b").await;
         let started = daemon.event("it starts", |event| event.event.kind() == "DaemonStarted").await;

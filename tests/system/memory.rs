@@ -31,7 +31,7 @@ async fn available(sandbox: &Sandbox, config: &Path) -> u64 {
 fn needs_most_memory(fleet: &mut TestFleet, available: u64, id: &str, script: Script, keys: &str) {
     fleet.server_with(id, script, &format!("flags = {{ mmap = true }}\n{keys}"));
     let model = File::options().write(true).open(fleet.model(id)).expect("it was written");
-    model.set_len(available / 10 * 6).expect("the sandbox has holes");
+    model.set_len(available / 10 * 6).expect("the file can be sparse");
 }
 
 async fn phase(daemon: &TestDaemon, id: &str) -> PhaseName {

@@ -22,7 +22,7 @@ use crate::{
     ending::{self, CoreDump},
     grandchild::{self, Grandchild},
     output::{self, Stream},
-    script::{ScheduledAction, ScriptAction, ScriptPhase},
+    schedule::{ScheduledAction, ScriptAction, ScriptPhase},
     signals,
     state::Server,
 };
@@ -32,7 +32,7 @@ pub(crate) fn perform(server: &Server, phase: ScriptPhase) {
     for ScheduledAction { after_ms, action, .. } in server.script.actions_at(phase) {
         thread::sleep(Duration::from_millis(after_ms));
         if let Err(error) = run(server, &action) {
-            output::write(Stream::Stderr, &format!("stand-in: {:?}: {error}\n", action));
+            output::write(Stream::Stderr, format!("stand-in: {:?}: {error}\n", action));
         }
     }
 }
@@ -47,7 +47,7 @@ pub(crate) fn perform_in_background(server: &Arc<Server>, phase: ScriptPhase) {
 
 fn run(server: &Server, action: &ScriptAction) -> io::Result<()> {
     match action {
-        ScriptAction::Say { text, stream } => output::write(*stream, &format!("{text}\n")),
+        ScriptAction::Say { text, stream } => output::write(*stream, format!("{text}\n")),
         ScriptAction::Bytes { bytes, stream } => output::write(*stream, bytes),
         ScriptAction::HugeLine { megabytes, stream } => huge_line(*megabytes, *stream),
         ScriptAction::Flood { megabytes, stream } => flood(*megabytes, *stream),
@@ -90,7 +90,7 @@ fn flood(megabytes: u32, stream: Stream) {
 fn chat(every: Duration, lines: u32) {
     let began = Instant::now();
     for line in 1..=lines {
-        output::write(Stream::Stderr, &format!("chat {line}\n"));
+        output::write(Stream::Stderr, format!("chat {line}\n"));
         thread::sleep((every * line).saturating_sub(began.elapsed()));
     }
 }

@@ -36,14 +36,14 @@ pub(crate) fn die(signal: Signal, core: CoreDump) -> ! {
     for _ in 0..2 {
         let _ = raise(signal);
     }
-    output::write(Stream::Stderr, &format!("stand-in: {signal} does not kill\n"));
+    output::write(Stream::Stderr, format!("stand-in: {signal} does not kill\n"));
     exit(BAD_SCRIPT)
 }
 
 /// Dies of SIGPIPE in a shell. Rust's runtime ignores the signal, and a shell started by `Command` has the default action.
 fn die_of_a_broken_pipe() -> ! {
     let error = Command::new("/bin/sh").args(["-c", "kill -PIPE $$"]).exec();
-    output::write(Stream::Stderr, &format!("stand-in: /bin/sh: {error}\n"));
+    output::write(Stream::Stderr, format!("stand-in: /bin/sh: {error}\n"));
     exit(BAD_SCRIPT)
 }
 

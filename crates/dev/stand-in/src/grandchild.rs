@@ -135,7 +135,7 @@ fn live(grandchild: &Grandchild) -> io::Result<()> {
         if Instant::now() >= deadline {
             break;
         }
-        output::write(Stream::Stderr, &format!("grandchild {} line {line}\n", std::process::id()));
+        output::write(Stream::Stderr, format!("grandchild {} line {line}\n", std::process::id()));
         thread::sleep(Duration::from_millis(every_ms.max(1)));
     }
     Ok(())

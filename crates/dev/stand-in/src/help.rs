@@ -26,7 +26,7 @@ pub(crate) fn version(era: Era) -> ExitCode {
 
 /// Prints the help to stdout. Builds of mid 2024 exit with 1 after it.
 pub(crate) fn help(era: Era, renames: &Renames) -> ExitCode {
-    output::write(Stream::Stdout, &usage(era, renames));
+    output::write(Stream::Stdout, usage(era, renames));
     if era == Era::July2024 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 

@@ -52,6 +52,7 @@ mod output;
 mod renames;
 mod replay;
 mod routes;
+mod schedule;
 mod script;
 mod serve;
 mod settings;
@@ -65,10 +66,8 @@ pub use eras::Era;
 pub use grandchild::Grandchild;
 pub use output::Stream;
 pub use renames::Renames;
-pub use script::{
-    HealthScript, LineStyle, LoadProgress, ReadyLine, Replay, ScheduledAction, Script, ScriptAction, ScriptPhase,
-    TermScript, Wedge,
-};
+pub use schedule::{ScheduledAction, ScriptAction, ScriptPhase};
+pub use script::{HealthScript, LineStyle, LoadProgress, ReadyLine, Replay, Script, TermScript, Wedge};
 
 /// The environment variable that contains a script, or the path of one.
 pub const SCRIPT_VARIABLE: &str = "STAND_IN_SCRIPT";
@@ -86,7 +85,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let script = match sources::script_for(&arguments) {
         Ok(script) => script,
         Err(error) => {
-            output::write(Stream::Stderr, &format!("stand-in: {error}\n"));
+            output::write(Stream::Stderr, format!("stand-in: {error}\n"));
             return ExitCode::from(64);
         }
     };

@@ -89,7 +89,7 @@ impl ServerLog {
             let _ = writeln!(file, "{}", self.pieces(line, style).concat());
         }
         if self.settings.json_lines {
-            return output::write(Stream::Stdout, &self.json(line));
+            return output::write(Stream::Stdout, self.json(line));
         }
         let (before, after): (&[u8], &[u8]) = match style {
             LineStyle::Plain | LineStyle::Bytes | LineStyle::Ansi => (b"", b"\n"),

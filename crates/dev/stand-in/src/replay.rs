@@ -40,7 +40,7 @@ pub(crate) fn run(server: &Server, replay: &Replay) {
         Ok(text) => text,
         Err(error) => {
             let path = replay.path.display();
-            output::write(Stream::Stderr, &format!("stand-in: cannot replay {path}: {error}\n"));
+            output::write(Stream::Stderr, format!("stand-in: cannot replay {path}: {error}\n"));
             std::process::exit(ending::BAD_SCRIPT)
         }
     };
@@ -88,7 +88,7 @@ fn print(server: &Server, names: &Names, stream: Stream, data: &Value) {
     if let Some(model) = &names.model {
         text = text.replace(model, &server.settings.model);
     }
-    output::write(stream, &format!("{text}\n"));
+    output::write(stream, format!("{text}\n"));
 }
 
 fn repeat_exit(data: &Value) -> ! {

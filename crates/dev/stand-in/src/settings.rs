@@ -173,9 +173,9 @@ fn leading_integer(text: &str) -> Option<i64> {
 impl ArgumentError {
     /// Prints the message of the era, and returns its exit code.
     pub(crate) fn report(&self, era: Era, renames: &Renames) -> ExitCode {
-        output::write(Stream::Stderr, &self.message(era, renames));
+        output::write(Stream::Stderr, self.message(era, renames));
         if era <= Era::July2024 && matches!(self, Self::Unknown(_)) {
-            output::write(Stream::Stdout, &help::usage(era, renames));
+            output::write(Stream::Stdout, help::usage(era, renames));
         }
         ExitCode::FAILURE
     }

@@ -14,7 +14,8 @@ use crate::{
     eras::StreamedStop,
     listener,
     output::{self, Stream},
-    script::{ReadyLine, ScriptPhase, TermScript},
+    schedule::ScriptPhase,
+    script::{ReadyLine, TermScript},
     serve,
     state::{Server, ServerPhase},
 };
@@ -105,6 +106,6 @@ fn count(file: Option<&Path>, terms: u32) {
     if let Some(path) = file
         && let Err(error) = output::replace_file(path, &terms.to_string())
     {
-        output::write(Stream::Stderr, &format!("stand-in: {}: {error}\n", path.display()));
+        output::write(Stream::Stderr, format!("stand-in: {}: {error}\n", path.display()));
     }
 }
