@@ -8,7 +8,7 @@ use super::environment::ChildEnvironment;
 /// The executable that prepares its own process and then becomes the program; see [`crate::shim`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ShimProgram {
-    /// The daemon's own executable, whose `main` calls [`shim::run_if_requested`].
+    /// The daemon's own executable, whose `main` calls [`crate::shim::run_if_requested`].
     #[default]
     OwnExecutable,
     /// Another executable whose `main` does the same.
