@@ -189,6 +189,7 @@ impl ReadinessWorker {
         self.events.publish(EventDraft::incarnation(key.0, key.1, event).because(cause)).await
     }
 
+    /// Starts to track a launch whose process exists now.
     async fn track(&mut self, key: LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Result<(), BusClosed> {
         // The stop overtook the process: whatever becomes of it now is expected, and gets no verdict.
         if self.stopping.contains(&key) {
@@ -200,7 +201,7 @@ impl ReadinessWorker {
         }
         let Some(launch) = self.new_launch(&key, port, spawned, cause) else { return Ok(()) };
         self.launches.insert(key.clone(), launch);
-        // The early lines have been matched now.
+        // The new matcher has matched the lines that came before it, and their taps have nobody to wake.
         self.read_output(&key).await
     }
 
@@ -211,6 +212,7 @@ impl ReadinessWorker {
         };
         let pack = self.chosen_packs.remove(key)?;
         let target = Target::new(&spec, port);
+        // A probe speaks plain HTTP: a server behind TLS proves readiness by its line.
         let (probeable, probe_path) = match pack.probe() {
             ProbeWay::Http { path } if !target.encrypted => (Probeable::Yes, path.as_str()),
             ProbeWay::Http { .. } | ProbeWay::None => (Probeable::No, "/health"),
@@ -228,6 +230,7 @@ impl ReadinessWorker {
     }
 
     async fn on_stop_began(&mut self, key: &LaunchKey) -> Result<(), BusClosed> {
+        // A stop may come before the process: `track` has to know of it.
         if !self.launches.contains_key(key) {
             self.stopping.insert(key.clone());
         }
@@ -236,6 +239,7 @@ impl ReadinessWorker {
 
     async fn on_exited(&mut self, key: &LaunchKey, end: ProcessEnd, cause: Option<Seq>) -> Result<(), BusClosed> {
         if let Some(launch) = self.launches.get(key) {
+            // The launcher publishes an exit behind the last line of its pipes, so that all evidence is here.
             let evidence = lock(&launch.output).evidence();
             self.advance(key, ReadinessInput::Exited { end, evidence }, cause).await?;
         }
@@ -259,6 +263,7 @@ impl ReadinessWorker {
         Ok(())
     }
 
+    /// A launch with a process. Its machine gets what it missed; one that is not tracked yet starts, or continues as ready.
     async fn catch_up_running(
         &mut self,
         key: &LaunchKey,
@@ -286,6 +291,8 @@ impl ReadinessWorker {
         Ok(())
     }
 
+    /// A launch without a process. If it was tracked, its exit was lost; an end that was asked for, or that has a failure
+    /// already, gets no verdict.
     async fn catch_up_ended(&mut self, key: &LaunchKey, record: &ServerRecord) -> Result<(), BusClosed> {
         if !self.launches.contains_key(key) {
             return Ok(());
@@ -297,6 +304,7 @@ impl ReadinessWorker {
         self.on_exited(key, record.last_end.unwrap_or(ProcessEnd::Unknown), None).await
     }
 
+    /// Some output has something new. The wake-up does not say which: a summary of an unchanged one is cheap.
     async fn on_output(&mut self) -> Result<(), BusClosed> {
         let keys: Vec<_> = self.launches.keys().cloned().collect();
         for key in keys {
@@ -441,6 +449,7 @@ impl ReadinessWorker {
     }
 }
 
+/// Whether the launch is the latest of its server in the snapshot.
 fn is_latest(snapshot: &Snapshot, (server, incarnation): &LaunchKey) -> bool {
     snapshot.servers.get(server).is_some_and(|record| record.incarnation == *incarnation)
 }

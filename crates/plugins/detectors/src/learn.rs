@@ -7,7 +7,7 @@
 //! load in less time than that. So a line counts as early if it comes more than a tenth of the start-up before the first
 //! 200; that tolerance is at least 5 ms and at most 60 ms.
 //!
-//! The steps: [`observe`] makes templates of all lines, [`select`](select::select) chooses those that mean something,
+//! The steps: [`observe`](observe::observe) makes templates of all lines, [`select`](select::select) chooses those that mean something,
 //! [`write`](write::pack) puts them into a pack, and `verify` runs the pack over the recordings.
 
 mod observe;
@@ -26,7 +26,7 @@ use observe::ObservedLine;
 use recording::is_early;
 pub use recording::{HealthPath, LearnSubject, RecordedLine, Recording};
 
-/// The result of [`learn`].
+/// The result of [`learn()`].
 #[derive(Debug, Clone)]
 pub struct LearnedPack {
     /// The pack, checked as if it were loaded.

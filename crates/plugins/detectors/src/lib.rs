@@ -39,7 +39,7 @@
 //! # Ok::<(), llama_warden_detectors::PackError>(())
 //! ```
 //!
-//! [`learn`] writes a pack for an unknown build from recordings of a few starts.
+//! [`learn()`] writes a pack for an unknown build from recordings of a few starts.
 
 mod built_in;
 mod learn;

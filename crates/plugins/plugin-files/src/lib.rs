@@ -4,7 +4,7 @@
 //! [`PluginSet`] holds both. The rules:
 //!
 //! * Of the files that fit a build, the most specific one is chosen; at equal fit, a file of the directory before a built-in
-//!   one ([`choose`]).
+//!   one ([`choose()`]).
 //! * A file of the directory replaces the built-in file of the same name.
 //! * One file of each kind is the **fallback**: it fits every build, and what it says completes every other file.
 //! * An invalid file is refused with its place and a next step ([`FileError`]). What the file said before stays in force.

@@ -195,7 +195,7 @@ impl<F: PluginFile> PluginSet<F> {
         self.iter().find(|file| file.name() == name)
     }
 
-    /// Chooses the file for a build, as [`choose`] does. `None` only for an empty set.
+    /// Chooses the file for a build, as [`choose()`] does. `None` only for an empty set.
     pub fn choose(&self, build: Option<u64>, options: &[String], forced: Option<&str>) -> Option<Choice<F>> {
         choose(&self.files, build, options, forced)
     }
