@@ -121,7 +121,13 @@ const ROWS: &[Row] = &[
         &[],
     ),
     // The program, and what a compiled plug-in needs: types of events, config and detectors.
-    row("llama-warden", &["cli", "daemon", "component", "events", "config", "launcher", "detectors", "stand-in"], &[]),
+    row(
+        "llama-warden",
+        &[
+            "cli", "daemon", "bus", "component", "config", "detectors", "events", "launcher", "stand-in", "state", "support",
+        ],
+        &[],
+    ),
     row("tests", &["events", "state", "api-types", "stand-in", "tiny-gguf"], &[]),
     row("bench", &["tiny-gguf", "xtask"], &[]),
     row("xtask", &["tiny-gguf"], &[]),

@@ -28,3 +28,23 @@ pub mod plugin {
     pub use llama_warden_detectors::{Matcher, Verdict};
     pub use llama_warden_events::{FailureReason, StreamName};
 }
+
+/// The types of a component of your own: the traits to implement, what they receive, and what they publish. The crate
+/// `llama-warden-component` explains them, with an example; `examples/custom-component` is a whole program.
+pub mod component {
+    pub use llama_warden_bus::{
+        BusClosed, CommandRequest, CommandSender, CommandSetId, Delivery, EventDraft, Inbox, Incoming, OutputLane,
+        PendingReply, Publisher, ReceivedCommand, Subscription,
+    };
+    pub use llama_warden_component::{
+        Component, Context, LaunchChange, LaunchReadiness, LaunchTracker, LaunchedProcess, Ports, TrackedLaunch,
+        Transition, Worker, next_task,
+    };
+    pub use llama_warden_config::{Configuration, Fleet, ServerSpec};
+    pub use llama_warden_events::{
+        CommandSet, Envelope, Event, Incarnation, NoCommand, RefusalReason, Refused, Seq, ServerId, SuperviseCommand,
+        Uptime,
+    };
+    pub use llama_warden_state::Snapshot;
+    pub use llama_warden_support::{BlockingError, blocking};
+}
