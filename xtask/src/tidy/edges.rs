@@ -124,7 +124,17 @@ const ROWS: &[Row] = &[
     row(
         "llama-warden",
         &[
-            "cli", "daemon", "bus", "component", "config", "detectors", "events", "launcher", "stand-in", "state", "support",
+            "cli",
+            "daemon",
+            "bus",
+            "component",
+            "config",
+            "detectors",
+            "events",
+            "launcher",
+            "stand-in",
+            "state",
+            "support",
         ],
         &[],
     ),

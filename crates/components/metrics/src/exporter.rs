@@ -108,6 +108,8 @@ mod tests {
         let (bus, publisher) = Bus::start(BootId::from_random(1), 4096);
         let started = Event::DaemonStarted { version: "1.2.3".into(), pid: 1, profile: Some("fast".into()) };
         publisher.publish(EventDraft::daemon(started)).await.expect("open");
+        let page = Event::extension("pager", "PageSent", ());
+        publisher.publish(EventDraft::daemon(page)).await.expect("open");
         let profile = |name: &str| ProfileCard { name: name.into(), description: String::new(), servers: Vec::new() };
         let profiles = ["fast", "small"].map(profile).to_vec();
         publisher.publish_acked(EventDraft::daemon(Event::ProfilesConfigured { profiles })).await.expect("open");

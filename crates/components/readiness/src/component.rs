@@ -6,23 +6,21 @@
 //! Before a machine gets an answer or a deadline, it gets the output that came before: a line decides by which hint a server
 //! counts as ready, and it is a sign of life.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use llama_warden_bus::{BusClosed, Clock, CommandSender, Delivery, EventDraft, OutputLane, Publisher};
-use llama_warden_component::{Component, Ports};
+use llama_warden_bus::{BusClosed, Clock, CommandSender, CommandSetId, Delivery, EventDraft, OutputLane, Publisher};
+use llama_warden_component::{
+    Component, LaunchChange, LaunchTracker, LaunchedProcess, Ports, Transition, Worker, next_task,
+};
 use llama_warden_config::{Fleet, ServerSpec};
 use llama_warden_detectors::{Matcher, Pack, PackSet, ProbeWay};
-use llama_warden_events::{
-    BinaryIdentity, Envelope, Event, Incarnation, LaunchCommand, ListenerOwner, NoCommand, ProcessEnd, Seq, ServerId,
-    Uptime,
-};
+use llama_warden_events::{BinaryIdentity, Envelope, Event, LaunchCommand, ListenerOwner, NoCommand, Seq, Uptime};
 use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_probe::{Target, model_names, probe};
-use llama_warden_state::{Phase, ProcessRecord, ServerRecord, Snapshot};
+use llama_warden_state::{ServerRecord, Snapshot};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::identity;
 use crate::machine::{Probeable, ReadinessAction, ReadinessInput, ReadinessMachine, ReadinessPolicy};
@@ -77,38 +75,21 @@ impl Readiness {
 
 impl Component for Readiness {
     const NAME: &'static str = "readiness";
+    const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<LaunchCommand>()];
     type Command = NoCommand;
     type Error = ReadinessError;
 
-    async fn run(self, ports: Ports<NoCommand>) -> Result<(), ReadinessError> {
-        let (mut subscription, _) = ports.inbox.split();
-        let mut worker = ReadinessWorker {
+    async fn run(mut self, ports: Ports<NoCommand>) -> Result<(), ReadinessError> {
+        self.packs.open();
+        let worker = ReadinessWorker {
+            launches: LaunchTracker::new(self.fleet.clone()),
             readiness: self,
-            events: ports.events,
-            commands: ports.commands,
+            events: ports.events.clone(),
+            commands: ports.commands.clone(),
             clock: ports.clock,
-            chosen_packs: BTreeMap::new(),
-            stopping: BTreeSet::new(),
-            launches: BTreeMap::new(),
             tasks: JoinSet::new(),
         };
-        worker.readiness.packs.open();
-        worker.catch_up(&subscription.snapshot()).await?;
-        loop {
-            let deadline = worker.next_deadline();
-            tokio::select! {
-                () = ports.cancel.cancelled() => return Ok(()),
-                delivery = subscription.next() => match delivery {
-                    Some(Delivery::Event(envelope)) => worker.on_event(&envelope).await?,
-                    Some(Delivery::Gap { snapshot, .. }) => worker.catch_up(&snapshot).await?,
-                    None => return Err(BusClosed.into()),
-                },
-                () = worker.readiness.outputs.changed() => worker.on_output().await?,
-                reloaded = worker.readiness.packs.next_reload() => worker.on_packs_reloaded(reloaded).await?,
-                Some(done) = worker.tasks.join_next() => worker.on_task_done(done).await?,
-                () = ports.clock.sleep_until(deadline) => worker.on_deadline().await?,
-            }
-        }
+        ports.drive(worker).await
     }
 }
 
@@ -120,12 +101,27 @@ struct ReadinessWorker {
     events: Publisher,
     commands: CommandSender,
     clock: Clock,
-    /// Packs of launches that have no process yet.
-    chosen_packs: BTreeMap<LaunchKey, Pack>,
-    /// Launches that were stopped before they had a process: they are not tracked when it appears.
-    stopping: BTreeSet<LaunchKey>,
-    launches: BTreeMap<LaunchKey, WatchedLaunch>,
+    launches: LaunchTracker<LaunchState>,
     tasks: JoinSet<TaskResult>,
+}
+
+/// What readiness keeps of the latest launch of a server.
+#[derive(Default)]
+struct LaunchState {
+    /// The pack that was chosen, until there is a process.
+    pack: Option<Pack>,
+    /// From the process on, unless a stop overtook it.
+    watched: Option<WatchedLaunch>,
+}
+
+/// What wakes readiness beside events and deadlines.
+enum Wake {
+    /// A tap saw something new.
+    Output,
+    /// The directory of packs was read again; the event says what changed.
+    PacksReloaded(Option<Event>),
+    /// A probe, an identity check or a request ended.
+    TaskDone(Result<TaskResult, JoinError>),
 }
 
 struct WatchedLaunch {
@@ -144,7 +140,30 @@ struct ProbeSettings {
     model_names: Vec<String>,
 }
 
+/// What a machine decided, with what its actions need of the launch.
+struct Decided {
+    actions: Vec<ReadinessAction>,
+    /// The last lines, for a failure.
+    lines: Vec<String>,
+    spawned: Option<Seq>,
+    is_verdict: bool,
+}
+
 impl WatchedLaunch {
+    /// Lets the machine decide about an input.
+    fn decide(&mut self, input: ReadinessInput, now: Uptime) -> Decided {
+        let was_starting = self.machine.is_starting();
+        let actions = self.machine.on(input, now);
+        // Only a failure needs the last lines, which are copied for it.
+        let is_failure = actions.iter().any(|action| matches!(action, ReadinessAction::Fail(_)));
+        let lines = if is_failure { lock(&self.output).last_lines() } else { Vec::new() };
+        let is_verdict = was_starting && !self.machine.is_starting();
+        if is_verdict {
+            self.on_verdict();
+        }
+        Decided { actions, lines, spawned: self.spawned, is_verdict }
+    }
+
     /// Drops what only served to find the verdict: a ready server keeps none of it for months.
     fn on_verdict(&mut self) {
         lock(&self.output).on_verdict();
@@ -152,65 +171,194 @@ impl WatchedLaunch {
     }
 }
 
+impl Worker for ReadinessWorker {
+    type Command = NoCommand;
+    type Error = ReadinessError;
+    type Input = Wake;
+
+    async fn on_start(&mut self, snapshot: &Snapshot, _: Uptime) -> Result<(), ReadinessError> {
+        let changes = self.launches.on_snapshot(snapshot);
+        Ok(self.follow(changes, Some(snapshot)).await?)
+    }
+
+    async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), ReadinessError> {
+        let changes = self.launches.on_event(&delivery);
+        match delivery {
+            Delivery::Gap { snapshot, .. } => self.follow(changes, Some(&snapshot)).await?,
+            Delivery::Event(envelope) => {
+                self.follow(changes, None).await?;
+                self.on_envelope(&envelope).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Uptime> {
+        self.watched().filter_map(|(_, launch)| launch.machine.next_deadline()).min()
+    }
+
+    async fn on_deadline(&mut self, now: Uptime) -> Result<(), ReadinessError> {
+        let is_due = |launch: &WatchedLaunch| launch.machine.next_deadline().is_some_and(|deadline| deadline <= now);
+        let due: Vec<_> = self.watched().filter(|(_, launch)| is_due(launch)).map(|(key, _)| key).collect();
+        for key in due {
+            self.read_output(&key).await?;
+            self.advance(&key, ReadinessInput::Deadline, None).await?;
+        }
+        Ok(())
+    }
+
+    async fn next_input(&mut self) -> Wake {
+        tokio::select! {
+            () = self.readiness.outputs.changed() => Wake::Output,
+            reloaded = self.readiness.packs.next_reload() => Wake::PacksReloaded(reloaded),
+            done = next_task(&mut self.tasks) => Wake::TaskDone(done),
+        }
+    }
+
+    async fn on_input(&mut self, wake: Wake, _: Uptime) -> Result<(), ReadinessError> {
+        match wake {
+            // The wake-up does not say which output changed: a summary of an unchanged one is cheap.
+            Wake::Output => {
+                let keys: Vec<_> = self.watched().map(|(key, _)| key).collect();
+                for key in keys {
+                    self.read_output(&key).await?;
+                }
+            }
+            Wake::PacksReloaded(None) | Wake::TaskDone(Ok((_, None))) => {}
+            Wake::PacksReloaded(Some(reloaded)) => {
+                self.readiness.outputs.set_packs(self.readiness.packs.packs().clone());
+                self.events.publish(EventDraft::daemon(reloaded)).await?;
+            }
+            Wake::TaskDone(Ok((key, Some(input)))) => {
+                self.read_output(&key).await?;
+                self.advance(&key, input, None).await?;
+            }
+            // Tasks do not panic. If a probe did, the cap would still bound its launch.
+            Wake::TaskDone(Err(error)) => tracing::error!(%error, "a probe failed"),
+        }
+        Ok(())
+    }
+}
+
 impl ReadinessWorker {
-    async fn on_event(&mut self, envelope: &Envelope) -> Result<(), BusClosed> {
+    /// The launches that are watched.
+    fn watched(&self) -> impl Iterator<Item = (LaunchKey, &WatchedLaunch)> {
+        self.launches
+            .iter()
+            .filter_map(|(server, launch)| Some(((server.clone(), launch.incarnation), launch.state.watched.as_ref()?)))
+    }
+
+    fn watched_mut(&mut self, (server, incarnation): &LaunchKey) -> Option<&mut WatchedLaunch> {
+        self.launches.launch_mut(server, *incarnation)?.state.watched.as_mut()
+    }
+
+    /// The events that say more about a launch than its transitions do.
+    async fn on_envelope(&mut self, envelope: &Envelope) -> Result<(), BusClosed> {
         let (Some(server), Some(incarnation)) = (&envelope.server, envelope.incarnation) else { return Ok(()) };
         let key = (server.clone(), incarnation);
         let seq = Some(envelope.seq);
         match &envelope.event {
-            Event::LaunchBegan { .. } => self.untrack_before(server, incarnation),
-            Event::BinaryIdentified(binary) => self.choose_pack(key, Some(binary), seq).await?,
-            Event::ServerSpawned { port, .. } => self.track(key, *port, envelope.elapsed, seq).await?,
+            Event::BinaryIdentified(binary) => self.choose_pack(&key, Some(binary), seq).await,
             Event::ListenerIdentified { listener } => {
                 self.read_output(&key).await?;
-                self.advance(&key, ReadinessInput::ListenerIdentified(listener.clone()), seq).await?;
+                self.advance(&key, ReadinessInput::ListenerIdentified(listener.clone()), seq).await
             }
-            Event::StopBegan { .. } => self.on_stop_began(&key).await?,
-            Event::ServerFailed { .. } => self.advance(&key, ReadinessInput::FailedElsewhere, seq).await?,
-            Event::ServerExited { end, .. } => self.on_exited(&key, *end, seq).await?,
-            _ => {}
+            _ => Ok(()),
+        }
+    }
+
+    /// Follows launches. `snapshot` is there where events were missed: it knows the pack that was chosen.
+    async fn follow(
+        &mut self,
+        changes: Vec<LaunchChange<LaunchState>>,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<(), BusClosed> {
+        for LaunchChange { server, incarnation, cause, transition, .. } in changes {
+            let key = (server, incarnation);
+            match transition {
+                Transition::Spawned(process) => {
+                    if let Some(record) = snapshot.and_then(|snapshot| snapshot.servers.get(&key.0)) {
+                        self.restore_pack(&key, record);
+                    }
+                    self.watch(&key, process, cause).await?;
+                }
+                Transition::BecameReady(_) => {
+                    // Usually our own event. If the machine has not decided yet, a former run of this component did.
+                    if let Some(launch) = self.watched_mut(&key).filter(|launch| launch.machine.is_starting()) {
+                        launch.machine.note_ready();
+                        launch.on_verdict();
+                    }
+                }
+                Transition::StopBegan(_) => self.advance(&key, ReadinessInput::StopBegan, None).await?,
+                Transition::Failed(_) => self.advance(&key, ReadinessInput::FailedElsewhere, cause).await?,
+                Transition::Ended { end, launch } => {
+                    self.readiness.outputs.remove(&key);
+                    // Without an end it had no process, or its end was missed and a later launch has begun: no verdict.
+                    if let (Some(mut watched), Some(end)) = (launch.state.watched, end) {
+                        // The launcher publishes an exit behind the last line of its pipes, so that all evidence is here.
+                        let evidence = lock(&watched.output).evidence();
+                        let input = ReadinessInput::Exited { end, evidence };
+                        let decided = watched.decide(input, self.clock.now());
+                        self.perform(&key, decided, cause).await?;
+                    }
+                }
+                _ => {}
+            }
         }
         Ok(())
+    }
+
+    /// Takes over the pack that was chosen before events were missed.
+    fn restore_pack(&mut self, (server, incarnation): &LaunchKey, record: &ServerRecord) {
+        let pack = record.detector.as_deref().and_then(|name| self.readiness.packs.packs().get(name)).cloned();
+        if let Some(launch) = self.launches.launch_mut(server, *incarnation) {
+            launch.state.pack = launch.state.pack.take().or(pack);
+        }
     }
 
     /// Chooses the pack of a launch, by what its binary reports, and publishes the choice.
     async fn choose_pack(
         &mut self,
-        key: LaunchKey,
+        key: &LaunchKey,
         binary: Option<&BinaryIdentity>,
         cause: Option<Seq>,
     ) -> Result<(), BusClosed> {
-        let Some(spec) = self.spec(&key.0) else { return Ok(()) };
+        let Some(spec) = self.launches.configured(&key.0) else { return Ok(()) };
         let (build, options) = binary.map_or((None, &[][..]), |binary| (binary.build, &*binary.options));
         let choice = self.readiness.packs.packs().choose(build, options, spec.readiness.detector.as_deref());
         let Some(choice) = choice else { return Ok(()) };
         let event = Event::DetectorChosen { detector: choice.file.name().into(), because: choice.because };
-        self.chosen_packs.insert(key.clone(), choice.file);
-        self.events.publish(EventDraft::incarnation(key.0, key.1, event).because(cause)).await
+        if let Some(launch) = self.launches.launch_mut(&key.0, key.1) {
+            launch.state.pack = Some(choice.file);
+        }
+        self.publish(key, event, cause).await
     }
 
-    /// Starts to track a launch whose process exists now.
-    async fn track(&mut self, key: LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Result<(), BusClosed> {
-        // The stop overtook the process: whatever becomes of it now is expected, and gets no verdict.
-        if self.stopping.contains(&key) {
+    /// Starts to watch a launch whose process exists now.
+    async fn watch(&mut self, key: &LaunchKey, process: LaunchedProcess, cause: Option<Seq>) -> Result<(), BusClosed> {
+        let Some(launch) = self.launches.launch_mut(&key.0, key.1) else { return Ok(()) };
+        // A stop or a failure overtook the process: whatever becomes of it now is expected, and gets no verdict.
+        if launch.stop.is_some() || launch.failure.is_some() {
             return Ok(());
         }
-        if !self.chosen_packs.contains_key(&key) {
+        if launch.state.pack.is_none() {
             // The build could not be identified, or that event was lost in a gap.
-            self.choose_pack(key.clone(), None, cause).await?;
+            self.choose_pack(key, None, cause).await?;
         }
-        let Some(launch) = self.new_launch(&key, port, spawned, cause) else { return Ok(()) };
-        self.launches.insert(key.clone(), launch);
+        let watched = self.new_launch(key, process.port, process.spawned, cause);
+        if let Some(launch) = self.launches.launch_mut(&key.0, key.1) {
+            launch.state.watched = watched;
+        }
         // The new matcher has matched the lines that came before it, and their taps have nobody to wake.
-        self.read_output(&key).await
+        self.read_output(key).await
     }
 
     fn new_launch(&mut self, key: &LaunchKey, port: u16, spawned: Uptime, cause: Option<Seq>) -> Option<WatchedLaunch> {
-        let Some(spec) = self.spec(&key.0) else {
+        let Some(spec) = self.launches.configured(&key.0) else {
             tracing::warn!(server = %key.0, "a server was launched that is not configured; nobody watches it");
             return None;
         };
-        let pack = self.chosen_packs.remove(key)?;
+        let pack = self.launches.launch_mut(&key.0, key.1)?.state.pack.take()?;
         let target = Target::new(&spec, port);
         // A probe speaks plain HTTP: a server behind TLS proves readiness by its line.
         let (probeable, probe_path) = match pack.probe() {
@@ -229,141 +377,26 @@ impl ReadinessWorker {
         })
     }
 
-    async fn on_stop_began(&mut self, key: &LaunchKey) -> Result<(), BusClosed> {
-        // A stop may come before the process: `track` has to know of it.
-        if !self.launches.contains_key(key) {
-            self.stopping.insert(key.clone());
-        }
-        self.advance(key, ReadinessInput::StopBegan, None).await
-    }
-
-    async fn on_exited(&mut self, key: &LaunchKey, end: ProcessEnd, cause: Option<Seq>) -> Result<(), BusClosed> {
-        if let Some(launch) = self.launches.get(key) {
-            // The launcher publishes an exit behind the last line of its pipes, so that all evidence is here.
-            let evidence = lock(&launch.output).evidence();
-            self.advance(key, ReadinessInput::Exited { end, evidence }, cause).await?;
-        }
-        self.untrack(key);
-        Ok(())
-    }
-
-    /// Makes up for lost events from the snapshot, which contains them.
-    async fn catch_up(&mut self, snapshot: &Snapshot) -> Result<(), BusClosed> {
-        let gone: Vec<_> = self.launches.keys().filter(|key| !is_latest(snapshot, key)).cloned().collect();
-        for key in gone {
-            self.untrack(&key);
-        }
-        for (server, record) in &snapshot.servers {
-            let key = (server.clone(), record.incarnation);
-            match &record.process {
-                Some(process) => self.catch_up_running(&key, record, process).await?,
-                None => self.catch_up_ended(&key, record).await?,
-            }
-        }
-        Ok(())
-    }
-
-    /// A launch with a process. Its machine gets what it missed; one that is not tracked yet starts, or continues as ready.
-    async fn catch_up_running(
-        &mut self,
-        key: &LaunchKey,
-        record: &ServerRecord,
-        process: &ProcessRecord,
-    ) -> Result<(), BusClosed> {
-        if record.stop.is_some() {
-            return self.on_stop_began(key).await;
-        }
-        if record.failure.is_some() {
-            return self.advance(key, ReadinessInput::FailedElsewhere, None).await;
-        }
-        if self.launches.contains_key(key) {
-            return Ok(());
-        }
-        if let Some(pack) = record.detector.as_deref().and_then(|name| self.readiness.packs.packs().get(name)) {
-            self.chosen_packs.insert(key.clone(), pack.clone());
-        }
-        self.track(key.clone(), process.port, process.spawned, None).await?;
-        if let (Phase::Ready { .. } | Phase::Unready { .. }, Some(launch)) = (record.phase, self.launches.get_mut(key))
-        {
-            launch.machine.note_ready();
-            launch.on_verdict();
-        }
-        Ok(())
-    }
-
-    /// A launch without a process. If it was tracked, its exit was lost; an end that was asked for, or that has a failure
-    /// already, gets no verdict.
-    async fn catch_up_ended(&mut self, key: &LaunchKey, record: &ServerRecord) -> Result<(), BusClosed> {
-        if !self.launches.contains_key(key) {
-            return Ok(());
-        }
-        if record.stop.is_some() || record.failure.is_some() {
-            self.untrack(key);
-            return Ok(());
-        }
-        self.on_exited(key, record.last_end.unwrap_or(ProcessEnd::Unknown), None).await
-    }
-
-    /// Some output has something new. The wake-up does not say which: a summary of an unchanged one is cheap.
-    async fn on_output(&mut self) -> Result<(), BusClosed> {
-        let keys: Vec<_> = self.launches.keys().cloned().collect();
-        for key in keys {
-            self.read_output(&key).await?;
-        }
-        Ok(())
-    }
-
     /// Gives the machine of a launch the summary of its output since the last one.
     async fn read_output(&mut self, key: &LaunchKey) -> Result<(), BusClosed> {
-        let Some(launch) = self.launches.get(key).filter(|launch| launch.machine.is_starting()) else { return Ok(()) };
-        let summary = lock(&launch.output).take_summary(self.clock.now());
-        self.advance(key, ReadinessInput::Output(summary), None).await
-    }
-
-    async fn on_packs_reloaded(&mut self, reloaded: Option<Event>) -> Result<(), BusClosed> {
-        let Some(reloaded) = reloaded else { return Ok(()) };
-        self.readiness.outputs.set_packs(self.readiness.packs.packs().clone());
-        self.events.publish(EventDraft::daemon(reloaded)).await
-    }
-
-    async fn on_deadline(&mut self) -> Result<(), BusClosed> {
         let now = self.clock.now();
-        let is_due = |launch: &WatchedLaunch| launch.machine.next_deadline().is_some_and(|deadline| deadline <= now);
-        let due: Vec<_> =
-            self.launches.iter().filter(|(_, launch)| is_due(launch)).map(|(key, _)| key.clone()).collect();
-        for key in due {
-            self.read_output(&key).await?;
-            self.advance(&key, ReadinessInput::Deadline, None).await?;
-        }
-        Ok(())
-    }
-
-    async fn on_task_done(&mut self, done: Result<TaskResult, tokio::task::JoinError>) -> Result<(), BusClosed> {
-        match done {
-            Ok((key, Some(input))) => {
-                self.read_output(&key).await?;
-                self.advance(&key, input, None).await
-            }
-            Ok((_, None)) => Ok(()),
-            // Tasks do not panic. If a probe did, the cap would still bound its launch.
-            Err(error) => {
-                tracing::error!(%error, "a probe failed");
-                Ok(())
-            }
-        }
+        let Some(launch) = self.watched_mut(key).filter(|launch| launch.machine.is_starting()) else { return Ok(()) };
+        let summary = lock(&launch.output).take_summary(now);
+        self.advance(key, ReadinessInput::Output(summary), None).await
     }
 
     /// Gives an input to the machine of a launch and performs its actions. `cause` is the event that led to the input.
     async fn advance(&mut self, key: &LaunchKey, input: ReadinessInput, cause: Option<Seq>) -> Result<(), BusClosed> {
-        let Some(launch) = self.launches.get_mut(key) else { return Ok(()) };
-        let was_starting = launch.machine.is_starting();
-        let actions = launch.machine.on(input, self.clock.now());
-        let cause = cause.or(launch.spawned);
-        // Only a failure needs the last lines, which are copied for it.
-        let is_failure = actions.iter().any(|action| matches!(action, ReadinessAction::Fail(_)));
-        let mut lines = if is_failure { lock(&launch.output).last_lines() } else { Vec::new() };
-        if was_starting && !launch.machine.is_starting() {
-            launch.on_verdict();
+        let now = self.clock.now();
+        let Some(launch) = self.watched_mut(key) else { return Ok(()) };
+        let decided = launch.decide(input, now);
+        self.perform(key, decided, cause).await
+    }
+
+    async fn perform(&mut self, key: &LaunchKey, decided: Decided, cause: Option<Seq>) -> Result<(), BusClosed> {
+        let Decided { actions, mut lines, spawned, is_verdict } = decided;
+        let cause = cause.or(spawned);
+        if is_verdict {
             self.clear_idle_caches();
         }
         for action in actions {
@@ -384,7 +417,7 @@ impl ReadinessWorker {
 
     /// Drops the DFA caches when no server is loading: they are large and rebuild within a few lines.
     fn clear_idle_caches(&self) {
-        if !self.launches.values().any(|launch| launch.machine.is_starting()) {
+        if !self.watched().any(|(_, launch)| launch.machine.is_starting()) {
             self.readiness.packs.packs().iter().for_each(Pack::clear_cache);
         }
     }
@@ -421,35 +454,8 @@ impl ReadinessWorker {
         });
     }
 
-    fn next_deadline(&self) -> Option<Uptime> {
-        self.launches.values().filter_map(|launch| launch.machine.next_deadline()).min()
-    }
-
     fn probe_settings(&self, key: &LaunchKey) -> Option<Arc<ProbeSettings>> {
-        self.launches.get(key)?.probe.clone()
+        let launch = self.launches.get(&key.0).filter(|launch| launch.incarnation == key.1)?;
+        launch.state.watched.as_ref()?.probe.clone()
     }
-
-    fn spec(&self, server: &ServerId) -> Option<Arc<ServerSpec>> {
-        self.readiness.fleet.borrow().get(server.as_str()).cloned()
-    }
-
-    fn untrack(&mut self, key: &LaunchKey) {
-        self.chosen_packs.remove(key);
-        self.stopping.remove(key);
-        self.launches.remove(key);
-        self.readiness.outputs.remove(key);
-    }
-
-    /// Forgets earlier launches of a server, also those that never had a process.
-    fn untrack_before(&mut self, server: &ServerId, incarnation: Incarnation) {
-        let stale = |key: &LaunchKey| key.0 == *server && key.1 < incarnation;
-        self.chosen_packs.retain(|key, _| !stale(key));
-        self.stopping.retain(|key| !stale(key));
-        self.launches.retain(|key, _| !stale(key));
-    }
-}
-
-/// Whether the launch is the latest of its server in the snapshot.
-fn is_latest(snapshot: &Snapshot, (server, incarnation): &LaunchKey) -> bool {
-    snapshot.servers.get(server).is_some_and(|record| record.incarnation == *incarnation)
 }

@@ -23,15 +23,21 @@ pub fn server(id: &str) -> ServerId {
     ServerId::new(id).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// The configuration that a file with this text has.
+///
+/// # Panics
+/// If the text is not a valid configuration.
+pub fn configuration(text: &str) -> Configuration {
+    let source = Source::text("/", text);
+    Configuration::parse(&source, &Environment::default()).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
 /// The servers of a configuration file.
 ///
 /// # Panics
 /// If the text is not a valid configuration.
 pub fn fleet(text: &str) -> Fleet {
-    let source = Source::text("/", text);
-    let configuration =
-        Configuration::parse(&source, &Environment::default()).unwrap_or_else(|problems| panic!("{problems}"));
-    configuration.resolve(None, &Host { cpus: 1 }).unwrap_or_else(|problems| panic!("{problems}"))
+    configuration(text).resolve(None, &Host { cpus: 1 }).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// The only server of a configuration file whose `[[servers]]` table holds `keys` beside an id and a model.

@@ -6,5 +6,5 @@ mod builders;
 pub mod compliance;
 mod test_bus;
 
-pub use builders::{card, fleet, server, spec};
+pub use builders::{card, configuration, fleet, server, spec};
 pub use test_bus::{PATIENCE, RunningComponent, TestBus, next_command};
