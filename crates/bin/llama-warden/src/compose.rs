@@ -12,7 +12,7 @@ use llama_warden_events::{BootId, ProfileCard};
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
 use llama_warden_launcher::{DialectSet, Launcher, LauncherSettings, ShimProgram};
-use llama_warden_memory::SystemScales;
+use llama_warden_memory::SystemMemoryProbe;
 use llama_warden_metrics::Exporter;
 use llama_warden_plugin_files::{PluginFile, PluginSet, PluginSetError};
 use llama_warden_readiness::{PackSet, Readiness};
@@ -97,7 +97,7 @@ pub fn compose(host: &mut Host, parts: Parts) -> Result<(), ComposeError> {
         profiles: parts.profiles,
         source: parts.source,
         limits: parts.limits,
-        scales: Arc::new(SystemScales::new()),
+        scales: Arc::new(SystemMemoryProbe::new()),
         seed: fastrand::u64(..),
         state_dir: Some(parts.state_dir.clone()),
     };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use llama_warden_config::AdmissionPolicy;
 use llama_warden_events::{Event, ServerId, Uptime};
-use llama_warden_memory::{Demand, Reading};
+use llama_warden_memory::{MemoryRequirement, Reading};
 
 use crate::action::Action;
 use crate::balance::{Amount, Balance, Fit, Holder, Stage};
@@ -61,7 +61,7 @@ struct Account {
 enum Answer {
     Awaited,
     /// `None` where nothing tells.
-    Given(Option<Demand>),
+    Given(Option<MemoryRequirement>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl Admission {
         &mut self,
         server: &ServerId,
         ticket: u64,
-        demand: Option<Demand>,
+        demand: Option<MemoryRequirement>,
         actions: &mut Vec<Action>,
     ) {
         let Some(account) = self.accounts.get_mut(server).filter(|account| account.ticket == ticket) else { return };

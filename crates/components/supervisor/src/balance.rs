@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use llama_warden_memory::{Available, Bound, Bytes, Demand, Parts, Reading};
+use llama_warden_memory::{Available, Bound, Bytes, MemoryRequirement, Parts, Reading};
 
 /// How far a server that was granted memory has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Stage {
 #[derive(Debug, Clone)]
 pub(crate) struct Holder<'a> {
     /// `None` where nothing tells.
-    pub(crate) demand: Option<&'a Demand>,
+    pub(crate) demand: Option<&'a MemoryRequirement>,
     /// Bytes that it has already.
     pub(crate) resident: u64,
     pub(crate) stage: Stage,
@@ -104,7 +104,7 @@ impl<'a> Balance<'a> {
 
     /// Whether there is room for `demand`, when others wait already that need what is `ahead`: nobody overtakes them with
     /// what they are waiting for.
-    pub(crate) fn weigh(&self, demand: &Demand, ahead: Amount) -> Fit {
+    pub(crate) fn weigh(&self, demand: &MemoryRequirement, ahead: Amount) -> Fit {
         let [now, soon] = [&self.now, &self.soon].map(|free| free.needed_by(demand));
         if !soon.fits_into(self.soon.amount) && !now.fits_into(self.now.amount) {
             return Fit::Never;
@@ -115,18 +115,18 @@ impl<'a> Balance<'a> {
 
     /// What is spoken for once `demand` waits behind what is `ahead`. One that there will be no room for beside those
     /// speaks for nothing.
-    pub(crate) fn queue(&self, demand: &Demand, ahead: Amount) -> Amount {
+    pub(crate) fn queue(&self, demand: &MemoryRequirement, ahead: Amount) -> Amount {
         let together = ahead.plus(self.soon.needed_by(demand));
         if together.fits_into(self.soon.amount) { together } else { ahead }
     }
 
     /// Whether it is on GPUs that room is missing now.
-    pub(crate) fn lacks_gpus(&self, demand: &Demand) -> bool {
+    pub(crate) fn lacks_gpus(&self, demand: &MemoryRequirement) -> bool {
         demand.gpus.total() > self.now.amount.gpus
     }
 
     /// What is needed and what there is, for people.
-    pub(crate) fn describe(&self, demand: &Demand) -> String {
+    pub(crate) fn describe(&self, demand: &MemoryRequirement) -> String {
         let mut text = String::from("needs ");
         let needs = self.now.needed_by(demand);
         let mut sides = Vec::new();
@@ -176,7 +176,7 @@ impl<'a> Free<'a> {
         Self { amount: there.minus(promised), promised, mapped: mappings.into_keys().collect() }
     }
 
-    fn needed_by(&self, demand: &Demand) -> Amount {
+    fn needed_by(&self, demand: &MemoryRequirement) -> Amount {
         let is_mapped = demand.mapping.as_ref().is_some_and(|file| self.mapped.contains(file.as_path()));
         let shared = if is_mapped { demand.mapped() } else { 0 };
         Amount { host: demand.host.total().saturating_sub(shared), gpus: demand.gpus.total() }
@@ -202,7 +202,7 @@ impl<'a> Holder<'a> {
         Some((file, self.missing(demand).min(demand.mapped())))
     }
 
-    const fn missing(&self, demand: &Demand) -> u64 {
+    const fn missing(&self, demand: &MemoryRequirement) -> u64 {
         demand.host.total().saturating_sub(self.resident)
     }
 
@@ -240,15 +240,18 @@ mod tests {
         }
     }
 
-    fn demand(weights: u64, kv: u64) -> Demand {
-        Demand { host: Parts { weights: weights * GIB, kv: kv * GIB, compute: GIB }, ..Demand::default() }
+    fn demand(weights: u64, kv: u64) -> MemoryRequirement {
+        MemoryRequirement {
+            host: Parts { weights: weights * GIB, kv: kv * GIB, compute: GIB },
+            ..MemoryRequirement::default()
+        }
     }
 
-    fn mapped(weights: u64, file: &str) -> Demand {
-        Demand { mapping: Some(file.into()), ..demand(weights, 0) }
+    fn mapped(weights: u64, file: &str) -> MemoryRequirement {
+        MemoryRequirement { mapping: Some(file.into()), ..demand(weights, 0) }
     }
 
-    fn holder(demand: &Demand, resident: u64, stage: Stage) -> Holder<'_> {
+    fn holder(demand: &MemoryRequirement, resident: u64, stage: Stage) -> Holder<'_> {
         Holder { demand: Some(demand), resident: resident * GIB, stage }
     }
 
@@ -305,7 +308,7 @@ mod tests {
 
     #[test]
     fn gpus_are_a_room_of_their_own_and_what_is_not_measured_is_not_weighed() {
-        let gpu = Demand { gpus: Parts { weights: 8 * GIB, ..Parts::default() }, ..demand(0, 0) };
+        let gpu = MemoryRequirement { gpus: Parts { weights: 8 * GIB, ..Parts::default() }, ..demand(0, 0) };
         let fits = |reading: &Reading, holders: &[Holder<'_>]| {
             Balance::strike(reading, holders).weigh(&gpu, Amount::default())
         };

@@ -13,7 +13,7 @@ use llama_warden_events::{
     CommandOutcome, CommandSummary, Event, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused, Seq,
     ServerId, SuperviseCommand, TerminateCommand, Uptime,
 };
-use llama_warden_memory::Scales;
+use llama_warden_memory::MemoryProbe;
 use llama_warden_support::BlockingError;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -38,7 +38,7 @@ pub struct SupervisorSettings {
     /// What back-offs are drawn from.
     pub seed: u64,
     /// What tells the memory that servers need, and what there is.
-    pub scales: Arc<dyn Scales>,
+    pub scales: Arc<dyn MemoryProbe>,
     /// Where failures are kept across runs; `None` forgets them.
     pub state_dir: Option<PathBuf>,
 }

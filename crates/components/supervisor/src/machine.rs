@@ -8,7 +8,7 @@ use llama_warden_events::{
     CommandOutcome, Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, StopReason, SuperviseCommand,
     Uptime,
 };
-use llama_warden_memory::{Demand, Reading};
+use llama_warden_memory::{MemoryRequirement, Reading};
 use llama_warden_state::Snapshot;
 
 use crate::action::{Action, SlotAction};
@@ -237,7 +237,13 @@ impl Machine {
     }
 
     /// What a server will need of memory was found out; `None` where nothing tells.
-    pub fn on_estimated(&mut self, server: &ServerId, ticket: u64, demand: Option<Demand>, now: Uptime) -> Vec<Action> {
+    pub fn on_estimated(
+        &mut self,
+        server: &ServerId,
+        ticket: u64,
+        demand: Option<MemoryRequirement>,
+        now: Uptime,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
         self.now = now;
         self.admission.on_estimated(server, ticket, demand, &mut actions);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use llama_warden_config::ServerSpec;
 use llama_warden_events::ServerId;
-use llama_warden_memory::{Demand, Gpus, Reading, Scales};
+use llama_warden_memory::{Gpus, MemoryProbe, MemoryRequirement, Reading};
 use llama_warden_support::blocking;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -18,19 +18,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// An answer.
 #[derive(Debug)]
 pub(crate) enum Weighed {
-    Demand { server: ServerId, ticket: u64, demand: Option<Demand> },
+    Demand { server: ServerId, ticket: u64, demand: Option<MemoryRequirement> },
     Memory(Reading),
 }
 
 /// The questions under way. One a server at most for what it needs, and one for what there is.
 #[derive(Debug)]
 pub(crate) struct Weighing {
-    scales: Arc<dyn Scales>,
+    scales: Arc<dyn MemoryProbe>,
     questions: JoinSet<Weighed>,
 }
 
 impl Weighing {
-    pub(crate) fn new(scales: Arc<dyn Scales>) -> Self {
+    pub(crate) fn new(scales: Arc<dyn MemoryProbe>) -> Self {
         Self { scales, questions: JoinSet::new() }
     }
 
@@ -38,7 +38,7 @@ impl Weighing {
     pub(crate) fn ask_demand(&mut self, server: ServerId, ticket: u64, spec: Option<Arc<ServerSpec>>) {
         let scales = Arc::clone(&self.scales);
         self.questions.spawn(async move {
-            let demand = in_time(move || scales.demand(spec?.as_ref())).await.flatten();
+            let demand = in_time(move || scales.estimate(spec?.as_ref())).await.flatten();
             Weighed::Demand { server, ticket, demand }
         });
     }

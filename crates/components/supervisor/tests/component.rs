@@ -15,28 +15,28 @@ use llama_warden_events::{
     Event, FailureReason, Incarnation, LaunchCommand, ProcessEnd, ReadyVia, RefusalReason, StopReason,
     SuperviseCommand, TerminateCommand,
 };
-use llama_warden_memory::{Available, Bound, Demand, Gpus, Parts, Reading, Scales};
+use llama_warden_memory::{Available, Bound, Gpus, MemoryProbe, MemoryRequirement, Parts, Reading};
 use llama_warden_supervisor::{FleetSource, Limits, Resolved, Supervisor, SupervisorError, SupervisorSettings};
 use tokio::sync::watch;
 
-/// Scales on which servers weigh as much as their port says, in GiB from 8000 on.
+/// A probe to which servers need as much as their port says, in GiB from 8000 on.
 #[derive(Debug)]
-struct TestScales {
+struct TestMemoryProbe {
     /// GiB.
     available: AtomicU64,
     readings: AtomicUsize,
 }
 
-impl TestScales {
+impl TestMemoryProbe {
     fn with(available: u64) -> Arc<Self> {
         Arc::new(Self { available: available.into(), readings: AtomicUsize::new(0) })
     }
 }
 
-impl Scales for TestScales {
-    fn demand(&self, spec: &ServerSpec) -> Option<Demand> {
+impl MemoryProbe for TestMemoryProbe {
+    fn estimate(&self, spec: &ServerSpec) -> Option<MemoryRequirement> {
         let weights = u64::from(spec.port - 8000) << 30;
-        Some(Demand { host: Parts { weights, ..Parts::default() }, ..Demand::default() })
+        Some(MemoryRequirement { host: Parts { weights, ..Parts::default() }, ..MemoryRequirement::default() })
     }
 
     fn read(&self, _: &[u32]) -> Reading {
@@ -64,7 +64,7 @@ struct Play {
 }
 
 impl Play {
-    fn begin(memory: AdmissionPolicy, scales: Arc<TestScales>, fleet: Fleet, source: FleetSource) -> Self {
+    fn begin(memory: AdmissionPolicy, scales: Arc<TestMemoryProbe>, fleet: Fleet, source: FleetSource) -> Self {
         let mut stage = TestBus::new();
         let (launcher, terminator) = (stage.own(), stage.own());
         let settings = SupervisorSettings {
@@ -117,7 +117,7 @@ fn no_source() -> FleetSource {
 #[tokio::test(start_paused = true)]
 async fn a_launch_is_weighed_refused_with_an_event_and_leaves_the_others_alone() {
     let fleet = fleet(&[("a", 8004), ("b", 8009)]);
-    let mut play = Play::begin(AdmissionPolicy::Enforce, TestScales::with(10), fleet, no_source());
+    let mut play = Play::begin(AdmissionPolicy::Enforce, TestMemoryProbe::with(10), fleet, no_source());
     assert_eq!(play.launched().await, "a#1");
     let failed = play.stage.hear(|event| matches!(event, Event::ServerFailed { .. })).await;
     assert!(matches!(&failed.event, Event::ServerFailed { reason: FailureReason::Refused, .. }), "{failed:?}");
@@ -130,7 +130,7 @@ async fn a_launch_is_weighed_refused_with_an_event_and_leaves_the_others_alone()
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_that_is_held_comes_when_the_end_that_it_waits_for_does() {
-    let scales = TestScales::with(10);
+    let scales = TestMemoryProbe::with(10);
     let fleet = fleet(&[("a", 8006), ("b", 8007)]);
     let mut play = Play::begin(AdmissionPolicy::Enforce, Arc::clone(&scales), fleet, no_source());
     assert_eq!(play.launched().await, "a#1");
@@ -157,7 +157,7 @@ async fn a_launch_that_is_held_comes_when_the_end_that_it_waits_for_does() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_read_again_while_nobody_waits() {
     let fleet = fleet(&[("a", 8001)]);
-    let scales = TestScales::with(10);
+    let scales = TestMemoryProbe::with(10);
     let mut play = Play::begin(AdmissionPolicy::Enforce, Arc::clone(&scales), fleet, no_source());
     assert_eq!(play.launched().await, "a#1");
     play.rise("a").await;
@@ -185,7 +185,7 @@ fn held_source(resolved: Resolved) -> (FleetSource, tokio::sync::mpsc::Unbounded
 async fn play_with_held_source() -> (Play, tokio::sync::mpsc::UnboundedReceiver<()>, mpsc::Sender<()>) {
     let servers = fleet(&[("a", 8001)]);
     let (source, questions, release) = held_source(Resolved { fleet: servers.clone(), ..Resolved::default() });
-    let mut play = Play::begin(AdmissionPolicy::Off, TestScales::with(1), servers, source);
+    let mut play = Play::begin(AdmissionPolicy::Off, TestMemoryProbe::with(1), servers, source);
     assert_eq!(play.launched().await, "a#1");
     play.rise("a").await;
     (play, questions, release)

@@ -41,8 +41,8 @@ use std::path::Path;
 use llama_warden_catalog::{DiscoveredModel, inspect};
 use llama_warden_config::ServerSpec;
 
-use crate::demand::{Demand, Parts};
 use crate::options::{CacheType, Options};
+use crate::requirement::{MemoryRequirement, Parts};
 
 /// What a process takes beside its buffers; measured 8 to 33 MiB.
 const PROCESS: u64 = 32 << 20;
@@ -58,7 +58,7 @@ const F32: u64 = 4;
 
 /// Reads the header of the server's model and says what the server will need, with GPUs that can take layers or without.
 /// Blocks for a look at the files. `None` where the model cannot be read, which the launch tells better.
-pub fn estimate(spec: &ServerSpec, has_gpus: bool) -> Option<Demand> {
+pub fn estimate(spec: &ServerSpec, has_gpus: bool) -> Option<MemoryRequirement> {
     let options = Options::of(spec);
     let model = inspect(&spec.model).ok()?;
     let mut demand = of_model(&model, &options, has_gpus);
@@ -66,7 +66,7 @@ pub fn estimate(spec: &ServerSpec, has_gpus: bool) -> Option<Demand> {
     demand.host.weights += options.extras.iter().map(|path| size(path)).sum::<u64>();
     if let Some(draft) = options.draft.as_deref().and_then(|path| inspect(path).ok()) {
         let plain = Options { keys: CacheType::F16, values: CacheType::F16, ..options.clone() };
-        let Demand { host, gpus, .. } = of_model(&draft, &plain, has_gpus);
+        let MemoryRequirement { host, gpus, .. } = of_model(&draft, &plain, has_gpus);
         demand.host = sum(demand.host, host);
         demand.gpus = sum(demand.gpus, gpus);
     }
@@ -74,7 +74,7 @@ pub fn estimate(spec: &ServerSpec, has_gpus: bool) -> Option<Demand> {
     Some(demand)
 }
 
-fn of_model(model: &DiscoveredModel, options: &Options, has_gpus: bool) -> Demand {
+fn of_model(model: &DiscoveredModel, options: &Options, has_gpus: bool) -> MemoryRequirement {
     let cells = Cells::of(model, options);
     let whole =
         Parts { weights: model.file_bytes, kv: kv(model, options, cells), compute: compute(model, options, cells) };
@@ -91,7 +91,7 @@ fn of_model(model: &DiscoveredModel, options: &Options, has_gpus: bool) -> Deman
         kv: whole.kv - gpus.kv,
         compute: (whole.compute - gpus.compute).saturating_add(PROCESS),
     };
-    Demand { host, gpus, mapping: None }
+    MemoryRequirement { host, gpus, mapping: None }
 }
 
 /// Tokens that the cache has room for.
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn layers_on_gpus_take_their_weights_and_their_cache_there() {
         let on_gpus = |options: Options| {
-            let Demand { host, gpus, .. } = of_model(&model(), &options, true);
+            let MemoryRequirement { host, gpus, .. } = of_model(&model(), &options, true);
             ((host.weights / MIB, host.kv / MIB), (gpus.weights / MIB, gpus.kv / MIB), gpus.compute > 0)
         };
         assert_eq!(on_gpus(options(8192, 256)), ((0, 0), (1627, 256), true));

@@ -2,7 +2,7 @@
 
 use llama_warden_config::AdmissionPolicy;
 use llama_warden_events::{MemoryEstimate, ServerId};
-use llama_warden_memory::{Bytes, Scales, SystemScales};
+use llama_warden_memory::{Bytes, MemoryProbe, SystemMemoryProbe};
 use serde::Serialize;
 
 use crate::load::Loaded;
@@ -36,11 +36,11 @@ impl MemoryReport {
         if loaded.configuration.start().memory == AdmissionPolicy::Off {
             return None;
         }
-        let scales = SystemScales::new();
+        let scales = SystemMemoryProbe::new();
         let fleet = loaded.fleet(None).ok()?;
         let enabled = fleet.iter().filter(|spec| spec.enabled);
         let servers = enabled
-            .filter_map(|spec| Some(Needed { server: spec.id.clone(), estimate: scales.demand(spec)?.card() }))
+            .filter_map(|spec| Some(Needed { server: spec.id.clone(), estimate: scales.estimate(spec)?.card() }))
             .collect();
         let available_bytes = scales.read(&[]).host.map(|host| host.bytes);
         Some(Self { available_bytes, servers })

@@ -7,7 +7,7 @@ use llama_warden_config::{AdmissionPolicy, RestartPolicy};
 use llama_warden_events::{
     CommandOutcome, Event, Incarnation, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, SuperviseCommand, Uptime,
 };
-use llama_warden_memory::{Available, Bound, Demand, Gpu, Gpus, Parts, Reading};
+use llama_warden_memory::{Available, Bound, Gpu, Gpus, MemoryRequirement, Parts, Reading};
 use llama_warden_supervisor::{Action, Machine};
 
 use crate::support::{envelope, id, restart, weighing};
@@ -25,7 +25,7 @@ pub struct Host {
     pub foreign: u64,
     /// Units of GPUs; `None` where there are none.
     pub gpus: Option<u64>,
-    pub demands: BTreeMap<ServerId, Option<Demand>>,
+    pub demands: BTreeMap<ServerId, Option<MemoryRequirement>>,
     /// Units that each process has, by its number.
     pub processes: BTreeMap<u32, (ServerId, Incarnation, u64)>,
     pub launched: Vec<String>,
@@ -44,8 +44,10 @@ impl Host {
         for (name, _) in servers {
             machine.add(id(name), restart(policy), 0);
         }
-        let demand =
-            |units: u64| Demand { host: Parts { weights: units * UNIT, ..Parts::default() }, ..Demand::default() };
+        let demand = |units: u64| MemoryRequirement {
+            host: Parts { weights: units * UNIT, ..Parts::default() },
+            ..MemoryRequirement::default()
+        };
         Self {
             machine,
             seq: 0,

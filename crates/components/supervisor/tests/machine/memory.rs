@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use llama_warden_config::{AdmissionPolicy, RestartPolicy};
 use llama_warden_events::{CommandOutcome, Event, FailureReason, Seq, SuperviseCommand, Warning};
-use llama_warden_memory::{Demand, Parts};
+use llama_warden_memory::{MemoryRequirement, Parts};
 use llama_warden_supervisor::{Action, Member};
 use proptest::prelude::*;
 
@@ -190,7 +190,7 @@ fn memory_of_gpus_is_awaited_while_a_driver_may_still_free_it() {
     {
         let mut host = Host::new(10, policy, &[("a", 0)]);
         let gpus = Parts { weights: 6 * UNIT, ..Parts::default() };
-        host.demands.insert(id("a"), Some(Demand { gpus, ..Demand::default() }));
+        host.demands.insert(id("a"), Some(MemoryRequirement { gpus, ..MemoryRequirement::default() }));
         host.gpus = Some(8);
         assert_eq!(host.start(&["a"]), ["a#1"]);
         host.rise("a", 1, 0);
@@ -215,7 +215,7 @@ fn memory_of_gpus_is_awaited_while_a_driver_may_still_free_it() {
 fn memory_of_gpus_that_is_freed_late_is_enough() {
     let mut host = Host::new(10, AdmissionPolicy::Enforce, &[("a", 0)]);
     let gpus = Parts { weights: 6 * UNIT, ..Parts::default() };
-    host.demands.insert(id("a"), Some(Demand { gpus, ..Demand::default() }));
+    host.demands.insert(id("a"), Some(MemoryRequirement { gpus, ..MemoryRequirement::default() }));
     host.gpus = Some(8);
     host.start(&["a"]);
     host.rise("a", 1, 0);

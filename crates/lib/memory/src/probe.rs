@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use llama_warden_config::ServerSpec;
 
 use crate::available::{Available, available, resident};
-use crate::demand::Demand;
 use crate::estimate::estimate;
 use crate::gpus::{self, GpuSource, Gpus};
+use crate::requirement::MemoryRequirement;
 
 /// What is there at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +23,9 @@ pub struct Reading {
 }
 
 /// Says what servers need and what there is. Both block.
-pub trait Scales: Send + Sync + fmt::Debug {
+pub trait MemoryProbe: Send + Sync + fmt::Debug {
     /// What a server will need; `None` where nothing tells.
-    fn demand(&self, spec: &ServerSpec) -> Option<Demand>;
+    fn estimate(&self, spec: &ServerSpec) -> Option<MemoryRequirement>;
 
     /// What is there now, and how much of it these processes hold.
     fn read(&self, pids: &[u32]) -> Reading;
@@ -33,12 +33,12 @@ pub trait Scales: Send + Sync + fmt::Debug {
 
 /// The scales of this machine.
 #[derive(Debug)]
-pub struct SystemScales {
+pub struct SystemMemoryProbe {
     root: PathBuf,
     source: Box<dyn GpuSource>,
 }
 
-impl SystemScales {
+impl SystemMemoryProbe {
     /// With what this is built to measure.
     pub fn new() -> Self {
         #[cfg(feature = "nvml")]
@@ -54,14 +54,14 @@ impl SystemScales {
     }
 }
 
-impl Default for SystemScales {
+impl Default for SystemMemoryProbe {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Scales for SystemScales {
-    fn demand(&self, spec: &ServerSpec) -> Option<Demand> {
+impl MemoryProbe for SystemMemoryProbe {
+    fn estimate(&self, spec: &ServerSpec) -> Option<MemoryRequirement> {
         estimate(spec, gpus::look(&self.root, self.source.as_ref()).take_layers())
     }
 
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn this_machine_is_read_and_a_process_that_is_gone_is_missing() {
         let own = std::process::id();
-        let reading = SystemScales::default().read(&[own, u32::MAX]);
+        let reading = SystemMemoryProbe::default().read(&[own, u32::MAX]);
         assert!(reading.host.is_some());
         assert_eq!(reading.resident.keys().collect::<Vec<_>>(), [&own]);
     }

@@ -24,7 +24,7 @@ impl Parts {
 
 /// What a server will need, by where it lies.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Demand {
+pub struct MemoryRequirement {
     /// In the machine's memory.
     pub host: Parts,
     /// On GPUs.
@@ -34,7 +34,7 @@ pub struct Demand {
     pub mapping: Option<PathBuf>,
 }
 
-impl Demand {
+impl MemoryRequirement {
     /// Bytes of the machine's memory that are a mapping of a file.
     pub fn mapped(&self) -> u64 {
         if self.mapping.is_some() { self.host.weights } else { 0 }
