@@ -1,7 +1,7 @@
 //! Keys that are read and validated, and that nothing acts on yet: one row each, and none while everything is acted on.
 
-use crate::configuration::Configuration;
 use crate::problem::Location;
+use crate::resolve::configuration::Configuration;
 
 /// A key that the user wrote and nothing acts on yet.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use llama_warden_events::ServerId;
 
-use crate::check::Checker;
-use crate::file::Server;
+use crate::file::reader::At;
+use crate::file::tables::Server;
 use crate::problem::{Location, Problem};
-use crate::profile::{Known, Open};
-use crate::read::At;
+use crate::resolve::cross_checks::Checker;
+use crate::resolve::profiles::{Known, Open};
 
 /// Every server that has an id and a port, in the order of the file.
 pub(crate) struct Plan<'a> {

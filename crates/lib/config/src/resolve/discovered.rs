@@ -7,16 +7,16 @@ use std::sync::Arc;
 
 use llama_warden_events::ServerId;
 
-use crate::configuration::{Configuration, Resolvable, sorted};
-use crate::file::Server;
-use crate::flags::FlagTable;
-use crate::plan::Planned;
+use crate::arc_str::Text;
+use crate::file::flag_table::FlagTable;
+use crate::file::reader::At;
+use crate::file::tables::Server;
+use crate::file::values::Line;
 use crate::problem::{Location, Problem, Problems};
-use crate::read::At;
-use crate::spec::FlagValue;
-use crate::specs::Specs;
-use crate::text::Text;
-use crate::value::Line;
+use crate::resolve::configuration::{Configuration, Resolvable, sorted};
+use crate::resolve::defaults::Specs;
+use crate::resolve::identities::Planned;
+use crate::server_spec::FlagValue;
 
 /// What a look at the model files came to.
 #[derive(Debug, Clone, Default, PartialEq)]

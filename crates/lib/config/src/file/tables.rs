@@ -9,12 +9,12 @@ use std::time::Duration;
 use llama_warden_events::{ServerId, Signal};
 
 use crate::address::ListenAddress;
-use crate::flags::FlagTable;
-use crate::profile::Selector;
-use crate::read::{At, table};
+use crate::file::flag_table::FlagTable;
+use crate::file::reader::{At, table};
+use crate::file::selector::Selector;
+use crate::file::values::{ByteSize, Line, OptionalPeriod, Pattern, Positive};
+use crate::server_spec::{Confirm, OnTimeout, RestartPolicy};
 use crate::settings::{AdmissionPolicy, OnDaemonDeath};
-use crate::spec::{Confirm, OnTimeout, RestartPolicy};
-use crate::value::{ByteSize, Line, OptionalPeriod, Pattern, Positive};
 
 table! {
     /// The configuration of llama-warden.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::file::toml_tree::{Data, Node};
 use crate::problem::Location;
-use crate::tree::{Data, Node};
 
 /// Dotted paths of everything that is written, with their places.
 #[derive(Debug, Clone, Default)]

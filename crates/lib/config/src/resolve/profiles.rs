@@ -1,72 +1,12 @@
 //! Profiles: which servers a set means, and whether it means any.
 
 use llama_warden_events::ServerId;
-use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::check::Checker;
+use crate::file::reader::At;
+use crate::file::selector::Selector;
+use crate::problem::suggest::suggestion;
 use crate::problem::{Location, Problem};
-use crate::read::{At, Reader, Value, table};
-use crate::suggest::suggestion;
-use crate::tree::{Data, Node};
-use crate::value::Pattern;
-
-/// Names servers of a profile.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Selector {
-    /// By id, or by a glob over ids.
-    Id(String),
-    /// By a glob over tiers.
-    Tier(String),
-}
-
-table! {
-    /// Servers by tier.
-    ByTier {
-        /// A glob over the tiers of the servers.
-        "tier" => tier: Pattern,
-    }
-}
-
-impl Value for Selector {
-    const EXPECTED: &'static str = "an id, a glob, or { tier = \"glob\" }";
-
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
-        match &node.data {
-            Data::String(_) => Pattern::read(node, reader).map(|pattern| Self::Id(pattern.0)),
-            Data::Table(table) => {
-                let by_tier = ByTier::read(node, reader)?;
-                if table.is_empty() {
-                    reader.refuse(node, "names no tier", "write { tier = \"Q4_K_*\" }");
-                }
-                by_tier.tier.map(|tier| Self::Tier(tier.value.0))
-            }
-            _ => {
-                reader.mismatch::<Self>(node);
-                None
-            }
-        }
-    }
-
-    fn schema(generator: &mut SchemaGenerator) -> Schema {
-        let text = Pattern::schema(generator);
-        let by_tier = ByTier::schema(generator);
-        json_schema!({ "anyOf": [text, by_tier] })
-    }
-}
-
-impl Selector {
-    /// Whether it means this server.
-    pub(crate) fn matches(&self, id: &ServerId, tier: Option<&str>) -> bool {
-        match self {
-            Self::Id(glob) => matches_glob(glob, id.as_str()),
-            Self::Tier(glob) => tier.is_some_and(|tier| matches_glob(glob, tier)),
-        }
-    }
-
-    fn is_plain(&self) -> bool {
-        matches!(self, Self::Id(text) if !text.contains(['*', '?', '[', '{', '\\', '!']))
-    }
-}
+use crate::resolve::cross_checks::Checker;
 
 /// The servers that profiles can mean.
 #[derive(Debug)]
@@ -98,11 +38,6 @@ impl Known<'_> {
         };
         !undecided && !self.servers.iter().any(|(id, tier)| selector.matches(id, *tier))
     }
-}
-
-/// Reading has refused globs that do not compile.
-fn matches_glob(glob: &str, text: &str) -> bool {
-    globset::Glob::new(glob).is_ok_and(|glob| glob.compile_matcher().is_match(text))
 }
 
 /// Why no profile of this name can be taken.

@@ -1,5 +1,8 @@
 //! What is wrong with a configuration, and where: every problem at once, each with a place and a next step.
 
+mod render;
+pub(crate) mod suggest;
+
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -7,7 +10,7 @@ use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use crate::text::Text;
+use crate::arc_str::Text;
 
 /// Everything that is wrong with a configuration. Never empty as an error.
 ///

@@ -1,8 +1,8 @@
 //! Variables that set single values: `LLAMA_WARDEN_<SECTION>__<KEY>`, upper case, `_` for `-`.
 
 use crate::environment::Environment;
+use crate::file::toml_tree::{Data, Node, Table, join};
 use crate::problem::{Location, Problem};
-use crate::tree::{Data, Node, Table, join};
 
 /// Tables that hold no single values.
 const OUT_OF_REACH: [&str; 2] = ["servers", "profiles"];

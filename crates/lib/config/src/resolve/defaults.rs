@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::file::{Daemon, File, LlamaServer, Logs, Server, Start};
-use crate::file::{Health, Hooks, Readiness, Restart, Stop};
-use crate::plan::Planned;
+use crate::arc_str::Text;
+use crate::file::reader::{At, Value, overlay};
+use crate::file::tables::{Daemon, File, LlamaServer, Logs, Server, Start};
+use crate::file::tables::{Health, Hooks, Readiness, Restart, Stop};
+use crate::file::values::Line;
 use crate::problem::{Location, Problem, Problems};
-use crate::read::{At, Value, overlay};
+use crate::resolve::identities::Planned;
+use crate::server_spec::{HealthSpec, HooksSpec, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
 use crate::settings::{DaemonSettings, LogSettings, StartSettings};
 use crate::shared::Shared;
-use crate::spec::{HealthSpec, HooksSpec, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
-use crate::text::Text;
-use crate::value::Line;
 
 /// Builds specs out of a file. Relative paths are relative to the directory.
 pub(crate) struct Specs<'a> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+use crate::file::toml_tree::{Data, Node, Table};
 use crate::problem::{Location, Problem};
-use crate::tree::{Data, Node, Table};
 
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +86,7 @@ impl Reader {
     /// Reports a key that its table does not know.
     pub(crate) fn unknown_key(&mut self, location: &Location, path: &str, key: &str, known: &[&str]) {
         let problem = Problem::error(location, format!("unknown key `{path}`"));
-        let help = crate::suggest::suggestion(key, known.iter().copied());
+        let help = crate::problem::suggest::suggestion(key, known.iter().copied());
         self.problems.push(match help {
             Some(help) => problem.help(help),
             None => problem,
@@ -148,6 +148,21 @@ impl<T: Value> Value for BTreeMap<String, At<T>> {
     }
 }
 
+/// The schema of a table with a fixed set of keys.
+pub(crate) fn table_schema<const N: usize>(about: &str, properties: [(&str, Schema, &str); N]) -> Schema {
+    let described = properties.into_iter().map(|(key, mut schema, doc)| {
+        schema.insert("description".into(), doc.trim().into());
+        (key.to_owned(), schema.to_value())
+    });
+    let properties: serde_json::Map<String, serde_json::Value> = described.collect();
+    json_schema!({
+        "type": "object",
+        "description": about.trim(),
+        "properties": properties,
+        "additionalProperties": false,
+    })
+}
+
 /// Declares a table of the file once: its keys, their types and documentation give the struct, the reader, the
 /// overlay and the schema.
 macro_rules! table {
@@ -160,7 +175,7 @@ macro_rules! table {
         $(#[doc = $about])+
         #[derive(Debug, Clone, Default, PartialEq)]
         pub(crate) struct $name {
-            $($(#[doc = $doc])+ pub(crate) $field: Option<$crate::read::At<$type>>,)+
+            $($(#[doc = $doc])+ pub(crate) $field: Option<$crate::file::reader::At<$type>>,)+
         }
 
         impl $name {
@@ -168,10 +183,10 @@ macro_rules! table {
             pub(crate) const KEYS: &'static [&'static str] = &[$($key),+];
         }
 
-        impl $crate::read::Value for $name {
+        impl $crate::file::reader::Value for $name {
             const EXPECTED: &'static str = "a table";
 
-            fn read(node: &$crate::tree::Node, reader: &mut $crate::read::Reader) -> Option<Self> {
+            fn read(node: &$crate::file::toml_tree::Node, reader: &mut $crate::file::reader::Reader) -> Option<Self> {
                 let mut this = Self::default();
                 for (key, (place, value)) in reader.table::<Self>(node)? {
                     match key.as_str() {
@@ -187,7 +202,7 @@ macro_rules! table {
             }
 
             fn overlaid(self, upper: Self) -> Self {
-                Self { $($field: $crate::read::overlay(self.$field, upper.$field),)+ }
+                Self { $($field: $crate::file::reader::overlay(self.$field, upper.$field),)+ }
             }
         }
 
@@ -198,9 +213,9 @@ macro_rules! table {
 
             fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 let properties = [$(
-                    ($key, <$type as $crate::read::Value>::schema(generator), concat!($($doc),+)),
+                    ($key, <$type as $crate::file::reader::Value>::schema(generator), concat!($($doc),+)),
                 )+];
-                $crate::schema::table(concat!($($about),+), properties)
+                $crate::file::reader::table_schema(concat!($($about),+), properties)
             }
         }
     };

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use llama_warden_events::{ServerCard, ServerId, Signal};
 
+use crate::arc_str::Text;
 use crate::shared::Shared;
-use crate::text::Text;
 
 /// All servers of a configuration, by id. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::check::Checker;
+use crate::arc_str::Text;
 use crate::environment::Environment;
-use crate::file::{File, Profile};
-use crate::flags::{self, OwnFlags};
-use crate::overrides;
-use crate::plan::Planned;
+use crate::file::env_overrides;
+use crate::file::provenance::Written;
+use crate::file::reader::{At, Reader, Value};
+use crate::file::source::{DEFAULT_TOML, Source};
+use crate::file::tables::{File, Profile};
+use crate::file::toml_tree;
 use crate::problem::{Document, Layer, Location, Problem, Problems};
-use crate::profile::{self, Known, Open};
-use crate::read::{At, Reader, Value};
+use crate::resolve::cross_checks::Checker;
+use crate::resolve::defaults::{Common, Specs};
+use crate::resolve::flags::{self, OwnFlags};
+use crate::resolve::identities::Planned;
+use crate::resolve::profiles::{self, Known, Open};
+use crate::server_spec::{Fleet, ServerSpec};
 use crate::settings::{DaemonSettings, Host, LogSettings, ProfileSummary, StartSettings};
-use crate::source::{DEFAULT_TOML, Source};
-use crate::spec::{Fleet, ServerSpec};
-use crate::specs::{Common, Specs};
-use crate::text::Text;
-use crate::tree;
-use crate::written::Written;
 
 /// A configuration in which nothing is wrong.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ impl Configuration {
         let built_in = File::read(&built_in, &mut reader).unwrap_or_default();
         let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
         let mut user = read_tree(&document(&name, source.text.clone(), Layer::User))?;
-        reader.problems.extend(overrides::apply(environment, &mut user));
+        reader.problems.extend(env_overrides::apply(environment, &mut user));
         let written = Written::of(&user);
         let file = built_in.overlaid(File::read(&user, &mut reader).unwrap_or_default());
 
@@ -233,7 +233,7 @@ impl Configuration {
             Some(profile) => Ok(Some(&profile.value)),
             None => {
                 let known = tables.into_iter().flat_map(BTreeMap::keys).map(String::as_str);
-                Err(profile::unknown(&Location::Argument("--profile"), name, known).into())
+                Err(profiles::unknown(&Location::Argument("--profile"), name, known).into())
             }
         }
     }
@@ -256,8 +256,8 @@ fn document(name: &str, text: Text, layer: Layer) -> Arc<Document> {
     Arc::new(Document { name: name.to_owned(), text, layer })
 }
 
-fn read_tree(document: &Arc<Document>) -> Result<tree::Node, Problems> {
-    tree::parse(document).map_err(sorted)
+fn read_tree(document: &Arc<Document>) -> Result<toml_tree::Node, Problems> {
+    toml_tree::parse(document).map_err(sorted)
 }
 
 /// In the order of the file; what lies outside it comes last.

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+use crate::file::reader::{At, Reader, Value};
+use crate::file::toml_tree::{Data, Node};
 use crate::problem::{Location, Problem};
-use crate::read::{At, Reader, Value};
-use crate::settings::Host;
-use crate::shared::Shared;
-use crate::spec::{Flag, FlagOrigin, FlagValue, Flags};
-use crate::tree::{Data, Node};
+use crate::server_spec::FlagValue;
 
 /// Options by long name without dashes.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -145,44 +143,4 @@ fn guessed(text: String) -> FlagValue {
     } else {
         FlagValue::Text(text)
     }
-}
-
-/// Options that a server sets itself, by name; few or none.
-pub(crate) type OwnFlags = Box<[(String, FlagValue)]>;
-
-impl FlagTable {
-    /// As options of one server.
-    pub(crate) fn own(&self) -> OwnFlags {
-        self.0.iter().map(|(name, at)| (name.clone(), at.value.clone())).collect()
-    }
-}
-
-/// The options of several tables: the later one wins, name by name.
-pub(crate) fn merge(tables: [Option<&FlagTable>; 2], host: &Host) -> Shared<Flags> {
-    let entries = tables.into_iter().flatten().flat_map(|table| &table.0);
-    Flags::from_iter(entries.map(|(name, at)| (name.clone(), flag(name, at, host)))).into()
-}
-
-/// The options of one server, whose own win; `common` itself where it has none.
-pub(crate) fn with_own(common: &Shared<Flags>, own: &OwnFlags) -> Shared<Flags> {
-    let mut flags = common.clone();
-    if !own.is_empty() {
-        let user = |value: &FlagValue| Flag { value: value.clone(), origin: FlagOrigin::User };
-        flags.extend(own.iter().map(|(name, value)| (name.clone(), user(value))));
-    }
-    flags
-}
-
-fn flag(name: &str, at: &At<FlagValue>, host: &Host) -> Flag {
-    if !at.location.is_built_in() {
-        return Flag { value: at.value.clone(), origin: FlagOrigin::User };
-    }
-    let value = match &at.value {
-        FlagValue::Integer(threads) if name == "threads" => {
-            let cpus = i64::try_from(host.cpus.max(1)).unwrap_or(i64::MAX);
-            FlagValue::Integer(cpus.min(*threads))
-        }
-        value => value.clone(),
-    };
-    Flag { value, origin: FlagOrigin::BuiltIn }
 }

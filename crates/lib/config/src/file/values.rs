@@ -7,10 +7,10 @@ use llama_warden_events::{ServerId, Signal};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::address::ListenAddress;
-use crate::read::{Reader, Value};
+use crate::file::reader::{Reader, Value};
+use crate::file::toml_tree::{Data, Node};
+use crate::server_spec::{Confirm, OnTimeout, RestartPolicy};
 use crate::settings::{AdmissionPolicy, OnDaemonDeath};
-use crate::spec::{Confirm, OnTimeout, RestartPolicy};
-use crate::tree::{Data, Node};
 
 /// Longest duration. Far above any use, far below what overflows when it is added to a clock.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);

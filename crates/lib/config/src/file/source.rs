@@ -3,12 +3,12 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::arc_str::Text;
 use crate::environment::Environment;
 use crate::problem::{Location, Problem, Problems};
-use crate::text::Text;
 
 /// The built-in defaults, which are also the template: every key with its default and one line of documentation.
-pub const DEFAULT_TOML: &str = include_str!("../../../../config/default.toml");
+pub const DEFAULT_TOML: &str = include_str!("../../../../../config/default.toml");
 
 /// What a user configured: a text, which is laid over [`DEFAULT_TOML`], and folders that the command line names.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,12 +7,12 @@ use std::time::Duration;
 use llama_warden_events::Signal;
 
 use crate::address::is_host_name;
-use crate::file::{File, Hooks, Restart, Server, Stop};
+use crate::file::provenance::Written;
+use crate::file::reader::{At, overlay};
+use crate::file::tables::{File, Hooks, Restart, Server, Stop};
+use crate::file::values::Line;
 use crate::problem::{Location, Problem};
-use crate::read::{At, overlay};
 use crate::settings::OnDaemonDeath;
-use crate::value::Line;
-use crate::written::Written;
 
 /// Looks at the merged file and collects problems.
 pub(crate) struct Checker<'a> {

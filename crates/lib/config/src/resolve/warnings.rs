@@ -6,14 +6,14 @@ use std::path::Path;
 
 use llama_warden_events::Signal;
 
-use crate::configuration::Configuration;
 use crate::environment::is_executable;
-use crate::file::{Hooks, Server, Stop};
-use crate::flags::FlagTable;
+use crate::file::flag_table::FlagTable;
+use crate::file::reader::At;
+use crate::file::tables::{Hooks, Server, Stop};
+use crate::file::values::Line;
 use crate::problem::Problem;
-use crate::read::At;
-use crate::spec::HooksSpec;
-use crate::value::Line;
+use crate::resolve::configuration::Configuration;
+use crate::server_spec::HooksSpec;
 
 /// What to do where PATH has no llama-server.
 const NO_LLAMA_SERVER: &str = "install llama.cpp, or set `binary` to the path of a llama-server";

@@ -1,11 +1,10 @@
 //! The JSON Schema of the file, for editors: made from the same declarations that read it.
 
 use schemars::generate::SchemaSettings;
-use schemars::{Schema, json_schema};
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
-use crate::file::File;
-use crate::source::DEFAULT_TOML;
+use crate::file::source::DEFAULT_TOML;
+use crate::file::tables::File;
 
 /// The JSON Schema (draft 2020-12) of a configuration file. Every key is described; unknown ones are refused.
 pub fn schema() -> Json {
@@ -37,19 +36,4 @@ fn show_defaults(schema: &mut Json) {
             (_, default) => schema["properties"][section]["default"] = default,
         }
     }
-}
-
-/// The schema of a table with a fixed set of keys.
-pub(crate) fn table<const N: usize>(about: &str, properties: [(&str, Schema, &str); N]) -> Schema {
-    let described = properties.into_iter().map(|(key, mut schema, doc)| {
-        schema.insert("description".into(), doc.trim().into());
-        (key.to_owned(), schema.to_value())
-    });
-    let properties: Map<String, Json> = described.collect();
-    json_schema!({
-        "type": "object",
-        "description": about.trim(),
-        "properties": properties,
-        "additionalProperties": false,
-    })
 }

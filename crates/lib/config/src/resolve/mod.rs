@@ -1,0 +1,10 @@
+//! From the merged file to settings and server specifications: cross-field validation, identities, profiles, defaults.
+
+pub(crate) mod configuration;
+pub(crate) mod cross_checks;
+pub(crate) mod defaults;
+pub(crate) mod discovered;
+pub(crate) mod flags;
+pub(crate) mod identities;
+pub(crate) mod profiles;
+pub(crate) mod warnings;
