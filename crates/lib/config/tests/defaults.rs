@@ -44,7 +44,6 @@ fn without_a_configuration_there_are_no_servers_and_the_documented_defaults() {
     assert_eq!(configuration.start().max_concurrent, None);
     assert_eq!(configuration.active_profile(None), None);
     assert!(configuration.warnings().is_empty());
-    assert!(configuration.not_yet_in_force().is_empty());
 }
 
 #[test]

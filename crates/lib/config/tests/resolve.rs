@@ -364,13 +364,6 @@ fn a_model_that_a_pre_start_command_may_fetch_is_not_missed() {
 }
 
 #[test]
-fn every_key_is_in_force() {
-    let text = "[restart]\npolicy = \"never\"\n[start]\nmax-concurrent = 1\nmemory = \"off\"\n[stop]\ngrace = \"1s\"\n[[servers]]\nmodel = \"a\"\nhooks = { pre-start = [\"true\"] }\n";
-    let configuration = parse_with(text, &[("LLAMA_WARDEN_START__MEMORY", "warn")]).unwrap();
-    assert_eq!(configuration.not_yet_in_force(), []);
-}
-
-#[test]
 fn a_configuration_can_be_read_with_no_environment_at_all() {
     assert!(Configuration::parse(&Source::none("/"), &Environment::default()).is_ok());
 }

@@ -32,15 +32,13 @@ pub fn run(global: &Global) -> Result<Exit, Failure> {
 fn report(global: &Global, inventory: &Inventory) -> Result<Exit, Failure> {
     let configuration = &inventory.loaded.configuration;
     let warnings = configuration.warnings();
-    let later = configuration.not_yet_in_force();
     let memory = MemoryReport::of(&inventory.loaded);
     if global.json {
-        let keys: Vec<_> = later.iter().map(|later| json!({ "key": later.key, "why": later.why })).collect();
         print_json(&json!({
             "valid": true,
             "problems": [],
             "warnings": Problems(warnings),
-            "not_in_force": keys,
+            "not_in_force": [],
             "models": inventory.models,
             "memory": memory,
         }))?;
@@ -50,9 +48,6 @@ fn report(global: &Global, inventory: &Inventory) -> Result<Exit, Failure> {
     models::report_problems(&inventory.models);
     for warning in memory.iter().flat_map(MemoryReport::warnings) {
         eprintln!("warning: {warning}");
-    }
-    for later in &later {
-        eprintln!("not yet in force: `{}`: {}", later.key, later.why);
     }
     let name = configuration.path().map_or_else(
         || "no configuration file was found; the built-in defaults".to_owned(),
