@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use llama_warden_config::{
-    Configuration, Environment, Fleet, Host, Problem, Problems, RenderStyle, Source, User, default_state_dir, find,
+    ConfigSource, Configuration, Environment, Fleet, HostEnvironment, Problem, Problems, RenderStyle, User,
+    default_state_dir, find,
 };
 use toml::de::DeTable;
 
@@ -18,7 +19,7 @@ pub struct Loaded {
     /// It. Shared, since it is as large as the file that it came from.
     pub configuration: Arc<Configuration>,
     /// What it was parsed from.
-    pub source: Source,
+    pub source: ConfigSource,
     /// The environment that was laid over it.
     pub environment: Environment,
 }
@@ -51,7 +52,7 @@ impl Loaded {
     pub fn again(&self) -> Result<Self, Failure> {
         let folders = self.source.model_dirs.clone();
         let source = match &self.source.path {
-            Some(path) => Source::read(path, &current_directory()?)?.with_model_dirs(folders),
+            Some(path) => ConfigSource::read(path, &current_directory()?)?.with_model_dirs(folders),
             None if !folders.is_empty() => self.source.clone(),
             None => {
                 return Err(Failure::new(Exit::Usage, "the daemon was started without a configuration file")
@@ -65,7 +66,7 @@ impl Loaded {
     ///
     /// # Errors
     /// Every problem, with its place.
-    pub fn parse(source: &Source, environment: Environment) -> Result<Self, Failure> {
+    pub fn parse(source: &ConfigSource, environment: Environment) -> Result<Self, Failure> {
         let configuration = Configuration::parse(source, &environment)?;
         Ok(Self { configuration: Arc::new(configuration), source: source.clone(), environment })
     }
@@ -78,7 +79,7 @@ impl Loaded {
     pub fn whereabouts(explicit: Option<&Path>) -> Result<Self, Failure> {
         let environment = Environment::current();
         let directory = current_directory().unwrap_or_else(|_| "/".into());
-        let source = find(explicit, &environment, &directory).unwrap_or_else(|_| Source::none(directory));
+        let source = find(explicit, &environment, &directory).unwrap_or_else(|_| ConfigSource::none(directory));
         Self::parse(&only_whereabouts(&source), environment)
     }
 
@@ -94,7 +95,7 @@ impl Loaded {
     /// # Errors
     /// Where there is no such profile.
     pub fn fleet(&self, profile: Option<&str>) -> Result<Fleet, Failure> {
-        Ok(self.configuration.resolve(profile, &Host::current())?)
+        Ok(self.configuration.resolve(profile, &HostEnvironment::current())?)
     }
 
     /// Where the daemon of this configuration keeps its state.
@@ -120,10 +121,10 @@ impl Loaded {
 }
 
 /// A source without all that does not lead to its daemon. Where the syntax is broken, what the parser makes of it counts.
-fn only_whereabouts(source: &Source) -> Source {
+fn only_whereabouts(source: &ConfigSource) -> ConfigSource {
     let (table, _) = DeTable::parse_recoverable(&source.text);
     let daemon = table.get_ref().get("daemon").and_then(|daemon| daemon.get_ref().as_table());
-    let with = |text: String| Source { text: text.into(), ..source.clone() };
+    let with = |text: String| ConfigSource { text: text.into(), ..source.clone() };
     ["state-dir", "token-file"].into_iter().fold(with("[daemon]\n".to_owned()), |kept, key| {
         let value = daemon.and_then(|daemon| daemon.get(key)?.get_ref().as_str());
         let more = value.map(|value| with(format!("{}{key} = {}\n", kept.text, toml::Value::from(value))));
@@ -173,7 +174,7 @@ mod tests {
 
     /// Of a text that is invalid in some way: the state directory and the token file that are still found.
     fn found(text: &str) -> (Option<PathBuf>, Option<PathBuf>) {
-        let kept = only_whereabouts(&Source::text("/etc/warden", text));
+        let kept = only_whereabouts(&ConfigSource::text("/etc/warden", text));
         let loaded = Loaded::parse(&kept, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"));
         let daemon = loaded.configuration.daemon();
         (daemon.state_dir.clone(), daemon.token_file.clone())
@@ -198,7 +199,7 @@ mod tests {
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../config");
         for (file, servers) in [("default.toml", 0), ("llama-warden.example.toml", 3), ("docker/llama-warden.toml", 0)]
         {
-            let source = Source::read(&config.join(file), &config).expect("readable");
+            let source = ConfigSource::read(&config.join(file), &config).expect("readable");
             let loaded = Loaded::parse(&source, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"));
             assert_eq!(loaded.fleet(None).expect("no profile").iter().len(), servers, "{file}");
         }

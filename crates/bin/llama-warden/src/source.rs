@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use llama_warden_api::ModelsSource;
-use llama_warden_config::{Configuration, Fleet, Host, Problems};
+use llama_warden_config::{Configuration, Fleet, HostEnvironment, Problems};
 use llama_warden_events::{ProfileCard, RefusalReason, Refused, ServerId};
 use llama_warden_supervisor::{Change, FleetSource, Resolved};
 use serde_json::Value;
@@ -35,7 +35,7 @@ impl InForce {
     }
 
     fn fleet(&self) -> Result<Fleet, Problems> {
-        self.loaded.configuration.resolve(Some(self.profile()), &Host::current())
+        self.loaded.configuration.resolve(Some(self.profile()), &HostEnvironment::current())
     }
 }
 
@@ -147,7 +147,7 @@ fn resolve(next: &InForce) -> Result<Resolved, Refused> {
 mod tests {
     use std::path::Path;
 
-    use llama_warden_config::{Environment, Source};
+    use llama_warden_config::{ConfigSource, Environment};
 
     use super::*;
 
@@ -157,7 +157,7 @@ mod tests {
     fn sources_of(folder: &Path, profile: Option<&str>, only: Option<Vec<ServerId>>) -> Sources {
         let file = folder.join("llama-warden.toml");
         std::fs::write(&file, TEXT).expect("writable");
-        let source = Source::read(&file, folder).expect("readable");
+        let source = ConfigSource::read(&file, folder).expect("readable");
         let loaded = Loaded::parse(&source, Environment::default()).expect("valid");
         let inventory = Inventory { loaded, models: ModelsReport::default(), ports: Default::default() };
         sources(&inventory.resting(profile, &Fleet::default()), profile, only, PortBook::new(folder))

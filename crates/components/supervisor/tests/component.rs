@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use llama_warden_bus::{CommandReceiver, EventDraft};
 use llama_warden_component_kit::{RunningComponent, TestBus, next_command, server};
-use llama_warden_config::{AdmissionPolicy, Configuration, Environment, Fleet, Host, ServerSpec, Source};
+use llama_warden_config::{
+    AdmissionPolicy, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, ServerSpec,
+};
 use llama_warden_events::{
     Event, FailureReason, Incarnation, LaunchCommand, ProcessEnd, ReadyVia, RefusalReason, StopReason,
     SuperviseCommand, TerminateCommand,
@@ -51,8 +53,8 @@ fn fleet(servers: &[(&str, u16)]) -> Fleet {
     let table = |(id, port): &(&str, u16)| format!("[[servers]]\nid = \"{id}\"\nmodel = \"/m.gguf\"\nport = {port}\n");
     let text =
         ["[restart]\npolicy = \"never\"\n".to_owned()].into_iter().chain(servers.iter().map(table)).collect::<String>();
-    let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).expect("valid");
-    configuration.resolve(None, &Host { cpus: 1 }).expect("no profile")
+    let configuration = Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).expect("valid");
+    configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("no profile")
 }
 
 /// A supervisor on a stage on which the test plays the launcher and the terminator.

@@ -8,16 +8,16 @@ use llama_warden_events::ServerId;
 
 /// A text that does not change. Cloning is cheap: all clones share it.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Text(Arc<str>);
+pub struct ArcStr(Arc<str>);
 
-impl Text {
+impl ArcStr {
     /// The text itself.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl Deref for Text {
+impl Deref for ArcStr {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -25,43 +25,43 @@ impl Deref for Text {
     }
 }
 
-impl fmt::Debug for Text {
+impl fmt::Debug for ArcStr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
-impl fmt::Display for Text {
+impl fmt::Display for ArcStr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self.as_str(), f)
     }
 }
 
-impl From<&str> for Text {
+impl From<&str> for ArcStr {
     fn from(text: &str) -> Self {
         Self(text.into())
     }
 }
 
-impl From<String> for Text {
+impl From<String> for ArcStr {
     fn from(text: String) -> Self {
         Self(text.into())
     }
 }
 
-impl From<ServerId> for Text {
+impl From<ServerId> for ArcStr {
     fn from(id: ServerId) -> Self {
         Self(id.into())
     }
 }
 
-impl From<&Text> for String {
-    fn from(text: &Text) -> Self {
+impl From<&ArcStr> for String {
+    fn from(text: &ArcStr) -> Self {
         text.as_str().to_owned()
     }
 }
 
-impl PartialEq<&str> for Text {
+impl PartialEq<&str> for ArcStr {
     fn eq(&self, other: &&str) -> bool {
         self.as_str() == *other
     }

@@ -23,13 +23,15 @@ mod settings;
 mod shared;
 
 pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
-pub use arc_str::Text;
+pub use arc_str::ArcStr;
 pub use environment::{Environment, User, default_state_dir};
 pub use file::schema::schema;
-pub use file::source::{DEFAULT_TOML, Source, find};
+pub use file::source::{ConfigSource, DEFAULT_TOML, find};
 pub use problem::{Document, Excerpt, Layer, Location, Problem, Problems, RenderStyle, Severity};
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};
 pub use server_spec::*;
-pub use settings::{AdmissionPolicy, DaemonSettings, Host, LogSettings, OnDaemonDeath, ProfileSummary, StartSettings};
+pub use settings::{
+    AdmissionPolicy, DaemonSettings, HostEnvironment, LogSettings, OnDaemonDeath, ProfileSummary, StartSettings,
+};
 pub use shared::Shared;

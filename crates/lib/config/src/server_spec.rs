@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use llama_warden_events::{ServerCard, ServerId, Signal};
 
-use crate::arc_str::Text;
+use crate::arc_str::ArcStr;
 use crate::shared::Shared;
 
 /// All servers of a configuration, by id. Cheap to clone.
@@ -47,17 +47,17 @@ pub struct ServerSpec {
     /// Its name.
     pub id: ServerId,
     /// Its name for people.
-    pub display_name: Text,
+    pub display_name: ArcStr,
     /// The model file, absolute.
     pub model: PathBuf,
     /// The port, 1 to 65535, unique in the fleet.
     pub port: u16,
     /// The address that the server binds, or the path of a unix socket (ends in `.sock`).
-    pub host: Text,
+    pub host: ArcStr,
     /// Whether it is started by itself.
     pub enabled: bool,
     /// Quantisation or another class of quality.
-    pub tier: Option<Text>,
+    pub tier: Option<ArcStr>,
     /// Whether the model thinks before it answers.
     pub thinking: bool,
     /// The executable: an absolute path, or a bare name that is looked up in PATH at launch.

@@ -61,12 +61,12 @@ pub enum AdmissionPolicy {
 
 /// The machine that a configuration is resolved for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Host {
+pub struct HostEnvironment {
     /// CPUs that this process may use (affinity, cgroup); at least 1. Caps the built-in default of `threads`.
     pub cpus: usize,
 }
 
-impl Host {
+impl HostEnvironment {
     /// This machine. Where the usable CPUs cannot be told, one is assumed.
     pub fn current() -> Self {
         Self { cpus: std::thread::available_parallelism().map_or(1, usize::from) }

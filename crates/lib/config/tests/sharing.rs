@@ -4,16 +4,16 @@
 
 use std::sync::Arc;
 
-use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
+use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment};
 
 const TEXT: &str = "[[servers]]\nid='a'\nmodel='a.gguf'\ntier='F16'\n\
                     [[servers]]\nid='b'\nmodel='b.gguf'\ntier='F16'\n\
                     [[servers]]\nid='c'\nmodel='c.gguf'\nflags={ctx-size=1}\nstop={grace='1s'}\n\
                     [profiles.some]\nservers=['a', 'c']\n";
-const HOST: Host = Host { cpus: 4 };
+const HOST: HostEnvironment = HostEnvironment { cpus: 4 };
 
 fn parse(text: &str) -> Configuration {
-    let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).unwrap();
+    let configuration = Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).unwrap();
     configuration.with_discovered(Default::default()).unwrap().without_text()
 }
 

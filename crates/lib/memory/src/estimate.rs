@@ -292,10 +292,11 @@ mod tests {
         fs::write(&adapter, [0; 1000]).expect("writable");
         let text = |flags: &str| format!("[[servers]]\nid = \"a\"\nmodel = {:?}\nflags = {{ {flags} }}\n", model);
         let demand = |flags: &str| {
-            let source = llama_warden_config::Source::text("/", text(flags));
+            let source = llama_warden_config::ConfigSource::text("/", text(flags));
             let environment = llama_warden_config::Environment::default();
             let configuration = llama_warden_config::Configuration::parse(&source, &environment).expect("valid");
-            let fleet = configuration.resolve(None, &llama_warden_config::Host { cpus: 1 }).expect("no profile");
+            let fleet =
+                configuration.resolve(None, &llama_warden_config::HostEnvironment { cpus: 1 }).expect("no profile");
             estimate(fleet.get("a").expect("configured"), false)
         };
         let plain = demand("ctx-size = 0").expect("readable");

@@ -146,16 +146,16 @@ impl CacheType {
 
 #[cfg(test)]
 mod tests {
-    use llama_warden_config::{Configuration, Environment, Host, Source};
+    use llama_warden_config::{ConfigSource, Configuration, Environment, HostEnvironment};
 
     use super::*;
 
     /// The options of a server in a configuration with these lines.
     fn options(server: &str) -> Options {
         let text = format!("[[servers]]\nid = \"a\"\nmodel = \"a.gguf\"\n{server}\n");
-        let source = Source::text("/", text);
+        let source = ConfigSource::text("/", text);
         let configuration = Configuration::parse(&source, &Environment::default()).expect("valid");
-        let fleet = configuration.resolve(None, &Host { cpus: 1 }).expect("no profile");
+        let fleet = configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("no profile");
         Options::of(fleet.get("a").expect("configured"))
     }
 

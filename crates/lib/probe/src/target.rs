@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use llama_warden_config::{FlagValue, ServerSpec, Text};
+use llama_warden_config::{ArcStr, FlagValue, ServerSpec};
 use llama_warden_support::blocking;
 
 /// Where a server listens.
@@ -12,7 +12,7 @@ pub enum Address {
     /// On this host and port.
     Tcp {
         /// A name or an address, never an unspecified one.
-        host: Text,
+        host: ArcStr,
         /// The port.
         port: u16,
     },
@@ -45,7 +45,7 @@ pub enum Key {
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Text(_) => f.write_str("Text(…)"),
+            Self::Text(_) => f.write_str("ArcStr(…)"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
         }
     }
@@ -97,7 +97,7 @@ pub fn model_names(spec: &ServerSpec) -> Vec<String> {
     names
 }
 
-fn address(host: &Text, port: u16) -> Address {
+fn address(host: &ArcStr, port: u16) -> Address {
     if Path::new(&**host).extension().is_some_and(|extension| extension == "sock") {
         return Address::Unix(host.as_str().into());
     }

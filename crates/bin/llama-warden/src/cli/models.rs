@@ -1,7 +1,7 @@
 //! `models`: what discovery finds in folders. Needs no daemon.
 
 use llama_warden_catalog::{DiscoveredModel, ModelKind, ProblemReason};
-use llama_warden_config::{Environment, Source};
+use llama_warden_config::{ConfigSource, Environment};
 
 use super::args::Global;
 use super::fleet_args::ModelsArgs;
@@ -48,7 +48,7 @@ fn named(global: &Global, args: &ModelsArgs) -> Result<ModelsReport, Failure> {
     let loaded = Loaded::find(global.config.as_deref()).or_else(|failure| match &global.config {
         Some(_) => Err(failure),
         // Models can be looked at while the configuration is being mended.
-        None => Loaded::parse(&Source::none("/"), Environment::current()),
+        None => Loaded::parse(&ConfigSource::none("/"), Environment::current()),
     })?;
     let remembered = loaded.state_dir().map(|state| PortBook::new(&state).recall()).unwrap_or_default();
     let folders = Folders { enabled, ..Folders::default() };

@@ -17,7 +17,7 @@ use std::time::Duration;
 use llama_warden_api::{ListenSettings, Listeners, Token};
 use llama_warden_bus::{Bus, EventDraft};
 use llama_warden_component::{Host, HostSettings, RunningHost};
-use llama_warden_config::{Fleet, Source, TcpAddress};
+use llama_warden_config::{ConfigSource, Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_supervisor::Limits;
@@ -251,7 +251,7 @@ fn read_token(path: &Path) -> Result<Token, Failure> {
 }
 
 /// The watch on the file of a configuration. The daemon does without where the kernel gives none: HUP is left.
-fn watch_configuration(source: &Source) -> Option<ConfigWatch> {
+fn watch_configuration(source: &ConfigSource) -> Option<ConfigWatch> {
     let path = source.path.as_ref().map(|path| source.directory.join(path.file_name().unwrap_or_default()))?;
     match ConfigWatch::new(&path, source.text.clone()) {
         Ok(watch) => Some(watch),

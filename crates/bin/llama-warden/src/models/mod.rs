@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use llama_warden_catalog::{DiscoveredModel, ModelKind, Report, assign_ports, discover, inspect};
-use llama_warden_config::{Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, Host, ServerSpec};
+use llama_warden_config::{Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, HostEnvironment, ServerSpec};
 use llama_warden_events::ServerId;
 
 use crate::exit::{Exit, Failure};
@@ -71,7 +71,7 @@ impl Inventory {
     pub fn resting(mut self, profile: Option<&str>, before: &Fleet) -> Self {
         let configuration = Arc::unwrap_or_clone(self.loaded.configuration).without_text().sharing(before);
         // Whoever takes the profile up is told that there is none.
-        let in_force = configuration.resolve(profile, &Host::current()).unwrap_or_default();
+        let in_force = configuration.resolve(profile, &HostEnvironment::current()).unwrap_or_default();
         self.loaded.configuration = Arc::new(configuration.sharing(&in_force));
         self
     }

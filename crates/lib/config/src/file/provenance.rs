@@ -6,11 +6,11 @@ use crate::file::toml_tree::{Data, Node};
 
 /// Dotted paths of everything that is written.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Written {
+pub(crate) struct WrittenKeys {
     keys: BTreeSet<String>,
 }
 
-impl Written {
+impl WrittenKeys {
     pub(crate) fn of(root: &Node) -> Self {
         let mut written = Self::default();
         written.collect(root);

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::arc_str::Text;
+use crate::arc_str::ArcStr;
 use crate::environment::Environment;
 use crate::problem::{Location, Problem, Problems};
 
@@ -12,18 +12,18 @@ pub const DEFAULT_TOML: &str = include_str!("../../../../../config/default.toml"
 
 /// What a user configured: a text, which is laid over [`DEFAULT_TOML`], and folders that the command line names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub struct ConfigSource {
     /// The file as the user names it; `None` where no file was found, and the built-in defaults are all there is.
     pub path: Option<PathBuf>,
     /// What relative paths in it are relative to; absolute.
     pub directory: PathBuf,
     /// What the user wrote. Shared, since it is as large as the file.
-    pub text: Text,
+    pub text: ArcStr,
     /// Folders with models beside those of `models.dirs`, absolute.
     pub model_dirs: Vec<PathBuf>,
 }
 
-impl Source {
+impl ConfigSource {
     /// No file: the built-in defaults alone.
     pub fn none(directory: impl Into<PathBuf>) -> Self {
         Self::text(directory, "")
@@ -53,17 +53,17 @@ impl Source {
 /// `./llama-warden.toml`, `$XDG_CONFIG_HOME/llama-warden/config.toml` and `/etc/llama-warden/config.toml`, else none.
 ///
 /// A file that was named, or that exists, and cannot be read is an error; the search never skips it silently.
-pub fn find(explicit: Option<&Path>, environment: &Environment, directory: &Path) -> Result<Source, Problems> {
+pub fn find(explicit: Option<&Path>, environment: &Environment, directory: &Path) -> Result<ConfigSource, Problems> {
     let named = explicit.or_else(|| environment.get("LLAMA_WARDEN_CONFIG").map(Path::new));
     if let Some(path) = named {
-        return Source::read(path, directory);
+        return ConfigSource::read(path, directory);
     }
     let below_home =
         environment.base_dir("XDG_CONFIG_HOME", ".config").map(|base| base.join("llama-warden/config.toml"));
     let candidates =
         [Some(PathBuf::from("llama-warden.toml")), below_home, Some(PathBuf::from("/etc/llama-warden/config.toml"))];
     let found = candidates.into_iter().flatten().find(|path| directory.join(path).symlink_metadata().is_ok());
-    found.map_or_else(|| Ok(Source::none(directory)), |path| Source::read(&path, directory))
+    found.map_or_else(|| Ok(ConfigSource::none(directory)), |path| ConfigSource::read(&path, directory))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Problems {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use crate::arc_str::Text;
+use crate::arc_str::ArcStr;
 
 /// Everything that is wrong with a configuration. Never empty as an error.
 ///
@@ -42,7 +42,7 @@ fn one_per_line(problems: &[Problem]) -> String {
 /// How problems are rendered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RenderStyle {
-    /// Text alone.
+    /// Text without colours.
     Plain,
     /// With ANSI colours.
     Coloured,
@@ -110,7 +110,7 @@ pub struct Document {
     /// The file as the user names it.
     pub name: String,
     /// All of it.
-    pub text: Text,
+    pub text: ArcStr,
     /// Who wrote it.
     pub layer: Layer,
 }

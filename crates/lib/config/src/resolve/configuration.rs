@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::arc_str::Text;
+use crate::arc_str::ArcStr;
 use crate::environment::Environment;
 use crate::file::env_overrides;
-use crate::file::provenance::Written;
+use crate::file::provenance::WrittenKeys;
 use crate::file::reader::{At, Reader, Value};
-use crate::file::source::{DEFAULT_TOML, Source};
+use crate::file::source::{ConfigSource, DEFAULT_TOML};
 use crate::file::tables::{File, Profile};
 use crate::file::toml_tree;
 use crate::problem::{Document, Layer, Location, Problem, Problems};
@@ -19,7 +19,7 @@ use crate::resolve::flags::{self, OwnFlags};
 use crate::resolve::identities::Planned;
 use crate::resolve::profiles::{self, Known, Open};
 use crate::server_spec::{Fleet, ServerSpec};
-use crate::settings::{DaemonSettings, Host, LogSettings, ProfileSummary, StartSettings};
+use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, ProfileSummary, StartSettings};
 
 /// A configuration in which nothing is wrong.
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct Configuration {
     pub(crate) path: Option<PathBuf>,
     pub(crate) file: File,
     pub(crate) environment: Environment,
-    pub(crate) written: Written,
+    pub(crate) written: WrittenKeys,
     daemon: DaemonSettings,
     logs: LogSettings,
     start: StartSettings,
@@ -59,14 +59,14 @@ impl Configuration {
     ///
     /// No model file is looked at: what a profile says of models that may lie in the folders of models, or of tiers that
     /// stand in a model's header, is checked by [`Self::with_discovered`].
-    pub fn parse(source: &Source, environment: &Environment) -> Result<Self, Problems> {
+    pub fn parse(source: &ConfigSource, environment: &Environment) -> Result<Self, Problems> {
         let mut reader = Reader::default();
         let built_in = read_tree(&document("config/default.toml", DEFAULT_TOML.into(), Layer::BuiltIn))?;
         let built_in = File::read(&built_in, &mut reader).unwrap_or_default();
         let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
         let mut user = read_tree(&document(&name, source.text.clone(), Layer::User))?;
         reader.problems.extend(env_overrides::apply(environment, &mut user));
-        let written = Written::of(&user);
+        let written = WrittenKeys::of(&user);
         let file = built_in.overlaid(File::read(&user, &mut reader).unwrap_or_default());
 
         let mut checker = Checker { file: &file, written: &written, problems: reader.problems };
@@ -105,7 +105,7 @@ impl Configuration {
     /// `profile` = `None` takes `daemon.profile`; an empty name means no profile, which enables what says
     /// `enabled = true`. Options: `[flags]` < profile < server; those of a profile go to its own servers alone.
     /// Fails only when there is no such profile.
-    pub fn resolve(&self, profile: Option<&str>, host: &Host) -> Result<Fleet, Problems> {
+    pub fn resolve(&self, profile: Option<&str>, host: &HostEnvironment) -> Result<Fleet, Problems> {
         let profile = self.chosen(profile)?;
         let merged = |over: Option<&Profile>| {
             let tables = [self.file.flags.as_ref(), over.and_then(|profile| profile.flags.as_ref())];
@@ -145,7 +145,7 @@ impl Configuration {
     #[must_use]
     pub fn without_text(mut self) -> Self {
         self.file.servers = None;
-        self.written = Written::default();
+        self.written = WrittenKeys::default();
         self.servers.shrink_to_fit();
         self
     }
@@ -252,7 +252,7 @@ impl Resolvable {
     }
 }
 
-fn document(name: &str, text: Text, layer: Layer) -> Arc<Document> {
+fn document(name: &str, text: ArcStr, layer: Layer) -> Arc<Document> {
     Arc::new(Document { name: name.to_owned(), text, layer })
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use llama_warden_events::Signal;
 
 use crate::address::is_host_name;
-use crate::file::provenance::Written;
+use crate::file::provenance::WrittenKeys;
 use crate::file::reader::{At, overlay};
 use crate::file::tables::{File, Hooks, Restart, Server, Stop};
 use crate::file::values::Line;
@@ -17,7 +17,7 @@ use crate::settings::OnDaemonDeath;
 /// Looks at the merged file and collects problems.
 pub(crate) struct Checker<'a> {
     pub(crate) file: &'a File,
-    pub(crate) written: &'a Written,
+    pub(crate) written: &'a WrittenKeys,
     pub(crate) problems: Vec<Problem>,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::arc_str::Text;
+use crate::arc_str::ArcStr;
 use crate::file::reader::{At, Value, overlay};
 use crate::file::tables::{Daemon, File, LlamaServer, Logs, Server, Start};
 use crate::file::tables::{Health, Hooks, Readiness, Restart, Stop};
@@ -24,7 +24,7 @@ pub(crate) struct Specs<'a> {
 /// What servers are that say nothing else of their own, kept once for all of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Common {
-    pub(crate) host: Text,
+    pub(crate) host: ArcStr,
     binary: Arc<Path>,
     env: Shared<BTreeMap<String, String>>,
     readiness: Shared<ReadinessSpec>,
@@ -126,7 +126,7 @@ impl Specs<'_> {
         let server: &Server = planned.written;
         let file = self.file;
         let shared: LlamaServer = need(&file.llama_server, "llama-server")?;
-        let own = |line: &Option<At<Line>>| line.as_ref().map(|line| Text::from(line.value.0.as_str()));
+        let own = |line: &Option<At<Line>>| line.as_ref().map(|line| ArcStr::from(line.value.0.as_str()));
         let own_host = server.host.as_ref().map(|host| self.host(&host.value.0));
         let own_hooks = server.hooks.as_ref().map(|hooks| self.hooks(&hooks.value).into());
         let own_binary = server.binary.as_ref().map(|binary| self.program(&binary.value.0).into());
@@ -181,7 +181,7 @@ impl Specs<'_> {
         }
     }
 
-    fn host(&self, host: &str) -> Text {
+    fn host(&self, host: &str) -> ArcStr {
         if host.ends_with(".sock") { self.absolute(host).to_string_lossy().as_ref().into() } else { host.into() }
     }
 

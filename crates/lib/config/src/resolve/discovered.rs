@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use llama_warden_events::ServerId;
 
-use crate::arc_str::Text;
+use crate::arc_str::ArcStr;
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::At;
 use crate::file::tables::Server;
@@ -104,10 +104,10 @@ impl Configuration {
 
 /// The tiers of all servers. There are few, each of which is kept once.
 #[derive(Debug, Default)]
-struct Tiers(BTreeSet<Text>);
+struct Tiers(BTreeSet<ArcStr>);
 
 impl Tiers {
-    fn shared(&mut self, tier: Text) -> Text {
+    fn shared(&mut self, tier: ArcStr) -> ArcStr {
         let known = self.0.get(&tier).cloned();
         known.unwrap_or_else(|| {
             self.0.insert(tier.clone());

@@ -3,7 +3,7 @@
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::At;
 use crate::server_spec::{Flag, FlagOrigin, FlagValue, Flags};
-use crate::settings::Host;
+use crate::settings::HostEnvironment;
 use crate::shared::Shared;
 
 /// Options that a server sets itself, by name; few or none.
@@ -17,7 +17,7 @@ impl FlagTable {
 }
 
 /// The options of several tables: the later one wins, name by name.
-pub(crate) fn merge(tables: [Option<&FlagTable>; 2], host: &Host) -> Shared<Flags> {
+pub(crate) fn merge(tables: [Option<&FlagTable>; 2], host: &HostEnvironment) -> Shared<Flags> {
     let entries = tables.into_iter().flatten().flat_map(|table| &table.0);
     Flags::from_iter(entries.map(|(name, at)| (name.clone(), flag(name, at, host)))).into()
 }
@@ -32,7 +32,7 @@ pub(crate) fn with_own(common: &Shared<Flags>, own: &OwnFlags) -> Shared<Flags> 
     flags
 }
 
-fn flag(name: &str, at: &At<FlagValue>, host: &Host) -> Flag {
+fn flag(name: &str, at: &At<FlagValue>, host: &HostEnvironment) -> Flag {
     if !at.location.is_built_in() {
         return Flag { value: at.value.clone(), origin: FlagOrigin::User };
     }
