@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use llama_warden_config::Problems;
+use llama_warden_config::ConfigProblems;
 use llama_warden_events::{ServerId, Signal};
 
 /// How the program ends. The numbers are part of the contract with scripts.
@@ -66,7 +66,7 @@ pub enum Told {
         next_step: Option<String>,
     },
     /// What is wrong with the configuration.
-    Configuration(Problems),
+    Configuration(ConfigProblems),
     /// Everything was told already.
     Nothing,
 }
@@ -99,8 +99,8 @@ impl Failure {
     }
 }
 
-impl From<Problems> for Failure {
-    fn from(problems: Problems) -> Self {
+impl From<ConfigProblems> for Failure {
+    fn from(problems: ConfigProblems) -> Self {
         Self { exit: Exit::Usage, told: Told::Configuration(problems) }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use llama_warden_config::{
-    ConfigSource, Configuration, Environment, Fleet, HostEnvironment, Problem, Problems, RenderStyle, User,
+    ConfigProblem, ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, RenderStyle, User,
     default_state_dir, find,
 };
 use toml::de::DeTable;
@@ -145,14 +145,14 @@ fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Prints problems to standard error, in colour on a terminal.
-pub fn report(problems: &Problems) {
+pub fn report(problems: &ConfigProblems) {
     eprintln!("{}", problems.render(style()));
 }
 
 /// Prints what deserves a second look.
-pub fn report_all(problems: Vec<Problem>) {
+pub fn report_all(problems: Vec<ConfigProblem>) {
     if !problems.is_empty() {
-        report(&Problems(problems));
+        report(&ConfigProblems(problems));
     }
 }
 

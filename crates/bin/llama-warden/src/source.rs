@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use llama_warden_api::ModelsSource;
-use llama_warden_config::{Configuration, Fleet, HostEnvironment, Problems};
+use llama_warden_config::{ConfigProblems, Configuration, Fleet, HostEnvironment};
 use llama_warden_events::{ProfileCard, RefusalReason, Refused, ServerId};
 use llama_warden_supervisor::{Change, FleetSource, Resolved};
 use serde_json::Value;
@@ -34,7 +34,7 @@ impl InForce {
         self.profile.as_deref().unwrap_or("")
     }
 
-    fn fleet(&self) -> Result<Fleet, Problems> {
+    fn fleet(&self) -> Result<Fleet, ConfigProblems> {
         self.loaded.configuration.resolve(Some(self.profile()), &HostEnvironment::current())
     }
 }
@@ -135,7 +135,7 @@ fn warn_of_what_waits(old: &Configuration, new: &Configuration) {
 }
 
 fn resolve(next: &InForce) -> Result<Resolved, Refused> {
-    let unknown = |problems: Problems| {
+    let unknown = |problems: ConfigProblems| {
         let texts: Vec<_> = problems.0.into_iter().map(|problem| problem.message).collect();
         Refused::new(RefusalReason::UnknownProfile, texts.join("\n"))
     };

@@ -27,7 +27,7 @@ pub use arc_str::ArcStr;
 pub use environment::{Environment, User, default_state_dir};
 pub use file::schema::schema;
 pub use file::source::{ConfigSource, DEFAULT_TOML, find};
-pub use problem::{Document, Excerpt, Layer, Location, Problem, Problems, RenderStyle, Severity};
+pub use problem::{ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity};
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};
 pub use server_spec::*;

@@ -6,8 +6,8 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use llama_warden_config::{
-    ConfigSource, Configuration, Discovered, DiscoveredServer, Environment, FlagOrigin, FlagValue, HostEnvironment,
-    Problems,
+    ConfigProblems, ConfigSource, Configuration, Discovered, DiscoveredServer, Environment, FlagOrigin, FlagValue,
+    HostEnvironment,
 };
 
 const HOST: HostEnvironment = HostEnvironment { cpus: 4 };
@@ -31,7 +31,7 @@ flags = { ctx-size = 2000, parallel = 2 }
 servers = ["found"]
 "#;
 
-fn parse(text: &str) -> Result<Configuration, Problems> {
+fn parse(text: &str) -> Result<Configuration, ConfigProblems> {
     Configuration::parse(&ConfigSource::text("/configuration", text), &Environment::default())
 }
 

@@ -2,9 +2,9 @@
 
 #![expect(clippy::panic, reason = "tests end by panicking")]
 
-use llama_warden_config::{ConfigSource, Configuration, Environment, Problems, RenderStyle};
+use llama_warden_config::{ConfigProblems, ConfigSource, Configuration, Environment, RenderStyle};
 
-fn problems(text: &str) -> Problems {
+fn problems(text: &str) -> ConfigProblems {
     let source = ConfigSource::text("/configuration", text);
     match Configuration::parse(&source, &Environment::default()) {
         Ok(_) => panic!("was taken:\n{text}"),

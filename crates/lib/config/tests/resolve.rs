@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use llama_warden_config::{
-    ConfigSource, Configuration, Environment, FlagOrigin, FlagValue, Fleet, HostEnvironment, Location, Problem,
-    Problems, RenderStyle, Severity,
+    ConfigProblem, ConfigProblems, ConfigSource, Configuration, Environment, FlagOrigin, FlagValue, Fleet,
+    HostEnvironment, Location, RenderStyle, Severity,
 };
 
 const HOST: HostEnvironment = HostEnvironment { cpus: 4 };
@@ -56,7 +56,7 @@ flags = { ctx-size = 2000, parallel = 2 }
 servers = ["*"]
 "#;
 
-fn parse_with(text: &str, variables: &[(&str, &str)]) -> Result<Configuration, Problems> {
+fn parse_with(text: &str, variables: &[(&str, &str)]) -> Result<Configuration, ConfigProblems> {
     Configuration::parse(&ConfigSource::text("/configuration", text), &variables.iter().copied().collect())
 }
 
@@ -291,7 +291,7 @@ api-key-file = "gone.key"
         ]
     );
     assert!(warnings.iter().all(|warning| warning.severity == Severity::Warning && warning.help.is_some()));
-    let rendered = Problems(warnings).render(RenderStyle::Coloured);
+    let rendered = ConfigProblems(warnings).render(RenderStyle::Coloured);
     assert!(!rendered.contains("hunter2"), "{rendered}");
 
     let misses_server = || configuration.warnings().iter().any(|warning| warning.message.contains("PATH"));
@@ -326,7 +326,7 @@ fn a_program_that_cannot_be_run_is_a_warning() {
         let path = [("PATH", directory.path())].into_iter().collect();
         let configuration = Configuration::parse(&ConfigSource::text(directory.path(), &text), &path).unwrap();
         let warnings = configuration.warnings();
-        let about = |warning: &&Problem| warning.location.line_and_column().is_some_and(|(line, _)| line == 4);
+        let about = |warning: &&ConfigProblem| warning.location.line_and_column().is_some_and(|(line, _)| line == 4);
         let messages: Vec<_> = warnings.iter().filter(about).map(|warning| warning.message.clone()).collect();
         assert_eq!(messages, expected.into_iter().collect::<Vec<_>>(), "{keys}");
         assert!(warnings.iter().all(|warning| warning.help.is_some()));

@@ -45,7 +45,7 @@ pub enum Key {
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Text(_) => f.write_str("ArcStr(…)"),
+            Self::Text(_) => f.write_str("Text(…)"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
         }
     }

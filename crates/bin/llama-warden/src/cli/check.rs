@@ -1,6 +1,6 @@
 //! `check`: is the configuration right?
 
-use llama_warden_config::{Configuration, Problems};
+use llama_warden_config::{ConfigProblems, Configuration};
 use llama_warden_launcher::Dialect;
 use llama_warden_readiness::Pack;
 use serde_json::json;
@@ -37,7 +37,7 @@ fn report(global: &Global, inventory: &Inventory) -> Result<Exit, Failure> {
         print_json(&json!({
             "valid": true,
             "problems": [],
-            "warnings": Problems(warnings),
+            "warnings": ConfigProblems(warnings),
             "not_in_force": [],
             "models": inventory.models,
             "memory": memory,

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::file::reader::{At, Reader, Value};
-use crate::file::toml_tree::{Data, Node};
-use crate::problem::{Location, Problem};
+use crate::file::reader::{ConfigValue, Located, ValueReader};
+use crate::file::toml_tree::{TomlData, TomlNode};
+use crate::problem::{ConfigProblem, Location};
 use crate::server_spec::FlagValue;
 
 /// Options by long name without dashes.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct FlagTable(pub(crate) BTreeMap<String, At<FlagValue>>);
+pub(crate) struct FlagTable(pub(crate) BTreeMap<String, Located<FlagValue>>);
 
 /// Options that llama-warden passes itself, and the key of the server that says the same.
 const RESERVED: [(&str, &str); 6] = [
@@ -23,10 +23,10 @@ const RESERVED: [(&str, &str); 6] = [
     ("models-dir", "model"),
 ];
 
-impl Value for FlagTable {
+impl ConfigValue for FlagTable {
     const EXPECTED: &'static str = "a table";
 
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         let mut flags = BTreeMap::new();
         for (name, (place, value)) in reader.table::<Self>(node)? {
             if let Some(problem) = name_problem(name, place) {
@@ -54,42 +54,43 @@ impl Value for FlagTable {
 }
 
 /// Why an option cannot be set under this name.
-fn name_problem(name: &str, place: &Location) -> Option<Problem> {
+fn name_problem(name: &str, place: &Location) -> Option<ConfigProblem> {
     if let Some((_, key)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
-        let problem = Problem::error(place, format!("`{name}` is not set as a flag: llama-warden passes it itself"));
+        let problem =
+            ConfigProblem::error(place, format!("`{name}` is not set as a flag: llama-warden passes it itself"));
         return Some(problem.help(format!("set it as the key `{key}` of the server")));
     }
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let bare = name.trim_start_matches('-');
     if bare.is_empty() || !bare.bytes().all(allowed) {
-        let problem = Problem::error(place, format!("`{}` is not the name of an option", name.escape_debug()));
+        let problem = ConfigProblem::error(place, format!("`{}` is not the name of an option", name.escape_debug()));
         return Some(problem.help("write the long name, such as ctx-size"));
     }
     (bare != name).then(|| {
-        let problem = Problem::error(place, format!("`{name}` is written with dashes in front"));
+        let problem = ConfigProblem::error(place, format!("`{name}` is written with dashes in front"));
         problem.help(format!("write `{bare}`"))
     })
 }
 
-impl Value for FlagValue {
+impl ConfigValue for FlagValue {
     const EXPECTED: &'static str = "a boolean, a number, a string or an array of strings";
 
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         match &node.data {
-            Data::Boolean(value) => Some(Self::Switch(*value)),
-            Data::Integer(value) => Some(Self::Integer(*value)),
-            Data::Float(value) if value.is_finite() => Some(Self::Float(*value)),
-            Data::Float(_) => {
+            TomlData::Boolean(value) => Some(Self::Switch(*value)),
+            TomlData::Integer(value) => Some(Self::Integer(*value)),
+            TomlData::Float(value) if value.is_finite() => Some(Self::Float(*value)),
+            TomlData::Float(_) => {
                 reader.refuse(node, "is not a finite number", "write a number such as 0.7");
                 None
             }
-            Data::String(_) => flag_text(node, reader).map(Self::Text),
-            Data::Untyped(_) => flag_text(node, reader).map(guessed),
-            Data::Array(items) => {
+            TomlData::String(_) => flag_text(node, reader).map(Self::Text),
+            TomlData::Untyped(_) => flag_text(node, reader).map(guessed),
+            TomlData::Array(items) => {
                 let texts: Vec<Option<String>> = items.iter().map(|item| repeated(item, reader)).collect();
                 texts.into_iter().collect::<Option<_>>().map(Self::Many)
             }
-            Data::Datetime | Data::Table(_) => {
+            TomlData::Datetime | TomlData::Table(_) => {
                 reader.mismatch::<Self>(node);
                 None
             }
@@ -105,17 +106,17 @@ impl Value for FlagValue {
 }
 
 /// One value of an option that is given several times.
-fn repeated(item: &Node, reader: &mut Reader) -> Option<String> {
+fn repeated(item: &TomlNode, reader: &mut ValueReader) -> Option<String> {
     match &item.data {
-        Data::Integer(value) => Some(value.to_string()),
-        Data::Float(value) => Some(value.to_string()),
+        TomlData::Integer(value) => Some(value.to_string()),
+        TomlData::Float(value) => Some(value.to_string()),
         _ => flag_text(item, reader),
     }
 }
 
 /// A text that is passed as the value of an option. One that looks like an option would be taken for one by builds
 /// whose option has an optional value, so it can only be meant as smuggled.
-fn flag_text(node: &Node, reader: &mut Reader) -> Option<String> {
+fn flag_text(node: &TomlNode, reader: &mut ValueReader) -> Option<String> {
     let text = reader.text::<String>(node)?;
     if text.contains(['\n', '\r']) {
         reader.refuse(node, "contains a line break", "write it on one line, or use the option that reads a file");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::file::toml_tree::{Data, Node};
+use crate::file::toml_tree::{TomlData, TomlNode};
 
 /// Dotted paths of everything that is written.
 #[derive(Debug, Clone, Default)]
@@ -11,21 +11,21 @@ pub(crate) struct WrittenKeys {
 }
 
 impl WrittenKeys {
-    pub(crate) fn of(root: &Node) -> Self {
+    pub(crate) fn of(root: &TomlNode) -> Self {
         let mut written = Self::default();
         written.collect(root);
         written
     }
 
-    fn collect(&mut self, node: &Node) {
+    fn collect(&mut self, node: &TomlNode) {
         match &node.data {
-            Data::Table(entries) => {
+            TomlData::Table(entries) => {
                 for (_, value) in entries.values() {
                     self.keys.insert(value.path.clone());
                     self.collect(value);
                 }
             }
-            Data::Array(items) => items.iter().for_each(|item| self.collect(item)),
+            TomlData::Array(items) => items.iter().for_each(|item| self.collect(item)),
             _ => {}
         }
     }

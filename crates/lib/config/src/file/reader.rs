@@ -4,23 +4,23 @@ use std::collections::BTreeMap;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::file::toml_tree::{Data, Node, Table};
-use crate::problem::{Location, Problem};
+use crate::file::toml_tree::{TomlData, TomlNode, TomlTable};
+use crate::problem::{ConfigProblem, Location};
 
 /// A value and where it was written.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct At<T> {
+pub(crate) struct Located<T> {
     pub(crate) value: T,
     pub(crate) location: Location,
 }
 
 /// Something that a key can be set to.
-pub(crate) trait Value: Sized + Clone {
+pub(crate) trait ConfigValue: Sized + Clone {
     /// What is expected, with its article, for messages: `a duration such as "10s"`.
     const EXPECTED: &'static str;
 
     /// Reads it, or reports why not and gives `None`.
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self>;
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self>;
 
     /// What an editor should know of it.
     fn schema(generator: &mut SchemaGenerator) -> Schema;
@@ -33,38 +33,38 @@ pub(crate) trait Value: Sized + Clone {
 
 /// Collects problems.
 #[derive(Debug, Default)]
-pub(crate) struct Reader {
-    pub(crate) problems: Vec<Problem>,
+pub(crate) struct ValueReader {
+    pub(crate) problems: Vec<ConfigProblem>,
 }
 
-impl Reader {
+impl ValueReader {
     /// Reads a value and remembers its place.
-    pub(crate) fn read<T: Value>(&mut self, node: &Node) -> Option<At<T>> {
-        T::read(node, self).map(|value| At { value, location: node.location.clone() })
+    pub(crate) fn read<T: ConfigValue>(&mut self, node: &TomlNode) -> Option<Located<T>> {
+        T::read(node, self).map(|value| Located { value, location: node.location.clone() })
     }
 
     /// Reports that a node has another type than the one expected.
-    pub(crate) fn mismatch<T: Value>(&mut self, node: &Node) {
+    pub(crate) fn mismatch<T: ConfigValue>(&mut self, node: &TomlNode) {
         let message = match &node.data {
-            Data::Untyped(text) => format!("`{}` must be {}, not `{text}`", node.path, T::EXPECTED),
+            TomlData::Untyped(text) => format!("`{}` must be {}, not `{text}`", node.path, T::EXPECTED),
             data => format!("`{}` must be {}, not {}", node.path, T::EXPECTED, data.kind()),
         };
-        self.problems.push(Problem::error(&node.location, message).help(format!("write {}", T::EXPECTED)));
+        self.problems.push(ConfigProblem::error(&node.location, message).help(format!("write {}", T::EXPECTED)));
     }
 
     /// Reports that a value has the right type and cannot be taken.
-    pub(crate) fn refuse(&mut self, node: &Node, why: impl std::fmt::Display, help: impl Into<String>) {
-        self.problems.push(Problem::error(&node.location, format!("`{}` {why}", node.path)).help(help));
+    pub(crate) fn refuse(&mut self, node: &TomlNode, why: impl std::fmt::Display, help: impl Into<String>) {
+        self.problems.push(ConfigProblem::error(&node.location, format!("`{}` {why}", node.path)).help(help));
     }
 
     /// The text of a node. A NUL byte ends a C string, so it is refused wherever text is read.
-    pub(crate) fn text<'a, T: Value>(&mut self, node: &'a Node) -> Option<&'a str> {
+    pub(crate) fn text<'a, T: ConfigValue>(&mut self, node: &'a TomlNode) -> Option<&'a str> {
         match &node.data {
-            Data::String(text) | Data::Untyped(text) if text.contains('\0') => {
+            TomlData::String(text) | TomlData::Untyped(text) if text.contains('\0') => {
                 self.refuse(node, "contains a NUL character", "remove it: no argument or path can carry one");
                 None
             }
-            Data::String(text) | Data::Untyped(text) => Some(text),
+            TomlData::String(text) | TomlData::Untyped(text) => Some(text),
             _ => {
                 self.mismatch::<T>(node);
                 None
@@ -73,9 +73,9 @@ impl Reader {
     }
 
     /// The entries of a table.
-    pub(crate) fn table<'a, T: Value>(&mut self, node: &'a Node) -> Option<&'a Table> {
+    pub(crate) fn table<'a, T: ConfigValue>(&mut self, node: &'a TomlNode) -> Option<&'a TomlTable> {
         match &node.data {
-            Data::Table(table) => Some(table),
+            TomlData::Table(table) => Some(table),
             _ => {
                 self.mismatch::<T>(node);
                 None
@@ -85,7 +85,7 @@ impl Reader {
 
     /// Reports a key that its table does not know.
     pub(crate) fn unknown_key(&mut self, location: &Location, path: &str, key: &str, known: &[&str]) {
-        let problem = Problem::error(location, format!("unknown key `{path}`"));
+        let problem = ConfigProblem::error(location, format!("unknown key `{path}`"));
         let help = crate::problem::suggest::suggestion(key, known.iter().copied());
         self.problems.push(match help {
             Some(help) => problem.help(help),
@@ -95,24 +95,26 @@ impl Reader {
 }
 
 /// `upper` where it is written, merged with what lies below it.
-pub(crate) fn overlay<T: Value>(lower: Option<At<T>>, upper: Option<At<T>>) -> Option<At<T>> {
+pub(crate) fn overlay<T: ConfigValue>(lower: Option<Located<T>>, upper: Option<Located<T>>) -> Option<Located<T>> {
     match (lower, upper) {
-        (Some(lower), Some(upper)) => Some(At { value: lower.value.overlaid(upper.value), location: upper.location }),
+        (Some(lower), Some(upper)) => {
+            Some(Located { value: lower.value.overlaid(upper.value), location: upper.location })
+        }
         (lower, upper) => upper.or(lower),
     }
 }
 
-impl<T: Value> Value for Vec<At<T>> {
+impl<T: ConfigValue> ConfigValue for Vec<Located<T>> {
     const EXPECTED: &'static str = "an array";
 
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         match &node.data {
-            Data::Array(items) => {
+            TomlData::Array(items) => {
                 // All items are read before the first failure counts, so that each is told; half an array is none.
-                let items: Vec<Option<At<T>>> = items.iter().map(|item| reader.read(item)).collect();
+                let items: Vec<Option<Located<T>>> = items.iter().map(|item| reader.read(item)).collect();
                 items.into_iter().collect()
             }
-            Data::Untyped(_) => {
+            TomlData::Untyped(_) => {
                 reader.refuse(node, "cannot be set by an environment variable", "set the array in the file");
                 None
             }
@@ -129,10 +131,10 @@ impl<T: Value> Value for Vec<At<T>> {
     }
 }
 
-impl<T: Value> Value for BTreeMap<String, At<T>> {
+impl<T: ConfigValue> ConfigValue for BTreeMap<String, Located<T>> {
     const EXPECTED: &'static str = "a table";
 
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         let table = reader.table::<Self>(node)?;
         Some(table.iter().filter_map(|(key, (_, node))| Some((key.clone(), reader.read(node)?))).collect())
     }
@@ -175,7 +177,7 @@ macro_rules! table {
         $(#[doc = $about])+
         #[derive(Debug, Clone, Default, PartialEq)]
         pub(crate) struct $name {
-            $($(#[doc = $doc])+ pub(crate) $field: Option<$crate::file::reader::At<$type>>,)+
+            $($(#[doc = $doc])+ pub(crate) $field: Option<$crate::file::reader::Located<$type>>,)+
         }
 
         impl $name {
@@ -183,10 +185,10 @@ macro_rules! table {
             pub(crate) const KEYS: &'static [&'static str] = &[$($key),+];
         }
 
-        impl $crate::file::reader::Value for $name {
+        impl $crate::file::reader::ConfigValue for $name {
             const EXPECTED: &'static str = "a table";
 
-            fn read(node: &$crate::file::toml_tree::Node, reader: &mut $crate::file::reader::Reader) -> Option<Self> {
+            fn read(node: &$crate::file::toml_tree::TomlNode, reader: &mut $crate::file::reader::ValueReader) -> Option<Self> {
                 let mut this = Self::default();
                 for (key, (place, value)) in reader.table::<Self>(node)? {
                     match key.as_str() {
@@ -213,7 +215,7 @@ macro_rules! table {
 
             fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 let properties = [$(
-                    ($key, <$type as $crate::file::reader::Value>::schema(generator), concat!($($doc),+)),
+                    ($key, <$type as $crate::file::reader::ConfigValue>::schema(generator), concat!($($doc),+)),
                 )+];
                 $crate::file::reader::table_schema(concat!($($about),+), properties)
             }

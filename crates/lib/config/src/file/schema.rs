@@ -4,12 +4,13 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value as Json;
 
 use crate::file::source::DEFAULT_TOML;
-use crate::file::tables::File;
+use crate::file::tables::ConfigFile;
 
 /// The JSON Schema (draft 2020-12) of a configuration file. Every key is described; unknown ones are refused.
 pub fn schema() -> Json {
-    let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<File>();
+    let schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<ConfigFile>();
     let mut schema = schema.to_value();
+    schema["title"] = "Configuration of llama-warden".into();
     for (table, key) in REQUIRED {
         schema["$defs"][table]["required"] = Json::from([key]);
     }

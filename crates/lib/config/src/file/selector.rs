@@ -3,9 +3,9 @@
 use llama_warden_events::ServerId;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::file::reader::{Reader, Value, table};
-use crate::file::toml_tree::{Data, Node};
-use crate::file::values::Pattern;
+use crate::file::reader::{ConfigValue, ValueReader, table};
+use crate::file::toml_tree::{TomlData, TomlNode};
+use crate::file::values::GlobPattern;
 
 /// Names servers of a profile.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,17 +20,17 @@ table! {
     /// Servers by tier.
     ByTier {
         /// A glob over the tiers of the servers.
-        "tier" => tier: Pattern,
+        "tier" => tier: GlobPattern,
     }
 }
 
-impl Value for Selector {
+impl ConfigValue for Selector {
     const EXPECTED: &'static str = "an id, a glob, or { tier = \"glob\" }";
 
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         match &node.data {
-            Data::String(_) => Pattern::read(node, reader).map(|pattern| Self::Id(pattern.0)),
-            Data::Table(table) => {
+            TomlData::String(_) => GlobPattern::read(node, reader).map(|pattern| Self::Id(pattern.0)),
+            TomlData::Table(table) => {
                 let by_tier = ByTier::read(node, reader)?;
                 if table.is_empty() {
                     reader.refuse(node, "names no tier", "write { tier = \"Q4_K_*\" }");
@@ -45,7 +45,7 @@ impl Value for Selector {
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
-        let text = Pattern::schema(generator);
+        let text = GlobPattern::schema(generator);
         let by_tier = ByTier::schema(generator);
         json_schema!({ "anyOf": [text, by_tier] })
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::arc_str::ArcStr;
 use crate::environment::Environment;
-use crate::problem::{Location, Problem, Problems};
+use crate::problem::{ConfigProblem, ConfigProblems, Location};
 
 /// The built-in defaults, which are also the template: every key with its default and one line of documentation.
 pub const DEFAULT_TOML: &str = include_str!("../../../../../config/default.toml");
@@ -35,7 +35,7 @@ impl ConfigSource {
     }
 
     /// Reads a file. A relative path is relative to `directory`.
-    pub fn read(path: &Path, directory: &Path) -> Result<Self, Problems> {
+    pub fn read(path: &Path, directory: &Path) -> Result<Self, ConfigProblems> {
         let absolute = directory.join(path);
         let text = std::fs::read_to_string(&absolute).map_err(|error| unreadable(path, &error))?;
         let parent = absolute.parent().unwrap_or(directory).to_path_buf();
@@ -53,7 +53,11 @@ impl ConfigSource {
 /// `./llama-warden.toml`, `$XDG_CONFIG_HOME/llama-warden/config.toml` and `/etc/llama-warden/config.toml`, else none.
 ///
 /// A file that was named, or that exists, and cannot be read is an error; the search never skips it silently.
-pub fn find(explicit: Option<&Path>, environment: &Environment, directory: &Path) -> Result<ConfigSource, Problems> {
+pub fn find(
+    explicit: Option<&Path>,
+    environment: &Environment,
+    directory: &Path,
+) -> Result<ConfigSource, ConfigProblems> {
     let named = explicit.or_else(|| environment.get("LLAMA_WARDEN_CONFIG").map(Path::new));
     if let Some(path) = named {
         return ConfigSource::read(path, directory);
@@ -66,8 +70,8 @@ pub fn find(explicit: Option<&Path>, environment: &Environment, directory: &Path
     found.map_or_else(|| Ok(ConfigSource::none(directory)), |path| ConfigSource::read(&path, directory))
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Problems {
-    let problem = Problem::error(&Location::File(path.to_path_buf()), format!("cannot be read: {error}"));
+fn unreadable(path: &Path, error: &io::Error) -> ConfigProblems {
+    let problem = ConfigProblem::error(&Location::File(path.to_path_buf()), format!("cannot be read: {error}"));
     match error.kind() {
         io::ErrorKind::NotFound => {
             problem.help("check the path, or start from the template config/default.toml").into()

@@ -10,15 +10,15 @@ use llama_warden_events::{ServerId, Signal};
 
 use crate::address::ListenAddress;
 use crate::file::flag_table::FlagTable;
-use crate::file::reader::{At, table};
+use crate::file::reader::{Located, table};
 use crate::file::selector::Selector;
-use crate::file::values::{ByteSize, Line, OptionalPeriod, Pattern, Positive};
+use crate::file::values::{ByteSize, GlobPattern, OptionalPeriod, PositiveDuration, SingleLine};
 use crate::server_spec::{Confirm, OnTimeout, RestartPolicy};
 use crate::settings::{AdmissionPolicy, OnDaemonDeath};
 
 table! {
     /// The configuration of llama-warden.
-    File {
+    ConfigFile {
         /// The daemon itself.
         "daemon" => daemon: Daemon,
         /// How llama-server is launched.
@@ -40,9 +40,9 @@ table! {
         /// Where model files are looked for.
         "models" => models: Models,
         /// One server each.
-        "servers" => servers: Vec<At<Server>>,
+        "servers" => servers: Vec<Located<Server>>,
         /// Named sets of servers.
-        "profiles" => profiles: BTreeMap<String, At<Profile>>,
+        "profiles" => profiles: BTreeMap<String, Located<Profile>>,
     }
 }
 
@@ -52,15 +52,15 @@ table! {
         /// HTTP address for status, control and metrics, as HOST:PORT; "" = the unix socket alone.
         "listen" => listen: ListenAddress,
         /// Where state is kept; "" = $XDG_STATE_HOME/llama-warden, or /var/lib/llama-warden as root.
-        "state-dir" => state_dir: Line,
+        "state-dir" => state_dir: SingleLine,
         /// File with the bearer token that HTTP asks for; "" = none.
-        "token-file" => token_file: Line,
+        "token-file" => token_file: SingleLine,
         /// The profile to start; "" = every enabled server.
         "profile" => profile: String,
         /// What becomes of the servers when the daemon dies: "kill", or "adopt" (not built yet).
         "on-daemon-death" => on_daemon_death: OnDaemonDeath,
         /// Longest time for a shutdown.
-        "shutdown-deadline" => shutdown_deadline: Positive,
+        "shutdown-deadline" => shutdown_deadline: PositiveDuration,
     }
 }
 
@@ -68,19 +68,19 @@ table! {
     /// How llama-server is launched.
     LlamaServer {
         /// The executable: a name that is looked up in PATH, or a path.
-        "binary" => binary: Line,
+        "binary" => binary: SingleLine,
         /// The address that servers bind.
-        "host" => host: Line,
+        "host" => host: SingleLine,
         /// First port for servers without a port of their own.
         "first-port" => first_port: NonZeroU16,
         /// Added to the environment of every server.
-        "env" => env: BTreeMap<String, At<String>>,
+        "env" => env: BTreeMap<String, Located<String>>,
         /// More names of variables, as globs, that every server inherits.
-        "env-pass" => env_pass: Vec<At<Pattern>>,
+        "env-pass" => env_pass: Vec<Located<GlobPattern>>,
         /// Arguments of every server, verbatim, after everything else.
-        "args" => args: Vec<At<Line>>,
+        "args" => args: Vec<Located<SingleLine>>,
         /// Folder with more flag dialects; "" = none.
-        "dialects-dir" => dialects_dir: Line,
+        "dialects-dir" => dialects_dir: SingleLine,
     }
 }
 
@@ -88,7 +88,7 @@ table! {
     /// How a server becomes ready.
     Readiness {
         /// The hard cap from launch to ready.
-        "timeout" => timeout: Positive,
+        "timeout" => timeout: PositiveDuration,
         /// What happens to a silent server at the cap: "assume-ready" or "fail".
         "on-timeout" => on_timeout: OnTimeout,
         /// No sign of life for this long means failed; "0s" = off.
@@ -96,7 +96,7 @@ table! {
         /// The name of a detector pack; "auto" = chosen by build.
         "detector" => detector: String,
         /// Folder with more detector packs; "" = none. For all servers: only in `[readiness]`.
-        "detectors-dir" => detectors_dir: Line,
+        "detectors-dir" => detectors_dir: SingleLine,
         /// What confirms a ready line: "health" (the probe) or "none" (the line is trusted).
         "confirm" => confirm: Confirm,
     }
@@ -108,7 +108,7 @@ table! {
         /// Time before KILL; "0s" = KILL at once.
         "grace" => grace: Duration,
         /// Signals before KILL, each at most once; each gets its share of the grace.
-        "ladder" => ladder: Vec<At<Signal>>,
+        "ladder" => ladder: Vec<Located<Signal>>,
     }
 }
 
@@ -142,9 +142,9 @@ table! {
     /// How a ready server is watched.
     Health {
         /// Time between probes.
-        "interval" => interval: Positive,
+        "interval" => interval: PositiveDuration,
         /// Longest time for an answer.
-        "timeout" => timeout: Positive,
+        "timeout" => timeout: PositiveDuration,
         /// Failed looks in a row before the server counts as not ready. It fails at one more in which it neither answers nor
         /// computes.
         "failures" => failures: NonZeroU32,
@@ -168,7 +168,7 @@ table! {
     /// Where model files are looked for.
     Models {
         /// Folders that are scanned for *.gguf. Each model that no server names is one to start by its id or by a profile.
-        "dirs" => dirs: Vec<At<Line>>,
+        "dirs" => dirs: Vec<Located<SingleLine>>,
     }
 }
 
@@ -177,15 +177,15 @@ table! {
     /// file; one without is looked up in PATH.
     Hooks {
         /// Before anything is looked at for a launch, which waits for it and fails with it.
-        "pre-start" => pre_start: Vec<At<Line>>,
+        "pre-start" => pre_start: Vec<Located<SingleLine>>,
         /// After ready.
-        "post-ready" => post_ready: Vec<At<Line>>,
+        "post-ready" => post_ready: Vec<Located<SingleLine>>,
         /// Before the first signal of a stop, which waits for it for a share of its grace.
-        "pre-stop" => pre_stop: Vec<At<Line>>,
+        "pre-stop" => pre_stop: Vec<Located<SingleLine>>,
         /// After the exit.
-        "post-exit" => post_exit: Vec<At<Line>>,
+        "post-exit" => post_exit: Vec<Located<SingleLine>>,
         /// Longest time for each of them; then it is killed with its process group. Default: 30s.
-        "timeout" => timeout: Positive,
+        "timeout" => timeout: PositiveDuration,
     }
 }
 
@@ -195,31 +195,31 @@ table! {
         /// 1 to 64 of A-Z a-z 0-9 . _ -; default: derived from the model's file name.
         "id" => id: ServerId,
         /// The GGUF file. Required.
-        "model" => model: Line,
+        "model" => model: SingleLine,
         /// Its port; default: the next free one from first-port.
         "port" => port: NonZeroU16,
         /// Whether it is started when no profile is.
         "enabled" => enabled: bool,
         /// Its name for people; default: the id.
-        "display-name" => display_name: Line,
+        "display-name" => display_name: SingleLine,
         /// Quantisation or another class of quality; default: from the GGUF header.
-        "tier" => tier: Line,
+        "tier" => tier: SingleLine,
         /// Whether the model thinks before it answers.
         "thinking" => thinking: bool,
         /// Its executable, in place of the one in `[llama-server]`.
-        "binary" => binary: Line,
+        "binary" => binary: SingleLine,
         /// The address that it binds, or the path of a unix socket that ends in .sock.
-        "host" => host: Line,
+        "host" => host: SingleLine,
         /// A file whose first line is the key that the server asks clients for.
-        "api-key-file" => api_key_file: Line,
+        "api-key-file" => api_key_file: SingleLine,
         /// Its options, over those of the profile and of `[flags]`.
         "flags" => flags: FlagTable,
         /// Its arguments, verbatim, after those of `[llama-server]`.
-        "args" => args: Vec<At<Line>>,
+        "args" => args: Vec<Located<SingleLine>>,
         /// Added to its environment.
-        "env" => env: BTreeMap<String, At<String>>,
+        "env" => env: BTreeMap<String, Located<String>>,
         /// More names of variables, as globs, that it inherits.
-        "env-pass" => env_pass: Vec<At<Pattern>>,
+        "env-pass" => env_pass: Vec<Located<GlobPattern>>,
         /// Commands around its life.
         "hooks" => hooks: Hooks,
         /// Over `[readiness]`.
@@ -239,7 +239,7 @@ table! {
         /// What it is for.
         "description" => description: String,
         /// Its servers: ids, globs over ids, or { tier = "glob" }. Required.
-        "servers" => servers: Vec<At<Selector>>,
+        "servers" => servers: Vec<Located<Selector>>,
         /// Options of its servers, over `[flags]`.
         "flags" => flags: FlagTable,
     }

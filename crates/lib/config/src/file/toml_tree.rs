@@ -6,34 +6,34 @@ use std::sync::Arc;
 
 use toml::de::{DeInteger, DeTable, DeValue};
 
-use crate::problem::{Document, Location, Problem};
+use crate::problem::{ConfigProblem, Document, Location};
 
 /// One value and where it was written.
 #[derive(Debug, Clone)]
-pub(crate) struct Node {
+pub(crate) struct TomlNode {
     /// Its dotted path, such as `stop.grace` or `servers[0].port`.
     pub(crate) path: String,
     pub(crate) location: Location,
-    pub(crate) data: Data,
+    pub(crate) data: TomlData,
 }
 
 #[derive(Debug, Clone)]
-pub(crate) enum Data {
+pub(crate) enum TomlData {
     String(String),
     Integer(i64),
     Float(f64),
     Boolean(bool),
     Datetime,
-    Array(Vec<Node>),
-    Table(Table),
+    Array(Vec<TomlNode>),
+    Table(TomlTable),
     /// The value of an environment variable, which takes whatever type is asked for.
     Untyped(String),
 }
 
 /// The entries of a table, by key, each with the place of the key.
-pub(crate) type Table = BTreeMap<String, (Location, Node)>;
+pub(crate) type TomlTable = BTreeMap<String, (Location, TomlNode)>;
 
-impl Data {
+impl TomlData {
     /// The type, with its article, for messages.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -50,13 +50,13 @@ impl Data {
 }
 
 /// Parses a document. With syntax errors the tree is not worth reading: what follows a stray quote is noise.
-pub(crate) fn parse(document: &Arc<Document>) -> Result<Node, Vec<Problem>> {
+pub(crate) fn parse(document: &Arc<Document>) -> Result<TomlNode, Vec<ConfigProblem>> {
     let (table, errors) = DeTable::parse_recoverable(&document.text);
     let mut builder = Builder { document, problems: Vec::new() };
     for error in errors {
         let location = builder.location(error.span().unwrap_or(0..0));
         builder.problems.push(
-            Problem::error(&location, error.message())
+            ConfigProblem::error(&location, error.message())
                 .help("this is no TOML: a line is `key = value`, a table is `[name]`, strings are in quotes"),
         );
     }
@@ -69,7 +69,7 @@ pub(crate) fn parse(document: &Arc<Document>) -> Result<Node, Vec<Problem>> {
 
 struct Builder<'a> {
     document: &'a Arc<Document>,
-    problems: Vec<Problem>,
+    problems: Vec<ConfigProblem>,
 }
 
 impl Builder<'_> {
@@ -77,26 +77,26 @@ impl Builder<'_> {
         Location::Text { document: Arc::clone(self.document), span }
     }
 
-    fn node(&mut self, path: String, span: Range<usize>, value: DeValue<'_>) -> Node {
+    fn node(&mut self, path: String, span: Range<usize>, value: DeValue<'_>) -> TomlNode {
         let location = self.location(span);
         let data = match value {
-            DeValue::String(text) => Data::String(text.into_owned()),
-            DeValue::Integer(digits) => Data::Integer(self.integer(&location, &digits)),
-            DeValue::Float(digits) => Data::Float(digits.as_str().parse().unwrap_or(f64::NAN)),
-            DeValue::Boolean(value) => Data::Boolean(value),
-            DeValue::Datetime(_) => Data::Datetime,
+            DeValue::String(text) => TomlData::String(text.into_owned()),
+            DeValue::Integer(digits) => TomlData::Integer(self.integer(&location, &digits)),
+            DeValue::Float(digits) => TomlData::Float(digits.as_str().parse().unwrap_or(f64::NAN)),
+            DeValue::Boolean(value) => TomlData::Boolean(value),
+            DeValue::Datetime(_) => TomlData::Datetime,
             DeValue::Array(items) => {
                 let items = items.into_iter().enumerate();
-                Data::Array(
+                TomlData::Array(
                     items.map(|(i, item)| self.node(format!("{path}[{i}]"), item.span(), item.into_inner())).collect(),
                 )
             }
-            DeValue::Table(table) => Data::Table(self.table(&path, table)),
+            DeValue::Table(table) => TomlData::Table(self.table(&path, table)),
         };
-        Node { path, location, data }
+        TomlNode { path, location, data }
     }
 
-    fn table(&mut self, path: &str, table: DeTable<'_>) -> Table {
+    fn table(&mut self, path: &str, table: DeTable<'_>) -> TomlTable {
         let entries = table.into_iter().map(|(key, value)| {
             let place = self.location(key.span());
             let key = key.into_inner().into_owned();
@@ -108,7 +108,7 @@ impl Builder<'_> {
 
     fn integer(&mut self, location: &Location, digits: &DeInteger<'_>) -> i64 {
         i64::from_str_radix(digits.as_str(), digits.radix()).unwrap_or_else(|_| {
-            let problem = Problem::error(location, "the number does not fit into 64 bits");
+            let problem = ConfigProblem::error(location, "the number does not fit into 64 bits");
             self.problems.push(problem.help("write a smaller number"));
             0
         })

@@ -7,21 +7,21 @@ use llama_warden_events::{ServerId, Signal};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::address::ListenAddress;
-use crate::file::reader::{Reader, Value};
-use crate::file::toml_tree::{Data, Node};
+use crate::file::reader::{ConfigValue, ValueReader};
+use crate::file::toml_tree::{TomlData, TomlNode};
 use crate::server_spec::{Confirm, OnTimeout, RestartPolicy};
 use crate::settings::{AdmissionPolicy, OnDaemonDeath};
 
 /// Longest duration. Far above any use, far below what overflows when it is added to a clock.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-impl Value for bool {
+impl ConfigValue for bool {
     const EXPECTED: &'static str = "true or false";
 
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         match &node.data {
-            Data::Boolean(value) => return Some(*value),
-            Data::Untyped(text) => {
+            TomlData::Boolean(value) => return Some(*value),
+            TomlData::Untyped(text) => {
                 if let Ok(value) = text.parse() {
                     return Some(value);
                 }
@@ -37,10 +37,10 @@ impl Value for bool {
     }
 }
 
-impl Value for String {
+impl ConfigValue for String {
     const EXPECTED: &'static str = "a string";
 
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         reader.text::<Self>(node).map(str::to_owned)
     }
 
@@ -51,12 +51,12 @@ impl Value for String {
 
 /// A text that becomes an argument or a path, so that a line break in it is a mistake or an attack.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Line(pub(crate) String);
+pub(crate) struct SingleLine(pub(crate) String);
 
-impl Value for Line {
+impl ConfigValue for SingleLine {
     const EXPECTED: &'static str = "a string";
 
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         let text = reader.text::<Self>(node)?;
         if text.contains(['\n', '\r']) {
             reader.refuse(node, "contains a line break", "write it on one line");
@@ -72,12 +72,12 @@ impl Value for Line {
 
 /// A glob that compiles.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Pattern(pub(crate) String);
+pub(crate) struct GlobPattern(pub(crate) String);
 
-impl Value for Pattern {
+impl ConfigValue for GlobPattern {
     const EXPECTED: &'static str = "a string";
 
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         let text = reader.text::<Self>(node)?;
         match globset::Glob::new(text) {
             Ok(_) if !text.is_empty() => Some(Self(text.to_owned())),
@@ -104,13 +104,13 @@ impl Value for Pattern {
 /// Declares how an unsigned number in a range is read.
 macro_rules! number {
     ($type:ty, $expected:literal, $smallest:literal, $largest:expr, $from:expr) => {
-        impl Value for $type {
+        impl ConfigValue for $type {
             const EXPECTED: &'static str = $expected;
 
-            fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+            fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
                 let number = match &node.data {
-                    Data::Integer(number) => Some(*number),
-                    Data::Untyped(text) => text.parse::<i64>().ok(),
+                    TomlData::Integer(number) => Some(*number),
+                    TomlData::Untyped(text) => text.parse::<i64>().ok(),
                     _ => None,
                 };
                 let Some(number) = number else {
@@ -136,10 +136,10 @@ number!(NonZeroU32, "a number from 1 to 4294967295", 1, u32::MAX, |number| {
 });
 number!(NonZeroU16, "a port from 1 to 65535", 1, u16::MAX, |number| u16::try_from(number).ok().and_then(Self::new));
 
-impl Value for Duration {
+impl ConfigValue for Duration {
     const EXPECTED: &'static str = "a duration such as \"500ms\", \"10s\" or \"2m\"";
 
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         let text = reader.text::<Self>(node)?;
         let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|signed| Self::try_from(signed).ok());
         match parsed {
@@ -162,12 +162,12 @@ impl Value for Duration {
 
 /// A duration above zero.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Positive(pub(crate) Duration);
+pub(crate) struct PositiveDuration(pub(crate) Duration);
 
-impl Value for Positive {
+impl ConfigValue for PositiveDuration {
     const EXPECTED: &'static str = Duration::EXPECTED;
 
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         let duration = Duration::read(node, reader)?;
         if duration.is_zero() {
             reader.refuse(node, "is zero", "write a duration above zero");
@@ -185,17 +185,17 @@ impl Value for Positive {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OptionalPeriod(pub(crate) Option<Duration>);
 
-impl Value for OptionalPeriod {
+impl ConfigValue for OptionalPeriod {
     const EXPECTED: &'static str = "\"off\", or a duration such as \"60s\"";
 
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         match reader.text::<Self>(node)? {
             "off" => Some(Self(None)),
             text if !text.starts_with(|first: char| first.is_ascii_digit()) => {
                 reader.refuse(node, format_args!("is `{text}`"), format!("write {}", Self::EXPECTED));
                 None
             }
-            _ => Positive::read(node, reader).map(|period| Self(Some(period.0))),
+            _ => PositiveDuration::read(node, reader).map(|period| Self(Some(period.0))),
         }
     }
 
@@ -226,10 +226,10 @@ impl ByteSize {
     }
 }
 
-impl Value for ByteSize {
+impl ConfigValue for ByteSize {
     const EXPECTED: &'static str = "a size such as \"256KiB\" or \"64MiB\"";
 
-    fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         let text = reader.text::<Self>(node)?;
         let size = Self::parse(text);
         if size.is_none() {
@@ -246,10 +246,10 @@ impl Value for ByteSize {
 /// Declares how a text is read that has a parser of its own.
 macro_rules! parsed {
     ($type:ty, $expected:literal, $schema:expr) => {
-        impl Value for $type {
+        impl ConfigValue for $type {
             const EXPECTED: &'static str = "a string";
 
-            fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+            fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
                 match reader.text::<Self>(node)?.parse::<Self>() {
                     Ok(value) => Some(value),
                     Err(error) => {
@@ -278,10 +278,10 @@ parsed!(ListenAddress, "HOST:PORT such as \"127.0.0.1:9888\", or \"\" for the un
 /// Declares a closed set of words.
 macro_rules! words {
     ($type:ident, $expected:literal, { $($word:literal => $value:ident,)+ }) => {
-        impl Value for $type {
+        impl ConfigValue for $type {
             const EXPECTED: &'static str = $expected;
 
-            fn read(node: &Node, reader: &mut Reader) -> Option<Self> {
+            fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
                 match reader.text::<Self>(node)? {
                     $($word => Some(Self::$value),)+
                     other => {

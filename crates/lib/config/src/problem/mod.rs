@@ -14,13 +14,13 @@ use crate::arc_str::ArcStr;
 
 /// Everything that is wrong with a configuration. Never empty as an error.
 ///
-/// `Display` gives one line per problem, [`Problems::render`] the lines of the file with a caret.
+/// `Display` gives one line per problem, [`ConfigProblems::render`] the lines of the file with a caret.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, thiserror::Error)]
 #[serde(transparent)]
 #[error("{}", one_per_line(.0))]
-pub struct Problems(pub Vec<Problem>);
+pub struct ConfigProblems(pub Vec<ConfigProblem>);
 
-impl Problems {
+impl ConfigProblems {
     /// All problems for a person, each with its line, a caret and a next step; with ANSI colours where asked.
     pub fn render(&self, style: RenderStyle) -> String {
         let rendered: Vec<String> = self.0.iter().map(|problem| problem.render(style)).collect();
@@ -28,14 +28,14 @@ impl Problems {
     }
 }
 
-impl From<Problem> for Problems {
-    fn from(problem: Problem) -> Self {
+impl From<ConfigProblem> for ConfigProblems {
+    fn from(problem: ConfigProblem) -> Self {
         Self(vec![problem])
     }
 }
 
-fn one_per_line(problems: &[Problem]) -> String {
-    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+fn one_per_line(problems: &[ConfigProblem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ConfigProblem::to_string).collect();
     lines.join("\n")
 }
 
@@ -52,7 +52,7 @@ pub enum RenderStyle {
 ///
 /// Serializes to `severity`, `message`, `help` and, where they apply, `file`, `line`, `column`, `variable`, `argument`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// How bad it is.
     pub severity: Severity,
     /// Where it is.
@@ -154,7 +154,7 @@ impl fmt::Display for Location {
     }
 }
 
-impl Problem {
+impl ConfigProblem {
     pub(crate) fn error(location: &Location, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, location, message)
     }
@@ -193,13 +193,13 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.location, self.message)
     }
 }
 
-impl Serialize for Problem {
+impl Serialize for ConfigProblem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_struct("Problem", 6)?;
         map.serialize_field("severity", &self.severity)?;

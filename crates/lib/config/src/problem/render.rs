@@ -5,9 +5,9 @@ use std::ops::Range;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
-use crate::problem::{Document, Excerpt, Location, Problem, RenderStyle, Severity};
+use crate::problem::{ConfigProblem, Document, Excerpt, Location, RenderStyle, Severity};
 
-impl Problem {
+impl ConfigProblem {
     /// This problem with its line, a caret and a next step; with ANSI colours where asked.
     pub fn render(&self, style: RenderStyle) -> String {
         let renderer = match style {

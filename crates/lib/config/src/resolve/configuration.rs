@@ -8,16 +8,16 @@ use crate::arc_str::ArcStr;
 use crate::environment::Environment;
 use crate::file::env_overrides;
 use crate::file::provenance::WrittenKeys;
-use crate::file::reader::{At, Reader, Value};
+use crate::file::reader::{ConfigValue, Located, ValueReader};
 use crate::file::source::{ConfigSource, DEFAULT_TOML};
-use crate::file::tables::{File, Profile};
+use crate::file::tables::{ConfigFile, Profile};
 use crate::file::toml_tree;
-use crate::problem::{Document, Layer, Location, Problem, Problems};
-use crate::resolve::cross_checks::Checker;
-use crate::resolve::defaults::{Common, Specs};
+use crate::problem::{ConfigProblem, ConfigProblems, Document, Layer, Location};
+use crate::resolve::cross_checks::CrossChecker;
+use crate::resolve::defaults::{SharedDefaults, SpecBuilder};
 use crate::resolve::flags::{self, OwnFlags};
-use crate::resolve::identities::Planned;
-use crate::resolve::profiles::{self, Known, Open};
+use crate::resolve::identities::IdentifiedServer;
+use crate::resolve::profiles::{self, KnownServers, Undecided};
 use crate::server_spec::{Fleet, ServerSpec};
 use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, ProfileSummary, StartSettings};
 
@@ -25,7 +25,7 @@ use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, ProfileSumma
 #[derive(Debug, Clone)]
 pub struct Configuration {
     pub(crate) path: Option<PathBuf>,
-    pub(crate) file: File,
+    pub(crate) file: ConfigFile,
     pub(crate) environment: Environment,
     pub(crate) written: WrittenKeys,
     daemon: DaemonSettings,
@@ -34,7 +34,7 @@ pub struct Configuration {
     detectors_dir: Option<PathBuf>,
     dialects_dir: Option<PathBuf>,
     model_dirs: Vec<PathBuf>,
-    pub(crate) common: Common,
+    pub(crate) common: SharedDefaults,
     first_port: u16,
     /// What relative paths are relative to.
     pub(crate) directory: PathBuf,
@@ -59,29 +59,29 @@ impl Configuration {
     ///
     /// No model file is looked at: what a profile says of models that may lie in the folders of models, or of tiers that
     /// stand in a model's header, is checked by [`Self::with_discovered`].
-    pub fn parse(source: &ConfigSource, environment: &Environment) -> Result<Self, Problems> {
-        let mut reader = Reader::default();
+    pub fn parse(source: &ConfigSource, environment: &Environment) -> Result<Self, ConfigProblems> {
+        let mut reader = ValueReader::default();
         let built_in = read_tree(&document("config/default.toml", DEFAULT_TOML.into(), Layer::BuiltIn))?;
-        let built_in = File::read(&built_in, &mut reader).unwrap_or_default();
+        let built_in = ConfigFile::read(&built_in, &mut reader).unwrap_or_default();
         let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
         let mut user = read_tree(&document(&name, source.text.clone(), Layer::User))?;
         reader.problems.extend(env_overrides::apply(environment, &mut user));
         let written = WrittenKeys::of(&user);
-        let file = built_in.overlaid(File::read(&user, &mut reader).unwrap_or_default());
+        let file = built_in.overlaid(ConfigFile::read(&user, &mut reader).unwrap_or_default());
 
-        let mut checker = Checker { file: &file, written: &written, problems: reader.problems };
+        let mut checker = CrossChecker { file: &file, written: &written, problems: reader.problems };
         checker.values();
-        let plan = checker.plan();
-        let specs = Specs { file: &file, directory: &source.directory };
+        let identities = checker.identities();
+        let specs = SpecBuilder { file: &file, directory: &source.directory };
         let model_dirs = [source.model_dirs.clone(), specs.model_dirs()?].concat();
-        checker.profiles(&plan.known(&model_dirs));
+        checker.profiles(&identities.known(&model_dirs));
         if !checker.problems.is_empty() {
             return Err(sorted(checker.problems));
         }
 
         let common = specs.common()?;
         let resolvable = |planned| Resolvable::of(&specs, planned, &common);
-        let servers = plan.servers.iter().map(resolvable).collect::<Result<_, _>>()?;
+        let servers = identities.servers.iter().map(resolvable).collect::<Result<_, _>>()?;
         Ok(Self {
             path: source.path.clone(),
             daemon: specs.daemon()?,
@@ -105,7 +105,7 @@ impl Configuration {
     /// `profile` = `None` takes `daemon.profile`; an empty name means no profile, which enables what says
     /// `enabled = true`. Options: `[flags]` < profile < server; those of a profile go to its own servers alone.
     /// Fails only when there is no such profile.
-    pub fn resolve(&self, profile: Option<&str>, host: &HostEnvironment) -> Result<Fleet, Problems> {
+    pub fn resolve(&self, profile: Option<&str>, host: &HostEnvironment) -> Result<Fleet, ConfigProblems> {
         let profile = self.chosen(profile)?;
         let merged = |over: Option<&Profile>| {
             let tables = [self.file.flags.as_ref(), over.and_then(|profile| profile.flags.as_ref())];
@@ -127,7 +127,7 @@ impl Configuration {
 
     /// All profiles, by name.
     pub fn profiles(&self) -> Vec<ProfileSummary> {
-        let summary = |(name, profile): (&String, &At<Profile>)| ProfileSummary {
+        let summary = |(name, profile): (&String, &Located<Profile>)| ProfileSummary {
             name: name.clone(),
             description: profile.value.description.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
             servers: self
@@ -215,18 +215,18 @@ impl Configuration {
     }
 
     /// Checks the profiles against all servers that there are.
-    pub(crate) fn check_profiles(&self) -> Vec<Problem> {
+    pub(crate) fn check_profiles(&self) -> Vec<ConfigProblem> {
         let servers = self.servers().map(|spec| (&spec.id, spec.tier.as_deref())).collect();
-        let mut checker = Checker { file: &self.file, written: &self.written, problems: Vec::new() };
-        checker.profiles(&Known { servers, open: Open::Nothing });
+        let mut checker = CrossChecker { file: &self.file, written: &self.written, problems: Vec::new() };
+        checker.profiles(&KnownServers { servers, undecided: Undecided::Nothing });
         checker.problems
     }
 
-    fn profile_tables(&self) -> Option<&BTreeMap<String, At<Profile>>> {
+    fn profile_tables(&self) -> Option<&BTreeMap<String, Located<Profile>>> {
         self.file.profiles.as_ref().map(|at| &at.value)
     }
 
-    fn chosen(&self, requested: Option<&str>) -> Result<Option<&Profile>, Problems> {
+    fn chosen(&self, requested: Option<&str>) -> Result<Option<&Profile>, ConfigProblems> {
         let Some(name) = self.active_profile(requested) else { return Ok(None) };
         let tables = self.profile_tables();
         match tables.and_then(|tables| tables.get(name)) {
@@ -245,7 +245,11 @@ fn includes(profile: &Profile, server: &Resolvable) -> bool {
 }
 
 impl Resolvable {
-    pub(crate) fn of(specs: &Specs<'_>, planned: &Planned<'_>, common: &Common) -> Result<Self, Problems> {
+    pub(crate) fn of(
+        specs: &SpecBuilder<'_>,
+        planned: &IdentifiedServer<'_>,
+        common: &SharedDefaults,
+    ) -> Result<Self, ConfigProblems> {
         let spec = specs.server(planned, common)?;
         let flags = planned.written.flags.as_ref().map(|at| at.value.own()).unwrap_or_default();
         Ok(Self { enabled: spec.enabled, spec: Arc::new(spec), flags })
@@ -256,13 +260,13 @@ fn document(name: &str, text: ArcStr, layer: Layer) -> Arc<Document> {
     Arc::new(Document { name: name.to_owned(), text, layer })
 }
 
-fn read_tree(document: &Arc<Document>) -> Result<toml_tree::Node, Problems> {
+fn read_tree(document: &Arc<Document>) -> Result<toml_tree::TomlNode, ConfigProblems> {
     toml_tree::parse(document).map_err(sorted)
 }
 
 /// In the order of the file; what lies outside it comes last.
-pub(crate) fn sorted(mut problems: Vec<Problem>) -> Problems {
+pub(crate) fn sorted(mut problems: Vec<ConfigProblem>) -> ConfigProblems {
     problems.sort_by_key(|problem| problem.location.line_and_column().unwrap_or((usize::MAX, 0)));
     problems.dedup();
-    Problems(problems)
+    ConfigProblems(problems)
 }

@@ -8,17 +8,17 @@ use llama_warden_events::Signal;
 
 use crate::address::is_host_name;
 use crate::file::provenance::WrittenKeys;
-use crate::file::reader::{At, overlay};
-use crate::file::tables::{File, Hooks, Restart, Server, Stop};
-use crate::file::values::Line;
-use crate::problem::{Location, Problem};
+use crate::file::reader::{Located, overlay};
+use crate::file::tables::{ConfigFile, Hooks, Restart, Server, Stop};
+use crate::file::values::SingleLine;
+use crate::problem::{ConfigProblem, Location};
 use crate::settings::OnDaemonDeath;
 
 /// Looks at the merged file and collects problems.
-pub(crate) struct Checker<'a> {
-    pub(crate) file: &'a File,
+pub(crate) struct CrossChecker<'a> {
+    pub(crate) file: &'a ConfigFile,
     pub(crate) written: &'a WrittenKeys,
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) problems: Vec<ConfigProblem>,
 }
 
 /// Signals that never end a process by themselves, so that waiting for their effect is time lost.
@@ -30,7 +30,7 @@ const RING_BYTES: RangeInclusive<u64> = 4 << 10..=1 << 30;
 /// Longest path of a unix socket: `sun_path` has 108 bytes and ends in a NUL (`unix(7)`).
 const MAX_SOCKET_PATH: usize = 107;
 
-impl Checker<'_> {
+impl CrossChecker<'_> {
     /// Everything but identities and profiles.
     pub(crate) fn values(&mut self) {
         let file = self.file;
@@ -65,7 +65,7 @@ impl Checker<'_> {
 
     fn daemon(&mut self) {
         let death = self.file.daemon.as_ref().and_then(|daemon| daemon.value.on_daemon_death.as_ref());
-        if let Some(At { value: OnDaemonDeath::Adopt, location }) = death {
+        if let Some(Located { value: OnDaemonDeath::Adopt, location }) = death {
             self.refuse(location, "`on-daemon-death = \"adopt\"` is not built yet", "use \"kill\"");
         }
     }
@@ -97,13 +97,13 @@ impl Checker<'_> {
         }
     }
 
-    fn not_empty(&mut self, key: &str, line: Option<&At<Line>>) {
+    fn not_empty(&mut self, key: &str, line: Option<&Located<SingleLine>>) {
         if let Some(line) = line.filter(|line| line.value.0.is_empty()) {
             self.refuse(&line.location, format!("`{key}` is empty"), "write a path, or remove the key");
         }
     }
 
-    fn detector(&mut self, detector: Option<&At<String>>) {
+    fn detector(&mut self, detector: Option<&Located<String>>) {
         if let Some(detector) = detector.filter(|detector| detector.value.is_empty()) {
             self.refuse(&detector.location, "`detector` is empty", "write \"auto\" or the name of a pack");
         }
@@ -120,7 +120,7 @@ impl Checker<'_> {
         for (index, signal) in ladder.value.iter().enumerate() {
             let name = signal.value.to_string();
             if let Some(first) = ladder.value[..index].iter().find(|earlier| earlier.value == signal.value) {
-                let problem = Problem::error(&signal.location, format!("{name} is twice in the ladder"));
+                let problem = ConfigProblem::error(&signal.location, format!("{name} is twice in the ladder"));
                 let help = "send each signal once: a second TERM or INT makes llama-server hang";
                 self.problems.push(problem.related(&first.location, "the first one").help(help));
             } else if signal.value == Signal::KILL {
@@ -132,7 +132,7 @@ impl Checker<'_> {
     }
 
     fn delays(&mut self, restart: &Restart) {
-        let delay = |at: Option<&At<Duration>>| at.map(|at| at.value);
+        let delay = |at: Option<&Located<Duration>>| at.map(|at| at.value);
         let (initial, max) = (restart.initial_delay.as_ref(), restart.max_delay.as_ref());
         if let (Some(first), Some(longest)) = (delay(initial), delay(max))
             && first > longest
@@ -154,7 +154,7 @@ impl Checker<'_> {
         }
     }
 
-    fn variables(&mut self, variables: Option<&At<BTreeMap<String, At<String>>>>) {
+    fn variables(&mut self, variables: Option<&Located<BTreeMap<String, Located<String>>>>) {
         for (name, value) in variables.iter().flat_map(|variables| &variables.value) {
             if name.is_empty() || name.contains(['=', '\0']) {
                 let message = format!("`{}` is not the name of a variable", name.escape_debug());
@@ -163,7 +163,7 @@ impl Checker<'_> {
         }
     }
 
-    fn host(&mut self, host: &At<Line>) {
+    fn host(&mut self, host: &Located<SingleLine>) {
         let text = &host.value.0;
         if text.ends_with(".sock") {
             if text.len() > MAX_SOCKET_PATH {
@@ -176,7 +176,7 @@ impl Checker<'_> {
         }
     }
 
-    fn shared_host(&mut self, host: &At<Line>) {
+    fn shared_host(&mut self, host: &Located<SingleLine>) {
         if host.value.0.ends_with(".sock") {
             self.refuse(&host.location, "servers cannot share a unix socket", "set `host` of each server");
         } else {
@@ -194,13 +194,13 @@ impl Checker<'_> {
             }
             if let Some(first) = seen.insert(path, &host.location) {
                 let problem =
-                    Problem::error(&host.location, format!("two servers bind `{path}`: this one and {first}"));
+                    ConfigProblem::error(&host.location, format!("two servers bind `{path}`: this one and {first}"));
                 self.problems.push(problem.related(first, "the first one").help("give each server its own socket"));
             }
         }
     }
 
     fn refuse(&mut self, location: &Location, message: impl Into<String>, help: &str) {
-        self.problems.push(Problem::error(location, message).help(help));
+        self.problems.push(ConfigProblem::error(location, message).help(help));
     }
 }

@@ -5,25 +5,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::arc_str::ArcStr;
-use crate::file::reader::{At, Value, overlay};
-use crate::file::tables::{Daemon, File, LlamaServer, Logs, Server, Start};
+use crate::file::reader::{ConfigValue, Located, overlay};
+use crate::file::tables::{ConfigFile, Daemon, LlamaServer, Logs, Server, Start};
 use crate::file::tables::{Health, Hooks, Readiness, Restart, Stop};
-use crate::file::values::Line;
-use crate::problem::{Location, Problem, Problems};
-use crate::resolve::identities::Planned;
+use crate::file::values::SingleLine;
+use crate::problem::{ConfigProblem, ConfigProblems, Location};
+use crate::resolve::identities::IdentifiedServer;
 use crate::server_spec::{HealthSpec, HooksSpec, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
 use crate::settings::{DaemonSettings, LogSettings, StartSettings};
 use crate::shared::Shared;
 
 /// Builds specs out of a file. Relative paths are relative to the directory.
-pub(crate) struct Specs<'a> {
-    pub(crate) file: &'a File,
+pub(crate) struct SpecBuilder<'a> {
+    pub(crate) file: &'a ConfigFile,
     pub(crate) directory: &'a Path,
 }
 
 /// What servers are that say nothing else of their own, kept once for all of them.
 #[derive(Debug, Clone)]
-pub(crate) struct Common {
+pub(crate) struct SharedDefaults {
     pub(crate) host: ArcStr,
     binary: Arc<Path>,
     env: Shared<BTreeMap<String, String>>,
@@ -36,26 +36,26 @@ pub(crate) struct Common {
 }
 
 /// The value of a key that the built-in defaults contain. They are data, so their gaps are an error and no panic.
-fn need<T: Clone>(slot: &Option<At<T>>, key: &str) -> Result<T, Problems> {
+fn need<T: Clone>(slot: &Option<Located<T>>, key: &str) -> Result<T, ConfigProblems> {
     slot.as_ref().map(|at| at.value.clone()).ok_or_else(|| {
         let defaults = Location::File("config/default.toml".into());
-        Problem::error(&defaults, format!("has no default for `{key}`")).help("report this: it is a bug").into()
+        ConfigProblem::error(&defaults, format!("has no default for `{key}`")).help("report this: it is a bug").into()
     })
 }
 
 /// What a section says with the server's own keys laid over it; what it says alone where there are none.
-fn or_own<T: Value, S>(
+fn or_own<T: ConfigValue, S>(
     common: &Shared<S>,
-    section: &Option<At<T>>,
-    own: &Option<At<T>>,
-    spec: impl FnOnce(T) -> Result<S, Problems>,
-) -> Result<Shared<S>, Problems> {
+    section: &Option<Located<T>>,
+    own: &Option<Located<T>>,
+    spec: impl FnOnce(T) -> Result<S, ConfigProblems>,
+) -> Result<Shared<S>, ConfigProblems> {
     let merged = own.is_some().then(|| overlay(section.clone(), own.clone())).flatten();
     merged.map_or_else(|| Ok(common.clone()), |merged| spec(merged.value).map(Shared::from))
 }
 
-impl Specs<'_> {
-    pub(crate) fn daemon(&self) -> Result<DaemonSettings, Problems> {
+impl SpecBuilder<'_> {
+    pub(crate) fn daemon(&self) -> Result<DaemonSettings, ConfigProblems> {
         let daemon: Daemon = need(&self.file.daemon, "daemon")?;
         Ok(DaemonSettings {
             listen: need(&daemon.listen, "daemon.listen")?.tcp().cloned(),
@@ -66,7 +66,7 @@ impl Specs<'_> {
         })
     }
 
-    pub(crate) fn logs(&self) -> Result<LogSettings, Problems> {
+    pub(crate) fn logs(&self) -> Result<LogSettings, ConfigProblems> {
         let logs: Logs = need(&self.file.logs, "logs")?;
         let ring = need(&logs.ring, "logs.ring")?.0;
         let event_log = need(&logs.event_log, "logs.event-log")?.0;
@@ -76,7 +76,7 @@ impl Specs<'_> {
         })
     }
 
-    pub(crate) fn start(&self) -> Result<StartSettings, Problems> {
+    pub(crate) fn start(&self) -> Result<StartSettings, ConfigProblems> {
         let start: Start = need(&self.file.start, "start")?;
         Ok(StartSettings {
             max_concurrent: std::num::NonZeroU32::new(need(&start.max_concurrent, "start.max-concurrent")?),
@@ -84,25 +84,25 @@ impl Specs<'_> {
         })
     }
 
-    pub(crate) fn detectors_dir(&self) -> Result<Option<PathBuf>, Problems> {
+    pub(crate) fn detectors_dir(&self) -> Result<Option<PathBuf>, ConfigProblems> {
         let readiness: Readiness = need(&self.file.readiness, "readiness")?;
         Ok(self.path_or_none(&readiness.detectors_dir))
     }
 
-    pub(crate) fn dialects_dir(&self) -> Result<Option<PathBuf>, Problems> {
+    pub(crate) fn dialects_dir(&self) -> Result<Option<PathBuf>, ConfigProblems> {
         let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
         Ok(self.path_or_none(&shared.dialects_dir))
     }
 
     /// The first port for servers without one of their own.
-    pub(crate) fn first_port(&self) -> Result<u16, Problems> {
+    pub(crate) fn first_port(&self) -> Result<u16, ConfigProblems> {
         let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
         Ok(need(&shared.first_port, "llama-server.first-port")?.get())
     }
 
-    pub(crate) fn common(&self) -> Result<Common, Problems> {
+    pub(crate) fn common(&self) -> Result<SharedDefaults, ConfigProblems> {
         let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
-        Ok(Common {
+        Ok(SharedDefaults {
             host: self.host(&need(&shared.host, "llama-server.host")?.0),
             binary: self.program(&need(&shared.binary, "llama-server.binary")?.0).into(),
             env: variables(need(&shared.env, "llama-server.env")?).into(),
@@ -115,18 +115,22 @@ impl Specs<'_> {
         })
     }
 
-    pub(crate) fn model_dirs(&self) -> Result<Vec<PathBuf>, Problems> {
+    pub(crate) fn model_dirs(&self) -> Result<Vec<PathBuf>, ConfigProblems> {
         let models = need(&self.file.models, "models")?;
         let directories = need(&models.dirs, "models.dirs")?;
         Ok(directories.iter().map(|directory| self.absolute(&directory.value.0)).collect())
     }
 
     /// A server's spec; its options stay empty, since they depend on the profile.
-    pub(crate) fn server(&self, planned: &Planned<'_>, common: &Common) -> Result<ServerSpec, Problems> {
+    pub(crate) fn server(
+        &self,
+        planned: &IdentifiedServer<'_>,
+        common: &SharedDefaults,
+    ) -> Result<ServerSpec, ConfigProblems> {
         let server: &Server = planned.written;
         let file = self.file;
         let shared: LlamaServer = need(&file.llama_server, "llama-server")?;
-        let own = |line: &Option<At<Line>>| line.as_ref().map(|line| ArcStr::from(line.value.0.as_str()));
+        let own = |line: &Option<Located<SingleLine>>| line.as_ref().map(|line| ArcStr::from(line.value.0.as_str()));
         let own_host = server.host.as_ref().map(|host| self.host(&host.value.0));
         let own_hooks = server.hooks.as_ref().map(|hooks| self.hooks(&hooks.value).into());
         let own_binary = server.binary.as_ref().map(|binary| self.program(&binary.value.0).into());
@@ -165,7 +169,7 @@ impl Specs<'_> {
     }
 
     fn hooks(&self, hooks: &Hooks) -> HooksSpec {
-        let command = |hook: &Option<At<Vec<At<Line>>>>| {
+        let command = |hook: &Option<Located<Vec<Located<SingleLine>>>>| {
             let mut argv: Vec<String> = hook.as_ref()?.value.iter().map(|line| line.value.0.clone()).collect();
             if let Some(program) = argv.first_mut() {
                 *program = self.program(program).to_string_lossy().into_owned();
@@ -185,21 +189,21 @@ impl Specs<'_> {
         if host.ends_with(".sock") { self.absolute(host).to_string_lossy().as_ref().into() } else { host.into() }
     }
 
-    fn path_or_none(&self, path: &Option<At<Line>>) -> Option<PathBuf> {
+    fn path_or_none(&self, path: &Option<Located<SingleLine>>) -> Option<PathBuf> {
         path.as_ref().filter(|path| !path.value.0.is_empty()).map(|path| self.absolute(&path.value.0))
     }
 }
 
 /// The elements of the section, then those of the server.
-fn both<'a, T>(shared: &'a Option<At<Vec<T>>>, own: &'a Option<At<Vec<T>>>) -> impl Iterator<Item = &'a T> {
+fn both<'a, T>(shared: &'a Option<Located<Vec<T>>>, own: &'a Option<Located<Vec<T>>>) -> impl Iterator<Item = &'a T> {
     [shared, own].into_iter().flatten().flat_map(|list| &list.value)
 }
 
-fn variables(written: BTreeMap<String, At<String>>) -> BTreeMap<String, String> {
+fn variables(written: BTreeMap<String, Located<String>>) -> BTreeMap<String, String> {
     written.into_iter().map(|(name, value)| (name, value.value)).collect()
 }
 
-fn readiness(readiness: Readiness) -> Result<ReadinessSpec, Problems> {
+fn readiness(readiness: Readiness) -> Result<ReadinessSpec, ConfigProblems> {
     let stall_timeout = need(&readiness.stall_timeout, "readiness.stall-timeout")?;
     let detector = need(&readiness.detector, "readiness.detector")?;
     Ok(ReadinessSpec {
@@ -211,7 +215,7 @@ fn readiness(readiness: Readiness) -> Result<ReadinessSpec, Problems> {
     })
 }
 
-fn stop(stop: Stop) -> Result<StopSpec, Problems> {
+fn stop(stop: Stop) -> Result<StopSpec, ConfigProblems> {
     let ladder = need(&stop.ladder, "stop.ladder")?;
     Ok(StopSpec {
         grace: need(&stop.grace, "stop.grace")?,
@@ -219,7 +223,7 @@ fn stop(stop: Stop) -> Result<StopSpec, Problems> {
     })
 }
 
-fn restart(restart: Restart) -> Result<RestartSpec, Problems> {
+fn restart(restart: Restart) -> Result<RestartSpec, ConfigProblems> {
     Ok(RestartSpec {
         policy: need(&restart.policy, "restart.policy")?,
         max_attempts: need(&restart.max_attempts, "restart.max-attempts")?,
@@ -229,7 +233,7 @@ fn restart(restart: Restart) -> Result<RestartSpec, Problems> {
     })
 }
 
-fn health(health: Health) -> Result<HealthSpec, Problems> {
+fn health(health: Health) -> Result<HealthSpec, ConfigProblems> {
     Ok(HealthSpec {
         interval: need(&health.interval, "health.interval")?.0,
         timeout: need(&health.timeout, "health.timeout")?.0,

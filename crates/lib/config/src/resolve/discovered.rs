@@ -9,13 +9,13 @@ use llama_warden_events::ServerId;
 
 use crate::arc_str::ArcStr;
 use crate::file::flag_table::FlagTable;
-use crate::file::reader::At;
+use crate::file::reader::Located;
 use crate::file::tables::Server;
-use crate::file::values::Line;
-use crate::problem::{Location, Problem, Problems};
+use crate::file::values::SingleLine;
+use crate::problem::{ConfigProblem, ConfigProblems, Location};
 use crate::resolve::configuration::{Configuration, Resolvable, sorted};
-use crate::resolve::defaults::Specs;
-use crate::resolve::identities::Planned;
+use crate::resolve::defaults::SpecBuilder;
+use crate::resolve::identities::IdentifiedServer;
 use crate::server_spec::FlagValue;
 
 /// What a look at the model files came to.
@@ -53,7 +53,7 @@ impl Configuration {
     ///
     /// # Errors
     /// Profiles that still name what is not there; ids and ports that another server has.
-    pub fn with_discovered(mut self, found: Discovered) -> Result<Self, Problems> {
+    pub fn with_discovered(mut self, found: Discovered) -> Result<Self, ConfigProblems> {
         let mut tiers = Tiers::default();
         for server in &mut self.servers {
             let spec = Arc::make_mut(&mut server.spec);
@@ -66,10 +66,10 @@ impl Configuration {
         for server in found.servers {
             let place = Location::File(server.model.clone());
             if !ids.insert(server.id.clone()) {
-                let problem = Problem::error(&place, format!("another server is called `{}`", server.id));
+                let problem = ConfigProblem::error(&place, format!("another server is called `{}`", server.id));
                 problems.push(problem.help("give one of them another `id`"));
             } else if !ports.insert(server.port.get()) {
-                let problem = Problem::error(&place, format!("port {} is taken by another server", server.port));
+                let problem = ConfigProblem::error(&place, format!("port {} is taken by another server", server.port));
                 problems.push(problem.help("choose another `llama-server.first-port`"));
             } else {
                 let mut resolvable = self.resolvable(server)?;
@@ -83,9 +83,9 @@ impl Configuration {
     }
 
     /// As if it had been written.
-    fn resolvable(&self, server: DiscoveredServer) -> Result<Resolvable, Problems> {
+    fn resolvable(&self, server: DiscoveredServer) -> Result<Resolvable, ConfigProblems> {
         let place = Location::File(server.model.clone());
-        let line = |text: &str| at(&place, Line(text.to_owned()));
+        let line = |text: &str| at(&place, SingleLine(text.to_owned()));
         let flags = server.flags.into_iter().map(|(name, value)| (name, at_value(&place, value)));
         let written = Server {
             model: line(&text(&server.model)),
@@ -96,8 +96,8 @@ impl Configuration {
             flags: at(&place, FlagTable(flags.collect())),
             ..Server::default()
         };
-        let specs = Specs { file: &self.file, directory: &self.directory };
-        let planned = Planned { id: server.id, port: server.port.get(), written: &written };
+        let specs = SpecBuilder { file: &self.file, directory: &self.directory };
+        let planned = IdentifiedServer { id: server.id, port: server.port.get(), written: &written };
         Resolvable::of(&specs, &planned, &self.common)
     }
 }
@@ -120,10 +120,10 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn at_value<T>(place: &Location, value: T) -> At<T> {
-    At { value, location: place.clone() }
+fn at_value<T>(place: &Location, value: T) -> Located<T> {
+    Located { value, location: place.clone() }
 }
 
-fn at<T>(place: &Location, value: T) -> Option<At<T>> {
+fn at<T>(place: &Location, value: T) -> Option<Located<T>> {
     Some(at_value(place, value))
 }

@@ -1,7 +1,7 @@
 //! Whose value of an option wins: `[flags]`, then the profile, then the server.
 
 use crate::file::flag_table::FlagTable;
-use crate::file::reader::At;
+use crate::file::reader::Located;
 use crate::server_spec::{Flag, FlagOrigin, FlagValue, Flags};
 use crate::settings::HostEnvironment;
 use crate::shared::Shared;
@@ -32,7 +32,7 @@ pub(crate) fn with_own(common: &Shared<Flags>, own: &OwnFlags) -> Shared<Flags> 
     flags
 }
 
-fn flag(name: &str, at: &At<FlagValue>, host: &HostEnvironment) -> Flag {
+fn flag(name: &str, at: &Located<FlagValue>, host: &HostEnvironment) -> Flag {
     if !at.location.is_built_in() {
         return Flag { value: at.value.clone(), origin: FlagOrigin::User };
     }

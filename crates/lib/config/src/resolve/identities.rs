@@ -5,63 +5,62 @@ use std::path::{Path, PathBuf};
 
 use llama_warden_events::ServerId;
 
-use crate::file::reader::At;
+use crate::file::reader::Located;
 use crate::file::tables::Server;
-use crate::problem::{Location, Problem};
-use crate::resolve::cross_checks::Checker;
-use crate::resolve::profiles::{Known, Open};
+use crate::problem::{ConfigProblem, Location};
+use crate::resolve::cross_checks::CrossChecker;
+use crate::resolve::profiles::{KnownServers, Undecided};
 
 /// Every server that has an id and a port, in the order of the file.
-pub(crate) struct Plan<'a> {
-    pub(crate) servers: Vec<Planned<'a>>,
+pub(crate) struct Identities<'a> {
+    pub(crate) servers: Vec<IdentifiedServer<'a>>,
     /// Whether no server is missing for want of a usable id.
     pub(crate) is_complete: bool,
 }
 
 /// A server with its identity.
-pub(crate) struct Planned<'a> {
+pub(crate) struct IdentifiedServer<'a> {
     pub(crate) id: ServerId,
     pub(crate) port: u16,
     pub(crate) written: &'a Server,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> Identities<'a> {
     /// What profiles can mean, before the model files are looked at.
-    pub(crate) fn known(&self, model_dirs: &[PathBuf]) -> Known<'_> {
-        let tier = |server: &Planned<'a>| server.written.tier.as_ref().map(|tier| tier.value.0.as_str());
-        let open = if !self.is_complete || !model_dirs.is_empty() {
-            Open::Servers
+    pub(crate) fn known(&self, model_dirs: &[PathBuf]) -> KnownServers<'_> {
+        let tier = |server: &IdentifiedServer<'a>| server.written.tier.as_ref().map(|tier| tier.value.0.as_str());
+        let undecided = if !self.is_complete || !model_dirs.is_empty() {
+            Undecided::Servers
         } else if self.servers.iter().any(|server| tier(server).is_none()) {
-            Open::Tiers
+            Undecided::Tiers
         } else {
-            Open::Nothing
+            Undecided::Nothing
         };
-        Known { servers: self.servers.iter().map(|server| (&server.id, tier(server))).collect(), open }
+        KnownServers { servers: self.servers.iter().map(|server| (&server.id, tier(server))).collect(), undecided }
     }
 }
 
-impl<'a> Checker<'a> {
+impl<'a> CrossChecker<'a> {
     /// Gives each server its id and port; duplicates are problems that name both.
-    pub(crate) fn plan(&mut self) -> Plan<'a> {
-        let written: &[At<Server>] = self.file.servers.as_ref().map_or(&[], |servers| &servers.value);
+    pub(crate) fn identities(&mut self) -> Identities<'a> {
+        let written: &[Located<Server>] = self.file.servers.as_ref().map_or(&[], |servers| &servers.value);
         let ids: Vec<Option<ServerId>> =
             written.iter().enumerate().map(|(index, server)| self.identify(index, server)).collect();
         self.unique_ids(written, &ids);
         let ports = self.ports(written);
-        let servers = ids
-            .into_iter()
-            .zip(ports)
-            .zip(written)
-            .filter_map(|((id, port), server)| Some(Planned { id: id?, port: port?, written: &server.value }));
+        let servers =
+            ids.into_iter().zip(ports).zip(written).filter_map(|((id, port), server)| {
+                Some(IdentifiedServer { id: id?, port: port?, written: &server.value })
+            });
         let servers: Vec<_> = servers.collect();
         let is_readable = self.file.servers.is_some() || !self.written.contains("servers");
-        Plan { is_complete: is_readable && servers.len() == written.len(), servers }
+        Identities { is_complete: is_readable && servers.len() == written.len(), servers }
     }
 
-    fn identify(&mut self, index: usize, server: &At<Server>) -> Option<ServerId> {
+    fn identify(&mut self, index: usize, server: &Located<Server>) -> Option<ServerId> {
         let model = server.value.model.as_ref();
         if model.is_none() && !self.written.contains(&format!("servers[{index}].model")) {
-            let problem = Problem::error(&server.location, "this server has no key `model`");
+            let problem = ConfigProblem::error(&server.location, "this server has no key `model`");
             self.problems.push(problem.help("add model = \"path/to/model.gguf\""));
         }
         if let Some(id) = &server.value.id {
@@ -70,13 +69,13 @@ impl<'a> Checker<'a> {
         let model = model.filter(|_| !self.written.contains(&format!("servers[{index}].id")))?;
         let derived = derived_id(&model.value.0);
         if derived.is_none() {
-            let problem = Problem::error(&model.location, "no id can be derived from the model's file name");
+            let problem = ConfigProblem::error(&model.location, "no id can be derived from the model's file name");
             self.problems.push(problem.help("give the server a key `id`"));
         }
         derived
     }
 
-    fn unique_ids(&mut self, servers: &[At<Server>], ids: &[Option<ServerId>]) {
+    fn unique_ids(&mut self, servers: &[Located<Server>], ids: &[Option<ServerId>]) {
         let mut seen: BTreeMap<&ServerId, Location> = BTreeMap::new();
         for (server, id) in servers.iter().zip(ids) {
             let Some(id) = id else { continue };
@@ -84,7 +83,8 @@ impl<'a> Checker<'a> {
             let location =
                 written.or(server.value.model.as_ref().map(|model| &model.location)).unwrap_or(&server.location);
             if let Some(first) = seen.get(id) {
-                let problem = Problem::error(location, format!("two servers are called `{id}`: this one and {first}"));
+                let problem =
+                    ConfigProblem::error(location, format!("two servers are called `{id}`: this one and {first}"));
                 self.problems.push(problem.related(first, "the first one").help("give one of them another `id`"));
             } else {
                 seen.insert(id, location.clone());
@@ -92,7 +92,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn ports(&mut self, servers: &[At<Server>]) -> Vec<Option<u16>> {
+    fn ports(&mut self, servers: &[Located<Server>]) -> Vec<Option<u16>> {
         let mut taken: BTreeMap<u16, Location> = BTreeMap::new();
         if let Some(listen) = self.file.daemon.as_ref().and_then(|daemon| daemon.value.listen.as_ref())
             && let Some(tcp) = listen.value.tcp()
@@ -102,7 +102,8 @@ impl<'a> Checker<'a> {
         for port in servers.iter().filter_map(|server| server.value.port.as_ref()) {
             let number = port.value.get();
             if let Some(first) = taken.get(&number) {
-                let problem = Problem::error(&port.location, format!("port {number} is taken twice: here and {first}"));
+                let problem =
+                    ConfigProblem::error(&port.location, format!("port {number} is taken twice: here and {first}"));
                 self.problems.push(problem.related(first, "taken here").help("choose another port, or leave it out"));
             } else {
                 taken.insert(number, port.location.clone());
@@ -116,8 +117,10 @@ impl<'a> Checker<'a> {
             .map(|server| server.value.port.as_ref().map(|port| port.value.get()).or_else(&mut next_free));
         let ports: Vec<Option<u16>> = chosen.collect();
         if let Some((server, _)) = servers.iter().zip(&ports).find(|(_, port)| port.is_none()) {
-            let problem =
-                Problem::error(&server.location, "no port from `llama-server.first-port` up is left for this server");
+            let problem = ConfigProblem::error(
+                &server.location,
+                "no port from `llama-server.first-port` up is left for this server",
+            );
             self.problems.push(problem.help("lower `first-port`, or give the server a key `port`"));
         }
         ports

@@ -2,24 +2,24 @@
 
 use llama_warden_events::ServerId;
 
-use crate::file::reader::At;
+use crate::file::reader::Located;
 use crate::file::selector::Selector;
 use crate::problem::suggest::suggestion;
-use crate::problem::{Location, Problem};
-use crate::resolve::cross_checks::Checker;
+use crate::problem::{ConfigProblem, Location};
+use crate::resolve::cross_checks::CrossChecker;
 
 /// The servers that profiles can mean.
 #[derive(Debug)]
-pub(crate) struct Known<'a> {
+pub(crate) struct KnownServers<'a> {
     /// Ids and tiers.
     pub(crate) servers: Vec<(&'a ServerId, Option<&'a str>)>,
-    pub(crate) open: Open,
+    pub(crate) undecided: Undecided,
 }
 
 /// What cannot be known before the model files are looked at, or while the file has other problems. A selector of that
 /// kind may mean what is not there yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Open {
+pub(crate) enum Undecided {
     /// Nothing: what matches no server means none.
     Nothing,
     /// Tiers of known servers.
@@ -28,47 +28,48 @@ pub(crate) enum Open {
     Servers,
 }
 
-impl Known<'_> {
+impl KnownServers<'_> {
     /// Whether a selector means no server, for sure.
     fn lacks(&self, selector: &Selector) -> bool {
-        let undecided = match self.open {
-            Open::Nothing => false,
-            Open::Tiers => matches!(selector, Selector::Tier(_)),
-            Open::Servers => true,
+        let undecided = match self.undecided {
+            Undecided::Nothing => false,
+            Undecided::Tiers => matches!(selector, Selector::Tier(_)),
+            Undecided::Servers => true,
         };
         !undecided && !self.servers.iter().any(|(id, tier)| selector.matches(id, *tier))
     }
 }
 
 /// Why no profile of this name can be taken.
-pub(crate) fn unknown<'a>(location: &Location, name: &str, known: impl Iterator<Item = &'a str>) -> Problem {
-    let problem = Problem::error(location, format!("there is no profile `{name}`"));
+pub(crate) fn unknown<'a>(location: &Location, name: &str, known: impl Iterator<Item = &'a str>) -> ConfigProblem {
+    let problem = ConfigProblem::error(location, format!("there is no profile `{name}`"));
     match suggestion(name, known) {
         Some(help) => problem.help(help),
         None => problem.help("declare it as a table [profiles.NAME]"),
     }
 }
 
-impl Checker<'_> {
+impl CrossChecker<'_> {
     /// Names, members and the one to start.
-    pub(crate) fn profiles(&mut self, known: &Known<'_>) {
+    pub(crate) fn profiles(&mut self, known: &KnownServers<'_>) {
         let file = self.file;
         let empty = Default::default();
         let profiles = file.profiles.as_ref().map_or(&empty, |profiles| &profiles.value);
         for (name, profile) in profiles {
             if ServerId::new(name).is_err() {
-                let problem = Problem::error(&profile.location, format!("`{name}` is not the name of a profile"));
+                let problem = ConfigProblem::error(&profile.location, format!("`{name}` is not the name of a profile"));
                 self.problems.push(problem.help("a name is 1 to 64 letters, digits, `.`, `_` and `-`"));
             }
             match &profile.value.servers {
                 Some(servers) if servers.value.is_empty() => {
-                    let problem = Problem::error(&servers.location, format!("profile `{name}` has no servers"));
+                    let problem = ConfigProblem::error(&servers.location, format!("profile `{name}` has no servers"));
                     self.problems.push(problem.help("name at least one id or glob, or remove the profile"));
                 }
                 Some(servers) => servers.value.iter().for_each(|selector| self.selector(name, selector, known)),
                 None if self.written.contains(&format!("profiles.{name}.servers")) => {}
                 None => {
-                    let problem = Problem::error(&profile.location, format!("profile `{name}` has no key `servers`"));
+                    let problem =
+                        ConfigProblem::error(&profile.location, format!("profile `{name}` has no key `servers`"));
                     self.problems.push(problem.help("add servers = [\"…\"] with ids or globs"));
                 }
             }
@@ -81,7 +82,7 @@ impl Checker<'_> {
         }
     }
 
-    fn selector(&mut self, profile: &str, selector: &At<Selector>, known: &Known<'_>) {
+    fn selector(&mut self, profile: &str, selector: &Located<Selector>, known: &KnownServers<'_>) {
         if !known.lacks(&selector.value) {
             return;
         }
@@ -89,16 +90,21 @@ impl Checker<'_> {
             Selector::Id(name) if selector.value.is_plain() => {
                 let ids = known.servers.iter().map(|(id, _)| id.as_str());
                 let help = suggestion(name, ids).unwrap_or_else(|| "add a [[servers]] table for it".into());
-                Problem::error(&selector.location, format!("profile `{profile}` names the unknown server `{name}`"))
-                    .help(help)
+                ConfigProblem::error(
+                    &selector.location,
+                    format!("profile `{profile}` names the unknown server `{name}`"),
+                )
+                .help(help)
             }
             Selector::Id(glob) => {
-                let problem =
-                    Problem::error(&selector.location, format!("profile `{profile}`: no server matches `{glob}`"));
+                let problem = ConfigProblem::error(
+                    &selector.location,
+                    format!("profile `{profile}`: no server matches `{glob}`"),
+                );
                 problem.help("write a glob that matches at least one id")
             }
             Selector::Tier(glob) => {
-                let problem = Problem::error(
+                let problem = ConfigProblem::error(
                     &selector.location,
                     format!("profile `{profile}`: no server has a tier like `{glob}`"),
                 );

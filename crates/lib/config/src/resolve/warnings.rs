@@ -8,10 +8,10 @@ use llama_warden_events::Signal;
 
 use crate::environment::is_executable;
 use crate::file::flag_table::FlagTable;
-use crate::file::reader::At;
+use crate::file::reader::Located;
 use crate::file::tables::{Hooks, Server, Stop};
-use crate::file::values::Line;
-use crate::problem::Problem;
+use crate::file::values::SingleLine;
+use crate::problem::ConfigProblem;
 use crate::resolve::configuration::Configuration;
 use crate::server_spec::HooksSpec;
 
@@ -22,7 +22,7 @@ const NO_COMMAND: &str = "install it, or write the path of the command";
 
 impl Configuration {
     /// What deserves a second look. Looks for files each time, since they may have come or gone.
-    pub fn warnings(&self) -> Vec<Problem> {
+    pub fn warnings(&self) -> Vec<ConfigProblem> {
         let mut warnings = Vec::new();
         self.daemon_warnings(&mut warnings);
         let file = &self.file;
@@ -59,7 +59,7 @@ impl Configuration {
         warnings
     }
 
-    fn daemon_warnings(&self, warnings: &mut Vec<Problem>) {
+    fn daemon_warnings(&self, warnings: &mut Vec<ConfigProblem>) {
         let Some(daemon) = self.file.daemon.as_ref().map(|at| &at.value) else { return };
         if let Some(path) = &self.daemon().token_file {
             missing(daemon.token_file.as_ref(), path, "the token file", warnings);
@@ -68,11 +68,11 @@ impl Configuration {
         {
             let message = format!("{tcp} can be reached from other machines and there is no `token-file`");
             let help = "set `token-file`; without it only /livez, /readyz, /metrics and /api/v1/sd answer there";
-            warnings.push(Problem::warning(&listen.location, message).help(help));
+            warnings.push(ConfigProblem::warning(&listen.location, message).help(help));
         }
     }
 
-    fn missing_commands(&self, written: &Hooks, spec: &HooksSpec, warnings: &mut Vec<Problem>) {
+    fn missing_commands(&self, written: &Hooks, spec: &HooksSpec, warnings: &mut Vec<ConfigProblem>) {
         let hooks = [
             (&written.pre_start, &spec.pre_start),
             (&written.post_ready, &spec.post_ready),
@@ -89,17 +89,23 @@ impl Configuration {
     }
 
     /// `not_in_path` is what to do about a name that PATH does not have.
-    fn missing_program(&self, written: &At<Line>, path: &Path, not_in_path: &str, warnings: &mut Vec<Problem>) {
+    fn missing_program(
+        &self,
+        written: &Located<SingleLine>,
+        path: &Path,
+        not_in_path: &str,
+        warnings: &mut Vec<ConfigProblem>,
+    ) {
         if path.components().count() > 1 {
             missing(Some(written), path, "the executable", warnings);
             if path.is_file() && !is_executable(path) {
                 let message = format!("{} is not executable", path.display());
                 let help = format!("run `chmod +x {}`, or name another file", path.display());
-                warnings.push(Problem::warning(&written.location, message).help(help));
+                warnings.push(ConfigProblem::warning(&written.location, message).help(help));
             }
         } else if !self.environment.finds_program(path) {
             let message = format!("there is no `{}` in PATH", path.display());
-            warnings.push(Problem::warning(&written.location, message).help(not_in_path));
+            warnings.push(ConfigProblem::warning(&written.location, message).help(not_in_path));
         }
     }
 }
@@ -113,23 +119,24 @@ fn servers_of_shared_binary(configuration: &Configuration) -> Option<&Path> {
     sharing.next().map(|(spec, _)| &*spec.binary)
 }
 
-fn missing(written: Option<&At<Line>>, path: &Path, what: &str, warnings: &mut Vec<Problem>) {
+fn missing(written: Option<&Located<SingleLine>>, path: &Path, what: &str, warnings: &mut Vec<ConfigProblem>) {
     if let Some(written) = written.filter(|_| !path.is_file()) {
         let state = if path.exists() { "is not a file" } else { "does not exist" };
         let message = format!("{what} {} {state}", path.display());
         warnings.push(
-            Problem::warning(&written.location, message).help("relative paths are relative to the configuration file"),
+            ConfigProblem::warning(&written.location, message)
+                .help("relative paths are relative to the configuration file"),
         );
     }
 }
 
 /// A file that cannot be read is left to who launches it, who may be somebody else.
-fn not_gguf(written: Option<&At<Line>>, path: &Path, warnings: &mut Vec<Problem>) {
+fn not_gguf(written: Option<&Located<SingleLine>>, path: &Path, warnings: &mut Vec<ConfigProblem>) {
     let Some(written) = written.filter(|_| path.is_file()) else { return };
     if first_bytes(path).is_ok_and(|bytes| bytes != b"GGUF") {
         let message = format!("the model {} is not a GGUF file", path.display());
         let help = "name a file that begins with `GGUF`, or fetch it again if it should be one";
-        warnings.push(Problem::warning(&written.location, message).help(help));
+        warnings.push(ConfigProblem::warning(&written.location, message).help(help));
     }
 }
 
@@ -140,19 +147,19 @@ fn first_bytes(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn secret_flags(flags: Option<&At<FlagTable>>, warnings: &mut Vec<Problem>) {
+fn secret_flags(flags: Option<&Located<FlagTable>>, warnings: &mut Vec<ConfigProblem>) {
     if let Some(key) = flags.and_then(|flags| flags.value.0.get("api-key")) {
         let message = "an `api-key` on the command line can be read by every user of this machine";
         let help = "write the key into a file and set the server's key `api-key-file`";
-        warnings.push(Problem::warning(&key.location, message).help(help).without_excerpt());
+        warnings.push(ConfigProblem::warning(&key.location, message).help(help).without_excerpt());
     }
 }
 
-fn ladder(stop: Option<&At<Stop>>, warnings: &mut Vec<Problem>) {
+fn ladder(stop: Option<&Located<Stop>>, warnings: &mut Vec<ConfigProblem>) {
     let Some(ladder) = stop.and_then(|stop| stop.value.ladder.as_ref()) else { return };
     let mut polite = ladder.value.iter().filter(|signal| [Signal::TERM, Signal::INT].contains(&signal.value));
     if let (Some(first), Some(second)) = (polite.next(), polite.next()) {
         let message = format!("{} after {} makes some builds of llama-server hang or abort", second.value, first.value);
-        warnings.push(Problem::warning(&second.location, message).help("keep one of TERM and INT"));
+        warnings.push(ConfigProblem::warning(&second.location, message).help("keep one of TERM and INT"));
     }
 }
