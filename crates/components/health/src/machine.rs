@@ -3,9 +3,10 @@
 //! Invariants: one look at a time; ready is lost and regained in turn; a server fails at most once, never while it
 //! computes, never while it answers that it is not ready, and never before it has lost its readiness.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_config::{HealthSpec, Shared};
+use llama_warden_config::HealthSpec;
 use llama_warden_events::{Event, FailureReason, Uptime};
 
 use crate::cpu::CpuReading;
@@ -31,7 +32,7 @@ pub(crate) enum Standing {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    terms: Shared<HealthSpec>,
+    terms: Arc<HealthSpec>,
     standing: Standing,
     next_look: Uptime,
     /// The look under way.
@@ -60,7 +61,7 @@ struct Underway {
 impl Machine {
     /// A machine for a server that is ready, or has lost it. Its first look comes after `spread` (0 to 1) of an interval, so
     /// that servers that became ready together are not looked at together.
-    pub(crate) fn new(terms: impl Into<Shared<HealthSpec>>, standing: Standing, now: Uptime, spread: f64) -> Self {
+    pub(crate) fn new(terms: impl Into<Arc<HealthSpec>>, standing: Standing, now: Uptime, spread: f64) -> Self {
         let terms = terms.into();
         Self {
             standing,
@@ -78,7 +79,7 @@ impl Machine {
     }
 
     /// Takes up other terms. What is due sooner under them comes sooner.
-    pub(crate) fn change_terms(&mut self, terms: impl Into<Shared<HealthSpec>>, now: Uptime) {
+    pub(crate) fn change_terms(&mut self, terms: impl Into<Arc<HealthSpec>>, now: Uptime) {
         let terms = terms.into();
         self.next_look = self.next_look.min(moment(later(now, terms.interval), terms.interval));
         let inference = later(now, terms.inference.unwrap_or_default());

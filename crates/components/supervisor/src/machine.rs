@@ -1,9 +1,10 @@
 //! The whole fleet as a plain state machine: wishes and events in, actions out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_config::{AdmissionPolicy, RestartSpec, Shared};
+use llama_warden_config::{AdmissionPolicy, RestartSpec};
 use llama_warden_events::{
     CommandOutcome, Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, StopReason, SuperviseCommand,
     Uptime,
@@ -27,7 +28,7 @@ pub struct Member {
     /// Which.
     pub server: ServerId,
     /// When it is started again.
-    pub restart: Shared<RestartSpec>,
+    pub restart: Arc<RestartSpec>,
     /// Whether it should run.
     pub wanted: bool,
     /// Whether a running process of it no longer fits the configuration.
@@ -84,7 +85,7 @@ impl Machine {
     }
 
     /// Adds a server that was never launched, with the consecutive failures of an earlier run.
-    pub fn add(&mut self, server: ServerId, restart: Shared<RestartSpec>, failures: u32) {
+    pub fn add(&mut self, server: ServerId, restart: Arc<RestartSpec>, failures: u32) {
         self.leaving.remove(&server);
         self.slots.add(server, || Slot::new(restart, failures));
     }

@@ -3,9 +3,10 @@
 //! A wish to run names the least launch that satisfies it: a start of a running server is satisfied by the launch under
 //! way, a restart only by a later one. That one number serialises starts, stops and restarts that cross.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_config::{RestartSpec, Shared};
+use llama_warden_config::RestartSpec;
 use llama_warden_events::{
     CommandOutcome, FailureReason, Incarnation, ProcessEnd, RefusalReason, Seq, StopReason, Uptime,
 };
@@ -69,7 +70,7 @@ pub(crate) struct Moment {
 
 #[derive(Debug)]
 pub(crate) struct Slot {
-    restart: Shared<RestartSpec>,
+    restart: Arc<RestartSpec>,
     backoff: Backoff,
     /// When policy launches it again.
     restart_at: Option<Uptime>,
@@ -99,7 +100,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// A server that was never launched, with the failures of an earlier run of the daemon.
-    pub(crate) const fn new(restart: Shared<RestartSpec>, failures: u32) -> Self {
+    pub(crate) const fn new(restart: Arc<RestartSpec>, failures: u32) -> Self {
         Self {
             restart,
             backoff: Backoff::resumed(failures),
@@ -188,7 +189,7 @@ impl Slot {
     }
 
     /// Takes over another restart policy.
-    pub(crate) fn set_restart(&mut self, restart: Shared<RestartSpec>) {
+    pub(crate) fn set_restart(&mut self, restart: Arc<RestartSpec>) {
         self.restart = restart;
     }
 

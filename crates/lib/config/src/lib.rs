@@ -20,7 +20,6 @@ mod problem;
 mod resolve;
 mod server_spec;
 mod settings;
-mod shared;
 
 pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
 pub use arc_str::ArcStr;
@@ -34,4 +33,3 @@ pub use server_spec::*;
 pub use settings::{
     AdmissionPolicy, DaemonSettings, HostEnvironment, LogSettings, OnDaemonDeath, ProfileSummary, StartSettings,
 };
-pub use shared::Shared;

@@ -10,7 +10,6 @@ use std::time::Duration;
 use llama_warden_events::{ServerCard, ServerId, Signal};
 
 use crate::arc_str::ArcStr;
-use crate::shared::Shared;
 
 /// All servers of a configuration, by id. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -63,25 +62,25 @@ pub struct ServerSpec {
     /// The executable: an absolute path, or a bare name that is looked up in PATH at launch.
     pub binary: Arc<Path>,
     /// Options by long name without dashes, translated for the build at launch.
-    pub flags: Shared<Flags>,
+    pub flags: Arc<Flags>,
     /// Arguments passed verbatim, after everything else.
     pub args: Vec<String>,
     /// Set in the child's environment.
-    pub env: Shared<BTreeMap<String, String>>,
+    pub env: Arc<BTreeMap<String, String>>,
     /// More names, as globs, that the child inherits.
     pub env_pass: Vec<String>,
     /// A file whose first line is the key that the server asks clients for.
     pub api_key_file: Option<PathBuf>,
     /// How it becomes ready.
-    pub readiness: Shared<ReadinessSpec>,
+    pub readiness: Arc<ReadinessSpec>,
     /// How it is stopped.
-    pub stop: Shared<StopSpec>,
+    pub stop: Arc<StopSpec>,
     /// When it is started again.
-    pub restart: Shared<RestartSpec>,
+    pub restart: Arc<RestartSpec>,
     /// How a ready server is watched.
-    pub health: Shared<HealthSpec>,
+    pub health: Arc<HealthSpec>,
     /// Commands around its life.
-    pub hooks: Shared<HooksSpec>,
+    pub hooks: Arc<HooksSpec>,
     /// Bytes kept per output stream.
     pub log_ring_bytes: usize,
 }
@@ -97,7 +96,7 @@ impl ServerSpec {
     }
 
     /// The same server with other options, shared where they are not.
-    pub(crate) fn resolved(self: &Arc<Self>, flags: &Shared<Flags>, enabled: bool) -> Arc<Self> {
+    pub(crate) fn resolved(self: &Arc<Self>, flags: &Arc<Flags>, enabled: bool) -> Arc<Self> {
         if self.enabled == enabled && self.flags == *flags {
             return Arc::clone(self);
         }

@@ -1,8 +1,9 @@
 //! Names, policies and machines for the tests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_config::{AdmissionPolicy, RestartPolicy, RestartSpec, Shared};
+use llama_warden_config::{AdmissionPolicy, RestartPolicy, RestartSpec};
 use llama_warden_events::{BootId, Envelope, Event, Incarnation, Seq, ServerId, Timestamp, Uptime};
 use llama_warden_supervisor::{Limits, Machine};
 
@@ -33,8 +34,8 @@ pub fn weighing(starts: Option<usize>, memory: AdmissionPolicy) -> Machine {
     Machine::new(Limits { shutdown: Duration::from_secs(30), starts, memory }, 7)
 }
 
-pub fn restart(policy: RestartPolicy) -> Shared<RestartSpec> {
-    Shared::from(RestartSpec {
+pub fn restart(policy: RestartPolicy) -> Arc<RestartSpec> {
+    Arc::new(RestartSpec {
         policy,
         max_attempts: 2,
         initial_delay: Duration::from_secs(1),

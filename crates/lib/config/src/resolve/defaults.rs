@@ -13,7 +13,6 @@ use crate::problem::{ConfigProblem, ConfigProblems, Location};
 use crate::resolve::identities::IdentifiedServer;
 use crate::server_spec::{HealthSpec, HooksSpec, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
 use crate::settings::{DaemonSettings, LogSettings, StartSettings};
-use crate::shared::Shared;
 
 /// Builds specs out of a file. Relative paths are relative to the directory.
 pub(crate) struct SpecBuilder<'a> {
@@ -26,12 +25,12 @@ pub(crate) struct SpecBuilder<'a> {
 pub(crate) struct SharedDefaults {
     pub(crate) host: ArcStr,
     binary: Arc<Path>,
-    env: Shared<BTreeMap<String, String>>,
-    readiness: Shared<ReadinessSpec>,
-    stop: Shared<StopSpec>,
-    restart: Shared<RestartSpec>,
-    health: Shared<HealthSpec>,
-    hooks: Shared<HooksSpec>,
+    env: Arc<BTreeMap<String, String>>,
+    readiness: Arc<ReadinessSpec>,
+    stop: Arc<StopSpec>,
+    restart: Arc<RestartSpec>,
+    health: Arc<HealthSpec>,
+    hooks: Arc<HooksSpec>,
     log_ring_bytes: usize,
 }
 
@@ -45,13 +44,13 @@ fn need<T: Clone>(slot: &Option<Located<T>>, key: &str) -> Result<T, ConfigProbl
 
 /// What a section says with the server's own keys laid over it; what it says alone where there are none.
 fn or_own<T: ConfigValue, S>(
-    common: &Shared<S>,
+    common: &Arc<S>,
     section: &Option<Located<T>>,
     own: &Option<Located<T>>,
     spec: impl FnOnce(T) -> Result<S, ConfigProblems>,
-) -> Result<Shared<S>, ConfigProblems> {
+) -> Result<Arc<S>, ConfigProblems> {
     let merged = own.is_some().then(|| overlay(section.clone(), own.clone())).flatten();
-    merged.map_or_else(|| Ok(common.clone()), |merged| spec(merged.value).map(Shared::from))
+    merged.map_or_else(|| Ok(common.clone()), |merged| spec(merged.value).map(Arc::new))
 }
 
 impl SpecBuilder<'_> {
@@ -110,7 +109,7 @@ impl SpecBuilder<'_> {
             stop: stop(need(&self.file.stop, "stop")?)?.into(),
             restart: restart(need(&self.file.restart, "restart")?)?.into(),
             health: health(need(&self.file.health, "health")?)?.into(),
-            hooks: Shared::default(),
+            hooks: Arc::default(),
             log_ring_bytes: self.logs()?.ring_bytes,
         })
     }
@@ -144,7 +143,7 @@ impl SpecBuilder<'_> {
             tier: own(&server.tier),
             thinking: server.thinking.as_ref().is_some_and(|thinking| thinking.value),
             binary: own_binary.unwrap_or_else(|| Arc::clone(&common.binary)),
-            flags: Shared::default(),
+            flags: Arc::default(),
             args: both(&shared.args, &server.args).map(|line| line.value.0.clone()).collect(),
             env: or_own(&common.env, &shared.env, &server.env, |env| Ok(variables(env)))?,
             env_pass: both(&shared.env_pass, &server.env_pass).map(|pattern| pattern.value.0.clone()).collect(),

@@ -1,10 +1,11 @@
 //! Whose value of an option wins: `[flags]`, then the profile, then the server.
 
+use std::sync::Arc;
+
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
 use crate::server_spec::{Flag, FlagOrigin, FlagValue, Flags};
 use crate::settings::HostEnvironment;
-use crate::shared::Shared;
 
 /// Options that a server sets itself, by name; few or none.
 pub(crate) type OwnFlags = Box<[(String, FlagValue)]>;
@@ -17,17 +18,17 @@ impl FlagTable {
 }
 
 /// The options of several tables: the later one wins, name by name.
-pub(crate) fn merge(tables: [Option<&FlagTable>; 2], host: &HostEnvironment) -> Shared<Flags> {
+pub(crate) fn merge(tables: [Option<&FlagTable>; 2], host: &HostEnvironment) -> Arc<Flags> {
     let entries = tables.into_iter().flatten().flat_map(|table| &table.0);
     Flags::from_iter(entries.map(|(name, at)| (name.clone(), flag(name, at, host)))).into()
 }
 
 /// The options of one server, whose own win; `common` itself where it has none.
-pub(crate) fn with_own(common: &Shared<Flags>, own: &OwnFlags) -> Shared<Flags> {
-    let mut flags = common.clone();
+pub(crate) fn with_own(common: &Arc<Flags>, own: &OwnFlags) -> Arc<Flags> {
+    let mut flags = Arc::clone(common);
     if !own.is_empty() {
         let user = |value: &FlagValue| Flag { value: value.clone(), origin: FlagOrigin::User };
-        flags.extend(own.iter().map(|(name, value)| (name.clone(), user(value))));
+        Arc::make_mut(&mut flags).extend(own.iter().map(|(name, value)| (name.clone(), user(value))));
     }
     flags
 }

@@ -83,7 +83,7 @@ fn server(command: &[OsString]) -> Result<ServerSpec, Failure> {
         None => free_port()?,
     };
     let mut spec = binary::server(ID, &binary::locate(Path::new(program))?, &model, port)?;
-    spec.flags.clear();
+    spec.flags = Arc::default();
     spec.args = rest;
     if let Some(host) = host {
         spec.host = host.into();
