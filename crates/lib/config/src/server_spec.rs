@@ -103,11 +103,6 @@ impl ServerSpec {
         Arc::new(Self { flags: flags.clone(), enabled, ..Self::clone(self) })
     }
 
-    /// Whether a resolution can come to `other`.
-    pub(crate) fn is_resolved_to(self: &Arc<Self>, other: &Self) -> bool {
-        *self.resolved(&other.flags, other.enabled) == *other
-    }
-
     /// Whether a process made from `other` does not fit this spec any more.
     pub fn needs_new_process(&self, other: &Self) -> bool {
         let command = |spec: &Self| {

@@ -14,7 +14,7 @@ const HOST: HostEnvironment = HostEnvironment { cpus: 4 };
 
 fn parse(text: &str) -> Configuration {
     let configuration = Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).unwrap();
-    configuration.with_discovered(Default::default()).unwrap().without_text()
+    configuration.with_discovered(Default::default()).unwrap()
 }
 
 fn resolve(configuration: &Configuration, profile: &str) -> Fleet {
@@ -42,8 +42,8 @@ fn servers_that_say_nothing_of_their_own_share_what_the_sections_say() {
 #[test]
 fn a_configuration_and_what_it_is_resolved_to_keep_a_server_once() {
     let configuration = parse(TEXT);
+    let configuration = configuration.dedup(Some("some"), &HOST, &Fleet::default());
     let first = resolve(&configuration, "some");
-    let configuration = configuration.sharing(&first);
     assert_eq!(kept_once(&resolve(&configuration, "some"), &first), ["a", "b", "c"]);
     let enabled = resolve(&configuration, "");
     assert_eq!(kept_once(&enabled, &first), ["a", "c"], "b alone is enabled in one of them only");
@@ -53,7 +53,7 @@ fn a_configuration_and_what_it_is_resolved_to_keep_a_server_once() {
 #[test]
 fn a_changed_server_alone_is_new_after_a_reload() {
     let before = resolve(&parse(TEXT), "");
-    let changed = parse(&TEXT.replace("b.gguf", "other.gguf")).sharing(&before);
+    let changed = parse(&TEXT.replace("b.gguf", "other.gguf")).dedup(Some(""), &HOST, &before);
     let after = resolve(&changed, "");
     assert_eq!(kept_once(&after, &before), ["a", "c"]);
     assert_eq!(after.get("b").unwrap().model.to_str(), Some("/other.gguf"));

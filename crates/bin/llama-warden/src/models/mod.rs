@@ -69,10 +69,8 @@ impl Inventory {
     /// one copy of each server for what is configured, what is in force for `profile`, and what `before` was.
     #[must_use]
     pub fn resting(mut self, profile: Option<&str>, before: &Fleet) -> Self {
-        let configuration = Arc::unwrap_or_clone(self.loaded.configuration).without_text().sharing(before);
-        // Whoever takes the profile up is told that there is none.
-        let in_force = configuration.resolve(profile, &HostEnvironment::current()).unwrap_or_default();
-        self.loaded.configuration = Arc::new(configuration.sharing(&in_force));
+        let configuration = Arc::unwrap_or_clone(self.loaded.configuration);
+        self.loaded.configuration = Arc::new(configuration.dedup(profile, &HostEnvironment::current(), before));
         self
     }
 }

@@ -140,29 +140,6 @@ impl Configuration {
         self.profile_tables().into_iter().flatten().map(summary).collect()
     }
 
-    /// Lets go of the servers as they were written and of where each value stands. What needs them, [`Self::warnings`] and
-    /// the checks of [`Self::with_discovered`], comes before.
-    #[must_use]
-    pub fn without_text(mut self) -> Self {
-        self.file.servers = None;
-        self.written = WrittenKeys::default();
-        self.servers.shrink_to_fit();
-        self
-    }
-
-    /// Shares the servers of `fleet` that are the same but for what a resolution decides. What it is resolved to from then on
-    /// shares them too, so that a server is kept once.
-    #[must_use]
-    pub fn sharing(mut self, fleet: &Fleet) -> Self {
-        for server in &mut self.servers {
-            let same = fleet.get(server.spec.id.as_str()).filter(|spec| server.spec.is_resolved_to(spec));
-            if let Some(spec) = same {
-                server.spec = Arc::clone(spec);
-            }
-        }
-        self
-    }
-
     /// The file that was read; `None` for the built-in defaults alone.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()

@@ -2,6 +2,7 @@
 
 pub(crate) mod configuration;
 pub(crate) mod cross_checks;
+mod dedup;
 pub(crate) mod defaults;
 pub(crate) mod discovered;
 pub(crate) mod flags;
