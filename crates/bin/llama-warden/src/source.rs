@@ -122,14 +122,7 @@ fn invalid(failure: Failure) -> Refused {
 
 /// What the daemon itself is made of stays as it is until it starts again.
 fn warn_of_what_waits(old: &Configuration, new: &Configuration) {
-    let sections = [
-        ("[daemon]", old.daemon() != new.daemon()),
-        ("[start]", old.start() != new.start()),
-        ("logs.event-log", old.logs().event_log_bytes != new.logs().event_log_bytes),
-        ("llama-server.dialects-dir", old.dialects_dir() != new.dialects_dir()),
-        ("readiness.detectors-dir", old.detectors_dir() != new.detectors_dir()),
-    ];
-    for (section, _) in sections.into_iter().filter(|(_, changed)| *changed) {
+    for section in old.changes_at_restart(new) {
         tracing::warn!(section, "a change takes effect when the daemon starts again");
     }
 }

@@ -5,7 +5,7 @@ use crate::file::toml_tree::{TomlData, TomlNode, TomlTable, join};
 use crate::problem::{ConfigProblem, Location};
 
 /// Tables that hold no single values.
-const OUT_OF_REACH: [&str; 2] = ["servers", "profiles"];
+const OUT_OF_REACH: [&str; 3] = ["servers", "profiles", "extensions"];
 
 /// Lays the overrides over the tree of the file, and says which cannot be used.
 ///

@@ -90,7 +90,7 @@ impl ConfigValue for FlagValue {
                 let texts: Vec<Option<String>> = items.iter().map(|item| repeated(item, reader)).collect();
                 texts.into_iter().collect::<Option<_>>().map(Self::Many)
             }
-            TomlData::Datetime | TomlData::Table(_) => {
+            TomlData::Datetime(_) | TomlData::Table(_) => {
                 reader.mismatch::<Self>(node);
                 None
             }

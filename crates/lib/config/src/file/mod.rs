@@ -3,6 +3,7 @@
 //! Nothing here knows what a server becomes; `resolve` does.
 
 pub(crate) mod env_overrides;
+mod extension;
 pub(crate) mod flag_table;
 pub(crate) mod provenance;
 pub(crate) mod reader;

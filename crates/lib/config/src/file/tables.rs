@@ -43,6 +43,8 @@ table! {
         "servers" => servers: Vec<Located<Server>>,
         /// Named sets of servers.
         "profiles" => profiles: BTreeMap<String, Located<Profile>>,
+        /// Tables of components that are compiled in from outside, by the component's name; kept as they are.
+        "extensions" => extensions: BTreeMap<String, Located<toml::Table>>,
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) enum TomlData {
     Integer(i64),
     Float(f64),
     Boolean(bool),
-    Datetime,
+    Datetime(toml::value::Datetime),
     Array(Vec<TomlNode>),
     Table(TomlTable),
     /// The value of an environment variable, which takes whatever type is asked for.
@@ -41,7 +41,7 @@ impl TomlData {
             Self::Integer(_) => "an integer",
             Self::Float(_) => "a float",
             Self::Boolean(_) => "a boolean",
-            Self::Datetime => "a date",
+            Self::Datetime(_) => "a date",
             Self::Array(_) => "an array",
             Self::Table(_) => "a table",
             Self::Untyped(_) => "that",
@@ -84,7 +84,7 @@ impl Builder<'_> {
             DeValue::Integer(digits) => TomlData::Integer(self.integer(&location, &digits)),
             DeValue::Float(digits) => TomlData::Float(digits.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(value) => TomlData::Boolean(value),
-            DeValue::Datetime(_) => TomlData::Datetime,
+            DeValue::Datetime(time) => TomlData::Datetime(time),
             DeValue::Array(items) => {
                 let items = items.into_iter().enumerate();
                 TomlData::Array(

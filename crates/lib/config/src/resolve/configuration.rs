@@ -160,6 +160,19 @@ impl Configuration {
         self.start
     }
 
+    /// The table `[extensions.NAME]` as it is written; `None` where the configuration has none of that name.
+    ///
+    /// Its keys belong to the component of that name, which reads them with
+    /// [`try_into`](toml::Table::try_into): `table.clone().try_into::<Settings>()`.
+    pub fn extension(&self, name: &str) -> Option<&toml::Table> {
+        self.extension_tables().find_map(|(known, at)| (known == name).then_some(&at.value))
+    }
+
+    /// Every `[extensions.NAME]` by name, with its place: for a message about a component that is not compiled in.
+    pub fn extensions(&self) -> impl Iterator<Item = (&str, &Location)> {
+        self.extension_tables().map(|(name, at)| (name, &at.location))
+    }
+
     /// The folder with more detector packs, absolute.
     pub fn detectors_dir(&self) -> Option<&Path> {
         self.detectors_dir.as_deref()
@@ -197,6 +210,10 @@ impl Configuration {
         let mut checker = CrossChecker { file: &self.file, written: &self.written, problems: Vec::new() };
         checker.profiles(&KnownServers { servers, undecided: Undecided::Nothing });
         checker.problems
+    }
+
+    fn extension_tables(&self) -> impl Iterator<Item = (&str, &Located<toml::Table>)> {
+        self.file.extensions.iter().flat_map(|at| &at.value).map(|(name, table)| (name.as_str(), table))
     }
 
     fn profile_tables(&self) -> Option<&BTreeMap<String, Located<Profile>>> {

@@ -8,4 +8,5 @@ pub(crate) mod discovered;
 pub(crate) mod flags;
 pub(crate) mod identities;
 pub(crate) mod profiles;
+mod restart_only;
 pub(crate) mod warnings;
