@@ -26,12 +26,13 @@ const fn row(name: &'static str, uses: &'static [&'static str], tests_use: &'sta
 
 const KIT: &[&str] = &["component-kit"];
 
-const ROWS: [Row; 26] = [
+const ROWS: [Row; 27] = [
     row("events", &[], &[]),
     row("state", &["events"], &[]),
     row("bus", &["events", "state"], &[]),
     row("component", &["events", "state", "bus", "config"], &[]),
     row("support", &[], &[]),
+    row("procfs", &[], &[]),
     row("config", &["events"], &[]),
     row("plugin-files", &["events"], &[]),
     row("catalog", &["events"], &["tiny-gguf"]),
