@@ -8,10 +8,11 @@ use std::time::Duration;
 use http::StatusCode;
 use llama_warden_bus::Clock;
 use llama_warden_probe::{Answer, AskError, Question, Target, ask, connect, probe};
+use llama_warden_procfs::RunState;
 use llama_warden_support::blocking;
 use serde_json::Value;
 
-use crate::cpu::{CpuReading, Leader, Motion};
+use crate::cpu::{CpuReading, Leader};
 use crate::telling::{is_asleep, tokens_handled};
 
 /// A request that goes through the whole server and asks it for as little as can be. The prompt cache is left alone as far
@@ -148,9 +149,9 @@ async fn judge_silence(
 }
 
 fn standstill(cpu: CpuReading) -> &'static str {
-    match cpu.motion {
-        Motion::Free => "it computes nothing",
-        Motion::Stopped => "its process is stopped by a signal or a debugger",
+    match cpu.state {
+        RunState::Live | RunState::Zombie => "it computes nothing",
+        RunState::Stopped => "its process is stopped by a signal or a debugger",
     }
 }
 

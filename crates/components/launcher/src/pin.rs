@@ -100,7 +100,7 @@ impl Looked {
             Ok(ended) => ended.is_some(),
             // Not our child: what `/proc` does not show is gone.
             Err(_) => Stat::of(self.pid.as_raw_nonzero().get().unsigned_abs())
-                .is_none_or(|stat| stat.is_zombie || stat.start_ticks != self.start_ticks),
+                .is_none_or(|stat| stat.is_zombie() || stat.start_ticks != self.start_ticks),
         }
     }
 }

@@ -50,7 +50,7 @@ fn unclaimed(children: &Children) -> BTreeSet<(u32, u64)> {
     let this = std::process::id();
     proc::processes()
         .filter_map(Stat::of)
-        .filter(|stat| stat.is_zombie && stat.parent == this && !ours.contains(&stat.pid))
+        .filter(|stat| stat.is_zombie() && stat.parent == this && !ours.contains(&stat.pid))
         .map(|stat| (stat.pid, stat.start_ticks))
         .collect()
 }

@@ -116,7 +116,7 @@ async fn find(traces: &Traces) -> Found {
 fn pin_all(traces: &Traces, is_meant: impl Fn(u32) -> bool) -> Vec<Survivor> {
     let is_survivor = |pid: u32| {
         let is_other = Some(pid) != traces.group && pid != std::process::id();
-        is_other && Stat::of(pid).is_some_and(|stat| !stat.is_zombie) && is_meant(pid)
+        is_other && Stat::of(pid).is_some_and(|stat| !stat.is_zombie()) && is_meant(pid)
     };
     let pinned = |pid: u32| {
         let pin = ProcessPin::new(pid).ok()?;

@@ -12,7 +12,6 @@ mod daemon;
 mod exporter;
 mod openmetrics;
 mod page;
-mod proc;
 mod servers;
 #[cfg(test)]
 mod story;

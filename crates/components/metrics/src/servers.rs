@@ -2,6 +2,7 @@
 
 use llama_warden_bus::OutputLane;
 use llama_warden_events::{FailureReason, ReadyVia, ServerId, Signal, StreamName, Uptime};
+use llama_warden_procfs::ProcessStat;
 use llama_warden_state::{ExitOutcome, Phase, PhaseName, ServerRecord, Snapshot};
 
 use crate::catalogue::{
@@ -11,7 +12,6 @@ use crate::catalogue::{
     SERVER_START_TIME, SERVER_STOP_SECONDS, SERVER_UPTIME,
 };
 use crate::page::Page;
-use crate::proc::ProcessReading;
 
 /// Signals of every ladder that have a series before they are first sent.
 const USUAL_SIGNALS: [Signal; 2] = [Signal::TERM, Signal::KILL];
@@ -86,9 +86,12 @@ fn add_totals(page: &mut Page, id: &ServerId, record: &ServerRecord) {
 
 fn add_process(page: &mut Page, id: &ServerId, record: &ServerRecord) {
     let Some(process) = &record.process else { return };
-    let Some(reading) = ProcessReading::of(process.pid, process.start_ticks) else { return };
-    page.value(&SERVER_RESIDENT_MEMORY, &[id.as_str()], reading.resident_bytes as f64);
-    page.value(&SERVER_CPU, &[id.as_str()], reading.cpu_seconds);
+    // The number may name another process by now; the start time tells.
+    let stat = ProcessStat::of(process.pid).filter(|stat| stat.start_ticks == process.start_ticks);
+    if let Some(stat) = stat {
+        page.value(&SERVER_RESIDENT_MEMORY, &[id.as_str()], stat.resident_bytes() as f64);
+        page.value(&SERVER_CPU, &[id.as_str()], stat.cpu_seconds());
+    }
 }
 
 fn add_output(page: &mut Page, id: &ServerId, lane: &OutputLane) {
@@ -223,7 +226,7 @@ mod tests {
 
     #[test]
     fn memory_and_processor_time_are_those_of_the_very_process() {
-        let own = ProcessReading::of_self().expect("readable");
+        let own = ProcessStat::of_self().expect("readable");
         let memory = |start_ticks| {
             let mut story = Story::default();
             story.configure("a");

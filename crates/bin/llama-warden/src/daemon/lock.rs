@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use llama_warden_procfs::ProcessStat;
+
 use crate::exit::{Exit, Failure};
 
 /// How long a lock may outlive its holder. A child that was being made when the daemon was killed has a copy of the descriptor
@@ -87,8 +89,7 @@ fn read_holder(lock: &mut File) -> Option<u32> {
 
 /// A zombie holds nothing any more.
 fn is_running(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
+    ProcessStat::of(pid).is_some_and(|stat| !stat.is_zombie())
 }
 
 fn held(path: &Path, holder: Option<u32>) -> Failure {

@@ -3,7 +3,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cpu::Motion;
 
 const INTERVAL: u64 = 10;
 
@@ -17,7 +16,7 @@ fn at(seconds: u64) -> Uptime {
 }
 
 fn cpu(ticks: u64) -> CpuReading {
-    CpuReading { ticks, motion: Motion::Free, at: at(0) }
+    CpuReading { ticks, state: llama_warden_procfs::RunState::Live, at: at(0) }
 }
 
 fn finding(letter: char) -> Finding {
