@@ -65,8 +65,8 @@ impl Machine {
         let terms = terms.into();
         Self {
             standing,
-            next_look: moment(later(now, terms.interval.mul_f64(spread.clamp(0.0, 1.0))), terms.interval).max(now),
-            next_inference: later(now, terms.inference.unwrap_or_default()),
+            next_look: moment(now + terms.interval.mul_f64(spread.clamp(0.0, 1.0)), terms.interval).max(now),
+            next_inference: now + terms.inference.unwrap_or_default(),
             terms,
             looking: None,
             failures: 0,
@@ -81,8 +81,8 @@ impl Machine {
     /// Takes up other terms. What is due sooner under them comes sooner.
     pub(crate) fn change_terms(&mut self, terms: impl Into<Arc<HealthSpec>>, now: Uptime) {
         let terms = terms.into();
-        self.next_look = self.next_look.min(moment(later(now, terms.interval), terms.interval));
-        let inference = later(now, terms.inference.unwrap_or_default());
+        self.next_look = self.next_look.min(moment(now + terms.interval, terms.interval));
+        let inference = now + terms.inference.unwrap_or_default();
         self.next_inference =
             if self.terms.inference.is_some() { self.next_inference.min(inference) } else { inference };
         self.terms = terms;
@@ -107,11 +107,11 @@ impl Machine {
     /// Takes in what the look brought.
     pub(crate) fn finish_look(&mut self, observation: Observation, now: Uptime) -> Vec<Event> {
         let Some(underway) = self.looking.take() else { return Vec::new() };
-        self.next_look = moment(later(underway.began, self.terms.interval), self.terms.interval).max(now);
+        self.next_look = moment(underway.began + self.terms.interval, self.terms.interval).max(now);
         if underway.asks_for_token && !matches!(observation.finding, Finding::Gone) {
             let cpu = observation.cpu.or(self.inference.as_ref().and_then(|before| before.cpu));
             self.inference = Some(Box::new(Inference { cpu, tokens: observation.tokens }));
-            self.next_inference = later(now, self.terms.inference.unwrap_or_default());
+            self.next_inference = now + self.terms.inference.unwrap_or_default();
         }
         let mut events = Vec::new();
         match observation.finding {
@@ -183,10 +183,6 @@ impl Machine {
             events.push(Event::HealthProbed { ok, latency_ms, failures: self.failures });
         }
     }
-}
-
-const fn later(at: Uptime, by: Duration) -> Uptime {
-    Uptime::new(at.as_duration().saturating_add(by))
 }
 
 /// The moment next to `at`; the nearest, so that looks that begin a little late do not drift from one to the next.

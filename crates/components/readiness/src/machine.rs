@@ -234,7 +234,7 @@ impl Startup {
             load_goes_on: false,
             told: None,
             hints_told: 0,
-            cap: Some(later(spawned, terms.timeout)),
+            cap: Some(spawned + terms.timeout),
             past_cap_told: false,
             round: 0,
         }
@@ -281,10 +281,10 @@ impl Startup {
                 self.ready_line = self.ready_line.or(Some(hint.stream));
                 self.load_goes_on = false;
                 // It said that it loads, which was why its time did not end; now it says that it is done.
-                self.cap = self.cap.or(Some(later(now, LINE_GRACE)));
+                self.cap = self.cap.or(Some(now + LINE_GRACE));
             }
         }
-        self.eager_until = later(now, EAGER);
+        self.eager_until = now + EAGER;
         if self.hints_told < MOST_HINTS {
             self.hints_told += 1;
             actions.push(Action::Publish(Event::ReadyHinted { stream: hint.stream, line: hint.line }));
@@ -324,7 +324,7 @@ impl Startup {
             (Stage::Confirming(_), _) => return,
             _ => {}
         }
-        self.next_probe = later(now, self.interval(now));
+        self.next_probe = now + self.interval(now);
         if self.line_proof().is_some() && answer == Answer::NotFound {
             self.look(now, actions);
         } else if std::mem::take(&mut self.wanted) {
@@ -359,12 +359,12 @@ impl Startup {
     /// Nobody watched for a while, and what was said meanwhile is yet to be heard: no limit counts that time.
     fn excuse(&mut self, now: Uptime) {
         self.last_life = now;
-        self.cap = self.cap.map(|cap| cap.max(later(now, LINE_GRACE)));
+        self.cap = self.cap.map(|cap| cap.max(now + LINE_GRACE));
     }
 
     /// Looks whether the server is ready, in the way that can prove it.
     fn look(&mut self, now: Uptime, actions: &mut Vec<Action>) {
-        self.next_probe = later(now, self.interval(now));
+        self.next_probe = now + self.interval(now);
         match self.line_proof() {
             Some(stream) => self.confirm(Proof::Line(stream), now, actions),
             None => self.probe_or_remember(actions),
@@ -398,7 +398,7 @@ impl Startup {
     }
 
     fn stall(&self) -> Option<Uptime> {
-        self.terms.stall_timeout.map(|timeout| later(self.last_life, timeout))
+        self.terms.stall_timeout.map(|timeout| self.last_life + timeout)
     }
 
     fn on_cap(&mut self, now: Uptime, actions: &mut Vec<Action>) {
@@ -421,7 +421,7 @@ impl Startup {
     fn pass_cap(&mut self, now: Uptime, actions: &mut Vec<Action>) {
         self.cap = None;
         self.stage = Stage::Watching;
-        self.next_probe = later(now, self.interval(now));
+        self.next_probe = now + self.interval(now);
         if std::mem::replace(&mut self.past_cap_told, true) {
             return;
         }
@@ -475,8 +475,4 @@ impl Startup {
         self.stage = Stage::Over;
         actions.push(Action::Fail(failure));
     }
-}
-
-const fn later(at: Uptime, by: Duration) -> Uptime {
-    Uptime::new(at.as_duration().saturating_add(by))
 }

@@ -261,7 +261,7 @@ impl Admission {
         if !round.holds_any {
             self.recheck_at = None;
         } else if round.reading.is_some() {
-            self.recheck_at = Some(Uptime::new(round.now.as_duration().saturating_add(RECHECK)));
+            self.recheck_at = Some(round.now + RECHECK);
         }
     }
 

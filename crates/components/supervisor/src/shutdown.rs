@@ -19,7 +19,7 @@ pub(crate) struct Shutdown {
 
 impl Shutdown {
     pub(crate) fn begin(id: Seq, now: Uptime, limit: Duration) -> Self {
-        let after = |wait: Duration| Uptime::new(now.as_duration().saturating_add(wait));
+        let after = |wait: Duration| now + wait;
         Self {
             ids: vec![id],
             force_at: Some(after(limit.saturating_sub(RESERVE))),

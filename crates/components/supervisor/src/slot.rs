@@ -413,7 +413,7 @@ impl Slot {
             match decision {
                 Decision::Leave => {}
                 Decision::Restart { attempt, delay } => {
-                    self.restart_at = Some(Uptime::new(moment.now.as_duration().saturating_add(delay)));
+                    self.restart_at = Some(moment.now + delay);
                     actions.push(SlotAction::ScheduleRestart { incarnation, attempt, delay });
                 }
                 Decision::Abandon { attempts, because } => {

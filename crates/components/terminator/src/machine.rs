@@ -62,11 +62,11 @@ impl Stop {
         let pre_stop = plan.time_for_pre_stop();
         let Plan { reason, grace, ladder, .. } = plan;
         let ladder = if grace.is_zero() { Vec::new() } else { ladder };
-        let first = later(now, pre_stop.unwrap_or_default());
+        let first = now + pre_stop.unwrap_or_default();
         let mut stop = Self {
             reason,
             began: now,
-            due: schedule(ladder.len(), first, later(now, grace)),
+            due: schedule(ladder.len(), first, now + grace),
             ladder,
             next: 0,
             awaits_pre_stop: pre_stop.is_some(),
@@ -93,9 +93,9 @@ impl Stop {
     pub fn join(&mut self, grace: Option<Duration>, now: Uptime) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Some(grace) = grace {
-            let kill = later(now, grace);
+            let kill = now + grace;
             if self.awaits_pre_stop && self.kill_at().is_some_and(|due| kill < due) {
-                let first = later(now, share(grace, self.ladder.len() + 1));
+                let first = now + share(grace, self.ladder.len() + 1);
                 let first = self.due.first().map_or(first, |due| first.min(*due));
                 self.due = schedule(self.ladder.len(), first, kill);
             }
@@ -167,7 +167,7 @@ impl Stop {
         self.next = index + 1;
         self.awaits_pre_stop = false;
         if signal == Signal::KILL {
-            self.verify_by = Some(Uptime::new(now.as_duration().saturating_add(KILL_VERIFICATION)));
+            self.verify_by = Some(now + KILL_VERIFICATION);
         }
         actions.push(Action::Deliver(rung));
     }
@@ -186,16 +186,12 @@ impl Plan {
 /// When each of `rungs` signals is due, in equal shares of the time from `first` to `kill`, and KILL last.
 fn schedule(rungs: usize, first: Uptime, kill: Uptime) -> Vec<Uptime> {
     let share = share(kill.since(first), rungs);
-    let at = |rung: usize| later(first, share.saturating_mul(u32::try_from(rung).unwrap_or(u32::MAX)));
+    let at = |rung: usize| first + share.saturating_mul(u32::try_from(rung).unwrap_or(u32::MAX));
     (0..rungs).map(at).chain([kill]).collect()
 }
 
 fn share(time: Duration, shares: usize) -> Duration {
     time / u32::try_from(shares.max(1)).unwrap_or(u32::MAX)
-}
-
-const fn later(time: Uptime, by: Duration) -> Uptime {
-    Uptime::new(time.as_duration().saturating_add(by))
 }
 
 #[cfg(test)]

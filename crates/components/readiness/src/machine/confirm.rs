@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use llama_warden_events::{Event, FailureReason, ListenerOwner, ReadyVia, StreamName, Uptime, Warning};
 
-use super::{Action, Stage, Startup, later};
+use super::{Action, Stage, Startup};
 use crate::Identity;
 use crate::failure::Failure;
 
@@ -39,8 +39,8 @@ pub(super) struct Confirmation {
 }
 
 impl Confirmation {
-    pub(super) const fn deadline(&self) -> Uptime {
-        later(self.since, CONFIRM_TIMEOUT)
+    pub(super) fn deadline(&self) -> Uptime {
+        self.since + CONFIRM_TIMEOUT
     }
 
     pub(super) fn give_up_waiting(&mut self) {
@@ -102,7 +102,7 @@ impl Startup {
             // It said that it listens before it did, or what answered is gone: look again.
             (Finding::Known(ListenerOwner::Nobody), _) | (_, Finding::Known(Identity::NotReady)) => {
                 self.stage = Stage::Watching;
-                self.next_probe = later(now, self.interval(now));
+                self.next_probe = now + self.interval(now);
             }
             (Finding::Awaited | Finding::NotAsked, _) | (_, Finding::Awaited) => {}
             (Finding::Known(_), Finding::Known(Identity::Different { found })) => {
