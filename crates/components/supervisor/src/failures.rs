@@ -10,6 +10,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use llama_warden_events::ServerId;
+use llama_warden_support::{Durability, replace_file};
 
 /// How long failures of an earlier run count.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10 * 60);
@@ -49,9 +50,8 @@ impl FailureFile {
                 _ => Ok(()),
             };
         }
-        let new = self.path.with_extension("new");
-        fs::write(&new, serde_json::to_vec(failures).map_err(io::Error::other)?)?;
-        fs::rename(new, &self.path)
+        // Written on the loop's thread, which must not wait for a disk. After a power cut failures need not count.
+        replace_file(&self.path, &serde_json::to_vec(failures)?, Durability::Process)
     }
 }
 
