@@ -7,7 +7,7 @@ use llama_warden_procfs::{ProcessStat, descriptor_limit, open_descriptors};
 use llama_warden_state::Snapshot;
 
 use crate::catalogue::{
-    BUILD_INFO, BUS_ANOMALIES, BUS_FACTS, BUS_GAPS, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS,
+    BUILD_INFO, BUS_ANOMALIES, BUS_EVENTS, BUS_FACTS, BUS_GAPS, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS,
     PROCESS_RESIDENT_MEMORY, PROCESS_START_TIME, PROCESS_THREADS, PROCESS_VIRTUAL_MEMORY, PROFILE_ACTIVE,
 };
 use crate::page::Page;
@@ -29,7 +29,9 @@ pub(crate) fn add_profiles(page: &mut Page, snapshot: &Snapshot) {
 /// Adds the counters of the bus.
 pub(crate) fn add_bus(page: &mut Page, snapshot: &Snapshot, gaps: &BTreeMap<&'static str, u64>) {
     for kind in Event::KINDS {
-        page.value(&BUS_FACTS, &[kind], snapshot.events.get(kind).copied().unwrap_or_default() as f64);
+        let count = snapshot.events.get(kind).copied().unwrap_or_default() as f64;
+        page.value(&BUS_EVENTS, &[kind], count);
+        page.value(&BUS_FACTS, &[kind], count);
     }
     for (subscriber, count) in gaps {
         page.value(&BUS_GAPS, &[subscriber], *count as f64);

@@ -1,7 +1,8 @@
 //! A subscriber that keeps what it hears, for tests.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use llama_warden_support::lock;
 use tracing::field::{Field, Visit};
 use tracing::{Level, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -17,7 +18,7 @@ impl Heard {
     }
 
     pub(crate) fn take(&self) -> Vec<(Level, String)> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.0))
     }
 }
 
@@ -25,7 +26,7 @@ impl Layer<Registry> for Heard {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, Registry>) {
         let mut fields = Fields(String::new());
         event.record(&mut fields);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((*event.metadata().level(), fields.0));
+        lock(&self.0).push((*event.metadata().level(), fields.0));
     }
 }
 

@@ -98,13 +98,6 @@ pub struct LogGuard {
     queue: LineQueue,
 }
 
-impl LogGuard {
-    /// Lines that standard error did not take.
-    pub fn lost_lines(&self) -> u64 {
-        self.queue.lost()
-    }
-}
-
 impl Drop for LogGuard {
     fn drop(&mut self) {
         self.queue.close(LAST_LINES);

@@ -10,6 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use llama_warden_support::lock;
+
 /// Takes lines from any thread. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct LineQueue {
@@ -59,8 +61,9 @@ impl LineQueue {
         self.shared.filled.notify_one();
     }
 
-    /// Lines that were lost.
-    pub(crate) fn lost(&self) -> u64 {
+    /// How many lines were lost so far.
+    #[cfg(test)]
+    fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
     }
 
@@ -76,9 +79,8 @@ impl LineQueue {
 }
 
 impl Shared {
-    /// A poisoned lock only says that a thread died while it moved lines; the queue is whole.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn lose(&self, lines: u64) {
