@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use llama_warden_bus::Clock;
-use llama_warden_probe::{Answer, AskError, Question, Target, ask, connect, probe};
+use llama_warden_probe::{AskError, ProbeAnswer, Question, Target, ask, connect, probe};
 use llama_warden_procfs::RunState;
 use llama_warden_support::blocking;
 use serde_json::Value;
@@ -82,17 +82,17 @@ pub(crate) async fn look(subject: &Subject, look: Look) -> Observation {
     let observation = |finding, cpu, tokens| Observation { finding, latency, cpu, tokens };
     match answer {
         // A build without a health path (2023) answers 404 from the loop that serves requests.
-        Answer::Ok | Answer::NotFound => match look.inference {
+        ProbeAnswer::Ok | ProbeAnswer::NotFound => match look.inference {
             Some(inference) => {
                 let (finding, cpu, tokens) = ask_for_a_token(subject, look.timeout, inference).await;
                 observation(finding, cpu, tokens)
             }
             None => observation(Finding::Well, None, None),
         },
-        Answer::NotReady => observation(not_ready("it says that it is not ready (503)"), None, None),
-        Answer::Other(status) => observation(not_ready(format!("it answers with status {status}")), None, None),
-        Answer::Garbage => observation(not_ready("it answers with something that is no HTTP"), None, None),
-        Answer::Refused | Answer::NoAnswer => {
+        ProbeAnswer::NotReady => observation(not_ready("it says that it is not ready (503)"), None, None),
+        ProbeAnswer::Other(status) => observation(not_ready(format!("it answers with status {status}")), None, None),
+        ProbeAnswer::Garbage => observation(not_ready("it answers with something that is no HTTP"), None, None),
+        ProbeAnswer::Refused | ProbeAnswer::NoAnswer => {
             let (finding, cpu) = judge_silence(subject, look.timeout, answer, before).await;
             observation(finding, cpu, None)
         }
@@ -104,7 +104,7 @@ fn not_ready(detail: impl Into<String>) -> Finding {
 }
 
 /// Asks for health. When the answer takes long and nothing is known of the processor time, it is read meanwhile.
-async fn ask_for_health(subject: &Subject, look: Look) -> (Answer, Option<CpuReading>) {
+async fn ask_for_health(subject: &Subject, look: Look) -> (ProbeAnswer, Option<CpuReading>) {
     let asked = async {
         if subject.target.encrypted {
             connect(&subject.target, look.timeout).await
@@ -125,7 +125,7 @@ async fn ask_for_health(subject: &Subject, look: Look) -> (Answer, Option<CpuRea
 async fn judge_silence(
     subject: &Subject,
     timeout: Duration,
-    answer: Answer,
+    answer: ProbeAnswer,
     before: Option<CpuReading>,
 ) -> (Finding, Option<CpuReading>) {
     let before = match before {
@@ -142,7 +142,7 @@ async fn judge_silence(
         return (Finding::Busy, Some(after));
     }
     let what = match answer {
-        Answer::Refused => "nobody listens".to_owned(),
+        ProbeAnswer::Refused => "nobody listens".to_owned(),
         _ => format!("no answer within {} s", timeout.as_secs_f64()),
     };
     (Finding::Silent { detail: format!("{what}, and {}", standstill(after)) }, Some(after))

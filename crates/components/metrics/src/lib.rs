@@ -7,14 +7,14 @@
 //! [`Exporter::render`] answers a scrape; [`catalogue()`] lists every family, for the documentation.
 
 mod accept;
+#[cfg(test)]
+mod builder;
 mod catalogue;
 mod daemon;
 mod exporter;
 mod openmetrics;
 mod page;
 mod servers;
-#[cfg(test)]
-mod story;
 
 pub use catalogue::{Family, FamilyKind, catalogue};
 pub use exporter::{Exporter, Exposition};

@@ -34,7 +34,7 @@ pub use learn::{
 };
 pub use library::{GENERIC, PackSet};
 pub use llama_warden_plugin_files::{BuildRange, FileError as PackError, Origin as PackOrigin, PluginSetError};
-pub use llama_warden_probe::Answer;
+pub use llama_warden_probe::ProbeAnswer as Answer;
 pub use matcher::{Matcher, Verdict};
 pub use pack::{Example, Pack, Pattern, ProbeWay};
 pub use pack_file::{ExampleVerdict, PatternVerdict, StreamFilter, StructuredSource, detector_schema};

@@ -62,13 +62,13 @@ impl Default for SystemMemoryProbe {
 
 impl MemoryProbe for SystemMemoryProbe {
     fn estimate(&self, spec: &ServerSpec) -> Option<MemoryRequirement> {
-        estimate(spec, gpus::look(&self.root, self.source.as_ref()).take_layers())
+        estimate(spec, gpus::detect(&self.root, self.source.as_ref()).take_layers())
     }
 
     fn read(&self, pids: &[u32]) -> Reading {
         Reading {
             host: available(&self.root),
-            gpus: gpus::look(&self.root, self.source.as_ref()),
+            gpus: gpus::detect(&self.root, self.source.as_ref()),
             resident: pids.iter().filter_map(|pid| Some((*pid, resident(&self.root, *pid)?))).collect(),
         }
     }

@@ -6,5 +6,5 @@
 mod ask;
 mod target;
 
-pub use ask::{Answer, AskError, Question, Reply, ask, connect, probe};
-pub use target::{Address, Key, Target, model_names};
+pub use ask::{AskError, ProbeAnswer, Question, Reply, ask, connect, probe};
+pub use target::{Key, ProbeAddress, Target, model_names};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use llama_warden_bus::Bus;
 use llama_warden_config::{Environment, Fleet};
 use llama_warden_state::StatusReport;
-use llama_warden_telemetry::{LogSettings, start_logging};
+use llama_warden_telemetry::{LoggingSettings, start_logging};
 
 use super::args::{Global, UpArgs};
 use super::live::Picture;
@@ -53,7 +53,7 @@ pub fn demo(program: &Program) -> Result<Exit, Failure> {
     let inventory =
         Inventory::take(Loaded::parse(&demo.source(), Environment::current())?)?.resting(None, &Fleet::default());
     // The table tells the story; lines between its lines would tear it.
-    let quiet = LogSettings { filter: "error".to_owned(), ..log_settings()? };
+    let quiet = LoggingSettings { filter: "error".to_owned(), ..log_settings()? };
     let settings = if std::env::var_os("LLAMA_WARDEN_LOG").is_some() { log_settings()? } else { quiet };
     let log = start_logging(&settings).map_err(|error| Failure::new(Exit::Failed, error))?;
     let runtime = daemon::runtime()?;
@@ -91,7 +91,7 @@ async fn follow(bus: Bus) {
     }
 }
 
-fn log_settings() -> Result<LogSettings, Failure> {
-    LogSettings::from_env()
+fn log_settings() -> Result<LoggingSettings, Failure> {
+    LoggingSettings::from_env()
         .map_err(|error| Failure::new(Exit::Usage, error).next_step("unset it, or set LLAMA_WARDEN_LOG=info"))
 }

@@ -13,7 +13,7 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use llama_warden_catalog::{DiscoveredModel, ModelKind, Report, assign_ports, discover, inspect};
+use llama_warden_catalog::{CatalogReport, DiscoveredModel, ModelKind, assign_ports, discover, inspect};
 use llama_warden_config::{Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, HostEnvironment, ServerSpec};
 use llama_warden_events::ServerId;
 
@@ -81,8 +81,8 @@ impl Inventory {
 /// Fewer free ports than models.
 pub fn look(configuration: &Configuration, folders: &Folders, remembered: &Ports) -> Result<Findings, Failure> {
     let directories = [folders.enabled.clone(), folders.known.clone()].concat();
-    let Report { models, skipped, problems } =
-        if directories.is_empty() { Report::default() } else { discover(&directories) };
+    let CatalogReport { models, skipped, problems } =
+        if directories.is_empty() { CatalogReport::default() } else { discover(&directories) };
     let written = Written::of(configuration);
     let tiers = written.tiers(&models);
     let mut free = Vec::new();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use llama_warden_config::ServerSpec;
-use llama_warden_probe::{Answer, Question, Target, ask, probe};
+use llama_warden_probe::{ProbeAnswer, Question, Target, ask, probe};
 use tokio::time::Instant;
 
 /// Longest wait for an answer. Builds of mid 2024 take a connection and answer it when the model is loaded.
@@ -54,9 +54,9 @@ impl GroundTruth {
         // Of a completion this is the beginning: the token itself takes its time.
         let at = Instant::now();
         match answer {
-            Answer::Ok => Some(Served { at, serving: Serving::Healthy }),
+            ProbeAnswer::Ok => Some(Served { at, serving: Serving::Healthy }),
             // `/v1/models` would not do: some builds answer it while they load.
-            Answer::NotFound if self.completes().await => Some(Served { at, serving: Serving::Completing }),
+            ProbeAnswer::NotFound if self.completes().await => Some(Served { at, serving: Serving::Completing }),
             _ => None,
         }
     }

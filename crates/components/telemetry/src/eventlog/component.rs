@@ -24,7 +24,7 @@ const QUEUE: usize = 1024;
 const BATCH: usize = 64 << 10;
 
 /// How long the end of the daemon waits for the last events to be written.
-const LAST_FACTS: Duration = Duration::from_secs(2);
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// Keeps every event as a line of JSON.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Component for EventLog {
             // An error says that the writer is gone, which is what is waited for.
             let _ = written.await;
         };
-        if tokio::time::timeout(LAST_FACTS, last_events).await.is_err() {
+        if tokio::time::timeout(LAST_EVENTS, last_events).await.is_err() {
             tracing::warn!("the disk did not take the last events of the event log in time");
         }
         Ok(())
@@ -178,7 +178,7 @@ mod tests {
     use tracing::Level;
 
     use super::*;
-    use crate::heard::Heard;
+    use crate::recorded::RecordedLog;
 
     fn event(seq: u64) -> Arc<Envelope> {
         Arc::new(Envelope {
@@ -207,18 +207,18 @@ mod tests {
         let directory = tempfile::tempdir().expect("is made");
         let missing = directory.path().join("not-yet");
         let mut writer = Writer { file: RotatedFile::new(&missing, 1 << 20), health: Health::Good };
-        let heard = Heard::default();
-        tracing::subscriber::with_default(heard.subscriber(), || {
+        let recorded = RecordedLog::default();
+        tracing::subscriber::with_default(recorded.subscriber(), || {
             write(&mut writer, &[1, 2, 3]);
             write(&mut writer, &[4]);
             assert_eq!(writer.health, Health::Failing { lost: 4 });
-            let warnings = heard.take();
+            let warnings = recorded.take();
             assert!(matches!(&warnings[..], [(Level::WARN, text)] if text.contains("cannot write")), "{warnings:?}");
 
             fs::create_dir(&missing).expect("is made");
             write(&mut writer, &[5, 6]);
             assert_eq!(writer.health, Health::Good);
-            let warnings = heard.take();
+            let warnings = recorded.take();
             assert!(matches!(&warnings[..], [(Level::WARN, text)] if text.contains("lost=4")), "{warnings:?}");
         });
         let text = fs::read_to_string(missing.join("events.jsonl")).expect("readable");

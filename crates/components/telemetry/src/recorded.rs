@@ -10,9 +10,9 @@ use tracing_subscriber::{Layer, Registry};
 
 /// Level and fields of every event.
 #[derive(Clone, Default)]
-pub(crate) struct Heard(Arc<Mutex<Vec<(Level, String)>>>);
+pub(crate) struct RecordedLog(Arc<Mutex<Vec<(Level, String)>>>);
 
-impl Heard {
+impl RecordedLog {
     pub(crate) fn subscriber(&self) -> impl Subscriber + Send + Sync + 'static {
         Registry::default().with(self.clone())
     }
@@ -22,7 +22,7 @@ impl Heard {
     }
 }
 
-impl Layer<Registry> for Heard {
+impl Layer<Registry> for RecordedLog {
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, Registry>) {
         let mut fields = Fields(String::new());
         event.record(&mut fields);

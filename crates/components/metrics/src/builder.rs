@@ -9,22 +9,22 @@ use llama_warden_events::{
 use llama_warden_state::Snapshot;
 
 /// A snapshot in the making; each event comes a second after the one before.
-pub(crate) struct Story {
+pub(crate) struct SnapshotBuilder {
     pub(crate) snapshot: Snapshot,
 }
 
-impl Default for Story {
+impl Default for SnapshotBuilder {
     fn default() -> Self {
         Self { snapshot: Snapshot::new(BootId::from_random(1)) }
     }
 }
 
-impl Story {
+impl SnapshotBuilder {
     pub(crate) fn id(server: &str) -> ServerId {
         ServerId::new(server).expect("valid id")
     }
 
-    pub(crate) fn tell(&mut self, server: &str, incarnation: impl Into<Option<u64>>, event: Event) {
+    pub(crate) fn apply(&mut self, server: &str, incarnation: impl Into<Option<u64>>, event: Event) {
         let seq = self.snapshot.seq.next();
         let at = 1_790_000_000 + i64::try_from(seq.get()).expect("small");
         self.snapshot.apply(&Envelope {
@@ -50,7 +50,7 @@ impl Story {
             thinking: false,
             enabled: true,
         };
-        self.tell(server, None, Event::ServerConfigured { card: card.into() });
+        self.apply(server, None, Event::ServerConfigured { card: card.into() });
     }
 
     /// Launches a process that does not exist: its number is above what Linux gives out.
@@ -59,19 +59,19 @@ impl Story {
     }
 
     pub(crate) fn spawn(&mut self, server: &str, incarnation: u64, pid: u32, start_ticks: u64) {
-        self.tell(server, incarnation, Event::LaunchBegan { binary: PathBuf::from("/bin/llama-server") });
+        self.apply(server, incarnation, Event::LaunchBegan { binary: PathBuf::from("/bin/llama-server") });
         let identity = BinaryIdentity {
             binary: PathBuf::from("/bin/llama-server"),
             version: Some("b11669".into()),
             build: Some(11_669),
             options: [].into(),
         };
-        self.tell(server, incarnation, Event::BinaryIdentified(identity.into()));
-        self.tell(server, incarnation, Event::ServerSpawned { pid, start_ticks, argv: [].into(), port: 8001 });
+        self.apply(server, incarnation, Event::BinaryIdentified(identity.into()));
+        self.apply(server, incarnation, Event::ServerSpawned { pid, start_ticks, argv: [].into(), port: 8001 });
     }
 
     pub(crate) fn become_ready(&mut self, server: &str, incarnation: u64) {
         let event = Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 4.5 };
-        self.tell(server, incarnation, event);
+        self.apply(server, incarnation, event);
     }
 }
