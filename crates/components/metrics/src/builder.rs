@@ -1,4 +1,4 @@
-//! A snapshot told event by event, with fixed times, for tests.
+//! Builds a snapshot event by event, with fixed times, for tests.
 
 use std::path::PathBuf;
 use std::time::Duration;

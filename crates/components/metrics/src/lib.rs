@@ -4,6 +4,10 @@
 //! and `/proc`, and writes what it found. So a slow scraper cannot miscount, a server that is removed loses its series
 //! by itself, and a scrape never touches a llama-server.
 //!
+//! So the families are filled as `prometheus::proto` messages instead of registered `Counter`s and `Gauge`s. Those would be
+//! a second place that counts, to be kept equal to the snapshot, and their series would outlive a removed server. The crate
+//! `prometheus` still checks names and labels and writes the text format.
+//!
 //! [`Exporter::render`] answers a scrape; [`catalogue()`] lists every family, for the documentation.
 
 mod accept;

@@ -1,4 +1,4 @@
-//! A page of series under construction.
+//! Collects the series of one scrape.
 //!
 //! Invariant: a series has exactly the labels of its family, in their order.
 

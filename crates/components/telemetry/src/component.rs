@@ -1,4 +1,4 @@
-//! The component that tells the outside what happened.
+//! The component that turns events into log lines and spans.
 
 use std::convert::Infallible;
 
@@ -54,7 +54,7 @@ impl Component for Telemetry {
             let Some(delivery) = delivery else { return Ok(()) };
             self.on_delivery(&delivery);
         }
-        // The last events tell how the daemon ended.
+        // Log the events that were queued when the daemon cancelled: they say how it ended.
         while let Some(delivery) = ports.subscription.try_next() {
             self.on_delivery(&delivery);
         }

@@ -1,7 +1,7 @@
-//! The log: what is written of it, how, and where.
+//! Sets up the log on standard error.
 //!
-//! Lines go to standard error through a [`LineQueue`], so a terminal that is stopped, a pipe that nobody reads or a
-//! full disk costs lines, which are counted, and nothing else.
+//! Lines go through a [`LineQueue`], so a stopped terminal, a pipe that nobody reads or a full disk never blocks the daemon:
+//! it loses lines, and counts them.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -45,7 +45,7 @@ pub enum LogFormat {
 pub enum Colour {
     /// With terminal colours.
     On,
-    /// Plain.
+    /// Without terminal colours.
     Off,
 }
 

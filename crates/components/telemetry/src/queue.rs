@@ -1,4 +1,4 @@
-//! Lines on their way to a sink that may be slow, full or gone.
+//! Queues log lines for a sink that may be slow, full or gone.
 //!
 //! Invariants: [`LineQueue::push`] never waits for the sink; each line is written once, is in the queue, or is counted
 //! as lost. One thread does all the writing, so only it is stuck when the sink is.
@@ -73,7 +73,7 @@ impl LineQueue {
         state.closed = true;
         self.shared.filled.notify_one();
         let pending = |state: &mut State| state.writing || !state.lines.is_empty();
-        // What is not written by now is given up: its sink is stuck, and the daemon has to end.
+        // After `patience` the sink is stuck. Drop the rest: the daemon must end.
         drop(self.shared.drained.wait_timeout_while(state, patience, pending));
     }
 }

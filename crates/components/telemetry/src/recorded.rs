@@ -1,4 +1,4 @@
-//! A subscriber that keeps what it hears, for tests.
+//! A subscriber that records log events, for tests.
 
 use std::sync::{Arc, Mutex};
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::report::{ModelProblem, ProblemReason, shown};
 
-/// How much of a file system is looked at.
+/// Bounds of a walk, so that a scan of `/` ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ScanLimits {
     /// Directories below each other.

@@ -1,4 +1,4 @@
-//! A text that several own.
+//! [`ArcStr`]: a shared string.
 
 use std::fmt;
 use std::ops::Deref;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use llama_warden_events::ServerId;
 
-/// A text that does not change. Cloning is cheap: all clones share it.
+/// An immutable string. Cloning copies a pointer: all clones share the bytes.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ArcStr(Arc<str>);
 

@@ -1,6 +1,6 @@
-//! What a validated configuration says: one [`ServerSpec`] per server, every default filled in.
+//! [`ServerSpec`] and its parts: one validated server with every default filled in.
 //!
-//! Nothing here can be wrong any more: paths are absolute, ids and ports are unique, durations are in range.
+//! Invariants: paths are absolute, ids and ports are unique in the fleet, durations are in range.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl Fleet {
     }
 }
 
-/// One server, every default filled in. What most servers have in common is shared by all that say the same.
+/// One server, every default filled in. Servers with equal settings share them by `Arc`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServerSpec {
     /// Its name.
@@ -85,17 +85,17 @@ pub struct ServerSpec {
     pub log_ring_bytes: usize,
 }
 
-/// A spec is kept for each server as long as the daemon runs.
+/// One exists per server for as long as the daemon runs.
 const _: () = assert!(size_of::<ServerSpec>() <= 248);
 
 impl ServerSpec {
-    /// The same server, started by itself or not. Shared where that is what it says already.
+    /// The same server with `enabled` set; the same `Arc` if it is set already.
     #[must_use]
     pub fn enabled_as(self: &Arc<Self>, enabled: bool) -> Arc<Self> {
         self.resolved(&self.flags, enabled)
     }
 
-    /// The same server with other options, shared where they are not.
+    /// The same server with these options; the same `Arc` if nothing differs.
     pub(crate) fn resolved(self: &Arc<Self>, flags: &Arc<Flags>, enabled: bool) -> Arc<Self> {
         if self.enabled == enabled && self.flags == *flags {
             return Arc::clone(self);
@@ -103,7 +103,7 @@ impl ServerSpec {
         Arc::new(Self { flags: flags.clone(), enabled, ..Self::clone(self) })
     }
 
-    /// Whether a process made from `other` does not fit this spec any more.
+    /// Whether a process that was launched from `other` must be replaced to fit this specification.
     pub fn needs_new_process(&self, other: &Self) -> bool {
         let command = |spec: &Self| {
             let Self { model, port, host, binary, flags, args, env, env_pass, api_key_file, .. } = spec.clone();
@@ -112,7 +112,7 @@ impl ServerSpec {
         command(self) != command(other)
     }
 
-    /// What is published of the server before it runs.
+    /// The part of the specification that `ServerConfigured` publishes.
     pub fn card(&self) -> ServerCard {
         ServerCard {
             display_name: String::from(&self.display_name),
@@ -207,7 +207,7 @@ pub struct StopSpec {
 /// `[restart]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RestartSpec {
-    /// When.
+    /// Which kinds of exit are followed by a restart.
     pub policy: RestartPolicy,
     /// Consecutive failures since a stable ready before giving up.
     pub max_attempts: u32,
@@ -222,11 +222,11 @@ pub struct RestartSpec {
 /// When a server is started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartPolicy {
-    /// Never.
+    /// The server stays down.
     Never,
     /// After a failure.
     OnFailure,
-    /// After any end that was not asked for.
+    /// After every exit that nobody requested.
     Always,
 }
 
@@ -237,8 +237,8 @@ pub struct HealthSpec {
     pub interval: Duration,
     /// Longest answer.
     pub timeout: Duration,
-    /// Failed looks in a row before the server counts as not ready; it fails at one more in which it neither answers nor
-    /// computes. 1 or more.
+    /// Consecutive failed checks before the server counts as not ready, 1 or more. At one more in which it neither answers nor
+    /// computes, it fails.
     pub failures: u32,
     /// Time between requests for one token, which find a server that answers and does not work; `None` is off.
     pub inference: Option<Duration>,

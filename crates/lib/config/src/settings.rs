@@ -1,4 +1,4 @@
-//! What the configuration says about the daemon itself, every default filled in.
+//! The settings of the daemon itself, every default filled in, and the machine it runs on.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ pub struct HostEnvironment {
 }
 
 impl HostEnvironment {
-    /// This machine. Where the usable CPUs cannot be told, one is assumed.
+    /// This machine; one CPU if the number cannot be read.
     pub fn current() -> Self {
         Self { cpus: std::thread::available_parallelism().map_or(1, usize::from) }
     }

@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Larger limits are none: version 1 says "no limit" by the largest number of pages.
+/// A larger limit means no limit: version 1 writes the largest number of pages for it.
 const NO_LIMIT: u64 = 1 << 62;
 
 /// What is left within one limit.
@@ -16,7 +16,7 @@ const NO_LIMIT: u64 = 1 << 62;
 pub(crate) struct CgroupRoom {
     /// The group's folder.
     pub(crate) group: PathBuf,
-    /// Bytes.
+    /// Bytes below the limit, file cache included.
     pub(crate) available: u64,
 }
 

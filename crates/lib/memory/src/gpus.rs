@@ -20,9 +20,9 @@ pub struct Gpu {
 pub enum Gpus {
     /// There is none: everything is in the machine's memory.
     Absent,
-    /// There is one, and nothing tells its memory: what goes there is not weighed.
+    /// There is one, and nothing reports its memory: what is placed there is not counted.
     Unmeasured,
-    /// These.
+    /// The GPUs with their free memory.
     Measured(Vec<Gpu>),
 }
 
@@ -57,7 +57,8 @@ impl GpuSource for NoGpus {
     }
 }
 
-/// What `source` tells, and where it tells nothing what the device files say. `root` is `/`, except in tests.
+/// The GPUs that `source` reports; without a report, whether a device file of a GPU driver exists. `root` is `/`, except in
+/// tests.
 pub(crate) fn detect(root: &Path, source: &dyn GpuSource) -> Gpus {
     /// NVIDIA's driver, AMD's, and WSL's.
     const DEVICES: [&str; 3] = ["dev/nvidiactl", "dev/kfd", "dev/dxg"];

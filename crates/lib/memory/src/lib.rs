@@ -1,8 +1,8 @@
-//! What a llama-server needs of memory, and how much there is.
+//! Estimates the memory that a llama-server needs, and reads how much there is.
 //!
 //! [`estimate()`] reads a model's header and the options of a server and gives its [`MemoryRequirement`]; [`available()`] reads what
-//! the kernel says is left for this process; [`Gpus`] is what is left on GPUs. [`MemoryProbe`] is all of it behind one seam,
-//! [`SystemMemoryProbe`] the one that looks at this machine. Nothing is decided here, and nothing is remembered.
+//! the kernel says is left for this process; [`Gpus`] is what is left on GPUs. [`MemoryProbe`] is the trait over all of
+//! it, [`SystemMemoryProbe`] its implementation for this machine. Nothing is decided here, and nothing is remembered.
 //!
 //! Calls block: they read files, some of which may lie on a slow disk.
 

@@ -1,4 +1,4 @@
-//! Everything that is asked about memory, behind one seam.
+//! The trait through which the supervisor estimates and reads memory, and its implementation for this machine.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::estimate::estimate;
 use crate::gpus::{self, GpuSource, Gpus};
 use crate::requirement::MemoryRequirement;
 
-/// What is there at one moment.
+/// The memory of the machine at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// The machine's memory; `None` where the kernel does not tell.
@@ -22,16 +22,16 @@ pub struct Reading {
     pub resident: BTreeMap<u32, u64>,
 }
 
-/// Says what servers need and what there is. Both block.
+/// Estimates what servers need and reads what there is. Both block: call them on the blocking pool.
 pub trait MemoryProbe: Send + Sync + fmt::Debug {
-    /// What a server will need; `None` where nothing tells.
+    /// What a server will need; `None` if its model cannot be read.
     fn estimate(&self, spec: &ServerSpec) -> Option<MemoryRequirement>;
 
     /// What is there now, and how much of it these processes hold.
     fn read(&self, pids: &[u32]) -> Reading;
 }
 
-/// The scales of this machine.
+/// Reads this machine.
 #[derive(Debug)]
 pub struct SystemMemoryProbe {
     root: PathBuf,
@@ -39,7 +39,7 @@ pub struct SystemMemoryProbe {
 }
 
 impl SystemMemoryProbe {
-    /// With what this is built to measure.
+    /// A probe with the GPU source that this build was compiled with.
     pub fn new() -> Self {
         #[cfg(feature = "nvml")]
         let source = gpus::NvidiaGpus::default();

@@ -1,4 +1,4 @@
-//! What a server will need.
+//! How much memory a server will need, by use and by place.
 
 use std::path::PathBuf;
 

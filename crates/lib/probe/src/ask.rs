@@ -116,7 +116,7 @@ pub async fn probe(target: &Target, path: &str, timeout: Duration) -> ProbeAnswe
     }
 }
 
-/// Connects and says nothing: `Ok` when somebody listens. For servers whose language we do not speak, such as TLS.
+/// Connects and sends nothing: `Ok` if the server accepts. For servers that speak TLS, which this client does not.
 pub async fn connect(target: &Target, timeout: Duration) -> ProbeAnswer {
     let connected = async {
         match &target.address {
@@ -203,7 +203,7 @@ fn classify(error: hyper::Error) -> AskError {
 fn classify_body(error: Box<dyn std::error::Error + Send + Sync>) -> AskError {
     match error.downcast::<hyper::Error>() {
         Ok(error) => classify(*error),
-        // What is not of the connection is of the limit.
+        // `Limited` has one other error: the body is too long.
         Err(_) => AskError::TooLarge,
     }
 }

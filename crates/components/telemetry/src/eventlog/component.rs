@@ -1,7 +1,7 @@
 //! The component that keeps the event log.
 //!
-//! A thread does the writing, so a disk that hangs holds up that thread alone: the component waits with the events, the
-//! bus goes on, and at worst the component misses events, which it says. The thread is not a task of the runtime, whose
+//! A thread does the writing, so a disk that hangs blocks that thread alone: the component waits, the bus goes on, and at
+//! worst the component misses events and logs how many. The thread is not a task of the runtime, whose
 //! end would wait for it.
 
 use std::io;
@@ -32,7 +32,7 @@ pub struct EventLog {
     file: RotatedFile,
 }
 
-/// Why the event log cannot be kept. That the disk takes nothing is no such reason: events are dropped then, counted.
+/// Why the event log cannot be kept. A full disk is not an error here: events are dropped and counted.
 #[derive(Debug, thiserror::Error)]
 pub enum EventLogError {
     /// The writer could not be started.
@@ -73,7 +73,7 @@ impl Component for EventLog {
                 pass(delivery, &queue).await;
             }
             drop(queue);
-            // An error says that the writer is gone, which is what is waited for.
+            // An error means that the writer has ended, which this waits for.
             let _ = written.await;
         };
         if tokio::time::timeout(LAST_EVENTS, last_events).await.is_err() {

@@ -4,7 +4,7 @@ use crate::environment::Environment;
 use crate::file::toml_tree::{TomlData, TomlNode, TomlTable, join};
 use crate::problem::{ConfigProblem, Location};
 
-/// Tables that hold no single values.
+/// Sections of named tables, which have no single values to set.
 const OUT_OF_REACH: [&str; 3] = ["servers", "profiles", "extensions"];
 
 /// Lays the overrides over the tree of the file, and says which cannot be used.
@@ -33,7 +33,7 @@ pub(crate) fn apply(environment: &Environment, root: &mut TomlNode) -> Vec<Confi
     problems
 }
 
-/// A section that is no table stays as it is: reading it tells what is wrong.
+/// Sets one key. A section that is no table stays as it is; reading it reports the problem.
 fn set(sections: &mut TomlTable, section: &str, key: String, value: &str, location: &Location) {
     let node = |path: String, data| TomlNode { path, location: location.clone(), data };
     let new = || (location.clone(), node(section.to_owned(), TomlData::Table(TomlTable::new())));

@@ -1,4 +1,4 @@
-//! Tables of options: which names may be written, what values they take, and whose value wins.
+//! Tables of options: which names and values are valid.
 
 use std::collections::BTreeMap;
 
@@ -114,8 +114,8 @@ fn repeated(item: &TomlNode, reader: &mut ValueReader) -> Option<String> {
     }
 }
 
-/// A text that is passed as the value of an option. One that looks like an option would be taken for one by builds
-/// whose option has an optional value, so it can only be meant as smuggled.
+/// A text that becomes the value of an option. Text that begins with `--` is refused: a build whose option has an optional
+/// value would read it as an option of its own.
 fn flag_text(node: &TomlNode, reader: &mut ValueReader) -> Option<String> {
     let text = reader.text::<String>(node)?;
     if text.contains(['\n', '\r']) {
@@ -133,7 +133,7 @@ fn flag_text(node: &TomlNode, reader: &mut ValueReader) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// The value that a variable's text means.
+/// The value of an environment variable: the first of boolean, integer, number and text that its text parses as.
 fn guessed(text: String) -> FlagValue {
     if let Ok(value) = text.parse() {
         FlagValue::Switch(value)

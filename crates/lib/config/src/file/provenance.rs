@@ -1,4 +1,7 @@
-//! Which keys the user wrote, by dotted path: the difference between a default and the same value on purpose.
+//! Which keys the user wrote, by dotted path.
+//!
+//! A key whose value was refused is missing from the typed tables. Cross-field checks ask here whether it was written, so that
+//! one mistake is not reported twice.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Reading typed values out of a tree, with every problem collected instead of the first one thrown.
+//! Reads typed values from a tree and collects every problem, where serde would stop at the first.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub(crate) trait ConfigValue: Sized + Clone {
     /// Reads it, or reports why not and gives `None`.
     fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self>;
 
-    /// What an editor should know of it.
+    /// Its JSON Schema, for editors.
     fn schema(generator: &mut SchemaGenerator) -> Schema;
 
     /// This value with `upper` laid over it: replaced, unless a type merges.
@@ -110,7 +110,7 @@ impl<T: ConfigValue> ConfigValue for Vec<Located<T>> {
     fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         match &node.data {
             TomlData::Array(items) => {
-                // All items are read before the first failure counts, so that each is told; half an array is none.
+                // Read all items before the first failure ends it, so that each is reported.
                 let items: Vec<Option<Located<T>>> = items.iter().map(|item| reader.read(item)).collect();
                 items.into_iter().collect()
             }

@@ -1,4 +1,4 @@
-//! Where a configuration comes from: the first file of the search, or none.
+//! Finds the configuration file: the first of the search, or none.
 
 use std::io;
 use std::path::{Path, PathBuf};

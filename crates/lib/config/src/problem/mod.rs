@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where: every problem at once, each with a place and a next step.
+//! Problems of a configuration: each has a place and a next step, and all are reported at once.
 
 mod render;
 pub(crate) mod suggest;
@@ -48,7 +48,7 @@ pub enum RenderStyle {
     Coloured,
 }
 
-/// One thing that is wrong, or that deserves a second look.
+/// One error or warning.
 ///
 /// Serializes to `severity`, `message`, `help` and, where they apply, `file`, `line`, `column`, `variable`, `argument`.
 #[derive(Debug, Clone, PartialEq)]

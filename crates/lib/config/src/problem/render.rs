@@ -1,4 +1,4 @@
-//! A problem as a person wants to see it: the line of the file, a caret, and what to do.
+//! Renders a problem for people: the line of the file, a caret under the value, and the next step.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! The whole of it: a source over the built-in defaults, validated, and resolved for a profile and a machine.
+//! [`Configuration`]: a source merged over the built-in defaults, validated, and resolved for a profile and a machine.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::resolve::profiles::{self, KnownServers, Undecided};
 use crate::server_spec::{Fleet, ServerSpec};
 use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, ProfileSummary, StartSettings};
 
-/// A configuration in which nothing is wrong.
+/// A valid configuration.
 #[derive(Debug, Clone)]
 pub struct Configuration {
     pub(crate) path: Option<PathBuf>,
@@ -42,10 +42,10 @@ pub struct Configuration {
     pub(crate) servers: Vec<Resolvable>,
 }
 
-/// A server of which only the options and the profile are open.
+/// A server of which a profile still decides the options and whether it is enabled.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolvable {
-    /// The server. What it says of options and of being enabled is decided anew by each resolution.
+    /// The server. Each resolution replaces `flags` and `enabled`.
     pub(crate) spec: Arc<ServerSpec>,
     /// Whether it is started when no profile is.
     enabled: bool,
@@ -54,11 +54,13 @@ pub(crate) struct Resolvable {
 
 impl Configuration {
     /// Reads a source, lays it over the built-in defaults and the overrides of the environment over both, and
-    /// validates the result. On failure every problem is told, not the first one alone; only broken TOML hides the
-    /// problems behind it.
+    /// validates the result.
     ///
-    /// No model file is looked at: what a profile says of models that may lie in the folders of models, or of tiers that
-    /// stand in a model's header, is checked by [`Self::with_discovered`].
+    /// # Errors
+    /// Every problem at once. Only a syntax error hides the problems behind it.
+    ///
+    /// Reads no model file: [`Self::with_discovered`] checks selectors of profiles that may match a model in a folder or a tier
+    /// in a model's header.
     pub fn parse(source: &ConfigSource, environment: &Environment) -> Result<Self, ConfigProblems> {
         let mut reader = ValueReader::default();
         let built_in = read_tree(&document("config/default.toml", DEFAULT_TOML.into(), Layer::BuiltIn))?;

@@ -1,4 +1,4 @@
-//! What no single value can tell: values that do not go together, and keys that do not belong where they are.
+//! Cross-field validation: values that contradict each other, and keys that do not belong in their table.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -14,24 +14,25 @@ use crate::file::values::SingleLine;
 use crate::problem::{ConfigProblem, Location};
 use crate::settings::OnDaemonDeath;
 
-/// Looks at the merged file and collects problems.
+/// Checks the merged file and collects problems.
 pub(crate) struct CrossChecker<'a> {
     pub(crate) file: &'a ConfigFile,
     pub(crate) written: &'a WrittenKeys,
     pub(crate) problems: Vec<ConfigProblem>,
 }
 
-/// Signals that never end a process by themselves, so that waiting for their effect is time lost.
+/// Signals that never end a process, so a rung of the stop ladder must not use them.
 const HARMLESS: [&str; 8] = ["CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "WINCH"];
 
-/// Sizes of the ring of a stream: below, a stack trace does not fit; above, two streams of some servers eat the machine.
+/// Valid sizes of the ring of one output stream, in bytes. A stack trace does not fit below; above, the two streams of a
+/// few servers exhaust the machine.
 const RING_BYTES: RangeInclusive<u64> = 4 << 10..=1 << 30;
 
 /// Longest path of a unix socket: `sun_path` has 108 bytes and ends in a NUL (`unix(7)`).
 const MAX_SOCKET_PATH: usize = 107;
 
 impl CrossChecker<'_> {
-    /// Everything but identities and profiles.
+    /// Checks everything except identities and profiles.
     pub(crate) fn values(&mut self) {
         let file = self.file;
         self.daemon();

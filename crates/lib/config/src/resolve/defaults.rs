@@ -1,4 +1,6 @@
-//! From the merged file, in which nothing is wrong, to settings and specs with every default filled in.
+//! Builds settings and server specifications from the merged file, with every default filled in.
+//!
+//! The file has passed validation; only a gap in the built-in defaults can still fail.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,13 +16,13 @@ use crate::resolve::identities::IdentifiedServer;
 use crate::server_spec::{HealthSpec, HooksSpec, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
 use crate::settings::{DaemonSettings, LogSettings, StartSettings};
 
-/// Builds specs out of a file. Relative paths are relative to the directory.
+/// Builds specifications from a file. Relative paths are relative to `directory`.
 pub(crate) struct SpecBuilder<'a> {
     pub(crate) file: &'a ConfigFile,
     pub(crate) directory: &'a Path,
 }
 
-/// What servers are that say nothing else of their own, kept once for all of them.
+/// Settings shared by all servers that do not override them.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedDefaults {
     pub(crate) host: ArcStr,
@@ -34,7 +36,7 @@ pub(crate) struct SharedDefaults {
     log_ring_bytes: usize,
 }
 
-/// The value of a key that the built-in defaults contain. They are data, so their gaps are an error and no panic.
+/// The value of a key that has a built-in default. The defaults are a data file, so a gap in them is an error, not a panic.
 fn need<T: Clone>(slot: &Option<Located<T>>, key: &str) -> Result<T, ConfigProblems> {
     slot.as_ref().map(|at| at.value.clone()).ok_or_else(|| {
         let defaults = Location::File("config/default.toml".into());
@@ -42,7 +44,7 @@ fn need<T: Clone>(slot: &Option<Located<T>>, key: &str) -> Result<T, ConfigProbl
     })
 }
 
-/// What a section says with the server's own keys laid over it; what it says alone where there are none.
+/// The settings of a section with the keys of a server laid over it; the shared value if the server sets none.
 fn or_own<T: ConfigValue, S>(
     common: &Arc<S>,
     section: &Option<Located<T>>,
@@ -158,7 +160,7 @@ impl SpecBuilder<'_> {
     }
 
     fn absolute(&self, path: &str) -> PathBuf {
-        // Collecting the components drops `.`; `..` stays, since it may cross a symbolic link.
+        // Collecting the components drops `.`. `..` stays: behind a symbolic link it is not the parent that the text shows.
         self.directory.join(path).components().collect()
     }
 

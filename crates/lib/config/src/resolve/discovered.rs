@@ -1,4 +1,4 @@
-//! Servers that nobody wrote: models that were found, beside the servers of the file.
+//! Adds a server for each model that was found and that no server of the file names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
@@ -18,7 +18,7 @@ use crate::resolve::defaults::SpecBuilder;
 use crate::resolve::identities::IdentifiedServer;
 use crate::server_spec::FlagValue;
 
-/// What a look at the model files came to.
+/// The result of a scan of the model files.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Discovered {
     /// Models without a server in the file.
@@ -27,7 +27,7 @@ pub struct Discovered {
     pub tiers: BTreeMap<PathBuf, String>,
 }
 
-/// A model that was found, as the server that it becomes. Whatever it does not say is as in the file's sections.
+/// A model that was found, as the server that it becomes. Every other setting comes from the sections of the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiscoveredServer {
     /// Its id; no other server has it.
@@ -82,7 +82,7 @@ impl Configuration {
         if problems.is_empty() { Ok(self) } else { Err(sorted(problems)) }
     }
 
-    /// As if it had been written.
+    /// Builds the server as if the file contained it.
     fn resolvable(&self, server: DiscoveredServer) -> Result<Resolvable, ConfigProblems> {
         let place = Location::File(server.model.clone());
         let line = |text: &str| at(&place, SingleLine(text.to_owned()));
@@ -102,7 +102,7 @@ impl Configuration {
     }
 }
 
-/// The tiers of all servers. There are few, each of which is kept once.
+/// Interns tiers: a fleet has few different ones, so equal tiers share one allocation.
 #[derive(Debug, Default)]
 struct Tiers(BTreeSet<ArcStr>);
 

@@ -7,7 +7,7 @@ use crate::file::reader::Located;
 use crate::server_spec::{Flag, FlagOrigin, FlagValue, Flags};
 use crate::settings::HostEnvironment;
 
-/// Options that a server sets itself, by name; few or none.
+/// The options of one server alone, by name; few or none.
 pub(crate) type OwnFlags = Box<[(String, FlagValue)]>;
 
 impl FlagTable {
@@ -23,7 +23,7 @@ pub(crate) fn merge(tables: [Option<&FlagTable>; 2], host: &HostEnvironment) -> 
     Flags::from_iter(entries.map(|(name, at)| (name.clone(), flag(name, at, host)))).into()
 }
 
-/// The options of one server, whose own win; `common` itself where it has none.
+/// The options of one server over `common`; `common` itself, not a copy, if the server has none.
 pub(crate) fn with_own(common: &Arc<Flags>, own: &OwnFlags) -> Arc<Flags> {
     let mut flags = Arc::clone(common);
     if !own.is_empty() {

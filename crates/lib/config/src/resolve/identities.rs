@@ -1,4 +1,4 @@
-//! Who is who: the id and the port of every server, written or chosen, each unique.
+//! Assigns every configured server its id and port, and reports duplicates.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::resolve::profiles::{KnownServers, Undecided};
 /// Every server that has an id and a port, in the order of the file.
 pub(crate) struct Identities<'a> {
     pub(crate) servers: Vec<IdentifiedServer<'a>>,
-    /// Whether no server is missing for want of a usable id.
+    /// Whether every configured server got an id and a port.
     pub(crate) is_complete: bool,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct IdentifiedServer<'a> {
 }
 
 impl<'a> Identities<'a> {
-    /// What profiles can mean, before the model files are looked at.
+    /// The servers that profiles can select, before the model files are read.
     pub(crate) fn known(&self, model_dirs: &[PathBuf]) -> KnownServers<'_> {
         let tier = |server: &IdentifiedServer<'a>| server.written.tier.as_ref().map(|tier| tier.value.0.as_str());
         let undecided = if !self.is_complete || !model_dirs.is_empty() {

@@ -1,4 +1,4 @@
-//! Profiles: which servers a set means, and whether it means any.
+//! Checks profiles: names, selectors that match no server, and the profile to start.
 
 use llama_warden_events::ServerId;
 
@@ -8,28 +8,28 @@ use crate::problem::suggest::suggestion;
 use crate::problem::{ConfigProblem, Location};
 use crate::resolve::cross_checks::CrossChecker;
 
-/// The servers that profiles can mean.
+/// The servers that profiles can select.
 #[derive(Debug)]
 pub(crate) struct KnownServers<'a> {
-    /// Ids and tiers.
+    /// The id of each server, and its tier where that is known.
     pub(crate) servers: Vec<(&'a ServerId, Option<&'a str>)>,
     pub(crate) undecided: Undecided,
 }
 
-/// What cannot be known before the model files are looked at, or while the file has other problems. A selector of that
-/// kind may mean what is not there yet.
+/// What is unknown before the model files are read, or while the file has other problems. A selector of that kind is not
+/// reported: it may match a server that is found later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Undecided {
-    /// Nothing: what matches no server means none.
+    /// All servers and tiers are known.
     Nothing,
-    /// Tiers of known servers.
+    /// Some servers have no tier yet.
     Tiers,
-    /// Whole servers.
+    /// More servers may be found.
     Servers,
 }
 
 impl KnownServers<'_> {
-    /// Whether a selector means no server, for sure.
+    /// Whether a selector certainly matches no server.
     fn lacks(&self, selector: &Selector) -> bool {
         let undecided = match self.undecided {
             Undecided::Nothing => false,
@@ -40,7 +40,7 @@ impl KnownServers<'_> {
     }
 }
 
-/// Why no profile of this name can be taken.
+/// The problem of a profile that is not configured, with the nearest known name.
 pub(crate) fn unknown<'a>(location: &Location, name: &str, known: impl Iterator<Item = &'a str>) -> ConfigProblem {
     let problem = ConfigProblem::error(location, format!("there is no profile `{name}`"));
     match suggestion(name, known) {
@@ -50,7 +50,7 @@ pub(crate) fn unknown<'a>(location: &Location, name: &str, known: impl Iterator<
 }
 
 impl CrossChecker<'_> {
-    /// Names, members and the one to start.
+    /// Checks the name and the members of every profile, and that the profile to start exists.
     pub(crate) fn profiles(&mut self, known: &KnownServers<'_>) {
         let file = self.file;
         let empty = Default::default();

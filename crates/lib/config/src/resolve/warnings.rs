@@ -1,4 +1,4 @@
-//! What can be used and is probably not meant: files that do not exist, secrets in the open, doors left open.
+//! Warnings about a valid configuration: missing files, secrets that other users can read, an open address without a token.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,7 +21,7 @@ const NO_LLAMA_SERVER: &str = "install llama.cpp, or set `binary` to the path of
 const NO_COMMAND: &str = "install it, or write the path of the command";
 
 impl Configuration {
-    /// What deserves a second look. Looks for files each time, since they may have come or gone.
+    /// Everything that is valid and probably a mistake. Checks files anew at each call, since they may have come or gone.
     pub fn warnings(&self) -> Vec<ConfigProblem> {
         let mut warnings = Vec::new();
         self.daemon_warnings(&mut warnings);
@@ -34,7 +34,7 @@ impl Configuration {
         let servers = file.servers.iter().flat_map(|servers| &servers.value);
         for (server, spec) in servers.zip(self.servers()) {
             let Server { model, api_key_file, binary, flags, hooks, stop, .. } = &server.value;
-            // That command may be what fetches it.
+            // A `pre-start` command may download the model.
             if spec.hooks.pre_start.is_none() {
                 missing(model.as_ref(), &spec.model, "the model", &mut warnings);
                 not_gguf(model.as_ref(), &spec.model, &mut warnings);
@@ -130,7 +130,8 @@ fn missing(written: Option<&Located<SingleLine>>, path: &Path, what: &str, warni
     }
 }
 
-/// A file that cannot be read is left to who launches it, who may be somebody else.
+/// Warns of a model that does not begin with `GGUF`. An unreadable file is not reported: the daemon may run as another user
+/// than this check.
 fn not_gguf(written: Option<&Located<SingleLine>>, path: &Path, warnings: &mut Vec<ConfigProblem>) {
     let Some(written) = written.filter(|_| path.is_file()) else { return };
     if first_bytes(path).is_ok_and(|bytes| bytes != b"GGUF") {
