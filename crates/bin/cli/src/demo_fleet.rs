@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use llama_warden_config::Source;
+use llama_warden_config::ConfigSource;
 use llama_warden_daemon::CommandFailure;
 use llama_warden_tiny_gguf::TinyModel;
 use tempfile::TempDir;
@@ -67,8 +67,8 @@ impl DemoFleet {
     }
 
     /// Its configuration.
-    pub fn source(&self) -> Source {
-        Source::text(self.directory.path(), self.text.as_str())
+    pub fn source(&self) -> ConfigSource {
+        ConfigSource::text(self.directory.path(), self.text.as_str())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use llama_warden_config::{Environment, Host, ServerSpec, Source};
+use llama_warden_config::{ConfigSource, Environment, HostEnvironment, ServerSpec};
 use llama_warden_daemon::{CommandFailure, LoadedConfig};
 use llama_warden_dialects::BinaryProfile;
 use llama_warden_events::OptionNote;
@@ -41,8 +41,8 @@ pub fn default_spec(id: &str, binary: &Path, model: &Path, port: u16) -> Result<
     let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
     let text =
         format!("[[servers]]\nid = \"{id}\"\nbinary = {}\nmodel = {}\nport = {port}\n", quoted(binary), quoted(model));
-    let loaded = LoadedConfig::parse(&Source::text("/", text.as_str()), Environment::default())?;
-    let fleet = loaded.configuration.resolve(None, &Host::current())?;
+    let loaded = LoadedConfig::parse(&ConfigSource::text("/", text.as_str()), Environment::default())?;
+    let fleet = loaded.configuration.resolve(None, &HostEnvironment::current())?;
     let spec = fleet.get(id).map(|spec| ServerSpec::clone(spec));
     spec.ok_or_else(|| CommandFailure::failed("the server that was just written is not there"))
 }

@@ -3,7 +3,7 @@
 use llama_warden_config::AdmissionPolicy;
 use llama_warden_daemon::LoadedConfig;
 use llama_warden_events::{MemoryEstimate, ServerId};
-use llama_warden_memory::{Bytes, Scales, SystemScales};
+use llama_warden_memory::{Bytes, MemoryProbe, SystemMemoryProbe};
 use serde::Serialize;
 
 /// The estimates, and the available memory.
@@ -35,13 +35,13 @@ impl MemoryReport {
         if loaded.configuration.start().memory == AdmissionPolicy::Off {
             return None;
         }
-        let scales = SystemScales::new();
+        let probe = SystemMemoryProbe::new();
         let fleet = loaded.fleet(None).ok()?;
         let enabled = fleet.iter().filter(|spec| spec.enabled);
         let servers = enabled
-            .filter_map(|spec| Some(ServerMemory { server: spec.id.clone(), estimate: scales.demand(spec)?.card() }))
+            .filter_map(|spec| Some(ServerMemory { server: spec.id.clone(), estimate: probe.estimate(spec)?.card() }))
             .collect();
-        let available_bytes = scales.read(&[]).host.map(|host| host.bytes);
+        let available_bytes = probe.read(&[]).host.map(|host| host.bytes);
         Some(Self { available_bytes, servers })
     }
 

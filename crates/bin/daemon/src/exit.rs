@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use llama_warden_component::CompositionError;
-use llama_warden_config::Problems;
+use llama_warden_config::ConfigProblems;
 use llama_warden_events::{ServerId, Signal};
 
 /// The result of a command. Scripts rely on the numbers.
@@ -67,7 +67,7 @@ pub enum FailureMessage {
         next_step: Option<String>,
     },
     /// Every problem of the configuration, with its place.
-    Configuration(Problems),
+    Configuration(ConfigProblems),
     /// Nothing is left to print.
     AlreadyPrinted,
 }
@@ -116,8 +116,8 @@ impl From<CompositionError> for CommandFailure {
     }
 }
 
-impl From<Problems> for CommandFailure {
-    fn from(problems: Problems) -> Self {
+impl From<ConfigProblems> for CommandFailure {
+    fn from(problems: ConfigProblems) -> Self {
         Self { exit: Exit::Usage, message: FailureMessage::Configuration(problems) }
     }
 }

@@ -3,12 +3,13 @@
 //! It owns the configuration in force. A change that is refused changes nothing. A server that a change leaves as it was
 //! is shared with the fleets of before, so that each exists once in memory.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use llama_warden_api::ModelsSource;
-use llama_warden_config::{Configuration, Fleet, Host, Problems};
+use llama_warden_config::{ConfigProblems, Configuration, Fleet, HostEnvironment};
 use llama_warden_events::{ProfileCard, RefusalReason, Refused, ServerId};
 use llama_warden_supervisor::{Change, FleetSource, Resolved};
+use llama_warden_support::lock;
 use serde_json::Value;
 
 use crate::exit::{CommandFailure, FailureMessage};
@@ -98,12 +99,12 @@ impl ActiveConfiguration {
         self.profile.as_deref().unwrap_or("")
     }
 
-    fn fleet(&self) -> Result<Fleet, Problems> {
-        self.loaded.configuration.resolve(Some(self.profile()), &Host::current())
+    fn fleet(&self) -> Result<Fleet, ConfigProblems> {
+        self.loaded.configuration.resolve(Some(self.profile()), &HostEnvironment::current())
     }
 
     fn resolve(&self) -> Result<Resolved, Refused> {
-        let unknown = |problems: Problems| {
+        let unknown = |problems: ConfigProblems| {
             let messages: Vec<_> = problems.0.into_iter().map(|problem| problem.message).collect();
             Refused::new(RefusalReason::UnknownProfile, messages.join("\n"))
         };
@@ -152,28 +153,16 @@ fn refuse_invalid(failure: CommandFailure) -> Refused {
 
 /// Warns of changed keys that are read at the start of the daemon only.
 fn warn_of_deferred_changes(old: &Configuration, new: &Configuration) {
-    let sections = [
-        ("[daemon]", old.daemon() != new.daemon()),
-        ("[start]", old.start() != new.start()),
-        ("logs.event-log", old.logs().event_log_bytes != new.logs().event_log_bytes),
-        ("llama-server.dialects-dir", old.dialects_dir() != new.dialects_dir()),
-        ("readiness.detectors-dir", old.detectors_dir() != new.detectors_dir()),
-    ];
-    for (section, _) in sections.into_iter().filter(|(_, changed)| *changed) {
+    for section in old.changes_at_restart(new) {
         tracing::warn!(section, "a change takes effect when the daemon starts again");
     }
-}
-
-/// Locks a value that every writer replaces as a whole, so that a panic of one leaves it consistent.
-fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
-    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    use llama_warden_config::{Environment, Source};
+    use llama_warden_config::{ConfigSource, Environment};
 
     use super::*;
 
@@ -183,7 +172,7 @@ mod tests {
     fn source_of(folder: &Path, profile: Option<&str>, only: Option<Vec<ServerId>>) -> FleetSource {
         let file = folder.join("llama-warden.toml");
         std::fs::write(&file, TEXT).expect("writable");
-        let source = Source::read(&file, folder).expect("readable");
+        let source = ConfigSource::read(&file, folder).expect("readable");
         let loaded = LoadedConfig::parse(&source, Environment::default()).expect("valid");
         let inventory = Inventory { loaded, models: ModelsReport::default(), ports: Default::default() };
         let inventory = inventory.compacted(profile, &Fleet::default());

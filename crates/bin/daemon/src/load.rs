@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use llama_warden_config::{
-    Configuration, Environment, Fleet, Host, Problem, Problems, RenderStyle, Source, User, default_state_dir, find,
+    ConfigProblem, ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, RenderStyle, User,
+    default_state_dir, find,
 };
 use toml::de::DeTable;
 
@@ -18,7 +19,7 @@ pub struct LoadedConfig {
     /// The configuration. Shared, since it is as large as its file.
     pub configuration: Arc<Configuration>,
     /// The text and path that it was parsed from.
-    pub source: Source,
+    pub source: ConfigSource,
     /// The environment variables that override it.
     pub environment: Environment,
 }
@@ -51,7 +52,7 @@ impl LoadedConfig {
     pub fn reload(&self) -> Result<Self, CommandFailure> {
         let folders = self.source.model_dirs.clone();
         let source = match &self.source.path {
-            Some(path) => Source::read(path, &current_directory()?)?.with_model_dirs(folders),
+            Some(path) => ConfigSource::read(path, &current_directory()?)?.with_model_dirs(folders),
             None if !folders.is_empty() => self.source.clone(),
             None => {
                 return Err(CommandFailure::usage("the daemon was started without a configuration file")
@@ -65,7 +66,7 @@ impl LoadedConfig {
     ///
     /// # Errors
     /// Every problem, with its place.
-    pub fn parse(source: &Source, environment: Environment) -> Result<Self, CommandFailure> {
+    pub fn parse(source: &ConfigSource, environment: Environment) -> Result<Self, CommandFailure> {
         let configuration = Configuration::parse(source, &environment)?;
         Ok(Self { configuration: Arc::new(configuration), source: source.clone(), environment })
     }
@@ -78,7 +79,7 @@ impl LoadedConfig {
     pub fn find_daemon(explicit: Option<&Path>) -> Result<Self, CommandFailure> {
         let environment = Environment::current();
         let directory = current_directory().unwrap_or_else(|_| "/".into());
-        let source = find(explicit, &environment, &directory).unwrap_or_else(|_| Source::none(directory));
+        let source = find(explicit, &environment, &directory).unwrap_or_else(|_| ConfigSource::none(directory));
         Self::parse(&keep_daemon_keys(&source), environment)
     }
 
@@ -87,7 +88,7 @@ impl LoadedConfig {
     /// # Errors
     /// There is no such profile.
     pub fn fleet(&self, profile: Option<&str>) -> Result<Fleet, CommandFailure> {
-        Ok(self.configuration.resolve(profile, &Host::current())?)
+        Ok(self.configuration.resolve(profile, &HostEnvironment::current())?)
     }
 
     /// The state directory of the daemon of this configuration.
@@ -114,10 +115,10 @@ impl LoadedConfig {
 
 /// The source, reduced to the keys that lead to its daemon. If the syntax is broken, the parser's recovery counts. Each key
 /// is kept only if the result is still valid.
-fn keep_daemon_keys(source: &Source) -> Source {
+fn keep_daemon_keys(source: &ConfigSource) -> ConfigSource {
     let (table, _) = DeTable::parse_recoverable(&source.text);
     let daemon = table.get_ref().get("daemon").and_then(|daemon| daemon.get_ref().as_table());
-    let with = |text: String| Source { text: text.into(), ..source.clone() };
+    let with = |text: String| ConfigSource { text: text.into(), ..source.clone() };
     ["state-dir", "token-file"].into_iter().fold(with("[daemon]\n".to_owned()), |kept, key| {
         let value = daemon.and_then(|daemon| daemon.get(key)?.get_ref().as_str());
         let more = value.map(|value| with(format!("{}{key} = {}\n", kept.text, toml::Value::from(value))));
@@ -138,14 +139,14 @@ fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, CommandFail
 }
 
 /// Prints problems to standard error, in colour on a terminal.
-pub fn print_problems(problems: &Problems) {
+pub fn print_problems(problems: &ConfigProblems) {
     eprintln!("{}", problems.render(style()));
 }
 
 /// Prints warnings to standard error, if there are any.
-pub fn print_warnings(problems: Vec<Problem>) {
+pub fn print_warnings(problems: Vec<ConfigProblem>) {
     if !problems.is_empty() {
-        print_problems(&Problems(problems));
+        print_problems(&ConfigProblems(problems));
     }
 }
 
@@ -167,7 +168,7 @@ mod tests {
 
     /// The state directory and the token file that are still found in an invalid text.
     fn found(text: &str) -> (Option<PathBuf>, Option<PathBuf>) {
-        let kept = keep_daemon_keys(&Source::text("/etc/warden", text));
+        let kept = keep_daemon_keys(&ConfigSource::text("/etc/warden", text));
         let loaded = LoadedConfig::parse(&kept, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"));
         let daemon = loaded.configuration.daemon();
         (daemon.state_dir.clone(), daemon.token_file.clone())
@@ -192,7 +193,7 @@ mod tests {
         let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../config");
         for (file, servers) in [("default.toml", 0), ("llama-warden.example.toml", 3), ("docker/llama-warden.toml", 0)]
         {
-            let source = Source::read(&config.join(file), &config).expect("readable");
+            let source = ConfigSource::read(&config.join(file), &config).expect("readable");
             let loaded =
                 LoadedConfig::parse(&source, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"));
             assert_eq!(loaded.fleet(None).expect("no profile").iter().len(), servers, "{file}");

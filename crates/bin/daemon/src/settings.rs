@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use llama_warden_api::{ListenSettings, Listeners, Token};
 use llama_warden_component::Context;
-use llama_warden_config::{Configuration, Fleet, Source, TcpAddress};
+use llama_warden_config::{ConfigSource, Configuration, Fleet, TcpAddress};
 use llama_warden_events::BootId;
 use llama_warden_launcher::{LauncherSettings, ShimProgram};
-use llama_warden_memory::SystemScales;
+use llama_warden_memory::SystemMemoryProbe;
 use llama_warden_metrics::Metrics;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
@@ -77,7 +77,7 @@ pub fn supervisor(
             starts: start.max_concurrent.map(|most| most.get() as usize),
             memory: start.memory,
         },
-        memory_probe: Arc::new(SystemScales::new()),
+        memory_probe: Arc::new(SystemMemoryProbe::new()),
         seed: fastrand::u64(..),
         state_dir: Some(state.path().to_owned()),
     }
@@ -119,7 +119,7 @@ pub fn read_token(path: &Path) -> Result<Token, CommandFailure> {
 }
 
 /// Watches the file of a configuration. If the kernel refuses a watch, the daemon runs without: HUP still reloads.
-pub fn watch_configuration(source: &Source) -> Option<ConfigWatch> {
+pub fn watch_configuration(source: &ConfigSource) -> Option<ConfigWatch> {
     let path = source.path.as_ref().map(|path| source.directory.join(path.file_name().unwrap_or_default()))?;
     match ConfigWatch::new(&path, source.text.clone()) {
         Ok(watch) => Some(watch),

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use llama_warden_procfs::ProcessStat;
+
 use crate::exit::{CommandFailure, Exit};
 
 /// Longest time that a lock may outlive its holder. A child that was being forked when the daemon was killed keeps a copy
@@ -93,8 +95,7 @@ fn read_holder(lock: &mut File) -> Option<u32> {
 
 /// Whether the process exists and is no zombie: the kernel has closed a zombie's descriptors.
 fn is_running(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, fields)| !fields.starts_with(['Z', 'X']))
+    ProcessStat::of(pid).is_some_and(|stat| !stat.is_zombie())
 }
 
 fn held(path: &Path, holder: Option<u32>) -> CommandFailure {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use llama_warden_bus::EventDraft;
 use llama_warden_component_kit::{TestBus, card, server};
-use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
+use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment};
 use llama_warden_events::{Event, Incarnation, ReadyVia};
 use llama_warden_health::Health;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -95,8 +95,9 @@ fn fleet() -> Fleet {
     let servers: String =
         (0..SERVERS).map(|number| format!("[[servers]]\nid = \"s{number}\"\nmodel = \"m{number}.gguf\"\n")).collect();
     let text = format!("[health]\ninterval = \"{}s\"\n{servers}", INTERVAL.as_secs());
-    let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).expect("is valid");
-    configuration.resolve(None, &Host { cpus: 1 }).expect("is valid")
+    let configuration =
+        Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).expect("is valid");
+    configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("is valid")
 }
 
 /// Time on a processor of this thread, to the nanosecond.

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use http::StatusCode;
 use llama_warden_bus::Clock;
-use llama_warden_probe::{Answer, AskError, Question, Target, ask, connect, probe};
+use llama_warden_probe::{AskError, ProbeAnswer, Question, Target, ask, connect, probe};
+use llama_warden_procfs::RunState;
 use llama_warden_support::blocking;
 use serde_json::Value;
 
-use crate::cpu::{CpuReading, Leader, RunState};
+use crate::cpu::{CpuReading, Leader};
 use crate::llama_json::{is_asleep, tokens_handled};
 
 /// A request that goes through the whole server and asks for as little as possible: one token, without the prompt cache of
@@ -87,17 +88,17 @@ pub(crate) async fn check(server: &CheckTarget, request: CheckRequest) -> CheckR
     let report = |outcome, cpu, tokens| CheckReport { outcome, latency, cpu, tokens };
     match answer {
         // A build without `/health` (2023) answers 404 from the same loop that serves requests.
-        Answer::Ok | Answer::NotFound => match request.inference {
+        ProbeAnswer::Ok | ProbeAnswer::NotFound => match request.inference {
             Some(inference) => {
                 let (outcome, cpu, tokens) = request_token(server, request.timeout, inference).await;
                 report(outcome, cpu, tokens)
             }
             None => report(CheckOutcome::Well, None, None),
         },
-        Answer::NotReady => report(not_ready("it says that it is not ready (503)"), None, None),
-        Answer::Other(status) => report(not_ready(format!("it answers with status {status}")), None, None),
-        Answer::Garbage => report(not_ready("it answers with something that is no HTTP"), None, None),
-        Answer::Refused | Answer::NoAnswer => {
+        ProbeAnswer::NotReady => report(not_ready("it says that it is not ready (503)"), None, None),
+        ProbeAnswer::Other(status) => report(not_ready(format!("it answers with status {status}")), None, None),
+        ProbeAnswer::Garbage => report(not_ready("it answers with something that is no HTTP"), None, None),
+        ProbeAnswer::Refused | ProbeAnswer::NoAnswer => {
             let (outcome, cpu) = check_progress(server, request.timeout, answer, before).await;
             report(outcome, cpu, None)
         }
@@ -110,7 +111,7 @@ fn not_ready(detail: impl Into<String>) -> CheckOutcome {
 
 /// Requests `/health`. If the answer takes longer than a quarter of the timeout, reads the processor time meanwhile, so that
 /// the rest of the timeout is the distance between two readings.
-async fn request_health(server: &CheckTarget, request: CheckRequest) -> (Answer, Option<CpuReading>) {
+async fn request_health(server: &CheckTarget, request: CheckRequest) -> (ProbeAnswer, Option<CpuReading>) {
     let asked = async {
         if server.target.encrypted {
             connect(&server.target, request.timeout).await
@@ -131,7 +132,7 @@ async fn request_health(server: &CheckTarget, request: CheckRequest) -> (Answer,
 async fn check_progress(
     server: &CheckTarget,
     timeout: Duration,
-    answer: Answer,
+    answer: ProbeAnswer,
     before: Option<CpuReading>,
 ) -> (CheckOutcome, Option<CpuReading>) {
     let before = match before {
@@ -149,15 +150,15 @@ async fn check_progress(
         return (CheckOutcome::Busy, Some(after));
     }
     let what = match answer {
-        Answer::Refused => "nobody listens".to_owned(),
+        ProbeAnswer::Refused => "nobody listens".to_owned(),
         _ => format!("no answer within {} s", timeout.as_secs_f64()),
     };
     (CheckOutcome::Silent { detail: format!("{what}, and {}", no_progress(after)) }, Some(after))
 }
 
 fn no_progress(cpu: CpuReading) -> &'static str {
-    match cpu.run_state {
-        RunState::Running => "it computes nothing",
+    match cpu.state {
+        RunState::Live | RunState::Zombie => "it computes nothing",
         RunState::Stopped => "its process is stopped by a signal or a debugger",
     }
 }

@@ -3,9 +3,8 @@
 //! The group and not the leader alone, since a wrapper script's child does the work. Reading takes no lock of the process,
 //! so that one that hangs in the kernel holds up nobody, and is no request that could wake a sleeping server.
 
-use std::fs;
-
 use llama_warden_events::Uptime;
+use llama_warden_procfs::{ProcessStat, RunState, process_ids, ticks_as_seconds};
 
 /// Least share of one core that counts as computing. An idle llama-server needs none at all, and our questions need about
 /// a millisecond each.
@@ -26,73 +25,35 @@ pub(crate) struct Leader {
 pub(crate) struct CpuReading {
     /// User and system time, in clock ticks.
     pub(crate) ticks: u64,
-    pub(crate) run_state: RunState,
+    /// Whether the kernel lets the leader run.
+    pub(crate) state: RunState,
     pub(crate) at: Uptime,
-}
-
-/// Whether the kernel lets the leader run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RunState {
-    Running,
-    /// Stopped by a signal or by a debugger.
-    Stopped,
 }
 
 impl CpuReading {
     /// Reads the group of a leader; none if the leader is gone.
     pub(crate) fn of(leader: Leader, at: Uptime) -> Option<Self> {
-        let own = Stat::of(leader.pid).filter(|stat| stat.start_ticks == leader.start_ticks)?;
-        let others: u64 = processes()
+        let own = ProcessStat::of(leader.pid).filter(|stat| stat.start_ticks == leader.start_ticks)?;
+        let others: u64 = process_ids()
             .filter(|pid| *pid != leader.pid)
-            .filter_map(Stat::of)
+            .filter_map(ProcessStat::of)
             .filter(|stat| stat.group == leader.pid)
             .map(|stat| stat.cpu_ticks)
             .sum();
-        Some(Self { ticks: own.cpu_ticks + others, run_state: own.run_state, at })
+        Some(Self { ticks: own.cpu_ticks + others, state: own.state, at })
     }
 
     /// Whether the group computed between two readings.
     pub(crate) fn computed_since(self, earlier: Self) -> bool {
-        self.computed_since_at(earlier, rustix::param::clock_ticks_per_second() as f64)
+        self.computed_since_at(earlier, ticks_as_seconds(1))
     }
 
-    fn computed_since_at(self, earlier: Self, ticks_per_second: f64) -> bool {
+    fn computed_since_at(self, earlier: Self, seconds_per_tick: f64) -> bool {
         // A member of the group that ended takes its time with it, so that the sum may shrink.
         let worked = self.ticks.saturating_sub(earlier.ticks);
-        let passed = self.at.since(earlier.at).as_secs_f64() * ticks_per_second;
+        let passed = self.at.since(earlier.at).as_secs_f64() / seconds_per_tick;
         worked >= BUSY_TICKS && worked as f64 >= passed * BUSY_SHARE
     }
-}
-
-struct Stat {
-    group: u32,
-    cpu_ticks: u64,
-    start_ticks: u64,
-    run_state: RunState,
-}
-
-impl Stat {
-    fn of(pid: u32) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-    }
-
-    /// Fields are numbered as in `proc_pid_stat(5)`; the name in parentheses may contain anything.
-    fn parse(text: &str) -> Option<Self> {
-        let (_, after_name) = text.rsplit_once(')')?;
-        let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
-        let field = |number: usize| fields.get(number - 3).copied();
-        let number = |index: usize| field(index)?.parse::<u64>().ok();
-        Some(Self {
-            run_state: if matches!(field(3)?, "T" | "t") { RunState::Stopped } else { RunState::Running },
-            group: field(5)?.parse().ok()?,
-            cpu_ticks: number(14)? + number(15)?,
-            start_ticks: number(22)?,
-        })
-    }
-}
-
-fn processes() -> impl Iterator<Item = u32> {
-    fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 #[cfg(test)]
@@ -103,7 +64,7 @@ mod tests {
     use super::*;
 
     fn reading(seconds: u64, ticks: u64) -> CpuReading {
-        CpuReading { ticks, run_state: RunState::Running, at: Uptime::new(Duration::from_secs(seconds)) }
+        CpuReading { ticks, state: RunState::Live, at: Uptime::new(Duration::from_secs(seconds)) }
     }
 
     #[test]
@@ -117,16 +78,8 @@ mod tests {
             (reading(10, 90), false),
         ];
         for (later, computed) in cases {
-            assert_eq!(later.computed_since_at(reading(0, 100), 100.0), computed, "{later:?}");
+            assert_eq!(later.computed_since_at(reading(0, 100), 0.01), computed, "{later:?}");
         }
-    }
-
-    #[test]
-    fn a_name_with_spaces_and_parentheses_shifts_no_field() {
-        let tail = "T 1 7 7 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 9 0 4242 8192 3";
-        let stat = Stat::parse(&format!("7 (evil) ) name) {tail}")).expect("well formed");
-        assert_eq!((stat.group, stat.cpu_ticks, stat.start_ticks, stat.run_state), (7, 200, 4242, RunState::Stopped));
-        assert!(Stat::parse("7 (x) S 1").is_none());
     }
 
     #[test]
@@ -135,7 +88,7 @@ mod tests {
         // The leader sleeps in `wait`; its child computes until it is killed.
         let mut script = Command::new("/bin/sh");
         let mut leader = script.args(["-c", "(while :; do :; done) & wait"]).process_group(0).spawn().expect("spawns");
-        let stat = Stat::of(leader.id()).expect("runs");
+        let stat = ProcessStat::of(leader.id()).expect("runs");
         let key = Leader { pid: leader.id(), start_ticks: stat.start_ticks };
         let began = Instant::now();
         let now = || Uptime::new(began.elapsed());

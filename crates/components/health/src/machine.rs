@@ -7,9 +7,10 @@
 //! * A server fails at most once: never while it computes, never while it answers that it is not ready, and never before it
 //!   has lost its readiness.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_config::{HealthSpec, Shared};
+use llama_warden_config::HealthSpec;
 use llama_warden_events::{Event, FailureReason, Uptime};
 
 use crate::check::{CheckOutcome, CheckReport, CheckRequest, Inference};
@@ -35,7 +36,7 @@ pub(crate) enum HealthState {
 /// The machine of one server.
 #[derive(Debug)]
 pub(crate) struct HealthMachine {
-    spec: Shared<HealthSpec>,
+    spec: Arc<HealthSpec>,
     state: HealthState,
     next_check: Uptime,
     /// The check under way.
@@ -64,7 +65,7 @@ struct RunningCheck {
 impl HealthMachine {
     /// A machine for a server that is ready, or has lost its readiness. The first check comes after `spread` (0 to 1) of an
     /// interval, so that servers which became ready together are not all checked at once.
-    pub(crate) fn new(spec: impl Into<Shared<HealthSpec>>, state: HealthState, now: Uptime, spread: f64) -> Self {
+    pub(crate) fn new(spec: impl Into<Arc<HealthSpec>>, state: HealthState, now: Uptime, spread: f64) -> Self {
         let spec = spec.into();
         Self {
             state,
@@ -82,7 +83,7 @@ impl HealthMachine {
     }
 
     /// Changes the settings. What is due sooner under the new ones comes sooner; nothing is put off.
-    pub(crate) fn change_terms(&mut self, spec: impl Into<Shared<HealthSpec>>, now: Uptime) {
+    pub(crate) fn change_terms(&mut self, spec: impl Into<Arc<HealthSpec>>, now: Uptime) {
         let spec = spec.into();
         self.next_check = self.next_check.min(align(later(now, spec.interval), spec.interval));
         let inference = later(now, spec.inference.unwrap_or_default());

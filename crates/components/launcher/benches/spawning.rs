@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use llama_warden_component::Component;
 use llama_warden_component_kit::{RunningComponent, TestBus};
-use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
+use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment};
 use llama_warden_dialects::DialectSet;
 use llama_warden_events::{BootId, Event, Incarnation, LaunchCommand, Rung, ServerId, Signal};
 use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram, shim};
@@ -175,9 +175,9 @@ fn fleet(subject: &Subject) -> Result<Fleet> {
         text += &format!("[[servers]]\nid = \"s{number}\"\nport = {port}\nmodel = {:?}\n", subject.model);
     }
     let environment: Environment = std::env::vars_os().filter(|(name, _)| name == "PATH").collect();
-    let configuration = Configuration::parse(&Source::text(std::env::temp_dir(), text), &environment)
+    let configuration = Configuration::parse(&ConfigSource::text(std::env::temp_dir(), text), &environment)
         .map_err(|problems| problems.to_string())?;
-    configuration.resolve(None, &Host::current()).map_err(|problems| problems.to_string().into())
+    configuration.resolve(None, &HostEnvironment::current()).map_err(|problems| problems.to_string().into())
 }
 
 /// A server that nobody looks after. Its output fits into its pipes.

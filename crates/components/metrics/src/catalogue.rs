@@ -107,8 +107,10 @@ families! {
     SERVER_OUTPUT_DROPPED = Counter "llama_warden_server_output_dropped_lines_total" ["server", "stream"]
         "Lines that were forgotten before a follower read them.";
 
-    BUS_FACTS = Counter "llama_warden_bus_facts_total" ["kind"]
+    BUS_EVENTS = Counter "llama_warden_bus_events_total" ["kind"]
         "Events, by kind.";
+    BUS_FACTS = Counter "llama_warden_bus_facts_total" ["kind"]
+        "Deprecated: the old name of llama_warden_bus_events_total, kept for one release.";
     BUS_GAPS = Counter "llama_warden_bus_gaps_total" ["subscriber"]
         "Times a subscriber fell so far behind that it missed events and went on from a snapshot.";
     BUS_ANOMALIES = Counter "llama_warden_bus_anomalies_total" []

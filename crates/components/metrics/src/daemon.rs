@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use llama_warden_events::Event;
+use llama_warden_procfs::{ProcessStat, descriptor_limit, open_descriptors};
 use llama_warden_state::Snapshot;
 
 use crate::catalogue::{
-    BUILD_INFO, BUS_ANOMALIES, BUS_FACTS, BUS_GAPS, EXTENSION_EVENTS, PROCESS_CPU, PROCESS_MAX_FDS, PROCESS_OPEN_FDS,
-    PROCESS_RESIDENT_MEMORY, PROCESS_START_TIME, PROCESS_THREADS, PROCESS_VIRTUAL_MEMORY, PROFILE_ACTIVE,
+    BUILD_INFO, BUS_ANOMALIES, BUS_EVENTS, BUS_FACTS, BUS_GAPS, EXTENSION_EVENTS, PROCESS_CPU, PROCESS_MAX_FDS,
+    PROCESS_OPEN_FDS, PROCESS_RESIDENT_MEMORY, PROCESS_START_TIME, PROCESS_THREADS, PROCESS_VIRTUAL_MEMORY,
+    PROFILE_ACTIVE,
 };
 use crate::page::Page;
-use crate::proc::{self, ProcessReading};
 
 /// Adds what is built in and what is configured.
 pub(crate) fn add_build(page: &mut Page, version: &str) {
@@ -29,7 +30,9 @@ pub(crate) fn add_profiles(page: &mut Page, snapshot: &Snapshot) {
 /// Adds the counters of the bus.
 pub(crate) fn add_bus(page: &mut Page, snapshot: &Snapshot, gaps: &BTreeMap<&'static str, u64>) {
     for kind in Event::KINDS {
-        page.value(&BUS_FACTS, &[kind], snapshot.events.get(kind).copied().unwrap_or_default() as f64);
+        let count = snapshot.events.get(kind).copied().unwrap_or_default() as f64;
+        page.value(&BUS_EVENTS, &[kind], count);
+        page.value(&BUS_FACTS, &[kind], count);
     }
     for (subscriber, count) in gaps {
         page.value(&BUS_GAPS, &[subscriber], *count as f64);
@@ -42,19 +45,19 @@ pub(crate) fn add_bus(page: &mut Page, snapshot: &Snapshot, gaps: &BTreeMap<&'st
 
 /// Adds the daemon's own process, by the standard names. What cannot be read has no series.
 pub(crate) fn add_process(page: &mut Page) {
-    if let Some(reading) = ProcessReading::of_self() {
-        page.value(&PROCESS_CPU, &[], reading.cpu_seconds);
-        page.value(&PROCESS_VIRTUAL_MEMORY, &[], reading.virtual_bytes as f64);
-        page.value(&PROCESS_RESIDENT_MEMORY, &[], reading.resident_bytes as f64);
-        page.value(&PROCESS_THREADS, &[], reading.threads as f64);
-        if let Some(start) = reading.start_time_seconds() {
+    if let Some(stat) = ProcessStat::of_self() {
+        page.value(&PROCESS_CPU, &[], stat.cpu_seconds());
+        page.value(&PROCESS_VIRTUAL_MEMORY, &[], stat.virtual_bytes as f64);
+        page.value(&PROCESS_RESIDENT_MEMORY, &[], stat.resident_bytes() as f64);
+        page.value(&PROCESS_THREADS, &[], stat.threads as f64);
+        if let Some(start) = stat.start_time_seconds() {
             page.value(&PROCESS_START_TIME, &[], start);
         }
     }
-    if let Some(open) = proc::open_fds() {
+    if let Some(open) = open_descriptors() {
         page.value(&PROCESS_OPEN_FDS, &[], open as f64);
     }
-    if let Some(limit) = proc::max_fds() {
+    if let Some(limit) = descriptor_limit() {
         page.value(&PROCESS_MAX_FDS, &[], limit as f64);
     }
 }

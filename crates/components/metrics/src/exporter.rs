@@ -42,11 +42,6 @@ impl Exporter {
         Ok(Self { registry })
     }
 
-    /// The registry, for collectors of other parts of the daemon.
-    pub const fn registry(&self) -> &Registry {
-        &self.registry
-    }
-
     /// Answers a scrape in the format that its `Accept` header prefers. Takes low milliseconds for a hundred servers
     /// and waits for nobody.
     pub fn render(&self, accept: Option<&str>) -> Result<Exposition, prometheus::Error> {
@@ -212,6 +207,8 @@ mod tests {
         let exporter = Exporter::new(bus, OutputLane::default(), "1").expect("valid families");
         let body = exporter.render(None).expect("renders").body;
         assert!(body.contains("llama_warden_bus_gaps_total{subscriber=\"slow\"} 1\n"), "{body}");
-        assert!(body.contains("llama_warden_bus_facts_total{kind=\"DaemonStopping\"} 3\n"), "{body}");
+        for name in ["llama_warden_bus_events_total", "llama_warden_bus_facts_total"] {
+            assert!(body.contains(&format!("{name}{{kind=\"DaemonStopping\"}} 3\n")), "{body}");
+        }
     }
 }

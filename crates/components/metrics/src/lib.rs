@@ -4,20 +4,24 @@
 //! and `/proc`, and writes what it found. So a slow scraper cannot miscount, a server that is removed loses its series
 //! by itself, and a scrape never touches a llama-server.
 //!
-//! [`Exporter`] answers [`METRICS_ROUTE`], which the API serves; [`Exporter::render`] makes the text; [`catalogue()`] lists every family, for the documentation.
+//! So the families are filled as `prometheus::proto` messages instead of registered `Counter`s and `Gauge`s. Those would be
+//! a second place that counts, to be kept equal to the snapshot, and their series would outlive a removed server. The crate
+//! `prometheus` still checks names and labels and writes the text format.
+//!
+//! [`Metrics`] is the component. It hands [`METRICS_ROUTE`] to the API, answered by [`Exporter::render`]; [`catalogue()`] lists every
+//! family, for the documentation.
 
 mod accept;
+#[cfg(test)]
+mod builder;
 mod catalogue;
 mod component;
 mod daemon;
 mod exporter;
 mod openmetrics;
 mod page;
-mod proc;
 mod route;
 mod servers;
-#[cfg(test)]
-mod story;
 
 pub use catalogue::{Family, FamilyKind, catalogue};
 pub use component::Metrics;

@@ -1,4 +1,4 @@
-//! A page of series under construction.
+//! Collects the series of one scrape.
 //!
 //! Invariant: a series has exactly the labels of its family, in their order.
 
@@ -42,12 +42,12 @@ impl Page {
             bucket.set_cumulative_count(count);
             bucket
         });
-        let mut drawn = proto::Histogram::default();
-        drawn.set_bucket(buckets.collect());
-        drawn.set_sample_count(histogram.count());
-        drawn.set_sample_sum(histogram.sum());
+        let mut family_proto = proto::Histogram::default();
+        family_proto.set_bucket(buckets.collect());
+        family_proto.set_sample_count(histogram.count());
+        family_proto.set_sample_sum(histogram.sum());
         let mut series = series(family, labels);
-        series.set_histogram(drawn);
+        series.set_histogram(family_proto);
         self.push(family, series);
     }
 
@@ -58,15 +58,15 @@ impl Page {
 
     fn push(&mut self, family: &Family, series: proto::Metric) {
         let entry = self.families.entry(family.name).or_insert_with(|| {
-            let mut drawn = proto::MetricFamily::default();
-            drawn.set_name(family.name.to_owned());
-            drawn.set_help(family.help.to_owned());
-            drawn.set_field_type(match family.kind {
+            let mut family_proto = proto::MetricFamily::default();
+            family_proto.set_name(family.name.to_owned());
+            family_proto.set_help(family.help.to_owned());
+            family_proto.set_field_type(match family.kind {
                 FamilyKind::Counter => proto::MetricType::COUNTER,
                 FamilyKind::Gauge => proto::MetricType::GAUGE,
                 FamilyKind::Histogram => proto::MetricType::HISTOGRAM,
             });
-            drawn
+            family_proto
         });
         entry.mut_metric().push(series);
     }

@@ -2,6 +2,7 @@
 
 use llama_warden_bus::OutputLane;
 use llama_warden_events::{FailureReason, ReadyVia, ServerId, Signal, StreamName, Uptime};
+use llama_warden_procfs::ProcessStat;
 use llama_warden_state::{ExitOutcome, Phase, PhaseName, ServerRecord, Snapshot};
 
 use crate::catalogue::{
@@ -11,7 +12,6 @@ use crate::catalogue::{
     SERVER_START_TIME, SERVER_STOP_SECONDS, SERVER_UPTIME,
 };
 use crate::page::Page;
-use crate::proc::ProcessReading;
 
 /// Signals of every ladder that have a series before they are first sent.
 const USUAL_SIGNALS: [Signal; 2] = [Signal::TERM, Signal::KILL];
@@ -86,9 +86,12 @@ fn add_totals(page: &mut Page, id: &ServerId, record: &ServerRecord) {
 
 fn add_process(page: &mut Page, id: &ServerId, record: &ServerRecord) {
     let Some(process) = &record.process else { return };
-    let Some(reading) = ProcessReading::of(process.pid, process.start_ticks) else { return };
-    page.value(&SERVER_RESIDENT_MEMORY, &[id.as_str()], reading.resident_bytes as f64);
-    page.value(&SERVER_CPU, &[id.as_str()], reading.cpu_seconds);
+    // The number may name another process by now; the start time tells.
+    let stat = ProcessStat::of(process.pid).filter(|stat| stat.start_ticks == process.start_ticks);
+    if let Some(stat) = stat {
+        page.value(&SERVER_RESIDENT_MEMORY, &[id.as_str()], stat.resident_bytes() as f64);
+        page.value(&SERVER_CPU, &[id.as_str()], stat.cpu_seconds());
+    }
 }
 
 fn add_output(page: &mut Page, id: &ServerId, lane: &OutputLane) {
@@ -108,7 +111,7 @@ mod tests {
     use prometheus::TextEncoder;
 
     use super::*;
-    use crate::story::Story;
+    use crate::builder::SnapshotBuilder;
 
     fn text(snapshot: &Snapshot, lane: &OutputLane, now: Uptime) -> String {
         let mut page = Page::default();
@@ -121,38 +124,41 @@ mod tests {
         text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 
-    fn stop(story: &mut Story, server: &str) {
+    fn stop(builder: &mut SnapshotBuilder, server: &str) {
         let rung = Rung { index: 0, signal: Signal::TERM };
-        story.tell(server, 1, Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 });
-        story.tell(server, 1, Event::SignalDelivered { signal: Signal::TERM, rung });
-        story.tell(server, 1, Event::ServerExited { end: ProcessEnd::Exited { code: 0 }, swept: 0 });
+        builder.apply(server, 1, Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 });
+        builder.apply(server, 1, Event::SignalDelivered { signal: Signal::TERM, rung });
+        builder.apply(server, 1, Event::ServerExited { end: ProcessEnd::Exited { code: 0 }, swept: 0 });
         let end = Event::ServerStopped { reason: StopReason::Requested, forced: false, stop_seconds: 0.02 };
-        story.tell(server, 1, end);
+        builder.apply(server, 1, end);
     }
 
     #[test]
     fn the_series_of_a_small_fleet_read_as_documented() {
-        let mut story = Story::default();
-        story.configure("ready");
-        story.configure("waiting");
-        story.launch("ready", 1);
-        story.become_ready("ready", 1);
+        let mut builder = SnapshotBuilder::default();
+        builder.configure("ready");
+        builder.configure("waiting");
+        builder.launch("ready", 1);
+        builder.become_ready("ready", 1);
         let lane = OutputLane::default();
-        let key =
-            OutputKey { server: Story::id("ready"), incarnation: Incarnation::new(1), stream: StreamName::Stderr };
+        let key = OutputKey {
+            server: SnapshotBuilder::id("ready"),
+            incarnation: Incarnation::new(1),
+            stream: StreamName::Stderr,
+        };
         let mut sink = lane.open(&key, 4096);
         sink.push(b"main: server is listening");
-        insta::assert_snapshot!(text(&story.snapshot, &lane, Uptime::new(Duration::from_secs(127))));
+        insta::assert_snapshot!(text(&builder.snapshot, &lane, Uptime::new(Duration::from_secs(127))));
     }
 
     #[test]
     fn counters_survive_a_stop() {
-        let mut story = Story::default();
-        story.configure("a");
-        story.launch("a", 1);
-        story.become_ready("a", 1);
-        stop(&mut story, "a");
-        let text = text(&story.snapshot, &OutputLane::default(), story.snapshot.elapsed);
+        let mut builder = SnapshotBuilder::default();
+        builder.configure("a");
+        builder.launch("a", 1);
+        builder.become_ready("a", 1);
+        stop(&mut builder, "a");
+        let text = text(&builder.snapshot, &OutputLane::default(), builder.snapshot.elapsed);
         let expected = [
             ("llama_warden_server_running{server=\"a\"}", Some(0.0)),
             ("llama_warden_server_uptime_seconds{server=\"a\"}", Some(0.0)),
@@ -173,20 +179,20 @@ mod tests {
 
     #[test]
     fn a_removed_server_loses_its_series() {
-        let mut story = Story::default();
-        story.configure("kept");
-        story.configure("removed");
-        story.tell("removed", None, Event::ServerRemoved);
-        let text = text(&story.snapshot, &OutputLane::default(), story.snapshot.elapsed);
+        let mut builder = SnapshotBuilder::default();
+        builder.configure("kept");
+        builder.configure("removed");
+        builder.apply("removed", None, Event::ServerRemoved);
+        let text = text(&builder.snapshot, &OutputLane::default(), builder.snapshot.elapsed);
         assert!(text.contains("server=\"kept\"") && !text.contains("server=\"removed\""), "{text}");
     }
 
     #[test]
     fn exactly_one_phase_holds() {
-        let mut story = Story::default();
-        story.configure("a");
-        let check = |story: &Story, phase: &str| {
-            let text = text(&story.snapshot, &OutputLane::default(), story.snapshot.elapsed);
+        let mut builder = SnapshotBuilder::default();
+        builder.configure("a");
+        let check = |builder: &SnapshotBuilder, phase: &str| {
+            let text = text(&builder.snapshot, &OutputLane::default(), builder.snapshot.elapsed);
             let series: Vec<_> = text.lines().filter(|line| line.starts_with("llama_warden_server_phase{")).collect();
             assert_eq!(series.len(), PhaseName::ALL.len());
             assert_eq!(series.iter().filter(|line| line.ends_with(" 1")).count(), 1, "{series:#?}");
@@ -195,40 +201,40 @@ mod tests {
                 Some(1.0)
             );
         };
-        check(&story, "idle");
-        story.launch("a", 1);
-        check(&story, "starting");
-        story.tell("a", 1, Event::LoadProgressed { ratio: Some(0.5) });
-        check(&story, "loading");
-        story.become_ready("a", 1);
-        check(&story, "ready");
+        check(&builder, "idle");
+        builder.launch("a", 1);
+        check(&builder, "starting");
+        builder.apply("a", 1, Event::LoadProgressed { ratio: Some(0.5) });
+        check(&builder, "loading");
+        builder.become_ready("a", 1);
+        check(&builder, "ready");
     }
 
     #[test]
     fn load_progress_rises_from_zero_to_one() {
-        let mut story = Story::default();
-        story.configure("a");
-        let progress = |story: &Story| load_progress(&story.snapshot.servers["a"]);
-        story.launch("a", 1);
-        assert_eq!(progress(&story), 0.0);
-        story.tell("a", 1, Event::LoadProgressed { ratio: None });
-        assert_eq!(progress(&story), 0.0);
-        story.tell("a", 1, Event::LoadProgressed { ratio: Some(0.25) });
-        assert_eq!(progress(&story), 0.25);
-        story.become_ready("a", 1);
-        assert_eq!(progress(&story), 1.0);
-        story.tell("a", 1, Event::ReadyLost { detail: String::new() });
-        assert_eq!(progress(&story), 1.0);
+        let mut builder = SnapshotBuilder::default();
+        builder.configure("a");
+        let progress = |builder: &SnapshotBuilder| load_progress(&builder.snapshot.servers["a"]);
+        builder.launch("a", 1);
+        assert_eq!(progress(&builder), 0.0);
+        builder.apply("a", 1, Event::LoadProgressed { ratio: None });
+        assert_eq!(progress(&builder), 0.0);
+        builder.apply("a", 1, Event::LoadProgressed { ratio: Some(0.25) });
+        assert_eq!(progress(&builder), 0.25);
+        builder.become_ready("a", 1);
+        assert_eq!(progress(&builder), 1.0);
+        builder.apply("a", 1, Event::ReadyLost { detail: String::new() });
+        assert_eq!(progress(&builder), 1.0);
     }
 
     #[test]
     fn memory_and_processor_time_are_those_of_the_very_process() {
-        let own = ProcessReading::of_self().expect("readable");
+        let own = ProcessStat::of_self().expect("readable");
         let memory = |start_ticks| {
-            let mut story = Story::default();
-            story.configure("a");
-            story.spawn("a", 1, std::process::id(), start_ticks);
-            let text = text(&story.snapshot, &OutputLane::default(), story.snapshot.elapsed);
+            let mut builder = SnapshotBuilder::default();
+            builder.configure("a");
+            builder.spawn("a", 1, std::process::id(), start_ticks);
+            let text = text(&builder.snapshot, &OutputLane::default(), builder.snapshot.elapsed);
             let cpu = value(&text, "llama_warden_server_cpu_seconds_total{server=\"a\"}");
             value(&text, "llama_warden_server_resident_memory_bytes{server=\"a\"}").zip(cpu)
         };

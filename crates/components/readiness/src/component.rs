@@ -19,13 +19,14 @@ use llama_warden_events::{BinaryIdentity, Envelope, Event, LaunchCommand, Listen
 use llama_warden_plugin_files::PluginFile as _;
 use llama_warden_probe::{Target, model_names, probe};
 use llama_warden_state::{ServerRecord, Snapshot};
+use llama_warden_support::lock;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::identity;
 use crate::machine::{Probeable, ReadinessAction, ReadinessInput, ReadinessMachine, ReadinessPolicy};
 use crate::pack_reloader::PackReloader;
-use crate::tap::{LaunchKey, LaunchOutputs, SharedOutput, lock};
+use crate::tap::{LaunchKey, LaunchOutputs, SharedOutput};
 
 /// The component: one verdict per launch, ready or the reason why not.
 pub struct Readiness {

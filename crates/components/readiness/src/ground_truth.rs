@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use llama_warden_config::ServerSpec;
-use llama_warden_probe::{Answer, Question, Target, ask, probe};
+use llama_warden_probe::{ProbeAnswer, Question, Target, ask, probe};
 use tokio::time::Instant;
 
 /// Longest wait for an answer. Builds of mid 2024 accept a connection and answer once the model is loaded.
@@ -56,9 +56,9 @@ impl GroundTruth {
         // Taken before the completion, which takes time of its own.
         let at = Instant::now();
         match answer {
-            Answer::Ok => Some(Served { at, serving: Serving::Healthy }),
+            ProbeAnswer::Ok => Some(Served { at, serving: Serving::Healthy }),
             // Not `/v1/models`: some builds answer it while they load.
-            Answer::NotFound if self.completes().await => Some(Served { at, serving: Serving::Completing }),
+            ProbeAnswer::NotFound if self.completes().await => Some(Served { at, serving: Serving::Completing }),
             _ => None,
         }
     }

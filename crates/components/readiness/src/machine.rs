@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use llama_warden_config::{Confirm, OnTimeout};
 use llama_warden_events::{Event, FailureReason, ReadyVia, StreamName, Uptime, Warning};
-use llama_warden_probe::Answer;
+use llama_warden_probe::ProbeAnswer;
 
 use crate::failure::ReadinessFailure;
 
@@ -67,7 +67,7 @@ pub(crate) struct Startup {
     next_probe: Uptime,
     burst_until: Uptime,
     last_sign_of_life: Uptime,
-    last_answer: Option<Answer>,
+    last_answer: Option<ProbeAnswer>,
     /// The stream of the first `nearly-ready` line.
     nearly_ready_hint: Option<StreamName>,
     /// The stream of the first `ready` line.
@@ -233,27 +233,27 @@ impl Startup {
         }
     }
 
-    fn on_answer(&mut self, answer: Answer, now: Uptime) {
+    fn on_answer(&mut self, answer: ProbeAnswer, now: Uptime) {
         self.probes_in_flight = self.probes_in_flight.saturating_sub(1);
         // A new answer is a sign of life. The same one again is not: a hung server may answer 503 for ever.
         if self.last_answer.replace(answer) != Some(answer) {
             self.last_sign_of_life = now;
         }
         match answer {
-            Answer::NotReady => {
+            ProbeAnswer::NotReady => {
                 self.not_ready_seen = true;
                 self.publish_progress(None);
             }
-            Answer::NotFound => self.no_health_path = true,
+            ProbeAnswer::NotFound => self.no_health_path = true,
             _ => {}
         }
         match (&self.phase, answer) {
-            (StartupPhase::Watching, Answer::Ok) => return self.confirm(Proof::Probe, now),
+            (StartupPhase::Watching, ProbeAnswer::Ok) => return self.confirm(Proof::Probe, now),
             // The policy at the cap was about to decide, and the server answers after all.
-            (StartupPhase::Confirming(confirmation), Answer::Ok) if confirmation.proof == Proof::Cap => {
+            (StartupPhase::Confirming(confirmation), ProbeAnswer::Ok) if confirmation.proof == Proof::Cap => {
                 return self.confirm(Proof::Probe, now);
             }
-            (StartupPhase::Confirming(confirmation), Answer::NotReady) if confirmation.proof == Proof::Cap => {
+            (StartupPhase::Confirming(confirmation), ProbeAnswer::NotReady) if confirmation.proof == Proof::Cap => {
                 return self.pass_cap(now);
             }
             (StartupPhase::Confirming(_), _) => return,
@@ -261,7 +261,7 @@ impl Startup {
         }
         self.next_probe = later(now, self.interval(now));
         // The ready line came first, and only this 404 makes it a proof.
-        if self.line_proof().is_some() && answer == Answer::NotFound {
+        if self.line_proof().is_some() && answer == ProbeAnswer::NotFound {
             self.check(now);
         } else if std::mem::take(&mut self.probe_queued) {
             self.probe_or_queue();
@@ -351,7 +351,7 @@ impl Startup {
     fn is_loading(&self) -> bool {
         self.is_load_reported
             || (self.not_ready_seen && self.ready_hint.is_none())
-            || self.last_answer == Some(Answer::NotReady)
+            || self.last_answer == Some(ProbeAnswer::NotReady)
     }
 
     /// Lets a loading server pass the cap, with one warning. Until its ready line, only the stall timeout bounds it.
@@ -378,12 +378,12 @@ impl Startup {
     fn describe_last_answer(&self) -> &'static str {
         match self.last_answer {
             None => "it was not asked",
-            Some(Answer::Refused) => "it does not listen",
-            Some(Answer::NotReady) => "it says that it is not ready",
-            Some(Answer::NotFound) => "it has no health path, and no ready line came",
-            Some(Answer::NoAnswer) => "it listens and does not answer",
-            Some(Answer::Garbage) => "it answers with something that is no HTTP",
-            Some(Answer::Ok | Answer::Other(_)) => "it answers, but not as expected",
+            Some(ProbeAnswer::Refused) => "it does not listen",
+            Some(ProbeAnswer::NotReady) => "it says that it is not ready",
+            Some(ProbeAnswer::NotFound) => "it has no health path, and no ready line came",
+            Some(ProbeAnswer::NoAnswer) => "it listens and does not answer",
+            Some(ProbeAnswer::Garbage) => "it answers with something that is no HTTP",
+            Some(ProbeAnswer::Ok | ProbeAnswer::Other(_)) => "it answers, but not as expected",
         }
     }
 

@@ -1,11 +1,12 @@
 //! The taps on the output lane: each passes the lines of one stream to its [`LaunchOutput`], and wakes the component.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use llama_warden_bus::{OutputKey, OutputTap, TapFactory};
 use llama_warden_detectors::{GENERIC, PackSet, PatternMatcher};
 use llama_warden_events::{Incarnation, ServerId, StreamName};
+use llama_warden_support::lock;
 use tokio::sync::Notify;
 
 use crate::launch_output::{LaunchOutput, MakeFallback};
@@ -83,11 +84,6 @@ impl OutputTap for Tap {
             self.changed.notify_one();
         }
     }
-}
-
-/// Locks a mutex, also a poisoned one: a panic between two lines leaves every output whole.
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

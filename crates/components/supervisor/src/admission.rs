@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use llama_warden_config::AdmissionPolicy;
 use llama_warden_events::{Event, ServerId, Uptime};
-use llama_warden_memory::{Demand, Reading};
+use llama_warden_memory::{MemoryRequirement, Reading};
 
 use crate::action::{Actions, SupervisorAction};
 use crate::budget::{Reservation, ReservationStage};
@@ -71,7 +71,7 @@ struct AdmissionRecord {
 enum Estimate {
     Pending,
     /// `None` where no estimate is possible.
-    Known(Option<Demand>),
+    Known(Option<MemoryRequirement>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +118,7 @@ impl Admission {
         &mut self,
         server: &ServerId,
         estimate_id: u64,
-        requirement: Option<Demand>,
+        requirement: Option<MemoryRequirement>,
         actions: &mut Actions,
     ) {
         let record = self.records.get_mut(server).filter(|record| record.estimate_id == estimate_id);

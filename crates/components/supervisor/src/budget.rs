@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
-use llama_warden_memory::{Available, Bound, Bytes, Demand, Parts, Reading};
+use llama_warden_memory::{Available, Bound, Bytes, MemoryRequirement, Parts, Reading};
 
 /// Progress of a launch that holds memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl ReservationStage {
 #[derive(Debug, Clone)]
 pub(crate) struct Reservation<'a> {
     /// `None` where no estimate is possible, or none was reserved.
-    pub(crate) requirement: Option<&'a Demand>,
+    pub(crate) requirement: Option<&'a MemoryRequirement>,
     /// Bytes that its process has allocated already.
     pub(crate) resident: u64,
     pub(crate) stage: ReservationStage,
@@ -114,7 +114,7 @@ impl<'a> MemoryBudget<'a> {
 
     /// Whether `requirement` fits now, later or never. The memory that earlier launches wait for (`queued_before`) is not
     /// available to it.
-    pub(crate) fn fit(&self, requirement: &Demand, queued_before: MemoryAmount) -> MemoryFit {
+    pub(crate) fn fit(&self, requirement: &MemoryRequirement, queued_before: MemoryAmount) -> MemoryFit {
         let [now, later] = [&self.now, &self.later].map(|free| free.needed_for(requirement));
         let fits_now = now.fits_into(self.now.amount);
         if !later.fits_into(self.later.amount) && !fits_now {
@@ -129,18 +129,18 @@ impl<'a> MemoryBudget<'a> {
 
     /// `queued_before` for the launches behind one that waits for `requirement`. A launch that does not fit beside the
     /// earlier ones adds nothing: it would keep everybody out for memory that it cannot get.
-    pub(crate) fn queue_behind(&self, requirement: &Demand, queued_before: MemoryAmount) -> MemoryAmount {
+    pub(crate) fn queue_behind(&self, requirement: &MemoryRequirement, queued_before: MemoryAmount) -> MemoryAmount {
         let together = queued_before.plus(self.later.needed_for(requirement));
         if together.fits_into(self.later.amount) { together } else { queued_before }
     }
 
     /// Whether the memory that is missing now is memory of GPUs.
-    pub(crate) fn gpus_are_short(&self, requirement: &Demand) -> bool {
+    pub(crate) fn gpus_are_short(&self, requirement: &MemoryRequirement) -> bool {
         requirement.gpus.total() > self.now.amount.gpus
     }
 
     /// What is needed and what is available, as text for people.
-    pub(crate) fn describe(&self, requirement: &Demand) -> String {
+    pub(crate) fn describe(&self, requirement: &MemoryRequirement) -> String {
         let needs = self.now.needed_for(requirement);
         let mut sides = Vec::new();
         if needs.host > 0 {
@@ -188,7 +188,7 @@ impl<'a> FreeMemory<'a> {
     }
 
     /// The memory that a launch adds, without a file that another server maps already.
-    fn needed_for(&self, requirement: &Demand) -> MemoryAmount {
+    fn needed_for(&self, requirement: &MemoryRequirement) -> MemoryAmount {
         let is_mapped = requirement.mapping.as_ref().is_some_and(|file| self.mapped.contains(file.as_path()));
         let shared = if is_mapped { requirement.mapped() } else { 0 };
         MemoryAmount { host: requirement.host.total().saturating_sub(shared), gpus: requirement.gpus.total() }
@@ -219,14 +219,14 @@ impl<'a> Reservation<'a> {
         Some((file, self.not_resident(requirement).min(requirement.mapped())))
     }
 
-    const fn not_resident(&self, requirement: &Demand) -> u64 {
+    const fn not_resident(&self, requirement: &MemoryRequirement) -> u64 {
         requirement.host.total().saturating_sub(self.resident)
     }
 
     /// The memory that becomes available once its process is gone. `resident` is that of the process which was started;
     /// where that one is a wrapper script, the estimate is nearer to the truth.
     fn freed_on_exit(&self) -> MemoryAmount {
-        let unmapped = |requirement: &Demand| requirement.host.total().saturating_sub(requirement.mapped());
+        let unmapped = |requirement: &MemoryRequirement| requirement.host.total().saturating_sub(requirement.mapped());
         let estimated = self.requirement.map_or(0, unmapped);
         let gpus = self.requirement.map_or(0, |requirement| requirement.gpus.total());
         MemoryAmount { host: self.resident.max(estimated), gpus }
@@ -259,15 +259,18 @@ mod tests {
         }
     }
 
-    fn requirement(weights: u64, kv: u64) -> Demand {
-        Demand { host: Parts { weights: weights * GIB, kv: kv * GIB, compute: GIB }, ..Demand::default() }
+    fn requirement(weights: u64, kv: u64) -> MemoryRequirement {
+        MemoryRequirement {
+            host: Parts { weights: weights * GIB, kv: kv * GIB, compute: GIB },
+            ..MemoryRequirement::default()
+        }
     }
 
-    fn mapped(weights: u64, file: &str) -> Demand {
-        Demand { mapping: Some(file.into()), ..requirement(weights, 0) }
+    fn mapped(weights: u64, file: &str) -> MemoryRequirement {
+        MemoryRequirement { mapping: Some(file.into()), ..requirement(weights, 0) }
     }
 
-    fn reservation(requirement: &Demand, resident: u64, stage: ReservationStage) -> Reservation<'_> {
+    fn reservation(requirement: &MemoryRequirement, resident: u64, stage: ReservationStage) -> Reservation<'_> {
         Reservation { requirement: Some(requirement), resident: resident * GIB, stage }
     }
 
@@ -353,7 +356,7 @@ mod tests {
 
     #[test]
     fn gpus_are_counted_apart_and_what_is_not_measured_does_not_limit() {
-        let gpu = Demand { gpus: Parts { weights: 8 * GIB, ..Parts::default() }, ..requirement(0, 0) };
+        let gpu = MemoryRequirement { gpus: Parts { weights: 8 * GIB, ..Parts::default() }, ..requirement(0, 0) };
         let fits = |reading: &Reading, reservations: &[Reservation<'_>]| {
             MemoryBudget::compute(reading, reservations).fit(&gpu, MemoryAmount::default())
         };

@@ -19,7 +19,7 @@ use llama_warden_events::{
     CommandOutcome, CommandSummary, Event, Incarnation, LaunchCommand, ProfileCard, RefusalReason, Refused, Seq,
     ServerId, SuperviseCommand, TerminateCommand, Uptime,
 };
-use llama_warden_memory::Scales;
+use llama_warden_memory::MemoryProbe;
 use llama_warden_state::Snapshot;
 use llama_warden_support::BlockingError;
 use tokio::sync::watch;
@@ -45,7 +45,7 @@ pub struct SupervisorSettings {
     /// Seed of the jitter of restarts.
     pub seed: u64,
     /// Estimates how much memory servers need, and reads how much is available.
-    pub memory_probe: Arc<dyn Scales>,
+    pub memory_probe: Arc<dyn MemoryProbe>,
     /// The directory that keeps `failures.json` across runs; `None` keeps no failures.
     pub state_dir: Option<PathBuf>,
 }

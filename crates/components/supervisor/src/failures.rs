@@ -10,6 +10,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use llama_warden_events::ServerId;
+use llama_warden_support::{Durability, replace_file};
 
 /// How long the failures of an earlier run count.
 const MAX_AGE: Duration = Duration::from_secs(10 * 60);
@@ -50,9 +51,7 @@ impl FailureFile {
                 _ => Ok(()),
             };
         }
-        let new = self.path.with_extension("new");
-        fs::write(&new, serde_json::to_vec(failures).map_err(io::Error::other)?)?;
-        fs::rename(new, &self.path)
+        replace_file(&self.path, &serde_json::to_vec(failures)?, Durability::Process)
     }
 }
 

@@ -8,13 +8,14 @@
 //!   whole fleet.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_config::{AdmissionPolicy, RestartSpec, Shared};
+use llama_warden_config::{AdmissionPolicy, RestartSpec};
 use llama_warden_events::{
     Envelope, Event, Incarnation, RefusalReason, Refused, Seq, ServerId, StopReason, SuperviseCommand, Uptime,
 };
-use llama_warden_memory::{Demand, Reading};
+use llama_warden_memory::{MemoryRequirement, Reading};
 use llama_warden_state::Snapshot;
 
 use crate::action::{Actions, SupervisorAction};
@@ -32,7 +33,7 @@ pub struct DesiredServer {
     /// The configured server.
     pub server: ServerId,
     /// When it is launched again after a failure.
-    pub restart: Shared<RestartSpec>,
+    pub restart: Arc<RestartSpec>,
     /// Whether it should run.
     pub wanted: bool,
     /// Whether a running process of it no longer matches the configuration and has to be replaced.
@@ -89,7 +90,7 @@ impl SupervisorMachine {
     }
 
     /// Adds a server, unless it is known. `failures` are the consecutive failures of an earlier run of the daemon.
-    pub fn add(&mut self, server: ServerId, restart: Shared<RestartSpec>, failures: u32) {
+    pub fn add(&mut self, server: ServerId, restart: Arc<RestartSpec>, failures: u32) {
         // A server that comes back to the configuration while its stop is under way keeps its state.
         self.removed.remove(&server);
         self.servers.entry(server.clone()).or_insert_with(|| ServerState::new(server, restart, failures));
@@ -256,7 +257,7 @@ impl SupervisorMachine {
         &mut self,
         server: &ServerId,
         estimate_id: u64,
-        requirement: Option<Demand>,
+        requirement: Option<MemoryRequirement>,
         now: Uptime,
     ) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use llama_warden_config::ServerSpec;
 use llama_warden_events::ServerId;
-use llama_warden_memory::{Demand, Gpus, Reading, Scales};
+use llama_warden_memory::{Gpus, MemoryProbe, MemoryRequirement, Reading};
 use llama_warden_support::blocking;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -22,7 +22,7 @@ pub(crate) enum MemoryAnswer {
     Requirement {
         server: ServerId,
         estimate_id: u64,
-        requirement: Option<Demand>,
+        requirement: Option<MemoryRequirement>,
     },
     Reading(Reading),
 }
@@ -30,12 +30,12 @@ pub(crate) enum MemoryAnswer {
 /// The queries under way: at most one estimate for each server, and one reading.
 #[derive(Debug)]
 pub(crate) struct MemoryQueries {
-    probe: Arc<dyn Scales>,
+    probe: Arc<dyn MemoryProbe>,
     queries: JoinSet<MemoryAnswer>,
 }
 
 impl MemoryQueries {
-    pub(crate) fn new(probe: Arc<dyn Scales>) -> Self {
+    pub(crate) fn new(probe: Arc<dyn MemoryProbe>) -> Self {
         Self { probe, queries: JoinSet::new() }
     }
 
@@ -43,7 +43,7 @@ impl MemoryQueries {
     pub(crate) fn estimate(&mut self, server: ServerId, estimate_id: u64, spec: Option<Arc<ServerSpec>>) {
         let probe = Arc::clone(&self.probe);
         self.queries.spawn(async move {
-            let requirement = with_timeout(move || probe.demand(spec?.as_ref())).await.flatten();
+            let requirement = with_timeout(move || probe.estimate(spec?.as_ref())).await.flatten();
             MemoryAnswer::Requirement { server, estimate_id, requirement }
         });
     }

@@ -8,9 +8,10 @@
 //! * Every method that takes an event expects one of the latest launch; the caller drops the others.
 //! * Each command is answered exactly once: when its goal is reached, when the launch fails, or when a stop supersedes it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_config::{RestartSpec, Shared};
+use llama_warden_config::RestartSpec;
 use llama_warden_events::{
     CommandOutcome, Event, FailureReason, Incarnation, ProcessEnd, Seq, ServerId, StopReason, Uptime,
 };
@@ -104,7 +105,7 @@ struct Launch {
 #[derive(Debug)]
 pub(crate) struct ServerState {
     server: ServerId,
-    restart: Shared<RestartSpec>,
+    restart: Arc<RestartSpec>,
     backoff: Backoff,
     /// When the restart policy launches it again.
     restart_at: Option<Uptime>,
@@ -119,7 +120,7 @@ pub(crate) struct ServerState {
 
 impl ServerState {
     /// A server that was never launched. `failures` are those of an earlier run of the daemon.
-    pub(crate) fn new(server: ServerId, restart: Shared<RestartSpec>, failures: u32) -> Self {
+    pub(crate) fn new(server: ServerId, restart: Arc<RestartSpec>, failures: u32) -> Self {
         Self {
             server,
             restart,
@@ -168,7 +169,7 @@ impl ServerState {
         self.restart_at
     }
 
-    pub(crate) fn set_restart(&mut self, restart: Shared<RestartSpec>) {
+    pub(crate) fn set_restart(&mut self, restart: Arc<RestartSpec>) {
         self.restart = restart;
     }
 

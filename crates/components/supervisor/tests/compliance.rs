@@ -6,7 +6,7 @@ use std::time::Duration;
 use llama_warden_component_kit::{compliance, fleet};
 use llama_warden_config::AdmissionPolicy;
 use llama_warden_events::{RefusalReason, Refused};
-use llama_warden_memory::SystemScales;
+use llama_warden_memory::SystemMemoryProbe;
 use llama_warden_supervisor::{Supervisor, SupervisorLimits, SupervisorSettings};
 use tokio::sync::watch;
 
@@ -21,7 +21,7 @@ async fn the_supervisor_complies() {
             source: Arc::new(|_| Err(Refused::new(RefusalReason::InvalidConfiguration, "a test has no files"))),
             limits: SupervisorLimits { shutdown: Duration::from_secs(1), starts: None, memory: AdmissionPolicy::Off },
             seed: 1,
-            memory_probe: Arc::new(SystemScales::new()),
+            memory_probe: Arc::new(SystemMemoryProbe::new()),
             state_dir: None,
         })
     })

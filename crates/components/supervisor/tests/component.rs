@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use llama_warden_bus::{CommandReceiver, EventDraft};
 use llama_warden_component_kit::{RunningComponent, TestBus, next_command, server};
-use llama_warden_config::{AdmissionPolicy, Configuration, Environment, Fleet, Host, ServerSpec, Source};
+use llama_warden_config::{
+    AdmissionPolicy, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, ServerSpec,
+};
 use llama_warden_events::{
     Event, FailureReason, Incarnation, LaunchCommand, ProcessEnd, ReadyVia, RefusalReason, StopReason,
     SuperviseCommand, TerminateCommand,
 };
-use llama_warden_memory::{Available, Bound, Demand, Gpus, Parts, Reading, Scales};
+use llama_warden_memory::{Available, Bound, Gpus, MemoryProbe, MemoryRequirement, Parts, Reading};
 use llama_warden_supervisor::{
     FleetSource, Resolved, Supervisor, SupervisorError, SupervisorLimits, SupervisorSettings,
 };
@@ -35,10 +37,10 @@ impl TestMemoryProbe {
     }
 }
 
-impl Scales for TestMemoryProbe {
-    fn demand(&self, spec: &ServerSpec) -> Option<Demand> {
+impl MemoryProbe for TestMemoryProbe {
+    fn estimate(&self, spec: &ServerSpec) -> Option<MemoryRequirement> {
         let weights = u64::from(spec.port - 8000) << 30;
-        Some(Demand { host: Parts { weights, ..Parts::default() }, ..Demand::default() })
+        Some(MemoryRequirement { host: Parts { weights, ..Parts::default() }, ..MemoryRequirement::default() })
     }
 
     fn read(&self, _: &[u32]) -> Reading {
@@ -53,8 +55,8 @@ fn fleet(servers: &[(&str, u16)]) -> Fleet {
     let table = |(id, port): &(&str, u16)| format!("[[servers]]\nid = \"{id}\"\nmodel = \"/m.gguf\"\nport = {port}\n");
     let text =
         ["[restart]\npolicy = \"never\"\n".to_owned()].into_iter().chain(servers.iter().map(table)).collect::<String>();
-    let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).expect("valid");
-    configuration.resolve(None, &Host { cpus: 1 }).expect("no profile")
+    let configuration = Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).expect("valid");
+    configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("no profile")
 }
 
 /// A running supervisor. The test owns the commands of the launcher and the terminator.

@@ -1,4 +1,4 @@
-//! The component that tells the outside what happened.
+//! The component that turns events into log lines and spans.
 
 use std::convert::Infallible;
 
@@ -21,7 +21,7 @@ impl Telemetry {
         Self { spans }
     }
 
-    fn take(&mut self, delivery: &Delivery) {
+    fn on_delivery(&mut self, delivery: &Delivery) {
         match delivery {
             Delivery::Event(envelope) => {
                 line::log(envelope);
@@ -53,11 +53,11 @@ impl Component for Telemetry {
                 () = ports.cancel.cancelled() => break,
             };
             let Some(delivery) = delivery else { return Ok(()) };
-            self.take(&delivery);
+            self.on_delivery(&delivery);
         }
-        // The last events tell how the daemon ended.
+        // Log the events that were queued when the daemon cancelled: they say how it ended.
         while let Some(delivery) = subscription.try_next() {
-            self.take(&delivery);
+            self.on_delivery(&delivery);
         }
         Ok(())
     }
@@ -71,7 +71,7 @@ mod tests {
     use tracing::Level;
 
     use super::*;
-    use crate::heard::Heard;
+    use crate::recorded::RecordedLog;
 
     fn stopping(trigger: &str) -> EventDraft {
         EventDraft::daemon(Event::DaemonStopping { trigger: trigger.to_owned() })
@@ -79,22 +79,22 @@ mod tests {
 
     #[tokio::test]
     async fn events_up_to_the_very_end_are_logged() {
-        let heard = Heard::default();
-        let _subscriber = tracing::subscriber::set_default(heard.subscriber());
+        let recorded = RecordedLog::default();
+        let _subscriber = tracing::subscriber::set_default(recorded.subscriber());
         let mut stage = TestBus::new();
         let performance = stage.run(Telemetry::new(None));
         stage.publish(stopping("first")).await;
         stage.publish(stopping("last")).await;
         performance.end().await;
-        let text = format!("{:?}", heard.take());
+        let text = format!("{:?}", recorded.take());
         let places = ["first", "last"].map(|trigger| text.find(trigger));
         assert!(places[0].is_some() && places[0] < places[1], "{text}");
     }
 
     #[tokio::test]
     async fn events_that_were_missed_are_a_warning() {
-        let heard = Heard::default();
-        let _subscriber = tracing::subscriber::set_default(heard.subscriber());
+        let recorded = RecordedLog::default();
+        let _subscriber = tracing::subscriber::set_default(recorded.subscriber());
         let mut stage = TestBus::keeping(1);
         let ports = stage.ports(Telemetry::NAME);
         for _ in 0..3 {
@@ -102,7 +102,7 @@ mod tests {
         }
         ports.cancel.cancel();
         Telemetry::new(None).run(ports).await.expect("cannot fail");
-        let events = heard.take();
+        let events = recorded.take();
         let warned = events.iter().any(|(level, fields)| *level == Level::WARN && fields.contains("missed=3"));
         assert!(warned, "{events:?}");
     }

@@ -8,14 +8,14 @@
 
 mod component;
 mod eventlog;
-#[cfg(test)]
-mod heard;
 mod line;
 mod logging;
 mod queue;
+#[cfg(test)]
+mod recorded;
 mod spans;
 
 pub use component::Telemetry;
 pub use eventlog::{EventLog, EventLogError, ReplayError, replay};
-pub use logging::{Colour, LogError, LogFormat, LogGuard, LogSettings, start_logging};
+pub use logging::{Colour, LogError, LogFormat, LogGuard, LoggingSettings, start_logging};
 pub use spans::{SpanRecorder, Tracing, TracingError, TracingSettings};

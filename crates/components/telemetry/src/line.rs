@@ -158,9 +158,9 @@ mod tests {
     use tracing::Level;
 
     use super::*;
-    use crate::heard::Heard;
+    use crate::recorded::RecordedLog;
 
-    fn heard(event: Event) -> (Level, String) {
+    fn recorded(event: Event) -> (Level, String) {
         let envelope = Envelope {
             seq: Seq::new(17),
             boot: BootId::from_random(1),
@@ -171,9 +171,9 @@ mod tests {
             cause: None,
             event,
         };
-        let heard = Heard::default();
-        tracing::subscriber::with_default(heard.subscriber(), || log(&envelope));
-        let mut events = heard.take();
+        let recorded = RecordedLog::default();
+        tracing::subscriber::with_default(recorded.subscriber(), || log(&envelope));
+        let mut events = recorded.take();
         assert_eq!(events.len(), 1, "one event is one line");
         events.remove(0)
     }
@@ -225,13 +225,13 @@ mod tests {
             (Event::RestartScheduled { attempt: 1, delay_seconds: 1.0 }, Level::INFO),
         ];
         for (event, level) in table {
-            assert_eq!(heard(event.clone()).0, level, "{event:?}");
+            assert_eq!(recorded(event.clone()).0, level, "{event:?}");
         }
     }
 
     #[test]
     fn values_are_fields_and_the_text_is_constant() {
-        let (_, fields) = heard(Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 4.5 });
+        let (_, fields) = recorded(Event::ReadyReached { via: ReadyVia::Stderr, startup_seconds: 4.5 });
         for field in [
             "message=server is ready ",
             "seq=17 ",
@@ -259,7 +259,7 @@ mod tests {
         let detectors = Event::DetectorsReloaded { packs: [].into(), removed: [].into(), refused: refused.clone() };
         let dialects = Event::DialectsReloaded { dialects: [].into(), removed: [].into(), refused };
         for event in [detectors, dialects] {
-            let (_, fields) = heard(event);
+            let (_, fields) = recorded(event);
             assert!(fields.contains(expected), "{fields}");
         }
     }
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn a_secret_of_the_command_line_has_no_way_into_the_log() {
         let argv = ["--api-key", "hunter2"].into();
-        let (_, fields) = heard(Event::ServerSpawned { pid: 7, start_ticks: 8, argv, port: 1 });
+        let (_, fields) = recorded(Event::ServerSpawned { pid: 7, start_ticks: 8, argv, port: 1 });
         assert!(!fields.contains("hunter2"), "{fields}");
     }
 }

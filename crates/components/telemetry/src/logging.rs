@@ -1,7 +1,7 @@
-//! The log: what is written of it, how, and where.
+//! Sets up the log on standard error.
 //!
-//! Lines go to standard error through a [`LineQueue`], so a terminal that is stopped, a pipe that nobody reads or a
-//! full disk costs lines, which are counted, and nothing else.
+//! Lines go through a [`LineQueue`], so a stopped terminal, a pipe that nobody reads or a full disk never blocks the daemon:
+//! it loses lines, and counts them.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -22,7 +22,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// What is logged, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogSettings {
+pub struct LoggingSettings {
     /// Directives such as `info` or `warn,llama_warden::fact=debug`.
     pub filter: String,
     /// How a line looks.
@@ -45,7 +45,7 @@ pub enum LogFormat {
 pub enum Colour {
     /// With terminal colours.
     On,
-    /// Plain.
+    /// Without terminal colours.
     Off,
 }
 
@@ -71,7 +71,7 @@ pub enum LogError {
     Twice(#[source] tracing_subscriber::util::TryInitError),
 }
 
-impl LogSettings {
+impl LoggingSettings {
     /// Reads `LLAMA_WARDEN_LOG`, `LLAMA_WARDEN_LOG_FORMAT` and `NO_COLOR`; colours are for terminals only.
     pub fn from_env() -> Result<Self, LogError> {
         let colour = if io::stderr().is_terminal() { Colour::On } else { Colour::Off };
@@ -98,13 +98,6 @@ pub struct LogGuard {
     queue: LineQueue,
 }
 
-impl LogGuard {
-    /// Lines that standard error did not take.
-    pub fn lost_lines(&self) -> u64 {
-        self.queue.lost()
-    }
-}
-
 impl Drop for LogGuard {
     fn drop(&mut self) {
         self.queue.close(LAST_LINES);
@@ -112,7 +105,7 @@ impl Drop for LogGuard {
 }
 
 /// Makes this process log to standard error from now on.
-pub fn start_logging(settings: &LogSettings) -> Result<LogGuard, LogError> {
+pub fn start_logging(settings: &LoggingSettings) -> Result<LogGuard, LogError> {
     // A descriptor of our own: the writer may be stuck in a write for ever, and must not hold the lock of
     // `std::io::stderr` then, which a panic message needs.
     let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(LogError::Writer)?;
@@ -122,7 +115,7 @@ pub fn start_logging(settings: &LogSettings) -> Result<LogGuard, LogError> {
     Ok(LogGuard { queue })
 }
 
-fn subscriber(settings: &LogSettings, queue: LineQueue) -> Result<impl Subscriber + Send + Sync, LogError> {
+fn subscriber(settings: &LoggingSettings, queue: LineQueue) -> Result<impl Subscriber + Send + Sync, LogError> {
     let filter = settings
         .filter
         .parse::<Targets>()
@@ -166,14 +159,14 @@ mod tests {
 
     use super::*;
 
-    fn settings(variables: &[(&str, &str)]) -> Result<LogSettings, LogError> {
+    fn settings(variables: &[(&str, &str)]) -> Result<LoggingSettings, LogError> {
         let lookup =
             |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        LogSettings::from_lookup(lookup, Colour::On)
+        LoggingSettings::from_lookup(lookup, Colour::On)
     }
 
     /// What one event looks like.
-    fn logged(settings: &LogSettings, event: impl FnOnce()) -> String {
+    fn logged(settings: &LoggingSettings, event: impl FnOnce()) -> String {
         let (mut near, far) = UnixStream::pair().expect("makes a pair");
         let queue = LineQueue::start(far, |_| {}).expect("starts");
         tracing::subscriber::with_default(subscriber(settings, queue.clone()).expect("valid"), event);
@@ -187,10 +180,10 @@ mod tests {
     #[test]
     fn the_environment_decides_what_is_logged_and_how() {
         let default = settings(&[]).expect("valid");
-        let human = LogSettings { filter: "info".to_owned(), format: LogFormat::Human, colour: Colour::On };
+        let human = LoggingSettings { filter: "info".to_owned(), format: LogFormat::Human, colour: Colour::On };
         assert_eq!(default, human);
         let variables = [("LLAMA_WARDEN_LOG", "debug"), ("LLAMA_WARDEN_LOG_FORMAT", "json"), ("NO_COLOR", "1")];
-        let json = LogSettings { filter: "debug".to_owned(), format: LogFormat::Json, colour: Colour::Off };
+        let json = LoggingSettings { filter: "debug".to_owned(), format: LogFormat::Json, colour: Colour::Off };
         assert_eq!(settings(&variables).expect("valid"), json);
         assert!(matches!(settings(&[("LLAMA_WARDEN_LOG_FORMAT", "xml")]), Err(LogError::Format(_))));
         assert_eq!(settings(&[("NO_COLOR", "")]).expect("valid").colour, Colour::On);
@@ -217,7 +210,7 @@ mod tests {
     fn what_the_filter_excludes_is_not_written() {
         let text = logged(&settings(&[]).expect("valid"), || tracing::debug!("detail"));
         assert_eq!(text, "");
-        let wrong = LogSettings { filter: "a=b=c".to_owned(), format: LogFormat::Human, colour: Colour::Off };
+        let wrong = LoggingSettings { filter: "a=b=c".to_owned(), format: LogFormat::Human, colour: Colour::Off };
         let queue = LineQueue::start(io::sink(), |_| {}).expect("starts");
         assert!(matches!(subscriber(&wrong, queue).map(|_| ()), Err(LogError::Filter { .. })));
     }

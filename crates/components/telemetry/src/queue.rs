@@ -1,4 +1,4 @@
-//! Lines on their way to a sink that may be slow, full or gone.
+//! Queues log lines for a sink that may be slow, full or gone.
 //!
 //! Invariants: [`LineQueue::push`] never waits for the sink; each line is written once, is in the queue, or is counted
 //! as lost. One thread does all the writing, so only it is stuck when the sink is.
@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use llama_warden_support::lock;
 
 /// Takes lines from any thread. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -59,8 +61,9 @@ impl LineQueue {
         self.shared.filled.notify_one();
     }
 
-    /// Lines that were lost.
-    pub(crate) fn lost(&self) -> u64 {
+    /// How many lines were lost so far.
+    #[cfg(test)]
+    fn lost(&self) -> u64 {
         self.shared.lost.load(Ordering::Relaxed)
     }
 
@@ -70,15 +73,14 @@ impl LineQueue {
         state.closed = true;
         self.shared.filled.notify_one();
         let pending = |state: &mut State| state.writing || !state.lines.is_empty();
-        // What is not written by now is given up: its sink is stuck, and the daemon has to end.
+        // After `patience` the sink is stuck. Drop the rest: the daemon must end.
         drop(self.shared.drained.wait_timeout_while(state, patience, pending));
     }
 }
 
 impl Shared {
-    /// A poisoned lock only says that a thread died while it moved lines; the queue is whole.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn lose(&self, lines: u64) {

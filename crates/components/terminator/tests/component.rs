@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use llama_warden_bus::EventDraft;
 use llama_warden_component_kit::{TestBus, compliance, next_command, server};
-use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
+use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment};
 use llama_warden_events::{
     Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, LaunchCommand, ProcessEnd, ReadyVia,
     RefusalReason, Refused, Signal, StopReason, TerminateCommand, Warning,
@@ -23,8 +23,9 @@ fn terminator() -> Terminator {
 /// Of a server with a `pre-stop` command.
 fn draining_terminator() -> Terminator {
     let text = "[[servers]]\nid = \"a\"\nmodel = \"/m.gguf\"\nhooks = { pre-stop = [\"drain\"], timeout = \"1m\" }";
-    let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).expect("is valid");
-    let fleet = configuration.resolve(None, &Host { cpus: 1 }).expect("is valid");
+    let configuration =
+        Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).expect("is valid");
+    let fleet = configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("is valid");
     Terminator::new(watch::channel(fleet).1)
 }
 

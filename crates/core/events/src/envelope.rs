@@ -1,6 +1,7 @@
 //! The envelope of an event: its number, times, server, launch and cause.
 
 use std::fmt;
+use std::ops::Add;
 use std::time::{Duration, SystemTime};
 
 use schemars::JsonSchema;
@@ -118,6 +119,16 @@ impl Uptime {
     }
 }
 
+/// A sum beyond the largest time is the largest time, so that a deadline of an absurd delay never comes.
+impl Add<Duration> for Uptime {
+    type Output = Self;
+
+    fn add(self, delay: Duration) -> Self {
+        let delay = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        Self { microseconds: self.microseconds.saturating_add(delay) }
+    }
+}
+
 impl fmt::Display for Uptime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.6}", self.as_duration().as_secs_f64())
@@ -167,6 +178,13 @@ const _: () = assert!(size_of::<Envelope>() <= 136);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_delay_is_added_to_a_time_and_the_sum_never_wraps() {
+        let start = Uptime::new(Duration::from_secs(2));
+        assert_eq!((start + Duration::from_nanos(1_500_999)).as_duration(), Duration::from_micros(2_001_500));
+        assert_eq!(start + Duration::MAX, Uptime { microseconds: u64::MAX });
+    }
 
     #[test]
     fn an_envelope_reads_as_documented_and_survives_the_round_trip() {

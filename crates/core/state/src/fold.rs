@@ -260,7 +260,7 @@ impl ServerRecord {
                     return Anomalous;
                 }
                 let delay = Duration::try_from_secs_f64(*delay_seconds).unwrap_or_default();
-                let until = Uptime::new(envelope.elapsed.as_duration().saturating_add(delay));
+                let until = envelope.elapsed + delay;
                 self.enter(Phase::BackingOff { attempt: *attempt, until }, moment);
             }
             Event::RestartCancelled => match self.phase {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use llama_warden_config::{Configuration, Environment, Fleet, Host, ServerSpec, Source};
+use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment, ServerSpec};
 use llama_warden_events::{ServerCard, ServerId};
 
 /// A card without surprises.
@@ -28,7 +28,7 @@ pub fn server(id: &str) -> ServerId {
 /// # Panics
 /// If the text is not a valid configuration.
 pub fn configuration(text: &str) -> Configuration {
-    let source = Source::text("/", text);
+    let source = ConfigSource::text("/", text);
     Configuration::parse(&source, &Environment::default()).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
@@ -37,7 +37,7 @@ pub fn configuration(text: &str) -> Configuration {
 /// # Panics
 /// If the text is not a valid configuration.
 pub fn fleet(text: &str) -> Fleet {
-    configuration(text).resolve(None, &Host { cpus: 1 }).unwrap_or_else(|problems| panic!("{problems}"))
+    configuration(text).resolve(None, &HostEnvironment { cpus: 1 }).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// The only server of a configuration file whose `[[servers]]` table holds `keys` beside an id and a model.

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Instant;
 
 use llama_warden_catalog::discover;
-use support::{Gguf, Value};
+use support::{Gguf, GgufValue};
 
 /// Models looked at.
 const MODELS: usize = 1000;
@@ -61,11 +61,11 @@ struct Library {
 
 impl Library {
     fn generate(folder: &Path) -> Result<Self> {
-        let texts = |length: usize| Value::Texts((0..WORDS).map(|word| format!("{word:0length$}")).collect());
+        let texts = |length: usize| GgufValue::Texts((0..WORDS).map(|word| format!("{word:0length$}")).collect());
         let model = Gguf::model("qwen3")
             .with("qwen3.context_length", 40_960)
             .with("tokenizer.ggml.tokens", texts(6))
-            .with("tokenizer.ggml.token_type", Value::I32s(vec![1; WORDS]))
+            .with("tokenizer.ggml.token_type", GgufValue::I32s(vec![1; WORDS]))
             .with("tokenizer.ggml.merges", texts(9))
             .with("tokenizer.chat_template", "x".repeat(4000).as_str());
         let model = (0..400).fold(model, |model, _| model.tensor(&[4096], 0));

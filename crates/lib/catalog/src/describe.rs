@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use crate::gguf::{Header, file_type_name};
+use crate::gguf::{GgufHeader, file_type_name};
 use crate::model::ModelKind;
 use crate::name::{Labelled, ShardName, compact, words};
 use crate::report::FileRole;
 
 /// What a sound file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum ModelFileRole {
     Model,
     /// It lets a model see or hear.
     Projector,
@@ -54,30 +54,30 @@ pub(crate) fn labelled(path: &Path) -> Labelled<'_> {
 }
 
 /// What the file at `path` is; of a split model `header` holds the tensors of all shards.
-pub(crate) fn role(header: &Header, path: &Path) -> Role {
+pub(crate) fn role(header: &GgufHeader, path: &Path) -> ModelFileRole {
     let file_name = stem(path).to_ascii_lowercase();
     let architecture = header.architecture.as_deref();
     match header.file_role.as_deref() {
-        Some("adapter") => return Role::Other(FileRole::Adapter),
-        Some("imatrix") => return Role::Other(FileRole::ImportanceMatrix),
+        Some("adapter") => return ModelFileRole::Other(FileRole::Adapter),
+        Some("imatrix") => return ModelFileRole::Other(FileRole::ImportanceMatrix),
         _ => {}
     }
     if header.tensors.count == 0 || file_name.starts_with("ggml-vocab") {
-        Role::Other(FileRole::Vocabulary)
+        ModelFileRole::Other(FileRole::Vocabulary)
     } else if architecture == Some("controlvector") {
-        Role::Other(FileRole::ControlVector)
+        ModelFileRole::Other(FileRole::ControlVector)
     } else if architecture == Some("clip")
         || header.file_role.as_deref() == Some("mmproj")
         || file_name.starts_with("mmproj")
     {
-        Role::Projector
+        ModelFileRole::Projector
     } else {
-        Role::Model
+        ModelFileRole::Model
     }
 }
 
 /// What the model is for: by its pooling and architecture, else by its name.
-pub(crate) fn kind(header: &Header, path: &Path) -> ModelKind {
+pub(crate) fn kind(header: &GgufHeader, path: &Path) -> ModelKind {
     let named = |wanted: &[&str]| all_words(header, path).any(|word| wanted.contains(&word.as_str()));
     let is_encoder = header.architecture.as_deref().is_some_and(|name| ENCODERS.contains(&name));
     match header.pooling_type {
@@ -92,7 +92,7 @@ pub(crate) fn kind(header: &Header, path: &Path) -> ModelKind {
 }
 
 /// Whether the model thinks before it answers.
-pub(crate) fn is_thinking(header: &Header, path: &Path) -> bool {
+pub(crate) fn is_thinking(header: &GgufHeader, path: &Path) -> bool {
     let template = header.chat_template.as_deref().unwrap_or_default();
     kind(header, path) == ModelKind::Generative
         && (THINKING_MARKS.iter().any(|mark| template.contains(mark))
@@ -101,7 +101,7 @@ pub(crate) fn is_thinking(header: &Header, path: &Path) -> bool {
 
 /// The quantisation: what the header says of the whole file, else the label in its name where that refines what most
 /// tensors are, else the latter, else the label.
-pub(crate) fn tier(header: &Header, path: &Path) -> Option<String> {
+pub(crate) fn tier(header: &GgufHeader, path: &Path) -> Option<String> {
     if let Some(name) = header.file_type.and_then(file_type_name) {
         return Some(name.to_owned());
     }
@@ -113,6 +113,6 @@ pub(crate) fn tier(header: &Header, path: &Path) -> Option<String> {
     }
 }
 
-fn all_words(header: &Header, path: &Path) -> impl Iterator<Item = String> {
+fn all_words(header: &GgufHeader, path: &Path) -> impl Iterator<Item = String> {
     words(header.name.as_deref().unwrap_or_default()).chain(words(stem(path)))
 }

@@ -4,21 +4,21 @@ use std::path::{Path, PathBuf};
 
 use llama_warden_events::ServerId;
 
-use crate::describe::{self, Role};
+use crate::describe::{self, ModelFileRole};
 use crate::id::{self, IdSource};
 use crate::model::DiscoveredModel;
 use crate::projector;
 use crate::read;
-use crate::report::{Problem, ProblemReason, Report, Skipped, shown};
+use crate::report::{CatalogReport, ModelProblem, ProblemReason, Skipped, shown};
 use crate::shards::{self, Whole};
-use crate::walk::{self, Candidate, Limits};
+use crate::walk::{self, Candidate, ScanLimits};
 
 /// Finds the models in `directories` and everything below them.
 ///
 /// Never fails: what cannot be used is in the report's problems. Reads a prefix of each file, 64 MiB at the most, on
 /// as many threads as there are usable CPUs, and returns when all is read.
-pub fn discover(directories: &[PathBuf]) -> Report {
-    let walked = walk::walk(directories, Limits::DEFAULT);
+pub fn discover(directories: &[PathBuf]) -> CatalogReport {
+    let walked = walk::walk(directories, ScanLimits::DEFAULT);
     let outcomes = read::read_all(&walked.candidates);
     let paths = walked.candidates.into_iter().map(|candidate| candidate.path);
     let (wholes, broken) = shards::join(paths.zip(outcomes));
@@ -34,17 +34,17 @@ pub fn discover(directories: &[PathBuf]) -> Report {
 /// No projector is looked for, and the id is the one that the model has where no other shares it.
 ///
 /// # Errors
-/// The [`Problem`] that keeps the model from being served, also when the file is no model at all.
-pub fn inspect(path: &Path) -> Result<DiscoveredModel, Problem> {
+/// The [`ModelProblem`] that keeps the model from being served, also when the file is no model at all.
+pub fn inspect(path: &Path) -> Result<DiscoveredModel, ModelProblem> {
     if !walk::is_presentable(path.as_os_str()) {
-        return Err(Problem::new(path, ProblemReason::NameUnusable, "the name cannot be passed on"));
+        return Err(ModelProblem::new(path, ProblemReason::NameUnusable, "the name cannot be passed on"));
     }
     let path = std::path::absolute(path).map_err(|error| unreadable(path, &error))?;
     let mut files = Vec::new();
     for shard in shards::siblings(&path) {
         match std::fs::canonicalize(&shard) {
             Ok(target) if target.is_file() => files.push(Candidate { path: shard, target }),
-            Ok(_) => return Err(Problem::new(&shard, ProblemReason::NotAFile, "not a regular file")),
+            Ok(_) => return Err(ModelProblem::new(&shard, ProblemReason::NotAFile, "not a regular file")),
             Err(error) if shard == path => return Err(unreadable(&shard, &error)),
             // The shards that are there tell that this one is missing.
             Err(_) => {}
@@ -52,30 +52,30 @@ pub fn inspect(path: &Path) -> Result<DiscoveredModel, Problem> {
     }
     let outcomes = read::read_all(&files);
     let (wholes, broken) = shards::join(files.into_iter().map(|file| file.path).zip(outcomes));
-    let Report { mut models, problems, .. } = report(wholes);
+    let CatalogReport { mut models, problems, .. } = report(wholes);
     models.pop().ok_or_else(|| {
-        let not_a_model = || Problem::new(&path, ProblemReason::NotAModel, "a sound file, but no model to serve");
+        let not_a_model = || ModelProblem::new(&path, ProblemReason::NotAModel, "a sound file, but no model to serve");
         broken.into_iter().chain(problems).next().unwrap_or_else(not_a_model)
     })
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Problem {
-    Problem::new(path, ProblemReason::FileUnreadable, format!("cannot read it: {error}"))
+fn unreadable(path: &Path, error: &std::io::Error) -> ModelProblem {
+    ModelProblem::new(path, ProblemReason::FileUnreadable, format!("cannot read it: {error}"))
 }
 
 /// Sorts sound files into models, projectors and others.
-fn report(wholes: Vec<Whole>) -> Report {
-    let mut report = Report::default();
+fn report(wholes: Vec<Whole>) -> CatalogReport {
+    let mut report = CatalogReport::default();
     let (mut models, mut projectors) = (Vec::new(), Vec::new());
     for whole in wholes {
         match describe::role(&whole.header, &whole.path) {
-            Role::Projector => projectors.push(whole),
-            Role::Other(role) => report.skipped.push(Skipped { path: shown(&whole.path), role }),
-            Role::Model => match whole.header.architecture.clone() {
+            ModelFileRole::Projector => projectors.push(whole),
+            ModelFileRole::Other(role) => report.skipped.push(Skipped { path: shown(&whole.path), role }),
+            ModelFileRole::Model => match whole.header.architecture.clone() {
                 Some(architecture) => models.push(Sorted::new(whole, architecture)),
                 None => {
                     let detail = "the header names no architecture";
-                    report.problems.push(Problem::new(&whole.path, ProblemReason::HeaderMalformed, detail));
+                    report.problems.push(ModelProblem::new(&whole.path, ProblemReason::HeaderMalformed, detail));
                 }
             },
         }

@@ -3,7 +3,7 @@
 //! [`discover()`] walks through directories, reads the header of every file that is named like a model, joins shards,
 //! pairs projectors, and names what it found. Files are untrusted: each costs bounded time and memory whatever it
 //! holds, tensors are never read, nothing but regular files is opened, and what is wrong with one of them is a
-//! [`Problem`] in the [`Report`] and disturbs no other. [`inspect`] does the same for one model, and [`assign_ports`]
+//! [`ModelProblem`] in the [`CatalogReport`] and disturbs no other. [`inspect`] does the same for one model, and [`assign_ports`]
 //! gives the models their ports.
 //!
 //! The crate starts no process and knows no runtime; a call blocks until everything is read.
@@ -28,4 +28,4 @@ mod walk;
 pub use discover::{discover, inspect};
 pub use model::{DiscoveredModel, ModelKind, NetworkShape};
 pub use ports::{PortsExhausted, assign_ports};
-pub use report::{FileRole, Problem, ProblemReason, Report, Skipped};
+pub use report::{CatalogReport, FileRole, ModelProblem, ProblemReason, Skipped};

@@ -69,7 +69,7 @@ pub enum ModelKind {
 /// The measures of a network, for estimates of memory. Each is absent where the header does not say it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NetworkShape {
-    /// Layers.
+    /// Number of transformer layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_count: Option<u64>,
     /// The width of the network.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::describe::{labelled, tier};
 use crate::name::slug;
-use crate::report::{Problem, ProblemReason};
+use crate::report::{ModelProblem, ProblemReason};
 use crate::shards::Whole;
 
 /// Of several projectors of one model the first of these is taken: what llama.cpp itself converts to comes first.
@@ -16,21 +16,21 @@ const PRECISIONS: [&str; 3] = ["F16", "BF16", "Q8_0"];
 
 /// A model that a projector may belong to.
 #[derive(Debug)]
-struct Host<'a> {
+struct ProjectorHost<'a> {
     index: usize,
     family: String,
     whole: &'a Whole,
 }
 
 /// The projector of each model, in the models' order, and the problems of those that fit none.
-pub(crate) fn pair(models: &[&Whole], projectors: &[Whole]) -> (Vec<Option<PathBuf>>, Vec<Problem>) {
+pub(crate) fn pair(models: &[&Whole], projectors: &[Whole]) -> (Vec<Option<PathBuf>>, Vec<ModelProblem>) {
     let mut problems = Vec::new();
     let mut pairs: Vec<Option<&Whole>> = vec![None; models.len()];
     for projector in projectors {
         let fitting = hosts_of(projector, models);
         if fitting.is_empty() {
             let detail = "a projector that fits none of the models beside it";
-            problems.push(Problem::new(&projector.path, ProblemReason::ProjectorUnpaired, detail));
+            problems.push(ModelProblem::new(&projector.path, ProblemReason::ProjectorUnpaired, detail));
         }
         for index in fitting {
             let better = pairs[index].is_none_or(|other| rank(projector) < rank(other));
@@ -46,11 +46,11 @@ pub(crate) fn pair(models: &[&Whole], projectors: &[Whole]) -> (Vec<Option<PathB
 fn hosts_of(projector: &Whole, models: &[&Whole]) -> Vec<usize> {
     let directory = projector.path.parent();
     let beside = models.iter().enumerate().filter(|(_, model)| model.path.parent() == directory);
-    let hosts: Vec<Host<'_>> =
-        beside.map(|(index, whole)| Host { index, family: slug(labelled(&whole.path).name), whole }).collect();
+    let hosts: Vec<ProjectorHost<'_>> =
+        beside.map(|(index, whole)| ProjectorHost { index, family: slug(labelled(&whole.path).name), whole }).collect();
     let family = own_family(&projector.path);
     let width = projector.header.projection_width;
-    let is_as_wide = |host: &Host<'_>| width.is_some() && host.whole.header.shape.embedding_length == width;
+    let is_as_wide = |host: &ProjectorHost<'_>| width.is_some() && host.whole.header.shape.embedding_length == width;
 
     let namesakes = indices(&hosts, |host| is_namesake(&host.family, &family));
     if !namesakes.is_empty() {
@@ -62,11 +62,11 @@ fn hosts_of(projector: &Whole, models: &[&Whole]) -> Vec<usize> {
     if is_one_family(&hosts, is_as_wide) { indices(&hosts, is_as_wide) } else { Vec::new() }
 }
 
-fn indices(hosts: &[Host<'_>], wanted: impl Fn(&Host<'_>) -> bool) -> Vec<usize> {
+fn indices(hosts: &[ProjectorHost<'_>], wanted: impl Fn(&ProjectorHost<'_>) -> bool) -> Vec<usize> {
     hosts.iter().filter(|host| wanted(host)).map(|host| host.index).collect()
 }
 
-fn is_one_family(hosts: &[Host<'_>], wanted: impl Fn(&Host<'_>) -> bool) -> bool {
+fn is_one_family(hosts: &[ProjectorHost<'_>], wanted: impl Fn(&ProjectorHost<'_>) -> bool) -> bool {
     hosts.iter().filter(|host| wanted(host)).map(|host| &host.family).collect::<BTreeSet<_>>().len() == 1
 }
 

@@ -7,19 +7,19 @@ use std::thread;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::gguf::{ByteOrder, Header, HeaderError};
-use crate::report::{Problem, ProblemReason};
+use crate::gguf::{ByteOrder, GgufHeader, HeaderError};
+use crate::report::{ModelProblem, ProblemReason};
 use crate::walk::Candidate;
 
 /// A file whose header was read.
 #[derive(Debug)]
 pub(crate) struct Sound {
     pub(crate) bytes: u64,
-    pub(crate) header: Header,
+    pub(crate) header: GgufHeader,
 }
 
 /// Reads all candidates; the outcomes are in their order.
-pub(crate) fn read_all(candidates: &[Candidate]) -> Vec<Result<Sound, Problem>> {
+pub(crate) fn read_all(candidates: &[Candidate]) -> Vec<Result<Sound, ModelProblem>> {
     let next = AtomicUsize::new(0);
     let work = || {
         let indices = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
@@ -45,8 +45,8 @@ pub(crate) fn read_all(candidates: &[Candidate]) -> Vec<Result<Sound, Problem>> 
 }
 
 /// Reads one file's header.
-pub(crate) fn read(candidate: &Candidate) -> Result<Sound, Problem> {
-    let problem = |reason, detail: String| Problem::new(&candidate.path, reason, detail);
+pub(crate) fn read(candidate: &Candidate) -> Result<Sound, ModelProblem> {
+    let problem = |reason, detail: String| ModelProblem::new(&candidate.path, reason, detail);
     let unreadable = |error: io::Error| problem(ProblemReason::FileUnreadable, format!("cannot read it: {error}"));
     // Since the name was looked at, it may have become a FIFO, on which a blocking open waits, or a link.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
@@ -57,7 +57,7 @@ pub(crate) fn read(candidate: &Candidate) -> Result<Sound, Problem> {
         return Err(problem(ProblemReason::NotAFile, "not a regular file".to_owned()));
     }
     let bytes = metadata.len();
-    let header = Header::read(file, bytes).map_err(|error| problem(reason(&error), error.to_string()))?;
+    let header = GgufHeader::read(file, bytes).map_err(|error| problem(reason(&error), error.to_string()))?;
     if header.byte_order != ByteOrder::NATIVE {
         let detail = "the file is of the other byte order than this machine";
         return Err(problem(ProblemReason::ByteOrderForeign, detail.to_owned()));

@@ -9,13 +9,13 @@ use crate::model::DiscoveredModel;
 
 /// What a discovery found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Report {
+pub struct CatalogReport {
     /// The models, by id.
     pub models: Vec<DiscoveredModel>,
     /// Sound files that are no model to serve, by path.
     pub skipped: Vec<Skipped>,
     /// What cannot be used, by path. None of it keeps another model from being found.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ModelProblem>,
 }
 
 /// A sound file that is no model to serve.
@@ -44,7 +44,7 @@ pub enum FileRole {
 /// Something that cannot be used, with the reason and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{path}: {detail}")]
-pub struct Problem {
+pub struct ModelProblem {
     /// The file or directory; bytes that are not UTF-8 are shown as `\u{FFFD}`, control characters escaped.
     pub path: String,
     /// Why, from a closed set.
@@ -97,7 +97,7 @@ pub enum ProblemReason {
     ProjectorUnpaired,
 }
 
-impl Problem {
+impl ModelProblem {
     pub(crate) fn new(path: &Path, reason: ProblemReason, detail: impl Into<String>) -> Self {
         Self { path: shown(path), reason, detail: detail.into(), help: reason.help().to_owned() }
     }

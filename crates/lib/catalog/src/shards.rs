@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::describe::stem;
-use crate::gguf::Header;
+use crate::gguf::GgufHeader;
 use crate::name::ShardName;
 use crate::read::Sound;
-use crate::report::{Problem, ProblemReason};
+use crate::report::{ModelProblem, ProblemReason};
 
 /// A model with all its shards.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Whole {
     /// All shards together.
     pub(crate) bytes: u64,
     /// The first shard's header, with the tensors of all.
-    pub(crate) header: Header,
+    pub(crate) header: GgufHeader,
 }
 
 /// The shards of one split.
@@ -32,7 +32,9 @@ struct Split {
 }
 
 /// Joins what was read. The problems given are those of broken files, and are all in the outcome again.
-pub(crate) fn join(files: impl Iterator<Item = (PathBuf, Result<Sound, Problem>)>) -> (Vec<Whole>, Vec<Problem>) {
+pub(crate) fn join(
+    files: impl Iterator<Item = (PathBuf, Result<Sound, ModelProblem>)>,
+) -> (Vec<Whole>, Vec<ModelProblem>) {
     let (mut wholes, mut problems) = (Vec::new(), Vec::new());
     let mut splits: BTreeMap<(PathBuf, u32), Split> = BTreeMap::new();
     for (path, outcome) in files {
@@ -73,11 +75,11 @@ pub(crate) fn siblings(path: &Path) -> Vec<PathBuf> {
     }
 }
 
-fn single(path: PathBuf, sound: Sound) -> Result<Whole, Problem> {
+fn single(path: PathBuf, sound: Sound) -> Result<Whole, ModelProblem> {
     match sound.header.split_count {
         Some(count) if count > 1 => {
             let detail = format!("one of {count} shards, which its name does not say");
-            Err(Problem::new(&path, ProblemReason::ShardMismatched, detail))
+            Err(ModelProblem::new(&path, ProblemReason::ShardMismatched, detail))
         }
         _ => Ok(Whole { path, shards: Vec::new(), bytes: sound.bytes, header: sound.header }),
     }
@@ -85,7 +87,7 @@ fn single(path: PathBuf, sound: Sound) -> Result<Whole, Problem> {
 
 impl Split {
     /// `Ok(None)` where a broken shard, whose problem is known already, is all that stands in the way.
-    fn join(self, prefix: &Path, count: u32) -> Result<Option<Whole>, Problem> {
+    fn join(self, prefix: &Path, count: u32) -> Result<Option<Whole>, ModelProblem> {
         let is_missing = |number: &u32| !self.sound.contains_key(number) && !self.broken.contains(number);
         let missing: Vec<u32> = (1..=count).filter(is_missing).collect();
         if let Some(first) = missing.first() {
@@ -94,7 +96,7 @@ impl Split {
                 1 => format!("shard {first} of {count} is missing"),
                 more => format!("{more} of {count} shards are missing, the first is {first}"),
             };
-            return Err(Problem::new(&shard_path(prefix, known, count), ProblemReason::ShardMissing, detail));
+            return Err(ModelProblem::new(&shard_path(prefix, known, count), ProblemReason::ShardMissing, detail));
         }
         if !self.broken.is_empty() {
             return Ok(None);
@@ -116,14 +118,14 @@ impl Split {
 }
 
 /// Whether a shard's header says of its place what its name says.
-fn check_place(path: &Path, header: &Header, number: u32, count: u32) -> Result<(), Problem> {
+fn check_place(path: &Path, header: &GgufHeader, number: u32, count: u32) -> Result<(), ModelProblem> {
     let said_count = header.split_count.unwrap_or(1);
     let said_number = header.split_number.map_or(number.into(), |number| number.saturating_add(1));
     if (said_number, said_count) == (number.into(), count.into()) {
         return Ok(());
     }
     let detail = format!("shard {number} of {count} by its name, {said_number} of {said_count} by its header");
-    Err(Problem::new(path, ProblemReason::ShardMismatched, detail))
+    Err(ModelProblem::new(path, ProblemReason::ShardMismatched, detail))
 }
 
 fn shard_path(prefix: &Path, number: u32, count: u32) -> PathBuf {

@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::report::{Problem, ProblemReason, shown};
+use crate::report::{ModelProblem, ProblemReason, shown};
 
-/// How much of a file system is looked at.
+/// Bounds of a walk, so that a scan of `/` ends.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct ScanLimits {
     /// Directories below each other.
     pub(crate) depth: usize,
     /// Directory entries in all.
     pub(crate) entries: usize,
 }
 
-impl Limits {
+impl ScanLimits {
     pub(crate) const DEFAULT: Self = Self { depth: 32, entries: 1_000_000 };
 }
 
@@ -39,11 +39,11 @@ pub(crate) struct Candidate {
 pub(crate) struct Walked {
     /// By path; one for each file, however many ways lead to it.
     pub(crate) candidates: Vec<Candidate>,
-    pub(crate) problems: Vec<Problem>,
+    pub(crate) problems: Vec<ModelProblem>,
 }
 
 /// Walks through `roots` and everything below.
-pub(crate) fn walk(roots: &[PathBuf], limits: Limits) -> Walked {
+pub(crate) fn walk(roots: &[PathBuf], limits: ScanLimits) -> Walked {
     let mut walk = Walk::new(limits);
     for root in roots {
         walk.add_root(root);
@@ -72,17 +72,17 @@ struct Directory {
 
 #[derive(Debug)]
 struct Walk {
-    limits: Limits,
+    limits: ScanLimits,
     entries_left: usize,
     roots: Vec<Directory>,
     visited: BTreeSet<PathBuf>,
     files: Vec<Candidate>,
     linked: Vec<Candidate>,
-    problems: Vec<Problem>,
+    problems: Vec<ModelProblem>,
 }
 
 impl Walk {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: ScanLimits) -> Self {
         Self {
             limits,
             entries_left: limits.entries,
@@ -186,7 +186,7 @@ impl Walk {
     }
 
     fn report(&mut self, path: &Path, reason: ProblemReason, detail: impl Into<String>) {
-        self.problems.push(Problem::new(path, reason, detail));
+        self.problems.push(ModelProblem::new(path, reason, detail));
     }
 
     fn finish(mut self) -> Walked {
@@ -218,7 +218,7 @@ mod tests {
         for index in 0..20 {
             fs::write(directory.path().join(format!("{index}.gguf")), "").expect("written");
         }
-        let walked = walk(&[directory.path().to_owned()], Limits { depth: 1, entries: 10 });
+        let walked = walk(&[directory.path().to_owned()], ScanLimits { depth: 1, entries: 10 });
         assert_eq!(walked.candidates.len(), 10);
         let reasons: Vec<_> = walked.problems.iter().map(|problem| problem.reason).collect();
         assert_eq!(reasons, [ProblemReason::DirectoryTooLarge]);

@@ -1,53 +1,51 @@
-//! A configuration file to validated options and profiles, with errors that point into it.
+//! Reads a configuration file into validated settings and server specifications, with errors that point into the file.
 //!
 //! [`find`] looks for the file, [`Configuration::parse`] lays it over [`DEFAULT_TOML`] and validates it,
-//! [`Configuration::with_discovered`] adds what lies in the folders of models, and [`Configuration::resolve`] gives the
-//! [`Fleet`] for a profile and a machine. On the way a text becomes
+//! [`Configuration::with_discovered`] adds a server for each model found in the folders of models, and
+//! [`Configuration::resolve`] builds the [`Fleet`] for a profile and a machine. The text passes four stages:
 //!
-//! 1. a tree in which every key and value knows its place (`tree`), with the environment's overrides laid over it (`overrides`);
-//! 2. the typed tables of the file, every key optional (`file`, read by `read` and `value`);
-//! 3. the same over the built-in defaults, checked as a whole (`check`, `plan`, `profile`);
-//! 4. settings and specs with every default filled in (`specs`), in which nothing can be wrong any more.
+//! 1. `file::toml_tree` parses it into a tree in which every key and value has a place; `file::env_overrides` lays the
+//!    overrides of the environment over it;
+//! 2. `file::tables` reads the tree into typed tables in which every key is optional;
+//! 3. `resolve::cross_checks`, `identities` and `profiles` merge them over the built-in defaults and check the whole;
+//! 4. `resolve::defaults` builds settings and server specifications with every default filled in. They are always valid.
 //!
-//! Each step collects problems and goes on, so that a user sees all of them at once. Nothing here reads global state:
+//! Each stage collects problems and goes on, so that a user sees all of them at once. Nothing here reads global state:
 //! the environment, the current directory and the machine are arguments.
+//!
+//! ```
+//! use llama_warden_config::{ConfigSource, Configuration, Environment, HostEnvironment};
+//!
+//! let source = ConfigSource::text("/srv", "[[servers]]\nmodel = 'models/Tiny.gguf'\nflags = { ctx-size = 4096 }\n");
+//! let configuration = Configuration::parse(&source, &Environment::default())?;
+//! let fleet = configuration.resolve(None, &HostEnvironment { cpus: 8 })?;
+//! let server = fleet.get("tiny").expect("the id comes from the file name");
+//! assert_eq!((server.model.to_str(), server.port), (Some("/srv/models/Tiny.gguf"), 8001));
+//!
+//! let broken = ConfigSource::text("/srv", "[stop]\ngrace = 10\n");
+//! let problems = Configuration::parse(&broken, &Environment::default()).unwrap_err();
+//! assert!(problems.to_string().starts_with("configuration:2:9: `stop.grace` must be a duration"));
+//! # Ok::<(), llama_warden_config::ConfigProblems>(())
+//! ```
 
 mod address;
-mod check;
-mod configuration;
-mod discovered;
+mod arc_str;
 mod environment;
 mod file;
-mod flags;
-mod in_force;
-mod overrides;
-mod plan;
 mod problem;
-mod profile;
-mod read;
-mod render;
-mod schema;
+mod resolve;
+mod server_spec;
 mod settings;
-mod shared;
-mod source;
-mod spec;
-mod specs;
-mod suggest;
-mod text;
-mod tree;
-mod value;
-mod warnings;
-mod written;
 
 pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
-pub use configuration::Configuration;
-pub use discovered::{Discovered, DiscoveredServer};
+pub use arc_str::ArcStr;
 pub use environment::{Environment, User, default_state_dir};
-pub use in_force::NotInForce;
-pub use problem::{Document, Excerpt, Layer, Location, Problem, Problems, RenderStyle, Severity};
-pub use schema::schema;
-pub use settings::{AdmissionPolicy, DaemonSettings, Host, LogSettings, OnDaemonDeath, ProfileSummary, StartSettings};
-pub use shared::Shared;
-pub use source::{DEFAULT_TOML, Source, find};
-pub use spec::*;
-pub use text::Text;
+pub use file::schema::schema;
+pub use file::source::{ConfigSource, DEFAULT_TOML, find};
+pub use problem::{ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity};
+pub use resolve::configuration::Configuration;
+pub use resolve::discovered::{Discovered, DiscoveredServer};
+pub use server_spec::*;
+pub use settings::{
+    AdmissionPolicy, DaemonSettings, HostEnvironment, LogSettings, OnDaemonDeath, ProfileSummary, StartSettings,
+};

@@ -1,4 +1,4 @@
-//! What the configuration says about the daemon itself, every default filled in.
+//! The settings of the daemon itself, every default filled in, and the machine it runs on.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -61,13 +61,13 @@ pub enum AdmissionPolicy {
 
 /// The machine that a configuration is resolved for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Host {
+pub struct HostEnvironment {
     /// CPUs that this process may use (affinity, cgroup); at least 1. Caps the built-in default of `threads`.
     pub cpus: usize,
 }
 
-impl Host {
-    /// This machine. Where the usable CPUs cannot be told, one is assumed.
+impl HostEnvironment {
+    /// This machine; one CPU if the number cannot be read.
     pub fn current() -> Self {
         Self { cpus: std::thread::available_parallelism().map_or(1, usize::from) }
     }

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use llama_warden_config::{
-    Configuration, Confirm, DEFAULT_TOML, Environment, FlagOrigin, FlagValue, Host, OnTimeout, RestartPolicy, Source,
-    schema,
+    ConfigSource, Configuration, Confirm, DEFAULT_TOML, Environment, FlagOrigin, FlagValue, HostEnvironment, OnTimeout,
+    RestartPolicy, schema,
 };
 use llama_warden_events::Signal;
 use serde_json::Value as Json;
@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 const COMPLETE: &str = include_str!("fixture/complete.toml");
 
 fn parse(text: &str) -> Configuration {
-    let source = Source::text("/configuration", text);
+    let source = ConfigSource::text("/configuration", text);
     Configuration::parse(&source, &Environment::default()).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
@@ -34,7 +34,7 @@ fn as_json(toml: &str) -> Json {
 #[test]
 fn without_a_configuration_there_are_no_servers_and_the_documented_defaults() {
     let configuration = parse("");
-    let fleet = configuration.resolve(None, &Host { cpus: 4 }).unwrap();
+    let fleet = configuration.resolve(None, &HostEnvironment { cpus: 4 }).unwrap();
     assert!(fleet.is_empty());
     assert_eq!(configuration.daemon().listen.as_ref().unwrap().to_string(), "127.0.0.1:9888");
     assert_eq!(configuration.daemon().state_dir, None);
@@ -44,12 +44,12 @@ fn without_a_configuration_there_are_no_servers_and_the_documented_defaults() {
     assert_eq!(configuration.start().max_concurrent, None);
     assert_eq!(configuration.active_profile(None), None);
     assert!(configuration.warnings().is_empty());
-    assert!(configuration.not_yet_in_force().is_empty());
 }
 
 #[test]
 fn a_server_with_a_model_alone_has_every_default() {
-    let fleet = parse("[[servers]]\nmodel = \"models/./Tiny.gguf\"").resolve(None, &Host { cpus: 4 }).unwrap();
+    let fleet =
+        parse("[[servers]]\nmodel = \"models/./Tiny.gguf\"").resolve(None, &HostEnvironment { cpus: 4 }).unwrap();
     let spec = fleet.get("tiny").unwrap();
     assert_eq!(spec.display_name, "tiny");
     assert_eq!(spec.model.to_str(), Some("/configuration/models/Tiny.gguf"));
@@ -80,7 +80,7 @@ fn a_server_with_a_model_alone_has_every_default() {
 
 #[test]
 fn the_documented_configuration_parses() {
-    let fleet = parse(COMPLETE).resolve(Some("fast_and_furious"), &Host { cpus: 2 }).unwrap();
+    let fleet = parse(COMPLETE).resolve(Some("fast_and_furious"), &HostEnvironment { cpus: 2 }).unwrap();
     let spec = fleet.get("qwen3_4p0b_q4km_fast").unwrap();
     assert_eq!(spec.flags["ctx-size"].value, FlagValue::Integer(8192));
     assert_eq!(spec.flags["parallel"].value, FlagValue::Integer(4));
@@ -91,7 +91,7 @@ fn the_documented_configuration_parses() {
 #[test]
 fn the_template_parses_with_every_commented_key() {
     let configuration = parse(&template());
-    let fleet = configuration.resolve(Some("small"), &Host { cpus: 2 }).unwrap();
+    let fleet = configuration.resolve(Some("small"), &HostEnvironment { cpus: 2 }).unwrap();
     assert!(fleet.get("qwen3-8b").unwrap().enabled);
     assert_eq!(fleet.iter().len(), 1);
 }

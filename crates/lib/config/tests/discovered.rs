@@ -6,10 +6,11 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use llama_warden_config::{
-    Configuration, Discovered, DiscoveredServer, Environment, FlagOrigin, FlagValue, Host, Problems, Source,
+    ConfigProblems, ConfigSource, Configuration, Discovered, DiscoveredServer, Environment, FlagOrigin, FlagValue,
+    HostEnvironment,
 };
 
-const HOST: Host = Host { cpus: 4 };
+const HOST: HostEnvironment = HostEnvironment { cpus: 4 };
 
 const TEXT: &str = r#"
 [llama-server]
@@ -30,8 +31,8 @@ flags = { ctx-size = 2000, parallel = 2 }
 servers = ["found"]
 "#;
 
-fn parse(text: &str) -> Result<Configuration, Problems> {
-    Configuration::parse(&Source::text("/configuration", text), &Environment::default())
+fn parse(text: &str) -> Result<Configuration, ConfigProblems> {
+    Configuration::parse(&ConfigSource::text("/configuration", text), &Environment::default())
 }
 
 fn found(id: &str, port: u16) -> DiscoveredServer {
@@ -104,7 +105,7 @@ fn a_profile_that_means_nothing_that_was_found_is_told_with_its_place() {
     let whole = TEXT.replace("[models]\ndirs = [\"models\"]\n", "");
     let problems = parse(&whole).unwrap_err();
     assert_eq!(problems.0.len(), 1, "an id cannot come from a header: {problems}");
-    let source = Source::text("/configuration", &*whole).with_model_dirs(vec!["/more".into()]);
+    let source = ConfigSource::text("/configuration", &*whole).with_model_dirs(vec!["/more".into()]);
     let configuration = Configuration::parse(&source, &Environment::default()).unwrap();
     assert_eq!(configuration.model_dirs(), [PathBuf::from("/more")]);
 }

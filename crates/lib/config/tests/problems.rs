@@ -2,10 +2,10 @@
 
 #![expect(clippy::panic, reason = "tests end by panicking")]
 
-use llama_warden_config::{Configuration, Environment, Problems, RenderStyle, Source};
+use llama_warden_config::{ConfigProblems, ConfigSource, Configuration, Environment, RenderStyle};
 
-fn problems(text: &str) -> Problems {
-    let source = Source::text("/configuration", text);
+fn problems(text: &str) -> ConfigProblems {
+    let source = ConfigSource::text("/configuration", text);
     match Configuration::parse(&source, &Environment::default()) {
         Ok(_) => panic!("was taken:\n{text}"),
         Err(problems) => problems,
@@ -262,7 +262,9 @@ fn no_damage_to_a_file_keeps_its_problems_from_being_rendered() {
     let cut = (0..whole.len()).step_by(7).filter(|&end| whole.is_char_boundary(end)).map(|end| whole[..end].to_owned());
     let swapped = whole.lines().map(|line| whole.replacen(line, &line.replace('=', "= [ \u{e4}"), 1));
     for text in cut.chain(swapped) {
-        if let Err(problems) = Configuration::parse(&Source::text("/configuration", text), &Environment::default()) {
+        if let Err(problems) =
+            Configuration::parse(&ConfigSource::text("/configuration", text), &Environment::default())
+        {
             assert!(!problems.0.is_empty() && !problems.render(RenderStyle::Coloured).is_empty());
         }
     }

@@ -7,11 +7,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use llama_warden_config::{
-    Configuration, Environment, FlagOrigin, FlagValue, Fleet, Host, Location, Problem, Problems, RenderStyle, Severity,
-    Source,
+    ConfigProblem, ConfigProblems, ConfigSource, Configuration, Environment, FlagOrigin, FlagValue, Fleet,
+    HostEnvironment, Location, RenderStyle, Severity,
 };
 
-const HOST: Host = Host { cpus: 4 };
+const HOST: HostEnvironment = HostEnvironment { cpus: 4 };
 
 const THREE: &str = r#"
 [flags]
@@ -56,8 +56,8 @@ flags = { ctx-size = 2000, parallel = 2 }
 servers = ["*"]
 "#;
 
-fn parse_with(text: &str, variables: &[(&str, &str)]) -> Result<Configuration, Problems> {
-    Configuration::parse(&Source::text("/configuration", text), &variables.iter().copied().collect())
+fn parse_with(text: &str, variables: &[(&str, &str)]) -> Result<Configuration, ConfigProblems> {
+    Configuration::parse(&ConfigSource::text("/configuration", text), &variables.iter().copied().collect())
 }
 
 fn parse(text: &str) -> Configuration {
@@ -149,7 +149,7 @@ fn ports_are_the_next_free_ones_in_the_order_of_the_file() {
 fn the_default_of_threads_is_capped_at_the_usable_cpus_and_a_written_value_is_not() {
     let server = "[[servers]]\nmodel = \"a\"";
     for (text, cpus, expected) in [("", 2, 2), ("", 64, 8), ("[flags]\nthreads = 8\n", 2, 8), ("", 0, 1)] {
-        let fleet = parse(&format!("{text}{server}")).resolve(None, &Host { cpus }).unwrap();
+        let fleet = parse(&format!("{text}{server}")).resolve(None, &HostEnvironment { cpus }).unwrap();
         assert_eq!(flag(&fleet, "a", "threads"), FlagValue::Integer(expected), "{text:?} on {cpus}");
     }
 }
@@ -269,7 +269,7 @@ model = "gone.gguf"
 binary = "./gone"
 api-key-file = "gone.key"
 "#;
-    let source = Source::text(directory.path(), text);
+    let source = ConfigSource::text(directory.path(), text);
     let path = [("PATH", directory.path())].into_iter().collect();
     let configuration = Configuration::parse(&source, &path).unwrap();
     let warnings = configuration.warnings();
@@ -291,7 +291,7 @@ api-key-file = "gone.key"
         ]
     );
     assert!(warnings.iter().all(|warning| warning.severity == Severity::Warning && warning.help.is_some()));
-    let rendered = Problems(warnings).render(RenderStyle::Coloured);
+    let rendered = ConfigProblems(warnings).render(RenderStyle::Coloured);
     assert!(!rendered.contains("hunter2"), "{rendered}");
 
     let misses_server = || configuration.warnings().iter().any(|warning| warning.message.contains("PATH"));
@@ -324,9 +324,9 @@ fn a_program_that_cannot_be_run_is_a_warning() {
     for (keys, expected) in cases {
         let text = format!("[[servers]]\nid = 'a'\nmodel = 'a.gguf'\n{keys}\n");
         let path = [("PATH", directory.path())].into_iter().collect();
-        let configuration = Configuration::parse(&Source::text(directory.path(), &text), &path).unwrap();
+        let configuration = Configuration::parse(&ConfigSource::text(directory.path(), &text), &path).unwrap();
         let warnings = configuration.warnings();
-        let about = |warning: &&Problem| warning.location.line_and_column().is_some_and(|(line, _)| line == 4);
+        let about = |warning: &&ConfigProblem| warning.location.line_and_column().is_some_and(|(line, _)| line == 4);
         let messages: Vec<_> = warnings.iter().filter(about).map(|warning| warning.message.clone()).collect();
         assert_eq!(messages, expected.into_iter().collect::<Vec<_>>(), "{keys}");
         assert!(warnings.iter().all(|warning| warning.help.is_some()));
@@ -340,7 +340,7 @@ fn a_model_that_is_no_gguf_file_is_a_warning() {
     let text = "[[servers]]\nmodel = 'a.gguf'\n";
     for (content, is_warned_of) in [("GGUF\u{3}", false), ("GGU", true), ("", true), ("<!DOCTYPE html>", true)] {
         std::fs::write(&model, content).unwrap();
-        let source = Source::text(directory.path(), text);
+        let source = ConfigSource::text(directory.path(), text);
         let warnings = Configuration::parse(&source, &Environment::default()).unwrap().warnings();
         let message = format!("the model {} is not a GGUF file", model.display());
         assert_eq!(
@@ -364,13 +364,6 @@ fn a_model_that_a_pre_start_command_may_fetch_is_not_missed() {
 }
 
 #[test]
-fn every_key_is_in_force() {
-    let text = "[restart]\npolicy = \"never\"\n[start]\nmax-concurrent = 1\nmemory = \"off\"\n[stop]\ngrace = \"1s\"\n[[servers]]\nmodel = \"a\"\nhooks = { pre-start = [\"true\"] }\n";
-    let configuration = parse_with(text, &[("LLAMA_WARDEN_START__MEMORY", "warn")]).unwrap();
-    assert_eq!(configuration.not_yet_in_force(), []);
-}
-
-#[test]
 fn a_configuration_can_be_read_with_no_environment_at_all() {
-    assert!(Configuration::parse(&Source::none("/"), &Environment::default()).is_ok());
+    assert!(Configuration::parse(&ConfigSource::none("/"), &Environment::default()).is_ok());
 }

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use llama_warden_config::{Configuration, Environment, Source, find};
+use llama_warden_config::{ConfigSource, Configuration, Environment, find};
 
 struct Places {
     root: tempfile::TempDir,
@@ -22,7 +22,7 @@ impl Places {
     }
 
     /// Searches from `cwd`, with a home and, where named, LLAMA_WARDEN_CONFIG.
-    fn find(&self, explicit: Option<&str>, named: Option<&str>) -> Result<Source, String> {
+    fn find(&self, explicit: Option<&str>, named: Option<&str>) -> Result<ConfigSource, String> {
         let home = self.root.path().join("home");
         let named = named.map(|path| ("LLAMA_WARDEN_CONFIG", Path::new(path).to_path_buf()));
         let environment: Environment = [("HOME", home)].into_iter().chain(named).collect();

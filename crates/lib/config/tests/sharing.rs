@@ -4,17 +4,17 @@
 
 use std::sync::Arc;
 
-use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
+use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment};
 
 const TEXT: &str = "[[servers]]\nid='a'\nmodel='a.gguf'\ntier='F16'\n\
                     [[servers]]\nid='b'\nmodel='b.gguf'\ntier='F16'\n\
                     [[servers]]\nid='c'\nmodel='c.gguf'\nflags={ctx-size=1}\nstop={grace='1s'}\n\
                     [profiles.some]\nservers=['a', 'c']\n";
-const HOST: Host = Host { cpus: 4 };
+const HOST: HostEnvironment = HostEnvironment { cpus: 4 };
 
 fn parse(text: &str) -> Configuration {
-    let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).unwrap();
-    configuration.with_discovered(Default::default()).unwrap().without_text()
+    let configuration = Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).unwrap();
+    configuration.with_discovered(Default::default()).unwrap()
 }
 
 fn resolve(configuration: &Configuration, profile: &str) -> Fleet {
@@ -42,8 +42,8 @@ fn servers_that_say_nothing_of_their_own_share_what_the_sections_say() {
 #[test]
 fn a_configuration_and_what_it_is_resolved_to_keep_a_server_once() {
     let configuration = parse(TEXT);
+    let configuration = configuration.dedup(Some("some"), &HOST, &Fleet::default());
     let first = resolve(&configuration, "some");
-    let configuration = configuration.sharing(&first);
     assert_eq!(kept_once(&resolve(&configuration, "some"), &first), ["a", "b", "c"]);
     let enabled = resolve(&configuration, "");
     assert_eq!(kept_once(&enabled, &first), ["a", "c"], "b alone is enabled in one of them only");
@@ -53,7 +53,7 @@ fn a_configuration_and_what_it_is_resolved_to_keep_a_server_once() {
 #[test]
 fn a_changed_server_alone_is_new_after_a_reload() {
     let before = resolve(&parse(TEXT), "");
-    let changed = parse(&TEXT.replace("b.gguf", "other.gguf")).sharing(&before);
+    let changed = parse(&TEXT.replace("b.gguf", "other.gguf")).dedup(Some(""), &HOST, &before);
     let after = resolve(&changed, "");
     assert_eq!(kept_once(&after, &before), ["a", "c"]);
     assert_eq!(after.get("b").unwrap().model.to_str(), Some("/other.gguf"));

@@ -8,7 +8,7 @@ use crate::cgroup;
 /// What is left, in bytes. The file cache counts as left, mapped weights of running servers among it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Available {
-    /// Bytes.
+    /// Bytes that can be used without swapping.
     pub bytes: u64,
     /// What bounds them.
     pub bound: Bound,
@@ -36,8 +36,8 @@ pub fn available(root: &Path) -> Option<Available> {
     })
 }
 
-/// The memory of a process that is nobody else's and no file's, in bytes: what its end gives back for certain. `None`
-/// if it is gone.
+/// The anonymous and shared memory of a process in bytes, without mapped files: what its end certainly frees. `None` if the
+/// process is gone.
 pub(crate) fn resident(root: &Path, pid: u32) -> Option<u64> {
     let status = fs::read_to_string(root.join(format!("proc/{pid}/status"))).ok()?;
     Some(field(&status, "RssAnon")?.saturating_add(field(&status, "RssShmem").unwrap_or(0)))

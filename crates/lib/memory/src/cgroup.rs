@@ -8,15 +8,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Larger limits are none: version 1 says "no limit" by the largest number of pages.
+/// A larger limit means no limit: version 1 writes the largest number of pages for it.
 const NO_LIMIT: u64 = 1 << 62;
 
 /// What is left within one limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Room {
+pub(crate) struct CgroupRoom {
     /// The group's folder.
     pub(crate) group: PathBuf,
-    /// Bytes.
+    /// Bytes below the limit, file cache included.
     pub(crate) available: u64,
 }
 
@@ -28,7 +28,7 @@ enum Version {
 }
 
 /// The least that is left in any group on the way up; `None` where nothing limits this process.
-pub(crate) fn tightest(root: &Path) -> Option<Room> {
+pub(crate) fn tightest(root: &Path) -> Option<CgroupRoom> {
     let memberships = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
     let rooms = memberships.lines().filter_map(membership).flat_map(|(version, path)| rooms(root, version, path));
     rooms.min_by_key(|room| room.available)
@@ -45,14 +45,14 @@ fn membership(line: &str) -> Option<(Version, &str)> {
     }
 }
 
-fn rooms(root: &Path, version: Version, path: &str) -> Vec<Room> {
+fn rooms(root: &Path, version: Version, path: &str) -> Vec<CgroupRoom> {
     let mounts: &[&str] = match version {
         Version::One => &["sys/fs/cgroup/memory"],
         Version::Two => &["sys/fs/cgroup", "sys/fs/cgroup/unified"],
     };
     let relative = Path::new(path.trim_start_matches('/'));
     let groups = mounts.iter().flat_map(|mount| relative.ancestors().map(move |group| root.join(mount).join(group)));
-    groups.filter_map(|group| Some(Room { available: room(&group, version)?, group })).collect()
+    groups.filter_map(|group| Some(CgroupRoom { available: room(&group, version)?, group })).collect()
 }
 
 fn room(group: &Path, version: Version) -> Option<u64> {

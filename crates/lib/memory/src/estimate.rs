@@ -41,8 +41,8 @@ use std::path::Path;
 use llama_warden_catalog::{DiscoveredModel, inspect};
 use llama_warden_config::ServerSpec;
 
-use crate::demand::{Demand, Parts};
-use crate::options::{CacheType, Options};
+use crate::options::{CacheType, MemoryOptions};
+use crate::requirement::{MemoryRequirement, Parts};
 
 /// What a process takes beside its buffers; measured 8 to 33 MiB.
 const PROCESS: u64 = 32 << 20;
@@ -58,15 +58,15 @@ const F32: u64 = 4;
 
 /// Reads the header of the server's model and says what the server will need, with GPUs that can take layers or without.
 /// Blocks for a look at the files. `None` where the model cannot be read, which the launch tells better.
-pub fn estimate(spec: &ServerSpec, has_gpus: bool) -> Option<Demand> {
-    let options = Options::of(spec);
+pub fn estimate(spec: &ServerSpec, has_gpus: bool) -> Option<MemoryRequirement> {
+    let options = MemoryOptions::of(spec);
     let model = inspect(&spec.model).ok()?;
     let mut demand = of_model(&model, &options, has_gpus);
     let size = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
     demand.host.weights += options.extras.iter().map(|path| size(path)).sum::<u64>();
     if let Some(draft) = options.draft.as_deref().and_then(|path| inspect(path).ok()) {
-        let plain = Options { keys: CacheType::F16, values: CacheType::F16, ..options.clone() };
-        let Demand { host, gpus, .. } = of_model(&draft, &plain, has_gpus);
+        let plain = MemoryOptions { keys: CacheType::F16, values: CacheType::F16, ..options.clone() };
+        let MemoryRequirement { host, gpus, .. } = of_model(&draft, &plain, has_gpus);
         demand.host = sum(demand.host, host);
         demand.gpus = sum(demand.gpus, gpus);
     }
@@ -74,7 +74,7 @@ pub fn estimate(spec: &ServerSpec, has_gpus: bool) -> Option<Demand> {
     Some(demand)
 }
 
-fn of_model(model: &DiscoveredModel, options: &Options, has_gpus: bool) -> Demand {
+fn of_model(model: &DiscoveredModel, options: &MemoryOptions, has_gpus: bool) -> MemoryRequirement {
     let cells = Cells::of(model, options);
     let whole =
         Parts { weights: model.file_bytes, kv: kv(model, options, cells), compute: compute(model, options, cells) };
@@ -91,7 +91,7 @@ fn of_model(model: &DiscoveredModel, options: &Options, has_gpus: bool) -> Deman
         kv: whole.kv - gpus.kv,
         compute: (whole.compute - gpus.compute).saturating_add(PROCESS),
     };
-    Demand { host, gpus, mapping: None }
+    MemoryRequirement { host, gpus, mapping: None }
 }
 
 /// Tokens that the cache has room for.
@@ -106,7 +106,7 @@ struct Cells {
 }
 
 impl Cells {
-    fn of(model: &DiscoveredModel, options: &Options) -> Self {
+    fn of(model: &DiscoveredModel, options: &MemoryOptions) -> Self {
         let trained = model.context_length.unwrap_or(0);
         let stepped = |tokens: u64| tokens.checked_next_multiple_of(CELLS_STEP).unwrap_or(tokens);
         // Caches of their own for slots of a given number, else one for all.
@@ -121,7 +121,7 @@ impl Cells {
     }
 }
 
-fn kv(model: &DiscoveredModel, options: &Options, cells: Cells) -> u64 {
+fn kv(model: &DiscoveredModel, options: &MemoryOptions, cells: Cells) -> u64 {
     let (Some(heads), Some((key, value))) = (model.shape.kv_heads, model.shape.head_widths()) else { return 0 };
     let windowed = model.shape.windowed_kv_heads.unwrap_or(0).min(heads);
     let in_cache = windowed.saturating_mul(cells.windowed).saturating_add((heads - windowed).saturating_mul(cells.all));
@@ -130,7 +130,7 @@ fn kv(model: &DiscoveredModel, options: &Options, cells: Cells) -> u64 {
 }
 
 /// The coefficients are those that fit the measured buffers of seven models and option sets of two builds.
-fn compute(model: &DiscoveredModel, options: &Options, cells: Cells) -> u64 {
+fn compute(model: &DiscoveredModel, options: &MemoryOptions, cells: Cells) -> u64 {
     let shape = &model.shape;
     let width = shape.embedding_length.unwrap_or(0);
     let numbers = |per_token: u64| per_token.saturating_mul(options.ubatch).saturating_mul(F32);
@@ -219,12 +219,12 @@ mod tests {
         DiscoveredModel { file_bytes: 486 * MIB, shape, ..model() }
     }
 
-    fn options(context: u64, ubatch: u64) -> Options {
-        Options { context, ubatch, maps_weights: false, ..Options::default() }
+    fn options(context: u64, ubatch: u64) -> MemoryOptions {
+        MemoryOptions { context, ubatch, maps_weights: false, ..MemoryOptions::default() }
     }
 
     /// In whole MiB, rounded up.
-    fn host(model: &DiscoveredModel, options: &Options) -> (u64, u64, u64) {
+    fn host(model: &DiscoveredModel, options: &MemoryOptions) -> (u64, u64, u64) {
         let Parts { weights, kv, compute } = of_model(model, options, false).host;
         (weights.div_ceil(MIB), kv.div_ceil(MIB), compute.div_ceil(MIB))
     }
@@ -233,9 +233,9 @@ mod tests {
     #[test]
     fn real_servers_need_what_was_estimated_and_no_more() {
         let q8 = CacheType::named("q8_0").expect("known");
-        let eight = Options { keys: q8, values: q8, ..options(32768, 512) };
-        let slots = |context| Options { slots: Some(3), ..options(context, 256) };
-        let plain = Options { flash_attention: false, ..options(8192, 512) };
+        let eight = MemoryOptions { keys: q8, values: q8, ..options(32768, 512) };
+        let slots = |context| MemoryOptions { slots: Some(3), ..options(context, 256) };
+        let plain = MemoryOptions { flash_attention: false, ..options(8192, 512) };
         let cases = [
             (model(), options(8192, 256), 256, 31),
             (model(), options(32768, 512), 1024, 85),
@@ -254,16 +254,16 @@ mod tests {
 
     #[test]
     fn layers_on_gpus_take_their_weights_and_their_cache_there() {
-        let on_gpus = |options: Options| {
-            let Demand { host, gpus, .. } = of_model(&model(), &options, true);
+        let on_gpus = |options: MemoryOptions| {
+            let MemoryRequirement { host, gpus, .. } = of_model(&model(), &options, true);
             ((host.weights / MIB, host.kv / MIB), (gpus.weights / MIB, gpus.kv / MIB), gpus.compute > 0)
         };
         assert_eq!(on_gpus(options(8192, 256)), ((0, 0), (1627, 256), true));
-        let half = Options { gpu_layers: 8, ..options(8192, 256) };
+        let half = MemoryOptions { gpu_layers: 8, ..options(8192, 256) };
         assert_eq!(on_gpus(half.clone()), ((861, 128), (765, 128), true));
-        assert_eq!(on_gpus(Options { offloads_kv: false, ..half.clone() }), ((861, 256), (765, 0), true));
-        assert_eq!(on_gpus(Options { is_placed_by_hand: true, ..half }), ((1627, 128), (0, 128), true));
-        assert_eq!(on_gpus(Options { gpu_layers: 0, ..options(8192, 256) }), ((1627, 256), (0, 0), false));
+        assert_eq!(on_gpus(MemoryOptions { offloads_kv: false, ..half.clone() }), ((861, 256), (765, 0), true));
+        assert_eq!(on_gpus(MemoryOptions { is_placed_by_hand: true, ..half }), ((1627, 128), (0, 128), true));
+        assert_eq!(on_gpus(MemoryOptions { gpu_layers: 0, ..options(8192, 256) }), ((1627, 256), (0, 0), false));
     }
 
     #[test]
@@ -292,10 +292,11 @@ mod tests {
         fs::write(&adapter, [0; 1000]).expect("writable");
         let text = |flags: &str| format!("[[servers]]\nid = \"a\"\nmodel = {:?}\nflags = {{ {flags} }}\n", model);
         let demand = |flags: &str| {
-            let source = llama_warden_config::Source::text("/", text(flags));
+            let source = llama_warden_config::ConfigSource::text("/", text(flags));
             let environment = llama_warden_config::Environment::default();
             let configuration = llama_warden_config::Configuration::parse(&source, &environment).expect("valid");
-            let fleet = configuration.resolve(None, &llama_warden_config::Host { cpus: 1 }).expect("no profile");
+            let fleet =
+                configuration.resolve(None, &llama_warden_config::HostEnvironment { cpus: 1 }).expect("no profile");
             estimate(fleet.get("a").expect("configured"), false)
         };
         let plain = demand("ctx-size = 0").expect("readable");

@@ -20,9 +20,9 @@ pub struct Gpu {
 pub enum Gpus {
     /// There is none: everything is in the machine's memory.
     Absent,
-    /// There is one, and nothing tells its memory: what goes there is not weighed.
+    /// There is one, and nothing reports its memory: what is placed there is not counted.
     Unmeasured,
-    /// These.
+    /// The GPUs with their free memory.
     Measured(Vec<Gpu>),
 }
 
@@ -57,8 +57,9 @@ impl GpuSource for NoGpus {
     }
 }
 
-/// What `source` tells, and where it tells nothing what the device files say. `root` is `/`, except in tests.
-pub(crate) fn look(root: &Path, source: &dyn GpuSource) -> Gpus {
+/// The GPUs that `source` reports; without a report, whether a device file of a GPU driver exists. `root` is `/`, except in
+/// tests.
+pub(crate) fn detect(root: &Path, source: &dyn GpuSource) -> Gpus {
     /// NVIDIA's driver, AMD's, and WSL's.
     const DEVICES: [&str; 3] = ["dev/nvidiactl", "dev/kfd", "dev/dxg"];
     match source.gpus() {
@@ -138,10 +139,10 @@ mod tests {
     #[test]
     fn a_driver_that_nothing_measures_is_no_absence() {
         let root = tempfile::tempdir().expect("a temporary directory");
-        assert_eq!(look(root.path(), &NoGpus), Gpus::Absent);
+        assert_eq!(detect(root.path(), &NoGpus), Gpus::Absent);
         std::fs::create_dir_all(root.path().join("dev/kfd")).expect("writable");
-        let unmeasured = look(root.path(), &NoGpus);
+        let unmeasured = detect(root.path(), &NoGpus);
         assert_eq!((unmeasured.take_layers(), unmeasured.free()), (true, None));
-        assert_eq!(look(root.path(), &Two).free(), Some(u64::MAX));
+        assert_eq!(detect(root.path(), &Two).free(), Some(u64::MAX));
     }
 }

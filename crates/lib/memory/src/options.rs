@@ -9,7 +9,7 @@ use llama_warden_config::{FlagOrigin, FlagValue, ServerSpec};
 
 /// What decides how much memory a server needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Options {
+pub(crate) struct MemoryOptions {
     /// Tokens of all slots together; 0 is what the model is trained for.
     pub(crate) context: u64,
     /// Slots, where the user says how many.
@@ -36,7 +36,7 @@ pub(crate) struct Options {
     pub(crate) draft: Option<PathBuf>,
 }
 
-impl Default for Options {
+impl Default for MemoryOptions {
     /// What llama-server does where nothing is said.
     fn default() -> Self {
         Self {
@@ -58,7 +58,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
+impl MemoryOptions {
     pub(crate) fn of(spec: &ServerSpec) -> Self {
         let mut options = Self::default();
         for origin in [FlagOrigin::BuiltIn, FlagOrigin::User] {
@@ -146,23 +146,28 @@ impl CacheType {
 
 #[cfg(test)]
 mod tests {
-    use llama_warden_config::{Configuration, Environment, Host, Source};
+    use llama_warden_config::{ConfigSource, Configuration, Environment, HostEnvironment};
 
     use super::*;
 
     /// The options of a server in a configuration with these lines.
-    fn options(server: &str) -> Options {
+    fn options(server: &str) -> MemoryOptions {
         let text = format!("[[servers]]\nid = \"a\"\nmodel = \"a.gguf\"\n{server}\n");
-        let source = Source::text("/", text);
+        let source = ConfigSource::text("/", text);
         let configuration = Configuration::parse(&source, &Environment::default()).expect("valid");
-        let fleet = configuration.resolve(None, &Host { cpus: 1 }).expect("no profile");
-        Options::of(fleet.get("a").expect("configured"))
+        let fleet = configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("no profile");
+        MemoryOptions::of(fleet.get("a").expect("configured"))
     }
 
     #[test]
     fn the_shipped_defaults_are_in_force() {
-        let expected =
-            Options { context: 32768, ubatch: 256, gpu_layers: 99, maps_weights: false, ..Options::default() };
+        let expected = MemoryOptions {
+            context: 32768,
+            ubatch: 256,
+            gpu_layers: 99,
+            maps_weights: false,
+            ..MemoryOptions::default()
+        };
         assert_eq!(options(""), expected);
     }
 

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::{Address, Target};
+use crate::{ProbeAddress, Target};
 
 #[cfg(test)]
 mod tests;
@@ -52,7 +52,7 @@ impl<'a> Question<'a> {
 
 /// What came back from a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+pub enum ProbeAnswer {
     /// Nobody listens, or nobody can be reached.
     Refused,
     /// 503: somebody listens and says that it is not ready.
@@ -102,32 +102,32 @@ pub enum AskError {
 }
 
 /// Asks whether the server is ready.
-pub async fn probe(target: &Target, path: &str, timeout: Duration) -> Answer {
+pub async fn probe(target: &Target, path: &str, timeout: Duration) -> ProbeAnswer {
     match ask(target, Question::get(path, timeout)).await {
         Ok(reply) => match reply.status {
-            StatusCode::OK => Answer::Ok,
-            StatusCode::SERVICE_UNAVAILABLE => Answer::NotReady,
-            StatusCode::NOT_FOUND => Answer::NotFound,
-            other => Answer::Other(other.as_u16()),
+            StatusCode::OK => ProbeAnswer::Ok,
+            StatusCode::SERVICE_UNAVAILABLE => ProbeAnswer::NotReady,
+            StatusCode::NOT_FOUND => ProbeAnswer::NotFound,
+            other => ProbeAnswer::Other(other.as_u16()),
         },
-        Err(AskError::Refused(_)) => Answer::Refused,
-        Err(AskError::TimedOut(_) | AskError::BrokenOff(_)) => Answer::NoAnswer,
-        Err(AskError::NotHttp(_) | AskError::TooLarge | AskError::BadPath(_)) => Answer::Garbage,
+        Err(AskError::Refused(_)) => ProbeAnswer::Refused,
+        Err(AskError::TimedOut(_) | AskError::BrokenOff(_)) => ProbeAnswer::NoAnswer,
+        Err(AskError::NotHttp(_) | AskError::TooLarge | AskError::BadPath(_)) => ProbeAnswer::Garbage,
     }
 }
 
-/// Connects and says nothing: `Ok` when somebody listens. For servers whose language we do not speak, such as TLS.
-pub async fn connect(target: &Target, timeout: Duration) -> Answer {
+/// Connects and sends nothing: `Ok` if the server accepts. For servers that speak TLS, which this client does not.
+pub async fn connect(target: &Target, timeout: Duration) -> ProbeAnswer {
     let connected = async {
         match &target.address {
-            Address::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await.map(drop),
-            Address::Unix(path) => UnixStream::connect(path).await.map(drop),
+            ProbeAddress::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await.map(drop),
+            ProbeAddress::Unix(path) => UnixStream::connect(path).await.map(drop),
         }
     };
     match tokio::time::timeout(timeout, connected).await {
-        Ok(Ok(())) => Answer::Ok,
-        Ok(Err(_)) => Answer::Refused,
-        Err(_) => Answer::NoAnswer,
+        Ok(Ok(())) => ProbeAnswer::Ok,
+        Ok(Err(_)) => ProbeAnswer::Refused,
+        Err(_) => ProbeAnswer::NoAnswer,
     }
 }
 
@@ -139,11 +139,11 @@ pub async fn ask(target: &Target, question: Question<'_>) -> Result<Reply, AskEr
     let request = request(target, question)?;
     let asked = async {
         match &target.address {
-            Address::Tcp { host, port } => {
+            ProbeAddress::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(AskError::Refused)?;
                 exchange(stream, request).await
             }
-            Address::Unix(path) => {
+            ProbeAddress::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(AskError::Refused)?;
                 exchange(stream, request).await
             }
@@ -154,9 +154,9 @@ pub async fn ask(target: &Target, question: Question<'_>) -> Result<Reply, AskEr
 
 fn request(target: &Target, question: Question<'_>) -> Result<Request<Full<Bytes>>, AskError> {
     let host = match &target.address {
-        Address::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
-        Address::Tcp { host, port } => format!("{host}:{port}"),
-        Address::Unix(_) => "localhost".into(),
+        ProbeAddress::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+        ProbeAddress::Tcp { host, port } => format!("{host}:{port}"),
+        ProbeAddress::Unix(_) => "localhost".into(),
     };
     let path = format!("{}{}", target.prefix, question.path);
     let method = if question.json.is_some() { Method::POST } else { Method::GET };
@@ -203,7 +203,7 @@ fn classify(error: hyper::Error) -> AskError {
 fn classify_body(error: Box<dyn std::error::Error + Send + Sync>) -> AskError {
     match error.downcast::<hyper::Error>() {
         Ok(error) => classify(*error),
-        // What is not of the connection is of the limit.
+        // `Limited` has one other error: the body is too long.
         Err(_) => AskError::TooLarge,
     }
 }

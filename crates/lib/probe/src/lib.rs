@@ -1,10 +1,10 @@
-//! Asking a llama-server over HTTP, bounded in time and size.
+//! Sends one HTTP request to a llama-server, bounded in time and size.
 //!
-//! A plain library: it knows where a server listens and what it answers, and neither events nor what an answer means.
-//! Each question has a connection of its own, so that no asker shares fate with another one or with an earlier answer.
+//! The crate knows where a server listens and how to read an answer; it knows no events, and callers decide what an answer
+//! means. Each request has a connection of its own, so a stuck answer never delays another request.
 
 mod ask;
 mod target;
 
-pub use ask::{Answer, AskError, Question, Reply, ask, connect, probe};
-pub use target::{Address, Key, Target, model_names};
+pub use ask::{AskError, ProbeAnswer, Question, Reply, ask, connect, probe};
+pub use target::{Key, ProbeAddress, Target, model_names};

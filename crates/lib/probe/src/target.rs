@@ -3,16 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use llama_warden_config::{FlagValue, ServerSpec, Text};
+use llama_warden_config::{ArcStr, FlagValue, ServerSpec};
 use llama_warden_support::blocking;
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
+pub enum ProbeAddress {
     /// On this host and port.
     Tcp {
         /// A name or an address, never an unspecified one.
-        host: Text,
+        host: ArcStr,
         /// The port.
         port: u16,
     },
@@ -24,7 +24,7 @@ pub enum Address {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Where it listens.
-    pub address: Address,
+    pub address: ProbeAddress,
     /// Put before every path (`--api-prefix`); empty, or with a slash at its start only.
     pub prefix: String,
     /// Sent as a bearer token where a path asks for one.
@@ -97,9 +97,9 @@ pub fn model_names(spec: &ServerSpec) -> Vec<String> {
     names
 }
 
-fn address(host: &Text, port: u16) -> Address {
+fn address(host: &ArcStr, port: u16) -> ProbeAddress {
     if Path::new(&**host).extension().is_some_and(|extension| extension == "sock") {
-        return Address::Unix(host.as_str().into());
+        return ProbeAddress::Unix(host.as_str().into());
     }
     let host = match host.parse::<IpAddr>() {
         // A server that listens on every address also does on loopback.
@@ -107,7 +107,7 @@ fn address(host: &Text, port: u16) -> Address {
         Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => Ipv6Addr::LOCALHOST.to_string().into(),
         _ => host.clone(),
     };
-    Address::Tcp { host, port }
+    ProbeAddress::Tcp { host, port }
 }
 
 /// The value of an option, from the verbatim arguments, which come last and win, or from the flags.
@@ -138,8 +138,8 @@ mod tests {
         for (host, asked) in
             [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.0.0.7", "10.0.0.7"), ("localhost", "localhost")]
         {
-            assert_eq!(address(&host.into(), 8001), Address::Tcp { host: asked.into(), port: 8001 });
+            assert_eq!(address(&host.into(), 8001), ProbeAddress::Tcp { host: asked.into(), port: 8001 });
         }
-        assert_eq!(address(&"/run/a.sock".into(), 8001), Address::Unix("/run/a.sock".into()));
+        assert_eq!(address(&"/run/a.sock".into(), 8001), ProbeAddress::Unix("/run/a.sock".into()));
     }
 }

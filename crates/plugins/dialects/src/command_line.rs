@@ -204,6 +204,8 @@ fn check_server(server: &ServerSpec) -> Result<(), OptionError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use llama_warden_config::{Flag, FlagValue};
 
     use super::*;
@@ -228,8 +230,10 @@ mod tests {
         let numbers =
             [("ctx-size", 32768), ("n-gpu-layers", 99), ("threads", 8), ("batch-size", 512), ("ubatch-size", 256)];
         let switches = [("flash-attn", true), ("mmap", false), ("log-disable", log_disable)];
-        server.flags.extend(numbers.map(|(name, number)| (name.to_owned(), flag(FlagValue::Integer(number)))));
-        server.flags.extend(switches.map(|(name, on)| (name.to_owned(), flag(FlagValue::Switch(on)))));
+        Arc::make_mut(&mut server.flags)
+            .extend(numbers.map(|(name, number)| (name.to_owned(), flag(FlagValue::Integer(number)))));
+        Arc::make_mut(&mut server.flags)
+            .extend(switches.map(|(name, on)| (name.to_owned(), flag(FlagValue::Switch(on)))));
         server
     }
 
@@ -269,7 +273,7 @@ mod tests {
     #[test]
     fn what_changed_is_noted_and_what_a_user_loses_is_warned_about() {
         let mut server = seed(false);
-        server.flags.insert("sse-ping-interval".into(), user_flag(FlagValue::Integer(5)));
+        Arc::make_mut(&mut server.flags).insert("sse-ping-interval".into(), user_flag(FlagValue::Integer(5)));
         let line = planned(&server, &profile("2024-07-py0.2.80")).expect("planned");
         let notes: Vec<(&str, OptionTreatment)> =
             line.notes.iter().map(|note| (&*note.option, note.treatment)).collect();
@@ -285,7 +289,7 @@ mod tests {
     #[test]
     fn what_the_user_sets_is_not_added() {
         let mut server = seed(false);
-        server.flags.insert("alias".into(), user_flag(FlagValue::Text("mine".into())));
+        Arc::make_mut(&mut server.flags).insert("alias".into(), user_flag(FlagValue::Text("mine".into())));
         server.args = vec!["--sse-ping-interval".into(), "-1".into(), "--verbose".into()];
         let line = planned(&server, &profile("b11669-debian")).expect("planned").redacted().join(" ");
         assert_eq!(line.matches("--alias").count(), 1, "{line}");
@@ -297,7 +301,7 @@ mod tests {
     #[test]
     fn a_build_without_readable_help_gets_everything_as_written() {
         let mut server = seed(false);
-        server.flags.insert("no-such-option".into(), user_flag(FlagValue::Switch(true)));
+        Arc::make_mut(&mut server.flags).insert("no-such-option".into(), user_flag(FlagValue::Switch(true)));
         server.api_key_file = Some("/keys".into());
         let line = planned(&server, &BinaryProfile::unknown("/opt/llama-server".into())).expect("planned");
         assert_eq!(
@@ -318,9 +322,10 @@ mod tests {
         let mut with_file = fixtures::server("tiny");
         with_file.api_key_file = Some("/keys".into());
         let mut with_key = fixtures::server("tiny");
-        with_key.flags.insert("api-key".into(), user_flag(FlagValue::Text("sk-secret".into())));
+        Arc::make_mut(&mut with_key.flags).insert("api-key".into(), user_flag(FlagValue::Text("sk-secret".into())));
         let mut with_certificate = fixtures::server("tiny");
-        with_certificate.flags.insert("ssl-cert-file".into(), user_flag(FlagValue::Text("/cert".into())));
+        Arc::make_mut(&mut with_certificate.flags)
+            .insert("ssl-cert-file".into(), user_flag(FlagValue::Text("/cert".into())));
         for server in [with_file, with_key, with_certificate] {
             let error = planned(&server, &bare).expect_err("must be refused");
             assert!(error.detail.contains("protects") && !error.to_string().contains("sk-secret"), "{error}");
@@ -345,7 +350,7 @@ mod tests {
         let binary = BinaryProfile::new("/bin/x".into(), BuildVersion::default(), options);
         let mut server = fixtures::server("tiny");
         server.api_key_file = Some("/keys".into());
-        server.flags.insert("api-key".into(), user_flag(FlagValue::Text("sk-one,sk-two".into())));
+        Arc::make_mut(&mut server.flags).insert("api-key".into(), user_flag(FlagValue::Text("sk-one,sk-two".into())));
         let line = build_command_line(&server, &binary, &dialect).expect("planned");
         assert_eq!(
             line.redacted().join(" "),
@@ -363,7 +368,7 @@ mod tests {
     #[test]
     fn a_secret_shows_nowhere() {
         let mut server = fixtures::server("tiny");
-        server.flags.insert("api-key".into(), user_flag(FlagValue::Text("sk-one,sk-two".into())));
+        Arc::make_mut(&mut server.flags).insert("api-key".into(), user_flag(FlagValue::Text("sk-one,sk-two".into())));
         server.args = vec!["--hf-token".into(), "hf_three".into()];
         let line = planned(&server, &profile("b11669-debian")).expect("planned");
         let shown = format!("{:?} {:?} {:?}", line.redacted(), line.notes, line.warnings);

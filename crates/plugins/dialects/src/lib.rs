@@ -15,7 +15,7 @@
 //! load mode:
 //!
 //! ```
-//! use llama_warden_config::{Configuration, Environment, Host, Source};
+//! use llama_warden_config::{Configuration, Environment, HostEnvironment, ConfigSource};
 //! use llama_warden_dialects::{BinaryProfile, BuildVersion, DialectSet, OptionList, build_command_line, choose_dialect};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,8 +30,8 @@
 //! let text = "[flags]\nflash-attn = true\nmmap = false\n\
 //!             [[servers]]\nid = 'tiny'\nport = 8001\nmodel = '/models/tiny.gguf'\n";
 //! let environment: Environment = std::env::vars_os().collect();
-//! let fleet = Configuration::parse(&Source::text("/", text), &environment)
-//!     .and_then(|configuration| configuration.resolve(None, &Host::current()))
+//! let fleet = Configuration::parse(&ConfigSource::text("/", text), &environment)
+//!     .and_then(|configuration| configuration.resolve(None, &HostEnvironment::current()))
 //!     .map_err(|problems| problems.to_string())?;
 //! let server = fleet.get("tiny").ok_or("is configured")?;
 //!

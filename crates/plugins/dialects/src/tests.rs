@@ -130,7 +130,7 @@ fn the_seed_flags_are_spelled_for_eras_whose_output_is_not_recorded() {
     let mut server = fixtures::server("seed");
     let integers = [("ctx-size", 32_768), ("n-gpu-layers", 99), ("batch-size", 512), ("ubatch-size", 256)];
     let switches = [("flash-attn", true), ("mmap", false), ("log-disable", true)];
-    *server.flags = integers
+    *std::sync::Arc::make_mut(&mut server.flags) = integers
         .map(|(name, value)| (name, FlagValue::Integer(value)))
         .into_iter()
         .chain(switches.map(|(name, value)| (name, FlagValue::Switch(value))))

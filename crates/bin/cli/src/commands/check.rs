@@ -1,6 +1,6 @@
 //! `check`: validates the configuration, its plug-in files, models and memory. Needs no daemon.
 
-use llama_warden_config::{Configuration, Problems};
+use llama_warden_config::{ConfigProblems, Configuration};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, Exit, FailureMessage, LoadedConfig, print_warnings};
 use llama_warden_detectors::Pack;
@@ -33,15 +33,13 @@ pub fn run(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
 fn report(global: &GlobalArgs, inventory: &Inventory) -> Result<Exit, CommandFailure> {
     let configuration = &inventory.loaded.configuration;
     let warnings = configuration.warnings();
-    let later = configuration.not_yet_in_force();
     let memory = MemoryReport::of(&inventory.loaded);
     if global.json {
-        let keys: Vec<_> = later.iter().map(|later| json!({ "key": later.key, "why": later.why })).collect();
         print_json(&json!({
             "valid": true,
             "problems": [],
-            "warnings": Problems(warnings),
-            "not_in_force": keys,
+            "warnings": ConfigProblems(warnings),
+            "not_in_force": [],
             "models": inventory.models,
             "memory": memory,
         }))?;
@@ -51,9 +49,6 @@ fn report(global: &GlobalArgs, inventory: &Inventory) -> Result<Exit, CommandFai
     models::report_problems(&inventory.models);
     for warning in memory.iter().flat_map(MemoryReport::warnings) {
         eprintln!("warning: {warning}");
-    }
-    for later in &later {
-        eprintln!("not yet in force: `{}`: {}", later.key, later.why);
     }
     let name = configuration.path().map_or_else(
         || "no configuration file was found; the built-in defaults".to_owned(),

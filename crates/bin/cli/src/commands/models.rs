@@ -1,7 +1,7 @@
 //! `models`: lists the models that discovery finds in folders. Needs no daemon.
 
 use llama_warden_catalog::{DiscoveredModel, ModelKind, ProblemReason};
-use llama_warden_config::{Environment, Source};
+use llama_warden_config::{ConfigSource, Environment};
 use llama_warden_daemon::models::{Inventory, ModelFolders, ModelsReport, PortFile, discover_servers, reason};
 use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
 
@@ -47,7 +47,7 @@ fn named(global: &GlobalArgs, args: &ModelsArgs) -> Result<ModelsReport, Command
     let loaded = LoadedConfig::find(global.config.as_deref()).or_else(|failure| match &global.config {
         Some(_) => Err(failure),
         // Models can be listed while the default configuration is invalid.
-        None => LoadedConfig::parse(&Source::none("/"), Environment::current()),
+        None => LoadedConfig::parse(&ConfigSource::none("/"), Environment::current()),
     })?;
     let remembered = loaded.state_dir().map(|state| PortFile::new(&state).read()).unwrap_or_default();
     let folders = ModelFolders { enabled, ..ModelFolders::default() };

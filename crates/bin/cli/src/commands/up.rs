@@ -6,7 +6,7 @@ use llama_warden_daemon::{
     CommandFailure, Exit, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime, print_warnings,
     set_up_heap,
 };
-use llama_warden_telemetry::{LogSettings, start_logging};
+use llama_warden_telemetry::{LoggingSettings, start_logging};
 
 use crate::args::{GlobalArgs, UpArgs};
 
@@ -33,7 +33,7 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Result
 pub fn run_daemon(
     inventory: Inventory,
     options: UpOptions,
-    log: &LogSettings,
+    log: &LoggingSettings,
     run: impl AsyncFnOnce(PreparedDaemon) -> Result<Exit, CommandFailure>,
 ) -> Result<Exit, CommandFailure> {
     let log = start_logging(log).map_err(CommandFailure::failed)?;
@@ -47,7 +47,7 @@ pub fn run_daemon(
 }
 
 /// The log settings of the environment.
-pub fn log_settings() -> Result<LogSettings, CommandFailure> {
-    LogSettings::from_env()
+pub fn log_settings() -> Result<LoggingSettings, CommandFailure> {
+    LoggingSettings::from_env()
         .map_err(|error| CommandFailure::usage(error).next_step("unset it, or set LLAMA_WARDEN_LOG=info"))
 }

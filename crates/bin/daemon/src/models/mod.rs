@@ -13,8 +13,8 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use llama_warden_catalog::{DiscoveredModel, ModelKind, Report, assign_ports, discover, inspect};
-use llama_warden_config::{Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, Host, ServerSpec};
+use llama_warden_catalog::{CatalogReport, DiscoveredModel, ModelKind, assign_ports, discover, inspect};
+use llama_warden_config::{Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, HostEnvironment, ServerSpec};
 use llama_warden_events::ServerId;
 
 use crate::exit::CommandFailure;
@@ -79,10 +79,8 @@ impl Inventory {
     /// server among the configuration, the fleet in force for `profile`, and the fleet `before`.
     #[must_use]
     pub fn compacted(mut self, profile: Option<&str>, before: &Fleet) -> Self {
-        let configuration = Arc::unwrap_or_clone(self.loaded.configuration).without_text().sharing(before);
-        // An unknown profile is no error here: whoever starts or activates it gets one.
-        let in_force = configuration.resolve(profile, &Host::current()).unwrap_or_default();
-        self.loaded.configuration = Arc::new(configuration.sharing(&in_force));
+        let configuration = Arc::unwrap_or_clone(self.loaded.configuration);
+        self.loaded.configuration = Arc::new(configuration.dedup(profile, &HostEnvironment::current(), before));
         self
     }
 }
@@ -98,8 +96,8 @@ pub fn discover_servers(
     remembered: &AssignedPorts,
 ) -> Result<DiscoveryOutcome, CommandFailure> {
     let directories = [folders.enabled.clone(), folders.known.clone()].concat();
-    let Report { models, skipped, problems } =
-        if directories.is_empty() { Report::default() } else { discover(&directories) };
+    let CatalogReport { models, skipped, problems } =
+        if directories.is_empty() { CatalogReport::default() } else { discover(&directories) };
     let configured = ConfiguredServers::of(configuration);
     let tiers = configured.tiers(&models);
     let mut unclaimed = Vec::new();

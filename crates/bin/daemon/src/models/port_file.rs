@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use llama_warden_events::ServerId;
+use llama_warden_support::{Durability, replace_file};
 
 /// The file's name in the state directory.
 const FILE: &str = "ports.json";
@@ -37,9 +38,7 @@ impl PortFile {
         if *ports == self.read() {
             return Ok(());
         }
-        let new = self.path.with_extension("new");
-        fs::write(&new, serde_json::to_vec(ports).map_err(io::Error::other)?)?;
-        fs::rename(new, &self.path)
+        replace_file(&self.path, &serde_json::to_vec(ports)?, Durability::PowerCut)
     }
 }
 

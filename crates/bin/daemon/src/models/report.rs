@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use llama_warden_catalog::{DiscoveredModel, Problem, Skipped};
+use llama_warden_catalog::{DiscoveredModel, ModelProblem, Skipped};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::ServerId;
 use serde::Serialize;
@@ -17,7 +17,7 @@ pub struct ModelsReport {
     /// Valid files that are not models to serve.
     pub skipped: Vec<Skipped>,
     /// Files and folders that cannot be used.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ModelProblem>,
 }
 
 /// A model and the server that runs it.
@@ -70,7 +70,7 @@ pub fn display_name(model: &DiscoveredModel) -> String {
 }
 
 /// The reason of a problem as its JSON spells it.
-pub fn reason(problem: &Problem) -> String {
+pub fn reason(problem: &ModelProblem) -> String {
     let text = serde_json::to_value(problem.reason).ok();
     text.as_ref().and_then(|text| text.as_str()).unwrap_or_default().to_owned()
 }

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use llama_warden_config::{Environment, Host, Source};
+use llama_warden_config::{ConfigSource, Environment, HostEnvironment};
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 use tempfile::TempDir;
 
@@ -19,7 +19,7 @@ fn folder(names: &[&str]) -> TempDir {
 
 fn parse(text: &str, folder: &Path) -> LoadedConfig {
     let text = text.replace("FOLDER", &folder.to_string_lossy());
-    let source = Source::text(folder, text);
+    let source = ConfigSource::text(folder, text);
     LoadedConfig::parse(&source, Environment::default()).unwrap_or_else(|failure| panic!("{failure:?}"))
 }
 
@@ -53,7 +53,7 @@ fn models_become_servers_that_are_enabled_where_their_folder_was_named() {
     let problems: Vec<_> = findings.report.problems.iter().map(reason).collect();
     assert_eq!(problems, ["not-gguf"]);
     let configuration = Arc::unwrap_or_clone(loaded.configuration).with_discovered(findings.discovered).expect("valid");
-    let fleet = configuration.resolve(None, &Host { cpus: 1 }).expect("no profile");
+    let fleet = configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("no profile");
     assert_eq!(fleet.iter().filter(|spec| spec.enabled).count(), 1);
 }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cpu::RunState;
+use llama_warden_procfs::RunState;
 
 const INTERVAL: u64 = 10;
 
@@ -17,7 +17,7 @@ fn at(seconds: u64) -> Uptime {
 }
 
 fn cpu(ticks: u64) -> CpuReading {
-    CpuReading { ticks, run_state: RunState::Running, at: at(0) }
+    CpuReading { ticks, state: RunState::Live, at: at(0) }
 }
 
 fn outcome(letter: char) -> CheckOutcome {

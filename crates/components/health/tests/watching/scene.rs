@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use llama_warden_bus::EventDraft;
 use llama_warden_component_kit::{RunningComponent, TestBus, card};
-use llama_warden_config::{Configuration, Environment, Fleet, HealthSpec, Host, ServerSpec, Source};
+use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HealthSpec, HostEnvironment, ServerSpec};
 use llama_warden_events::{Event, Incarnation, ReadyVia, ServerId};
 use llama_warden_health::{Health, HealthError};
 use tokio::sync::watch;
@@ -21,8 +21,9 @@ pub fn terms() -> HealthSpec {
 
 pub fn spec(id: &ServerId, health: HealthSpec) -> ServerSpec {
     let text = format!("[[servers]]\nid = \"{id}\"\nmodel = \"tiny.gguf\"");
-    let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).expect("is valid");
-    let fleet = configuration.resolve(None, &Host { cpus: 1 }).expect("is valid");
+    let configuration =
+        Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).expect("is valid");
+    let fleet = configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("is valid");
     let spec = fleet.get(id.as_str()).expect("is configured").as_ref().clone();
     ServerSpec { health: health.into(), ..spec }
 }

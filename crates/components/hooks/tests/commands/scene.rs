@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use llama_warden_bus::EventDraft;
 use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, card, server};
-use llama_warden_config::{Configuration, Environment, Fleet, Host, Source};
+use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment};
 use llama_warden_events::{Event, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia};
 use llama_warden_hooks::{Hooks, HooksError};
 use rustix::process::{Pid, test_kill_process};
@@ -64,8 +64,9 @@ impl Scene {
 /// A fleet of `a`.
 fn configured(hooks: &str) -> Fleet {
     let text = format!("[[servers]]\nid = \"a\"\nmodel = \"/models/tiny.gguf\"\nhooks = {{ {hooks} }}");
-    let configuration = Configuration::parse(&Source::text("/", text), &Environment::default()).expect("is valid");
-    configuration.resolve(None, &Host { cpus: 1 }).expect("is valid")
+    let configuration =
+        Configuration::parse(&ConfigSource::text("/", text), &Environment::default()).expect("is valid");
+    configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("is valid")
 }
 
 /// A hook that runs a script.

@@ -5,13 +5,13 @@
 use std::io;
 
 use llama_warden_events::{ProcessEnd, Signal};
+use llama_warden_procfs::ProcessStat;
 use nix::errno::Errno;
 use nix::sys::signal;
 use rustix::process::WaitIdStatus;
 use tokio::time::Instant;
 
 use super::child::UnreapedChild;
-use super::proc::ProcStat;
 use super::process_handle::ProcessHandle;
 use super::spawner::Spawner;
 use super::sweep::{self, ProcessSelector, Sweep};
@@ -48,7 +48,7 @@ impl ChildProcess {
     /// The start time in clock ticks since the machine booted; 0 if `/proc` cannot be read.
     pub(crate) fn start_ticks(&self) -> u64 {
         // A child that is not reaped has a stat file even if it has ended.
-        ProcStat::of(self.pid()).map_or(0, |stat| stat.start_ticks)
+        ProcessStat::of(self.pid()).map_or(0, |stat| stat.start_ticks)
     }
 
     /// Sends `signal` to the whole group, then CONT if a stopped process would not see the signal otherwise.

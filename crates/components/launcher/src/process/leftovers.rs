@@ -5,12 +5,11 @@
 //! complete. Ids are random, so that no other process carries one. A process that cleared its environment is found by the lock
 //! of its server.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::{fs, io};
 
 use llama_warden_events::BootId;
-use llama_warden_support::blocking;
+use llama_warden_support::{Durability, blocking, replace_file};
 use tokio::time::Instant;
 
 use super::launch_tag::LaunchTag;
@@ -61,13 +60,8 @@ fn read(path: &Path) -> Vec<String> {
 /// Replaces the file in one step: after a crash it is the old one or the new one.
 async fn write<'a>(path: &Path, runs: impl Iterator<Item = &'a str>) -> io::Result<()> {
     let text: String = runs.flat_map(|run| [run, "\n"]).collect();
-    let (path, new): (PathBuf, PathBuf) = (path.to_owned(), path.with_extension("new"));
-    let replace = move || {
-        let mut file = fs::File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(new, path)
-    };
+    let path = path.to_owned();
+    let replace = move || replace_file(&path, text.as_bytes(), Durability::PowerCut);
     blocking(replace).await.map_err(io::Error::other)?
 }
 

@@ -12,8 +12,9 @@ use std::{fs, io};
 use llama_warden_events::ListenerOwner;
 
 use super::launch_tag::LaunchTag;
-use super::proc::{self, ProcStat};
+use super::proc;
 use super::server_address::ServerAddress;
+use llama_warden_procfs::{ProcessStat, process_ids, program_name, socket_inodes};
 
 /// `TCP_LISTEN` as `/proc/net/tcp` writes it.
 const LISTEN: &str = "0A";
@@ -30,20 +31,20 @@ pub(crate) fn identify(addresses: &[ServerAddress], leader: u32, tag: &LaunchTag
         Ok(inodes) => inodes,
         Err(error) => return ListenerOwner::Unreadable { detail: format!("cannot read /proc/net: {error}") },
     };
-    let leader_sockets = proc::socket_inodes(leader);
+    let leader_sockets = socket_inodes(leader);
     for inode in leader_sockets.iter().flatten() {
         unowned.remove(inode);
     }
     if unowned.is_empty() {
         return ListenerOwner::Own;
     }
-    for pid in proc::processes() {
-        let sockets: BTreeSet<u64> = proc::socket_inodes(pid).unwrap_or_default().into_iter().collect();
+    for pid in process_ids() {
+        let sockets: BTreeSet<u64> = socket_inodes(pid).unwrap_or_default().into_iter().collect();
         if sockets.is_disjoint(&unowned) {
             continue;
         }
         if !belongs(pid, leader, tag) {
-            return ListenerOwner::Foreign { pid: Some(pid), program: proc::program(pid) };
+            return ListenerOwner::Foreign { pid: Some(pid), program: program_name(pid) };
         }
         unowned.retain(|inode| !sockets.contains(inode));
     }
@@ -70,15 +71,14 @@ pub(crate) fn is_unused(address: &ServerAddress) -> bool {
 /// Name and pid of the process that listens on `address`, if the kernel shows it to us.
 pub(crate) fn describe_owner(address: &ServerAddress) -> Option<String> {
     let inodes = listening_inodes(std::slice::from_ref(address)).ok()?;
-    let is_owner =
-        |pid: &u32| proc::socket_inodes(*pid).is_ok_and(|own| own.iter().any(|inode| inodes.contains(inode)));
-    let pid = proc::processes().find(is_owner)?;
-    Some(format!("{} (pid {pid})", proc::program(pid).unwrap_or_else(|| "a process".to_owned())))
+    let is_owner = |pid: &u32| socket_inodes(*pid).is_ok_and(|own| own.iter().any(|inode| inodes.contains(inode)));
+    let pid = process_ids().find(is_owner)?;
+    Some(format!("{} (pid {pid})", program_name(pid).unwrap_or_else(|| "a process".to_owned())))
 }
 
 /// Whether a process is in the leader's group, or has left it and carries the tag.
 fn belongs(pid: u32, leader: u32, tag: &LaunchTag) -> bool {
-    ProcStat::of(pid).is_some_and(|stat| stat.group == leader) || proc::has_tag(pid, tag)
+    ProcessStat::of(pid).is_some_and(|stat| stat.group == leader) || proc::has_tag(pid, tag)
 }
 
 fn listening_inodes(addresses: &[ServerAddress]) -> io::Result<BTreeSet<u64>> {

@@ -10,14 +10,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Once;
 use std::time::Duration;
 
+use llama_warden_procfs::ProcessStat;
 use nix::errno::Errno;
 use nix::sys::signal;
 use nix::unistd;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-
-use super::proc::ProcStat;
 
 /// Pause between two polls of a process without a pidfd.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -60,7 +59,7 @@ impl ProcessHandle {
 
     fn by_polling(pid: u32) -> io::Result<Self> {
         let polled =
-            PolledProcess { pid: raw(pid)?, start_ticks: ProcStat::of(pid).map_or(0, |stat| stat.start_ticks) };
+            PolledProcess { pid: raw(pid)?, start_ticks: ProcessStat::of(pid).map_or(0, |stat| stat.start_ticks) };
         Ok(Self(Backend::Poll(polled)))
     }
 
@@ -102,8 +101,8 @@ impl PolledProcess {
         match waitid(WaitId::Pid(self.pid), options) {
             Ok(ended) => ended.is_some(),
             // Not our child: it has ended if `/proc` does not show it any more.
-            Err(_) => ProcStat::of(self.pid.as_raw_nonzero().get().unsigned_abs())
-                .is_none_or(|stat| stat.is_zombie || stat.start_ticks != self.start_ticks),
+            Err(_) => ProcessStat::of(self.pid.as_raw_nonzero().get().unsigned_abs())
+                .is_none_or(|stat| stat.is_zombie() || stat.start_ticks != self.start_ticks),
         }
     }
 }

@@ -6,11 +6,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use llama_warden_procfs::{ProcessStat, process_ids};
 use llama_warden_support::blocking;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::child::{ChildSet, reap_now};
-use super::proc::{self, ProcStat};
 
 /// A signal stream of ended children if this process can get orphans; `None` if it cannot.
 pub(crate) fn orphan_notices() -> std::io::Result<Option<Signal>> {
@@ -48,9 +48,9 @@ fn unclaimed(children: &ChildSet) -> BTreeSet<(u32, u64)> {
     // Locked during the search: a child made meanwhile would look like an orphan.
     let ours = children.lock();
     let this = std::process::id();
-    proc::processes()
-        .filter_map(ProcStat::of)
-        .filter(|stat| stat.is_zombie && stat.parent == this && !ours.contains(&stat.pid))
+    process_ids()
+        .filter_map(ProcessStat::of)
+        .filter(|stat| stat.is_zombie() && stat.parent == this && !ours.contains(&stat.pid))
         .map(|stat| (stat.pid, stat.start_ticks))
         .collect()
 }

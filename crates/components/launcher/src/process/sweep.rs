@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use llama_warden_procfs::{ProcessStat, process_ids};
 use llama_warden_support::blocking;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::launch_tag::LaunchTag;
 use super::lock::InstanceLock;
-use super::proc::{self, ProcStat};
+use super::proc;
 use super::process_handle::ProcessHandle;
 
 /// Selects the processes of a launch, whatever their parent is: those with any of these traits.
@@ -118,19 +119,19 @@ fn find_all(selector: &ProcessSelector, is_meant: impl Fn(u32) -> bool) -> Vec<F
     let is_survivor = |pid: u32| {
         // The leader is the zombie that the caller reaps.
         let is_other = Some(pid) != selector.group && pid != std::process::id();
-        is_other && ProcStat::of(pid).is_some_and(|stat| !stat.is_zombie) && is_meant(pid)
+        is_other && ProcessStat::of(pid).is_some_and(|stat| !stat.is_zombie()) && is_meant(pid)
     };
     let found = |pid: u32| {
         let handle = ProcessHandle::new(pid).ok()?;
         is_survivor(pid).then_some(FoundProcess { pid, handle })
     };
-    proc::processes().filter(|pid| is_survivor(*pid)).filter_map(found).collect()
+    process_ids().filter(|pid| is_survivor(*pid)).filter_map(found).collect()
 }
 
 impl ProcessSelector {
     /// Whether a process is in the group or carries the tag.
     fn matches(&self, pid: u32) -> bool {
-        let of_group = self.group.is_some() && ProcStat::of(pid).map(|stat| stat.group) == self.group;
+        let of_group = self.group.is_some() && ProcessStat::of(pid).map(|stat| stat.group) == self.group;
         of_group || self.tag.as_ref().is_some_and(|tag| proc::has_tag(pid, tag))
     }
 }

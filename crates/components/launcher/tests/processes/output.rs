@@ -1,5 +1,7 @@
 //! What the program writes.
 
+use std::sync::Arc;
+
 use llama_warden_events::{ProcessEnd, StreamName};
 
 use crate::Promise;
@@ -112,7 +114,7 @@ fn keys() {
             )
             .into();
         server.api_key_file = Some(file);
-        server.env.insert("MY_TOKEN".into(), "from-environment".into());
+        Arc::make_mut(&mut server.env).insert("MY_TOKEN".into(), "from-environment".into());
         bench.configure([server]).await;
         bench.launch(1).await;
         bench.exited().await;

@@ -1,6 +1,7 @@
 //! The user's command before a launch. The test plays the component that runs it.
 
 use std::fs;
+use std::sync::Arc;
 
 use llama_warden_bus::{CommandReceiver, EventDraft};
 use llama_warden_component_kit::{TestBus, next_command};
@@ -25,7 +26,7 @@ const FIRST: Incarnation = Incarnation::new(1);
 async fn asked(mut bench: Bench) -> (Bench, CommandReceiver<HookCommand>) {
     let mut hooks = bench.stage.own::<HookCommand>();
     let mut server = bench.server("a", "exit 0");
-    server.hooks.pre_start = Some(vec!["fetch".to_owned()]);
+    Arc::make_mut(&mut server.hooks).pre_start = Some(vec!["fetch".to_owned()]);
     // It is the command that makes both.
     fs::rename(&server.model, bench.path("model.kept")).expect("renames");
     fs::rename(&server.binary, bench.path("binary.kept")).expect("renames");

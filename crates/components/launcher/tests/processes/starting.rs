@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::Arc;
 
 use llama_warden_events::{Event, OptionTreatment, RefusalReason, Signal, Warning};
 
@@ -70,7 +71,8 @@ fn options() {
         let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
         let mut server = bench.server("a", "echo \"$@\"");
         let flag = |value| llama_warden_config::Flag { value, origin: llama_warden_config::FlagOrigin::User };
-        server.flags.insert("flash-attn".into(), flag(llama_warden_config::FlagValue::Switch(true)));
+        Arc::make_mut(&mut server.flags)
+            .insert("flash-attn".into(), flag(llama_warden_config::FlagValue::Switch(true)));
         server.args = vec!["--api-key".into(), "sk-12345".into()];
         let (model, port) = (server.model.display().to_string(), server.port);
         bench.configure([server]).await;

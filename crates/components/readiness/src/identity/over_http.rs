@@ -1,6 +1,6 @@
 //! The identity check over HTTP, on loopback.
 
-use llama_warden_probe::{Address, Key};
+use llama_warden_probe::{Key, ProbeAddress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -24,7 +24,7 @@ async fn serve(answers: Vec<&'static [u8]>) -> (Target, JoinHandle<Vec<String>>)
         }
         heads
     });
-    let address = Address::Tcp { host: "127.0.0.1".into(), port };
+    let address = ProbeAddress::Tcp { host: "127.0.0.1".into(), port };
     (Target { address, prefix: String::new(), key: None, encrypted: false }, heads)
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use llama_warden_config::{Confirm, OnTimeout, ReadinessSpec};
 use llama_warden_events::{Event, ListenerOwner, ProcessEnd, StreamName, Uptime};
-use llama_warden_probe::Answer;
+use llama_warden_probe::ProbeAnswer;
 
 use crate::failure::{FailureEvidence, ReadinessFailure};
 use crate::identity::Identity;
@@ -42,7 +42,7 @@ pub(crate) enum ReadinessInput {
     /// The server wrote lines.
     Output(OutputSummary),
     /// A probe came back.
-    Answered(Answer),
+    Answered(ProbeAnswer),
     /// The launcher found out who listens on the server's port.
     ListenerIdentified(ListenerOwner),
     /// The identity check of that round of confirmation came back.

@@ -49,7 +49,7 @@ impl MachineRun {
         actions
     }
 
-    fn answer(&mut self, ms: u64, answer: Answer) -> Vec<ReadinessAction> {
+    fn answer(&mut self, ms: u64, answer: ProbeAnswer) -> Vec<ReadinessAction> {
         self.on(ms, ReadinessInput::Answered(answer))
     }
 
@@ -88,7 +88,7 @@ impl MachineRun {
     }
 
     /// Lets deadlines pass until `ms`; every probe is answered at once with `answer`, if there is one.
-    fn run_until(&mut self, ms: u64, answer: Option<Answer>) -> Vec<ReadinessAction> {
+    fn run_until(&mut self, ms: u64, answer: Option<ProbeAnswer>) -> Vec<ReadinessAction> {
         let mut actions = Vec::new();
         while let Some(deadline) = self.machine.next_deadline().filter(|deadline| *deadline <= at(ms)) {
             self.now = self.now.max(deadline);
@@ -139,7 +139,7 @@ fn evidence(reason: FailureReason) -> Option<FailureEvidence> {
 fn answered() -> MachineRun {
     let mut run = MachineRun::new(policy());
     assert_eq!(run.on(SPAWNED, ReadinessInput::Deadline), [ReadinessAction::Probe]);
-    let actions = run.answer(1001, Answer::Ok);
+    let actions = run.answer(1001, ProbeAnswer::Ok);
     assert_eq!(actions, [ReadinessAction::IdentifyListener, ReadinessAction::CheckIdentity { round: 1 }]);
     run
 }

@@ -1,8 +1,9 @@
 //! Server ids, restart policies, envelopes and machines for the tests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_config::{AdmissionPolicy, RestartPolicy, RestartSpec, Shared};
+use llama_warden_config::{AdmissionPolicy, RestartPolicy, RestartSpec};
 use llama_warden_events::{BootId, Envelope, Event, Incarnation, Seq, ServerId, Timestamp, Uptime};
 use llama_warden_supervisor::{SupervisorLimits, SupervisorMachine};
 
@@ -33,8 +34,8 @@ pub fn machine_with_memory(starts: Option<usize>, memory: AdmissionPolicy) -> Su
     SupervisorMachine::new(SupervisorLimits { shutdown: Duration::from_secs(30), starts, memory }, 7)
 }
 
-pub fn restart(policy: RestartPolicy) -> Shared<RestartSpec> {
-    Shared::from(RestartSpec {
+pub fn restart(policy: RestartPolicy) -> Arc<RestartSpec> {
+    Arc::new(RestartSpec {
         policy,
         max_attempts: 2,
         initial_delay: Duration::from_secs(1),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use llama_warden_config::{AdmissionPolicy, RestartPolicy};
 use llama_warden_events::{CommandOutcome, Event, FailureReason, Seq, SuperviseCommand, Warning};
-use llama_warden_memory::{Demand, Parts};
+use llama_warden_memory::{MemoryRequirement, Parts};
 use llama_warden_supervisor::{DesiredServer, SupervisorAction};
 use proptest::prelude::*;
 
@@ -200,7 +200,7 @@ fn memory_of_gpus_is_awaited_while_a_driver_may_still_free_it() {
     {
         let mut simulation = MemorySimulation::new(10, policy, &[("a", 0)]);
         let gpus = Parts { weights: 6 * UNIT, ..Parts::default() };
-        simulation.requirements.insert(id("a"), Some(Demand { gpus, ..Demand::default() }));
+        simulation.requirements.insert(id("a"), Some(MemoryRequirement { gpus, ..MemoryRequirement::default() }));
         simulation.gpus = Some(8);
         assert_eq!(simulation.start(&["a"]), ["a#1"]);
         simulation.become_ready("a", 1, 0);
@@ -229,7 +229,7 @@ fn memory_of_gpus_is_awaited_while_a_driver_may_still_free_it() {
 fn memory_of_gpus_that_is_freed_late_is_enough() {
     let mut simulation = MemorySimulation::new(10, AdmissionPolicy::Enforce, &[("a", 0)]);
     let gpus = Parts { weights: 6 * UNIT, ..Parts::default() };
-    simulation.requirements.insert(id("a"), Some(Demand { gpus, ..Demand::default() }));
+    simulation.requirements.insert(id("a"), Some(MemoryRequirement { gpus, ..MemoryRequirement::default() }));
     simulation.gpus = Some(8);
     simulation.start(&["a"]);
     simulation.become_ready("a", 1, 0);

@@ -7,7 +7,7 @@ use llama_warden_config::{AdmissionPolicy, RestartPolicy};
 use llama_warden_events::{
     CommandOutcome, Event, Incarnation, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, SuperviseCommand, Uptime,
 };
-use llama_warden_memory::{Available, Bound, Demand, Gpu, Gpus, Parts, Reading};
+use llama_warden_memory::{Available, Bound, Gpu, Gpus, MemoryRequirement, Parts, Reading};
 use llama_warden_supervisor::{SupervisorAction, SupervisorMachine};
 
 use crate::fixtures::{envelope, id, machine_with_memory, restart};
@@ -25,7 +25,7 @@ pub struct MemorySimulation {
     pub used_by_others: u64,
     /// Free units of GPUs; `None` for a machine without GPUs.
     pub gpus: Option<u64>,
-    pub requirements: BTreeMap<ServerId, Option<Demand>>,
+    pub requirements: BTreeMap<ServerId, Option<MemoryRequirement>>,
     /// By pid: the server, its launch, and the units that it holds.
     pub processes: BTreeMap<u32, (ServerId, Incarnation, u64)>,
     pub launched: Vec<String>,
@@ -44,8 +44,10 @@ impl MemorySimulation {
         for (name, _) in servers {
             machine.add(id(name), restart(policy), 0);
         }
-        let demand =
-            |units: u64| Demand { host: Parts { weights: units * UNIT, ..Parts::default() }, ..Demand::default() };
+        let demand = |units: u64| MemoryRequirement {
+            host: Parts { weights: units * UNIT, ..Parts::default() },
+            ..MemoryRequirement::default()
+        };
         Self {
             machine,
             seq: 0,

@@ -1,7 +1,7 @@
 //! The component that keeps the event log.
 //!
-//! A thread does the writing, so a disk that hangs holds up that thread alone: the component waits with the events, the
-//! bus goes on, and at worst the component misses events, which it says. The thread is not a task of the runtime, whose
+//! A thread does the writing, so a disk that hangs blocks that thread alone: the component waits, the bus goes on, and at
+//! worst the component misses events and logs how many. The thread is not a task of the runtime, whose
 //! end would wait for it.
 
 use std::io;
@@ -24,7 +24,7 @@ const QUEUE: usize = 1024;
 const BATCH: usize = 64 << 10;
 
 /// How long the end of the daemon waits for the last events to be written.
-const LAST_FACTS: Duration = Duration::from_secs(2);
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// Keeps every event as a line of JSON.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct EventLog {
     file: RotatedFile,
 }
 
-/// Why the event log cannot be kept. That the disk takes nothing is no such reason: events are dropped then, counted.
+/// Why the event log cannot be kept. A full disk is not an error here: events are dropped and counted.
 #[derive(Debug, thiserror::Error)]
 pub enum EventLogError {
     /// The writer could not be started.
@@ -74,10 +74,10 @@ impl Component for EventLog {
                 pass(delivery, &queue).await;
             }
             drop(queue);
-            // An error says that the writer is gone, which is what is waited for.
+            // An error means that the writer has ended, which this waits for.
             let _ = written.await;
         };
-        if tokio::time::timeout(LAST_FACTS, last_events).await.is_err() {
+        if tokio::time::timeout(LAST_EVENTS, last_events).await.is_err() {
             tracing::warn!("the disk did not take the last events of the event log in time");
         }
         Ok(())
@@ -179,7 +179,7 @@ mod tests {
     use tracing::Level;
 
     use super::*;
-    use crate::heard::Heard;
+    use crate::recorded::RecordedLog;
 
     fn event(seq: u64) -> Arc<Envelope> {
         Arc::new(Envelope {
@@ -208,18 +208,18 @@ mod tests {
         let directory = tempfile::tempdir().expect("is made");
         let missing = directory.path().join("not-yet");
         let mut writer = Writer { file: RotatedFile::new(&missing, 1 << 20), health: Health::Good };
-        let heard = Heard::default();
-        tracing::subscriber::with_default(heard.subscriber(), || {
+        let recorded = RecordedLog::default();
+        tracing::subscriber::with_default(recorded.subscriber(), || {
             write(&mut writer, &[1, 2, 3]);
             write(&mut writer, &[4]);
             assert_eq!(writer.health, Health::Failing { lost: 4 });
-            let warnings = heard.take();
+            let warnings = recorded.take();
             assert!(matches!(&warnings[..], [(Level::WARN, text)] if text.contains("cannot write")), "{warnings:?}");
 
             fs::create_dir(&missing).expect("is made");
             write(&mut writer, &[5, 6]);
             assert_eq!(writer.health, Health::Good);
-            let warnings = heard.take();
+            let warnings = recorded.take();
             assert!(matches!(&warnings[..], [(Level::WARN, text)] if text.contains("lost=4")), "{warnings:?}");
         });
         let text = fs::read_to_string(missing.join("events.jsonl")).expect("readable");

@@ -11,7 +11,7 @@ const PERIODS: [(&str, u64); 7] =
 
 /// How windowed layers lie among the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pattern<'a> {
+pub(super) enum WindowPattern<'a> {
     /// None is windowed, as far as is known.
     Unknown,
     /// All are windowed but the last of each so many.
@@ -20,7 +20,7 @@ pub(super) enum Pattern<'a> {
     Each(&'a [u64]),
 }
 
-impl<'a> Pattern<'a> {
+impl<'a> WindowPattern<'a> {
     /// The pattern of an architecture; `written` is what the header says of it.
     pub(super) fn of(architecture: &str, written: Option<&'a [u64]>) -> Self {
         match written {
@@ -47,7 +47,7 @@ impl<'a> Pattern<'a> {
 pub(super) struct Layers<'a> {
     /// `None` where the header does not say it.
     pub(super) count: Option<u64>,
-    pub(super) pattern: Pattern<'a>,
+    pub(super) pattern: WindowPattern<'a>,
 }
 
 impl Layers<'_> {
@@ -78,18 +78,18 @@ mod tests {
     #[test]
     fn every_layer_but_the_last_of_a_period_is_windowed() {
         let windowed = |pattern, counts: &[u64]| Layers { count: Some(12), pattern }.sum_windowed(counts);
-        assert_eq!(windowed(Pattern::of("gemma3", None), &[4]), Some(10 * 4));
-        assert_eq!(windowed(Pattern::of("llama", None), &[4]), Some(0), "nothing is known of it");
-        assert_eq!(windowed(Pattern::of("gemma3", Some(&[2])), &[4]), Some(6 * 4), "the header knows better");
-        assert_eq!(windowed(Pattern::Period(1), &[4]), Some(0));
-        assert_eq!(windowed(Pattern::Period(0), &[4]), Some(12 * 4));
-        assert_eq!(windowed(Pattern::Each(&[1, 0, 1]), &[1, 10, 100]), Some(101));
-        assert_eq!(Layers { count: None, pattern: Pattern::Period(2) }.sum_windowed(&[4]), None);
+        assert_eq!(windowed(WindowPattern::of("gemma3", None), &[4]), Some(10 * 4));
+        assert_eq!(windowed(WindowPattern::of("llama", None), &[4]), Some(0), "nothing is known of it");
+        assert_eq!(windowed(WindowPattern::of("gemma3", Some(&[2])), &[4]), Some(6 * 4), "the header knows better");
+        assert_eq!(windowed(WindowPattern::Period(1), &[4]), Some(0));
+        assert_eq!(windowed(WindowPattern::Period(0), &[4]), Some(12 * 4));
+        assert_eq!(windowed(WindowPattern::Each(&[1, 0, 1]), &[1, 10, 100]), Some(101));
+        assert_eq!(Layers { count: None, pattern: WindowPattern::Period(2) }.sum_windowed(&[4]), None);
     }
 
     #[test]
     fn an_absurd_number_of_layers_costs_no_time() {
-        let layers = Layers { count: Some(u64::MAX), pattern: Pattern::Period(2) };
+        let layers = Layers { count: Some(u64::MAX), pattern: WindowPattern::Period(2) };
         assert_eq!((layers.sum(&[u64::MAX]), layers.sum_windowed(&[1])), (Some(u64::MAX), Some(512)));
     }
 }

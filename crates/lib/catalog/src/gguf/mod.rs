@@ -20,7 +20,7 @@ pub(crate) use quantisation::file_type_name;
 pub(crate) use tensors::Tensors;
 
 use crate::model::NetworkShape;
-use layers::{Layers, Pattern};
+use layers::{Layers, WindowPattern};
 use metadata::{CHAT_TEMPLATE, Metadata};
 use prefix::Prefix;
 
@@ -31,7 +31,7 @@ const DEFAULT_ALIGNMENT: u64 = 32;
 
 /// What a header says, still in the file's own words.
 #[derive(Debug)]
-pub(crate) struct Header {
+pub(crate) struct GgufHeader {
     pub(crate) byte_order: ByteOrder,
     pub(crate) architecture: Option<String>,
     pub(crate) name: Option<String>,
@@ -53,7 +53,7 @@ pub(crate) struct Header {
     pub(crate) tensors: Tensors,
 }
 
-impl Header {
+impl GgufHeader {
     /// Reads the header of `source`, which stands at its start and is `file_bytes` long.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ fn network_shape(metadata: &Metadata, architecture: &str, tensors: &Tensors) -> 
     let kv_heads = per_layer("attention.head_count_kv").or(heads);
     let sliding_window = number("attention.sliding_window").filter(|window| *window > 0);
     let pattern = per_layer("attention.sliding_window_pattern");
-    let layers = Layers { count: block_count, pattern: Pattern::of(architecture, pattern) };
+    let layers = Layers { count: block_count, pattern: WindowPattern::of(architecture, pattern) };
     NetworkShape {
         block_count,
         embedding_length: number("embedding_length"),

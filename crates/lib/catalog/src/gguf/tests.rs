@@ -6,7 +6,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_oneof, p
 
 use super::prefix::{CHUNK, HEADER_LIMIT};
 use super::*;
-use crate::testing::{Gguf, Order, Value};
+use crate::testing::{Gguf, GgufByteOrder, GgufValue};
 
 /// Counts the bytes that are read of a file whose bytes after `head` are all zero.
 struct Counting {
@@ -21,9 +21,9 @@ impl Counting {
         Self { head, length, at: 0, read: 0 }
     }
 
-    fn header(&mut self) -> Result<Header, HeaderError> {
+    fn header(&mut self) -> Result<GgufHeader, HeaderError> {
         let length = self.length;
-        Header::read(self, length)
+        GgufHeader::read(self, length)
     }
 }
 
@@ -49,7 +49,7 @@ impl Seek for Counting {
     }
 }
 
-fn read(gguf: &Gguf) -> Result<Header, HeaderError> {
+fn read(gguf: &Gguf) -> Result<GgufHeader, HeaderError> {
     Counting::new(gguf.header(), gguf.file_bytes()).header()
 }
 
@@ -70,18 +70,18 @@ fn rich() -> Gguf {
         .with("qwen3moe.attention.head_count_kv", 4)
         .with("qwen3moe.attention.key_length", 128)
         .with("qwen3moe.attention.value_length", 128)
-        .with("qwen3moe.rope.freq_base", Value::F32(1e6))
+        .with("qwen3moe.rope.freq_base", GgufValue::F32(1e6))
         .with("qwen3moe.expert_count", 128)
         .with("qwen3moe.expert_used_count", 8)
-        .with("tokenizer.ggml.tokens", Value::Texts(vec!["a".into(), String::new(), "ccc".into()]))
-        .with("tokenizer.ggml.scores", Value::F32s(vec![0.5; 3]))
+        .with("tokenizer.ggml.tokens", GgufValue::Texts(vec!["a".into(), String::new(), "ccc".into()]))
+        .with("tokenizer.ggml.scores", GgufValue::F32s(vec![0.5; 3]))
         .with("tokenizer.chat_template", "{% if enable_thinking %}<think>{% endif %}")
-        .with("split.count", Value::U16(2))
+        .with("split.count", GgufValue::U16(2))
         .tensor(&[2048, 1000], 12)
         .tensor(&[2048], 0)
 }
 
-fn assert_rich(header: &Header) {
+fn assert_rich(header: &GgufHeader) {
     assert_eq!(header.architecture.as_deref(), Some("qwen3moe"));
     assert_eq!(header.name.as_deref(), Some("Qwen3 [31m30B A3B"));
     assert_eq!(header.file_type, Some(15));
@@ -98,7 +98,7 @@ fn assert_rich(header: &Header) {
 #[test]
 fn versions_2_and_3_of_either_byte_order_are_read_alike() {
     for version in [2, 3] {
-        for (order, expected) in [(Order::Little, ByteOrder::Little), (Order::Big, ByteOrder::Big)] {
+        for (order, expected) in [(GgufByteOrder::Little, ByteOrder::Little), (GgufByteOrder::Big, ByteOrder::Big)] {
             let header = read(&rich().version(version).order(order)).expect("sound");
             assert_eq!(header.byte_order, expected);
             assert_rich(&header);
@@ -109,7 +109,7 @@ fn versions_2_and_3_of_either_byte_order_are_read_alike() {
 #[test]
 fn other_versions_are_refused_by_their_number() {
     for version in [0, 1, 4, 99] {
-        for order in [Order::Little, Order::Big] {
+        for order in [GgufByteOrder::Little, GgufByteOrder::Big] {
             let error = refusal(&rich().version(version).order(order));
             assert!(matches!(error, HeaderError::Version(found) if found == version), "{version}: {error}");
         }
@@ -128,8 +128,8 @@ fn head_counts_that_differ_by_layer_are_added_up() {
         .with("general.architecture", "openelm")
         .with("openelm.block_count", 3)
         .with("openelm.embedding_length", 1024)
-        .with("openelm.attention.head_count", Value::I32s(vec![12, 16, 16]))
-        .with("openelm.attention.head_count_kv", Value::I32s(vec![3, 0, 4]));
+        .with("openelm.attention.head_count", GgufValue::I32s(vec![12, 16, 16]))
+        .with("openelm.attention.head_count_kv", GgufValue::I32s(vec![3, 0, 4]));
     let shape = read(&gguf).expect("sound").shape;
     assert_eq!((shape.head_count, shape.kv_heads), (Some(16), Some(7)));
     assert_eq!(shape.kv_elements_per_token(), Some(7 * 2 * 64));
@@ -148,8 +148,8 @@ fn a_file_is_as_long_as_its_last_tensor_demands() {
     let gguf = rich();
     // The last tensor ends on the alignment, so no padding may be missing.
     let whole = gguf.file_bytes();
-    assert!(Header::read(Counting::new(gguf.header(), whole), whole).is_ok());
-    let error = Header::read(Counting::new(gguf.header(), whole - 1), whole - 1).expect_err("cut");
+    assert!(GgufHeader::read(Counting::new(gguf.header(), whole), whole).is_ok());
+    let error = GgufHeader::read(Counting::new(gguf.header(), whole - 1), whole - 1).expect_err("cut");
     assert!(matches!(error, HeaderError::TensorsCut { needed, .. } if needed == whole), "{error}");
 }
 
@@ -159,7 +159,7 @@ fn every_cut_within_a_header_is_reported_as_one() {
     let header = gguf.header();
     // The padding at the end is at most 31 bytes.
     for length in 1..header.len() - 31 {
-        let error = Header::read(Cursor::new(&header[..length]), length as u64).expect_err("cut");
+        let error = GgufHeader::read(Cursor::new(&header[..length]), length as u64).expect_err("cut");
         assert!(matches!(error, HeaderError::HeaderCut { .. }), "{length}: {error}");
     }
 }
@@ -167,7 +167,7 @@ fn every_cut_within_a_header_is_reported_as_one() {
 #[test]
 fn a_file_that_shrinks_while_it_is_read_is_cut() {
     let header = rich().header();
-    let error = Header::read(Cursor::new(&header[..100]), rich().file_bytes()).expect_err("cut");
+    let error = GgufHeader::read(Cursor::new(&header[..100]), rich().file_bytes()).expect_err("cut");
     assert!(matches!(error, HeaderError::HeaderCut { file_bytes: 100, .. }), "{error}");
 }
 
@@ -188,9 +188,9 @@ fn lengths_that_lie_are_refused_after_one_chunk() {
     let huge = u64::MAX.to_le_bytes();
     let array = |item: u32| [&item.to_le_bytes()[..], &huge].concat();
     for (value, what) in [
-        (Value::Raw(8, huge.to_vec()), "a text"),
-        (Value::Raw(9, array(10)), "an array of numbers"),
-        (Value::Raw(9, array(0)), "an array of bytes"),
+        (GgufValue::Raw(8, huge.to_vec()), "a text"),
+        (GgufValue::Raw(9, array(10)), "an array of numbers"),
+        (GgufValue::Raw(9, array(0)), "an array of bytes"),
     ] {
         for key in ["general.name", "general.unwanted", "x.attention.head_count"] {
             let gguf = Gguf::new().with(key, value.clone());
@@ -205,7 +205,7 @@ fn lengths_that_lie_are_refused_after_one_chunk() {
 #[test]
 fn an_endless_array_of_texts_ends_at_the_limit() {
     let endless = [&8_u32.to_le_bytes()[..], &u64::MAX.to_le_bytes()].concat();
-    let gguf = Gguf::new().with("tokenizer.ggml.tokens", Value::Raw(9, endless));
+    let gguf = Gguf::new().with("tokenizer.ggml.tokens", GgufValue::Raw(9, endless));
     let mut file = Counting::new(gguf.header(), 1 << 40);
     let error = file.header().expect_err("endless");
     assert!(matches!(error, HeaderError::TooLong), "{error}");
@@ -216,9 +216,9 @@ fn an_endless_array_of_texts_ends_at_the_limit() {
 fn what_llama_cpp_does_not_know_is_refused() {
     let nested = [&9_u32.to_le_bytes()[..], &1_u64.to_le_bytes(), &0_u32.to_le_bytes(), &0_u64.to_le_bytes()].concat();
     for (gguf, what) in [
-        (Gguf::new().with("general.unwanted", Value::Raw(9, nested.clone())), "the type of an item"),
-        (Gguf::new().with("x.attention.head_count", Value::Raw(9, nested)), "the type of an item"),
-        (Gguf::new().with("general.name", Value::Raw(13, vec![0; 64])), "the type of a value"),
+        (Gguf::new().with("general.unwanted", GgufValue::Raw(9, nested.clone())), "the type of an item"),
+        (Gguf::new().with("x.attention.head_count", GgufValue::Raw(9, nested)), "the type of an item"),
+        (Gguf::new().with("general.name", GgufValue::Raw(13, vec![0; 64])), "the type of a value"),
         (Gguf::new().tensor(&[1; 5], 0), "the number of dimensions"),
         (Gguf::new().tensor(&[u64::MAX, 2], 12), "the length of a dimension"),
         (Gguf::new().tensor(&[1 << 62, 4], 99), "the length of a dimension"),
@@ -232,14 +232,14 @@ fn what_llama_cpp_does_not_know_is_refused() {
 
 #[test]
 fn tensors_and_arrays_of_numbers_are_passed_over_unread() {
-    let scores = Value::F32s(vec![0.0; 4 << 20]);
+    let scores = GgufValue::F32s(vec![0.0; 4 << 20]);
     let gguf = rich().with("tokenizer.ggml.extra", scores).tensor(&[1 << 30], 0);
     let mut file = Counting::new(gguf.header(), gguf.file_bytes());
     assert_rich_but_for_tensors(&file.header().expect("sound"));
     assert!(file.read <= 3 * CHUNK as u64, "{} bytes were read", file.read);
 }
 
-fn assert_rich_but_for_tensors(header: &Header) {
+fn assert_rich_but_for_tensors(header: &GgufHeader) {
     assert_eq!(header.context_length, Some(40_960));
     assert_eq!(header.tensors.count, 3);
 }
@@ -249,7 +249,7 @@ fn texts_are_passed_over_wherever_a_chunk_ends() {
     for shift in 0..40 {
         let mut texts: Vec<String> = (0..30_000).map(|index| "x".repeat((index + shift) % 23)).collect();
         texts.insert(7, "y".repeat(3 * CHUNK));
-        let gguf = Gguf::new().with("tokenizer.ggml.tokens", Value::Texts(texts)).with("general.name", "after");
+        let gguf = Gguf::new().with("tokenizer.ggml.tokens", GgufValue::Texts(texts)).with("general.name", "after");
         assert_eq!(read(&gguf).expect("sound").name.as_deref(), Some("after"));
     }
 }
@@ -259,8 +259,8 @@ fn a_value_of_the_wrong_type_is_as_good_as_none() {
     let gguf = Gguf::new()
         .with("general.architecture", 7)
         .with("general.file_type", "Q4_K_M")
-        .with("general.name", Value::I32s(vec![1]))
-        .with("split.count", Value::I32(-1));
+        .with("general.name", GgufValue::I32s(vec![1]))
+        .with("split.count", GgufValue::I32(-1));
     let header = read(&gguf).expect("sound");
     assert_eq!((header.architecture, header.file_type, header.name), (None, None, None));
     assert_eq!(header.split_count, None);

@@ -22,14 +22,14 @@ const WORD: std::ops::RangeInclusive<u64> = 1..=255;
 
 /// What was passed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Passed {
+pub(super) struct SkippedTexts {
     pub(super) bytes: usize,
     pub(super) texts: u64,
 }
 
 /// Passes over texts at the front of `bytes` that are there as a whole, at most `most` of them: at least one if there is one,
 /// and all of them unless a guess was wrong.
-pub(super) fn pass(bytes: &[u8], order: ByteOrder, most: u64) -> Passed {
+pub(super) fn pass(bytes: &[u8], order: ByteOrder, most: u64) -> SkippedTexts {
     let may_hold_more = (bytes.len() / LENGTH) as u64 > most;
     if may_hold_more || bytes.len() < WORTH_A_GUESS {
         pass_one_by_one(bytes, order, most)
@@ -38,13 +38,13 @@ pub(super) fn pass(bytes: &[u8], order: ByteOrder, most: u64) -> Passed {
     }
 }
 
-fn pass_one_by_one(bytes: &[u8], order: ByteOrder, most: u64) -> Passed {
+fn pass_one_by_one(bytes: &[u8], order: ByteOrder, most: u64) -> SkippedTexts {
     let mut walk = Walk::from(0);
     while walk.passed < most && walk.step(bytes, order, bytes.len()) {}
-    Passed { bytes: walk.at, texts: walk.passed }
+    SkippedTexts { bytes: walk.at, texts: walk.passed }
 }
 
-fn pass_in_lanes(bytes: &[u8], order: ByteOrder) -> Passed {
+fn pass_in_lanes(bytes: &[u8], order: ByteOrder) -> SkippedTexts {
     let starts: [usize; LANES] = std::array::from_fn(|lane| match lane {
         0 => 0,
         _ => guess(bytes, order, bytes.len() / LANES * lane),
@@ -53,10 +53,10 @@ fn pass_in_lanes(bytes: &[u8], order: ByteOrder) -> Passed {
     let mut lanes = starts.map(Walk::from);
     // A step of each in turn, so that the processor has four loads to wait for at once.
     while lanes.iter_mut().zip(ends).fold(false, |any, (lane, end)| lane.step(bytes, order, end) || any) {}
-    let mut passed = Passed::default();
+    let mut passed = SkippedTexts::default();
     for (lane, start) in lanes.into_iter().zip(starts) {
         if passed.bytes == start {
-            passed = Passed { bytes: lane.at, texts: passed.texts + lane.passed };
+            passed = SkippedTexts { bytes: lane.at, texts: passed.texts + lane.passed };
         }
     }
     passed
@@ -113,14 +113,14 @@ mod tests {
     }
 
     /// Passes until nothing is passed any more.
-    fn pass_all(bytes: &[u8], order: ByteOrder) -> Passed {
-        let mut all = Passed::default();
+    fn pass_all(bytes: &[u8], order: ByteOrder) -> SkippedTexts {
+        let mut all = SkippedTexts::default();
         loop {
             let passed = pass(&bytes[all.bytes..], order, u64::MAX);
-            if passed == Passed::default() {
+            if passed == SkippedTexts::default() {
                 return all;
             }
-            all = Passed { bytes: all.bytes + passed.bytes, texts: all.texts + passed.texts };
+            all = SkippedTexts { bytes: all.bytes + passed.bytes, texts: all.texts + passed.texts };
         }
     }
 
@@ -148,7 +148,7 @@ mod tests {
             let whole = pass_one_by_one(&bytes, order, u64::MAX);
             prop_assert_eq!(pass_all(&bytes, order), whole);
             if cut == 0 {
-                prop_assert_eq!(whole, Passed { bytes: bytes.len(), texts: texts.len() as u64 });
+                prop_assert_eq!(whole, SkippedTexts { bytes: bytes.len(), texts: texts.len() as u64 });
             }
         }
 
@@ -170,7 +170,7 @@ mod tests {
         let words: Vec<Vec<u8>> = (0..5000).map(|number: usize| vec![b'w'; 1 + number % 13]).collect();
         for order in [ByteOrder::Little, ByteOrder::Big] {
             let bytes = written(&words, order);
-            let all = Passed { bytes: bytes.len(), texts: 5000 };
+            let all = SkippedTexts { bytes: bytes.len(), texts: 5000 };
             assert_eq!(pass(&bytes, order, u64::MAX), all, "{order:?}");
         }
     }

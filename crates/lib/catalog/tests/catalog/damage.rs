@@ -6,7 +6,7 @@ use llama_warden_catalog::ProblemReason;
 use llama_warden_tiny_gguf::{Damage, TinyModel};
 
 use super::{Models, ids};
-use crate::support::{Gguf, Order};
+use crate::support::{Gguf, GgufByteOrder};
 
 #[test]
 fn each_damage_has_its_reason() {
@@ -43,7 +43,7 @@ fn damaged_files_disturb_no_other() {
 
 #[test]
 fn a_file_of_the_other_byte_order_is_named_as_such() {
-    let foreign = if cfg!(target_endian = "big") { Order::Little } else { Order::Big };
+    let foreign = if cfg!(target_endian = "big") { GgufByteOrder::Little } else { GgufByteOrder::Big };
     let models = Models::new();
     models.put("m.gguf", &Gguf::model("llama").order(foreign));
     assert_eq!(models.problems(), [("m.gguf".to_owned(), ProblemReason::ByteOrderForeign)]);

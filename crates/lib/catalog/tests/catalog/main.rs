@@ -15,7 +15,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-use llama_warden_catalog::{DiscoveredModel, ProblemReason, Report, discover};
+use llama_warden_catalog::{CatalogReport, DiscoveredModel, ProblemReason, discover};
 use tempfile::TempDir;
 
 use support::Gguf;
@@ -44,7 +44,7 @@ impl Models {
         self.directory.path()
     }
 
-    fn discover(&self) -> Report {
+    fn discover(&self) -> CatalogReport {
         discover(&[self.root().to_owned()])
     }
 
@@ -64,6 +64,6 @@ impl Models {
     }
 }
 
-fn ids(report: &Report) -> Vec<&str> {
+fn ids(report: &CatalogReport) -> Vec<&str> {
     report.models.iter().map(|model| model.id.as_str()).collect()
 }

@@ -1,10 +1,10 @@
 //! What is said of sound models.
 
-use llama_warden_catalog::{FileRole, ModelKind, ProblemReason, Report, inspect};
+use llama_warden_catalog::{CatalogReport, FileRole, ModelKind, ProblemReason, inspect};
 use llama_warden_tiny_gguf::{TinyModel, WeightFormat};
 
 use super::Models;
-use crate::support::{Gguf, Value};
+use crate::support::{Gguf, GgufValue};
 
 #[test]
 fn a_tiny_model_is_described_in_full() {
@@ -119,7 +119,7 @@ fn a_thinking_model_is_known_by_its_template_or_its_name() {
 #[test]
 fn files_that_are_sound_but_no_models_are_passed_over_by_role() {
     let models = Models::new();
-    let tokens = Value::Texts(vec!["a".to_owned(); 1000]);
+    let tokens = GgufValue::Texts(vec!["a".to_owned(); 1000]);
     models.put("vocab.gguf", &Gguf::new().with("general.architecture", "llama").with("tokenizer.ggml.tokens", tokens));
     models.put("ggml-vocab-phi.gguf", &Gguf::model("phi3"));
     models.put("lora.gguf", &Gguf::model("llama").with("general.type", "adapter"));
@@ -149,7 +149,7 @@ fn a_report_survives_json() {
     assert_eq!(json["models"][0]["id"], "qwen3_8b_q4km");
     assert_eq!(json["models"][0]["kind"], "generative");
     assert_eq!(json["problems"][0]["reason"], "version-unsupported");
-    assert_eq!(serde_json::from_value::<Report>(json).expect("reads back"), report);
+    assert_eq!(serde_json::from_value::<CatalogReport>(json).expect("reads back"), report);
 }
 
 #[test]
@@ -158,9 +158,9 @@ fn one_model_is_inspected_by_its_path() {
     let path = models.put("Qwen3-8B-Q4_K_M.bin", &Gguf::model("qwen3"));
     assert_eq!(inspect(&path).expect("a model").id.as_str(), "qwen3_8b_q4km");
 
-    let first = models.put("big-00001-of-00002.gguf", &Gguf::model("llama").with("split.count", Value::U16(2)));
+    let first = models.put("big-00001-of-00002.gguf", &Gguf::model("llama").with("split.count", GgufValue::U16(2)));
     assert_eq!(inspect(&first).expect_err("half a model").reason, ProblemReason::ShardMissing);
-    models.put("big-00002-of-00002.gguf", &Gguf::new().with("split.count", Value::U16(2)));
+    models.put("big-00002-of-00002.gguf", &Gguf::new().with("split.count", GgufValue::U16(2)));
     assert_eq!(inspect(&first).expect("a model").shards.len(), 2);
 
     let vocabulary = models.put("ggml-vocab-x.gguf", &Gguf::model("llama"));

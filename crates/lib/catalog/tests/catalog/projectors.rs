@@ -1,6 +1,6 @@
 //! Which projector goes to which model.
 
-use llama_warden_catalog::{ProblemReason, Report};
+use llama_warden_catalog::{CatalogReport, ProblemReason};
 
 use super::Models;
 use crate::support::Gguf;
@@ -18,7 +18,7 @@ fn projector(width: u32) -> Gguf {
 }
 
 /// Pairs as file names, `-` for none.
-fn pairs(report: &Report) -> Vec<(String, String)> {
+fn pairs(report: &CatalogReport) -> Vec<(String, String)> {
     let name = |path: &std::path::Path| path.file_name().and_then(|name| name.to_str()).unwrap_or("-").to_owned();
     let pair = |projector: &Option<std::path::PathBuf>| projector.as_deref().map_or("-".to_owned(), name);
     let mut pairs: Vec<_> = report.models.iter().map(|model| (name(&model.path), pair(&model.projector))).collect();

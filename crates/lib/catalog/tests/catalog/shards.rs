@@ -3,14 +3,14 @@
 use llama_warden_catalog::ProblemReason;
 
 use super::Models;
-use crate::support::{Gguf, Value};
+use crate::support::{Gguf, GgufValue};
 
 fn shard(number: u16, count: u16) -> Gguf {
     let shard = match number {
         0 => Gguf::model("llama").with("llama.block_count", 80),
         _ => Gguf::new().tensor(&[1_000_000], 0),
     };
-    shard.with("split.no", Value::U16(number)).with("split.count", Value::U16(count))
+    shard.with("split.no", GgufValue::U16(number)).with("split.count", GgufValue::U16(count))
 }
 
 fn name(number: u16, count: u16) -> String {
@@ -32,7 +32,7 @@ fn shards_become_one_model_of_the_first_ones_path() {
 #[test]
 fn a_first_shard_without_tensors_is_no_vocabulary() {
     let models = Models::new();
-    let split = |number| Gguf::new().with("split.no", Value::U16(number)).with("split.count", Value::U16(2));
+    let split = |number| Gguf::new().with("split.no", GgufValue::U16(number)).with("split.count", GgufValue::U16(2));
     models.put(&name(1, 2), &split(0).with("general.architecture", "llama"));
     models.put(&name(2, 2), &split(1).tensor(&[1_000_000], 1));
     assert_eq!(models.only().parameters, 1_000_000);

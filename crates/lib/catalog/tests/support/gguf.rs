@@ -6,14 +6,14 @@ use std::path::Path;
 
 /// Which end of a number comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum GgufByteOrder {
     Little,
     Big,
 }
 
 /// A value of a key. `Raw` is a type code and the bytes that follow it.
 #[derive(Debug, Clone)]
-pub enum Value {
+pub enum GgufValue {
     U32(u32),
     U16(u16),
     I32(i32),
@@ -25,13 +25,13 @@ pub enum Value {
     Raw(u32, Vec<u8>),
 }
 
-impl From<&str> for Value {
+impl From<&str> for GgufValue {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
 }
 
-impl From<u32> for Value {
+impl From<u32> for GgufValue {
     fn from(number: u32) -> Self {
         Self::U32(number)
     }
@@ -41,8 +41,8 @@ impl From<u32> for Value {
 #[derive(Debug, Clone)]
 pub struct Gguf {
     version: u32,
-    order: Order,
-    pairs: Vec<(String, Value)>,
+    order: GgufByteOrder,
+    pairs: Vec<(String, GgufValue)>,
     tensors: Vec<(Vec<u64>, u32, u64)>,
     data_bytes: u64,
 }
@@ -50,7 +50,7 @@ pub struct Gguf {
 impl Gguf {
     /// A file of version 3 without keys and tensors.
     pub fn new() -> Self {
-        Self { version: 3, order: Order::Little, pairs: Vec::new(), tensors: Vec::new(), data_bytes: 0 }
+        Self { version: 3, order: GgufByteOrder::Little, pairs: Vec::new(), tensors: Vec::new(), data_bytes: 0 }
     }
 
     /// A model of this architecture with one matrix of 8 billion weights in Q4_K.
@@ -65,12 +65,12 @@ impl Gguf {
         Self { version, ..self }
     }
 
-    pub fn order(self, order: Order) -> Self {
+    pub fn order(self, order: GgufByteOrder) -> Self {
         Self { order, ..self }
     }
 
     /// With one more pair.
-    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+    pub fn with(mut self, key: &str, value: impl Into<GgufValue>) -> Self {
         self.pairs.push((key.to_owned(), value.into()));
         self
     }
@@ -128,14 +128,14 @@ impl Gguf {
 
 struct Out {
     bytes: Vec<u8>,
-    order: Order,
+    order: GgufByteOrder,
 }
 
 impl Out {
     fn number(&mut self, number: u64, width: usize) {
         match self.order {
-            Order::Little => self.bytes.extend(&number.to_le_bytes()[..width]),
-            Order::Big => self.bytes.extend(&number.to_be_bytes()[8 - width..]),
+            GgufByteOrder::Little => self.bytes.extend(&number.to_le_bytes()[..width]),
+            GgufByteOrder::Big => self.bytes.extend(&number.to_be_bytes()[8 - width..]),
         }
     }
 
@@ -150,41 +150,41 @@ impl Out {
         self.number(length as u64, 8);
     }
 
-    fn value(&mut self, value: &Value) {
+    fn value(&mut self, value: &GgufValue) {
         match value {
-            Value::U32(number) => {
+            GgufValue::U32(number) => {
                 self.number(4, 4);
                 self.number((*number).into(), 4);
             }
-            Value::U16(number) => {
+            GgufValue::U16(number) => {
                 self.number(2, 4);
                 self.number((*number).into(), 2);
             }
-            Value::I32(number) => {
+            GgufValue::I32(number) => {
                 self.number(5, 4);
                 self.number((*number as u32).into(), 4);
             }
-            Value::F32(number) => {
+            GgufValue::F32(number) => {
                 self.number(6, 4);
                 self.number(number.to_bits().into(), 4);
             }
-            Value::Text(text) => {
+            GgufValue::Text(text) => {
                 self.number(8, 4);
                 self.text(text);
             }
-            Value::I32s(items) => {
+            GgufValue::I32s(items) => {
                 self.array(5, items.len());
                 items.iter().for_each(|item| self.number((*item as u32).into(), 4));
             }
-            Value::F32s(items) => {
+            GgufValue::F32s(items) => {
                 self.array(6, items.len());
                 items.iter().for_each(|item| self.number(item.to_bits().into(), 4));
             }
-            Value::Texts(items) => {
+            GgufValue::Texts(items) => {
                 self.array(8, items.len());
                 items.iter().for_each(|item| self.text(item));
             }
-            Value::Raw(code, bytes) => {
+            GgufValue::Raw(code, bytes) => {
                 self.number((*code).into(), 4);
                 self.bytes.extend(bytes);
             }

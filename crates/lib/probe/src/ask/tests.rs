@@ -66,11 +66,11 @@ async fn target(script: Script) -> Target {
 }
 
 fn tcp(port: u16) -> Target {
-    let address = Address::Tcp { host: "127.0.0.1".into(), port };
+    let address = ProbeAddress::Tcp { host: "127.0.0.1".into(), port };
     Target { address, prefix: String::new(), key: None, encrypted: false }
 }
 
-async fn answer(script: Script) -> Answer {
+async fn answer(script: Script) -> ProbeAnswer {
     let target = target(script).await;
     let began = Instant::now();
     let answer = probe(&target, "/health", TIMEOUT).await;
@@ -80,13 +80,13 @@ async fn answer(script: Script) -> Answer {
 
 #[tokio::test]
 async fn an_honest_answer_is_taken_for_what_it_says() {
-    let cases: [(&[u8], Answer); 6] = [
-        (OK, Answer::Ok),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Answer::Ok),
-        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}", Answer::NotReady),
-        (b"HTTP/1.1 404 Not Found\r\n\r\n", Answer::NotFound),
-        (b"HTTP/1.0 401 Unauthorized\r\n\r\n", Answer::Other(401)),
-        (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", Answer::Other(302)),
+    let cases: [(&[u8], ProbeAnswer); 6] = [
+        (OK, ProbeAnswer::Ok),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ProbeAnswer::Ok),
+        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}", ProbeAnswer::NotReady),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", ProbeAnswer::NotFound),
+        (b"HTTP/1.0 401 Unauthorized\r\n\r\n", ProbeAnswer::Other(401)),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", ProbeAnswer::Other(302)),
     ];
     for (text, expected) in cases {
         assert_eq!(answer(Script::Say(text)).await, expected, "{}", String::from_utf8_lossy(text));
@@ -98,7 +98,7 @@ async fn nobody_there_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let port = listener.local_addr().expect("has an address").port();
     drop(listener);
-    assert_eq!(probe(&tcp(port), "/health", TIMEOUT).await, Answer::Refused);
+    assert_eq!(probe(&tcp(port), "/health", TIMEOUT).await, ProbeAnswer::Refused);
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_server_that_says_nothing_in_time_gives_no_answer() {
         answer(Script::HangUp),
         answer(Script::Say(b"HTTP/1.1 200")),
     );
-    assert_eq!([hang, trickle, broken, hung_up, cut], [Answer::NoAnswer; 5]);
+    assert_eq!([hang, trickle, broken, hung_up, cut], [ProbeAnswer::NoAnswer; 5]);
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn what_is_endless_or_no_http_is_garbage() {
         answer(Script::Say(b"HTTP/1.1 200 OK\r\nContent-Length: nine\r\n\r\n")),
         answer(Script::Say(b"SSH-2.0-OpenSSH_9.2\r\n")),
     );
-    assert_eq!([body, header, length, text], [Answer::Garbage; 4]);
+    assert_eq!([body, header, length, text], [ProbeAnswer::Garbage; 4]);
 }
 
 #[tokio::test]
@@ -147,14 +147,14 @@ async fn the_request_is_plain_and_carries_prefix_and_key() {
 async fn a_unix_socket_is_asked_too() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let path = directory.path().join("llama.sock");
-    let target = Target { address: Address::Unix(path.clone()), ..tcp(1) };
-    assert_eq!(probe(&target, "/health", TIMEOUT).await, Answer::Refused);
+    let target = Target { address: ProbeAddress::Unix(path.clone()), ..tcp(1) };
+    assert_eq!(probe(&target, "/health", TIMEOUT).await, ProbeAnswer::Refused);
     let listener = UnixListener::bind(&path).expect("binds");
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.expect("accepts");
         play(stream, Script::Say(OK)).await
     });
-    assert_eq!(probe(&target, "/health", TIMEOUT).await, Answer::Ok);
+    assert_eq!(probe(&target, "/health", TIMEOUT).await, ProbeAnswer::Ok);
 }
 
 #[tokio::test]
@@ -183,7 +183,7 @@ async fn a_post_carries_its_json() {
 async fn a_connection_alone_tells_whether_somebody_listens() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
     let port = listener.local_addr().expect("has an address").port();
-    assert_eq!(connect(&tcp(port), TIMEOUT).await, Answer::Ok);
+    assert_eq!(connect(&tcp(port), TIMEOUT).await, ProbeAnswer::Ok);
     drop(listener);
-    assert_eq!(connect(&tcp(port), TIMEOUT).await, Answer::Refused);
+    assert_eq!(connect(&tcp(port), TIMEOUT).await, ProbeAnswer::Refused);
 }

@@ -86,7 +86,7 @@ fn server(command: &[OsString]) -> Result<ServerSpec, CommandFailure> {
     };
     // Only what the command line says reaches the server: no default flag may change what the build prints.
     let mut spec = executable::default_spec(ID, &executable::locate(Path::new(program))?, &model, port)?;
-    spec.flags.clear();
+    spec.flags = Arc::default();
     spec.args = rest;
     if let Some(host) = host {
         spec.host = host.into();

@@ -71,9 +71,9 @@ fn whatever_comes_there_is_one_verdict_before_and_one_after_ready() {
         for random in inputs(seed).take(60) {
             ms += random % 20_000;
             match (random >> 16) % 12 {
-                0 => run.answer(ms, Answer::Ok),
-                1 => run.answer(ms, Answer::NotReady),
-                2 => run.answer(ms, Answer::NotFound),
+                0 => run.answer(ms, ProbeAnswer::Ok),
+                1 => run.answer(ms, ProbeAnswer::NotReady),
+                2 => run.answer(ms, ProbeAnswer::NotFound),
                 3 => run.line(ms, HintStrength::Ready),
                 4 => run.line(ms, HintStrength::NearlyReady),
                 5 => run.listener(ms, OWN),
@@ -81,7 +81,7 @@ fn whatever_comes_there_is_one_verdict_before_and_one_after_ready() {
                 7 => run.identity(ms, Identity::Same),
                 8 => run.percent(ms, Some(5.0)),
                 9 if random % 5 == 0 => run.exit(ms, None),
-                _ => run.run_until(ms, Some(Answer::NoAnswer)),
+                _ => run.run_until(ms, Some(ProbeAnswer::NoAnswer)),
             };
         }
         let verdicts = run.verdicts();

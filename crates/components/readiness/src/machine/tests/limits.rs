@@ -7,10 +7,10 @@ fn probes_become_rarer_with_time() {
     let mut run = MachineRun::new(policy());
     let count =
         |actions: Vec<ReadinessAction>| actions.iter().filter(|action| **action == ReadinessAction::Probe).count();
-    let first_second = count(run.run_until(SPAWNED + 1000, Some(Answer::Refused)));
+    let first_second = count(run.run_until(SPAWNED + 1000, Some(ProbeAnswer::Refused)));
     let second_minute = {
-        run.run_until(SPAWNED + 60_000, Some(Answer::Refused));
-        count(run.run_until(SPAWNED + 90_000, Some(Answer::Refused)))
+        run.run_until(SPAWNED + 60_000, Some(ProbeAnswer::Refused));
+        count(run.run_until(SPAWNED + 90_000, Some(ProbeAnswer::Refused)))
     };
     assert!((100..=260).contains(&first_second), "{first_second}");
     assert!((59..=61).contains(&second_minute), "{second_minute}");
@@ -18,7 +18,7 @@ fn probes_become_rarer_with_time() {
 
 #[test]
 fn at_the_cap_a_silent_server_that_listens_is_assumed_ready() {
-    for answer in [Answer::NoAnswer, Answer::Garbage, Answer::NotFound, Answer::Other(403)] {
+    for answer in [ProbeAnswer::NoAnswer, ProbeAnswer::Garbage, ProbeAnswer::NotFound, ProbeAnswer::Other(403)] {
         let mut run = MachineRun::new(policy());
         run.run_until(SPAWNED + 120_000, Some(answer));
         assert_eq!(run.actions.last(), Some(&ReadinessAction::IdentifyListener), "{answer:?}");
@@ -33,7 +33,7 @@ fn at_the_cap_nothing_is_assumed_of_a_port_without_our_listener() {
     let foreign = ListenerOwner::Foreign { pid: None, program: None };
     for (owner, verdict) in [(ListenerOwner::Nobody, "ready-timeout"), (foreign, "port-in-use")] {
         let mut run = MachineRun::new(policy());
-        run.run_until(SPAWNED + 120_000, Some(Answer::Refused));
+        run.run_until(SPAWNED + 120_000, Some(ProbeAnswer::Refused));
         run.listener(121_001, owner);
         assert_eq!(run.verdicts(), [verdict]);
     }
@@ -41,7 +41,7 @@ fn at_the_cap_nothing_is_assumed_of_a_port_without_our_listener() {
 
 #[test]
 fn at_the_cap_a_late_answer_still_counts() {
-    let cases = [(Answer::Ok, "ready via health"), (Answer::NotReady, "")];
+    let cases = [(ProbeAnswer::Ok, "ready via health"), (ProbeAnswer::NotReady, "")];
     for (answer, verdict) in cases {
         let mut run = MachineRun::new(policy());
         run.run_until(SPAWNED + 120_000, None);
@@ -56,7 +56,7 @@ fn at_the_cap_a_late_answer_still_counts() {
 fn past_the_cap_a_server_that_loads_goes_on_with_one_warning() {
     for loads_by_answer in [true, false] {
         let mut run = MachineRun::new(policy());
-        let answer = if loads_by_answer { Answer::NotReady } else { Answer::NoAnswer };
+        let answer = if loads_by_answer { ProbeAnswer::NotReady } else { ProbeAnswer::NoAnswer };
         if !loads_by_answer {
             run.percent(2000, None);
         }
@@ -64,7 +64,7 @@ fn past_the_cap_a_server_that_loads_goes_on_with_one_warning() {
         assert_eq!(warnings(&run.actions), [Warning::LoadingPastCap]);
         assert_eq!(run.verdicts(), [""; 0]);
         run.run_until(SPAWNED + 300_600, None);
-        run.answer(301_700, Answer::Ok);
+        run.answer(301_700, ProbeAnswer::Ok);
         run.listener(301_701, OWN);
         run.identity(301_702, Identity::Same);
         assert_eq!(run.verdicts(), ["ready via health"]);
@@ -77,7 +77,7 @@ fn at_the_cap_progress_before_the_ready_line_excuses_nothing() {
         let mut run = MachineRun::new(policy());
         run.percent(2000, Some(100.0));
         run.line(3000, HintStrength::Ready);
-        run.run_until(SPAWNED + 120_000, Some(Answer::Refused));
+        run.run_until(SPAWNED + 120_000, Some(ProbeAnswer::Refused));
         run.listener(121_001, owner);
         assert_eq!(run.verdicts(), [verdict]);
     }
@@ -85,9 +85,9 @@ fn at_the_cap_progress_before_the_ready_line_excuses_nothing() {
 
 #[test]
 fn at_the_cap_a_server_that_said_not_ready_and_then_fell_silent_is_not_assumed_ready() {
-    for (answer, verdict) in [(Answer::NoAnswer, "ready-timeout"), (Answer::NotReady, "")] {
+    for (answer, verdict) in [(ProbeAnswer::NoAnswer, "ready-timeout"), (ProbeAnswer::NotReady, "")] {
         let mut run = MachineRun::new(policy());
-        run.answer(2000, Answer::NotReady);
+        run.answer(2000, ProbeAnswer::NotReady);
         run.line(3000, HintStrength::Ready);
         run.answer(3001, answer);
         run.run_until(SPAWNED + 120_000, Some(answer));
@@ -99,11 +99,11 @@ fn at_the_cap_a_server_that_said_not_ready_and_then_fell_silent_is_not_assumed_r
 fn past_the_cap_a_ready_line_ends_the_patience() {
     let mut run = MachineRun::new(policy());
     run.percent(2000, Some(1.0));
-    run.run_until(SPAWNED + 200_000, Some(Answer::Refused));
+    run.run_until(SPAWNED + 200_000, Some(ProbeAnswer::Refused));
     run.line(SPAWNED + 200_000, HintStrength::Ready);
-    run.run_until(SPAWNED + 204_999, Some(Answer::Refused));
+    run.run_until(SPAWNED + 204_999, Some(ProbeAnswer::Refused));
     assert_eq!(run.verdicts(), [""; 0]);
-    run.run_until(SPAWNED + 205_000, Some(Answer::Refused));
+    run.run_until(SPAWNED + 205_000, Some(ProbeAnswer::Refused));
     run.listener(SPAWNED + 205_001, ListenerOwner::Nobody);
     assert_eq!(run.verdicts(), ["ready-timeout"]);
 }
@@ -112,17 +112,17 @@ fn past_the_cap_a_ready_line_ends_the_patience() {
 fn past_the_cap_progress_after_a_ready_line_goes_on_with_one_warning() {
     let mut run = MachineRun::new(policy());
     run.percent(2000, Some(1.0));
-    run.run_until(SPAWNED + 200_000, Some(Answer::Refused));
+    run.run_until(SPAWNED + 200_000, Some(ProbeAnswer::Refused));
     run.line(SPAWNED + 200_000, HintStrength::Ready);
     run.percent(SPAWNED + 201_000, Some(50.0));
-    run.run_until(SPAWNED + 300_000, Some(Answer::Refused));
+    run.run_until(SPAWNED + 300_000, Some(ProbeAnswer::Refused));
     assert_eq!(run.verdicts(), [""; 0]);
     assert_eq!(warnings(&run.actions), [Warning::LoadingPastCap]);
 }
 
 #[test]
 fn the_policy_fail_ends_every_server_at_the_cap() {
-    for answer in [Answer::NotReady, Answer::NoAnswer, Answer::Refused] {
+    for answer in [ProbeAnswer::NotReady, ProbeAnswer::NoAnswer, ProbeAnswer::Refused] {
         let mut run = MachineRun::new(ReadinessPolicy { on_timeout: OnTimeout::Fail, ..policy() });
         run.run_until(SPAWNED + 119_999, Some(answer));
         assert_eq!(run.verdicts(), [""; 0]);
@@ -135,20 +135,20 @@ fn the_policy_fail_ends_every_server_at_the_cap() {
 fn a_server_without_a_sign_of_life_has_stalled() {
     let mut run = MachineRun::new(ReadinessPolicy { stall_timeout: Some(Duration::from_secs(10)), ..policy() });
     // 503 once is a change and so a sign of life; 503 for ever is none.
-    run.run_until(SPAWNED + 9000, Some(Answer::NotReady));
+    run.run_until(SPAWNED + 9000, Some(ProbeAnswer::NotReady));
     run.life(SPAWNED + 9000);
-    run.run_until(SPAWNED + 18_999, Some(Answer::NotReady));
+    run.run_until(SPAWNED + 18_999, Some(ProbeAnswer::NotReady));
     assert_eq!(run.verdicts(), [""; 0]);
-    run.run_until(SPAWNED + 19_000, Some(Answer::NotReady));
+    run.run_until(SPAWNED + 19_000, Some(ProbeAnswer::NotReady));
     assert_eq!(run.verdicts(), ["stalled"]);
 }
 
 #[test]
 fn past_the_cap_the_stall_timeout_bounds_a_server_that_loads() {
     let mut run = MachineRun::new(ReadinessPolicy { stall_timeout: Some(Duration::from_secs(60)), ..policy() });
-    run.run_until(SPAWNED + 1000, Some(Answer::NotReady));
+    run.run_until(SPAWNED + 1000, Some(ProbeAnswer::NotReady));
     run.life(SPAWNED + 100_000);
-    run.run_until(SPAWNED + 200_000, Some(Answer::NotReady));
+    run.run_until(SPAWNED + 200_000, Some(ProbeAnswer::NotReady));
     assert_eq!(warnings(&run.actions), [Warning::LoadingPastCap]);
     assert_eq!(run.verdicts(), ["stalled"]);
 }
@@ -171,7 +171,7 @@ fn progress_is_told_once_per_percent() {
 #[test]
 fn a_server_that_says_not_ready_is_loading() {
     let mut run = MachineRun::new(policy());
-    let published_progress = run.run_until(SPAWNED + 5000, Some(Answer::NotReady));
+    let published_progress = run.run_until(SPAWNED + 5000, Some(ProbeAnswer::NotReady));
     let published_progress = published_progress
         .iter()
         .filter(|action| matches!(action, ReadinessAction::Publish(Event::LoadProgressed { ratio: None })));
@@ -199,14 +199,14 @@ fn time_in_which_nobody_watched_counts_for_no_limit() {
     // An hour's sleep; then a line comes, or none.
     run.on(3_600_000, ReadinessInput::Deadline);
     assert_eq!(run.verdicts(), [""; 0]);
-    run.run_until(3_604_999, Some(Answer::Refused));
+    run.run_until(3_604_999, Some(ProbeAnswer::Refused));
     assert_eq!(run.verdicts(), [""; 0]);
-    run.run_until(3_605_000, Some(Answer::Refused));
+    run.run_until(3_605_000, Some(ProbeAnswer::Refused));
     assert_eq!(run.verdicts(), ["ready-timeout"], "its time was over long ago");
     let mut run = MachineRun::new(ReadinessPolicy { stall_timeout: Some(Duration::from_secs(10)), ..policy() });
     run.on(3_600_000, ReadinessInput::Deadline);
-    run.run_until(3_609_999, Some(Answer::NotReady));
+    run.run_until(3_609_999, Some(ProbeAnswer::NotReady));
     assert_eq!(run.verdicts(), [""; 0]);
-    run.run_until(3_611_000, Some(Answer::NotReady));
+    run.run_until(3_611_000, Some(ProbeAnswer::NotReady));
     assert_eq!(run.verdicts(), ["stalled"]);
 }

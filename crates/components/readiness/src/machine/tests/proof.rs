@@ -61,7 +61,7 @@ fn an_answer_that_is_gone_again_makes_it_look_again() {
         assert_eq!(run.on(1002, retreat), []);
         assert!(run.run_until(1100, None).contains(&ReadinessAction::Probe));
         // What is left of the first confirmation does not count for the second one.
-        run.answer(1101, Answer::Ok);
+        run.answer(1101, ProbeAnswer::Ok);
         assert_eq!(run.on(1102, ReadinessInput::IdentityChecked { round: 1, identity: Identity::Same }), []);
         run.listener(1103, OWN);
         assert_eq!(run.verdicts(), [""; 0]);
@@ -75,17 +75,17 @@ fn a_line_makes_it_look_and_names_the_proof_but_proves_nothing() {
     for strength in [HintStrength::NearlyReady, HintStrength::Ready] {
         let mut run = MachineRun::new(policy());
         run.on(SPAWNED, ReadinessInput::Deadline);
-        run.answer(1001, Answer::NotReady);
+        run.answer(1001, ProbeAnswer::NotReady);
         let actions = run.line(60_000, strength);
         assert!(actions.contains(&ReadinessAction::Probe), "{actions:?}");
-        run.answer(60_001, Answer::NotReady);
+        run.answer(60_001, ProbeAnswer::NotReady);
         assert_eq!(run.verdicts(), [""; 0]);
         // A line comes up to 22 ms before the 200: it looks every few milliseconds now.
         let probes =
-            run.run_until(60_030, Some(Answer::NotReady)).iter().filter(|a| **a == ReadinessAction::Probe).count();
+            run.run_until(60_030, Some(ProbeAnswer::NotReady)).iter().filter(|a| **a == ReadinessAction::Probe).count();
         assert!((5..=10).contains(&probes), "{probes}");
         run.run_until(60_034, None);
-        run.answer(60_035, Answer::Ok);
+        run.answer(60_035, ProbeAnswer::Ok);
         run.listener(60_036, OWN);
         run.identity(60_037, Identity::Same);
         assert_eq!(run.verdicts(), ["ready via stdout"]);
@@ -108,7 +108,7 @@ fn a_hanging_probe_holds_up_no_hint_and_no_more_than_two_are_on_their_way() {
     assert_eq!(run.run_until(2900, None), [], "by itself it waits for the answer");
     assert!(run.line(3000, HintStrength::NearlyReady).contains(&ReadinessAction::Probe));
     assert!(!run.line(3001, HintStrength::Ready).contains(&ReadinessAction::Probe), "two hang");
-    assert_eq!(run.answer(3002, Answer::NoAnswer), [ReadinessAction::Probe], "the third one was remembered");
+    assert_eq!(run.answer(3002, ProbeAnswer::NoAnswer), [ReadinessAction::Probe], "the third one was remembered");
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn without_a_health_path_the_ready_line_is_the_proof() {
         run.on(SPAWNED, ReadinessInput::Deadline);
         if line_comes_first {
             run.line(1100, HintStrength::Ready);
-            run.answer(1101, Answer::NotFound);
+            run.answer(1101, ProbeAnswer::NotFound);
         } else {
-            run.answer(1100, Answer::NotFound);
+            run.answer(1100, ProbeAnswer::NotFound);
             run.line(1101, HintStrength::Ready);
         }
         assert_eq!(
@@ -152,7 +152,7 @@ fn without_a_health_path_the_ready_line_is_the_proof() {
 fn a_hint_is_no_proof_where_there_is_no_health_path() {
     let mut run = MachineRun::new(policy());
     run.on(SPAWNED, ReadinessInput::Deadline);
-    run.answer(1100, Answer::NotFound);
+    run.answer(1100, ProbeAnswer::NotFound);
     run.line(1101, HintStrength::NearlyReady);
     assert!(!run.actions.contains(&ReadinessAction::IdentifyListener));
 }

@@ -1,0 +1,15 @@
+//! The configuration file as it is written: found, parsed, overridden by the environment, and read into typed tables.
+//!
+//! Nothing here knows what a server becomes; `resolve` does.
+
+pub(crate) mod env_overrides;
+mod extension;
+pub(crate) mod flag_table;
+pub(crate) mod provenance;
+pub(crate) mod reader;
+pub(crate) mod schema;
+pub(crate) mod selector;
+pub(crate) mod source;
+pub(crate) mod tables;
+pub(crate) mod toml_tree;
+pub(crate) mod values;

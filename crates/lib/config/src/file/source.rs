@@ -1,0 +1,82 @@
+//! Finds the configuration file: the first of the search, or none.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::arc_str::ArcStr;
+use crate::environment::Environment;
+use crate::problem::{ConfigProblem, ConfigProblems, Location};
+
+/// The built-in defaults, which are also the template: every key with its default and one line of documentation.
+pub const DEFAULT_TOML: &str = include_str!("../../../../../config/default.toml");
+
+/// What a user configured: a text, which is laid over [`DEFAULT_TOML`], and folders that the command line names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigSource {
+    /// The file as the user names it; `None` where no file was found, and the built-in defaults are all there is.
+    pub path: Option<PathBuf>,
+    /// What relative paths in it are relative to; absolute.
+    pub directory: PathBuf,
+    /// What the user wrote. Shared, since it is as large as the file.
+    pub text: ArcStr,
+    /// Folders with models beside those of `models.dirs`, absolute.
+    pub model_dirs: Vec<PathBuf>,
+}
+
+impl ConfigSource {
+    /// No file: the built-in defaults alone.
+    pub fn none(directory: impl Into<PathBuf>) -> Self {
+        Self::text(directory, "")
+    }
+
+    /// A text that lies in no file, such as one that `demo` makes up.
+    pub fn text(directory: impl Into<PathBuf>, text: impl Into<String>) -> Self {
+        Self { path: None, directory: directory.into(), text: text.into().into(), model_dirs: Vec::new() }
+    }
+
+    /// Reads a file. A relative path is relative to `directory`.
+    pub fn read(path: &Path, directory: &Path) -> Result<Self, ConfigProblems> {
+        let absolute = directory.join(path);
+        let text = std::fs::read_to_string(&absolute).map_err(|error| unreadable(path, &error))?;
+        let parent = absolute.parent().unwrap_or(directory).to_path_buf();
+        Ok(Self { path: Some(path.to_path_buf()), directory: parent, text: text.into(), model_dirs: Vec::new() })
+    }
+
+    /// With more folders of models, absolute.
+    #[must_use]
+    pub fn with_model_dirs(self, model_dirs: Vec<PathBuf>) -> Self {
+        Self { model_dirs, ..self }
+    }
+}
+
+/// Finds the configuration: `explicit` (`--config`), else `LLAMA_WARDEN_CONFIG`, else the first that exists of
+/// `./llama-warden.toml`, `$XDG_CONFIG_HOME/llama-warden/config.toml` and `/etc/llama-warden/config.toml`, else none.
+///
+/// A file that was named, or that exists, and cannot be read is an error; the search never skips it silently.
+pub fn find(
+    explicit: Option<&Path>,
+    environment: &Environment,
+    directory: &Path,
+) -> Result<ConfigSource, ConfigProblems> {
+    let named = explicit.or_else(|| environment.get("LLAMA_WARDEN_CONFIG").map(Path::new));
+    if let Some(path) = named {
+        return ConfigSource::read(path, directory);
+    }
+    let below_home =
+        environment.base_dir("XDG_CONFIG_HOME", ".config").map(|base| base.join("llama-warden/config.toml"));
+    let candidates =
+        [Some(PathBuf::from("llama-warden.toml")), below_home, Some(PathBuf::from("/etc/llama-warden/config.toml"))];
+    let found = candidates.into_iter().flatten().find(|path| directory.join(path).symlink_metadata().is_ok());
+    found.map_or_else(|| Ok(ConfigSource::none(directory)), |path| ConfigSource::read(&path, directory))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> ConfigProblems {
+    let problem = ConfigProblem::error(&Location::File(path.to_path_buf()), format!("cannot be read: {error}"));
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            problem.help("check the path, or start from the template config/default.toml").into()
+        }
+        io::ErrorKind::InvalidData => problem.help("a configuration is TOML, in UTF-8").into(),
+        _ => problem.help("check the path and its permissions").into(),
+    }
+}

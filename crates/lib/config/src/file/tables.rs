@@ -1,0 +1,248 @@
+//! The format of the file, as written: every key optional, every value with its place.
+//!
+//! This is the one declaration of the keys; the reader, the overlay and the JSON Schema are made from it.
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::time::Duration;
+
+use llama_warden_events::{ServerId, Signal};
+
+use crate::address::ListenAddress;
+use crate::file::flag_table::FlagTable;
+use crate::file::reader::{Located, table};
+use crate::file::selector::Selector;
+use crate::file::values::{ByteSize, GlobPattern, OptionalPeriod, PositiveDuration, SingleLine};
+use crate::server_spec::{Confirm, OnTimeout, RestartPolicy};
+use crate::settings::{AdmissionPolicy, OnDaemonDeath};
+
+table! {
+    /// The configuration of llama-warden.
+    ConfigFile {
+        /// The daemon itself.
+        "daemon" => daemon: Daemon,
+        /// How llama-server is launched.
+        "llama-server" => llama_server: LlamaServer,
+        /// Options of every server, by the long option's name without dashes; translated for each build.
+        "flags" => flags: FlagTable,
+        /// How a server becomes ready.
+        "readiness" => readiness: Readiness,
+        /// How a server is stopped.
+        "stop" => stop: Stop,
+        /// What is kept of output and events.
+        "logs" => logs: Logs,
+        /// When a server is started again.
+        "restart" => restart: Restart,
+        /// How a ready server is watched.
+        "health" => health: Health,
+        /// How servers are started together.
+        "start" => start: Start,
+        /// Where model files are looked for.
+        "models" => models: Models,
+        /// One server each.
+        "servers" => servers: Vec<Located<Server>>,
+        /// Named sets of servers.
+        "profiles" => profiles: BTreeMap<String, Located<Profile>>,
+        /// Tables of components that are compiled in from outside, by the component's name; kept as they are.
+        "extensions" => extensions: BTreeMap<String, Located<toml::Table>>,
+    }
+}
+
+table! {
+    /// The daemon itself.
+    Daemon {
+        /// HTTP address for status, control and metrics, as HOST:PORT; "" = the unix socket alone.
+        "listen" => listen: ListenAddress,
+        /// Where state is kept; "" = $XDG_STATE_HOME/llama-warden, or /var/lib/llama-warden as root.
+        "state-dir" => state_dir: SingleLine,
+        /// File with the bearer token that HTTP asks for; "" = none.
+        "token-file" => token_file: SingleLine,
+        /// The profile to start; "" = every enabled server.
+        "profile" => profile: String,
+        /// What becomes of the servers when the daemon dies: "kill", or "adopt" (not built yet).
+        "on-daemon-death" => on_daemon_death: OnDaemonDeath,
+        /// Longest time for a shutdown.
+        "shutdown-deadline" => shutdown_deadline: PositiveDuration,
+    }
+}
+
+table! {
+    /// How llama-server is launched.
+    LlamaServer {
+        /// The executable: a name that is looked up in PATH, or a path.
+        "binary" => binary: SingleLine,
+        /// The address that servers bind.
+        "host" => host: SingleLine,
+        /// First port for servers without a port of their own.
+        "first-port" => first_port: NonZeroU16,
+        /// Added to the environment of every server.
+        "env" => env: BTreeMap<String, Located<String>>,
+        /// More names of variables, as globs, that every server inherits.
+        "env-pass" => env_pass: Vec<Located<GlobPattern>>,
+        /// Arguments of every server, verbatim, after everything else.
+        "args" => args: Vec<Located<SingleLine>>,
+        /// Folder with more flag dialects; "" = none.
+        "dialects-dir" => dialects_dir: SingleLine,
+    }
+}
+
+table! {
+    /// How a server becomes ready.
+    Readiness {
+        /// The hard cap from launch to ready.
+        "timeout" => timeout: PositiveDuration,
+        /// What happens to a silent server at the cap: "assume-ready" or "fail".
+        "on-timeout" => on_timeout: OnTimeout,
+        /// No sign of life for this long means failed; "0s" = off.
+        "stall-timeout" => stall_timeout: Duration,
+        /// The name of a detector pack; "auto" = chosen by build.
+        "detector" => detector: String,
+        /// Folder with more detector packs; "" = none. For all servers: only in `[readiness]`.
+        "detectors-dir" => detectors_dir: SingleLine,
+        /// What confirms a ready line: "health" (the probe) or "none" (the line is trusted).
+        "confirm" => confirm: Confirm,
+    }
+}
+
+table! {
+    /// How a server is stopped.
+    Stop {
+        /// Time before KILL; "0s" = KILL at once.
+        "grace" => grace: Duration,
+        /// Signals before KILL, each at most once; each gets its share of the grace.
+        "ladder" => ladder: Vec<Located<Signal>>,
+    }
+}
+
+table! {
+    /// What is kept of output and events.
+    Logs {
+        /// Kept per server and output stream, from 4KiB to 1GiB.
+        "ring" => ring: ByteSize,
+        /// Size at which the event log is rotated; "0" = no event log.
+        "event-log" => event_log: ByteSize,
+    }
+}
+
+table! {
+    /// When a server is started again.
+    Restart {
+        /// Ready for this long clears the count of failures.
+        "stable-after" => stable_after: Duration,
+        /// "never", "on-failure" or "always".
+        "policy" => policy: RestartPolicy,
+        /// Consecutive failures since a stable ready before giving up.
+        "max-attempts" => max_attempts: u32,
+        /// First delay.
+        "initial-delay" => initial_delay: Duration,
+        /// Longest delay.
+        "max-delay" => max_delay: Duration,
+    }
+}
+
+table! {
+    /// How a ready server is watched.
+    Health {
+        /// Time between probes.
+        "interval" => interval: PositiveDuration,
+        /// Longest time for an answer.
+        "timeout" => timeout: PositiveDuration,
+        /// Failed looks in a row before the server counts as not ready. It fails at one more in which it neither answers nor
+        /// computes.
+        "failures" => failures: NonZeroU32,
+        /// Time between requests for one token, which find a server that answers and does not work; "off" = none.
+        "inference" => inference: OptionalPeriod,
+    }
+}
+
+table! {
+    /// How servers are started together.
+    Start {
+        /// Servers that may load at a time; 0 = all.
+        "max-concurrent" => max_concurrent: u32,
+        /// Admission by estimated memory: "off" weighs nothing, "warn" starts with a warning what may not fit, "enforce"
+        /// waits for memory that a server is about to give back, and refuses what still does not fit.
+        "memory" => memory: AdmissionPolicy,
+    }
+}
+
+table! {
+    /// Where model files are looked for.
+    Models {
+        /// Folders that are scanned for *.gguf. Each model that no server names is one to start by its id or by a profile.
+        "dirs" => dirs: Vec<Located<SingleLine>>,
+    }
+}
+
+table! {
+    /// Commands around a server's life, as argument lists; no shell. A program with a slash is relative to the configuration
+    /// file; one without is looked up in PATH.
+    Hooks {
+        /// Before anything is looked at for a launch, which waits for it and fails with it.
+        "pre-start" => pre_start: Vec<Located<SingleLine>>,
+        /// After ready.
+        "post-ready" => post_ready: Vec<Located<SingleLine>>,
+        /// Before the first signal of a stop, which waits for it for a share of its grace.
+        "pre-stop" => pre_stop: Vec<Located<SingleLine>>,
+        /// After the exit.
+        "post-exit" => post_exit: Vec<Located<SingleLine>>,
+        /// Longest time for each of them; then it is killed with its process group. Default: 30s.
+        "timeout" => timeout: PositiveDuration,
+    }
+}
+
+table! {
+    /// One server.
+    Server {
+        /// 1 to 64 of A-Z a-z 0-9 . _ -; default: derived from the model's file name.
+        "id" => id: ServerId,
+        /// The GGUF file. Required.
+        "model" => model: SingleLine,
+        /// Its port; default: the next free one from first-port.
+        "port" => port: NonZeroU16,
+        /// Whether it is started when no profile is.
+        "enabled" => enabled: bool,
+        /// Its name for people; default: the id.
+        "display-name" => display_name: SingleLine,
+        /// Quantisation or another class of quality; default: from the GGUF header.
+        "tier" => tier: SingleLine,
+        /// Whether the model thinks before it answers.
+        "thinking" => thinking: bool,
+        /// Its executable, in place of the one in `[llama-server]`.
+        "binary" => binary: SingleLine,
+        /// The address that it binds, or the path of a unix socket that ends in .sock.
+        "host" => host: SingleLine,
+        /// A file whose first line is the key that the server asks clients for.
+        "api-key-file" => api_key_file: SingleLine,
+        /// Its options, over those of the profile and of `[flags]`.
+        "flags" => flags: FlagTable,
+        /// Its arguments, verbatim, after those of `[llama-server]`.
+        "args" => args: Vec<Located<SingleLine>>,
+        /// Added to its environment.
+        "env" => env: BTreeMap<String, Located<String>>,
+        /// More names of variables, as globs, that it inherits.
+        "env-pass" => env_pass: Vec<Located<GlobPattern>>,
+        /// Commands around its life.
+        "hooks" => hooks: Hooks,
+        /// Over `[readiness]`.
+        "readiness" => readiness: Readiness,
+        /// Over `[stop]`.
+        "stop" => stop: Stop,
+        /// Over `[restart]`.
+        "restart" => restart: Restart,
+        /// Over `[health]`.
+        "health" => health: Health,
+    }
+}
+
+table! {
+    /// A named set of servers.
+    Profile {
+        /// What it is for.
+        "description" => description: String,
+        /// Its servers: ids, globs over ids, or { tier = "glob" }. Required.
+        "servers" => servers: Vec<Located<Selector>>,
+        /// Options of its servers, over `[flags]`.
+        "flags" => flags: FlagTable,
+    }
+}

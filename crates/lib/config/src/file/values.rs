@@ -1,0 +1,306 @@
+//! The single values that keys take: numbers, durations, sizes, texts and closed sets of words.
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::time::Duration;
+
+use llama_warden_events::{ServerId, Signal};
+use schemars::{Schema, SchemaGenerator, json_schema};
+
+use crate::address::ListenAddress;
+use crate::file::reader::{ConfigValue, ValueReader};
+use crate::file::toml_tree::{TomlData, TomlNode};
+use crate::server_spec::{Confirm, OnTimeout, RestartPolicy};
+use crate::settings::{AdmissionPolicy, OnDaemonDeath};
+
+/// Longest duration. Far above any use, far below what overflows when it is added to a clock.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+impl ConfigValue for bool {
+    const EXPECTED: &'static str = "true or false";
+
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+        match &node.data {
+            TomlData::Boolean(value) => return Some(*value),
+            TomlData::Untyped(text) => {
+                if let Ok(value) = text.parse() {
+                    return Some(value);
+                }
+            }
+            _ => {}
+        }
+        reader.mismatch::<Self>(node);
+        None
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "boolean" })
+    }
+}
+
+impl ConfigValue for String {
+    const EXPECTED: &'static str = "a string";
+
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+        reader.text::<Self>(node).map(str::to_owned)
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string" })
+    }
+}
+
+/// A text that becomes an argument or a path, so that a line break in it is a mistake or an attack.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SingleLine(pub(crate) String);
+
+impl ConfigValue for SingleLine {
+    const EXPECTED: &'static str = "a string";
+
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+        let text = reader.text::<Self>(node)?;
+        if text.contains(['\n', '\r']) {
+            reader.refuse(node, "contains a line break", "write it on one line");
+            return None;
+        }
+        Some(Self(text.to_owned()))
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[^\\u0000\\r\\n]*$" })
+    }
+}
+
+/// A glob that compiles.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct GlobPattern(pub(crate) String);
+
+impl ConfigValue for GlobPattern {
+    const EXPECTED: &'static str = "a string";
+
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+        let text = reader.text::<Self>(node)?;
+        match globset::Glob::new(text) {
+            Ok(_) if !text.is_empty() => Some(Self(text.to_owned())),
+            Ok(_) => {
+                reader.refuse(node, "is empty", "write a name, or a glob such as \"qwen*\"");
+                None
+            }
+            Err(error) => {
+                reader.refuse(
+                    node,
+                    format_args!("is not a glob: {}", error.kind()),
+                    "`*`, `?`, `[a-z]` and `{a,b}` are known",
+                );
+                None
+            }
+        }
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// Declares how an unsigned number in a range is read.
+macro_rules! number {
+    ($type:ty, $expected:literal, $smallest:literal, $largest:expr, $from:expr) => {
+        impl ConfigValue for $type {
+            const EXPECTED: &'static str = $expected;
+
+            fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+                let number = match &node.data {
+                    TomlData::Integer(number) => Some(*number),
+                    TomlData::Untyped(text) => text.parse::<i64>().ok(),
+                    _ => None,
+                };
+                let Some(number) = number else {
+                    reader.mismatch::<Self>(node);
+                    return None;
+                };
+                let value = $from(number);
+                if value.is_none() {
+                    reader.refuse(node, format_args!("is {number}"), concat!("write ", $expected));
+                }
+                value
+            }
+
+            fn schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "integer", "minimum": $smallest, "maximum": $largest })
+            }
+        }
+    };
+}
+number!(u32, "a number from 0 to 4294967295", 0, u32::MAX, |number| Self::try_from(number).ok());
+number!(NonZeroU32, "a number from 1 to 4294967295", 1, u32::MAX, |number| {
+    u32::try_from(number).ok().and_then(Self::new)
+});
+number!(NonZeroU16, "a port from 1 to 65535", 1, u16::MAX, |number| u16::try_from(number).ok().and_then(Self::new));
+
+impl ConfigValue for Duration {
+    const EXPECTED: &'static str = "a duration such as \"500ms\", \"10s\" or \"2m\"";
+
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+        let text = reader.text::<Self>(node)?;
+        let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|signed| Self::try_from(signed).ok());
+        match parsed {
+            Some(duration) if duration <= LONGEST => Some(duration),
+            Some(_) => {
+                reader.refuse(node, "is longer than a year", "write a shorter one");
+                None
+            }
+            None => {
+                reader.refuse(node, format_args!("is `{text}`"), format!("write {}", Self::EXPECTED));
+                None
+            }
+        }
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["500ms", "10s", "2m"] })
+    }
+}
+
+/// A duration above zero.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PositiveDuration(pub(crate) Duration);
+
+impl ConfigValue for PositiveDuration {
+    const EXPECTED: &'static str = Duration::EXPECTED;
+
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+        let duration = Duration::read(node, reader)?;
+        if duration.is_zero() {
+            reader.refuse(node, "is zero", "write a duration above zero");
+            return None;
+        }
+        Some(Self(duration))
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        Duration::schema(generator)
+    }
+}
+
+/// How often something happens that may also never happen: a duration above zero, or `off`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct OptionalPeriod(pub(crate) Option<Duration>);
+
+impl ConfigValue for OptionalPeriod {
+    const EXPECTED: &'static str = "\"off\", or a duration such as \"60s\"";
+
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+        match reader.text::<Self>(node)? {
+            "off" => Some(Self(None)),
+            text if !text.starts_with(|first: char| first.is_ascii_digit()) => {
+                reader.refuse(node, format_args!("is `{text}`"), format!("write {}", Self::EXPECTED));
+                None
+            }
+            _ => PositiveDuration::read(node, reader).map(|period| Self(Some(period.0))),
+        }
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["off", "60s", "5m"] })
+    }
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ByteSize(pub(crate) u64);
+
+impl ByteSize {
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let number: u64 = text[..digits].parse().ok()?;
+        let unit: u64 = match text[digits..].trim_start() {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            "kB" | "KB" => 1_000,
+            "MB" => 1_000_000,
+            "GB" => 1_000_000_000,
+            _ => return None,
+        };
+        number.checked_mul(unit).map(Self)
+    }
+}
+
+impl ConfigValue for ByteSize {
+    const EXPECTED: &'static str = "a size such as \"256KiB\" or \"64MiB\"";
+
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+        let text = reader.text::<Self>(node)?;
+        let size = Self::parse(text);
+        if size.is_none() {
+            reader.refuse(node, format_args!("is `{text}`"), format!("write {}", Self::EXPECTED));
+        }
+        size
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9]+ *(B|KiB|MiB|GiB|kB|KB|MB|GB)?$" })
+    }
+}
+
+/// Declares how a text is read that has a parser of its own.
+macro_rules! parsed {
+    ($type:ty, $expected:literal, $schema:expr) => {
+        impl ConfigValue for $type {
+            const EXPECTED: &'static str = "a string";
+
+            fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+                match reader.text::<Self>(node)?.parse::<Self>() {
+                    Ok(value) => Some(value),
+                    Err(error) => {
+                        reader.refuse(node, format_args!("cannot be used: {error}"), concat!("write ", $expected));
+                        None
+                    }
+                }
+            }
+
+            fn schema(generator: &mut SchemaGenerator) -> Schema {
+                $schema(generator)
+            }
+        }
+    };
+}
+parsed!(
+    ServerId,
+    "an id of 1 to 64 letters, digits, `.`, `_` and `-`, such as \"qwen3-8b\"",
+    |_: &mut SchemaGenerator| { json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$" }) }
+);
+parsed!(Signal, "the name of a signal, such as \"TERM\"", SchemaGenerator::subschema_for::<Self>);
+parsed!(ListenAddress, "HOST:PORT such as \"127.0.0.1:9888\", or \"\" for the unix socket alone", |_: &mut _| {
+    json_schema!({ "type": "string", "examples": ["127.0.0.1:9888", ""] })
+});
+
+/// Declares a closed set of words.
+macro_rules! words {
+    ($type:ident, $expected:literal, { $($word:literal => $value:ident,)+ }) => {
+        impl ConfigValue for $type {
+            const EXPECTED: &'static str = $expected;
+
+            fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+                match reader.text::<Self>(node)? {
+                    $($word => Some(Self::$value),)+
+                    other => {
+                        reader.refuse(node, format_args!("is `{other}`"), concat!("write ", $expected));
+                        None
+                    }
+                }
+            }
+
+            fn schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "enum": [$($word),+] })
+            }
+        }
+    };
+}
+words!(OnTimeout, "\"assume-ready\" or \"fail\"", { "assume-ready" => AssumeReady, "fail" => Fail, });
+words!(Confirm, "\"health\" or \"none\"", { "health" => Health, "none" => None, });
+words!(RestartPolicy, "\"never\", \"on-failure\" or \"always\"", {
+    "never" => Never, "on-failure" => OnFailure, "always" => Always,
+});
+words!(OnDaemonDeath, "\"kill\" or \"adopt\"", { "kill" => Kill, "adopt" => Adopt, });
+words!(AdmissionPolicy, "\"off\", \"warn\" or \"enforce\"", { "off" => Off, "warn" => Warn, "enforce" => Enforce, });

@@ -1,0 +1,268 @@
+//! [`Configuration`]: a source merged over the built-in defaults, validated, and resolved for a profile and a machine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::arc_str::ArcStr;
+use crate::environment::Environment;
+use crate::file::env_overrides;
+use crate::file::provenance::WrittenKeys;
+use crate::file::reader::{ConfigValue, Located, ValueReader};
+use crate::file::source::{ConfigSource, DEFAULT_TOML};
+use crate::file::tables::{ConfigFile, Profile};
+use crate::file::toml_tree;
+use crate::problem::{ConfigProblem, ConfigProblems, Document, Layer, Location};
+use crate::resolve::cross_checks::CrossChecker;
+use crate::resolve::defaults::{SharedDefaults, SpecBuilder};
+use crate::resolve::flags::{self, OwnFlags};
+use crate::resolve::identities::IdentifiedServer;
+use crate::resolve::profiles::{self, KnownServers, Undecided};
+use crate::server_spec::{Fleet, ServerSpec};
+use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, ProfileSummary, StartSettings};
+
+/// A valid configuration.
+#[derive(Debug, Clone)]
+pub struct Configuration {
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) file: ConfigFile,
+    pub(crate) environment: Environment,
+    pub(crate) written: WrittenKeys,
+    daemon: DaemonSettings,
+    logs: LogSettings,
+    start: StartSettings,
+    detectors_dir: Option<PathBuf>,
+    dialects_dir: Option<PathBuf>,
+    model_dirs: Vec<PathBuf>,
+    pub(crate) common: SharedDefaults,
+    first_port: u16,
+    /// What relative paths are relative to.
+    pub(crate) directory: PathBuf,
+    /// The written servers in the order of the file, then those that were discovered.
+    pub(crate) servers: Vec<Resolvable>,
+}
+
+/// A server of which a profile still decides the options and whether it is enabled.
+#[derive(Debug, Clone)]
+pub(crate) struct Resolvable {
+    /// The server. Each resolution replaces `flags` and `enabled`.
+    pub(crate) spec: Arc<ServerSpec>,
+    /// Whether it is started when no profile is.
+    enabled: bool,
+    flags: OwnFlags,
+}
+
+impl Configuration {
+    /// Reads a source, lays it over the built-in defaults and the overrides of the environment over both, and
+    /// validates the result.
+    ///
+    /// # Errors
+    /// Every problem at once. Only a syntax error hides the problems behind it.
+    ///
+    /// Reads no model file: [`Self::with_discovered`] checks selectors of profiles that may match a model in a folder or a tier
+    /// in a model's header.
+    pub fn parse(source: &ConfigSource, environment: &Environment) -> Result<Self, ConfigProblems> {
+        let mut reader = ValueReader::default();
+        let built_in = read_tree(&document("config/default.toml", DEFAULT_TOML.into(), Layer::BuiltIn))?;
+        let built_in = ConfigFile::read(&built_in, &mut reader).unwrap_or_default();
+        let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
+        let mut user = read_tree(&document(&name, source.text.clone(), Layer::User))?;
+        reader.problems.extend(env_overrides::apply(environment, &mut user));
+        let written = WrittenKeys::of(&user);
+        let file = built_in.overlaid(ConfigFile::read(&user, &mut reader).unwrap_or_default());
+
+        let mut checker = CrossChecker { file: &file, written: &written, problems: reader.problems };
+        checker.values();
+        let identities = checker.identities();
+        let specs = SpecBuilder { file: &file, directory: &source.directory };
+        let model_dirs = [source.model_dirs.clone(), specs.model_dirs()?].concat();
+        checker.profiles(&identities.known(&model_dirs));
+        if !checker.problems.is_empty() {
+            return Err(sorted(checker.problems));
+        }
+
+        let common = specs.common()?;
+        let resolvable = |planned| Resolvable::of(&specs, planned, &common);
+        let servers = identities.servers.iter().map(resolvable).collect::<Result<_, _>>()?;
+        Ok(Self {
+            path: source.path.clone(),
+            daemon: specs.daemon()?,
+            logs: specs.logs()?,
+            start: specs.start()?,
+            detectors_dir: specs.detectors_dir()?,
+            dialects_dir: specs.dialects_dir()?,
+            model_dirs,
+            first_port: specs.first_port()?,
+            common,
+            directory: source.directory.clone(),
+            servers,
+            environment: environment.clone(),
+            written,
+            file,
+        })
+    }
+
+    /// The fleet for a machine: every configured server, those of the profile enabled.
+    ///
+    /// `profile` = `None` takes `daemon.profile`; an empty name means no profile, which enables what says
+    /// `enabled = true`. Options: `[flags]` < profile < server; those of a profile go to its own servers alone.
+    /// Fails only when there is no such profile.
+    pub fn resolve(&self, profile: Option<&str>, host: &HostEnvironment) -> Result<Fleet, ConfigProblems> {
+        let profile = self.chosen(profile)?;
+        let merged = |over: Option<&Profile>| {
+            let tables = [self.file.flags.as_ref(), over.and_then(|profile| profile.flags.as_ref())];
+            flags::merge(tables.map(|table| table.map(|at| &at.value)), host)
+        };
+        let (flags, flags_of_members) = (merged(None), merged(profile));
+        Ok(Fleet::new(self.servers.iter().map(|server| {
+            let member = profile.map(|profile| includes(profile, server));
+            let flags = if member == Some(true) { &flags_of_members } else { &flags };
+            server.spec.resolved(&flags::with_own(flags, &server.flags), member.unwrap_or(server.enabled))
+        })))
+    }
+
+    /// The name of the profile that [`Self::resolve`] takes for the same argument.
+    pub fn active_profile<'a>(&'a self, requested: Option<&'a str>) -> Option<&'a str> {
+        let configured = self.file.daemon.as_ref().and_then(|daemon| daemon.value.profile.as_ref());
+        requested.or(configured.map(|at| at.value.as_str())).filter(|name| !name.is_empty())
+    }
+
+    /// All profiles, by name.
+    pub fn profiles(&self) -> Vec<ProfileSummary> {
+        let summary = |(name, profile): (&String, &Located<Profile>)| ProfileSummary {
+            name: name.clone(),
+            description: profile.value.description.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
+            servers: self
+                .servers
+                .iter()
+                .filter(|server| includes(&profile.value, server))
+                .map(|server| server.spec.id.clone())
+                .collect(),
+        };
+        self.profile_tables().into_iter().flatten().map(summary).collect()
+    }
+
+    /// The file that was read; `None` for the built-in defaults alone.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// `[daemon]`.
+    pub fn daemon(&self) -> &DaemonSettings {
+        &self.daemon
+    }
+
+    /// `[logs]`.
+    pub fn logs(&self) -> LogSettings {
+        self.logs
+    }
+
+    /// `[start]`.
+    pub fn start(&self) -> StartSettings {
+        self.start
+    }
+
+    /// The table `[extensions.NAME]` as it is written; `None` where the configuration has none of that name.
+    ///
+    /// Its keys belong to the component of that name, which reads them with
+    /// [`try_into`](toml::Table::try_into): `table.clone().try_into::<Settings>()`.
+    pub fn extension(&self, name: &str) -> Option<&toml::Table> {
+        self.extension_tables().find_map(|(known, at)| (known == name).then_some(&at.value))
+    }
+
+    /// Every `[extensions.NAME]` by name, with its place: for a message about a component that is not compiled in.
+    pub fn extensions(&self) -> impl Iterator<Item = (&str, &Location)> {
+        self.extension_tables().map(|(name, at)| (name, &at.location))
+    }
+
+    /// The folder with more detector packs, absolute.
+    pub fn detectors_dir(&self) -> Option<&Path> {
+        self.detectors_dir.as_deref()
+    }
+
+    /// The folder with more flag dialects, absolute.
+    pub fn dialects_dir(&self) -> Option<&Path> {
+        self.dialects_dir.as_deref()
+    }
+
+    /// The folders that are scanned for models, absolute.
+    pub fn model_dirs(&self) -> &[PathBuf] {
+        &self.model_dirs
+    }
+
+    /// The address that servers without one of their own bind.
+    pub fn host(&self) -> &str {
+        &self.common.host
+    }
+
+    /// The first port for servers without one of their own.
+    pub fn first_port(&self) -> u16 {
+        self.first_port
+    }
+
+    /// Every server, the written ones first, with all but what depends on the profile: its options, and whether it is enabled
+    /// there.
+    pub fn servers(&self) -> impl Iterator<Item = &ServerSpec> {
+        self.servers.iter().map(|server| &*server.spec)
+    }
+
+    /// Checks the profiles against all servers that there are.
+    pub(crate) fn check_profiles(&self) -> Vec<ConfigProblem> {
+        let servers = self.servers().map(|spec| (&spec.id, spec.tier.as_deref())).collect();
+        let mut checker = CrossChecker { file: &self.file, written: &self.written, problems: Vec::new() };
+        checker.profiles(&KnownServers { servers, undecided: Undecided::Nothing });
+        checker.problems
+    }
+
+    fn extension_tables(&self) -> impl Iterator<Item = (&str, &Located<toml::Table>)> {
+        self.file.extensions.iter().flat_map(|at| &at.value).map(|(name, table)| (name.as_str(), table))
+    }
+
+    fn profile_tables(&self) -> Option<&BTreeMap<String, Located<Profile>>> {
+        self.file.profiles.as_ref().map(|at| &at.value)
+    }
+
+    fn chosen(&self, requested: Option<&str>) -> Result<Option<&Profile>, ConfigProblems> {
+        let Some(name) = self.active_profile(requested) else { return Ok(None) };
+        let tables = self.profile_tables();
+        match tables.and_then(|tables| tables.get(name)) {
+            Some(profile) => Ok(Some(&profile.value)),
+            None => {
+                let known = tables.into_iter().flat_map(BTreeMap::keys).map(String::as_str);
+                Err(profiles::unknown(&Location::Argument("--profile"), name, known).into())
+            }
+        }
+    }
+}
+
+fn includes(profile: &Profile, server: &Resolvable) -> bool {
+    let mut selectors = profile.servers.iter().flat_map(|servers| &servers.value);
+    selectors.any(|selector| selector.value.matches(&server.spec.id, server.spec.tier.as_deref()))
+}
+
+impl Resolvable {
+    pub(crate) fn of(
+        specs: &SpecBuilder<'_>,
+        planned: &IdentifiedServer<'_>,
+        common: &SharedDefaults,
+    ) -> Result<Self, ConfigProblems> {
+        let spec = specs.server(planned, common)?;
+        let flags = planned.written.flags.as_ref().map(|at| at.value.own()).unwrap_or_default();
+        Ok(Self { enabled: spec.enabled, spec: Arc::new(spec), flags })
+    }
+}
+
+fn document(name: &str, text: ArcStr, layer: Layer) -> Arc<Document> {
+    Arc::new(Document { name: name.to_owned(), text, layer })
+}
+
+fn read_tree(document: &Arc<Document>) -> Result<toml_tree::TomlNode, ConfigProblems> {
+    toml_tree::parse(document).map_err(sorted)
+}
+
+/// In the order of the file; what lies outside it comes last.
+pub(crate) fn sorted(mut problems: Vec<ConfigProblem>) -> ConfigProblems {
+    problems.sort_by_key(|problem| problem.location.line_and_column().unwrap_or((usize::MAX, 0)));
+    problems.dedup();
+    ConfigProblems(problems)
+}

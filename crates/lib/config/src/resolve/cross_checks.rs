@@ -1,0 +1,207 @@
+//! Cross-field validation: values that contradict each other, and keys that do not belong in their table.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use llama_warden_events::Signal;
+
+use crate::address::is_host_name;
+use crate::file::provenance::WrittenKeys;
+use crate::file::reader::{Located, overlay};
+use crate::file::tables::{ConfigFile, Hooks, Restart, Server, Stop};
+use crate::file::values::SingleLine;
+use crate::problem::{ConfigProblem, Location};
+use crate::settings::OnDaemonDeath;
+
+/// Checks the merged file and collects problems.
+pub(crate) struct CrossChecker<'a> {
+    pub(crate) file: &'a ConfigFile,
+    pub(crate) written: &'a WrittenKeys,
+    pub(crate) problems: Vec<ConfigProblem>,
+}
+
+/// Signals that never end a process, so a rung of the stop ladder must not use them.
+const HARMLESS: [&str; 8] = ["CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "WINCH"];
+
+/// Valid sizes of the ring of one output stream, in bytes. A stack trace does not fit below; above, the two streams of a
+/// few servers exhaust the machine.
+const RING_BYTES: RangeInclusive<u64> = 4 << 10..=1 << 30;
+
+/// Longest path of a unix socket: `sun_path` has 108 bytes and ends in a NUL (`unix(7)`).
+const MAX_SOCKET_PATH: usize = 107;
+
+impl CrossChecker<'_> {
+    /// Checks everything except identities and profiles.
+    pub(crate) fn values(&mut self) {
+        let file = self.file;
+        self.daemon();
+        if let Some(ring) = file.logs.as_ref().and_then(|logs| logs.value.ring.as_ref())
+            && !RING_BYTES.contains(&ring.value.0)
+        {
+            self.refuse(&ring.location, "`logs.ring` is out of range", "write a size from 4KiB to 1GiB");
+        }
+        if let Some(stop) = &file.stop {
+            self.ladder(&stop.value);
+        }
+        if let Some(restart) = &file.restart {
+            self.delays(&restart.value);
+        }
+        if let Some(llama_server) = &file.llama_server {
+            let section = &llama_server.value;
+            self.variables(section.env.as_ref());
+            self.not_empty("llama-server.binary", section.binary.as_ref());
+            if let Some(host) = &section.host {
+                self.shared_host(host);
+            }
+        }
+        if let Some(readiness) = &file.readiness {
+            self.detector(readiness.value.detector.as_ref());
+        }
+        for server in file.servers.iter().flat_map(|servers| &servers.value) {
+            self.server(&server.value);
+        }
+        self.sockets();
+    }
+
+    fn daemon(&mut self) {
+        let death = self.file.daemon.as_ref().and_then(|daemon| daemon.value.on_daemon_death.as_ref());
+        if let Some(Located { value: OnDaemonDeath::Adopt, location }) = death {
+            self.refuse(location, "`on-daemon-death = \"adopt\"` is not built yet", "use \"kill\"");
+        }
+    }
+
+    fn server(&mut self, server: &Server) {
+        self.not_empty("model", server.model.as_ref());
+        self.not_empty("binary", server.binary.as_ref());
+        self.variables(server.env.as_ref());
+        if let Some(host) = &server.host {
+            self.host(host);
+        }
+        if let Some(stop) = &server.stop {
+            self.ladder(&stop.value);
+        }
+        if let Some(restart) = &server.restart
+            && let Some(merged) = overlay(self.file.restart.clone(), Some(restart.clone()))
+        {
+            self.delays(&merged.value);
+        }
+        if let Some(readiness) = &server.readiness {
+            self.detector(readiness.value.detector.as_ref());
+            if let Some(directory) = &readiness.value.detectors_dir {
+                let message = "`detectors-dir` is for all servers";
+                self.refuse(&directory.location, message, "set it in [readiness]");
+            }
+        }
+        if let Some(hooks) = &server.hooks {
+            self.hooks(&hooks.value);
+        }
+    }
+
+    fn not_empty(&mut self, key: &str, line: Option<&Located<SingleLine>>) {
+        if let Some(line) = line.filter(|line| line.value.0.is_empty()) {
+            self.refuse(&line.location, format!("`{key}` is empty"), "write a path, or remove the key");
+        }
+    }
+
+    fn detector(&mut self, detector: Option<&Located<String>>) {
+        if let Some(detector) = detector.filter(|detector| detector.value.is_empty()) {
+            self.refuse(&detector.location, "`detector` is empty", "write \"auto\" or the name of a pack");
+        }
+    }
+
+    /// A second TERM or INT deadlocks or aborts a llama-server, whatever lies between them (measured;
+    /// `LLAMA_SERVER.md`, sections 1 and 6).
+    fn ladder(&mut self, stop: &Stop) {
+        let Some(ladder) = &stop.ladder else { return };
+        if ladder.value.is_empty() {
+            let help = "name one signal, such as [\"TERM\"]; for KILL at once set grace = \"0s\"";
+            self.refuse(&ladder.location, "`ladder` is empty", help);
+        }
+        for (index, signal) in ladder.value.iter().enumerate() {
+            let name = signal.value.to_string();
+            if let Some(first) = ladder.value[..index].iter().find(|earlier| earlier.value == signal.value) {
+                let problem = ConfigProblem::error(&signal.location, format!("{name} is twice in the ladder"));
+                let help = "send each signal once: a second TERM or INT makes llama-server hang";
+                self.problems.push(problem.related(&first.location, "the first one").help(help));
+            } else if signal.value == Signal::KILL {
+                self.refuse(&signal.location, "KILL is the last rung by itself", "remove it from the ladder");
+            } else if HARMLESS.contains(&name.as_str()) {
+                self.refuse(&signal.location, format!("{name} does not end a process"), "use TERM, INT or QUIT");
+            }
+        }
+    }
+
+    fn delays(&mut self, restart: &Restart) {
+        let delay = |at: Option<&Located<Duration>>| at.map(|at| at.value);
+        let (initial, max) = (restart.initial_delay.as_ref(), restart.max_delay.as_ref());
+        if let (Some(first), Some(longest)) = (delay(initial), delay(max))
+            && first > longest
+            && let Some(written) = initial.filter(|at| !at.location.is_built_in()).or(max)
+        {
+            let message = format!("`initial-delay` ({first:?}) is longer than `max-delay` ({longest:?})");
+            self.refuse(&written.location, message, "make `max-delay` the longer one");
+        }
+    }
+
+    fn hooks(&mut self, hooks: &Hooks) {
+        let all = [&hooks.pre_start, &hooks.post_ready, &hooks.pre_stop, &hooks.post_exit];
+        for hook in all.into_iter().flatten().filter(|hook| hook.value.is_empty()) {
+            self.refuse(
+                &hook.location,
+                "the hook has no command",
+                "write [\"program\", \"argument\"], or remove the key",
+            );
+        }
+    }
+
+    fn variables(&mut self, variables: Option<&Located<BTreeMap<String, Located<String>>>>) {
+        for (name, value) in variables.iter().flat_map(|variables| &variables.value) {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                let message = format!("`{}` is not the name of a variable", name.escape_debug());
+                self.refuse(&value.location, message, "a name has at least one character, and neither `=` nor NUL");
+            }
+        }
+    }
+
+    fn host(&mut self, host: &Located<SingleLine>) {
+        let text = &host.value.0;
+        if text.ends_with(".sock") {
+            if text.len() > MAX_SOCKET_PATH {
+                self.refuse(&host.location, "the path of the unix socket is too long", "at most 107 bytes");
+            }
+        } else if !is_host_name(text) && text.parse::<std::net::Ipv6Addr>().is_err() {
+            let help =
+                "write a host name, a number such as \"127.0.0.1\", or the path of a unix socket that ends in .sock";
+            self.refuse(&host.location, format!("`{}` is not a host", text.escape_debug()), help);
+        }
+    }
+
+    fn shared_host(&mut self, host: &Located<SingleLine>) {
+        if host.value.0.ends_with(".sock") {
+            self.refuse(&host.location, "servers cannot share a unix socket", "set `host` of each server");
+        } else {
+            self.host(host);
+        }
+    }
+
+    fn sockets(&mut self) {
+        let mut seen: BTreeMap<&str, &Location> = BTreeMap::new();
+        let servers = self.file.servers.iter().flat_map(|servers| &servers.value);
+        for host in servers.filter_map(|server| server.value.host.as_ref()) {
+            let path = host.value.0.as_str();
+            if !path.ends_with(".sock") {
+                continue;
+            }
+            if let Some(first) = seen.insert(path, &host.location) {
+                let problem =
+                    ConfigProblem::error(&host.location, format!("two servers bind `{path}`: this one and {first}"));
+                self.problems.push(problem.related(first, "the first one").help("give each server its own socket"));
+            }
+        }
+    }
+
+    fn refuse(&mut self, location: &Location, message: impl Into<String>, help: &str) {
+        self.problems.push(ConfigProblem::error(location, message).help(help));
+    }
+}

@@ -1,0 +1,172 @@
+//! Assigns every configured server its id and port, and reports duplicates.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use llama_warden_events::ServerId;
+
+use crate::file::reader::Located;
+use crate::file::tables::Server;
+use crate::problem::{ConfigProblem, Location};
+use crate::resolve::cross_checks::CrossChecker;
+use crate::resolve::profiles::{KnownServers, Undecided};
+
+/// Every server that has an id and a port, in the order of the file.
+pub(crate) struct Identities<'a> {
+    pub(crate) servers: Vec<IdentifiedServer<'a>>,
+    /// Whether every configured server got an id and a port.
+    pub(crate) is_complete: bool,
+}
+
+/// A server with its identity.
+pub(crate) struct IdentifiedServer<'a> {
+    pub(crate) id: ServerId,
+    pub(crate) port: u16,
+    pub(crate) written: &'a Server,
+}
+
+impl<'a> Identities<'a> {
+    /// The servers that profiles can select, before the model files are read.
+    pub(crate) fn known(&self, model_dirs: &[PathBuf]) -> KnownServers<'_> {
+        let tier = |server: &IdentifiedServer<'a>| server.written.tier.as_ref().map(|tier| tier.value.0.as_str());
+        let undecided = if !self.is_complete || !model_dirs.is_empty() {
+            Undecided::Servers
+        } else if self.servers.iter().any(|server| tier(server).is_none()) {
+            Undecided::Tiers
+        } else {
+            Undecided::Nothing
+        };
+        KnownServers { servers: self.servers.iter().map(|server| (&server.id, tier(server))).collect(), undecided }
+    }
+}
+
+impl<'a> CrossChecker<'a> {
+    /// Gives each server its id and port; duplicates are problems that name both.
+    pub(crate) fn identities(&mut self) -> Identities<'a> {
+        let written: &[Located<Server>] = self.file.servers.as_ref().map_or(&[], |servers| &servers.value);
+        let ids: Vec<Option<ServerId>> =
+            written.iter().enumerate().map(|(index, server)| self.identify(index, server)).collect();
+        self.unique_ids(written, &ids);
+        let ports = self.ports(written);
+        let servers =
+            ids.into_iter().zip(ports).zip(written).filter_map(|((id, port), server)| {
+                Some(IdentifiedServer { id: id?, port: port?, written: &server.value })
+            });
+        let servers: Vec<_> = servers.collect();
+        let is_readable = self.file.servers.is_some() || !self.written.contains("servers");
+        Identities { is_complete: is_readable && servers.len() == written.len(), servers }
+    }
+
+    fn identify(&mut self, index: usize, server: &Located<Server>) -> Option<ServerId> {
+        let model = server.value.model.as_ref();
+        if model.is_none() && !self.written.contains(&format!("servers[{index}].model")) {
+            let problem = ConfigProblem::error(&server.location, "this server has no key `model`");
+            self.problems.push(problem.help("add model = \"path/to/model.gguf\""));
+        }
+        if let Some(id) = &server.value.id {
+            return Some(id.value.clone());
+        }
+        let model = model.filter(|_| !self.written.contains(&format!("servers[{index}].id")))?;
+        let derived = derived_id(&model.value.0);
+        if derived.is_none() {
+            let problem = ConfigProblem::error(&model.location, "no id can be derived from the model's file name");
+            self.problems.push(problem.help("give the server a key `id`"));
+        }
+        derived
+    }
+
+    fn unique_ids(&mut self, servers: &[Located<Server>], ids: &[Option<ServerId>]) {
+        let mut seen: BTreeMap<&ServerId, Location> = BTreeMap::new();
+        for (server, id) in servers.iter().zip(ids) {
+            let Some(id) = id else { continue };
+            let written = server.value.id.as_ref().map(|id| &id.location);
+            let location =
+                written.or(server.value.model.as_ref().map(|model| &model.location)).unwrap_or(&server.location);
+            if let Some(first) = seen.get(id) {
+                let problem =
+                    ConfigProblem::error(location, format!("two servers are called `{id}`: this one and {first}"));
+                self.problems.push(problem.related(first, "the first one").help("give one of them another `id`"));
+            } else {
+                seen.insert(id, location.clone());
+            }
+        }
+    }
+
+    fn ports(&mut self, servers: &[Located<Server>]) -> Vec<Option<u16>> {
+        let mut taken: BTreeMap<u16, Location> = BTreeMap::new();
+        if let Some(listen) = self.file.daemon.as_ref().and_then(|daemon| daemon.value.listen.as_ref())
+            && let Some(tcp) = listen.value.tcp()
+        {
+            taken.insert(tcp.port, listen.location.clone());
+        }
+        for port in servers.iter().filter_map(|server| server.value.port.as_ref()) {
+            let number = port.value.get();
+            if let Some(first) = taken.get(&number) {
+                let problem =
+                    ConfigProblem::error(&port.location, format!("port {number} is taken twice: here and {first}"));
+                self.problems.push(problem.related(first, "taken here").help("choose another port, or leave it out"));
+            } else {
+                taken.insert(number, port.location.clone());
+            }
+        }
+        let first_port = self.file.llama_server.as_ref().and_then(|section| section.value.first_port.as_ref());
+        let mut free = first_port.map_or(1, |port| port.value.get())..=u16::MAX;
+        let mut next_free = || free.find(|port| !taken.contains_key(port));
+        let chosen = servers
+            .iter()
+            .map(|server| server.value.port.as_ref().map(|port| port.value.get()).or_else(&mut next_free));
+        let ports: Vec<Option<u16>> = chosen.collect();
+        if let Some((server, _)) = servers.iter().zip(&ports).find(|(_, port)| port.is_none()) {
+            let problem = ConfigProblem::error(
+                &server.location,
+                "no port from `llama-server.first-port` up is left for this server",
+            );
+            self.problems.push(problem.help("lower `first-port`, or give the server a key `port`"));
+        }
+        ports
+    }
+}
+
+/// An id from a model's file name: lower case, without `.gguf` and the number of a shard, `-` for what an id cannot
+/// hold. `None` where nothing is left.
+pub(crate) fn derived_id(model: &str) -> Option<ServerId> {
+    let name = Path::new(model).file_name()?.to_str()?.to_lowercase();
+    let stem = name.strip_suffix(".gguf").unwrap_or(&name);
+    let stem = without_shard(stem);
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let text: String = stem.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
+    let text = text.trim_start_matches(['-', '.']);
+    ServerId::new(&text[..text.len().min(ServerId::MAX_LEN)]).ok()
+}
+
+/// `model-00001-of-00003` is a part of `model`.
+fn without_shard(stem: &str) -> &str {
+    let is_number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mut parts = stem.rsplitn(4, '-');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(count), Some("of"), Some(index), Some(name)) if is_number(count) && is_number(index) => name,
+        _ => stem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_derived_from_the_file_name_of_the_model() {
+        for (model, id) in [
+            ("models/Qwen3-8B-Q4_K_M.gguf", Some("qwen3-8b-q4_k_m")),
+            ("Big-00001-of-00003.gguf", Some("big")),
+            ("Not-0001-of-00003.gguf", Some("not-0001-of-00003")),
+            ("--host", Some("host")),
+            ("my model (1).GGUF", Some("my-model--1-")),
+            (".gguf", None),
+            ("..", None),
+        ] {
+            assert_eq!(derived_id(model).as_ref().map(ServerId::as_str), id, "{model}");
+        }
+        let long = format!("{}.gguf", "x".repeat(200));
+        assert_eq!(derived_id(&long).map(|id| id.as_str().len()), Some(ServerId::MAX_LEN));
+    }
+}

@@ -1,0 +1,12 @@
+//! From the merged file to settings and server specifications: cross-field validation, identities, profiles, defaults.
+
+pub(crate) mod configuration;
+pub(crate) mod cross_checks;
+mod dedup;
+pub(crate) mod defaults;
+pub(crate) mod discovered;
+pub(crate) mod flags;
+pub(crate) mod identities;
+pub(crate) mod profiles;
+mod restart_only;
+pub(crate) mod warnings;

@@ -1,0 +1,116 @@
+//! Checks profiles: names, selectors that match no server, and the profile to start.
+
+use llama_warden_events::ServerId;
+
+use crate::file::reader::Located;
+use crate::file::selector::Selector;
+use crate::problem::suggest::suggestion;
+use crate::problem::{ConfigProblem, Location};
+use crate::resolve::cross_checks::CrossChecker;
+
+/// The servers that profiles can select.
+#[derive(Debug)]
+pub(crate) struct KnownServers<'a> {
+    /// The id of each server, and its tier where that is known.
+    pub(crate) servers: Vec<(&'a ServerId, Option<&'a str>)>,
+    pub(crate) undecided: Undecided,
+}
+
+/// What is unknown before the model files are read, or while the file has other problems. A selector of that kind is not
+/// reported: it may match a server that is found later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Undecided {
+    /// All servers and tiers are known.
+    Nothing,
+    /// Some servers have no tier yet.
+    Tiers,
+    /// More servers may be found.
+    Servers,
+}
+
+impl KnownServers<'_> {
+    /// Whether a selector certainly matches no server.
+    fn lacks(&self, selector: &Selector) -> bool {
+        let undecided = match self.undecided {
+            Undecided::Nothing => false,
+            Undecided::Tiers => matches!(selector, Selector::Tier(_)),
+            Undecided::Servers => true,
+        };
+        !undecided && !self.servers.iter().any(|(id, tier)| selector.matches(id, *tier))
+    }
+}
+
+/// The problem of a profile that is not configured, with the nearest known name.
+pub(crate) fn unknown<'a>(location: &Location, name: &str, known: impl Iterator<Item = &'a str>) -> ConfigProblem {
+    let problem = ConfigProblem::error(location, format!("there is no profile `{name}`"));
+    match suggestion(name, known) {
+        Some(help) => problem.help(help),
+        None => problem.help("declare it as a table [profiles.NAME]"),
+    }
+}
+
+impl CrossChecker<'_> {
+    /// Checks the name and the members of every profile, and that the profile to start exists.
+    pub(crate) fn profiles(&mut self, known: &KnownServers<'_>) {
+        let file = self.file;
+        let empty = Default::default();
+        let profiles = file.profiles.as_ref().map_or(&empty, |profiles| &profiles.value);
+        for (name, profile) in profiles {
+            if ServerId::new(name).is_err() {
+                let problem = ConfigProblem::error(&profile.location, format!("`{name}` is not the name of a profile"));
+                self.problems.push(problem.help("a name is 1 to 64 letters, digits, `.`, `_` and `-`"));
+            }
+            match &profile.value.servers {
+                Some(servers) if servers.value.is_empty() => {
+                    let problem = ConfigProblem::error(&servers.location, format!("profile `{name}` has no servers"));
+                    self.problems.push(problem.help("name at least one id or glob, or remove the profile"));
+                }
+                Some(servers) => servers.value.iter().for_each(|selector| self.selector(name, selector, known)),
+                None if self.written.contains(&format!("profiles.{name}.servers")) => {}
+                None => {
+                    let problem =
+                        ConfigProblem::error(&profile.location, format!("profile `{name}` has no key `servers`"));
+                    self.problems.push(problem.help("add servers = [\"…\"] with ids or globs"));
+                }
+            }
+        }
+        if let Some(active) = file.daemon.as_ref().and_then(|daemon| daemon.value.profile.as_ref())
+            && !active.value.is_empty()
+            && !profiles.contains_key(&active.value)
+        {
+            self.problems.push(unknown(&active.location, &active.value, profiles.keys().map(String::as_str)));
+        }
+    }
+
+    fn selector(&mut self, profile: &str, selector: &Located<Selector>, known: &KnownServers<'_>) {
+        if !known.lacks(&selector.value) {
+            return;
+        }
+        let problem = match &selector.value {
+            Selector::Id(name) if selector.value.is_plain() => {
+                let ids = known.servers.iter().map(|(id, _)| id.as_str());
+                let help = suggestion(name, ids).unwrap_or_else(|| "add a [[servers]] table for it".into());
+                ConfigProblem::error(
+                    &selector.location,
+                    format!("profile `{profile}` names the unknown server `{name}`"),
+                )
+                .help(help)
+            }
+            Selector::Id(glob) => {
+                let problem = ConfigProblem::error(
+                    &selector.location,
+                    format!("profile `{profile}`: no server matches `{glob}`"),
+                );
+                problem.help("write a glob that matches at least one id")
+            }
+            Selector::Tier(glob) => {
+                let problem = ConfigProblem::error(
+                    &selector.location,
+                    format!("profile `{profile}`: no server has a tier like `{glob}`"),
+                );
+                problem.help("set the key `tier` of the servers that are meant")
+            }
+        };
+        self.problems.push(problem);
+    }
+}

@@ -1,0 +1,166 @@
+//! Warnings about a valid configuration: missing files, secrets that other users can read, an open address without a token.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use llama_warden_events::Signal;
+
+use crate::environment::is_executable;
+use crate::file::flag_table::FlagTable;
+use crate::file::reader::Located;
+use crate::file::tables::{Hooks, Server, Stop};
+use crate::file::values::SingleLine;
+use crate::problem::ConfigProblem;
+use crate::resolve::configuration::Configuration;
+use crate::server_spec::HooksSpec;
+
+/// What to do where PATH has no llama-server.
+const NO_LLAMA_SERVER: &str = "install llama.cpp, or set `binary` to the path of a llama-server";
+/// What to do where PATH has no such command.
+const NO_COMMAND: &str = "install it, or write the path of the command";
+
+impl Configuration {
+    /// Everything that is valid and probably a mistake. Checks files anew at each call, since they may have come or gone.
+    pub fn warnings(&self) -> Vec<ConfigProblem> {
+        let mut warnings = Vec::new();
+        self.daemon_warnings(&mut warnings);
+        let file = &self.file;
+        secret_flags(file.flags.as_ref(), &mut warnings);
+        ladder(file.stop.as_ref(), &mut warnings);
+        for profile in file.profiles.iter().flat_map(|profiles| profiles.value.values()) {
+            secret_flags(profile.value.flags.as_ref(), &mut warnings);
+        }
+        let servers = file.servers.iter().flat_map(|servers| &servers.value);
+        for (server, spec) in servers.zip(self.servers()) {
+            let Server { model, api_key_file, binary, flags, hooks, stop, .. } = &server.value;
+            // A `pre-start` command may download the model.
+            if spec.hooks.pre_start.is_none() {
+                missing(model.as_ref(), &spec.model, "the model", &mut warnings);
+                not_gguf(model.as_ref(), &spec.model, &mut warnings);
+            }
+            if let Some(path) = &spec.api_key_file {
+                missing(api_key_file.as_ref(), path, "the api key file", &mut warnings);
+            }
+            if let Some(binary) = binary {
+                self.missing_program(binary, &spec.binary, NO_LLAMA_SERVER, &mut warnings);
+            }
+            if let Some(hooks) = hooks {
+                self.missing_commands(&hooks.value, &spec.hooks, &mut warnings);
+            }
+            secret_flags(flags.as_ref(), &mut warnings);
+            ladder(stop.as_ref(), &mut warnings);
+        }
+        let shared = file.llama_server.as_ref().and_then(|section| section.value.binary.as_ref());
+        let user = servers_of_shared_binary(self);
+        if let (Some(binary), Some(path)) = (shared, user) {
+            self.missing_program(binary, path, NO_LLAMA_SERVER, &mut warnings);
+        }
+        warnings
+    }
+
+    fn daemon_warnings(&self, warnings: &mut Vec<ConfigProblem>) {
+        let Some(daemon) = self.file.daemon.as_ref().map(|at| &at.value) else { return };
+        if let Some(path) = &self.daemon().token_file {
+            missing(daemon.token_file.as_ref(), path, "the token file", warnings);
+        } else if let (Some(listen), Some(tcp)) = (&daemon.listen, &self.daemon().listen)
+            && !tcp.is_loopback()
+        {
+            let message = format!("{tcp} can be reached from other machines and there is no `token-file`");
+            let help = "set `token-file`; without it only /livez, /readyz, /metrics and /api/v1/sd answer there";
+            warnings.push(ConfigProblem::warning(&listen.location, message).help(help));
+        }
+    }
+
+    fn missing_commands(&self, written: &Hooks, spec: &HooksSpec, warnings: &mut Vec<ConfigProblem>) {
+        let hooks = [
+            (&written.pre_start, &spec.pre_start),
+            (&written.post_ready, &spec.post_ready),
+            (&written.pre_stop, &spec.pre_stop),
+            (&written.post_exit, &spec.post_exit),
+        ];
+        for (written, argv) in hooks {
+            let written = written.as_ref().and_then(|hook| hook.value.first());
+            let program = argv.as_ref().and_then(|argv| argv.first());
+            if let (Some(written), Some(program)) = (written, program) {
+                self.missing_program(written, Path::new(program), NO_COMMAND, warnings);
+            }
+        }
+    }
+
+    /// `not_in_path` is what to do about a name that PATH does not have.
+    fn missing_program(
+        &self,
+        written: &Located<SingleLine>,
+        path: &Path,
+        not_in_path: &str,
+        warnings: &mut Vec<ConfigProblem>,
+    ) {
+        if path.components().count() > 1 {
+            missing(Some(written), path, "the executable", warnings);
+            if path.is_file() && !is_executable(path) {
+                let message = format!("{} is not executable", path.display());
+                let help = format!("run `chmod +x {}`, or name another file", path.display());
+                warnings.push(ConfigProblem::warning(&written.location, message).help(help));
+            }
+        } else if !self.environment.finds_program(path) {
+            let message = format!("there is no `{}` in PATH", path.display());
+            warnings.push(ConfigProblem::warning(&written.location, message).help(not_in_path));
+        }
+    }
+}
+
+/// The executable of the servers that do not name one of their own; `None` where there are none.
+fn servers_of_shared_binary(configuration: &Configuration) -> Option<&Path> {
+    let written = configuration.file.servers.iter().flat_map(|servers| &servers.value);
+    // Servers that were discovered follow the written ones, and name nothing.
+    let own = written.map(|server| server.value.binary.is_some()).chain(std::iter::repeat(false));
+    let mut sharing = configuration.servers().zip(own).filter(|(_, has_own)| !has_own);
+    sharing.next().map(|(spec, _)| &*spec.binary)
+}
+
+fn missing(written: Option<&Located<SingleLine>>, path: &Path, what: &str, warnings: &mut Vec<ConfigProblem>) {
+    if let Some(written) = written.filter(|_| !path.is_file()) {
+        let state = if path.exists() { "is not a file" } else { "does not exist" };
+        let message = format!("{what} {} {state}", path.display());
+        warnings.push(
+            ConfigProblem::warning(&written.location, message)
+                .help("relative paths are relative to the configuration file"),
+        );
+    }
+}
+
+/// Warns of a model that does not begin with `GGUF`. An unreadable file is not reported: the daemon may run as another user
+/// than this check.
+fn not_gguf(written: Option<&Located<SingleLine>>, path: &Path, warnings: &mut Vec<ConfigProblem>) {
+    let Some(written) = written.filter(|_| path.is_file()) else { return };
+    if first_bytes(path).is_ok_and(|bytes| bytes != b"GGUF") {
+        let message = format!("the model {} is not a GGUF file", path.display());
+        let help = "name a file that begins with `GGUF`, or fetch it again if it should be one";
+        warnings.push(ConfigProblem::warning(&written.location, message).help(help));
+    }
+}
+
+/// The first four, or fewer of a shorter file.
+fn first_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(4).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn secret_flags(flags: Option<&Located<FlagTable>>, warnings: &mut Vec<ConfigProblem>) {
+    if let Some(key) = flags.and_then(|flags| flags.value.0.get("api-key")) {
+        let message = "an `api-key` on the command line can be read by every user of this machine";
+        let help = "write the key into a file and set the server's key `api-key-file`";
+        warnings.push(ConfigProblem::warning(&key.location, message).help(help).without_excerpt());
+    }
+}
+
+fn ladder(stop: Option<&Located<Stop>>, warnings: &mut Vec<ConfigProblem>) {
+    let Some(ladder) = stop.and_then(|stop| stop.value.ladder.as_ref()) else { return };
+    let mut polite = ladder.value.iter().filter(|signal| [Signal::TERM, Signal::INT].contains(&signal.value));
+    if let (Some(first), Some(second)) = (polite.next(), polite.next()) {
+        let message = format!("{} after {} makes some builds of llama-server hang or abort", second.value, first.value);
+        warnings.push(ConfigProblem::warning(&second.location, message).help("keep one of TERM and INT"));
+    }
+}

@@ -1,0 +1,271 @@
+//! [`ServerSpec`] and its parts: one validated server with every default filled in.
+//!
+//! Invariants: paths are absolute, ids and ports are unique in the fleet, durations are in range.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use llama_warden_events::{ServerCard, ServerId, Signal};
+
+use crate::arc_str::ArcStr;
+
+/// All servers of a configuration, by id. Cheap to clone.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Fleet {
+    servers: Arc<BTreeMap<ServerId, Arc<ServerSpec>>>,
+}
+
+impl Fleet {
+    /// Collects specs; of two with one id the later one wins (validation lets that never happen).
+    pub fn new<S: Into<Arc<ServerSpec>>>(specs: impl IntoIterator<Item = S>) -> Self {
+        let servers = specs.into_iter().map(Into::into).map(|spec| (spec.id.clone(), spec)).collect();
+        Self { servers: Arc::new(servers) }
+    }
+
+    /// The spec of one server.
+    pub fn get(&self, server: &str) -> Option<&Arc<ServerSpec>> {
+        self.servers.get(server)
+    }
+
+    /// All specs, by id.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<ServerSpec>> {
+        self.servers.values()
+    }
+
+    /// Whether no server is configured.
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+    }
+}
+
+/// One server, every default filled in. Servers with equal settings share them by `Arc`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerSpec {
+    /// Its name.
+    pub id: ServerId,
+    /// Its name for people.
+    pub display_name: ArcStr,
+    /// The model file, absolute.
+    pub model: PathBuf,
+    /// The port, 1 to 65535, unique in the fleet.
+    pub port: u16,
+    /// The address that the server binds, or the path of a unix socket (ends in `.sock`).
+    pub host: ArcStr,
+    /// Whether it is started by itself.
+    pub enabled: bool,
+    /// Quantisation or another class of quality.
+    pub tier: Option<ArcStr>,
+    /// Whether the model thinks before it answers.
+    pub thinking: bool,
+    /// The executable: an absolute path, or a bare name that is looked up in PATH at launch.
+    pub binary: Arc<Path>,
+    /// Options by long name without dashes, translated for the build at launch.
+    pub flags: Arc<Flags>,
+    /// Arguments passed verbatim, after everything else.
+    pub args: Vec<String>,
+    /// Set in the child's environment.
+    pub env: Arc<BTreeMap<String, String>>,
+    /// More names, as globs, that the child inherits.
+    pub env_pass: Vec<String>,
+    /// A file whose first line is the key that the server asks clients for.
+    pub api_key_file: Option<PathBuf>,
+    /// How it becomes ready.
+    pub readiness: Arc<ReadinessSpec>,
+    /// How it is stopped.
+    pub stop: Arc<StopSpec>,
+    /// When it is started again.
+    pub restart: Arc<RestartSpec>,
+    /// How a ready server is watched.
+    pub health: Arc<HealthSpec>,
+    /// Commands around its life.
+    pub hooks: Arc<HooksSpec>,
+    /// Bytes kept per output stream.
+    pub log_ring_bytes: usize,
+}
+
+/// One exists per server for as long as the daemon runs.
+const _: () = assert!(size_of::<ServerSpec>() <= 248);
+
+impl ServerSpec {
+    /// The same server with `enabled` set; the same `Arc` if it is set already.
+    #[must_use]
+    pub fn enabled_as(self: &Arc<Self>, enabled: bool) -> Arc<Self> {
+        self.resolved(&self.flags, enabled)
+    }
+
+    /// The same server with these options; the same `Arc` if nothing differs.
+    pub(crate) fn resolved(self: &Arc<Self>, flags: &Arc<Flags>, enabled: bool) -> Arc<Self> {
+        if self.enabled == enabled && self.flags == *flags {
+            return Arc::clone(self);
+        }
+        Arc::new(Self { flags: flags.clone(), enabled, ..Self::clone(self) })
+    }
+
+    /// Whether a process that was launched from `other` must be replaced to fit this specification.
+    pub fn needs_new_process(&self, other: &Self) -> bool {
+        let command = |spec: &Self| {
+            let Self { model, port, host, binary, flags, args, env, env_pass, api_key_file, .. } = spec.clone();
+            (model, port, host, binary, flags, args, env, env_pass, api_key_file)
+        };
+        command(self) != command(other)
+    }
+
+    /// The part of the specification that `ServerConfigured` publishes.
+    pub fn card(&self) -> ServerCard {
+        ServerCard {
+            display_name: String::from(&self.display_name),
+            model: Some(self.model.clone()),
+            port: self.port,
+            host: String::from(&self.host),
+            tier: self.tier.as_ref().map(String::from),
+            thinking: self.thinking,
+            enabled: self.enabled,
+        }
+    }
+}
+
+/// Options by long name without dashes, with where each was set.
+pub type Flags = BTreeMap<String, Flag>;
+
+/// One option.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flag {
+    /// Its value.
+    pub value: FlagValue,
+    /// Who set it. Where a build does not list an option, a default is dropped quietly, a user's with a warning.
+    pub origin: FlagOrigin,
+}
+
+/// The value of an option.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FlagValue {
+    /// `flash-attn = true`: the option is on, or off.
+    Switch(bool),
+    /// `ctx-size = 8192`.
+    Integer(i64),
+    /// `temp = 0.7`.
+    Float(f64),
+    /// `alias = "x"`.
+    Text(String),
+    /// `lora = ["a", "b"]`: the option is given once per value.
+    Many(Vec<String>),
+}
+
+/// Who set an option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlagOrigin {
+    /// The built-in defaults.
+    BuiltIn,
+    /// The configuration: `[flags]`, a profile, or the server.
+    User,
+}
+
+/// `[readiness]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReadinessSpec {
+    /// The hard cap from spawn to ready.
+    pub timeout: Duration,
+    /// What happens at the cap.
+    pub on_timeout: OnTimeout,
+    /// No sign of life for this long means failed; `None` is off.
+    pub stall_timeout: Option<Duration>,
+    /// A pack's name, or `None` to choose by build.
+    pub detector: Option<String>,
+    /// What confirms a ready line.
+    pub confirm: Confirm,
+}
+
+/// What happens to a silent server at the cap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnTimeout {
+    /// It counts as ready, with a warning.
+    AssumeReady,
+    /// It fails with `ready-timeout`.
+    Fail,
+}
+
+/// What confirms a ready line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirm {
+    /// The probe.
+    Health,
+    /// Nothing: the line is trusted.
+    None,
+}
+
+/// `[stop]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StopSpec {
+    /// Time before KILL.
+    pub grace: Duration,
+    /// Signals before KILL; each gets its equal share of the grace. Never the same one twice.
+    pub ladder: Vec<Signal>,
+}
+
+/// `[restart]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestartSpec {
+    /// Which kinds of exit are followed by a restart.
+    pub policy: RestartPolicy,
+    /// Consecutive failures since a stable ready before giving up.
+    pub max_attempts: u32,
+    /// First delay.
+    pub initial_delay: Duration,
+    /// Longest delay.
+    pub max_delay: Duration,
+    /// Ready for this long clears the count.
+    pub stable_after: Duration,
+}
+
+/// When a server is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// The server stays down.
+    Never,
+    /// After a failure.
+    OnFailure,
+    /// After every exit that nobody requested.
+    Always,
+}
+
+/// `[health]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HealthSpec {
+    /// Time between probes.
+    pub interval: Duration,
+    /// Longest answer.
+    pub timeout: Duration,
+    /// Consecutive failed checks before the server counts as not ready, 1 or more. At one more in which it neither answers nor
+    /// computes, it fails.
+    pub failures: u32,
+    /// Time between requests for one token, which find a server that answers and does not work; `None` is off.
+    pub inference: Option<Duration>,
+}
+
+/// Commands around a server's life, as argv arrays without a shell. A program that is a path is absolute.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HooksSpec {
+    /// Before anything is looked at for a launch.
+    pub pre_start: Option<Vec<String>>,
+    /// After ready.
+    pub post_ready: Option<Vec<String>>,
+    /// Before the first signal.
+    pub pre_stop: Option<Vec<String>>,
+    /// After the exit.
+    pub post_exit: Option<Vec<String>>,
+    /// Longest time for each of them, above zero.
+    pub timeout: Duration,
+}
+
+impl HooksSpec {
+    /// Longest time for a command where none is set.
+    pub const TIMEOUT: Duration = Duration::from_secs(30);
+}
+
+impl Default for HooksSpec {
+    fn default() -> Self {
+        Self { pre_start: None, post_ready: None, pre_stop: None, post_exit: None, timeout: Self::TIMEOUT }
+    }
+}

@@ -1,0 +1,88 @@
+//! The trait through which the supervisor estimates and reads memory, and its implementation for this machine.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use llama_warden_config::ServerSpec;
+
+use crate::available::{Available, available, resident};
+use crate::estimate::estimate;
+use crate::gpus::{self, GpuSource, Gpus};
+use crate::requirement::MemoryRequirement;
+
+/// The memory of the machine at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// The machine's memory; `None` where the kernel does not tell.
+    pub host: Option<Available>,
+    /// Its GPUs.
+    pub gpus: Gpus,
+    /// Bytes of the asked processes that are nobody else's and no file's. Those that are gone are missing.
+    pub resident: BTreeMap<u32, u64>,
+}
+
+/// Estimates what servers need and reads what there is. Both block: call them on the blocking pool.
+pub trait MemoryProbe: Send + Sync + fmt::Debug {
+    /// What a server will need; `None` if its model cannot be read.
+    fn estimate(&self, spec: &ServerSpec) -> Option<MemoryRequirement>;
+
+    /// What is there now, and how much of it these processes hold.
+    fn read(&self, pids: &[u32]) -> Reading;
+}
+
+/// Reads this machine.
+#[derive(Debug)]
+pub struct SystemMemoryProbe {
+    root: PathBuf,
+    source: Box<dyn GpuSource>,
+}
+
+impl SystemMemoryProbe {
+    /// A probe with the GPU source that this build was compiled with.
+    pub fn new() -> Self {
+        #[cfg(feature = "nvml")]
+        let source = gpus::NvidiaGpus::default();
+        #[cfg(not(feature = "nvml"))]
+        let source = gpus::NoGpus;
+        Self::at("/", source)
+    }
+
+    /// The same with another root of the file system, and another source for GPUs.
+    pub fn at(root: impl Into<PathBuf>, source: impl GpuSource + 'static) -> Self {
+        Self { root: root.into(), source: Box::new(source) }
+    }
+}
+
+impl Default for SystemMemoryProbe {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemoryProbe for SystemMemoryProbe {
+    fn estimate(&self, spec: &ServerSpec) -> Option<MemoryRequirement> {
+        estimate(spec, gpus::detect(&self.root, self.source.as_ref()).take_layers())
+    }
+
+    fn read(&self, pids: &[u32]) -> Reading {
+        Reading {
+            host: available(&self.root),
+            gpus: gpus::detect(&self.root, self.source.as_ref()),
+            resident: pids.iter().filter_map(|pid| Some((*pid, resident(&self.root, *pid)?))).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_read_and_a_process_that_is_gone_is_missing() {
+        let own = std::process::id();
+        let reading = SystemMemoryProbe::default().read(&[own, u32::MAX]);
+        assert!(reading.host.is_some());
+        assert_eq!(reading.resident.keys().collect::<Vec<_>>(), [&own]);
+    }
+}

@@ -1,0 +1,69 @@
+//! Replaces a file in one step.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+/// What a replaced file survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// The end of this process. A power cut may leave an empty file. Never waits for the disk.
+    Process,
+    /// A power cut, too. Waits for the disk twice, so it belongs on the blocking pool.
+    PowerCut,
+}
+
+/// Writes `bytes` to a file beside `path`, then renames it to `path`: whoever reads `path`, at whatever moment this
+/// process ends, finds the old content or the new one, never a part.
+///
+/// The file beside it is `path` with the extension `new`. Two calls for the same path must not run at once.
+///
+/// # Errors
+/// If the folder cannot be written; the old content then stays.
+pub fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    if durability == Durability::Process {
+        return fs::rename(&new, path);
+    }
+    // The content must be on disk before the name points to it, and the name is on disk only after a sync of its folder.
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match File::open(folder)?.sync_all() {
+        // Some file systems cannot sync a folder. They order the rename themselves, or nothing can.
+        Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+        synced => synced,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_made_replaced_and_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("state.json");
+        for (bytes, durability) in
+            [(&b"one"[..], Durability::PowerCut), (b"two", Durability::Process), (b"", Durability::PowerCut)]
+        {
+            replace_file(&path, bytes, durability).expect("writable");
+            assert_eq!(fs::read(&path).expect("there"), bytes);
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("readable").count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_the_old_content() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("state");
+        fs::write(&path, "old").expect("writable");
+        // A folder of that name: the file beside it cannot be made, whoever runs this test.
+        fs::create_dir(path.with_extension("new")).expect("writable");
+        assert!(replace_file(&path, b"new", Durability::Process).is_err());
+        assert_eq!(fs::read(&path).expect("there"), b"old");
+        assert!(replace_file(&folder.path().join("no/such/folder"), b"", Durability::Process).is_err());
+    }
+}
