@@ -52,18 +52,18 @@ fn a_server_that_answers_503_is_never_assumed_ready() {
             ready_line: ReadyLine::Never,
             ..Script::default()
         };
-        fleet.server_with("patient", loads(), "readiness = { timeout = \"1s\" }");
+        fleet.server_with("unhurried", loads(), "readiness = { timeout = \"1s\" }");
         fleet.server_with("strict", loads(), FAIL_SOON);
         let daemon = sandbox.up(&fleet).await;
         let warned = daemon.event(
-            "patient is warned of",
+            "unhurried is warned of",
             |event| matches!(&event.event, Event::ServerWarned { warning, .. } if warning.as_str() == "loading-past-cap"),
         );
-        assert_eq!(warned.await.server.expect("of a server").as_str(), "patient");
+        assert_eq!(warned.await.server.expect("of a server").as_str(), "unhurried");
         assert_failed(&daemon, "strict", FailureReason::ReadyTimeout).await;
-        assert_eq!(daemon.report("patient").await.phase, PhaseName::Loading);
-        assert_eq!(daemon.count("patient", "ReadyReached").await, 0);
-        assert_eq!(daemon.count("patient", "ServerFailed").await, 0);
+        assert_eq!(daemon.report("unhurried").await.phase, PhaseName::Loading);
+        assert_eq!(daemon.count("unhurried", "ReadyReached").await, 0);
+        assert_eq!(daemon.count("unhurried", "ServerFailed").await, 0);
     });
 }
 

@@ -109,6 +109,7 @@ const ROWS: &[Row] = &[
             "state",
             "bus",
             "component",
+            "support",
             "config",
             "catalog",
             "plugin-files",

@@ -6,13 +6,12 @@ use llama_warden_config::{ConfigSource, Environment, HostEnvironment, ServerSpec
 use llama_warden_daemon::{CommandFailure, LoadedConfig};
 use llama_warden_dialects::BinaryProfile;
 use llama_warden_events::OptionNote;
-use llama_warden_launcher::{
-    EnvironmentPolicy, IdentifyError, NotInPath, Spawner, child_environment, identify, resolve,
-};
+use llama_warden_launcher::{EnvironmentPolicy, IdentifyError, Spawner, child_environment, identify};
+use llama_warden_support::{NotInPath, find_program};
 
 /// The absolute path of an executable that is named by a path or by a name on PATH.
 pub fn find(binary: &Path) -> Result<PathBuf, NotInPath> {
-    resolve(binary, std::env::var_os("PATH").as_deref())
+    find_program(binary, std::env::var_os("PATH").as_deref())
 }
 
 /// The absolute path of an existing executable, for commands that are given one.

@@ -33,6 +33,13 @@ pub struct Extensions {
     pub components: Vec<Extension>,
 }
 
+impl Extensions {
+    /// The names of the components, which are also those of their tables in the configuration.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.components.iter().map(|extension| extension.name).collect()
+    }
+}
+
 impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Extensions")

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{TestDaemon, id, within};
+use common::{ApiFixture, id, within};
 use llama_warden_bus::EventDraft;
 use llama_warden_client::{Client, ClientError, CommandOptions, ServerAction, ShutdownMode};
 use llama_warden_component_kit::PATIENCE;
@@ -19,7 +19,7 @@ fn waiting(wait: Duration) -> CommandOptions {
 
 #[tokio::test]
 async fn a_command_is_answered_with_its_id_at_once() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let answer = daemon.ask("POST /api/v1/servers/slow/start", &[]).await;
     assert_eq!((answer.status, answer.json()["command"].as_u64()), (202, Some(daemon.bus.bus().snapshot().seq.get())));
     assert_eq!(
@@ -31,7 +31,7 @@ async fn a_command_is_answered_with_its_id_at_once() {
 
 #[tokio::test]
 async fn a_wait_ends_with_the_record_when_the_command_is_done() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let answer = daemon.ask("POST /api/v1/servers/good/start?wait=30s", &[]).await;
     assert_eq!((answer.status, answer.json()["phase"].as_str()), (200, Some("ready")));
     assert_eq!(answer.json()["outcome"], serde_json::json!({ "result": "ready" }));
@@ -44,7 +44,7 @@ async fn a_wait_ends_with_the_record_when_the_command_is_done() {
 
 #[tokio::test]
 async fn a_wait_that_is_over_first_ends_with_the_record_of_now() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let asked = Instant::now();
     let answer = daemon.over_tcp().command(ServerAction::Start, &id("slow"), waiting(Duration::from_millis(50))).await;
     let answer = answer.expect("accepted");
@@ -55,7 +55,7 @@ async fn a_wait_that_is_over_first_ends_with_the_record_of_now() {
 
 #[tokio::test]
 async fn a_wait_hears_only_its_own_command() {
-    let mut daemon = TestDaemon::start().await;
+    let mut daemon = ApiFixture::start().await;
     let client = daemon.over_tcp();
     let waiter = tokio::spawn(async move { client.command(ServerAction::Start, &id("slow"), waiting(PATIENCE)).await });
     within(daemon.commands.recv()).await.expect("the owner has it");
@@ -75,7 +75,7 @@ async fn a_wait_hears_only_its_own_command() {
 
 #[tokio::test]
 async fn a_failed_start_is_502_with_the_reason() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let answer = daemon.ask("POST /api/v1/servers/broken/start?wait=30s", &[]).await;
     let problem = answer.json();
     assert_eq!(
@@ -88,7 +88,7 @@ async fn a_failed_start_is_502_with_the_reason() {
 
 #[tokio::test]
 async fn a_refused_command_says_why() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let locked = daemon.ask("POST /api/v1/servers/locked/start", &[]).await;
     assert_eq!((locked.status, locked.json()["reason"].as_str()), (409, Some("wrong-phase")));
     let nobody = daemon.ask("POST /api/v1/servers/nobody/start", &[]).await;
@@ -98,7 +98,7 @@ async fn a_refused_command_says_why() {
 
 #[tokio::test]
 async fn options_reach_the_owner_as_they_were_written() {
-    let mut daemon = TestDaemon::start().await;
+    let mut daemon = ApiFixture::start().await;
     let grace = Some(Duration::from_millis(2500));
     let options = CommandOptions { wait: None, grace, force: true };
     daemon.over_socket().command(ServerAction::Restart, &id("slow"), options).await.expect("accepted");
@@ -118,7 +118,7 @@ async fn options_reach_the_owner_as_they_were_written() {
 
 #[tokio::test]
 async fn the_answer_to_a_shutdown_arrives() {
-    let mut daemon = TestDaemon::start().await;
+    let mut daemon = ApiFixture::start().await;
     let answer = within(daemon.over_tcp().shut_down(ShutdownMode::Forced)).await.expect("answers");
     assert!(answer.command.is_some());
     let command = daemon.commands.recv().await;
@@ -128,7 +128,7 @@ async fn the_answer_to_a_shutdown_arrives() {
 
 #[tokio::test]
 async fn the_end_cuts_waits_and_streams_short_and_takes_the_socket_away() {
-    let mut daemon = TestDaemon::start().await;
+    let mut daemon = ApiFixture::start().await;
     let client = daemon.over_socket();
     let waiter = tokio::spawn(async move { client.command(ServerAction::Start, &id("slow"), waiting(PATIENCE)).await });
     within(daemon.commands.recv()).await.expect("the owner has it");

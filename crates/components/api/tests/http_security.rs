@@ -7,7 +7,7 @@ mod common;
 use std::io;
 use std::time::Duration;
 
-use common::{RawResponse, Setup, TOKEN, TestDaemon, within};
+use common::{ApiFixture, RawResponse, Setup, TOKEN, within};
 use llama_warden_api::{BindError, ListenSettings, Listeners};
 use llama_warden_client::{Client, ClientError, DaemonAddress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +17,7 @@ const START: &str = "POST /api/v1/servers/good/start";
 
 #[tokio::test]
 async fn what_a_browser_could_be_made_to_send_changes_nothing() {
-    let mut daemon = TestDaemon::start().await;
+    let mut daemon = ApiFixture::start().await;
     for (headers, status, reason) in [
         (vec!["Host: rebound.example"], 403, "foreign-host"),
         (vec!["Host: "], 403, "foreign-host"),
@@ -36,7 +36,7 @@ async fn what_a_browser_could_be_made_to_send_changes_nothing() {
 
 #[tokio::test]
 async fn a_body_is_taken_only_when_it_is_small_and_says_nothing() {
-    let mut daemon = TestDaemon::start().await;
+    let mut daemon = ApiFixture::start().await;
     let json = "Content-Type: application/json";
     let long = vec![b' '; 200_000];
     let chunked = [format!("{:x}\r\n", long.len()).as_bytes(), &long, b"\r\n0\r\n\r\n"].concat();
@@ -60,7 +60,7 @@ async fn a_body_is_taken_only_when_it_is_small_and_says_nothing() {
 
 #[tokio::test]
 async fn a_token_is_asked_for_on_tcp_and_not_on_the_socket() {
-    let mut daemon = TestDaemon::start_with(Setup { token: true, ..Setup::default() }).await;
+    let mut daemon = ApiFixture::start_with(Setup { token: true, ..Setup::default() }).await;
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_ne!(daemon.ask(&format!("GET {path}"), &[]).await.status, 401, "{path}");
     }
@@ -77,7 +77,7 @@ async fn a_token_is_asked_for_on_tcp_and_not_on_the_socket() {
 
 #[tokio::test]
 async fn off_loopback_without_a_token_only_probes_and_scrapers_are_answered() {
-    let mut daemon = TestDaemon::start_with(Setup { host: "0.0.0.0", ..Setup::default() }).await;
+    let mut daemon = ApiFixture::start_with(Setup { host: "0.0.0.0", ..Setup::default() }).await;
     for path in ["/livez", "/readyz", "/metrics"] {
         assert_ne!(daemon.ask(&format!("GET {path}"), &["Host: gpu-box:9888"]).await.status, 403, "{path}");
     }
@@ -93,7 +93,7 @@ async fn off_loopback_without_a_token_only_probes_and_scrapers_are_answered() {
 
 #[tokio::test]
 async fn a_head_that_does_not_end_is_cut_off_and_holds_nobody_up() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let mut slow = TcpStream::connect(daemon.tcp).await.expect("connects");
     slow.write_all(b"GET /livez HTTP/1.1\r\nHost: local").await.expect("written");
     assert_eq!(daemon.ask("GET /livez", &[]).await.status, 200, "others are served meanwhile");
@@ -104,7 +104,7 @@ async fn a_head_that_does_not_end_is_cut_off_and_holds_nobody_up() {
 
 #[tokio::test]
 async fn a_body_that_does_not_end_is_cut_off() {
-    let mut daemon = TestDaemon::start().await;
+    let mut daemon = ApiFixture::start().await;
     let headers = ["Content-Type: application/json", "Content-Length: 2"];
     let answer = daemon.ask_with_body(START, &headers, b"{").await;
     assert_eq!((answer.status, answer.json()["reason"].as_str()), (408, Some("request-timeout")));
@@ -114,7 +114,7 @@ async fn a_body_that_does_not_end_is_cut_off() {
 
 #[tokio::test]
 async fn a_huge_head_and_garbage_are_refused() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let cookie = format!("Cookie: {}", "x".repeat(200_000));
     assert_eq!(daemon.ask("GET /livez", &[&cookie]).await.status, 431);
     let mut garbage = TcpStream::connect(daemon.tcp).await.expect("connects");
@@ -125,7 +125,7 @@ async fn a_huge_head_and_garbage_are_refused() {
 
 #[tokio::test]
 async fn a_client_that_never_reads_holds_up_neither_others_nor_the_end() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let mut silent = TcpStream::connect(daemon.tcp).await.expect("connects");
     let request = format!("GET /api/v1/events?since=0 HTTP/1.1\r\nHost: {}\r\n\r\n", daemon.tcp);
     silent.write_all(request.as_bytes()).await.expect("written");

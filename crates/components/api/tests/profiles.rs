@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Setup, TestDaemon, id};
+use common::{ApiFixture, Setup, id};
 use llama_warden_bus::EventDraft;
 use llama_warden_client::{ClientError, SwitchMode};
 use llama_warden_events::{CommandOutcome, Event, Incarnation, ReadyVia, ServerCard, SuperviseCommand};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 #[tokio::test]
 async fn profiles_are_listed_with_the_active_one_marked() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     daemon.configure_profiles().await;
     let listed = daemon.ask("GET /api/v1/profiles", &[]).await.json();
     let entry = |name: &str, active: bool| json!({ "name": name, "description": format!("for {name}"), "servers": ["good", "slow"], "active": active });
@@ -35,7 +35,7 @@ async fn profiles_are_listed_with_the_active_one_marked() {
 
 #[tokio::test]
 async fn a_dry_run_answers_with_the_plan_and_asks_for_nothing_else() {
-    let mut daemon = TestDaemon::start().await;
+    let mut daemon = ApiFixture::start().await;
     let answer = daemon.ask("POST /api/v1/profiles/night/activate?dry_run=1", &[]).await;
     assert_eq!(answer.status, 200);
     let plan = answer.json();
@@ -49,7 +49,7 @@ async fn a_dry_run_answers_with_the_plan_and_asks_for_nothing_else() {
 
 #[tokio::test]
 async fn a_switch_answers_with_its_plan_at_once_and_when_asked_with_its_end() {
-    let mut daemon = TestDaemon::start().await;
+    let mut daemon = ApiFixture::start().await;
     let begun = daemon.ask("POST /api/v1/profiles/all/activate", &[]).await;
     assert_eq!((begun.status, &begun.json()["outcome"], &begun.json()["start"]), (202, &Value::Null, &json!(["slow"])));
     let late = daemon.ask("POST /api/v1/profiles/all/activate?wait=20ms", &[]).await;
@@ -68,7 +68,7 @@ async fn a_switch_answers_with_its_plan_at_once_and_when_asked_with_its_end() {
 
 #[tokio::test]
 async fn the_client_names_profiles_as_they_are() {
-    let mut daemon = TestDaemon::start().await;
+    let mut daemon = ApiFixture::start().await;
     let client = daemon.over_tcp();
     let answer = client.activate(None, SwitchMode::Wait(Duration::from_secs(30))).await.expect("always there");
     assert_eq!(answer.outcome, Some(CommandOutcome::Ready));
@@ -82,7 +82,7 @@ async fn the_client_names_profiles_as_they_are() {
 
 #[tokio::test]
 async fn a_configuration_with_problems_is_answered_with_all_of_them() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let answer = daemon.ask("POST /api/v1/reload", &[]).await;
     assert_eq!((answer.status, answer.json()["reason"].as_str()), (422, Some("invalid-configuration")));
     let detail = answer.json()["detail"].as_str().expect("a detail").to_owned();
@@ -94,7 +94,7 @@ async fn a_configuration_with_problems_is_answered_with_all_of_them() {
 
 #[tokio::test]
 async fn the_status_says_why_a_configuration_was_refused() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let refused = || daemon.ask("GET /api/v1/status", &[]);
     assert_eq!(refused().await.json()["configuration_refused"], Value::Null);
     let event = Event::ConfigurationRefused { trigger: "test".to_owned(), detail: "line 2".to_owned() };
@@ -107,14 +107,14 @@ async fn the_status_says_why_a_configuration_was_refused() {
 
 #[tokio::test]
 async fn models_are_what_discovery_hands_over() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let answer = daemon.ask("GET /api/v1/models", &[]).await;
     assert_eq!((answer.status, answer.json()), (200, json!({ "models": [{ "id": "found" }], "problems": [] })));
     daemon.end().await;
 }
 
 /// Makes a server ready that was launched with these arguments.
-async fn launch(daemon: &TestDaemon, server: &str, port: u16, argv: &[&str]) {
+async fn launch(daemon: &ApiFixture, server: &str, port: u16, argv: &[&str]) {
     let card = ServerCard {
         model: Some("/models/qwen.gguf".into()),
         tier: Some("Q4_K_M".to_owned()),
@@ -133,7 +133,7 @@ async fn launch(daemon: &TestDaemon, server: &str, port: u16, argv: &[&str]) {
 
 #[tokio::test]
 async fn ready_servers_that_serve_metrics_are_targets() {
-    let daemon = TestDaemon::start_with(Setup { token: true, ..Setup::default() }).await;
+    let daemon = ApiFixture::start_with(Setup { token: true, ..Setup::default() }).await;
     let targets = async || daemon.ask("GET /api/v1/sd", &[]).await;
     assert_eq!((targets().await.status, targets().await.json()), (200, json!([])), "open, and empty");
     launch(&daemon, "plain", 8101, &["llama-server"]).await;
@@ -162,7 +162,7 @@ async fn ready_servers_that_serve_metrics_are_targets() {
 
 #[tokio::test]
 async fn while_the_daemon_starts_there_is_no_list_of_targets() {
-    let daemon = TestDaemon::start_with(Setup { started: false, ..Setup::default() }).await;
+    let daemon = ApiFixture::start_with(Setup { started: false, ..Setup::default() }).await;
     let answer = daemon.ask("GET /api/v1/sd", &[]).await;
     assert_eq!((answer.status, answer.json()["reason"].as_str()), (503, Some("not-ready")));
     daemon.end().await;

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{TestDaemon, id};
+use common::{ApiFixture, id};
 use llama_warden_api::{Api, ApiParts, ListenSettings, Listeners};
 use llama_warden_api_types::{ExtraRoute, ExtraRouteSpec};
 use llama_warden_bus::EventDraft;
@@ -16,7 +16,7 @@ use llama_warden_state::PhaseName;
 
 #[tokio::test]
 async fn the_status_is_the_same_over_tcp_and_over_the_socket() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     daemon.make_ready("good").await;
     let over_tcp = daemon.over_tcp().status().await.expect("answers");
     assert_eq!((over_tcp.total_servers, over_tcp.ready_servers, over_tcp.running_servers), (4, 1, 1));
@@ -33,7 +33,7 @@ async fn the_status_is_the_same_over_tcp_and_over_the_socket() {
 
 #[tokio::test]
 async fn the_list_of_servers_is_that_of_the_status() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let list = daemon.ask("GET /api/v1/servers", &[]).await;
     let status = daemon.ask("GET /api/v1/status", &[]).await;
     assert_eq!(list.json(), status.json()["servers"]);
@@ -46,7 +46,7 @@ async fn the_list_of_servers_is_that_of_the_status() {
 
 #[tokio::test]
 async fn readiness_names_enabled_servers_that_are_not_ready() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     daemon.make_ready("good").await;
     let answer = daemon.ask("GET /readyz", &[]).await;
     assert_eq!((answer.status, answer.header("content-type")), (503, Some("application/problem+json")));
@@ -79,7 +79,7 @@ async fn readiness_names_enabled_servers_that_are_not_ready() {
 
 #[tokio::test]
 async fn metrics_are_rendered_for_what_the_client_accepts() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let answer = daemon.ask("GET /metrics?any=thing", &["Accept: application/openmetrics-text"]).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/plain; version=0.0.4")));
     assert_eq!(answer.body, "# Some(\"application/openmetrics-text\")\n");
@@ -88,7 +88,7 @@ async fn metrics_are_rendered_for_what_the_client_accepts() {
 
 #[tokio::test]
 async fn head_answers_as_get_without_the_body() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     for path in ["/livez", "/api/v1/status", "/api/v1/events", "/openapi.json"] {
         let answer = daemon.ask(&format!("HEAD {path}"), &[]).await;
         assert_eq!((answer.status, answer.body.as_str()), (200, ""), "{path}");
@@ -99,7 +99,7 @@ async fn head_answers_as_get_without_the_body() {
 
 #[tokio::test]
 async fn what_is_not_there_is_a_problem_with_a_next_step() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     for (request, status, reason) in [
         ("GET /api/v1/profiles/nowhere", 404, "unknown-profile"),
         ("POST /api/v1/profiles/nowhere/activate", 404, "unknown-profile"),
@@ -137,7 +137,7 @@ async fn what_is_not_there_is_a_problem_with_a_next_step() {
 
 #[tokio::test]
 async fn the_description_lists_what_is_routed_and_takes() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let description = daemon.ask("GET /openapi.json", &[]).await.json();
     assert_eq!(description, llama_warden_api::openapi_document(&[&common::METRICS]));
     let paths = description["paths"].as_object().expect("paths");

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Setup, TestDaemon, id, within};
+use common::{ApiFixture, Setup, id, within};
 use llama_warden_api_types::{EventRecord, LogRecord};
 use llama_warden_bus::EventDraft;
 use llama_warden_client::{EventRange, LogOptions, Records};
@@ -33,7 +33,7 @@ fn seqs(records: &[EventRecord]) -> Vec<u64> {
     records.iter().map(seq).collect()
 }
 
-async fn warn(daemon: &TestDaemon, times: usize) {
+async fn warn(daemon: &ApiFixture, times: usize) {
     for _ in 0..times {
         let event = Event::ServerWarned { warning: Warning::OptionDropped, detail: "x".to_owned() };
         daemon.publish(EventDraft::server(id("good"), event)).await;
@@ -42,7 +42,7 @@ async fn warn(daemon: &TestDaemon, times: usize) {
 
 #[tokio::test]
 async fn without_following_the_kept_events_come_and_then_the_end() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let all = rest(daemon.over_socket().events(EventRange::Kept(Seq::new(0))).await.expect("streams")).await;
     assert_eq!(seqs(&all), [1, 2, 3, 4, 5]);
     let later = rest(daemon.over_tcp().events(EventRange::Kept(Seq::new(3))).await.expect("streams")).await;
@@ -52,7 +52,7 @@ async fn without_following_the_kept_events_come_and_then_the_end() {
 
 #[tokio::test]
 async fn a_follower_resumes_after_what_it_has_and_goes_on() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let mut events = daemon.over_tcp().events(EventRange::After(Seq::new(4))).await.expect("streams");
     let mut new = daemon.over_tcp().events(EventRange::New).await.expect("streams");
     let kept = next(&mut events).await.expect("kept");
@@ -65,7 +65,7 @@ async fn a_follower_resumes_after_what_it_has_and_goes_on() {
 
 #[tokio::test]
 async fn an_event_has_its_seq_as_id_its_type_and_its_envelope() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let answer = daemon.ask("GET /api/v1/events?follow=0&since=1", &["Last-Event-ID: 4"]).await;
     assert_eq!(answer.header("content-type"), Some("text/event-stream"));
     let lines: Vec<_> = answer.body.lines().collect();
@@ -80,7 +80,7 @@ async fn an_event_has_its_seq_as_id_its_type_and_its_envelope() {
 
 #[tokio::test]
 async fn a_follower_that_fell_behind_gets_a_gap_with_the_state() {
-    let daemon = TestDaemon::start_with(Setup { events_kept: 3, ..Setup::default() }).await;
+    let daemon = ApiFixture::start_with(Setup { events_kept: 3, ..Setup::default() }).await;
     daemon.make_ready("good").await;
     let mut events = daemon.over_tcp().events(EventRange::After(Seq::new(2))).await.expect("streams");
     let Some(EventRecord::Gap { gap }) = next(&mut events).await else { panic!("no gap") };
@@ -93,7 +93,7 @@ async fn a_follower_that_fell_behind_gets_a_gap_with_the_state() {
 
 #[tokio::test]
 async fn history_says_how_much_of_it_is_forgotten() {
-    let daemon = TestDaemon::start_with(Setup { events_kept: 3, ..Setup::default() }).await;
+    let daemon = ApiFixture::start_with(Setup { events_kept: 3, ..Setup::default() }).await;
     warn(&daemon, 5).await;
     let records = rest(daemon.over_tcp().events(EventRange::Kept(Seq::new(0))).await.expect("streams")).await;
     let (first, kept) = records.split_first().expect("something");
@@ -104,7 +104,7 @@ async fn history_says_how_much_of_it_is_forgotten() {
 
 #[tokio::test]
 async fn logs_are_the_latest_lines_in_the_order_of_writing() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     daemon.write("good", StreamName::Stderr, &[b"one", b"tw\xffo"]);
     daemon.write("good", StreamName::Stdout, &[b"three", b"\x1b[31mfour\r"]);
     let all = daemon.ask("GET /api/v1/servers/good/logs", &[]).await;
@@ -128,7 +128,7 @@ async fn logs_are_the_latest_lines_in_the_order_of_writing() {
 
 #[tokio::test]
 async fn a_follower_of_logs_gets_the_kept_lines_once_and_then_what_comes() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     daemon.write("good", StreamName::Stderr, &[b"old", b"one"]);
     daemon.write("good", StreamName::Stdout, &[b"two"]);
     let options = LogOptions { tail: Some(2), follow: true, stream: None };
@@ -143,7 +143,7 @@ async fn a_follower_of_logs_gets_the_kept_lines_once_and_then_what_comes() {
 
 #[tokio::test]
 async fn lines_that_a_slow_reader_lost_are_told_to_it_and_to_all() {
-    let mut daemon = TestDaemon::start().await;
+    let mut daemon = ApiFixture::start().await;
     let options = LogOptions { tail: None, follow: true, stream: Some(StreamName::Stdout) };
     let mut records = daemon.over_tcp().logs(&id("good"), options).await.expect("streams");
     daemon.write("good", StreamName::Stdout, &[b"begin"]);
@@ -166,7 +166,7 @@ async fn lines_that_a_slow_reader_lost_are_told_to_it_and_to_all() {
 #[tokio::test]
 async fn at_the_end_a_follower_still_gets_every_event_and_then_a_clean_end() {
     for _ in 0..50 {
-        let daemon = TestDaemon::start().await;
+        let daemon = ApiFixture::start().await;
         let followers = [daemon.over_tcp(), daemon.over_socket()];
         let mut streams = Vec::new();
         for follower in followers {
@@ -187,7 +187,7 @@ async fn at_the_end_a_follower_still_gets_every_event_and_then_a_clean_end() {
 
 #[tokio::test]
 async fn at_the_end_a_follower_of_logs_still_gets_every_line() {
-    let daemon = TestDaemon::start().await;
+    let daemon = ApiFixture::start().await;
     let follow = |stream| LogOptions { tail: None, follow: true, stream };
     let mut stderr = daemon.over_tcp().logs(&id("good"), follow(Some(StreamName::Stderr))).await.expect("streams");
     daemon.write("good", StreamName::Stderr, &[b"first"]);
@@ -212,7 +212,7 @@ async fn at_the_end_a_follower_of_logs_still_gets_every_line() {
 
 #[tokio::test]
 async fn a_follower_that_never_reads_does_not_hold_up_the_end() {
-    let daemon = TestDaemon::start_with(Setup { events_kept: 100_000, ..Setup::default() }).await;
+    let daemon = ApiFixture::start_with(Setup { events_kept: 100_000, ..Setup::default() }).await;
     let mut stalled = TcpStream::connect(daemon.tcp).await.expect("connects");
     let request = format!("GET /api/v1/events?since=0 HTTP/1.1\r\nHost: {}\r\n\r\n", daemon.tcp);
     stalled.write_all(request.as_bytes()).await.expect("written");

@@ -20,7 +20,6 @@ mod output;
 mod process;
 
 pub use component::{Launcher, LauncherError, LauncherSettings};
-pub use launch::executable::{NotInPath, resolve};
 pub use launch::failure::LaunchFailure;
 pub use launch::identify::{BinaryCache, IdentifyError, identify};
 pub use process::environment::{ChildEnvironment, EnvironmentPolicy, child_environment};

@@ -1,7 +1,5 @@
 //! What every component must do.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! What every component must do.
 
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
-
 use llama_warden_component_kit::compliance;
 use llama_warden_telemetry::{EventLog, Telemetry};
 

@@ -302,12 +302,12 @@ pub struct ReceivedCommand<C> {
 }
 
 impl<C> ReceivedCommand<C> {
-    /// Accepts; `id` is the `seq` of the `CommandAccepted` event, where one was published.
+    /// Accepts the command; `id` is the `seq` of the `CommandAccepted` event, where one was published.
     pub fn accept(self, id: Option<Seq>) {
         answer(self.reply, Ok(Accepted { id }));
     }
 
-    /// Refuses.
+    /// Refuses the command, with a reason for its sender.
     pub fn refuse(self, refused: Refused) {
         answer(self.reply, Err(refused));
     }

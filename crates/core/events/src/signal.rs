@@ -37,7 +37,7 @@ impl Signal {
     pub const INT: Self = Self(2);
     /// Kill; cannot be caught.
     pub const KILL: Self = Self(9);
-    /// Quit.
+    /// Quit, as Ctrl-\ sends it.
     pub const QUIT: Self = Self(3);
     /// Terminate: the polite request to end.
     pub const TERM: Self = Self(15);

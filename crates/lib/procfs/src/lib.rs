@@ -18,8 +18,10 @@
 
 mod descriptors;
 mod process;
+mod sockets;
 mod stat;
 
 pub use descriptors::{descriptor_limit, open_descriptors};
 pub use process::{environment, process_ids, program_name, socket_inodes};
+pub use sockets::{SocketAddress, listening_inodes};
 pub use stat::{ProcessStat, RunState, ticks_as_seconds};

@@ -1,13 +1,17 @@
 //! Small tools that several crates need and that know nothing of servers.
 
 mod blocking;
+mod find_program;
 mod interner;
+mod line_splitter;
 mod lock;
 mod replace_file;
 mod slot_channel;
 
 pub use blocking::{BLOCKING_THREADS, BlockingError, blocking};
+pub use find_program::{NotInPath, find_program};
 pub use interner::Interner;
+pub use line_splitter::{LineSplitter, MAX_LINE};
 pub use lock::lock;
 pub use replace_file::{Durability, replace_file};
 pub use slot_channel::{SlotClosed, SlotReceiver, SlotSender, slot_channel};

@@ -2,7 +2,7 @@
 
 use llama_warden_config::{ConfigProblems, Configuration};
 use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, Exit, FailureMessage, LoadedConfig, print_warnings};
+use llama_warden_daemon::{CommandFailure, Exit, Extensions, FailureMessage, LoadedConfig, print_warnings};
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::memory::MemoryReport;
 use crate::output::{print_json, print_line};
 use crate::plugin_files;
 
-pub fn run(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
+pub fn run(global: &GlobalArgs, extensions: &Extensions) -> Result<Exit, CommandFailure> {
     let inventory = LoadedConfig::find(global.config.as_deref()).and_then(Inventory::scan);
     let checked = inventory.and_then(|inventory| {
         plugin_files::check::<Pack>(&inventory.loaded)?;
@@ -21,7 +21,7 @@ pub fn run(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
         Ok(inventory)
     });
     match checked {
-        Ok(inventory) => report(global, &inventory),
+        Ok(inventory) => report(global, extensions, &inventory),
         Err(CommandFailure { message: FailureMessage::Configuration(problems), .. }) if global.json => {
             print_json(&json!({ "valid": false, "problems": problems, "warnings": [], "not_in_force": [] }))?;
             Err(CommandFailure::silent(Exit::Usage))
@@ -30,9 +30,10 @@ pub fn run(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
     }
 }
 
-fn report(global: &GlobalArgs, inventory: &Inventory) -> Result<Exit, CommandFailure> {
+fn report(global: &GlobalArgs, extensions: &Extensions, inventory: &Inventory) -> Result<Exit, CommandFailure> {
     let configuration = &inventory.loaded.configuration;
-    let warnings = configuration.warnings();
+    let mut warnings = configuration.warnings();
+    warnings.extend(configuration.unknown_extensions(&extensions.names()));
     let memory = MemoryReport::of(&inventory.loaded);
     if global.json {
         print_json(&json!({

@@ -45,7 +45,7 @@ pub fn run(cli: &Cli, extensions: Extensions) -> Result<Exit, CommandFailure> {
         CliCommand::Models(args) => models::run(global, args),
         CliCommand::Profile(command) => on_runtime(profile::run(global, command)),
         CliCommand::Reload(args) => on_runtime(apply_change::reload(global, args)),
-        CliCommand::Check => check::run(global),
+        CliCommand::Check => check::run(global, &extensions),
         CliCommand::Schema(args) => schema::run(args),
         CliCommand::Health(args) => on_runtime(health::run(global, args)),
         CliCommand::Completions { shell } => completions::run(*shell),

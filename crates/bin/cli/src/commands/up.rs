@@ -13,7 +13,9 @@ use crate::args::{GlobalArgs, UpArgs};
 pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Result<Exit, CommandFailure> {
     set_up_heap();
     let inventory = Inventory::scan(LoadedConfig::find_with_models(global.config.as_deref(), &args.models)?)?;
-    print_warnings(inventory.loaded.configuration.warnings());
+    let configuration = &inventory.loaded.configuration;
+    print_warnings(configuration.warnings());
+    print_warnings(configuration.unknown_extensions(&extensions.names()));
     let inventory = inventory.compacted(args.profile.as_deref(), &Fleet::default());
     let options = UpOptions { profile: args.profile.clone(), only: args.servers.clone(), extensions };
     run_daemon(inventory, options, &log_settings()?, async |daemon| {

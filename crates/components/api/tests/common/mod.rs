@@ -74,7 +74,7 @@ impl Default for Setup {
     }
 }
 
-pub struct TestDaemon {
+pub struct ApiFixture {
     pub bus: TestBus,
     pub tcp: SocketAddr,
     pub socket: PathBuf,
@@ -85,7 +85,7 @@ pub struct TestDaemon {
     _directory: tempfile::TempDir,
 }
 
-impl TestDaemon {
+impl ApiFixture {
     pub async fn start() -> Self {
         Self::start_with(Setup::default()).await
     }

@@ -6,23 +6,23 @@ use llama_warden_bus::EventDraft;
 use llama_warden_component_kit::{TestBus, server};
 use llama_warden_events::{Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, Signal, StopReason};
 
-use crate::scene::{Scene, detail, exited, is_gone, launch, read, ready, script};
+use crate::fixture::{HooksFixture, detail, exited, is_gone, launch, read, ready, script};
 
 #[tokio::test]
 async fn a_command_runs_once_the_server_is_ready_and_is_told_what_it_needs() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let file = directory.path().join("told");
     let hook = script("post-ready", &format!("env | grep ^LLAMA_WARDEN_ | sort > {}", file.display()));
-    let mut scene = Scene::with(&hook).await;
-    scene.say(1, launch()).await;
-    scene.say(1, [ready()]).await;
-    assert_eq!(scene.completed(HookPoint::PostReady).await, HookOutcome::Succeeded);
+    let mut fixture = HooksFixture::with(&hook).await;
+    fixture.say(1, launch()).await;
+    fixture.say(1, [ready()]).await;
+    assert_eq!(fixture.completed(HookPoint::PostReady).await, HookOutcome::Succeeded);
     let told = read(&file);
     for line in ["HOOK=post-ready", "SERVER=a", "INCARNATION=1", "PID=4242", "PORT=8099", "READY_VIA=stderr"] {
         assert!(told.lines().any(|told| told == format!("LLAMA_WARDEN_{line}")), "{line} in\n{told}");
     }
     assert!(told.contains("LLAMA_WARDEN_HOST=127.0.0.1") && told.contains("LLAMA_WARDEN_MODEL=/models/tiny.gguf"));
-    scene.performance.end().await;
+    fixture.running.end().await;
 }
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn the_reason_of_an_end_is_its_failure_else_its_stop_else_its_exit() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let file = directory.path().join("told");
     let told = "echo $LLAMA_WARDEN_REASON $LLAMA_WARDEN_EXIT_CODE $LLAMA_WARDEN_SIGNAL";
-    let mut scene = Scene::with(&script("post-exit", &format!("{told} > {}", file.display()))).await;
+    let mut fixture = HooksFixture::with(&script("post-exit", &format!("{told} > {}", file.display()))).await;
     let stop = |reason| Event::StopBegan { reason, grace_seconds: 1.0 };
     let failed = Event::ServerFailed { reason: FailureReason::Unresponsive, detail: String::new(), lines: Vec::new() };
     let killed = exited(ProcessEnd::Signaled { signal: Signal::KILL, core_dumped: false });
@@ -40,12 +40,12 @@ async fn the_reason_of_an_end_is_its_failure_else_its_stop_else_its_exit() {
         (vec![failed, stop(StopReason::Failed), killed], "unresponsive KILL\n"),
     ];
     for (number, (events, expected)) in (1..).zip(cases) {
-        scene.say(number, launch()).await;
-        scene.say(number, events).await;
-        assert_eq!(scene.completed(HookPoint::PostExit).await, HookOutcome::Succeeded);
+        fixture.say(number, launch()).await;
+        fixture.say(number, events).await;
+        assert_eq!(fixture.completed(HookPoint::PostExit).await, HookOutcome::Succeeded);
         assert_eq!(read(&file), expected);
     }
-    scene.performance.end().await;
+    fixture.running.end().await;
 }
 
 #[tokio::test]
@@ -56,14 +56,14 @@ async fn a_command_that_fails_says_how_and_stops_nothing() {
         ("post-ready = [\"/nonexistent/hook\"]".to_owned(), "`/nonexistent/hook` cannot be run: "),
     ];
     for (hook, expected) in cases {
-        let mut scene = Scene::with(&hook).await;
-        scene.say(1, launch()).await;
-        scene.say(1, [ready()]).await;
-        let detail = detail(scene.completed(HookPoint::PostReady).await);
+        let mut fixture = HooksFixture::with(&hook).await;
+        fixture.say(1, launch()).await;
+        fixture.say(1, [ready()]).await;
+        let detail = detail(fixture.completed(HookPoint::PostReady).await);
         assert!(detail.starts_with(expected), "{detail}");
-        let snapshot = scene.stage.see(|snapshot| !snapshot.servers["a"].warnings.is_empty()).await;
+        let snapshot = fixture.bus.see(|snapshot| !snapshot.servers["a"].warnings.is_empty()).await;
         assert!(snapshot.servers["a"].is_ready());
-        scene.performance.end().await;
+        fixture.running.end().await;
     }
 }
 
@@ -72,33 +72,33 @@ async fn a_command_that_does_not_end_is_killed_with_what_it_started() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let file = directory.path().join("child");
     let hook = script("post-ready", &format!("sleep 60 & echo $! > {}; wait", file.display()));
-    let mut scene = Scene::with(&format!("{hook}, timeout = \"500ms\"")).await;
-    scene.say(1, launch()).await;
-    scene.say(1, [ready()]).await;
-    assert_eq!(detail(scene.completed(HookPoint::PostReady).await), "killed after 0.5 s");
+    let mut fixture = HooksFixture::with(&format!("{hook}, timeout = \"500ms\"")).await;
+    fixture.say(1, launch()).await;
+    fixture.say(1, [ready()]).await;
+    assert_eq!(detail(fixture.completed(HookPoint::PostReady).await), "killed after 0.5 s");
     is_gone(&file).await;
-    scene.performance.end().await;
+    fixture.running.end().await;
 }
 
 #[tokio::test]
 async fn a_command_that_leaves_something_running_is_not_waited_for_longer() {
-    let mut scene = Scene::with(&script("post-ready", "sleep 20 & exit 0")).await;
-    scene.say(1, launch()).await;
+    let mut fixture = HooksFixture::with(&script("post-ready", "sleep 20 & exit 0")).await;
+    fixture.say(1, launch()).await;
     let began = Instant::now();
-    scene.say(1, [ready()]).await;
-    assert_eq!(scene.completed(HookPoint::PostReady).await, HookOutcome::Succeeded);
+    fixture.say(1, [ready()]).await;
+    assert_eq!(fixture.completed(HookPoint::PostReady).await, HookOutcome::Succeeded);
     assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
-    scene.performance.end().await;
+    fixture.running.end().await;
 }
 
 #[tokio::test]
 async fn much_output_blocks_nobody() {
     let hook = script("post-ready", "head -c 3000000 /dev/zero | tr '\\\\0' x; yes line | head -n 100000");
-    let mut scene = Scene::with(&hook).await;
-    scene.say(1, launch()).await;
-    scene.say(1, [ready()]).await;
-    assert_eq!(scene.completed(HookPoint::PostReady).await, HookOutcome::Succeeded);
-    scene.performance.end().await;
+    let mut fixture = HooksFixture::with(&hook).await;
+    fixture.say(1, launch()).await;
+    fixture.say(1, [ready()]).await;
+    assert_eq!(fixture.completed(HookPoint::PostReady).await, HookOutcome::Succeeded);
+    fixture.running.end().await;
 }
 
 #[tokio::test]
@@ -110,30 +110,30 @@ async fn commands_of_one_server_run_one_after_the_other() {
         script("post-ready", &format!("sleep 0.5; echo ready >> {path}")),
         script("post-exit", &format!("echo exit >> {path}")),
     ];
-    let mut scene = Scene::with(&hooks.join(", ")).await;
-    scene.say(1, launch()).await;
-    scene.say(1, [ready(), exited(ProcessEnd::Exited { code: 0 })]).await;
-    assert_eq!(scene.completed(HookPoint::PostExit).await, HookOutcome::Succeeded);
+    let mut fixture = HooksFixture::with(&hooks.join(", ")).await;
+    fixture.say(1, launch()).await;
+    fixture.say(1, [ready(), exited(ProcessEnd::Exited { code: 0 })]).await;
+    assert_eq!(fixture.completed(HookPoint::PostExit).await, HookOutcome::Succeeded);
     assert_eq!(read(&file), "ready\nexit\n");
-    scene.performance.end().await;
+    fixture.running.end().await;
 }
 
 #[tokio::test]
 async fn what_the_last_events_call_for_still_runs_when_the_daemon_ends() {
     let directory = tempfile::tempdir().expect("makes a directory");
     let file = directory.path().join("told");
-    let scene = Scene::with(&script("post-exit", &format!("echo bye > {}", file.display()))).await;
-    scene.say(1, launch()).await;
-    scene.say(1, [exited(ProcessEnd::Exited { code: 0 })]).await;
-    scene.performance.end().await;
+    let fixture = HooksFixture::with(&script("post-exit", &format!("echo bye > {}", file.display()))).await;
+    fixture.say(1, launch()).await;
+    fixture.say(1, [exited(ProcessEnd::Exited { code: 0 })]).await;
+    fixture.running.end().await;
     assert_eq!(read(&file), "bye\n");
 }
 
 #[tokio::test]
 async fn a_gap_loses_no_command() {
     let hooks = [script("post-ready", "true"), script("post-exit", "true")].join(", ");
-    let scene = Scene::on(TestBus::keeping(2), &hooks).await;
-    let publisher = scene.stage.publisher().clone();
+    let fixture = HooksFixture::on(TestBus::keeping(2), &hooks).await;
+    let publisher = fixture.bus.publisher().clone();
     let noise = || EventDraft::daemon(Event::DaemonStopping { trigger: "noise".into() });
     for event in launch().into_iter().chain([ready()]) {
         publisher.publish(EventDraft::incarnation(server("a"), Incarnation::new(1), event)).await.expect("open");
@@ -144,7 +144,7 @@ async fn a_gap_loses_no_command() {
     let is_done = |kind: &'static str, times: u64| {
         move |snapshot: &llama_warden_state::Snapshot| snapshot.events.get(kind).is_some_and(|count| *count == times)
     };
-    scene.stage.see(is_done("HookCompleted", 1)).await;
+    fixture.bus.see(is_done("HookCompleted", 1)).await;
     publisher
         .publish(EventDraft::incarnation(server("a"), Incarnation::new(1), exited(ProcessEnd::Exited { code: 0 })))
         .await
@@ -152,6 +152,6 @@ async fn a_gap_loses_no_command() {
     for _ in 0..8 {
         publisher.publish(noise()).await.expect("open");
     }
-    scene.stage.see(is_done("HookCompleted", 2)).await;
-    scene.performance.end().await;
+    fixture.bus.see(is_done("HookCompleted", 2)).await;
+    fixture.running.end().await;
 }

@@ -3,5 +3,5 @@
 #![expect(clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
 mod awaited;
+mod fixture;
 mod followed;
-mod scene;

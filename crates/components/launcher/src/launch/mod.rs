@@ -2,7 +2,6 @@
 
 pub(crate) mod context;
 pub(crate) mod dialect_reloader;
-pub(crate) mod executable;
 pub(crate) mod failure;
 pub(crate) mod identify;
 pub(crate) mod orders;

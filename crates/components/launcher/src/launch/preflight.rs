@@ -12,11 +12,12 @@ use std::path::Path;
 
 use llama_warden_config::ServerSpec;
 use llama_warden_events::FailureReason;
+use llama_warden_procfs::SocketAddress;
 use nix::fcntl::OFlag;
 
 use super::failure::LaunchFailure;
 use crate::process::listener;
-use crate::process::server_address::{self, HostEntry, ServerAddress};
+use crate::process::server_address::{self, HostEntry};
 
 /// Longest part of a key file that is read, in bytes.
 const MAX_KEY_FILE: u64 = 64 * 1024;
@@ -111,8 +112,8 @@ fn check_entry(entry: &HostEntry) -> Result<(), LaunchFailure> {
     let mut last = None;
     for address in &entry.addresses {
         let bound = match address {
-            ServerAddress::Tcp(address) => TcpListener::bind(address).map(drop),
-            ServerAddress::Unix(path) => clear_socket(path),
+            SocketAddress::Tcp(address) => TcpListener::bind(address).map(drop),
+            SocketAddress::Unix(path) => clear_socket(path),
         };
         match bound {
             // Builds until 2025-08 set SO_REUSEPORT. Their closed connections keep the port for a minute from everybody but
@@ -129,10 +130,10 @@ fn check_entry(entry: &HostEntry) -> Result<(), LaunchFailure> {
     Err(LaunchFailure::of_io(FailureReason::BadArgument, detail, &error))
 }
 
-fn in_use(address: &ServerAddress) -> LaunchFailure {
+fn in_use(address: &SocketAddress) -> LaunchFailure {
     let place = match address {
-        ServerAddress::Tcp(address) => address.to_string(),
-        ServerAddress::Unix(path) => path.display().to_string(),
+        SocketAddress::Tcp(address) => address.to_string(),
+        SocketAddress::Unix(path) => path.display().to_string(),
     };
     let owner = listener::describe_owner(address).unwrap_or_else(|| "another process".to_owned());
     let detail = format!("{owner} already listens on {place}; stop it, or give this server another `port`");

@@ -13,13 +13,13 @@ use llama_warden_config::ServerSpec;
 use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, build_command_line, is_secret_variable};
 use llama_warden_events::{Event, FailureReason, Warning};
 use llama_warden_plugin_files::{PluginFile as _, ReloadChanges};
-use llama_warden_support::blocking;
+use llama_warden_support::{blocking, find_program};
 use tokio::time::Instant;
 
 use super::context::{LaunchReporter, LaunchResources, NotStarted};
 use super::failure::LaunchFailure;
-use super::{executable, preflight};
-use crate::output::lines::Redactor;
+use super::preflight;
+use crate::output::redactor::Redactor;
 use crate::process::environment::{ChildEnvironment, EnvironmentPolicy, child_environment};
 use crate::process::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
 use crate::process::sweep::{ProcessSelector, Sweep, sweep};
@@ -46,7 +46,7 @@ pub(crate) async fn prepare(
     let environment = child_environment(resources.environment.iter().cloned(), policy, Some(tag))
         .map_err(|error| LaunchFailure::new(FailureReason::BadArgument, format!("`env-pass`: {error}")))?;
     let search_path = environment.get(OsStr::new("PATH"));
-    let program = executable::resolve(&server.binary, search_path.map(AsRef::as_ref)).map_err(|error| {
+    let program = find_program(&server.binary, search_path.map(AsRef::as_ref)).map_err(|error| {
         let detail = format!("{error}; set `binary`, or install llama-server");
         LaunchFailure::new(FailureReason::BinaryNotFound, detail)
     })?;

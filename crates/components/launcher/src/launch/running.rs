@@ -26,8 +26,8 @@ use tokio::time::{Instant, timeout};
 
 use super::context::{EndedLaunch, Launch, SWEEP_TIMEOUT};
 use super::orders::{LaunchOrder, ListenerInquiry, SignalOrder};
-use crate::output::lines::Redactor;
 use crate::output::pipes::{OutputPipe, ReadCancel, ServerOutput};
+use crate::output::redactor::Redactor;
 use crate::process::child_process::ChildProcess;
 use crate::process::launch_tag::LaunchTag;
 use crate::process::sweep::{ProcessSelector, Survivor};

@@ -13,12 +13,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use llama_warden_events::StreamName;
+use llama_warden_support::LineSplitter;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
-use super::lines::{LineSplitter, Redactor};
+use super::redactor::Redactor;
 
 /// Size of the read buffer in bytes: the default capacity of a pipe.
 const BUFFER: usize = 64 * 1024;

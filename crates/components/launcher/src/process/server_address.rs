@@ -1,17 +1,9 @@
 //! The addresses that a server listens on: `host` and `port` of its specification, resolved.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::net::ToSocketAddrs;
 
-/// One address that a server can listen on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ServerAddress {
-    /// A TCP socket.
-    Tcp(SocketAddr),
-    /// The path of a unix socket.
-    Unix(PathBuf),
-}
+use llama_warden_procfs::SocketAddress;
 
 /// One entry of `host`, which is a comma-separated list in newer builds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +11,7 @@ pub(crate) struct HostEntry {
     /// The entry as the user wrote it.
     pub(crate) text: String,
     /// The addresses of a name; a server binds the first that works.
-    pub(crate) addresses: Vec<ServerAddress>,
+    pub(crate) addresses: Vec<SocketAddress>,
 }
 
 /// Resolves each entry of `host`. May block on a name server.
@@ -31,11 +23,11 @@ pub(crate) fn resolve(host: &str, port: u16) -> Result<Vec<HostEntry>, (String, 
         .map(str::trim)
         .map(|text| {
             let addresses = if text.ends_with(".sock") {
-                vec![ServerAddress::Unix(text.into())]
+                vec![SocketAddress::Unix(text.into())]
             } else {
                 let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
                 let resolved = (bare, port).to_socket_addrs().map_err(|error| (text.to_owned(), error))?;
-                resolved.map(ServerAddress::Tcp).collect()
+                resolved.map(SocketAddress::Tcp).collect()
             };
             Ok(HostEntry { text: text.to_owned(), addresses })
         })
@@ -48,18 +40,18 @@ mod tests {
 
     #[test]
     fn every_kind_of_host_is_resolved() {
-        let tcp = |address: &str| ServerAddress::Tcp(address.parse().expect("an address"));
+        let tcp = |address: &str| SocketAddress::Tcp(address.parse().expect("an address"));
         let cases = [
             ("127.0.0.1", vec![tcp("127.0.0.1:8001")]),
             ("0.0.0.0", vec![tcp("0.0.0.0:8001")]),
             ("::1", vec![tcp("[::1]:8001")]),
             ("[::1]", vec![tcp("[::1]:8001")]),
-            ("/run/a.sock", vec![ServerAddress::Unix("/run/a.sock".into())]),
-            ("127.0.0.1, /run/a.sock", vec![tcp("127.0.0.1:8001"), ServerAddress::Unix("/run/a.sock".into())]),
+            ("/run/a.sock", vec![SocketAddress::Unix("/run/a.sock".into())]),
+            ("127.0.0.1, /run/a.sock", vec![tcp("127.0.0.1:8001"), SocketAddress::Unix("/run/a.sock".into())]),
         ];
         for (host, expected) in cases {
             let entries = resolve(host, 8001).expect(host);
-            let addresses: Vec<ServerAddress> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
+            let addresses: Vec<SocketAddress> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
             assert_eq!(addresses, expected, "{host}");
         }
         assert_eq!(resolve("127.0.0.1,no such host", 1).expect_err("no address").0, "no such host");

@@ -11,7 +11,7 @@ use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
 use crate::file::tables::{Hooks, Server, Stop};
 use crate::file::values::SingleLine;
-use crate::problem::ConfigProblem;
+use crate::problem::{ConfigProblem, Excerpt, Location, Severity};
 use crate::resolve::configuration::Configuration;
 use crate::server_spec::HooksSpec;
 
@@ -21,6 +21,23 @@ const NO_LLAMA_SERVER: &str = "install llama.cpp, or set `binary` to the path of
 const NO_COMMAND: &str = "install it, or write the path of the command";
 
 impl Configuration {
+    /// A warning for each table `[extensions.NAME]` whose component is not among `compiled_in`.
+    pub fn unknown_extensions(&self, compiled_in: &[&str]) -> Vec<ConfigProblem> {
+        let unknown = self.extensions().filter(|(name, _)| !compiled_in.contains(name));
+        let warning = |(name, location): (&str, &Location)| ConfigProblem {
+            severity: Severity::Warning,
+            location: location.clone(),
+            message: format!("no component `{name}` is compiled into this program, so its table has no effect"),
+            help: Some(match compiled_in {
+                [] => "remove the table, or run the program that has the component".to_owned(),
+                known => format!("remove the table, or name one of those that are: {}", known.join(", ")),
+            }),
+            related: None,
+            excerpt: Excerpt::Shown,
+        };
+        unknown.map(warning).collect()
+    }
+
     /// Everything that is valid and probably a mistake. Checks files anew at each call, since they may have come or gone.
     pub fn warnings(&self) -> Vec<ConfigProblem> {
         let mut warnings = Vec::new();

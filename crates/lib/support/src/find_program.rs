@@ -1,4 +1,4 @@
-//! Finds the llama-server executable in `PATH`.
+//! Finds a program in `PATH`.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ pub struct NotInPath {
 ///
 /// # Errors
 /// If no absolute folder of the path holds an executable file of that name.
-pub fn resolve(binary: &Path, search_path: Option<&OsStr>) -> Result<PathBuf, NotInPath> {
+pub fn find_program(binary: &Path, search_path: Option<&OsStr>) -> Result<PathBuf, NotInPath> {
     if binary.components().count() != 1 || binary.is_absolute() {
         return Ok(std::path::absolute(binary).unwrap_or_else(|_| binary.to_owned()));
     }
@@ -49,10 +49,10 @@ mod tests {
             std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).expect("chmod");
         }
         let search_path = std::env::join_paths([Path::new("relative"), &first, &second]).expect("join");
-        let found = resolve(Path::new("llama-server"), Some(&search_path));
+        let found = find_program(Path::new("llama-server"), Some(&search_path));
         assert_eq!(found, Ok(second.join("llama-server")), "the first is not executable");
-        assert_eq!(resolve(Path::new("/no/such/file"), Some(&search_path)), Ok("/no/such/file".into()));
-        assert!(resolve(Path::new("llama-other"), Some(&search_path)).is_err());
-        assert!(resolve(Path::new("llama-server"), None).is_err());
+        assert_eq!(find_program(Path::new("/no/such/file"), Some(&search_path)), Ok("/no/such/file".into()));
+        assert!(find_program(Path::new("llama-other"), Some(&search_path)).is_err());
+        assert!(find_program(Path::new("llama-server"), None).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The component on its stage, with servers that the test makes ready.
+//! The component on its bus, with servers that the test makes ready.
 
 use std::time::Duration;
 
@@ -29,36 +29,36 @@ pub fn spec(id: &ServerId, health: HealthSpec) -> ServerSpec {
 }
 
 /// See the module.
-pub struct Scene {
-    pub stage: TestBus,
+pub struct HealthFixture {
+    pub bus: TestBus,
     pub fleet: watch::Sender<Fleet>,
-    performance: Option<RunningComponent<HealthError>>,
+    running: Option<RunningComponent<HealthError>>,
 }
 
-impl Scene {
+impl HealthFixture {
     /// With these servers configured; the component does not run yet.
-    pub async fn of(stage: TestBus, specs: Vec<ServerSpec>) -> Self {
+    pub async fn of(bus: TestBus, specs: Vec<ServerSpec>) -> Self {
         for spec in &specs {
             let card = card(&spec.id);
-            stage.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: card.into() })).await;
+            bus.publish(EventDraft::server(spec.id.clone(), Event::ServerConfigured { card: card.into() })).await;
         }
-        Self { stage, fleet: watch::Sender::new(Fleet::new(specs)), performance: None }
+        Self { bus, fleet: watch::Sender::new(Fleet::new(specs)), running: None }
     }
 
     /// With one server on these terms; the component runs.
     pub async fn one(id: &ServerId, health: HealthSpec) -> Self {
-        let mut scene = Self::of(TestBus::new(), vec![spec(id, health)]).await;
-        scene.raise();
-        scene
+        let mut fixture = Self::of(TestBus::new(), vec![spec(id, health)]).await;
+        fixture.raise();
+        fixture
     }
 
     pub fn raise(&mut self) {
-        let component = Health::new(self.fleet.subscribe(), self.stage.lane().clone());
-        self.performance = Some(self.stage.run(component));
+        let component = Health::new(self.fleet.subscribe(), self.bus.lane().clone());
+        self.running = Some(self.bus.run(component));
     }
 
     pub async fn say(&self, id: &ServerId, event: Event) {
-        self.stage.publish(EventDraft::incarnation(id.clone(), FIRST, event)).await;
+        self.bus.publish(EventDraft::incarnation(id.clone(), FIRST, event)).await;
     }
 
     /// Launches the server and makes it ready.
@@ -71,12 +71,12 @@ impl Scene {
 
     /// How many events of a kind there were.
     pub fn count(&self, kind: &str) -> u64 {
-        self.stage.bus().watch().borrow().events.get(kind).copied().unwrap_or_default()
+        self.bus.bus().watch().borrow().events.get(kind).copied().unwrap_or_default()
     }
 
     pub async fn end(self) {
-        if let Some(performance) = self.performance {
-            performance.end().await;
+        if let Some(running) = self.running {
+            running.end().await;
         }
     }
 }

@@ -11,30 +11,30 @@ use llama_warden_hooks::{Hooks, HooksError};
 use rustix::process::{Pid, test_kill_process};
 use tokio::sync::watch;
 
-pub struct Scene {
-    pub stage: TestBus,
-    pub performance: RunningComponent<HooksError>,
+pub struct HooksFixture {
+    pub bus: TestBus,
+    pub running: RunningComponent<HooksError>,
     fleet: watch::Sender<Fleet>,
 }
 
-impl Scene {
+impl HooksFixture {
     /// With these hooks, as they stand in a configuration.
     pub async fn with(hooks: &str) -> Self {
         Self::on(TestBus::new(), hooks).await
     }
 
-    pub async fn on(mut stage: TestBus, hooks: &str) -> Self {
+    pub async fn on(mut bus: TestBus, hooks: &str) -> Self {
         let a = server("a");
-        stage.publish(EventDraft::server(a.clone(), Event::ServerConfigured { card: card(&a).into() })).await;
+        bus.publish(EventDraft::server(a.clone(), Event::ServerConfigured { card: card(&a).into() })).await;
         let (fleet, seen) = watch::channel(configured(hooks));
-        let performance = stage.run(Hooks::new(seen));
-        Self { stage, performance, fleet }
+        let running = bus.run(Hooks::new(seen));
+        Self { bus, running, fleet }
     }
 
     /// Publishes events about a launch of the server.
     pub async fn say(&self, incarnation: u64, events: impl IntoIterator<Item = Event>) {
         for event in events {
-            self.stage.publish(EventDraft::incarnation(server("a"), Incarnation::new(incarnation), event)).await;
+            self.bus.publish(EventDraft::incarnation(server("a"), Incarnation::new(incarnation), event)).await;
         }
     }
 
@@ -45,7 +45,7 @@ impl Scene {
 
     pub async fn completed(&mut self, hook: HookPoint) -> HookOutcome {
         let completed = |event: &Event| matches!(event, Event::HookCompleted { hook: ended, .. } if *ended == hook);
-        match &self.stage.hear(completed).await.event {
+        match &self.bus.hear(completed).await.event {
             Event::HookCompleted { outcome, .. } => outcome.clone(),
             other => panic!("{other:?}"),
         }
@@ -55,7 +55,7 @@ impl Scene {
     pub async fn is_written(&self, file: &Path) {
         let began = Instant::now();
         while !file.exists() {
-            assert!(began.elapsed() < PATIENCE, "the command did not write; events so far:\n{}", self.stage.log());
+            assert!(began.elapsed() < PATIENCE, "the command did not write; events so far:\n{}", self.bus.log());
             tokio::task::yield_now().await;
         }
     }

@@ -1,27 +1,24 @@
-//! Cuts a byte stream into lines, whatever the sizes of its pieces, and replaces secrets in lines.
+//! Cuts a byte stream into lines, whatever the sizes of its pieces.
 //!
 //! llama-server writes one log line in three or more pieces, and may write bytes that are not UTF-8 (measured). A line
 //! ends at `\n`; one `\r` before it is not part of the line. Memory is bounded: of a line longer than [`MAX_LINE`] only the
 //! beginning is kept.
 
-use std::borrow::Cow;
-
-use llama_warden_dialects::REDACTED;
-use memchr::{memchr, memmem};
+use memchr::memchr;
 
 /// Longest line in bytes, without the line end.
-pub(crate) const MAX_LINE: usize = 64 * 1024;
+pub const MAX_LINE: usize = 64 * 1024;
 
 /// The state between two reads.
 #[derive(Debug, Default)]
-pub(crate) struct LineSplitter {
+pub struct LineSplitter {
     partial: Vec<u8>,
     is_skipping: bool,
 }
 
 impl LineSplitter {
     /// Reads the next bytes; calls `on_line` for each line that they complete.
-    pub(crate) fn feed(&mut self, mut bytes: &[u8], mut on_line: impl FnMut(&[u8])) {
+    pub fn feed(&mut self, mut bytes: &[u8], mut on_line: impl FnMut(&[u8])) {
         while let Some(end) = memchr(b'\n', bytes) {
             let (rest_of_line, following) = (&bytes[..end], &bytes[end + 1..]);
             if self.is_skipping {
@@ -47,7 +44,7 @@ impl LineSplitter {
     }
 
     /// Ends the stream: an incomplete line counts as a line.
-    pub(crate) fn finish(&mut self, mut on_line: impl FnMut(&[u8])) {
+    pub fn finish(&mut self, mut on_line: impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
             emit(&std::mem::take(&mut self.partial), &mut on_line);
         }
@@ -58,42 +55,6 @@ impl LineSplitter {
 fn emit(line: &[u8], on_line: &mut impl FnMut(&[u8])) {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     on_line(line.get(..MAX_LINE).unwrap_or(line));
-}
-
-/// Replaces secrets in lines.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Redactor {
-    secrets: Box<[memmem::Finder<'static>]>,
-}
-
-/// Shortest secret in bytes that is replaced. Shorter ones occur in ordinary text.
-const MIN_SECRET: usize = 4;
-
-impl Redactor {
-    /// Replaces each of `secrets` that has at least four bytes.
-    pub(crate) fn new<T: AsRef<[u8]>>(secrets: impl IntoIterator<Item = T>) -> Self {
-        let secrets = secrets.into_iter();
-        let long_enough = secrets.filter(|secret| secret.as_ref().len() >= MIN_SECRET);
-        Self { secrets: long_enough.map(|secret| memmem::Finder::new(secret.as_ref()).into_owned()).collect() }
-    }
-
-    /// The line without secrets; borrowed if it has none.
-    pub(crate) fn redact<'a>(&self, line: &'a [u8]) -> Cow<'a, [u8]> {
-        self.secrets.iter().fold(Cow::Borrowed(line), |line, secret| {
-            if secret.find(&line).is_none() {
-                return line;
-            }
-            let mut clean = Vec::with_capacity(line.len());
-            let mut from = 0;
-            for at in secret.find_iter(&line) {
-                clean.extend_from_slice(&line[from..at]);
-                clean.extend_from_slice(REDACTED.as_bytes());
-                from = at + secret.needle().len();
-            }
-            clean.extend_from_slice(&line[from..]);
-            Cow::Owned(clean)
-        })
-    }
 }
 
 #[cfg(test)]
@@ -149,14 +110,5 @@ mod tests {
         splitter.feed(b"x\nnext\n", |line| lines.push(line.to_vec()));
         assert_eq!(splitter.partial.capacity(), 0, "nothing is held between two lines");
         assert_eq!(lines.iter().map(Vec::len).collect::<Vec<_>>(), [MAX_LINE, 4]);
-    }
-
-    #[test]
-    fn every_occurrence_of_a_secret_is_replaced() {
-        let redactor = Redactor::new(["sk-12345", "hf_abc", "abc"]);
-        let redacted = |line: &str| String::from_utf8(redactor.redact(line.as_bytes()).into_owned()).expect("text");
-        assert_eq!(redacted("key sk-12345, sk-12345 and hf_abc"), "key [redacted], [redacted] and [redacted]");
-        assert_eq!(redacted("abc is too short to hide"), "abc is too short to hide");
-        assert!(matches!(redactor.redact(b"nothing here"), Cow::Borrowed(_)));
     }
 }
