@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use llama_warden_api_types::ExtraRoute;
-use llama_warden_bus::{Bus, OutputLane};
+use llama_warden_bus::{Bus, CommandSetId, OutputLane};
 use llama_warden_component::{Component, Ports};
-use llama_warden_events::NoCommand;
+use llama_warden_events::{NoCommand, SuperviseCommand};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::app::AppState;
@@ -80,6 +80,7 @@ impl fmt::Debug for Api {
 
 impl Component for Api {
     const NAME: &'static str = "api";
+    const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<SuperviseCommand>()];
 
     type Command = NoCommand;
     type Error = ApiError;

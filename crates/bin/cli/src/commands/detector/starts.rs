@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_bus::{BusClosed, Clock, CommandSender, Delivery, EventDraft, Publisher, Subscription};
+use llama_warden_bus::{BusClosed, Clock, CommandSender, CommandSetId, Delivery, EventDraft, Publisher, Subscription};
 use llama_warden_component::{Component, Ports};
 use llama_warden_config::ServerSpec;
 use llama_warden_detectors::Recording;
@@ -75,6 +75,8 @@ impl From<BusClosed> for StartsError {
 
 impl Component for RepeatedStarts {
     const NAME: &'static str = "repeated-starts";
+    const SENDS: &'static [CommandSetId] =
+        &[CommandSetId::of::<LaunchCommand>(), CommandSetId::of::<TerminateCommand>()];
     type Command = SuperviseCommand;
     type Error = BusClosed;
 
