@@ -52,7 +52,7 @@ fn rows(page: &Source) -> impl Iterator<Item = (usize, Vec<&str>)> {
     })
 }
 
-/// What is wrong with a row's tests, if anything.
+/// The mistake in a row's tests, if there is one.
 fn missing_test(checkout: &Checkout, cell: &str) -> Option<String> {
     let tests: Vec<&str> = cell.split('`').skip(1).step_by(2).filter(|test| test.contains("::")).collect();
     if tests.is_empty() {

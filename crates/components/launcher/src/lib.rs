@@ -9,8 +9,8 @@
 //! * **The end**: the exit is seen, group, tag and lock are swept, the pipes are read to their end, the status is reaped, in
 //!   this order.
 //!
-//! [`Launcher`] is the component. It knows nothing about readiness and decides nothing about stops: the terminator tells it
-//! which signal to send. A launch that is called off before its program runs ends with `ServerExited` by that signal; one that
+//! [`Launcher`] is the component. It does not deal with readiness and does not decide about stops: the terminator requests
+//! each signal. A launch that is cancelled before its program runs ends with `ServerExited` by that signal; one that
 //! fails before its program runs ends with `ServerFailed` and no exit.
 
 mod component;

@@ -16,7 +16,7 @@
 //! 4. The answer 200 is the **proof** (`Proof::Probe`). If the build cannot be probed, the line is (`Proof::ReadyLine`).
 //! 5. Once listener and model are confirmed, the machine publishes `ReadyReached`. Its `via` names the stream of the hint.
 //!
-//! [`Readiness`] is the component around them. It knows no pid and no signal.
+//! [`Readiness`] is the component around them. It handles neither pids nor signals.
 
 mod component;
 mod directory_watch;

@@ -46,7 +46,7 @@ pub fn inspect(path: &Path) -> Result<DiscoveredModel, ModelProblem> {
             Ok(target) if target.is_file() => files.push(Candidate { path: shard, target }),
             Ok(_) => return Err(ModelProblem::new(&shard, ProblemReason::NotAFile, "not a regular file")),
             Err(error) if shard == path => return Err(unreadable(&shard, &error)),
-            // The shards that are there tell that this one is missing.
+            // The other shards show that this one is missing.
             Err(_) => {}
         }
     }

@@ -6,7 +6,7 @@
 //! [`ModelProblem`] in the [`CatalogReport`] and disturbs no other. [`inspect`] does the same for one model, and [`assign_ports`]
 //! gives the models their ports.
 //!
-//! The crate starts no process and knows no runtime; a call blocks until everything is read.
+//! The crate starts no process and needs no runtime; a call blocks until everything is read.
 
 mod describe;
 mod discover;

@@ -203,7 +203,7 @@ impl Walk {
     }
 }
 
-/// Whether a name can stand in an argument, in JSON and on a terminal.
+/// Whether a name can be used in an argument, in JSON and on a terminal.
 pub(crate) fn is_presentable(name: &OsStr) -> bool {
     name.to_str().is_some_and(|text| !text.chars().any(char::is_control))
 }

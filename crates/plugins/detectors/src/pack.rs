@@ -241,7 +241,7 @@ fn check_probe(source: &PluginSource<'_>, file: &PackFile) -> Result<ProbeWay, F
 
 fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<DetectorPattern, FileError> {
     let at = Some(entry.regex.span());
-    // What serde cannot express: reason and weak belong to failures, and only to them.
+    // Serde cannot express this: reason and weak belong to failures, and only to them.
     let is_failure = entry.verdict == PatternVerdict::Failure;
     let refusal = match entry.reason {
         None if is_failure => Some(("a failure without a reason", "add reason = \"…\" to this pattern")),

@@ -34,7 +34,7 @@ pub(crate) struct PackFile {
     #[serde(default)]
     #[schemars(with = "ProbeEntry")]
     pub(crate) probe: Option<Spanned<ProbeEntry>>,
-    /// Structured output that the pack reads, if the server was told to write it.
+    /// Structured output that the pack reads, if the server writes it.
     #[serde(default)]
     pub(crate) structured: Vec<StructuredSource>,
     /// The patterns. Of several that match a line, the first one counts.

@@ -36,7 +36,7 @@ pub(crate) struct Body {
     pub(crate) fallback: Option<Dialect>,
 }
 
-/// A rule or a name, with the name of the dialect that it stands in.
+/// A rule or a name, with the name of the dialect that contains it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Attributed<'a, T> {
     pub(crate) item: T,

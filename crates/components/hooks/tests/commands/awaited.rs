@@ -1,4 +1,4 @@
-//! The commands that somebody asks and waits for.
+//! Hooks that a launch or a stop waits for: `pre-start` and `pre-stop`.
 
 use std::time::{Duration, Instant};
 

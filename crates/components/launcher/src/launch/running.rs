@@ -153,7 +153,7 @@ impl RunningServer {
         })
     }
 
-    /// Cleans up after a process that has ended. If the bus is closed, nobody would see it, and dropping the process kills it.
+    /// Cleans up after a process that has ended. If the bus is closed, the exit cannot be published, and dropping the process kills it.
     pub(crate) async fn conclude(self, result: Result<(), BusClosed>) -> EndedLaunch {
         let Self { launch, process, reader, .. } = self;
         if result.is_err() {

@@ -1,4 +1,4 @@
-//! What goes into the readiness machine, and what comes out.
+//! The inputs and actions of the readiness machine.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ pub(crate) enum ReadinessInput {
     ListenerIdentified(ListenerOwner),
     /// The identity check of that round of confirmation came back.
     IdentityChecked { round: u32, identity: Identity },
-    /// Somebody asked the server to stop: its end is expected.
+    /// A stop began: the end of the server is expected.
     StopBegan,
     /// Another component published the failure of this launch.
     FailedElsewhere,
@@ -83,7 +83,7 @@ pub(crate) enum HintStrength {
     Ready,
 }
 
-/// What the component does for the machine.
+/// An action that the component performs for the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ReadinessAction {
     /// Send a probe.

@@ -2,7 +2,7 @@
 //!
 //! A header names the window; the layers that have one are named in it by some architectures (a number for each layer,
 //! or a period) and known to llama.cpp alone for others: its `set_swa_pattern`, with which every layer but the last of
-//! each period is windowed. An architecture that neither tells counts as one without windows, which makes an estimate
+//! each period is windowed. An architecture without either counts as one without windows, which makes an estimate
 //! too large and never too small.
 
 /// Periods that llama.cpp gives to architectures whose headers say none.

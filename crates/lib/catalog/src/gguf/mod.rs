@@ -29,7 +29,7 @@ const MAGIC: [u8; 4] = *b"GGUF";
 /// The alignment of tensor data where `general.alignment` is absent, in bytes.
 const DEFAULT_ALIGNMENT: u64 = 32;
 
-/// What a header says, still in the file's own words.
+/// The content of a header, with the values of the file.
 #[derive(Debug)]
 pub(crate) struct GgufHeader {
     pub(crate) byte_order: ByteOrder,

@@ -36,7 +36,7 @@ pub struct Configuration {
     model_dirs: Vec<PathBuf>,
     pub(crate) common: SharedDefaults,
     first_port: u16,
-    /// What relative paths are relative to.
+    /// The base of relative paths.
     pub(crate) directory: PathBuf,
     /// The written servers in the order of the file, then those that were discovered.
     pub(crate) servers: Vec<Resolvable>,

@@ -1,4 +1,4 @@
-//! What proves that a server is ready, and what only makes the machine probe.
+//! Proofs make a server ready; hints only make the machine probe.
 
 use super::*;
 
