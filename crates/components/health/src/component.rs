@@ -34,7 +34,7 @@ pub struct Health {
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
     /// The bus is closed.
-    #[error("lost the line of events: {0}")]
+    #[error("cannot exchange events: {0}")]
     Bus(#[from] BusClosed),
 }
 

@@ -35,7 +35,7 @@ pub struct Hooks {
 #[derive(Debug, thiserror::Error)]
 pub enum HooksError {
     /// The bus is closed.
-    #[error("lost the line of events: {0}")]
+    #[error("cannot exchange events: {0}")]
     Bus(#[from] BusClosed),
 }
 

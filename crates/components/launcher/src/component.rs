@@ -85,7 +85,7 @@ pub enum LauncherError {
         source: io::Error,
     },
     /// The bus is closed.
-    #[error("lost the line of events: {0}")]
+    #[error("cannot exchange events: {0}")]
     Bus(#[from] BusClosed),
     /// The task of a launch panicked; the state of its process is unknown.
     #[error("a launch failed: {0}")]

@@ -42,7 +42,7 @@ type MatcherMaker = dyn Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadinessError {
     /// The bus is closed: no event arrives or leaves any more.
-    #[error("lost the line of events: {0}")]
+    #[error("cannot exchange events: {0}")]
     Bus(#[from] BusClosed),
 }
 

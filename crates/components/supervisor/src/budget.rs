@@ -120,8 +120,8 @@ impl<'a> MemoryBudget<'a> {
         if !later.fits_into(self.later.amount) && !fits_now {
             return MemoryFit::Never;
         }
-        // `queued_before` is memory of the future, so that a launch may use what is free now as long as the earlier
-        // launches still fit beside it then.
+        // Earlier launches wait for memory that is freed later, so this launch may use memory that is free now as long as the
+        // earlier ones still fit beside it then.
         let leaves_enough =
             queued_before == MemoryAmount::default() || later.plus(queued_before).fits_into(self.later.amount);
         if fits_now && leaves_enough { MemoryFit::Now } else { MemoryFit::Later }

@@ -12,13 +12,13 @@ use crate::model::DiscoveredModel;
 pub struct CatalogReport {
     /// The models, by id.
     pub models: Vec<DiscoveredModel>,
-    /// Sound files that are no model to serve, by path.
+    /// Valid files that are not models to serve, by path.
     pub skipped: Vec<Skipped>,
     /// Files and directories that cannot be used, by path. No problem prevents other models from being found.
     pub problems: Vec<ModelProblem>,
 }
 
-/// A sound file that is no model to serve.
+/// A valid file that is not a model to serve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Skipped {
     /// The file.
@@ -83,7 +83,7 @@ pub enum ProblemReason {
     ByteOrderForeign,
     /// The file ends before its header or its tensors do.
     Truncated,
-    /// The header is longer than what is read.
+    /// The header is longer than the limit that is read.
     HeaderTooLong,
     /// The header breaks the rules of GGUF, or does not name an architecture.
     HeaderMalformed,

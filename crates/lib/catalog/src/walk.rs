@@ -157,7 +157,7 @@ impl Walk {
         let named = is_named_gguf(name);
         let target = match fs::canonicalize(link) {
             Ok(target) => target,
-            // A dead link that is not named like a model is no concern of ours.
+            // A broken link that is not named like a model is ignored.
             Err(_) if !named => return,
             Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
                 return self.report(&path, ProblemReason::LinkLoop, "the link leads to itself");

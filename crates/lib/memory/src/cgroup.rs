@@ -1,8 +1,8 @@
 //! The memory limits of the control groups that this process is in, from its own up to the root.
 //!
-//! Mounts are taken to be where every distribution and container runtime has them: version 2 at `/sys/fs/cgroup` (or
-//! `unified` below it where both are mounted), version 1's memory controller at `/sys/fs/cgroup/memory`. Inside a container the path
-//! that the kernel reports may be the host's and not exist; the mount's root is the container's own group then, so it is
+//! Mounts are assumed to be where every distribution and container runtime has them: version 2 at `/sys/fs/cgroup` (or
+//! `unified` below it if both are mounted), version 1's memory controller at `/sys/fs/cgroup/memory`. Inside a container the
+//! path that the kernel reports may be the host's and not exist; the mount's root is the container's own group then, so it is
 //! always read.
 
 use std::fs;

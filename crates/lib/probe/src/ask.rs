@@ -96,7 +96,7 @@ pub enum AskError {
     /// More came than any honest answer has.
     #[error("the answer is larger than {BODY_LIMIT} bytes")]
     TooLarge,
-    /// The path is no path.
+    /// The path is invalid.
     #[error("`{0}` cannot be asked for")]
     BadPath(String),
 }

@@ -53,16 +53,16 @@ pub enum ProbeWay {
     None,
 }
 
-/// A line with the verdict that it has to get.
+/// A line with the verdict that it must get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackExample {
     /// The line, without its line end.
     pub line: String,
     /// The stream on which the server writes it.
     pub stream: StreamName,
-    /// The verdict that it has to get.
+    /// The verdict that it must get.
     pub verdict: ExampleVerdict,
-    /// The reason that a failure has to get; `None` accepts any.
+    /// The reason that a failure must get; `None` accepts any.
     pub reason: Option<FailureReason>,
 }
 

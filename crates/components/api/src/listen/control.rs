@@ -76,7 +76,7 @@ impl Drop for SocketPath {
     }
 }
 
-/// Creates the directory with mode 0700, or takes the rights of others from an existing one.
+/// Creates the directory with mode 0700, or removes the rights of other users from an existing one.
 ///
 /// A symbolic link is followed if it belongs to root or to us: systemd's `DynamicUser` makes the state directory one.
 fn prepare_directory(directory: &Path, user: u32) -> Result<(), BindError> {

@@ -1,4 +1,4 @@
-//! Which layers of a network look back over the whole context, and which over a sliding window only.
+//! Finds the layers of a network that attend to the whole context, and those that attend to a sliding window only.
 //!
 //! A header names the window; the layers that have one are named in it by some architectures (a number for each layer,
 //! or a period) and known to llama.cpp alone for others: its `set_swa_pattern`, with which every layer but the last of
@@ -9,7 +9,7 @@
 const PERIODS: [(&str, u64); 7] =
     [("cohere2", 4), ("exaone4", 4), ("gemma2", 2), ("gemma3", 6), ("gemma3n", 5), ("gpt-oss", 2), ("olmo2", 4)];
 
-/// How windowed layers lie among the others.
+/// The positions of windowed layers among the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WindowPattern<'a> {
     /// None is windowed, as far as is known.

@@ -62,7 +62,7 @@ fn pass_in_lanes(bytes: &[u8], order: ByteOrder) -> SkippedTexts {
     passed
 }
 
-/// Where a text seems to begin at or behind `from`; the end of `bytes` where nothing looks like that.
+/// The first place at or after `from` where a text seems to begin; the end of `bytes` if there is none.
 fn guess(bytes: &[u8], order: ByteOrder, from: usize) -> usize {
     let places = bytes[from..].array_windows().take(LENGTH + *WORD.end() as usize);
     let found = places.map(|length| order.number(*length)).position(|length| WORD.contains(&length));

@@ -36,7 +36,7 @@ pub(crate) fn pack(
         HealthPath::Answers => line(&mut text, "probe", "{ path = \"/health\" }"),
         HealthPath::Missing => line(&mut text, "probe", "\"none\""),
     }
-    // A build with `--log-jsonl` prints the same messages on standard output, if it is switched on: patterns must see both streams.
+    // With `--log-jsonl` a build prints the same messages on standard output: patterns must see both streams.
     let has_jsonl = subject.options.iter().any(|option| option == "log-jsonl");
     if has_jsonl {
         line(&mut text, "structured", "[\"log-jsonl\"]");
