@@ -35,7 +35,7 @@ impl EventStream {
         let (events, failure) = (Arc::clone(&stream.events), Arc::clone(&stream.failure));
         tokio::spawn(async move {
             if let Err(error) = read(response.into_body(), &events, &arrived).await {
-                // Set before `arrived` is dropped: whoever sees the end of the stream also sees the error.
+                // Set before `arrived` is dropped: a reader that sees the end of the stream also sees the error.
                 let _ = failure.set(error.to_string());
             }
             drop(arrived);

@@ -14,7 +14,7 @@ pub enum ExternalProgram {
     LlamaServer0_3_2,
     /// llama-server as llama-cpp-python 0.3.16 of August 2025 contains it.
     LlamaServer0_3_16,
-    /// Prometheus; promtool lies in the same folder.
+    /// Prometheus; promtool is in the same folder.
     Prometheus,
 }
 

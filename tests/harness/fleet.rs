@@ -1,6 +1,6 @@
 //! Builds the configuration of a daemon, with the models and the stand-in scripts that its servers need.
 //!
-//! Paths lie in the sandbox and ports are leased, so that tests do not disturb each other.
+//! Paths are in the sandbox and ports are leased, so that tests do not disturb each other.
 
 use std::path::{Path, PathBuf};
 

@@ -30,7 +30,7 @@ pub enum DaemonOutput {
     Closed,
     /// `/dev/full`: writes fail with ENOSPC.
     Full,
-    /// A full pipe that nobody reads: writes block.
+    /// A full pipe without a reader: writes block.
     Blocked,
 }
 

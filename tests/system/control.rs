@@ -74,7 +74,7 @@ fn the_last_command_decides_the_final_state() {
         let slow = Script { load_ms: 2000, term: TermScript::Slow(500), ..Script::default() };
         fleet.server_with("a", slow, "enabled = false");
         let daemon = sandbox.up(&fleet).await;
-        // A stop during a start: the caller that waits for the start is told that a later command superseded it.
+        // A stop during a start: the caller that waits for the start learns that a later command superseded it.
         let start = daemon.command("a", "start?wait=50s");
         let stop = async {
             daemon.event("it is launched", |event| matches!(event.event, Event::ServerSpawned { .. })).await;

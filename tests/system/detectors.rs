@@ -1,4 +1,4 @@
-//! Detector packs: added while the daemon runs, refused, learnt, and shown on the command line.
+//! Detector packs: added while the daemon runs, refused, learned, and shown on the command line.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -85,7 +85,7 @@ fn a_fork_bomb_ends_with_its_server_and_the_daemon_survives_it() {
             Script { actions: vec![action_at(ScriptPhase::Ready, ScriptAction::Spawn(bomb))], ..Script::default() },
         );
         fleet.server_with("late", Script::default(), "enabled = false");
-        // A user whose processes nobody else counts towards, with a capability to read the test's directory.
+        // A user without any other processes that would count, with a capability to read the test's directory.
         let user = format!("--reuid={}", fastrand::u32(100_000..2_000_000));
         let caps =
             ["--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--bounding-set=-sys_resource,-sys_admin"];

@@ -11,9 +11,9 @@ pub enum Error {
     /// An operation on a file or a process failed.
     #[error("{what}")]
     Io {
-        /// What was tried, on what.
+        /// The action and its object.
         what: String,
-        /// What the system answered.
+        /// The answer of the system.
         source: io::Error,
     },
     /// A program ended with a failure.
@@ -29,9 +29,9 @@ pub enum Error {
     /// Something is missing or wrong that a person has to correct.
     #[error("{problem}\n  next step: {next}")]
     Missing {
-        /// What is missing or wrong.
+        /// The mistake, or the missing part.
         problem: String,
-        /// What to do about it.
+        /// The next step for the user.
         next: String,
     },
 }

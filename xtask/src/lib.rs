@@ -1,4 +1,4 @@
-//! What chores, tests and benchmarks share: the paths of the checkout, programs of others, and the real llama-server and
+//! Shared by chores, tests and benchmarks: the paths of the checkout, programs of others, and the real llama-server and
 //! Prometheus that they need.
 //!
 //! The chores themselves are the binary beside this library.

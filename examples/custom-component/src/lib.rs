@@ -1,4 +1,4 @@
-//! A component of our own: pages somebody, here by a line in a file, when llama-warden gives a server up.
+//! A component of your own: writes a page, here a line in a file, when llama-warden gives a server up.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -56,7 +56,7 @@ impl Worker for PagerWorker {
     type Input = ();
 
     async fn on_event(&mut self, delivery: Delivery, _now: Uptime) -> Result<(), PagerError> {
-        // A gap has no page: who was given up meanwhile is in `status`.
+        // After a gap no page is sent: `status` lists the servers that were given up meanwhile.
         let Delivery::Event(envelope) = delivery else { return Ok(()) };
         let (Event::RestartAbandoned { because, .. }, Some(server)) = (&envelope.event, &envelope.server) else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The composed program gives up a server whose model does not exist, and the pager hears of it.
+//! The composed program gives up a server whose model does not exist, and the pager reports it.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

@@ -1,7 +1,7 @@
 //! A matcher for an imaginary fork of llama-server that counts its layers and speaks of geese.
 //!
 //! A detector pack cannot compute. This fork prints `goose: layer 12 of 48`, which is a percentage only after a division, and
-//! says that it is ready by a checksum of its port, to be sure that nobody spoofs the line.
+//! confirms its ready line by a checksum of its port, so that the line cannot be spoofed.
 
 use llama_warden::plugin::{FailureReason, Matcher, ServerSpec, StreamName, Verdict};
 
@@ -23,7 +23,7 @@ impl GooseMatcher {
         if model.starts_with("goose") { Some(Box::new(Self::new(port))) } else { None }
     }
 
-    /// What the fork puts behind its ready line.
+    /// The number that the fork prints after its ready line.
     pub fn checksum(port: u16) -> u16 {
         port % 97
     }

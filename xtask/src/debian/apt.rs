@@ -32,8 +32,8 @@ pub struct PrivateApt {
 }
 
 impl PrivateApt {
-    /// Prepares an apt whose package lists lie in `state` and are kept for later runs; its settings and the downloaded
-    /// packages lie in `scratch`. Waits for any other chore that uses `state`.
+    /// Prepares an apt whose package lists are in `state` and are kept for later runs; its settings and the downloaded
+    /// packages are in `scratch`. Waits for any other chore that uses `state`.
     ///
     /// # Errors
     /// When the machine has no apt or no Debian mirror, or a folder cannot be written.

@@ -1,6 +1,6 @@
 //! `docs/faults.md`: every fault that a comment cites has a row there, and every row names tests that exist.
 //!
-//! A row is `| C24 | what must survive | tests |`. Its tests are backticked, as in `tests/system/output.rs::name`, or the cell
+//! A row is `| C24 | fault | what holds | tests |`. Its tests are backticked, as in `tests/system/output.rs::name`, or the cell
 //! says "none yet".
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ const RULE: &str = "faults";
 const PAGE: &str = "docs/faults.md";
 const NO_TEST: &str = "none yet";
 
-/// What codes begin with: faults of children, and of the supervisor itself.
+/// The first letters of codes: C for faults of servers, S for faults of the daemon and its surroundings.
 const FAMILIES: [char; 2] = ['C', 'S'];
 
 /// This file invents codes.
@@ -52,7 +52,7 @@ fn rows(page: &Source) -> impl Iterator<Item = (usize, Vec<&str>)> {
     })
 }
 
-/// What is wrong with a row's tests, if anything.
+/// The mistake in a row's tests, if there is one.
 fn missing_test(checkout: &Checkout, cell: &str) -> Option<String> {
     let tests: Vec<&str> = cell.split('`').skip(1).step_by(2).filter(|test| test.contains("::")).collect();
     if tests.is_empty() {

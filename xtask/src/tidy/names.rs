@@ -1,4 +1,4 @@
-//! Names: a type name stands once in the workspace, and words that the project gave up do not come back.
+//! Names: a type name exists once in the workspace, and retired words do not come back.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::{Checkout, Violation};
 const UNIQUE: &str = "unique type names";
 const RETIRED: &str = "retired words";
 
-/// Type names that may stand in several files, and why.
+/// Type names that may be in several files, and why.
 const SHARED_NAMES: &[(&str, &str)] = &[];
 
 /// Words that no identifier may have as a part, with the words of the field.
@@ -41,7 +41,7 @@ const RETIRED_IN_TYPES: &[(&str, &str)] = &[
 /// The file with the words themselves.
 const OWN_PATH: &str = "xtask/src/tidy/names.rs";
 
-/// Finds type names that stand in several files, and retired words in identifiers.
+/// Finds type names that are in several files, and retired words in identifiers.
 pub fn check(checkout: &Checkout) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut places: BTreeMap<&str, Vec<(&str, usize)>> = BTreeMap::new();
@@ -60,7 +60,7 @@ pub fn check(checkout: &Checkout) -> Vec<Violation> {
         }
     }
     for (name, places) in places.iter().filter(|(name, _)| !SHARED_NAMES.iter().any(|(shared, _)| shared == *name)) {
-        // Two in one file are alternatives of one build option, or lie in modules that no other file sees.
+        // Two in one file are alternatives of one build option, or are in modules that no other file uses.
         for (path, line) in places {
             if let Some((other, _)) = places.iter().find(|(other, _)| other != path) {
                 let advice = format!("`{name}` stands in {other} too: name one of them after its area");

@@ -23,7 +23,7 @@ use llama_warden_daemon::{Exit, Extensions};
 use args::Cli;
 pub use demo_fleet::is_stand_in;
 
-/// Runs the command of this process's command line, with what is compiled into the program.
+/// Runs the command of this process's command line, with the compiled-in matchers and components.
 pub fn main(extensions: Extensions) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

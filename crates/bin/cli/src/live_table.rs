@@ -31,7 +31,7 @@ impl LiveTable {
         matches!(self, Self::Terminal { .. })
     }
 
-    /// Shows a report. Write errors are ignored: the table is no data, and the command that it accompanies goes on.
+    /// Shows a report. Write errors are ignored: the table is no data, and the command continues without it.
     pub fn show(&mut self, report: &StatusReport) {
         let mut out = anstream::AutoStream::auto(std::io::stdout());
         match self {

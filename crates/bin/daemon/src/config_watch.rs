@@ -135,7 +135,7 @@ struct WatchWorker {
     replies: JoinSet<Result<Accepted, Refused>>,
 }
 
-/// What wakes the watch.
+/// Wakes the watch.
 enum WatchInput {
     /// Something in a watched folder changed.
     Changed,

@@ -36,14 +36,14 @@ const COMPONENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time that a collector may take for the last spans, when every server is gone.
 const SPAN_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Options of the command line, and what is compiled in.
+/// Options of the command line, and compiled-in matchers and components.
 #[derive(Debug, Default)]
 pub struct UpOptions {
     /// The profile to start; `None` starts the configured one.
     pub profile: Option<String>,
     /// The only servers to start; empty starts every enabled one.
     pub only: Vec<ServerId>,
-    /// Matchers and components of others.
+    /// Compiled-in matchers and components.
     pub extensions: Extensions,
 }
 

@@ -1,4 +1,4 @@
-//! Matchers and components that a program of others compiles into the daemon.
+//! Matchers and components that another program compiles into the daemon.
 //!
 //! `Program` collects them; the command line passes them on by value; `compose` adds the components last, so that each of
 //! llama-warden's own is on the bus before them.

@@ -1,4 +1,4 @@
-//! The daemon's tokio runtime: one thread for every task, and others for work that may block.
+//! The daemon's tokio runtime: one thread for all tasks, and others for blocking work.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What handlers share: the application state, extractors of path parameters, and bodies of answers.
+//! Shared by all handlers: the application state, extractors of path parameters, and bodies of answers.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ModelsSource;
 use crate::problem::ProblemResponse;
 
-/// What every handler can use. One exists per daemon.
+/// The application state that every handler gets. One exists per daemon.
 pub(crate) struct AppState {
     pub(crate) bus: Bus,
     pub(crate) lane: OutputLane,

@@ -23,7 +23,7 @@ pub trait ModelsSource: Send + Sync + 'static {
     fn models(&self) -> serde_json::Value;
 }
 
-/// What [`Api`] is built from.
+/// The parts of [`Api`].
 pub struct ApiParts {
     /// The addresses to serve.
     pub listeners: Listeners,
@@ -37,7 +37,8 @@ pub struct ApiParts {
     pub models: Arc<dyn ModelsSource>,
     /// The answer to `/openapi.json`: the text of [`openapi_document`](crate::openapi_document), generated beforehand.
     pub description: &'static str,
-    /// What clients of the TCP listener must send; `None` admits everybody on loopback, and only open paths elsewhere.
+    /// The token that clients of the TCP listener must send; `None` admits every client on loopback, and elsewhere only to open
+    /// paths.
     pub token: Option<Token>,
 }
 

@@ -6,7 +6,7 @@
 //!
 //! * `endpoints`: the handlers, each with its `Route`. The router and [`openapi_document`] are made from one list of routes.
 //! * `command`: sends a command to its owner and waits for its end.
-//! * `stream`: bodies that go on, for events and logs.
+//! * `stream`: endless bodies, for events and logs.
 //! * `http_security`: decides which requests are served, by host, origin, token, content type and size. It is pure.
 //! * `router`, `listen`, `serve`: the router; bound addresses; the accept loop around hyper with its limits and timeouts.
 //!

@@ -148,7 +148,7 @@ async fn lines_that_a_slow_reader_lost_are_told_to_it_and_to_all() {
     let mut records = daemon.over_tcp().logs(&id("good"), options).await.expect("streams");
     daemon.write("good", StreamName::Stdout, &[b"begin"]);
     assert!(matches!(next(&mut records).await, Some(LogRecord::Line { order: 0, .. })));
-    // On this runtime of one thread nobody reads while these are written, and the ring holds some forty of them.
+    // On this runtime of one thread no client reads while these are written, and the ring holds some forty of them.
     let line = [b'x'; 90];
     daemon.write("good", StreamName::Stdout, &vec![&line[..]; 1000]);
     let Some(LogRecord::Lost { stream: StreamName::Stdout, lost }) = next(&mut records).await else {
@@ -172,7 +172,7 @@ async fn at_the_end_a_follower_still_gets_every_event_and_then_a_clean_end() {
         for follower in followers {
             streams.push(follower.events(EventRange::After(Seq::new(0))).await.expect("streams"));
         }
-        // On this runtime of one thread nobody reads between the last event and the end.
+        // On this runtime of one thread no client reads between the last event and the end.
         warn(&daemon, 300).await;
         let stopped = Event::DaemonStopped { survivors: Vec::new() };
         daemon.publish(EventDraft::daemon(stopped.clone())).await;

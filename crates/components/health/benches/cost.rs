@@ -1,4 +1,4 @@
-//! What it costs to watch 100 ready servers: the processor time of the component alone, as a share of one core.
+//! Measures the cost of checking 100 ready servers: the processor time of the component alone, as a share of one core.
 //!
 //! The servers are listeners in a process of their own, which is this program once more. Run with
 //! `cargo bench -p llama-warden-health`; it takes 30 seconds. The goal is 0.5 % at an interval of 10 s.

@@ -39,11 +39,11 @@ pub(crate) struct CheckRequest {
     pub(crate) timeout: Duration,
     /// The processor time at the check before, if that failed: computing since then counts.
     pub(crate) cpu: Option<CpuReading>,
-    /// What the last request for a token found; `None` if no request is due.
+    /// The result of the last request for a token; `None` if no request is due.
     pub(crate) inference: Option<Inference>,
 }
 
-/// What the last request for a token found.
+/// The result of the last request for a token.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Inference {
     pub(crate) cpu: Option<CpuReading>,
@@ -63,7 +63,7 @@ pub(crate) struct CheckReport {
     pub(crate) tokens: Option<u64>,
 }
 
-/// What a check proves.
+/// The conclusion of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CheckOutcome {
     /// It answers every request that was sent.

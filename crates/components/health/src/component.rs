@@ -34,7 +34,7 @@ pub struct Health {
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
     /// The bus is closed.
-    #[error("lost the line of events: {0}")]
+    #[error("cannot exchange events: {0}")]
     Bus(#[from] BusClosed),
 }
 
@@ -75,7 +75,7 @@ struct HealthWorker {
     checks: JoinSet<(LaunchKey, CheckReport)>,
 }
 
-/// What watches a server that is ready, or was.
+/// Checks one server that is ready, or was.
 #[derive(Debug)]
 struct Monitor {
     machine: HealthMachine,
@@ -86,7 +86,7 @@ struct Monitor {
     cause: Option<Seq>,
 }
 
-/// What wakes the component beside events.
+/// Wakes the component, like events.
 enum HealthInput {
     Checked(Result<(LaunchKey, CheckReport), JoinError>),
     FleetChanged,

@@ -1,7 +1,7 @@
 //! Whether a server computes: the processor time of its process group, from `/proc`.
 //!
-//! The group and not the leader alone, since a wrapper script's child does the work. Reading takes no lock of the process,
-//! so that one that hangs in the kernel holds up nobody, and is no request that could wake a sleeping server.
+//! The whole group counts, because the child of a wrapper script does the work. Reading `/proc` takes no lock of the process,
+//! so a process that hangs in the kernel does not block the reader, and it sends no request that could wake a sleeping server.
 
 use llama_warden_events::Uptime;
 use llama_warden_procfs::{ProcessStat, RunState, process_ids, ticks_as_seconds};

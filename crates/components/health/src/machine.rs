@@ -23,7 +23,7 @@ const STEPS_PER_INTERVAL: u32 = 10;
 #[cfg(test)]
 mod tests;
 
-/// What the published events say of the server.
+/// The state of the server according to the published events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HealthState {
     Ready,
@@ -49,7 +49,7 @@ pub(crate) struct HealthMachine {
     published: Option<(bool, u32)>,
     /// The processor time at the last check, if that failed.
     cpu: Option<CpuReading>,
-    /// What the last request for a token found; empty before the first.
+    /// The result of the last request for a token; empty before the first.
     inference: Inference,
     next_inference: Uptime,
     /// The last request for a token hung: every check requests one until one is answered, or the server fails.

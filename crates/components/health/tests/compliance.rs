@@ -1,4 +1,4 @@
-//! What every component must do.
+//! The compliance suite.
 
 use llama_warden_component_kit::{compliance, fleet};
 use llama_warden_health::Health;

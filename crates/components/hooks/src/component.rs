@@ -35,7 +35,7 @@ pub struct Hooks {
 #[derive(Debug, thiserror::Error)]
 pub enum HooksError {
     /// The bus is closed.
-    #[error("lost the line of events: {0}")]
+    #[error("cannot exchange events: {0}")]
     Bus(#[from] BusClosed),
 }
 
@@ -177,7 +177,7 @@ impl HooksWorker {
             Transition::Ended { end, launch } => {
                 let spec = configured.or_else(|| launch.spec.clone())?;
                 let call = HookCall::of(&spec, incarnation, HookPoint::PostExit)?;
-                // The reason of the failure where there is one, else of the stop; an end that nobody asked for is `exited`.
+                // The reason of the failure if there is one, else of the stop; an unrequested end is `exited`.
                 let failure = launch.failure.map(FailureReason::as_str);
                 let reason = failure.or(launch.stop.map(StopReason::as_str)).unwrap_or("exited");
                 let call = call.of_process(Some(launch.process?)).telling("REASON", reason);
@@ -188,7 +188,7 @@ impl HooksWorker {
         Some(call.because(cause))
     }
 
-    /// The command that somebody asks for; `None` where the server has none (any more).
+    /// The hook that a command requests; `None` if the server has none (any more).
     fn requested(&self, command: &HookCommand) -> Result<Option<HookCall>, Refused> {
         let (server, incarnation, hook) = subject(command.clone());
         let launch = self.launches.get(&server).filter(|launch| launch.incarnation == incarnation);
@@ -233,7 +233,7 @@ impl HooksWorker {
     async fn finish(&mut self, done: Done) -> Result<(), BusClosed> {
         let (task, outcome) = match done {
             Ok(done) => done,
-            // It does not panic; if it did, nobody may wait for it for ever.
+            // The task does not panic; if it did, a launch or a stop must not wait for it for ever.
             Err(error) => (error.id(), failed(format!("it was lost: {error}"))),
         };
         let server = self.running.iter().find(|(_, running)| running.task == task).map(|(server, _)| server.clone());
@@ -245,7 +245,7 @@ impl HooksWorker {
         self.publish(call, outcome, began.elapsed()).await
     }
 
-    /// Cancels the commands that nobody waits for any more.
+    /// Cancels the awaited commands whose launch or stop no longer waits for them.
     async fn call_off(&mut self) -> Result<(), BusClosed> {
         for running in self.running.values().filter(|running| is_moot(&self.launches, &running.call)) {
             running.call_off.cancel();
@@ -270,7 +270,7 @@ impl HooksWorker {
     }
 }
 
-/// What a command is about.
+/// The server, launch and hook of a command.
 fn subject(command: HookCommand) -> (ServerId, Incarnation, HookPoint) {
     match command {
         HookCommand::RunPreStart { server, incarnation } => (server, incarnation, HookPoint::PreStart),
@@ -278,7 +278,7 @@ fn subject(command: HookCommand) -> (ServerId, Incarnation, HookPoint) {
     }
 }
 
-/// Whether nobody waits for an awaited command any more.
+/// Whether the launch or stop of an awaited command no longer waits for it.
 fn is_moot(launches: &LaunchTracker<()>, call: &HookCall) -> bool {
     let Some(launch) = launches.get(&call.server).filter(|_| call.is_awaited()) else { return false };
     match call.incarnation.cmp(&launch.incarnation) {

@@ -1,4 +1,4 @@
-//! Runs the user's commands around a server's life.
+//! Runs the user's commands before and after starts and stops of servers.
 //!
 //! | command | runs | who waits for it | is cancelled |
 //! |---|---|---|---|
@@ -7,8 +7,8 @@
 //! | `pre-stop` | when the terminator asks for it, before the first signal | the terminator | when its process is gone |
 //! | `post-exit` | once for each process that exits | nobody | never |
 //!
-//! A command is an argument list without a shell. It inherits the daemon's environment, and `LLAMA_WARDEN_*` variables tell it
-//! about the server. A command that exceeds its limit is killed with its process group. Its output goes to the log.
+//! A command is an argument list without a shell. It inherits the daemon's environment, and `LLAMA_WARDEN_*` variables
+//! describe the server. A command that exceeds its limit is killed with its process group. Its output goes to the log.
 //! Commands of one server run one after the other, in the order of their events; those of different servers side by side.
 //!
 //! This crate signals and reaps only processes that it started itself.

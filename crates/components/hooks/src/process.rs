@@ -33,7 +33,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
-/// What ends a command that does not exit by itself.
+/// The limits of a command; one that exceeds them is killed.
 #[derive(Debug)]
 pub(crate) struct HookLimits {
     /// Longest time for the command.

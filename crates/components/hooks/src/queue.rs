@@ -17,7 +17,7 @@ pub(crate) struct HookQueue {
     waiting: BTreeMap<ServerId, VecDeque<HookCall>>,
 }
 
-/// What to do with a command.
+/// Whether a command runs now, waits, or is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum QueueDecision {
     /// Run it.

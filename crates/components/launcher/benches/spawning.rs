@@ -28,7 +28,7 @@ const SERVERS: usize = 100;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// What the command line of this program names.
+/// The programs to measure, as the command line names them.
 struct Subject {
     shim: PathBuf,
     program: PathBuf,
@@ -180,7 +180,7 @@ fn fleet(subject: &Subject) -> Result<Fleet> {
     configuration.resolve(None, &HostEnvironment::current()).map_err(|problems| problems.to_string().into())
 }
 
-/// A server that nobody looks after. Its output fits into its pipes.
+/// A server without supervision. Its output fits into its pipes.
 struct Bare {
     child: Child,
     _output: [PipeReader; 2],

@@ -76,7 +76,7 @@ pub enum LauncherError {
     /// The signal handler for ended children was not installed.
     #[error("cannot listen for ended children: {0}")]
     Orphans(#[source] io::Error),
-    /// The ids of runs cannot be written, so that a crash of this run would leave processes that nobody finds.
+    /// The boot ids cannot be written, so that after a crash of this run its processes could not be found.
     #[error("cannot keep track of this run in {}: {source}", state_dir.display())]
     StateDirectory {
         /// The state directory.
@@ -85,7 +85,7 @@ pub enum LauncherError {
         source: io::Error,
     },
     /// The bus is closed.
-    #[error("lost the line of events: {0}")]
+    #[error("cannot exchange events: {0}")]
     Bus(#[from] BusClosed),
     /// The task of a launch panicked; the state of its process is unknown.
     #[error("a launch failed: {0}")]
@@ -121,11 +121,11 @@ struct LauncherWorker {
     resources: Arc<LaunchResources>,
     /// Notices of ended children; `None` in a process that gets no orphans.
     orphans: Option<tokio::signal::unix::Signal>,
-    /// What events and gaps say of launches.
+    /// The launches according to events and gaps.
     tracker: LaunchTracker<()>,
 }
 
-/// What wakes the launcher beside events and commands.
+/// Wakes the launcher, like events and commands.
 enum LauncherInput {
     /// The task of a launch ended.
     LaunchEnded(Result<EndedLaunch, JoinError>),
@@ -317,7 +317,7 @@ impl LauncherWorker {
 
 impl LiveLaunch {
     fn on_pre_start_ended(&mut self, outcome: &HookOutcome) {
-        // A launch that was called off meanwhile does not wait any more.
+        // A launch that was cancelled meanwhile no longer waits.
         let _ = self.pre_start.take().map(|waiting| waiting.send(outcome.clone()));
     }
 }

@@ -4,13 +4,13 @@
 //!   executable once for its version and options ([`BinaryCache`]); have the command line built by the dialects crate.
 //! * **The process** (`process`): spawned from one permanent thread through the [`shim`], which binds the child's life to the
 //!   daemon's.
-//! * **While it runs**: one task per launch delivers signals to its group and finds out who listens on its port; another task
+//! * **While it runs**: one task per launch delivers signals to its group and identifies the process that listens on its port; another task
 //!   reads its output (`output`).
 //! * **The end**: the exit is seen, group, tag and lock are swept, the pipes are read to their end, the status is reaped, in
 //!   this order.
 //!
-//! [`Launcher`] is the component. It knows nothing about readiness and decides nothing about stops: the terminator tells it
-//! which signal to send. A launch that is called off before its program runs ends with `ServerExited` by that signal; one that
+//! [`Launcher`] is the component. It does not deal with readiness and does not decide about stops: the terminator requests
+//! each signal. A launch that is cancelled before its program runs ends with `ServerExited` by that signal; one that
 //! fails before its program runs ends with `ServerFailed` and no exit.
 
 mod component;

@@ -21,7 +21,7 @@ impl Format {
         }
     }
 
-    /// OpenMetrics where the client weighs it at least as high as text, else text.
+    /// OpenMetrics if the client's quality value for it is at least that of text, else text.
     pub(crate) fn negotiate(accept: Option<&str>) -> Self {
         let ranges: Vec<MediaRange<'_>> = accept.unwrap_or_default().split(',').filter_map(MediaRange::parse).collect();
         let heaviest = |format: Self| {

@@ -9,7 +9,7 @@ pub struct Family {
     pub name: &'static str,
     /// Its type.
     pub kind: FamilyKind,
-    /// What it says, in one sentence.
+    /// Its meaning, in one sentence.
     pub help: &'static str,
     /// Its labels, in the order in which they are written.
     pub labels: &'static [&'static str],

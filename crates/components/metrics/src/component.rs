@@ -17,7 +17,7 @@ impl Metrics {
     /// The component, for this version of llama-warden.
     ///
     /// # Errors
-    /// Only if [`catalogue()`](crate::catalogue) and the `prometheus` crate disagree on what a valid family is.
+    /// Only if [`catalogue()`](crate::catalogue()) and the `prometheus` crate disagree on what a valid family is.
     pub fn new(context: &Context, version: &str) -> Result<Self, prometheus::Error> {
         let exporter = Exporter::new(context.bus().clone(), context.lane().clone(), version)?;
         Ok(Self { exporter })

@@ -43,7 +43,7 @@ impl Exporter {
     }
 
     /// Answers a scrape in the format that its `Accept` header prefers. Takes low milliseconds for a hundred servers
-    /// and waits for nobody.
+    /// and does not wait for other tasks.
     pub fn render(&self, accept: Option<&str>) -> Result<Exposition, prometheus::Error> {
         let format = Format::negotiate(accept);
         let families = self.registry.gather();

@@ -38,7 +38,7 @@ pub(crate) fn encode(families: &[MetricFamily]) -> Result<String, fmt::Error> {
     Ok(text)
 }
 
-/// What stands before a value.
+/// The name, suffix and labels of one sample.
 struct Sample<'a> {
     name: &'a str,
     suffix: &'a str,

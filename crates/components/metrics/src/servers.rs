@@ -86,7 +86,7 @@ fn add_totals(page: &mut Page, id: &ServerId, record: &ServerRecord) {
 
 fn add_process(page: &mut Page, id: &ServerId, record: &ServerRecord) {
     let Some(process) = &record.process else { return };
-    // The number may name another process by now; the start time tells.
+    // The pid may have been reused; the start time shows that.
     let stat = ProcessStat::of(process.pid).filter(|stat| stat.start_ticks == process.start_ticks);
     if let Some(stat) = stat {
         page.value(&SERVER_RESIDENT_MEMORY, &[id.as_str()], stat.resident_bytes() as f64);

@@ -1,4 +1,4 @@
-//! What every component must do.
+//! The compliance suite.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -42,7 +42,7 @@ type MatcherMaker = dyn Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadinessError {
     /// The bus is closed: no event arrives or leaves any more.
-    #[error("lost the line of events: {0}")]
+    #[error("cannot exchange events: {0}")]
     Bus(#[from] BusClosed),
 }
 
@@ -106,7 +106,7 @@ struct ReadinessWorker {
     tasks: JoinSet<TaskResult>,
 }
 
-/// What readiness keeps of the latest launch of a server.
+/// The state of readiness for the latest launch of a server.
 #[derive(Default)]
 struct LaunchState {
     /// The pack that was chosen, until there is a process.
@@ -115,7 +115,7 @@ struct LaunchState {
     watched: Option<WatchedLaunch>,
 }
 
-/// What wakes readiness beside events and deadlines.
+/// Wakes readiness, like events and deadlines.
 enum Wake {
     /// A tap saw something new.
     Output,
@@ -141,7 +141,7 @@ struct ProbeSettings {
     model_names: Vec<String>,
 }
 
-/// What a machine decided, with what its actions need of the launch.
+/// The decision of a machine, with the data of the launch that its actions need.
 struct Decided {
     actions: Vec<ReadinessAction>,
     /// The last lines, for a failure.
@@ -350,7 +350,7 @@ impl ReadinessWorker {
         if let Some(launch) = self.launches.launch_mut(&key.0, key.1) {
             launch.state.watched = watched;
         }
-        // The new matcher has matched the lines that came before it, and their taps have nobody to wake.
+        // The new matcher has matched the early lines, whose taps could not wake the component.
         self.read_output(key).await
     }
 

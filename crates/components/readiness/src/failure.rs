@@ -19,7 +19,7 @@ pub(crate) struct FailureEvidence {
 }
 
 impl ReadinessFailure {
-    /// What happened, with the next step for its reason.
+    /// A failure with a text of what happened and the next step for its reason.
     pub(crate) fn new(reason: FailureReason, what: impl std::fmt::Display) -> Self {
         let detail = match next_step(reason) {
             Some(step) => format!("{what}: {step}"),

@@ -23,7 +23,7 @@ pub(crate) enum Identity {
     Same,
     /// Another model, or no server of one model.
     Different {
-        /// What answers, for people.
+        /// The model or server that answers, for people.
         found: String,
     },
     /// No answer named the model.
@@ -50,7 +50,7 @@ pub(crate) async fn identify(target: &Target, names: &[String]) -> Identity {
         .unwrap_or_else(|props| Identity::Unknown { because: format!("/v1/models: {models}; /props: {props}") })
 }
 
-/// What a reply says of the model, or why it says nothing.
+/// The identity that a reply shows, or why it shows none.
 fn read(reply: Result<Reply, AskError>, judge: impl FnOnce(&Value) -> Option<Identity>) -> Result<Identity, String> {
     let reply = reply.map_err(|error| error.to_string())?;
     match reply.status {

@@ -1,4 +1,4 @@
-//! What the lines of one launch say until the component asks: hints, progress, failure evidence, and the last lines.
+//! Summarises the lines of one launch until the component reads them: hints, progress, failure evidence, and the last lines.
 //!
 //! The tasks that read the two pipes write here; the component takes an [`OutputSummary`]. Nothing is queued: of hints, the
 //! first line of each stream and strength is kept, and of progress the latest. So no output can fill the memory or make a

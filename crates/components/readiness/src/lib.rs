@@ -5,7 +5,7 @@
 //! * A **tap** on the output lane runs a [`Matcher`](llama_warden_detectors::Matcher) over every line, in the task that reads
 //!   the pipe.
 //! * A **probe** asks the server itself, over a fresh connection, bounded in time and size.
-//! * The **identity check** asks which model answers. The launcher, which knows processes, says who listens.
+//! * The **identity check** asks which model answers. The launcher, which owns the processes, says whose process listens.
 //! * A pure **machine** per launch decides: a line makes it probe, an answer to our own probe is the proof.
 //!
 //! The way of one ready line, and its name at each station:
@@ -16,7 +16,7 @@
 //! 4. The answer 200 is the **proof** (`Proof::Probe`). If the build cannot be probed, the line is (`Proof::ReadyLine`).
 //! 5. Once listener and model are confirmed, the machine publishes `ReadyReached`. Its `via` names the stream of the hint.
 //!
-//! [`Readiness`] is the component around them. It knows no pid and no signal.
+//! [`Readiness`] is the component around them. It handles neither pids nor signals.
 
 mod component;
 mod directory_watch;

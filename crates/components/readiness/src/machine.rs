@@ -59,7 +59,7 @@ pub(crate) struct Startup {
     policy: ReadinessPolicy,
     spawned: Uptime,
     phase: StartupPhase,
-    /// What the input at hand leads to.
+    /// The actions for the current input.
     actions: Vec<ReadinessAction>,
     probes_in_flight: u8,
     /// A hint came while [`MOST_PROBES`] were in flight: probe again when one comes back.

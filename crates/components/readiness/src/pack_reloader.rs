@@ -69,7 +69,7 @@ impl PackReloader {
 
     /// Waits for a change, scans, and returns the event to publish; `None` if the scan found nothing new.
     ///
-    /// Safe to cancel: all progress is in `self`, and the next call goes on with it.
+    /// Safe to cancel: all progress is in `self`, and the next call continues.
     pub(crate) async fn next_reload(&mut self) -> Option<Event> {
         loop {
             if let Some(scan) = &mut self.scan {

@@ -43,7 +43,7 @@ impl LaunchOutputs {
         output
     }
 
-    /// Removes a launch. Its taps may still write to their output, which nobody reads any more.
+    /// Removes a launch. Its taps may still write to their output, which is no longer read.
     pub(crate) fn remove(&self, key: &LaunchKey) {
         lock(&self.outputs).remove(key);
     }

@@ -1,10 +1,10 @@
-//! What the machine asks its component to do.
+//! The actions that the machine returns to its component.
 
 use std::time::Duration;
 
 use llama_warden_events::{CommandOutcome, Event, Incarnation, Seq, ServerId, StopReason};
 
-/// What an input adds its steps to.
+/// The actions for one input, in order.
 pub(crate) type Actions = Vec<SupervisorAction>;
 
 /// One step that [`SupervisorMachine`](crate::SupervisorMachine) wants done, in the order in which it is returned.

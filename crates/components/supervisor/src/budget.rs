@@ -96,7 +96,7 @@ struct FreeMemory<'a> {
 impl<'a> MemoryBudget<'a> {
     /// Subtracts the outstanding part of all reservations from what `reading` found available.
     pub(crate) fn compute(reading: &'a Reading, reservations: &[Reservation<'a>]) -> Self {
-        // What cannot be measured does not limit.
+        // Memory that cannot be measured is not limited.
         let available = MemoryAmount {
             host: reading.host.as_ref().map_or(u64::MAX, |available| available.bytes),
             gpus: reading.gpus.free().unwrap_or(u64::MAX),
@@ -120,8 +120,8 @@ impl<'a> MemoryBudget<'a> {
         if !later.fits_into(self.later.amount) && !fits_now {
             return MemoryFit::Never;
         }
-        // `queued_before` is memory of the future, so that a launch may use what is free now as long as the earlier
-        // launches still fit beside it then.
+        // Earlier launches wait for memory that is freed later, so this launch may use memory that is free now as long as the
+        // earlier ones still fit beside it then.
         let leaves_enough =
             queued_before == MemoryAmount::default() || later.plus(queued_before).fits_into(self.later.amount);
         if fits_now && leaves_enough { MemoryFit::Now } else { MemoryFit::Later }
@@ -139,7 +139,7 @@ impl<'a> MemoryBudget<'a> {
         requirement.gpus.total() > self.now.amount.gpus
     }
 
-    /// What is needed and what is available, as text for people.
+    /// The needed and the available memory, as text for people.
     pub(crate) fn describe(&self, requirement: &MemoryRequirement) -> String {
         let needs = self.now.needed_for(requirement);
         let mut sides = Vec::new();
@@ -224,7 +224,7 @@ impl<'a> Reservation<'a> {
     }
 
     /// The memory that becomes available once its process is gone. `resident` is that of the process which was started;
-    /// where that one is a wrapper script, the estimate is nearer to the truth.
+    /// where that one is a wrapper script, the estimate is more accurate.
     fn freed_on_exit(&self) -> MemoryAmount {
         let unmapped = |requirement: &MemoryRequirement| requirement.host.total().saturating_sub(requirement.mapped());
         let estimated = self.requirement.map_or(0, unmapped);

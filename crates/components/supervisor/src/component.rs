@@ -110,7 +110,7 @@ struct SupervisorWorker {
     memory_queries: MemoryQueries,
 }
 
-/// What wakes the supervisor beside events, commands and deadlines.
+/// Wakes the supervisor, like events, commands and deadlines.
 enum SupervisorInput {
     /// The reply to a command that it sent.
     Replied(Result<CommandReply, JoinError>),

@@ -210,7 +210,7 @@ impl SupervisorMachine {
         let (Some(server), Some(incarnation)) = (&envelope.server, envelope.incarnation) else { return actions };
         let input = self.backoff_input(envelope.elapsed);
         if let Event::ReadyReached { .. } = envelope.event {
-            // The memory that was reserved for it is allocated now, so that a reading shows more of the truth.
+            // The memory that was reserved for it is allocated now, so a new reading is more accurate.
             self.admission.mark_dirty();
         }
         let state = self.servers.get_mut(server).filter(|state| state.incarnation() == incarnation);
@@ -327,7 +327,7 @@ impl SupervisorMachine {
         self.servers.get(server).is_some_and(|state| !state.is_down() || state.due_launch().is_some())
     }
 
-    /// Whether a person stopped a server and nobody has asked for it since.
+    /// Whether a user stopped a server and has not requested it since.
     pub fn is_stopped_by_user(&self, server: &ServerId) -> bool {
         self.servers.get(server).is_some_and(ServerState::is_stopped_by_user)
     }

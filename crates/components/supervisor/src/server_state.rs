@@ -38,7 +38,7 @@ enum LaunchState {
     Stopping,
 }
 
-/// What a pending command waits for.
+/// The condition that completes a pending command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Goal {
     /// This launch or a later one is ready.
@@ -62,7 +62,7 @@ struct StopRequest {
     grace: Option<Duration>,
 }
 
-/// Who asked for the next launch.
+/// The origin of the next launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StartReason {
     /// A person, a change of the configuration, or the start of the daemon.
@@ -112,7 +112,7 @@ pub(crate) struct ServerState {
     /// The lowest launch that satisfies the last request; `None` when the server should be down.
     wanted: Option<Incarnation>,
     start_reason: StartReason,
-    /// A person stopped it, and nobody has asked for it since.
+    /// A user stopped it, and has not requested it since.
     stopped_by_user: bool,
     pending_commands: Vec<PendingCommand>,
     launch: Launch,
@@ -173,12 +173,12 @@ impl ServerState {
         self.restart = restart;
     }
 
-    /// Who asked for the launch that was sent to the launcher and is not ready yet, if there is one.
+    /// The origin of the launch that was sent to the launcher and is not ready yet, if there is one.
     pub(crate) fn loading_for(&self) -> Option<StartReason> {
         matches!(self.launch.state, LaunchState::Requested | LaunchState::Starting).then_some(self.start_reason)
     }
 
-    /// Who asked for the launch that may be sent to the launcher now, if one may.
+    /// The origin of the launch that may be sent to the launcher now, if one may.
     pub(crate) fn due_launch(&self) -> Option<StartReason> {
         let is_due = self.launch.state == LaunchState::Down
             && self.restart_at.is_none()
@@ -187,7 +187,7 @@ impl ServerState {
     }
 
     /// Begins the launch that is due and returns its number. `warning` is published once the launcher has begun it, since
-    /// the fold knows no launch before.
+    /// the fold has no such launch before.
     pub(crate) fn launch(&mut self, warning: Option<String>) -> Incarnation {
         let (incarnation, state) = (self.launch.incarnation.next(), LaunchState::Requested);
         self.launch = Launch { incarnation, state, warning, ..Launch::default() };

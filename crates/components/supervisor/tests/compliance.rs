@@ -1,4 +1,4 @@
-//! What every component must do.
+//! The compliance suite.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -26,7 +26,7 @@ use tokio::sync::watch;
 /// Estimates a server's memory from its port: port 8004 needs 4 GiB.
 #[derive(Debug)]
 struct TestMemoryProbe {
-    /// What a reading finds, in GiB.
+    /// The available memory that a reading reports, in GiB.
     available: AtomicU64,
     readings: AtomicUsize,
 }

@@ -1,6 +1,6 @@
 //! Events as log lines and OpenTelemetry spans.
 //!
-//! * [`start_logging`] sets up the log: lines on standard error that never hold up the daemon, whoever reads them.
+//! * [`start_logging`] sets up the log: lines on standard error, which never block the daemon even if they are not read.
 //! * [`Telemetry`] is the component that turns each event into one log line and, with a collector, into spans.
 //! * [`Tracing`] is the connection to the collector. It outlives the components, so that the spans of the last stops
 //!   are sent too; without an endpoint in the environment nothing of it exists.

@@ -1,6 +1,6 @@
 //! Sets up the log on standard error.
 //!
-//! Lines go through a [`LineQueue`], so a stopped terminal, a pipe that nobody reads or a full disk never blocks the daemon:
+//! Lines go through a [`LineQueue`], so a stopped terminal, a pipe that is not read or a full disk never blocks the daemon:
 //! it loses lines, and counts them.
 
 use std::fs::File;
@@ -20,7 +20,7 @@ use crate::queue::LineQueue;
 /// How long the end of the daemon waits for its last lines.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// What is logged, and how.
+/// The filter and the format of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggingSettings {
     /// Directives such as `info` or `warn,llama_warden::fact=debug`.
@@ -55,7 +55,7 @@ pub enum LogError {
     /// `LLAMA_WARDEN_LOG` is not a filter.
     #[error("LLAMA_WARDEN_LOG=`{filter}` is not a log filter; use error, warn, info or debug")]
     Filter {
-        /// What it says.
+        /// Its value.
         filter: String,
         /// Why not.
         source: tracing_subscriber::filter::ParseError,

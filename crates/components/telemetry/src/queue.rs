@@ -113,7 +113,7 @@ fn write_lines(shared: &Shared, mut sink: impl Write, report: impl Fn(u64)) {
             }
             let lost = shared.lost.load(Ordering::Relaxed);
             if lost > reported {
-                // The report is itself a line and may be lost, so it counts as told before it is.
+                // The report is itself a line and may be lost, so the count is updated first.
                 reported = lost;
                 report(lost);
             }

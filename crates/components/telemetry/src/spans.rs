@@ -33,7 +33,7 @@ pub enum TracingError {
     Tls {
         /// The environment variable.
         variable: &'static str,
-        /// What it says.
+        /// Its value.
         endpoint: String,
     },
     /// The endpoint is no HTTP address.
@@ -41,7 +41,7 @@ pub enum TracingError {
     Endpoint {
         /// The environment variable.
         variable: &'static str,
-        /// What it says.
+        /// Its value.
         endpoint: String,
     },
     /// The protocol is another than the one that is built in.
@@ -49,7 +49,7 @@ pub enum TracingError {
     Protocol {
         /// The environment variable.
         variable: &'static str,
-        /// What it says.
+        /// Its value.
         protocol: String,
     },
     /// The exporter does not take its settings.
@@ -116,7 +116,7 @@ impl Tracing {
     }
 }
 
-/// What sends the spans. What the user says in `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` wins.
+/// The resource that sends the spans. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` override its attributes.
 fn resource(settings: &TracingSettings, version: &str, boot: &BootId) -> Resource {
     let own = [
         KeyValue::new("service.name", "llama-warden"),

@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 /// Enough for any machine; only a failing test uses it up.
 const AMPLE: Duration = Duration::from_secs(20);
 
-/// A collector on a port of its own that decodes what it gets and answers as it is told.
+/// A collector on a port of its own that decodes what it gets and gives the configured answer.
 struct Collector {
     endpoint: String,
     requests: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,

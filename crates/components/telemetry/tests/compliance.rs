@@ -1,4 +1,4 @@
-//! What every component must do.
+//! The compliance suite.
 
 use llama_warden_component_kit::compliance;
 use llama_warden_telemetry::{EventLog, Telemetry};

@@ -1,4 +1,4 @@
-//! The terminator as a component: requests and ends in, signals and events out.
+//! The terminator as a component: it receives requests and ends of processes, and sends signals and events.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::machine::{StopAction, StopMachine, StopPlan};
 
-/// For a server of which no configuration is known any more.
+/// For a server that is no longer configured.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 
-/// Ends processes politely, then surely.
+/// Ends processes: first with the signals of the ladder, then with KILL.
 #[derive(Debug)]
 pub struct Terminator {
     fleet: watch::Receiver<Fleet>,
@@ -74,7 +74,7 @@ struct TerminatorWorker {
     events: Publisher,
     commands: CommandSender,
     deliveries: JoinSet<Result<Accepted, Refused>>,
-    /// Whether the `pre-stop` commands that were asked for will be run; how they ended is told by events.
+    /// The replies to `RunPreStop`: accepted or refused. Events report how the commands ended.
     pre_stops: JoinSet<(ServerId, Incarnation, Result<Accepted, Refused>)>,
 }
 
@@ -239,7 +239,7 @@ fn plan(
         let (grace, ladder) = (grace.unwrap_or(DEFAULT_GRACE), vec![Signal::TERM]);
         return StopPlan { reason, grace, ladder, pre_stop: None };
     };
-    // A server that was never ready has nothing that a `pre-stop` command could end in peace.
+    // A server that was never ready has no clients, so a `pre-stop` command has nothing to drain.
     let has_command = spec.hooks.pre_stop.is_some() && launch.readiness != LaunchReadiness::NotYet;
     StopPlan {
         reason,

@@ -22,7 +22,7 @@ pub const KILL_VERIFICATION: Duration = Duration::from_secs(2);
 pub struct StopPlan {
     /// The reason that the events of the stop carry.
     pub reason: StopReason,
-    /// Time from the begin of the stop to KILL; zero kills at once.
+    /// Time from the beginning of the stop to KILL; zero kills at once.
     pub grace: Duration,
     /// Signals before KILL, in their order.
     pub ladder: Vec<Signal>,
@@ -37,7 +37,7 @@ pub enum StopAction {
     Publish(Event),
     /// Ask the hooks component to run the `pre-stop` command. Its end goes to [`StopMachine::on_pre_stop_over`].
     RunPreStop {
-        /// The reason of the stop, which the command is told.
+        /// The reason of the stop, which the command gets.
         reason: StopReason,
         /// Longest time for the command.
         limit: Duration,

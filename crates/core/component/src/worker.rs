@@ -1,4 +1,4 @@
-//! The loop that every component runs: one `select!` for all of them.
+//! The loop of a component with state: one `select!` for all of them.
 //!
 //! A component with state implements [`Worker`] and calls [`Ports::drive`]. The verbs are the same everywhere: `on_event` for
 //! what happened, `on_command` for what is asked, `on_deadline` for what is due, `on_input` for what its own tasks bring. What is

@@ -41,7 +41,8 @@ pub struct BinaryIdentity {
     /// The build number, where its version gives one. Builds inside llama-cpp-python say 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<u64>,
-    /// The long options that its help lists, without dashes, sorted. Shared: it is the same for every launch.
+    /// The long options that its help lists, without dashes, sorted.
+    // Shared: it is the same for every launch.
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     pub options: Arc<[String]>,
 }

@@ -13,7 +13,7 @@ use crate::{
     StopReason, StreamName, SwitchPlan, Warning,
 };
 
-/// Something that happened. The component that publishes it is in parentheses at the end of each comment.
+/// Something that happened. Each comment ends with the component that publishes the event, in parentheses.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, IntoStaticStr, VariantNames)]
 #[serde(tag = "type")]
 pub enum Event {
@@ -29,7 +29,7 @@ pub enum Event {
     },
     /// The daemon begins to stop every server and starts none from now on. (supervisor)
     DaemonStopping {
-        /// Who asked for it: a signal, a command, a failed component. Text for people.
+        /// What caused it, for people: a signal, a command, a failed component.
         trigger: String,
     },
     /// No server runs any more, or the shutdown deadline has passed; the daemon is about to end. (supervisor)
@@ -70,12 +70,12 @@ pub enum Event {
     },
     /// A changed configuration is in force. (supervisor)
     ConfigurationReloaded {
-        /// Who asked for it, for people.
+        /// What caused it, for people: a signal, a command, a changed file.
         trigger: String,
     },
     /// A changed configuration is invalid; the one in force stays. (supervisor)
     ConfigurationRefused {
-        /// Who asked for it, for people.
+        /// What caused it, for people: a signal, a command, a changed file.
         trigger: String,
         /// Every problem, with line and column.
         detail: String,
@@ -95,7 +95,7 @@ pub enum Event {
         /// The estimate: an upper bound of what the server takes until it is ready.
         estimate: MemoryEstimate,
     },
-    /// A launch is due but waits for memory that an ending server will free. (supervisor)
+    /// A launch is due but waits for memory that an ending server, or the driver of its GPU, will free. (supervisor)
     LaunchHeld {
         /// What it needs, what is available, and what it waits for.
         because: String,
@@ -129,9 +129,10 @@ pub enum Event {
         /// Why this one was chosen, for people.
         because: String,
     },
-    /// Options were translated for this build; options that stayed as they were are left out. (launcher)
+    /// Options were translated for this build; unchanged options are left out. (launcher)
     OptionsTranslated {
-        /// One note for each changed option. Shared with the snapshot.
+        /// One note for each changed option.
+        // Shared with the snapshot.
         notes: Arc<[Arc<OptionNote>]>,
     },
     /// The process exists and has executed the server's program. (launcher)
@@ -141,7 +142,8 @@ pub enum Event {
         /// Start time in clock ticks since the machine booted: field 22 of `/proc/PID/stat`. Together with `pid` it
         /// identifies the process, also after the id was reused.
         start_ticks: u64,
-        /// The command line, secrets redacted. Shared with the snapshot.
+        /// The command line, secrets redacted.
+        // Shared with the snapshot.
         argv: ArgumentList,
         /// The port in its command line.
         port: u16,
@@ -167,11 +169,11 @@ pub enum Event {
     },
     /// A consumer of the output lane read too slowly and lost lines. (the consumer)
     OutputLost {
-        /// The stream.
+        /// The stream that it read.
         stream: StreamName,
-        /// The consumer.
+        /// The name of the consumer.
         consumer: String,
-        /// The number of lines.
+        /// The number of lines that it lost.
         lines: u64,
     },
     /// The detector pack that reads the output of this launch was chosen. (readiness)
@@ -194,9 +196,9 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
         refused: Box<[FileRefusal]>,
     },
-    /// A line made readiness probe at once. It proves nothing. (readiness)
+    /// A line looked like readiness, and readiness probes at once. The line alone proves nothing. (readiness)
     ReadyHinted {
-        /// The stream.
+        /// The stream of the line.
         stream: StreamName,
         /// The line, at most 512 bytes of it.
         line: String,

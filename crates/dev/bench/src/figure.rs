@@ -93,7 +93,7 @@ impl Budget {
     }
 }
 
-/// What a figure is compared with.
+/// The baseline of a figure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Baseline {
     /// A short description, shown in the table.

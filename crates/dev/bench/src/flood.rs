@@ -10,7 +10,7 @@ use xtask::error::{Error, OnPath};
 /// Bytes of one write: the default capacity of a pipe.
 const BLOCK: usize = 64 * 1024;
 
-/// What to write, and where to report how long it took.
+/// The output to write, and the file for the time that it took.
 #[derive(Debug, clap::Args)]
 pub struct FloodOptions {
     /// The lines, which are repeated

@@ -43,7 +43,7 @@ const LINE_HEADER: usize = 12;
 /// How much a server writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OutputVolume {
-    /// What a llama-server writes by default.
+    /// The usual output of a llama-server.
     Usual,
     /// More than its rings keep.
     Floods,
@@ -74,9 +74,9 @@ struct Idle {
 /// The memory of a daemon whose servers have written their lines, in KiB.
 #[derive(Debug, Clone, Copy)]
 struct Filled {
-    /// What belongs to no file.
+    /// Anonymous memory.
     anonymous: f64,
-    /// What the rings of one server hold.
+    /// The content of the rings of one server.
     rings: f64,
 }
 
@@ -144,7 +144,7 @@ fn filled(programs: &Programs, servers: usize, volume: OutputVolume) -> Result<F
     Ok(Filled { anonymous, rings: ring_bytes(&lines) as f64 / 1024.0 })
 }
 
-/// What rings hold for the lines that they keep.
+/// The bytes that rings need for these lines.
 fn ring_bytes(lines: &str) -> usize {
     lines.lines().map(|line| line.len() + LINE_HEADER).sum()
 }

@@ -2,8 +2,8 @@
 //! into the ring.
 //!
 //! The server is a script that answers `--version` and `--help` like a real build and then floods stderr. It never becomes
-//! ready, so that patterns look at every line. Speed is bytes per second of the daemon's processor time, everything else that
-//! the daemon does for the server included; one task reads a stream, so this is the speed of one core. The baseline is a
+//! ready, so every line is matched. Speed is bytes per second of the daemon's processor time, including all other work for the
+//! server; one task reads a stream, so this is the speed of one core. The baseline is a
 //! thread that reads the same flood and discards it.
 
 use std::fs;

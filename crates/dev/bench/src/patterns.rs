@@ -7,7 +7,7 @@ use xtask::error::Error;
 use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
 use crate::programs;
 
-// What the benchmark prints after each number.
+// The text that the benchmark prints after each number.
 const SPEED: &str = " MB/s";
 const ONE_PHRASE: &str = " x the time of one phrase";
 const FOUR_PHRASES: &str = " x of four";

@@ -17,7 +17,7 @@ const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// Bytes of the longest answer that is accepted; a healthy one has about 250.
 const LONGEST: usize = 4096;
 
-/// What the poller saw, in wall time.
+/// The observations of the poller, in wall time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadinessObservation {
     /// When it began its last request that was not answered with 200.

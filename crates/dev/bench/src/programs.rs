@@ -24,7 +24,7 @@ pub struct Programs {
     origin: Origin,
 }
 
-/// Who built the programs.
+/// The origin of the programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
     /// This benchmark did.

@@ -2,7 +2,7 @@
 //! independent poller sees it, to the event `ReadyReached`.
 //!
 //! Both times come from the wall clock of one machine. A start is *early* if the event is older than a request of the poller
-//! that was not answered with 200: `/health` never goes back from 200 while loading, so that nobody had seen a 200 by then.
+//! that was not answered with 200: `/health` never goes back from 200 while loading, so no 200 was given before then.
 
 use std::path::Path;
 use std::time::SystemTime;

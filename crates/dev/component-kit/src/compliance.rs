@@ -1,5 +1,5 @@
-//! What every component must do, whatever its job: end when it is cancelled, survive a gap, ignore a launch that is not the
-//! latest, and be silent after its end.
+//! The duties of every component: it ends when it is cancelled, survives a gap, ignores a launch that is not the latest, and is
+//! silent after its end.
 //!
 //! ```ignore
 //! #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! What tests of components need: a bus to run one on, values to run it with, and the suite that every component passes.
+//! Tools for tests of components: a test bus, builders of values, and the compliance suite that every component passes.
 
 #![expect(clippy::panic, reason = "this crate runs in tests only, where a panic is how a test fails")]
 

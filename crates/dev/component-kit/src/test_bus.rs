@@ -57,12 +57,12 @@ impl TestBus {
         }
     }
 
-    /// The line of events.
+    /// The bus.
     pub const fn bus(&self) -> &Bus {
         &self.bus
     }
 
-    /// The way into the line of events.
+    /// Publishes events on the bus.
     pub const fn publisher(&self) -> &Publisher {
         &self.publisher
     }

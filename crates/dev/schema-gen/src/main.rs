@@ -1,8 +1,8 @@
-//! Generates what the program says about itself: JSON Schemas, the OpenAPI document, and catalogues as Markdown.
+//! Generates the embedded documents: JSON Schemas, the OpenAPI document, and catalogues as Markdown.
 //!
-//! Prints one JSON object, from the path of each file in the checkout to its text; `cargo xtask schema` keeps the files.
-//! The program embeds them and holds nothing of what generates them, and this depends on the libraries alone: whatever the
-//! files say, or if they are missing, they can be generated.
+//! Prints one JSON object, from the path of each file in the checkout to its text; `cargo xtask schema` writes the files.
+//! The daemon embeds the files and not their generators. This program depends on the libraries only, so it also builds if
+//! the files are wrong or missing.
 
 mod catalogues;
 

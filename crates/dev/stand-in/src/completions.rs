@@ -21,7 +21,7 @@ const DEFAULT_TOKENS: u64 = 8;
 const WHOLE_TOKENS: u64 = 10_000;
 
 /// Answers a completion. Returns as [`crate::health::answer`] does. The log line comes first: as in llama-server, a request
-/// hangs while nobody drains the log.
+/// hangs while the log is not read.
 pub(crate) fn answer(server: &Server, request: &HttpRequest, connection: &mut Connection) -> io::Result<Option<u16>> {
     let Ok(body) = serde_json::from_slice::<Value>(&request.body) else {
         return connection.respond(&HttpResponse::error(400, "parse error", "invalid_request_error"));

@@ -45,7 +45,7 @@ pub(crate) fn run(server: &Server, replay: &Replay) {
         }
     };
     let entries: Vec<Entry> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    // What follows the recorded signal was its effect; here the real signal decides.
+    // The lines after the recorded signal were its effect; here the real signal decides.
     let stop = entries.iter().position(|entry| entry.stream == "signal").unwrap_or(entries.len());
     let entries = &entries[..stop];
     let ready_at = ready_at(entries);

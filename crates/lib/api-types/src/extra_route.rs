@@ -13,10 +13,10 @@ use http::request::Parts;
 
 use crate::ApiProblem;
 
-/// Who may call a route over TCP. The control socket admits its user to every route.
+/// The clients that may call a route over TCP. The control socket admits its user to every route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody: probes and scrapers have no token.
+    /// All clients: probes and scrapers have no token.
     Open,
     /// Clients that send the daemon's token, where one is configured.
     Guarded,
@@ -29,7 +29,7 @@ pub struct ExtraRouteSpec {
     pub operation: &'static str,
     /// A literal path such as `/metrics`: it starts with `/`, has no parameters, and no route of the API has it.
     pub path: &'static str,
-    /// Who may call it.
+    /// The clients that may call it.
     pub access: Access,
     /// One line for the OpenAPI document: what the route is for.
     pub summary: &'static str,
@@ -52,9 +52,9 @@ pub trait RouteHandler: fmt::Debug + Send + Sync + 'static {
 /// A route and the component that answers it.
 #[derive(Debug, Clone)]
 pub struct ExtraRoute {
-    /// What the route is.
+    /// Path, access and description.
     pub spec: &'static ExtraRouteSpec,
-    /// What answers it.
+    /// Answers the requests.
     pub handler: Arc<dyn RouteHandler>,
 }
 

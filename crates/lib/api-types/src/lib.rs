@@ -1,7 +1,7 @@
 //! The vocabulary of the HTTP API: its JSON as types, and routes that components add to it.
 //!
 //! The server, the client and the generator of the OpenAPI document share these types, so they agree on every field. The
-//! crate knows neither an HTTP server nor an HTTP client.
+//! crate depends on neither an HTTP server nor an HTTP client.
 //!
 //! * `report`: reports of servers, made from a snapshot.
 //! * `wire`: answers to commands, profiles, and the records of the event and log streams.

@@ -1,4 +1,4 @@
-//! What a report says of a stop, of a held launch, and of a server without a process.
+//! Reports of a stop, of a held launch, and of a server without a process.
 
 #![expect(clippy::expect_used, reason = "a panic is how a test fails")]
 

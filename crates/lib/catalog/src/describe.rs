@@ -7,11 +7,11 @@ use crate::model::ModelKind;
 use crate::name::{Labelled, ShardName, compact, words};
 use crate::report::FileRole;
 
-/// What a sound file is.
+/// The role of a valid file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ModelFileRole {
     Model,
-    /// It lets a model see or hear.
+    /// Converts images or audio for a model.
     Projector,
     Other(FileRole),
 }
@@ -31,7 +31,7 @@ const ENCODERS: [&str; 11] = [
     "t5encoder",
 ];
 
-/// What the chat templates of thinking models mention.
+/// Texts in the chat templates of thinking models.
 const THINKING_MARKS: [&str; 7] =
     ["<think>", "[THINK]", "enable_thinking", "reasoning", "thinking_budget", "<|channel|>analysis", "<seed:think>"];
 
@@ -53,7 +53,7 @@ pub(crate) fn labelled(path: &Path) -> Labelled<'_> {
     Labelled::parse(ShardName::parse(stem).map_or(stem, |shard| shard.prefix))
 }
 
-/// What the file at `path` is; of a split model `header` holds the tensors of all shards.
+/// The role of the file at `path`; for a split model `header` holds the tensors of all shards.
 pub(crate) fn role(header: &GgufHeader, path: &Path) -> ModelFileRole {
     let file_name = stem(path).to_ascii_lowercase();
     let architecture = header.architecture.as_deref();
@@ -76,7 +76,7 @@ pub(crate) fn role(header: &GgufHeader, path: &Path) -> ModelFileRole {
     }
 }
 
-/// What the model is for: by its pooling and architecture, else by its name.
+/// The purpose of the model: by its pooling and architecture, else by its name.
 pub(crate) fn kind(header: &GgufHeader, path: &Path) -> ModelKind {
     let named = |wanted: &[&str]| all_words(header, path).any(|word| wanted.contains(&word.as_str()));
     let is_encoder = header.architecture.as_deref().is_some_and(|name| ENCODERS.contains(&name));

@@ -29,12 +29,12 @@ pub fn discover(directories: &[PathBuf]) -> CatalogReport {
     report
 }
 
-/// Looks at the one model at `path`, with its other shards, whatever its name ends in; links are followed.
+/// Reads the one model at `path`, with its other shards, whatever its extension; links are followed.
 ///
-/// No projector is looked for, and the id is the one that the model has where no other shares it.
+/// Projectors are not searched, and the id is the one that the model gets if no other model shares it.
 ///
 /// # Errors
-/// The [`ModelProblem`] that keeps the model from being served, also when the file is no model at all.
+/// The [`ModelProblem`] because of which the model cannot be served, also if the file is not a model.
 pub fn inspect(path: &Path) -> Result<DiscoveredModel, ModelProblem> {
     if !walk::is_presentable(path.as_os_str()) {
         return Err(ModelProblem::new(path, ProblemReason::NameUnusable, "the name cannot be passed on"));
@@ -46,7 +46,7 @@ pub fn inspect(path: &Path) -> Result<DiscoveredModel, ModelProblem> {
             Ok(target) if target.is_file() => files.push(Candidate { path: shard, target }),
             Ok(_) => return Err(ModelProblem::new(&shard, ProblemReason::NotAFile, "not a regular file")),
             Err(error) if shard == path => return Err(unreadable(&shard, &error)),
-            // The shards that are there tell that this one is missing.
+            // The other shards show that this one is missing.
             Err(_) => {}
         }
     }

@@ -1,7 +1,7 @@
 //! Ids of models: readable, and the same for the same files in the same places.
 //!
 //! An id comes from the file's name, since people know their models by it; from the header only what the name leaves
-//! out. Of models that would share an id each gets the directories it lies in as a suffix, so that an id never passes
+//! out. Of models that would share an id each gets its directories as a suffix, so that an id never passes
 //! from one file to another because a third one came.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ const MAX_SUFFIX: usize = 24;
 /// Names that say nothing about the model.
 const EMPTY_NAMES: [&str; 6] = ["", "ggml", "ggml_model", "gguf", "gguf_model", "model"];
 
-/// What an id is made of.
+/// The parts of an id.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct IdSource<'a> {
     pub(crate) path: &'a Path,
@@ -106,7 +106,7 @@ fn first_free(taken: &mut BTreeSet<ServerId>, stem: &Stem, suffix: String, path:
     suffixes.filter_map(|suffix| ServerId::new(&stem.with(&suffix)).ok()).find(|id| taken.insert(id.clone()))
 }
 
-/// The fewest directories, from the file's own upwards, that tell all paths apart; where none do, hashes.
+/// The fewest directories, from the file's own upwards, that distinguish all paths; hashes if there are none.
 fn path_suffixes(paths: &[&Path]) -> Vec<String> {
     let depth = paths.iter().map(|path| path.components().count()).max().unwrap_or(0);
     let by_directories = (1..depth)

@@ -1,12 +1,12 @@
 //! Model discovery: GGUF headers to [`DiscoveredModel`]s.
 //!
 //! [`discover()`] walks through directories, reads the header of every file that is named like a model, joins shards,
-//! pairs projectors, and names what it found. Files are untrusted: each costs bounded time and memory whatever it
-//! holds, tensors are never read, nothing but regular files is opened, and what is wrong with one of them is a
-//! [`ModelProblem`] in the [`CatalogReport`] and disturbs no other. [`inspect`] does the same for one model, and [`assign_ports`]
+//! pairs projectors, and gives the models ids. Files are untrusted: each costs bounded time and memory whatever its content,
+//! tensors are never read, only regular files are opened, and an invalid file is a [`ModelProblem`] in the
+//! [`CatalogReport`] and does not affect others. [`inspect`] does the same for one model, and [`assign_ports`]
 //! gives the models their ports.
 //!
-//! The crate starts no process and knows no runtime; a call blocks until everything is read.
+//! The crate starts no process and needs no runtime; a call blocks until everything is read.
 
 mod describe;
 mod discover;

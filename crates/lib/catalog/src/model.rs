@@ -1,4 +1,4 @@
-//! What discovery says of one model.
+//! The description of a discovered model.
 
 use std::path::PathBuf;
 
@@ -18,14 +18,14 @@ pub struct DiscoveredModel {
     pub port: Option<u16>,
     /// Whether the server is started by itself. Discovery enables everything that it lists.
     pub enabled: bool,
-    /// The quantisation, such as `Q4_K_M`; `None` where nothing tells it.
+    /// The quantisation, such as `Q4_K_M`; `None` if it is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
     /// Whether the model thinks before it answers, by its chat template or its name.
     pub thinking: bool,
     /// The name that the header gives, else the file's; one line without control characters.
     pub name: String,
-    /// What the model is for.
+    /// The purpose of the model.
     pub kind: ModelKind,
     /// The architecture, in llama.cpp's words: `llama`, `qwen3moe`.
     pub architecture: String,
@@ -49,12 +49,12 @@ pub struct DiscoveredModel {
     /// All shards in order, the first included; empty for a model of one file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shards: Vec<PathBuf>,
-    /// The projector that lets the model see or hear, for `--mmproj`.
+    /// The projector for images or audio, for `--mmproj`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projector: Option<PathBuf>,
 }
 
-/// What a model is for.
+/// The purpose of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModelKind {

@@ -1,4 +1,4 @@
-//! What the name of a file tells: shard, quantisation and size, and how it reads as part of an id.
+//! Parses file names: shard, quantisation and size, and makes them part of an id.
 
 /// The place of a shard in a split model, as `llama-gguf-split` writes it: `prefix-00001-of-00003`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -48,7 +48,7 @@ pub(crate) fn read_all(candidates: &[Candidate]) -> Vec<Result<Sound, ModelProbl
 pub(crate) fn read(candidate: &Candidate) -> Result<Sound, ModelProblem> {
     let problem = |reason, detail: String| ModelProblem::new(&candidate.path, reason, detail);
     let unreadable = |error: io::Error| problem(ProblemReason::FileUnreadable, format!("cannot read it: {error}"));
-    // Since the name was looked at, it may have become a FIFO, on which a blocking open waits, or a link.
+    // Since the check of the name, it may have become a FIFO, on which a blocking open waits, or a link.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
     let file = rustix::fs::open(&candidate.target, flags, Mode::empty()).map_err(|errno| unreadable(errno.into()))?;
     let file = File::from(file);

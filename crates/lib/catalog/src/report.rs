@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::DiscoveredModel;
 
-/// What a discovery found.
+/// The result of a discovery.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CatalogReport {
     /// The models, by id.
     pub models: Vec<DiscoveredModel>,
-    /// Sound files that are no model to serve, by path.
+    /// Valid files that are not models to serve, by path.
     pub skipped: Vec<Skipped>,
-    /// What cannot be used, by path. None of it keeps another model from being found.
+    /// Files and directories that cannot be used, by path. No problem prevents other models from being found.
     pub problems: Vec<ModelProblem>,
 }
 
-/// A sound file that is no model to serve.
+/// A valid file that is not a model to serve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Skipped {
     /// The file.
     pub path: String,
-    /// What it is.
+    /// Its role.
     pub role: FileRole,
 }
 
-/// What a GGUF file may be, other than a model.
+/// The role of a GGUF file that is not a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileRole {
@@ -61,7 +61,7 @@ pub struct ModelProblem {
 pub enum ProblemReason {
     /// A directory cannot be listed, or is none.
     DirectoryUnreadable,
-    /// Directories lie deeper in each other, or hold more entries, than is looked at.
+    /// Directories are nested deeper, or have more entries, than is scanned.
     DirectoryTooLarge,
     /// A file cannot be opened or read.
     FileUnreadable,
@@ -71,7 +71,7 @@ pub enum ProblemReason {
     NameUnusable,
     /// A symbolic link leads nowhere.
     LinkBroken,
-    /// A symbolic link leads back to itself or to a directory that it lies in.
+    /// A symbolic link leads back to itself or to a directory that contains it.
     LinkLoop,
     /// A symbolic link leads out of the directories that are scanned.
     LinkOutside,
@@ -83,7 +83,7 @@ pub enum ProblemReason {
     ByteOrderForeign,
     /// The file ends before its header or its tensors do.
     Truncated,
-    /// The header is longer than what is read.
+    /// The header is longer than the limit that is read.
     HeaderTooLong,
     /// The header breaks the rules of GGUF, or does not name an architecture.
     HeaderMalformed,
@@ -104,7 +104,7 @@ impl ModelProblem {
 }
 
 impl ProblemReason {
-    /// What to do about it.
+    /// The next step for the user.
     const fn help(self) -> &'static str {
         match self {
             Self::DirectoryUnreadable => "name an existing directory that llama-warden may list",

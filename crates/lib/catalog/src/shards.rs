@@ -86,7 +86,7 @@ fn single(path: PathBuf, sound: Sound) -> Result<Whole, ModelProblem> {
 }
 
 impl Split {
-    /// `Ok(None)` where a broken shard, whose problem is known already, is all that stands in the way.
+    /// `Ok(None)` if only a broken shard is the obstacle, whose problem is reported already.
     fn join(self, prefix: &Path, count: u32) -> Result<Option<Whole>, ModelProblem> {
         let is_missing = |number: &u32| !self.sound.contains_key(number) && !self.broken.contains(number);
         let missing: Vec<u32> = (1..=count).filter(is_missing).collect();

@@ -157,7 +157,7 @@ impl Walk {
         let named = is_named_gguf(name);
         let target = match fs::canonicalize(link) {
             Ok(target) => target,
-            // A dead link that is not named like a model is no concern of ours.
+            // A broken link that is not named like a model is ignored.
             Err(_) if !named => return,
             Err(error) if Errno::from_io_error(&error) == Some(Errno::LOOP) => {
                 return self.report(&path, ProblemReason::LinkLoop, "the link leads to itself");
@@ -203,7 +203,7 @@ impl Walk {
     }
 }
 
-/// Whether a name can stand in an argument, in JSON and on a terminal.
+/// Whether a name can be used in an argument, in JSON and on a terminal.
 pub(crate) fn is_presentable(name: &OsStr) -> bool {
     name.to_str().is_some_and(|text| !text.chars().any(char::is_control))
 }

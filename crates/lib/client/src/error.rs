@@ -25,13 +25,13 @@ pub enum ClientError {
     Protocol {
         /// The address that answered.
         address: DaemonAddress,
-        /// What is wrong with the answer.
+        /// The mistake in the answer.
         detail: String,
     },
 }
 
 impl ClientError {
-    /// What the user can do about it; empty if the daemon named nothing.
+    /// The next step for the user; empty if the daemon named nothing.
     pub fn next_step(&self) -> &str {
         match self {
             Self::Unreachable { .. } => "start a daemon with `llama-warden up`, or name one with --address",

@@ -1,4 +1,4 @@
-//! What a request asks for: the options of commands and the ranges of streams.
+//! Parameters of requests: the options of commands and the ranges of streams.
 
 use std::time::Duration;
 

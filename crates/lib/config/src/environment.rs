@@ -33,14 +33,14 @@ impl Environment {
         absolute(variable).map(PathBuf::from).or_else(|| absolute("HOME").map(|home| home.join(fallback)))
     }
 
-    /// Whether an executable of this name lies in a directory of `PATH`.
+    /// Whether a directory of `PATH` has an executable of this name.
     pub(crate) fn finds_program(&self, name: &Path) -> bool {
         self.get("PATH")
             .is_some_and(|path| std::env::split_paths(path).any(|directory| is_executable(&directory.join(name))))
     }
 }
 
-/// Whether this is a file that somebody may execute.
+/// Whether this is a file that any user may execute.
 pub(crate) fn is_executable(path: &Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
@@ -63,7 +63,7 @@ pub fn default_state_dir(environment: &Environment, user: User) -> Option<PathBu
     }
 }
 
-/// Who runs the daemon.
+/// The user that runs the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum User {
     /// Effective user id 0.

@@ -10,7 +10,7 @@
 //! 3. `resolve::cross_checks`, `identities` and `profiles` merge them over the built-in defaults and check the whole;
 //! 4. `resolve::defaults` builds settings and server specifications with every default filled in. They are always valid.
 //!
-//! Each stage collects problems and goes on, so that a user sees all of them at once. Nothing here reads global state:
+//! Each stage collects problems and continues, so that a user sees all of them at once. Nothing here reads global state:
 //! the environment, the current directory and the machine are arguments.
 //!
 //! ```

@@ -77,9 +77,9 @@ pub struct ServerSpec {
     pub stop: Arc<StopSpec>,
     /// When it is started again.
     pub restart: Arc<RestartSpec>,
-    /// How a ready server is watched.
+    /// How a ready server is checked.
     pub health: Arc<HealthSpec>,
-    /// Commands around its life.
+    /// Its hooks.
     pub hooks: Arc<HooksSpec>,
     /// Bytes kept per output stream.
     pub log_ring_bytes: usize,
@@ -134,7 +134,7 @@ pub type Flags = BTreeMap<String, Flag>;
 pub struct Flag {
     /// Its value.
     pub value: FlagValue,
-    /// Who set it. Where a build does not list an option, a default is dropped quietly, a user's with a warning.
+    /// Its origin. If a build does not list an option, a default is dropped silently, a user's with a warning.
     pub origin: FlagOrigin,
 }
 
@@ -153,7 +153,7 @@ pub enum FlagValue {
     Many(Vec<String>),
 }
 
-/// Who set an option.
+/// The origin of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlagOrigin {
     /// The built-in defaults.
@@ -169,7 +169,7 @@ pub struct ReadinessSpec {
     pub timeout: Duration,
     /// What happens at the cap.
     pub on_timeout: OnTimeout,
-    /// No sign of life for this long means failed; `None` is off.
+    /// A server that gives no sign of life for this long has failed; `None` is off.
     pub stall_timeout: Option<Duration>,
     /// A pack's name, or `None` to choose by build.
     pub detector: Option<String>,
@@ -226,7 +226,7 @@ pub enum RestartPolicy {
     Never,
     /// After a failure.
     OnFailure,
-    /// After every exit that nobody requested.
+    /// After every exit that was not requested.
     Always,
 }
 
@@ -240,22 +240,22 @@ pub struct HealthSpec {
     /// Consecutive failed checks before the server counts as not ready, 1 or more. At one more in which it neither answers nor
     /// computes, it fails.
     pub failures: u32,
-    /// Time between requests for one token, which find a server that answers and does not work; `None` is off.
+    /// Time between requests for one token, which find a server that answers `/health` but does not work; `None` is off.
     pub inference: Option<Duration>,
 }
 
-/// Commands around a server's life, as argv arrays without a shell. A program that is a path is absolute.
+/// The hooks of a server, as argument lists without a shell. A program that is a path is absolute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HooksSpec {
-    /// Before anything is looked at for a launch.
+    /// Runs before the checks of a launch.
     pub pre_start: Option<Vec<String>>,
-    /// After ready.
+    /// Runs after the server became ready.
     pub post_ready: Option<Vec<String>>,
-    /// Before the first signal.
+    /// Runs before the first signal of a stop.
     pub pre_stop: Option<Vec<String>>,
-    /// After the exit.
+    /// Runs after the process exited.
     pub post_exit: Option<Vec<String>>,
-    /// Longest time for each of them, above zero.
+    /// Longest time for each command, above zero.
     pub timeout: Duration,
 }
 

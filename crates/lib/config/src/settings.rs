@@ -11,17 +11,17 @@ use crate::address::TcpAddress;
 pub struct DaemonSettings {
     /// The TCP address of HTTP; `None` = the unix socket alone.
     pub listen: Option<TcpAddress>,
-    /// Where state is kept, absolute; `None` = [`crate::default_state_dir`].
+    /// The state directory, absolute; `None` = [`crate::default_state_dir`].
     pub state_dir: Option<PathBuf>,
     /// The file with the bearer token, absolute.
     pub token_file: Option<PathBuf>,
-    /// What becomes of the servers when the daemon dies.
+    /// What happens to the servers when the daemon dies.
     pub on_daemon_death: OnDaemonDeath,
     /// Longest time from the request to end until the daemon is gone; above zero.
     pub shutdown_deadline: Duration,
 }
 
-/// What becomes of the servers when the daemon dies.
+/// What happens to the servers when the daemon dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDaemonDeath {
     /// They die with it.
@@ -78,7 +78,7 @@ impl HostEnvironment {
 pub struct ProfileSummary {
     /// Its name.
     pub name: String,
-    /// What it is for.
+    /// Its purpose, for people.
     pub description: String,
     /// The servers that it starts, by id.
     pub servers: Vec<llama_warden_events::ServerId>,

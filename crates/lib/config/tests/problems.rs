@@ -1,4 +1,4 @@
-//! Every kind of mistake is told with its place, in one go.
+//! Every kind of mistake is reported with its place, all at once.
 
 #![expect(clippy::panic, reason = "tests end by panicking")]
 
@@ -192,7 +192,7 @@ fn two_servers_with_one_id_port_or_socket_are_both_named() {
 fn all_problems_are_told_at_once_in_the_order_of_the_file() {
     let text = "[daemon]\nlisten = 1\nlisen = 2\n[stop]\nladder = [\"KILL\"]\n[[servers]]\nport = 70000\n[profiles.p]\nservers = [\"x\"]";
     let lines: Vec<String> = problems(text).0.iter().map(|problem| problem.location.to_string()).collect();
-    // The profile may mean the server whose id could not be told.
+    // The profile may mean the server whose id could not be derived.
     assert_eq!(
         lines,
         ["configuration:2:10", "configuration:3:1", "configuration:5:11", "configuration:6:1", "configuration:7:8"]

@@ -1,4 +1,4 @@
-//! What a configuration means: whose value wins, who is started, and where paths lead.
+//! The meaning of a configuration: precedence of values, started servers, resolved paths.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests end by panicking")]
 

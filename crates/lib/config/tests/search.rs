@@ -1,4 +1,4 @@
-//! Where a configuration is looked for, and what happens when it cannot be read.
+//! The search for a configuration file, and files that cannot be read.
 
 #![expect(clippy::unwrap_used, reason = "tests end by panicking")]
 

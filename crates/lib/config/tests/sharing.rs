@@ -1,4 +1,4 @@
-//! What is the same is kept once: between servers, between a configuration and its fleets, and across a reload.
+//! Equal values are kept once: between servers, between a configuration and its fleets, and across a reload.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

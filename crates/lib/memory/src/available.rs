@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup;
 
-/// What is left, in bytes. The file cache counts as left, mapped weights of running servers among it.
+/// Available memory. It includes the file cache, and so the mapped weights of running servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Available {
     /// Bytes that can be used without swapping.
     pub bytes: u64,
-    /// What bounds them.
+    /// The limit that determines the number.
     pub bound: Bound,
 }
 
-/// What bounds the memory that is left.
+/// The limit of available memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bound {
     /// The machine.
@@ -23,8 +23,8 @@ pub enum Bound {
     Cgroup(PathBuf),
 }
 
-/// Reads what is left: the kernel's own estimate for new programs (`MemAvailable`, without swapping), or less where a
-/// control group limits this process. `root` is `/`, except in tests. `None` where the kernel does not tell.
+/// Reads the available memory: the kernel's own estimate for new programs (`MemAvailable`, without swapping), or less where a
+/// control group limits this process. `root` is `/`, except in tests. `None` if the kernel does not report it.
 pub fn available(root: &Path) -> Option<Available> {
     let machine = field(&fs::read_to_string(root.join("proc/meminfo")).ok()?, "MemAvailable")?;
     Some(match cgroup::tightest(root) {

@@ -1,9 +1,9 @@
 //! The memory limits of the control groups that this process is in, from its own up to the root.
 //!
-//! Mounts are taken to be where every distribution and container runtime has them: version 2 at `/sys/fs/cgroup` (or
-//! `unified` below it where both are mounted), version 1's memory controller at `/sys/fs/cgroup/memory`. Inside a container the path
-//! that the kernel names may be the host's and lead nowhere; the mount's root is the container's own group then, and
-//! is always looked at.
+//! Mounts are assumed to be where every distribution and container runtime has them: version 2 at `/sys/fs/cgroup` (or
+//! `unified` below it if both are mounted), version 1's memory controller at `/sys/fs/cgroup/memory`. Inside a container the
+//! path that the kernel reports may be the host's and not exist; the mount's root is the container's own group then, so it is
+//! always read.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// A larger limit means no limit: version 1 writes the largest number of pages for it.
 const NO_LIMIT: u64 = 1 << 62;
 
-/// What is left within one limit.
+/// The available memory within one limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CgroupRoom {
     /// The group's folder.

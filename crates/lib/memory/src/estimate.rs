@@ -17,7 +17,7 @@
 //! part of the weights and of the cache there, together with the computation. Weights that the user places tensor by tensor
 //! (`override-tensor`, `cpu-moe`) count as the machine's.
 //!
-//! Not in it: what grows with use (the prompt cache of today's builds takes up to `cache-ram` = 8 GiB of RAM), the
+//! Not included: memory that grows with use (the prompt cache of today's builds takes up to `cache-ram` = 8 GiB of RAM), the
 //! context of a GPU's driver, state of recurrent layers. Where the header lacks a measure, that part counts as nothing.
 //!
 //! Measured against the build's own lines (`model`, `KV`, `compute buffer size`) and its resident anonymous memory when
@@ -44,7 +44,7 @@ use llama_warden_config::ServerSpec;
 use crate::options::{CacheType, MemoryOptions};
 use crate::requirement::{MemoryRequirement, Parts};
 
-/// What a process takes beside its buffers; measured 8 to 33 MiB.
+/// Memory of a process without its buffers; measured 8 to 33 MiB.
 const PROCESS: u64 = 32 << 20;
 
 /// The cache grows in steps of this many tokens.
@@ -56,8 +56,8 @@ const SLOTS: u64 = 4;
 /// Bytes of a number of the computation.
 const F32: u64 = 4;
 
-/// Reads the header of the server's model and says what the server will need, with GPUs that can take layers or without.
-/// Blocks for a look at the files. `None` where the model cannot be read, which the launch tells better.
+/// Estimates the memory that the server will need from the header of its model, with GPUs that can take layers or without.
+/// Blocks on files. `None` if the model cannot be read; the launch reports that with its reason.
 pub fn estimate(spec: &ServerSpec, has_gpus: bool) -> Option<MemoryRequirement> {
     let options = MemoryOptions::of(spec);
     let model = inspect(&spec.model).ok()?;

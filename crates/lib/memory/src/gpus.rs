@@ -1,7 +1,7 @@
-//! What is left on GPUs.
+//! The free memory of GPUs.
 //!
-//! NVIDIA's are asked through their library where this is built with the feature `nvml`. Without it, or for other
-//! makers, a driver that is there is seen by its device files: such GPUs take layers, and nothing tells how many.
+//! With the feature `nvml` it is read from NVIDIA's library. Without it, and for other makers, only the device file of a
+//! driver is detected: such GPUs take layers, but their free memory is unknown.
 
 use std::fmt;
 use std::path::Path;
@@ -11,7 +11,7 @@ use std::path::Path;
 pub struct Gpu {
     /// Its name for people.
     pub name: String,
-    /// Bytes that nobody uses.
+    /// Free bytes.
     pub free: u64,
 }
 
@@ -32,7 +32,7 @@ impl Gpus {
         !matches!(self, Self::Absent)
     }
 
-    /// The free bytes of all of them, which llama-server fills as one by default; `None` where nothing tells them.
+    /// The free bytes of all of them, which llama-server fills as one by default; `None` if it is unknown.
     pub fn free(&self) -> Option<u64> {
         match self {
             Self::Measured(gpus) => Some(gpus.iter().fold(0, |sum: u64, gpu| sum.saturating_add(gpu.free))),
@@ -41,7 +41,7 @@ impl Gpus {
     }
 }
 
-/// What can tell the memory of GPUs.
+/// A source of the free memory of GPUs.
 pub trait GpuSource: Send + Sync + fmt::Debug {
     /// The GPUs that it knows, now; `None` where it does not work on this machine.
     fn gpus(&self) -> Option<Vec<Gpu>>;

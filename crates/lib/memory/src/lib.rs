@@ -1,8 +1,8 @@
 //! Estimates the memory that a llama-server needs, and reads how much there is.
 //!
-//! [`estimate()`] reads a model's header and the options of a server and gives its [`MemoryRequirement`]; [`available()`] reads what
-//! the kernel says is left for this process; [`Gpus`] is what is left on GPUs. [`MemoryProbe`] is the trait over all of
-//! it, [`SystemMemoryProbe`] its implementation for this machine. Nothing is decided here, and nothing is remembered.
+//! [`estimate()`] computes the [`MemoryRequirement`] of a server from its model's header and its options; [`available()`] reads
+//! the memory that the kernel reports as available to this process; [`Gpus`] has the free memory of GPUs. [`MemoryProbe`] is
+//! the trait over all of it, [`SystemMemoryProbe`] its implementation for this machine. The crate decides and stores nothing.
 //!
 //! Calls block: they read files, some of which may lie on a slow disk.
 

@@ -1,13 +1,13 @@
 //! The options of a server that decide what it needs, as llama-server will understand them.
 //!
 //! Built-in defaults come first, then the user's flags, then the verbatim arguments: of a repeated option the last one
-//! wins in llama-server too. A value that cannot be read leaves the one before it: the launch tells what is wrong.
+//! wins in llama-server too. An invalid value leaves the one before it; the launch reports the mistake.
 
 use std::path::PathBuf;
 
 use llama_warden_config::{FlagOrigin, FlagValue, ServerSpec};
 
-/// What decides how much memory a server needs.
+/// The options that decide how much memory a server needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MemoryOptions {
     /// Tokens of all slots together; 0 is what the model is trained for.
@@ -37,7 +37,7 @@ pub(crate) struct MemoryOptions {
 }
 
 impl Default for MemoryOptions {
-    /// What llama-server does where nothing is said.
+    /// The defaults of llama-server.
     fn default() -> Self {
         Self {
             context: 0,
@@ -113,7 +113,7 @@ impl MemoryOptions {
     }
 }
 
-/// How numbers lie in the cache: this many bytes for so many of them.
+/// The layout of numbers in the cache: a block of some numbers takes some bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CacheType {
     bytes: u64,

@@ -14,20 +14,20 @@ use crate::requirement::MemoryRequirement;
 /// The memory of the machine at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reading {
-    /// The machine's memory; `None` where the kernel does not tell.
+    /// The machine's memory; `None` if the kernel does not report it.
     pub host: Option<Available>,
     /// Its GPUs.
     pub gpus: Gpus,
-    /// Bytes of the asked processes that are nobody else's and no file's. Those that are gone are missing.
+    /// Anonymous bytes that each of the given processes has for itself. Processes that have ended are missing.
     pub resident: BTreeMap<u32, u64>,
 }
 
 /// Estimates what servers need and reads what there is. Both block: call them on the blocking pool.
 pub trait MemoryProbe: Send + Sync + fmt::Debug {
-    /// What a server will need; `None` if its model cannot be read.
+    /// The memory that a server will need; `None` if its model cannot be read.
     fn estimate(&self, spec: &ServerSpec) -> Option<MemoryRequirement>;
 
-    /// What is there now, and how much of it these processes hold.
+    /// The memory that is available now, and how much these processes hold.
     fn read(&self, pids: &[u32]) -> Reading;
 }
 

@@ -22,7 +22,7 @@ impl Parts {
     }
 }
 
-/// What a server will need, by where it lies.
+/// The memory that a server will need, on the host and on GPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MemoryRequirement {
     /// In the machine's memory.

@@ -23,7 +23,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// Most bytes of an answer's head.
 const HEAD_LIMIT: usize = 32 * 1024;
 
-/// What is asked, and how long for.
+/// A request and its time limit.
 #[derive(Debug, Clone, Copy)]
 pub struct Question<'a> {
     path: &'a str,
@@ -50,12 +50,12 @@ impl<'a> Question<'a> {
     }
 }
 
-/// What came back from a probe.
+/// The result of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeAnswer {
-    /// Nobody listens, or nobody can be reached.
+    /// No process listens, or the address cannot be reached.
     Refused,
-    /// 503: somebody listens and says that it is not ready.
+    /// 503: the server listens and is not ready.
     NotReady,
     /// 200.
     Ok,
@@ -65,7 +65,7 @@ pub enum ProbeAnswer {
     Other(u16),
     /// The connection was taken, and nothing or not all of an answer came in time.
     NoAnswer,
-    /// What came is no HTTP, or larger than any honest answer.
+    /// The answer is not HTTP, or exceeds the size limits.
     Garbage,
 }
 
@@ -96,7 +96,7 @@ pub enum AskError {
     /// More came than any honest answer has.
     #[error("the answer is larger than {BODY_LIMIT} bytes")]
     TooLarge,
-    /// The path is no path.
+    /// The path is invalid.
     #[error("`{0}` cannot be asked for")]
     BadPath(String),
 }

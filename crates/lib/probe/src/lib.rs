@@ -1,7 +1,7 @@
 //! Sends one HTTP request to a llama-server, bounded in time and size.
 //!
-//! The crate knows where a server listens and how to read an answer; it knows no events, and callers decide what an answer
-//! means. Each request has a connection of its own, so a stuck answer never delays another request.
+//! The crate knows how to address a server and how to read an answer; it publishes no events, and callers interpret the
+//! answer. Each request has a connection of its own, so a stuck answer never delays another request.
 
 mod ask;
 mod target;

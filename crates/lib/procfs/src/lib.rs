@@ -1,4 +1,4 @@
-//! Reads what the kernel says of processes in `/proc`.
+//! Reads `/proc`: processes, their descriptors, and sockets.
 //!
 //! Every result is a snapshot that may be out of date when it is returned: another process can end, and its number can
 //! name a new one. A caller that acts on a process pins it first (a pidfd, or a child that is not reaped), or compares

@@ -1,4 +1,4 @@
-//! Which processes there are, and what is known of one beside its `stat`.
+//! Lists processes, and reads the files of one other than its `stat`.
 
 use std::{fs, io};
 

@@ -76,7 +76,7 @@ impl ProcessStat {
         Self::parse(&fs::read(path).ok()?)
     }
 
-    /// Field 2, the name, stands in parentheses and may hold any bytes: spaces, `)`, or what is not UTF-8. Every later
+    /// Field 2, the name, is in parentheses and may have any bytes: spaces, `)`, or invalid UTF-8. Every later
     /// field is a number or a letter, so the last `)` ends the name, and only what follows it is read as text.
     fn parse(stat: &[u8]) -> Option<Self> {
         let name_ends = stat.iter().rposition(|byte| *byte == b')')?;

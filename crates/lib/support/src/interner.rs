@@ -1,8 +1,8 @@
-//! Keeps equal values once, as long as anybody holds them.
+//! Keeps equal values once, as long as they are in use.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Hands out one allocation for equal values. Values that nobody holds any more are forgotten at the next call.
+/// Hands out one allocation for equal values. Values that are no longer in use are dropped at the next call.
 #[derive(Debug)]
 pub struct Interner<T> {
     /// Searched in order: for some dozens of distinct values, and rare calls.
@@ -16,7 +16,7 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: PartialEq> Interner<T> {
-    /// The same values, each replaced by an equal one that somebody holds already.
+    /// The same values, each replaced by an equal one that is in use already.
     pub fn intern(&self, values: Vec<T>) -> Arc<[Arc<T>]> {
         // Poisoning is ignored: a panic in a comparison leaves the list whole.
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Small tools that several crates need and that know nothing of servers.
+//! Small tools that several crates need, without any knowledge of servers.
 
 mod blocking;
 mod find_program;

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-/// What a replaced file survives.
+/// The event that a replaced file survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// The end of this process. A power cut may leave an empty file. Never waits for the disk.
@@ -13,8 +13,8 @@ pub enum Durability {
     PowerCut,
 }
 
-/// Writes `bytes` to a file beside `path`, then renames it to `path`: whoever reads `path`, at whatever moment this
-/// process ends, finds the old content or the new one, never a part.
+/// Writes `bytes` to a file beside `path`, then renames it to `path`: a reader of `path` gets the old content or the new
+/// one, never a part, whenever this process ends.
 ///
 /// The file beside it is `path` with the extension `new`. Two calls for the same path must not run at once.
 ///

@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// The receiver was dropped: nobody will see a change.
+/// The receiver was dropped: a change would not be received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the receiver is gone")]
 pub struct SlotClosed;

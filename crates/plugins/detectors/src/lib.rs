@@ -7,7 +7,7 @@
 //!
 //! A verdict is a hint, never a proof. The `readiness` component decides, with a probe of its own.
 //!
-//! The crate is pure: it knows neither the bus nor tokio, and reads no clock.
+//! The crate is pure: it uses neither the bus nor tokio, and reads no clock.
 //!
 //! ```
 //! use llama_warden_detectors::{Matcher, PackSet, Verdict};

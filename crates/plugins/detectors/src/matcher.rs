@@ -40,7 +40,7 @@ pub trait Matcher: Send {
     fn on_line(&mut self, stream: StreamName, line: &[u8]) -> Verdict;
 }
 
-/// What one line says about the launch that wrote it.
+/// The meaning of one line for the launch that wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Verdict {

@@ -53,16 +53,16 @@ pub enum ProbeWay {
     None,
 }
 
-/// A line with the verdict that it has to get.
+/// A line with the verdict that it must get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackExample {
     /// The line, without its line end.
     pub line: String,
     /// The stream on which the server writes it.
     pub stream: StreamName,
-    /// The verdict that it has to get.
+    /// The verdict that it must get.
     pub verdict: ExampleVerdict,
-    /// The reason that a failure has to get; `None` accepts any.
+    /// The reason that a failure must get; `None` accepts any.
     pub reason: Option<FailureReason>,
 }
 
@@ -241,7 +241,7 @@ fn check_probe(source: &PluginSource<'_>, file: &PackFile) -> Result<ProbeWay, F
 
 fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<DetectorPattern, FileError> {
     let at = Some(entry.regex.span());
-    // What serde cannot express: reason and weak belong to failures, and only to them.
+    // Serde cannot express this: reason and weak belong to failures, and only to them.
     let is_failure = entry.verdict == PatternVerdict::Failure;
     let refusal = match entry.reason {
         None if is_failure => Some(("a failure without a reason", "add reason = \"…\" to this pattern")),

@@ -24,23 +24,23 @@ pub(crate) struct PackFile {
     /// do.
     #[schemars(with = "Option<BuildRange>")]
     pub(crate) builds: Option<Spanned<BuildRange>>,
-    /// Long options that the build's `--help` has to list: all of them.
+    /// Long options that the build's `--help` must list, all of them.
     #[serde(default)]
     pub(crate) help_lists: Vec<String>,
-    /// Long options that the build's `--help` must not list: none of them.
+    /// Long options that the build's `--help` must not list, none of them.
     #[serde(default)]
     pub(crate) help_lacks: Vec<String>,
     /// How to ask the server whether it is ready.
     #[serde(default)]
     #[schemars(with = "ProbeEntry")]
     pub(crate) probe: Option<Spanned<ProbeEntry>>,
-    /// Structured output that the pack reads, if the server was told to write it.
+    /// Structured output that the pack reads, if the server writes it.
     #[serde(default)]
     pub(crate) structured: Vec<StructuredSource>,
     /// The patterns. Of several that match a line, the first one counts.
     #[serde(default)]
     pub(crate) pattern: Vec<PatternEntry>,
-    /// Lines with the verdict that they have to get; checked when the pack is loaded.
+    /// Lines with the verdict that they must get; checked when the pack is loaded.
     #[serde(default)]
     pub(crate) example: Vec<ExampleEntry>,
 }
@@ -64,7 +64,7 @@ pub(crate) struct HttpProbeEntry {
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ProbeWord {
-    /// These builds have no such path: the ready line, from a listener of our own, is the proof.
+    /// These builds have no such path: the ready line is the proof, if the server's own process listens.
     None,
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct PatternEntry {
     pub(crate) stream: StreamFilter,
     /// A regular expression over bytes, at most 1024 bytes long. It sees the line without colours, carriage returns and
     /// the prefix `M.SS.mmm.uuu L `. It may name the groups `port` (a line that names another port than the server's
-    /// counts as nothing) and `percent` (0 to 100).
+    /// is ignored) and `percent` (0 to 100).
     #[schemars(with = "String", length(max = 1024))]
     pub(crate) regex: Spanned<String>,
     /// The reason of a failure: required for failures, refused for everything else.
@@ -139,7 +139,7 @@ impl StreamFilter {
     }
 }
 
-/// A line with the verdict that it has to get.
+/// A line with the verdict that it must get.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExampleEntry {
@@ -148,13 +148,13 @@ pub(crate) struct ExampleEntry {
     pub(crate) line: Spanned<String>,
     /// The stream on which the server writes it.
     pub(crate) stream: StreamName,
-    /// The verdict that it has to get.
+    /// The verdict that it must get.
     pub(crate) verdict: ExampleVerdict,
-    /// The reason that a failure has to get; any, if it is left out.
+    /// The reason that a failure must get; any reason if it is absent.
     pub(crate) reason: Option<FailureReason>,
 }
 
-/// The verdict that an example has to get.
+/// The verdict that an example must get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]

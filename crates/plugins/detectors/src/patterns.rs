@@ -2,8 +2,8 @@
 //!
 //! Two groups of patterns, since nearly all of them start with `^`:
 //!
-//! * The **anchored** ones are one [`Automaton`]: a single walk, which most lines end after a word or two.
-//! * The **floating** ones have to see every byte of a line. A [`Prefilter`] spares most lines that.
+//! * The **anchored** ones are one [`Automaton`]: a single pass, which ends after a word or two for most lines.
+//! * The **floating** ones must read every byte of a line. A [`Prefilter`] excludes most lines first.
 //!
 //! Of all patterns that match, the first in the pack counts, whichever group it is in. Worked example, a pack with the
 //! patterns 0 `^load_tensors: ` (progress), 1 `(?i)listening on` (nearly-ready) and 2 `^[a-z_]+: ` (echo), on the line
@@ -15,7 +15,7 @@
 //! the lesser position counts                                  Progress
 //! ```
 //!
-//! What is compiled and cached belongs to the pack, not to a launch: a hundred servers cost no more than one, and a new
+//! Compiled patterns and caches belong to the pack, not to a launch: a hundred servers cost no more than one, and a new
 //! launch matches fast from its first line on. The tests compare every verdict with that of each pattern alone.
 
 mod automaton;
@@ -201,7 +201,7 @@ impl StreamPatterns {
                 Ok(matched) => {
                     return self.anchored.first_verdict(matched?.iter().map(|index| index.as_usize()), line, port);
                 }
-                // This stream of this launch goes on without the automaton. Others start again with an empty cache.
+                // This stream of this launch continues without the automaton. Others start again with an empty cache.
                 Err(CacheThrashed) => {
                     *dfa_cache = None;
                     *lazy_dfa = LazyDfa::Disabled;

@@ -167,7 +167,7 @@ fn every_recorded_failure_has_its_reason() {
         let old = build != "b11669-debian";
         for transcript in transcripts(build, &["fail-"]) {
             let expected = match transcript.name.strip_prefix("fail-").expect("a prefix") {
-                // The host is not ours; the line does not tell that from a port that is taken.
+                // The host is not an address of this machine; the line is the same as for a port that is in use.
                 "badhost" | "portbusy" => Some(PortInUse),
                 "portbusy-self" => (!old).then_some(PortInUse),
                 "badvalue" | "novalue" | "unknownflag" => Some(BadArgument),

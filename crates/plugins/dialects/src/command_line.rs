@@ -160,7 +160,7 @@ impl CommandLine {
             Spelling::Kept(spelled) => self.push(spelled),
             Spelling::Translated(change) => self.add_changed(name, OptionTreatment::Translated, change),
             Spelling::Dropped(change) => {
-                // A default that a build cannot understand is no loss that the user has to know of.
+                // A default that a build does not support is dropped without a warning.
                 if origin == FlagOrigin::User {
                     self.warnings.push(format!("option `{name}` is not passed: {}", change.because));
                 }

@@ -1,6 +1,6 @@
 //! The content of a flag dialect and the lookups in it: rules, synonyms and known options of one option's name.
 //!
-//! A dialect says only what is different in the builds that it fits. Every lookup asks it first and then its fallback, the
+//! A dialect has only the differences of the builds that it fits. Every lookup asks it first and then its fallback, the
 //! dialect called `llama-server`, which fits every build: it goes by the options that `--help` lists, since builds inside
 //! llama-cpp-python all print build number 1.
 //!
@@ -36,7 +36,7 @@ pub(crate) struct Body {
     pub(crate) fallback: Option<Dialect>,
 }
 
-/// A rule or a name, with the name of the dialect that it stands in.
+/// A rule or a name, with the name of the dialect that contains it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Attributed<'a, T> {
     pub(crate) item: T,

@@ -23,16 +23,17 @@ pub(crate) struct DialectFile {
     /// The build numbers that it fits. Not checked if a build prints no number, or 1, as those in llama-cpp-python do.
     #[schemars(with = "Option<BuildRange>")]
     pub(crate) builds: Option<Spanned<BuildRange>>,
-    /// Long options all of which the build's `--help` has to list.
+    /// Long options that the build's `--help` must list, all of them.
     #[serde(default)]
     pub(crate) help_lists: Vec<String>,
-    /// Long options none of which the build's `--help` may list.
+    /// Long options that the build's `--help` must not list, none of them.
     #[serde(default)]
     pub(crate) help_lacks: Vec<String>,
-    /// Options that some build has, by long name without dashes; those of the fallback need not be repeated.
+    /// Options that some build has, by long name without dashes: a build that does not list one drops it without an error.
+    /// Those of the fallback need not be repeated.
     #[serde(default)]
     pub(crate) known: BTreeSet<OptionName>,
-    /// Groups of names of one and the same option. The first that the build lists is passed.
+    /// Groups of names of the same option. The first that the build lists is passed.
     #[serde(default)]
     pub(crate) synonyms: Vec<Vec<OptionName>>,
     /// Options with rules of their own; the rules of the fallback are tried after them.

@@ -1,7 +1,7 @@
 //! Translates the options of a server into the command line of the llama-server build that runs it.
 //!
-//! llama-server renames and removes options every few months. A configuration says what is meant; this crate finds out how one
-//! build says it, and reports each difference:
+//! llama-server renames and removes options every few months. A configuration says what the user means; this crate finds
+//! out how one build spells it, and reports each difference:
 //!
 //! 1. [`OptionList::parse`] reads the options that `--help` lists, [`BuildVersion::parse`] the build number that `--version`
 //!    prints. Both make a [`BinaryProfile`].
@@ -9,7 +9,7 @@
 //!    file with rules, synonyms and examples; the one called `llama-server` is built in and the fallback of all others.
 //! 3. [`build_command_line`] makes the [`CommandLine`], with a note for each option that is not passed as it was written.
 //!
-//! The crate is pure: it runs no executable and knows neither runtime nor bus. The launcher runs executables.
+//! The crate is pure: it runs no executable and uses neither a runtime nor the bus. The launcher runs executables.
 //!
 //! A user means "flash attention on, memory mapping off". The build below takes `on` as a value, and replaced `--no-mmap` by a
 //! load mode:

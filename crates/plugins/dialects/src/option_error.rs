@@ -6,7 +6,7 @@
 pub struct OptionError {
     /// The option's long name without dashes, or the key of the configuration.
     pub option: String,
-    /// What is wrong, with the next step.
+    /// The mistake, with the next step.
     pub detail: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a llama-server executable printed about itself: its build number and its options.
+//! The profile of a llama-server executable, from its own output: build number and options.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -23,7 +23,7 @@ pub(crate) enum Spelling {
     Dropped(SpellingChange),
 }
 
-/// What is passed instead of an option as it was written.
+/// The arguments that are passed instead of an option.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SpellingChange {
     pub(crate) spelled: Vec<String>,

@@ -16,14 +16,14 @@ pub struct BuildRange {
     pub max: Option<u64>,
 }
 
-/// The conditions that a build has to meet. Without conditions, every build fits.
+/// The conditions that a build must meet. Without conditions, every build fits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BuildFit {
     /// The build numbers. Ignored for a build that reports no number, or 1, as those in llama-cpp-python do.
     pub builds: Option<BuildRange>,
-    /// Long options, without dashes, that the help has to list: all of them.
+    /// Long options, without dashes, that the help must list, all of them.
     pub help_lists: Vec<String>,
-    /// Long options, without dashes, that the help must not list: none of them.
+    /// Long options, without dashes, that the help must not list, none of them.
     pub help_lacks: Vec<String>,
 }
 
@@ -62,7 +62,7 @@ impl BuildFit {
     /// Whether a build meets the conditions; if so, how closely the file fits, and why.
     ///
     /// A condition on something that the build does not report (its number, its help) is skipped. A file whose conditions
-    /// were all skipped does not fit: nothing speaks for it.
+    /// were all skipped does not fit.
     pub(crate) fn match_build(&self, build: Option<u64>, options: &[String]) -> Option<(Specificity, String)> {
         // The builds inside llama-cpp-python all say 1.
         let build = build.filter(|build| *build > 1);

@@ -28,7 +28,7 @@ pub fn choose<F: PluginFile>(
         if let Some(file) = files.iter().find(|file| file.name() == name) {
             return Some(Choice { file: file.clone(), because: "the configuration names it".into() });
         }
-        // A name that no file has is no reason to refuse the launch: the reason tells the user.
+        // An unknown name is no reason to refuse the launch: `because` informs the user.
         unknown = format!("there is no {} `{name}`; ", F::KIND);
     }
     let mut best: Option<(Specificity, &F, String)> = None;

@@ -20,9 +20,9 @@ pub struct FileError {
     pub line: usize,
     /// The column of the mistake in characters, from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The mistake.
     pub message: String,
-    /// What to do about it.
+    /// The next step for the user.
     pub advice: String,
 }
 

@@ -274,7 +274,7 @@ fn plugin_paths(directory: &Path) -> Result<Vec<PathBuf>, PluginSetError> {
     for entry in entries {
         let path = entry.map_err(failed)?.path();
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        // Only regular files: opening a FIFO would block until somebody writes to it.
+        // Only regular files: opening a FIFO would block until a process writes to it.
         if !hidden && path.extension().is_some_and(|extension| extension == "toml") && path.is_file() {
             paths.push(path);
         }

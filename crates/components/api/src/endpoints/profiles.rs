@@ -152,7 +152,7 @@ async fn perform(
     let goal = CommandGoal::of(&command, &app.bus.snapshot());
     let accepted = send(app, command, ACCEPT_TIMEOUT_WITH_FILES).await?;
     let command = accepted.id.ok_or_else(|| plan_missing("it has no id"))?;
-    // Subscribing after the fact misses nothing: the bus still keeps the events since the command's own.
+    // Subscribing afterwards misses nothing: the bus still keeps the events since the command's own.
     let mut events = app.bus.subscribe_after("api", command);
     let plan = tokio::time::timeout(PLAN_TIMEOUT, find_plan(&mut events, command)).await.ok().flatten();
     let plan = plan.ok_or_else(|| plan_missing(&format!("command {command} was accepted")))?;

@@ -25,7 +25,7 @@ pub use token::{InvalidToken, Token};
 pub(crate) enum Transport {
     /// TCP, which any process that can reach the address may use.
     Tcp,
-    /// The control socket, where the kernel told us the user of the peer.
+    /// The control socket, where the kernel reports the user of the peer.
     Unix,
 }
 

@@ -1,6 +1,6 @@
 //! The control socket: a unix socket with mode 0600 in a directory with mode 0700, for one user and root.
 //!
-//! An existing path is replaced only if it is a socket of our user that nobody answers on. A process that can write the
+//! An existing path is replaced only if it is a socket of our user on which no process answers. A process that can write the
 //! directory could swap the path between the check and the removal, so the directory is made private before the check.
 
 use std::fs::{self, DirBuilder, Metadata, Permissions};
@@ -70,13 +70,13 @@ impl Drop for SocketPath {
     fn drop(&mut self) {
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
         if ours && let Err(error) = fs::remove_file(&self.path) {
-            // Harmless: the next start finds that nobody answers and removes it.
+            // Harmless: the next start finds that no process answers and removes it.
             tracing::debug!(path = %self.path.display(), %error, "control socket not removed");
         }
     }
 }
 
-/// Creates the directory with mode 0700, or takes the rights of others from an existing one.
+/// Creates the directory with mode 0700, or removes the rights of other users from an existing one.
 ///
 /// A symbolic link is followed if it belongs to root or to us: systemd's `DynamicUser` makes the state directory one.
 fn prepare_directory(directory: &Path, user: u32) -> Result<(), BindError> {

@@ -101,7 +101,7 @@ impl BindError {
         }
     }
 
-    /// What the user can do about it.
+    /// The next step for the user.
     pub fn next_step(&self) -> &'static str {
         match self {
             Self::Tcp { .. } if self.is_taken() => {

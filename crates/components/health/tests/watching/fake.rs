@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// What becomes of a request.
+/// How the fake server treats a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Reaction {
     /// This status and body.

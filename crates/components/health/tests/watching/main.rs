@@ -267,7 +267,7 @@ async fn a_server_that_is_asked_to_stop_is_left_alone() {
     fixture.make_ready(&b, second.port, &process).await;
     first.asked("GET /health", 1).await;
     fixture.say(&a, Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 }).await;
-    // The component hears events in order: once it looks at b again, it has heard of the stop, but for a look under way.
+    // The component reads events in order: once it checks b again, it has read the stop. A check may still be under way.
     second.asked("GET /health", 2).await;
     let before = first.times("GET /health");
     second.asked("GET /health", 4).await;
@@ -280,7 +280,7 @@ async fn what_a_gap_swallowed_is_found_in_the_snapshot() {
     let (a, b) = (server("a"), server("b"));
     let mut fixture = HealthFixture::of(TestBus::keeping(2), vec![spec(&a, terms()), spec(&b, terms())]).await;
     let (first, second, process) = (FakeServer::healthy().await, FakeServer::healthy().await, FakeProcess::idle());
-    // Before the component runs, and so many events at once that it cannot have heard each.
+    // Before the component runs, and so many events at once that it cannot read each.
     fixture.make_ready(&a, first.port, &process).await;
     fixture.raise();
     let publisher = fixture.bus.publisher().clone();

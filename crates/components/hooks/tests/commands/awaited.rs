@@ -1,4 +1,4 @@
-//! The commands that somebody asks and waits for.
+//! Hooks that a launch or a stop waits for: `pre-start` and `pre-stop`.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ fn stop_began() -> Event {
     Event::StopBegan { reason: StopReason::Requested, grace_seconds: 10.0 }
 }
 
-/// A command that says in `file` that it runs, and whose child says there who it is.
+/// A command that writes to `file` that it runs, and whose child writes its pid there.
 fn hanging(point: &str, file: &std::path::Path) -> String {
     let path = file.display();
     script(point, &format!("sleep 60 & echo $! > {path}.new; mv {path}.new {path}; wait"))
@@ -46,7 +46,7 @@ async fn a_pre_start_command_runs_when_asked_and_names_its_launch_and_its_cause(
     assert_eq!((completed.incarnation, &completed.server), (Some(Incarnation::new(3)), &Some(server("a"))));
     let told = read(&file);
     let told = told.lines().filter_map(|line| line.strip_prefix("LLAMA_WARDEN_")?.split_once('='));
-    // What says where the real parts are is of the tests' own environment.
+    // Variables that name the real programs for the tests come from the environment of the tests.
     let names: Vec<_> = told.filter(|(name, _)| !name.starts_with("TEST_")).collect();
     let expected = [
         ("HOOK", "pre-start"),

@@ -1,4 +1,4 @@
-//! A server `a` with commands around its life, and the component that runs them.
+//! A server `a` with hooks, and the component that runs them.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ pub struct HooksFixture {
 }
 
 impl HooksFixture {
-    /// With these hooks, as they stand in a configuration.
+    /// With these hooks, in the syntax of the configuration.
     pub async fn with(hooks: &str) -> Self {
         Self::on(TestBus::new(), hooks).await
     }
@@ -102,7 +102,7 @@ pub fn read(path: &Path) -> String {
 pub async fn is_gone(file: &Path) {
     let child = read(file).trim().parse().ok().and_then(Pid::from_raw).expect("a process id");
     let gone = || match std::fs::read_to_string(format!("/proc/{}/stat", child.as_raw_nonzero())) {
-        // Killed, and not yet reaped by whoever adopted it.
+        // Killed, and not yet reaped by the process that adopted it.
         Ok(stat) => stat.contains(") Z "),
         Err(_) => test_kill_process(child).is_err(),
     };

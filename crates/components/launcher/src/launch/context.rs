@@ -92,7 +92,7 @@ pub(crate) struct EndedLaunch {
 /// The end of a launch before its program runs.
 #[derive(Debug)]
 pub(crate) enum NotStarted {
-    /// The launch failed or was called off; this is its last event.
+    /// The launch failed or was cancelled; this is its last event.
     Ended(Event),
     /// The bus is closed.
     Unheard,

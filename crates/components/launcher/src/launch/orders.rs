@@ -28,7 +28,7 @@ pub(crate) struct SignalOrder {
     pub(crate) cause: Option<Seq>,
 }
 
-/// The question who listens on the server's address.
+/// A question: which process listens on the server's address?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ListenerInquiry {
     pub(crate) cause: Option<Seq>,

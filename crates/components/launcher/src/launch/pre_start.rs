@@ -9,7 +9,7 @@ use super::failure::LaunchFailure;
 
 /// Asks for the `pre-start` command of a launch and waits for its end, which the component sends through `ended`.
 ///
-/// Never returns if the command is called off: the launch is being stopped then, and the caller waits for that too.
+/// Never returns if the command is cancelled: the launch is being stopped then, and the caller waits for that too.
 pub(crate) async fn run(
     commands: &CommandSender,
     reporter: &LaunchReporter,

@@ -1,6 +1,6 @@
 //! Checks what would make any llama-server fail: the executable, the model, the key file, the addresses.
 //!
-//! The exit code of llama-server does not tell why it failed, and some builds lose their error line (measured). A failure found
+//! The exit code of llama-server does not say why it failed, and some builds lose their error line (measured). A failure found
 //! here has a reason and a next step. Everything here may wait for a disk or a name server.
 
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -23,7 +23,7 @@ use crate::process::server_address::{self, HostEntry};
 const MAX_KEY_FILE: u64 = 64 * 1024;
 
 /// Checks the executable, the model, the key file and the addresses of a server; returns the keys, which must not be
-/// shown. Removes a unix socket on which nobody listens any more.
+/// shown. Removes a unix socket on which no process listens any more.
 ///
 /// # Errors
 /// The first failure found.
@@ -77,7 +77,7 @@ fn check_model(path: &Path) -> Result<(), LaunchFailure> {
     check_header(&header[..count], metadata.len()).map_err(invalid)
 }
 
-/// Reads a key file, one key per line. A server that cannot read its key file serves everybody, or nobody.
+/// Reads a key file, one key per line. A server that cannot read its key file accepts every key, or none.
 fn read_keys(path: &Path) -> Result<Vec<String>, LaunchFailure> {
     let failure = |error: io::Error| {
         let detail = format!("cannot read the key file {}: {error}", path.display());
@@ -140,7 +140,7 @@ fn in_use(address: &SocketAddress) -> LaunchFailure {
     LaunchFailure::new(FailureReason::PortInUse, detail)
 }
 
-/// Removes a socket file on which nobody listens, because it would block the bind (measured). Removes nothing else.
+/// Removes a socket file on which no process listens, because it would block the bind (measured). Removes nothing else.
 fn clear_socket(path: &Path) -> io::Result<()> {
     match path.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => {}

@@ -1,7 +1,7 @@
 //! Prepares a launch up to the spawn: finds the executable, checks files and address, identifies the build, builds the command
 //! line.
 //!
-//! Nothing here has to be undone: a launch that is called off drops the future.
+//! Nothing here needs to be undone: a launch that is cancelled drops the future.
 
 use std::ffi::OsStr;
 use std::path::Path;

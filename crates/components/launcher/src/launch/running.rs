@@ -5,8 +5,8 @@
 //! processes.
 //!
 //! The order at the end is fixed: the exit is seen; group, tag and lock are swept; the pipes are read to their end or to a
-//! deadline; the status is reaped. Until then the zombie keeps its process-group id from being reused, so that every signal
-//! reaches our processes or nobody.
+//! deadline; the status is reaped. Until then the zombie keeps its process-group id from being reused, so that a signal can
+//! reach only our processes.
 
 use std::future::poll_fn;
 use std::io;
@@ -153,7 +153,8 @@ impl RunningServer {
         })
     }
 
-    /// Cleans up after a process that has ended. If the bus is closed, nobody would see it, and dropping the process kills it.
+    /// Cleans up after a process that has ended. If the bus is closed, the exit cannot be published, and dropping the process
+    /// kills it.
     pub(crate) async fn conclude(self, result: Result<(), BusClosed>) -> EndedLaunch {
         let Self { launch, process, reader, .. } = self;
         if result.is_err() {

@@ -1,6 +1,6 @@
 //! The task of one launch up to its published `ServerSpawned`; [`RunningServer`] owns the launch from then on.
 //!
-//! Invariants: only this task signals and reaps the child. A launch that is called off before its program runs ends with
+//! Invariants: only this task signals and reaps the child. A launch that is cancelled before its program runs ends with
 //! `ServerExited` by that signal; one that fails before its program runs ends with `ServerFailed`.
 
 use std::io;
@@ -26,7 +26,7 @@ use crate::process::sweep::{ProcessSelector, sweep};
 /// Bytes of an errno on the shim's pipe.
 const ERRNO_BYTES: u64 = 4;
 
-/// What is decided about a launch before its task starts.
+/// Decisions about a launch that are made before its task starts.
 #[derive(Debug)]
 pub(crate) struct LaunchPreconditions {
     /// A launched server that listens on the same address, or will.
@@ -44,7 +44,7 @@ struct SpawnedServer {
 impl Launch {
     /// Runs the launch to its end.
     pub(crate) fn run(self, preconditions: LaunchPreconditions) -> impl Future<Output = EndedLaunch> {
-        // Boxed, like every part that is soon over: a future is as large as its largest part, and this one lives for months.
+        // Boxed, because it ends soon: a future is as large as its largest part, and this one lives for months.
         let begun = Box::pin(self.begin(preconditions));
         async move {
             let mut running = match begun.await {
@@ -168,7 +168,7 @@ async fn called_off(inbox: &LaunchInbox) -> Signal {
     }
 }
 
-/// The end of a launch that `signal` called off before its program ran.
+/// The end of a launch that `signal` cancelled before its program ran.
 fn called_off_by(signal: Signal, swept: u32) -> NotStarted {
     NotStarted::Ended(Event::ServerExited { end: ProcessEnd::Signaled { signal, core_dumped: false }, swept })
 }

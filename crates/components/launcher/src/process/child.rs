@@ -45,7 +45,7 @@ impl UnreapedChild {
         signal_group(self.pid, signal)
     }
 
-    /// Reaps a child that has ended; `None` if somebody else reaped it. From here on its id may belong to another process.
+    /// Reaps a child that has ended; `None` if another process reaped it. From here on its id may be reused.
     pub(crate) fn reap(mut self) -> Option<WaitIdStatus> {
         self.is_reaped = true;
         reap(self.pid, &self.children)
@@ -69,7 +69,7 @@ impl Drop for UnreapedChild {
     }
 }
 
-/// Reaps a process that has ended, without a look at the set. For orphans, whose ids are in no set.
+/// Reaps a process that has ended without consulting the set: for orphans, whose ids are not in it.
 pub(crate) fn reap_now(pid: u32) -> Option<WaitIdStatus> {
     waitid(WaitId::Pid(raw(pid)?), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok().flatten()
 }

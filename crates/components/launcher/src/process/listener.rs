@@ -43,15 +43,15 @@ pub(crate) fn identify(addresses: &[SocketAddress], leader: u32, tag: &LaunchTag
     if let Err(error) = leader_sockets {
         return ListenerOwner::Unreadable { detail: format!("cannot read the open files of {leader}: {error}") };
     }
-    // A socket that was closed since the first search belongs to nobody. One that is still there belongs to a process whose
-    // files we may not read.
+    // A socket that was closed since the first search has no owner. One that is still open belongs to a process whose files we
+    // may not read.
     match listening_inodes(addresses) {
         Ok(still) if still.is_disjoint(&unowned) => ListenerOwner::Nobody,
         _ => ListenerOwner::Foreign { pid: None, program: None },
     }
 }
 
-/// Whether it is certain that nobody listens on a TCP address.
+/// Whether it is certain that no process listens on a TCP address.
 pub(crate) fn is_unused(address: &SocketAddress) -> bool {
     let listening = || listening_inodes(std::slice::from_ref(address));
     matches!(address, SocketAddress::Tcp(_)) && listening().is_ok_and(|inodes| inodes.is_empty())

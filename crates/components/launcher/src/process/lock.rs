@@ -2,8 +2,8 @@
 //! its environment and left its group and session.
 //!
 //! The shim opens the file of its server for writing, takes a shared lock on it, and lets exec keep it. The kernel frees the
-//! lock when the last descendant that inherited it has ended (flock(2)): a lock that nobody holds proves that no process of the
-//! launch is left. The daemon opens the file for reading only, so that it is never taken for a holder.
+//! lock when the last descendant that inherited it has ended (flock(2)): a free lock proves that no process of the launch
+//! is left. The daemon opens the file for reading only, so that it is never taken for a holder.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;

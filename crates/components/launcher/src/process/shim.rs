@@ -1,4 +1,4 @@
-//! The re-exec shim: does between fork and exec what has to be done there, in a process of its own.
+//! The re-exec shim: prepares a process between fork and exec, in a program of its own.
 //!
 //! A closure between fork and exec (`pre_exec`) would make std give up `posix_spawn`, and copying the page tables of a
 //! large daemon costs 5 ms to 155 ms per launch (measured). So the daemon spawns *itself* under the name
@@ -46,7 +46,7 @@ pub fn run_if_requested(arguments: impl IntoIterator<Item = OsString>) -> Option
     };
     let error = become_target(arguments, &errors);
     let errno = error.raw_os_error().unwrap_or(0);
-    // An error means that the daemon is gone, so that nobody waits for the report.
+    // An error means that the daemon is gone and does not wait for the report.
     let _ = errors.write_all(&errno.to_le_bytes());
     Some(ExitCode::FAILURE)
 }

@@ -1,4 +1,4 @@
-//! What this executable does when a test runs it as a server, or as a daemon of its own.
+//! The roles that this executable plays when a test runs it as a server or as a daemon.
 
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
@@ -68,7 +68,7 @@ fn die_with_a_server(state_dir: &str, body: &str) {
     });
 }
 
-/// Is told of orphans, as process 1 is, while a server ends with 7.
+/// Gets orphans, like process 1, while a server ends with 7.
 fn be_init(orphans: &str) {
     nix::sys::prctl::set_child_subreaper(true).expect("taken");
     on_runtime(async {

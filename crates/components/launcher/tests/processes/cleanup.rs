@@ -1,4 +1,4 @@
-//! What is left behind: nothing.
+//! No process is left behind.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -28,7 +28,7 @@ pub const PROMISES: &[Promise] = &[
     ("orphans_are_reaped_and_no_status_is_lost", orphans),
 ];
 
-/// Launches a body that writes a grandchild's id into `$F`; the grandchild must be gone when the exit is heard.
+/// Launches a body that writes a grandchild's id into `$F`; the grandchild must be gone when the exit is published.
 fn sweep(body: &'static str, signal: Option<Signal>) {
     on_runtime(async move {
         let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
@@ -85,7 +85,7 @@ fn unmarked() {
     });
 }
 
-/// Leaves somebody behind who has nothing of the server's but its lock.
+/// Leaves a process behind that has only the server's lock.
 const UNMARKED: &str = "(env -i setsid sh -c 'echo $$ > '$F'; exec /bin/sleep 60' >/dev/null 2>&1 &); \
                         until [ -s $F ]; do sleep 0.01; done";
 

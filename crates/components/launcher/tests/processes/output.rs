@@ -1,4 +1,4 @@
-//! What the program writes.
+//! The output of servers.
 
 use std::sync::Arc;
 

@@ -55,7 +55,7 @@ impl Component for Guest {
     }
 }
 
-/// Runs the daemon to its end, and returns why it ended and what was told.
+/// Runs the daemon to its end, and returns why it ended and which events it published.
 pub async fn daemon(folder: &Path) -> (HostError, Bus) {
     let mut host = Host::new(HostSettings {
         boot: BootId::from_random(7),

@@ -91,7 +91,7 @@ fn failing() {
 fn called_off() {
     on_runtime(async {
         let (mut bench, _hooks) = asked(Bench::with_environment(PATH).await).await;
-        // What hooks says when it has heard of the stop before the signal is delivered.
+        // The answer of hooks if it reads the stop before the signal is delivered.
         bench.stage.publish(completed(HookOutcome::CalledOff)).await;
         bench.signal(1, Signal::TERM).await.expect("accepted");
         let end = ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false };
@@ -103,7 +103,7 @@ fn called_off() {
 }
 
 fn gap() {
-    // One thread, so that the launcher hears nothing while the ring is overrun.
+    // One thread, so that the launcher reads no event while the ring is overrun.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("builds");
     runtime.block_on(async {
         let (bench, _hooks) = asked(Bench::on(TestBus::keeping(2), PATH, None)).await;

@@ -1,4 +1,4 @@
-//! While the program runs: signals, and who listens.
+//! While the program runs: signals, and the listener on its port.
 
 use std::net::TcpListener;
 

@@ -14,7 +14,7 @@ use crate::identity::Identity;
 /// Longest wait for both checks.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What speaks for readiness.
+/// The proof of readiness that is being confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
     /// Our own probe was answered with 200.

@@ -1,4 +1,4 @@
-//! What goes into the readiness machine, and what comes out.
+//! The inputs and actions of the readiness machine.
 
 use std::time::Duration;
 
@@ -43,11 +43,11 @@ pub(crate) enum ReadinessInput {
     Output(OutputSummary),
     /// A probe came back.
     Answered(ProbeAnswer),
-    /// The launcher found out who listens on the server's port.
+    /// The launcher identified the process that listens on the server's port.
     ListenerIdentified(ListenerOwner),
     /// The identity check of that round of confirmation came back.
     IdentityChecked { round: u32, identity: Identity },
-    /// Somebody asked the server to stop: its end is expected.
+    /// A stop began: the end of the server is expected.
     StopBegan,
     /// Another component published the failure of this launch.
     FailedElsewhere,
@@ -64,7 +64,7 @@ pub(crate) struct OutputSummary {
     pub(crate) hints: Vec<ReadinessHint>,
     /// The latest progress, with its percentage if the line named one.
     pub(crate) progress: Option<Option<f64>>,
-    /// When the last line came that is no echo of our own requests.
+    /// When the last line came that is not an echo of our own requests.
     pub(crate) last_line: Option<Uptime>,
 }
 
@@ -83,12 +83,12 @@ pub(crate) enum HintStrength {
     Ready,
 }
 
-/// What the component does for the machine.
+/// An action that the component performs for the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ReadinessAction {
     /// Send a probe.
     Probe,
-    /// Ask the launcher who listens on the server's port.
+    /// Ask the launcher which process listens on the server's port.
     IdentifyListener,
     /// Ask the server which model it serves, in this round of confirmation.
     CheckIdentity {

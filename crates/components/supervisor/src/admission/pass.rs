@@ -167,7 +167,7 @@ impl Admission {
 }
 
 impl AdmissionPass<'_> {
-    /// What a held launch waits for, as text for people.
+    /// The reason why a launch is held, as text for people.
     fn waits_for(&self) -> String {
         let ending = self.stages.iter().filter(|(_, stage)| stage.is_ending());
         let names: Vec<&str> = ending.map(|(server, _)| server.as_str()).collect();

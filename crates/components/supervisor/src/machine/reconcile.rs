@@ -41,7 +41,7 @@ impl SupervisorMachine {
         }
     }
 
-    /// Releases the memory of launches that are over, and drops the waits of launches that nobody wants any more.
+    /// Releases the memory of launches that are over, and cancels held launches that are no longer requested.
     fn release_memory(&mut self, actions: &mut Actions) {
         let is_over = |server: &ServerId, is_granted: bool| {
             let state = self.servers.get(server);

@@ -1,4 +1,4 @@
-//! What people and the configuration ask of one server.
+//! Applies commands and changes of the configuration to one server.
 //!
 //! `id` is the command to answer. It is `None` for the start of the daemon, a change of the configuration, and a shutdown,
 //! which are answered for the whole fleet.

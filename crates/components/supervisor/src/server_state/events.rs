@@ -1,4 +1,4 @@
-//! What happens to the latest launch of one server.
+//! Applies events of the latest launch to one server.
 //!
 //! The events of a launch come from three publishers (launcher, readiness or health, terminator), so that some of them
 //! cross: a failure may follow the exit that it explains, and an exit may precede the end of the stop that caused it.

@@ -1,6 +1,6 @@
 //! The component that keeps the event log.
 //!
-//! A thread does the writing, so a disk that hangs blocks that thread alone: the component waits, the bus goes on, and at
+//! A thread does the writing, so a disk that hangs blocks that thread alone: the component waits, the bus continues, and at
 //! worst the component misses events and logs how many. The thread is not a task of the runtime, whose
 //! end would wait for it.
 

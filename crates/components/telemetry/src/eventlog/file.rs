@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// A log file that forgets its older half.
+/// A log file that keeps its last one or two parts of limited size.
 #[derive(Debug)]
 pub(super) struct RotatedFile {
     path: PathBuf,

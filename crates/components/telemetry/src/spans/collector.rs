@@ -74,7 +74,7 @@ impl HttpClient for CollectorClient {
     }
 }
 
-/// Knows how many spans were given up: the SDK tells its log alone, and its shutdown says that all is well.
+/// Counts lost spans: the SDK only logs them, and its shutdown reports success.
 #[derive(Debug)]
 struct CountingExporter<E> {
     exporter: E,

@@ -2,10 +2,10 @@
 //!
 //! One trace per incarnation. `server start` lasts from the beginning of the launch until the server is ready, failed,
 //! or asked to stop; within it `launch` lasts until the process exists and `load` from there on. `server stop` follows
-//! in the same trace, with an event per signal; an end that nobody asked for is a `server exit` without length.
+//! in the same trace, with an event per signal; an unrequested end is a `server exit` without length.
 //!
 //! Times: a launch is anchored at the wall time of its first event, everything later at the time elapsed since then, so
-//! that a clock that jumps bends no span.
+//! that a jump of the clock does not change the length of a span.
 
 use std::collections::HashMap;
 use std::time::SystemTime;

@@ -7,7 +7,7 @@ use super::prefix::HEADER_LIMIT;
 /// Why the header of a file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HeaderError {
-    /// The operating system says no.
+    /// The operating system reports an error.
     #[error("cannot read the file: {0}")]
     Io(#[from] io::Error),
     /// The file is of no length.

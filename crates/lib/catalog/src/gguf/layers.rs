@@ -1,15 +1,15 @@
-//! Which layers of a network look back over the whole context, and which over a sliding window only.
+//! Finds the layers of a network that attend to the whole context, and those that attend to a sliding window only.
 //!
 //! A header names the window; the layers that have one are named in it by some architectures (a number for each layer,
 //! or a period) and known to llama.cpp alone for others: its `set_swa_pattern`, with which every layer but the last of
-//! each period is windowed. An architecture that neither tells counts as one without windows, which makes an estimate
+//! each period is windowed. An architecture without either counts as one without windows, which makes an estimate
 //! too large and never too small.
 
 /// Periods that llama.cpp gives to architectures whose headers say none.
 const PERIODS: [(&str, u64); 7] =
     [("cohere2", 4), ("exaone4", 4), ("gemma2", 2), ("gemma3", 6), ("gemma3n", 5), ("gpt-oss", 2), ("olmo2", 4)];
 
-/// How windowed layers lie among the others.
+/// The positions of windowed layers among the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WindowPattern<'a> {
     /// None is windowed, as far as is known.

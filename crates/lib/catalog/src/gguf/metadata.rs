@@ -1,6 +1,6 @@
-//! The key-value pairs of a header: the few that say what a model is are kept, all others are passed over.
+//! The key-value pairs of a header: the few that describe the model are kept, all others are skipped.
 //!
-//! What is kept is bounded: at most [`MAX_KEPT`] values, numbers or texts of at most [`CHUNK`] bytes.
+//! The kept data is bounded: at most [`MAX_KEPT`] values, numbers or texts of at most [`CHUNK`] bytes.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};

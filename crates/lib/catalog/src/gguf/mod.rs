@@ -29,7 +29,7 @@ const MAGIC: [u8; 4] = *b"GGUF";
 /// The alignment of tensor data where `general.alignment` is absent, in bytes.
 const DEFAULT_ALIGNMENT: u64 = 32;
 
-/// What a header says, still in the file's own words.
+/// The content of a header, with the values of the file.
 #[derive(Debug)]
 pub(crate) struct GgufHeader {
     pub(crate) byte_order: ByteOrder,
@@ -135,7 +135,7 @@ fn network_shape(metadata: &Metadata, architecture: &str, tensors: &Tensors) -> 
 fn read_version<R: Read + Seek>(prefix: &mut Prefix<R>) -> Result<ByteOrder, HeaderError> {
     let little = prefix.u32()?;
     let (version, order) = match little {
-        // No version is that large; llama.cpp tells the byte order by the same test.
+        // No version is that large; llama.cpp determines the byte order in the same way.
         large if large & 0xFFFF == 0 => (large.swap_bytes(), ByteOrder::Big),
         small => (small, ByteOrder::Little),
     };

@@ -1,7 +1,7 @@
 //! A bounded forward reader over the first bytes of a file.
 //!
-//! Memory is one buffer of at most [`CHUNK`] bytes whatever the file says, and no byte at or after [`HEADER_LIMIT`] is read.
-//! What is skipped beyond the buffer is passed over by a seek and never read.
+//! Memory is one buffer of at most [`CHUNK`] bytes for any file, and no byte at or after [`HEADER_LIMIT`] is read.
+//! Bytes that are skipped beyond the buffer are passed over by a seek and never read.
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
@@ -52,7 +52,7 @@ pub(crate) struct Prefix<R> {
 }
 
 impl<R: Read + Seek> Prefix<R> {
-    /// Reads `source`, which stands at its start and is `file_bytes` long, as little-endian until told otherwise.
+    /// Reads `source`, which stands at its start and is `file_bytes` long, as little-endian until the order is set.
     pub(crate) fn new(source: R, file_bytes: u64) -> Self {
         let buffer = vec![0; FIRST_CHUNK];
         Self { source, file_bytes, order: ByteOrder::Little, buffer, start: 0, end: 0, read_to: 0 }
@@ -133,7 +133,7 @@ impl<R: Read + Seek> Prefix<R> {
         }
     }
 
-    /// Passes over some of the next `most` texts that lie in the buffer as a whole, and says how many they are.
+    /// Passes over some of the next `most` texts that are completely in the buffer, and returns their number.
     fn skip_buffered_texts(&mut self, most: u64) -> u64 {
         let passed = texts::pass(&self.buffer[self.start..self.end], self.order, most);
         self.start += passed.bytes;

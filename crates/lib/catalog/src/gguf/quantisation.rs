@@ -1,6 +1,6 @@
 //! The numbers that GGUF gives to ways of storing weights, as llama.cpp's `llama_ftype` and `ggml_type` have them.
 
-/// How tensors of one type lie in a file.
+/// The layout of the tensors of one type in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TensorType {
     pub(crate) name: &'static str,

@@ -1,4 +1,4 @@
-//! Headers in memory: what is read of them, how much is read, and what nothing may make of them.
+//! Headers in memory: the values that are read, the bytes that are read, and invalid headers.
 
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 

@@ -1,9 +1,9 @@
-//! Passes over texts that lie one behind the other, each with its length before it.
+//! Skips consecutive texts, each of which is preceded by its length.
 //!
-//! Tokenizers are most of a header, so this is most of a discovery. Where a text begins is known only from the length of the
-//! one before, so that a single walk waits for memory at each step. Therefore [`LANES`] walks go on at once, each in a part
-//! of its own. All but the first begin where the bytes look like the beginning of a text; what such a walk has passed counts
-//! only if the walk before it arrives exactly there, so that a wrong guess costs time and nothing else.
+//! Tokenizers are most of a header, so this takes most of the time of a discovery. The beginning of a text is known only from
+//! the length of the one before, so a single walk waits for memory at each step. Therefore [`LANES`] walks run at once, each
+//! in a part of its own. All but the first begin where the bytes look like the beginning of a text; such a walk counts only
+//! if the walk before it arrives exactly there, so a wrong guess costs time but not correctness.
 
 use super::prefix::ByteOrder;
 
@@ -20,7 +20,7 @@ const WORTH_A_GUESS: usize = 4096;
 /// up such a number.
 const WORD: std::ops::RangeInclusive<u64> = 1..=255;
 
-/// What was passed.
+/// The bytes and texts that were skipped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct SkippedTexts {
     pub(super) bytes: usize,
@@ -62,7 +62,7 @@ fn pass_in_lanes(bytes: &[u8], order: ByteOrder) -> SkippedTexts {
     passed
 }
 
-/// Where a text seems to begin at or behind `from`; the end of `bytes` where nothing looks like that.
+/// The first place at or after `from` where a text seems to begin; the end of `bytes` if there is none.
 fn guess(bytes: &[u8], order: ByteOrder, from: usize) -> usize {
     let places = bytes[from..].array_windows().take(LENGTH + *WORD.end() as usize);
     let found = places.map(|length| order.number(*length)).position(|length| WORD.contains(&length));

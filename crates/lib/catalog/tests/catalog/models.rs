@@ -1,4 +1,4 @@
-//! What is said of sound models.
+//! The descriptions of valid models.
 
 use llama_warden_catalog::{CatalogReport, FileRole, ModelKind, ProblemReason, inspect};
 use llama_warden_tiny_gguf::{TinyModel, WeightFormat};

@@ -16,7 +16,7 @@ pub(crate) struct Located<T> {
 
 /// Something that a key can be set to.
 pub(crate) trait ConfigValue: Sized + Clone {
-    /// What is expected, with its article, for messages: `a duration such as "10s"`.
+    /// The expected kind of value, with its article, for messages: `a duration such as "10s"`.
     const EXPECTED: &'static str;
 
     /// Reads it, or reports why not and gives `None`.

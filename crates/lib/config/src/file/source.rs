@@ -10,14 +10,14 @@ use crate::problem::{ConfigProblem, ConfigProblems, Location};
 /// The built-in defaults, which are also the template: every key with its default and one line of documentation.
 pub const DEFAULT_TOML: &str = include_str!("../../../../../config/default.toml");
 
-/// What a user configured: a text, which is laid over [`DEFAULT_TOML`], and folders that the command line names.
+/// The configuration of a user: a text, which is laid over [`DEFAULT_TOML`], and folders that the command line names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigSource {
-    /// The file as the user names it; `None` where no file was found, and the built-in defaults are all there is.
+    /// The file as the user names it; `None` if no file was found, and only the built-in defaults apply.
     pub path: Option<PathBuf>,
-    /// What relative paths in it are relative to; absolute.
+    /// The base of relative paths in the text; absolute.
     pub directory: PathBuf,
-    /// What the user wrote. Shared, since it is as large as the file.
+    /// The text of the user. Shared, since it is as large as the file.
     pub text: ArcStr,
     /// Folders with models beside those of `models.dirs`, absolute.
     pub model_dirs: Vec<PathBuf>,
@@ -29,7 +29,7 @@ impl ConfigSource {
         Self::text(directory, "")
     }
 
-    /// A text that lies in no file, such as one that `demo` makes up.
+    /// A text without a file, such as the one that `demo` generates.
     pub fn text(directory: impl Into<PathBuf>, text: impl Into<String>) -> Self {
         Self { path: None, directory: directory.into(), text: text.into().into(), model_dirs: Vec::new() }
     }

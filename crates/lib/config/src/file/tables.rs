@@ -29,21 +29,21 @@ table! {
         "readiness" => readiness: Readiness,
         /// How a server is stopped.
         "stop" => stop: Stop,
-        /// What is kept of output and events.
+        /// How much output and how many events are kept.
         "logs" => logs: Logs,
         /// When a server is started again.
         "restart" => restart: Restart,
-        /// How a ready server is watched.
+        /// How a ready server is checked.
         "health" => health: Health,
         /// How servers are started together.
         "start" => start: Start,
-        /// Where model files are looked for.
+        /// Where model files are searched.
         "models" => models: Models,
         /// One server each.
         "servers" => servers: Vec<Located<Server>>,
         /// Named sets of servers.
         "profiles" => profiles: BTreeMap<String, Located<Profile>>,
-        /// Tables of components that are compiled in from outside, by the component's name; kept as they are.
+        /// Tables of components of other programs, by the component's name; not interpreted.
         "extensions" => extensions: BTreeMap<String, Located<toml::Table>>,
     }
 }
@@ -51,15 +51,15 @@ table! {
 table! {
     /// The daemon itself.
     Daemon {
-        /// HTTP address for status, control and metrics, as HOST:PORT; "" = the unix socket alone.
+        /// HTTP address for status, control and metrics, as HOST:PORT; "" = only the unix socket.
         "listen" => listen: ListenAddress,
-        /// Where state is kept; "" = $XDG_STATE_HOME/llama-warden, or /var/lib/llama-warden as root.
+        /// The state directory; "" = $XDG_STATE_HOME/llama-warden, or /var/lib/llama-warden as root.
         "state-dir" => state_dir: SingleLine,
-        /// File with the bearer token that HTTP asks for; "" = none.
+        /// File with the bearer token that HTTP requires; "" = none.
         "token-file" => token_file: SingleLine,
         /// The profile to start; "" = every enabled server.
         "profile" => profile: String,
-        /// What becomes of the servers when the daemon dies: "kill", or "adopt" (not built yet).
+        /// What happens to the servers when the daemon dies: "kill", or "adopt" (not built yet).
         "on-daemon-death" => on_daemon_death: OnDaemonDeath,
         /// Longest time for a shutdown.
         "shutdown-deadline" => shutdown_deadline: PositiveDuration,
@@ -69,7 +69,7 @@ table! {
 table! {
     /// How llama-server is launched.
     LlamaServer {
-        /// The executable: a name that is looked up in PATH, or a path.
+        /// The executable: a name that is searched in PATH, or a path.
         "binary" => binary: SingleLine,
         /// The address that servers bind.
         "host" => host: SingleLine,
@@ -93,7 +93,7 @@ table! {
         "timeout" => timeout: PositiveDuration,
         /// What happens to a silent server at the cap: "assume-ready" or "fail".
         "on-timeout" => on_timeout: OnTimeout,
-        /// No sign of life for this long means failed; "0s" = off.
+        /// A server that gives no sign of life for this long has failed; "0s" = off.
         "stall-timeout" => stall_timeout: Duration,
         /// The name of a detector pack; "auto" = chosen by build.
         "detector" => detector: String,
@@ -115,9 +115,9 @@ table! {
 }
 
 table! {
-    /// What is kept of output and events.
+    /// How much output and how many events are kept.
     Logs {
-        /// Kept per server and output stream, from 4KiB to 1GiB.
+        /// Output kept per server and stream, from 4KiB to 1GiB.
         "ring" => ring: ByteSize,
         /// Size at which the event log is rotated; "0" = no event log.
         "event-log" => event_log: ByteSize,
@@ -141,16 +141,16 @@ table! {
 }
 
 table! {
-    /// How a ready server is watched.
+    /// How a ready server is checked.
     Health {
         /// Time between probes.
         "interval" => interval: PositiveDuration,
         /// Longest time for an answer.
         "timeout" => timeout: PositiveDuration,
-        /// Failed looks in a row before the server counts as not ready. It fails at one more in which it neither answers nor
-        /// computes.
+        /// Failed checks in a row after which the server counts as not ready. One more check in which it neither answers nor
+        /// computes, and it has failed.
         "failures" => failures: NonZeroU32,
-        /// Time between requests for one token, which find a server that answers and does not work; "off" = none.
+        /// Time between requests for one token, which find a server that answers /health but does not work; "off" = none.
         "inference" => inference: OptionalPeriod,
     }
 }
@@ -160,33 +160,33 @@ table! {
     Start {
         /// Servers that may load at a time; 0 = all.
         "max-concurrent" => max_concurrent: u32,
-        /// Admission by estimated memory: "off" weighs nothing, "warn" starts with a warning what may not fit, "enforce"
-        /// waits for memory that a server is about to give back, and refuses what still does not fit.
+        /// Admission by estimated memory, for a server that may not fit: "off" starts it, "warn" starts it with a warning,
+        /// "enforce" waits for memory that an ending server is about to free, and otherwise refuses it.
         "memory" => memory: AdmissionPolicy,
     }
 }
 
 table! {
-    /// Where model files are looked for.
+    /// Where model files are searched.
     Models {
-        /// Folders that are scanned for *.gguf. Each model that no server names is one to start by its id or by a profile.
+        /// Folders that are scanned for *.gguf. Each model that no server names becomes a server that starts only on request.
         "dirs" => dirs: Vec<Located<SingleLine>>,
     }
 }
 
 table! {
-    /// Commands around a server's life, as argument lists; no shell. A program with a slash is relative to the configuration
-    /// file; one without is looked up in PATH.
+    /// Hooks: commands as argument lists without a shell. A program with a slash is relative to the configuration file; one
+    /// without is searched in PATH.
     Hooks {
-        /// Before anything is looked at for a launch, which waits for it and fails with it.
+        /// Runs before the checks of a launch, which waits for it and fails if it fails.
         "pre-start" => pre_start: Vec<Located<SingleLine>>,
-        /// After ready.
+        /// Runs after the server became ready.
         "post-ready" => post_ready: Vec<Located<SingleLine>>,
-        /// Before the first signal of a stop, which waits for it for a share of its grace.
+        /// Runs before the first signal of a stop, which waits for it for a share of its grace.
         "pre-stop" => pre_stop: Vec<Located<SingleLine>>,
-        /// After the exit.
+        /// Runs after the process exited.
         "post-exit" => post_exit: Vec<Located<SingleLine>>,
-        /// Longest time for each of them; then it is killed with its process group. Default: 30s.
+        /// Longest time for each command; then it is killed with its process group. Default: 30s.
         "timeout" => timeout: PositiveDuration,
     }
 }
@@ -200,7 +200,7 @@ table! {
         "model" => model: SingleLine,
         /// Its port; default: the next free one from first-port.
         "port" => port: NonZeroU16,
-        /// Whether it is started when no profile is.
+        /// Whether it is started when no profile is active.
         "enabled" => enabled: bool,
         /// Its name for people; default: the id.
         "display-name" => display_name: SingleLine,
@@ -212,9 +212,9 @@ table! {
         "binary" => binary: SingleLine,
         /// The address that it binds, or the path of a unix socket that ends in .sock.
         "host" => host: SingleLine,
-        /// A file whose first line is the key that the server asks clients for.
+        /// A file whose first line is the API key that the server requires of clients.
         "api-key-file" => api_key_file: SingleLine,
-        /// Its options, over those of the profile and of `[flags]`.
+        /// Its options; they override those of the profile and of `[flags]`.
         "flags" => flags: FlagTable,
         /// Its arguments, verbatim, after those of `[llama-server]`.
         "args" => args: Vec<Located<SingleLine>>,
@@ -222,15 +222,15 @@ table! {
         "env" => env: BTreeMap<String, Located<String>>,
         /// More names of variables, as globs, that it inherits.
         "env-pass" => env_pass: Vec<Located<GlobPattern>>,
-        /// Commands around its life.
+        /// Its hooks.
         "hooks" => hooks: Hooks,
-        /// Over `[readiness]`.
+        /// Overrides keys of `[readiness]`.
         "readiness" => readiness: Readiness,
-        /// Over `[stop]`.
+        /// Overrides keys of `[stop]`.
         "stop" => stop: Stop,
-        /// Over `[restart]`.
+        /// Overrides keys of `[restart]`.
         "restart" => restart: Restart,
-        /// Over `[health]`.
+        /// Overrides keys of `[health]`.
         "health" => health: Health,
     }
 }
@@ -238,11 +238,11 @@ table! {
 table! {
     /// A named set of servers.
     Profile {
-        /// What it is for.
+        /// Its purpose, for people.
         "description" => description: String,
         /// Its servers: ids, globs over ids, or { tier = "glob" }. Required.
         "servers" => servers: Vec<Located<Selector>>,
-        /// Options of its servers, over `[flags]`.
+        /// Options of its servers; they override `[flags]`.
         "flags" => flags: FlagTable,
     }
 }

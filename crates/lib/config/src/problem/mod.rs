@@ -57,11 +57,11 @@ pub struct ConfigProblem {
     pub severity: Severity,
     /// Where it is.
     pub location: Location,
-    /// What is wrong: a lower-case fragment.
+    /// The mistake: a lower-case fragment.
     pub message: String,
-    /// What to do next.
+    /// The next step for the user.
     pub help: Option<String>,
-    /// The other place that takes part, with what it is.
+    /// The other place that belongs to the problem, with its label.
     pub related: Option<(Location, String)>,
     /// Whether the line of the file may be shown.
     pub excerpt: Excerpt,
@@ -111,11 +111,11 @@ pub struct Document {
     pub name: String,
     /// All of it.
     pub text: ArcStr,
-    /// Who wrote it.
+    /// Its origin.
     pub layer: Layer,
 }
 
-/// Who wrote a document.
+/// The origin of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layer {
     /// It is compiled into the program.

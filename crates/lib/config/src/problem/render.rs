@@ -35,7 +35,7 @@ impl ConfigProblem {
         renderer.decor_style(DecorStyle::Ascii).render(&[group])
     }
 
-    /// The other place that takes part, where it lies in the same text.
+    /// The other place that belongs to the problem, if it is in the same text.
     fn related_annotation(&self, document: &Document) -> Option<Annotation<'_>> {
         match &self.related {
             Some((Location::Text { document: other, span }, what)) if **other == *document => {

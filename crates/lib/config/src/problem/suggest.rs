@@ -1,6 +1,6 @@
 //! The nearest known name, for messages about unknown ones.
 
-/// What to do about an unknown name: the nearest known one, or all of them where none is near.
+/// The advice for an unknown name: the nearest known one, or all of them if none is near.
 pub(crate) fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.into_iter().collect();
     let nearest = known.iter().map(|name| (strsim::damerau_levenshtein(unknown, name), name)).min()?;

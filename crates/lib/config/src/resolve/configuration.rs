@@ -36,7 +36,7 @@ pub struct Configuration {
     model_dirs: Vec<PathBuf>,
     pub(crate) common: SharedDefaults,
     first_port: u16,
-    /// What relative paths are relative to.
+    /// The base of relative paths.
     pub(crate) directory: PathBuf,
     /// The written servers in the order of the file, then those that were discovered.
     pub(crate) servers: Vec<Resolvable>,
@@ -260,7 +260,7 @@ fn read_tree(document: &Arc<Document>) -> Result<toml_tree::TomlNode, ConfigProb
     toml_tree::parse(document).map_err(sorted)
 }
 
-/// In the order of the file; what lies outside it comes last.
+/// Sorts problems in the order of the file; those without a place in it come last.
 pub(crate) fn sorted(mut problems: Vec<ConfigProblem>) -> ConfigProblems {
     problems.sort_by_key(|problem| problem.location.line_and_column().unwrap_or((usize::MAX, 0)));
     problems.dedup();

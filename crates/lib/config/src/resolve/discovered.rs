@@ -52,7 +52,7 @@ impl Configuration {
     /// Adds what was found in the folders of models, and the tiers of models that the file names.
     ///
     /// # Errors
-    /// Profiles that still name what is not there; ids and ports that another server has.
+    /// Profiles that name servers or tiers that were not found; ids and ports that another server has.
     pub fn with_discovered(mut self, found: Discovered) -> Result<Self, ConfigProblems> {
         let mut tiers = Tiers::default();
         for server in &mut self.servers {

@@ -16,8 +16,8 @@ pub(crate) struct KnownServers<'a> {
     pub(crate) undecided: Undecided,
 }
 
-/// What is unknown before the model files are read, or while the file has other problems. A selector of that kind is not
-/// reported: it may match a server that is found later.
+/// The names that are unknown before the model files are read, or while the file has other problems. A selector without a
+/// match is not reported then: it may match a server that is found later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Undecided {
     /// All servers and tiers are known.

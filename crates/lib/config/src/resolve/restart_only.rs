@@ -1,11 +1,11 @@
-//! Which changes a running daemon does not take up.
+//! Finds the changes that a running daemon does not apply.
 
 use std::collections::BTreeSet;
 
 use crate::resolve::configuration::Configuration;
 
 impl Configuration {
-    /// What differs in `new` and takes effect only when the daemon starts again: keys and sections as a user writes them,
+    /// The differences in `new` that take effect only when the daemon starts again: keys and sections as a user writes them,
     /// such as `[daemon]`, `logs.event-log` or `[extensions.pager]`.
     pub fn changes_at_restart(&self, new: &Self) -> Vec<String> {
         let sections = [

@@ -15,9 +15,9 @@ use crate::problem::{ConfigProblem, Excerpt, Location, Severity};
 use crate::resolve::configuration::Configuration;
 use crate::server_spec::HooksSpec;
 
-/// What to do where PATH has no llama-server.
+/// The next step if PATH has no llama-server.
 const NO_LLAMA_SERVER: &str = "install llama.cpp, or set `binary` to the path of a llama-server";
-/// What to do where PATH has no such command.
+/// The next step if PATH has no such command.
 const NO_COMMAND: &str = "install it, or write the path of the command";
 
 impl Configuration {

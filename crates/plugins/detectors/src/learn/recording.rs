@@ -1,4 +1,4 @@
-//! A recording of one start of a build, and the facts about the build that the recordings share.
+//! A recording of one start of a build, and the properties of the build that the recordings share.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Packs learnt from recorded starts, compared with those that people wrote.
+//! Packs learned from recorded starts, compared with those that people wrote.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -36,7 +36,7 @@ pub(crate) fn pack(
         HealthPath::Answers => line(&mut text, "probe", "{ path = \"/health\" }"),
         HealthPath::Missing => line(&mut text, "probe", "\"none\""),
     }
-    // A build with `--log-jsonl` prints the same messages on standard output, if told so: patterns must see both streams.
+    // With `--log-jsonl` a build prints the same messages on standard output: patterns must see both streams.
     let has_jsonl = subject.options.iter().any(|option| option == "log-jsonl");
     if has_jsonl {
         line(&mut text, "structured", "[\"log-jsonl\"]");
@@ -56,8 +56,8 @@ pub(crate) fn pack(
     text
 }
 
-/// For a build without a number: of the options by which the known packs tell eras apart, those that this build lists and
-/// those that it lacks.
+/// For a build without a number: of the options by which the known packs distinguish eras, those that this build lists
+/// and those that it lacks.
 fn era(text: &mut String, subject: &LearnSubject, packs: &PackSet) {
     let distinctive = packs.iter().flat_map(|pack| pack.fit().help_lists.iter().chain(&pack.fit().help_lacks));
     let distinctive: BTreeSet<&String> = distinctive.collect();

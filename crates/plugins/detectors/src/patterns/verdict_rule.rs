@@ -14,7 +14,7 @@ use crate::pack_file::PatternVerdict;
 /// The rank of a weak failure has this bit, so that it ranks behind every other failure.
 const WEAK_RANK: u16 = 0x8000;
 
-/// What a match of one pattern says.
+/// The verdict on a match of one pattern.
 #[derive(Debug)]
 pub(super) struct VerdictRule {
     /// The verdict, if the line needs no further look.

@@ -13,7 +13,7 @@ use crate::{BuildFit, BuildRange, PluginInfo, PluginSource, ReloadChanges, Reloa
 #[derive(Debug, Clone, PartialEq)]
 struct Note {
     info: PluginInfo,
-    /// What the fallback says.
+    /// The content of the fallback.
     fallback_text: String,
 }
 

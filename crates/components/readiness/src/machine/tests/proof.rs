@@ -1,4 +1,4 @@
-//! What proves that a server is ready, and what only makes the machine probe.
+//! Proofs make a server ready; hints only make the machine probe.
 
 use super::*;
 
@@ -60,7 +60,7 @@ fn an_answer_that_is_gone_again_makes_it_look_again() {
         let mut run = answered();
         assert_eq!(run.on(1002, retreat), []);
         assert!(run.run_until(1100, None).contains(&ReadinessAction::Probe));
-        // What is left of the first confirmation does not count for the second one.
+        // Answers to the first confirmation do not count for the second one.
         run.answer(1101, ProbeAnswer::Ok);
         assert_eq!(run.on(1102, ReadinessInput::IdentityChecked { round: 1, identity: Identity::Same }), []);
         run.listener(1103, OWN);
@@ -80,7 +80,7 @@ fn a_line_makes_it_look_and_names_the_proof_but_proves_nothing() {
         assert!(actions.contains(&ReadinessAction::Probe), "{actions:?}");
         run.answer(60_001, ProbeAnswer::NotReady);
         assert_eq!(run.verdicts(), [""; 0]);
-        // A line comes up to 22 ms before the 200: it looks every few milliseconds now.
+        // A line comes up to 22 ms before the 200: it probes every few milliseconds now.
         let probes =
             run.run_until(60_030, Some(ProbeAnswer::NotReady)).iter().filter(|a| **a == ReadinessAction::Probe).count();
         assert!((5..=10).contains(&probes), "{probes}");
