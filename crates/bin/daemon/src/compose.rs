@@ -40,7 +40,7 @@ pub struct ComponentSettings {
 /// Adds every component to the host.
 ///
 /// # Errors
-/// Two components have one name, or own the same set of commands.
+/// Two components have one name or own the same set of commands, a set that is sent has no owner, or a component cannot be built.
 pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) -> Result<(), CompositionError> {
     let (fleet, lane) = (context.fleet(), context.lane().clone());
     host.add(Telemetry::new(settings.telemetry))?;
@@ -55,5 +55,6 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(Api::new(settings.api))?;
     host.add(HeapTrimmer)?;
     settings.config_watch.map_or(Ok(()), |config_watch| host.add(config_watch))?;
-    settings.extensions.into_iter().try_for_each(|extension| (extension.add)(host, context))
+    settings.extensions.into_iter().try_for_each(|extension| (extension.add)(host, context))?;
+    host.check()
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use llama_warden_component::{Component, Context};
+use llama_warden_component::{Component, Context, Host};
 use llama_warden_config::ServerSpec;
 use llama_warden_daemon::{Extension, Extensions};
 use llama_warden_detectors::Matcher;
@@ -48,7 +48,8 @@ impl Program {
     #[must_use]
     pub fn with_component<C: Component>(mut self, build: impl FnOnce(&Context) -> C + Send + 'static) -> Self {
         let name = C::NAME;
-        self.extensions.components.push(Extension { name, add: Box::new(|host, context| host.add(build(context))) });
+        let add = Box::new(|host: &mut Host, context: &Context| host.add_built(|| build(context)));
+        self.extensions.components.push(Extension { name, add });
         self
     }
 

@@ -209,7 +209,7 @@ impl CommandSender {
                     mpsc::error::TrySendError::Closed(_) => owner_gone(),
                 })
             }
-            None => Some(owner_gone()),
+            None => Some(no_owner::<C>()),
         };
         PendingReply { answer, refused }
     }
@@ -226,6 +226,10 @@ impl CommandSender {
         let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         owners.get(&TypeId::of::<C>())?.route.downcast_ref::<Route<C>>().cloned()
     }
+}
+
+fn no_owner<C: CommandSet>() -> Refused {
+    Refused::new(RefusalReason::OwnerGone, format!("no component owns the `{}` commands", C::NAME))
 }
 
 fn owner_gone() -> Refused {

@@ -65,7 +65,9 @@ impl CommandSet for Page {
 async fn a_component_of_others_brings_commands_of_its_own() {
     let (mut router, _launcher, _publisher) = owned();
     let sender = router.sender();
-    assert_eq!(sender.send(Page("nobody")).await.expect_err("no owner yet").reason, RefusalReason::OwnerGone);
+    let refused = sender.send(Page("nobody")).await.expect_err("no owner yet");
+    assert_eq!(refused.reason, RefusalReason::OwnerGone);
+    assert_eq!(refused.detail, "no component owns the `page` commands", "nobody has ended");
     let mut pager = router.own::<Page>("pager").expect("first owner");
     let accepted = sender.post(Page("somebody"));
     let command = pager.recv().await;

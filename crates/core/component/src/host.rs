@@ -1,5 +1,7 @@
 //! The host: starts components, joins them, and turns the failure of one into an orderly end of all.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use llama_warden_bus::{
@@ -60,7 +62,7 @@ struct Member {
 }
 
 /// The components do not fit together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompositionError {
     /// Two components have one name.
     #[error("two components are called `{name}`: {first} and {second}; rename one of them")]
@@ -75,6 +77,14 @@ pub enum CompositionError {
     /// A command set has no owner, or two.
     #[error(transparent)]
     Owner(#[from] OwnerError),
+    /// A component cannot be built.
+    #[error("component `{name}` cannot be built: {error}; the lines above say where")]
+    NotBuilt {
+        /// The component.
+        name: &'static str,
+        /// The message of its panic.
+        error: String,
+    },
 }
 
 impl Host {
@@ -139,20 +149,43 @@ impl Host {
         Ok(())
     }
 
+    /// Builds a component of others and adds it.
+    ///
+    /// # Errors
+    /// If `build` panics, and as [`Self::add`].
+    pub fn add_built<C: Component>(&mut self, build: impl FnOnce() -> C) -> Result<(), CompositionError> {
+        // Nothing of the host is within `build`, so that a panic leaves the host as it was.
+        let built = catch_unwind(AssertUnwindSafe(build));
+        let not_built = |payload: Box<dyn Any + Send>| CompositionError::NotBuilt {
+            name: C::NAME,
+            error: panic_text(payload.as_ref()),
+        };
+        self.add(built.map_err(not_built)?)
+    }
+
     /// The names of the components that were added so far, in that order.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.members.iter().map(|member| member.name)
     }
 
-    /// Checks the composition and lets every component run.
+    /// Checks that each command set that is sent has an owner.
     ///
     /// # Errors
     /// If a component sends commands that nobody owns. The host itself sends the shutdown.
-    pub fn start(self) -> Result<RunningHost, CompositionError> {
+    pub fn check(&self) -> Result<(), CompositionError> {
         self.router.check("host", &[CommandSetId::of::<SuperviseCommand>()])?;
         for member in &self.members {
             self.router.check(member.name, member.sends)?;
         }
+        Ok(())
+    }
+
+    /// Checks the composition and lets every component run.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn start(self) -> Result<RunningHost, CompositionError> {
+        self.check()?;
         self.gate.cancel();
         Ok(RunningHost {
             commands: self.router.sender(),
@@ -182,10 +215,15 @@ impl RunningHost {
     /// Waits for the end: `DaemonStopped`, or the failure of a component, which starts a drain.
     ///
     /// However it ends, every component is cancelled and joined when this returns.
+    ///
+    /// # Errors
+    /// The first failure of a component, also if it came while the components ended.
     pub async fn join(mut self) -> Result<(), HostError> {
         let mut snapshots = self.bus.watch();
         let failure = loop {
             tokio::select! {
+                // Once no server is left, a component that ends does not end early.
+                biased;
                 stopped = snapshots.wait_for(|snapshot| snapshot.daemon.phase == DaemonPhase::Stopped) => {
                     // The sequencer lives as long as this host's publisher, so an error cannot come.
                     break stopped.err().map(|_| HostError { component: "bus", error: "ended early".to_owned() });
@@ -198,37 +236,56 @@ impl RunningHost {
                 }
             }
         };
-        self.cancel.cancel();
-        let joined = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.settings.cancel, joined).await.is_err() {
-            tracing::warn!("components did not end in time and are dropped");
-        }
-        match failure {
-            Some(failure) => Err(failure),
-            None => Ok(()),
-        }
+        let late = self.end_all().await;
+        failure.or(late).map_or(Ok(()), Err)
     }
 
-    fn failure_of(&self, ended: Result<(Id, Result<(), String>), JoinError>) -> Option<HostError> {
-        let (id, error) = match ended {
-            Ok((id, Ok(()))) if self.cancel.is_cancelled() => {
-                tracing::debug!(component = self.name(id), "component ended");
+    /// Cancels every component and joins it within the time for that. Returns the first failure meanwhile; nobody reads events any
+    /// more, so that failures are logged here.
+    async fn end_all(&mut self) -> Option<HostError> {
+        self.cancel.cancel();
+        let mut first = None;
+        let deadline = tokio::time::Instant::now() + self.settings.cancel;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await {
+            if let Some(failure) = self.failure_of(ended) {
+                tracing::error!(component = failure.component, error = %failure.error, "component failed at its end");
+                first.get_or_insert(failure);
+            }
+        }
+        if !self.members.is_empty() {
+            let components: Vec<_> = self.members.iter().map(|member| member.name).collect();
+            tracing::warn!(components = components.join(", "), "components did not end in time and are dropped");
+        }
+        first
+    }
+
+    fn failure_of(&mut self, ended: Result<(Id, Result<(), String>), JoinError>) -> Option<HostError> {
+        let (id, ended) = match ended {
+            Ok((id, ended)) => (id, ended),
+            Err(join) => (join.id(), Err(join_text(join))),
+        };
+        let index = self.members.iter().position(|member| member.task == id);
+        let component = index.map_or("unknown", |index| self.members.remove(index).name);
+        let error = match ended {
+            Ok(()) if self.cancel.is_cancelled() => {
+                tracing::debug!(component, "component ended");
                 return None;
             }
-            Ok((id, Ok(()))) => (id, "ended by itself".to_owned()),
-            Ok((id, Err(error))) => (id, error),
-            Err(join) => (join.id(), panic_text(join)),
+            Ok(()) => "ended by itself".to_owned(),
+            Err(error) => error,
         };
-        Some(HostError { component: self.name(id), error })
-    }
-
-    fn name(&self, id: Id) -> &'static str {
-        self.members.iter().find(|member| member.task == id).map_or("unknown", |member| member.name)
+        Some(HostError { component, error })
     }
 
     /// Publishes the failure and asks the supervisor to stop every server. The failed component may be the one that would have to
-    /// do it, so the wait is bounded; the end of the launcher kills the servers that are left.
+    /// do it, so that asking is bounded as the stop is; the end of the launcher kills the servers that are left.
     async fn drain(&self, failure: &HostError) {
+        if tokio::time::timeout(self.settings.drain, self.stop_fleet(failure)).await.is_err() {
+            tracing::warn!("servers were not stopped within the drain; they are killed");
+        }
+    }
+
+    async fn stop_fleet(&self, failure: &HostError) {
         let event = Event::ComponentFailed { component: failure.component.to_owned(), error: failure.error.clone() };
         let published = self.publisher.publish(EventDraft::daemon(event)).await;
         let trigger = format!("component {} failed", failure.component);
@@ -237,22 +294,22 @@ impl RunningHost {
             return;
         }
         let mut snapshots = self.bus.watch();
-        let stopped = snapshots.wait_for(|snapshot| snapshot.daemon.phase == DaemonPhase::Stopped);
-        if tokio::time::timeout(self.settings.drain, stopped).await.is_err() {
-            tracing::warn!("servers were not stopped within the drain; they are killed");
-        }
+        // The sequencer lives as long as this host's publisher, so an error cannot come.
+        let _ = snapshots.wait_for(|snapshot| snapshot.daemon.phase == DaemonPhase::Stopped).await;
     }
 }
 
-fn panic_text(join: JoinError) -> String {
+fn join_text(join: JoinError) -> String {
     match join.try_into_panic() {
-        Ok(payload) => {
-            let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
-            let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-            format!("panicked: {}", text.as_deref().unwrap_or("without a message"))
-        }
+        Ok(payload) => panic_text(payload.as_ref()),
         Err(join) => join.to_string(),
     }
+}
+
+fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("without a message"))
 }
 
 /// An error and its sources in one line.

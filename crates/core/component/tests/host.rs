@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use llama_warden_bus::{CommandSetId, EventDraft, Incoming, OwnerError};
-use llama_warden_component::{Component, CompositionError, Host, HostSettings, Ports};
+use llama_warden_bus::{CommandSetId, Delivery, EventDraft, Incoming, OwnerError};
+use llama_warden_component::{Component, CompositionError, Host, HostError, HostSettings, Ports};
 use llama_warden_events::{BootId, CommandSet, Event, LaunchCommand, NoCommand, Seq, SuperviseCommand};
 
 /// Owns a set of commands and does as its script says.
@@ -21,6 +21,10 @@ enum Script {
     Panic,
     EndEarly,
     StopWhenAsked,
+    EndWhenStopped,
+    FailAtEnd,
+    PanicAtEnd,
+    Stay,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,22 @@ impl<C: CommandSet> Component for Actor<C> {
             Script::Panic => panic!("boom"),
             Script::EndEarly => return Ok(()),
             Script::Wait => ports.cancel.cancelled().await,
+            Script::EndWhenStopped => loop {
+                let incoming = ports.inbox.next().await.map_err(|_| Broken)?;
+                let Incoming::Delivery(Delivery::Event(envelope)) = incoming else { continue };
+                if let Event::DaemonStopped { .. } = envelope.event {
+                    break;
+                }
+            },
+            Script::FailAtEnd => {
+                ports.cancel.cancelled().await;
+                return Err(Broken);
+            }
+            Script::PanicAtEnd => {
+                ports.cancel.cancelled().await;
+                panic!("boom");
+            }
+            Script::Stay => std::future::pending().await,
             Script::StopWhenAsked => {
                 loop {
                     if let Incoming::Command(command) = ports.inbox.next().await.map_err(|_| Broken)? {
@@ -105,6 +125,7 @@ async fn a_component_whose_commands_nobody_owns_is_an_error_at_start_that_names_
     let mut host = host();
     host.add(actor::<SuperviseCommand>(Script::Wait)).expect("first owner");
     host.add(Sender).expect("owns nothing");
+    host.check().expect_err("incomplete before anything runs");
     let error = host.start().map(|_| ()).expect_err("incomplete");
     assert_eq!(error, CompositionError::Owner(OwnerError::NoOwner { set: "launch", sender: "sender" }));
 }
@@ -133,13 +154,47 @@ async fn two_components_of_one_name_are_an_error_that_names_both() {
 }
 
 #[tokio::test]
-async fn the_host_ends_well_when_the_fleet_is_down() {
-    let host = composed(Script::Wait);
+async fn a_panic_while_a_component_is_built_is_an_error_that_names_it() {
+    let mut host = host();
+    let build = || -> Sender { panic!("no file") };
+    let error = host.add_built(build).expect_err("it panics").to_string();
+    assert!(error.contains("component `sender` cannot be built: panicked: no file"), "{error}");
+    host.add_built(|| Sender).expect("its name is free");
+}
+
+/// The end of a host that was asked to stop, with this guest.
+async fn stopped(guest: Script) -> Result<(), HostError> {
+    let host = composed(guest);
     let commands = host.commands();
     let running = host.start().expect("complete");
     let trigger = "test".to_owned();
     commands.send(SuperviseCommand::ShutDown { trigger, force: false }).await.expect("accepted");
-    assert_eq!(running.join().await, Ok(()));
+    running.join().await
+}
+
+#[tokio::test]
+async fn the_host_ends_well_when_the_fleet_is_down() {
+    assert_eq!(stopped(Script::Wait).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_component_that_ends_with_the_fleet_does_not_end_early() {
+    for _ in 0..20 {
+        assert_eq!(stopped(Script::EndWhenStopped).await, Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn an_error_or_a_panic_while_components_end_is_not_swallowed() {
+    for (script, told) in [(Script::FailAtEnd, "it broke"), (Script::PanicAtEnd, "panicked: boom")] {
+        let failed = HostError { component: "none", error: told.to_owned() };
+        assert_eq!(stopped(script).await, Err(failed));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_component_that_ignores_its_end_is_dropped_in_time() {
+    assert_eq!(stopped(Script::Stay).await, Ok(()));
 }
 
 #[tokio::test]
@@ -165,4 +220,14 @@ async fn a_failed_supervisor_still_lets_everybody_end() {
     host.add(actor::<SuperviseCommand>(Script::Fail)).expect("first owner");
     let error = host.start().expect("complete").join().await.expect_err("the supervisor failed");
     assert_eq!(error.component, "supervise");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_supervisor_that_answers_nothing_delays_the_end_by_the_drain_and_no_more() {
+    let mut host = host();
+    host.add(actor::<SuperviseCommand>(Script::Wait)).expect("first owner");
+    host.add(actor::<NoCommand>(Script::Fail)).expect("owns nothing");
+    let running = host.start().expect("complete");
+    let ended = tokio::time::timeout(Duration::from_secs(60), running.join()).await.expect("ends by itself");
+    assert_eq!(ended.expect_err("the guest failed").component, "none");
 }
