@@ -117,7 +117,7 @@ impl Worker for HealthWorker {
     async fn on_deadline(&mut self, now: Uptime) -> Result<(), HealthError> {
         for (server, launch) in self.launches.iter_mut() {
             let Some(monitor) = &mut launch.state else { continue };
-            if let Some(order) = monitor.machine.begin_look(now) {
+            if let Some(order) = monitor.machine.begin_check(now) {
                 let key = (server.clone(), launch.incarnation);
                 // Made anew for each check: whatever a monitor keeps is kept for hundreds of servers.
                 let server_target = Target::new(&monitor.spec, monitor.process.port);
@@ -178,7 +178,7 @@ impl HealthWorker {
         let fleet = self.launches.fleet();
         for (server, launch) in self.launches.iter_mut() {
             if let (Some(monitor), Some(spec)) = (&mut launch.state, fleet.get(server.as_str())) {
-                monitor.machine.change_terms(spec.health.clone(), now);
+                monitor.machine.change_settings(spec.health.clone(), now);
             }
         }
     }
@@ -188,7 +188,7 @@ impl HealthWorker {
         let launch = self.launches.launch_mut(&server, incarnation);
         let Some(monitor) = launch.and_then(|launch| launch.state.as_mut()) else { return Ok(()) };
         let cause = monitor.cause;
-        for mut event in monitor.machine.finish_look(report, now) {
+        for mut event in monitor.machine.finish_check(report, now) {
             if let Event::ServerFailed { lines, .. } = &mut event {
                 *lines = last_lines(&self.lane, &server);
             }

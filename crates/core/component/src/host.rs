@@ -154,43 +154,27 @@ impl Host {
             self.router.check(member.name, member.sends)?;
         }
         self.gate.cancel();
-        Ok(RunningHost {
-            commands: self.router.sender(),
-            settings: self.settings,
-            bus: self.bus,
-            publisher: self.publisher,
-            cancel: self.cancel,
-            tasks: self.tasks,
-            members: self.members,
-        })
+        Ok(RunningHost(self))
     }
 }
 
 /// A running daemon.
 #[derive(Debug)]
-pub struct RunningHost {
-    settings: HostSettings,
-    bus: Bus,
-    publisher: Publisher,
-    commands: CommandSender,
-    cancel: CancellationToken,
-    tasks: JoinSet<Result<(), String>>,
-    members: Vec<Member>,
-}
+pub struct RunningHost(Host);
 
 impl RunningHost {
     /// Waits for the end: `DaemonStopped`, or the failure of a component, which starts a drain.
     ///
     /// However it ends, every component is cancelled and joined when this returns.
     pub async fn join(mut self) -> Result<(), HostError> {
-        let mut snapshots = self.bus.watch();
+        let mut snapshots = self.0.bus.watch();
         let failure = loop {
             tokio::select! {
                 stopped = snapshots.wait_for(|snapshot| snapshot.daemon.phase == DaemonPhase::Stopped) => {
                     // The sequencer lives as long as this host's publisher, so an error cannot come.
                     break stopped.err().map(|_| HostError { component: "bus", error: "ended early".to_owned() });
                 }
-                Some(ended) = self.tasks.join_next_with_id() => {
+                Some(ended) = self.0.tasks.join_next_with_id() => {
                     if let Some(failure) = self.failure_of(ended) {
                         self.drain(&failure).await;
                         break Some(failure);
@@ -198,9 +182,9 @@ impl RunningHost {
                 }
             }
         };
-        self.cancel.cancel();
-        let joined = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.settings.cancel, joined).await.is_err() {
+        self.0.cancel.cancel();
+        let joined = async { while self.0.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.0.settings.cancel, joined).await.is_err() {
             tracing::warn!("components did not end in time and are dropped");
         }
         match failure {
@@ -211,7 +195,7 @@ impl RunningHost {
 
     fn failure_of(&self, ended: Result<(Id, Result<(), String>), JoinError>) -> Option<HostError> {
         let (id, error) = match ended {
-            Ok((id, Ok(()))) if self.cancel.is_cancelled() => {
+            Ok((id, Ok(()))) if self.0.cancel.is_cancelled() => {
                 tracing::debug!(component = self.name(id), "component ended");
                 return None;
             }
@@ -223,22 +207,22 @@ impl RunningHost {
     }
 
     fn name(&self, id: Id) -> &'static str {
-        self.members.iter().find(|member| member.task == id).map_or("unknown", |member| member.name)
+        self.0.members.iter().find(|member| member.task == id).map_or("unknown", |member| member.name)
     }
 
     /// Publishes the failure and asks the supervisor to stop every server. The failed component may be the one that would have to
     /// do it, so the wait is bounded; the end of the launcher kills the servers that are left.
     async fn drain(&self, failure: &HostError) {
         let event = Event::ComponentFailed { component: failure.component.to_owned(), error: failure.error.clone() };
-        let published = self.publisher.publish(EventDraft::daemon(event)).await;
+        let published = self.0.publisher.publish(EventDraft::daemon(event)).await;
         let trigger = format!("component {} failed", failure.component);
-        let asked = self.commands.send(SuperviseCommand::ShutDown { trigger, force: false }).await;
+        let asked = self.0.commands().send(SuperviseCommand::ShutDown { trigger, force: false }).await;
         if published.is_err() || asked.is_err() {
             return;
         }
-        let mut snapshots = self.bus.watch();
+        let mut snapshots = self.0.bus.watch();
         let stopped = snapshots.wait_for(|snapshot| snapshot.daemon.phase == DaemonPhase::Stopped);
-        if tokio::time::timeout(self.settings.drain, stopped).await.is_err() {
+        if tokio::time::timeout(self.0.settings.drain, stopped).await.is_err() {
             tracing::warn!("servers were not stopped within the drain; they are killed");
         }
     }
