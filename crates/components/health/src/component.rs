@@ -30,14 +30,6 @@ pub struct Health {
     lane: OutputLane,
 }
 
-/// Why the component ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum HealthError {
-    /// The bus is closed.
-    #[error("lost the line of events: {0}")]
-    Bus(#[from] BusClosed),
-}
-
 impl Health {
     /// The component. Of the lane it reads the last lines of a server that failed.
     pub const fn new(fleet: watch::Receiver<Fleet>, lane: OutputLane) -> Self {
@@ -48,9 +40,9 @@ impl Health {
 impl Component for Health {
     const NAME: &'static str = "health";
     type Command = NoCommand;
-    type Error = HealthError;
+    type Error = BusClosed;
 
-    async fn run(self, ports: Ports<NoCommand>) -> Result<(), HealthError> {
+    async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
         let worker = HealthWorker {
             launches: LaunchTracker::new(self.fleet.clone()),
             fleet: self.fleet,
@@ -94,16 +86,16 @@ enum HealthInput {
 
 impl Worker for HealthWorker {
     type Command = NoCommand;
-    type Error = HealthError;
+    type Error = BusClosed;
     type Input = HealthInput;
 
-    async fn on_start(&mut self, snapshot: &Snapshot, now: Uptime) -> Result<(), HealthError> {
+    async fn on_start(&mut self, snapshot: &Snapshot, now: Uptime) -> Result<(), BusClosed> {
         let changes = self.launches.on_snapshot(snapshot);
         self.follow(changes, now);
         Ok(())
     }
 
-    async fn on_event(&mut self, delivery: Delivery, now: Uptime) -> Result<(), HealthError> {
+    async fn on_event(&mut self, delivery: Delivery, now: Uptime) -> Result<(), BusClosed> {
         let changes = self.launches.on_event(&delivery);
         self.follow(changes, now);
         Ok(())
@@ -114,7 +106,7 @@ impl Worker for HealthWorker {
         monitors.filter_map(|monitor| monitor.machine.next_deadline()).min()
     }
 
-    async fn on_deadline(&mut self, now: Uptime) -> Result<(), HealthError> {
+    async fn on_deadline(&mut self, now: Uptime) -> Result<(), BusClosed> {
         for (server, launch) in self.launches.iter_mut() {
             let Some(monitor) = &mut launch.state else { continue };
             if let Some(order) = monitor.machine.begin_check(now) {
@@ -138,7 +130,7 @@ impl Worker for HealthWorker {
         }
     }
 
-    async fn on_input(&mut self, input: HealthInput, now: Uptime) -> Result<(), HealthError> {
+    async fn on_input(&mut self, input: HealthInput, now: Uptime) -> Result<(), BusClosed> {
         match input {
             HealthInput::Checked(Ok((key, report))) => self.on_checked(key, report, now).await?,
             // Checks do not panic; if one did, its server goes unwatched, which someone must know.

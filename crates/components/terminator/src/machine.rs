@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(stop.join(Some(Duration::ZERO), at(2.1)), [], "KILL is sent once");
     }
 
-    /// C36.
+    /// Fault C36.
     #[test]
     fn what_outlives_kill_is_reported_once() {
         let (mut stop, _) = StopMachine::begin(plan(0, &[]), at(0.0));
