@@ -30,14 +30,6 @@ pub struct Health {
     lane: OutputLane,
 }
 
-/// Why the component ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum HealthError {
-    /// The bus is closed.
-    #[error("cannot exchange events: {0}")]
-    Bus(#[from] BusClosed),
-}
-
 impl Health {
     /// The component. Of the lane it reads the last lines of a server that failed.
     pub const fn new(fleet: watch::Receiver<Fleet>, lane: OutputLane) -> Self {
@@ -48,9 +40,9 @@ impl Health {
 impl Component for Health {
     const NAME: &'static str = "health";
     type Command = NoCommand;
-    type Error = HealthError;
+    type Error = BusClosed;
 
-    async fn run(self, ports: Ports<NoCommand>) -> Result<(), HealthError> {
+    async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
         let worker = HealthWorker {
             launches: LaunchTracker::new(self.fleet.clone()),
             fleet: self.fleet,
@@ -94,16 +86,16 @@ enum HealthInput {
 
 impl Worker for HealthWorker {
     type Command = NoCommand;
-    type Error = HealthError;
+    type Error = BusClosed;
     type Input = HealthInput;
 
-    async fn on_start(&mut self, snapshot: &Snapshot, now: Uptime) -> Result<(), HealthError> {
+    async fn on_start(&mut self, snapshot: &Snapshot, now: Uptime) -> Result<(), BusClosed> {
         let changes = self.launches.on_snapshot(snapshot);
         self.follow(changes, now);
         Ok(())
     }
 
-    async fn on_event(&mut self, delivery: Delivery, now: Uptime) -> Result<(), HealthError> {
+    async fn on_event(&mut self, delivery: Delivery, now: Uptime) -> Result<(), BusClosed> {
         let changes = self.launches.on_event(&delivery);
         self.follow(changes, now);
         Ok(())
@@ -114,10 +106,10 @@ impl Worker for HealthWorker {
         monitors.filter_map(|monitor| monitor.machine.next_deadline()).min()
     }
 
-    async fn on_deadline(&mut self, now: Uptime) -> Result<(), HealthError> {
+    async fn on_deadline(&mut self, now: Uptime) -> Result<(), BusClosed> {
         for (server, launch) in self.launches.iter_mut() {
             let Some(monitor) = &mut launch.state else { continue };
-            if let Some(order) = monitor.machine.begin_look(now) {
+            if let Some(order) = monitor.machine.begin_check(now) {
                 let key = (server.clone(), launch.incarnation);
                 // Made anew for each check: whatever a monitor keeps is kept for hundreds of servers.
                 let server_target = Target::new(&monitor.spec, monitor.process.port);
@@ -138,7 +130,7 @@ impl Worker for HealthWorker {
         }
     }
 
-    async fn on_input(&mut self, input: HealthInput, now: Uptime) -> Result<(), HealthError> {
+    async fn on_input(&mut self, input: HealthInput, now: Uptime) -> Result<(), BusClosed> {
         match input {
             HealthInput::Checked(Ok((key, report))) => self.on_checked(key, report, now).await?,
             // Checks do not panic; if one did, its server goes unwatched, which someone must know.
@@ -178,7 +170,7 @@ impl HealthWorker {
         let fleet = self.launches.fleet();
         for (server, launch) in self.launches.iter_mut() {
             if let (Some(monitor), Some(spec)) = (&mut launch.state, fleet.get(server.as_str())) {
-                monitor.machine.change_terms(spec.health.clone(), now);
+                monitor.machine.change_settings(spec.health.clone(), now);
             }
         }
     }
@@ -188,7 +180,7 @@ impl HealthWorker {
         let launch = self.launches.launch_mut(&server, incarnation);
         let Some(monitor) = launch.and_then(|launch| launch.state.as_mut()) else { return Ok(()) };
         let cause = monitor.cause;
-        for mut event in monitor.machine.finish_look(report, now) {
+        for mut event in monitor.machine.finish_check(report, now) {
             if let Event::ServerFailed { lines, .. } = &mut event {
                 *lines = last_lines(&self.lane, &server);
             }

@@ -22,4 +22,4 @@ mod cpu;
 mod llama_json;
 mod machine;
 
-pub use component::{Health, HealthError};
+pub use component::Health;

@@ -69,8 +69,8 @@ impl HealthMachine {
         let spec = spec.into();
         Self {
             state,
-            next_check: align(later(now, spec.interval.mul_f64(spread.clamp(0.0, 1.0))), spec.interval).max(now),
-            next_inference: later(now, spec.inference.unwrap_or_default()),
+            next_check: align(now + spec.interval.mul_f64(spread.clamp(0.0, 1.0)), spec.interval).max(now),
+            next_inference: now + spec.inference.unwrap_or_default(),
             spec,
             running: None,
             failures: 0,
@@ -83,10 +83,10 @@ impl HealthMachine {
     }
 
     /// Changes the settings. What is due sooner under the new ones comes sooner; nothing is put off.
-    pub(crate) fn change_terms(&mut self, spec: impl Into<Arc<HealthSpec>>, now: Uptime) {
+    pub(crate) fn change_settings(&mut self, spec: impl Into<Arc<HealthSpec>>, now: Uptime) {
         let spec = spec.into();
-        self.next_check = self.next_check.min(align(later(now, spec.interval), spec.interval));
-        let inference = later(now, spec.inference.unwrap_or_default());
+        self.next_check = self.next_check.min(align(now + spec.interval, spec.interval));
+        let inference = now + spec.inference.unwrap_or_default();
         self.next_inference =
             if self.spec.inference.is_some() { self.next_inference.min(inference) } else { inference };
         self.spec = spec;
@@ -98,7 +98,7 @@ impl HealthMachine {
     }
 
     /// Begins the check that is due, if one is.
-    pub(crate) fn begin_look(&mut self, now: Uptime) -> Option<CheckRequest> {
+    pub(crate) fn begin_check(&mut self, now: Uptime) -> Option<CheckRequest> {
         if self.next_deadline().is_none_or(|due| now < due) {
             return None;
         }
@@ -109,15 +109,15 @@ impl HealthMachine {
     }
 
     /// Ends the check under way and returns what to publish.
-    pub(crate) fn finish_look(&mut self, report: CheckReport, now: Uptime) -> Vec<Event> {
+    pub(crate) fn finish_check(&mut self, report: CheckReport, now: Uptime) -> Vec<Event> {
         let Some(running) = self.running.take() else { return Vec::new() };
         // An interval after the last begin, not the last end: slow answers do not make the checks rarer. Checks that were
         // missed meanwhile are not made up for.
-        self.next_check = align(later(running.began, self.spec.interval), self.spec.interval).max(now);
+        self.next_check = align(running.began + self.spec.interval, self.spec.interval).max(now);
         let CheckReport { outcome, latency, cpu, tokens } = report;
         if running.asks_for_token && outcome != CheckOutcome::Gone {
             self.inference = Inference { cpu: cpu.or(self.inference.cpu), tokens };
-            self.next_inference = later(now, self.spec.inference.unwrap_or_default());
+            self.next_inference = now + self.spec.inference.unwrap_or_default();
         }
         let mut events = Vec::new();
         match outcome {
@@ -190,10 +190,6 @@ impl HealthMachine {
             events.push(Event::HealthProbed { ok, latency_ms, failures: self.failures });
         }
     }
-}
-
-const fn later(at: Uptime, by: Duration) -> Uptime {
-    Uptime::new(at.as_duration().saturating_add(by))
 }
 
 /// Rounds `at` to a step of the interval. To the nearest, not up: checks that begin a little late would drift from one step

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::call::HookCall;
-use crate::process::{self, HookLimits, failed};
+use crate::process::{self, failed};
 use crate::queue::{HookQueue, QueueDecision};
 
 /// Longest time for commands that still run when the daemon ends; the host waits a little longer. What is left is killed.
@@ -29,14 +29,6 @@ const FAREWELL: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Hooks {
     fleet: watch::Receiver<Fleet>,
-}
-
-/// Why the component ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum HooksError {
-    /// The bus is closed.
-    #[error("cannot exchange events: {0}")]
-    Bus(#[from] BusClosed),
 }
 
 impl Hooks {
@@ -49,9 +41,9 @@ impl Hooks {
 impl Component for Hooks {
     const NAME: &'static str = "hooks";
     type Command = HookCommand;
-    type Error = HooksError;
+    type Error = BusClosed;
 
-    async fn run(self, ports: Ports<HookCommand>) -> Result<(), HooksError> {
+    async fn run(self, ports: Ports<HookCommand>) -> Result<(), BusClosed> {
         let worker = HooksWorker {
             launches: LaunchTracker::new(self.fleet),
             events: ports.events.clone(),
@@ -87,16 +79,16 @@ struct HooksWorker {
 
 impl Worker for HooksWorker {
     type Command = HookCommand;
-    type Error = HooksError;
+    type Error = BusClosed;
     type Input = Done;
 
-    async fn on_start(&mut self, snapshot: &Snapshot, _: Uptime) -> Result<(), HooksError> {
+    async fn on_start(&mut self, snapshot: &Snapshot, _: Uptime) -> Result<(), BusClosed> {
         // The commands of launches that began before this component did have been run.
         self.launches.on_snapshot(snapshot);
         Ok(())
     }
 
-    async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), HooksError> {
+    async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), BusClosed> {
         let changes = self.launches.on_event(&delivery);
         self.call_off().await?;
         for change in changes {
@@ -109,7 +101,7 @@ impl Worker for HooksWorker {
     }
 
     /// Answers at once; what is not refused gets its `HookCompleted`.
-    async fn on_command(&mut self, received: ReceivedCommand<HookCommand>, _: Uptime) -> Result<(), HooksError> {
+    async fn on_command(&mut self, received: ReceivedCommand<HookCommand>, _: Uptime) -> Result<(), BusClosed> {
         let (command, cause, reply) = received.split();
         let call = match self.requested(&command) {
             Ok(Some(call)) => call.because(cause).in_time(Instant::now()),
@@ -119,7 +111,7 @@ impl Worker for HooksWorker {
                 // The hook was taken out of the configuration a moment ago, and the sender waits for its completion.
                 let event = Event::HookCompleted { hook, outcome: HookOutcome::Succeeded, seconds: 0.0 };
                 let completed = EventDraft::incarnation(server, incarnation, event).because(cause);
-                return Ok(self.events.publish(completed).await?);
+                return self.events.publish(completed).await;
             }
             Err(refused) => {
                 reply(Err(refused));
@@ -128,7 +120,7 @@ impl Worker for HooksWorker {
         };
         if is_moot(&self.launches, &call) {
             reply(Ok(Accepted { id: None }));
-            return Ok(self.publish(call, HookOutcome::CalledOff, Duration::ZERO).await?);
+            return self.publish(call, HookOutcome::CalledOff, Duration::ZERO).await;
         }
         reply(match self.add(call) {
             None => Ok(Accepted { id: None }),
@@ -144,13 +136,13 @@ impl Worker for HooksWorker {
         }
     }
 
-    async fn on_input(&mut self, done: Done, _: Uptime) -> Result<(), HooksError> {
-        Ok(self.finish(done).await?)
+    async fn on_input(&mut self, done: Done, _: Uptime) -> Result<(), BusClosed> {
+        self.finish(done).await
     }
 
     /// Most servers exit while the daemon ends, so the events that were not read yet are acted upon, and their commands get a
     /// bounded time.
-    async fn on_cancel(&mut self, inbox: &mut Inbox<HookCommand>) -> Result<(), HooksError> {
+    async fn on_cancel(&mut self, inbox: &mut Inbox<HookCommand>) -> Result<(), BusClosed> {
         while let Some(delivery) = inbox.try_next_event() {
             self.on_event(delivery, Uptime::default()).await?;
         }
@@ -218,14 +210,13 @@ impl HooksWorker {
     fn start(&mut self, call: HookCall) {
         let (began, call_off) = (Instant::now(), CancellationToken::new());
         let left = call.deadline.map(|deadline| deadline.saturating_duration_since(began));
-        let bounds =
-            HookLimits { limit: left.map_or(call.limit, |left| call.limit.min(left)), call_off: call_off.clone() };
-        let told = call.clone();
+        let limit = left.map_or(call.limit, |left| call.limit.min(left));
+        let (told, called_off) = (call.clone(), call_off.clone());
         let task = self.tasks.spawn(async move {
-            if bounds.limit.is_zero() {
+            if limit.is_zero() {
                 return failed("not run: its time was over before its turn came");
             }
-            process::run(&told, &bounds).await
+            process::run(&told, limit, &called_off).await
         });
         self.running.insert(call.server.clone(), Running { call, task: task.id(), began, call_off });
     }

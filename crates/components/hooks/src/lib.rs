@@ -19,4 +19,4 @@ mod output;
 mod process;
 mod queue;
 
-pub use component::{Hooks, HooksError};
+pub use component::Hooks;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use llama_warden_events::StreamName;
+use llama_warden_support::LineSplitter;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
@@ -28,7 +29,7 @@ pub(crate) async fn log_lines(
     last_lines: &mut LastLines,
 ) -> io::Result<()> {
     let mut pipe = Receiver::from_owned_fd(pipe)?;
-    let mut lines = LineSplitter::default();
+    let mut lines = HookLines::default();
     let mut chunk = [0; 4096];
     loop {
         let read = pipe.read(&mut chunk).await?;
@@ -48,34 +49,26 @@ pub(crate) async fn log_lines(
 }
 
 #[derive(Debug, Default)]
-struct LineSplitter {
-    unfinished: Vec<u8>,
+struct HookLines {
+    splitter: LineSplitter,
     count: usize,
 }
 
-impl LineSplitter {
+impl HookLines {
     /// Calls `on_line` with each line that is not blank, and whether it is to be logged.
     fn push(&mut self, bytes: &[u8], is_end: bool, mut on_line: impl FnMut(&str, bool)) {
-        for &byte in bytes {
-            match byte {
-                b'\n' => self.finish(&mut on_line),
-                _ if self.unfinished.len() < LINE_BYTES => self.unfinished.push(byte),
-                _ => {}
+        let mut pass = |line: &[u8]| {
+            let line = String::from_utf8_lossy(&line[..line.len().min(LINE_BYTES)]);
+            let line = line.trim_end();
+            if !line.is_empty() {
+                on_line(line, self.count < LINES);
+                self.count = self.count.saturating_add(1);
             }
-        }
+        };
+        self.splitter.feed(bytes, &mut pass);
         if is_end {
-            self.finish(&mut on_line);
+            self.splitter.finish(pass);
         }
-    }
-
-    fn finish(&mut self, on_line: &mut impl FnMut(&str, bool)) {
-        let line = String::from_utf8_lossy(&self.unfinished);
-        let line = line.trim_end();
-        if !line.is_empty() {
-            on_line(line, self.count < LINES);
-            self.count = self.count.saturating_add(1);
-        }
-        self.unfinished.clear();
     }
 }
 
@@ -85,7 +78,7 @@ mod tests {
 
     /// The lines that are logged, and the number of the others.
     fn count(chunks: &[&[u8]]) -> (Vec<String>, usize) {
-        let (mut lines, mut count) = (LineSplitter::default(), (Vec::new(), 0));
+        let (mut lines, mut count) = (HookLines::default(), (Vec::new(), 0));
         for (index, chunk) in chunks.iter().enumerate() {
             lines.push(chunk, index + 1 == chunks.len(), |line, is_logged| match is_logged {
                 true => count.0.push(line.to_owned()),

@@ -33,19 +33,11 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
 
-/// The limits of a command; one that exceeds them is killed.
-#[derive(Debug)]
-pub(crate) struct HookLimits {
-    /// Longest time for the command.
-    pub(crate) limit: Duration,
-    /// Cancelled once its launch or process is over.
-    pub(crate) call_off: CancellationToken,
-}
-
-/// Runs a command to its end. Dropping the future kills the process group.
-pub(crate) async fn run(call: &HookCall, limits: &HookLimits) -> HookOutcome {
+/// Runs a command to its end, for at most `limit`, or until `call_off`: its launch or process is over. Dropping the future kills
+/// the process group.
+pub(crate) async fn run(call: &HookCall, limit: Duration, call_off: &CancellationToken) -> HookOutcome {
     match HookProcess::start(call).await {
-        Ok(hook) => hook.wait(call, limits).await,
+        Ok(hook) => hook.wait(call, limit, call_off).await,
         Err(error) => failed(format!("`{}` cannot be run: {error}", call.argv.first().map_or("", String::as_str))),
     }
 }
@@ -89,7 +81,7 @@ impl HookProcess {
         blocking(start).await.map_err(io::Error::other)?
     }
 
-    async fn wait(mut self, call: &HookCall, limits: &HookLimits) -> HookOutcome {
+    async fn wait(mut self, call: &HookCall, limit: Duration, call_off: &CancellationToken) -> HookOutcome {
         let (mut stdout, mut stderr) = (LastLines::new(), LastLines::new());
         let pipes = (self.child.stdout.take().map(OwnedFd::from), self.child.stderr.take().map(OwnedFd::from));
         let end = {
@@ -106,8 +98,8 @@ impl HookProcess {
             let ended = self.end.readable();
             tokio::select! {
                 () = wait_for_end(ended, output) => HookEnd::Ended,
-                () = tokio::time::sleep(limits.limit) => HookEnd::TimedOut,
-                () = limits.call_off.cancelled() => HookEnd::Cancelled,
+                () = tokio::time::sleep(limit) => HookEnd::TimedOut,
+                () = call_off.cancelled() => HookEnd::Cancelled,
             }
         };
         let how = match end {
@@ -117,7 +109,7 @@ impl HookProcess {
                 Err(error) => format!("nobody knows how it ended: {error}"),
             },
             HookEnd::TimedOut => {
-                let limit = (limits.limit.as_secs_f64() * 10.0).round() / 10.0;
+                let limit = (limit.as_secs_f64() * 10.0).round() / 10.0;
                 let and_still_there = if self.kill().await { "" } else { "; the kernel holds it still" };
                 format!("killed after {limit} s{and_still_there}")
             }

@@ -2,6 +2,7 @@
 //!
 //! Only a launch's task signals and reaps its process. The loop passes orders to the task and waits for none of it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -28,7 +29,6 @@ use crate::launch::orders::{
     LaunchHandle, ListenerInquiry, MAX_QUEUED_SIGNALS, SignalOrder, Undelivered, launch_channel,
 };
 use crate::launch::task::LaunchPreconditions;
-use crate::launch_table::{LaunchTable, ended};
 use crate::process::leftovers;
 use crate::process::reaper;
 use crate::process::spawn_request::ShimProgram;
@@ -113,15 +113,16 @@ impl Component for Launcher {
 
 /// The state of the component's loop.
 struct LauncherWorker {
-    fleet: watch::Receiver<Fleet>,
     events: Publisher,
-    launches: LaunchTable<LiveLaunch>,
-    /// One task per launch that has not ended.
+    /// The launches whose task has not ended; at most one for each server.
+    live: BTreeMap<ServerId, LiveLaunch>,
+    /// One task per live launch.
     tasks: JoinSet<EndedLaunch>,
     resources: Arc<LaunchResources>,
     /// Notices of ended children; `None` in a process that gets no orphans.
     orphans: Option<tokio::signal::unix::Signal>,
-    /// The launches according to events and gaps.
+    /// What events and gaps say of launches. The number of the latest one of a server stays known, so that a late command does not
+    /// start it again.
     tracker: LaunchTracker<()>,
 }
 
@@ -135,6 +136,7 @@ enum LauncherInput {
 
 /// A launch that has not ended, and the channels to its task.
 struct LiveLaunch {
+    incarnation: Incarnation,
     spec: Arc<ServerSpec>,
     /// Completes the task's wait for the `pre-start` command; `None` without a command, or after its end.
     pre_start: Option<oneshot::Sender<HookOutcome>>,
@@ -159,9 +161,10 @@ impl Worker for LauncherWorker {
         }
         for LaunchChange { server, incarnation, transition, .. } in self.tracker.on_event(&delivery) {
             if let Transition::HookCompleted(HookPoint::PreStart, outcome) = transition
-                && let Some(launch) = self.launches.find(&server, incarnation)
+                && let Ok(launch) = self.live(&server, incarnation)
             {
-                launch.on_pre_start_ended(&outcome);
+                // A launch that was called off meanwhile does not wait any more.
+                let _ = launch.pre_start.take().map(|waiting| waiting.send(outcome));
             }
         }
         Ok(())
@@ -175,7 +178,7 @@ impl Worker for LauncherWorker {
                 self.launch(reporter)
             }
             LaunchCommand::DeliverSignal { server, incarnation, signal, rung } => {
-                self.launches.require(&server, incarnation).and_then(|launch| {
+                self.live(&server, incarnation).and_then(|launch| {
                     if signal == Signal::KILL {
                         launch.killed.get_or_insert_with(Instant::now);
                     }
@@ -184,12 +187,9 @@ impl Worker for LauncherWorker {
                 })
             }
             LaunchCommand::IdentifyListener { server, incarnation } => {
-                self.launches.require(&server, incarnation).and_then(|launch| {
-                    let inquiry = ListenerInquiry { cause };
-                    launch
-                        .handle
-                        .ask_listener(inquiry)
-                        .map_err(|undelivered| refused(&server, incarnation, undelivered))
+                self.live(&server, incarnation).and_then(|launch| {
+                    let asked = launch.handle.ask_listener(ListenerInquiry { cause });
+                    asked.map_err(|undelivered| refused(&server, incarnation, undelivered))
                 })
             }
         };
@@ -214,10 +214,9 @@ impl Worker for LauncherWorker {
 
     /// Kills every process that still runs, and waits until its launch has ended or [`KILL_TIMEOUT`] has passed since KILL.
     async fn on_cancel(&mut self, _: &mut Inbox<LaunchCommand>) -> Result<(), LauncherError> {
-        self.launches.drain();
         let now = Instant::now();
         let mut deadline = now;
-        for (_, launch) in self.launches.running() {
+        for launch in self.live.values() {
             launch.handle.call_off();
             // The terminator may have asked for KILL long ago: no second wait for a process that does not die of it.
             deadline = deadline.max(launch.killed.unwrap_or(now) + KILL_TIMEOUT);
@@ -225,7 +224,7 @@ impl Worker for LauncherWorker {
         while let Ok(Some(ended)) = timeout_at(deadline, self.tasks.join_next()).await {
             self.on_launch_ended(ended.map_err(LauncherError::Launch)?).await;
         }
-        for (server, _) in self.launches.running() {
+        for server in self.live.keys() {
             tracing::error!(%server, "its process is left behind: it outlived KILL");
         }
         Ok(())
@@ -260,11 +259,10 @@ impl LauncherWorker {
         }
         let spawner = Spawner::start().map_err(LauncherError::Spawner)?;
         Ok(Self {
-            tracker: LaunchTracker::new(fleet.clone()),
+            tracker: LaunchTracker::new(fleet),
             orphans: reaper::orphan_notices().map_err(LauncherError::Orphans)?,
-            fleet,
             events: ports.events.clone(),
-            launches: LaunchTable::default(),
+            live: BTreeMap::new(),
             tasks: JoinSet::new(),
             resources: Arc::new(LaunchResources {
                 boot,
@@ -281,18 +279,37 @@ impl LauncherWorker {
         })
     }
 
+    /// The launch that a command names.
+    ///
+    /// # Errors
+    /// If it has ended, or never began.
+    fn live(&mut self, server: &ServerId, incarnation: Incarnation) -> Result<&mut LiveLaunch, Refused> {
+        let live = self.live.get_mut(server).filter(|launch| launch.incarnation == incarnation);
+        live.ok_or_else(|| over(server, incarnation))
+    }
+
     fn launch(&mut self, reporter: LaunchReporter) -> Result<(), Refused> {
-        let Some(server) = self.fleet.borrow().get(reporter.server.as_str()).cloned() else {
-            let detail = format!("no server `{}` is configured", reporter.server);
-            return Err(Refused::new(RefusalReason::UnknownServer, detail));
+        let (id, incarnation) = (&reporter.server, reporter.incarnation);
+        let Some(server) = self.tracker.configured(id) else {
+            return Err(Refused::new(RefusalReason::UnknownServer, format!("no server `{id}` is configured")));
         };
-        // Before this launch is in the table, or it would be in conflict with itself.
-        let conflict = self.launches.running().find(|(_, other)| share_address(&other.spec, &server));
+        if let Some(LiveLaunch { incarnation: latest, .. }) = self.live.get(id) {
+            let detail = format!("launch {latest} of {id} has not ended");
+            return Err(Refused::new(RefusalReason::WrongPhase, detail));
+        }
+        if let Some(latest) =
+            self.tracker.get(id).map(|launch| launch.incarnation).filter(|latest| incarnation <= *latest)
+        {
+            let detail = format!("launch {latest} of {id} has begun already");
+            return Err(Refused::new(RefusalReason::StaleIncarnation, detail));
+        }
+        self.tracker.track(id, incarnation);
+        let conflict = self.live.iter().find(|(_, other)| share_address(&other.spec, &server));
         let conflict = conflict.map(|(id, _)| id.clone());
         let (handle, inbox) = launch_channel();
         let (pre_start, ended) = server.hooks.pre_start.as_ref().map(|_| oneshot::channel()).unzip();
-        let launch = LiveLaunch { spec: Arc::clone(&server), pre_start, handle, killed: None };
-        self.launches.begin(&reporter.server, reporter.incarnation, launch)?;
+        let launch = LiveLaunch { incarnation, spec: Arc::clone(&server), pre_start, handle, killed: None };
+        self.live.insert(id.clone(), launch);
         let launch = Launch { server, reporter, resources: Arc::clone(&self.resources), inbox };
         self.tasks.spawn(launch.run(LaunchPreconditions { conflict, pre_start: ended }));
         Ok(())
@@ -301,7 +318,7 @@ impl LauncherWorker {
     /// Publishes the last event of a launch. The server can be launched again before anybody sees that event, since its
     /// reader may ask for the next launch at once.
     async fn on_launch_ended(&mut self, ended: EndedLaunch) {
-        self.launches.end(&ended.server, ended.incarnation);
+        self.live.remove(&ended.server);
         // Acknowledged: when this component has ended, the snapshot has every end that it saw.
         if self.events.publish_acked(ended.last).await.is_err() {
             tracing::debug!(server = %ended.server, "the bus is closed: the end of a launch was not published");
@@ -312,13 +329,6 @@ impl LauncherWorker {
         let children = self.resources.spawner.children().clone();
         // Detached and without a result: the next ended child starts another search.
         drop(tokio::spawn(reaper::reap_orphans(children)));
-    }
-}
-
-impl LiveLaunch {
-    fn on_pre_start_ended(&mut self, outcome: &HookOutcome) {
-        // A launch that was cancelled meanwhile no longer waits.
-        let _ = self.pre_start.take().map(|waiting| waiting.send(outcome.clone()));
     }
 }
 
@@ -340,6 +350,11 @@ fn refused(server: &ServerId, incarnation: Incarnation, undelivered: Undelivered
             let detail = format!("{MAX_QUEUED_SIGNALS} signals are queued for {server} already");
             Refused::new(RefusalReason::QueueFull, detail)
         }
-        Undelivered::Over => ended(server, incarnation),
+        Undelivered::Over => over(server, incarnation),
     }
+}
+
+fn over(server: &ServerId, incarnation: Incarnation) -> Refused {
+    let detail = format!("launch {incarnation} of {server} has ended, or never began");
+    Refused::new(RefusalReason::StaleIncarnation, detail)
 }

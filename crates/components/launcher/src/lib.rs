@@ -15,7 +15,6 @@
 
 mod component;
 mod launch;
-mod launch_table;
 mod output;
 mod process;
 

@@ -67,15 +67,15 @@ fn add_totals(page: &mut Page, id: &ServerId, record: &ServerRecord) {
     page.histogram(&SERVER_STOP_SECONDS, &[server], &record.stop_seconds);
     page.value(&SERVER_LAUNCHES, &[server], counters.launches as f64);
     for via in ReadyVia::ALL {
-        page.value(&SERVER_BECAME_READY, &[server, via.as_str()], counters.became_ready.of(*via) as f64);
+        page.value(&SERVER_BECAME_READY, &[server, via.as_str()], counters.became_ready.of(via) as f64);
     }
     for outcome in ExitOutcome::ALL {
         page.value(&SERVER_EXITS, &[server, outcome.as_str()], counters.exits.of(outcome) as f64);
     }
     for reason in FailureReason::ALL {
-        page.value(&SERVER_FAILURES, &[server, reason.as_str()], counters.failures.of(*reason) as f64);
-        page.value(&SERVER_RESTARTS, &[server, reason.as_str()], counters.restarts.of(*reason) as f64);
-        let abandoned = counters.restarts_abandoned.of(*reason) as f64;
+        page.value(&SERVER_FAILURES, &[server, reason.as_str()], counters.failures.of(reason) as f64);
+        page.value(&SERVER_RESTARTS, &[server, reason.as_str()], counters.restarts.of(reason) as f64);
+        let abandoned = counters.restarts_abandoned.of(reason) as f64;
         page.value(&SERVER_RESTARTS_ABANDONED, &[server, reason.as_str()], abandoned);
     }
     let unusual = counters.signals.keys().filter(|signal| !USUAL_SIGNALS.contains(signal));

@@ -38,14 +38,6 @@ pub struct Readiness {
 
 type MatcherMaker = dyn Fn(&ServerSpec, u16) -> Option<Box<dyn Matcher>> + Send + Sync;
 
-/// Why the component ended without being cancelled.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadinessError {
-    /// The bus is closed: no event arrives or leaves any more.
-    #[error("cannot exchange events: {0}")]
-    Bus(#[from] BusClosed),
-}
-
 impl Readiness {
     /// Creates the component, and registers its taps on the lane at once, so that no line of a first launch is missed.
     pub fn new(fleet: watch::Receiver<Fleet>, packs: PackSet, lane: &OutputLane) -> Self {
@@ -78,9 +70,9 @@ impl Component for Readiness {
     const NAME: &'static str = "readiness";
     const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<LaunchCommand>()];
     type Command = NoCommand;
-    type Error = ReadinessError;
+    type Error = BusClosed;
 
-    async fn run(mut self, ports: Ports<NoCommand>) -> Result<(), ReadinessError> {
+    async fn run(mut self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
         self.packs.open();
         let worker = ReadinessWorker {
             launches: LaunchTracker::new(self.fleet.clone()),
@@ -174,31 +166,30 @@ impl WatchedLaunch {
 
 impl Worker for ReadinessWorker {
     type Command = NoCommand;
-    type Error = ReadinessError;
+    type Error = BusClosed;
     type Input = Wake;
 
-    async fn on_start(&mut self, snapshot: &Snapshot, _: Uptime) -> Result<(), ReadinessError> {
+    async fn on_start(&mut self, snapshot: &Snapshot, _: Uptime) -> Result<(), BusClosed> {
         let changes = self.launches.on_snapshot(snapshot);
-        Ok(self.follow(changes, Some(snapshot)).await?)
+        self.follow(changes, Some(snapshot)).await
     }
 
-    async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), ReadinessError> {
+    async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), BusClosed> {
         let changes = self.launches.on_event(&delivery);
         match delivery {
-            Delivery::Gap { snapshot, .. } => self.follow(changes, Some(&snapshot)).await?,
+            Delivery::Gap { snapshot, .. } => self.follow(changes, Some(&snapshot)).await,
             Delivery::Event(envelope) => {
                 self.follow(changes, None).await?;
-                self.on_envelope(&envelope).await?;
+                self.on_envelope(&envelope).await
             }
         }
-        Ok(())
     }
 
     fn next_deadline(&self) -> Option<Uptime> {
         self.watched().filter_map(|(_, launch)| launch.machine.next_deadline()).min()
     }
 
-    async fn on_deadline(&mut self, now: Uptime) -> Result<(), ReadinessError> {
+    async fn on_deadline(&mut self, now: Uptime) -> Result<(), BusClosed> {
         let is_due = |launch: &WatchedLaunch| launch.machine.next_deadline().is_some_and(|deadline| deadline <= now);
         let due: Vec<_> = self.watched().filter(|(_, launch)| is_due(launch)).map(|(key, _)| key).collect();
         for key in due {
@@ -216,7 +207,7 @@ impl Worker for ReadinessWorker {
         }
     }
 
-    async fn on_input(&mut self, wake: Wake, _: Uptime) -> Result<(), ReadinessError> {
+    async fn on_input(&mut self, wake: Wake, _: Uptime) -> Result<(), BusClosed> {
         match wake {
             // The wake-up does not say which output changed: a summary of an unchanged one is cheap.
             Wake::Output => {

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use llama_warden_detectors::{Matcher, Verdict, strip_controls};
+use llama_warden_detectors::{Matcher, PatternMatcher, Verdict, strip_controls};
 use llama_warden_events::{FailureReason, StreamName, Uptime};
 use tokio::time::Instant;
 
@@ -96,7 +96,8 @@ impl LaunchOutput {
 
     /// Without a `matcher`, the present one stays, and a launch that has none gets the fallback.
     fn start_matching(&mut self, matcher: Option<Box<dyn Matcher>>) -> bool {
-        let before = std::mem::replace(&mut self.matcher, MatcherState::Matching(Box::new(NullMatcher)));
+        // An empty matcher stands in while matchers are exchanged.
+        let before = std::mem::replace(&mut self.matcher, MatcherState::Matching(Box::new(PatternMatcher::empty())));
         let (early, matcher) = match before {
             MatcherState::Waiting(early) => (early.lines, matcher.unwrap_or_else(early.make_fallback)),
             MatcherState::Matching(current) => (Vec::new(), matcher.unwrap_or(current)),
@@ -187,15 +188,6 @@ impl PendingOutput {
     }
 }
 
-/// Stands in while matchers are exchanged.
-struct NullMatcher;
-
-impl Matcher for NullMatcher {
-    fn on_line(&mut self, _: StreamName, _: &[u8]) -> Verdict {
-        Verdict::Nothing
-    }
-}
-
 /// The last lines, one after the other in one buffer: a `String` each would cost three words and an allocation.
 #[derive(Default)]
 struct Tail {
@@ -262,14 +254,14 @@ mod tests {
     }
 
     fn output() -> LaunchOutput {
-        let mut output = LaunchOutput::new(Box::new(|| Box::new(NullMatcher)));
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(PatternMatcher::empty())));
         output.set_matcher(Box::new(Words));
         output
     }
 
     #[tokio::test]
     async fn lines_that_came_before_the_matcher_are_read_in_order() {
-        let mut output = LaunchOutput::new(Box::new(|| Box::new(NullMatcher)));
+        let mut output = LaunchOutput::new(Box::new(|| Box::new(PatternMatcher::empty())));
         for line in ["one", "ready 1", "oom 2"] {
             assert!(!output.on_line(StreamName::Stdout, line.as_bytes()));
         }

@@ -28,5 +28,5 @@ mod machine;
 mod pack_reloader;
 mod tap;
 
-pub use component::{Readiness, ReadinessError};
+pub use component::Readiness;
 pub use ground_truth::{GroundTruth, Served, Serving};

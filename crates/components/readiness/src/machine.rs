@@ -165,7 +165,7 @@ impl Startup {
             is_load_reported: false,
             published_progress: None,
             hints_published: 0,
-            cap: Some(later(spawned, policy.timeout)),
+            cap: Some(spawned + policy.timeout),
             past_cap_published: false,
             round: 0,
         }
@@ -215,10 +215,10 @@ impl Startup {
                 self.ready_hint = self.ready_hint.or(Some(hint.stream));
                 self.is_load_reported = false;
                 // A loading server has no cap once it has passed it. This one says that it is done, so it gets one again.
-                self.cap = self.cap.or(Some(later(now, LINE_GRACE)));
+                self.cap = self.cap.or(Some(now + LINE_GRACE));
             }
         }
-        self.burst_until = later(now, BURST);
+        self.burst_until = now + BURST;
         if self.hints_published < MOST_HINTS {
             self.hints_published += 1;
             self.publish(Event::ReadyHinted { stream: hint.stream, line: hint.line });
@@ -259,7 +259,7 @@ impl Startup {
             (StartupPhase::Confirming(_), _) => return,
             _ => {}
         }
-        self.next_probe = later(now, self.interval(now));
+        self.next_probe = now + self.interval(now);
         // The ready line came first, and only this 404 makes it a proof.
         if self.line_proof().is_some() && answer == ProbeAnswer::NotFound {
             self.check(now);
@@ -295,12 +295,12 @@ impl Startup {
     /// Discounts the time for which the daemon did not run: the server's lines and answers of that time are still unread.
     fn restart_limits(&mut self, now: Uptime) {
         self.last_sign_of_life = now;
-        self.cap = self.cap.map(|cap| cap.max(later(now, LINE_GRACE)));
+        self.cap = self.cap.map(|cap| cap.max(now + LINE_GRACE));
     }
 
     /// Checks whether the server is ready, in the way that can prove it.
     fn check(&mut self, now: Uptime) {
-        self.next_probe = later(now, self.interval(now));
+        self.next_probe = now + self.interval(now);
         match self.line_proof() {
             Some(stream) => self.confirm(Proof::ReadyLine(stream), now),
             None => self.probe_or_queue(),
@@ -334,7 +334,7 @@ impl Startup {
     }
 
     fn stall_deadline(&self) -> Option<Uptime> {
-        self.policy.stall_timeout.map(|timeout| later(self.last_sign_of_life, timeout))
+        self.policy.stall_timeout.map(|timeout| self.last_sign_of_life + timeout)
     }
 
     fn on_cap(&mut self, now: Uptime) {
@@ -400,7 +400,7 @@ impl Startup {
     /// Goes on watching after a confirmation that proved nothing.
     fn watch(&mut self, now: Uptime) {
         self.phase = StartupPhase::Watching;
-        self.next_probe = later(now, self.interval(now));
+        self.next_probe = now + self.interval(now);
     }
 
     fn become_ready(&mut self, via: ReadyVia, now: Uptime) {
@@ -420,8 +420,4 @@ impl Startup {
     fn warn(&mut self, warning: Warning, detail: impl Into<String>) {
         self.publish(Event::ServerWarned { warning, detail: detail.into() });
     }
-}
-
-const fn later(at: Uptime, by: Duration) -> Uptime {
-    Uptime::new(at.as_duration().saturating_add(by))
 }

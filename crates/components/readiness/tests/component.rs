@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use llama_warden_bus::{EventDraft, OutputKey, OutputSink, Publisher};
+use llama_warden_bus::{BusClosed, EventDraft, OutputKey, OutputSink, Publisher};
 use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, server};
 use llama_warden_config::{
     Confirm, Fleet, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
@@ -17,7 +17,7 @@ use llama_warden_events::{
     BinaryIdentity, Event, FailureReason, Incarnation, LaunchCommand, ListenerOwner, ProcessEnd, ReadyVia, ServerId,
     Signal, StopReason, StreamName, Warning,
 };
-use llama_warden_readiness::{Readiness, ReadinessError};
+use llama_warden_readiness::Readiness;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -120,7 +120,7 @@ fn readiness() -> ReadinessSpec {
 struct Fixture {
     bus: TestBus,
     component: Option<Readiness>,
-    running: Option<RunningComponent<ReadinessError>>,
+    running: Option<RunningComponent<BusClosed>>,
 }
 
 impl Fixture {

@@ -108,7 +108,7 @@ mod tests {
 
     const CRASH: ProcessEnd = ProcessEnd::Exited { code: 1 };
 
-    /// C40: a fast crash loop. How the process ended makes no difference.
+    /// Fault C40: a fast crash loop. How the process ended makes no difference.
     #[test]
     fn the_delay_doubles_up_to_its_bound_and_the_budget_ends_it() {
         let spec = spec(RestartPolicy::OnFailure);
@@ -145,8 +145,8 @@ mod tests {
         assert_eq!(backoff.failures(), 1);
     }
 
-    /// C40: a slow crash loop. A server that crashes 65 s after ready each time is restarted for ever with the first delay; one
-    /// that crashes after 59 s is given up.
+    /// Fault C40: a slow crash loop. A server that crashes 65 s after ready each time is restarted for ever with the first
+    /// delay; one that crashes after 59 s is given up.
     #[test]
     fn a_crash_after_a_stable_ready_is_always_the_first_and_one_before_it_never_forgets() {
         let spec = spec(RestartPolicy::OnFailure);

@@ -141,16 +141,11 @@ impl Worker for SupervisorWorker {
     }
 
     async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), SupervisorError> {
-        match delivery {
-            Delivery::Event(envelope) => {
-                let actions = self.machine.on_event(&envelope);
-                self.perform(actions, Some(envelope.seq)).await
-            }
-            Delivery::Gap { snapshot, .. } => {
-                let actions = self.machine.on_gap(&snapshot);
-                self.perform(actions, None).await
-            }
-        }
+        let (actions, cause) = match delivery {
+            Delivery::Event(envelope) => (self.machine.on_event(&envelope), Some(envelope.seq)),
+            Delivery::Gap { snapshot, .. } => (self.machine.on_gap(&snapshot), None),
+        };
+        self.perform(actions, cause).await
     }
 
     async fn on_command(

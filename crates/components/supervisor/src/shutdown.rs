@@ -20,9 +20,8 @@ pub(crate) struct Shutdown {
 
 impl Shutdown {
     pub(crate) fn begin(id: Seq, now: Uptime, limit: Duration) -> Self {
-        let after = |wait: Duration| Uptime::new(now.as_duration().saturating_add(wait));
-        let force_at = Some(after(limit.saturating_sub(RESERVE)));
-        Self { ids: vec![id], force_at, deadline: after(limit), is_announced: false }
+        let force_at = Some(now + limit.saturating_sub(RESERVE));
+        Self { ids: vec![id], force_at, deadline: now + limit, is_announced: false }
     }
 
     /// Adds a repeated command, which is answered with the first. The deadline does not move.

@@ -28,14 +28,6 @@ pub struct Terminator {
     fleet: watch::Receiver<Fleet>,
 }
 
-/// Why the terminator ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TerminatorError {
-    /// The bus is gone.
-    #[error("could not publish the progress of a stop")]
-    Bus(#[from] BusClosed),
-}
-
 impl Terminator {
     /// A terminator that takes grace and ladder of each server from `fleet`.
     pub const fn new(fleet: watch::Receiver<Fleet>) -> Self {
@@ -47,9 +39,9 @@ impl Component for Terminator {
     const NAME: &'static str = "terminator";
     const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<LaunchCommand>(), CommandSetId::of::<HookCommand>()];
     type Command = TerminateCommand;
-    type Error = TerminatorError;
+    type Error = BusClosed;
 
-    async fn run(self, ports: Ports<TerminateCommand>) -> Result<(), TerminatorError> {
+    async fn run(self, ports: Ports<TerminateCommand>) -> Result<(), BusClosed> {
         let worker = TerminatorWorker {
             launches: LaunchTracker::new(self.fleet),
             events: ports.events.clone(),
@@ -86,16 +78,16 @@ enum Answer {
 
 impl Worker for TerminatorWorker {
     type Command = TerminateCommand;
-    type Error = TerminatorError;
+    type Error = BusClosed;
     type Input = Answer;
 
-    async fn on_start(&mut self, snapshot: &Snapshot, _: Uptime) -> Result<(), TerminatorError> {
+    async fn on_start(&mut self, snapshot: &Snapshot, _: Uptime) -> Result<(), BusClosed> {
         // No stop is open yet, so no change asks for anything.
         self.launches.on_snapshot(snapshot);
         Ok(())
     }
 
-    async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), TerminatorError> {
+    async fn on_event(&mut self, delivery: Delivery, _: Uptime) -> Result<(), BusClosed> {
         for LaunchChange { server, incarnation, cause, at, transition } in self.launches.on_event(&delivery) {
             match transition {
                 Transition::HookCompleted(HookPoint::PreStop, _) => {
@@ -112,11 +104,7 @@ impl Worker for TerminatorWorker {
         Ok(())
     }
 
-    async fn on_command(
-        &mut self,
-        received: ReceivedCommand<TerminateCommand>,
-        now: Uptime,
-    ) -> Result<(), TerminatorError> {
+    async fn on_command(&mut self, received: ReceivedCommand<TerminateCommand>, now: Uptime) -> Result<(), BusClosed> {
         let TerminateCommand::TerminateServer { server, incarnation, reason, grace } = received.command.clone();
         let cause = received.cause;
         // A launch that was asked for a moment ago may be stopped before it has begun.
@@ -143,7 +131,7 @@ impl Worker for TerminatorWorker {
         stops.filter_map(|stop| stop.machine.next_deadline()).min()
     }
 
-    async fn on_deadline(&mut self, now: Uptime) -> Result<(), TerminatorError> {
+    async fn on_deadline(&mut self, now: Uptime) -> Result<(), BusClosed> {
         let due: Vec<_> = self
             .launches
             .iter_mut()
@@ -166,7 +154,7 @@ impl Worker for TerminatorWorker {
         }
     }
 
-    async fn on_input(&mut self, answer: Answer, now: Uptime) -> Result<(), TerminatorError> {
+    async fn on_input(&mut self, answer: Answer, now: Uptime) -> Result<(), BusClosed> {
         match answer {
             Answer::Signal(Ok(Err(refused))) => {
                 // The process ended before the signal came; its end is on the way as an event.
@@ -191,7 +179,7 @@ impl TerminatorWorker {
         server: &ServerId,
         incarnation: Incarnation,
         now: Uptime,
-    ) -> Result<(), TerminatorError> {
+    ) -> Result<(), BusClosed> {
         let launch = self.launches.launch_mut(server, incarnation);
         let Some(stop) = launch.and_then(|launch| launch.state.as_mut()) else { return Ok(()) };
         let (cause, actions) = (stop.cause, stop.machine.on_pre_stop_over(now));
@@ -204,7 +192,7 @@ impl TerminatorWorker {
         incarnation: Incarnation,
         cause: Option<Seq>,
         actions: Vec<StopAction>,
-    ) -> Result<(), TerminatorError> {
+    ) -> Result<(), BusClosed> {
         for action in actions {
             match action {
                 StopAction::Publish(event) => {

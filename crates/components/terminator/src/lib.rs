@@ -10,5 +10,5 @@
 mod component;
 mod machine;
 
-pub use component::{Terminator, TerminatorError};
+pub use component::Terminator;
 pub use machine::{KILL_VERIFICATION, StopAction, StopMachine, StopPlan};

@@ -69,11 +69,11 @@ impl StopMachine {
         let pre_stop = plan.time_for_pre_stop();
         let StopPlan { reason, grace, ladder, .. } = plan;
         let ladder = if grace.is_zero() { Vec::new() } else { ladder };
-        let first = after(now, pre_stop.unwrap_or_default());
+        let first = now + pre_stop.unwrap_or_default();
         let mut stop = Self {
             reason,
             began: now,
-            due: schedule(ladder.len(), first, after(now, grace)),
+            due: schedule(ladder.len(), first, now + grace),
             ladder,
             next: 0,
             awaits_pre_stop: pre_stop.is_some(),
@@ -103,11 +103,11 @@ impl StopMachine {
     pub fn join(&mut self, grace: Option<Duration>, now: Uptime) -> Vec<StopAction> {
         let mut actions = Vec::new();
         if let Some(grace) = grace {
-            let kill = after(now, grace);
+            let kill = now + grace;
             // While the command runs, it gets its share of the shorter grace too: cutting off each step at `kill` would
             // leave it all of the time, and the signals none.
             if self.awaits_pre_stop && self.kill_at().is_some_and(|due| kill < due) {
-                let first = after(now, share(grace, self.ladder.len() + 1));
+                let first = now + share(grace, self.ladder.len() + 1);
                 let first = self.due.first().map_or(first, |due| first.min(*due));
                 self.due = schedule(self.ladder.len(), first, kill);
             }
@@ -177,7 +177,7 @@ impl StopMachine {
         self.next = index + 1;
         self.awaits_pre_stop = false;
         if signal == Signal::KILL {
-            self.verify_by = Some(after(now, KILL_VERIFICATION));
+            self.verify_by = Some(now + KILL_VERIFICATION);
         }
         actions.push(StopAction::Deliver(rung));
     }
@@ -195,16 +195,12 @@ impl StopPlan {
 /// When each of `rungs` signals is due, in equal shares of the time from `first` to `kill`, and last KILL.
 fn schedule(rungs: usize, first: Uptime, kill: Uptime) -> Vec<Uptime> {
     let share = share(kill.since(first), rungs);
-    let at = |rung: usize| after(first, share.saturating_mul(u32::try_from(rung).unwrap_or(u32::MAX)));
+    let at = |rung: usize| first + share.saturating_mul(u32::try_from(rung).unwrap_or(u32::MAX));
     (0..rungs).map(at).chain([kill]).collect()
 }
 
 fn share(time: Duration, shares: usize) -> Duration {
     time / u32::try_from(shares.max(1)).unwrap_or(u32::MAX)
-}
-
-const fn after(time: Uptime, by: Duration) -> Uptime {
-    Uptime::new(time.as_duration().saturating_add(by))
 }
 
 #[cfg(test)]
@@ -273,7 +269,7 @@ mod tests {
         assert_eq!(stop.join(Some(Duration::ZERO), at(2.1)), [], "KILL is sent once");
     }
 
-    /// C36.
+    /// Fault C36.
     #[test]
     fn what_outlives_kill_is_reported_once() {
         let (mut stop, _) = StopMachine::begin(plan(0, &[]), at(0.0));
@@ -337,7 +333,7 @@ mod tests {
         let wanted =
             |reason| asked_to_run(&StopMachine::begin(StopPlan { reason, ..draining(30, plan(10, &term)) }, at(0.0)).1);
         for reason in StopReason::ALL {
-            assert_eq!(wanted(*reason).is_some(), *reason != StopReason::Failed, "{reason}");
+            assert_eq!(wanted(reason).is_some(), reason != StopReason::Failed, "{reason}");
         }
         let (_, actions) = StopMachine::begin(draining(30, plan(0, &term)), at(0.0));
         assert_eq!((asked_to_run(&actions), delivered(&actions)), (None, vec![Signal::KILL]));

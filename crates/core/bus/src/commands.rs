@@ -156,19 +156,20 @@ impl CommandRouter {
     /// # Errors
     /// If the set has an owner already.
     pub fn own<C: CommandSet>(&mut self, owner: &'static str) -> Result<CommandReceiver<C>, OwnerError> {
-        let clock = self.bus.clock();
+        let (urgent, urgent_queue) = mpsc::channel(QUEUE);
+        let (ordinary, ordinary_queue) = mpsc::channel(QUEUE);
+        let receiver = CommandReceiver { urgent: urgent_queue, ordinary: ordinary_queue, clock: self.bus.clock() };
         let set = TypeId::of::<C>();
+        // A component that owns no command needs no route: its queues are closed.
         if set == TypeId::of::<NoCommand>() {
-            return Ok(CommandReceiver { queues: None, clock });
+            return Ok(receiver);
         }
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = owners.get(&set) {
             return Err(OwnerError::SecondOwner { set: C::NAME, first: known.name, second: owner });
         }
-        let (urgent, urgent_queue) = mpsc::channel(QUEUE);
-        let (ordinary, ordinary_queue) = mpsc::channel(QUEUE);
         owners.insert(set, Owner { name: owner, route: Box::new(Route::<C> { urgent, ordinary }) });
-        Ok(CommandReceiver { queues: Some(CommandQueues { urgent: urgent_queue, ordinary: ordinary_queue }), clock })
+        Ok(receiver)
     }
 
     /// Checks that each set that `sender` sends has an owner.
@@ -254,17 +255,11 @@ impl Future for PendingReply {
     }
 }
 
-#[derive(Debug)]
-struct CommandQueues<C> {
-    urgent: mpsc::Receiver<QueuedCommand<C>>,
-    ordinary: mpsc::Receiver<QueuedCommand<C>>,
-}
-
 /// The owner's end of a set of commands.
 #[derive(Debug)]
 pub struct CommandReceiver<C> {
-    /// `None` for a component that owns none.
-    queues: Option<CommandQueues<C>>,
+    urgent: mpsc::Receiver<QueuedCommand<C>>,
+    ordinary: mpsc::Receiver<QueuedCommand<C>>,
     clock: Clock,
 }
 
@@ -275,13 +270,12 @@ impl<C: CommandSet> CommandReceiver<C> {
     /// Commands come in the order in which they were sent, but not in order with events: that is what [`Inbox`](crate::Inbox)
     /// is for.
     pub async fn recv(&mut self) -> ReceivedCommand<C> {
-        let Some(queues) = &mut self.queues else { return std::future::pending().await };
         loop {
             // Biased: a stop must overtake a hundred starts that were queued before it.
             let QueuedCommand { request, after, reply } = tokio::select! {
                 biased;
-                Some(queued) = queues.urgent.recv() => queued,
-                Some(queued) = queues.ordinary.recv() => queued,
+                Some(queued) = self.urgent.recv() => queued,
+                Some(queued) = self.ordinary.recv() => queued,
                 else => return std::future::pending().await,
             };
             if request.deadline.is_some_and(|deadline| deadline < self.clock.now()) {

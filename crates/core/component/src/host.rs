@@ -187,29 +187,13 @@ impl Host {
     pub fn start(self) -> Result<RunningHost, CompositionError> {
         self.check()?;
         self.gate.cancel();
-        Ok(RunningHost {
-            commands: self.router.sender(),
-            settings: self.settings,
-            bus: self.bus,
-            publisher: self.publisher,
-            cancel: self.cancel,
-            tasks: self.tasks,
-            members: self.members,
-        })
+        Ok(RunningHost(self))
     }
 }
 
 /// A running daemon.
 #[derive(Debug)]
-pub struct RunningHost {
-    settings: HostSettings,
-    bus: Bus,
-    publisher: Publisher,
-    commands: CommandSender,
-    cancel: CancellationToken,
-    tasks: JoinSet<Result<(), String>>,
-    members: Vec<Member>,
-}
+pub struct RunningHost(Host);
 
 impl RunningHost {
     /// Waits for the end: `DaemonStopped`, or the failure of a component, which starts a drain.
@@ -219,7 +203,7 @@ impl RunningHost {
     /// # Errors
     /// The first failure of a component, also if it came while the components ended.
     pub async fn join(mut self) -> Result<(), HostError> {
-        let mut snapshots = self.bus.watch();
+        let mut snapshots = self.0.bus.watch();
         let failure = loop {
             tokio::select! {
                 // Once no server is left, a component that ends does not end early.
@@ -228,7 +212,7 @@ impl RunningHost {
                     // The sequencer lives as long as this host's publisher, so an error cannot come.
                     break stopped.err().map(|_| HostError { component: "bus", error: "ended early".to_owned() });
                 }
-                Some(ended) = self.tasks.join_next_with_id() => {
+                Some(ended) = self.0.tasks.join_next_with_id() => {
                     if let Some(failure) = self.failure_of(ended) {
                         self.drain(&failure).await;
                         break Some(failure);
@@ -243,17 +227,17 @@ impl RunningHost {
     /// Cancels every component and joins it within the time for that. Returns the first failure meanwhile; nobody reads events any
     /// more, so that failures are logged here.
     async fn end_all(&mut self) -> Option<HostError> {
-        self.cancel.cancel();
+        self.0.cancel.cancel();
         let mut first = None;
-        let deadline = tokio::time::Instant::now() + self.settings.cancel;
-        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.tasks.join_next_with_id()).await {
+        let deadline = tokio::time::Instant::now() + self.0.settings.cancel;
+        while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.0.tasks.join_next_with_id()).await {
             if let Some(failure) = self.failure_of(ended) {
                 tracing::error!(component = failure.component, error = %failure.error, "component failed at its end");
                 first.get_or_insert(failure);
             }
         }
-        if !self.members.is_empty() {
-            let components: Vec<_> = self.members.iter().map(|member| member.name).collect();
+        if !self.0.members.is_empty() {
+            let components: Vec<_> = self.0.members.iter().map(|member| member.name).collect();
             tracing::warn!(components = components.join(", "), "components did not end in time and are dropped");
         }
         first
@@ -264,10 +248,10 @@ impl RunningHost {
             Ok((id, ended)) => (id, ended),
             Err(join) => (join.id(), Err(join_text(join))),
         };
-        let index = self.members.iter().position(|member| member.task == id);
-        let component = index.map_or("unknown", |index| self.members.remove(index).name);
+        let index = self.0.members.iter().position(|member| member.task == id);
+        let component = index.map_or("unknown", |index| self.0.members.remove(index).name);
         let error = match ended {
-            Ok(()) if self.cancel.is_cancelled() => {
+            Ok(()) if self.0.cancel.is_cancelled() => {
                 tracing::debug!(component, "component ended");
                 return None;
             }
@@ -280,20 +264,20 @@ impl RunningHost {
     /// Publishes the failure and asks the supervisor to stop every server. The failed component may be the one that would have to
     /// do it, so that asking is bounded as the stop is; the end of the launcher kills the servers that are left.
     async fn drain(&self, failure: &HostError) {
-        if tokio::time::timeout(self.settings.drain, self.stop_fleet(failure)).await.is_err() {
+        if tokio::time::timeout(self.0.settings.drain, self.stop_fleet(failure)).await.is_err() {
             tracing::warn!("servers were not stopped within the drain; they are killed");
         }
     }
 
     async fn stop_fleet(&self, failure: &HostError) {
         let event = Event::ComponentFailed { component: failure.component.to_owned(), error: failure.error.clone() };
-        let published = self.publisher.publish(EventDraft::daemon(event)).await;
+        let published = self.0.publisher.publish(EventDraft::daemon(event)).await;
         let trigger = format!("component {} failed", failure.component);
-        let asked = self.commands.send(SuperviseCommand::ShutDown { trigger, force: false }).await;
+        let asked = self.0.commands().send(SuperviseCommand::ShutDown { trigger, force: false }).await;
         if published.is_err() || asked.is_err() {
             return;
         }
-        let mut snapshots = self.bus.watch();
+        let mut snapshots = self.0.bus.watch();
         // The sequencer lives as long as this host's publisher, so an error cannot come.
         let _ = snapshots.wait_for(|snapshot| snapshot.daemon.phase == DaemonPhase::Stopped).await;
     }

@@ -25,7 +25,7 @@ pub struct LaunchTracker<T> {
 }
 
 /// What is known of a launch.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct TrackedLaunch<T> {
     /// Its number.
     pub incarnation: Incarnation,
@@ -182,10 +182,7 @@ impl<T: Default> LaunchTracker<T> {
         let Some(server) = &envelope.server else { return Vec::new() };
         let mut changes = Changes { server, cause: Some(envelope.seq), at: envelope.elapsed, list: Vec::new() };
         if let Event::ServerRemoved = envelope.event {
-            if let Some(mut launch) = self.launches.remove(server) {
-                changes.end(&mut launch, None);
-                changes.push(launch.incarnation, Transition::Removed);
-            }
+            self.remove(&mut changes);
             return changes.list;
         }
         let Some(incarnation) = envelope.incarnation else { return Vec::new() };
@@ -226,10 +223,7 @@ impl<T: Default> LaunchTracker<T> {
             self.launches.keys().filter(|server| !snapshot.servers.contains_key(*server)).cloned().collect();
         for server in removed {
             let mut changes = Changes { server: &server, cause: None, at: snapshot.elapsed, list };
-            if let Some(mut launch) = self.launches.remove(&server) {
-                changes.end(&mut launch, None);
-                changes.push(launch.incarnation, Transition::Removed);
-            }
+            self.remove(&mut changes);
             list = changes.list;
         }
         for (server, record) in &snapshot.servers {
@@ -276,6 +270,13 @@ impl<T: Default> LaunchTracker<T> {
         }
     }
 
+    fn remove(&mut self, changes: &mut Changes<'_, T>) {
+        if let Some(mut launch) = self.launches.remove(changes.server) {
+            changes.end(&mut launch, None);
+            changes.push(launch.incarnation, Transition::Removed);
+        }
+    }
+
     /// Makes `incarnation` the tracked launch, unless it is already; the one before it is over then.
     fn begin(&mut self, changes: &mut Changes<'_, T>, incarnation: Incarnation) {
         let server = changes.server;
@@ -295,17 +296,7 @@ impl<T: Default> LaunchTracker<T> {
 
 impl<T: Default> TrackedLaunch<T> {
     fn new(incarnation: Incarnation, spec: Option<Arc<ServerSpec>>) -> Self {
-        Self {
-            incarnation,
-            spec,
-            process: None,
-            readiness: LaunchReadiness::NotYet,
-            stop: None,
-            failure: None,
-            is_over: false,
-            completed: [false; 2],
-            state: T::default(),
-        }
+        Self { incarnation, spec, ..Self::default() }
     }
 
     fn spawn(&mut self, changes: &mut Changes<'_, T>, process: LaunchedProcess) {

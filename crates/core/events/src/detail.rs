@@ -6,10 +6,10 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{ArgumentList, FailureReason, RefusalReason, Seq, ServerId, Signal};
+use crate::{ArgumentList, FailureReason, RefusalReason, Seq, ServerId, Signal, closed_set};
 
 /// A configured server, as it is known before it runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerCard {
     /// The name for people.
     pub display_name: String,
@@ -205,31 +205,12 @@ pub struct Rung {
     pub signal: Signal,
 }
 
-/// One of the two output streams of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum StreamName {
-    /// Standard error.
-    Stderr,
-    /// Standard output.
-    Stdout,
-}
-
-impl StreamName {
-    /// Both streams.
-    pub const ALL: [Self; 2] = [Self::Stderr, Self::Stdout];
-
-    /// The stream's one spelling.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stderr => "stderr",
-            Self::Stdout => "stdout",
-        }
-    }
-}
-
-impl std::fmt::Display for StreamName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.as_str())
+closed_set! {
+    /// One of the two output streams of a process.
+    StreamName {
+        /// Standard error.
+        Stderr = "stderr",
+        /// Standard output.
+        Stdout = "stdout",
     }
 }

@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 ///
 /// A leading dash would read as an option and a leading dot as a hidden or parent directory wherever the name becomes
 /// an argument or a file name. Cloning is cheap: the text is shared.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct ServerId(Arc<str>);
+#[schemars(description = "The name of a server: letters, digits, `.`, `_` and `-`, not starting with `.` or `-`.")]
+#[schemars(extend("pattern" = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"))]
+pub struct ServerId(#[schemars(with = "String")] Arc<str>);
 
 /// Why a text is not a [`ServerId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,24 +91,10 @@ impl From<ServerId> for Arc<str> {
     }
 }
 
-impl JsonSchema for ServerId {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "ServerId".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "type": "string",
-            "description": "The name of a server: letters, digits, `.`, `_` and `-`, not starting with `.` or `-`.",
-            "pattern": "^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$",
-        })
-    }
-}
-
 /// The id of one run of the daemon: 16 lower-case hexadecimal digits, drawn at start.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct BootId(u64);
+pub struct BootId(#[schemars(with = "String")] u64);
 
 /// Why a text is not a [`BootId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -146,19 +134,6 @@ impl TryFrom<String> for BootId {
 impl From<BootId> for String {
     fn from(id: BootId) -> Self {
         id.to_string()
-    }
-}
-
-impl JsonSchema for BootId {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "BootId".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "type": "string",
-            "description": "The id of one run of the daemon: 16 lower-case hexadecimal digits, drawn at start.",
-        })
     }
 }
 

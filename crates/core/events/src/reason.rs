@@ -1,24 +1,19 @@
 //! The closed sets of reasons. Each value has one spelling, in kebab case, in JSON, logs, metrics and text.
 
-use std::fmt;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 /// Declares a closed set whose values have one text each, for serde, `Display` and labels alike.
+#[macro_export]
 macro_rules! closed_set {
     ($(#[$meta:meta])* $name:ident { $($(#[$value_meta:meta])* $value:ident = $text:literal,)+ }) => {
         $(#[$meta])*
-        #[derive(
-            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-        )]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
         pub enum $name {
             $($(#[$value_meta])* #[serde(rename = $text)] $value,)+
         }
 
         impl $name {
             /// Every value, in the order of declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$value),+];
+            pub const ALL: [Self; [$(Self::$value),+].len()] = [$(Self::$value),+];
 
             /// The value's one spelling.
             pub const fn as_str(self) -> &'static str {
@@ -26,8 +21,8 @@ macro_rules! closed_set {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())
             }
         }
@@ -182,7 +177,7 @@ mod tests {
     #[test]
     fn a_reason_has_one_spelling_in_json_and_in_text() {
         for reason in FailureReason::ALL {
-            let json = serde_json::to_string(reason).expect("serializes");
+            let json = serde_json::to_string(&reason).expect("serializes");
             assert_eq!(json, format!("\"{reason}\""));
         }
     }

@@ -7,9 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A Linux signal number from 1 to 64, shown and written as its name without `SIG`: `TERM`, `KILL`, `RTMIN+3`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-pub struct Signal(u8);
+#[schemars(description = "A signal by its name without `SIG`.")]
+#[schemars(extend("examples" = ["TERM", "INT", "QUIT", "KILL"]))]
+pub struct Signal(#[schemars(with = "String")] u8);
 
 /// A text or number that is not a [`Signal`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -106,20 +108,6 @@ impl TryFrom<String> for Signal {
 impl From<Signal> for String {
     fn from(signal: Signal) -> Self {
         signal.to_string()
-    }
-}
-
-impl JsonSchema for Signal {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Signal".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "type": "string",
-            "description": "A signal by its name without `SIG`.",
-            "examples": ["TERM", "INT", "QUIT", "KILL"],
-        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use llama_warden_events::{
     ArgumentList, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ServerCard,
-    ServerId, Signal, Timestamp, Uptime, Warning,
+    ServerId, Signal, Uptime, Warning,
 };
 
 use crate::{
@@ -137,18 +137,10 @@ impl Snapshot {
     }
 }
 
-/// The times of an event, for the history of phases.
-#[derive(Clone, Copy)]
-struct Moment {
-    at: Timestamp,
-    elapsed: Uptime,
-}
-
 impl ServerRecord {
     fn apply(&mut self, envelope: &Envelope) -> Fit {
-        let moment = Moment { at: envelope.at, elapsed: envelope.elapsed };
         if let Event::LaunchBegan { .. } = envelope.event {
-            return self.launch(envelope.incarnation, moment);
+            return self.launch(envelope);
         }
         if let Event::ServerFailed { reason: FailureReason::Refused, .. } = envelope.event {
             self.refuse(envelope.incarnation);
@@ -175,10 +167,10 @@ impl ServerRecord {
                     spawned: envelope.elapsed,
                 };
                 self.argv = argv.clone();
-                return self.spawn(process, moment);
+                return self.spawn(process, envelope);
             }
             Event::LoadProgressed { ratio } => match self.phase {
-                Phase::Starting => self.enter(Phase::Loading { progress: *ratio }, moment),
+                Phase::Starting => self.enter(Phase::Loading { progress: *ratio }, envelope),
                 Phase::Loading { .. } => self.phase = Phase::Loading { progress: *ratio },
                 _ => return self.late(),
             },
@@ -187,7 +179,7 @@ impl ServerRecord {
                     self.ready = Some(ReadyRecord { via: *via, startup_seconds: *startup_seconds });
                     self.counters.became_ready.count(*via);
                     self.ready_seconds.observe(*startup_seconds);
-                    self.enter(Phase::Ready { via: *via }, moment);
+                    self.enter(Phase::Ready { via: *via }, envelope);
                 }
                 _ => return self.late(),
             },
@@ -199,11 +191,11 @@ impl ServerRecord {
                 self.health = Some(HealthRecord { at: envelope.at, ok, latency_ms, failures });
             }
             Event::ReadyLost { .. } => match self.phase {
-                Phase::Ready { via } => self.enter(Phase::Unready { via }, moment),
+                Phase::Ready { via } => self.enter(Phase::Unready { via }, envelope),
                 _ => return self.late(),
             },
             Event::ReadyRegained => match self.phase {
-                Phase::Unready { via } => self.enter(Phase::Ready { via }, moment),
+                Phase::Unready { via } => self.enter(Phase::Ready { via }, envelope),
                 _ => return self.late(),
             },
             Event::ServerFailed { reason, detail, lines } => {
@@ -214,7 +206,7 @@ impl ServerRecord {
                     incarnation: self.incarnation,
                     lines: lines.clone(),
                 };
-                return self.fail(failure, moment);
+                return self.fail(failure, envelope);
             }
             Event::ServerWarned { warning, detail } => self.warn(*warning, detail.clone()),
             Event::HookCompleted { hook, outcome, .. } => {
@@ -233,7 +225,7 @@ impl ServerRecord {
                     grace_seconds: *grace_seconds,
                     forced: false,
                 });
-                self.enter(Phase::Stopping { reason: *reason, rung: None }, moment);
+                self.enter(Phase::Stopping { reason: *reason, rung: None }, envelope);
             }
             Event::StopEscalated { rung } => match &mut self.phase {
                 Phase::Stopping { rung: current, .. } => *current = Some(*rung),
@@ -248,7 +240,7 @@ impl ServerRecord {
                     stop.forced = true;
                 }
             }
-            Event::ServerExited { end, .. } => return self.exit(*end, moment),
+            Event::ServerExited { end, .. } => return self.exit(*end, envelope),
             Event::ServerStopped { stop_seconds, .. } => {
                 if self.stop.is_none() || self.process.is_some() {
                     return Anomalous;
@@ -261,10 +253,10 @@ impl ServerRecord {
                 }
                 let delay = Duration::try_from_secs_f64(*delay_seconds).unwrap_or_default();
                 let until = envelope.elapsed + delay;
-                self.enter(Phase::BackingOff { attempt: *attempt, until }, moment);
+                self.enter(Phase::BackingOff { attempt: *attempt, until }, envelope);
             }
             Event::RestartCancelled => match self.phase {
-                Phase::BackingOff { .. } => self.enter(self.phase_at_rest(), moment),
+                Phase::BackingOff { .. } => self.enter(self.phase_at_rest(), envelope),
                 _ => return Anomalous,
             },
             Event::RestartAbandoned { because, .. } => {
@@ -316,8 +308,8 @@ impl ServerRecord {
         }
     }
 
-    fn launch(&mut self, incarnation: Option<Incarnation>, moment: Moment) -> Fit {
-        let Some(incarnation) = incarnation.filter(|incarnation| *incarnation > self.incarnation) else {
+    fn launch(&mut self, envelope: &Envelope) -> Fit {
+        let Some(incarnation) = envelope.incarnation.filter(|incarnation| *incarnation > self.incarnation) else {
             return Anomalous;
         };
         if self.process.is_some() {
@@ -329,7 +321,7 @@ impl ServerRecord {
         }
         self.begin(incarnation);
         self.counters.launches += 1;
-        self.enter(Phase::Launching, moment);
+        self.enter(Phase::Launching, envelope);
         Fitted
     }
 
@@ -349,11 +341,11 @@ impl ServerRecord {
         self.dialect = None;
     }
 
-    fn spawn(&mut self, process: ProcessRecord, moment: Moment) -> Fit {
+    fn spawn(&mut self, process: ProcessRecord, envelope: &Envelope) -> Fit {
         match (self.phase, &self.process) {
             (Phase::Launching, None) => {
                 self.process = Some(process);
-                self.enter(Phase::Starting, moment);
+                self.enter(Phase::Starting, envelope);
             }
             // The stop came while the launch was being prepared: the process exists now and still has to be ended.
             (Phase::Stopping { .. }, None) => self.process = Some(process),
@@ -362,7 +354,7 @@ impl ServerRecord {
         Fitted
     }
 
-    fn fail(&mut self, failure: FailureRecord, moment: Moment) -> Fit {
+    fn fail(&mut self, failure: FailureRecord, envelope: &Envelope) -> Fit {
         if self.failure.is_some() || self.incarnation == Incarnation::default() {
             return Anomalous;
         }
@@ -373,7 +365,7 @@ impl ServerRecord {
         self.last_failure = Some(failure);
         // A running process is stopped next, and that stop sets the phase.
         if self.process.is_none() {
-            self.enter(Phase::Failed { reason }, moment);
+            self.enter(Phase::Failed { reason }, envelope);
         }
         Fitted
     }
@@ -391,7 +383,7 @@ impl ServerRecord {
         }
     }
 
-    fn exit(&mut self, end: ProcessEnd, moment: Moment) -> Fit {
+    fn exit(&mut self, end: ProcessEnd, envelope: &Envelope) -> Fit {
         if self.process.is_none() && !matches!(self.phase, Phase::Launching | Phase::Stopping { .. }) {
             return Anomalous;
         }
@@ -406,7 +398,7 @@ impl ServerRecord {
         self.process = None;
         self.health = None;
         self.last_end = Some(end);
-        self.enter(self.phase_at_rest(), moment);
+        self.enter(self.phase_at_rest(), envelope);
         Fitted
     }
 
@@ -419,10 +411,10 @@ impl ServerRecord {
         }
     }
 
-    fn enter(&mut self, phase: Phase, moment: Moment) {
+    fn enter(&mut self, phase: Phase, envelope: &Envelope) {
         self.phase = phase;
-        self.phase_since = moment.elapsed;
-        let change = PhaseChange { phase: phase.name(), at: moment.at, incarnation: self.incarnation };
+        self.phase_since = envelope.elapsed;
+        let change = PhaseChange { phase: phase.name(), at: envelope.at, incarnation: self.incarnation };
         let forgotten = (self.history.len() + 1).saturating_sub(Self::HISTORY);
         self.history = self.history[forgotten..].iter().copied().chain([change]).collect();
     }

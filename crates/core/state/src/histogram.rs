@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::Tally;
 
 /// Counts of observations by upper bound, in seconds.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Histogram {
     #[serde(skip)]
     bounds: &'static [f64],
@@ -26,7 +26,7 @@ impl Histogram {
 
     /// An empty histogram over ascending upper bounds.
     pub fn new(bounds: &'static [f64]) -> Self {
-        Self { bounds, buckets: Tally::default(), sum: 0.0, count: 0 }
+        Self { bounds, ..Self::default() }
     }
 
     /// Counts one value; one that is negative or not finite counts as zero.

@@ -1,16 +1,14 @@
 //! The phases of a server's life.
 
-use std::fmt;
-
-use llama_warden_events::{FailureReason, ProcessEnd, ReadyVia, Rung, StopReason, Uptime};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use llama_warden_events::{FailureReason, ProcessEnd, ReadyVia, Rung, StopReason, Uptime, closed_set};
+use serde::Serialize;
 
 /// The phase of a server, with the data of that phase.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]
 pub enum Phase {
     /// Configured, not launched in this run of the daemon.
+    #[default]
     Idle,
     /// The launch is being checked and prepared; there is no process yet.
     Launching,
@@ -57,72 +55,36 @@ pub enum Phase {
     },
 }
 
-/// The phases without their details: the `phase` label and the `phase` key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum PhaseName {
-    /// Configured, not launched in this run of the daemon.
-    Idle,
-    /// The launch is being checked and prepared; there is no process yet.
-    Launching,
-    /// The process runs and has shown no progress yet.
-    Starting,
-    /// The model is being loaded.
-    Loading,
-    /// It answers as ready.
-    Ready,
-    /// It was ready and no longer answers as ready.
-    Unready,
-    /// It is being stopped.
-    Stopping,
-    /// It waits for its next restart.
-    BackingOff,
-    /// It ended without a failure.
-    Exited,
-    /// It failed.
-    Failed,
+closed_set! {
+    /// The phases without their details: the `phase` label and the `phase` key.
+    PhaseName {
+        /// Configured, not launched in this run of the daemon.
+        Idle = "idle",
+        /// The launch is being checked and prepared; there is no process yet.
+        Launching = "launching",
+        /// The process runs and has shown no progress yet.
+        Starting = "starting",
+        /// The model is being loaded.
+        Loading = "loading",
+        /// It answers as ready.
+        Ready = "ready",
+        /// It was ready and no longer answers as ready.
+        Unready = "unready",
+        /// It is being stopped.
+        Stopping = "stopping",
+        /// It waits for its next restart.
+        BackingOff = "backing-off",
+        /// It ended without a failure.
+        Exited = "exited",
+        /// It failed.
+        Failed = "failed",
+    }
 }
 
 impl PhaseName {
-    /// Every phase.
-    pub const ALL: [Self; 10] = [
-        Self::Idle,
-        Self::Launching,
-        Self::Starting,
-        Self::Loading,
-        Self::Ready,
-        Self::Unready,
-        Self::Stopping,
-        Self::BackingOff,
-        Self::Exited,
-        Self::Failed,
-    ];
-
-    /// The phase's one spelling.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Launching => "launching",
-            Self::Starting => "starting",
-            Self::Loading => "loading",
-            Self::Ready => "ready",
-            Self::Unready => "unready",
-            Self::Stopping => "stopping",
-            Self::BackingOff => "backing-off",
-            Self::Exited => "exited",
-            Self::Failed => "failed",
-        }
-    }
-
     /// Whether no process runs and neither a launch nor a restart is under way.
     pub const fn is_settled_down(self) -> bool {
         matches!(self, Self::Idle | Self::Exited | Self::Failed)
-    }
-}
-
-impl fmt::Display for PhaseName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
     }
 }
 

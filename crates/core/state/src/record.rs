@@ -1,12 +1,11 @@
 //! The record of one server in the snapshot.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use llama_warden_events::{
     ArgumentList, FailureReason, HookOutcome, HookPoint, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia,
-    ServerCard, Signal, StopReason, Timestamp, Uptime, Warning,
+    ServerCard, Signal, StopReason, Timestamp, Uptime, Warning, closed_set,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Histogram, Phase, PhaseName, Tally};
 
 /// The record of one server. Fields of a launch are cleared when the next launch begins; totals stay.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ServerRecord {
     /// Its name, model, port and the like, as configured.
     pub card: Arc<ServerCard>,
@@ -78,30 +77,10 @@ impl ServerRecord {
     pub fn new(card: Arc<ServerCard>, now: Uptime) -> Self {
         Self {
             card,
-            phase: Phase::Idle,
             phase_since: now,
-            history: Box::default(),
-            incarnation: Incarnation::default(),
-            process: None,
-            ready: None,
-            health: None,
-            stop: None,
-            failure: None,
-            last_failure: None,
-            last_end: None,
-            restart_abandoned: None,
-            hooks: BTreeMap::new(),
-            warnings: Vec::new(),
-            notes: Arc::default(),
-            argv: ArgumentList::default(),
-            memory: None,
-            held: None,
-            detector: None,
-            dialect: None,
-            llama_version: None,
-            counters: Counters::default(),
             ready_seconds: Histogram::new(Histogram::READY_SECONDS),
             stop_seconds: Histogram::new(Histogram::STOP_SECONDS),
+            ..Self::default()
         }
     }
 
@@ -227,40 +206,18 @@ impl Counters {
     }
 }
 
-/// The outcome of a process, as the metrics count it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExitOutcome {
-    /// It was asked to end and did.
-    Stopped,
-    /// It was asked to end, and KILL was needed.
-    Killed,
-    /// It was ready and ended unasked with code 0.
-    Exited,
-    /// It was ready and ended unasked in another way.
-    Crashed,
-    /// It ended before it was ready.
-    Failed,
-}
-
-impl ExitOutcome {
-    /// Every outcome.
-    pub const ALL: [Self; 5] = [Self::Stopped, Self::Killed, Self::Exited, Self::Crashed, Self::Failed];
-
-    /// The outcome's label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::Killed => "killed",
-            Self::Exited => "exited",
-            Self::Crashed => "crashed",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-impl fmt::Display for ExitOutcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+closed_set! {
+    /// The outcome of a process, as the metrics count it.
+    ExitOutcome {
+        /// It was asked to end and did.
+        Stopped = "stopped",
+        /// It was asked to end, and KILL was needed.
+        Killed = "killed",
+        /// It was ready and ended unasked with code 0.
+        Exited = "exited",
+        /// It was ready and ended unasked in another way.
+        Crashed = "crashed",
+        /// It ended before it was ready.
+        Failed = "failed",
     }
 }

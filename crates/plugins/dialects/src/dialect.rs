@@ -6,13 +6,12 @@
 //!
 //! Invariants, established by `load`: no rule drops an option that protects a server; every example of a dialect holds.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use llama_warden_config::{FlagValue, Flags};
 use llama_warden_plugin_files::PluginInfo;
 
-use crate::file::{DialectExample, DialectRule, OptionName, OptionRules};
+use crate::file::{DialectFile, DialectRule};
 use crate::flag_value;
 use crate::help::{OptionList, ValueKind};
 
@@ -28,10 +27,7 @@ pub struct Dialect {
 #[derive(Debug)]
 pub(crate) struct Body {
     pub(crate) about: PluginInfo,
-    pub(crate) known: BTreeSet<OptionName>,
-    pub(crate) synonyms: Vec<Vec<OptionName>>,
-    pub(crate) options: Vec<OptionRules>,
-    pub(crate) examples: Vec<DialectExample>,
+    pub(crate) file: DialectFile,
     /// Asked for everything that this dialect says nothing about.
     pub(crate) fallback: Option<Dialect>,
 }
@@ -46,12 +42,12 @@ pub(crate) struct Attributed<'a, T> {
 impl Dialect {
     /// The number of its own rules, without those of its fallback.
     pub fn rule_count(&self) -> usize {
-        self.body.options.iter().map(|option| option.rules.len()).sum()
+        self.body.file.option.iter().map(|option| option.rules.len()).sum()
     }
 
     /// The number of its examples.
     pub fn example_count(&self) -> usize {
-        self.body.examples.len()
+        self.body.file.example.len()
     }
 
     /// The first rule for `option` with `value` whose conditions hold for a build that lists `listed`, among `flags`.
@@ -78,7 +74,8 @@ impl Dialect {
         // Groups of two files may share one name only, so that each name found is looked up in turn.
         loop {
             for dialect in self.layers() {
-                let groups = dialect.body.synonyms.iter().filter(|group| group.iter().any(|known| known.0 == name));
+                let groups =
+                    dialect.body.file.synonyms.iter().filter(|group| group.iter().any(|known| known.0 == name));
                 for other in groups.flatten().map(|other| other.0.as_str()) {
                     if other != option && found.iter().all(|known| known.item != other) {
                         found.push(dialect.attribute(other));
@@ -99,8 +96,8 @@ impl Dialect {
     /// Every option that some build has.
     pub(crate) fn known_names(&self) -> impl Iterator<Item = &str> {
         let names = self.layers().flat_map(|dialect| {
-            let Body { known, synonyms, options, .. } = &*dialect.body;
-            known.iter().chain(synonyms.iter().flatten()).chain(options.iter().map(|rules| &rules.name))
+            let DialectFile { known, synonyms, option, .. } = &dialect.body.file;
+            known.iter().chain(synonyms.iter().flatten()).chain(option.iter().map(|rules| &rules.name))
         });
         names.map(|name| name.0.as_str())
     }
@@ -112,7 +109,7 @@ impl Dialect {
 
     fn rules(&self, option: &str) -> impl Iterator<Item = Attributed<'_, &DialectRule>> {
         self.layers().flat_map(move |dialect| {
-            let options = dialect.body.options.iter().filter(move |rules| rules.name.0 == option);
+            let options = dialect.body.file.option.iter().filter(move |rules| rules.name.0 == option);
             options.flat_map(|rules| &rules.rules).map(|rule| dialect.attribute(rule))
         })
     }

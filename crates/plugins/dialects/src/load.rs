@@ -44,21 +44,13 @@ impl PluginFile for Dialect {
             check_rules(&source, option)?;
         }
         let about = PluginInfo {
-            name: file.name.into_inner(),
-            description: file.description,
+            name: file.name.as_ref().clone(),
+            description: file.description.clone(),
             origin: origin.clone(),
             fit,
             text: text.clone(),
         };
-        let body = Body {
-            about,
-            known: file.known,
-            synonyms: file.synonyms,
-            options: file.option,
-            examples: file.example,
-            fallback: base.cloned(),
-        };
-        let dialect = Self { body: Arc::new(body) };
+        let dialect = Self { body: Arc::new(Body { about, file, fallback: base.cloned() }) };
         // A test checks the examples of the built-in dialect, so that no start of the daemon spends time on them.
         if origin != &Origin::BuiltIn {
             check_examples(&dialect, &source)?;
@@ -92,7 +84,7 @@ fn check_rules(source: &PluginSource<'_>, option: &OptionRules) -> Result<(), Fi
 
 /// Checks that each example of `dialect` is translated as it claims.
 pub(crate) fn check_examples(dialect: &Dialect, source: &PluginSource<'_>) -> Result<(), FileError> {
-    for example in &dialect.body.examples {
+    for example in &dialect.body.file.example {
         let expected = example.spell.as_ref();
         let message = match spell_example(dialect, example) {
             Ok(spelled) if spelled == *expected => continue,

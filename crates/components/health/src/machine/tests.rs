@@ -41,8 +41,8 @@ fn run_checks(machine: &mut HealthMachine, letters: &str) -> Vec<Event> {
     let mut events = Vec::new();
     for letter in letters.chars() {
         let Some(now) = machine.next_deadline() else { return events };
-        machine.begin_look(now).expect("due");
-        events.extend(machine.finish_look(observation(letter), now));
+        machine.begin_check(now).expect("due");
+        events.extend(machine.finish_check(observation(letter), now));
     }
     events
 }
@@ -134,13 +134,13 @@ fn looks_come_once_per_interval_one_at_a_time_and_the_first_one_is_spread() {
         assert_eq!(machine.next_deadline(), Some(at(first)), "{spread}");
     }
     let mut machine = HealthMachine::new(spec(), HealthState::Ready, at(100), 0.5);
-    assert_eq!(machine.begin_look(at(104)), None, "too early");
-    assert!(machine.begin_look(at(105)).is_some());
-    assert_eq!((machine.next_deadline(), machine.begin_look(at(200))), (None, None), "one is under way");
-    machine.finish_look(observation('s'), at(107));
+    assert_eq!(machine.begin_check(at(104)), None, "too early");
+    assert!(machine.begin_check(at(105)).is_some());
+    assert_eq!((machine.next_deadline(), machine.begin_check(at(200))), (None, None), "one is under way");
+    machine.finish_check(observation('s'), at(107));
     assert_eq!(machine.next_deadline(), Some(at(115)), "a slow answer does not move the beat");
-    machine.begin_look(at(115)).expect("due");
-    machine.finish_look(observation('s'), at(140));
+    machine.begin_check(at(115)).expect("due");
+    machine.finish_check(observation('s'), at(140));
     assert_eq!(machine.next_deadline(), Some(at(140)), "what was missed is not made up for");
 }
 
@@ -159,8 +159,8 @@ fn servers_that_became_ready_apart_are_looked_at_together() {
 fn a_look_that_begins_late_delays_no_later_one() {
     let mut machine = HealthMachine::new(spec(), HealthState::Ready, at(100), 0.0);
     let late = Uptime::new(Duration::from_millis(100_490));
-    machine.begin_look(late).expect("due");
-    machine.finish_look(observation('w'), late);
+    machine.begin_check(late).expect("due");
+    machine.finish_check(observation('w'), late);
     assert_eq!(machine.next_deadline(), Some(at(110)));
 }
 
@@ -170,8 +170,8 @@ fn the_processor_time_of_a_failed_look_is_what_the_next_one_compares_with() {
     let mut seen = Vec::new();
     for (letter, ticks) in [('s', 7), ('b', 9), ('w', 11), ('s', 12), ('n', 13), ('w', 14)] {
         let now = machine.next_deadline().expect("more to see");
-        seen.push(machine.begin_look(now).expect("due").cpu.map(|cpu| cpu.ticks));
-        machine.finish_look(CheckReport { cpu: Some(cpu(ticks)), ..observation(letter) }, now);
+        seen.push(machine.begin_check(now).expect("due").cpu.map(|cpu| cpu.ticks));
+        machine.finish_check(CheckReport { cpu: Some(cpu(ticks)), ..observation(letter) }, now);
     }
     assert_eq!(seen, [None, Some(7), Some(9), None, Some(12), None]);
 }
@@ -183,10 +183,10 @@ fn token_requests(inference: Option<u64>, letters: &str) -> Vec<u64> {
     let mut asked = Vec::new();
     for letter in letters.chars() {
         let Some(now) = machine.next_deadline() else { break };
-        if machine.begin_look(now).expect("due").inference.is_some() {
+        if machine.begin_check(now).expect("due").inference.is_some() {
             asked.push(now.as_duration().as_secs());
         }
-        machine.finish_look(observation(letter), now);
+        machine.finish_check(observation(letter), now);
     }
     asked
 }
@@ -204,9 +204,9 @@ fn a_token_is_asked_for_as_often_as_the_user_says_and_at_every_look_once_one_hun
 fn what_the_last_request_for_a_token_saw_is_remembered() {
     let spec = HealthSpec { inference: Some(Duration::ZERO), ..spec() };
     let mut machine = HealthMachine::new(spec, HealthState::Ready, at(0), 0.0);
-    machine.begin_look(at(0)).expect("due");
-    machine.finish_look(CheckReport { cpu: Some(cpu(5)), tokens: Some(9), ..observation('h') }, at(1));
-    let look = machine.begin_look(at(10)).expect("due");
+    machine.begin_check(at(0)).expect("due");
+    machine.finish_check(CheckReport { cpu: Some(cpu(5)), tokens: Some(9), ..observation('h') }, at(1));
+    let look = machine.begin_check(at(10)).expect("due");
     assert_eq!(look.inference, Some(Inference { cpu: Some(cpu(5)), tokens: Some(9) }));
 }
 
@@ -214,9 +214,9 @@ fn what_the_last_request_for_a_token_saw_is_remembered() {
 fn changed_terms_take_effect_at_once() {
     let slow = HealthSpec { interval: Duration::from_secs(3600), ..spec() };
     let mut machine = HealthMachine::new(slow, HealthState::Ready, at(0), 1.0);
-    machine.change_terms(HealthSpec { inference: Some(Duration::from_secs(5)), ..spec() }, at(100));
+    machine.change_settings(HealthSpec { inference: Some(Duration::from_secs(5)), ..spec() }, at(100));
     assert_eq!(machine.next_deadline(), Some(at(110)));
-    assert!(machine.begin_look(at(110)).expect("due").inference.is_some());
+    assert!(machine.begin_check(at(110)).expect("due").inference.is_some());
 }
 
 proptest! {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use llama_warden_bus::EventDraft;
+use llama_warden_bus::{BusClosed, EventDraft};
 use llama_warden_component_kit::{RunningComponent, TestBus, card};
 use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HealthSpec, HostEnvironment, ServerSpec};
 use llama_warden_events::{Event, Incarnation, ReadyVia, ServerId};
-use llama_warden_health::{Health, HealthError};
+use llama_warden_health::Health;
 use tokio::sync::watch;
 
 use super::fake::FakeProcess;
@@ -32,7 +32,7 @@ pub fn spec(id: &ServerId, health: HealthSpec) -> ServerSpec {
 pub struct HealthFixture {
     pub bus: TestBus,
     pub fleet: watch::Sender<Fleet>,
-    running: Option<RunningComponent<HealthError>>,
+    running: Option<RunningComponent<BusClosed>>,
 }
 
 impl HealthFixture {

@@ -3,17 +3,17 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use llama_warden_bus::EventDraft;
+use llama_warden_bus::{BusClosed, EventDraft};
 use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, card, server};
 use llama_warden_config::{ConfigSource, Configuration, Environment, Fleet, HostEnvironment};
 use llama_warden_events::{Event, HookOutcome, HookPoint, Incarnation, ProcessEnd, ReadyVia};
-use llama_warden_hooks::{Hooks, HooksError};
+use llama_warden_hooks::Hooks;
 use rustix::process::{Pid, test_kill_process};
 use tokio::sync::watch;
 
 pub struct HooksFixture {
     pub bus: TestBus,
-    pub running: RunningComponent<HooksError>,
+    pub running: RunningComponent<BusClosed>,
     fleet: watch::Sender<Fleet>,
 }
 

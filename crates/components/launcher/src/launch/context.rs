@@ -85,7 +85,6 @@ pub(crate) struct Launch {
 #[derive(Debug)]
 pub(crate) struct EndedLaunch {
     pub(crate) server: ServerId,
-    pub(crate) incarnation: Incarnation,
     pub(crate) last: EventDraft,
 }
 
@@ -102,7 +101,7 @@ impl Launch {
     /// Ends the launch with its last event.
     pub(crate) fn end(self, last: Event) -> EndedLaunch {
         let last = self.reporter.draft(last);
-        EndedLaunch { server: self.reporter.server, incarnation: self.reporter.incarnation, last }
+        EndedLaunch { server: self.reporter.server, last }
     }
 
     /// Ends the launch because the bus is closed. Its process, if there is one, is killed when it is dropped.

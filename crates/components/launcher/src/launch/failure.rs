@@ -75,7 +75,7 @@ impl std::error::Error for LaunchFailure {}
 mod tests {
     use super::*;
 
-    /// S7.
+    /// Fault S7.
     #[test]
     fn what_the_daemon_lacks_passes_and_is_no_fault_of_the_server() {
         for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EAGAIN] {

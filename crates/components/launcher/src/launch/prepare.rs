@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_bus::{BusClosed, EventDraft};
-use llama_warden_config::ServerSpec;
 use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, build_command_line, is_secret_variable};
 use llama_warden_events::{Event, FailureReason, Warning};
 use llama_warden_plugin_files::{PluginFile as _, ReloadChanges};
 use llama_warden_support::{blocking, find_program};
 use tokio::time::Instant;
 
-use super::context::{LaunchReporter, LaunchResources, NotStarted};
+use super::context::{Launch, NotStarted};
 use super::failure::LaunchFailure;
 use super::preflight;
 use crate::output::redactor::Redactor;
@@ -35,100 +34,92 @@ pub(crate) struct PreparedLaunch {
     pub(crate) redactor: Redactor,
 }
 
-/// Prepares the launch of `server`, and publishes what it finds out.
-pub(crate) async fn prepare(
-    server: &Arc<ServerSpec>,
-    tag: &LaunchTag,
-    resources: &LaunchResources,
-    reporter: &LaunchReporter,
-) -> Result<PreparedLaunch, NotStarted> {
-    let policy = EnvironmentPolicy { pass: &server.env_pass, set: &server.env };
-    let environment = child_environment(resources.environment.iter().cloned(), policy, Some(tag))
-        .map_err(|error| LaunchFailure::new(FailureReason::BadArgument, format!("`env-pass`: {error}")))?;
-    let search_path = environment.get(OsStr::new("PATH"));
-    let program = find_program(&server.binary, search_path.map(AsRef::as_ref)).map_err(|error| {
-        let detail = format!("{error}; set `binary`, or install llama-server");
-        LaunchFailure::new(FailureReason::BinaryNotFound, detail)
-    })?;
-    let keys = match run_preflight(server, &program).await {
-        Err(failure) if failure.reason == FailureReason::PortInUse => {
-            kill_port_holders(server, resources).await;
-            run_preflight(server, &program).await?
+impl Launch {
+    /// Prepares the launch, and publishes what it finds out.
+    pub(crate) async fn prepare(&self) -> Result<PreparedLaunch, NotStarted> {
+        let Self { server, resources, reporter, .. } = self;
+        let policy = EnvironmentPolicy { pass: &server.env_pass, set: &server.env };
+        let environment = child_environment(resources.environment.iter().cloned(), policy, Some(&self.tag()))
+            .map_err(|error| LaunchFailure::new(FailureReason::BadArgument, format!("`env-pass`: {error}")))?;
+        let search_path = environment.get(OsStr::new("PATH"));
+        let program = find_program(&server.binary, search_path.map(AsRef::as_ref)).map_err(|error| {
+            let detail = format!("{error}; set `binary`, or install llama-server");
+            LaunchFailure::new(FailureReason::BinaryNotFound, detail)
+        })?;
+        let keys = match self.run_preflight(&program).await {
+            Err(failure) if failure.reason == FailureReason::PortInUse => {
+                self.kill_port_holders().await;
+                self.run_preflight(&program).await?
+            }
+            checked => checked?,
+        };
+        let profile = self.identify(&program, &environment).await?;
+        let dialect = self.choose_dialect(&profile).await?;
+        let mut line = build_command_line(server, &profile, &dialect)?;
+        let notes = resources.notes.intern(std::mem::take(&mut line.notes));
+        if !notes.is_empty() {
+            reporter.publish(Event::OptionsTranslated { notes }).await?;
         }
-        checked => checked?,
-    };
-    let profile = identify(&program, &environment, resources, reporter).await?;
-    let dialect = choose_dialect(&profile, resources, reporter).await?;
-    let mut line = build_command_line(server, &profile, &dialect)?;
-    let notes = resources.notes.intern(std::mem::take(&mut line.notes));
-    if !notes.is_empty() {
-        reporter.publish(Event::OptionsTranslated { notes }).await?;
-    }
-    for detail in line.warnings.iter().cloned() {
-        reporter.publish(Event::ServerWarned { warning: Warning::OptionDropped, detail }).await?;
-    }
-    // A server may print its command line, the keys of its key file, or its environment.
-    let variables = environment.iter().filter(|(name, _)| is_secret_variable(&name.to_string_lossy()));
-    let variables = variables.map(|(_, value)| value.to_string_lossy().into_owned());
-    let redactor = Redactor::new(line.secrets().into_iter().chain(keys).chain(variables));
-    Ok(PreparedLaunch { line, environment, redactor })
-}
-
-/// Kills processes of earlier launches of this server: one that could not be killed in time may hold the port. Processes of
-/// strangers carry no tag of this server and are not touched.
-async fn kill_port_holders(server: &ServerSpec, resources: &LaunchResources) {
-    let tag = Some(LaunchTag::of_server(&resources.boot, &server.id));
-    let selector = ProcessSelector { tag, ..ProcessSelector::default() };
-    let Sweep { killed, survivors: left } = sweep(&selector, Instant::now() + RELEASE_TIMEOUT).await;
-    if killed > 0 || !left.is_empty() {
-        tracing::warn!(server = %server.id, killed, ?left, "processes of an earlier launch still had its port");
-    }
-}
-
-/// Checks files and addresses off the runtime's thread; returns the keys of the key file.
-async fn run_preflight(server: &Arc<ServerSpec>, program: &Path) -> Result<Vec<String>, LaunchFailure> {
-    let (server, program) = (Arc::clone(server), program.to_owned());
-    let checked = blocking(move || preflight::check(&server, &program)).await;
-    checked.unwrap_or_else(|error| Err(LaunchFailure::new(FailureReason::Unknown, format!("the preflight: {error}"))))
-}
-
-/// The profile of the executable. One that cannot be identified gets its options as they are written, with a warning.
-async fn identify(
-    program: &Path,
-    environment: &ChildEnvironment,
-    resources: &LaunchResources,
-    reporter: &LaunchReporter,
-) -> Result<Arc<BinaryProfile>, BusClosed> {
-    // Other launches may wait for the same answer: this launch's sweep must not kill the process that gives it.
-    let mut untagged = environment.clone();
-    untagged.remove(OsStr::new(LAUNCH_TAG_VARIABLE));
-    let profile = match resources.binaries.identify(&resources.spawner, program, &untagged).await {
-        Ok(profile) => profile,
-        Err(error) => {
-            let detail = format!("{error}; its options are passed as they are written");
-            reporter.publish(Event::ServerWarned { warning: Warning::BinaryUnreadable, detail }).await?;
-            Arc::new(BinaryProfile::unknown(program.to_owned()))
+        for detail in line.warnings.iter().cloned() {
+            reporter.publish(Event::ServerWarned { warning: Warning::OptionDropped, detail }).await?;
         }
-    };
-    reporter.publish(Event::BinaryIdentified(Arc::clone(&profile.identity))).await?;
-    Ok(profile)
-}
-
-/// Reloads the dialects and chooses the one for a build.
-async fn choose_dialect(
-    profile: &BinaryProfile,
-    resources: &LaunchResources,
-    reporter: &LaunchReporter,
-) -> Result<Dialect, NotStarted> {
-    let (dialects, changes) = resources.dialects.reload().await;
-    if let Some(ReloadChanges { loaded, removed, refused }) = changes {
-        let reloaded =
-            Event::DialectsReloaded { dialects: loaded.into(), removed: removed.into(), refused: refused.into() };
-        reporter.events.publish(EventDraft::daemon(reloaded).because(reporter.cause)).await?;
+        // A server may print its command line, the keys of its key file, or its environment.
+        let variables = environment.iter().filter(|(name, _)| is_secret_variable(&name.to_string_lossy()));
+        let variables = variables.map(|(_, value)| value.to_string_lossy().into_owned());
+        let redactor = Redactor::new(line.secrets().into_iter().chain(keys).chain(variables));
+        Ok(PreparedLaunch { line, environment, redactor })
     }
-    let choice = llama_warden_dialects::choose_dialect(&dialects, profile)
-        .ok_or_else(|| LaunchFailure::new(FailureReason::Unknown, "no flag dialect is loaded"))?;
-    let chosen = Event::DialectChosen { dialect: choice.file.name().into(), because: choice.because };
-    reporter.publish(chosen).await?;
-    Ok(choice.file)
+
+    /// Kills processes of earlier launches of this server: one that could not be killed in time may hold the port. Processes of
+    /// strangers carry no tag of this server and are not touched.
+    async fn kill_port_holders(&self) {
+        let tag = Some(LaunchTag::of_server(&self.resources.boot, &self.server.id));
+        let selector = ProcessSelector { tag, ..ProcessSelector::default() };
+        let Sweep { killed, survivors: left } = sweep(&selector, Instant::now() + RELEASE_TIMEOUT).await;
+        if killed > 0 || !left.is_empty() {
+            tracing::warn!(server = %self.server.id, killed, ?left, "processes of an earlier launch still had its port");
+        }
+    }
+
+    /// Checks files and addresses off the runtime's thread; returns the keys of the key file.
+    async fn run_preflight(&self, program: &Path) -> Result<Vec<String>, LaunchFailure> {
+        let (server, program) = (Arc::clone(&self.server), program.to_owned());
+        let checked = blocking(move || preflight::check(&server, &program)).await;
+        checked
+            .unwrap_or_else(|error| Err(LaunchFailure::new(FailureReason::Unknown, format!("the preflight: {error}"))))
+    }
+
+    /// The profile of the executable. One that cannot be identified gets its options as they are written, with a warning.
+    async fn identify(&self, program: &Path, environment: &ChildEnvironment) -> Result<Arc<BinaryProfile>, BusClosed> {
+        let Self { resources, reporter, .. } = self;
+        // Other launches may wait for the same answer: this launch's sweep must not kill the process that gives it.
+        let mut untagged = environment.clone();
+        untagged.remove(OsStr::new(LAUNCH_TAG_VARIABLE));
+        let profile = match resources.binaries.identify(&resources.spawner, program, &untagged).await {
+            Ok(profile) => profile,
+            Err(error) => {
+                let detail = format!("{error}; its options are passed as they are written");
+                reporter.publish(Event::ServerWarned { warning: Warning::BinaryUnreadable, detail }).await?;
+                Arc::new(BinaryProfile::unknown(program.to_owned()))
+            }
+        };
+        reporter.publish(Event::BinaryIdentified(Arc::clone(&profile.identity))).await?;
+        Ok(profile)
+    }
+
+    /// Reloads the dialects and chooses the one for a build.
+    async fn choose_dialect(&self, profile: &BinaryProfile) -> Result<Dialect, NotStarted> {
+        let reporter = &self.reporter;
+        let (dialects, changes) = self.resources.dialects.reload().await;
+        if let Some(ReloadChanges { loaded, removed, refused }) = changes {
+            let reloaded =
+                Event::DialectsReloaded { dialects: loaded.into(), removed: removed.into(), refused: refused.into() };
+            reporter.events.publish(EventDraft::daemon(reloaded).because(reporter.cause)).await?;
+        }
+        let choice = llama_warden_dialects::choose_dialect(&dialects, profile)
+            .ok_or_else(|| LaunchFailure::new(FailureReason::Unknown, "no flag dialect is loaded"))?;
+        let chosen = Event::DialectChosen { dialect: choice.file.name().into(), because: choice.because };
+        reporter.publish(chosen).await?;
+        Ok(choice.file)
+    }
 }

@@ -30,7 +30,7 @@ use crate::output::pipes::{OutputPipe, ReadCancel, ServerOutput};
 use crate::output::redactor::Redactor;
 use crate::process::child_process::ChildProcess;
 use crate::process::launch_tag::LaunchTag;
-use crate::process::sweep::{ProcessSelector, Survivor};
+use crate::process::sweep::{ProcessSelector, Survivor, Sweep};
 use crate::process::{listener, server_address};
 
 /// Time for the pipes to end after the sweep. A process that the sweep could not find may hold them open.
@@ -50,13 +50,6 @@ pub(crate) struct OutputPipes {
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     pub(crate) redactor: Redactor,
-}
-
-/// The end of a process, and how many of its descendants were killed or survived.
-pub(crate) struct FinishedProcess {
-    pub(crate) end: ProcessEnd,
-    pub(crate) swept: u32,
-    pub(crate) survivors: Vec<Survivor>,
 }
 
 /// The task that reads the output, and the means to end it early.
@@ -160,7 +153,7 @@ impl RunningServer {
         if result.is_err() {
             return launch.end_unheard();
         }
-        let FinishedProcess { end, swept, survivors } = sweep_and_reap(process, launch.selector(), Some(reader)).await;
+        let (end, Sweep { killed: swept, survivors }) = sweep_and_reap(process, launch.selector(), Some(reader)).await;
         if !survivors.is_empty() {
             let detail = format!("{} outlived the server and cannot be killed", listed(&survivors));
             let warned = Event::ServerWarned { warning: Warning::DescendantLeft, detail };
@@ -203,7 +196,7 @@ pub(crate) async fn sweep_and_reap(
     process: ChildProcess,
     selector: ProcessSelector,
     reader: Option<ReaderTask>,
-) -> FinishedProcess {
+) -> (ProcessEnd, Sweep) {
     if let Err(error) = process.exited().await {
         tracing::error!(pid = process.pid(), %error, "an exit cannot be awaited");
     }
@@ -215,7 +208,7 @@ pub(crate) async fn sweep_and_reap(
         // An error is a panic of the reader, which the panic hook has logged.
         let _ = reading.await;
     }
-    FinishedProcess { end: process.reap(), swept: sweep.killed, survivors: sweep.survivors }
+    (process.reap(), sweep)
 }
 
 /// Kills a process, and logs if that fails.

@@ -14,8 +14,7 @@ use tokio::time::Instant;
 use super::context::{EndedLaunch, Launch, NotStarted, SWEEP_TIMEOUT};
 use super::failure::LaunchFailure;
 use super::orders::{LaunchInbox, LaunchOrder};
-use super::pre_start;
-use super::prepare::{PreparedLaunch, prepare};
+use super::prepare::PreparedLaunch;
 use super::running::{OutputPipes, RunningServer, kill, listed, sweep_and_reap};
 use crate::output::pipes::read_bounded;
 use crate::process::child_process::ChildProcess;
@@ -73,14 +72,12 @@ impl Launch {
             let detail = format!("server {conflict} listens on the same port; give this server another `port`");
             return Err(LaunchFailure::new(FailureReason::PortInUse, detail).into());
         }
-        let tag = self.tag();
-        let (server, resources, reporter) = (&self.server, &self.resources, &self.reporter);
         let prepared = async {
             // Before the checks, because the command may make what they check: fetch the model, mount its disk.
             if let Some(ended) = pre_start {
-                pre_start::run(&resources.commands, reporter, ended).await?;
+                self.run_pre_start(ended).await?;
             }
-            prepare(server, &tag, resources, reporter).await
+            self.prepare().await
         };
         let prepared = tokio::select! {
             prepared = prepared => prepared?,
@@ -117,8 +114,8 @@ impl Launch {
                 signal = called_off(&self.inbox) => {
                     // Not delivered as it is: the shim may handle it differently from the program that it was meant for.
                     kill(&process);
-                    let swept = sweep_and_reap(process, self.selector(), None).await.swept;
-                    return Err(called_off_by(signal, swept));
+                    let (_, sweep) = sweep_and_reap(process, self.selector(), None).await;
+                    return Err(called_off_by(signal, sweep.killed));
                 }
             };
             if let Err(error) = confirmed {

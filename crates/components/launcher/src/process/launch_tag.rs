@@ -27,8 +27,14 @@ impl LaunchTag {
         Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/{server}/"))
     }
 
+    /// Whether a process was started with this tag. `false` if its environment cannot be read: a process of ours runs as our own
+    /// user. The process may end before this returns: callers hold a handle of it, or have not reaped it.
+    pub(crate) fn is_of(&self, pid: u32) -> bool {
+        llama_warden_procfs::environment(pid).split(|byte| *byte == 0).any(|entry| self.matches(entry))
+    }
+
     /// Whether an entry of `/proc/PID/environ` is this tag, or one that this tag is a prefix of.
-    pub(crate) fn matches(&self, entry: &[u8]) -> bool {
+    fn matches(&self, entry: &[u8]) -> bool {
         let own = self.0.as_bytes();
         if own.ends_with(b"/") { entry.starts_with(own) } else { entry == own }
     }
@@ -44,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_marker_stands_for_a_launch_or_a_whole_run() {
+    fn a_tag_stands_for_a_launch_or_a_whole_run() {
         let server = ServerId::new("qwen3").expect("valid");
         let tag = LaunchTag::new(&BootId::from_random(0xabc), &server, Incarnation::new(2));
         let run = LaunchTag::of_run("0000000000000abc");

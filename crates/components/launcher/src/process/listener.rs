@@ -9,7 +9,6 @@ use llama_warden_events::ListenerOwner;
 use llama_warden_procfs::{ProcessStat, SocketAddress, listening_inodes, process_ids, program_name, socket_inodes};
 
 use super::launch_tag::LaunchTag;
-use super::proc;
 
 /// The owner of the sockets that listen on any of `addresses`: the launch whose leader is `leader`, another process, or none.
 ///
@@ -67,7 +66,7 @@ pub(crate) fn describe_owner(address: &SocketAddress) -> Option<String> {
 
 /// Whether a process is in the leader's group, or has left it and carries the tag.
 fn belongs(pid: u32, leader: u32, tag: &LaunchTag) -> bool {
-    ProcessStat::of(pid).is_some_and(|stat| stat.group == leader) || proc::has_tag(pid, tag)
+    ProcessStat::of(pid).is_some_and(|stat| stat.group == leader) || tag.is_of(pid)
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ pub(crate) mod launch_tag;
 pub(crate) mod leftovers;
 pub(crate) mod listener;
 pub(crate) mod lock;
-mod proc;
 mod process_handle;
 pub(crate) mod reaper;
 pub(crate) mod server_address;

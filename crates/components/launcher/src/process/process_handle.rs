@@ -136,7 +136,7 @@ mod tests {
         Command::new("/bin/sleep").arg("60").spawn().expect("spawns")
     }
 
-    /// S17.
+    /// Fault S17: a kernel or sandbox without pidfds.
     #[tokio::test]
     async fn a_process_is_killed_and_its_end_is_seen_in_either_way() {
         for pin in [ProcessHandle::by_descriptor, ProcessHandle::by_polling] {

@@ -15,7 +15,6 @@ use tokio::time::{Instant, timeout_at};
 
 use super::launch_tag::LaunchTag;
 use super::lock::InstanceLock;
-use super::proc;
 use super::process_handle::ProcessHandle;
 
 /// Selects the processes of a launch, whatever their parent is: those with any of these traits.
@@ -132,7 +131,7 @@ impl ProcessSelector {
     /// Whether a process is in the group or carries the tag.
     fn matches(&self, pid: u32) -> bool {
         let of_group = self.group.is_some() && ProcessStat::of(pid).map(|stat| stat.group) == self.group;
-        of_group || self.tag.as_ref().is_some_and(|tag| proc::has_tag(pid, tag))
+        of_group || self.tag.as_ref().is_some_and(|tag| tag.is_of(pid))
     }
 }
 

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use llama_warden_events::{Event, FailureReason, ProcessEnd, Signal};
 
-use crate::Promise;
-use crate::bench::{Bench, boot, exists, id, on_runtime, read_pid, runs, zombie_children};
+use crate::TestCase;
+use crate::fixture::{LauncherFixture, boot, exists, id, on_runtime, read_pid, runs, zombie_children};
 
-pub const PROMISES: &[Promise] = &[
+pub const TESTS: &[TestCase] = &[
     ("a_grandchild_that_holds_the_pipe_is_swept", grandchild),
     ("a_grandchild_that_ignores_term_is_killed_before_the_exit_is_heard", stubborn),
     ("a_chatty_grandchild_does_not_hold_up_the_exit", chatty),
@@ -31,22 +31,22 @@ pub const PROMISES: &[Promise] = &[
 /// Launches a body that writes a grandchild's id into `$F`; the grandchild must be gone when the exit is published.
 fn sweep(body: &'static str, signal: Option<Signal>) {
     on_runtime(async move {
-        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
-        let file = bench.path("grandchild");
-        let server = bench.server("a", &format!("F='{}'; {body}", file.display()));
-        bench.configure([server]).await;
-        let leader = bench.launch(1).await;
-        bench.printed("up").await;
+        let mut fixture = LauncherFixture::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let file = fixture.path("grandchild");
+        let server = fixture.server("a", &format!("F='{}'; {body}", file.display()));
+        fixture.configure([server]).await;
+        let leader = fixture.launch(1).await;
+        fixture.printed("up").await;
         let start = Instant::now();
         if let Some(signal) = signal {
-            bench.signal(1, signal).await.expect("accepted");
+            fixture.signal(1, signal).await.expect("accepted");
         }
-        let (_, swept) = bench.exited().await;
+        let (_, swept) = fixture.exited().await;
         assert!(start.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
         assert!(swept >= 1, "nothing was swept");
         assert!(!runs(read_pid(&file)) && !exists(leader));
         assert_eq!(zombie_children(), [0; 0]);
-        bench.end().await;
+        fixture.end().await;
     });
 }
 
@@ -69,19 +69,19 @@ fn escaped() {
     sweep("(setsid sh -c 'echo $$ > '$F'; echo up; sleep 60' &); until [ -s $F ]; do sleep 0.01; done; exit 0", None);
 }
 
-/// C28.
+/// Fault C28: a descendant that left its group and cleared its environment is found by the lock, and killed.
 fn unmarked() {
     on_runtime(async {
         let state_dir = tempfile::tempdir().expect("tempdir");
-        let mut bench = Bench::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.path().to_owned())).await;
-        let file = bench.path("grandchild");
+        let mut fixture = LauncherFixture::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.path().to_owned())).await;
+        let file = fixture.path("grandchild");
         let body = format!("F='{}'; {UNMARKED}; exit 2", file.display());
-        let server = bench.server("a", &body);
-        bench.configure([server]).await;
-        bench.launch(1).await;
-        assert_eq!(bench.exited().await, (ProcessEnd::Exited { code: 2 }, 1));
+        let server = fixture.server("a", &body);
+        fixture.configure([server]).await;
+        fixture.launch(1).await;
+        assert_eq!(fixture.exited().await, (ProcessEnd::Exited { code: 2 }, 1));
         assert!(!runs(read_pid(&file)));
-        bench.end().await;
+        fixture.end().await;
     });
 }
 
@@ -89,7 +89,7 @@ fn unmarked() {
 const UNMARKED: &str = "(env -i setsid sh -c 'echo $$ > '$F'; exec /bin/sleep 60' >/dev/null 2>&1 &); \
                         until [ -s $F ]; do sleep 0.01; done";
 
-/// S13.
+/// Fault S13.
 fn panic_elsewhere() {
     on_runtime(async {
         let folder = tempfile::tempdir().expect("tempdir");
@@ -104,14 +104,15 @@ fn panic_elsewhere() {
     });
 }
 
-/// S14.
+/// Fault S14.
 fn dropped_runtime() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("builds");
-    let (bench, leader) = runtime.block_on(async {
-        let mut bench = Bench::new("trap '' TERM HUP; echo up; while :; do read never < /dev/zero; done").await;
-        let leader = bench.launch(1).await;
-        bench.printed("up").await;
-        (bench, leader)
+    let (fixture, leader) = runtime.block_on(async {
+        let mut fixture =
+            LauncherFixture::new("trap '' TERM HUP; echo up; while :; do read never < /dev/zero; done").await;
+        let leader = fixture.launch(1).await;
+        fixture.printed("up").await;
+        (fixture, leader)
     });
     assert!(runs(leader));
     drop(runtime);
@@ -120,21 +121,21 @@ fn dropped_runtime() {
         assert!(Instant::now() < deadline, "the server outlived the runtime, or is not reaped");
         std::thread::yield_now();
     }
-    drop(bench);
+    drop(fixture);
 }
 
 fn held() {
     on_runtime(async {
-        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
-        let file = bench.path("stranger");
+        let mut fixture = LauncherFixture::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let file = fixture.path("stranger");
         let body = "(env -i setsid sh -c 'echo $$ > '$F'; exec /bin/sleep 60' &); until [ -s $F ]; do sleep 0.01; done; exit 2";
-        let server = bench.server("a", &format!("F='{}'; {body}", file.display()));
-        bench.configure([server]).await;
-        bench.launch(1).await;
-        assert_eq!(bench.exited().await, (ProcessEnd::Exited { code: 2 }, 0));
+        let server = fixture.server("a", &format!("F='{}'; {body}", file.display()));
+        fixture.configure([server]).await;
+        fixture.launch(1).await;
+        assert_eq!(fixture.exited().await, (ProcessEnd::Exited { code: 2 }, 0));
         let stranger = read_pid(&file);
         assert!(runs(stranger), "nothing tells that it is ours");
-        bench.end().await;
+        fixture.end().await;
         let stranger = nix::unistd::Pid::from_raw(i32::try_from(stranger).expect("fits"));
         nix::sys::signal::kill(stranger, nix::sys::signal::Signal::SIGKILL).expect("ours");
     });
@@ -142,15 +143,15 @@ fn held() {
 
 fn cancelled() {
     on_runtime(async {
-        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
-        let file = bench.path("grandchild");
+        let mut fixture = LauncherFixture::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let file = fixture.path("grandchild");
         let body = format!("trap '' TERM; (trap '' TERM; sleep 60) & echo $! > '{}'; echo up; wait", file.display());
-        let server = bench.server("a", &body);
-        bench.configure([server]).await;
-        let leader = bench.launch(1).await;
-        bench.printed("up").await;
-        let (bus, grandchild) = (bench.stage.bus().clone(), read_pid(&file));
-        bench.end().await;
+        let server = fixture.server("a", &body);
+        fixture.configure([server]).await;
+        let leader = fixture.launch(1).await;
+        fixture.printed("up").await;
+        let (bus, grandchild) = (fixture.bus.bus().clone(), read_pid(&file));
+        fixture.end().await;
         assert!(!exists(leader) && !runs(grandchild));
         let snapshot = bus.snapshot();
         let record = snapshot.servers.get(&id()).expect("is known");
@@ -163,7 +164,7 @@ fn cancelled() {
 fn daemon(state_dir: &Path, body: &str) -> (Child, u32) {
     let own = std::env::current_exe().expect("known");
     let mut daemon = Command::new(own)
-        .args(["act", "die-with-a-server", state_dir.to_str().expect("text"), body])
+        .args(["child", "die-with-a-server", state_dir.to_str().expect("text"), body])
         .stdout(Stdio::piped())
         .spawn()
         .expect("spawns");
@@ -191,7 +192,7 @@ fn next_daemon() {
     next_daemon_after("setsid sh -c 'echo $$ > '$F'; sleep 60' & until [ -s $F ]; do sleep 0.01; done");
 }
 
-/// C28, S3.
+/// Faults C28 and S3.
 fn next_daemon_unmarked() {
     next_daemon_after(UNMARKED);
 }
@@ -211,23 +212,23 @@ fn next_daemon_after(body: &str) {
     let grandchild = read_pid(&file);
     assert!(runs(grandchild), "only the next daemon can end it");
     on_runtime(async {
-        let mut bench = Bench::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.path().to_owned())).await;
-        let server = bench.server("a", "exit 0");
-        bench.configure([server]).await;
-        bench.launch(1).await;
+        let mut fixture = LauncherFixture::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.path().to_owned())).await;
+        let server = fixture.server("a", "exit 0");
+        fixture.configure([server]).await;
+        fixture.launch(1).await;
         assert!(!runs(grandchild), "nothing is launched before it is gone");
-        bench.end().await;
+        fixture.end().await;
     });
 }
 
 /// A process that outlived the sweep of its launch, and a stranger that has only the same shape.
 fn late_release() {
     on_runtime(async {
-        let mut bench = Bench::new("echo up; exec sleep 60").await;
-        let server = bench.server("a", "echo up; exec sleep 60");
+        let mut fixture = LauncherFixture::new("echo up; exec sleep 60").await;
+        let server = fixture.server("a", "echo up; exec sleep 60");
         let listening = |marker: String| {
             let mut holder = Command::new(std::env::current_exe().expect("known"))
-                .args(["act", "listen", "--host", &server.host, "--port", &server.port.to_string()])
+                .args(["child", "listen", "--host", &server.host, "--port", &server.port.to_string()])
                 .env("LLAMA_WARDEN_LAUNCH", marker)
                 .stdout(Stdio::piped())
                 .spawn()
@@ -237,27 +238,27 @@ fn late_release() {
             assert_eq!(line, "listening\n");
             holder
         };
-        bench.configure([server.clone()]).await;
+        fixture.configure([server.clone()]).await;
         let boot = boot();
         let mut earlier = listening(format!("{boot}/a/1"));
-        bench.launch(2).await;
+        fixture.launch(2).await;
         assert_eq!(earlier.wait().expect("ended").signal(), Some(9));
-        bench.signal(2, Signal::KILL).await.expect("runs");
-        bench.exited().await;
+        fixture.signal(2, Signal::KILL).await.expect("runs");
+        fixture.exited().await;
 
         let mut stranger = listening(format!("{boot}/ab/1"));
-        bench.try_launch(&id(), 3).await.expect("accepted");
-        let over = bench.over().await;
+        fixture.try_launch(&id(), 3).await.expect("accepted");
+        let over = fixture.over().await;
         assert!(matches!(over.event, Event::ServerFailed { reason: FailureReason::PortInUse, .. }), "{over:?}");
         assert_eq!(stranger.try_wait().expect("ours"), None, "a stranger is not touched");
         stranger.kill().expect("ours");
         stranger.wait().expect("ended");
-        bench.end().await;
+        fixture.end().await;
     });
 }
 
 fn orphans() {
     let own = std::env::current_exe().expect("known");
-    let status = Command::new(own).args(["act", "be-init", "100"]).status().expect("runs");
+    let status = Command::new(own).args(["child", "be-init", "100"]).status().expect("runs");
     assert!(status.success(), "{status}");
 }

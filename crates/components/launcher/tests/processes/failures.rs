@@ -7,10 +7,10 @@ use std::time::Duration;
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{Event, FailureReason, ProcessEnd, Signal};
 
-use crate::Promise;
-use crate::bench::{Bench, id, on_runtime, read_pid, runs, zombie_children};
+use crate::TestCase;
+use crate::fixture::{LauncherFixture, id, on_runtime, read_pid, runs, zombie_children};
 
-pub const PROMISES: &[Promise] = &[
+pub const TESTS: &[TestCase] = &[
     ("what_the_preflight_finds_fails_the_launch_before_a_process_exists", preflight),
     ("a_failed_exec_is_told_by_the_kernels_own_reason", exec),
     ("of_two_servers_with_one_port_the_second_is_not_started", one_port),
@@ -19,18 +19,18 @@ pub const PROMISES: &[Promise] = &[
     ("a_question_that_is_not_answered_is_ended", no_answer),
 ];
 
-async fn failure(change: impl FnOnce(&Bench, &mut ServerSpec)) -> (FailureReason, String) {
-    let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
-    let mut server = bench.server("a", "exit 0");
-    change(&bench, &mut server);
-    bench.configure([server]).await;
-    bench.try_launch(&id(), 1).await.expect("accepted");
-    let over = bench.over().await;
-    let log = bench.stage.log();
+async fn failure(change: impl FnOnce(&LauncherFixture, &mut ServerSpec)) -> (FailureReason, String) {
+    let mut fixture = LauncherFixture::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+    let mut server = fixture.server("a", "exit 0");
+    change(&fixture, &mut server);
+    fixture.configure([server]).await;
+    fixture.try_launch(&id(), 1).await.expect("accepted");
+    let over = fixture.over().await;
+    let log = fixture.bus.log();
     assert!(!log.contains("ServerSpawned"), "{log}");
     let Event::ServerFailed { reason, detail, .. } = &over.event else { panic!("{log}") };
     let failure = (*reason, detail.clone());
-    bench.end().await;
+    fixture.end().await;
     assert_eq!(zombie_children(), [0; 0]);
     failure
 }
@@ -41,11 +41,11 @@ fn preflight() {
         let port = taken.local_addr().expect("bound").port();
         let (reason, _) = failure(|_, server| server.binary = Path::new("no-such-server").into()).await;
         assert_eq!(reason, FailureReason::BinaryNotFound);
-        let (reason, _) = failure(|bench, server| server.binary = bench.folder.path().into()).await;
+        let (reason, _) = failure(|fixture, server| server.binary = fixture.folder.path().into()).await;
         assert_eq!(reason, FailureReason::BinaryNotFound);
         let (reason, _) = failure(|_, server| server.model = "/no/such/model.gguf".into()).await;
         assert_eq!(reason, FailureReason::ModelNotFound);
-        let (reason, _) = failure(|bench, server| server.model = bench.write("text.gguf", "hello")).await;
+        let (reason, _) = failure(|fixture, server| server.model = fixture.write("text.gguf", "hello")).await;
         assert_eq!(reason, FailureReason::ModelInvalid);
         let (reason, detail) = failure(|_, server| server.port = port).await;
         assert_eq!(reason, FailureReason::PortInUse);
@@ -62,7 +62,7 @@ fn preflight() {
 fn exec() {
     on_runtime(async {
         let (reason, detail) =
-            failure(|bench, server| server.binary = bench.write("lost", "#!/no/such/interpreter\n").into()).await;
+            failure(|fixture, server| server.binary = fixture.write("lost", "#!/no/such/interpreter\n").into()).await;
         assert_eq!(reason, FailureReason::BinaryNotFound);
         assert!(detail.contains("No such file or directory"), "{detail}");
         let too_long = "x".repeat(200_000);
@@ -74,49 +74,49 @@ fn exec() {
 
 fn one_port() {
     on_runtime(async {
-        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
-        let first = bench.server("a", "echo up; sleep 60");
-        let mut second = bench.server("b", "exit 0");
+        let mut fixture = LauncherFixture::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let first = fixture.server("a", "echo up; sleep 60");
+        let mut second = fixture.server("b", "exit 0");
         (second.port, second.host) = (first.port, "0.0.0.0".into());
         let second_id = second.id.clone();
-        bench.configure([first, second]).await;
-        bench.launch(1).await;
-        bench.try_launch(&second_id, 1).await.expect("accepted");
-        let over = bench.over().await;
+        fixture.configure([first, second]).await;
+        fixture.launch(1).await;
+        fixture.try_launch(&second_id, 1).await.expect("accepted");
+        let over = fixture.over().await;
         assert_eq!(over.server, Some(second_id));
         assert!(matches!(over.event, Event::ServerFailed { reason: FailureReason::PortInUse, .. }), "{over:?}");
-        bench.end().await;
+        fixture.end().await;
     });
 }
 
 fn early() {
     on_runtime(async {
-        let mut bench = Bench::new("exit 0").await;
-        bench.launch(1).await;
-        assert_eq!(bench.exited().await, (ProcessEnd::Exited { code: 0 }, 0));
-        bench.end().await;
+        let mut fixture = LauncherFixture::new("exit 0").await;
+        fixture.launch(1).await;
+        assert_eq!(fixture.exited().await, (ProcessEnd::Exited { code: 0 }, 0));
+        fixture.end().await;
     });
 }
 
 fn called_off() {
     on_runtime(async {
-        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
-        let file = bench.path("questioned");
-        let mut server = bench.server("a", "");
-        server.binary = bench
+        let mut fixture = LauncherFixture::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let file = fixture.path("questioned");
+        let mut server = fixture.server("a", "");
+        server.binary = fixture
             .write("hangs", format!("#!/bin/sh\n[ \"$1\" = --help ] && echo $$ > '{}'\nsleep 60\n", file.display()))
             .into();
-        bench.configure([server]).await;
-        bench.try_launch(&id(), 1).await.expect("accepted");
+        fixture.configure([server]).await;
+        fixture.try_launch(&id(), 1).await.expect("accepted");
         let questioned = async {
             while std::fs::read_to_string(&file).map_or(true, |text| !text.ends_with('\n')) {
                 tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(20), questioned).await.expect("is asked");
-        bench.signal(1, Signal::TERM).await.expect("accepted");
+        fixture.signal(1, Signal::TERM).await.expect("accepted");
         let end = ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false };
-        assert_eq!(bench.exited().await, (end, 0));
+        assert_eq!(fixture.exited().await, (end, 0));
         let gone = async {
             while runs(read_pid(&file)) || !zombie_children().is_empty() {
                 tokio::task::yield_now().await;
@@ -130,22 +130,22 @@ fn called_off() {
             runs(read_pid(&file)),
             zombie_children()
         );
-        assert!(!bench.stage.log().contains("SignalDelivered"), "there was nobody to deliver it to");
-        bench.end().await;
+        assert!(!fixture.bus.log().contains("SignalDelivered"), "there was nobody to deliver it to");
+        fixture.end().await;
     });
 }
 
 fn no_answer() {
     on_runtime(async {
-        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
-        let mut server = bench.server("a", "");
+        let mut fixture = LauncherFixture::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let mut server = fixture.server("a", "");
         // It leaves the pipes to a member of its group, floods them, and never ends.
-        server.binary = bench.write("floods", "#!/bin/sh\n[ \"$1\" = --model ] && exit 8\nyes & yes >&2\n").into();
-        bench.configure([server]).await;
-        bench.launch(1).await;
-        assert_eq!(bench.exited().await.0, ProcessEnd::Exited { code: 8 });
-        assert!(bench.stage.log().contains("lists no options"), "{}", bench.stage.log());
-        bench.end().await;
+        server.binary = fixture.write("floods", "#!/bin/sh\n[ \"$1\" = --model ] && exit 8\nyes & yes >&2\n").into();
+        fixture.configure([server]).await;
+        fixture.launch(1).await;
+        assert_eq!(fixture.exited().await.0, ProcessEnd::Exited { code: 8 });
+        assert!(fixture.bus.log().contains("lists no options"), "{}", fixture.bus.log());
+        fixture.end().await;
         assert_eq!(zombie_children(), [0; 0]);
     });
 }

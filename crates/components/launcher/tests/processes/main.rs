@@ -4,10 +4,10 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "all of it is a test, which the lints see only with a harness")]
 
-mod act;
-mod bench;
+mod child;
 mod cleanup;
 mod failures;
+mod fixture;
 mod output;
 mod panicking;
 mod pre_start;
@@ -18,40 +18,33 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// A promise and what checks it.
-type Promise = (&'static str, fn());
+/// The name of a test, and its function.
+type TestCase = (&'static str, fn());
 
 fn main() -> ExitCode {
     if let Some(code) = llama_warden_launcher::shim::run_if_requested(std::env::args_os()) {
         return code;
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(("act", act)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
-        return act::perform(act);
+    if let Some(("child", rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return child::run(rest);
     }
-    let promises: Vec<Promise> = [
-        starting::PROMISES,
-        pre_start::PROMISES,
-        running::PROMISES,
-        output::PROMISES,
-        cleanup::PROMISES,
-        failures::PROMISES,
-    ]
-    .concat();
+    let tests: Vec<TestCase> =
+        [starting::TESTS, pre_start::TESTS, running::TESTS, output::TESTS, cleanup::TESTS, failures::TESTS].concat();
     if arguments.iter().any(|argument| argument == "--list") {
         // A runner asks once for all and once for those that are left out, of which there are none.
-        let asked = if arguments.iter().any(|argument| argument == "--ignored") { &[][..] } else { &promises[..] };
+        let asked = if arguments.iter().any(|argument| argument == "--ignored") { &[][..] } else { &tests[..] };
         asked.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
     let filter: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let is_wanted = |name: &str| filter.is_empty() || filter.iter().any(|part| name.contains(part.as_str()));
     let mut failed = 0;
-    for (name, check) in promises.into_iter().filter(|(name, _)| is_wanted(name)) {
+    for (name, check) in tests.into_iter().filter(|(name, _)| is_wanted(name)) {
         let start = Instant::now();
-        let is_kept = catch_unwind(AssertUnwindSafe(check)).is_ok();
-        failed += usize::from(!is_kept);
-        println!("test {name} ... {} ({:.2?})", if is_kept { "ok" } else { "FAILED" }, start.elapsed());
+        let has_passed = catch_unwind(AssertUnwindSafe(check)).is_ok();
+        failed += usize::from(!has_passed);
+        println!("test {name} ... {} ({:.2?})", if has_passed { "ok" } else { "FAILED" }, start.elapsed());
     }
     println!("\ntest result: {}. {failed} failed", if failed == 0 { "ok" } else { "FAILED" });
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use llama_warden_events::{ProcessEnd, StreamName};
 
-use crate::Promise;
-use crate::bench::{Bench, id, on_runtime};
+use crate::TestCase;
+use crate::fixture::{LauncherFixture, id, on_runtime};
 
-pub const PROMISES: &[Promise] = &[
+pub const TESTS: &[TestCase] = &[
     ("the_last_line_is_there_before_the_exit_is_heard_also_without_a_line_end", last_line),
     ("bytes_that_are_not_text_are_kept_and_break_nothing", bytes),
     ("a_line_in_pieces_is_one_line", pieces),
@@ -19,95 +19,95 @@ pub const PROMISES: &[Promise] = &[
 
 fn last_line() {
     on_runtime(async {
-        let mut bench = Bench::new("echo first; printf 'error: the reason' >&2; exit 1").await;
+        let mut fixture = LauncherFixture::new("echo first; printf 'error: the reason' >&2; exit 1").await;
         for incarnation in 1..=20 {
-            bench.launch(incarnation).await;
-            assert_eq!(bench.exited().await.0, ProcessEnd::Exited { code: 1 });
-            let stderr = bench.stage.lane().tail(&id(), Some(StreamName::Stderr), 100);
+            fixture.launch(incarnation).await;
+            assert_eq!(fixture.exited().await.0, ProcessEnd::Exited { code: 1 });
+            let stderr = fixture.bus.lane().tail(&id(), Some(StreamName::Stderr), 100);
             assert_eq!(stderr.len() as u64, incarnation);
             assert_eq!(stderr.last().map(|line| line.bytes.as_slice()), Some(&b"error: the reason"[..]));
         }
-        bench.end().await;
+        fixture.end().await;
     });
 }
 
 fn bytes() {
     on_runtime(async {
-        let mut bench = Bench::new(r"printf '\377\376\000\n' && printf 'after\n' && exit 9").await;
-        bench.launch(1).await;
-        assert_eq!(bench.exited().await.0, ProcessEnd::Exited { code: 9 }, "the second write did not fail");
-        let lines = bench.stage.lane().tail(&id(), Some(StreamName::Stdout), 10);
+        let mut fixture = LauncherFixture::new(r"printf '\377\376\000\n' && printf 'after\n' && exit 9").await;
+        fixture.launch(1).await;
+        assert_eq!(fixture.exited().await.0, ProcessEnd::Exited { code: 9 }, "the second write did not fail");
+        let lines = fixture.bus.lane().tail(&id(), Some(StreamName::Stdout), 10);
         let lines: Vec<&[u8]> = lines.iter().map(|line| line.bytes.as_slice()).collect();
         assert_eq!(lines, [&b"\xff\xfe\0"[..], b"after"]);
-        bench.end().await;
+        fixture.end().await;
     });
 }
 
 fn pieces() {
     on_runtime(async {
-        let mut bench = Bench::new(r"for c in r e a d y '\r\n'; do printf $c; sleep 0.01; done").await;
-        bench.launch(1).await;
-        bench.exited().await;
-        assert_eq!(bench.lines(), ["ready"]);
-        bench.end().await;
+        let mut fixture = LauncherFixture::new(r"for c in r e a d y '\r\n'; do printf $c; sleep 0.01; done").await;
+        fixture.launch(1).await;
+        fixture.exited().await;
+        assert_eq!(fixture.lines(), ["ready"]);
+        fixture.end().await;
     });
 }
 
 fn long_line() {
     on_runtime(async {
-        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
-        let mut server = bench.server("a", "echo up; head -c 100000000 /dev/zero | tr '\\0' x; echo; echo next");
+        let mut fixture = LauncherFixture::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let mut server = fixture.server("a", "echo up; head -c 100000000 /dev/zero | tr '\\0' x; echo; echo next");
         server.log_ring_bytes = 256 * 1024;
-        bench.configure([server]).await;
-        bench.launch(1).await;
-        bench.printed("up").await;
+        fixture.configure([server]).await;
+        fixture.launch(1).await;
+        fixture.printed("up").await;
         // From here on the kernel measures the peak anew.
         std::fs::write("/proc/self/clear_refs", "5").expect("write");
         let before = resident_kib();
-        bench.exited().await;
+        fixture.exited().await;
         let grown = peak_kib().saturating_sub(before);
-        let lengths: Vec<usize> = bench.lines().iter().map(String::len).collect();
+        let lengths: Vec<usize> = fixture.lines().iter().map(String::len).collect();
         assert_eq!(lengths, [2, 64 * 1024, 4]);
         assert!(grown < 1024, "the peak of resident memory grew by {grown} KiB");
-        bench.end().await;
+        fixture.end().await;
     });
 }
 
 fn flood() {
     on_runtime(async {
         let body = "seq 200000 >&2 & seq 200000; wait";
-        let mut bench = Bench::new(body).await;
-        bench.launch(1).await;
-        assert_eq!(bench.exited().await.0, ProcessEnd::Exited { code: 0 });
+        let mut fixture = LauncherFixture::new(body).await;
+        fixture.launch(1).await;
+        assert_eq!(fixture.exited().await.0, ProcessEnd::Exited { code: 0 });
         for stream in StreamName::ALL {
-            assert_eq!(bench.stage.lane().counters(&id(), stream).lines, 200_000, "{stream}");
+            assert_eq!(fixture.bus.lane().counters(&id(), stream).lines, 200_000, "{stream}");
         }
-        bench.end().await;
+        fixture.end().await;
     });
 }
 
 fn closed() {
     on_runtime(async {
-        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
-        let mark = bench.path("mark");
+        let mut fixture = LauncherFixture::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let mark = fixture.path("mark");
         let body = format!("echo up; exec <&- >&- 2>&-; sleep 0.2; echo late > '{}'; exit 6", mark.display());
-        let server = bench.server("a", &body);
-        bench.configure([server]).await;
-        bench.launch(1).await;
-        assert_eq!(bench.exited().await.0, ProcessEnd::Exited { code: 6 });
+        let server = fixture.server("a", &body);
+        fixture.configure([server]).await;
+        fixture.launch(1).await;
+        assert_eq!(fixture.exited().await.0, ProcessEnd::Exited { code: 6 });
         assert!(mark.exists(), "it went on after it had closed its streams");
-        bench.end().await;
+        fixture.end().await;
     });
 }
 
 fn keys() {
     on_runtime(async {
-        let mut bench = Bench::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
-        let file = bench.path("keys");
+        let mut fixture = LauncherFixture::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let file = fixture.path("keys");
         std::fs::write(&file, "sk-from-file\n").expect("write");
-        let mut server = bench.server("a", "echo sk-from-file $MY_TOKEN $@");
+        let mut server = fixture.server("a", "echo sk-from-file $MY_TOKEN $@");
         let help = "--model FNAME  x\\n--api-key-file FNAME  x\\n";
-        server.binary = bench
+        server.binary = fixture
             .write(
                 "keyed",
                 format!("#!/bin/sh\n[ \"$1\" = --help ] && printf %b '{help}' && exit\necho sk-from-file $MY_TOKEN\n"),
@@ -115,11 +115,11 @@ fn keys() {
             .into();
         server.api_key_file = Some(file);
         Arc::make_mut(&mut server.env).insert("MY_TOKEN".into(), "from-environment".into());
-        bench.configure([server]).await;
-        bench.launch(1).await;
-        bench.exited().await;
-        assert_eq!(bench.lines(), ["[redacted] [redacted]"]);
-        bench.end().await;
+        fixture.configure([server]).await;
+        fixture.launch(1).await;
+        fixture.exited().await;
+        assert_eq!(fixture.lines(), ["[redacted] [redacted]"]);
+        fixture.end().await;
     });
 }
 

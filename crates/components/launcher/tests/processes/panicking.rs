@@ -14,7 +14,7 @@ use llama_warden_events::{
 use llama_warden_launcher::Launcher;
 use tokio::sync::watch;
 
-use crate::bench::{id, server_in, settings};
+use crate::fixture::{id, server_in, settings};
 
 /// Accepts its commands and does nothing, so that it is left to the launcher's own end to stop the server.
 struct Idle<C>(std::marker::PhantomData<fn() -> C>);

@@ -9,10 +9,10 @@ use llama_warden_events::{
     Event, FailureReason, HookCommand, HookOutcome, HookPoint, Incarnation, ProcessEnd, RefusalReason, Refused, Signal,
 };
 
-use crate::Promise;
-use crate::bench::{Bench, id, on_runtime};
+use crate::TestCase;
+use crate::fixture::{LauncherFixture, id, on_runtime};
 
-pub const PROMISES: &[Promise] = &[
+pub const TESTS: &[TestCase] = &[
     ("a_pre_start_command_ends_before_anything_is_looked_at", before_the_look),
     ("a_pre_start_command_that_fails_or_is_refused_fails_the_launch", failing),
     ("a_launch_whose_pre_start_command_runs_is_called_off_at_once", called_off),
@@ -22,42 +22,42 @@ pub const PROMISES: &[Promise] = &[
 const PATH: &[(&str, &str)] = &[("PATH", "/usr/bin:/bin")];
 const FIRST: Incarnation = Incarnation::new(1);
 
-/// A bench whose server `a` has a command and whose launch has just asked for it.
-async fn asked(mut bench: Bench) -> (Bench, CommandReceiver<HookCommand>) {
-    let mut hooks = bench.stage.own::<HookCommand>();
-    let mut server = bench.server("a", "exit 0");
+/// A fixture whose server `a` has a command and whose launch has just asked for it.
+async fn asked(mut fixture: LauncherFixture) -> (LauncherFixture, CommandReceiver<HookCommand>) {
+    let mut hooks = fixture.bus.own::<HookCommand>();
+    let mut server = fixture.server("a", "exit 0");
     Arc::make_mut(&mut server.hooks).pre_start = Some(vec!["fetch".to_owned()]);
     // It is the command that makes both.
-    fs::rename(&server.model, bench.path("model.kept")).expect("renames");
-    fs::rename(&server.binary, bench.path("binary.kept")).expect("renames");
-    bench.configure([server]).await;
-    bench.try_launch(&id(), 1).await.expect("accepted");
+    fs::rename(&server.model, fixture.path("model.kept")).expect("renames");
+    fs::rename(&server.binary, fixture.path("binary.kept")).expect("renames");
+    fixture.configure([server]).await;
+    fixture.try_launch(&id(), 1).await.expect("accepted");
     let request = next_command(&mut hooks).await;
     assert_eq!(request.command, HookCommand::RunPreStart { server: id(), incarnation: FIRST });
     request.accept(None);
-    (bench, hooks)
+    (fixture, hooks)
 }
 
 fn completed(outcome: HookOutcome) -> EventDraft {
     EventDraft::incarnation(id(), FIRST, Event::HookCompleted { hook: HookPoint::PreStart, outcome, seconds: 0.1 })
 }
 
-fn fetch(bench: &Bench) {
-    fs::rename(bench.path("model.kept"), bench.path("tiny.gguf")).expect("renames");
-    fs::rename(bench.path("binary.kept"), bench.path("a-server")).expect("renames");
+fn fetch(fixture: &LauncherFixture) {
+    fs::rename(fixture.path("model.kept"), fixture.path("tiny.gguf")).expect("renames");
+    fs::rename(fixture.path("binary.kept"), fixture.path("a-server")).expect("renames");
 }
 
 fn before_the_look() {
     on_runtime(async {
-        let (mut bench, _hooks) = asked(Bench::with_environment(PATH).await).await;
-        fetch(&bench);
+        let (mut fixture, _hooks) = asked(LauncherFixture::with_environment(PATH).await).await;
+        fetch(&fixture);
         // Of another launch: it says nothing about this one.
         let stale = Event::HookCompleted { hook: HookPoint::PreStart, outcome: failed(), seconds: 0.1 };
-        bench.stage.publish(EventDraft::incarnation(id(), Incarnation::new(7), stale)).await;
-        bench.stage.publish(completed(HookOutcome::Succeeded)).await;
-        bench.spawned().await;
-        assert_eq!(bench.exited().await.0, ProcessEnd::Exited { code: 0 });
-        bench.end().await;
+        fixture.bus.publish(EventDraft::incarnation(id(), Incarnation::new(7), stale)).await;
+        fixture.bus.publish(completed(HookOutcome::Succeeded)).await;
+        fixture.spawned().await;
+        assert_eq!(fixture.exited().await.0, ProcessEnd::Exited { code: 0 });
+        fixture.end().await;
     });
 }
 
@@ -67,38 +67,38 @@ fn failed() -> HookOutcome {
 
 fn failing() {
     on_runtime(async {
-        let (mut bench, mut hooks) = asked(Bench::with_environment(PATH).await).await;
-        bench.stage.publish(completed(failed())).await;
+        let (mut fixture, mut hooks) = asked(LauncherFixture::with_environment(PATH).await).await;
+        fixture.bus.publish(completed(failed())).await;
         let told = |event: &Event| match event {
             Event::ServerFailed { reason, detail, lines } => (*reason, detail.clone(), lines.clone()),
             other => panic!("{other:?}"),
         };
-        let (reason, detail, lines) = told(&bench.over().await.event);
+        let (reason, detail, lines) = told(&fixture.over().await.event);
         assert_eq!(
             (reason, detail.as_str()),
             (FailureReason::SpawnFailed, "the pre-start command failed: exit code 3")
         );
         assert_eq!(lines, ["no disk"]);
-        bench.try_launch(&id(), 2).await.expect("accepted");
+        fixture.try_launch(&id(), 2).await.expect("accepted");
         next_command(&mut hooks).await.refuse(Refused::new(RefusalReason::QueueFull, "too many"));
-        let (reason, detail, _) = told(&bench.over().await.event);
+        let (reason, detail, _) = told(&fixture.over().await.event);
         assert_eq!(reason, FailureReason::SpawnFailed);
         assert!(detail.ends_with("it was not run: queue-full: too many"), "{detail}");
-        bench.end().await;
+        fixture.end().await;
     });
 }
 
 fn called_off() {
     on_runtime(async {
-        let (mut bench, _hooks) = asked(Bench::with_environment(PATH).await).await;
+        let (mut fixture, _hooks) = asked(LauncherFixture::with_environment(PATH).await).await;
         // The answer of hooks if it reads the stop before the signal is delivered.
-        bench.stage.publish(completed(HookOutcome::CalledOff)).await;
-        bench.signal(1, Signal::TERM).await.expect("accepted");
+        fixture.bus.publish(completed(HookOutcome::CalledOff)).await;
+        fixture.signal(1, Signal::TERM).await.expect("accepted");
         let end = ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false };
-        assert_eq!(bench.exited().await.0, end);
-        bench.end().await;
-        let (bench, _hooks) = asked(Bench::with_environment(PATH).await).await;
-        bench.end().await;
+        assert_eq!(fixture.exited().await.0, end);
+        fixture.end().await;
+        let (fixture, _hooks) = asked(LauncherFixture::with_environment(PATH).await).await;
+        fixture.end().await;
     });
 }
 
@@ -106,9 +106,9 @@ fn gap() {
     // One thread, so that the launcher reads no event while the ring is overrun.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("builds");
     runtime.block_on(async {
-        let (bench, _hooks) = asked(Bench::on(TestBus::keeping(2), PATH, None)).await;
-        fetch(&bench);
-        let publisher = bench.stage.publisher().clone();
+        let (fixture, _hooks) = asked(LauncherFixture::on(TestBus::keeping(2), PATH, None)).await;
+        fetch(&fixture);
+        let publisher = fixture.bus.publisher().clone();
         publisher.publish(completed(HookOutcome::Succeeded)).await.expect("open");
         for _ in 0..8 {
             publisher
@@ -116,8 +116,8 @@ fn gap() {
                 .await
                 .expect("open");
         }
-        bench.stage.see(|snapshot| snapshot.servers[&id()].last_end.is_some()).await;
-        assert!(bench.stage.bus().gaps()["launcher"] > 0);
-        bench.end().await;
+        fixture.bus.see(|snapshot| snapshot.servers[&id()].last_end.is_some()).await;
+        assert!(fixture.bus.bus().gaps()["launcher"] > 0);
+        fixture.end().await;
     });
 }

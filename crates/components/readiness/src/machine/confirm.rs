@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use llama_warden_events::{FailureReason, ListenerOwner, ReadyVia, StreamName, Uptime, Warning};
 
-use super::{ReadinessAction, Startup, StartupPhase, later};
+use super::{ReadinessAction, Startup, StartupPhase};
 use crate::failure::ReadinessFailure;
 use crate::identity::Identity;
 
@@ -42,8 +42,8 @@ pub(super) struct Confirmation {
 }
 
 impl Confirmation {
-    pub(super) const fn deadline(&self) -> Uptime {
-        later(self.since, CONFIRM_TIMEOUT)
+    pub(super) fn deadline(&self) -> Uptime {
+        self.since + CONFIRM_TIMEOUT
     }
 
     /// Ends the pending checks as unknowable.

@@ -116,7 +116,7 @@ impl Admission {
         if !pass.any_held {
             self.recheck_at = None;
         } else if pass.reading.is_some() {
-            self.recheck_at = Some(Uptime::new(pass.now.as_duration().saturating_add(RECHECK)));
+            self.recheck_at = Some(pass.now + RECHECK);
         }
     }
 

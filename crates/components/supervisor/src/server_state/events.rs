@@ -137,7 +137,7 @@ impl ServerState {
         match self.backoff.on_failure(&self.restart, *reason, end, input.now, input.jitter) {
             Decision::Leave => {}
             Decision::Restart { attempt, delay } => {
-                self.restart_at = Some(Uptime::new(input.now.as_duration().saturating_add(delay)));
+                self.restart_at = Some(input.now + delay);
                 self.publish(Event::RestartScheduled { attempt, delay_seconds: delay.as_secs_f64() }, actions);
             }
             Decision::Abandon { attempts, because } => {

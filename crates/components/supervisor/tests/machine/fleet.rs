@@ -228,7 +228,7 @@ fn a_server_that_leaves_the_configuration_is_stopped_and_then_forgotten() {
     assert!(actions.contains(&removed), "{actions:?}");
 }
 
-/// S20.
+/// Fault S20.
 #[test]
 fn a_stop_by_hand_holds_until_somebody_asks_for_the_server_again() {
     let mut fleet = Fleet::new(&["a"], None, RestartPolicy::Always);

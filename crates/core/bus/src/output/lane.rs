@@ -197,12 +197,6 @@ pub struct OutputSink {
     output: Arc<Output>,
 }
 
-impl fmt::Debug for OutputSink {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutputSink").field("taps", &self.taps.len()).finish_non_exhaustive()
-    }
-}
-
 impl OutputSink {
     /// Pushes one line without its line end. Never waits.
     pub fn push(&mut self, line: &[u8]) {
@@ -230,12 +224,6 @@ pub struct StreamFollower {
 impl Drop for StreamFollower {
     fn drop(&mut self) {
         self.output.stream(self.name).followers.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl fmt::Debug for StreamFollower {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StreamFollower").field("stream", &self.name).field("next", &self.next).finish_non_exhaustive()
     }
 }
 

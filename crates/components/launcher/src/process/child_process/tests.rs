@@ -41,7 +41,7 @@ async fn every_exit_code_and_every_fatal_signal_is_recorded() {
     assert!(spawner.children().lock().is_empty());
 }
 
-/// C5.
+/// Fault C5.
 #[tokio::test]
 async fn no_exit_is_lost_however_early_it_comes() {
     let spawner = Spawner::start().expect("starts");

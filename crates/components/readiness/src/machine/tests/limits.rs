@@ -189,7 +189,7 @@ fn only_the_first_hints_are_published() {
     assert_eq!(hints.count(), usize::from(MOST_HINTS));
 }
 
-/// S11.
+/// Fault S11.
 #[test]
 fn time_in_which_nobody_watched_counts_for_no_limit() {
     let strict =

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use llama_warden_events::ProcessEnd;
 use nix::sys::signal::{SigSet, SigmaskHow};
 
-use crate::bench::{self, Bench, on_runtime};
+use crate::fixture::{self, LauncherFixture, on_runtime};
 
-/// Performs the act that `arguments` name.
-pub fn perform(arguments: &[String]) -> ExitCode {
+/// Runs the program that `arguments` name.
+pub fn run(arguments: &[String]) -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["inspect", ..] => inspect(),
         ["listen", rest @ ..] => listen(rest),
@@ -60,10 +60,10 @@ fn listen(arguments: &[&str]) {
 /// Launches a server, says its process id, and waits to be killed.
 fn die_with_a_server(state_dir: &str, body: &str) {
     on_runtime(async {
-        let mut bench = Bench::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.into())).await;
-        let server = bench.server("a", body);
-        bench.configure([server]).await;
-        println!("{}", bench.launch(1).await);
+        let mut fixture = LauncherFixture::open(&[("PATH", "/usr/bin:/bin")], Some(state_dir.into())).await;
+        let server = fixture.server("a", body);
+        fixture.configure([server]).await;
+        println!("{}", fixture.launch(1).await);
         std::future::pending::<()>().await;
     });
 }
@@ -76,17 +76,17 @@ fn be_init(orphans: &str) {
             "i=0; while [ $i -lt {orphans} ]; do (env -u LLAMA_WARDEN_LAUNCH setsid sh -c 'exit 3' >/dev/null 2>&1 &); \
              i=$((i+1)); done; echo done; read never; exit 7"
         );
-        let mut bench = Bench::new(&body).await;
-        bench.launch(1).await;
-        bench.printed("done").await;
-        assert_eq!(bench.exited().await.0, ProcessEnd::Exited { code: 7 });
+        let mut fixture = LauncherFixture::new(&body).await;
+        fixture.launch(1).await;
+        fixture.printed("done").await;
+        assert_eq!(fixture.exited().await.0, ProcessEnd::Exited { code: 7 });
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        let mut zombies = bench::zombie_children();
+        let mut zombies = fixture::zombie_children();
         while !zombies.is_empty() {
             assert!(std::time::Instant::now() < deadline, "{zombies:?} are left");
             tokio::task::yield_now().await;
-            zombies = bench::zombie_children();
+            zombies = fixture::zombie_children();
         }
-        bench.end().await;
+        fixture.end().await;
     });
 }

@@ -1,4 +1,4 @@
-//! A launcher on a stage, with servers that are shell scripts.
+//! A launcher on a bus, with servers that are shell scripts.
 
 use std::ffi::OsString;
 use std::fs;
@@ -38,14 +38,14 @@ pub fn id() -> ServerId {
 }
 
 /// A launcher that runs, and the files of its servers.
-pub struct Bench {
-    pub stage: TestBus,
+pub struct LauncherFixture {
+    pub bus: TestBus,
     pub folder: tempfile::TempDir,
-    performance: RunningComponent<<Launcher as Component>::Error>,
+    running: RunningComponent<<Launcher as Component>::Error>,
     fleet: watch::Sender<Fleet>,
 }
 
-impl Bench {
+impl LauncherFixture {
     /// A launcher without servers, whose daemon has `environment`.
     pub async fn with_environment(environment: &[(&str, &str)]) -> Self {
         Self::open(environment, None).await
@@ -56,20 +56,20 @@ impl Bench {
         Self::on(TestBus::new(), environment, state_dir)
     }
 
-    /// The same on a stage that the test has made.
-    pub fn on(mut stage: TestBus, environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Self {
+    /// The same on a bus that the test has made.
+    pub fn on(mut bus: TestBus, environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Self {
         let (fleet, fleet_seen) = watch::channel(Fleet::default());
-        let launcher = Launcher::new(fleet_seen, stage.lane().clone(), settings(environment, state_dir));
-        let performance = stage.run(launcher);
-        Self { stage, folder: tempfile::tempdir().expect("tempdir"), performance, fleet }
+        let launcher = Launcher::new(fleet_seen, bus.lane().clone(), settings(environment, state_dir));
+        let running = bus.run(launcher);
+        Self { bus, folder: tempfile::tempdir().expect("tempdir"), running, fleet }
     }
 
     /// A launcher with one server, `a`, that runs `body` in a shell.
     pub async fn new(body: &str) -> Self {
-        let bench = Self::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
-        let server = bench.server("a", body);
-        bench.configure([server]).await;
-        bench
+        let fixture = Self::with_environment(&[("PATH", "/usr/bin:/bin")]).await;
+        let server = fixture.server("a", body);
+        fixture.configure([server]).await;
+        fixture
     }
 
     /// A server whose executable answers the questions of the launcher and then runs `body` in a shell.
@@ -91,7 +91,7 @@ impl Bench {
     pub async fn configure(&self, servers: impl IntoIterator<Item = ServerSpec>) {
         let servers: Vec<ServerSpec> = servers.into_iter().collect();
         for server in &servers {
-            self.stage.configure(&server.id).await;
+            self.bus.configure(&server.id).await;
         }
         self.fleet.send_replace(Fleet::new(servers));
     }
@@ -99,7 +99,7 @@ impl Bench {
     /// Asks for a launch.
     pub async fn try_launch(&self, server: &ServerId, incarnation: u64) -> Result<Accepted, Refused> {
         let incarnation = Incarnation::new(incarnation);
-        self.stage.commands().send(LaunchCommand::LaunchServer { server: server.clone(), incarnation }).await
+        self.bus.commands().send(LaunchCommand::LaunchServer { server: server.clone(), incarnation }).await
     }
 
     /// Launches server `a` and returns its process id once it runs.
@@ -110,7 +110,7 @@ impl Bench {
 
     /// The process id of the next server that runs.
     pub async fn spawned(&mut self) -> u32 {
-        let spawned = self.stage.hear(|event| matches!(event, Event::ServerSpawned { .. })).await;
+        let spawned = self.bus.hear(|event| matches!(event, Event::ServerSpawned { .. })).await;
         match spawned.event {
             Event::ServerSpawned { pid, .. } => pid,
             _ => unreachable!("only that was picked"),
@@ -120,27 +120,27 @@ impl Bench {
     /// Sends a signal to server `a`.
     pub async fn signal(&self, incarnation: u64, signal: Signal) -> Result<Accepted, Refused> {
         let (server, incarnation, rung) = (id(), Incarnation::new(incarnation), Rung { index: 0, signal });
-        self.stage.commands().send(LaunchCommand::DeliverSignal { server, incarnation, signal, rung }).await
+        self.bus.commands().send(LaunchCommand::DeliverSignal { server, incarnation, signal, rung }).await
     }
 
     /// The last event of a launch: its exit or its failure.
     pub async fn over(&mut self) -> Arc<Envelope> {
         let is_last = |event: &Event| matches!(event, Event::ServerExited { .. } | Event::ServerFailed { .. });
-        self.stage.hear(is_last).await
+        self.bus.hear(is_last).await
     }
 
     /// How the next server to exit ended, and how many processes were swept.
     pub async fn exited(&mut self) -> (ProcessEnd, u32) {
         match &self.over().await.event {
             Event::ServerExited { end, swept } => (*end, *swept),
-            other => panic!("expected an exit, got {other:?}:\n{}", self.stage.log()),
+            other => panic!("expected an exit, got {other:?}:\n{}", self.bus.log()),
         }
     }
 
     /// Waits until server `a` has printed `line`, and returns the line before it.
     pub async fn printed(&self, line: &str) {
         let mut followers =
-            llama_warden_events::StreamName::ALL.map(|stream| self.stage.lane().follow(&id(), stream, 1000));
+            llama_warden_events::StreamName::ALL.map(|stream| self.bus.lane().follow(&id(), stream, 1000));
         let [stderr, stdout] = &mut followers;
         let is_it = |followed: &llama_warden_bus::FollowedLine| matches!(followed, llama_warden_bus::FollowedLine::Line(kept) if kept.bytes == line.as_bytes());
         let printed = tokio::time::timeout(llama_warden_component_kit::PATIENCE, async {
@@ -159,13 +159,13 @@ impl Bench {
 
     /// Every line of server `a`, as text.
     pub fn lines(&self) -> Vec<String> {
-        let lines = self.stage.lane().tail(&id(), None, 1000);
+        let lines = self.bus.lane().tail(&id(), None, 1000);
         lines.iter().map(|line| String::from_utf8_lossy(&line.bytes).into_owned()).collect()
     }
 
     /// Ends the launcher, which must not take long.
     pub async fn end(self) {
-        self.performance.end().await;
+        self.running.end().await;
     }
 }
 
@@ -182,7 +182,7 @@ pub fn settings(environment: &[(&str, &str)], state_dir: Option<PathBuf>) -> Lau
     }
 }
 
-/// A server in `folder`; see [`Bench::server`].
+/// A server in `folder`; see [`LauncherFixture::server`].
 pub fn server_in(folder: &Path, id: &str, body: &str) -> ServerSpec {
     let help = "--model FNAME  x\\n--host HOST  x\\n--port PORT  x\\n--alias STRING  x\\n";
     let script = format!(
@@ -216,10 +216,10 @@ pub fn read_pid(path: &Path) -> u32 {
     fs::read_to_string(path).expect("was written").trim().parse().expect("a process id")
 }
 
-/// This executable, performing `act`, as a line of a shell script.
-pub fn act(act: &str) -> String {
+/// This executable as the program that `child` names, as a line of a shell script.
+pub fn child_command(child: &str) -> String {
     let own = std::env::current_exe().expect("known");
-    format!("exec '{}' act {act}", own.display())
+    format!("exec '{}' child {child}", own.display())
 }
 
 fn spec(id: &str, binary: PathBuf, model: PathBuf) -> ServerSpec {
