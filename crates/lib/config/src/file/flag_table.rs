@@ -56,19 +56,17 @@ impl ConfigValue for FlagTable {
 /// Why an option cannot be set under this name.
 fn name_problem(name: &str, place: &Location) -> Option<ConfigProblem> {
     if let Some((_, key)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
-        let problem =
-            ConfigProblem::error(place, format!("`{name}` is not set as a flag: llama-warden passes it itself"));
-        return Some(problem.help(format!("set it as the key `{key}` of the server")));
+        let message = format!("`{name}` is not set as a flag: llama-warden passes it itself");
+        return Some(ConfigProblem::error(place, message, format!("set it as the key `{key}` of the server")));
     }
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let bare = name.trim_start_matches('-');
     if bare.is_empty() || !bare.bytes().all(allowed) {
-        let problem = ConfigProblem::error(place, format!("`{}` is not the name of an option", name.escape_debug()));
-        return Some(problem.help("write the long name, such as ctx-size"));
+        let message = format!("`{}` is not the name of an option", name.escape_debug());
+        return Some(ConfigProblem::error(place, message, "write the long name, such as ctx-size"));
     }
     (bare != name).then(|| {
-        let problem = ConfigProblem::error(place, format!("`{name}` is written with dashes in front"));
-        problem.help(format!("write `{bare}`"))
+        ConfigProblem::error(place, format!("`{name}` is written with dashes in front"), format!("write `{bare}`"))
     })
 }
 

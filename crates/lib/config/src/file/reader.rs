@@ -6,6 +6,7 @@ use std::fmt::Display;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::file::toml_tree::{TomlData, TomlNode, TomlTable};
+use crate::problem::suggest::suggestion;
 use crate::problem::{ConfigProblem, Location};
 
 /// A value and where it was written.
@@ -55,7 +56,7 @@ impl ValueReader {
 
     /// Reports that a value cannot be taken, and gives none.
     pub(crate) fn refuse<V>(&mut self, node: &TomlNode, why: impl Display, help: impl Into<String>) -> Option<V> {
-        self.problems.push(ConfigProblem::error(&node.location, format!("`{}` {why}", node.path)).help(help));
+        self.problems.push(ConfigProblem::error(&node.location, format!("`{}` {why}", node.path), help));
         None
     }
 
@@ -85,12 +86,8 @@ impl ValueReader {
 
     /// Reports a key that its table does not know.
     pub(crate) fn unknown_key(&mut self, location: &Location, path: &str, key: &str, known: &[&str]) {
-        let problem = ConfigProblem::error(location, format!("unknown key `{path}`"));
-        let help = crate::problem::suggest::suggestion(key, known.iter().copied());
-        self.problems.push(match help {
-            Some(help) => problem.help(help),
-            None => problem,
-        });
+        let help = suggestion(key, known.iter().copied()).unwrap_or_else(|| "remove it".to_owned());
+        self.problems.push(ConfigProblem::error(location, format!("unknown key `{path}`"), help));
     }
 }
 

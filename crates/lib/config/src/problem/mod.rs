@@ -155,29 +155,21 @@ impl fmt::Display for Location {
 }
 
 impl ConfigProblem {
-    pub(crate) fn error(location: &Location, message: impl Into<String>) -> Self {
-        Self::new(Severity::Error, location, message)
-    }
-
-    pub(crate) fn warning(location: &Location, message: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, location, message)
-    }
-
-    fn new(severity: Severity, location: &Location, message: impl Into<String>) -> Self {
+    /// An error with its next step.
+    pub(crate) fn error(location: &Location, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
-            severity,
+            severity: Severity::Error,
             location: location.clone(),
             message: message.into(),
-            help: None,
+            help: Some(help.into()),
             related: None,
             excerpt: Excerpt::Shown,
         }
     }
 
-    /// With a next step.
-    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
+    /// A warning with its next step.
+    pub(crate) fn warning(location: &Location, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(location, message, help) }
     }
 
     /// For a place that holds a secret.

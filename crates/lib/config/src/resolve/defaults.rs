@@ -40,7 +40,7 @@ pub(crate) struct SharedDefaults {
 fn need<T: Clone>(slot: &Option<Located<T>>, key: &str) -> Result<T, ConfigProblems> {
     slot.as_ref().map(|at| at.value.clone()).ok_or_else(|| {
         let defaults = Location::File("config/default.toml".into());
-        ConfigProblem::error(&defaults, format!("has no default for `{key}`")).help("report this: it is a bug").into()
+        ConfigProblem::error(&defaults, format!("has no default for `{key}`"), "report this: it is a bug").into()
     })
 }
 

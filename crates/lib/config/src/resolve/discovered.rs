@@ -66,11 +66,11 @@ impl Configuration {
         for server in found.servers {
             let place = Location::File(server.model.clone());
             if !ids.insert(server.id.clone()) {
-                let problem = ConfigProblem::error(&place, format!("another server is called `{}`", server.id));
-                problems.push(problem.help("give one of them another `id`"));
+                let message = format!("another server is called `{}`", server.id);
+                problems.push(ConfigProblem::error(&place, message, "give one of them another `id`"));
             } else if !ports.insert(server.port.get()) {
-                let problem = ConfigProblem::error(&place, format!("port {} is taken by another server", server.port));
-                problems.push(problem.help("choose another `llama-server.first-port`"));
+                let message = format!("port {} is taken by another server", server.port);
+                problems.push(ConfigProblem::error(&place, message, "choose another `llama-server.first-port`"));
             } else {
                 let mut resolvable = self.resolvable(server)?;
                 let spec = Arc::make_mut(&mut resolvable.spec);
