@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::arc_str::ArcStr;
 use crate::environment::Environment;
 use crate::problem::{ConfigProblem, ConfigProblems, Location};
 
@@ -18,7 +18,7 @@ pub struct ConfigSource {
     /// What relative paths in it are relative to; absolute.
     pub directory: PathBuf,
     /// What the user wrote. Shared, since it is as large as the file.
-    pub text: ArcStr,
+    pub text: Arc<str>,
     /// Folders with models beside those of `models.dirs`, absolute.
     pub model_dirs: Vec<PathBuf>,
 }

@@ -10,8 +10,6 @@ use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use crate::arc_str::ArcStr;
-
 /// Everything that is wrong with a configuration. Never empty as an error.
 ///
 /// `Display` gives one line per problem, [`ConfigProblems::render`] the lines of the file with a caret.
@@ -110,7 +108,7 @@ pub struct Document {
     /// The file as the user names it.
     pub name: String,
     /// All of it.
-    pub text: ArcStr,
+    pub text: Arc<str>,
     /// Who wrote it.
     pub layer: Layer,
 }

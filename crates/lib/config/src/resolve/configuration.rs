@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::arc_str::ArcStr;
 use crate::environment::Environment;
 use crate::file::env_overrides;
 use crate::file::provenance::WrittenKeys;
@@ -252,7 +251,7 @@ impl Resolvable {
     }
 }
 
-fn document(name: &str, text: ArcStr, layer: Layer) -> Arc<Document> {
+fn document(name: &str, text: Arc<str>, layer: Layer) -> Arc<Document> {
     Arc::new(Document { name: name.to_owned(), text, layer })
 }
 

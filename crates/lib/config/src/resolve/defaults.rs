@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::arc_str::ArcStr;
 use crate::file::reader::{ConfigValue, Located, overlay};
 use crate::file::tables::{ConfigFile, Daemon, LlamaServer, Logs, Server, Start};
 use crate::file::tables::{Health, Hooks, Readiness, Restart, Stop};
@@ -25,7 +24,7 @@ pub(crate) struct SpecBuilder<'a> {
 /// Settings shared by all servers that do not override them.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedDefaults {
-    pub(crate) host: ArcStr,
+    pub(crate) host: Arc<str>,
     binary: Arc<Path>,
     env: Arc<BTreeMap<String, String>>,
     readiness: Arc<ReadinessSpec>,
@@ -131,7 +130,8 @@ impl SpecBuilder<'_> {
         let server: &Server = planned.written;
         let file = self.file;
         let shared: LlamaServer = need(&file.llama_server, "llama-server")?;
-        let own = |line: &Option<Located<SingleLine>>| line.as_ref().map(|line| ArcStr::from(line.value.0.as_str()));
+        let own =
+            |line: &Option<Located<SingleLine>>| line.as_ref().map(|line| Arc::<str>::from(line.value.0.as_str()));
         let own_host = server.host.as_ref().map(|host| self.host(&host.value.0));
         let own_hooks = server.hooks.as_ref().map(|hooks| self.hooks(&hooks.value).into());
         let own_binary = server.binary.as_ref().map(|binary| self.program(&binary.value.0).into());
@@ -186,7 +186,7 @@ impl SpecBuilder<'_> {
         }
     }
 
-    fn host(&self, host: &str) -> ArcStr {
+    fn host(&self, host: &str) -> Arc<str> {
         if host.ends_with(".sock") { self.absolute(host).to_string_lossy().as_ref().into() } else { host.into() }
     }
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use llama_warden_events::ServerId;
 
-use crate::arc_str::ArcStr;
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
 use crate::file::tables::Server;
@@ -104,10 +103,10 @@ impl Configuration {
 
 /// Interns tiers: a fleet has few different ones, so equal tiers share one allocation.
 #[derive(Debug, Default)]
-struct Tiers(BTreeSet<ArcStr>);
+struct Tiers(BTreeSet<Arc<str>>);
 
 impl Tiers {
-    fn shared(&mut self, tier: ArcStr) -> ArcStr {
+    fn shared(&mut self, tier: Arc<str>) -> Arc<str> {
         let known = self.0.get(&tier).cloned();
         known.unwrap_or_else(|| {
             self.0.insert(tier.clone());
