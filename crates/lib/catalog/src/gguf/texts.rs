@@ -20,7 +20,7 @@ const WORTH_A_GUESS: usize = 4096;
 /// up such a number.
 const WORD: std::ops::RangeInclusive<u64> = 1..=255;
 
-/// What was passed.
+/// A walk from text to text: how far it has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct SkippedTexts {
     pub(super) bytes: usize,
@@ -39,9 +39,9 @@ pub(super) fn pass(bytes: &[u8], order: ByteOrder, most: u64) -> SkippedTexts {
 }
 
 fn pass_one_by_one(bytes: &[u8], order: ByteOrder, most: u64) -> SkippedTexts {
-    let mut walk = Walk::from(0);
-    while walk.passed < most && walk.step(bytes, order, bytes.len()) {}
-    SkippedTexts { bytes: walk.at, texts: walk.passed }
+    let mut walk = SkippedTexts::default();
+    while walk.texts < most && walk.step(bytes, order, bytes.len()) {}
+    walk
 }
 
 fn pass_in_lanes(bytes: &[u8], order: ByteOrder) -> SkippedTexts {
@@ -50,13 +50,13 @@ fn pass_in_lanes(bytes: &[u8], order: ByteOrder) -> SkippedTexts {
         _ => guess(bytes, order, bytes.len() / LANES * lane),
     });
     let ends: [usize; LANES] = std::array::from_fn(|lane| starts.get(lane + 1).copied().unwrap_or(bytes.len()));
-    let mut lanes = starts.map(Walk::from);
+    let mut lanes = starts.map(|bytes| SkippedTexts { bytes, texts: 0 });
     // A step of each in turn, so that the processor has four loads to wait for at once.
     while lanes.iter_mut().zip(ends).fold(false, |any, (lane, end)| lane.step(bytes, order, end) || any) {}
     let mut passed = SkippedTexts::default();
     for (lane, start) in lanes.into_iter().zip(starts) {
         if passed.bytes == start {
-            passed = SkippedTexts { bytes: lane.at, texts: passed.texts + lane.passed };
+            passed = SkippedTexts { bytes: lane.bytes, texts: passed.texts + lane.texts };
         }
     }
     passed
@@ -69,31 +69,20 @@ fn guess(bytes: &[u8], order: ByteOrder, from: usize) -> usize {
     found.map_or(bytes.len(), |offset| from + offset)
 }
 
-/// A walk from text to text.
-#[derive(Debug, Clone, Copy)]
-struct Walk {
-    at: usize,
-    passed: u64,
-}
-
-impl Walk {
-    const fn from(at: usize) -> Self {
-        Self { at, passed: 0 }
-    }
-
+impl SkippedTexts {
     /// Passes over the next text, if it begins before `end` and is there as a whole.
     #[inline]
     fn step(&mut self, bytes: &[u8], order: ByteOrder, end: usize) -> bool {
-        if self.at >= end {
+        if self.bytes >= end {
             return false;
         }
-        let Some((length, rest)) = bytes[self.at..].split_first_chunk() else { return false };
+        let Some((length, rest)) = bytes[self.bytes..].split_first_chunk() else { return false };
         let length = order.number(*length);
         if length > rest.len() as u64 {
             return false;
         }
-        self.at += LENGTH + length as usize;
-        self.passed += 1;
+        self.bytes += LENGTH + length as usize;
+        self.texts += 1;
         true
     }
 }
