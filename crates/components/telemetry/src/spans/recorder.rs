@@ -50,8 +50,10 @@ impl SpanRecorder {
         let Some(server) = &envelope.server else { return };
         match (&envelope.event, envelope.incarnation) {
             (Event::LaunchBegan { binary }, Some(incarnation)) => {
-                let launch = Launch::begin(&self.tracer, envelope, server, incarnation);
-                let launch = launch.launching(&binary.to_string_lossy());
+                let mut launch = Launch::begin(&self.tracer, envelope, server, incarnation);
+                let mut step = launch.child("launch", launch.at);
+                step.set_attribute(KeyValue::new("process.executable.path", binary.to_string_lossy().into_owned()));
+                launch.step = Some(step);
                 if let Some(former) = self.launches.insert(server.clone(), launch) {
                     former.abandon();
                 }
@@ -105,13 +107,6 @@ impl Launch {
         }
     }
 
-    fn launching(mut self, binary: &str) -> Self {
-        let mut step = self.child("launch", self.at);
-        step.set_attribute(KeyValue::new("process.executable.path", binary.to_owned()));
-        self.step = Some(step);
-        self
-    }
-
     fn record(&mut self, envelope: &Envelope) {
         let now = self.at + envelope.elapsed.since(self.began);
         match &envelope.event {
@@ -130,11 +125,11 @@ impl Launch {
             }
             Event::ReadyReached { via, .. } => {
                 self.describe(KeyValue::new("llama_warden.ready.via", via.as_str()));
-                self.settle(Outcome::Ready, now);
+                self.settle("ready", now);
             }
             Event::ServerFailed { reason, detail, .. } => self.failed(*reason, detail, now),
             Event::StopBegan { reason, grace_seconds } => {
-                self.settle(Outcome::Stopped, now);
+                self.settle("stopped", now);
                 let mut stop = self.child("server stop", now);
                 stop.set_attribute(KeyValue::new("llama_warden.stop.reason", reason.as_str()));
                 stop.set_attribute(KeyValue::new("llama_warden.stop.grace_seconds", *grace_seconds));
@@ -172,17 +167,13 @@ impl Launch {
         self.failure = Some(reason);
         let error = error_type(reason);
         let status = Status::error(detail.to_owned());
-        if let Some(step) = &mut self.step {
-            step.set_attribute(error.clone());
-            step.set_status(status.clone());
-        }
-        if let Some(stop) = &mut self.stop {
-            stop.set_attribute(error.clone());
-            stop.set_status(status.clone());
+        for span in self.step.iter_mut().chain(&mut self.stop) {
+            span.set_attribute(error.clone());
+            span.set_status(status.clone());
         }
         self.describe(error);
         self.start.span().set_status(status);
-        self.settle(Outcome::Failed, now);
+        self.settle("failed", now);
     }
 
     fn signalled(&mut self, signal: Signal, rung: Rung, now: SystemTime) {
@@ -218,13 +209,14 @@ impl Launch {
         }
     }
 
-    /// Ends the start and the step that is under way. What a start was is decided once.
-    fn settle(&mut self, outcome: Outcome, now: SystemTime) {
+    /// Ends the step that is under way, and the start with its outcome: `ready`, `failed` or `stopped`. The first outcome
+    /// counts.
+    fn settle(&mut self, outcome: &'static str, now: SystemTime) {
         if let Some(mut step) = self.step.take() {
             step.end_with_timestamp(now);
         }
         if std::mem::replace(&mut self.starting, false) {
-            self.describe(KeyValue::new("llama_warden.start.outcome", outcome.as_str()));
+            self.describe(KeyValue::new("llama_warden.start.outcome", outcome));
             self.start.span().end_with_timestamp(now);
         }
     }
@@ -248,24 +240,6 @@ impl Launch {
 
     fn child(&self, name: &'static str, now: SystemTime) -> Span {
         self.tracer.build_with_context(SpanBuilder::from_name(name).with_start_time(now), &self.start)
-    }
-}
-
-/// How a start ended.
-#[derive(Debug, Clone, Copy)]
-enum Outcome {
-    Ready,
-    Failed,
-    Stopped,
-}
-
-impl Outcome {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Failed => "failed",
-            Self::Stopped => "stopped",
-        }
     }
 }
 
