@@ -30,11 +30,8 @@ pub struct Configuration {
     daemon: DaemonSettings,
     logs: LogSettings,
     start: StartSettings,
-    detectors_dir: Option<PathBuf>,
-    dialects_dir: Option<PathBuf>,
     model_dirs: Vec<PathBuf>,
     pub(crate) common: SharedDefaults,
-    first_port: u16,
     /// What relative paths are relative to.
     pub(crate) directory: PathBuf,
     /// The written servers in the order of the file, then those that were discovered.
@@ -88,10 +85,7 @@ impl Configuration {
             daemon: specs.daemon()?,
             logs: specs.logs()?,
             start: specs.start()?,
-            detectors_dir: specs.detectors_dir()?,
-            dialects_dir: specs.dialects_dir()?,
             model_dirs,
-            first_port: specs.first_port()?,
             common,
             directory: source.directory.clone(),
             servers,
@@ -128,15 +122,13 @@ impl Configuration {
 
     /// All profiles, by name.
     pub fn profiles(&self) -> Vec<ProfileSummary> {
-        let summary = |(name, profile): (&String, &Located<Profile>)| ProfileSummary {
-            name: name.clone(),
-            description: profile.value.description.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
-            servers: self
-                .servers
-                .iter()
-                .filter(|server| includes(&profile.value, server))
-                .map(|server| server.spec.id.clone())
-                .collect(),
+        let summary = |(name, profile): (&String, &Located<Profile>)| {
+            let members = self.servers.iter().filter(|server| includes(&profile.value, server));
+            ProfileSummary {
+                name: name.clone(),
+                description: profile.value.description.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
+                servers: members.map(|server| server.spec.id.clone()).collect(),
+            }
         };
         self.profile_tables().into_iter().flatten().map(summary).collect()
     }
@@ -176,12 +168,12 @@ impl Configuration {
 
     /// The folder with more detector packs, absolute.
     pub fn detectors_dir(&self) -> Option<&Path> {
-        self.detectors_dir.as_deref()
+        self.common.detectors_dir.as_deref()
     }
 
     /// The folder with more flag dialects, absolute.
     pub fn dialects_dir(&self) -> Option<&Path> {
-        self.dialects_dir.as_deref()
+        self.common.dialects_dir.as_deref()
     }
 
     /// The folders that are scanned for models, absolute.
@@ -196,7 +188,7 @@ impl Configuration {
 
     /// The first port for servers without one of their own.
     pub fn first_port(&self) -> u16 {
-        self.first_port
+        self.common.first_port
     }
 
     /// Every server, the written ones first, with all but what depends on the profile: its options, and whether it is enabled

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::file::provenance::WrittenKeys;
 use crate::resolve::configuration::Configuration;
-use crate::server_spec::{Fleet, ServerSpec};
+use crate::server_spec::Fleet;
 use crate::settings::HostEnvironment;
 
 impl Configuration {
@@ -31,15 +31,11 @@ impl Configuration {
     /// Replaces each server by the one in `fleet` where the two differ only in what a resolution decides.
     fn share_specs_of(&mut self, fleet: &Fleet) {
         for server in &mut self.servers {
-            let same = fleet.get(server.spec.id.as_str()).filter(|spec| resolves_to(&server.spec, spec));
-            if let Some(spec) = same {
+            if let Some(spec) = fleet.get(server.spec.id.as_str())
+                && *server.spec.resolved(&spec.flags, spec.enabled) == **spec
+            {
                 server.spec = Arc::clone(spec);
             }
         }
     }
-}
-
-/// Whether `spec` with the options and the enablement of `other` equals `other`.
-fn resolves_to(spec: &Arc<ServerSpec>, other: &ServerSpec) -> bool {
-    *spec.resolved(&other.flags, other.enabled) == *other
 }

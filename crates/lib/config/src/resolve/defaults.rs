@@ -33,6 +33,10 @@ pub(crate) struct SharedDefaults {
     health: Arc<HealthSpec>,
     hooks: Arc<HooksSpec>,
     log_ring_bytes: usize,
+    /// The first port for servers without one of their own.
+    pub(crate) first_port: u16,
+    pub(crate) detectors_dir: Option<PathBuf>,
+    pub(crate) dialects_dir: Option<PathBuf>,
 }
 
 /// The value of a key that has a built-in default. The defaults are a data file, so a gap in them is an error, not a panic.
@@ -84,29 +88,17 @@ impl SpecBuilder<'_> {
         })
     }
 
-    pub(crate) fn detectors_dir(&self) -> Result<Option<PathBuf>, ConfigProblems> {
-        let readiness: Readiness = need(&self.file.readiness, "readiness")?;
-        Ok(self.path_or_none(&readiness.detectors_dir))
-    }
-
-    pub(crate) fn dialects_dir(&self) -> Result<Option<PathBuf>, ConfigProblems> {
-        let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
-        Ok(self.path_or_none(&shared.dialects_dir))
-    }
-
-    /// The first port for servers without one of their own.
-    pub(crate) fn first_port(&self) -> Result<u16, ConfigProblems> {
-        let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
-        Ok(need(&shared.first_port, "llama-server.first-port")?.get())
-    }
-
     pub(crate) fn common(&self) -> Result<SharedDefaults, ConfigProblems> {
         let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
+        let section: Readiness = need(&self.file.readiness, "readiness")?;
         Ok(SharedDefaults {
+            first_port: need(&shared.first_port, "llama-server.first-port")?.get(),
+            detectors_dir: self.path_or_none(&section.detectors_dir),
+            dialects_dir: self.path_or_none(&shared.dialects_dir),
             host: self.host(&need(&shared.host, "llama-server.host")?.0),
             binary: self.program(&need(&shared.binary, "llama-server.binary")?.0).into(),
             env: variables(need(&shared.env, "llama-server.env")?).into(),
-            readiness: readiness(need(&self.file.readiness, "readiness")?)?.into(),
+            readiness: readiness(section)?.into(),
             stop: stop(need(&self.file.stop, "stop")?)?.into(),
             restart: restart(need(&self.file.restart, "restart")?)?.into(),
             health: health(need(&self.file.health, "health")?)?.into(),

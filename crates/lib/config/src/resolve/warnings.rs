@@ -1,7 +1,7 @@
 //! Warnings about a valid configuration: missing files, secrets that other users can read, an open address without a token.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 
 use llama_warden_events::Signal;
@@ -146,18 +146,13 @@ fn missing(written: Option<&Located<SingleLine>>, path: &Path, what: &str, warni
 /// than this check.
 fn not_gguf(written: Option<&Located<SingleLine>>, path: &Path, warnings: &mut Vec<ConfigProblem>) {
     let Some(written) = written.filter(|_| path.is_file()) else { return };
-    if first_bytes(path).is_ok_and(|bytes| bytes != b"GGUF") {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(4).read_to_end(&mut bytes));
+    if read.is_ok() && bytes != b"GGUF" {
         let message = format!("the model {} is not a GGUF file", path.display());
         let help = "name a file that begins with `GGUF`, or fetch it again if it should be one";
         warnings.push(ConfigProblem::warning(&written.location, message, help));
     }
-}
-
-/// The first four, or fewer of a shorter file.
-fn first_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(4).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn secret_flags(flags: Option<&Located<FlagTable>>, warnings: &mut Vec<ConfigProblem>) {
