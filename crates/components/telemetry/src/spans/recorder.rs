@@ -1,11 +1,12 @@
-//! From events to spans.
+//! Builds spans from events.
 //!
-//! One trace per incarnation. `server start` lasts from the beginning of the launch until the server is ready, failed,
-//! or asked to stop; within it `launch` lasts until the process exists and `load` from there on. `server stop` follows
-//! in the same trace, with an event per signal; an end that nobody asked for is a `server exit` without length.
+//! One trace per incarnation. `server start` lasts from the beginning of the launch until the server is ready, has failed,
+//! or is asked to stop. Its child `launch` lasts until the process exists, its child `load` from then on. `server stop`
+//! follows in the same trace and has an event for each signal. An exit that nobody requested is a `server exit` of no
+//! duration.
 //!
-//! Times: a launch is anchored at the wall time of its first event, everything later at the time elapsed since then, so
-//! that a clock that jumps bends no span.
+//! Times: a launch starts at the wall time of its first event. All later times add the time elapsed since then, so a clock
+//! that is set back or forward does not change the length of a span.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -31,7 +32,7 @@ struct Launch {
     incarnation: Incarnation,
     at: SystemTime,
     began: Uptime,
-    /// Holds the span `server start`, which ends once and stays the parent of all others.
+    /// Holds the span `server start`, the parent of all others, also after it has ended.
     start: Context,
     starting: bool,
     /// `launch`, then `load`.
@@ -45,7 +46,7 @@ impl SpanRecorder {
         Self { tracer, launches: HashMap::new() }
     }
 
-    /// Takes an event in; those that are not about a launch change nothing.
+    /// Records an event. Events that are not about a launch change nothing.
     pub(crate) fn record(&mut self, envelope: &Envelope) {
         let Some(server) = &envelope.server else { return };
         match (&envelope.event, envelope.incarnation) {
@@ -72,7 +73,7 @@ impl SpanRecorder {
         }
     }
 
-    /// Ends every span that is open, marked as incomplete: what would have ended it was missed.
+    /// Ends all open spans and marks them as incomplete, because the events that would have ended them were missed.
     pub(crate) fn abandon(&mut self) {
         for (_, launch) in self.launches.drain() {
             launch.abandon();
@@ -159,7 +160,7 @@ impl Launch {
         if let Some(mut launching) = self.step.take() {
             launching.end_with_timestamp(now);
         }
-        // A stop may have come while the launch was under way; then nothing loads any more.
+        // If a stop was requested during the launch, the server does not load.
         self.step = self.starting.then(|| self.child("load", now));
     }
 
@@ -195,7 +196,7 @@ impl Launch {
         if let Some(stop) = &mut self.stop {
             stop.set_attributes(attribute);
         } else if let Some(mut step) = self.step.take() {
-            // Why it ended comes with the failure, which also ends the start.
+            // The event of the failure follows. It says why the process ended, and ends the start.
             step.set_attributes(attribute);
             step.set_status(Status::error(end.to_string()));
             step.end_with_timestamp(now);
@@ -209,8 +210,7 @@ impl Launch {
         }
     }
 
-    /// Ends the step that is under way, and the start with its outcome: `ready`, `failed` or `stopped`. The first outcome
-    /// counts.
+    /// Ends the current step, and the start with its outcome: `ready`, `failed` or `stopped`. Only the first outcome counts.
     fn settle(&mut self, outcome: &'static str, now: SystemTime) {
         if let Some(mut step) = self.step.take() {
             step.end_with_timestamp(now);

@@ -1,34 +1,34 @@
-//! Passes over texts that lie one behind the other, each with its length before it.
+//! Skips consecutive texts, each stored as its length and its bytes.
 //!
-//! Tokenizers are most of a header, so this is most of a discovery. Where a text begins is known only from the length of the
-//! one before, so that a single walk waits for memory at each step. Therefore [`LANES`] walks go on at once, each in a part
-//! of its own. All but the first begin where the bytes look like the beginning of a text; what such a walk has passed counts
-//! only if the walk before it arrives exactly there, so that a wrong guess costs time and nothing else.
+//! Tokenizers are most of a header, so most of a discovery's time is spent here. The start of a text is known only from the
+//! length of the one before it, so a single walk waits for memory at each step. Therefore [`LANES`] walks run at once, each
+//! in its own part of the bytes. All but the first start at a guess: where the bytes look like the start of a text. The
+//! texts of such a walk count only if the walk before it ends exactly at that start, so a wrong guess costs only time.
 
 use super::prefix::ByteOrder;
 
-/// Walks at once.
+/// Walks that run at once.
 const LANES: usize = 4;
 
-/// The bytes of a text's length.
+/// Bytes of the length in front of a text.
 const LENGTH: usize = 8;
 
-/// Fewer bytes are not worth a guess.
+/// With fewer bytes than this, one walk is as fast as several.
 const WORTH_A_GUESS: usize = 4096;
 
-/// Lengths that a guess takes for the length of a word. No other eight bytes around the beginning of a text without NUL make
-/// up such a number.
+/// Lengths that a guess accepts as the length of a word. In texts without NUL, eight bytes at any other place near the start
+/// of a text are a larger number.
 const WORD: std::ops::RangeInclusive<u64> = 1..=255;
 
-/// A walk from text to text: how far it has come.
+/// How far a walk over texts has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct SkippedTexts {
     pub(super) bytes: usize,
     pub(super) texts: u64,
 }
 
-/// Passes over texts at the front of `bytes` that are there as a whole, at most `most` of them: at least one if there is one,
-/// and all of them unless a guess was wrong.
+/// Skips complete texts at the start of `bytes`, at most `most` of them. Skips at least one if there is one, and all of them
+/// unless a guess was wrong.
 pub(super) fn pass(bytes: &[u8], order: ByteOrder, most: u64) -> SkippedTexts {
     let may_hold_more = (bytes.len() / LENGTH) as u64 > most;
     if may_hold_more || bytes.len() < WORTH_A_GUESS {
@@ -51,7 +51,7 @@ fn pass_in_lanes(bytes: &[u8], order: ByteOrder) -> SkippedTexts {
     });
     let ends: [usize; LANES] = std::array::from_fn(|lane| starts.get(lane + 1).copied().unwrap_or(bytes.len()));
     let mut lanes = starts.map(|bytes| SkippedTexts { bytes, texts: 0 });
-    // A step of each in turn, so that the processor has four loads to wait for at once.
+    // Each lane makes one step in turn, so the processor waits for four loads at once.
     while lanes.iter_mut().zip(ends).fold(false, |any, (lane, end)| lane.step(bytes, order, end) || any) {}
     let mut passed = SkippedTexts::default();
     for (lane, start) in lanes.into_iter().zip(starts) {
@@ -62,7 +62,7 @@ fn pass_in_lanes(bytes: &[u8], order: ByteOrder) -> SkippedTexts {
     passed
 }
 
-/// Where a text seems to begin at or behind `from`; the end of `bytes` where nothing looks like that.
+/// The first place at or after `from` that looks like the start of a text; the end of `bytes` if there is none.
 fn guess(bytes: &[u8], order: ByteOrder, from: usize) -> usize {
     let places = bytes[from..].array_windows().take(LENGTH + *WORD.end() as usize);
     let found = places.map(|length| order.number(*length)).position(|length| WORD.contains(&length));
@@ -70,7 +70,7 @@ fn guess(bytes: &[u8], order: ByteOrder, from: usize) -> usize {
 }
 
 impl SkippedTexts {
-    /// Passes over the next text, if it begins before `end` and is there as a whole.
+    /// Skips the next text if it starts before `end` and is complete.
     #[inline]
     fn step(&mut self, bytes: &[u8], order: ByteOrder, end: usize) -> bool {
         if self.bytes >= end {
