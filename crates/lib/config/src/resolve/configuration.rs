@@ -1,12 +1,12 @@
 //! [`Configuration`]: a source merged over the built-in defaults, validated, and resolved for a profile and a machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::environment::Environment;
 use crate::file::env_overrides;
-use crate::file::provenance::WrittenKeys;
+use crate::file::provenance::written_keys;
 use crate::file::reader::{ConfigValue, Located, ValueReader};
 use crate::file::source::{ConfigSource, DEFAULT_TOML};
 use crate::file::tables::{ConfigFile, Profile};
@@ -26,7 +26,7 @@ pub struct Configuration {
     pub(crate) path: Option<PathBuf>,
     pub(crate) file: ConfigFile,
     pub(crate) environment: Environment,
-    pub(crate) written: WrittenKeys,
+    pub(crate) written: BTreeSet<String>,
     daemon: DaemonSettings,
     logs: LogSettings,
     start: StartSettings,
@@ -64,7 +64,7 @@ impl Configuration {
         let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
         let mut user = read_tree(&document(&name, source.text.clone(), Layer::User))?;
         reader.problems.extend(env_overrides::apply(environment, &mut user));
-        let written = WrittenKeys::of(&user);
+        let written = written_keys(&user);
         let file = built_in.overlaid(ConfigFile::read(&user, &mut reader).unwrap_or_default());
 
         let mut checker = CrossChecker { file: &file, written: &written, problems: reader.problems };

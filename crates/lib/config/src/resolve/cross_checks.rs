@@ -1,13 +1,12 @@
 //! Cross-field validation: values that contradict each other, and keys that do not belong in their table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use llama_warden_events::Signal;
 
 use crate::address::is_host_name;
-use crate::file::provenance::WrittenKeys;
 use crate::file::reader::{Located, overlay};
 use crate::file::tables::{ConfigFile, Hooks, Restart, Server, Stop};
 use crate::file::values::SingleLine;
@@ -17,7 +16,7 @@ use crate::settings::OnDaemonDeath;
 /// Checks the merged file and collects problems.
 pub(crate) struct CrossChecker<'a> {
     pub(crate) file: &'a ConfigFile,
-    pub(crate) written: &'a WrittenKeys,
+    pub(crate) written: &'a BTreeSet<String>,
     pub(crate) problems: Vec<ConfigProblem>,
 }
 
@@ -35,7 +34,10 @@ impl CrossChecker<'_> {
     /// Checks everything except identities and profiles.
     pub(crate) fn values(&mut self) {
         let file = self.file;
-        self.daemon();
+        let death = file.daemon.as_ref().and_then(|daemon| daemon.value.on_daemon_death.as_ref());
+        if let Some(Located { value: OnDaemonDeath::Adopt, location }) = death {
+            self.refuse(location, "`on-daemon-death = \"adopt\"` is not built yet", "use \"kill\"");
+        }
         if let Some(ring) = file.logs.as_ref().and_then(|logs| logs.value.ring.as_ref())
             && !RING_BYTES.contains(&ring.value.0)
         {
@@ -62,13 +64,6 @@ impl CrossChecker<'_> {
             self.server(&server.value);
         }
         self.sockets();
-    }
-
-    fn daemon(&mut self) {
-        let death = self.file.daemon.as_ref().and_then(|daemon| daemon.value.on_daemon_death.as_ref());
-        if let Some(Located { value: OnDaemonDeath::Adopt, location }) = death {
-            self.refuse(location, "`on-daemon-death = \"adopt\"` is not built yet", "use \"kill\"");
-        }
     }
 
     fn server(&mut self, server: &Server) {

@@ -3,9 +3,9 @@
 //! Every reload parses all servers anew, although most of them are what they were. Without this step a server would lie
 //! in memory three times: in the configuration, in the fleet in force, and in the fleet that the components still use.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::file::provenance::WrittenKeys;
 use crate::resolve::configuration::Configuration;
 use crate::server_spec::Fleet;
 use crate::settings::HostEnvironment;
@@ -18,7 +18,7 @@ impl Configuration {
     #[must_use]
     pub fn dedup(mut self, profile: Option<&str>, host: &HostEnvironment, previous: &Fleet) -> Self {
         self.file.servers = None;
-        self.written = WrittenKeys::default();
+        self.written = BTreeSet::new();
         self.servers.shrink_to_fit();
         self.share_specs_of(previous);
         // An unknown profile shares nothing. The caller resolves the same profile next, and reports it then.
