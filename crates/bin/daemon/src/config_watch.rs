@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use llama_warden_bus::{Accepted, BusClosed, CommandSender, CommandSetId, Delivery};
 use llama_warden_component::{Component, Ports, Worker, next_task};
-use llama_warden_config::ArcStr;
 use llama_warden_events::{NoCommand, RefusalReason, Refused, SuperviseCommand, Uptime};
 use nix::errno::Errno;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -32,7 +31,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 pub struct ConfigWatch {
     path: PathBuf,
     /// The latest text of the file; `None` if it could not be read.
-    text: Option<ArcStr>,
+    text: Option<Arc<str>>,
     watcher: RecommendedWatcher,
     watched: BTreeSet<PathBuf>,
     /// Notified on each change. It stores one permit, so a change between two waits is not lost, and many become one.
@@ -44,7 +43,7 @@ impl ConfigWatch {
     ///
     /// # Errors
     /// The kernel refuses a watch.
-    pub fn new(path: &Path, text: ArcStr) -> notify::Result<Self> {
+    pub fn new(path: &Path, text: Arc<str>) -> notify::Result<Self> {
         let changes = Arc::new(Notify::new());
         let notifier = changes.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -94,7 +93,7 @@ impl ConfigWatch {
         };
         let changed = text.as_deref() != self.text.as_deref();
         if changed {
-            self.text = text.map(ArcStr::from);
+            self.text = text.map(Arc::<str>::from);
         }
         Ok(changed)
     }

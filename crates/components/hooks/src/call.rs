@@ -46,7 +46,7 @@ impl HookCall {
             call.telling("HOOK", hook.as_str())
                 .telling("SERVER", spec.id.to_string())
                 .telling("INCARNATION", incarnation.to_string())
-                .telling("HOST", &spec.host)
+                .telling("HOST", &*spec.host)
                 .telling("PORT", spec.port.to_string())
                 .telling("MODEL", spec.model.display().to_string()),
         )

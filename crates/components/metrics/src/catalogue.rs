@@ -1,7 +1,5 @@
 //! Every family that is exposed: the one table behind the series and behind `docs/metrics.md`.
 
-use std::fmt;
-
 /// A metric family: what all its series have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Family {
@@ -15,8 +13,9 @@ pub struct Family {
     pub labels: &'static [&'static str],
 }
 
-/// The type of a family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The type of a family, displayed as `# TYPE` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "lowercase")]
 pub enum FamilyKind {
     /// Only grows while the daemon runs.
     Counter,
@@ -24,23 +23,6 @@ pub enum FamilyKind {
     Gauge,
     /// Counts observations by upper bound.
     Histogram,
-}
-
-impl FamilyKind {
-    /// The type's one spelling, as `# TYPE` has it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
-    }
-}
-
-impl fmt::Display for FamilyKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
 }
 
 /// Every family, in the order of the documentation.

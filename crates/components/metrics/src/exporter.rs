@@ -1,7 +1,5 @@
 //! The exporter: a custom collector in a registry, and the answer to a scrape.
 
-use std::fmt;
-
 use llama_warden_bus::{Bus, OutputLane};
 use prometheus::core::{Collector, Desc};
 use prometheus::{Registry, TextEncoder, proto};
@@ -20,15 +18,9 @@ pub struct Exposition {
 }
 
 /// Answers scrapes. Cheap to clone.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Exporter {
     registry: Registry,
-}
-
-impl fmt::Debug for Exporter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exporter").finish_non_exhaustive()
-    }
 }
 
 impl Exporter {
@@ -147,8 +139,8 @@ mod tests {
             "llama_warden_bus_gaps_total",
         ];
         for family in catalogue() {
-            let expected = (!absent.contains(&family.name)).then(|| family.kind.as_str());
-            assert_eq!(types.get(family.name).copied(), expected, "{}", family.name);
+            let expected = (!absent.contains(&family.name)).then(|| family.kind.to_string());
+            assert_eq!(types.get(family.name).map(ToString::to_string), expected, "{}", family.name);
         }
         let known = catalogue().iter().map(|family| family.name);
         assert!(types.keys().all(|name| known.clone().any(|family| family == *name)), "{types:?}");

@@ -11,72 +11,58 @@ use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 pub(crate) fn encode(families: &[MetricFamily]) -> Result<String, fmt::Error> {
     let mut text = String::new();
     for family in families {
-        match family.get_field_type() {
-            MetricType::COUNTER => {
-                let name = family.name().strip_suffix("_total").unwrap_or(family.name());
-                write_head(&mut text, name, "counter", family.help())?;
-                for series in family.get_metric() {
-                    write_sample(&mut text, &Sample::of(name, "_total", series), series.get_counter().get_value())?;
-                }
+        let (name, kind) = match family.get_field_type() {
+            MetricType::COUNTER => (family.name().strip_suffix("_total").unwrap_or(family.name()), "counter"),
+            MetricType::GAUGE => (family.name(), "gauge"),
+            MetricType::HISTOGRAM => (family.name(), "histogram"),
+            MetricType::SUMMARY | MetricType::UNTYPED => continue,
+        };
+        writeln!(text, "# HELP {name} {}", Escaped(family.help()))?;
+        writeln!(text, "# TYPE {name} {kind}")?;
+        for series in family.get_metric() {
+            let labels = series.get_label();
+            match kind {
+                "histogram" => write_histogram(&mut text, name, series)?,
+                "counter" => write_sample(
+                    &mut text,
+                    format_args!("{name}_total"),
+                    labels,
+                    None,
+                    series.get_counter().get_value(),
+                )?,
+                _ => write_sample(&mut text, format_args!("{name}"), labels, None, series.get_gauge().get_value())?,
             }
-            MetricType::GAUGE => {
-                write_head(&mut text, family.name(), "gauge", family.help())?;
-                for series in family.get_metric() {
-                    write_sample(&mut text, &Sample::of(family.name(), "", series), series.get_gauge().get_value())?;
-                }
-            }
-            MetricType::HISTOGRAM => {
-                write_head(&mut text, family.name(), "histogram", family.help())?;
-                for series in family.get_metric() {
-                    write_histogram(&mut text, family.name(), series)?;
-                }
-            }
-            MetricType::SUMMARY | MetricType::UNTYPED => {}
         }
     }
     text.push_str("# EOF\n");
     Ok(text)
 }
 
-/// The name, suffix and labels of one sample.
-struct Sample<'a> {
-    name: &'a str,
-    suffix: &'a str,
-    labels: &'a [LabelPair],
-    bound: Option<f64>,
-}
-
-impl<'a> Sample<'a> {
-    fn of(name: &'a str, suffix: &'a str, series: &'a Metric) -> Self {
-        Self { name, suffix, labels: series.get_label(), bound: None }
-    }
-}
-
-fn write_head(text: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
-    writeln!(text, "# HELP {name} {}", Escaped(help))?;
-    writeln!(text, "# TYPE {name} {kind}")
-}
-
 fn write_histogram(text: &mut String, name: &str, series: &Metric) -> fmt::Result {
-    let histogram = series.get_histogram();
+    let (labels, histogram) = (series.get_label(), series.get_histogram());
     let count = histogram.get_sample_count();
     let bounds = histogram.get_bucket().iter().map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
     for (bound, cumulative) in bounds.chain([(f64::INFINITY, count)]) {
-        let sample = Sample { bound: Some(bound), ..Sample::of(name, "_bucket", series) };
-        write_sample(text, &sample, cumulative as f64)?;
+        write_sample(text, format_args!("{name}_bucket"), labels, Some(bound), cumulative as f64)?;
     }
-    write_sample(text, &Sample::of(name, "_sum", series), histogram.get_sample_sum())?;
-    write_sample(text, &Sample::of(name, "_count", series), count as f64)
+    write_sample(text, format_args!("{name}_sum"), labels, None, histogram.get_sample_sum())?;
+    write_sample(text, format_args!("{name}_count"), labels, None, count as f64)
 }
 
-fn write_sample(text: &mut String, sample: &Sample<'_>, value: f64) -> fmt::Result {
-    write!(text, "{}{}", sample.name, sample.suffix)?;
+fn write_sample(
+    text: &mut String,
+    name: fmt::Arguments<'_>,
+    labels: &[LabelPair],
+    bound: Option<f64>,
+    value: f64,
+) -> fmt::Result {
+    text.write_fmt(name)?;
     let mut separator = '{';
-    for label in sample.labels {
+    for label in labels {
         write!(text, "{separator}{}=\"{}\"", label.name(), Escaped(label.value()))?;
         separator = ',';
     }
-    if let Some(bound) = sample.bound {
+    if let Some(bound) = bound {
         write!(text, "{separator}le=\"{}\"", Number::Bound(bound))?;
         separator = ',';
     }

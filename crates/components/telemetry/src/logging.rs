@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use tracing::Subscriber;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -120,7 +119,7 @@ fn subscriber(settings: &LoggingSettings, queue: LineQueue) -> Result<impl Subsc
         .filter
         .parse::<Targets>()
         .map_err(|source| LogError::Filter { filter: settings.filter.clone(), source })?;
-    let lines = fmt::layer().with_writer(queue);
+    let lines = fmt::layer().with_writer(move || queue.clone());
     let lines = match settings.format {
         LogFormat::Human => lines.with_ansi(settings.colour == Colour::On).with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
@@ -128,23 +127,10 @@ fn subscriber(settings: &LoggingSettings, queue: LineQueue) -> Result<impl Subsc
     Ok(tracing_subscriber::registry().with(filter).with(lines))
 }
 
-impl<'a> MakeWriter<'a> for LineQueue {
-    type Writer = LineWriter<'a>;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        LineWriter { queue: self }
-    }
-}
-
-/// Gets each formatted event in one piece.
-#[derive(Debug)]
-pub(crate) struct LineWriter<'a> {
-    queue: &'a LineQueue,
-}
-
-impl Write for LineWriter<'_> {
+/// The log gives each formatted event in one piece.
+impl Write for LineQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.queue.push(line);
+        self.push(line);
         Ok(line.len())
     }
 

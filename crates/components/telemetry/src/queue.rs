@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -49,10 +49,9 @@ impl LineQueue {
 
     /// Takes one line with its line end.
     pub(crate) fn push(&self, line: &[u8]) {
-        let mut state = self.shared.lock();
+        let mut state = lock(&self.shared.state);
         if state.closed || state.bytes + line.len() > Self::CAPACITY {
-            drop(state);
-            self.shared.lose(1);
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
         state.bytes += line.len();
@@ -69,7 +68,7 @@ impl LineQueue {
 
     /// Takes no more lines, and waits for those that it has, at most for `patience`.
     pub(crate) fn close(&self, patience: Duration) {
-        let mut state = self.shared.lock();
+        let mut state = lock(&self.shared.state);
         state.closed = true;
         self.shared.filled.notify_one();
         let pending = |state: &mut State| state.writing || !state.lines.is_empty();
@@ -79,17 +78,9 @@ impl LineQueue {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-
-    fn lose(&self, lines: u64) {
-        self.lost.fetch_add(lines, Ordering::Relaxed);
-    }
-
     /// The lines that wait; none once the queue is closed and empty.
     fn take(&self) -> Option<VecDeque<Vec<u8>>> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.writing = false;
         self.drained.notify_all();
         let idle = |state: &mut State| state.lines.is_empty() && !state.closed;
@@ -108,7 +99,7 @@ fn write_lines(shared: &Shared, mut sink: impl Write, report: impl Fn(u64)) {
     while let Some(lines) = shared.take() {
         for line in lines {
             if sink.write_all(&line).and_then(|()| sink.flush()).is_err() {
-                shared.lose(1);
+                shared.lost.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             let lost = shared.lost.load(Ordering::Relaxed);

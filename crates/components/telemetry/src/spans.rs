@@ -1,7 +1,7 @@
-//! Spans: the story of each launch, for an OpenTelemetry collector.
+//! Spans of each launch, for an OpenTelemetry collector.
 //!
 //! One trace per incarnation: `server start` with its steps `launch` and `load`, and later `server stop`. The recorder
-//! builds them from events; the connection sends them by OTLP over plain HTTP from a thread of its own.
+//! builds them from events. The connection sends them by OTLP over plain HTTP from its own thread.
 
 mod collector;
 mod recorder;
@@ -75,7 +75,8 @@ pub enum TracingError {
     Unawaited(#[source] BlockingError),
 }
 
-/// The connection to a collector. It has to outlive the components: close it with [`finish`](Self::finish).
+/// The connection to a collector. It must outlive the components, so that their last spans are sent. Close it with
+/// [`finish`](Self::finish).
 #[derive(Debug)]
 pub struct Tracing {
     provider: SdkTracerProvider,
@@ -99,15 +100,15 @@ impl Tracing {
         SpanRecorder::new(self.provider.tracer("llama-warden"))
     }
 
-    /// Sends the last spans and says what did not arrive. Takes at most `bound`; call it when every server is gone, so
-    /// that a dead collector holds up nothing that matters.
+    /// Sends the last spans and reports those that did not arrive. Takes at most `bound`. Call it after all servers have
+    /// ended, so that a collector that does not answer delays nothing else.
     pub async fn finish(self, bound: Duration) -> Result<(), TracingError> {
         let provider = self.provider;
         let started = std::time::Instant::now();
         let shutdown = blocking(move || provider.shutdown_with_timeout(bound.saturating_sub(started.elapsed())));
         let ended = shutdown.await.map_err(TracingError::Unawaited)?;
         match (ended, self.lost.load(Ordering::Relaxed)) {
-            // The exporter's thread is left to its retries; it ends with the process.
+            // The exporter's thread goes on with its retries and ends with the process.
             (Err(_), _) if started.elapsed() >= bound => Err(TracingError::Slow { bound }),
             (Err(error), _) => Err(TracingError::Ended(error)),
             (Ok(()), 0) => Ok(()),
@@ -116,7 +117,7 @@ impl Tracing {
     }
 }
 
-/// The resource that sends the spans. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` override its attributes.
+/// The resource that sends the spans. What the user sets in `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` wins.
 fn resource(settings: &TracingSettings, version: &str, boot: &BootId) -> Resource {
     let own = [
         KeyValue::new("service.name", "llama-warden"),

@@ -56,23 +56,15 @@ pub(crate) fn labelled(path: &Path) -> Labelled<'_> {
 /// The role of the file at `path`; for a split model `header` holds the tensors of all shards.
 pub(crate) fn role(header: &GgufHeader, path: &Path) -> ModelFileRole {
     let file_name = stem(path).to_ascii_lowercase();
-    let architecture = header.architecture.as_deref();
-    match header.file_role.as_deref() {
-        Some("adapter") => return ModelFileRole::Other(FileRole::Adapter),
-        Some("imatrix") => return ModelFileRole::Other(FileRole::ImportanceMatrix),
-        _ => {}
-    }
-    if header.tensors.count == 0 || file_name.starts_with("ggml-vocab") {
-        ModelFileRole::Other(FileRole::Vocabulary)
-    } else if architecture == Some("controlvector") {
-        ModelFileRole::Other(FileRole::ControlVector)
-    } else if architecture == Some("clip")
-        || header.file_role.as_deref() == Some("mmproj")
-        || file_name.starts_with("mmproj")
-    {
-        ModelFileRole::Projector
-    } else {
-        ModelFileRole::Model
+    let is_vocabulary = header.tensors.count == 0 || file_name.starts_with("ggml-vocab");
+    match (header.file_role.as_deref(), header.architecture.as_deref()) {
+        (Some("adapter"), _) => ModelFileRole::Other(FileRole::Adapter),
+        (Some("imatrix"), _) => ModelFileRole::Other(FileRole::ImportanceMatrix),
+        _ if is_vocabulary => ModelFileRole::Other(FileRole::Vocabulary),
+        (_, Some("controlvector")) => ModelFileRole::Other(FileRole::ControlVector),
+        (_, Some("clip")) | (Some("mmproj"), _) => ModelFileRole::Projector,
+        _ if file_name.starts_with("mmproj") => ModelFileRole::Projector,
+        _ => ModelFileRole::Model,
     }
 }
 
@@ -80,14 +72,12 @@ pub(crate) fn role(header: &GgufHeader, path: &Path) -> ModelFileRole {
 pub(crate) fn kind(header: &GgufHeader, path: &Path) -> ModelKind {
     let named = |wanted: &[&str]| all_words(header, path).any(|word| wanted.contains(&word.as_str()));
     let is_encoder = header.architecture.as_deref().is_some_and(|name| ENCODERS.contains(&name));
-    match header.pooling_type {
-        Some(POOLING_RANK) => ModelKind::Reranking,
-        Some(POOLING_NONE) | None if !is_encoder && named(&["reranker", "rerank"]) => ModelKind::Reranking,
-        Some(POOLING_NONE) | None if !is_encoder && !named(&["embedding", "embeddings", "embed"]) => {
-            ModelKind::Generative
-        }
-        _ if is_encoder && named(&["reranker", "rerank"]) => ModelKind::Reranking,
-        _ => ModelKind::Embedding,
+    match header.pooling_type.unwrap_or(POOLING_NONE) {
+        POOLING_RANK => ModelKind::Reranking,
+        pooling if pooling != POOLING_NONE && !is_encoder => ModelKind::Embedding,
+        _ if named(&["reranker", "rerank"]) => ModelKind::Reranking,
+        _ if is_encoder || named(&["embedding", "embeddings", "embed"]) => ModelKind::Embedding,
+        _ => ModelKind::Generative,
     }
 }
 

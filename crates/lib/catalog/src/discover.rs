@@ -72,7 +72,9 @@ fn report(wholes: Vec<Whole>) -> CatalogReport {
             ModelFileRole::Projector => projectors.push(whole),
             ModelFileRole::Other(role) => report.skipped.push(Skipped { path: shown(&whole.path), role }),
             ModelFileRole::Model => match whole.header.architecture.clone() {
-                Some(architecture) => models.push(Sorted::new(whole, architecture)),
+                Some(architecture) => {
+                    models.push(Sorted { tier: describe::tier(&whole.header, &whole.path), whole, architecture });
+                }
                 None => {
                     let detail = "the header names no architecture";
                     report.problems.push(ModelProblem::new(&whole.path, ProblemReason::HeaderMalformed, detail));
@@ -99,11 +101,6 @@ struct Sorted {
 }
 
 impl Sorted {
-    fn new(whole: Whole, architecture: String) -> Self {
-        let tier = describe::tier(&whole.header, &whole.path);
-        Self { whole, architecture, tier }
-    }
-
     fn id_source(&self) -> IdSource<'_> {
         let Whole { path, header, .. } = &self.whole;
         let labelled = describe::labelled(path);

@@ -1,8 +1,8 @@
-//! Ids of models: readable, and the same for the same files in the same places.
+//! Ids of models: readable, and stable as long as the files and their places stay the same.
 //!
-//! An id comes from the file's name, since people know their models by it; from the header only what the name leaves
-//! out. Of models that would share an id each gets its directories as a suffix, so that an id never passes
-//! from one file to another because a third one came.
+//! An id is made of the file's name, because people know their models by it. The header adds only what the name lacks. If
+//! several models would have the same id, each of them gets its directories as a suffix. So a new file never takes over
+//! the id of another one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
@@ -11,10 +11,10 @@ use llama_warden_events::ServerId;
 
 use crate::name::{compact, holds_size, size_of, slug};
 
-/// Longest suffix from directories, in bytes.
+/// Longest suffix made of directories, in bytes.
 const MAX_SUFFIX: usize = 24;
 
-/// Names that say nothing about the model.
+/// File names that do not describe the model, as slugs.
 const EMPTY_NAMES: [&str; 6] = ["", "ggml", "ggml_model", "gguf", "gguf_model", "model"];
 
 /// The parts of an id.
@@ -23,7 +23,7 @@ pub(crate) struct IdSource<'a> {
     pub(crate) path: &'a Path,
     /// The file's name without label and shard number.
     pub(crate) file_name: &'a str,
-    /// The quantisation as the file's name has it.
+    /// The quantisation in the file's name.
     pub(crate) label: Option<&'a str>,
     pub(crate) header_name: Option<&'a str>,
     pub(crate) size_label: Option<&'a str>,
@@ -32,7 +32,7 @@ pub(crate) struct IdSource<'a> {
 }
 
 impl IdSource<'_> {
-    /// Name, size and quantisation, such as `qwen3_8b_q4km`: what the id is unless another model has the same.
+    /// Name, size and quantisation, such as `qwen3_8b_q4km`. This is the id unless another model has the same stem.
     fn stem(&self) -> Stem {
         let mut name = self.name();
         let mut tail = String::new();
@@ -69,7 +69,7 @@ pub(crate) fn ids(sources: &[IdSource<'_>]) -> Vec<Option<ServerId>> {
     }
     let mut ids = vec![None; sources.len()];
     let mut taken = BTreeSet::new();
-    // Models that share no stem come first, so that no suffix takes their ids.
+    // Models with a stem of their own come first, so that a suffixed id cannot take theirs.
     let (alone, together): (Vec<_>, Vec<_>) = groups.into_values().partition(|group| group.len() == 1);
     for index in alone.into_iter().flatten() {
         ids[index] = first_free(&mut taken, &stems[index], String::new(), sources[index].path);
@@ -83,7 +83,7 @@ pub(crate) fn ids(sources: &[IdSource<'_>]) -> Vec<Option<ServerId>> {
     ids
 }
 
-/// Name, then size and quantisation, which are kept when the name has to be cut.
+/// The parts of an id. If it is too long, the name is cut, never the tail (size and quantisation).
 #[derive(Debug)]
 struct Stem {
     name: String,
@@ -98,7 +98,7 @@ impl Stem {
     }
 }
 
-/// The first id that is free: with the suffix, with the path's hash, with the hash and a number.
+/// The first free id of: stem and suffix, stem and hash of the path, stem, hash and a number.
 fn first_free(taken: &mut BTreeSet<ServerId>, stem: &Stem, suffix: String, path: &Path) -> Option<ServerId> {
     let hashed = hash_suffix(path);
     let numbered = (2_u64..).map(|number| format!("{hashed}_{number}"));
@@ -106,7 +106,7 @@ fn first_free(taken: &mut BTreeSet<ServerId>, stem: &Stem, suffix: String, path:
     suffixes.filter_map(|suffix| ServerId::new(&stem.with(&suffix)).ok()).find(|id| taken.insert(id.clone()))
 }
 
-/// The fewest directories, from the file's own upwards, that distinguish all paths; hashes if there are none.
+/// A suffix for each path: the fewest parent directories that make all suffixes different, or hashes if none do.
 fn path_suffixes(paths: &[&Path]) -> Vec<String> {
     let depth = paths.iter().map(|path| path.components().count()).max().unwrap_or(0);
     let by_directories = (1..depth)
@@ -130,7 +130,7 @@ fn directories(path: &Path, levels: usize) -> String {
     slug(&names[names.len().saturating_sub(levels)..].join("_"))
 }
 
-/// A number made of the path by FNV-1a, which is the same on every machine and in every version.
+/// The FNV-1a hash of the path, which is the same on every machine and in every version.
 fn hash_suffix(path: &Path) -> String {
     let fold = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
     format!("_{:08x}", path.as_os_str().as_encoded_bytes().iter().fold(0x811C_9DC5, fold))

@@ -102,15 +102,6 @@ pub struct NetworkShape {
 }
 
 impl NetworkShape {
-    /// Numbers that the KV cache holds per token of context; times two for the bytes of an `f16` cache.
-    ///
-    /// Sliding windows are taken for full ones, so that the estimate is an upper bound. `None` where the header lacks
-    /// a measure.
-    pub fn kv_elements_per_token(&self) -> Option<u64> {
-        let (key, value) = self.head_widths()?;
-        Some(self.kv_heads?.saturating_mul(key.saturating_add(value)))
-    }
-
     /// The widths of one key and of one value; `None` where the header lacks a measure.
     pub fn head_widths(&self) -> Option<(u64, u64)> {
         let shared = || self.embedding_length?.checked_div(self.head_count?);

@@ -1,4 +1,4 @@
-//! Parses file names: shard, quantisation and size, and makes them part of an id.
+//! Reads shard, quantisation and size from a file's name, and turns names into parts of ids.
 
 /// The place of a shard in a split model, as `llama-gguf-split` writes it: `prefix-00001-of-00003`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl<'a> ShardName<'a> {
     }
 }
 
-/// `model-Q4_K_M` is a model called `model` and a quantisation labelled `Q4_K_M`.
+/// A file's name split into model and quantisation: `model-Q4_K_M` is `model` and `Q4_K_M`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Labelled<'a> {
     pub(crate) name: &'a str,
@@ -27,7 +27,7 @@ pub(crate) struct Labelled<'a> {
 }
 
 impl<'a> Labelled<'a> {
-    /// Splits the label off a stem, the shard's number being gone already.
+    /// Splits the label off a stem without a shard number.
     pub(crate) fn parse(stem: &'a str) -> Self {
         let starts = stem.char_indices().filter_map(|(at, letter)| is_separator(letter).then_some(at));
         let candidates = std::iter::once(None).chain(starts.map(Some));
@@ -42,7 +42,7 @@ impl<'a> Labelled<'a> {
     }
 }
 
-/// Text as part of an id: lower case, everything but letters and digits a single `_`, a decimal point a `p`.
+/// Text as part of an id: in lower case, with `p` for a decimal point and one `_` for each run of other characters.
 pub(crate) fn slug(text: &str) -> String {
     let letters: Vec<char> = text.chars().map(|letter| letter.to_ascii_lowercase()).collect();
     let mut out = String::with_capacity(letters.len());
@@ -60,12 +60,12 @@ pub(crate) fn slug(text: &str) -> String {
     out
 }
 
-/// A quantisation as part of an id: `Q4_K_M` is `q4km`.
+/// A quantisation as part of an id: `Q4_K_M` becomes `q4km`.
 pub(crate) fn compact(quantisation: &str) -> String {
     quantisation.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()
 }
 
-/// Whether a slug says how large the model is: `8b`, `0p6b`, `8x7b`, `e4b`, `270m`.
+/// Whether a slug contains the size of the model: `8b`, `0p6b`, `8x7b`, `e4b`, `270m`.
 pub(crate) fn holds_size(slug: &str) -> bool {
     slug.split('_').any(|word| {
         let digits = word.strip_prefix('e').unwrap_or(word).strip_suffix(['k', 'm', 'b', 't']);
@@ -75,10 +75,10 @@ pub(crate) fn holds_size(slug: &str) -> bool {
     })
 }
 
-/// A count of parameters in the way of a model's name: `8b`, `0p6b`, `123k`.
+/// A count of parameters as model names write it: `8b`, `0p6b`, `123k`.
 pub(crate) fn size_of(parameters: u64) -> String {
     let units = [(1_000_000_000_000, "t"), (1_000_000_000, "b"), (1_000_000, "m"), (1_000, "k")];
-    // Half a unit is still said in it: 0.6 billion is `0p6b`.
+    // From half a unit on, that unit is used: 0.6 billion is `0p6b`.
     let (unit, letter) = units.into_iter().find(|(unit, _)| parameters >= unit / 2).unwrap_or((1, ""));
     let tenths = (u128::from(parameters) * 10 + u128::from(unit) / 2) / u128::from(unit);
     match (tenths / 10, tenths % 10) {
@@ -88,7 +88,7 @@ pub(crate) fn size_of(parameters: u64) -> String {
     }
 }
 
-/// The words of a name, lower-case, split where letters and digits end.
+/// The words of a name in lower case, split at everything that is no letter or digit.
 pub(crate) fn words(text: &str) -> impl Iterator<Item = String> {
     text.split(|letter: char| !letter.is_ascii_alphanumeric())
         .filter(|word| !word.is_empty())
@@ -109,7 +109,7 @@ fn is_quantisation(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let mut words = lower.split(is_separator);
     let mut head = words.next();
-    // "Unsloth dynamic" and "importance matrix" are said before the quantisation.
+    // Publishers put `UD` ("Unsloth dynamic") and `i1` ("importance matrix") in front of the quantisation.
     while matches!(head, Some("ud" | "i1")) {
         head = words.next();
     }

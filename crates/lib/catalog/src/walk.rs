@@ -44,7 +44,15 @@ pub(crate) struct Walked {
 
 /// Walks through `roots` and everything below.
 pub(crate) fn walk(roots: &[PathBuf], limits: ScanLimits) -> Walked {
-    let mut walk = Walk::new(limits);
+    let mut walk = Walk {
+        limits,
+        entries_left: limits.entries,
+        roots: Vec::new(),
+        visited: BTreeSet::new(),
+        files: Vec::new(),
+        linked: Vec::new(),
+        problems: Vec::new(),
+    };
     for root in roots {
         walk.add_root(root);
     }
@@ -82,18 +90,6 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(limits: ScanLimits) -> Self {
-        Self {
-            limits,
-            entries_left: limits.entries,
-            roots: Vec::new(),
-            visited: BTreeSet::new(),
-            files: Vec::new(),
-            linked: Vec::new(),
-            problems: Vec::new(),
-        }
-    }
-
     fn add_root(&mut self, root: &Path) {
         if !is_presentable(root.as_os_str()) {
             self.report(root, ProblemReason::NameUnusable, "the name cannot be passed on");

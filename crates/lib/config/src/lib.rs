@@ -29,7 +29,6 @@
 //! ```
 
 mod address;
-mod arc_str;
 mod environment;
 mod file;
 mod problem;
@@ -38,7 +37,6 @@ mod server_spec;
 mod settings;
 
 pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
-pub use arc_str::ArcStr;
 pub use environment::{Environment, User, default_state_dir};
 pub use file::schema::schema;
 pub use file::source::{ConfigSource, DEFAULT_TOML, find};

@@ -9,8 +9,6 @@ use std::time::Duration;
 
 use llama_warden_events::{ServerCard, ServerId, Signal};
 
-use crate::arc_str::ArcStr;
-
 /// All servers of a configuration, by id. Cheap to clone.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fleet {
@@ -46,17 +44,17 @@ pub struct ServerSpec {
     /// Its name.
     pub id: ServerId,
     /// Its name for people.
-    pub display_name: ArcStr,
+    pub display_name: Arc<str>,
     /// The model file, absolute.
     pub model: PathBuf,
     /// The port, 1 to 65535, unique in the fleet.
     pub port: u16,
     /// The address that the server binds, or the path of a unix socket (ends in `.sock`).
-    pub host: ArcStr,
+    pub host: Arc<str>,
     /// Whether it is started by itself.
     pub enabled: bool,
     /// Quantisation or another class of quality.
-    pub tier: Option<ArcStr>,
+    pub tier: Option<Arc<str>>,
     /// Whether the model thinks before it answers.
     pub thinking: bool,
     /// The executable: an absolute path, or a bare name that is looked up in PATH at launch.
@@ -115,11 +113,11 @@ impl ServerSpec {
     /// The part of the specification that `ServerConfigured` publishes.
     pub fn card(&self) -> ServerCard {
         ServerCard {
-            display_name: String::from(&self.display_name),
+            display_name: self.display_name.to_string(),
             model: Some(self.model.clone()),
             port: self.port,
-            host: String::from(&self.host),
-            tier: self.tier.as_ref().map(String::from),
+            host: self.host.to_string(),
+            tier: self.tier.as_ref().map(|tier| tier.to_string()),
             thinking: self.thinking,
             enabled: self.enabled,
         }

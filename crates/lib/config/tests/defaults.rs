@@ -51,9 +51,9 @@ fn a_server_with_a_model_alone_has_every_default() {
     let fleet =
         parse("[[servers]]\nmodel = \"models/./Tiny.gguf\"").resolve(None, &HostEnvironment { cpus: 4 }).unwrap();
     let spec = fleet.get("tiny").unwrap();
-    assert_eq!(spec.display_name, "tiny");
+    assert_eq!(&*spec.display_name, "tiny");
     assert_eq!(spec.model.to_str(), Some("/configuration/models/Tiny.gguf"));
-    assert_eq!((spec.port, spec.host.as_str(), spec.enabled, spec.thinking), (8001, "127.0.0.1", true, false));
+    assert_eq!((spec.port, &*spec.host, spec.enabled, spec.thinking), (8001, "127.0.0.1", true, false));
     assert_eq!((spec.tier.as_deref(), spec.binary.to_str()), (None, Some("llama-server")));
     assert_eq!(spec.readiness.timeout, Duration::from_secs(120));
     assert_eq!(spec.readiness.on_timeout, OnTimeout::AssumeReady);

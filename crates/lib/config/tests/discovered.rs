@@ -4,6 +4,7 @@
 
 use std::num::NonZeroU16;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use llama_warden_config::{
     ConfigProblems, ConfigSource, Configuration, Discovered, DiscoveredServer, Environment, FlagOrigin, FlagValue,
@@ -59,7 +60,7 @@ fn a_found_model_is_a_server_by_the_sections_of_the_file() {
     let configuration = parse(TEXT).unwrap().with_discovered(discovered).unwrap();
     let fleet = configuration.resolve(None, &HOST).unwrap();
     let spec = fleet.get("found").unwrap();
-    assert_eq!((spec.display_name.as_str(), spec.port, spec.enabled, spec.thinking), ("The found", 9000, false, true));
+    assert_eq!((&*spec.display_name, spec.port, spec.enabled, spec.thinking), ("The found", 9000, false, true));
     assert_eq!((spec.tier.as_deref(), spec.stop.grace.as_secs()), (Some("Q2_K_S"), 20));
     assert_eq!(spec.binary.to_str(), Some("/configuration/llama-server"));
     assert_eq!(spec.model, PathBuf::from("/models/found.gguf"));
@@ -87,7 +88,7 @@ fn a_written_server_without_a_tier_has_that_of_its_model() {
     let tiers = ["a", "b"].map(|name| (format!("/m/{name}.gguf").into(), "Q8_0".to_owned())).into();
     let configuration = parse(text).unwrap().with_discovered(Discovered { tiers, ..Discovered::default() }).unwrap();
     let tiers: Vec<_> = configuration.servers().map(|spec| spec.tier.clone().unwrap()).collect();
-    assert_eq!(tiers, ["Q8_0", "own"]);
+    assert_eq!(tiers, ["Q8_0", "own"].map(Arc::<str>::from));
     assert_eq!(enabled(&configuration, "p"), ["a"]);
 }
 

@@ -188,7 +188,7 @@ hooks = { pre-start = ["./fetch", "./a"], post-ready = ["tools/tell"], pre-stop 
     let spec = fleet.get("a").unwrap();
     assert_eq!(path(Some(&spec.model)), "/configuration/--host");
     assert_eq!(path(Some(&spec.binary)), "/configuration/llama-server");
-    assert_eq!(spec.host, "/configuration/a.sock");
+    assert_eq!(&*spec.host, "/configuration/a.sock");
     assert_eq!(path(spec.api_key_file.as_deref()), "/configuration/../key");
     let hooks = &spec.hooks;
     assert_eq!(

@@ -44,7 +44,7 @@ fn the_nearest_place_wins() {
     assert_eq!(places.find(None, Some("named.toml")).map(|source| source.text).as_deref(), Ok("# named"));
     places.write("cwd/sub/explicit.toml", "# explicit");
     let source = places.find(Some("sub/explicit.toml"), Some("named.toml")).unwrap();
-    assert_eq!(source.text, "# explicit");
+    assert_eq!(&*source.text, "# explicit");
     assert_eq!(source.path.as_deref(), Some(Path::new("sub/explicit.toml")));
     assert_eq!(source.directory, places.root.path().join("cwd/sub"));
 }

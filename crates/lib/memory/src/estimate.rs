@@ -1,28 +1,28 @@
-//! From a model's header and a server's options to what the server will need.
+//! Estimates the memory that a server needs from its model's header and its options.
 //!
-//! An upper bound of what llama-server allocates before it is ready, by the rules of llama.cpp:
+//! The estimate is an upper bound of what llama-server allocates before it is ready, by the rules of llama.cpp:
 //!
-//! * **weights**: the files of the model, its projector, adapters and draft model. A mapped file (`mmap`) counts once
-//!   too: its pages are cache that the kernel may drop, but a server that loses them reads them again for each token; and
-//!   builds that repack weights for the CPU copy what they have mapped.
+//! * **weights**: the files of the model, its projector, adapters and draft model. A mapped file (`mmap`) counts in full. The
+//!   kernel may drop its pages, but the server then reads them again for each token; and builds that repack weights for the
+//!   CPU copy the mapped file.
 //! * **kv**: cells × key-value heads × (key width × bytes of `cache-type-k` + value width × bytes of `cache-type-v`). The
-//!   cells are `ctx-size` in steps of 256, shared by the slots in equal parts where their number is given, in which case
-//!   `ctx-size = 0` is the model's context for each of them. Layers with a sliding window keep the window of each slot,
-//!   four where their number is left to the build.
-//! * **compute**: the largest of three moments of one `ubatch`: a hidden layer, an attention (without flash attention
-//!   the product of all heads with all cells), the output of builds until 2025, which keep one for every token; and 32 MiB of
-//!   process.
+//!   cells are `ctx-size`, rounded up to a multiple of 256. If the number of slots is given, the slots share them in equal
+//!   parts, and `ctx-size = 0` means the model's context for each slot. Layers with a sliding window keep one window per
+//!   slot; four slots are assumed if the build chooses their number.
+//! * **compute**: the largest buffer in the course of one `ubatch`, plus 32 MiB for the process. The buffer is that of a
+//!   hidden layer, of an attention (without flash attention: all heads times all cells), or of the output (builds until 2025
+//!   keep one for every token).
 //!
-//! Where there are GPUs, a build is taken to be one that uses them: `n-gpu-layers` of the layers and the output take their
-//! part of the weights and of the cache there, together with the computation. Weights that the user places tensor by tensor
-//! (`override-tensor`, `cpu-moe`) count as the machine's.
+//! If the machine has GPUs, the build is assumed to use them. `n-gpu-layers` layers and the output then take their share of
+//! the weights and of the cache to the GPU, and the computation runs there. Weights that the user places tensor by tensor
+//! (`override-tensor`, `cpu-moe`) count as memory of the machine.
 //!
-//! Not included: memory that grows with use (the prompt cache of today's builds takes up to `cache-ram` = 8 GiB of RAM), the
-//! context of a GPU's driver, state of recurrent layers. Where the header lacks a measure, that part counts as nothing.
+//! Not included: what grows with use (the prompt cache of today's builds takes up to `cache-ram` = 8 GiB of RAM), the
+//! context of a GPU's driver, and the state of recurrent layers. A part whose measure the header lacks counts as 0.
 //!
-//! Measured against the build's own lines (`model`, `KV`, `compute buffer size`) and its resident anonymous memory when
-//! ready, with random models, MiB, CPU only, build b11669 unless named; estimate / real, the estimate of compute with the
-//! process in it. Buffers of the computation are filled by the first long prompt.
+//! Compared with the build's own lines (`model`, `KV`, `compute buffer size`) and its resident anonymous memory when ready.
+//! Random models, CPU only, build b11669 unless named; in MiB, estimate / real. The estimate of compute includes the process.
+//! The first long prompt fills the buffers of the computation.
 //!
 //! | model and options | weights | kv | compute | resident |
 //! |---|---|---|---|---|
@@ -44,20 +44,20 @@ use llama_warden_config::ServerSpec;
 use crate::options::{CacheType, MemoryOptions};
 use crate::requirement::{MemoryRequirement, Parts};
 
-/// Memory of a process without its buffers; measured 8 to 33 MiB.
+/// Memory of a process besides its buffers; 8 to 33 MiB were measured.
 const PROCESS: u64 = 32 << 20;
 
-/// The cache grows in steps of this many tokens.
+/// The number of cells is a multiple of this.
 const CELLS_STEP: u64 = 256;
 
-/// Slots of builds that choose their number; none choose more.
+/// The most slots that a build chooses by itself.
 const SLOTS: u64 = 4;
 
 /// Bytes of a number of the computation.
 const F32: u64 = 4;
 
-/// Estimates the memory that the server will need from the header of its model, with GPUs that can take layers or without.
-/// Blocks on files. `None` if the model cannot be read; the launch reports that with its reason.
+/// Reads the header of the server's model and estimates what the server needs, on a machine with or without GPUs that take
+/// layers. Blocks while it reads files. `None` if the model cannot be read: the launch reports that with more detail.
 pub fn estimate(spec: &ServerSpec, has_gpus: bool) -> Option<MemoryRequirement> {
     let options = MemoryOptions::of(spec);
     let model = inspect(&spec.model).ok()?;
@@ -79,7 +79,7 @@ fn of_model(model: &DiscoveredModel, options: &MemoryOptions, has_gpus: bool) ->
     let whole =
         Parts { weights: model.file_bytes, kv: kv(model, options, cells), compute: compute(model, options, cells) };
     let blocks = model.shape.block_count.unwrap_or(1).max(1);
-    // The output counts as a layer after the last.
+    // The output counts as one more layer.
     let offloaded = if has_gpus { options.gpu_layers.min(blocks.saturating_add(1)) } else { 0 };
     let gpus = Parts {
         weights: if options.is_placed_by_hand { 0 } else { share(whole.weights, offloaded, blocks.saturating_add(1)) },
@@ -94,14 +94,14 @@ fn of_model(model: &DiscoveredModel, options: &MemoryOptions, has_gpus: bool) ->
     MemoryRequirement { host, gpus, mapping: None }
 }
 
-/// Tokens that the cache has room for.
+/// How many tokens the cache holds.
 #[derive(Debug, Clone, Copy)]
 struct Cells {
-    /// In layers that look back over everything.
+    /// In layers that attend to the whole context.
     all: u64,
     /// In layers with a sliding window.
     windowed: u64,
-    /// Over which one token attends.
+    /// Those that one token attends to.
     attended: u64,
 }
 
@@ -109,7 +109,7 @@ impl Cells {
     fn of(model: &DiscoveredModel, options: &MemoryOptions) -> Self {
         let trained = model.context_length.unwrap_or(0);
         let stepped = |tokens: u64| tokens.checked_next_multiple_of(CELLS_STEP).unwrap_or(tokens);
-        // Caches of their own for slots of a given number, else one for all.
+        // If the number of slots is given, each has a cache of its own; else they share one.
         let (caches, slots) = match options.slots {
             Some(slots) if !options.is_unified => (slots, 1),
             slots => (1, slots.unwrap_or(SLOTS)),
@@ -129,7 +129,7 @@ fn kv(model: &DiscoveredModel, options: &MemoryOptions, cells: Cells) -> u64 {
     bytes(options.keys, key).saturating_add(bytes(options.values, value))
 }
 
-/// The coefficients are those that fit the measured buffers of seven models and option sets of two builds.
+/// The coefficients are fitted to the measured buffers of seven models and option sets on two builds.
 fn compute(model: &DiscoveredModel, options: &MemoryOptions, cells: Cells) -> u64 {
     let shape = &model.shape;
     let width = shape.embedding_length.unwrap_or(0);
@@ -139,7 +139,7 @@ fn compute(model: &DiscoveredModel, options: &MemoryOptions, cells: Cells) -> u6
     let output = numbers(shape.vocabulary.unwrap_or(0).saturating_add(width));
     if options.flash_attention {
         let layer = numbers(hidden).saturating_add(mask.saturating_mul(2));
-        // Until 2025 the mask was kept as `f32` beside its copy as `f16`.
+        // Builds until 2025 keep the mask as `f32` beside its copy as `f16`.
         let attention = numbers(width.saturating_mul(7)).saturating_add(mask.saturating_mul(6));
         layer.max(attention).max(output)
     } else {

@@ -120,7 +120,7 @@ pub async fn probe(target: &Target, path: &str, timeout: Duration) -> ProbeAnswe
 pub async fn connect(target: &Target, timeout: Duration) -> ProbeAnswer {
     let connected = async {
         match &target.address {
-            ProbeAddress::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await.map(drop),
+            ProbeAddress::Tcp { host, port } => TcpStream::connect((&**host, *port)).await.map(drop),
             ProbeAddress::Unix(path) => UnixStream::connect(path).await.map(drop),
         }
     };
@@ -140,7 +140,7 @@ pub async fn ask(target: &Target, question: Question<'_>) -> Result<Reply, AskEr
     let asked = async {
         match &target.address {
             ProbeAddress::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(AskError::Refused)?;
+                let stream = TcpStream::connect((&**host, *port)).await.map_err(AskError::Refused)?;
                 exchange(stream, request).await
             }
             ProbeAddress::Unix(path) => {

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use llama_warden_config::{ArcStr, FlagValue, ServerSpec};
+use llama_warden_config::{FlagValue, ServerSpec};
 use llama_warden_support::blocking;
 
 /// Where a server listens.
@@ -12,7 +13,7 @@ pub enum ProbeAddress {
     /// On this host and port.
     Tcp {
         /// A name or an address, never an unspecified one.
-        host: ArcStr,
+        host: Arc<str>,
         /// The port.
         port: u16,
     },
@@ -97,9 +98,9 @@ pub fn model_names(spec: &ServerSpec) -> Vec<String> {
     names
 }
 
-fn address(host: &ArcStr, port: u16) -> ProbeAddress {
+fn address(host: &Arc<str>, port: u16) -> ProbeAddress {
     if Path::new(&**host).extension().is_some_and(|extension| extension == "sock") {
-        return ProbeAddress::Unix(host.as_str().into());
+        return ProbeAddress::Unix((**host).into());
     }
     let host = match host.parse::<IpAddr>() {
         // A server that listens on every address also does on loopback.

@@ -180,7 +180,7 @@ impl CommandLine {
 
 /// The options that every server is started with.
 fn required_options(server: &ServerSpec) -> [(&'static str, OsString); 3] {
-    let (host, port) = (server.host.as_str().into(), server.port.to_string().into());
+    let (host, port) = ((*server.host).into(), server.port.to_string().into());
     [("model", server.model.clone().into_os_string()), ("host", host), ("port", port)]
 }
 

@@ -77,7 +77,7 @@ fn a_configured_server_wins_over_the_model_that_it_runs_and_over_its_own_id() {
     assert_eq!(runs[..2], [(Some("mine"), Some(4001)), (None, None)]);
     let configuration = Arc::unwrap_or_clone(loaded.configuration).with_discovered(findings.discovered).expect("valid");
     let tiers: Vec<_> = configuration.servers().map(|spec| spec.tier.clone().unwrap_or_default()).collect();
-    assert_eq!(tiers, ["F32", "own", "F32"]);
+    assert_eq!(tiers, ["F32", "own", "F32"].map(Arc::<str>::from));
 }
 
 #[test]

@@ -30,6 +30,8 @@ const LAST_EVENTS: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct EventLog {
     file: RotatedFile,
+    /// Events that were dropped since the disk last took one; 0 while it takes them.
+    lost: u64,
 }
 
 /// Why the event log cannot be kept. A full disk is not an error here: events are dropped and counted.
@@ -43,7 +45,49 @@ pub enum EventLogError {
 impl EventLog {
     /// A log in the state directory, rotated after `limit` bytes.
     pub fn new(state_dir: impl Into<PathBuf>, limit: u64) -> Self {
-        Self { file: RotatedFile::new(&state_dir.into(), limit) }
+        Self { file: RotatedFile::new(&state_dir.into(), limit), lost: 0 }
+    }
+
+    /// Writes events until the queue is closed; for the thread.
+    fn write_all(mut self, mut events: mpsc::Receiver<Arc<Envelope>>) {
+        while let Some(first) = events.blocking_recv() {
+            self.write(&first, &mut events);
+        }
+        if self.lost > 0 {
+            tracing::warn!(lost = self.lost, "the event log is not whole");
+        }
+    }
+
+    /// Writes an event and those that wait behind it. Nothing stays in a buffer: when no event waits, all are in the file.
+    fn write(&mut self, first: &Envelope, waiting: &mut mpsc::Receiver<Arc<Envelope>>) {
+        let most = BATCH.min(usize::try_from(self.file.room()).unwrap_or(BATCH));
+        let mut events = 1;
+        let mut lines = Vec::new();
+        let mut encoded = encode(&mut lines, first);
+        while lines.len() < most && encoded.is_ok() {
+            let Ok(next) = waiting.try_recv() else { break };
+            events += 1;
+            encoded = encode(&mut lines, &next);
+        }
+        let written = encoded.and_then(|()| self.file.append(&lines));
+        self.judge(written, events);
+    }
+
+    fn judge(&mut self, written: io::Result<()>, events: u64) {
+        let (path, lost) = (self.file.path().display(), self.lost);
+        match written {
+            Ok(()) if lost == 0 => {}
+            Ok(()) => {
+                tracing::warn!(%path, lost, "the event log is written again");
+                self.lost = 0;
+            }
+            Err(error) => {
+                if lost == 0 {
+                    tracing::warn!(%path, %error, "cannot write the event log; events are dropped until it can be");
+                }
+                self.lost += events;
+            }
+        }
     }
 }
 
@@ -57,9 +101,8 @@ impl Component for EventLog {
         let (mut subscription, _) = ports.inbox.split();
         let (queue, events) = mpsc::channel(QUEUE);
         let (done, written) = oneshot::channel();
-        let writer = Writer { file: self.file, health: Health::Good };
         let work = move || {
-            writer.run(events);
+            self.write_all(events);
             // The component may have given up waiting; the events are written all the same.
             let _ = done.send(());
         };
@@ -110,61 +153,6 @@ fn warn_of_gap(missed: u64) {
     tracing::warn!(missed, "the disk is slower than the events; some are not in the event log");
 }
 
-/// The thread's side.
-struct Writer {
-    file: RotatedFile,
-    health: Health,
-}
-
-/// Whether the disk takes events.
-#[derive(Debug, PartialEq, Eq)]
-enum Health {
-    Good,
-    Failing { lost: u64 },
-}
-
-impl Writer {
-    fn run(mut self, mut events: mpsc::Receiver<Arc<Envelope>>) {
-        while let Some(first) = events.blocking_recv() {
-            self.write(&first, &mut events);
-        }
-        if let Health::Failing { lost } = self.health {
-            tracing::warn!(lost, "the event log is not whole");
-        }
-    }
-
-    /// Writes an event and those that wait behind it. Nothing stays in a buffer: when no event waits, all are in the file.
-    fn write(&mut self, first: &Envelope, waiting: &mut mpsc::Receiver<Arc<Envelope>>) {
-        let most = BATCH.min(usize::try_from(self.file.room()).unwrap_or(BATCH));
-        let mut events = 1;
-        let mut lines = Vec::new();
-        let mut encoded = encode(&mut lines, first);
-        while lines.len() < most && encoded.is_ok() {
-            let Ok(next) = waiting.try_recv() else { break };
-            events += 1;
-            encoded = encode(&mut lines, &next);
-        }
-        let written = encoded.and_then(|()| self.file.append(&lines));
-        self.judge(written, events);
-    }
-
-    fn judge(&mut self, written: io::Result<()>, events: u64) {
-        let path = self.file.path().display();
-        match (written, &mut self.health) {
-            (Ok(()), Health::Good) => {}
-            (Ok(()), Health::Failing { lost }) => {
-                tracing::warn!(%path, lost, "the event log is written again");
-                self.health = Health::Good;
-            }
-            (Err(error), Health::Good) => {
-                tracing::warn!(%path, %error, "cannot write the event log; events are dropped until it can be");
-                self.health = Health::Failing { lost: events };
-            }
-            (Err(_), Health::Failing { lost }) => *lost += events,
-        }
-    }
-}
-
 fn encode(lines: &mut Vec<u8>, envelope: &Envelope) -> io::Result<()> {
     serde_json::to_writer(&mut *lines, envelope)?;
     lines.push(b'\n');
@@ -195,7 +183,7 @@ mod tests {
     }
 
     /// Writes events as one batch.
-    fn write(writer: &mut Writer, seqs: &[u64]) {
+    fn write(writer: &mut EventLog, seqs: &[u64]) {
         let (queue, mut waiting) = mpsc::channel(seqs.len());
         for seq in &seqs[1..] {
             queue.try_send(event(*seq)).expect("has room");
@@ -207,18 +195,18 @@ mod tests {
     fn a_disk_that_takes_nothing_is_warned_of_once_and_used_again_when_it_does() {
         let directory = tempfile::tempdir().expect("is made");
         let missing = directory.path().join("not-yet");
-        let mut writer = Writer { file: RotatedFile::new(&missing, 1 << 20), health: Health::Good };
+        let mut writer = EventLog::new(&missing, 1 << 20);
         let recorded = RecordedLog::default();
         tracing::subscriber::with_default(recorded.subscriber(), || {
             write(&mut writer, &[1, 2, 3]);
             write(&mut writer, &[4]);
-            assert_eq!(writer.health, Health::Failing { lost: 4 });
+            assert_eq!(writer.lost, 4);
             let warnings = recorded.take();
             assert!(matches!(&warnings[..], [(Level::WARN, text)] if text.contains("cannot write")), "{warnings:?}");
 
             fs::create_dir(&missing).expect("is made");
             write(&mut writer, &[5, 6]);
-            assert_eq!(writer.health, Health::Good);
+            assert_eq!(writer.lost, 0);
             let warnings = recorded.take();
             assert!(matches!(&warnings[..], [(Level::WARN, text)] if text.contains("lost=4")), "{warnings:?}");
         });

@@ -1,4 +1,4 @@
-//! The way to the collector: OTLP over plain HTTP, and an account of what did not arrive.
+//! Sends spans to the collector by OTLP over plain HTTP, and counts those that did not arrive.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use super::TracingSettings;
 /// Longest answer that is read, in bytes.
 const LONGEST_ANSWER: usize = 1 << 20;
 
-/// An exporter that counts in `lost` the spans that it gave up.
+/// An exporter that adds the spans it could not send to `lost`.
 pub(super) fn exporter(
     settings: &TracingSettings,
     lost: Arc<AtomicU64>,
@@ -44,8 +44,8 @@ pub(super) fn exporter(
 
 /// An HTTP client that can be used from any thread.
 ///
-/// The SDK's batch thread drives exports outside of any runtime, where a tokio socket would panic. So each request is a
-/// task of the daemon's runtime, and the batch thread waits for that task only.
+/// The SDK's batch thread runs exports outside of any runtime, where a tokio socket panics. So each request is a task of the
+/// daemon's runtime, and the batch thread only waits for that task.
 #[derive(Debug)]
 struct CollectorClient {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -56,7 +56,7 @@ struct CollectorClient {
 type Sending<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'a>>;
 
 impl HttpClient for CollectorClient {
-    // The trait is made by `async_trait`, whose macro would be a dependency for this one function.
+    // The signature is what `async_trait` generates: one function does not justify that dependency.
     fn send_bytes<'life0, 'async_trait>(&'life0 self, request: Request<Bytes>) -> Sending<'async_trait>
     where
         'life0: 'async_trait,
@@ -74,7 +74,7 @@ impl HttpClient for CollectorClient {
     }
 }
 
-/// Counts lost spans: the SDK only logs them, and its shutdown reports success.
+/// Counts the spans that were not sent. The SDK only logs them, and its shutdown succeeds all the same.
 #[derive(Debug)]
 struct CountingExporter<E> {
     exporter: E,

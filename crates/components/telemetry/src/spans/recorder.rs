@@ -1,11 +1,12 @@
-//! From events to spans.
+//! Builds spans from events.
 //!
-//! One trace per incarnation. `server start` lasts from the beginning of the launch until the server is ready, failed,
-//! or asked to stop; within it `launch` lasts until the process exists and `load` from there on. `server stop` follows
-//! in the same trace, with an event per signal; an unrequested end is a `server exit` without length.
+//! One trace per incarnation. `server start` lasts from the beginning of the launch until the server is ready, has failed,
+//! or is asked to stop. Its child `launch` lasts until the process exists, its child `load` from then on. `server stop`
+//! follows in the same trace and has an event for each signal. An exit that nobody requested is a `server exit` of no
+//! duration.
 //!
-//! Times: a launch is anchored at the wall time of its first event, everything later at the time elapsed since then, so
-//! that a jump of the clock does not change the length of a span.
+//! Times: a launch starts at the wall time of its first event. All later times add the time elapsed since then, so a clock
+//! that is set back or forward does not change the length of a span.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -31,7 +32,7 @@ struct Launch {
     incarnation: Incarnation,
     at: SystemTime,
     began: Uptime,
-    /// Holds the span `server start`, which ends once and stays the parent of all others.
+    /// Holds the span `server start`, the parent of all others, also after it has ended.
     start: Context,
     starting: bool,
     /// `launch`, then `load`.
@@ -45,13 +46,15 @@ impl SpanRecorder {
         Self { tracer, launches: HashMap::new() }
     }
 
-    /// Takes an event in; those that are not about a launch change nothing.
+    /// Records an event. Events that are not about a launch change nothing.
     pub(crate) fn record(&mut self, envelope: &Envelope) {
         let Some(server) = &envelope.server else { return };
         match (&envelope.event, envelope.incarnation) {
             (Event::LaunchBegan { binary }, Some(incarnation)) => {
-                let launch = Launch::begin(&self.tracer, envelope, server, incarnation);
-                let launch = launch.launching(&binary.to_string_lossy());
+                let mut launch = Launch::begin(&self.tracer, envelope, server, incarnation);
+                let mut step = launch.child("launch", launch.at);
+                step.set_attribute(KeyValue::new("process.executable.path", binary.to_string_lossy().into_owned()));
+                launch.step = Some(step);
                 if let Some(former) = self.launches.insert(server.clone(), launch) {
                     former.abandon();
                 }
@@ -70,7 +73,7 @@ impl SpanRecorder {
         }
     }
 
-    /// Ends every span that is open, marked as incomplete: what would have ended it was missed.
+    /// Ends all open spans and marks them as incomplete, because the events that would have ended them were missed.
     pub(crate) fn abandon(&mut self) {
         for (_, launch) in self.launches.drain() {
             launch.abandon();
@@ -105,13 +108,6 @@ impl Launch {
         }
     }
 
-    fn launching(mut self, binary: &str) -> Self {
-        let mut step = self.child("launch", self.at);
-        step.set_attribute(KeyValue::new("process.executable.path", binary.to_owned()));
-        self.step = Some(step);
-        self
-    }
-
     fn record(&mut self, envelope: &Envelope) {
         let now = self.at + envelope.elapsed.since(self.began);
         match &envelope.event {
@@ -130,11 +126,11 @@ impl Launch {
             }
             Event::ReadyReached { via, .. } => {
                 self.describe(KeyValue::new("llama_warden.ready.via", via.as_str()));
-                self.settle(Outcome::Ready, now);
+                self.settle("ready", now);
             }
             Event::ServerFailed { reason, detail, .. } => self.failed(*reason, detail, now),
             Event::StopBegan { reason, grace_seconds } => {
-                self.settle(Outcome::Stopped, now);
+                self.settle("stopped", now);
                 let mut stop = self.child("server stop", now);
                 stop.set_attribute(KeyValue::new("llama_warden.stop.reason", reason.as_str()));
                 stop.set_attribute(KeyValue::new("llama_warden.stop.grace_seconds", *grace_seconds));
@@ -164,7 +160,7 @@ impl Launch {
         if let Some(mut launching) = self.step.take() {
             launching.end_with_timestamp(now);
         }
-        // A stop may have come while the launch was under way; then nothing loads any more.
+        // If a stop was requested during the launch, the server does not load.
         self.step = self.starting.then(|| self.child("load", now));
     }
 
@@ -172,17 +168,13 @@ impl Launch {
         self.failure = Some(reason);
         let error = error_type(reason);
         let status = Status::error(detail.to_owned());
-        if let Some(step) = &mut self.step {
-            step.set_attribute(error.clone());
-            step.set_status(status.clone());
-        }
-        if let Some(stop) = &mut self.stop {
-            stop.set_attribute(error.clone());
-            stop.set_status(status.clone());
+        for span in self.step.iter_mut().chain(&mut self.stop) {
+            span.set_attribute(error.clone());
+            span.set_status(status.clone());
         }
         self.describe(error);
         self.start.span().set_status(status);
-        self.settle(Outcome::Failed, now);
+        self.settle("failed", now);
     }
 
     fn signalled(&mut self, signal: Signal, rung: Rung, now: SystemTime) {
@@ -204,7 +196,7 @@ impl Launch {
         if let Some(stop) = &mut self.stop {
             stop.set_attributes(attribute);
         } else if let Some(mut step) = self.step.take() {
-            // Why it ended comes with the failure, which also ends the start.
+            // The event of the failure follows. It says why the process ended, and ends the start.
             step.set_attributes(attribute);
             step.set_status(Status::error(end.to_string()));
             step.end_with_timestamp(now);
@@ -218,13 +210,13 @@ impl Launch {
         }
     }
 
-    /// Ends the start and the step that is under way. What a start was is decided once.
-    fn settle(&mut self, outcome: Outcome, now: SystemTime) {
+    /// Ends the current step, and the start with its outcome: `ready`, `failed` or `stopped`. Only the first outcome counts.
+    fn settle(&mut self, outcome: &'static str, now: SystemTime) {
         if let Some(mut step) = self.step.take() {
             step.end_with_timestamp(now);
         }
         if std::mem::replace(&mut self.starting, false) {
-            self.describe(KeyValue::new("llama_warden.start.outcome", outcome.as_str()));
+            self.describe(KeyValue::new("llama_warden.start.outcome", outcome));
             self.start.span().end_with_timestamp(now);
         }
     }
@@ -248,24 +240,6 @@ impl Launch {
 
     fn child(&self, name: &'static str, now: SystemTime) -> Span {
         self.tracer.build_with_context(SpanBuilder::from_name(name).with_start_time(now), &self.start)
-    }
-}
-
-/// How a start ended.
-#[derive(Debug, Clone, Copy)]
-enum Outcome {
-    Ready,
-    Failed,
-    Stopped,
-}
-
-impl Outcome {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Failed => "failed",
-            Self::Stopped => "stopped",
-        }
     }
 }
 

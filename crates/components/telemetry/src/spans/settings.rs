@@ -1,15 +1,15 @@
-//! Where spans are sent, by the standard environment variables.
+//! Reads from the standard environment variables where spans are sent.
 
 use std::time::Duration;
 
 use super::TracingError;
 
-/// Where spans are sent, and by whom.
+/// Where spans are sent, and under which name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TracingSettings {
     /// The whole address, path included.
     pub(super) endpoint: http::Uri,
-    /// Longest answer of the collector, and longest time for all tries of one batch.
+    /// Longest wait for an answer of the collector, and longest time for all tries of one batch.
     pub(super) timeout: Duration,
     /// The name of this service, where the user gives one.
     pub(super) service_name: Option<String>,
@@ -19,12 +19,12 @@ impl TracingSettings {
     /// The time limit of the specification.
     const TIMEOUT: Duration = Duration::from_secs(10);
 
-    /// Reads `OTEL_*`; none where no endpoint is named or tracing is switched off, which is the normal case.
+    /// Reads `OTEL_*`. `None` if no endpoint is set, which is the normal case, or if tracing is switched off.
     pub fn from_env() -> Result<Option<Self>, TracingError> {
         Self::from_lookup(|name| std::env::var(name).ok())
     }
 
-    /// Reads the variables from somewhere else than the environment.
+    /// Reads the variables through `variable` instead of the environment.
     pub fn from_lookup(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, TracingError> {
         let variable = |name: &'static str| variable(name).filter(|value| !value.is_empty());
         let either = |special, general| {
@@ -46,7 +46,7 @@ impl TracingSettings {
     }
 }
 
-/// The address of a signal's own variable is taken as it is; the general one gets the path of traces.
+/// The address of the variable for traces is used unchanged; the general one gets the path of traces appended.
 fn address(variable: &'static str, endpoint: String) -> Result<http::Uri, TracingError> {
     let address = match variable {
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" => endpoint.clone(),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
 use super::error::HeaderError;
-use super::prefix::{CHUNK, HEADER_LIMIT, Prefix};
+use super::prefix::{CHUNK, Prefix};
 
 /// Values kept of one file. A real one has about twenty that are wanted.
 const MAX_KEPT: usize = 64;
@@ -21,7 +21,7 @@ const MAX_ITEMS: u64 = 1024;
 const MAX_TEXT_BYTES: usize = 1024;
 
 /// The smallest pair: a key of no length, its type, one byte.
-const MIN_PAIR_BYTES: u64 = 8 + 4 + 1;
+pub(super) const MIN_PAIR_BYTES: u64 = 8 + 4 + 1;
 
 /// The key of the chat template.
 pub(super) const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
@@ -76,9 +76,6 @@ pub(super) struct Metadata {
 impl Metadata {
     /// Reads `count` pairs.
     pub(super) fn read<R: Read + Seek>(prefix: &mut Prefix<R>, count: u64) -> Result<Self, HeaderError> {
-        if count > HEADER_LIMIT / MIN_PAIR_BYTES {
-            return Err(HeaderError::Count { what: "keys", count });
-        }
         let mut metadata = Self::default();
         for _ in 0..count {
             let key = prefix.text(MAX_KEY_BYTES)?;
@@ -162,39 +159,20 @@ impl ValueType {
                 Ok(self.natural(number).map(Value::Number))
             }
             Self::Text => Ok(Some(Value::Text(prefix.text(keep)?))),
-            Self::Real(width) => {
-                prefix.skip(width as u64)?;
-                Ok(None)
-            }
-            Self::Array => {
-                let (items, count) = Self::array(prefix)?;
-                match items {
-                    Self::Unsigned(width) | Self::Signed(width) if count <= MAX_ITEMS => {
-                        let mut numbers = Vec::new();
-                        for _ in 0..count {
-                            let number = prefix.unsigned(width)?;
-                            numbers.push(items.natural(number).unwrap_or(0));
-                        }
-                        Ok(Some(Value::Numbers(numbers)))
-                    }
-                    _ => {
-                        items.skip_many(prefix, count)?;
-                        Ok(None)
-                    }
+            Self::Real(_) => self.skip(prefix).map(|()| None),
+            Self::Array => match Self::array(prefix)? {
+                (items @ (Self::Unsigned(width) | Self::Signed(width)), count) if count <= MAX_ITEMS => {
+                    let number = |_| Ok(items.natural(prefix.unsigned(width)?).unwrap_or(0));
+                    (0..count).map(number).collect::<Result<_, _>>().map(|numbers| Some(Value::Numbers(numbers)))
                 }
-            }
+                (items, count) => items.skip_many(prefix, count).map(|()| None),
+            },
         }
     }
 
     fn skip<R: Read + Seek>(self, prefix: &mut Prefix<R>) -> Result<(), HeaderError> {
-        match self {
-            Self::Unsigned(width) | Self::Signed(width) | Self::Real(width) => prefix.skip(width as u64),
-            Self::Text => prefix.skip_text(),
-            Self::Array => {
-                let (items, count) = Self::array(prefix)?;
-                items.skip_many(prefix, count)
-            }
-        }
+        let (items, count) = if let Self::Array = self { Self::array(prefix)? } else { (self, 1) };
+        items.skip_many(prefix, count)
     }
 
     fn skip_many<R: Read + Seek>(self, prefix: &mut Prefix<R>, count: u64) -> Result<(), HeaderError> {

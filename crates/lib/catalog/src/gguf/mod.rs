@@ -21,8 +21,9 @@ pub(crate) use tensors::Tensors;
 
 use crate::model::NetworkShape;
 use layers::{Layers, WindowPattern};
-use metadata::{CHAT_TEMPLATE, Metadata};
-use prefix::Prefix;
+use metadata::{CHAT_TEMPLATE, MIN_PAIR_BYTES, Metadata};
+use prefix::{HEADER_LIMIT, Prefix};
+use tensors::MIN_RECORD_BYTES;
 
 const MAGIC: [u8; 4] = *b"GGUF";
 
@@ -68,9 +69,8 @@ impl GgufHeader {
             return Err(HeaderError::NotGguf(magic));
         }
         let byte_order = read_version(&mut prefix)?;
-        let tensor_count = prefix.u64()?;
-        Tensors::check_count(tensor_count)?;
-        let key_count = prefix.u64()?;
+        let tensor_count = read_count(&mut prefix, "tensors", MIN_RECORD_BYTES)?;
+        let key_count = read_count(&mut prefix, "keys", MIN_PAIR_BYTES)?;
         let metadata = Metadata::read(&mut prefix, key_count)?;
         let tensors = Tensors::read(&mut prefix, tensor_count)?;
         check_length(&prefix, &metadata, &tensors)?;
@@ -109,6 +109,8 @@ fn network_shape(metadata: &Metadata, architecture: &str, tensors: &Tensors) -> 
     let per_layer = |key: &str| metadata.numbers(&own_key(key));
     let widest = |key: &str| per_layer(key).and_then(|widths| widths.iter().max().copied());
     let block_count = number("block_count");
+    let expert = widest("expert_feed_forward_length");
+    let experts = expert.map(|width| width.saturating_mul(number("expert_used_count").unwrap_or(1)));
     let heads = per_layer("attention.head_count");
     let kv_heads = per_layer("attention.head_count_kv").or(heads);
     let sliding_window = number("attention.sliding_window").filter(|window| *window > 0);
@@ -117,10 +119,7 @@ fn network_shape(metadata: &Metadata, architecture: &str, tensors: &Tensors) -> 
     NetworkShape {
         block_count,
         embedding_length: number("embedding_length"),
-        feed_forward_length: widest("feed_forward_length").max(
-            widest("expert_feed_forward_length")
-                .map(|width| width.saturating_mul(number("expert_used_count").unwrap_or(1))),
-        ),
+        feed_forward_length: widest("feed_forward_length").max(experts),
         vocabulary: tensors.vocabulary,
         head_count: heads.and_then(|heads| heads.iter().max().copied()),
         kv_heads: kv_heads.and_then(|counts| layers.sum(counts)),
@@ -141,6 +140,13 @@ fn read_version<R: Read + Seek>(prefix: &mut Prefix<R>) -> Result<ByteOrder, Hea
     };
     prefix.set_order(order);
     if matches!(version, 2 | 3) { Ok(order) } else { Err(HeaderError::Version(version)) }
+}
+
+/// Reads how many records of `smallest` bytes or more follow. Refuses a count that no header can hold, before anything is
+/// read for it.
+fn read_count<R: Read + Seek>(prefix: &mut Prefix<R>, what: &'static str, smallest: u64) -> Result<u64, HeaderError> {
+    let count = prefix.u64()?;
+    if count > HEADER_LIMIT / smallest { Err(HeaderError::Count { what, count }) } else { Ok(count) }
 }
 
 /// Whether the file is long enough for its tensors.

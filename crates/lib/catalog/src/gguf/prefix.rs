@@ -81,11 +81,7 @@ impl<R: Read + Seek> Prefix<R> {
     }
 
     pub(crate) fn u32(&mut self) -> Result<u32, HeaderError> {
-        let bytes = self.bytes()?;
-        Ok(match self.order {
-            ByteOrder::Little => u32::from_le_bytes(bytes),
-            ByteOrder::Big => u32::from_be_bytes(bytes),
-        })
+        Ok(self.unsigned(4)? as u32)
     }
 
     pub(crate) fn u64(&mut self) -> Result<u64, HeaderError> {
@@ -113,31 +109,21 @@ impl<R: Read + Seek> Prefix<R> {
         Ok(text)
     }
 
-    /// Passes over a text with its length before it.
-    pub(crate) fn skip_text(&mut self) -> Result<(), HeaderError> {
-        let length = self.u64()?;
-        self.skip(length)
-    }
-
-    /// Passes over `count` texts. Ends early only in an error: each text takes eight bytes or more, and the prefix is
+    /// Passes over `count` texts, each with its length before it. Ends early only in an error: each text takes eight bytes or more, and the prefix is
     /// bounded.
     pub(crate) fn skip_texts(&mut self, count: u64) -> Result<(), HeaderError> {
         let mut left = count;
         loop {
-            left -= self.skip_buffered_texts(left);
+            let passed = texts::pass(&self.buffer[self.start..self.end], self.order, left);
+            self.start += passed.bytes;
+            left -= passed.texts;
             if left == 0 {
                 return Ok(());
             }
-            self.skip_text()?;
+            let length = self.u64()?;
+            self.skip(length)?;
             left -= 1;
         }
-    }
-
-    /// Passes over some of the next `most` texts that are completely in the buffer, and returns their number.
-    fn skip_buffered_texts(&mut self, most: u64) -> u64 {
-        let passed = texts::pass(&self.buffer[self.start..self.end], self.order, most);
-        self.start += passed.bytes;
-        passed.texts
     }
 
     /// Passes over `count` bytes.

@@ -3,7 +3,7 @@
 use std::io::{Read, Seek};
 
 use super::error::HeaderError;
-use super::prefix::{HEADER_LIMIT, Prefix};
+use super::prefix::Prefix;
 use super::quantisation::{TENSOR_TYPES, tensor_type};
 
 /// The most dimensions of a tensor (`GGML_MAX_DIMS`).
@@ -13,7 +13,7 @@ const MAX_DIMENSIONS: u32 = 4;
 const TOKEN_EMBEDDING: &str = "token_embd.weight";
 
 /// The smallest record: a name of no length, no dimension, type and offset.
-const MIN_RECORD_BYTES: u64 = 8 + 4 + 4 + 8;
+pub(super) const MIN_RECORD_BYTES: u64 = 8 + 4 + 4 + 8;
 
 /// All tensors of a file together.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,15 +38,6 @@ impl Tensors {
             tensors.read_one(prefix)?;
         }
         Ok(tensors)
-    }
-
-    /// Refuses a count that no header can hold, before anything is read for it.
-    pub(super) fn check_count(count: u64) -> Result<(), HeaderError> {
-        if count > HEADER_LIMIT / MIN_RECORD_BYTES {
-            Err(HeaderError::Count { what: "tensors", count })
-        } else {
-            Ok(())
-        }
     }
 
     /// Adds the tensors of another shard.

@@ -88,7 +88,7 @@ fn assert_rich(header: &GgufHeader) {
     assert_eq!(header.context_length, Some(40_960));
     assert_eq!((header.experts, header.experts_used), (Some(128), Some(8)));
     assert_eq!(header.shape.kv_heads, Some(4 * 48));
-    assert_eq!(header.shape.kv_elements_per_token(), Some(4 * 48 * 256));
+    assert_eq!((header.shape.kv_heads, header.shape.head_widths()), (Some(4 * 48), Some((128, 128))));
     assert_eq!(header.split_count, Some(2));
     assert!(header.chat_template.as_deref().is_some_and(|template| template.ends_with("endif %}")));
     assert_eq!((header.tensors.count, header.tensors.elements), (2, 2048 * 1001));
@@ -132,7 +132,7 @@ fn head_counts_that_differ_by_layer_are_added_up() {
         .with("openelm.attention.head_count_kv", GgufValue::I32s(vec![3, 0, 4]));
     let shape = read(&gguf).expect("sound").shape;
     assert_eq!((shape.head_count, shape.kv_heads), (Some(16), Some(7)));
-    assert_eq!(shape.kv_elements_per_token(), Some(7 * 2 * 64));
+    assert_eq!((shape.kv_heads, shape.head_widths()), (Some(7), Some((64, 64))));
 }
 
 #[test]

@@ -1,34 +1,34 @@
-//! Skips consecutive texts, each of which is preceded by its length.
+//! Skips consecutive texts, each stored as its length and its bytes.
 //!
-//! Tokenizers are most of a header, so this takes most of the time of a discovery. The beginning of a text is known only from
-//! the length of the one before, so a single walk waits for memory at each step. Therefore [`LANES`] walks run at once, each
-//! in a part of its own. All but the first begin where the bytes look like the beginning of a text; such a walk counts only
-//! if the walk before it arrives exactly there, so a wrong guess costs time but not correctness.
+//! Tokenizers are most of a header, so most of a discovery's time is spent here. The start of a text is known only from the
+//! length of the one before it, so a single walk waits for memory at each step. Therefore [`LANES`] walks run at once, each
+//! in its own part of the bytes. All but the first start at a guess: where the bytes look like the start of a text. The
+//! texts of such a walk count only if the walk before it ends exactly at that start, so a wrong guess costs only time.
 
 use super::prefix::ByteOrder;
 
-/// Walks at once.
+/// Walks that run at once.
 const LANES: usize = 4;
 
-/// The bytes of a text's length.
+/// Bytes of the length in front of a text.
 const LENGTH: usize = 8;
 
-/// Fewer bytes are not worth a guess.
+/// With fewer bytes than this, one walk is as fast as several.
 const WORTH_A_GUESS: usize = 4096;
 
-/// Lengths that a guess takes for the length of a word. No other eight bytes around the beginning of a text without NUL make
-/// up such a number.
+/// Lengths that a guess accepts as the length of a word. In texts without NUL, eight bytes at any other place near the start
+/// of a text are a larger number.
 const WORD: std::ops::RangeInclusive<u64> = 1..=255;
 
-/// The bytes and texts that were skipped.
+/// How far a walk over texts has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct SkippedTexts {
     pub(super) bytes: usize,
     pub(super) texts: u64,
 }
 
-/// Passes over texts at the front of `bytes` that are there as a whole, at most `most` of them: at least one if there is one,
-/// and all of them unless a guess was wrong.
+/// Skips complete texts at the start of `bytes`, at most `most` of them. Skips at least one if there is one, and all of them
+/// unless a guess was wrong.
 pub(super) fn pass(bytes: &[u8], order: ByteOrder, most: u64) -> SkippedTexts {
     let may_hold_more = (bytes.len() / LENGTH) as u64 > most;
     if may_hold_more || bytes.len() < WORTH_A_GUESS {
@@ -39,9 +39,9 @@ pub(super) fn pass(bytes: &[u8], order: ByteOrder, most: u64) -> SkippedTexts {
 }
 
 fn pass_one_by_one(bytes: &[u8], order: ByteOrder, most: u64) -> SkippedTexts {
-    let mut walk = Walk::from(0);
-    while walk.passed < most && walk.step(bytes, order, bytes.len()) {}
-    SkippedTexts { bytes: walk.at, texts: walk.passed }
+    let mut walk = SkippedTexts::default();
+    while walk.texts < most && walk.step(bytes, order, bytes.len()) {}
+    walk
 }
 
 fn pass_in_lanes(bytes: &[u8], order: ByteOrder) -> SkippedTexts {
@@ -50,50 +50,39 @@ fn pass_in_lanes(bytes: &[u8], order: ByteOrder) -> SkippedTexts {
         _ => guess(bytes, order, bytes.len() / LANES * lane),
     });
     let ends: [usize; LANES] = std::array::from_fn(|lane| starts.get(lane + 1).copied().unwrap_or(bytes.len()));
-    let mut lanes = starts.map(Walk::from);
-    // A step of each in turn, so that the processor has four loads to wait for at once.
+    let mut lanes = starts.map(|bytes| SkippedTexts { bytes, texts: 0 });
+    // Each lane makes one step in turn, so the processor waits for four loads at once.
     while lanes.iter_mut().zip(ends).fold(false, |any, (lane, end)| lane.step(bytes, order, end) || any) {}
     let mut passed = SkippedTexts::default();
     for (lane, start) in lanes.into_iter().zip(starts) {
         if passed.bytes == start {
-            passed = SkippedTexts { bytes: lane.at, texts: passed.texts + lane.passed };
+            passed = SkippedTexts { bytes: lane.bytes, texts: passed.texts + lane.texts };
         }
     }
     passed
 }
 
-/// The first place at or after `from` where a text seems to begin; the end of `bytes` if there is none.
+/// The first place at or after `from` that looks like the start of a text; the end of `bytes` if there is none.
 fn guess(bytes: &[u8], order: ByteOrder, from: usize) -> usize {
     let places = bytes[from..].array_windows().take(LENGTH + *WORD.end() as usize);
     let found = places.map(|length| order.number(*length)).position(|length| WORD.contains(&length));
     found.map_or(bytes.len(), |offset| from + offset)
 }
 
-/// A walk from text to text.
-#[derive(Debug, Clone, Copy)]
-struct Walk {
-    at: usize,
-    passed: u64,
-}
-
-impl Walk {
-    const fn from(at: usize) -> Self {
-        Self { at, passed: 0 }
-    }
-
-    /// Passes over the next text, if it begins before `end` and is there as a whole.
+impl SkippedTexts {
+    /// Skips the next text if it starts before `end` and is complete.
     #[inline]
     fn step(&mut self, bytes: &[u8], order: ByteOrder, end: usize) -> bool {
-        if self.at >= end {
+        if self.bytes >= end {
             return false;
         }
-        let Some((length, rest)) = bytes[self.at..].split_first_chunk() else { return false };
+        let Some((length, rest)) = bytes[self.bytes..].split_first_chunk() else { return false };
         let length = order.number(*length);
         if length > rest.len() as u64 {
             return false;
         }
-        self.at += LENGTH + length as usize;
-        self.passed += 1;
+        self.bytes += LENGTH + length as usize;
+        self.texts += 1;
         true
     }
 }

@@ -25,7 +25,7 @@ fn a_tiny_model_is_described_in_full() {
     assert_eq!((model.experts, model.experts_used), (None, None));
     let shape = model.shape;
     assert_eq!((shape.block_count, shape.embedding_length, shape.head_count), (Some(2), Some(64), Some(4)));
-    assert_eq!(shape.kv_elements_per_token(), Some(2 * 64 * 2));
+    assert_eq!((shape.kv_heads, shape.head_widths()), (Some(8), Some((16, 16))));
     assert_eq!((model.shards, model.projector), (vec![], None));
 }
 

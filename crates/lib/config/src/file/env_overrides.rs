@@ -21,13 +21,12 @@ pub(crate) fn apply(environment: &Environment, root: &mut TomlNode) -> Vec<Confi
         let location = Location::Variable(name.into());
         let [section, key] = [section, key].map(|part| part.to_ascii_lowercase().replace('_', "-"));
         if OUT_OF_REACH.contains(&section.as_str()) {
-            let problem =
-                ConfigProblem::error(&location, format!("`{section}` cannot be set by an environment variable"));
-            problems.push(problem.help("set it in the configuration file"));
+            let message = format!("`{section}` cannot be set by an environment variable");
+            problems.push(ConfigProblem::error(&location, message, "set it in the configuration file"));
         } else if let Some(value) = value.to_str() {
             set(sections, &section, key, value, &location);
         } else {
-            problems.push(ConfigProblem::error(&location, "the value is not UTF-8").help("write it in UTF-8"));
+            problems.push(ConfigProblem::error(&location, "the value is not UTF-8", "write it in UTF-8"));
         }
     }
     problems

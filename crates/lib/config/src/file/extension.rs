@@ -6,17 +6,14 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::file::reader::{ConfigValue, ValueReader};
 use crate::file::toml_tree::{TomlData, TomlNode, TomlTable};
-use crate::problem::ConfigProblem;
 
 impl ConfigValue for toml::Table {
     const EXPECTED: &'static str = "a table";
 
     fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         let TomlData::Table(table) = &node.data else {
-            let message = format!("`{}` must be a table, not {}", node.path, node.data.kind());
-            let help = format!("write [{}] and the keys of the component below it", node.path);
-            reader.problems.push(ConfigProblem::error(&node.location, message).help(help));
-            return None;
+            let why = format_args!("must be a table, not {}", node.data.kind());
+            return reader.refuse(node, why, format!("write [{}] and the keys of the component below it", node.path));
         };
         Some(plain_table(table))
     }

@@ -56,19 +56,17 @@ impl ConfigValue for FlagTable {
 /// Why an option cannot be set under this name.
 fn name_problem(name: &str, place: &Location) -> Option<ConfigProblem> {
     if let Some((_, key)) = RESERVED.iter().find(|(reserved, _)| *reserved == name) {
-        let problem =
-            ConfigProblem::error(place, format!("`{name}` is not set as a flag: llama-warden passes it itself"));
-        return Some(problem.help(format!("set it as the key `{key}` of the server")));
+        let message = format!("`{name}` is not set as a flag: llama-warden passes it itself");
+        return Some(ConfigProblem::error(place, message, format!("set it as the key `{key}` of the server")));
     }
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let bare = name.trim_start_matches('-');
     if bare.is_empty() || !bare.bytes().all(allowed) {
-        let problem = ConfigProblem::error(place, format!("`{}` is not the name of an option", name.escape_debug()));
-        return Some(problem.help("write the long name, such as ctx-size"));
+        let message = format!("`{}` is not the name of an option", name.escape_debug());
+        return Some(ConfigProblem::error(place, message, "write the long name, such as ctx-size"));
     }
     (bare != name).then(|| {
-        let problem = ConfigProblem::error(place, format!("`{name}` is written with dashes in front"));
-        problem.help(format!("write `{bare}`"))
+        ConfigProblem::error(place, format!("`{name}` is written with dashes in front"), format!("write `{bare}`"))
     })
 }
 
@@ -80,20 +78,14 @@ impl ConfigValue for FlagValue {
             TomlData::Boolean(value) => Some(Self::Switch(*value)),
             TomlData::Integer(value) => Some(Self::Integer(*value)),
             TomlData::Float(value) if value.is_finite() => Some(Self::Float(*value)),
-            TomlData::Float(_) => {
-                reader.refuse(node, "is not a finite number", "write a number such as 0.7");
-                None
-            }
+            TomlData::Float(_) => reader.refuse(node, "is not a finite number", "write a number such as 0.7"),
             TomlData::String(_) => flag_text(node, reader).map(Self::Text),
             TomlData::Untyped(_) => flag_text(node, reader).map(guessed),
             TomlData::Array(items) => {
                 let texts: Vec<Option<String>> = items.iter().map(|item| repeated(item, reader)).collect();
                 texts.into_iter().collect::<Option<_>>().map(Self::Many)
             }
-            TomlData::Datetime(_) | TomlData::Table(_) => {
-                reader.mismatch::<Self>(node);
-                None
-            }
+            TomlData::Datetime(_) | TomlData::Table(_) => reader.mismatch(node, Self::EXPECTED),
         }
     }
 
@@ -119,16 +111,15 @@ fn repeated(item: &TomlNode, reader: &mut ValueReader) -> Option<String> {
 fn flag_text(node: &TomlNode, reader: &mut ValueReader) -> Option<String> {
     let text = reader.text::<String>(node)?;
     if text.contains(['\n', '\r']) {
-        reader.refuse(node, "contains a line break", "write it on one line, or use the option that reads a file");
-        return None;
+        return reader.refuse(
+            node,
+            "contains a line break",
+            "write it on one line, or use the option that reads a file",
+        );
     }
     if text.starts_with("--") {
-        reader.refuse(
-            node,
-            format_args!("is `{text}`, which reads as an option of its own"),
-            "set that option as a flag",
-        );
-        return None;
+        let why = format!("is `{text}`, which reads as an option of its own");
+        return reader.refuse(node, why, "set that option as a flag");
     }
     Some(text.to_owned())
 }

@@ -7,33 +7,14 @@ use std::collections::BTreeSet;
 
 use crate::file::toml_tree::{TomlData, TomlNode};
 
-/// Dotted paths of everything that is written.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct WrittenKeys {
-    keys: BTreeSet<String>,
-}
-
-impl WrittenKeys {
-    pub(crate) fn of(root: &TomlNode) -> Self {
-        let mut written = Self::default();
-        written.collect(root);
-        written
-    }
-
-    fn collect(&mut self, node: &TomlNode) {
-        match &node.data {
-            TomlData::Table(entries) => {
-                for (_, value) in entries.values() {
-                    self.keys.insert(value.path.clone());
-                    self.collect(value);
-                }
-            }
-            TomlData::Array(items) => items.iter().for_each(|item| self.collect(item)),
-            _ => {}
+/// Dotted paths of everything that is written below a node.
+pub(crate) fn written_keys(node: &TomlNode) -> BTreeSet<String> {
+    match &node.data {
+        TomlData::Table(entries) => {
+            let paths = entries.values().map(|(_, value)| value.path.clone());
+            paths.chain(entries.values().flat_map(|(_, value)| written_keys(value))).collect()
         }
-    }
-
-    pub(crate) fn contains(&self, path: &str) -> bool {
-        self.keys.contains(path)
+        TomlData::Array(items) => items.iter().flat_map(written_keys).collect(),
+        _ => BTreeSet::new(),
     }
 }

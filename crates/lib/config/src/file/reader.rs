@@ -1,10 +1,12 @@
 //! Reads typed values from a tree and collects every problem, where serde would stop at the first.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use crate::file::toml_tree::{TomlData, TomlNode, TomlTable};
+use crate::problem::suggest::suggestion;
 use crate::problem::{ConfigProblem, Location};
 
 /// A value and where it was written.
@@ -43,32 +45,34 @@ impl ValueReader {
         T::read(node, self).map(|value| Located { value, location: node.location.clone() })
     }
 
-    /// Reports that a node has another type than the one expected.
-    pub(crate) fn mismatch<T: ConfigValue>(&mut self, node: &TomlNode) {
-        let message = match &node.data {
-            TomlData::Untyped(text) => format!("`{}` must be {}, not `{text}`", node.path, T::EXPECTED),
-            data => format!("`{}` must be {}, not {}", node.path, T::EXPECTED, data.kind()),
+    /// Reports that a node has another type than the `expected` one, and gives no value.
+    pub(crate) fn mismatch<V>(&mut self, node: &TomlNode, expected: &str) -> Option<V> {
+        let why = match &node.data {
+            TomlData::Untyped(text) => format!("must be {expected}, not `{text}`"),
+            data => format!("must be {expected}, not {}", data.kind()),
         };
-        self.problems.push(ConfigProblem::error(&node.location, message).help(format!("write {}", T::EXPECTED)));
+        self.refuse(node, why, format!("write {expected}"))
     }
 
-    /// Reports that a value has the right type and cannot be taken.
-    pub(crate) fn refuse(&mut self, node: &TomlNode, why: impl std::fmt::Display, help: impl Into<String>) {
-        self.problems.push(ConfigProblem::error(&node.location, format!("`{}` {why}", node.path)).help(help));
+    /// Reports that a value cannot be taken, and gives none.
+    pub(crate) fn refuse<V>(&mut self, node: &TomlNode, why: impl Display, help: impl Into<String>) -> Option<V> {
+        self.problems.push(ConfigProblem::error(&node.location, format!("`{}` {why}", node.path), help));
+        None
+    }
+
+    /// Reports a text of the right type that says nothing that its key knows, and gives no value.
+    pub(crate) fn refuse_text<V>(&mut self, node: &TomlNode, text: &str, expected: &str) -> Option<V> {
+        self.refuse(node, format_args!("is `{text}`"), format!("write {expected}"))
     }
 
     /// The text of a node. A NUL byte ends a C string, so it is refused wherever text is read.
     pub(crate) fn text<'a, T: ConfigValue>(&mut self, node: &'a TomlNode) -> Option<&'a str> {
         match &node.data {
             TomlData::String(text) | TomlData::Untyped(text) if text.contains('\0') => {
-                self.refuse(node, "contains a NUL character", "remove it: no argument or path can carry one");
-                None
+                self.refuse(node, "contains a NUL character", "remove it: no argument or path can carry one")
             }
             TomlData::String(text) | TomlData::Untyped(text) => Some(text),
-            _ => {
-                self.mismatch::<T>(node);
-                None
-            }
+            _ => self.mismatch(node, T::EXPECTED),
         }
     }
 
@@ -76,21 +80,14 @@ impl ValueReader {
     pub(crate) fn table<'a, T: ConfigValue>(&mut self, node: &'a TomlNode) -> Option<&'a TomlTable> {
         match &node.data {
             TomlData::Table(table) => Some(table),
-            _ => {
-                self.mismatch::<T>(node);
-                None
-            }
+            _ => self.mismatch(node, T::EXPECTED),
         }
     }
 
     /// Reports a key that its table does not know.
     pub(crate) fn unknown_key(&mut self, location: &Location, path: &str, key: &str, known: &[&str]) {
-        let problem = ConfigProblem::error(location, format!("unknown key `{path}`"));
-        let help = crate::problem::suggest::suggestion(key, known.iter().copied());
-        self.problems.push(match help {
-            Some(help) => problem.help(help),
-            None => problem,
-        });
+        let help = suggestion(key, known.iter().copied()).unwrap_or_else(|| "remove it".to_owned());
+        self.problems.push(ConfigProblem::error(location, format!("unknown key `{path}`"), help));
     }
 }
 
@@ -115,13 +112,9 @@ impl<T: ConfigValue> ConfigValue for Vec<Located<T>> {
                 items.into_iter().collect()
             }
             TomlData::Untyped(_) => {
-                reader.refuse(node, "cannot be set by an environment variable", "set the array in the file");
-                None
+                reader.refuse(node, "cannot be set by an environment variable", "set the array in the file")
             }
-            _ => {
-                reader.mismatch::<Self>(node);
-                None
-            }
+            _ => reader.mismatch(node, Self::EXPECTED),
         }
     }
 

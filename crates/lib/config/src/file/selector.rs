@@ -33,14 +33,11 @@ impl ConfigValue for Selector {
             TomlData::Table(table) => {
                 let by_tier = ByTier::read(node, reader)?;
                 if table.is_empty() {
-                    reader.refuse(node, "names no tier", "write { tier = \"Q4_K_*\" }");
+                    return reader.refuse(node, "names no tier", "write { tier = \"Q4_K_*\" }");
                 }
                 by_tier.tier.map(|tier| Self::Tier(tier.value.0))
             }
-            _ => {
-                reader.mismatch::<Self>(node);
-                None
-            }
+            _ => reader.mismatch(node, Self::EXPECTED),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::arc_str::ArcStr;
 use crate::environment::Environment;
 use crate::problem::{ConfigProblem, ConfigProblems, Location};
 
@@ -18,7 +18,7 @@ pub struct ConfigSource {
     /// The base of relative paths in the text; absolute.
     pub directory: PathBuf,
     /// The text of the user. Shared, since it is as large as the file.
-    pub text: ArcStr,
+    pub text: Arc<str>,
     /// Folders with models beside those of `models.dirs`, absolute.
     pub model_dirs: Vec<PathBuf>,
 }
@@ -71,12 +71,10 @@ pub fn find(
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> ConfigProblems {
-    let problem = ConfigProblem::error(&Location::File(path.to_path_buf()), format!("cannot be read: {error}"));
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            problem.help("check the path, or start from the template config/default.toml").into()
-        }
-        io::ErrorKind::InvalidData => problem.help("a configuration is TOML, in UTF-8").into(),
-        _ => problem.help("check the path and its permissions").into(),
-    }
+    let help = match error.kind() {
+        io::ErrorKind::NotFound => "check the path, or start from the template config/default.toml",
+        io::ErrorKind::InvalidData => "a configuration is TOML, in UTF-8",
+        _ => "check the path and its permissions",
+    };
+    ConfigProblem::error(&Location::File(path.to_path_buf()), format!("cannot be read: {error}"), help).into()
 }

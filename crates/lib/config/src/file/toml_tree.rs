@@ -55,10 +55,8 @@ pub(crate) fn parse(document: &Arc<Document>) -> Result<TomlNode, Vec<ConfigProb
     let mut builder = Builder { document, problems: Vec::new() };
     for error in errors {
         let location = builder.location(error.span().unwrap_or(0..0));
-        builder.problems.push(
-            ConfigProblem::error(&location, error.message())
-                .help("this is no TOML: a line is `key = value`, a table is `[name]`, strings are in quotes"),
-        );
+        let help = "this is no TOML: a line is `key = value`, a table is `[name]`, strings are in quotes";
+        builder.problems.push(ConfigProblem::error(&location, error.message(), help));
     }
     if !builder.problems.is_empty() {
         return Err(builder.problems);
@@ -108,8 +106,8 @@ impl Builder<'_> {
 
     fn integer(&mut self, location: &Location, digits: &DeInteger<'_>) -> i64 {
         i64::from_str_radix(digits.as_str(), digits.radix()).unwrap_or_else(|_| {
-            let problem = ConfigProblem::error(location, "the number does not fit into 64 bits");
-            self.problems.push(problem.help("write a smaller number"));
+            let message = "the number does not fit into 64 bits";
+            self.problems.push(ConfigProblem::error(location, message, "write a smaller number"));
             0
         })
     }

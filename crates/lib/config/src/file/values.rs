@@ -19,17 +19,12 @@ impl ConfigValue for bool {
     const EXPECTED: &'static str = "true or false";
 
     fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
-        match &node.data {
-            TomlData::Boolean(value) => return Some(*value),
-            TomlData::Untyped(text) => {
-                if let Ok(value) = text.parse() {
-                    return Some(value);
-                }
-            }
-            _ => {}
-        }
-        reader.mismatch::<Self>(node);
-        None
+        let value = match &node.data {
+            TomlData::Boolean(value) => Some(*value),
+            TomlData::Untyped(text) => text.parse().ok(),
+            _ => None,
+        };
+        value.or_else(|| reader.mismatch(node, Self::EXPECTED))
     }
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
@@ -59,8 +54,7 @@ impl ConfigValue for SingleLine {
     fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         let text = reader.text::<Self>(node)?;
         if text.contains(['\n', '\r']) {
-            reader.refuse(node, "contains a line break", "write it on one line");
-            return None;
+            return reader.refuse(node, "contains a line break", "write it on one line");
         }
         Some(Self(text.to_owned()))
     }
@@ -81,17 +75,10 @@ impl ConfigValue for GlobPattern {
         let text = reader.text::<Self>(node)?;
         match globset::Glob::new(text) {
             Ok(_) if !text.is_empty() => Some(Self(text.to_owned())),
-            Ok(_) => {
-                reader.refuse(node, "is empty", "write a name, or a glob such as \"qwen*\"");
-                None
-            }
+            Ok(_) => reader.refuse(node, "is empty", "write a name, or a glob such as \"qwen*\""),
             Err(error) => {
-                reader.refuse(
-                    node,
-                    format_args!("is not a glob: {}", error.kind()),
-                    "`*`, `?`, `[a-z]` and `{a,b}` are known",
-                );
-                None
+                let why = format!("is not a glob: {}", error.kind());
+                reader.refuse(node, why, "`*`, `?`, `[a-z]` and `{a,b}` are known")
             }
         }
     }
@@ -113,15 +100,9 @@ macro_rules! number {
                     TomlData::Untyped(text) => text.parse::<i64>().ok(),
                     _ => None,
                 };
-                let Some(number) = number else {
-                    reader.mismatch::<Self>(node);
-                    return None;
-                };
-                let value = $from(number);
-                if value.is_none() {
-                    reader.refuse(node, format_args!("is {number}"), concat!("write ", $expected));
-                }
-                value
+                let number = number.or_else(|| reader.mismatch(node, $expected))?;
+                $from(number)
+                    .or_else(|| reader.refuse(node, format_args!("is {number}"), concat!("write ", $expected)))
             }
 
             fn schema(_: &mut SchemaGenerator) -> Schema {
@@ -144,14 +125,8 @@ impl ConfigValue for Duration {
         let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|signed| Self::try_from(signed).ok());
         match parsed {
             Some(duration) if duration <= LONGEST => Some(duration),
-            Some(_) => {
-                reader.refuse(node, "is longer than a year", "write a shorter one");
-                None
-            }
-            None => {
-                reader.refuse(node, format_args!("is `{text}`"), format!("write {}", Self::EXPECTED));
-                None
-            }
+            Some(_) => reader.refuse(node, "is longer than a year", "write a shorter one"),
+            None => reader.refuse_text(node, text, Self::EXPECTED),
         }
     }
 
@@ -170,8 +145,7 @@ impl ConfigValue for PositiveDuration {
     fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         let duration = Duration::read(node, reader)?;
         if duration.is_zero() {
-            reader.refuse(node, "is zero", "write a duration above zero");
-            return None;
+            return reader.refuse(node, "is zero", "write a duration above zero");
         }
         Some(Self(duration))
     }
@@ -192,8 +166,7 @@ impl ConfigValue for OptionalPeriod {
         match reader.text::<Self>(node)? {
             "off" => Some(Self(None)),
             text if !text.starts_with(|first: char| first.is_ascii_digit()) => {
-                reader.refuse(node, format_args!("is `{text}`"), format!("write {}", Self::EXPECTED));
-                None
+                reader.refuse_text(node, text, Self::EXPECTED)
             }
             _ => PositiveDuration::read(node, reader).map(|period| Self(Some(period.0))),
         }
@@ -231,11 +204,7 @@ impl ConfigValue for ByteSize {
 
     fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
         let text = reader.text::<Self>(node)?;
-        let size = Self::parse(text);
-        if size.is_none() {
-            reader.refuse(node, format_args!("is `{text}`"), format!("write {}", Self::EXPECTED));
-        }
-        size
+        Self::parse(text).or_else(|| reader.refuse_text(node, text, Self::EXPECTED))
     }
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
@@ -250,13 +219,10 @@ macro_rules! parsed {
             const EXPECTED: &'static str = "a string";
 
             fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
-                match reader.text::<Self>(node)?.parse::<Self>() {
-                    Ok(value) => Some(value),
-                    Err(error) => {
-                        reader.refuse(node, format_args!("cannot be used: {error}"), concat!("write ", $expected));
-                        None
-                    }
-                }
+                let text = reader.text::<Self>(node)?;
+                let refused =
+                    |error| reader.refuse(node, format_args!("cannot be used: {error}"), concat!("write ", $expected));
+                text.parse::<Self>().map_or_else(refused, Some)
             }
 
             fn schema(generator: &mut SchemaGenerator) -> Schema {
@@ -284,10 +250,7 @@ macro_rules! words {
             fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
                 match reader.text::<Self>(node)? {
                     $($word => Some(Self::$value),)+
-                    other => {
-                        reader.refuse(node, format_args!("is `{other}`"), concat!("write ", $expected));
-                        None
-                    }
+                    other => reader.refuse_text(node, other, $expected),
                 }
             }
 

@@ -10,8 +10,6 @@ use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use crate::arc_str::ArcStr;
-
 /// Everything that is wrong with a configuration. Never empty as an error.
 ///
 /// `Display` gives one line per problem, [`ConfigProblems::render`] the lines of the file with a caret.
@@ -110,7 +108,7 @@ pub struct Document {
     /// The file as the user names it.
     pub name: String,
     /// All of it.
-    pub text: ArcStr,
+    pub text: Arc<str>,
     /// Its origin.
     pub layer: Layer,
 }
@@ -155,29 +153,21 @@ impl fmt::Display for Location {
 }
 
 impl ConfigProblem {
-    pub(crate) fn error(location: &Location, message: impl Into<String>) -> Self {
-        Self::new(Severity::Error, location, message)
-    }
-
-    pub(crate) fn warning(location: &Location, message: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, location, message)
-    }
-
-    fn new(severity: Severity, location: &Location, message: impl Into<String>) -> Self {
+    /// An error with its next step.
+    pub(crate) fn error(location: &Location, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
-            severity,
+            severity: Severity::Error,
             location: location.clone(),
             message: message.into(),
-            help: None,
+            help: Some(help.into()),
             related: None,
             excerpt: Excerpt::Shown,
         }
     }
 
-    /// With a next step.
-    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
+    /// A warning with its next step.
+    pub(crate) fn warning(location: &Location, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(location, message, help) }
     }
 
     /// For a place that holds a secret.

@@ -1,13 +1,12 @@
 //! [`Configuration`]: a source merged over the built-in defaults, validated, and resolved for a profile and a machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::arc_str::ArcStr;
 use crate::environment::Environment;
 use crate::file::env_overrides;
-use crate::file::provenance::WrittenKeys;
+use crate::file::provenance::written_keys;
 use crate::file::reader::{ConfigValue, Located, ValueReader};
 use crate::file::source::{ConfigSource, DEFAULT_TOML};
 use crate::file::tables::{ConfigFile, Profile};
@@ -27,15 +26,12 @@ pub struct Configuration {
     pub(crate) path: Option<PathBuf>,
     pub(crate) file: ConfigFile,
     pub(crate) environment: Environment,
-    pub(crate) written: WrittenKeys,
+    pub(crate) written: BTreeSet<String>,
     daemon: DaemonSettings,
     logs: LogSettings,
     start: StartSettings,
-    detectors_dir: Option<PathBuf>,
-    dialects_dir: Option<PathBuf>,
     model_dirs: Vec<PathBuf>,
     pub(crate) common: SharedDefaults,
-    first_port: u16,
     /// The base of relative paths.
     pub(crate) directory: PathBuf,
     /// The written servers in the order of the file, then those that were discovered.
@@ -68,7 +64,7 @@ impl Configuration {
         let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
         let mut user = read_tree(&document(&name, source.text.clone(), Layer::User))?;
         reader.problems.extend(env_overrides::apply(environment, &mut user));
-        let written = WrittenKeys::of(&user);
+        let written = written_keys(&user);
         let file = built_in.overlaid(ConfigFile::read(&user, &mut reader).unwrap_or_default());
 
         let mut checker = CrossChecker { file: &file, written: &written, problems: reader.problems };
@@ -89,10 +85,7 @@ impl Configuration {
             daemon: specs.daemon()?,
             logs: specs.logs()?,
             start: specs.start()?,
-            detectors_dir: specs.detectors_dir()?,
-            dialects_dir: specs.dialects_dir()?,
             model_dirs,
-            first_port: specs.first_port()?,
             common,
             directory: source.directory.clone(),
             servers,
@@ -129,15 +122,13 @@ impl Configuration {
 
     /// All profiles, by name.
     pub fn profiles(&self) -> Vec<ProfileSummary> {
-        let summary = |(name, profile): (&String, &Located<Profile>)| ProfileSummary {
-            name: name.clone(),
-            description: profile.value.description.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
-            servers: self
-                .servers
-                .iter()
-                .filter(|server| includes(&profile.value, server))
-                .map(|server| server.spec.id.clone())
-                .collect(),
+        let summary = |(name, profile): (&String, &Located<Profile>)| {
+            let members = self.servers.iter().filter(|server| includes(&profile.value, server));
+            ProfileSummary {
+                name: name.clone(),
+                description: profile.value.description.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
+                servers: members.map(|server| server.spec.id.clone()).collect(),
+            }
         };
         self.profile_tables().into_iter().flatten().map(summary).collect()
     }
@@ -177,12 +168,12 @@ impl Configuration {
 
     /// The folder with more detector packs, absolute.
     pub fn detectors_dir(&self) -> Option<&Path> {
-        self.detectors_dir.as_deref()
+        self.common.detectors_dir.as_deref()
     }
 
     /// The folder with more flag dialects, absolute.
     pub fn dialects_dir(&self) -> Option<&Path> {
-        self.dialects_dir.as_deref()
+        self.common.dialects_dir.as_deref()
     }
 
     /// The folders that are scanned for models, absolute.
@@ -197,7 +188,7 @@ impl Configuration {
 
     /// The first port for servers without one of their own.
     pub fn first_port(&self) -> u16 {
-        self.first_port
+        self.common.first_port
     }
 
     /// Every server, the written ones first, with all but what depends on the profile: its options, and whether it is enabled
@@ -252,7 +243,7 @@ impl Resolvable {
     }
 }
 
-fn document(name: &str, text: ArcStr, layer: Layer) -> Arc<Document> {
+fn document(name: &str, text: Arc<str>, layer: Layer) -> Arc<Document> {
     Arc::new(Document { name: name.to_owned(), text, layer })
 }
 

@@ -1,13 +1,12 @@
 //! Cross-field validation: values that contradict each other, and keys that do not belong in their table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use llama_warden_events::Signal;
 
 use crate::address::is_host_name;
-use crate::file::provenance::WrittenKeys;
 use crate::file::reader::{Located, overlay};
 use crate::file::tables::{ConfigFile, Hooks, Restart, Server, Stop};
 use crate::file::values::SingleLine;
@@ -17,7 +16,7 @@ use crate::settings::OnDaemonDeath;
 /// Checks the merged file and collects problems.
 pub(crate) struct CrossChecker<'a> {
     pub(crate) file: &'a ConfigFile,
-    pub(crate) written: &'a WrittenKeys,
+    pub(crate) written: &'a BTreeSet<String>,
     pub(crate) problems: Vec<ConfigProblem>,
 }
 
@@ -35,7 +34,10 @@ impl CrossChecker<'_> {
     /// Checks everything except identities and profiles.
     pub(crate) fn values(&mut self) {
         let file = self.file;
-        self.daemon();
+        let death = file.daemon.as_ref().and_then(|daemon| daemon.value.on_daemon_death.as_ref());
+        if let Some(Located { value: OnDaemonDeath::Adopt, location }) = death {
+            self.refuse(location, "`on-daemon-death = \"adopt\"` is not built yet", "use \"kill\"");
+        }
         if let Some(ring) = file.logs.as_ref().and_then(|logs| logs.value.ring.as_ref())
             && !RING_BYTES.contains(&ring.value.0)
         {
@@ -64,13 +66,6 @@ impl CrossChecker<'_> {
         self.sockets();
     }
 
-    fn daemon(&mut self) {
-        let death = self.file.daemon.as_ref().and_then(|daemon| daemon.value.on_daemon_death.as_ref());
-        if let Some(Located { value: OnDaemonDeath::Adopt, location }) = death {
-            self.refuse(location, "`on-daemon-death = \"adopt\"` is not built yet", "use \"kill\"");
-        }
-    }
-
     fn server(&mut self, server: &Server) {
         self.not_empty("model", server.model.as_ref());
         self.not_empty("binary", server.binary.as_ref());
@@ -89,8 +84,7 @@ impl CrossChecker<'_> {
         if let Some(readiness) = &server.readiness {
             self.detector(readiness.value.detector.as_ref());
             if let Some(directory) = &readiness.value.detectors_dir {
-                let message = "`detectors-dir` is for all servers";
-                self.refuse(&directory.location, message, "set it in [readiness]");
+                self.refuse(&directory.location, "`detectors-dir` is for all servers", "set it in [readiness]");
             }
         }
         if let Some(hooks) = &server.hooks {
@@ -121,9 +115,9 @@ impl CrossChecker<'_> {
         for (index, signal) in ladder.value.iter().enumerate() {
             let name = signal.value.to_string();
             if let Some(first) = ladder.value[..index].iter().find(|earlier| earlier.value == signal.value) {
-                let problem = ConfigProblem::error(&signal.location, format!("{name} is twice in the ladder"));
                 let help = "send each signal once: a second TERM or INT makes llama-server hang";
-                self.problems.push(problem.related(&first.location, "the first one").help(help));
+                let problem = ConfigProblem::error(&signal.location, format!("{name} is twice in the ladder"), help);
+                self.problems.push(problem.related(&first.location, "the first one"));
             } else if signal.value == Signal::KILL {
                 self.refuse(&signal.location, "KILL is the last rung by itself", "remove it from the ladder");
             } else if HARMLESS.contains(&name.as_str()) {
@@ -147,11 +141,8 @@ impl CrossChecker<'_> {
     fn hooks(&mut self, hooks: &Hooks) {
         let all = [&hooks.pre_start, &hooks.post_ready, &hooks.pre_stop, &hooks.post_exit];
         for hook in all.into_iter().flatten().filter(|hook| hook.value.is_empty()) {
-            self.refuse(
-                &hook.location,
-                "the hook has no command",
-                "write [\"program\", \"argument\"], or remove the key",
-            );
+            let help = "write [\"program\", \"argument\"], or remove the key";
+            self.refuse(&hook.location, "the hook has no command", help);
         }
     }
 
@@ -194,14 +185,15 @@ impl CrossChecker<'_> {
                 continue;
             }
             if let Some(first) = seen.insert(path, &host.location) {
-                let problem =
-                    ConfigProblem::error(&host.location, format!("two servers bind `{path}`: this one and {first}"));
-                self.problems.push(problem.related(first, "the first one").help("give each server its own socket"));
+                let message = format!("two servers bind `{path}`: this one and {first}");
+                let problem = ConfigProblem::error(&host.location, message, "give each server its own socket");
+                self.problems.push(problem.related(first, "the first one"));
             }
         }
     }
 
-    fn refuse(&mut self, location: &Location, message: impl Into<String>, help: &str) {
-        self.problems.push(ConfigProblem::error(location, message).help(help));
+    /// Reports an error with its next step.
+    pub(crate) fn refuse(&mut self, location: &Location, message: impl Into<String>, help: impl Into<String>) {
+        self.problems.push(ConfigProblem::error(location, message, help));
     }
 }

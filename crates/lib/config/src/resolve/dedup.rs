@@ -3,11 +3,11 @@
 //! Every reload parses all servers anew, although most of them are what they were. Without this step a server would lie
 //! in memory three times: in the configuration, in the fleet in force, and in the fleet that the components still use.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::file::provenance::WrittenKeys;
 use crate::resolve::configuration::Configuration;
-use crate::server_spec::{Fleet, ServerSpec};
+use crate::server_spec::Fleet;
 use crate::settings::HostEnvironment;
 
 impl Configuration {
@@ -18,7 +18,7 @@ impl Configuration {
     #[must_use]
     pub fn dedup(mut self, profile: Option<&str>, host: &HostEnvironment, previous: &Fleet) -> Self {
         self.file.servers = None;
-        self.written = WrittenKeys::default();
+        self.written = BTreeSet::new();
         self.servers.shrink_to_fit();
         self.share_specs_of(previous);
         // An unknown profile shares nothing. The caller resolves the same profile next, and reports it then.
@@ -31,15 +31,11 @@ impl Configuration {
     /// Replaces each server by the one in `fleet` where the two differ only in what a resolution decides.
     fn share_specs_of(&mut self, fleet: &Fleet) {
         for server in &mut self.servers {
-            let same = fleet.get(server.spec.id.as_str()).filter(|spec| resolves_to(&server.spec, spec));
-            if let Some(spec) = same {
+            if let Some(spec) = fleet.get(server.spec.id.as_str())
+                && *server.spec.resolved(&spec.flags, spec.enabled) == **spec
+            {
                 server.spec = Arc::clone(spec);
             }
         }
     }
-}
-
-/// Whether `spec` with the options and the enablement of `other` equals `other`.
-fn resolves_to(spec: &Arc<ServerSpec>, other: &ServerSpec) -> bool {
-    *spec.resolved(&other.flags, other.enabled) == *other
 }

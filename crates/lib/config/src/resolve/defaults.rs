@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::arc_str::ArcStr;
 use crate::file::reader::{ConfigValue, Located, overlay};
 use crate::file::tables::{ConfigFile, Daemon, LlamaServer, Logs, Server, Start};
 use crate::file::tables::{Health, Hooks, Readiness, Restart, Stop};
@@ -25,7 +24,7 @@ pub(crate) struct SpecBuilder<'a> {
 /// Settings shared by all servers that do not override them.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedDefaults {
-    pub(crate) host: ArcStr,
+    pub(crate) host: Arc<str>,
     binary: Arc<Path>,
     env: Arc<BTreeMap<String, String>>,
     readiness: Arc<ReadinessSpec>,
@@ -34,13 +33,17 @@ pub(crate) struct SharedDefaults {
     health: Arc<HealthSpec>,
     hooks: Arc<HooksSpec>,
     log_ring_bytes: usize,
+    /// The first port for servers without one of their own.
+    pub(crate) first_port: u16,
+    pub(crate) detectors_dir: Option<PathBuf>,
+    pub(crate) dialects_dir: Option<PathBuf>,
 }
 
 /// The value of a key that has a built-in default. The defaults are a data file, so a gap in them is an error, not a panic.
 fn need<T: Clone>(slot: &Option<Located<T>>, key: &str) -> Result<T, ConfigProblems> {
     slot.as_ref().map(|at| at.value.clone()).ok_or_else(|| {
         let defaults = Location::File("config/default.toml".into());
-        ConfigProblem::error(&defaults, format!("has no default for `{key}`")).help("report this: it is a bug").into()
+        ConfigProblem::error(&defaults, format!("has no default for `{key}`"), "report this: it is a bug").into()
     })
 }
 
@@ -85,29 +88,17 @@ impl SpecBuilder<'_> {
         })
     }
 
-    pub(crate) fn detectors_dir(&self) -> Result<Option<PathBuf>, ConfigProblems> {
-        let readiness: Readiness = need(&self.file.readiness, "readiness")?;
-        Ok(self.path_or_none(&readiness.detectors_dir))
-    }
-
-    pub(crate) fn dialects_dir(&self) -> Result<Option<PathBuf>, ConfigProblems> {
-        let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
-        Ok(self.path_or_none(&shared.dialects_dir))
-    }
-
-    /// The first port for servers without one of their own.
-    pub(crate) fn first_port(&self) -> Result<u16, ConfigProblems> {
-        let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
-        Ok(need(&shared.first_port, "llama-server.first-port")?.get())
-    }
-
     pub(crate) fn common(&self) -> Result<SharedDefaults, ConfigProblems> {
         let shared: LlamaServer = need(&self.file.llama_server, "llama-server")?;
+        let section: Readiness = need(&self.file.readiness, "readiness")?;
         Ok(SharedDefaults {
+            first_port: need(&shared.first_port, "llama-server.first-port")?.get(),
+            detectors_dir: self.path_or_none(&section.detectors_dir),
+            dialects_dir: self.path_or_none(&shared.dialects_dir),
             host: self.host(&need(&shared.host, "llama-server.host")?.0),
             binary: self.program(&need(&shared.binary, "llama-server.binary")?.0).into(),
             env: variables(need(&shared.env, "llama-server.env")?).into(),
-            readiness: readiness(need(&self.file.readiness, "readiness")?)?.into(),
+            readiness: readiness(section)?.into(),
             stop: stop(need(&self.file.stop, "stop")?)?.into(),
             restart: restart(need(&self.file.restart, "restart")?)?.into(),
             health: health(need(&self.file.health, "health")?)?.into(),
@@ -131,7 +122,8 @@ impl SpecBuilder<'_> {
         let server: &Server = planned.written;
         let file = self.file;
         let shared: LlamaServer = need(&file.llama_server, "llama-server")?;
-        let own = |line: &Option<Located<SingleLine>>| line.as_ref().map(|line| ArcStr::from(line.value.0.as_str()));
+        let own =
+            |line: &Option<Located<SingleLine>>| line.as_ref().map(|line| Arc::<str>::from(line.value.0.as_str()));
         let own_host = server.host.as_ref().map(|host| self.host(&host.value.0));
         let own_hooks = server.hooks.as_ref().map(|hooks| self.hooks(&hooks.value).into());
         let own_binary = server.binary.as_ref().map(|binary| self.program(&binary.value.0).into());
@@ -186,7 +178,7 @@ impl SpecBuilder<'_> {
         }
     }
 
-    fn host(&self, host: &str) -> ArcStr {
+    fn host(&self, host: &str) -> Arc<str> {
         if host.ends_with(".sock") { self.absolute(host).to_string_lossy().as_ref().into() } else { host.into() }
     }
 

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use llama_warden_events::ServerId;
 
-use crate::arc_str::ArcStr;
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
 use crate::file::tables::Server;
@@ -54,11 +53,11 @@ impl Configuration {
     /// # Errors
     /// Profiles that name servers or tiers that were not found; ids and ports that another server has.
     pub fn with_discovered(mut self, found: Discovered) -> Result<Self, ConfigProblems> {
-        let mut tiers = Tiers::default();
+        let mut tiers = BTreeSet::new();
         for server in &mut self.servers {
             let spec = Arc::make_mut(&mut server.spec);
             let tier = spec.tier.take().or_else(|| found.tiers.get(&spec.model).map(|tier| tier.as_str().into()));
-            spec.tier = tier.map(|tier| tiers.shared(tier));
+            spec.tier = tier.map(|tier| shared(&mut tiers, tier));
         }
         let mut problems = Vec::new();
         let mut ids: BTreeSet<ServerId> = self.servers().map(|spec| spec.id.clone()).collect();
@@ -66,15 +65,15 @@ impl Configuration {
         for server in found.servers {
             let place = Location::File(server.model.clone());
             if !ids.insert(server.id.clone()) {
-                let problem = ConfigProblem::error(&place, format!("another server is called `{}`", server.id));
-                problems.push(problem.help("give one of them another `id`"));
+                let message = format!("another server is called `{}`", server.id);
+                problems.push(ConfigProblem::error(&place, message, "give one of them another `id`"));
             } else if !ports.insert(server.port.get()) {
-                let problem = ConfigProblem::error(&place, format!("port {} is taken by another server", server.port));
-                problems.push(problem.help("choose another `llama-server.first-port`"));
+                let message = format!("port {} is taken by another server", server.port);
+                problems.push(ConfigProblem::error(&place, message, "choose another `llama-server.first-port`"));
             } else {
                 let mut resolvable = self.resolvable(server)?;
                 let spec = Arc::make_mut(&mut resolvable.spec);
-                spec.tier = spec.tier.take().map(|tier| tiers.shared(tier));
+                spec.tier = spec.tier.take().map(|tier| shared(&mut tiers, tier));
                 self.servers.push(resolvable);
             }
         }
@@ -88,7 +87,7 @@ impl Configuration {
         let line = |text: &str| at(&place, SingleLine(text.to_owned()));
         let flags = server.flags.into_iter().map(|(name, value)| (name, at_value(&place, value)));
         let written = Server {
-            model: line(&text(&server.model)),
+            model: line(&server.model.to_string_lossy()),
             enabled: at(&place, server.enabled),
             display_name: line(&server.display_name),
             tier: server.tier.as_deref().and_then(line),
@@ -102,22 +101,13 @@ impl Configuration {
     }
 }
 
-/// Interns tiers: a fleet has few different ones, so equal tiers share one allocation.
-#[derive(Debug, Default)]
-struct Tiers(BTreeSet<ArcStr>);
-
-impl Tiers {
-    fn shared(&mut self, tier: ArcStr) -> ArcStr {
-        let known = self.0.get(&tier).cloned();
-        known.unwrap_or_else(|| {
-            self.0.insert(tier.clone());
-            tier
-        })
-    }
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
+/// The tier in `known` that equals this one: a fleet has few different tiers, so equal ones share one allocation.
+fn shared(known: &mut BTreeSet<Arc<str>>, tier: Arc<str>) -> Arc<str> {
+    let equal = known.get(&tier).cloned();
+    equal.unwrap_or_else(|| {
+        known.insert(tier.clone());
+        tier
+    })
 }
 
 fn at_value<T>(place: &Location, value: T) -> Located<T> {

@@ -44,15 +44,12 @@ impl<'a> CrossChecker<'a> {
     /// Gives each server its id and port; duplicates are problems that name both.
     pub(crate) fn identities(&mut self) -> Identities<'a> {
         let written: &[Located<Server>] = self.file.servers.as_ref().map_or(&[], |servers| &servers.value);
-        let ids: Vec<Option<ServerId>> =
-            written.iter().enumerate().map(|(index, server)| self.identify(index, server)).collect();
+        let ids: Vec<_> = written.iter().enumerate().map(|(index, server)| self.identify(index, server)).collect();
         self.unique_ids(written, &ids);
-        let ports = self.ports(written);
-        let servers =
-            ids.into_iter().zip(ports).zip(written).filter_map(|((id, port), server)| {
-                Some(IdentifiedServer { id: id?, port: port?, written: &server.value })
-            });
-        let servers: Vec<_> = servers.collect();
+        let planned = ids.into_iter().zip(self.ports(written)).zip(written);
+        let identified = planned
+            .filter_map(|((id, port), server)| Some(IdentifiedServer { id: id?, port: port?, written: &server.value }));
+        let servers: Vec<_> = identified.collect();
         let is_readable = self.file.servers.is_some() || !self.written.contains("servers");
         Identities { is_complete: is_readable && servers.len() == written.len(), servers }
     }
@@ -60,8 +57,7 @@ impl<'a> CrossChecker<'a> {
     fn identify(&mut self, index: usize, server: &Located<Server>) -> Option<ServerId> {
         let model = server.value.model.as_ref();
         if model.is_none() && !self.written.contains(&format!("servers[{index}].model")) {
-            let problem = ConfigProblem::error(&server.location, "this server has no key `model`");
-            self.problems.push(problem.help("add model = \"path/to/model.gguf\""));
+            self.refuse(&server.location, "this server has no key `model`", "add model = \"path/to/model.gguf\"");
         }
         if let Some(id) = &server.value.id {
             return Some(id.value.clone());
@@ -69,8 +65,8 @@ impl<'a> CrossChecker<'a> {
         let model = model.filter(|_| !self.written.contains(&format!("servers[{index}].id")))?;
         let derived = derived_id(&model.value.0);
         if derived.is_none() {
-            let problem = ConfigProblem::error(&model.location, "no id can be derived from the model's file name");
-            self.problems.push(problem.help("give the server a key `id`"));
+            let message = "no id can be derived from the model's file name";
+            self.refuse(&model.location, message, "give the server a key `id`");
         }
         derived
     }
@@ -83,9 +79,9 @@ impl<'a> CrossChecker<'a> {
             let location =
                 written.or(server.value.model.as_ref().map(|model| &model.location)).unwrap_or(&server.location);
             if let Some(first) = seen.get(id) {
-                let problem =
-                    ConfigProblem::error(location, format!("two servers are called `{id}`: this one and {first}"));
-                self.problems.push(problem.related(first, "the first one").help("give one of them another `id`"));
+                let message = format!("two servers are called `{id}`: this one and {first}");
+                let problem = ConfigProblem::error(location, message, "give one of them another `id`");
+                self.problems.push(problem.related(first, "the first one"));
             } else {
                 seen.insert(id, location.clone());
             }
@@ -102,9 +98,9 @@ impl<'a> CrossChecker<'a> {
         for port in servers.iter().filter_map(|server| server.value.port.as_ref()) {
             let number = port.value.get();
             if let Some(first) = taken.get(&number) {
-                let problem =
-                    ConfigProblem::error(&port.location, format!("port {number} is taken twice: here and {first}"));
-                self.problems.push(problem.related(first, "taken here").help("choose another port, or leave it out"));
+                let message = format!("port {number} is taken twice: here and {first}");
+                let problem = ConfigProblem::error(&port.location, message, "choose another port, or leave it out");
+                self.problems.push(problem.related(first, "taken here"));
             } else {
                 taken.insert(number, port.location.clone());
             }
@@ -112,16 +108,11 @@ impl<'a> CrossChecker<'a> {
         let first_port = self.file.llama_server.as_ref().and_then(|section| section.value.first_port.as_ref());
         let mut free = first_port.map_or(1, |port| port.value.get())..=u16::MAX;
         let mut next_free = || free.find(|port| !taken.contains_key(port));
-        let chosen = servers
-            .iter()
-            .map(|server| server.value.port.as_ref().map(|port| port.value.get()).or_else(&mut next_free));
-        let ports: Vec<Option<u16>> = chosen.collect();
+        let written = servers.iter().map(|server| server.value.port.as_ref().map(|port| port.value.get()));
+        let ports: Vec<Option<u16>> = written.map(|port| port.or_else(&mut next_free)).collect();
         if let Some((server, _)) = servers.iter().zip(&ports).find(|(_, port)| port.is_none()) {
-            let problem = ConfigProblem::error(
-                &server.location,
-                "no port from `llama-server.first-port` up is left for this server",
-            );
-            self.problems.push(problem.help("lower `first-port`, or give the server a key `port`"));
+            let message = "no port from `llama-server.first-port` up is left for this server";
+            self.refuse(&server.location, message, "lower `first-port`, or give the server a key `port`");
         }
         ports
     }

@@ -42,11 +42,8 @@ impl KnownServers<'_> {
 
 /// The problem of a profile that is not configured, with the nearest known name.
 pub(crate) fn unknown<'a>(location: &Location, name: &str, known: impl Iterator<Item = &'a str>) -> ConfigProblem {
-    let problem = ConfigProblem::error(location, format!("there is no profile `{name}`"));
-    match suggestion(name, known) {
-        Some(help) => problem.help(help),
-        None => problem.help("declare it as a table [profiles.NAME]"),
-    }
+    let help = suggestion(name, known).unwrap_or_else(|| "declare it as a table [profiles.NAME]".to_owned());
+    ConfigProblem::error(location, format!("there is no profile `{name}`"), help)
 }
 
 impl CrossChecker<'_> {
@@ -57,20 +54,19 @@ impl CrossChecker<'_> {
         let profiles = file.profiles.as_ref().map_or(&empty, |profiles| &profiles.value);
         for (name, profile) in profiles {
             if ServerId::new(name).is_err() {
-                let problem = ConfigProblem::error(&profile.location, format!("`{name}` is not the name of a profile"));
-                self.problems.push(problem.help("a name is 1 to 64 letters, digits, `.`, `_` and `-`"));
+                let message = format!("`{name}` is not the name of a profile");
+                self.refuse(&profile.location, message, "a name is 1 to 64 letters, digits, `.`, `_` and `-`");
             }
             match &profile.value.servers {
                 Some(servers) if servers.value.is_empty() => {
-                    let problem = ConfigProblem::error(&servers.location, format!("profile `{name}` has no servers"));
-                    self.problems.push(problem.help("name at least one id or glob, or remove the profile"));
+                    let message = format!("profile `{name}` has no servers");
+                    self.refuse(&servers.location, message, "name at least one id or glob, or remove the profile");
                 }
                 Some(servers) => servers.value.iter().for_each(|selector| self.selector(name, selector, known)),
                 None if self.written.contains(&format!("profiles.{name}.servers")) => {}
                 None => {
-                    let problem =
-                        ConfigProblem::error(&profile.location, format!("profile `{name}` has no key `servers`"));
-                    self.problems.push(problem.help("add servers = [\"…\"] with ids or globs"));
+                    let message = format!("profile `{name}` has no key `servers`");
+                    self.refuse(&profile.location, message, "add servers = [\"…\"] with ids or globs");
                 }
             }
         }
@@ -86,31 +82,21 @@ impl CrossChecker<'_> {
         if !known.lacks(&selector.value) {
             return;
         }
-        let problem = match &selector.value {
+        let (message, help) = match &selector.value {
             Selector::Id(name) if selector.value.is_plain() => {
                 let ids = known.servers.iter().map(|(id, _)| id.as_str());
-                let help = suggestion(name, ids).unwrap_or_else(|| "add a [[servers]] table for it".into());
-                ConfigProblem::error(
-                    &selector.location,
-                    format!("profile `{profile}` names the unknown server `{name}`"),
-                )
-                .help(help)
+                let help = suggestion(name, ids).unwrap_or_else(|| "add a [[servers]] table for it".to_owned());
+                (format!("profile `{profile}` names the unknown server `{name}`"), help)
             }
             Selector::Id(glob) => {
-                let problem = ConfigProblem::error(
-                    &selector.location,
-                    format!("profile `{profile}`: no server matches `{glob}`"),
-                );
-                problem.help("write a glob that matches at least one id")
+                let help = "write a glob that matches at least one id".to_owned();
+                (format!("profile `{profile}`: no server matches `{glob}`"), help)
             }
             Selector::Tier(glob) => {
-                let problem = ConfigProblem::error(
-                    &selector.location,
-                    format!("profile `{profile}`: no server has a tier like `{glob}`"),
-                );
-                problem.help("set the key `tier` of the servers that are meant")
+                let help = "set the key `tier` of the servers that are meant".to_owned();
+                (format!("profile `{profile}`: no server has a tier like `{glob}`"), help)
             }
         };
-        self.problems.push(problem);
+        self.refuse(&selector.location, message, help);
     }
 }

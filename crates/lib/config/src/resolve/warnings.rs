@@ -1,7 +1,7 @@
 //! Warnings about a valid configuration: missing files, secrets that other users can read, an open address without a token.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 
 use llama_warden_events::Signal;
@@ -11,7 +11,7 @@ use crate::file::flag_table::FlagTable;
 use crate::file::reader::Located;
 use crate::file::tables::{Hooks, Server, Stop};
 use crate::file::values::SingleLine;
-use crate::problem::{ConfigProblem, Excerpt, Location, Severity};
+use crate::problem::{ConfigProblem, Location};
 use crate::resolve::configuration::Configuration;
 use crate::server_spec::HooksSpec;
 
@@ -23,17 +23,14 @@ const NO_COMMAND: &str = "install it, or write the path of the command";
 impl Configuration {
     /// A warning for each table `[extensions.NAME]` whose component is not among `compiled_in`.
     pub fn unknown_extensions(&self, compiled_in: &[&str]) -> Vec<ConfigProblem> {
+        let help = match compiled_in {
+            [] => "remove the table, or run the program that has the component".to_owned(),
+            known => format!("remove the table, or name one of those that are: {}", known.join(", ")),
+        };
         let unknown = self.extensions().filter(|(name, _)| !compiled_in.contains(name));
-        let warning = |(name, location): (&str, &Location)| ConfigProblem {
-            severity: Severity::Warning,
-            location: location.clone(),
-            message: format!("no component `{name}` is compiled into this program, so its table has no effect"),
-            help: Some(match compiled_in {
-                [] => "remove the table, or run the program that has the component".to_owned(),
-                known => format!("remove the table, or name one of those that are: {}", known.join(", ")),
-            }),
-            related: None,
-            excerpt: Excerpt::Shown,
+        let warning = |(name, location): (&str, &Location)| {
+            let message = format!("no component `{name}` is compiled into this program, so its table has no effect");
+            ConfigProblem::warning(location, message, &help)
         };
         unknown.map(warning).collect()
     }
@@ -85,7 +82,7 @@ impl Configuration {
         {
             let message = format!("{tcp} can be reached from other machines and there is no `token-file`");
             let help = "set `token-file`; without it only /livez, /readyz, /metrics and /api/v1/sd answer there";
-            warnings.push(ConfigProblem::warning(&listen.location, message).help(help));
+            warnings.push(ConfigProblem::warning(&listen.location, message, help));
         }
     }
 
@@ -118,11 +115,11 @@ impl Configuration {
             if path.is_file() && !is_executable(path) {
                 let message = format!("{} is not executable", path.display());
                 let help = format!("run `chmod +x {}`, or name another file", path.display());
-                warnings.push(ConfigProblem::warning(&written.location, message).help(help));
+                warnings.push(ConfigProblem::warning(&written.location, message, help));
             }
         } else if !self.environment.finds_program(path) {
             let message = format!("there is no `{}` in PATH", path.display());
-            warnings.push(ConfigProblem::warning(&written.location, message).help(not_in_path));
+            warnings.push(ConfigProblem::warning(&written.location, message, not_in_path));
         }
     }
 }
@@ -140,10 +137,8 @@ fn missing(written: Option<&Located<SingleLine>>, path: &Path, what: &str, warni
     if let Some(written) = written.filter(|_| !path.is_file()) {
         let state = if path.exists() { "is not a file" } else { "does not exist" };
         let message = format!("{what} {} {state}", path.display());
-        warnings.push(
-            ConfigProblem::warning(&written.location, message)
-                .help("relative paths are relative to the configuration file"),
-        );
+        let help = "relative paths are relative to the configuration file";
+        warnings.push(ConfigProblem::warning(&written.location, message, help));
     }
 }
 
@@ -151,25 +146,20 @@ fn missing(written: Option<&Located<SingleLine>>, path: &Path, what: &str, warni
 /// than this check.
 fn not_gguf(written: Option<&Located<SingleLine>>, path: &Path, warnings: &mut Vec<ConfigProblem>) {
     let Some(written) = written.filter(|_| path.is_file()) else { return };
-    if first_bytes(path).is_ok_and(|bytes| bytes != b"GGUF") {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(4).read_to_end(&mut bytes));
+    if read.is_ok() && bytes != b"GGUF" {
         let message = format!("the model {} is not a GGUF file", path.display());
         let help = "name a file that begins with `GGUF`, or fetch it again if it should be one";
-        warnings.push(ConfigProblem::warning(&written.location, message).help(help));
+        warnings.push(ConfigProblem::warning(&written.location, message, help));
     }
-}
-
-/// The first four, or fewer of a shorter file.
-fn first_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(4).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 fn secret_flags(flags: Option<&Located<FlagTable>>, warnings: &mut Vec<ConfigProblem>) {
     if let Some(key) = flags.and_then(|flags| flags.value.0.get("api-key")) {
         let message = "an `api-key` on the command line can be read by every user of this machine";
         let help = "write the key into a file and set the server's key `api-key-file`";
-        warnings.push(ConfigProblem::warning(&key.location, message).help(help).without_excerpt());
+        warnings.push(ConfigProblem::warning(&key.location, message, help).without_excerpt());
     }
 }
 
@@ -178,6 +168,6 @@ fn ladder(stop: Option<&Located<Stop>>, warnings: &mut Vec<ConfigProblem>) {
     let mut polite = ladder.value.iter().filter(|signal| [Signal::TERM, Signal::INT].contains(&signal.value));
     if let (Some(first), Some(second)) = (polite.next(), polite.next()) {
         let message = format!("{} after {} makes some builds of llama-server hang or abort", second.value, first.value);
-        warnings.push(ConfigProblem::warning(&second.location, message).help("keep one of TERM and INT"));
+        warnings.push(ConfigProblem::warning(&second.location, message, "keep one of TERM and INT"));
     }
 }

@@ -41,7 +41,7 @@ pub fn run(global: &GlobalArgs, args: &LearnArgs) -> Result<Exit, CommandFailure
         build: outcome.build,
         options: outcome.options,
         model: spec.model,
-        host: String::from(&spec.host),
+        host: spec.host.to_string(),
         health: outcome.health,
     };
     let lesson = learn(&subject, &outcome.recordings, &PackSet::built_in()).map_err(learn_failure)?;

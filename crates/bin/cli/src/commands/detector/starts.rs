@@ -121,10 +121,10 @@ struct StartSequence {
 impl StartSequence {
     async fn run(&mut self, starts: u8) -> Result<(), StartsError> {
         let card = ServerCard {
-            display_name: String::from(&self.spec.display_name),
+            display_name: self.spec.display_name.to_string(),
             model: Some(self.spec.model.clone()),
             port: self.spec.port,
-            host: String::from(&self.spec.host),
+            host: self.spec.host.to_string(),
             tier: None,
             thinking: false,
             enabled: true,
