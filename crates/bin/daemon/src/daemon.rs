@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_api::ApiParts;
+use llama_warden_api::Api;
 use llama_warden_bus::{Bus, EventDraft};
 use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
@@ -104,7 +104,7 @@ impl PreparedDaemon {
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
             launcher: settings::launcher(&configuration, boot, &state)?,
             supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),
-            api: ApiParts {
+            api: Api {
                 listeners,
                 bus: host.bus().clone(),
                 lane: host.lane().clone(),

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use llama_warden_api::{ListenSettings, Listeners, Token};
+use llama_warden_api::{Listeners, Token};
 use llama_warden_component::Context;
 use llama_warden_config::{ConfigSource, Configuration, Fleet, TcpAddress};
 use llama_warden_events::BootId;
@@ -98,11 +98,8 @@ pub fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
 
 /// Binds the control socket and, where one is configured, the TCP address.
 pub fn bind(listen: Option<&TcpAddress>, state: &StateDir) -> Result<Listeners, CommandFailure> {
-    let settings = ListenSettings {
-        tcp: listen.map(|address| (address.host.clone(), address.port)),
-        control: state.control_socket(),
-    };
-    Listeners::bind(&settings).map_err(|error| {
+    let tcp = listen.map(|address| (address.host.as_str(), address.port));
+    Listeners::bind(tcp, &state.control_socket()).map_err(|error| {
         let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
         CommandFailure::failed(format!("{error}{source}")).next_step(error.next_step())
     })

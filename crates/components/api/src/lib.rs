@@ -36,7 +36,8 @@ mod router;
 mod serve;
 mod stream;
 
-pub use component::{Api, ApiError, ApiParts, ModelsSource};
+pub use component::{Api, ModelsSource};
 pub use http_security::{InvalidToken, Token};
-pub use listen::{BindError, ListenSettings, Listeners};
+pub use listen::{BindError, Listeners};
 pub use openapi::openapi_document;
+pub use router::UnusablePath;

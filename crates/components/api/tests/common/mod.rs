@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, ModelsSource, Token, openapi_document};
+use llama_warden_api::{Api, Listeners, ModelsSource, Token, UnusablePath, openapi_document};
 use llama_warden_api_types::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
 use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher, ReceivedCommand};
 use llama_warden_client::{Client, DaemonAddress};
@@ -81,7 +81,7 @@ pub struct ApiFixture {
     /// Commands that reached their owner.
     pub commands: mpsc::UnboundedReceiver<SuperviseCommand>,
     cancel: CancellationToken,
-    run: JoinHandle<Result<(), ApiError>>,
+    run: JoinHandle<Result<(), UnusablePath>>,
     _directory: tempfile::TempDir,
 }
 
@@ -94,14 +94,12 @@ impl ApiFixture {
     pub async fn start_with(setup: Setup) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let socket = directory.path().join("control.sock");
-        let listeners =
-            Listeners::bind(&ListenSettings { tcp: Some((setup.host.to_owned(), 0)), control: socket.clone() })
-                .expect("binds");
+        let listeners = Listeners::bind(Some((setup.host, 0)), &socket).expect("binds");
         let tcp = SocketAddr::from(([127, 0, 0, 1], listeners.tcp_address().expect("tcp").port()));
         let mut bus = TestBus::keeping(setup.events_kept);
         let (seen, commands) = mpsc::unbounded_channel();
         let inbox = bus.own::<SuperviseCommand>();
-        let parts = ApiParts {
+        let api = Api {
             listeners,
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
@@ -113,7 +111,7 @@ impl ApiFixture {
         let ports = bus.ports(Api::NAME);
         let cancel = ports.cancel.clone();
         tokio::spawn(run_owner(inbox, bus.publisher().clone(), seen, cancel.clone()));
-        let run = tokio::spawn(Api::new(parts).run(ports));
+        let run = tokio::spawn(api.run(ports));
         let daemon = Self { bus, tcp, socket, cancel, commands, run, _directory: directory };
         for server in ["broken", "good", "locked", "slow"] {
             let enabled = matches!(server, "good" | "slow");
