@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use llama_warden_catalog::{DiscoveredModel, ModelProblem, Skipped};
-use llama_warden_config::ServerSpec;
 use llama_warden_events::ServerId;
 use serde::Serialize;
 
@@ -28,19 +27,6 @@ pub struct KnownModel {
     pub model: DiscoveredModel,
     /// Its server. `None` if a configured server has the model's id and runs another model.
     pub server: Option<ServerId>,
-}
-
-impl KnownModel {
-    /// A model that a configured server runs.
-    pub fn of_server(model: DiscoveredModel, spec: &ServerSpec) -> Self {
-        let model = DiscoveredModel { port: Some(spec.port), enabled: spec.enabled, ..model };
-        Self { model, server: Some(spec.id.clone()) }
-    }
-
-    /// A model without a server.
-    pub fn without_server(model: DiscoveredModel) -> Self {
-        Self { model: DiscoveredModel { enabled: false, ..model }, server: None }
-    }
 }
 
 impl ModelsReport {
