@@ -1,17 +1,18 @@
 //! `models`: lists the models that discovery finds in folders. Needs no daemon.
 
+use std::path::PathBuf;
+
 use llama_warden_catalog::{DiscoveredModel, ModelKind, ProblemReason};
 use llama_warden_config::{ConfigSource, Environment};
 use llama_warden_daemon::models::{Inventory, ModelFolders, ModelsReport, PortFile, discover_servers, reason};
-use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
 
 use crate::args::GlobalArgs;
-use crate::args::fleet::ModelsArgs;
 use crate::output::{print_json, print_line};
 use crate::table;
 
-pub fn run(global: &GlobalArgs, args: &ModelsArgs) -> Result<Exit, CommandFailure> {
-    let report = if args.folders.is_empty() { configured(global)? } else { named(global, args)? };
+pub fn run(global: &GlobalArgs, folders: &[PathBuf]) -> CommandResult {
+    let report = if folders.is_empty() { configured(global)? } else { named(global, folders)? };
     if global.json {
         print_json(&report)?;
     } else {
@@ -39,11 +40,11 @@ fn configured(global: &GlobalArgs) -> Result<ModelsReport, CommandFailure> {
 }
 
 /// The models in the named folders, with the ids and ports that `up --models` would give them.
-fn named(global: &GlobalArgs, args: &ModelsArgs) -> Result<ModelsReport, CommandFailure> {
+fn named(global: &GlobalArgs, folders: &[PathBuf]) -> Result<ModelsReport, CommandFailure> {
     let absolute = |folder| {
         std::path::absolute(folder).map_err(|error| CommandFailure::failed(format!("cannot use a folder: {error}")))
     };
-    let enabled = args.folders.iter().map(absolute).collect::<Result<_, _>>()?;
+    let enabled = folders.iter().map(absolute).collect::<Result<_, _>>()?;
     let loaded = LoadedConfig::find(global.config.as_deref()).or_else(|failure| match &global.config {
         Some(_) => Err(failure),
         // Models can be listed while the default configuration is invalid.

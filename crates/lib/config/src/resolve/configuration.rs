@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use llama_warden_events::ProfileCard;
+
 use crate::arc_str::ArcStr;
 use crate::environment::Environment;
 use crate::file::env_overrides;
@@ -19,7 +21,7 @@ use crate::resolve::flags::{self, OwnFlags};
 use crate::resolve::identities::IdentifiedServer;
 use crate::resolve::profiles::{self, KnownServers, Undecided};
 use crate::server_spec::{Fleet, ServerSpec};
-use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, ProfileSummary, StartSettings};
+use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, StartSettings};
 
 /// A valid configuration.
 #[derive(Debug, Clone)]
@@ -128,8 +130,8 @@ impl Configuration {
     }
 
     /// All profiles, by name.
-    pub fn profiles(&self) -> Vec<ProfileSummary> {
-        let summary = |(name, profile): (&String, &Located<Profile>)| ProfileSummary {
+    pub fn profiles(&self) -> Vec<ProfileCard> {
+        let card = |(name, profile): (&String, &Located<Profile>)| ProfileCard {
             name: name.clone(),
             description: profile.value.description.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
             servers: self
@@ -139,7 +141,7 @@ impl Configuration {
                 .map(|server| server.spec.id.clone())
                 .collect(),
         };
-        self.profile_tables().into_iter().flatten().map(summary).collect()
+        self.profile_tables().into_iter().flatten().map(card).collect()
     }
 
     /// The file that was read; `None` for the built-in defaults alone.
