@@ -113,7 +113,7 @@ impl PreparedDaemon {
                 bus: host.bus().clone(),
                 lane: host.lane().clone(),
                 routes: vec![metrics.route()],
-                models: resolver,
+                models: Arc::new(move || resolver.models()),
                 description: documents::OPENAPI,
                 token,
             },

@@ -5,7 +5,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use llama_warden_api::ModelsSource;
 use llama_warden_config::{ConfigProblems, Fleet, HostEnvironment};
 use llama_warden_events::{RefusalReason, Refused, ServerId};
 use llama_warden_supervisor::{Change, FleetSource, Resolved};
@@ -31,12 +30,6 @@ struct ActiveConfiguration {
     only: Option<Vec<ServerId>>,
 }
 
-impl ModelsSource for FleetResolver {
-    fn models(&self) -> Value {
-        lock(&self.models).clone()
-    }
-}
-
 impl FleetResolver {
     /// Begins with the configuration of `inventory`, the requested profile (`None`: the configured one), and the
     /// only servers to start. Ports of discovered models are saved in `ports`.
@@ -49,6 +42,11 @@ impl FleetResolver {
     /// The resolver as the supervisor calls it.
     pub fn source(self: Arc<Self>) -> FleetSource {
         Arc::new(move |change| self.resolve(change))
+    }
+
+    /// The models that discovery found at the start or the latest reload, as JSON.
+    pub fn models(&self) -> Value {
+        lock(&self.models).clone()
     }
 
     /// Resolves a change. A change that resolves replaces the configuration in force, unless it is a preview.

@@ -14,12 +14,9 @@ use crate::listen::Listeners;
 use crate::router::{UnusablePath, router};
 use crate::serve::serve;
 
-/// Where `/api/v1/models` gets its answer from.
-pub trait ModelsSource: Send + Sync + 'static {
-    /// The models that discovery found at the start or the latest reload, as JSON. Called for each request on the runtime's
-    /// only thread, so it must not read files.
-    fn models(&self) -> serde_json::Value;
-}
+/// Answers `/api/v1/models`: the models that discovery found at the start or the latest reload, as JSON. Called for each
+/// request on the runtime's only thread, so it must not read files.
+pub type ModelsSource = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
 /// Serves status and control over HTTP.
 pub struct Api {
@@ -32,7 +29,7 @@ pub struct Api {
     /// Routes of other components, such as `/metrics`.
     pub routes: Vec<ExtraRoute>,
     /// Answers `/api/v1/models`.
-    pub models: Arc<dyn ModelsSource>,
+    pub models: ModelsSource,
     /// The answer to `/openapi.json`: the text of [`openapi_document`](crate::openapi_document), generated beforehand.
     pub description: &'static str,
     /// What clients of the TCP listener must send; `None` admits everybody on loopback, and only open paths elsewhere.

@@ -191,7 +191,7 @@ async fn an_extra_route_with_an_unusable_path_fails_the_start() {
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(spec, common::EchoAccept)],
-            models: std::sync::Arc::new(common::OneModel),
+            models: std::sync::Arc::new(common::one_model),
             description: "",
             token: None,
         };

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use llama_warden_catalog::{DiscoveredModel, ModelKind, ProblemReason};
+use llama_warden_catalog::{DiscoveredModel, ProblemReason};
 use llama_warden_config::{ConfigSource, Environment};
-use llama_warden_daemon::models::{Inventory, ModelFolders, ModelsReport, PortFile, discover_servers, reason};
+use llama_warden_daemon::models::{Inventory, ModelFolders, ModelsReport, PortFile, discover_servers, word};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
 
 use crate::args::GlobalArgs;
@@ -58,7 +58,7 @@ fn named(global: &GlobalArgs, folders: &[PathBuf]) -> Result<ModelsReport, Comma
 /// Prints each file that cannot be used, with the reason and a next step.
 pub fn report_problems(report: &ModelsReport) {
     for problem in &report.problems {
-        eprintln!("warning: {problem} ({})\n  next: {}", reason(problem), problem.help);
+        eprintln!("warning: {problem} ({})\n  next: {}", word(problem.reason), problem.help);
     }
 }
 
@@ -75,7 +75,7 @@ fn listing(report: &ModelsReport) -> String {
             bytes(model.file_bytes),
             model.context_length.map_or_else(String::new, |tokens| tokens.to_string()),
             if model.thinking { "yes" } else { "no" }.to_owned(),
-            kind(model.kind).to_owned(),
+            word(model.kind),
         ]
     });
     let table = table::plain(header, rows);
@@ -88,14 +88,6 @@ fn listing(report: &ModelsReport) -> String {
 fn file(report: &ModelsReport, model: &DiscoveredModel) -> String {
     let below = report.directories.iter().find_map(|folder| model.path.strip_prefix(folder).ok());
     below.unwrap_or(&model.path).display().to_string()
-}
-
-const fn kind(kind: ModelKind) -> &'static str {
-    match kind {
-        ModelKind::Generative => "generative",
-        ModelKind::Embedding => "embedding",
-        ModelKind::Reranking => "reranking",
-    }
 }
 
 /// A number such as `8.2B` or `123.2K`, in powers of 1000.

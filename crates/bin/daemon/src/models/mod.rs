@@ -20,7 +20,7 @@ use llama_warden_events::ServerId;
 use crate::exit::CommandFailure;
 use crate::load::LoadedConfig;
 pub use port_file::{AssignedPorts, PortFile};
-pub use report::{KnownModel, ModelsReport, reason};
+pub use report::{KnownModel, ModelsReport, word};
 
 /// The folders to search, as absolute paths.
 #[derive(Debug, Clone, Default)]

@@ -35,7 +35,7 @@ impl ModelsReport {
         for problem in &self.problems {
             tracing::warn!(
                 path = problem.path,
-                reason = reason(problem),
+                reason = word(problem.reason),
                 detail = problem.detail,
                 "model file left out"
             );
@@ -55,8 +55,8 @@ pub fn display_name(model: &DiscoveredModel) -> String {
     }
 }
 
-/// The reason of a problem as its JSON spells it.
-pub fn reason(problem: &ModelProblem) -> String {
-    let text = serde_json::to_value(problem.reason).ok();
+/// The word that stands for a value in JSON.
+pub fn word(value: impl Serialize) -> String {
+    let text = serde_json::to_value(value).ok();
     text.as_ref().and_then(|text| text.as_str()).unwrap_or_default().to_owned()
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use llama_warden_api::{Api, Listeners, ModelsSource, Token, UnusablePath, openapi_document};
+use llama_warden_api::{Api, Listeners, Token, UnusablePath, openapi_document};
 use llama_warden_api_types::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
 use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher, ReceivedCommand};
 use llama_warden_client::{Client, DaemonAddress};
@@ -51,12 +51,8 @@ impl RouteHandler for EchoAccept {
     }
 }
 
-pub struct OneModel;
-
-impl ModelsSource for OneModel {
-    fn models(&self) -> serde_json::Value {
-        serde_json::json!({ "models": [{ "id": "found" }], "problems": [] })
-    }
+pub fn one_model() -> serde_json::Value {
+    serde_json::json!({ "models": [{ "id": "found" }], "problems": [] })
 }
 
 /// Settings of a test.
@@ -104,7 +100,7 @@ impl ApiFixture {
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(&METRICS, EchoAccept)],
-            models: Arc::new(OneModel),
+            models: Arc::new(one_model),
             description: &DESCRIPTION,
             token: setup.token.then(|| Token::new(TOKEN).expect("valid")),
         };

@@ -147,12 +147,10 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, Com
 async fn interruption() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => interrupted,
     }
-    Ok(())
 }
 
 fn starts_failure(failure: StartsError) -> CommandFailure {
