@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 
 use llama_warden_client::{Client, ClientError, DaemonAddress};
-use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
+use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig, with_source};
 
 use crate::args::GlobalArgs;
 
@@ -55,6 +55,5 @@ fn token(loaded: &LoadedConfig) -> Option<String> {
 /// The failure of a command whose request failed.
 pub fn request_failure(error: ClientError) -> CommandFailure {
     let exit = if matches!(error, ClientError::Unreachable { .. }) { Exit::NoDaemon } else { Exit::Failed };
-    let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-    CommandFailure::new(exit, format!("{error}{source}")).next_step(error.next_step())
+    CommandFailure::new(exit, with_source(&error)).next_step(error.next_step())
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use llama_warden_config::ConfigSource;
 use llama_warden_daemon::CommandFailure;
+use llama_warden_support::find_program;
 use llama_warden_tiny_gguf::TinyModel;
 use tempfile::TempDir;
 
@@ -76,20 +77,14 @@ impl DemoBinary {
     /// A real llama-server: the first on `path`, otherwise the one that `cargo xtask llama-server` installed beside the
     /// folder of `this_program`.
     fn find(path: Option<&OsStr>, this_program: Option<&Path>) -> Option<Self> {
-        let on_path = path
-            .into_iter()
-            .flat_map(std::env::split_paths)
-            .map(|folder| (folder.join("llama-server"), "the llama-server on PATH"))
-            .filter(|(candidate, _)| candidate.is_absolute());
-        let folder = this_program.and_then(|program| program.parent()?.parent());
-        let installed = folder.map(|folder| {
-            let what = "the llama-server that `cargo xtask llama-server` installed";
-            (folder.join("llama-server/current/llama-server"), what)
-        });
-        on_path
-            .chain(installed)
-            .find(|(candidate, _)| is_executable(candidate))
-            .map(|(path, what)| Self { description: format!("{what}, {}", path.display()), path })
+        let installed = || {
+            let folder = this_program?.parent()?.parent()?;
+            let path = folder.join("llama-server/current/llama-server");
+            is_executable(&path).then_some((path, "the llama-server that `cargo xtask llama-server` installed"))
+        };
+        let on_path = find_program(Path::new("llama-server"), path).ok();
+        let (path, what) = on_path.map(|path| (path, "the llama-server on PATH")).or_else(installed)?;
+        Some(Self { description: format!("{what}, {}", path.display()), path })
     }
 
     /// This program itself, called by the name of the stand-in.

@@ -11,7 +11,6 @@ mod live_table;
 mod memory;
 mod output;
 mod plugin_files;
-mod runtime;
 mod table;
 
 use std::process::ExitCode;

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
-use llama_warden_daemon::{CommandFailure, Exit, FailureMessage, print_problems};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit, FailureMessage, print_problems};
 use serde::Serialize;
 
 use crate::args::GlobalArgs;
@@ -23,11 +23,7 @@ pub fn print_json(value: &impl Serialize) -> Result<(), CommandFailure> {
 }
 
 /// Prints `data` as JSON if `--json` is given, otherwise `text`.
-pub fn print_either(
-    global: &GlobalArgs,
-    data: &impl Serialize,
-    text: impl FnOnce() -> String,
-) -> Result<Exit, CommandFailure> {
+pub fn print_either(global: &GlobalArgs, data: &impl Serialize, text: impl FnOnce() -> String) -> CommandResult {
     if global.json {
         print_json(data)?
     } else {

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use llama_warden_config::Configuration;
-use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
-use llama_warden_detectors::Pack;
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig, with_source};
+use llama_warden_detectors::{Pack, ProbeWay};
 use llama_warden_dialects::Dialect;
-use llama_warden_plugin_files::{PluginFile, PluginSet, PluginSetError, ScanResult};
-use serde_json::{Map, Value, json};
+use llama_warden_plugin_files::{PluginFile, PluginSet, ScanResult};
+use serde_json::{Value, json};
 
 use crate::args::GlobalArgs;
 use crate::output::print_either;
@@ -22,6 +22,12 @@ pub trait PluginKind: PluginFile {
 
     /// Its configured directory.
     fn directory(configuration: &Configuration) -> Option<&Path>;
+
+    /// What `list` adds to the JSON of the metadata.
+    fn counts(&self) -> Value;
+
+    /// What `show` adds to the JSON of the metadata.
+    fn content(&self) -> Value;
 }
 
 impl PluginKind for Pack {
@@ -30,6 +36,34 @@ impl PluginKind for Pack {
 
     fn directory(configuration: &Configuration) -> Option<&Path> {
         configuration.detectors_dir()
+    }
+
+    fn counts(&self) -> Value {
+        json!({ "patterns": self.patterns().len(), "examples": self.examples().len() })
+    }
+
+    fn content(&self) -> Value {
+        let probe = match self.probe() {
+            ProbeWay::Http { path } => json!({ "path": path }),
+            ProbeWay::None => json!("none"),
+        };
+        let patterns = self.patterns().iter().map(|pattern| {
+            let stream: &str = pattern.stream.into();
+            json!({
+                "verdict": pattern.verdict.as_str(),
+                "stream": stream,
+                "regex": pattern.regex,
+                "reason": pattern.reason,
+                "weak": pattern.weak,
+            })
+        });
+        let structured = self.structured().iter().map(|source| <&str>::from(*source));
+        json!({
+            "probe": probe,
+            "structured": structured.collect::<Vec<_>>(),
+            "patterns": patterns.collect::<Vec<_>>(),
+            "examples": self.examples(),
+        })
     }
 }
 
@@ -40,6 +74,14 @@ impl PluginKind for Dialect {
     fn directory(configuration: &Configuration) -> Option<&Path> {
         configuration.dialects_dir()
     }
+
+    fn counts(&self) -> Value {
+        json!({ "rules": self.rule_count(), "examples": self.example_count() })
+    }
+
+    fn content(&self) -> Value {
+        json!({ "text": self.text() })
+    }
 }
 
 /// Fails if the daemon would refuse a file of the configured directory.
@@ -48,7 +90,7 @@ pub fn check<F: PluginKind>(loaded: &LoadedConfig) -> Result<(), CommandFailure>
     if refused.is_empty() {
         return Ok(());
     }
-    let refused: Vec<_> = refused.iter().map(describe).collect();
+    let refused: Vec<_> = refused.iter().map(|error| with_source(error)).collect();
     Err(CommandFailure::usage(refused.join("\nerror: "))
         .next_step(format!("fix the files, or take them out of {}", F::KEY)))
 }
@@ -65,7 +107,7 @@ pub fn scan<F: PluginKind>(loaded: &LoadedConfig) -> ScanResult<F> {
 /// The files of the configured directory and the built-in ones. Prints a warning for each refused file.
 pub fn load_set<F: PluginKind>(loaded: &LoadedConfig) -> PluginSet<F> {
     let ScanResult { files: library, refused } = scan(loaded);
-    refused.iter().for_each(|error| eprintln!("warning: {}", describe(error)));
+    refused.iter().for_each(|error| eprintln!("warning: {}", with_source(error)));
     library
 }
 
@@ -85,55 +127,41 @@ pub fn find<F: PluginKind>(global: &GlobalArgs, name: &str) -> Result<F, Command
 
 /// Reads a file that need not be in the configured directory, by the same rules.
 pub fn read<F: PluginKind>(library: &PluginSet<F>, path: &Path) -> Result<F, CommandFailure> {
-    library.read(path).map_err(|error| CommandFailure::failed(describe(&error)).next_step(F::FORMAT))
+    library.read(path).map_err(|error| CommandFailure::failed(with_source(&error)).next_step(F::FORMAT))
 }
 
-/// Prints every file, in order of precedence; `more` adds fields to its JSON.
-pub fn list<F: PluginKind>(
-    global: &GlobalArgs,
-    more: impl Fn(&F, &mut Map<String, Value>),
-) -> Result<Exit, CommandFailure> {
+/// Prints every file, in order of precedence.
+pub fn list<F: PluginKind>(global: &GlobalArgs) -> CommandResult {
     let ScanResult { files: library, refused } = scan::<F>(&LoadedConfig::find(global.config.as_deref())?);
-    let data: Vec<_> = library.iter().map(|file| with_metadata(file, &more)).collect();
+    let data: Vec<_> = library.iter().map(|file| with_metadata(file, file.counts())).collect();
     let row = |file: &F| {
         [file.name().to_owned(), file.fit().to_string(), file.origin().to_string(), file.description().to_owned()]
     };
     let header = [&*F::KIND.to_uppercase(), "FITS", "FROM", "DESCRIPTION"];
     print_either(global, &data, || table::plain(header, library.iter().map(row)))?;
-    refused.iter().for_each(|error| eprintln!("error: {}", describe(error)));
+    refused.iter().for_each(|error| eprintln!("error: {}", with_source(error)));
     Ok(if refused.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
-/// Prints the file called `name` as it is written; `more` adds fields to its JSON.
-pub fn show<F: PluginKind>(
-    global: &GlobalArgs,
-    name: &str,
-    more: impl Fn(&F, &mut Map<String, Value>),
-) -> Result<Exit, CommandFailure> {
-    let file = find(global, name)?;
-    print_either(global, &with_metadata(&file, more), || file.text().trim_end().to_owned())
+/// Prints the file called `name` as it is written.
+pub fn show<F: PluginKind>(global: &GlobalArgs, name: &str) -> CommandResult {
+    let file: F = find(global, name)?;
+    print_either(global, &with_metadata(&file, file.content()), || file.text().trim_end().to_owned())
 }
 
-/// The metadata of a file as JSON, and what `more` adds.
-fn with_metadata<F: PluginFile>(file: &F, more: impl Fn(&F, &mut Map<String, Value>)) -> Map<String, Value> {
+/// The metadata of a file as JSON, and the fields of `more`.
+fn with_metadata<F: PluginFile>(file: &F, more: Value) -> Value {
     let fit = file.fit();
-    let data = [
-        ("name", file.name().into()),
-        ("description", file.description().into()),
-        ("file", json!(file.origin().path())),
-        ("builds", json!(fit.builds.map(|builds| json!({ "min": builds.min, "max": builds.max })))),
-        ("help_lists", json!(fit.help_lists)),
-        ("help_lacks", json!(fit.help_lacks)),
-    ];
-    let mut data = data.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    more(file, &mut data);
-    data
-}
-
-/// An error and its source.
-fn describe(error: &PluginSetError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
+    let mut data = json!({
+        "name": file.name(),
+        "description": file.description(),
+        "file": file.origin().path(),
+        "builds": fit.builds.map(|builds| json!({ "min": builds.min, "max": builds.max })),
+        "help_lists": fit.help_lists,
+        "help_lacks": fit.help_lacks,
+    });
+    if let (Value::Object(data), Value::Object(more)) = (&mut data, more) {
+        data.extend(more);
     }
+    data
 }

@@ -1,6 +1,6 @@
 //! The composition: one line per component.
 
-use llama_warden_api::{Api, ApiParts};
+use llama_warden_api::Api;
 use llama_warden_component::{CompositionError, Context, Host};
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
@@ -28,7 +28,7 @@ pub struct ComponentSettings {
     /// Limits, profiles, and the sender of the fleet.
     pub supervisor: SupervisorSettings,
     /// Listeners, token, and what the endpoints read.
-    pub api: ApiParts,
+    pub api: Api,
     /// The exporter, whose route the API serves.
     pub metrics: Metrics,
     /// Asks for reloads, where the configuration is a file and the kernel watches it.
@@ -52,7 +52,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(Hooks::new(fleet))?;
     host.add(Supervisor::new(settings.supervisor))?;
     host.add(settings.metrics)?;
-    host.add(Api::new(settings.api))?;
+    host.add(settings.api)?;
     host.add(HeapTrimmer)?;
     settings.config_watch.map_or(Ok(()), |config_watch| host.add(config_watch))?;
     settings.extensions.into_iter().try_for_each(|extension| (extension.add)(host, context))?;

@@ -8,17 +8,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_api::ApiParts;
+use llama_warden_api::Api;
 use llama_warden_bus::{Bus, EventDraft};
 use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
+use llama_warden_metrics::Metrics;
 use llama_warden_telemetry::{EventLog, Tracing};
 use tokio::sync::watch;
 
 use crate::compose::{ComponentSettings, compose};
 use crate::documents;
-use crate::exit::{CommandFailure, Exit};
+use crate::exit::{CommandFailure, CommandResult, Exit};
 use crate::extensions::Extensions;
 use crate::fleet_source::{self, FleetResolver};
 use crate::models::{Inventory, PortFile};
@@ -54,8 +55,10 @@ pub struct PreparedDaemon {
     host: Host,
     signals: Signals,
     tracing: Option<Tracing>,
-    servers: usize,
-    tcp: Option<TcpAddress>,
+    /// Number of configured servers.
+    pub servers: usize,
+    /// The TCP address of the API, with its real port.
+    pub tcp: Option<TcpAddress>,
 }
 
 impl PreparedDaemon {
@@ -96,7 +99,8 @@ impl PreparedDaemon {
         let resolver = Arc::new(FleetResolver::new(&inventory, profile, only, ports));
         let (fleet_sender, fleet) = watch::channel(fleet);
         let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
-        let metrics = settings::metrics(&context)?;
+        let metrics = Metrics::new(&context, env!("CARGO_PKG_VERSION"))
+            .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?;
         let components = ComponentSettings {
             telemetry: tracing.as_ref().map(Tracing::recorder),
             event_log: configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit)),
@@ -104,12 +108,12 @@ impl PreparedDaemon {
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
             launcher: settings::launcher(&configuration, boot, &state)?,
             supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),
-            api: ApiParts {
+            api: Api {
                 listeners,
                 bus: host.bus().clone(),
                 lane: host.lane().clone(),
                 routes: vec![metrics.route()],
-                models: resolver,
+                models: Arc::new(move || resolver.models()),
                 description: documents::OPENAPI,
                 token,
             },
@@ -132,16 +136,6 @@ impl PreparedDaemon {
         self.host.bus().clone()
     }
 
-    /// The TCP address that was bound.
-    pub const fn tcp(&self) -> Option<&TcpAddress> {
-        self.tcp.as_ref()
-    }
-
-    /// Number of configured servers.
-    pub const fn servers(&self) -> usize {
-        self.servers
-    }
-
     /// The path of the control socket.
     pub fn control_socket(&self) -> PathBuf {
         self.state.control_socket()
@@ -151,7 +145,7 @@ impl PreparedDaemon {
     ///
     /// # Errors
     /// A component failed, or servers survived the shutdown deadline.
-    pub async fn run(self) -> Result<Exit, CommandFailure> {
+    pub async fn run(self) -> CommandResult {
         let commands = self.host.commands();
         let bus = self.host.bus().clone();
         let running = self.host.start()?;
@@ -175,7 +169,7 @@ impl PreparedDaemon {
 }
 
 /// Waits for the end of every component. Servers that are left then are named in the failure.
-async fn end(running: RunningHost, bus: Bus) -> Result<Exit, CommandFailure> {
+async fn end(running: RunningHost, bus: Bus) -> CommandResult {
     running.join().await.map_err(CommandFailure::failed)?;
     let snapshot = bus.snapshot();
     let left = snapshot

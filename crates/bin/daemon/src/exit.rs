@@ -1,5 +1,6 @@
 //! Exit codes, and the failures that lead to them.
 
+use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -46,6 +47,9 @@ impl From<Exit> for ExitCode {
         exit.code().into()
     }
 }
+
+/// How a command of the program ended.
+pub type CommandResult = Result<Exit, CommandFailure>;
 
 /// A failed command of the program.
 #[derive(Debug)]
@@ -107,6 +111,14 @@ impl CommandFailure {
             *next_step = Some(step.to_string());
         }
         self
+    }
+}
+
+/// The text of an error, and of its source.
+pub fn with_source(error: &dyn Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }
 

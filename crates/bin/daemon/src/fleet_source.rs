@@ -5,9 +5,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use llama_warden_api::ModelsSource;
-use llama_warden_config::{ConfigProblems, Configuration, Fleet, HostEnvironment};
-use llama_warden_events::{ProfileCard, RefusalReason, Refused, ServerId};
+use llama_warden_config::{ConfigProblems, Fleet, HostEnvironment};
+use llama_warden_events::{RefusalReason, Refused, ServerId};
 use llama_warden_supervisor::{Change, FleetSource, Resolved};
 use llama_warden_support::lock;
 use serde_json::Value;
@@ -31,12 +30,6 @@ struct ActiveConfiguration {
     only: Option<Vec<ServerId>>,
 }
 
-impl ModelsSource for FleetResolver {
-    fn models(&self) -> Value {
-        lock(&self.models).clone()
-    }
-}
-
 impl FleetResolver {
     /// Begins with the configuration of `inventory`, the requested profile (`None`: the configured one), and the
     /// only servers to start. Ports of discovered models are saved in `ports`.
@@ -49,6 +42,11 @@ impl FleetResolver {
     /// The resolver as the supervisor calls it.
     pub fn source(self: Arc<Self>) -> FleetSource {
         Arc::new(move |change| self.resolve(change))
+    }
+
+    /// The models that discovery found at the start or the latest reload, as JSON.
+    pub fn models(&self) -> Value {
+        lock(&self.models).clone()
     }
 
     /// Resolves a change. A change that resolves replaces the configuration in force, unless it is a preview.
@@ -85,7 +83,9 @@ impl FleetResolver {
             let detail = format!("the active profile is not in it any more: {}", refused.detail);
             Refused::new(RefusalReason::InvalidConfiguration, detail)
         })?;
-        warn_of_deferred_changes(&active.loaded.configuration, &next.loaded.configuration);
+        for section in active.loaded.configuration.changes_at_restart(&next.loaded.configuration) {
+            tracing::warn!(section, "a change takes effect when the daemon starts again");
+        }
         models.log();
         save_ports(&self.ports, &ports);
         *lock(&self.models) = to_json(&models);
@@ -109,7 +109,7 @@ impl ActiveConfiguration {
             Refused::new(RefusalReason::UnknownProfile, messages.join("\n"))
         };
         let fleet = enable_only(self.fleet().map_err(unknown)?, self.only.as_deref());
-        Ok(Resolved { fleet, profile: self.profile.clone(), profiles: profiles(&self.loaded.configuration) })
+        Ok(Resolved { fleet, profile: self.profile.clone(), profiles: self.loaded.configuration.profiles() })
     }
 }
 
@@ -128,16 +128,6 @@ pub fn save_ports(file: &PortFile, ports: &AssignedPorts) {
     }
 }
 
-/// The profiles of a configuration, as events describe them.
-pub fn profiles(configuration: &Configuration) -> Vec<ProfileCard> {
-    let card = |profile: llama_warden_config::ProfileSummary| ProfileCard {
-        name: profile.name,
-        description: profile.description,
-        servers: profile.servers,
-    };
-    configuration.profiles().into_iter().map(card).collect()
-}
-
 fn to_json(report: &ModelsReport) -> Value {
     serde_json::to_value(report).unwrap_or_default()
 }
@@ -149,13 +139,6 @@ fn refuse_invalid(failure: CommandFailure) -> Refused {
         FailureMessage::AlreadyPrinted => "it cannot be read".to_owned(),
     };
     Refused::new(RefusalReason::InvalidConfiguration, detail)
-}
-
-/// Warns of changed keys that are read at the start of the daemon only.
-fn warn_of_deferred_changes(old: &Configuration, new: &Configuration) {
-    for section in old.changes_at_restart(new) {
-        tracing::warn!(section, "a change takes effect when the daemon starts again");
-    }
 }
 
 #[cfg(test)]

@@ -19,9 +19,8 @@ mod signals;
 mod state_dir;
 
 pub use daemon::{PreparedDaemon, UpOptions};
-pub use exit::{CommandFailure, Exit, FailureMessage};
+pub use exit::{CommandFailure, CommandResult, Exit, FailureMessage, with_source};
 pub use extensions::{AddComponent, Extension, Extensions, MakeMatcher};
-pub use fleet_source::profiles;
 pub use heap::set_up_heap;
 pub use load::{LoadedConfig, print_problems, print_warnings};
 pub use runtime::build_runtime;

@@ -8,13 +8,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use llama_warden_api::{ListenSettings, Listeners, Token};
+use llama_warden_api::{Listeners, Token};
 use llama_warden_component::Context;
 use llama_warden_config::{ConfigSource, Configuration, Fleet, TcpAddress};
 use llama_warden_events::BootId;
 use llama_warden_launcher::{LauncherSettings, ShimProgram};
 use llama_warden_memory::SystemMemoryProbe;
-use llama_warden_metrics::Metrics;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
@@ -22,9 +21,8 @@ use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
 use tokio::sync::watch;
 
 use crate::config_watch::ConfigWatch;
-use crate::exit::CommandFailure;
+use crate::exit::{CommandFailure, with_source};
 use crate::extensions::MakeMatcher;
-use crate::fleet_source;
 use crate::state_dir::StateDir;
 
 /// Reads output with the configured detector packs, and with `matchers` where they make one. Registers its taps on the
@@ -70,7 +68,7 @@ pub fn supervisor(
     let start = configuration.start();
     SupervisorSettings {
         fleet,
-        profiles: fleet_source::profiles(configuration),
+        profiles: configuration.profiles(),
         source,
         limits: SupervisorLimits {
             shutdown: configuration.daemon().shutdown_deadline,
@@ -83,12 +81,6 @@ pub fn supervisor(
     }
 }
 
-/// Renders `/metrics` from the snapshot of the bus.
-pub fn metrics(context: &Context) -> Result<Metrics, CommandFailure> {
-    Metrics::new(context, env!("CARGO_PKG_VERSION"))
-        .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))
-}
-
 /// Exports spans if the environment names a collector; otherwise nothing is started.
 pub fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
     let failed = |error: TracingError| CommandFailure::usage(error).next_step("fix or unset the OTEL_* variable");
@@ -98,14 +90,9 @@ pub fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
 
 /// Binds the control socket and, where one is configured, the TCP address.
 pub fn bind(listen: Option<&TcpAddress>, state: &StateDir) -> Result<Listeners, CommandFailure> {
-    let settings = ListenSettings {
-        tcp: listen.map(|address| (address.host.clone(), address.port)),
-        control: state.control_socket(),
-    };
-    Listeners::bind(&settings).map_err(|error| {
-        let source = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-        CommandFailure::failed(format!("{error}{source}")).next_step(error.next_step())
-    })
+    let tcp = listen.map(|address| (address.host.as_str(), address.port));
+    Listeners::bind(tcp, &state.control_socket())
+        .map_err(|error| CommandFailure::failed(with_source(&error)).next_step(error.next_step()))
 }
 
 /// Reads the API token from the first line of a file.

@@ -21,37 +21,18 @@ pub struct Signals {
     interrupt: SignalStream,
     quit: SignalStream,
     hang_up: SignalStream,
-    started_on: Attachment,
+    had_terminal: bool,
 }
 
 /// Whether the daemon has a terminal. When a terminal is closed, the kernel sends HUP to the processes on it, and `isatty(3)`
 /// on their descriptors fails with EIO from then on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Attachment {
-    Terminal,
-    Detached,
+fn has_terminal() -> bool {
+    std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal()
 }
 
-impl Attachment {
-    fn now() -> Self {
-        let on_terminal =
-            std::io::stdin().is_terminal() || std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
-        if on_terminal { Self::Terminal } else { Self::Detached }
-    }
-}
-
-/// The command that a signal leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SignalRequest {
-    Reload,
-    ShutDown,
-}
-
-impl SignalRequest {
-    fn of(signal: Signal, started_on: Attachment, now: Attachment) -> Self {
-        let hung_up = started_on == Attachment::Terminal && now == Attachment::Detached;
-        if signal == Signal::HUP && !hung_up { Self::Reload } else { Self::ShutDown }
-    }
+/// Whether a signal asks for a reload: HUP does, unless it came because the terminal that the daemon was started on is gone.
+fn asks_for_reload(signal: Signal, had_terminal: bool, has_terminal: bool) -> bool {
+    signal == Signal::HUP && (has_terminal || !had_terminal)
 }
 
 impl Signals {
@@ -68,7 +49,7 @@ impl Signals {
             interrupt: handler(SignalKind::interrupt())?,
             quit: handler(SignalKind::quit())?,
             hang_up: handler(SignalKind::hangup())?,
-            started_on: Attachment::now(),
+            had_terminal: has_terminal(),
         })
     }
 
@@ -90,7 +71,7 @@ impl Signals {
         loop {
             let received = self.next().await;
             let trigger = format!("signal {received}");
-            if SignalRequest::of(received, self.started_on, Attachment::now()) == SignalRequest::Reload {
+            if asks_for_reload(received, self.had_terminal, has_terminal()) {
                 // The answer is not awaited: events report the outcome, and the next signal may ask for a shutdown.
                 drop(commands.post(SuperviseCommand::Reload { trigger }));
                 continue;
@@ -118,15 +99,15 @@ mod tests {
 
     #[test]
     fn only_a_terminal_that_is_gone_hangs_up() {
-        use Attachment::{Detached, Terminal};
-        for (signal, started_on, now, expected) in [
-            (Signal::HUP, Detached, Detached, SignalRequest::Reload),
-            (Signal::HUP, Terminal, Terminal, SignalRequest::Reload),
-            (Signal::HUP, Terminal, Detached, SignalRequest::ShutDown),
-            (Signal::TERM, Detached, Detached, SignalRequest::ShutDown),
-            (Signal::INT, Terminal, Terminal, SignalRequest::ShutDown),
+        for (signal, had_terminal, has_terminal, expected) in [
+            (Signal::HUP, false, false, true),
+            (Signal::HUP, true, true, true),
+            (Signal::HUP, true, false, false),
+            (Signal::TERM, false, false, false),
+            (Signal::INT, true, true, false),
         ] {
-            assert_eq!(SignalRequest::of(signal, started_on, now), expected, "{signal} {started_on:?} {now:?}");
+            let reloads = asks_for_reload(signal, had_terminal, has_terminal);
+            assert_eq!(reloads, expected, "{signal} {had_terminal} {has_terminal}");
         }
     }
 }

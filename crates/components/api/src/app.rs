@@ -23,7 +23,7 @@ pub(crate) struct AppState {
     pub(crate) lane: OutputLane,
     pub(crate) events: Publisher,
     pub(crate) commands: CommandSender,
-    pub(crate) models: Arc<dyn ModelsSource>,
+    pub(crate) models: ModelsSource,
     /// The OpenAPI document.
     pub(crate) description: &'static str,
     /// Cancelled when the daemon shuts the API down.
@@ -84,9 +84,4 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
             ProblemResponse(problem).into_response()
         }
     }
-}
-
-/// Lines of text.
-pub(crate) fn text(status: StatusCode, body: impl Into<String>) -> Response {
-    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body.into()).into_response()
 }

@@ -20,7 +20,7 @@
 //! 3. `cargo xtask schema`, which regenerates `docs/schema/openapi.json`.
 //!
 //! A component that answers a path of its own, as metrics does, depends on `llama-warden-api-types` alone: it implements
-//! `RouteHandler`, and the composition puts its `ExtraRoute` into [`ApiParts::routes`].
+//! `RouteHandler`, and the composition puts its `ExtraRoute` into [`Api::routes`].
 
 mod app;
 mod command;
@@ -36,7 +36,8 @@ mod router;
 mod serve;
 mod stream;
 
-pub use component::{Api, ApiError, ApiParts, ModelsSource};
+pub use component::{Api, ModelsSource};
 pub use http_security::{InvalidToken, Token};
-pub use listen::{BindError, ListenSettings, Listeners};
+pub use listen::{BindError, Listeners};
 pub use openapi::openapi_document;
+pub use router::UnusablePath;

@@ -7,9 +7,9 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 use llama_warden_api_types::ApiProblem;
 use schemars::generate::SchemaSettings;
-use schemars::{JsonSchema, Schema, json_schema};
-use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer};
+use schemars::{JsonSchema, Schema};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::problem::ProblemResponse;
 
@@ -46,7 +46,9 @@ pub(crate) struct WaitQuery {
 }
 
 /// A parameter that is on (`1`, `true`, or its bare name) or off (`0`, `false`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(extend("enum" = ["1", "true", "", "0", "false"]))]
 pub(crate) struct SwitchParameter(bool);
 
 impl SwitchParameter {
@@ -59,28 +61,22 @@ impl SwitchParameter {
     }
 }
 
-impl<'de> Deserialize<'de> for SwitchParameter {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
+impl TryFrom<String> for SwitchParameter {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
             "" | "1" | "true" => Ok(Self(true)),
             "0" | "false" => Ok(Self(false)),
-            other => Err(D::Error::custom(format!("`{other}` is neither 1 nor 0"))),
+            _ => Err(format!("`{text}` is neither 1 nor 0")),
         }
     }
 }
 
-impl JsonSchema for SwitchParameter {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "SwitchParameter".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "enum": ["1", "true", "", "0", "false"] })
-    }
-}
-
 /// A duration as in the configuration, such as `500ms`, `10s`, `2m` or `1h`; at most [`DurationParameter::MAX`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(try_from = "String")]
+#[schemars(extend("pattern" = "^[0-9]+(ms|s|m|h)$", "examples" = ["30s"]))]
 pub(crate) struct DurationParameter(pub(crate) Duration);
 
 impl DurationParameter {
@@ -103,21 +99,11 @@ impl DurationParameter {
     }
 }
 
-impl<'de> Deserialize<'de> for DurationParameter {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text)
-            .ok_or_else(|| D::Error::custom(format!("`{text}` is not a duration such as 500ms, 10s or 2m, up to 24h")))
-    }
-}
+impl TryFrom<String> for DurationParameter {
+    type Error = String;
 
-impl JsonSchema for DurationParameter {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "DurationParameter".into()
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^[0-9]+(ms|s|m|h)$", "examples": ["30s"] })
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("`{text}` is not a duration such as 500ms, 10s or 2m, up to 24h"))
     }
 }
 

@@ -13,12 +13,13 @@ use llama_warden_api_types::{Access, ApiProblem, ExtraRoute, RouteHandler};
 
 use crate::app::App;
 use crate::endpoints::SERVED;
-use crate::http_security::{self, RequestPolicy, Transport};
+use crate::http_security::{RequestPolicy, Transport, read_empty_body};
 use crate::problem::ProblemResponse;
 
 /// An extra route's path is not literal, or another route has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct UnusablePath(pub(crate) &'static str);
+#[derive(Debug, thiserror::Error)]
+#[error("cannot add the route {0}: its path has parameters, or another route has the same")]
+pub struct UnusablePath(pub &'static str);
 
 /// The security checks, and the paths that need no token.
 struct Guard {
@@ -83,8 +84,8 @@ async fn check_request(guard: &Guard, transport: Transport, request: Request) ->
     // Unknown paths need the token too, so that strangers cannot find out which paths exist.
     let open = guard.open_paths.contains(&parts.uri.path());
     guard.policy.check(transport, if open { Access::Open } else { Access::Guarded }, &parts)?;
-    if http_security::changes_state(&parts.method) {
-        http_security::read_empty_body(body).await?;
+    if !parts.method.is_safe() {
+        read_empty_body(body).await?;
     }
     Ok(Request::from_parts(parts, Body::empty()))
 }

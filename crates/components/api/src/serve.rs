@@ -16,7 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::http_security::Transport;
-use crate::listen::{PeerPolicy, SocketPath};
+use crate::listen::{ControlSocket, admits};
 
 /// Connections at a time per listener. Further ones wait in the kernel's backlog.
 const CONNECTIONS: usize = 512;
@@ -67,14 +67,7 @@ impl ConnectionListener for TcpListener {
     }
 }
 
-/// The control socket. Its path is removed when it is dropped.
-pub(crate) struct ControlListener {
-    pub(crate) listener: UnixListener,
-    pub(crate) peers: PeerPolicy,
-    pub(crate) _path: SocketPath,
-}
-
-impl ConnectionListener for ControlListener {
+impl ConnectionListener for ControlSocket {
     type Stream = UnixStream;
 
     const TRANSPORT: Transport = Transport::Unix;
@@ -83,7 +76,7 @@ impl ConnectionListener for ControlListener {
         loop {
             let (stream, _) = self.listener.accept().await?;
             let peer = stream.peer_cred()?.uid();
-            if self.peers.allows(peer) {
+            if admits(self.user, peer) {
                 return Ok(stream);
             }
             tracing::warn!(peer, "a connection of another user to the control socket was closed");

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{ApiFixture, id};
-use llama_warden_api::{Api, ApiParts, ListenSettings, Listeners};
+use llama_warden_api::{Api, Listeners};
 use llama_warden_api_types::{ExtraRoute, ExtraRouteSpec};
 use llama_warden_bus::EventDraft;
 use llama_warden_client::ClientError;
@@ -186,16 +186,16 @@ async fn an_extra_route_with_an_unusable_path_fails_the_start() {
         let control = directory.path().join("control.sock");
         let mut bus = TestBus::new();
         let spec = Box::leak(Box::new(ExtraRouteSpec { path, ..common::METRICS }));
-        let parts = ApiParts {
-            listeners: Listeners::bind(&ListenSettings { tcp: None, control }).expect("binds"),
+        let api = Api {
+            listeners: Listeners::bind(None, &control).expect("binds"),
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(spec, common::EchoAccept)],
-            models: std::sync::Arc::new(common::OneModel),
+            models: std::sync::Arc::new(common::one_model),
             description: "",
             token: None,
         };
-        let error = Api::new(parts).run(bus.ports(Api::NAME)).await.expect_err("refused");
+        let error = api.run(bus.ports(Api::NAME)).await.expect_err("refused");
         assert!(error.to_string().contains(path), "{error}");
     }
 }

@@ -44,6 +44,4 @@ pub use problem::{ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Locat
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};
 pub use server_spec::*;
-pub use settings::{
-    AdmissionPolicy, DaemonSettings, HostEnvironment, LogSettings, OnDaemonDeath, ProfileSummary, StartSettings,
-};
+pub use settings::{AdmissionPolicy, DaemonSettings, HostEnvironment, LogSettings, OnDaemonDeath, StartSettings};

@@ -72,14 +72,3 @@ impl HostEnvironment {
         Self { cpus: std::thread::available_parallelism().map_or(1, usize::from) }
     }
 }
-
-/// A profile, for listing.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ProfileSummary {
-    /// Its name.
-    pub name: String,
-    /// Its purpose, for people.
-    pub description: String,
-    /// The servers that it starts, by id.
-    pub servers: Vec<llama_warden_events::ServerId>,
-}

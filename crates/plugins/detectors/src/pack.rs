@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use llama_warden_events::{FailureReason, StreamName};
 use llama_warden_plugin_files::{BuildFit, FileError, Origin, PluginFile, PluginInfo, PluginSet, PluginSource};
+use serde::Serialize;
 
 use crate::built_in::{BUILT_IN, GENERIC, GENERIC_TEXT};
 use crate::matcher::{Matcher, Verdict};
@@ -54,7 +55,7 @@ pub enum ProbeWay {
 }
 
 /// A line with the verdict that it must get.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PackExample {
     /// The line, without its line end.
     pub line: String,

@@ -5,7 +5,7 @@
 use llama_warden_events::{FailureReason, StreamName};
 use llama_warden_plugin_files::BuildRange;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 use toml::Spanned;
 
@@ -71,8 +71,9 @@ pub(crate) enum ProbeWord {
 /// Structured output of a build, read beside its plain lines.
 ///
 /// The protocol of a router's child is not among them: a server that speaks it handles TERM differently.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum StructuredSource {
     /// The output of `--log-jsonl`: one JSON object per line on standard output. Patterns see its `msg`.
     LogJsonl,
@@ -117,8 +118,9 @@ pub enum PatternVerdict {
 }
 
 /// The streams whose lines a pattern sees.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum StreamFilter {
     /// Standard error and standard output.
     #[default]
@@ -155,7 +157,7 @@ pub(crate) struct ExampleEntry {
 }
 
 /// The verdict that an example must get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema, IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum ExampleVerdict {

@@ -1,19 +1,10 @@
 //! The arguments of commands about the whole fleet: models, profiles, reload.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
 use super::values::duration;
-
-/// Options of `models`.
-#[derive(Debug, Clone, Args)]
-pub struct ModelsArgs {
-    /// The folders to search; else those of models.dirs
-    #[arg(value_name = "DIR")]
-    pub folders: Vec<PathBuf>,
-}
 
 /// The commands of `profile`.
 #[derive(Debug, Clone, Subcommand)]

@@ -13,7 +13,7 @@ use llama_warden_events::{ServerId, StreamName};
 
 use detector::DetectorCommand;
 use dialect::DialectCommand;
-use fleet::{ModelsArgs, PatienceArgs, ProfileCommand};
+use fleet::{PatienceArgs, ProfileCommand};
 use values::{duration, stream};
 
 /// Launches llama.cpp servers, knows the truth about each of them, and never leaves one behind.
@@ -66,7 +66,14 @@ pub enum CliCommand {
     /// Try it out: three servers with tiny models, a table and metrics, in a temporary directory
     Demo,
     /// Show every server
-    Status(StatusArgs),
+    Status {
+        /// Show only these servers
+        #[arg(value_name = "ID")]
+        ids: Vec<ServerId>,
+        /// Keep running and show every change
+        #[arg(long, short)]
+        watch: bool,
+    },
     /// Start servers
     Start(ControlArgs),
     /// Stop servers; a repeated stop joins the first
@@ -74,15 +81,36 @@ pub enum CliCommand {
     /// Stop servers that run, then start them
     Restart(ControlArgs),
     /// Stop every server and the daemon
-    Down(DownArgs),
+    Down {
+        /// Kill every server at once
+        #[arg(long)]
+        force: bool,
+        /// Wait no longer than this until the daemon is gone
+        #[arg(long, value_name = "DUR", value_parser = duration, default_value = "60s")]
+        timeout: Duration,
+    },
     /// Show the output of a server
     Logs(LogsArgs),
     /// Show what happened
-    Events(EventsArgs),
+    Events {
+        /// Keep running and show new events, after those that are kept
+        #[arg(long, short)]
+        follow: bool,
+        /// Show only events after this number
+        #[arg(long, value_name = "SEQ")]
+        since: Option<u64>,
+    },
     /// Wait until servers are ready, or stopped
     Wait(WaitArgs),
     /// Show the exact command line of a server, and what was translated for its build and why
-    Argv(ArgvArgs),
+    Argv {
+        /// The server
+        #[arg(value_name = "ID")]
+        id: ServerId,
+        /// Use this executable instead of the configured one
+        #[arg(long, value_name = "BINARY")]
+        binary: Option<PathBuf>,
+    },
     /// The packs that read the output of llama-servers
     #[command(subcommand)]
     Detector(DetectorCommand),
@@ -90,7 +118,11 @@ pub enum CliCommand {
     #[command(subcommand)]
     Dialect(DialectCommand),
     /// Show the models in folders and what is known of each; needs no daemon
-    Models(ModelsArgs),
+    Models {
+        /// The folders to search; else those of models.dirs
+        #[arg(value_name = "DIR")]
+        folders: Vec<PathBuf>,
+    },
     /// Show profiles, and switch between them
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -99,9 +131,17 @@ pub enum CliCommand {
     /// Validate the configuration: problems with line, column and a next step
     Check,
     /// Print a JSON Schema, or a catalogue
-    Schema(SchemaArgs),
+    Schema {
+        /// What to print
+        #[arg(value_enum, default_value_t = SchemaName::Config)]
+        name: SchemaName,
+    },
     /// Check by the exit code that the daemon answers; for the HEALTHCHECK of a container
-    Health(HealthArgs),
+    Health {
+        /// Also require that every enabled server is ready
+        #[arg(long)]
+        ready: bool,
+    },
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -121,17 +161,6 @@ pub struct UpArgs {
     /// Start only this server; repeatable
     #[arg(long = "server", value_name = "ID")]
     pub servers: Vec<ServerId>,
-}
-
-/// Options of `status`.
-#[derive(Debug, Clone, Args)]
-pub struct StatusArgs {
-    /// Show only these servers
-    #[arg(value_name = "ID")]
-    pub ids: Vec<ServerId>,
-    /// Keep running and show every change
-    #[arg(long, short)]
-    pub watch: bool,
 }
 
 /// Options of `start`, `stop` and `restart`.
@@ -157,17 +186,6 @@ pub struct ControlArgs {
     pub force: bool,
 }
 
-/// Options of `down`.
-#[derive(Debug, Clone, Args)]
-pub struct DownArgs {
-    /// Kill every server at once
-    #[arg(long)]
-    pub force: bool,
-    /// Wait no longer than this until the daemon is gone
-    #[arg(long, value_name = "DUR", value_parser = duration, default_value = "60s")]
-    pub timeout: Duration,
-}
-
 /// Options of `logs`.
 #[derive(Debug, Clone, Args)]
 pub struct LogsArgs {
@@ -183,17 +201,6 @@ pub struct LogsArgs {
     /// Show only this stream
     #[arg(long, value_parser = stream)]
     pub stream: Option<StreamName>,
-}
-
-/// Options of `events`.
-#[derive(Debug, Clone, Args)]
-pub struct EventsArgs {
-    /// Keep running and show new events, after those that are kept
-    #[arg(long, short)]
-    pub follow: bool,
-    /// Show only events after this number
-    #[arg(long, value_name = "SEQ")]
-    pub since: Option<u64>,
 }
 
 /// Options of `wait`.
@@ -219,25 +226,6 @@ pub enum WaitGoal {
     Stopped,
 }
 
-/// Options of `argv`.
-#[derive(Debug, Clone, Args)]
-pub struct ArgvArgs {
-    /// The server
-    #[arg(value_name = "ID")]
-    pub id: ServerId,
-    /// Use this executable instead of the configured one
-    #[arg(long, value_name = "BINARY")]
-    pub binary: Option<PathBuf>,
-}
-
-/// Options of `schema`.
-#[derive(Debug, Clone, Args)]
-pub struct SchemaArgs {
-    /// What to print
-    #[arg(value_enum, default_value_t = SchemaName::Config)]
-    pub name: SchemaName,
-}
-
 /// The documents that `schema` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SchemaName {
@@ -253,14 +241,6 @@ pub enum SchemaName {
     Metrics,
     /// The OpenAPI description
     Openapi,
-}
-
-/// Options of `health`.
-#[derive(Debug, Clone, Args)]
-pub struct HealthArgs {
-    /// Also require that every enabled server is ready
-    #[arg(long)]
-    pub ready: bool,
 }
 
 #[cfg(test)]

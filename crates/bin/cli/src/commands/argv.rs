@@ -1,28 +1,30 @@
 //! `argv`: the exact command line of a server for a build, and why its options were translated. Needs no daemon.
 
+use std::path::Path;
+
 use llama_warden_config::ServerSpec;
 use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
-use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, DialectSet, build_command_line, choose_dialect};
-use llama_warden_events::OptionTreatment;
-use llama_warden_plugin_files::{Choice, PluginFile as _};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
+use llama_warden_dialects::{BinaryProfile, DialectSet, build_command_line, choose_dialect};
+use llama_warden_events::{OptionTreatment, ServerId};
+use llama_warden_plugin_files::PluginFile as _;
 use serde_json::json;
 
-use crate::args::{ArgvArgs, GlobalArgs};
+use crate::args::GlobalArgs;
 use crate::executable;
-use crate::output::{print_json, print_line};
+use crate::output::print_either;
 use crate::plugin_files::load_set;
 
-pub async fn run(global: &GlobalArgs, args: &ArgvArgs) -> Result<Exit, CommandFailure> {
+pub async fn run(global: &GlobalArgs, id: &ServerId, binary: Option<&Path>) -> CommandResult {
     let inventory = Inventory::scan(LoadedConfig::find(global.config.as_deref())?)?;
     let fleet = inventory.loaded.fleet(None)?;
-    let Some(spec) = fleet.get(args.id.as_str()) else {
+    let Some(spec) = fleet.get(id.as_str()) else {
         let known = fleet.iter().map(|spec| spec.id.as_str());
-        return Err(CommandFailure::unknown_server(Exit::Usage, &args.id, known));
+        return Err(CommandFailure::unknown_server(Exit::Usage, id, known));
     };
     let mut spec = ServerSpec::clone(spec);
-    if let Some(binary) = &args.binary {
-        spec.binary = binary.as_path().into();
+    if let Some(binary) = binary {
+        spec.binary = binary.into();
     }
     let profile = profile(&spec).await?;
     let dialects: DialectSet = load_set(&inventory.loaded);
@@ -31,7 +33,34 @@ pub async fn run(global: &GlobalArgs, args: &ArgvArgs) -> Result<Exit, CommandFa
     let line = build_command_line(&spec, &profile, &choice.file).map_err(|error| {
         CommandFailure::failed(error).next_step("fix the option in the configuration, or use another build")
     })?;
-    show(global, &Translation { profile, choice, line, dialects })
+    let (name, origin) = (choice.file.name(), choice.file.origin());
+    let argv = line.redacted();
+    let data = json!({
+        "build": profile.version.short_name(),
+        "dialect": { "name": name, "file": origin.path(), "because": choice.because },
+        "argv": argv,
+        "options": line.notes,
+        "warnings": line.warnings,
+    });
+    print_either(global, &data, || {
+        let mut lines = vec![shell_words(&argv)];
+        let changed: Vec<_> = line.notes.iter().filter(|note| note.treatment != OptionTreatment::Kept).collect();
+        if !changed.is_empty() {
+            let build = profile.version.short_name();
+            let build = build.map_or_else(|| "this build".to_owned(), |build| format!("build {build}"));
+            lines.push(format!("\nfor {build}, by the dialect {name} ({origin}: {}):", choice.because));
+        }
+        for note in changed {
+            let rule_of = note.dialect.as_deref().and_then(|dialect| dialects.get(dialect));
+            let rule_of = rule_of.map(|rule| format!(" [{}, {}]", rule.name(), rule.origin())).unwrap_or_default();
+            lines.push(format!("  {}{rule_of}", executable::describe_note(note)));
+        }
+        lines.join("\n")
+    })?;
+    if !global.json {
+        line.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    }
+    Ok(Exit::Done)
 }
 
 /// The version and options of the server's executable. One that cannot be asked gets its options as they are written, as at
@@ -45,46 +74,6 @@ async fn profile(spec: &ServerSpec) -> Result<BinaryProfile, CommandFailure> {
         eprintln!("warning: {error}; options are shown as they are written");
         BinaryProfile::unknown(path)
     }))
-}
-
-/// The command line for a build, and what it was chosen by.
-struct Translation {
-    profile: BinaryProfile,
-    choice: Choice<Dialect>,
-    line: CommandLine,
-    dialects: DialectSet,
-}
-
-fn show(global: &GlobalArgs, translation: &Translation) -> Result<Exit, CommandFailure> {
-    let Translation { profile, choice, line, dialects } = translation;
-    let (name, origin) = (choice.file.name(), choice.file.origin());
-    let argv = line.redacted();
-    if global.json {
-        print_json(&json!({
-            "build": profile.version.short_name(),
-            "dialect": { "name": name, "file": origin.path(), "because": choice.because },
-            "argv": argv,
-            "options": line.notes,
-            "warnings": line.warnings,
-        }))?;
-        return Ok(Exit::Done);
-    }
-    print_line(shell_words(&argv))?;
-    let changed: Vec<_> = line.notes.iter().filter(|note| note.treatment != OptionTreatment::Kept).collect();
-    if !changed.is_empty() {
-        let build =
-            profile.version.short_name().map_or_else(|| "this build".to_owned(), |build| format!("build {build}"));
-        print_line(format!("\nfor {build}, by the dialect {name} ({origin}: {}):", choice.because))?;
-    }
-    for note in changed {
-        let rule_of = note.dialect.as_deref().and_then(|dialect| dialects.get(dialect));
-        let rule_of = rule_of.map(|dialect| format!(" [{}, {}]", dialect.name(), dialect.origin())).unwrap_or_default();
-        print_line(format!("  {}{rule_of}", executable::describe_note(note)))?;
-    }
-    for warning in &line.warnings {
-        eprintln!("warning: {warning}");
-    }
-    Ok(Exit::Done)
 }
 
 /// The command line, quoted for a shell, with one option and its value per line.

@@ -2,7 +2,9 @@
 
 use llama_warden_config::{ConfigProblems, Configuration};
 use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, Exit, Extensions, FailureMessage, LoadedConfig, print_warnings};
+use llama_warden_daemon::{
+    CommandFailure, CommandResult, Exit, Extensions, FailureMessage, LoadedConfig, print_warnings,
+};
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
 use serde_json::json;
@@ -13,7 +15,7 @@ use crate::memory::MemoryReport;
 use crate::output::{print_json, print_line};
 use crate::plugin_files;
 
-pub fn run(global: &GlobalArgs, extensions: &Extensions) -> Result<Exit, CommandFailure> {
+pub fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult {
     let inventory = LoadedConfig::find(global.config.as_deref()).and_then(Inventory::scan);
     let checked = inventory.and_then(|inventory| {
         plugin_files::check::<Pack>(&inventory.loaded)?;
@@ -30,7 +32,7 @@ pub fn run(global: &GlobalArgs, extensions: &Extensions) -> Result<Exit, Command
     }
 }
 
-fn report(global: &GlobalArgs, extensions: &Extensions, inventory: &Inventory) -> Result<Exit, CommandFailure> {
+fn report(global: &GlobalArgs, extensions: &Extensions, inventory: &Inventory) -> CommandResult {
     let configuration = &inventory.loaded.configuration;
     let mut warnings = configuration.warnings();
     warnings.extend(configuration.unknown_extensions(&extensions.names()));

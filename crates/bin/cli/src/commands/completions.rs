@@ -2,12 +2,12 @@
 
 use clap::CommandFactory;
 use clap_complete::Shell;
-use llama_warden_daemon::{CommandFailure, Exit};
+use llama_warden_daemon::{CommandResult, Exit};
 
 use crate::args::Cli;
 use crate::output::print_line;
 
-pub fn run(shell: Shell) -> Result<Exit, CommandFailure> {
+pub fn run(shell: Shell) -> CommandResult {
     // Into memory first: the generator panics if the reader has closed the pipe.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "llama-warden", &mut script);

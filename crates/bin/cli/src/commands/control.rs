@@ -5,34 +5,28 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use llama_warden_api_types::CommandAnswer;
 use llama_warden_client::{Client, ClientError, CommandOptions, ServerAction};
-use llama_warden_daemon::{CommandFailure, Exit};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::{CommandOutcome, ServerId};
 use serde_json::json;
 
 use super::status;
 use crate::args::{ControlArgs, GlobalArgs};
 use crate::connect;
-use crate::live_table::LiveTable;
 use crate::output::{print_error, print_json, print_line};
 
 /// The longest wait that the API accepts.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The answer to a command that did not finish within the wait.
 pub const TIMED_OUT: &str = "timed out; still running in the daemon";
 
-pub async fn run(global: &GlobalArgs, verb: ServerAction, args: &ControlArgs) -> Result<Exit, CommandFailure> {
+pub async fn run(global: &GlobalArgs, verb: ServerAction, args: &ControlArgs) -> CommandResult {
     let client = connect::to_daemon(global)?;
     let ids = selected_servers(&client, verb, args).await?;
-    let options = CommandOptions {
-        wait: args.wait.then(|| args.timeout.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT)),
-        grace: args.grace,
-        force: args.force,
-    };
+    let options = CommandOptions { wait: bounded_wait(args.wait, args.timeout), grace: args.grace, force: args.force };
     // Each answer may take as long as a model loads, so the requests run side by side.
     let answers = join_all(ids.iter().map(|id| client.command(verb, id, options)));
-    let table = (args.wait && !global.json).then(LiveTable::new);
-    let answers = status::with_progress(&client, &ids, table, answers).await;
+    let answers = status::with_progress(global, &client, &ids, options.wait, answers).await;
     // Every answer is printed; the first one that is not a success decides the exit code.
     let mut exit = Exit::Done;
     for (id, answer) in ids.iter().zip(answers) {
@@ -42,6 +36,11 @@ pub async fn run(global: &GlobalArgs, verb: ServerAction, args: &ControlArgs) ->
         }
     }
     Ok(exit)
+}
+
+/// How long a command waits: not at all without `--wait`, and at most as long as the API accepts.
+pub fn bounded_wait(wait: bool, timeout: Option<Duration>) -> Option<Duration> {
+    wait.then(|| timeout.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT))
 }
 
 /// The named servers, or those of `--all`, by id.
@@ -72,7 +71,7 @@ fn report(
     args: &ControlArgs,
     id: &ServerId,
     answer: Result<CommandAnswer, ClientError>,
-) -> Result<Exit, CommandFailure> {
+) -> CommandResult {
     let (exit, outcome) = match &answer {
         Ok(answer) => match &answer.outcome {
             None if args.wait => (Exit::NotReached, TIMED_OUT.to_owned()),

@@ -6,7 +6,7 @@ use llama_warden_api_types::StatusReport;
 use llama_warden_bus::Bus;
 use llama_warden_config::{Environment, Fleet};
 use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, Exit, Extensions, LoadedConfig, UpOptions, set_up_heap};
+use llama_warden_daemon::{CommandResult, Extensions, LoadedConfig, UpOptions, set_up_heap};
 
 use super::up::{log_settings, run_daemon};
 use crate::demo_fleet::DemoFleet;
@@ -16,7 +16,7 @@ use crate::output::print_line;
 /// How often the table on a terminal is drawn without a change, for its uptimes.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
 
-pub fn run(extensions: Extensions) -> Result<Exit, CommandFailure> {
+pub fn run(extensions: Extensions) -> CommandResult {
     set_up_heap();
     let demo = DemoFleet::prepare()?;
     print_line(format_args!("demo: running {}", demo.binary()))?;
@@ -29,7 +29,7 @@ pub fn run(extensions: Extensions) -> Result<Exit, CommandFailure> {
     }
     let options = UpOptions { extensions, ..UpOptions::default() };
     let exit = run_daemon(inventory, options, &log, async |daemon| {
-        if let Some(address) = daemon.tcp() {
+        if let Some(address) = &daemon.tcp {
             print_line(format_args!("  status   curl http://{address}/api/v1/status     (or: llama-warden status)"))?;
             print_line(format_args!("  metrics  curl http://{address}/metrics"))?;
             print_line("  stop     Ctrl-C\n")?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
+use llama_warden_daemon::{CommandResult, LoadedConfig};
 use llama_warden_dialects::Dialect;
 use llama_warden_plugin_files::PluginFile as _;
 use serde_json::json;
@@ -12,20 +12,15 @@ use crate::args::dialect::DialectCommand;
 use crate::output::print_either;
 use crate::plugin_files;
 
-pub fn run(global: &GlobalArgs, command: &DialectCommand) -> Result<Exit, CommandFailure> {
+pub fn run(global: &GlobalArgs, command: &DialectCommand) -> CommandResult {
     match command {
-        DialectCommand::List => plugin_files::list(global, |dialect: &Dialect, data| {
-            data.insert("rules".to_owned(), dialect.rule_count().into());
-            data.insert("examples".to_owned(), dialect.example_count().into());
-        }),
-        DialectCommand::Show { name } => plugin_files::show(global, name, |dialect: &Dialect, data| {
-            data.insert("text".to_owned(), dialect.text().into());
-        }),
+        DialectCommand::List => plugin_files::list::<Dialect>(global),
+        DialectCommand::Show { name } => plugin_files::show::<Dialect>(global, name),
         DialectCommand::Check { file } => check(global, file),
     }
 }
 
-fn check(global: &GlobalArgs, file: &Path) -> Result<Exit, CommandFailure> {
+fn check(global: &GlobalArgs, file: &Path) -> CommandResult {
     let library = plugin_files::load_set(&LoadedConfig::find(global.config.as_deref())?);
     let dialect: Dialect = plugin_files::read(&library, file)?;
     let (rules, examples) = (dialect.rule_count(), dialect.example_count());

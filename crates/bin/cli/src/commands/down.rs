@@ -2,26 +2,27 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use llama_warden_client::{Client, DaemonAddress, EventRange, ShutdownMode};
-use llama_warden_daemon::{CommandFailure, Exit};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 
-use crate::args::{DownArgs, GlobalArgs};
+use crate::args::GlobalArgs;
 use crate::connect;
 
-pub async fn run(global: &GlobalArgs, args: &DownArgs) -> Result<Exit, CommandFailure> {
+pub async fn run(global: &GlobalArgs, force: bool, limit: Duration) -> CommandResult {
     let client = connect::to_daemon(global)?;
     let gone = async {
         let mut events = client.events(EventRange::New).await.map_err(connect::request_failure)?;
-        let manner = if args.force { ShutdownMode::Forced } else { ShutdownMode::Graceful };
+        let manner = if force { ShutdownMode::Forced } else { ShutdownMode::Graceful };
         client.shut_down(manner).await.map_err(connect::request_failure)?;
         // The daemon closes the stream at its end; if it is killed, the stream breaks off. Both mean that it is gone.
         while let Ok(Some(_)) = events.next().await {}
         wait_for_lock(&client).await;
         Ok(Exit::Done)
     };
-    tokio::time::timeout(args.timeout, gone).await.unwrap_or_else(|_| {
-        Err(CommandFailure::failed(format!("the daemon is still there after {:?}", args.timeout))
+    tokio::time::timeout(limit, gone).await.unwrap_or_else(|_| {
+        Err(CommandFailure::failed(format!("the daemon is still there after {limit:?}"))
             .next_step("look at `llama-warden status` for what it waits for, or use --force"))
     })
 }

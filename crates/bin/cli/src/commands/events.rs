@@ -2,19 +2,19 @@
 
 use llama_warden_api_types::EventRecord;
 use llama_warden_client::{Client, EventRange};
-use llama_warden_daemon::{CommandFailure, Exit};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::{Envelope, Seq};
 use serde_json::Value;
 
-use crate::args::{EventsArgs, GlobalArgs};
+use crate::args::GlobalArgs;
 use crate::connect;
 use crate::output::{print_json, print_line};
 
-pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> Result<Exit, CommandFailure> {
+pub async fn run(global: &GlobalArgs, follow: bool, since: Option<u64>) -> CommandResult {
     let client = connect::to_daemon(global)?;
-    let kept = EventRange::Kept(Seq::new(args.since.unwrap_or_default()));
+    let kept = EventRange::Kept(Seq::new(since.unwrap_or_default()));
     let last = show(global, &client, kept).await?;
-    if args.follow {
+    if follow {
         show(global, &client, EventRange::After(last)).await?;
     }
     Ok(Exit::Done)

@@ -2,13 +2,13 @@
 
 use llama_warden_api_types::LogRecord;
 use llama_warden_client::LogOptions;
-use llama_warden_daemon::{CommandFailure, Exit};
+use llama_warden_daemon::{CommandResult, Exit};
 
 use crate::args::{GlobalArgs, LogsArgs};
 use crate::connect;
 use crate::output::{print_json, print_line};
 
-pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> Result<Exit, CommandFailure> {
+pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
     let client = connect::to_daemon(global)?;
     let options = LogOptions { tail: Some(args.lines), follow: args.follow, stream: args.stream };
     let mut records = client.logs(&args.id, options).await.map_err(connect::request_failure)?;

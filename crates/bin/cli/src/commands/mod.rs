@@ -20,34 +20,38 @@ mod up;
 mod wait;
 
 use llama_warden_client::ServerAction;
-use llama_warden_daemon::{CommandFailure, Exit, Extensions};
+use llama_warden_daemon::{CommandResult, Extensions, build_runtime};
 
 use crate::args::{Cli, CliCommand};
-use crate::runtime::on_runtime;
 
 /// Runs the command of a command line.
-pub fn run(cli: &Cli, extensions: Extensions) -> Result<Exit, CommandFailure> {
+pub fn run(cli: &Cli, extensions: Extensions) -> CommandResult {
     let global = &cli.global;
     match &cli.command {
         CliCommand::Up(args) => up::run(global, args, extensions),
         CliCommand::Demo => demo::run(extensions),
-        CliCommand::Status(args) => on_runtime(status::run(global, args)),
+        CliCommand::Status { ids, watch } => on_runtime(status::run(global, ids, *watch)),
         CliCommand::Start(args) => on_runtime(control::run(global, ServerAction::Start, args)),
         CliCommand::Stop(args) => on_runtime(control::run(global, ServerAction::Stop, args)),
         CliCommand::Restart(args) => on_runtime(control::run(global, ServerAction::Restart, args)),
-        CliCommand::Down(args) => on_runtime(down::run(global, args)),
+        CliCommand::Down { force, timeout } => on_runtime(down::run(global, *force, *timeout)),
         CliCommand::Logs(args) => on_runtime(logs::run(global, args)),
-        CliCommand::Events(args) => on_runtime(events::run(global, args)),
+        CliCommand::Events { follow, since } => on_runtime(events::run(global, *follow, *since)),
         CliCommand::Wait(args) => on_runtime(wait::run(global, args)),
-        CliCommand::Argv(args) => on_runtime(argv::run(global, args)),
+        CliCommand::Argv { id, binary } => on_runtime(argv::run(global, id, binary.as_deref())),
         CliCommand::Detector(command) => detector::run(global, command),
         CliCommand::Dialect(command) => dialect::run(global, command),
-        CliCommand::Models(args) => models::run(global, args),
+        CliCommand::Models { folders } => models::run(global, folders),
         CliCommand::Profile(command) => on_runtime(profile::run(global, command)),
         CliCommand::Reload(args) => on_runtime(apply_change::reload(global, args)),
         CliCommand::Check => check::run(global, &extensions),
-        CliCommand::Schema(args) => schema::run(args),
-        CliCommand::Health(args) => on_runtime(health::run(global, args)),
+        CliCommand::Schema { name } => schema::run(*name),
+        CliCommand::Health { ready } => on_runtime(health::run(global, *ready)),
         CliCommand::Completions { shell } => completions::run(*shell),
     }
+}
+
+/// Runs the work of a command that talks to a daemon or to an executable.
+fn on_runtime(work: impl Future<Output = CommandResult>) -> CommandResult {
+    build_runtime()?.block_on(work)
 }

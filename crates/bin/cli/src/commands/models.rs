@@ -1,17 +1,18 @@
 //! `models`: lists the models that discovery finds in folders. Needs no daemon.
 
-use llama_warden_catalog::{DiscoveredModel, ModelKind, ProblemReason};
+use std::path::PathBuf;
+
+use llama_warden_catalog::{DiscoveredModel, ProblemReason};
 use llama_warden_config::{ConfigSource, Environment};
-use llama_warden_daemon::models::{Inventory, ModelFolders, ModelsReport, PortFile, discover_servers, reason};
-use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
+use llama_warden_daemon::models::{Inventory, ModelFolders, ModelsReport, PortFile, discover_servers, word};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
 
 use crate::args::GlobalArgs;
-use crate::args::fleet::ModelsArgs;
 use crate::output::{print_json, print_line};
 use crate::table;
 
-pub fn run(global: &GlobalArgs, args: &ModelsArgs) -> Result<Exit, CommandFailure> {
-    let report = if args.folders.is_empty() { configured(global)? } else { named(global, args)? };
+pub fn run(global: &GlobalArgs, folders: &[PathBuf]) -> CommandResult {
+    let report = if folders.is_empty() { configured(global)? } else { named(global, folders)? };
     if global.json {
         print_json(&report)?;
     } else {
@@ -39,11 +40,11 @@ fn configured(global: &GlobalArgs) -> Result<ModelsReport, CommandFailure> {
 }
 
 /// The models in the named folders, with the ids and ports that `up --models` would give them.
-fn named(global: &GlobalArgs, args: &ModelsArgs) -> Result<ModelsReport, CommandFailure> {
+fn named(global: &GlobalArgs, folders: &[PathBuf]) -> Result<ModelsReport, CommandFailure> {
     let absolute = |folder| {
         std::path::absolute(folder).map_err(|error| CommandFailure::failed(format!("cannot use a folder: {error}")))
     };
-    let enabled = args.folders.iter().map(absolute).collect::<Result<_, _>>()?;
+    let enabled = folders.iter().map(absolute).collect::<Result<_, _>>()?;
     let loaded = LoadedConfig::find(global.config.as_deref()).or_else(|failure| match &global.config {
         Some(_) => Err(failure),
         // Models can be listed while the default configuration is invalid.
@@ -57,7 +58,7 @@ fn named(global: &GlobalArgs, args: &ModelsArgs) -> Result<ModelsReport, Command
 /// Prints each file that cannot be used, with the reason and a next step.
 pub fn report_problems(report: &ModelsReport) {
     for problem in &report.problems {
-        eprintln!("warning: {problem} ({})\n  next: {}", reason(problem), problem.help);
+        eprintln!("warning: {problem} ({})\n  next: {}", word(problem.reason), problem.help);
     }
 }
 
@@ -74,7 +75,7 @@ fn listing(report: &ModelsReport) -> String {
             bytes(model.file_bytes),
             model.context_length.map_or_else(String::new, |tokens| tokens.to_string()),
             if model.thinking { "yes" } else { "no" }.to_owned(),
-            kind(model.kind).to_owned(),
+            word(model.kind),
         ]
     });
     let table = table::plain(header, rows);
@@ -87,14 +88,6 @@ fn listing(report: &ModelsReport) -> String {
 fn file(report: &ModelsReport, model: &DiscoveredModel) -> String {
     let below = report.directories.iter().find_map(|folder| model.path.strip_prefix(folder).ok());
     below.unwrap_or(&model.path).display().to_string()
-}
-
-const fn kind(kind: ModelKind) -> &'static str {
-    match kind {
-        ModelKind::Generative => "generative",
-        ModelKind::Embedding => "embedding",
-        ModelKind::Reranking => "reranking",
-    }
 }
 
 /// A number such as `8.2B` or `123.2K`, in powers of 1000.

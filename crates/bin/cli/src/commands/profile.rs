@@ -5,7 +5,7 @@
 use llama_warden_api_types::ProfileReport;
 use llama_warden_client::ClientError;
 use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig, profiles as configured_profiles};
+use llama_warden_daemon::{CommandFailure, CommandResult, LoadedConfig};
 
 use super::apply_change;
 use crate::args::GlobalArgs;
@@ -14,7 +14,7 @@ use crate::connect;
 use crate::output::print_either;
 use crate::table;
 
-pub async fn run(global: &GlobalArgs, command: &ProfileCommand) -> Result<Exit, CommandFailure> {
+pub async fn run(global: &GlobalArgs, command: &ProfileCommand) -> CommandResult {
     match command {
         ProfileCommand::List => list(global).await,
         ProfileCommand::Show { name } => show(global, name).await,
@@ -23,7 +23,7 @@ pub async fn run(global: &GlobalArgs, command: &ProfileCommand) -> Result<Exit, 
     }
 }
 
-async fn list(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
+async fn list(global: &GlobalArgs) -> CommandResult {
     let profiles = profiles(global).await?;
     let rows = profiles.iter().map(|ProfileReport { card, active }| {
         let active = if *active { "yes" } else { "" };
@@ -32,7 +32,7 @@ async fn list(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
     print_either(global, &profiles, || table::plain(["PROFILE", "ACTIVE", "SERVERS", "DESCRIPTION"], rows))
 }
 
-async fn show(global: &GlobalArgs, name: &str) -> Result<Exit, CommandFailure> {
+async fn show(global: &GlobalArgs, name: &str) -> CommandResult {
     let profiles = profiles(global).await?;
     let known = || profiles.iter().map(|profile| profile.card.name.as_str()).collect::<Vec<_>>().join(", ");
     let Some(profile) = profiles.iter().find(|profile| profile.card.name == name) else {
@@ -47,7 +47,7 @@ async fn show(global: &GlobalArgs, name: &str) -> Result<Exit, CommandFailure> {
     })
 }
 
-async fn active(global: &GlobalArgs) -> Result<Exit, CommandFailure> {
+async fn active(global: &GlobalArgs) -> CommandResult {
     let report = connect::to_daemon(global)?.active_profile().await.map_err(connect::request_failure)?;
     print_either(global, &report, || {
         let name = report.profile.as_deref().unwrap_or("no profile: every enabled server");
@@ -65,7 +65,7 @@ async fn profiles(global: &GlobalArgs) -> Result<Vec<ProfileReport>, CommandFail
         Ok(profiles) => Ok(profiles),
         Err(ClientError::Unreachable { .. }) if global.address.is_none() => {
             let inventory = Inventory::scan(LoadedConfig::find(global.config.as_deref())?)?;
-            let cards = configured_profiles(&inventory.loaded.configuration);
+            let cards = inventory.loaded.configuration.profiles();
             Ok(cards.into_iter().map(|card| ProfileReport { card, active: false }).collect())
         }
         Err(error) => Err(connect::request_failure(error)),

@@ -1,12 +1,12 @@
 //! `schema`: prints a JSON Schema, or a catalogue of the documentation.
 
-use llama_warden_daemon::{CommandFailure, Exit, documents};
+use llama_warden_daemon::{CommandResult, Exit, documents};
 
-use crate::args::{SchemaArgs, SchemaName};
+use crate::args::SchemaName;
 use crate::output::print_line;
 
-pub fn run(args: &SchemaArgs) -> Result<Exit, CommandFailure> {
-    let text = match args.name {
+pub fn run(name: SchemaName) -> CommandResult {
+    let text = match name {
         SchemaName::Config => documents::CONFIG_SCHEMA,
         SchemaName::Detector => documents::DETECTOR_SCHEMA,
         SchemaName::Dialect => documents::DIALECT_SCHEMA,

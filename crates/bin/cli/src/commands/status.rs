@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use llama_warden_api_types::EventRecord;
-use llama_warden_api_types::StatusReport;
+use llama_warden_api_types::{EventRecord, StatusReport};
 use llama_warden_client::{Client, ClientError, EventRange, Records};
-use llama_warden_daemon::{CommandFailure, Exit};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::{Seq, ServerId};
 
-use crate::args::{GlobalArgs, StatusArgs};
+use crate::args::GlobalArgs;
 use crate::connect;
 use crate::live_table::{LiveTable, keep_named};
 use crate::output::{print_either, print_json};
@@ -17,21 +16,16 @@ use crate::table;
 /// How often the table on a terminal is drawn without a change, for its uptimes.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
 
-pub async fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<Exit, CommandFailure> {
+pub async fn run(global: &GlobalArgs, ids: &[ServerId], watch: bool) -> CommandResult {
     let client = connect::to_daemon(global)?;
-    let report = fetch(&client, &args.ids).await?;
-    if args.watch {
-        return watch(&client, global, args, report).await;
+    let report = fetch(&client, ids).await?;
+    if watch {
+        return follow(global, &client, ids, report).await;
     }
     print_either(global, &report, || table::status(&report))
 }
 
-async fn watch(
-    client: &Client,
-    global: &GlobalArgs,
-    args: &StatusArgs,
-    mut report: StatusReport,
-) -> Result<Exit, CommandFailure> {
+async fn follow(global: &GlobalArgs, client: &Client, ids: &[ServerId], mut report: StatusReport) -> CommandResult {
     let mut table = LiveTable::new();
     let mut changes = changes(client, report.seq).await?;
     loop {
@@ -44,7 +38,7 @@ async fn watch(
             change = changes.next() => matches!(change, Ok(Some(_))),
             () = tokio::time::sleep(REDRAW_INTERVAL), if table.shows_time() && !global.json => true,
         };
-        let changed = if is_open { fetch_changed(client, &args.ids).await? } else { None };
+        let changed = if is_open { fetch_changed(client, ids).await? } else { None };
         match changed {
             Some(changed) => report = changed,
             None => {
@@ -85,16 +79,17 @@ pub async fn changes(client: &Client, seq: Seq) -> Result<Records<EventRecord>, 
     client.events(EventRange::After(seq)).await.map_err(connect::request_failure)
 }
 
-/// Runs `work`, and meanwhile shows the named servers in `table`, all if none is named.
+/// Runs `work`. If it waits, shows the named servers meanwhile, all if none is named.
 pub async fn with_progress<T>(
+    global: &GlobalArgs,
     client: &Client,
     ids: &[ServerId],
-    table: Option<LiveTable>,
+    wait: Option<Duration>,
     work: impl Future<Output = T>,
 ) -> T {
     let progress = async {
-        if let Some(table) = table {
-            show_progress(client, ids, table).await;
+        if wait.is_some() && !global.json {
+            show_progress(client, ids).await;
         }
         // Only `work` ends the wait.
         std::future::pending().await
@@ -107,7 +102,8 @@ pub async fn with_progress<T>(
 
 /// Shows every change until the daemon can no longer be followed. Errors end it silently: `work` meets them too, and its
 /// failure is printed.
-async fn show_progress(client: &Client, ids: &[ServerId], mut table: LiveTable) {
+async fn show_progress(client: &Client, ids: &[ServerId]) {
+    let mut table = LiveTable::new();
     let Ok(report) = client.status().await else { return };
     let Ok(mut changes) = changes(client, report.seq).await else { return };
     table.show(&keep_named(report, ids));

@@ -3,14 +3,14 @@
 use llama_warden_config::Fleet;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
-    CommandFailure, Exit, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime, print_warnings,
+    CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime, print_warnings,
     set_up_heap,
 };
 use llama_warden_telemetry::{LoggingSettings, start_logging};
 
 use crate::args::{GlobalArgs, UpArgs};
 
-pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Result<Exit, CommandFailure> {
+pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> CommandResult {
     set_up_heap();
     let inventory = Inventory::scan(LoadedConfig::find_with_models(global.config.as_deref(), &args.models)?)?;
     let configuration = &inventory.loaded.configuration;
@@ -19,10 +19,10 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Result
     let inventory = inventory.compacted(args.profile.as_deref(), &Fleet::default());
     let options = UpOptions { profile: args.profile.clone(), only: args.servers.clone(), extensions };
     run_daemon(inventory, options, &log_settings()?, async |daemon| {
-        let http = daemon.tcp().map_or_else(String::new, |address| format!("http://{address}"));
+        let http = daemon.tcp.as_ref().map_or_else(String::new, |address| format!("http://{address}"));
         let control = daemon.control_socket();
-        tracing::info!(%http, control = %control.display(), servers = daemon.servers(), "llama-warden is up");
-        if daemon.servers() == 0 {
+        tracing::info!(%http, control = %control.display(), servers = daemon.servers, "llama-warden is up");
+        if daemon.servers == 0 {
             tracing::warn!(
                 "no server is configured: write a [[servers]] table, name a folder with --models, or try `llama-warden demo`"
             );
@@ -36,8 +36,8 @@ pub fn run_daemon(
     inventory: Inventory,
     options: UpOptions,
     log: &LoggingSettings,
-    run: impl AsyncFnOnce(PreparedDaemon) -> Result<Exit, CommandFailure>,
-) -> Result<Exit, CommandFailure> {
+    run: impl AsyncFnOnce(PreparedDaemon) -> CommandResult,
+) -> CommandResult {
     let log = start_logging(log).map_err(CommandFailure::failed)?;
     let runtime = build_runtime()?;
     let exit = runtime.block_on(async { run(PreparedDaemon::prepare(inventory, options).await?).await });

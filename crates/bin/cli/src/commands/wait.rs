@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use llama_warden_api_types::{ServerReport, StatusReport};
-use llama_warden_daemon::{CommandFailure, Exit};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_state::PhaseName;
 
 use super::status;
@@ -12,7 +12,7 @@ use crate::connect;
 use crate::output::print_json;
 use crate::table;
 
-pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> Result<Exit, CommandFailure> {
+pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
     let client = connect::to_daemon(global)?;
     let waiting = async {
         let mut report = status::fetch(&client, &args.ids).await?;

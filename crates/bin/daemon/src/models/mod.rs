@@ -20,7 +20,7 @@ use llama_warden_events::ServerId;
 use crate::exit::CommandFailure;
 use crate::load::LoadedConfig;
 pub use port_file::{AssignedPorts, PortFile};
-pub use report::{KnownModel, ModelsReport, reason};
+pub use report::{KnownModel, ModelsReport, word};
 
 /// The folders to search, as absolute paths.
 #[derive(Debug, Clone, Default)]
@@ -98,18 +98,24 @@ pub fn discover_servers(
     let directories = [folders.enabled.clone(), folders.known.clone()].concat();
     let CatalogReport { models, skipped, problems } =
         if directories.is_empty() { CatalogReport::default() } else { discover(&directories) };
-    let configured = ConfiguredServers::of(configuration);
-    let tiers = configured.tiers(&models);
+    let configured: Vec<_> = configuration.servers().map(|spec| (spec, resolve_links(&spec.model))).collect();
+    let tiers = tiers_of_servers(&configured, &models);
     let mut unclaimed = Vec::new();
     let mut known = Vec::new();
     for model in models {
-        match configured.overlap(&model) {
-            Some(Overlap::SameModel(server)) => known.push(KnownModel::of_server(model, server)),
-            Some(Overlap::SameId) => known.push(KnownModel::without_server(model)),
-            None => {
-                let enabled = folders.enabled.iter().any(|folder| model.path.starts_with(folder));
-                unclaimed.push(DiscoveredModel { enabled, ..model });
-            }
+        let path = resolve_links(&model.path);
+        // A configured server takes precedence over a model that it runs, and over another model with its id.
+        if let Some((spec, _)) = configured.iter().find(|(_, real)| *real == path) {
+            let server = Some(spec.id.clone());
+            known.push(KnownModel {
+                model: DiscoveredModel { port: Some(spec.port), enabled: spec.enabled, ..model },
+                server,
+            });
+        } else if configured.iter().any(|(spec, _)| spec.id == model.id) {
+            known.push(KnownModel { model: DiscoveredModel { enabled: false, ..model }, server: None });
+        } else {
+            let enabled = folders.enabled.iter().any(|folder| model.path.starts_with(folder));
+            unclaimed.push(DiscoveredModel { enabled, ..model });
         }
     }
     let ports = assign_stable_ports(&mut unclaimed, configuration, remembered)?;
@@ -120,45 +126,19 @@ pub fn discover_servers(
     Ok(DiscoveryOutcome { discovered: Discovered { servers, tiers }, report, ports })
 }
 
-/// The configured servers, each with the path of its model without symbolic links.
-struct ConfiguredServers<'a> {
-    servers: Vec<(&'a ServerSpec, PathBuf)>,
-}
-
-/// The configured server that takes precedence over a model.
-enum Overlap<'a> {
-    /// It runs the model.
-    SameModel(&'a ServerSpec),
-    /// It has the model's id and runs another model.
-    SameId,
-}
-
-impl<'a> ConfiguredServers<'a> {
-    fn of(configuration: &'a Configuration) -> Self {
-        Self { servers: configuration.servers().map(|spec| (spec, resolve_links(&spec.model))).collect() }
-    }
-
-    fn overlap(&self, model: &DiscoveredModel) -> Option<Overlap<'a>> {
-        let path = resolve_links(&model.path);
-        let same_model = self.servers.iter().find(|(_, real)| *real == path);
-        let same_id = || self.servers.iter().any(|(spec, _)| spec.id == model.id).then_some(Overlap::SameId);
-        same_model.map(|(spec, _)| Overlap::SameModel(spec)).or_else(same_id)
-    }
-
-    /// The tiers that model headers give to servers that name none. An unreadable model has no tier; its launch fails with
-    /// the reason.
-    fn tiers(&self, models: &[DiscoveredModel]) -> BTreeMap<PathBuf, String> {
-        let found: BTreeMap<PathBuf, &DiscoveredModel> =
-            models.iter().map(|model| (resolve_links(&model.path), model)).collect();
-        let tier = |(spec, path): &(&ServerSpec, PathBuf)| {
-            let tier = match found.get(path) {
-                Some(model) => model.tier.clone(),
-                None => inspect(&spec.model).ok().and_then(|model| model.tier),
-            };
-            Some((spec.model.clone(), tier?))
+/// The tiers that model headers give to servers that name none; `configured` are the servers, each with the path of its model
+/// without symbolic links. An unreadable model has no tier; its launch fails with the reason.
+fn tiers_of_servers(configured: &[(&ServerSpec, PathBuf)], models: &[DiscoveredModel]) -> BTreeMap<PathBuf, String> {
+    let found: BTreeMap<PathBuf, &DiscoveredModel> =
+        models.iter().map(|model| (resolve_links(&model.path), model)).collect();
+    let tier = |(spec, path): &(&ServerSpec, PathBuf)| {
+        let tier = match found.get(path) {
+            Some(model) => model.tier.clone(),
+            None => inspect(&spec.model).ok().and_then(|model| model.tier),
         };
-        self.servers.iter().filter(|(spec, _)| spec.tier.is_none()).filter_map(tier).collect()
-    }
+        Some((spec.model.clone(), tier?))
+    };
+    configured.iter().filter(|(spec, _)| spec.tier.is_none()).filter_map(tier).collect()
 }
 
 /// The path without symbolic links, or as it is if it leads nowhere.

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use llama_warden_catalog::{DiscoveredModel, ModelProblem, Skipped};
-use llama_warden_config::ServerSpec;
 use llama_warden_events::ServerId;
 use serde::Serialize;
 
@@ -30,26 +29,13 @@ pub struct KnownModel {
     pub server: Option<ServerId>,
 }
 
-impl KnownModel {
-    /// A model that a configured server runs.
-    pub fn of_server(model: DiscoveredModel, spec: &ServerSpec) -> Self {
-        let model = DiscoveredModel { port: Some(spec.port), enabled: spec.enabled, ..model };
-        Self { model, server: Some(spec.id.clone()) }
-    }
-
-    /// A model without a server.
-    pub fn without_server(model: DiscoveredModel) -> Self {
-        Self { model: DiscoveredModel { enabled: false, ..model }, server: None }
-    }
-}
-
 impl ModelsReport {
     /// Logs a warning for each file and model that cannot be used.
     pub fn log(&self) {
         for problem in &self.problems {
             tracing::warn!(
                 path = problem.path,
-                reason = reason(problem),
+                reason = word(problem.reason),
                 detail = problem.detail,
                 "model file left out"
             );
@@ -69,8 +55,8 @@ pub fn display_name(model: &DiscoveredModel) -> String {
     }
 }
 
-/// The reason of a problem as its JSON spells it.
-pub fn reason(problem: &ModelProblem) -> String {
-    let text = serde_json::to_value(problem.reason).ok();
+/// The word that stands for a value in JSON.
+pub fn word(value: impl Serialize) -> String {
+    let text = serde_json::to_value(value).ok();
     text.as_ref().and_then(|text| text.as_str()).unwrap_or_default().to_owned()
 }

@@ -50,7 +50,7 @@ fn models_become_servers_that_are_enabled_where_their_folder_was_named() {
     assert_eq!(enabled, [true, false]);
     assert_eq!(findings.discovered.servers[0].tier.as_deref(), Some("F32"));
     assert_eq!(findings.discovered.servers[0].display_name, "alpha-1B (F32)");
-    let problems: Vec<_> = findings.report.problems.iter().map(reason).collect();
+    let problems: Vec<_> = findings.report.problems.iter().map(|problem| word(problem.reason)).collect();
     assert_eq!(problems, ["not-gguf"]);
     let configuration = Arc::unwrap_or_clone(loaded.configuration).with_discovered(findings.discovered).expect("valid");
     let fleet = configuration.resolve(None, &HostEnvironment { cpus: 1 }).expect("no profile");

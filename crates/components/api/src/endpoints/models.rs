@@ -20,7 +20,7 @@ pub(super) const MODELS: Route = Route {
 };
 
 async fn models(State(app): State<App>) -> Response {
-    json(StatusCode::OK, &app.models.models())
+    json(StatusCode::OK, &(app.models)())
 }
 
 /// Discovery belongs to another crate, whose types this one may not name.

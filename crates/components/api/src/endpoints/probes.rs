@@ -9,7 +9,7 @@ use llama_warden_state::{DaemonPhase, Snapshot};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::app::{App, text};
+use crate::app::App;
 use crate::problem::ProblemResponse;
 use crate::query::{StrictQuery, SwitchParameter, query_schema};
 use crate::route::{PROBLEM_BODY, Route, TEXT_BODY, answer};
@@ -47,7 +47,8 @@ pub(super) const READINESS: Route = Route {
 
 /// Always 200: a daemon that can answer is alive.
 async fn livez(StrictQuery(query): StrictQuery<ProbeQuery>) -> Response {
-    text(StatusCode::OK, if query.verbose.is_on() { "[+]http ok\nlivez check passed\n" } else { "ok\n" })
+    let body = if query.verbose.is_on() { "[+]http ok\nlivez check passed\n" } else { "ok\n" };
+    body.into_response()
 }
 
 /// 200 if the daemon runs and every enabled server is ready.
@@ -57,10 +58,10 @@ async fn readyz(State(app): State<App>, StrictQuery(query): StrictQuery<ProbeQue
     let ready = missing.is_empty() && snapshot.daemon.phase == DaemonPhase::Running;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     if query.verbose.is_on() {
-        return text(status, checks(&snapshot, status));
+        return (status, checks(&snapshot, status)).into_response();
     }
     if ready {
-        return text(status, "ok\n");
+        return "ok\n".into_response();
     }
     let detail = match snapshot.daemon.phase {
         DaemonPhase::Running => {

@@ -13,10 +13,11 @@ mod host;
 mod token;
 
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 
 pub(crate) use body::read_empty_body;
-use host::Authority;
+use host::{bare_host, host_of_origin, is_loopback, named_hosts};
+use http::uri::Authority;
 use llama_warden_api_types::{Access, ApiProblem};
 pub use token::{InvalidToken, Token};
 
@@ -64,19 +65,19 @@ impl RequestPolicy {
         if transport == Transport::Tcp && access == Access::Guarded {
             self.check_token(&request.headers)?;
         }
-        if changes_state(&request.method) {
+        if !request.method.is_safe() {
             check_content_type(&request.headers)?;
         }
         body::check_length(&request.headers)
     }
 
     fn check_host(&self, request: &Parts) -> Result<(), ApiProblem> {
-        let authorities = Authority::of_request(request);
         let is_local = |authority: &Authority| {
-            let configured = self.listen_host.as_deref().is_some_and(|host| authority.host_is(host));
-            configured || authority.is_loopback()
+            let host = bare_host(authority);
+            self.listen_host.as_deref().is_some_and(|own| host.eq_ignore_ascii_case(own)) || is_loopback(host)
         };
-        if !authorities.is_empty() && authorities.iter().all(|authority| authority.as_ref().is_some_and(is_local)) {
+        let hosts = named_hosts(request);
+        if !hosts.is_empty() && hosts.iter().all(|host| host.as_ref().is_some_and(is_local)) {
             return Ok(());
         }
         let detail = "the Host header does not name this machine's loopback address or the address of `listen`";
@@ -109,14 +110,14 @@ impl RequestPolicy {
 /// Refuses requests that a page of another origin makes. Browsers name the origin of the page in `Origin`.
 fn check_origin(request: &Parts) -> Result<(), ApiProblem> {
     let mut origins = request.headers.get_all(header::ORIGIN).iter();
-    let own = Authority::of_request(request);
+    let own = named_hosts(request);
     let foreign_origin = origins.any(|origin| {
-        let origin = origin.to_str().ok().and_then(Authority::of_origin);
+        let origin = origin.to_str().ok().and_then(host_of_origin);
         origin.is_none() || !own.contains(&origin)
     });
     // Older browsers omit `Origin` from some requests; newer ones send `Sec-Fetch-Site` with every request. A link from
     // another site may be followed, so the header counts only for requests that change state.
-    let foreign_site = changes_state(&request.method)
+    let foreign_site = !request.method.is_safe()
         && request.headers.get_all("sec-fetch-site").iter().any(|site| site != "same-origin" && site != "none");
     if !foreign_origin && !foreign_site {
         return Ok(());
@@ -149,11 +150,6 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiProblem> {
 fn is_json(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default();
     essence.trim().eq_ignore_ascii_case("application/json")
-}
-
-/// Whether the method is not safe in the sense of RFC 9110: POST, DELETE and the like.
-pub(crate) fn changes_state(method: &Method) -> bool {
-    !method.is_safe()
 }
 
 #[cfg(test)]

@@ -7,41 +7,25 @@ use std::fs::{self, DirBuilder, Metadata, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+
+use tokio::net::UnixListener;
 
 use super::BindError;
 
 /// Longest path: `sun_path` of unix(7) has 108 bytes with the terminating zero.
 const MAX_PATH: usize = 107;
 
-/// The bound socket; removed from the file system when dropped.
+/// The bound socket. Dropping it removes it from the file system, unless another daemon has bound the path meanwhile.
 #[derive(Debug)]
 pub(crate) struct ControlSocket {
     pub(crate) listener: UnixListener,
-    pub(crate) path: SocketPath,
-    pub(crate) peers: PeerPolicy,
-}
-
-/// The path of the bound socket. Dropping it removes the socket, unless another daemon has bound the path meanwhile.
-#[derive(Debug)]
-pub(crate) struct SocketPath {
+    /// The daemon's user.
+    pub(crate) user: u32,
     path: PathBuf,
     /// Device and inode number of our socket.
     inode: (u64, u64),
-}
-
-/// The users whose connections are accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PeerPolicy {
-    user: u32,
-}
-
-impl PeerPolicy {
-    /// The daemon's own user, and root.
-    pub(crate) const fn allows(self, peer: u32) -> bool {
-        peer == self.user || peer == 0
-    }
 }
 
 impl ControlSocket {
@@ -58,15 +42,13 @@ impl ControlSocket {
         prepare_directory(directory, user)?;
         remove_stale_socket(path, user)?;
         let listener = UnixListener::bind(path).map_err(failed("bind", path))?;
-        listener.set_nonblocking(true).map_err(failed("bind", path))?;
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed("protect", path))?;
         let found = fs::symlink_metadata(path).map_err(failed("inspect", path))?;
-        let path = SocketPath { path: path.to_owned(), inode: (found.dev(), found.ino()) };
-        Ok(Self { listener, path, peers: PeerPolicy { user } })
+        Ok(Self { listener, user, path: path.to_owned(), inode: (found.dev(), found.ino()) })
     }
 }
 
-impl Drop for SocketPath {
+impl Drop for ControlSocket {
     fn drop(&mut self) {
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.inode);
         if ours && let Err(error) = fs::remove_file(&self.path) {
@@ -74,6 +56,11 @@ impl Drop for SocketPath {
             tracing::debug!(path = %self.path.display(), %error, "control socket not removed");
         }
     }
+}
+
+/// Whether connections of `peer` are accepted: those of the daemon's own user, and of root.
+pub(crate) const fn admits(user: u32, peer: u32) -> bool {
+    peer == user || peer == 0
 }
 
 /// Creates the directory with mode 0700, or removes the rights of other users from an existing one.
@@ -133,14 +120,16 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BindEr
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {
         fs::symlink_metadata(path).expect("exists").mode() & 0o777
     }
 
-    #[test]
-    fn the_socket_is_private_and_leaves_with_its_owner() {
+    #[tokio::test]
+    async fn the_socket_is_private_and_leaves_with_its_owner() {
         let root = tempfile::tempdir().expect("directory");
         let path = root.path().join("state/deeper/control.sock");
         let socket = ControlSocket::bind(&path).expect("binds");
@@ -149,8 +138,8 @@ mod tests {
         assert!(!path.exists());
     }
 
-    #[test]
-    fn an_open_directory_of_ours_is_made_private() {
+    #[tokio::test]
+    async fn an_open_directory_of_ours_is_made_private() {
         let root = tempfile::tempdir().expect("directory");
         let state = root.path().join("state");
         fs::create_dir(&state).expect("made");
@@ -159,8 +148,8 @@ mod tests {
         assert_eq!(mode(&state), 0o700);
     }
 
-    #[test]
-    fn a_socket_that_nobody_answers_on_is_replaced() {
+    #[tokio::test]
+    async fn a_socket_that_nobody_answers_on_is_replaced() {
         let root = tempfile::tempdir().expect("directory");
         let path = root.path().join("control.sock");
         drop(UnixListener::bind(&path).expect("binds"));
@@ -169,19 +158,19 @@ mod tests {
         UnixStream::connect(&path).expect("answers");
     }
 
-    #[test]
-    fn a_socket_that_somebody_answers_on_is_left_alone() {
+    #[tokio::test]
+    async fn a_socket_that_somebody_answers_on_is_left_alone() {
         let root = tempfile::tempdir().expect("directory");
         let path = root.path().join("control.sock");
         let first = ControlSocket::bind(&path).expect("binds");
         let error = ControlSocket::bind(&path).expect_err("taken");
-        assert!(matches!(error, BindError::Answered { .. }) && error.is_taken(), "{error}");
+        assert!(matches!(error, BindError::Answered { .. }), "{error}");
         UnixStream::connect(&path).expect("the first one still answers");
         drop(first);
     }
 
-    #[test]
-    fn what_is_no_socket_is_refused_and_left_alone() {
+    #[tokio::test]
+    async fn what_is_no_socket_is_refused_and_left_alone() {
         let root = tempfile::tempdir().expect("directory");
         let elsewhere = root.path().join("elsewhere.sock");
         let _other = UnixListener::bind(&elsewhere).expect("binds");
@@ -196,16 +185,16 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_path_that_no_socket_address_holds_is_refused() {
+    #[tokio::test]
+    async fn a_path_that_no_socket_address_holds_is_refused() {
         let root = tempfile::tempdir().expect("directory");
         let name = |length: usize| root.path().join("x".repeat(length - root.path().as_os_str().len() - 1));
         assert!(matches!(ControlSocket::bind(&name(108)), Err(BindError::PathTooLong { length: 108, .. })));
         ControlSocket::bind(&name(107)).expect("the longest fits");
     }
 
-    #[test]
-    fn the_place_of_another_socket_is_not_removed() {
+    #[tokio::test]
+    async fn the_place_of_another_socket_is_not_removed() {
         let root = tempfile::tempdir().expect("directory");
         let path = root.path().join("control.sock");
         let first = ControlSocket::bind(&path).expect("binds");
@@ -225,8 +214,7 @@ mod tests {
 
     #[test]
     fn the_daemons_user_and_root_are_admitted() {
-        let peers = PeerPolicy { user: 1000 };
-        assert!(peers.allows(1000) && peers.allows(0));
-        assert!(!peers.allows(1001));
+        assert!(admits(1000, 1000) && admits(1000, 0));
+        assert!(!admits(1000, 1001));
     }
 }

@@ -3,21 +3,14 @@
 mod control;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
-pub(crate) use control::{ControlSocket, PeerPolicy, SocketPath};
+use tokio::net::TcpListener;
+
+pub(crate) use control::{ControlSocket, admits};
 
 use crate::http_security::ListenerReach;
-
-/// The addresses to listen on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenSettings {
-    /// Host (a name or an IP address without brackets) and port; port 0 binds a free one. `None`: only the control socket.
-    pub tcp: Option<(String, u16)>,
-    /// The path of the control socket, at most 107 bytes. Its directory is created, or made private.
-    pub control: PathBuf,
-}
 
 /// Bound addresses. Dropping them closes both and removes the control socket.
 #[derive(Debug)]
@@ -92,19 +85,10 @@ pub enum BindError {
 }
 
 impl BindError {
-    /// Whether another process has bound the address.
-    pub fn is_taken(&self) -> bool {
-        match self {
-            Self::Tcp { source, .. } => source.kind() == io::ErrorKind::AddrInUse,
-            Self::Answered { .. } => true,
-            _ => false,
-        }
-    }
-
     /// The next step for the user.
     pub fn next_step(&self) -> &'static str {
         match self {
-            Self::Tcp { .. } if self.is_taken() => {
+            Self::Tcp { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 "another program listens there: stop it, or set another `listen` in [daemon] (\"\" disables TCP)"
             }
             Self::Tcp { .. } => "set `listen` in [daemon] to an address of this machine, such as 127.0.0.1:9888",
@@ -118,14 +102,17 @@ impl BindError {
 }
 
 impl Listeners {
-    /// Binds the addresses. The control socket comes first: if another daemon runs, that it answers there is the better
-    /// message.
+    /// Binds the control socket and, unless `tcp` is `None`, a TCP address. Needs a tokio runtime.
+    ///
+    /// `tcp` is a host (a name or an IP address without brackets) and a port; port 0 binds a free one. `control` is the
+    /// path of the control socket, at most 107 bytes; its directory is created, or made private. The control socket comes
+    /// first: if another daemon runs, that it answers there is the better message.
     ///
     /// # Errors
     /// If an address cannot be bound; the other one is closed again.
-    pub fn bind(settings: &ListenSettings) -> Result<Self, BindError> {
-        let control = ControlSocket::bind(&settings.control)?;
-        let tcp = settings.tcp.as_ref().map(|(host, port)| BoundTcp::bind(host, *port)).transpose()?;
+    pub fn bind(tcp: Option<(&str, u16)>, control: &Path) -> Result<Self, BindError> {
+        let control = ControlSocket::bind(control)?;
+        let tcp = tcp.map(|(host, port)| BoundTcp::bind(host, port)).transpose()?;
         Ok(Self { tcp, control })
     }
 
@@ -137,10 +124,10 @@ impl Listeners {
 
 impl BoundTcp {
     fn bind(host: &str, port: u16) -> Result<Self, BindError> {
-        let bound = TcpListener::bind((host, port)).and_then(|listener| {
+        let bound = std::net::TcpListener::bind((host, port)).and_then(|listener| {
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
-            Ok(Self { listener, address, host: host.to_owned() })
+            Ok(Self { listener: TcpListener::from_std(listener)?, address, host: host.to_owned() })
         });
         bound.map_err(|source| BindError::Tcp { host: host.to_owned(), port, source })
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use llama_warden_api::{Api, ApiError, ApiParts, ListenSettings, Listeners, ModelsSource, Token, openapi_document};
+use llama_warden_api::{Api, Listeners, Token, UnusablePath, openapi_document};
 use llama_warden_api_types::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
 use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher, ReceivedCommand};
 use llama_warden_client::{Client, DaemonAddress};
@@ -51,12 +51,8 @@ impl RouteHandler for EchoAccept {
     }
 }
 
-pub struct OneModel;
-
-impl ModelsSource for OneModel {
-    fn models(&self) -> serde_json::Value {
-        serde_json::json!({ "models": [{ "id": "found" }], "problems": [] })
-    }
+pub fn one_model() -> serde_json::Value {
+    serde_json::json!({ "models": [{ "id": "found" }], "problems": [] })
 }
 
 /// Settings of a test.
@@ -81,7 +77,7 @@ pub struct ApiFixture {
     /// Commands that reached their owner.
     pub commands: mpsc::UnboundedReceiver<SuperviseCommand>,
     cancel: CancellationToken,
-    run: JoinHandle<Result<(), ApiError>>,
+    run: JoinHandle<Result<(), UnusablePath>>,
     _directory: tempfile::TempDir,
 }
 
@@ -94,26 +90,24 @@ impl ApiFixture {
     pub async fn start_with(setup: Setup) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let socket = directory.path().join("control.sock");
-        let listeners =
-            Listeners::bind(&ListenSettings { tcp: Some((setup.host.to_owned(), 0)), control: socket.clone() })
-                .expect("binds");
+        let listeners = Listeners::bind(Some((setup.host, 0)), &socket).expect("binds");
         let tcp = SocketAddr::from(([127, 0, 0, 1], listeners.tcp_address().expect("tcp").port()));
         let mut bus = TestBus::keeping(setup.events_kept);
         let (seen, commands) = mpsc::unbounded_channel();
         let inbox = bus.own::<SuperviseCommand>();
-        let parts = ApiParts {
+        let api = Api {
             listeners,
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(&METRICS, EchoAccept)],
-            models: Arc::new(OneModel),
+            models: Arc::new(one_model),
             description: &DESCRIPTION,
             token: setup.token.then(|| Token::new(TOKEN).expect("valid")),
         };
         let ports = bus.ports(Api::NAME);
         let cancel = ports.cancel.clone();
         tokio::spawn(run_owner(inbox, bus.publisher().clone(), seen, cancel.clone()));
-        let run = tokio::spawn(Api::new(parts).run(ports));
+        let run = tokio::spawn(api.run(ports));
         let daemon = Self { bus, tcp, socket, cancel, commands, run, _directory: directory };
         for server in ["broken", "good", "locked", "slow"] {
             let enabled = matches!(server, "good" | "slow");

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use llama_warden_events::ProfileCard;
+
 use crate::environment::Environment;
 use crate::file::env_overrides;
 use crate::file::provenance::written_keys;
@@ -18,7 +20,7 @@ use crate::resolve::flags::{self, OwnFlags};
 use crate::resolve::identities::IdentifiedServer;
 use crate::resolve::profiles::{self, KnownServers, Undecided};
 use crate::server_spec::{Fleet, ServerSpec};
-use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, ProfileSummary, StartSettings};
+use crate::settings::{DaemonSettings, HostEnvironment, LogSettings, StartSettings};
 
 /// A valid configuration.
 #[derive(Debug, Clone)]
@@ -121,16 +123,18 @@ impl Configuration {
     }
 
     /// All profiles, by name.
-    pub fn profiles(&self) -> Vec<ProfileSummary> {
-        let summary = |(name, profile): (&String, &Located<Profile>)| {
-            let members = self.servers.iter().filter(|server| includes(&profile.value, server));
-            ProfileSummary {
-                name: name.clone(),
-                description: profile.value.description.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
-                servers: members.map(|server| server.spec.id.clone()).collect(),
-            }
+    pub fn profiles(&self) -> Vec<ProfileCard> {
+        let card = |(name, profile): (&String, &Located<Profile>)| ProfileCard {
+            name: name.clone(),
+            description: profile.value.description.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
+            servers: self
+                .servers
+                .iter()
+                .filter(|server| includes(&profile.value, server))
+                .map(|server| server.spec.id.clone())
+                .collect(),
         };
-        self.profile_tables().into_iter().flatten().map(summary).collect()
+        self.profile_tables().into_iter().flatten().map(card).collect()
     }
 
     /// The file that was read; `None` for the built-in defaults alone.

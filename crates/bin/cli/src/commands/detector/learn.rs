@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use llama_warden_component::{Host, HostSettings};
 use llama_warden_config::{Fleet, ServerSpec};
-use llama_warden_daemon::{CommandFailure, Exit, build_runtime};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit, build_runtime};
 use llama_warden_detectors::{LearnError, LearnSubject, LearnedPack, PackSet, learn};
 use llama_warden_dialects::DialectSet;
 use llama_warden_events::{BootId, SuperviseCommand};
 use llama_warden_hooks::Hooks;
 use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram};
 use llama_warden_plugin_files::PluginFile as _;
+use llama_warden_support::{Durability, replace_file};
 use llama_warden_terminator::Terminator;
 use serde_json::json;
 use tokio::sync::{oneshot, watch};
@@ -33,7 +34,7 @@ const EVENTS_KEPT: usize = 16_384;
 /// Longest time for the components to end, including the kill of a server.
 const END_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub fn run(global: &GlobalArgs, args: &LearnArgs) -> Result<Exit, CommandFailure> {
+pub fn run(global: &GlobalArgs, args: &LearnArgs) -> CommandResult {
     let spec = server(&args.command)?;
     let outcome = build_runtime()?.block_on(start(spec.clone(), args))?;
     let subject = LearnSubject {
@@ -146,12 +147,10 @@ async fn start(spec: ServerSpec, args: &LearnArgs) -> Result<RecordedStarts, Com
 async fn interruption() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => interrupted,
     }
-    Ok(())
 }
 
 fn starts_failure(failure: StartsError) -> CommandFailure {
@@ -192,10 +191,14 @@ fn name(args: &LearnArgs, build: Option<u64>) -> Result<String, CommandFailure> 
 }
 
 /// Writes the pack to its file or to standard output, and a summary to standard error.
-fn write_pack(global: &GlobalArgs, args: &LearnArgs, lesson: &LearnedPack) -> Result<Exit, CommandFailure> {
+fn write_pack(global: &GlobalArgs, args: &LearnArgs, lesson: &LearnedPack) -> CommandResult {
     let pack = &lesson.pack;
     if let Some(out) = &args.out {
-        write(out, pack.text())?;
+        // In one step: a daemon may be watching its folder.
+        replace_file(out, pack.text().as_bytes(), Durability::Process).map_err(|error| {
+            CommandFailure::failed(format!("cannot write {}: {error}", out.display()))
+                .next_step("name a file in a folder that exists")
+        })?;
     }
     if global.json {
         print_json(&json!({
@@ -214,15 +217,4 @@ fn write_pack(global: &GlobalArgs, args: &LearnArgs, lesson: &LearnedPack) -> Re
         eprintln!("wrote {}: put it into the folder that readiness.detectors-dir names", out.display());
     }
     Ok(Exit::Done)
-}
-
-/// Replaces the file in one step: a daemon may be watching its folder.
-fn write(out: &Path, text: &str) -> Result<(), CommandFailure> {
-    let mut draft = out.as_os_str().to_owned();
-    draft.push(".new");
-    let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, out));
-    written.map_err(|error| {
-        CommandFailure::failed(format!("cannot write {}: {error}", out.display()))
-            .next_step("name a file in a folder that exists")
-    })
 }

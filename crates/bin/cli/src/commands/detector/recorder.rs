@@ -1,10 +1,11 @@
 //! Records the output of a server, with the time of each line.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use llama_warden_bus::{OutputKey, OutputTap, TapFactory};
 use llama_warden_events::{Incarnation, StreamName};
+use llama_warden_support::lock;
 use tokio::time::Instant;
 
 /// Most lines that are kept of one start. A server that prints more before it is ready repeats itself.
@@ -25,12 +26,7 @@ pub struct OutputRecorder(Arc<Mutex<BTreeMap<Incarnation, Vec<TimedLine>>>>);
 impl OutputRecorder {
     /// The lines of a start until now.
     pub fn lines(&self, incarnation: Incarnation) -> Vec<TimedLine> {
-        self.lock().get(&incarnation).cloned().unwrap_or_default()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Incarnation, Vec<TimedLine>>> {
-        // A panic while it is held leaves the record whole: a line is pushed or not.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).get(&incarnation).cloned().unwrap_or_default()
     }
 }
 
@@ -48,7 +44,7 @@ struct Tap {
 
 impl OutputTap for Tap {
     fn on_line(&mut self, line: &[u8]) {
-        let mut starts = self.recorder.lock();
+        let mut starts = lock(&self.recorder.0);
         let lines = starts.entry(self.incarnation).or_default();
         if lines.len() < MOST_LINES {
             lines.push(TimedLine { at: Instant::now(), stream: self.stream, line: line.to_vec() });

@@ -8,11 +8,9 @@ use std::time::Duration;
 use llama_warden_bus::{BusClosed, Clock, CommandSender, CommandSetId, Delivery, EventDraft, Publisher, Subscription};
 use llama_warden_component::{Component, Ports};
 use llama_warden_config::ServerSpec;
-use llama_warden_detectors::Recording;
-use llama_warden_detectors::{HealthPath, RecordedLine};
+use llama_warden_detectors::{HealthPath, RecordedLine, Recording};
 use llama_warden_events::{
-    Envelope, Event, Incarnation, LaunchCommand, Refused, ServerCard, StopReason, SuperviseCommand, TerminateCommand,
-    Uptime,
+    Envelope, Event, Incarnation, LaunchCommand, Refused, StopReason, SuperviseCommand, TerminateCommand, Uptime,
 };
 use llama_warden_readiness::{GroundTruth, Serving};
 use tokio::sync::oneshot;
@@ -120,16 +118,7 @@ struct StartSequence {
 
 impl StartSequence {
     async fn run(&mut self, starts: u8) -> Result<(), StartsError> {
-        let card = ServerCard {
-            display_name: self.spec.display_name.to_string(),
-            model: Some(self.spec.model.clone()),
-            port: self.spec.port,
-            host: self.spec.host.to_string(),
-            tier: None,
-            thinking: false,
-            enabled: true,
-        };
-        let configured = Event::ServerConfigured { card: card.into() };
+        let configured = Event::ServerConfigured { card: self.spec.card().into() };
         self.events.publish(EventDraft::server(self.spec.id.clone(), configured)).await?;
         for start in 1..=starts {
             let recording = self.start(start).await?;

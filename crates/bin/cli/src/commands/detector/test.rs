@@ -3,9 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
-use llama_warden_daemon::{CommandFailure, Exit};
-use llama_warden_detectors::PatternMatcher;
-use llama_warden_detectors::{Matcher, Pack, Verdict};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
+use llama_warden_detectors::{Matcher, Pack, PatternMatcher, Verdict};
 use llama_warden_events::{FailureReason, StreamName};
 use llama_warden_plugin_files::PluginFile as _;
 use serde::Serialize;
@@ -64,7 +63,7 @@ struct ExampleResults {
     contradictions: Vec<String>,
 }
 
-pub fn run(global: &GlobalArgs, args: &TestArgs) -> Result<Exit, CommandFailure> {
+pub fn run(global: &GlobalArgs, args: &TestArgs) -> CommandResult {
     let pack: Pack = find(global, &args.name)?;
     let log = ParsedLog::read(&read(&args.file)?);
     let report = TestReport::of(&pack, &log, args);

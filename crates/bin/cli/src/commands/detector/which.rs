@@ -2,22 +2,22 @@
 
 use std::path::Path;
 
-use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig};
+use llama_warden_daemon::{CommandFailure, CommandResult, LoadedConfig};
 use llama_warden_detectors::Pack;
-use llama_warden_dialects::{BinaryProfile, CommandLine, Dialect, build_command_line, choose_dialect};
+use llama_warden_dialects::{Dialect, build_command_line, choose_dialect};
 use llama_warden_plugin_files::{Choice, PluginFile};
 use serde_json::{Value, json};
 
 use crate::args::GlobalArgs;
 use crate::executable;
-use crate::output::{print_json, print_line};
+use crate::output::print_either;
 use crate::plugin_files::load_set;
 
 /// Placeholders: nothing is started.
 const PORT: u16 = 8001;
 const MODEL: &str = "/model.gguf";
 
-pub async fn run(global: &GlobalArgs, binary: &Path) -> Result<Exit, CommandFailure> {
+pub async fn run(global: &GlobalArgs, binary: &Path) -> CommandResult {
     let loaded = LoadedConfig::find(global.config.as_deref())?;
     let (packs, dialects) = (load_set::<Pack>(&loaded), load_set::<Dialect>(&loaded));
     let binary = executable::locate(binary)?;
@@ -31,42 +31,28 @@ pub async fn run(global: &GlobalArgs, binary: &Path) -> Result<Exit, CommandFail
         packs.choose(profile.version.build, &profile.identity.options, None).ok_or_else(|| none("detector pack"))?;
     let dialect = choose_dialect(&dialects, &profile).ok_or_else(|| none("flag dialect"))?;
     let line = build_command_line(&spec, &profile, &dialect.file).map_err(CommandFailure::failed)?;
-    show(global, &profile, &BuildSupport { pack, dialect, line })
-}
-
-/// The plug-in files that fit a build.
-struct BuildSupport {
-    pack: Choice<Pack>,
-    dialect: Choice<Dialect>,
-    /// The translation of the default options.
-    line: CommandLine,
-}
-
-fn show(global: &GlobalArgs, profile: &BinaryProfile, support: &BuildSupport) -> Result<Exit, CommandFailure> {
-    let BuildSupport { pack, dialect, line } = support;
-    let build = profile.version.short_name();
-    let options = profile.identity.options.len();
-    if global.json {
-        let mut spelling = as_data(dialect);
-        spelling["defaults"] = json!(line.notes);
-        print_json(&json!({
-            "binary": profile.path,
-            "build": build,
-            "options": options,
-            "detector": as_data(pack),
-            "dialect": spelling,
-        }))?;
-        return Ok(Exit::Done);
-    }
-    print_line(format!("binary    {}", profile.path.display()))?;
-    print_line(format!("build     {}", build.unwrap_or_else(|| "its version names none".to_owned())))?;
-    print_line(format!("options   {options} in its help"))?;
-    print_line(format!("detector  {}", in_words(pack)))?;
-    print_line(format!("dialect   {}", in_words(dialect)))?;
-    for note in &line.notes {
-        print_line(format!("          {}", executable::describe_note(note)))?;
-    }
-    Ok(Exit::Done)
+    let (build, options) = (profile.version.short_name(), profile.identity.options.len());
+    let mut spelling = as_data(&dialect);
+    spelling["defaults"] = json!(line.notes);
+    let data = json!({
+        "binary": profile.path,
+        "build": build,
+        "options": options,
+        "detector": as_data(&pack),
+        "dialect": spelling,
+    });
+    print_either(global, &data, || {
+        let build = build.unwrap_or_else(|| "its version names none".to_owned());
+        let mut lines = vec![
+            format!("binary    {}", profile.path.display()),
+            format!("build     {build}"),
+            format!("options   {options} in its help"),
+            format!("detector  {}", in_words(&pack)),
+            format!("dialect   {}", in_words(&dialect)),
+        ];
+        lines.extend(line.notes.iter().map(|note| format!("          {}", executable::describe_note(note))));
+        lines.join("\n")
+    })
 }
 
 fn as_data<F: PluginFile>(choice: &Choice<F>) -> Value {
