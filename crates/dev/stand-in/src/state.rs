@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{dump::Inherited, lines::ServerLines, log::ServerLog, script::Script, settings::Settings};
+use crate::{dump::Inherited, log::ServerLog, script::Script, settings::Settings};
 
 /// The phase of the server, which only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +22,6 @@ pub(crate) struct Server {
     pub(crate) script: Script,
     pub(crate) settings: Settings,
     pub(crate) log: ServerLog,
-    pub(crate) lines: ServerLines,
     pub(crate) inherited: Inherited,
     listening: OnceLock<Listening>,
     progress: Mutex<Progress>,
@@ -45,12 +44,10 @@ struct Progress {
 impl Server {
     pub(crate) fn new(script: Script, settings: Settings, inherited: Inherited) -> Self {
         let log = ServerLog::open(settings.log.clone(), script.silent || script.replay.is_some());
-        let lines = ServerLines::new(script.era, &settings);
         Self {
             script,
             settings,
             log,
-            lines,
             inherited,
             listening: OnceLock::new(),
             progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0 }),
