@@ -26,6 +26,7 @@ mod report;
 mod side_by_side;
 mod spawning;
 mod switch;
+mod targets;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
