@@ -2,19 +2,20 @@
 //!
 //! A chore prints its result on stdout and its progress on stderr.
 
-mod bench;
 mod ci;
 mod gguf;
 mod schema;
 mod test;
 mod tidy;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use xtask::cargo::cargo;
 use xtask::error::Error;
 use xtask::llama_server::{self, Build};
-use xtask::prometheus;
+use xtask::{prometheus, shell};
 
 /// The project's own chores.
 #[derive(Debug, Parser)]
@@ -46,7 +47,11 @@ enum Chore {
     Gguf(gguf::GgufOptions),
     /// Measure release builds against their budgets
     #[command(disable_help_flag = true)]
-    Bench(bench::BenchArguments),
+    Bench {
+        /// Options of the benchmarks; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+        arguments: Vec<OsString>,
+    },
     /// Run all checks, then all tests
     Ci,
 }
@@ -63,7 +68,11 @@ fn run(chore: Chore) -> Result<ExitCode, Error> {
         Chore::Tidy => tidy::run()?,
         Chore::Schema(options) => schema::run(&options)?,
         Chore::Gguf(options) => gguf::run(&options)?,
-        Chore::Bench(arguments) => return bench::run(&arguments),
+        // The benchmarks have the options, the output and the exit code.
+        Chore::Bench { arguments } => {
+            let bench = ["run", "--quiet", "--package", "llama-warden-bench", "--"];
+            return shell::status(cargo().args(bench).args(arguments)).map(shell::exit_code);
+        }
         Chore::Ci => return ci::run(),
     }
     Ok(ExitCode::SUCCESS)

@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_restart_before_its_time_is_over_budget() {
         let death = ObservedDeath { seen: 1.0, witnessed: 1.0, late: -0.001, overslept: 0.1 };
-        let over = figures(&[death]).map(|figure| figure.status() == crate::figure::FigureStatus::Over);
+        let over = figures(&[death]).map(|figure| !figure.is_within_budget());
         assert_eq!(over, [false, false, true]);
     }
 }

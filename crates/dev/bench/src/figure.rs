@@ -2,8 +2,6 @@
 //!
 //! A figure without a sample is over its budget, so that a measurement that went wrong never passes.
 
-use std::fmt;
-
 use serde_json::{Value, json};
 
 /// The unit of a figure.
@@ -118,22 +116,6 @@ pub struct Figure {
     pub baseline: Samples,
 }
 
-/// Whether a figure is within its budget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FigureStatus {
-    Ok,
-    Over,
-}
-
-impl fmt::Display for FigureStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "ok",
-            Self::Over => "OVER",
-        })
-    }
-}
-
 impl Figure {
     /// The median divided by the median of the baseline.
     pub fn ratio(&self) -> f64 {
@@ -141,14 +123,13 @@ impl Figure {
     }
 
     /// Compares the samples with the budget. A figure without a sample is over.
-    pub fn status(&self) -> FigureStatus {
-        let is_kept = match self.target.budget {
+    pub fn is_within_budget(&self) -> bool {
+        match self.target.budget {
             Budget::AtMost { median, p99 } => self.samples.median() <= median && self.samples.percentile(99) <= p99,
             Budget::AtLeast(least) => self.samples.median() >= least,
             Budget::TimesBaseline(times) => self.ratio() <= times,
             Budget::OverBaseline(more) => self.samples.median() <= self.baseline.median() + more,
-        };
-        if is_kept { FigureStatus::Ok } else { FigureStatus::Over }
+        }
     }
 
     /// The p99, or the smallest value where more is better.
@@ -188,7 +169,7 @@ impl Figure {
             "baseline": { "what": self.target.baseline, "median": self.baseline.median() },
             "ratio": self.ratio(),
             "budget": budget,
-            "ok": self.status() == FigureStatus::Ok,
+            "ok": self.is_within_budget(),
         })
     }
 }
@@ -213,22 +194,22 @@ mod tests {
     #[test]
     fn a_budget_is_kept_up_to_its_bound() {
         let cases = [
-            (vec![1.0, 5.0, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, FigureStatus::Ok),
-            (vec![1.0, 5.1, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, FigureStatus::Over),
-            (vec![1.0, 5.0, 50.1], Budget::AtMost { median: 5.0, p99: 50.0 }, FigureStatus::Over),
-            (vec![300.0], Budget::AtLeast(300.0), FigureStatus::Ok),
-            (vec![299.0], Budget::AtLeast(300.0), FigureStatus::Over),
-            (vec![13.0], Budget::TimesBaseline(1.3), FigureStatus::Ok),
-            (vec![13.1], Budget::TimesBaseline(1.3), FigureStatus::Over),
-            (vec![15.0], Budget::OverBaseline(5.0), FigureStatus::Ok),
-            (vec![15.1], Budget::OverBaseline(5.0), FigureStatus::Over),
-            (vec![], Budget::never_over(1.0), FigureStatus::Over),
-            (vec![], Budget::AtLeast(1.0), FigureStatus::Over),
-            (vec![], Budget::TimesBaseline(1.0), FigureStatus::Over),
-            (vec![], Budget::OverBaseline(1.0), FigureStatus::Over),
+            (vec![1.0, 5.0, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, true),
+            (vec![1.0, 5.1, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, false),
+            (vec![1.0, 5.0, 50.1], Budget::AtMost { median: 5.0, p99: 50.0 }, false),
+            (vec![300.0], Budget::AtLeast(300.0), true),
+            (vec![299.0], Budget::AtLeast(300.0), false),
+            (vec![13.0], Budget::TimesBaseline(1.3), true),
+            (vec![13.1], Budget::TimesBaseline(1.3), false),
+            (vec![15.0], Budget::OverBaseline(5.0), true),
+            (vec![15.1], Budget::OverBaseline(5.0), false),
+            (vec![], Budget::never_over(1.0), false),
+            (vec![], Budget::AtLeast(1.0), false),
+            (vec![], Budget::TimesBaseline(1.0), false),
+            (vec![], Budget::OverBaseline(1.0), false),
         ];
-        for (samples, budget, status) in cases {
-            assert_eq!(figure(&samples, budget).status(), status, "{samples:?} {budget:?}");
+        for (samples, budget, is_kept) in cases {
+            assert_eq!(figure(&samples, budget).is_within_budget(), is_kept, "{samples:?} {budget:?}");
         }
     }
 

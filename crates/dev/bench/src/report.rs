@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::figure::{Figure, FigureStatus};
+use crate::figure::Figure;
 
 const HEADINGS: [&str; 8] = ["figure", "median", "p99", "baseline", "", "ratio", "budget", ""];
 
@@ -28,7 +28,7 @@ fn row(figure: &Figure) -> [String; 8] {
         figure.target.baseline.to_owned(),
         ratio(figure.ratio()),
         figure.budget_text(),
-        figure.status().to_string(),
+        if figure.is_within_budget() { "ok" } else { "OVER" }.to_owned(),
     ]
 }
 
@@ -39,7 +39,7 @@ fn ratio(ratio: f64) -> String {
 
 /// The figures as one JSON document.
 pub fn json(figures: &[Figure]) -> String {
-    let ok = figures.iter().all(|figure| figure.status() == FigureStatus::Ok);
+    let ok = figures.iter().all(Figure::is_within_budget);
     json!({ "ok": ok, "figures": figures.iter().map(Figure::to_json).collect::<Vec<_>>() }).to_string()
 }
 

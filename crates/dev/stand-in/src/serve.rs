@@ -44,7 +44,7 @@ fn run_life(server: &Arc<Server>) {
     actions::perform(server, ScriptPhase::Start);
     lines::print(server, Step::Opening);
     // Since 2024 the builds bind before the load, so that `/health` can answer 503 during it.
-    let early = !server.script.era.binds_after_load();
+    let early = server.script.era > Era::December2023;
     if early {
         bind(server);
     }
@@ -66,9 +66,9 @@ fn bind(server: &Arc<Server>) {
     if server.script.never_bind {
         return;
     }
-    // The options of the era decide, and a script can only add sharing to them.
+    // The options of the era decide, and a script can only add sharing to them. The HTTP library shared ports until autumn 2025.
     let settings = &server.settings;
-    let shared = settings.reuse_port || server.script.reuse_port || server.script.era.shares_ports();
+    let shared = settings.reuse_port || server.script.reuse_port || server.script.era <= Era::August2025;
     let bound = Listener::bind(&settings.host, settings.port, shared);
     let Ok((listener, handle)) = bound.and_then(|listener| listener.handle().map(|handle| (listener, handle))) else {
         lines::print(server, Step::BindFailed);
@@ -145,9 +145,9 @@ fn become_ready(server: &Arc<Server>) {
     actions::perform(server, ScriptPhase::Ready);
 }
 
-/// Exits as the era does when it cannot serve.
+/// Exits as the era does when it cannot serve: in mid 2024 by a crash.
 fn fail(server: &Server) -> ! {
-    if server.script.era.crashes_on_failure() {
+    if server.script.era == Era::July2024 {
         ending::die(Signal::SIGSEGV);
     }
     std::process::exit(1)

@@ -46,7 +46,9 @@ fn on_signal(server: &Arc<Server>, signal: Signal) {
         TermScript::Code(code) => std::process::exit(code),
         TermScript::Era | TermScript::Slow(_) => {}
     }
-    let unhandled = !server.script.era.handles_term() && server.script.term == TermScript::Era;
+    // The other builds handle TERM and INT once the model is loaded.
+    let unhandled =
+        matches!(server.script.era, Era::December2023 | Era::November2024) && server.script.term == TermScript::Era;
     match server.phase() {
         ServerPhase::Loading => ending::die(signal),
         ServerPhase::Ready if unhandled => ending::die(signal),

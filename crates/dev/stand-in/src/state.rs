@@ -23,15 +23,10 @@ pub(crate) struct Server {
     pub(crate) settings: Settings,
     pub(crate) log: ServerLog,
     pub(crate) inherited: Inherited,
-    listening: OnceLock<Listening>,
+    /// The bound port and its socket.
+    listening: OnceLock<(u16, OwnedFd)>,
     progress: Mutex<Progress>,
     changed: Condvar,
-}
-
-#[derive(Debug)]
-struct Listening {
-    port: u16,
-    socket: OwnedFd,
 }
 
 #[derive(Debug)]
@@ -58,17 +53,17 @@ impl Server {
     /// Stores the bound socket.
     pub(crate) fn listens(&self, port: u16, socket: OwnedFd) {
         // A server binds once.
-        let _ = self.listening.set(Listening { port, socket });
+        let _ = self.listening.set((port, socket));
     }
 
     /// The bound port; before the bind, the configured one.
     pub(crate) fn port(&self) -> u16 {
-        self.listening.get().map_or(self.settings.port, |listening| listening.port)
+        self.listening.get().map_or(self.settings.port, |(port, _)| *port)
     }
 
     /// The listening socket, once there is one.
     pub(crate) fn listener(&self) -> Option<&OwnedFd> {
-        self.listening.get().map(|listening| &listening.socket)
+        self.listening.get().map(|(_, socket)| socket)
     }
 
     pub(crate) fn phase(&self) -> ServerPhase {
