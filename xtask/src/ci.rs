@@ -11,18 +11,19 @@ use xtask::{paths, shell};
 
 use crate::{schema, test, tidy};
 
-/// A check, and the command that repeats it by hand.
-type Step = (&'static str, fn() -> Result<(), Error>);
+/// A check, which gets the command that repeats it by hand.
+type Step = (&'static str, fn(&str) -> Result<(), Error>);
 
 /// The checks, quickest first.
 const STEPS: [Step; 7] = [
-    ("cargo fmt --all --check", format),
-    ("cargo xtask tidy", tidy::run),
-    ("cargo clippy --workspace --all-targets -- -D warnings", clippy),
-    ("cargo clippy --workspace --all-targets --all-features -- -D warnings", clippy_of_all_features),
-    ("cargo doc --workspace --no-deps --document-private-items", doc),
-    ("cargo xtask schema --check", schema::check),
-    ("cargo test --manifest-path examples/*/Cargo.toml", examples),
+    ("cargo fmt --all --check", run_cargo),
+    ("cargo xtask tidy", |_| tidy::run()),
+    ("cargo clippy --workspace --all-targets -- -D warnings", run_cargo),
+    // Features that are off by default too; their libraries are loaded at run time and need not be installed.
+    ("cargo clippy --workspace --all-targets --all-features -- -D warnings", run_cargo),
+    ("cargo doc --workspace --no-deps --document-private-items", run_cargo),
+    ("cargo xtask schema --check", |_| schema::check()),
+    ("cargo test --manifest-path examples/*/Cargo.toml", |_| examples()),
 ];
 
 /// Runs all steps up to the first that fails.
@@ -33,7 +34,7 @@ pub fn run() -> Result<ExitCode, Error> {
     for (command, step) in STEPS {
         eprintln!("\n== {command}");
         let started = Instant::now();
-        step()?;
+        step(command)?;
         eprintln!("== passed after {:.1} s", started.elapsed().as_secs_f64());
     }
     // No line follows the tests: the runner's summary has their duration and must come last.
@@ -41,23 +42,10 @@ pub fn run() -> Result<ExitCode, Error> {
     test::run(&test::TestOptions::default())
 }
 
-fn format() -> Result<(), Error> {
-    shell::run(cargo().args(["fmt", "--all", "--check"]))
-}
-
-fn clippy() -> Result<(), Error> {
-    shell::run(cargo().args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
-}
-
-/// Checks features that are off by default too; their libraries are loaded at run time and need not be installed.
-fn clippy_of_all_features() -> Result<(), Error> {
-    let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--quiet", "--", "-D", "warnings"];
-    shell::run(cargo().args(clippy))
-}
-
-fn doc() -> Result<(), Error> {
-    let doc = ["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"];
-    shell::run(cargo().args(doc).env("RUSTDOCFLAGS", "-Dwarnings"))
+/// Runs `command`, which is cargo, with the progress of cargo off and the warnings of rustdoc as errors.
+fn run_cargo(command: &str) -> Result<(), Error> {
+    let arguments = command.split(' ').skip(1);
+    shell::run(cargo().args(arguments).env("CARGO_TERM_QUIET", "true").env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
 /// Tests the examples, which are packages outside the workspace as those of third parties are, in the same build folder.

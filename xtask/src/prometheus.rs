@@ -1,4 +1,4 @@
-//! `cargo xtask prometheus`: provides a real Prometheus and promtool for the tests, and prints the path of Prometheus.
+//! `cargo xtask prometheus`: provides a real Prometheus and promtool for the tests.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,15 +9,6 @@ use crate::{parts, paths, shell};
 
 const DEBIAN: Recipe =
     Recipe { name: "prometheus-debian", packages: &["prometheus", "promtool"], programs: &["prometheus", "promtool"] };
-
-/// Provides a Prometheus and prints its path.
-///
-/// # Errors
-/// When none can be provided, with the next step.
-pub fn run() -> Result<(), Error> {
-    println!("{}", provide()?.display());
-    Ok(())
-}
 
 /// Returns the path of a Prometheus with promtool beside it: the one on PATH, else Debian's, unpacked but not installed.
 ///

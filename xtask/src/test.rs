@@ -37,7 +37,7 @@ pub fn run(options: &TestOptions) -> Result<ExitCode, Error> {
     // Tests start programs of other packages, which cargo does not build for them. One command builds both, so that they share
     // one build of each dependency.
     shell::run(cargo().args(["build", "--workspace", "--bins", "--tests"]))?;
-    if has_nextest() {
+    if shell::read(cargo().args(["nextest", "--version"])).is_ok() {
         // nextest does not run documentation examples. They run first, because the runner's summary must come last.
         if options.runner.is_empty() {
             let status = shell::status(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
@@ -62,8 +62,4 @@ fn run_tests<const N: usize>(
     parts: [(&str, OsString); N],
 ) -> Result<ExitCode, Error> {
     shell::status(runner.args(&options.runner).envs(parts)).map(shell::exit_code)
-}
-
-fn has_nextest() -> bool {
-    shell::read(cargo().args(["nextest", "--version"])).is_ok()
 }

@@ -17,36 +17,10 @@ const MAX_BINARY_LINES: usize = 200;
 const MAX_CRATE_LINES: usize = 4000;
 
 /// Everything that may be at the root.
-const TOP_LEVEL: [&str; 28] = [
-    ".cargo",
-    ".ci",
-    ".config",
-    ".dockerignore",
-    ".editorconfig",
-    ".gitattributes",
-    ".github",
-    ".gitignore",
-    "ARCHITECTURE.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "Cargo.lock",
-    "Cargo.toml",
-    "Dockerfile",
-    "LICENSE-APACHE",
-    "LICENSE-MIT",
-    "README.md",
-    "SECURITY.md",
-    "clippy.toml",
-    "config",
-    "crates",
-    "docs",
-    "examples",
-    "packaging",
-    "rust-toolchain.toml",
-    "rustfmt.toml",
-    "tests",
-    "xtask",
-];
+const TOP_LEVEL: &str = "\
+    .cargo .ci .config .dockerignore .editorconfig .gitattributes .github .gitignore ARCHITECTURE.md CHANGELOG.md \
+    CONTRIBUTING.md Cargo.lock Cargo.toml Dockerfile LICENSE-APACHE LICENSE-MIT README.md SECURITY.md clippy.toml \
+    config crates docs examples packaging rust-toolchain.toml rustfmt.toml tests xtask";
 
 /// Finds files in wrong places, files and crates that are too long, and files without a purpose in their first line.
 pub fn check(checkout: &Checkout) -> Vec<Violation> {
@@ -88,7 +62,7 @@ fn top_level(checkout: &Checkout) -> Vec<Violation> {
     let mut names: Vec<&str> = checkout.paths.iter().filter_map(|path| path.split('/').next()).collect();
     names.sort_unstable();
     names.dedup();
-    names.retain(|name| !TOP_LEVEL.contains(name));
+    names.retain(|name| !TOP_LEVEL.split(' ').any(|listed| listed == *name));
     let advice = "move it into a folder, or add it to the list in xtask/src/tidy/layout.rs";
     names.into_iter().map(|name| Violation::of_file(name, "top level", advice)).collect()
 }
@@ -130,7 +104,7 @@ mod tests {
 
     #[test]
     fn the_list_of_names_is_sorted() {
-        assert!(TOP_LEVEL.is_sorted());
+        assert!(TOP_LEVEL.split(' ').is_sorted());
     }
 
     #[test]

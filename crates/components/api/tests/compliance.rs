@@ -2,17 +2,8 @@
 
 use std::sync::Arc;
 
-use llama_warden_api::{Api, ApiParts, ListenSettings, Listeners, ModelsSource};
+use llama_warden_api::{Api, Listeners};
 use llama_warden_component_kit::compliance;
-
-/// A daemon without models.
-struct NoModels;
-
-impl ModelsSource for NoModels {
-    fn models(&self) -> serde_json::Value {
-        serde_json::Value::Null
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn the_api_complies() {
@@ -21,15 +12,15 @@ async fn the_api_complies() {
     compliance::check(|bus| {
         count += 1;
         let control = folder.path().join(format!("{count}.sock"));
-        Api::new(ApiParts {
-            listeners: Listeners::bind(&ListenSettings { tcp: None, control }).expect("binds"),
+        Api {
+            listeners: Listeners::bind(None, &control).expect("binds"),
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
             routes: Vec::new(),
-            models: Arc::new(NoModels),
+            models: Arc::new(|| serde_json::Value::Null),
             description: "",
             token: None,
-        })
+        }
     })
     .await;
 }

@@ -13,18 +13,15 @@ use xtask::error::Error;
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;
 use crate::events::{self, milliseconds};
-use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::figure::Figure;
 use crate::fleet::{Pace, StandInFleet};
 use crate::follower::EventFollower;
 use crate::killer::{self, WitnessedKill};
 use crate::programs::{self, Programs};
+use crate::targets::{DEATH_SEEN, RESTART_EARLY, RESTART_LATE};
 
 /// A ready server counts as stable at once, so that no back-off grows beyond the first delay.
 const RESTARTS: &str = "[restart]\nstable-after = \"0s\"\ninitial-delay = \"200ms\"\n";
-/// The p99 leaves room for a machine whose processors are busy: several threads have to run, one after the other.
-const SEEN: Budget = Budget::AtMost { median: 10.0, p99: 50.0 };
-/// A timer of tokio has steps of a millisecond, and a busy machine adds a scheduling delay or two.
-const LATE: Budget = Budget::AtMost { median: 5.0, p99: 50.0 };
 
 /// A death and the restart after it, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -97,14 +94,11 @@ fn oversleep(duration: Duration) -> f64 {
 }
 
 fn figures(deaths: &[ObservedDeath]) -> [Figure; 3] {
-    let of = |value: fn(&ObservedDeath) -> f64| Samples::of(deaths.iter().map(value));
-    let figure = |name, samples, baseline, budget| Figure { name, unit: Unit::Milliseconds, samples, baseline, budget };
-    let asleep = || Baseline { what: "a thread oversleeps", samples: of(|death| death.overslept) };
-    let witness = Baseline { what: "witness of our own", samples: of(|death| death.witnessed) };
+    let of = |value: fn(&ObservedDeath) -> f64| deaths.iter().map(value);
     [
-        figure("killed server is seen", of(|death| death.seen), witness, SEEN),
-        figure("restart after its back-off", of(|death| death.late), asleep(), LATE),
-        figure("restart too early", of(|death| (-death.late).max(0.0)), asleep(), Budget::never_over(0.0)),
+        DEATH_SEEN.figure(of(|death| death.seen), of(|death| death.witnessed)),
+        RESTART_LATE.figure(of(|death| death.late), of(|death| death.overslept)),
+        RESTART_EARLY.figure(of(|death| (-death.late).max(0.0)), of(|death| death.overslept)),
     ]
 }
 
@@ -136,7 +130,7 @@ mod tests {
     #[test]
     fn a_restart_before_its_time_is_over_budget() {
         let death = ObservedDeath { seen: 1.0, witnessed: 1.0, late: -0.001, overslept: 0.1 };
-        let over = figures(&[death]).map(|figure| figure.status() == crate::figure::FigureStatus::Over);
+        let over = figures(&[death]).map(|figure| !figure.is_within_budget());
         assert_eq!(over, [false, false, true]);
     }
 }

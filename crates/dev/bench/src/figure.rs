@@ -2,8 +2,6 @@
 //!
 //! A figure without a sample is over its budget, so that a measurement that went wrong never passes.
 
-use std::fmt;
-
 use serde_json::{Value, json};
 
 /// The unit of a figure.
@@ -93,60 +91,50 @@ impl Budget {
     }
 }
 
-/// The baseline of a figure.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Baseline {
-    /// A short description, shown in the table.
-    pub what: &'static str,
-    pub samples: Samples,
+/// The measure of a figure, its baseline and its budget.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FigureTarget {
+    pub name: &'static str,
+    pub unit: Unit,
+    /// A short description of the baseline, shown in the table.
+    pub baseline: &'static str,
+    pub budget: Budget,
+}
+
+impl FigureTarget {
+    pub fn figure(self, samples: impl IntoIterator<Item = f64>, baseline: impl IntoIterator<Item = f64>) -> Figure {
+        Figure { target: self, samples: Samples::of(samples), baseline: Samples::of(baseline) }
+    }
 }
 
 /// One line of the result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
-    pub name: &'static str,
-    pub unit: Unit,
+    pub target: FigureTarget,
     pub samples: Samples,
-    pub baseline: Baseline,
-    pub budget: Budget,
-}
-
-/// Whether a figure is within its budget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FigureStatus {
-    Ok,
-    Over,
-}
-
-impl fmt::Display for FigureStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "ok",
-            Self::Over => "OVER",
-        })
-    }
+    /// The samples of the baseline.
+    pub baseline: Samples,
 }
 
 impl Figure {
     /// The median divided by the median of the baseline.
     pub fn ratio(&self) -> f64 {
-        self.samples.median() / self.baseline.samples.median()
+        self.samples.median() / self.baseline.median()
     }
 
     /// Compares the samples with the budget. A figure without a sample is over.
-    pub fn status(&self) -> FigureStatus {
-        let is_kept = match self.budget {
+    pub fn is_within_budget(&self) -> bool {
+        match self.target.budget {
             Budget::AtMost { median, p99 } => self.samples.median() <= median && self.samples.percentile(99) <= p99,
             Budget::AtLeast(least) => self.samples.median() >= least,
             Budget::TimesBaseline(times) => self.ratio() <= times,
-            Budget::OverBaseline(more) => self.samples.median() <= self.baseline.samples.median() + more,
-        };
-        if is_kept { FigureStatus::Ok } else { FigureStatus::Over }
+            Budget::OverBaseline(more) => self.samples.median() <= self.baseline.median() + more,
+        }
     }
 
     /// The p99, or the smallest value where more is better.
     pub fn worst(&self) -> f64 {
-        match self.budget {
+        match self.target.budget {
             Budget::AtLeast(_) => self.samples.least(),
             Budget::AtMost { .. } | Budget::TimesBaseline(_) | Budget::OverBaseline(_) => self.samples.percentile(99),
         }
@@ -154,34 +142,34 @@ impl Figure {
 
     /// The budget as text, shown in the table.
     pub fn budget_text(&self) -> String {
-        match self.budget {
-            Budget::AtMost { median, p99 } if median == p99 => format!("≤ {}", self.unit.format_value(median)),
+        match self.target.budget {
+            Budget::AtMost { median, p99 } if median == p99 => format!("≤ {}", self.target.unit.format_value(median)),
             Budget::AtMost { median, p99 } => {
-                format!("p50 ≤ {}, p99 ≤ {}", self.unit.format_value(median), self.unit.format_value(p99))
+                format!("p50 ≤ {}, p99 ≤ {}", self.target.unit.format_value(median), self.target.unit.format_value(p99))
             }
-            Budget::AtLeast(least) => format!("≥ {}", self.unit.format_value(least)),
+            Budget::AtLeast(least) => format!("≥ {}", self.target.unit.format_value(least)),
             Budget::TimesBaseline(times) => format!("≤ {times} × baseline"),
-            Budget::OverBaseline(more) => format!("≤ baseline + {}", self.unit.format_value(more)),
+            Budget::OverBaseline(more) => format!("≤ baseline + {}", self.target.unit.format_value(more)),
         }
     }
 
     pub fn to_json(&self) -> Value {
-        let budget = match self.budget {
+        let budget = match self.target.budget {
             Budget::AtMost { median, p99 } => json!({ "median_at_most": median, "p99_at_most": p99 }),
             Budget::AtLeast(least) => json!({ "median_at_least": least }),
             Budget::TimesBaseline(times) => json!({ "ratio_at_most": times }),
             Budget::OverBaseline(more) => json!({ "median_over_baseline_at_most": more }),
         };
         json!({
-            "name": self.name,
-            "unit": self.unit.symbol(),
+            "name": self.target.name,
+            "unit": self.target.unit.symbol(),
             "samples": self.samples.len(),
             "median": self.samples.median(),
             "worst": self.worst(),
-            "baseline": { "what": self.baseline.what, "median": self.baseline.samples.median() },
+            "baseline": { "what": self.target.baseline, "median": self.baseline.median() },
             "ratio": self.ratio(),
             "budget": budget,
-            "ok": self.status() == FigureStatus::Ok,
+            "ok": self.is_within_budget(),
         })
     }
 }
@@ -191,9 +179,8 @@ mod tests {
     use super::*;
 
     fn figure(samples: &[f64], budget: Budget) -> Figure {
-        let baseline = Baseline { what: "ten", samples: Samples::of([10.0]) };
-        let samples = Samples::of(samples.iter().copied());
-        Figure { name: "x", unit: Unit::Milliseconds, samples, baseline, budget }
+        let target = FigureTarget { name: "x", unit: Unit::Milliseconds, baseline: "ten", budget };
+        target.figure(samples.iter().copied(), [10.0])
     }
 
     #[test]
@@ -207,22 +194,22 @@ mod tests {
     #[test]
     fn a_budget_is_kept_up_to_its_bound() {
         let cases = [
-            (vec![1.0, 5.0, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, FigureStatus::Ok),
-            (vec![1.0, 5.1, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, FigureStatus::Over),
-            (vec![1.0, 5.0, 50.1], Budget::AtMost { median: 5.0, p99: 50.0 }, FigureStatus::Over),
-            (vec![300.0], Budget::AtLeast(300.0), FigureStatus::Ok),
-            (vec![299.0], Budget::AtLeast(300.0), FigureStatus::Over),
-            (vec![13.0], Budget::TimesBaseline(1.3), FigureStatus::Ok),
-            (vec![13.1], Budget::TimesBaseline(1.3), FigureStatus::Over),
-            (vec![15.0], Budget::OverBaseline(5.0), FigureStatus::Ok),
-            (vec![15.1], Budget::OverBaseline(5.0), FigureStatus::Over),
-            (vec![], Budget::never_over(1.0), FigureStatus::Over),
-            (vec![], Budget::AtLeast(1.0), FigureStatus::Over),
-            (vec![], Budget::TimesBaseline(1.0), FigureStatus::Over),
-            (vec![], Budget::OverBaseline(1.0), FigureStatus::Over),
+            (vec![1.0, 5.0, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, true),
+            (vec![1.0, 5.1, 50.0], Budget::AtMost { median: 5.0, p99: 50.0 }, false),
+            (vec![1.0, 5.0, 50.1], Budget::AtMost { median: 5.0, p99: 50.0 }, false),
+            (vec![300.0], Budget::AtLeast(300.0), true),
+            (vec![299.0], Budget::AtLeast(300.0), false),
+            (vec![13.0], Budget::TimesBaseline(1.3), true),
+            (vec![13.1], Budget::TimesBaseline(1.3), false),
+            (vec![15.0], Budget::OverBaseline(5.0), true),
+            (vec![15.1], Budget::OverBaseline(5.0), false),
+            (vec![], Budget::never_over(1.0), false),
+            (vec![], Budget::AtLeast(1.0), false),
+            (vec![], Budget::TimesBaseline(1.0), false),
+            (vec![], Budget::OverBaseline(1.0), false),
         ];
-        for (samples, budget, status) in cases {
-            assert_eq!(figure(&samples, budget).status(), status, "{samples:?} {budget:?}");
+        for (samples, budget, is_kept) in cases {
+            assert_eq!(figure(&samples, budget).is_within_budget(), is_kept, "{samples:?} {budget:?}");
         }
     }
 

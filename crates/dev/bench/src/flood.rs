@@ -15,13 +15,21 @@ const BLOCK: usize = 64 * 1024;
 pub struct FloodOptions {
     /// The lines, which are repeated
     #[arg(long)]
-    text: PathBuf,
+    pub text: PathBuf,
     /// How many bytes
     #[arg(long)]
-    bytes: usize,
+    pub bytes: usize,
     /// Where to say how long it took
     #[arg(long)]
-    report: PathBuf,
+    pub report: PathBuf,
+}
+
+impl FloodOptions {
+    /// The arguments of this program that write the flood.
+    pub fn arguments(&self) -> [String; 7] {
+        let [text, report] = [&self.text, &self.report].map(|path| path.display().to_string());
+        ["flood".into(), "--text".into(), text, "--bytes".into(), self.bytes.to_string(), "--report".into(), report]
+    }
 }
 
 /// How long a flood took.

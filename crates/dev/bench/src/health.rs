@@ -9,16 +9,15 @@ use xtask::error::Error;
 
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;
-use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::figure::Figure;
 use crate::fleet::{Pace, StandInFleet};
 use crate::procfs;
 use crate::programs::{self, Programs};
+use crate::targets::WATCHING;
 
 const SERVERS: usize = 100;
 /// The default of `health.interval`.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// In percent of one core.
-const BUDGET: Budget = Budget::AtMost { median: 0.5, p99: 1.0 };
 
 /// Measures both daemons over the same time windows.
 ///
@@ -46,13 +45,7 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
     }
     watching.stop()?;
     resting.stop()?;
-    Ok(vec![Figure {
-        name: "watching 100 ready servers",
-        unit: Unit::Percent,
-        samples: Samples::of(health),
-        baseline: Baseline { what: "all else of the daemon", samples: Samples::of(rest) },
-        budget: BUDGET,
-    }])
+    Ok(vec![WATCHING.figure(health, rest)])
 }
 
 /// Starts a daemon and all its servers.

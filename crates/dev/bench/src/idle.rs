@@ -19,24 +19,21 @@ use xtask::error::{Error, OnPath};
 
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;
-use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::figure::{Figure, FigureTarget};
 use crate::procfs;
 use crate::programs::{self, Programs, quoted};
+use crate::targets::{
+    FURTHER_UP_TO_50, FURTHER_UP_TO_200, FURTHER_UP_TO_500, FURTHER_WITH_FULL_RINGS, IDLE_MEMORY, IDLE_WAKEUPS,
+};
 
 const FEW: usize = 3;
-/// How many servers there are, what they write, and what the figure is called.
-const COUNTS: [(usize, OutputVolume, &str); 4] = [
-    (50, OutputVolume::Usual, "memory of a further server, up to 50"),
-    (200, OutputVolume::Usual, "memory of a further server, up to 200"),
-    (500, OutputVolume::Usual, "memory of a further server, up to 500"),
-    (50, OutputVolume::Floods, "memory of a further server, with full rings"),
+/// How many servers there are, what they write, and the figure.
+const COUNTS: [(usize, OutputVolume, FigureTarget); 4] = [
+    (50, OutputVolume::Usual, FURTHER_UP_TO_50),
+    (200, OutputVolume::Usual, FURTHER_UP_TO_200),
+    (500, OutputVolume::Usual, FURTHER_UP_TO_500),
+    (50, OutputVolume::Floods, FURTHER_WITH_FULL_RINGS),
 ];
-/// MiB in RAM with three servers.
-const RESIDENT: Budget = Budget::never_over(12.0);
-/// A kernel wakes threads now and then; a timer of one second would make ten.
-const WAKEUPS: Budget = Budget::never_over(2.0);
-/// KiB of a further server beside what its rings hold.
-const FURTHER: Budget = Budget::never_over(20.0);
 /// Bytes that a ring keeps with each line: its order and its length.
 const LINE_HEADER: usize = 12;
 
@@ -99,25 +96,11 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
             rings.push(many.rings);
         }
     }
-    let of = |idle: &[Idle], value: fn(&Idle) -> f64| Samples::of(idle.iter().map(value));
-    let beside_none = |name, unit, value, budget| Figure {
-        name,
-        unit,
-        samples: of(&few, value),
-        baseline: Baseline { what: "without servers", samples: of(&none, value) },
-        budget,
-    };
-    let mut figures = vec![
-        beside_none("idle memory with 3 servers", Unit::Mebibytes, |idle| idle.resident, RESIDENT),
-        beside_none("idle wake-ups in 10 s", Unit::Times, |idle| idle.wakeups, WAKEUPS),
-    ];
-    figures.extend(COUNTS.iter().zip(further).map(|((_, _, name), (own, rings))| Figure {
-        name,
-        unit: Unit::Kibibytes,
-        samples: Samples::of(own),
-        baseline: Baseline { what: "what its rings hold", samples: Samples::of(rings) },
-        budget: FURTHER,
-    }));
+    let beside_none =
+        |target: FigureTarget, value: fn(&Idle) -> f64| target.figure(few.iter().map(value), none.iter().map(value));
+    let mut figures =
+        vec![beside_none(IDLE_MEMORY, |idle| idle.resident), beside_none(IDLE_WAKEUPS, |idle| idle.wakeups)];
+    figures.extend(COUNTS.iter().zip(further).map(|((_, _, target), (own, rings))| target.figure(own, rings)));
     Ok(figures)
 }
 
@@ -185,7 +168,7 @@ mod tests {
 
     #[test]
     fn every_count_has_a_name_of_its_own() {
-        let mut names = COUNTS.map(|(_, _, name)| name).to_vec();
+        let mut names = COUNTS.map(|(_, _, target)| target.name).to_vec();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), COUNTS.len());

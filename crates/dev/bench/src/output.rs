@@ -19,16 +19,15 @@ use xtask::paths;
 
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;
-use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
-use crate::flood::FloodReport;
+use crate::figure::{Figure, FigureTarget};
+use crate::flood::{FloodOptions, FloodReport};
 use crate::procfs;
 use crate::programs::{self, Programs, quoted, shell_word};
+use crate::targets::{OUTPUT_SPEED, OUTPUT_WAIT};
 
 /// Recordings of one build, below the fixtures of the tests; the flood repeats them.
 const RECORDINGS: [&str; 4] =
     ["ready-slow.jsonl", "x-verbose.jsonl", "seed-flags-nofa.jsonl", "shutdown-term-gen.jsonl"];
-const SPEED: Budget = Budget::AtLeast(300.0);
-const WAIT: Budget = Budget::never_over(100.0);
 
 /// How fast a flood was read.
 #[derive(Debug, Clone, Copy)]
@@ -45,28 +44,13 @@ impl FloodResult {
     }
 }
 
-/// The lines to write, and the file for the report.
-struct Flood {
-    text: PathBuf,
-    report: PathBuf,
-    bytes: usize,
-}
-
-impl Flood {
-    /// Arguments of this program that write the flood.
-    fn arguments(&self) -> [String; 7] {
-        let [text, report] = [&self.text, &self.report].map(|path| path.display().to_string());
-        ["flood".into(), "--text".into(), text, "--bytes".into(), self.bytes.to_string(), "--report".into(), report]
-    }
-}
-
 /// Measures floods alternately through a daemon and through a thread that discards them.
 ///
 /// # Errors
 /// When the recordings are missing or a flood does not finish.
 pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let folder = programs::empty_folder()?;
-    let flood = Flood {
+    let flood = FloodOptions {
         text: folder.path().join("lines"),
         report: folder.path().join("report"),
         bytes: effort.pick(512_000_000, 128_000_000),
@@ -77,20 +61,13 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
         ours.push(through_daemon(programs, &flood)?);
         plain.push(read_and_discard(&flood)?);
     }
-    let figure = |name, unit, value: fn(&FloodResult) -> f64, budget| Figure {
-        name,
-        unit,
-        samples: Samples::of(ours.iter().map(value)),
-        baseline: Baseline { what: "read and thrown away", samples: Samples::of(plain.iter().map(value)) },
-        budget,
+    let figure = |target: FigureTarget, value: fn(&FloodResult) -> f64| {
+        target.figure(ours.iter().map(value), plain.iter().map(value))
     };
-    Ok(vec![
-        figure("output through one core", Unit::MegabytesPerSecond, |taken| taken.speed, SPEED),
-        figure("longest wait of a writer", Unit::Milliseconds, |taken| taken.wait, WAIT),
-    ])
+    Ok(vec![figure(OUTPUT_SPEED, |taken| taken.speed), figure(OUTPUT_WAIT, |taken| taken.wait)])
 }
 
-fn through_daemon(programs: &Programs, flood: &Flood) -> Result<FloodResult, Error> {
+fn through_daemon(programs: &Programs, flood: &FloodOptions) -> Result<FloodResult, Error> {
     let home = programs::empty_folder()?;
     let model = programs::model(home.path(), "tiny", 0)?;
     let binary = flooding_server(home.path(), flood)?;
@@ -118,7 +95,7 @@ fn through_daemon(programs: &Programs, flood: &Flood) -> Result<FloodResult, Err
 }
 
 /// Writes a script that identifies itself as the recorded build, and floods when the daemon launches it.
-fn flooding_server(folder: &Path, flood: &Flood) -> Result<PathBuf, Error> {
+fn flooding_server(folder: &Path, flood: &FloodOptions) -> Result<PathBuf, Error> {
     let own = std::env::current_exe().on("find", Path::new("/proc/self/exe"))?;
     let words: Vec<String> = flood.arguments().iter().map(|word| shell_word(Path::new(word))).collect();
     let script = format!(
@@ -134,7 +111,7 @@ fn flooding_server(folder: &Path, flood: &Flood) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-fn read_and_discard(flood: &Flood) -> Result<FloodResult, Error> {
+fn read_and_discard(flood: &FloodOptions) -> Result<FloodResult, Error> {
     let own = std::env::current_exe().on("find", Path::new("/proc/self/exe"))?;
     let mut child = Command::new(&own).args(flood.arguments()).stderr(Stdio::piped()).spawn().on("start", &own)?;
     let before = procfs::own_thread_time()?;

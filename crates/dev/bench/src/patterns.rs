@@ -4,8 +4,9 @@
 
 use xtask::error::Error;
 
-use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::figure::Figure;
 use crate::programs;
+use crate::targets::{LANE_SPEED, PATTERN_COST};
 
 // The text that the benchmark prints after each number.
 const SPEED: &str = " MB/s";
@@ -27,22 +28,10 @@ fn figures(printed: &str) -> Vec<Figure> {
     let whole: Vec<&str> = printed.lines().filter(|line| line.starts_with("the whole lane")).collect();
     // The line of the searches themselves compares nothing.
     let packs: Vec<&str> = printed.lines().filter(|line| line.contains(ONE_PHRASE)).collect();
-    let samples = |lines: &[&str], unit| Samples::of(lines.iter().filter_map(|line| number(line, unit)));
+    let samples = |lines: &[&str], unit| lines.iter().filter_map(|line| number(line, unit)).collect::<Vec<f64>>();
     vec![
-        Figure {
-            name: "patterns and ring alone",
-            unit: Unit::MegabytesPerSecond,
-            samples: samples(&whole, SPEED),
-            baseline: Baseline { what: "patterns of each pack", samples: samples(&packs, SPEED) },
-            budget: Budget::AtLeast(300.0),
-        },
-        Figure {
-            name: "patterns of each pack, to one substring search",
-            unit: Unit::Times,
-            samples: samples(&packs, ONE_PHRASE),
-            baseline: Baseline { what: "to the four of start-up scripts", samples: samples(&packs, FOUR_PHRASES) },
-            budget: Budget::never_over(8.0),
-        },
+        LANE_SPEED.figure(samples(&whole, SPEED), samples(&packs, SPEED)),
+        PATTERN_COST.figure(samples(&packs, ONE_PHRASE), samples(&packs, FOUR_PHRASES)),
     ]
 }
 
@@ -59,7 +48,7 @@ mod tests {
              b        6.2 x the time of one phrase,   1.7 x of four,   1700 MB/s\n\
              the whole lane    412 MB/s\n",
         );
-        let read = figures.iter().map(|it| (it.samples.percentile(100), it.baseline.samples.percentile(100)));
+        let read = figures.iter().map(|it| (it.samples.percentile(100), it.baseline.percentile(100)));
         assert_eq!(read.collect::<Vec<_>>(), [(412.0, 1700.0), (6.2, 1.7)]);
     }
 }

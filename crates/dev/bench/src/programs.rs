@@ -15,22 +15,14 @@ use xtask::error::{Error, OnPath};
 use xtask::{paths, shell};
 
 /// Paths of the programs that are measured.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Programs {
     /// The daemon `llama-warden`.
     pub daemon: PathBuf,
     /// The double of llama-server.
     pub stand_in: PathBuf,
-    origin: Origin,
-}
-
-/// The origin of the programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// This benchmark did.
-    Built,
-    /// The user named a folder; its programs are measured as they are.
-    Given,
+    /// Whether this benchmark built them. Programs in a folder that the user named are measured as they are.
+    is_built: bool,
 }
 
 impl Programs {
@@ -41,7 +33,7 @@ impl Programs {
     pub fn build() -> Result<Self, Error> {
         let packages = ["--package", "llama-warden", "--package", "llama-warden-stand-in"];
         shell::run(cargo().args(["build", "--release", "--bins"]).args(packages))?;
-        Ok(Self { origin: Origin::Built, ..Self::in_folder(&paths::target().join("release"))? })
+        Ok(Self { is_built: true, ..Self::in_folder(&paths::target().join("release"))? })
     }
 
     /// Returns the same programs with the daemon built by the `dist` profile.
@@ -49,15 +41,12 @@ impl Programs {
     /// # Errors
     /// When it does not build.
     pub fn as_shipped(&self) -> Result<Self, Error> {
-        let daemon = match self.origin {
-            Origin::Given => self.daemon.clone(),
-            Origin::Built => {
-                eprintln!("bench: building the `dist` profile, which takes minutes");
-                shell::run(cargo().args(["build", "--profile", "dist", "--bins", "--package", "llama-warden"]))?;
-                find(&paths::target().join("dist"), "llama-warden")?
-            }
-        };
-        Ok(Self { daemon, stand_in: self.stand_in.clone(), origin: self.origin })
+        if !self.is_built {
+            return Ok(self.clone());
+        }
+        eprintln!("bench: building the `dist` profile, which takes minutes");
+        shell::run(cargo().args(["build", "--profile", "dist", "--bins", "--package", "llama-warden"]))?;
+        Ok(Self { daemon: find(&paths::target().join("dist"), "llama-warden")?, ..self.clone() })
     }
 
     /// Finds them in `folder`.
@@ -66,7 +55,7 @@ impl Programs {
     /// When one of them is missing.
     pub fn in_folder(folder: &Path) -> Result<Self, Error> {
         let [daemon, stand_in] = [find(folder, "llama-warden")?, find(folder, "stand-in-llama-server")?];
-        Ok(Self { daemon, stand_in, origin: Origin::Given })
+        Ok(Self { daemon, stand_in, is_built: false })
     }
 }
 

@@ -13,13 +13,13 @@ use xtask::llama_server::{self, Build};
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;
 use crate::events::{at, milliseconds};
-use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::figure::Figure;
 use crate::poller::{HealthPoller, ReadinessObservation};
 use crate::programs::{self, Programs, quoted};
+use crate::targets::{EARLY_SILENT, EARLY_WITH_LINES, READY_SILENT, READY_WITH_LINES};
 
 /// Bytes of the larger model, which takes some hundred milliseconds to load.
 const LARGE: u64 = 300_000_000;
-const BUDGET: Budget = Budget::AtMost { median: 5.0, p99: 50.0 };
 
 /// Whether the server logs, which decides how the daemon learns of readiness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,16 +108,13 @@ fn compare(observation: ReadinessObservation, ready: SystemTime) -> Start {
 
 fn figures_of(log_mode: LogMode, starts: &[Start]) -> [Figure; 2] {
     let [delay, early] = match log_mode {
-        LogMode::Lines => ["ready after /health 200, with lines", "ready too early, with lines"],
-        LogMode::Silent => ["ready after /health 200, silent", "ready too early, silent"],
+        LogMode::Lines => [READY_WITH_LINES, EARLY_WITH_LINES],
+        LogMode::Silent => [READY_SILENT, EARLY_SILENT],
     };
-    let resolution =
-        || Baseline { what: "between two polls", samples: Samples::of(starts.iter().map(|start| start.resolution)) };
-    let figure =
-        |name, samples, budget| Figure { name, unit: Unit::Milliseconds, samples, baseline: resolution(), budget };
+    let of = |value: fn(&Start) -> f64| starts.iter().map(value);
     [
-        figure(delay, Samples::of(starts.iter().map(|start| start.delay)), BUDGET),
-        figure(early, Samples::of(starts.iter().map(|start| start.early.max(0.0))), Budget::never_over(0.0)),
+        delay.figure(of(|start| start.delay), of(|start| start.resolution)),
+        early.figure(of(|start| start.early.max(0.0)), of(|start| start.resolution)),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::figure::{Figure, FigureStatus};
+use crate::figure::Figure;
 
 const HEADINGS: [&str; 8] = ["figure", "median", "p99", "baseline", "", "ratio", "budget", ""];
 
@@ -19,16 +19,16 @@ pub fn table(figures: &[Figure]) -> String {
 }
 
 fn row(figure: &Figure) -> [String; 8] {
-    let format_value = |value| figure.unit.format_value(value);
+    let format_value = |value| figure.target.unit.format_value(value);
     [
-        figure.name.to_owned(),
+        figure.target.name.to_owned(),
         format_value(figure.samples.median()),
         format_value(figure.worst()),
-        format_value(figure.baseline.samples.median()),
-        figure.baseline.what.to_owned(),
+        format_value(figure.baseline.median()),
+        figure.target.baseline.to_owned(),
         ratio(figure.ratio()),
         figure.budget_text(),
-        figure.status().to_string(),
+        if figure.is_within_budget() { "ok" } else { "OVER" }.to_owned(),
     ]
 }
 
@@ -39,23 +39,19 @@ fn ratio(ratio: f64) -> String {
 
 /// The figures as one JSON document.
 pub fn json(figures: &[Figure]) -> String {
-    let ok = figures.iter().all(|figure| figure.status() == FigureStatus::Ok);
+    let ok = figures.iter().all(Figure::is_within_budget);
     json!({ "ok": ok, "figures": figures.iter().map(Figure::to_json).collect::<Vec<_>>() }).to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figure::{Baseline, Budget, Samples, Unit};
+    use crate::figure::{Budget, FigureTarget, Unit};
 
-    fn figure() -> Figure {
-        Figure {
-            name: "idle memory",
-            unit: Unit::Mebibytes,
-            samples: Samples::of([8.0, 8.25]),
-            baseline: Baseline { what: "no servers", samples: Samples::of([8.0]) },
-            budget: Budget::never_over(10.0),
-        }
+    fn figure(bound: f64) -> Figure {
+        let budget = Budget::never_over(bound);
+        let target = FigureTarget { name: "idle memory", unit: Unit::Mebibytes, baseline: "no servers", budget };
+        target.figure([8.0, 8.25], [8.0])
     }
 
     #[test]
@@ -64,15 +60,14 @@ mod tests {
 figure       median    p99       baseline              ratio  budget
 idle memory  8.00 MiB  8.25 MiB  8.00 MiB  no servers  1.00   ≤ 10.0 MiB  ok
 ";
-        assert_eq!(table(&[figure()]), expected);
+        assert_eq!(table(&[figure(10.0)]), expected);
     }
 
     #[test]
     fn one_figure_over_its_budget_spoils_the_whole() {
-        let over = Figure { budget: Budget::never_over(1.0), ..figure() };
         let parse = |figures: &[Figure]| serde_json::from_str::<serde_json::Value>(&json(figures)).unwrap();
-        assert_eq!(parse(&[figure()])["ok"], true);
-        let spoilt = parse(&[figure(), over]);
+        assert_eq!(parse(&[figure(10.0)])["ok"], true);
+        let spoilt = parse(&[figure(10.0), figure(1.0)]);
         assert_eq!(spoilt["ok"], false);
         assert_eq!((&spoilt["figures"][0]["ok"], &spoilt["figures"][1]["ok"]), (&true.into(), &false.into()));
         assert_eq!(spoilt["figures"][0]["baseline"]["what"], "no servers");

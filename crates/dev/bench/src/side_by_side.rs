@@ -6,15 +6,14 @@ use xtask::error::Error;
 
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;
-use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::figure::Figure;
 use crate::fleet::{Pace, StandInFleet};
 use crate::programs::{self, Programs};
+use crate::targets::SIDE_BY_SIDE;
 
 const SERVERS: usize = 50;
 /// How long each server loads.
 const LOAD: Duration = Duration::from_secs(2);
-/// Milliseconds that each further server may add.
-const EACH: f64 = 10.0;
 
 /// Measures one server, then all, on daemons that do not limit how many load at once.
 ///
@@ -33,11 +32,5 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
         all.push(daemon.time(&["profile", "switch", "--wait", "all"])?);
         daemon.stop()?;
     }
-    Ok(vec![Figure {
-        name: "50 servers loading side by side",
-        unit: Unit::Milliseconds,
-        samples: Samples::of(all),
-        baseline: Baseline { what: "one of them alone", samples: Samples::of(one) },
-        budget: Budget::OverBaseline(EACH * SERVERS as f64),
-    }])
+    Ok(vec![SIDE_BY_SIDE.figure(all, one)])
 }

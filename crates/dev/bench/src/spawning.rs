@@ -5,11 +5,10 @@
 use xtask::error::Error;
 
 use crate::Effort;
-use crate::figure::{Baseline, Budget, Figure, Unit};
+use crate::figure::Figure;
 use crate::pairs;
 use crate::programs::{self, Programs};
-
-const BUDGET: Budget = Budget::TimesBaseline(1.3);
+use crate::targets::{SPAWN_AT_ONCE, SPAWN_ONE_BY_ONE};
 
 /// Measures spawning all servers at once, and one after the other.
 ///
@@ -21,33 +20,23 @@ pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error
     let (daemon, stand_in, runs) = (programs.daemon.as_ref(), programs.stand_in.as_ref(), effort.pick("9", "3"));
     let arguments = [daemon, stand_in, model.as_ref(), runs.as_ref()];
     let printed = programs::run_crate_bench("llama-warden-launcher", "spawning", &arguments)?;
-    Ok(vec![
-        figure("spawn 100 stand-ins at once", &printed, "at-once"),
-        figure("spawn one of 100 stand-ins", &printed, "one-by-one"),
-    ])
-}
-
-fn figure(name: &'static str, printed: &str, label: &str) -> Figure {
-    let [samples, bare] = pairs::read(printed, label);
-    let baseline = Baseline { what: "bare posix_spawn", samples: bare };
-    Figure { name, unit: Unit::Milliseconds, samples, baseline, budget: BUDGET }
+    Ok(vec![pairs::figure(SPAWN_AT_ONCE, &printed, "at-once"), pairs::figure(SPAWN_ONE_BY_ONE, &printed, "one-by-one")])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figure::FigureStatus;
 
     #[test]
     fn a_spawn_is_held_against_the_bare_one_beside_it() {
         let printed = "at-once 130.5 100\none-by-one 9 2\nat-once 120 100\n";
-        let at_once = figure("x", printed, "at-once");
-        assert_eq!((at_once.ratio(), at_once.status()), (1.2, FigureStatus::Ok));
-        assert_eq!(figure("x", printed, "one-by-one").ratio(), 4.5);
+        let at_once = pairs::figure(SPAWN_AT_ONCE, printed, "at-once");
+        assert_eq!((at_once.ratio(), at_once.is_within_budget()), (1.2, true));
+        assert_eq!(pairs::figure(SPAWN_ONE_BY_ONE, printed, "one-by-one").ratio(), 4.5);
     }
 
     #[test]
     fn a_benchmark_that_printed_nothing_is_over_budget() {
-        assert_eq!(figure("x", "", "at-once").status(), FigureStatus::Over);
+        assert!(!pairs::figure(SPAWN_AT_ONCE, "", "at-once").is_within_budget());
     }
 }

@@ -11,15 +11,15 @@ use xtask::error::Error;
 
 use crate::Effort;
 use crate::daemon::MeasuredDaemon;
-use crate::figure::{Baseline, Budget, Figure, Samples, Unit};
+use crate::figure::Figure;
 use crate::fleet::{Pace, StandInFleet};
 use crate::programs::{self, Programs};
+use crate::targets::SWITCH;
 
 /// How many servers are in one profile only, for each profile.
 const ALONE: usize = 5;
 /// How many servers are in both profiles.
 const COMMON: usize = 15;
-const BUDGET: Budget = Budget::TimesBaseline(1.1);
 
 /// A switch and its baseline, in milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -35,14 +35,8 @@ struct Switch {
 /// When a daemon does not run, or a server in both profiles is restarted.
 pub fn measure(programs: &Programs, effort: Effort) -> Result<Vec<Figure>, Error> {
     let switches: Vec<Switch> = (0..effort.pick(7, 2)).map(|_| switch(programs)).collect::<Result<_, _>>()?;
-    let of = |value: fn(&Switch) -> f64| Samples::of(switches.iter().map(value));
-    Ok(vec![Figure {
-        name: "switch, 15 of 20 in common",
-        unit: Unit::Milliseconds,
-        samples: of(|switch| switch.whole),
-        baseline: Baseline { what: "slowest stop + start", samples: of(|switch| switch.alone) },
-        budget: BUDGET,
-    }])
+    let of = |value: fn(&Switch) -> f64| switches.iter().map(value);
+    Ok(vec![SWITCH.figure(of(|switch| switch.whole), of(|switch| switch.alone))])
 }
 
 fn switch(programs: &Programs) -> Result<Switch, Error> {

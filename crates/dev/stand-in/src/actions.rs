@@ -18,8 +18,7 @@ use nix::{
 };
 
 use crate::{
-    dump,
-    ending::{self, CoreDump},
+    dump, ending,
     grandchild::{self, Grandchild},
     output::{self, Stream},
     schedule::{ScheduledAction, ScriptAction, ScriptPhase},
@@ -61,7 +60,7 @@ fn run(server: &Server, action: &ScriptAction) -> io::Result<()> {
         ScriptAction::Die { signal, core, last_words } => {
             let signal = Signal::from_str(signal)?;
             print_last_words(last_words.as_deref());
-            ending::die(signal, if *core { CoreDump::Allowed } else { CoreDump::Forbidden })
+            if *core { ending::die_with_core(signal) } else { ending::die(signal) }
         }
         ScriptAction::Spawn(grandchild) => spawn(server, grandchild)?,
         ScriptAction::Exec { argv } => return Err(exec(argv)),

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::{
     connection::{Connection, HttpRequest, HttpResponse},
-    lines, routes,
+    lines::{self, Step},
+    routes,
     script::Wedge,
     state::Server,
 };
@@ -26,7 +27,7 @@ pub(crate) fn answer(server: &Server, request: &HttpRequest, connection: &mut Co
     let Ok(body) = serde_json::from_slice::<Value>(&request.body) else {
         return connection.respond(&HttpResponse::error(400, "parse error", "invalid_request_error"));
     };
-    server.log.lines(server.lines.task_began());
+    lines::print(server, Step::TaskBegan);
     match server.script.wedge {
         Wedge::None => {}
         Wedge::Idle => {
@@ -44,7 +45,7 @@ pub(crate) fn answer(server: &Server, request: &HttpRequest, connection: &mut Co
         let text: String = (0..tokens).map(|at| word(at, pause)).collect();
         connection.respond(&HttpResponse::json(200, completion.whole(server, &text, tokens).to_string()))?;
     }
-    server.log.lines(server.lines.idle());
+    lines::print(server, Step::Idle);
     Ok(Some(200))
 }
 

@@ -2,9 +2,10 @@
 //!
 //! An own parser, because an HTTP library would bring a runtime, and scripts send responses that a library refuses to send.
 
-use std::io;
-
-use crate::listener::ClientStream;
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+};
 
 const HEAD_LIMIT: usize = 64 << 10;
 const BODY_LIMIT: usize = 4 << 20;
@@ -33,12 +34,12 @@ impl HttpRequest {
 /// A connection, with the bytes that were read beyond the last request.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: Box<dyn ClientStream>,
+    stream: File,
     ahead: Vec<u8>,
 }
 
 impl Connection {
-    pub(crate) fn new(stream: Box<dyn ClientStream>) -> Self {
+    pub(crate) fn new(stream: File) -> Self {
         Self { stream, ahead: Vec::new() }
     }
 

@@ -15,16 +15,19 @@ use crate::output::{self, Stream};
 /// The exit code of the stand-in where its script cannot be read or carried out.
 pub(crate) const BAD_SCRIPT: i32 = 64;
 
-/// Whether the kernel may write a core dump.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CoreDump {
-    Allowed,
-    Forbidden,
+/// Ends the process by the default action of `signal`, without a core dump.
+pub(crate) fn die(signal: Signal) -> ! {
+    limit_core(|_| 0);
+    end_by(signal)
 }
 
-/// Ends the process by the default action of `signal`.
-pub(crate) fn die(signal: Signal, core: CoreDump) -> ! {
-    limit_core(core);
+/// Ends the process by the default action of `signal`, with a core dump where the hard limit allows one.
+pub(crate) fn die_with_core(signal: Signal) -> ! {
+    limit_core(|hard| hard);
+    end_by(signal)
+}
+
+fn end_by(signal: Signal) -> ! {
     if signal == Signal::SIGPIPE {
         die_of_a_broken_pipe();
     }
@@ -47,10 +50,9 @@ fn die_of_a_broken_pipe() -> ! {
     exit(BAD_SCRIPT)
 }
 
-fn limit_core(core: CoreDump) {
+/// Sets the soft limit of core dumps to what `soft` makes of the hard one, which needs no privilege.
+fn limit_core(soft: fn(u64) -> u64) {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_CORE) {
-        let soft = if core == CoreDump::Allowed { hard } else { 0 };
-        // Lowering the soft limit, or raising it up to the hard one, needs no privilege.
-        let _ = setrlimit(Resource::RLIMIT_CORE, soft, hard);
+        let _ = setrlimit(Resource::RLIMIT_CORE, soft(hard), hard);
     }
 }

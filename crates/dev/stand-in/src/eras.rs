@@ -1,4 +1,6 @@
-//! The builds of llama-server that can be imitated, and their differences in behaviour. [`crate::lines`] has their log lines.
+//! The builds of llama-server that can be imitated. [`crate::lines`] has their log lines.
+
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,75 +25,17 @@ pub enum Era {
     B11669,
 }
 
-/// The effect of a first TERM while a response is streamed to a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StreamedStop {
-    /// The server exits when the generation ends.
-    EndsWithGeneration,
-    /// The server calls `std::terminate`, because a thread was not joined.
-    Aborts,
-    /// The server exits at the next ping of the stream.
-    EndsAtPing,
-}
-
-impl Era {
-    /// Whether TERM and INT are handled once the model is loaded: the first stops the server, the second exits with 1 at once.
-    pub(crate) fn handles_term(self) -> bool {
-        !matches!(self, Self::December2023 | Self::November2024)
-    }
-
-    pub(crate) fn streamed_stop(self) -> StreamedStop {
-        match self {
-            Self::August2025 => StreamedStop::Aborts,
-            Self::B11669 => StreamedStop::EndsAtPing,
-            Self::December2023 | Self::July2024 | Self::November2024 => StreamedStop::EndsWithGeneration,
-        }
-    }
-
-    /// Whether two servers can bind one port: the HTTP library set SO_REUSEPORT until autumn 2025.
-    pub(crate) fn shares_ports(self) -> bool {
-        self <= Self::August2025
-    }
-
-    pub(crate) fn has_health(self) -> bool {
-        self > Self::December2023
-    }
-
-    pub(crate) fn binds_after_load(self) -> bool {
-        self == Self::December2023
-    }
-
-    /// Whether requests during the load are answered only after it.
-    pub(crate) fn answers_after_load(self) -> bool {
-        self == Self::July2024
-    }
-
-    /// Whether `/v1/models` answers during the load.
-    pub(crate) fn lists_models_while_loading(self) -> bool {
-        matches!(self, Self::November2024 | Self::August2025)
-    }
-
-    /// Whether log lines begin with a timestamp and a level.
-    pub(crate) fn stamps_lines(self) -> bool {
-        self == Self::B11669
-    }
-
-    /// Whether `--log-disable` silences the log, as it does since late 2024; before, it concerned a log file.
-    pub(crate) fn can_silence_log(self) -> bool {
-        self >= Self::November2024
-    }
-
-    /// Whether a failed load or bind ends in SIGSEGV, as in mid 2024.
-    pub(crate) fn crashes_on_failure(self) -> bool {
-        self == Self::July2024
-    }
-
-    /// Whether unknown GGUF versions are refused, as they are since 2025.
-    pub(crate) fn checks_version(self) -> bool {
-        self >= Self::August2025
-    }
-
-    pub(crate) fn default_port(self) -> u16 {
-        if self == Self::B11669 { 9931 } else { 8080 }
-    }
-}
+pub(crate) const ALL: RangeInclusive<Era> = Era::December2023..=Era::B11669;
+pub(crate) const OF_2023: RangeInclusive<Era> = Era::December2023..=Era::December2023;
+pub(crate) const UNTIL_MID_2024: RangeInclusive<Era> = Era::December2023..=Era::July2024;
+pub(crate) const UNTIL_LATE_2024: RangeInclusive<Era> = Era::December2023..=Era::November2024;
+pub(crate) const UNTIL_2025: RangeInclusive<Era> = Era::December2023..=Era::August2025;
+pub(crate) const MID_2024: RangeInclusive<Era> = Era::July2024..=Era::July2024;
+pub(crate) const MID_2024_TO_2025: RangeInclusive<Era> = Era::July2024..=Era::August2025;
+pub(crate) const SINCE_MID_2024: RangeInclusive<Era> = Era::July2024..=Era::B11669;
+pub(crate) const LATE_2024: RangeInclusive<Era> = Era::November2024..=Era::November2024;
+pub(crate) const LATE_2024_TO_2025: RangeInclusive<Era> = Era::November2024..=Era::August2025;
+pub(crate) const SINCE_LATE_2024: RangeInclusive<Era> = Era::November2024..=Era::B11669;
+pub(crate) const OF_2025: RangeInclusive<Era> = Era::August2025..=Era::August2025;
+pub(crate) const SINCE_2025: RangeInclusive<Era> = Era::August2025..=Era::B11669;
+pub(crate) const TODAY: RangeInclusive<Era> = Era::B11669..=Era::B11669;

@@ -1,29 +1,25 @@
 //! The listening socket: TCP or unix, with or without a shared port.
 
 use std::{
-    fmt, io,
+    fs::File,
+    io,
     net::{SocketAddr, TcpListener, ToSocketAddrs},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::net::UnixListener,
     },
-    time::Duration,
 };
 
-use nix::sys::socket::{
-    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, shutdown, socket,
-    sockopt,
+use nix::sys::{
+    socket::{
+        AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, shutdown,
+        socket, sockopt,
+    },
+    time::TimeVal,
 };
 
 /// An idle connection is closed after this time.
-const IDLE_LIMIT: Duration = Duration::from_secs(30);
-
-/// Whether other processes may bind the same port (SO_REUSEPORT).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sharing {
-    Exclusive,
-    Shared,
-}
+const IDLE_LIMIT: TimeVal = TimeVal::new(30, 0);
 
 /// A listening socket.
 #[derive(Debug)]
@@ -33,8 +29,8 @@ pub(crate) enum Listener {
 }
 
 impl Listener {
-    /// Binds `host`, which is the path of a unix socket if it ends in `.sock`.
-    pub(crate) fn bind(host: &str, port: u16, sharing: Sharing) -> io::Result<Self> {
+    /// Binds `host`, which is the path of a unix socket if it ends in `.sock`. `shared` sets SO_REUSEPORT on a port.
+    pub(crate) fn bind(host: &str, port: u16, shared: bool) -> io::Result<Self> {
         if host.ends_with(".sock") {
             return UnixListener::bind(host).map(Self::Unix);
         }
@@ -42,10 +38,8 @@ impl Listener {
             .to_socket_addrs()?
             .next()
             .ok_or_else(|| io::Error::new(io::ErrorKind::AddrNotAvailable, format!("{host} has no address")))?;
-        match sharing {
-            Sharing::Exclusive => TcpListener::bind(address).map(Self::Tcp),
-            Sharing::Shared => bind_shared(address).map(Self::Tcp),
-        }
+        let listener = if shared { bind_shared(address) } else { TcpListener::bind(address) };
+        listener.map(Self::Tcp)
     }
 
     /// The bound port, which the kernel chooses for `--port 0`; 0 for a unix socket.
@@ -64,20 +58,18 @@ impl Listener {
         }
     }
 
-    pub(crate) fn accept(&self) -> io::Result<Box<dyn ClientStream>> {
-        match self {
+    /// Accepts a connection of either kind.
+    pub(crate) fn accept(&self) -> io::Result<File> {
+        let stream = match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;
                 stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(IDLE_LIMIT))?;
-                Ok(Box::new(stream))
+                OwnedFd::from(stream)
             }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept()?;
-                stream.set_read_timeout(Some(IDLE_LIMIT))?;
-                Ok(Box::new(stream))
-            }
-        }
+            Self::Unix(listener) => listener.accept()?.0.into(),
+        };
+        setsockopt(&stream, sockopt::ReceiveTimeout, &IDLE_LIMIT)?;
+        Ok(stream.into())
     }
 }
 
@@ -96,8 +88,3 @@ fn bind_shared(address: SocketAddr) -> io::Result<TcpListener> {
     listen(&descriptor, Backlog::new(128)?)?;
     Ok(TcpListener::from(descriptor))
 }
-
-/// An accepted connection of either kind.
-pub(crate) trait ClientStream: io::Read + io::Write + fmt::Debug + Send {}
-
-impl<S: io::Read + io::Write + fmt::Debug + Send> ClientStream for S {}

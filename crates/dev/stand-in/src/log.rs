@@ -13,42 +13,24 @@ use crate::{
     settings::ServerLogSettings,
 };
 
-/// The severity of a line, of which b11669 prints the first letter.
+/// The stream of a line, and its severity, of which b11669 prints the first letter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Level {
+pub(crate) enum LineKind {
+    /// Standard output, as builds before late 2024 use it; the text contains the severity.
+    Out,
     Info,
     Warn,
     Error,
 }
 
-impl Level {
-    fn name(self) -> &'static str {
+impl LineKind {
+    fn level(self) -> &'static str {
         match self {
-            Self::Info => "info",
+            Self::Out | Self::Info => "info",
             Self::Warn => "warn",
             Self::Error => "error",
         }
     }
-}
-
-/// A log line without prefix.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ServerLogLine {
-    pub(crate) stream: Stream,
-    pub(crate) level: Level,
-    pub(crate) text: String,
-}
-
-pub(crate) fn info(text: impl Into<String>) -> ServerLogLine {
-    ServerLogLine { stream: Stream::Stderr, level: Level::Info, text: text.into() }
-}
-
-pub(crate) fn warn(text: impl Into<String>) -> ServerLogLine {
-    ServerLogLine { level: Level::Warn, ..info(text) }
-}
-
-pub(crate) fn error(text: impl Into<String>) -> ServerLogLine {
-    ServerLogLine { level: Level::Error, ..info(text) }
 }
 
 /// The log, shared by all threads. As in llama-server, every thread that logs waits while the pipe is full.
@@ -69,16 +51,8 @@ impl ServerLog {
         Self { started: Instant::now(), settings, muted, file: Mutex::new(file) }
     }
 
-    pub(crate) fn lines(&self, lines: impl IntoIterator<Item = ServerLogLine>) {
-        lines.into_iter().for_each(|line| self.line(&line));
-    }
-
-    pub(crate) fn line(&self, line: &ServerLogLine) {
-        self.styled(line, LineStyle::Plain);
-    }
-
-    /// Writes `line` in the encoding `style`.
-    pub(crate) fn styled(&self, line: &ServerLogLine, style: LineStyle) {
+    /// Writes the line `text` in the encoding `style`.
+    pub(crate) fn line(&self, kind: LineKind, text: &str, style: LineStyle) {
         if self.muted {
             return;
         }
@@ -86,10 +60,10 @@ impl ServerLog {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = file.as_mut() {
             // An error in the copy is ignored, as in llama-server.
-            let _ = writeln!(file, "{}", self.pieces(line, style).concat());
+            let _ = writeln!(file, "{}", self.pieces(kind, text, style).concat());
         }
         if self.settings.json_lines {
-            return output::write(Stream::Stdout, self.json(line));
+            return output::write(Stream::Stdout, self.json(kind, text));
         }
         let (before, after): (&[u8], &[u8]) = match style {
             LineStyle::Plain | LineStyle::Bytes | LineStyle::Ansi => (b"", b"\n"),
@@ -97,15 +71,16 @@ impl ServerLog {
             LineStyle::Nul => (b"\0\0\0\n", b"\0\n"),
             LineStyle::NotUtf8 => (b"\xff\xfe broken \xc3\n", b"\n"),
         };
-        let mut pieces: Vec<Vec<u8>> = self.pieces(line, style).into_iter().map(String::into_bytes).collect();
+        let mut pieces: Vec<Vec<u8>> = self.pieces(kind, text, style).into_iter().map(String::into_bytes).collect();
         pieces.insert(0, before.to_vec());
         if let Some(last) = pieces.last_mut() {
             last.extend(after);
         }
+        let stream = if kind == LineKind::Out { Stream::Stdout } else { Stream::Stderr };
         for piece in pieces {
             match style {
-                LineStyle::Bytes => piece.chunks(1).for_each(|byte| output::write(line.stream, byte)),
-                _ => output::write(line.stream, &piece),
+                LineStyle::Bytes => piece.chunks(1).for_each(|byte| output::write(stream, byte)),
+                _ => output::write(stream, &piece),
             }
         }
     }
@@ -119,23 +94,23 @@ impl ServerLog {
     }
 
     /// The parts for which the build calls `write` one by one: timestamp, level, text.
-    fn pieces(&self, line: &ServerLogLine, style: LineStyle) -> Vec<String> {
+    fn pieces(&self, kind: LineKind, text: &str, style: LineStyle) -> Vec<String> {
         if self.settings.bare {
-            return vec![line.text.clone()];
+            return vec![text.to_owned()];
         }
         let stamp = stamp(self.started.elapsed());
-        let letter = &line.level.name()[..1].to_uppercase();
+        let letter = &kind.level()[..1].to_uppercase();
         if self.settings.colors || style == LineStyle::Ansi {
-            vec![format!("\x1b[34m{stamp}\x1b[0m "), format!("\x1b[32m{letter} \x1b[0m"), line.text.clone()]
+            vec![format!("\x1b[34m{stamp}\x1b[0m "), format!("\x1b[32m{letter} \x1b[0m"), text.to_owned()]
         } else {
-            vec![format!("{stamp} "), format!("{letter} "), line.text.clone()]
+            vec![format!("{stamp} "), format!("{letter} "), text.to_owned()]
         }
     }
 
-    fn json(&self, line: &ServerLogLine) -> String {
-        let level = line.level.name();
+    fn json(&self, kind: LineKind, text: &str) -> String {
+        let level = kind.level();
         let micros = self.started.elapsed().as_micros() as u64;
-        let msg = format!("{}\n", line.text);
+        let msg = format!("{text}\n");
         format!("{}\n", serde_json::json!({ "type": "log", "time": micros, "level": level, "msg": msg }))
     }
 }

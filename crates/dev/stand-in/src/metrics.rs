@@ -4,12 +4,9 @@ use std::{fmt::Write, ops::RangeInclusive};
 
 use crate::{
     connection::HttpResponse,
-    eras::Era,
-    options::{ALL, SINCE_LATE_2024, TODAY},
+    eras::{ALL, Era, SINCE_LATE_2024, TODAY, UNTIL_LATE_2024},
     state::Server,
 };
-
-const UNTIL_LATE_2024: RangeInclusive<Era> = Era::December2023..=Era::November2024;
 
 /// Name and type of each family, with the eras that have it.
 static FAMILIES: [(RangeInclusive<Era>, &str, &str); 14] = [

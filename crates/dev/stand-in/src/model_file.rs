@@ -46,7 +46,8 @@ pub(crate) fn check(path: &str, era: Era) -> Result<ModelFileHeader, ModelFault>
         return Err(ModelFault::WrongMagic(String::from_utf8_lossy(magic).into_owned()));
     }
     let version = input.u32().ok_or(ModelFault::HeaderCut)?;
-    if version > 3 && era.checks_version() {
+    // Builds refuse unknown versions since 2025.
+    if version > 3 && era >= Era::August2025 {
         return Err(ModelFault::FutureVersion(version));
     }
     let (header, last) = header(&mut input).ok_or(ModelFault::HeaderCut)?;

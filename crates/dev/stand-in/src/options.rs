@@ -4,7 +4,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::eras::Era;
+use crate::eras::{ALL, Era, MID_2024_TO_2025, SINCE_2025, SINCE_LATE_2024, SINCE_MID_2024, TODAY, UNTIL_2025};
 
 /// The value that an option takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,14 +70,6 @@ pub(crate) fn named(era: Era, name: &str) -> Option<&'static CliOption> {
     of(era).find(|option| option.names.contains(&name))
 }
 
-pub(crate) const ALL: RangeInclusive<Era> = Era::December2023..=Era::B11669;
-const SINCE_2024: RangeInclusive<Era> = Era::July2024..=Era::B11669;
-pub(crate) const SINCE_LATE_2024: RangeInclusive<Era> = Era::November2024..=Era::B11669;
-const SINCE_2025: RangeInclusive<Era> = Era::August2025..=Era::B11669;
-pub(crate) const TODAY: RangeInclusive<Era> = Era::B11669..=Era::B11669;
-const UNTIL_2025: RangeInclusive<Era> = Era::December2023..=Era::August2025;
-const FROM_2024_TO_2025: RangeInclusive<Era> = Era::July2024..=Era::August2025;
-
 const fn option(
     eras: RangeInclusive<Era>,
     names: &'static [&'static str],
@@ -92,23 +84,23 @@ use OptionArgument::{Nothing, Number, Switch, Text};
 #[rustfmt::skip]
 static OPTIONS: &[CliOption] = &[
     option(ALL, &["-h", "--usage", "--help"], Nothing, "print usage and exit"),
-    option(SINCE_2024, &["--version"], Nothing, "show version and build info"),
+    option(SINCE_MID_2024, &["--version"], Nothing, "show version and build info"),
     option(TODAY, &["-cl", "--cache-list"], Nothing, "show list of models in cache"),
     option(ALL, &["-t", "--threads"], Number("N"), "number of threads to use during generation").variable("LLAMA_ARG_THREADS"),
     option(ALL, &["-tb", "--threads-batch"], Number("N"), "number of threads to use during prompt processing"),
     option(ALL, &["-c", "--ctx-size"], Number("N"), "size of the prompt context (0 = loaded from model)").variable("LLAMA_ARG_CTX_SIZE"),
-    option(SINCE_2024, &["-n", "--n-predict", "--predict"], Number("N"), "number of tokens to predict (-1 = infinity)").variable("LLAMA_ARG_N_PREDICT"),
+    option(SINCE_MID_2024, &["-n", "--n-predict", "--predict"], Number("N"), "number of tokens to predict (-1 = infinity)").variable("LLAMA_ARG_N_PREDICT"),
     option(ALL, &["-b", "--batch-size"], Number("N"), "logical maximum batch size").variable("LLAMA_ARG_BATCH"),
-    option(SINCE_2024, &["-ub", "--ubatch-size"], Number("N"), "physical maximum batch size").variable("LLAMA_ARG_UBATCH"),
-    option(SINCE_2024, &["--keep"], Number("N"), "number of tokens to keep from the initial prompt"),
+    option(SINCE_MID_2024, &["-ub", "--ubatch-size"], Number("N"), "physical maximum batch size").variable("LLAMA_ARG_UBATCH"),
+    option(SINCE_MID_2024, &["--keep"], Number("N"), "number of tokens to keep from the initial prompt"),
     option(TODAY, &["-fa", "--flash-attn"], Switch, "set Flash Attention use (default: 'auto')").variable("LLAMA_ARG_FLASH_ATTN"),
-    option(FROM_2024_TO_2025, &["-fa", "--flash-attn"], Nothing, "enable Flash Attention (default: disabled)").variable("LLAMA_ARG_FLASH_ATTN"),
-    option(SINCE_2024, &["-s", "--seed"], Number("SEED"), "RNG seed"),
-    option(SINCE_2024, &["--temp"], Number("N"), "temperature"),
+    option(MID_2024_TO_2025, &["-fa", "--flash-attn"], Nothing, "enable Flash Attention (default: disabled)").variable("LLAMA_ARG_FLASH_ATTN"),
+    option(SINCE_MID_2024, &["-s", "--seed"], Number("SEED"), "RNG seed"),
+    option(SINCE_MID_2024, &["--temp"], Number("N"), "temperature"),
     option(ALL, &["--rope-scaling"], Text("{none,linear,yarn}"), "RoPE frequency scaling method").variable("LLAMA_ARG_ROPE_SCALING_TYPE"),
     option(ALL, &["--rope-freq-base"], Number("N"), "RoPE base frequency, used by NTK-aware scaling").variable("LLAMA_ARG_ROPE_FREQ_BASE"),
-    option(SINCE_2024, &["-ctk", "--cache-type-k"], Text("TYPE"), "KV cache data type for K").variable("LLAMA_ARG_CACHE_TYPE_K"),
-    option(SINCE_2024, &["-ctv", "--cache-type-v"], Text("TYPE"), "KV cache data type for V").variable("LLAMA_ARG_CACHE_TYPE_V"),
+    option(SINCE_MID_2024, &["-ctk", "--cache-type-k"], Text("TYPE"), "KV cache data type for K").variable("LLAMA_ARG_CACHE_TYPE_K"),
+    option(SINCE_MID_2024, &["-ctv", "--cache-type-v"], Text("TYPE"), "KV cache data type for V").variable("LLAMA_ARG_CACHE_TYPE_V"),
     option(ALL, &["-np", "--parallel"], Number("N"), "number of server slots").variable("LLAMA_ARG_N_PARALLEL"),
     option(ALL, &["-cb", "--cont-batching"], Nothing, "enable continuous batching").variable("LLAMA_ARG_CONT_BATCHING"),
     option(UNTIL_2025, &["--mlock"], Nothing, "force system to keep model in RAM").variable("LLAMA_ARG_MLOCK"),
@@ -124,7 +116,7 @@ static OPTIONS: &[CliOption] = &[
     option(ALL, &["--lora"], Text("FNAME"), "path to LoRA adapter"),
     option(ALL, &["-m", "--model"], Text("FNAME"), "model path to load").variable("LLAMA_ARG_MODEL"),
     option(SINCE_LATE_2024, &["-hf", "--hf-repo"], Text("<user>/<model>[:quant]"), "Hugging Face model repository").variable("LLAMA_ARG_HF_REPO"),
-    option(SINCE_2024, &["--log-disable"], Nothing, "Log disable"),
+    option(SINCE_MID_2024, &["--log-disable"], Nothing, "Log disable"),
     option(SINCE_LATE_2024, &["--log-file"], Text("FNAME"), "Log to file"),
     option(TODAY, &["--log-jsonl"], Nothing, "Log as JSONL (one JSON object per line) to stdout"),
     option(TODAY, &["--log-colors"], Switch, "Set colored logging").variable("LLAMA_LOG_COLORS"),
@@ -141,14 +133,14 @@ static OPTIONS: &[CliOption] = &[
     option(ALL, &["--path"], Text("PATH"), "path to serve static files from").variable("LLAMA_ARG_STATIC_PATH"),
     option(ALL, &["--embeddings", "--embedding"], Nothing, "restrict to only support embedding use case").variable("LLAMA_ARG_EMBEDDINGS"),
     option(ALL, &["--api-key"], Text("KEY"), "API key to use for authentication").variable("LLAMA_API_KEY"),
-    option(SINCE_2024, &["--api-key-file"], Text("FNAME"), "path to file containing API keys"),
-    option(SINCE_2024, &["--ssl-key-file"], Text("FNAME"), "path to file a PEM-encoded SSL private key").variable("LLAMA_ARG_SSL_KEY_FILE"),
-    option(SINCE_2024, &["--ssl-cert-file"], Text("FNAME"), "path to file a PEM-encoded SSL certificate").variable("LLAMA_ARG_SSL_CERT_FILE"),
+    option(SINCE_MID_2024, &["--api-key-file"], Text("FNAME"), "path to file containing API keys"),
+    option(SINCE_MID_2024, &["--ssl-key-file"], Text("FNAME"), "path to file a PEM-encoded SSL private key").variable("LLAMA_ARG_SSL_KEY_FILE"),
+    option(SINCE_MID_2024, &["--ssl-cert-file"], Text("FNAME"), "path to file a PEM-encoded SSL certificate").variable("LLAMA_ARG_SSL_CERT_FILE"),
     option(ALL, &["-to", "--timeout"], Number("N"), "server read/write timeout in seconds").variable("LLAMA_ARG_TIMEOUT"),
     option(TODAY, &["--sse-ping-interval"], Number("N"), "server SSE ping interval in seconds (-1 = disabled, default: 30)").variable("LLAMA_ARG_SSE_PING_INTERVAL"),
-    option(SINCE_2024, &["--threads-http"], Number("N"), "number of threads used to process HTTP requests").variable("LLAMA_ARG_THREADS_HTTP"),
+    option(SINCE_MID_2024, &["--threads-http"], Number("N"), "number of threads used to process HTTP requests").variable("LLAMA_ARG_THREADS_HTTP"),
     option(SINCE_2025, &["--cache-reuse"], Number("N"), "min chunk size to attempt reusing from the cache").variable("LLAMA_ARG_CACHE_REUSE"),
-    option(SINCE_2024, &["--metrics"], Nothing, "enable prometheus compatible metrics endpoint").variable("LLAMA_ARG_ENDPOINT_METRICS"),
+    option(SINCE_MID_2024, &["--metrics"], Nothing, "enable prometheus compatible metrics endpoint").variable("LLAMA_ARG_ENDPOINT_METRICS"),
     option(SINCE_LATE_2024, &["--props"], Nothing, "enable changing global properties via POST /props").variable("LLAMA_ARG_ENDPOINT_PROPS"),
     option(SINCE_LATE_2024, &["--slots"], Nothing, "expose slots monitoring endpoint").variable("LLAMA_ARG_ENDPOINT_SLOTS"),
     option(SINCE_LATE_2024, &["--no-slots"], Nothing, "disables slots monitoring endpoint").variable("LLAMA_ARG_NO_ENDPOINT_SLOTS"),
@@ -157,8 +149,8 @@ static OPTIONS: &[CliOption] = &[
     option(TODAY, &["--no-jinja"], Nothing, "do not use jinja template for chat"),
     option(SINCE_2025, &["--reasoning-format"], Text("FORMAT"), "how thought tags are extracted from the response").variable("LLAMA_ARG_THINK"),
     option(SINCE_2025, &["--reasoning-budget"], Number("N"), "controls the amount of thinking allowed").variable("LLAMA_ARG_THINK_BUDGET"),
-    option(SINCE_2024, &["--chat-template"], Text("JINJA_TEMPLATE"), "set custom jinja chat template").variable("LLAMA_ARG_CHAT_TEMPLATE"),
-    option(SINCE_2024, &["--slot-save-path"], Text("PATH"), "path to save slot kv cache"),
+    option(SINCE_MID_2024, &["--chat-template"], Text("JINJA_TEMPLATE"), "set custom jinja chat template").variable("LLAMA_ARG_CHAT_TEMPLATE"),
+    option(SINCE_MID_2024, &["--slot-save-path"], Text("PATH"), "path to save slot kv cache"),
     option(SINCE_2025, &["-md", "--model-draft"], Text("FNAME"), "draft model for speculative decoding").variable("LLAMA_ARG_MODEL_DRAFT"),
 ];
 

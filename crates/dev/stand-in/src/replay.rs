@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    ending::{self, CoreDump},
+    ending,
     output::{self, Stream},
     script::Replay,
     state::{Server, ServerPhase},
@@ -93,7 +93,7 @@ fn print(server: &Server, names: &Names, stream: Stream, data: &Value) {
 
 fn repeat_exit(data: &Value) -> ! {
     match data["signal"].as_str().map(Signal::from_str) {
-        Some(Ok(signal)) => ending::die(signal, CoreDump::Forbidden),
+        Some(Ok(signal)) => ending::die(signal),
         Some(Err(_)) | None => {
             std::process::exit(data["code"].as_i64().and_then(|code| i32::try_from(code).ok()).unwrap_or(1))
         }

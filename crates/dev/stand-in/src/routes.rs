@@ -7,8 +7,9 @@ use serde_json::json;
 use crate::{
     completions,
     connection::{Connection, HttpRequest, HttpResponse},
-    eras::Era,
-    health, lines,
+    eras::{Era, LATE_2024_TO_2025},
+    health,
+    lines::{self, Step},
     listener::Listener,
     metrics,
     state::{Server, ServerPhase},
@@ -28,14 +29,15 @@ pub(crate) fn serve(server: &Arc<Server>, listener: &Listener) {
 
 fn handle_connection(server: &Server, mut connection: Connection) -> io::Result<()> {
     while let Some(request) = connection.request()? {
-        if server.script.era.answers_after_load() {
+        // In mid 2024 the builds accept connections during the load, and answer them after it.
+        if server.script.era == Era::July2024 {
             server.await_loaded();
         }
         let status = answer(server, &request, &mut connection)?;
-        if let Some(line) = status.and_then(|status| server.lines.answered(&request.method, &request.path, status)) {
-            server.log.line(&line);
-        }
-        if status.is_none() || !request.keeps_alive() {
+        let Some(status) = status else { break };
+        let values = [("method", &*request.method), ("path", &request.path), ("status", &status.to_string())];
+        lines::print_with(server, Step::Answered, &values);
+        if !request.keeps_alive() {
             break;
         }
     }
@@ -43,29 +45,22 @@ fn handle_connection(server: &Server, mut connection: Connection) -> io::Result<
 }
 
 fn answer(server: &Server, request: &HttpRequest, connection: &mut Connection) -> io::Result<Option<u16>> {
-    let endpoint = Endpoint::of(server.script.era, request);
-    if !endpoint.is_public(server.script.era) && !is_authorised(server, request) {
-        server.log.lines(server.lines.unauthorized());
+    let era = server.script.era;
+    let endpoint = Endpoint::of(era, request);
+    if !endpoint.is_public(era) && !is_authorised(server, request) {
+        lines::print(server, Step::Unauthorized);
         return connection.respond(&HttpResponse::error(401, "Invalid API Key", "authentication_error"));
     }
-    if endpoint == Endpoint::Health {
-        return health::answer(server, connection);
-    }
-    if server.phase() == ServerPhase::Loading {
-        let early = endpoint == Endpoint::Models && server.script.era.lists_models_while_loading();
-        if !early {
-            return connection.respond(&health::loading_model());
-        }
-    }
+    let answers_early = endpoint == Endpoint::Models && LATE_2024_TO_2025.contains(&era);
     match endpoint {
-        Endpoint::Health | Endpoint::Unknown => {
-            connection.respond(&HttpResponse::error(404, "File Not Found", "not_found_error"))
-        }
+        Endpoint::Health => health::answer(server, connection),
+        _ if server.phase() == ServerPhase::Loading && !answers_early => connection.respond(&health::loading_model()),
         Endpoint::Models => connection.respond(&models(server)),
         Endpoint::Props => connection.respond(&props(server)),
         Endpoint::Slots => connection.respond(&slots(server)),
         Endpoint::Metrics => connection.respond(&metrics::answer(server)),
-        Endpoint::Completion | Endpoint::Chat => completions::answer(server, request, connection),
+        Endpoint::Completion => completions::answer(server, request, connection),
+        Endpoint::Unknown => connection.respond(&health::not_found()),
     }
 }
 
@@ -77,14 +72,13 @@ enum Endpoint {
     Slots,
     Metrics,
     Completion,
-    Chat,
     Unknown,
 }
 
 impl Endpoint {
     fn of(era: Era, request: &HttpRequest) -> Self {
         match (request.method.as_str(), request.path.as_str()) {
-            ("GET", "/health") if era.has_health() => Self::Health,
+            ("GET", "/health") if era > Era::December2023 => Self::Health,
             ("GET", "/v1/health") if era == Era::B11669 => Self::Health,
             ("GET", "/v1/models") => Self::Models,
             ("GET", "/models") if era >= Era::November2024 => Self::Models,
@@ -92,7 +86,7 @@ impl Endpoint {
             ("GET", "/slots") if era > Era::December2023 => Self::Slots,
             ("GET", "/metrics") if era > Era::December2023 => Self::Metrics,
             ("POST", "/completion" | "/completions" | "/v1/completions") => Self::Completion,
-            ("POST", "/v1/chat/completions" | "/chat/completions") => Self::Chat,
+            ("POST", "/v1/chat/completions" | "/chat/completions") => Self::Completion,
             _ => Self::Unknown,
         }
     }
@@ -103,7 +97,7 @@ impl Endpoint {
             Self::Health => true,
             Self::Models => era < Era::B11669,
             Self::Slots | Self::Metrics => era <= Era::July2024,
-            Self::Props | Self::Completion | Self::Chat | Self::Unknown => false,
+            Self::Props | Self::Completion | Self::Unknown => false,
         }
     }
 }

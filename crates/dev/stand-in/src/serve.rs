@@ -12,13 +12,14 @@ use nix::{sys::signal::Signal, unistd::alarm};
 use crate::{
     actions,
     dump::Inherited,
-    ending::{self, CoreDump},
+    ending,
     eras::Era,
-    listener::{Listener, Sharing},
-    log::{self, ServerLogLine},
-    model_file, replay, routes,
+    lines::{self, Step},
+    listener::Listener,
+    model_file::{self, ModelFileHeader},
+    replay, routes,
     schedule::ScriptPhase,
-    script::{LineStyle, LoadProgress, ReadyLine, Script},
+    script::{LoadProgress, ReadyLine, Script},
     settings::Settings,
     signals,
     state::{Server, ServerPhase},
@@ -41,9 +42,9 @@ pub(crate) fn run(script: Script, settings: Settings, inherited: Inherited) -> E
 
 fn run_life(server: &Arc<Server>) {
     actions::perform(server, ScriptPhase::Start);
-    server.log.lines(server.lines.opening());
+    lines::print(server, Step::Opening);
     // Since 2024 the builds bind before the load, so that `/health` can answer 503 during it.
-    let early = !server.script.era.binds_after_load();
+    let early = server.script.era > Era::December2023;
     if early {
         bind(server);
     }
@@ -58,17 +59,20 @@ fn run_life(server: &Arc<Server>) {
 }
 
 fn bind(server: &Arc<Server>) {
-    server.log.lines(server.lines.before_bind());
+    lines::print(server, Step::BeforeBind);
+    if server.settings.api_keys.is_empty() {
+        lines::print(server, Step::OpenToAll);
+    }
     if server.script.never_bind {
         return;
     }
-    // The options of the era decide, and a script can only add sharing to them.
+    // The options of the era decide, and a script can only add sharing to them. The HTTP library shared ports until autumn 2025.
     let settings = &server.settings;
-    let shared = settings.reuse_port || server.script.reuse_port || server.script.era.shares_ports();
-    let sharing = if shared { Sharing::Shared } else { Sharing::Exclusive };
-    let bound = Listener::bind(&settings.host, settings.port, sharing);
+    let shared = settings.reuse_port || server.script.reuse_port || server.script.era <= Era::August2025;
+    let bound = Listener::bind(&settings.host, settings.port, shared);
     let Ok((listener, handle)) = bound.and_then(|listener| listener.handle().map(|handle| (listener, handle))) else {
-        fail(server, server.lines.bind_failure(settings.port));
+        lines::print(server, Step::BindFailed);
+        fail(server);
     };
     server.listens(listener.port(), handle);
     let server = Arc::clone(server);
@@ -76,17 +80,28 @@ fn bind(server: &Arc<Server>) {
 }
 
 fn load(server: &Arc<Server>) {
-    server.log.lines(server.lines.load_began(server.port()));
+    lines::print(server, Step::LoadBegan);
     if server.script.ready_line == ReadyLine::Early {
-        print_ready_line(server);
+        lines::print(server, Step::Ready);
     }
     actions::perform_in_background(server, ScriptPhase::Loading);
     match model_file::check(&server.settings.model, server.script.era) {
-        Ok(header) => server.log.lines(server.lines.header_read(&header)),
-        Err(fault) => fail(server, server.lines.load_failure(&fault)),
+        Ok(header) => print_header(server, &header),
+        Err(fault) => {
+            lines::print_load_failure(server, &fault);
+            fail(server);
+        }
     }
     simulate_load(server);
-    server.log.lines(server.lines.loaded());
+    lines::print(server, Step::Loaded);
+}
+
+fn print_header(server: &Server, header: &ModelFileHeader) {
+    let [pairs, tensors] = [header.pairs, header.tensors].map(|count| count.to_string());
+    lines::print_with(server, Step::HeaderRead, &[("pairs", &pairs), ("tensors", &tensors)]);
+    if let Some(name) = &header.name {
+        lines::print_with(server, Step::NameRead, &[("name", name)]);
+    }
 }
 
 /// Takes the time of the load, and prints the progress that the script asks for.
@@ -104,7 +119,10 @@ fn simulate_load(server: &Server) {
     for step in 1..=steps {
         thread::sleep((whole * step / steps).saturating_sub(began.elapsed()));
         match server.script.load_progress {
-            LoadProgress::Lines => server.log.line(&log::info(format!("loading {} %", step * 100 / steps))),
+            LoadProgress::Lines => {
+                let percent = step * 100 / steps;
+                lines::print_with(server, Step::LoadProgress, &[("percent", &percent.to_string())]);
+            }
             LoadProgress::Dots | LoadProgress::Era if steps > 1 => server.log.fragment("."),
             LoadProgress::Dots | LoadProgress::Era | LoadProgress::None => {}
         }
@@ -122,22 +140,15 @@ fn become_ready(server: &Arc<Server>) {
         ReadyLine::Twice => 2,
         ReadyLine::Early | ReadyLine::Never => 0,
     };
-    (0..times).for_each(|_| print_ready_line(server));
-    server.log.lines(server.lines.idle());
+    (0..times).for_each(|_| lines::print(server, Step::Ready));
+    lines::print(server, Step::Idle);
     actions::perform(server, ScriptPhase::Ready);
 }
 
-/// Prints the ready line in the script's encoding.
-pub(crate) fn print_ready_line(server: &Server) {
-    let style: LineStyle = server.script.ready_style;
-    server.lines.ready(server.port()).iter().for_each(|line| server.log.styled(line, style));
-}
-
-/// Prints the lines of a failure, and exits as the era does when it cannot serve.
-fn fail(server: &Server, lines: Vec<ServerLogLine>) -> ! {
-    server.log.lines(lines);
-    if server.script.era.crashes_on_failure() {
-        ending::die(Signal::SIGSEGV, CoreDump::Forbidden);
+/// Exits as the era does when it cannot serve: in mid 2024 by a crash.
+fn fail(server: &Server) -> ! {
+    if server.script.era == Era::July2024 {
+        ending::die(Signal::SIGSEGV);
     }
     std::process::exit(1)
 }

@@ -121,7 +121,7 @@ impl Given {
             model: self.text("--model").ok_or(ArgumentError::NoModel)?,
             alias: self.text("--alias"),
             host: self.text("--host").unwrap_or_else(|| "127.0.0.1".into()),
-            port: self.number("--port", era.default_port()),
+            port: self.number("--port", if era == Era::B11669 { 9931 } else { 8080 }),
             reuse_port: self.has("--reuse-port"),
             context_size: self.number("--ctx-size", 0),
             slots: self.number("--parallel", if era == Era::B11669 { 4 } else { 1 }),
@@ -129,10 +129,11 @@ impl Given {
             metrics: self.has("--metrics"),
             sse_ping_interval: self.number("--sse-ping-interval", 30),
             log: ServerLogSettings {
-                disabled: self.has("--log-disable") && era.can_silence_log(),
+                // Before late 2024 the option concerned a log file.
+                disabled: self.has("--log-disable") && era >= Era::November2024,
                 json_lines: self.has("--log-jsonl"),
                 colors: self.text("--log-colors").is_some_and(|value| value == "on"),
-                bare: self.has("--no-log-prefix") || !era.stamps_lines(),
+                bare: self.has("--no-log-prefix") || era < Era::B11669,
                 file: self.text("--log-file").map(PathBuf::from),
             },
         })

@@ -9,14 +9,13 @@ use std::{path::Path, sync::Arc, thread, time::Duration};
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::{
-    actions,
-    ending::{self, CoreDump},
-    eras::StreamedStop,
+    actions, ending,
+    eras::Era,
+    lines::{self, Step},
     listener,
     output::{self, Stream},
     schedule::ScriptPhase,
     script::{ReadyLine, TermScript},
-    serve,
     state::{Server, ServerPhase},
 };
 
@@ -47,10 +46,12 @@ fn on_signal(server: &Arc<Server>, signal: Signal) {
         TermScript::Code(code) => std::process::exit(code),
         TermScript::Era | TermScript::Slow(_) => {}
     }
-    let unhandled = !server.script.era.handles_term() && server.script.term == TermScript::Era;
+    // The other builds handle TERM and INT once the model is loaded.
+    let unhandled =
+        matches!(server.script.era, Era::December2023 | Era::November2024) && server.script.term == TermScript::Era;
     match server.phase() {
-        ServerPhase::Loading => ending::die(signal, CoreDump::Forbidden),
-        ServerPhase::Ready if unhandled => ending::die(signal, CoreDump::Forbidden),
+        ServerPhase::Loading => ending::die(signal),
+        ServerPhase::Ready if unhandled => ending::die(signal),
         ServerPhase::Ready => {
             let server = Arc::clone(server);
             // In a thread of its own, so that a second signal is handled while the stop takes its time.
@@ -74,28 +75,29 @@ fn stop(server: &Arc<Server>) {
     {
         listener::stop_listening(listener);
     }
-    server.log.lines(server.lines.cleaning_up());
+    lines::print(server, Step::CleaningUp);
     if server.script.ready_line == ReadyLine::AgainWhenStopping {
-        serve::print_ready_line(server);
+        lines::print(server, Step::Ready);
     }
     actions::perform(server, ScriptPhase::Stopping);
     if let TermScript::Slow(ms) = server.script.term {
         thread::sleep(Duration::from_millis(ms));
     }
-    if server.is_streaming() {
-        end_streams(server);
-    }
+    end_streams(server);
     std::process::exit(0)
 }
 
+/// A stop waits for responses that are streamed to clients, in builds of today at most until the next ping. In 2025 a thread
+/// was not joined then, which calls `std::terminate`.
 fn end_streams(server: &Server) {
-    match server.script.era.streamed_stop() {
-        StreamedStop::EndsWithGeneration => server.await_streams(None),
-        StreamedStop::Aborts => {
+    match server.script.era {
+        Era::December2023 | Era::July2024 | Era::November2024 => server.await_streams(None),
+        Era::August2025 if server.is_streaming() => {
             output::write(Stream::Stderr, "terminate called without an active exception\n");
-            ending::die(Signal::SIGABRT, CoreDump::Forbidden)
+            ending::die(Signal::SIGABRT)
         }
-        StreamedStop::EndsAtPing => {
+        Era::August2025 => {}
+        Era::B11669 => {
             server.await_streams(u64::try_from(server.settings.sse_ping_interval).ok().map(Duration::from_secs));
         }
     }

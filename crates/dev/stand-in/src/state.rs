@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{dump::Inherited, lines::ServerLines, log::ServerLog, script::Script, settings::Settings};
+use crate::{dump::Inherited, log::ServerLog, script::Script, settings::Settings};
 
 /// The phase of the server, which only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,17 +22,11 @@ pub(crate) struct Server {
     pub(crate) script: Script,
     pub(crate) settings: Settings,
     pub(crate) log: ServerLog,
-    pub(crate) lines: ServerLines,
     pub(crate) inherited: Inherited,
-    listening: OnceLock<Listening>,
+    /// The bound port and its socket.
+    listening: OnceLock<(u16, OwnedFd)>,
     progress: Mutex<Progress>,
     changed: Condvar,
-}
-
-#[derive(Debug)]
-struct Listening {
-    port: u16,
-    socket: OwnedFd,
 }
 
 #[derive(Debug)]
@@ -45,12 +39,10 @@ struct Progress {
 impl Server {
     pub(crate) fn new(script: Script, settings: Settings, inherited: Inherited) -> Self {
         let log = ServerLog::open(settings.log.clone(), script.silent || script.replay.is_some());
-        let lines = ServerLines::new(script.era, &settings);
         Self {
             script,
             settings,
             log,
-            lines,
             inherited,
             listening: OnceLock::new(),
             progress: Mutex::new(Progress { phase: ServerPhase::Loading, loaded_at: None, streams: 0 }),
@@ -61,17 +53,17 @@ impl Server {
     /// Stores the bound socket.
     pub(crate) fn listens(&self, port: u16, socket: OwnedFd) {
         // A server binds once.
-        let _ = self.listening.set(Listening { port, socket });
+        let _ = self.listening.set((port, socket));
     }
 
     /// The bound port; before the bind, the configured one.
     pub(crate) fn port(&self) -> u16 {
-        self.listening.get().map_or(self.settings.port, |listening| listening.port)
+        self.listening.get().map_or(self.settings.port, |(port, _)| *port)
     }
 
     /// The listening socket, once there is one.
     pub(crate) fn listener(&self) -> Option<&OwnedFd> {
-        self.listening.get().map(|listening| &listening.socket)
+        self.listening.get().map(|(_, socket)| socket)
     }
 
     pub(crate) fn phase(&self) -> ServerPhase {

@@ -3,6 +3,8 @@
 //! Layout of version 3, little-endian: magic, version, tensor count, key count, the key-value pairs, one record per
 //! tensor, padding to [`ALIGNMENT`], then the tensor data, each tensor padded to [`ALIGNMENT`] too.
 
+use crate::{shape::Tensor, weights::WeightFormat};
+
 /// The first four bytes of a GGUF file.
 pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
 /// The version that is written, the newest one that llama.cpp reads.
@@ -24,15 +26,6 @@ pub(crate) enum PairValue {
     StringArray(Vec<String>),
 }
 
-/// The record of one tensor. `offset` is in bytes from the start of the tensor data.
-#[derive(Debug, Clone)]
-pub(crate) struct TensorRecord<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) dimensions: &'a [u64],
-    pub(crate) type_code: u32,
-    pub(crate) offset: u64,
-}
-
 /// Collects key-value pairs and tensor records. [`HeaderWriter::finish`] puts their counts in front of them.
 #[derive(Debug, Default)]
 pub(crate) struct HeaderWriter {
@@ -49,15 +42,14 @@ impl HeaderWriter {
         self.pair_count += 1;
     }
 
-    pub(crate) fn tensor(&mut self, record: &TensorRecord<'_>) {
+    /// Adds the record of a tensor, whose data is `offset` bytes behind the start of all data.
+    pub(crate) fn tensor(&mut self, tensor: &Tensor, weights: WeightFormat, offset: u64) {
         let out = &mut self.tensors;
-        string(out, record.name);
-        out.extend((record.dimensions.len() as u32).to_le_bytes());
-        for dimension in record.dimensions {
-            out.extend(dimension.to_le_bytes());
-        }
-        out.extend(record.type_code.to_le_bytes());
-        out.extend(record.offset.to_le_bytes());
+        string(out, &tensor.name);
+        out.extend((tensor.dimensions.len() as u32).to_le_bytes());
+        out.extend(tensor.dimensions.iter().flat_map(|dimension| dimension.to_le_bytes()));
+        out.extend(tensor.format(weights).layout().type_code.to_le_bytes());
+        out.extend(offset.to_le_bytes());
         self.tensor_count += 1;
     }
 

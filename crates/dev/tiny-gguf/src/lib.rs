@@ -26,5 +26,5 @@ mod weights;
 
 pub use damage::Damage;
 pub use model::TinyModel;
-pub use shape::{ModelShape, ModelShapeError};
+pub use shape::ModelShape;
 pub use weights::WeightFormat;

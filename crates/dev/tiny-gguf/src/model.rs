@@ -10,8 +10,8 @@ use fastrand::Rng;
 
 use crate::{
     damage::{self, Damage},
-    format::{self, HeaderWriter, PairValue, TensorRecord},
-    shape::{ModelShape, TensorRole},
+    format::{self, HeaderWriter, PairValue},
+    shape::ModelShape,
     vocabulary,
     weights::{WeightFormat, WeightPool},
 };
@@ -85,9 +85,10 @@ impl TinyModel {
         let pool = WeightPool::new(self.weights, &mut rng);
         for tensor in self.shape.tensors() {
             let bytes = tensor.bytes(self.weights);
-            match tensor.role {
-                TensorRole::Matrix => pool.write(bytes, &mut rng, out)?,
-                TensorRole::Norm => write_ones(bytes, out)?,
+            if tensor.is_norm() {
+                write_ones(bytes, out)?;
+            } else {
+                pool.write(bytes, &mut rng, out)?;
             }
             let padding = format::aligned(bytes) - bytes;
             out.write_all(&[0; format::ALIGNMENT as usize][..padding as usize])?;
@@ -111,12 +112,7 @@ impl TinyModel {
         }
         let mut offset = 0;
         for tensor in self.shape.tensors() {
-            header.tensor(&TensorRecord {
-                name: &tensor.name,
-                dimensions: &tensor.dimensions,
-                type_code: tensor.format(self.weights).type_code(),
-                offset,
-            });
+            header.tensor(&tensor, self.weights, offset);
             offset += format::aligned(tensor.bytes(self.weights));
         }
         header.finish()
@@ -129,7 +125,7 @@ impl TinyModel {
             ("general.architecture", PairValue::String("llama".into())),
             ("general.name", PairValue::String(self.name.clone())),
             ("general.size_label", PairValue::String(format!("{}K", shape.parameters() / 1000))),
-            ("general.file_type", PairValue::U32(self.weights.file_type())),
+            ("general.file_type", PairValue::U32(self.weights.layout().file_type)),
             ("general.quantization_version", PairValue::U32(2)),
             ("llama.block_count", PairValue::U32(shape.layers)),
             ("llama.context_length", PairValue::U32(self.context_length)),

@@ -1,54 +1,20 @@
 //! The dimensions of a network, and the tensors that follow from them.
 
-use std::fmt;
-
 use crate::{vocabulary, weights::WeightFormat};
 
-/// The dimensions of a llama network. Only shapes that llama.cpp can load can be constructed.
+/// The dimensions of a llama network. llama.cpp can load it if none is zero, the widths are multiples of 32 (the block size of
+/// quantised weights), and the embedding divides into heads of an even width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModelShape {
     /// Transformer blocks.
-    pub(crate) layers: u32,
+    pub layers: u32,
     /// Width of the embedding.
-    pub(crate) embedding: u32,
+    pub embedding: u32,
     /// Attention heads.
-    pub(crate) heads: u32,
+    pub heads: u32,
     /// Width of the hidden layer.
-    pub(crate) feed_forward: u32,
+    pub feed_forward: u32,
 }
-
-/// The reason why llama.cpp cannot load a [`ModelShape`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModelShapeError {
-    /// A dimension is zero.
-    Zero,
-    /// The width of the embedding or the hidden layer is not a multiple of 32, the block size of quantised weights.
-    NotInBlocks {
-        /// The width.
-        width: u32,
-    },
-    /// The width of the embedding does not divide into heads of an even width.
-    UnevenHeads {
-        /// The width of the embedding.
-        embedding: u32,
-        /// The number of heads.
-        heads: u32,
-    },
-}
-
-impl fmt::Display for ModelShapeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Zero => write!(f, "a dimension of the network is zero"),
-            Self::NotInBlocks { width } => write!(f, "width {width} is not a multiple of 32"),
-            Self::UnevenHeads { embedding, heads } => {
-                write!(f, "embedding width {embedding} does not divide into {heads} heads of an even width")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ModelShapeError {}
 
 /// One tensor of a network, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,14 +22,6 @@ pub(crate) struct Tensor {
     pub(crate) name: String,
     /// Dimensions in the order of GGUF: the one that varies fastest first.
     pub(crate) dimensions: Vec<u64>,
-    pub(crate) role: TensorRole,
-}
-
-/// The kind of a tensor. llama.cpp requires norms to be unquantised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TensorRole {
-    Matrix,
-    Norm,
 }
 
 impl Tensor {
@@ -71,12 +29,14 @@ impl Tensor {
         self.dimensions.iter().product()
     }
 
-    /// The format of the tensor in the file.
+    /// Norms are vectors, everything else is a matrix.
+    pub(crate) fn is_norm(&self) -> bool {
+        self.dimensions.len() == 1
+    }
+
+    /// The format of the tensor in the file. llama.cpp requires norms to be unquantised.
     pub(crate) fn format(&self, weights: WeightFormat) -> WeightFormat {
-        match self.role {
-            TensorRole::Matrix => weights,
-            TensorRole::Norm => WeightFormat::F32,
-        }
+        if self.is_norm() { WeightFormat::F32 } else { weights }
     }
 
     pub(crate) fn bytes(&self, weights: WeightFormat) -> u64 {
@@ -87,24 +47,6 @@ impl Tensor {
 impl ModelShape {
     /// Two layers of width 64 with four heads: 123 200 parameters, 0.5 MB as `f32`.
     pub const TINY: Self = Self { layers: 2, embedding: 64, heads: 4, feed_forward: 128 };
-
-    /// A shape of `layers` blocks, `embedding` wide, with `heads` attention heads and a hidden layer of
-    /// `feed_forward`.
-    ///
-    /// # Errors
-    /// [`ModelShapeError`] when llama.cpp could not load the result.
-    pub fn new(layers: u32, embedding: u32, heads: u32, feed_forward: u32) -> Result<Self, ModelShapeError> {
-        if [layers, embedding, heads, feed_forward].contains(&0) {
-            return Err(ModelShapeError::Zero);
-        }
-        if let Some(&width) = [embedding, feed_forward].iter().find(|width| !width.is_multiple_of(32)) {
-            return Err(ModelShapeError::NotInBlocks { width });
-        }
-        if !embedding.is_multiple_of(heads * 2) {
-            return Err(ModelShapeError::UnevenHeads { embedding, heads });
-        }
-        Ok(Self { layers, embedding, heads, feed_forward })
-    }
 
     /// A shape whose weights take at least `bytes` in the format `weights`, and at most about a third more.
     pub fn at_least_bytes(bytes: u64, weights: WeightFormat) -> Self {
@@ -165,11 +107,11 @@ impl ModelShape {
 }
 
 fn matrix(name: String, columns: u64, rows: u64) -> Tensor {
-    Tensor { name, dimensions: vec![columns, rows], role: TensorRole::Matrix }
+    Tensor { name, dimensions: vec![columns, rows] }
 }
 
 fn norm(name: String, width: u64) -> Tensor {
-    Tensor { name, dimensions: vec![width], role: TensorRole::Norm }
+    Tensor { name, dimensions: vec![width] }
 }
 
 #[cfg(test)]
@@ -192,13 +134,5 @@ mod tests {
                 assert!(bytes <= wanted + wanted / 3, "{weights:?} {megabytes} MB gives {bytes} bytes");
             }
         }
-    }
-
-    #[test]
-    fn shapes_that_llama_cpp_cannot_load_are_refused() {
-        assert_eq!(ModelShape::new(0, 64, 4, 128), Err(ModelShapeError::Zero));
-        assert_eq!(ModelShape::new(1, 64, 4, 100), Err(ModelShapeError::NotInBlocks { width: 100 }));
-        assert_eq!(ModelShape::new(1, 96, 5, 128), Err(ModelShapeError::UnevenHeads { embedding: 96, heads: 5 }));
-        assert_eq!(ModelShape::new(2, 64, 4, 128), Ok(ModelShape::TINY));
     }
 }

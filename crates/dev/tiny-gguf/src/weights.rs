@@ -17,30 +17,22 @@ pub enum WeightFormat {
 }
 
 /// The numbers of a format in llama.cpp, and its block size.
-struct Layout {
-    type_code: u32,
-    file_type: u32,
+pub(crate) struct Layout {
+    /// In a tensor record.
+    pub(crate) type_code: u32,
+    /// In `general.file_type`.
+    pub(crate) file_type: u32,
     block_elements: u64,
     block_bytes: u64,
 }
 
 impl WeightFormat {
-    const fn layout(self) -> Layout {
+    pub(crate) const fn layout(self) -> Layout {
         match self {
             Self::F32 => Layout { type_code: 0, file_type: 0, block_elements: 1, block_bytes: 4 },
             Self::F16 => Layout { type_code: 1, file_type: 1, block_elements: 1, block_bytes: 2 },
             Self::Q8_0 => Layout { type_code: 8, file_type: 7, block_elements: 32, block_bytes: 34 },
         }
-    }
-
-    /// The number of the format in a tensor record.
-    pub(crate) fn type_code(self) -> u32 {
-        self.layout().type_code
-    }
-
-    /// The number of the format in `general.file_type`.
-    pub(crate) fn file_type(self) -> u32 {
-        self.layout().file_type
     }
 
     /// The size of `elements` weights in bytes. `elements` must be a multiple of the block size.

@@ -11,7 +11,7 @@ use llama_warden_tiny_gguf::{Damage, ModelShape, TinyModel, WeightFormat};
 
 #[test]
 fn the_header_says_what_the_model_was_told() {
-    let shape = ModelShape::new(3, 96, 6, 160).unwrap();
+    let shape = ModelShape { layers: 3, embedding: 96, heads: 6, feed_forward: 160 };
     let file = parse(&bytes(&TinyModel::new("A name").shape(shape).context_length(777)));
     assert_eq!(file.version, 3);
     assert_eq!(file.pairs["general.architecture"], Item::Text("llama".into()));

@@ -1,0 +1,77 @@
+//! Every figure: what it measures, in which unit, what it is compared with, and its budget.
+
+use crate::figure::Budget::{self, AtLeast, OverBaseline, TimesBaseline};
+use crate::figure::FigureTarget;
+use crate::figure::Unit::{self, Kibibytes, Mebibytes, MegabytesPerSecond, Milliseconds, Percent, Times};
+
+const fn target(name: &'static str, unit: Unit, baseline: &'static str, budget: Budget) -> FigureTarget {
+    FigureTarget { name, unit, baseline, budget }
+}
+
+const fn at_most(median: f64, p99: f64) -> Budget {
+    Budget::AtMost { median, p99 }
+}
+
+pub const READY_WITH_LINES: FigureTarget =
+    target("ready after /health 200, with lines", Milliseconds, "between two polls", at_most(5.0, 50.0));
+pub const EARLY_WITH_LINES: FigureTarget =
+    target("ready too early, with lines", Milliseconds, "between two polls", Budget::never_over(0.0));
+pub const READY_SILENT: FigureTarget = FigureTarget { name: "ready after /health 200, silent", ..READY_WITH_LINES };
+pub const EARLY_SILENT: FigureTarget = FigureTarget { name: "ready too early, silent", ..EARLY_WITH_LINES };
+
+pub const SPAWN_AT_ONCE: FigureTarget =
+    target("spawn 100 stand-ins at once", Milliseconds, "bare posix_spawn", TimesBaseline(1.3));
+pub const SPAWN_ONE_BY_ONE: FigureTarget = FigureTarget { name: "spawn one of 100 stand-ins", ..SPAWN_AT_ONCE };
+
+pub const IDLE_MEMORY: FigureTarget =
+    target("idle memory with 3 servers", Mebibytes, "without servers", Budget::never_over(12.0));
+/// A kernel wakes threads now and then; a timer of one second would make ten.
+pub const IDLE_WAKEUPS: FigureTarget =
+    target("idle wake-ups in 10 s", Times, "without servers", Budget::never_over(2.0));
+/// Beside what its rings hold.
+pub const FURTHER_UP_TO_50: FigureTarget =
+    target("memory of a further server, up to 50", Kibibytes, "what its rings hold", Budget::never_over(20.0));
+pub const FURTHER_UP_TO_200: FigureTarget =
+    FigureTarget { name: "memory of a further server, up to 200", ..FURTHER_UP_TO_50 };
+pub const FURTHER_UP_TO_500: FigureTarget =
+    FigureTarget { name: "memory of a further server, up to 500", ..FURTHER_UP_TO_50 };
+pub const FURTHER_WITH_FULL_RINGS: FigureTarget =
+    FigureTarget { name: "memory of a further server, with full rings", ..FURTHER_UP_TO_50 };
+
+pub const OUTPUT_SPEED: FigureTarget =
+    target("output through one core", MegabytesPerSecond, "read and thrown away", AtLeast(300.0));
+pub const OUTPUT_WAIT: FigureTarget =
+    target("longest wait of a writer", Milliseconds, "read and thrown away", Budget::never_over(100.0));
+
+pub const LANE_SPEED: FigureTarget =
+    target("patterns and ring alone", MegabytesPerSecond, "patterns of each pack", AtLeast(300.0));
+pub const PATTERN_COST: FigureTarget = target(
+    "patterns of each pack, to one substring search",
+    Times,
+    "to the four of start-up scripts",
+    Budget::never_over(8.0),
+);
+
+pub const SWITCH: FigureTarget =
+    target("switch, 15 of 20 in common", Milliseconds, "slowest stop + start", TimesBaseline(1.1));
+/// Each of the fifty may add 10 ms.
+pub const SIDE_BY_SIDE: FigureTarget =
+    target("50 servers loading side by side", Milliseconds, "one of them alone", OverBaseline(500.0));
+
+/// The p99 leaves room for a machine whose processors are busy: several threads have to run, one after the other.
+pub const DEATH_SEEN: FigureTarget =
+    target("killed server is seen", Milliseconds, "witness of our own", at_most(10.0, 50.0));
+/// A timer of tokio has steps of a millisecond, and a busy machine adds a scheduling delay or two.
+pub const RESTART_LATE: FigureTarget =
+    target("restart after its back-off", Milliseconds, "a thread oversleeps", at_most(5.0, 50.0));
+pub const RESTART_EARLY: FigureTarget =
+    target("restart too early", Milliseconds, "a thread oversleeps", Budget::never_over(0.0));
+
+/// In percent of one core.
+pub const WATCHING: FigureTarget =
+    target("watching 100 ready servers", Percent, "all else of the daemon", at_most(0.5, 1.0));
+
+pub const DISCOVERY_TIME: FigureTarget =
+    target("discovery of 1000 models", Milliseconds, "plain reads of headers", at_most(1000.0, 2000.0));
+/// A discovery skips arrays of numbers, and reads blocks that end a little after what it needs: less than the whole header.
+pub const DISCOVERY_READ: FigureTarget = target("read of one model", Kibibytes, "its header", TimesBaseline(1.0));
