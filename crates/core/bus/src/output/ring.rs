@@ -7,12 +7,16 @@
 const HEADER: usize = 12;
 /// The smallest block.
 const LEAST: usize = 4096;
+/// The size of the block while the lines fit into it. A server that writes little does not get a mapping of its own, the
+/// allocator's header of which takes a page.
+const FIRST_BLOCK: usize = 1024;
 /// Room for the allocator's header, so that a block of whole pages does not need one page more.
 const BOOKKEEPING: usize = 64;
 
-/// A ring of lines; the default one has no block until its stream is opened with a size.
+/// A ring of lines; it has no block until its first line.
 #[derive(Debug, Default)]
 pub(super) struct LineRing {
+    capacity: usize,
     bytes: Box<[u8]>,
     head: usize,
     used: usize,
@@ -29,14 +33,15 @@ pub(super) struct Entry {
 }
 
 impl LineRing {
-    /// A ring whose block takes `capacity` bytes of memory, or the least that there is. Untouched pages of it cost nothing.
+    /// A ring whose block will take up to `capacity` bytes of memory, but not fewer than [`LEAST`]. Untouched pages of it cost
+    /// nothing.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { bytes: vec![0; room(capacity)].into(), head: 0, used: 0, first: 0, next: 0 }
+        Self { capacity, ..Self::default() }
     }
 
     /// Resizes a ring that holds no line yet.
     pub(super) fn resize_if_untouched(&mut self, capacity: usize) {
-        if self.next == 0 && self.bytes.len() != room(capacity) {
+        if self.next == 0 {
             *self = Self::new(capacity);
         }
     }
@@ -53,8 +58,9 @@ impl LineRing {
 
     /// Appends a line; one that is longer than the ring keeps its beginning.
     pub(super) fn push(&mut self, order: u64, line: &[u8]) {
-        let line = &line[..line.len().min(self.bytes.len() - HEADER)];
+        let line = &line[..line.len().min(room(self.capacity) - HEADER)];
         let needed = HEADER + line.len();
+        self.grow_for(needed);
         while self.bytes.len() - self.used < needed {
             self.forget_oldest();
         }
@@ -66,6 +72,18 @@ impl LineRing {
         self.write(self.wrap(tail + HEADER), line);
         self.used += needed;
         self.next += 1;
+    }
+
+    /// Makes the block larger until it has its full size.
+    fn grow_for(&mut self, needed: usize) {
+        let full = room(self.capacity);
+        if self.bytes.len() == full || self.used + needed <= self.bytes.len() {
+            return;
+        }
+        let size = if self.used + needed <= FIRST_BLOCK { FIRST_BLOCK } else { full };
+        // A smaller block has not forgotten a line yet: its entries begin at 0 and do not wrap.
+        let small = std::mem::replace(&mut self.bytes, vec![0; size].into());
+        self.bytes[..self.used].copy_from_slice(&small[..self.used]);
     }
 
     /// Up to `most` lines from number `from` on.
@@ -162,6 +180,18 @@ mod tests {
             }).count();
             prop_assert_eq!(kept.len(), expected);
         }
+    }
+
+    #[test]
+    fn a_ring_has_the_block_that_its_lines_need() {
+        let mut ring = LineRing::new(64 << 10);
+        assert_eq!(ring.bytes.len(), 0);
+        ring.push(0, b"few");
+        assert_eq!(ring.bytes.len(), FIRST_BLOCK);
+        ring.push(1, &[b'x'; FIRST_BLOCK]);
+        assert_eq!(ring.bytes.len(), room(64 << 10));
+        let lines: Vec<_> = ring.read(0, usize::MAX).into_iter().map(|entry| entry.bytes).collect();
+        assert_eq!(lines, [b"few".to_vec(), vec![b'x'; FIRST_BLOCK]]);
     }
 
     #[test]
