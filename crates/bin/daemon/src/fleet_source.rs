@@ -94,7 +94,7 @@ impl FleetResolver {
 }
 
 impl ActiveConfiguration {
-    /// The profile for [`Configuration::resolve`]: an empty name is no profile, whatever `daemon.profile` says.
+    /// The profile for [`llama_warden_config::Configuration::resolve`]: an empty name is no profile, whatever `daemon.profile` says.
     fn profile(&self) -> &str {
         self.profile.as_deref().unwrap_or("")
     }
