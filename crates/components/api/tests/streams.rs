@@ -156,7 +156,7 @@ async fn lines_that_a_slow_reader_lost_are_told_to_it_and_to_all() {
     };
     let Some(LogRecord::Line { order, .. }) = next(&mut records).await else { panic!("no line after the loss") };
     assert_eq!(order, lost + 1, "what is told as lost is what is missing");
-    let event = daemon.bus.hear(|event| matches!(event, Event::OutputLost { .. })).await;
+    let event = daemon.bus.wait_for(|event| matches!(event, Event::OutputLost { .. })).await;
     assert_eq!((event.server.as_ref(), event.incarnation), (Some(&id("good")), None::<Incarnation>));
     let told = Event::OutputLost { stream: StreamName::Stdout, consumer: "logs".to_owned(), lines: lost };
     assert_eq!(event.event, told);

@@ -62,17 +62,17 @@ async fn measure() {
     let ports: Vec<u16> = lines.take(SERVERS).map(|line| line.expect("reads").parse().expect("a port")).collect();
 
     let fleet = watch::Sender::new(fleet());
-    let mut stage = TestBus::new();
-    let health = stage.run(Health::new(fleet.subscribe(), stage.lane().clone()));
+    let mut bus = TestBus::new();
+    let health = bus.run(Health::new(fleet.subscribe(), bus.lane().clone()));
     for (number, port) in ports.into_iter().enumerate() {
         let id = server(&format!("s{number}"));
-        stage.publish(EventDraft::server(id.clone(), Event::ServerConfigured { card: card(&id).into() })).await;
+        bus.publish(EventDraft::server(id.clone(), Event::ServerConfigured { card: card(&id).into() })).await;
         for event in [
             Event::LaunchBegan { binary: "llama-server".into() },
             Event::ServerSpawned { pid: servers.id(), start_ticks: 1, argv: [].into(), port },
             Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 },
         ] {
-            stage.publish(EventDraft::incarnation(id.clone(), Incarnation::new(1), event)).await;
+            bus.publish(EventDraft::incarnation(id.clone(), Incarnation::new(1), event)).await;
         }
     }
     tokio::time::sleep(INTERVAL).await;
@@ -80,8 +80,7 @@ async fn measure() {
     tokio::time::sleep(INTERVAL * ROUNDS).await;
     let (spent, passed) = (cpu_time() - before, began.elapsed());
 
-    let well =
-        stage.bus().watch().borrow().servers.values().filter(|record| record.health.is_some_and(|h| h.ok)).count();
+    let well = bus.bus().watch().borrow().servers.values().filter(|record| record.health.is_some_and(|h| h.ok)).count();
     let looks = f64::from(ROUNDS) * SERVERS as f64;
     println!("{well} of {SERVERS} servers answered");
     println!("{:.0} µs for each look", spent.as_secs_f64() * 1e6 / looks);

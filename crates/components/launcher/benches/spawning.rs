@@ -71,7 +71,7 @@ async fn measure(subject: &Subject) -> Result<()> {
             println!("one-by-one {} {}", milliseconds(ours), milliseconds(bare));
         }
     }
-    launching.performance.end().await;
+    launching.component.end().await;
     Ok(())
 }
 
@@ -81,8 +81,8 @@ fn milliseconds(duration: Duration) -> f64 {
 
 /// A launcher with its servers.
 struct Launching {
-    stage: TestBus,
-    performance: RunningComponent<<Launcher as Component>::Error>,
+    bus: TestBus,
+    component: RunningComponent<<Launcher as Component>::Error>,
     servers: Vec<ServerId>,
     /// The command line of each, program first, as it was spawned the last time.
     lines: BTreeMap<ServerId, Vec<String>>,
@@ -90,7 +90,7 @@ struct Launching {
 
 impl Launching {
     fn new(subject: &Subject) -> Result<Self> {
-        let mut stage = TestBus::new();
+        let mut bus = TestBus::new();
         let fleet = fleet(subject)?;
         let servers = fleet.iter().map(|server| server.id.clone()).collect();
         let settings = LauncherSettings {
@@ -101,8 +101,8 @@ impl Launching {
             dialects_dir: None,
             state_dir: None,
         };
-        let performance = stage.run(Launcher::new(watch::channel(fleet).1, stage.lane().clone(), settings));
-        Ok(Self { stage, performance, servers, lines: BTreeMap::new() })
+        let component = bus.run(Launcher::new(watch::channel(fleet).1, bus.lane().clone(), settings));
+        Ok(Self { bus, component, servers, lines: BTreeMap::new() })
     }
 
     async fn launch_all(&mut self, incarnation: Incarnation) -> Result<Duration> {
@@ -119,12 +119,12 @@ impl Launching {
         let began = Instant::now();
         let mut waiting = 0;
         for server in servers {
-            self.stage.commands().send(LaunchCommand::LaunchServer { server: server.clone(), incarnation }).await?;
+            self.bus.commands().send(LaunchCommand::LaunchServer { server: server.clone(), incarnation }).await?;
             waiting += 1;
         }
         for _ in 0..waiting {
             let heard = |event: &Event| matches!(event, Event::ServerSpawned { .. } | Event::ServerFailed { .. });
-            let spawned = self.stage.hear(heard).await;
+            let spawned = self.bus.wait_for(heard).await;
             match (&spawned.event, &spawned.server) {
                 (Event::ServerSpawned { argv, .. }, Some(server)) => self.lines.insert(server.clone(), argv.to_vec()),
                 (other, _) => return Err(format!("a server was not spawned: {other:?}").into()),
@@ -146,11 +146,11 @@ impl Launching {
         let (signal, mut waiting) = (Signal::KILL, 0);
         for server in servers.into_iter().cloned() {
             let rung = Rung { index: 0, signal };
-            self.stage.commands().send(LaunchCommand::DeliverSignal { server, incarnation, signal, rung }).await?;
+            self.bus.commands().send(LaunchCommand::DeliverSignal { server, incarnation, signal, rung }).await?;
             waiting += 1;
         }
         for _ in 0..waiting {
-            self.stage.hear(|event| matches!(event, Event::ServerExited { .. })).await;
+            self.bus.wait_for(|event| matches!(event, Event::ServerExited { .. })).await;
         }
         Ok(())
     }

@@ -189,14 +189,14 @@ impl Fixture {
     }
 
     async fn via(&mut self) -> ReadyVia {
-        match &self.bus.hear(|event| matches!(event, Event::ReadyReached { .. })).await.event {
+        match &self.bus.wait_for(|event| matches!(event, Event::ReadyReached { .. })).await.event {
             Event::ReadyReached { via, .. } => *via,
             other => panic!("{other:?}"),
         }
     }
 
     async fn failure(&mut self) -> (FailureReason, String, Vec<String>) {
-        match &self.bus.hear(|event| matches!(event, Event::ServerFailed { .. })).await.event {
+        match &self.bus.wait_for(|event| matches!(event, Event::ServerFailed { .. })).await.event {
             Event::ServerFailed { reason, detail, lines } => (*reason, detail.clone(), lines.clone()),
             other => panic!("{other:?}"),
         }
@@ -241,11 +241,11 @@ async fn a_server_that_loads_and_says_so_is_ready_by_its_line() {
     let fake = FakeServer::start(503, "qwen").await;
     let mut fixture = Fixture::one(&id).await;
     let mut stderr = fixture.launch(&id, FIRST, fake.port).await;
-    let chosen = fixture.bus.hear(|event| matches!(event, Event::DetectorChosen { .. })).await;
+    let chosen = fixture.bus.wait_for(|event| matches!(event, Event::DetectorChosen { .. })).await;
     assert!(matches!(&chosen.event, Event::DetectorChosen { detector, .. } if &**detector == "llama-server-b11xxx"));
     assert!(chosen.cause.is_some());
     stderr.push(b"0.00.013.600 I srv    load_model: loading model '/models/tiny.gguf'");
-    fixture.bus.hear(|event| matches!(event, Event::LoadProgressed { .. })).await;
+    fixture.bus.wait_for(|event| matches!(event, Event::LoadProgressed { .. })).await;
     stderr.push(ready_line(fake.port).as_bytes());
     fake.answer(200);
     assert_eq!(fixture.via().await, ReadyVia::Stderr);
@@ -259,7 +259,7 @@ async fn a_silent_server_is_found_by_the_probe_alone() {
     let fake = FakeServer::start(503, MODEL).await;
     let mut fixture = Fixture::one(&id).await;
     let _stderr = fixture.launch(&id, FIRST, fake.port).await;
-    fixture.bus.hear(|event| matches!(event, Event::LoadProgressed { ratio: None })).await;
+    fixture.bus.wait_for(|event| matches!(event, Event::LoadProgressed { ratio: None })).await;
     fake.answer(200);
     assert_eq!(fixture.via().await, ReadyVia::Health);
     fixture.end().await;
@@ -361,7 +361,7 @@ async fn an_end_that_was_asked_for_is_no_failure_whenever_it_was_asked() {
         } else {
             fixture.launch(&id, FIRST, fake.port).await;
             let reached = if when == 1 { "LoadProgressed" } else { "ReadyReached" };
-            fixture.bus.hear(|event| event.kind() == reached).await;
+            fixture.bus.wait_for(|event| event.kind() == reached).await;
             fixture.publish(&id, stopped()).await;
         }
         fixture.exit(&id, ProcessEnd::Signaled { signal: Signal::TERM, core_dumped: false }).await;
@@ -383,7 +383,7 @@ async fn a_server_that_hangs_delays_no_other() {
     fixture.run();
     let _slow = fixture.launch(&slow, FIRST, hanging.port).await;
     let _quick = fixture.launch(&quick, FIRST, fake.port).await;
-    let ready = fixture.bus.hear(|event| matches!(event, Event::ReadyReached { .. })).await;
+    let ready = fixture.bus.wait_for(|event| matches!(event, Event::ReadyReached { .. })).await;
     assert_eq!(ready.server, Some(quick));
     let Event::ReadyReached { startup_seconds, .. } = ready.event else { panic!("{ready:?}") };
     assert!(startup_seconds < 1.0, "{startup_seconds} s, the time limit of a probe being 2 s");
@@ -457,7 +457,7 @@ async fn a_pack_of_the_users_own_is_followed() {
     fixture.run();
     let mut stderr = fixture.launch(&id, FIRST, 4711).await;
     stderr.push(b"at 50");
-    fixture.bus.hear(|event| *event == Event::LoadProgressed { ratio: Some(0.5) }).await;
+    fixture.bus.wait_for(|event| *event == Event::LoadProgressed { ratio: Some(0.5) }).await;
     stderr.push(b"up 4712");
     stderr.push(b"up 4711");
     assert_eq!(fixture.via().await, ReadyVia::Stderr);

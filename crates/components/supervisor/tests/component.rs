@@ -123,7 +123,7 @@ async fn a_launch_that_does_not_fit_is_refused_with_an_event_and_leaves_the_othe
     let fleet = fleet(&[("a", 8004), ("b", 8009)]);
     let mut fixture = SupervisorFixture::new(AdmissionPolicy::Enforce, TestMemoryProbe::with(10), fleet, no_source());
     assert_eq!(fixture.launched().await, "a#1");
-    let failed = fixture.bus.hear(|event| matches!(event, Event::ServerFailed { .. })).await;
+    let failed = fixture.bus.wait_for(|event| matches!(event, Event::ServerFailed { .. })).await;
     assert!(matches!(&failed.event, Event::ServerFailed { reason: FailureReason::Refused, .. }), "{failed:?}");
     assert_eq!((failed.server.clone(), failed.incarnation), (Some(server("b")), Some(Incarnation::new(1))));
     let seen = fixture.bus.see(|snapshot| snapshot.servers["b"].failure.is_some()).await;
@@ -139,7 +139,7 @@ async fn a_launch_that_is_held_comes_when_the_end_that_it_waits_for_does() {
     let mut fixture = SupervisorFixture::new(AdmissionPolicy::Enforce, Arc::clone(&memory_probe), fleet, no_source());
     assert_eq!(fixture.launched().await, "a#1");
     fixture.become_ready("a").await;
-    fixture.bus.hear(|event| matches!(event, Event::ServerFailed { .. })).await;
+    fixture.bus.wait_for(|event| matches!(event, Event::ServerFailed { .. })).await;
     memory_probe.available.store(4, Ordering::SeqCst);
     let commands = fixture.bus.commands();
     commands
@@ -148,13 +148,13 @@ async fn a_launch_that_is_held_comes_when_the_end_that_it_waits_for_does() {
         .expect("accepted");
     next_command(&mut fixture.terminator).await.accept(None);
     commands.send(SuperviseCommand::StartServer { server: server("b") }).await.expect("accepted");
-    fixture.bus.hear(|event| matches!(event, Event::LaunchHeld { .. })).await;
+    fixture.bus.wait_for(|event| matches!(event, Event::LaunchHeld { .. })).await;
     let seen = fixture.bus.see(|snapshot| snapshot.servers["b"].held.is_some()).await;
     assert_eq!(seen.anomalies, 0);
     memory_probe.available.store(10, Ordering::SeqCst);
     fixture.publish_end("a").await;
     assert_eq!(fixture.launched().await, "b#2", "its first launch was refused");
-    fixture.bus.hear(|event| matches!(event, Event::LaunchReleased)).await;
+    fixture.bus.wait_for(|event| matches!(event, Event::LaunchReleased)).await;
     fixture.supervisor.end().await;
 }
 
@@ -209,7 +209,7 @@ async fn a_reload_that_takes_long_delays_neither_a_command_nor_a_shutdown() {
     commands.send(SuperviseCommand::StartServer { server: server("a") }).await.expect("accepted");
     let shut_down = SuperviseCommand::ShutDown { trigger: "test".to_owned(), force: false };
     commands.send(shut_down).await.expect("accepted");
-    fixture.bus.hear(|event| matches!(event, Event::DaemonStopping { .. })).await;
+    fixture.bus.wait_for(|event| matches!(event, Event::DaemonStopping { .. })).await;
     let refused = pending.await.expect_err("nothing changes any more");
     assert_eq!(refused.reason, RefusalReason::ShuttingDown);
     release.send(()).expect("it waits");

@@ -81,11 +81,11 @@ mod tests {
     async fn events_up_to_the_very_end_are_logged() {
         let recorded = RecordedLog::default();
         let _subscriber = tracing::subscriber::set_default(recorded.subscriber());
-        let mut stage = TestBus::new();
-        let performance = stage.run(Telemetry::new(None));
-        stage.publish(stopping("first")).await;
-        stage.publish(stopping("last")).await;
-        performance.end().await;
+        let mut bus = TestBus::new();
+        let component = bus.run(Telemetry::new(None));
+        bus.publish(stopping("first")).await;
+        bus.publish(stopping("last")).await;
+        component.end().await;
         let text = format!("{:?}", recorded.take());
         let places = ["first", "last"].map(|trigger| text.find(trigger));
         assert!(places[0].is_some() && places[0] < places[1], "{text}");
@@ -95,10 +95,10 @@ mod tests {
     async fn events_that_were_missed_are_a_warning() {
         let recorded = RecordedLog::default();
         let _subscriber = tracing::subscriber::set_default(recorded.subscriber());
-        let mut stage = TestBus::keeping(1);
-        let ports = stage.ports(Telemetry::NAME);
+        let mut bus = TestBus::keeping(1);
+        let ports = bus.ports(Telemetry::NAME);
         for _ in 0..3 {
-            stage.publish(stopping("many")).await;
+            bus.publish(stopping("many")).await;
         }
         ports.cancel.cancel();
         Telemetry::new(None).run(ports).await.expect("cannot fail");
@@ -109,12 +109,12 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_recorder_no_thread_of_the_exporter_exists() {
-        let mut stage = TestBus::new();
-        let performance = stage.run(Telemetry::new(None));
-        stage.publish(stopping("now")).await;
+        let mut bus = TestBus::new();
+        let component = bus.run(Telemetry::new(None));
+        bus.publish(stopping("now")).await;
         let threads = std::fs::read_dir("/proc/self/task").expect("readable");
         let names = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("comm")).ok());
         assert_eq!(names.filter(|name| name.starts_with("OpenTelemetry")).count(), 0);
-        performance.end().await;
+        component.end().await;
     }
 }

@@ -59,14 +59,14 @@ fn tracing(endpoint: &str) -> Tracing {
 
 /// Plays events about one launch to the component and lets it end.
 async fn play(tracing: &Tracing, events: impl IntoIterator<Item = Event>) {
-    let mut stage = TestBus::new();
-    let performance = stage.run(Telemetry::new(Some(tracing.recorder())));
+    let mut bus = TestBus::new();
+    let component = bus.run(Telemetry::new(Some(tracing.recorder())));
     let server = server("a");
-    stage.configure(&server).await;
+    bus.configure(&server).await;
     for event in events {
-        stage.publish(EventDraft::incarnation(server.clone(), Incarnation::new(1), event)).await;
+        bus.publish(EventDraft::incarnation(server.clone(), Incarnation::new(1), event)).await;
     }
-    performance.end().await;
+    component.end().await;
 }
 
 fn launch() -> [Event; 2] {

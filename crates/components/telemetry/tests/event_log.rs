@@ -26,7 +26,7 @@ fn written(snapshot: &Snapshot) -> serde_json::Value {
 }
 
 /// A life with fractions, texts and lists of every kind.
-async fn tell_a_life(stage: &TestBus, server: &ServerId, incarnation: Incarnation) {
+async fn publish_a_life(bus: &TestBus, server: &ServerId, incarnation: Incarnation) {
     let rung = Rung { index: 0, signal: Signal::TERM };
     let life = [
         Event::LaunchBegan { binary: "/bin/llama-server".into() },
@@ -41,48 +41,48 @@ async fn tell_a_life(stage: &TestBus, server: &ServerId, incarnation: Incarnatio
         Event::ServerFailed { reason: FailureReason::Unknown, detail: "late".into(), lines: vec!["x".into()] },
     ];
     for event in life {
-        stage.publish(EventDraft::incarnation(server.clone(), incarnation, event)).await;
+        bus.publish(EventDraft::incarnation(server.clone(), incarnation, event)).await;
     }
 }
 
 #[tokio::test]
 async fn the_log_replays_to_the_same_snapshot() {
     let directory = tempfile::tempdir().expect("is made");
-    let mut stage = TestBus::new();
-    let log = stage.run(EventLog::new(directory.path(), LIMIT));
+    let mut bus = TestBus::new();
+    let log = bus.run(EventLog::new(directory.path(), LIMIT));
     let server = server("a");
-    stage.configure(&server).await;
+    bus.configure(&server).await;
     for incarnation in 1..=20 {
-        tell_a_life(&stage, &server, Incarnation::new(incarnation)).await;
+        publish_a_life(&bus, &server, Incarnation::new(incarnation)).await;
     }
     log.end().await;
     let replayed = replay(BufReader::new(open(directory.path(), "events.jsonl"))).expect("replays");
-    assert_eq!(written(&replayed), written(&stage.bus().snapshot()));
+    assert_eq!(written(&replayed), written(&bus.bus().snapshot()));
 }
 
 #[tokio::test]
 async fn a_rotated_log_replays_from_both_files() {
     let directory = tempfile::tempdir().expect("is made");
-    let mut stage = TestBus::new();
-    let log = stage.run(EventLog::new(directory.path(), 2500));
+    let mut bus = TestBus::new();
+    let log = bus.run(EventLog::new(directory.path(), 2500));
     let server = server("a");
-    stage.configure(&server).await;
-    tell_a_life(&stage, &server, Incarnation::new(1)).await;
-    tell_a_life(&stage, &server, Incarnation::new(2)).await;
+    bus.configure(&server).await;
+    publish_a_life(&bus, &server, Incarnation::new(1)).await;
+    publish_a_life(&bus, &server, Incarnation::new(2)).await;
     log.end().await;
     let [former, latest] = ["events.jsonl.1", "events.jsonl"].map(|name| open(directory.path(), name));
     assert!((2500..3000).contains(&former.metadata().expect("readable").len()));
     let both = BufReader::new(former.chain(latest));
-    assert_eq!(written(&replay(both).expect("replays")), written(&stage.bus().snapshot()));
+    assert_eq!(written(&replay(both).expect("replays")), written(&bus.bus().snapshot()));
 }
 
 #[tokio::test]
 async fn a_new_run_keeps_the_log_of_the_one_before() {
     let directory = tempfile::tempdir().expect("is made");
     for run in ["first", "second"] {
-        let mut stage = TestBus::new();
-        let log = stage.run(EventLog::new(directory.path(), LIMIT));
-        stage.publish(EventDraft::daemon(Event::DaemonStopping { trigger: run.into() })).await;
+        let mut bus = TestBus::new();
+        let log = bus.run(EventLog::new(directory.path(), LIMIT));
+        bus.publish(EventDraft::daemon(Event::DaemonStopping { trigger: run.into() })).await;
         log.end().await;
     }
     let text = |name| fs::read_to_string(directory.path().join(name)).expect("readable");
@@ -93,11 +93,11 @@ async fn a_new_run_keeps_the_log_of_the_one_before() {
 #[tokio::test]
 async fn a_disk_that_takes_nothing_stops_nothing() {
     let directory = tempfile::tempdir().expect("is made");
-    let mut stage = TestBus::new();
-    let log = stage.run(EventLog::new(directory.path().join("missing"), LIMIT));
+    let mut bus = TestBus::new();
+    let log = bus.run(EventLog::new(directory.path().join("missing"), LIMIT));
     for _ in 0..5000 {
-        stage.publish(EventDraft::daemon(Event::DaemonStopping { trigger: "lost".into() })).await;
+        bus.publish(EventDraft::daemon(Event::DaemonStopping { trigger: "lost".into() })).await;
     }
     log.end().await;
-    assert_eq!(stage.bus().snapshot().events["DaemonStopping"], 5000);
+    assert_eq!(bus.bus().snapshot().events["DaemonStopping"], 5000);
 }

@@ -1,4 +1,4 @@
-//! The terminator on a stage, with time held still.
+//! The terminator on a test bus, with the time paused.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
 
@@ -34,11 +34,11 @@ fn terminate(grace: Option<u64>) -> TerminateCommand {
     TerminateCommand::TerminateServer { server: server("a"), incarnation: FIRST, reason: StopReason::Requested, grace }
 }
 
-async fn running(stage: &TestBus) {
-    stage.configure(&server("a")).await;
+async fn running(bus: &TestBus) {
+    bus.configure(&server("a")).await;
     let spawned = Event::ServerSpawned { pid: 1, start_ticks: 1, argv: [].into(), port: 8001 };
     for event in [Event::LaunchBegan { binary: "x".into() }, spawned] {
-        stage.publish(EventDraft::incarnation(server("a"), FIRST, event)).await;
+        bus.publish(EventDraft::incarnation(server("a"), FIRST, event)).await;
     }
 }
 
@@ -56,17 +56,17 @@ fn signal(command: &LaunchCommand) -> Signal {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_is_term_then_kill_then_told() {
-    let mut stage = TestBus::new();
-    let mut launcher = stage.own::<LaunchCommand>();
-    running(&stage).await;
-    let performance = stage.run(terminator());
-    stage.commands().send(terminate(Some(4))).await.expect("accepted");
+    let mut bus = TestBus::new();
+    let mut launcher = bus.own::<LaunchCommand>();
+    running(&bus).await;
+    let component = bus.run(terminator());
+    bus.commands().send(terminate(Some(4))).await.expect("accepted");
 
     let request = next_command(&mut launcher).await;
     assert_eq!(signal(&request.command), Signal::TERM);
     request.accept(None);
     assert!(matches!(
-        stage.hear(|event| matches!(event, Event::StopBegan { .. })).await.event,
+        bus.wait_for(|event| matches!(event, Event::StopBegan { .. })).await.event,
         Event::StopBegan { grace_seconds: 4.0, .. }
     ));
 
@@ -75,76 +75,75 @@ async fn a_stop_is_term_then_kill_then_told() {
     assert_eq!((signal(&request.command), before.elapsed().as_secs()), (Signal::KILL, 4));
     request.accept(None);
 
-    stage.publish(exited()).await;
-    let stopped = stage.hear(|event| matches!(event, Event::ServerStopped { .. })).await;
+    bus.publish(exited()).await;
+    let stopped = bus.wait_for(|event| matches!(event, Event::ServerStopped { .. })).await;
     assert!(matches!(stopped.event, Event::ServerStopped { forced: true, .. }));
-    performance.end().await;
+    component.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_process_that_outlives_kill_is_reported() {
-    let mut stage = TestBus::new();
-    let mut launcher = stage.own::<LaunchCommand>();
-    running(&stage).await;
-    let performance = stage.run(terminator());
-    stage.commands().send(terminate(Some(0))).await.expect("accepted");
+    let mut bus = TestBus::new();
+    let mut launcher = bus.own::<LaunchCommand>();
+    running(&bus).await;
+    let component = bus.run(terminator());
+    bus.commands().send(terminate(Some(0))).await.expect("accepted");
     assert_eq!(signal(&next_command(&mut launcher).await.command), Signal::KILL);
-    let failed = stage.hear(|event| matches!(event, Event::ServerFailed { .. })).await;
+    let failed = bus.wait_for(|event| matches!(event, Event::ServerFailed { .. })).await;
     assert!(matches!(failed.event, Event::ServerFailed { reason: FailureReason::Unkillable, .. }));
-    performance.end().await;
+    component.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_of_a_launch_that_is_over_is_refused() {
-    let mut stage = TestBus::new();
-    let _launcher = stage.own::<LaunchCommand>();
-    running(&stage).await;
-    stage.publish(exited()).await;
-    let performance = stage.run(terminator());
-    let refused = stage.commands().send(terminate(None)).await.expect_err("over");
+    let mut bus = TestBus::new();
+    let _launcher = bus.own::<LaunchCommand>();
+    running(&bus).await;
+    bus.publish(exited()).await;
+    let component = bus.run(terminator());
+    let refused = bus.commands().send(terminate(None)).await.expect_err("over");
     assert_eq!(refused.reason, RefusalReason::StaleIncarnation);
-    performance.end().await;
+    component.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_launch_that_fails_before_it_has_a_process_ends_its_stop() {
-    let mut stage = TestBus::new();
-    let mut launcher = stage.own::<LaunchCommand>();
-    stage.configure(&server("a")).await;
-    stage.publish(EventDraft::incarnation(server("a"), FIRST, Event::LaunchBegan { binary: "x".into() })).await;
-    let performance = stage.run(terminator());
-    stage.commands().send(terminate(None)).await.expect("accepted");
+    let mut bus = TestBus::new();
+    let mut launcher = bus.own::<LaunchCommand>();
+    bus.configure(&server("a")).await;
+    bus.publish(EventDraft::incarnation(server("a"), FIRST, Event::LaunchBegan { binary: "x".into() })).await;
+    let component = bus.run(terminator());
+    bus.commands().send(terminate(None)).await.expect("accepted");
     next_command(&mut launcher).await.accept(None);
     let failed = Event::ServerFailed { reason: FailureReason::PortInUse, detail: String::new(), lines: vec![] };
-    stage.publish(EventDraft::incarnation(server("a"), FIRST, failed)).await;
-    stage.hear(|event| matches!(event, Event::ServerStopped { forced: false, .. })).await;
-    performance.end().await;
+    bus.publish(EventDraft::incarnation(server("a"), FIRST, failed)).await;
+    bus.wait_for(|event| matches!(event, Event::ServerStopped { forced: false, .. })).await;
+    component.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_that_swallowed_the_exit_still_ends_the_stop() {
-    let mut stage = TestBus::keeping(2);
-    let mut launcher = stage.own::<LaunchCommand>();
-    running(&stage).await;
-    let performance = stage.run(terminator());
-    stage.commands().send(terminate(None)).await.expect("accepted");
+    let mut bus = TestBus::keeping(2);
+    let mut launcher = bus.own::<LaunchCommand>();
+    running(&bus).await;
+    let component = bus.run(terminator());
+    bus.commands().send(terminate(None)).await.expect("accepted");
     next_command(&mut launcher).await.accept(None);
-    stage.publisher().publish(exited()).await.expect("open");
+    bus.publisher().publish(exited()).await.expect("open");
     for _ in 0..8 {
-        stage
-            .publisher()
+        bus.publisher()
             .publish(EventDraft::daemon(Event::DaemonStopping { trigger: "noise".into() }))
             .await
             .expect("open");
     }
-    stage.see(|snapshot| snapshot.servers["a"].stop_seconds.count() == 1).await;
-    performance.end().await;
+    bus.see(|snapshot| snapshot.servers["a"].stop_seconds.count() == 1).await;
+    component.end().await;
 }
 
-async fn ready(stage: &TestBus) {
-    running(stage).await;
+async fn ready(bus: &TestBus) {
+    running(bus).await;
     let reached = Event::ReadyReached { via: ReadyVia::Health, startup_seconds: 1.0 };
-    stage.publish(EventDraft::incarnation(server("a"), FIRST, reached)).await;
+    bus.publish(EventDraft::incarnation(server("a"), FIRST, reached)).await;
 }
 
 fn drained() -> EventDraft {
@@ -154,18 +153,18 @@ fn drained() -> EventDraft {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_signal_waits_for_the_pre_stop_command() {
-    let mut stage = TestBus::new();
-    let (mut launcher, mut hooks) = (stage.own::<LaunchCommand>(), stage.own::<HookCommand>());
-    ready(&stage).await;
-    let performance = stage.run(draining_terminator());
-    stage.commands().send(terminate(Some(8))).await.expect("accepted");
+    let mut bus = TestBus::new();
+    let (mut launcher, mut hooks) = (bus.own::<LaunchCommand>(), bus.own::<HookCommand>());
+    ready(&bus).await;
+    let component = bus.run(draining_terminator());
+    bus.commands().send(terminate(Some(8))).await.expect("accepted");
     let request = next_command(&mut hooks).await;
     let (reason, limit) = (StopReason::Requested, Duration::from_secs(4));
     let expected = HookCommand::RunPreStop { server: server("a"), incarnation: FIRST, reason, limit };
     assert_eq!(request.command, expected);
     request.accept(None);
     let before = tokio::time::Instant::now();
-    let publisher = stage.publisher().clone();
+    let publisher = bus.publisher().clone();
     tokio::spawn(async move {
         // await: the time that the command takes, on a paused clock.
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -176,17 +175,17 @@ async fn the_first_signal_waits_for_the_pre_stop_command() {
         assert_eq!((signal(&request.command), before.elapsed().as_secs()), (expected, seconds));
         request.accept(None);
     }
-    performance.end().await;
+    component.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_goes_on_without_a_pre_stop_command_that_does_not_end_or_is_not_run() {
     for (is_accepted, seconds) in [(true, 4), (false, 0)] {
-        let mut stage = TestBus::new();
-        let (mut launcher, mut hooks) = (stage.own::<LaunchCommand>(), stage.own::<HookCommand>());
-        ready(&stage).await;
-        let performance = stage.run(draining_terminator());
-        stage.commands().send(terminate(Some(8))).await.expect("accepted");
+        let mut bus = TestBus::new();
+        let (mut launcher, mut hooks) = (bus.own::<LaunchCommand>(), bus.own::<HookCommand>());
+        ready(&bus).await;
+        let component = bus.run(draining_terminator());
+        bus.commands().send(terminate(Some(8))).await.expect("accepted");
         let request = next_command(&mut hooks).await;
         let before = tokio::time::Instant::now();
         match is_accepted {
@@ -196,60 +195,59 @@ async fn a_stop_goes_on_without_a_pre_stop_command_that_does_not_end_or_is_not_r
         let request = next_command(&mut launcher).await;
         assert_eq!((signal(&request.command), before.elapsed().as_secs()), (Signal::TERM, seconds));
         if !is_accepted {
-            let warned = stage.hear(|event| matches!(event, Event::ServerWarned { .. })).await;
+            let warned = bus.wait_for(|event| matches!(event, Event::ServerWarned { .. })).await;
             assert!(matches!(warned.event, Event::ServerWarned { warning: Warning::HookFailed, .. }));
         }
-        performance.end().await;
+        component.end().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dead_owner_of_commands_holds_up_no_stop() {
-    let mut stage = TestBus::new();
-    let mut launcher = stage.own::<LaunchCommand>();
-    drop(stage.own::<HookCommand>());
-    ready(&stage).await;
-    let performance = stage.run(draining_terminator());
-    stage.commands().send(terminate(None)).await.expect("accepted");
+    let mut bus = TestBus::new();
+    let mut launcher = bus.own::<LaunchCommand>();
+    drop(bus.own::<HookCommand>());
+    ready(&bus).await;
+    let component = bus.run(draining_terminator());
+    bus.commands().send(terminate(None)).await.expect("accepted");
     let before = tokio::time::Instant::now();
     assert_eq!(signal(&next_command(&mut launcher).await.command), Signal::TERM);
     assert_eq!(before.elapsed(), Duration::ZERO);
-    performance.end().await;
+    component.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_was_never_ready_gets_its_first_signal_at_once() {
-    let mut stage = TestBus::new();
-    let (mut launcher, mut hooks) = (stage.own::<LaunchCommand>(), stage.own::<HookCommand>());
-    running(&stage).await;
-    let performance = stage.run(draining_terminator());
-    stage.commands().send(terminate(None)).await.expect("accepted");
+    let mut bus = TestBus::new();
+    let (mut launcher, mut hooks) = (bus.own::<LaunchCommand>(), bus.own::<HookCommand>());
+    running(&bus).await;
+    let component = bus.run(draining_terminator());
+    bus.commands().send(terminate(None)).await.expect("accepted");
     assert_eq!(signal(&next_command(&mut launcher).await.command), Signal::TERM);
     let asked = tokio::time::timeout(Duration::from_secs(1), hooks.recv()).await;
     assert!(asked.is_err(), "{asked:?}");
-    performance.end().await;
+    component.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_gap_that_swallowed_the_end_of_the_pre_stop_command_lets_the_stop_go_on() {
-    let mut stage = TestBus::keeping(2);
-    let (mut launcher, mut hooks) = (stage.own::<LaunchCommand>(), stage.own::<HookCommand>());
-    ready(&stage).await;
-    let performance = stage.run(draining_terminator());
-    stage.commands().send(terminate(Some(1000))).await.expect("accepted");
+    let mut bus = TestBus::keeping(2);
+    let (mut launcher, mut hooks) = (bus.own::<LaunchCommand>(), bus.own::<HookCommand>());
+    ready(&bus).await;
+    let component = bus.run(draining_terminator());
+    bus.commands().send(terminate(Some(1000))).await.expect("accepted");
     next_command(&mut hooks).await.accept(None);
     let before = tokio::time::Instant::now();
-    stage.publisher().publish(drained()).await.expect("open");
+    bus.publisher().publish(drained()).await.expect("open");
     for _ in 0..8 {
-        stage
-            .publisher()
+        bus.publisher()
             .publish(EventDraft::daemon(Event::DaemonStopping { trigger: "noise".into() }))
             .await
             .expect("open");
     }
     assert_eq!(signal(&next_command(&mut launcher).await.command), Signal::TERM);
     assert_eq!(before.elapsed(), Duration::ZERO);
-    performance.end().await;
+    component.end().await;
 }
 
 #[tokio::test(start_paused = true)]

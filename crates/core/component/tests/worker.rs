@@ -101,15 +101,15 @@ async fn a_worker_is_woken_by_its_start_deadlines_commands_events_tasks_and_its_
     let mut bus = TestBus::new();
     bus.configure(&server("a")).await;
     let running = bus.run(Echo);
-    bus.hear(says("Started1")).await;
-    bus.hear(says("DeadlineMet")).await;
+    bus.wait_for(says("Started1")).await;
+    bus.wait_for(says("DeadlineMet")).await;
     let trigger = "test".to_owned();
     bus.commands().send(SuperviseCommand::Reload { trigger }).await.expect("accepted");
-    bus.hear(says("CommandReceived")).await;
+    bus.wait_for(says("CommandReceived")).await;
     bus.publish(EventDraft::server(server("a"), Event::ServerRemoved)).await;
-    bus.hear(says("TaskEnded")).await;
+    bus.wait_for(says("TaskEnded")).await;
     running.end().await;
-    bus.hear(says("Cancelled")).await;
+    bus.wait_for(says("Cancelled")).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +145,7 @@ async fn a_deadline_is_met_when_it_comes_and_not_before() {
     }
     let mut bus = TestBus::new();
     let running = bus.run(Alarm);
-    let rang = bus.hear(says("Rang")).await;
+    let rang = bus.wait_for(says("Rang")).await;
     let Event::Extension(event) = &rang.event else { unreachable!("awaited") };
     assert_eq!(event.data, 5);
     running.end().await;

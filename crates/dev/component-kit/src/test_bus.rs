@@ -29,7 +29,7 @@ pub struct TestBus {
     router: CommandRouter,
     lane: OutputLane,
     cancel: CancellationToken,
-    heard: Subscription,
+    awaited: Subscription,
 }
 
 impl Default for TestBus {
@@ -48,7 +48,7 @@ impl TestBus {
     pub fn keeping(events: usize) -> Self {
         let (bus, publisher) = Bus::start(BootId::from_random(1), events);
         Self {
-            heard: bus.subscribe("test"),
+            awaited: bus.subscribe("test"),
             router: CommandRouter::new(bus.clone()),
             bus,
             publisher,
@@ -118,10 +118,10 @@ impl TestBus {
     }
 
     /// The next event that `wanted` picks, among those not yet awaited.
-    pub async fn hear(&mut self, wanted: impl Fn(&Event) -> bool) -> Arc<Envelope> {
+    pub async fn wait_for(&mut self, wanted: impl Fn(&Event) -> bool) -> Arc<Envelope> {
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
-                match self.heard.next().await {
+                match self.awaited.next().await {
                     Some(Delivery::Event(envelope)) if wanted(&envelope.event) => return Some(envelope),
                     Some(_) => {}
                     None => return None,

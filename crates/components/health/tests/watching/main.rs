@@ -19,7 +19,7 @@ fn with_inference() -> HealthSpec {
 }
 
 async fn failure(fixture: &mut HealthFixture) -> (FailureReason, String, Vec<String>) {
-    match &fixture.bus.hear(|event| matches!(event, Event::ServerFailed { .. })).await.event {
+    match &fixture.bus.wait_for(|event| matches!(event, Event::ServerFailed { .. })).await.event {
         Event::ServerFailed { reason, detail, lines } => (*reason, detail.clone(), lines.clone()),
         other => panic!("{other:?}"),
     }
@@ -49,7 +49,7 @@ async fn a_server_that_neither_answers_nor_computes_is_lost_and_then_unresponsiv
     let mut sink = fixture.bus.lane().open(&key, 4096);
     sink.push(b"the last line");
     fixture.make_ready(&a, fake.port, &process).await;
-    fixture.bus.hear(|event| matches!(event, Event::ReadyLost { .. })).await;
+    fixture.bus.wait_for(|event| matches!(event, Event::ReadyLost { .. })).await;
     let (reason, detail, lines) = failure(&mut fixture).await;
     assert_eq!(reason, FailureReason::Unresponsive);
     assert_eq!(detail, "4 looks in a row: no answer within 0.3 s, and it computes nothing");
@@ -109,11 +109,11 @@ async fn a_server_that_says_that_it_is_not_ready_is_lost_lives_and_regains_it() 
     let process = FakeProcess::idle();
     let mut fixture = HealthFixture::one(&a, terms()).await;
     fixture.make_ready(&a, fake.port, &process).await;
-    let lost = fixture.bus.hear(|event| matches!(event, Event::ReadyLost { .. })).await;
+    let lost = fixture.bus.wait_for(|event| matches!(event, Event::ReadyLost { .. })).await;
     assert!(matches!(&lost.event, Event::ReadyLost { detail } if detail.contains("503")), "{lost:?}");
     fake.asked("GET /health", 6).await;
     fake.set("GET /health", Reaction::Say(200, "{}"));
-    fixture.bus.hear(|event| matches!(event, Event::ReadyRegained)).await;
+    fixture.bus.wait_for(|event| matches!(event, Event::ReadyRegained)).await;
     assert_eq!(fixture.count("ServerFailed"), 0);
     fixture.end().await;
 }

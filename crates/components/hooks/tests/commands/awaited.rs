@@ -42,7 +42,7 @@ async fn a_pre_start_command_runs_when_asked_and_names_its_launch_and_its_cause(
     let mut fixture = HooksFixture::with(&hook).await;
     fixture.say(3, [began()]).await;
     fixture.bus.commands().send(pre_start(3)).await.expect("accepted");
-    let completed = fixture.bus.hear(|event| matches!(event, Event::HookCompleted { .. })).await;
+    let completed = fixture.bus.wait_for(|event| matches!(event, Event::HookCompleted { .. })).await;
     assert_eq!((completed.incarnation, &completed.server), (Some(Incarnation::new(3)), &Some(server("a"))));
     let told = read(&file);
     let told = told.lines().filter_map(|line| line.strip_prefix("LLAMA_WARDEN_")?.split_once('='));

@@ -45,7 +45,7 @@ impl HooksFixture {
 
     pub async fn completed(&mut self, hook: HookPoint) -> HookOutcome {
         let completed = |event: &Event| matches!(event, Event::HookCompleted { hook: ended, .. } if *ended == hook);
-        match &self.bus.hear(completed).await.event {
+        match &self.bus.wait_for(completed).await.event {
             Event::HookCompleted { outcome, .. } => outcome.clone(),
             other => panic!("{other:?}"),
         }

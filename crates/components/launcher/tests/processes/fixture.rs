@@ -110,7 +110,7 @@ impl LauncherFixture {
 
     /// The process id of the next server that runs.
     pub async fn spawned(&mut self) -> u32 {
-        let spawned = self.bus.hear(|event| matches!(event, Event::ServerSpawned { .. })).await;
+        let spawned = self.bus.wait_for(|event| matches!(event, Event::ServerSpawned { .. })).await;
         match spawned.event {
             Event::ServerSpawned { pid, .. } => pid,
             _ => unreachable!("only that was picked"),
@@ -126,7 +126,7 @@ impl LauncherFixture {
     /// The last event of a launch: its exit or its failure.
     pub async fn over(&mut self) -> Arc<Envelope> {
         let is_last = |event: &Event| matches!(event, Event::ServerExited { .. } | Event::ServerFailed { .. });
-        self.bus.hear(is_last).await
+        self.bus.wait_for(is_last).await
     }
 
     /// How the next server to exit ended, and how many processes were swept.

@@ -22,7 +22,7 @@ fn group() {
         fixture.launch(1).await;
         fixture.printed("up").await;
         fixture.signal(1, Signal::TERM).await.expect("accepted");
-        let delivered = fixture.bus.hear(|event| matches!(event, Event::SignalDelivered { .. })).await;
+        let delivered = fixture.bus.wait_for(|event| matches!(event, Event::SignalDelivered { .. })).await;
         assert!(matches!(&delivered.event, Event::SignalDelivered { signal: Signal::TERM, rung } if rung.index == 0));
         assert_eq!(fixture.exited().await.0, ProcessEnd::Exited { code: 4 });
         let mut lines = fixture.lines();
@@ -49,7 +49,7 @@ fn stopped() {
 async fn owner(fixture: &mut LauncherFixture) -> ListenerOwner {
     let inquiry = LaunchCommand::IdentifyListener { server: id(), incarnation: Incarnation::new(1) };
     fixture.bus.commands().send(inquiry).await.expect("accepted");
-    let identified = fixture.bus.hear(|event| matches!(event, Event::ListenerIdentified { .. })).await;
+    let identified = fixture.bus.wait_for(|event| matches!(event, Event::ListenerIdentified { .. })).await;
     match &identified.event {
         Event::ListenerIdentified { listener } => listener.clone(),
         _ => unreachable!("only that was picked"),

@@ -79,13 +79,13 @@ fn options() {
         let (model, port) = (server.model.display().to_string(), server.port);
         fixture.configure([server]).await;
         fixture.try_launch(&id(), 1).await.expect("accepted");
-        let translated = fixture.bus.hear(|event| matches!(event, Event::OptionsTranslated { .. })).await;
+        let translated = fixture.bus.wait_for(|event| matches!(event, Event::OptionsTranslated { .. })).await;
         let Event::OptionsTranslated { notes } = &translated.event else { unreachable!("only that was picked") };
         let notes: Vec<_> = notes.iter().map(|note| (&*note.option, note.treatment)).collect();
         assert_eq!(notes, [("alias", OptionTreatment::Added), ("flash-attn", OptionTreatment::Dropped)]);
         let dropped = fixture
             .bus
-            .hear(|event| matches!(event, Event::ServerWarned { warning: Warning::OptionDropped, .. }))
+            .wait_for(|event| matches!(event, Event::ServerWarned { warning: Warning::OptionDropped, .. }))
             .await;
         assert!(format!("{:?}", dropped.event).contains("flash-attn"));
         fixture.exited().await;
@@ -105,7 +105,7 @@ fn unreadable() {
         fixture.try_launch(&id(), 1).await.expect("accepted");
         let is_warning =
             |event: &Event| matches!(event, Event::ServerWarned { warning: Warning::BinaryUnreadable, .. });
-        fixture.bus.hear(is_warning).await;
+        fixture.bus.wait_for(is_warning).await;
         fixture.spawned().await;
         fixture.exited().await;
         assert_eq!(fixture.lines(), ["6"]);
