@@ -22,19 +22,20 @@ mod table;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use clap::error::ErrorKind;
 use llama_warden_daemon::{Exit, Extensions};
 
 use args::Cli;
 pub use demo_fleet::is_stand_in;
 
-/// Runs the command of this process's command line, with the compiled-in matchers and components.
-pub fn main(extensions: Extensions) -> ExitCode {
+/// Runs the command of this process's command line, with the compiled-in matchers and components. `version` is what
+/// `--version` prints after the name.
+pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
     if completion::answer_shell() {
         return Exit::Done.into();
     }
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::command().version(version).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // clap reports help and version as errors too.

@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use anstream::adapter::strip_str;
-use llama_warden_api_types::StatusReport;
+use llama_warden_api_types::{ServerReport, StatusReport};
 use llama_warden_events::ServerId;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
@@ -67,6 +67,20 @@ impl LiveTable {
             Shown::Terminal(frames) => frames.drawn.is_none(),
             Shown::Plain(shown) => shown.is_empty(),
         }
+    }
+
+    /// Shows the state before a command. Elsewhere than on a terminal, the lines begin with what changes: a `ready` of before
+    /// would be read as the outcome.
+    ///
+    /// # Errors
+    /// As [`Self::show`].
+    pub fn begin(&mut self, report: &StatusReport) -> io::Result<()> {
+        if let Shown::Plain(shown) = &mut self.shown {
+            let state = |server: &ServerReport| (server.model_id.clone(), status_table::server_state(server));
+            *shown = report.servers.iter().map(state).collect();
+            return Ok(());
+        }
+        self.show(report)
     }
 
     /// Shows a report.
@@ -202,6 +216,19 @@ mod tests {
 
     fn frames(place: Place) -> Frames {
         Frames { place, lines: Vec::new(), size: None, drawn: None, resized: None }
+    }
+
+    /// The longest line of every server changes at once.
+    #[test]
+    fn a_change_of_500_servers_writes_one_screen_at_most() {
+        let mut frames = frames(Place::FullScreen);
+        let size = ScreenSize { columns: 80, rows: 24 };
+        let frame = |number: usize| (0..23).map(|row| format!("{number:<40}{row:>40}")).collect::<Vec<_>>();
+        for number in 0..3 {
+            let written = frames.next(frame(number), size);
+            assert!(strip_str(&written).to_string().chars().filter(|c| *c != '\n').count() <= 80 * 24, "{written:?}");
+        }
+        frames.drawn = None;
     }
 
     const WIDE: ScreenSize = ScreenSize { columns: 20, rows: 24 };

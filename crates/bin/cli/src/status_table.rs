@@ -21,11 +21,11 @@ const COLUMNS: [Column; 10] = [
     spare("URL", 1),
     spare("PID", 5),
     spare("UPTIME", 4),
-    spare("RESTARTS", 3),
-    spare("LAST FAILURE", 2),
+    spare("RESTARTS", 2),
+    spare("LAST FAILURE", 3),
     spare("READY VIA", 6),
     spare("BUILD", 7),
-    shrinks("NOTE", 12),
+    shrinks("NOTE", 15),
 ];
 
 /// Columns by which the details below a table are indented.
@@ -146,7 +146,7 @@ impl<'a> StatusTable<'a> {
             }
             let restarts = server.restarts.to_string();
             if server.restarts > 0 && !widths.hold(&COLUMNS, "RESTARTS", &restarts) {
-                parts.push(format!("{restarts} restarts"));
+                parts.push(format!("restarts: {restarts}"));
             }
         }
         if parts.is_empty() {
@@ -244,7 +244,9 @@ pub fn server_line(server: &ServerReport) -> String {
 pub fn server_state(server: &ServerReport) -> String {
     let failure = server.last_failure.as_ref().map(|failure| (failure.reason, failure.at));
     let waits = server.waiting_for.is_some();
-    format!("{} {} {failure:?} {waits} {:?}", phase(server), server.incarnation, server.restart_abandoned)
+    // Whole tenths: a load of an hour prints ten lines.
+    let tenths = server.progress.map_or(0, |progress| (progress * 10.0) as u32);
+    format!("{} {tenths} {} {failure:?} {waits} {:?}", server.phase, server.incarnation, server.restart_abandoned)
 }
 
 /// The address of a server for its clients.

@@ -14,7 +14,8 @@ use llama_warden_events::{ServerId, StreamName};
 use detector::DetectorCommand;
 use dialect::DialectCommand;
 use fleet::{PatienceArgs, ProfileCommand};
-use values::{duration, stream};
+pub use values::EventsSince;
+use values::{duration, since, stream};
 
 use crate::completion;
 
@@ -99,14 +100,7 @@ pub enum CliCommand {
     /// Show the output of a server
     Logs(LogsArgs),
     /// Show what happened
-    Events {
-        /// Keep running and show new events, after those that are kept
-        #[arg(long, short)]
-        follow: bool,
-        /// Show only events after this number
-        #[arg(long, value_name = "SEQ")]
-        since: Option<u64>,
-    },
+    Events(EventsArgs),
     /// Wait until servers are ready, or stopped
     Wait(WaitArgs),
     /// Show the exact command line of a server, and what was translated for its build and why
@@ -208,6 +202,20 @@ pub struct LogsArgs {
     /// Show only this stream
     #[arg(long, value_parser = stream, add = completion::streams())]
     pub stream: Option<StreamName>,
+}
+
+/// Options of `events`.
+#[derive(Debug, Clone, Args)]
+pub struct EventsArgs {
+    /// Show only events of these servers
+    #[arg(value_name = "ID", add = completion::servers())]
+    pub ids: Vec<ServerId>,
+    /// Keep running and show new events, after those that are kept
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Show only events after this number, or of the latest time (30s, 5m, 2h)
+    #[arg(long, value_name = "SEQ|DUR", value_parser = since)]
+    pub since: Option<EventsSince>,
 }
 
 /// Options of `wait`.

@@ -15,6 +15,7 @@ use super::up::{log_settings, run_daemon};
 use crate::demo_fleet::DemoFleet;
 use crate::live_table::{LiveTable, Place};
 use crate::output::{print_line, reader_gone};
+use crate::screen::Screen;
 
 pub fn run(extensions: Extensions) -> CommandResult {
     set_up_heap();
@@ -24,13 +25,14 @@ pub fn run(extensions: Extensions) -> CommandResult {
         .compacted(None, &Fleet::default());
     let mut log = log_settings()?;
     if std::env::var_os("LLAMA_WARDEN_LOG").is_none() {
-        // Log lines between those of the table would break it.
-        log.filter = "error".to_owned();
+        // A log line on the same terminal would break the table, which shows the failures of servers too.
+        log.filter = if Screen::now().size.is_some() { "off" } else { "error" }.to_owned();
     }
     let options = UpOptions { extensions, ..UpOptions::default() };
     let exit = run_daemon(inventory, options, &log, async |daemon| {
         if let Some(address) = &daemon.tcp {
-            print_line(format_args!("  status   curl http://{address}/api/v1/status     (or: llama-warden status)"))?;
+            print_line("  talk     curl URL/v1/completions -d '{\"prompt\": \"Hi\", \"max_tokens\": 16}'")?;
+            print_line(format_args!("  status   curl http://{address}/api/v1/status, or llama-warden status"))?;
             print_line(format_args!("  metrics  curl http://{address}/metrics"))?;
             print_line("  stop     Ctrl-C\n")?;
         }

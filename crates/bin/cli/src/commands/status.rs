@@ -142,10 +142,13 @@ pub async fn with_progress<T>(
         return work.await;
     }
     let mut table = LiveTable::new(Place::Inline);
+    // Before `work` changes anything. Errors end the progress silently: `work` meets them too, and its failure is printed.
+    let first = client.status().await.ok().map(|report| keep_named(report, ids));
     let progress = async {
-        // Errors end the progress silently: `work` meets them too, and its failure is printed.
-        if let Ok(report) = client.status().await {
-            let _ = follow(client, ids, keep_named(report, ids), &mut table).await;
+        if let Some(report) = first
+            && table.begin(&report).is_ok()
+        {
+            let _ = follow(client, ids, report, &mut table).await;
         }
         // Only `work` ends the wait.
         std::future::pending().await
