@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_api::Api;
-use llama_warden_bus::{Bus, EventDraft};
+use llama_warden_bus::{Bus, CommandSender, EventDraft};
 use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
@@ -134,6 +134,11 @@ impl PreparedDaemon {
     /// The bus, for observers in this process.
     pub fn bus(&self) -> Bus {
         self.host.bus().clone()
+    }
+
+    /// Sends commands to the components, beside the signals that the daemon handles itself.
+    pub fn commands(&self) -> CommandSender {
+        self.host.commands()
     }
 
     /// The path of the control socket.

@@ -8,6 +8,7 @@ use llama_warden_config::{
     ConfigProblem, ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, RenderStyle, User,
     default_state_dir, find,
 };
+use llama_warden_support::for_terminal;
 use toml::de::DeTable;
 
 use crate::exit::CommandFailure;
@@ -140,7 +141,9 @@ fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, CommandFail
 
 /// Prints problems to standard error, in colour on a terminal.
 pub fn print_problems(problems: &ConfigProblems) {
-    eprintln!("{}", problems.render(style()));
+    let text = problems.render(style());
+    let shown = if std::io::stderr().is_terminal() { for_terminal(&text) } else { text.as_str().into() };
+    eprintln!("{shown}");
 }
 
 /// Prints warnings to standard error, if there are any.
