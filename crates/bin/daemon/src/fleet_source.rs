@@ -15,6 +15,9 @@ use crate::exit::{CommandFailure, FailureMessage};
 use crate::load::LoadedConfig;
 use crate::models::{AssignedPorts, Inventory, ModelsReport, PortFile};
 
+/// Most bytes that are kept of the problems of a refused configuration: each answer with the status has them.
+const MOST_DETAIL: usize = 4 << 10;
+
 /// The configuration in force. Answers the supervisor and `/api/v1/models`.
 pub struct FleetResolver {
     active: Mutex<ActiveConfiguration>,
@@ -75,7 +78,9 @@ impl FleetResolver {
     }
 
     fn reload(&self, active: &ActiveConfiguration) -> Result<(ActiveConfiguration, Resolved), Refused> {
-        let inventory = active.loaded.reload().and_then(Inventory::scan).map_err(refuse_invalid)?;
+        let models = serde_json::from_value(self.models()).unwrap_or_default();
+        let inventory = active.loaded.reload().and_then(|loaded| Inventory::rescan(loaded, models));
+        let inventory = inventory.map_err(refuse_invalid)?;
         let before = active.fleet().unwrap_or_default();
         let Inventory { loaded, models, ports } = inventory.compacted(Some(active.profile()), &before);
         let next = ActiveConfiguration { loaded, ..active.clone() };
@@ -134,7 +139,7 @@ fn to_json(report: &ModelsReport) -> Value {
 
 fn refuse_invalid(failure: CommandFailure) -> Refused {
     let detail = match failure.message {
-        FailureMessage::Configuration(problems) => problems.to_string(),
+        FailureMessage::Configuration(problems) => problems.within(MOST_DETAIL),
         FailureMessage::Text { message, .. } => message,
         FailureMessage::AlreadyPrinted => "it cannot be read".to_owned(),
     };
@@ -206,6 +211,18 @@ mod tests {
         }
         let still = source(&Change::Profile(None)).expect("in force");
         assert!(still.fleet.get("c").is_some());
+    }
+
+    #[test]
+    fn of_the_problems_of_a_refused_configuration_four_kibibytes_are_kept() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let source = source_of(folder.path(), None, None);
+        let bad = "[[servers]]\nid = 'x'\nmodel = 'm'\nport = 70000\nunheard-of = 1\n".repeat(1000);
+        for bad in [bad, format!("[stop]\ngrace = '{}'\n", "x".repeat(60_000))] {
+            std::fs::write(folder.path().join("llama-warden.toml"), bad).expect("writable");
+            let detail = source(&Change::Reload).expect_err("invalid").detail;
+            assert!((50..=4200).contains(&detail.len()), "{} bytes: {detail}", detail.len());
+        }
     }
 
     #[test]

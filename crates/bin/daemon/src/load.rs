@@ -46,6 +46,21 @@ impl LoadedConfig {
         Self::parse(&source, environment)
     }
 
+    /// Like [`Self::find`], but goes on after a problem: gives the problems beside what can be read.
+    ///
+    /// # Errors
+    /// Nothing can be read, with every problem.
+    pub fn examine(explicit: Option<&Path>) -> Result<(Self, ConfigProblems), CommandFailure> {
+        let environment = Environment::current();
+        let source = find(explicit, &environment, &current_directory()?)?;
+        match Configuration::examine(&source, &environment) {
+            (Some(configuration), problems) => {
+                Ok((Self { configuration: Arc::new(configuration), source, environment }, problems))
+            }
+            (None, problems) => Err(problems.into()),
+        }
+    }
+
     /// Reads its file again. Without a file, a configuration that only names model folders stays as it is.
     ///
     /// # Errors

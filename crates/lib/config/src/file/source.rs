@@ -2,10 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 use std::sync::Arc;
 
 use crate::environment::Environment;
-use crate::problem::{ConfigProblem, ConfigProblems, Location};
+use crate::problem::{ConfigProblem, ConfigProblems, Document, Layer, Location};
 
 /// The built-in defaults, which are also the template: every key with its default and one line of documentation.
 pub const DEFAULT_TOML: &str = include_str!("../../../../../config/default.toml");
@@ -37,7 +38,8 @@ impl ConfigSource {
     /// Reads a file. A relative path is relative to `directory`.
     pub fn read(path: &Path, directory: &Path) -> Result<Self, ConfigProblems> {
         let absolute = directory.join(path);
-        let text = std::fs::read_to_string(&absolute).map_err(|error| unreadable(path, &error))?;
+        let bytes = std::fs::read(&absolute).map_err(|error| unreadable(path, &error))?;
+        let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
         let parent = absolute.parent().unwrap_or(directory).to_path_buf();
         Ok(Self { path: Some(path.to_path_buf()), directory: parent, text: text.into(), model_dirs: Vec::new() })
     }
@@ -73,8 +75,26 @@ pub fn find(
 fn unreadable(path: &Path, error: &io::Error) -> ConfigProblems {
     let help = match error.kind() {
         io::ErrorKind::NotFound => "check the path, or start from the template config/default.toml",
-        io::ErrorKind::InvalidData => "a configuration is TOML, in UTF-8",
         _ => "check the path and its permissions",
     };
     ConfigProblem::error(&Location::File(path.to_path_buf()), format!("cannot be read: {error}"), help).into()
+}
+
+/// A text in another encoding, with the place of its first byte that is not UTF-8.
+fn not_utf8(path: &Path, error: &FromUtf8Error) -> ConfigProblems {
+    let (bytes, start) = (error.as_bytes(), error.utf8_error().valid_up_to());
+    let name = path.display().to_string();
+    let document = Arc::new(Document::new(name.clone(), String::from_utf8_lossy(bytes), Layer::User));
+    let span = start..start + char::REPLACEMENT_CHARACTER.len_utf8();
+    let byte = bytes.get(start).copied().unwrap_or_default();
+    let (message, encoding) = match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("the file is UTF-16, not UTF-8".to_owned(), "UTF-16"),
+        _ => {
+            let letter = char::from(byte);
+            let meant = if letter.is_alphanumeric() { format!(", in Latin-1 `{letter}`") } else { String::new() };
+            (format!("the byte 0x{byte:02X} is not UTF-8{meant}"), "LATIN1")
+        }
+    };
+    let help = format!("save the file as UTF-8: `iconv -f {encoding} -t UTF-8 {name} > NEW`");
+    ConfigProblem::error(&Location::Text { document, span }, message, help).into()
 }
