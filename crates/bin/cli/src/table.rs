@@ -24,8 +24,10 @@ pub fn status(report: &StatusReport) -> String {
     });
     let table = plain(["SERVER", "PHASE", "PORT", "PID", "UPTIME", "READY VIA", "BUILD", "NOTE"], rows);
     let refused = report.configuration_refused.as_deref().map_or_else(String::new, |why| {
-        let first = why.lines().next().unwrap_or_default();
-        format!("\na changed configuration is refused: {first} (`llama-warden check` shows it all)")
+        let mut lines = why.lines();
+        let first = lines.next().unwrap_or_default();
+        let more = lines.next().map_or("", |_| " (`llama-warden check` shows it all)");
+        format!("\na changed configuration is refused: {first}{more}")
     });
     let profile = report.profile.as_ref().map_or_else(String::new, |profile| format!(" · profile {profile}"));
     format!(

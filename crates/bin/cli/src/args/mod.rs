@@ -13,7 +13,7 @@ use llama_warden_events::{ServerId, StreamName};
 
 use detector::DetectorCommand;
 use dialect::DialectCommand;
-use fleet::{PatienceArgs, ProfileCommand};
+use fleet::{ProfileCommand, ReloadArgs};
 use values::{duration, stream};
 
 /// Launches llama.cpp servers, knows the truth about each of them, and never leaves one behind.
@@ -127,7 +127,7 @@ pub enum CliCommand {
     #[command(subcommand)]
     Profile(ProfileCommand),
     /// Make the daemon read its configuration and its model folders again
-    Reload(PatienceArgs),
+    Reload(ReloadArgs),
     /// Validate the configuration: problems with line, column and a next step
     Check,
     /// Print a JSON Schema, or a catalogue
