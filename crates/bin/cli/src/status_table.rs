@@ -164,12 +164,13 @@ impl<'a> StatusTable<'a> {
             self.report;
         let profile = profile.as_ref().map_or_else(String::new, |profile| format!(" · profile {profile}"));
         let notice = self.notice.map_or_else(String::new, |notice| format!(" · {notice}"));
-        let mut lines = vec![format!("{ready_servers} of {total_servers} ready, {running_servers} running{profile}{notice}")];
+        let mut lines =
+            vec![format!("{ready_servers} of {total_servers} ready, {running_servers} running{profile}{notice}")];
         if let Some(why) = configuration_refused {
-            let first = for_cell(why.lines().next().unwrap_or_default()).into_owned();
-            lines.push(format!(
-                "a changed configuration is refused: {first} (`llama-warden check` shows it all)"
-            ));
+            let mut problems = why.lines();
+            let first = for_cell(problems.next().unwrap_or_default()).into_owned();
+            let more = problems.next().map_or("", |_| " (`llama-warden check` shows it all)");
+            lines.push(format!("a changed configuration is refused: {first}{more}"));
         }
         match self.screen.columns() {
             Some(width) if !one_line_each => lines.iter().flat_map(|line| wrap(line, width)).collect(),
@@ -463,9 +464,13 @@ mod tests {
 
     #[test]
     fn the_table_has_the_address_the_restarts_and_the_last_failure() {
-        let server = ServerReport { last_failure: report(PhaseName::Failed, Some(FailureReason::Crashed)).last_failure, ..report(PhaseName::Ready, None) };
+        let server = ServerReport {
+            last_failure: report(PhaseName::Failed, Some(FailureReason::Crashed)).last_failure,
+            ..report(PhaseName::Ready, None)
+        };
         let lines = shown(&report_of(vec![server]), None, None);
-        for (title, value) in [("URL", "http://127.0.0.1:8001"), ("RESTARTS", "10"), ("LAST FAILURE", "crashed 4m ago")] {
+        for (title, value) in [("URL", "http://127.0.0.1:8001"), ("RESTARTS", "10"), ("LAST FAILURE", "crashed 4m ago")]
+        {
             let at = lines[0].find(title).expect(title);
             assert!(lines[1][at..].starts_with(value), "{title}: {lines:#?}");
         }
@@ -474,7 +479,8 @@ mod tests {
     #[test]
     fn a_phase_is_coloured_and_nothing_else() {
         let report = report_of(vec![report(PhaseName::Ready, None)]);
-        let view = StatusTable { report: &report, now: now(), screen: Screen { size: None, colours: true }, notice: None };
+        let view =
+            StatusTable { report: &report, now: now(), screen: Screen { size: None, colours: true }, notice: None };
         let lines = view.lines(None);
         assert!(lines[1].starts_with("a       \u{1b}[32mready\u{1b}[0m  http"), "{lines:?}");
     }

@@ -104,7 +104,7 @@ impl PreparedDaemon {
         let components = ComponentSettings {
             telemetry: tracing.as_ref().map(Tracing::recorder),
             event_log: configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit)),
-            config_watch: settings::watch_configuration(&loaded.source),
+            config_watch: settings::watch_configuration(&loaded.source, resolver.latest_text()),
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
             launcher: settings::launcher(&configuration, boot, &state)?,
             supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),

@@ -61,23 +61,6 @@ impl LoadedConfig {
         }
     }
 
-    /// Reads its file again. Without a file, a configuration that only names model folders stays as it is.
-    ///
-    /// # Errors
-    /// Every problem, with its place.
-    pub fn reload(&self) -> Result<Self, CommandFailure> {
-        let folders = self.source.model_dirs.clone();
-        let source = match &self.source.path {
-            Some(path) => ConfigSource::read(path, &current_directory()?)?.with_model_dirs(folders),
-            None if !folders.is_empty() => self.source.clone(),
-            None => {
-                return Err(CommandFailure::usage("the daemon was started without a configuration file")
-                    .next_step("start it with --config FILE"));
-            }
-        };
-        Self::parse(&source, Environment::current())
-    }
-
     /// Parses a source.
     ///
     /// # Errors

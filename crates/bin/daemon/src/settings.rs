@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use llama_warden_api::{BindError, Listeners, Token};
 use llama_warden_component::Context;
-use llama_warden_config::{ConfigSource, Configuration, Fleet, TcpAddress};
+use llama_warden_config::{ConfigSource, Configuration, Fleet, SourceKind, TcpAddress};
 use llama_warden_events::BootId;
 use llama_warden_launcher::{LauncherSettings, ShimProgram};
 use llama_warden_memory::SystemMemoryProbe;
@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use crate::config_watch::ConfigWatch;
 use crate::exit::{CommandFailure, with_source};
 use crate::extensions::MakeMatcher;
+use crate::fleet_source::LatestText;
 use crate::state_dir::StateDir;
 
 /// Reads output with the configured detector packs, and with `matchers` where they make one. Registers its taps on the
@@ -139,17 +140,13 @@ pub fn read_token(path: &Path) -> Result<Token, CommandFailure> {
     Token::new(text.lines().next().unwrap_or_default()).map_err(|error| failed(&error))
 }
 
-/// Watches the file of a configuration. If the kernel refuses a watch, the daemon runs without: HUP still reloads.
-pub fn watch_configuration(source: &ConfigSource) -> Option<ConfigWatch> {
-    let path = source.path.as_ref().map(|path| source.directory.join(path.file_name().unwrap_or_default()))?;
-    match ConfigWatch::new(&path, source.text.clone()) {
-        Ok(watch) => Some(watch),
-        Err(error) => {
-            let path = path.display();
-            tracing::warn!(%path, %error, "the configuration is not watched; send HUP after a change");
-            None
-        }
+/// Watches the file of a configuration, of which `latest` was read last.
+pub fn watch_configuration(source: &ConfigSource, latest: LatestText) -> Option<ConfigWatch> {
+    if source.kind == SourceKind::Stream {
+        let path = source.path.as_ref().map(|path| path.display().to_string());
+        tracing::info!(path, "the configuration is read once: it is no file whose changes can be followed");
     }
+    source.file().map(|path| ConfigWatch::new(path, latest))
 }
 
 /// The plug-in files of `directory`, which the configuration names under `key`, before the built-in ones.

@@ -13,7 +13,7 @@ use llama_warden_events::{ServerId, StreamName};
 
 use detector::DetectorCommand;
 use dialect::DialectCommand;
-use fleet::{PatienceArgs, ProfileCommand};
+use fleet::{PatienceArgs, ProfileCommand, ReloadArgs};
 pub use values::EventsSince;
 use values::{duration, since, stream};
 
@@ -128,7 +128,7 @@ pub enum CliCommand {
     #[command(subcommand)]
     Profile(ProfileCommand),
     /// Make the daemon read its configuration and its model folders again
-    Reload(PatienceArgs),
+    Reload(ReloadArgs),
     /// Validate the configuration: problems with line, column and a next step
     Check,
     /// Print a JSON Schema, or a catalogue

@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 
 use llama_warden_events::ListenerOwner;
-use llama_warden_procfs::{ProcessStat, SocketAddress, listener, listening_inodes, process_ids, program_name, socket_inodes};
+use llama_warden_procfs::{
+    ProcessStat, SocketAddress, listener, listening_inodes, process_ids, program_name, socket_inodes,
+};
 
 use super::launch_tag::LaunchTag;
 
