@@ -17,7 +17,9 @@ pub(crate) fn identify(addresses: &[SocketAddress], leader: u32, tag: &LaunchTag
     let mut unowned = match listening_inodes(addresses) {
         Ok(inodes) if inodes.is_empty() => return ListenerOwner::Nobody,
         Ok(inodes) => inodes,
-        Err(error) => return ListenerOwner::Unreadable { detail: format!("cannot list the sockets that listen: {error}") },
+        Err(error) => {
+            return ListenerOwner::Unreadable { detail: format!("cannot list the sockets that listen: {error}") };
+        }
     };
     let leader_sockets = socket_inodes(leader);
     for inode in leader_sockets.iter().flatten() {
