@@ -278,22 +278,10 @@ fn ready_via(server: &ServerReport) -> String {
     via.map_or_else(String::new, |via| via.to_string())
 }
 
-/// Why a server is down or what it waits for. `left_out` is the note of a server that is down because it is not enabled.
+/// Why a server is in its phase. `left_out` is the note of a server that is down because it is not enabled.
 fn note(server: &ServerReport, left_out: &str) -> String {
-    match (&server.waiting_for, &server.last_failure) {
-        (Some(waiting_for), Some(failure)) if server.phase == PhaseName::BackingOff => {
-            format!("{}; waits for {waiting_for}", failure.reason)
-        }
-        (Some(waiting_for), _) => format!("waits for {waiting_for}"),
-        (None, Some(failure)) if server.phase == PhaseName::Failed => {
-            // A permanent failure is never retried, so its note does not mention it.
-            let given_up = server.restart_abandoned.as_ref().filter(|_| !failure.reason.is_permanent());
-            let given_up = given_up.map_or_else(String::new, |because| format!("; given up: {because}"));
-            format!("{}: {}{given_up}", failure.reason, failure.detail)
-        }
-        _ if !server.enabled && matches!(server.phase, PhaseName::Idle | PhaseName::Exited) => left_out.to_owned(),
-        _ => String::new(),
-    }
+    let is_left_out = !server.enabled && matches!(server.phase, PhaseName::Idle | PhaseName::Exited);
+    server.note.clone().unwrap_or_else(|| if is_left_out { left_out.to_owned() } else { String::new() })
 }
 
 /// A time in its two largest units: `4s`, `2m07s`, `3h05m`, `2d04h`.

@@ -83,7 +83,7 @@ impl PreparedDaemon {
         let ports = PortFile::new(state.path());
         inventory.models.log();
         fleet_source::save_ports(&ports, &inventory.ports);
-        let token = daemon.token_file.as_deref().map(settings::read_token).transpose()?;
+        let access = settings::tcp_access(daemon)?;
         let listeners = settings::bind(daemon.listen.as_ref(), &state)?;
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
@@ -115,7 +115,7 @@ impl PreparedDaemon {
                 routes: vec![metrics.route()],
                 models: Arc::new(move || resolver.models()),
                 description: documents::OPENAPI,
-                token,
+                access,
             },
             metrics,
             extensions: extensions.components,

@@ -10,9 +10,9 @@ use std::net::ToSocketAddrs as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use llama_warden_api::{BindError, Listeners, Token};
+use llama_warden_api::{BindError, Listeners, TcpAccess, Token};
 use llama_warden_component::Context;
-use llama_warden_config::{ConfigSource, Configuration, Fleet, SourceKind, TcpAddress};
+use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, SourceKind, TcpAddress};
 use llama_warden_events::BootId;
 use llama_warden_launcher::{LauncherSettings, ShimProgram};
 use llama_warden_memory::SystemMemoryProbe;
@@ -21,6 +21,7 @@ use llama_warden_procfs::{SocketAddress, listener, program_name};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
 use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
+use nix::unistd::geteuid;
 use tokio::sync::watch;
 
 use crate::config_watch::ConfigWatch;
@@ -130,8 +131,20 @@ fn holder(host: &str, port: u16) -> Option<Holder> {
     Some(Holder { pid, program: program_name(pid)? })
 }
 
+/// Who is served over TCP.
+pub fn tcp_access(daemon: &DaemonSettings) -> Result<TcpAccess, CommandFailure> {
+    Ok(TcpAccess {
+        token: daemon.token_file.as_deref().map(read_token).transpose()?,
+        hosts: daemon.hosts.clone(),
+        user: match daemon.local_users {
+            LocalUsers::Same => Some(geteuid().as_raw()),
+            LocalUsers::Any => None,
+        },
+    })
+}
+
 /// Reads the API token from the first line of a file.
-pub fn read_token(path: &Path) -> Result<Token, CommandFailure> {
+fn read_token(path: &Path) -> Result<Token, CommandFailure> {
     let failed = |error: &dyn Display| {
         CommandFailure::usage(format!("cannot use the token file {}: {error}", path.display()))
             .next_step("write the token into its first line, and let only the daemon's user read it")
