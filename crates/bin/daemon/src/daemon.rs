@@ -4,6 +4,7 @@
 //! anything is launched, and spans are flushed after every server is gone.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +45,8 @@ pub struct UpOptions {
     pub profile: Option<String>,
     /// The only servers to start; empty starts every enabled one.
     pub only: Vec<ServerId>,
+    /// Listening sockets from systemd.
+    pub sockets: Vec<TcpListener>,
     /// Compiled-in matchers and components.
     pub extensions: Extensions,
 }
@@ -70,7 +73,7 @@ impl PreparedDaemon {
         // First of all: a signal that comes during the start must not end the process with servers half launched.
         let signals = Signals::install()?;
         require_proc()?;
-        let UpOptions { profile, only, extensions } = options;
+        let UpOptions { profile, only, sockets, extensions } = options;
         let (loaded, profile) = (&inventory.loaded, profile.as_deref());
         let configuration = loaded.configuration.clone();
         let daemon = configuration.daemon();
@@ -84,7 +87,7 @@ impl PreparedDaemon {
         inventory.models.log();
         fleet_source::save_ports(&ports, &inventory.ports);
         let token = daemon.token_file.as_deref().map(settings::read_token).transpose()?;
-        let listeners = settings::bind(daemon.listen.as_ref(), &state)?;
+        let listeners = settings::bind(daemon.listen.as_ref(), &state, sockets)?;
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
 
@@ -105,6 +108,7 @@ impl PreparedDaemon {
             telemetry: tracing.as_ref().map(Tracing::recorder),
             event_log: configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit)),
             config_watch: settings::watch_configuration(&loaded.source),
+            systemd: settings::systemd(&context, &listeners),
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
             launcher: settings::launcher(&configuration, boot, &state)?,
             supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),

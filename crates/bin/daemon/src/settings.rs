@@ -5,8 +5,10 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use llama_warden_api::{Listeners, Token};
 use llama_warden_component::Context;
@@ -17,6 +19,7 @@ use llama_warden_memory::SystemMemoryProbe;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
+use llama_warden_systemd::{Systemd, SystemdEnvironment};
 use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
 use tokio::sync::watch;
 
@@ -24,6 +27,9 @@ use crate::config_watch::ConfigWatch;
 use crate::exit::{CommandFailure, with_source};
 use crate::extensions::MakeMatcher;
 use crate::state_dir::StateDir;
+
+/// What the end of the daemon may take beside the stop of its servers: its components and the last spans.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
 
 /// Reads output with the configured detector packs, and with `matchers` where they make one. Registers its taps on the
 /// output lane.
@@ -88,11 +94,24 @@ pub fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
     Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot).map(Some).map_err(failed)
 }
 
-/// Binds the control socket and, where one is configured, the TCP address.
-pub fn bind(listen: Option<&TcpAddress>, state: &StateDir) -> Result<Listeners, CommandFailure> {
+/// Binds the control socket and, where one is configured, the TCP address, or takes the socket of `sockets` that listens there.
+pub fn bind(
+    listen: Option<&TcpAddress>,
+    state: &StateDir,
+    sockets: Vec<TcpListener>,
+) -> Result<Listeners, CommandFailure> {
     let tcp = listen.map(|address| (address.host.as_str(), address.port));
-    Listeners::bind(tcp, &state.control_socket())
+    Listeners::bind(tcp, &state.control_socket(), sockets)
         .map_err(|error| CommandFailure::failed(with_source(&error)).next_step(error.next_step()))
+}
+
+/// Tells systemd about the daemon, if systemd started it. What systemd says wrongly costs its notices, not the servers.
+pub fn systemd(context: &Context, listeners: &Listeners) -> Option<Systemd> {
+    let environment = SystemdEnvironment::read(|name| std::env::var_os(name))
+        .inspect_err(|error| tracing::warn!(error = %with_source(error), "systemd is not told about the daemon"))
+        .ok()??;
+    let stop_limit = context.config().daemon().shutdown_deadline + STOP_MARGIN;
+    Some(Systemd::new(environment, context.bus().clone(), stop_limit).storing(listeners.tcp_copy()))
 }
 
 /// Reads the API token from the first line of a file.
