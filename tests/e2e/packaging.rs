@@ -35,8 +35,9 @@ fn systemd_accepts_the_units_and_rates_the_service_at_most_three() {
         let (service, socket) = (unit("llama-warden.service"), unit("llama-warden.socket"));
         let verified =
             sandbox.program(&analyze).arg("verify").args([&service, &socket]).output().await.expect("it runs");
+        // It also reads the units of this machine, and remarks on them are none of ours.
         let remarks = String::from_utf8_lossy(&verified.stderr);
-        assert!(verified.status.success() && remarks.is_empty(), "{remarks}");
+        assert!(verified.status.success() && !remarks.contains("llama-warden"), "{remarks}");
         let arguments = ["security", "--no-pager", "--offline=true", "--threshold=30"];
         let rated = sandbox.program(&analyze).args(arguments).arg(&service).output().await.expect("it runs");
         assert!(rated.status.success(), "{}", String::from_utf8_lossy(&rated.stdout));
