@@ -382,8 +382,8 @@ mod tests {
             };
             let mut report = report(phase, reason);
             report.model_id = ServerId::new(&format!("s{number}")).expect("valid");
-            if let Some(failure) = &mut report.last_failure {
-                failure.detail = "error loading model: ".repeat(20);
+            if reason.is_some() {
+                report.note = Some(format!("model-invalid: {}", "error loading model: ".repeat(20)));
             }
             report
         };
