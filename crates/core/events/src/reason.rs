@@ -105,6 +105,8 @@ closed_set! {
         UnknownProfile = "unknown-profile",
         /// The configuration is invalid; the one in force stays.
         InvalidConfiguration = "invalid-configuration",
+        /// The daemon was started without a configuration file, so that nothing can be read again.
+        NoConfiguration = "no-configuration",
         /// The daemon is shutting down.
         ShuttingDown = "shutting-down",
         /// The owner's queue is full; the caller may try again.
@@ -153,6 +155,8 @@ closed_set! {
         DescendantLeft = "descendant-left",
         /// A hook failed.
         HookFailed = "hook-failed",
+        /// A variable of the daemon's environment that the build reads is not passed to its servers.
+        VariableDropped = "variable-dropped",
     }
 }
 

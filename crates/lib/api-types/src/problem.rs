@@ -110,6 +110,11 @@ impl ApiProblem {
                 "invalid configuration",
                 "fix it; `llama-warden check` shows each problem with its place",
             ),
+            RefusalReason::NoConfiguration => (
+                StatusCode::CONFLICT,
+                "no configuration to read",
+                "start the daemon with `llama-warden up --config FILE`",
+            ),
             RefusalReason::WrongPhase => (
                 StatusCode::CONFLICT,
                 "wrong phase",

@@ -5,13 +5,17 @@ mod find_program;
 mod interner;
 mod line_splitter;
 mod lock;
+mod redact;
 mod replace_file;
 mod slot_channel;
+mod threads;
 
 pub use blocking::{BLOCKING_THREADS, BlockingError, blocking};
 pub use find_program::{NotInPath, find_program};
 pub use interner::Interner;
-pub use line_splitter::{LineSplitter, MAX_LINE};
+pub use line_splitter::{LineSplitter, MAX_LINE, head_and_tail};
 pub use lock::lock;
+pub use redact::{REDACTED, Redactor, is_secret_name, mask, masked_variable, secrets_in, variable_secrets};
 pub use replace_file::{Durability, replace_file};
 pub use slot_channel::{SlotClosed, SlotReceiver, SlotSender, slot_channel};
+pub use threads::try_thread;
