@@ -33,5 +33,6 @@ mod side_by_side;
 mod signals;
 mod state_directory;
 mod stopping;
+mod telemetry;
 mod unkillable;
 mod user_mistakes;

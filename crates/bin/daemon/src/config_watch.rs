@@ -15,6 +15,7 @@ use std::time::Duration;
 use llama_warden_bus::{Accepted, BusClosed, CommandSender, CommandSetId, Delivery};
 use llama_warden_component::{Component, Ports, Worker, next_task};
 use llama_warden_events::{NoCommand, RefusalReason, Refused, SuperviseCommand, Uptime};
+use llama_warden_support::try_thread;
 use nix::errno::Errno;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
@@ -44,6 +45,8 @@ impl ConfigWatch {
     /// # Errors
     /// The kernel refuses a watch.
     pub fn new(path: &Path, text: Arc<str>) -> notify::Result<Self> {
+        // The library panics where the kernel gives it no thread, and aborts the process when it is dropped then.
+        try_thread().map_err(notify::Error::io)?;
         let changes = Arc::new(Notify::new());
         let notifier = changes.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {

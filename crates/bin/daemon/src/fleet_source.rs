@@ -75,6 +75,10 @@ impl FleetResolver {
     }
 
     fn reload(&self, active: &ActiveConfiguration) -> Result<(ActiveConfiguration, Resolved), Refused> {
+        if !active.loaded.can_reload() {
+            let detail = "the daemon was started without a configuration file";
+            return Err(Refused::new(RefusalReason::NoConfiguration, detail));
+        }
         let inventory = active.loaded.reload().and_then(Inventory::scan).map_err(refuse_invalid)?;
         let before = active.fleet().unwrap_or_default();
         let Inventory { loaded, models, ports } = inventory.compacted(Some(active.profile()), &before);
@@ -206,6 +210,16 @@ mod tests {
         }
         let still = source(&Change::Profile(None)).expect("in force");
         assert!(still.fleet.get("c").is_some());
+    }
+
+    #[test]
+    fn without_a_file_a_reload_is_refused_and_nothing_is_called_invalid() {
+        let loaded = LoadedConfig::parse(&ConfigSource::text("/", ""), Environment::default()).expect("valid");
+        let inventory = Inventory::scan(loaded).expect("no folder to scan");
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let resolver = FleetResolver::new(&inventory, None, None, PortFile::new(folder.path()));
+        let refused = Arc::new(resolver).source()(&Change::Reload).expect_err("nothing to read");
+        assert_eq!(refused.reason, RefusalReason::NoConfiguration);
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl LoadedConfig {
         Self::parse(&source, environment)
     }
 
+    /// Whether [`Self::reload`] can find something new: in its file, or in model folders of the command line.
+    pub fn can_reload(&self) -> bool {
+        self.source.path.is_some() || !self.source.model_dirs.is_empty()
+    }
+
     /// Reads its file again. Without a file, a configuration that only names model folders stays as it is.
     ///
     /// # Errors
@@ -53,11 +58,7 @@ impl LoadedConfig {
         let folders = self.source.model_dirs.clone();
         let source = match &self.source.path {
             Some(path) => ConfigSource::read(path, &current_directory()?)?.with_model_dirs(folders),
-            None if !folders.is_empty() => self.source.clone(),
-            None => {
-                return Err(CommandFailure::usage("the daemon was started without a configuration file")
-                    .next_step("start it with --config FILE"));
-            }
+            None => self.source.clone(),
         };
         Self::parse(&source, Environment::current())
     }

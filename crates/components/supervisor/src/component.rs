@@ -236,7 +236,10 @@ impl SupervisorWorker {
                     self.switch(&command, id, resolved).await?;
                 }
                 Err(refused) => {
-                    if let SuperviseCommand::Reload { trigger } = &request.command {
+                    // A daemon without a file refuses a reload as it refuses any command: nothing is wrong with what is in force.
+                    if let SuperviseCommand::Reload { trigger } = &request.command
+                        && refused.reason != RefusalReason::NoConfiguration
+                    {
                         let (trigger, detail) = (trigger.clone(), refused.detail.clone());
                         self.publish(EventDraft::daemon(Event::ConfigurationRefused { trigger, detail })).await?;
                     }

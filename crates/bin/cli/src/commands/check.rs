@@ -1,12 +1,13 @@
 //! `check`: validates the configuration, its plug-in files, models and memory. Needs no daemon.
 
-use llama_warden_config::{ConfigProblems, Configuration};
+use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration, Location};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
     CommandFailure, CommandResult, Exit, Extensions, FailureMessage, LoadedConfig, print_warnings,
 };
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
+use llama_warden_telemetry::{TracingError, TracingSettings};
 use serde_json::json;
 
 use super::models;
@@ -36,6 +37,7 @@ fn report(global: &GlobalArgs, extensions: &Extensions, inventory: &Inventory) -
     let configuration = &inventory.loaded.configuration;
     let mut warnings = configuration.warnings();
     warnings.extend(configuration.unknown_extensions(&extensions.names()));
+    warnings.extend(tracing_warning());
     let memory = MemoryReport::of(&inventory.loaded);
     if global.json {
         print_json(&json!({
@@ -59,6 +61,18 @@ fn report(global: &GlobalArgs, extensions: &Extensions, inventory: &Inventory) -
     );
     print_line(format_args!("{name}: valid, {} configured", count_servers(configuration)))?;
     Ok(Exit::Done)
+}
+
+/// What keeps `up` from sending spans, if the environment asks for them.
+fn tracing_warning() -> Option<ConfigProblem> {
+    match TracingSettings::from_env().err()? {
+        TracingError::Variable { variable, value, problem } => {
+            let message = format!("`{value}`: {problem}");
+            let location = Location::Variable(variable.into());
+            Some(ConfigProblem::warning(&location, message, "fix or unset it; until then no spans are sent"))
+        }
+        _ => None,
+    }
 }
 
 fn count_servers(configuration: &Configuration) -> String {

@@ -8,6 +8,8 @@ use llama_warden_config::{Environment, Fleet};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandResult, Extensions, LoadedConfig, UpOptions, set_up_heap};
 
+use tracing::Level;
+
 use super::up::{log_settings, run_daemon};
 use crate::demo_fleet::DemoFleet;
 use crate::live_table::LiveTable;
@@ -25,7 +27,7 @@ pub fn run(extensions: Extensions) -> CommandResult {
     let mut log = log_settings()?;
     if std::env::var_os("LLAMA_WARDEN_LOG").is_none() {
         // Log lines between those of the table would break it.
-        log.filter = "error".to_owned();
+        log.level = Level::ERROR;
     }
     let options = UpOptions { extensions, ..UpOptions::default() };
     let exit = run_daemon(inventory, options, &log, async |daemon| {
