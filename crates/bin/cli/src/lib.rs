@@ -9,6 +9,7 @@ mod demo_fleet;
 mod executable;
 mod live_table;
 mod memory;
+mod next_daemon;
 mod output;
 mod plugin_files;
 mod table;

@@ -135,7 +135,7 @@ fn uptime(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use llama_warden_api_types::FailureReport;
-    use llama_warden_events::{FailureReason, Seq, ServerCard, ServerId, Timestamp, Uptime};
+    use llama_warden_events::{BootId, FailureReason, Seq, ServerCard, ServerId, Timestamp, Uptime};
     use llama_warden_state::ServerRecord;
 
     use super::*;
@@ -199,6 +199,7 @@ mod tests {
             running_servers: 0,
             profile: profile.map(str::to_owned),
             configuration_refused: None,
+            boot: BootId::from_random(1),
             seq: Seq::default(),
             servers: vec![ServerReport { enabled: false, ..report(PhaseName::Idle, None) }],
         };

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use llama_warden_events::{ServerId, StreamName};
+use llama_warden_events::{EventPosition, ServerId, StreamName};
 
 use detector::DetectorCommand;
 use dialect::DialectCommand;
@@ -96,9 +96,13 @@ pub enum CliCommand {
         /// Keep running and show new events, after those that are kept
         #[arg(long, short)]
         follow: bool,
-        /// Show only events after this number
+        /// Show only events after this one: its number, or BOOT:SEQ
         #[arg(long, value_name = "SEQ")]
-        since: Option<u64>,
+        since: Option<EventPosition>,
+        /// Show an earlier run of the daemon from its event log: -1 is the one before the latest, 0 the latest; needs no daemon
+        #[arg(long, value_name = "-N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(..=0))]
+        #[arg(conflicts_with_all = ["follow", "since"])]
+        run: Option<i64>,
     },
     /// Wait until servers are ready, or stopped
     Wait(WaitArgs),
