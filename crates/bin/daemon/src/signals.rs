@@ -155,7 +155,7 @@ impl Signals {
                 }
                 SignalRequest::HangUp if is_reload(self.had_terminal, has_terminal()) => {
                     // The answer is not awaited: events report the outcome, and the next signal may ask for a shutdown.
-                    drop(commands.post(SuperviseCommand::Reload { trigger }));
+                    drop(commands.post(SuperviseCommand::Reload { trigger, force: false }));
                     continue;
                 }
                 // Signals add up whatever their kind; QUIT skips the graceful step.

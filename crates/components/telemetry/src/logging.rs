@@ -8,8 +8,8 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use tracing::{Level, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -23,7 +23,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggingSettings {
     /// Lines of this level and above are written.
-    pub level: Level,
+    pub level: LevelFilter,
     /// How a line looks.
     pub format: LogFormat,
     /// Whether it is coloured.
@@ -82,7 +82,7 @@ impl LoggingSettings {
         let level = one_of("LLAMA_WARDEN_LOG", variable, &["info", "error", "warn", "debug"])?;
         let colour = if variable("NO_COLOR").is_some() { Colour::Off } else { colour };
         Ok(Self {
-            level: [Level::INFO, Level::ERROR, Level::WARN, Level::DEBUG][level],
+            level: [LevelFilter::INFO, LevelFilter::ERROR, LevelFilter::WARN, LevelFilter::DEBUG][level],
             format: [LogFormat::Human, LogFormat::Json][format],
             colour,
         })
@@ -130,7 +130,7 @@ fn subscriber(settings: &LoggingSettings, queue: LineQueue) -> impl Subscriber +
         LogFormat::Human => lines.with_ansi(settings.colour == Colour::On).with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
     };
-    tracing_subscriber::registry().with(LevelFilter::from_level(settings.level)).with(lines)
+    tracing_subscriber::registry().with(settings.level).with(lines)
 }
 
 /// The log gives each formatted event in one piece.
@@ -172,10 +172,10 @@ mod tests {
     #[test]
     fn the_environment_decides_what_is_logged_and_how() {
         let default = settings(&[]).expect("valid");
-        let human = LoggingSettings { level: Level::INFO, format: LogFormat::Human, colour: Colour::On };
+        let human = LoggingSettings { level: LevelFilter::INFO, format: LogFormat::Human, colour: Colour::On };
         assert_eq!(default, human);
         let variables = [("LLAMA_WARDEN_LOG", "debug"), ("LLAMA_WARDEN_LOG_FORMAT", "json"), ("NO_COLOR", "1")];
-        let json = LoggingSettings { level: Level::DEBUG, format: LogFormat::Json, colour: Colour::Off };
+        let json = LoggingSettings { level: LevelFilter::DEBUG, format: LogFormat::Json, colour: Colour::Off };
         assert_eq!(settings(&variables).expect("valid"), json);
         assert_eq!(settings(&[("NO_COLOR", "")]).expect("valid").colour, Colour::On);
     }
@@ -188,7 +188,7 @@ mod tests {
         }
         let error = settings(&[("LLAMA_WARDEN_LOG_FORMAT", "xml")]).expect_err("refused").to_string();
         assert_eq!(error, "LLAMA_WARDEN_LOG_FORMAT=`xml` is none of human, json");
-        assert_eq!(settings(&[("LLAMA_WARDEN_LOG", "WARN")]).expect("valid").level, Level::WARN);
+        assert_eq!(settings(&[("LLAMA_WARDEN_LOG", "WARN")]).expect("valid").level, LevelFilter::WARN);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod lock;
 mod redact;
 mod replace_file;
 mod slot_channel;
+mod terminal_text;
 mod threads;
 
 pub use blocking::{BLOCKING_THREADS, BlockingError, blocking};
@@ -18,4 +19,5 @@ pub use lock::lock;
 pub use redact::{REDACTED, Redactor, is_secret_name, mask, masked_variable, secrets_in, variable_secrets};
 pub use replace_file::{Durability, replace_file};
 pub use slot_channel::{SlotClosed, SlotReceiver, SlotSender, slot_channel};
+pub use terminal_text::{for_cell, for_terminal};
 pub use threads::try_thread;

@@ -1,43 +1,59 @@
-//! `events`: prints the daemon's events, a line each.
+//! `events`: prints the daemon's events, a sentence each.
 
+use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
 use llama_warden_api_types::EventRecord;
 use llama_warden_client::{Client, ClientError, EventRange};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig, with_source};
-use llama_warden_events::{Envelope, EventPosition};
-use llama_warden_telemetry::{RunsError, kept_run};
-use serde_json::Value;
+use llama_warden_events::{Envelope, EventPosition, ServerId};
+use llama_warden_telemetry::{RunsError, Sentence, kept_run, sentence};
+use tracing::Level;
 
-use crate::args::GlobalArgs;
+use super::status;
+use crate::args::{EventsArgs, EventsSince, GlobalArgs};
 use crate::connect;
 use crate::next_daemon::{StreamEnd, await_daemon};
-use crate::output::{print_json, print_line};
+use crate::output::{print_json, print_line, reader_gone};
+use crate::screen::Screen;
 
-pub async fn run(global: &GlobalArgs, follow: bool, since: Option<EventPosition>) -> CommandResult {
+pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
     let client = connect::to_daemon(global)?;
-    let mut position = since.unwrap_or_default();
-    show(global, &client, EventRange::Kept(position), &mut position).await?.map_err(connect::request_failure)?;
-    while follow {
-        let boot = match position.boot {
-            Some(boot) => boot,
-            None => client.status().await.map_err(connect::request_failure)?.boot,
-        };
-        let end = match show(global, &client, EventRange::After(position), &mut position).await? {
-            Ok(()) => StreamEnd::Whole,
-            Err(error) => StreamEnd::of(error)?,
-        };
-        // The events that came before this command is connected again, of either run, come as history.
-        await_daemon(&client, boot, end).await?;
-        let kept = show(global, &client, EventRange::Kept(position), &mut position).await?;
-        kept.or_else(|error| StreamEnd::of(error).map(drop))?;
+    // A name that is not configured would silently show nothing.
+    let status = status::fetch(&client, &args.ids).await?;
+    let (position, from) = match args.since {
+        None => (EventPosition::default(), None),
+        Some(EventsSince::After(position)) => (position, None),
+        Some(EventsSince::Ago(age)) => {
+            (EventPosition::default(), Some(Timestamp::now().as_second() as f64 - age.as_secs_f64()))
+        }
+    };
+    let shown = Shown { ids: &args.ids, from, json: global.json, colours: Screen::now().colours };
+    let printed = async {
+        let mut position = position;
+        shown.print(&client, EventRange::Kept(position), &mut position).await?.map_err(connect::request_failure)?;
+        while args.follow {
+            let end = match shown.print(&client, EventRange::After(position), &mut position).await? {
+                Ok(()) => StreamEnd::Whole,
+                Err(error) => StreamEnd::of(error)?,
+            };
+            await_daemon(&client, position.boot.unwrap_or(status.boot), end).await?;
+            // What came before this command is connected again, in either run, comes as history.
+            let kept = shown.print(&client, EventRange::Kept(position), &mut position).await?;
+            kept.or_else(|error| StreamEnd::of(error).map(drop))?;
+        }
+        Ok(Exit::Done)
+    };
+    tokio::select! {
+        printed = printed => printed,
+        () = reader_gone(), if args.follow => Ok(Exit::Done),
     }
-    Ok(Exit::Done)
 }
 
 /// Prints the events of the run that is `back` before the latest one in the event log.
-pub fn run_of_log(global: &GlobalArgs, back: u64) -> CommandResult {
+pub fn run_of_log(global: &GlobalArgs, ids: &[ServerId], back: u64) -> CommandResult {
     let state_dir = LoadedConfig::find(global.config.as_deref())?.state_dir()?;
     let back = usize::try_from(back).unwrap_or(usize::MAX);
-    let run = kept_run(&state_dir, back).map_err(|error| {
+    let mut run = kept_run(&state_dir, back).map_err(|error| {
         let step = match error {
             RunsError::NoSuchRun { .. } => "0 is the latest run, -1 the one before",
             RunsError::Read { .. } => {
@@ -46,72 +62,86 @@ pub fn run_of_log(global: &GlobalArgs, back: u64) -> CommandResult {
         };
         CommandFailure::failed(with_source(&error)).next_step(step)
     })?;
-    for envelope in run {
-        print(global, &envelope)?;
-    }
+    let shown = Shown { ids, from: None, json: global.json, colours: Screen::now().colours };
+    run.try_for_each(|envelope| shown.print_event(&envelope))?;
     Ok(Exit::Done)
 }
 
-/// Prints a range of events, and moves `position` to the last one. The inner error is that of the connection.
-async fn show(
-    global: &GlobalArgs,
-    client: &Client,
-    range: EventRange,
-    position: &mut EventPosition,
-) -> Result<Result<(), ClientError>, CommandFailure> {
-    let mut records = match client.events(range).await {
-        Ok(records) => records,
-        Err(error) => return Ok(Err(error)),
-    };
-    loop {
-        match records.next().await {
-            Ok(Some(EventRecord::Envelope(envelope))) => {
-                *position = EventPosition { boot: Some(envelope.boot), seq: envelope.seq };
-                print(global, &envelope)?;
-            }
-            Ok(Some(EventRecord::Gap { gap })) => {
-                if let Some(snapshot) = &gap.snapshot {
-                    *position = EventPosition { boot: Some(snapshot.boot), seq: snapshot.seq };
-                }
-                match gap.missed {
-                    0 => eprintln!("[another run of the daemon]"),
-                    missed => eprintln!("[{missed} events are no longer kept]"),
-                }
-            }
-            Ok(None) => return Ok(Ok(())),
+/// Which events are shown, and how.
+struct Shown<'a> {
+    /// Only those of these servers; all for none.
+    ids: &'a [ServerId],
+    /// Only those after this time, in seconds since the Unix epoch.
+    from: Option<f64>,
+    json: bool,
+    colours: bool,
+}
+
+impl Shown<'_> {
+    /// Prints a range of events, and moves `position` to the last one. The inner error is that of the connection.
+    async fn print(
+        &self,
+        client: &Client,
+        range: EventRange,
+        position: &mut EventPosition,
+    ) -> Result<Result<(), ClientError>, CommandFailure> {
+        let mut records = match client.events(range).await {
+            Ok(records) => records,
             Err(error) => return Ok(Err(error)),
+        };
+        loop {
+            match records.next().await {
+                Ok(Some(EventRecord::Envelope(envelope))) => {
+                    *position = EventPosition { boot: Some(envelope.boot), seq: envelope.seq };
+                    self.print_event(&envelope)?;
+                }
+                Ok(Some(EventRecord::Gap { gap })) => {
+                    if let Some(snapshot) = &gap.snapshot {
+                        *position = EventPosition { boot: Some(snapshot.boot), seq: snapshot.seq };
+                    }
+                    match gap.missed {
+                        0 => eprintln!("[another run of the daemon]"),
+                        missed => eprintln!("[{missed} events are no longer kept]"),
+                    }
+                }
+                Ok(None) => return Ok(Ok(())),
+                Err(error) => return Ok(Err(error)),
+            }
         }
     }
-}
 
-fn print(global: &GlobalArgs, envelope: &Envelope) -> Result<(), CommandFailure> {
-    if global.json { print_json(envelope) } else { print_line(line(envelope)) }
-}
-
-/// `17 13:05:01.123 qwen3#1 ReadyReached via=stderr startup_seconds=4.2`
-fn line(envelope: &Envelope) -> String {
-    let at = envelope.at.to_string();
-    let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time.get(..12).unwrap_or(time));
-    let mut line = format!("{:>5} {time}", envelope.seq);
-    if let Some(server) = &envelope.server {
-        line.push_str(&format!(" {server}"));
-        if let Some(incarnation) = envelope.incarnation {
-            line.push_str(&format!("#{incarnation}"));
+    fn print_event(&self, envelope: &Envelope) -> Result<(), CommandFailure> {
+        match (self.contain(envelope), self.json) {
+            (false, _) => Ok(()),
+            (true, true) => print_json(envelope),
+            (true, false) => print_line(self.line(envelope)),
         }
     }
-    line.push_str(&format!(" {}", envelope.event.kind()));
-    if let Ok(Value::Object(fields)) = serde_json::to_value(&envelope.event) {
-        for (field, value) in fields.iter().filter(|(field, _)| *field != "type") {
-            line.push_str(&format!(" {field}={}", brief(value)));
-        }
-    }
-    line
-}
 
-/// A value as JSON; a long list by its length.
-fn brief(value: &Value) -> String {
-    match value {
-        Value::Array(items) if items.len() > 8 => format!("[{} items]", items.len()),
-        other => other.to_string(),
+    fn contain(&self, envelope: &Envelope) -> bool {
+        let named = self.ids.is_empty() || envelope.server.as_ref().is_some_and(|server| self.ids.contains(server));
+        named && self.from.is_none_or(|from| envelope.at.as_unix_seconds() >= from)
+    }
+
+    /// `17 13:05:01.123 qwen3#1 server is ready via=stderr startup_seconds=4.2`
+    fn line(&self, envelope: &Envelope) -> String {
+        let at = envelope.at.to_string();
+        let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time.get(..12).unwrap_or(time));
+        let mut line = format!("{:>5} {time}", envelope.seq);
+        if let Some(server) = &envelope.server {
+            line.push_str(&format!(" {server}"));
+            if let Some(incarnation) = envelope.incarnation {
+                line.push_str(&format!("#{incarnation}"));
+            }
+        }
+        let Sentence { level, text } = sentence(envelope);
+        let colour = match level {
+            Level::ERROR => Some(AnsiColor::Red),
+            Level::WARN => Some(AnsiColor::Yellow),
+            _ => None,
+        };
+        let style = Style::new().fg_color(colour.filter(|_| self.colours).map(Into::into));
+        line.push_str(&format!(" {style}{text}{style:#}"));
+        line
     }
 }

@@ -106,8 +106,7 @@ fn dropped_variable() {
         server.binary = fixture.write("names", format!("#!/bin/sh\necho '{help}'\n")).into();
         fixture.configure([server]).await;
         fixture.try_launch(&id(), 1).await.expect("accepted");
-        let is_warning =
-            |event: &Event| matches!(event, Event::ServerWarned { warning: Warning::VariableDropped, .. });
+        let is_warning = |event: &Event| matches!(event, Event::ServerWarned { warning: Warning::VariableDropped, .. });
         let warned = fixture.bus.wait_for(is_warning).await;
         let Event::ServerWarned { detail, .. } = &warned.event else { unreachable!("only that was picked") };
         assert!(detail.contains("LLAMA_ARG_ALIAS") && !detail.contains("OTHER"), "{detail}");

@@ -9,5 +9,6 @@ pub(crate) mod flags;
 pub(crate) mod identities;
 pub(crate) mod profiles;
 mod restart_only;
+mod shell_spellings;
 mod variables;
 pub(crate) mod warnings;
