@@ -43,7 +43,7 @@ const TABLE: &str = "
     procfs:
     config: events
     plugin-files: events
-    dialects: events config plugin-files
+    dialects: events support config plugin-files
     detectors: events plugin-files
     catalog: events + tiny-gguf
     memory: events config catalog + tiny-gguf
@@ -54,7 +54,7 @@ const TABLE: &str = "
     terminator: events state bus component config + component-kit
     supervisor: events state bus component support config memory + component-kit
     health: events state bus component support procfs config probe + component-kit
-    hooks: events state bus component support config + component-kit
+    hooks: events state bus component support config dialects + component-kit
     api: events state bus component support procfs api-types + component-kit client
     metrics: events state bus component support procfs api-types + component-kit config
     telemetry: events state bus component support + component-kit

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use llama_warden_procfs::ProcessStat;
 
+use crate::errno::{is_disk_full, next_step_for};
 use crate::exit::{CommandFailure, Exit};
 
 /// Longest time that a lock may outlive its holder. A child that was being forked when the daemon was killed keeps a copy
@@ -36,7 +37,7 @@ impl StateDir {
     pub fn acquire(path: &Path) -> Result<Self, CommandFailure> {
         let unusable = |what: &str, error: &std::io::Error| {
             CommandFailure::failed(format!("cannot {what} the state directory {}: {error}", path.display()))
-                .next_step("give it to the user who runs llama-warden, or name another one as daemon.state-dir")
+                .next_step(next_step_for(error).unwrap_or("name another folder as daemon.state-dir"))
         };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| unusable("create", &error))?;
         let path = fs::canonicalize(path).map_err(|error| unusable("resolve", &error))?;
@@ -66,7 +67,12 @@ impl StateDir {
         // The pid is for people and for the poll above; the lock itself does not depend on it.
         let written =
             lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        written.map_err(|error| unusable("write daemon.lock in", &error))?;
+        match written {
+            Err(error) if is_disk_full(&error) => {
+                tracing::warn!(%error, "the disk of the state directory is full; what it should keep is lost at the next start");
+            }
+            written => written.map_err(|error| unusable("write daemon.lock in", &error))?,
+        }
         Ok(Self { path, _lock: lock })
     }
 

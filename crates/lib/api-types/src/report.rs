@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use llama_warden_events::{
-    FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, Timestamp,
-    Uptime, Warning,
+    BootId, FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason,
+    Timestamp, Uptime, Warning,
 };
 use llama_warden_state::{FailureRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot};
 use schemars::JsonSchema;
@@ -26,6 +26,8 @@ pub struct StatusReport {
     /// Why the latest change of the configuration was refused; null once a change is accepted.
     #[serde(default)]
     pub configuration_refused: Option<String>,
+    /// The run of the daemon.
+    pub boot: BootId,
     /// The last event that this report contains.
     pub seq: Seq,
     /// One entry per configured server, by id.
@@ -160,6 +162,7 @@ impl StatusReport {
             running_servers: snapshot.running_servers(),
             profile: snapshot.daemon.profile.clone(),
             configuration_refused: snapshot.daemon.configuration_refused.clone(),
+            boot: snapshot.boot,
             seq: snapshot.seq,
             servers: snapshot.servers.iter().map(|(id, server)| ServerReport::of(id, server, now)).collect(),
         }

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 
 use llama_warden_config::{FlagOrigin, ServerSpec};
 use llama_warden_events::{OptionNote, OptionTreatment};
+use llama_warden_support::REDACTED;
 
 use crate::dialect::Dialect;
 use crate::flag_value::{self, PROTECTION_UNLISTED};
 use crate::option_error::OptionError;
 use crate::profile::BinaryProfile;
-use crate::redact::{self, REDACTED};
+use crate::redact;
 use crate::translate::{self, Spelling, SpellingChange, Translator};
 
 /// A program with its arguments, and how the arguments differ from the configuration.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use llama_warden_dialects::{BinaryProfile, BuildVersion, OptionList};
+use llama_warden_dialects::{BinaryProfile, BuildVersion, OptionList, named_variables};
 use llama_warden_events::Signal;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
@@ -131,13 +131,14 @@ pub async fn identify(
     let run = |argument| IdentifyRun { spawner, path, argument, environment, deadline };
     let (version, help) = (run("--version"), run("--help"));
     let (version, help) = tokio::join!(version.output(), help.output());
-    let options = OptionList::parse(&help?);
+    let help = help?;
+    let options = OptionList::parse(&help);
     if options.is_empty() {
         return Err(IdentifyError::NoOptions { path: path.into() });
     }
     // Builds of 2023 have no `--version`; their options are enough to choose a dialect.
     let version = version.map(|text| BuildVersion::parse(&text)).unwrap_or_default();
-    Ok(BinaryProfile::new(path.into(), version, Some(options)))
+    Ok(BinaryProfile { variables: named_variables(&help), ..BinaryProfile::new(path.into(), version, Some(options)) })
 }
 
 struct IdentifyRun<'a> {

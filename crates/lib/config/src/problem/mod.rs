@@ -228,7 +228,7 @@ impl ConfigProblem {
     }
 
     /// A warning with its next step.
-    pub(crate) fn warning(location: &Location, message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub fn warning(location: &Location, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(location, message, help) }
     }
 
