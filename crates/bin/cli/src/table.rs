@@ -14,7 +14,7 @@ pub fn status(report: &StatusReport) -> String {
         [
             server.model_id.to_string(),
             phase(server),
-            server.port.to_string(),
+            server.place(),
             server.pid.map_or_else(String::new, |pid| pid.to_string()),
             if server.is_running { uptime(server.uptime_seconds) } else { String::new() },
             ready_via(server),
@@ -51,7 +51,8 @@ pub fn names(servers: &[ServerId]) -> String {
 pub fn server_line(server: &ServerReport) -> String {
     let mut line = format!("{}: {}", server.model_id, phase(server));
     if let (PhaseName::Ready, Some(seconds)) = (server.phase, server.startup_seconds) {
-        line.push_str(&format!(" after {seconds:.2} s via {} on port {}", ready_via(server), server.port));
+        let port = if server.port.is_some() { "port " } else { "" };
+        line.push_str(&format!(" after {seconds:.2} s via {} on {port}{}", ready_via(server), server.place()));
     }
     let note = note(server, "not started by itself");
     if !note.is_empty() {

@@ -39,9 +39,9 @@ pub struct ServerReport {
     pub model_id: ServerId,
     /// The server's name for people.
     pub display_name: String,
-    /// The port of its process, or the configured one while none runs.
-    pub port: u16,
-    /// The address that it listens on.
+    /// The port of its process, or the configured one while none runs; null if it listens on unix sockets alone.
+    pub port: Option<u16>,
+    /// The address that it listens on, or the path of its unix socket.
     pub host: String,
     /// The process id; null while no process runs.
     pub pid: Option<u32>,
@@ -170,7 +170,7 @@ impl ServerReport {
         Self {
             model_id: id.clone(),
             display_name: server.card.display_name.clone(),
-            port: process.map_or(server.card.port, |process| process.port),
+            port: server.card.has_port().then(|| process.map_or(server.card.port, |process| process.port)),
             host: server.card.host.clone(),
             pid: process.map(|process| process.pid),
             is_ready: server.is_ready(),
@@ -195,6 +195,11 @@ impl ServerReport {
             last_failure: server.last_failure.as_deref().map(FailureReport::of),
             restart_abandoned: server.restart_abandoned.clone(),
         }
+    }
+
+    /// Where it listens, in short: its port, or the path of its unix socket.
+    pub fn place(&self) -> String {
+        self.port.map_or_else(|| self.host.clone(), |port| port.to_string())
     }
 }
 

@@ -74,3 +74,20 @@ fn the_report_says_what_a_held_launch_waits_for() {
     let (_, server) = report(&snapshot_after(&[held, (0, Event::LaunchReleased)]), 3);
     assert_eq!(server.waiting_for, None);
 }
+
+#[test]
+fn the_report_shows_the_path_of_a_unix_socket_where_no_port_listens() {
+    let mut snapshot = snapshot_after(&[]);
+    for (host, port, place) in [
+        ("127.0.0.1", Some(8001), "8001"),
+        ("127.0.0.1,/run/a.sock", Some(8001), "8001"),
+        ("/run/a.sock", None, "/run/a.sock"),
+    ] {
+        for server in snapshot.servers.values_mut() {
+            let server = Arc::make_mut(server);
+            server.card = ServerCard { host: host.to_owned(), ..ServerCard::clone(&server.card) }.into();
+        }
+        let (_, server) = report(&snapshot, 1);
+        assert_eq!((server.port, server.place().as_str()), (port, place), "{host}");
+    }
+}
