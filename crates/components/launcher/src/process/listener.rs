@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 
 use llama_warden_events::ListenerOwner;
-use llama_warden_procfs::{ProcessStat, SocketAddress, listening_inodes, process_ids, program_name, socket_inodes};
+use llama_warden_procfs::{
+    ProcessStat, SocketAddress, listener, listening_inodes, process_ids, program_name, socket_inodes,
+};
 
 use super::launch_tag::LaunchTag;
 
@@ -60,9 +62,7 @@ pub(crate) fn is_unused(address: &SocketAddress) -> bool {
 
 /// Name and pid of the process that listens on `address`, if the kernel shows it to us.
 pub(crate) fn describe_owner(address: &SocketAddress) -> Option<String> {
-    let inodes = listening_inodes(std::slice::from_ref(address)).ok()?;
-    let is_owner = |pid: &u32| socket_inodes(*pid).is_ok_and(|own| own.iter().any(|inode| inodes.contains(inode)));
-    let pid = process_ids().find(is_owner)?;
+    let pid = listener(address)?;
     Some(format!("{} (pid {pid})", program_name(pid).unwrap_or_else(|| "a process".to_owned())))
 }
 

@@ -175,6 +175,8 @@ table! {
     Models {
         /// Folders that are scanned for *.gguf. Each model that no server names becomes a server that starts only on request.
         "dirs" => dirs: Vec<Located<SingleLine>>,
+        /// Whether links to folders outside of them are followed. Links to files always are.
+        "follow-links" => follow_links: bool,
     }
 }
 
@@ -200,7 +202,7 @@ table! {
     Server {
         /// 1 to 64 of A-Z a-z 0-9 . _ -; default: derived from the model's file name.
         "id" => id: ServerId,
-        /// The GGUF file. Required.
+        /// The GGUF file, or hf:ORG/REPO:QUANT for one that llama-server downloads. Required.
         "model" => model: SingleLine,
         /// Its port; default: the next free one from first-port.
         "port" => port: NonZeroU16,
