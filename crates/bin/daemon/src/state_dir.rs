@@ -105,26 +105,32 @@ struct Folder {
     /// The owner of the link that the configuration names, or the folder's own.
     owner_of_link: u32,
     mode: u32,
-    has_lock: bool,
-    /// The first of the other entries by name.
-    other_entry: Option<String>,
+    /// Names and owners of its entries, sorted.
+    entries: Vec<(String, u32)>,
 }
 
 impl Folder {
     fn inspect(path: PathBuf, owner_of_link: u32) -> io::Result<Self> {
         let found = fs::metadata(&path)?;
-        let mut names = Vec::new();
+        let mut entries = Vec::new();
         for entry in fs::read_dir(&path)? {
-            names.push(entry?.file_name().to_string_lossy().into_owned());
+            let entry = entry?;
+            // One that has just been removed is no entry.
+            if let (Ok(found), name) = (entry.metadata(), entry.file_name())
+                && name != LOST_AND_FOUND
+            {
+                entries.push((name.to_string_lossy().into_owned(), found.uid()));
+            }
         }
-        let has_lock = names.iter().any(|name| name == LOCK);
-        let other_entry = names.into_iter().filter(|name| name != LOCK && name != LOST_AND_FOUND).min();
-        Ok(Self { path, owner: found.uid(), owner_of_link, mode: found.mode() & 0o7777, has_lock, other_entry })
+        entries.sort_unstable();
+        Ok(Self { path, owner: found.uid(), owner_of_link, mode: found.mode() & 0o7777, entries })
     }
 
-    /// Refuses a folder of another user, one that others can write, and one that has been in use for something else.
+    /// Refuses a folder of another user, one that others can write or have written, and one that has been in use for something
+    /// else.
     fn check(&self, user: u32) -> Result<(), CommandFailure> {
-        let in_use = self.other_entry.as_ref().filter(|_| !self.has_lock);
+        let has_lock = self.entries.iter().any(|(name, _)| name == LOCK);
+        let in_use = self.entries.first().filter(|_| !has_lock);
         let own_folder = format!("daemon.state-dir = \"{}\"", self.path.join("llama-warden").display());
         // systemd's `DynamicUser` makes the path a link of root's.
         let owner_of_link = Some(self.owner_of_link).filter(|owner| *owner != 0);
@@ -142,13 +148,14 @@ impl Folder {
             };
             return Err(self.refused(&why, &next_step));
         }
-        match in_use {
-            Some(entry) => {
-                let why = format!("it has files that are not llama-warden's, such as `{entry}`");
-                Err(self.refused(&why, &format!("set a folder of its own: {own_folder}")))
-            }
-            None => Ok(()),
-        }
+        // A link that another user left there while the folder was open would be followed.
+        let foreign = self.entries.iter().find(|(_, owner)| *owner != user);
+        let why = match (in_use, foreign) {
+            (Some((name, _)), _) => format!("it has files that are not llama-warden's, such as `{name}`"),
+            (None, Some((name, owner))) => format!("`{name}` in it belongs to user {owner}"),
+            (None, None) => return Ok(()),
+        };
+        Err(self.refused(&why, &format!("set a folder of its own: {own_folder}")))
     }
 
     fn refused(&self, why: &str, next_step: &str) -> CommandFailure {
@@ -284,19 +291,21 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_of_another_user_is_refused() {
-        let folder = |owner, owner_of_link| Folder {
-            path: "/state".into(),
-            owner,
-            owner_of_link,
-            mode: 0o700,
-            has_lock: false,
-            other_entry: None,
+    fn a_folder_of_another_user_and_one_with_entries_of_another_user_are_refused() {
+        let entry = |name: &str, owner| (name.to_owned(), owner);
+        let folder = |owner, owner_of_link, entries: &[(String, u32)]| {
+            let (path, entries) = ("/state".into(), entries.to_vec());
+            Folder { path, owner, owner_of_link, mode: 0o700, entries }
         };
-        for (owner, owner_of_link, passes) in [(7, 7, true), (7, 0, true), (0, 0, false), (8, 7, false), (7, 8, false)]
-        {
-            assert_eq!(folder(owner, owner_of_link).check(7).is_ok(), passes, "{owner} {owner_of_link}");
+        let owners = [(7, 7, true), (7, 0, true), (0, 0, false), (8, 7, false), (7, 8, false)];
+        for (owner, owner_of_link, passes) in owners {
+            assert_eq!(folder(owner, owner_of_link, &[]).check(7).is_ok(), passes, "{owner} {owner_of_link}");
         }
+        let (lock, log) = (entry(LOCK, 7), entry("events.jsonl", 7));
+        folder(7, 7, &[lock.clone(), log]).check(7).expect("all of it is ours");
+        let planted = folder(7, 7, &[lock, entry("events.jsonl", 8)]).check(7).expect_err("another user's");
+        let FailureMessage::Text { message, .. } = planted.message else { panic!("a sentence") };
+        assert!(message.ends_with("`events.jsonl` in it belongs to user 8"), "{message}");
     }
 
     /// S28.
