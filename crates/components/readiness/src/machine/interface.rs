@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llama_warden_config::{Confirm, OnTimeout, ReadinessSpec};
+use llama_warden_config::{Confirm, ListenerPolicy, OnTimeout, ReadinessSpec};
 use llama_warden_events::{Event, ListenerOwner, ProcessEnd, StreamName, Uptime};
 use llama_warden_probe::ProbeAnswer;
 
@@ -18,6 +18,7 @@ pub(crate) struct ReadinessPolicy {
     /// Longest time without a sign of life; `None` is no limit.
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) confirm: Confirm,
+    pub(crate) listener: ListenerPolicy,
     pub(crate) probeable: Probeable,
 }
 
@@ -31,8 +32,8 @@ pub(crate) enum Probeable {
 
 impl ReadinessPolicy {
     pub(crate) const fn new(spec: &ReadinessSpec, probeable: Probeable) -> Self {
-        let ReadinessSpec { timeout, on_timeout, stall_timeout, confirm, .. } = *spec;
-        Self { timeout, on_timeout, stall_timeout, confirm, probeable }
+        let ReadinessSpec { timeout, on_timeout, stall_timeout, confirm, listener, .. } = *spec;
+        Self { timeout, on_timeout, stall_timeout, confirm, listener, probeable }
     }
 }
 
