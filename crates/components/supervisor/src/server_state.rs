@@ -131,6 +131,12 @@ impl ServerState {
         }
     }
 
+    /// With the number of its latest launch before it left the configuration.
+    pub(crate) fn continued_from(mut self, latest: Incarnation) -> Self {
+        self.launch.incarnation = latest;
+        self
+    }
+
     pub(crate) const fn incarnation(&self) -> Incarnation {
         self.launch.incarnation
     }
@@ -150,6 +156,11 @@ impl ServerState {
 
     pub(crate) fn is_down(&self) -> bool {
         self.launch.state == LaunchState::Down
+    }
+
+    /// Whether a launch is under way or due, and no stop leaves it down.
+    pub(crate) fn is_up(&self) -> bool {
+        self.wanted.is_some() && (!self.is_down() || self.due_launch().is_some())
     }
 
     pub(crate) const fn is_stopped_by_user(&self) -> bool {

@@ -126,6 +126,10 @@ closed_set! {
         UnknownProfile = "unknown-profile",
         /// The configuration is invalid; the one in force stays.
         InvalidConfiguration = "invalid-configuration",
+        /// The configuration looks half written; the one in force stays unless the reload is forced.
+        DoubtfulConfiguration = "doubtful-configuration",
+        /// The configuration is no file that can be read again.
+        NotReloadable = "not-reloadable",
         /// The daemon is shutting down.
         ShuttingDown = "shutting-down",
         /// The owner's queue is full; the caller may try again.

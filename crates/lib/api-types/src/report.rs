@@ -265,6 +265,19 @@ fn waiting_for(server: &ServerRecord, now: Uptime) -> Option<String> {
     }
 }
 
+/// The address of a server for its clients, such as `http://127.0.0.1:8001`; `unix:PATH` where it listens on a socket. A server
+/// that listens on every address is reached on this machine by loopback.
+pub fn base_url(host: &str, port: u16) -> String {
+    match host {
+        // llama-server takes a host with this end as the path of a socket.
+        path if path.ends_with(".sock") => format!("unix:{path}"),
+        "0.0.0.0" => format!("http://127.0.0.1:{port}"),
+        "::" => format!("http://[::1]:{port}"),
+        address if address.contains(':') => format!("http://[{address}]:{port}"),
+        address => format!("http://{address}:{port}"),
+    }
+}
+
 /// Why a server is in its phase, in words.
 fn note(server: &ServerRecord, now: Uptime) -> Option<String> {
     let told = |failure: &FailureRecord| format!("{}: {}", failure.reason, failure.detail);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use llama_warden_config::{AdmissionPolicy, RestartPolicy};
 use llama_warden_events::{CommandOutcome, Event, FailureReason, Seq, SuperviseCommand, Warning};
 use llama_warden_memory::{MemoryRequirement, Parts};
-use llama_warden_supervisor::{DesiredServer, SupervisorAction};
+use llama_warden_supervisor::{DesiredServer, ServerGoal, SupervisorAction};
 use proptest::prelude::*;
 
 use crate::fixtures::{id, restart};
@@ -30,7 +30,7 @@ fn a_refused_start_fails_its_command_and_disturbs_nobody() {
     let start = simulation.command(SuperviseCommand::StartServer { server: id("b") });
     assert_eq!(simulation.answer_all(), [""; 0]);
     assert!(matches!(simulation.outcomes[&start], CommandOutcome::Failed { reason: FailureReason::Refused, .. }));
-    assert!(simulation.machine.is_up(&id("a")) && !simulation.machine.is_up(&id("b")));
+    assert!(simulation.machine.up().eq([&id("a")]));
     assert_eq!(simulation.machine.next_deadline(), None, "the policy is never to restart");
 }
 
@@ -246,13 +246,14 @@ fn a_switch_admits_what_it_starts_by_the_memory_that_it_has_freed() {
     let mut simulation = MemorySimulation::new(10, AdmissionPolicy::Enforce, &[("a", 8), ("b", 8)]);
     simulation.start(&["a"]);
     simulation.become_ready("a", 1, 8);
-    let member = |name: &str, wanted| DesiredServer {
+    let member = |name: &str, goal| DesiredServer {
         server: id(name),
         restart: restart(RestartPolicy::Never),
-        wanted,
+        goal,
         changed: false,
     };
-    let actions = simulation.machine.switch(&[member("a", false), member("b", true)], Some(Seq::new(500)));
+    let desired = [member("a", ServerGoal::Down), member("b", ServerGoal::Run)];
+    let actions = simulation.machine.switch(&desired, Some(Seq::new(500)));
     simulation.perform(actions);
     assert_eq!(simulation.answer_all(), [""; 0]);
     simulation.exit("a", 1);
