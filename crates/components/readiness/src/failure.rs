@@ -31,6 +31,7 @@ impl ReadinessFailure {
     /// The process ended before the server was ready.
     pub(crate) fn at_exit_before_ready(end: ProcessEnd, evidence: Option<FailureEvidence>) -> Self {
         match evidence {
+            _ if end == ProcessEnd::OutOfMemory => Self::new(FailureReason::OutOfMemory, told(end)),
             Some(evidence) => Self::new(evidence.reason, format_args!("{} ({end})", evidence.line)),
             None if is_broken(end) => Self::new(FailureReason::BinaryBroken, told(end)),
             None => Self::new(FailureReason::ExitedBeforeReady, format_args!("{} before it was ready", told(end))),
@@ -41,6 +42,7 @@ impl ReadinessFailure {
     /// and code that its device does not run. A ready server logs and survives every other failure.
     pub(crate) fn at_exit_after_ready(end: ProcessEnd, evidence: Option<FailureEvidence>) -> Self {
         match evidence {
+            _ if end == ProcessEnd::OutOfMemory => Self::new(FailureReason::OutOfMemory, told(end)),
             Some(FailureEvidence {
                 reason: reason @ (FailureReason::OutOfMemory | FailureReason::BinaryBroken),
                 line,
@@ -59,7 +61,7 @@ fn is_broken(end: ProcessEnd) -> bool {
     match end {
         ProcessEnd::Exited { code } => matches!(code, 126 | 127 | 132),
         ProcessEnd::Signaled { signal, .. } => signal == Signal::ILL,
-        ProcessEnd::Unknown => false,
+        ProcessEnd::OutOfMemory | ProcessEnd::Unknown => false,
     }
 }
 
@@ -67,6 +69,7 @@ fn is_broken(end: ProcessEnd) -> bool {
 fn told(end: ProcessEnd) -> String {
     match end {
         ProcessEnd::Exited { code: 0 } => "ended with 0, nobody stopped it".to_owned(),
+        ProcessEnd::OutOfMemory => "the kernel killed it because memory ran out".to_owned(),
         // Only another process sends these. A shell ends with 128 and the signal of the program that it waited for.
         ProcessEnd::Signaled {
             signal: Signal::KILL | Signal::TERM | Signal::INT | Signal::HUP | Signal::QUIT, ..
@@ -136,6 +139,20 @@ mod tests {
             let after = ReadinessFailure::at_exit_after_ready(end, None);
             assert_eq!((before.reason, after.reason), (before_ready, after_ready), "{end}");
             assert!(before.detail.contains(text) && after.detail.contains(text), "{before:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_kill_by_the_kernel_is_out_of_memory_whatever_was_written() {
+        let evidence = FailureEvidence { reason: FailureReason::ModelInvalid, rank: 1, line: "bad".to_owned() };
+        for evidence in [None, Some(evidence)] {
+            for failure in [
+                ReadinessFailure::at_exit_before_ready(ProcessEnd::OutOfMemory, evidence.clone()),
+                ReadinessFailure::at_exit_after_ready(ProcessEnd::OutOfMemory, evidence.clone()),
+            ] {
+                assert_eq!(failure.reason, FailureReason::OutOfMemory);
+                assert!(failure.detail.starts_with("the kernel killed it because memory ran out: lower ctx-size"));
+            }
         }
     }
 
