@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::GlobalArgs;
 use crate::output::print_either;
-use crate::table;
+use crate::table::{self, shrinks, whole};
 
 /// A kind of plug-in file, for people.
 pub trait PluginKind: PluginFile {
@@ -133,8 +133,8 @@ pub fn list<F: PluginKind>(global: &GlobalArgs) -> CommandResult {
     let row = |file: &F| {
         [file.name().to_owned(), file.fit().to_string(), file.origin().to_string(), file.description().to_owned()]
     };
-    let header = [&*F::KIND.to_uppercase(), "FITS", "FROM", "DESCRIPTION"];
-    print_either(global, &data, || table::plain(header, library.iter().map(row)))?;
+    let columns = [whole("NAME"), shrinks("FITS", 16), shrinks("FROM", 10), shrinks("DESCRIPTION", 16)];
+    print_either(global, &data, || table::list(columns, library.iter().map(row)))?;
     refused.iter().for_each(|error| eprintln!("error: {}", with_source(error)));
     Ok(if refused.is_empty() { Exit::Done } else { Exit::Failed })
 }

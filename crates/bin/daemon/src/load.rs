@@ -8,6 +8,7 @@ use llama_warden_config::{
     ConfigProblem, ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, RenderStyle, User,
     default_state_dir, find,
 };
+use llama_warden_support::for_terminal;
 use toml::de::DeTable;
 
 use crate::exit::CommandFailure;
@@ -58,23 +59,6 @@ impl LoadedConfig {
             }
             (None, problems) => Err(problems.into()),
         }
-    }
-
-    /// Reads its file again. Without a file, a configuration that only names model folders stays as it is.
-    ///
-    /// # Errors
-    /// Every problem, with its place.
-    pub fn reload(&self) -> Result<Self, CommandFailure> {
-        let folders = self.source.model_dirs.clone();
-        let source = match &self.source.path {
-            Some(path) => ConfigSource::read(path, &current_directory()?)?.with_model_dirs(folders),
-            None if !folders.is_empty() => self.source.clone(),
-            None => {
-                return Err(CommandFailure::usage("the daemon was started without a configuration file")
-                    .next_step("start it with --config FILE"));
-            }
-        };
-        Self::parse(&source, Environment::current())
     }
 
     /// Parses a source.
@@ -155,7 +139,9 @@ fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, CommandFail
 
 /// Prints problems to standard error, in colour on a terminal.
 pub fn print_problems(problems: &ConfigProblems) {
-    eprintln!("{}", problems.render(style()));
+    let text = problems.render(style());
+    let shown = if std::io::stderr().is_terminal() { for_terminal(&text) } else { text.as_str().into() };
+    eprintln!("{shown}");
 }
 
 /// Prints warnings to standard error, if there are any.

@@ -242,9 +242,9 @@ pub struct RestartSpec {
 pub enum RestartPolicy {
     /// The server stays down.
     Never,
-    /// After a failure.
+    /// After every failure and every end that was not requested.
     OnFailure,
-    /// After every exit that was not requested.
+    /// The same: an end that was not requested is a failure.
     Always,
 }
 

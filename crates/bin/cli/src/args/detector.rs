@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use llama_warden_events::StreamName;
 
 use super::values::{duration, stream};
+use crate::completion;
 
 /// The commands of `detector`.
 #[derive(Debug, Clone, Subcommand)]
@@ -17,7 +18,7 @@ pub enum DetectorCommand {
     /// Show one pack as it is written
     Show {
         /// Its name, or its file
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", add = completion::packs())]
         name: String,
     },
     /// Say which pack and dialect a llama-server gets, and why
@@ -36,7 +37,7 @@ pub enum DetectorCommand {
 #[derive(Debug, Clone, Args)]
 pub struct TestArgs {
     /// The pack's name, or its file
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = completion::packs())]
     pub name: String,
     /// A log, or a transcript (JSON Lines with t_us, stream, data); - is standard input
     #[arg(value_name = "FILE", value_parser = super::values::path())]
@@ -45,7 +46,7 @@ pub struct TestArgs {
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
     /// The stream that a log comes from; without it, lines are tried as both
-    #[arg(long, value_parser = stream)]
+    #[arg(long, value_parser = stream, add = completion::streams())]
     pub stream: Option<StreamName>,
 }
 

@@ -66,6 +66,8 @@ impl SpecBuilder<'_> {
             state_dir: self.path_or_none(&daemon.state_dir),
             token_file: self.path_or_none(&daemon.token_file),
             on_daemon_death: need(&daemon.on_daemon_death, "daemon.on-daemon-death")?,
+            hosts: need(&daemon.hosts, "daemon.hosts")?.into_iter().map(|host| host.value.0).collect(),
+            local_users: need(&daemon.local_users, "daemon.local-users")?,
             shutdown_deadline: need(&daemon.shutdown_deadline, "daemon.shutdown-deadline")?.0,
         })
     }
