@@ -41,7 +41,8 @@ const TABLE: &str = "
     component: events state bus config + component-kit
     support:
     procfs:
-    config: events
+    located-toml:
+    config: events located-toml
     plugin-files: events
     dialects: events support config plugin-files
     detectors: events plugin-files
