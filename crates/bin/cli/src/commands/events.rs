@@ -22,7 +22,7 @@ pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
     let (since, from) = match args.since {
         None => (0, None),
         Some(EventsSince::After(seq)) => (seq, None),
-        Some(EventsSince::Ago(age)) => (0, Some(Timestamp::now().as_second() as f64 - age.as_secs_f64())),
+        Some(EventsSince::Ago(age)) => (0, Some(Timestamp::now().as_microsecond() as f64 / 1e6 - age.as_secs_f64())),
     };
     let shown = Shown { ids: &args.ids, from, json: global.json, colours: Screen::now().colours };
     let printed = async {
