@@ -68,7 +68,11 @@ impl ProgramRun {
         });
         let ended = tokio::time::timeout(WAIT_LIMIT, async { (child.wait().await, reading.await) }).await;
         let (status, stdout) = ended.expect("it ends");
-        Self { status: status.expect("it can be waited for"), stdout: stdout.expect("it is read"), stderr: String::new() }
+        Self {
+            status: status.expect("it can be waited for"),
+            stdout: stdout.expect("it is read"),
+            stderr: String::new(),
+        }
     }
 
     /// The exit code.

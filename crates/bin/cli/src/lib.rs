@@ -22,8 +22,8 @@ mod table;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches};
 use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
 use llama_warden_daemon::{Exit, Extensions};
 
 use args::Cli;
@@ -35,15 +35,16 @@ pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
     if completion::answer_shell() {
         return Exit::Done.into();
     }
-    let cli = match Cli::command().version(version).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => cli,
-        Err(error) => {
-            // clap reports help and version as errors too.
-            output::print_usage(&error);
-            let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if is_answer { Exit::Done } else { Exit::Usage }.into();
-        }
-    };
+    let cli =
+        match Cli::command().version(version).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+            Ok(cli) => cli,
+            Err(error) => {
+                // clap reports help and version as errors too.
+                output::print_usage(&error);
+                let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+                return if is_answer { Exit::Done } else { Exit::Usage }.into();
+            }
+        };
     match commands::run(&cli, extensions) {
         Ok(exit) => exit.into(),
         Err(failure) => {

@@ -164,12 +164,13 @@ impl<'a> StatusTable<'a> {
             self.report;
         let profile = profile.as_ref().map_or_else(String::new, |profile| format!(" · profile {profile}"));
         let notice = self.notice.map_or_else(String::new, |notice| format!(" · {notice}"));
-        let mut lines = vec![format!("{ready_servers} of {total_servers} ready, {running_servers} running{profile}{notice}")];
+        let mut lines =
+            vec![format!("{ready_servers} of {total_servers} ready, {running_servers} running{profile}{notice}")];
         if let Some(why) = configuration_refused {
-            let first = for_cell(why.lines().next().unwrap_or_default()).into_owned();
-            lines.push(format!(
-                "a changed configuration is refused: {first} (`llama-warden check` shows it all)"
-            ));
+            let mut problems = why.lines();
+            let first = for_cell(problems.next().unwrap_or_default()).into_owned();
+            let more = problems.next().map_or("", |_| " (`llama-warden check` shows it all)");
+            lines.push(format!("a changed configuration is refused: {first}{more}"));
         }
         match self.screen.columns() {
             Some(width) if !one_line_each => lines.iter().flat_map(|line| wrap(line, width)).collect(),
@@ -277,22 +278,10 @@ fn ready_via(server: &ServerReport) -> String {
     via.map_or_else(String::new, |via| via.to_string())
 }
 
-/// Why a server is down or what it waits for. `left_out` is the note of a server that is down because it is not enabled.
+/// Why a server is in its phase. `left_out` is the note of a server that is down because it is not enabled.
 fn note(server: &ServerReport, left_out: &str) -> String {
-    match (&server.waiting_for, &server.last_failure) {
-        (Some(waiting_for), Some(failure)) if server.phase == PhaseName::BackingOff => {
-            format!("{}; waits for {waiting_for}", failure.reason)
-        }
-        (Some(waiting_for), _) => format!("waits for {waiting_for}"),
-        (None, Some(failure)) if server.phase == PhaseName::Failed => {
-            // A permanent failure is never retried, so its note does not mention it.
-            let given_up = server.restart_abandoned.as_ref().filter(|_| !failure.reason.is_permanent());
-            let given_up = given_up.map_or_else(String::new, |because| format!("; given up: {because}"));
-            format!("{}: {}{given_up}", failure.reason, failure.detail)
-        }
-        _ if !server.enabled && matches!(server.phase, PhaseName::Idle | PhaseName::Exited) => left_out.to_owned(),
-        _ => String::new(),
-    }
+    let is_left_out = !server.enabled && matches!(server.phase, PhaseName::Idle | PhaseName::Exited);
+    server.note.clone().unwrap_or_else(|| if is_left_out { left_out.to_owned() } else { String::new() })
 }
 
 /// A time in its two largest units: `4s`, `2m07s`, `3h05m`, `2d04h`.
@@ -463,9 +452,13 @@ mod tests {
 
     #[test]
     fn the_table_has_the_address_the_restarts_and_the_last_failure() {
-        let server = ServerReport { last_failure: report(PhaseName::Failed, Some(FailureReason::Crashed)).last_failure, ..report(PhaseName::Ready, None) };
+        let server = ServerReport {
+            last_failure: report(PhaseName::Failed, Some(FailureReason::Crashed)).last_failure,
+            ..report(PhaseName::Ready, None)
+        };
         let lines = shown(&report_of(vec![server]), None, None);
-        for (title, value) in [("URL", "http://127.0.0.1:8001"), ("RESTARTS", "10"), ("LAST FAILURE", "crashed 4m ago")] {
+        for (title, value) in [("URL", "http://127.0.0.1:8001"), ("RESTARTS", "10"), ("LAST FAILURE", "crashed 4m ago")]
+        {
             let at = lines[0].find(title).expect(title);
             assert!(lines[1][at..].starts_with(value), "{title}: {lines:#?}");
         }
@@ -474,7 +467,8 @@ mod tests {
     #[test]
     fn a_phase_is_coloured_and_nothing_else() {
         let report = report_of(vec![report(PhaseName::Ready, None)]);
-        let view = StatusTable { report: &report, now: now(), screen: Screen { size: None, colours: true }, notice: None };
+        let view =
+            StatusTable { report: &report, now: now(), screen: Screen { size: None, colours: true }, notice: None };
         let lines = view.lines(None);
         assert!(lines[1].starts_with("a       \u{1b}[32mready\u{1b}[0m  http"), "{lines:?}");
     }

@@ -298,11 +298,7 @@ mod tests {
         let lines = shown("model-invalid: no tensors", None, Overflow::Cut);
         assert_eq!(
             lines,
-            [
-                "ID     PID      BUILD   NOTE",
-                "a      1234567  b11669  model-invalid: no tensors",
-                "coder",
-            ]
+            ["ID     PID      BUILD   NOTE", "a      1234567  b11669  model-invalid: no tensors", "coder",]
         );
     }
 

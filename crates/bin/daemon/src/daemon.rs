@@ -83,7 +83,7 @@ impl PreparedDaemon {
         let ports = PortFile::new(state.path());
         inventory.models.log();
         fleet_source::save_ports(&ports, &inventory.ports);
-        let token = daemon.token_file.as_deref().map(settings::read_token).transpose()?;
+        let access = settings::tcp_access(daemon)?;
         let listeners = settings::bind(daemon.listen.as_ref(), &state)?;
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
@@ -104,7 +104,7 @@ impl PreparedDaemon {
         let components = ComponentSettings {
             telemetry: tracing.as_ref().map(Tracing::recorder),
             event_log: configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit)),
-            config_watch: settings::watch_configuration(&loaded.source),
+            config_watch: settings::watch_configuration(&loaded.source, resolver.latest_text()),
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
             launcher: settings::launcher(&configuration, boot, &state)?,
             supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),
@@ -115,7 +115,7 @@ impl PreparedDaemon {
                 routes: vec![metrics.route()],
                 models: Arc::new(move || resolver.models()),
                 description: documents::OPENAPI,
-                token,
+                access,
             },
             metrics,
             extensions: extensions.components,

@@ -10,9 +10,9 @@ use std::net::ToSocketAddrs as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use llama_warden_api::{BindError, Listeners, Token};
+use llama_warden_api::{BindError, Listeners, TcpAccess, Token};
 use llama_warden_component::Context;
-use llama_warden_config::{ConfigSource, Configuration, Fleet, TcpAddress};
+use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, SourceKind, TcpAddress};
 use llama_warden_events::BootId;
 use llama_warden_launcher::{LauncherSettings, ShimProgram};
 use llama_warden_memory::SystemMemoryProbe;
@@ -21,11 +21,13 @@ use llama_warden_procfs::{SocketAddress, listener, program_name};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
 use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
+use nix::unistd::geteuid;
 use tokio::sync::watch;
 
 use crate::config_watch::ConfigWatch;
 use crate::exit::{CommandFailure, with_source};
 use crate::extensions::MakeMatcher;
+use crate::fleet_source::LatestText;
 use crate::state_dir::StateDir;
 
 /// Reads output with the configured detector packs, and with `matchers` where they make one. Registers its taps on the
@@ -129,8 +131,20 @@ fn holder(host: &str, port: u16) -> Option<Holder> {
     Some(Holder { pid, program: program_name(pid)? })
 }
 
+/// Who is served over TCP.
+pub fn tcp_access(daemon: &DaemonSettings) -> Result<TcpAccess, CommandFailure> {
+    Ok(TcpAccess {
+        token: daemon.token_file.as_deref().map(read_token).transpose()?,
+        hosts: daemon.hosts.clone(),
+        user: match daemon.local_users {
+            LocalUsers::Same => Some(geteuid().as_raw()),
+            LocalUsers::Any => None,
+        },
+    })
+}
+
 /// Reads the API token from the first line of a file.
-pub fn read_token(path: &Path) -> Result<Token, CommandFailure> {
+fn read_token(path: &Path) -> Result<Token, CommandFailure> {
     let failed = |error: &dyn Display| {
         CommandFailure::usage(format!("cannot use the token file {}: {error}", path.display()))
             .next_step("write the token into its first line, and let only the daemon's user read it")
@@ -139,17 +153,13 @@ pub fn read_token(path: &Path) -> Result<Token, CommandFailure> {
     Token::new(text.lines().next().unwrap_or_default()).map_err(|error| failed(&error))
 }
 
-/// Watches the file of a configuration. If the kernel refuses a watch, the daemon runs without: HUP still reloads.
-pub fn watch_configuration(source: &ConfigSource) -> Option<ConfigWatch> {
-    let path = source.path.as_ref().map(|path| source.directory.join(path.file_name().unwrap_or_default()))?;
-    match ConfigWatch::new(&path, source.text.clone()) {
-        Ok(watch) => Some(watch),
-        Err(error) => {
-            let path = path.display();
-            tracing::warn!(%path, %error, "the configuration is not watched; send HUP after a change");
-            None
-        }
+/// Watches the file of a configuration, of which `latest` was read last.
+pub fn watch_configuration(source: &ConfigSource, latest: LatestText) -> Option<ConfigWatch> {
+    if source.kind == SourceKind::Stream {
+        let path = source.path.as_ref().map(|path| path.display().to_string());
+        tracing::info!(path, "the configuration is read once: it is no file whose changes can be followed");
     }
+    source.file().map(|path| ConfigWatch::new(path, latest))
 }
 
 /// The plug-in files of `directory`, which the configuration names under `key`, before the built-in ones.

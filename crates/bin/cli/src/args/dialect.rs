@@ -20,7 +20,7 @@ pub enum DialectCommand {
     /// Check whether a file is a valid dialect, and whether its examples hold
     Check {
         /// The file; it need not lie in llama-server.dialects-dir
-        #[arg(value_name = "FILE")]
+        #[arg(value_name = "FILE", value_parser = super::values::path())]
         file: PathBuf,
     },
 }

@@ -41,6 +41,18 @@ pub struct SwitchArgs {
     pub patience: PatienceArgs,
 }
 
+/// Options of `reload`.
+#[derive(Debug, Clone, Args)]
+pub struct ReloadArgs {
+    /// Apply the configuration even if it looks half written: if it stops every server that runs, or ends where the
+    /// present one goes on
+    #[arg(long)]
+    pub force: bool,
+    /// Whether and how long to wait
+    #[command(flatten)]
+    pub patience: PatienceArgs,
+}
+
 /// Whether and how long to wait for the fleet.
 #[derive(Debug, Clone, Args)]
 pub struct PatienceArgs {

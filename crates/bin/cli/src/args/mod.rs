@@ -13,7 +13,7 @@ use llama_warden_events::{ServerId, StreamName};
 
 use detector::DetectorCommand;
 use dialect::DialectCommand;
-use fleet::{PatienceArgs, ProfileCommand};
+use fleet::{PatienceArgs, ProfileCommand, ReloadArgs};
 pub use values::EventsSince;
 use values::{duration, since, stream};
 
@@ -53,7 +53,7 @@ Exit codes:
 pub struct GlobalArgs {
     /// The configuration; else the first of ./llama-warden.toml, $XDG_CONFIG_HOME/llama-warden/config.toml,
     /// /etc/llama-warden/config.toml
-    #[arg(long, global = true, value_name = "FILE", env = "LLAMA_WARDEN_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "LLAMA_WARDEN_CONFIG", value_parser = values::path())]
     pub config: Option<PathBuf>,
     /// The daemon: http://HOST:PORT or unix:PATH; else the control socket of the configuration, else
     /// http://127.0.0.1:9888
@@ -109,7 +109,7 @@ pub enum CliCommand {
         #[arg(value_name = "ID", add = completion::servers())]
         id: ServerId,
         /// Use this executable instead of the configured one
-        #[arg(long, value_name = "BINARY")]
+        #[arg(long, value_name = "BINARY", value_parser = values::path())]
         binary: Option<PathBuf>,
     },
     /// The packs that read the output of llama-servers
@@ -121,14 +121,14 @@ pub enum CliCommand {
     /// Show the models in folders and what is known of each; needs no daemon
     Models {
         /// The folders to search; else those of models.dirs
-        #[arg(value_name = "DIR")]
+        #[arg(value_name = "DIR", value_parser = values::path())]
         folders: Vec<PathBuf>,
     },
     /// Show profiles, and switch between them
     #[command(subcommand)]
     Profile(ProfileCommand),
     /// Make the daemon read its configuration and its model folders again
-    Reload(PatienceArgs),
+    Reload(ReloadArgs),
     /// Validate the configuration: problems with line, column and a next step
     Check,
     /// Print a JSON Schema, or a catalogue
@@ -157,7 +157,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "NAME", add = completion::profiles())]
     pub profile: Option<String>,
     /// Start every model in this folder, beside what the configuration says; repeatable
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = values::path())]
     pub models: Vec<PathBuf>,
     /// Start only this server; repeatable
     #[arg(long = "server", value_name = "ID", add = completion::servers())]

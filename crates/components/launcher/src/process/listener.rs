@@ -1,12 +1,14 @@
 //! Finds out which process listens on a server's address.
 //!
-//! The kernel lists listening sockets with their inodes (`/proc/net`), and the open sockets of each process (`/proc/PID/fd`). A
+//! The kernel lists listening sockets with their inodes (`sock_diag`), and the open sockets of each process (`/proc/PID/fd`). A
 //! server that shares its port with another process (SO_REUSEPORT, builds until 2025-08) does not own it: either may answer.
 
 use std::collections::BTreeSet;
 
 use llama_warden_events::ListenerOwner;
-use llama_warden_procfs::{ProcessStat, SocketAddress, listener, listening_inodes, process_ids, program_name, socket_inodes};
+use llama_warden_procfs::{
+    ProcessStat, SocketAddress, listener, listening_inodes, process_ids, program_name, socket_inodes,
+};
 
 use super::launch_tag::LaunchTag;
 
@@ -17,7 +19,9 @@ pub(crate) fn identify(addresses: &[SocketAddress], leader: u32, tag: &LaunchTag
     let mut unowned = match listening_inodes(addresses) {
         Ok(inodes) if inodes.is_empty() => return ListenerOwner::Nobody,
         Ok(inodes) => inodes,
-        Err(error) => return ListenerOwner::Unreadable { detail: format!("cannot read /proc/net: {error}") },
+        Err(error) => {
+            return ListenerOwner::Unreadable { detail: format!("cannot list the sockets that listen: {error}") };
+        }
     };
     let leader_sockets = socket_inodes(leader);
     for inode in leader_sockets.iter().flatten() {
