@@ -339,18 +339,12 @@ mod tests {
     }
 
     #[test]
-    fn a_note_says_why_a_server_is_down_and_what_comes() {
-        let waits = |report| ServerReport { waiting_for: Some("restart 3 in 0.2 s".to_owned()), ..report };
-        let abandoned = |report| ServerReport { restart_abandoned: Some("6 failures".to_owned()), ..report };
+    fn a_note_is_the_daemons_or_says_that_a_server_is_left_out() {
+        let stopped = ServerReport { note: Some("stopped by hand".to_owned()), ..report(PhaseName::Exited, None) };
         let left_out = |phase| ServerReport { enabled: false, ..report(phase, None) };
-        let (crashed, busy) = (Some(FailureReason::Crashed), Some(FailureReason::PortInUse));
-        let absent = Some(FailureReason::ModelNotFound);
         let table = [
-            (waits(report(PhaseName::BackingOff, busy)), "port-in-use; waits for restart 3 in 0.2 s"),
-            (waits(report(PhaseName::Stopping, busy)), "waits for restart 3 in 0.2 s"),
-            (report(PhaseName::Failed, crashed), "crashed: why"),
-            (abandoned(report(PhaseName::Failed, crashed)), "crashed: why; given up: 6 failures"),
-            (abandoned(report(PhaseName::Failed, absent)), "model-not-found: why"),
+            (ServerReport { enabled: false, ..stopped.clone() }, "stopped by hand"),
+            (stopped, "stopped by hand"),
             (report(PhaseName::Idle, None), ""),
             (left_out(PhaseName::Idle), "left out"),
             (left_out(PhaseName::Exited), "left out"),
@@ -390,6 +384,7 @@ mod tests {
             report.model_id = ServerId::new(&format!("s{number}")).expect("valid");
             if let Some(failure) = &mut report.last_failure {
                 failure.detail = "error loading model: ".repeat(20);
+                report.note = Some(format!("{}: {}", failure.reason, failure.detail));
             }
             report
         };

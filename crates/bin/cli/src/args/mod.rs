@@ -13,7 +13,7 @@ use llama_warden_events::{ServerId, StreamName};
 
 use detector::DetectorCommand;
 use dialect::DialectCommand;
-use fleet::{PatienceArgs, ProfileCommand, ReloadArgs};
+use fleet::{ProfileCommand, ReloadArgs};
 pub use values::EventsSince;
 use values::{duration, since, stream};
 
