@@ -34,6 +34,7 @@ mod side_by_side;
 mod signals;
 mod state_directory;
 mod stopping;
+mod systemd;
 mod terminal;
 mod unkillable;
 mod user_mistakes;

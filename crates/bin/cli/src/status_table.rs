@@ -339,12 +339,12 @@ mod tests {
     }
 
     #[test]
-    fn a_note_is_the_daemons_or_says_that_a_server_is_left_out() {
-        let stopped = ServerReport { note: Some("stopped by hand".to_owned()), ..report(PhaseName::Exited, None) };
+    fn a_server_without_a_note_is_down_because_it_is_left_out() {
+        let noted = |report| ServerReport { note: Some("stopped by hand".to_owned()), ..report };
         let left_out = |phase| ServerReport { enabled: false, ..report(phase, None) };
         let table = [
-            (ServerReport { enabled: false, ..stopped.clone() }, "stopped by hand"),
-            (stopped, "stopped by hand"),
+            (noted(report(PhaseName::Exited, None)), "stopped by hand"),
+            (noted(left_out(PhaseName::Exited)), "stopped by hand"),
             (report(PhaseName::Idle, None), ""),
             (left_out(PhaseName::Idle), "left out"),
             (left_out(PhaseName::Exited), "left out"),
@@ -384,7 +384,6 @@ mod tests {
             report.model_id = ServerId::new(&format!("s{number}")).expect("valid");
             if let Some(failure) = &mut report.last_failure {
                 failure.detail = "error loading model: ".repeat(20);
-                report.note = Some(format!("{}: {}", failure.reason, failure.detail));
             }
             report
         };

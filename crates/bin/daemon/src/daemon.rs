@@ -4,6 +4,7 @@
 //! anything is launched, and spans are flushed after every server is gone.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::fleet_source::{self, FleetResolver};
 use crate::models::{Inventory, PortFile};
 use crate::settings;
 use crate::signals::Signals;
+use crate::sockets;
 use crate::state_dir::StateDir;
 
 /// Number of events that stay readable for `events` and for slow readers. At 140 bytes each, and what some of them own,
@@ -44,6 +46,8 @@ pub struct UpOptions {
     pub profile: Option<String>,
     /// The only servers to start; empty starts every enabled one.
     pub only: Vec<ServerId>,
+    /// Listening sockets from systemd.
+    pub sockets: Vec<TcpListener>,
     /// Compiled-in matchers and components.
     pub extensions: Extensions,
 }
@@ -70,7 +74,7 @@ impl PreparedDaemon {
         // First of all: a signal that comes during the start must not end the process with servers half launched.
         let signals = Signals::install()?;
         require_proc()?;
-        let UpOptions { profile, only, extensions } = options;
+        let UpOptions { profile, only, sockets: passed_sockets, extensions } = options;
         let (loaded, profile) = (&inventory.loaded, profile.as_deref());
         let configuration = loaded.configuration.clone();
         let daemon = configuration.daemon();
@@ -84,7 +88,7 @@ impl PreparedDaemon {
         inventory.models.log();
         fleet_source::save_ports(&ports, &inventory.ports);
         let access = settings::tcp_access(daemon)?;
-        let listeners = settings::bind(daemon.listen.as_ref(), &state)?;
+        let listeners = sockets::bind(daemon.listen.as_ref(), &state, passed_sockets)?;
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
 
@@ -105,6 +109,7 @@ impl PreparedDaemon {
             telemetry: tracing.as_ref().map(Tracing::recorder),
             event_log: configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit)),
             config_watch: settings::watch_configuration(&loaded.source, resolver.latest_text()),
+            systemd: settings::systemd(&context, &listeners),
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
             launcher: settings::launcher(&configuration, boot, &state)?,
             supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),

@@ -295,7 +295,7 @@ mod tests {
         let bad = "[[servers]]\nid = 'x'\nmodel = 'm'\nport = 70000\nunheard-of = 1\n".repeat(1000);
         for bad in [bad, format!("[stop]\ngrace = '{}'\n", "x".repeat(60_000))] {
             std::fs::write(folder.path().join("llama-warden.toml"), bad).expect("writable");
-            let detail = source(&Change::Reload).expect_err("invalid").detail;
+            let detail = source(&reload()).expect_err("invalid").detail;
             assert!((50..=4200).contains(&detail.len()), "{} bytes: {detail}", detail.len());
         }
     }

@@ -5,21 +5,20 @@
 
 use std::fmt::Display;
 use std::fs;
-use std::io::ErrorKind;
-use std::net::ToSocketAddrs as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use llama_warden_api::{BindError, Listeners, TcpAccess, Token};
+use llama_warden_api::{Listeners, TcpAccess, Token};
 use llama_warden_component::Context;
-use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, SourceKind, TcpAddress};
+use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, SourceKind};
 use llama_warden_events::BootId;
 use llama_warden_launcher::{LauncherSettings, ShimProgram};
 use llama_warden_memory::SystemMemoryProbe;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
-use llama_warden_procfs::{SocketAddress, listener, program_name};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
+use llama_warden_systemd::{Systemd, SystemdEnvironment};
 use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
 use nix::unistd::geteuid;
 use tokio::sync::watch;
@@ -29,6 +28,9 @@ use crate::exit::{CommandFailure, with_source};
 use crate::extensions::MakeMatcher;
 use crate::fleet_source::LatestText;
 use crate::state_dir::StateDir;
+
+/// What the end of the daemon may take beside the stop of its servers: its components and the last spans.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
 
 /// Reads output with the configured detector packs, and with `matchers` where they make one. Registers its taps on the
 /// output lane.
@@ -93,44 +95,6 @@ pub fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
     Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot).map(Some).map_err(failed)
 }
 
-/// Binds the control socket and, where one is configured, the TCP address.
-pub fn bind(listen: Option<&TcpAddress>, state: &StateDir) -> Result<Listeners, CommandFailure> {
-    let tcp = listen.map(|address| (address.host.as_str(), address.port));
-    Listeners::bind(tcp, &state.control_socket()).map_err(|error| {
-        let holder = match &error {
-            BindError::Tcp { host, port, source } if source.kind() == ErrorKind::AddrInUse => holder(host, *port),
-            _ => None,
-        };
-        let Some(Holder { pid, program }) = holder else {
-            return CommandFailure::failed(with_source(&error)).next_step(error.next_step());
-        };
-        let step = match &*program {
-            PROGRAM => format!(
-                "`kill {pid}` ends it and its servers; LLAMA_WARDEN_DAEMON__LISTEN=127.0.0.1:0, or another `listen` in \
-                 [daemon], runs beside it"
-            ),
-            _ => error.next_step().to_owned(),
-        };
-        CommandFailure::failed(format!("{error}: a {program} (pid {pid}) listens there")).next_step(step)
-    })
-}
-
-/// The name of this program's executable.
-const PROGRAM: &str = "llama-warden";
-
-/// A process that listens on an address.
-struct Holder {
-    pid: u32,
-    program: String,
-}
-
-/// The process that listens on an address of this machine, if the kernel shows it to us.
-fn holder(host: &str, port: u16) -> Option<Holder> {
-    let mut addresses = (host, port).to_socket_addrs().ok()?;
-    let pid = addresses.find_map(|address| listener(&SocketAddress::Tcp(address)))?;
-    Some(Holder { pid, program: program_name(pid)? })
-}
-
 /// Who is served over TCP.
 pub fn tcp_access(daemon: &DaemonSettings) -> Result<TcpAccess, CommandFailure> {
     Ok(TcpAccess {
@@ -141,6 +105,15 @@ pub fn tcp_access(daemon: &DaemonSettings) -> Result<TcpAccess, CommandFailure> 
             LocalUsers::Any => None,
         },
     })
+}
+
+/// Tells systemd about the daemon, if systemd started it. What systemd says wrongly costs its notices, not the servers.
+pub fn systemd(context: &Context, listeners: &Listeners) -> Option<Systemd> {
+    let environment = SystemdEnvironment::read(|name| std::env::var_os(name))
+        .inspect_err(|error| tracing::warn!(error = %with_source(error), "systemd is not told about the daemon"))
+        .ok()??;
+    let stop_limit = context.config().daemon().shutdown_deadline + STOP_MARGIN;
+    Some(Systemd::new(environment, context.bus().clone(), stop_limit).storing(listeners.tcp_copy()))
 }
 
 /// Reads the API token from the first line of a file.

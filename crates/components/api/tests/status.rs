@@ -187,7 +187,7 @@ async fn an_extra_route_with_an_unusable_path_fails_the_start() {
         let mut bus = TestBus::new();
         let spec = Box::leak(Box::new(ExtraRouteSpec { path, ..common::METRICS }));
         let api = Api {
-            listeners: Listeners::bind(None, &control).expect("binds"),
+            listeners: Listeners::bind(None, &control, Vec::new()).expect("binds"),
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(spec, common::EchoAccept)],

@@ -8,8 +8,8 @@ use llama_warden_bus::Bus;
 use llama_warden_config::Fleet;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
-    CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime, print_warnings,
-    set_up_heap,
+    CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime,
+    inherited_sockets, print_warnings, set_up_heap,
 };
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_telemetry::{LoggingSettings, start_logging};
@@ -18,12 +18,13 @@ use crate::args::{GlobalArgs, UpArgs};
 
 pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> CommandResult {
     set_up_heap();
+    let sockets = inherited_sockets();
     let inventory = Inventory::scan(LoadedConfig::find_with_models(global.config.as_deref(), &args.models)?)?;
     let configuration = &inventory.loaded.configuration;
     print_warnings(inventory.warnings());
     print_warnings(configuration.unknown_extensions(&extensions.names()));
     let inventory = inventory.compacted(args.profile.as_deref(), &Fleet::default());
-    let options = UpOptions { profile: args.profile.clone(), only: args.servers.clone(), extensions };
+    let options = UpOptions { profile: args.profile.clone(), only: args.servers.clone(), sockets, extensions };
     run_daemon(inventory, options, &log_settings()?, async |daemon| {
         let http = daemon.tcp.as_ref().map_or_else(String::new, |address| format!("http://{address}"));
         let control = daemon.control_socket();
