@@ -268,11 +268,11 @@ fn waiting_for(server: &ServerRecord, now: Uptime) -> Option<String> {
     }
 }
 
-/// The address of a server for its clients, such as `http://127.0.0.1:8001`; `unix:PATH` where it listens on a socket. A server
-/// that listens on every address is reached on this machine by loopback, and one with a list of hosts by the first.
-pub fn base_url(hosts: &str, port: u16) -> String {
-    let host = hosts.split(',').next().unwrap_or_default().trim();
-    match host.trim_matches(['[', ']']) {
+/// The address of a server for its clients, such as `http://127.0.0.1:8001`; `unix:PATH` where it listens on a socket. `host` is
+/// as configured: the first of a list counts. A server that listens on every address is reached on this machine by loopback.
+pub fn base_url(host: &str, port: u16) -> String {
+    let first = host.split(',').next().unwrap_or_default().trim();
+    match first.trim_matches(['[', ']']) {
         // llama-server takes a host with this end as the path of a socket.
         path if path.ends_with(".sock") => format!("unix:{path}"),
         "0.0.0.0" => format!("http://127.0.0.1:{port}"),
