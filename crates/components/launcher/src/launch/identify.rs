@@ -17,11 +17,11 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::output::pipes::read_bounded;
-use crate::process::child_process::ChildProcess;
-use crate::process::environment::ChildEnvironment;
-use crate::process::spawn_request::{ShimProgram, SpawnRequest};
-use crate::process::spawner::Spawner;
-use crate::process::sweep::ProcessSelector;
+use llama_warden_processes::child_process::ChildProcess;
+use llama_warden_processes::environment::ChildEnvironment;
+use llama_warden_processes::spawn_request::{ShimProgram, SpawnRequest};
+use llama_warden_processes::spawner::Spawner;
+use llama_warden_processes::sweep::ProcessSelector;
 
 /// Time for both runs, which go side by side.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(10);
