@@ -11,13 +11,15 @@ mod live_table;
 mod memory;
 mod output;
 mod plugin_files;
+mod progress;
+mod servers;
 mod table;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use llama_warden_daemon::{Exit, Extensions};
+use llama_warden_daemon::{CommandFailure, Exit, Extensions};
 
 use args::Cli;
 pub use demo_fleet::is_stand_in;
@@ -27,16 +29,26 @@ pub fn main(extensions: Extensions) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // clap reports help and version as errors too. If their reader has closed the pipe, that is no failure.
-            let _ = error.print();
-            let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if is_answer { Exit::Done } else { Exit::Usage }.into();
+            // clap reports help and version as errors too.
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+                // If their reader has closed the pipe, that is no failure.
+                let _ = error.print();
+                return Exit::Done.into();
+            }
+            // The command line is not understood, so that it is searched for the word alone.
+            if std::env::args_os().any(|argument| argument == "--json") {
+                let text = error.render().to_string();
+                output::print_failure(&CommandFailure::usage(text.trim().trim_start_matches("error: ")), true);
+            } else {
+                let _ = error.print();
+            }
+            return Exit::Usage.into();
         }
     };
     match commands::run(&cli, extensions) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            output::print_failure(&failure);
+            output::print_failure(&failure, cli.global.json);
             failure.exit.into()
         }
     }

@@ -57,11 +57,3 @@ impl LiveTable {
         let _ = out.flush();
     }
 }
-
-/// The report with only the named servers; with all if none is named.
-pub fn keep_named(mut report: StatusReport, ids: &[ServerId]) -> StatusReport {
-    if !ids.is_empty() {
-        report.servers.retain(|server| ids.contains(&server.model_id));
-    }
-    report
-}

@@ -14,12 +14,15 @@ use serde_json::Value;
 use crate::exit::{CommandFailure, FailureMessage};
 use crate::load::LoadedConfig;
 use crate::models::{AssignedPorts, Inventory, ModelsReport, PortFile};
+use crate::token_file::TokenFile;
 
 /// The configuration in force. Answers the supervisor and `/api/v1/models`.
 pub struct FleetResolver {
     active: Mutex<ActiveConfiguration>,
     models: Mutex<Value>,
     ports: PortFile,
+    /// Read again with each reload.
+    token_file: Option<TokenFile>,
 }
 
 #[derive(Clone)]
@@ -36,7 +39,13 @@ impl FleetResolver {
     pub fn new(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<ServerId>>, ports: PortFile) -> Self {
         let profile = inventory.loaded.configuration.active_profile(profile).map(str::to_owned);
         let active = ActiveConfiguration { loaded: inventory.loaded.clone(), profile, only };
-        Self { active: Mutex::new(active), models: Mutex::new(to_json(&inventory.models)), ports }
+        Self { active: Mutex::new(active), models: Mutex::new(to_json(&inventory.models)), ports, token_file: None }
+    }
+
+    /// With the file of the API token, which a reload reads too.
+    #[must_use]
+    pub fn rereading(self, token_file: Option<TokenFile>) -> Self {
+        Self { token_file, ..self }
     }
 
     /// The resolver as the supervisor calls it.
@@ -67,6 +76,7 @@ impl FleetResolver {
                 Ok(resolved)
             }
             Change::Reload => {
+                self.token_file.iter().for_each(TokenFile::reread);
                 let (next, resolved) = self.reload(&active)?;
                 *active = next;
                 Ok(resolved)
@@ -136,6 +146,7 @@ fn refuse_invalid(failure: CommandFailure) -> Refused {
     let detail = match failure.message {
         FailureMessage::Configuration(problems) => problems.to_string(),
         FailureMessage::Text { message, .. } => message,
+        FailureMessage::Problem(problem) => problem.detail,
         FailureMessage::AlreadyPrinted => "it cannot be read".to_owned(),
     };
     Refused::new(RefusalReason::InvalidConfiguration, detail)

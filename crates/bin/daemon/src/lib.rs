@@ -17,6 +17,7 @@ mod runtime;
 mod settings;
 mod signals;
 mod state_dir;
+mod token_file;
 
 pub use daemon::{PreparedDaemon, UpOptions};
 pub use exit::{CommandFailure, CommandResult, Exit, FailureMessage, with_source};
@@ -24,3 +25,4 @@ pub use extensions::{AddComponent, Extension, Extensions, MakeMatcher};
 pub use heap::set_up_heap;
 pub use load::{LoadedConfig, print_problems, print_warnings};
 pub use runtime::build_runtime;
+pub use token_file::{open_to_others, read_token};

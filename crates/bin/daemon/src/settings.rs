@@ -3,12 +3,10 @@
 //! Everything here may fail, and nothing here starts anything but the exporter of spans: a daemon that is refused has
 //! launched no server.
 
-use std::fmt::Display;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use llama_warden_api::{Listeners, Token};
+use llama_warden_api::Listeners;
 use llama_warden_component::Context;
 use llama_warden_config::{ConfigSource, Configuration, Fleet, TcpAddress};
 use llama_warden_events::BootId;
@@ -93,16 +91,6 @@ pub fn bind(listen: Option<&TcpAddress>, state: &StateDir) -> Result<Listeners, 
     let tcp = listen.map(|address| (address.host.as_str(), address.port));
     Listeners::bind(tcp, &state.control_socket())
         .map_err(|error| CommandFailure::failed(with_source(&error)).next_step(error.next_step()))
-}
-
-/// Reads the API token from the first line of a file.
-pub fn read_token(path: &Path) -> Result<Token, CommandFailure> {
-    let failed = |error: &dyn Display| {
-        CommandFailure::usage(format!("cannot use the token file {}: {error}", path.display()))
-            .next_step("write the token into its first line, and let only the daemon's user read it")
-    };
-    let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
-    Token::new(text.lines().next().unwrap_or_default()).map_err(|error| failed(&error))
 }
 
 /// Watches the file of a configuration. If the kernel refuses a watch, the daemon runs without: HUP still reloads.

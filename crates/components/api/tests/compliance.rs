@@ -18,8 +18,9 @@ async fn the_api_complies() {
             lane: bus.lane().clone(),
             routes: Vec::new(),
             models: Arc::new(|| serde_json::Value::Null),
+            configuration: Default::default(),
             description: "",
-            token: None,
+            token: tokio::sync::watch::channel(None).1,
         }
     })
     .await;

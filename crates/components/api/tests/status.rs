@@ -192,8 +192,9 @@ async fn an_extra_route_with_an_unusable_path_fails_the_start() {
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(spec, common::EchoAccept)],
             models: std::sync::Arc::new(common::one_model),
+            configuration: Default::default(),
             description: "",
-            token: None,
+            token: tokio::sync::watch::channel(None).1,
         };
         let error = api.run(bus.ports(Api::NAME)).await.expect_err("refused");
         assert!(error.to_string().contains(path), "{error}");

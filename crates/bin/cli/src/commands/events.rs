@@ -11,7 +11,7 @@ use crate::connect;
 use crate::output::{print_json, print_line};
 
 pub async fn run(global: &GlobalArgs, follow: bool, since: Option<u64>) -> CommandResult {
-    let client = connect::to_daemon(global)?;
+    let client = connect::to_daemon(global).await?;
     let kept = EventRange::Kept(Seq::new(since.unwrap_or_default()));
     let last = show(global, &client, kept).await?;
     if follow {

@@ -9,15 +9,17 @@ use llama_warden_events::{Seq, ServerId};
 
 use crate::args::GlobalArgs;
 use crate::connect;
-use crate::live_table::{LiveTable, keep_named};
+use crate::live_table::LiveTable;
 use crate::output::{print_either, print_json};
+use crate::progress::Progress;
+use crate::servers::{ServerSelector, keep_named};
 use crate::table;
 
 /// How often the table on a terminal is drawn without a change, for its uptimes.
 const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
 
-pub async fn run(global: &GlobalArgs, ids: &[ServerId], watch: bool) -> CommandResult {
-    let client = connect::to_daemon(global)?;
+pub async fn run(global: &GlobalArgs, ids: &[ServerSelector], watch: bool) -> CommandResult {
+    let client = connect::to_daemon(global).await?;
     let report = fetch(&client, ids).await?;
     if watch {
         return follow(global, &client, ids, report).await;
@@ -25,7 +27,12 @@ pub async fn run(global: &GlobalArgs, ids: &[ServerId], watch: bool) -> CommandR
     print_either(global, &report, || table::status(&report))
 }
 
-async fn follow(global: &GlobalArgs, client: &Client, ids: &[ServerId], mut report: StatusReport) -> CommandResult {
+async fn follow(
+    global: &GlobalArgs,
+    client: &Client,
+    ids: &[ServerSelector],
+    mut report: StatusReport,
+) -> CommandResult {
     let mut table = LiveTable::new();
     let mut changes = changes(client, report.seq).await?;
     loop {
@@ -50,25 +57,15 @@ async fn follow(global: &GlobalArgs, client: &Client, ids: &[ServerId], mut repo
 }
 
 /// The report of the named servers; of all if none is named.
-pub async fn fetch(client: &Client, ids: &[ServerId]) -> Result<StatusReport, CommandFailure> {
-    named(client.status().await.map_err(connect::request_failure)?, ids)
-}
-
-fn named(report: StatusReport, ids: &[ServerId]) -> Result<StatusReport, CommandFailure> {
-    match ids.iter().find(|id| report.servers.iter().all(|server| server.model_id != **id)) {
-        None => Ok(keep_named(report, ids)),
-        Some(unknown) => {
-            let known = report.servers.iter().map(|server| server.model_id.as_str());
-            Err(CommandFailure::unknown_server(Exit::Failed, unknown, known))
-        }
-    }
+pub async fn fetch(client: &Client, ids: &[ServerSelector]) -> Result<StatusReport, CommandFailure> {
+    keep_named(client.status().await.map_err(connect::request_failure)?, ids)
 }
 
 /// The report after a change; `None` if the daemon no longer accepts requests. It is ending then, and still closes the
 /// stream of its changes in order.
-pub async fn fetch_changed(client: &Client, ids: &[ServerId]) -> Result<Option<StatusReport>, CommandFailure> {
+pub async fn fetch_changed(client: &Client, ids: &[ServerSelector]) -> Result<Option<StatusReport>, CommandFailure> {
     match client.status().await {
-        Ok(report) => named(report, ids).map(Some),
+        Ok(report) => keep_named(report, ids).map(Some),
         Err(ClientError::Unreachable { .. } | ClientError::Protocol { .. }) => Ok(None),
         Err(error) => Err(connect::request_failure(error)),
     }
@@ -79,7 +76,8 @@ pub async fn changes(client: &Client, seq: Seq) -> Result<Records<EventRecord>, 
     client.events(EventRange::After(seq)).await.map_err(connect::request_failure)
 }
 
-/// Runs `work`. If it waits, shows the named servers meanwhile, all if none is named.
+/// Runs `work`. If it waits, shows these servers meanwhile, all for an empty list. Errors of the display are dropped: `work`
+/// meets them too, and its failure is printed.
 pub async fn with_progress<T>(
     global: &GlobalArgs,
     client: &Client,
@@ -87,28 +85,31 @@ pub async fn with_progress<T>(
     wait: Option<Duration>,
     work: impl Future<Output = T>,
 ) -> T {
-    let progress = async {
-        if wait.is_some() && !global.json {
-            show_progress(client, ids).await;
+    let only = |mut report: StatusReport| {
+        report.servers.retain(|server| ids.is_empty() || ids.contains(&server.model_id));
+        report
+    };
+    let mut progress = Progress::new(global);
+    let mut events = None;
+    if wait.is_some() && !global.json {
+        // Before `work` changes anything.
+        if let Ok(report) = client.status().await {
+            events = changes(client, report.seq).await.ok();
+            progress.begin(&only(report));
+        }
+    }
+    let display = async {
+        if let Some(mut events) = events {
+            while let Ok(Some(_)) = events.next().await {
+                let Ok(report) = client.status().await else { break };
+                progress.show(&only(report));
+            }
         }
         // Only `work` ends the wait.
         std::future::pending().await
     };
     tokio::select! {
         result = work => result,
-        never = progress => never,
-    }
-}
-
-/// Shows every change until the daemon can no longer be followed. Errors end it silently: `work` meets them too, and its
-/// failure is printed.
-async fn show_progress(client: &Client, ids: &[ServerId]) {
-    let mut table = LiveTable::new();
-    let Ok(report) = client.status().await else { return };
-    let Ok(mut changes) = changes(client, report.seq).await else { return };
-    table.show(&keep_named(report, ids));
-    while let Ok(Some(_)) = changes.next().await {
-        let Ok(report) = client.status().await else { return };
-        table.show(&keep_named(report, ids));
+        never = display => never,
     }
 }

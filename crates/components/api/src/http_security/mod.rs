@@ -20,6 +20,7 @@ use host::{bare_host, host_of_origin, is_loopback, named_hosts};
 use http::uri::Authority;
 use llama_warden_api_types::{Access, ApiProblem};
 pub use token::{InvalidToken, Token};
+use tokio::sync::watch;
 
 /// The kind of listener that accepted the connection of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +46,16 @@ pub(crate) struct RequestPolicy {
     reach: ListenerReach,
     /// The host of `listen` as configured, which is served beside loopback names.
     listen_host: Option<String>,
-    token: Option<Token>,
+    /// The token in force.
+    token: watch::Receiver<Option<Token>>,
 }
 
 impl RequestPolicy {
-    pub(crate) fn new(reach: ListenerReach, listen_host: Option<String>, token: Option<Token>) -> Self {
+    pub(crate) fn new(
+        reach: ListenerReach,
+        listen_host: Option<String>,
+        token: watch::Receiver<Option<Token>>,
+    ) -> Self {
         Self { reach, listen_host, token }
     }
 
@@ -86,7 +92,7 @@ impl RequestPolicy {
     }
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), ApiProblem> {
-        let Some(token) = &self.token else {
+        let Some(token) = &*self.token.borrow() else {
             return match self.reach {
                 ListenerReach::Loopback => Ok(()),
                 ListenerReach::Network => Err(ApiProblem::new(
@@ -103,7 +109,7 @@ impl RequestPolicy {
         }
         let detail = "the Authorization header does not carry the daemon's token";
         Err(ApiProblem::new(StatusCode::UNAUTHORIZED, "unauthorized", "token needed", detail)
-            .next_step("send `Authorization: Bearer TOKEN` with the content of token-file"))
+            .next_step("send `Authorization: Bearer TOKEN` with the token of the daemon's token-file; on the command line, name it with --token-file"))
     }
 }
 

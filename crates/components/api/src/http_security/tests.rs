@@ -13,8 +13,13 @@ fn head(method: &str, headers: &[(&str, &str)]) -> Parts {
     request.body(()).expect("valid").into_parts().0
 }
 
+/// A token that does not change.
+fn fixed(token: Option<Token>) -> watch::Receiver<Option<Token>> {
+    watch::channel(token).1
+}
+
 fn loopback() -> RequestPolicy {
-    RequestPolicy::new(ListenerReach::Loopback, Some("127.0.0.1".to_owned()), None)
+    RequestPolicy::new(ListenerReach::Loopback, Some("127.0.0.1".to_owned()), fixed(None))
 }
 
 fn status(policy: &RequestPolicy, access: Access, request: &Parts) -> u16 {
@@ -55,7 +60,7 @@ fn the_host_of_an_absolute_target_counts_too() {
 
 #[test]
 fn the_configured_listen_host_is_served() {
-    let policy = RequestPolicy::new(ListenerReach::Loopback, Some("gpu-box".to_owned()), None);
+    let policy = RequestPolicy::new(ListenerReach::Loopback, Some("gpu-box".to_owned()), fixed(None));
     assert_eq!(status(&policy, Access::Guarded, &head("GET", &[("host", "gpu-box:9888")])), 200);
     assert_eq!(status(&policy, Access::Guarded, &head("GET", &[("host", "gpu-box2:9888")])), 403);
 }
@@ -133,7 +138,7 @@ fn a_body_announced_as_huge_is_refused_unread() {
 fn a_token_guards_all_but_the_open_paths_of_tcp() {
     let token = Token::new("s3cret").expect("valid");
     for reach in [ListenerReach::Loopback, ListenerReach::Network] {
-        let policy = RequestPolicy::new(reach, None, Some(token.clone()));
+        let policy = RequestPolicy::new(reach, None, fixed(Some(token.clone())));
         let bare = head("GET", &[("host", "localhost")]);
         let wrong = head("GET", &[("host", "localhost"), ("authorization", "Bearer wrong")]);
         let right = head("GET", &[("host", "localhost"), ("authorization", "Bearer s3cret")]);
@@ -147,7 +152,7 @@ fn a_token_guards_all_but_the_open_paths_of_tcp() {
 
 #[test]
 fn off_loopback_without_a_token_only_the_open_paths_answer() {
-    let policy = RequestPolicy::new(ListenerReach::Network, Some("0.0.0.0".to_owned()), None);
+    let policy = RequestPolicy::new(ListenerReach::Network, Some("0.0.0.0".to_owned()), fixed(None));
     let request = head("GET", &[("host", "gpu-box:9888"), ("authorization", "Bearer guess")]);
     assert_eq!(status(&policy, Access::Open, &request), 200, "a scraper uses any name");
     let problem = policy.check(Transport::Tcp, Access::Guarded, &request).expect_err("closed");
@@ -157,7 +162,7 @@ fn off_loopback_without_a_token_only_the_open_paths_answer() {
 
 #[test]
 fn no_problem_shows_the_token() {
-    let policy = RequestPolicy::new(ListenerReach::Network, None, Some(Token::new("s3cret").expect("valid")));
+    let policy = RequestPolicy::new(ListenerReach::Network, None, fixed(Some(Token::new("s3cret").expect("valid"))));
     let problem = policy.check(Transport::Tcp, Access::Guarded, &head("GET", &[])).expect_err("no token");
     assert!(!format!("{problem:?} {policy:?}").contains("s3cret"));
 }

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use http::HeaderValue;
 
 /// The secret that guarded paths need over TCP: 1 to 4096 visible ASCII characters.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token(Box<[u8]>);
 
 /// A string is not a [`Token`]. The error does not contain the string.

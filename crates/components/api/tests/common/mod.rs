@@ -101,8 +101,9 @@ impl ApiFixture {
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(&METRICS, EchoAccept)],
             models: Arc::new(one_model),
+            configuration: Default::default(),
             description: &DESCRIPTION,
-            token: setup.token.then(|| Token::new(TOKEN).expect("valid")),
+            token: tokio::sync::watch::channel(setup.token.then(|| Token::new(TOKEN).expect("valid"))).1,
         };
         let ports = bus.ports(Api::NAME);
         let cancel = ports.cancel.clone();

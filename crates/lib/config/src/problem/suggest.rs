@@ -1,14 +1,19 @@
 //! The nearest known name, for messages about unknown ones.
 
-/// The advice for an unknown name: the nearest known one, or all of them if none is near.
-pub(crate) fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+/// Most names that are listed.
+const MOST_LISTED: usize = 20;
+
+/// The advice for an unknown name: the nearest known one, or if none is near those that there are, at most 20.
+pub fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.into_iter().collect();
     let nearest = known.iter().map(|name| (strsim::damerau_levenshtein(unknown, name), name)).min()?;
     let (distance, name) = nearest;
     if distance <= 1 + unknown.chars().count() / 3 {
         Some(format!("did you mean `{name}`?"))
     } else {
-        Some(format!("known here: {}", known.join(", ")))
+        let more = known.len().saturating_sub(MOST_LISTED);
+        let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+        Some(format!("known here: {}{more}", known[..known.len().min(MOST_LISTED)].join(", ")))
     }
 }
 

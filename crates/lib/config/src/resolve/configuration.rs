@@ -60,12 +60,9 @@ impl Configuration {
     /// Reads no model file: [`Self::with_discovered`] checks selectors of profiles that may match a model in a folder or a tier
     /// in a model's header.
     pub fn parse(source: &ConfigSource, environment: &Environment) -> Result<Self, ConfigProblems> {
-        let mut reader = ValueReader::default();
-        let built_in = read_tree(&document("config/default.toml", DEFAULT_TOML.into(), Layer::BuiltIn))?;
+        let ConfigLayers { built_in, user, problems } = read_layers(source, environment)?;
+        let mut reader = ValueReader { problems };
         let built_in = ConfigFile::read(&built_in, &mut reader).unwrap_or_default();
-        let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
-        let mut user = read_tree(&document(&name, source.text.clone(), Layer::User))?;
-        reader.problems.extend(env_overrides::apply(environment, &mut user));
         let written = written_keys(&user);
         let file = built_in.overlaid(ConfigFile::read(&user, &mut reader).unwrap_or_default());
 
@@ -140,6 +137,16 @@ impl Configuration {
     /// The file that was read; `None` for the built-in defaults alone.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// Whether a key such as `daemon.listen` is written, in the file or in an environment variable.
+    pub fn is_written(&self, key: &str) -> bool {
+        self.written.contains(key)
+    }
+
+    /// Whether there is neither a file nor an environment variable, and the built-in defaults are all there is.
+    pub fn is_built_in(&self) -> bool {
+        self.path.is_none() && self.written.is_empty()
     }
 
     /// `[daemon]`.
@@ -245,6 +252,23 @@ impl Resolvable {
         let flags = planned.written.flags.as_ref().map(|at| at.value.own()).unwrap_or_default();
         Ok(Self { enabled: spec.enabled, spec: Arc::new(spec), flags })
     }
+}
+
+/// The built-in defaults, and what the user lays over them.
+pub(crate) struct ConfigLayers {
+    pub(crate) built_in: toml_tree::TomlNode,
+    pub(crate) user: toml_tree::TomlNode,
+    /// Variables that cannot be used.
+    problems: Vec<ConfigProblem>,
+}
+
+/// Reads the defaults, the text of a source, and the overrides of the environment.
+pub(crate) fn read_layers(source: &ConfigSource, environment: &Environment) -> Result<ConfigLayers, ConfigProblems> {
+    let built_in = read_tree(&document("config/default.toml", DEFAULT_TOML.into(), Layer::BuiltIn))?;
+    let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
+    let mut user = read_tree(&document(&name, source.text.clone(), Layer::User))?;
+    let problems = env_overrides::apply(environment, &mut user);
+    Ok(ConfigLayers { built_in, user, problems })
 }
 
 fn document(name: &str, text: Arc<str>, layer: Layer) -> Arc<Document> {
