@@ -2,50 +2,57 @@
 //!
 //! Data goes to standard output, everything else to standard error.
 
+// First: its macro replaces one of the standard library in the modules below.
+#[macro_use]
+mod output;
+
 mod args;
 mod commands;
+mod completion;
 mod connect;
 mod demo_fleet;
 mod executable;
 mod live_table;
 mod memory;
-mod output;
+mod natural_order;
 mod plugin_files;
-mod progress;
+mod screen;
 mod servers;
+mod status_table;
 mod table;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
 use llama_warden_daemon::{CommandFailure, Exit, Extensions};
 
 use args::Cli;
 pub use demo_fleet::is_stand_in;
 
-/// Runs the command of this process's command line, with the compiled-in matchers and components.
-pub fn main(extensions: Extensions) -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // clap reports help and version as errors too.
-            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-                // If their reader has closed the pipe, that is no failure.
-                let _ = error.print();
-                return Exit::Done.into();
+/// Runs the command of this process's command line, with the compiled-in matchers and components. `version` is what
+/// `--version` prints after the name.
+pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
+    if completion::answer_shell() {
+        return Exit::Done.into();
+    }
+    let cli =
+        match Cli::command().version(version).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+            Ok(cli) => cli,
+            Err(error) => {
+                // clap reports help and version as errors too.
+                let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+                // The command line is not understood, so it is searched for the word alone.
+                if !is_answer && std::env::args_os().any(|argument| argument == "--json") {
+                    let text = error.render().to_string();
+                    output::print_failure(&CommandFailure::usage(text.trim().trim_start_matches("error: ")), true);
+                } else {
+                    output::print_usage(&error);
+                }
+                return if is_answer { Exit::Done } else { Exit::Usage }.into();
             }
-            // The command line is not understood, so that it is searched for the word alone.
-            if std::env::args_os().any(|argument| argument == "--json") {
-                let text = error.render().to_string();
-                output::print_failure(&CommandFailure::usage(text.trim().trim_start_matches("error: ")), true);
-            } else {
-                let _ = error.print();
-            }
-            return Exit::Usage.into();
-        }
-    };
-    match commands::run(&cli, extensions) {
+        };
+    match commands::run(&cli, extensions, version) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             output::print_failure(&failure, cli.global.json);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_api::Api;
-use llama_warden_bus::{Bus, EventDraft};
+use llama_warden_bus::{Bus, CommandSender, EventDraft};
 use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
@@ -85,7 +85,7 @@ impl PreparedDaemon {
         inventory.models.log();
         fleet_source::save_ports(&ports, &inventory.ports);
         let token_file = daemon.token_file.as_deref().map(TokenFile::open).transpose()?;
-        let token = token_file.as_ref().map_or_else(|| watch::channel(None).1, TokenFile::token);
+        let access = settings::tcp_access(daemon, token_file.as_ref());
         let listeners = settings::bind(daemon.listen.as_ref(), &state)?;
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
@@ -107,7 +107,7 @@ impl PreparedDaemon {
             telemetry: tracing.as_ref().map(Tracing::recorder),
             event_log: configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit)),
             token_file,
-            config_watch: settings::watch_configuration(&loaded.source),
+            config_watch: settings::watch_configuration(&loaded.source, resolver.latest_text()),
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
             launcher: settings::launcher(&configuration, boot, &state)?,
             supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),
@@ -119,7 +119,7 @@ impl PreparedDaemon {
                 models: Arc::new(move || resolver.models()),
                 configuration: loaded.place(),
                 description: documents::OPENAPI,
-                token,
+                access,
             },
             metrics,
             extensions: extensions.components,
@@ -138,6 +138,11 @@ impl PreparedDaemon {
     /// The bus, for observers in this process.
     pub fn bus(&self) -> Bus {
         self.host.bus().clone()
+    }
+
+    /// Sends commands to the components, beside the signals that the daemon handles itself.
+    pub fn commands(&self) -> CommandSender {
+        self.host.commands()
     }
 
     /// The path of the control socket.

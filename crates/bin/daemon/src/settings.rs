@@ -3,25 +3,31 @@
 //! Everything here may fail, and nothing here starts anything but the exporter of spans: a daemon that is refused has
 //! launched no server.
 
+use std::io::ErrorKind;
+use std::net::ToSocketAddrs as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use llama_warden_api::Listeners;
+use llama_warden_api::{BindError, Listeners, TcpAccess};
 use llama_warden_component::Context;
-use llama_warden_config::{ConfigSource, Configuration, Fleet, TcpAddress};
+use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, SourceKind, TcpAddress};
 use llama_warden_events::BootId;
 use llama_warden_launcher::{LauncherSettings, ShimProgram};
 use llama_warden_memory::SystemMemoryProbe;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
+use llama_warden_procfs::{SocketAddress, listener, program_name};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
 use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
+use nix::unistd::geteuid;
 use tokio::sync::watch;
 
 use crate::config_watch::ConfigWatch;
 use crate::exit::{CommandFailure, with_source};
 use crate::extensions::MakeMatcher;
+use crate::fleet_source::LatestText;
 use crate::state_dir::StateDir;
+use crate::token_file::TokenFile;
 
 /// Reads output with the configured detector packs, and with `matchers` where they make one. Registers its taps on the
 /// output lane.
@@ -89,21 +95,60 @@ pub fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
 /// Binds the control socket and, where one is configured, the TCP address.
 pub fn bind(listen: Option<&TcpAddress>, state: &StateDir) -> Result<Listeners, CommandFailure> {
     let tcp = listen.map(|address| (address.host.as_str(), address.port));
-    Listeners::bind(tcp, &state.control_socket())
-        .map_err(|error| CommandFailure::failed(with_source(&error)).next_step(error.next_step()))
+    Listeners::bind(tcp, &state.control_socket()).map_err(|error| {
+        let holder = match &error {
+            BindError::Tcp { host, port, source } if source.kind() == ErrorKind::AddrInUse => holder(host, *port),
+            _ => None,
+        };
+        let Some(Holder { pid, program }) = holder else {
+            return CommandFailure::failed(with_source(&error)).next_step(error.next_step());
+        };
+        let step = match &*program {
+            PROGRAM => format!(
+                "`kill {pid}` ends it and its servers; LLAMA_WARDEN_DAEMON__LISTEN=127.0.0.1:0, or another `listen` in \
+                 [daemon], runs beside it"
+            ),
+            _ => error.next_step().to_owned(),
+        };
+        CommandFailure::failed(format!("{error}: a {program} (pid {pid}) listens there")).next_step(step)
+    })
 }
 
-/// Watches the file of a configuration. If the kernel refuses a watch, the daemon runs without: HUP still reloads.
-pub fn watch_configuration(source: &ConfigSource) -> Option<ConfigWatch> {
-    let path = source.path.as_ref().map(|path| source.directory.join(path.file_name().unwrap_or_default()))?;
-    match ConfigWatch::new(&path, source.text.clone()) {
-        Ok(watch) => Some(watch),
-        Err(error) => {
-            let path = path.display();
-            tracing::warn!(%path, %error, "the configuration is not watched; send HUP after a change");
-            None
-        }
+/// The name of this program's executable.
+const PROGRAM: &str = "llama-warden";
+
+/// A process that listens on an address.
+struct Holder {
+    pid: u32,
+    program: String,
+}
+
+/// The process that listens on an address of this machine, if the kernel shows it to us.
+fn holder(host: &str, port: u16) -> Option<Holder> {
+    let mut addresses = (host, port).to_socket_addrs().ok()?;
+    let pid = addresses.find_map(|address| listener(&SocketAddress::Tcp(address)))?;
+    Some(Holder { pid, program: program_name(pid)? })
+}
+
+/// Who is served over TCP.
+pub fn tcp_access(daemon: &DaemonSettings, token_file: Option<&TokenFile>) -> TcpAccess {
+    TcpAccess {
+        token: token_file.map(TokenFile::token).unwrap_or_default(),
+        hosts: daemon.hosts.clone(),
+        user: match daemon.local_users {
+            LocalUsers::Same => Some(geteuid().as_raw()),
+            LocalUsers::Any => None,
+        },
     }
+}
+
+/// Watches the file of a configuration, of which `latest` was read last.
+pub fn watch_configuration(source: &ConfigSource, latest: LatestText) -> Option<ConfigWatch> {
+    if source.kind == SourceKind::Stream {
+        let path = source.path.as_ref().map(|path| path.display().to_string());
+        tracing::info!(path, "the configuration is read once: it is no file whose changes can be followed");
+    }
+    source.file().map(|path| ConfigWatch::new(path, latest))
 }
 
 /// The plug-in files of `directory`, which the configuration names under `key`, before the built-in ones.

@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use llama_warden_api::{InvalidToken, Token};
+use llama_warden_api::{InvalidToken, Token, TokenInForce};
 use llama_warden_bus::{BusClosed, Delivery};
 use llama_warden_component::{Component, Ports, Worker};
 use llama_warden_events::{NoCommand, Uptime};
@@ -94,8 +94,8 @@ impl TokenFile {
     }
 
     /// The token in force, for whoever checks requests.
-    pub fn token(&self) -> watch::Receiver<Option<Token>> {
-        self.0.token.subscribe()
+    pub fn token(&self) -> TokenInForce {
+        self.0.token.subscribe().into()
     }
 
     /// Reads the file again. Blocks on the file.
@@ -263,7 +263,7 @@ mod tests {
     async fn a_token_that_is_rotated_is_in_force_and_the_former_one_is_not() {
         let (folder, path) = written("one\n");
         let file = TokenFile::open(&path).expect("a token");
-        let mut token = file.token();
+        let mut token = file.0.token.subscribe();
         let (task, cancel) = run(file.clone());
         let mut change = async |what: &str, text: &str| {
             let expected = Some(Token::new(text).expect("valid"));

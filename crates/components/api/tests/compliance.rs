@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use llama_warden_api::{Api, Listeners};
+use llama_warden_api::{Api, Listeners, TcpAccess};
 use llama_warden_component_kit::compliance;
 
 #[tokio::test(start_paused = true)]
@@ -20,7 +20,7 @@ async fn the_api_complies() {
             models: Arc::new(|| serde_json::Value::Null),
             configuration: Default::default(),
             description: "",
-            token: tokio::sync::watch::channel(None).1,
+            access: TcpAccess::default(),
         }
     })
     .await;

@@ -13,8 +13,11 @@ use llama_warden_events::{ServerId, StreamName};
 
 use detector::DetectorCommand;
 use dialect::DialectCommand;
-use fleet::{PatienceArgs, ProfileCommand};
-use values::{duration, stream};
+use fleet::{ProfileCommand, ReloadArgs};
+pub use values::EventsSince;
+use values::{duration, since, stream};
+
+use crate::completion;
 
 use crate::servers::ServerSelector;
 
@@ -32,31 +35,34 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  llama-warden demo                          three servers, a table, metrics; Ctrl-C stops everything
-  llama-warden check                         is the configuration right?
-  llama-warden up                            start what is enabled, and stay in the foreground
-  llama-warden up --models ~/models          the same with every model in a folder, no configuration needed
-  llama-warden status --watch                how is every server?
-  llama-warden restart --wait qwen3          restart one and wait until it is ready
-  llama-warden logs -f qwen3                 what does it say?
-  llama-warden profile switch --dry-run big  what would a switch do?
+  llama-warden demo                  three servers, a table, metrics
+  llama-warden check                 is the configuration right?
+  llama-warden up                    start what is enabled; Ctrl-C stops it
+  llama-warden up --models ~/models  every model in a folder, without configuration
+  llama-warden status --watch        how is every server?
+  llama-warden restart --wait qwen3  restart one and wait until it is ready
+  llama-warden logs -f qwen3         what does it say?
+  llama-warden profile switch --dry-run big
+                                     what would a switch do?
 
-Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 a server did not become ready, 4 another daemon holds
-the state directory, 5 no daemon to talk to, 130/143 ended by a second INT/TERM.";
+Exit codes:
+  0 done, 1 failed, 2 usage or configuration, 3 a server did not become ready,
+  4 another daemon holds the state directory, 5 no daemon to talk to,
+  130/143 ended by a second INT/TERM";
 
 /// Options of every command.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct GlobalArgs {
     /// The configuration; else the first of ./llama-warden.toml, $XDG_CONFIG_HOME/llama-warden/config.toml,
     /// /etc/llama-warden/config.toml
-    #[arg(long, short, global = true, value_name = "FILE", env = "LLAMA_WARDEN_CONFIG")]
+    #[arg(long, short, global = true, value_name = "FILE", env = "LLAMA_WARDEN_CONFIG", value_parser = values::path())]
     pub config: Option<PathBuf>,
     /// The daemon: http://HOST:PORT or unix:PATH; else that of the configuration, by its control socket or its `listen`;
     /// without any configuration http://127.0.0.1:9888
     #[arg(long, global = true, value_name = "ADDRESS", env = "LLAMA_WARDEN_ADDRESS")]
     pub address: Option<String>,
     /// The file with the token of the daemon at --address; the configuration's token is sent only to its own daemon
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", value_parser = values::path())]
     pub token_file: Option<PathBuf>,
     /// Print data as JSON
     #[arg(long, global = true)]
@@ -74,13 +80,15 @@ pub enum CliCommand {
     #[command(visible_aliases = ["ps", "ls"])]
     Status {
         /// Show only these servers: ids, or globs such as 'co*'
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", add = completion::servers())]
         ids: Vec<ServerSelector>,
         /// Keep running and show every change
         #[arg(long, short)]
         watch: bool,
     },
     /// Start servers
+    // The options of a stop mean nothing here; the daemon refuses them.
+    #[command(mut_arg("grace", |arg| arg.hide(true)), mut_arg("force", |arg| arg.hide(true)))]
     Start(ControlArgs),
     /// Stop servers; a repeated stop joins the first
     Stop(ControlArgs),
@@ -98,26 +106,19 @@ pub enum CliCommand {
     /// Show the output of servers
     Logs(LogsArgs),
     /// Show what happened
-    Events {
-        /// Keep running and show new events, after those that are kept
-        #[arg(long, short)]
-        follow: bool,
-        /// Show only events after this number
-        #[arg(long, value_name = "SEQ")]
-        since: Option<u64>,
-    },
+    Events(EventsArgs),
     /// Wait until servers are ready, or stopped
     Wait(WaitArgs),
     /// Show the exact command line of a server, and what was translated for its build and why
     Argv {
         /// The server
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", add = completion::servers())]
         id: ServerId,
         /// Use this executable instead of the configured one
-        #[arg(long, value_name = "BINARY")]
+        #[arg(long, value_name = "BINARY", value_parser = values::path())]
         binary: Option<PathBuf>,
         /// With the options of this profile; else of the active one. "" is no profile
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", add = completion::profiles())]
         profile: Option<String>,
     },
     /// The packs that read the output of llama-servers
@@ -129,18 +130,18 @@ pub enum CliCommand {
     /// Show the models in folders and what is known of each; needs no daemon
     Models {
         /// The folders to search; else those of models.dirs
-        #[arg(value_name = "DIR")]
+        #[arg(value_name = "DIR", value_parser = values::path())]
         folders: Vec<PathBuf>,
     },
     /// Show profiles, and switch between them
     #[command(subcommand)]
     Profile(ProfileCommand),
     /// Make the daemon read its configuration and its model folders again
-    Reload(PatienceArgs),
+    Reload(ReloadArgs),
     /// Validate the configuration: problems with line, column and a next step
     Check {
         /// The file; else the configuration that every command uses
-        #[arg(value_name = "FILE", conflicts_with = "config")]
+        #[arg(value_name = "FILE", conflicts_with = "config", value_parser = values::path())]
         file: Option<PathBuf>,
     },
     /// Print a template, or what is in force
@@ -161,7 +162,7 @@ pub enum CliCommand {
         #[arg(long, value_name = "DUR", value_parser = duration, default_value = "3s")]
         timeout: Duration,
     },
-    /// Print completions for a shell
+    /// Print the script that completes commands, options and names in a shell: `source <(llama-warden completions bash)`
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -183,13 +184,13 @@ pub enum ConfigCommand {
 #[derive(Debug, Clone, Default, Args)]
 pub struct UpArgs {
     /// Start this profile
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = completion::profiles())]
     pub profile: Option<String>,
     /// Start every model in this folder, beside what the configuration says; repeatable
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = values::path())]
     pub models: Vec<PathBuf>,
     /// Start only this server; repeatable
-    #[arg(long = "server", value_name = "ID")]
+    #[arg(long = "server", value_name = "ID", add = completion::servers())]
     pub servers: Vec<ServerId>,
     /// Run in the background, and return when the daemon answers
     #[arg(long, short)]
@@ -203,7 +204,7 @@ pub struct UpArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ControlArgs {
     /// The servers: ids, or globs such as 'co*'
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all", add = completion::servers())]
     pub ids: Vec<ServerSelector>,
     /// Every configured server; for start: every enabled one
     #[arg(long)]
@@ -226,7 +227,7 @@ pub struct ControlArgs {
 #[derive(Debug, Clone, Args)]
 pub struct LogsArgs {
     /// The servers: ids, or globs such as 'co*'; all if none is named
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = completion::servers())]
     pub ids: Vec<ServerSelector>,
     /// Keep running and show new lines
     #[arg(long, short)]
@@ -235,15 +236,29 @@ pub struct LogsArgs {
     #[arg(short = 'n', long = "lines", visible_alias = "tail", value_name = "N", default_value_t = 100)]
     pub lines: usize,
     /// Show only this stream
-    #[arg(long, value_parser = stream)]
+    #[arg(long, value_parser = stream, add = completion::streams())]
     pub stream: Option<StreamName>,
+}
+
+/// Options of `events`.
+#[derive(Debug, Clone, Args)]
+pub struct EventsArgs {
+    /// Show only events of these servers
+    #[arg(value_name = "ID", add = completion::servers())]
+    pub ids: Vec<ServerSelector>,
+    /// Keep running and show new events, after those that are kept
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Show only events after this number, or of the latest time (30s, 5m, 2h)
+    #[arg(long, value_name = "SEQ|DUR", value_parser = since)]
+    pub since: Option<EventsSince>,
 }
 
 /// Options of `wait`.
 #[derive(Debug, Clone, Args)]
 pub struct WaitArgs {
     /// The servers: ids, or globs such as 'co*'
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all", add = completion::servers())]
     pub ids: Vec<ServerSelector>,
     /// Every server; to be ready: every enabled one
     #[arg(long)]

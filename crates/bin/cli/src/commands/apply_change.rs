@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use llama_warden_api_types::{ServerReport, SwitchAnswer};
-use llama_warden_client::{ClientError, SwitchMode};
+use llama_warden_client::{ClientError, ReloadOptions, SwitchMode};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::SwitchPlan;
 
 use super::control::{TIMED_OUT, bounded_wait};
 use super::status::with_progress;
 use crate::args::GlobalArgs;
-use crate::args::fleet::{PatienceArgs, SwitchArgs};
+use crate::args::fleet::{ReloadArgs, SwitchArgs};
 use crate::connect;
 use crate::output::print_either;
-use crate::table;
+use crate::{status_table, table};
 
 pub async fn to_profile(global: &GlobalArgs, args: &SwitchArgs) -> CommandResult {
     let wait = bounded_wait(args.patience.wait, args.patience.timeout);
@@ -35,11 +35,12 @@ pub async fn to_profile(global: &GlobalArgs, args: &SwitchArgs) -> CommandResult
     report(global, &format!("{profile} {verb} active"), wait, &answer)
 }
 
-pub async fn reload(global: &GlobalArgs, args: &PatienceArgs) -> CommandResult {
-    let wait = bounded_wait(args.wait, args.timeout);
-    let answer = connect::within(args.timeout, async {
+pub async fn reload(global: &GlobalArgs, args: &ReloadArgs) -> CommandResult {
+    let wait = bounded_wait(args.patience.wait, args.patience.timeout);
+    let options = ReloadOptions { wait, force: args.force };
+    let answer = connect::within(args.patience.timeout, async {
         let client = connect::to_daemon(global).await?;
-        Ok(with_progress(global, &client, &[], wait, client.reload(wait)).await)
+        Ok(with_progress(global, &client, &[], wait, client.reload(options)).await)
     })
     .await?;
     match answer {
@@ -63,7 +64,7 @@ fn report(global: &GlobalArgs, headline: &str, wait: Option<Duration>, answer: &
     }
     let missing = |server: &&ServerReport| server.enabled && !server.is_ready;
     let missing: Vec<_> = answer.status.servers.iter().filter(missing).collect();
-    missing.iter().for_each(|server| eprintln!("{}", table::server_line(server)));
+    missing.iter().for_each(|server| eprintln!("{}", status_table::server_line(server)));
     Ok(if missing.is_empty() { Exit::Done } else { Exit::NotReached })
 }
 

@@ -5,7 +5,7 @@ use llama_warden_daemon::{CommandResult, Exit, LoadedConfig};
 
 use crate::args::{ConfigCommand, GlobalArgs};
 use crate::output::{print_either, print_line};
-use crate::table;
+use crate::table::{self, shrinks, whole};
 
 pub fn run(global: &GlobalArgs, command: ConfigCommand) -> CommandResult {
     match command {
@@ -22,7 +22,7 @@ fn show(global: &GlobalArgs) -> CommandResult {
     let values = values_in_force(&loaded.source, &Environment::current())?;
     print_either(global, &values, || {
         let row = |value: &ValueInForce| [value.key.clone(), value.value.clone(), value.from.clone()];
-        table::plain(["KEY", "VALUE", "FROM"], values.iter().map(row))
+        table::list([whole("KEY"), shrinks("VALUE", 16), shrinks("FROM", 16)], values.iter().map(row))
     })
 }
 

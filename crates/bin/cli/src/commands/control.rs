@@ -28,7 +28,7 @@ pub async fn run(global: &GlobalArgs, verb: ServerAction, args: &ControlArgs) ->
         let ids = selected_servers(&client, verb, args).await?;
         // Each answer may take as long as a model loads, so the requests run side by side.
         let answers = join_all(ids.iter().map(|id| client.command(verb, id, options)));
-        let answers = status::with_progress(global, &client, &ids, options.wait, answers).await;
+        let answers = status::with_progress(global, &client, &args.ids, options.wait, answers).await;
         Ok((ids, answers))
     })
     .await?;

@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::args::GlobalArgs;
 use crate::connect;
+use crate::live_table::{LiveTable, Place};
 use crate::output::{print_json, print_line};
-use crate::progress::Progress;
-use crate::table;
+use crate::status_table;
 
 pub async fn run(global: &GlobalArgs, force: bool, limit: Duration) -> CommandResult {
     let mut latest = None;
@@ -36,16 +36,19 @@ async fn shut_down(
     latest: &mut Option<StatusReport>,
 ) -> Result<Option<llama_warden_events::Seq>, CommandFailure> {
     let client = connect::to_daemon(global).await?;
-    let mut progress = Progress::new(global);
+    let mut table = (!global.json).then(|| LiveTable::new(Place::Inline));
     let mut events = client.events(EventRange::New).await.map_err(connect::request_failure)?;
-    progress.begin(latest.insert(client.status().await.map_err(connect::request_failure)?));
+    let first = latest.insert(client.status().await.map_err(connect::request_failure)?);
+    // That nobody reads the table is no reason to leave the daemon running.
+    table.iter_mut().for_each(|table| drop(table.begin(first)));
     let manner = if force { ShutdownMode::Forced } else { ShutdownMode::Graceful };
     let answer = client.shut_down(manner).await.map_err(connect::request_failure)?;
     // The daemon closes the stream at its end; if it is killed, the stream breaks off. Both mean that it is gone.
     while let Ok(Some(_)) = events.next().await {
         // Near its end it takes no requests any more.
         if let Ok(report) = client.status().await {
-            progress.show(latest.insert(report));
+            let report = latest.insert(report);
+            table.iter_mut().for_each(|table| drop(table.show(report)));
         }
     }
     wait_for_lock(&client).await;
@@ -54,7 +57,7 @@ async fn shut_down(
 
 fn still_there(limit: Duration, latest: Option<StatusReport>) -> CommandFailure {
     let Some(report) = latest else { return connect::no_answer(limit) };
-    let running = report.servers.iter().filter(|server| server.is_running).map(table::server_line);
+    let running = report.servers.iter().filter(|server| server.is_running).map(status_table::server_line);
     let running: Vec<_> = running.collect();
     let what = if running.is_empty() { String::new() } else { format!("; it waits for {}", running.join(", ")) };
     CommandFailure::failed(format!("the daemon is still there after {limit:?}{what}"))

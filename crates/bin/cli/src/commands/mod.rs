@@ -28,8 +28,8 @@ use serde_json::json;
 use crate::args::{Cli, CliCommand, GlobalArgs};
 use crate::output::print_either;
 
-/// Runs the command of a command line.
-pub fn run(cli: &Cli, extensions: Extensions) -> CommandResult {
+/// Runs the command of a command line. `version` is that of the program.
+pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
     let global = &cli.global;
     match &cli.command {
         CliCommand::Up(args) if args.detach => on_runtime(detach::run(global, args)),
@@ -41,7 +41,7 @@ pub fn run(cli: &Cli, extensions: Extensions) -> CommandResult {
         CliCommand::Restart(args) => on_runtime(control::run(global, ServerAction::Restart, args)),
         CliCommand::Down { force, timeout } => on_runtime(down::run(global, *force, *timeout)),
         CliCommand::Logs(args) => on_runtime(logs::run(global, args)),
-        CliCommand::Events { follow, since } => on_runtime(events::run(global, *follow, *since)),
+        CliCommand::Events(args) => on_runtime(events::run(global, args)),
         CliCommand::Wait(args) => on_runtime(wait::run(global, args)),
         CliCommand::Argv { id, binary, profile } => {
             on_runtime(argv::run(global, id, binary.as_deref(), profile.as_deref()))
@@ -60,12 +60,11 @@ pub fn run(cli: &Cli, extensions: Extensions) -> CommandResult {
         CliCommand::Schema { name } => schema::run(*name),
         CliCommand::Health { ready, timeout } => on_runtime(health::run(global, *ready, *timeout)),
         CliCommand::Completions { shell } => completions::run(*shell),
-        CliCommand::Version => version(global),
+        CliCommand::Version => print_version(global, version),
     }
 }
 
-fn version(global: &GlobalArgs) -> CommandResult {
-    let version = env!("CARGO_PKG_VERSION");
+fn print_version(global: &GlobalArgs, version: &str) -> CommandResult {
     print_either(global, &json!({ "version": version }), || format!("llama-warden {version}"))
 }
 

@@ -1,7 +1,9 @@
 //! `up`: the daemon in the foreground.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 
+use llama_warden_api_types::base_url;
 use llama_warden_bus::Bus;
 use llama_warden_config::{Environment, Fleet, search_places};
 use llama_warden_daemon::models::Inventory;
@@ -9,6 +11,7 @@ use llama_warden_daemon::{
     CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime, print_warnings,
     set_up_heap,
 };
+use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_state::DaemonPhase;
 use llama_warden_telemetry::{LoggingSettings, start_logging};
 
@@ -22,7 +25,7 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
     }
     let inventory = Inventory::scan(LoadedConfig::find_with_models(global.config.as_deref(), &args.models)?)?;
     let configuration = &inventory.loaded.configuration;
-    print_warnings(configuration.warnings());
+    print_warnings(inventory.warnings());
     print_warnings(configuration.unknown_extensions(&extensions.names()));
     let from_file = configuration.path().is_some();
     let inventory = inventory.compacted(args.profile.as_deref(), &Fleet::default());
@@ -40,6 +43,7 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
         let bus = daemon.bus();
         tokio::select! {
             exit = daemon.run() => exit,
+            never = tell_addresses(&bus) => match never {},
             never = announce_stop(&bus) => match never {},
         }
     })
@@ -51,6 +55,26 @@ async fn announce_stop(bus: &Bus) -> Infallible {
         tracing::info!("stopping every server; the same signal again kills those that are left");
     }
     std::future::pending().await
+}
+
+/// Logs the address of each server that becomes ready.
+async fn tell_addresses(bus: &Bus) -> Infallible {
+    let mut snapshots = bus.watch();
+    let mut told: BTreeMap<ServerId, Incarnation> = BTreeMap::new();
+    loop {
+        let snapshot = snapshots.borrow_and_update().clone();
+        for (server, record) in snapshot.servers.iter().filter(|(_, record)| record.is_ready()) {
+            if told.insert(server.clone(), record.incarnation) != Some(record.incarnation) {
+                let port = record.process.as_ref().map_or(record.card.port, |process| process.port);
+                let url = base_url(&record.card.host, port);
+                tracing::info!(%server, %url, "answers requests");
+            }
+        }
+        if snapshots.changed().await.is_err() {
+            // The bus has closed, and the daemon ends.
+            std::future::pending().await
+        }
+    }
 }
 
 /// Where a configuration was searched, if none was found.

@@ -7,9 +7,9 @@ use llama_warden_state::PhaseName;
 use super::status;
 use crate::args::{GlobalArgs, WaitArgs, WaitGoal};
 use crate::connect;
-use crate::output::print_json;
-use crate::progress::Progress;
-use crate::table;
+use crate::live_table::{LiveTable, Place};
+use crate::output::{print_json, write_failure};
+use crate::status_table;
 
 pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
     let mut latest = None;
@@ -25,8 +25,8 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
     }
     for server in report.servers.iter().filter(|server| exit == Exit::NotReached && !reached(server, args.goal)) {
         match args.timeout.filter(|_| !is_hopeless(server, args.goal)) {
-            Some(limit) => eprintln!("{}: timed out after {limit:?}: {}", server.model_id, table::phase(server)),
-            None => eprintln!("{}", table::server_line(server)),
+            Some(limit) => eprintln!("{}: timed out after {limit:?}: {}", server.model_id, status_table::phase(server)),
+            None => eprintln!("{}", status_table::server_line(server)),
         }
     }
     Ok(exit)
@@ -35,13 +35,15 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
 /// Follows the servers to the end of the wait, and keeps the latest report.
 async fn follow(global: &GlobalArgs, args: &WaitArgs, latest: &mut Option<StatusReport>) -> CommandResult {
     let client = connect::to_daemon(global).await?;
-    let mut progress = Progress::new(global);
+    let mut table = (!global.json).then(|| LiveTable::new(Place::Inline));
     let first = of(args, status::fetch(&client, &args.ids).await?);
     // From the report's event on, so that no change between the two requests is missed.
     let mut changes = status::changes(&client, first.seq).await?;
     let mut report = latest.insert(first);
     loop {
-        progress.show(report);
+        if let Some(table) = &mut table {
+            table.show(report).map_err(write_failure)?;
+        }
         if let Some(exit) = outcome(report, args.goal) {
             return Ok(exit);
         }

@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use crate::environment::Environment;
+use crate::file::env_overrides;
 use crate::file::source::ConfigSource;
 use crate::file::toml_tree::{TomlData, TomlNode};
 use crate::problem::{ConfigProblems, Layer, Location};
-use crate::resolve::configuration::{Configuration, read_layers};
+use crate::resolve::configuration::{Configuration, built_in_tree, user_tree};
 
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,9 +26,14 @@ pub struct ValueInForce {
 /// Those of [`Configuration::parse`].
 pub fn values_in_force(source: &ConfigSource, environment: &Environment) -> Result<Vec<ValueInForce>, ConfigProblems> {
     Configuration::parse(source, environment)?;
-    let layers = read_layers(source, environment)?;
+    let mut problems = Vec::new();
+    let (lower, mut upper) = (built_in_tree(&mut problems), user_tree(source, &mut problems));
+    upper.iter_mut().for_each(|upper| problems.extend(env_overrides::apply(environment, upper)));
     let mut values = Vec::new();
-    collect(&layers.built_in, Some(&layers.user), &mut values);
+    match lower {
+        Some(lower) if problems.is_empty() => collect(&lower, upper.as_ref(), &mut values),
+        _ => return Err(ConfigProblems(problems)),
+    }
     Ok(values)
 }
 
