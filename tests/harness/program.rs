@@ -47,6 +47,7 @@ impl ProgramRun {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(&size, None).expect("a pseudo terminal");
         let end = || slave.try_clone().expect("a descriptor");
+        command.env("TERM", "xterm");
         let mut child = command.stdin(end()).stdout(end()).stderr(end()).kill_on_drop(true).spawn().expect("it starts");
         // The command holds the other end too, and reading ends when nobody does.
         drop((command, slave));

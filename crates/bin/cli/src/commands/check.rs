@@ -3,7 +3,7 @@
 use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
-    CommandFailure, CommandResult, Exit, Extensions, FailureMessage, print_problems, print_warnings,
+    CommandFailure, CommandResult, Exit, Extensions, FailureMessage, open_to_others, print_problems, print_warnings,
 };
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
@@ -78,7 +78,8 @@ impl Findings {
         let configuration = &self.inventory.loaded.configuration;
         print_warnings(self.warnings);
         models::report_problems(&self.inventory.models);
-        for warning in self.memory.iter().flat_map(MemoryReport::warnings) {
+        let open = configuration.daemon().token_file.as_deref().and_then(open_to_others);
+        for warning in open.into_iter().chain(self.memory.iter().flat_map(MemoryReport::warnings)) {
             eprintln!("warning: {warning}");
         }
         let name = configuration
