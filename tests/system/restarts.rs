@@ -41,6 +41,34 @@ fn a_killed_server_comes_back() {
     });
 }
 
+/// Fault C53: TERM and INT from outside end a server with 0.
+#[test]
+fn a_ready_server_that_ends_with_0_comes_back_and_nobody_is_said_to_have_crashed() {
+    sandbox(async |sandbox| {
+        let mut fleet = fast_restarts(sandbox);
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        let mut ready = daemon.ready("a").await;
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            let pid = daemon.report("a").await.pid.expect("it runs");
+            kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
+            let again = |event: &llama_warden_events::Envelope| matches!(event.event, Event::ReadyReached { .. });
+            ready = daemon.event_after(ready.seq, "it is ready again", again).await;
+            let report = daemon.report("a").await;
+            let failure = report.last_failure.expect("it ended");
+            assert_eq!((failure.reason, &*failure.detail), (FailureReason::Ended, "ended with 0, nobody stopped it"));
+            assert_eq!(report.note.as_deref(), Some("started again after ended: ended with 0, nobody stopped it"));
+        }
+        let metrics = daemon.metrics().await;
+        let ended = [("server", "a"), ("outcome", "ended")];
+        assert_eq!(sample(&metrics, "llama_warden_server_exits_total", &ended), Some(2.0));
+        let restarts = [("server", "a"), ("reason", "ended")];
+        assert_eq!(sample(&metrics, "llama_warden_server_restarts_total", &restarts), Some(2.0));
+        daemon.command("a", "stop?wait=50s").await.expect(200);
+        assert_eq!(daemon.report("a").await.note.as_deref(), Some("stopped by hand"));
+    });
+}
+
 /// Fault C23: the server fails as unresponsive, is stopped by TERM and CONT, and is restarted although it exits with 0.
 #[test]
 fn a_stopped_server_is_found_and_comes_back() {
