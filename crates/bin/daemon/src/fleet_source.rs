@@ -131,7 +131,9 @@ impl FleetResolver {
     ) -> Result<(ActiveConfiguration, Resolved), Refused> {
         let source = self.read_again(&active.loaded.source)?;
         let loaded = LoadedConfig::parse(&source, Environment::current());
-        let models = serde_json::from_value(self.models()).unwrap_or_default();
+        // A forced reload takes what it finds: it is the way to be rid of models whose folder does not come back.
+        let models = (*caution != Caution::Forced).then(|| serde_json::from_value(self.models()).unwrap_or_default());
+        let models = models.unwrap_or_default();
         let inventory = loaded.and_then(|loaded| Inventory::rescan(loaded, models)).map_err(refuse_invalid)?;
         let before = active.fleet().unwrap_or_default();
         let Inventory { loaded, models, ports } = inventory.compacted(Some(active.profile()), &before);
@@ -295,7 +297,7 @@ mod tests {
         let bad = "[[servers]]\nid = 'x'\nmodel = 'm'\nport = 70000\nunheard-of = 1\n".repeat(1000);
         for bad in [bad, format!("[stop]\ngrace = '{}'\n", "x".repeat(60_000))] {
             std::fs::write(folder.path().join("llama-warden.toml"), bad).expect("writable");
-            let detail = source(&Change::Reload).expect_err("invalid").detail;
+            let detail = source(&reload()).expect_err("invalid").detail;
             assert!((50..=4200).contains(&detail.len()), "{} bytes: {detail}", detail.len());
         }
     }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use llama_warden_detectors::{GENERIC, Matcher as _, PackSet, Verdict, message_text};
-use llama_warden_dialects::{BinaryProfile, BuildVersion, OptionList};
+use llama_warden_dialects::{BinaryProfile, BuildVersion, OptionList, named_variables};
 use llama_warden_events::{FailureReason, ProcessEnd, Signal, StreamName};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -153,7 +153,7 @@ pub async fn identify(
     }
     // Builds of 2023 have no `--version`; their options are enough to choose a dialect.
     let version = version.map(|(text, _)| BuildVersion::parse(&text)).unwrap_or_default();
-    Ok(BinaryProfile::new(path.into(), version, Some(options)))
+    Ok(BinaryProfile { variables: named_variables(&help), ..BinaryProfile::new(path.into(), version, Some(options)) })
 }
 
 /// Why an executable that printed no help cannot run at all, in the words of its loader.

@@ -21,15 +21,14 @@ use llama_warden_bus::{BusClosed, OutputKey};
 use llama_warden_config::ServerSpec;
 use llama_warden_events::{Event, ListenerOwner, ProcessEnd, Seq, Signal, StreamName, Warning};
 use llama_warden_procfs::OomKills;
-use llama_warden_support::blocking;
+use llama_warden_support::{Redactor, blocking};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::context::{EndedLaunch, Launch, SWEEP_TIMEOUT};
 use super::orders::{LaunchOrder, ListenerInquiry, SignalOrder};
-use crate::output::pipes::{OutputPipe, ReadCancel, ServerOutput};
-use crate::output::redactor::Redactor;
+use crate::output::pipes::{OutputPiece, OutputPipe, ReadCancel, ServerOutput};
 use crate::process::child_process::ChildProcess;
 use crate::process::launch_tag::LaunchTag;
 use crate::process::sweep::{ProcessSelector, Survivor, Sweep};
@@ -192,7 +191,10 @@ fn start_reading(launch: &Launch, output: OutputPipes) -> ReaderTask {
         let (server, incarnation) = (launch.reporter.server.clone(), launch.reporter.incarnation);
         let key = OutputKey { server, incarnation, stream };
         let mut sink = launch.resources.lane.open(&key, launch.server.log_ring_bytes);
-        OutputPipe::new(stream, pipe, move |line: &[u8]| sink.push(line))
+        OutputPipe::new(stream, pipe, move |piece: OutputPiece<'_>| match piece {
+            OutputPiece::Line(line) => sink.push(line),
+            OutputPiece::Unfinished => sink.note_life(),
+        })
     });
     let (cancel, cancelled) = oneshot::channel();
     let reading = tokio::spawn(ServerOutput::new(pipes, redactor).read(cancelled));
@@ -255,7 +257,7 @@ mod tests {
     #[test]
     fn what_a_launch_keeps_while_its_server_runs_is_small() {
         assert!(size(Launch::run) <= 288, "{}", size(Launch::run));
-        let reading = size(ServerOutput::<Box<dyn FnMut(&[u8])>>::read);
+        let reading = size(ServerOutput::<Box<dyn FnMut(OutputPiece<'_>)>>::read);
         assert!(reading <= 240, "{reading} beside the sinks");
     }
 }
