@@ -176,6 +176,43 @@ fn what_is_missing_at_the_start_is_found_when_it_appears_and_the_note_says_what_
 }
 
 #[test]
+fn an_executable_that_cannot_run_here_says_why_at_launch_and_in_which_and_runs_once_it_is_replaced() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.section("[restart]\ninitial-delay = \"20ms\"\nmax-delay = \"100ms\"");
+        let line = "llama-server: error while loading shared libraries: libggml.so: cannot open shared object file";
+        let cases = [
+            ("library", format!("#!/bin/sh\necho '{line}' >&2\nexit 127\n"), line),
+            ("windows", "#!/bin/sh\r\necho hello\r\n".to_owned(), "line ends of Windows"),
+            ("interpreter", "#!/no/such/shell\n".to_owned(), "needs /no/such/shell to run"),
+        ];
+        let path = |id: &str| sandbox.file(&format!("{id}-server"));
+        let write = |id: &str, text: &str| {
+            fs::write(path(id), text).unwrap();
+            fs::set_permissions(path(id), fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        for (id, text, _) in &cases {
+            write(id, text);
+            fleet.server_with(id, Script::default(), &format!("binary = \"{}\"", path(id).display()));
+        }
+        let daemon = sandbox.up(&fleet).await;
+        for (id, _, expected) in &cases {
+            let (reason, detail, _) = daemon.failure(id).await;
+            assert_eq!(reason, FailureReason::BinaryBroken, "{detail}");
+            assert!(detail.contains(expected), "{detail}");
+            let which = sandbox.run(daemon.config(), ["detector", "which", &path(id).display().to_string()]).await;
+            let told = which.expect(1).stderr;
+            assert!(told.contains("cannot run here") && told.contains(expected), "{told}");
+        }
+        let good = sandbox.build_of(Era::default());
+        for (id, ..) in &cases {
+            write(id, &format!("#!/bin/sh\nexec {} \"$@\"\n", good.display()));
+            daemon.ready(id).await;
+        }
+    });
+}
+
+#[test]
 fn a_model_that_was_invalid_is_started_once_its_file_changes() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
