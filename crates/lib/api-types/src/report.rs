@@ -308,11 +308,11 @@ fn note(server: &ServerRecord, now: Uptime) -> Option<String> {
         _ => None,
     };
     match (server.phase, server.failure.as_deref()) {
-        (Phase::Failed { .. }, Some(failure)) if !server.stopped_on_request => {
-            let given_up = server.restart_abandoned.as_deref();
-            let given_up = given_up.map_or_else(String::new, |because| format!("; given up: {because}"));
-            Some(told(failure) + &given_up)
-        }
+        (Phase::Failed { .. }, Some(failure)) if !server.stopped_on_request => Some(match &server.restart_abandoned {
+            Some(because) if failure.reason.is_permanent() => format!("{}; {because}", told(failure)),
+            Some(because) => format!("{}; given up: {because}", told(failure)),
+            None => told(failure),
+        }),
         (Phase::Idle | Phase::Exited { .. } | Phase::Failed { .. }, _) => stopped(),
         // The launch that failed was the one before.
         (Phase::Starting | Phase::Loading { .. } | Phase::Ready { .. }, None) => {
