@@ -8,7 +8,7 @@ use llama_warden_tiny_gguf::{Damage, TinyModel};
 use nix::sys::signal::Signal;
 
 /// Above the ports that tests lease, below the kernel's range for outgoing connections.
-const FIRST_PORT: [u16; 3] = [32_050, 32_250, 32_450];
+const FIRST_PORT: [u16; 5] = [32_050, 32_250, 32_450, 32_550, 32_650];
 
 /// A folder with eight valid models and two corrupt ones.
 fn folder_of_ten(sandbox: &Sandbox) -> PathBuf {
@@ -86,6 +86,68 @@ fn a_folder_is_enough_and_corrupt_files_are_named_with_reasons() {
         assert_eq!(daemon.exit_code().await, 0);
         let daemon = sandbox.up_with(&fleet, &with_models(&folder)).await;
         assert_eq!(ports(&daemon).await, after);
+    });
+}
+
+#[test]
+fn a_model_that_moves_away_and_back_starts_at_once_and_its_namesake_is_left_alone() {
+    sandbox(async |sandbox| {
+        let folder = sandbox.file("found");
+        for name in ["a", "b"] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
+            write_model(&folder.join(name), "Same-1B");
+        }
+        let fleet = empty_fleet(sandbox, FIRST_PORT[3]);
+        let daemon = sandbox.up_with(&fleet, &with_models(&folder)).await;
+        let (kept, moved) = ("same_1b_f32_a", "same_1b_f32_b");
+        daemon.ready(kept).await;
+        daemon.ready(moved).await;
+        let before = (ports(&daemon).await, daemon.report(kept).await.pid);
+        let (here, away) = (folder.join("b/Same-1B.gguf"), sandbox.file("away.gguf"));
+        for launch in 2..=3 {
+            std::fs::rename(&here, &away).unwrap();
+            let gone = daemon.post("/api/v1/reload?wait=50s").await.expect(200).json();
+            assert_eq!((&gone["stop"], &gone["keep"]), (&serde_json::json!([moved]), &serde_json::json!([kept])));
+            std::fs::rename(&away, &here).unwrap();
+            daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+            let back = daemon.report(moved).await;
+            assert_eq!((back.is_ready, back.incarnation.get()), (true, launch));
+        }
+        assert_eq!((ports(&daemon).await, daemon.report(kept).await.pid), before);
+        let failed = |event: &llama_warden_events::Envelope| matches!(event.event, Event::ServerFailed { .. });
+        assert!(!daemon.event_stream().events().iter().any(failed));
+    });
+}
+
+/// Fault S26.
+#[test]
+fn a_folder_of_models_that_is_unmounted_stops_nothing() {
+    sandbox(async |sandbox| {
+        let (folder, unmounted) = (sandbox.file("found"), sandbox.file("unmounted"));
+        std::fs::create_dir(&folder).unwrap();
+        ["One-1B", "Two-1B"].iter().for_each(|name| write_model(&folder, name));
+        let fleet = empty_fleet(sandbox, FIRST_PORT[4]);
+        let daemon = sandbox.up_with(&fleet, &with_models(&folder)).await;
+        daemon.ready("one_1b_f32").await;
+        daemon.ready("two_1b_f32").await;
+        std::fs::rename(&folder, &unmounted).unwrap();
+        for mount_point in ["gone", "empty"] {
+            let answer = daemon.post("/api/v1/reload?wait=50s").await.expect(200).json();
+            assert_eq!(answer["keep"].as_array().map(Vec::len), Some(2), "{mount_point}: {answer}");
+            assert_eq!(answer["stop"], serde_json::json!([]), "{mount_point}: {answer}");
+            let _ = std::fs::create_dir(&folder);
+        }
+        let models = daemon.get("/api/v1/models").await.expect(200).json();
+        assert_eq!(
+            (models["models"].as_array().map(Vec::len), models["lost"].as_array().map(Vec::len)),
+            (Some(2), Some(1))
+        );
+        assert!(daemon.log().contains("reload --force"), "{}", daemon.log());
+        daemon.post("/api/v1/reload?force=1&wait=50s").await.expect(200);
+        assert_eq!(daemon.status().await.total_servers, 0);
+        std::fs::remove_dir(&folder).and_then(|()| std::fs::rename(&unmounted, &folder)).unwrap();
+        daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+        assert_eq!(daemon.status().await.ready_servers, 2);
     });
 }
 

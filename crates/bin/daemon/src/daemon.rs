@@ -82,7 +82,7 @@ impl PreparedDaemon {
         let state = StateDir::acquire(&loaded.state_dir()?)?;
         let ports = PortFile::new(state.path());
         inventory.models.log();
-        fleet_source::save_ports(&ports, &inventory.ports);
+        fleet_source::save_ports(&ports, &inventory.kept);
         let token = daemon.token_file.as_deref().map(settings::read_token).transpose()?;
         let listeners = settings::bind(daemon.listen.as_ref(), &state)?;
         let tcp =
