@@ -34,5 +34,6 @@ mod side_by_side;
 mod signals;
 mod state_directory;
 mod stopping;
+mod terminal;
 mod unkillable;
 mod user_mistakes;

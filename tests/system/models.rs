@@ -137,11 +137,6 @@ fn a_folder_of_models_that_is_unmounted_stops_nothing() {
             assert_eq!(answer["stop"], serde_json::json!([]), "{mount_point}: {answer}");
             let _ = std::fs::create_dir(&folder);
         }
-        let models = daemon.get("/api/v1/models").await.expect(200).json();
-        assert_eq!(
-            (models["models"].as_array().map(Vec::len), models["lost"].as_array().map(Vec::len)),
-            (Some(2), Some(1))
-        );
         assert!(daemon.log().contains("reload --force"), "{}", daemon.log());
         daemon.post("/api/v1/reload?force=1&wait=50s").await.expect(200);
         assert_eq!(daemon.status().await.total_servers, 0);

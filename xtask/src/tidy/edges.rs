@@ -55,7 +55,7 @@ const TABLE: &str = "
     supervisor: events state bus component support config memory + component-kit
     health: events state bus component support procfs config probe + component-kit
     hooks: events state bus component support config + component-kit
-    api: events state bus component api-types + component-kit client
+    api: events state bus component support procfs api-types + component-kit client
     metrics: events state bus component support procfs api-types + component-kit config
     telemetry: events state bus component support + component-kit
     schema-gen: events config dialects detectors api metrics

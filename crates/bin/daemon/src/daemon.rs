@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_api::Api;
-use llama_warden_bus::{Bus, EventDraft};
+use llama_warden_bus::{Bus, CommandSender, EventDraft};
 use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
@@ -83,7 +83,7 @@ impl PreparedDaemon {
         let ports = PortFile::new(state.path());
         inventory.models.log();
         fleet_source::save_ports(&ports, &inventory.kept);
-        let token = daemon.token_file.as_deref().map(settings::read_token).transpose()?;
+        let access = settings::tcp_access(daemon)?;
         let listeners = settings::bind(daemon.listen.as_ref(), &state)?;
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
@@ -115,7 +115,7 @@ impl PreparedDaemon {
                 routes: vec![metrics.route()],
                 models: Arc::new(move || resolver.models()),
                 description: documents::OPENAPI,
-                token,
+                access,
             },
             metrics,
             extensions: extensions.components,
@@ -134,6 +134,11 @@ impl PreparedDaemon {
     /// The bus, for observers in this process.
     pub fn bus(&self) -> Bus {
         self.host.bus().clone()
+    }
+
+    /// Sends commands to the components, beside the signals that the daemon handles itself.
+    pub fn commands(&self) -> CommandSender {
+        self.host.commands()
     }
 
     /// The path of the control socket.

@@ -15,6 +15,9 @@ use crate::exit::{CommandFailure, FailureMessage};
 use crate::load::LoadedConfig;
 use crate::models::{FormerModels, Inventory, KeptServers, ModelsReport, PortFile};
 
+/// Most bytes that are kept of the problems of a refused configuration: each answer with the status has them.
+const MOST_DETAIL: usize = 4 << 10;
+
 /// The configuration in force. Answers the supervisor and `/api/v1/models`.
 pub struct FleetResolver {
     active: Mutex<ActiveConfiguration>,
@@ -207,7 +210,7 @@ pub fn save_ports(file: &PortFile, kept: &KeptServers) {
 
 fn refuse_invalid(failure: CommandFailure) -> Refused {
     let detail = match failure.message {
-        FailureMessage::Configuration(problems) => problems.to_string(),
+        FailureMessage::Configuration(problems) => problems.within(MOST_DETAIL),
         FailureMessage::Text { message, .. } => message,
         FailureMessage::AlreadyPrinted => "it cannot be read".to_owned(),
     };
@@ -283,6 +286,18 @@ mod tests {
         }
         let still = source(&Change::Profile(None)).expect("in force");
         assert!(still.fleet.get("c").is_some());
+    }
+
+    #[test]
+    fn of_the_problems_of_a_refused_configuration_four_kibibytes_are_kept() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let source = source_of(folder.path(), None, None);
+        let bad = "[[servers]]\nid = 'x'\nmodel = 'm'\nport = 70000\nunheard-of = 1\n".repeat(1000);
+        for bad in [bad, format!("[stop]\ngrace = '{}'\n", "x".repeat(60_000))] {
+            std::fs::write(folder.path().join("llama-warden.toml"), bad).expect("writable");
+            let detail = source(&reload()).expect_err("invalid").detail;
+            assert!((50..=4200).contains(&detail.len()), "{} bytes: {detail}", detail.len());
+        }
     }
 
     #[test]

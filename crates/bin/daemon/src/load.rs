@@ -8,6 +8,7 @@ use llama_warden_config::{
     ConfigProblem, ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, RenderStyle, User,
     default_state_dir, find,
 };
+use llama_warden_support::for_terminal;
 use toml::de::DeTable;
 
 use crate::exit::CommandFailure;
@@ -43,6 +44,21 @@ impl LoadedConfig {
         let folders = folders.iter().map(|folder| models_folder(folder, &directory)).collect::<Result<_, _>>()?;
         let source = find(explicit, &environment, &directory)?.with_model_dirs(folders);
         Self::parse(&source, environment)
+    }
+
+    /// Like [`Self::find`], but goes on after a problem: gives the problems beside what can be read.
+    ///
+    /// # Errors
+    /// Nothing can be read, with every problem.
+    pub fn examine(explicit: Option<&Path>) -> Result<(Self, ConfigProblems), CommandFailure> {
+        let environment = Environment::current();
+        let source = find(explicit, &environment, &current_directory()?)?;
+        match Configuration::examine(&source, &environment) {
+            (Some(configuration), problems) => {
+                Ok((Self { configuration: Arc::new(configuration), source, environment }, problems))
+            }
+            (None, problems) => Err(problems.into()),
+        }
     }
 
     /// Parses a source.
@@ -123,7 +139,9 @@ fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, CommandFail
 
 /// Prints problems to standard error, in colour on a terminal.
 pub fn print_problems(problems: &ConfigProblems) {
-    eprintln!("{}", problems.render(style()));
+    let text = problems.render(style());
+    let shown = if std::io::stderr().is_terminal() { for_terminal(&text) } else { text.as_str().into() };
+    eprintln!("{shown}");
 }
 
 /// Prints warnings to standard error, if there are any.

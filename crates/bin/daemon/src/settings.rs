@@ -5,19 +5,23 @@
 
 use std::fmt::Display;
 use std::fs;
+use std::io::ErrorKind;
+use std::net::ToSocketAddrs as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use llama_warden_api::{Listeners, Token};
+use llama_warden_api::{BindError, Listeners, TcpAccess, Token};
 use llama_warden_component::Context;
-use llama_warden_config::{ConfigSource, Configuration, Fleet, SourceKind, TcpAddress};
+use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, SourceKind, TcpAddress};
 use llama_warden_events::BootId;
 use llama_warden_launcher::{LauncherSettings, ShimProgram};
 use llama_warden_memory::SystemMemoryProbe;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
+use llama_warden_procfs::{SocketAddress, listener, program_name};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
 use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
+use nix::unistd::geteuid;
 use tokio::sync::watch;
 
 use crate::config_watch::ConfigWatch;
@@ -92,12 +96,55 @@ pub fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
 /// Binds the control socket and, where one is configured, the TCP address.
 pub fn bind(listen: Option<&TcpAddress>, state: &StateDir) -> Result<Listeners, CommandFailure> {
     let tcp = listen.map(|address| (address.host.as_str(), address.port));
-    Listeners::bind(tcp, &state.control_socket())
-        .map_err(|error| CommandFailure::failed(with_source(&error)).next_step(error.next_step()))
+    Listeners::bind(tcp, &state.control_socket()).map_err(|error| {
+        let holder = match &error {
+            BindError::Tcp { host, port, source } if source.kind() == ErrorKind::AddrInUse => holder(host, *port),
+            _ => None,
+        };
+        let Some(Holder { pid, program }) = holder else {
+            return CommandFailure::failed(with_source(&error)).next_step(error.next_step());
+        };
+        let step = match &*program {
+            PROGRAM => format!(
+                "`kill {pid}` ends it and its servers; LLAMA_WARDEN_DAEMON__LISTEN=127.0.0.1:0, or another `listen` in \
+                 [daemon], runs beside it"
+            ),
+            _ => error.next_step().to_owned(),
+        };
+        CommandFailure::failed(format!("{error}: a {program} (pid {pid}) listens there")).next_step(step)
+    })
+}
+
+/// The name of this program's executable.
+const PROGRAM: &str = "llama-warden";
+
+/// A process that listens on an address.
+struct Holder {
+    pid: u32,
+    program: String,
+}
+
+/// The process that listens on an address of this machine, if the kernel shows it to us.
+fn holder(host: &str, port: u16) -> Option<Holder> {
+    let mut addresses = (host, port).to_socket_addrs().ok()?;
+    let pid = addresses.find_map(|address| listener(&SocketAddress::Tcp(address)))?;
+    Some(Holder { pid, program: program_name(pid)? })
+}
+
+/// Who is served over TCP.
+pub fn tcp_access(daemon: &DaemonSettings) -> Result<TcpAccess, CommandFailure> {
+    Ok(TcpAccess {
+        token: daemon.token_file.as_deref().map(read_token).transpose()?,
+        hosts: daemon.hosts.clone(),
+        user: match daemon.local_users {
+            LocalUsers::Same => Some(geteuid().as_raw()),
+            LocalUsers::Any => None,
+        },
+    })
 }
 
 /// Reads the API token from the first line of a file.
-pub fn read_token(path: &Path) -> Result<Token, CommandFailure> {
+fn read_token(path: &Path) -> Result<Token, CommandFailure> {
     let failed = |error: &dyn Display| {
         CommandFailure::usage(format!("cannot use the token file {}: {error}", path.display()))
             .next_step("write the token into its first line, and let only the daemon's user read it")

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use llama_warden_api::{Api, Listeners};
+use llama_warden_api::{Api, Listeners, TcpAccess};
 use llama_warden_component_kit::compliance;
 
 #[tokio::test(start_paused = true)]
@@ -19,7 +19,7 @@ async fn the_api_complies() {
             routes: Vec::new(),
             models: Arc::new(|| serde_json::Value::Null),
             description: "",
-            token: None,
+            access: TcpAccess::default(),
         }
     })
     .await;

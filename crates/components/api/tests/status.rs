@@ -5,7 +5,7 @@
 mod common;
 
 use common::{ApiFixture, id};
-use llama_warden_api::{Api, Listeners};
+use llama_warden_api::{Api, Listeners, TcpAccess};
 use llama_warden_api_types::{ExtraRoute, ExtraRouteSpec};
 use llama_warden_bus::EventDraft;
 use llama_warden_client::ClientError;
@@ -193,7 +193,7 @@ async fn an_extra_route_with_an_unusable_path_fails_the_start() {
             routes: vec![ExtraRoute::new(spec, common::EchoAccept)],
             models: std::sync::Arc::new(common::one_model),
             description: "",
-            token: None,
+            access: TcpAccess::default(),
         };
         let error = api.run(bus.ports(Api::NAME)).await.expect_err("refused");
         assert!(error.to_string().contains(path), "{error}");

@@ -245,7 +245,7 @@ impl SupervisorMachine {
                     state.on_failed((*reason, detail.clone()), input, &mut actions);
                 }
                 Event::StopBegan { .. } => state.on_stop_began(),
-                Event::ServerExited { end, .. } => state.on_exited(*end, input, &mut actions),
+                Event::ServerExited { .. } => state.on_exited(input, &mut actions),
                 Event::ServerStopped { .. } => state.on_stopped(input, &mut actions),
                 _ => {}
             }

@@ -12,9 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_config::RestartSpec;
-use llama_warden_events::{
-    CommandOutcome, Event, FailureReason, Incarnation, ProcessEnd, Seq, ServerId, StopReason, Uptime,
-};
+use llama_warden_events::{CommandOutcome, Event, FailureReason, Incarnation, Seq, ServerId, StopReason, Uptime};
 
 use crate::action::{Actions, SupervisorAction};
 use crate::backoff::Backoff;
@@ -95,7 +93,6 @@ struct Launch {
     pending_stop: Option<StopRequest>,
     /// A memory warning to publish once the launcher has begun the launch.
     warning: Option<String>,
-    end: Option<ProcessEnd>,
     failure: Option<(FailureReason, String)>,
     /// Whether the restart policy has decided about `failure`.
     policy_applied: bool,

@@ -26,3 +26,4 @@ mod walk;
 pub use discover::{discover, inspect};
 pub use model::{DiscoveredModel, ModelKind, NetworkShape};
 pub use report::{CatalogReport, FileRole, ModelProblem, ProblemReason, Skipped};
+pub use walk::DirectoryLinks;

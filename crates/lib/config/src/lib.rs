@@ -35,6 +35,7 @@ mod problem;
 mod resolve;
 mod server_spec;
 mod settings;
+mod shell_spelling;
 
 pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
 pub use environment::{Environment, User, default_state_dir};
@@ -44,4 +45,7 @@ pub use problem::{ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Locat
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};
 pub use server_spec::*;
-pub use settings::{AdmissionPolicy, DaemonSettings, HostEnvironment, LogSettings, OnDaemonDeath, StartSettings};
+pub use settings::{
+    AdmissionPolicy, DaemonSettings, HostEnvironment, LocalUsers, LogSettings, OnDaemonDeath, StartSettings,
+};
+pub use shell_spelling::ShellSpelling;

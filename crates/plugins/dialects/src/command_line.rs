@@ -36,6 +36,13 @@ pub struct CommandLine {
 /// (measured).
 const PING_INTERVAL: &str = "1";
 
+/// The option by which a build downloads its model from Hugging Face.
+const REPOSITORY: &str = "hf-repo";
+
+/// Why a model that is a repository cannot be passed.
+const NO_DOWNLOADS: &str = "this build cannot download a model by name: it does not list --hf-repo; download it, and write the \
+                            path of the file";
+
 /// Builds the command line of `server` for the build that `binary` describes.
 ///
 /// `--model`, `--host` and `--port` come first, then the options that llama-warden adds for itself, then the flags by name,
@@ -112,7 +119,10 @@ impl CommandLine {
 
     fn add_translated(&mut self, server: &ServerSpec, translator: &Translator<'_>) -> Result<(), OptionError> {
         for (name, value) in required_options(server) {
-            // Every build has these options, whatever its help says. A path that is not UTF-8 is passed as it is.
+            if name == REPOSITORY && translator.spell_internal(name, &value.to_string_lossy()).is_none() {
+                return Err(OptionError::new("model", NO_DOWNLOADS));
+            }
+            // Every build has the others, whatever its help says. A path that is not UTF-8 is passed as it is.
             match value.to_str().and_then(|value| translator.spell_internal(name, value)) {
                 Some(spelling) => self.add(name, FlagOrigin::User, spelling),
                 None => self.push([OsString::from(format!("--{name}")), value]),
@@ -181,7 +191,11 @@ impl CommandLine {
 /// The options that every server is started with.
 fn required_options(server: &ServerSpec) -> [(&'static str, OsString); 3] {
     let (host, port) = ((*server.host).into(), server.port.to_string().into());
-    [("model", server.model.clone().into_os_string()), ("host", host), ("port", port)]
+    let model = match server.model_repository() {
+        Some(repository) => (REPOSITORY, repository.into()),
+        None => ("model", server.model.clone().into_os_string()),
+    };
+    [model, ("host", host), ("port", port)]
 }
 
 /// Checks the values that are not flags: the model, the host and the verbatim arguments.
@@ -190,7 +204,7 @@ fn check_server(server: &ServerSpec) -> Result<(), OptionError> {
     if !is_one_line(server.model.as_os_str().as_bytes()) {
         return Err(OptionError::new("model", "the path contains a line end or a NUL byte"));
     }
-    if !server.model.is_absolute() {
+    if !server.model.is_absolute() && server.model_repository().is_none() {
         return Err(OptionError::new("model", "the path is not absolute"));
     }
     if !is_one_line(server.host.as_bytes()) || server.host.is_empty() || server.host.starts_with('-') {
@@ -268,6 +282,23 @@ mod tests {
             let silent = planned(&seed(false), &profile(build)).expect(build);
             assert!(!silent.redacted().contains(&"--log-disable".to_owned()), "{build}");
         }
+    }
+
+    #[test]
+    fn a_model_of_hugging_face_goes_to_builds_that_list_the_option() {
+        let mut server = fixtures::server("tiny");
+        server.model = "hf:org/repo:Q4_K_M".into();
+        let start = "/opt/llama-server --hf-repo org/repo:Q4_K_M --host 127.0.0.1 --port 8001";
+        for build in ["2024-11-py0.3.2", "b11669-debian"] {
+            let line = planned(&server, &profile(build)).expect(build).redacted().join(" ");
+            assert!(line.starts_with(start) && !line.contains("--model"), "{build}: {line}");
+        }
+        let line = planned(&server, &BinaryProfile::unknown("/opt/llama-server".into())).expect("as written");
+        assert!(line.redacted().join(" ").starts_with(start));
+        let options = Some(OptionList::parse("--model FNAME  x\n--port N  x\n--host H  x\n"));
+        let old = BinaryProfile::new("/opt/llama-server".into(), BuildVersion::default(), options);
+        let error = planned(&server, &old).expect_err("must be refused");
+        assert!(error.to_string().contains("does not list --hf-repo"), "{error}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::args::GlobalArgs;
 use crate::args::fleet::{ReloadArgs, SwitchArgs};
 use crate::connect;
 use crate::output::print_either;
-use crate::table;
+use crate::{status_table, table};
 
 pub async fn to_profile(global: &GlobalArgs, args: &SwitchArgs) -> CommandResult {
     let client = connect::to_daemon(global)?;
@@ -52,7 +52,7 @@ fn report(global: &GlobalArgs, headline: &str, wait: Option<Duration>, answer: &
     }
     let missing = |server: &&ServerReport| server.enabled && !server.is_ready;
     let missing: Vec<_> = answer.status.servers.iter().filter(missing).collect();
-    missing.iter().for_each(|server| eprintln!("{}", table::server_line(server)));
+    missing.iter().for_each(|server| eprintln!("{}", status_table::server_line(server)));
     Ok(if missing.is_empty() { Exit::Done } else { Exit::NotReached })
 }
 

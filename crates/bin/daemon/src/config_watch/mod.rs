@@ -97,7 +97,7 @@ impl ConfigWatch {
         self.arm();
         match read_regular(&self.path) {
             Err(error) if is_exhaustion(&error) => Err(error),
-            text => Ok(!self.latest.is(text.ok().as_deref())),
+            bytes => Ok(!self.latest.is(bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok()).as_deref())),
         }
     }
 }

@@ -17,8 +17,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use llama_warden_catalog::{CatalogReport, DiscoveredModel, ModelKind, ModelProblem, ProblemReason, discover, inspect};
-use llama_warden_config::{Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, HostEnvironment, ServerSpec};
+use llama_warden_catalog::{
+    CatalogReport, DirectoryLinks, DiscoveredModel, ModelKind, ModelProblem, ProblemReason, discover, inspect,
+};
+use llama_warden_config::{
+    ConfigProblem, ConfigProblems, Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, HostEnvironment,
+    ServerSpec,
+};
 use llama_warden_events::ServerId;
 
 use crate::exit::CommandFailure;
@@ -86,7 +91,7 @@ impl Inventory {
         Self::scan_again(loaded, &kept, None)
     }
 
-    /// As [`Self::scan`], for a daemon that runs: `kept` is what it chose for its servers.
+    /// As [`Self::scan`], for a daemon that runs: `kept` is what it chose for its servers, `former` what it found before.
     ///
     /// # Errors
     /// As [`Self::scan`].
@@ -95,10 +100,46 @@ impl Inventory {
         kept: &KeptServers,
         former: Option<FormerModels<'_>>,
     ) -> Result<Self, CommandFailure> {
+        let (inventory, problems) = Self::search(loaded, kept, former)?;
+        if problems.is_empty() { Ok(inventory) } else { Err(ConfigProblems::sorted(problems).into()) }
+    }
+
+    /// Finds, parses and scans, and goes on after a problem, so that all can be told at once.
+    ///
+    /// # Errors
+    /// Nothing of the configuration can be read, or there are fewer free ports than servers.
+    pub fn examine(explicit: Option<&Path>) -> Result<(Self, ConfigProblems), CommandFailure> {
+        let (loaded, ConfigProblems(mut problems)) = LoadedConfig::examine(explicit)?;
+        let kept = loaded.state_dir().map(|state| PortFile::new(&state).read()).unwrap_or_default();
+        let (inventory, more) = Self::search(loaded, &kept, None)?;
+        problems.extend(more);
+        Ok((inventory, ConfigProblems::sorted(problems)))
+    }
+
+    fn search(
+        loaded: LoadedConfig,
+        kept: &KeptServers,
+        former: Option<FormerModels<'_>>,
+    ) -> Result<(Self, Vec<ConfigProblem>), CommandFailure> {
         let DiscoveryOutcome { discovered, report, kept } =
             search(&loaded.configuration, &ModelFolders::of(&loaded), kept, former)?;
-        let configuration = Arc::unwrap_or_clone(loaded.configuration).with_discovered(discovered)?;
-        Ok(Self { loaded: LoadedConfig { configuration: Arc::new(configuration), ..loaded }, models: report, kept })
+        let mut configuration = Arc::unwrap_or_clone(loaded.configuration);
+        let problems = configuration.add_discovered(discovered);
+        let loaded = LoadedConfig { configuration: Arc::new(configuration), ..loaded };
+        Ok((Self { loaded, models: report, kept }, problems))
+    }
+
+    /// Everything that is valid and probably a mistake, in the configuration and in the models that it names.
+    pub fn warnings(&self) -> Vec<ConfigProblem> {
+        let fault = |path: &Path| {
+            // The daemon may run as another user than this one, who may not read the file.
+            let problem = inspect(path).err().filter(|problem| problem.reason != ProblemReason::FileUnreadable)?;
+            // The fault may be one of another shard.
+            let detail = if Path::new(&problem.path) == path { problem.detail } else { problem.to_string() };
+            Some((detail, problem.help))
+        };
+        let configuration = &self.loaded.configuration;
+        configuration.warnings().into_iter().chain(configuration.model_warnings(fault)).collect()
     }
 
     /// Reduces what the daemon holds for months: drops the text that only error messages need, and shares one copy of each
@@ -123,12 +164,6 @@ pub fn discover_servers(
     search(configuration, folders, kept, None)
 }
 
-/// Where a search looked, and what it could not read.
-struct Searched<'a> {
-    directories: &'a [PathBuf],
-    problems: &'a [ModelProblem],
-}
-
 fn search(
     configuration: &Configuration,
     folders: &ModelFolders,
@@ -136,21 +171,33 @@ fn search(
     former: Option<FormerModels<'_>>,
 ) -> Result<DiscoveryOutcome, CommandFailure> {
     let directories = [folders.enabled.clone(), folders.known.clone()].concat();
+    let links = if configuration.follows_model_links() { DirectoryLinks::Followed } else { DirectoryLinks::Reported };
     let CatalogReport { mut models, skipped, problems } =
-        if directories.is_empty() { CatalogReport::default() } else { discover(&directories) };
-    let searched = Searched { directories: &directories, problems: &problems };
-    let lost = former.map_or_else(Vec::new, |former| keep_models(&mut models, &searched, former.models));
+        if directories.is_empty() { CatalogReport::default() } else { discover(&directories, links) };
+    if let Some(former) = former {
+        let lost = out_of_sight(former.models, &models, &directories, &problems);
+        if !lost.is_empty() {
+            tracing::warn!(
+                models = lost.len(),
+                "the folders of these models cannot be read or are empty: their servers stay, until they are back or \
+                 until `llama-warden reload --force`"
+            );
+        }
+        models.extend(lost);
+    }
     keep_ids(&mut models, kept);
     let configured: Vec<_> = configuration.servers().map(|spec| (spec, resolve_links(&spec.model))).collect();
     let tiers = tiers_of_servers(&configured, &models, former);
+    let by_path: BTreeMap<&Path, &ServerSpec> = configured.iter().rev().map(|(spec, path)| (&**path, *spec)).collect();
+    let configured_ids: BTreeSet<&ServerId> = configured.iter().map(|(spec, _)| &spec.id).collect();
     let mut unclaimed = Vec::new();
     let mut claimed = Vec::new();
     for model in models {
         let path = resolve_links(&model.path);
         // A configured server takes precedence over a model that it runs, and over another model with its id.
-        if let Some((spec, _)) = configured.iter().find(|(_, real)| *real == path) {
+        if let Some(spec) = by_path.get(&*path) {
             claimed.push((DiscoveredModel { enabled: spec.enabled, ..model }, Some(spec.id.clone())));
-        } else if configured.iter().any(|(spec, _)| spec.id == model.id) {
+        } else if configured_ids.contains(&model.id) {
             claimed.push((DiscoveredModel { enabled: false, ..model }, None));
         } else {
             let enabled = folders.enabled.iter().any(|folder| model.path.starts_with(folder));
@@ -172,29 +219,8 @@ fn search(
     let known = unclaimed.into_iter().map(|model| KnownModel { server: Some(model.id.clone()), model });
     let mut models: Vec<_> = claimed.chain(known).collect();
     models.sort_by(|a, b| a.model.id.cmp(&b.model.id));
-    let report = ModelsReport { directories, models, lost, skipped, problems };
+    let report = ModelsReport { directories, models, skipped, problems };
     Ok(DiscoveryOutcome { discovered: Discovered { servers, tiers, ports }, report, kept })
-}
-
-/// Adds the former models of each folder that has none any more, and of what cannot be read, and returns these places. A
-/// folder loses all its models at once when its disk is unmounted or fails; to take its servers out, a person forces a reload.
-fn keep_models(models: &mut Vec<DiscoveredModel>, report: &Searched<'_>, former: &ModelsReport) -> Vec<PathBuf> {
-    let is_empty = |directory: &&PathBuf| !models.iter().any(|model| model.path.starts_with(directory));
-    let empty = report.directories.iter().filter(is_empty).cloned();
-    let is_unreadable = |problem: &&ModelProblem| {
-        matches!(problem.reason, ProblemReason::DirectoryUnreadable | ProblemReason::FileUnreadable)
-    };
-    let unreadable = report.problems.iter().filter(is_unreadable).map(|problem| PathBuf::from(&problem.path));
-    let places: BTreeSet<PathBuf> = empty.chain(unreadable).collect();
-    let found: BTreeSet<&Path> = models.iter().map(|model| model.path.as_path()).collect();
-    let is_lost = |model: &&DiscoveredModel| {
-        !found.contains(model.path.as_path()) && places.iter().any(|place| model.path.starts_with(place))
-    };
-    let lost: Vec<_> = former.models.iter().map(|known| &known.model).filter(is_lost).cloned().collect();
-    let is_concerned = |place: &PathBuf| lost.iter().any(|model| model.path.starts_with(place));
-    let concerned = places.iter().filter(|place| is_concerned(place)).cloned().collect();
-    models.extend(lost);
-    concerned
 }
 
 /// Gives each model the id that it had before: the one that discovery makes depends on the other models.
@@ -222,6 +248,32 @@ fn free_id(id: &ServerId, taken: &BTreeSet<ServerId>) -> ServerId {
     });
     let mut candidates = std::iter::once(id.clone()).chain(numbered);
     candidates.find(|id| !taken.contains(id)).unwrap_or_else(|| id.clone())
+}
+
+/// The models of before that are not found now, and that nobody removed: their folder or file cannot be read, or the folder is
+/// empty, as the mount point of a disk is that is not there.
+fn out_of_sight(
+    before: &ModelsReport,
+    found: &[DiscoveredModel],
+    directories: &[PathBuf],
+    problems: &[ModelProblem],
+) -> Vec<DiscoveredModel> {
+    let is_unreadable = |problem: &&ModelProblem| {
+        use ProblemReason::{DirectoryUnreadable, FileUnreadable, LinkBroken};
+        matches!(problem.reason, DirectoryUnreadable | FileUnreadable | LinkBroken)
+    };
+    let unreadable = problems.iter().filter(is_unreadable).map(|problem| Path::new(&problem.path));
+    let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    let empty = directories.iter().map(PathBuf::as_path).filter(|folder| is_empty(folder));
+    let lost: Vec<&Path> = unreadable.chain(empty).collect();
+    let is_found = |model: &DiscoveredModel| found.iter().any(|new| new.path == model.path);
+    let is_in = |model: &DiscoveredModel, place: &Path| {
+        std::iter::once(&model.path).chain(&model.shards).any(|file| file.starts_with(place))
+    };
+    let models = before.models.iter().map(|known| &known.model).filter(|_| !lost.is_empty());
+    let searched = models.filter(|model| directories.iter().any(|directory| is_in(model, directory)));
+    let out_of_sight = searched.filter(|model| lost.iter().any(|place| is_in(model, place)) && !is_found(model));
+    out_of_sight.map(|model| DiscoveredModel { port: None, ..model.clone() }).collect()
 }
 
 /// The tiers that model headers give to servers that name none; `configured` are the servers, each with the path of its model

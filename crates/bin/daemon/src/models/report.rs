@@ -13,9 +13,6 @@ pub struct ModelsReport {
     pub directories: Vec<PathBuf>,
     /// The models, by id.
     pub models: Vec<KnownModel>,
-    /// Folders that have lost all their models, and what cannot be read any more: the servers of its former models stay.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub lost: Vec<PathBuf>,
     /// Valid files that are not models to serve.
     pub skipped: Vec<Skipped>,
     /// Files and folders that cannot be used.
@@ -42,10 +39,6 @@ impl ModelsReport {
                 detail = problem.detail,
                 "model file left out"
             );
-        }
-        for path in &self.lost {
-            let path = path.display();
-            tracing::warn!(%path, "its models are not found any more; their servers stay until `llama-warden reload --force`");
         }
         for model in self.models.iter().filter(|model| model.server.is_none()) {
             let (id, path) = (&model.model.id, model.model.path.display());

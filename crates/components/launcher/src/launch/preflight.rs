@@ -29,7 +29,10 @@ const MAX_KEY_FILE: u64 = 64 * 1024;
 /// The first failure found.
 pub(crate) fn check(server: &ServerSpec, program: &Path) -> Result<Vec<String>, LaunchFailure> {
     check_program(program)?;
-    check_model(&server.model)?;
+    // A model that the server downloads is no file of ours.
+    if server.model_repository().is_none() {
+        check_model(&server.model)?;
+    }
     let keys = server.api_key_file.as_deref().map_or(Ok(Vec::new()), read_keys)?;
     check_addresses(&server.host, server.port)?;
     Ok(keys)

@@ -6,12 +6,13 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
 use crate::environment::Environment;
-use crate::problem::{ConfigProblem, ConfigProblems, Location};
+use crate::problem::{ConfigProblem, ConfigProblems, Document, Layer, Location};
 
 /// The built-in defaults, which are also the template: every key with its default and one line of documentation.
 pub const DEFAULT_TOML: &str = include_str!("../../../../../config/default.toml");
@@ -65,7 +66,8 @@ impl ConfigSource {
             let file = File::open(&absolute)?;
             Ok((file.metadata()?.is_file() && !is_descriptor(&absolute), read_bounded(file)?))
         };
-        let (is_file, text) = open().map_err(|error| unreadable(path, &error))?;
+        let (is_file, bytes) = open().map_err(|error| unreadable(path, &error))?;
+        let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
         let (kind, parent) = match is_file {
             true => (SourceKind::File, absolute.parent().unwrap_or(directory)),
             false => (SourceKind::Stream, directory),
@@ -86,7 +88,8 @@ impl ConfigSource {
     /// The file is gone, is no regular file any more, or cannot be read.
     pub fn read_again(&self) -> Option<Result<Self, ConfigProblems>> {
         let (file, path) = (self.file()?, self.path.as_ref()?);
-        let text = read_regular(&file).map_err(|error| unreadable(path, &error));
+        let bytes = read_regular(&file).map_err(|error| unreadable(path, &error));
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|error| not_utf8(path, &error)));
         Some(text.map(|text| Self { text: text.into(), ..self.clone() }))
     }
 
@@ -121,8 +124,8 @@ pub fn find(
 /// Reads a regular file, and waits for nobody: what has become a FIFO or a device is an error.
 ///
 /// # Errors
-/// The file cannot be opened or read, is no regular file, is not UTF-8, or is longer than any configuration.
-pub fn read_regular(path: &Path) -> io::Result<String> {
+/// The file cannot be opened or read, is no regular file, or is longer than any configuration.
+pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     // Without NONBLOCK, opening a FIFO waits for a writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -132,12 +135,12 @@ pub fn read_regular(path: &Path) -> io::Result<String> {
     read_bounded(file)
 }
 
-fn read_bounded(file: File) -> io::Result<String> {
-    let mut text = String::new();
-    if file.take(MAX_BYTES + 1).read_to_string(&mut text)? as u64 > MAX_BYTES {
+fn read_bounded(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if file.take(MAX_BYTES + 1).read_to_end(&mut bytes)? as u64 > MAX_BYTES {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {MAX_BYTES} bytes")));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 /// Whether a path names a descriptor of this process, whose file has another name or none.
@@ -148,8 +151,26 @@ fn is_descriptor(path: &Path) -> bool {
 fn unreadable(path: &Path, error: &io::Error) -> ConfigProblems {
     let help = match error.kind() {
         io::ErrorKind::NotFound => "check the path, or start from the template config/default.toml",
-        io::ErrorKind::InvalidData => "a configuration is TOML, in UTF-8",
         _ => "check the path and its permissions",
     };
     ConfigProblem::error(&Location::File(path.to_path_buf()), format!("cannot be read: {error}"), help).into()
+}
+
+/// A text in another encoding, with the place of its first byte that is not UTF-8.
+fn not_utf8(path: &Path, error: &FromUtf8Error) -> ConfigProblems {
+    let (bytes, start) = (error.as_bytes(), error.utf8_error().valid_up_to());
+    let name = path.display().to_string();
+    let document = Arc::new(Document::new(name.clone(), String::from_utf8_lossy(bytes), Layer::User));
+    let span = start..start + char::REPLACEMENT_CHARACTER.len_utf8();
+    let byte = bytes.get(start).copied().unwrap_or_default();
+    let (message, encoding) = match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("the file is UTF-16, not UTF-8".to_owned(), "UTF-16"),
+        _ => {
+            let letter = char::from(byte);
+            let meant = if letter.is_alphanumeric() { format!(", in Latin-1 `{letter}`") } else { String::new() };
+            (format!("the byte 0x{byte:02X} is not UTF-8{meant}"), "LATIN1")
+        }
+    };
+    let help = format!("save the file as UTF-8: `iconv -f {encoding} -t UTF-8 {name} > NEW`");
+    ConfigProblem::error(&Location::Text { document, span }, message, help).into()
 }

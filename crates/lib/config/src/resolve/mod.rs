@@ -9,4 +9,5 @@ pub(crate) mod flags;
 pub(crate) mod identities;
 pub(crate) mod profiles;
 mod restart_only;
+mod shell_spellings;
 pub(crate) mod warnings;
