@@ -34,6 +34,8 @@ mod side_by_side;
 mod signals;
 mod state_directory;
 mod stopping;
+mod systemd;
+mod telemetry;
 mod terminal;
 mod unkillable;
 mod user_mistakes;

@@ -252,7 +252,8 @@ pub fn server_state(server: &ServerReport) -> String {
 
 /// The address of a server for its clients.
 pub fn base_url(server: &ServerReport) -> String {
-    llama_warden_api_types::base_url(&server.host, server.port)
+    // Without a port, the host is the path of a socket.
+    llama_warden_api_types::base_url(&server.host, server.port.unwrap_or_default())
 }
 
 fn style_of(phase: PhaseName) -> Style {
@@ -339,18 +340,12 @@ mod tests {
     }
 
     #[test]
-    fn a_note_says_why_a_server_is_down_and_what_comes() {
-        let waits = |report| ServerReport { waiting_for: Some("restart 3 in 0.2 s".to_owned()), ..report };
-        let abandoned = |report| ServerReport { restart_abandoned: Some("6 failures".to_owned()), ..report };
+    fn a_server_without_a_note_is_down_because_it_is_left_out() {
+        let noted = |report| ServerReport { note: Some("stopped by hand".to_owned()), ..report };
         let left_out = |phase| ServerReport { enabled: false, ..report(phase, None) };
-        let (crashed, busy) = (Some(FailureReason::Crashed), Some(FailureReason::PortInUse));
-        let absent = Some(FailureReason::ModelNotFound);
         let table = [
-            (waits(report(PhaseName::BackingOff, busy)), "port-in-use; waits for restart 3 in 0.2 s"),
-            (waits(report(PhaseName::Stopping, busy)), "waits for restart 3 in 0.2 s"),
-            (report(PhaseName::Failed, crashed), "crashed: why"),
-            (abandoned(report(PhaseName::Failed, crashed)), "crashed: why; given up: 6 failures"),
-            (abandoned(report(PhaseName::Failed, absent)), "model-not-found: why"),
+            (noted(report(PhaseName::Exited, None)), "stopped by hand"),
+            (noted(left_out(PhaseName::Exited)), "stopped by hand"),
             (report(PhaseName::Idle, None), ""),
             (left_out(PhaseName::Idle), "left out"),
             (left_out(PhaseName::Exited), "left out"),
@@ -388,8 +383,8 @@ mod tests {
             };
             let mut report = report(phase, reason);
             report.model_id = ServerId::new(&format!("s{number}")).expect("valid");
-            if let Some(failure) = &mut report.last_failure {
-                failure.detail = "error loading model: ".repeat(20);
+            if reason.is_some() {
+                report.note = Some(format!("model-invalid: {}", "error loading model: ".repeat(20)));
             }
             report
         };

@@ -4,10 +4,11 @@ use llama_warden_api::Api;
 use llama_warden_component::{CompositionError, Context, Host};
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
-use llama_warden_launcher::{Launcher, LauncherSettings};
+use llama_warden_launcher::Launcher;
 use llama_warden_metrics::Metrics;
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{Supervisor, SupervisorSettings};
+use llama_warden_systemd::Systemd;
 use llama_warden_telemetry::{EventLog, SpanRecorder, Telemetry};
 use llama_warden_terminator::Terminator;
 
@@ -23,8 +24,8 @@ pub struct ComponentSettings {
     pub event_log: Option<EventLog>,
     /// Built already: its taps have to be on the output lane before the first line.
     pub readiness: Readiness,
-    /// Dialects, environment and state directory.
-    pub launcher: LauncherSettings,
+    /// Prepared already: what the disk or the kernel refuses ends the start.
+    pub launcher: Launcher,
     /// Limits, profiles, and the sender of the fleet.
     pub supervisor: SupervisorSettings,
     /// Listeners, token, and what the endpoints read.
@@ -33,6 +34,8 @@ pub struct ComponentSettings {
     pub metrics: Metrics,
     /// Asks for reloads, where the configuration is a file and the kernel watches it.
     pub config_watch: Option<ConfigWatch>,
+    /// Tells systemd about the daemon, where systemd started it.
+    pub systemd: Option<Systemd>,
     /// Add the components that are compiled in.
     pub extensions: Vec<Extension>,
 }
@@ -46,7 +49,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(Telemetry::new(settings.telemetry))?;
     settings.event_log.map_or(Ok(()), |event_log| host.add(event_log))?;
     host.add(settings.readiness)?;
-    host.add(Launcher::new(fleet.clone(), lane.clone(), settings.launcher))?;
+    host.add(settings.launcher)?;
     host.add(Terminator::new(fleet.clone()))?;
     host.add(Health::new(fleet.clone(), lane))?;
     host.add(Hooks::new(fleet))?;
@@ -55,6 +58,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(settings.api)?;
     host.add(HeapTrimmer)?;
     settings.config_watch.map_or(Ok(()), |config_watch| host.add(config_watch))?;
+    settings.systemd.map_or(Ok(()), |systemd| host.add(systemd))?;
     settings.extensions.into_iter().try_for_each(|extension| (extension.add)(host, context))?;
     host.check()
 }

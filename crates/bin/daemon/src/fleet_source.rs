@@ -134,6 +134,7 @@ impl FleetResolver {
         let loaded = LoadedConfig::parse(&source, Environment::current());
         let models = Arc::clone(&lock(&self.models));
         let former = FormerModels { models: &models, configuration: &active.loaded.configuration };
+        // A forced reload takes what it finds: it is the way to be rid of models whose folder does not come back.
         let former = (*caution != Caution::Forced).then_some(former);
         let inventory =
             loaded.and_then(|loaded| Inventory::scan_again(loaded, &active.kept, former)).map_err(refuse_invalid)?;

@@ -3,32 +3,36 @@
 //! Everything here may fail, and nothing here starts anything but the exporter of spans: a daemon that is refused has
 //! launched no server.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::fs;
-use std::io::ErrorKind;
-use std::net::ToSocketAddrs as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use llama_warden_api::{BindError, Listeners, TcpAccess, Token};
+use llama_warden_api::{Listeners, TcpAccess, Token};
 use llama_warden_component::Context;
-use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, SourceKind, TcpAddress};
+use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, SourceKind};
 use llama_warden_events::BootId;
-use llama_warden_launcher::{LauncherSettings, ShimProgram};
+use llama_warden_launcher::{Launcher, LauncherSettings, ShimProgram};
 use llama_warden_memory::SystemMemoryProbe;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
-use llama_warden_procfs::{SocketAddress, listener, program_name};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
-use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
+use llama_warden_systemd::{Systemd, SystemdEnvironment};
+use llama_warden_telemetry::{Tracing, TracingSettings};
 use nix::unistd::geteuid;
 use tokio::sync::watch;
 
 use crate::config_watch::ConfigWatch;
+use crate::errno::next_step_for;
 use crate::exit::{CommandFailure, with_source};
 use crate::extensions::MakeMatcher;
 use crate::fleet_source::LatestText;
 use crate::state_dir::StateDir;
+
+/// What the end of the daemon may take beside the stop of its servers: its components and the last spans.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
 
 /// Reads output with the configured detector packs, and with `matchers` where they make one. Registers its taps on the
 /// output lane.
@@ -46,20 +50,31 @@ pub fn readiness(
     })
 }
 
-/// Launches with the configured dialects, from the daemon's own environment.
-pub fn launcher(
+/// Launches with the configured dialects, from the daemon's own environment. What an earlier run left behind is killed, and this run
+/// is written down, before anybody is told that the daemon is up.
+pub async fn launcher(
     configuration: &Configuration,
+    context: &Context,
     boot: BootId,
     state: &StateDir,
-) -> Result<LauncherSettings, CommandFailure> {
+) -> Result<Launcher, CommandFailure> {
     let directory = configuration.dialects_dir();
-    Ok(LauncherSettings {
+    let settings = LauncherSettings {
         boot,
         shim: ShimProgram::OwnExecutable,
         environment: std::env::vars_os().collect(),
         dialects: plugin_set(directory, "llama-server.dialects-dir")?,
         dialects_dir: directory.map(Path::to_owned),
         state_dir: Some(state.path().to_owned()),
+    };
+    let launcher = Launcher::new(context.fleet(), context.lane().clone(), settings);
+    launcher.prepared().await.map_err(|error| {
+        let step = error.source().and_then(|source| next_step_for(source.downcast_ref()?));
+        let failure = CommandFailure::failed(&error);
+        match step {
+            Some(step) => failure.next_step(step),
+            None => failure,
+        }
     })
 }
 
@@ -86,49 +101,17 @@ pub fn supervisor(
     }
 }
 
-/// Exports spans if the environment names a collector; otherwise nothing is started.
-pub fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
-    let failed = |error: TracingError| CommandFailure::usage(error).next_step("fix or unset the OTEL_* variable");
-    let Some(settings) = TracingSettings::from_env().map_err(failed)? else { return Ok(None) };
-    Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot).map(Some).map_err(failed)
-}
-
-/// Binds the control socket and, where one is configured, the TCP address.
-pub fn bind(listen: Option<&TcpAddress>, state: &StateDir) -> Result<Listeners, CommandFailure> {
-    let tcp = listen.map(|address| (address.host.as_str(), address.port));
-    Listeners::bind(tcp, &state.control_socket()).map_err(|error| {
-        let holder = match &error {
-            BindError::Tcp { host, port, source } if source.kind() == ErrorKind::AddrInUse => holder(host, *port),
-            _ => None,
-        };
-        let Some(Holder { pid, program }) = holder else {
-            return CommandFailure::failed(with_source(&error)).next_step(error.next_step());
-        };
-        let step = match &*program {
-            PROGRAM => format!(
-                "`kill {pid}` ends it and its servers; LLAMA_WARDEN_DAEMON__LISTEN=127.0.0.1:0, or another `listen` in \
-                 [daemon], runs beside it"
-            ),
-            _ => error.next_step().to_owned(),
-        };
-        CommandFailure::failed(format!("{error}: a {program} (pid {pid}) listens there")).next_step(step)
+/// Exports spans if the environment names a collector; otherwise nothing is started. What is wrong with the collector or its
+/// variables is no reason not to run servers.
+pub fn start_tracing(boot: &BootId) -> Option<Tracing> {
+    let started = TracingSettings::from_env().and_then(|settings| {
+        settings.map(|settings| Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot)).transpose()
+    });
+    started.unwrap_or_else(|error| {
+        let error = with_source(&error);
+        tracing::warn!(error, "no spans are sent; fix or unset the OTEL_* variable");
+        None
     })
-}
-
-/// The name of this program's executable.
-const PROGRAM: &str = "llama-warden";
-
-/// A process that listens on an address.
-struct Holder {
-    pid: u32,
-    program: String,
-}
-
-/// The process that listens on an address of this machine, if the kernel shows it to us.
-fn holder(host: &str, port: u16) -> Option<Holder> {
-    let mut addresses = (host, port).to_socket_addrs().ok()?;
-    let pid = addresses.find_map(|address| listener(&SocketAddress::Tcp(address)))?;
-    Some(Holder { pid, program: program_name(pid)? })
 }
 
 /// Who is served over TCP.
@@ -141,6 +124,15 @@ pub fn tcp_access(daemon: &DaemonSettings) -> Result<TcpAccess, CommandFailure> 
             LocalUsers::Any => None,
         },
     })
+}
+
+/// Tells systemd about the daemon, if systemd started it. What systemd says wrongly costs its notices, not the servers.
+pub fn systemd(context: &Context, listeners: &Listeners) -> Option<Systemd> {
+    let environment = SystemdEnvironment::read(|name| std::env::var_os(name))
+        .inspect_err(|error| tracing::warn!(error = %with_source(error), "systemd is not told about the daemon"))
+        .ok()??;
+    let stop_limit = context.config().daemon().shutdown_deadline + STOP_MARGIN;
+    Some(Systemd::new(environment, context.bus().clone(), stop_limit).storing(listeners.tcp_copy()))
 }
 
 /// Reads the API token from the first line of a file.

@@ -13,7 +13,7 @@ async fn the_api_complies() {
         count += 1;
         let control = folder.path().join(format!("{count}.sock"));
         Api {
-            listeners: Listeners::bind(None, &control).expect("binds"),
+            listeners: Listeners::bind(None, &control, Vec::new()).expect("binds"),
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
             routes: Vec::new(),

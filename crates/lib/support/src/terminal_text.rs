@@ -51,7 +51,7 @@ fn filtered(text: &str, sequence: fn(&str) -> Option<&str>, passes: fn(char) -> 
     Cow::Owned(shown)
 }
 
-/// Whether a terminal does something else than show `c`: C0, DEL, C1, and the marks that reorder text.
+/// Whether a terminal does something else than show `c`: the control characters of ASCII and Latin-1, and the marks that reorder text.
 fn acts_on_terminal(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -8,8 +8,8 @@ use llama_warden_bus::Bus;
 use llama_warden_config::Fleet;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
-    CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime, print_warnings,
-    set_up_heap,
+    CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime,
+    inherited_sockets, print_warnings, set_up_heap, with_source,
 };
 use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_telemetry::{LoggingSettings, start_logging};
@@ -18,12 +18,13 @@ use crate::args::{GlobalArgs, UpArgs};
 
 pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> CommandResult {
     set_up_heap();
+    let sockets = inherited_sockets();
     let inventory = Inventory::scan(LoadedConfig::find_with_models(global.config.as_deref(), &args.models)?)?;
     let configuration = &inventory.loaded.configuration;
     print_warnings(inventory.warnings());
     print_warnings(configuration.unknown_extensions(&extensions.names()));
     let inventory = inventory.compacted(args.profile.as_deref(), &Fleet::default());
-    let options = UpOptions { profile: args.profile.clone(), only: args.servers.clone(), extensions };
+    let options = UpOptions { profile: args.profile.clone(), only: args.servers.clone(), sockets, extensions };
     run_daemon(inventory, options, &log_settings()?, async |daemon| {
         let http = daemon.tcp.as_ref().map_or_else(String::new, |address| format!("http://{address}"));
         let control = daemon.control_socket();
@@ -68,7 +69,7 @@ pub fn run_daemon(
     log: &LoggingSettings,
     run: impl AsyncFnOnce(PreparedDaemon) -> CommandResult,
 ) -> CommandResult {
-    let log = start_logging(log).map_err(CommandFailure::failed)?;
+    let log = start_logging(log).map_err(|error| CommandFailure::failed(with_source(&error)))?;
     let runtime = build_runtime()?;
     let exit = runtime.block_on(async { run(PreparedDaemon::prepare(inventory, options).await?).await });
     // Does not wait for blocking threads: one of them may read from a disk that never answers.
@@ -81,5 +82,5 @@ pub fn run_daemon(
 /// The log settings of the environment.
 pub fn log_settings() -> Result<LoggingSettings, CommandFailure> {
     LoggingSettings::from_env()
-        .map_err(|error| CommandFailure::usage(error).next_step("unset it, or set LLAMA_WARDEN_LOG=info"))
+        .map_err(|error| CommandFailure::usage(error).next_step("unset it, or give it one of these values"))
 }

@@ -91,7 +91,7 @@ impl ApiFixture {
     pub async fn start_with(setup: Setup) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let socket = directory.path().join("control.sock");
-        let listeners = Listeners::bind(Some((setup.host, 0)), &socket).expect("binds");
+        let listeners = Listeners::bind(Some((setup.host, 0)), &socket, Vec::new()).expect("binds");
         let tcp = SocketAddr::from(([127, 0, 0, 1], listeners.tcp_address().expect("tcp").port()));
         let mut bus = TestBus::keeping(setup.events_kept);
         let (seen, commands) = mpsc::unbounded_channel();
