@@ -364,6 +364,7 @@ mod tests {
             profile: None,
             configuration_refused: None,
             seq: Seq::default(),
+            boot: llama_warden_events::BootId::from_random(1),
             servers,
         }
     }
