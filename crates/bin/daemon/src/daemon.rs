@@ -89,7 +89,7 @@ impl PreparedDaemon {
         let state = StateDir::acquire(&loaded.state_dir()?)?;
         let ports = PortFile::new(state.path());
         inventory.models.log();
-        fleet_source::save_ports(&ports, &inventory.ports);
+        fleet_source::save_ports(&ports, &inventory.kept);
         let token_file = daemon.token_file.as_deref().map(TokenFile::open).transpose()?;
         let access = settings::tcp_access(daemon, token_file.as_ref());
         let listeners = sockets::bind(daemon.listen.as_ref(), &state, passed_sockets)?;

@@ -52,6 +52,8 @@ pub(crate) struct Resolvable {
     /// Whether it is started when no profile is.
     enabled: bool,
     flags: OwnFlags,
+    /// Whether the file names its port.
+    has_own_port: bool,
 }
 
 impl Configuration {
@@ -254,6 +256,12 @@ impl Configuration {
         self.servers.iter().map(|server| &*server.spec)
     }
 
+    /// The servers whose port the file leaves open, in the order of the file: [`Self::servers`] has a port for each that is
+    /// good only as long as nothing is added before it.
+    pub fn servers_without_port(&self) -> impl Iterator<Item = &ServerSpec> {
+        self.servers.iter().filter(|server| !server.has_own_port).map(|server| &*server.spec)
+    }
+
     /// Checks the profiles against all servers that there are.
     pub(crate) fn check_profiles(&self) -> Vec<ConfigProblem> {
         let servers = self.servers().map(|spec| (&spec.id, spec.tier.as_deref())).collect();
@@ -301,7 +309,8 @@ impl Resolvable {
     ) -> Result<Self, ConfigProblems> {
         let spec = specs.server(planned, common)?;
         let flags = planned.written.flags.as_ref().map(|at| at.value.own()).unwrap_or_default();
-        Ok(Self { enabled: spec.enabled, spec: Arc::new(spec), flags })
+        let has_own_port = planned.written.port.is_some();
+        Ok(Self { enabled: spec.enabled, spec: Arc::new(spec), flags, has_own_port })
     }
 }
 
