@@ -297,7 +297,7 @@ fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use llama_warden_api_types::FailureReport;
-    use llama_warden_events::{FailureReason, Seq, ServerCard, ServerId, Uptime};
+    use llama_warden_events::{BootId, FailureReason, Seq, ServerCard, ServerId, Uptime};
     use llama_warden_state::ServerRecord;
 
     use jiff::SignedDuration;
@@ -362,6 +362,7 @@ mod tests {
             running_servers: 0,
             profile: None,
             configuration_refused: None,
+            boot: BootId::from_random(1),
             seq: Seq::default(),
             servers,
         }
