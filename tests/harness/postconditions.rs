@@ -64,6 +64,7 @@ fn without_times(mut report: StatusReport) -> StatusReport {
     for server in &mut report.servers {
         server.uptime_seconds = 0;
         server.waiting_for = None;
+        server.note = None;
         server.health = None;
     }
     report

@@ -2,7 +2,8 @@
 //!
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -124,7 +125,8 @@ fn mount_state(fleet: &TestFleet, flags: MsFlags, size: &str) {
     unshare(CloneFlags::CLONE_NEWNS).expect("root may");
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("root may");
-    mount(Some("tmpfs"), &fleet.state_dir(), Some("tmpfs"), flags, Some(size)).expect("root may");
+    let data = format!("mode=0700,{size}");
+    mount(Some("tmpfs"), &fleet.state_dir(), Some("tmpfs"), flags, Some(data.as_str())).expect("root may");
 }
 
 /// Fault S6.
@@ -150,6 +152,31 @@ async fn refused(sandbox: &Sandbox, fleet: &TestFleet) {
     assert!(log.contains("state directory") && log.contains("state-dir"), "what, where and what next: {log}");
 }
 
+/// Fault S28.
+#[test]
+fn a_folder_that_is_not_the_daemons_alone_is_refused_and_left_as_it_was() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let state = fleet.state_dir();
+        let mode = || fs::metadata(&state).expect("it is there").permissions().mode() & 0o7777;
+        for (open, entry) in [(0o1777, None), (0o755, Some("README.md"))] {
+            fs::create_dir(&state).expect("the sandbox can be written");
+            fs::set_permissions(&state, Permissions::from_mode(open)).expect("it is ours");
+            if let Some(name) = entry {
+                fs::write(state.join(name), "precious").expect("it is ours");
+            }
+            let daemon = sandbox.launch(&fleet, &DaemonOptions::default());
+            assert_eq!(daemon.exit_code().await, 2, "{}", daemon.log());
+            let log = daemon.log();
+            let own = state.join("llama-warden").display().to_string();
+            assert!(log.contains("state directory") && log.contains(&own), "{log}");
+            assert_eq!((mode(), files(&state).len()), (open, usize::from(entry.is_some())));
+            fs::remove_dir_all(&state).expect("it is ours");
+        }
+    });
+}
+
 /// Fault S6: the disk is full when the daemon starts, and later while it runs.
 #[test]
 fn a_full_state_directory_is_survived_at_start_and_later() {
@@ -166,6 +193,7 @@ fn a_full_state_directory_is_survived_at_start_and_later() {
             "enabled = false",
         );
         mount_state(&fleet, MsFlags::empty(), "size=128k");
+        fs::write(fleet.state_dir().join("daemon.lock"), "").expect("there is space for a name");
         let filler = fleet.state_dir().join("filler");
         fill(&filler);
         let daemon = sandbox.up(&fleet).await;

@@ -141,7 +141,7 @@ async fn logs_are_the_latest_lines_in_the_order_of_writing() {
     assert_eq!(events.header("content-type"), Some("text/event-stream"));
     assert_eq!(
         events.body,
-        "event: line\ndata: {\"stream\":\"stdout\",\"order\":3,\"line\":\"\\u001b[31mfour\\r\"}\n\n"
+        "event: line\ndata: {\"stream\":\"stdout\",\"order\":3,\"incarnation\":1,\"line\":\"\\u001b[31mfour\\r\"}\n\n"
     );
     daemon.end().await;
 }

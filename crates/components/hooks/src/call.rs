@@ -7,7 +7,7 @@ use std::time::Duration;
 use llama_warden_component::LaunchedProcess;
 use llama_warden_config::ServerSpec;
 use llama_warden_dialects::server_secrets;
-use llama_warden_events::{HookPoint, Incarnation, ProcessEnd, Seq, ServerId};
+use llama_warden_events::{HookPoint, Incarnation, ProcessEnd, Seq, ServerId, Signal};
 use tokio::time::Instant;
 
 /// Prefix of the variables. After it, one underscore only: `LLAMA_WARDEN__` overrides a configuration key, for a `llama-warden`
@@ -89,6 +89,7 @@ impl HookCall {
         match end {
             ProcessEnd::Exited { code } => self.telling("EXIT_CODE", code.to_string()),
             ProcessEnd::Signaled { signal, .. } => self.telling("SIGNAL", signal.to_string()),
+            ProcessEnd::OutOfMemory => self.telling("SIGNAL", Signal::KILL.to_string()),
             ProcessEnd::Unknown => self,
         }
     }

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
 use std::time::Duration;
 
 use llama_warden_bus::{Accepted, BusClosed, CommandSetId, Delivery, Inbox, OutputLane, Publisher, ReceivedCommand};
@@ -301,6 +302,7 @@ impl LauncherWorker {
                 binaries: BinaryCache::default(),
                 dialects: DialectReloader::new(dialects, dialects_dir),
                 notes: Interner::default(),
+                oom_deaths: AtomicU16::new(0),
                 environment,
                 state_dir,
             }),

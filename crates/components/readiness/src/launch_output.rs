@@ -10,8 +10,8 @@
 
 use std::collections::VecDeque;
 
-use llama_warden_detectors::{Matcher, PatternMatcher, Verdict, strip_controls};
-use llama_warden_events::{FailureReason, StreamName, Uptime};
+use llama_warden_detectors::{Matcher, PatternMatcher, Verdict, message_text, strip_controls};
+use llama_warden_events::{FailureReason, ProcessEnd, StreamName, Uptime};
 use llama_warden_support::head_and_tail;
 use tokio::time::Instant;
 
@@ -138,7 +138,8 @@ impl LaunchOutput {
             .as_ref()
             .is_none_or(|kept| rank < kept.evidence.rank || self.pending.is_none() && self.is_old(kept.number));
         if replaces {
-            let evidence = FailureEvidence { reason, rank, line: printable(line) };
+            let line = message_text(&line[..line.len().min(LINE_LIMIT)]);
+            let evidence = FailureEvidence { reason, rank, line };
             self.evidence = Some(Box::new(NumberedEvidence { number: self.lines, evidence }));
         }
     }
@@ -168,6 +169,17 @@ impl LaunchOutput {
     pub(crate) fn evidence(&self) -> Option<FailureEvidence> {
         let NumberedEvidence { number, evidence } = &**self.evidence.as_ref()?;
         (self.pending.is_some() || !self.is_old(*number)).then(|| evidence.clone())
+    }
+
+    /// The line that explains this end of the process. The last line of a program that a shell or the loader could not run
+    /// is the shell's or the loader's.
+    pub(crate) fn evidence_for(&mut self, end: ProcessEnd) -> Option<FailureEvidence> {
+        let found = self.evidence();
+        if found.is_some() || !matches!(end, ProcessEnd::Exited { code: 126 | 127 }) {
+            return found;
+        }
+        let line = message_text(self.last_lines().pop()?.as_bytes());
+        Some(FailureEvidence { reason: FailureReason::BinaryBroken, rank: u16::MAX, line })
     }
 
     /// The last lines, oldest first, without terminal control.

@@ -65,7 +65,7 @@ mod variables;
 pub use command_line::{CommandLine, build_command_line};
 pub use dialect::Dialect;
 pub use file::dialect_schema;
-pub use help::{OptionList, ValueKind};
+pub use help::{HostForms, OptionList, ValueKind};
 pub use load::{DialectSet, choose_dialect};
 pub use option_error::OptionError;
 pub use profile::{BinaryProfile, BuildVersion};

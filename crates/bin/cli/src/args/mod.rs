@@ -36,7 +36,7 @@ Examples:
   llama-warden demo                  three servers, a table, metrics
   llama-warden check                 is the configuration right?
   llama-warden up                    start what is enabled; Ctrl-C stops it
-  llama-warden up --models ~/models  every model in a folder, without configuration
+  llama-warden up --models ~/models  every model in a folder
   llama-warden status --watch        how is every server?
   llama-warden restart --wait qwen3  restart one and wait until it is ready
   llama-warden logs -f qwen3         what does it say?
@@ -50,6 +50,7 @@ Exit codes:
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct GlobalArgs {
     /// The configuration; else the first of ./llama-warden.toml, $XDG_CONFIG_HOME/llama-warden/config.toml,
     /// /etc/llama-warden/config.toml

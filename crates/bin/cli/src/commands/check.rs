@@ -16,6 +16,9 @@ use crate::memory::MemoryReport;
 use crate::output::{print_json, print_line};
 use crate::plugin_files;
 
+/// Most files, and most servers without enough memory, that are told.
+const MOST_FILES: usize = 20;
+
 /// Everything that was found.
 struct Findings {
     inventory: Inventory,
@@ -78,8 +81,8 @@ impl Findings {
         let exit = self.exit();
         let configuration = &self.inventory.loaded.configuration;
         print_warnings(self.warnings);
-        models::report_problems(&self.inventory.models);
-        for warning in self.memory.iter().flat_map(MemoryReport::warnings) {
+        models::report_problems(&self.inventory.models, MOST_FILES);
+        for warning in self.memory.iter().flat_map(MemoryReport::warnings).take(MOST_FILES) {
             eprintln!("warning: {warning}");
         }
         let name = configuration.path().map_or_else(

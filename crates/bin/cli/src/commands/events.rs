@@ -24,7 +24,7 @@ pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
         None => (EventPosition::default(), None),
         Some(EventsSince::After(position)) => (position, None),
         Some(EventsSince::Ago(age)) => {
-            (EventPosition::default(), Some(Timestamp::now().as_second() as f64 - age.as_secs_f64()))
+            (EventPosition::default(), Some(Timestamp::now().as_microsecond() as f64 / 1e6 - age.as_secs_f64()))
         }
     };
     let shown = Shown { ids: &args.ids, from, json: global.json, colours: Screen::now().colours };

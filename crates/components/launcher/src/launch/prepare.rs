@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::context::{Launch, NotStarted};
 use super::failure::LaunchFailure;
+use super::identify::IdentifyError;
 use super::preflight;
 use crate::process::environment::{ChildEnvironment, EnvironmentPolicy, child_environment};
 use crate::process::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
@@ -113,13 +114,17 @@ impl Launch {
     }
 
     /// The profile of the executable. One that cannot be identified gets its options as they are written, with a warning.
-    async fn identify(&self, program: &Path, environment: &ChildEnvironment) -> Result<Arc<BinaryProfile>, BusClosed> {
+    async fn identify(&self, program: &Path, environment: &ChildEnvironment) -> Result<Arc<BinaryProfile>, NotStarted> {
         let Self { resources, reporter, .. } = self;
         // Other launches may wait for the same answer: this launch's sweep must not kill the process that gives it.
         let mut untagged = environment.clone();
         untagged.remove(OsStr::new(LAUNCH_TAG_VARIABLE));
         let profile = match resources.binaries.identify(&resources.spawner, program, &untagged).await {
             Ok(profile) => profile,
+            Err(error @ IdentifyError::Broken { .. }) => {
+                let detail = format!("{error}; install what is missing, or use a build for this machine");
+                return Err(LaunchFailure::new(FailureReason::BinaryBroken, detail).into());
+            }
             Err(error) => {
                 let detail = format!("{error}; its options are passed as they are written");
                 reporter.publish(Event::ServerWarned { warning: Warning::BinaryUnreadable, detail }).await?;
