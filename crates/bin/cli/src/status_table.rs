@@ -364,6 +364,7 @@ mod tests {
             running_servers: 0,
             profile: None,
             configuration_refused: None,
+            boot: BootId::from_random(1),
             seq: Seq::default(),
             boot: BootId::from_random(1),
             servers,
