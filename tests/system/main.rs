@@ -35,6 +35,7 @@ mod signals;
 mod state_directory;
 mod stopping;
 mod systemd;
+mod telemetry;
 mod terminal;
 mod unkillable;
 mod user_mistakes;

@@ -43,7 +43,7 @@ fn with_models(folder: &Path) -> DaemonOptions {
 
 async fn ports(daemon: &TestDaemon) -> Vec<(String, u16)> {
     let servers = daemon.status().await.servers.into_iter();
-    servers.map(|server| (server.model_id.to_string(), server.port)).collect()
+    servers.map(|server| (server.model_id.to_string(), server.port.expect("it has one"))).collect()
 }
 
 #[test]

@@ -133,7 +133,7 @@ pub fn list<F: PluginKind>(global: &GlobalArgs) -> CommandResult {
     let row = |file: &F| {
         [file.name().to_owned(), file.fit().to_string(), file.origin().to_string(), file.description().to_owned()]
     };
-    let columns = [whole("NAME"), shrinks("FITS", 16), shrinks("FROM", 10), shrinks("DESCRIPTION", 16)];
+    let columns = [whole("NAME"), shrinks("FITS", 24), shrinks("FROM", 10), shrinks("DESCRIPTION", 16)];
     print_either(global, &data, || table::list(columns, library.iter().map(row)))?;
     refused.iter().for_each(|error| eprintln!("error: {}", with_source(error)));
     Ok(if refused.is_empty() { Exit::Done } else { Exit::Failed })

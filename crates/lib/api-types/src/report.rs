@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use llama_warden_events::{
-    FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason, Timestamp,
-    Uptime, Warning,
+    BootId, FailureReason, Incarnation, MemoryEstimate, OptionNote, ProcessEnd, ReadyVia, Seq, ServerId, StopReason,
+    Timestamp, Uptime, Warning,
 };
 use llama_warden_state::{FailureRecord, HealthRecord, Phase, PhaseChange, PhaseName, ServerRecord, Snapshot};
 use schemars::JsonSchema;
@@ -26,6 +26,8 @@ pub struct StatusReport {
     /// Why the latest change of the configuration was refused; null once a change is accepted.
     #[serde(default)]
     pub configuration_refused: Option<String>,
+    /// The run of the daemon.
+    pub boot: BootId,
     /// The last event that this report contains.
     pub seq: Seq,
     /// One entry per configured server, by id.
@@ -39,9 +41,9 @@ pub struct ServerReport {
     pub model_id: ServerId,
     /// The server's name for people.
     pub display_name: String,
-    /// The port of its process, or the configured one while none runs.
-    pub port: u16,
-    /// The address that it listens on.
+    /// The port of its process, or the configured one while none runs; null if it listens on unix sockets alone.
+    pub port: Option<u16>,
+    /// The address that it listens on, or the path of its unix socket.
     pub host: String,
     /// The process id; null while no process runs.
     pub pid: Option<u32>,
@@ -160,6 +162,7 @@ impl StatusReport {
             running_servers: snapshot.running_servers(),
             profile: snapshot.daemon.profile.clone(),
             configuration_refused: snapshot.daemon.configuration_refused.clone(),
+            boot: snapshot.boot,
             seq: snapshot.seq,
             servers: snapshot.servers.iter().map(|(id, server)| ServerReport::of(id, server, now)).collect(),
         }
@@ -173,7 +176,7 @@ impl ServerReport {
         Self {
             model_id: id.clone(),
             display_name: server.card.display_name.clone(),
-            port: process.map_or(server.card.port, |process| process.port),
+            port: server.card.has_port().then(|| process.map_or(server.card.port, |process| process.port)),
             host: server.card.host.clone(),
             pid: process.map(|process| process.pid),
             is_ready: server.is_ready(),
@@ -265,10 +268,11 @@ fn waiting_for(server: &ServerRecord, now: Uptime) -> Option<String> {
     }
 }
 
-/// The address of a server for its clients, such as `http://127.0.0.1:8001`; `unix:PATH` where it listens on a socket. A server
-/// that listens on every address is reached on this machine by loopback.
+/// The address of a server for its clients, such as `http://127.0.0.1:8001`; `unix:PATH` where it listens on a socket. `host` is
+/// as configured: the first of a list counts. A server that listens on every address is reached on this machine by loopback.
 pub fn base_url(host: &str, port: u16) -> String {
-    match host {
+    let first = host.split(',').next().unwrap_or_default().trim();
+    match first.trim_matches(['[', ']']) {
         // llama-server takes a host with this end as the path of a socket.
         path if path.ends_with(".sock") => format!("unix:{path}"),
         "0.0.0.0" => format!("http://127.0.0.1:{port}"),

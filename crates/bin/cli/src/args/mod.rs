@@ -36,7 +36,7 @@ Examples:
   llama-warden demo                  three servers, a table, metrics
   llama-warden check                 is the configuration right?
   llama-warden up                    start what is enabled; Ctrl-C stops it
-  llama-warden up --models ~/models  every model in a folder, without configuration
+  llama-warden up --models ~/models  every model in a folder
   llama-warden status --watch        how is every server?
   llama-warden restart --wait qwen3  restart one and wait until it is ready
   llama-warden logs -f qwen3         what does it say?
@@ -50,6 +50,7 @@ Exit codes:
 
 /// Options of every command.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct GlobalArgs {
     /// The configuration; else the first of ./llama-warden.toml, $XDG_CONFIG_HOME/llama-warden/config.toml,
     /// /etc/llama-warden/config.toml
@@ -216,6 +217,10 @@ pub struct EventsArgs {
     /// Show only events after this number, or of the latest time (30s, 5m, 2h)
     #[arg(long, value_name = "SEQ|DUR", value_parser = since)]
     pub since: Option<EventsSince>,
+    /// Show an earlier run of the daemon from its event log: -1 is the one before the latest, 0 the latest; needs no daemon
+    #[arg(long, value_name = "-N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(..=0))]
+    #[arg(conflicts_with = "follow")]
+    pub run: Option<i64>,
 }
 
 /// Options of `wait`.

@@ -35,10 +35,12 @@ pub async fn run(global: &GlobalArgs, id: &ServerId, binary: Option<&Path>) -> C
     })?;
     let (name, origin) = (choice.file.name(), choice.file.origin());
     let argv = line.redacted();
+    let environment = executable::shown_environment(&spec)?;
     let data = json!({
         "build": profile.version.short_name(),
         "dialect": { "name": name, "file": origin.path(), "because": choice.because },
         "argv": argv,
+        "environment": environment,
         "options": line.notes,
         "warnings": line.warnings,
     });
@@ -55,6 +57,8 @@ pub async fn run(global: &GlobalArgs, id: &ServerId, binary: Option<&Path>) -> C
             let rule_of = rule_of.map(|rule| format!(" [{}, {}]", rule.name(), rule.origin())).unwrap_or_default();
             lines.push(format!("  {}{rule_of}", executable::describe_note(note)));
         }
+        lines.push("\nwith this environment, as far as a daemon started from here has it:".to_owned());
+        lines.extend(environment.iter().map(|(name, value)| format!("  {name}={value}")));
         lines.join("\n")
     })?;
     if !global.json {

@@ -1,12 +1,13 @@
 //! `check`: validates the configuration, its plug-in files, models and memory, and tells everything at once. Needs no daemon.
 
-use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration};
+use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration, Location};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
     CommandFailure, CommandResult, Exit, Extensions, FailureMessage, print_problems, print_warnings,
 };
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
+use llama_warden_telemetry::{TracingError, TracingSettings};
 use serde_json::json;
 
 use super::models;
@@ -41,6 +42,7 @@ pub fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult {
     let loaded = &inventory.loaded;
     let mut warnings = inventory.warnings();
     warnings.extend(loaded.configuration.unknown_extensions(&extensions.names()));
+    warnings.extend(tracing_warning());
     let refused_files = [plugin_files::refused::<Pack>(loaded), plugin_files::refused::<Dialect>(loaded)].concat();
     let memory = MemoryReport::of(loaded);
     let findings = Findings { inventory, problems, warnings, refused_files, memory };
@@ -93,6 +95,18 @@ impl Findings {
             errors => eprintln!("{name}: not valid, {errors} errors"),
         }
         exit
+    }
+}
+
+/// What keeps `up` from sending spans, if the environment asks for them.
+fn tracing_warning() -> Option<ConfigProblem> {
+    match TracingSettings::from_env().err()? {
+        TracingError::Variable { variable, value, problem } => {
+            let message = format!("`{value}`: {problem}");
+            let location = Location::Variable(variable.into());
+            Some(ConfigProblem::warning(&location, message, "fix or unset it; until then no spans are sent"))
+        }
+        _ => None,
     }
 }
 

@@ -64,3 +64,18 @@ fn a_note_says_what_happened_and_what_is_waited_for() {
         assert_eq!(ServerReport::of(&id, &record, NOW).note.as_deref(), expected, "{:?}", record.phase);
     }
 }
+
+#[test]
+fn an_address_is_one_that_a_client_can_use() {
+    for (host, url) in [
+        ("127.0.0.1", "http://127.0.0.1:8001"),
+        ("0.0.0.0", "http://127.0.0.1:8001"),
+        ("::", "http://[::1]:8001"),
+        ("[fe80::1]", "http://[fe80::1]:8001"),
+        ("gpu-box", "http://gpu-box:8001"),
+        ("127.0.0.1, /run/a.sock", "http://127.0.0.1:8001"),
+        ("/run/a.sock", "unix:/run/a.sock"),
+    ] {
+        assert_eq!(base_url(host, 8001), url, "{host}");
+    }
+}

@@ -221,6 +221,7 @@ fn readiness(readiness: Readiness) -> Result<ReadinessSpec, ConfigProblems> {
         stall_timeout: (!stall_timeout.is_zero()).then_some(stall_timeout),
         detector: (detector != "auto").then_some(detector),
         confirm: need(&readiness.confirm, "readiness.confirm")?,
+        listener: need(&readiness.listener, "readiness.listener")?,
     })
 }
 

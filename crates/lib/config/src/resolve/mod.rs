@@ -10,4 +10,5 @@ pub(crate) mod identities;
 pub(crate) mod profiles;
 mod restart_only;
 mod shell_spellings;
+mod variables;
 pub(crate) mod warnings;
