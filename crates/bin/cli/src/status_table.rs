@@ -298,7 +298,7 @@ fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use llama_warden_api_types::FailureReport;
-    use llama_warden_events::{FailureReason, Seq, ServerCard, ServerId, Uptime};
+    use llama_warden_events::{BootId, FailureReason, Seq, ServerCard, ServerId, Uptime};
     use llama_warden_state::ServerRecord;
 
     use jiff::SignedDuration;
@@ -364,6 +364,7 @@ mod tests {
             profile: None,
             configuration_refused: None,
             seq: Seq::default(),
+            boot: BootId::from_random(1),
             servers,
         }
     }

@@ -31,7 +31,10 @@ pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
     let printed = async {
         let mut position = position;
         shown.print(&client, EventRange::Kept(position), &mut position).await?.map_err(connect::request_failure)?;
-        while args.follow {
+        if !args.follow {
+            return Ok(Exit::Done);
+        }
+        loop {
             let end = match shown.print(&client, EventRange::After(position), &mut position).await? {
                 Ok(()) => StreamEnd::Whole,
                 Err(error) => StreamEnd::of(error)?,
@@ -41,7 +44,6 @@ pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
             let kept = shown.print(&client, EventRange::Kept(position), &mut position).await?;
             kept.or_else(|error| StreamEnd::of(error).map(drop))?;
         }
-        Ok(Exit::Done)
     };
     tokio::select! {
         printed = printed => printed,

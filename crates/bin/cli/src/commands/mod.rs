@@ -22,7 +22,7 @@ mod wait;
 use llama_warden_client::ServerAction;
 use llama_warden_daemon::{CommandResult, Extensions, build_runtime};
 
-use crate::args::{Cli, CliCommand};
+use crate::args::{Cli, CliCommand, EventsArgs};
 
 /// Runs the command of a command line.
 pub fn run(cli: &Cli, extensions: Extensions) -> CommandResult {

@@ -126,7 +126,7 @@ fn whole_lines(file: &File, length: u64) -> io::Result<u64> {
 fn leave_free(file: &File, bytes: u64) -> io::Result<()> {
     let disk = fstatvfs(file)?;
     // The types differ between platforms.
-    let free = u64::from(disk.blocks_available()).saturating_mul(u64::from(disk.fragment_size()));
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
     // A file system that reports no size, such as some network ones, reports no room either.
     if disk.blocks() > 0 && free < bytes.saturating_add(LEFT_FREE) {
         return Err(Errno::ENOSPC.into());
