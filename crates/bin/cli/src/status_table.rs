@@ -366,7 +366,6 @@ mod tests {
             configuration_refused: None,
             boot: BootId::from_random(1),
             seq: Seq::default(),
-            boot: BootId::from_random(1),
             servers,
         }
     }
