@@ -41,7 +41,7 @@ const TABLE: &str = "
     component: events state bus config + component-kit
     support:
     procfs:
-    config: events
+    config: events support
     plugin-files: events
     dialects: events config plugin-files
     detectors: events plugin-files

@@ -9,6 +9,7 @@ mod demo_fleet;
 mod executable;
 mod live_table;
 mod memory;
+mod option_check;
 mod output;
 mod plugin_files;
 mod table;

@@ -29,17 +29,21 @@
 //! ```
 
 mod address;
+mod arguments;
 mod environment;
 mod file;
+mod key_source;
 mod problem;
 mod resolve;
 mod server_spec;
 mod settings;
 
 pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
+pub use arguments::{WrittenAt, WrittenOption, written_options};
 pub use environment::{Environment, User, default_state_dir};
 pub use file::schema::schema;
 pub use file::source::{ConfigSource, DEFAULT_TOML, find};
+pub use key_source::{KeyError, KeySource};
 pub use problem::{ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity};
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};

@@ -3,6 +3,7 @@
 mod blocking;
 mod find_program;
 mod interner;
+mod key_file;
 mod line_splitter;
 mod lock;
 mod replace_file;
@@ -11,6 +12,7 @@ mod slot_channel;
 pub use blocking::{BLOCKING_THREADS, BlockingError, blocking};
 pub use find_program::{NotInPath, find_program};
 pub use interner::Interner;
+pub use key_file::KeyFile;
 pub use line_splitter::{LineSplitter, MAX_LINE};
 pub use lock::lock;
 pub use replace_file::{Durability, replace_file};

@@ -28,19 +28,21 @@ pub async fn run(global: &GlobalArgs, id: &ServerId, binary: Option<&Path>) -> C
     }
     let profile = profile(&spec).await?;
     let dialects: DialectSet = load_set(&inventory.loaded);
-    let choice =
-        choose_dialect(&dialects, &profile).ok_or_else(|| CommandFailure::failed("no flag dialect is available"))?;
+    let choice = choose_dialect(&dialects, &profile, spec.dialect.as_deref())
+        .ok_or_else(|| CommandFailure::failed("no flag dialect is available"))?;
     let line = build_command_line(&spec, &profile, &choice.file).map_err(|error| {
         CommandFailure::failed(error).next_step("fix the option in the configuration, or use another build")
     })?;
     let (name, origin) = (choice.file.name(), choice.file.origin());
     let argv = line.redacted();
+    let warnings: Vec<String> =
+        line.warnings.iter().cloned().chain(line.doubts.iter().map(ToString::to_string)).collect();
     let data = json!({
         "build": profile.version.short_name(),
         "dialect": { "name": name, "file": origin.path(), "because": choice.because },
         "argv": argv,
         "options": line.notes,
-        "warnings": line.warnings,
+        "warnings": warnings,
     });
     print_either(global, &data, || {
         let mut lines = vec![shell_words(&argv)];
@@ -58,20 +60,19 @@ pub async fn run(global: &GlobalArgs, id: &ServerId, binary: Option<&Path>) -> C
         lines.join("\n")
     })?;
     if !global.json {
-        line.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     }
     Ok(Exit::Done)
 }
 
-/// The version and options of the server's executable. One that cannot be asked gets its options as they are written, as at
-/// a launch.
+/// The version and options of the server's executable. One that cannot be asked gets what is written, as at a launch.
 async fn profile(spec: &ServerSpec) -> Result<BinaryProfile, CommandFailure> {
     let path = executable::find(&spec.binary).map_err(|error| {
         CommandFailure::failed(error)
             .next_step("install llama.cpp, set llama-server.binary, or try another build with --binary")
     })?;
     Ok(executable::ask(spec, &path).await?.unwrap_or_else(|error| {
-        eprintln!("warning: {error}; options are shown as they are written");
+        eprintln!("warning: {error}; only the options that are written are passed, and no defaults");
         BinaryProfile::unknown(path)
     }))
 }

@@ -1,6 +1,6 @@
-//! `check`: validates the configuration, its plug-in files, models and memory. Needs no daemon.
+//! `check`: validates the configuration, its plug-in files, command lines, models and memory. Needs no daemon.
 
-use llama_warden_config::{ConfigProblems, Configuration};
+use llama_warden_config::{ConfigProblems, Configuration, Severity};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
     CommandFailure, CommandResult, Exit, Extensions, FailureMessage, LoadedConfig, print_warnings,
@@ -12,30 +12,45 @@ use serde_json::json;
 use super::models;
 use crate::args::GlobalArgs;
 use crate::memory::MemoryReport;
+use crate::option_check;
 use crate::output::{print_json, print_line};
 use crate::plugin_files;
 
-pub fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult {
+pub async fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult {
     let inventory = LoadedConfig::find(global.config.as_deref()).and_then(Inventory::scan);
     let checked = inventory.and_then(|inventory| {
         plugin_files::check::<Pack>(&inventory.loaded)?;
         plugin_files::check::<Dialect>(&inventory.loaded)?;
         Ok(inventory)
     });
+    let checked = match checked {
+        Ok(inventory) => report(global, extensions, &inventory).await,
+        Err(failure) => Err(failure),
+    };
     match checked {
-        Ok(inventory) => report(global, extensions, &inventory),
         Err(CommandFailure { message: FailureMessage::Configuration(problems), .. }) if global.json => {
             print_json(&json!({ "valid": false, "problems": problems, "warnings": [], "not_in_force": [] }))?;
             Err(CommandFailure::silent(Exit::Usage))
         }
-        Err(failure) => Err(failure),
+        checked => checked,
     }
 }
 
-fn report(global: &GlobalArgs, extensions: &Extensions, inventory: &Inventory) -> CommandResult {
+async fn report(global: &GlobalArgs, extensions: &Extensions, inventory: &Inventory) -> CommandResult {
     let configuration = &inventory.loaded.configuration;
     let mut warnings = configuration.warnings();
     warnings.extend(configuration.unknown_extensions(&extensions.names()));
+    let options = option_check::problems(inventory).await?;
+    let (errors, doubts): (Vec<_>, Vec<_>) =
+        options.into_iter().partition(|problem| problem.severity == Severity::Error);
+    if !errors.is_empty() {
+        if !global.json {
+            print_warnings(warnings);
+            print_warnings(doubts);
+        }
+        return Err(ConfigProblems(errors).into());
+    }
+    warnings.extend(doubts);
     let memory = MemoryReport::of(&inventory.loaded);
     if global.json {
         print_json(&json!({

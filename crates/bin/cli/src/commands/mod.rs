@@ -44,7 +44,7 @@ pub fn run(cli: &Cli, extensions: Extensions) -> CommandResult {
         CliCommand::Models { folders } => models::run(global, folders),
         CliCommand::Profile(command) => on_runtime(profile::run(global, command)),
         CliCommand::Reload(args) => on_runtime(apply_change::reload(global, args)),
-        CliCommand::Check => check::run(global, &extensions),
+        CliCommand::Check => on_runtime(check::run(global, &extensions)),
         CliCommand::Schema { name } => schema::run(*name),
         CliCommand::Health { ready } => on_runtime(health::run(global, *ready)),
         CliCommand::Completions { shell } => completions::run(*shell),

@@ -7,6 +7,7 @@ pub(crate) mod defaults;
 pub(crate) mod discovered;
 pub(crate) mod flags;
 pub(crate) mod identities;
+mod option_places;
 pub(crate) mod profiles;
 mod restart_only;
 pub(crate) mod warnings;

@@ -29,7 +29,7 @@ pub async fn run(global: &GlobalArgs, binary: &Path) -> CommandResult {
     let none = |word: &str| CommandFailure::failed(format!("no {word} is available"));
     let pack =
         packs.choose(profile.version.build, &profile.identity.options, None).ok_or_else(|| none("detector pack"))?;
-    let dialect = choose_dialect(&dialects, &profile).ok_or_else(|| none("flag dialect"))?;
+    let dialect = choose_dialect(&dialects, &profile, None).ok_or_else(|| none("flag dialect"))?;
     let line = build_command_line(&spec, &profile, &dialect.file).map_err(CommandFailure::failed)?;
     let (build, options) = (profile.version.short_name(), profile.identity.options.len());
     let mut spelling = as_data(&dialect);
