@@ -16,6 +16,10 @@ pub enum ExternalProgram {
     LlamaServer0_3_16,
     /// Prometheus; promtool is in the same folder.
     Prometheus,
+    /// hadolint, which checks Dockerfiles.
+    Hadolint,
+    /// systemd-analyze, which checks units.
+    SystemdAnalyze,
 }
 
 impl ExternalProgram {
@@ -26,6 +30,8 @@ impl ExternalProgram {
             Self::LlamaServer0_3_2 => ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_2", "a llama-server of 2024"),
             Self::LlamaServer0_3_16 => ("LLAMA_WARDEN_TEST_LLAMA_SERVER_0_3_16", "a llama-server of 2025"),
             Self::Prometheus => ("LLAMA_WARDEN_TEST_PROMETHEUS", "a real Prometheus"),
+            Self::Hadolint => ("LLAMA_WARDEN_TEST_HADOLINT", "hadolint"),
+            Self::SystemdAnalyze => ("LLAMA_WARDEN_TEST_SYSTEMD_ANALYZE", "systemd-analyze"),
         }
     }
 }

@@ -1,8 +1,13 @@
 //! Finds the programs under test, and runs programs to their end.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
+use nix::pty::{OpenptyResult, Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::process::Command;
 
 use crate::WAIT_LIMIT;
@@ -31,6 +36,43 @@ impl ProgramRun {
         let output = output.unwrap_or_else(|_| panic!("{shown} does not end")).expect("its output can be read");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Self { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// Runs `command` on a terminal of this size to its end, or until `until` is on the terminal; then it gets INT. What the
+    /// terminal got is its standard output.
+    ///
+    /// # Panics
+    /// If it does not start, or does not end within [`WAIT_LIMIT`].
+    pub async fn on_terminal(mut command: Command, columns: u16, rows: u16, until: Option<&str>) -> Self {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let OpenptyResult { master, slave } = openpty(&size, None).expect("a pseudo terminal");
+        let end = || slave.try_clone().expect("a descriptor");
+        let mut child = command.stdin(end()).stdout(end()).stderr(end()).kill_on_drop(true).spawn().expect("it starts");
+        // The command holds the other end too, and reading ends when nobody does.
+        drop((command, slave));
+        let pid = Pid::from_raw(child.id().and_then(|id| id.try_into().ok()).expect("it runs"));
+        let until = until.map(str::to_owned);
+        let reading = tokio::task::spawn_blocking(move || {
+            let (mut master, mut bytes, mut buffer) = (File::from(master), Vec::new(), [0; 4096]);
+            let mut interrupted = until.is_none();
+            // The kernel reports EIO when no process has the terminal open any more.
+            while let Ok(count @ 1..) = master.read(&mut buffer) {
+                bytes.extend_from_slice(&buffer[..count]);
+                if !interrupted && until.as_ref().is_some_and(|until| String::from_utf8_lossy(&bytes).contains(until)) {
+                    interrupted = true;
+                    // If it has ended by itself, there is nothing to interrupt.
+                    let _ = kill(pid, Signal::SIGINT);
+                }
+            }
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        let ended = tokio::time::timeout(WAIT_LIMIT, async { (child.wait().await, reading.await) }).await;
+        let (status, stdout) = ended.expect("it ends");
+        Self {
+            status: status.expect("it can be waited for"),
+            stdout: stdout.expect("it is read"),
+            stderr: String::new(),
+        }
     }
 
     /// The exit code.

@@ -14,7 +14,7 @@ use llama_warden_tests::{
     open_files, sample, sandbox,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 /// Every completed command: its id, and its outcome.
@@ -146,6 +146,43 @@ fn clients_that_never_read_hold_up_nothing() {
         );
         // They do not delay the exit of the daemon either, which the sandbox checks.
         drop(daemon);
+    });
+}
+
+/// Fault S27.
+#[test]
+fn probes_are_answered_however_many_clients_never_read() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        let mut silent = Vec::new();
+        for client in 0..512 {
+            let mut stream = TcpStream::connect(("127.0.0.1", fleet.listen())).await.unwrap();
+            let request = match client % 2 {
+                0 => "GET /api/v1/events?since=0 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),
+                // More than the kernel keeps for a reader.
+                _ => "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000),
+            };
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.readable().await.unwrap();
+            silent.push(stream);
+        }
+        for _ in 0..50 {
+            for probe in ["/livez", "/readyz"] {
+                TestRequest::get(probe).send(daemon.http()).await.unwrap().expect(200);
+            }
+        }
+        let refused = TestRequest::get("/api/v1/status").send(daemon.http()).await.unwrap().expect(503);
+        assert_eq!(refused.json()["reason"], "too-many-connections");
+        daemon.command("a", "restart?wait=50s").await.expect(200);
+        silent.truncate(256);
+        eventually("there is a place again", WAIT_LIMIT, async || {
+            let answer = TestRequest::get("/api/v1/status").send(daemon.http()).await;
+            answer.is_ok_and(|answer| answer.status.as_u16() == 200)
+        })
+        .await;
     });
 }
 

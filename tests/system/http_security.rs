@@ -164,6 +164,46 @@ fn another_user_cannot_reach_the_control_socket() {
     });
 }
 
+/// Fault S29.
+#[test]
+fn another_user_of_the_machine_cannot_drive_the_daemon_over_tcp() {
+    if !is_root() {
+        return;
+    }
+    sandbox(async |sandbox| {
+        for (fleet, keys, served) in
+            [("same", "", false), ("any", "local-users = \"any\"", true), ("token", "token-file = \"TOKEN\"", false)]
+        {
+            let mut fleet = sandbox.fleet_named(fleet);
+            let token = sandbox.file("token");
+            std::fs::write(&token, "s3cret\n").unwrap();
+            fleet.daemon(&keys.replace("TOKEN", &token.display().to_string())).server("a", Script::default());
+            let daemon = sandbox.up(&fleet).await;
+            daemon.ready("a").await;
+            std::fs::set_permissions(sandbox.path(), Permissions::from_mode(0o755)).unwrap();
+            let ask = async |user: u32, arguments: &[&str]| {
+                let mut command = sandbox.program(sandbox.copy_of_daemon());
+                command.arg("--address").arg(format!("http://127.0.0.1:{}", fleet.listen()));
+                command.args(arguments).uid(user).gid(user);
+                ProgramRun::to_end(command).await
+            };
+            for command in [&["status"][..], &["stop", "a"]] {
+                let run = ask(65_534, command).await.expect(i32::from(!served));
+                if keys.is_empty() {
+                    assert!(run.stderr.contains("local-users") && run.stderr.contains("65534"), "{}", run.stderr);
+                }
+            }
+            for open in ["/livez", "/metrics", "/api/v1/sd"] {
+                TestRequest::get(open).send(daemon.http()).await.unwrap().expect(200);
+            }
+            assert_eq!(daemon.count("a", "CommandAccepted").await, usize::from(served), "{keys}");
+            if keys.is_empty() {
+                ask(0, &["status"]).await.expect(0);
+            }
+        }
+    });
+}
+
 /// `listen = "0.0.0.0:…"` without a token leaves only `/livez`, `/readyz` and `/metrics` open.
 #[test]
 fn off_loopback_without_a_token_only_probes_and_scrapers_are_answered() {

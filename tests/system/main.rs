@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod command_line;
+mod configuration_files;
 mod control;
 mod crash_moments;
 mod daemon_death;
@@ -34,5 +35,7 @@ mod side_by_side;
 mod signals;
 mod state_directory;
 mod stopping;
+mod systemd;
+mod terminal;
 mod unkillable;
 mod user_mistakes;

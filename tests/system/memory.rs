@@ -68,17 +68,19 @@ fn a_server_that_does_not_fit_is_refused_with_the_numbers_and_the_others_run() {
 }
 
 #[test]
-fn a_refused_server_is_tried_again_by_the_restart_policy_and_then_given_up() {
+fn a_refused_server_waits_for_memory_and_its_note_says_how_much() {
     sandbox(async |sandbox| {
         let mut fleet = with_memory_policy(sandbox, "enforce");
         fleet.section("[restart]\ninitial-delay = \"10ms\"\nmax-delay = \"20ms\"\nmax-attempts = 2");
         fleet.server_with("big", Script::default(), ABSURD);
         let daemon = sandbox.up(&fleet).await;
-        let abandoned = |event: &llama_warden_events::Envelope| matches!(event.event, Event::RestartAbandoned { .. });
-        daemon.event("it is given up", abandoned).await;
-        assert_eq!((daemon.count("big", "ServerFailed").await, daemon.count("big", "LaunchBegan").await), (3, 0));
-        let report = daemon.report("big").await;
-        assert!(report.restart_abandoned.is_some_and(|because| because.contains("3 consecutive failures")));
+        let is_fourth = |event: &llama_warden_events::Envelope| {
+            matches!(event.event, Event::RestartScheduled { attempt: 4, max_attempts: None, .. })
+        };
+        daemon.event("it is looked at again after more looks than attempts", is_fourth).await;
+        assert_eq!((daemon.count("big", "RestartAbandoned").await, daemon.count("big", "LaunchBegan").await), (0, 0));
+        let note = daemon.report("big").await.note.expect("it is down");
+        assert!(note.contains("memory") && note.contains(" is available"), "{note}");
     });
 }
 

@@ -15,3 +15,4 @@ pub mod prometheus;
 mod python;
 mod sdist;
 pub mod shell;
+pub mod systemd;

@@ -55,14 +55,15 @@ const TABLE: &str = "
     supervisor: events state bus component support config memory + component-kit
     health: events state bus component support procfs config probe + component-kit
     hooks: events state bus component support config + component-kit
-    api: events state bus component api-types + component-kit client
+    api: events state bus component support procfs api-types + component-kit client
     metrics: events state bus component support procfs api-types + component-kit config
     telemetry: events state bus component support + component-kit
+    systemd: events state bus component + component-kit
     schema-gen: events config dialects detectors api metrics
     stand-in: + tiny-gguf
     tiny-gguf:
     daemon: events bus component support procfs config catalog plugin-files dialects detectors launcher \
-        readiness terminator supervisor memory health hooks api api-types client metrics telemetry + tiny-gguf
+        readiness terminator supervisor memory health hooks api api-types client metrics systemd telemetry + tiny-gguf
     cli: daemon events state bus component support config catalog plugin-files api-types client detectors \
         dialects launcher readiness terminator memory hooks telemetry tiny-gguf
     llama-warden: cli daemon bus component config detectors events launcher stand-in state support

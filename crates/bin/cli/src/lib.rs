@@ -2,38 +2,50 @@
 //!
 //! Data goes to standard output, everything else to standard error.
 
+// First: its macro replaces one of the standard library in the modules below.
+#[macro_use]
+mod output;
+
 mod args;
 mod commands;
+mod completion;
 mod connect;
 mod demo_fleet;
 mod executable;
 mod live_table;
 mod memory;
+mod natural_order;
 mod option_check;
-mod output;
 mod plugin_files;
+mod screen;
+mod status_table;
 mod table;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
 use llama_warden_daemon::{Exit, Extensions};
 
 use args::Cli;
 pub use demo_fleet::is_stand_in;
 
-/// Runs the command of this process's command line, with the compiled-in matchers and components.
-pub fn main(extensions: Extensions) -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // clap reports help and version as errors too. If their reader has closed the pipe, that is no failure.
-            let _ = error.print();
-            let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if is_answer { Exit::Done } else { Exit::Usage }.into();
-        }
-    };
+/// Runs the command of this process's command line, with the compiled-in matchers and components. `version` is what
+/// `--version` prints after the name.
+pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
+    if completion::answer_shell() {
+        return Exit::Done.into();
+    }
+    let cli =
+        match Cli::command().version(version).try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
+            Ok(cli) => cli,
+            Err(error) => {
+                // clap reports help and version as errors too.
+                output::print_usage(&error);
+                let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+                return if is_answer { Exit::Done } else { Exit::Usage }.into();
+            }
+        };
     match commands::run(&cli, extensions) {
         Ok(exit) => exit.into(),
         Err(failure) => {

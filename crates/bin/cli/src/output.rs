@@ -1,20 +1,65 @@
-//! Prints data to standard output, and failures to standard error.
+//! Prints data to standard output, and everything else to standard error. A terminal gets no control characters of others.
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, FailureMessage, print_problems};
+use llama_warden_support::for_terminal;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde::Serialize;
+use tokio::sync::oneshot;
 
 use crate::args::GlobalArgs;
 
+/// Replaces the macro of the standard library in this crate, so that whatever a terminal gets is filtered.
+macro_rules! eprintln {
+    ($($text:tt)*) => {
+        $crate::output::print_note(format_args!($($text)*))
+    };
+}
+
 /// Prints one line of data. If the reader has closed the pipe (`| head`), the command ends with exit code 0.
 pub fn print_line(line: impl Display) -> Result<(), CommandFailure> {
+    let line = line.to_string();
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(|error| match error.kind() {
+    let shown = if stdout.is_terminal() { for_terminal(&line) } else { line.as_str().into() };
+    writeln!(stdout, "{shown}").and_then(|()| stdout.flush()).map_err(write_failure)
+}
+
+/// The failure of a command that cannot write; none if the reader has closed the pipe.
+pub fn write_failure(error: std::io::Error) -> CommandFailure {
+    match error.kind() {
         ErrorKind::BrokenPipe => CommandFailure::silent(Exit::Done),
         _ => CommandFailure::failed(format!("cannot write to standard output: {error}")),
-    })
+    }
+}
+
+/// Waits until nobody reads standard output any more, as after `| head -3`; for ever if it is a file or a terminal that stays.
+pub async fn reader_gone() {
+    let (gone, is_gone) = oneshot::channel();
+    // A thread of its own, which ends with the process: it waits for nothing but an error or a hang-up.
+    let waiting = std::thread::Builder::new().name("reader-gone".to_owned()).spawn(move || {
+        let stdout = std::io::stdout();
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        while poll(&mut watched, None) == Err(Errno::INTR) {}
+        if watched[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+            // Fails if nobody waits any more.
+            let _ = gone.send(());
+        }
+    });
+    if waiting.is_ok() && is_gone.await.is_ok() {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Prints a line to standard error. It is lost if nobody reads it, which is no failure of a command.
+pub fn print_note(line: impl Display) {
+    let line = line.to_string();
+    let mut stderr = std::io::stderr().lock();
+    let shown = if stderr.is_terminal() { for_terminal(&line) } else { line.as_str().into() };
+    let _ = writeln!(stderr, "{shown}");
 }
 
 /// Prints a value as one line of JSON.
@@ -30,6 +75,19 @@ pub fn print_either(global: &GlobalArgs, data: &impl Serialize, text: impl FnOnc
         print_line(text())?
     }
     Ok(Exit::Done)
+}
+
+/// Prints what clap has to say: an error of usage, or help.
+pub fn print_usage(error: &clap::Error) {
+    let text = error.render();
+    let text = |colours: bool| if colours { text.ansi().to_string() } else { text.to_string() };
+    // A reader that has closed the pipe is no failure.
+    if error.use_stderr() {
+        let colours = anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never;
+        print_note(text(colours).trim_end());
+    } else {
+        let _ = print_line(text(crate::screen::Screen::now().colours).trim_end());
+    }
 }
 
 /// Prints an error, and its next step unless it is empty.

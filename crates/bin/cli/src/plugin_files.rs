@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::args::GlobalArgs;
 use crate::output::print_either;
-use crate::table;
+use crate::table::{self, shrinks, whole};
 
 /// A kind of plug-in file, for people.
 pub trait PluginKind: PluginFile {
@@ -55,6 +55,7 @@ impl PluginKind for Pack {
                 "regex": pattern.regex,
                 "reason": pattern.reason,
                 "weak": pattern.weak,
+                "loads": pattern.loads,
             })
         });
         let structured = self.structured().iter().map(|source| <&str>::from(*source));
@@ -84,15 +85,10 @@ impl PluginKind for Dialect {
     }
 }
 
-/// Fails if the daemon would refuse a file of the configured directory.
-pub fn check<F: PluginKind>(loaded: &LoadedConfig) -> Result<(), CommandFailure> {
-    let refused = scan::<F>(loaded).refused;
-    if refused.is_empty() {
-        return Ok(());
-    }
-    let refused: Vec<_> = refused.iter().map(|error| with_source(error)).collect();
-    Err(CommandFailure::usage(refused.join("\nerror: "))
-        .next_step(format!("fix the files, or take them out of {}", F::KEY)))
+/// The files of the configured directory that the daemon would refuse, as errors with a next step.
+pub fn refused<F: PluginKind>(loaded: &LoadedConfig) -> Vec<String> {
+    let next = |error: String| format!("{error}\n  next: fix the file, or take it out of {}", F::KEY);
+    scan::<F>(loaded).refused.iter().map(|error| next(with_source(error))).collect()
 }
 
 /// The files of the configured directory and the built-in ones, and the errors of refused files.
@@ -137,8 +133,8 @@ pub fn list<F: PluginKind>(global: &GlobalArgs) -> CommandResult {
     let row = |file: &F| {
         [file.name().to_owned(), file.fit().to_string(), file.origin().to_string(), file.description().to_owned()]
     };
-    let header = [&*F::KIND.to_uppercase(), "FITS", "FROM", "DESCRIPTION"];
-    print_either(global, &data, || table::plain(header, library.iter().map(row)))?;
+    let columns = [whole("NAME"), shrinks("FITS", 16), shrinks("FROM", 10), shrinks("DESCRIPTION", 16)];
+    print_either(global, &data, || table::list(columns, library.iter().map(row)))?;
     refused.iter().for_each(|error| eprintln!("error: {}", with_source(error)));
     Ok(if refused.is_empty() { Exit::Done } else { Exit::Failed })
 }

@@ -1,44 +1,208 @@
-//! Formats tables and lines for people.
+//! Lays out tables and paragraphs for a width: the one writer of everything in columns.
+//!
+//! A cell holds text of any origin; control characters in it are shown as escapes. Widths are counted in columns of a
+//! terminal, in which some characters take two and some none.
 
-use anstyle::{AnsiColor, Color, Style};
-use comfy_table::{Table, presets};
-use llama_warden_api_types::{ServerReport, StatusReport};
+use std::borrow::Cow;
+
+use anstyle::Style;
 use llama_warden_events::ServerId;
-use llama_warden_state::PhaseName;
+use llama_warden_support::for_cell;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// The status of all servers: a line for each, and one of totals.
-pub fn status(report: &StatusReport) -> String {
-    let left_out =
-        report.profile.as_ref().map_or_else(|| "not enabled".to_owned(), |profile| format!("not in profile {profile}"));
-    let rows = report.servers.iter().map(|server| {
-        [
-            server.model_id.to_string(),
-            phase(server),
-            server.port.to_string(),
-            server.pid.map_or_else(String::new, |pid| pid.to_string()),
-            if server.is_running { uptime(server.uptime_seconds) } else { String::new() },
-            ready_via(server),
-            server.llama_version.clone().unwrap_or_default(),
-            note(server, &left_out),
-        ]
-    });
-    let table = plain(["SERVER", "PHASE", "PORT", "PID", "UPTIME", "READY VIA", "BUILD", "NOTE"], rows);
-    let refused = report.configuration_refused.as_deref().map_or_else(String::new, |why| {
-        let first = why.lines().next().unwrap_or_default();
-        format!("\na changed configuration is refused: {first} (`llama-warden check` shows it all)")
-    });
-    let profile = report.profile.as_ref().map_or_else(String::new, |profile| format!(" · profile {profile}"));
-    format!(
-        "{table}\n{} of {} ready, {} running{profile}{refused}",
-        report.ready_servers, report.total_servers, report.running_servers
-    )
+use crate::screen::Screen;
+
+/// Blanks between two columns.
+const GAP: usize = 2;
+
+/// The sign that text was cut.
+const CUT: char = '…';
+
+/// A column of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column {
+    pub title: &'static str,
+    pub room: Room,
 }
 
-/// A table of text: a header and rows, without rules and trailing spaces.
-pub fn plain<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
-    table.trim_fmt()
+/// What a column does if the table is wider than its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// It keeps its width.
+    Whole,
+    /// It is left out, the highest number first.
+    Spare(u8),
+    /// It gives up room, down to this width.
+    Shrinks(usize),
+}
+
+/// What happens to text that is wider than its column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overflow {
+    /// It is cut, so that each row is one line.
+    Cut,
+    /// It continues in further lines of its row, broken between words.
+    Wrap,
+}
+
+/// The text of a cell, and its colour.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cell {
+    text: String,
+    style: Option<Style>,
+}
+
+impl Cell {
+    /// A cell in a colour.
+    pub fn coloured(text: impl AsRef<str>, style: Style) -> Self {
+        Self { style: Some(style), ..Self::from(text.as_ref()) }
+    }
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Self {
+        Self { text: for_cell(text).into_owned(), style: None }
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Self {
+        match for_cell(&text) {
+            Cow::Borrowed(_) => Self { text, style: None },
+            Cow::Owned(text) => Self { text, style: None },
+        }
+    }
+}
+
+/// A table: a header, rows, and no rules.
+#[derive(Debug)]
+pub struct Table<'a> {
+    pub columns: &'a [Column],
+    pub rows: &'a [Vec<Cell>],
+}
+
+/// The widths of the columns of a table; `None` is a column that is left out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Widths(Vec<Option<usize>>);
+
+impl Widths {
+    /// Whether `text` fits into the column with this title.
+    pub fn hold(&self, columns: &[Column], title: &str, text: &str) -> bool {
+        let at = columns.iter().position(|column| column.title == title);
+        let width = at.and_then(|at| self.0.get(at).copied().flatten());
+        width.is_some_and(|width| for_cell(text).width() <= width)
+    }
+}
+
+impl Table<'_> {
+    /// The width of each column, so that the table is at most `limit` columns wide if its columns allow that.
+    pub fn widths(&self, limit: Option<usize>) -> Widths {
+        let widest = |(at, column): (usize, &Column)| {
+            let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.text.width());
+            cells.max().unwrap_or_default().max(column.title.len())
+        };
+        let natural: Vec<usize> = self.columns.iter().enumerate().map(widest).collect();
+        let mut widths: Vec<Option<usize>> = natural.iter().copied().map(Some).collect();
+        let Some(limit) = limit else { return Widths(widths) };
+        let least = |at: usize| match self.columns[at].room {
+            Room::Shrinks(least) => least.min(natural[at]),
+            Room::Whole | Room::Spare(_) => natural[at],
+        };
+        let total = |widths: &[Option<usize>], width_of: &dyn Fn(usize) -> usize| {
+            let shown = widths.iter().enumerate().filter(|(_, width)| width.is_some());
+            shown.map(|(at, _)| width_of(at) + GAP).sum::<usize>().saturating_sub(GAP)
+        };
+        // Columns are left out until the others fit at their least, then those that shrink share the rest.
+        while total(&widths, &least) > limit {
+            let spare = |at: &usize| match self.columns[*at].room {
+                Room::Spare(rank) if widths[*at].is_some() => Some((rank, *at)),
+                _ => None,
+            };
+            match (0..widths.len()).filter_map(|at| spare(&at)).max() {
+                Some((_, at)) => widths[at] = None,
+                None => break,
+            }
+        }
+        let mut excess = total(&widths, &|at| widths[at].unwrap_or_default()).saturating_sub(limit);
+        while excess > 0 {
+            let room = |at: &usize| widths[*at].filter(|width| *width > least(*at));
+            // The widest first, so that a short column is not cut for the sake of a long one.
+            let Some(at) = (0..widths.len()).filter(|at| room(at).is_some()).max_by_key(|at| room(at)) else { break };
+            widths[at] = widths[at].map(|width| width - 1);
+            excess -= 1;
+        }
+        Widths(widths)
+    }
+
+    /// The line of titles.
+    pub fn header(&self, widths: &Widths) -> String {
+        let titles: Vec<_> = self.columns.iter().map(|column| Cell::from(column.title)).collect();
+        row_lines(&titles, widths, Overflow::Cut, false).remove(0)
+    }
+
+    /// The lines of one row; exactly one if text is cut.
+    pub fn row(&self, row: &[Cell], widths: &Widths, overflow: Overflow, colours: bool) -> Vec<String> {
+        row_lines(row, widths, overflow, colours)
+    }
+}
+
+fn row_lines(row: &[Cell], widths: &Widths, overflow: Overflow, colours: bool) -> Vec<String> {
+    let shown = row.iter().zip(&widths.0).filter_map(|(cell, width)| Some((cell, (*width)?)));
+    let cells: Vec<_> = shown
+        .map(|(cell, width)| {
+            let lines = match overflow {
+                Overflow::Cut => vec![cut(&cell.text, width)],
+                Overflow::Wrap => wrap(&cell.text, width),
+            };
+            (lines, width, cell.style.filter(|_| colours))
+        })
+        .collect();
+    let height = cells.iter().map(|(lines, ..)| lines.len()).max().unwrap_or_default().max(1);
+    (0..height).map(|at| joined(&cells, at)).collect()
+}
+
+/// Line `at` of the cells of a row, without blanks at its end.
+fn joined(cells: &[(Vec<String>, usize, Option<Style>)], at: usize) -> String {
+    let mut line = String::new();
+    let mut blanks = 0;
+    for (lines, width, style) in cells {
+        let text = lines.get(at).map_or("", String::as_str);
+        if !text.is_empty() {
+            line.extend(std::iter::repeat_n(' ', blanks));
+            blanks = 0;
+            match style {
+                Some(style) => line.push_str(&format!("{style}{text}{style:#}")),
+                None => line.push_str(text),
+            }
+        }
+        blanks += width.saturating_sub(text.width()) + GAP;
+    }
+    line
+}
+
+/// A table of text on standard output. What does not fit into a terminal is wrapped between words.
+pub fn list<const N: usize>(columns: [Column; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let rows: Vec<Vec<Cell>> = rows.into_iter().map(|row| row.into_iter().map(Cell::from).collect()).collect();
+    let table = Table { columns: &columns, rows: &rows };
+    let widths = table.widths(Screen::now().columns());
+    let mut lines = vec![table.header(&widths)];
+    lines.extend(rows.iter().flat_map(|row| table.row(row, &widths, Overflow::Wrap, false)));
+    lines.join("\n")
+}
+
+/// A column that keeps its width.
+pub const fn whole(title: &'static str) -> Column {
+    Column { title, room: Room::Whole }
+}
+
+/// A column that is left out of a narrow table; the highest number goes first.
+pub const fn spare(title: &'static str, rank: u8) -> Column {
+    Column { title, room: Room::Spare(rank) }
+}
+
+/// A column that gives up room, down to `least`.
+pub const fn shrinks(title: &'static str, least: usize) -> Column {
+    Column { title, room: Room::Shrinks(least) }
 }
 
 /// The ids of servers in one line.
@@ -47,170 +211,126 @@ pub fn names(servers: &[ServerId]) -> String {
     names.join(", ")
 }
 
-/// The state of one server in one line, for output that is not a terminal.
-pub fn server_line(server: &ServerReport) -> String {
-    let mut line = format!("{}: {}", server.model_id, phase(server));
-    if let (PhaseName::Ready, Some(seconds)) = (server.phase, server.startup_seconds) {
-        line.push_str(&format!(" after {seconds:.2} s via {} on port {}", ready_via(server), server.port));
+/// `text` in at most `width` columns.
+pub fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
     }
-    let note = note(server, "not started by itself");
-    if !note.is_empty() {
-        line.push_str(&format!(" ({note})"));
-    }
-    line
+    let mut shown = fitting(text, width.saturating_sub(1)).to_owned();
+    shown.push(CUT);
+    shown
 }
 
-/// Colours the phases of a status table; the caller's stream strips the colours if it is not a terminal.
-pub fn colour_phases(text: &str) -> String {
-    let mut coloured = String::with_capacity(text.len() * 2);
-    for line in text.split_inclusive('\n') {
-        // Between spaces, so that `ready` is not found in `already`.
-        let hit = PhaseName::ALL.into_iter().find_map(|phase| {
-            let at = line.find(&format!(" {phase} "))? + 1;
-            Some((at, phase.as_str().len(), style_of(phase)))
-        });
-        match hit {
-            Some((at, len, style)) => {
-                let (before, rest) = line.split_at(at);
-                let (word, after) = rest.split_at(len);
-                coloured.push_str(&format!("{before}{style}{word}{style:#}{after}"));
+/// `text` in lines of at most `width` columns, broken between words where that is possible; at least one line.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let mut word = word;
+        let blank = usize::from(used > 0);
+        if used + blank + word.width() <= width {
+            if blank > 0 {
+                push(&mut lines, " ");
             }
-            None => coloured.push_str(line),
+            push(&mut lines, word);
+            used += blank + word.width();
+            continue;
         }
-    }
-    coloured
-}
-
-fn style_of(phase: PhaseName) -> Style {
-    let colour = match phase {
-        PhaseName::Ready => AnsiColor::Green,
-        PhaseName::Failed | PhaseName::Unready => AnsiColor::Red,
-        PhaseName::Launching | PhaseName::Starting | PhaseName::Loading => AnsiColor::Cyan,
-        PhaseName::Stopping | PhaseName::BackingOff => AnsiColor::Yellow,
-        PhaseName::Idle | PhaseName::Exited => AnsiColor::BrightBlack,
-    };
-    Style::new().fg_color(Some(Color::Ansi(colour)))
-}
-
-fn phase(server: &ServerReport) -> String {
-    match (server.phase, server.progress) {
-        (PhaseName::Loading, Some(progress)) => format!("loading {:.0} %", progress * 100.0),
-        (phase, _) => phase.to_string(),
-    }
-}
-
-fn ready_via(server: &ServerReport) -> String {
-    let via = server.ready_via.filter(|_| server.is_running);
-    via.map_or_else(String::new, |via| via.to_string())
-}
-
-/// Why a server is down or what it waits for. `left_out` is the note of a server that is down because it is not enabled.
-fn note(server: &ServerReport, left_out: &str) -> String {
-    match (&server.waiting_for, &server.last_failure) {
-        (Some(waiting_for), Some(failure)) if server.phase == PhaseName::BackingOff => {
-            format!("{}; waits for {waiting_for}", failure.reason)
+        if used > 0 {
+            lines.push(String::new());
         }
-        (Some(waiting_for), _) => format!("waits for {waiting_for}"),
-        (None, Some(failure)) if server.phase == PhaseName::Failed => {
-            // A permanent failure is never retried, so its note does not mention it.
-            let given_up = server.restart_abandoned.as_ref().filter(|_| !failure.reason.is_permanent());
-            let given_up = given_up.map_or_else(String::new, |because| format!("; given up: {because}"));
-            format!("{}: {}{given_up}", failure.reason, failure.detail)
+        // A word that is wider than a line, such as a path, is broken wherever the line ends.
+        while word.width() > width {
+            let part = match fitting(word, width) {
+                "" => &word[..word.chars().next().map_or(0, char::len_utf8)],
+                part => part,
+            };
+            push(&mut lines, part);
+            word = &word[part.len()..];
+            if !word.is_empty() {
+                lines.push(String::new());
+            }
         }
-        _ if !server.enabled && matches!(server.phase, PhaseName::Idle | PhaseName::Exited) => left_out.to_owned(),
-        _ => String::new(),
+        push(&mut lines, word);
+        used = word.width();
+    }
+    lines
+}
+
+fn push(lines: &mut [String], text: &str) {
+    if let Some(line) = lines.last_mut() {
+        line.push_str(text);
     }
 }
 
-/// An uptime in its two largest units: `4s`, `2m07s`, `3h05m`, `2d04h`.
-fn uptime(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
-    }
+/// The longest beginning of `text` that is at most `width` columns wide.
+fn fitting(text: &str, width: usize) -> &str {
+    let mut used = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        used += c.width().unwrap_or_default();
+        used > width
+    });
+    &text[..end.map_or(text.len(), |(at, _)| at)]
 }
 
 #[cfg(test)]
 mod tests {
-    use llama_warden_api_types::FailureReport;
-    use llama_warden_events::{FailureReason, Seq, ServerCard, ServerId, Timestamp, Uptime};
-    use llama_warden_state::ServerRecord;
-
     use super::*;
 
-    #[test]
-    fn an_uptime_has_two_units_at_most() {
-        let texts: Vec<_> = [0, 59, 127, 11_100, 187_200].into_iter().map(uptime).collect();
-        assert_eq!(texts, ["0s", "59s", "2m07s", "3h05m", "2d04h"]);
+    const COLUMNS: [Column; 4] = [whole("ID"), spare("PID", 2), spare("BUILD", 1), shrinks("NOTE", 8)];
+
+    fn rows(note: &str) -> Vec<Vec<Cell>> {
+        let row = |cells: [&str; 4]| cells.into_iter().map(Cell::from).collect();
+        vec![row(["a", "1234567", "b11669", note]), row(["coder", "", "", ""])]
     }
 
-    /// A server that is down, with the failure `reason` where one is named.
-    fn report(phase: PhaseName, reason: Option<FailureReason>) -> ServerReport {
-        let card = ServerCard {
-            display_name: "A".to_owned(),
-            model: None,
-            port: 8001,
-            host: "127.0.0.1".to_owned(),
-            tier: None,
-            thinking: false,
-            enabled: true,
-        };
-        let record = ServerRecord::new(card.into(), Uptime::default());
-        let at = Timestamp::new("2026-11-22T13:05:01Z".parse().expect("valid"));
-        let failure = |reason| FailureReport { reason, detail: "why".to_owned(), at, lines: Vec::new() };
-        ServerReport {
-            phase,
-            last_failure: reason.map(failure),
-            restarts: 10,
-            ..ServerReport::of(&ServerId::new("a").expect("valid"), &record, Uptime::default())
+    fn shown(note: &str, limit: Option<usize>, overflow: Overflow) -> Vec<String> {
+        let rows = rows(note);
+        let table = Table { columns: &COLUMNS, rows: &rows };
+        let widths = table.widths(limit);
+        let mut lines = vec![table.header(&widths)];
+        lines.extend(rows.iter().flat_map(|row| table.row(row, &widths, overflow, false)));
+        lines
+    }
+
+    #[test]
+    fn a_table_is_as_wide_as_its_cells_where_the_width_is_unknown() {
+        let lines = shown("model-invalid: no tensors", None, Overflow::Cut);
+        assert_eq!(
+            lines,
+            ["ID     PID      BUILD   NOTE", "a      1234567  b11669  model-invalid: no tensors", "coder",]
+        );
+    }
+
+    #[test]
+    fn a_narrow_table_leaves_out_columns_then_cuts_what_may_shrink() {
+        let lines = shown("model-invalid: no tensors", Some(24), Overflow::Cut);
+        assert_eq!(lines, ["ID     BUILD   NOTE", "a      b11669  model-in…", "coder"]);
+        for limit in 1..90 {
+            let lines = shown("model-invalid: no tensors", Some(limit), Overflow::Cut);
+            assert_eq!(lines.len(), 3, "{limit}");
+            // The columns that keep their width, and the least of the other.
+            let widest = lines.iter().map(|line| line.width()).max().expect("lines");
+            assert!(widest <= limit.max("coder".len() + GAP + 8), "{limit}: {lines:#?}");
         }
     }
 
     #[test]
-    fn a_note_says_why_a_server_is_down_and_what_comes() {
-        let waits = |report| ServerReport { waiting_for: Some("restart 3 in 0.2 s".to_owned()), ..report };
-        let abandoned = |report| ServerReport { restart_abandoned: Some("6 failures".to_owned()), ..report };
-        let left_out = |phase| ServerReport { enabled: false, ..report(phase, None) };
-        let (crashed, busy) = (Some(FailureReason::Crashed), Some(FailureReason::PortInUse));
-        let absent = Some(FailureReason::ModelNotFound);
-        let table = [
-            (waits(report(PhaseName::BackingOff, busy)), "port-in-use; waits for restart 3 in 0.2 s"),
-            (waits(report(PhaseName::Stopping, busy)), "waits for restart 3 in 0.2 s"),
-            (report(PhaseName::Failed, crashed), "crashed: why"),
-            (abandoned(report(PhaseName::Failed, crashed)), "crashed: why; given up: 6 failures"),
-            (abandoned(report(PhaseName::Failed, absent)), "model-not-found: why"),
-            (report(PhaseName::Idle, None), ""),
-            (left_out(PhaseName::Idle), "left out"),
-            (left_out(PhaseName::Exited), "left out"),
-            (left_out(PhaseName::Ready), ""),
-        ];
-        for (report, expected) in table {
-            assert_eq!(note(&report, "left out"), expected, "{:?}", report.phase);
-        }
+    fn text_is_wrapped_between_words() {
+        let lines = shown("no tensors in it", Some(20), Overflow::Wrap);
+        assert_eq!(lines, ["ID     NOTE", "a      no tensors in", "       it", "coder"]);
+        assert_eq!(wrap("a /very/long/path b", 6), ["a", "/very/", "long/p", "ath b"]);
+        assert_eq!(wrap("", 6), [""]);
+        assert_eq!(wrap("模型", 1), ["模", "型"]);
     }
 
     #[test]
-    fn a_server_that_is_left_out_is_told_from_one_that_is_not_enabled() {
-        let report_of = |profile: Option<&str>| StatusReport {
-            total_servers: 1,
-            ready_servers: 0,
-            running_servers: 0,
-            profile: profile.map(str::to_owned),
-            configuration_refused: None,
-            seq: Seq::default(),
-            servers: vec![ServerReport { enabled: false, ..report(PhaseName::Idle, None) }],
-        };
-        for (profile, expected) in [(Some("night"), "not in profile night"), (None, "not enabled")] {
-            let shown = status(&report_of(profile));
-            assert!(shown.lines().any(|line| line.ends_with(expected)), "{shown}");
-        }
-    }
-
-    #[test]
-    fn a_phase_is_coloured_as_a_word_of_its_own() {
-        let text = colour_phases(" already  ready  8001\n");
-        assert!(text.starts_with(" already  \u{1b}[32mready\u{1b}[0m"), "{text:?}");
+    fn wide_characters_and_controls_keep_the_columns_in_line() {
+        let rows = vec![vec![Cell::from("模型"), Cell::from("x")], vec![Cell::from("a\x1b[2J"), Cell::from("y")]];
+        let table = Table { columns: &[whole("ID"), whole("NOTE")], rows: &rows };
+        let widths = table.widths(None);
+        let lines: Vec<_> = rows.iter().flat_map(|row| table.row(row, &widths, Overflow::Cut, false)).collect();
+        assert_eq!(lines, ["模型      x", "a\\x1b[2J  y"]);
+        assert_eq!(cut("模型", 3), "模…");
     }
 }

@@ -8,6 +8,7 @@ use llama_warden_launcher::{Launcher, LauncherSettings};
 use llama_warden_metrics::Metrics;
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{Supervisor, SupervisorSettings};
+use llama_warden_systemd::Systemd;
 use llama_warden_telemetry::{EventLog, SpanRecorder, Telemetry};
 use llama_warden_terminator::Terminator;
 
@@ -33,6 +34,8 @@ pub struct ComponentSettings {
     pub metrics: Metrics,
     /// Asks for reloads, where the configuration is a file and the kernel watches it.
     pub config_watch: Option<ConfigWatch>,
+    /// Tells systemd about the daemon, where systemd started it.
+    pub systemd: Option<Systemd>,
     /// Add the components that are compiled in.
     pub extensions: Vec<Extension>,
 }
@@ -55,6 +58,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(settings.api)?;
     host.add(HeapTrimmer)?;
     settings.config_watch.map_or(Ok(()), |config_watch| host.add(config_watch))?;
+    settings.systemd.map_or(Ok(()), |systemd| host.add(systemd))?;
     settings.extensions.into_iter().try_for_each(|extension| (extension.add)(host, context))?;
     host.check()
 }

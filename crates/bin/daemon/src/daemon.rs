@@ -4,12 +4,13 @@
 //! anything is launched, and spans are flushed after every server is gone.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_api::Api;
-use llama_warden_bus::{Bus, EventDraft};
+use llama_warden_bus::{Bus, CommandSender, EventDraft};
 use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
@@ -25,6 +26,7 @@ use crate::fleet_source::{self, FleetResolver};
 use crate::models::{Inventory, PortFile};
 use crate::settings;
 use crate::signals::Signals;
+use crate::sockets;
 use crate::state_dir::StateDir;
 
 /// Number of events that stay readable for `events` and for slow readers. At 140 bytes each, and what some of them own,
@@ -44,6 +46,8 @@ pub struct UpOptions {
     pub profile: Option<String>,
     /// The only servers to start; empty starts every enabled one.
     pub only: Vec<ServerId>,
+    /// Listening sockets from systemd.
+    pub sockets: Vec<TcpListener>,
     /// Compiled-in matchers and components.
     pub extensions: Extensions,
 }
@@ -70,7 +74,7 @@ impl PreparedDaemon {
         // First of all: a signal that comes during the start must not end the process with servers half launched.
         let signals = Signals::install()?;
         require_proc()?;
-        let UpOptions { profile, only, extensions } = options;
+        let UpOptions { profile, only, sockets: passed_sockets, extensions } = options;
         let (loaded, profile) = (&inventory.loaded, profile.as_deref());
         let configuration = loaded.configuration.clone();
         let daemon = configuration.daemon();
@@ -83,8 +87,8 @@ impl PreparedDaemon {
         let ports = PortFile::new(state.path());
         inventory.models.log();
         fleet_source::save_ports(&ports, &inventory.ports);
-        let token = daemon.token_file.as_deref().map(settings::read_token).transpose()?;
-        let listeners = settings::bind(daemon.listen.as_ref(), &state)?;
+        let access = settings::tcp_access(daemon)?;
+        let listeners = sockets::bind(daemon.listen.as_ref(), &state, passed_sockets)?;
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
 
@@ -104,7 +108,8 @@ impl PreparedDaemon {
         let components = ComponentSettings {
             telemetry: tracing.as_ref().map(Tracing::recorder),
             event_log: configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit)),
-            config_watch: settings::watch_configuration(&loaded.source),
+            config_watch: settings::watch_configuration(&loaded.source, resolver.latest_text()),
+            systemd: settings::systemd(&context, &listeners),
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
             launcher: settings::launcher(&configuration, boot, &state)?,
             supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),
@@ -115,7 +120,7 @@ impl PreparedDaemon {
                 routes: vec![metrics.route()],
                 models: Arc::new(move || resolver.models()),
                 description: documents::OPENAPI,
-                token,
+                access,
             },
             metrics,
             extensions: extensions.components,
@@ -134,6 +139,11 @@ impl PreparedDaemon {
     /// The bus, for observers in this process.
     pub fn bus(&self) -> Bus {
         self.host.bus().clone()
+    }
+
+    /// Sends commands to the components, beside the signals that the daemon handles itself.
+    pub fn commands(&self) -> CommandSender {
+        self.host.commands()
     }
 
     /// The path of the control socket.

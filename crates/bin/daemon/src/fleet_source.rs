@@ -5,9 +5,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use llama_warden_config::{ConfigProblems, Fleet, HostEnvironment};
+use llama_warden_config::{ConfigProblems, ConfigSource, Environment, Fleet, HostEnvironment, SourceKind};
 use llama_warden_events::{RefusalReason, Refused, ServerId};
-use llama_warden_supervisor::{Change, FleetSource, Resolved};
+use llama_warden_supervisor::{Caution, Change, FleetSource, Resolved};
 use llama_warden_support::lock;
 use serde_json::Value;
 
@@ -15,11 +15,36 @@ use crate::exit::{CommandFailure, FailureMessage};
 use crate::load::LoadedConfig;
 use crate::models::{AssignedPorts, Inventory, ModelsReport, PortFile};
 
+/// Most bytes that are kept of the problems of a refused configuration: each answer with the status has them.
+const MOST_DETAIL: usize = 4 << 10;
+
 /// The configuration in force. Answers the supervisor and `/api/v1/models`.
 pub struct FleetResolver {
     active: Mutex<ActiveConfiguration>,
     models: Mutex<Value>,
     ports: PortFile,
+    read: LatestText,
+}
+
+/// The text of the configuration file as it was read last, accepted or not; `None` if it could not be read. Whoever finds
+/// another one in the file knows that nobody has seen it yet.
+#[derive(Debug, Clone)]
+pub struct LatestText(Arc<Mutex<Option<Arc<str>>>>);
+
+impl LatestText {
+    /// Begins with the text that the daemon started with.
+    pub fn new(text: Arc<str>) -> Self {
+        Self(Arc::new(Mutex::new(Some(text))))
+    }
+
+    /// Whether the file, which now contains `text`, is as it was read last.
+    pub fn is(&self, text: Option<&str>) -> bool {
+        lock(&self.0).as_deref() == text
+    }
+
+    pub(crate) fn set(&self, text: Option<Arc<str>>) {
+        *lock(&self.0) = text;
+    }
 }
 
 #[derive(Clone)]
@@ -36,7 +61,13 @@ impl FleetResolver {
     pub fn new(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<ServerId>>, ports: PortFile) -> Self {
         let profile = inventory.loaded.configuration.active_profile(profile).map(str::to_owned);
         let active = ActiveConfiguration { loaded: inventory.loaded.clone(), profile, only };
-        Self { active: Mutex::new(active), models: Mutex::new(to_json(&inventory.models)), ports }
+        let read = LatestText::new(inventory.loaded.source.text.clone());
+        Self { active: Mutex::new(active), models: Mutex::new(to_json(&inventory.models)), ports, read }
+    }
+
+    /// The text that reloads have read.
+    pub fn latest_text(&self) -> LatestText {
+        self.read.clone()
     }
 
     /// The resolver as the supervisor calls it.
@@ -66,16 +97,42 @@ impl FleetResolver {
                 *active = next;
                 Ok(resolved)
             }
-            Change::Reload => {
-                let (next, resolved) = self.reload(&active)?;
+            Change::Reload(caution) => {
+                let (next, resolved) = self.reload(&active, caution)?;
                 *active = next;
                 Ok(resolved)
             }
         }
     }
 
-    fn reload(&self, active: &ActiveConfiguration) -> Result<(ActiveConfiguration, Resolved), Refused> {
-        let inventory = active.loaded.reload().and_then(Inventory::scan).map_err(refuse_invalid)?;
+    /// Reads the file of the configuration again. Without one, only the folders of models are searched again.
+    fn read_again(&self, source: &ConfigSource) -> Result<ConfigSource, Refused> {
+        if source.kind != SourceKind::File && !source.model_dirs.is_empty() {
+            return Ok(source.clone());
+        }
+        let Some(read) = source.read_again() else {
+            let detail = match &source.path {
+                Some(path) => {
+                    format!("{} was read once, at the start: it is no file that can be read again", path.display())
+                }
+                None => "the daemon was started without a configuration file".to_owned(),
+            };
+            return Err(Refused::new(RefusalReason::NotReloadable, detail));
+        };
+        // At once, not when the change is in force: a file that is refused is not news either.
+        self.read.set(read.as_ref().ok().map(|source| source.text.clone()));
+        read.map_err(|problems| refuse_invalid(problems.into()))
+    }
+
+    fn reload(
+        &self,
+        active: &ActiveConfiguration,
+        caution: &Caution,
+    ) -> Result<(ActiveConfiguration, Resolved), Refused> {
+        let source = self.read_again(&active.loaded.source)?;
+        let loaded = LoadedConfig::parse(&source, Environment::current());
+        let models = serde_json::from_value(self.models()).unwrap_or_default();
+        let inventory = loaded.and_then(|loaded| Inventory::rescan(loaded, models)).map_err(refuse_invalid)?;
         let before = active.fleet().unwrap_or_default();
         let Inventory { loaded, models, ports } = inventory.compacted(Some(active.profile()), &before);
         let next = ActiveConfiguration { loaded, ..active.clone() };
@@ -83,6 +140,12 @@ impl FleetResolver {
             let detail = format!("the active profile is not in it any more: {}", refused.detail);
             Refused::new(RefusalReason::InvalidConfiguration, detail)
         })?;
+        if *caution != Caution::Forced
+            && let Some(doubt) = active.cut_off(&next, &resolved).or_else(|| caution.doubt(&resolved))
+        {
+            let detail = format!("the configuration looks half written: {doubt}");
+            return Err(Refused::new(RefusalReason::DoubtfulConfiguration, detail));
+        }
         for section in active.loaded.configuration.changes_at_restart(&next.loaded.configuration) {
             tracing::warn!(section, "a change takes effect when the daemon starts again");
         }
@@ -101,6 +164,19 @@ impl ActiveConfiguration {
 
     fn fleet(&self) -> Result<Fleet, ConfigProblems> {
         self.loaded.configuration.resolve(Some(self.profile()), &HostEnvironment::current())
+    }
+
+    /// Why the text of `next` looks cut off: it ends where the one in force goes on, and what is missing matters. A writer
+    /// that is interrupted, or that finds the disk full, leaves such a file.
+    fn cut_off(&self, next: &Self, resolved: &Resolved) -> Option<String> {
+        let (before, after) = (self.loaded.source.text.trim_end(), next.loaded.source.text.trim_end());
+        let is_cut = after.len() < before.len() && before.starts_with(after);
+        let is_same = || {
+            self.resolve().is_ok_and(|now| now.fleet == resolved.fleet && now.profiles == resolved.profiles)
+                && self.loaded.configuration.changes_at_restart(&next.loaded.configuration).is_empty()
+        };
+        let lines = after.lines().count();
+        (is_cut && !is_same()).then(|| format!("it ends after line {lines}, where the one in force goes on"))
     }
 
     fn resolve(&self) -> Result<Resolved, Refused> {
@@ -134,7 +210,7 @@ fn to_json(report: &ModelsReport) -> Value {
 
 fn refuse_invalid(failure: CommandFailure) -> Refused {
     let detail = match failure.message {
-        FailureMessage::Configuration(problems) => problems.to_string(),
+        FailureMessage::Configuration(problems) => problems.within(MOST_DETAIL),
         FailureMessage::Text { message, .. } => message,
         FailureMessage::AlreadyPrinted => "it cannot be read".to_owned(),
     };
@@ -145,7 +221,7 @@ fn refuse_invalid(failure: CommandFailure) -> Refused {
 mod tests {
     use std::path::Path;
 
-    use llama_warden_config::{ConfigSource, Environment};
+    use llama_warden_supervisor::FleetActivity;
 
     use super::*;
 
@@ -164,6 +240,10 @@ mod tests {
 
     fn enabled(resolved: &Resolved) -> Vec<String> {
         resolved.fleet.iter().filter(|spec| spec.enabled).map(|spec| spec.id.to_string()).collect()
+    }
+
+    fn reload() -> Change {
+        Change::Reload(Caution::Guarded(FleetActivity::default()))
     }
 
     fn two() -> Option<String> {
@@ -186,7 +266,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let source = source_of(folder.path(), None, None);
         assert_eq!(enabled(&source(&Change::Preview(two())).expect("known")), ["b"]);
-        let reloaded = source(&Change::Reload).expect("valid");
+        let reloaded = source(&reload()).expect("valid");
         assert_eq!((enabled(&reloaded), reloaded.profile), (vec!["a".to_owned()], None));
     }
 
@@ -196,16 +276,28 @@ mod tests {
         let file = folder.path().join("llama-warden.toml");
         let source = source_of(folder.path(), Some("two"), None);
         std::fs::write(&file, TEXT.replace("id='a'", "id='c'")).expect("writable");
-        let reloaded = source(&Change::Reload).expect("valid");
+        let reloaded = source(&reload()).expect("valid");
         assert_eq!((enabled(&reloaded), reloaded.fleet.get("c").is_some()), (vec!["b".to_owned()], true));
         for (bad, told) in [("[[servers]]\nid=1\n", "llama-warden.toml:2"), ("", "the active profile is not in it")] {
             std::fs::write(&file, bad).expect("writable");
-            let refused = source(&Change::Reload).expect_err("invalid");
+            let refused = source(&reload()).expect_err("invalid");
             assert_eq!(refused.reason, RefusalReason::InvalidConfiguration);
             assert!(refused.detail.contains(told), "{}", refused.detail);
         }
         let still = source(&Change::Profile(None)).expect("in force");
         assert!(still.fleet.get("c").is_some());
+    }
+
+    #[test]
+    fn of_the_problems_of_a_refused_configuration_four_kibibytes_are_kept() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let source = source_of(folder.path(), None, None);
+        let bad = "[[servers]]\nid = 'x'\nmodel = 'm'\nport = 70000\nunheard-of = 1\n".repeat(1000);
+        for bad in [bad, format!("[stop]\ngrace = '{}'\n", "x".repeat(60_000))] {
+            std::fs::write(folder.path().join("llama-warden.toml"), bad).expect("writable");
+            let detail = source(&reload()).expect_err("invalid").detail;
+            assert!((50..=4200).contains(&detail.len()), "{} bytes: {detail}", detail.len());
+        }
     }
 
     #[test]
@@ -215,7 +307,7 @@ mod tests {
         let before = source(&Change::Profile(None)).expect("always there").fleet;
         let text = TEXT.replace("b.gguf", "other.gguf");
         std::fs::write(folder.path().join("llama-warden.toml"), text).expect("writable");
-        let after = source(&Change::Reload).expect("valid").fleet;
+        let after = source(&reload()).expect("valid").fleet;
         let is_kept = |id: &str| Arc::ptr_eq(before.get(id).expect("known"), after.get(id).expect("known"));
         assert_eq!((is_kept("a"), is_kept("b")), (true, false));
     }
@@ -225,8 +317,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let b = ServerId::new("b").expect("valid");
         let source = source_of(folder.path(), None, Some(vec![b]));
-        assert_eq!(enabled(&source(&Change::Reload).expect("valid")), ["b"]);
+        assert_eq!(enabled(&source(&reload()).expect("valid")), ["b"]);
         assert_eq!(enabled(&source(&Change::Profile(None)).expect("always there")), ["a"]);
-        assert_eq!(enabled(&source(&Change::Reload).expect("valid")), ["a"]);
+        assert_eq!(enabled(&source(&reload()).expect("valid")), ["a"]);
     }
 }

@@ -16,6 +16,7 @@ pub mod models;
 mod runtime;
 mod settings;
 mod signals;
+mod sockets;
 mod state_dir;
 
 pub use daemon::{PreparedDaemon, UpOptions};
@@ -24,3 +25,4 @@ pub use extensions::{AddComponent, Extension, Extensions, MakeMatcher};
 pub use heap::set_up_heap;
 pub use load::{LoadedConfig, print_problems, print_warnings};
 pub use runtime::build_runtime;
+pub use sockets::inherited_sockets;

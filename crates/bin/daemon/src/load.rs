@@ -8,6 +8,7 @@ use llama_warden_config::{
     ConfigProblem, ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, RenderStyle, User,
     default_state_dir, find,
 };
+use llama_warden_support::for_terminal;
 use toml::de::DeTable;
 
 use crate::exit::CommandFailure;
@@ -45,21 +46,19 @@ impl LoadedConfig {
         Self::parse(&source, environment)
     }
 
-    /// Reads its file again. Without a file, a configuration that only names model folders stays as it is.
+    /// Like [`Self::find`], but goes on after a problem: gives the problems beside what can be read.
     ///
     /// # Errors
-    /// Every problem, with its place.
-    pub fn reload(&self) -> Result<Self, CommandFailure> {
-        let folders = self.source.model_dirs.clone();
-        let source = match &self.source.path {
-            Some(path) => ConfigSource::read(path, &current_directory()?)?.with_model_dirs(folders),
-            None if !folders.is_empty() => self.source.clone(),
-            None => {
-                return Err(CommandFailure::usage("the daemon was started without a configuration file")
-                    .next_step("start it with --config FILE"));
+    /// Nothing can be read, with every problem.
+    pub fn examine(explicit: Option<&Path>) -> Result<(Self, ConfigProblems), CommandFailure> {
+        let environment = Environment::current();
+        let source = find(explicit, &environment, &current_directory()?)?;
+        match Configuration::examine(&source, &environment) {
+            (Some(configuration), problems) => {
+                Ok((Self { configuration: Arc::new(configuration), source, environment }, problems))
             }
-        };
-        Self::parse(&source, Environment::current())
+            (None, problems) => Err(problems.into()),
+        }
     }
 
     /// Parses a source.
@@ -140,7 +139,9 @@ fn models_folder(folder: &Path, directory: &Path) -> Result<PathBuf, CommandFail
 
 /// Prints problems to standard error, in colour on a terminal.
 pub fn print_problems(problems: &ConfigProblems) {
-    eprintln!("{}", problems.render(style()));
+    let text = problems.render(style());
+    let shown = if std::io::stderr().is_terminal() { for_terminal(&text) } else { text.as_str().into() };
+    eprintln!("{shown}");
 }
 
 /// Prints warnings to standard error, if there are any.

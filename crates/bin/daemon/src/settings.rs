@@ -7,23 +7,30 @@ use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use llama_warden_api::{Listeners, Token};
+use llama_warden_api::{Listeners, TcpAccess, Token};
 use llama_warden_component::Context;
-use llama_warden_config::{ConfigSource, Configuration, Fleet, TcpAddress};
+use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, SourceKind};
 use llama_warden_events::BootId;
 use llama_warden_launcher::{LauncherSettings, ShimProgram};
 use llama_warden_memory::SystemMemoryProbe;
 use llama_warden_plugin_files::{PluginFile, PluginSet};
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{FleetSource, SupervisorLimits, SupervisorSettings};
+use llama_warden_systemd::{Systemd, SystemdEnvironment};
 use llama_warden_telemetry::{Tracing, TracingError, TracingSettings};
+use nix::unistd::geteuid;
 use tokio::sync::watch;
 
 use crate::config_watch::ConfigWatch;
 use crate::exit::{CommandFailure, with_source};
 use crate::extensions::MakeMatcher;
+use crate::fleet_source::LatestText;
 use crate::state_dir::StateDir;
+
+/// What the end of the daemon may take beside the stop of its servers: its components and the last spans.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
 
 /// Reads output with the configured detector packs, and with `matchers` where they make one. Registers its taps on the
 /// output lane.
@@ -88,15 +95,29 @@ pub fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
     Tracing::start(&settings, env!("CARGO_PKG_VERSION"), boot).map(Some).map_err(failed)
 }
 
-/// Binds the control socket and, where one is configured, the TCP address.
-pub fn bind(listen: Option<&TcpAddress>, state: &StateDir) -> Result<Listeners, CommandFailure> {
-    let tcp = listen.map(|address| (address.host.as_str(), address.port));
-    Listeners::bind(tcp, &state.control_socket())
-        .map_err(|error| CommandFailure::failed(with_source(&error)).next_step(error.next_step()))
+/// Who is served over TCP.
+pub fn tcp_access(daemon: &DaemonSettings) -> Result<TcpAccess, CommandFailure> {
+    Ok(TcpAccess {
+        token: daemon.token_file.as_deref().map(read_token).transpose()?,
+        hosts: daemon.hosts.clone(),
+        user: match daemon.local_users {
+            LocalUsers::Same => Some(geteuid().as_raw()),
+            LocalUsers::Any => None,
+        },
+    })
+}
+
+/// Tells systemd about the daemon, if systemd started it. What systemd says wrongly costs its notices, not the servers.
+pub fn systemd(context: &Context, listeners: &Listeners) -> Option<Systemd> {
+    let environment = SystemdEnvironment::read(|name| std::env::var_os(name))
+        .inspect_err(|error| tracing::warn!(error = %with_source(error), "systemd is not told about the daemon"))
+        .ok()??;
+    let stop_limit = context.config().daemon().shutdown_deadline + STOP_MARGIN;
+    Some(Systemd::new(environment, context.bus().clone(), stop_limit).storing(listeners.tcp_copy()))
 }
 
 /// Reads the API token from the first line of a file.
-pub fn read_token(path: &Path) -> Result<Token, CommandFailure> {
+fn read_token(path: &Path) -> Result<Token, CommandFailure> {
     let failed = |error: &dyn Display| {
         CommandFailure::usage(format!("cannot use the token file {}: {error}", path.display()))
             .next_step("write the token into its first line, and let only the daemon's user read it")
@@ -105,17 +126,13 @@ pub fn read_token(path: &Path) -> Result<Token, CommandFailure> {
     Token::new(text.lines().next().unwrap_or_default()).map_err(|error| failed(&error))
 }
 
-/// Watches the file of a configuration. If the kernel refuses a watch, the daemon runs without: HUP still reloads.
-pub fn watch_configuration(source: &ConfigSource) -> Option<ConfigWatch> {
-    let path = source.path.as_ref().map(|path| source.directory.join(path.file_name().unwrap_or_default()))?;
-    match ConfigWatch::new(&path, source.text.clone()) {
-        Ok(watch) => Some(watch),
-        Err(error) => {
-            let path = path.display();
-            tracing::warn!(%path, %error, "the configuration is not watched; send HUP after a change");
-            None
-        }
+/// Watches the file of a configuration, of which `latest` was read last.
+pub fn watch_configuration(source: &ConfigSource, latest: LatestText) -> Option<ConfigWatch> {
+    if source.kind == SourceKind::Stream {
+        let path = source.path.as_ref().map(|path| path.display().to_string());
+        tracing::info!(path, "the configuration is read once: it is no file whose changes can be followed");
     }
+    source.file().map(|path| ConfigWatch::new(path, latest))
 }
 
 /// The plug-in files of `directory`, which the configuration names under `key`, before the built-in ones.

@@ -73,7 +73,7 @@ impl Signals {
             let trigger = format!("signal {received}");
             if asks_for_reload(received, self.had_terminal, has_terminal()) {
                 // The answer is not awaited: events report the outcome, and the next signal may ask for a shutdown.
-                drop(commands.post(SuperviseCommand::Reload { trigger }));
+                drop(commands.post(SuperviseCommand::Reload { trigger, force: false }));
                 continue;
             }
             // Signals add up whatever their kind; QUIT skips the graceful step.

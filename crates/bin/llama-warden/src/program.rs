@@ -63,6 +63,6 @@ impl Program {
         if llama_warden_cli::is_stand_in(std::env::args_os().next().as_deref()) {
             return llama_warden_stand_in::main(std::env::args_os());
         }
-        llama_warden_cli::main(self.extensions)
+        llama_warden_cli::main(self.extensions, env!("LLAMA_WARDEN_VERSION"))
     }
 }

@@ -9,7 +9,7 @@ use llama_warden_component::{Component, Ports};
 use llama_warden_events::{NoCommand, SuperviseCommand};
 
 use crate::app::AppState;
-use crate::http_security::{ListenerReach, RequestPolicy, Token};
+use crate::http_security::{ListenerReach, RequestPolicy, TcpAccess};
 use crate::listen::Listeners;
 use crate::router::{UnusablePath, router};
 use crate::serve::serve;
@@ -32,9 +32,8 @@ pub struct Api {
     pub models: ModelsSource,
     /// The answer to `/openapi.json`: the text of [`openapi_document`](crate::openapi_document), generated beforehand.
     pub description: &'static str,
-    /// The token that clients of the TCP listener must send; `None` admits every client on loopback, and elsewhere only to open
-    /// paths.
-    pub token: Option<Token>,
+    /// Who is served over TCP.
+    pub access: TcpAccess,
 }
 
 impl fmt::Debug for Api {
@@ -51,12 +50,12 @@ impl Component for Api {
     type Error = UnusablePath;
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), UnusablePath> {
-        let Self { listeners, bus, lane, routes, models, description, token } = self;
+        let Self { listeners, bus, lane, routes, models, description, access } = self;
         let reach = listeners.tcp.as_ref().map_or(ListenerReach::Loopback, |tcp| tcp.reach());
         let host = listeners.tcp.as_ref().map(|tcp| tcp.host.clone());
         let (events, commands, cancel) = (ports.events, ports.commands, ports.cancel.clone());
         let app = Arc::new(AppState { bus, lane, events, commands, models, description, cancel });
-        let router = router(app, &routes, RequestPolicy::new(reach, host, token))?;
+        let router = router(app, &routes, RequestPolicy::new(reach, host, access))?;
         let control = serve(listeners.control, router.clone(), ports.cancel.clone());
         match listeners.tcp {
             Some(tcp) => {

@@ -7,8 +7,9 @@
 //! * `endpoints`: the handlers, each with its `Route`. The router and [`openapi_document`] are made from one list of routes.
 //! * `command`: sends a command to its owner and waits for its end.
 //! * `stream`: endless bodies, for events and logs.
-//! * `http_security`: decides which requests are served, by host, origin, token, content type and size. It is pure.
-//! * `router`, `listen`, `serve`: the router; bound addresses; the accept loop around hyper with its limits and timeouts.
+//! * `http_security`: decides which requests are served, by host, origin, token, user, content type and size.
+//! * `router`, `listen`, `serve`: the router; bound addresses; the accept loop around hyper with its limits and timeouts, of which
+//!   `bounded_writes` is one.
 //!
 //! # Adding an endpoint
 //!
@@ -23,6 +24,7 @@
 //! `RouteHandler`, and the composition puts its `ExtraRoute` into [`Api::routes`].
 
 mod app;
+mod bounded_writes;
 mod command;
 mod component;
 mod endpoints;
@@ -37,7 +39,7 @@ mod serve;
 mod stream;
 
 pub use component::{Api, ModelsSource};
-pub use http_security::{InvalidToken, Token};
+pub use http_security::{InvalidToken, TcpAccess, Token};
 pub use listen::{BindError, Listeners};
 pub use openapi::openapi_document;
 pub use router::UnusablePath;

@@ -13,7 +13,7 @@ use llama_warden_api_types::{Access, ApiProblem, ExtraRoute, RouteHandler};
 
 use crate::app::App;
 use crate::endpoints::SERVED;
-use crate::http_security::{RequestPolicy, Transport, read_empty_body};
+use crate::http_security::{RequestPolicy, Transport, check_local_user, read_empty_body};
 use crate::problem::ProblemResponse;
 
 /// An extra route's path is not literal, or another route has it.
@@ -83,7 +83,11 @@ async fn check_request(guard: &Guard, transport: Transport, request: Request) ->
     let (parts, body) = request.into_parts();
     // Unknown paths need the token too, so that strangers cannot find out which paths exist.
     let open = guard.open_paths.contains(&parts.uri.path());
-    guard.policy.check(transport, if open { Access::Open } else { Access::Guarded }, &parts)?;
+    let access = if open { Access::Open } else { Access::Guarded };
+    guard.policy.check(transport, access, &parts)?;
+    if let (Transport::Tcp(ends), Some(user)) = (transport, guard.policy.required_user(access)) {
+        check_local_user(ends, user).await?;
+    }
     if !parts.method.is_safe() {
         read_empty_body(body).await?;
     }

@@ -1,7 +1,8 @@
 //! The accept loop around hyper: accepts, serves, and shuts down in order.
 //!
-//! Limits: [`CONNECTIONS`] at a time per listener, [`HEAD_TIMEOUT`] for the head of a request (also the longest pause between
-//! two requests), [`DRAIN`] for requests in flight at shutdown. Each connection has a task, so a stuck one delays no other.
+//! Limits: [`CONNECTIONS`] at a time per listener and [`KEPT_FOR_PROBES`] more for a single probe each, [`HEAD_TIMEOUT`] for the head of
+//! a request (also the longest pause between two requests), [`DRAIN`] for requests in flight at shutdown. A write is bounded by
+//! [`BoundedWrites`]. Each connection has a task, so a stuck one delays no other.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -10,11 +11,13 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::Request;
+use axum::response::{IntoResponse, Response};
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use llama_warden_api_types::ApiProblem;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::Semaphore;
@@ -23,14 +26,24 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::http_security::Transport;
+use crate::bounded_writes::BoundedWrites;
+use crate::endpoints::is_probe;
+use crate::http_security::{TcpEnds, Transport};
 use crate::listen::{ControlSocket, admits};
+use crate::problem::ProblemResponse;
 
-/// Connections at a time per listener. Further ones wait in the kernel's backlog.
+/// Connections at a time per listener.
 const CONNECTIONS: usize = 512;
+
+/// Connections at a time per listener beyond [`CONNECTIONS`], each for one probe. What watches the daemon would end it, and with it
+/// every server, if followers that never read could keep it from an answer. Further connections wait in the kernel's backlog.
+const KEPT_FOR_PROBES: usize = 32;
 
 /// Longest time from the end of one request, or from the connection, to the end of the next request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest time for the head of a request in a place that is kept for probes.
+const PROBE_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest head in bytes.
 const HEAD_LIMIT: usize = 64 * 1024;
@@ -48,36 +61,31 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) trait ConnectionListener: Send {
     type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    const TRANSPORT: Transport;
-
     /// The next connection. Safe to cancel.
-    fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Transport)>> + Send;
 }
 
 impl ConnectionListener for TcpListener {
     type Stream = TcpStream;
 
-    const TRANSPORT: Transport = Transport::Tcp;
-
-    async fn accept(&self) -> io::Result<TcpStream> {
-        let (stream, _) = Self::accept(self).await?;
+    async fn accept(&self) -> io::Result<(TcpStream, Transport)> {
+        let (stream, peer) = Self::accept(self).await?;
         // Nagle's algorithm would delay small events until the client acknowledges earlier ones.
         stream.set_nodelay(true)?;
-        Ok(stream)
+        let ends = TcpEnds { local: stream.local_addr()?, peer };
+        Ok((stream, Transport::Tcp(ends)))
     }
 }
 
 impl ConnectionListener for ControlSocket {
     type Stream = UnixStream;
 
-    const TRANSPORT: Transport = Transport::Unix;
-
-    async fn accept(&self) -> io::Result<UnixStream> {
+    async fn accept(&self) -> io::Result<(UnixStream, Transport)> {
         loop {
             let (stream, _) = self.listener.accept().await?;
             let peer = stream.peer_cred()?.uid();
             if admits(self.user, peer) {
-                return Ok(stream);
+                return Ok((stream, Transport::Unix));
             }
             tracing::warn!(peer, "a connection of another user to the control socket was closed");
         }
@@ -86,21 +94,25 @@ impl ConnectionListener for ControlSocket {
 
 /// Serves a listener until `cancel`; returns when its last connection has ended.
 pub(crate) async fn serve<L: ConnectionListener>(listener: L, router: Router, cancel: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let (places, kept_places) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Semaphore::new(KEPT_FOR_PROBES)));
     let mut connections = JoinSet::new();
     loop {
         let next = async {
-            let slot = slots.clone().acquire_owned().await;
-            (slot, listener.accept().await)
+            let kept = kept_places.clone().acquire_owned().await;
+            (kept, listener.accept().await)
         };
         tokio::select! {
             () = cancel.cancelled() => break,
-            (slot, accepted) = next => match accepted {
-                Ok(stream) => {
-                    let serving = serve_connection(stream, L::TRANSPORT, router.clone(), cancel.clone());
+            (kept, accepted) = next => match accepted {
+                Ok((stream, transport)) => {
+                    let (place, serves) = match places.clone().try_acquire_owned() {
+                        Ok(place) => (Ok(place), Serves::Everything),
+                        Err(_) => (kept, Serves::OneProbe),
+                    };
+                    let serving = serve_connection(stream, transport, serves, router.clone(), cancel.clone());
                     connections.spawn(async move {
                         serving.await;
-                        drop(slot);
+                        drop(place);
                     });
                 }
                 Err(error) if concerns_one_connection(&error) => {
@@ -136,20 +148,31 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | NotConnected | InvalidInput)
 }
 
-async fn serve_connection<S>(stream: S, transport: Transport, router: Router, cancel: CancellationToken)
+/// What a connection is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serves {
+    Everything,
+    /// One request, which has to be a probe.
+    OneProbe,
+}
+
+async fn serve_connection<S>(stream: S, transport: Transport, serves: Serves, router: Router, cancel: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(transport);
-        Box::pin(router.clone().oneshot(request))
+        let refused = serves == Serves::OneProbe && !is_probe(request.uri().path());
+        let router = router.clone();
+        Box::pin(async move { if refused { Ok(too_many_connections()) } else { router.oneshot(request).await } })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(serves == Serves::Everything)
+        .header_read_timeout(if serves == Serves::Everything { HEAD_TIMEOUT } else { PROBE_HEAD_TIMEOUT })
         .max_buf_size(HEAD_LIMIT)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(BoundedWrites::new(stream)), service);
     // Without hyper's shutdown, which would close the socket before `linger` can keep it.
     let ended = tokio::select! {
         ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
@@ -159,7 +182,7 @@ where
         }
     };
     let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner();
+    let mut stream = parts.io.into_inner().stream;
     let too_slow = ended.as_ref().is_err_and(hyper::Error::is_timeout) && !parts.read_buf.is_empty();
     if too_slow {
         let _ = timeout(LINGER, stream.write_all(TOO_SLOW)).await;
@@ -171,6 +194,14 @@ where
     if !cancel.is_cancelled() {
         linger(stream).await;
     }
+}
+
+/// The answer where only a probe is served.
+fn too_many_connections() -> Response {
+    let detail = format!("{CONNECTIONS} connections are open, and only /livez and /readyz are answered beyond them");
+    let problem =
+        ApiProblem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-connections", "too many connections", detail);
+    ProblemResponse(problem.next_step("end clients that follow events or logs, or try again later")).into_response()
 }
 
 /// The answer to a head that did not arrive in time. hyper closes such a connection without an answer.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use llama_warden_api::{Api, Listeners};
+use llama_warden_api::{Api, Listeners, TcpAccess};
 use llama_warden_component_kit::compliance;
 
 #[tokio::test(start_paused = true)]
@@ -13,13 +13,13 @@ async fn the_api_complies() {
         count += 1;
         let control = folder.path().join(format!("{count}.sock"));
         Api {
-            listeners: Listeners::bind(None, &control).expect("binds"),
+            listeners: Listeners::bind(None, &control, Vec::new()).expect("binds"),
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
             routes: Vec::new(),
             models: Arc::new(|| serde_json::Value::Null),
             description: "",
-            token: None,
+            access: TcpAccess::default(),
         }
     })
     .await;

@@ -141,7 +141,7 @@ async fn a_client_that_never_reads_holds_up_neither_others_nor_the_end() {
 #[tokio::test]
 async fn an_address_in_use_is_told_before_anything_runs() {
     let directory = tempfile::tempdir().expect("directory");
-    let bind = |name: &str, port| Listeners::bind(Some(("127.0.0.1", port)), &directory.path().join(name));
+    let bind = |name: &str, port| Listeners::bind(Some(("127.0.0.1", port)), &directory.path().join(name), Vec::new());
     let first = bind("one.sock", 0).expect("binds");
     let port = first.tcp_address().expect("tcp").port();
     let error = bind("two.sock", port).expect_err("taken");

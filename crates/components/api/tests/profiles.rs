@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{ApiFixture, Setup, id};
 use llama_warden_bus::EventDraft;
-use llama_warden_client::{ClientError, SwitchMode};
+use llama_warden_client::{ClientError, ReloadOptions, SwitchMode};
 use llama_warden_events::{CommandOutcome, Event, Incarnation, ReadyVia, ServerCard, SuperviseCommand};
 use serde_json::{Value, json};
 
@@ -87,7 +87,7 @@ async fn a_configuration_with_problems_is_answered_with_all_of_them() {
     assert_eq!((answer.status, answer.json()["reason"].as_str()), (422, Some("invalid-configuration")));
     let detail = answer.json()["detail"].as_str().expect("a detail").to_owned();
     assert!(detail.contains("warden.toml:2:1") && detail.contains("warden.toml:3:1"), "{detail}");
-    let error = daemon.over_socket().reload(None).await.expect_err("invalid");
+    let error = daemon.over_socket().reload(ReloadOptions::default()).await.expect_err("invalid");
     assert!(matches!(&error, ClientError::Problem(problem) if problem.status == 422), "{error}");
     daemon.end().await;
 }

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{ApiFixture, id};
-use llama_warden_api::{Api, Listeners};
+use llama_warden_api::{Api, Listeners, TcpAccess};
 use llama_warden_api_types::{ExtraRoute, ExtraRouteSpec};
 use llama_warden_bus::EventDraft;
 use llama_warden_client::ClientError;
@@ -187,13 +187,13 @@ async fn an_extra_route_with_an_unusable_path_fails_the_start() {
         let mut bus = TestBus::new();
         let spec = Box::leak(Box::new(ExtraRouteSpec { path, ..common::METRICS }));
         let api = Api {
-            listeners: Listeners::bind(None, &control).expect("binds"),
+            listeners: Listeners::bind(None, &control, Vec::new()).expect("binds"),
             bus: bus.bus().clone(),
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(spec, common::EchoAccept)],
             models: std::sync::Arc::new(common::one_model),
             description: "",
-            token: None,
+            access: TcpAccess::default(),
         };
         let error = api.run(bus.ports(Api::NAME)).await.expect_err("refused");
         assert!(error.to_string().contains(path), "{error}");

@@ -133,7 +133,8 @@ async fn a_follower_of_logs_gets_the_kept_lines_once_and_then_what_comes() {
     daemon.write("good", StreamName::Stdout, &[b"two"]);
     let options = LogOptions { tail: Some(2), follow: true, stream: None };
     let mut records = daemon.over_socket().logs(&id("good"), options).await.expect("streams");
-    let line = |stream, order, line: &str| LogRecord::Line { stream, order, line: line.to_owned() };
+    let incarnation = Incarnation::new(1);
+    let line = |stream, order, line: &str| LogRecord::Line { stream, order, incarnation, line: line.to_owned() };
     assert_eq!(next(&mut records).await, Some(line(StreamName::Stderr, 1, "one")));
     assert_eq!(next(&mut records).await, Some(line(StreamName::Stdout, 2, "two")));
     daemon.write("good", StreamName::Stderr, &[b"three"]);

@@ -362,7 +362,7 @@ impl ReadinessWorker {
         let own = self.readiness.make_matcher.as_ref().and_then(|make| make(&spec, port));
         lock(&output).set_matcher(own.unwrap_or_else(|| Box::new(pack.matcher(Some(port)))));
         Some(WatchedLaunch {
-            machine: ReadinessMachine::new(ReadinessPolicy::new(&spec.readiness, probeable), spawned),
+            machine: ReadinessMachine::new(ReadinessPolicy::new(&spec, probeable), spawned),
             output,
             probe: Some(Arc::new(probe)),
             spawned: cause,

@@ -1,6 +1,6 @@
 //! The failures of a launch in words: what happened, and the next step for the user.
 
-use llama_warden_events::{FailureReason, ProcessEnd};
+use llama_warden_events::{FailureReason, ProcessEnd, Signal};
 
 /// The failure of a launch, without its last lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +32,7 @@ impl ReadinessFailure {
     pub(crate) fn at_exit_before_ready(end: ProcessEnd, evidence: Option<FailureEvidence>) -> Self {
         match evidence {
             Some(evidence) => Self::new(evidence.reason, format_args!("{} ({end})", evidence.line.trim())),
-            None => Self::new(
-                FailureReason::ExitedBeforeReady,
-                format_args!("ended by itself with {end} before it was ready"),
-            ),
+            None => Self::new(FailureReason::ExitedBeforeReady, format_args!("{} before it was ready", told(end))),
         }
     }
 
@@ -46,14 +43,33 @@ impl ReadinessFailure {
             Some(FailureEvidence { reason: FailureReason::OutOfMemory, line, .. }) => {
                 Self::new(FailureReason::OutOfMemory, format_args!("{} ({end})", line.trim()))
             }
-            _ => Self::new(FailureReason::Crashed, format_args!("ended by itself with {end}")),
+            _ if end.is_success() => Self::new(FailureReason::Ended, told(end)),
+            _ => Self::new(FailureReason::Crashed, told(end)),
         }
+    }
+}
+
+/// The end of a process that we did not stop, in words.
+fn told(end: ProcessEnd) -> String {
+    match end {
+        ProcessEnd::Exited { code: 0 } => "ended with 0, nobody stopped it".to_owned(),
+        // Only another process sends these. A shell ends with 128 and the signal of the program that it waited for.
+        ProcessEnd::Signaled {
+            signal: Signal::KILL | Signal::TERM | Signal::INT | Signal::HUP | Signal::QUIT, ..
+        } => {
+            format!("another process ended it with {end}")
+        }
+        ProcessEnd::Exited { code: code @ (129 | 130 | 131 | 137 | 143) } => {
+            format!("another process ended it: {end}, as after signal {}", code - 128)
+        }
+        _ => format!("ended by itself with {end}"),
     }
 }
 
 fn next_step(reason: FailureReason) -> Option<&'static str> {
     Some(match reason {
         FailureReason::BadArgument => "compare `llama-warden argv` with what this build's --help lists",
+        FailureReason::BinaryBroken => "install what is missing, or use a build for this machine",
         FailureReason::ModelNotFound => "check the path of the model",
         FailureReason::ModelInvalid => "fetch or convert the model again, or use a newer build",
         FailureReason::OutOfMemory => "lower ctx-size, or use a smaller model or fewer GPU layers",

@@ -61,6 +61,7 @@ struct NumberedEvidence {
 struct PendingOutput {
     hints: Vec<ReadinessHint>,
     progress: Option<Option<f64>>,
+    has_model: bool,
     last_line: Option<Instant>,
 }
 
@@ -140,12 +141,12 @@ impl LaunchOutput {
 
     /// Takes the summary of the lines since the last one; `now` is the present time.
     pub(crate) fn take_summary(&mut self, now: Uptime) -> OutputSummary {
-        let PendingOutput { mut hints, progress, last_line } =
+        let PendingOutput { mut hints, progress, has_model, last_line } =
             self.pending.as_deref_mut().map(std::mem::take).unwrap_or_default();
         // The ready line goes last, whichever pipe was read first: what it says is the later truth.
         hints.sort_by_key(|hint| (hint.strength, hint.stream));
         let last_line = last_line.map(|at| Uptime::new(now.as_duration().saturating_sub(at.elapsed())));
-        OutputSummary { hints, progress, last_line }
+        OutputSummary { hints, progress, has_model, last_line }
     }
 
     /// The launch has its verdict: from now on only evidence is kept, and that of the start-up explains no later end.
@@ -173,7 +174,8 @@ impl PendingOutput {
     fn add(&mut self, stream: StreamName, verdict: Verdict, line: &[u8]) -> bool {
         self.last_line = Some(Instant::now());
         let strength = match verdict {
-            Verdict::Progress { percent } => {
+            Verdict::Progress { percent } | Verdict::Loading { percent } => {
+                self.has_model |= matches!(verdict, Verdict::Loading { .. });
                 self.progress = Some(percent.or(self.progress.flatten()));
                 return true;
             }

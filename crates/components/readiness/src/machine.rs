@@ -9,7 +9,8 @@
 //! * A line alone only makes the machine probe, with at most two probes in flight.
 //! * A server that answered 503 is never assumed to be ready.
 //!
-//! The **cap** is the end of `readiness.timeout`. A server that says that it still loads passes it with a warning.
+//! The **cap** is the end of `readiness.timeout`. A server that says that it still loads passes it with a warning. So does one
+//! that may be downloading its model, of which most builds say nothing; it gets a new cap when it begins to load.
 
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub(crate) struct Startup {
     no_health_path: bool,
     /// A probe was answered with 503 at least once.
     not_ready_seen: bool,
+    /// The server may still be downloading its model: nothing was seen yet that comes only after that.
+    is_fetching: bool,
     /// The latest of progress and ready lines was progress.
     is_load_reported: bool,
     /// The progress that was published last: `Some(None)` is progress without a percentage.
@@ -147,7 +150,7 @@ impl ReadinessMachine {
 
 impl Startup {
     fn new(policy: ReadinessPolicy, spawned: Uptime) -> Self {
-        Self {
+        let mut startup = Self {
             policy,
             spawned,
             phase: StartupPhase::Watching,
@@ -162,13 +165,18 @@ impl Startup {
             ready_hint: None,
             no_health_path: false,
             not_ready_seen: false,
+            is_fetching: policy.fetches_model,
             is_load_reported: false,
             published_progress: None,
             hints_published: 0,
             cap: Some(spawned + policy.timeout),
             past_cap_published: false,
             round: 0,
+        };
+        if policy.fetches_model {
+            startup.publish_progress(None);
         }
+        startup
     }
 
     fn on(&mut self, input: ReadinessInput, now: Uptime) {
@@ -199,6 +207,9 @@ impl Startup {
             // An answer to a probe may be a later sign of life than this line, which is read with a delay.
             self.last_sign_of_life = self.last_sign_of_life.max(at);
         }
+        if summary.has_model {
+            self.end_fetch(now);
+        }
         if let Some(percent) = summary.progress {
             self.is_load_reported = true;
             self.publish_progress(percent);
@@ -212,6 +223,7 @@ impl Startup {
         match hint.strength {
             HintStrength::NearlyReady => self.nearly_ready_hint = self.nearly_ready_hint.or(Some(hint.stream)),
             HintStrength::Ready => {
+                self.end_fetch(now);
                 self.ready_hint = self.ready_hint.or(Some(hint.stream));
                 self.is_load_reported = false;
                 // A loading server has no cap once it has passed it. This one says that it is done, so it gets one again.
@@ -333,12 +345,22 @@ impl Startup {
         if now < self.burst_until { shortest } else { (now.since(self.spawned) / 128).clamp(shortest, longest) }
     }
 
+    /// Not during a download, of which most builds say nothing.
     fn stall_deadline(&self) -> Option<Uptime> {
-        self.policy.stall_timeout.map(|timeout| self.last_sign_of_life + timeout)
+        self.policy.stall_timeout.filter(|_| !self.is_fetching).map(|timeout| self.last_sign_of_life + timeout)
+    }
+
+    /// The server has its model: from now on its time counts.
+    fn end_fetch(&mut self, now: Uptime) {
+        if std::mem::take(&mut self.is_fetching) {
+            self.cap = Some(now + self.policy.timeout);
+            self.last_sign_of_life = now;
+        }
     }
 
     fn on_cap(&mut self, now: Uptime) {
         match self.policy.on_timeout {
+            _ if self.is_fetching => self.pass_cap(now),
             OnTimeout::Fail => self.fail_at_cap(""),
             OnTimeout::AssumeReady if self.is_loading() => self.pass_cap(now),
             // It answered 503, then said that it is done, and then fell silent.
@@ -365,7 +387,12 @@ impl Startup {
             Some(timeout) => format!("it fails after {:.0} s without a sign of life", timeout.as_secs_f64()),
             None => "set `readiness.stall-timeout` to bound it".to_owned(),
         };
-        let detail = format!("still loading after {:.0} s; {bound}", self.policy.timeout.as_secs_f64());
+        let seconds = self.policy.timeout.as_secs_f64();
+        let detail = if self.is_fetching {
+            format!("it may still be downloading its model after {seconds:.0} s; that has no limit")
+        } else {
+            format!("still loading after {seconds:.0} s; {bound}")
+        };
         self.warn(Warning::LoadingPastCap, detail);
     }
 

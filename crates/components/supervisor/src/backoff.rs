@@ -3,19 +3,22 @@
 //! Failures are consecutive until the server has been ready for `stable-after`. The bound of the delay doubles with each of
 //! them, from `initial-delay` up to `max-delay`. The delay is drawn evenly between zero and the bound (full jitter), so that
 //! servers which failed together do not load together again.
+//!
+//! What is missing and may appear (the model, the executable, an address, memory) is no failure to count: the launch looks
+//! for it again, for as long as the policy is not `never`.
 
 use std::time::Duration;
 
 use llama_warden_config::{RestartPolicy, RestartSpec};
-use llama_warden_events::{FailureReason, ProcessEnd, Uptime};
+use llama_warden_events::{FailureReason, Uptime};
 
 /// The decision after a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// The policy does not apply to this failure: the server stays down, and nothing is published.
+    /// The policy never restarts this server: it stays down, and nothing is published.
     Leave,
-    /// Launch it again after `delay`. `attempt` counts from 1.
-    Restart { attempt: u32, delay: Duration },
+    /// Launch it again after `delay`. `attempt` counts from 1, up to `max_attempts`; `None` is without a limit.
+    Restart { attempt: u32, max_attempts: Option<u32>, delay: Duration },
     /// Give up after so many consecutive failures, until a person starts it.
     Abandon { attempts: u32, because: String },
 }
@@ -24,6 +27,8 @@ pub(crate) enum Decision {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Backoff {
     failures: u32,
+    /// Consecutive launches that found missing what they need. They cost nothing, so that `max-attempts` does not apply.
+    looks: u32,
     /// When the launch under way became ready.
     ready_since: Option<Uptime>,
 }
@@ -31,7 +36,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// Continues with the failures of an earlier run of the daemon.
     pub(crate) const fn resumed(failures: u32) -> Self {
-        Self { failures, ready_since: None }
+        Self { failures, looks: 0, ready_since: None }
     }
 
     pub(crate) const fn failures(&self) -> u32 {
@@ -40,33 +45,38 @@ impl Backoff {
 
     pub(crate) fn on_ready(&mut self, now: Uptime) {
         self.ready_since = Some(now);
+        self.looks = 0;
     }
 
-    /// Counts a failure and decides about it. `end` is the exit of a process that ended by itself; `jitter` is a random
-    /// number from 0 to 1.
+    /// Counts a failure and decides about it. `jitter` is a random number from 0 to 1.
     pub(crate) fn on_failure(
         &mut self,
         spec: &RestartSpec,
         reason: FailureReason,
-        end: Option<ProcessEnd>,
         now: Uptime,
         jitter: f64,
     ) -> Decision {
         if self.ready_since.take().is_some_and(|since| now.since(since) >= spec.stable_after) {
             self.failures = 0;
         }
-        self.failures = self.failures.saturating_add(1);
-        // A process that was stopped for its failure has no `end` here, so that `on-failure` applies to it.
-        let ended_well = end.is_some_and(ProcessEnd::is_success);
-        let applies = match spec.policy {
-            RestartPolicy::Never => false,
-            RestartPolicy::OnFailure => !ended_well,
-            RestartPolicy::Always => true,
-        };
-        let attempts = self.failures;
-        if !applies {
+        let is_look = reason.awaited().is_some();
+        if is_look {
+            self.looks = self.looks.saturating_add(1);
+        } else {
+            self.looks = 0;
+            self.failures = self.failures.saturating_add(1);
+        }
+        // A server that should run and was not stopped by us has failed, however well its process ended: `on-failure`
+        // and `always` are the same.
+        if spec.policy == RestartPolicy::Never {
             return Decision::Leave;
         }
+        let delay = |attempt| bound(spec, attempt).mul_f64(jitter.clamp(0.0, 1.0));
+        if is_look {
+            let attempt = self.looks;
+            return Decision::Restart { attempt, max_attempts: None, delay: delay(attempt) };
+        }
+        let attempts = self.failures;
         if reason.is_permanent() {
             let because = format!("{reason} does not go away by itself; fix it, then start the server");
             return Decision::Abandon { attempts, because };
@@ -75,7 +85,7 @@ impl Backoff {
             let because = format!("{attempts} consecutive failures, restart.max-attempts is {}", spec.max_attempts);
             return Decision::Abandon { attempts, because };
         }
-        Decision::Restart { attempt: attempts, delay: bound(spec, attempts).mul_f64(jitter.clamp(0.0, 1.0)) }
+        Decision::Restart { attempt: attempts, max_attempts: Some(spec.max_attempts), delay: delay(attempts) }
     }
 }
 
@@ -88,8 +98,6 @@ fn bound(spec: &RestartSpec, attempt: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use llama_warden_events::Signal;
-
     use super::*;
 
     fn spec(policy: RestartPolicy) -> RestartSpec {
@@ -106,20 +114,15 @@ mod tests {
         Uptime::new(Duration::from_secs(seconds))
     }
 
-    const CRASH: ProcessEnd = ProcessEnd::Exited { code: 1 };
-
-    /// Fault C40: a fast crash loop. How the process ended makes no difference.
+    /// Fault C40: a fast crash loop.
     #[test]
     fn the_delay_doubles_up_to_its_bound_and_the_budget_ends_it() {
         let spec = spec(RestartPolicy::OnFailure);
         let mut backoff = Backoff::default();
-        let ends =
-            [CRASH, ProcessEnd::Exited { code: 139 }, ProcessEnd::Signaled { signal: Signal::ABRT, core_dumped: true }];
-        let mut ends = ends.into_iter().cycle();
-        let mut decide = |jitter| backoff.on_failure(&spec, FailureReason::Crashed, ends.next(), at(1), jitter);
+        let mut decide = |jitter| backoff.on_failure(&spec, FailureReason::Crashed, at(1), jitter);
         for (attempt, seconds) in [(1, 1), (2, 2), (3, 4), (4, 6), (5, 6)] {
             let delay = Duration::from_secs(seconds);
-            assert_eq!(decide(1.0), Decision::Restart { attempt, delay });
+            assert_eq!(decide(1.0), Decision::Restart { attempt, max_attempts: Some(5), delay });
         }
         let because = "6 consecutive failures, restart.max-attempts is 5".to_owned();
         assert_eq!(decide(1.0), Decision::Abandon { attempts: 6, because });
@@ -129,8 +132,8 @@ mod tests {
     fn the_jitter_is_a_share_of_the_bound() {
         let spec = spec(RestartPolicy::OnFailure);
         let mut backoff = Backoff::resumed(2);
-        let decision = backoff.on_failure(&spec, FailureReason::Crashed, Some(CRASH), at(1), 0.25);
-        assert_eq!(decision, Decision::Restart { attempt: 3, delay: Duration::from_secs(1) });
+        let decision = backoff.on_failure(&spec, FailureReason::Crashed, at(1), 0.25);
+        assert_eq!(decision, Decision::Restart { attempt: 3, max_attempts: Some(5), delay: Duration::from_secs(1) });
     }
 
     #[test]
@@ -138,10 +141,10 @@ mod tests {
         let spec = spec(RestartPolicy::OnFailure);
         let mut backoff = Backoff::resumed(4);
         backoff.on_ready(at(10));
-        backoff.on_failure(&spec, FailureReason::Crashed, Some(CRASH), at(69), 0.0);
+        backoff.on_failure(&spec, FailureReason::Crashed, at(69), 0.0);
         assert_eq!(backoff.failures(), 5);
         backoff.on_ready(at(100));
-        backoff.on_failure(&spec, FailureReason::Crashed, Some(CRASH), at(160), 0.0);
+        backoff.on_failure(&spec, FailureReason::Crashed, at(160), 0.0);
         assert_eq!(backoff.failures(), 1);
     }
 
@@ -156,10 +159,10 @@ mod tests {
                 .map(|round| {
                     backoff.on_ready(at(round * 100));
                     let crashed = at(round * 100 + ready_for);
-                    backoff.on_failure(&spec, FailureReason::Crashed, Some(CRASH), crashed, 1.0)
+                    backoff.on_failure(&spec, FailureReason::Crashed, crashed, 1.0)
                 })
                 .collect();
-            let first = Decision::Restart { attempt: 1, delay: Duration::from_secs(1) };
+            let first = Decision::Restart { attempt: 1, max_attempts: Some(5), delay: Duration::from_secs(1) };
             assert_eq!(decisions.iter().all(|decision| *decision == first), !given_up, "{ready_for} s");
             assert_eq!(matches!(decisions[5], Decision::Abandon { .. }), given_up, "{ready_for} s");
         }
@@ -167,23 +170,40 @@ mod tests {
 
     #[test]
     fn policy_and_reason_decide_whether_a_server_is_restarted() {
-        let well = Some(ProcessEnd::Exited { code: 0 });
         let cases = [
-            (RestartPolicy::Never, FailureReason::Crashed, Some(CRASH), "leave"),
-            (RestartPolicy::OnFailure, FailureReason::Crashed, well, "leave"),
-            (RestartPolicy::Always, FailureReason::Crashed, well, "restart"),
-            (RestartPolicy::OnFailure, FailureReason::PortInUse, None, "restart"),
-            (RestartPolicy::Always, FailureReason::ModelNotFound, None, "abandon"),
-            (RestartPolicy::OnFailure, FailureReason::BadArgument, Some(CRASH), "abandon"),
+            (RestartPolicy::Never, FailureReason::Crashed, "leave"),
+            (RestartPolicy::Never, FailureReason::ModelNotFound, "leave"),
+            (RestartPolicy::OnFailure, FailureReason::Ended, "restart"),
+            (RestartPolicy::Always, FailureReason::Ended, "restart"),
+            (RestartPolicy::OnFailure, FailureReason::PortInUse, "restart"),
+            (RestartPolicy::OnFailure, FailureReason::ModelNotFound, "look"),
+            (RestartPolicy::Always, FailureReason::BinaryNotFound, "look"),
+            (RestartPolicy::OnFailure, FailureReason::AddressUnavailable, "look"),
+            (RestartPolicy::OnFailure, FailureReason::BadArgument, "abandon"),
+            (RestartPolicy::Always, FailureReason::BinaryBroken, "abandon"),
         ];
-        for (policy, reason, end, expected) in cases {
-            let decision = Backoff::default().on_failure(&spec(policy), reason, end, at(1), 0.5);
-            let name = match decision {
+        for (policy, reason, expected) in cases {
+            let name = match Backoff::default().on_failure(&spec(policy), reason, at(1), 0.5) {
                 Decision::Leave => "leave",
-                Decision::Restart { .. } => "restart",
+                Decision::Restart { max_attempts: Some(_), .. } => "restart",
+                Decision::Restart { max_attempts: None, .. } => "look",
                 Decision::Abandon { .. } => "abandon",
             };
             assert_eq!(name, expected, "{policy:?} {reason}");
         }
+    }
+
+    #[test]
+    fn what_is_missing_is_looked_at_for_ever_and_slowly_and_counts_as_no_failure() {
+        let spec = spec(RestartPolicy::OnFailure);
+        let mut backoff = Backoff::resumed(2);
+        for (attempt, seconds) in (1..=100).zip([1, 2, 4].into_iter().chain(std::iter::repeat(6))) {
+            let decision = backoff.on_failure(&spec, FailureReason::ModelNotFound, at(1), 1.0);
+            let delay = Duration::from_secs(seconds);
+            assert_eq!(decision, Decision::Restart { attempt, max_attempts: None, delay });
+        }
+        let decision = backoff.on_failure(&spec, FailureReason::Crashed, at(1), 1.0);
+        let delay = Duration::from_secs(4);
+        assert_eq!(decision, Decision::Restart { attempt: 3, max_attempts: Some(5), delay });
     }
 }

@@ -7,51 +7,77 @@
 //! * One change is resolved at a time, on top of the configuration that the one before left.
 //! * Reloads that wait next to each other are resolved together, since they read the same files. None joins a reload under
 //!   way, which may have read the files before they changed.
+//! * A reload that finds a doubtful configuration looks a second time, [`SECOND_LOOK`] later: whoever writes the file may
+//!   not be done. It holds up no other change meanwhile, and the next reload that succeeds answers it.
 //! * A shutdown cancels all of them and waits for none.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use llama_warden_bus::ReceivedCommand;
-use llama_warden_events::{RefusalReason, Refused, SuperviseCommand};
+use llama_warden_events::{RefusalReason, Refused, SuperviseCommand, Uptime};
 use llama_warden_support::{BlockingError, blocking};
 use tokio::task::JoinSet;
 
-use crate::switch::{Change, FleetSource, Resolved};
+use crate::switch::{Caution, Change, FleetActivity, FleetSource, Resolved};
 
 /// How many changes may wait. When as many wait, the next one is refused with `queue-full`.
 const CAPACITY: usize = 32;
 
-/// The commands that one resolution answers, in their order, and its result.
-pub(crate) type ResolvedChange = (Vec<ReceivedCommand<SuperviseCommand>>, Result<Resolved, Refused>);
+/// Time from the first look at a doubtful configuration to the second.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+/// A change that waits for its turn, or for the result of its resolution.
+pub(crate) struct QueuedChange {
+    pub(crate) request: ReceivedCommand<SuperviseCommand>,
+    look: Look,
+}
+
+/// How often a reload has read the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    First,
+    Second,
+}
+
+/// The changes that one resolution answers, in their order, and its result.
+pub(crate) type ResolvedChange = (Vec<QueuedChange>, Result<Resolved, Refused>);
 
 /// Changes that wait or are being resolved.
 pub(crate) struct ChangeQueue {
     source: FleetSource,
-    waiting: VecDeque<ReceivedCommand<SuperviseCommand>>,
-    /// The commands that the resolution under way answers.
-    current: Vec<ReceivedCommand<SuperviseCommand>>,
+    waiting: VecDeque<QueuedChange>,
+    /// The changes that the resolution under way answers.
+    current: Vec<QueuedChange>,
+    /// Reloads that found a doubtful configuration, each with the time of its second look, in the order of these times.
+    doubtful: VecDeque<(Uptime, QueuedChange)>,
     resolution: JoinSet<Result<Result<Resolved, Refused>, BlockingError>>,
 }
 
 impl ChangeQueue {
     pub(crate) fn new(source: FleetSource) -> Self {
-        Self { source, waiting: VecDeque::new(), current: Vec::new(), resolution: JoinSet::new() }
+        Self {
+            source,
+            waiting: VecDeque::new(),
+            current: Vec::new(),
+            doubtful: VecDeque::new(),
+            resolution: JoinSet::new(),
+        }
     }
 
-    /// Queues a change, and begins it if none is under way. Returns a command that is not a change.
+    /// Queues a change. Returns a command that is not a change.
     pub(crate) fn push(
         &mut self,
         request: ReceivedCommand<SuperviseCommand>,
     ) -> Option<ReceivedCommand<SuperviseCommand>> {
-        if change(&request.command).is_none() {
+        if !is_change(&request.command) {
             return Some(request);
         }
-        if self.waiting.len() >= CAPACITY {
+        if self.waiting.len() + self.doubtful.len() >= CAPACITY {
             request.refuse(Refused::new(RefusalReason::QueueFull, "too many changes wait already; try again"));
             return None;
         }
-        self.waiting.push_back(request);
-        self.start_next();
+        self.waiting.push_back(QueuedChange { request, look: Look::First });
         None
     }
 
@@ -67,18 +93,27 @@ impl ChangeQueue {
     }
 
     /// Begins the next resolution, unless one is under way. Called once the result of the one before is applied: the next
-    /// is a difference to that.
-    pub(crate) fn start_next(&mut self) {
+    /// is a difference to that. `activity` is what a reload must not disturb without need.
+    pub(crate) fn start_next(&mut self, activity: impl FnOnce() -> FleetActivity) {
         if !self.resolution.is_empty() {
             return;
         }
         let Some(first) = self.waiting.pop_front() else { return };
-        let Some(change) = change(&first.command) else { return };
-        self.current.push(first);
+        let change = match &first.request.command {
+            SuperviseCommand::ActivateProfile { profile, dry_run: true } => Change::Preview(profile.clone()),
+            SuperviseCommand::ActivateProfile { profile, dry_run: false } => Change::Profile(profile.clone()),
+            SuperviseCommand::Reload { force: true, .. } => Change::Reload(Caution::Forced),
+            _ => Change::Reload(Caution::Guarded(activity())),
+        };
+        let forces = |change: &QueuedChange| match &change.request.command {
+            SuperviseCommand::Reload { force, .. } => Some(*force),
+            _ => None,
+        };
         // Only those at the front: a reload behind a change of profile must see that profile.
-        let is_reload = |next: &mut ReceivedCommand<_>| matches!(next.command, SuperviseCommand::Reload { .. });
-        while change == Change::Reload
-            && let Some(next) = self.waiting.pop_front_if(is_reload)
+        let kind = forces(&first);
+        self.current.push(first);
+        while kind.is_some()
+            && let Some(next) = self.waiting.pop_front_if(|next| forces(next) == kind)
         {
             self.current.push(next);
         }
@@ -86,23 +121,52 @@ impl ChangeQueue {
         self.resolution.spawn(blocking(move || source(&change)));
     }
 
+    /// Keeps a reload that found a doubtful configuration for its second look. Returns it if this was the second.
+    pub(crate) fn look_again(&mut self, change: QueuedChange, now: Uptime) -> Option<QueuedChange> {
+        match change.look {
+            Look::First => {
+                let second = QueuedChange { look: Look::Second, ..change };
+                self.doubtful.push_back((Uptime::new(now.as_duration() + SECOND_LOOK), second));
+                None
+            }
+            Look::Second => Some(change),
+        }
+    }
+
+    /// The reloads that wait for their second look. A reload that has just succeeded read what they asked for.
+    pub(crate) fn take_doubtful(&mut self) -> impl Iterator<Item = QueuedChange> + use<> {
+        std::mem::take(&mut self.doubtful).into_iter().map(|(_, change)| change)
+    }
+
+    /// When the next second look is due.
+    pub(crate) fn next_look(&self) -> Option<Uptime> {
+        self.doubtful.front().map(|(at, _)| *at)
+    }
+
+    /// Queues the reloads whose second look is due.
+    pub(crate) fn on_deadline(&mut self, now: Uptime) {
+        while let Some((_, change)) = self.doubtful.pop_front_if(|(at, _)| *at <= now) {
+            self.waiting.push_back(change);
+        }
+    }
+
     /// Returns every command that is not answered. A resolution under way runs on in its thread, which cannot be
     /// interrupted, and its result is dropped.
     pub(crate) fn cancel(&mut self) -> impl Iterator<Item = ReceivedCommand<SuperviseCommand>> {
         self.resolution.detach_all();
-        std::mem::take(&mut self.current).into_iter().chain(std::mem::take(&mut self.waiting))
+        let current = std::mem::take(&mut self.current).into_iter();
+        let doubtful = self.take_doubtful();
+        current.chain(doubtful).chain(std::mem::take(&mut self.waiting)).map(|change| change.request)
     }
 }
 
-/// The change that a command asks for; `None` for a command about servers.
-fn change(command: &SuperviseCommand) -> Option<Change> {
+/// Whether a command is a change of profile or configuration, and not one about servers.
+const fn is_change(command: &SuperviseCommand) -> bool {
     match command {
-        SuperviseCommand::ActivateProfile { profile, dry_run: true } => Some(Change::Preview(profile.clone())),
-        SuperviseCommand::ActivateProfile { profile, dry_run: false } => Some(Change::Profile(profile.clone())),
-        SuperviseCommand::Reload { .. } => Some(Change::Reload),
+        SuperviseCommand::ActivateProfile { .. } | SuperviseCommand::Reload { .. } => true,
         SuperviseCommand::StartServer { .. }
         | SuperviseCommand::StopServer { .. }
         | SuperviseCommand::RestartServer { .. }
-        | SuperviseCommand::ShutDown { .. } => None,
+        | SuperviseCommand::ShutDown { .. } => false,
     }
 }

@@ -26,11 +26,11 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::action::SupervisorAction;
-use crate::changes::{ChangeQueue, ResolvedChange};
+use crate::changes::{ChangeQueue, QueuedChange, ResolvedChange};
 use crate::failures::{FailureCounts, FailureFile};
 use crate::machine::{SupervisorLimits, SupervisorMachine};
 use crate::memory_queries::{MemoryAnswer, MemoryQueries};
-use crate::switch::{FleetSource, Resolved, difference};
+use crate::switch::{FleetActivity, FleetSource, Resolved, SwitchKind, difference};
 
 /// Settings of the supervisor.
 pub struct SupervisorSettings {
@@ -157,7 +157,10 @@ impl Worker for SupervisorWorker {
             request.refuse(refused);
             return Ok(());
         }
-        let Some(request) = self.changes.push(request) else { return Ok(()) };
+        let Some(request) = self.changes.push(request) else {
+            self.begin_change();
+            return Ok(());
+        };
         if let SuperviseCommand::ShutDown { .. } = &request.command {
             // A shutdown waits for no change, and their senders learn at once that none will be applied.
             let ended = Refused::new(RefusalReason::ShuttingDown, "the daemon is shutting down");
@@ -170,10 +173,12 @@ impl Worker for SupervisorWorker {
     }
 
     fn next_deadline(&self) -> Option<Uptime> {
-        self.machine.next_deadline()
+        [self.machine.next_deadline(), self.changes.next_look()].into_iter().flatten().min()
     }
 
     async fn on_deadline(&mut self, now: Uptime) -> Result<(), SupervisorError> {
+        self.changes.on_deadline(now);
+        self.begin_change();
         let actions = self.machine.on_deadline(now);
         self.perform(actions, None).await
     }
@@ -196,7 +201,7 @@ impl Worker for SupervisorWorker {
             // the way.
             SupervisorInput::Replied(_) => return Ok(()),
             SupervisorInput::Resolved(resolved) => {
-                return self.apply_change(resolved.map_err(SupervisorError::Source)?).await;
+                return self.apply_change(resolved.map_err(SupervisorError::Source)?, now).await;
             }
             SupervisorInput::Memory(MemoryAnswer::Requirement { server, estimate_id, requirement }) => {
                 self.machine.on_estimated(&server, estimate_id, requirement, now)
@@ -224,27 +229,64 @@ impl SupervisorWorker {
         }
     }
 
+    /// Begins to resolve the next change, unless one is being resolved.
+    fn begin_change(&mut self) {
+        let Self { changes, machine, fleet, .. } = self;
+        changes.start_next(|| activity(machine, &fleet.borrow()));
+    }
+
     /// Applies a change that was resolved, once for each command that asked for it: each gets its own `CommandAccepted` and
     /// events. After the first of several reloads, the difference is empty.
-    async fn apply_change(&mut self, (requests, resolved): ResolvedChange) -> Result<(), SupervisorError> {
-        for request in requests {
+    async fn apply_change(
+        &mut self,
+        (mut changes, resolved): ResolvedChange,
+        now: Uptime,
+    ) -> Result<(), SupervisorError> {
+        if resolved.is_ok()
+            && changes.iter().any(|change| matches!(change.request.command, SuperviseCommand::Reload { .. }))
+        {
+            changes.extend(self.changes.take_doubtful());
+        }
+        for change in changes {
             match resolved.clone() {
                 Ok(resolved) => {
+                    let QueuedChange { request, .. } = change;
                     let id = self.accept(&request.command, request.cause).await?;
                     let command = request.command.clone();
                     request.accept(Some(id));
                     self.switch(&command, id, resolved).await?;
                 }
-                Err(refused) => {
-                    if let SuperviseCommand::Reload { trigger } = &request.command {
-                        let (trigger, detail) = (trigger.clone(), refused.detail.clone());
-                        self.publish(EventDraft::daemon(Event::ConfigurationRefused { trigger, detail })).await?;
+                Err(refused) if refused.reason == RefusalReason::DoubtfulConfiguration => {
+                    match self.changes.look_again(change, now) {
+                        Some(QueuedChange { request, .. }) => self.refuse_change(request, refused).await?,
+                        None => tracing::info!(%refused, "looking at the configuration again in a moment"),
                     }
-                    request.refuse(refused);
                 }
+                Err(refused) => self.refuse_change(change.request, refused).await?,
             }
         }
-        self.changes.start_next();
+        self.begin_change();
+        Ok(())
+    }
+
+    /// Refuses a change. What is wrong with a configuration file is an event too: nobody may wait for the answer.
+    async fn refuse_change(
+        &self,
+        request: ReceivedCommand<SuperviseCommand>,
+        refused: Refused,
+    ) -> Result<(), SupervisorError> {
+        let detail = match refused.reason {
+            RefusalReason::InvalidConfiguration => Some(refused.detail.clone()),
+            RefusalReason::DoubtfulConfiguration => {
+                Some(format!("{}; `llama-warden reload --force` applies it all the same", refused.detail))
+            }
+            _ => None,
+        };
+        if let (SuperviseCommand::Reload { trigger, .. }, Some(detail)) = (&request.command, detail) {
+            let trigger = trigger.clone();
+            self.publish(EventDraft::daemon(Event::ConfigurationRefused { trigger, detail })).await?;
+        }
+        request.refuse(refused);
         Ok(())
     }
 
@@ -255,12 +297,12 @@ impl SupervisorWorker {
     }
 
     async fn switch(&mut self, command: &SuperviseCommand, id: Seq, next: Resolved) -> Result<(), SupervisorError> {
-        let current = self.fleet.borrow().clone();
-        // A person who activates a profile wants its servers to run, also those that were stopped by hand. A reload, which a
-        // change of the file may trigger, must not start them.
-        let is_reload = matches!(command, SuperviseCommand::Reload { .. });
-        let is_stopped_by_user = |server: &ServerId| is_reload && self.machine.is_stopped_by_user(server);
-        let difference = difference(&current, &next, |server| self.machine.is_up(server), is_stopped_by_user);
+        let activity = activity(&self.machine, &self.fleet.borrow());
+        let kind = match command {
+            SuperviseCommand::Reload { .. } => SwitchKind::Reload,
+            _ => SwitchKind::Profile,
+        };
+        let difference = difference(&activity, &next, kind);
         let planned = Event::SwitchPlanned { plan: difference.plan.into() };
         self.publish(EventDraft::daemon(planned).because(id)).await?;
         if let SuperviseCommand::ActivateProfile { dry_run: true, .. } = command {
@@ -271,17 +313,18 @@ impl SupervisorWorker {
         self.fleet.send_replace(next.fleet.clone());
         for spec in next.fleet.iter() {
             let card = spec.card();
-            if current.get(spec.id.as_str()).is_none_or(|old| old.card() != card) {
+            if activity.fleet.get(spec.id.as_str()).is_none_or(|old| old.card() != card) {
                 let configured = Event::ServerConfigured { card: card.into() };
                 self.publish(EventDraft::server(spec.id.clone(), configured).because(id)).await?;
             }
         }
-        if let SuperviseCommand::Reload { trigger } = command {
+        if let SuperviseCommand::Reload { trigger, .. } = command {
             let trigger = trigger.clone();
             self.publish(EventDraft::daemon(Event::ConfigurationReloaded { trigger }).because(id)).await?;
             self.publish(EventDraft::daemon(Event::ProfilesConfigured { profiles: next.profiles }).because(id)).await?;
+        } else {
+            self.publish(EventDraft::daemon(Event::ProfileActivated { profile: next.profile }).because(id)).await?;
         }
-        self.publish(EventDraft::daemon(Event::ProfileActivated { profile: next.profile }).because(id)).await?;
         let actions = self.machine.switch(&difference.servers, Some(id));
         self.perform(actions, Some(id)).await
     }
@@ -333,6 +376,15 @@ impl SupervisorWorker {
 
     async fn publish(&self, event: EventDraft) -> Result<(), SupervisorError> {
         Ok(self.events.publish(event).await?)
+    }
+}
+
+/// The fleet in force and what it does, as the next change meets it.
+fn activity(machine: &SupervisorMachine, fleet: &Fleet) -> FleetActivity {
+    FleetActivity {
+        fleet: fleet.clone(),
+        up: machine.up().cloned().collect(),
+        stopped_by_user: machine.stopped_by_user().cloned().collect(),
     }
 }
 

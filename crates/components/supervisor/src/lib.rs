@@ -25,5 +25,5 @@ mod switch;
 
 pub use action::SupervisorAction;
 pub use component::{Supervisor, SupervisorError, SupervisorSettings};
-pub use machine::{DesiredServer, RESTARTS_AT_ONCE, SupervisorLimits, SupervisorMachine};
-pub use switch::{Change, FleetSource, Resolved};
+pub use machine::{DesiredServer, RESTARTS_AT_ONCE, ServerGoal, SupervisorLimits, SupervisorMachine};
+pub use switch::{Caution, Change, FleetActivity, FleetSource, Resolved};

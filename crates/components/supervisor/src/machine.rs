@@ -34,10 +34,21 @@ pub struct DesiredServer {
     pub server: ServerId,
     /// When it is launched again after a failure.
     pub restart: Arc<RestartSpec>,
-    /// Whether it should run.
-    pub wanted: bool,
+    /// What becomes of it.
+    pub goal: ServerGoal,
     /// Whether a running process of it no longer matches the configuration and has to be replaced.
     pub changed: bool,
+}
+
+/// What a switch wants of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerGoal {
+    /// It runs, as it is configured.
+    Run,
+    /// It is down.
+    Down,
+    /// What it does is left alone, a scheduled restart included.
+    AsItIs,
 }
 
 /// Settings of the machine.
@@ -61,6 +72,9 @@ pub struct SupervisorMachine {
     stopping_first: BTreeSet<ServerId>,
     /// Servers that left the configuration; they are dropped once they are down.
     removed: BTreeSet<ServerId>,
+    /// The latest launch of each server that was dropped. One that comes back goes on from there: two launches of one name
+    /// and number would be one launch for events, tags and whoever follows them.
+    dropped: BTreeMap<ServerId, Incarnation>,
     /// Commands about the whole fleet, answered once every wanted server is ready or has failed.
     pending_switches: Vec<Seq>,
     shutdown: Option<Shutdown>,
@@ -80,6 +94,7 @@ impl SupervisorMachine {
             queue: VecDeque::new(),
             stopping_first: BTreeSet::new(),
             removed: BTreeSet::new(),
+            dropped: BTreeMap::new(),
             pending_switches: Vec::new(),
             shutdown: None,
             admission: Admission::new(limits.memory),
@@ -93,7 +108,11 @@ impl SupervisorMachine {
     pub fn add(&mut self, server: ServerId, restart: Arc<RestartSpec>, failures: u32) {
         // A server that comes back to the configuration while its stop is under way keeps its state.
         self.removed.remove(&server);
-        self.servers.entry(server.clone()).or_insert_with(|| ServerState::new(server, restart, failures));
+        let dropped = &mut self.dropped;
+        self.servers.entry(server.clone()).or_insert_with(|| {
+            let latest = dropped.remove(&server).unwrap_or_default();
+            ServerState::new(server, restart, failures).continued_from(latest)
+        });
     }
 
     /// Starts these servers, without a command to answer.
@@ -109,7 +128,7 @@ impl SupervisorMachine {
     }
 
     /// Switches the fleet to another configuration. Servers that it does not name are stopped and dropped; a server that
-    /// is wanted and unchanged is not touched. `id` is answered once every wanted server is ready or has failed.
+    /// should run and does so unchanged is not touched. `id` is answered once every server that should run is ready or has failed.
     pub fn switch(&mut self, desired: &[DesiredServer], id: Option<Seq>) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         let named: BTreeSet<_> = desired.iter().map(|desired| &desired.server).collect();
@@ -123,11 +142,11 @@ impl SupervisorMachine {
             if let Some(state) = self.servers.get_mut(&desired.server) {
                 state.set_restart(desired.restart.clone());
             }
-            if !desired.wanted {
+            if desired.goal == ServerGoal::Down {
                 self.stop_for_switch(&desired.server, &mut actions);
             }
         }
-        for desired in desired.iter().filter(|desired| desired.wanted) {
+        for desired in desired.iter().filter(|desired| desired.goal == ServerGoal::Run) {
             let server = &desired.server;
             let Some(state) = self.servers.get_mut(server) else { continue };
             if desired.changed && !state.is_down() {
@@ -226,7 +245,7 @@ impl SupervisorMachine {
                     state.on_failed((*reason, detail.clone()), input, &mut actions);
                 }
                 Event::StopBegan { .. } => state.on_stop_began(),
-                Event::ServerExited { end, .. } => state.on_exited(*end, input, &mut actions),
+                Event::ServerExited { .. } => state.on_exited(input, &mut actions),
                 Event::ServerStopped { .. } => state.on_stopped(input, &mut actions),
                 _ => {}
             }
@@ -322,14 +341,14 @@ impl SupervisorMachine {
         actions
     }
 
-    /// Whether a launch of a server is under way or due.
-    pub fn is_up(&self, server: &ServerId) -> bool {
-        self.servers.get(server).is_some_and(|state| !state.is_down() || state.due_launch().is_some())
+    /// Servers of which a launch is under way or due, and not about to be stopped for good.
+    pub fn up(&self) -> impl Iterator<Item = &ServerId> {
+        self.servers.iter().filter(|(_, state)| state.is_up()).map(|(server, _)| server)
     }
 
-    /// Whether a user stopped a server and has not requested it since.
-    pub fn is_stopped_by_user(&self, server: &ServerId) -> bool {
-        self.servers.get(server).is_some_and(ServerState::is_stopped_by_user)
+    /// Servers that a user stopped and that nobody has requested since.
+    pub fn stopped_by_user(&self) -> impl Iterator<Item = &ServerId> {
+        self.servers.iter().filter(|(_, state)| state.is_stopped_by_user()).map(|(server, _)| server)
     }
 
     /// Consecutive failures of every server that has some.

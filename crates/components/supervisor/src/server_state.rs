@@ -12,9 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_config::RestartSpec;
-use llama_warden_events::{
-    CommandOutcome, Event, FailureReason, Incarnation, ProcessEnd, Seq, ServerId, StopReason, Uptime,
-};
+use llama_warden_events::{CommandOutcome, Event, FailureReason, Incarnation, Seq, ServerId, StopReason, Uptime};
 
 use crate::action::{Actions, SupervisorAction};
 use crate::backoff::Backoff;
@@ -95,7 +93,6 @@ struct Launch {
     pending_stop: Option<StopRequest>,
     /// A memory warning to publish once the launcher has begun the launch.
     warning: Option<String>,
-    end: Option<ProcessEnd>,
     failure: Option<(FailureReason, String)>,
     /// Whether the restart policy has decided about `failure`.
     policy_applied: bool,
@@ -134,6 +131,12 @@ impl ServerState {
         }
     }
 
+    /// With the number of its latest launch before it left the configuration.
+    pub(crate) fn continued_from(mut self, latest: Incarnation) -> Self {
+        self.launch.incarnation = latest;
+        self
+    }
+
     pub(crate) const fn incarnation(&self) -> Incarnation {
         self.launch.incarnation
     }
@@ -153,6 +156,11 @@ impl ServerState {
 
     pub(crate) fn is_down(&self) -> bool {
         self.launch.state == LaunchState::Down
+    }
+
+    /// Whether a launch is under way or due, and no stop leaves it down.
+    pub(crate) fn is_up(&self) -> bool {
+        self.wanted.is_some() && (!self.is_down() || self.due_launch().is_some())
     }
 
     pub(crate) const fn is_stopped_by_user(&self) -> bool {

@@ -14,12 +14,12 @@ use llama_warden_config::{
     AdmissionPolicy, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, ServerSpec,
 };
 use llama_warden_events::{
-    Event, FailureReason, Incarnation, LaunchCommand, ProcessEnd, ReadyVia, RefusalReason, StopReason,
+    Event, FailureReason, Incarnation, LaunchCommand, ProcessEnd, ReadyVia, RefusalReason, Refused, StopReason,
     SuperviseCommand, TerminateCommand,
 };
 use llama_warden_memory::{Available, Bound, Gpus, MemoryProbe, MemoryRequirement, Parts, Reading};
 use llama_warden_supervisor::{
-    FleetSource, Resolved, Supervisor, SupervisorError, SupervisorLimits, SupervisorSettings,
+    Caution, Change, FleetSource, Resolved, Supervisor, SupervisorError, SupervisorLimits, SupervisorSettings,
 };
 use tokio::sync::watch;
 
@@ -197,7 +197,76 @@ async fn fixture_with_blocked_source() -> (SupervisorFixture, tokio::sync::mpsc:
 }
 
 fn reload() -> SuperviseCommand {
-    SuperviseCommand::Reload { trigger: "test".to_owned() }
+    SuperviseCommand::Reload { trigger: "test".to_owned(), force: false }
+}
+
+/// A source that gives these answers to reloads, one after the other, and counts them.
+fn scripted_source(answers: Vec<Result<Resolved, Refused>>) -> (FleetSource, Arc<AtomicUsize>) {
+    let looks = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&looks);
+    let source = move |_: &_| answers[counter.fetch_add(1, Ordering::SeqCst)].clone();
+    (Arc::new(source), looks)
+}
+
+fn doubtful() -> Result<Resolved, Refused> {
+    Err(Refused::new(RefusalReason::DoubtfulConfiguration, "it would stop everything"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubtful_configuration_is_refused_at_the_second_look_and_not_before() {
+    let servers = fleet(&[("a", 8001)]);
+    let (source, looks) = scripted_source(vec![doubtful(), doubtful()]);
+    let mut fixture = SupervisorFixture::new(AdmissionPolicy::Off, TestMemoryProbe::with(1), servers, source);
+    assert_eq!(fixture.launched().await, "a#1");
+    fixture.become_ready("a").await;
+    let refused = fixture.bus.commands().send(reload()).await.expect_err("twice in doubt");
+    assert_eq!(refused.reason, RefusalReason::DoubtfulConfiguration);
+    assert_eq!(looks.load(Ordering::SeqCst), 2);
+    let event = fixture.bus.wait_for(|event| matches!(event, Event::ConfigurationRefused { .. })).await;
+    assert!(matches!(&event.event, Event::ConfigurationRefused { detail, .. } if detail.contains("reload --force")));
+    fixture.supervisor.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_is_complete_by_the_second_look_is_loaded() {
+    let servers = fleet(&[("a", 8001)]);
+    let whole = || Ok(Resolved { fleet: fleet(&[("a", 8001), ("b", 8002)]), ..Resolved::default() });
+    let (source, looks) = scripted_source(vec![doubtful(), whole(), doubtful(), whole()]);
+    let mut fixture = SupervisorFixture::new(AdmissionPolicy::Off, TestMemoryProbe::with(1), servers, source);
+    assert_eq!(fixture.launched().await, "a#1");
+    fixture.become_ready("a").await;
+    let commands = fixture.bus.commands();
+    commands.send(reload()).await.expect("whole by then");
+    assert_eq!(fixture.launched().await, "b#1");
+    // A later reload that finds it whole answers the one that waits for its second look, too.
+    let waiting = commands.post(reload());
+    while looks.load(Ordering::SeqCst) < 3 {
+        tokio::task::yield_now().await;
+    }
+    commands.send(reload()).await.expect("whole by now");
+    waiting.await.expect("answered by the other");
+    assert_eq!(looks.load(Ordering::SeqCst), 4);
+    let seen = fixture.bus.see(|snapshot| snapshot.events.get("ConfigurationReloaded") == Some(&3)).await;
+    assert_eq!((seen.events.get("ProfileActivated"), seen.events.get("ConfigurationRefused")), (None, None));
+    fixture.supervisor.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_forced_reload_asks_its_source_to_trust_the_configuration() {
+    let servers = fleet(&[("a", 8001)]);
+    let forced = |change: &Change| matches!(change, Change::Reload(Caution::Forced));
+    let source: FleetSource = Arc::new(move |change| if forced(change) { Ok(Resolved::default()) } else { doubtful() });
+    let mut fixture = SupervisorFixture::new(AdmissionPolicy::Off, TestMemoryProbe::with(1), servers, source);
+    assert_eq!(fixture.launched().await, "a#1");
+    fixture.become_ready("a").await;
+    let commands = fixture.bus.commands();
+    let waiting = commands.post(reload());
+    commands.send(SuperviseCommand::Reload { trigger: "test".to_owned(), force: true }).await.expect("forced");
+    let stopped = next_command(&mut fixture.terminator).await;
+    assert!(matches!(&stopped.command, TerminateCommand::TerminateServer { server, .. } if server.as_str() == "a"));
+    stopped.accept(None);
+    waiting.await.expect("the other applied what it doubted");
+    fixture.supervisor.end().await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! * [`Telemetry`] is the component that turns each event into one log line and, with a collector, into spans.
 //! * [`Tracing`] is the connection to the collector. It outlives the components, so that the spans of the last stops
 //!   are sent too; without an endpoint in the environment nothing of it exists.
+//! * [`sentence`] is what the log says about an event, for whoever shows events elsewhere.
 //! * [`EventLog`] is the component that keeps every event as a line of JSON; [`replay`] reads them back.
 
 mod component;
@@ -13,9 +14,11 @@ mod logging;
 mod queue;
 #[cfg(test)]
 mod recorded;
+mod sentence;
 mod spans;
 
 pub use component::Telemetry;
 pub use eventlog::{EventLog, EventLogError, ReplayError, replay};
 pub use logging::{Colour, LogError, LogFormat, LogGuard, LoggingSettings, start_logging};
+pub use sentence::{Sentence, sentence};
 pub use spans::{SpanRecorder, Tracing, TracingError, TracingSettings};

@@ -36,8 +36,8 @@ pub(crate) fn log(envelope: &Envelope) {
         Event::CommandCompleted { outcome } => {
             log!(info, envelope, ?outcome, command = envelope.cause.map(|cause| cause.get()), "command completed");
         }
-        Event::RestartScheduled { attempt, delay_seconds } => {
-            log!(info, envelope, attempt, delay_seconds, "restart scheduled");
+        Event::RestartScheduled { attempt, max_attempts, delay_seconds } => {
+            log!(info, envelope, attempt, max_attempts, delay_seconds, "restart scheduled");
         }
         Event::Extension(event) => {
             log!(info, envelope, source = event.source, kind = event.kind, data = %event.data, "extension event");
@@ -222,7 +222,7 @@ mod tests {
             (Event::StopEscalated { rung: rung(Signal::INT) }, Level::INFO),
             (Event::StopEscalated { rung: rung(Signal::KILL) }, Level::WARN),
             (Event::ServerStopped { reason: StopReason::Requested, forced: false, stop_seconds: 0.1 }, Level::INFO),
-            (Event::RestartScheduled { attempt: 1, delay_seconds: 1.0 }, Level::INFO),
+            (Event::RestartScheduled { attempt: 1, max_attempts: None, delay_seconds: 1.0 }, Level::INFO),
         ];
         for (event, level) in table {
             assert_eq!(recorded(event.clone()).0, level, "{event:?}");

@@ -104,7 +104,7 @@ async fn a_worker_is_woken_by_its_start_deadlines_commands_events_tasks_and_its_
     bus.wait_for(says("Started1")).await;
     bus.wait_for(says("DeadlineMet")).await;
     let trigger = "test".to_owned();
-    bus.commands().send(SuperviseCommand::Reload { trigger }).await.expect("accepted");
+    bus.commands().send(SuperviseCommand::Reload { trigger, force: false }).await.expect("accepted");
     bus.wait_for(says("CommandReceived")).await;
     bus.publish(EventDraft::server(server("a"), Event::ServerRemoved)).await;
     bus.wait_for(says("TaskEnded")).await;

@@ -43,6 +43,8 @@ pub enum SuperviseCommand {
     Reload {
         /// Who asked for it, for people.
         trigger: String,
+        /// Apply it even if it looks half written.
+        force: bool,
     },
     /// Stop every server, side by side, and end the daemon. A second one kills at once.
     ShutDown {

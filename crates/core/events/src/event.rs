@@ -285,8 +285,11 @@ pub enum Event {
     },
     /// The restart policy scheduled a restart. (supervisor)
     RestartScheduled {
-        /// Consecutive failures so far.
+        /// Consecutive failures so far; where the launch waits for something that is missing, the looks for it.
         attempt: u32,
+        /// How many restarts in a row the policy allows; absent where the launch waits for something that is missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_attempts: Option<u32>,
         /// Seconds until the launch.
         delay_seconds: f64,
     },

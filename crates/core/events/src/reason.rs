@@ -34,16 +34,23 @@ closed_set! {
     FailureReason {
         /// The executable does not exist or is not executable.
         BinaryNotFound = "binary-not-found",
+        /// The executable cannot run here: a library, its interpreter, its loader, or code for this CPU or GPU is missing.
+        BinaryBroken = "binary-broken",
         /// The kernel refused to create the process for another reason.
         SpawnFailed = "spawn-failed",
         /// The build rejects an argument, or does not know an option that must not be dropped.
         BadArgument = "bad-argument",
+        /// Another file that a setting names, such as the key file, does not exist or cannot be opened.
+        FileNotFound = "file-not-found",
         /// The model file does not exist or cannot be opened.
         ModelNotFound = "model-not-found",
         /// The model file is not GGUF, truncated, corrupt, or of a version that the build does not read.
         ModelInvalid = "model-invalid",
         /// The host or the device has too little memory.
         OutOfMemory = "out-of-memory",
+        /// Its host is no address of this machine at present: no interface has it, or its name does not resolve, or the
+        /// folder of its socket does not exist.
+        AddressUnavailable = "address-unavailable",
         /// Another process listens on the port.
         PortInUse = "port-in-use",
         /// The process that answers on the port is not our child, or serves another model.
@@ -54,7 +61,9 @@ closed_set! {
         ReadyTimeout = "ready-timeout",
         /// It showed no sign of life for the stall timeout.
         Stalled = "stalled",
-        /// It was ready and ended although no stop was requested.
+        /// It was ready and ended with code 0 although no stop was requested.
+        Ended = "ended",
+        /// It was ready and ended in another way although no stop was requested.
         Crashed = "crashed",
         /// It was ready and no longer answers its health endpoint.
         Unresponsive = "unresponsive",
@@ -72,7 +81,19 @@ closed_set! {
 impl FailureReason {
     /// Whether another launch would fail in the same way until a person changes something.
     pub const fn is_permanent(self) -> bool {
-        matches!(self, Self::BinaryNotFound | Self::BadArgument | Self::ModelNotFound | Self::ModelInvalid)
+        matches!(self, Self::BinaryBroken | Self::BadArgument | Self::ModelInvalid)
+    }
+
+    /// What is missing at present and may appear without a change of the configuration; `None` for any other failure.
+    pub const fn awaited(self) -> Option<&'static str> {
+        Some(match self {
+            Self::BinaryNotFound => "its executable",
+            Self::FileNotFound => "a file",
+            Self::ModelNotFound => "its model",
+            Self::AddressUnavailable => "its address",
+            Self::Refused => "memory",
+            _ => return None,
+        })
     }
 }
 
@@ -105,6 +126,10 @@ closed_set! {
         UnknownProfile = "unknown-profile",
         /// The configuration is invalid; the one in force stays.
         InvalidConfiguration = "invalid-configuration",
+        /// The configuration looks half written; the one in force stays unless the reload is forced.
+        DoubtfulConfiguration = "doubtful-configuration",
+        /// The configuration is no file that can be read again.
+        NotReloadable = "not-reloadable",
         /// The daemon is shutting down.
         ShuttingDown = "shutting-down",
         /// The owner's queue is full; the caller may try again.

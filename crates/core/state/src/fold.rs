@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use llama_warden_events::{
-    ArgumentList, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd, ServerCard,
-    ServerId, Signal, Uptime, Warning,
+    ArgumentList, CommandSummary, Envelope, Event, FailureReason, HookOutcome, HookPoint, Incarnation, ProcessEnd,
+    ServerCard, ServerId, Signal, Uptime, Warning,
 };
 
 use crate::{
@@ -247,13 +247,14 @@ impl ServerRecord {
                 }
                 self.stop_seconds.observe(*stop_seconds);
             }
-            Event::RestartScheduled { attempt, delay_seconds } => {
+            Event::RestartScheduled { attempt, max_attempts, delay_seconds } => {
                 if !self.phase.name().is_settled_down() {
                     return Anomalous;
                 }
                 let delay = Duration::try_from_secs_f64(*delay_seconds).unwrap_or_default();
                 let until = envelope.elapsed + delay;
-                self.enter(Phase::BackingOff { attempt: *attempt, until }, envelope);
+                let (attempt, max_attempts) = (*attempt, *max_attempts);
+                self.enter(Phase::BackingOff { attempt, max_attempts, until }, envelope);
             }
             Event::RestartCancelled => match self.phase {
                 Phase::BackingOff { .. } => self.enter(self.phase_at_rest(), envelope),
@@ -267,10 +268,14 @@ impl ServerRecord {
                 self.counters.restarts_abandoned.count(reason);
                 self.restart_abandoned = Some(because.clone());
             }
+            Event::CommandAccepted { command } => match command {
+                CommandSummary::Stop { .. } => self.stopped_on_request = true,
+                CommandSummary::Start | CommandSummary::Restart { .. } => self.stopped_on_request = false,
+                _ => {}
+            },
             Event::ListenerIdentified { .. }
             | Event::OutputLost { .. }
             | Event::ReadyHinted { .. }
-            | Event::CommandAccepted { .. }
             | Event::CommandCompleted { .. } => {}
             Event::DaemonStarted { .. }
             | Event::DaemonStopping { .. }
@@ -320,6 +325,7 @@ impl ServerRecord {
             self.counters.restarts.count(reason);
         }
         self.begin(incarnation);
+        self.stopped_on_request = false;
         self.counters.launches += 1;
         self.enter(Phase::Launching, envelope);
         Fitted
@@ -390,7 +396,7 @@ impl ServerRecord {
         let outcome = match (&self.stop, &self.ready, end) {
             (Some(StopRecord { forced: true, .. }), _, _) => ExitOutcome::Killed,
             (Some(_), _, _) => ExitOutcome::Stopped,
-            (None, Some(_), end) if end.is_success() => ExitOutcome::Exited,
+            (None, Some(_), end) if end.is_success() => ExitOutcome::Ended,
             (None, Some(_), _) => ExitOutcome::Crashed,
             (None, None, _) => ExitOutcome::Failed,
         };

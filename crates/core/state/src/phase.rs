@@ -38,8 +38,10 @@ pub enum Phase {
     },
     /// It waits for its next restart.
     BackingOff {
-        /// Consecutive failures.
+        /// Consecutive failures, or looks for what is missing.
         attempt: u32,
+        /// How many restarts in a row the policy allows; `None` where it waits for something that is missing.
+        max_attempts: Option<u32>,
         /// When the restart is due.
         until: Uptime,
     },

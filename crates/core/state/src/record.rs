@@ -39,6 +39,8 @@ pub struct ServerRecord {
     pub last_failure: Option<Arc<FailureRecord>>,
     /// How the latest process ended.
     pub last_end: Option<ProcessEnd>,
+    /// Whether a person or a program had it stopped, and nobody has started it since.
+    pub stopped_on_request: bool,
     /// Why the restart policy gave up, if it did.
     pub restart_abandoned: Option<String>,
     /// The outcomes of the hooks that this launch or its stop waited for.
@@ -214,6 +216,8 @@ closed_set! {
         /// It was asked to end, and KILL was needed.
         Killed = "killed",
         /// It was ready and ended unasked with code 0.
+        Ended = "ended",
+        /// Deprecated, and always 0: `ended` says it.
         Exited = "exited",
         /// It was ready and ended unasked in another way.
         Crashed = "crashed",

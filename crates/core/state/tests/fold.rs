@@ -139,7 +139,7 @@ fn ends_count_by_what_led_to_them() {
             ExitOutcome::Failed,
             PhaseName::Failed,
         ),
-        (vec![began(), spawned(), ready(), exited(0)], ExitOutcome::Exited, PhaseName::Exited),
+        (vec![began(), spawned(), ready(), exited(0)], ExitOutcome::Ended, PhaseName::Exited),
         (
             vec![began(), spawned(), ready(), exited(139), failed(FailureReason::Crashed)],
             ExitOutcome::Crashed,
@@ -178,7 +178,7 @@ fn a_failure_before_the_spawn_is_the_end_of_the_launch() {
 
 #[test]
 fn a_restart_counts_when_it_comes_and_not_when_it_is_cancelled() {
-    let scheduled = Event::RestartScheduled { attempt: 1, delay_seconds: 1.0 };
+    let scheduled = Event::RestartScheduled { attempt: 1, max_attempts: Some(5), delay_seconds: 1.0 };
     let crash = [began(), spawned(), ready(), exited(1), failed(FailureReason::Crashed), scheduled.clone()];
     let mut story = Story::of(crash);
     assert_eq!(story.phase(), PhaseName::BackingOff);
@@ -324,7 +324,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         exited(0),
         exited(1),
         Event::ServerStopped { reason: StopReason::Requested, forced: false, stop_seconds: 1.0 },
-        Event::RestartScheduled { attempt: 1, delay_seconds: 1.0 },
+        Event::RestartScheduled { attempt: 1, max_attempts: Some(5), delay_seconds: 1.0 },
         Event::RestartCancelled,
         Event::RestartAbandoned { attempts: 5, because: "budget".to_owned() },
         Event::ServerRemoved,

@@ -15,7 +15,7 @@ mod wire;
 
 pub use extra_route::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
 pub use problem::{ApiProblem, PROBLEM_JSON};
-pub use report::{FailureReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport};
+pub use report::{FailureReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport, base_url};
 pub use wire::{
     ActiveProfileReport, CommandAnswer, EventRecord, GapReport, LogRecord, ProfileReport, ShutdownAnswer, SwitchAnswer,
     TargetGroup,

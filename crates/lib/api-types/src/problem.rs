@@ -110,6 +110,16 @@ impl ApiProblem {
                 "invalid configuration",
                 "fix it; `llama-warden check` shows each problem with its place",
             ),
+            RefusalReason::DoubtfulConfiguration => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "doubtful configuration",
+                "complete the file, or apply it as it is with `llama-warden reload --force`",
+            ),
+            RefusalReason::NotReloadable => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "no configuration file",
+                "start the daemon with `llama-warden up --config FILE`, whose changes it follows",
+            ),
             RefusalReason::WrongPhase => (
                 StatusCode::CONFLICT,
                 "wrong phase",

@@ -73,8 +73,11 @@ pub struct ServerReport {
     pub llama_version: Option<String>,
     /// How much of the model is loaded, from 0 to 1; null unless it is loading and its build reports progress.
     pub progress: Option<f64>,
-    /// What it waits for, in words: the end of a stop, the time of a restart, or memory.
+    /// What it waits for, in words: the end of a stop, the time of a restart, or what is missing.
     pub waiting_for: Option<String>,
+    /// Why it is in its phase, in one sentence for people; null where the phase says it all.
+    #[serde(default)]
+    pub note: Option<String>,
     /// The latest health check whose result differs from the one before; null before the first check and while no process
     /// runs.
     pub health: Option<HealthReport>,
@@ -191,6 +194,7 @@ impl ServerReport {
                 _ => None,
             },
             waiting_for: waiting_for(server, now),
+            note: note(server, now),
             health: server.health.map(HealthReport::of),
             last_failure: server.last_failure.as_deref().map(FailureReport::of),
             restart_abandoned: server.restart_abandoned.clone(),
@@ -248,9 +252,66 @@ fn waiting_for(server: &ServerRecord, now: Uptime) -> Option<String> {
                 None => "its first signal".to_owned(),
             })
         }
-        (Phase::BackingOff { attempt, until }, _) => {
-            Some(format!("restart {attempt} in {:.1} s", until.since(now).as_secs_f64()))
+        (Phase::BackingOff { attempt, max_attempts, until }, _) => {
+            let seconds = until.since(now).as_secs_f64();
+            let awaited = server.failure.as_ref().and_then(|failure| failure.reason.awaited());
+            Some(match (awaited, max_attempts) {
+                (Some(awaited), _) => format!("{awaited}; next look in {seconds:.1} s"),
+                (None, Some(most)) => format!("restart {attempt} of {most} in {seconds:.1} s"),
+                (None, None) => format!("restart {attempt} in {seconds:.1} s"),
+            })
         }
         _ => None,
     }
 }
+
+/// The address of a server for its clients, such as `http://127.0.0.1:8001`; `unix:PATH` where it listens on a socket. A server
+/// that listens on every address is reached on this machine by loopback.
+pub fn base_url(host: &str, port: u16) -> String {
+    match host {
+        // llama-server takes a host with this end as the path of a socket.
+        path if path.ends_with(".sock") => format!("unix:{path}"),
+        "0.0.0.0" => format!("http://127.0.0.1:{port}"),
+        "::" => format!("http://[::1]:{port}"),
+        address if address.contains(':') => format!("http://[{address}]:{port}"),
+        address => format!("http://{address}:{port}"),
+    }
+}
+
+/// Why a server is in its phase, in words.
+fn note(server: &ServerRecord, now: Uptime) -> Option<String> {
+    let told = |failure: &FailureRecord| format!("{}: {}", failure.reason, failure.detail);
+    if let Some(waiting_for) = waiting_for(server, now) {
+        let failure = server.failure.as_deref().filter(|_| matches!(server.phase, Phase::BackingOff { .. }));
+        return Some(match failure {
+            Some(failure) if failure.reason.awaited().is_some() => {
+                format!("waits for {waiting_for}: {}", failure.detail)
+            }
+            Some(failure) => format!("{}; {waiting_for}", told(failure)),
+            None => format!("waits for {waiting_for}"),
+        });
+    }
+    let stopped = || match server.stop.map(|stop| stop.reason) {
+        _ if server.stopped_on_request => Some("stopped by hand".to_owned()),
+        Some(StopReason::Reconfigured) => Some("stopped by a change of the profile or the configuration".to_owned()),
+        _ => None,
+    };
+    match (server.phase, server.failure.as_deref()) {
+        (Phase::Failed { .. }, Some(failure)) if !server.stopped_on_request => {
+            let given_up = server.restart_abandoned.as_deref();
+            let given_up = given_up.map_or_else(String::new, |because| format!("; given up: {because}"));
+            Some(told(failure) + &given_up)
+        }
+        (Phase::Idle | Phase::Exited { .. } | Phase::Failed { .. }, _) => stopped(),
+        // The launch that failed was the one before.
+        (Phase::Starting | Phase::Loading { .. } | Phase::Ready { .. }, None) => {
+            let before = server.last_failure.as_deref();
+            let before = before.filter(|failure| failure.incarnation.next() == server.incarnation)?;
+            Some(format!("started again after {}", told(before)))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

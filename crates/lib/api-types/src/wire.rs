@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use llama_warden_events::{CommandOutcome, Envelope, ProfileCard, Seq, ServerId, StreamName, SwitchPlan};
+use llama_warden_events::{CommandOutcome, Envelope, Incarnation, ProfileCard, Seq, ServerId, StreamName, SwitchPlan};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +105,9 @@ pub enum LogRecord {
         stream: StreamName,
         /// Its position among all lines of this server, over both streams.
         order: u64,
+        /// The launch that wrote it; 0 if that is no longer known.
+        #[serde(default)]
+        incarnation: Incarnation,
         /// Its text; bytes that are not UTF-8 are replaced by U+FFFD.
         line: String,
     },

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use llama_warden_catalog::discover;
+use llama_warden_catalog::{DirectoryLinks, discover};
 use support::{Gguf, GgufValue};
 
 /// Models looked at.
@@ -85,7 +85,7 @@ impl Library {
     /// Discovers, and returns how many milliseconds that took.
     fn discover(&self) -> Result<f64> {
         let began = Instant::now();
-        let report = discover(std::slice::from_ref(&self.folder));
+        let report = discover(std::slice::from_ref(&self.folder), DirectoryLinks::Reported);
         let took = milliseconds(began);
         match (report.models.len(), report.problems.as_slice()) {
             (MODELS, []) => Ok(took),

@@ -11,14 +11,14 @@ use crate::projector;
 use crate::read;
 use crate::report::{CatalogReport, ModelProblem, ProblemReason, Skipped, shown};
 use crate::shards::{self, Whole};
-use crate::walk::{self, Candidate, ScanLimits};
+use crate::walk::{self, Candidate, DirectoryLinks, ScanLimits};
 
 /// Finds the models in `directories` and everything below them.
 ///
 /// Never fails: what cannot be used is in the report's problems. Reads a prefix of each file, 64 MiB at the most, on
 /// as many threads as there are usable CPUs, and returns when all is read.
-pub fn discover(directories: &[PathBuf]) -> CatalogReport {
-    let walked = walk::walk(directories, ScanLimits::DEFAULT);
+pub fn discover(directories: &[PathBuf], links: DirectoryLinks) -> CatalogReport {
+    let walked = walk::walk(directories, links, ScanLimits::DEFAULT);
     let outcomes = read::read_all(&walked.candidates);
     let paths = walked.candidates.into_iter().map(|candidate| candidate.path);
     let (wholes, broken) = shards::join(paths.zip(outcomes));
@@ -34,7 +34,8 @@ pub fn discover(directories: &[PathBuf]) -> CatalogReport {
 /// Projectors are not searched, and the id is the one that the model gets if no other model shares it.
 ///
 /// # Errors
-/// The [`ModelProblem`] because of which the model cannot be served, also if the file is not a model.
+/// The [`ModelProblem`] because of which the model cannot be served, also if the file is not a model, or not the first shard
+/// of one.
 pub fn inspect(path: &Path) -> Result<DiscoveredModel, ModelProblem> {
     if !walk::is_presentable(path.as_os_str()) {
         return Err(ModelProblem::new(path, ProblemReason::NameUnusable, "the name cannot be passed on"));
@@ -52,11 +53,25 @@ pub fn inspect(path: &Path) -> Result<DiscoveredModel, ModelProblem> {
     }
     let outcomes = read::read_all(&files);
     let (wholes, broken) = shards::join(files.into_iter().map(|file| file.path).zip(outcomes));
-    let CatalogReport { mut models, problems, .. } = report(wholes);
-    models.pop().ok_or_else(|| {
-        let not_a_model = || ModelProblem::new(&path, ProblemReason::NotAModel, "a sound file, but no model to serve");
-        broken.into_iter().chain(problems).next().unwrap_or_else(not_a_model)
-    })
+    let CatalogReport { mut models, problems, skipped } = report(wholes);
+    let Some(model) = models.pop() else {
+        let role = skipped.first().map_or("a projector", |skipped| skipped.role.name());
+        let not_a_model =
+            || ModelProblem::new(&path, ProblemReason::NotAModel, format!("{role}, not a model to serve"));
+        // That a projector has no model beside it says less here than what it is.
+        let problem =
+            broken.into_iter().chain(problems).find(|problem| problem.reason != ProblemReason::ProjectorUnpaired);
+        return Err(problem.unwrap_or_else(not_a_model));
+    };
+    match model.shards.iter().position(|shard| *shard == path) {
+        Some(index) if index > 0 => {
+            let detail =
+                format!("shard {} of {}: llama-server loads a model by its first", index + 1, model.shards.len());
+            let help = format!("name {}", shown(&model.path));
+            Err(ModelProblem { help, ..ModelProblem::new(&path, ProblemReason::ShardNotFirst, detail) })
+        }
+        _ => Ok(model),
+    }
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> ModelProblem {

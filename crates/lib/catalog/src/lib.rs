@@ -29,3 +29,4 @@ pub use discover::{discover, inspect};
 pub use model::{DiscoveredModel, ModelKind, NetworkShape};
 pub use ports::{PortsExhausted, assign_ports};
 pub use report::{CatalogReport, FileRole, ModelProblem, ProblemReason, Skipped};
+pub use walk::DirectoryLinks;

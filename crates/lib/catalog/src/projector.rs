@@ -1,7 +1,8 @@
 //! Which projector belongs to which model of its directory.
 //!
-//! Nothing in a projector names its model, and llama-server refuses a wrong one only at start. So three signs are
-//! tried, the surest first: a name in common; one family of models that could be meant; an equal width.
+//! Nothing in a projector names its model, and llama-server refuses one of another width only at start. So models of
+//! another width are left out, and three signs are tried, the surest first: a name in common; one family of models that
+//! could be meant; an equal width.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,10 @@ pub(crate) fn pair(models: &[&Whole], projectors: &[Whole]) -> (Vec<Option<PathB
     for projector in projectors {
         let fitting = hosts_of(projector, models);
         if fitting.is_empty() {
-            let detail = "a projector that fits none of the models beside it";
+            let detail = match projector.header.projection_width {
+                Some(width) => format!("a projector of width {width} that fits none of the models beside it"),
+                None => "a projector that fits none of the models beside it".to_owned(),
+            };
             problems.push(ModelProblem::new(&projector.path, ProblemReason::ProjectorUnpaired, detail));
         }
         for index in fitting {
@@ -46,11 +50,14 @@ pub(crate) fn pair(models: &[&Whole], projectors: &[Whole]) -> (Vec<Option<PathB
 fn hosts_of(projector: &Whole, models: &[&Whole]) -> Vec<usize> {
     let directory = projector.path.parent();
     let beside = models.iter().enumerate().filter(|(_, model)| model.path.parent() == directory);
-    let hosts: Vec<ProjectorHost<'_>> =
-        beside.map(|(index, whole)| ProjectorHost { index, family: slug(labelled(&whole.path).name), whole }).collect();
-    let family = own_family(&projector.path);
     let width = projector.header.projection_width;
     let is_as_wide = |host: &ProjectorHost<'_>| width.is_some() && host.whole.header.shape.embedding_length == width;
+    let may_be_as_wide = |host: &ProjectorHost<'_>| {
+        width.is_none() || host.whole.header.shape.embedding_length.is_none() || is_as_wide(host)
+    };
+    let hosts = beside.map(|(index, whole)| ProjectorHost { index, family: slug(labelled(&whole.path).name), whole });
+    let hosts: Vec<ProjectorHost<'_>> = hosts.filter(may_be_as_wide).collect();
+    let family = own_family(&projector.path);
 
     let namesakes = indices(&hosts, |host| is_namesake(&host.family, &family));
     if !namesakes.is_empty() {

@@ -73,7 +73,7 @@ pub enum ProblemReason {
     LinkBroken,
     /// A symbolic link leads back to itself or to a directory that contains it.
     LinkLoop,
-    /// A symbolic link leads out of the directories that are scanned.
+    /// A symbolic link leads to a directory outside of those that are scanned.
     LinkOutside,
     /// The file is empty or no GGUF.
     NotGguf,
@@ -89,12 +89,26 @@ pub enum ProblemReason {
     HeaderMalformed,
     /// A shard of a split model is not there.
     ShardMissing,
+    /// Another shard than the first was named as the model.
+    ShardNotFirst,
     /// Name and header of a shard say different things.
     ShardMismatched,
     /// A vocabulary, an adapter, a projector or the like was named as a model.
     NotAModel,
     /// A projector fits none of the models beside it.
     ProjectorUnpaired,
+}
+
+impl FileRole {
+    /// The role with its article, for messages.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Vocabulary => "a vocabulary without weights",
+            Self::Adapter => "a LoRA adapter",
+            Self::ImportanceMatrix => "an importance matrix",
+            Self::ControlVector => "a control vector",
+        }
+    }
 }
 
 impl ModelProblem {
@@ -114,13 +128,16 @@ impl ProblemReason {
             Self::NameUnusable => "rename it to UTF-8 without control characters",
             Self::LinkBroken => "restore the link's target, or remove the link",
             Self::LinkLoop => "remove the link",
-            Self::LinkOutside => "add the directory of the link's target to the scanned ones, or move the file here",
+            Self::LinkOutside => {
+                "set follow-links = true in [models], or add the link's target to the scanned directories"
+            }
             Self::NotGguf => "download it again, or convert it with llama.cpp's convert_hf_to_gguf.py",
             Self::VersionUnsupported => "convert the model again with a current llama.cpp",
             Self::ByteOrderForeign => "convert it with llama.cpp's gguf_convert_endian.py",
             Self::Truncated => "download or copy it again: it is incomplete",
             Self::HeaderTooLong | Self::HeaderMalformed => "download it again, or convert the model again",
             Self::ShardMissing => "download all shards into one directory",
+            Self::ShardNotFirst => "name the first shard",
             Self::ShardMismatched => "give all shards of one split the names that llama-gguf-split gave them",
             Self::NotAModel => "name the file that holds the model's weights",
             Self::ProjectorUnpaired => "put it beside its model and begin both names alike",

@@ -1,7 +1,8 @@
 //! Directories to candidates: every entry that is named like a model and may be opened.
 //!
-//! Nothing is opened here but directories. What is followed is a regular file, or a link to one within the scanned
-//! directories; everything else that bears a model's name is reported. Entries that begin with a dot are passed over.
+//! Nothing is opened here but directories. What is followed is a regular file, or a link to one, wherever it lies; a link to
+//! a directory outside of the scanned ones only where that is asked for. Everything else that bears a model's name is
+//! reported. Entries that begin with a dot are passed over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -25,6 +26,16 @@ impl ScanLimits {
     pub(crate) const DEFAULT: Self = Self { depth: 32, entries: 1_000_000 };
 }
 
+/// Whether links to directories that are not scanned by themselves are followed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DirectoryLinks {
+    /// They are reported: what they lead to may be anything.
+    #[default]
+    Reported,
+    /// They are followed, and what they lead to is scanned like a directory in their place.
+    Followed,
+}
+
 /// A file to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
@@ -43,9 +54,10 @@ pub(crate) struct Walked {
 }
 
 /// Walks through `roots` and everything below.
-pub(crate) fn walk(roots: &[PathBuf], limits: ScanLimits) -> Walked {
+pub(crate) fn walk(roots: &[PathBuf], links: DirectoryLinks, limits: ScanLimits) -> Walked {
     let mut walk = Walk {
         limits,
+        links,
         entries_left: limits.entries,
         roots: Vec::new(),
         visited: BTreeSet::new(),
@@ -81,6 +93,7 @@ struct Directory {
 #[derive(Debug)]
 struct Walk {
     limits: ScanLimits,
+    links: DirectoryLinks,
     entries_left: usize,
     roots: Vec<Directory>,
     visited: BTreeSet<PathBuf>,
@@ -132,14 +145,11 @@ impl Walk {
         }
         let (path, target) = (parent.path.join(&name), parent.target.join(&name));
         if kind.is_symlink() {
-            self.follow(parent, &name, path, &target);
+            self.follow(parent, &name, path, &target, pending);
         } else if !is_presentable(&name) {
             self.report(&path, ProblemReason::NameUnusable, "the name cannot be passed on");
-        } else if kind.is_dir() && parent.depth == self.limits.depth {
-            let detail = format!("not looked at: {} directories in each other are the limit", self.limits.depth);
-            self.report(&path, ProblemReason::DirectoryTooLarge, detail);
         } else if kind.is_dir() {
-            pending.push(Directory { path, target, depth: parent.depth + 1 });
+            self.descend(parent, path, target, pending);
         } else if kind.is_file() {
             self.files.push(Candidate { path, target });
         } else {
@@ -147,9 +157,17 @@ impl Walk {
         }
     }
 
-    /// Looks where a link leads. Links to directories are never followed: within the roots their targets are scanned
-    /// anyway.
-    fn follow(&mut self, parent: &Directory, name: &OsStr, path: PathBuf, link: &Path) {
+    fn descend(&mut self, parent: &Directory, path: PathBuf, target: PathBuf, pending: &mut Vec<Directory>) {
+        if parent.depth == self.limits.depth {
+            let detail = format!("not looked at: {} directories in each other are the limit", self.limits.depth);
+            self.report(&path, ProblemReason::DirectoryTooLarge, detail);
+        } else {
+            pending.push(Directory { path, target, depth: parent.depth + 1 });
+        }
+    }
+
+    /// Looks where a link leads. A link to a directory within the roots is not followed: that is scanned anyway.
+    fn follow(&mut self, parent: &Directory, name: &OsStr, path: PathBuf, link: &Path, pending: &mut Vec<Directory>) {
         let named = is_named_gguf(name);
         let target = match fs::canonicalize(link) {
             Ok(target) => target,
@@ -169,14 +187,18 @@ impl Walk {
         let inside = self.roots.iter().any(|root| target.starts_with(&root.target));
         if leads_to_directory && parent.target.starts_with(&target) {
             self.report(&path, ProblemReason::LinkLoop, "the link leads to a directory that it lies in");
-        } else if !inside {
-            let detail = format!("the link leads to {}, which is not scanned", shown(&target));
+        } else if leads_to_directory && !inside && self.links == DirectoryLinks::Reported {
+            let detail = format!("the link leads to the directory {}, which is not scanned", shown(&target));
             self.report(&path, ProblemReason::LinkOutside, detail);
-        } else if !leads_to_directory && kind.is_some_and(|kind| !kind.is_file()) {
+        } else if leads_to_directory {
+            if !inside && is_presentable(name) {
+                self.descend(parent, path, target, pending);
+            }
+        } else if kind.is_some_and(|kind| !kind.is_file()) {
             self.report(&path, ProblemReason::NotAFile, "the link leads to something that is not a regular file");
-        } else if !leads_to_directory && !is_presentable(name) {
+        } else if !is_presentable(name) {
             self.report(&path, ProblemReason::NameUnusable, "the name cannot be passed on");
-        } else if !leads_to_directory {
+        } else {
             self.linked.push(Candidate { path, target });
         }
     }
@@ -214,7 +236,8 @@ mod tests {
         for index in 0..20 {
             fs::write(directory.path().join(format!("{index}.gguf")), "").expect("written");
         }
-        let walked = walk(&[directory.path().to_owned()], ScanLimits { depth: 1, entries: 10 });
+        let walked =
+            walk(&[directory.path().to_owned()], DirectoryLinks::Reported, ScanLimits { depth: 1, entries: 10 });
         assert_eq!(walked.candidates.len(), 10);
         let reasons: Vec<_> = walked.problems.iter().map(|problem| problem.reason).collect();
         assert_eq!(reasons, [ProblemReason::DirectoryTooLarge]);

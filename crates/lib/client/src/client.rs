@@ -21,7 +21,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::{
-    ClientError, CommandOptions, DaemonAddress, EventRange, LogOptions, Records, ServerAction, ShutdownMode, SwitchMode,
+    ClientError, CommandOptions, DaemonAddress, EventRange, LogOptions, Records, ReloadOptions, ServerAction,
+    ShutdownMode, SwitchMode,
 };
 
 /// Longest time until a connection is established.
@@ -116,9 +117,12 @@ impl Client {
     /// most this much later. Whole milliseconds, at most 24 h.
     ///
     /// # Errors
-    /// If the configuration is invalid, a [`ClientError::Problem`] that lists all its problems.
-    pub async fn reload(&self, wait: Option<Duration>) -> Result<SwitchAnswer, ClientError> {
-        self.switch(Method::POST, "/api/v1/reload", wait.map_or(SwitchMode::Begin, SwitchMode::Wait)).await
+    /// If the configuration is invalid, or looks half written and `force` is not set, a [`ClientError::Problem`] that lists
+    /// all its problems.
+    pub async fn reload(&self, options: ReloadOptions) -> Result<SwitchAnswer, ClientError> {
+        let query = query([("wait", options.wait.map(millis)), ("force", flag(options.force))]);
+        let limit = FILES_TIMEOUT + options.wait.unwrap_or_default();
+        self.request(Method::POST, &format!("/api/v1/reload{query}"), limit).await
     }
 
     async fn switch(&self, method: Method, path: &str, mode: SwitchMode) -> Result<SwitchAnswer, ClientError> {

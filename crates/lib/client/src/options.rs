@@ -37,6 +37,16 @@ pub struct CommandOptions {
     pub force: bool,
 }
 
+/// Options of a reload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReloadOptions {
+    /// Longest wait until every server is up or down as planned; `None` returns once the reload is accepted. Whole
+    /// milliseconds, at most 24 h.
+    pub wait: Option<Duration>,
+    /// Apply the configuration even if it looks half written.
+    pub force: bool,
+}
+
 /// When a change of the fleet is answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SwitchMode {

@@ -37,15 +37,19 @@ mod problem;
 mod resolve;
 mod server_spec;
 mod settings;
+mod shell_spelling;
 
 pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
 pub use arguments::{WrittenAt, WrittenOption, written_options};
 pub use environment::{Environment, User, default_state_dir};
 pub use file::schema::schema;
-pub use file::source::{ConfigSource, DEFAULT_TOML, find};
+pub use file::source::{ConfigSource, DEFAULT_TOML, SourceKind, find, read_regular};
 pub use key_source::{KeyError, KeySource};
 pub use problem::{ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity};
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};
 pub use server_spec::*;
-pub use settings::{AdmissionPolicy, DaemonSettings, HostEnvironment, LogSettings, OnDaemonDeath, StartSettings};
+pub use settings::{
+    AdmissionPolicy, DaemonSettings, HostEnvironment, LocalUsers, LogSettings, OnDaemonDeath, StartSettings,
+};
+pub use shell_spelling::ShellSpelling;

@@ -17,8 +17,21 @@ pub struct DaemonSettings {
     pub token_file: Option<PathBuf>,
     /// What happens to the servers when the daemon dies.
     pub on_daemon_death: OnDaemonDeath,
+    /// Further names, without port, that a request on loopback may have in `Host`.
+    pub hosts: Vec<String>,
+    /// Which users of this machine are served on loopback without a token.
+    pub local_users: LocalUsers,
     /// Longest time from the request to end until the daemon is gone; above zero.
     pub shutdown_deadline: Duration,
+}
+
+/// Which users of this machine are served on loopback without a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalUsers {
+    /// The daemon's own, and root.
+    Same,
+    /// Every one.
+    Any,
 }
 
 /// What happens to the servers when the daemon dies.

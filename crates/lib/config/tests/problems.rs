@@ -57,6 +57,9 @@ fn a_bad_value_is_told_with_its_place() {
         ("[daemon]\nlisten = \"9888\"", ":2:10: `daemon.listen` cannot be used: `9888` is not HOST:PORT"),
         ("[daemon]\nlisten = 1979-05-27", ":2:10: `daemon.listen` must be a string, not a date"),
         ("[daemon]\non-daemon-death = \"adopt\"", ":2:19: `on-daemon-death = \"adopt\"` is not built yet"),
+        ("[daemon]\nhosts = [\"a.example\", \"https://b.example\"]", ":2:23: `daemon.hosts[1]` is `https://b.example`"),
+        ("[daemon]\nhosts = [\"a.example:443\"]", ":2:10: `daemon.hosts[0]` is `a.example:443`"),
+        ("[daemon]\nlocal-users = \"all\"", ":2:15: `daemon.local-users` is `all`"),
         ("[daemon]\nprofile = \"night\"", ":2:11: there is no profile `night`"),
         ("daemon = 1", ":1:10: `daemon` must be a table, not an integer"),
         ("[llama-server]\nhost = \"x.sock\"", ":2:8: servers cannot share a unix socket"),
@@ -122,6 +125,74 @@ fn a_server_that_cannot_be_is_told() {
         &format!("[llama-server]\nfirst-port = 65535\n{}{}", server(""), server("id = \"b\"")),
         ":6:1: no port from `llama-server.first-port` up is left",
     );
+}
+
+#[test]
+fn what_only_a_shell_expands_is_refused_with_the_path_to_write() {
+    let environment: Environment = [("HOME", "/home/u"), ("MODELS", "/mnt/m")].into_iter().collect();
+    let told = |text: &str| {
+        let source = ConfigSource::text("/configuration", text);
+        let problems = Configuration::parse(&source, &environment).map(drop).unwrap_err();
+        let lines = problems.0.iter().map(|problem| (problem.to_string(), problem.help.clone().unwrap_or_default()));
+        lines.collect::<Vec<_>>()
+    };
+    let in_sections = [
+        ("daemon", "state-dir = '~/x'"),
+        ("daemon", "token-file = '~/x'"),
+        ("llama-server", "binary = '~/x'"),
+        ("llama-server", "dialects-dir = '~/x'"),
+        ("llama-server", "args = ['--lora', '~/x']"),
+        ("llama-server", "env = { LLAMA_CACHE = '~/x' }"),
+        ("readiness", "detectors-dir = '~/x'"),
+        ("models", "dirs = ['~/x']"),
+        ("flags", "lora = ['/a', '~/x']"),
+        ("flags", "log-file = '~/x'"),
+    ];
+    let in_server = [
+        "binary = '~/x'",
+        "host = '~/x.sock'",
+        "api-key-file = '~/x'",
+        "args = ['--lora=~/x']",
+        "env = { A = '~/x' }",
+        "flags = { mmproj = '~/x' }",
+        "hooks = { pre-start = ['~/x', '$HOME'] }",
+    ];
+    let texts = in_sections.iter().map(|(section, line)| format!("[{section}]\n{line}\n"));
+    let profile = format!("{}[profiles.p]\nservers = ['m']\nflags = {{ lora = '~/x' }}\n", server(""));
+    let texts =
+        texts.chain(in_server.map(server)).chain(["[[servers]]\nid = 'a'\nmodel = '~/x'\n".to_owned(), profile]);
+    for text in texts {
+        let told = told(&text);
+        let [(line, help)] = &told[..] else { panic!("{told:#?} in:\n{text}") };
+        assert!(line.ends_with(": only a shell expands `~`") && help.contains("/home/u/x"), "{line}: {help}");
+    }
+    let text = "[models]\ndirs = ['$MODELS/x', '/mnt/${NONE}/x', '~bob/x']\n";
+    let helps: Vec<_> = told(text).into_iter().map(|(_, help)| help).collect();
+    assert_eq!(helps, ["write \"/mnt/m/x\"", "write what `${NONE}` stands for", "write the whole path, from `/` on"]);
+    let variable: Environment = [("HOME", "/h"), ("LLAMA_WARDEN_DAEMON__STATE_DIR", "~/x")].into_iter().collect();
+    let problems = Configuration::parse(&ConfigSource::none("/"), &variable).map(drop).unwrap_err();
+    assert_eq!(problems.to_string(), "LLAMA_WARDEN_DAEMON__STATE_DIR: only a shell expands `~`");
+    for fine in ["[flags]\nchat-template = '{{ a ~ b }} $x'\n", "[llama-server]\nenv = { PASSWORD = 'a$B' }\n"] {
+        assert!(Configuration::parse(&ConfigSource::text("/c", fine), &environment).is_ok(), "{fine}");
+    }
+}
+
+#[test]
+fn a_model_is_a_file_or_a_repository() {
+    for (model, expected, help) in [
+        ("hf:repo", "`repo` is not a repository", "hf:ORG/REPO:QUANT"),
+        ("hf:org/repo:", "`org/repo:` is not a repository", "hf:ORG/REPO:QUANT"),
+        ("-hf org/repo:Q4", "`-hf` is an option", "write model = \"hf:org/repo:Q4\""),
+        ("--model x.gguf", "`--model` is an option", "write model = \"x.gguf\""),
+        ("https://huggingface.co/o/r/resolve/main/d/x.gguf?download=true", "not a URL", "hf-file = \"d/x.gguf\""),
+        ("https://huggingface.co/o/r", "not a URL", "write model = \"hf:o/r\""),
+        ("https://example.org/x.gguf", "not a URL", "download it"),
+    ] {
+        let text = format!("[[servers]]\nid = 'a'\nmodel = '{model}'");
+        assert_problem(&text, expected);
+        let told = problems(&text).0[0].help.clone().unwrap_or_default();
+        assert!(told.contains(help), "{told}");
+    }
 }
 
 #[test]
@@ -205,7 +276,89 @@ fn broken_toml_is_told_with_its_place() {
     let problems = problems(text);
     assert!(problems.to_string().starts_with("configuration:2:"), "{problems}");
     let twice = self::problems("[stop]\ngrace = \"1s\"\ngrace = \"2s\"");
-    assert!(twice.to_string().contains("configuration:3:1: duplicate key"), "{twice}");
+    let expected = "configuration:3:1: the key `grace` is written twice: here and configuration:2:1";
+    assert_eq!(twice.to_string(), expected);
+}
+
+#[test]
+fn the_usual_slips_of_the_pen_get_a_sentence_of_their_own() {
+    for (text, expected, help) in [
+        (
+            "[stop]\ngrace = '1s'\n[health]\n[stop] # again\n",
+            ":4:2: the table `[stop]` is written twice: here and configuration:1:1",
+            "write all its keys under one of the two",
+        ),
+        (
+            "[flags]\na = 1\n[[servers]]\nmodel = 'm'\nflags = { a = 1, a = 2 }\na = 3",
+            ":5:18: the key `a` is written twice: here and configuration:5:11",
+            "remove one of the two",
+        ),
+        ("[flags]\nmmap = True", ":2:8: invalid boolean", "write `true`, in lower case"),
+        ("[flags]\nmmap = yes", ":2:8: string values must be quoted", "write `true`"),
+        ("[[servers]]\nmodel = m.gguf", ":2:9: string values must be quoted", "write \"m.gguf\", in quotes"),
+        (
+            "[stop]\ngrace =\u{a0}'1s'",
+            ":2:8: TOML does not know a no-break space (U+00A0) here",
+            "write a plain space in its place",
+        ),
+        ("[stop]\ngrace = “1s”", ":2:9: TOML does not know `“` (U+201C) here", "write the quote \" in its place"),
+        ("[flags]\nctx–size = 1", ":2:4: TOML does not know `–` (U+2013) here", "write the dash - in its place"),
+    ] {
+        let problems = problems(text);
+        let line = problems.0[0].to_string();
+        assert!(line.contains(expected), "expected: {expected}\nfound:    {problems}\nin:\n{text}");
+        assert_eq!(problems.0[0].help.as_deref(), Some(help), "{line}");
+    }
+}
+
+#[test]
+fn a_slip_in_one_value_hides_no_other_problem() {
+    let text = "[stop]\ngrace = 10s\nlader = []\n[flags]\nmmap = True\n[stop]\n[profiles.p]\nservers = ['x']\n";
+    let lines: Vec<String> = problems(text).0.iter().map(ToString::to_string).collect();
+    let places: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("configuration:")?.get(..3)).collect();
+    assert_eq!(places, ["2:9", "3:1", "5:8", "6:2", "8:1"], "{lines:#?}");
+}
+
+#[test]
+fn a_file_in_another_encoding_is_told_with_the_first_byte_that_is_not_utf_8() {
+    let folder = std::env::temp_dir().join(format!("llama-warden-encoding-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let told = |bytes: &[u8]| {
+        std::fs::write(folder.join("w.toml"), bytes).unwrap();
+        let problems = ConfigSource::read("w.toml".as_ref(), &folder).unwrap_err();
+        (problems.to_string(), problems.0[0].help.clone().unwrap_or_default(), problems.render(RenderStyle::Plain))
+    };
+    let (line, help, rendered) = told(b"[stop]\n# f\xfcr alle\n");
+    assert_eq!(line, "w.toml:2:4: the byte 0xFC is not UTF-8, in Latin-1 `\u{fc}`");
+    assert!(help.contains("iconv -f LATIN1") && rendered.contains("2 | # f"), "{help} {rendered}");
+    let (line, help, _) = told(b"\xff\xfe[\0s\0");
+    assert_eq!(line, "w.toml:1:1: the file is UTF-16, not UTF-8");
+    assert!(help.contains("iconv -f UTF-16"), "{help}");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn of_very_many_problems_the_first_are_shown() {
+    let text: String = (0..8000).map(|n| format!("[[servers]]\nid = 's{n}'\nmodel = 'm'\nport = 8001\n")).collect();
+    let problems = problems(&text);
+    assert_eq!(problems.0.len(), 7999);
+    for shown in [problems.to_string(), problems.render(RenderStyle::Plain)] {
+        assert_eq!(shown.matches("port 8001 is taken twice").count(), 20);
+        assert!(shown.ends_with("and 7979 more"), "{}", &shown[shown.len() - 100..]);
+    }
+    let kept = problems.within(500);
+    assert!(kept.len() < 520 && kept.ends_with(" more") && kept.starts_with("configuration:8:8: "), "{kept}");
+    assert_eq!(problems.0[7998].location.line_and_column(), Some((32_000, 8)));
+    let long = format!("[stop]\ngrace = '{}'", "x".repeat(100_000));
+    assert!(self::problems(&long).to_string().len() < 1200);
+}
+
+#[test]
+fn every_glob_of_very_many_is_compared_with_very_many_servers() {
+    let servers: String = (0..400).map(|n| format!("[[servers]]\nid = 's{n}'\nmodel = 'm'\ntier = 't'\n")).collect();
+    let globs: String = (0..400).map(|n| format!("'z{n}*', 'z{n}',")).collect();
+    let text = format!("{servers}[profiles.p]\nservers = [{globs}]\n");
+    assert_eq!(problems(&text).0.len(), 800);
 }
 
 #[test]

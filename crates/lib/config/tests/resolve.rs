@@ -159,7 +159,7 @@ fn relative_paths_are_relative_to_the_file() {
     let text = r#"
 [daemon]
 state-dir = "state"
-token-file = "~/token"
+token-file = "./~/token"
 [llama-server]
 dialects-dir = "dialects"
 [readiness]
@@ -334,21 +334,18 @@ fn a_program_that_cannot_be_run_is_a_warning() {
 }
 
 #[test]
-fn a_model_that_is_no_gguf_file_is_a_warning() {
+fn a_fault_of_a_model_that_is_there_is_a_warning_at_its_key() {
     let directory = tempfile::tempdir().unwrap();
-    let model = directory.path().join("a.gguf");
-    let text = "[[servers]]\nmodel = 'a.gguf'\n";
-    for (content, is_warned_of) in [("GGUF\u{3}", false), ("GGU", true), ("", true), ("<!DOCTYPE html>", true)] {
-        std::fs::write(&model, content).unwrap();
-        let source = ConfigSource::text(directory.path(), text);
-        let warnings = Configuration::parse(&source, &Environment::default()).unwrap().warnings();
-        let message = format!("the model {} is not a GGUF file", model.display());
-        assert_eq!(
-            warnings.iter().any(|warning| warning.message == message),
-            is_warned_of,
-            "{content:?}: {warnings:?}"
-        );
-    }
+    std::fs::write(directory.path().join("a.gguf"), "").unwrap();
+    let text = "[[servers]]\nmodel = 'a.gguf'\n[[servers]]\nmodel = 'gone.gguf'\n[[servers]]\nmodel = 'hf:o/r'\n\
+                [[servers]]\nid = 'h'\nmodel = 'a.gguf'\nhooks = { pre-start = ['/bin/true'] }\n";
+    let source = ConfigSource::text(directory.path(), text);
+    let configuration = Configuration::parse(&source, &Environment::default()).unwrap();
+    let warnings = configuration.model_warnings(|_| Some(("it is cut".to_owned(), "fetch it again".to_owned())));
+    let path = directory.path().join("a.gguf");
+    let expected = format!("configuration:2:9: the model {} cannot be served: it is cut", path.display());
+    assert_eq!(warnings.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    assert!(configuration.model_warnings(|_| None).is_empty());
 }
 
 #[test]
@@ -366,4 +363,16 @@ fn a_model_that_a_pre_start_command_may_fetch_is_not_missed() {
 #[test]
 fn a_configuration_can_be_read_with_no_environment_at_all() {
     assert!(Configuration::parse(&ConfigSource::none("/"), &Environment::default()).is_ok());
+}
+
+#[test]
+fn a_model_of_hugging_face_is_no_path_and_names_its_server() {
+    let text = "[[servers]]\nmodel = 'hf:ggml-org/Gemma-3-4B-GGUF:Q4_K_M'\n[[servers]]\nmodel = './hf:x/y.gguf'\n";
+    let configuration = Configuration::parse(&ConfigSource::text("/c", text), &Environment::default()).unwrap();
+    assert_eq!(configuration.warnings().len(), 2, "the program and the second model do not exist");
+    let servers: Vec<_> = configuration.servers().collect();
+    assert_eq!((servers[0].id.as_str(), servers[0].tier.as_deref()), ("gemma-3-4b-gguf-q4_k_m", Some("Q4_K_M")));
+    assert_eq!(servers[0].model_repository(), Some("ggml-org/Gemma-3-4B-GGUF:Q4_K_M"));
+    assert!(servers[0].fetches_model() && !servers[1].fetches_model());
+    assert_eq!((servers[1].model_repository(), servers[1].model.to_str()), (None, Some("/c/hf:x/y.gguf")));
 }

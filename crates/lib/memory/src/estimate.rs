@@ -59,6 +59,10 @@ const F32: u64 = 4;
 /// Reads the header of the server's model and estimates what the server needs, on a machine with or without GPUs that take
 /// layers. Blocks while it reads files. `None` if the model cannot be read: the launch reports that with more detail.
 pub fn estimate(spec: &ServerSpec, has_gpus: bool) -> Option<MemoryRequirement> {
+    // What is not downloaded yet has no header to read.
+    if spec.model_repository().is_some() {
+        return None;
+    }
     let options = MemoryOptions::of(spec);
     let model = inspect(&spec.model).ok()?;
     let mut demand = of_model(&model, &options, has_gpus);

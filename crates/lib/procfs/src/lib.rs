@@ -1,4 +1,4 @@
-//! Reads `/proc`: processes, their descriptors, and sockets.
+//! Reads what the kernel knows of processes, their descriptors and sockets: from `/proc`, and over netlink.
 //!
 //! Every result is a snapshot that may be out of date when it is returned: another process can end, and its number can
 //! name a new one. A caller that acts on a process pins it first (a pidfd, or a child that is not reaped), or compares
@@ -17,11 +17,13 @@
 //! ```
 
 mod descriptors;
+mod proc_net;
 mod process;
+mod sock_diag;
 mod sockets;
 mod stat;
 
 pub use descriptors::{descriptor_limit, open_descriptors};
-pub use process::{environment, process_ids, program_name, socket_inodes};
-pub use sockets::{SocketAddress, listening_inodes};
+pub use process::{environment, listener, process_ids, program_name, socket_inodes};
+pub use sockets::{SocketAddress, listening_inodes, peer_user};
 pub use stat::{ProcessStat, RunState, ticks_as_seconds};

@@ -2,6 +2,8 @@
 
 use std::{fs, io};
 
+use crate::sockets::{SocketAddress, listening_inodes};
+
 /// The numbers of all processes that exist, in no order. Empty if `/proc` cannot be read.
 pub fn process_ids() -> impl Iterator<Item = u32> {
     fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -35,6 +37,12 @@ pub fn socket_inodes(pid: u32) -> io::Result<Vec<u64>> {
         target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
     };
     Ok(files.filter_map(inode).collect())
+}
+
+/// A process that listens on `address`, if the kernel shows it to us.
+pub fn listener(address: &SocketAddress) -> Option<u32> {
+    let inodes = listening_inodes(std::slice::from_ref(address)).ok().filter(|inodes| !inodes.is_empty())?;
+    process_ids().find(|pid| socket_inodes(*pid).is_ok_and(|own| own.iter().any(|inode| inodes.contains(inode))))
 }
 
 #[cfg(test)]

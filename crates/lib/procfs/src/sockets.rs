@@ -1,16 +1,12 @@
-//! Sockets that listen, as the kernel lists them in `/proc/net`.
+//! Who listens on an address, and whose process is at the other end of a connection.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
-/// `TCP_LISTEN` as `/proc/net/tcp` writes it.
-const LISTEN: &str = "0A";
-
-/// `__SO_ACCEPTCON` as `/proc/net/unix` writes it.
-const ACCEPTING: &str = "00010000";
+use crate::proc_net;
+use crate::sock_diag::{self, TcpSocket};
 
 /// An address that a socket can listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,112 +21,158 @@ pub enum SocketAddress {
 /// the reverse.
 ///
 /// # Errors
-/// If `/proc/net` cannot be read.
+/// If the kernel neither answers `sock_diag` nor has `/proc/net`.
 pub fn listening_inodes(addresses: &[SocketAddress]) -> io::Result<BTreeSet<u64>> {
     let mut inodes = BTreeSet::new();
-    if addresses.iter().any(|address| matches!(address, SocketAddress::Tcp(_))) {
-        inodes.extend(tcp_inodes(&listening_table("/proc/net/tcp")?, addresses));
-        // The file does not exist if the kernel has no IPv6.
-        inodes.extend(tcp_inodes(&listening_table("/proc/net/tcp6").unwrap_or_default(), addresses));
-    }
-    if addresses.iter().any(|address| matches!(address, SocketAddress::Unix(_))) {
-        // Paths need not be UTF-8.
-        let table = fs::read("/proc/net/unix")?;
-        inodes.extend(unix_inodes(&String::from_utf8_lossy(&table), addresses));
+    for address in addresses {
+        match address {
+            SocketAddress::Tcp(wanted) => {
+                let listening = sock_diag::listening_tcp(wanted.port()).or_else(|_| proc_net::listening_tcp())?;
+                let reached = listening.iter().filter(|socket| overlaps(socket, wanted));
+                inodes.extend(reached.map(|socket| socket.inode));
+            }
+            SocketAddress::Unix(wanted) => {
+                let listening = sock_diag::listening_unix().or_else(|_| proc_net::listening_unix())?;
+                inodes.extend(listening.iter().filter(|(path, _)| path == wanted).map(|(_, inode)| *inode));
+            }
+        }
     }
     Ok(inodes)
 }
 
-/// The start of a table up to its first socket that does not listen. The kernel lists listening sockets first; thousands of
-/// closed connections may follow, and printing them costs 10 to 28 ms (measured).
-fn listening_table(path: &str) -> io::Result<String> {
-    let mut reader = BufReader::with_capacity(4096, fs::File::open(path)?);
-    let mut table = String::new();
-    reader.read_line(&mut table)?;
-    loop {
-        let at = table.len();
-        let read = reader.read_line(&mut table)?;
-        if read == 0 || table[at..].split_ascii_whitespace().nth(3) != Some(LISTEN) {
-            table.truncate(at);
-            return Ok(table);
-        }
+/// The user of the process that is connected from `peer` to `local`, an accepted connection of this process. `None` if no process has
+/// the peer's socket open, or it belongs to another machine or network namespace.
+///
+/// Costs microseconds where the kernel answers `sock_diag`; otherwise it reads every connection of the machine.
+///
+/// # Errors
+/// If the kernel neither answers `sock_diag` nor has `/proc/net`.
+pub fn peer_user(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<u32>> {
+    let [local, peer] = [local, peer].map(|end| SocketAddr::new(end.ip().to_canonical(), end.port()));
+    let mut found = sock_diag::connection(peer, local);
+    // A kernel that cannot answer says "not found", as it does for a peer that is gone. Our own end is there for certain.
+    if !matches!(found, Ok(Some(_))) && !matches!(sock_diag::connection(local, peer), Ok(Some(_))) {
+        found = proc_net::connection(peer, local);
     }
+    // The kernel calls root the user of a socket that no process has open any more.
+    Ok(found?.filter(|socket| socket.inode != 0).map(|socket| socket.user))
 }
 
-fn tcp_inodes(table: &str, addresses: &[SocketAddress]) -> Vec<u64> {
-    let listening = table.lines().skip(1).filter_map(|line| {
-        let fields: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
-        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-        (*state == LISTEN).then_some((parse_socket(local)?, inode.parse().ok()?))
-    });
-    let is_wanted = |local: &SocketAddr| {
-        addresses.iter().any(|address| matches!(address, SocketAddress::Tcp(wanted) if overlaps(local, wanted)))
+/// Whether a connection to `wanted` may reach `socket`, or the reverse: a server that is told to listen on `[::]` takes the
+/// connections of both families.
+fn overlaps(socket: &TcpSocket, wanted: &SocketAddr) -> bool {
+    let (local, wanted_ip) = (socket.local.ip(), wanted.ip().to_canonical());
+    let shares_family = match (local, wanted_ip) {
+        (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => true,
+        (IpAddr::V6(local), IpAddr::V4(_)) => local.is_unspecified() && !socket.v6_only,
+        (IpAddr::V4(_), IpAddr::V6(wanted)) => wanted.is_unspecified(),
     };
-    listening.filter(|(local, _)| is_wanted(local)).map(|(_, inode)| inode).collect()
-}
-
-fn unix_inodes(table: &str, addresses: &[SocketAddress]) -> Vec<u64> {
-    let is_wanted =
-        |path: &str| addresses.iter().any(|address| *address == SocketAddress::Unix(Path::new(path).into()));
-    let listening = table.lines().skip(1).filter_map(|line| {
-        let fields: Vec<&str> = line.split_ascii_whitespace().take(8).collect();
-        let (flags, inode, path) = (fields.get(3)?, fields.get(6)?, fields.get(7)?);
-        (*flags == ACCEPTING && is_wanted(path)).then_some(inode.parse().ok()?)
-    });
-    listening.collect()
-}
-
-/// Whether a connection to `wanted` may reach a socket that is bound to `local`, or the reverse.
-fn overlaps(local: &SocketAddr, wanted: &SocketAddr) -> bool {
-    let (local_ip, wanted_ip) = (local.ip().to_canonical(), wanted.ip().to_canonical());
-    let is_any = local_ip.is_unspecified() || wanted_ip.is_unspecified();
-    local.port() == wanted.port() && (is_any || local_ip == wanted_ip)
-}
-
-/// Parses `0100007F:1F90`: the address as 32-bit words in the machine's byte order, and the port.
-fn parse_socket(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |index: usize| {
-        let digits = address.get(index * 8..index * 8 + 8)?;
-        Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
-    };
-    let ip: IpAddr = if address.len() == 8 {
-        Ipv4Addr::from(word(0)?).into()
-    } else {
-        let words = [word(0)?, word(1)?, word(2)?, word(3)?];
-        let octets: [u8; 16] = words.concat().try_into().ok()?;
-        Ipv6Addr::from(octets).into()
-    };
-    Some(SocketAddr::new(ip, port))
+    let is_any = local.is_unspecified() || wanted_ip.is_unspecified();
+    socket.local.port() == wanted.port() && shares_family && (is_any || local == wanted_ip)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::net::UnixListener;
+
+    use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
+
     use super::*;
 
-    fn tcp(address: &str) -> SocketAddress {
-        SocketAddress::Tcp(address.parse().expect("an address"))
+    fn inodes(address: SocketAddr) -> BTreeSet<u64> {
+        listening_inodes(&[SocketAddress::Tcp(address)]).expect("readable")
     }
 
-    const TABLE: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
-        \x20  0: 0100007F:1F41 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1 0 100 0 0 10 0\n\
-        \x20  1: 00000000:1F42 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 222 1 0 100 0 0 10 0\n\
-        \x20  2: 0100007F:1F41 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 333 1 0 100 0 0 10 0\n";
-
-    #[cfg(target_endian = "little")]
     #[test]
     fn only_listening_sockets_that_a_connection_could_reach_count() {
-        let cases: [(&str, &[u64]); 6] = [
-            ("127.0.0.1:8001", &[111]),
-            ("0.0.0.0:8001", &[111]),
-            ("127.0.0.1:8002", &[222]),
-            ("10.0.0.1:8001", &[]),
-            ("[::ffff:127.0.0.1]:8001", &[111]),
-            ("127.0.0.1:8003", &[]),
+        let socket = |local: &str, v6_only| {
+            let local: SocketAddr = local.parse().expect("an address");
+            TcpSocket { local, remote: local, v6_only, is_listening: true, inode: 1, user: 0 }
+        };
+        let cases = [
+            (socket("127.0.0.1:1", false), ["127.0.0.1:1", "0.0.0.0:1", "[::ffff:127.0.0.1]:1", "[::]:1"].as_slice()),
+            (socket("0.0.0.0:1", false), &["127.0.0.1:1", "10.0.0.1:1", "0.0.0.0:1", "[::ffff:127.0.0.1]:1", "[::]:1"]),
+            (
+                socket("[::]:1", false),
+                &["127.0.0.1:1", "10.0.0.1:1", "0.0.0.0:1", "[::ffff:127.0.0.1]:1", "[::1]:1", "[::]:1"],
+            ),
+            (socket("[::]:1", true), &["[::1]:1", "[::]:1"]),
+            (socket("[::1]:1", true), &["[::1]:1", "[::]:1"]),
         ];
-        for (address, expected) in cases {
-            assert_eq!(tcp_inodes(TABLE, &[tcp(address)]), expected, "{address}");
+        for (socket, reached) in cases {
+            for wanted in
+                ["127.0.0.1:1", "10.0.0.1:1", "0.0.0.0:1", "[::ffff:127.0.0.1]:1", "[::1]:1", "[::]:1", "127.0.0.1:2"]
+            {
+                let expected = reached.contains(&wanted);
+                assert_eq!(overlaps(&socket, &wanted.parse().expect("an address")), expected, "{socket:?} {wanted}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_listener_of_one_port_is_found_in_both_ways() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let address = listener.local_addr().expect("bound");
+        let client = TcpStream::connect(address).expect("connects");
+        let of_port = |sockets: Vec<TcpSocket>| {
+            sockets.into_iter().filter(|socket| socket.local == address).map(|socket| socket.inode).collect::<Vec<_>>()
+        };
+        let asked = of_port(sock_diag::listening_tcp(address.port()).expect("the kernel answers"));
+        assert_eq!(asked.len(), 1, "neither end of the connection counts");
+        assert_eq!(of_port(proc_net::listening_tcp().expect("readable")), asked);
+        assert_eq!(inodes(address), asked.iter().copied().collect());
+        drop((listener, client));
+        assert!(inodes(address).is_disjoint(&asked.into_iter().collect()));
+    }
+
+    #[test]
+    fn a_listener_that_refuses_ipv4_is_told_from_one_that_takes_it() {
+        for (v6_only, found) in [(true, 0), (false, 1)] {
+            let listener = socket(AddressFamily::INET6, SocketType::STREAM, None).expect("the kernel has IPv6");
+            sockopt::set_ipv6_v6only(&listener, v6_only).expect("settable");
+            let any: SocketAddr = "[::]:0".parse().expect("an address");
+            bind(&listener, &any).expect("binds");
+            listen(&listener, 1).expect("listens");
+            let listener = TcpListener::from(listener);
+            let port = listener.local_addr().expect("bound").port();
+            assert_eq!(inodes(([127, 0, 0, 1], port).into()).len(), found, "v6only {v6_only}");
+            assert_eq!(inodes(([0, 0, 0, 0, 0, 0, 0, 1], port).into()).len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_unix_socket_is_found_by_its_path_in_both_ways() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("with a blank.sock");
+        let _listener = UnixListener::bind(&path).expect("binds");
+        let of_path = |sockets: Vec<(PathBuf, u64)>| sockets.into_iter().filter(|(found, _)| *found == path).collect();
+        let asked: Vec<_> = of_path(sock_diag::listening_unix().expect("the kernel answers"));
+        let read: Vec<_> = of_path(proc_net::listening_unix().expect("readable"));
+        assert_eq!((asked.len(), &asked), (1, &read));
+    }
+
+    #[test]
+    fn the_user_of_a_peer_is_known_while_its_socket_is_open() {
+        let own = std::fs::metadata("/proc/self").expect("readable").uid();
+        let target = |listener: &TcpListener, mapped: bool| {
+            let address = listener.local_addr().expect("bound");
+            match address.ip() {
+                IpAddr::V4(ip) if mapped => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+                _ => address,
+            }
+        };
+        for (host, mapped) in [("127.0.0.1:0", false), ("127.0.0.1:0", true), ("[::1]:0", false)] {
+            let listener = TcpListener::bind(host).expect("binds");
+            let client = TcpStream::connect(target(&listener, mapped)).expect("connects");
+            let (accepted, peer) = listener.accept().expect("waits");
+            let local = accepted.local_addr().expect("connected");
+            assert_eq!(peer_user(local, peer).expect("the kernel answers"), Some(own), "{host} {mapped}");
+            let read = proc_net::connection(peer, local).expect("readable").expect("listed");
+            assert_eq!((read.user, read.inode != 0), (own, true), "{host} {mapped}");
+            drop(client);
+            assert_eq!(peer_user(local, peer).expect("the kernel answers"), None, "{host} {mapped}");
         }
     }
 }

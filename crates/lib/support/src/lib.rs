@@ -8,6 +8,7 @@ mod line_splitter;
 mod lock;
 mod replace_file;
 mod slot_channel;
+mod terminal_text;
 
 pub use blocking::{BLOCKING_THREADS, BlockingError, blocking};
 pub use find_program::{NotInPath, find_program};
@@ -17,3 +18,4 @@ pub use line_splitter::{LineSplitter, MAX_LINE};
 pub use lock::lock;
 pub use replace_file::{Durability, replace_file};
 pub use slot_channel::{SlotClosed, SlotReceiver, SlotSender, slot_channel};
+pub use terminal_text::{for_cell, for_terminal};

@@ -49,8 +49,14 @@ pub enum Verdict {
     Nothing,
     /// The line echoes one of our own requests. It is no sign of life.
     Echo,
-    /// The server is loading the model.
+    /// The server is loading the model, or downloads it before.
     Progress {
+        /// From 0 to 100, where the line names a percentage.
+        percent: Option<f64>,
+    },
+    /// The server has the model and is loading it: a download is over.
+    #[strum(serialize = "progress")]
+    Loading {
         /// From 0 to 100, where the line names a percentage.
         percent: Option<f64>,
     },

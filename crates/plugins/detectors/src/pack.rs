@@ -242,7 +242,7 @@ fn check_probe(source: &PluginSource<'_>, file: &PackFile) -> Result<ProbeWay, F
 
 fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<DetectorPattern, FileError> {
     let at = Some(entry.regex.span());
-    // Serde cannot express this: reason and weak belong to failures, and only to them.
+    // Serde cannot express this: reason and weak belong to failures, loads to progress, and only to them.
     let is_failure = entry.verdict == PatternVerdict::Failure;
     let refusal = match entry.reason {
         None if is_failure => Some(("a failure without a reason", "add reason = \"…\" to this pattern")),
@@ -250,6 +250,9 @@ fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<Dete
             Some(("only failures have a reason", "take `reason` away or say verdict = \"failure\""))
         }
         None if entry.weak => Some(("only failures can be weak", "take `weak` away from this pattern")),
+        _ if entry.loads && entry.verdict != PatternVerdict::Progress => {
+            Some(("only progress can be that of loading", "take `loads` away from this pattern"))
+        }
         _ => None,
     };
     if let Some((message, advice)) = refusal {
@@ -263,5 +266,6 @@ fn check_pattern(source: &PluginSource<'_>, entry: &PatternEntry) -> Result<Dete
         regex: entry.regex.as_ref().as_str().into(),
         reason: entry.reason,
         weak: entry.weak,
+        loads: entry.loads,
     })
 }

@@ -98,6 +98,9 @@ pub(crate) struct PatternEntry {
     /// For failures: the line explains the end only if no other failure line was seen.
     #[serde(default)]
     pub(crate) weak: bool,
+    /// For progress: the line comes only after the server has its model, so that a download is over.
+    #[serde(default)]
+    pub(crate) loads: bool,
 }
 
 /// The verdict of a pattern on a line.

@@ -53,6 +53,8 @@ pub struct DetectorPattern {
     pub reason: Option<FailureReason>,
     /// Whether a failure explains the end only if no other failure line was seen.
     pub weak: bool,
+    /// Whether a line of progress comes only after the server has its model, so that a download is over.
+    pub loads: bool,
 }
 
 /// Applies the patterns of a pack to the lines of one launch.

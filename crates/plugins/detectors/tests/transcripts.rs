@@ -252,7 +252,7 @@ fn our_own_requests_in_the_log_are_no_sign_of_life() {
                 let text = String::from_utf8_lossy(line);
                 // A dot of progress before it is a sign of life.
                 if text.starts_with('.') {
-                    assert!(matches!(matcher.on_line(*stream, line), Verdict::Progress { .. }), "{build}: {text}");
+                    assert!(matches!(matcher.on_line(*stream, line), Verdict::Loading { .. }), "{build}: {text}");
                 } else if text.contains("GET /health") || text.contains("path=\"/health\"") {
                     assert_eq!(matcher.on_line(*stream, line), Verdict::Echo, "{build}: {text}");
                 }

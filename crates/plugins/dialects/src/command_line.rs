@@ -44,6 +44,13 @@ const PING_INTERVAL: &str = "1";
 /// Why a default is not passed to a build whose help cannot be read.
 const DEFAULT_UNREAD: &str = "a default, and the help that would list the option cannot be read";
 
+/// The option by which a build downloads its model from Hugging Face.
+const REPOSITORY: &str = "hf-repo";
+
+/// Why a model that is a repository cannot be passed.
+const NO_DOWNLOADS: &str = "this build cannot download a model by name: it does not list --hf-repo; download it, and write the \
+                            path of the file";
+
 /// Builds the command line of `server` for the build that `binary` describes.
 ///
 /// The options that llama-warden adds come first, then the flags by name, then the verbatim arguments, then `--model`, `--host`
@@ -89,7 +96,7 @@ pub fn build_command_line(
         }
     }
     line.push(&server.args);
-    line.add_required(server, &translator);
+    line.add_required(server, &translator, is_read, &mut errors);
     line.doubts.extend(own_settings::doubtful_variables(server));
     if errors.is_empty() { Ok(line) } else { Err(OptionErrors(errors)) }
 }
@@ -149,11 +156,20 @@ impl CommandLine {
     }
 
     /// Adds the options that every server is started with.
-    fn add_required(&mut self, server: &ServerSpec, translator: &Translator<'_>) {
+    fn add_required(
+        &mut self,
+        server: &ServerSpec,
+        translator: &Translator<'_>,
+        is_read: bool,
+        errors: &mut Vec<OptionError>,
+    ) {
         for (name, value) in required_options(server) {
-            // Every build has these options, whatever its help says. A path that is not UTF-8 is passed as it is.
             match value.to_str().and_then(|value| translator.spell_internal(name, value)) {
                 Some(spelling) => self.add(name, FlagOrigin::User, spelling),
+                None if is_read && name == REPOSITORY => {
+                    errors.push(OptionError::new("model", NO_DOWNLOADS).at(WrittenAt::Key("model")));
+                }
+                // Every build has the others, whatever its help says. A path that is not UTF-8 is passed as it is.
                 None => self.push([OsString::from(format!("--{name}")), value]),
             }
         }
@@ -212,7 +228,11 @@ impl CommandLine {
 /// The options that every server is started with.
 fn required_options(server: &ServerSpec) -> [(&'static str, OsString); 3] {
     let (host, port) = ((*server.host).into(), server.port.to_string().into());
-    [("model", server.model.clone().into_os_string()), ("host", host), ("port", port)]
+    let model = match server.model_repository() {
+        Some(repository) => (REPOSITORY, repository.into()),
+        None => ("model", server.model.clone().into_os_string()),
+    };
+    [model, ("host", host), ("port", port)]
 }
 
 /// Checks the values that are not flags: the model, the host, the verbatim arguments, and the keys that stand on no line of a file.
@@ -222,7 +242,7 @@ fn check_server(server: &ServerSpec) -> Vec<OptionError> {
     let is_one_line = |bytes: &[u8]| !bytes.iter().any(|byte| matches!(byte, 0 | b'\n'));
     if !is_one_line(server.model.as_os_str().as_bytes()) {
         refuse(WrittenAt::Key("model"), "model", "the path contains a line end or a NUL byte".to_owned());
-    } else if !server.model.is_absolute() {
+    } else if !server.model.is_absolute() && server.model_repository().is_none() {
         refuse(WrittenAt::Key("model"), "model", "the path is not absolute".to_owned());
     }
     if !is_one_line(server.host.as_bytes()) || server.host.is_empty() || server.host.starts_with('-') {

@@ -110,7 +110,7 @@ impl Translator<'_> {
     /// If neither the build nor the dialect knows the option, if its value does not fit, or if it protects and is not listed.
     pub(crate) fn spell(&self, name: &str, value: &FlagValue) -> Result<Spelling, OptionError> {
         check(name, value)?;
-        let value = self.with_absolute_paths(name, value)?;
+        let value = self.with_absolute_paths(name, value);
         match self.by_rules_or_help(name, &value)? {
             Some(spelling) => Ok(spelling),
             None => self.unlisted(name),
@@ -124,7 +124,7 @@ impl Translator<'_> {
     /// If its value does not fit in any build.
     pub(crate) fn spell_unread(&self, name: &str, value: &FlagValue, is_named: bool) -> Result<Spelling, OptionError> {
         check(name, value)?;
-        let value = self.with_absolute_paths(name, value)?;
+        let value = self.with_absolute_paths(name, value);
         if is_named && let Ok(Some(spelling)) = self.by_rules_or_help(name, &value) {
             return Ok(spelling);
         }
@@ -147,27 +147,24 @@ impl Translator<'_> {
     }
 
     /// The value with each relative path made absolute: a server runs in the folder of the daemon.
-    fn with_absolute_paths(&self, name: &str, value: &FlagValue) -> Result<FlagValue, OptionError> {
+    fn with_absolute_paths(&self, name: &str, value: &FlagValue) -> FlagValue {
         if !matches!(value, FlagValue::Text(_) | FlagValue::Many(_)) || !self.dialect.takes_path(name, self.listed) {
-            return Ok(value.clone());
+            return value.clone();
         }
-        let is_list = matches!(self.listed.list_form(name), Some(ListForm::Joined(',') | ListForm::Described(',')));
         let absolute = |path: &str| {
-            if path.starts_with(['~', '$']) {
-                return Err(OptionError::new(name, "`~` and variables are not expanded; write the path in full"));
-            }
             // An empty text is no path, and the build says what it makes of it.
             let is_relative = !path.is_empty() && !path.starts_with('/');
-            Ok(if is_relative { self.directory.join(path).to_string_lossy().into_owned() } else { path.to_owned() })
+            if is_relative { self.directory.join(path).to_string_lossy().into_owned() } else { path.to_owned() }
         };
+        let is_list = matches!(self.listed.list_form(name), Some(ListForm::Joined(',') | ListForm::Described(',')));
         let all = |text: &String| match is_list {
-            true => Ok(text.split(',').map(absolute).collect::<Result<Vec<_>, _>>()?.join(",")),
+            true => text.split(',').map(absolute).collect::<Vec<_>>().join(","),
             false => absolute(text),
         };
         match value {
-            FlagValue::Text(text) => all(text).map(FlagValue::Text),
-            FlagValue::Many(texts) => texts.iter().map(all).collect::<Result<_, _>>().map(FlagValue::Many),
-            value => Ok(value.clone()),
+            FlagValue::Text(text) => FlagValue::Text(all(text)),
+            FlagValue::Many(texts) => FlagValue::Many(texts.iter().map(all).collect()),
+            value => value.clone(),
         }
     }
 

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use llama_warden_events::StreamName;
 
 use super::values::{duration, stream};
+use crate::completion;
 
 /// The commands of `detector`.
 #[derive(Debug, Clone, Subcommand)]
@@ -17,13 +18,13 @@ pub enum DetectorCommand {
     /// Show one pack as it is written
     Show {
         /// Its name, or its file
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", add = completion::packs())]
         name: String,
     },
     /// Say which pack and dialect a llama-server gets, and why
     Which {
         /// The executable, as a path or a name on PATH
-        #[arg(value_name = "BINARY")]
+        #[arg(value_name = "BINARY", value_parser = super::values::path())]
         binary: PathBuf,
     },
     /// Show the verdicts of a pack for a log, line by line, and whether its own examples hold
@@ -36,16 +37,16 @@ pub enum DetectorCommand {
 #[derive(Debug, Clone, Args)]
 pub struct TestArgs {
     /// The pack's name, or its file
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = completion::packs())]
     pub name: String,
     /// A log, or a transcript (JSON Lines with t_us, stream, data); - is standard input
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", value_parser = super::values::path())]
     pub file: PathBuf,
     /// The port that the server was given; ready lines of other ports do not count. Transcripts contain it
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
     /// The stream that a log comes from; without it, lines are tried as both
-    #[arg(long, value_parser = stream)]
+    #[arg(long, value_parser = stream, add = completion::streams())]
     pub stream: Option<StreamName>,
 }
 
@@ -53,7 +54,7 @@ pub struct TestArgs {
 #[derive(Debug, Clone, Args)]
 pub struct LearnArgs {
     /// Write the pack here; else to standard output
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", value_parser = super::values::path())]
     pub out: Option<PathBuf>,
     /// The pack's name; else the name of FILE, or learnt-BUILD
     #[arg(long, value_name = "NAME")]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use crate::completion;
+
 /// The commands of `dialect`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum DialectCommand {
@@ -12,13 +14,13 @@ pub enum DialectCommand {
     /// Show one dialect as it is written
     Show {
         /// Its name, or its file
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", add = completion::dialects())]
         name: String,
     },
     /// Check whether a file is a valid dialect, and whether its examples hold
     Check {
         /// The file; it need not lie in llama-server.dialects-dir
-        #[arg(value_name = "FILE")]
+        #[arg(value_name = "FILE", value_parser = super::values::path())]
         file: PathBuf,
     },
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::values::duration;
+use crate::completion;
 
 /// The commands of `profile`.
 #[derive(Debug, Clone, Subcommand)]
@@ -14,7 +15,7 @@ pub enum ProfileCommand {
     /// Show one profile
     Show {
         /// The profile
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", add = completion::profiles())]
         name: String,
     },
     /// Show the active profile, and which of its servers are not ready
@@ -27,7 +28,7 @@ pub enum ProfileCommand {
 #[derive(Debug, Clone, Args)]
 pub struct SwitchArgs {
     /// The profile
-    #[arg(value_name = "NAME", required_unless_present = "none", conflicts_with = "none")]
+    #[arg(value_name = "NAME", required_unless_present = "none", conflicts_with = "none", add = completion::profiles())]
     pub name: Option<String>,
     /// No profile: every enabled server
     #[arg(long)]
@@ -35,6 +36,18 @@ pub struct SwitchArgs {
     /// Only show the plan
     #[arg(long, conflicts_with = "wait")]
     pub dry_run: bool,
+    /// Whether and how long to wait
+    #[command(flatten)]
+    pub patience: PatienceArgs,
+}
+
+/// Options of `reload`.
+#[derive(Debug, Clone, Args)]
+pub struct ReloadArgs {
+    /// Apply the configuration even if it looks half written: if it stops every server that runs, or ends where the
+    /// present one goes on
+    #[arg(long)]
+    pub force: bool,
     /// Whether and how long to wait
     #[command(flatten)]
     pub patience: PatienceArgs,

@@ -13,8 +13,11 @@ use llama_warden_events::{ServerId, StreamName};
 
 use detector::DetectorCommand;
 use dialect::DialectCommand;
-use fleet::{PatienceArgs, ProfileCommand};
-use values::{duration, stream};
+use fleet::{ProfileCommand, ReloadArgs};
+pub use values::EventsSince;
+use values::{duration, since, stream};
+
+use crate::completion;
 
 /// Launches llama.cpp servers, knows the truth about each of them, and never leaves one behind.
 #[derive(Debug, Parser)]
@@ -30,24 +33,27 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  llama-warden demo                          three servers, a table, metrics; Ctrl-C stops everything
-  llama-warden check                         is the configuration right?
-  llama-warden up                            start what is enabled, and stay in the foreground
-  llama-warden up --models ~/models          the same with every model in a folder, no configuration needed
-  llama-warden status --watch                how is every server?
-  llama-warden restart --wait qwen3          restart one and wait until it is ready
-  llama-warden logs -f qwen3                 what does it say?
-  llama-warden profile switch --dry-run big  what would a switch do?
+  llama-warden demo                  three servers, a table, metrics
+  llama-warden check                 is the configuration right?
+  llama-warden up                    start what is enabled; Ctrl-C stops it
+  llama-warden up --models ~/models  every model in a folder, without configuration
+  llama-warden status --watch        how is every server?
+  llama-warden restart --wait qwen3  restart one and wait until it is ready
+  llama-warden logs -f qwen3         what does it say?
+  llama-warden profile switch --dry-run big
+                                     what would a switch do?
 
-Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 a server did not become ready, 4 another daemon holds
-the state directory, 5 no daemon to talk to, 130/143 ended by a second INT/TERM.";
+Exit codes:
+  0 done, 1 failed, 2 usage or configuration, 3 a server did not become ready,
+  4 another daemon holds the state directory, 5 no daemon to talk to,
+  130/143 ended by a second INT/TERM";
 
 /// Options of every command.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct GlobalArgs {
     /// The configuration; else the first of ./llama-warden.toml, $XDG_CONFIG_HOME/llama-warden/config.toml,
     /// /etc/llama-warden/config.toml
-    #[arg(long, global = true, value_name = "FILE", env = "LLAMA_WARDEN_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "LLAMA_WARDEN_CONFIG", value_parser = values::path())]
     pub config: Option<PathBuf>,
     /// The daemon: http://HOST:PORT or unix:PATH; else the control socket of the configuration, else
     /// http://127.0.0.1:9888
@@ -68,13 +74,15 @@ pub enum CliCommand {
     /// Show every server
     Status {
         /// Show only these servers
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", add = completion::servers())]
         ids: Vec<ServerId>,
         /// Keep running and show every change
         #[arg(long, short)]
         watch: bool,
     },
     /// Start servers
+    // The options of a stop mean nothing here; the daemon refuses them.
+    #[command(mut_arg("grace", |arg| arg.hide(true)), mut_arg("force", |arg| arg.hide(true)))]
     Start(ControlArgs),
     /// Stop servers; a repeated stop joins the first
     Stop(ControlArgs),
@@ -92,23 +100,16 @@ pub enum CliCommand {
     /// Show the output of a server
     Logs(LogsArgs),
     /// Show what happened
-    Events {
-        /// Keep running and show new events, after those that are kept
-        #[arg(long, short)]
-        follow: bool,
-        /// Show only events after this number
-        #[arg(long, value_name = "SEQ")]
-        since: Option<u64>,
-    },
+    Events(EventsArgs),
     /// Wait until servers are ready, or stopped
     Wait(WaitArgs),
     /// Show the exact command line of a server, and what was translated for its build and why
     Argv {
         /// The server
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", add = completion::servers())]
         id: ServerId,
         /// Use this executable instead of the configured one
-        #[arg(long, value_name = "BINARY")]
+        #[arg(long, value_name = "BINARY", value_parser = values::path())]
         binary: Option<PathBuf>,
     },
     /// The packs that read the output of llama-servers
@@ -120,14 +121,14 @@ pub enum CliCommand {
     /// Show the models in folders and what is known of each; needs no daemon
     Models {
         /// The folders to search; else those of models.dirs
-        #[arg(value_name = "DIR")]
+        #[arg(value_name = "DIR", value_parser = values::path())]
         folders: Vec<PathBuf>,
     },
     /// Show profiles, and switch between them
     #[command(subcommand)]
     Profile(ProfileCommand),
     /// Make the daemon read its configuration and its model folders again
-    Reload(PatienceArgs),
+    Reload(ReloadArgs),
     /// Validate the configuration: problems with line, column and a next step
     Check,
     /// Print a JSON Schema, or a catalogue
@@ -142,7 +143,7 @@ pub enum CliCommand {
         #[arg(long)]
         ready: bool,
     },
-    /// Print completions for a shell
+    /// Print the script that completes commands, options and names in a shell: `source <(llama-warden completions bash)`
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -153,13 +154,13 @@ pub enum CliCommand {
 #[derive(Debug, Clone, Default, Args)]
 pub struct UpArgs {
     /// Start this profile
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = completion::profiles())]
     pub profile: Option<String>,
     /// Start every model in this folder, beside what the configuration says; repeatable
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = values::path())]
     pub models: Vec<PathBuf>,
     /// Start only this server; repeatable
-    #[arg(long = "server", value_name = "ID")]
+    #[arg(long = "server", value_name = "ID", add = completion::servers())]
     pub servers: Vec<ServerId>,
 }
 
@@ -167,7 +168,7 @@ pub struct UpArgs {
 #[derive(Debug, Clone, Args)]
 pub struct ControlArgs {
     /// The servers
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all", add = completion::servers())]
     pub ids: Vec<ServerId>,
     /// Every configured server; for start: every enabled one
     #[arg(long)]
@@ -190,7 +191,7 @@ pub struct ControlArgs {
 #[derive(Debug, Clone, Args)]
 pub struct LogsArgs {
     /// The server
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = completion::servers())]
     pub id: ServerId,
     /// Keep running and show new lines
     #[arg(long, short)]
@@ -199,15 +200,29 @@ pub struct LogsArgs {
     #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 100)]
     pub lines: usize,
     /// Show only this stream
-    #[arg(long, value_parser = stream)]
+    #[arg(long, value_parser = stream, add = completion::streams())]
     pub stream: Option<StreamName>,
+}
+
+/// Options of `events`.
+#[derive(Debug, Clone, Args)]
+pub struct EventsArgs {
+    /// Show only events of these servers
+    #[arg(value_name = "ID", add = completion::servers())]
+    pub ids: Vec<ServerId>,
+    /// Keep running and show new events, after those that are kept
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Show only events after this number, or of the latest time (30s, 5m, 2h)
+    #[arg(long, value_name = "SEQ|DUR", value_parser = since)]
+    pub since: Option<EventsSince>,
 }
 
 /// Options of `wait`.
 #[derive(Debug, Clone, Args)]
 pub struct WaitArgs {
     /// The servers
-    #[arg(value_name = "ID", required = true)]
+    #[arg(value_name = "ID", required = true, add = completion::servers())]
     pub ids: Vec<ServerId>,
     /// The state to wait for
     #[arg(long = "for", value_enum, default_value_t = WaitGoal::Ready)]

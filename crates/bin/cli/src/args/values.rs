@@ -1,7 +1,10 @@
 //! Parses option values that clap cannot parse by itself.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser as _, ValueParser};
+use llama_warden_config::{Environment, ShellSpelling};
 use llama_warden_events::StreamName;
 
 /// Parses a duration such as `500ms`, `10s` or `1m 30s`.
@@ -13,6 +16,35 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is not a duration such as 500ms, 10s or 2m"))
 }
 
+/// Where the events begin that are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventsSince {
+    /// After the event of this number.
+    After(u64),
+    /// This long ago.
+    Ago(Duration),
+}
+
+/// Parses the number of an event, or a duration.
+pub(super) fn since(text: &str) -> Result<EventsSince, String> {
+    match text.parse() {
+        Ok(seq) => Ok(EventsSince::After(seq)),
+        Err(_) => duration(text)
+            .map(EventsSince::Ago)
+            .map_err(|_| format!("`{text}` is neither the number of an event nor a duration such as 5m")),
+    }
+}
+
+/// Reads a path as it is, but refuses one with a `~` or `$NAME` that no shell expanded, as in `--config=~/FILE`.
+pub(super) fn path() -> ValueParser {
+    PathBufValueParser::new().try_map(expanded_path).into()
+}
+
+fn expanded_path(path: PathBuf) -> Result<PathBuf, String> {
+    let found = path.to_str().and_then(|text| ShellSpelling::in_path(text, &Environment::current()));
+    found.map_or(Ok(path), |found| Err(format!("{}: {}", found.message(), found.help())))
+}
+
 /// Parses the name of an output stream.
 pub(super) fn stream(text: &str) -> Result<StreamName, String> {
     let found = StreamName::ALL.into_iter().find(|stream| stream.as_str() == text);
@@ -22,6 +54,22 @@ pub(super) fn stream(text: &str) -> Result<StreamName, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_are_shown_since_a_number_or_a_time() {
+        assert_eq!(since("17"), Ok(EventsSince::After(17)));
+        assert_eq!(since("5m"), Ok(EventsSince::Ago(Duration::from_secs(300))));
+        assert!(since("yesterday").is_err_and(|error| error.contains("5m")));
+    }
+
+    #[test]
+    fn a_path_that_a_shell_was_to_expand_is_refused() {
+        assert_eq!(expanded_path("./~/x".into()), Ok("./~/x".into()));
+        let refused = expanded_path("~/x".into()).expect_err("refused");
+        assert!(refused.starts_with("only a shell expands `~`: write "), "{refused}");
+        let given = <crate::args::Cli as clap::Parser>::try_parse_from(["llama-warden", "--config=~/x", "status"]);
+        assert!(given.is_err_and(|error| error.to_string().contains("only a shell expands")));
+    }
 
     #[test]
     fn durations_are_read_as_documented() {

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use llama_warden_api_types::{ServerReport, SwitchAnswer};
-use llama_warden_client::{ClientError, SwitchMode};
+use llama_warden_client::{ClientError, ReloadOptions, SwitchMode};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::SwitchPlan;
 
 use super::control::{TIMED_OUT, bounded_wait};
 use super::status::with_progress;
 use crate::args::GlobalArgs;
-use crate::args::fleet::{PatienceArgs, SwitchArgs};
+use crate::args::fleet::{ReloadArgs, SwitchArgs};
 use crate::connect;
 use crate::output::print_either;
-use crate::table;
+use crate::{status_table, table};
 
 pub async fn to_profile(global: &GlobalArgs, args: &SwitchArgs) -> CommandResult {
     let client = connect::to_daemon(global)?;
@@ -26,10 +26,11 @@ pub async fn to_profile(global: &GlobalArgs, args: &SwitchArgs) -> CommandResult
     report(global, &format!("{profile} {verb} active"), wait, &answer)
 }
 
-pub async fn reload(global: &GlobalArgs, args: &PatienceArgs) -> CommandResult {
+pub async fn reload(global: &GlobalArgs, args: &ReloadArgs) -> CommandResult {
     let client = connect::to_daemon(global)?;
-    let wait = bounded_wait(args.wait, args.timeout);
-    let answer = with_progress(global, &client, &[], wait, client.reload(wait)).await;
+    let wait = bounded_wait(args.patience.wait, args.patience.timeout);
+    let options = ReloadOptions { wait, force: args.force };
+    let answer = with_progress(global, &client, &[], wait, client.reload(options)).await;
     match answer {
         Ok(answer) => report(global, "the configuration is reloaded", wait, &answer),
         Err(ClientError::Problem(problem)) if problem.status == 422 => {
@@ -51,7 +52,7 @@ fn report(global: &GlobalArgs, headline: &str, wait: Option<Duration>, answer: &
     }
     let missing = |server: &&ServerReport| server.enabled && !server.is_ready;
     let missing: Vec<_> = answer.status.servers.iter().filter(missing).collect();
-    missing.iter().for_each(|server| eprintln!("{}", table::server_line(server)));
+    missing.iter().for_each(|server| eprintln!("{}", status_table::server_line(server)));
     Ok(if missing.is_empty() { Exit::Done } else { Exit::NotReached })
 }
 

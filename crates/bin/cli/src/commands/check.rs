@@ -1,9 +1,10 @@
-//! `check`: validates the configuration, its plug-in files, command lines, models and memory. Needs no daemon.
+//! `check`: validates the configuration, its plug-in files, command lines, models and memory, and tells everything at once.
+//! Needs no daemon.
 
-use llama_warden_config::{ConfigProblems, Configuration, Severity};
+use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration, Severity};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
-    CommandFailure, CommandResult, Exit, Extensions, FailureMessage, LoadedConfig, print_warnings,
+    CommandFailure, CommandResult, Exit, Extensions, FailureMessage, print_problems, print_warnings,
 };
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
@@ -16,64 +17,88 @@ use crate::option_check;
 use crate::output::{print_json, print_line};
 use crate::plugin_files;
 
-pub async fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult {
-    let inventory = LoadedConfig::find(global.config.as_deref()).and_then(Inventory::scan);
-    let checked = inventory.and_then(|inventory| {
-        plugin_files::check::<Pack>(&inventory.loaded)?;
-        plugin_files::check::<Dialect>(&inventory.loaded)?;
-        Ok(inventory)
-    });
-    let checked = match checked {
-        Ok(inventory) => report(global, extensions, &inventory).await,
-        Err(failure) => Err(failure),
-    };
-    match checked {
-        Err(CommandFailure { message: FailureMessage::Configuration(problems), .. }) if global.json => {
-            print_json(&json!({ "valid": false, "problems": problems, "warnings": [], "not_in_force": [] }))?;
-            Err(CommandFailure::silent(Exit::Usage))
-        }
-        checked => checked,
-    }
+/// Everything that was found.
+struct Findings {
+    inventory: Inventory,
+    problems: ConfigProblems,
+    warnings: Vec<ConfigProblem>,
+    /// Plug-in files that the daemon would refuse.
+    refused_files: Vec<String>,
+    memory: Option<MemoryReport>,
 }
 
-async fn report(global: &GlobalArgs, extensions: &Extensions, inventory: &Inventory) -> CommandResult {
-    let configuration = &inventory.loaded.configuration;
-    let mut warnings = configuration.warnings();
-    warnings.extend(configuration.unknown_extensions(&extensions.names()));
-    let options = option_check::problems(inventory).await?;
-    let (errors, doubts): (Vec<_>, Vec<_>) =
-        options.into_iter().partition(|problem| problem.severity == Severity::Error);
-    if !errors.is_empty() {
-        if !global.json {
-            print_warnings(warnings);
-            print_warnings(doubts);
+pub async fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult {
+    let examined = Inventory::examine(global.config.as_deref());
+    let (inventory, mut problems) = match examined {
+        Ok(examined) => examined,
+        Err(CommandFailure { message: FailureMessage::Configuration(problems), .. }) if global.json => {
+            print_json(&json!({ "valid": false, "problems": problems, "warnings": [], "not_in_force": [] }))?;
+            return Err(CommandFailure::silent(Exit::Usage));
         }
-        return Err(ConfigProblems(errors).into());
+        Err(failure) => return Err(failure),
+    };
+    let loaded = &inventory.loaded;
+    let mut warnings = inventory.warnings();
+    warnings.extend(loaded.configuration.unknown_extensions(&extensions.names()));
+    let refused_files = [plugin_files::refused::<Pack>(loaded), plugin_files::refused::<Dialect>(loaded)].concat();
+    for problem in option_check::problems(&inventory).await? {
+        match problem.severity {
+            Severity::Error => problems.0.push(problem),
+            Severity::Warning => warnings.push(problem),
+        }
     }
-    warnings.extend(doubts);
-    let memory = MemoryReport::of(&inventory.loaded);
-    if global.json {
+    let memory = MemoryReport::of(loaded);
+    let findings = Findings { inventory, problems, warnings, refused_files, memory };
+    if global.json { findings.print_json() } else { findings.print() }
+}
+
+impl Findings {
+    const fn is_valid(&self) -> bool {
+        self.problems.0.is_empty() && self.refused_files.is_empty()
+    }
+
+    fn exit(&self) -> CommandResult {
+        if self.is_valid() { Ok(Exit::Done) } else { Err(CommandFailure::silent(Exit::Usage)) }
+    }
+
+    fn print_json(&self) -> CommandResult {
         print_json(&json!({
-            "valid": true,
-            "problems": [],
-            "warnings": ConfigProblems(warnings),
+            "valid": self.is_valid(),
+            "problems": self.problems,
+            "warnings": self.warnings,
             "not_in_force": [],
-            "models": inventory.models,
-            "memory": memory,
+            "refused_files": self.refused_files,
+            "models": self.inventory.models,
+            "memory": self.memory,
         }))?;
-        return Ok(Exit::Done);
+        self.exit()
     }
-    print_warnings(warnings);
-    models::report_problems(&inventory.models);
-    for warning in memory.iter().flat_map(MemoryReport::warnings) {
-        eprintln!("warning: {warning}");
+
+    fn print(self) -> CommandResult {
+        if !self.problems.0.is_empty() {
+            print_problems(&self.problems);
+        }
+        for refused in &self.refused_files {
+            eprintln!("error: {refused}");
+        }
+        let exit = self.exit();
+        let configuration = &self.inventory.loaded.configuration;
+        print_warnings(self.warnings);
+        models::report_problems(&self.inventory.models);
+        for warning in self.memory.iter().flat_map(MemoryReport::warnings) {
+            eprintln!("warning: {warning}");
+        }
+        let name = configuration.path().map_or_else(
+            || "no configuration file was found; the built-in defaults".to_owned(),
+            |path| path.display().to_string(),
+        );
+        match self.problems.0.len() + self.refused_files.len() {
+            0 => print_line(format_args!("{name}: valid, {} configured", count_servers(configuration)))?,
+            1 => eprintln!("{name}: not valid, 1 error"),
+            errors => eprintln!("{name}: not valid, {errors} errors"),
+        }
+        exit
     }
-    let name = configuration.path().map_or_else(
-        || "no configuration file was found; the built-in defaults".to_owned(),
-        |path| path.display().to_string(),
-    );
-    print_line(format_args!("{name}: valid, {} configured", count_servers(configuration)))?;
-    Ok(Exit::Done)
 }
 
 fn count_servers(configuration: &Configuration) -> String {

@@ -1,16 +1,12 @@
-//! `completions`: prints the completion script of a shell.
+//! `completions`: prints the script that makes a shell complete the command line.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 use llama_warden_daemon::{CommandResult, Exit};
 
-use crate::args::Cli;
+use crate::completion;
 use crate::output::print_line;
 
 pub fn run(shell: Shell) -> CommandResult {
-    // Into memory first: the generator panics if the reader has closed the pipe.
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "llama-warden", &mut script);
-    print_line(String::from_utf8_lossy(&script).trim_end())?;
+    print_line(completion::script(shell)?.trim())?;
     Ok(Exit::Done)
 }

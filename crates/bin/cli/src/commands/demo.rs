@@ -1,20 +1,21 @@
 //! `demo`: a daemon with three servers in a temporary directory, and a live table of them.
 
-use std::time::Duration;
+use std::convert::Infallible;
+use std::io::{self, ErrorKind};
 
 use llama_warden_api_types::StatusReport;
-use llama_warden_bus::Bus;
+use llama_warden_bus::{Bus, CommandSender};
 use llama_warden_config::{Environment, Fleet};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandResult, Extensions, LoadedConfig, UpOptions, set_up_heap};
+use llama_warden_events::SuperviseCommand;
+use llama_warden_state::DaemonPhase;
 
 use super::up::{log_settings, run_daemon};
 use crate::demo_fleet::DemoFleet;
-use crate::live_table::LiveTable;
-use crate::output::print_line;
-
-/// How often the table on a terminal is drawn without a change, for its uptimes.
-const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
+use crate::live_table::{LiveTable, Place};
+use crate::output::{print_line, reader_gone};
+use crate::screen::Screen;
 
 pub fn run(extensions: Extensions) -> CommandResult {
     set_up_heap();
@@ -24,37 +25,59 @@ pub fn run(extensions: Extensions) -> CommandResult {
         .compacted(None, &Fleet::default());
     let mut log = log_settings()?;
     if std::env::var_os("LLAMA_WARDEN_LOG").is_none() {
-        // Log lines between those of the table would break it.
-        log.filter = "error".to_owned();
+        // A log line on the same terminal would break the table, which shows the failures of servers too.
+        log.filter = if Screen::now().size.is_some() { "off" } else { "error" }.to_owned();
     }
     let options = UpOptions { extensions, ..UpOptions::default() };
     let exit = run_daemon(inventory, options, &log, async |daemon| {
         if let Some(address) = &daemon.tcp {
-            print_line(format_args!("  status   curl http://{address}/api/v1/status     (or: llama-warden status)"))?;
+            print_line("  talk     curl URL/v1/completions -d '{\"prompt\": \"Hi\", \"max_tokens\": 16}'")?;
+            print_line(format_args!("  status   curl http://{address}/api/v1/status, or llama-warden status"))?;
             print_line(format_args!("  metrics  curl http://{address}/metrics"))?;
             print_line("  stop     Ctrl-C\n")?;
         }
-        let table = tokio::spawn(follow(daemon.bus()));
-        let exit = daemon.run().await;
-        // The last events are in the snapshot. Joined, so that the table writes nothing after this.
-        table.abort();
-        let _ = table.await;
+        let (bus, commands) = (daemon.bus(), daemon.commands());
+        let mut table = LiveTable::new(Place::Inline);
+        let exit = tokio::select! {
+            exit = daemon.run() => exit,
+            never = follow(&bus, commands, &mut table) => match never {},
+        };
+        // The last frame says how everything ended.
+        table.notice = None;
+        let _ = show(&bus, &mut table);
         exit
     })?;
     print_line("everything is stopped")?;
     Ok(exit)
 }
 
-/// Shows every change of the snapshot until the bus closes.
-async fn follow(bus: Bus) {
-    let mut table = LiveTable::new();
-    let mut snapshots = bus.watch();
-    loop {
-        let snapshot = snapshots.borrow_and_update().clone();
-        table.show(&StatusReport::of(&snapshot, bus.clock().now()));
-        tokio::select! {
-            changed = snapshots.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(REDRAW_INTERVAL), if table.shows_time() => {}
+/// Shows every change of the snapshot. Ends the daemon when nobody reads the table any more.
+async fn follow(bus: &Bus, commands: CommandSender, table: &mut LiveTable) -> Infallible {
+    let gone = async {
+        let mut snapshots = bus.watch();
+        loop {
+            if snapshots.borrow_and_update().daemon.phase == DaemonPhase::Stopping {
+                table.notice = Some("stopping; Ctrl-C again kills what is left");
+            }
+            if show(bus, table).is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+                return;
+            }
+            tokio::select! {
+                Ok(()) = snapshots.changed() => table.pause().await,
+                () = table.expired() => {}
+            }
         }
+    };
+    tokio::select! {
+        () = gone => {}
+        () = reader_gone() => {}
     }
+    let shut_down = SuperviseCommand::ShutDown { trigger: "nobody reads its output".to_owned(), force: false };
+    // Refused only if the daemon ends already.
+    let _ = commands.send(shut_down).await;
+    std::future::pending().await
+}
+
+fn show(bus: &Bus, table: &mut LiveTable) -> io::Result<()> {
+    table.show(&StatusReport::of(&bus.snapshot(), bus.clock().now()))
 }

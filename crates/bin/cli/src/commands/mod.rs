@@ -36,7 +36,7 @@ pub fn run(cli: &Cli, extensions: Extensions) -> CommandResult {
         CliCommand::Restart(args) => on_runtime(control::run(global, ServerAction::Restart, args)),
         CliCommand::Down { force, timeout } => on_runtime(down::run(global, *force, *timeout)),
         CliCommand::Logs(args) => on_runtime(logs::run(global, args)),
-        CliCommand::Events { follow, since } => on_runtime(events::run(global, *follow, *since)),
+        CliCommand::Events(args) => on_runtime(events::run(global, args)),
         CliCommand::Wait(args) => on_runtime(wait::run(global, args)),
         CliCommand::Argv { id, binary } => on_runtime(argv::run(global, id, binary.as_deref())),
         CliCommand::Detector(command) => detector::run(global, command),

@@ -8,8 +8,9 @@ use llama_warden_daemon::models::{Inventory, ModelFolders, ModelsReport, PortFil
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
 
 use crate::args::GlobalArgs;
+use crate::natural_order;
 use crate::output::{print_json, print_line};
-use crate::table;
+use crate::table::{self, Column, shrinks, spare, whole};
 
 pub fn run(global: &GlobalArgs, folders: &[PathBuf]) -> CommandResult {
     let report = if folders.is_empty() { configured(global)? } else { named(global, folders)? };
@@ -62,9 +63,23 @@ pub fn report_problems(report: &ModelsReport) {
     }
 }
 
+/// The columns of the list.
+const COLUMNS: [Column; 9] = [
+    shrinks("ID", 16),
+    shrinks("FILE", 16),
+    spare("ARCH", 2),
+    whole("PARAMS"),
+    whole("QUANT"),
+    whole("SIZE"),
+    spare("CONTEXT", 1),
+    spare("THINKING", 3),
+    whole("KIND"),
+];
+
 fn listing(report: &ModelsReport) -> String {
-    let header = ["ID", "FILE", "ARCH", "PARAMS", "QUANT", "SIZE", "CONTEXT", "THINKING", "KIND"];
-    let rows = report.models.iter().map(|known| {
+    let mut models: Vec<_> = report.models.iter().collect();
+    models.sort_by(|left, right| natural_order::compare(left.model.id.as_str(), right.model.id.as_str()));
+    let rows = models.into_iter().map(|known| {
         let model = &known.model;
         [
             model.id.to_string(),
@@ -78,7 +93,7 @@ fn listing(report: &ModelsReport) -> String {
             word(model.kind),
         ]
     });
-    let table = table::plain(header, rows);
+    let table = table::list(COLUMNS, rows);
     let found = report.models.len();
     let problems = report.problems.len();
     format!("{table}\n{found} models, {} passed over, {problems} with problems", report.skipped.len())

@@ -12,7 +12,7 @@ use crate::args::GlobalArgs;
 use crate::args::fleet::ProfileCommand;
 use crate::connect;
 use crate::output::print_either;
-use crate::table;
+use crate::table::{self, Column, shrinks, whole};
 
 pub async fn run(global: &GlobalArgs, command: &ProfileCommand) -> CommandResult {
     match command {
@@ -23,13 +23,16 @@ pub async fn run(global: &GlobalArgs, command: &ProfileCommand) -> CommandResult
     }
 }
 
+/// The columns of `profile list`.
+const COLUMNS: [Column; 4] = [whole("PROFILE"), whole("ACTIVE"), shrinks("SERVERS", 16), shrinks("DESCRIPTION", 16)];
+
 async fn list(global: &GlobalArgs) -> CommandResult {
     let profiles = profiles(global).await?;
     let rows = profiles.iter().map(|ProfileReport { card, active }| {
         let active = if *active { "yes" } else { "" };
         [card.name.clone(), active.to_owned(), table::names(&card.servers), card.description.clone()]
     });
-    print_either(global, &profiles, || table::plain(["PROFILE", "ACTIVE", "SERVERS", "DESCRIPTION"], rows))
+    print_either(global, &profiles, || table::list(COLUMNS, rows))
 }
 
 async fn show(global: &GlobalArgs, name: &str) -> CommandResult {

@@ -2,50 +2,101 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use llama_warden_api_types::{EventRecord, StatusReport};
 use llama_warden_client::{Client, ClientError, EventRange, Records};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
-use llama_warden_events::{Seq, ServerId};
+use llama_warden_events::{Seq, ServerId, Signal};
+use tokio::signal::unix::{SignalKind, signal as stream};
 
 use crate::args::GlobalArgs;
 use crate::connect;
-use crate::live_table::{LiveTable, keep_named};
-use crate::output::{print_either, print_json};
-use crate::table;
-
-/// How often the table on a terminal is drawn without a change, for its uptimes.
-const REDRAW_INTERVAL: Duration = Duration::from_secs(1);
+use crate::live_table::{LiveTable, Place, keep_named};
+use crate::output::{print_either, print_json, reader_gone, write_failure};
+use crate::status_table::StatusTable;
 
 pub async fn run(global: &GlobalArgs, ids: &[ServerId], watch: bool) -> CommandResult {
     let client = connect::to_daemon(global)?;
     let report = fetch(&client, ids).await?;
-    if watch {
-        return follow(global, &client, ids, report).await;
+    if !watch {
+        return print_either(global, &report, || StatusTable::now(&report).text());
     }
-    print_either(global, &report, || table::status(&report))
+    let followed = async {
+        if global.json {
+            follow_json(&client, ids, report).await
+        } else {
+            follow(&client, ids, report, &mut LiveTable::new(Place::FullScreen)).await
+        }
+    };
+    tokio::select! {
+        ended = followed => ended?,
+        () = reader_gone() => return Ok(Exit::Done),
+        // Caught, so that the terminal gets its screen back.
+        signal = interruption() => return Ok(Exit::Signaled(signal)),
+    }
+    eprintln!("the daemon has ended");
+    Ok(Exit::Done)
 }
 
-async fn follow(global: &GlobalArgs, client: &Client, ids: &[ServerId], mut report: StatusReport) -> CommandResult {
-    let mut table = LiveTable::new();
+/// Prints every change as JSON, until the daemon ends.
+async fn follow_json(client: &Client, ids: &[ServerId], mut report: StatusReport) -> Result<(), CommandFailure> {
     let mut changes = changes(client, report.seq).await?;
     loop {
-        if global.json {
-            print_json(&report)?;
-        } else {
-            table.show(&report);
+        print_json(&report)?;
+        if !matches!(changes.next().await, Ok(Some(_))) {
+            return Ok(());
         }
-        let is_open = tokio::select! {
-            change = changes.next() => matches!(change, Ok(Some(_))),
-            () = tokio::time::sleep(REDRAW_INTERVAL), if table.shows_time() && !global.json => true,
-        };
-        let changed = if is_open { fetch_changed(client, ids).await? } else { None };
-        match changed {
-            Some(changed) => report = changed,
-            None => {
-                eprintln!("the daemon has ended");
-                return Ok(Exit::Done);
+        let Some(changed) = fetch_changed(client, ids).await? else { return Ok(()) };
+        report = changed;
+    }
+}
+
+/// Shows every change in a table, until the daemon ends.
+async fn follow(
+    client: &Client,
+    ids: &[ServerId],
+    mut report: StatusReport,
+    table: &mut LiveTable,
+) -> Result<(), CommandFailure> {
+    let mut changes = changes(client, report.seq).await?;
+    loop {
+        table.show(&report).map_err(write_failure)?;
+        tokio::select! {
+            change = changes.next() => {
+                if !matches!(change, Ok(Some(_))) {
+                    return Ok(());
+                }
+                table.pause().await;
+                // What has come meanwhile is in the next report too.
+                while let Some(change) = changes.next().now_or_never() {
+                    if !matches!(change, Ok(Some(_))) {
+                        return Ok(());
+                    }
+                }
+            }
+            () = table.expired() => {}
+        }
+        let Some(changed) = fetch_changed(client, ids).await? else { return Ok(()) };
+        report = changed;
+    }
+}
+
+/// Waits for a signal that ends a command.
+async fn interruption() -> Signal {
+    let handler = |signal: Signal| {
+        let mut stream = stream(SignalKind::from_raw(signal.number())).ok();
+        async move {
+            match &mut stream {
+                Some(stream) => stream.recv().await,
+                // Without a handler, the signal ends the process by itself.
+                None => std::future::pending().await,
             }
         }
+    };
+    tokio::select! {
+        _ = handler(Signal::INT) => Signal::INT,
+        _ = handler(Signal::TERM) => Signal::TERM,
+        _ = handler(Signal::HUP) => Signal::HUP,
     }
 }
 
@@ -79,7 +130,7 @@ pub async fn changes(client: &Client, seq: Seq) -> Result<Records<EventRecord>, 
     client.events(EventRange::After(seq)).await.map_err(connect::request_failure)
 }
 
-/// Runs `work`. If it waits, shows the named servers meanwhile, all if none is named.
+/// Runs `work`. If it waits, shows the named servers meanwhile, all if none is named, and at last as `work` has left them.
 pub async fn with_progress<T>(
     global: &GlobalArgs,
     client: &Client,
@@ -87,28 +138,29 @@ pub async fn with_progress<T>(
     wait: Option<Duration>,
     work: impl Future<Output = T>,
 ) -> T {
+    if wait.is_none() || global.json {
+        return work.await;
+    }
+    let mut table = LiveTable::new(Place::Inline);
+    // Before `work` changes anything. Errors end the progress silently: `work` meets them too, and its failure is printed.
+    let first = client.status().await.ok().map(|report| keep_named(report, ids));
     let progress = async {
-        if wait.is_some() && !global.json {
-            show_progress(client, ids).await;
+        if let Some(report) = first
+            && table.begin(&report).is_ok()
+        {
+            let _ = follow(client, ids, report, &mut table).await;
         }
         // Only `work` ends the wait.
         std::future::pending().await
     };
-    tokio::select! {
+    let result = tokio::select! {
         result = work => result,
         never = progress => never,
+    };
+    if !table.is_blank()
+        && let Ok(report) = client.status().await
+    {
+        let _ = table.show(&keep_named(report, ids));
     }
-}
-
-/// Shows every change until the daemon can no longer be followed. Errors end it silently: `work` meets them too, and its
-/// failure is printed.
-async fn show_progress(client: &Client, ids: &[ServerId]) {
-    let mut table = LiveTable::new();
-    let Ok(report) = client.status().await else { return };
-    let Ok(mut changes) = changes(client, report.seq).await else { return };
-    table.show(&keep_named(report, ids));
-    while let Ok(Some(_)) = changes.next().await {
-        let Ok(report) = client.status().await else { return };
-        table.show(&keep_named(report, ids));
-    }
+    result
 }

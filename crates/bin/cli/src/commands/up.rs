@@ -1,23 +1,30 @@
 //! `up`: the daemon in the foreground.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
+use llama_warden_api_types::base_url;
+use llama_warden_bus::Bus;
 use llama_warden_config::Fleet;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
-    CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime, print_warnings,
-    set_up_heap,
+    CommandFailure, CommandResult, Extensions, LoadedConfig, PreparedDaemon, UpOptions, build_runtime,
+    inherited_sockets, print_warnings, set_up_heap,
 };
+use llama_warden_events::{Incarnation, ServerId};
 use llama_warden_telemetry::{LoggingSettings, start_logging};
 
 use crate::args::{GlobalArgs, UpArgs};
 
 pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> CommandResult {
     set_up_heap();
+    let sockets = inherited_sockets();
     let inventory = Inventory::scan(LoadedConfig::find_with_models(global.config.as_deref(), &args.models)?)?;
     let configuration = &inventory.loaded.configuration;
-    print_warnings(configuration.warnings());
+    print_warnings(inventory.warnings());
     print_warnings(configuration.unknown_extensions(&extensions.names()));
     let inventory = inventory.compacted(args.profile.as_deref(), &Fleet::default());
-    let options = UpOptions { profile: args.profile.clone(), only: args.servers.clone(), extensions };
+    let options = UpOptions { profile: args.profile.clone(), only: args.servers.clone(), sockets, extensions };
     run_daemon(inventory, options, &log_settings()?, async |daemon| {
         let http = daemon.tcp.as_ref().map_or_else(String::new, |address| format!("http://{address}"));
         let control = daemon.control_socket();
@@ -27,8 +34,32 @@ pub fn run(global: &GlobalArgs, args: &UpArgs, extensions: Extensions) -> Comman
                 "no server is configured: write a [[servers]] table, name a folder with --models, or try `llama-warden demo`"
             );
         }
-        daemon.run().await
+        let bus = daemon.bus();
+        tokio::select! {
+            exit = daemon.run() => exit,
+            never = tell_addresses(&bus) => match never {},
+        }
     })
+}
+
+/// Logs the address of each server that becomes ready.
+async fn tell_addresses(bus: &Bus) -> Infallible {
+    let mut snapshots = bus.watch();
+    let mut told: BTreeMap<ServerId, Incarnation> = BTreeMap::new();
+    loop {
+        let snapshot = snapshots.borrow_and_update().clone();
+        for (server, record) in snapshot.servers.iter().filter(|(_, record)| record.is_ready()) {
+            if told.insert(server.clone(), record.incarnation) != Some(record.incarnation) {
+                let port = record.process.as_ref().map_or(record.card.port, |process| process.port);
+                let url = base_url(&record.card.host, port);
+                tracing::info!(%server, %url, "answers requests");
+            }
+        }
+        if snapshots.changed().await.is_err() {
+            // The bus has closed, and the daemon ends.
+            std::future::pending().await
+        }
+    }
 }
 
 /// Starts logging, prepares a daemon on a runtime of its own, and passes it to `run`.

@@ -10,7 +10,7 @@ use super::status;
 use crate::args::{GlobalArgs, WaitArgs, WaitGoal};
 use crate::connect;
 use crate::output::print_json;
-use crate::table;
+use crate::status_table;
 
 pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
     let client = connect::to_daemon(global)?;
@@ -40,7 +40,7 @@ pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
         print_json(&report)?;
     }
     for server in report.servers.iter().filter(|server| exit == Exit::NotReached && !reached(server, args.goal)) {
-        eprintln!("{}", table::server_line(server));
+        eprintln!("{}", status_table::server_line(server));
     }
     Ok(exit)
 }

@@ -13,8 +13,14 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use llama_warden_catalog::{CatalogReport, DiscoveredModel, ModelKind, assign_ports, discover, inspect};
-use llama_warden_config::{Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, HostEnvironment, ServerSpec};
+use llama_warden_catalog::{
+    CatalogReport, DirectoryLinks, DiscoveredModel, ModelKind, ModelProblem, ProblemReason, assign_ports, discover,
+    inspect,
+};
+use llama_warden_config::{
+    ConfigProblem, ConfigProblems, Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, HostEnvironment,
+    ServerSpec,
+};
 use llama_warden_events::ServerId;
 
 use crate::exit::CommandFailure;
@@ -29,6 +35,8 @@ pub struct ModelFolders {
     pub enabled: Vec<PathBuf>,
     /// Folders whose models become servers that are not enabled.
     pub known: Vec<PathBuf>,
+    /// The models that were found there before.
+    pub before: ModelsReport,
 }
 
 impl ModelFolders {
@@ -36,7 +44,7 @@ impl ModelFolders {
     pub fn of(loaded: &LoadedConfig) -> Self {
         let enabled = loaded.source.model_dirs.clone();
         let known = loaded.configuration.model_dirs().iter().skip(enabled.len()).cloned().collect();
-        Self { enabled, known }
+        Self { enabled, known, before: ModelsReport::default() }
     }
 }
 
@@ -68,11 +76,51 @@ impl Inventory {
     /// # Errors
     /// A profile matches no server; there are fewer free ports than models.
     pub fn scan(loaded: LoadedConfig) -> Result<Self, CommandFailure> {
+        Self::rescan(loaded, ModelsReport::default())
+    }
+
+    /// Like [`Self::scan`], for a reload: models of `before` whose folder cannot be read now, or is empty, stay.
+    ///
+    /// # Errors
+    /// As [`Self::scan`].
+    pub fn rescan(loaded: LoadedConfig, before: ModelsReport) -> Result<Self, CommandFailure> {
+        let (inventory, problems) = Self::search(loaded, before)?;
+        if problems.is_empty() { Ok(inventory) } else { Err(ConfigProblems::sorted(problems).into()) }
+    }
+
+    /// Finds, parses and scans, and goes on after a problem, so that all can be told at once.
+    ///
+    /// # Errors
+    /// Nothing of the configuration can be read, or there are fewer free ports than models.
+    pub fn examine(explicit: Option<&Path>) -> Result<(Self, ConfigProblems), CommandFailure> {
+        let (loaded, ConfigProblems(mut problems)) = LoadedConfig::examine(explicit)?;
+        let (inventory, more) = Self::search(loaded, ModelsReport::default())?;
+        problems.extend(more);
+        Ok((inventory, ConfigProblems::sorted(problems)))
+    }
+
+    fn search(loaded: LoadedConfig, before: ModelsReport) -> Result<(Self, Vec<ConfigProblem>), CommandFailure> {
         let remembered = loaded.state_dir().map(|state| PortFile::new(&state).read()).unwrap_or_default();
+        let folders = ModelFolders { before, ..ModelFolders::of(&loaded) };
         let DiscoveryOutcome { discovered, report, ports } =
-            discover_servers(&loaded.configuration, &ModelFolders::of(&loaded), &remembered)?;
-        let configuration = Arc::unwrap_or_clone(loaded.configuration).with_discovered(discovered)?;
-        Ok(Self { loaded: LoadedConfig { configuration: Arc::new(configuration), ..loaded }, models: report, ports })
+            discover_servers(&loaded.configuration, &folders, &remembered)?;
+        let mut configuration = Arc::unwrap_or_clone(loaded.configuration);
+        let problems = configuration.add_discovered(discovered);
+        let loaded = LoadedConfig { configuration: Arc::new(configuration), ..loaded };
+        Ok((Self { loaded, models: report, ports }, problems))
+    }
+
+    /// Everything that is valid and probably a mistake, in the configuration and in the models that it names.
+    pub fn warnings(&self) -> Vec<ConfigProblem> {
+        let fault = |path: &Path| {
+            // The daemon may run as another user than this one, who may not read the file.
+            let problem = inspect(path).err().filter(|problem| problem.reason != ProblemReason::FileUnreadable)?;
+            // The fault may be one of another shard.
+            let detail = if Path::new(&problem.path) == path { problem.detail } else { problem.to_string() };
+            Some((detail, problem.help))
+        };
+        let configuration = &self.loaded.configuration;
+        configuration.warnings().into_iter().chain(configuration.model_warnings(fault)).collect()
     }
 
     /// Reduces what the daemon holds for months: drops the text that only error messages need, and shares one copy of each
@@ -96,22 +144,33 @@ pub fn discover_servers(
     remembered: &AssignedPorts,
 ) -> Result<DiscoveryOutcome, CommandFailure> {
     let directories = [folders.enabled.clone(), folders.known.clone()].concat();
-    let CatalogReport { models, skipped, problems } =
-        if directories.is_empty() { CatalogReport::default() } else { discover(&directories) };
+    let links = if configuration.follows_model_links() { DirectoryLinks::Followed } else { DirectoryLinks::Reported };
+    let CatalogReport { mut models, skipped, problems } =
+        if directories.is_empty() { CatalogReport::default() } else { discover(&directories, links) };
+    let kept = out_of_sight(&folders.before, &models, &directories, &problems);
+    if !kept.is_empty() {
+        tracing::warn!(
+            models = kept.len(),
+            "the folders of these models cannot be read or are empty: their servers stay"
+        );
+    }
+    models.extend(kept);
     let configured: Vec<_> = configuration.servers().map(|spec| (spec, resolve_links(&spec.model))).collect();
     let tiers = tiers_of_servers(&configured, &models);
+    let by_path: BTreeMap<&Path, &ServerSpec> = configured.iter().rev().map(|(spec, path)| (&**path, *spec)).collect();
+    let ids: BTreeSet<&ServerId> = configured.iter().map(|(spec, _)| &spec.id).collect();
     let mut unclaimed = Vec::new();
     let mut known = Vec::new();
     for model in models {
         let path = resolve_links(&model.path);
         // A configured server takes precedence over a model that it runs, and over another model with its id.
-        if let Some((spec, _)) = configured.iter().find(|(_, real)| *real == path) {
+        if let Some(spec) = by_path.get(&*path) {
             let server = Some(spec.id.clone());
             known.push(KnownModel {
                 model: DiscoveredModel { port: Some(spec.port), enabled: spec.enabled, ..model },
                 server,
             });
-        } else if configured.iter().any(|(spec, _)| spec.id == model.id) {
+        } else if ids.contains(&model.id) {
             known.push(KnownModel { model: DiscoveredModel { enabled: false, ..model }, server: None });
         } else {
             let enabled = folders.enabled.iter().any(|folder| model.path.starts_with(folder));
@@ -124,6 +183,32 @@ pub fn discover_servers(
     known.sort_by(|a, b| a.model.id.cmp(&b.model.id));
     let report = ModelsReport { directories, models: known, skipped, problems };
     Ok(DiscoveryOutcome { discovered: Discovered { servers, tiers }, report, ports })
+}
+
+/// The models of before that are not found now, and that nobody removed: their folder or file cannot be read, or the folder is
+/// empty, as the mount point of a disk is that is not there.
+fn out_of_sight(
+    before: &ModelsReport,
+    found: &[DiscoveredModel],
+    directories: &[PathBuf],
+    problems: &[ModelProblem],
+) -> Vec<DiscoveredModel> {
+    let is_unreadable = |problem: &&ModelProblem| {
+        use ProblemReason::{DirectoryUnreadable, FileUnreadable, LinkBroken};
+        matches!(problem.reason, DirectoryUnreadable | FileUnreadable | LinkBroken)
+    };
+    let unreadable = problems.iter().filter(is_unreadable).map(|problem| Path::new(&problem.path));
+    let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    let empty = directories.iter().map(PathBuf::as_path).filter(|folder| is_empty(folder));
+    let lost: Vec<&Path> = unreadable.chain(empty).collect();
+    let is_found = |model: &DiscoveredModel| found.iter().any(|new| new.path == model.path || new.id == model.id);
+    let is_in = |model: &DiscoveredModel, place: &Path| {
+        std::iter::once(&model.path).chain(&model.shards).any(|file| file.starts_with(place))
+    };
+    let models = before.models.iter().map(|known| &known.model).filter(|_| !lost.is_empty());
+    let searched = models.filter(|model| directories.iter().any(|directory| is_in(model, directory)));
+    let out_of_sight = searched.filter(|model| lost.iter().any(|place| is_in(model, place)) && !is_found(model));
+    out_of_sight.map(|model| DiscoveredModel { port: None, ..model.clone() }).collect()
 }
 
 /// The tiers that model headers give to servers that name none; `configured` are the servers, each with the path of its model

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use llama_warden_catalog::{DiscoveredModel, ModelProblem, Skipped};
 use llama_warden_events::ServerId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Discovered models and their servers.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct ModelsReport {
     /// The folders that were searched.
     pub directories: Vec<PathBuf>,
@@ -20,7 +20,7 @@ pub struct ModelsReport {
 }
 
 /// A model and the server that runs it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct KnownModel {
     /// The model, with its server's `port` and `enabled`.
     #[serde(flatten)]

@@ -141,3 +141,89 @@ fn a_model_is_launched_as_what_it_is_for() {
     let eye = FlagValue::Text("/m/mmproj.gguf".to_owned());
     assert_eq!(flags(ModelKind::Generative, Some("/m/mmproj.gguf")), [("mmproj".to_owned(), eye)].into());
 }
+
+#[test]
+fn a_model_whose_folder_is_not_there_for_a_moment_keeps_its_server() {
+    let (models, other) = (folder(&["alpha-1B", "beta-1B"]), folder(&["gamma-1B"]));
+    std::os::unix::fs::symlink(other.path().join("gamma-1B.gguf"), models.path().join("linked-1B.gguf"))
+        .expect("writable");
+    let loaded = parse("[models]\ndirs = ['FOLDER/disk']", models.path());
+    let disk = models.path().join("disk");
+    let rest = models.path().join("rest");
+    fs::create_dir(&rest).expect("writable");
+    let look = |before: &DiscoveryOutcome| {
+        let folders = ModelFolders { before: before.report.clone(), ..ModelFolders::of(&loaded) };
+        discover_servers(&loaded.configuration, &folders, &before.ports).unwrap_or_else(|failure| panic!("{failure:?}"))
+    };
+    let start = || {
+        let _ = fs::remove_dir_all(&disk);
+        fs::create_dir(&disk).expect("writable");
+        for name in ["alpha-1B.gguf", "beta-1B.gguf"] {
+            fs::copy(models.path().join(name), disk.join(name)).expect("writable");
+        }
+        std::os::unix::fs::symlink(other.path().join("gamma-1B.gguf"), disk.join("linked-1B.gguf")).expect("writable");
+        find(&loaded, &[], &AssignedPorts::new())
+    };
+    let all = ["alpha_1b_f32", "beta_1b_f32", "linked_1b_f32"];
+    // The folder is gone; it is a mount point without its disk; what a link leads to is not there.
+    let vanish: [&dyn Fn(); 3] = [
+        &|| fs::remove_dir_all(&disk).expect("it is there"),
+        &|| {
+            fs::read_dir(&disk)
+                .expect("listed")
+                .for_each(|file| fs::remove_file(file.expect("a file").path()).expect("it is there"))
+        },
+        &|| fs::rename(other.path().join("gamma-1B.gguf"), other.path().join("away")).expect("it is there"),
+    ];
+    for vanish in vanish {
+        let before = start();
+        assert_eq!(ids(&before), all);
+        vanish();
+        let after = look(&before);
+        assert_eq!(after.discovered, before.discovered, "servers, ports and settings stay");
+        assert_eq!(ids(&look(&after)), all, "however often it is looked for");
+    }
+    fs::rename(other.path().join("away"), other.path().join("gamma-1B.gguf")).expect("it is there");
+    let before = start();
+    fs::remove_file(disk.join("alpha-1B.gguf")).expect("it is there");
+    assert_eq!(ids(&look(&before)), all[1..], "a file that somebody removed is gone");
+}
+
+#[test]
+fn the_folders_of_links_are_searched_where_the_configuration_says_so() {
+    let (models, other) = (folder(&["alpha-1B"]), folder(&["beta-1B"]));
+    std::os::unix::fs::symlink(other.path(), models.path().join("other")).expect("writable");
+    for (follow, expected) in [("false", &["alpha_1b_f32"][..]), ("true", &["alpha_1b_f32", "beta_1b_f32"])] {
+        let loaded = parse(&format!("[models]\ndirs = ['FOLDER']\nfollow-links = {follow}"), models.path());
+        assert_eq!(ids(&find(&loaded, &[], &AssignedPorts::new())), expected);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_configured_model_is_warned_about() {
+    let models = folder(&["alpha-1B"]);
+    let damaged = |name: &str, damage| {
+        TinyModel::new(name).write_damaged(&models.path().join(name), damage).expect("writable");
+    };
+    damaged("cut.gguf", Damage::HeaderCut);
+    for copy in ["lone-00001-of-00002.gguf", "mmproj-x.gguf", "part-00002-of-00002.gguf"] {
+        fs::copy(models.path().join("alpha-1B.gguf"), models.path().join(copy)).expect("writable");
+    }
+    let names = ["alpha-1B", "cut", "lone-00001-of-00002", "mmproj-x", "part-00002-of-00002"];
+    let servers =
+        names.map(|name| format!("[[servers]]\nid = '{name}'\nbinary = '/bin/true'\nmodel = '{name}.gguf'\n"));
+    let hook =
+        "[[servers]]\nid = 'h'\nbinary = '/bin/true'\nmodel = 'cut.gguf'\nhooks = { pre-start = ['/bin/true'] }\n";
+    let inventory = Inventory::scan(parse(&(servers.concat() + hook), models.path()))
+        .unwrap_or_else(|failure| panic!("{failure:?}"));
+    let said: Vec<String> = inventory.warnings().iter().map(ToString::to_string).collect();
+    for (told, (line, what)) in said.iter().zip([
+        ("configuration:8:9: ", "cut.gguf cannot be served: "),
+        ("configuration:12:9: ", "shard 2 of 2 is missing"),
+        ("configuration:16:9: ", "a projector, not a model to serve"),
+        ("configuration:20:9: ", "shard 1 of 2 is missing"),
+    ]) {
+        assert!(told.starts_with(line) && told.contains(what), "{said:#?}");
+    }
+    assert_eq!(said.len(), 4, "{said:#?}");
+}

@@ -12,6 +12,11 @@ mod targets;
 
 use crate::route::{Route, ServedRoute};
 
+/// Whether a path is that of a probe, for which places are kept.
+pub(crate) fn is_probe(path: &str) -> bool {
+    [probes::LIVENESS.path, probes::READINESS.path].contains(&path)
+}
+
 /// Makes two tables of one list: what the OpenAPI document describes, and what a daemon serves.
 macro_rules! routes {
     ($($module:ident :: $route:ident),* $(,)?) => {

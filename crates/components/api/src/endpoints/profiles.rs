@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::app::{App, ProfileName, json};
 use crate::command::{ACCEPT_TIMEOUT_WITH_FILES, CommandGoal, CommandWaiter, answer_status, send};
 use crate::problem::ProblemResponse;
-use crate::query::{DurationParameter, StrictQuery, SwitchParameter, WaitQuery, query_schema};
+use crate::query::{DurationParameter, StrictQuery, SwitchParameter, query_schema};
 use crate::route::{PROBLEM_BODY, Route, RouteAnswer, UNKNOWN_PROFILE, answer, json_body};
 
 /// Longest time from the acceptance of a command to its plan, which is the next event that its owner publishes.
@@ -118,22 +118,37 @@ async fn deactivate(
     switch(&app, None, &query).await
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReloadQuery {
+    /// Answer when the command is done, at most this much later. Does not change what the command does.
+    wait: Option<DurationParameter>,
+    /// Apply the configuration even if it looks half written.
+    #[serde(default)]
+    force: SwitchParameter,
+}
+
 pub(super) const RELOAD: Route = Route {
     summary: "Read the configuration and the folders of models again and bring the fleet to what they say",
-    query: Some(query_schema::<WaitQuery>),
+    query: Some(query_schema::<ReloadQuery>),
     answers: &[
         answer(200, "Done, with `wait`.", &[json_body::<SwitchAnswer>()]),
         ACCEPTED_SWITCH,
-        answer(422, "The configuration is invalid and nothing changed; `detail` lists all problems.", &[PROBLEM_BODY]),
+        answer(
+            422,
+            "The configuration is invalid, looks half written, or is no file; nothing changed. `detail` lists all problems.",
+            &[PROBLEM_BODY],
+        ),
     ],
     ..Route::post("reload", "/api/v1/reload", |method| on(method, reload))
 };
 
 async fn reload(
     State(app): State<App>,
-    StrictQuery(query): StrictQuery<WaitQuery>,
+    StrictQuery(query): StrictQuery<ReloadQuery>,
 ) -> Result<Response, ProblemResponse> {
-    let command = SuperviseCommand::Reload { trigger: "POST /api/v1/reload".to_owned() };
+    let (trigger, force) = ("POST /api/v1/reload".to_owned(), query.force.is_on());
+    let command = SuperviseCommand::Reload { trigger, force };
     perform(&app, command, query.wait).await
 }
 

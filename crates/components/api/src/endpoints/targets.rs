@@ -3,8 +3,9 @@
 //! While the daemon starts, the answer is 503: Prometheus keeps its list unless it gets a 200, so no target vanishes.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::on;
@@ -15,6 +16,7 @@ use llama_warden_events::{ArgumentList, ServerId};
 use llama_warden_state::{DaemonPhase, ServerRecord, Snapshot};
 
 use crate::app::{App, json};
+use crate::http_security::{Transport, is_loopback};
 use crate::problem::ProblemResponse;
 use crate::route::{PROBLEM_BODY, Route, answer, json_body};
 
@@ -22,36 +24,78 @@ pub(super) const TARGETS: Route = Route {
     access: Access::Open,
     summary: "Targets for Prometheus' http_sd_config: the ready servers that serve --metrics",
     answers: &[
-        answer(200, "Always the full list.", &[json_body::<Vec<TargetGroup>>()]),
+        answer(200, "Always the full list of those that the client can reach.", &[json_body::<Vec<TargetGroup>>()]),
         answer(503, "The daemon is starting.", &[PROBLEM_BODY]),
     ],
     ..Route::get("getTargets", "/api/v1/sd", |method| on(method, targets))
 };
 
-async fn targets(State(app): State<App>, headers: HeaderMap) -> Result<Response, ProblemResponse> {
+async fn targets(
+    State(app): State<App>,
+    Extension(transport): Extension<Transport>,
+    headers: HeaderMap,
+) -> Result<Response, ProblemResponse> {
     let snapshot = app.bus.snapshot();
     if snapshot.daemon.phase == DaemonPhase::Starting {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let problem = ApiProblem::new(status, "not-ready", "starting", "the daemon is starting");
         return Err(problem.next_step("ask again in a second").into());
     }
-    let requested_host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    Ok(json(StatusCode::OK, &groups(&snapshot, requested_host)))
+    let named = headers.get(header::HOST).and_then(|host| host.to_str().ok()?.parse().ok());
+    Ok(json(StatusCode::OK, &groups(&snapshot, &Asker { address: transport.reached_from_afar(), named })))
 }
 
-/// The targets of a snapshot, one group per server. `requested_host` is the `Host` header of the request.
-fn groups(snapshot: &Snapshot, requested_host: Option<&str>) -> Vec<TargetGroup> {
+/// How the client reached the daemon, which decides what else it can reach.
+struct Asker {
+    /// The address under which another machine reached the daemon; `None` for a client on this machine.
+    address: Option<IpAddr>,
+    /// The `Host` header.
+    named: Option<Authority>,
+}
+
+impl Asker {
+    /// The host under which this client can reach a server; `None` if it cannot.
+    ///
+    /// A server that listens on every address is reached under the host that the client used for the daemon. A loopback address is
+    /// the client's own: another machine would scrape itself.
+    fn reaches(&self, host: &str) -> Option<String> {
+        let bare = host.trim_matches(['[', ']']);
+        let can_have = |host: &str| self.address.is_none() || !is_loopback(host);
+        match bare.parse::<IpAddr>() {
+            _ if bare.ends_with(".sock") || !can_have(bare) => None,
+            Ok(address) if address.is_unspecified() => {
+                let named =
+                    self.named.as_ref().map(Authority::host).filter(|host| can_have(host.trim_matches(['[', ']'])));
+                let own = self.address.unwrap_or(Ipv4Addr::LOCALHOST.into());
+                Some(named.map_or_else(|| url_host(own), str::to_owned))
+            }
+            Ok(address) => Some(url_host(address)),
+            Err(_) => Some(bare.to_owned()),
+        }
+    }
+}
+
+fn url_host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// The targets of a snapshot that `asker` can reach, one group per server.
+fn groups(snapshot: &Snapshot, asker: &Asker) -> Vec<TargetGroup> {
     let ready = snapshot.servers.iter().filter(|(_, server)| server.is_ready());
-    ready.filter_map(|(id, server)| group(id, server, requested_host)).collect()
+    ready.filter_map(|(id, server)| group(id, server, asker)).collect()
 }
 
-fn group(id: &ServerId, server: &ServerRecord, requested_host: Option<&str>) -> Option<TargetGroup> {
+fn group(id: &ServerId, server: &ServerRecord, asker: &Asker) -> Option<TargetGroup> {
     let option = |name: &str| value_of(&server.argv, name);
     if !server.argv.iter().any(|argument| argument == "--metrics") {
         return None;
     }
     let process = server.process.as_ref()?;
-    let host = reachable(&server.card.host, requested_host)?;
+    // Newer builds take a list of hosts.
+    let host = server.card.host.split(',').find_map(|host| asker.reaches(host.trim()))?;
     let model = server.card.model.as_deref().and_then(|model| model.file_name()).unwrap_or_default();
     let mut labels = BTreeMap::from([
         ("server", id.to_string()),
@@ -83,39 +127,49 @@ fn value_of<'a>(argv: &'a ArgumentList, name: &str) -> Option<&'a str> {
     None
 }
 
-/// The host under which the client can reach a server; `None` for a unix socket. A server that listens on every address is
-/// reachable under the host that the client used for the daemon.
-fn reachable(host: &str, requested_host: Option<&str>) -> Option<String> {
-    if host.ends_with(".sock") {
-        return None;
-    }
-    match host.parse::<IpAddr>() {
-        Ok(address) if address.is_unspecified() => {
-            let authority: Option<Authority> = requested_host.and_then(|host| host.parse().ok());
-            Some(authority.map_or_else(|| "127.0.0.1".to_owned(), |authority| authority.host().to_owned()))
-        }
-        Ok(IpAddr::V6(address)) => Some(format!("[{address}]")),
-        _ => Some(host.to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn asker(address: Option<[u8; 4]>, named: &str) -> Asker {
+        Asker { address: address.map(IpAddr::from), named: named.parse().ok() }
+    }
+
     #[test]
     fn a_server_on_every_address_is_reached_as_the_daemon_is() {
-        for (host, requested_host, expected) in [
-            ("127.0.0.1", Some("box:9888"), Some("127.0.0.1")),
-            ("gpu.lan", None, Some("gpu.lan")),
-            ("::1", None, Some("[::1]")),
-            ("0.0.0.0", Some("box:9888"), Some("box")),
-            ("::", Some("[fd00::1]:9888"), Some("[fd00::1]")),
-            ("0.0.0.0", Some("a b"), Some("127.0.0.1")),
-            ("0.0.0.0", None, Some("127.0.0.1")),
-            ("/run/a.sock", Some("box"), None),
+        for (host, named, expected) in [
+            ("127.0.0.1", "box:9888", Some("127.0.0.1")),
+            ("localhost", "box:9888", Some("localhost")),
+            ("gpu.lan", "", Some("gpu.lan")),
+            ("::1", "", Some("[::1]")),
+            ("[::1]", "", Some("[::1]")),
+            ("0.0.0.0", "box:9888", Some("box")),
+            ("::", "[fd00::1]:9888", Some("[fd00::1]")),
+            ("0.0.0.0", "a b", Some("127.0.0.1")),
+            ("0.0.0.0", "", Some("127.0.0.1")),
+            ("/run/a.sock", "box", None),
         ] {
-            assert_eq!(reachable(host, requested_host).as_deref(), expected, "{host} {requested_host:?}");
+            assert_eq!(asker(None, named).reaches(host).as_deref(), expected, "{host} {named}");
+        }
+    }
+
+    #[test]
+    fn a_loopback_server_is_no_target_of_another_machine() {
+        let own = Some([10, 0, 0, 1]);
+        for (host, named, expected) in [
+            ("127.0.0.1", "box:9888", None),
+            ("127.8.8.8", "box:9888", None),
+            ("localhost", "box:9888", None),
+            ("::1", "box:9888", None),
+            ("[::1]", "box:9888", None),
+            ("gpu.lan", "box:9888", Some("gpu.lan")),
+            ("10.0.0.1", "box:9888", Some("10.0.0.1")),
+            ("0.0.0.0", "box:9888", Some("box")),
+            ("0.0.0.0", "", Some("10.0.0.1")),
+            ("0.0.0.0", "localhost:9888", Some("10.0.0.1")),
+            ("/run/a.sock", "box", None),
+        ] {
+            assert_eq!(asker(own, named).reaches(host).as_deref(), expected, "{host} {named}");
         }
     }
 

@@ -29,7 +29,7 @@ pub(super) fn bare_host(authority: &Authority) -> &str {
 }
 
 /// Whether `host` is a loopback address, or `localhost` or below it, which browsers never resolve elsewhere.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
     host.parse::<IpAddr>().map_or(host == "localhost" || host.ends_with(".localhost"), |ip| ip.is_loopback())
 }

@@ -7,27 +7,62 @@
 //!
 //! Off loopback the attacker is any host of the network, and only the token protects guarded paths. A page that rebound its
 //! name has no token, so `Host` is not checked there.
+//!
+//! On loopback without a token, the other users of the machine are attackers too: `local_user` finds out whose process asks.
 
 mod body;
 mod host;
+mod local_user;
 mod token;
+
+use std::net::{IpAddr, SocketAddr};
 
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, header};
 
 pub(crate) use body::read_empty_body;
-use host::{bare_host, host_of_origin, is_loopback, named_hosts};
+pub(crate) use host::is_loopback;
+use host::{bare_host, host_of_origin, named_hosts};
 use http::uri::Authority;
 use llama_warden_api_types::{Access, ApiProblem};
+pub(crate) use local_user::check_local_user;
 pub use token::{InvalidToken, Token};
 
-/// The kind of listener that accepted the connection of a request.
+/// How the connection of a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     /// TCP, which any process that can reach the address may use.
-    Tcp,
+    Tcp(TcpEnds),
     /// The control socket, where the kernel reports the user of the peer.
     Unix,
+}
+
+/// The addresses of a TCP connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TcpEnds {
+    /// Our own.
+    pub(crate) local: SocketAddr,
+    pub(crate) peer: SocketAddr,
+}
+
+impl Transport {
+    /// The address under which another machine reached us; `None` if this machine asks.
+    pub(crate) fn reached_from_afar(self) -> Option<IpAddr> {
+        let Self::Tcp(TcpEnds { local, peer }) = self else { return None };
+        let [local, peer] = [local, peer].map(|end| end.ip().to_canonical());
+        (!peer.is_loopback() && peer != local).then_some(local)
+    }
+}
+
+/// Who is served over TCP. The control socket serves the daemon's user and root.
+#[derive(Debug, Clone, Default)]
+pub struct TcpAccess {
+    /// The token that clients must send; without one, clients off loopback are served open paths alone.
+    pub token: Option<Token>,
+    /// Further names, without port, that requests on loopback may have in `Host`: those of a reverse proxy.
+    pub hosts: Vec<String>,
+    /// The only user, beside root, who is served on loopback where there is no token; `None` serves every user of the machine.
+    pub user: Option<u32>,
 }
 
 /// The machines that can reach the TCP listener.
@@ -45,12 +80,18 @@ pub(crate) struct RequestPolicy {
     reach: ListenerReach,
     /// The host of `listen` as configured, which is served beside loopback names.
     listen_host: Option<String>,
-    token: Option<Token>,
+    access: TcpAccess,
 }
 
 impl RequestPolicy {
-    pub(crate) fn new(reach: ListenerReach, listen_host: Option<String>, token: Option<Token>) -> Self {
-        Self { reach, listen_host, token }
+    pub(crate) fn new(reach: ListenerReach, listen_host: Option<String>, access: TcpAccess) -> Self {
+        Self { reach, listen_host, access }
+    }
+
+    /// The only user, beside root, whose processes may ask over TCP for a path of this `access`; `None` if any may.
+    pub(crate) fn required_user(&self, access: Access) -> Option<u32> {
+        let asks_for_none = self.reach == ListenerReach::Loopback && self.access.token.is_none();
+        (asks_for_none && access == Access::Guarded).then_some(self.access.user).flatten()
     }
 
     /// Checks the head of a request.
@@ -58,11 +99,12 @@ impl RequestPolicy {
     /// # Errors
     /// The first check that fails, as a problem for the client.
     pub(crate) fn check(&self, transport: Transport, access: Access, request: &Parts) -> Result<(), ApiProblem> {
-        if transport == Transport::Tcp && self.reach == ListenerReach::Loopback {
+        let is_tcp = matches!(transport, Transport::Tcp(_));
+        if is_tcp && self.reach == ListenerReach::Loopback {
             self.check_host(request)?;
         }
         check_origin(request)?;
-        if transport == Transport::Tcp && access == Access::Guarded {
+        if is_tcp && access == Access::Guarded {
             self.check_token(&request.headers)?;
         }
         if !request.method.is_safe() {
@@ -72,21 +114,28 @@ impl RequestPolicy {
     }
 
     fn check_host(&self, request: &Parts) -> Result<(), ApiProblem> {
-        let is_local = |authority: &Authority| {
+        let served = || self.listen_host.iter().chain(&self.access.hosts);
+        let is_served = |authority: &Authority| {
             let host = bare_host(authority);
-            self.listen_host.as_deref().is_some_and(|own| host.eq_ignore_ascii_case(own)) || is_loopback(host)
+            served().any(|own| host.eq_ignore_ascii_case(own)) || is_loopback(host)
         };
         let hosts = named_hosts(request);
-        if !hosts.is_empty() && hosts.iter().all(|host| host.as_ref().is_some_and(is_local)) {
+        if !hosts.is_empty() && hosts.iter().all(|host| host.as_ref().is_some_and(is_served)) {
             return Ok(());
         }
-        let detail = "the Host header does not name this machine's loopback address or the address of `listen`";
-        Err(ApiProblem::new(StatusCode::FORBIDDEN, "foreign-host", "host not served", detail)
-            .next_step("use http://127.0.0.1 or http://localhost with the daemon's port"))
+        let asked: Vec<_> =
+            hosts.iter().map(|host| host.as_ref().map_or("one that cannot be read", Authority::as_str)).collect();
+        let asked = if asked.is_empty() { "none".to_owned() } else { asked.join(", ") };
+        let mut names = vec!["localhost", "loopback addresses"];
+        names.extend(served().map(String::as_str).filter(|own| !is_loopback(own)));
+        let detail = format!("the Host header names {asked}, and these are served: {}", names.join(", "));
+        Err(ApiProblem::new(StatusCode::FORBIDDEN, "foreign-host", "host not served", detail).next_step(
+            "use http://127.0.0.1 or http://localhost with the daemon's port; for a reverse proxy, add the name to `hosts` in [daemon]",
+        ))
     }
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), ApiProblem> {
-        let Some(token) = &self.token else {
+        let Some(token) = &self.access.token else {
             return match self.reach {
                 ListenerReach::Loopback => Ok(()),
                 ListenerReach::Network => Err(ApiProblem::new(

@@ -14,11 +14,19 @@ fn head(method: &str, headers: &[(&str, &str)]) -> Parts {
 }
 
 fn loopback() -> RequestPolicy {
-    RequestPolicy::new(ListenerReach::Loopback, Some("127.0.0.1".to_owned()), None)
+    RequestPolicy::new(ListenerReach::Loopback, Some("127.0.0.1".to_owned()), TcpAccess::default())
+}
+
+fn with_token() -> TcpAccess {
+    TcpAccess { token: Some(Token::new("s3cret").expect("valid")), ..TcpAccess::default() }
+}
+
+fn tcp(peer: [u8; 4]) -> Transport {
+    Transport::Tcp(TcpEnds { local: ([10, 0, 0, 1], 9888).into(), peer: (peer, 50_000).into() })
 }
 
 fn status(policy: &RequestPolicy, access: Access, request: &Parts) -> u16 {
-    policy.check(Transport::Tcp, access, request).map_or_else(|problem| problem.status, |()| 200)
+    policy.check(tcp([127, 0, 0, 1]), access, request).map_or_else(|problem| problem.status, |()| 200)
 }
 
 #[test]
@@ -55,9 +63,55 @@ fn the_host_of_an_absolute_target_counts_too() {
 
 #[test]
 fn the_configured_listen_host_is_served() {
-    let policy = RequestPolicy::new(ListenerReach::Loopback, Some("gpu-box".to_owned()), None);
+    let policy = RequestPolicy::new(ListenerReach::Loopback, Some("gpu-box".to_owned()), TcpAccess::default());
     assert_eq!(status(&policy, Access::Guarded, &head("GET", &[("host", "gpu-box:9888")])), 200);
     assert_eq!(status(&policy, Access::Guarded, &head("GET", &[("host", "gpu-box2:9888")])), 403);
+}
+
+#[test]
+fn the_names_of_a_reverse_proxy_are_served_and_every_refusal_lists_what_is() {
+    let hosts = vec!["Warden.example".to_owned(), "fd00::1".to_owned()];
+    let policy = RequestPolicy::new(
+        ListenerReach::Loopback,
+        Some("127.0.0.1".to_owned()),
+        TcpAccess { hosts, ..TcpAccess::default() },
+    );
+    for host in ["warden.example", "WARDEN.example:443", "[fd00::1]:80", "localhost"] {
+        assert_eq!(status(&policy, Access::Guarded, &head("POST", &[("host", host)])), 200, "{host}");
+    }
+    let page = [("host", "warden.example"), ("origin", "https://warden.example")];
+    assert_eq!(status(&policy, Access::Guarded, &head("POST", &page)), 200, "its own page");
+    let refused = head("GET", &[("host", "other.example:9888")]);
+    let problem = policy.check(tcp([127, 0, 0, 1]), Access::Open, &refused).expect_err("another name");
+    assert_eq!(
+        problem.detail,
+        "the Host header names other.example:9888, and these are served: localhost, loopback addresses, Warden.example, fd00::1"
+    );
+    assert!(problem.next_step.expect("says what to do").contains("`hosts` in [daemon]"));
+}
+
+#[test]
+fn a_user_is_asked_for_on_loopback_where_no_token_is() {
+    let own = || TcpAccess { user: Some(1000), ..TcpAccess::default() };
+    for (reach, access, expected) in [
+        (ListenerReach::Loopback, own(), Some(1000)),
+        (ListenerReach::Loopback, TcpAccess::default(), None),
+        (ListenerReach::Loopback, TcpAccess { user: Some(1000), ..with_token() }, None),
+        (ListenerReach::Network, own(), None),
+    ] {
+        let policy = RequestPolicy::new(reach, None, access);
+        assert_eq!(policy.required_user(Access::Guarded), expected, "{policy:?}");
+        assert_eq!(policy.required_user(Access::Open), None, "probes and scrapers are anybody's");
+    }
+}
+
+#[test]
+fn another_machine_is_told_from_this_one() {
+    let own = IpAddr::from([10, 0, 0, 1]);
+    for (peer, expected) in [([127, 0, 0, 1], None), ([10, 0, 0, 1], None), ([10, 0, 0, 2], Some(own))] {
+        assert_eq!(tcp(peer).reached_from_afar(), expected, "{peer:?}");
+    }
+    assert_eq!(Transport::Unix.reached_from_afar(), None);
 }
 
 #[test]
@@ -131,9 +185,8 @@ fn a_body_announced_as_huge_is_refused_unread() {
 
 #[test]
 fn a_token_guards_all_but_the_open_paths_of_tcp() {
-    let token = Token::new("s3cret").expect("valid");
     for reach in [ListenerReach::Loopback, ListenerReach::Network] {
-        let policy = RequestPolicy::new(reach, None, Some(token.clone()));
+        let policy = RequestPolicy::new(reach, None, with_token());
         let bare = head("GET", &[("host", "localhost")]);
         let wrong = head("GET", &[("host", "localhost"), ("authorization", "Bearer wrong")]);
         let right = head("GET", &[("host", "localhost"), ("authorization", "Bearer s3cret")]);
@@ -147,17 +200,17 @@ fn a_token_guards_all_but_the_open_paths_of_tcp() {
 
 #[test]
 fn off_loopback_without_a_token_only_the_open_paths_answer() {
-    let policy = RequestPolicy::new(ListenerReach::Network, Some("0.0.0.0".to_owned()), None);
+    let policy = RequestPolicy::new(ListenerReach::Network, Some("0.0.0.0".to_owned()), TcpAccess::default());
     let request = head("GET", &[("host", "gpu-box:9888"), ("authorization", "Bearer guess")]);
     assert_eq!(status(&policy, Access::Open, &request), 200, "a scraper uses any name");
-    let problem = policy.check(Transport::Tcp, Access::Guarded, &request).expect_err("closed");
+    let problem = policy.check(tcp([127, 0, 0, 1]), Access::Guarded, &request).expect_err("closed");
     assert_eq!((problem.status, problem.reason.as_str()), (403, "token-not-configured"));
     assert!(problem.next_step.expect("says what to do").contains("token-file"));
 }
 
 #[test]
 fn no_problem_shows_the_token() {
-    let policy = RequestPolicy::new(ListenerReach::Network, None, Some(Token::new("s3cret").expect("valid")));
-    let problem = policy.check(Transport::Tcp, Access::Guarded, &head("GET", &[])).expect_err("no token");
+    let policy = RequestPolicy::new(ListenerReach::Network, None, with_token());
+    let problem = policy.check(tcp([127, 0, 0, 1]), Access::Guarded, &head("GET", &[])).expect_err("no token");
     assert!(!format!("{problem:?} {policy:?}").contains("s3cret"));
 }

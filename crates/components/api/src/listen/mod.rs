@@ -3,7 +3,8 @@
 mod control;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdTcpListener, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use tokio::net::TcpListener;
@@ -106,14 +107,20 @@ impl Listeners {
     ///
     /// `tcp` is a host (a name or an IP address without brackets) and a port; port 0 binds a free one. `control` is the
     /// path of the control socket, at most 107 bytes; its directory is created, or made private. The control socket comes
-    /// first: if another daemon runs, that it answers there is the better message.
+    /// first: if another daemon runs, that it answers there is the better message. `inherited` are sockets that listen already:
+    /// one of them that listens at `tcp` is taken, the others are closed.
     ///
     /// # Errors
     /// If an address cannot be bound; the other one is closed again.
-    pub fn bind(tcp: Option<(&str, u16)>, control: &Path) -> Result<Self, BindError> {
+    pub fn bind(tcp: Option<(&str, u16)>, control: &Path, inherited: Vec<StdTcpListener>) -> Result<Self, BindError> {
         let control = ControlSocket::bind(control)?;
-        let tcp = tcp.map(|(host, port)| BoundTcp::bind(host, port)).transpose()?;
+        let tcp = tcp.map(|(host, port)| BoundTcp::bind(host, port, inherited)).transpose()?;
         Ok(Self { tcp, control })
+    }
+
+    /// Another descriptor of the TCP socket. `None` also where the kernel gives no more descriptors.
+    pub fn tcp_copy(&self) -> Option<OwnedFd> {
+        self.tcp.as_ref()?.listener.as_fd().try_clone_to_owned().ok()
     }
 
     /// The bound TCP address, with its real port.
@@ -122,9 +129,27 @@ impl Listeners {
     }
 }
 
+/// The socket of `inherited` that listens at an address of the host and port.
+fn take_inherited(host: &str, port: u16, inherited: Vec<StdTcpListener>) -> io::Result<Option<StdTcpListener>> {
+    let mut taken = None;
+    for listener in inherited {
+        let address = listener.local_addr()?;
+        if taken.is_none() && (host, port).to_socket_addrs()?.any(|wanted| wanted == address) {
+            taken = Some(listener);
+        } else {
+            tracing::warn!(%address, "a socket from systemd is closed: `listen` in [daemon] names another address");
+        }
+    }
+    Ok(taken)
+}
+
 impl BoundTcp {
-    fn bind(host: &str, port: u16) -> Result<Self, BindError> {
-        let bound = std::net::TcpListener::bind((host, port)).and_then(|listener| {
+    fn bind(host: &str, port: u16, inherited: Vec<StdTcpListener>) -> Result<Self, BindError> {
+        let bound = take_inherited(host, port, inherited).and_then(|taken| match taken {
+            Some(listener) => Ok(listener),
+            None => StdTcpListener::bind((host, port)),
+        });
+        let bound = bound.and_then(|listener| {
             listener.set_nonblocking(true)?;
             let address = listener.local_addr()?;
             Ok(Self { listener: TcpListener::from_std(listener)?, address, host: host.to_owned() })

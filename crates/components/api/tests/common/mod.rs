@@ -3,10 +3,11 @@
 #![allow(dead_code, reason = "each test file uses its own part of it")]
 
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use llama_warden_api::{Api, Listeners, Token, UnusablePath, openapi_document};
+use llama_warden_api::{Api, Listeners, TcpAccess, Token, UnusablePath, openapi_document};
 use llama_warden_api_types::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHandler};
 use llama_warden_bus::{CommandReceiver, EventDraft, OutputKey, Publisher, ReceivedCommand};
 use llama_warden_client::{Client, DaemonAddress};
@@ -90,7 +91,7 @@ impl ApiFixture {
     pub async fn start_with(setup: Setup) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let socket = directory.path().join("control.sock");
-        let listeners = Listeners::bind(Some((setup.host, 0)), &socket).expect("binds");
+        let listeners = Listeners::bind(Some((setup.host, 0)), &socket, Vec::new()).expect("binds");
         let tcp = SocketAddr::from(([127, 0, 0, 1], listeners.tcp_address().expect("tcp").port()));
         let mut bus = TestBus::keeping(setup.events_kept);
         let (seen, commands) = mpsc::unbounded_channel();
@@ -102,7 +103,11 @@ impl ApiFixture {
             routes: vec![ExtraRoute::new(&METRICS, EchoAccept)],
             models: Arc::new(one_model),
             description: &DESCRIPTION,
-            token: setup.token.then(|| Token::new(TOKEN).expect("valid")),
+            access: TcpAccess {
+                token: setup.token.then(|| Token::new(TOKEN).expect("valid")),
+                user: Some(own_user()),
+                ..TcpAccess::default()
+            },
         };
         let ports = bus.ports(Api::NAME);
         let cancel = ports.cancel.clone();
@@ -231,6 +236,10 @@ fn dechunk(head: &str, body: &str) -> String {
 
 pub async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("in time")
+}
+
+fn own_user() -> u32 {
+    std::fs::metadata("/proc/self").expect("readable").uid()
 }
 
 fn started() -> Event {

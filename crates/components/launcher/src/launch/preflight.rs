@@ -33,7 +33,10 @@ pub(crate) struct ServerKeys {
 /// The first failure found.
 pub(crate) fn check(server: &ServerSpec, program: &Path) -> Result<ServerKeys, LaunchFailure> {
     check_program(program)?;
-    check_model(&server.model)?;
+    // A model that the server downloads is no file of ours.
+    if server.model_repository().is_none() {
+        check_model(&server.model)?;
+    }
     let keys = read_keys(server)?;
     check_addresses(&server.host, server.port)?;
     Ok(keys)

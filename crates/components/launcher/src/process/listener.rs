@@ -1,12 +1,14 @@
 //! Finds out which process listens on a server's address.
 //!
-//! The kernel lists listening sockets with their inodes (`/proc/net`), and the open sockets of each process (`/proc/PID/fd`). A
+//! The kernel lists listening sockets with their inodes (`sock_diag`), and the open sockets of each process (`/proc/PID/fd`). A
 //! server that shares its port with another process (SO_REUSEPORT, builds until 2025-08) does not own it: either may answer.
 
 use std::collections::BTreeSet;
 
 use llama_warden_events::ListenerOwner;
-use llama_warden_procfs::{ProcessStat, SocketAddress, listening_inodes, process_ids, program_name, socket_inodes};
+use llama_warden_procfs::{
+    ProcessStat, SocketAddress, listener, listening_inodes, process_ids, program_name, socket_inodes,
+};
 
 use super::launch_tag::LaunchTag;
 
@@ -17,7 +19,9 @@ pub(crate) fn identify(addresses: &[SocketAddress], leader: u32, tag: &LaunchTag
     let mut unowned = match listening_inodes(addresses) {
         Ok(inodes) if inodes.is_empty() => return ListenerOwner::Nobody,
         Ok(inodes) => inodes,
-        Err(error) => return ListenerOwner::Unreadable { detail: format!("cannot read /proc/net: {error}") },
+        Err(error) => {
+            return ListenerOwner::Unreadable { detail: format!("cannot list the sockets that listen: {error}") };
+        }
     };
     let leader_sockets = socket_inodes(leader);
     for inode in leader_sockets.iter().flatten() {
@@ -58,9 +62,7 @@ pub(crate) fn is_unused(address: &SocketAddress) -> bool {
 
 /// Name and pid of the process that listens on `address`, if the kernel shows it to us.
 pub(crate) fn describe_owner(address: &SocketAddress) -> Option<String> {
-    let inodes = listening_inodes(std::slice::from_ref(address)).ok()?;
-    let is_owner = |pid: &u32| socket_inodes(*pid).is_ok_and(|own| own.iter().any(|inode| inodes.contains(inode)));
-    let pid = process_ids().find(is_owner)?;
+    let pid = listener(address)?;
     Some(format!("{} (pid {pid})", program_name(pid).unwrap_or_else(|| "a process".to_owned())))
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llama_warden_config::{Confirm, OnTimeout, ReadinessSpec};
+use llama_warden_config::{Confirm, OnTimeout, ReadinessSpec, ServerSpec};
 use llama_warden_events::{Event, ListenerOwner, ProcessEnd, StreamName, Uptime};
 use llama_warden_probe::ProbeAnswer;
 
@@ -19,6 +19,8 @@ pub(crate) struct ReadinessPolicy {
     pub(crate) stall_timeout: Option<Duration>,
     pub(crate) confirm: Confirm,
     pub(crate) probeable: Probeable,
+    /// The server may download its model first. Then `timeout` counts from the end of the download.
+    pub(crate) fetches_model: bool,
 }
 
 /// Whether a probe can find out that a server is ready.
@@ -30,9 +32,9 @@ pub(crate) enum Probeable {
 }
 
 impl ReadinessPolicy {
-    pub(crate) const fn new(spec: &ReadinessSpec, probeable: Probeable) -> Self {
-        let ReadinessSpec { timeout, on_timeout, stall_timeout, confirm, .. } = *spec;
-        Self { timeout, on_timeout, stall_timeout, confirm, probeable }
+    pub(crate) fn new(spec: &ServerSpec, probeable: Probeable) -> Self {
+        let ReadinessSpec { timeout, on_timeout, stall_timeout, confirm, .. } = *spec.readiness;
+        Self { timeout, on_timeout, stall_timeout, confirm, probeable, fetches_model: spec.fetches_model() }
     }
 }
 
@@ -64,6 +66,8 @@ pub(crate) struct OutputSummary {
     pub(crate) hints: Vec<ReadinessHint>,
     /// The latest progress, with its percentage if the line named one.
     pub(crate) progress: Option<Option<f64>>,
+    /// A line came that comes only after a download.
+    pub(crate) has_model: bool,
     /// When the last line came that is not an echo of our own requests.
     pub(crate) last_line: Option<Uptime>,
 }

@@ -21,6 +21,7 @@ fn policy() -> ReadinessPolicy {
         stall_timeout: None,
         confirm: Confirm::Health,
         probeable: Probeable::Yes,
+        fetches_model: false,
     }
 }
 

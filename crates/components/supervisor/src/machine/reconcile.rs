@@ -35,7 +35,9 @@ impl SupervisorMachine {
         let is_down = |server: &ServerId| servers.get(server).is_none_or(ServerState::is_down);
         let down: Vec<_> = self.removed.extract_if(.., |server| is_down(server)).collect();
         for server in down {
-            self.servers.remove(&server);
+            if let Some(state) = self.servers.remove(&server) {
+                self.dropped.insert(server.clone(), state.incarnation());
+            }
             self.admission.release(&server, self.now, actions);
             actions.push(SupervisorAction::publish_server(server, Event::ServerRemoved));
         }

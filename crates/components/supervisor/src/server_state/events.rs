@@ -3,7 +3,7 @@
 //! The events of a launch come from three publishers (launcher, readiness or health, terminator), so that some of them
 //! cross: a failure may follow the exit that it explains, and an exit may precede the end of the stop that caused it.
 
-use llama_warden_events::{Event, FailureReason, ProcessEnd, StopReason, Uptime, Warning};
+use llama_warden_events::{Event, FailureReason, StopReason, Uptime, Warning};
 use llama_warden_state::{PhaseName, ServerRecord};
 
 use super::{BackoffInput, LaunchState, ServerState, StartReason, StopRequest};
@@ -79,11 +79,10 @@ impl ServerState {
         self.launch.stop_began = true;
     }
 
-    pub(crate) fn on_exited(&mut self, end: ProcessEnd, input: BackoffInput, actions: &mut Actions) {
+    pub(crate) fn on_exited(&mut self, input: BackoffInput, actions: &mut Actions) {
         if self.launch.state == LaunchState::Down {
             return;
         }
-        self.launch.end = Some(end);
         // During a stop, `ServerStopped` follows at once and ends the launch. Ending it here would answer the command
         // before the last events of its stop are published.
         if !self.launch.stop_began {
@@ -100,7 +99,6 @@ impl ServerState {
     /// Replaces missed events by the snapshot that contains them. `record` is about the latest launch.
     pub(crate) fn on_snapshot(&mut self, record: &ServerRecord, input: BackoffInput, actions: &mut Actions) {
         self.launch.has_process = record.is_running();
-        self.launch.end = record.last_end;
         if let Some(failure) = &record.failure {
             self.launch.failure = Some((failure.reason, failure.detail.clone()));
         }
@@ -131,14 +129,12 @@ impl ServerState {
             return;
         }
         self.launch.policy_applied = true;
-        // The exit status counts only where the process ended by itself: an unresponsive server may obey our TERM and
-        // exit with 0, which `restart.policy = "on-failure"` must not take for success.
-        let end = self.launch.end.filter(|_| !self.launch.stop_began);
-        match self.backoff.on_failure(&self.restart, *reason, end, input.now, input.jitter) {
+        match self.backoff.on_failure(&self.restart, *reason, input.now, input.jitter) {
             Decision::Leave => {}
-            Decision::Restart { attempt, delay } => {
+            Decision::Restart { attempt, max_attempts, delay } => {
                 self.restart_at = Some(input.now + delay);
-                self.publish(Event::RestartScheduled { attempt, delay_seconds: delay.as_secs_f64() }, actions);
+                let delay_seconds = delay.as_secs_f64();
+                self.publish(Event::RestartScheduled { attempt, max_attempts, delay_seconds }, actions);
             }
             Decision::Abandon { attempts, because } => {
                 self.publish(Event::RestartAbandoned { attempts, because }, actions);

@@ -7,7 +7,7 @@ use llama_warden_events::{
     CommandOutcome, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason, Seq, StopReason,
     SuperviseCommand, Uptime,
 };
-use llama_warden_supervisor::{DesiredServer, RESTARTS_AT_ONCE, SupervisorAction, SupervisorMachine};
+use llama_warden_supervisor::{DesiredServer, RESTARTS_AT_ONCE, ServerGoal, SupervisorAction, SupervisorMachine};
 
 use crate::fixtures::{envelope, id, machine, restart};
 
@@ -61,6 +61,10 @@ impl Fleet {
         let failed = Event::ServerFailed { reason: FailureReason::Crashed, detail: String::new(), lines: vec![] };
         self.publish(name, incarnation, at, [Event::ServerExited { end, swept: 0 }, failed])
     }
+}
+
+fn member(name: &str, goal: ServerGoal, changed: bool) -> DesiredServer {
+    DesiredServer { server: id(name), restart: restart(RestartPolicy::Never), goal, changed }
 }
 
 fn launches(actions: &[SupervisorAction]) -> Vec<String> {
@@ -158,12 +162,6 @@ fn servers_that_failed_together_do_not_all_load_together_again() {
 
 #[test]
 fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived() {
-    let member = |name: &str, wanted, changed| DesiredServer {
-        server: id(name),
-        restart: restart(RestartPolicy::Never),
-        wanted,
-        changed,
-    };
     let mut fleet = Fleet::new(&["a", "b", "c", "d"], None, RestartPolicy::Never);
     fleet.machine.start_all(&["a", "b", "d"].map(id));
     for name in ["a", "b", "d"] {
@@ -171,11 +169,11 @@ fn a_switch_stops_first_keeps_what_is_in_both_and_is_done_when_all_have_arrived(
     }
     // a stays, b is stopped, c is started, d changes, e is new.
     let members = [
-        member("a", true, false),
-        member("b", false, false),
-        member("c", true, false),
-        member("d", true, true),
-        member("e", true, false),
+        member("a", ServerGoal::Run, false),
+        member("b", ServerGoal::Down, false),
+        member("c", ServerGoal::Run, false),
+        member("d", ServerGoal::Run, true),
+        member("e", ServerGoal::Run, false),
     ];
     let actions = fleet.machine.switch(&members, Some(Seq::new(50)));
     let stopped: Vec<_> = actions
@@ -228,22 +226,56 @@ fn a_server_that_leaves_the_configuration_is_stopped_and_then_forgotten() {
     assert!(actions.contains(&removed), "{actions:?}");
 }
 
+#[test]
+fn a_server_that_comes_back_to_the_configuration_starts_at_once_with_the_next_number() {
+    let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
+    fleet.machine.start_all([&id("a")]);
+    let back = [member("a", ServerGoal::Run, false)];
+    let end = ProcessEnd::Exited { code: 0 };
+    for launch in 1..=3 {
+        fleet.become_ready("a", launch, 1.0);
+        fleet.machine.switch(&[], None);
+        fleet.publish("a", launch, 2.0, [Event::ServerExited { end, swept: 0 }]);
+        assert_eq!(launches(&fleet.machine.switch(&back, None)), [format!("a#{}", launch + 1)]);
+    }
+    // Back before its process is gone: it waits for that end, and for nothing else.
+    fleet.become_ready("a", 4, 3.0);
+    fleet.machine.switch(&[], None);
+    assert_eq!(launches(&fleet.machine.switch(&back, None)), [""; 0]);
+    assert_eq!(launches(&fleet.publish("a", 4, 4.0, [Event::ServerExited { end, swept: 0 }])), ["a#5"]);
+    assert!(fleet.machine.failures().is_empty());
+}
+
+#[test]
+fn a_switch_leaves_alone_what_it_does_not_change() {
+    let mut fleet = Fleet::new(&["a", "b"], None, RestartPolicy::OnFailure);
+    fleet.machine.start_all(&["a", "b"].map(id));
+    fleet.become_ready("a", 1, 1.0);
+    fleet.become_ready("b", 1, 1.0);
+    fleet.crash("b", 1, 1.0);
+    let due = fleet.machine.next_deadline();
+    let same = [member("a", ServerGoal::AsItIs, false), member("b", ServerGoal::AsItIs, false)];
+    let actions = fleet.machine.switch(&same, Some(Seq::new(50)));
+    assert_eq!((launches(&actions).len(), published(&actions).len()), (0, 0));
+    assert_eq!(fleet.machine.next_deadline(), due, "its restart is scheduled as before");
+}
+
 /// Fault S20.
 #[test]
 fn a_stop_by_hand_holds_until_somebody_asks_for_the_server_again() {
     let mut fleet = Fleet::new(&["a"], None, RestartPolicy::Always);
     fleet.machine.start_all([&id("a")]);
     fleet.become_ready("a", 1, 1.0);
-    assert!(!fleet.machine.is_stopped_by_user(&id("a")));
+    assert!(fleet.machine.stopped_by_user().next().is_none());
     let now = Uptime::new(Duration::from_secs(2));
     let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
     fleet.machine.on_command(stop, Seq::new(50), now);
-    assert!(fleet.machine.is_stopped_by_user(&id("a")), "from the command on, not from the end of the process");
+    assert!(fleet.machine.stopped_by_user().eq([&id("a")]), "from the command on, not from the end of the process");
     let reason = StopReason::Requested;
     let end = ProcessEnd::Exited { code: 0 };
     fleet.publish("a", 1, 3.0, [Event::ServerExited { end, swept: 0 }]);
     fleet.publish("a", 1, 3.0, [Event::ServerStopped { reason, forced: false, stop_seconds: 0.1 }]);
-    assert!(fleet.machine.is_stopped_by_user(&id("a")));
+    assert!(fleet.machine.stopped_by_user().eq([&id("a")]));
     fleet.machine.on_command(SuperviseCommand::StartServer { server: id("a") }, Seq::new(60), now);
-    assert!(!fleet.machine.is_stopped_by_user(&id("a")));
+    assert!(fleet.machine.stopped_by_user().next().is_none());
 }

@@ -1,6 +1,6 @@
 //! Sinks, taps, rings and followers, by server and stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use llama_warden_events::{Incarnation, ServerId, StreamName};
 use tokio::sync::Notify;
 
-use super::ring::LineRing;
+use super::ring::{Entry, LineRing};
 
 /// One stream of one launch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub struct LogLine {
     pub stream: StreamName,
     /// Its position among all lines of its server, both streams counted.
     pub order: u64,
+    /// The launch that wrote it; 0 if that is no longer known.
+    pub incarnation: Incarnation,
     /// Its bytes, as the server wrote them, without the line end.
     pub bytes: Vec<u8>,
 }
@@ -85,6 +87,8 @@ struct Shared {
 struct Output {
     /// Lines of both streams so far.
     lines: AtomicU64,
+    /// The latest launches and the order of their first line, at most [`Output::LAUNCHES`].
+    launches: Mutex<VecDeque<(u64, Incarnation)>>,
     stderr: Stream,
     stdout: Stream,
     /// The server is no longer configured.
@@ -101,6 +105,29 @@ struct Stream {
 }
 
 impl Output {
+    /// How many launches are told apart.
+    const LAUNCHES: usize = 32;
+
+    /// Lines from now on are of this launch.
+    fn begin(&self, incarnation: Incarnation) {
+        let mut launches = lock(&self.launches);
+        // Both streams of a launch are opened.
+        if launches.back().is_none_or(|(_, latest)| *latest != incarnation) {
+            if launches.len() == Self::LAUNCHES {
+                launches.pop_front();
+            }
+            launches.push_back((self.lines.load(Ordering::Relaxed), incarnation));
+        }
+    }
+
+    /// A line of a ring, with its launch.
+    fn line(&self, stream: StreamName, entry: Entry) -> LogLine {
+        let launches = lock(&self.launches);
+        let begun = launches.iter().rev().find(|(first, _)| *first <= entry.order);
+        let incarnation = begun.map_or_else(Incarnation::default, |(_, incarnation)| *incarnation);
+        LogLine { stream, order: entry.order, incarnation, bytes: entry.bytes }
+    }
+
     const fn stream(&self, name: StreamName) -> &Stream {
         match name {
             StreamName::Stderr => &self.stderr,
@@ -125,6 +152,7 @@ impl OutputLane {
     pub fn open(&self, key: &OutputKey, ring_bytes: usize) -> OutputSink {
         let taps = lock(&self.shared.taps).iter().filter_map(|factory| factory.tap(key)).collect();
         let output = self.output_or_new(&key.server);
+        output.begin(key.incarnation);
         lock(&output.stream(key.stream).ring).resize_if_untouched(ring_bytes);
         OutputSink { taps, name: key.stream, output }
     }
@@ -136,11 +164,7 @@ impl OutputLane {
         for name in StreamName::ALL.into_iter().filter(|name| stream.is_none_or(|stream| stream == *name)) {
             let ring = lock(&output.stream(name).ring);
             let from = ring.next().saturating_sub(most as u64);
-            lines.extend(ring.read(from, most).into_iter().map(|entry| LogLine {
-                stream: name,
-                order: entry.order,
-                bytes: entry.bytes,
-            }));
+            lines.extend(ring.read(from, most).into_iter().map(|entry| output.line(name, entry)));
         }
         lines.sort_by_key(|line| line.order);
         let surplus = lines.len().saturating_sub(most);
@@ -263,7 +287,7 @@ impl StreamFollower {
         }
         for entry in ring.read(self.next, Self::BATCH) {
             self.next = entry.number + 1;
-            followed.push(FollowedLine::Line(LogLine { stream: self.name, order: entry.order, bytes: entry.bytes }));
+            followed.push(FollowedLine::Line(self.output.line(self.name, entry)));
         }
         followed
     }

@@ -26,8 +26,12 @@ pub(super) const MIN_PAIR_BYTES: u64 = 8 + 4 + 1;
 /// The key of the chat template.
 pub(super) const CHAT_TEMPLATE: &str = "tokenizer.chat_template";
 
+/// A key of the projectors that LLaVA's own scripts wrote. Their `projection_dim` is a width within the projector.
+pub(super) const HAS_LLAVA_PROJECTOR: &str = "clip.has_llava_projector";
+
 /// Wanted as they are.
-const WANTED: [&str; 9] = [
+const WANTED: [&str; 10] = [
+    HAS_LLAVA_PROJECTOR,
     "general.alignment",
     "general.architecture",
     "general.file_type",

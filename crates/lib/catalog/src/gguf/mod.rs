@@ -21,7 +21,7 @@ pub(crate) use tensors::Tensors;
 
 use crate::model::NetworkShape;
 use layers::{Layers, WindowPattern};
-use metadata::{CHAT_TEMPLATE, MIN_PAIR_BYTES, Metadata};
+use metadata::{CHAT_TEMPLATE, HAS_LLAVA_PROJECTOR, MIN_PAIR_BYTES, Metadata};
 use prefix::{HEADER_LIMIT, Prefix};
 use tensors::MIN_RECORD_BYTES;
 
@@ -45,7 +45,7 @@ pub(crate) struct GgufHeader {
     pub(crate) experts: Option<u64>,
     pub(crate) experts_used: Option<u64>,
     pub(crate) pooling_type: Option<u64>,
-    /// Width of what a projector feeds into its model.
+    /// Width of what a projector feeds into its model: that of the model itself.
     pub(crate) projection_width: Option<u64>,
     /// `split.count` and `split.no`, the latter from 0.
     pub(crate) split_count: Option<u64>,
@@ -93,7 +93,7 @@ impl GgufHeader {
             experts: own("expert_count").filter(|experts| *experts > 0),
             experts_used: own("expert_used_count").filter(|experts| *experts > 0),
             pooling_type: own("pooling_type"),
-            projection_width: own("vision.projection_dim").or_else(|| own("audio.projection_dim")),
+            projection_width: projection_width(metadata),
             split_count: metadata.number("split.count"),
             split_number: metadata.number("split.no"),
             shape: network_shape(metadata, architecture.as_deref().unwrap_or_default(), &tensors),
@@ -128,6 +128,13 @@ fn network_shape(metadata: &Metadata, architecture: &str, tensors: &Tensors) -> 
         key_length: number("attention.key_length"),
         value_length: number("attention.value_length"),
     }
+}
+
+/// llama.cpp's converter writes the width of the model. Other scripts wrote 0, or a width within the projector.
+fn projection_width(metadata: &Metadata) -> Option<u64> {
+    let keys = ["clip.vision.projection_dim", "clip.audio.projection_dim"];
+    let written = keys.into_iter().find_map(|key| metadata.number(key)).filter(|width| *width > 0);
+    written.filter(|_| metadata.number(HAS_LLAVA_PROJECTOR).is_none())
 }
 
 /// Reads the version, and with it the byte order, in which `prefix` reads from then on.

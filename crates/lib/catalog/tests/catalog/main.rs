@@ -15,7 +15,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-use llama_warden_catalog::{CatalogReport, DiscoveredModel, ProblemReason, discover};
+use llama_warden_catalog::{CatalogReport, DirectoryLinks, DiscoveredModel, ProblemReason, discover};
 use tempfile::TempDir;
 
 use support::Gguf;
@@ -45,7 +45,7 @@ impl Models {
     }
 
     fn discover(&self) -> CatalogReport {
-        discover(&[self.root().to_owned()])
+        discover(&[self.root().to_owned()], DirectoryLinks::Reported)
     }
 
     /// The one model that is found, without any problem.

@@ -162,9 +162,17 @@ fn one_model_is_inspected_by_its_path() {
     assert_eq!(inspect(&first).expect_err("half a model").reason, ProblemReason::ShardMissing);
     models.put("big-00002-of-00002.gguf", &Gguf::new().with("split.count", GgufValue::U16(2)));
     assert_eq!(inspect(&first).expect("a model").shards.len(), 2);
+    let second = inspect(&models.path("big-00002-of-00002.gguf")).expect_err("not the first");
+    assert_eq!((second.reason, second.detail.contains("shard 2 of 2")), (ProblemReason::ShardNotFirst, true));
+    assert_eq!(second.help, format!("name {}", first.display()));
 
     let vocabulary = models.put("ggml-vocab-x.gguf", &Gguf::model("llama"));
-    assert_eq!(inspect(&vocabulary).expect_err("no model").reason, ProblemReason::NotAModel);
+    let projector = models.put("x.gguf", &Gguf::model("clip"));
+    for (path, what) in [(vocabulary, "a vocabulary"), (projector, "a projector, ")] {
+        let problem = inspect(&path).expect_err("no model");
+        assert_eq!(problem.reason, ProblemReason::NotAModel);
+        assert!(problem.detail.starts_with(what), "{problem}");
+    }
     assert_eq!(inspect(models.root()).expect_err("a directory").reason, ProblemReason::NotAFile);
     assert_eq!(inspect(&models.path("none.gguf")).expect_err("nothing").reason, ProblemReason::FileUnreadable);
 }

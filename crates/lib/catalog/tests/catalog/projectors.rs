@@ -38,8 +38,8 @@ fn all_quantisations_of_the_only_model_get_the_only_projector() {
     let models = Models::new();
     models.put("VL-8B-Q4_K_M.gguf", &model(4096));
     models.put("VL-8B-Q8_0.gguf", &model(4096));
-    // Older projectors state another width than their model's.
-    models.put("mmproj-model-f16.gguf", &projector(768));
+    // The projectors of LLaVA's own scripts state another width than their model's.
+    models.put("mmproj-model-f16.gguf", &projector(768).with("clip.has_llava_projector", 1));
     let with = "mmproj-model-f16.gguf";
     expect(&models, &[("VL-8B-Q4_K_M.gguf", with), ("VL-8B-Q8_0.gguf", with)]);
 }
@@ -79,6 +79,27 @@ fn a_projector_of_another_model_is_given_to_none() {
     let report = models.discover();
     assert_eq!(report.models[0].projector, None);
     assert_eq!(models.problems(), [("mmproj-other-8B-f16.gguf".to_owned(), ProblemReason::ProjectorUnpaired)]);
+}
+
+#[test]
+fn a_projector_of_another_width_is_given_to_none_whatever_the_names_say() {
+    for name in ["mmproj-F16.gguf", "mmproj-VL-8B-F16.gguf", "mmproj.gguf"] {
+        let models = Models::new();
+        models.put("VL-8B-Q4_K_M.gguf", &model(4096));
+        models.put("VL-8B-Q8_0.gguf", &model(4096));
+        models.put(name, &projector(2560));
+        let report = models.discover();
+        assert!(report.models.iter().all(|model| model.projector.is_none()), "{name}");
+        assert_eq!(models.problems(), [(name.to_owned(), ProblemReason::ProjectorUnpaired)]);
+        assert!(report.problems[0].detail.starts_with("a projector of width 2560 "), "{}", report.problems[0].detail);
+    }
+    // A width that is not known is no other width.
+    for projector in [projector(0), Gguf::new().with("general.type", "mmproj").tensor(&[64], 1)] {
+        let models = Models::new();
+        models.put("VL-8B.gguf", &model(4096));
+        models.put("mmproj-F16.gguf", &projector);
+        expect(&models, &[("VL-8B.gguf", "mmproj-F16.gguf")]);
+    }
 }
 
 #[test]

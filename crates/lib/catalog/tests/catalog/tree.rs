@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use llama_warden_catalog::{ProblemReason, discover};
+use llama_warden_catalog::{DirectoryLinks, ProblemReason, discover};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -42,7 +42,7 @@ fn a_link_to_a_special_file_is_reported() {
 }
 
 #[test]
-fn links_within_the_root_are_followed_and_others_reported() {
+fn links_to_files_are_followed_and_links_to_other_directories_where_that_is_asked_for() {
     let (models, outside) = (Models::new(), Models::new());
     let secret = outside.put("secret.gguf", &Gguf::model("llama"));
     models.put("blobs/0a1b2c", &Gguf::model("llama"));
@@ -52,12 +52,18 @@ fn links_within_the_root_are_followed_and_others_reported() {
     symlink(outside.root(), models.path("elsewhere")).expect("link");
     symlink("/etc/hostname", models.path("hostname")).expect("link");
     let report = models.discover();
-    assert_eq!(ids(&report), ["inside_8b_q4km"]);
+    assert_eq!(ids(&report), ["inside_8b_q4km", "out_8b_q4km"]);
     assert_eq!(report.models[0].path, models.path("snapshots/Inside-8B.gguf"));
-    let expected = ["elsewhere", "out.gguf"].map(|name| (name.to_owned(), ProblemReason::LinkOutside));
-    assert_eq!(models.problems(), expected);
+    assert_eq!(report.models[1].path, models.path("out.gguf"));
+    assert_eq!(models.problems(), [("elsewhere".to_owned(), ProblemReason::LinkOutside)]);
+    assert!(report.problems[0].help.contains("follow-links"), "{}", report.problems[0].help);
+    fs::remove_file(models.path("out.gguf")).expect("it is there");
+    let followed = discover(&[models.root().to_owned()], DirectoryLinks::Followed);
+    assert_eq!(ids(&followed), ["inside_8b_q4km", "secret_8b_q4km"]);
+    assert_eq!(followed.models[1].path, models.path("elsewhere/secret.gguf"));
+    assert_eq!(followed.problems, []);
     // With both directories named, nothing leads outside.
-    let both = discover(&[models.root().to_owned(), outside.root().to_owned()]);
+    let both = discover(&[models.root().to_owned(), outside.root().to_owned()], DirectoryLinks::Reported);
     assert_eq!(ids(&both), ["inside_8b_q4km", "secret_8b_q4km"]);
     assert_eq!(both.problems, []);
 }
@@ -76,6 +82,13 @@ fn loops_and_dead_links_are_reported() {
         ("self.gguf".to_owned(), ProblemReason::LinkLoop),
     ];
     assert_eq!(models.problems(), expected);
+    // Two directories that link to each other are each scanned once.
+    let (here, there) = (Models::new(), Models::new());
+    here.put("A-8B.gguf", &Gguf::model("llama"));
+    symlink(there.root(), here.path("there")).expect("link");
+    symlink(here.root(), there.path("here")).expect("link");
+    let report = discover(&[here.root().to_owned()], DirectoryLinks::Followed);
+    assert_eq!((ids(&report), &report.problems[..]), (vec!["a_8b_q4km"], &[][..]));
 }
 
 #[test]
@@ -84,7 +97,8 @@ fn a_file_is_one_model_however_many_ways_lead_to_it() {
     let real = models.put("z/Real-8B.gguf", &Gguf::model("llama"));
     symlink("z/Real-8B.gguf", models.path("alias.gguf")).expect("link");
     symlink("z", models.path("y")).expect("link");
-    let twice = discover(&[models.root().to_owned(), models.path("z"), models.root().to_owned()]);
+    let twice =
+        discover(&[models.root().to_owned(), models.path("z"), models.root().to_owned()], DirectoryLinks::Reported);
     assert_eq!((twice.models.len(), twice.problems), (1, vec![]));
     assert_eq!(twice.models[0].path, real);
 }
@@ -94,7 +108,7 @@ fn a_root_may_be_a_link_itself() {
     let models = Models::new();
     models.put("disk/A-8B.gguf", &Gguf::model("llama"));
     symlink("disk", models.path("models")).expect("link");
-    let report = discover(&[models.path("models")]);
+    let report = discover(&[models.path("models")], DirectoryLinks::Reported);
     assert_eq!(report.models[0].path, models.path("models/A-8B.gguf"));
 }
 
@@ -137,7 +151,7 @@ fn a_directory_that_cannot_be_listed_is_reported() {
     let models = Models::new();
     fs::write(models.path("file"), "").expect("written");
     for name in ["missing", "file"] {
-        let report = discover(&[models.path(name)]);
+        let report = discover(&[models.path(name)], DirectoryLinks::Reported);
         let reasons: Vec<_> = report.problems.iter().map(|problem| problem.reason).collect();
         assert_eq!(reasons, [ProblemReason::DirectoryUnreadable], "{name}");
     }

@@ -14,13 +14,16 @@ use crate::server_spec::FlagValue;
 pub(crate) struct FlagTable(pub(crate) BTreeMap<String, Located<FlagValue>>);
 
 /// Options that llama-warden passes itself, and the key of the server that says the same.
-const RESERVED: [(&str, &str); 6] = [
+const RESERVED: [(&str, &str); 9] = [
     ("port", "port"),
     ("host", "host"),
     ("model", "model"),
     ("m", "model"),
     ("api-key-file", "api-key-file"),
     ("models-dir", "model"),
+    ("hf-repo", "model"),
+    ("hf", "model"),
+    ("hfr", "model"),
 ];
 
 impl ConfigValue for FlagTable {

@@ -1,5 +1,6 @@
 //! How a profile names servers: by id, by a glob over ids, or by a glob over tiers.
 
+use globset::{Glob, GlobMatcher};
 use llama_warden_events::ServerId;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
@@ -48,21 +49,40 @@ impl ConfigValue for Selector {
     }
 }
 
-impl Selector {
+/// A selector with its glob compiled, which takes far longer than to match a server.
+#[derive(Debug)]
+pub(crate) enum SelectorMatcher<'a> {
+    Id(&'a str),
+    Ids(GlobMatcher),
+    Tiers(GlobMatcher),
+    /// A glob that does not compile; reading has refused it.
+    Nothing,
+}
+
+impl SelectorMatcher<'_> {
     /// Whether it means this server.
     pub(crate) fn matches(&self, id: &ServerId, tier: Option<&str>) -> bool {
         match self {
-            Self::Id(glob) => matches_glob(glob, id.as_str()),
-            Self::Tier(glob) => tier.is_some_and(|tier| matches_glob(glob, tier)),
+            Self::Id(name) => id.as_str() == *name,
+            Self::Ids(glob) => glob.is_match(id.as_str()),
+            Self::Tiers(glob) => tier.is_some_and(|tier| glob.is_match(tier)),
+            Self::Nothing => false,
+        }
+    }
+}
+
+impl Selector {
+    /// The selector, ready to match many servers.
+    pub(crate) fn matcher(&self) -> SelectorMatcher<'_> {
+        let compiled = |glob: &str| Glob::new(glob).ok().map(|glob| glob.compile_matcher());
+        match self {
+            Self::Id(name) if self.is_plain() => SelectorMatcher::Id(name),
+            Self::Id(glob) => compiled(glob).map_or(SelectorMatcher::Nothing, SelectorMatcher::Ids),
+            Self::Tier(glob) => compiled(glob).map_or(SelectorMatcher::Nothing, SelectorMatcher::Tiers),
         }
     }
 
     pub(crate) fn is_plain(&self) -> bool {
         matches!(self, Self::Id(text) if !text.contains(['*', '?', '[', '{', '\\', '!']))
     }
-}
-
-/// Reading has refused globs that do not compile.
-fn matches_glob(glob: &str, text: &str) -> bool {
-    globset::Glob::new(glob).is_ok_and(|glob| glob.compile_matcher().is_match(text))
 }

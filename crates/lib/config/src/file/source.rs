@@ -1,20 +1,43 @@
 //! Finds the configuration file: the first of the search, or none.
+//!
+//! At the start, whatever the user names is read, a pipe too. Later only a regular file is: another one took its place
+//! behind the daemon's back, and a FIFO would keep the reader waiting.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 use std::sync::Arc;
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::environment::Environment;
-use crate::problem::{ConfigProblem, ConfigProblems, Location};
+use crate::problem::{ConfigProblem, ConfigProblems, Document, Layer, Location};
 
 /// The built-in defaults, which are also the template: every key with its default and one line of documentation.
 pub const DEFAULT_TOML: &str = include_str!("../../../../../config/default.toml");
+
+/// The most that is read of a configuration. The largest ones, with thousands of servers, take about a megabyte.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// Whether a configuration can be read a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceKind {
+    /// There is no file: a text that a program made, or the built-in defaults alone.
+    Text,
+    /// A regular file.
+    File,
+    /// A pipe, a terminal or a descriptor of the process, such as `<(command)` and `/dev/stdin`: it gave its text once.
+    Stream,
+}
 
 /// The configuration of a user: a text, which is laid over [`DEFAULT_TOML`], and folders that the command line names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigSource {
     /// The file as the user names it; `None` if no file was found, and only the built-in defaults apply.
     pub path: Option<PathBuf>,
+    /// Whether it can be read again.
+    pub kind: SourceKind,
     /// The base of relative paths in the text; absolute.
     pub directory: PathBuf,
     /// The text of the user. Shared, since it is as large as the file.
@@ -31,15 +54,43 @@ impl ConfigSource {
 
     /// A text without a file, such as the one that `demo` generates.
     pub fn text(directory: impl Into<PathBuf>, text: impl Into<String>) -> Self {
-        Self { path: None, directory: directory.into(), text: text.into().into(), model_dirs: Vec::new() }
+        let (directory, text) = (directory.into(), text.into().into());
+        Self { path: None, kind: SourceKind::Text, directory, text, model_dirs: Vec::new() }
     }
 
-    /// Reads a file. A relative path is relative to `directory`.
+    /// Reads a file, or a pipe to its end. A relative path is relative to `directory`, and so are the paths in what is no
+    /// regular file.
     pub fn read(path: &Path, directory: &Path) -> Result<Self, ConfigProblems> {
         let absolute = directory.join(path);
-        let text = std::fs::read_to_string(&absolute).map_err(|error| unreadable(path, &error))?;
-        let parent = absolute.parent().unwrap_or(directory).to_path_buf();
-        Ok(Self { path: Some(path.to_path_buf()), directory: parent, text: text.into(), model_dirs: Vec::new() })
+        let open = || {
+            let file = File::open(&absolute)?;
+            Ok((file.metadata()?.is_file() && !is_descriptor(&absolute), read_bounded(file)?))
+        };
+        let (is_file, bytes) = open().map_err(|error| unreadable(path, &error))?;
+        let text = String::from_utf8(bytes).map_err(|error| not_utf8(path, &error))?;
+        let (kind, parent) = match is_file {
+            true => (SourceKind::File, absolute.parent().unwrap_or(directory)),
+            false => (SourceKind::Stream, directory),
+        };
+        let (path, directory) = (Some(path.to_path_buf()), parent.to_path_buf());
+        Ok(Self { path, kind, directory, text: text.into(), model_dirs: Vec::new() })
+    }
+
+    /// The absolute path of its file; `None` where there is none that can be read again.
+    pub fn file(&self) -> Option<PathBuf> {
+        let path = self.path.as_ref().filter(|_| self.kind == SourceKind::File)?;
+        Some(self.directory.join(path.file_name()?))
+    }
+
+    /// Reads its file again; `None` where there is none that can be read again.
+    ///
+    /// # Errors
+    /// The file is gone, is no regular file any more, or cannot be read.
+    pub fn read_again(&self) -> Option<Result<Self, ConfigProblems>> {
+        let (file, path) = (self.file()?, self.path.as_ref()?);
+        let bytes = read_regular(&file).map_err(|error| unreadable(path, &error));
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(|error| not_utf8(path, &error)));
+        Some(text.map(|text| Self { text: text.into(), ..self.clone() }))
     }
 
     /// With more folders of models, absolute.
@@ -70,11 +121,56 @@ pub fn find(
     found.map_or_else(|| Ok(ConfigSource::none(directory)), |path| ConfigSource::read(&path, directory))
 }
 
+/// Reads a regular file, and waits for nobody: what has become a FIFO or a device is an error.
+///
+/// # Errors
+/// The file cannot be opened or read, is no regular file, or is longer than any configuration.
+pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    // Without NONBLOCK, opening a FIFO waits for a writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    read_bounded(file)
+}
+
+fn read_bounded(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if file.take(MAX_BYTES + 1).read_to_end(&mut bytes)? as u64 > MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {MAX_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Whether a path names a descriptor of this process, whose file has another name or none.
+fn is_descriptor(path: &Path) -> bool {
+    path.starts_with("/dev") || path.starts_with("/proc")
+}
+
 fn unreadable(path: &Path, error: &io::Error) -> ConfigProblems {
     let help = match error.kind() {
         io::ErrorKind::NotFound => "check the path, or start from the template config/default.toml",
-        io::ErrorKind::InvalidData => "a configuration is TOML, in UTF-8",
         _ => "check the path and its permissions",
     };
     ConfigProblem::error(&Location::File(path.to_path_buf()), format!("cannot be read: {error}"), help).into()
+}
+
+/// A text in another encoding, with the place of its first byte that is not UTF-8.
+fn not_utf8(path: &Path, error: &FromUtf8Error) -> ConfigProblems {
+    let (bytes, start) = (error.as_bytes(), error.utf8_error().valid_up_to());
+    let name = path.display().to_string();
+    let document = Arc::new(Document::new(name.clone(), String::from_utf8_lossy(bytes), Layer::User));
+    let span = start..start + char::REPLACEMENT_CHARACTER.len_utf8();
+    let byte = bytes.get(start).copied().unwrap_or_default();
+    let (message, encoding) = match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("the file is UTF-16, not UTF-8".to_owned(), "UTF-16"),
+        _ => {
+            let letter = char::from(byte);
+            let meant = if letter.is_alphanumeric() { format!(", in Latin-1 `{letter}`") } else { String::new() };
+            (format!("the byte 0x{byte:02X} is not UTF-8{meant}"), "LATIN1")
+        }
+    };
+    let help = format!("save the file as UTF-8: `iconv -f {encoding} -t UTF-8 {name} > NEW`");
+    ConfigProblem::error(&Location::Text { document, span }, message, help).into()
 }

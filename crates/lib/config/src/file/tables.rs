@@ -12,9 +12,9 @@ use crate::address::ListenAddress;
 use crate::file::flag_table::FlagTable;
 use crate::file::reader::{Located, table};
 use crate::file::selector::Selector;
-use crate::file::values::{ByteSize, GlobPattern, OptionalPeriod, PositiveDuration, SingleLine};
+use crate::file::values::{ByteSize, GlobPattern, HostName, OptionalPeriod, PositiveDuration, SingleLine};
 use crate::server_spec::{Confirm, OnTimeout, RestartPolicy};
-use crate::settings::{AdmissionPolicy, OnDaemonDeath};
+use crate::settings::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
 
 table! {
     /// The configuration of llama-warden.
@@ -61,6 +61,10 @@ table! {
         "profile" => profile: String,
         /// What happens to the servers when the daemon dies: "kill", or "adopt" (not built yet).
         "on-daemon-death" => on_daemon_death: OnDaemonDeath,
+        /// Further names, without port, that a request on loopback may have in Host: those of a reverse proxy.
+        "hosts" => hosts: Vec<Located<HostName>>,
+        /// Which users of this machine are served on loopback without a token: "same" = the daemon's own and root, or "any".
+        "local-users" => local_users: LocalUsers,
         /// Longest time for a shutdown.
         "shutdown-deadline" => shutdown_deadline: PositiveDuration,
     }
@@ -173,6 +177,8 @@ table! {
     Models {
         /// Folders that are scanned for *.gguf. Each model that no server names becomes a server that starts only on request.
         "dirs" => dirs: Vec<Located<SingleLine>>,
+        /// Whether links to folders outside of them are followed. Links to files always are.
+        "follow-links" => follow_links: bool,
     }
 }
 
@@ -198,7 +204,7 @@ table! {
     Server {
         /// 1 to 64 of A-Z a-z 0-9 . _ -; default: derived from the model's file name.
         "id" => id: ServerId,
-        /// The GGUF file. Required.
+        /// The GGUF file, or hf:ORG/REPO:QUANT for one that llama-server downloads. Required.
         "model" => model: SingleLine,
         /// Its port; default: the next free one from first-port.
         "port" => port: NonZeroU16,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use crate::file::syntax::SyntaxErrors;
 use crate::problem::{ConfigProblem, Document, Location};
 
 /// One value and where it was written.
@@ -49,25 +50,18 @@ impl TomlData {
     }
 }
 
-/// Parses a document. With syntax errors the tree is not worth reading: what follows a stray quote is noise.
-pub(crate) fn parse(document: &Arc<Document>) -> Result<TomlNode, Vec<ConfigProblem>> {
+/// Parses a document, and reports its syntax errors. `None` where the tree is not worth reading after them.
+pub(crate) fn parse(document: &Arc<Document>, problems: &mut Vec<ConfigProblem>) -> Option<TomlNode> {
     let (table, errors) = DeTable::parse_recoverable(&document.text);
-    let mut builder = Builder { document, problems: Vec::new() };
-    for error in errors {
-        let location = builder.location(error.span().unwrap_or(0..0));
-        let help = "this is no TOML: a line is `key = value`, a table is `[name]`, strings are in quotes";
-        builder.problems.push(ConfigProblem::error(&location, error.message(), help));
-    }
-    if !builder.problems.is_empty() {
-        return Err(builder.problems);
-    }
-    let root = builder.node(String::new(), table.span(), DeValue::Table(table.into_inner()));
-    if builder.problems.is_empty() { Ok(root) } else { Err(builder.problems) }
+    let errors = SyntaxErrors::of(document, &errors, table.get_ref());
+    problems.extend(errors.problems);
+    let mut builder = Builder { document, problems };
+    errors.is_readable.then(|| builder.node(String::new(), table.span(), DeValue::Table(table.into_inner())))
 }
 
 struct Builder<'a> {
     document: &'a Arc<Document>,
-    problems: Vec<ConfigProblem>,
+    problems: &'a mut Vec<ConfigProblem>,
 }
 
 impl Builder<'_> {

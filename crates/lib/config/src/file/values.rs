@@ -1,16 +1,17 @@
 //! The single values that keys take: numbers, durations, sizes, texts and closed sets of words.
 
+use std::net::Ipv6Addr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use llama_warden_events::{ServerId, Signal};
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use crate::address::ListenAddress;
+use crate::address::{ListenAddress, is_host_name};
 use crate::file::reader::{ConfigValue, ValueReader};
 use crate::file::toml_tree::{TomlData, TomlNode};
 use crate::server_spec::{Confirm, OnTimeout, RestartPolicy};
-use crate::settings::{AdmissionPolicy, OnDaemonDeath};
+use crate::settings::{AdmissionPolicy, LocalUsers, OnDaemonDeath};
 
 /// Longest duration. Far above any use, far below what overflows when it is added to a clock.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -85,6 +86,27 @@ impl ConfigValue for GlobPattern {
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// A name under which clients reach the daemon, or a number; an IPv6 number is without its brackets.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct HostName(pub(crate) String);
+
+impl ConfigValue for HostName {
+    const EXPECTED: &'static str = "a string";
+
+    fn read(node: &TomlNode, reader: &mut ValueReader) -> Option<Self> {
+        let text = reader.text::<Self>(node)?;
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        if is_host_name(text) || bare.parse::<Ipv6Addr>().is_ok() {
+            return Some(Self(bare.to_owned()));
+        }
+        reader.refuse_text(node, text, "a host name without scheme and port, such as \"llama.example.org\"")
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["llama.example.org"] })
     }
 }
 
@@ -267,3 +289,4 @@ words!(RestartPolicy, "\"never\", \"on-failure\" or \"always\"", {
 });
 words!(OnDaemonDeath, "\"kill\" or \"adopt\"", { "kill" => Kill, "adopt" => Adopt, });
 words!(AdmissionPolicy, "\"off\", \"warn\" or \"enforce\"", { "off" => Off, "warn" => Warn, "enforce" => Enforce, });
+words!(LocalUsers, "\"same\" or \"any\"", { "same" => Same, "any" => Any, });

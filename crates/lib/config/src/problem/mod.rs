@@ -6,35 +6,65 @@ pub(crate) mod suggest;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+/// Most problems that are shown. A person mends the first ones and checks again.
+pub(crate) const SHOWN: usize = 20;
+
+/// Longest message, in bytes: it may quote a value of any length.
+const LONGEST_MESSAGE: usize = 1024;
+
 /// Everything that is wrong with a configuration. Never empty as an error.
 ///
-/// `Display` gives one line per problem, [`ConfigProblems::render`] the lines of the file with a caret.
+/// `Display` gives one line per problem, [`ConfigProblems::render`] the lines of the file with a caret. Both show the first 20
+/// and say how many more there are; JSON has all.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, thiserror::Error)]
 #[serde(transparent)]
-#[error("{}", one_per_line(.0))]
+#[error("{}", self.within(usize::MAX))]
 pub struct ConfigProblems(pub Vec<ConfigProblem>);
 
 impl ConfigProblems {
+    /// In the order of the file, each once; those without a place in it come last.
+    pub fn sorted(mut problems: Vec<ConfigProblem>) -> Self {
+        problems.sort_by_key(|problem| problem.location.start().unwrap_or(usize::MAX));
+        problems.dedup();
+        Self(problems)
+    }
+
     /// All problems for a person, each with its line, a caret and a next step; with ANSI colours where asked.
     pub fn render(&self, style: RenderStyle) -> String {
-        let rendered: Vec<String> = self.0.iter().map(|problem| problem.render(style)).collect();
-        rendered.join("\n\n")
+        let rendered = self.0.iter().take(SHOWN).map(|problem| problem.render(style));
+        rendered.chain(more_than(SHOWN, self.0.len())).collect::<Vec<_>>().join("\n\n")
     }
+
+    /// One line per problem, in at most about `bytes`; for a place where they stay for long.
+    pub fn within(&self, bytes: usize) -> String {
+        let mut left = bytes;
+        let lines = self.0.iter().take(SHOWN).map(ConfigProblem::to_string);
+        let fitting = lines.take_while(|line| match left.checked_sub(line.len() + 1) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
+        });
+        let lines: Vec<String> = fitting.collect();
+        let more = more_than(lines.len(), self.0.len());
+        lines.into_iter().chain(more).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// What stands for the problems that are not shown.
+fn more_than(shown: usize, problems: usize) -> Option<String> {
+    (problems > shown).then(|| format!("and {} more", problems - shown))
 }
 
 impl From<ConfigProblem> for ConfigProblems {
     fn from(problem: ConfigProblem) -> Self {
         Self(vec![problem])
     }
-}
-
-fn one_per_line(problems: &[ConfigProblem]) -> String {
-    let lines: Vec<String> = problems.iter().map(ConfigProblem::to_string).collect();
-    lines.join("\n")
 }
 
 /// How problems are rendered.
@@ -103,7 +133,7 @@ pub enum Location {
 }
 
 /// A text that was read, and its name.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Document {
     /// The file as the user names it.
     pub name: String,
@@ -111,6 +141,31 @@ pub struct Document {
     pub text: Arc<str>,
     /// Its origin.
     pub layer: Layer,
+    /// Where each line begins; made when a place is first told.
+    line_starts: OnceLock<Box<[usize]>>,
+}
+
+impl Document {
+    /// A text under the name that the user gives it.
+    pub fn new(name: impl Into<String>, text: impl Into<Arc<str>>, layer: Layer) -> Self {
+        Self { name: name.into(), text: text.into(), layer, line_starts: OnceLock::new() }
+    }
+
+    /// The line of a byte, from 1, and where it begins.
+    fn line_of(&self, at: usize) -> (usize, usize) {
+        let starts = self.line_starts.get_or_init(|| {
+            std::iter::once(0).chain(self.text.match_indices('\n').map(|(newline, _)| newline + 1)).collect()
+        });
+        let line = starts.partition_point(|start| *start <= at);
+        (line, line.checked_sub(1).and_then(|index| starts.get(index)).copied().unwrap_or(0))
+    }
+}
+
+impl PartialEq for Document {
+    fn eq(&self, other: &Self) -> bool {
+        // Places are compared often, and nearly always within one document.
+        std::ptr::eq(self, other) || (&self.name, &self.text) == (&other.name, &other.text)
+    }
 }
 
 /// The origin of a document.
@@ -126,10 +181,17 @@ impl Location {
     /// Line and column, both from 1; the column counts characters. `None` outside a text.
     pub fn line_and_column(&self) -> Option<(usize, usize)> {
         let Self::Text { document, span } = self else { return None };
-        let before = document.text.get(..span.start).unwrap_or(&document.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.matches('\n').count() + 1;
-        Some((line, before[line_start..].chars().count() + 1))
+        let (line, line_start) = document.line_of(span.start);
+        let before = document.text.get(line_start..span.start).unwrap_or_default();
+        Some((line, before.chars().count() + 1))
+    }
+
+    /// The first byte, for sorting.
+    pub(crate) const fn start(&self) -> Option<usize> {
+        match self {
+            Self::Text { span, .. } => Some(span.start),
+            Self::Variable(_) | Self::Argument(_) | Self::File(_) => None,
+        }
     }
 
     /// Whether the built-in defaults are meant, and not something that the user wrote.
@@ -158,8 +220,8 @@ impl ConfigProblem {
         Self {
             severity: Severity::Error,
             location: location.clone(),
-            message: message.into(),
-            help: Some(help.into()),
+            message: shortened(message.into()),
+            help: Some(shortened(help.into())),
             related: None,
             excerpt: Excerpt::Shown,
         }
@@ -181,6 +243,14 @@ impl ConfigProblem {
         self.related = Some((location.clone(), what.into()));
         self
     }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > LONGEST_MESSAGE {
+        text.truncate(text.floor_char_boundary(LONGEST_MESSAGE));
+        text.push('…');
+    }
+    text
 }
 
 impl fmt::Display for ConfigProblem {

@@ -1,14 +1,22 @@
 //! The nearest known name, for messages about unknown ones.
 
-/// The advice for an unknown name: the nearest known one, or all of them if none is near.
+/// Most names that are listed.
+const LISTED: usize = 12;
+
+/// The advice for an unknown name: the nearest known one, or the known ones if none is near.
 pub(crate) fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.into_iter().collect();
-    let nearest = known.iter().map(|name| (strsim::damerau_levenshtein(unknown, name), name)).min()?;
-    let (distance, name) = nearest;
-    if distance <= 1 + unknown.chars().count() / 3 {
-        Some(format!("did you mean `{name}`?"))
-    } else {
-        Some(format!("known here: {}", known.join(", ")))
+    let farthest = 1 + unknown.chars().count() / 3;
+    // A name of quite another length is not near: that is seen without comparing the two.
+    let similar = known.iter().filter(|name| name.len().abs_diff(unknown.len()) <= 4 * farthest);
+    let nearest = similar.map(|name| (strsim::damerau_levenshtein(unknown, name), name)).min();
+    match nearest.filter(|(distance, _)| *distance <= farthest) {
+        Some((_, name)) => Some(format!("did you mean `{name}`?")),
+        None if known.is_empty() => None,
+        None => {
+            let more = if known.len() > LISTED { ", …" } else { "" };
+            Some(format!("known here: {}{more}", known[..known.len().min(LISTED)].join(", ")))
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::environment::Environment;
 use crate::file::env_overrides;
 use crate::file::provenance::written_keys;
 use crate::file::reader::{ConfigValue, Located, ValueReader};
+use crate::file::selector::SelectorMatcher;
 use crate::file::source::{ConfigSource, DEFAULT_TOML};
 use crate::file::tables::{ConfigFile, Profile};
 use crate::file::toml_tree;
@@ -33,11 +34,14 @@ pub struct Configuration {
     logs: LogSettings,
     start: StartSettings,
     model_dirs: Vec<PathBuf>,
+    follows_model_links: bool,
     pub(crate) common: SharedDefaults,
     /// The base of relative paths.
     pub(crate) directory: PathBuf,
     /// The written servers in the order of the file, then those that were discovered.
     pub(crate) servers: Vec<Resolvable>,
+    /// Whether every server of the file is among them.
+    is_complete: bool,
 }
 
 /// A server of which a profile still decides the options and whether it is enabled.
@@ -60,41 +64,78 @@ impl Configuration {
     /// Reads no model file: [`Self::with_discovered`] checks selectors of profiles that may match a model in a folder or a tier
     /// in a model's header.
     pub fn parse(source: &ConfigSource, environment: &Environment) -> Result<Self, ConfigProblems> {
+        let (configuration, problems) = Self::examine(source, environment);
+        match configuration {
+            Some(configuration) if problems.0.is_empty() => Ok(configuration),
+            _ => Err(problems),
+        }
+    }
+
+    /// Like [`Self::parse`], but goes on after a problem: gives what can be read beside the problems, so that warnings and
+    /// what [`Self::add_discovered`] finds can be told at once. The configuration is only good for that.
+    pub fn examine(source: &ConfigSource, environment: &Environment) -> (Option<Self>, ConfigProblems) {
+        let mut problems = Vec::new();
+        let configuration = Self::read(source, environment, &mut problems);
+        let configuration = configuration.map_err(|ConfigProblems(more)| problems.extend(more)).ok().flatten();
+        (configuration, ConfigProblems::sorted(problems))
+    }
+
+    /// `None` with syntax errors after which the rest of the file is not worth reading.
+    fn read(
+        source: &ConfigSource,
+        environment: &Environment,
+        problems: &mut Vec<ConfigProblem>,
+    ) -> Result<Option<Self>, ConfigProblems> {
         let mut reader = ValueReader::default();
-        let built_in = read_tree(&document("config/default.toml", DEFAULT_TOML.into(), Layer::BuiltIn))?;
-        let built_in = ConfigFile::read(&built_in, &mut reader).unwrap_or_default();
+        let built_in = document("config/default.toml", DEFAULT_TOML.into(), Layer::BuiltIn);
+        let built_in = toml_tree::parse(&built_in, &mut reader.problems);
+        let built_in = built_in.and_then(|tree| ConfigFile::read(&tree, &mut reader)).unwrap_or_default();
         let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
-        let mut user = read_tree(&document(&name, source.text.clone(), Layer::User))?;
+        let user = toml_tree::parse(&document(&name, source.text.clone(), Layer::User), problems);
+        let Some(mut user) = user else { return Ok(None) };
+        let is_misspelled = misspelled(problems);
         reader.problems.extend(env_overrides::apply(environment, &mut user));
         let written = written_keys(&user);
-        let file = built_in.overlaid(ConfigFile::read(&user, &mut reader).unwrap_or_default());
+        let mut file = built_in.overlaid(ConfigFile::read(&user, &mut reader).unwrap_or_default());
 
         let mut checker = CrossChecker { file: &file, written: &written, problems: reader.problems };
         checker.values();
+        checker.shell_spellings(environment);
         let identities = checker.identities();
         let specs = SpecBuilder { file: &file, directory: &source.directory };
         let model_dirs = [source.model_dirs.clone(), specs.model_dirs()?].concat();
         checker.profiles(&identities.known(&model_dirs));
-        if !checker.problems.is_empty() {
-            return Err(sorted(checker.problems));
-        }
+        problems.extend(checker.problems.into_iter().filter(|problem| !is_misspelled(&problem.location)));
 
         let common = specs.common()?;
-        let resolvable = |planned| Resolvable::of(&specs, planned, &common);
-        let servers = identities.servers.iter().map(resolvable).collect::<Result<_, _>>()?;
-        Ok(Self {
+        // Without a problem, every server is built.
+        let built =
+            identities.servers.iter().map(|planned| Ok((planned.index, Resolvable::of(&specs, planned, &common)?)));
+        let (indices, servers): (BTreeSet<usize>, Vec<_>) = built
+            .filter(|server: &Result<_, ConfigProblems>| server.is_ok() || problems.is_empty())
+            .collect::<Result<_, _>>()?;
+        let is_complete = identities.is_complete && indices.len() == identities.servers.len();
+        let (daemon, logs, start) = (specs.daemon()?, specs.logs()?, specs.start()?);
+        let follows_model_links = specs.follows_model_links()?;
+        if let Some(written) = file.servers.as_mut().filter(|_| !is_complete) {
+            let mut index = 0..;
+            written.value.retain(|_| index.next().is_some_and(|index| indices.contains(&index)));
+        }
+        Ok(Some(Self {
             path: source.path.clone(),
-            daemon: specs.daemon()?,
-            logs: specs.logs()?,
-            start: specs.start()?,
+            daemon,
+            logs,
+            start,
             model_dirs,
+            follows_model_links,
             common,
             directory: source.directory.clone(),
             servers,
+            is_complete,
             environment: environment.clone(),
             written,
             file,
-        })
+        }))
     }
 
     /// The fleet for a machine: every configured server, those of the profile enabled.
@@ -109,8 +150,9 @@ impl Configuration {
             flags::merge(tables.map(|table| table.map(|at| &at.value)), host)
         };
         let (flags, flags_of_members) = (merged(None), merged(profile));
+        let members = profile.map(selectors);
         Ok(Fleet::new(self.servers.iter().map(|server| {
-            let member = profile.map(|profile| includes(profile, server));
+            let member = members.as_ref().map(|members| includes(members, server));
             let flags = if member == Some(true) { &flags_of_members } else { &flags };
             server.spec.resolved(&flags::with_own(flags, &server.flags), member.unwrap_or(server.enabled))
         })))
@@ -124,15 +166,14 @@ impl Configuration {
 
     /// All profiles, by name.
     pub fn profiles(&self) -> Vec<ProfileCard> {
-        let card = |(name, profile): (&String, &Located<Profile>)| ProfileCard {
-            name: name.clone(),
-            description: profile.value.description.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
-            servers: self
-                .servers
-                .iter()
-                .filter(|server| includes(&profile.value, server))
-                .map(|server| server.spec.id.clone())
-                .collect(),
+        let card = |(name, profile): (&String, &Located<Profile>)| {
+            let selectors = selectors(&profile.value);
+            let members = self.servers.iter().filter(|server| includes(&selectors, server));
+            ProfileCard {
+                name: name.clone(),
+                description: profile.value.description.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
+                servers: members.map(|server| server.spec.id.clone()).collect(),
+            }
         };
         self.profile_tables().into_iter().flatten().map(card).collect()
     }
@@ -185,6 +226,11 @@ impl Configuration {
         &self.model_dirs
     }
 
+    /// Whether a scan for models follows links to folders outside of those.
+    pub const fn follows_model_links(&self) -> bool {
+        self.follows_model_links
+    }
+
     /// The address that servers without one of their own bind.
     pub fn host(&self) -> &str {
         &self.common.host
@@ -205,7 +251,8 @@ impl Configuration {
     pub(crate) fn check_profiles(&self) -> Vec<ConfigProblem> {
         let servers = self.servers().map(|spec| (&spec.id, spec.tier.as_deref())).collect();
         let mut checker = CrossChecker { file: &self.file, written: &self.written, problems: Vec::new() };
-        checker.profiles(&KnownServers { servers, undecided: Undecided::Nothing });
+        let undecided = if self.is_complete { Undecided::Nothing } else { Undecided::Servers };
+        checker.profiles(&KnownServers { servers, undecided });
         checker.problems
     }
 
@@ -230,9 +277,13 @@ impl Configuration {
     }
 }
 
-fn includes(profile: &Profile, server: &Resolvable) -> bool {
-    let mut selectors = profile.servers.iter().flat_map(|servers| &servers.value);
-    selectors.any(|selector| selector.value.matches(&server.spec.id, server.spec.tier.as_deref()))
+fn selectors(profile: &Profile) -> Vec<SelectorMatcher<'_>> {
+    let selectors = profile.servers.iter().flat_map(|servers| &servers.value);
+    selectors.map(|selector| selector.value.matcher()).collect()
+}
+
+fn includes(selectors: &[SelectorMatcher<'_>], server: &Resolvable) -> bool {
+    selectors.iter().any(|selector| selector.matches(&server.spec.id, server.spec.tier.as_deref()))
 }
 
 impl Resolvable {
@@ -248,16 +299,12 @@ impl Resolvable {
 }
 
 fn document(name: &str, text: Arc<str>, layer: Layer) -> Arc<Document> {
-    Arc::new(Document { name: name.to_owned(), text, layer })
+    Arc::new(Document::new(name, text, layer))
 }
 
-fn read_tree(document: &Arc<Document>) -> Result<toml_tree::TomlNode, ConfigProblems> {
-    toml_tree::parse(document).map_err(sorted)
-}
-
-/// Sorts problems in the order of the file; those without a place in it come last.
-pub(crate) fn sorted(mut problems: Vec<ConfigProblem>) -> ConfigProblems {
-    problems.sort_by_key(|problem| problem.location.line_and_column().unwrap_or((usize::MAX, 0)));
-    problems.dedup();
-    ConfigProblems(problems)
+/// Whether a place is on a line with one of these syntax errors: what else is wrong there is the same mistake.
+fn misspelled(errors: &[ConfigProblem]) -> impl Fn(&Location) -> bool + use<> {
+    let line = |location: &Location| location.line_and_column().map(|(line, _)| line);
+    let lines: BTreeSet<_> = errors.iter().filter_map(|problem| line(&problem.location)).collect();
+    move |location| !location.is_built_in() && line(location).is_some_and(|line| lines.contains(&line))
 }

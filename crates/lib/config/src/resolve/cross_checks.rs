@@ -11,6 +11,7 @@ use crate::file::reader::{Located, overlay};
 use crate::file::tables::{ConfigFile, Hooks, Restart, Server, Stop};
 use crate::file::values::SingleLine;
 use crate::problem::{ConfigProblem, Location};
+use crate::server_spec::REPOSITORY_PREFIX;
 use crate::settings::OnDaemonDeath;
 
 /// Checks the merged file and collects problems.
@@ -69,6 +70,7 @@ impl CrossChecker<'_> {
 
     fn server(&mut self, server: &Server) {
         self.not_empty("model", server.model.as_ref());
+        self.model(server.model.as_ref());
         self.not_empty("binary", server.binary.as_ref());
         self.plugin("dialect", "dialect", server.dialect.as_ref());
         self.variables(server.env.as_ref());
@@ -97,6 +99,24 @@ impl CrossChecker<'_> {
     fn not_empty(&mut self, key: &str, line: Option<&Located<SingleLine>>) {
         if let Some(line) = line.filter(|line| line.value.0.is_empty()) {
             self.refuse(&line.location, format!("`{key}` is empty"), "write a path, or remove the key");
+        }
+    }
+
+    /// A model is a file, or a repository of Hugging Face.
+    fn model(&mut self, model: Option<&Located<SingleLine>>) {
+        let Some((location, text)) = model.map(|model| (&model.location, model.value.0.as_str())) else { return };
+        if let Some(repository) = text.strip_prefix(REPOSITORY_PREFIX).filter(|name| !is_repository(name)) {
+            let help = "write hf:ORG/REPO, or hf:ORG/REPO:QUANT such as hf:ggml-org/gemma-3-4b-it-GGUF:Q4_K_M";
+            self.refuse(location, format!("`{repository}` is not a repository of Hugging Face"), help);
+        } else if let Some((option, rest)) = text.split_once(' ').filter(|_| text.starts_with('-')) {
+            let repository = rest.split(' ').next().unwrap_or_default();
+            let help = match option {
+                "-hf" | "-hfr" | "--hf-repo" => format!("write model = \"hf:{repository}\""),
+                _ => format!("write model = \"{rest}\"; options belong into `flags` or `args`"),
+            };
+            self.refuse(location, format!("`{option}` is an option, not a part of a model's name"), help);
+        } else if let Some((_, address)) = text.split_once("://") {
+            self.refuse(location, "a model is a file or hf:ORG/REPO, not a URL", advice_for_url(address));
         }
     }
 
@@ -198,5 +218,31 @@ impl CrossChecker<'_> {
     /// Reports an error with its next step.
     pub(crate) fn refuse(&mut self, location: &Location, message: impl Into<String>, help: impl Into<String>) {
         self.problems.push(ConfigProblem::error(location, message, help));
+    }
+}
+
+/// Whether this is `ORG/REPO` or `ORG/REPO:QUANT`.
+fn is_repository(name: &str) -> bool {
+    let is_name = |part: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        !part.is_empty() && !part.starts_with('-') && part.bytes().all(allowed)
+    };
+    let (path, quantisation) = name.split_once(':').map_or((name, None), |(path, quant)| (path, Some(quant)));
+    path.split_once('/').is_some_and(|(owner, name)| is_name(owner) && is_name(name))
+        && quantisation.is_none_or(is_name)
+}
+
+/// What to write for a URL, of which the scheme is cut off.
+fn advice_for_url(address: &str) -> String {
+    let hub = ["huggingface.co/", "www.huggingface.co/", "hf.co/"].iter().find_map(|host| address.strip_prefix(host));
+    let parts: Vec<&str> = hub.unwrap_or_default().split(['?', '#']).next().unwrap_or_default().split('/').collect();
+    match parts.as_slice() {
+        [owner, name, "resolve" | "blob", _, file @ ..] if file.last().is_some_and(|file| !file.is_empty()) => {
+            format!("write model = \"hf:{owner}/{name}\" and flags = {{ hf-file = \"{}\" }}", file.join("/"))
+        }
+        [owner, name, ..] if is_repository(&format!("{owner}/{name}")) => {
+            format!("write model = \"hf:{owner}/{name}\", with :QUANT behind it for one of several")
+        }
+        _ => "download it, and write the path of the file; a `pre-start` hook may do both".to_owned(),
     }
 }

@@ -12,7 +12,7 @@ use crate::file::tables::{Health, Hooks, Readiness, Restart, Stop};
 use crate::file::values::SingleLine;
 use crate::problem::{ConfigProblem, ConfigProblems, Location};
 use crate::resolve::identities::IdentifiedServer;
-use crate::server_spec::{HealthSpec, HooksSpec, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
+use crate::server_spec::{HealthSpec, HooksSpec, REPOSITORY_PREFIX, ReadinessSpec, RestartSpec, ServerSpec, StopSpec};
 use crate::settings::{DaemonSettings, LogSettings, StartSettings};
 
 /// Builds specifications from a file. Relative paths are relative to `directory`.
@@ -68,6 +68,8 @@ impl SpecBuilder<'_> {
             state_dir: self.path_or_none(&daemon.state_dir),
             token_file: self.path_or_none(&daemon.token_file),
             on_daemon_death: need(&daemon.on_daemon_death, "daemon.on-daemon-death")?,
+            hosts: need(&daemon.hosts, "daemon.hosts")?.into_iter().map(|host| host.value.0).collect(),
+            local_users: need(&daemon.local_users, "daemon.local-users")?,
             shutdown_deadline: need(&daemon.shutdown_deadline, "daemon.shutdown-deadline")?.0,
         })
     }
@@ -117,6 +119,10 @@ impl SpecBuilder<'_> {
         Ok(directories.iter().map(|directory| self.absolute(&directory.value.0)).collect())
     }
 
+    pub(crate) fn follows_model_links(&self) -> Result<bool, ConfigProblems> {
+        need(&need(&self.file.models, "models")?.follow_links, "models.follow-links")
+    }
+
     /// A server's spec; its options stay empty, since they depend on the profile.
     pub(crate) fn server(
         &self,
@@ -134,11 +140,11 @@ impl SpecBuilder<'_> {
         Ok(ServerSpec {
             id: planned.id.clone(),
             display_name: own(&server.display_name).unwrap_or_else(|| planned.id.clone().into()),
-            model: self.absolute(&need(&server.model, "servers.model")?.0),
+            model: self.model(&need(&server.model, "servers.model")?.0),
             port: planned.port,
             host: own_host.unwrap_or_else(|| common.host.clone()),
             enabled: server.enabled.as_ref().is_none_or(|enabled| enabled.value),
-            tier: own(&server.tier),
+            tier: own(&server.tier).or_else(|| quantisation(server.model.as_ref())),
             thinking: server.thinking.as_ref().is_some_and(|thinking| thinking.value),
             binary: own_binary.unwrap_or_else(|| Arc::clone(&common.binary)),
             dialect: server.dialect.as_ref().map_or_else(|| common.dialect.clone(), |dialect| named(&dialect.value)),
@@ -155,6 +161,10 @@ impl SpecBuilder<'_> {
             hooks: own_hooks.unwrap_or_else(|| common.hooks.clone()),
             log_ring_bytes: common.log_ring_bytes,
         })
+    }
+
+    fn model(&self, model: &str) -> PathBuf {
+        if model.starts_with(REPOSITORY_PREFIX) { PathBuf::from(model) } else { self.absolute(model) }
     }
 
     fn absolute(&self, path: &str) -> PathBuf {
@@ -191,6 +201,12 @@ impl SpecBuilder<'_> {
     fn path_or_none(&self, path: &Option<Located<SingleLine>>) -> Option<PathBuf> {
         path.as_ref().filter(|path| !path.value.0.is_empty()).map(|path| self.absolute(&path.value.0))
     }
+}
+
+/// The quantisation in `hf:ORG/REPO:QUANT`. There is no header to read before the download.
+fn quantisation(model: Option<&Located<SingleLine>>) -> Option<Arc<str>> {
+    let repository = model?.value.0.strip_prefix(REPOSITORY_PREFIX)?;
+    repository.split_once(':').map(|(_, quantisation)| quantisation.into())
 }
 
 /// The elements of the section, then those of the server.

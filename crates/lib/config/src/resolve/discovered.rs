@@ -12,7 +12,7 @@ use crate::file::reader::Located;
 use crate::file::tables::Server;
 use crate::file::values::SingleLine;
 use crate::problem::{ConfigProblem, ConfigProblems, Location};
-use crate::resolve::configuration::{Configuration, Resolvable, sorted};
+use crate::resolve::configuration::{Configuration, Resolvable};
 use crate::resolve::defaults::SpecBuilder;
 use crate::resolve::identities::IdentifiedServer;
 use crate::server_spec::FlagValue;
@@ -53,6 +53,12 @@ impl Configuration {
     /// # Errors
     /// Profiles that name servers or tiers that were not found; ids and ports that another server has.
     pub fn with_discovered(mut self, found: Discovered) -> Result<Self, ConfigProblems> {
+        let problems = self.add_discovered(found);
+        if problems.is_empty() { Ok(self) } else { Err(ConfigProblems::sorted(problems)) }
+    }
+
+    /// Like [`Self::with_discovered`], for a configuration that may have problems already.
+    pub fn add_discovered(&mut self, found: Discovered) -> Vec<ConfigProblem> {
         let mut tiers = BTreeSet::new();
         for server in &mut self.servers {
             let spec = Arc::make_mut(&mut server.spec);
@@ -71,14 +77,18 @@ impl Configuration {
                 let message = format!("port {} is taken by another server", server.port);
                 problems.push(ConfigProblem::error(&place, message, "choose another `llama-server.first-port`"));
             } else {
-                let mut resolvable = self.resolvable(server)?;
-                let spec = Arc::make_mut(&mut resolvable.spec);
-                spec.tier = spec.tier.take().map(|tier| shared(&mut tiers, tier));
-                self.servers.push(resolvable);
+                match self.resolvable(server) {
+                    Ok(mut resolvable) => {
+                        let spec = Arc::make_mut(&mut resolvable.spec);
+                        spec.tier = spec.tier.take().map(|tier| shared(&mut tiers, tier));
+                        self.servers.push(resolvable);
+                    }
+                    Err(ConfigProblems(more)) => problems.extend(more),
+                }
             }
         }
         problems.extend(self.check_profiles());
-        if problems.is_empty() { Ok(self) } else { Err(sorted(problems)) }
+        problems
     }
 
     /// Builds the server as if the file contained it.
@@ -96,7 +106,7 @@ impl Configuration {
             ..Server::default()
         };
         let specs = SpecBuilder { file: &self.file, directory: &self.directory };
-        let planned = IdentifiedServer { id: server.id, port: server.port.get(), written: &written };
+        let planned = IdentifiedServer { id: server.id, port: server.port.get(), written: &written, index: 0 };
         Resolvable::of(&specs, &planned, &self.common)
     }
 }

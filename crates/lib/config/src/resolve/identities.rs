@@ -23,6 +23,8 @@ pub(crate) struct IdentifiedServer<'a> {
     pub(crate) id: ServerId,
     pub(crate) port: u16,
     pub(crate) written: &'a Server,
+    /// Its place in the file.
+    pub(crate) index: usize,
 }
 
 impl<'a> Identities<'a> {
@@ -46,9 +48,10 @@ impl<'a> CrossChecker<'a> {
         let written: &[Located<Server>] = self.file.servers.as_ref().map_or(&[], |servers| &servers.value);
         let ids: Vec<_> = written.iter().enumerate().map(|(index, server)| self.identify(index, server)).collect();
         self.unique_ids(written, &ids);
-        let planned = ids.into_iter().zip(self.ports(written)).zip(written);
-        let identified = planned
-            .filter_map(|((id, port), server)| Some(IdentifiedServer { id: id?, port: port?, written: &server.value }));
+        let planned = ids.into_iter().zip(self.ports(written)).zip(written).enumerate();
+        let identified = planned.filter_map(|(index, ((id, port), server))| {
+            Some(IdentifiedServer { id: id?, port: port?, written: &server.value, index })
+        });
         let servers: Vec<_> = identified.collect();
         let is_readable = self.file.servers.is_some() || !self.written.contains("servers");
         Identities { is_complete: is_readable && servers.len() == written.len(), servers }

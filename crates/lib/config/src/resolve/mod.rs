@@ -10,4 +10,5 @@ pub(crate) mod identities;
 mod option_places;
 pub(crate) mod profiles;
 mod restart_only;
+mod shell_spellings;
 pub(crate) mod warnings;

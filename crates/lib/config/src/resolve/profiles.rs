@@ -5,7 +5,7 @@ use llama_warden_events::ServerId;
 use crate::file::reader::Located;
 use crate::file::selector::Selector;
 use crate::problem::suggest::suggestion;
-use crate::problem::{ConfigProblem, Location};
+use crate::problem::{ConfigProblem, Location, SHOWN};
 use crate::resolve::cross_checks::CrossChecker;
 
 /// The servers that profiles can select.
@@ -36,7 +36,8 @@ impl KnownServers<'_> {
             Undecided::Tiers => matches!(selector, Selector::Tier(_)),
             Undecided::Servers => true,
         };
-        !undecided && !self.servers.iter().any(|(id, tier)| selector.matches(id, *tier))
+        let matcher = selector.matcher();
+        !undecided && !self.servers.iter().any(|(id, tier)| matcher.matches(id, *tier))
     }
 }
 
@@ -84,8 +85,10 @@ impl CrossChecker<'_> {
         }
         let (message, help) = match &selector.value {
             Selector::Id(name) if selector.value.is_plain() => {
+                // Each suggestion compares the name with every id, and the later problems are not shown.
                 let ids = known.servers.iter().map(|(id, _)| id.as_str());
-                let help = suggestion(name, ids).unwrap_or_else(|| "add a [[servers]] table for it".to_owned());
+                let near = if self.problems.len() < SHOWN { suggestion(name, ids) } else { None };
+                let help = near.unwrap_or_else(|| "add a [[servers]] table for it".to_owned());
                 (format!("profile `{profile}` names the unknown server `{name}`"), help)
             }
             Selector::Id(glob) => {

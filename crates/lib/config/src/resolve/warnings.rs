@@ -1,7 +1,5 @@
 //! Warnings about a valid configuration: missing files, secrets that other users can read, an open address without a token.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use llama_warden_events::Signal;
@@ -50,9 +48,8 @@ impl Configuration {
         for (server, spec) in servers.zip(self.servers()) {
             let Server { model, api_key_file, binary, flags, hooks, stop, .. } = &server.value;
             // A `pre-start` command may download the model.
-            if spec.hooks.pre_start.is_none() {
+            if spec.hooks.pre_start.is_none() && spec.model_repository().is_none() {
                 missing(model.as_ref(), &spec.model, "the model", &mut warnings);
-                not_gguf(model.as_ref(), &spec.model, &mut warnings);
             }
             if let (Some(written), Some(path)) = (api_key_file, &spec.api_key_file) {
                 missing(Some(written), path, "the api key file", &mut warnings);
@@ -73,6 +70,20 @@ impl Configuration {
             self.missing_program(binary, path, NO_LLAMA_SERVER, &mut warnings);
         }
         warnings
+    }
+
+    /// A warning for each configured model that is there and that `fault` finds unfit: with what is wrong, and a next step.
+    /// The models of servers whose `pre-start` command may replace them are left out.
+    pub fn model_warnings(&self, fault: impl Fn(&Path) -> Option<(String, String)>) -> Vec<ConfigProblem> {
+        let servers = self.file.servers.iter().flat_map(|servers| &servers.value).zip(self.servers());
+        let fixed = servers.filter(|(_, spec)| spec.hooks.pre_start.is_none() && spec.model_repository().is_none());
+        let present = fixed.filter_map(|(server, spec)| Some((server.value.model.as_ref()?, &spec.model)));
+        let unfit = present.filter(|(_, path)| path.is_file()).filter_map(|(written, path)| {
+            let (detail, help) = fault(path)?;
+            let message = format!("the model {} cannot be served: {detail}", path.display());
+            Some(ConfigProblem::warning(&written.location, message, help))
+        });
+        unfit.collect()
     }
 
     fn daemon_warnings(&self, warnings: &mut Vec<ConfigProblem>) {
@@ -149,19 +160,6 @@ fn odd_key_file(written: &Located<SingleLine>, path: &Path, warnings: &mut Vec<C
     for oddity in KeyFile::read(path).into_iter().flat_map(|file| file.oddities) {
         let message = format!("the api key file {}: {oddity}", path.display());
         let help = "a server may take it for a part of the key; write plain lines, each with a key";
-        warnings.push(ConfigProblem::warning(&written.location, message, help));
-    }
-}
-
-/// Warns of a model that does not begin with `GGUF`. An unreadable file is not reported: the daemon may run as another user
-/// than this check.
-fn not_gguf(written: Option<&Located<SingleLine>>, path: &Path, warnings: &mut Vec<ConfigProblem>) {
-    let Some(written) = written.filter(|_| path.is_file()) else { return };
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(4).read_to_end(&mut bytes));
-    if read.is_ok() && bytes != b"GGUF" {
-        let message = format!("the model {} is not a GGUF file", path.display());
-        let help = "name a file that begins with `GGUF`, or fetch it again if it should be one";
         warnings.push(ConfigProblem::warning(&written.location, message, help));
     }
 }

@@ -81,6 +81,7 @@ fn patterns(shapes: &[&str]) -> Vec<DetectorPattern> {
         regex: (*shape).into(),
         reason: Some(FailureReason::Unknown),
         weak: false,
+        loads: false,
     };
     shapes.iter().enumerate().map(pattern).collect()
 }

@@ -36,6 +36,7 @@ impl VerdictRule {
     pub(super) fn new(position: usize, pattern: &DetectorPattern) -> Self {
         let (verdict, group) = match pattern.verdict {
             PatternVerdict::Echo => (Verdict::Echo, None),
+            PatternVerdict::Progress if pattern.loads => (Verdict::Loading { percent: None }, Some("percent")),
             PatternVerdict::Progress => (Verdict::Progress { percent: None }, Some("percent")),
             PatternVerdict::NearlyReady => (Verdict::NearlyReady, Some("port")),
             PatternVerdict::Ready => (Verdict::Ready, Some("port")),
@@ -52,9 +53,11 @@ impl VerdictRule {
     /// counts.
     pub(super) fn verdict(&self, line: &[u8], ours: Option<u16>) -> Option<Verdict> {
         let Some(reader) = &self.reader else { return Some(self.verdict) };
-        if let Verdict::Progress { .. } = self.verdict {
-            let percent = reader.read(line).and_then(number);
-            return Some(Verdict::Progress { percent: percent.filter(|percent| (0.0..=100.0).contains(percent)) });
+        let percent = || reader.read(line).and_then(number).filter(|percent| (0.0..=100.0).contains(percent));
+        match self.verdict {
+            Verdict::Progress { .. } => return Some(Verdict::Progress { percent: percent() }),
+            Verdict::Loading { .. } => return Some(Verdict::Loading { percent: percent() }),
+            _ => {}
         }
         // Without a known port, and in a match without the group, any line is ours.
         let Some(ours) = ours else { return Some(self.verdict) };

@@ -65,6 +65,23 @@ fn the_seed_flags_are_spelled_for_every_recorded_build() {
 }
 
 #[test]
+fn a_model_of_hugging_face_goes_to_builds_that_list_the_option() {
+    let mut server = fixtures::server("tiny");
+    server.model = "hf:org/repo:Q4_K_M".into();
+    let end = "--hf-repo org/repo:Q4_K_M --host 127.0.0.1 --port 8001";
+    for build in ["2024-11-py0.3.2", "b11669-debian"] {
+        let line = planned(&server, &profile(build)).expect(build).redacted().join(" ");
+        assert!(line.ends_with(end) && !line.contains("--model"), "{build}: {line}");
+    }
+    let line = planned(&server, &BinaryProfile::unknown("/opt/llama-server".into())).expect("as written");
+    assert!(line.redacted().join(" ").ends_with(end));
+    let options = Some(OptionList::parse("--model FNAME  x\n--port N  x\n--host H  x\n"));
+    let old = BinaryProfile::new("/opt/llama-server".into(), BuildVersion::default(), options);
+    let error = planned(&server, &old).expect_err("must be refused");
+    assert!(error.to_string().contains("does not list --hf-repo"), "{error}");
+}
+
+#[test]
 fn what_changed_is_noted_and_what_a_user_loses_is_warned_about() {
     let mut server = seed(false);
     Arc::make_mut(&mut server.flags).insert("sse-ping-interval".into(), user_flag(FlagValue::Integer(5)));

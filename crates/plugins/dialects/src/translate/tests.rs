@@ -106,7 +106,6 @@ fn what_cannot_be_passed_is_refused_with_the_reason() {
         ("metrics", text("true"), "write `metrics = true`"),
         ("metrics", FlagValue::Many(vec!["a".into(), "b".into()]), "write `metrics = true`"),
         ("chat-template-file", FlagValue::Many(vec!["a".into(), "b".into()]), "one value"),
-        ("chat-template-file", text("~/t.jinja"), "write the path in full"),
         ("alias", text("--host"), "would read as an option"),
         ("alias", text("a\nb"), "line end"),
         ("lora", FlagValue::Many(vec!["ok".into(), "a\0b".into()]), "NUL"),

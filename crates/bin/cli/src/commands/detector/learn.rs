@@ -1,6 +1,7 @@
 //! `detector learn`: starts an unknown build a few times and writes a pack that reads it.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,9 @@ const END_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub fn run(global: &GlobalArgs, args: &LearnArgs) -> CommandResult {
     let spec = server(&args.command)?;
+    if let Some(out) = &args.out {
+        check_writable(out)?;
+    }
     let outcome = build_runtime()?.block_on(start(spec.clone(), args))?;
     let subject = LearnSubject {
         name: name(args, outcome.build)?,
@@ -190,15 +194,25 @@ fn name(args: &LearnArgs, build: Option<u64>) -> Result<String, CommandFailure> 
         .next_step("pass --name with 1 to 64 characters of A-Z a-z 0-9 . _ -"))
 }
 
+/// Fails, before anything is started, for a file that could not be written in the end.
+fn check_writable(out: &Path) -> Result<(), CommandFailure> {
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // As the pack will be written: a new file beside the old one, which it replaces.
+    let written = if out.is_dir() { Err(ErrorKind::IsADirectory.into()) } else { tempfile::tempfile_in(folder) };
+    written.map(drop).map_err(|error| cannot_write(out, &error))
+}
+
+fn cannot_write(out: &Path, error: &std::io::Error) -> CommandFailure {
+    CommandFailure::failed(format!("cannot write {}: {error}", out.display()))
+        .next_step("name a file in a folder that exists and can be written")
+}
+
 /// Writes the pack to its file or to standard output, and a summary to standard error.
 fn write_pack(global: &GlobalArgs, args: &LearnArgs, lesson: &LearnedPack) -> CommandResult {
     let pack = &lesson.pack;
     if let Some(out) = &args.out {
         // In one step: a daemon may be watching its folder.
-        replace_file(out, pack.text().as_bytes(), Durability::Process).map_err(|error| {
-            CommandFailure::failed(format!("cannot write {}: {error}", out.display()))
-                .next_step("name a file in a folder that exists")
-        })?;
+        replace_file(out, pack.text().as_bytes(), Durability::Process).map_err(|error| cannot_write(out, &error))?;
     }
     if global.json {
         print_json(&json!({

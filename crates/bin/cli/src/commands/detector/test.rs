@@ -106,7 +106,7 @@ impl TestReport {
                         failure = Some((rank, FailureCause { position, reason: found }));
                     }
                 }
-                Verdict::Progress { percent: found } => percent = found,
+                Verdict::Progress { percent: found } | Verdict::Loading { percent: found } => percent = found,
                 Verdict::Echo | Verdict::NearlyReady => {}
             }
             let text = String::from_utf8_lossy(&line.line).into_owned();

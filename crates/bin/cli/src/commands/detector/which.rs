@@ -26,6 +26,7 @@ pub async fn run(global: &GlobalArgs, binary: &Path) -> CommandResult {
         CommandFailure::failed(error)
             .next_step("see that `BINARY --help` works by hand; its output says which options there are")
     })?;
+    executable::require_llama_server(&profile)?;
     let none = |word: &str| CommandFailure::failed(format!("no {word} is available"));
     let pack =
         packs.choose(profile.version.build, &profile.identity.options, None).ok_or_else(|| none("detector pack"))?;

@@ -210,3 +210,31 @@ fn time_in_which_nobody_watched_counts_for_no_limit() {
     run.run_until(3_611_000, Some(ProbeAnswer::NotReady));
     assert_eq!(run.verdicts(), ["stalled"]);
 }
+
+#[test]
+fn the_time_of_a_server_that_downloads_its_model_counts_from_the_end_of_the_download() {
+    for on_timeout in [OnTimeout::Fail, OnTimeout::AssumeReady] {
+        let stall_timeout = Some(Duration::from_secs(30));
+        let mut run = MachineRun::new(ReadinessPolicy { on_timeout, stall_timeout, fetches_model: true, ..policy() });
+        run.run_until(SPAWNED + 600_000, Some(ProbeAnswer::Refused));
+        assert_eq!(run.verdicts(), [""; 0], "{on_timeout:?}: a silent download has no limit");
+        let loading =
+            |action: &&ReadinessAction| matches!(action, ReadinessAction::Publish(Event::LoadProgressed { .. }));
+        assert_eq!(run.actions.iter().filter(loading).count(), 1, "it counts as loading from the start");
+        assert_eq!(warnings(&run.actions), [Warning::LoadingPastCap]);
+        run.on(
+            601_000,
+            ReadinessInput::Output(OutputSummary {
+                has_model: true,
+                last_line: Some(at(601_000)),
+                ..OutputSummary::default()
+            }),
+        );
+        let cap = run.startup().cap;
+        assert_eq!(cap, Some(at(721_000)));
+        run.run_until(625_000, Some(ProbeAnswer::Refused));
+        assert_eq!(run.verdicts(), [""; 0]);
+        run.run_until(640_000, Some(ProbeAnswer::Refused));
+        assert_eq!(run.verdicts(), ["stalled"], "{on_timeout:?}: then silence counts again");
+    }
+}

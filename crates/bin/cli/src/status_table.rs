@@ -1,0 +1,469 @@
+//! The status of servers as people read it: a table, or a line for each.
+//!
+//! A table on a terminal never has a line that is wider than the window. What its rows cannot hold follows below them.
+
+use std::cmp::Ordering;
+
+use anstyle::{AnsiColor, Color, Style};
+use jiff::Timestamp;
+use llama_warden_api_types::{FailureReport, ServerReport, StatusReport};
+use llama_warden_state::PhaseName;
+use llama_warden_support::for_cell;
+
+use crate::natural_order;
+use crate::screen::Screen;
+use crate::table::{Cell, Column, Overflow, Table, Widths, cut, shrinks, spare, whole, wrap};
+
+/// The columns of the table. In a narrow window, the build goes first and the address last.
+const COLUMNS: [Column; 10] = [
+    whole("SERVER"),
+    whole("PHASE"),
+    spare("URL", 1),
+    spare("PID", 5),
+    spare("UPTIME", 4),
+    spare("RESTARTS", 2),
+    spare("LAST FAILURE", 3),
+    spare("READY VIA", 6),
+    spare("BUILD", 7),
+    shrinks("NOTE", 15),
+];
+
+/// Columns by which the details below a table are indented.
+const INDENT: usize = 4;
+
+/// A report, and how it is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct StatusTable<'a> {
+    pub report: &'a StatusReport,
+    /// For the age of failures.
+    pub now: Timestamp,
+    pub screen: Screen,
+    /// Added to the line of totals.
+    pub notice: Option<&'a str>,
+}
+
+impl<'a> StatusTable<'a> {
+    /// The report on standard output at this moment.
+    pub fn now(report: &'a StatusReport) -> Self {
+        Self { report, now: Timestamp::now(), screen: Screen::now(), notice: None }
+    }
+
+    /// Every server, in natural order.
+    pub fn text(&self) -> String {
+        self.lines(None).join("\n")
+    }
+
+    /// The lines that fit into `limit`. If not every server fits, those in trouble come first.
+    pub fn lines(&self, limit: Option<usize>) -> Vec<String> {
+        let mut servers: Vec<&ServerReport> = self.report.servers.iter().collect();
+        servers.sort_by(|left, right| by_name(left, right));
+        let mut totals = self.totals(limit.is_some());
+        let Some(limit) = limit else {
+            let (mut lines, details) = self.rows(&servers, usize::MAX);
+            lines.append(&mut totals);
+            lines.extend(details);
+            return lines;
+        };
+        totals.truncate(limit);
+        // A line for the header.
+        let room = limit.saturating_sub(totals.len() + 1);
+        let (mut lines, details) = if servers.len() <= room {
+            self.rows(&servers, room - servers.len())
+        } else if room == 0 {
+            Default::default()
+        } else {
+            servers.sort_by_key(|server| urgency(server));
+            // A third of the window at most explains what is wrong, and one line counts the servers that are left out.
+            let (_, details) = self.rows(&servers[..room], limit / 3);
+            let shown = room.saturating_sub(details.len() + 1);
+            let (mut lines, details) = self.rows(&servers[..shown], details.len());
+            lines.push(self.cut(&left_out(&servers[shown..])));
+            (lines, details)
+        };
+        lines.append(&mut totals);
+        lines.extend(details);
+        lines
+    }
+
+    /// The header and a line for each server, and what these lines could not hold, in `most` lines at most.
+    fn rows(&self, servers: &[&ServerReport], most: usize) -> (Vec<String>, Vec<String>) {
+        let cells: Vec<Vec<Cell>> = servers.iter().map(|server| self.cells(server)).collect();
+        let table = Table { columns: &COLUMNS, rows: &cells };
+        let limit = self.screen.columns();
+        let widths = table.widths(limit);
+        let mut lines = vec![self.cut(&table.header(&widths))];
+        for row in &cells {
+            // In a very narrow window the row is cut, without its colours: the cut must not end within one.
+            let line = |colours| table.row(row, &widths, Overflow::Cut, colours).remove(0);
+            let plain = line(false);
+            let cut = self.cut(&plain);
+            lines.push(if cut == plain { line(self.screen.colours) } else { cut });
+        }
+        let mut details = Vec::new();
+        for server in servers {
+            if details.len() >= most {
+                break;
+            }
+            details.extend(self.detail(server, &widths));
+        }
+        if details.len() > most {
+            details.truncate(most);
+            if let Some(last) = details.last_mut() {
+                *last = cut(&format!("{last} …"), limit.unwrap_or(usize::MAX));
+            }
+        }
+        (lines, details)
+    }
+
+    fn cells(&self, server: &ServerReport) -> Vec<Cell> {
+        vec![
+            server.model_id.as_str().into(),
+            Cell::coloured(phase(server), style_of(server.phase)),
+            base_url(server).into(),
+            server.pid.map_or_else(String::new, |pid| pid.to_string()).into(),
+            if server.is_running { age(server.uptime_seconds).into() } else { Cell::default() },
+            if server.restarts > 0 { server.restarts.to_string().into() } else { Cell::default() },
+            server.last_failure.as_ref().map_or_else(String::new, |failure| self.failure(failure)).into(),
+            ready_via(server).into(),
+            server.llama_version.clone().unwrap_or_default().into(),
+            self.note(server).into(),
+        ]
+    }
+
+    /// What the row of a server could not hold, wrapped; nothing if it holds everything.
+    fn detail(&self, server: &ServerReport, widths: &Widths) -> Vec<String> {
+        let Some(width) = self.screen.columns() else { return Vec::new() };
+        let note = self.note(server);
+        let mut parts = Vec::new();
+        if !widths.hold(&COLUMNS, "NOTE", &note) {
+            parts.push(for_cell(&note).into_owned());
+        }
+        if let Some(failure) = &server.last_failure {
+            let shown = self.failure(failure);
+            // A note that tells the failure is not repeated.
+            if !note.contains(&failure.detail) && !widths.hold(&COLUMNS, "LAST FAILURE", &shown) {
+                parts.push(format!("last failure {shown}: {}", for_cell(&failure.detail)));
+            }
+            let restarts = server.restarts.to_string();
+            if server.restarts > 0 && !widths.hold(&COLUMNS, "RESTARTS", &restarts) {
+                parts.push(format!("restarts: {restarts}"));
+            }
+        }
+        if parts.is_empty() {
+            return Vec::new();
+        }
+        let text = format!("{}: {}", server.model_id, parts.join("; "));
+        let lines = wrap(&text, width.saturating_sub(INDENT).max(1)).into_iter().enumerate();
+        let indented = |(at, line): (usize, String)| if at == 0 { line } else { format!("{:INDENT$}{line}", "") };
+        lines.map(indented).map(|line| self.cut(&line)).collect()
+    }
+
+    /// How many servers are ready, and what is wrong with the configuration.
+    fn totals(&self, one_line_each: bool) -> Vec<String> {
+        let StatusReport { ready_servers, total_servers, running_servers, profile, configuration_refused, .. } =
+            self.report;
+        let profile = profile.as_ref().map_or_else(String::new, |profile| format!(" · profile {profile}"));
+        let notice = self.notice.map_or_else(String::new, |notice| format!(" · {notice}"));
+        let mut lines =
+            vec![format!("{ready_servers} of {total_servers} ready, {running_servers} running{profile}{notice}")];
+        if let Some(why) = configuration_refused {
+            let mut problems = why.lines();
+            let first = for_cell(problems.next().unwrap_or_default()).into_owned();
+            let more = problems.next().map_or("", |_| " (`llama-warden check` shows it all)");
+            lines.push(format!("a changed configuration is refused: {first}{more}"));
+        }
+        match self.screen.columns() {
+            Some(width) if !one_line_each => lines.iter().flat_map(|line| wrap(line, width)).collect(),
+            _ => lines.iter().map(|line| self.cut(line)).collect(),
+        }
+    }
+
+    /// The note of a server.
+    fn note(&self, server: &ServerReport) -> String {
+        let profile = self.report.profile.as_ref();
+        note(server, &profile.map_or_else(|| "not enabled".to_owned(), |profile| format!("not in profile {profile}")))
+    }
+
+    /// `crashed 4m ago`: a reason, and its age in one unit, so that a table does not change every second.
+    fn failure(&self, failure: &FailureReport) -> String {
+        let seconds = self.now.as_second().saturating_sub(failure.at.as_unix_seconds() as i64).max(0);
+        let (number, unit) = match seconds {
+            0..60 => (seconds, 's'),
+            60..3600 => (seconds / 60, 'm'),
+            3600..86_400 => (seconds / 3600, 'h'),
+            _ => (seconds / 86_400, 'd'),
+        };
+        format!("{} {number}{unit} ago", failure.reason)
+    }
+
+    fn cut(&self, line: &str) -> String {
+        self.screen.columns().map_or_else(|| line.to_owned(), |width| cut(line, width))
+    }
+}
+
+fn by_name(left: &ServerReport, right: &ServerReport) -> Ordering {
+    natural_order::compare(left.model_id.as_str(), right.model_id.as_str())
+}
+
+/// A lower number is shown first where not every server fits.
+const fn urgency(server: &ServerReport) -> u8 {
+    match server.phase {
+        PhaseName::Failed | PhaseName::Unready => 0,
+        PhaseName::BackingOff => 1,
+        _ if server.waiting_for.is_some() => 2,
+        PhaseName::Stopping => 3,
+        PhaseName::Launching | PhaseName::Starting | PhaseName::Loading => 4,
+        PhaseName::Idle | PhaseName::Exited if server.enabled => 5,
+        PhaseName::Ready => 6,
+        PhaseName::Idle | PhaseName::Exited => 7,
+    }
+}
+
+/// `… and 478 more: 470 ready, 8 idle`.
+fn left_out(servers: &[&ServerReport]) -> String {
+    let counts = PhaseName::ALL.into_iter().filter_map(|phase| {
+        let count = servers.iter().filter(|server| server.phase == phase).count();
+        (count > 0).then(|| format!("{count} {phase}"))
+    });
+    format!("… and {} more: {}", servers.len(), counts.collect::<Vec<_>>().join(", "))
+}
+
+/// The state of one server in one line, for output that is not a terminal.
+pub fn server_line(server: &ServerReport) -> String {
+    let mut line = format!("{}: {}", server.model_id, phase(server));
+    if let (PhaseName::Ready, Some(seconds)) = (server.phase, server.startup_seconds) {
+        line.push_str(&format!(" after {seconds:.2} s via {} on {}", ready_via(server), base_url(server)));
+    }
+    let note = note(server, "not started by itself");
+    if !note.is_empty() {
+        line.push_str(&format!(" ({})", for_cell(&note)));
+    }
+    line
+}
+
+/// What [`server_line`] says, without the times that pass while a server waits.
+pub fn server_state(server: &ServerReport) -> String {
+    let failure = server.last_failure.as_ref().map(|failure| (failure.reason, failure.at));
+    let waits = server.waiting_for.is_some();
+    // Whole tenths: a load of an hour prints ten lines.
+    let tenths = server.progress.map_or(0, |progress| (progress * 10.0) as u32);
+    format!("{} {tenths} {} {failure:?} {waits} {:?}", server.phase, server.incarnation, server.restart_abandoned)
+}
+
+/// The address of a server for its clients.
+pub fn base_url(server: &ServerReport) -> String {
+    llama_warden_api_types::base_url(&server.host, server.port)
+}
+
+fn style_of(phase: PhaseName) -> Style {
+    let colour = match phase {
+        PhaseName::Ready => AnsiColor::Green,
+        PhaseName::Failed | PhaseName::Unready => AnsiColor::Red,
+        PhaseName::Launching | PhaseName::Starting | PhaseName::Loading => AnsiColor::Cyan,
+        PhaseName::Stopping | PhaseName::BackingOff => AnsiColor::Yellow,
+        PhaseName::Idle | PhaseName::Exited => AnsiColor::BrightBlack,
+    };
+    Style::new().fg_color(Some(Color::Ansi(colour)))
+}
+
+fn phase(server: &ServerReport) -> String {
+    match (server.phase, server.progress) {
+        (PhaseName::Loading, Some(progress)) => format!("loading {:.0} %", progress * 100.0),
+        (phase, _) => phase.to_string(),
+    }
+}
+
+fn ready_via(server: &ServerReport) -> String {
+    let via = server.ready_via.filter(|_| server.is_running);
+    via.map_or_else(String::new, |via| via.to_string())
+}
+
+/// Why a server is in its phase. `left_out` is the note of a server that is down because it is not enabled.
+fn note(server: &ServerReport, left_out: &str) -> String {
+    let is_left_out = !server.enabled && matches!(server.phase, PhaseName::Idle | PhaseName::Exited);
+    server.note.clone().unwrap_or_else(|| if is_left_out { left_out.to_owned() } else { String::new() })
+}
+
+/// A time in its two largest units: `4s`, `2m07s`, `3h05m`, `2d04h`.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use llama_warden_api_types::FailureReport;
+    use llama_warden_events::{FailureReason, Seq, ServerCard, ServerId, Uptime};
+    use llama_warden_state::ServerRecord;
+
+    use jiff::SignedDuration;
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+    use crate::screen::ScreenSize;
+
+    fn now() -> Timestamp {
+        "2026-11-22T13:05:01Z".parse().expect("valid")
+    }
+
+    #[test]
+    fn an_uptime_has_two_units_at_most() {
+        let texts: Vec<_> = [0, 59, 127, 11_100, 187_200].into_iter().map(age).collect();
+        assert_eq!(texts, ["0s", "59s", "2m07s", "3h05m", "2d04h"]);
+    }
+
+    /// A server that is down, with the failure `reason` where one is named.
+    fn report(phase: PhaseName, reason: Option<FailureReason>) -> ServerReport {
+        let card = ServerCard {
+            display_name: "A".to_owned(),
+            model: None,
+            port: 8001,
+            host: "127.0.0.1".to_owned(),
+            tier: None,
+            thinking: false,
+            enabled: true,
+        };
+        let record = ServerRecord::new(card.into(), Uptime::default());
+        let at = llama_warden_events::Timestamp::new(now() - SignedDuration::from_secs(250));
+        let failure = |reason| FailureReport { reason, detail: "why".to_owned(), at, lines: Vec::new() };
+        ServerReport {
+            phase,
+            last_failure: reason.map(failure),
+            restarts: 10,
+            ..ServerReport::of(&ServerId::new("a").expect("valid"), &record, Uptime::default())
+        }
+    }
+
+    #[test]
+    fn a_server_without_a_note_is_down_because_it_is_left_out() {
+        let noted = |report| ServerReport { note: Some("stopped by hand".to_owned()), ..report };
+        let left_out = |phase| ServerReport { enabled: false, ..report(phase, None) };
+        let table = [
+            (noted(report(PhaseName::Exited, None)), "stopped by hand"),
+            (noted(left_out(PhaseName::Exited)), "stopped by hand"),
+            (report(PhaseName::Idle, None), ""),
+            (left_out(PhaseName::Idle), "left out"),
+            (left_out(PhaseName::Exited), "left out"),
+            (left_out(PhaseName::Ready), ""),
+        ];
+        for (report, expected) in table {
+            assert_eq!(note(&report, "left out"), expected, "{:?}", report.phase);
+        }
+    }
+
+    fn report_of(servers: Vec<ServerReport>) -> StatusReport {
+        StatusReport {
+            total_servers: servers.len(),
+            ready_servers: 0,
+            running_servers: 0,
+            profile: None,
+            configuration_refused: None,
+            seq: Seq::default(),
+            servers,
+        }
+    }
+
+    fn shown(report: &StatusReport, columns: Option<usize>, limit: Option<usize>) -> Vec<String> {
+        let size = columns.map(|columns| ScreenSize { columns, rows: 24 });
+        StatusTable { report, now: now(), screen: Screen { size, colours: false }, notice: None }.lines(limit)
+    }
+
+    /// Servers `s0`, `s1`, and so on: every seventh has failed with a long detail, every fifth loads.
+    fn fleet(count: usize) -> StatusReport {
+        let server = |number: usize| {
+            let (phase, reason) = match number {
+                _ if number % 7 == 3 => (PhaseName::Failed, Some(FailureReason::ModelInvalid)),
+                _ if number % 5 == 2 => (PhaseName::Loading, None),
+                _ => (PhaseName::Ready, None),
+            };
+            let mut report = report(phase, reason);
+            report.model_id = ServerId::new(&format!("s{number}")).expect("valid");
+            if let Some(failure) = &mut report.last_failure {
+                failure.detail = "error loading model: ".repeat(20);
+            }
+            report
+        };
+        report_of((0..count).map(server).collect())
+    }
+
+    #[test]
+    fn a_server_that_is_left_out_is_told_from_one_that_is_not_enabled() {
+        let idle = || vec![ServerReport { enabled: false, ..report(PhaseName::Idle, None) }];
+        for (profile, expected) in [(Some("night"), "not in profile night"), (None, "not enabled")] {
+            let report = StatusReport { profile: profile.map(str::to_owned), ..report_of(idle()) };
+            let lines = shown(&report, None, None);
+            assert!(lines.iter().any(|line| line.ends_with(expected)), "{lines:#?}");
+        }
+    }
+
+    #[test]
+    fn a_table_fits_into_every_window() {
+        for (servers, columns, rows) in [
+            (0, 80, 23),
+            (3, 80, 23),
+            (3, 20, 9),
+            (12, 100, 40),
+            (500, 80, 23),
+            (500, 160, 50),
+            (500, 9, 3),
+            (500, 1, 1),
+            (500, 80, 0),
+        ] {
+            let lines = shown(&fleet(servers), Some(columns), Some(rows));
+            assert!(lines.len() <= rows, "{servers} servers in {columns}x{rows}: {lines:#?}");
+            let widest = lines.iter().map(|line| line.width()).max().unwrap_or_default();
+            assert!(widest <= columns, "{servers} servers in {columns}x{rows}: {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn trouble_comes_first_where_not_every_server_fits() {
+        let lines = shown(&fleet(500), Some(80), Some(23));
+        assert!(lines[1].starts_with("s3 ") && lines[1].contains("failed"), "{lines:#?}");
+        let rest = lines.iter().position(|line| line.starts_with("… and ")).expect("a count of the others");
+        assert!(lines[rest].contains("ready") && lines[rest].contains("loading"), "{lines:#?}");
+        assert!(lines[rest + 1].starts_with("0 of 500 ready"), "{lines:#?}");
+        assert!(lines[rest + 2].starts_with("s3: model-invalid: error loading"), "details come below: {lines:#?}");
+    }
+
+    #[test]
+    fn servers_are_in_natural_order_and_a_cut_note_is_told_in_full_below() {
+        let lines = shown(&fleet(11), Some(80), None);
+        let row = |id: &str| lines.iter().position(|line| line.starts_with(&format!("{id} "))).expect(id);
+        assert!(row("s9") < row("s10"), "{lines:#?}");
+        let detail = lines.iter().position(|line| line.starts_with("s3: ")).expect("a detail");
+        assert!(detail > row("s10"), "{lines:#?}");
+        let told = lines[detail..].join(" ").matches("error").count();
+        assert_eq!(told, 20 * 2, "s3 and s10: {lines:#?}");
+        // A pipe has no width, and one line a server.
+        let piped = shown(&fleet(11), None, None);
+        assert_eq!(piped.len(), 1 + 11 + 1, "{piped:#?}");
+    }
+
+    #[test]
+    fn the_table_has_the_address_the_restarts_and_the_last_failure() {
+        let server = ServerReport {
+            last_failure: report(PhaseName::Failed, Some(FailureReason::Crashed)).last_failure,
+            ..report(PhaseName::Ready, None)
+        };
+        let lines = shown(&report_of(vec![server]), None, None);
+        for (title, value) in [("URL", "http://127.0.0.1:8001"), ("RESTARTS", "10"), ("LAST FAILURE", "crashed 4m ago")]
+        {
+            let at = lines[0].find(title).expect(title);
+            assert!(lines[1][at..].starts_with(value), "{title}: {lines:#?}");
+        }
+    }
+
+    #[test]
+    fn a_phase_is_coloured_and_nothing_else() {
+        let report = report_of(vec![report(PhaseName::Ready, None)]);
+        let view =
+            StatusTable { report: &report, now: now(), screen: Screen { size: None, colours: true }, notice: None };
+        let lines = view.lines(None);
+        assert!(lines[1].starts_with("a       \u{1b}[32mready\u{1b}[0m  http"), "{lines:?}");
+    }
+}

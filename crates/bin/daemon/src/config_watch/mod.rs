@@ -1,0 +1,245 @@
+//! The component that requests a reload when the configuration file changes.
+//!
+//! The kernel's notices say when to look, and a slow clock says so too: some changes come without a notice. A look compares
+//! the text with the latest one that anybody has read, so that neither a touch, nor our own reading, nor a change that was
+//! loaded on request already, requests anything. The first text is the one that the daemon started with, so that a change
+//! during the start is not lost.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use llama_warden_bus::{Accepted, BusClosed, CommandSender, CommandSetId, Delivery};
+use llama_warden_component::{Component, Ports, Worker, next_task};
+use llama_warden_config::read_regular;
+use llama_warden_events::{NoCommand, RefusalReason, Refused, SuperviseCommand, Uptime};
+use llama_warden_support::{BlockingError, blocking};
+use nix::errno::Errno;
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::fleet_source::LatestText;
+
+mod places;
+
+use places::places_of;
+
+/// Time without a notice before the file is read: a writer may need several writes.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// Longest time from a notice to a read, in a folder that never comes to rest.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// Time from a look to the next one without a notice. Network and FUSE file systems give none for what others write, and the
+/// kernel gives none for a folder above that was renamed or mounted over.
+const SLOW_LOOK: Duration = Duration::from_secs(10);
+
+/// Watches a configuration file.
+#[derive(Debug)]
+pub struct ConfigWatch {
+    path: PathBuf,
+    latest: LatestText,
+    /// `None` if the kernel refuses one.
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+    /// Notified on each change. It stores one permit, so a change between two waits is not lost, and many become one.
+    changes: Arc<Notify>,
+}
+
+impl ConfigWatch {
+    /// Watches the file at `path`, of which `latest` was read last. If the kernel refuses its notices, changes are found by
+    /// the slow look alone.
+    pub fn new(path: PathBuf, latest: LatestText) -> Self {
+        let changes = Arc::new(Notify::new());
+        let notifier = changes.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // An error means that notices may be lost: it notifies too, since reading the file finds a change anyway.
+            if event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+                return;
+            }
+            notifier.notify_one();
+        });
+        let watcher = watcher.inspect_err(|error| warn_unwatched(&path, error)).ok();
+        let mut watch = Self { path, latest, watcher, watched: BTreeSet::new(), changes };
+        watch.arm();
+        // Looks once for changes before the watch was armed.
+        watch.changes.notify_one();
+        watch
+    }
+
+    /// Watches the places of the path as they are now, and no others.
+    fn arm(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let places = places_of(&self.path);
+        for gone in self.watched.difference(&places) {
+            // Fails if the place is gone, and the watch with it.
+            let _ = watcher.unwatch(gone);
+        }
+        // All of them, watched or not: a place may have been replaced by another of the same name.
+        let arm = |place: &PathBuf| watcher.watch(place, RecursiveMode::NonRecursive);
+        if let Err(error) = places.iter().try_for_each(arm)
+            && self.watched != places
+        {
+            warn_unwatched(&self.path, &error);
+        }
+        self.watched = places;
+    }
+
+    /// Reads the file, and returns whether nobody has read this text yet, or it can no longer be read.
+    ///
+    /// # Errors
+    /// The daemon is out of descriptors or memory, which says nothing about the file.
+    fn has_changed(&mut self) -> io::Result<bool> {
+        // Armed before the file is read: a change after that is noticed.
+        self.arm();
+        match read_regular(&self.path) {
+            Err(error) if is_exhaustion(&error) => Err(error),
+            bytes => Ok(!self.latest.is(bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok()).as_deref())),
+        }
+    }
+}
+
+fn warn_unwatched(path: &Path, error: &notify::Error) {
+    let (path, seconds) = (path.display(), SLOW_LOOK.as_secs());
+    tracing::warn!(%path, %error, "changes of the configuration are noticed only every {seconds} seconds");
+}
+
+fn is_exhaustion(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
+}
+
+impl Component for ConfigWatch {
+    const NAME: &'static str = "config-watch";
+    const SENDS: &'static [CommandSetId] = &[CommandSetId::of::<SuperviseCommand>()];
+
+    type Command = NoCommand;
+    type Error = BusClosed;
+
+    async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
+        let worker = WatchWorker {
+            changes: self.changes.clone(),
+            watch: Some(self),
+            commands: ports.commands.clone(),
+            changed_at: None,
+            look_at: None,
+            looks: JoinSet::new(),
+            replies: JoinSet::new(),
+        };
+        ports.drive(worker).await
+    }
+}
+
+struct WatchWorker {
+    changes: Arc<Notify>,
+    /// `None` while a look is under way.
+    watch: Option<ConfigWatch>,
+    commands: CommandSender,
+    /// The first notice since the latest look.
+    changed_at: Option<Uptime>,
+    /// When the next look is due.
+    look_at: Option<Uptime>,
+    /// The look under way, off the loop: a disk may never answer.
+    looks: JoinSet<Result<(ConfigWatch, io::Result<bool>), BlockingError>>,
+    /// The answers to reloads.
+    replies: JoinSet<Result<Accepted, Refused>>,
+}
+
+/// Wakes the watch.
+enum WatchInput {
+    /// Something in a watched place changed.
+    Changed,
+    /// A look ended.
+    Looked(Result<Result<(ConfigWatch, io::Result<bool>), BlockingError>, JoinError>),
+    /// The supervisor answered a reload.
+    Answered(Result<Result<Accepted, Refused>, JoinError>),
+}
+
+impl Worker for WatchWorker {
+    type Command = NoCommand;
+    type Error = BusClosed;
+    type Input = WatchInput;
+
+    async fn on_event(&mut self, _: Delivery, _: Uptime) -> Result<(), BusClosed> {
+        Ok(())
+    }
+
+    async fn next_input(&mut self) -> WatchInput {
+        tokio::select! {
+            () = self.changes.notified() => WatchInput::Changed,
+            look = next_task(&mut self.looks) => WatchInput::Looked(look),
+            answer = next_task(&mut self.replies) => WatchInput::Answered(answer),
+        }
+    }
+
+    async fn on_input(&mut self, input: WatchInput, now: Uptime) -> Result<(), BusClosed> {
+        match input {
+            WatchInput::Changed => {
+                // Each notice puts the look off, but never beyond LONGEST after the first one.
+                let first = *self.changed_at.get_or_insert(now);
+                let due = (now.as_duration() + DEBOUNCE).min(first.as_duration() + LONGEST);
+                self.look_at = Some(Uptime::new(due));
+            }
+            WatchInput::Looked(Ok(Ok((watch, changed)))) => {
+                self.on_look(&watch.path, changed, now);
+                self.watch = Some(watch);
+            }
+            WatchInput::Looked(_) => tracing::warn!("the configuration is watched no longer; send HUP after a change"),
+            // What is wrong with a configuration is published as an event.
+            WatchInput::Answered(Ok(Err(refused)))
+                if !matches!(
+                    refused.reason,
+                    RefusalReason::InvalidConfiguration | RefusalReason::DoubtfulConfiguration
+                ) =>
+            {
+                tracing::warn!(%refused, "the changed configuration is not loaded");
+            }
+            WatchInput::Answered(_) => {}
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Uptime> {
+        self.look_at.filter(|_| self.watch.is_some())
+    }
+
+    async fn on_deadline(&mut self, _: Uptime) -> Result<(), BusClosed> {
+        if let Some(mut watch) = self.watch.take() {
+            (self.changed_at, self.look_at) = (None, None);
+            self.looks.spawn(blocking(move || {
+                let changed = watch.has_changed();
+                (watch, changed)
+            }));
+        }
+        Ok(())
+    }
+}
+
+impl WatchWorker {
+    /// Looks again after `wait`, unless a notice has brought the next look forward.
+    fn look_in(&mut self, wait: Duration, now: Uptime) {
+        self.look_at = self.look_at.or(Some(Uptime::new(now.as_duration() + wait)));
+    }
+
+    fn on_look(&mut self, path: &Path, changed: io::Result<bool>, now: Uptime) {
+        match changed {
+            Ok(changed) => {
+                self.look_in(SLOW_LOOK, now);
+                if changed {
+                    let trigger = format!("a change of {}", path.display());
+                    self.replies.spawn(self.commands.post(SuperviseCommand::Reload { trigger, force: false }));
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the configuration cannot be read now; retrying");
+                self.look_in(LONGEST, now);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

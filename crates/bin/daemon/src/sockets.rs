@@ -1,0 +1,63 @@
+//! Listening sockets: binds them or takes those that systemd passes on, and says who is in the way.
+
+use std::io::ErrorKind;
+use std::net::{TcpListener, ToSocketAddrs as _};
+
+use listenfd::ListenFd;
+use llama_warden_api::{BindError, Listeners};
+use llama_warden_config::TcpAddress;
+use llama_warden_procfs::{SocketAddress, listener, program_name};
+
+use crate::exit::{CommandFailure, with_source};
+use crate::state_dir::StateDir;
+
+/// The TCP sockets that systemd passes on: those of a socket unit, and those that it kept over a restart. Must be called before a
+/// second thread exists, since it removes `LISTEN_FDS` from the environment: a second look must not take descriptors that have
+/// another owner by then.
+pub fn inherited_sockets() -> Vec<TcpListener> {
+    let mut passed = ListenFd::from_env();
+    // One that is no TCP socket stays open and unused: closing a descriptor of unknown kind helps nobody.
+    (0..passed.len()).filter_map(|index| passed.take_tcp_listener(index).ok()?).collect()
+}
+
+/// Binds the control socket and, where one is configured, the TCP address, or takes the socket of `passed` that listens there.
+pub fn bind(
+    listen: Option<&TcpAddress>,
+    state: &StateDir,
+    passed: Vec<TcpListener>,
+) -> Result<Listeners, CommandFailure> {
+    let tcp = listen.map(|address| (address.host.as_str(), address.port));
+    Listeners::bind(tcp, &state.control_socket(), passed).map_err(|error| {
+        let holder = match &error {
+            BindError::Tcp { host, port, source } if source.kind() == ErrorKind::AddrInUse => holder(host, *port),
+            _ => None,
+        };
+        let Some(Holder { pid, program }) = holder else {
+            return CommandFailure::failed(with_source(&error)).next_step(error.next_step());
+        };
+        let step = match &*program {
+            PROGRAM => format!(
+                "`kill {pid}` ends it and its servers; LLAMA_WARDEN_DAEMON__LISTEN=127.0.0.1:0, or another `listen` in \
+                 [daemon], runs beside it"
+            ),
+            _ => error.next_step().to_owned(),
+        };
+        CommandFailure::failed(format!("{error}: a {program} (pid {pid}) listens there")).next_step(step)
+    })
+}
+
+/// The name of this program's executable.
+const PROGRAM: &str = "llama-warden";
+
+/// A process that listens on an address.
+struct Holder {
+    pid: u32,
+    program: String,
+}
+
+/// The process that listens on an address of this machine, if the kernel shows it to us.
+fn holder(host: &str, port: u16) -> Option<Holder> {
+    let mut addresses = (host, port).to_socket_addrs().ok()?;
+    let pid = addresses.find_map(|address| listener(&SocketAddress::Tcp(address)))?;
+    Some(Holder { pid, program: program_name(pid)? })
+}

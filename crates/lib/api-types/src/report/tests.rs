@@ -1,0 +1,66 @@
+//! The notes of reports, from records as the fold leaves them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+
+const NOW: Uptime = Uptime::new(Duration::from_secs(10));
+
+/// A server in its third launch, with the failure of launch `failed_in`.
+fn record(phase: Phase, failed: Option<(u64, FailureReason)>) -> ServerRecord {
+    let failure = failed.map(|(launch, reason)| {
+        Arc::new(FailureRecord {
+            reason,
+            detail: "why".to_owned(),
+            at: Timestamp::new("2026-11-22T13:05:01Z".parse().expect("valid")),
+            incarnation: Incarnation::new(launch),
+            lines: Vec::new(),
+        })
+    });
+    ServerRecord {
+        phase,
+        incarnation: Incarnation::new(3),
+        failure: failure.clone().filter(|failure| failure.incarnation.get() == 3),
+        last_failure: failure,
+        ..ServerRecord::default()
+    }
+}
+
+fn backing_off(max_attempts: Option<u32>) -> Phase {
+    Phase::BackingOff { attempt: 2, max_attempts, until: Uptime::new(Duration::from_millis(13_400)) }
+}
+
+#[test]
+fn a_note_says_what_happened_and_what_is_waited_for() {
+    let (ready, exited) = (Phase::Ready { via: ReadyVia::Stderr }, Phase::Exited { end: ProcessEnd::Unknown });
+    let failed = Phase::Failed { reason: FailureReason::Crashed };
+    let crashed = |launch| Some((launch, FailureReason::Crashed));
+    let by_hand = |record| ServerRecord { stopped_on_request: true, ..record };
+    let cases = [
+        (record(ready, None), None),
+        (record(ready, crashed(1)), None),
+        (record(ready, crashed(2)), Some("started again after crashed: why")),
+        (record(backing_off(Some(5)), crashed(3)), Some("crashed: why; restart 2 of 5 in 3.4 s")),
+        (
+            record(backing_off(None), Some((3, FailureReason::ModelNotFound))),
+            Some("waits for its model; next look in 3.4 s: why"),
+        ),
+        (
+            ServerRecord { held: Some("needs 763 GiB; 22 GiB is available".to_owned()), ..record(exited, None) },
+            Some("waits for memory: needs 763 GiB; 22 GiB is available"),
+        ),
+        (record(failed, crashed(3)), Some("crashed: why")),
+        (
+            ServerRecord { restart_abandoned: Some("6 failures".to_owned()), ..record(failed, crashed(3)) },
+            Some("crashed: why; given up: 6 failures"),
+        ),
+        (by_hand(record(failed, crashed(3))), Some("stopped by hand")),
+        (by_hand(record(exited, None)), Some("stopped by hand")),
+        (record(exited, None), None),
+    ];
+    for (record, expected) in cases {
+        let id = ServerId::new("a").expect("valid");
+        assert_eq!(ServerReport::of(&id, &record, NOW).note.as_deref(), expected, "{:?}", record.phase);
+    }
+}

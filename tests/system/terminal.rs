@@ -1,0 +1,238 @@
+//! What people see: tables on terminals of any size, completions in shells, and output whose reader goes away.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, Stream};
+use llama_warden_tests::{
+    Port, ProgramRun, Sandbox, TestDaemon, WAIT_LIMIT, action_at, daemon_program, eventually, processes_with, sandbox,
+};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+/// Ends the screen of `status --watch`.
+const LEAVE_SCREEN: &str = "\x1b[?1049l";
+
+fn says(line: &str) -> Script {
+    let action = ScriptAction::Say { text: line.to_owned(), stream: Stream::Stderr };
+    Script { actions: vec![action_at(ScriptPhase::Ready, action)], ..Script::default() }
+}
+
+fn command(sandbox: &Sandbox, config: &Path, arguments: &[&str]) -> Command {
+    let mut command = sandbox.program(daemon_program());
+    command.arg("--config").arg(config).args(arguments);
+    command
+}
+
+/// The lines that are visible on a terminal, without the sequences that style them.
+fn visible(text: &str) -> Vec<String> {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some((before, sequence)) = rest.split_once("\x1b[") {
+        plain.push_str(before);
+        let end = sequence.find(|c: char| c.is_ascii_alphabetic()).map_or(sequence.len(), |end| end + 1);
+        rest = &sequence[end..];
+    }
+    plain.push_str(rest);
+    plain.lines().map(|line| line.trim_end_matches('\r').to_owned()).collect()
+}
+
+async fn said(daemon: &TestDaemon, id: &str, text: &str) {
+    daemon.ready(id).await;
+    eventually("the line is kept", WAIT_LIMIT, async || daemon.output(id).await.contains(text)).await;
+}
+
+#[test]
+fn a_table_is_never_wider_or_higher_than_its_terminal() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        for number in 0..12 {
+            fleet.server(&format!("good_{number}"), Script::default());
+        }
+        fleet.server("bad", Script::default());
+        std::fs::write(fleet.model("bad"), "no model ".repeat(40)).unwrap();
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("good_11").await;
+        eventually("bad has failed", WAIT_LIMIT, async || daemon.report("bad").await.last_failure.is_some()).await;
+        for (columns, rows) in [(80, 10), (100, 24), (33, 9)] {
+            let status = command(sandbox, daemon.config(), &["status"]);
+            let status = ProgramRun::on_terminal(status, columns, rows, None).await.expect(0);
+            for line in visible(&status.stdout) {
+                assert!(line.chars().count() <= columns.into(), "{columns} columns: {line:?}");
+            }
+            assert!(status.stdout.contains("\x1b[32mready"), "status is coloured: {:?}", status.stdout);
+            let watch = command(sandbox, daemon.config(), &["status", "--watch"]);
+            let watch = ProgramRun::on_terminal(watch, columns, rows, Some("running")).await.expect(130);
+            let screen = watch.stdout.split(LEAVE_SCREEN).next().unwrap();
+            assert!(screen.len() < watch.stdout.len(), "the screen of before comes back: {:?}", watch.stdout);
+            // Further frames begin at the first row again.
+            let frame = screen.split("\x1b[H").nth(1).expect("a frame");
+            let lines = visible(frame);
+            assert!(lines.len() <= rows.into(), "{columns}x{rows}: {lines:#?}");
+            assert!(lines[1].starts_with("bad ") || rows >= 16, "trouble comes first: {lines:#?}");
+        }
+        let piped = sandbox.run(daemon.config(), ["status"]).await.expect(0).stdout;
+        assert!(!piped.contains('\x1b') && piped.lines().count() == 1 + 13 + 1, "{piped}");
+    });
+}
+
+#[test]
+fn a_terminal_gets_only_the_colours_of_others() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", says("\x1b[31mred\x1b[0m \x1b]52;c;aGk=\x07 \u{9b}2J end"));
+        let daemon = sandbox.up(&fleet).await;
+        said(&daemon, "a", "end").await;
+        let logs = || command(sandbox, daemon.config(), &["logs", "a"]);
+        let shown = ProgramRun::on_terminal(logs(), 80, 24, None).await.expect(0).stdout;
+        assert!(shown.contains("\x1b[31mred\x1b[0m \\x1b]52;c;aGk=\\x07 \\x9b2J end"), "{shown:?}");
+        // A file gets what the server wrote.
+        let piped = ProgramRun::to_end(logs()).await.expect(0).stdout;
+        assert!(piped.contains("\x1b]52;c;aGk=\x07"), "{piped:?}");
+        let wrong = command(sandbox, daemon.config(), &["status", "a\x1b]0;title\x07"]);
+        let wrong = ProgramRun::on_terminal(wrong, 80, 24, None).await.expect(2).stdout;
+        assert!(wrong.contains("a\\x1b]0;title\\x07"), "{wrong:?}");
+    });
+}
+
+/// What bash completes after `line`, by the function that `completions bash` defines.
+async fn completed_by_bash(sandbox: &Sandbox, config: &Path, line: &[&str]) -> Vec<String> {
+    let script = r#"source <("$0" completions bash)
+COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_TYPE=9
+_clap_complete_llama_warden llama-warden "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+printf '%s\n' "${COMPREPLY[@]}""#;
+    let mut bash = sandbox.program("bash");
+    bash.args(["--norc", "-c", script]).arg(daemon_program()).args(["llama-warden", "--config"]).arg(config).args(line);
+    let ran = ProgramRun::to_end(bash).await.expect(0);
+    assert_eq!(ran.stderr, "", "{line:?}");
+    ran.stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_commands_options_and_the_names_of_a_daemon() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("coder", Script::default()).server("qwen3", Script::default());
+        fleet.section("[profiles.night]\nservers = [\"qwen3\"]");
+        let config = fleet.write();
+        let cases: [(&[&str], &[&str]); 7] = [
+            (&["prof"], &["profile"]),
+            (&["profile", "sw"], &["switch"]),
+            (&["restart", "--wait", "co"], &["coder"]),
+            (&["profile", "switch", "ni"], &["night"]),
+            (&["logs", "--stream", ""], &["stderr", "stdout"]),
+            (&["detector", "show", "gen"], &["generic"]),
+            (&["status", "--wa"], &["--watch"]),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(completed_by_bash(sandbox, &config, line).await, expected, "{line:?} without a daemon");
+        }
+        let daemon = sandbox.up(&fleet).await;
+        // The daemon is asked, and not the file, which is invalid by now.
+        std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + "\nnonsense = 1\n").unwrap();
+        assert_eq!(completed_by_bash(sandbox, &config, &["logs", "qw"]).await, ["qwen3"]);
+        drop(daemon);
+    });
+}
+
+/// A demo in a sandbox of its own, with the built-in stand-in.
+fn demo(sandbox: &Sandbox, port: u16) -> (Command, PathBuf) {
+    let mut command = sandbox.program(sandbox.copy_of_daemon());
+    let (temporary, path) = (sandbox.file("tmp"), sandbox.file("path"));
+    std::fs::create_dir_all(&temporary).unwrap();
+    std::fs::create_dir_all(&path).unwrap();
+    if !path.join("true").exists() {
+        symlink("/bin/true", path.join("true")).unwrap();
+    }
+    command
+        .arg("demo")
+        .env("PATH", &path)
+        .env("TMPDIR", &temporary)
+        .env("LLAMA_WARDEN_DAEMON__LISTEN", format!("127.0.0.1:{port}"));
+    (command, temporary)
+}
+
+#[test]
+fn a_demo_whose_reader_is_gone_ends_and_leaves_nothing() {
+    sandbox(async |sandbox| {
+        let port = Port::lease();
+        let (mut command, temporary) = demo(sandbox, port.number());
+        let mut demo = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+        tokio::time::timeout(WAIT_LIMIT, lines.next_line()).await.unwrap().unwrap().expect("a first line");
+        drop(lines);
+        let status = tokio::time::timeout(WAIT_LIMIT, demo.wait()).await.expect("it ends").unwrap();
+        assert_eq!(status.code(), Some(0));
+        assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
+        assert!(processes_with(&temporary.to_string_lossy()).is_empty());
+    });
+}
+
+#[test]
+fn a_port_that_another_llama_warden_holds_is_named_with_its_pid() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        let (command, _) = demo(sandbox, fleet.listen());
+        let ran = ProgramRun::to_end(command).await.expect(1);
+        for part in [format!("a llama-warden (pid {})", daemon.pid()), "LLAMA_WARDEN_DAEMON__LISTEN".to_owned()] {
+            assert!(ran.stderr.contains(&part), "{part}: {}", ran.stderr);
+        }
+    });
+}
+
+#[test]
+fn events_are_sentences_of_the_named_servers_in_the_given_time() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default()).server("b", Script::default());
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.ready("b").await;
+        let events = sandbox.run(daemon.config(), ["events", "a", "--since", "1h"]).await.expect(0).stdout;
+        assert!(events.lines().all(|line| line.contains(" a ") || line.contains(" a#1 ")), "{events}");
+        assert!(events.lines().any(|line| line.contains(" a#1 server is ready via=")), "{events}");
+        let none = sandbox.run(daemon.config(), ["events", "--since", "0s"]).await.expect(0).stdout;
+        assert_eq!(none, "");
+        let json = sandbox.run(daemon.config(), ["events", "a", "--json"]).await.expect(0).stdout;
+        for line in json.lines() {
+            let envelope: serde_json::Value = serde_json::from_str(line).expect("one envelope a line");
+            assert_eq!(envelope["server"], "a");
+        }
+    });
+}
+
+#[test]
+fn a_launch_begins_with_a_mark_in_the_log() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", says("here I am"));
+        let daemon = sandbox.up(&fleet).await;
+        said(&daemon, "a", "here I am").await;
+        sandbox.run(daemon.config(), ["restart", "--wait", "a"]).await.expect(0);
+        let logs = sandbox.run(daemon.config(), ["logs", "a"]).await.expect(0);
+        assert_eq!(logs.stderr, "--- launch 2 ---\n");
+        let json = sandbox.run(daemon.config(), ["logs", "a", "--json"]).await.expect(0).stdout;
+        let launches = json.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let mut launches: Vec<_> = launches.map(|record| record["incarnation"].as_u64()).collect();
+        launches.dedup();
+        assert_eq!(launches, [Some(1), Some(2)]);
+    });
+}
+
+/// It would be called a server with the generic pack.
+#[test]
+fn a_program_that_is_no_llama_server_gets_no_pack() {
+    sandbox(async |sandbox| {
+        let config = sandbox.fleet().write();
+        let ran = sandbox.run(&config, ["detector", "which", "/bin/ls"]).await.expect(1);
+        assert!(ran.stderr.contains("/bin/ls is no llama-server"), "{}", ran.stderr);
+        // Before anything is started.
+        let out = sandbox.file("missing/pack.toml");
+        let learn = ["detector", "learn", "--out", &out.to_string_lossy(), "--", "/bin/true", "--model", "m.gguf"];
+        let ran = sandbox.run(&config, learn).await.expect(1);
+        assert!(ran.stderr.contains("cannot write") && !ran.stderr.contains("start 1"), "{}", ran.stderr);
+    });
+}
