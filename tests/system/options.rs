@@ -128,3 +128,23 @@ fn an_option_can_be_left_to_the_build_and_paths_and_lists_are_passed_as_the_buil
         assert!(argv.contains(&format!("\"--lora\",{absolute:?},\"--lora\",\"/y.gguf\"")), "{argv}");
     });
 }
+
+#[test]
+fn a_server_that_listens_elsewhere_is_told_with_its_address() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        let port = fleet.listen() + 1;
+        let build = sandbox.build_of(Era::B11669);
+        let wrapper = executable(
+            &sandbox.file("moved/llama-server"),
+            &format!("#!/bin/sh\n[ $# -gt 1 ] && set -- \"$@\" --port {port}\nexec '{}' \"$@\"\n", build.display()),
+        );
+        fleet.binary(&wrapper);
+        fleet.section("[readiness]\ntimeout = \"2s\"");
+        fleet.server_with("a", Script::default(), "restart = { policy = \"never\" }");
+        let daemon = sandbox.up(&fleet).await;
+        let (reason, detail, _) = daemon.failure("a").await;
+        assert_eq!(reason, FailureReason::ReadyTimeout);
+        assert!(detail.contains(&format!("it listens on 127.0.0.1:{port}")), "{detail}");
+    });
+}

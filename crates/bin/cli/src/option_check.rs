@@ -7,7 +7,7 @@ use std::sync::Arc;
 use llama_warden_config::{ConfigProblem, Configuration, FlagOrigin, KeyError, ServerSpec, Severity, WrittenAt};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, LoadedConfig};
-use llama_warden_dialects::{BinaryProfile, Dialect, DialectSet, build_command_line, choose_dialect};
+use llama_warden_dialects::{BinaryProfile, Dialect, DialectSet, choose_dialect, draft_command_line};
 use llama_warden_events::{OptionNote, OptionTreatment};
 
 use crate::executable;
@@ -78,23 +78,15 @@ impl OptionCheck<'_> {
         }
         let Some(choice) = choose_dialect(&self.dialects, &binary, spec.dialect.as_deref()) else { return Ok(()) };
         let shown = format!("`llama-warden argv {}` shows the command line", spec.id);
-        match build_command_line(spec, &binary, &choice.file) {
-            Ok(line) => {
-                for doubt in &line.doubts {
-                    add(Severity::Warning, &doubt.at, doubt.to_string(), shown.clone());
-                }
-                for note in line.notes.iter().filter(|note| is_lost(spec, note) && is_read) {
-                    let message = format!("option `{}` is not passed: {}", note.option, note.because);
-                    add(Severity::Warning, &WrittenAt::Flag(note.option.to_string()), message, shown.clone());
-                }
-            }
-            Err(errors) => {
-                let build = binary.version.short_name().map(|build| format!(" ({build})")).unwrap_or_default();
-                for error in errors.0 {
-                    let help = format!("correct it; {} --help{build} lists the options", binary.path.display());
-                    add(Severity::Error, &error.at, error.to_string(), help);
-                }
-            }
+        let (line, errors) = draft_command_line(spec, &binary, &choice.file);
+        let errors = errors.iter().map(|error| (Severity::Error, error));
+        for (severity, error) in errors.chain(line.doubts.iter().map(|doubt| (Severity::Warning, doubt))) {
+            let (message, help) = error.parts();
+            add(severity, &error.at, message, help.map_or_else(|| shown.clone(), str::to_owned));
+        }
+        for note in line.notes.iter().filter(|note| is_lost(spec, note) && is_read) {
+            let message = format!("option `{}` is not passed: {}", note.option, note.because);
+            add(Severity::Warning, &WrittenAt::Flag(note.option.to_string()), message, shown.clone());
         }
         Ok(())
     }

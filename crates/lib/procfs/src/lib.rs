@@ -25,5 +25,5 @@ mod stat;
 
 pub use descriptors::{descriptor_limit, open_descriptors};
 pub use process::{environment, listener, process_ids, program_name, socket_inodes};
-pub use sockets::{SocketAddress, listening_inodes, peer_user};
+pub use sockets::{SocketAddress, listening_addresses, listening_inodes, peer_user};
 pub use stat::{ProcessStat, RunState, ticks_as_seconds};

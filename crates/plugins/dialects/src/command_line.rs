@@ -64,6 +64,16 @@ pub fn build_command_line(
     binary: &BinaryProfile,
     dialect: &Dialect,
 ) -> Result<CommandLine, OptionErrors> {
+    let (line, errors) = draft_command_line(server, binary, dialect);
+    if errors.is_empty() { Ok(line) } else { Err(OptionErrors(errors)) }
+}
+
+/// Like [`build_command_line`], with the command line without its errors, so that its doubts can be told beside them.
+pub fn draft_command_line(
+    server: &ServerSpec,
+    binary: &BinaryProfile,
+    dialect: &Dialect,
+) -> (CommandLine, Vec<OptionError>) {
     let is_named = server.dialect.as_deref() == Some(dialect.name());
     let expected = if is_named { dialect.expected_options() } else { OptionList::default() };
     let flags = translate::merge_names(&server.flags, dialect);
@@ -98,7 +108,7 @@ pub fn build_command_line(
     line.push(&server.args);
     line.add_required(server, &translator, is_read, &mut errors);
     line.doubts.extend(own_settings::doubtful_variables(server));
-    if errors.is_empty() { Ok(line) } else { Err(OptionErrors(errors)) }
+    (line, errors)
 }
 
 impl CommandLine {

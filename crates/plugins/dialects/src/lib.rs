@@ -62,7 +62,7 @@ mod redact;
 mod tests;
 mod translate;
 
-pub use command_line::{CommandLine, build_command_line};
+pub use command_line::{CommandLine, build_command_line, draft_command_line};
 pub use dialect::Dialect;
 pub use file::dialect_schema;
 pub use help::{OptionList, ValueKind};

@@ -8,7 +8,7 @@ use llama_warden_config::WrittenAt;
 pub struct OptionError {
     /// The option's long name without dashes, or the key of the configuration.
     pub option: String,
-    /// The mistake, with the next step.
+    /// The mistake; behind a semicolon the next step, if there is one.
     pub detail: String,
     /// Where it is written.
     pub at: WrittenAt,
@@ -23,6 +23,15 @@ impl OptionError {
     /// An error of an option among the flags.
     pub(crate) fn new(option: &str, detail: impl Into<String>) -> Self {
         Self { option: option.to_owned(), detail: detail.into(), at: WrittenAt::Flag(option.to_owned()) }
+    }
+
+    /// The mistake and the next step, for people.
+    pub fn parts(&self) -> (String, Option<&str>) {
+        let (mistake, step) = match self.detail.split_once("; ") {
+            Some((mistake, step)) => (mistake, Some(step)),
+            None => (self.detail.as_str(), None),
+        };
+        (format!("option `{}`: {mistake}", self.option), step)
     }
 
     pub(crate) fn at(self, at: WrittenAt) -> Self {

@@ -5,7 +5,7 @@ use std::path::Path;
 use llama_warden_config::ServerSpec;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
-use llama_warden_dialects::{BinaryProfile, DialectSet, build_command_line, choose_dialect};
+use llama_warden_dialects::{BinaryProfile, DialectSet, OptionErrors, build_command_line, choose_dialect};
 use llama_warden_events::{OptionTreatment, ServerId};
 use llama_warden_plugin_files::PluginFile as _;
 use serde_json::json;
@@ -30,8 +30,11 @@ pub async fn run(global: &GlobalArgs, id: &ServerId, binary: Option<&Path>) -> C
     let dialects: DialectSet = load_set(&inventory.loaded);
     let choice = choose_dialect(&dialects, &profile, spec.dialect.as_deref())
         .ok_or_else(|| CommandFailure::failed("no flag dialect is available"))?;
-    let line = build_command_line(&spec, &profile, &choice.file).map_err(|error| {
-        CommandFailure::failed(error).next_step("fix the option in the configuration, or use another build")
+    let line = build_command_line(&spec, &profile, &choice.file).map_err(|OptionErrors(errors)| {
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        CommandFailure::failed(errors.join("\nerror: ")).next_step(
+            "fix the options in the configuration, or use another build; `llama-warden check` shows their places",
+        )
     })?;
     let (name, origin) = (choice.file.name(), choice.file.origin());
     let argv = line.redacted();
