@@ -32,6 +32,7 @@ mod procfs;
 mod program;
 mod sandbox;
 mod scrape;
+mod terminal_screen;
 
 use std::time::Duration;
 
@@ -48,6 +49,7 @@ pub use procfs::{ProcessInfo, descendants, open_files, processes_with, resident_
 pub use program::{ProgramRun, daemon_program, executable, stand_in_program};
 pub use sandbox::{Sandbox, sandbox};
 pub use scrape::sample;
+pub use terminal_screen::TerminalScreen;
 
 /// Schedules an action of a stand-in at the beginning of a phase.
 pub const fn action_at(at: ScriptPhase, action: ScriptAction) -> ScheduledAction {

@@ -47,7 +47,14 @@ impl ProgramRun {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(&size, None).expect("a pseudo terminal");
         let end = || slave.try_clone().expect("a descriptor");
-        let mut child = command.stdin(end()).stdout(end()).stderr(end()).kill_on_drop(true).spawn().expect("it starts");
+        let mut child = command
+            .env("TERM", "xterm")
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("it starts");
         // The command holds the other end too, and reading ends when nobody does.
         drop((command, slave));
         let pid = Pid::from_raw(child.id().and_then(|id| id.try_into().ok()).expect("it runs"));

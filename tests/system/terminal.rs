@@ -6,7 +6,8 @@ use std::process::Stdio;
 
 use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, Stream};
 use llama_warden_tests::{
-    Port, ProgramRun, Sandbox, TestDaemon, WAIT_LIMIT, action_at, daemon_program, eventually, processes_with, sandbox,
+    Port, ProgramRun, Sandbox, TerminalScreen, TestDaemon, WAIT_LIMIT, action_at, daemon_program, eventually,
+    processes_with, sandbox,
 };
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
@@ -23,19 +24,6 @@ fn command(sandbox: &Sandbox, config: &Path, arguments: &[&str]) -> Command {
     let mut command = sandbox.program(daemon_program());
     command.arg("--config").arg(config).args(arguments);
     command
-}
-
-/// The lines that are visible on a terminal, without the sequences that style them.
-fn visible(text: &str) -> Vec<String> {
-    let mut plain = String::new();
-    let mut rest = text;
-    while let Some((before, sequence)) = rest.split_once("\x1b[") {
-        plain.push_str(before);
-        let end = sequence.find(|c: char| c.is_ascii_alphabetic()).map_or(sequence.len(), |end| end + 1);
-        rest = &sequence[end..];
-    }
-    plain.push_str(rest);
-    plain.lines().map(|line| line.trim_end_matches('\r').to_owned()).collect()
 }
 
 async fn said(daemon: &TestDaemon, id: &str, text: &str) {
@@ -55,22 +43,25 @@ fn a_table_is_never_wider_or_higher_than_its_terminal() {
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("good_11").await;
         eventually("bad has failed", WAIT_LIMIT, async || daemon.report("bad").await.last_failure.is_some()).await;
-        for (columns, rows) in [(80, 10), (100, 24), (33, 9)] {
+        for (columns, rows) in [(80_u16, 10_u16), (100, 24), (33, 9)] {
+            let [width, height] = [columns, rows].map(usize::from);
             let status = command(sandbox, daemon.config(), &["status"]);
-            let status = ProgramRun::on_terminal(status, columns, rows, None).await.expect(0);
-            for line in visible(&status.stdout) {
-                assert!(line.chars().count() <= columns.into(), "{columns} columns: {line:?}");
-            }
-            assert!(status.stdout.contains("\x1b[32mready"), "status is coloured: {:?}", status.stdout);
+            let status = ProgramRun::on_terminal(status, columns, rows, None).await.expect(0).stdout;
+            assert!(status.contains("\x1b[32mready"), "status is coloured: {status:?}");
+            // In a higher window everything is in sight, and a line that wraps would be two.
+            let all = TerminalScreen::after(&status, width, 60).lines();
+            let wide = TerminalScreen::after(&status, 1000, 60).lines();
+            assert_eq!(all, wide, "{columns} columns");
             let watch = command(sandbox, daemon.config(), &["status", "--watch"]);
-            let watch = ProgramRun::on_terminal(watch, columns, rows, Some("running")).await.expect(130);
-            let screen = watch.stdout.split(LEAVE_SCREEN).next().unwrap();
-            assert!(screen.len() < watch.stdout.len(), "the screen of before comes back: {:?}", watch.stdout);
-            // Further frames begin at the first row again.
-            let frame = screen.split("\x1b[H").nth(1).expect("a frame");
-            let lines = visible(frame);
-            assert!(lines.len() <= rows.into(), "{columns}x{rows}: {lines:#?}");
+            let watch = ProgramRun::on_terminal(watch, columns, rows, Some("running")).await.expect(130).stdout;
+            let (frames, rest) = watch.split_once(LEAVE_SCREEN).expect("the screen of before comes back");
+            let lines = TerminalScreen::after(frames, width, height).lines();
+            assert_eq!(lines.iter().filter(|line| line.starts_with("SERVER")).count(), 1, "{lines:#?}");
+            assert!(lines[0].starts_with("SERVER"), "nothing scrolls: {lines:#?}");
             assert!(lines[1].starts_with("bad ") || rows >= 16, "trouble comes first: {lines:#?}");
+            let before =
+                TerminalScreen::after(&format!("before\r\n{frames}{LEAVE_SCREEN}{rest}"), width, height).lines();
+            assert_eq!(before[0], "before");
         }
         let piped = sandbox.run(daemon.config(), ["status"]).await.expect(0).stdout;
         assert!(!piped.contains('\x1b') && piped.lines().count() == 1 + 13 + 1, "{piped}");
@@ -92,7 +83,7 @@ fn a_terminal_gets_only_the_colours_of_others() {
         assert!(piped.contains("\x1b]52;c;aGk=\x07"), "{piped:?}");
         let wrong = command(sandbox, daemon.config(), &["status", "a\x1b]0;title\x07"]);
         let wrong = ProgramRun::on_terminal(wrong, 80, 24, None).await.expect(2).stdout;
-        assert!(wrong.contains("a\\x1b]0;title\\x07"), "{wrong:?}");
+        assert!(wrong.contains("is not a server id") && !wrong.contains("\x1b]"), "{wrong:?}");
     });
 }
 
@@ -166,6 +157,21 @@ fn a_demo_whose_reader_is_gone_ends_and_leaves_nothing() {
         assert_eq!(status.code(), Some(0));
         assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
         assert!(processes_with(&temporary.to_string_lossy()).is_empty());
+    });
+}
+
+#[test]
+fn the_last_frame_of_a_demo_says_how_it_ended() {
+    sandbox(async |sandbox| {
+        let port = Port::lease();
+        let (command, _) = demo(sandbox, port.number());
+        let text = ProgramRun::on_terminal(command, 80, 24, Some("3 of 3 ready")).await.expect(0).stdout;
+        let lines = TerminalScreen::after(&text, 80, 24).lines();
+        let place = |start: &str| lines.iter().position(|line| line.starts_with(start));
+        let (header, totals) = (place("SERVER"), place("0 of 3 ready, 0 running"));
+        assert_eq!(lines.iter().filter(|line| line.starts_with("SERVER")).count(), 1, "{lines:#?}");
+        assert_eq!(totals, header.map(|header| header + 4), "{lines:#?}");
+        assert_eq!(place("everything is stopped"), totals.map(|totals| totals + 1), "{lines:#?}");
     });
 }
 

@@ -252,7 +252,8 @@ pub fn server_state(server: &ServerReport) -> String {
 
 /// The address of a server for its clients.
 pub fn base_url(server: &ServerReport) -> String {
-    llama_warden_api_types::base_url(&server.host, server.port)
+    // Without a port, the host is the path of a socket.
+    llama_warden_api_types::base_url(&server.host, server.port.unwrap_or_default())
 }
 
 fn style_of(phase: PhaseName) -> Style {
@@ -266,7 +267,8 @@ fn style_of(phase: PhaseName) -> Style {
     Style::new().fg_color(Some(Color::Ansi(colour)))
 }
 
-fn phase(server: &ServerReport) -> String {
+/// The phase of a server, and how far it is loaded.
+pub fn phase(server: &ServerReport) -> String {
     match (server.phase, server.progress) {
         (PhaseName::Loading, Some(progress)) => format!("loading {:.0} %", progress * 100.0),
         (phase, _) => phase.to_string(),
@@ -297,7 +299,7 @@ fn age(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use llama_warden_api_types::FailureReport;
-    use llama_warden_events::{FailureReason, Seq, ServerCard, ServerId, Uptime};
+    use llama_warden_events::{BootId, FailureReason, Seq, ServerCard, ServerId, Uptime};
     use llama_warden_state::ServerRecord;
 
     use jiff::SignedDuration;
@@ -362,6 +364,7 @@ mod tests {
             running_servers: 0,
             profile: None,
             configuration_refused: None,
+            boot: BootId::from_random(1),
             seq: Seq::default(),
             servers,
         }
@@ -382,8 +385,8 @@ mod tests {
             };
             let mut report = report(phase, reason);
             report.model_id = ServerId::new(&format!("s{number}")).expect("valid");
-            if let Some(failure) = &mut report.last_failure {
-                failure.detail = "error loading model: ".repeat(20);
+            if reason.is_some() {
+                report.note = Some(format!("model-invalid: {}", "error loading model: ".repeat(20)));
             }
             report
         };

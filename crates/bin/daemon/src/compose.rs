@@ -4,7 +4,7 @@ use llama_warden_api::Api;
 use llama_warden_component::{CompositionError, Context, Host};
 use llama_warden_health::Health;
 use llama_warden_hooks::Hooks;
-use llama_warden_launcher::{Launcher, LauncherSettings};
+use llama_warden_launcher::Launcher;
 use llama_warden_metrics::Metrics;
 use llama_warden_readiness::Readiness;
 use llama_warden_supervisor::{Supervisor, SupervisorSettings};
@@ -15,6 +15,7 @@ use llama_warden_terminator::Terminator;
 use crate::config_watch::ConfigWatch;
 use crate::extensions::Extension;
 use crate::heap::HeapTrimmer;
+use crate::token_file::TokenFile;
 
 /// The settings of each component; `settings` builds them.
 pub struct ComponentSettings {
@@ -24,14 +25,16 @@ pub struct ComponentSettings {
     pub event_log: Option<EventLog>,
     /// Built already: its taps have to be on the output lane before the first line.
     pub readiness: Readiness,
-    /// Dialects, environment and state directory.
-    pub launcher: LauncherSettings,
+    /// Prepared already: what the disk or the kernel refuses ends the start.
+    pub launcher: Launcher,
     /// Limits, profiles, and the sender of the fleet.
     pub supervisor: SupervisorSettings,
     /// Listeners, token, and what the endpoints read.
     pub api: Api,
     /// The exporter, whose route the API serves.
     pub metrics: Metrics,
+    /// Keeps the API token up to date, where a file holds one.
+    pub token_file: Option<TokenFile>,
     /// Asks for reloads, where the configuration is a file and the kernel watches it.
     pub config_watch: Option<ConfigWatch>,
     /// Tells systemd about the daemon, where systemd started it.
@@ -49,7 +52,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(Telemetry::new(settings.telemetry))?;
     settings.event_log.map_or(Ok(()), |event_log| host.add(event_log))?;
     host.add(settings.readiness)?;
-    host.add(Launcher::new(fleet.clone(), lane.clone(), settings.launcher))?;
+    host.add(settings.launcher)?;
     host.add(Terminator::new(fleet.clone()))?;
     host.add(Health::new(fleet.clone(), lane))?;
     host.add(Hooks::new(fleet))?;
@@ -57,6 +60,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(settings.metrics)?;
     host.add(settings.api)?;
     host.add(HeapTrimmer)?;
+    settings.token_file.map_or(Ok(()), |token_file| host.add(token_file))?;
     settings.config_watch.map_or(Ok(()), |config_watch| host.add(config_watch))?;
     settings.systemd.map_or(Ok(()), |systemd| host.add(systemd))?;
     settings.extensions.into_iter().try_for_each(|extension| (extension.add)(host, context))?;

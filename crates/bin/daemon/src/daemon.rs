@@ -15,11 +15,12 @@ use llama_warden_component::{Context, Host, HostSettings, RunningHost};
 use llama_warden_config::{Fleet, TcpAddress};
 use llama_warden_events::{BootId, Event, ServerId, Signal};
 use llama_warden_metrics::Metrics;
-use llama_warden_telemetry::{EventLog, Tracing};
+use llama_warden_telemetry::{EventLog, LogReopener, Tracing};
 use tokio::sync::watch;
 
 use crate::compose::{ComponentSettings, compose};
 use crate::documents;
+use crate::errno::next_step_for;
 use crate::exit::{CommandFailure, CommandResult, Exit};
 use crate::extensions::Extensions;
 use crate::fleet_source::{self, FleetResolver};
@@ -28,6 +29,7 @@ use crate::settings;
 use crate::signals::Signals;
 use crate::sockets;
 use crate::state_dir::StateDir;
+use crate::token_file::TokenFile;
 
 /// Number of events that stay readable for `events` and for slow readers. At 140 bytes each, and what some of them own,
 /// about a megabyte.
@@ -59,6 +61,7 @@ pub struct PreparedDaemon {
     host: Host,
     signals: Signals,
     tracing: Option<Tracing>,
+    event_log: Option<LogReopener>,
     /// Number of configured servers.
     pub servers: usize,
     /// The TCP address of the API, with its real port.
@@ -86,8 +89,9 @@ impl PreparedDaemon {
         let state = StateDir::acquire(&loaded.state_dir()?)?;
         let ports = PortFile::new(state.path());
         inventory.models.log();
-        fleet_source::save_ports(&ports, &inventory.ports);
-        let access = settings::tcp_access(daemon)?;
+        fleet_source::save_ports(&ports, &inventory.kept);
+        let token_file = daemon.token_file.as_deref().map(TokenFile::open).transpose()?;
+        let access = settings::tcp_access(daemon, token_file.as_ref());
         let listeners = sockets::bind(daemon.listen.as_ref(), &state, passed_sockets)?;
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
@@ -99,19 +103,22 @@ impl PreparedDaemon {
             drain: daemon.shutdown_deadline + COMPONENT_TIMEOUT,
             cancel: COMPONENT_TIMEOUT,
         });
-        let tracing = settings::start_tracing(&boot)?;
-        let resolver = Arc::new(FleetResolver::new(&inventory, profile, only, ports));
+        let tracing = settings::start_tracing(&boot);
+        let event_log = configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit));
+        let reopener = event_log.as_ref().map(EventLog::reopener);
+        let resolver = Arc::new(FleetResolver::new(&inventory, profile, only, ports).rereading(token_file.clone()));
         let (fleet_sender, fleet) = watch::channel(fleet);
         let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
         let metrics = Metrics::new(&context, env!("CARGO_PKG_VERSION"))
             .map_err(|error| CommandFailure::failed(format!("cannot set up the metrics: {error}")))?;
         let components = ComponentSettings {
             telemetry: tracing.as_ref().map(Tracing::recorder),
-            event_log: configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit)),
+            event_log,
+            token_file,
             config_watch: settings::watch_configuration(&loaded.source, resolver.latest_text()),
             systemd: settings::systemd(&context, &listeners),
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
-            launcher: settings::launcher(&configuration, boot, &state)?,
+            launcher: settings::launcher(&configuration, &context, boot, &state).await?,
             supervisor: settings::supervisor(&configuration, fleet_sender, resolver.clone().source(), &state),
             api: Api {
                 listeners,
@@ -119,6 +126,7 @@ impl PreparedDaemon {
                 lane: host.lane().clone(),
                 routes: vec![metrics.route()],
                 models: Arc::new(move || resolver.models()),
+                configuration: loaded.place(),
                 description: documents::OPENAPI,
                 access,
             },
@@ -133,7 +141,7 @@ impl PreparedDaemon {
             profile: configuration.active_profile(profile).map(str::to_owned),
         };
         host.publisher().publish(EventDraft::daemon(started)).await.map_err(CommandFailure::failed)?;
-        Ok(Self { state, host, signals, tracing, servers, tcp })
+        Ok(Self { state, host, signals, tracing, event_log: reopener, servers, tcp })
     }
 
     /// The bus, for observers in this process.
@@ -163,7 +171,7 @@ impl PreparedDaemon {
         let exit = tokio::select! {
             ended = end(running, bus) => ended,
             // The third signal leaves at once. The kernel kills the servers with this process.
-            signal = self.signals.run(commands, force) => Ok(Exit::Signaled(signal)),
+            signal = self.signals.run(commands, self.event_log, force) => Ok(Exit::Signaled(signal)),
         };
         if let Some(tracing) = self.tracing
             && let Err(error) = tracing.finish(SPAN_FLUSH_TIMEOUT).await
@@ -197,8 +205,9 @@ async fn end(running: RunningHost, bus: Bus) -> CommandResult {
 /// Fails without /proc: the launcher starts its shim as `/proc/self/exe`, and finds escaped descendants there.
 fn require_proc() -> Result<(), CommandFailure> {
     fs::read("/proc/self/stat").map(drop).map_err(|error| {
+        let mount = "mount it (`mount -t proc proc /proc`): what servers leave behind is found there";
         CommandFailure::failed(format!("cannot read /proc/self/stat: {error}"))
-            .next_step("mount it (`mount -t proc proc /proc`): what servers leave behind is found there")
+            .next_step(next_step_for(&error).unwrap_or(mount))
     })
 }
 
@@ -206,7 +215,7 @@ fn require_proc() -> Result<(), CommandFailure> {
 fn check_only(only: Vec<ServerId>, fleet: &Fleet) -> Result<Option<Vec<ServerId>>, CommandFailure> {
     if let Some(unknown) = only.iter().find(|server| fleet.get(server.as_str()).is_none()) {
         let known = fleet.iter().map(|spec| spec.id.as_str());
-        return Err(CommandFailure::unknown_server(Exit::Usage, unknown, known));
+        return Err(CommandFailure::unknown_server(unknown.as_str(), known));
     }
     Ok((!only.is_empty()).then_some(only))
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use llama_warden_bus::{BusClosed, EventDraft, OutputKey, OutputSink, Publisher};
 use llama_warden_component_kit::{PATIENCE, RunningComponent, TestBus, server};
 use llama_warden_config::{
-    Confirm, Fleet, HealthSpec, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec, StopSpec,
+    Confirm, Fleet, HealthSpec, ListenerPolicy, OnTimeout, ReadinessSpec, RestartPolicy, RestartSpec, ServerSpec,
+    StopSpec,
 };
 use llama_warden_detectors::{Matcher, PackSet, Verdict};
 use llama_warden_events::{
@@ -24,6 +25,8 @@ use tokio::sync::watch;
 
 const FIRST: Incarnation = Incarnation::new(1);
 const MODEL: &str = "/models/tiny.gguf";
+/// The server of a model that llama-server downloads.
+const DOWNLOADING: &str = "hub";
 
 /// A server whose answers the test sets. Status 0 never answers.
 struct FakeServer {
@@ -78,7 +81,7 @@ fn spec(id: &ServerId, readiness: ReadinessSpec) -> ServerSpec {
     ServerSpec {
         id: id.clone(),
         display_name: id.as_str().into(),
-        model: MODEL.into(),
+        model: if id.as_str() == DOWNLOADING { "hf:org/repo" } else { MODEL }.into(),
         port: 1,
         host: "127.0.0.1".into(),
         enabled: true,
@@ -115,6 +118,7 @@ fn readiness() -> ReadinessSpec {
         stall_timeout: None,
         detector: None,
         confirm: Confirm::Health,
+        listener: ListenerPolicy::Own,
     }
 }
 
@@ -319,6 +323,17 @@ async fn another_model_is_an_identity_mismatch() {
     let mut fixture = Fixture::one(&id).await;
     let _stderr = fixture.launch(&id, FIRST, fake.port).await;
     assert_eq!(fixture.failure().await.0, FailureReason::IdentityMismatch);
+    fixture.end().await;
+}
+
+/// Builds without --alias call it by the name of the file, which only they know.
+#[tokio::test]
+async fn a_model_that_was_downloaded_may_be_called_as_the_server_likes() {
+    let id = server(DOWNLOADING);
+    let fake = FakeServer::start(200, "models/repo-q4.gguf").await;
+    let mut fixture = Fixture::one(&id).await;
+    let _stderr = fixture.launch(&id, FIRST, fake.port).await;
+    assert_eq!(fixture.via().await, ReadyVia::Health);
     fixture.end().await;
 }
 

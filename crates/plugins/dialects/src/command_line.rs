@@ -10,14 +10,15 @@ use std::path::PathBuf;
 use llama_warden_config::{Flag, FlagOrigin, ServerSpec, WrittenAt, written_options};
 use llama_warden_events::{OptionNote, OptionTreatment};
 use llama_warden_plugin_files::PluginFile as _;
+use llama_warden_support::REDACTED;
 
 use crate::dialect::Dialect;
 use crate::flag_value::{self, PROTECTION_UNLISTED};
-use crate::help::OptionList;
+use crate::help::{HostForms, OptionList};
 use crate::option_error::{OptionError, OptionErrors};
 use crate::own_settings;
 use crate::profile::BinaryProfile;
-use crate::redact::{self, REDACTED};
+use crate::redact;
 use crate::translate::{self, Spelling, SpellingChange, Translator};
 
 /// A program with its arguments, and how the arguments differ from the configuration.
@@ -86,6 +87,7 @@ pub fn draft_command_line(
     let is_read = binary.options.is_some();
     let mut line = CommandLine::new(binary.path.clone());
     let mut errors = check_server(server);
+    errors.extend(check_host(server, binary));
     line.add_protection(server, &translator, is_read, &mut errors);
     if is_read {
         line.add_internal(server, &translator);
@@ -269,6 +271,15 @@ fn check_server(server: &ServerSpec) -> Vec<OptionError> {
     }
     errors.extend(own_settings::problems(server));
     errors
+}
+
+/// Refuses a unix socket for a build that would take its path for the name of a host.
+fn check_host(server: &ServerSpec, binary: &BinaryProfile) -> Option<OptionError> {
+    let hosts = binary.options.as_ref().map_or(HostForms::Unknown, OptionList::hosts);
+    let asks_for_socket = server.host.split(',').any(|host| host.trim().ends_with(".sock"));
+    let detail = "this build cannot listen on a unix socket; set `host` to an address, or `binary` to a newer build";
+    let refused = OptionError::new("host", detail).at(WrittenAt::Key("host"));
+    (asks_for_socket && hosts == HostForms::Addresses).then_some(refused)
 }
 
 #[cfg(test)]

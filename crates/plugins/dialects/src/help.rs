@@ -61,6 +61,19 @@ pub struct OptionList {
     options: Box<[ListedOption]>,
     /// Short names without the dash, each with the long name that stands beside it.
     short_names: BTreeMap<Box<str>, Box<str>>,
+    hosts: HostForms,
+}
+
+/// What a build listens on, according to what its help says about `--host`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HostForms {
+    /// The help does not say.
+    #[default]
+    Unknown,
+    /// Addresses alone: builds until early 2025.
+    Addresses,
+    /// Addresses and unix sockets.
+    AddressesAndSockets,
 }
 
 /// Deepest indentation, in columns, of a line that names options. Descriptions start at column 32.
@@ -79,6 +92,7 @@ impl OptionList {
         let help = without_colours(help);
         let mut listed = BTreeMap::new();
         let mut short_names = BTreeMap::new();
+        let mut hosts = HostForms::Unknown;
         let mut lines = help.lines().peekable();
         while let Some(line) = lines.next() {
             let Some(NamedLine { names, placeholder, description }) = named_line(line) else { continue };
@@ -86,6 +100,9 @@ impl OptionList {
             while let Some(more) = lines.next_if(|line| named_line(line).is_none() && line.starts_with("        ")) {
                 description.push(' ');
                 description.push_str(more.trim());
+            }
+            if names.contains(&"--host") {
+                hosts = host_forms(&description);
             }
             let option = ListedOption::of(placeholder, &description);
             for (short, long) in short_and_long(&names) {
@@ -95,13 +112,18 @@ impl OptionList {
             listed.extend(long_names.map(|name| (name.to_owned(), option.clone())));
         }
         let (names, options): (Vec<_>, Vec<_>) = listed.into_iter().unzip();
-        Self { names: names.into(), options: options.into(), short_names }
+        Self { names: names.into(), options: options.into(), short_names, hosts }
     }
 
     /// The options with these long names, with or without dashes, of which nothing more is known.
     pub(crate) fn of_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let lines: Vec<_> = names.into_iter().map(|name| format!("--{} VALUE", name.trim_start_matches('-'))).collect();
         Self::parse(&lines.join("\n"))
+    }
+
+    /// What the build listens on.
+    pub const fn hosts(&self) -> HostForms {
+        self.hosts
     }
 
     /// Whether the build lists `--name`.
@@ -152,6 +174,15 @@ impl OptionList {
     fn option(&self, name: &str) -> Option<&ListedOption> {
         let index = self.names.binary_search_by(|known| known.as_str().cmp(name)).ok()?;
         self.options.get(index)
+    }
+}
+
+/// Reads the description of `--host`.
+fn host_forms(description: &str) -> HostForms {
+    if description.contains(".sock") || description.to_ascii_lowercase().contains("unix") {
+        HostForms::AddressesAndSockets
+    } else {
+        HostForms::Addresses
     }
 }
 
@@ -337,6 +368,20 @@ mod tests {
         for (build, name, takes) in cases {
             assert_eq!(OptionList::parse(&fixtures::help(build)).value_kind(name), takes, "{build} --{name}");
         }
+    }
+
+    #[test]
+    fn the_help_says_whether_a_build_listens_on_unix_sockets() {
+        for (build, hosts) in [
+            ("2023-12-py0.2.26", HostForms::Addresses),
+            ("2024-07-py0.2.80", HostForms::Addresses),
+            ("2024-11-py0.3.2", HostForms::Addresses),
+            ("2025-08-py0.3.16", HostForms::AddressesAndSockets),
+            ("b11669-debian", HostForms::AddressesAndSockets),
+        ] {
+            assert_eq!(OptionList::parse(&fixtures::help(build)).hosts(), hosts, "{build}");
+        }
+        assert_eq!(OptionList::parse("  --port N   x\n").hosts(), HostForms::Unknown);
     }
 
     #[test]

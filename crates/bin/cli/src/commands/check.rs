@@ -1,21 +1,26 @@
 //! `check`: validates the configuration, its plug-in files, command lines, models and memory, and tells everything at once.
 //! Needs no daemon.
 
-use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration, Severity};
+use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration, Location, Severity};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
-    CommandFailure, CommandResult, Exit, Extensions, FailureMessage, print_problems, print_warnings,
+    CommandFailure, CommandResult, Exit, Extensions, FailureMessage, open_to_others, print_problems, print_warnings,
 };
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
+use llama_warden_telemetry::{TracingError, TracingSettings};
 use serde_json::json;
 
 use super::models;
+use super::up::searched;
 use crate::args::GlobalArgs;
 use crate::memory::MemoryReport;
 use crate::option_check;
 use crate::output::{print_json, print_line};
 use crate::plugin_files;
+
+/// Most files, and most servers without enough memory, that are told.
+const MOST_FILES: usize = 20;
 
 /// Everything that was found.
 struct Findings {
@@ -40,6 +45,7 @@ pub async fn run(global: &GlobalArgs, extensions: &Extensions) -> CommandResult 
     let loaded = &inventory.loaded;
     let mut warnings = inventory.warnings();
     warnings.extend(loaded.configuration.unknown_extensions(&extensions.names()));
+    warnings.extend(tracing_warning());
     let refused_files = [plugin_files::refused::<Pack>(loaded), plugin_files::refused::<Dialect>(loaded)].concat();
     for problem in option_check::problems(&inventory).await? {
         match problem.severity {
@@ -84,20 +90,33 @@ impl Findings {
         let exit = self.exit();
         let configuration = &self.inventory.loaded.configuration;
         print_warnings(self.warnings);
-        models::report_problems(&self.inventory.models);
-        for warning in self.memory.iter().flat_map(MemoryReport::warnings) {
+        models::report_problems(&self.inventory.models, MOST_FILES);
+        let open = configuration.daemon().token_file.as_deref().and_then(open_to_others);
+        let memory = self.memory.iter().flat_map(MemoryReport::warnings).take(MOST_FILES);
+        for warning in open.into_iter().chain(memory) {
             eprintln!("warning: {warning}");
         }
-        let name = configuration.path().map_or_else(
-            || "no configuration file was found; the built-in defaults".to_owned(),
-            |path| path.display().to_string(),
-        );
+        let name = configuration
+            .path()
+            .map_or_else(|| format!("the built-in defaults{}", searched(false)), |path| path.display().to_string());
         match self.problems.0.len() + self.refused_files.len() {
             0 => print_line(format_args!("{name}: valid, {} configured", count_servers(configuration)))?,
             1 => eprintln!("{name}: not valid, 1 error"),
             errors => eprintln!("{name}: not valid, {errors} errors"),
         }
         exit
+    }
+}
+
+/// What keeps `up` from sending spans, if the environment asks for them.
+fn tracing_warning() -> Option<ConfigProblem> {
+    match TracingSettings::from_env().err()? {
+        TracingError::Variable { variable, value, problem } => {
+            let message = format!("`{value}`: {problem}");
+            let location = Location::Variable(variable.into());
+            Some(ConfigProblem::warning(&location, message, "fix or unset it; until then no spans are sent"))
+        }
+        _ => None,
     }
 }
 

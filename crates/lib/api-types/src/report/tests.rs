@@ -55,6 +55,13 @@ fn a_note_says_what_happened_and_what_is_waited_for() {
             ServerRecord { restart_abandoned: Some("6 failures".to_owned()), ..record(failed, crashed(3)) },
             Some("crashed: why; given up: 6 failures"),
         ),
+        (
+            ServerRecord {
+                restart_abandoned: Some("later".to_owned()),
+                ..record(failed, Some((3, FailureReason::BinaryBroken)))
+            },
+            Some("binary-broken: why; later"),
+        ),
         (by_hand(record(failed, crashed(3))), Some("stopped by hand")),
         (by_hand(record(exited, None)), Some("stopped by hand")),
         (record(exited, None), None),
@@ -62,5 +69,20 @@ fn a_note_says_what_happened_and_what_is_waited_for() {
     for (record, expected) in cases {
         let id = ServerId::new("a").expect("valid");
         assert_eq!(ServerReport::of(&id, &record, NOW).note.as_deref(), expected, "{:?}", record.phase);
+    }
+}
+
+#[test]
+fn an_address_is_one_that_a_client_can_use() {
+    for (host, url) in [
+        ("127.0.0.1", "http://127.0.0.1:8001"),
+        ("0.0.0.0", "http://127.0.0.1:8001"),
+        ("::", "http://[::1]:8001"),
+        ("[fe80::1]", "http://[fe80::1]:8001"),
+        ("gpu-box", "http://gpu-box:8001"),
+        ("127.0.0.1, /run/a.sock", "http://127.0.0.1:8001"),
+        ("/run/a.sock", "unix:/run/a.sock"),
+    ] {
+        assert_eq!(base_url(host, 8001), url, "{host}");
     }
 }

@@ -303,6 +303,20 @@ fn a_secret_shows_nowhere() {
 }
 
 #[test]
+fn a_unix_socket_is_refused_for_a_build_that_has_none() {
+    let mut server = fixtures::server("tiny");
+    server.host = "/run/a.sock".into();
+    for build in ["2024-07-py0.2.80", "2024-11-py0.3.2"] {
+        let error = planned(&server, &profile(build)).expect_err("must be refused");
+        assert!(error.to_string().contains("this build cannot listen on a unix socket"), "{error}");
+    }
+    for build in ["2025-08-py0.3.16", "b11669-debian"] {
+        planned(&server, &profile(build)).expect("newer builds have them");
+    }
+    planned(&server, &BinaryProfile::unknown("/bin/x".into())).expect("nobody knows");
+}
+
+#[test]
 fn texts_that_are_no_single_argument_are_refused() {
     let change = |change: fn(&mut ServerSpec)| {
         let mut server = fixtures::server("tiny");

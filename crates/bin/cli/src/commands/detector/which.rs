@@ -24,12 +24,16 @@ pub async fn run(global: &GlobalArgs, binary: &Path) -> CommandResult {
     let binary = executable::locate(binary)?;
     let spec = executable::default_spec("which", &binary, Path::new(MODEL), PORT)?;
     let profile = executable::ask(&spec, &binary).await?.map_err(|error| {
-        let what = match &error {
-            IdentifyError::NoOptions { path } => format!("{} is no llama-server: {error}", path.display()),
-            _ => error.to_string(),
+        let (what, next_step) = match &error {
+            IdentifyError::Broken { .. } => {
+                (error.to_string(), "install what is missing, or use a build for this machine")
+            }
+            IdentifyError::NoOptions { path } => {
+                (format!("{} is no llama-server: {error}", path.display()), "name a llama-server")
+            }
+            _ => (error.to_string(), "see that `BINARY --help` works by hand; its output says which options there are"),
         };
-        CommandFailure::failed(what)
-            .next_step("see that `BINARY --help` works by hand; its output says which options there are")
+        CommandFailure::failed(what).next_step(next_step)
     })?;
     let none = |word: &str| CommandFailure::failed(format!("no {word} is available"));
     let pack =

@@ -1,0 +1,153 @@
+//! Kills the processes that outlived a server: the rest of its process group, descendants that left the group but carry its
+//! tag, and escaped descendants that carry neither but hold its lock.
+//!
+//! The server itself is a zombie meanwhile, which keeps the id of the group from being reused. For each process a handle is
+//! opened before it is checked a second time and killed, so that no stranger with a reused id is hit.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use llama_warden_procfs::{ProcessStat, process_ids};
+use llama_warden_support::blocking;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd;
+use tokio::time::{Instant, timeout_at};
+
+use super::launch_tag::LaunchTag;
+use super::lock::InstanceLock;
+use super::process_handle::ProcessHandle;
+
+/// Selects the processes of a launch, whatever their parent is: those with any of these traits.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProcessSelector {
+    /// The group that the server leads; `None` before it is known and once the server is reaped.
+    pub group: Option<u32>,
+    /// The tag in the environment that it was started with.
+    pub tag: Option<LaunchTag>,
+    /// The lock that it holds.
+    pub lock: Option<InstanceLock>,
+}
+
+/// The result of a sweep.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sweep {
+    /// Number of processes that were found and have ended.
+    pub killed: u32,
+    /// Processes that had not ended at the deadline.
+    pub survivors: Vec<Survivor>,
+}
+
+/// A process that outlived a sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Survivor {
+    /// A process that does not die, or may not be killed by us.
+    Process(u32),
+    /// A holder of the lock whose open files we may not read.
+    Hidden,
+}
+
+impl fmt::Display for Survivor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(pid) => write!(f, "process {pid}"),
+            Self::Hidden => f.write_str("a process of another user"),
+        }
+    }
+}
+
+/// Kills every living process that `selector` selects, except the leader of the group, until none is left or `deadline` has
+/// passed.
+pub async fn sweep(selector: &ProcessSelector, deadline: Instant) -> Sweep {
+    let mut seen = BTreeSet::new();
+    loop {
+        let found = find(selector).await;
+        if found.survivors.is_empty() {
+            return Sweep { killed: count(&seen), survivors: found.survivors() };
+        }
+        kill(selector.group, &found.survivors);
+        seen.extend(found.survivors.iter().map(|survivor| survivor.pid));
+        for survivor in found.survivors {
+            if timeout_at(deadline, survivor.handle.exited()).await.is_err() {
+                let left = find(selector).await.survivors();
+                seen.retain(|pid| !left.contains(&Survivor::Process(*pid)));
+                return Sweep { killed: count(&seen), survivors: left };
+            }
+        }
+    }
+}
+
+/// A living process with a handle of it.
+struct FoundProcess {
+    pid: u32,
+    handle: ProcessHandle,
+}
+
+#[derive(Default)]
+struct SearchResult {
+    survivors: Vec<FoundProcess>,
+    /// A process that we cannot see holds the lock.
+    has_hidden_holder: bool,
+}
+
+impl SearchResult {
+    fn survivors(&self) -> Vec<Survivor> {
+        let seen = self.survivors.iter().map(|survivor| Survivor::Process(survivor.pid));
+        seen.chain(self.has_hidden_holder.then_some(Survivor::Hidden)).collect()
+    }
+}
+
+/// Searches all processes off the runtime's thread; reads a few files for each.
+async fn find(selector: &ProcessSelector) -> SearchResult {
+    let selector = selector.clone();
+    let search = move || {
+        let survivors = find_all(&selector, |pid| selector.matches(pid));
+        // Reading the open files of every process costs far more, and is needed for escaped descendants only.
+        match &selector.lock {
+            Some(lock) if survivors.is_empty() && lock.is_held() => {
+                let survivors = find_all(&selector, |pid| lock.is_held_by(pid));
+                // Asked again: the last visible holder may have ended since.
+                SearchResult { has_hidden_holder: survivors.is_empty() && lock.is_held(), survivors }
+            }
+            _ => SearchResult { survivors, has_hidden_holder: false },
+        }
+    };
+    // An error means that the runtime shuts down; the children die with the spawner's thread then.
+    blocking(search).await.unwrap_or_default()
+}
+
+/// Opens a handle of each living process that `is_meant` accepts, and checks it again through the handle.
+fn find_all(selector: &ProcessSelector, is_meant: impl Fn(u32) -> bool) -> Vec<FoundProcess> {
+    let is_survivor = |pid: u32| {
+        // The leader is the zombie that the caller reaps.
+        let is_other = Some(pid) != selector.group && pid != std::process::id();
+        is_other && ProcessStat::of(pid).is_some_and(|stat| !stat.is_zombie()) && is_meant(pid)
+    };
+    let found = |pid: u32| {
+        let handle = ProcessHandle::new(pid).ok()?;
+        is_survivor(pid).then_some(FoundProcess { pid, handle })
+    };
+    process_ids().filter(|pid| is_survivor(*pid)).filter_map(found).collect()
+}
+
+impl ProcessSelector {
+    /// Whether a process is in the group or carries the tag.
+    fn matches(&self, pid: u32) -> bool {
+        let of_group = self.group.is_some() && ProcessStat::of(pid).map(|stat| stat.group) == self.group;
+        of_group || self.tag.as_ref().is_some_and(|tag| tag.is_of(pid))
+    }
+}
+
+fn kill(group: Option<u32>, survivors: &[FoundProcess]) {
+    // The whole group in one call, because a fork bomb would outrun single kills. ESRCH: the group is empty.
+    if let Some(group) = group.and_then(|group| i32::try_from(group).ok()) {
+        let _ = killpg(unistd::Pid::from_raw(group), Signal::SIGKILL);
+    }
+    for survivor in survivors {
+        // One that we may not kill is still there at the deadline, and is reported as a survivor.
+        let _ = survivor.handle.kill();
+    }
+}
+
+fn count(seen: &BTreeSet<u32>) -> u32 {
+    u32::try_from(seen.len()).unwrap_or(u32::MAX)
+}
