@@ -23,7 +23,7 @@ use llama_warden_support::lock;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::identity;
+use crate::identity::{self, Identity};
 use crate::machine::{Probeable, ReadinessAction, ReadinessInput, ReadinessMachine, ReadinessPolicy};
 use crate::pack_reloader::PackReloader;
 use crate::tap::{LaunchKey, LaunchOutputs, SharedOutput};
@@ -131,6 +131,8 @@ struct ProbeSettings {
     target: Target,
     probe_path: Box<str>,
     model_names: Vec<String>,
+    /// A build without --alias calls a model that it downloaded by the name of a file that we do not know.
+    is_named_by_server: bool,
 }
 
 /// The decision of a machine, with the data of the launch that its actions need.
@@ -357,7 +359,12 @@ impl ReadinessWorker {
             ProbeWay::Http { path } if !target.encrypted => (Probeable::Yes, path.as_str()),
             ProbeWay::Http { .. } | ProbeWay::None => (Probeable::No, "/health"),
         };
-        let probe = ProbeSettings { target, probe_path: probe_path.into(), model_names: model_names(&spec) };
+        let probe = ProbeSettings {
+            target,
+            probe_path: probe_path.into(),
+            model_names: model_names(&spec),
+            is_named_by_server: spec.model_repository().is_some(),
+        };
         let output = self.readiness.outputs.get_or_create(key);
         let own = self.readiness.make_matcher.as_ref().and_then(|make| make(&spec, port));
         lock(&output).set_matcher(own.unwrap_or_else(|| Box::new(pack.matcher(Some(port)))));
@@ -429,7 +436,12 @@ impl ReadinessWorker {
     fn start_identity_check(&mut self, key: &LaunchKey, round: u32) {
         let (Some(settings), key) = (self.probe_settings(key), key.clone()) else { return };
         self.tasks.spawn(async move {
-            let identity = identity::identify(&settings.target, &settings.model_names).await;
+            let identity = match identity::identify(&settings.target, &settings.model_names).await {
+                Identity::Different { found } if settings.is_named_by_server => {
+                    Identity::Unknown { because: format!("the model that it downloaded is called {found}") }
+                }
+                identity => identity,
+            };
             (key, Some(ReadinessInput::IdentityChecked { round, identity }))
         });
     }

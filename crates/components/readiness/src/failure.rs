@@ -95,7 +95,7 @@ fn next_step(reason: FailureReason) -> Option<&'static str> {
     Some(match reason {
         FailureReason::BadArgument => "compare `llama-warden argv` with what this build's --help lists",
         FailureReason::BinaryBroken => "install what is missing, or use a build for this machine",
-        FailureReason::ModelNotFound => "check the path of the model",
+        FailureReason::ModelNotFound => "check the path or the name of the model",
         FailureReason::ModelInvalid => "fetch or convert the model again, or use a newer build",
         FailureReason::OutOfMemory => "lower ctx-size, or use a smaller model or fewer GPU layers",
         FailureReason::PortInUse => {
