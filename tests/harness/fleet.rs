@@ -53,7 +53,8 @@ impl TestFleet {
         self.server_with(id, script, "")
     }
 
-    /// As [`Self::server`], with further keys as lines of TOML. A `port` among them replaces the leased one.
+    /// As [`Self::server`], with further keys as lines of TOML. A `port` among them replaces the leased one, and a comment
+    /// `# port` leaves it out.
     pub fn server_with(&mut self, id: &str, script: Script, keys: &str) -> &mut Self {
         let model = self.model(id);
         TinyModel::new(id).write(&model).expect("the sandbox can be written");
@@ -154,7 +155,7 @@ impl TestFleet {
         }
         for Server { id, model, port, keys } in &self.servers {
             line(format!("[[servers]]\nid = \"{id}\"\nmodel = {}", quoted(model)));
-            if !keys.lines().any(|key| key.trim_start().starts_with("port")) {
+            if !keys.lines().any(|key| key.trim_start_matches([' ', '#']).starts_with("port")) {
                 line(format!("port = {}", port.number()));
             }
             line(keys.clone());

@@ -184,9 +184,9 @@ fn a_file_for_which_the_disk_had_no_room_disturbs_nobody() {
 #[test]
 fn a_configuration_that_is_no_file_is_read_once_and_a_reload_says_so() {
     sandbox(async |sandbox| {
-        // The writers are nobody's children, so that the daemon does not inherit them from the shell.
+        // The shell waits for the writer, or is not its parent: it must not leave a child to the daemon that it becomes.
         for (name, script) in [
-            ("pipe", r#"mkfifo "$2.p"; (cat "$2" > "$2.p" &); exec 3< "$2.p"; exec "$0" --config /dev/fd/3 up"#),
+            ("pipe", r#"exec 3< <(cat "$2"); wait $!; exec "$0" --config /dev/fd/3 up"#),
             ("stdin", r#"exec "$0" --config /dev/stdin up < "$2""#),
             ("fifo", r#"mkfifo "$2.p"; (cat "$2" > "$2.p" &); exec "$0" --config "$2.p" up"#),
         ] {

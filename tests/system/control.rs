@@ -208,12 +208,16 @@ fn the_event_stream_resumes_without_a_gap() {
         let daemon = sandbox.up(&fleet).await;
         daemon.ready("a").await;
         let all = daemon.get("/api/v1/events?since=0&follow=0").await.expect(200).text();
-        let last: u64 = all.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).max().expect("events");
+        let ids_of = |text: &str| -> Vec<u64> {
+            text.lines().filter_map(|line| line.strip_prefix("id: ")?.split_once(':')?.1.parse().ok()).collect()
+        };
+        let id = all.lines().rev().find_map(|line| line.strip_prefix("id: ")).expect("events");
+        let last = ids_of(&all).into_iter().max().expect("events");
         assert_eq!(all.matches("event: ReadyReached").count(), 1);
         daemon.command("a", "stop?wait=50s").await.expect(200);
-        let resumed = TestRequest::get("/api/v1/events?follow=0").header("last-event-id", &last.to_string());
+        let resumed = TestRequest::get("/api/v1/events?follow=0").header("last-event-id", id);
         let resumed = daemon.send(resumed).await.expect(200).text();
-        let ids: Vec<u64> = resumed.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
+        let ids = ids_of(&resumed);
         assert_eq!(ids.first(), Some(&(last + 1)));
         assert!(ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{ids:?}");
         assert!(resumed.contains("event: ServerStopped"), "{resumed}");
@@ -314,7 +318,7 @@ fn the_command_line_drives_and_waits() {
         run(&["wait", "a", "--for", "stopped"]).await.expect(0);
         run(&["wait", "a", "--timeout", "200ms"]).await.expect(3);
         run(&["start", "--wait", "a"]).await.expect(0);
-        run(&["start", "nobody"]).await.expect(1);
+        run(&["start", "nobody"]).await.expect(2);
         let logs = run(&["logs", "a", "-n", "3"]).await.expect(0);
         assert_eq!(logs.stdout.lines().count(), 3, "{}", logs.stdout);
         let events = run(&["events", "--json"]).await.expect(0);

@@ -60,7 +60,7 @@ fn every_exit_code_is_recorded_as_it_was() {
         }
         let metrics = daemon.metrics().await;
         let outcomes = metrics.lines().filter(|line| line.starts_with("llama_warden_server_exits_total{"));
-        assert_eq!(outcomes.count(), PARALLEL * 5, "labels are a closed set");
+        assert_eq!(outcomes.count(), PARALLEL * 6, "labels are a closed set");
     });
 }
 

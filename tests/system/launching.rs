@@ -15,6 +15,9 @@ use llama_warden_tiny_gguf::{Damage, TinyModel};
 use nix::sys::stat::Mode;
 use tokio::net::TcpListener;
 
+/// Delays so long that the second look at what is missing hardly ever comes within a test, however the jitter falls.
+const SLOW_LOOKS: &str = "[restart]\ninitial-delay = \"12h\"\nmax-delay = \"12h\"";
+
 /// Asserts that the first launch failed for this reason before the spawn, and that there was no second one. Returns the
 /// detail.
 async fn assert_refused_before_spawn(daemon: &TestDaemon, id: &str, expected: FailureReason) -> String {
@@ -24,7 +27,9 @@ async fn assert_refused_before_spawn(daemon: &TestDaemon, id: &str, expected: Fa
     let count = |kind: &str| events.iter().filter(|event| event.event.kind() == kind).count();
     assert_eq!((count("ServerSpawned"), count("ServerFailed"), count("LaunchBegan")), (0, 1, 1), "{id}");
     let report = daemon.report(id).await;
-    assert_eq!((report.phase, report.pid), (PhaseName::Failed, None));
+    // What is missing may appear: the next launch looks for it again.
+    let phase = if expected.awaited().is_some() { PhaseName::BackingOff } else { PhaseName::Failed };
+    assert_eq!((report.phase, report.pid), (phase, None));
     assert_eq!(report.last_failure.map(|failure| failure.reason), Some(expected));
     detail
 }
@@ -35,7 +40,7 @@ fn elapsed(events: &[Envelope], kind: &str) -> Duration {
 
 /// Fault C1.
 #[test]
-fn what_is_no_executable_fails_permanently_and_at_once() {
+fn what_is_no_executable_fails_at_once_and_before_the_spawn() {
     sandbox(async |sandbox| {
         let not_executable = sandbox.file("not-executable");
         fs::write(&not_executable, "#!/bin/sh\n").unwrap();
@@ -47,19 +52,20 @@ fn what_is_no_executable_fails_permanently_and_at_once() {
         let directory = sandbox.file("directory");
         fs::create_dir(&directory).unwrap();
         let mut fleet = sandbox.fleet();
+        fleet.section(SLOW_LOOKS);
         let cases = [
-            ("missing", &sandbox.file("missing")),
-            ("plain", &not_executable),
-            ("foreign", &foreign),
-            ("folder", &directory),
+            ("missing", &sandbox.file("missing"), FailureReason::BinaryNotFound),
+            ("plain", &not_executable, FailureReason::BinaryNotFound),
+            ("foreign", &foreign, FailureReason::BinaryBroken),
+            ("folder", &directory, FailureReason::BinaryNotFound),
         ];
-        for (id, binary) in cases {
+        for (id, binary, _) in cases {
             fleet.server_with(id, Script::default(), &format!("binary = \"{}\"", binary.display()));
         }
         fleet.server("good", Script::default());
         let daemon = sandbox.up(&fleet).await;
-        for (id, binary) in cases {
-            let detail = assert_refused_before_spawn(&daemon, id, FailureReason::BinaryNotFound).await;
+        for (id, binary, reason) in cases {
+            let detail = assert_refused_before_spawn(&daemon, id, reason).await;
             assert!(detail.contains(&*binary.to_string_lossy()), "{id}: {detail}");
             let events = daemon.events_of(id).await;
             let took = elapsed(&events, "ServerFailed") - elapsed(&events, "LaunchBegan");
@@ -74,6 +80,7 @@ fn what_is_no_executable_fails_permanently_and_at_once() {
 fn what_is_no_model_fails_before_the_spawn() {
     sandbox(async |sandbox| {
         let mut fleet = sandbox.fleet();
+        fleet.section(SLOW_LOOKS);
         let fifo = sandbox.file("fifo.gguf");
         nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
         let folder = sandbox.file("folder.gguf");
@@ -116,6 +123,111 @@ fn a_model_that_is_cut_off_in_its_weights_is_invalid_by_the_servers_own_words() 
         let (reason, detail, lines) = daemon.failure("cut").await;
         assert_eq!(reason, FailureReason::ModelInvalid, "{detail}");
         assert!(lines.iter().any(|line| line.contains("within the file bounds")), "{lines:?}");
+    });
+}
+
+#[test]
+fn what_is_missing_at_the_start_is_found_when_it_appears_and_the_note_says_what_is_waited_for() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.section("[restart]\ninitial-delay = \"20ms\"\nmax-delay = \"200ms\"\nmax-attempts = 1");
+        let (binary, keys, folder) = (sandbox.file("late-binary"), sandbox.file("late-keys"), sandbox.file("late-run"));
+        fleet.server("model", Script::default());
+        fleet.server_with("binary", Script::default(), &format!("binary = \"{}\"", binary.display()));
+        fleet.server_with("keys", Script::default(), &format!("api-key-file = \"{}\"", keys.display()));
+        fleet.server_with("socket", Script::default(), &format!("host = \"{}/a.sock\"", folder.display()));
+        let (model, late) = (fleet.model("model"), sandbox.file("late-model"));
+        fs::rename(&model, &late).unwrap();
+        let daemon = sandbox.up(&fleet).await;
+        let cases = [
+            ("model", FailureReason::ModelNotFound, "waits for its model"),
+            ("binary", FailureReason::BinaryNotFound, "waits for its executable"),
+            ("keys", FailureReason::FileNotFound, "waits for a file"),
+            ("socket", FailureReason::AddressUnavailable, "waits for its address"),
+        ];
+        for (id, reason, _) in cases {
+            let third = |event: &Envelope| {
+                event.server.as_ref().is_some_and(|server| server.as_str() == id)
+                    && matches!(event.event, Event::RestartScheduled { attempt: 3, max_attempts: None, .. })
+            };
+            daemon.event(&format!("{id} is looked at more often than attempts are allowed"), third).await;
+            assert_eq!(daemon.failure(id).await.0, reason);
+        }
+        for (id, _, note) in cases {
+            daemon
+                .event_after(daemon.status().await.seq, "it waits again", |event| {
+                    event.server.as_ref().is_some_and(|server| server.as_str() == id)
+                        && matches!(event.event, Event::RestartScheduled { .. })
+                })
+                .await;
+            let shown = daemon.report(id).await;
+            // Between two looks there is a launch of a few milliseconds.
+            let waits = shown.note.as_deref().is_some_and(|shown| shown.starts_with(note));
+            assert!(waits || shown.phase == PhaseName::Launching, "{shown:?}");
+        }
+        fs::rename(&late, &model).unwrap();
+        std::os::unix::fs::symlink(sandbox.build_of(Era::default()), &binary).unwrap();
+        fs::write(&keys, "sk-late\n").unwrap();
+        fs::create_dir(&folder).unwrap();
+        for (id, ..) in cases {
+            daemon.ready(id).await;
+        }
+    });
+}
+
+#[test]
+fn an_executable_that_cannot_run_here_says_why_at_launch_and_in_which_and_runs_once_it_is_replaced() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.section("[restart]\ninitial-delay = \"20ms\"\nmax-delay = \"100ms\"");
+        let line = "llama-server: error while loading shared libraries: libggml.so: cannot open shared object file";
+        let cases = [
+            ("library", format!("#!/bin/sh\necho '{line}' >&2\nexit 127\n"), line),
+            ("windows", "#!/bin/sh\r\necho hello\r\n".to_owned(), "line ends of Windows"),
+            ("interpreter", "#!/no/such/shell\n".to_owned(), "needs /no/such/shell to run"),
+        ];
+        let path = |id: &str| sandbox.file(&format!("{id}-server"));
+        let write = |id: &str, text: &str| {
+            fs::write(path(id), text).unwrap();
+            fs::set_permissions(path(id), fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        for (id, text, _) in &cases {
+            write(id, text);
+            fleet.server_with(id, Script::default(), &format!("binary = \"{}\"", path(id).display()));
+        }
+        let daemon = sandbox.up(&fleet).await;
+        for (id, _, expected) in &cases {
+            let (reason, detail, _) = daemon.failure(id).await;
+            assert_eq!(reason, FailureReason::BinaryBroken, "{detail}");
+            assert!(detail.contains(expected), "{detail}");
+            let which = sandbox.run(daemon.config(), ["detector", "which", &path(id).display().to_string()]).await;
+            let told = which.expect(1).stderr;
+            assert!(told.contains("cannot run here") && told.contains(expected), "{told}");
+        }
+        let good = sandbox.build_of(Era::default());
+        for (id, ..) in &cases {
+            write(id, &format!("#!/bin/sh\nexec {} \"$@\"\n", good.display()));
+            daemon.ready(id).await;
+        }
+    });
+}
+
+#[test]
+fn a_model_that_was_invalid_is_started_once_its_file_changes() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.section("[restart]\ninitial-delay = \"20ms\"\nmax-delay = \"100ms\"");
+        fleet.server("a", Script::default());
+        let model = fleet.model("a");
+        TinyModel::new("a").write_damaged(&model, Damage::HeaderCut).unwrap();
+        let daemon = sandbox.up(&fleet).await;
+        let abandoned = |event: &Envelope| matches!(event.event, Event::RestartAbandoned { .. });
+        daemon.event("it is not tried again as it is", abandoned).await;
+        let note = daemon.report("a").await.note.expect("it is down");
+        assert!(note.contains("model-invalid") && note.contains("once the file changes"), "{note}");
+        TinyModel::new("a").write(&model).unwrap();
+        daemon.ready("a").await;
+        assert_eq!(daemon.count("a", "LaunchBegan").await, 2);
     });
 }
 

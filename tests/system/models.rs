@@ -9,7 +9,7 @@ use llama_warden_tiny_gguf::{Damage, TinyModel};
 use nix::sys::signal::Signal;
 
 /// Above the ports that tests lease, below the kernel's range for outgoing connections.
-const FIRST_PORT: [u16; 4] = [32_050, 32_250, 32_450, 32_650];
+const FIRST_PORT: [u16; 5] = [32_050, 32_250, 32_450, 32_650, 32_550];
 
 /// A folder with eight valid models and two corrupt ones.
 fn folder_of_ten(sandbox: &Sandbox) -> PathBuf {
@@ -91,6 +91,36 @@ fn a_folder_is_enough_and_corrupt_files_are_named_with_reasons() {
 }
 
 #[test]
+fn a_model_that_moves_away_and_back_starts_at_once_and_its_namesake_is_left_alone() {
+    sandbox(async |sandbox| {
+        let folder = sandbox.file("found");
+        for name in ["a", "b"] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
+            write_model(&folder.join(name), "Same-1B");
+        }
+        let fleet = empty_fleet(sandbox, FIRST_PORT[4]);
+        let daemon = sandbox.up_with(&fleet, &with_models(&folder)).await;
+        let (kept, moved) = ("same_1b_f32_a", "same_1b_f32_b");
+        daemon.ready(kept).await;
+        daemon.ready(moved).await;
+        let before = (ports(&daemon).await, daemon.report(kept).await.pid);
+        let (here, away) = (folder.join("b/Same-1B.gguf"), sandbox.file("away.gguf"));
+        for launch in 2..=3 {
+            std::fs::rename(&here, &away).unwrap();
+            let gone = daemon.post("/api/v1/reload?wait=50s").await.expect(200).json();
+            assert_eq!((&gone["stop"], &gone["keep"]), (&serde_json::json!([moved]), &serde_json::json!([kept])));
+            std::fs::rename(&away, &here).unwrap();
+            daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+            let back = daemon.report(moved).await;
+            assert_eq!((back.is_ready, back.incarnation.get()), (true, launch));
+        }
+        assert_eq!((ports(&daemon).await, daemon.report(kept).await.pid), before);
+        let failed = |event: &llama_warden_events::Envelope| matches!(event.event, Event::ServerFailed { .. });
+        assert!(!daemon.event_stream().events().iter().any(failed));
+    });
+}
+
+#[test]
 fn models_of_the_configuration_are_there_to_be_started() {
     sandbox(async |sandbox| {
         let folder = sandbox.file("found");
@@ -149,7 +179,7 @@ fn models_are_shown_without_a_daemon() {
     });
 }
 
-/// The folder is emptied, as a mount point is when its disk goes; then one of two files is removed.
+/// Fault S26. The folder is emptied, as a mount point is when its disk goes; then one of two files is removed.
 #[test]
 fn a_folder_that_is_empty_for_a_while_stops_no_server() {
     sandbox(async |sandbox| {
@@ -179,6 +209,9 @@ fn a_folder_that_is_empty_for_a_while_stops_no_server() {
         std::fs::remove_file(folder.join("Large-7B.gguf")).unwrap();
         let answer = daemon.post("/api/v1/reload?wait=50s").await.expect(200).json();
         assert_eq!(answer["stop"], serde_json::json!(["large_7b_f32"]));
+        std::fs::remove_file(folder.join("Small-1B.gguf")).unwrap();
+        daemon.post("/api/v1/reload?force=1&wait=50s").await.expect(200);
+        assert_eq!(daemon.status().await.total_servers, 0);
     });
 }
 

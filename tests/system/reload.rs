@@ -3,7 +3,7 @@
 //! Comments cite faults of [the list](../../docs/faults.md) by their codes.
 
 use llama_warden_events::{Envelope, Event, SwitchPlan};
-use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase};
+use llama_warden_stand_in::{Script, ScriptAction, ScriptPhase, TermScript};
 use llama_warden_tests::{Sandbox, TestDaemon, TestFleet, action_at, sample, sandbox};
 
 /// A fleet of servers a and b.
@@ -127,6 +127,94 @@ fn a_removed_server_is_stopped_and_loses_its_series_and_a_new_one_starts() {
         assert!(!metrics.contains("server=\"b\"") && metrics.contains("server=\"c\""));
         assert_eq!(daemon.report("a").await.pid, a);
         daemon.get("/api/v1/servers/b").await.expect(404);
+    });
+}
+
+#[test]
+fn a_server_that_leaves_and_comes_back_starts_at_once_every_time() {
+    sandbox(async |sandbox| {
+        let fleet = two_servers(sandbox);
+        let daemon = start(sandbox, &fleet).await;
+        let a = daemon.report("a").await.pid;
+        let (whole, renamed) = (fleet.toml(), fleet.toml().replace("id = \"b\"", "id = \"c\""));
+        let without = format!("{}\n", &whole[..whole.rfind("[[servers]]").expect("it has servers")]);
+        for (launch, absent) in [(2, &renamed), (3, &without), (4, &renamed), (5, &without)] {
+            rewrite(&fleet, absent);
+            daemon.post("/api/v1/reload?wait=50s&force=1").await.expect(200);
+            daemon.get("/api/v1/servers/b").await.expect(404);
+            rewrite(&fleet, &whole);
+            daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+            let back = daemon.report("b").await;
+            assert_eq!((back.is_ready, back.incarnation.get()), (true, launch));
+        }
+        assert_eq!(daemon.report("a").await.pid, a);
+        assert!(!daemon.event_stream().events().iter().any(|event| matches!(event.event, Event::ServerFailed { .. })));
+    });
+}
+
+/// The removal and the return come while the server stops.
+#[test]
+fn a_server_that_comes_back_before_it_is_gone_starts_once_it_is() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default()).server("b", Script { term: TermScript::Slow(1500), ..Script::default() });
+        let daemon = start(sandbox, &fleet).await;
+        let whole = fleet.toml();
+        rewrite(&fleet, &whole.replace("id = \"b\"", "id = \"c\""));
+        daemon.post("/api/v1/reload").await.expect(202);
+        rewrite(&fleet, &whole);
+        daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+        let back = daemon.report("b").await;
+        assert_eq!((back.is_ready, back.incarnation.get()), (true, 2));
+    });
+}
+
+#[test]
+fn a_server_that_a_person_started_runs_on_when_a_comment_is_added() {
+    sandbox(async |sandbox| {
+        let mut fleet = sandbox.fleet();
+        fleet.server("a", Script::default()).server_with("b", Script::default(), "enabled = false");
+        let daemon = sandbox.up(&fleet).await;
+        daemon.ready("a").await;
+        daemon.command("b", "start?wait=50s").await.expect(200);
+        let before = (daemon.report("a").await.pid, daemon.report("b").await.pid);
+        for text in [fleet.toml() + "# a comment\n", fleet.toml().replace("[restart]", "[restart]\nmax-attempts = 7")] {
+            rewrite(&fleet, &text);
+            daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+            assert_eq!((daemon.report("a").await.pid, daemon.report("b").await.pid), before);
+        }
+        rewrite(&fleet, &fleet.toml().replace("enabled = false", "enabled = true"));
+        daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+        assert_eq!(daemon.report("b").await.pid, before.1);
+        rewrite(&fleet, &fleet.toml());
+        daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+        assert!(!daemon.report("b").await.is_running, "what the change says is done");
+    });
+}
+
+#[test]
+fn servers_without_a_port_keep_theirs_when_others_come_and_go_and_no_stranger_is_in_their_way() {
+    sandbox(async |sandbox| {
+        let stranger = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let busy = stranger.local_addr().expect("it is bound").port().min(60_000);
+        let mut fleet = sandbox.fleet();
+        fleet.llama_server(&format!("first-port = {busy}"));
+        fleet.server_with("a", Script::default(), "# port").server_with("b", Script::default(), "# port");
+        let daemon = start(sandbox, &fleet).await;
+        let ports = async |daemon: &TestDaemon| (daemon.report("a").await.port, daemon.report("b").await.port);
+        let before = (ports(&daemon).await, daemon.report("a").await.pid, daemon.report("b").await.pid);
+        assert!(before.0.0 > Some(busy) && before.0.1 > before.0.0, "{before:?}");
+        // Another one before them.
+        let first = "[[servers]]\nid = \"first\"\nmodel = \"/nowhere.gguf\"\nenabled = false\n[[servers]]\nid = \"a\"";
+        rewrite(&fleet, &fleet.toml().replace("[[servers]]\nid = \"a\"", first));
+        daemon.post("/api/v1/reload?wait=50s").await.expect(200);
+        assert_eq!((ports(&daemon).await, daemon.report("a").await.pid, daemon.report("b").await.pid), before);
+        // The next daemon gives the same ports, although the lowest is free now.
+        drop(stranger);
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        assert_eq!(daemon.exit_code().await, 0);
+        let daemon = start(sandbox, &fleet).await;
+        assert_eq!(ports(&daemon).await, before.0);
     });
 }
 

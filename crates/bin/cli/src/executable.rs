@@ -1,7 +1,8 @@
 //! Asks llama-server executables for their version and options.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use llama_warden_config::{ConfigSource, Environment, HostEnvironment, ServerSpec};
@@ -19,12 +20,12 @@ pub fn find(binary: &Path) -> Result<PathBuf, NotInPath> {
 /// The absolute path of an existing executable, for commands that are given one.
 pub fn locate(binary: &Path) -> Result<PathBuf, CommandFailure> {
     let path =
-        find(binary).map_err(|error| CommandFailure::failed(error).next_step("name the executable by its path"))?;
+        find(binary).map_err(|error| CommandFailure::usage(error).next_step("name the executable by its path"))?;
     if path.is_file() {
         return Ok(path);
     }
-    Err(CommandFailure::failed(format!("there is no executable {}", path.display()))
-        .next_step("name a llama-server, such as the one that `cargo xtask llama-server` prints"))
+    Err(CommandFailure::usage(format!("there is no executable {}", path.display()))
+        .next_step("name a llama-server by its path; `command -v llama-server` prints the one on PATH"))
 }
 
 /// The version and options of the executable at `path`, run in the environment that a server of `spec` gets. The inner
@@ -43,12 +44,23 @@ fn environment(spec: &ServerSpec) -> Result<ChildEnvironment, CommandFailure> {
 
 /// The same as it may be shown, secrets replaced.
 pub fn shown_environment(spec: &ServerSpec) -> Result<BTreeMap<String, String>, CommandFailure> {
-    let shown = |(name, value): (OsString, OsString)| {
-        let (name, value) = (name.to_string_lossy().into_owned(), value.to_string_lossy());
-        let value = masked_variable(&name, &value).into_owned();
-        (name, value)
-    };
-    Ok(environment(spec)?.into_iter().map(shown).collect())
+    Ok(environment(spec)?.into_iter().map(|(name, value)| masked(&name, &value)).collect())
+}
+
+/// The environment that a process was started with, secrets masked; empty if the kernel does not show it to this user.
+pub fn environment_of(pid: u32) -> BTreeMap<String, String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let entries = bytes.split(|byte| *byte == 0).filter_map(|entry| {
+        let at = entry.iter().position(|byte| *byte == b'=')?;
+        Some(masked(OsStr::from_bytes(&entry[..at]), OsStr::from_bytes(&entry[at + 1..])))
+    });
+    entries.collect()
+}
+
+fn masked(name: &OsStr, value: &OsStr) -> (String, String) {
+    let (name, value) = (name.to_string_lossy().into_owned(), value.to_string_lossy());
+    let value = masked_variable(&name, &value).into_owned();
+    (name, value)
 }
 
 /// Fails for an executable whose help lists neither of the options that every llama-server has, such as `ls`.

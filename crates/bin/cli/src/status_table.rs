@@ -267,7 +267,8 @@ fn style_of(phase: PhaseName) -> Style {
     Style::new().fg_color(Some(Color::Ansi(colour)))
 }
 
-fn phase(server: &ServerReport) -> String {
+/// The phase of a server, and how far it is loaded.
+pub fn phase(server: &ServerReport) -> String {
     match (server.phase, server.progress) {
         (PhaseName::Loading, Some(progress)) => format!("loading {:.0} %", progress * 100.0),
         (phase, _) => phase.to_string(),
@@ -363,8 +364,8 @@ mod tests {
             running_servers: 0,
             profile: None,
             configuration_refused: None,
-            seq: Seq::default(),
             boot: BootId::from_random(1),
+            seq: Seq::default(),
             servers,
         }
     }

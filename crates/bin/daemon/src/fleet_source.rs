@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::exit::{CommandFailure, FailureMessage};
 use crate::load::LoadedConfig;
-use crate::models::{AssignedPorts, Inventory, ModelsReport, PortFile};
+use crate::models::{FormerModels, Inventory, KeptServers, ModelsReport, PortFile};
+use crate::token_file::TokenFile;
 
 /// Most bytes that are kept of the problems of a refused configuration: each answer with the status has them.
 const MOST_DETAIL: usize = 4 << 10;
@@ -21,9 +22,11 @@ const MOST_DETAIL: usize = 4 << 10;
 /// The configuration in force. Answers the supervisor and `/api/v1/models`.
 pub struct FleetResolver {
     active: Mutex<ActiveConfiguration>,
-    models: Mutex<Value>,
+    models: Mutex<Arc<ModelsReport>>,
     ports: PortFile,
     read: LatestText,
+    /// Read again with each reload.
+    token_file: Option<TokenFile>,
 }
 
 /// The text of the configuration file as it was read last, accepted or not; `None` if it could not be read. Whoever finds
@@ -53,6 +56,8 @@ struct ActiveConfiguration {
     profile: Option<String>,
     /// The only servers to start, until a profile is activated.
     only: Option<Vec<ServerId>>,
+    /// What was chosen for servers.
+    kept: Arc<KeptServers>,
 }
 
 impl FleetResolver {
@@ -60,9 +65,22 @@ impl FleetResolver {
     /// only servers to start. Ports of discovered models are saved in `ports`.
     pub fn new(inventory: &Inventory, profile: Option<&str>, only: Option<Vec<ServerId>>, ports: PortFile) -> Self {
         let profile = inventory.loaded.configuration.active_profile(profile).map(str::to_owned);
-        let active = ActiveConfiguration { loaded: inventory.loaded.clone(), profile, only };
+        let kept = Arc::new(inventory.kept.clone());
+        let active = ActiveConfiguration { loaded: inventory.loaded.clone(), profile, only, kept };
         let read = LatestText::new(inventory.loaded.source.text.clone());
-        Self { active: Mutex::new(active), models: Mutex::new(to_json(&inventory.models)), ports, read }
+        Self {
+            active: Mutex::new(active),
+            models: Mutex::new(Arc::new(inventory.models.clone())),
+            ports,
+            read,
+            token_file: None,
+        }
+    }
+
+    /// With the file of the API token, which a reload reads too.
+    #[must_use]
+    pub fn rereading(self, token_file: Option<TokenFile>) -> Self {
+        Self { token_file, ..self }
     }
 
     /// The text that reloads have read.
@@ -77,18 +95,16 @@ impl FleetResolver {
 
     /// The models that discovery found at the start or the latest reload, as JSON.
     pub fn models(&self) -> Value {
-        lock(&self.models).clone()
+        let models = Arc::clone(&lock(&self.models));
+        serde_json::to_value(&*models).unwrap_or_default()
     }
 
     /// Resolves a change. A change that resolves replaces the configuration in force, unless it is a preview.
     fn resolve(&self, change: &Change) -> Result<Resolved, Refused> {
         // Held throughout, so that changes apply one after the other: a reload reads files, which takes its time.
         let mut active = lock(&self.active);
-        let with_profile = |profile: &Option<String>| ActiveConfiguration {
-            loaded: active.loaded.clone(),
-            profile: profile.clone(),
-            only: None,
-        };
+        let with_profile =
+            |profile: &Option<String>| ActiveConfiguration { profile: profile.clone(), only: None, ..active.clone() };
         match change {
             Change::Preview(profile) => with_profile(profile).resolve(),
             Change::Profile(profile) => {
@@ -98,6 +114,7 @@ impl FleetResolver {
                 Ok(resolved)
             }
             Change::Reload(caution) => {
+                self.token_file.iter().for_each(TokenFile::reread);
                 let (next, resolved) = self.reload(&active, caution)?;
                 *active = next;
                 Ok(resolved)
@@ -131,13 +148,15 @@ impl FleetResolver {
     ) -> Result<(ActiveConfiguration, Resolved), Refused> {
         let source = self.read_again(&active.loaded.source)?;
         let loaded = LoadedConfig::parse(&source, Environment::current());
+        let models = Arc::clone(&lock(&self.models));
+        let former = FormerModels { models: &models, configuration: &active.loaded.configuration };
         // A forced reload takes what it finds: it is the way to be rid of models whose folder does not come back.
-        let models = (*caution != Caution::Forced).then(|| serde_json::from_value(self.models()).unwrap_or_default());
-        let models = models.unwrap_or_default();
-        let inventory = loaded.and_then(|loaded| Inventory::rescan(loaded, models)).map_err(refuse_invalid)?;
+        let former = (*caution != Caution::Forced).then_some(former);
+        let inventory =
+            loaded.and_then(|loaded| Inventory::scan_again(loaded, &active.kept, former)).map_err(refuse_invalid)?;
         let before = active.fleet().unwrap_or_default();
-        let Inventory { loaded, models, ports } = inventory.compacted(Some(active.profile()), &before);
-        let next = ActiveConfiguration { loaded, ..active.clone() };
+        let Inventory { loaded, models, kept } = inventory.compacted(Some(active.profile()), &before);
+        let next = ActiveConfiguration { loaded, kept: Arc::new(kept), ..active.clone() };
         let resolved = next.resolve().map_err(|refused| {
             let detail = format!("the active profile is not in it any more: {}", refused.detail);
             Refused::new(RefusalReason::InvalidConfiguration, detail)
@@ -152,8 +171,8 @@ impl FleetResolver {
             tracing::warn!(section, "a change takes effect when the daemon starts again");
         }
         models.log();
-        save_ports(&self.ports, &ports);
-        *lock(&self.models) = to_json(&models);
+        save_ports(&self.ports, &next.kept);
+        *lock(&self.models) = Arc::new(models);
         Ok((next, resolved))
     }
 }
@@ -199,21 +218,18 @@ pub fn enable_only(fleet: Fleet, only: Option<&[ServerId]>) -> Fleet {
     }
 }
 
-/// Saves ports for the next run. A failure is only logged: discovered servers may get other ports next time.
-pub fn save_ports(file: &PortFile, ports: &AssignedPorts) {
-    if let Err(error) = file.write(ports) {
-        tracing::warn!(%error, "cannot save the ports of discovered models; they may change at the next start");
+/// Saves ports and ids for the next run. A failure is only logged: servers may get other ports next time.
+pub fn save_ports(file: &PortFile, kept: &KeptServers) {
+    if let Err(error) = file.write(kept) {
+        tracing::warn!(%error, "cannot save the ports of servers that name none; they may change at the next start");
     }
-}
-
-fn to_json(report: &ModelsReport) -> Value {
-    serde_json::to_value(report).unwrap_or_default()
 }
 
 fn refuse_invalid(failure: CommandFailure) -> Refused {
     let detail = match failure.message {
         FailureMessage::Configuration(problems) => problems.within(MOST_DETAIL),
         FailureMessage::Text { message, .. } => message,
+        FailureMessage::Problem(problem) => problem.detail,
         FailureMessage::AlreadyPrinted => "it cannot be read".to_owned(),
     };
     Refused::new(RefusalReason::InvalidConfiguration, detail)
@@ -235,7 +251,7 @@ mod tests {
         std::fs::write(&file, TEXT).expect("writable");
         let source = ConfigSource::read(&file, folder).expect("readable");
         let loaded = LoadedConfig::parse(&source, Environment::default()).expect("valid");
-        let inventory = Inventory { loaded, models: ModelsReport::default(), ports: Default::default() };
+        let inventory = Inventory { loaded, models: ModelsReport::default(), kept: Default::default() };
         let inventory = inventory.compacted(profile, &Fleet::default());
         Arc::new(FleetResolver::new(&inventory, profile, only, PortFile::new(folder))).source()
     }

@@ -18,7 +18,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The connection, and the timer of a write that waits.
 #[derive(Debug)]
 pub(crate) struct BoundedWrites<S> {
-    pub(crate) stream: S,
+    stream: S,
     /// Runs only while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
 }

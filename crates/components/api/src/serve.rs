@@ -1,8 +1,9 @@
 //! The accept loop around hyper: accepts, serves, and shuts down in order.
 //!
 //! Limits: [`CONNECTIONS`] at a time per listener and [`KEPT_FOR_PROBES`] more for a single probe each, [`HEAD_TIMEOUT`] for the head of
-//! a request (also the longest pause between two requests), [`DRAIN`] for requests in flight at shutdown. A write is bounded by
-//! [`BoundedWrites`]. Each connection has a task, so a stuck one delays no other.
+//! a request (also the longest pause between two requests), [`DRAIN`] for requests in flight at shutdown. [`BoundedWrites`] bounds a
+//! write over TCP; on the control socket the daemon's own user may read as late as it likes. Each connection has a task, so a stuck
+//! one delays no other.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -66,14 +67,14 @@ pub(crate) trait ConnectionListener: Send {
 }
 
 impl ConnectionListener for TcpListener {
-    type Stream = TcpStream;
+    type Stream = BoundedWrites<TcpStream>;
 
-    async fn accept(&self) -> io::Result<(TcpStream, Transport)> {
+    async fn accept(&self) -> io::Result<(BoundedWrites<TcpStream>, Transport)> {
         let (stream, peer) = Self::accept(self).await?;
         // Nagle's algorithm would delay small events until the client acknowledges earlier ones.
         stream.set_nodelay(true)?;
         let ends = TcpEnds { local: stream.local_addr()?, peer };
-        Ok((stream, Transport::Tcp(ends)))
+        Ok((BoundedWrites::new(stream), Transport::Tcp(ends)))
     }
 }
 
@@ -172,7 +173,7 @@ where
         .keep_alive(serves == Serves::Everything)
         .header_read_timeout(if serves == Serves::Everything { HEAD_TIMEOUT } else { PROBE_HEAD_TIMEOUT })
         .max_buf_size(HEAD_LIMIT)
-        .serve_connection(TokioIo::new(BoundedWrites::new(stream)), service);
+        .serve_connection(TokioIo::new(stream), service);
     // Without hyper's shutdown, which would close the socket before `linger` can keep it.
     let ended = tokio::select! {
         ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
@@ -182,7 +183,7 @@ where
         }
     };
     let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner().stream;
+    let mut stream = parts.io.into_inner();
     let too_slow = ended.as_ref().is_err_and(hyper::Error::is_timeout) && !parts.read_buf.is_empty();
     if too_slow {
         let _ = timeout(LINGER, stream.write_all(TOO_SLOW)).await;

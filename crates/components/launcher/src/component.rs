@@ -30,11 +30,11 @@ use crate::launch::orders::{
     LaunchHandle, ListenerInquiry, MAX_QUEUED_SIGNALS, SignalOrder, Undelivered, launch_channel,
 };
 use crate::launch::task::LaunchPreconditions;
-use crate::process::leftovers;
-use crate::process::reaper;
-use crate::process::spawn_request::ShimProgram;
-use crate::process::spawner::Spawner;
-use crate::process::sweep::Sweep;
+use llama_warden_processes::leftovers;
+use llama_warden_processes::reaper;
+use llama_warden_processes::spawn_request::ShimProgram;
+use llama_warden_processes::spawner::Spawner;
+use llama_warden_processes::sweep::Sweep;
 
 /// Time from KILL to the end of a launch when the daemon ends. A process that is still there then is stuck in the kernel, or may
 /// not be killed by us: a longer wait does not help.

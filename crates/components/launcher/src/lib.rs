@@ -16,13 +16,12 @@
 mod component;
 mod launch;
 mod output;
-mod process;
 
 pub use component::{Launcher, LauncherError, LauncherSettings};
 pub use launch::failure::LaunchFailure;
 pub use launch::identify::{BinaryCache, IdentifyError, identify};
-pub use process::environment::{ChildEnvironment, EnvironmentPolicy, child_environment};
-pub use process::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
-pub use process::shim;
-pub use process::spawn_request::ShimProgram;
-pub use process::spawner::Spawner;
+pub use llama_warden_processes::environment::{ChildEnvironment, EnvironmentPolicy, child_environment};
+pub use llama_warden_processes::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
+pub use llama_warden_processes::shim;
+pub use llama_warden_processes::spawn_request::ShimProgram;
+pub use llama_warden_processes::spawner::Spawner;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llama_warden_events::{CommandOutcome, Event, Incarnation, Seq, ServerId, StopReason};
+use llama_warden_events::{CommandOutcome, Event, FailureReason, Incarnation, Seq, ServerId, StopReason};
 
 /// The actions for one input, in order.
 pub(crate) type Actions = Vec<SupervisorAction>;
@@ -42,6 +42,16 @@ pub enum SupervisorAction {
         /// Processes of servers that were granted their launch.
         pids: Vec<u32>,
     },
+    /// Look at the file that a launch failed for, until it changes. The change goes to
+    /// [`on_file_changed`](crate::SupervisorMachine::on_file_changed).
+    WatchFile {
+        /// The server that failed.
+        server: ServerId,
+        /// The launch that failed.
+        incarnation: Incarnation,
+        /// The file.
+        file: FaultyFile,
+    },
     /// Publish an event.
     Publish {
         /// The server that it is about; `None` for the daemon as a whole.
@@ -60,6 +70,26 @@ pub enum SupervisorAction {
         /// The result that the sender of the command reads.
         outcome: CommandOutcome,
     },
+}
+
+/// The file that is at fault where a launch fails until the file changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultyFile {
+    /// The model.
+    Model,
+    /// The executable, or a library beside it.
+    Executable,
+}
+
+impl FaultyFile {
+    /// The file at fault for a failure, if it is one.
+    pub(crate) const fn of(reason: FailureReason) -> Option<Self> {
+        match reason {
+            FailureReason::ModelInvalid => Some(Self::Model),
+            FailureReason::BinaryBroken => Some(Self::Executable),
+            _ => None,
+        }
+    }
 }
 
 impl SupervisorAction {

@@ -12,6 +12,8 @@ use std::time::Duration;
 use llama_warden_config::{RestartPolicy, RestartSpec};
 use llama_warden_events::{FailureReason, Uptime};
 
+use crate::action::FaultyFile;
+
 /// The decision after a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
@@ -41,6 +43,11 @@ impl Backoff {
 
     pub(crate) const fn failures(&self) -> u32 {
         self.failures
+    }
+
+    /// The file that the failures were about is another one now.
+    pub(crate) const fn on_file_changed(&mut self) {
+        *self = Self::resumed(0);
     }
 
     pub(crate) fn on_ready(&mut self, now: Uptime) {
@@ -78,7 +85,10 @@ impl Backoff {
         }
         let attempts = self.failures;
         if reason.is_permanent() {
-            let because = format!("{reason} does not go away by itself; fix it, then start the server");
+            let because = match FaultyFile::of(reason) {
+                Some(_) => "it is started again once the file changes".to_owned(),
+                None => format!("{reason} does not go away by itself; fix it, then start the server"),
+            };
             return Decision::Abandon { attempts, because };
         }
         if attempts > spec.max_attempts {

@@ -28,6 +28,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::action::SupervisorAction;
 use crate::changes::{ChangeQueue, QueuedChange, ResolvedChange};
 use crate::failures::{FailureCounts, FailureFile};
+use crate::file_watches::FileWatches;
 use crate::machine::{SupervisorLimits, SupervisorMachine};
 use crate::memory_queries::{MemoryAnswer, MemoryQueries};
 use crate::switch::{FleetActivity, FleetSource, Resolved, SwitchKind, difference};
@@ -108,6 +109,7 @@ struct SupervisorWorker {
     commands: CommandSender,
     replies: JoinSet<CommandReply>,
     memory_queries: MemoryQueries,
+    file_watches: FileWatches,
 }
 
 /// Wakes the supervisor, like events, commands and deadlines.
@@ -118,6 +120,8 @@ enum SupervisorInput {
     Resolved(Result<ResolvedChange, BlockingError>),
     /// An estimate or a reading of memory.
     Memory(MemoryAnswer),
+    /// The file that a launch failed for has changed.
+    FileChanged(ServerId, Incarnation),
 }
 
 impl Worker for SupervisorWorker {
@@ -188,6 +192,7 @@ impl Worker for SupervisorWorker {
             reply = next_task(&mut self.replies) => SupervisorInput::Replied(reply),
             resolved = self.changes.next() => SupervisorInput::Resolved(resolved),
             answer = self.memory_queries.next() => SupervisorInput::Memory(answer),
+            (server, incarnation) = self.file_watches.next() => SupervisorInput::FileChanged(server, incarnation),
         }
     }
 
@@ -205,6 +210,9 @@ impl Worker for SupervisorWorker {
             }
             SupervisorInput::Memory(MemoryAnswer::Requirement { server, estimate_id, requirement }) => {
                 self.machine.on_estimated(&server, estimate_id, requirement, now)
+            }
+            SupervisorInput::FileChanged(server, incarnation) => {
+                self.machine.on_file_changed(&server, incarnation, now)
             }
             SupervisorInput::Memory(MemoryAnswer::Reading(reading)) => self.machine.on_memory_read(&reading, now),
         };
@@ -226,6 +234,7 @@ impl SupervisorWorker {
             commands: ports.commands.clone(),
             replies: JoinSet::new(),
             memory_queries: MemoryQueries::new(settings.memory_probe),
+            file_watches: FileWatches::default(),
         }
     }
 
@@ -333,6 +342,7 @@ impl SupervisorWorker {
         for action in actions {
             match action {
                 SupervisorAction::Launch { server, incarnation } => {
+                    self.file_watches.forget(&server);
                     let command = LaunchCommand::LaunchServer { server: server.clone(), incarnation };
                     let reply = self.commands.post(CommandRequest::new(command).because(cause));
                     self.replies.spawn(async move { (Some((server, incarnation)), reply.await) });
@@ -345,6 +355,12 @@ impl SupervisorWorker {
                 SupervisorAction::EstimateMemory { server, estimate_id } => {
                     let spec = self.fleet.borrow().get(server.as_str()).cloned();
                     self.memory_queries.estimate(server, estimate_id, spec);
+                }
+                SupervisorAction::WatchFile { server, incarnation, file } => {
+                    let spec = self.fleet.borrow().get(server.as_str()).cloned();
+                    if let Some(spec) = spec {
+                        self.file_watches.watch(&spec, incarnation, file);
+                    }
                 }
                 SupervisorAction::ReadMemory { pids } => self.memory_queries.read(pids),
                 SupervisorAction::Publish { server, incarnation, event } => {

@@ -17,13 +17,14 @@ mod budget;
 mod changes;
 mod component;
 mod failures;
+mod file_watches;
 mod machine;
 mod memory_queries;
 mod server_state;
 mod shutdown;
 mod switch;
 
-pub use action::SupervisorAction;
+pub use action::{FaultyFile, SupervisorAction};
 pub use component::{Supervisor, SupervisorError, SupervisorSettings};
 pub use machine::{DesiredServer, RESTARTS_AT_ONCE, ServerGoal, SupervisorLimits, SupervisorMachine};
 pub use switch::{Caution, Change, FleetActivity, FleetSource, Resolved};

@@ -271,6 +271,22 @@ impl SupervisorMachine {
         actions
     }
 
+    /// Takes the answer to [`SupervisorAction::WatchFile`]: the file that a launch failed for has changed.
+    pub fn on_file_changed(
+        &mut self,
+        server: &ServerId,
+        incarnation: Incarnation,
+        now: Uptime,
+    ) -> Vec<SupervisorAction> {
+        let mut actions = Vec::new();
+        self.now = now;
+        if let Some(state) = self.servers.get_mut(server).filter(|state| state.incarnation() == incarnation) {
+            state.on_file_changed();
+        }
+        self.reconcile(None, &mut actions);
+        actions
+    }
+
     /// Takes the answer to [`SupervisorAction::EstimateMemory`]; `None` where no estimate is possible.
     pub fn on_estimated(
         &mut self,

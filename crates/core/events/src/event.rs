@@ -73,11 +73,11 @@ pub enum Event {
         /// What caused it, for people: a signal, a command, a changed file.
         trigger: String,
     },
-    /// A changed configuration is invalid; the one in force stays. (supervisor)
+    /// A changed configuration is invalid, or looks half written at two looks; the one in force stays. (supervisor)
     ConfigurationRefused {
         /// What caused it, for people: a signal, a command, a changed file.
         trigger: String,
-        /// Every problem, with line and column.
+        /// Every problem, with line and column, or why the configuration is doubted.
         detail: String,
     },
     /// A command was accepted. The `seq` of this event is the command's id. (supervisor)

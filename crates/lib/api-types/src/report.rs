@@ -39,6 +39,8 @@ pub struct StatusReport {
 pub struct ServerReport {
     /// The server's id.
     pub model_id: ServerId,
+    /// The same id, by the name that it has in events and in the labels of metrics.
+    pub server: ServerId,
     /// The server's name for people.
     pub display_name: String,
     /// The port of its process, or the configured one while none runs; null if it listens on unix sockets alone.
@@ -98,6 +100,8 @@ pub struct HealthReport {
     pub ok: bool,
     /// Milliseconds until the answer, or until the check gave up.
     pub latency_ms: f64,
+    /// The same in seconds, as every other time.
+    pub latency_seconds: f64,
     /// Consecutive failed checks up to this one.
     pub failures: u32,
 }
@@ -175,6 +179,7 @@ impl ServerReport {
         let process = server.process.as_ref();
         Self {
             model_id: id.clone(),
+            server: id.clone(),
             display_name: server.card.display_name.clone(),
             port: server.card.has_port().then(|| process.map_or(server.card.port, |process| process.port)),
             host: server.card.host.clone(),
@@ -231,7 +236,9 @@ impl ServerDetail {
 impl HealthReport {
     fn of(health: HealthRecord) -> Self {
         let HealthRecord { at, ok, latency_ms, failures } = health;
-        Self { at, ok, latency_ms, failures }
+        // Through whole microseconds, so that it has no digits of a conversion.
+        let latency_seconds = (latency_ms * 1e3).round() / 1e6;
+        Self { at, ok, latency_ms, latency_seconds, failures }
     }
 }
 
@@ -301,11 +308,11 @@ fn note(server: &ServerRecord, now: Uptime) -> Option<String> {
         _ => None,
     };
     match (server.phase, server.failure.as_deref()) {
-        (Phase::Failed { .. }, Some(failure)) if !server.stopped_on_request => {
-            let given_up = server.restart_abandoned.as_deref();
-            let given_up = given_up.map_or_else(String::new, |because| format!("; given up: {because}"));
-            Some(told(failure) + &given_up)
-        }
+        (Phase::Failed { .. }, Some(failure)) if !server.stopped_on_request => Some(match &server.restart_abandoned {
+            Some(because) if failure.reason.is_permanent() => format!("{}; {because}", told(failure)),
+            Some(because) => format!("{}; given up: {because}", told(failure)),
+            None => told(failure),
+        }),
         (Phase::Idle | Phase::Exited { .. } | Phase::Failed { .. }, _) => stopped(),
         // The launch that failed was the one before.
         (Phase::Starting | Phase::Loading { .. } | Phase::Ready { .. }, None) => {

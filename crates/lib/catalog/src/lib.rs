@@ -3,8 +3,7 @@
 //! [`discover()`] walks through directories, reads the header of every file that is named like a model, joins shards,
 //! pairs projectors, and gives the models ids. Files are untrusted: each costs bounded time and memory whatever its content,
 //! tensors are never read, only regular files are opened, and an invalid file is a [`ModelProblem`] in the
-//! [`CatalogReport`] and does not affect others. [`inspect`] does the same for one model, and [`assign_ports`]
-//! gives the models their ports.
+//! [`CatalogReport`] and does not affect others. [`inspect`] does the same for one model.
 //!
 //! The crate starts no process and needs no runtime; a call blocks until everything is read.
 
@@ -14,7 +13,6 @@ mod gguf;
 mod id;
 mod model;
 mod name;
-mod ports;
 mod projector;
 mod read;
 mod report;
@@ -27,6 +25,5 @@ mod walk;
 
 pub use discover::{discover, inspect};
 pub use model::{DiscoveredModel, ModelKind, NetworkShape};
-pub use ports::{PortsExhausted, assign_ports};
 pub use report::{CatalogReport, FileRole, ModelProblem, ProblemReason, Skipped};
 pub use walk::DirectoryLinks;

@@ -13,7 +13,7 @@ pub struct DiscoveredModel {
     pub id: ServerId,
     /// The file to load, absolute and valid UTF-8; of a split model the first shard.
     pub path: PathBuf,
-    /// The server's port; `None` until [`assign_ports`](crate::assign_ports) gives it one.
+    /// The server's port; `None` until it is given one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Whether the server is started by itself. Discovery enables everything that it lists.

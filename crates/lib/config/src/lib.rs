@@ -41,12 +41,13 @@ mod shell_spelling;
 pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
 pub use environment::{Environment, User, default_state_dir};
 pub use file::schema::schema;
-pub use file::source::{ConfigSource, DEFAULT_TOML, SourceKind, find, read_regular};
+pub use file::source::{ConfigSource, DEFAULT_TOML, SourceKind, find, read_regular, search_places};
 pub use llama_warden_located_toml::{
-    ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity,
+    ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity, suggest::suggestion,
 };
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};
+pub use resolve::in_force::{ValueInForce, values_in_force};
 pub use server_spec::*;
 pub use settings::{
     AdmissionPolicy, DaemonSettings, HostEnvironment, LocalUsers, LogSettings, OnDaemonDeath, StartSettings,

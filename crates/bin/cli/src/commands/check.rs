@@ -3,7 +3,7 @@
 use llama_warden_config::{ConfigProblem, ConfigProblems, Configuration, Location};
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{
-    CommandFailure, CommandResult, Exit, Extensions, FailureMessage, print_problems, print_warnings,
+    CommandFailure, CommandResult, Exit, Extensions, FailureMessage, open_to_others, print_problems, print_warnings,
 };
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::Dialect;
@@ -11,6 +11,7 @@ use llama_warden_telemetry::{TracingError, TracingSettings};
 use serde_json::json;
 
 use super::models;
+use super::up::searched;
 use crate::args::GlobalArgs;
 use crate::memory::MemoryReport;
 use crate::output::{print_json, print_line};
@@ -82,13 +83,14 @@ impl Findings {
         let configuration = &self.inventory.loaded.configuration;
         print_warnings(self.warnings);
         models::report_problems(&self.inventory.models, MOST_FILES);
-        for warning in self.memory.iter().flat_map(MemoryReport::warnings).take(MOST_FILES) {
+        let open = configuration.daemon().token_file.as_deref().and_then(open_to_others);
+        let memory = self.memory.iter().flat_map(MemoryReport::warnings).take(MOST_FILES);
+        for warning in open.into_iter().chain(memory) {
             eprintln!("warning: {warning}");
         }
-        let name = configuration.path().map_or_else(
-            || "no configuration file was found; the built-in defaults".to_owned(),
-            |path| path.display().to_string(),
-        );
+        let name = configuration
+            .path()
+            .map_or_else(|| format!("the built-in defaults{}", searched(false)), |path| path.display().to_string());
         match self.problems.0.len() + self.refused_files.len() {
             0 => print_line(format_args!("{name}: valid, {} configured", count_servers(configuration)))?,
             1 => eprintln!("{name}: not valid, 1 error"),

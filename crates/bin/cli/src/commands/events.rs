@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use llama_warden_api_types::EventRecord;
 use llama_warden_client::{Client, ClientError, EventRange};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig, with_source};
-use llama_warden_events::{Envelope, EventPosition, ServerId};
+use llama_warden_events::{Envelope, EventPosition};
 use llama_warden_telemetry::{RunsError, Sentence, kept_run, sentence};
 use tracing::Level;
 
@@ -15,9 +15,10 @@ use crate::connect;
 use crate::next_daemon::{StreamEnd, await_daemon};
 use crate::output::{print_json, print_line, reader_gone};
 use crate::screen::Screen;
+use crate::servers::ServerSelector;
 
 pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
-    let client = connect::to_daemon(global)?;
+    let client = connect::to_daemon(global).await?;
     // A name that is not configured would silently show nothing.
     let status = status::fetch(&client, &args.ids).await?;
     let (position, from) = match args.since {
@@ -52,7 +53,7 @@ pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
 }
 
 /// Prints the events of the run that is `back` before the latest one in the event log.
-pub fn run_of_log(global: &GlobalArgs, ids: &[ServerId], back: u64) -> CommandResult {
+pub fn run_of_log(global: &GlobalArgs, ids: &[ServerSelector], back: u64) -> CommandResult {
     let state_dir = LoadedConfig::find(global.config.as_deref())?.state_dir()?;
     let back = usize::try_from(back).unwrap_or(usize::MAX);
     let mut run = kept_run(&state_dir, back).map_err(|error| {
@@ -72,7 +73,7 @@ pub fn run_of_log(global: &GlobalArgs, ids: &[ServerId], back: u64) -> CommandRe
 /// Which events are shown, and how.
 struct Shown<'a> {
     /// Only those of these servers; all for none.
-    ids: &'a [ServerId],
+    ids: &'a [ServerSelector],
     /// Only those after this time, in seconds since the Unix epoch.
     from: Option<f64>,
     json: bool,
@@ -121,7 +122,8 @@ impl Shown<'_> {
     }
 
     fn contain(&self, envelope: &Envelope) -> bool {
-        let named = self.ids.is_empty() || envelope.server.as_ref().is_some_and(|server| self.ids.contains(server));
+        let named = self.ids.is_empty()
+            || envelope.server.as_ref().is_some_and(|server| self.ids.iter().any(|id| id.matches(server)));
         named && self.from.is_none_or(|from| envelope.at.as_unix_seconds() >= from)
     }
 

@@ -1,39 +1,55 @@
-//! `logs`: prints the output of a server as it wrote it.
+//! `logs`: prints the output of servers as they wrote it. Lines of several servers begin with the server's id.
 
+use futures_util::future::try_join_all;
 use llama_warden_api_types::LogRecord;
 use llama_warden_client::{Client, ClientError, LogOptions};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
-use llama_warden_events::Incarnation;
+use llama_warden_events::{Incarnation, ServerId};
+use serde_json::Value;
 
+use super::status;
 use crate::args::{GlobalArgs, LogsArgs};
 use crate::connect;
 use crate::next_daemon::{StreamEnd, await_daemon};
 use crate::output::{print_json, print_line, reader_gone};
 
 pub async fn run(global: &GlobalArgs, args: &LogsArgs) -> CommandResult {
-    let client = connect::to_daemon(global)?;
+    let client = connect::to_daemon(global).await?;
     let options = LogOptions { tail: Some(args.lines), follow: args.follow, stream: args.stream };
-    let mut shown = Shown { global, args, last: None, launch: None };
+    let servers = status::fetch(&client, &args.ids).await?.servers;
+    let is_one = matches!(&*args.ids, [one] if one.is_id());
+    let width = servers.iter().map(|server| server.model_id.as_str().len()).max().unwrap_or_default();
+    let log = |id: ServerId| {
+        let prefix = if is_one { String::new() } else { format!("{:width$} | ", id.as_str()) };
+        ServerLog { id, prefix, json: global.json, last: None, launch: None }
+    };
+    let logs = servers.into_iter().map(|server| log(server.model_id));
     if !args.follow {
-        shown.print(&client, options).await?.map_err(connect::request_failure)?;
+        // The kept lines of one server after those of another.
+        for mut log in logs {
+            log.print(&client, options).await?.map_err(connect::request_failure)?;
+        }
         return Ok(Exit::Done);
     }
+    let follow = async |mut log: ServerLog| log.follow(&client, options).await;
     tokio::select! {
-        followed = shown.follow(&client, options) => followed,
+        followed = try_join_all(logs.map(follow)) => followed.map(|_| Exit::Done),
         () = reader_gone() => Ok(Exit::Done),
     }
 }
 
-/// What was printed so far.
-struct Shown<'a> {
-    global: &'a GlobalArgs,
-    args: &'a LogsArgs,
+/// What was printed of one server so far.
+struct ServerLog {
+    id: ServerId,
+    /// Before each line of text.
+    prefix: String,
+    json: bool,
     /// The position of the last line, behind which a stream that broke goes on.
     last: Option<u64>,
     launch: Option<Incarnation>,
 }
 
-impl Shown<'_> {
+impl ServerLog {
     /// Goes on with the next daemon when one has ended.
     async fn follow(&mut self, client: &Client, mut options: LogOptions) -> CommandResult {
         let mut boot = client.status().await.map_err(connect::request_failure)?.boot;
@@ -42,14 +58,14 @@ impl Shown<'_> {
                 Ok(()) => StreamEnd::Whole,
                 Err(error) => StreamEnd::of(error)?,
             };
-            let server = client.server(&self.args.id);
+            let server = client.server(&self.id);
             if end == StreamEnd::Whole && matches!(server.await, Err(ClientError::Problem(_))) {
                 // The stream has ended since the server is no longer configured.
                 return Ok(Exit::Done);
             }
             let next = await_daemon(client, boot, end).await?;
             if next != boot {
-                eprintln!("--- another run of the daemon ---");
+                eprintln!("{}--- another run of the daemon ---", self.prefix);
                 (self.last, self.launch) = (None, None);
             }
             (boot, options.tail) = (next, None);
@@ -58,7 +74,7 @@ impl Shown<'_> {
 
     /// Prints the lines after the last one. The inner error is that of the connection.
     async fn print(&mut self, client: &Client, options: LogOptions) -> Result<Result<(), ClientError>, CommandFailure> {
-        let mut records = match client.logs(&self.args.id, options).await {
+        let mut records = match client.logs(&self.id, options).await {
             Ok(records) => records,
             Err(error) => return Ok(Err(error)),
         };
@@ -75,17 +91,25 @@ impl Shown<'_> {
                 }
                 self.last = self.last.max(Some(*order));
             }
+            let prefix = &self.prefix;
             match record {
-                record if self.global.json => print_json(&record)?,
+                record if self.json => print_json(&self.document(record)?)?,
                 LogRecord::Line { incarnation, line, .. } => {
                     if self.launch.replace(incarnation).is_some_and(|before| before != incarnation) {
                         // Not by the server, so not on standard output.
-                        eprintln!("--- launch {incarnation} ---");
+                        eprintln!("{prefix}--- launch {incarnation} ---");
                     }
-                    print_line(line)?;
+                    print_line(format_args!("{prefix}{line}"))?;
                 }
-                LogRecord::Lost { stream, lost } => eprintln!("[{lost} lines of {stream} were lost]"),
+                LogRecord::Lost { stream, lost } => eprintln!("{prefix}[{lost} lines of {stream} were lost]"),
             }
         }
+    }
+
+    /// A record with the server that it is of.
+    fn document(&self, record: LogRecord) -> Result<Value, CommandFailure> {
+        let mut document = serde_json::to_value(record).map_err(CommandFailure::failed)?;
+        document["server"] = self.id.as_str().into();
+        Ok(document)
     }
 }

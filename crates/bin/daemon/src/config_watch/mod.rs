@@ -15,8 +15,7 @@ use llama_warden_bus::{Accepted, BusClosed, CommandSender, CommandSetId, Deliver
 use llama_warden_component::{Component, Ports, Worker, next_task};
 use llama_warden_config::read_regular;
 use llama_warden_events::{NoCommand, RefusalReason, Refused, SuperviseCommand, Uptime};
-use llama_warden_support::try_thread;
-use llama_warden_support::{BlockingError, blocking};
+use llama_warden_support::{BlockingError, blocking, try_thread};
 use nix::errno::Errno;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;

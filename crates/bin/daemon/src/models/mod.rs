@@ -1,21 +1,24 @@
-//! Turns discovered models into servers with stable ports.
+//! Turns discovered models into servers, and gives servers ids and ports that stay.
 //!
 //! A configured server takes precedence over a model of the same path or id. Every other model becomes a server: enabled if
 //! its folder was named on the command line; only startable, by id or by a profile, if its folder is in `models.dirs`.
+//!
+//! What was chosen for a server, because nobody configured it, stays with it: the id with the path of its model, the port
+//! with the id. A new neighbour, or one that goes, changes neither.
 
 mod port_file;
+mod ports;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::TcpListener;
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use llama_warden_catalog::{
-    CatalogReport, DirectoryLinks, DiscoveredModel, ModelKind, ModelProblem, ProblemReason, assign_ports, discover,
-    inspect,
+    CatalogReport, DirectoryLinks, DiscoveredModel, ModelKind, ModelProblem, ProblemReason, discover, inspect,
 };
 use llama_warden_config::{
     ConfigProblem, ConfigProblems, Configuration, Discovered, DiscoveredServer, FlagValue, Fleet, HostEnvironment,
@@ -25,7 +28,8 @@ use llama_warden_events::ServerId;
 
 use crate::exit::CommandFailure;
 use crate::load::LoadedConfig;
-pub use port_file::{AssignedPorts, PortFile};
+pub use port_file::{KeptServer, KeptServers, PortFile};
+use ports::{PortSeeker, assign_ports, is_free};
 pub use report::{KnownModel, ModelsReport, word};
 
 /// The folders to search, as absolute paths.
@@ -35,8 +39,6 @@ pub struct ModelFolders {
     pub enabled: Vec<PathBuf>,
     /// Folders whose models become servers that are not enabled.
     pub known: Vec<PathBuf>,
-    /// The models that were found there before.
-    pub before: ModelsReport,
 }
 
 impl ModelFolders {
@@ -44,7 +46,7 @@ impl ModelFolders {
     pub fn of(loaded: &LoadedConfig) -> Self {
         let enabled = loaded.source.model_dirs.clone();
         let known = loaded.configuration.model_dirs().iter().skip(enabled.len()).cloned().collect();
-        Self { enabled, known, before: ModelsReport::default() }
+        Self { enabled, known }
     }
 }
 
@@ -55,59 +57,76 @@ pub struct Inventory {
     pub loaded: LoadedConfig,
     /// The models, for people and the API.
     pub models: ModelsReport,
-    /// The ports of those servers, to be saved.
-    pub ports: AssignedPorts,
+    /// What was chosen for servers, to be saved.
+    pub kept: KeptServers,
 }
 
 /// The result of a search for models.
 #[derive(Debug)]
 pub struct DiscoveryOutcome {
-    /// Servers and tiers to add to the configuration.
+    /// Servers, tiers and ports to add to the configuration.
     pub discovered: Discovered,
     /// The models, for people and the API.
     pub report: ModelsReport,
-    /// The ports of discovered servers, including remembered ones whose models are absent.
-    pub ports: AssignedPorts,
+    /// What was chosen for servers, including those that are gone for a while.
+    pub kept: KeptServers,
+}
+
+/// What a running daemon found before. A folder whose disk is not mounted, or a file that cannot be read, changes none of it.
+#[derive(Debug, Clone, Copy)]
+pub struct FormerModels<'a> {
+    /// The models.
+    pub models: &'a ModelsReport,
+    /// The configuration, with their tiers.
+    pub configuration: &'a Configuration,
 }
 
 impl Inventory {
     /// Searches the model folders of a configuration and adds servers for what it finds. Writes nothing.
     ///
     /// # Errors
-    /// A profile matches no server; there are fewer free ports than models.
+    /// A profile matches no server; there are fewer free ports than servers.
     pub fn scan(loaded: LoadedConfig) -> Result<Self, CommandFailure> {
-        Self::rescan(loaded, ModelsReport::default())
+        let kept = loaded.state_dir().map(|state| PortFile::new(&state).read()).unwrap_or_default();
+        Self::scan_again(loaded, &kept, None)
     }
 
-    /// Like [`Self::scan`], for a reload: models of `before` whose folder cannot be read now, or is empty, stay.
+    /// As [`Self::scan`], for a daemon that runs: `kept` is what it chose for its servers, `former` what it found before.
     ///
     /// # Errors
     /// As [`Self::scan`].
-    pub fn rescan(loaded: LoadedConfig, before: ModelsReport) -> Result<Self, CommandFailure> {
-        let (inventory, problems) = Self::search(loaded, before)?;
+    pub fn scan_again(
+        loaded: LoadedConfig,
+        kept: &KeptServers,
+        former: Option<FormerModels<'_>>,
+    ) -> Result<Self, CommandFailure> {
+        let (inventory, problems) = Self::search(loaded, kept, former)?;
         if problems.is_empty() { Ok(inventory) } else { Err(ConfigProblems::sorted(problems).into()) }
     }
 
     /// Finds, parses and scans, and goes on after a problem, so that all can be told at once.
     ///
     /// # Errors
-    /// Nothing of the configuration can be read, or there are fewer free ports than models.
+    /// Nothing of the configuration can be read, or there are fewer free ports than servers.
     pub fn examine(explicit: Option<&Path>) -> Result<(Self, ConfigProblems), CommandFailure> {
         let (loaded, ConfigProblems(mut problems)) = LoadedConfig::examine(explicit)?;
-        let (inventory, more) = Self::search(loaded, ModelsReport::default())?;
+        let kept = loaded.state_dir().map(|state| PortFile::new(&state).read()).unwrap_or_default();
+        let (inventory, more) = Self::search(loaded, &kept, None)?;
         problems.extend(more);
         Ok((inventory, ConfigProblems::sorted(problems)))
     }
 
-    fn search(loaded: LoadedConfig, before: ModelsReport) -> Result<(Self, Vec<ConfigProblem>), CommandFailure> {
-        let remembered = loaded.state_dir().map(|state| PortFile::new(&state).read()).unwrap_or_default();
-        let folders = ModelFolders { before, ..ModelFolders::of(&loaded) };
-        let DiscoveryOutcome { discovered, report, ports } =
-            discover_servers(&loaded.configuration, &folders, &remembered)?;
+    fn search(
+        loaded: LoadedConfig,
+        kept: &KeptServers,
+        former: Option<FormerModels<'_>>,
+    ) -> Result<(Self, Vec<ConfigProblem>), CommandFailure> {
+        let DiscoveryOutcome { discovered, report, kept } =
+            search(&loaded.configuration, &ModelFolders::of(&loaded), kept, former)?;
         let mut configuration = Arc::unwrap_or_clone(loaded.configuration);
         let problems = configuration.add_discovered(discovered);
         let loaded = LoadedConfig { configuration: Arc::new(configuration), ..loaded };
-        Ok((Self { loaded, models: report, ports }, problems))
+        Ok((Self { loaded, models: report, kept }, problems))
     }
 
     /// Everything that is valid and probably a mistake, in the configuration and in the models that it names.
@@ -133,56 +152,102 @@ impl Inventory {
     }
 }
 
-/// Searches `folders`, and reads the headers of the models that a configuration names. `remembered` are the ports of
-/// earlier runs.
+/// Searches `folders`, and reads the headers of the models that a configuration names. `kept` is what earlier runs chose.
 ///
 /// # Errors
-/// There are fewer free ports than models.
+/// There are fewer free ports than servers.
 pub fn discover_servers(
     configuration: &Configuration,
     folders: &ModelFolders,
-    remembered: &AssignedPorts,
+    kept: &KeptServers,
+) -> Result<DiscoveryOutcome, CommandFailure> {
+    search(configuration, folders, kept, None)
+}
+
+fn search(
+    configuration: &Configuration,
+    folders: &ModelFolders,
+    kept: &KeptServers,
+    former: Option<FormerModels<'_>>,
 ) -> Result<DiscoveryOutcome, CommandFailure> {
     let directories = [folders.enabled.clone(), folders.known.clone()].concat();
     let links = if configuration.follows_model_links() { DirectoryLinks::Followed } else { DirectoryLinks::Reported };
     let CatalogReport { mut models, skipped, problems } =
         if directories.is_empty() { CatalogReport::default() } else { discover(&directories, links) };
-    let kept = out_of_sight(&folders.before, &models, &directories, &problems);
-    if !kept.is_empty() {
-        tracing::warn!(
-            models = kept.len(),
-            "the folders of these models cannot be read or are empty: their servers stay; `llama-warden reload --force` removes them"
-        );
+    if let Some(former) = former {
+        let lost = out_of_sight(former.models, &models, &directories, &problems);
+        if !lost.is_empty() {
+            tracing::warn!(
+                models = lost.len(),
+                "the folders of these models cannot be read or are empty: their servers stay, until they are back or \
+                 until `llama-warden reload --force`"
+            );
+        }
+        models.extend(lost);
     }
-    models.extend(kept);
+    keep_ids(&mut models, kept);
     let configured: Vec<_> = configuration.servers().map(|spec| (spec, resolve_links(&spec.model))).collect();
-    let tiers = tiers_of_servers(&configured, &models);
+    let tiers = tiers_of_servers(&configured, &models, former);
     let by_path: BTreeMap<&Path, &ServerSpec> = configured.iter().rev().map(|(spec, path)| (&**path, *spec)).collect();
-    let ids: BTreeSet<&ServerId> = configured.iter().map(|(spec, _)| &spec.id).collect();
+    let configured_ids: BTreeSet<&ServerId> = configured.iter().map(|(spec, _)| &spec.id).collect();
     let mut unclaimed = Vec::new();
-    let mut known = Vec::new();
+    let mut claimed = Vec::new();
     for model in models {
         let path = resolve_links(&model.path);
         // A configured server takes precedence over a model that it runs, and over another model with its id.
         if let Some(spec) = by_path.get(&*path) {
-            let server = Some(spec.id.clone());
-            known.push(KnownModel {
-                model: DiscoveredModel { port: Some(spec.port), enabled: spec.enabled, ..model },
-                server,
-            });
-        } else if ids.contains(&model.id) {
-            known.push(KnownModel { model: DiscoveredModel { enabled: false, ..model }, server: None });
+            claimed.push((DiscoveredModel { enabled: spec.enabled, ..model }, Some(spec.id.clone())));
+        } else if configured_ids.contains(&model.id) {
+            claimed.push((DiscoveredModel { enabled: false, ..model }, None));
         } else {
             let enabled = folders.enabled.iter().any(|folder| model.path.starts_with(folder));
             unclaimed.push(DiscoveredModel { enabled, ..model });
         }
     }
-    let ports = assign_stable_ports(&mut unclaimed, configuration, remembered)?;
+    unclaimed.sort_by(|a, b| a.id.cmp(&b.id));
+    let (chosen, kept) = choose_ports(&unclaimed, configuration, kept)?;
+    for model in &mut unclaimed {
+        model.port = chosen.get(&model.id).copied();
+    }
+    let ports: BTreeMap<ServerId, u16> =
+        configuration.servers().map(|spec| (spec.id.clone(), *chosen.get(&spec.id).unwrap_or(&spec.port))).collect();
     let servers = unclaimed.iter().filter_map(to_server).collect();
-    known.extend(unclaimed.into_iter().map(|model| KnownModel { server: Some(model.id.clone()), model }));
-    known.sort_by(|a, b| a.model.id.cmp(&b.model.id));
-    let report = ModelsReport { directories, models: known, skipped, problems };
-    Ok(DiscoveryOutcome { discovered: Discovered { servers, tiers }, report, ports })
+    let claimed = claimed.into_iter().map(|(model, server)| {
+        let port = server.as_ref().and_then(|server| ports.get(server).copied());
+        KnownModel { model: DiscoveredModel { port, ..model }, server }
+    });
+    let known = unclaimed.into_iter().map(|model| KnownModel { server: Some(model.id.clone()), model });
+    let mut models: Vec<_> = claimed.chain(known).collect();
+    models.sort_by(|a, b| a.model.id.cmp(&b.model.id));
+    let report = ModelsReport { directories, models, skipped, problems };
+    Ok(DiscoveryOutcome { discovered: Discovered { servers, tiers, ports }, report, kept })
+}
+
+/// Gives each model the id that it had before: the one that discovery makes depends on the other models.
+fn keep_ids(models: &mut [DiscoveredModel], kept: &KeptServers) {
+    let by_path: BTreeMap<&Path, &ServerId> =
+        kept.iter().filter_map(|(id, server)| Some((server.model.as_deref()?, id))).collect();
+    let former = |model: &DiscoveredModel| by_path.get(model.path.as_path()).map(|id| (*id).clone());
+    let mut taken: BTreeSet<ServerId> = models.iter().filter_map(former).collect();
+    for model in models {
+        model.id = match former(model) {
+            Some(id) => id,
+            None => free_id(&model.id, &taken),
+        };
+        taken.insert(model.id.clone());
+    }
+}
+
+/// The id, with a number if another model has it already.
+fn free_id(id: &ServerId, taken: &BTreeSet<ServerId>) -> ServerId {
+    let numbered = (2_u32..).filter_map(|number| {
+        let suffix = format!("_{number}");
+        // Ids are ASCII.
+        let stem = &id.as_str()[..id.as_str().len().min(ServerId::MAX_LEN - suffix.len())];
+        ServerId::new(&format!("{stem}{suffix}")).ok()
+    });
+    let mut candidates = std::iter::once(id.clone()).chain(numbered);
+    candidates.find(|id| !taken.contains(id)).unwrap_or_else(|| id.clone())
 }
 
 /// The models of before that are not found now, and that nobody removed: their folder or file cannot be read, or the folder is
@@ -201,7 +266,7 @@ fn out_of_sight(
     let is_empty = |folder: &Path| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     let empty = directories.iter().map(PathBuf::as_path).filter(|folder| is_empty(folder));
     let lost: Vec<&Path> = unreadable.chain(empty).collect();
-    let is_found = |model: &DiscoveredModel| found.iter().any(|new| new.path == model.path || new.id == model.id);
+    let is_found = |model: &DiscoveredModel| found.iter().any(|new| new.path == model.path);
     let is_in = |model: &DiscoveredModel, place: &Path| {
         std::iter::once(&model.path).chain(&model.shards).any(|file| file.starts_with(place))
     };
@@ -212,14 +277,22 @@ fn out_of_sight(
 }
 
 /// The tiers that model headers give to servers that name none; `configured` are the servers, each with the path of its model
-/// without symbolic links. An unreadable model has no tier; its launch fails with the reason.
-fn tiers_of_servers(configured: &[(&ServerSpec, PathBuf)], models: &[DiscoveredModel]) -> BTreeMap<PathBuf, String> {
+/// without symbolic links. A model that cannot be read keeps its former tier, or has none; its launch fails with the reason.
+fn tiers_of_servers(
+    configured: &[(&ServerSpec, PathBuf)],
+    models: &[DiscoveredModel],
+    former: Option<FormerModels<'_>>,
+) -> BTreeMap<PathBuf, String> {
     let found: BTreeMap<PathBuf, &DiscoveredModel> =
         models.iter().map(|model| (resolve_links(&model.path), model)).collect();
+    let former_tier = |spec: &ServerSpec| {
+        let mut servers = former?.configuration.servers();
+        servers.find(|old| old.id == spec.id && old.model == spec.model)?.tier.as_deref().map(str::to_owned)
+    };
     let tier = |(spec, path): &(&ServerSpec, PathBuf)| {
         let tier = match found.get(path) {
             Some(model) => model.tier.clone(),
-            None => inspect(&spec.model).ok().and_then(|model| model.tier),
+            None => inspect(&spec.model).map_or_else(|_| former_tier(spec), |model| model.tier),
         };
         Some((spec.model.clone(), tier?))
     };
@@ -231,34 +304,49 @@ fn resolve_links(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Gives each model the port of earlier runs, otherwise the lowest port that no server needs and that can be bound.
+/// Gives each server without a port of its own, configured or of a model, the one that it had before, otherwise the lowest
+/// port that no server needs and on which nobody listens.
 ///
-/// A remembered port is not tested: a survivor of an earlier daemon may still listen there, and the launcher kills it
-/// before the launch, or names the stranger that listens instead. Returns the ports to save.
-fn assign_stable_ports(
-    models: &mut [DiscoveredModel],
+/// A kept port is not tested: the server itself may listen there, or a survivor of an earlier daemon, which the launcher
+/// kills before the launch; the launcher also names the stranger that listens instead. Returns the chosen ports, and what
+/// to save.
+fn choose_ports(
+    models: &[DiscoveredModel],
     configuration: &Configuration,
-    remembered: &AssignedPorts,
-) -> Result<AssignedPorts, CommandFailure> {
+    kept: &KeptServers,
+) -> Result<(BTreeMap<ServerId, u16>, KeptServers), CommandFailure> {
     let daemon = configuration.daemon().listen.as_ref().map(|listen| listen.port);
-    let mut taken: BTreeSet<u16> = configuration.servers().map(|spec| spec.port).chain(daemon).collect();
-    for model in models.iter_mut() {
-        model.port = remembered.get(&model.id).copied().filter(|port| taken.insert(*port));
-    }
-    let ids: BTreeSet<ServerId> = models.iter().map(|model| model.id.clone()).collect();
-    // Absent models may come back: their ports are reserved as long as there are enough others.
-    let absent: AssignedPorts =
-        remembered.iter().filter(|(id, _)| !ids.contains(*id)).map(|(id, port)| (id.clone(), *port)).collect();
-    let reserved: BTreeSet<u16> = taken.iter().chain(absent.values()).copied().collect();
-    let host = configuration.host();
-    let is_free = |port: u16| TcpListener::bind((host, port)).is_ok();
+    let open: BTreeSet<&ServerId> = configuration.servers_without_port().map(|spec| &spec.id).collect();
+    let written = configuration.servers().filter(|spec| !open.contains(&spec.id)).map(|spec| spec.port);
+    let mut taken: BTreeSet<u16> = written.chain(daemon).collect();
     let first = configuration.first_port();
-    assign_ports(models, first, &reserved, is_free).or_else(|_| assign_ports(models, first, &taken, is_free)).map_err(
-        |error| CommandFailure::usage(error).next_step("lower llama-server.first-port, or name fewer folders"),
-    )?;
-    let given: AssignedPorts = models.iter().filter_map(|model| Some((model.id.clone(), model.port?))).collect();
-    let used: BTreeSet<u16> = given.values().copied().collect();
-    Ok(absent.into_iter().filter(|(_, port)| !used.contains(port)).chain(given).collect())
+    let mut former = |id: &ServerId| {
+        let port = kept.get(id).map(|server| server.port);
+        port.filter(|port| *port >= first && taken.insert(*port))
+    };
+    let of_file = configuration.servers_without_port().map(|spec| (&spec.id, &*spec.host, None));
+    let of_models = models.iter().map(|model| (&model.id, configuration.host(), Some(model.path.clone())));
+    let servers: Vec<_> = of_file.chain(of_models).collect();
+    let mut seekers: Vec<PortSeeker<'_>> =
+        servers.iter().map(|(id, host, _)| PortSeeker { id, host, port: former(id) }).collect();
+    // Servers that are gone may come back: their ports are reserved as long as there are enough others.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let present: BTreeSet<&ServerId> = servers.iter().map(|(id, ..)| *id).collect();
+    let gone = kept.iter().filter(|(id, _)| !present.contains(id));
+    let gone: KeptServers = gone.filter_map(|(id, server)| Some((id.clone(), server.gone(now)?))).collect();
+    let reserved: BTreeSet<u16> = gone.values().map(|server| server.port).chain(taken.iter().copied()).collect();
+    assign_ports(&mut seekers, first, &reserved, is_free)
+        .or_else(|_| assign_ports(&mut seekers, first, &taken, is_free))
+        .map_err(|error| CommandFailure::usage(error).next_step("lower llama-server.first-port"))?;
+    let chosen: BTreeMap<ServerId, u16> =
+        seekers.iter().filter_map(|seeker| Some((seeker.id.clone(), seeker.port?))).collect();
+    let used: BTreeSet<u16> = chosen.values().copied().collect();
+    let there = servers.iter().filter_map(|(id, _, model)| {
+        let kept = KeptServer { port: *chosen.get(*id)?, model: model.clone(), gone_since: None };
+        Some(((*id).clone(), kept))
+    });
+    let saved = gone.into_iter().filter(|(_, server)| !used.contains(&server.port)).chain(there).collect();
+    Ok((chosen, saved))
 }
 
 /// The server of a model; `None` without a port.

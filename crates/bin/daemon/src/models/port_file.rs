@@ -1,19 +1,71 @@
-//! Stores the ports of discovered servers across runs of the daemon, so that a model keeps its port.
+//! Stores the ports and ids that were chosen for servers across runs of the daemon, so that a server keeps them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fs, io};
 
 use llama_warden_events::ServerId;
 use llama_warden_support::{Durability, replace_file};
+use serde::{Deserialize, Serialize};
 
 /// The file's name in the state directory.
 const FILE: &str = "ports.json";
 
-/// The port of each discovered server.
-pub type AssignedPorts = BTreeMap<ServerId, u16>;
+/// How long the port and the id of a server that is gone are kept for it.
+const KEPT_FOR: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The file that stores assigned ports, as JSON.
+/// What was chosen for each server that is not configured with it.
+pub type KeptServers = BTreeMap<ServerId, KeptServer>;
+
+/// What was chosen for a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredServer")]
+pub struct KeptServer {
+    /// Its port.
+    pub port: u16,
+    /// The model for which its id was chosen; `None` for a server of the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<PathBuf>,
+    /// Since when it is gone, in seconds since 1970; `None` while it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gone_since: Option<u64>,
+}
+
+/// A server as the file has it: releases before 0.2 stored the port alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredServer {
+    Port(u16),
+    Kept {
+        port: u16,
+        #[serde(default)]
+        model: Option<PathBuf>,
+        #[serde(default)]
+        gone_since: Option<u64>,
+    },
+}
+
+impl From<StoredServer> for KeptServer {
+    fn from(stored: StoredServer) -> Self {
+        match stored {
+            StoredServer::Port(port) => Self { port, model: None, gone_since: None },
+            StoredServer::Kept { port, model, gone_since } => Self { port, model, gone_since },
+        }
+    }
+}
+
+impl KeptServer {
+    /// As it is kept at the time `now` while its server is gone; `None` if that was long ago.
+    pub fn gone(&self, now: u64) -> Option<Self> {
+        // A clock that was set back must not keep it for ever.
+        let gone_since = self.gone_since.filter(|since| *since <= now).unwrap_or(now);
+        let is_kept = now - gone_since < KEPT_FOR.as_secs();
+        is_kept.then(|| Self { gone_since: Some(gone_since), ..self.clone() })
+    }
+}
+
+/// The file that stores them, as JSON.
 #[derive(Debug, Clone)]
 pub struct PortFile {
     path: PathBuf,
@@ -25,8 +77,8 @@ impl PortFile {
         Self { path: state_dir.join(FILE) }
     }
 
-    /// The ports of the latest run. Empty if the file is missing or invalid: ports are then assigned anew.
-    pub fn read(&self) -> AssignedPorts {
+    /// What the latest run stored. Empty if the file is missing or invalid: ports are then assigned anew.
+    pub fn read(&self) -> KeptServers {
         fs::read(&self.path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
@@ -34,11 +86,11 @@ impl PortFile {
     ///
     /// # Errors
     /// The file system refuses to write or to rename.
-    pub fn write(&self, ports: &AssignedPorts) -> io::Result<()> {
-        if *ports == self.read() {
+    pub fn write(&self, kept: &KeptServers) -> io::Result<()> {
+        if *kept == self.read() {
             return Ok(());
         }
-        replace_file(&self.path, &serde_json::to_vec(ports)?, Durability::PowerCut)
+        replace_file(&self.path, &serde_json::to_vec(kept)?, Durability::PowerCut)
     }
 }
 
@@ -46,16 +98,37 @@ impl PortFile {
 mod tests {
     use super::*;
 
+    fn kept(port: u16, gone_since: Option<u64>) -> KeptServer {
+        KeptServer { port, model: Some("/m/a.gguf".into()), gone_since }
+    }
+
     #[test]
     fn ports_survive_and_garbage_counts_as_none() {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let file = PortFile::new(folder.path());
-        file.write(&AssignedPorts::new()).expect("nothing to write");
+        file.write(&KeptServers::new()).expect("nothing to write");
         assert!(!folder.path().join(FILE).exists());
-        let ports = AssignedPorts::from([(ServerId::new("a").expect("valid"), 8001)]);
+        let ports = KeptServers::from([(ServerId::new("a").expect("valid"), kept(8001, Some(7)))]);
         file.write(&ports).expect("writable");
         assert_eq!(file.read(), ports);
         fs::write(folder.path().join(FILE), "{\"a\":").expect("writable");
-        assert_eq!(file.read(), AssignedPorts::new());
+        assert_eq!(file.read(), KeptServers::new());
+    }
+
+    #[test]
+    fn the_file_of_an_earlier_release_is_read() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        fs::write(folder.path().join(FILE), "{\"a\":8001}").expect("writable");
+        let read = PortFile::new(folder.path()).read();
+        assert_eq!(read["a"], KeptServer { port: 8001, model: None, gone_since: None });
+    }
+
+    #[test]
+    fn what_is_gone_for_long_is_forgotten_and_what_is_gone_for_a_while_is_not() {
+        let long = KEPT_FOR.as_secs();
+        assert_eq!(kept(8001, None).gone(long), Some(kept(8001, Some(long))));
+        assert_eq!(kept(8001, Some(1)).gone(long), Some(kept(8001, Some(1))));
+        assert_eq!(kept(8001, Some(1)).gone(long + 1), None);
+        assert_eq!(kept(8001, Some(long)).gone(5), Some(kept(8001, Some(5))), "the clock was set back");
     }
 }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use llama_warden_catalog::{DiscoveredModel, ModelProblem, Skipped};
 use llama_warden_events::ServerId;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Discovered models and their servers.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct ModelsReport {
     /// The folders that were searched.
     pub directories: Vec<PathBuf>,
@@ -20,7 +20,7 @@ pub struct ModelsReport {
 }
 
 /// A model and the server that runs it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct KnownModel {
     /// The model, with its server's `port` and `enabled`.
     #[serde(flatten)]

@@ -15,11 +15,11 @@ use super::dialect_reloader::DialectReloader;
 use super::failure::LaunchFailure;
 use super::identify::BinaryCache;
 use super::orders::LaunchInbox;
-use crate::process::launch_tag::LaunchTag;
-use crate::process::lock::InstanceLock;
-use crate::process::spawn_request::ShimProgram;
-use crate::process::spawner::Spawner;
-use crate::process::sweep::ProcessSelector;
+use llama_warden_processes::launch_tag::LaunchTag;
+use llama_warden_processes::lock::InstanceLock;
+use llama_warden_processes::spawn_request::ShimProgram;
+use llama_warden_processes::spawner::Spawner;
+use llama_warden_processes::sweep::ProcessSelector;
 
 /// Time to kill the processes that outlived the server.
 pub(crate) const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);

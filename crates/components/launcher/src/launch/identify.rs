@@ -13,15 +13,17 @@ use std::time::Duration;
 use llama_warden_detectors::{GENERIC, Matcher as _, PackSet, Verdict, message_text};
 use llama_warden_dialects::{BinaryProfile, BuildVersion, OptionList, named_variables};
 use llama_warden_events::{FailureReason, ProcessEnd, Signal, StreamName};
+use llama_warden_support::blocking;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::preflight::check_program;
 use crate::output::pipes::read_bounded;
-use crate::process::child_process::ChildProcess;
-use crate::process::environment::ChildEnvironment;
-use crate::process::spawn_request::{ShimProgram, SpawnRequest};
-use crate::process::spawner::Spawner;
-use crate::process::sweep::ProcessSelector;
+use llama_warden_processes::child_process::ChildProcess;
+use llama_warden_processes::environment::ChildEnvironment;
+use llama_warden_processes::spawn_request::{ShimProgram, SpawnRequest};
+use llama_warden_processes::spawner::Spawner;
+use llama_warden_processes::sweep::ProcessSelector;
 
 /// Time for both runs, which go side by side.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -138,6 +140,7 @@ pub async fn identify(
     path: &Path,
     environment: &ChildEnvironment,
 ) -> Result<BinaryProfile, IdentifyError> {
+    check_format(path).await?;
     let deadline = Instant::now() + IDENTIFY_TIMEOUT;
     let run = |argument| IdentifyRun { spawner, path, argument, environment, deadline };
     let (version, help) = (run("--version"), run("--help"));
@@ -154,6 +157,17 @@ pub async fn identify(
     // Builds of 2023 have no `--version`; their options are enough to choose a dialect.
     let version = version.map(|(text, _)| BuildVersion::parse(&text)).unwrap_or_default();
     Ok(BinaryProfile { variables: named_variables(&help), ..BinaryProfile::new(path.into(), version, Some(options)) })
+}
+
+/// Finds an executable that the kernel would not run, whose own reason is only "No such file or directory".
+async fn check_format(path: &Path) -> Result<(), IdentifyError> {
+    let checked = path.to_owned();
+    let Ok(Err(failure)) = blocking(move || check_program(&checked)).await else { return Ok(()) };
+    if failure.reason != FailureReason::BinaryBroken {
+        return Ok(());
+    }
+    let line = failure.detail.replacen(&format!("{} ", path.display()), "it ", 1);
+    Err(IdentifyError::Broken { path: path.into(), line })
 }
 
 /// Why an executable that printed no help cannot run at all, in the words of its loader.

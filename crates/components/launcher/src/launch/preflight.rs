@@ -16,8 +16,8 @@ use llama_warden_procfs::SocketAddress;
 use nix::fcntl::OFlag;
 
 use super::failure::LaunchFailure;
-use crate::process::listener;
-use crate::process::server_address::{self, HostEntry};
+use llama_warden_processes::listener;
+use llama_warden_processes::server_address::{self, HostEntry};
 
 mod program;
 

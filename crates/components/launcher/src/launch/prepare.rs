@@ -19,9 +19,9 @@ use super::context::{Launch, NotStarted};
 use super::failure::LaunchFailure;
 use super::identify::IdentifyError;
 use super::preflight;
-use crate::process::environment::{ChildEnvironment, EnvironmentPolicy, child_environment};
-use crate::process::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
-use crate::process::sweep::{ProcessSelector, Sweep, sweep};
+use llama_warden_processes::environment::{ChildEnvironment, EnvironmentPolicy, child_environment};
+use llama_warden_processes::launch_tag::{LAUNCH_TAG_VARIABLE, LaunchTag};
+use llama_warden_processes::sweep::{ProcessSelector, Sweep, sweep};
 
 /// Time to kill processes of an earlier launch that still hold the port.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -29,10 +29,10 @@ use tokio::time::{Instant, timeout};
 use super::context::{EndedLaunch, Launch, SWEEP_TIMEOUT};
 use super::orders::{LaunchOrder, ListenerInquiry, SignalOrder};
 use crate::output::pipes::{OutputPiece, OutputPipe, ReadCancel, ServerOutput};
-use crate::process::child_process::ChildProcess;
-use crate::process::launch_tag::LaunchTag;
-use crate::process::sweep::{ProcessSelector, Survivor, Sweep};
-use crate::process::{listener, server_address};
+use llama_warden_processes::child_process::ChildProcess;
+use llama_warden_processes::launch_tag::LaunchTag;
+use llama_warden_processes::sweep::{ProcessSelector, Survivor, Sweep};
+use llama_warden_processes::{listener, server_address};
 
 /// Time for the pipes to end after the sweep. A process that the sweep could not find may hold them open.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);

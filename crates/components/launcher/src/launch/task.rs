@@ -17,10 +17,10 @@ use super::orders::{LaunchInbox, LaunchOrder};
 use super::prepare::PreparedLaunch;
 use super::running::{OutputPipes, RunningServer, kill, listed, sweep_and_reap};
 use crate::output::pipes::read_bounded;
-use crate::process::child_process::ChildProcess;
-use crate::process::lock::InstanceLock;
-use crate::process::spawn_request::SpawnRequest;
-use crate::process::sweep::{ProcessSelector, sweep};
+use llama_warden_processes::child_process::ChildProcess;
+use llama_warden_processes::lock::InstanceLock;
+use llama_warden_processes::spawn_request::SpawnRequest;
+use llama_warden_processes::sweep::{ProcessSelector, sweep};
 
 /// Bytes of an errno on the shim's pipe.
 const ERRNO_BYTES: u64 = 4;

@@ -7,13 +7,22 @@ use llama_warden_events::{Event, FailureReason, StopReason, Uptime, Warning};
 use llama_warden_state::{PhaseName, ServerRecord};
 
 use super::{BackoffInput, LaunchState, ServerState, StartReason, StopRequest};
-use crate::action::Actions;
+use crate::action::{Actions, FaultyFile, SupervisorAction};
 use crate::backoff::Decision;
 
 impl ServerState {
     /// Makes a scheduled restart due once its time has come.
     pub(crate) fn on_deadline(&mut self, now: Uptime) {
         if self.restart_at.take_if(|at| *at <= now).is_some() {
+            self.wanted = Some(self.launch.incarnation.next());
+            self.start_reason = StartReason::RestartPolicy;
+        }
+    }
+
+    /// The file that the latest launch failed for has changed: tries it again, if the server should still run.
+    pub(crate) fn on_file_changed(&mut self) {
+        if self.is_down() && self.wanted.is_some_and(|wanted| wanted <= self.launch.incarnation) {
+            self.backoff.on_file_changed();
             self.wanted = Some(self.launch.incarnation.next());
             self.start_reason = StartReason::RestartPolicy;
         }
@@ -137,7 +146,12 @@ impl ServerState {
                 self.publish(Event::RestartScheduled { attempt, max_attempts, delay_seconds }, actions);
             }
             Decision::Abandon { attempts, because } => {
+                let file = FaultyFile::of(*reason);
                 self.publish(Event::RestartAbandoned { attempts, because }, actions);
+                actions.extend(file.map(|file| {
+                    let (server, incarnation) = (self.server.clone(), self.launch.incarnation);
+                    SupervisorAction::WatchFile { server, incarnation, file }
+                }));
             }
         }
     }

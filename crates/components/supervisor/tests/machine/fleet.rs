@@ -7,7 +7,9 @@ use llama_warden_events::{
     CommandOutcome, Event, FailureReason, Incarnation, ProcessEnd, ReadyVia, RefusalReason, Seq, StopReason,
     SuperviseCommand, Uptime,
 };
-use llama_warden_supervisor::{DesiredServer, RESTARTS_AT_ONCE, ServerGoal, SupervisorAction, SupervisorMachine};
+use llama_warden_supervisor::{
+    DesiredServer, FaultyFile, RESTARTS_AT_ONCE, ServerGoal, SupervisorAction, SupervisorMachine,
+};
 
 use crate::fixtures::{envelope, id, machine, restart};
 
@@ -278,4 +280,35 @@ fn a_stop_by_hand_holds_until_somebody_asks_for_the_server_again() {
     assert!(fleet.machine.stopped_by_user().eq([&id("a")]));
     fleet.machine.on_command(SuperviseCommand::StartServer { server: id("a") }, Seq::new(60), now);
     assert!(fleet.machine.stopped_by_user().next().is_none());
+}
+
+#[test]
+fn a_launch_that_failed_for_a_file_comes_again_once_that_file_changes() {
+    for (reason, file) in [
+        (FailureReason::ModelInvalid, Some(FaultyFile::Model)),
+        (FailureReason::BinaryBroken, Some(FaultyFile::Executable)),
+        (FailureReason::BadArgument, None),
+    ] {
+        let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
+        fleet.machine.start_all([&id("a")]);
+        let failed = Event::ServerFailed { reason, detail: String::new(), lines: vec![] };
+        let actions = fleet.publish("a", 1, 1.0, [Event::LaunchBegan { binary: "x".into() }, failed]);
+        let watched = actions.iter().find_map(|action| match action {
+            SupervisorAction::WatchFile { file, .. } => Some(*file),
+            _ => None,
+        });
+        assert_eq!((watched, fleet.machine.next_deadline()), (file, None));
+        let changed = |fleet: &mut Fleet, incarnation| {
+            launches(&fleet.machine.on_file_changed(&id("a"), Incarnation::new(incarnation), NOW))
+        };
+        assert_eq!(changed(&mut fleet, 1), ["a#2"]);
+        assert_eq!(changed(&mut fleet, 1), [""; 0], "it is launched already");
+    }
+    let mut fleet = Fleet::new(&["a"], None, RestartPolicy::OnFailure);
+    fleet.machine.start_all([&id("a")]);
+    let failed = Event::ServerFailed { reason: FailureReason::ModelInvalid, detail: String::new(), lines: vec![] };
+    fleet.publish("a", 1, 1.0, [Event::LaunchBegan { binary: "x".into() }, failed]);
+    let stop = SuperviseCommand::StopServer { server: id("a"), grace: None, force: false };
+    fleet.machine.on_command(stop, Seq::new(60), NOW);
+    assert_eq!(launches(&fleet.machine.on_file_changed(&id("a"), Incarnation::new(1), NOW)), [""; 0], "it was stopped");
 }

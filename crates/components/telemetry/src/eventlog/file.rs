@@ -125,7 +125,6 @@ fn whole_lines(file: &File, length: u64) -> io::Result<u64> {
 /// Fails with ENOSPC if `bytes` more would leave less than [`LEFT_FREE`] on the disk.
 fn leave_free(file: &File, bytes: u64) -> io::Result<()> {
     let disk = fstatvfs(file)?;
-    // The types differ between platforms.
     let free = disk.blocks_available().saturating_mul(disk.fragment_size());
     // A file system that reports no size, such as some network ones, reports no room either.
     if disk.blocks() > 0 && free < bytes.saturating_add(LEFT_FREE) {

@@ -55,6 +55,13 @@ fn a_note_says_what_happened_and_what_is_waited_for() {
             ServerRecord { restart_abandoned: Some("6 failures".to_owned()), ..record(failed, crashed(3)) },
             Some("crashed: why; given up: 6 failures"),
         ),
+        (
+            ServerRecord {
+                restart_abandoned: Some("later".to_owned()),
+                ..record(failed, Some((3, FailureReason::BinaryBroken)))
+            },
+            Some("binary-broken: why; later"),
+        ),
         (by_hand(record(failed, crashed(3))), Some("stopped by hand")),
         (by_hand(record(exited, None)), Some("stopped by hand")),
         (record(exited, None), None),

@@ -5,7 +5,6 @@
 mod damage;
 mod ids;
 mod models;
-mod ports;
 mod projectors;
 mod shards;
 #[expect(dead_code, reason = "the tests of single headers use the rest")]

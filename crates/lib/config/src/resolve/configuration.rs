@@ -13,7 +13,7 @@ use crate::file::reader::{ConfigValue, Located, ValueReader};
 use crate::file::selector::SelectorMatcher;
 use crate::file::source::{ConfigSource, DEFAULT_TOML};
 use crate::file::tables::{ConfigFile, Profile};
-use crate::file::toml_tree;
+use crate::file::toml_tree::{self, TomlNode};
 use crate::problem::{ConfigProblem, ConfigProblems, Document, Layer, Location};
 use crate::resolve::cross_checks::CrossChecker;
 use crate::resolve::defaults::{SharedDefaults, SpecBuilder};
@@ -52,6 +52,8 @@ pub(crate) struct Resolvable {
     /// Whether it is started when no profile is.
     enabled: bool,
     flags: OwnFlags,
+    /// Whether the file names its port.
+    has_own_port: bool,
 }
 
 impl Configuration {
@@ -87,12 +89,9 @@ impl Configuration {
         problems: &mut Vec<ConfigProblem>,
     ) -> Result<Option<Self>, ConfigProblems> {
         let mut reader = ValueReader::default();
-        let built_in = document("config/default.toml", DEFAULT_TOML.into(), Layer::BuiltIn);
-        let built_in = toml_tree::parse(&built_in, &mut reader.problems);
+        let built_in = built_in_tree(&mut reader.problems);
         let built_in = built_in.and_then(|tree| ConfigFile::read(&tree, &mut reader)).unwrap_or_default();
-        let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
-        let user = toml_tree::parse(&document(&name, source.text.clone(), Layer::User), problems);
-        let Some(mut user) = user else { return Ok(None) };
+        let Some(mut user) = user_tree(source, problems) else { return Ok(None) };
         let is_misspelled = misspelled(problems);
         reader.problems.extend(env_overrides::apply(environment, &mut user));
         let written = written_keys(&user);
@@ -183,6 +182,16 @@ impl Configuration {
         self.path.as_deref()
     }
 
+    /// Whether a key such as `daemon.listen` is written, in the file or in an environment variable.
+    pub fn is_written(&self, key: &str) -> bool {
+        self.written.contains(key)
+    }
+
+    /// Whether there is neither a file nor an environment variable, and the built-in defaults are all there is.
+    pub fn is_built_in(&self) -> bool {
+        self.path.is_none() && self.written.is_empty()
+    }
+
     /// `[daemon]`.
     pub fn daemon(&self) -> &DaemonSettings {
         &self.daemon
@@ -247,6 +256,12 @@ impl Configuration {
         self.servers.iter().map(|server| &*server.spec)
     }
 
+    /// The servers whose port the file leaves open, in the order of the file: [`Self::servers`] has a port for each that is
+    /// good only as long as nothing is added before it.
+    pub fn servers_without_port(&self) -> impl Iterator<Item = &ServerSpec> {
+        self.servers.iter().filter(|server| !server.has_own_port).map(|server| &*server.spec)
+    }
+
     /// Checks the profiles against all servers that there are.
     pub(crate) fn check_profiles(&self) -> Vec<ConfigProblem> {
         let servers = self.servers().map(|spec| (&spec.id, spec.tier.as_deref())).collect();
@@ -294,8 +309,20 @@ impl Resolvable {
     ) -> Result<Self, ConfigProblems> {
         let spec = specs.server(planned, common)?;
         let flags = planned.written.flags.as_ref().map(|at| at.value.own()).unwrap_or_default();
-        Ok(Self { enabled: spec.enabled, spec: Arc::new(spec), flags })
+        let has_own_port = planned.written.port.is_some();
+        Ok(Self { enabled: spec.enabled, spec: Arc::new(spec), flags, has_own_port })
     }
+}
+
+/// The built-in defaults as a tree.
+pub(crate) fn built_in_tree(problems: &mut Vec<ConfigProblem>) -> Option<TomlNode> {
+    toml_tree::parse(&document("config/default.toml", DEFAULT_TOML.into(), Layer::BuiltIn), problems)
+}
+
+/// The text of a source as a tree.
+pub(crate) fn user_tree(source: &ConfigSource, problems: &mut Vec<ConfigProblem>) -> Option<TomlNode> {
+    let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
+    toml_tree::parse(&document(&name, source.text.clone(), Layer::User), problems)
 }
 
 fn document(name: &str, text: Arc<str>, layer: Layer) -> Arc<Document> {

@@ -42,7 +42,7 @@ pub(crate) struct SharedDefaults {
 /// The value of a key that has a built-in default. The defaults are a data file, so a gap in them is an error, not a panic.
 fn need<T: Clone>(slot: &Option<Located<T>>, key: &str) -> Result<T, ConfigProblems> {
     slot.as_ref().map(|at| at.value.clone()).ok_or_else(|| {
-        let defaults = Location::File("config/default.toml".into());
+        let defaults = Location::File("the built-in defaults".into());
         ConfigProblem::error(&defaults, format!("has no default for `{key}`"), "report this: it is a bug").into()
     })
 }

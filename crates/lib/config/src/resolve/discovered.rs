@@ -24,6 +24,8 @@ pub struct Discovered {
     pub servers: Vec<DiscoveredServer>,
     /// Tiers by model, for the servers of the file that name none.
     pub tiers: BTreeMap<PathBuf, String>,
+    /// Ports, for the servers of the file that name none.
+    pub ports: BTreeMap<ServerId, u16>,
 }
 
 /// A model that was found, as the server that it becomes. Every other setting comes from the sections of the file.
@@ -48,7 +50,7 @@ pub struct DiscoveredServer {
 }
 
 impl Configuration {
-    /// Adds what was found in the folders of models, and the tiers of models that the file names.
+    /// Adds what was found in the folders of models, and the tiers and ports that the file leaves open.
     ///
     /// # Errors
     /// Profiles that name servers or tiers that were not found; ids and ports that another server has.
@@ -64,6 +66,7 @@ impl Configuration {
             let spec = Arc::make_mut(&mut server.spec);
             let tier = spec.tier.take().or_else(|| found.tiers.get(&spec.model).map(|tier| tier.as_str().into()));
             spec.tier = tier.map(|tier| shared(&mut tiers, tier));
+            spec.port = found.ports.get(&spec.id).copied().unwrap_or(spec.port);
         }
         let mut problems = Vec::new();
         let mut ids: BTreeSet<ServerId> = self.servers().map(|spec| spec.id.clone()).collect();

@@ -202,6 +202,8 @@ impl Location {
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // It is compiled in: whoever reads this has no such file.
+            Self::Text { .. } if self.is_built_in() => f.write_str("the built-in defaults"),
             Self::Text { document, .. } => {
                 let (line, column) = self.line_and_column().unwrap_or((1, 1));
                 write!(f, "{}:{line}:{column}", document.name)

@@ -5,6 +5,7 @@ use std::path::Path;
 use llama_warden_daemon::{CommandFailure, CommandResult, LoadedConfig};
 use llama_warden_detectors::Pack;
 use llama_warden_dialects::{Dialect, build_command_line, choose_dialect};
+use llama_warden_launcher::IdentifyError;
 use llama_warden_plugin_files::{Choice, PluginFile};
 use serde_json::{Value, json};
 
@@ -23,8 +24,11 @@ pub async fn run(global: &GlobalArgs, binary: &Path) -> CommandResult {
     let binary = executable::locate(binary)?;
     let spec = executable::default_spec("which", &binary, Path::new(MODEL), PORT)?;
     let profile = executable::ask(&spec, &binary).await?.map_err(|error| {
-        CommandFailure::failed(error)
-            .next_step("see that `BINARY --help` works by hand; its output says which options there are")
+        let next_step = match &error {
+            IdentifyError::Broken { .. } => "install what is missing, or use a build for this machine",
+            _ => "see that `BINARY --help` works by hand; its output says which options there are",
+        };
+        CommandFailure::failed(error).next_step(next_step)
     })?;
     executable::require_llama_server(&profile)?;
     let none = |word: &str| CommandFailure::failed(format!("no {word} is available"));

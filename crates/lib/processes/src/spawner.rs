@@ -32,12 +32,15 @@ struct Thread {
 
 /// A process that was spawned, with our ends of its pipes.
 #[derive(Debug)]
-pub(crate) struct Spawned {
-    pub(crate) child: UnreapedChild,
-    pub(crate) stdout: OwnedFd,
-    pub(crate) stderr: OwnedFd,
+pub struct Spawned {
+    /// The process; dropping it kills and reaps it.
+    pub child: UnreapedChild,
+    /// The read end of its standard output.
+    pub stdout: OwnedFd,
+    /// The read end of its standard error.
+    pub stderr: OwnedFd,
     /// Carries the errno of a failed exec, or ends when exec succeeds. `None` without a shim: exec has succeeded already.
-    pub(crate) exec_errors: Option<OwnedFd>,
+    pub exec_errors: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -65,12 +68,13 @@ impl Spawner {
         Ok(Self { thread: Arc::new(Thread { jobs, children }) })
     }
 
-    pub(crate) fn children(&self) -> &ChildSet {
+    /// The children that were spawned and are not reaped yet.
+    pub fn children(&self) -> &ChildSet {
         &self.thread.children
     }
 
     /// Spawns one process. If the caller is cancelled meanwhile, the process is killed.
-    pub(crate) async fn spawn(&self, request: SpawnRequest) -> io::Result<Spawned> {
+    pub async fn spawn(&self, request: SpawnRequest) -> io::Result<Spawned> {
         let (reply, spawned) = oneshot::channel();
         let ended = || io::Error::other("the spawner thread has ended");
         self.thread.jobs.send(Job { request, reply }).map_err(|_| ended())?;

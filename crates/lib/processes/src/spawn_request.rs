@@ -19,13 +19,15 @@ pub enum ShimProgram {
 
 /// A program to run.
 #[derive(Debug, Clone)]
-pub(crate) struct SpawnRequest {
-    pub(crate) shim: ShimProgram,
+pub struct SpawnRequest {
+    /// The program that prepares the process.
+    pub shim: ShimProgram,
     /// Absolute: std forks instead of using `posix_spawn` for a bare name with a cleared environment.
-    pub(crate) program: PathBuf,
-    pub(crate) arguments: Vec<OsString>,
+    pub program: PathBuf,
+    /// The arguments after the name of the program.
+    pub arguments: Vec<OsString>,
     /// All its variables.
-    pub(crate) environment: ChildEnvironment,
+    pub environment: ChildEnvironment,
     /// The lock's file, which the shim opens and the process and its descendants hold.
-    pub(crate) lock: Option<PathBuf>,
+    pub lock: Option<PathBuf>,
 }

@@ -18,18 +18,18 @@ impl LaunchTag {
     }
 
     /// A tag that matches every launch of one run of the daemon.
-    pub(crate) fn of_run(boot: &str) -> Self {
+    pub fn of_run(boot: &str) -> Self {
         Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/"))
     }
 
     /// A tag that matches every launch of a server in one run of the daemon.
-    pub(crate) fn of_server(boot: &BootId, server: &ServerId) -> Self {
+    pub fn of_server(boot: &BootId, server: &ServerId) -> Self {
         Self(format!("{LAUNCH_TAG_VARIABLE}={boot}/{server}/"))
     }
 
     /// Whether a process was started with this tag. `false` if its environment cannot be read: a process of ours runs as our own
     /// user. The process may end before this returns: callers hold a handle of it, or have not reaped it.
-    pub(crate) fn is_of(&self, pid: u32) -> bool {
+    pub fn is_of(&self, pid: u32) -> bool {
         llama_warden_procfs::environment(pid).split(|byte| *byte == 0).any(|entry| self.matches(entry))
     }
 

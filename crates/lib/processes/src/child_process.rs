@@ -18,7 +18,7 @@ use super::sweep::{self, ProcessSelector, Sweep};
 
 /// A child and the means to wait for its exit.
 #[derive(Debug)]
-pub(crate) struct ChildProcess {
+pub struct ChildProcess {
     child: UnreapedChild,
     pin: ProcessHandle,
     /// Kept alive because the kernel kills the child when the thread that made it ends.
@@ -27,32 +27,42 @@ pub(crate) struct ChildProcess {
 
 /// A signal that was not sent.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SignalError {
+pub enum SignalError {
+    /// The kernel's wrapper has no name for it.
     #[error("signal {0} has no name that the kernel's wrapper takes")]
     Unnamed(Signal),
+    /// The kernel refused it.
     #[error("cannot send {signal} to process group {group}: {errno}")]
-    Refused { signal: Signal, group: u32, errno: Errno },
+    Refused {
+        /// The signal.
+        signal: Signal,
+        /// The group that the process leads.
+        group: u32,
+        /// The error of the kernel.
+        errno: Errno,
+    },
 }
 
 impl ChildProcess {
     /// Takes ownership of a child that `spawner` made. On an error the child is killed.
-    pub(crate) fn new(spawner: &Spawner, child: UnreapedChild) -> io::Result<Self> {
+    pub fn new(spawner: &Spawner, child: UnreapedChild) -> io::Result<Self> {
         let pin = ProcessHandle::new(child.pid())?;
         Ok(Self { child, pin, _spawner: spawner.clone() })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Its process id, which stays its own until it is reaped.
+    pub fn pid(&self) -> u32 {
         self.child.pid()
     }
 
     /// The start time in clock ticks since the machine booted; 0 if `/proc` cannot be read.
-    pub(crate) fn start_ticks(&self) -> u64 {
+    pub fn start_ticks(&self) -> u64 {
         // A child that is not reaped has a stat file even if it has ended.
         ProcessStat::of(self.pid()).map_or(0, |stat| stat.start_ticks)
     }
 
     /// Sends `signal` to the whole group, then CONT if a stopped process would not see the signal otherwise.
-    pub(crate) fn deliver(&self, signal: Signal) -> Result<(), SignalError> {
+    pub fn deliver(&self, signal: Signal) -> Result<(), SignalError> {
         let named = signal::Signal::try_from(signal.number()).map_err(|_| SignalError::Unnamed(signal))?;
         let refused = |errno| SignalError::Refused { signal, group: self.pid(), errno };
         self.child.signal(named).map_err(refused)?;
@@ -63,17 +73,17 @@ impl ChildProcess {
     }
 
     /// Completes once the child has ended. Safe to cancel; one task waits at a time.
-    pub(crate) fn exited(&self) -> impl Future<Output = io::Result<()>> + Unpin {
+    pub fn exited(&self) -> impl Future<Output = io::Result<()>> + Unpin {
         self.pin.exited()
     }
 
     /// Kills the processes that outlived the child: those that `selector` selects, and those of the child's group.
-    pub(crate) async fn sweep(&self, selector: ProcessSelector, deadline: Instant) -> Sweep {
+    pub async fn sweep(&self, selector: ProcessSelector, deadline: Instant) -> Sweep {
         sweep::sweep(&ProcessSelector { group: Some(self.pid()), ..selector }, deadline).await
     }
 
     /// Reaps a child that has ended. From here on its id may belong to another process.
-    pub(crate) fn reap(self) -> ProcessEnd {
+    pub fn reap(self) -> ProcessEnd {
         // A status is lost only if another part of this process waits for any child.
         self.child.reap().map_or(ProcessEnd::Unknown, |status| end_of(&status))
     }

@@ -52,7 +52,7 @@ pub fn run_if_requested(arguments: impl IntoIterator<Item = OsString>) -> Option
 }
 
 /// The arguments that make the shim carry out `request` for this daemon.
-pub(crate) fn arguments(request: &SpawnRequest) -> impl Iterator<Item = OsString> {
+pub fn arguments(request: &SpawnRequest) -> impl Iterator<Item = OsString> {
     let parent = std::process::id().to_string();
     let lock = request.lock.clone().unwrap_or_default();
     let words = [parent.into(), lock.into(), request.program.clone().into()];

@@ -19,25 +19,27 @@ use super::process_handle::ProcessHandle;
 
 /// Selects the processes of a launch, whatever their parent is: those with any of these traits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct ProcessSelector {
+pub struct ProcessSelector {
     /// The group that the server leads; `None` before it is known and once the server is reaped.
-    pub(crate) group: Option<u32>,
-    pub(crate) tag: Option<LaunchTag>,
-    pub(crate) lock: Option<InstanceLock>,
+    pub group: Option<u32>,
+    /// The tag in the environment that it was started with.
+    pub tag: Option<LaunchTag>,
+    /// The lock that it holds.
+    pub lock: Option<InstanceLock>,
 }
 
 /// The result of a sweep.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Sweep {
+pub struct Sweep {
     /// Number of processes that were found and have ended.
-    pub(crate) killed: u32,
+    pub killed: u32,
     /// Processes that had not ended at the deadline.
-    pub(crate) survivors: Vec<Survivor>,
+    pub survivors: Vec<Survivor>,
 }
 
 /// A process that outlived a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Survivor {
+pub enum Survivor {
     /// A process that does not die, or may not be killed by us.
     Process(u32),
     /// A holder of the lock whose open files we may not read.
@@ -55,7 +57,7 @@ impl fmt::Display for Survivor {
 
 /// Kills every living process that `selector` selects, except the leader of the group, until none is left or `deadline` has
 /// passed.
-pub(crate) async fn sweep(selector: &ProcessSelector, deadline: Instant) -> Sweep {
+pub async fn sweep(selector: &ProcessSelector, deadline: Instant) -> Sweep {
     let mut seen = BTreeSet::new();
     loop {
         let found = find(selector).await;

@@ -7,18 +7,18 @@ use llama_warden_procfs::SocketAddress;
 
 /// One entry of `host`, which is a comma-separated list in newer builds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HostEntry {
+pub struct HostEntry {
     /// The entry as the user wrote it.
-    pub(crate) text: String,
+    pub text: String,
     /// The addresses of a name; a server binds the first that works.
-    pub(crate) addresses: Vec<SocketAddress>,
+    pub addresses: Vec<SocketAddress>,
 }
 
 /// Resolves each entry of `host`. May block on a name server.
 ///
 /// # Errors
 /// The first entry that cannot be resolved, with the cause.
-pub(crate) fn resolve(host: &str, port: u16) -> Result<Vec<HostEntry>, (String, io::Error)> {
+pub fn resolve(host: &str, port: u16) -> Result<Vec<HostEntry>, (String, io::Error)> {
     host.split(',')
         .map(str::trim)
         .map(|text| {

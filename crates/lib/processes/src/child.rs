@@ -13,18 +13,18 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 
 /// The ids of all children that are not reaped, shared with the reaper of orphans.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ChildSet(Arc<Mutex<BTreeSet<u32>>>);
+pub struct ChildSet(Arc<Mutex<BTreeSet<u32>>>);
 
 impl ChildSet {
     /// Locks the set. While it is locked, no child is made and none is reaped.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+    pub fn lock(&self) -> MutexGuard<'_, BTreeSet<u32>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A child that is not reaped yet.
 #[derive(Debug)]
-pub(crate) struct UnreapedChild {
+pub struct UnreapedChild {
     pid: u32,
     children: ChildSet,
     is_reaped: bool,
@@ -32,21 +32,21 @@ pub(crate) struct UnreapedChild {
 
 impl UnreapedChild {
     /// Takes ownership of a child that was just made and whose id is in the set.
-    pub(crate) fn new(pid: u32, children: ChildSet) -> Self {
+    pub fn new(pid: u32, children: ChildSet) -> Self {
         Self { pid, children, is_reaped: false }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Sends `signal` to the whole group of the child.
-    pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
+    pub fn signal(&self, signal: Signal) -> Result<(), Errno> {
         signal_group(self.pid, signal)
     }
 
     /// Reaps a child that has ended; `None` if another process reaped it. From here on its id may be reused.
-    pub(crate) fn reap(mut self) -> Option<WaitIdStatus> {
+    pub fn reap(mut self) -> Option<WaitIdStatus> {
         self.is_reaped = true;
         reap(self.pid, &self.children)
     }
@@ -70,7 +70,7 @@ impl Drop for UnreapedChild {
 }
 
 /// Reaps a process that has ended without consulting the set: for orphans, whose ids are not in it.
-pub(crate) fn reap_now(pid: u32) -> Option<WaitIdStatus> {
+pub fn reap_now(pid: u32) -> Option<WaitIdStatus> {
     waitid(WaitId::Pid(raw(pid)?), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok().flatten()
 }
 

@@ -15,7 +15,7 @@ use super::launch_tag::LaunchTag;
 /// The owner of the sockets that listen on any of `addresses`: the launch whose leader is `leader`, another process, or none.
 ///
 /// Reads the open files of the leader, then of its descendants, and of every process only if none of these listens.
-pub(crate) fn identify(addresses: &[SocketAddress], leader: u32, tag: &LaunchTag) -> ListenerOwner {
+pub fn identify(addresses: &[SocketAddress], leader: u32, tag: &LaunchTag) -> ListenerOwner {
     let mut unowned = match listening_inodes(addresses) {
         Ok(inodes) if inodes.is_empty() => return ListenerOwner::Nobody,
         Ok(inodes) => inodes,
@@ -62,13 +62,13 @@ pub(crate) fn identify(addresses: &[SocketAddress], leader: u32, tag: &LaunchTag
 }
 
 /// Whether it is certain that no process listens on a TCP address.
-pub(crate) fn is_unused(address: &SocketAddress) -> bool {
+pub fn is_unused(address: &SocketAddress) -> bool {
     let listening = || listening_inodes(std::slice::from_ref(address));
     matches!(address, SocketAddress::Tcp(_)) && listening().is_ok_and(|inodes| inodes.is_empty())
 }
 
 /// Name and pid of the process that listens on `address`, if the kernel shows it to us.
-pub(crate) fn describe_owner(address: &SocketAddress) -> Option<String> {
+pub fn describe_owner(address: &SocketAddress) -> Option<String> {
     let pid = listener(address)?;
     Some(format!("{} (pid {pid})", program_name(pid).unwrap_or_else(|| "a process".to_owned())))
 }

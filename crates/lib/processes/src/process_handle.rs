@@ -23,7 +23,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A handle of a process that exists, or of a zombie that is not reaped.
 #[derive(Debug)]
-pub(crate) struct ProcessHandle(Backend);
+pub struct ProcessHandle(Backend);
 
 #[derive(Debug)]
 enum Backend {
@@ -41,7 +41,7 @@ struct PolledProcess {
 
 impl ProcessHandle {
     /// Opens a handle of the process that has this id now. Must be called in a runtime.
-    pub(crate) fn new(pid: u32) -> io::Result<Self> {
+    pub fn new(pid: u32) -> io::Result<Self> {
         match Self::by_descriptor(pid) {
             Err(error) if is_unavailable(&error) => {
                 warn_once(&error);
@@ -65,7 +65,7 @@ impl ProcessHandle {
 
     /// Completes once the process has ended. Safe to cancel; one task waits at a time. Polled by hand to stay small, since it is
     /// awaited for months.
-    pub(crate) fn exited(&self) -> impl Future<Output = io::Result<()>> + Unpin {
+    pub fn exited(&self) -> impl Future<Output = io::Result<()>> + Unpin {
         let mut polling = None;
         poll_fn(move |context| match &self.0 {
             // A pidfd stays readable after the end, so that its readiness is never cleared.
@@ -77,7 +77,7 @@ impl ProcessHandle {
     }
 
     /// Kills the process, if it still runs.
-    pub(crate) fn kill(&self) -> io::Result<()> {
+    pub fn kill(&self) -> io::Result<()> {
         match &self.0 {
             Backend::Descriptor(pidfd) => Ok(pidfd_send_signal(pidfd.get_ref(), Signal::KILL)?),
             Backend::Poll(polled) if polled.has_ended() => Err(Errno::ESRCH.into()),

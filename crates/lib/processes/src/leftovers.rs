@@ -28,7 +28,7 @@ const FILE: &str = "boots";
 ///
 /// # Errors
 /// If the file cannot be written: the processes of this run could not be found after a crash.
-pub(crate) async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant) -> io::Result<Sweep> {
+pub async fn reconcile(state_dir: &Path, boot: &BootId, deadline: Instant) -> io::Result<Sweep> {
     let (path, boot) = (state_dir.join(FILE), boot.to_string());
     let earlier = read(&path);
     write(&path, earlier.iter().map(String::as_str).chain([boot.as_str()])).await?;
@@ -95,7 +95,7 @@ mod tests {
 
     fn tagged(value: &str) -> Child {
         let mut command = Command::new("/bin/sleep");
-        command.arg("60").env(crate::process::launch_tag::LAUNCH_TAG_VARIABLE, value).spawn().expect("spawns")
+        command.arg("60").env(crate::launch_tag::LAUNCH_TAG_VARIABLE, value).spawn().expect("spawns")
     }
 
     #[tokio::test]

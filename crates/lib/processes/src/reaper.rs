@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::child::{ChildSet, reap_now};
 
 /// A signal stream of ended children if this process can get orphans; `None` if it cannot.
-pub(crate) fn orphan_notices() -> std::io::Result<Option<Signal>> {
+pub fn orphan_notices() -> std::io::Result<Option<Signal>> {
     let is_init = std::process::id() == 1;
     if is_init || nix::sys::prctl::get_child_subreaper().unwrap_or(false) {
         signal(SignalKind::child()).map(Some)
@@ -27,7 +27,7 @@ pub(crate) fn orphan_notices() -> std::io::Result<Option<Signal>> {
 const UNCLAIMED_AFTER: Duration = Duration::from_millis(500);
 
 /// Reaps every zombie that is our child, is not in `children`, and is still there after [`UNCLAIMED_AFTER`].
-pub(crate) async fn reap_orphans(children: ChildSet) {
+pub async fn reap_orphans(children: ChildSet) {
     let search = {
         let children = children.clone();
         move || unclaimed(&children)

@@ -22,7 +22,7 @@ const OPEN_FOR_WRITING: u32 = 0o200;
 
 /// The lock of one server. All its launches use the same file, because they never overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct InstanceLock {
+pub struct InstanceLock {
     path: PathBuf,
 }
 
@@ -31,7 +31,7 @@ impl InstanceLock {
     ///
     /// # Errors
     /// If the state directory cannot be written.
-    pub(crate) fn create(state_dir: &Path, server: &ServerId) -> io::Result<Self> {
+    pub fn create(state_dir: &Path, server: &ServerId) -> io::Result<Self> {
         fs::create_dir_all(state_dir.join(FOLDER))?;
         let lock = Self::existing(state_dir, server);
         OpenOptions::new().write(true).create(true).truncate(false).open(&lock.path)?;
@@ -39,22 +39,23 @@ impl InstanceLock {
     }
 
     /// The lock of a server whose file [`Self::create`] has created.
-    pub(crate) fn existing(state_dir: &Path, server: &ServerId) -> Self {
+    pub fn existing(state_dir: &Path, server: &ServerId) -> Self {
         Self { path: state_dir.join(FOLDER).join(server.as_str()) }
     }
 
     /// The locks of all servers that were ever launched.
-    pub(crate) fn all(state_dir: &Path) -> Vec<Self> {
+    pub fn all(state_dir: &Path) -> Vec<Self> {
         let entries = fs::read_dir(state_dir.join(FOLDER)).into_iter().flatten().flatten();
         entries.map(|entry| Self { path: entry.path() }).collect()
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// The file that is locked.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whether any process holds it. `false` on a file system without locks: tag and group still find processes there.
-    pub(crate) fn is_held(&self) -> bool {
+    pub fn is_held(&self) -> bool {
         let Ok(file) = File::open(&self.path) else { return false };
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => true,
@@ -71,7 +72,7 @@ impl InstanceLock {
     }
 
     /// Whether process `pid` holds it. `false` if its open files cannot be read.
-    pub(crate) fn is_held_by(&self, pid: u32) -> bool {
+    pub fn is_held_by(&self, pid: u32) -> bool {
         let Ok(lock) = fs::metadata(&self.path) else { return false };
         let is_it = |entry: &fs::DirEntry| {
             let is_writing = entry.metadata().is_ok_and(|link| link.mode() & OPEN_FOR_WRITING != 0);
@@ -83,7 +84,7 @@ impl InstanceLock {
 }
 
 /// Takes a share of the lock at `path` for this process, for the program that it executes, and for its descendants.
-pub(crate) fn hold(path: &Path) -> io::Result<()> {
+pub fn hold(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     file.lock_shared()?;
     fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;

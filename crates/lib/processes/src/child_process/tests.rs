@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::process::spawn_request::{ShimProgram, SpawnRequest};
+use crate::spawn_request::{ShimProgram, SpawnRequest};
 
 async fn shell(spawner: &Spawner, script: &str) -> ChildProcess {
     let request = SpawnRequest {
