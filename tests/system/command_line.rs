@@ -39,7 +39,8 @@ fn without_a_daemon_the_commands_that_need_one_say_so() {
         ];
         for arguments in commands {
             let ran = sandbox.run(&config, arguments).await.expect(5);
-            assert!(ran.stderr.contains("llama-warden up"), "{arguments:?} names the next step: {}", ran.stderr);
+            let said = format!("{}{}", ran.stdout, ran.stderr);
+            assert!(said.contains("llama-warden up"), "{arguments:?} names the next step: {said}");
         }
     });
 }

@@ -319,7 +319,7 @@ fn the_command_line_drives_and_waits() {
         run(&["wait", "a", "--for", "stopped"]).await.expect(0);
         run(&["wait", "a", "--timeout", "200ms"]).await.expect(3);
         run(&["start", "--wait", "a"]).await.expect(0);
-        run(&["start", "nobody"]).await.expect(1);
+        run(&["start", "nobody"]).await.expect(2);
         let logs = run(&["logs", "a", "-n", "3"]).await.expect(0);
         assert_eq!(logs.stdout.lines().count(), 3, "{}", logs.stdout);
         let events = run(&["events", "--json"]).await.expect(0);

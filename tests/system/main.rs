@@ -14,6 +14,7 @@ mod descendants;
 mod detectors;
 mod dialects;
 mod exit_status;
+mod finding_the_daemon;
 mod followers;
 mod harness;
 mod hooks;

@@ -126,7 +126,7 @@ fn the_command_line_lists_shows_and_switches() {
         assert_eq!((list.as_array().unwrap().len(), active.len(), &active[0]["name"]), (4, 1, &"first".into()));
         let show = run(&["profile", "show", "first"]).await.expect(0).stdout;
         assert!(show.contains("by day") && show.contains("a, b") && show.contains("active"), "{show}");
-        run(&["profile", "show", "nobody"]).await.expect(1);
+        run(&["profile", "show", "nobody"]).await.expect(2);
         run(&["profile", "switch", "second", "--wait"]).await.expect(0);
         let active = run(&["profile", "active", "--json"]).await.expect(0).json();
         assert_eq!((&active["profile"], &active["missing"]), (&"second".into(), &serde_json::json!([])));

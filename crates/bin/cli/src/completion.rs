@@ -123,9 +123,11 @@ fn of_words(words: impl Iterator<Item = OsString>) -> Option<GlobalArgs> {
 
 /// The daemon's answer, if there is one in time.
 fn ask<T>(global: &GlobalArgs, question: impl AsyncFnOnce(Client) -> Option<T>) -> Option<T> {
-    let client = connect::to_daemon(global).ok()?;
-    let answer = async { tokio::time::timeout(ANSWER_TIMEOUT, question(client)).await.ok().flatten() };
-    build_runtime().ok()?.block_on(answer)
+    let answer = async { question(connect::to_daemon(global).await.ok()?).await };
+    let runtime = build_runtime().ok()?;
+    let answer = runtime.block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, answer).await.ok().flatten() });
+    runtime.shutdown_background();
+    answer
 }
 
 fn configured(global: &GlobalArgs) -> Option<Inventory> {

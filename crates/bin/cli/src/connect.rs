@@ -1,59 +1,193 @@
-//! Connects a command to its daemon.
+//! Connects a command to its daemon, and to no other.
+//!
+//! With a configuration only its control socket and its own `listen` are tried, since any other daemon would be somebody
+//! else's. A token is sent to no address but the one that it belongs to.
 
-use std::os::unix::net::UnixStream;
+use std::io::ErrorKind;
+use std::time::Duration;
 
 use llama_warden_client::{Client, ClientError, DaemonAddress};
-use llama_warden_daemon::{CommandFailure, Exit, LoadedConfig, with_source};
+use llama_warden_config::TcpAddress;
+use llama_warden_daemon::{
+    CommandFailure, Exit, FailureMessage, LoadedConfig, open_to_others, read_token, with_source,
+};
 
 use crate::args::GlobalArgs;
 
-/// The default address of a daemon.
-const DEFAULT_ADDRESS: &str = "http://127.0.0.1:9888";
+/// Longest time from the end of a `--timeout` to the end of the command: the daemon itself answers at its end.
+const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 
-/// A client of the daemon at `--address`; otherwise at the control socket of the configuration if it accepts connections;
-/// otherwise at the default address.
-pub fn to_daemon(global: &GlobalArgs) -> Result<Client, CommandFailure> {
-    let loaded = configuration(global);
-    let token = loaded.as_ref().and_then(token);
-    if let Some(address) = &global.address {
-        return Ok(Client::new(parse(address)?, token));
-    }
-    let socket = loaded.as_ref().and_then(|loaded| loaded.control_socket().ok());
-    match socket.filter(|socket| UnixStream::connect(socket).is_ok()) {
-        // The socket's mode lets only the daemon's user connect, so that no token is needed.
-        Some(socket) => Ok(Client::new(DaemonAddress::Unix(socket), None)),
-        None => Ok(Client::new(parse(DEFAULT_ADDRESS)?, token)),
-    }
+/// An address where the daemon may be, and whether the configuration's token belongs to it.
+struct Candidate {
+    address: DaemonAddress,
+    takes_token: bool,
 }
 
-fn parse(address: &str) -> Result<DaemonAddress, CommandFailure> {
-    address.parse().map_err(|error| {
+/// A client of the daemon at `--address`; otherwise of the configuration's daemon.
+///
+/// # Errors
+/// [`Exit::NoDaemon`] with every address that was tried.
+pub async fn to_daemon(global: &GlobalArgs) -> Result<Client, CommandFailure> {
+    let (loaded, candidates) = match &global.address {
+        Some(address) => named(global, address)?,
+        None => configured(global)?,
+    };
+    let mut tried = Vec::new();
+    for candidate in candidates {
+        let token = match &global.token_file {
+            _ if matches!(candidate.address, DaemonAddress::Unix(_)) => None,
+            Some(file) => Some(read_token(file)?),
+            None => loaded.as_ref().filter(|_| candidate.takes_token).and_then(token),
+        };
+        let client = Client::new(candidate.address, token);
+        match client.reach().await {
+            Ok(()) => return Ok(client),
+            Err(error) => tried.push(error),
+        }
+    }
+    Err(nobody(global, loaded.as_ref(), &tried))
+}
+
+/// The address of the command line. The configuration's token belongs to it if it is the configuration's own address.
+fn named(global: &GlobalArgs, address: &str) -> Result<(Option<LoadedConfig>, Vec<Candidate>), CommandFailure> {
+    let address: DaemonAddress = address.parse().map_err(|error| {
         CommandFailure::usage(error).next_step("write it as http://127.0.0.1:9888 or unix:/path/to/control.sock")
-    })
+    })?;
+    // The command goes where the user says, whatever the state of the configuration.
+    let loaded = LoadedConfig::find(global.config.as_deref())
+        .or_else(|_| LoadedConfig::find_daemon(global.config.as_deref()))
+        .ok();
+    let own = loaded.as_ref().and_then(|loaded| loaded.configuration.daemon().listen.as_ref());
+    let takes_token = own.is_some_and(|own| address == exact(own) || Some(&address) == reachable(own).as_ref());
+    Ok((loaded, vec![Candidate { address, takes_token }]))
+}
+
+/// The addresses of the configuration's daemon.
+fn configured(global: &GlobalArgs) -> Result<(Option<LoadedConfig>, Vec<Candidate>), CommandFailure> {
+    let loaded = configuration(global)?;
+    let configuration = &loaded.configuration;
+    let mut candidates = Vec::new();
+    if let Ok(socket) = loaded.control_socket() {
+        candidates.push(Candidate { address: DaemonAddress::Unix(socket), takes_token: false });
+    }
+    // An address that nobody wrote is everybody's: it counts only where there is no configuration at all.
+    if configuration.is_built_in() || configuration.is_written("daemon.listen") {
+        let own = configuration.daemon().listen.as_ref().and_then(reachable);
+        candidates.extend(own.map(|address| Candidate { address, takes_token: true }));
+    }
+    Ok((Some(loaded), candidates))
+}
+
+/// The address as it is written.
+fn exact(listen: &TcpAddress) -> DaemonAddress {
+    DaemonAddress::Tcp { host: listen.host.clone(), port: listen.port }
+}
+
+/// The address at which this machine reaches a listener; `None` for port 0, which becomes another one at each start.
+fn reachable(listen: &TcpAddress) -> Option<DaemonAddress> {
+    let host = match listen.host.as_str() {
+        "0.0.0.0" => "127.0.0.1",
+        "::" => "::1",
+        host => host,
+    };
+    (listen.port != 0).then(|| DaemonAddress::Tcp { host: host.to_owned(), port: listen.port })
 }
 
 /// The configuration. If it became invalid while the daemon runs, only the keys that lead to the daemon.
-fn configuration(global: &GlobalArgs) -> Option<LoadedConfig> {
-    LoadedConfig::find(global.config.as_deref())
-        .or_else(|_| {
-            if global.address.is_none() {
-                eprintln!(
-                    "warning: the configuration is invalid (see `llama-warden check`); only the daemon's state directory and token file are read from it"
-                );
-            }
-            LoadedConfig::find_daemon(global.config.as_deref())
-        })
-        .ok()
+fn configuration(global: &GlobalArgs) -> Result<LoadedConfig, CommandFailure> {
+    LoadedConfig::find(global.config.as_deref()).or_else(|_| {
+        let loaded = LoadedConfig::find_daemon(global.config.as_deref())?;
+        eprintln!(
+            "warning: the configuration is invalid (see `llama-warden check`); only what leads to its daemon is read from it"
+        );
+        Ok(loaded)
+    })
 }
 
+/// The token of the configuration. One that cannot be read is left out with a warning: the daemon may not need it.
 fn token(loaded: &LoadedConfig) -> Option<String> {
     let path = loaded.configuration.daemon().token_file.as_ref()?;
-    let text = std::fs::read_to_string(path).ok()?;
-    Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+    if let Some(warning) = open_to_others(path) {
+        eprintln!("warning: {warning}");
+    }
+    match read_token(path) {
+        Ok(token) => Some(token),
+        Err(failure) => {
+            if let FailureMessage::Text { message, .. } = failure.message {
+                eprintln!("warning: {message}");
+            }
+            None
+        }
+    }
+}
+
+/// The failure of a command that found nobody at any address.
+fn nobody(global: &GlobalArgs, loaded: Option<&LoadedConfig>, tried: &[ClientError]) -> CommandFailure {
+    let reason = |error: &ClientError| match error {
+        ClientError::Unreachable { address, source } => format!("{address} ({source})"),
+        other => other.to_string(),
+    };
+    let addresses: Vec<_> = tried.iter().map(reason).collect();
+    let whose = loaded.filter(|_| global.address.is_none()).and_then(|loaded| loaded.configuration.path());
+    let of = whose.map_or_else(String::new, |path| format!(" of {}", path.display()));
+    let failure = CommandFailure::new(Exit::NoDaemon, format!("no daemon{of} answers; tried {}", addresses.join(", ")));
+    let denied = |error: &ClientError| matches!(error, ClientError::Unreachable { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+    let config = global.config.as_ref().map_or_else(String::new, |path| format!(" --config {}", path.display()));
+    failure.next_step(match &global.address {
+        _ if tried.iter().any(denied) => "run the command as the user of the daemon".to_owned(),
+        Some(_) => "check the address, or leave out --address to talk to the daemon of the configuration".to_owned(),
+        None => format!("start it with `llama-warden up{config}`, or name another daemon with --address"),
+    })
+}
+
+/// Runs the whole work of a command within its `--timeout`.
+///
+/// # Errors
+/// Those of the work; that it did not end in time.
+pub async fn within<T>(
+    limit: Option<Duration>,
+    work: impl Future<Output = Result<T, CommandFailure>>,
+) -> Result<T, CommandFailure> {
+    let Some(limit) = limit else { return work.await };
+    let ended = tokio::time::timeout(limit.saturating_add(ANSWER_MARGIN), work).await;
+    ended.unwrap_or_else(|_| Err(no_answer(limit)))
+}
+
+/// The failure of a command to which the daemon has said nothing for the whole of its `--timeout`.
+pub fn no_answer(limit: Duration) -> CommandFailure {
+    let message = format!("timed out after {limit:?}: the daemon accepts connections and does not answer");
+    CommandFailure::new(Exit::NoDaemon, message)
+        .next_step("see in the daemon's log why it hangs, and with `ps` whether its process is stopped")
 }
 
 /// The failure of a command whose request failed.
 pub fn request_failure(error: ClientError) -> CommandFailure {
-    let exit = if matches!(error, ClientError::Unreachable { .. }) { Exit::NoDaemon } else { Exit::Failed };
-    CommandFailure::new(exit, with_source(&error)).next_step(error.next_step())
+    let exit = match &error {
+        error if error.is_without_daemon() => Exit::NoDaemon,
+        ClientError::Problem(problem) if problem.names_nothing() => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    match error {
+        ClientError::Problem(problem) => CommandFailure { exit, message: FailureMessage::Problem(problem) },
+        error => CommandFailure::new(exit, with_source(&error)).next_step(error.next_step()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_every_interface_is_reached_over_loopback() {
+        for (host, port, expected) in [
+            ("127.0.0.1", 7777, Some("http://127.0.0.1:7777")),
+            ("0.0.0.0", 80, Some("http://127.0.0.1:80")),
+            ("::", 80, Some("http://[::1]:80")),
+            ("gpu-box", 80, Some("http://gpu-box:80")),
+            ("127.0.0.1", 0, None),
+        ] {
+            let address = reachable(&TcpAddress { host: host.to_owned(), port });
+            assert_eq!(address.map(|address| address.to_string()).as_deref(), expected);
+        }
+    }
 }

@@ -20,9 +20,9 @@ const SERVERS: [(&str, &str); 3] = [("tiny_a", "Tiny A"), ("tiny_b", "Tiny B"), 
 /// A directory with the models, and a configuration that runs them. Dropping it deletes the directory.
 #[derive(Debug)]
 pub struct DemoFleet {
-    directory: TempDir,
+    _directory: TempDir,
     binary: DemoBinary,
-    text: String,
+    source: ConfigSource,
 }
 
 /// The llama-server that a demo runs.
@@ -58,8 +58,12 @@ impl DemoFleet {
                 None => DemoBinary::stand_in(directory.path()).map_err(|error| failed("link the stand-in", error))?,
             };
         let ports = free_ports().map_err(|error| failed("find free ports", error))?;
-        let text = configuration(directory.path(), &binary.path, ports);
-        Ok(Self { directory, binary, text })
+        // A file, so that commands can read it too.
+        let file = directory.path().join("llama-warden.toml");
+        std::fs::write(&file, configuration(directory.path(), &binary.path, ports))
+            .map_err(|error| failed("write the configuration", error))?;
+        let source = ConfigSource::read(&file, directory.path())?;
+        Ok(Self { _directory: directory, binary, source })
     }
 
     /// The llama-server that it runs, in words.
@@ -68,8 +72,8 @@ impl DemoFleet {
     }
 
     /// Its configuration.
-    pub fn source(&self) -> ConfigSource {
-        ConfigSource::text(self.directory.path(), self.text.as_str())
+    pub fn source(&self) -> &ConfigSource {
+        &self.source
     }
 }
 
@@ -80,7 +84,7 @@ impl DemoBinary {
         let installed = || {
             let folder = this_program?.parent()?.parent()?;
             let path = folder.join("llama-server/current/llama-server");
-            is_executable(&path).then_some((path, "the llama-server that `cargo xtask llama-server` installed"))
+            is_executable(&path).then_some((path, "the installed llama-server"))
         };
         let on_path = find_program(Path::new("llama-server"), path).ok();
         let (path, what) = on_path.map(|path| (path, "the llama-server on PATH")).or_else(installed)?;
@@ -91,8 +95,7 @@ impl DemoBinary {
     fn stand_in(directory: &Path) -> std::io::Result<Self> {
         let path = directory.join(STAND_IN);
         symlink(std::env::current_exe()?, &path)?;
-        let description = "the built-in stand-in, since no llama-server is on PATH; \
-                           `cargo xtask llama-server` installs a real one";
+        let description = "the built-in stand-in, since no llama-server is on PATH";
         Ok(Self { path, description: description.to_owned() })
     }
 }
@@ -142,7 +145,7 @@ mod tests {
     #[test]
     fn the_demo_is_a_valid_configuration_of_three_servers() {
         let demo = DemoFleet::prepare().expect("a temporary directory");
-        let loaded = LoadedConfig::parse(&demo.source(), std::iter::empty::<(OsString, OsString)>().collect());
+        let loaded = LoadedConfig::parse(demo.source(), std::iter::empty::<(OsString, OsString)>().collect());
         let fleet = loaded.expect("valid").fleet(None).expect("no profile is named");
         assert_eq!(fleet.iter().filter(|spec| spec.enabled && spec.model.is_file()).count(), 3);
     }

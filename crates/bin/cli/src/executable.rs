@@ -17,12 +17,12 @@ pub fn find(binary: &Path) -> Result<PathBuf, NotInPath> {
 /// The absolute path of an existing executable, for commands that are given one.
 pub fn locate(binary: &Path) -> Result<PathBuf, CommandFailure> {
     let path =
-        find(binary).map_err(|error| CommandFailure::failed(error).next_step("name the executable by its path"))?;
+        find(binary).map_err(|error| CommandFailure::usage(error).next_step("name the executable by its path"))?;
     if path.is_file() {
         return Ok(path);
     }
-    Err(CommandFailure::failed(format!("there is no executable {}", path.display()))
-        .next_step("name a llama-server, such as the one that `cargo xtask llama-server` prints"))
+    Err(CommandFailure::usage(format!("there is no executable {}", path.display()))
+        .next_step("name a llama-server by its path; `command -v llama-server` prints the one on PATH"))
 }
 
 /// The version and options of the executable at `path`, run in the environment that a server of `spec` gets. The inner

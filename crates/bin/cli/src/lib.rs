@@ -17,6 +17,7 @@ mod memory;
 mod natural_order;
 mod plugin_files;
 mod screen;
+mod servers;
 mod status_table;
 mod table;
 
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
-use llama_warden_daemon::{Exit, Extensions};
+use llama_warden_daemon::{CommandFailure, Exit, Extensions};
 
 use args::Cli;
 pub use demo_fleet::is_stand_in;
@@ -40,15 +41,21 @@ pub fn main(extensions: Extensions, version: &'static str) -> ExitCode {
             Ok(cli) => cli,
             Err(error) => {
                 // clap reports help and version as errors too.
-                output::print_usage(&error);
                 let is_answer = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+                // The command line is not understood, so it is searched for the word alone.
+                if !is_answer && std::env::args_os().any(|argument| argument == "--json") {
+                    let text = error.render().to_string();
+                    output::print_failure(&CommandFailure::usage(text.trim().trim_start_matches("error: ")), true);
+                } else {
+                    output::print_usage(&error);
+                }
                 return if is_answer { Exit::Done } else { Exit::Usage }.into();
             }
         };
-    match commands::run(&cli, extensions) {
+    match commands::run(&cli, extensions, version) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            output::print_failure(&failure);
+            output::print_failure(&failure, cli.global.json);
             failure.exit.into()
         }
     }

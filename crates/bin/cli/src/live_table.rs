@@ -198,14 +198,6 @@ impl Drop for Frames {
     }
 }
 
-/// The report with only the named servers; with all if none is named.
-pub fn keep_named(mut report: StatusReport, ids: &[ServerId]) -> StatusReport {
-    if !ids.is_empty() {
-        report.servers.retain(|server| ids.contains(&server.model_id));
-    }
-    report
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

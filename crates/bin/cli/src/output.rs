@@ -8,6 +8,7 @@ use llama_warden_support::for_terminal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::args::GlobalArgs;
@@ -98,11 +99,66 @@ pub fn print_error(message: impl Display, next_step: &str) {
     }
 }
 
-/// Prints why a command failed.
-pub fn print_failure(failure: &CommandFailure) {
+/// Prints why a command failed: with `--json` as a problem on standard output, otherwise as text on standard error.
+pub fn print_failure(failure: &CommandFailure, json: bool) {
+    if json && !matches!(failure.message, FailureMessage::AlreadyPrinted) {
+        // If the reader has closed the pipe, the exit code says it all.
+        let _ = print_json(&problem(failure));
+        return;
+    }
     match &failure.message {
         FailureMessage::AlreadyPrinted => {}
         FailureMessage::Configuration(problems) => print_problems(problems),
+        FailureMessage::Problem(problem) => {
+            print_error(problem, problem.next_step.as_deref().unwrap_or_default());
+        }
         FailureMessage::Text { message, next_step } => print_error(message, next_step.as_deref().unwrap_or_default()),
+    }
+}
+
+/// A failure in the shape of the API's errors (RFC 9457). Its reason follows from the exit code.
+pub fn problem(failure: &CommandFailure) -> Value {
+    let (status, reason, title) = match failure.exit {
+        Exit::Usage => (400, "usage", "the command line or the configuration is wrong"),
+        Exit::NotReached => (504, "not-reached", "a server did not reach the requested state"),
+        Exit::Held => (409, "held", "another daemon holds the state directory"),
+        Exit::NoDaemon => (503, "no-daemon", "no daemon to talk to"),
+        Exit::Done | Exit::Failed | Exit::Signaled(_) => (500, "failed", "the command failed"),
+    };
+    let with = |detail: &str, next_step: Option<&str>| {
+        json!({
+            "type": format!("urn:llama-warden:problem:{reason}"),
+            "title": title,
+            "status": status,
+            "detail": detail,
+            "reason": reason,
+            "next_step": next_step,
+        })
+    };
+    match &failure.message {
+        FailureMessage::AlreadyPrinted => with("", None),
+        FailureMessage::Text { message, next_step } => with(message, next_step.as_deref()),
+        FailureMessage::Problem(problem) => serde_json::to_value(problem).unwrap_or_default(),
+        FailureMessage::Configuration(problems) => {
+            let mut problem =
+                with(&problems.to_string(), Some("`llama-warden check` shows each problem with its place"));
+            problem["problems"] = json!(problems);
+            problem
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_a_problem_of_the_api() {
+        let failure = CommandFailure::new(Exit::NoDaemon, "nobody").next_step("up");
+        let problem = problem(&failure);
+        for (key, value) in [("reason", "no-daemon"), ("detail", "nobody"), ("next_step", "up")] {
+            assert_eq!(problem[key], value);
+        }
+        assert!(serde_json::from_value::<llama_warden_api_types::ApiProblem>(problem).is_ok());
     }
 }

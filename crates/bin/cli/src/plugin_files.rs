@@ -32,7 +32,8 @@ pub trait PluginKind: PluginFile {
 
 impl PluginKind for Pack {
     const KEY: &'static str = "readiness.detectors-dir";
-    const FORMAT: &'static str = "`llama-warden schema detector` and docs/detectors.md describe the format";
+    const FORMAT: &'static str =
+        "`llama-warden schema detector` describes the format, and `llama-warden detector show generic` is an example";
 
     fn directory(configuration: &Configuration) -> Option<&Path> {
         configuration.detectors_dir()
@@ -70,7 +71,7 @@ impl PluginKind for Pack {
 
 impl PluginKind for Dialect {
     const KEY: &'static str = "llama-server.dialects-dir";
-    const FORMAT: &'static str = "`llama-warden schema dialect` and docs/dialects.md describe the format";
+    const FORMAT: &'static str = "`llama-warden schema dialect` describes the format, and `llama-warden dialect show llama-server` is an example";
 
     fn directory(configuration: &Configuration) -> Option<&Path> {
         configuration.dialects_dir()
@@ -116,9 +117,7 @@ pub fn find<F: PluginKind>(global: &GlobalArgs, name: &str) -> Result<F, Command
     if name.contains('/') || name.ends_with(".toml") {
         return read(&library, Path::new(name));
     }
-    let known: Vec<_> = library.iter().map(F::name).collect();
-    Err(CommandFailure::usage(format!("there is no {} `{name}`", F::KIND))
-        .next_step(format!("name one of {}, or a file", known.join(", "))))
+    Err(CommandFailure::unknown_name(F::KIND, name, library.iter().map(F::name)))
 }
 
 /// Reads a file that need not be in the configured directory, by the same rules.

@@ -266,7 +266,8 @@ fn style_of(phase: PhaseName) -> Style {
     Style::new().fg_color(Some(Color::Ansi(colour)))
 }
 
-fn phase(server: &ServerReport) -> String {
+/// The phase of a server, and how far it is loaded.
+pub fn phase(server: &ServerReport) -> String {
     match (server.phase, server.progress) {
         (PhaseName::Loading, Some(progress)) => format!("loading {:.0} %", progress * 100.0),
         (phase, _) => phase.to_string(),

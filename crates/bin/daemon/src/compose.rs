@@ -15,6 +15,7 @@ use llama_warden_terminator::Terminator;
 use crate::config_watch::ConfigWatch;
 use crate::extensions::Extension;
 use crate::heap::HeapTrimmer;
+use crate::token_file::TokenFile;
 
 /// The settings of each component; `settings` builds them.
 pub struct ComponentSettings {
@@ -32,6 +33,8 @@ pub struct ComponentSettings {
     pub api: Api,
     /// The exporter, whose route the API serves.
     pub metrics: Metrics,
+    /// Keeps the API token up to date, where a file holds one.
+    pub token_file: Option<TokenFile>,
     /// Asks for reloads, where the configuration is a file and the kernel watches it.
     pub config_watch: Option<ConfigWatch>,
     /// Tells systemd about the daemon, where systemd started it.
@@ -57,6 +60,7 @@ pub fn compose(host: &mut Host, context: &Context, settings: ComponentSettings) 
     host.add(settings.metrics)?;
     host.add(settings.api)?;
     host.add(HeapTrimmer)?;
+    settings.token_file.map_or(Ok(()), |token_file| host.add(token_file))?;
     settings.config_watch.map_or(Ok(()), |config_watch| host.add(config_watch))?;
     settings.systemd.map_or(Ok(()), |systemd| host.add(systemd))?;
     settings.extensions.into_iter().try_for_each(|extension| (extension.add)(host, context))?;

@@ -28,6 +28,7 @@ use crate::settings;
 use crate::signals::Signals;
 use crate::sockets;
 use crate::state_dir::StateDir;
+use crate::token_file::TokenFile;
 
 /// Number of events that stay readable for `events` and for slow readers. At 140 bytes each, and what some of them own,
 /// about a megabyte.
@@ -87,7 +88,8 @@ impl PreparedDaemon {
         let ports = PortFile::new(state.path());
         inventory.models.log();
         fleet_source::save_ports(&ports, &inventory.ports);
-        let access = settings::tcp_access(daemon)?;
+        let token_file = daemon.token_file.as_deref().map(TokenFile::open).transpose()?;
+        let access = settings::tcp_access(daemon, token_file.as_ref());
         let listeners = sockets::bind(daemon.listen.as_ref(), &state, passed_sockets)?;
         let tcp =
             listeners.tcp_address().map(|address| TcpAddress { host: address.ip().to_string(), port: address.port() });
@@ -100,7 +102,7 @@ impl PreparedDaemon {
             cancel: COMPONENT_TIMEOUT,
         });
         let tracing = settings::start_tracing(&boot)?;
-        let resolver = Arc::new(FleetResolver::new(&inventory, profile, only, ports));
+        let resolver = Arc::new(FleetResolver::new(&inventory, profile, only, ports).rereading(token_file.clone()));
         let (fleet_sender, fleet) = watch::channel(fleet);
         let context = Context::new(&host, configuration.clone(), fleet, state.path().to_owned());
         let metrics = Metrics::new(&context, env!("CARGO_PKG_VERSION"))
@@ -108,6 +110,7 @@ impl PreparedDaemon {
         let components = ComponentSettings {
             telemetry: tracing.as_ref().map(Tracing::recorder),
             event_log: configuration.logs().event_log_bytes.map(|limit| EventLog::new(state.path(), limit)),
+            token_file,
             config_watch: settings::watch_configuration(&loaded.source, resolver.latest_text()),
             systemd: settings::systemd(&context, &listeners),
             readiness: settings::readiness(&configuration, &context, extensions.matchers)?,
@@ -119,6 +122,7 @@ impl PreparedDaemon {
                 lane: host.lane().clone(),
                 routes: vec![metrics.route()],
                 models: Arc::new(move || resolver.models()),
+                configuration: loaded.place(),
                 description: documents::OPENAPI,
                 access,
             },
@@ -206,7 +210,7 @@ fn require_proc() -> Result<(), CommandFailure> {
 fn check_only(only: Vec<ServerId>, fleet: &Fleet) -> Result<Option<Vec<ServerId>>, CommandFailure> {
     if let Some(unknown) = only.iter().find(|server| fleet.get(server.as_str()).is_none()) {
         let known = fleet.iter().map(|spec| spec.id.as_str());
-        return Err(CommandFailure::unknown_server(Exit::Usage, unknown, known));
+        return Err(CommandFailure::unknown_server(unknown.as_str(), known));
     }
     Ok((!only.is_empty()).then_some(only))
 }

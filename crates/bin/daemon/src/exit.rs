@@ -4,9 +4,10 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
+use llama_warden_api_types::ApiProblem;
 use llama_warden_component::CompositionError;
-use llama_warden_config::ConfigProblems;
-use llama_warden_events::{ServerId, Signal};
+use llama_warden_config::{ConfigProblems, suggestion};
+use llama_warden_events::Signal;
 
 /// The result of a command. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub enum FailureMessage {
         /// An action that may fix it.
         next_step: Option<String>,
     },
+    /// The daemon's own words.
+    Problem(Box<ApiProblem>),
     /// Every problem of the configuration, with its place.
     Configuration(ConfigProblems),
     /// Nothing is left to print.
@@ -93,10 +96,19 @@ impl CommandFailure {
     }
 
     /// A server was named that is not configured; `known` are.
-    pub fn unknown_server<'a>(exit: Exit, unknown: &ServerId, known: impl IntoIterator<Item = &'a str>) -> Self {
-        let known: Vec<_> = known.into_iter().collect();
-        Self::new(exit, format!("no server `{unknown}` is configured"))
-            .next_step(format!("configured are: {}", known.join(", ")))
+    pub fn unknown_server<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::unknown_name("server", unknown, known)
+    }
+
+    /// A profile was named that is not configured; `known` are.
+    pub fn unknown_profile<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::unknown_name("profile", unknown, known)
+    }
+
+    /// Something was named that does not exist; `known` are the names of its kind. The next step is the nearest of them.
+    pub fn unknown_name<'a>(kind: &str, unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let next_step = suggestion(unknown, known).unwrap_or_else(|| format!("there is no {kind} at all"));
+        Self::usage(format!("there is no {kind} `{unknown}`")).next_step(next_step)
     }
 
     /// A failure that prints nothing.

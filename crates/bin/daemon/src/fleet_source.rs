@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::exit::{CommandFailure, FailureMessage};
 use crate::load::LoadedConfig;
 use crate::models::{AssignedPorts, Inventory, ModelsReport, PortFile};
+use crate::token_file::TokenFile;
 
 /// Most bytes that are kept of the problems of a refused configuration: each answer with the status has them.
 const MOST_DETAIL: usize = 4 << 10;
@@ -24,6 +25,8 @@ pub struct FleetResolver {
     models: Mutex<Value>,
     ports: PortFile,
     read: LatestText,
+    /// Read again with each reload.
+    token_file: Option<TokenFile>,
 }
 
 /// The text of the configuration file as it was read last, accepted or not; `None` if it could not be read. Whoever finds
@@ -62,7 +65,19 @@ impl FleetResolver {
         let profile = inventory.loaded.configuration.active_profile(profile).map(str::to_owned);
         let active = ActiveConfiguration { loaded: inventory.loaded.clone(), profile, only };
         let read = LatestText::new(inventory.loaded.source.text.clone());
-        Self { active: Mutex::new(active), models: Mutex::new(to_json(&inventory.models)), ports, read }
+        Self {
+            active: Mutex::new(active),
+            models: Mutex::new(to_json(&inventory.models)),
+            ports,
+            read,
+            token_file: None,
+        }
+    }
+
+    /// With the file of the API token, which a reload reads too.
+    #[must_use]
+    pub fn rereading(self, token_file: Option<TokenFile>) -> Self {
+        Self { token_file, ..self }
     }
 
     /// The text that reloads have read.
@@ -98,6 +113,7 @@ impl FleetResolver {
                 Ok(resolved)
             }
             Change::Reload(caution) => {
+                self.token_file.iter().for_each(TokenFile::reread);
                 let (next, resolved) = self.reload(&active, caution)?;
                 *active = next;
                 Ok(resolved)
@@ -212,6 +228,7 @@ fn refuse_invalid(failure: CommandFailure) -> Refused {
     let detail = match failure.message {
         FailureMessage::Configuration(problems) => problems.within(MOST_DETAIL),
         FailureMessage::Text { message, .. } => message,
+        FailureMessage::Problem(problem) => problem.detail,
         FailureMessage::AlreadyPrinted => "it cannot be read".to_owned(),
     };
     Refused::new(RefusalReason::InvalidConfiguration, detail)

@@ -18,6 +18,7 @@ mod settings;
 mod signals;
 mod sockets;
 mod state_dir;
+mod token_file;
 
 pub use daemon::{PreparedDaemon, UpOptions};
 pub use exit::{CommandFailure, CommandResult, Exit, FailureMessage, with_source};
@@ -26,3 +27,4 @@ pub use heap::set_up_heap;
 pub use load::{LoadedConfig, print_problems, print_warnings};
 pub use runtime::build_runtime;
 pub use sockets::inherited_sockets;
+pub use token_file::{open_to_others, read_token};

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use llama_warden_api_types::ConfigurationPlace;
 use llama_warden_config::{
     ConfigProblem, ConfigProblems, ConfigSource, Configuration, Environment, Fleet, HostEnvironment, RenderStyle, User,
     default_state_dir, find,
@@ -61,6 +62,28 @@ impl LoadedConfig {
         }
     }
 
+    /// Reads the configuration of a running daemon.
+    ///
+    /// # Errors
+    /// Every problem, with its place; the daemon may have read the file before it was changed, or on another machine.
+    pub fn of_daemon(place: &ConfigurationPlace) -> Result<Self, CommandFailure> {
+        let directory = Path::new("/");
+        let source = match &place.file {
+            Some(path) => ConfigSource::read(path, directory)?,
+            None => ConfigSource::none(directory),
+        };
+        Self::parse(&source.with_model_dirs(place.model_dirs.clone()), Environment::current())
+    }
+
+    /// Where it was read.
+    pub fn place(&self) -> ConfigurationPlace {
+        let name = self.source.path.as_ref().and_then(|path| path.file_name());
+        ConfigurationPlace {
+            file: name.map(|name| self.source.directory.join(name)),
+            model_dirs: self.source.model_dirs.clone(),
+        }
+    }
+
     /// Parses a source.
     ///
     /// # Errors
@@ -74,12 +97,19 @@ impl LoadedConfig {
     /// it may have been edited since the daemon read it.
     ///
     /// # Errors
-    /// An environment variable is invalid.
+    /// The file cannot be read, or names a state directory that cannot be made out: then another daemon would be meant.
     pub fn find_daemon(explicit: Option<&Path>) -> Result<Self, CommandFailure> {
         let environment = Environment::current();
         let directory = current_directory().unwrap_or_else(|_| "/".into());
-        let source = find(explicit, &environment, &directory).unwrap_or_else(|_| ConfigSource::none(directory));
-        Self::parse(&keep_daemon_keys(&source), environment)
+        let source = find(explicit, &environment, &directory)?;
+        let loaded = Self::parse(&keep_daemon_keys(&source), environment)?;
+        if loaded.configuration.daemon().state_dir.is_none() && source.text.contains("state-dir") {
+            return Err(CommandFailure::usage(
+                "the configuration is invalid, and its state directory cannot be read from it",
+            )
+            .next_step("fix it (`llama-warden check` shows each problem), or name the daemon with --address"));
+        }
+        Ok(loaded)
     }
 
     /// The servers for this machine and a profile.
@@ -118,7 +148,7 @@ fn keep_daemon_keys(source: &ConfigSource) -> ConfigSource {
     let (table, _) = DeTable::parse_recoverable(&source.text);
     let daemon = table.get_ref().get("daemon").and_then(|daemon| daemon.get_ref().as_table());
     let with = |text: String| ConfigSource { text: text.into(), ..source.clone() };
-    ["state-dir", "token-file"].into_iter().fold(with("[daemon]\n".to_owned()), |kept, key| {
+    ["state-dir", "token-file", "listen"].into_iter().fold(with("[daemon]\n".to_owned()), |kept, key| {
         let value = daemon.and_then(|daemon| daemon.get(key)?.get_ref().as_str());
         let more = value.map(|value| with(format!("{}{key} = {}\n", kept.text, toml::Value::from(value))));
         more.filter(|more| Configuration::parse(more, &Environment::default()).is_ok()).unwrap_or(kept)

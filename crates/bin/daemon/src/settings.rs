@@ -3,13 +3,11 @@
 //! Everything here may fail, and nothing here starts anything but the exporter of spans: a daemon that is refused has
 //! launched no server.
 
-use std::fmt::Display;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use llama_warden_api::{Listeners, TcpAccess, Token};
+use llama_warden_api::{Listeners, TcpAccess};
 use llama_warden_component::Context;
 use llama_warden_config::{ConfigSource, Configuration, DaemonSettings, Fleet, LocalUsers, SourceKind};
 use llama_warden_events::BootId;
@@ -28,6 +26,7 @@ use crate::exit::{CommandFailure, with_source};
 use crate::extensions::MakeMatcher;
 use crate::fleet_source::LatestText;
 use crate::state_dir::StateDir;
+use crate::token_file::TokenFile;
 
 /// What the end of the daemon may take beside the stop of its servers: its components and the last spans.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
@@ -96,15 +95,15 @@ pub fn start_tracing(boot: &BootId) -> Result<Option<Tracing>, CommandFailure> {
 }
 
 /// Who is served over TCP.
-pub fn tcp_access(daemon: &DaemonSettings) -> Result<TcpAccess, CommandFailure> {
-    Ok(TcpAccess {
-        token: daemon.token_file.as_deref().map(read_token).transpose()?,
+pub fn tcp_access(daemon: &DaemonSettings, token_file: Option<&TokenFile>) -> TcpAccess {
+    TcpAccess {
+        token: token_file.map(TokenFile::token).unwrap_or_default(),
         hosts: daemon.hosts.clone(),
         user: match daemon.local_users {
             LocalUsers::Same => Some(geteuid().as_raw()),
             LocalUsers::Any => None,
         },
-    })
+    }
 }
 
 /// Tells systemd about the daemon, if systemd started it. What systemd says wrongly costs its notices, not the servers.
@@ -114,16 +113,6 @@ pub fn systemd(context: &Context, listeners: &Listeners) -> Option<Systemd> {
         .ok()??;
     let stop_limit = context.config().daemon().shutdown_deadline + STOP_MARGIN;
     Some(Systemd::new(environment, context.bus().clone(), stop_limit).storing(listeners.tcp_copy()))
-}
-
-/// Reads the API token from the first line of a file.
-fn read_token(path: &Path) -> Result<Token, CommandFailure> {
-    let failed = |error: &dyn Display| {
-        CommandFailure::usage(format!("cannot use the token file {}: {error}", path.display()))
-            .next_step("write the token into its first line, and let only the daemon's user read it")
-    };
-    let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
-    Token::new(text.lines().next().unwrap_or_default()).map_err(|error| failed(&error))
 }
 
 /// Watches the file of a configuration, of which `latest` was read last.

@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, Path};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{StatusCode, header};
-use llama_warden_api_types::{ApiProblem, ServerDetail};
+use llama_warden_api_types::{ApiProblem, ConfigurationPlace, ServerDetail};
 use llama_warden_bus::{Bus, CommandSender, OutputLane, Publisher};
 use llama_warden_events::ServerId;
 use llama_warden_state::Snapshot;
@@ -24,6 +24,8 @@ pub(crate) struct AppState {
     pub(crate) events: Publisher,
     pub(crate) commands: CommandSender,
     pub(crate) models: ModelsSource,
+    /// Where the configuration is.
+    pub(crate) configuration: ConfigurationPlace,
     /// The OpenAPI document.
     pub(crate) description: &'static str,
     /// Cancelled when the daemon shuts the API down.

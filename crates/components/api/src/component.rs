@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use llama_warden_api_types::ExtraRoute;
+use llama_warden_api_types::{ConfigurationPlace, ExtraRoute};
 use llama_warden_bus::{Bus, CommandSetId, OutputLane};
 use llama_warden_component::{Component, Ports};
 use llama_warden_events::{NoCommand, SuperviseCommand};
@@ -30,6 +30,8 @@ pub struct Api {
     pub routes: Vec<ExtraRoute>,
     /// Answers `/api/v1/models`.
     pub models: ModelsSource,
+    /// The answer to `/api/v1/configuration`.
+    pub configuration: ConfigurationPlace,
     /// The answer to `/openapi.json`: the text of [`openapi_document`](crate::openapi_document), generated beforehand.
     pub description: &'static str,
     /// Who is served over TCP.
@@ -50,11 +52,11 @@ impl Component for Api {
     type Error = UnusablePath;
 
     async fn run(self, ports: Ports<NoCommand>) -> Result<(), UnusablePath> {
-        let Self { listeners, bus, lane, routes, models, description, access } = self;
+        let Self { listeners, bus, lane, routes, models, configuration, description, access } = self;
         let reach = listeners.tcp.as_ref().map_or(ListenerReach::Loopback, |tcp| tcp.reach());
         let host = listeners.tcp.as_ref().map(|tcp| tcp.host.clone());
         let (events, commands, cancel) = (ports.events, ports.commands, ports.cancel.clone());
-        let app = Arc::new(AppState { bus, lane, events, commands, models, description, cancel });
+        let app = Arc::new(AppState { bus, lane, events, commands, models, configuration, description, cancel });
         let router = router(app, &routes, RequestPolicy::new(reach, host, access))?;
         let control = serve(listeners.control, router.clone(), ports.cancel.clone());
         match listeners.tcp {

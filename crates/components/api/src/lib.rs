@@ -39,7 +39,7 @@ mod serve;
 mod stream;
 
 pub use component::{Api, ModelsSource};
-pub use http_security::{InvalidToken, TcpAccess, Token};
+pub use http_security::{InvalidToken, TcpAccess, Token, TokenInForce};
 pub use listen::{BindError, Listeners};
 pub use openapi::openapi_document;
 pub use router::UnusablePath;

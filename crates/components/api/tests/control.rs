@@ -82,7 +82,7 @@ async fn a_failed_start_is_502_with_the_reason() {
         (answer.status, problem["reason"].as_str(), problem["detail"].as_str()),
         (502, Some("model-invalid"), Some("no GGUF"))
     );
-    assert!(problem["next_step"].as_str().is_some_and(|text| text.contains("/logs")), "{problem}");
+    assert!(problem["next_step"].as_str().is_some_and(|text| text.contains("logs broken")), "{problem}");
     daemon.end().await;
 }
 

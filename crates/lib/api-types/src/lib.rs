@@ -17,6 +17,6 @@ pub use extra_route::{Access, ExtraRoute, ExtraRouteSpec, RouteFuture, RouteHand
 pub use problem::{ApiProblem, PROBLEM_JSON};
 pub use report::{FailureReport, HealthReport, ServerDetail, ServerReport, StatusReport, WarningReport, base_url};
 pub use wire::{
-    ActiveProfileReport, CommandAnswer, EventRecord, GapReport, LogRecord, ProfileReport, ShutdownAnswer, SwitchAnswer,
-    TargetGroup,
+    ActiveProfileReport, CommandAnswer, ConfigurationPlace, EventRecord, GapReport, LogRecord, ProfileReport,
+    ShutdownAnswer, SwitchAnswer, TargetGroup,
 };

@@ -48,6 +48,13 @@ impl ApiProblem {
         }
     }
 
+    /// Whether the request named a server or a profile that is not configured.
+    pub fn names_nothing(&self) -> bool {
+        [RefusalReason::UnknownServer, RefusalReason::UnknownProfile]
+            .iter()
+            .any(|reason| reason.as_str() == self.reason)
+    }
+
     /// An error of the daemon itself, status 500.
     pub fn internal(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error", detail)
@@ -70,20 +77,20 @@ impl ApiProblem {
     /// No route has this path: 404.
     pub fn no_such_path(path: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "unknown-path", "no such path", format!("no route has the path {path}"))
-            .next_step("see /openapi.json for all paths")
+            .next_step("`llama-warden schema openapi` lists all paths; client and daemon must be of one version")
     }
 
     /// The path has routes, but none for this method: 405.
     pub fn wrong_method(method: &str, path: &str) -> Self {
         let detail = format!("{path} does not support {method}");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "method not allowed", detail)
-            .next_step("use a method of the Allow header")
+            .next_step("`llama-warden schema openapi` lists the methods of each path")
     }
 
     /// A query parameter is unknown, or its value is invalid: 400.
     pub fn bad_query(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-query", "query not understood", detail)
-            .next_step("see /openapi.json for the parameters of this path")
+            .next_step("`llama-warden schema openapi` lists the parameters of each path")
     }
 
     /// No configured server has this id: 404.
@@ -100,10 +107,10 @@ impl ApiProblem {
     pub fn refused(refused: &Refused) -> Self {
         let (status, title, next_step) = match refused.reason {
             RefusalReason::UnknownServer => {
-                (StatusCode::NOT_FOUND, "unknown server", "GET /api/v1/servers lists what is configured")
+                (StatusCode::NOT_FOUND, "unknown server", "`llama-warden status` lists what is configured")
             }
             RefusalReason::UnknownProfile => {
-                (StatusCode::NOT_FOUND, "unknown profile", "GET /api/v1/profiles lists what is configured")
+                (StatusCode::NOT_FOUND, "unknown profile", "`llama-warden profile list` lists what is configured")
             }
             RefusalReason::InvalidConfiguration => (
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -123,11 +130,13 @@ impl ApiProblem {
             RefusalReason::WrongPhase => (
                 StatusCode::CONFLICT,
                 "wrong phase",
-                "GET /api/v1/status shows the phase; try again when it has changed",
+                "`llama-warden status` shows the phase; try again when it has changed",
             ),
-            RefusalReason::StaleIncarnation => {
-                (StatusCode::CONFLICT, "incarnation is over", "GET /api/v1/status shows the present incarnation")
-            }
+            RefusalReason::StaleIncarnation => (
+                StatusCode::CONFLICT,
+                "incarnation is over",
+                "`llama-warden status --json` shows the present incarnation",
+            ),
             RefusalReason::ShuttingDown => {
                 (StatusCode::SERVICE_UNAVAILABLE, "shutting down", "start the daemon again with `llama-warden up`")
             }
@@ -143,7 +152,7 @@ impl ApiProblem {
     /// A command was accepted, and its server failed: 502.
     pub fn failed(server: &ServerId, reason: FailureReason, detail: &str) -> Self {
         Self::new(StatusCode::BAD_GATEWAY, reason.as_str(), "server failed", detail)
-            .next_step(format!("read its last lines: GET /api/v1/servers/{server}/logs"))
+            .next_step(format!("`llama-warden logs {server}` shows its last lines"))
             .about(vec![server.clone()])
     }
 

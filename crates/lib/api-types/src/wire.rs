@@ -1,6 +1,7 @@
 //! Answers to commands, profiles, targets for Prometheus, and the records of the event and log streams.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use llama_warden_events::{CommandOutcome, Envelope, Incarnation, ProfileCard, Seq, ServerId, StreamName, SwitchPlan};
 use schemars::JsonSchema;
@@ -54,6 +55,15 @@ pub struct SwitchAnswer {
     pub plan: SwitchPlan,
     /// All servers at the time of the answer.
     pub status: StatusReport,
+}
+
+/// Where the daemon's configuration is, for commands that need more of it than the daemon reports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigurationPlace {
+    /// The file, absolute; null if the built-in defaults are in force.
+    pub file: Option<PathBuf>,
+    /// The folders of `--models`, absolute.
+    pub model_dirs: Vec<PathBuf>,
 }
 
 /// A group of targets with the same labels, in the format of Prometheus' `http_sd_config`.

@@ -11,8 +11,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use llama_warden_api_types::{
-    ActiveProfileReport, ApiProblem, CommandAnswer, EventRecord, LogRecord, ProfileReport, ServerDetail,
-    ShutdownAnswer, StatusReport, SwitchAnswer,
+    ActiveProfileReport, ApiProblem, CommandAnswer, ConfigurationPlace, EventRecord, LogRecord, ProfileReport,
+    ServerDetail, ShutdownAnswer, StatusReport, SwitchAnswer,
 };
 use llama_warden_events::ServerId;
 use serde::de::DeserializeOwned;
@@ -28,7 +28,8 @@ use crate::{
 /// Longest time until a connection is established.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest time until an answer is complete, or a stream begins, beyond the time that the daemon was asked to wait.
+/// Longest time until an answer is complete, or a stream begins, beyond the time that the daemon was asked to wait. Longer
+/// than the daemon takes to accept a command.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The same for an answer before which the daemon reads files: the configuration, and the headers of all models.
@@ -60,6 +61,19 @@ impl Client {
         Self { address, token: token.map(|token| BearerToken(format!("Bearer {token}"))) }
     }
 
+    /// Connects once and closes the connection again.
+    ///
+    /// # Errors
+    /// Nothing listens on the address, or the kernel does not connect in time.
+    pub async fn reach(&self) -> Result<(), ClientError> {
+        match &self.address {
+            DaemonAddress::Tcp { host, port } => {
+                self.connected(TcpStream::connect((host.as_str(), *port))).await.map(drop)
+            }
+            DaemonAddress::Unix(path) => self.connected(UnixStream::connect(path)).await.map(drop),
+        }
+    }
+
     /// The address of the daemon.
     pub const fn address(&self) -> &DaemonAddress {
         &self.address
@@ -68,6 +82,11 @@ impl Client {
     /// Reports all servers at a glance.
     pub async fn status(&self) -> Result<StatusReport, ClientError> {
         self.request(Method::GET, "/api/v1/status", ANSWER_TIMEOUT).await
+    }
+
+    /// Says where the daemon's configuration is.
+    pub async fn configuration(&self) -> Result<ConfigurationPlace, ClientError> {
+        self.request(Method::GET, "/api/v1/configuration", ANSWER_TIMEOUT).await
     }
 
     /// Reports one server in full.
@@ -173,13 +192,12 @@ impl Client {
             let bytes = self.collect(response).await?;
             serde_json::from_slice(&bytes).map_err(|error| self.protocol(format!("{path}: {error}")))
         };
-        let answer = timeout(limit, answer).await;
-        answer.unwrap_or_else(|_| Err(self.protocol(format!("{path}: no answer within {limit:?}"))))
+        timeout(limit, answer).await.unwrap_or_else(|_| Err(self.no_answer(limit)))
     }
 
     async fn stream<T>(&self, path: &str) -> Result<Records<T>, ClientError> {
         let response = timeout(ANSWER_TIMEOUT, self.send(Method::GET, path, "application/x-ndjson")).await;
-        let response = response.unwrap_or_else(|_| Err(self.protocol(format!("{path}: no answer"))))?;
+        let response = response.unwrap_or_else(|_| Err(self.no_answer(ANSWER_TIMEOUT)))?;
         Ok(Records::new(self.address.clone(), response.into_body()))
     }
 
@@ -216,9 +234,7 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let unreachable = |source| ClientError::Unreachable { address: self.address.clone(), source };
-        let connected = timeout(CONNECT_TIMEOUT, connect).await;
-        let stream = connected.unwrap_or_else(|elapsed| Err(elapsed.into())).map_err(unreachable)?;
+        let stream = self.connected(connect).await?;
         let failed = |error: hyper::Error| self.protocol(error.to_string());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         // The task ends with the response's body, which reports its errors too.
@@ -226,9 +242,18 @@ impl Client {
         sender.send_request(request).await.map_err(failed)
     }
 
+    async fn connected<S>(&self, connect: impl Future<Output = io::Result<S>>) -> Result<S, ClientError> {
+        let connected = timeout(CONNECT_TIMEOUT, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        connected.map_err(|source| ClientError::Unreachable { address: self.address.clone(), source })
+    }
+
     async fn collect(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
         let collected = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await;
         Ok(collected.map_err(|error| self.protocol(error.to_string()))?.to_bytes())
+    }
+
+    fn no_answer(&self, limit: Duration) -> ClientError {
+        ClientError::NoAnswer { address: self.address.clone(), limit }
     }
 
     fn protocol(&self, detail: String) -> ClientError {

@@ -40,10 +40,12 @@ mod shell_spelling;
 pub use address::{InvalidListenAddress, ListenAddress, TcpAddress};
 pub use environment::{Environment, User, default_state_dir};
 pub use file::schema::schema;
-pub use file::source::{ConfigSource, DEFAULT_TOML, SourceKind, find, read_regular};
+pub use file::source::{ConfigSource, DEFAULT_TOML, SourceKind, find, read_regular, search_places};
+pub use problem::suggest::suggestion;
 pub use problem::{ConfigProblem, ConfigProblems, Document, Excerpt, Layer, Location, RenderStyle, Severity};
 pub use resolve::configuration::Configuration;
 pub use resolve::discovered::{Discovered, DiscoveredServer};
+pub use resolve::in_force::{ValueInForce, values_in_force};
 pub use server_spec::*;
 pub use settings::{
     AdmissionPolicy, DaemonSettings, HostEnvironment, LocalUsers, LogSettings, OnDaemonDeath, StartSettings,

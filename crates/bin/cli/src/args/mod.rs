@@ -19,6 +19,8 @@ use values::{duration, since, stream};
 
 use crate::completion;
 
+use crate::servers::ServerSelector;
+
 /// Launches llama.cpp servers, knows the truth about each of them, and never leaves one behind.
 #[derive(Debug, Parser)]
 #[command(name = "llama-warden", version, max_term_width = 110, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -54,12 +56,15 @@ Exit codes:
 pub struct GlobalArgs {
     /// The configuration; else the first of ./llama-warden.toml, $XDG_CONFIG_HOME/llama-warden/config.toml,
     /// /etc/llama-warden/config.toml
-    #[arg(long, global = true, value_name = "FILE", env = "LLAMA_WARDEN_CONFIG", value_parser = values::path())]
+    #[arg(long, short, global = true, value_name = "FILE", env = "LLAMA_WARDEN_CONFIG", value_parser = values::path())]
     pub config: Option<PathBuf>,
-    /// The daemon: http://HOST:PORT or unix:PATH; else the control socket of the configuration, else
-    /// http://127.0.0.1:9888
+    /// The daemon: http://HOST:PORT or unix:PATH; else that of the configuration, by its control socket or its `listen`;
+    /// without any configuration http://127.0.0.1:9888
     #[arg(long, global = true, value_name = "ADDRESS", env = "LLAMA_WARDEN_ADDRESS")]
     pub address: Option<String>,
+    /// The file with the token of the daemon at --address; the configuration's token is sent only to its own daemon
+    #[arg(long, global = true, value_name = "FILE", value_parser = values::path())]
+    pub token_file: Option<PathBuf>,
     /// Print data as JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -73,10 +78,11 @@ pub enum CliCommand {
     /// Try it out: three servers with tiny models, a table and metrics, in a temporary directory
     Demo,
     /// Show every server
+    #[command(visible_aliases = ["ps", "ls"])]
     Status {
-        /// Show only these servers
+        /// Show only these servers: ids, or globs such as 'co*'
         #[arg(value_name = "ID", add = completion::servers())]
-        ids: Vec<ServerId>,
+        ids: Vec<ServerSelector>,
         /// Keep running and show every change
         #[arg(long, short)]
         watch: bool,
@@ -98,7 +104,7 @@ pub enum CliCommand {
         #[arg(long, value_name = "DUR", value_parser = duration, default_value = "60s")]
         timeout: Duration,
     },
-    /// Show the output of a server
+    /// Show the output of servers
     Logs(LogsArgs),
     /// Show what happened
     Events(EventsArgs),
@@ -112,6 +118,9 @@ pub enum CliCommand {
         /// Use this executable instead of the configured one
         #[arg(long, value_name = "BINARY", value_parser = values::path())]
         binary: Option<PathBuf>,
+        /// With the options of this profile; else of the active one. "" is no profile
+        #[arg(long, value_name = "NAME", add = completion::profiles())]
+        profile: Option<String>,
     },
     /// The packs that read the output of llama-servers
     #[command(subcommand)]
@@ -131,7 +140,14 @@ pub enum CliCommand {
     /// Make the daemon read its configuration and its model folders again
     Reload(ReloadArgs),
     /// Validate the configuration: problems with line, column and a next step
-    Check,
+    Check {
+        /// The file; else the configuration that every command uses
+        #[arg(value_name = "FILE", conflicts_with = "config", value_parser = values::path())]
+        file: Option<PathBuf>,
+    },
+    /// Print a template, or what is in force
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Print a JSON Schema, or a catalogue
     Schema {
         /// What to print
@@ -143,12 +159,26 @@ pub enum CliCommand {
         /// Also require that every enabled server is ready
         #[arg(long)]
         ready: bool,
+        /// Wait no longer than this for the answer
+        #[arg(long, value_name = "DUR", value_parser = duration, default_value = "3s")]
+        timeout: Duration,
     },
     /// Print the script that completes commands, options and names in a shell: `source <(llama-warden completions bash)`
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Print the version
+    Version,
+}
+
+/// The commands of `config`.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum ConfigCommand {
+    /// Print a template of the configuration: every key with its default, commented out
+    Init,
+    /// Print every value that is in force, and where it comes from
+    Show,
 }
 
 /// Options of `up`.
@@ -163,14 +193,20 @@ pub struct UpArgs {
     /// Start only this server; repeatable
     #[arg(long = "server", value_name = "ID", add = completion::servers())]
     pub servers: Vec<ServerId>,
+    /// Run in the background, and return when the daemon answers
+    #[arg(long, short)]
+    pub detach: bool,
+    /// Leave the session of the caller: how `--detach` starts the daemon
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub own_session: bool,
 }
 
 /// Options of `start`, `stop` and `restart`.
 #[derive(Debug, Clone, Args)]
 pub struct ControlArgs {
-    /// The servers
+    /// The servers: ids, or globs such as 'co*'
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all", add = completion::servers())]
-    pub ids: Vec<ServerId>,
+    pub ids: Vec<ServerSelector>,
     /// Every configured server; for start: every enabled one
     #[arg(long)]
     pub all: bool,
@@ -191,14 +227,14 @@ pub struct ControlArgs {
 /// Options of `logs`.
 #[derive(Debug, Clone, Args)]
 pub struct LogsArgs {
-    /// The server
+    /// The servers: ids, or globs such as 'co*'; all if none is named
     #[arg(value_name = "ID", add = completion::servers())]
-    pub id: ServerId,
+    pub ids: Vec<ServerSelector>,
     /// Keep running and show new lines
     #[arg(long, short)]
     pub follow: bool,
-    /// Begin with this many of the latest lines
-    #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 100)]
+    /// Begin with this many of the latest lines of each server
+    #[arg(short = 'n', long = "lines", visible_alias = "tail", value_name = "N", default_value_t = 100)]
     pub lines: usize,
     /// Show only this stream
     #[arg(long, value_parser = stream, add = completion::streams())]
@@ -210,7 +246,7 @@ pub struct LogsArgs {
 pub struct EventsArgs {
     /// Show only events of these servers
     #[arg(value_name = "ID", add = completion::servers())]
-    pub ids: Vec<ServerId>,
+    pub ids: Vec<ServerSelector>,
     /// Keep running and show new events, after those that are kept
     #[arg(long, short)]
     pub follow: bool,
@@ -222,9 +258,12 @@ pub struct EventsArgs {
 /// Options of `wait`.
 #[derive(Debug, Clone, Args)]
 pub struct WaitArgs {
-    /// The servers
-    #[arg(value_name = "ID", required = true, add = completion::servers())]
-    pub ids: Vec<ServerId>,
+    /// The servers: ids, or globs such as 'co*'
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all", add = completion::servers())]
+    pub ids: Vec<ServerSelector>,
+    /// Every server; to be ready: every enabled one
+    #[arg(long)]
+    pub all: bool,
     /// The state to wait for
     #[arg(long = "for", value_enum, default_value_t = WaitGoal::Ready)]
     pub goal: WaitGoal,

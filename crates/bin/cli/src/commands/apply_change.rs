@@ -16,21 +16,33 @@ use crate::output::print_either;
 use crate::{status_table, table};
 
 pub async fn to_profile(global: &GlobalArgs, args: &SwitchArgs) -> CommandResult {
-    let client = connect::to_daemon(global)?;
     let wait = bounded_wait(args.patience.wait, args.patience.timeout);
     let mode = if args.dry_run { SwitchMode::DryRun } else { wait.map_or(SwitchMode::Begin, SwitchMode::Wait) };
-    let answer = with_progress(global, &client, &[], wait, client.activate(args.name.as_deref(), mode)).await;
-    let answer = answer.map_err(connect::request_failure)?;
+    let answer = connect::within(args.patience.timeout, async {
+        let client = connect::to_daemon(global).await?;
+        let answer = with_progress(global, &client, &[], wait, client.activate(args.name.as_deref(), mode)).await;
+        match (answer, &args.name) {
+            (Err(ClientError::Problem(problem)), Some(name)) if problem.names_nothing() => {
+                let profiles = client.profiles().await.map_err(connect::request_failure)?;
+                Err(CommandFailure::unknown_profile(name, profiles.iter().map(|profile| profile.card.name.as_str())))
+            }
+            (answer, _) => answer.map_err(connect::request_failure),
+        }
+    })
+    .await?;
     let verb = if args.dry_run { "would be" } else { "is" };
     let profile = args.name.as_ref().map_or_else(|| "no profile".to_owned(), |name| format!("profile {name}"));
     report(global, &format!("{profile} {verb} active"), wait, &answer)
 }
 
 pub async fn reload(global: &GlobalArgs, args: &ReloadArgs) -> CommandResult {
-    let client = connect::to_daemon(global)?;
     let wait = bounded_wait(args.patience.wait, args.patience.timeout);
     let options = ReloadOptions { wait, force: args.force };
-    let answer = with_progress(global, &client, &[], wait, client.reload(options)).await;
+    let answer = connect::within(args.patience.timeout, async {
+        let client = connect::to_daemon(global).await?;
+        Ok(with_progress(global, &client, &[], wait, client.reload(options)).await)
+    })
+    .await?;
     match answer {
         Ok(answer) => report(global, "the configuration is reloaded", wait, &answer),
         Err(ClientError::Problem(problem)) if problem.status == 422 => {

@@ -1,32 +1,100 @@
-//! `argv`: the exact command line of a server for a build, and why its options were translated. Needs no daemon.
+//! `argv`: the exact command line of a server for a build, and why its options were translated.
+//!
+//! The daemon knows how it launched the server, and where its configuration is. Without a daemon, the configuration is the
+//! one that every command finds.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use llama_warden_api_types::ServerDetail;
 use llama_warden_config::ServerSpec;
 use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
 use llama_warden_dialects::{BinaryProfile, DialectSet, build_command_line, choose_dialect};
-use llama_warden_events::{OptionTreatment, ServerId};
+use llama_warden_events::{Incarnation, OptionNote, OptionTreatment, ServerId};
 use llama_warden_plugin_files::PluginFile as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::GlobalArgs;
+use crate::connect;
 use crate::executable;
 use crate::output::print_either;
 use crate::plugin_files::load_set;
 
-pub async fn run(global: &GlobalArgs, id: &ServerId, binary: Option<&Path>) -> CommandResult {
-    let inventory = Inventory::scan(LoadedConfig::find(global.config.as_deref())?)?;
-    let fleet = inventory.loaded.fleet(None)?;
+pub async fn run(global: &GlobalArgs, id: &ServerId, binary: Option<&Path>, profile: Option<&str>) -> CommandResult {
+    let client = match connect::to_daemon(global).await {
+        Ok(client) => Some(client),
+        Err(failure) if failure.exit == Exit::NoDaemon && global.address.is_none() => None,
+        Err(failure) => return Err(failure),
+    };
+    let Some(client) = client else {
+        return from_file(global, LoadedConfig::find(global.config.as_deref())?, id, binary, profile).await;
+    };
+    let report = client.status().await.map_err(connect::request_failure)?;
+    if report.servers.iter().all(|server| server.model_id != *id) {
+        let known = report.servers.iter().map(|server| server.model_id.as_str());
+        return Err(CommandFailure::unknown_server(id.as_str(), known));
+    }
+    let detail = client.server(id).await.map_err(connect::request_failure)?;
+    if binary.is_none() && profile.is_none() && !detail.argv.is_empty() {
+        return print(global, &ShownLine::of_launch(detail));
+    }
+    // No launch, or not the one that is asked for: what the daemon would launch follows from its configuration.
+    let place = client.configuration().await.map_err(connect::request_failure)?;
+    let profile = profile.unwrap_or(report.profile.as_deref().unwrap_or_default());
+    from_file(global, LoadedConfig::of_daemon(&place)?, id, binary, Some(profile)).await
+}
+
+/// A command line, and what was translated for its build.
+struct ShownLine {
+    argv: Vec<String>,
+    /// The build as its version names it, or the number of its launch.
+    build: Option<String>,
+    dialect: Value,
+    /// The dialect in words, and where the name of a rule's dialect leads.
+    because: String,
+    options: Vec<OptionNote>,
+    rules: BTreeMap<String, String>,
+    warnings: Vec<String>,
+    launch: Option<Incarnation>,
+}
+
+impl ShownLine {
+    /// The line of the latest launch, as the daemon reports it.
+    fn of_launch(detail: ServerDetail) -> Self {
+        let dialect = detail.dialect.unwrap_or_default();
+        Self {
+            argv: detail.argv,
+            build: detail.report.llama_version,
+            dialect: json!({ "name": dialect }),
+            because: format!("the dialect {dialect}"),
+            options: detail.options,
+            rules: BTreeMap::new(),
+            warnings: detail.warnings.into_iter().map(|warning| warning.detail).collect(),
+            launch: Some(detail.report.incarnation),
+        }
+    }
+}
+
+/// Shows the line that a launch by this configuration would have.
+async fn from_file(
+    global: &GlobalArgs,
+    loaded: LoadedConfig,
+    id: &ServerId,
+    binary: Option<&Path>,
+    profile: Option<&str>,
+) -> CommandResult {
+    let inventory = Inventory::scan(loaded)?;
+    let fleet = inventory.loaded.fleet(profile)?;
     let Some(spec) = fleet.get(id.as_str()) else {
         let known = fleet.iter().map(|spec| spec.id.as_str());
-        return Err(CommandFailure::unknown_server(Exit::Usage, id, known));
+        return Err(CommandFailure::unknown_server(id.as_str(), known));
     };
     let mut spec = ServerSpec::clone(spec);
     if let Some(binary) = binary {
         spec.binary = binary.into();
     }
-    let profile = profile(&spec).await?;
+    let profile = build_of(&spec).await?;
     let dialects: DialectSet = load_set(&inventory.loaded);
     let choice =
         choose_dialect(&dialects, &profile).ok_or_else(|| CommandFailure::failed("no flag dialect is available"))?;
@@ -34,38 +102,58 @@ pub async fn run(global: &GlobalArgs, id: &ServerId, binary: Option<&Path>) -> C
         CommandFailure::failed(error).next_step("fix the option in the configuration, or use another build")
     })?;
     let (name, origin) = (choice.file.name(), choice.file.origin());
-    let argv = line.redacted();
+    let rules = line.notes.iter().filter_map(|note| {
+        let rule_of = dialects.get(note.dialect.as_deref()?)?;
+        Some((rule_of.name().to_owned(), format!("{}, {}", rule_of.name(), rule_of.origin())))
+    });
+    print(
+        global,
+        &ShownLine {
+            argv: line.redacted(),
+            build: profile.version.short_name(),
+            dialect: json!({ "name": name, "file": origin.path(), "because": choice.because }),
+            because: format!("the dialect {name} ({origin}: {})", choice.because),
+            rules: rules.collect(),
+            options: line.notes,
+            warnings: line.warnings,
+            launch: None,
+        },
+    )
+}
+
+fn print(global: &GlobalArgs, shown: &ShownLine) -> CommandResult {
+    let ShownLine { argv, build, dialect, because, options, rules, warnings, launch } = shown;
     let data = json!({
-        "build": profile.version.short_name(),
-        "dialect": { "name": name, "file": origin.path(), "because": choice.because },
+        "launch": launch,
+        "build": build,
+        "dialect": dialect,
         "argv": argv,
-        "options": line.notes,
-        "warnings": line.warnings,
+        "options": options,
+        "warnings": warnings,
     });
     print_either(global, &data, || {
-        let mut lines = vec![shell_words(&argv)];
-        let changed: Vec<_> = line.notes.iter().filter(|note| note.treatment != OptionTreatment::Kept).collect();
+        let mut lines = vec![shell_words(argv)];
+        let changed: Vec<_> = options.iter().filter(|note| note.treatment != OptionTreatment::Kept).collect();
         if !changed.is_empty() {
-            let build = profile.version.short_name();
-            let build = build.map_or_else(|| "this build".to_owned(), |build| format!("build {build}"));
-            lines.push(format!("\nfor {build}, by the dialect {name} ({origin}: {}):", choice.because));
+            let build = build.as_ref().map_or_else(|| "this build".to_owned(), |build| format!("build {build}"));
+            lines.push(format!("\nfor {build}, by {because}:"));
         }
         for note in changed {
-            let rule_of = note.dialect.as_deref().and_then(|dialect| dialects.get(dialect));
-            let rule_of = rule_of.map(|rule| format!(" [{}, {}]", rule.name(), rule.origin())).unwrap_or_default();
+            let rule_of = note.dialect.as_deref().map(|dialect| rules.get(dialect).map_or(dialect, String::as_str));
+            let rule_of = rule_of.map(|rule| format!(" [{rule}]")).unwrap_or_default();
             lines.push(format!("  {}{rule_of}", executable::describe_note(note)));
         }
         lines.join("\n")
     })?;
     if !global.json {
-        line.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     }
     Ok(Exit::Done)
 }
 
 /// The version and options of the server's executable. One that cannot be asked gets its options as they are written, as at
 /// a launch.
-async fn profile(spec: &ServerSpec) -> Result<BinaryProfile, CommandFailure> {
+async fn build_of(spec: &ServerSpec) -> Result<BinaryProfile, CommandFailure> {
     let path = executable::find(&spec.binary).map_err(|error| {
         CommandFailure::failed(error)
             .next_step("install llama.cpp, set llama-server.binary, or try another build with --binary")

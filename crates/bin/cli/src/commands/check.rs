@@ -10,6 +10,7 @@ use llama_warden_dialects::Dialect;
 use serde_json::json;
 
 use super::models;
+use super::up::searched;
 use crate::args::GlobalArgs;
 use crate::memory::MemoryReport;
 use crate::output::{print_json, print_line};
@@ -80,10 +81,9 @@ impl Findings {
         for warning in self.memory.iter().flat_map(MemoryReport::warnings) {
             eprintln!("warning: {warning}");
         }
-        let name = configuration.path().map_or_else(
-            || "no configuration file was found; the built-in defaults".to_owned(),
-            |path| path.display().to_string(),
-        );
+        let name = configuration
+            .path()
+            .map_or_else(|| format!("the built-in defaults{}", searched(false)), |path| path.display().to_string());
         match self.problems.0.len() + self.refused_files.len() {
             0 => print_line(format_args!("{name}: valid, {} configured", count_servers(configuration)))?,
             1 => eprintln!("{name}: not valid, 1 error"),

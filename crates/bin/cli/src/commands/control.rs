@@ -7,12 +7,13 @@ use llama_warden_api_types::CommandAnswer;
 use llama_warden_client::{Client, ClientError, CommandOptions, ServerAction};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_events::{CommandOutcome, ServerId};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::status;
 use crate::args::{ControlArgs, GlobalArgs};
 use crate::connect;
-use crate::output::{print_error, print_json, print_line};
+use crate::output::{print_error, print_json, print_line, problem};
+use crate::servers::keep_named;
 
 /// The longest wait that the API accepts.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -21,19 +22,32 @@ const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 pub const TIMED_OUT: &str = "timed out; still running in the daemon";
 
 pub async fn run(global: &GlobalArgs, verb: ServerAction, args: &ControlArgs) -> CommandResult {
-    let client = connect::to_daemon(global)?;
-    let ids = selected_servers(&client, verb, args).await?;
     let options = CommandOptions { wait: bounded_wait(args.wait, args.timeout), grace: args.grace, force: args.force };
-    // Each answer may take as long as a model loads, so the requests run side by side.
-    let answers = join_all(ids.iter().map(|id| client.command(verb, id, options)));
-    let answers = status::with_progress(global, &client, &ids, options.wait, answers).await;
+    let (ids, answers) = connect::within(args.timeout, async {
+        let client = connect::to_daemon(global).await?;
+        let ids = selected_servers(&client, verb, args).await?;
+        // Each answer may take as long as a model loads, so the requests run side by side.
+        let answers = join_all(ids.iter().map(|id| client.command(verb, id, options)));
+        let answers = status::with_progress(global, &client, &args.ids, options.wait, answers).await;
+        Ok((ids, answers))
+    })
+    .await?;
     // Every answer is printed; the first one that is not a success decides the exit code.
     let mut exit = Exit::Done;
+    let mut documents = Vec::new();
     for (id, answer) in ids.iter().zip(answers) {
-        let outcome = report(global, verb, args, id, answer)?;
+        let (outcome, text) = judge(verb, args, &answer);
         if exit == Exit::Done {
             exit = outcome;
         }
+        match answer {
+            answer if global.json => documents.push(document(id, answer)?),
+            Ok(_) => print_line(format_args!("{id}: {text}"))?,
+            Err(error) => print_error(format_args!("{id}: {text}"), error.next_step()),
+        }
+    }
+    if global.json {
+        print_documents(documents, matches!(&*args.ids, [one] if one.is_id()))?;
     }
     Ok(exit)
 }
@@ -49,30 +63,20 @@ async fn selected_servers(
     verb: ServerAction,
     args: &ControlArgs,
 ) -> Result<Vec<ServerId>, CommandFailure> {
-    let mut ids = args.ids.clone();
-    if args.all {
-        let report = client.status().await.map_err(connect::request_failure)?;
-        let selected = report.servers.into_iter().filter(|server| match verb {
-            ServerAction::Start => server.enabled,
-            ServerAction::Stop => true,
-            ServerAction::Restart => server.enabled || server.is_running,
-        });
-        ids.extend(selected.map(|server| server.model_id));
-    }
-    ids.sort();
-    ids.dedup();
-    Ok(ids)
+    let report = client.status().await.map_err(connect::request_failure)?;
+    let report = keep_named(report, &args.ids)?;
+    let selected = report.servers.into_iter().filter(|server| match verb {
+        _ if !args.all => true,
+        ServerAction::Start => server.enabled,
+        ServerAction::Stop => true,
+        ServerAction::Restart => server.enabled || server.is_running,
+    });
+    Ok(selected.map(|server| server.model_id).collect())
 }
 
-/// Prints the answer of one server and returns its exit code.
-fn report(
-    global: &GlobalArgs,
-    verb: ServerAction,
-    args: &ControlArgs,
-    id: &ServerId,
-    answer: Result<CommandAnswer, ClientError>,
-) -> CommandResult {
-    let (exit, outcome) = match &answer {
+/// The exit code of one server's answer, and the answer in words.
+fn judge(verb: ServerAction, args: &ControlArgs, answer: &Result<CommandAnswer, ClientError>) -> (Exit, String) {
+    match answer {
         Ok(answer) => match &answer.outcome {
             None if args.wait => (Exit::NotReached, TIMED_OUT.to_owned()),
             None => (Exit::Done, format!("{} accepted", verb.as_str())),
@@ -88,16 +92,23 @@ fn report(
         },
         // The command ended, and its server is not where it should be.
         Err(ClientError::Problem(problem)) if problem.status == 502 => (Exit::NotReached, problem.to_string()),
-        Err(error @ ClientError::Unreachable { .. }) => (Exit::NoDaemon, error.to_string()),
+        Err(error) if error.is_without_daemon() => (Exit::NoDaemon, error.to_string()),
         Err(error) => (Exit::Failed, error.to_string()),
-    };
-    match (&answer, global.json) {
-        (Ok(answer), true) => print_json(answer)?,
-        (Err(ClientError::Problem(problem)), true) => print_json(&json!({ "model_id": id, "problem": problem }))?,
-        (Ok(_), false) => print_line(format!("{id}: {outcome}"))?,
-        (Err(error), _) => {
-            print_error(format_args!("{id}: {outcome}"), error.next_step());
-        }
     }
-    Ok(exit)
+}
+
+/// The answer of one server as JSON.
+fn document(id: &ServerId, answer: Result<CommandAnswer, ClientError>) -> Result<Value, CommandFailure> {
+    match answer {
+        Ok(answer) => serde_json::to_value(answer).map_err(CommandFailure::failed),
+        Err(error) => Ok(json!({ "server": id, "model_id": id, "problem": problem(&connect::request_failure(error)) })),
+    }
+}
+
+/// Prints one document if one server is named by its id, otherwise an array.
+fn print_documents(documents: Vec<Value>, is_one: bool) -> Result<(), CommandFailure> {
+    match &*documents {
+        [one] if is_one => print_json(one),
+        documents => print_json(&documents),
+    }
 }

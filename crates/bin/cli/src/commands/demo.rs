@@ -1,7 +1,7 @@
 //! `demo`: a daemon with three servers in a temporary directory, and a live table of them.
 
 use std::convert::Infallible;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 
 use llama_warden_api_types::StatusReport;
 use llama_warden_bus::{Bus, CommandSender};
@@ -10,18 +10,22 @@ use llama_warden_daemon::models::Inventory;
 use llama_warden_daemon::{CommandResult, Extensions, LoadedConfig, UpOptions, set_up_heap};
 use llama_warden_events::SuperviseCommand;
 use llama_warden_state::DaemonPhase;
+use serde_json::json;
 
 use super::up::{log_settings, run_daemon};
+use crate::args::GlobalArgs;
 use crate::demo_fleet::DemoFleet;
 use crate::live_table::{LiveTable, Place};
-use crate::output::{print_line, reader_gone};
+use crate::output::{print_json, print_line, reader_gone};
 use crate::screen::Screen;
 
-pub fn run(extensions: Extensions) -> CommandResult {
+pub fn run(global: &GlobalArgs, extensions: Extensions) -> CommandResult {
     set_up_heap();
     let demo = DemoFleet::prepare()?;
-    print_line(format_args!("demo: running {}", demo.binary()))?;
-    let inventory = Inventory::scan(LoadedConfig::parse(&demo.source(), Environment::current())?)?
+    if !global.json {
+        print_line(format_args!("demo: running {}", demo.binary()))?;
+    }
+    let inventory = Inventory::scan(LoadedConfig::parse(demo.source(), Environment::current())?)?
         .compacted(None, &Fleet::default());
     let mut log = log_settings()?;
     if std::env::var_os("LLAMA_WARDEN_LOG").is_none() {
@@ -30,41 +34,47 @@ pub fn run(extensions: Extensions) -> CommandResult {
     }
     let options = UpOptions { extensions, ..UpOptions::default() };
     let exit = run_daemon(inventory, options, &log, async |daemon| {
-        if let Some(address) = &daemon.tcp {
+        let http = daemon.tcp.as_ref().map(|address| format!("http://{address}"));
+        if global.json {
+            let control = daemon.control_socket();
+            print_json(&json!({ "binary": demo.binary(), "http": http, "control": control }))?;
+        } else if let Some(http) = &http {
             print_line("  talk     curl URL/v1/completions -d '{\"prompt\": \"Hi\", \"max_tokens\": 16}'")?;
-            print_line(format_args!("  status   curl http://{address}/api/v1/status, or llama-warden status"))?;
-            print_line(format_args!("  metrics  curl http://{address}/metrics"))?;
+            print_line(format_args!("  status   llama-warden --address {http} status"))?;
+            print_line(format_args!("  metrics  curl {http}/metrics"))?;
             print_line("  stop     Ctrl-C\n")?;
         }
         let (bus, commands) = (daemon.bus(), daemon.commands());
-        let mut table = LiveTable::new(Place::Inline);
+        let mut table = (!global.json).then(|| LiveTable::new(Place::Inline));
         let exit = tokio::select! {
             exit = daemon.run() => exit,
             never = follow(&bus, commands, &mut table) => match never {},
         };
         // The last frame says how everything ended.
-        table.notice = None;
+        table.iter_mut().for_each(|table| table.notice = None);
         let _ = show(&bus, &mut table);
         exit
     })?;
-    print_line("everything is stopped")?;
+    if !global.json {
+        print_line("everything is stopped")?;
+    }
     Ok(exit)
 }
 
 /// Shows every change of the snapshot. Ends the daemon when nobody reads the table any more.
-async fn follow(bus: &Bus, commands: CommandSender, table: &mut LiveTable) -> Infallible {
+async fn follow(bus: &Bus, commands: CommandSender, table: &mut Option<LiveTable>) -> Infallible {
     let gone = async {
         let mut snapshots = bus.watch();
         loop {
             if snapshots.borrow_and_update().daemon.phase == DaemonPhase::Stopping {
-                table.notice = Some("stopping; Ctrl-C again kills what is left");
+                table.iter_mut().for_each(|table| table.notice = Some("stopping; Ctrl-C again kills what is left"));
             }
             if show(bus, table).is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
                 return;
             }
             tokio::select! {
-                Ok(()) = snapshots.changed() => table.pause().await,
-                () = table.expired() => {}
+                Ok(()) = snapshots.changed() => if let Some(table) = table { table.pause().await },
+                () = expired(table) => {}
             }
         }
     };
@@ -78,6 +88,19 @@ async fn follow(bus: &Bus, commands: CommandSender, table: &mut LiveTable) -> In
     std::future::pending().await
 }
 
-fn show(bus: &Bus, table: &mut LiveTable) -> io::Result<()> {
-    table.show(&StatusReport::of(&bus.snapshot(), bus.clock().now()))
+/// Waits until the table has to be drawn without a change.
+async fn expired(table: &mut Option<LiveTable>) {
+    match table {
+        Some(table) => table.expired().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Shows the servers in the table; without one, as a line of JSON.
+fn show(bus: &Bus, table: &mut Option<LiveTable>) -> io::Result<()> {
+    let report = StatusReport::of(&bus.snapshot(), bus.clock().now());
+    match table {
+        Some(table) => table.show(&report),
+        None => writeln!(io::stdout(), "{}", serde_json::to_string(&report)?),
+    }
 }

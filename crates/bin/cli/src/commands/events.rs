@@ -16,15 +16,17 @@ use crate::output::{print_json, print_line, reader_gone};
 use crate::screen::Screen;
 
 pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
-    let client = connect::to_daemon(global)?;
+    let client = connect::to_daemon(global).await?;
     // A name that is not configured would silently show nothing.
-    status::fetch(&client, &args.ids).await?;
+    let report = status::fetch(&client, &args.ids).await?;
+    let ids: Vec<_> = report.servers.into_iter().map(|server| server.model_id).collect();
     let (since, from) = match args.since {
         None => (0, None),
         Some(EventsSince::After(seq)) => (seq, None),
         Some(EventsSince::Ago(age)) => (0, Some(Timestamp::now().as_microsecond() as f64 / 1e6 - age.as_secs_f64())),
     };
-    let shown = Shown { ids: &args.ids, from, json: global.json, colours: Screen::now().colours };
+    let shown =
+        Shown { ids: (!args.ids.is_empty()).then_some(&*ids), from, json: global.json, colours: Screen::now().colours };
     let printed = async {
         let last = shown.print(&client, EventRange::Kept(Seq::new(since))).await?;
         if args.follow {
@@ -40,8 +42,8 @@ pub async fn run(global: &GlobalArgs, args: &EventsArgs) -> CommandResult {
 
 /// Which events are shown, and how.
 struct Shown<'a> {
-    /// Only those of these servers; all for none.
-    ids: &'a [ServerId],
+    /// Only those of these servers.
+    ids: Option<&'a [ServerId]>,
     /// Only those after this time, in seconds since the Unix epoch.
     from: Option<f64>,
     json: bool,
@@ -71,7 +73,8 @@ impl Shown<'_> {
     }
 
     fn contain(&self, envelope: &Envelope) -> bool {
-        let named = self.ids.is_empty() || envelope.server.as_ref().is_some_and(|server| self.ids.contains(server));
+        let is_of = |ids: &[ServerId]| envelope.server.as_ref().is_some_and(|server| ids.contains(server));
+        let named = self.ids.is_none_or(is_of);
         named && self.from.is_none_or(|from| envelope.at.as_unix_seconds() >= from)
     }
 

@@ -1,20 +1,26 @@
 //! `health`: reports the daemon's health as an exit code, for the HEALTHCHECK of a container.
 
+use std::time::Duration;
+
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
+use serde_json::json;
 
 use crate::args::GlobalArgs;
 use crate::connect;
+use crate::output::print_json;
 
-pub async fn run(global: &GlobalArgs, ready: bool) -> CommandResult {
-    let report = connect::to_daemon(global)?.status().await.map_err(connect::request_failure)?;
-    let missing: Vec<_> = report
-        .servers
-        .iter()
-        .filter(|server| ready && server.enabled && !server.is_ready)
-        .map(|server| format!("{} is {}", server.model_id, server.phase))
-        .collect();
+pub async fn run(global: &GlobalArgs, ready: bool, limit: Duration) -> CommandResult {
+    let asking = async { connect::to_daemon(global).await?.status().await.map_err(connect::request_failure) };
+    let report = connect::within(Some(limit), asking).await?;
+    let missing: Vec<_> = report.servers.iter().filter(|server| ready && server.enabled && !server.is_ready).collect();
+    if global.json {
+        let ids: Vec<_> = missing.iter().map(|server| &server.model_id).collect();
+        print_json(&json!({ "ok": missing.is_empty(), "not_ready": ids }))?;
+        return Ok(if missing.is_empty() { Exit::Done } else { Exit::Failed });
+    }
     if missing.is_empty() {
         return Ok(Exit::Done);
     }
-    Err(CommandFailure::failed(missing.join(", ")))
+    let missing: Vec<_> = missing.iter().map(|server| format!("{} is {}", server.model_id, server.phase)).collect();
+    Err(CommandFailure::failed(missing.join(", ")).next_step("`llama-warden status` shows what each waits for"))
 }

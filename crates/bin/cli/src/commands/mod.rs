@@ -4,8 +4,10 @@ mod apply_change;
 mod argv;
 mod check;
 mod completions;
+mod config;
 mod control;
 mod demo;
+mod detach;
 mod detector;
 mod dialect;
 mod down;
@@ -21,15 +23,18 @@ mod wait;
 
 use llama_warden_client::ServerAction;
 use llama_warden_daemon::{CommandResult, Extensions, build_runtime};
+use serde_json::json;
 
-use crate::args::{Cli, CliCommand};
+use crate::args::{Cli, CliCommand, GlobalArgs};
+use crate::output::print_either;
 
-/// Runs the command of a command line.
-pub fn run(cli: &Cli, extensions: Extensions) -> CommandResult {
+/// Runs the command of a command line. `version` is that of the program.
+pub fn run(cli: &Cli, extensions: Extensions, version: &str) -> CommandResult {
     let global = &cli.global;
     match &cli.command {
+        CliCommand::Up(args) if args.detach => on_runtime(detach::run(global, args)),
         CliCommand::Up(args) => up::run(global, args, extensions),
-        CliCommand::Demo => demo::run(extensions),
+        CliCommand::Demo => demo::run(global, extensions),
         CliCommand::Status { ids, watch } => on_runtime(status::run(global, ids, *watch)),
         CliCommand::Start(args) => on_runtime(control::run(global, ServerAction::Start, args)),
         CliCommand::Stop(args) => on_runtime(control::run(global, ServerAction::Stop, args)),
@@ -38,20 +43,36 @@ pub fn run(cli: &Cli, extensions: Extensions) -> CommandResult {
         CliCommand::Logs(args) => on_runtime(logs::run(global, args)),
         CliCommand::Events(args) => on_runtime(events::run(global, args)),
         CliCommand::Wait(args) => on_runtime(wait::run(global, args)),
-        CliCommand::Argv { id, binary } => on_runtime(argv::run(global, id, binary.as_deref())),
+        CliCommand::Argv { id, binary, profile } => {
+            on_runtime(argv::run(global, id, binary.as_deref(), profile.as_deref()))
+        }
         CliCommand::Detector(command) => detector::run(global, command),
         CliCommand::Dialect(command) => dialect::run(global, command),
         CliCommand::Models { folders } => models::run(global, folders),
         CliCommand::Profile(command) => on_runtime(profile::run(global, command)),
         CliCommand::Reload(args) => on_runtime(apply_change::reload(global, args)),
-        CliCommand::Check => check::run(global, &extensions),
+        CliCommand::Check { file: Some(file) } => {
+            let named = GlobalArgs { config: Some(file.clone()), ..global.clone() };
+            check::run(&named, &extensions)
+        }
+        CliCommand::Check { file: None } => check::run(global, &extensions),
+        CliCommand::Config(command) => config::run(global, *command),
         CliCommand::Schema { name } => schema::run(*name),
-        CliCommand::Health { ready } => on_runtime(health::run(global, *ready)),
+        CliCommand::Health { ready, timeout } => on_runtime(health::run(global, *ready, *timeout)),
         CliCommand::Completions { shell } => completions::run(*shell),
+        CliCommand::Version => print_version(global, version),
     }
+}
+
+fn print_version(global: &GlobalArgs, version: &str) -> CommandResult {
+    print_either(global, &json!({ "version": version }), || format!("llama-warden {version}"))
 }
 
 /// Runs the work of a command that talks to a daemon or to an executable.
 fn on_runtime(work: impl Future<Output = CommandResult>) -> CommandResult {
-    build_runtime()?.block_on(work)
+    let runtime = build_runtime()?;
+    let result = runtime.block_on(work);
+    // Does not wait for blocking threads: one of them may wait for a lock or a name that never comes.
+    runtime.shutdown_background();
+    result
 }

@@ -3,9 +3,8 @@
 //! `list` and `show` ask the daemon for the profiles in force; without a daemon they read the configuration.
 
 use llama_warden_api_types::ProfileReport;
-use llama_warden_client::ClientError;
 use llama_warden_daemon::models::Inventory;
-use llama_warden_daemon::{CommandFailure, CommandResult, LoadedConfig};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
 
 use super::apply_change;
 use crate::args::GlobalArgs;
@@ -37,10 +36,9 @@ async fn list(global: &GlobalArgs) -> CommandResult {
 
 async fn show(global: &GlobalArgs, name: &str) -> CommandResult {
     let profiles = profiles(global).await?;
-    let known = || profiles.iter().map(|profile| profile.card.name.as_str()).collect::<Vec<_>>().join(", ");
     let Some(profile) = profiles.iter().find(|profile| profile.card.name == name) else {
-        return Err(CommandFailure::failed(format!("there is no profile `{name}`"))
-            .next_step(format!("configured are: {}", known())));
+        let known = profiles.iter().map(|profile| profile.card.name.as_str());
+        return Err(CommandFailure::unknown_profile(name, known));
     };
     print_either(global, profile, || {
         let ProfileReport { card, active } = profile;
@@ -51,7 +49,7 @@ async fn show(global: &GlobalArgs, name: &str) -> CommandResult {
 }
 
 async fn active(global: &GlobalArgs) -> CommandResult {
-    let report = connect::to_daemon(global)?.active_profile().await.map_err(connect::request_failure)?;
+    let report = connect::to_daemon(global).await?.active_profile().await.map_err(connect::request_failure)?;
     print_either(global, &report, || {
         let name = report.profile.as_deref().unwrap_or("no profile: every enabled server");
         let missing = if report.missing.is_empty() {
@@ -64,13 +62,13 @@ async fn active(global: &GlobalArgs) -> CommandResult {
 }
 
 async fn profiles(global: &GlobalArgs) -> Result<Vec<ProfileReport>, CommandFailure> {
-    match connect::to_daemon(global)?.profiles().await {
-        Ok(profiles) => Ok(profiles),
-        Err(ClientError::Unreachable { .. }) if global.address.is_none() => {
+    match connect::to_daemon(global).await {
+        Ok(client) => client.profiles().await.map_err(connect::request_failure),
+        Err(failure) if failure.exit == Exit::NoDaemon && global.address.is_none() => {
             let inventory = Inventory::scan(LoadedConfig::find(global.config.as_deref())?)?;
             let cards = inventory.loaded.configuration.profiles();
             Ok(cards.into_iter().map(|card| ProfileReport { card, active: false }).collect())
         }
-        Err(error) => Err(connect::request_failure(error)),
+        Err(failure) => Err(failure),
     }
 }

@@ -6,17 +6,18 @@ use futures_util::FutureExt as _;
 use llama_warden_api_types::{EventRecord, StatusReport};
 use llama_warden_client::{Client, ClientError, EventRange, Records};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
-use llama_warden_events::{Seq, ServerId, Signal};
+use llama_warden_events::{Seq, Signal};
 use tokio::signal::unix::{SignalKind, signal as stream};
 
 use crate::args::GlobalArgs;
 use crate::connect;
-use crate::live_table::{LiveTable, Place, keep_named};
+use crate::live_table::{LiveTable, Place};
 use crate::output::{print_either, print_json, reader_gone, write_failure};
+use crate::servers::{ServerSelector, keep_named};
 use crate::status_table::StatusTable;
 
-pub async fn run(global: &GlobalArgs, ids: &[ServerId], watch: bool) -> CommandResult {
-    let client = connect::to_daemon(global)?;
+pub async fn run(global: &GlobalArgs, ids: &[ServerSelector], watch: bool) -> CommandResult {
+    let client = connect::to_daemon(global).await?;
     let report = fetch(&client, ids).await?;
     if !watch {
         return print_either(global, &report, || StatusTable::now(&report).text());
@@ -39,7 +40,7 @@ pub async fn run(global: &GlobalArgs, ids: &[ServerId], watch: bool) -> CommandR
 }
 
 /// Prints every change as JSON, until the daemon ends.
-async fn follow_json(client: &Client, ids: &[ServerId], mut report: StatusReport) -> Result<(), CommandFailure> {
+async fn follow_json(client: &Client, ids: &[ServerSelector], mut report: StatusReport) -> Result<(), CommandFailure> {
     let mut changes = changes(client, report.seq).await?;
     loop {
         print_json(&report)?;
@@ -54,7 +55,7 @@ async fn follow_json(client: &Client, ids: &[ServerId], mut report: StatusReport
 /// Shows every change in a table, until the daemon ends.
 async fn follow(
     client: &Client,
-    ids: &[ServerId],
+    ids: &[ServerSelector],
     mut report: StatusReport,
     table: &mut LiveTable,
 ) -> Result<(), CommandFailure> {
@@ -101,25 +102,15 @@ async fn interruption() -> Signal {
 }
 
 /// The report of the named servers; of all if none is named.
-pub async fn fetch(client: &Client, ids: &[ServerId]) -> Result<StatusReport, CommandFailure> {
-    named(client.status().await.map_err(connect::request_failure)?, ids)
-}
-
-fn named(report: StatusReport, ids: &[ServerId]) -> Result<StatusReport, CommandFailure> {
-    match ids.iter().find(|id| report.servers.iter().all(|server| server.model_id != **id)) {
-        None => Ok(keep_named(report, ids)),
-        Some(unknown) => {
-            let known = report.servers.iter().map(|server| server.model_id.as_str());
-            Err(CommandFailure::unknown_server(Exit::Failed, unknown, known))
-        }
-    }
+pub async fn fetch(client: &Client, ids: &[ServerSelector]) -> Result<StatusReport, CommandFailure> {
+    keep_named(client.status().await.map_err(connect::request_failure)?, ids)
 }
 
 /// The report after a change; `None` if the daemon no longer accepts requests. It is ending then, and still closes the
 /// stream of its changes in order.
-pub async fn fetch_changed(client: &Client, ids: &[ServerId]) -> Result<Option<StatusReport>, CommandFailure> {
+pub async fn fetch_changed(client: &Client, ids: &[ServerSelector]) -> Result<Option<StatusReport>, CommandFailure> {
     match client.status().await {
-        Ok(report) => named(report, ids).map(Some),
+        Ok(report) => keep_named(report, ids).map(Some),
         Err(ClientError::Unreachable { .. } | ClientError::Protocol { .. }) => Ok(None),
         Err(error) => Err(connect::request_failure(error)),
     }
@@ -134,7 +125,7 @@ pub async fn changes(client: &Client, seq: Seq) -> Result<Records<EventRecord>, 
 pub async fn with_progress<T>(
     global: &GlobalArgs,
     client: &Client,
-    ids: &[ServerId],
+    ids: &[ServerSelector],
     wait: Option<Duration>,
     work: impl Future<Output = T>,
 ) -> T {
@@ -143,7 +134,7 @@ pub async fn with_progress<T>(
     }
     let mut table = LiveTable::new(Place::Inline);
     // Before `work` changes anything. Errors end the progress silently: `work` meets them too, and its failure is printed.
-    let first = client.status().await.ok().map(|report| keep_named(report, ids));
+    let first = client.status().await.ok().and_then(|report| keep_named(report, ids).ok());
     let progress = async {
         if let Some(report) = first
             && table.begin(&report).is_ok()
@@ -159,8 +150,9 @@ pub async fn with_progress<T>(
     };
     if !table.is_blank()
         && let Ok(report) = client.status().await
+        && let Ok(report) = keep_named(report, ids)
     {
-        let _ = table.show(&keep_named(report, ids));
+        let _ = table.show(&report);
     }
     result
 }

@@ -1,7 +1,5 @@
 //! `wait`: waits until servers are ready, or stopped.
 
-use std::time::Duration;
-
 use llama_warden_api_types::{ServerReport, StatusReport};
 use llama_warden_daemon::{CommandFailure, CommandResult, Exit};
 use llama_warden_state::PhaseName;
@@ -9,52 +7,80 @@ use llama_warden_state::PhaseName;
 use super::status;
 use crate::args::{GlobalArgs, WaitArgs, WaitGoal};
 use crate::connect;
-use crate::output::print_json;
+use crate::live_table::{LiveTable, Place};
+use crate::output::{print_json, write_failure};
 use crate::status_table;
 
 pub async fn run(global: &GlobalArgs, args: &WaitArgs) -> CommandResult {
-    let client = connect::to_daemon(global)?;
-    let waiting = async {
-        let mut report = status::fetch(&client, &args.ids).await?;
-        // From the report's event on, so that no change between the two requests is missed.
-        let mut changes = status::changes(&client, report.seq).await?;
-        loop {
-            if let Some(exit) = outcome(&report, args.goal) {
-                return Ok((report, exit));
-            }
-            match changes.next().await {
-                Ok(Some(_)) => report = status::fetch_changed(&client, &args.ids).await?.unwrap_or(report),
-                // The daemon stops every server before it ends.
-                Ok(None) if args.goal == WaitGoal::Stopped => return Ok((report, Exit::Done)),
-                Ok(None) => return Err(CommandFailure::new(Exit::NotReached, "the daemon has ended")),
-                Err(error) => return Err(connect::request_failure(error)),
-            }
-        }
+    let mut latest = None;
+    let waiting = follow(global, args, &mut latest);
+    let ended = match args.timeout {
+        Some(limit) => tokio::time::timeout(limit, waiting).await.ok(),
+        None => Some(waiting.await),
     };
-    let limit = args.timeout.unwrap_or(Duration::MAX);
-    let (report, exit) = match tokio::time::timeout(limit, waiting).await {
-        Ok(ended) => ended?,
-        Err(_) => (status::fetch(&client, &args.ids).await?, Exit::NotReached),
-    };
+    let exit = ended.unwrap_or(Ok(Exit::NotReached))?;
+    let Some(report) = latest else { return Err(connect::no_answer(args.timeout.unwrap_or_default())) };
     if global.json {
         print_json(&report)?;
     }
     for server in report.servers.iter().filter(|server| exit == Exit::NotReached && !reached(server, args.goal)) {
-        eprintln!("{}", status_table::server_line(server));
+        match args.timeout.filter(|_| !is_hopeless(server, args.goal)) {
+            Some(limit) => eprintln!("{}: timed out after {limit:?}: {}", server.model_id, status_table::phase(server)),
+            None => eprintln!("{}", status_table::server_line(server)),
+        }
     }
     Ok(exit)
 }
 
+/// Follows the servers to the end of the wait, and keeps the latest report.
+async fn follow(global: &GlobalArgs, args: &WaitArgs, latest: &mut Option<StatusReport>) -> CommandResult {
+    let client = connect::to_daemon(global).await?;
+    let mut table = (!global.json).then(|| LiveTable::new(Place::Inline));
+    let first = of(args, status::fetch(&client, &args.ids).await?);
+    // From the report's event on, so that no change between the two requests is missed.
+    let mut changes = status::changes(&client, first.seq).await?;
+    let mut report = latest.insert(first);
+    loop {
+        if let Some(table) = &mut table {
+            table.show(report).map_err(write_failure)?;
+        }
+        if let Some(exit) = outcome(report, args.goal) {
+            return Ok(exit);
+        }
+        match changes.next().await {
+            Ok(Some(_)) => {
+                if let Some(changed) = status::fetch_changed(&client, &args.ids).await? {
+                    report = latest.insert(of(args, changed));
+                }
+            }
+            // The daemon stops every server before it ends.
+            Ok(None) if args.goal == WaitGoal::Stopped => return Ok(Exit::Done),
+            Ok(None) => return Err(CommandFailure::new(Exit::NotReached, "the daemon has ended")),
+            Err(error) => return Err(connect::request_failure(error)),
+        }
+    }
+}
+
+/// The report without the servers that `--all` does not mean: nothing starts a server that is not enabled.
+fn of(args: &WaitArgs, mut report: StatusReport) -> StatusReport {
+    let is_meant = |server: &ServerReport| !args.all || args.goal == WaitGoal::Stopped || server.enabled;
+    report.servers.retain(is_meant);
+    report
+}
+
 /// [`Exit::Done`] if every server has reached the goal; [`Exit::NotReached`] if one has failed; otherwise `None`.
 fn outcome(report: &StatusReport, goal: WaitGoal) -> Option<Exit> {
-    let hopeless = |server: &ServerReport| goal == WaitGoal::Ready && server.phase == PhaseName::Failed;
     if report.servers.iter().all(|server| reached(server, goal)) {
         Some(Exit::Done)
-    } else if report.servers.iter().any(hopeless) {
+    } else if report.servers.iter().any(|server| is_hopeless(server, goal)) {
         Some(Exit::NotReached)
     } else {
         None
     }
+}
+
+fn is_hopeless(server: &ServerReport, goal: WaitGoal) -> bool {
+    goal == WaitGoal::Ready && server.phase == PhaseName::Failed
 }
 
 fn reached(server: &ServerReport, goal: WaitGoal) -> bool {

@@ -1,5 +1,6 @@
 //! The endpoints. A handler reads one snapshot or sends one command; its [`Route`] stands beside it.
 
+mod configuration;
 mod control;
 mod description;
 mod events;
@@ -43,6 +44,7 @@ routes![
     profiles::PROFILE,
     profiles::ACTIVATE,
     profiles::RELOAD,
+    configuration::CONFIGURATION,
     models::MODELS,
     targets::TARGETS,
     description::DESCRIPTION,

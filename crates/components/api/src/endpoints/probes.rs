@@ -71,7 +71,7 @@ async fn readyz(State(app): State<App>, StrictQuery(query): StrictQuery<ProbeQue
         phase => format!("the daemon is {}", phase_name(phase)),
     };
     let problem = ApiProblem::new(status, "not-ready", "not every server is ready", detail)
-        .next_step("GET /api/v1/status shows where each server stands")
+        .next_step("`llama-warden status` shows what each server waits for")
         .about(missing.into_iter().map(|(id, _)| id.clone()).collect::<Vec<_>>());
     ProblemResponse(problem).into_response()
 }

@@ -198,7 +198,7 @@ async fn find_plan(events: &mut Subscription, command: Seq) -> Option<SwitchPlan
 
 fn plan_missing(why: &str) -> ApiProblem {
     ApiProblem::internal(format!("the plan of a command is missing: {why}"))
-        .next_step("GET /api/v1/status shows what came of it")
+        .next_step("`llama-warden status` shows what came of it")
 }
 
 fn report(snapshot: &Snapshot, card: &ProfileCard) -> ProfileReport {

@@ -26,7 +26,7 @@ use host::{bare_host, host_of_origin, named_hosts};
 use http::uri::Authority;
 use llama_warden_api_types::{Access, ApiProblem};
 pub(crate) use local_user::check_local_user;
-pub use token::{InvalidToken, Token};
+pub use token::{InvalidToken, Token, TokenInForce};
 
 /// How the connection of a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Transport {
 #[derive(Debug, Clone, Default)]
 pub struct TcpAccess {
     /// The token that clients must send; without one, clients off loopback are served open paths alone.
-    pub token: Option<Token>,
+    pub token: TokenInForce,
     /// Further names, without port, that requests on loopback may have in `Host`: those of a reverse proxy.
     pub hosts: Vec<String>,
     /// The only user, beside root, who is served on loopback where there is no token; `None` serves every user of the machine.
@@ -90,7 +90,7 @@ impl RequestPolicy {
 
     /// The only user, beside root, whose processes may ask over TCP for a path of this `access`; `None` if any may.
     pub(crate) fn required_user(&self, access: Access) -> Option<u32> {
-        let asks_for_none = self.reach == ListenerReach::Loopback && self.access.token.is_none();
+        let asks_for_none = self.reach == ListenerReach::Loopback && self.access.token.now().is_none();
         (asks_for_none && access == Access::Guarded).then_some(self.access.user).flatten()
     }
 
@@ -135,7 +135,7 @@ impl RequestPolicy {
     }
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), ApiProblem> {
-        let Some(token) = &self.access.token else {
+        let Some(token) = &*self.access.token.now() else {
             return match self.reach {
                 ListenerReach::Loopback => Ok(()),
                 ListenerReach::Network => Err(ApiProblem::new(
@@ -152,7 +152,7 @@ impl RequestPolicy {
         }
         let detail = "the Authorization header does not carry the daemon's token";
         Err(ApiProblem::new(StatusCode::UNAUTHORIZED, "unauthorized", "token needed", detail)
-            .next_step("send `Authorization: Bearer TOKEN` with the content of token-file"))
+            .next_step("send `Authorization: Bearer TOKEN` with the token of the daemon's token-file; on the command line, name it with --token-file"))
     }
 }
 

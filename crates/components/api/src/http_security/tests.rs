@@ -18,7 +18,7 @@ fn loopback() -> RequestPolicy {
 }
 
 fn with_token() -> TcpAccess {
-    TcpAccess { token: Some(Token::new("s3cret").expect("valid")), ..TcpAccess::default() }
+    TcpAccess { token: Token::new("s3cret").expect("valid").into(), ..TcpAccess::default() }
 }
 
 fn tcp(peer: [u8; 4]) -> Transport {

@@ -4,10 +4,40 @@ use std::fmt;
 use std::hint::black_box;
 
 use http::HeaderValue;
+use tokio::sync::watch;
 
 /// The secret that guarded paths need over TCP: 1 to 4096 visible ASCII characters.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Token(Box<[u8]>);
+
+/// The token in force, which may be replaced at any time; `None` where none is configured.
+#[derive(Debug, Clone)]
+pub struct TokenInForce(watch::Receiver<Option<Token>>);
+
+impl TokenInForce {
+    pub(super) fn now(&self) -> watch::Ref<'_, Option<Token>> {
+        self.0.borrow()
+    }
+}
+
+impl Default for TokenInForce {
+    fn default() -> Self {
+        watch::channel(None).1.into()
+    }
+}
+
+impl From<watch::Receiver<Option<Token>>> for TokenInForce {
+    fn from(token: watch::Receiver<Option<Token>>) -> Self {
+        Self(token)
+    }
+}
+
+/// One that stays.
+impl From<Token> for TokenInForce {
+    fn from(token: Token) -> Self {
+        watch::channel(Some(token)).1.into()
+    }
+}
 
 /// A string is not a [`Token`]. The error does not contain the string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -102,9 +102,10 @@ impl ApiFixture {
             lane: bus.lane().clone(),
             routes: vec![ExtraRoute::new(&METRICS, EchoAccept)],
             models: Arc::new(one_model),
+            configuration: Default::default(),
             description: &DESCRIPTION,
             access: TcpAccess {
-                token: setup.token.then(|| Token::new(TOKEN).expect("valid")),
+                token: if setup.token { Token::new(TOKEN).expect("valid").into() } else { Default::default() },
                 user: Some(own_user()),
                 ..TcpAccess::default()
             },

@@ -113,12 +113,21 @@ pub fn find(
     if let Some(path) = named {
         return ConfigSource::read(path, directory);
     }
+    let found = search_places(environment, directory).into_iter().find(|path| path.symlink_metadata().is_ok());
+    // A file of the current directory is called by its name alone in messages.
+    found.map_or_else(
+        || Ok(ConfigSource::none(directory)),
+        |path| ConfigSource::read(path.strip_prefix(directory).unwrap_or(&path), directory),
+    )
+}
+
+/// Where a configuration that nobody named is searched, in this order.
+pub fn search_places(environment: &Environment, directory: &Path) -> Vec<PathBuf> {
     let below_home =
         environment.base_dir("XDG_CONFIG_HOME", ".config").map(|base| base.join("llama-warden/config.toml"));
-    let candidates =
-        [Some(PathBuf::from("llama-warden.toml")), below_home, Some(PathBuf::from("/etc/llama-warden/config.toml"))];
-    let found = candidates.into_iter().flatten().find(|path| directory.join(path).symlink_metadata().is_ok());
-    found.map_or_else(|| Ok(ConfigSource::none(directory)), |path| ConfigSource::read(&path, directory))
+    let places =
+        [Some(directory.join("llama-warden.toml")), below_home, Some(PathBuf::from("/etc/llama-warden/config.toml"))];
+    places.into_iter().flatten().collect()
 }
 
 /// Reads a regular file, and waits for nobody: what has become a FIFO or a device is an error.
@@ -150,7 +159,7 @@ fn is_descriptor(path: &Path) -> bool {
 
 fn unreadable(path: &Path, error: &io::Error) -> ConfigProblems {
     let help = match error.kind() {
-        io::ErrorKind::NotFound => "check the path, or start from the template config/default.toml",
+        io::ErrorKind::NotFound => "check the path, or start from the template that `llama-warden config init` prints",
         _ => "check the path and its permissions",
     };
     ConfigProblem::error(&Location::File(path.to_path_buf()), format!("cannot be read: {error}"), help).into()

@@ -4,7 +4,7 @@
 const LISTED: usize = 12;
 
 /// The advice for an unknown name: the nearest known one, or the known ones if none is near.
-pub(crate) fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.into_iter().collect();
     let farthest = 1 + unknown.chars().count() / 3;
     // A name of quite another length is not near: that is seen without comparing the two.

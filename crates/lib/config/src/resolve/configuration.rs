@@ -13,7 +13,7 @@ use crate::file::reader::{ConfigValue, Located, ValueReader};
 use crate::file::selector::SelectorMatcher;
 use crate::file::source::{ConfigSource, DEFAULT_TOML};
 use crate::file::tables::{ConfigFile, Profile};
-use crate::file::toml_tree;
+use crate::file::toml_tree::{self, TomlNode};
 use crate::problem::{ConfigProblem, ConfigProblems, Document, Layer, Location};
 use crate::resolve::cross_checks::CrossChecker;
 use crate::resolve::defaults::{SharedDefaults, SpecBuilder};
@@ -87,12 +87,9 @@ impl Configuration {
         problems: &mut Vec<ConfigProblem>,
     ) -> Result<Option<Self>, ConfigProblems> {
         let mut reader = ValueReader::default();
-        let built_in = document("config/default.toml", DEFAULT_TOML.into(), Layer::BuiltIn);
-        let built_in = toml_tree::parse(&built_in, &mut reader.problems);
+        let built_in = built_in_tree(&mut reader.problems);
         let built_in = built_in.and_then(|tree| ConfigFile::read(&tree, &mut reader)).unwrap_or_default();
-        let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
-        let user = toml_tree::parse(&document(&name, source.text.clone(), Layer::User), problems);
-        let Some(mut user) = user else { return Ok(None) };
+        let Some(mut user) = user_tree(source, problems) else { return Ok(None) };
         let is_misspelled = misspelled(problems);
         reader.problems.extend(env_overrides::apply(environment, &mut user));
         let written = written_keys(&user);
@@ -181,6 +178,16 @@ impl Configuration {
     /// The file that was read; `None` for the built-in defaults alone.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// Whether a key such as `daemon.listen` is written, in the file or in an environment variable.
+    pub fn is_written(&self, key: &str) -> bool {
+        self.written.contains(key)
+    }
+
+    /// Whether there is neither a file nor an environment variable, and the built-in defaults are all there is.
+    pub fn is_built_in(&self) -> bool {
+        self.path.is_none() && self.written.is_empty()
     }
 
     /// `[daemon]`.
@@ -296,6 +303,17 @@ impl Resolvable {
         let flags = planned.written.flags.as_ref().map(|at| at.value.own()).unwrap_or_default();
         Ok(Self { enabled: spec.enabled, spec: Arc::new(spec), flags })
     }
+}
+
+/// The built-in defaults as a tree.
+pub(crate) fn built_in_tree(problems: &mut Vec<ConfigProblem>) -> Option<TomlNode> {
+    toml_tree::parse(&document("config/default.toml", DEFAULT_TOML.into(), Layer::BuiltIn), problems)
+}
+
+/// The text of a source as a tree.
+pub(crate) fn user_tree(source: &ConfigSource, problems: &mut Vec<ConfigProblem>) -> Option<TomlNode> {
+    let name = source.path.as_ref().map_or("configuration".into(), |path| path.display().to_string());
+    toml_tree::parse(&document(&name, source.text.clone(), Layer::User), problems)
 }
 
 fn document(name: &str, text: Arc<str>, layer: Layer) -> Arc<Document> {

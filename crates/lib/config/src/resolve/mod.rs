@@ -7,6 +7,7 @@ pub(crate) mod defaults;
 pub(crate) mod discovered;
 pub(crate) mod flags;
 pub(crate) mod identities;
+pub(crate) mod in_force;
 pub(crate) mod profiles;
 mod restart_only;
 mod shell_spellings;

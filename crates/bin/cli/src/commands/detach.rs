@@ -1,0 +1,99 @@
+//! `up --detach`: starts a daemon in the background, and returns when it answers.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use llama_warden_client::{Client, DaemonAddress};
+use llama_warden_daemon::{CommandFailure, CommandResult, Exit, LoadedConfig};
+use serde_json::json;
+
+use crate::args::{GlobalArgs, UpArgs};
+use crate::output::print_either;
+
+/// Pause between two looks at the daemon.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Most of the log that a failed start prints, in bytes.
+const LOG_SHOWN: u64 = 4096;
+
+pub async fn run(global: &GlobalArgs, args: &UpArgs) -> CommandResult {
+    let loaded = LoadedConfig::find_with_models(global.config.as_deref(), &args.models)?;
+    let (state, control) = (loaded.state_dir()?, loaded.control_socket()?);
+    let path = state.join("daemon.log");
+    let unusable = |error: std::io::Error| {
+        CommandFailure::failed(format!("cannot write the daemon's log {}: {error}", path.display()))
+            .next_step("name a directory of your own as daemon.state-dir")
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(&state).map_err(unusable)?;
+    let mut log = OpenOptions::new().append(true).create(true).read(true).mode(0o600).open(&path).map_err(unusable)?;
+    let begin = log.seek(SeekFrom::End(0)).map_err(unusable)?;
+    let mut daemon = spawn(global, args, &log)?;
+    wait_for_answer(&mut daemon, &control).await.map_err(|exit| {
+        let said = read_from(&mut log, begin);
+        CommandFailure::new(exit, format!("the daemon did not start; its log says:\n{}", said.trim_end()))
+            .next_step(format!("the whole log is {}", path.display()))
+    })?;
+    let pid = daemon.id();
+    let data = json!({ "pid": pid, "log": path, "control": control });
+    print_either(global, &data, || {
+        format!("llama-warden is up (pid {pid})\n  log   {}\n  stop  llama-warden down", path.display())
+    })
+}
+
+/// Starts this program again, without the options that only concern this one.
+fn spawn(global: &GlobalArgs, args: &UpArgs, log: &File) -> Result<Child, CommandFailure> {
+    let failed = |error: std::io::Error| CommandFailure::failed(format!("cannot start the daemon: {error}"));
+    // Not the path of the file, which an update may have replaced.
+    let mut command = Command::new("/proc/self/exe");
+    if let Some(config) = &global.config {
+        command.arg("--config").arg(config);
+    }
+    command.args(["up", "--own-session"]);
+    command.args(args.profile.iter().map(|profile| format!("--profile={profile}")));
+    for folder in &args.models {
+        command.arg("--models").arg(folder);
+    }
+    command.args(args.servers.iter().map(|server| format!("--server={server}")));
+    let output = || log.try_clone().map(Stdio::from).map_err(failed);
+    command.stdin(Stdio::null()).stdout(output()?).stderr(output()?).spawn().map_err(failed)
+}
+
+/// Waits until the daemon answers on its control socket.
+///
+/// # Errors
+/// The exit code of a daemon that ended instead.
+async fn wait_for_answer(daemon: &mut Child, control: &Path) -> Result<(), Exit> {
+    let client = Client::new(DaemonAddress::Unix(control.to_owned()), None);
+    loop {
+        // First the end: the socket may be that of another daemon, which is why this one ended.
+        if let Ok(Some(status)) = daemon.try_wait() {
+            let exits = [Exit::Usage, Exit::Held];
+            let exit = exits.into_iter().find(|exit| Some(i32::from(exit.code())) == status.code());
+            return Err(exit.unwrap_or(Exit::Failed));
+        }
+        if client.status().await.is_ok() && is_holder(daemon.id(), control) {
+            return Ok(());
+        }
+        // Neither an end nor a socket announces itself to a parent that waits for both.
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Whether this process holds the state directory of the socket.
+fn is_holder(pid: u32, control: &Path) -> bool {
+    let lock = control.with_file_name("daemon.lock");
+    std::fs::read_to_string(lock).is_ok_and(|holder| holder.trim() == pid.to_string())
+}
+
+/// The end of what the log says from byte `begin` on.
+fn read_from(log: &mut File, begin: u64) -> String {
+    let mut said = Vec::new();
+    let end = log.seek(SeekFrom::End(0)).unwrap_or_default();
+    let _ = log.seek(SeekFrom::Start(begin.max(end.saturating_sub(LOG_SHOWN))));
+    let _ = log.read_to_end(&mut said);
+    String::from_utf8_lossy(&said).into_owned()
+}

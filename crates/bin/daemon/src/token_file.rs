@@ -1,0 +1,285 @@
+//! The file of the API token, which daemon and command line read by the same rules.
+//!
+//! The daemon reads it again when it changes and with each reload, so that a token can be rotated while servers run. A file
+//! that holds no valid token changes nothing.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use llama_warden_api::{InvalidToken, Token, TokenInForce};
+use llama_warden_bus::{BusClosed, Delivery};
+use llama_warden_component::{Component, Ports, Worker};
+use llama_warden_events::{NoCommand, Uptime};
+use llama_warden_support::{blocking, lock};
+use nix::fcntl::OFlag;
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::{Notify, watch};
+
+use crate::exit::CommandFailure;
+
+/// Most bytes that are read: many times the longest token.
+const READ_LIMIT: u64 = 64 * 1024;
+
+/// Why a token file cannot be used. The text never contains the token.
+#[derive(Debug, thiserror::Error)]
+enum TokenFileError {
+    #[error("{0}")]
+    Unreadable(#[from] io::Error),
+    #[error("it is no regular file")]
+    NoFile,
+    #[error("{0}")]
+    NoToken(#[from] InvalidToken),
+}
+
+/// Reads the token of a file: its first line that is not blank, without white space around it and without a byte order mark.
+///
+/// # Errors
+/// The file cannot be read, or that line is no token.
+pub fn read_token(path: &Path) -> Result<String, CommandFailure> {
+    Ok(read(path).map_err(|error| unusable(path, &error))?.text)
+}
+
+/// The warning about a token file that any user of this machine can read or write; `None` if there is nothing to warn of.
+pub fn open_to_others(path: &Path) -> Option<String> {
+    let mode = fs::metadata(path).ok()?.mode() & 0o777;
+    let path = path.display();
+    (mode & 0o007 != 0).then(|| {
+        format!("the token file {path} is open to every user of this machine (mode {mode:04o}): `chmod 600 {path}`")
+    })
+}
+
+/// The token of a running daemon, kept up to date with its file. As a component it reads the file again when it changes.
+#[derive(Debug, Clone)]
+pub struct TokenFile(Arc<TokenFileState>);
+
+#[derive(Debug)]
+struct TokenFileState {
+    path: PathBuf,
+    token: watch::Sender<Option<Token>>,
+    /// `None` if the kernel refuses a watch.
+    watcher: Mutex<Option<RecommendedWatcher>>,
+    /// Notified on each change. It stores one permit, so a change between two waits is not lost, and many become one.
+    changes: Arc<Notify>,
+}
+
+impl TokenFile {
+    /// Reads the file and watches it.
+    ///
+    /// # Errors
+    /// As [`read_token`].
+    pub fn open(path: &Path) -> Result<Self, CommandFailure> {
+        let token = read(path).map_err(|error| unusable(path, &error))?.token;
+        if let Some(warning) = open_to_others(path) {
+            tracing::warn!("{warning}");
+        }
+        let changes = Arc::new(Notify::new());
+        let notifier = changes.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // The notices of our own reading are left out. An error may mean lost notices, so it notifies too.
+            if event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+                return;
+            }
+            notifier.notify_one();
+        });
+        if let Err(error) = &watcher {
+            tracing::warn!(%error, "the token file is not watched; send HUP after a change");
+        }
+        // For changes between the first look and the watch.
+        changes.notify_one();
+        let token = watch::Sender::new(Some(token));
+        Ok(Self(Arc::new(TokenFileState { path: path.to_owned(), token, watcher: Mutex::new(watcher.ok()), changes })))
+    }
+
+    /// The token in force, for whoever checks requests.
+    pub fn token(&self) -> TokenInForce {
+        self.0.token.subscribe().into()
+    }
+
+    /// Reads the file again. Blocks on the file.
+    pub fn reread(&self) {
+        self.arm();
+        let path = self.0.path.display();
+        match read(&self.0.path) {
+            Ok(TokenLine { token, .. }) => {
+                let changed = self.0.token.send_if_modified(|known| {
+                    let changed = known.as_ref() != Some(&token);
+                    *known = Some(token);
+                    changed
+                });
+                if changed {
+                    tracing::info!(%path, "a new token is in force");
+                }
+            }
+            // A writer empties the file before it fills it, so this is not always a mistake.
+            Err(error) => {
+                tracing::debug!(%path, %error, "the token file cannot be used; the former token stays in force")
+            }
+        }
+    }
+
+    /// Watches the folders of the path and of its target, and the file itself, which may be mounted by itself.
+    fn arm(&self) {
+        let mut watcher = lock(&self.0.watcher);
+        let Some(watcher) = &mut *watcher else { return };
+        let target = fs::canonicalize(&self.0.path).ok();
+        let folders = [Some(&self.0.path), target.as_ref()].into_iter().flatten().filter_map(|file| file.parent());
+        for watched in folders.chain(target.as_deref()) {
+            if let Err(error) = watcher.watch(watched, RecursiveMode::NonRecursive) {
+                let path = watched.display();
+                tracing::debug!(%path, %error, "the token file may no longer be watched");
+            }
+        }
+    }
+}
+
+impl Component for TokenFile {
+    const NAME: &'static str = "token-file";
+
+    type Command = NoCommand;
+    type Error = BusClosed;
+
+    async fn run(self, ports: Ports<NoCommand>) -> Result<(), BusClosed> {
+        ports.drive(self).await
+    }
+}
+
+impl Worker for TokenFile {
+    type Command = NoCommand;
+    type Error = BusClosed;
+    type Input = ();
+
+    async fn on_event(&mut self, _: Delivery, _: Uptime) -> Result<(), BusClosed> {
+        Ok(())
+    }
+
+    async fn next_input(&mut self) {
+        self.0.changes.notified().await;
+    }
+
+    async fn on_input(&mut self, (): (), _: Uptime) -> Result<(), BusClosed> {
+        let this = self.clone();
+        // Fails only when the runtime ends.
+        let _ = blocking(move || this.reread()).await;
+        Ok(())
+    }
+}
+
+/// The line of a token file that is the token.
+struct TokenLine {
+    text: String,
+    token: Token,
+}
+
+fn read(path: &Path) -> Result<TokenLine, TokenFileError> {
+    // O_NONBLOCK: opening a pipe without a writer would block for ever.
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(TokenFileError::NoFile);
+    }
+    let mut bytes = Vec::new();
+    file.take(READ_LIMIT).read_to_end(&mut bytes)?;
+    let text = String::from_utf8(bytes).map_err(|_| InvalidToken)?;
+    let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    Ok(TokenLine { text: line.to_owned(), token: Token::new(line)? })
+}
+
+fn unusable(path: &Path, error: &TokenFileError) -> CommandFailure {
+    CommandFailure::usage(format!("cannot use the token file {}: {error}", path.display()))
+        .next_step("write the token into its first line, and let only the daemon's user read it")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use llama_warden_bus::{Bus, CommandRouter, Inbox};
+    use llama_warden_events::BootId;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    /// Longest time for a notice that must come.
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let path = folder.path().join("token");
+        fs::write(&path, text).expect("writable");
+        (folder, path)
+    }
+
+    #[test]
+    fn the_token_is_the_first_line_however_the_file_was_written() {
+        for text in ["s3cret", "s3cret\n", "s3cret\nold\n", "\u{feff}s3cret\r\n", "\r\n  s3cret \r\nother"] {
+            let (_folder, path) = written(text);
+            assert_eq!(read_token(&path).expect(text), "s3cret", "{text:?}");
+        }
+        for text in ["", "\n \n", "two words\n", "\u{feff}"] {
+            let (_folder, path) = written(text);
+            assert!(read_token(&path).is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_token_file_that_is_no_file_is_refused_at_once() {
+        let (folder, _) = written("");
+        let fifo = folder.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        assert!(read_token(&fifo).is_err());
+        assert!(read_token(folder.path()).is_err());
+    }
+
+    #[test]
+    fn a_token_file_that_others_can_read_is_warned_of() {
+        let (_folder, path) = written("s3cret");
+        for (mode, is_open) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).expect("our own");
+            assert_eq!(open_to_others(&path).is_some(), is_open, "{mode:o}");
+        }
+    }
+
+    /// Runs the component, and says when it is to end.
+    fn run(file: TokenFile) -> (tokio::task::JoinHandle<Result<(), BusClosed>>, CancellationToken) {
+        let (bus, events) = Bus::start(BootId::from_random(1), 16);
+        let mut router = CommandRouter::new(bus.clone());
+        let cancel = CancellationToken::new();
+        let ports = Ports {
+            events,
+            commands: router.sender(),
+            inbox: Inbox::new(bus.subscribe("token-file"), router.own("token-file").expect("free")),
+            clock: bus.clock(),
+            cancel: cancel.clone(),
+        };
+        (tokio::spawn(file.run(ports)), cancel)
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_rotated_is_in_force_and_the_former_one_is_not() {
+        let (folder, path) = written("one\n");
+        let file = TokenFile::open(&path).expect("a token");
+        let mut token = file.0.token.subscribe();
+        let (task, cancel) = run(file.clone());
+        let mut change = async |what: &str, text: &str| {
+            let expected = Some(Token::new(text).expect("valid"));
+            let changed = tokio::time::timeout(PATIENCE, token.wait_for(|known| *known == expected)).await;
+            changed.expect(what).expect("the file is open");
+        };
+        change("as it was", "one").await;
+        fs::write(&path, "two\n").expect("writable");
+        change("written in place", "two").await;
+        fs::write(folder.path().join("new"), "three\n").expect("writable");
+        fs::rename(folder.path().join("new"), &path).expect("writable");
+        change("renamed over", "three").await;
+        fs::write(&path, "").expect("writable");
+        file.reread();
+        change("emptied: the former one stays", "three").await;
+        cancel.cancel();
+        task.await.expect("no panic").expect("no error");
+    }
+}
